@@ -1,0 +1,122 @@
+//! The object `config`: sealed JSON, never compressed.
+
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::polynomial;
+use crate::crypto::MasterKey;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Format versions that can be read.
+pub const SUPPORTED_VERSIONS: std::ops::RangeInclusive<u32> = 1..=2;
+/// Format version that is written.
+pub const WRITE_VERSION: u32 = 2;
+
+/// What a repository says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Format version.
+    pub version: u32,
+    /// The repository's identity: 64 hexadecimal digits.
+    pub id: String,
+    /// Polynomial of restic's chunker, hexadecimal.
+    pub chunker_polynomial: String,
+    /// Seed of our chunker's table, hexadecimal. Copies of the repository inherit it so that they deduplicate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x_chunker_seed: Option<String>,
+    /// IV under which the guard lock is sealed, hexadecimal: makes its name constant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x_guard_iv: Option<String>,
+}
+
+impl Config {
+    /// A config for a new repository.
+    #[must_use]
+    pub fn generate() -> Self {
+        let mut bytes = [0; 80];
+        rand::rng().fill_bytes(&mut bytes);
+        Self {
+            version: WRITE_VERSION,
+            id: hex::encode(&bytes[..32]),
+            chunker_polynomial: format!("{:x}", polynomial::random()),
+            x_chunker_seed: Some(hex::encode(&bytes[32..64])),
+            x_guard_iv: Some(hex::encode(&bytes[64..])),
+        }
+    }
+
+    /// Seals the config for storing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] only.
+    pub fn seal(&self, key: &MasterKey) -> Result<Vec<u8>> {
+        let json = serde_json::to_vec(self).map_err(|e| Error::internal("cannot encode the config").with_source(e))?;
+        Ok(key.seal(&json))
+    }
+
+    /// Opens and checks a stored config.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] if it was changed; [`ErrorKind::UnsupportedVersion`] if its version is not known.
+    pub fn open(sealed: &[u8], key: &MasterKey) -> Result<Self> {
+        let json = key.open(sealed).map_err(|error| Error::damaged("the config object is damaged").with_source(error))?;
+        let config: Self = serde_json::from_slice(&json)
+            .map_err(|error| Error::damaged("the config object cannot be understood").with_source(error))?;
+        if !SUPPORTED_VERSIONS.contains(&config.version) {
+            return Err(Error::new(
+                ErrorKind::UnsupportedVersion,
+                format!("the repository has format version {}, this program reads {SUPPORTED_VERSIONS:?}", config.version),
+            )
+            .with_hint("use a newer version of this program"));
+        }
+        Ok(config)
+    }
+
+    /// Seed of the chunker: the config's own, or for repositories that other tools made, one derived from the key.
+    #[must_use]
+    pub fn chunker_seed(&self, key: &MasterKey) -> [u8; 32] {
+        let mut seed = [0; 32];
+        match &self.x_chunker_seed {
+            Some(text) if hex::decode_to_slice(text, &mut seed).is_ok() => seed,
+            _ => key.derive(&format!("chunker {}", self.id)),
+        }
+    }
+
+    /// IV of the guard lock.
+    #[must_use]
+    pub fn guard_iv(&self, key: &MasterKey) -> [u8; 16] {
+        let mut iv = [0; 16];
+        match &self.x_guard_iv {
+            Some(text) if hex::decode_to_slice(text, &mut iv).is_ok() => iv,
+            _ => {
+                iv.copy_from_slice(&key.derive(&format!("guard {}", self.id))[..16]);
+                iv
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seals_and_opens() {
+        let key = MasterKey::generate();
+        let config = Config::generate();
+        let sealed = config.seal(&key).unwrap();
+        assert_eq!(Config::open(&sealed, &key).unwrap(), config);
+        assert_eq!(Config::open(&sealed[1..], &key).unwrap_err().kind(), ErrorKind::Damaged);
+        let newer = Config { version: 3, ..config };
+        let error = Config::open(&newer.seal(&key).unwrap(), &key).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+    }
+
+    #[test]
+    fn foreign_configs_get_derived_seeds() {
+        let key = MasterKey::generate();
+        let foreign = Config { x_chunker_seed: None, x_guard_iv: None, ..Config::generate() };
+        assert_eq!(foreign.chunker_seed(&key), foreign.chunker_seed(&key));
+        assert_ne!(foreign.chunker_seed(&key), foreign.chunker_seed(&MasterKey::generate()));
+        assert_ne!(foreign.guard_iv(&key), [0; 16]);
+    }
+}

@@ -1,0 +1,77 @@
+//! `.backup/manifest.json` and `.backup/RESTORE.md`, which stand at the root of every snapshot, so that a bare
+//! `restic restore` brings along what it is and how to use it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::id::SnapshotId;
+use crate::source::{BackupKind, Checkpoint, ObjectDigest, SourceIdentity};
+
+/// Name of the directory at the root of every snapshot.
+pub const METADATA_DIR: &str = ".backup";
+/// Path of the manifest inside a snapshot.
+pub const MANIFEST_PATH: &str = "/.backup/manifest.json";
+/// Version of the manifest's schema.
+pub const MANIFEST_SCHEMA: u32 = 1;
+
+/// What a snapshot is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this schema.
+    pub schema: u32,
+    /// Program that wrote it.
+    pub program: String,
+    /// When the run began.
+    pub created: Timestamp,
+    /// Name of the job.
+    pub job: String,
+    /// The source.
+    pub source: SourceIdentity,
+    /// Version of the source's server, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_version: Option<String>,
+    /// Type of the snapshot.
+    #[serde(rename = "type")]
+    pub kind: BackupKind,
+    /// Tier of the snapshot.
+    pub tier: String,
+    /// The snapshot that unchanged parts were taken from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<SnapshotId>,
+    /// What moment or interval it stands for.
+    pub checkpoint: Checkpoint,
+    /// What it holds.
+    pub totals: ManifestTotals,
+    /// Counts and digests per object, for databases.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub objects: BTreeMap<String, ObjectDigest>,
+    /// Include patterns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// Exclude patterns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// The job's configuration without secrets.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub configuration: serde_json::Value,
+}
+
+/// What a snapshot holds, without its own `.backup`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ManifestTotals {
+    /// Files and streams.
+    pub files: u64,
+    /// Directories.
+    pub dirs: u64,
+    /// Links, devices, pipes, sockets.
+    pub others: u64,
+    /// Content bytes of all files.
+    pub bytes: u64,
+    /// Entries that are missing or incomplete.
+    pub warnings: u64,
+}
+
+/// The text of `RESTORE.md`. It must never change without need: a new text is stored once more in every repository.
+pub const RESTORE_NOTE: &str = include_str!("RESTORE.md");

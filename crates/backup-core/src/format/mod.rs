@@ -1,0 +1,42 @@
+//! The stored forms, byte for byte as restic's repository format 2 (and 1, for reading) has them. No I/O here.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `config.rs` | [`Config`]: version, id, chunker polynomial, our seeds |
+//! | `polynomial.rs` | irreducible polynomials, which restic demands in every config |
+//! | `keyfile.rs` | [`KeyFile`]: a pass phrase's wrapping of the master key |
+//! | `sealed.rs` | encoding of indexes, snapshots and locks: compressed JSON, sealed |
+//! | `pack.rs` | [`PackHeader`]: the table at the end of a pack |
+//! | `index.rs` | [`IndexFile`]: which pack holds which blob |
+//! | `tree.rs` | [`Tree`], [`Node`]: reading directories |
+//! | `tree_json.rs` | writing directories exactly as Go's encoder does, so that restic's trees and ours deduplicate |
+//! | `quote.rs` | Go's `strconv.Quote` and JSON string escaping |
+//! | `snapshot.rs` | [`Snapshot`]: a completed backup |
+//! | `manifest.rs` | [`Manifest`]: what `.backup/manifest.json` says |
+//! | `lock.rs` | [`Lock`]: restic's lock objects |
+//!
+//! Fields of our own are called `x_…`; stock tools ignore them.
+
+mod config;
+mod index;
+mod keyfile;
+mod lock;
+mod manifest;
+mod pack;
+mod polynomial;
+mod quote;
+mod sealed;
+mod snapshot;
+mod tree;
+mod tree_json;
+
+pub use config::{Config, SUPPORTED_VERSIONS, WRITE_VERSION};
+pub use index::{IndexBlob, IndexFile, IndexPack};
+pub use keyfile::KeyFile;
+pub use lock::Lock;
+pub use manifest::{MANIFEST_PATH, MANIFEST_SCHEMA, Manifest, ManifestTotals, METADATA_DIR, RESTORE_NOTE};
+pub use pack::{BlobKind, PackHeader, PackedBlob};
+pub use sealed::{open_json, open_raw, seal_json};
+pub use snapshot::{Snapshot, SnapshotSummary};
+pub use tree::{Node, Tree};
+pub use tree_json::{TreeWriter, write_tree};

@@ -1,0 +1,93 @@
+//! Snapshot objects.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{BlobId, SnapshotId};
+
+/// A completed backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The moment it stands for.
+    pub time: Timestamp,
+    /// The snapshot it was compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<SnapshotId>,
+    /// Its root directory.
+    pub tree: BlobId,
+    /// The paths that were backed up.
+    #[serde(default)]
+    pub paths: Vec<String>,
+    /// Host of the source.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hostname: String,
+    /// User who ran the backup.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub username: String,
+    /// User id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Group id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// Exclude patterns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excludes: Vec<String>,
+    /// Tags; ours are `job=…`, `source=…`, `type=…`, `tier=…`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// The snapshot this one was derived from, where a tool rewrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<SnapshotId>,
+    /// Program that wrote it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub program_version: String,
+    /// What the backup found and stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<SnapshotSummary>,
+    /// How many entries are missing or incomplete; ours only, absent if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x_warnings: Option<u64>,
+}
+
+/// What a backup found and stored, in restic's terms.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnapshotSummary {
+    /// When it began.
+    pub backup_start: Timestamp,
+    /// When it ended.
+    pub backup_end: Timestamp,
+    /// Files that the parent does not have.
+    pub files_new: u64,
+    /// Files that differ from the parent's.
+    pub files_changed: u64,
+    /// Files as in the parent.
+    pub files_unmodified: u64,
+    /// Directories that the parent does not have.
+    pub dirs_new: u64,
+    /// Directories that differ from the parent's.
+    pub dirs_changed: u64,
+    /// Directories as in the parent.
+    pub dirs_unmodified: u64,
+    /// New data blobs.
+    pub data_blobs: u64,
+    /// New tree blobs.
+    pub tree_blobs: u64,
+    /// Bytes of new blobs before compression.
+    pub data_added: u64,
+    /// Bytes of new blobs as stored.
+    pub data_added_packed: u64,
+    /// Files looked at.
+    pub total_files_processed: u64,
+    /// Their size, bytes.
+    pub total_bytes_processed: u64,
+}
+
+impl Snapshot {
+    /// The value of the tag `name=…`.
+    #[must_use]
+    pub fn tag(&self, name: &str) -> Option<&str> {
+        self.tags.iter().find_map(|tag| tag.strip_prefix(name)?.strip_prefix('='))
+    }
+}

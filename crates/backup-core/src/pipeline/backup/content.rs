@@ -1,0 +1,273 @@
+//! Reading, chunking and storing contents, on worker threads and in async tasks.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use super::assembler::DirId;
+use crate::chunker::StreamChunker;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::event::{Warning, WarningKind};
+use crate::format::{BlobKind, Node};
+use crate::id::BlobId;
+use crate::pipeline::Meter;
+use crate::repository::cpu::{CpuPool, panicked};
+use crate::repository::{BlobWriter, Repository};
+use crate::source::{BlockingContent, Chunking, ContentEnd, EntryPath, Metadata, SourceError, SourceErrorKind, SourceResult};
+
+/// Chunks of one content whose results are waited for at a time.
+const MAX_PENDING: usize = 32;
+
+/// What reading contents needs. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Stage {
+    pub(super) cx: Context,
+    pub(super) repository: Repository,
+    pub(super) writer: BlobWriter,
+    pub(super) meter: Meter,
+}
+
+/// A file to be read.
+pub(super) struct FileJob {
+    pub(super) dir: DirId,
+    pub(super) path: EntryPath,
+    pub(super) metadata: Metadata,
+    pub(super) chunking: Chunking,
+    pub(super) existed: bool,
+    pub(super) content: Box<dyn BlockingContent>,
+}
+
+/// A stream to be read.
+pub(super) struct StreamJob {
+    pub(super) dir: DirId,
+    pub(super) path: EntryPath,
+    pub(super) metadata: Metadata,
+    pub(super) chunking: Chunking,
+    pub(super) existed: bool,
+    pub(super) content: BoxStream<'static, SourceResult<Bytes>>,
+}
+
+/// What became of a content.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) dir: DirId,
+    /// `None`: it could not be read and is left out.
+    pub(super) node: Option<Node>,
+    pub(super) warning: Option<Warning>,
+    /// Whether the parent snapshot has a file at this path.
+    pub(super) existed: bool,
+}
+
+impl Stage {
+    /// Reads small files one after the other on this thread.
+    pub(super) fn read_small(&self, jobs: Vec<FileJob>, handle: &Handle) -> Result<Vec<Finished>> {
+        let cpu = self.repository.cpu();
+        let mut chunker = StreamChunker::new(self.repository.gear(), Chunking::default());
+        let mut finished = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            chunker.restart(job.chunking);
+            finished.push(self.read_file(job, &mut chunker, &mut |chunk| {
+                let permit = cpu.permit_blocking(handle)?;
+                let stored = self.writer.store(BlobKind::Data, &chunk);
+                drop(permit);
+                Ok(Chunk::Stored(stored?.id))
+            })?);
+        }
+        Ok(finished)
+    }
+
+    /// Reads a large file; its chunks are stored by all worker threads.
+    pub(super) fn read_large(&self, job: FileJob, handle: &Handle) -> Result<Finished> {
+        let cpu = self.repository.cpu();
+        let mut chunker = StreamChunker::new(self.repository.gear(), job.chunking);
+        self.read_file(job, &mut chunker, &mut |chunk| {
+            let permit = cpu.permit_blocking(handle)?;
+            let writer = self.writer.clone();
+            Ok(Chunk::Pending(
+                CpuPool::spawn(permit, move || Ok(writer.store(BlobKind::Data, &chunk)?.id)),
+                handle.clone(),
+            ))
+        })
+    }
+
+    fn read_file(
+        &self,
+        job: FileJob,
+        chunker: &mut StreamChunker<'_>,
+        store: &mut dyn FnMut(Bytes) -> Result<Chunk>,
+    ) -> Result<Finished> {
+        let FileJob { dir, path, metadata, existed, content, .. } = job;
+        let mut chunks = Chunks::default();
+        let end = self.read_through(content, chunker, &mut |chunk| {
+            chunks.size += chunk.len() as u64;
+            chunks.push(store(chunk)?)
+        });
+        let end = match end {
+            Ok(end) => end,
+            Err(Failure::Entry(error)) => {
+                let warning = Some(entry_warning(&path, &error));
+                return Ok(Finished { dir, node: None, warning, existed });
+            }
+            Err(Failure::Run(error)) => return Err(error),
+        };
+        let (content, size) = chunks.finish()?;
+        let mut warning = None;
+        let mut metadata = match end {
+            ContentEnd::Stable => metadata,
+            ContentEnd::Changed(metadata) => {
+                let message = "changed while it was read; the snapshot holds what was read".to_owned();
+                warning = Some(Warning { kind: WarningKind::Changed, path: path.display().into_owned(), message });
+                *metadata
+            }
+        };
+        metadata.size = size;
+        self.meter.add_items(1);
+        let node = Node { name: path.name().into(), metadata, content, subtree: None };
+        Ok(Finished { dir, node: Some(node), warning, existed })
+    }
+
+    fn read_through(
+        &self,
+        content: Box<dyn BlockingContent>,
+        chunker: &mut StreamChunker<'_>,
+        emit: &mut dyn FnMut(Bytes) -> Result<()>,
+    ) -> Result<ContentEnd, Failure> {
+        let mut reader = content.open().map_err(Failure::of)?;
+        loop {
+            self.cx.check_cancelled().map_err(Failure::Run)?;
+            let ended = chunker.fill_from(&mut *reader).map_err(|error| Failure::of(error.into()))?;
+            while let Some(chunk) = if ended { chunker.next_at_end() } else { chunker.next_chunk() } {
+                self.meter.add_bytes(chunk.len() as u64);
+                emit(chunk).map_err(Failure::Run)?;
+            }
+            if ended {
+                return reader.finish().map_err(Failure::of);
+            }
+        }
+    }
+
+    /// Reads a stream in an async task.
+    pub(super) async fn read_stream(&self, job: StreamJob) -> Result<Finished> {
+        let StreamJob { dir, path, mut metadata, chunking, existed, mut content } = job;
+        let mut chunker = StreamChunker::new(self.repository.gear(), chunking);
+        let mut pending = VecDeque::new();
+        let mut done = StreamResult::default();
+        loop {
+            self.cx.check_cancelled()?;
+            let bytes = match content.next().await.transpose() {
+                Ok(bytes) => bytes,
+                Err(error) if error.concerns_one_entry() => {
+                    let warning = Some(entry_warning(&path, &error));
+                    return Ok(Finished { dir, node: None, warning, existed });
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(bytes) = &bytes {
+                chunker.push(bytes);
+            }
+            while let Some(chunk) = if bytes.is_some() { chunker.next_chunk() } else { chunker.next_at_end() } {
+                self.meter.add_bytes(chunk.len() as u64);
+                done.size += chunk.len() as u64;
+                let permit = self.repository.cpu().permit().await?;
+                let writer = self.writer.clone();
+                pending.push_back(CpuPool::spawn(permit, move || Ok(writer.store(BlobKind::Data, &chunk)?.id)));
+                if pending.len() > MAX_PENDING {
+                    done.take(pending.pop_front()).await?;
+                }
+            }
+            if bytes.is_none() {
+                break;
+            }
+        }
+        while !pending.is_empty() {
+            done.take(pending.pop_front()).await?;
+        }
+        metadata.size = done.size;
+        self.meter.add_items(1);
+        let node = Node { name: path.name().into(), metadata, content: done.content, subtree: None };
+        Ok(Finished { dir, node: Some(node), warning: None, existed })
+    }
+}
+
+#[derive(Default)]
+struct StreamResult {
+    content: Vec<BlobId>,
+    size: u64,
+}
+
+impl StreamResult {
+    async fn take(&mut self, handle: Option<JoinHandle<Result<BlobId>>>) -> Result<()> {
+        if let Some(handle) = handle {
+            self.content.push(handle.await.map_err(panicked)??);
+        }
+        Ok(())
+    }
+}
+
+/// A chunk that is stored or on its way.
+enum Chunk {
+    Stored(BlobId),
+    Pending(JoinHandle<Result<BlobId>>, Handle),
+}
+
+/// The chunks of one file in order.
+#[derive(Default)]
+struct Chunks {
+    content: Vec<BlobId>,
+    pending: VecDeque<(JoinHandle<Result<BlobId>>, Handle)>,
+    size: u64,
+}
+
+impl Chunks {
+    fn push(&mut self, chunk: Chunk) -> Result<()> {
+        match chunk {
+            Chunk::Stored(id) => self.content.push(id),
+            Chunk::Pending(task, handle) => {
+                self.pending.push_back((task, handle));
+                if self.pending.len() > MAX_PENDING {
+                    self.settle_first()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_first(&mut self) -> Result<()> {
+        if let Some((task, handle)) = self.pending.pop_front() {
+            self.content.push(handle.block_on(task).map_err(panicked)??);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(Vec<BlobId>, u64)> {
+        while !self.pending.is_empty() {
+            self.settle_first()?;
+        }
+        Ok((self.content, self.size))
+    }
+}
+
+/// Whether one entry or the whole run is affected.
+enum Failure {
+    Entry(SourceError),
+    Run(Error),
+}
+
+impl Failure {
+    fn of(error: SourceError) -> Self {
+        if error.concerns_one_entry() { Self::Entry(error) } else { Self::Run(error.into()) }
+    }
+}
+
+fn entry_warning(path: &EntryPath, error: &SourceError) -> Warning {
+    let kind = match error.kind() {
+        SourceErrorKind::NotFound => WarningKind::Vanished,
+        _ => WarningKind::Unreadable,
+    };
+    Warning { kind, path: path.display().into_owned(), message: error.chain() }
+}

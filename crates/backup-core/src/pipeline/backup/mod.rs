@@ -1,0 +1,137 @@
+//! Making a snapshot.
+//!
+//! ```text
+//!   BackupReader ──items──▶ run.rs ──unchanged──▶ assembler.rs ──trees──▶ BlobWriter
+//!    (own task)               │                        ▲
+//!                             └──contents──▶ content.rs┘  (worker threads: read, chunk, store)
+//! ```
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`backup`]: the order of things from opening to publishing |
+//! | `options.rs` | [`BackupOptions`], [`BackupReport`] |
+//! | `parent.rs` | which earlier snapshot to compare with, and what counts as unchanged |
+//! | `run.rs` | the loop that takes items and results |
+//! | `assembler.rs` | directories that are still growing |
+//! | `content.rs` | reading, chunking and storing contents |
+//! | `publish.rs` | the `.backup` directory and the snapshot object |
+
+mod assembler;
+mod content;
+mod options;
+mod parent;
+mod publish;
+mod run;
+
+pub use options::{BackupOptions, BackupReport, EntryCounts};
+
+use tokio::sync::mpsc;
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::event::Stage;
+use crate::pipeline::Meter;
+use crate::repository::cpu::panicked;
+use crate::repository::{BlobWriter, Repository};
+use crate::source::{BackupReader, BackupRequest, Item, Source, SourceResult};
+use parent::Parent;
+use publish::Publication;
+use run::Run;
+
+/// Items that a source may be ahead of the pipeline.
+const READ_AHEAD: usize = 1024;
+
+/// Backs up `source` into `repository` as one new snapshot.
+///
+/// # Errors
+/// Any failure of source or repository; then no snapshot is published, and what was stored already is reused by the next
+/// run. Entries that could not be read are no error but warnings; see [`BackupReport::warnings`].
+pub async fn backup(
+    repository: &Repository,
+    source: &dyn Source,
+    options: &BackupOptions,
+    cx: &Context,
+) -> Result<BackupReport> {
+    if !options.dry_run {
+        repository.prepare_writing(cx).await?;
+    }
+    let identity = source.identity();
+    let snapshots = repository.snapshots(cx).await?;
+    if !options.dry_run {
+        repository.complete_receipts(&snapshots.snapshots, cx).await?;
+    }
+    let (kind, parent) = Parent::choose(&snapshots, &identity, options, cx);
+    let indexed = repository.load_index(cx).await?;
+    cx.check_cancelled()?;
+
+    let started = cx.clock.now();
+    // Source and workers are cancelled with the caller, and also when anything else of the run fails.
+    let source_cx = Context { cancel: cx.cancel.child_token(), ..cx.clone() };
+    let request = BackupRequest { kind, selection: options.selection.clone() };
+    let reader = source.open_backup(&source_cx, &request).await?;
+    let writer = BlobWriter::new(&indexed, options.write.clone(), options.dry_run);
+    let meter = Meter::start(Stage::Backup, &cx.events);
+    let ticking = meter.ticking();
+    let (items, reading) = spawn_reader(reader);
+    let mut run = Run::new(&source_cx, &indexed, writer.clone(), parent, options, meter.clone());
+    let collected = tokio::select! {
+        collected = run.collect(items) => collected,
+        never = estimate(source, &source_cx, options, &meter) => never,
+    };
+    if collected.is_err() {
+        source_cx.cancel.cancel();
+    }
+    let reader = reading.await.map_err(panicked)?;
+    drop(ticking);
+    let finished = match collected {
+        Ok(()) => {
+            meter.finish();
+            reader.finish().await.map_err(Error::from)
+        }
+        Err(error) => {
+            reader.abort().await;
+            Err(error)
+        }
+    };
+    let publication = Publication { cx, repository, source: &identity, options, kind, started };
+    let result = match finished {
+        Ok(checkpoint) => publication.publish(run, &writer, checkpoint).await,
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(report) => Ok(report),
+        Err(error) => {
+            // If uploading failed, everything else is only a consequence of that.
+            let cause = writer.root_failure().await.unwrap_or(error);
+            writer.abort().await;
+            Err(cause)
+        }
+    }
+}
+
+/// Reads the source in a task of its own: `next` is never dropped half way.
+fn spawn_reader(
+    mut reader: Box<dyn BackupReader>,
+) -> (mpsc::Receiver<SourceResult<Item>>, tokio::task::JoinHandle<Box<dyn BackupReader>>) {
+    let (sender, receiver) = mpsc::channel(READ_AHEAD);
+    let task = tokio::spawn(async move {
+        while let Some(item) = reader.next().await.transpose() {
+            let failed = item.is_err();
+            if sender.send(item).await.is_err() || failed {
+                break;
+            }
+        }
+        reader
+    });
+    (receiver, task)
+}
+
+/// Asks the source how much there is, for the progress bar, while the backup runs already. Never ends.
+async fn estimate(source: &dyn Source, cx: &Context, options: &BackupOptions, meter: &Meter) -> Result<()> {
+    if options.estimate
+        && let Ok(probe) = source.probe(cx).await
+    {
+        meter.expect(probe.estimated_objects.unwrap_or(0), probe.estimated_bytes.unwrap_or(0));
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,95 @@
+//! What is asked of a backup, and what came of it.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::format::ManifestTotals;
+use crate::id::SnapshotId;
+use crate::repository::{WriteSettings, WriteStats};
+use crate::source::{BackupKind, Selection};
+
+/// How to back up.
+#[derive(Debug, Clone)]
+pub struct BackupOptions {
+    /// Name of the job; snapshots of one job and source build on each other.
+    pub job: String,
+    /// Type; `None` is incremental if there is an earlier snapshot, else full.
+    pub kind: Option<BackupKind>,
+    /// Tier, for retention.
+    pub tier: String,
+    /// More tags.
+    pub tags: Vec<String>,
+    /// Which objects of the source.
+    pub selection: Selection,
+    /// How blobs are stored.
+    pub write: WriteSettings,
+    /// Time zone of this machine: restic writes times with its offset, and trees only deduplicate with restic's if ours
+    /// do as well.
+    pub time_zone: TimeZone,
+    /// Who runs the backup.
+    pub username: String,
+    /// Which program, with its version.
+    pub program: String,
+    /// The job's configuration without secrets, kept in the manifest.
+    pub configuration: serde_json::Value,
+    /// Read, chunk and compress everything, but store nothing.
+    pub dry_run: bool,
+    /// Ask the source for its size meanwhile, so that progress has totals.
+    pub estimate: bool,
+}
+
+impl Default for BackupOptions {
+    fn default() -> Self {
+        Self {
+            job: "manual".to_owned(),
+            kind: None,
+            tier: "manual".to_owned(),
+            tags: Vec::new(),
+            selection: Selection::all(),
+            write: WriteSettings::default(),
+            time_zone: TimeZone::UTC,
+            username: String::new(),
+            program: concat!("backup ", env!("CARGO_PKG_VERSION")).to_owned(),
+            configuration: serde_json::Value::Null,
+            dry_run: false,
+            estimate: false,
+        }
+    }
+}
+
+/// Entries by what became of them since the parent snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct EntryCounts {
+    /// Not in the parent.
+    pub new: u64,
+    /// Different from the parent.
+    pub changed: u64,
+    /// As in the parent.
+    pub unmodified: u64,
+}
+
+/// What a backup did.
+#[derive(Debug, Clone, Serialize)]
+pub struct BackupReport {
+    /// The new snapshot; `None` after a dry run.
+    pub snapshot: Option<SnapshotId>,
+    /// The snapshot it was compared with.
+    pub parent: Option<SnapshotId>,
+    /// Its type.
+    pub kind: BackupKind,
+    /// Files and streams.
+    pub files: EntryCounts,
+    /// Directories.
+    pub dirs: EntryCounts,
+    /// What the snapshot holds.
+    pub totals: ManifestTotals,
+    /// What was stored for it.
+    pub stored: WriteStats,
+    /// Entries that are missing or incomplete.
+    pub warnings: u64,
+    /// When reading began.
+    pub started: Timestamp,
+    /// When the snapshot was published.
+    pub finished: Timestamp,
+}

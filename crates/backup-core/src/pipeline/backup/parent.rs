@@ -1,0 +1,81 @@
+//! The earlier snapshot that a backup compares with.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::options::BackupOptions;
+use crate::context::Context;
+use crate::format::Node;
+use crate::id::{BlobId, SnapshotId};
+use crate::repository::{SnapshotInfo, SnapshotList};
+use crate::source::{BackupKind, Metadata, SourceIdentity};
+
+/// The kernel stamps files with a clock that moves in steps of up to 10 ms.
+const CLOCK_STEP: Duration = Duration::from_millis(10);
+
+/// What the pipeline needs to know of the parent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parent {
+    pub(super) id: SnapshotId,
+    pub(super) tree: BlobId,
+    /// When its backup began to read.
+    started: Timestamp,
+}
+
+impl Parent {
+    /// The type that the snapshot will have, and the parent for it.
+    pub(super) fn choose(
+        snapshots: &SnapshotList,
+        source: &SourceIdentity,
+        options: &BackupOptions,
+        cx: &Context,
+    ) -> (BackupKind, Option<Self>) {
+        let wanted = options.kind.unwrap_or(BackupKind::Incremental);
+        let newest = |of_type: Option<&str>| {
+            let fits = |info: &&SnapshotInfo| {
+                same_origin(info, source, options) && of_type.is_none_or(|kind| info.snapshot.tag("type") == Some(kind))
+            };
+            snapshots.snapshots.iter().rev().find(fits).map(Self::of)
+        };
+        let parent = match wanted {
+            BackupKind::Full => return (BackupKind::Full, None),
+            BackupKind::Incremental | BackupKind::Log => newest(None),
+            BackupKind::Differential => newest(Some("full")),
+        };
+        if parent.is_none() {
+            if options.kind.is_some() {
+                cx.events.note("There is no earlier snapshot to build on: this one is full.");
+            }
+            return (BackupKind::Full, None);
+        }
+        (wanted, parent)
+    }
+
+    fn of(info: &SnapshotInfo) -> Self {
+        let started = info.snapshot.summary.as_ref().map_or(info.snapshot.time, |summary| summary.backup_start);
+        Self { id: info.id, tree: info.snapshot.tree, started }
+    }
+
+    /// Whether a file is what `earlier` describes, so that its content need not be read. A file that was changed while the
+    /// parent was being made, or within one step of the kernel's clock before, may have changed again without a trace.
+    pub(super) fn is_unchanged(&self, earlier: &Node, now: &Metadata) -> bool {
+        let then = &earlier.metadata;
+        earlier.is_file()
+            && now.inode != 0
+            && then.inode == now.inode
+            && then.size == now.size
+            && then.mtime == now.mtime
+            && then.ctime == now.ctime
+            && now.ctime.duration_until(self.started) > jiff::SignedDuration::try_from(CLOCK_STEP).unwrap_or_default()
+    }
+}
+
+/// Whether a snapshot is of the same source: of the same job, or made by restic of the same paths on the same host.
+fn same_origin(info: &SnapshotInfo, source: &SourceIdentity, options: &BackupOptions) -> bool {
+    let snapshot = &info.snapshot;
+    snapshot.hostname == source.host
+        && snapshot.paths == source.paths
+        && snapshot.tag("job").is_none_or(|job| job == options.job)
+        && snapshot.tag("source").is_none_or(|kind| kind == source.kind)
+}

@@ -1,0 +1,329 @@
+//! The loop that takes items from the source and results from the workers.
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::assembler::{Assembler, Dir, DirId};
+use super::content::{FileJob, Finished, Stage, StreamJob};
+use super::options::{BackupOptions, EntryCounts};
+use super::parent::Parent;
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, Warning};
+use crate::format::{BlobKind, METADATA_DIR, ManifestTotals, Node, Tree, write_tree};
+use crate::id::{BlobId, SnapshotId};
+use crate::pipeline::Meter;
+use crate::repository::cpu::panicked;
+use crate::repository::{BlobReader, BlobWriter, IndexedRepository};
+use crate::source::{Content, Entry, EntryPath, Item, Metadata, SourceResult};
+
+/// Files up to this size are read in batches, so that handing them over costs little per file.
+const SMALL: u64 = 512 << 10;
+/// A batch is complete with so many bytes or files.
+const BATCH_BYTES: u64 = 1 << 20;
+const BATCH_FILES: usize = 128;
+
+/// One backup on its way from items to a root directory.
+pub(super) struct Run {
+    stage: Stage,
+    reader: BlobReader,
+    parent: Option<Parent>,
+    zone: jiff::tz::TimeZone,
+    assembler: Assembler,
+    jobs: JoinSet<Result<Vec<Finished>>>,
+    max_jobs: usize,
+    batch: Vec<FileJob>,
+    batch_bytes: u64,
+    pub(super) files: EntryCounts,
+    pub(super) dirs: EntryCounts,
+    pub(super) totals: ManifestTotals,
+}
+
+impl Run {
+    pub(super) fn new(
+        cx: &Context,
+        indexed: &IndexedRepository,
+        writer: BlobWriter,
+        parent: Option<Parent>,
+        options: &BackupOptions,
+        meter: Meter,
+    ) -> Self {
+        let repository = indexed.repository().clone();
+        // A worker more than there are cores: one may wait for the disk.
+        let max_jobs = repository.cpu().threads() + 1;
+        Self {
+            stage: Stage { cx: cx.clone(), repository, writer, meter },
+            reader: indexed.reader(),
+            parent,
+            zone: options.time_zone.clone(),
+            assembler: Assembler::default(),
+            jobs: JoinSet::new(),
+            max_jobs,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            files: EntryCounts::default(),
+            dirs: EntryCounts::default(),
+            totals: ManifestTotals::default(),
+        }
+    }
+
+    pub(super) fn parent_id(&self) -> Option<SnapshotId> {
+        self.parent.map(|parent| parent.id)
+    }
+
+    /// Takes everything the source has; returns when all contents are stored and all directories but the root.
+    pub(super) async fn collect(&mut self, mut items: mpsc::Receiver<SourceResult<Item>>) -> Result<()> {
+        let cancel = self.stage.cx.cancel.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(Error::cancelled()),
+                Some(done) = self.jobs.join_next(), if !self.jobs.is_empty() => {
+                    self.arrived(done.map_err(panicked)??).await?;
+                }
+                item = items.recv(), if self.jobs.len() < self.max_jobs => match item {
+                    Some(item) => self.item(item?).await?,
+                    None => break,
+                },
+            }
+            if self.jobs.is_empty() && items.is_empty() {
+                self.start_batch();
+            }
+        }
+        self.start_batch();
+        while let Some(done) = self.jobs.join_next().await {
+            self.arrived(done.map_err(panicked)??).await?;
+            self.stage.cx.check_cancelled()?;
+        }
+        self.close(&EntryPath::root()).await
+    }
+
+    async fn item(&mut self, item: Item) -> Result<()> {
+        match item {
+            Item::Entry(entry) => self.entry(entry).await,
+            Item::Close(path) => self.close(&path).await,
+            Item::Warning(warning) => {
+                self.warn(warning);
+                Ok(())
+            }
+        }
+    }
+
+    fn warn(&mut self, warning: Warning) {
+        self.totals.warnings += 1;
+        self.stage.cx.events.emit(&Event::Warning(warning));
+    }
+
+    async fn entry(&mut self, entry: Entry) -> Result<()> {
+        let Entry { path, metadata, content, chunking } = entry;
+        if metadata.kind == crate::source::NodeKind::Dir {
+            let dir = self.ensure_dir(&path).await?;
+            self.assembler.dir(dir)?.metadata = Some(metadata);
+            return Ok(());
+        }
+        let Some(parent) = path.parent() else {
+            return Err(Error::new(ErrorKind::Source, "the source says that / is not a directory"));
+        };
+        let dir = self.ensure_dir(&parent).await?;
+        let earlier = self.assembler.earlier(dir, path.name());
+        let existed = earlier.is_some_and(Node::is_file);
+        let known = earlier.and_then(|earlier| self.known_content(earlier, &metadata));
+        match content {
+            Content::Empty => {
+                let node = Node { name: path.name().into(), metadata, content: Vec::new(), subtree: None };
+                if node.is_file() {
+                    self.count_file(existed, false, 0);
+                } else {
+                    self.totals.others += 1;
+                }
+                self.assembler.dir(dir)?.nodes.push(node);
+                self.stage.meter.add_items(1);
+            }
+            Content::Blocking(content) => {
+                if let Some(known) = known {
+                    self.count_file(true, true, metadata.size);
+                    self.stage.meter.add_items(1);
+                    self.stage.meter.add_bytes(metadata.size);
+                    let node = Node { name: path.name().into(), metadata, content: known, subtree: None };
+                    self.assembler.dir(dir)?.nodes.push(node);
+                    return Ok(());
+                }
+                self.assembler.expect(dir)?;
+                self.start_file(FileJob { dir, path, metadata, chunking, existed, content });
+            }
+            Content::Stream(content) => {
+                self.assembler.expect(dir)?;
+                let stage = self.stage.clone();
+                let job = StreamJob { dir, path, metadata, chunking, existed, content };
+                self.jobs.spawn(async move { Ok(vec![stage.read_stream(job).await?]) });
+            }
+        }
+        Ok(())
+    }
+
+    /// The blobs of a file that has not changed, if the repository still has them all.
+    fn known_content(&self, earlier: &Node, metadata: &Metadata) -> Option<Vec<BlobId>> {
+        let unchanged = self.parent.is_some_and(|parent| parent.is_unchanged(earlier, metadata));
+        let knows = |id| self.stage.writer.knows(BlobKind::Data, id);
+        (unchanged && earlier.content.iter().all(knows)).then(|| earlier.content.clone())
+    }
+
+    fn start_file(&mut self, job: FileJob) {
+        if job.metadata.size > SMALL {
+            let stage = self.stage.clone();
+            let handle = Handle::current();
+            self.jobs.spawn_blocking(move || Ok(vec![stage.read_large(job, &handle)?]));
+            return;
+        }
+        self.batch_bytes += job.metadata.size;
+        self.batch.push(job);
+        if self.batch_bytes >= BATCH_BYTES || self.batch.len() >= BATCH_FILES {
+            self.start_batch();
+        }
+    }
+
+    fn start_batch(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let jobs = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        let stage = self.stage.clone();
+        let handle = Handle::current();
+        self.jobs.spawn_blocking(move || stage.read_small(jobs, &handle));
+    }
+
+    fn count_file(&mut self, existed: bool, same: bool, bytes: u64) {
+        self.totals.files += 1;
+        self.totals.bytes += bytes;
+        match (existed, same) {
+            (true, true) => self.files.unmodified += 1,
+            (true, false) => self.files.changed += 1,
+            (false, _) => self.files.new += 1,
+        }
+    }
+
+    async fn arrived(&mut self, finished: Vec<Finished>) -> Result<()> {
+        for Finished { dir, node, warning, existed } in finished {
+            if let Some(warning) = warning {
+                self.warn(warning);
+            }
+            if let Some(node) = &node {
+                self.count_file(existed, false, node.metadata.size);
+            }
+            self.assembler.arrived(dir, node)?;
+            self.store_upwards(dir).await?;
+        }
+        Ok(())
+    }
+
+    /// The open directory at `path`, opened with all above it if need be.
+    async fn ensure_dir(&mut self, path: &EntryPath) -> Result<DirId> {
+        if let Some(dir) = self.assembler.find(path) {
+            return Ok(dir);
+        }
+        let mut missing = vec![path.clone()];
+        let mut above = None;
+        let mut at = path.parent();
+        while let Some(path) = at {
+            above = self.assembler.find(&path);
+            if above.is_some() {
+                break;
+            }
+            at = path.parent();
+            missing.push(path);
+        }
+        let mut dir = above;
+        for path in missing.into_iter().rev() {
+            let earlier = self.earlier_tree(dir, &path).await?;
+            dir = Some(self.assembler.open(path, dir, earlier)?);
+        }
+        dir.ok_or_else(|| Error::internal("a directory has no root"))
+    }
+
+    /// The directory at `path` in the parent snapshot. If it cannot be read, its files are read again.
+    async fn earlier_tree(&mut self, above: Option<DirId>, path: &EntryPath) -> Result<Option<(BlobId, Tree)>> {
+        let id = match above {
+            None => self.parent.map(|parent| parent.tree),
+            Some(above) => {
+                self.assembler.earlier(above, path.name()).and_then(|node| node.subtree)
+            }
+        };
+        let Some(id) = id else {
+            return Ok(None);
+        };
+        match self.reader.tree(&id).await {
+            Ok(tree) => Ok(Some((id, tree))),
+            Err(error) if error.is_damage() => {
+                let text = format!("The earlier snapshot's {path} cannot be read ({}); everything below is read again.", error.chain());
+                self.stage.cx.events.note(text);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn close(&mut self, path: &EntryPath) -> Result<()> {
+        let Some(dir) = self.assembler.find(path) else {
+            return Ok(());
+        };
+        self.assembler.close(path)?;
+        if self.assembler.is_ready(dir) {
+            return self.store_upwards(dir).await;
+        }
+        for dir in self.assembler.ready_below(path) {
+            self.store_upwards(dir).await?;
+        }
+        Ok(())
+    }
+
+    /// Stores a directory if it is complete, then the one above it if that is complete now, and so on.
+    async fn store_upwards(&mut self, dir: DirId) -> Result<()> {
+        let mut at = Some(dir);
+        while let Some(dir) = at.filter(|dir| self.assembler.is_ready(*dir)) {
+            let (done, above) = self.assembler.take(dir)?;
+            let node = self.store_dir(done).await?;
+            if let Some(above) = above {
+                self.assembler.arrived(above, Some(node))?;
+            }
+            at = above;
+        }
+        Ok(())
+    }
+
+    async fn store_dir(&mut self, dir: Dir) -> Result<Node> {
+        let Dir { path, metadata, nodes, earlier_id, earlier, .. } = dir;
+        drop(earlier);
+        let tree = self.store_tree(nodes).await.map_err(|error| error.context(&path))?;
+        self.totals.dirs += 1;
+        match earlier_id {
+            None => self.dirs.new += 1,
+            Some(id) if id == tree => self.dirs.unmodified += 1,
+            Some(_) => self.dirs.changed += 1,
+        }
+        self.stage.meter.add_items(1);
+        let metadata = metadata.unwrap_or_else(|| Metadata::directory(self.stage.cx.clock.now()));
+        Ok(Node { name: path.name().into(), metadata, content: Vec::new(), subtree: Some(tree) })
+    }
+
+    /// Stores a directory of these nodes.
+    pub(super) async fn store_tree(&self, mut nodes: Vec<Node>) -> Result<BlobId> {
+        let (writer, zone) = (self.stage.writer.clone(), self.zone.clone());
+        let work = move || Ok(writer.store(BlobKind::Tree, &write_tree(&mut nodes, &zone)?)?.id);
+        self.stage.repository.cpu().run(work).await
+    }
+
+    /// Stores the root with `.backup` added.
+    pub(super) async fn store_root(&mut self, metadata_dir: Node) -> Result<BlobId> {
+        let root = self.ensure_dir(&EntryPath::root()).await?;
+        let (root, _) = self.assembler.take(root)?;
+        let mut nodes = root.nodes;
+        if nodes.iter().any(|node| *node.name == *METADATA_DIR.as_bytes()) {
+            return Err(Error::new(ErrorKind::Invalid, "the source has an entry /.backup, which every snapshot needs for itself")
+                .with_hint("exclude it or rename it"));
+        }
+        nodes.push(metadata_dir);
+        self.store_tree(nodes).await
+    }
+}

@@ -1,0 +1,153 @@
+//! Reading everything that a snapshot needs, and comparing it with its hashes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use super::Meter;
+use crate::check::Problem;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::event::Stage;
+use crate::id::BlobId;
+use crate::repository::SnapshotReader;
+use crate::source::EntryPath;
+
+/// Blobs that are read in one go: enough to read packs in few large ranges, few enough to bound memory.
+const WINDOW: usize = 1 << 16;
+/// Paths that are named per damaged object.
+const MAX_NAMED: usize = 20;
+
+/// What verification found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct VerifyReport {
+    /// Entries of the snapshot.
+    pub entries: u64,
+    /// Different blobs that were read.
+    pub blobs: u64,
+    /// Their plain bytes.
+    pub bytes: u64,
+    /// What is damaged or lost; empty if all is well.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads every directory and every blob of a snapshot.
+///
+/// # Errors
+/// Those of the sink, and cancellation. Damage is no error but a [`Problem`] of the report.
+pub async fn verify(snapshot: &SnapshotReader, cx: &Context) -> Result<VerifyReport> {
+    let meter = Meter::start(Stage::Verify, &cx.events);
+    let ticking = meter.ticking();
+    let mut run = Run { snapshot, cx, meter: meter.clone(), report: VerifyReport::default(), seen: HashSet::new(), bad: HashMap::new() };
+    run.read_all().await?;
+    if !run.bad.is_empty() {
+        run.name_affected().await?;
+    }
+    drop(ticking);
+    meter.finish();
+    Ok(run.report)
+}
+
+struct Run<'a> {
+    snapshot: &'a SnapshotReader,
+    cx: &'a Context,
+    meter: Meter,
+    report: VerifyReport,
+    seen: HashSet<BlobId>,
+    bad: HashMap<BlobId, String>,
+}
+
+impl Run<'_> {
+    async fn read_all(&mut self) -> Result<()> {
+        let mut walk = self.snapshot.walk();
+        let mut window = Vec::new();
+        loop {
+            self.cx.check_cancelled()?;
+            match walk.next().await {
+                Ok(None) => break,
+                Ok(Some((_, node))) => {
+                    self.report.entries += 1;
+                    self.meter.add_items(1);
+                    for id in node.content {
+                        if self.seen.insert(id) {
+                            window.push(id);
+                        }
+                    }
+                }
+                Err(error) if error.is_damage() => self.problem("directory", &error),
+                Err(error) => return Err(error),
+            }
+            if window.len() >= WINDOW {
+                self.read(std::mem::take(&mut window)).await?;
+            }
+        }
+        self.read(window).await
+    }
+
+    fn problem(&mut self, object: &str, error: &Error) {
+        let affects = vec![format!("snapshot {}", self.snapshot.id().short())];
+        self.report.problems.push(Problem { object: object.to_owned(), message: error.chain(), affects });
+    }
+
+    async fn read(&mut self, blobs: Vec<BlobId>) -> Result<()> {
+        let found = Arc::new(Mutex::new((0_u64, HashMap::new())));
+        let (shared, meter) = (Arc::clone(&found), self.meter.clone());
+        let ids: Arc<[BlobId]> = blobs.into();
+        let names = Arc::clone(&ids);
+        self.snapshot
+            .try_fetch(self.cx, &ids, move |at, content| {
+                let mut found = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                match content {
+                    Ok(plain) => {
+                        found.0 += plain.len() as u64;
+                        meter.add_bytes(plain.len() as u64);
+                    }
+                    Err(error) => _ = found.1.insert(names[at], error.chain()),
+                }
+                Ok(())
+            })
+            .await
+            .map_err(Error::from)?;
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        self.report.blobs += ids.len() as u64;
+        self.report.bytes += found.0;
+        self.bad.extend(found.1.drain());
+        Ok(())
+    }
+
+    /// Says which files need the blobs that are damaged or lost.
+    async fn name_affected(&mut self) -> Result<()> {
+        let mut affected: HashMap<BlobId, Vec<EntryPath>> = HashMap::new();
+        let mut walk = self.snapshot.walk();
+        loop {
+            match walk.next().await {
+                Ok(None) => break,
+                Ok(Some((path, node))) => {
+                    for id in node.content.iter().filter(|id| self.bad.contains_key(*id)) {
+                        let paths = affected.entry(*id).or_default();
+                        if paths.last() != Some(&path) {
+                            paths.push(path.clone());
+                        }
+                    }
+                }
+                // It was reported by the first walk.
+                Err(error) if error.is_damage() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let snapshot = self.snapshot.id().short();
+        let mut bad: Vec<_> = self.bad.drain().collect();
+        bad.sort();
+        for (id, message) in bad {
+            let paths = affected.remove(&id).unwrap_or_default();
+            let mut affects: Vec<_> =
+                paths.iter().take(MAX_NAMED).map(|path| format!("snapshot {snapshot}: {path}")).collect();
+            if paths.len() > MAX_NAMED {
+                affects.push(format!("snapshot {snapshot}: {} more", paths.len() - MAX_NAMED));
+            }
+            self.report.problems.push(Problem { object: format!("blob {}", id.short()), message, affects });
+        }
+        Ok(())
+    }
+}

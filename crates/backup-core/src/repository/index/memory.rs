@@ -1,0 +1,186 @@
+//! An index in memory: records of 44 bytes in one vector, found through a table of 4-byte record numbers.
+
+use std::sync::{PoisonError, RwLock};
+
+use hashbrown::{HashMap, HashTable};
+
+use super::{BlobIndex, BlobLocation};
+use crate::format::{BlobKind, PackedBlob};
+use crate::id::{BlobId, PackId};
+
+#[derive(Debug, Clone, Copy)]
+struct Record {
+    id: BlobId,
+    pack: u32,
+    offset: u32,
+    len: u32,
+    /// Plain length; `u32::MAX` says not compressed.
+    plain: u32,
+}
+
+const NOT_COMPRESSED: u32 = u32::MAX;
+
+#[derive(Debug, Default)]
+struct Table {
+    records: Vec<Record>,
+    by_id: HashTable<u32>,
+}
+
+/// Identifiers are digests: any eight bytes of them are a hash.
+fn hash(id: &BlobId) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&id.as_bytes()[..8]);
+    u64::from_le_bytes(first)
+}
+
+impl Table {
+    fn find(&self, id: &BlobId) -> Option<&Record> {
+        self.by_id.find(hash(id), |at| self.records[*at as usize].id == *id).map(|at| &self.records[*at as usize])
+    }
+
+    fn insert(&mut self, record: Record) {
+        // A blob that is stored twice keeps its first place.
+        if self.find(&record.id).is_some() {
+            return;
+        }
+        let Ok(at) = u32::try_from(self.records.len()) else {
+            return;
+        };
+        self.records.push(record);
+        let records = &self.records;
+        self.by_id.insert_unique(hash(&record.id), at, |at| hash(&records[*at as usize].id));
+    }
+}
+
+#[derive(Debug)]
+struct Pack {
+    id: PackId,
+    blobs: u32,
+    end: u64,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    packs: Vec<Pack>,
+    known_packs: HashMap<PackId, u32, std::hash::RandomState>,
+    data: Table,
+    tree: Table,
+}
+
+/// See the module documentation.
+#[derive(Debug, Default)]
+pub struct MemoryIndex(RwLock<Inner>);
+
+impl Inner {
+    fn table(&self, kind: BlobKind) -> &Table {
+        match kind {
+            BlobKind::Data => &self.data,
+            BlobKind::Tree => &self.tree,
+        }
+    }
+
+    fn location(&self, kind: BlobKind, record: &Record) -> BlobLocation {
+        let pack = &self.packs[record.pack as usize];
+        BlobLocation {
+            pack: pack.id,
+            pack_end: pack.end,
+            blob: PackedBlob {
+                id: record.id,
+                kind,
+                offset: record.offset,
+                len: record.len,
+                uncompressed_len: (record.plain != NOT_COMPRESSED).then_some(record.plain),
+            },
+        }
+    }
+}
+
+impl BlobIndex for MemoryIndex {
+    fn find(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        inner.table(kind).find(id).map(|record| inner.location(kind, record))
+    }
+
+    fn add_pack(&self, pack: PackId, blobs: &[PackedBlob]) {
+        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let Ok(number) = u32::try_from(inner.packs.len()) else {
+            return;
+        };
+        if inner.known_packs.contains_key(&pack) {
+            return;
+        }
+        inner.known_packs.insert(pack, number);
+        let end = blobs.iter().map(|blob| u64::from(blob.offset) + u64::from(blob.len)).max().unwrap_or(0);
+        inner.packs.push(Pack { id: pack, blobs: u32::try_from(blobs.len()).unwrap_or(u32::MAX), end });
+        for blob in blobs {
+            let record = Record {
+                id: blob.id,
+                pack: number,
+                offset: blob.offset,
+                len: blob.len,
+                plain: blob.uncompressed_len.unwrap_or(NOT_COMPRESSED),
+            };
+            match blob.kind {
+                BlobKind::Data => inner.data.insert(record),
+                BlobKind::Tree => inner.tree.insert(record),
+            }
+        }
+    }
+
+    fn for_each_pack(&self, f: &mut dyn FnMut(PackId, u64, u64)) {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        for pack in &inner.packs {
+            f(pack.id, u64::from(pack.blobs), pack.end);
+        }
+    }
+
+    fn for_each_blob(&self, f: &mut dyn FnMut(BlobLocation)) {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        for kind in [BlobKind::Data, BlobKind::Tree] {
+            for record in &inner.table(kind).records {
+                f(inner.location(kind, record));
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        inner.data.records.len() + inner.tree.records.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob(n: u32, kind: BlobKind) -> PackedBlob {
+        PackedBlob {
+            id: BlobId::digest(&n.to_le_bytes()),
+            kind,
+            offset: n * 100,
+            len: 100,
+            uncompressed_len: n.is_multiple_of(2).then_some(300),
+        }
+    }
+
+    #[test]
+    fn finds_what_was_added() {
+        let index = MemoryIndex::default();
+        let pack = PackId::digest(b"pack");
+        let blobs: Vec<_> = (0..1000).map(|n| blob(n, BlobKind::Data)).collect();
+        index.add_pack(pack, &blobs);
+        index.add_pack(pack, &blobs);
+        index.add_pack(PackId::digest(b"other"), &[PackedBlob { offset: 7, ..blobs[3] }, blob(5, BlobKind::Tree)]);
+        assert_eq!(index.len(), 1001);
+        for blob in &blobs {
+            let found = index.find(BlobKind::Data, &blob.id).unwrap();
+            assert_eq!((found.pack, found.blob, found.pack_end), (pack, *blob, 100_000));
+        }
+        assert!(index.find(BlobKind::Tree, &blobs[3].id).is_none());
+        assert!(index.find(BlobKind::Tree, &blobs[5].id).is_some());
+        assert!(index.find(BlobKind::Data, &BlobId::digest(b"x")).is_none());
+        let mut packs = 0;
+        index.for_each_pack(&mut |_, _, _| packs += 1);
+        assert_eq!(packs, 2);
+    }
+}

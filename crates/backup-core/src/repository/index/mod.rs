@@ -1,0 +1,50 @@
+//! Which pack holds which blob.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`BlobIndex`]: the seam behind which an index can grow from memory to disk |
+//! | `memory.rs` | [`MemoryIndex`]: about 60 bytes of memory per blob |
+//! | `load.rs` | reading all index objects of a repository |
+
+mod load;
+mod memory;
+
+pub(crate) use load::load;
+pub use memory::MemoryIndex;
+
+use crate::format::{BlobKind, PackedBlob};
+use crate::id::{BlobId, PackId};
+
+/// Where a blob is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobLocation {
+    /// The pack that holds it.
+    pub pack: PackId,
+    /// End of the pack's last blob: how far into the pack it is safe to read.
+    pub pack_end: u64,
+    /// Place and lengths inside the pack.
+    pub blob: PackedBlob,
+}
+
+/// Finds blobs. Implementations are internally synchronised.
+pub trait BlobIndex: std::fmt::Debug + Send + Sync {
+    /// Where the blob is, if the repository has it.
+    fn find(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation>;
+
+    /// Adds a pack. Adding what is there already changes nothing.
+    fn add_pack(&self, pack: PackId, blobs: &[PackedBlob]);
+
+    /// Calls `f` for every pack with the number of its blobs and the end of its last blob.
+    fn for_each_pack(&self, f: &mut dyn FnMut(PackId, u64, u64));
+
+    /// Calls `f` for every blob.
+    fn for_each_blob(&self, f: &mut dyn FnMut(BlobLocation));
+
+    /// Number of blobs.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

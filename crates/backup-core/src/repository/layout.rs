@@ -1,0 +1,108 @@
+//! All object names in one place.
+
+use crate::id::{IndexId, KeyId, PackId, SnapshotId};
+use crate::sink::{Key, Prefix};
+
+// Every name below is made of fixed words and hexadecimal digits and is therefore a valid key; `fallback` satisfies the
+// type system and can never be reached.
+fn key(text: String) -> Key {
+    Key::new(text).unwrap_or_else(|_| fallback())
+}
+
+#[expect(clippy::expect_used, reason = "a constant that is tested below")]
+fn fallback() -> Key {
+    Key::new("config").expect("a valid constant")
+}
+
+fn prefix(text: &str) -> Prefix {
+    Prefix::new(text).unwrap_or_default()
+}
+
+/// The repository's config.
+pub(crate) fn config() -> Key {
+    key("config".to_owned())
+}
+
+/// Side-car copy of the config, byte for byte: from it a lost or damaged config is recovered.
+pub(crate) fn config_copy() -> Key {
+    key("x-receipts/config".to_owned())
+}
+
+pub(crate) fn key_file(id: &KeyId) -> Key {
+    key(format!("keys/{id}"))
+}
+
+pub(crate) fn snapshot(id: &SnapshotId) -> Key {
+    key(format!("snapshots/{id}"))
+}
+
+pub(crate) fn index(id: &IndexId) -> Key {
+    key(format!("index/{id}"))
+}
+
+pub(crate) fn pack(id: &PackId) -> Key {
+    let hex = id.to_hex();
+    key(format!("data/{}/{hex}", &hex[..2]))
+}
+
+pub(crate) fn lock(name: &str) -> Key {
+    key(format!("locks/{name}"))
+}
+
+/// Note that a snapshot was stored here: what `check` misses a deleted snapshot by.
+pub(crate) fn snapshot_receipt(id: &SnapshotId) -> Key {
+    key(format!("x-receipts/snapshots/{id}"))
+}
+
+/// Note that a key file was stored here.
+pub(crate) fn key_receipt(id: &KeyId) -> Key {
+    key(format!("x-receipts/keys/{id}"))
+}
+
+pub(crate) fn keys() -> Prefix {
+    prefix("keys")
+}
+
+pub(crate) fn snapshots() -> Prefix {
+    prefix("snapshots")
+}
+
+pub(crate) fn indexes() -> Prefix {
+    prefix("index")
+}
+
+pub(crate) fn packs() -> Prefix {
+    prefix("data")
+}
+
+pub(crate) fn locks() -> Prefix {
+    prefix("locks")
+}
+
+pub(crate) fn snapshot_receipts() -> Prefix {
+    prefix("x-receipts/snapshots")
+}
+
+pub(crate) fn key_receipts() -> Prefix {
+    prefix("x-receipts/keys")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_where_restic_looks() {
+        let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(config().as_str(), "config");
+        assert_eq!(pack(&hex.parse().unwrap()).as_str(), format!("data/ba/{hex}"));
+        assert_eq!(snapshot(&hex.parse().unwrap()).as_str(), format!("snapshots/{hex}"));
+        assert_eq!(index(&hex.parse().unwrap()).as_str(), format!("index/{hex}"));
+        assert_eq!(key_file(&hex.parse().unwrap()).as_str(), format!("keys/{hex}"));
+        assert_eq!(lock(hex).as_str(), format!("locks/{hex}"));
+        assert!(snapshot_receipts().contains(&snapshot_receipt(&hex.parse().unwrap())));
+        assert!(key_receipts().contains(&key_receipt(&hex.parse().unwrap())));
+        assert_eq!(config_copy().as_str(), "x-receipts/config");
+        assert_eq!(fallback().as_str(), "config");
+    }
+}

@@ -1,0 +1,167 @@
+//! A repository: all objects under one prefix of a sink, in restic's format 2.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`Repository`]: an opened repository; [`IndexedRepository`]: one whose index is loaded |
+//! | `layout.rs` | all object names |
+//! | `init.rs`, `open.rs` | creating and opening |
+//! | `keys.rs` | key files |
+//! | `guard.rs` | the lock that keeps stock `prune` and `forget` away from lock-free writers |
+//! | `snapshots.rs` | listing, naming and saving snapshots |
+//! | `receipts.rs` | notes beside the repository by which the loss of an object is noticed |
+//! | `index/` | which pack holds which blob |
+//! | `write/` | storing blobs: deduplicate, seal, pack, upload, verify, index |
+//! | `read/` | reading blobs and snapshots |
+//! | `cpu.rs` | the bounded pool that all hashing, compression and encryption runs on |
+//!
+//! # Order of durability
+//! packs → verification of what was written → index → snapshot. A crash at any point leaves unreferenced objects only.
+
+pub(crate) mod cpu;
+mod guard;
+pub mod index;
+mod init;
+mod keys;
+pub(crate) mod layout;
+mod open;
+mod read;
+mod receipts;
+mod snapshots;
+mod write;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use init::InitOptions;
+pub use keys::KeyInfo;
+pub(crate) use read::BlobReader;
+pub use read::{SnapshotReader, TreeWalk};
+pub use receipts::Receipt;
+pub use snapshots::{SnapshotFilter, SnapshotInfo, SnapshotList};
+pub use write::{WriteSettings, WriteStats};
+pub(crate) use write::BlobWriter;
+
+use crate::chunker::Gear;
+use crate::context::Context;
+use crate::crypto::MasterKey;
+use crate::error::{Error, Result};
+use crate::format::Config;
+use crate::id::{IndexId, KeyId};
+use crate::sink::Sink;
+use cpu::CpuPool;
+use index::BlobIndex;
+
+/// An opened repository. Cheap to clone.
+#[derive(Clone)]
+pub struct Repository(Arc<Inner>);
+
+struct Inner {
+    sink: Arc<dyn Sink>,
+    key: Arc<MasterKey>,
+    key_id: KeyId,
+    config: Config,
+    gear: Gear,
+    cpu: CpuPool,
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Repository({})", self.0.sink)
+    }
+}
+
+impl Repository {
+    pub(crate) fn assemble(sink: Arc<dyn Sink>, key: MasterKey, key_id: KeyId, config: Config) -> Self {
+        let gear = Gear::from_seed(config.chunker_seed(&key));
+        Self(Arc::new(Inner { sink, key: Arc::new(key), key_id, config, gear, cpu: CpuPool::with_all_cores() }))
+    }
+
+    /// Where its objects are.
+    #[must_use]
+    pub fn sink(&self) -> &Arc<dyn Sink> {
+        &self.0.sink
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The key file that opened it.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.0.key_id
+    }
+
+    pub(crate) fn key(&self) -> &Arc<MasterKey> {
+        &self.0.key
+    }
+
+    pub(crate) fn gear(&self) -> &Gear {
+        &self.0.gear
+    }
+
+    pub(crate) fn cpu(&self) -> &CpuPool {
+        &self.0.cpu
+    }
+
+    /// Loads the index, which everything that touches blobs needs.
+    ///
+    /// # Errors
+    /// Those of the sink. Damaged index objects are no error here; [`IndexedRepository::damaged_indexes`] names them.
+    pub async fn load_index(&self, cx: &Context) -> Result<IndexedRepository> {
+        let loaded = index::load(self, cx).await?;
+        Ok(IndexedRepository {
+            repository: self.clone(),
+            index: Arc::new(loaded.index),
+            damaged: Arc::new(loaded.damaged),
+            index_objects: loaded.objects,
+        })
+    }
+}
+
+/// A repository whose index is loaded. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct IndexedRepository {
+    repository: Repository,
+    index: Arc<dyn BlobIndex>,
+    damaged: Arc<Vec<(IndexId, Error)>>,
+    index_objects: usize,
+}
+
+impl IndexedRepository {
+    /// The repository itself.
+    #[must_use]
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// Its index.
+    #[must_use]
+    pub fn index(&self) -> &Arc<dyn BlobIndex> {
+        &self.index
+    }
+
+    /// Index objects that could not be used, with the reason.
+    #[must_use]
+    pub fn damaged_indexes(&self) -> &[(IndexId, Error)] {
+        &self.damaged
+    }
+
+    /// How many index objects there are.
+    #[must_use]
+    pub fn index_objects(&self) -> usize {
+        self.index_objects
+    }
+
+    pub(crate) fn reader(&self) -> BlobReader {
+        BlobReader::new(self)
+    }
+
+    /// A reader for one snapshot.
+    #[must_use]
+    pub fn snapshot(&self, info: &SnapshotInfo) -> SnapshotReader {
+        SnapshotReader::new(self.reader(), info.clone())
+    }
+}

@@ -1,0 +1,62 @@
+//! Opening a repository.
+
+use std::sync::Arc;
+
+use super::{Repository, guard, keys, layout};
+use crate::context::Context;
+use crate::crypto::Passphrase;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Config, WRITE_VERSION};
+use crate::sink::{Sink, SinkErrorKind, SinkOps};
+
+const RECOVER_CONFIG: &str = "copy the object x-receipts/config to config: it holds the same bytes";
+
+impl Repository {
+    /// Opens a repository.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoRepository`], [`ErrorKind::WrongPassphrase`], [`ErrorKind::Damaged`] if config or all key files are
+    /// lost or damaged, [`ErrorKind::UnsupportedVersion`], and those of the sink.
+    pub async fn open(sink: Arc<dyn Sink>, passphrase: &Passphrase) -> Result<Self> {
+        let sealed = match sink.get_bytes(&layout::config()).await {
+            Ok(sealed) => sealed,
+            Err(error) if error.kind() == SinkErrorKind::NotFound => return Err(missing_config(&*sink).await?),
+            Err(error) => return Err(error.into()),
+        };
+        let (master, key_id) = keys::unlock(&*sink, passphrase).await?;
+        let config = Config::open(&sealed, &master).map_err(|error| match error.kind() {
+            ErrorKind::Damaged => error.with_hint(RECOVER_CONFIG),
+            _ => error,
+        })?;
+        Ok(Self::assemble(sink, master, key_id, config))
+    }
+
+    /// What a writer needs before it stores anything: a format it can write, and the guard in its place.
+    pub(crate) async fn prepare_writing(&self, cx: &Context) -> Result<()> {
+        let version = self.config().version;
+        if version != WRITE_VERSION {
+            return Err(Error::new(ErrorKind::UnsupportedVersion, format!("repository format {version} can be read but not written"))
+                .with_hint("upgrade it with `restic migrate upgrade_repo_v2`"));
+        }
+        if guard::ensure(self).await? {
+            cx.events.note("The guard lock was missing and has been written again.");
+        }
+        let copy = layout::config_copy();
+        if !self.sink().exists(&copy).await? {
+            let config = self.sink().get_bytes(&layout::config()).await?;
+            self.sink().put_bytes(&copy, config).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn missing_config(sink: &dyn Sink) -> Result<Error> {
+    if sink.exists(&layout::config_copy()).await? {
+        return Ok(Error::damaged("the object config is missing").with_hint(RECOVER_CONFIG));
+    }
+    if !sink.list_all(&layout::keys()).await?.is_empty() {
+        return Ok(Error::damaged("the object config is missing").with_hint("take it from a copy of this repository"));
+    }
+    Ok(Error::new(ErrorKind::NoRepository, format!("there is no repository at {sink}"))
+        .with_hint("check the address, or create a repository with `backup init`"))
+}

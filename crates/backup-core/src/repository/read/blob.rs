@@ -1,0 +1,152 @@
+//! One blob at a time.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::compress;
+use crate::crypto::MasterKey;
+use crate::error::{Error, Result};
+use crate::format::{BlobKind, PackedBlob, Tree};
+use crate::id::{BlobId, PackId};
+use crate::repository::index::BlobLocation;
+use crate::repository::{IndexedRepository, layout};
+use crate::sink::{SinkErrorKind, SinkOps};
+
+/// Trees are small and lie close together: they are read in aligned windows, of which a few are kept.
+const WINDOW: u64 = 256 << 10;
+const WINDOWS: usize = 16;
+
+/// Opens a sealed blob and checks it against its name.
+pub(crate) fn decode(key: &MasterKey, blob: &PackedBlob, sealed: &[u8]) -> Result<Vec<u8>> {
+    let opened = key.open(sealed).map_err(|error| damaged(blob).with_source(error))?;
+    let plain = match blob.uncompressed_len {
+        None => opened,
+        Some(len) => compress::decompress(&opened, len as usize).map_err(|error| damaged(blob).with_source(error))?,
+    };
+    if BlobId::digest(&plain) == blob.id { Ok(plain) } else { Err(damaged(blob)) }
+}
+
+fn damaged(blob: &PackedBlob) -> Error {
+    Error::damaged(format!("blob {} is damaged", blob.id.short()))
+}
+
+/// Reads blobs of a repository. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct BlobReader {
+    repository: IndexedRepository,
+    windows: Arc<Mutex<VecDeque<Window>>>,
+}
+
+#[derive(Debug, Clone)]
+struct Window {
+    pack: PackId,
+    start: u64,
+    bytes: Bytes,
+}
+
+impl BlobReader {
+    pub(crate) fn new(repository: &IndexedRepository) -> Self {
+        Self { repository: repository.clone(), windows: Arc::default() }
+    }
+
+    pub(crate) fn repository(&self) -> &IndexedRepository {
+        &self.repository
+    }
+
+    pub(crate) fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<BlobLocation> {
+        self.repository.index().find(kind, id).ok_or_else(|| {
+            let what = if kind == BlobKind::Tree { "directory" } else { "blob" };
+            Error::damaged(format!("{what} {} is not in the index", id.short()))
+                .with_hint("an index object or a pack is lost; `backup check` says what is affected")
+        })
+    }
+
+    /// Reads and decodes a tree.
+    pub(crate) async fn tree(&self, id: &BlobId) -> Result<Tree> {
+        let at = self.locate(BlobKind::Tree, id)?;
+        let sealed = self.windowed(&at).await?;
+        let key = self.repository.repository().key();
+        let decode_tree = |key: &MasterKey, sealed: &[u8]| {
+            Tree::from_json(&decode(key, &at.blob, sealed)?).map_err(|error| error.context(format!("directory {}", id.short())))
+        };
+        // Most trees take less time than handing them to another thread.
+        if at.blob.plain_len() < 64 << 10 {
+            return decode_tree(key, &sealed);
+        }
+        let key = Arc::clone(key);
+        let (at, id) = (at, *id);
+        self.repository
+            .repository()
+            .cpu()
+            .run(move || {
+                Tree::from_json(&decode(&key, &at.blob, &sealed)?)
+                    .map_err(|error| error.context(format!("directory {}", id.short())))
+            })
+            .await
+    }
+
+    /// Reads one blob.
+    pub(crate) async fn blob(&self, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>> {
+        let at = self.locate(kind, id)?;
+        let start = u64::from(at.blob.offset);
+        let sealed = self.range(&at.pack, start..start + u64::from(at.blob.len)).await?;
+        let key = Arc::clone(self.repository.repository().key());
+        self.repository.repository().cpu().run(move || decode(&key, &at.blob, &sealed)).await
+    }
+
+    /// Reads a part of a pack.
+    pub(crate) async fn range(&self, pack: &PackId, range: std::ops::Range<u64>) -> Result<Bytes> {
+        let expected = range.end - range.start;
+        let key = layout::pack(pack);
+        match self.repository.repository().sink().get_range(&key, range).await {
+            Ok(bytes) if bytes.len() as u64 == expected => Ok(bytes),
+            Ok(_) => Err(Error::damaged(format!("pack {} is shorter than the index says", pack.short()))),
+            Err(error) => match error.kind() {
+                SinkErrorKind::NotFound => {
+                    Err(Error::damaged(format!("pack {} is missing", pack.short())).with_source(error))
+                }
+                SinkErrorKind::Invalid => {
+                    Err(Error::damaged(format!("pack {} is shorter than the index says", pack.short())).with_source(error))
+                }
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    async fn windowed(&self, at: &BlobLocation) -> Result<Bytes> {
+        let (start, len) = (u64::from(at.blob.offset), u64::from(at.blob.len));
+        let window_start = start / WINDOW * WINDOW;
+        if start + len > window_start + WINDOW {
+            return self.range(&at.pack, start..start + len).await;
+        }
+        let cut = |window: &Window| {
+            let from = usize::try_from(start - window.start).unwrap_or(usize::MAX);
+            let to = from.saturating_add(at.blob.len as usize);
+            (to <= window.bytes.len()).then(|| window.bytes.slice(from..to))
+        };
+        let found = {
+            let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+            windows.iter().find(|w| w.pack == at.pack && w.start == window_start).and_then(cut)
+        };
+        if let Some(bytes) = found {
+            return Ok(bytes);
+        }
+        let end = (window_start + WINDOW).min(at.pack_end);
+        let bytes = match self.range(&at.pack, window_start..end).await {
+            Ok(bytes) => bytes,
+            // Damage elsewhere in the window must not hide this blob.
+            Err(error) if error.is_damage() => return self.range(&at.pack, start..start + len).await,
+            Err(error) => return Err(error),
+        };
+        let window = Window { pack: at.pack, start: window_start, bytes };
+        let sealed = cut(&window).ok_or_else(|| Error::internal("a blob lies outside its window"))?;
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        if windows.len() == WINDOWS {
+            windows.pop_front();
+        }
+        windows.push_back(window);
+        Ok(sealed)
+    }
+}

@@ -1,0 +1,137 @@
+//! Many blobs at once, in the order in which they are stored: every pack is read once, in few large ranges.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+
+use super::blob::{BlobReader, decode};
+use crate::context::Context;
+use crate::error::Error;
+use crate::format::{BlobKind, PackedBlob};
+use crate::id::{BlobId, PackId};
+use crate::repository::cpu::{CpuPool, panicked};
+use crate::source::SourceError;
+
+/// Ranges end here unless a single blob is longer, bytes.
+const MAX_RANGE: u64 = 4 << 20;
+/// Bytes that are rather read in vain than skipped by another request.
+const MAX_GAP: u64 = 64 << 10;
+
+/// Blobs of one pack that are read with one request.
+#[derive(Debug)]
+struct Batch {
+    pack: PackId,
+    start: u64,
+    end: u64,
+    /// Index in the caller's list, and place in the pack.
+    blobs: Vec<(usize, PackedBlob)>,
+}
+
+/// Groups blobs into requests; those that are not in the index come back apart.
+fn plan(reader: &BlobReader, blobs: &[BlobId]) -> (Vec<Batch>, Vec<(usize, Error)>) {
+    let mut located = Vec::with_capacity(blobs.len());
+    let mut unknown = Vec::new();
+    for (at, id) in blobs.iter().enumerate() {
+        match reader.locate(BlobKind::Data, id) {
+            Ok(location) => located.push((location.pack, location.blob, at)),
+            Err(error) => unknown.push((at, error)),
+        }
+    }
+    located.sort_unstable_by_key(|(pack, blob, at)| (*pack, blob.offset, *at));
+    let mut batches: Vec<Batch> = Vec::new();
+    for (pack, blob, at) in located {
+        let (start, end) = (u64::from(blob.offset), u64::from(blob.offset) + u64::from(blob.len));
+        match batches.last_mut() {
+            Some(last) if last.pack == pack && start <= last.end + MAX_GAP && end - last.start <= MAX_RANGE => {
+                last.end = last.end.max(end);
+                last.blobs.push((at, blob));
+            }
+            _ => batches.push(Batch { pack, start, end, blobs: vec![(at, blob)] }),
+        }
+    }
+    (batches, unknown)
+}
+
+impl BlobReader {
+    /// Reads data blobs and calls `handle` with the index of each in `blobs` and its content, or with why it cannot be had;
+    /// see [`SnapshotReader::fetch`](super::SnapshotReader::fetch).
+    pub(crate) async fn try_fetch<F>(&self, cx: &Context, blobs: &[BlobId], handle: F) -> Result<(), SourceError>
+    where
+        F: Fn(usize, Result<&[u8], Error>) -> Result<(), SourceError> + Send + Sync + 'static,
+    {
+        let handle = Arc::new(handle);
+        let concurrency = self.repository().repository().cpu().threads() + 1;
+        let (batches, unknown) = plan(self, blobs);
+        for (at, error) in unknown {
+            handle(at, Err(error))?;
+        }
+        futures::stream::iter(batches.into_iter().map(Ok::<_, SourceError>))
+            .try_for_each_concurrent(concurrency, |batch| {
+                let handle = Arc::clone(&handle);
+                async move {
+                    cx.check_cancelled()?;
+                    match self.range(&batch.pack, batch.start..batch.end).await {
+                        Ok(bytes) => self.decode_batch(batch, bytes, handle).await,
+                        Err(error) if error.is_damage() => self.one_by_one(batch, &*handle).await,
+                        Err(error) => Err(error.into()),
+                    }
+                }
+            })
+            .await
+    }
+
+    async fn decode_batch<F>(&self, batch: Batch, bytes: Bytes, handle: Arc<F>) -> Result<(), SourceError>
+    where
+        F: Fn(usize, Result<&[u8], Error>) -> Result<(), SourceError> + Send + Sync + 'static,
+    {
+        let repository = self.repository().repository();
+        let key = Arc::clone(repository.key());
+        let permit = repository.cpu().permit().await?;
+        let work = move || {
+            for (at, blob) in &batch.blobs {
+                let from = usize::try_from(u64::from(blob.offset) - batch.start).unwrap_or(usize::MAX);
+                let plain = decode(&key, blob, &bytes[from..from + blob.len as usize])
+                    .map_err(|error| error.context(format!("pack {}", batch.pack.short())));
+                match plain {
+                    Ok(plain) => handle(*at, Ok(&plain))?,
+                    Err(error) => handle(*at, Err(error))?,
+                }
+            }
+            Ok(())
+        };
+        CpuPool::spawn(permit, work).await.map_err(panicked)?
+    }
+
+    /// Part of a pack is gone: what is left of it is still used.
+    async fn one_by_one<F>(&self, batch: Batch, handle: &F) -> Result<(), SourceError>
+    where
+        F: Fn(usize, Result<&[u8], Error>) -> Result<(), SourceError>,
+    {
+        for (at, blob) in batch.blobs {
+            let start = u64::from(blob.offset);
+            let content = match self.range(&batch.pack, start..start + u64::from(blob.len)).await {
+                Ok(sealed) => decode(self.repository().repository().key(), &blob, &sealed),
+                Err(error) if error.is_damage() => Err(error),
+                Err(error) => return Err(error.into()),
+            };
+            match content {
+                Ok(plain) => handle(at, Ok(&plain))?,
+                Err(error) => handle(at, Err(error))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The content of a file as a stream, in order, with one blob read ahead.
+    pub(crate) fn stream(&self, content: Vec<BlobId>) -> futures::stream::BoxStream<'static, Result<Bytes, Error>> {
+        let reader = self.clone();
+        futures::stream::iter(content)
+            .map(move |id| {
+                let reader = reader.clone();
+                async move { reader.blob(BlobKind::Data, &id).await.map(Bytes::from) }
+            })
+            .buffered(2)
+            .boxed()
+    }
+}

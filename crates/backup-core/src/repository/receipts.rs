@@ -1,0 +1,70 @@
+//! Receipts: small sealed notes in the side-car `x-receipts/`, written for every snapshot and key file. An object whose
+//! receipt is there but which is gone itself was lost, not forgotten: forgetting removes the receipt first.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Repository, SnapshotInfo, layout};
+use crate::context::Context;
+use crate::crypto::MasterKey;
+use crate::error::Result;
+use crate::format::{open_json, seal_json};
+use crate::id::{KeyId, SnapshotId};
+use crate::sink::{Key, Prefix, Sink, SinkOps};
+
+/// What a receipt says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// When this store received the object, by the clock of the writer.
+    pub received: Timestamp,
+}
+
+pub(crate) async fn put(sink: &dyn Sink, master: &MasterKey, key: &Key, received: Timestamp) -> Result<()> {
+    sink.put_bytes(key, seal_json(master, &Receipt { received })?).await?;
+    Ok(())
+}
+
+impl Repository {
+    /// When this repository received a snapshot, if it was received by this program.
+    ///
+    /// # Errors
+    /// Those of the sink; [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) for a damaged receipt.
+    pub async fn receipt(&self, id: &SnapshotId) -> Result<Option<Receipt>> {
+        let key = layout::snapshot_receipt(id);
+        if !self.sink().exists(&key).await? {
+            return Ok(None);
+        }
+        let sealed = self.sink().get_bytes(&key).await?;
+        open_json(self.key(), &sealed).map(Some)
+    }
+
+    pub(crate) async fn save_receipt(&self, id: &SnapshotId, cx: &Context) -> Result<()> {
+        put(&**self.sink(), self.key(), &layout::snapshot_receipt(id), cx.clock.now()).await
+    }
+
+    /// Writes the receipts that are missing: of snapshots that other tools made, or whose writer crashed.
+    pub(crate) async fn complete_receipts(&self, snapshots: &[SnapshotInfo], cx: &Context) -> Result<()> {
+        let known: HashSet<_> = self.snapshot_receipts().await?.into_iter().collect();
+        for info in snapshots.iter().filter(|info| !known.contains(&info.id)) {
+            self.save_receipt(&info.id, cx).await?;
+        }
+        Ok(())
+    }
+
+    /// Names of the snapshots that were received.
+    pub(crate) async fn snapshot_receipts(&self) -> Result<Vec<SnapshotId>> {
+        self.names_under(&layout::snapshot_receipts()).await
+    }
+
+    /// Names of the key files that were stored.
+    pub(crate) async fn key_receipts(&self) -> Result<Vec<KeyId>> {
+        self.names_under(&layout::key_receipts()).await
+    }
+
+    async fn names_under<T: std::str::FromStr>(&self, prefix: &Prefix) -> Result<Vec<T>> {
+        let objects = self.sink().list_all(prefix).await?;
+        Ok(objects.iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect())
+    }
+}

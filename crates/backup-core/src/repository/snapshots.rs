@@ -1,0 +1,149 @@
+//! Listing, naming and saving snapshots.
+
+use futures::{StreamExt, TryStreamExt};
+
+use super::{Repository, layout};
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Snapshot, open_json, seal_json};
+use crate::id::SnapshotId;
+use crate::sink::SinkOps;
+
+/// A snapshot with its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// Its name.
+    pub id: SnapshotId,
+    /// What it says.
+    pub snapshot: Snapshot,
+}
+
+/// All snapshots of a repository, oldest first.
+#[derive(Debug, Default)]
+pub struct SnapshotList {
+    /// The readable ones.
+    pub snapshots: Vec<SnapshotInfo>,
+    /// The damaged ones, with the reason.
+    pub damaged: Vec<(SnapshotId, Error)>,
+}
+
+/// Which snapshots are meant; an empty filter means all.
+#[derive(Debug, Clone, Default)]
+pub struct SnapshotFilter {
+    /// Name of the job.
+    pub job: Option<String>,
+    /// Host of the source.
+    pub host: Option<String>,
+    /// Kind of the source.
+    pub source: Option<String>,
+    /// Tier.
+    pub tier: Option<String>,
+    /// Paths, all of them and no others.
+    pub paths: Option<Vec<String>>,
+    /// Tags that must all be there.
+    pub tags: Vec<String>,
+}
+
+impl SnapshotFilter {
+    /// Whether a snapshot is meant.
+    #[must_use]
+    pub fn matches(&self, snapshot: &Snapshot) -> bool {
+        let tag = |name: &str, wanted: &Option<String>| wanted.is_none() || snapshot.tag(name) == wanted.as_deref();
+        tag("job", &self.job)
+            && tag("source", &self.source)
+            && tag("tier", &self.tier)
+            && self.host.as_ref().is_none_or(|host| *host == snapshot.hostname)
+            && self.paths.as_ref().is_none_or(|paths| *paths == snapshot.paths)
+            && self.tags.iter().all(|tag| snapshot.tags.contains(tag))
+    }
+}
+
+impl SnapshotList {
+    /// Finds the snapshot called `name`: `latest`, a full name, or the unique beginning of one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], [`ErrorKind::Ambiguous`], or [`ErrorKind::Damaged`] if that snapshot is damaged.
+    pub fn resolve(&self, name: &str, filter: &SnapshotFilter) -> Result<&SnapshotInfo> {
+        if name == "latest" {
+            let newest = self.snapshots.iter().rev().find(|info| filter.matches(&info.snapshot));
+            return newest.ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, "there is no such snapshot")
+                    .with_hint("`backup list` shows what there is; `backup run` makes the first")
+            });
+        }
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Error::new(ErrorKind::Invalid, format!("{name:?} does not name a snapshot"))
+                .with_hint("use `latest` or the beginning of an identifier as `backup list` shows it"));
+        }
+        let name = name.to_ascii_lowercase();
+        let fits = |id: &SnapshotId| id.to_hex().starts_with(&name);
+        let mut found = self.snapshots.iter().filter(|info| fits(&info.id));
+        match (found.next(), found.next()) {
+            (Some(only), None) => Ok(only),
+            (Some(_), Some(_)) => Err(Error::new(ErrorKind::Ambiguous, format!("several snapshots begin with {name}"))
+                .with_hint("give more digits")),
+            (None, _) => Err(self.not_found(&name)),
+        }
+    }
+
+    fn not_found(&self, name: &str) -> Error {
+        match self.damaged.iter().find(|(id, _)| id.to_hex().starts_with(name)) {
+            Some((id, error)) => Error::damaged(format!("snapshot {} is damaged: {}", id.short(), error.chain()))
+                .with_hint("`backup check` says what else is affected"),
+            None => Error::new(ErrorKind::NotFound, format!("there is no snapshot {name}"))
+                .with_hint("`backup list` shows what there is"),
+        }
+    }
+}
+
+impl Repository {
+    /// All snapshots. Damaged ones are listed apart, so that they never hide the others.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub async fn snapshots(&self, cx: &Context) -> Result<SnapshotList> {
+        let objects = self.sink().list_all(&layout::snapshots()).await?;
+        let ids: Vec<SnapshotId> = objects.iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect();
+        let concurrency = self.sink().capabilities().concurrency.max(1);
+        let mut loading = futures::stream::iter(ids)
+            .map(|id| async move {
+                cx.check_cancelled()?;
+                match self.load_snapshot(id).await {
+                    Ok(snapshot) => Ok::<_, Error>(Ok(SnapshotInfo { id, snapshot })),
+                    Err(error) if error.is_damage() => Ok(Err((id, error))),
+                    Err(error) => Err(error),
+                }
+            })
+            .buffer_unordered(concurrency);
+        let mut list = SnapshotList::default();
+        while let Some(loaded) = loading.try_next().await? {
+            match loaded {
+                Ok(info) => list.snapshots.push(info),
+                Err(damaged) => list.damaged.push(damaged),
+            }
+        }
+        list.snapshots.sort_by_key(|info| (info.snapshot.time, info.id));
+        list.damaged.sort_by_key(|(id, _)| *id);
+        Ok(list)
+    }
+
+    async fn load_snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
+        let sealed = self.sink().get_bytes(&layout::snapshot(&id)).await?;
+        if SnapshotId::digest(&sealed) != id {
+            return Err(Error::damaged("content does not match the name"));
+        }
+        open_json(self.key(), &sealed)
+    }
+
+    /// Publishes a snapshot: from here on it is listed. Everything it refers to is durable and verified already.
+    pub(crate) async fn save_snapshot(&self, snapshot: &Snapshot, cx: &Context) -> Result<SnapshotId> {
+        let sealed = seal_json(self.key(), snapshot)?;
+        let id = SnapshotId::digest(&sealed);
+        self.sink().put_bytes(&layout::snapshot(&id), sealed).await?;
+        // Read back: the object that the whole run stands on.
+        self.load_snapshot(id).await.map_err(|error| error.context(format!("snapshot {} was not stored intact", id.short())))?;
+        // A crash just before this line leaves a snapshot without a receipt; the next writer makes up for it.
+        self.save_receipt(&id, cx).await?;
+        Ok(id)
+    }
+}

@@ -1,0 +1,208 @@
+//! Storing blobs.
+//!
+//! ```text
+//!  store(kind, bytes) ──▶ hash ──▶ known? ──yes──▶ done
+//!   (worker threads)                 │no
+//!                                    ▼
+//!                     compress ▶ seal ▶ sample check ▶ open pack (slots.rs)
+//!                                                          │ full
+//!                                                          ▼
+//!                          uploader (upload.rs): put ▶ verify ▶ index object (index_writer.rs)
+//! ```
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`BlobWriter`] |
+//! | `settings.rs` | [`WriteSettings`], [`WriteStats`] |
+//! | `pack_builder.rs` | one pack being filled |
+//! | `slots.rs` | the packs that are open at a time |
+//! | `upload.rs` | uploading packs and verifying what was written |
+//! | `index_writer.rs` | index objects of verified packs |
+//!
+//! Memory: `(open packs + tree pack + uploads) × pack size`, whatever the amount of data. Who fills the last free pack
+//! waits until an upload is done.
+
+mod index_writer;
+mod pack_builder;
+mod settings;
+mod slots;
+mod upload;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hashbrown::HashSet;
+use rand::RngExt;
+use tokio::runtime::Handle;
+
+pub use settings::{WriteSettings, WriteStats};
+
+use crate::compress;
+use crate::error::{Error, Result};
+use crate::format::{BlobKind, PackedBlob};
+use crate::id::BlobId;
+use crate::repository::IndexedRepository;
+use pack_builder::Sealed;
+use slots::Slots;
+use upload::Uploader;
+
+/// Stores blobs of one run. Cheap to clone; [`BlobWriter::finish`] is called once, at the end.
+#[derive(Debug, Clone)]
+pub(crate) struct BlobWriter(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    repository: IndexedRepository,
+    settings: WriteSettings,
+    dry_run: bool,
+    /// Blobs of this run that are not in the index yet.
+    claimed: Mutex<HashSet<(BlobKind, BlobId), std::hash::RandomState>>,
+    data: Slots,
+    tree: Slots,
+    uploader: Uploader,
+    stats: Stats,
+    handle: Handle,
+}
+
+#[derive(Debug, Default)]
+struct Stats {
+    data_blobs: AtomicU64,
+    tree_blobs: AtomicU64,
+    added: AtomicU64,
+    packed: AtomicU64,
+    sampled: AtomicUsize,
+}
+
+/// What became of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) id: BlobId,
+    /// Whether it was new to the repository.
+    pub(crate) new: bool,
+}
+
+impl BlobWriter {
+    /// A writer into `repository`, which it deduplicates against; with `dry_run` it computes everything and stores nothing.
+    /// Must be called on a tokio runtime.
+    pub(crate) fn new(repository: &IndexedRepository, settings: WriteSettings, dry_run: bool) -> Self {
+        let uploader = Uploader::start(repository, &settings);
+        let slots = |kind, count| Slots::new(kind, count, settings.pack_size, uploader.clone());
+        Self(Arc::new(Inner {
+            repository: repository.clone(),
+            claimed: Mutex::default(),
+            data: slots(BlobKind::Data, settings.open_packs),
+            tree: slots(BlobKind::Tree, 1),
+            settings,
+            dry_run,
+            uploader,
+            stats: Stats::default(),
+            handle: Handle::current(),
+        }))
+    }
+
+    /// Stores a blob unless the repository has it. Computes and may wait: call it on a worker thread.
+    pub(crate) fn store(&self, kind: BlobKind, plain: &[u8]) -> Result<Stored> {
+        let inner = &*self.0;
+        let id = BlobId::digest(plain);
+        if inner.repository.index().find(kind, &id).is_some() || !inner.claim(kind, id) {
+            return Ok(Stored { id, new: false });
+        }
+        inner.uploader.check()?;
+        let sealed = inner.seal(kind, id, plain)?;
+        let blobs = if kind == BlobKind::Data { &inner.stats.data_blobs } else { &inner.stats.tree_blobs };
+        blobs.fetch_add(1, Ordering::Relaxed);
+        inner.stats.added.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        inner.stats.packed.fetch_add(sealed.bytes.len() as u64, Ordering::Relaxed);
+        if inner.dry_run {
+            return Ok(Stored { id, new: true });
+        }
+        let slots = if kind == BlobKind::Data { &inner.data } else { &inner.tree };
+        slots.add(&sealed, inner.repository.repository().key(), &inner.handle)?;
+        Ok(Stored { id, new: true })
+    }
+
+    /// Whether the blob is stored already or about to be.
+    pub(crate) fn knows(&self, kind: BlobKind, id: &BlobId) -> bool {
+        self.0.repository.index().find(kind, id).is_some() || self.0.lock_claimed().contains(&(kind, *id))
+    }
+
+    /// Uploads what is open, waits for all uploads, and writes the index. After that every stored blob is durable,
+    /// verified and listed.
+    pub(crate) async fn finish(self) -> Result<WriteStats> {
+        let flush = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let key = flush.0.repository.repository().key().clone();
+            flush.0.data.flush(&key)?;
+            flush.0.tree.flush(&key)
+        })
+        .await
+        .map_err(super::cpu::panicked)??;
+        let uploads = self.0.uploader.finish().await?;
+        let stats = &self.0.stats;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Ok(WriteStats {
+            data_blobs: load(&stats.data_blobs),
+            tree_blobs: load(&stats.tree_blobs),
+            added_bytes: load(&stats.added),
+            packed_bytes: load(&stats.packed),
+            packs: uploads.packs,
+            index_objects: uploads.index_objects,
+            sampled_blobs: stats.sampled.load(Ordering::Relaxed) as u64,
+            sampled_packs: uploads.sampled_packs,
+        })
+    }
+
+    /// Gives up: nothing more is uploaded. What was uploaded stays, unreferenced or indexed, for the next run.
+    pub(crate) async fn abort(self) {
+        self.0.uploader.abort().await;
+    }
+}
+
+impl Inner {
+    fn lock_claimed(&self) -> std::sync::MutexGuard<'_, HashSet<(BlobKind, BlobId), std::hash::RandomState>> {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the caller is the first of this run to store the blob.
+    fn claim(&self, kind: BlobKind, id: BlobId) -> bool {
+        self.lock_claimed().insert((kind, id))
+    }
+
+    fn seal(&self, kind: BlobKind, id: BlobId, plain: &[u8]) -> Result<Sealed> {
+        let key = self.repository.repository().key();
+        let compressed = compress::compress(plain, self.settings.compression)?;
+        let bytes = key.seal(compressed.as_deref().unwrap_or(plain));
+        let too_long = |_| Error::internal("a blob is longer than 4 GiB");
+        let blob = PackedBlob {
+            id,
+            kind,
+            offset: 0,
+            len: u32::try_from(bytes.len()).map_err(too_long)?,
+            uncompressed_len: compressed.map(|_| u32::try_from(plain.len()).map_err(too_long)).transpose()?,
+        };
+        let sealed = Sealed { blob, bytes };
+        if rand::rng().random_bool(self.settings.verify_sample.clamp(0.0, 1.0)) {
+            self.verify(&sealed, plain)?;
+        }
+        Ok(sealed)
+    }
+
+    /// Opens and compares what was sealed: bad memory must not become a bad backup.
+    fn verify(&self, sealed: &Sealed, plain: &[u8]) -> Result<()> {
+        let opened = super::read::decode(self.repository.repository().key(), &sealed.blob, &sealed.bytes);
+        if opened.is_ok_and(|opened| opened == plain) {
+            self.stats.sampled.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        Err(Error::damaged("a blob could not be opened again right after it was sealed")
+            .with_hint("this points to faulty memory or a faulty processor: test this machine before you trust it"))
+    }
+}
+
+impl BlobWriter {
+    /// The error that made uploading stop, if one did; to be asked after any other failure of the run, because that may be
+    /// a mere consequence.
+    pub(crate) async fn root_failure(&self) -> Option<Error> {
+        self.0.uploader.failure().await
+    }
+}

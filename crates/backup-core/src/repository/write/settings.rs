@@ -1,0 +1,68 @@
+//! How blobs are stored, and what that came to.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::compress::Compression;
+
+/// How blobs are stored.
+#[derive(Debug, Clone)]
+pub struct WriteSettings {
+    /// How hard to compress.
+    pub compression: Compression,
+    /// Size at which a pack is closed, bytes.
+    pub pack_size: usize,
+    /// How many data packs are filled at a time; a blob goes to a random one of them, so that the order of packs tells
+    /// little about the order of files.
+    pub open_packs: usize,
+    /// How many packs are uploaded at a time. `None`: 1 for sinks that suggest up to 4 requests, else a quarter of that.
+    pub uploads: Option<usize>,
+    /// Which share of the sealed blobs is opened and compared, and of the stored packs is read back whole: 0 to 1.
+    /// The size of *every* stored object is checked whatever this says.
+    pub verify_sample: f64,
+    /// After how long the packs stored so far get their first index object; the interval then doubles, so that a run of
+    /// any length writes few of them and a killed run loses little.
+    pub index_interval: Duration,
+}
+
+impl WriteSettings {
+    /// Default size of a pack: 32 MiB.
+    pub const PACK_SIZE: usize = 32 << 20;
+    /// Largest size of a pack that stock tools handle well: 128 MiB.
+    pub const MAX_PACK_SIZE: usize = 128 << 20;
+}
+
+impl Default for WriteSettings {
+    fn default() -> Self {
+        Self {
+            compression: Compression::default(),
+            pack_size: Self::PACK_SIZE,
+            open_packs: 2,
+            uploads: None,
+            verify_sample: 0.05,
+            index_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct WriteStats {
+    /// New data blobs.
+    pub data_blobs: u64,
+    /// New tree blobs.
+    pub tree_blobs: u64,
+    /// Bytes of new blobs before compression.
+    pub added_bytes: u64,
+    /// Bytes of new blobs as stored.
+    pub packed_bytes: u64,
+    /// Packs stored.
+    pub packs: u64,
+    /// Index objects stored.
+    pub index_objects: u64,
+    /// Sealed blobs that were opened and compared.
+    pub sampled_blobs: u64,
+    /// Stored packs that were read back whole.
+    pub sampled_packs: u64,
+}

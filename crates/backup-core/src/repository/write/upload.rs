@@ -1,0 +1,203 @@
+//! Uploading packs and verifying what was written. Only verified packs reach the index.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand::RngExt;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::index_writer::IndexWriter;
+use super::pack_builder::FinishedPack;
+use super::settings::WriteSettings;
+use crate::error::{Error, Result};
+use crate::id::PackId;
+use crate::repository::cpu::panicked;
+use crate::repository::{IndexedRepository, Repository, layout};
+use crate::sink::{Payload, PutMode};
+
+/// What the uploads of one run came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Uploads {
+    pub(super) packs: u64,
+    pub(super) index_objects: u64,
+    pub(super) sampled_packs: u64,
+}
+
+/// Handle to the task that uploads.
+#[derive(Debug, Clone)]
+pub(super) struct Uploader(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Option<mpsc::Sender<FinishedPack>>>,
+    memory: Arc<Semaphore>,
+    task: Mutex<Option<JoinHandle<Result<Uploads>>>>,
+    /// The first failure, for those who only want to know whether to go on.
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Uploader {
+    pub(super) fn start(repository: &IndexedRepository, settings: &WriteSettings) -> Self {
+        let suggested = repository.repository().sink().capabilities().concurrency / 4;
+        let uploads = settings.uploads.unwrap_or(suggested).max(1);
+        // Memory for all open packs (data and one of trees) and all uploads; the queue itself holds nothing more.
+        let memory = Arc::new(Semaphore::new(settings.open_packs.max(1) + 1 + uploads));
+        let (sender, queue) = mpsc::channel(1);
+        let failure = Arc::new(Mutex::new(None));
+        let run = Run {
+            repository: repository.repository().clone(),
+            index: IndexWriter::new(repository, settings.index_interval),
+            verify_sample: settings.verify_sample.clamp(0.0, 1.0),
+            uploads,
+            totals: Uploads::default(),
+        };
+        let (closed, first) = (Arc::clone(&memory), Arc::clone(&failure));
+        let task = tokio::spawn(async move {
+            let result = run.drive(queue).await;
+            if let Err(error) = &result {
+                *first.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.chain());
+                // Whoever waits for memory would wait for ever.
+                closed.close();
+            }
+            result
+        });
+        Self(Arc::new(Shared { queue: Mutex::new(Some(sender)), memory, task: Mutex::new(Some(task)), failure }))
+    }
+
+    /// Fails if an upload has failed: there is no sense in computing on.
+    pub(super) fn check(&self) -> Result<()> {
+        match &*self.0.failure.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(()),
+            Some(_) => Err(Error::internal(UPLOAD_FAILED)),
+        }
+    }
+
+    /// Waits until there is memory for one more pack.
+    pub(super) fn memory_for_pack(&self, handle: &Handle) -> Result<tokio::sync::OwnedSemaphorePermit> {
+        let memory = Arc::clone(&self.0.memory);
+        match memory.clone().try_acquire_owned() {
+            Ok(permit) => Ok(permit),
+            Err(_) => handle.block_on(memory.acquire_owned()).map_err(|_| Error::internal(UPLOAD_FAILED)),
+        }
+    }
+
+    /// Hands over a pack; waits while the queue is full.
+    pub(super) fn submit_blocking(&self, pack: FinishedPack) -> Result<()> {
+        let sender = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sent = sender.is_some_and(|sender| sender.blocking_send(pack).is_ok());
+        if sent { Ok(()) } else { Err(Error::internal(UPLOAD_FAILED)) }
+    }
+
+    /// Waits for all uploads and the index.
+    pub(super) async fn finish(&self) -> Result<Uploads> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match task {
+            Some(task) => task.await.map_err(panicked)?,
+            None => Err(Error::internal("the writer was finished twice")),
+        }
+    }
+
+    /// Stops uploading; returns when nothing of this run touches the repository any more.
+    pub(super) async fn abort(&self) {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.0.memory.close();
+        let task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            task.abort();
+            // It was told to stop; how it ended does not matter.
+            _ = task.await;
+        }
+    }
+
+    /// The error that made uploading stop, if one did: what the user should be told instead of its consequences.
+    pub(super) async fn failure(&self) -> Option<Error> {
+        self.check().err()?;
+        self.finish().await.err()
+    }
+}
+
+/// Only ever seen inside: [`Uploader::failure`] has the real reason.
+const UPLOAD_FAILED: &str = "uploading has stopped";
+
+struct Run {
+    repository: Repository,
+    index: IndexWriter,
+    verify_sample: f64,
+    uploads: usize,
+    totals: Uploads,
+}
+
+/// A pack that is stored and verified.
+struct Verified {
+    pack: PackId,
+    blobs: Vec<crate::format::PackedBlob>,
+    sampled: bool,
+}
+
+impl Run {
+    async fn drive(mut self, mut queue: mpsc::Receiver<FinishedPack>) -> Result<Uploads> {
+        let mut running: JoinSet<Result<Verified>> = JoinSet::new();
+        let mut open = true;
+        while open || !running.is_empty() {
+            tokio::select! {
+                pack = queue.recv(), if open && running.len() < self.uploads => match pack {
+                    Some(pack) => {
+                        let sample = rand::rng().random_bool(self.verify_sample);
+                        running.spawn(store(self.repository.clone(), pack, sample));
+                    }
+                    None => open = false,
+                },
+                Some(done) = running.join_next(), if !running.is_empty() => {
+                    self.verified(done.map_err(panicked)??).await?;
+                }
+            }
+        }
+        self.index.flush().await?;
+        self.totals.index_objects = self.index.written();
+        Ok(self.totals)
+    }
+
+    async fn verified(&mut self, pack: Verified) -> Result<()> {
+        self.totals.packs += 1;
+        self.totals.sampled_packs += u64::from(pack.sampled);
+        self.index.add(pack.pack, pack.blobs).await
+    }
+}
+
+async fn store(repository: Repository, pack: FinishedPack, sample: bool) -> Result<Verified> {
+    let key = layout::pack(&pack.id);
+    let len = pack.bytes.len() as u64;
+    let outcome = repository.sink().put(&key, Payload::from(pack.bytes), PutMode::Overwrite).await?;
+    // The bytes are stored: their memory may be used for the next pack.
+    drop(pack.permit);
+    let mut sampled = false;
+    if outcome.sha256.is_none_or(|sum| sum != *pack.id.as_bytes()) {
+        let stored = repository.sink().head(&key).await?.size;
+        if stored != len {
+            return Err(Error::damaged(format!("{key} was stored with {stored} instead of {len} bytes")));
+        }
+        if sample {
+            read_back(&repository, pack.id).await?;
+            sampled = true;
+        }
+    }
+    Ok(Verified { pack: pack.id, blobs: pack.blobs, sampled })
+}
+
+async fn read_back(repository: &Repository, id: PackId) -> Result<()> {
+    use futures::TryStreamExt;
+    use sha2::{Digest, Sha256};
+    let key = layout::pack(&id);
+    let mut stream = repository.sink().get(&key, None).await?;
+    let mut hash = Sha256::new();
+    while let Some(bytes) = stream.try_next().await? {
+        hash.update(&bytes);
+    }
+    if PackId::from_bytes(hash.finalize().into()) == id {
+        return Ok(());
+    }
+    Err(Error::damaged(format!("{key} reads back differently from what was written"))
+        .with_hint("the storage is faulty: check the disk, and choose another place for backups"))
+}

@@ -1,0 +1,84 @@
+//! Conveniences for every sink.
+
+use std::future::Future;
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt};
+
+use super::{Key, ObjectMeta, Payload, Prefix, PutMode, PutOutcome, Sink, SinkErrorKind, SinkResult};
+
+/// Blanket conveniences over [`Sink`]; not to be implemented by hand.
+pub trait SinkOps: Sink {
+    /// Stores an object, replacing what is there.
+    fn put_bytes(&self, key: &Key, bytes: impl Into<Bytes>) -> impl Future<Output = SinkResult<PutOutcome>> + Send {
+        let payload = Payload::from(bytes.into());
+        async move { self.put(key, payload, PutMode::Overwrite).await }
+    }
+
+    /// Stores an object unless the key exists; says whether it did.
+    fn create(&self, key: &Key, bytes: impl Into<Bytes>) -> impl Future<Output = SinkResult<bool>> + Send {
+        let payload = Payload::from(bytes.into());
+        async move {
+            match self.put(key, payload, PutMode::Create).await {
+                Ok(_) => Ok(true),
+                Err(error) if error.kind() == SinkErrorKind::AlreadyExists => Ok(false),
+                Err(error) => Err(error),
+            }
+        }
+    }
+
+    /// Reads a whole object into memory.
+    fn get_bytes(&self, key: &Key) -> impl Future<Output = SinkResult<Bytes>> + Send {
+        async move { collect(self.get(key, None).await?).await }
+    }
+
+    /// Reads a part of an object into memory.
+    fn get_range(&self, key: &Key, range: Range<u64>) -> impl Future<Output = SinkResult<Bytes>> + Send {
+        async move { collect(self.get(key, Some(range)).await?).await }
+    }
+
+    /// Whether an object is there.
+    fn exists(&self, key: &Key) -> impl Future<Output = SinkResult<bool>> + Send {
+        async move {
+            match self.head(key).await {
+                Ok(_) => Ok(true),
+                Err(error) if error.kind() == SinkErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error),
+            }
+        }
+    }
+
+    /// All objects under a prefix, sorted by key.
+    fn list_all(&self, prefix: &Prefix) -> impl Future<Output = SinkResult<Vec<ObjectMeta>>> + Send {
+        let stream = self.list(prefix);
+        async move {
+            let mut all: Vec<_> = stream.try_collect().await?;
+            all.sort_by(|a, b| a.key.cmp(&b.key));
+            Ok(all)
+        }
+    }
+
+    /// Deletes one object.
+    fn delete_one(&self, key: &Key) -> impl Future<Output = SinkResult<()>> + Send {
+        let stream = self.delete(futures::stream::iter([key.clone()]).boxed());
+        async move { stream.try_for_each(|_| std::future::ready(Ok(()))).await }
+    }
+}
+
+impl<S: Sink + ?Sized> SinkOps for S {}
+
+async fn collect(mut stream: futures::stream::BoxStream<'static, SinkResult<Bytes>>) -> SinkResult<Bytes> {
+    let Some(first) = stream.next().await.transpose()? else {
+        return Ok(Bytes::new());
+    };
+    let Some(second) = stream.next().await.transpose()? else {
+        return Ok(first);
+    };
+    let mut all = BytesMut::from(first);
+    all.extend_from_slice(&second);
+    while let Some(next) = stream.next().await.transpose()? {
+        all.extend_from_slice(&next);
+    }
+    Ok(all.freeze())
+}

@@ -1,0 +1,119 @@
+//! What can be backed up and restored.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | the [`Source`] trait, its readers, and their contract |
+//! | `entry.rs` | [`Item`], [`Entry`], [`Content`]: what a backup reader yields |
+//! | `metadata.rs` | [`Metadata`], [`NodeKind`]: what is known about an entry besides its content |
+//! | `path.rs` | [`EntryPath`]: absolute paths of any bytes inside a snapshot |
+//! | `request.rs` | what is asked for: [`BackupRequest`], [`RestoreRequest`], [`Selection`] |
+//! | `report.rs` | what is answered: [`Probe`], [`RestoreReport`], [`Digest`] |
+//! | `checkpoint.rs` | [`Checkpoint`]: a position in a source's log; [`LogSegment`] |
+//! | `error.rs` | [`SourceError`] |
+
+mod checkpoint;
+mod entry;
+mod error;
+mod metadata;
+mod path;
+mod report;
+mod request;
+
+use std::fmt::{Debug, Display};
+
+use async_trait::async_trait;
+
+pub use checkpoint::{Checkpoint, LogSegment};
+pub use entry::{BlockingContent, Chunking, Content, ContentEnd, ContentReader, Entry, Item};
+pub use error::{SourceError, SourceErrorKind, SourceResult};
+pub use metadata::{Metadata, NodeKind, Xattr};
+pub use path::EntryPath;
+pub use report::{Digest, ObjectDigest, Probe, RestoreReport, SourceIdentity};
+pub use request::{BackupKind, BackupRequest, IfExists, RestoreRequest, Selection, SelectionError};
+
+use crate::context::Context;
+use crate::repository::SnapshotReader;
+
+/// What a source can do. Callers decide by this, never by the source's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceCapabilities {
+    /// It can tell cheaply what changed since an earlier snapshot.
+    pub incremental: bool,
+    /// It has a log that can be captured continuously.
+    pub log_capture: bool,
+}
+
+/// Something that can be backed up, restored and compared.
+///
+/// # Contract
+/// - **Probe** changes nothing and reports *every* problem it finds, with the statement or setting that mends it.
+/// - **One moment.** A finished backup reader's checkpoint names the moment (or, for files, the interval) its entries
+///   stand for.
+/// - **Nothing is skipped silently.** Whatever was selected but cannot be read is an [`Item::Warning`], or an error.
+/// - **Restoring** writes only inside the target, never follows a symbolic link out of it, and verifies what it wrote
+///   when asked to. Nothing that exists is replaced unless [`RestoreRequest::if_exists`] says so.
+/// - **Cancellation.** Every method watches `cx.cancel` and then ends with [`SourceErrorKind::Cancelled`] soon.
+///
+/// Implementations prove themselves with [`crate::testing::source_conformance`].
+#[async_trait]
+pub trait Source: Debug + Display + Send + Sync + 'static {
+    /// The kind as used in tags and configuration, for instance `files`.
+    fn kind(&self) -> &'static str;
+
+    /// Which source this is: stable across runs, so that snapshots of one source find each other.
+    fn identity(&self) -> SourceIdentity;
+
+    /// What it can do.
+    fn capabilities(&self) -> SourceCapabilities;
+
+    /// Connects and reports version, topology, missing privileges and estimated size.
+    async fn probe(&self, cx: &Context) -> SourceResult<Probe>;
+
+    /// Begins a backup.
+    async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>>;
+
+    /// Follows the log from `from`. Sources without a log answer [`SourceErrorKind::Unsupported`].
+    async fn open_log(&self, cx: &Context, from: &Checkpoint) -> SourceResult<Box<dyn LogReader>>;
+
+    /// Writes a snapshot, or the selected part of it, to the target.
+    async fn restore(&self, cx: &Context, request: &RestoreRequest, snapshot: &SnapshotReader)
+    -> SourceResult<RestoreReport>;
+
+    /// Counts and order-independent content digests of what the selection covers, per object.
+    async fn digest(&self, cx: &Context, selection: &Selection) -> SourceResult<Digest>;
+}
+
+/// Yields the entries of one backup.
+///
+/// # Contract
+/// - `next` is called by one task at a time and never again after `Ok(None)` or an error.
+/// - Contents of several entries may be read at the same time, also after `next` has gone on, until `finish` or `abort`.
+/// - Entries may come in any order. [`Item::Close`] promises that nothing more comes at or below a path; it lets the
+///   pipeline store that directory early and keeps its memory small. It is optional.
+/// - Exactly one of `finish` and `abort` is called at the end. Only after `finish` has returned `Ok` may the snapshot be
+///   published.
+#[async_trait]
+pub trait BackupReader: Send {
+    /// The next item, or `None` at the end.
+    async fn next(&mut self) -> SourceResult<Option<Item>>;
+
+    /// All contents have been read: says what the backup stands for, and releases slots, cursors and sessions.
+    async fn finish(self: Box<Self>) -> SourceResult<Checkpoint>;
+
+    /// The backup is given up: releases slots, cursors and sessions.
+    async fn abort(self: Box<Self>);
+}
+
+/// Follows a source's log.
+///
+/// # Contract
+/// Segments come in order and without a gap; a gap is an error ([`SourceErrorKind::LogGap`]), never skipped.
+/// What was yielded may be forgotten by the source only after `acknowledge`.
+#[async_trait]
+pub trait LogReader: Send {
+    /// The next segment; waits until there is one.
+    async fn next(&mut self) -> SourceResult<LogSegment>;
+
+    /// Everything up to `position` is durable.
+    async fn acknowledge(&mut self, position: &Checkpoint) -> SourceResult<()>;
+}

@@ -1,0 +1,246 @@
+//! What is asked of a source.
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use serde::{Deserialize, Serialize};
+
+use super::EntryPath;
+
+/// Type of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackupKind {
+    /// Everything is read.
+    Full,
+    /// What changed since the last snapshot is read.
+    Incremental,
+    /// What changed since the last full snapshot is read.
+    Differential,
+    /// Continuous capture of a log.
+    Log,
+}
+
+impl BackupKind {
+    /// The word used in tags and on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Incremental => "incremental",
+            Self::Differential => "differential",
+            Self::Log => "log",
+        }
+    }
+}
+
+/// What to back up and how.
+#[derive(Debug, Clone)]
+pub struct BackupRequest {
+    /// The type that will be recorded.
+    pub kind: BackupKind,
+    /// Which objects.
+    pub selection: Selection,
+}
+
+/// A glob that cannot be understood.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("invalid pattern {pattern:?}: {message}")]
+pub struct SelectionError {
+    /// The pattern.
+    pub pattern: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// Which objects of a source are meant: include and exclude globs over paths (or over `database.collection` names).
+///
+/// Without include patterns everything is included. Excluding wins over including. A pattern also covers everything
+/// below what it matches.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    include: Vec<String>,
+    exclude: Vec<String>,
+    include_set: GlobSet,
+    exclude_set: GlobSet,
+}
+
+impl Selection {
+    /// Everything.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Builds a selection. A pattern with a leading `/` is anchored at the root; others match at any depth. `*` does
+    /// not cross `/`, `**` does.
+    ///
+    /// # Errors
+    /// [`SelectionError`] names the first pattern that is not a valid glob.
+    pub fn new(include: Vec<String>, exclude: Vec<String>) -> Result<Self, SelectionError> {
+        Ok(Self { include_set: compile(&include)?, exclude_set: compile(&exclude)?, include, exclude })
+    }
+
+    /// The include patterns.
+    #[must_use]
+    pub fn include(&self) -> &[String] {
+        &self.include
+    }
+
+    /// The exclude patterns.
+    #[must_use]
+    pub fn exclude(&self) -> &[String] {
+        &self.exclude
+    }
+
+    /// Whether everything is meant.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty()
+    }
+
+    /// Whether `path` itself matches an exclude pattern.
+    #[must_use]
+    pub fn is_excluded(&self, path: &EntryPath) -> bool {
+        !self.exclude.is_empty() && self.exclude_set.is_match(as_path(path))
+    }
+
+    /// Whether `path` or a directory above it matches an include pattern, and nothing above or at it is excluded.
+    #[must_use]
+    pub fn covers(&self, path: &EntryPath) -> bool {
+        let mut included = self.include.is_empty();
+        let mut at = Some(path.clone());
+        while let Some(path) = at {
+            if self.is_excluded(&path) {
+                return false;
+            }
+            included |= self.include_set.is_match(as_path(&path));
+            at = path.parent();
+        }
+        included
+    }
+}
+
+#[cfg(unix)]
+fn as_path(path: &EntryPath) -> &std::path::Path {
+    use std::os::unix::ffi::OsStrExt;
+    std::path::Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()))
+}
+
+fn compile(patterns: &[String]) -> Result<GlobSet, SelectionError> {
+    let mut builder = GlobSetBuilder::new();
+    for pattern in patterns {
+        let trimmed = pattern.trim_end_matches('/');
+        let anchored = if trimmed.is_empty() {
+            "/".to_owned()
+        } else if trimmed.starts_with('/') {
+            trimmed.to_owned()
+        } else {
+            format!("/**/{trimmed}")
+        };
+        let glob = globset::GlobBuilder::new(&anchored)
+            .literal_separator(true)
+            .backslash_escape(true)
+            .build()
+            .map_err(|error: globset::Error| SelectionError {
+                pattern: pattern.clone(),
+                message: error.kind().to_string(),
+            })?;
+        add(&mut builder, glob);
+    }
+    builder.build().map_err(|error| SelectionError {
+        pattern: error.glob().unwrap_or_default().to_owned(),
+        message: error.kind().to_string(),
+    })
+}
+
+fn add(builder: &mut GlobSetBuilder, glob: Glob) {
+    builder.add(glob);
+}
+
+/// What to do about something that exists at the target already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IfExists {
+    /// Refuse to write anything.
+    #[default]
+    Fail,
+    /// Make the target equal to the snapshot: replace what differs, remove what is not in the snapshot.
+    Replace,
+    /// Replace what differs, keep what is not in the snapshot.
+    Merge,
+}
+
+/// What to restore and how.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    /// Where to: a directory or an address; `None` is the place the data came from.
+    pub target: Option<String>,
+    /// Which entries.
+    pub selection: Selection,
+    /// What to do about what exists.
+    pub if_exists: IfExists,
+    /// Read back and compare what was written.
+    pub verify: bool,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Leave holes where the content is zeros.
+    pub sparse: bool,
+}
+
+impl Default for RestoreRequest {
+    fn default() -> Self {
+        Self {
+            target: None,
+            selection: Selection::all(),
+            if_exists: IfExists::Fail,
+            verify: false,
+            dry_run: false,
+            sparse: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> EntryPath {
+        EntryPath::new(text).unwrap()
+    }
+
+    fn selection(include: &[&str], exclude: &[&str]) -> Selection {
+        let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
+        Selection::new(owned(include), owned(exclude)).unwrap()
+    }
+
+    #[test]
+    fn excluding_wins_and_covers_what_is_below() {
+        let s = selection(&[], &["*.tmp", "/a/cache", "node_modules/"]);
+        assert!(s.covers(&path("/a/b")));
+        assert!(!s.covers(&path("/x/y.tmp")));
+        assert!(!s.covers(&path("/a/cache/deep/file")));
+        assert!(s.covers(&path("/b/a/cache")));
+        assert!(!s.covers(&path("/src/node_modules/x/index.js")));
+    }
+
+    #[test]
+    fn including_limits() {
+        let s = selection(&["/a/b", "*.conf"], &["secret.conf"]);
+        assert!(s.covers(&path("/a/b/c")));
+        assert!(s.covers(&path("/etc/x.conf")));
+        assert!(!s.covers(&path("/etc/secret.conf")));
+        assert!(!s.covers(&path("/a/c")));
+    }
+
+    #[test]
+    fn a_star_does_not_cross_directories() {
+        let s = selection(&[], &["/a/*/c"]);
+        assert!(!s.covers(&path("/a/b/c")));
+        assert!(s.covers(&path("/a/b/b/c")));
+    }
+
+    #[test]
+    fn a_bad_glob_is_named() {
+        let error = Selection::new(vec![], vec!["a[".to_owned()]).unwrap_err();
+        assert_eq!(error.pattern, "a[");
+    }
+}
