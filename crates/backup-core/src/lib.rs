@@ -17,7 +17,7 @@
 //! | [`repository`] | all objects under one prefix, in restic's repository format 2: init, open, read, write |
 //! | [`pipeline`] | backup, restore and verify of one snapshot |
 //! | [`check`] | verification of a whole repository |
-//! | [`diff`] | what differs between two snapshots |
+//! | [`diff`], [`stats`] | what differs between two snapshots; how much a repository holds |
 //! | [`format`](mod@format) | the stored forms: config, key files, packs, indexes, trees, snapshots, manifest |
 //! | [`chunker`] | cutting streams into chunks |
 //! | [`crypto`] | sealing, key derivation, pass phrases |
@@ -43,5 +43,6 @@ pub mod pipeline;
 pub mod repository;
 pub mod sink;
 pub mod source;
+pub mod stats;
 // cfg testing
 // pub mod testing;

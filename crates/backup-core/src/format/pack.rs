@@ -55,6 +55,13 @@ impl PackHeader {
     /// Most blobs in one pack, so that its header stays small.
     pub const MAX_BLOBS: usize = 50_000;
 
+    /// Length of what [`Self::seal`] makes of these blobs.
+    #[must_use]
+    pub fn sealed_len(blobs: &[PackedBlob]) -> usize {
+        let entry = |blob: &PackedBlob| if blob.uncompressed_len.is_some() { COMPRESSED_ENTRY } else { PLAIN_ENTRY };
+        blobs.iter().map(entry).sum::<usize>() + OVERHEAD + LENGTH_FIELD
+    }
+
     /// The bytes behind the last blob: sealed header and its length.
     #[must_use]
     pub fn seal(&self, key: &MasterKey) -> Vec<u8> {
@@ -167,6 +174,7 @@ mod tests {
         };
         let mut pack = vec![0; 100];
         pack.extend(header.seal(&key));
+        assert_eq!(pack.len(), 100 + PackHeader::sealed_len(&header.blobs));
         assert_eq!(PackHeader::of_pack(&pack, &key).unwrap(), header);
         assert_eq!(header.blobs[0].plain_len(), 8);
         assert_eq!(header.blobs[1].plain_len(), 500);

@@ -18,7 +18,7 @@
 //! packs → verification of what was written → index → snapshot. A crash at any point leaves unreferenced objects only.
 
 pub(crate) mod cpu;
-mod guard;
+pub(crate) mod guard;
 pub mod index;
 mod init;
 mod keys;
@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 pub use init::InitOptions;
 pub use keys::KeyInfo;
-pub(crate) use read::BlobReader;
+pub(crate) use read::{BlobReader, decode};
 pub use read::{SnapshotReader, TreeWalk};
 pub use receipts::Receipt;
 pub use snapshots::{SnapshotFilter, SnapshotInfo, SnapshotList};

@@ -4,8 +4,8 @@ use std::sync::{PoisonError, RwLock};
 
 use hashbrown::{HashMap, HashTable};
 
-use super::{BlobIndex, BlobLocation};
-use crate::format::{BlobKind, PackedBlob};
+use super::{BlobIndex, BlobLocation, PackInfo};
+use crate::format::{BlobKind, PackHeader, PackedBlob};
 use crate::id::{BlobId, PackId};
 
 #[derive(Debug, Clone, Copy)]
@@ -52,16 +52,9 @@ impl Table {
     }
 }
 
-#[derive(Debug)]
-struct Pack {
-    id: PackId,
-    blobs: u32,
-    end: u64,
-}
-
 #[derive(Debug, Default)]
 struct Inner {
-    packs: Vec<Pack>,
+    packs: Vec<PackInfo>,
     known_packs: HashMap<PackId, u32, std::hash::RandomState>,
     data: Table,
     tree: Table,
@@ -111,7 +104,8 @@ impl BlobIndex for MemoryIndex {
         }
         inner.known_packs.insert(pack, number);
         let end = blobs.iter().map(|blob| u64::from(blob.offset) + u64::from(blob.len)).max().unwrap_or(0);
-        inner.packs.push(Pack { id: pack, blobs: u32::try_from(blobs.len()).unwrap_or(u32::MAX), end });
+        let size = end + PackHeader::sealed_len(blobs) as u64;
+        inner.packs.push(PackInfo { id: pack, blobs: u32::try_from(blobs.len()).unwrap_or(u32::MAX), end, size });
         for blob in blobs {
             let record = Record {
                 id: blob.id,
@@ -127,10 +121,10 @@ impl BlobIndex for MemoryIndex {
         }
     }
 
-    fn for_each_pack(&self, f: &mut dyn FnMut(PackId, u64, u64)) {
+    fn for_each_pack(&self, f: &mut dyn FnMut(PackInfo)) {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
         for pack in &inner.packs {
-            f(pack.id, u64::from(pack.blobs), pack.end);
+            f(*pack);
         }
     }
 
@@ -180,7 +174,7 @@ mod tests {
         assert!(index.find(BlobKind::Tree, &blobs[5].id).is_some());
         assert!(index.find(BlobKind::Data, &BlobId::digest(b"x")).is_none());
         let mut packs = 0;
-        index.for_each_pack(&mut |_, _, _| packs += 1);
+        index.for_each_pack(&mut |_| packs += 1);
         assert_eq!(packs, 2);
     }
 }

@@ -26,6 +26,19 @@ pub struct BlobLocation {
     pub blob: PackedBlob,
 }
 
+/// A pack as the index describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackInfo {
+    /// Its name.
+    pub id: PackId,
+    /// How many blobs it holds.
+    pub blobs: u32,
+    /// End of its last blob.
+    pub end: u64,
+    /// Size that the object must have, header included.
+    pub size: u64,
+}
+
 /// Finds blobs. Implementations are internally synchronised.
 pub trait BlobIndex: std::fmt::Debug + Send + Sync {
     /// Where the blob is, if the repository has it.
@@ -34,8 +47,8 @@ pub trait BlobIndex: std::fmt::Debug + Send + Sync {
     /// Adds a pack. Adding what is there already changes nothing.
     fn add_pack(&self, pack: PackId, blobs: &[PackedBlob]);
 
-    /// Calls `f` for every pack with the number of its blobs and the end of its last blob.
-    fn for_each_pack(&self, f: &mut dyn FnMut(PackId, u64, u64));
+    /// Calls `f` for every pack.
+    fn for_each_pack(&self, f: &mut dyn FnMut(PackInfo));
 
     /// Calls `f` for every blob.
     fn for_each_blob(&self, f: &mut dyn FnMut(BlobLocation));

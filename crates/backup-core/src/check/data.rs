@@ -1,0 +1,173 @@
+//! Reading packs: their hash, their header, every blob in them.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use rand::RngExt;
+use rand::seq::SliceRandom;
+
+use super::{CheckReport, Damage, ReadData};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::event::Stage;
+use crate::format::PackHeader;
+use crate::id::{BlobId, PackId};
+use crate::pipeline::Meter;
+use crate::repository::index::PackInfo;
+use crate::repository::{IndexedRepository, Repository, decode, layout};
+use crate::sink::SinkOps;
+
+fn select(packs: &[PackInfo], which: ReadData) -> Vec<PackInfo> {
+    match which {
+        ReadData::None => Vec::new(),
+        ReadData::All => packs.to_vec(),
+        ReadData::Percent(percent) => {
+            let mut rng = rand::rng();
+            packs.iter().filter(|_| rng.random_bool((percent / 100.0).clamp(0.0, 1.0))).copied().collect()
+        }
+        ReadData::Part { index, of } => {
+            // By the pack's own digits: a pack keeps its part when others come and go.
+            let part = |pack: &&PackInfo| {
+                let bytes = pack.id.as_bytes();
+                u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) % of == index - 1
+            };
+            packs.iter().filter(part).copied().collect()
+        }
+        ReadData::Bytes(bytes) => {
+            let mut shuffled = packs.to_vec();
+            shuffled.shuffle(&mut rand::rng());
+            let mut left = bytes;
+            shuffled.retain(|pack| {
+                let fits = left > 0;
+                left = left.saturating_sub(pack.size);
+                fits
+            });
+            shuffled
+        }
+    }
+}
+
+/// Reads the selected packs and notes every blob that cannot be decoded.
+pub(super) async fn read(
+    indexed: &IndexedRepository,
+    packs: &[PackInfo],
+    which: ReadData,
+    damage: &mut Damage,
+    report: &mut CheckReport,
+    cx: &Context,
+) -> Result<()> {
+    let selected: Vec<_> =
+        select(packs, which).into_iter().filter(|pack| !damage.missing_packs.contains(&pack.id)).collect();
+    if selected.is_empty() {
+        return Ok(());
+    }
+    let meter = Meter::start(Stage::ReadData, &cx.events);
+    meter.expect(selected.len() as u64, selected.iter().map(|pack| pack.size).sum());
+    let ticking = meter.ticking();
+    let repository = indexed.repository();
+    let concurrency = repository.cpu().threads();
+    let mut results = futures::stream::iter(selected)
+        .map(|pack| {
+            let meter = meter.clone();
+            async move {
+                cx.check_cancelled()?;
+                let bad = read_pack(repository, pack.id).await?;
+                meter.add_items(1);
+                meter.add_bytes(pack.size);
+                Ok::<_, Error>((pack, bad))
+            }
+        })
+        .buffer_unordered(concurrency);
+    while let Some((pack, bad)) = results.try_next().await? {
+        report.read_packs += 1;
+        report.read_bytes += pack.size;
+        note_damage(indexed, &pack, bad, damage, report);
+    }
+    drop(ticking);
+    meter.finish();
+    Ok(())
+}
+
+/// What was found in one pack.
+enum PackState {
+    Sound,
+    /// The header is readable; these blobs are not.
+    BadBlobs(Vec<(BlobId, String)>),
+    /// The pack as a whole is not what was written, though every blob in it may be.
+    Altered(Vec<(BlobId, String)>, String),
+    /// Nothing of it can be trusted without the index.
+    Unreadable(String),
+}
+
+async fn read_pack(repository: &Repository, id: PackId) -> Result<PackState> {
+    let bytes = match repository.sink().get_bytes(&layout::pack(&id)).await {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let error = Error::from(error);
+            return if error.is_damage() { Ok(PackState::Unreadable(error.chain())) } else { Err(error) };
+        }
+    };
+    let key = Arc::clone(repository.key());
+    repository
+        .cpu()
+        .run(move || {
+            let intact = PackId::digest(&bytes) == id;
+            let header = match PackHeader::of_pack(&bytes, &key) {
+                Ok(header) => header,
+                Err(error) => return Ok(PackState::Unreadable(error.chain())),
+            };
+            let bad: Vec<_> = header
+                .blobs
+                .iter()
+                .filter_map(|blob| {
+                    let start = blob.offset as usize;
+                    let decoded = decode(&key, blob, &bytes[start..start + blob.len as usize]);
+                    decoded.err().map(|error| (blob.id, error.chain()))
+                })
+                .collect();
+            Ok(match (intact, bad.is_empty()) {
+                (true, true) => PackState::Sound,
+                (true, false) => PackState::BadBlobs(bad),
+                (false, _) => PackState::Altered(bad, "its content does not match its name".to_owned()),
+            })
+        })
+        .await
+}
+
+fn note_damage(
+    indexed: &IndexedRepository,
+    pack: &PackInfo,
+    state: PackState,
+    damage: &mut Damage,
+    report: &mut CheckReport,
+) {
+    match state {
+        PackState::Sound => {}
+        PackState::BadBlobs(bad) => damage.blobs.extend(bad),
+        PackState::Altered(bad, message) => {
+            if bad.is_empty() {
+                // Every blob is sound: the damage is in the header's own bytes and harms no snapshot as long as the index
+                // is there.
+                report.problems.push(super::Problem {
+                    object: format!("pack {}", pack.id.short()),
+                    message,
+                    affects: vec!["no snapshot yet: all blobs in it are sound".to_owned()],
+                });
+            }
+            damage.blobs.extend(bad.into_iter().map(|(id, why)| (id, format!("pack {}: {why}", pack.id.short()))));
+        }
+        PackState::Unreadable(why) => {
+            report.problems.push(super::Problem {
+                object: format!("pack {}", pack.id.short()),
+                message: why.clone(),
+                affects: vec!["the snapshots named below, if any".to_owned()],
+            });
+            let message = format!("pack {}: {why}", pack.id.short());
+            indexed.index().for_each_blob(&mut |location| {
+                if location.pack == pack.id {
+                    damage.blobs.insert(location.blob.id, message.clone());
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Verification of a whole repository.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`check`]: the order of things |
+//! | `report.rs` | [`CheckOptions`], [`CheckReport`], [`Problem`] |
+//! | `objects.rs` | config, keys, receipts, index objects, and whether every pack is there at its size |
+//! | `data.rs` | reading packs |
+//! | `trees.rs` | every snapshot down to its blobs, and which paths damage affects |
+//!
+//! Damage is found first (objects, then data), and then followed upwards, so that every problem names the snapshots and
+//! paths that need what is damaged.
+
+mod data;
+mod objects;
+mod report;
+mod trees;
+
+use std::collections::{HashMap, HashSet};
+
+pub use report::{CheckOptions, CheckReport, Problem, ReadData};
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::id::{BlobId, PackId};
+use crate::repository::{IndexedRepository, Repository};
+
+/// What is known to be damaged.
+#[derive(Debug, Default)]
+struct Damage {
+    /// Packs that are gone.
+    missing_packs: HashSet<PackId>,
+    /// Packs that are shorter than they must be, with their real size.
+    short_packs: HashMap<PackId, u64>,
+    /// Blobs that could not be decoded, and why.
+    blobs: HashMap<BlobId, String>,
+}
+
+/// Checks that every snapshot can be restored: objects, index, packs and trees, and with
+/// [`CheckOptions::read_data`] the content of packs.
+///
+/// # Errors
+/// Those of the sink, and cancellation. Damage is no error but a [`Problem`] of the report.
+pub async fn check(repository: &Repository, options: &CheckOptions, cx: &Context) -> Result<CheckReport> {
+    let mut report = CheckReport::default();
+    let snapshots = objects::check_named(repository, &mut report, cx).await?;
+    let indexed = repository.load_index(cx).await?;
+    report_indexes(&indexed, &mut report);
+    let (mut damage, packs) = objects::check_packs(&indexed, &mut report).await?;
+    data::read(&indexed, &packs, options.read_data, &mut damage, &mut report, cx).await?;
+    trees::check(&indexed, &snapshots, damage, &mut report, cx).await?;
+    report.blobs = indexed.index().len() as u64;
+    Ok(report)
+}
+
+fn report_indexes(indexed: &IndexedRepository, report: &mut CheckReport) {
+    for (id, error) in indexed.damaged_indexes() {
+        report.problems.push(Problem {
+            object: format!("index {}", id.short()),
+            message: error.chain(),
+            affects: vec!["every snapshot that needs packs which only this index lists (named below, if any)".to_owned()],
+        });
+    }
+}

@@ -1,0 +1,120 @@
+//! Config, keys, receipts, and whether every pack is there at its size.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{CheckReport, Damage, Problem};
+use crate::context::Context;
+use crate::error::Result;
+use crate::event::Stage;
+use crate::id::PackId;
+use crate::pipeline::Meter;
+use crate::repository::index::PackInfo;
+use crate::repository::{IndexedRepository, Repository, SnapshotInfo, guard, layout};
+use crate::sink::{SinkErrorKind, SinkOps};
+
+/// Checks all objects that are not found through the index; returns the readable snapshots.
+pub(super) async fn check_named(
+    repository: &Repository,
+    report: &mut CheckReport,
+    cx: &Context,
+) -> Result<Vec<SnapshotInfo>> {
+    let meter = Meter::start(Stage::Check, &cx.events);
+    check_config(repository, report).await?;
+    check_keys(repository, report).await?;
+    if !guard::is_present(repository).await? {
+        report.notes.push("the guard lock is missing: the next backup writes it again".to_owned());
+    }
+    let list = repository.snapshots(cx).await?;
+    report.snapshots = list.snapshots.len() as u64;
+    for (id, error) in &list.damaged {
+        report.problems.push(Problem {
+            object: format!("snapshot {}", id.short()),
+            message: error.chain(),
+            affects: vec![format!("snapshot {}: all of it; its data may still be there", id.short())],
+        });
+    }
+    let there: HashSet<_> = list.snapshots.iter().map(|info| info.id).chain(list.damaged.iter().map(|(id, _)| *id)).collect();
+    for id in repository.snapshot_receipts().await?.into_iter().filter(|id| !there.contains(id)) {
+        let when = repository.receipt(&id).await.ok().flatten();
+        let when = when.map_or_else(String::new, |receipt| format!(" at {}", receipt.received));
+        report.problems.push(Problem {
+            object: format!("snapshot {}", id.short()),
+            message: format!("was stored{when} and is gone, though nobody forgot it"),
+            affects: vec![format!("snapshot {}: all of it; its data may still be there", id.short())],
+        });
+    }
+    meter.finish();
+    Ok(list.snapshots)
+}
+
+async fn check_config(repository: &Repository, report: &mut CheckReport) -> Result<()> {
+    let sink = repository.sink();
+    let config = sink.get_bytes(&layout::config()).await?;
+    match sink.get_bytes(&layout::config_copy()).await {
+        Ok(copy) if copy == config => {}
+        Ok(_) => report.problems.push(Problem {
+            object: layout::config_copy().to_string(),
+            message: "is not the same as config".to_owned(),
+            affects: vec!["nothing yet: config itself is sound. Copy config over it".to_owned()],
+        }),
+        Err(error) if error.kind() == SinkErrorKind::NotFound => {
+            report.notes.push("there is no copy of config yet: the next backup writes it".to_owned());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+async fn check_keys(repository: &Repository, report: &mut CheckReport) -> Result<()> {
+    let keys = repository.keys().await?;
+    for (id, info) in &keys {
+        if let Err(error) = info {
+            report.problems.push(Problem {
+                object: format!("key {}", id.short()),
+                message: error.chain(),
+                affects: vec!["its pass phrase opens the repository no more".to_owned()],
+            });
+        }
+    }
+    let there: HashSet<_> = keys.iter().map(|(id, _)| *id).collect();
+    for id in repository.key_receipts().await?.into_iter().filter(|id| !there.contains(id)) {
+        report.problems.push(Problem {
+            object: format!("key {}", id.short()),
+            message: "is gone, though nobody removed it".to_owned(),
+            affects: vec!["its pass phrase opens the repository no more".to_owned()],
+        });
+    }
+    Ok(())
+}
+
+/// Compares the packs in the index with the packs in the store.
+pub(super) async fn check_packs(
+    indexed: &IndexedRepository,
+    report: &mut CheckReport,
+) -> Result<(Damage, Vec<PackInfo>)> {
+    let mut stored: HashMap<PackId, u64> = HashMap::new();
+    for meta in indexed.repository().sink().list_all(&layout::packs()).await? {
+        if let Ok(id) = meta.key.file_name().parse() {
+            stored.insert(id, meta.size);
+        }
+    }
+    let mut packs = Vec::new();
+    indexed.index().for_each_pack(&mut |pack| packs.push(pack));
+    report.packs = packs.len() as u64;
+    let mut damage = Damage::default();
+    for pack in &packs {
+        match stored.remove(&pack.id) {
+            Some(size) if size == pack.size => {}
+            Some(size) => _ = damage.short_packs.insert(pack.id, size),
+            None => _ = damage.missing_packs.insert(pack.id),
+        }
+    }
+    if !stored.is_empty() {
+        let bytes: u64 = stored.values().sum();
+        report.notes.push(format!(
+            "{} packs ({bytes} bytes) are in no index: left by interrupted runs, or their index is lost",
+            stored.len()
+        ));
+    }
+    Ok((damage, packs))
+}
