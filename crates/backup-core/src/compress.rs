@@ -49,8 +49,10 @@ impl FromStr for Compression {
             "max" => Ok(Self::Max),
             number => match number.parse() {
                 Ok(level @ 1..=19) => Ok(Self::Level(level)),
-                _ => Err(Error::new(ErrorKind::Invalid, format!("unknown compression {text:?}"))
-                    .with_hint("use off, fast, auto, max or a zstd level from 1 to 19")),
+                _ => Err(
+                    Error::new(ErrorKind::Invalid, format!("unknown compression {text:?}"))
+                        .with_hint("use off, fast, auto, max or a zstd level from 1 to 19"),
+                ),
             },
         }
     }
@@ -122,7 +124,13 @@ pub(crate) fn decompress(data: &[u8], len: usize) -> Result<Vec<u8>> {
         };
         decompressor.decompress(data, len).map_err(failed)
     })?;
-    if plain.len() == len { Ok(plain) } else { Err(Error::damaged("decompressed data has another length than recorded")) }
+    if plain.len() == len {
+        Ok(plain)
+    } else {
+        Err(Error::damaged(
+            "decompressed data has another length than recorded",
+        ))
+    }
 }
 
 /// Decompresses a frame of unknown size, up to `limit` bytes.
@@ -131,9 +139,14 @@ pub(crate) fn decompress_up_to(data: &[u8], limit: usize) -> Result<Vec<u8>> {
     let failed = |error: std::io::Error| Error::damaged("cannot decompress").with_source(error);
     let decoder = zstd::stream::read::Decoder::new(data).map_err(failed)?;
     let mut plain = Vec::new();
-    decoder.take(limit as u64 + 1).read_to_end(&mut plain).map_err(failed)?;
+    decoder
+        .take(limit as u64 + 1)
+        .read_to_end(&mut plain)
+        .map_err(failed)?;
     if plain.len() > limit {
-        return Err(Error::damaged(format!("decompressed data is larger than {limit} bytes")));
+        return Err(Error::damaged(format!(
+            "decompressed data is larger than {limit} bytes"
+        )));
     }
     Ok(plain)
 }

@@ -61,7 +61,12 @@ pub struct Error {
 impl Error {
     /// An error of `kind`. The message is a lower-case fragment without a full stop.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, source: None }
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+            source: None,
+        }
     }
 
     /// An error about stored bytes that are not what was written.
@@ -156,15 +161,18 @@ impl From<SinkError> for Error {
         let (kind, hint) = match error.kind() {
             SinkErrorKind::NotFound => (ErrorKind::NotFound, None),
             SinkErrorKind::AlreadyExists => (ErrorKind::RepositoryExists, None),
-            SinkErrorKind::PermissionDenied => {
-                (ErrorKind::PermissionDenied, Some("check the owner and the mode of the place, or the rights of the credentials"))
-            }
-            SinkErrorKind::StorageFull => {
-                (ErrorKind::StorageFull, Some("free some space and run the command again: what was stored is reused"))
-            }
-            SinkErrorKind::Unavailable => {
-                (ErrorKind::Unavailable, Some("run the command again: what was stored is reused"))
-            }
+            SinkErrorKind::PermissionDenied => (
+                ErrorKind::PermissionDenied,
+                Some("check the owner and the mode of the place, or the rights of the credentials"),
+            ),
+            SinkErrorKind::StorageFull => (
+                ErrorKind::StorageFull,
+                Some("free some space and run the command again: what was stored is reused"),
+            ),
+            SinkErrorKind::Unavailable => (
+                ErrorKind::Unavailable,
+                Some("run the command again: what was stored is reused"),
+            ),
             SinkErrorKind::Cancelled => (ErrorKind::Cancelled, None),
             SinkErrorKind::Invalid | SinkErrorKind::Unsupported => (ErrorKind::Invalid, None),
             SinkErrorKind::Other => (ErrorKind::Unavailable, None),
@@ -186,7 +194,9 @@ impl From<SourceError> for Error {
             SourceErrorKind::Target => ErrorKind::Target,
             SourceErrorKind::Repository => match error.into_repository_error() {
                 Ok(inner) => return inner,
-                Err(other) => return Self::new(ErrorKind::Internal, "reading the snapshot failed").with_source(other),
+                Err(other) => {
+                    return Self::new(ErrorKind::Internal, "reading the snapshot failed").with_source(other);
+                }
             },
             _ => ErrorKind::Source,
         };

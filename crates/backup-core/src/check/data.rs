@@ -23,7 +23,11 @@ fn select(packs: &[PackInfo], which: ReadData) -> Vec<PackInfo> {
         ReadData::All => packs.to_vec(),
         ReadData::Percent(percent) => {
             let mut rng = rand::rng();
-            packs.iter().filter(|_| rng.random_bool((percent / 100.0).clamp(0.0, 1.0))).copied().collect()
+            packs
+                .iter()
+                .filter(|_| rng.random_bool((percent / 100.0).clamp(0.0, 1.0)))
+                .copied()
+                .collect()
         }
         ReadData::Part { index, of } => {
             // By the pack's own digits: a pack keeps its part when others come and go.
@@ -56,8 +60,10 @@ pub(super) async fn read(
     report: &mut CheckReport,
     cx: &Context,
 ) -> Result<()> {
-    let selected: Vec<_> =
-        select(packs, which).into_iter().filter(|pack| !damage.missing_packs.contains(&pack.id)).collect();
+    let selected: Vec<_> = select(packs, which)
+        .into_iter()
+        .filter(|pack| !damage.missing_packs.contains(&pack.id))
+        .collect();
     if selected.is_empty() {
         return Ok(());
     }
@@ -81,7 +87,7 @@ pub(super) async fn read(
     while let Some((pack, bad)) = results.try_next().await? {
         report.read_packs += 1;
         report.read_bytes += pack.size;
-        note_damage(indexed, &pack, bad, damage, report);
+        note_damage(indexed, &pack, bad, damage, report).await?;
     }
     drop(ticking);
     meter.finish();
@@ -95,7 +101,7 @@ enum PackState {
     BadBlobs(Vec<(BlobId, String)>),
     /// The pack as a whole is not what was written, though every blob in it may be.
     Altered(Vec<(BlobId, String)>, String),
-    /// Nothing of it can be trusted without the index.
+    /// It has no readable header.
     Unreadable(String),
 }
 
@@ -104,7 +110,11 @@ async fn read_pack(repository: &Repository, id: PackId) -> Result<PackState> {
         Ok(bytes) => bytes,
         Err(error) => {
             let error = Error::from(error);
-            return if error.is_damage() { Ok(PackState::Unreadable(error.chain())) } else { Err(error) };
+            return if error.is_damage() {
+                Ok(PackState::Unreadable(error.chain()))
+            } else {
+                Err(error)
+            };
         }
     };
     let key = Arc::clone(repository.key());
@@ -134,40 +144,56 @@ async fn read_pack(repository: &Repository, id: PackId) -> Result<PackState> {
         .await
 }
 
-fn note_damage(
+async fn note_damage(
     indexed: &IndexedRepository,
     pack: &PackInfo,
     state: PackState,
     damage: &mut Damage,
     report: &mut CheckReport,
-) {
-    match state {
-        PackState::Sound => {}
-        PackState::BadBlobs(bad) => damage.blobs.extend(bad),
-        PackState::Altered(bad, message) => {
-            if bad.is_empty() {
-                // Every blob is sound: the damage is in the header's own bytes and harms no snapshot as long as the index
-                // is there.
-                report.problems.push(super::Problem {
-                    object: format!("pack {}", pack.id.short()),
-                    message,
-                    affects: vec!["no snapshot yet: all blobs in it are sound".to_owned()],
-                });
-            }
-            damage.blobs.extend(bad.into_iter().map(|(id, why)| (id, format!("pack {}: {why}", pack.id.short()))));
+) -> Result<()> {
+    let name = format!("pack {}", pack.id.short());
+    let (bad, message) = match state {
+        PackState::Sound => return Ok(()),
+        PackState::BadBlobs(bad) => (bad, None),
+        PackState::Altered(bad, message) => (bad, Some(message)),
+        // Restoring needs the index only, not the header: what the index describes may still be sound.
+        PackState::Unreadable(message) => (bad_blobs_by_index(indexed, pack).await?, Some(message)),
+    };
+    if let (Some(message), true) = (message, bad.is_empty()) {
+        let affects = vec!["no snapshot yet: all blobs in it are sound".to_owned()];
+        report.problems.push(super::Problem {
+            object: name.clone(),
+            message,
+            affects,
+        });
+    }
+    damage
+        .blobs
+        .extend(bad.into_iter().map(|(id, why)| (id, format!("{name}: {why}"))));
+    Ok(())
+}
+
+/// Reads every blob of a pack where the index says it is.
+async fn bad_blobs_by_index(indexed: &IndexedRepository, pack: &PackInfo) -> Result<Vec<(BlobId, String)>> {
+    let mut blobs = Vec::new();
+    indexed.index().for_each_blob(&mut |location| {
+        if location.pack == pack.id {
+            blobs.push(location.blob);
         }
-        PackState::Unreadable(why) => {
-            report.problems.push(super::Problem {
-                object: format!("pack {}", pack.id.short()),
-                message: why.clone(),
-                affects: vec!["the snapshots named below, if any".to_owned()],
-            });
-            let message = format!("pack {}: {why}", pack.id.short());
-            indexed.index().for_each_blob(&mut |location| {
-                if location.pack == pack.id {
-                    damage.blobs.insert(location.blob.id, message.clone());
-                }
-            });
+    });
+    let reader = indexed.reader();
+    let mut bad = Vec::new();
+    for blob in blobs {
+        let start = u64::from(blob.offset);
+        let decoded = match reader.range(&pack.id, start..start + u64::from(blob.len)).await {
+            Ok(sealed) => decode(indexed.repository().key(), &blob, &sealed).map(drop),
+            Err(error) => Err(error),
+        };
+        match decoded {
+            Ok(()) => {}
+            Err(error) if error.is_damage() => bad.push((blob.id, error.chain())),
+            Err(error) => return Err(error),
         }
     }
+    Ok(bad)
 }

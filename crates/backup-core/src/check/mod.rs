@@ -58,7 +58,10 @@ fn report_indexes(indexed: &IndexedRepository, report: &mut CheckReport) {
         report.problems.push(Problem {
             object: format!("index {}", id.short()),
             message: error.chain(),
-            affects: vec!["every snapshot that needs packs which only this index lists (named below, if any)".to_owned()],
+            affects: vec![
+                "every snapshot that needs packs which only this index lists (named below, if any)"
+                    .to_owned(),
+            ],
         });
     }
 }

@@ -44,7 +44,12 @@ pub(super) async fn check(
     drop(ticking);
     meter.finish();
     report.trees = (trees.sound.len() + trees.bad.len()) as u64;
-    report.problems.extend(trees.problems.into_iter().map(|(object, found)| found.into_problem(object)));
+    report.problems.extend(
+        trees
+            .problems
+            .into_iter()
+            .map(|(object, found)| found.into_problem(object)),
+    );
     Ok(())
 }
 
@@ -77,7 +82,11 @@ impl Found {
         if self.more > 0 {
             self.affects.push(format!("{} more", self.more));
         }
-        Problem { object, message: self.message, affects: self.affects }
+        Problem {
+            object,
+            message: self.message,
+            affects: self.affects,
+        }
     }
 }
 
@@ -136,7 +145,13 @@ impl Trees<'_> {
             Ok(tree) => tree,
             Err(error) if error.is_damage() => {
                 let object = self.object_of(BlobKind::Tree, &id);
-                self.bad.insert(id, BadTree::Unreadable { object, message: error.chain() });
+                self.bad.insert(
+                    id,
+                    BadTree::Unreadable {
+                        object,
+                        message: error.chain(),
+                    },
+                );
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -151,7 +166,15 @@ impl Trees<'_> {
     fn object_of(&self, kind: BlobKind, id: &BlobId) -> String {
         match self.reader.locate(kind, id) {
             Ok(location) => format!("pack {}", location.pack.short()),
-            Err(_) => format!("{} {}", if kind == BlobKind::Tree { "directory" } else { "blob" }, id.short()),
+            Err(_) => format!(
+                "{} {}",
+                if kind == BlobKind::Tree {
+                    "directory"
+                } else {
+                    "blob"
+                },
+                id.short()
+            ),
         }
     }
 
@@ -168,7 +191,10 @@ impl Trees<'_> {
             }
         }
         if node.is_file() && size != node.metadata.size {
-            let message = format!("is said to have {} bytes, its blobs have {size}", node.metadata.size);
+            let message = format!(
+                "is said to have {} bytes, its blobs have {size}",
+                node.metadata.size
+            );
             return Some(("file".to_owned(), message));
         }
         None
@@ -177,7 +203,10 @@ impl Trees<'_> {
     /// The length of a sound blob.
     fn blob_trouble(&self, id: &BlobId) -> Result<u64, (String, String)> {
         let Ok(location) = self.reader.locate(BlobKind::Data, id) else {
-            return Err((format!("blob {}", id.short()), "is in no index: an index object or a pack is lost".to_owned()));
+            return Err((
+                format!("blob {}", id.short()),
+                "is in no index: an index object or a pack is lost".to_owned(),
+            ));
         };
         let pack = format!("pack {}", location.pack.short());
         if self.damage.missing_packs.contains(&location.pack) {
@@ -208,7 +237,11 @@ impl Trees<'_> {
             match self.bad.get(&id).cloned() {
                 None => continue,
                 Some(BadTree::Unreadable { object, message }) => {
-                    self.note(object, message, format!("snapshot {snapshot}: {path} and all below"));
+                    self.note(
+                        object,
+                        message,
+                        format!("snapshot {snapshot}: {path} and all below"),
+                    );
                     continue;
                 }
                 Some(BadTree::Contains) => {}
@@ -216,7 +249,11 @@ impl Trees<'_> {
             for node in self.reader.tree(&id).await?.nodes {
                 let path = path.join(&node.name);
                 if let Some((object, message)) = self.node_trouble(&node) {
-                    let object = if object.contains(' ') { object } else { format!("{object} {path}") };
+                    let object = if object.contains(' ') {
+                        object
+                    } else {
+                        format!("{object} {path}")
+                    };
                     self.note(object, message, format!("snapshot {snapshot}: {path}"));
                 }
                 stack.extend(node.subtree.map(|subtree| (path, subtree)));
@@ -228,8 +265,16 @@ impl Trees<'_> {
     /// Damage that no snapshot needs is still damage.
     fn unneeded_damage(&mut self) {
         let nobody = || "no snapshot needs it".to_owned();
-        let missing = self.damage.missing_packs.iter().map(|id| (*id, "is missing".to_owned()));
-        let short = self.damage.short_packs.iter().map(|(id, size)| (*id, format!("has {size} bytes, which is not its size")));
+        let missing = self
+            .damage
+            .missing_packs
+            .iter()
+            .map(|id| (*id, "is missing".to_owned()));
+        let short = self
+            .damage
+            .short_packs
+            .iter()
+            .map(|(id, size)| (*id, format!("has {size} bytes, which is not its size")));
         let packs: Vec<_> = missing.chain(short).collect();
         for (id, message) in packs {
             let object = format!("pack {}", id.short());
@@ -237,12 +282,21 @@ impl Trees<'_> {
                 self.note(object, message, nobody());
             }
         }
-        let blobs: Vec<_> = self.damage.blobs.iter().map(|(id, message)| (*id, message.clone())).collect();
+        let blobs: Vec<_> = self
+            .damage
+            .blobs
+            .iter()
+            .map(|(id, message)| (*id, message.clone()))
+            .collect();
         for (id, message) in blobs {
             let data = self.object_of(BlobKind::Data, &id);
             let tree = self.object_of(BlobKind::Tree, &id);
             if !self.problems.contains_key(&data) && !self.problems.contains_key(&tree) {
-                self.note(if data.starts_with("pack") { data } else { tree }, message, nobody());
+                self.note(
+                    if data.starts_with("pack") { data } else { tree },
+                    message,
+                    nobody(),
+                );
             }
         }
     }

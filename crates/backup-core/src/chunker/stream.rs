@@ -23,7 +23,12 @@ impl<'a> StreamChunker<'a> {
     /// A chunker for one stream. A fixed size is limited to between 4 KiB and [`MAX_FIXED_CHUNK`].
     #[must_use]
     pub fn new(gear: &'a Gear, chunking: Chunking) -> Self {
-        let mut new = Self { gear, chunking, buffer: Vec::new(), start: 0 };
+        let mut new = Self {
+            gear,
+            chunking,
+            buffer: Vec::new(),
+            start: 0,
+        };
         new.restart(chunking);
         new
     }
@@ -52,7 +57,9 @@ impl<'a> StreamChunker<'a> {
 
     /// Moves what is left to the front if the room behind it is used up.
     fn make_room(&mut self) {
-        if self.start > 0 && (self.start == self.buffer.len() || self.buffer.len() >= self.lookahead() + SLACK) {
+        if self.start > 0
+            && (self.start == self.buffer.len() || self.buffer.len() >= self.lookahead() + SLACK)
+        {
             self.buffer.drain(..self.start);
             self.start = 0;
         }
@@ -108,7 +115,9 @@ mod tests {
     use super::*;
 
     fn data() -> Vec<u8> {
-        (0..5_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).rotate_left(n % 13).to_le_bytes()).collect()
+        (0..5_000_000_u32)
+            .flat_map(|n| n.wrapping_mul(2_654_435_761).rotate_left(n % 13).to_le_bytes())
+            .collect()
     }
 
     fn pushed(gear: &Gear, data: &[u8], piece: usize, chunking: Chunking) -> Vec<Bytes> {

@@ -21,10 +21,18 @@ const MAX_MEMORY: u64 = 1 << 30;
 
 impl KdfParams {
     /// For pass phrases that people choose: one of the equivalent settings of the OWASP Password Storage Cheat Sheet.
-    pub const INTERACTIVE: Self = Self { n: 1 << 15, r: 8, p: 3 };
+    pub const INTERACTIVE: Self = Self {
+        n: 1 << 15,
+        r: 8,
+        p: 3,
+    };
 
     /// For generated pass phrases of 256 bits, which need no stretching.
-    pub const GENERATED: Self = Self { n: 1 << 12, r: 8, p: 1 };
+    pub const GENERATED: Self = Self {
+        n: 1 << 12,
+        r: 8,
+        p: 1,
+    };
 
     /// Derives the key that seals the master key.
     ///
@@ -33,11 +41,15 @@ impl KdfParams {
     pub fn derive(self, passphrase: &Passphrase, salt: &[u8]) -> Result<MasterKey> {
         let memory = 128 * u64::from(self.n) * u64::from(self.r);
         if !self.n.is_power_of_two() || self.n < 2 || memory > MAX_MEMORY || self.p > 1024 {
-            return Err(Error::new(ErrorKind::Invalid, format!("key file asks for unreasonable scrypt parameters {self:?}")));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("key file asks for unreasonable scrypt parameters {self:?}"),
+            ));
         }
         let log_n = u8::try_from(self.n.trailing_zeros()).unwrap_or(u8::MAX);
-        let params = scrypt::Params::new(log_n, self.r, self.p)
-            .map_err(|error| Error::new(ErrorKind::Invalid, "invalid scrypt parameters").with_source(error.to_string()))?;
+        let params = scrypt::Params::new(log_n, self.r, self.p).map_err(|error| {
+            Error::new(ErrorKind::Invalid, "invalid scrypt parameters").with_source(error.to_string())
+        })?;
         let mut bytes = Zeroizing::new([0; 64]);
         scrypt::scrypt(passphrase.as_bytes(), salt, &params, &mut *bytes)
             .map_err(|error| Error::internal("scrypt failed").with_source(error.to_string()))?;

@@ -51,7 +51,11 @@ impl MasterKey {
     /// Splits 64 bytes as restic does: encryption key, MAC key `k`, MAC key `r`.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; 64]) -> Self {
-        let mut key = Self { encrypt: [0; 32], mac_k: [0; 16], mac_r: [0; 16] };
+        let mut key = Self {
+            encrypt: [0; 32],
+            mac_k: [0; 16],
+            mac_r: [0; 16],
+        };
         key.encrypt.copy_from_slice(&bytes[..32]);
         key.mac_k.copy_from_slice(&bytes[32..48]);
         key.mac_r.copy_from_slice(&bytes[48..]);
@@ -121,7 +125,10 @@ impl MasterKey {
     #[must_use]
     pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
         let stored = StoredKey {
-            mac: StoredMac { k: BASE64.encode(self.mac_k), r: BASE64.encode(self.mac_r) },
+            mac: StoredMac {
+                k: BASE64.encode(self.mac_k),
+                r: BASE64.encode(self.mac_r),
+            },
             encrypt: BASE64.encode(self.encrypt),
         };
         // Serialising three strings cannot fail.

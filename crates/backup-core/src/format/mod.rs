@@ -34,7 +34,7 @@ pub use config::{Config, SUPPORTED_VERSIONS, WRITE_VERSION};
 pub use index::{IndexBlob, IndexFile, IndexPack};
 pub use keyfile::KeyFile;
 pub use lock::Lock;
-pub use manifest::{MANIFEST_PATH, MANIFEST_SCHEMA, Manifest, ManifestTotals, METADATA_DIR, RESTORE_NOTE};
+pub use manifest::{MANIFEST_PATH, MANIFEST_SCHEMA, METADATA_DIR, Manifest, ManifestTotals, RESTORE_NOTE};
 pub use pack::{BlobKind, PackHeader, PackedBlob};
 pub use sealed::{open_json, open_raw, seal_json};
 pub use snapshot::{Snapshot, SnapshotSummary};

@@ -37,7 +37,11 @@ impl Drop for Ticking {
 impl Meter {
     pub(crate) fn start(stage: Stage, events: &Events) -> Self {
         events.emit(&Event::StageStarted { stage });
-        Self { stage, events: events.clone(), counters: Arc::default() }
+        Self {
+            stage,
+            events: events.clone(),
+            counters: Arc::default(),
+        }
     }
 
     /// Reports in the background as long as the result lives.
@@ -47,7 +51,10 @@ impl Meter {
             let mut interval = tokio::time::interval(INTERVAL);
             loop {
                 interval.tick().await;
-                meter.events.emit(&Event::Progress { stage: meter.stage, progress: meter.progress() });
+                meter.events.emit(&Event::Progress {
+                    stage: meter.stage,
+                    progress: meter.progress(),
+                });
             }
         }))
     }
@@ -76,6 +83,9 @@ impl Meter {
     }
 
     pub(crate) fn finish(&self) {
-        self.events.emit(&Event::StageFinished { stage: self.stage, progress: self.progress() });
+        self.events.emit(&Event::StageFinished {
+            stage: self.stage,
+            progress: self.progress(),
+        });
     }
 }

@@ -39,7 +39,14 @@ pub struct VerifyReport {
 pub async fn verify(snapshot: &SnapshotReader, cx: &Context) -> Result<VerifyReport> {
     let meter = Meter::start(Stage::Verify, &cx.events);
     let ticking = meter.ticking();
-    let mut run = Run { snapshot, cx, meter: meter.clone(), report: VerifyReport::default(), seen: HashSet::new(), bad: HashMap::new() };
+    let mut run = Run {
+        snapshot,
+        cx,
+        meter: meter.clone(),
+        report: VerifyReport::default(),
+        seen: HashSet::new(),
+        bad: HashMap::new(),
+    };
     run.read_all().await?;
     if !run.bad.is_empty() {
         run.name_affected().await?;
@@ -87,7 +94,11 @@ impl Run<'_> {
 
     fn problem(&mut self, object: &str, error: &Error) {
         let affects = vec![format!("snapshot {}", self.snapshot.id().short())];
-        self.report.problems.push(Problem { object: object.to_owned(), message: error.chain(), affects });
+        self.report.problems.push(Problem {
+            object: object.to_owned(),
+            message: error.chain(),
+            affects,
+        });
     }
 
     async fn read(&mut self, blobs: Vec<BlobId>) -> Result<()> {
@@ -141,12 +152,19 @@ impl Run<'_> {
         bad.sort();
         for (id, message) in bad {
             let paths = affected.remove(&id).unwrap_or_default();
-            let mut affects: Vec<_> =
-                paths.iter().take(MAX_NAMED).map(|path| format!("snapshot {snapshot}: {path}")).collect();
+            let mut affects: Vec<_> = paths
+                .iter()
+                .take(MAX_NAMED)
+                .map(|path| format!("snapshot {snapshot}: {path}"))
+                .collect();
             if paths.len() > MAX_NAMED {
                 affects.push(format!("snapshot {snapshot}: {} more", paths.len() - MAX_NAMED));
             }
-            self.report.problems.push(Problem { object: format!("blob {}", id.short()), message, affects });
+            self.report.problems.push(Problem {
+                object: format!("blob {}", id.short()),
+                message,
+                affects,
+            });
         }
         Ok(())
     }

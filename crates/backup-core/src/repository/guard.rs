@@ -7,7 +7,8 @@ use crate::format::{Config, Lock};
 use crate::sink::{Key, Sink, SinkOps};
 
 fn object(master: &MasterKey, config: &Config) -> Result<(Key, Vec<u8>)> {
-    let json = serde_json::to_vec(&Lock::guard()).map_err(|error| Error::internal("cannot encode a lock").with_source(error))?;
+    let json = serde_json::to_vec(&Lock::guard())
+        .map_err(|error| Error::internal("cannot encode a lock").with_source(error))?;
     let sealed = master.seal_with_iv(&json, config.guard_iv(master));
     let name = hex::encode(<[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(&sealed)));
     Ok((layout::lock(&name), sealed))

@@ -51,7 +51,8 @@ impl Repository {
 }
 
 fn exists() -> Error {
-    Error::new(ErrorKind::RepositoryExists, "there is a repository here already").with_hint("choose another place, or use this repository as it is")
+    Error::new(ErrorKind::RepositoryExists, "there is a repository here already")
+        .with_hint("choose another place, or use this repository as it is")
 }
 
 /// Refuses where a repository is, or where one has lost its config; clears away the keys of an `init` that was killed.

@@ -38,8 +38,8 @@ pub(crate) use read::{BlobReader, decode};
 pub use read::{SnapshotReader, TreeWalk};
 pub use receipts::Receipt;
 pub use snapshots::{SnapshotFilter, SnapshotInfo, SnapshotList};
-pub use write::{WriteSettings, WriteStats};
 pub(crate) use write::BlobWriter;
+pub use write::{WriteSettings, WriteStats};
 
 use crate::chunker::Gear;
 use crate::context::Context;
@@ -73,7 +73,14 @@ impl fmt::Debug for Repository {
 impl Repository {
     pub(crate) fn assemble(sink: Arc<dyn Sink>, key: MasterKey, key_id: KeyId, config: Config) -> Self {
         let gear = Gear::from_seed(config.chunker_seed(&key));
-        Self(Arc::new(Inner { sink, key: Arc::new(key), key_id, config, gear, cpu: CpuPool::with_all_cores() }))
+        Self(Arc::new(Inner {
+            sink,
+            key: Arc::new(key),
+            key_id,
+            config,
+            gear,
+            cpu: CpuPool::with_all_cores(),
+        }))
     }
 
     /// Where its objects are.

@@ -20,7 +20,9 @@ impl Repository {
     pub async fn open(sink: Arc<dyn Sink>, passphrase: &Passphrase) -> Result<Self> {
         let sealed = match sink.get_bytes(&layout::config()).await {
             Ok(sealed) => sealed,
-            Err(error) if error.kind() == SinkErrorKind::NotFound => return Err(missing_config(&*sink).await?),
+            Err(error) if error.kind() == SinkErrorKind::NotFound => {
+                return Err(missing_config(&*sink).await?);
+            }
             Err(error) => return Err(error.into()),
         };
         let (master, key_id) = keys::unlock(&*sink, passphrase).await?;
@@ -35,11 +37,15 @@ impl Repository {
     pub(crate) async fn prepare_writing(&self, cx: &Context) -> Result<()> {
         let version = self.config().version;
         if version != WRITE_VERSION {
-            return Err(Error::new(ErrorKind::UnsupportedVersion, format!("repository format {version} can be read but not written"))
-                .with_hint("upgrade it with `restic migrate upgrade_repo_v2`"));
+            return Err(Error::new(
+                ErrorKind::UnsupportedVersion,
+                format!("repository format {version} can be read but not written"),
+            )
+            .with_hint("upgrade it with `restic migrate upgrade_repo_v2`"));
         }
         if guard::ensure(self).await? {
-            cx.events.note("The guard lock was missing and has been written again.");
+            cx.events
+                .note("The guard lock was missing and has been written again.");
         }
         let copy = layout::config_copy();
         if !self.sink().exists(&copy).await? {
@@ -55,8 +61,12 @@ async fn missing_config(sink: &dyn Sink) -> Result<Error> {
         return Ok(Error::damaged("the object config is missing").with_hint(RECOVER_CONFIG));
     }
     if !sink.list_all(&layout::keys()).await?.is_empty() {
-        return Ok(Error::damaged("the object config is missing").with_hint("take it from a copy of this repository"));
+        return Ok(Error::damaged("the object config is missing")
+            .with_hint("take it from a copy of this repository"));
     }
-    Ok(Error::new(ErrorKind::NoRepository, format!("there is no repository at {sink}"))
-        .with_hint("check the address, or create a repository with `backup init`"))
+    Ok(Error::new(
+        ErrorKind::NoRepository,
+        format!("there is no repository at {sink}"),
+    )
+    .with_hint("check the address, or create a repository with `backup init`"))
 }

@@ -70,14 +70,19 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
     async fn probe(&self, cx: &Context) -> SourceResult<Probe>;
 
     /// Begins a backup.
-    async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>>;
+    async fn open_backup(&self, cx: &Context, request: &BackupRequest)
+    -> SourceResult<Box<dyn BackupReader>>;
 
     /// Follows the log from `from`. Sources without a log answer [`SourceErrorKind::Unsupported`].
     async fn open_log(&self, cx: &Context, from: &Checkpoint) -> SourceResult<Box<dyn LogReader>>;
 
     /// Writes a snapshot, or the selected part of it, to the target.
-    async fn restore(&self, cx: &Context, request: &RestoreRequest, snapshot: &SnapshotReader)
-    -> SourceResult<RestoreReport>;
+    async fn restore(
+        &self,
+        cx: &Context,
+        request: &RestoreRequest,
+        snapshot: &SnapshotReader,
+    ) -> SourceResult<RestoreReport>;
 
     /// Counts and order-independent content digests of what the selection covers, per object.
     async fn digest(&self, cx: &Context, selection: &Selection) -> SourceResult<Digest>;

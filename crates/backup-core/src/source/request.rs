@@ -76,7 +76,12 @@ impl Selection {
     /// # Errors
     /// [`SelectionError`] names the first pattern that is not a valid glob.
     pub fn new(include: Vec<String>, exclude: Vec<String>) -> Result<Self, SelectionError> {
-        Ok(Self { include_set: compile(&include)?, exclude_set: compile(&exclude)?, include, exclude })
+        Ok(Self {
+            include_set: compile(&include)?,
+            exclude_set: compile(&exclude)?,
+            include,
+            exclude,
+        })
     }
 
     /// The include patterns.

@@ -39,7 +39,10 @@ impl Assembler {
     }
 
     pub(super) fn dir(&mut self, id: DirId) -> Result<&mut Dir> {
-        self.dirs.get_mut(id).and_then(Option::as_mut).ok_or_else(|| Error::internal("a directory was stored too early"))
+        self.dirs
+            .get_mut(id)
+            .and_then(Option::as_mut)
+            .ok_or_else(|| Error::internal("a directory was stored too early"))
     }
 
     /// The node called `name` in the same directory of the parent snapshot.
@@ -48,7 +51,12 @@ impl Assembler {
     }
 
     /// Opens a directory below an open one.
-    pub(super) fn open(&mut self, path: EntryPath, parent: Option<DirId>, earlier: Option<(BlobId, Tree)>) -> Result<DirId> {
+    pub(super) fn open(
+        &mut self,
+        path: EntryPath,
+        parent: Option<DirId>,
+        earlier: Option<(BlobId, Tree)>,
+    ) -> Result<DirId> {
         if let Some(parent) = parent {
             self.dir(parent)?.pending += 1;
         }
@@ -100,7 +108,12 @@ impl Assembler {
         let dir = self.dir(id)?;
         dir.closed = true;
         if dir.pending > 0 {
-            for dir in self.dirs.iter_mut().flatten().filter(|dir| dir.path.starts_with(path)) {
+            for dir in self
+                .dirs
+                .iter_mut()
+                .flatten()
+                .filter(|dir| dir.path.starts_with(path))
+            {
                 dir.closed = true;
             }
         }
@@ -122,7 +135,10 @@ impl Assembler {
 
     /// Whether this directory can be stored now.
     pub(super) fn is_ready(&self, id: DirId) -> bool {
-        self.dirs.get(id).and_then(Option::as_ref).is_some_and(Dir::is_ready)
+        self.dirs
+            .get(id)
+            .and_then(Option::as_ref)
+            .is_some_and(Dir::is_ready)
     }
 
     /// Takes a directory out to store it, with the directory that contains it.

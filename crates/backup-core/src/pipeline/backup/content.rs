@@ -18,7 +18,9 @@ use crate::id::BlobId;
 use crate::pipeline::Meter;
 use crate::repository::cpu::{CpuPool, panicked};
 use crate::repository::{BlobWriter, Repository};
-use crate::source::{BlockingContent, Chunking, ContentEnd, EntryPath, Metadata, SourceError, SourceErrorKind, SourceResult};
+use crate::source::{
+    BlockingContent, Chunking, ContentEnd, EntryPath, Metadata, SourceError, SourceErrorKind, SourceResult,
+};
 
 /// Chunks of one content whose results are waited for at a time.
 const MAX_PENDING: usize = 32;
@@ -101,7 +103,14 @@ impl Stage {
         chunker: &mut StreamChunker<'_>,
         store: &mut dyn FnMut(Bytes) -> Result<Chunk>,
     ) -> Result<Finished> {
-        let FileJob { dir, path, metadata, existed, content, .. } = job;
+        let FileJob {
+            dir,
+            path,
+            metadata,
+            existed,
+            content,
+            ..
+        } = job;
         let mut chunks = Chunks::default();
         let end = self.read_through(content, chunker, &mut |chunk| {
             chunks.size += chunk.len() as u64;
@@ -111,7 +120,12 @@ impl Stage {
             Ok(end) => end,
             Err(Failure::Entry(error)) => {
                 let warning = Some(entry_warning(&path, &error));
-                return Ok(Finished { dir, node: None, warning, existed });
+                return Ok(Finished {
+                    dir,
+                    node: None,
+                    warning,
+                    existed,
+                });
             }
             Err(Failure::Run(error)) => return Err(error),
         };
@@ -121,14 +135,28 @@ impl Stage {
             ContentEnd::Stable => metadata,
             ContentEnd::Changed(metadata) => {
                 let message = "changed while it was read; the snapshot holds what was read".to_owned();
-                warning = Some(Warning { kind: WarningKind::Changed, path: path.display().into_owned(), message });
+                warning = Some(Warning {
+                    kind: WarningKind::Changed,
+                    path: path.display().into_owned(),
+                    message,
+                });
                 *metadata
             }
         };
         metadata.size = size;
         self.meter.add_items(1);
-        let node = Node { name: path.name().into(), metadata, content, subtree: None };
-        Ok(Finished { dir, node: Some(node), warning, existed })
+        let node = Node {
+            name: path.name().into(),
+            metadata,
+            content,
+            subtree: None,
+        };
+        Ok(Finished {
+            dir,
+            node: Some(node),
+            warning,
+            existed,
+        })
     }
 
     fn read_through(
@@ -140,8 +168,14 @@ impl Stage {
         let mut reader = content.open().map_err(Failure::of)?;
         loop {
             self.cx.check_cancelled().map_err(Failure::Run)?;
-            let ended = chunker.fill_from(&mut *reader).map_err(|error| Failure::of(error.into()))?;
-            while let Some(chunk) = if ended { chunker.next_at_end() } else { chunker.next_chunk() } {
+            let ended = chunker
+                .fill_from(&mut *reader)
+                .map_err(|error| Failure::of(error.into()))?;
+            while let Some(chunk) = if ended {
+                chunker.next_at_end()
+            } else {
+                chunker.next_chunk()
+            } {
                 self.meter.add_bytes(chunk.len() as u64);
                 emit(chunk).map_err(Failure::Run)?;
             }
@@ -153,7 +187,14 @@ impl Stage {
 
     /// Reads a stream in an async task.
     pub(super) async fn read_stream(&self, job: StreamJob) -> Result<Finished> {
-        let StreamJob { dir, path, mut metadata, chunking, existed, mut content } = job;
+        let StreamJob {
+            dir,
+            path,
+            mut metadata,
+            chunking,
+            existed,
+            mut content,
+        } = job;
         let mut chunker = StreamChunker::new(self.repository.gear(), chunking);
         let mut pending = VecDeque::new();
         let mut done = StreamResult::default();
@@ -163,19 +204,30 @@ impl Stage {
                 Ok(bytes) => bytes,
                 Err(error) if error.concerns_one_entry() => {
                     let warning = Some(entry_warning(&path, &error));
-                    return Ok(Finished { dir, node: None, warning, existed });
+                    return Ok(Finished {
+                        dir,
+                        node: None,
+                        warning,
+                        existed,
+                    });
                 }
                 Err(error) => return Err(error.into()),
             };
             if let Some(bytes) = &bytes {
                 chunker.push(bytes);
             }
-            while let Some(chunk) = if bytes.is_some() { chunker.next_chunk() } else { chunker.next_at_end() } {
+            while let Some(chunk) = if bytes.is_some() {
+                chunker.next_chunk()
+            } else {
+                chunker.next_at_end()
+            } {
                 self.meter.add_bytes(chunk.len() as u64);
                 done.size += chunk.len() as u64;
                 let permit = self.repository.cpu().permit().await?;
                 let writer = self.writer.clone();
-                pending.push_back(CpuPool::spawn(permit, move || Ok(writer.store(BlobKind::Data, &chunk)?.id)));
+                pending.push_back(CpuPool::spawn(permit, move || {
+                    Ok(writer.store(BlobKind::Data, &chunk)?.id)
+                }));
                 if pending.len() > MAX_PENDING {
                     done.take(pending.pop_front()).await?;
                 }
@@ -189,8 +241,18 @@ impl Stage {
         }
         metadata.size = done.size;
         self.meter.add_items(1);
-        let node = Node { name: path.name().into(), metadata, content: done.content, subtree: None };
-        Ok(Finished { dir, node: Some(node), warning: None, existed })
+        let node = Node {
+            name: path.name().into(),
+            metadata,
+            content: done.content,
+            subtree: None,
+        };
+        Ok(Finished {
+            dir,
+            node: Some(node),
+            warning: None,
+            existed,
+        })
     }
 }
 
@@ -260,7 +322,11 @@ enum Failure {
 
 impl Failure {
     fn of(error: SourceError) -> Self {
-        if error.concerns_one_entry() { Self::Entry(error) } else { Self::Run(error.into()) }
+        if error.concerns_one_entry() {
+            Self::Entry(error)
+        } else {
+            Self::Run(error.into())
+        }
     }
 }
 
@@ -269,5 +335,9 @@ fn entry_warning(path: &EntryPath, error: &SourceError) -> Warning {
         SourceErrorKind::NotFound => WarningKind::Vanished,
         _ => WarningKind::Unreadable,
     };
-    Warning { kind, path: path.display().into_owned(), message: error.chain() }
+    Warning {
+        kind,
+        path: path.display().into_owned(),
+        message: error.chain(),
+    }
 }

@@ -25,7 +25,12 @@ pub(super) struct Publication<'a> {
 }
 
 impl Publication<'_> {
-    pub(super) async fn publish(&self, mut run: Run, writer: &BlobWriter, checkpoint: Checkpoint) -> Result<BackupReport> {
+    pub(super) async fn publish(
+        &self,
+        mut run: Run,
+        writer: &BlobWriter,
+        checkpoint: Checkpoint,
+    ) -> Result<BackupReport> {
         let moment = checkpoint.finished;
         let metadata_dir = self.metadata_dir(&run, writer, checkpoint).await?;
         let tree = run.store_root(metadata_dir).await?;
@@ -66,12 +71,25 @@ impl Publication<'_> {
             let (writer, size) = (writer.clone(), content.len() as u64);
             let work = move || writer.store(BlobKind::Data, &content);
             let id = self.repository.cpu().run(work).await?.id;
-            let metadata = Metadata { size, ..Metadata::stream(time) };
-            nodes.push(Node { name: name.as_bytes().into(), metadata, content: vec![id], subtree: None });
+            let metadata = Metadata {
+                size,
+                ..Metadata::stream(time)
+            };
+            nodes.push(Node {
+                name: name.as_bytes().into(),
+                metadata,
+                content: vec![id],
+                subtree: None,
+            });
         }
         let tree = run.store_tree(nodes).await?;
         let metadata = Metadata::directory(time);
-        Ok(Node { name: METADATA_DIR.as_bytes().into(), metadata, content: Vec::new(), subtree: Some(tree) })
+        Ok(Node {
+            name: METADATA_DIR.as_bytes().into(),
+            metadata,
+            content: Vec::new(),
+            subtree: Some(tree),
+        })
     }
 
     fn manifest(&self, run: &Run, checkpoint: Checkpoint) -> Manifest {

@@ -20,12 +20,20 @@ const WINDOWS: usize = 16;
 
 /// Opens a sealed blob and checks it against its name.
 pub(crate) fn decode(key: &MasterKey, blob: &PackedBlob, sealed: &[u8]) -> Result<Vec<u8>> {
-    let opened = key.open(sealed).map_err(|error| damaged(blob).with_source(error))?;
+    let opened = key
+        .open(sealed)
+        .map_err(|error| damaged(blob).with_source(error))?;
     let plain = match blob.uncompressed_len {
         None => opened,
-        Some(len) => compress::decompress(&opened, len as usize).map_err(|error| damaged(blob).with_source(error))?,
+        Some(len) => {
+            compress::decompress(&opened, len as usize).map_err(|error| damaged(blob).with_source(error))?
+        }
     };
-    if BlobId::digest(&plain) == blob.id { Ok(plain) } else { Err(damaged(blob)) }
+    if BlobId::digest(&plain) == blob.id {
+        Ok(plain)
+    } else {
+        Err(damaged(blob))
+    }
 }
 
 fn damaged(blob: &PackedBlob) -> Error {
@@ -48,7 +56,10 @@ struct Window {
 
 impl BlobReader {
     pub(crate) fn new(repository: &IndexedRepository) -> Self {
-        Self { repository: repository.clone(), windows: Arc::default() }
+        Self {
+            repository: repository.clone(),
+            windows: Arc::default(),
+        }
     }
 
     pub(crate) fn repository(&self) -> &IndexedRepository {
@@ -57,7 +68,11 @@ impl BlobReader {
 
     pub(crate) fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<BlobLocation> {
         self.repository.index().find(kind, id).ok_or_else(|| {
-            let what = if kind == BlobKind::Tree { "directory" } else { "blob" };
+            let what = if kind == BlobKind::Tree {
+                "directory"
+            } else {
+                "blob"
+            };
             Error::damaged(format!("{what} {} is not in the index", id.short()))
                 .with_hint("an index object or a pack is lost; `backup check` says what is affected")
         })
@@ -69,7 +84,8 @@ impl BlobReader {
         let sealed = self.windowed(&at).await?;
         let key = self.repository.repository().key();
         let decode_tree = |key: &MasterKey, sealed: &[u8]| {
-            Tree::from_json(&decode(key, &at.blob, sealed)?).map_err(|error| error.context(format!("directory {}", id.short())))
+            Tree::from_json(&decode(key, &at.blob, sealed)?)
+                .map_err(|error| error.context(format!("directory {}", id.short())))
         };
         // Most trees take less time than handing them to another thread.
         if at.blob.plain_len() < 64 << 10 {
@@ -91,9 +107,15 @@ impl BlobReader {
     pub(crate) async fn blob(&self, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>> {
         let at = self.locate(kind, id)?;
         let start = u64::from(at.blob.offset);
-        let sealed = self.range(&at.pack, start..start + u64::from(at.blob.len)).await?;
+        let sealed = self
+            .range(&at.pack, start..start + u64::from(at.blob.len))
+            .await?;
         let key = Arc::clone(self.repository.repository().key());
-        self.repository.repository().cpu().run(move || decode(&key, &at.blob, &sealed)).await
+        self.repository
+            .repository()
+            .cpu()
+            .run(move || decode(&key, &at.blob, &sealed))
+            .await
     }
 
     /// Reads a part of a pack.
@@ -102,14 +124,19 @@ impl BlobReader {
         let key = layout::pack(pack);
         match self.repository.repository().sink().get_range(&key, range).await {
             Ok(bytes) if bytes.len() as u64 == expected => Ok(bytes),
-            Ok(_) => Err(Error::damaged(format!("pack {} is shorter than the index says", pack.short()))),
+            Ok(_) => Err(Error::damaged(format!(
+                "pack {} is shorter than the index says",
+                pack.short()
+            ))),
             Err(error) => match error.kind() {
                 SinkErrorKind::NotFound => {
                     Err(Error::damaged(format!("pack {} is missing", pack.short())).with_source(error))
                 }
-                SinkErrorKind::Invalid => {
-                    Err(Error::damaged(format!("pack {} is shorter than the index says", pack.short())).with_source(error))
-                }
+                SinkErrorKind::Invalid => Err(Error::damaged(format!(
+                    "pack {} is shorter than the index says",
+                    pack.short()
+                ))
+                .with_source(error)),
                 _ => Err(error.into()),
             },
         }
@@ -128,7 +155,10 @@ impl BlobReader {
         };
         let found = {
             let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-            windows.iter().find(|w| w.pack == at.pack && w.start == window_start).and_then(cut)
+            windows
+                .iter()
+                .find(|w| w.pack == at.pack && w.start == window_start)
+                .and_then(cut)
         };
         if let Some(bytes) = found {
             return Ok(bytes);
@@ -140,7 +170,11 @@ impl BlobReader {
             Err(error) if error.is_damage() => return self.range(&at.pack, start..start + len).await,
             Err(error) => return Err(error),
         };
-        let window = Window { pack: at.pack, start: window_start, bytes };
+        let window = Window {
+            pack: at.pack,
+            start: window_start,
+            bytes,
+        };
         let sealed = cut(&window).ok_or_else(|| Error::internal("a blob lies outside its window"))?;
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         if windows.len() == WINDOWS {

@@ -41,13 +41,23 @@ fn plan(reader: &BlobReader, blobs: &[BlobId]) -> (Vec<Batch>, Vec<(usize, Error
     located.sort_unstable_by_key(|(pack, blob, at)| (*pack, blob.offset, *at));
     let mut batches: Vec<Batch> = Vec::new();
     for (pack, blob, at) in located {
-        let (start, end) = (u64::from(blob.offset), u64::from(blob.offset) + u64::from(blob.len));
+        let (start, end) = (
+            u64::from(blob.offset),
+            u64::from(blob.offset) + u64::from(blob.len),
+        );
         match batches.last_mut() {
-            Some(last) if last.pack == pack && start <= last.end + MAX_GAP && end - last.start <= MAX_RANGE => {
+            Some(last)
+                if last.pack == pack && start <= last.end + MAX_GAP && end - last.start <= MAX_RANGE =>
+            {
                 last.end = last.end.max(end);
                 last.blobs.push((at, blob));
             }
-            _ => batches.push(Batch { pack, start, end, blobs: vec![(at, blob)] }),
+            _ => batches.push(Batch {
+                pack,
+                start,
+                end,
+                blobs: vec![(at, blob)],
+            }),
         }
     }
     (batches, unknown)
@@ -56,7 +66,12 @@ fn plan(reader: &BlobReader, blobs: &[BlobId]) -> (Vec<Batch>, Vec<(usize, Error
 impl BlobReader {
     /// Reads data blobs and calls `handle` with the index of each in `blobs` and its content, or with why it cannot be had;
     /// see [`SnapshotReader::fetch`](super::SnapshotReader::fetch).
-    pub(crate) async fn try_fetch<F>(&self, cx: &Context, blobs: &[BlobId], handle: F) -> Result<(), SourceError>
+    pub(crate) async fn try_fetch<F>(
+        &self,
+        cx: &Context,
+        blobs: &[BlobId],
+        handle: F,
+    ) -> Result<(), SourceError>
     where
         F: Fn(usize, Result<&[u8], Error>) -> Result<(), SourceError> + Send + Sync + 'static,
     {
@@ -124,7 +139,10 @@ impl BlobReader {
     }
 
     /// The content of a file as a stream, in order, with one blob read ahead.
-    pub(crate) fn stream(&self, content: Vec<BlobId>) -> futures::stream::BoxStream<'static, Result<Bytes, Error>> {
+    pub(crate) fn stream(
+        &self,
+        content: Vec<BlobId>,
+    ) -> futures::stream::BoxStream<'static, Result<Bytes, Error>> {
         let reader = self.clone();
         futures::stream::iter(content)
             .map(move |id| {

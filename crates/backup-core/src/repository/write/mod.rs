@@ -109,14 +109,25 @@ impl BlobWriter {
         }
         inner.uploader.check()?;
         let sealed = inner.seal(kind, id, plain)?;
-        let blobs = if kind == BlobKind::Data { &inner.stats.data_blobs } else { &inner.stats.tree_blobs };
+        let blobs = if kind == BlobKind::Data {
+            &inner.stats.data_blobs
+        } else {
+            &inner.stats.tree_blobs
+        };
         blobs.fetch_add(1, Ordering::Relaxed);
         inner.stats.added.fetch_add(plain.len() as u64, Ordering::Relaxed);
-        inner.stats.packed.fetch_add(sealed.bytes.len() as u64, Ordering::Relaxed);
+        inner
+            .stats
+            .packed
+            .fetch_add(sealed.bytes.len() as u64, Ordering::Relaxed);
         if inner.dry_run {
             return Ok(Stored { id, new: true });
         }
-        let slots = if kind == BlobKind::Data { &inner.data } else { &inner.tree };
+        let slots = if kind == BlobKind::Data {
+            &inner.data
+        } else {
+            &inner.tree
+        };
         slots.add(&sealed, inner.repository.repository().key(), &inner.handle)?;
         Ok(Stored { id, new: true })
     }
@@ -178,7 +189,9 @@ impl Inner {
             kind,
             offset: 0,
             len: u32::try_from(bytes.len()).map_err(too_long)?,
-            uncompressed_len: compressed.map(|_| u32::try_from(plain.len()).map_err(too_long)).transpose()?,
+            uncompressed_len: compressed
+                .map(|_| u32::try_from(plain.len()).map_err(too_long))
+                .transpose()?,
         };
         let sealed = Sealed { blob, bytes };
         if rand::rng().random_bool(self.settings.verify_sample.clamp(0.0, 1.0)) {
@@ -194,8 +207,11 @@ impl Inner {
             self.stats.sampled.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
-        Err(Error::damaged("a blob could not be opened again right after it was sealed")
-            .with_hint("this points to faulty memory or a faulty processor: test this machine before you trust it"))
+        Err(
+            Error::damaged("a blob could not be opened again right after it was sealed").with_hint(
+                "this points to faulty memory or a faulty processor: test this machine before you trust it",
+            ),
+        )
     }
 }
 

@@ -34,16 +34,24 @@ pub(super) struct FinishedPack {
 
 impl PackBuilder {
     pub(super) fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self { bytes: Vec::new(), header: PackHeader::default(), permit }
+        Self {
+            bytes: Vec::new(),
+            header: PackHeader::default(),
+            permit,
+        }
     }
 
     pub(super) fn push(&mut self, sealed: &Sealed, pack_size: usize) {
         if self.bytes.capacity() == 0 {
             // One allocation for the pack, the blob that overflows it, and the header. Untouched pages cost nothing.
-            self.bytes.reserve_exact(pack_size + pack_size / 4 + sealed.bytes.len());
+            self.bytes
+                .reserve_exact(pack_size + pack_size / 4 + sealed.bytes.len());
         }
         let offset = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        self.header.blobs.push(PackedBlob { offset, ..sealed.blob });
+        self.header.blobs.push(PackedBlob {
+            offset,
+            ..sealed.blob
+        });
         self.bytes.extend_from_slice(&sealed.bytes);
     }
 
@@ -55,6 +63,11 @@ impl PackBuilder {
         let tail = self.header.seal(key);
         self.bytes.extend_from_slice(&tail);
         let id = PackId::digest(&self.bytes);
-        FinishedPack { id, bytes: self.bytes.into(), blobs: self.header.blobs, permit: self.permit }
+        FinishedPack {
+            id,
+            bytes: self.bytes.into(),
+            blobs: self.header.blobs,
+            permit: self.permit,
+        }
     }
 }

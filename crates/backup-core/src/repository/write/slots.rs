@@ -22,13 +22,22 @@ pub(super) struct Slots {
 impl Slots {
     pub(super) fn new(kind: BlobKind, count: usize, pack_size: usize, uploader: Uploader) -> Self {
         let slots = (0..count.max(1)).map(|_| Mutex::new(None)).collect();
-        Self { kind, slots, pack_size, uploader }
+        Self {
+            kind,
+            slots,
+            pack_size,
+            uploader,
+        }
     }
 
     /// Puts a blob into a random open pack; hands the pack over when it is full. May wait for memory.
     pub(super) fn add(&self, sealed: &Sealed, key: &MasterKey, handle: &Handle) -> Result<()> {
         debug_assert_eq!(sealed.blob.kind, self.kind, "trees and data never share a pack");
-        let at = if self.slots.len() == 1 { 0 } else { rand::rng().random_range(0..self.slots.len()) };
+        let at = if self.slots.len() == 1 {
+            0
+        } else {
+            rand::rng().random_range(0..self.slots.len())
+        };
         let full = {
             let mut slot = self.slots[at].lock().unwrap_or_else(PoisonError::into_inner);
             let builder = match &mut *slot {
@@ -36,7 +45,11 @@ impl Slots {
                 empty => empty.insert(PackBuilder::new(self.uploader.memory_for_pack(handle)?)),
             };
             builder.push(sealed, self.pack_size);
-            if builder.is_full(self.pack_size) { slot.take() } else { None }
+            if builder.is_full(self.pack_size) {
+                slot.take()
+            } else {
+                None
+            }
         };
         match full {
             Some(builder) => self.uploader.submit_blocking(builder.finish(key)),

@@ -62,7 +62,12 @@ impl Uploader {
             }
             result
         });
-        Self(Arc::new(Shared { queue: Mutex::new(Some(sender)), memory, task: Mutex::new(Some(task)), failure }))
+        Self(Arc::new(Shared {
+            queue: Mutex::new(Some(sender)),
+            memory,
+            task: Mutex::new(Some(task)),
+            failure,
+        }))
     }
 
     /// Fails if an upload has failed: there is no sense in computing on.
@@ -78,15 +83,26 @@ impl Uploader {
         let memory = Arc::clone(&self.0.memory);
         match memory.clone().try_acquire_owned() {
             Ok(permit) => Ok(permit),
-            Err(_) => handle.block_on(memory.acquire_owned()).map_err(|_| Error::internal(UPLOAD_FAILED)),
+            Err(_) => handle
+                .block_on(memory.acquire_owned())
+                .map_err(|_| Error::internal(UPLOAD_FAILED)),
         }
     }
 
     /// Hands over a pack; waits while the queue is full.
     pub(super) fn submit_blocking(&self, pack: FinishedPack) -> Result<()> {
-        let sender = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sender = self
+            .0
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let sent = sender.is_some_and(|sender| sender.blocking_send(pack).is_ok());
-        if sent { Ok(()) } else { Err(Error::internal(UPLOAD_FAILED)) }
+        if sent {
+            Ok(())
+        } else {
+            Err(Error::internal(UPLOAD_FAILED))
+        }
     }
 
     /// Waits for all uploads and the index.
@@ -111,10 +127,11 @@ impl Uploader {
         }
     }
 
-    /// The error that made uploading stop, if one did: what the user should be told instead of its consequences.
+    /// The error that made uploading stop, if one did and nobody has been told yet.
     pub(super) async fn failure(&self) -> Option<Error> {
         self.check().err()?;
-        self.finish().await.err()
+        let task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        task?.await.map_err(panicked).flatten().err()
     }
 }
 
@@ -169,21 +186,30 @@ impl Run {
 async fn store(repository: Repository, pack: FinishedPack, sample: bool) -> Result<Verified> {
     let key = layout::pack(&pack.id);
     let len = pack.bytes.len() as u64;
-    let outcome = repository.sink().put(&key, Payload::from(pack.bytes), PutMode::Overwrite).await?;
+    let outcome = repository
+        .sink()
+        .put(&key, Payload::from(pack.bytes), PutMode::Overwrite)
+        .await?;
     // The bytes are stored: their memory may be used for the next pack.
     drop(pack.permit);
     let mut sampled = false;
     if outcome.sha256.is_none_or(|sum| sum != *pack.id.as_bytes()) {
         let stored = repository.sink().head(&key).await?.size;
         if stored != len {
-            return Err(Error::damaged(format!("{key} was stored with {stored} instead of {len} bytes")));
+            return Err(Error::damaged(format!(
+                "{key} was stored with {stored} instead of {len} bytes"
+            )));
         }
         if sample {
             read_back(&repository, pack.id).await?;
             sampled = true;
         }
     }
-    Ok(Verified { pack: pack.id, blobs: pack.blobs, sampled })
+    Ok(Verified {
+        pack: pack.id,
+        blobs: pack.blobs,
+        sampled,
+    })
 }
 
 async fn read_back(repository: &Repository, id: PackId) -> Result<()> {
@@ -198,6 +224,8 @@ async fn read_back(repository: &Repository, id: PackId) -> Result<()> {
     if PackId::from_bytes(hash.finalize().into()) == id {
         return Ok(());
     }
-    Err(Error::damaged(format!("{key} reads back differently from what was written"))
-        .with_hint("the storage is faulty: check the disk, and choose another place for backups"))
+    Err(
+        Error::damaged(format!("{key} reads back differently from what was written"))
+            .with_hint("the storage is faulty: check the disk, and choose another place for backups"),
+    )
 }
