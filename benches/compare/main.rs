@@ -53,7 +53,12 @@ fn workspace() -> Result<PathBuf> {
 }
 
 /// The median cost of every step, and the size of what was stored.
-fn run_tool(tool: &Tool, source: &std::path::Path, scratch: &std::path::Path, runs: u32) -> Result<(Vec<Option<Cost>>, u64)> {
+fn run_tool(
+    tool: &Tool,
+    source: &std::path::Path,
+    scratch: &std::path::Path,
+    runs: u32,
+) -> Result<(Vec<Option<Cost>>, u64)> {
     let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); STEPS.len()];
     let mut stored = 0;
     for _ in 0..runs {

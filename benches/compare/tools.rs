@@ -17,7 +17,8 @@ pub(crate) enum Step {
 }
 
 /// All steps in order; each builds on the ones before.
-pub(crate) const STEPS: [Step; 6] = [Step::Init, Step::First, Step::Unchanged, Step::Reread, Step::Restore, Step::Check];
+pub(crate) const STEPS: [Step; 6] =
+    [Step::Init, Step::First, Step::Unchanged, Step::Reread, Step::Restore, Step::Check];
 
 impl Step {
     pub(crate) fn title(self) -> &'static str {
@@ -98,9 +99,9 @@ fn tar() -> Tool {
         let (archive, place) = (archive.display(), place.display());
         match step {
             Step::First => Some(format!("tar -cf - -C {} . | zstd -q -3 -T2 -o {archive}", source.display())),
-            Step::Restore => {
-                Some(format!("mkdir {place}/restored && zstd -q -dc {archive} | tar -xf - -C {place}/restored; rm -rf {place}/restored"))
-            }
+            Step::Restore => Some(format!(
+                "mkdir {place}/restored && zstd -q -dc {archive} | tar -xf - -C {place}/restored; rm -rf {place}/restored"
+            )),
             _ => None,
         }
     };

@@ -49,10 +49,8 @@ impl FromStr for Compression {
             "max" => Ok(Self::Max),
             number => match number.parse() {
                 Ok(level @ 1..=19) => Ok(Self::Level(level)),
-                _ => Err(
-                    Error::new(ErrorKind::Invalid, format!("unknown compression {text:?}"))
-                        .with_hint("use off, fast, auto, max or a zstd level from 1 to 19"),
-                ),
+                _ => Err(Error::new(ErrorKind::Invalid, format!("unknown compression {text:?}"))
+                    .with_hint("use off, fast, auto, max or a zstd level from 1 to 19")),
             },
         }
     }
@@ -77,60 +75,79 @@ const SAMPLE: usize = 16 << 10;
 const SELF_DETECTING_LEVEL: i32 = 4;
 
 thread_local! {
-    static COMPRESSOR: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// Compresses `data` if that makes it smaller; `None` says that it does not.
-pub(crate) fn compress(data: &[u8], compression: Compression) -> Result<Option<Vec<u8>>> {
-    let Some(level) = compression.level() else {
-        return Ok(None);
-    };
-    if level > SELF_DETECTING_LEVEL && data.len() >= SAMPLE_FROM && looks_incompressible(data)? {
-        return Ok(None);
-    }
-    let compressed = compress_at(data, level)?;
-    Ok((compressed.len() < data.len()).then_some(compressed))
+/// A compressor with its output buffer, for many blobs one after the other.
+#[derive(Default)]
+pub(crate) struct Workspace {
+    compressor: Option<(i32, Compressor<'static>)>,
+    output: Vec<u8>,
 }
 
-/// Compresses at a level, whatever comes of it.
-pub(crate) fn compress_at(data: &[u8], level: i32) -> Result<Vec<u8>> {
-    let failed = |error: std::io::Error| Error::internal("zstd compression failed").with_source(error);
-    COMPRESSOR.with_borrow_mut(|slot| {
-        let compressor = match slot {
+impl fmt::Debug for Workspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workspace")
+            .field("level", &self.compressor.as_ref().map(|(level, _)| level))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Workspace {
+    /// Compresses `data` if that makes it smaller; `None` says that it does not.
+    pub(crate) fn compress(&mut self, data: &[u8], compression: Compression) -> Result<Option<&[u8]>> {
+        let Some(level) = compression.level() else {
+            return Ok(None);
+        };
+        if level > SELF_DETECTING_LEVEL && data.len() >= SAMPLE_FROM && Self::looks_incompressible(data)? {
+            return Ok(None);
+        }
+        let compressed = self.compress_at(data, level)?;
+        Ok((compressed.len() < data.len()).then_some(compressed))
+    }
+
+    fn compress_at(&mut self, data: &[u8], level: i32) -> Result<&[u8]> {
+        let failed = |error: std::io::Error| Error::internal("zstd compression failed").with_source(error);
+        let compressor = match &mut self.compressor {
             Some((at, compressor)) if *at == level => compressor,
             slot => &mut slot.insert((level, Compressor::new(level).map_err(failed)?)).1,
         };
-        compressor.compress(data).map_err(failed)
-    })
-}
-
-fn looks_incompressible(data: &[u8]) -> Result<bool> {
-    let mut compressed = 0;
-    let starts = [0, data.len() / 2, data.len() - SAMPLE];
-    for start in starts {
-        compressed += compress_at(&data[start..start + SAMPLE], 1)?.len();
+        let bound = zstd::zstd_safe::compress_bound(data.len());
+        if self.output.len() < bound {
+            self.output.resize(bound, 0);
+        }
+        let len = compressor.compress_to_buffer(data, &mut self.output[..]).map_err(failed)?;
+        Ok(&self.output[..len])
     }
-    Ok(compressed * 100 > SAMPLE * starts.len() * 97)
+
+    fn looks_incompressible(data: &[u8]) -> Result<bool> {
+        let mut compressed = 0;
+        let starts = [0, data.len() / 2, data.len() - SAMPLE];
+        for start in starts {
+            compressed += compress_at(&data[start..start + SAMPLE], 1)?.len();
+        }
+        Ok(compressed * 100 > SAMPLE * starts.len() * 97)
+    }
 }
 
-/// Decompresses a frame of exactly `len` bytes.
-pub(crate) fn decompress(data: &[u8], len: usize) -> Result<Vec<u8>> {
+/// Compresses at a level, whatever comes of it; for single small objects.
+pub(crate) fn compress_at(data: &[u8], level: i32) -> Result<Vec<u8>> {
+    zstd::bulk::compress(data, level).map_err(|error| Error::internal("zstd compression failed").with_source(error))
+}
+
+/// Decompresses a frame of exactly `len` bytes into `out`, whose old content is thrown away.
+pub(crate) fn decompress_into(data: &[u8], len: usize, out: &mut Vec<u8>) -> Result<()> {
     let failed = |error: std::io::Error| Error::damaged("cannot decompress").with_source(error);
-    let plain = DECOMPRESSOR.with_borrow_mut(|slot| {
+    out.clear();
+    out.reserve(len);
+    DECOMPRESSOR.with_borrow_mut(|slot| {
         let decompressor = match slot {
             Some(decompressor) => decompressor,
             slot => slot.insert(Decompressor::new().map_err(failed)?),
         };
-        decompressor.decompress(data, len).map_err(failed)
+        decompressor.decompress_to_buffer(data, out).map_err(failed)
     })?;
-    if plain.len() == len {
-        Ok(plain)
-    } else {
-        Err(Error::damaged(
-            "decompressed data has another length than recorded",
-        ))
-    }
+    if out.len() == len { Ok(()) } else { Err(Error::damaged("decompressed data has another length than recorded")) }
 }
 
 /// Decompresses a frame of unknown size, up to `limit` bytes.
@@ -139,14 +156,9 @@ pub(crate) fn decompress_up_to(data: &[u8], limit: usize) -> Result<Vec<u8>> {
     let failed = |error: std::io::Error| Error::damaged("cannot decompress").with_source(error);
     let decoder = zstd::stream::read::Decoder::new(data).map_err(failed)?;
     let mut plain = Vec::new();
-    decoder
-        .take(limit as u64 + 1)
-        .read_to_end(&mut plain)
-        .map_err(failed)?;
+    decoder.take(limit as u64 + 1).read_to_end(&mut plain).map_err(failed)?;
     if plain.len() > limit {
-        return Err(Error::damaged(format!(
-            "decompressed data is larger than {limit} bytes"
-        )));
+        return Err(Error::damaged(format!("decompressed data is larger than {limit} bytes")));
     }
     Ok(plain)
 }
@@ -161,14 +173,17 @@ mod tests {
     fn round_trip_at_every_setting() {
         let text = b"abcdefgh".repeat(40_000);
         for setting in ["fast", "auto", "max", "1", "7"] {
-            let packed = compress(&text, setting.parse().unwrap()).unwrap().unwrap();
+            let mut workspace = Workspace::default();
+            let packed = workspace.compress(&text, setting.parse().unwrap()).unwrap().unwrap();
             assert!(packed.len() < text.len() / 10);
-            assert_eq!(decompress(&packed, text.len()).unwrap(), text);
-            assert_eq!(decompress_up_to(&packed, text.len()).unwrap(), text);
-            assert!(decompress(&packed, text.len() - 1).is_err());
-            assert!(decompress_up_to(&packed, text.len() - 1).is_err());
+            let mut plain = Vec::new();
+            decompress_into(packed, text.len(), &mut plain).unwrap();
+            assert_eq!(plain, text);
+            assert_eq!(decompress_up_to(packed, text.len()).unwrap(), text);
+            assert!(decompress_into(packed, text.len() + 1, &mut plain).is_err());
+            assert!(decompress_up_to(packed, text.len() - 1).is_err());
         }
-        assert_eq!(compress(&text, Compression::Off).unwrap(), None);
+        assert_eq!(Workspace::default().compress(&text, Compression::Off).unwrap(), None);
     }
 
     #[test]
@@ -176,7 +191,7 @@ mod tests {
         let mut random = vec![0; 300_000];
         rand::rng().fill_bytes(&mut random);
         for setting in [Compression::Auto, Compression::Max, Compression::Fast] {
-            assert_eq!(compress(&random, setting).unwrap(), None);
+            assert_eq!(Workspace::default().compress(&random, setting).unwrap(), None);
         }
     }
 

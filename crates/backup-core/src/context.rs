@@ -23,11 +23,7 @@ impl Context {
     /// A context that reports to `events` and uses the system's clock.
     #[must_use]
     pub fn new(events: Events) -> Self {
-        Self {
-            cancel: CancellationToken::new(),
-            events,
-            clock: Arc::new(SystemClock),
-        }
+        Self { cancel: CancellationToken::new(), events, clock: Arc::new(SystemClock) }
     }
 
     /// A context nobody listens to; for tests and small tools.
@@ -41,10 +37,6 @@ impl Context {
     /// # Errors
     /// [`ErrorKind::Cancelled`](crate::error::ErrorKind::Cancelled).
     pub fn check_cancelled(&self) -> Result<()> {
-        if self.cancel.is_cancelled() {
-            Err(Error::cancelled())
-        } else {
-            Ok(())
-        }
+        if self.cancel.is_cancelled() { Err(Error::cancelled()) } else { Ok(()) }
     }
 }

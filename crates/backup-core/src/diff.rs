@@ -70,12 +70,7 @@ pub async fn diff(
     on_entry: &mut (dyn FnMut(DiffEntry) + Send),
 ) -> Result<DiffTotals> {
     let mut totals = DiffTotals::default();
-    let mut stack = vec![Pair {
-        path: EntryPath::root(),
-        a: Some(a.root_id()),
-        b: Some(b.root_id()),
-        report: None,
-    }];
+    let mut stack = vec![Pair { path: EntryPath::root(), a: Some(a.root_id()), b: Some(b.root_id()), report: None }];
     while let Some(pair) = stack.pop() {
         cx.check_cancelled()?;
         if let Some(entry) = pair.report {
@@ -87,9 +82,8 @@ pub async fn diff(
         }
         let left = read(a, pair.a).await?;
         let right = read(b, pair.b).await?;
-        let mut below: Vec<_> = merge(left, right)
-            .filter_map(|(a, b)| Pair::of(&pair.path, a.as_ref(), b.as_ref()))
-            .collect();
+        let mut below: Vec<_> =
+            merge(left, right).filter_map(|(a, b)| Pair::of(&pair.path, a.as_ref(), b.as_ref())).collect();
         below.reverse();
         stack.append(&mut below);
     }
@@ -114,11 +108,7 @@ fn merge(a: Vec<Node>, b: Vec<Node>) -> impl Iterator<Item = (Option<Node>, Opti
             (Some(a), Some(b)) => a.name.cmp(&b.name),
         };
         Some((
-            if order == Ordering::Greater {
-                None
-            } else {
-                a.next()
-            },
+            if order == Ordering::Greater { None } else { a.next() },
             if order == Ordering::Less { None } else { b.next() },
         ))
     })

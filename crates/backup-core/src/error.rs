@@ -61,12 +61,7 @@ pub struct Error {
 impl Error {
     /// An error of `kind`. The message is a lower-case fragment without a full stop.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            hint: None,
-            source: None,
-        }
+        Self { kind, message: message.into(), hint: None, source: None }
     }
 
     /// An error about stored bytes that are not what was written.
@@ -165,14 +160,12 @@ impl From<SinkError> for Error {
                 ErrorKind::PermissionDenied,
                 Some("check the owner and the mode of the place, or the rights of the credentials"),
             ),
-            SinkErrorKind::StorageFull => (
-                ErrorKind::StorageFull,
-                Some("free some space and run the command again: what was stored is reused"),
-            ),
-            SinkErrorKind::Unavailable => (
-                ErrorKind::Unavailable,
-                Some("run the command again: what was stored is reused"),
-            ),
+            SinkErrorKind::StorageFull => {
+                (ErrorKind::StorageFull, Some("free some space and run the command again: what was stored is reused"))
+            }
+            SinkErrorKind::Unavailable => {
+                (ErrorKind::Unavailable, Some("run the command again: what was stored is reused"))
+            }
             SinkErrorKind::Cancelled => (ErrorKind::Cancelled, None),
             SinkErrorKind::Invalid | SinkErrorKind::Unsupported => (ErrorKind::Invalid, None),
             SinkErrorKind::Other => (ErrorKind::Unavailable, None),

@@ -126,11 +126,7 @@ pub struct Events(Option<Arc<dyn Reporter>>);
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() {
-            "Events(reporter)"
-        } else {
-            "Events(silent)"
-        })
+        f.write_str(if self.0.is_some() { "Events(reporter)" } else { "Events(silent)" })
     }
 }
 
@@ -155,17 +151,11 @@ impl Events {
 
     /// Emits a remark.
     pub fn note(&self, message: impl Into<String>) {
-        self.emit(&Event::Note {
-            message: message.into(),
-        });
+        self.emit(&Event::Note { message: message.into() });
     }
 
     /// Emits a warning.
     pub fn warn(&self, kind: WarningKind, path: impl Into<String>, message: impl Into<String>) {
-        self.emit(&Event::Warning(Warning {
-            kind,
-            path: path.into(),
-            message: message.into(),
-        }));
+        self.emit(&Event::Warning(Warning { kind, path: path.into(), message: message.into() }));
     }
 }

@@ -132,10 +132,7 @@ mod tests {
     #[test]
     fn parses_only_what_it_prints() {
         let id = BlobId::digest(b"abc");
-        assert_eq!(
-            id.to_hex(),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(id.to_hex(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(id.to_hex().parse::<BlobId>().unwrap(), id);
         assert_eq!(id.short(), "ba7816bf");
         for bad in ["", "ba78", &id.to_hex().to_uppercase(), &format!("{id}0")] {

@@ -44,5 +44,5 @@ pub mod repository;
 pub mod sink;
 pub mod source;
 pub mod stats;
-// cfg testing
-// pub mod testing;
+#[cfg(feature = "testing")]
+pub mod testing;

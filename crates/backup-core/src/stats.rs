@@ -46,10 +46,7 @@ pub struct Stats {
 /// # Errors
 /// Those of the sink and of reading directories, and cancellation.
 pub async fn stats(repository: &IndexedRepository, cx: &Context) -> Result<Stats> {
-    let mut stats = Stats {
-        index_objects: repository.index_objects() as u64,
-        ..Stats::default()
-    };
+    let mut stats = Stats { index_objects: repository.index_objects() as u64, ..Stats::default() };
     repository.index().for_each_pack(&mut |pack| {
         stats.packs += 1;
         stats.stored_bytes += pack.size;
@@ -75,10 +72,7 @@ pub async fn stats(repository: &IndexedRepository, cx: &Context) -> Result<Stats
         };
         stats.snapshots += 1;
         stats.restore_bytes += bytes;
-        let job = stats
-            .per_job
-            .entry(info.snapshot.tag("job").unwrap_or_default().to_owned())
-            .or_default();
+        let job = stats.per_job.entry(info.snapshot.tag("job").unwrap_or_default().to_owned()).or_default();
         job.snapshots += 1;
         job.bytes += bytes;
     }

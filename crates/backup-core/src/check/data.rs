@@ -14,7 +14,7 @@ use crate::format::PackHeader;
 use crate::id::{BlobId, PackId};
 use crate::pipeline::Meter;
 use crate::repository::index::PackInfo;
-use crate::repository::{IndexedRepository, Repository, decode, layout};
+use crate::repository::{IndexedRepository, Repository, decode_with, layout};
 use crate::sink::SinkOps;
 
 fn select(packs: &[PackInfo], which: ReadData) -> Vec<PackInfo> {
@@ -23,11 +23,7 @@ fn select(packs: &[PackInfo], which: ReadData) -> Vec<PackInfo> {
         ReadData::All => packs.to_vec(),
         ReadData::Percent(percent) => {
             let mut rng = rand::rng();
-            packs
-                .iter()
-                .filter(|_| rng.random_bool((percent / 100.0).clamp(0.0, 1.0)))
-                .copied()
-                .collect()
+            packs.iter().filter(|_| rng.random_bool((percent / 100.0).clamp(0.0, 1.0))).copied().collect()
         }
         ReadData::Part { index, of } => {
             // By the pack's own digits: a pack keeps its part when others come and go.
@@ -60,10 +56,8 @@ pub(super) async fn read(
     report: &mut CheckReport,
     cx: &Context,
 ) -> Result<()> {
-    let selected: Vec<_> = select(packs, which)
-        .into_iter()
-        .filter(|pack| !damage.missing_packs.contains(&pack.id))
-        .collect();
+    let selected: Vec<_> =
+        select(packs, which).into_iter().filter(|pack| !damage.missing_packs.contains(&pack.id)).collect();
     if selected.is_empty() {
         return Ok(());
     }
@@ -110,11 +104,7 @@ async fn read_pack(repository: &Repository, id: PackId) -> Result<PackState> {
         Ok(bytes) => bytes,
         Err(error) => {
             let error = Error::from(error);
-            return if error.is_damage() {
-                Ok(PackState::Unreadable(error.chain()))
-            } else {
-                Err(error)
-            };
+            return if error.is_damage() { Ok(PackState::Unreadable(error.chain())) } else { Err(error) };
         }
     };
     let key = Arc::clone(repository.key());
@@ -131,8 +121,8 @@ async fn read_pack(repository: &Repository, id: PackId) -> Result<PackState> {
                 .iter()
                 .filter_map(|blob| {
                     let start = blob.offset as usize;
-                    let decoded = decode(&key, blob, &bytes[start..start + blob.len as usize]);
-                    decoded.err().map(|error| (blob.id, error.chain()))
+                    let sealed = &bytes[start..start + blob.len as usize];
+                    decode_with(&key, blob, sealed, |plain| plain.err()).map(|error| (blob.id, error.chain()))
                 })
                 .collect();
             Ok(match (intact, bad.is_empty()) {
@@ -161,15 +151,9 @@ async fn note_damage(
     };
     if let (Some(message), true) = (message, bad.is_empty()) {
         let affects = vec!["no snapshot yet: all blobs in it are sound".to_owned()];
-        report.problems.push(super::Problem {
-            object: name.clone(),
-            message,
-            affects,
-        });
+        report.problems.push(super::Problem { object: name.clone(), message, affects });
     }
-    damage
-        .blobs
-        .extend(bad.into_iter().map(|(id, why)| (id, format!("{name}: {why}"))));
+    damage.blobs.extend(bad.into_iter().map(|(id, why)| (id, format!("{name}: {why}"))));
     Ok(())
 }
 
@@ -186,7 +170,7 @@ async fn bad_blobs_by_index(indexed: &IndexedRepository, pack: &PackInfo) -> Res
     for blob in blobs {
         let start = u64::from(blob.offset);
         let decoded = match reader.range(&pack.id, start..start + u64::from(blob.len)).await {
-            Ok(sealed) => decode(indexed.repository().key(), &blob, &sealed).map(drop),
+            Ok(sealed) => decode_with(indexed.repository().key(), &blob, &sealed, |plain| plain.map(drop)),
             Err(error) => Err(error),
         };
         match decoded {

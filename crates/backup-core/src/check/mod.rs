@@ -59,8 +59,7 @@ fn report_indexes(indexed: &IndexedRepository, report: &mut CheckReport) {
             object: format!("index {}", id.short()),
             message: error.chain(),
             affects: vec![
-                "every snapshot that needs packs which only this index lists (named below, if any)"
-                    .to_owned(),
+                "every snapshot that needs packs which only this index lists (named below, if any)".to_owned(),
             ],
         });
     }

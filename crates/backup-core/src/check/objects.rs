@@ -22,9 +22,7 @@ pub(super) async fn check_named(
     check_config(repository, report).await?;
     check_keys(repository, report).await?;
     if !guard::is_present(repository).await? {
-        report
-            .notes
-            .push("the guard lock is missing: the next backup writes it again".to_owned());
+        report.notes.push("the guard lock is missing: the next backup writes it again".to_owned());
     }
     let list = repository.snapshots(cx).await?;
     report.snapshots = list.snapshots.len() as u64;
@@ -32,33 +30,18 @@ pub(super) async fn check_named(
         report.problems.push(Problem {
             object: format!("snapshot {}", id.short()),
             message: error.chain(),
-            affects: vec![format!(
-                "snapshot {}: all of it; its data may still be there",
-                id.short()
-            )],
+            affects: vec![format!("snapshot {}: all of it; its data may still be there", id.short())],
         });
     }
-    let there: HashSet<_> = list
-        .snapshots
-        .iter()
-        .map(|info| info.id)
-        .chain(list.damaged.iter().map(|(id, _)| *id))
-        .collect();
-    for id in repository
-        .snapshot_receipts()
-        .await?
-        .into_iter()
-        .filter(|id| !there.contains(id))
-    {
+    let there: HashSet<_> =
+        list.snapshots.iter().map(|info| info.id).chain(list.damaged.iter().map(|(id, _)| *id)).collect();
+    for id in repository.snapshot_receipts().await?.into_iter().filter(|id| !there.contains(id)) {
         let when = repository.receipt(&id).await.ok().flatten();
         let when = when.map_or_else(String::new, |receipt| format!(" at {}", receipt.received));
         report.problems.push(Problem {
             object: format!("snapshot {}", id.short()),
             message: format!("was stored{when} and is gone, though nobody forgot it"),
-            affects: vec![format!(
-                "snapshot {}: all of it; its data may still be there",
-                id.short()
-            )],
+            affects: vec![format!("snapshot {}: all of it; its data may still be there", id.short())],
         });
     }
     meter.finish();
@@ -76,9 +59,7 @@ async fn check_config(repository: &Repository, report: &mut CheckReport) -> Resu
             affects: vec!["nothing yet: config itself is sound. Copy config over it".to_owned()],
         }),
         Err(error) if error.kind() == SinkErrorKind::NotFound => {
-            report
-                .notes
-                .push("there is no copy of config yet: the next backup writes it".to_owned());
+            report.notes.push("there is no copy of config yet: the next backup writes it".to_owned());
         }
         Err(error) => return Err(error.into()),
     }
@@ -97,12 +78,7 @@ async fn check_keys(repository: &Repository, report: &mut CheckReport) -> Result
         }
     }
     let there: HashSet<_> = keys.iter().map(|(id, _)| *id).collect();
-    for id in repository
-        .key_receipts()
-        .await?
-        .into_iter()
-        .filter(|id| !there.contains(id))
-    {
+    for id in repository.key_receipts().await?.into_iter().filter(|id| !there.contains(id)) {
         report.problems.push(Problem {
             object: format!("key {}", id.short()),
             message: "is gone, though nobody removed it".to_owned(),

@@ -37,22 +37,11 @@ impl FromStr for ReadData {
         };
         if let Some(percent) = text.strip_suffix('%') {
             let percent: f64 = percent.parse().map_err(|_| invalid())?;
-            return if percent > 0.0 && percent <= 100.0 {
-                Ok(Self::Percent(percent))
-            } else {
-                Err(invalid())
-            };
+            return if percent > 0.0 && percent <= 100.0 { Ok(Self::Percent(percent)) } else { Err(invalid()) };
         }
         if let Some((index, of)) = text.split_once('/') {
-            let (index, of) = (
-                index.parse().map_err(|_| invalid())?,
-                of.parse().map_err(|_| invalid())?,
-            );
-            return if index >= 1 && index <= of {
-                Ok(Self::Part { index, of })
-            } else {
-                Err(invalid())
-            };
+            let (index, of) = (index.parse().map_err(|_| invalid())?, of.parse().map_err(|_| invalid())?);
+            return if index >= 1 && index <= of { Ok(Self::Part { index, of }) } else { Err(invalid()) };
         }
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let factor: u64 = match text[digits.len()..].to_ascii_uppercase().as_str() {

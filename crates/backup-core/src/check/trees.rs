@@ -44,12 +44,7 @@ pub(super) async fn check(
     drop(ticking);
     meter.finish();
     report.trees = (trees.sound.len() + trees.bad.len()) as u64;
-    report.problems.extend(
-        trees
-            .problems
-            .into_iter()
-            .map(|(object, found)| found.into_problem(object)),
-    );
+    report.problems.extend(trees.problems.into_iter().map(|(object, found)| found.into_problem(object)));
     Ok(())
 }
 
@@ -82,11 +77,7 @@ impl Found {
         if self.more > 0 {
             self.affects.push(format!("{} more", self.more));
         }
-        Problem {
-            object,
-            message: self.message,
-            affects: self.affects,
-        }
+        Problem { object, message: self.message, affects: self.affects }
     }
 }
 
@@ -145,13 +136,7 @@ impl Trees<'_> {
             Ok(tree) => tree,
             Err(error) if error.is_damage() => {
                 let object = self.object_of(BlobKind::Tree, &id);
-                self.bad.insert(
-                    id,
-                    BadTree::Unreadable {
-                        object,
-                        message: error.chain(),
-                    },
-                );
+                self.bad.insert(id, BadTree::Unreadable { object, message: error.chain() });
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -166,15 +151,7 @@ impl Trees<'_> {
     fn object_of(&self, kind: BlobKind, id: &BlobId) -> String {
         match self.reader.locate(kind, id) {
             Ok(location) => format!("pack {}", location.pack.short()),
-            Err(_) => format!(
-                "{} {}",
-                if kind == BlobKind::Tree {
-                    "directory"
-                } else {
-                    "blob"
-                },
-                id.short()
-            ),
+            Err(_) => format!("{} {}", if kind == BlobKind::Tree { "directory" } else { "blob" }, id.short()),
         }
     }
 
@@ -191,10 +168,7 @@ impl Trees<'_> {
             }
         }
         if node.is_file() && size != node.metadata.size {
-            let message = format!(
-                "is said to have {} bytes, its blobs have {size}",
-                node.metadata.size
-            );
+            let message = format!("is said to have {} bytes, its blobs have {size}", node.metadata.size);
             return Some(("file".to_owned(), message));
         }
         None
@@ -237,11 +211,7 @@ impl Trees<'_> {
             match self.bad.get(&id).cloned() {
                 None => continue,
                 Some(BadTree::Unreadable { object, message }) => {
-                    self.note(
-                        object,
-                        message,
-                        format!("snapshot {snapshot}: {path} and all below"),
-                    );
+                    self.note(object, message, format!("snapshot {snapshot}: {path} and all below"));
                     continue;
                 }
                 Some(BadTree::Contains) => {}
@@ -249,11 +219,7 @@ impl Trees<'_> {
             for node in self.reader.tree(&id).await?.nodes {
                 let path = path.join(&node.name);
                 if let Some((object, message)) = self.node_trouble(&node) {
-                    let object = if object.contains(' ') {
-                        object
-                    } else {
-                        format!("{object} {path}")
-                    };
+                    let object = if object.contains(' ') { object } else { format!("{object} {path}") };
                     self.note(object, message, format!("snapshot {snapshot}: {path}"));
                 }
                 stack.extend(node.subtree.map(|subtree| (path, subtree)));
@@ -265,16 +231,9 @@ impl Trees<'_> {
     /// Damage that no snapshot needs is still damage.
     fn unneeded_damage(&mut self) {
         let nobody = || "no snapshot needs it".to_owned();
-        let missing = self
-            .damage
-            .missing_packs
-            .iter()
-            .map(|id| (*id, "is missing".to_owned()));
-        let short = self
-            .damage
-            .short_packs
-            .iter()
-            .map(|(id, size)| (*id, format!("has {size} bytes, which is not its size")));
+        let missing = self.damage.missing_packs.iter().map(|id| (*id, "is missing".to_owned()));
+        let short =
+            self.damage.short_packs.iter().map(|(id, size)| (*id, format!("has {size} bytes, which is not its size")));
         let packs: Vec<_> = missing.chain(short).collect();
         for (id, message) in packs {
             let object = format!("pack {}", id.short());
@@ -282,21 +241,12 @@ impl Trees<'_> {
                 self.note(object, message, nobody());
             }
         }
-        let blobs: Vec<_> = self
-            .damage
-            .blobs
-            .iter()
-            .map(|(id, message)| (*id, message.clone()))
-            .collect();
+        let blobs: Vec<_> = self.damage.blobs.iter().map(|(id, message)| (*id, message.clone())).collect();
         for (id, message) in blobs {
             let data = self.object_of(BlobKind::Data, &id);
             let tree = self.object_of(BlobKind::Tree, &id);
             if !self.problems.contains_key(&data) && !self.problems.contains_key(&tree) {
-                self.note(
-                    if data.starts_with("pack") { data } else { tree },
-                    message,
-                    nobody(),
-                );
+                self.note(if data.starts_with("pack") { data } else { tree }, message, nobody());
             }
         }
     }

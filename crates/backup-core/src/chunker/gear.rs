@@ -29,11 +29,7 @@ impl Gear {
     pub fn from_seed(seed: [u8; 32]) -> Self {
         let mut table = Box::new([0; 256]);
         for (entry, value) in (0_u8..=255).zip(table.iter_mut()) {
-            let digest: [u8; 32] = Sha256::new()
-                .chain_update(seed)
-                .chain_update([entry])
-                .finalize()
-                .into();
+            let digest: [u8; 32] = Sha256::new().chain_update(seed).chain_update([entry]).finalize().into();
             let mut first = [0; 8];
             first.copy_from_slice(&digest[..8]);
             *value = u64::from_le_bytes(first);
@@ -103,11 +99,7 @@ mod tests {
         let gear = Gear::from_seed([1; 32]);
         let data = random(64 << 20, 1);
         let cut = chunks(&gear, &data);
-        assert!(
-            cut[..cut.len() - 1]
-                .iter()
-                .all(|c| c.len() > MIN_CHUNK && c.len() <= MAX_CHUNK)
-        );
+        assert!(cut[..cut.len() - 1].iter().all(|c| c.len() > MIN_CHUNK && c.len() <= MAX_CHUNK));
         let mean = data.len() / cut.len();
         assert!((900 << 10..1600 << 10).contains(&mean), "{mean}");
         assert_eq!(gear.cut(b""), 0);
@@ -121,28 +113,19 @@ mod tests {
         let mut changed = data.clone();
         changed.splice(5_000_000..5_000_000, [1, 2, 3]);
         let before: std::collections::HashSet<_> = chunks(&gear, &data).into_iter().collect();
-        let new = chunks(&gear, &changed)
-            .into_iter()
-            .filter(|c| !before.contains(c))
-            .count();
+        let new = chunks(&gear, &changed).into_iter().filter(|c| !before.contains(c)).count();
         assert!(new <= 3, "{new} of {} chunks are new", before.len());
     }
 
     #[test]
     fn the_table_never_changes() {
         let table = Gear::from_seed([0; 32]).0;
-        assert_eq!(
-            (table[0], table[255]),
-            (14_579_984_519_737_023_615, 8_001_715_086_548_807_852)
-        );
+        assert_eq!((table[0], table[255]), (14_579_984_519_737_023_615, 8_001_715_086_548_807_852));
     }
 
     #[test]
     fn another_seed_cuts_elsewhere() {
         let data = random(8 << 20, 3);
-        assert_ne!(
-            Gear::from_seed([1; 32]).cut(&data),
-            Gear::from_seed([2; 32]).cut(&data)
-        );
+        assert_ne!(Gear::from_seed([1; 32]).cut(&data), Gear::from_seed([2; 32]).cut(&data));
     }
 }

@@ -21,18 +21,10 @@ const MAX_MEMORY: u64 = 1 << 30;
 
 impl KdfParams {
     /// For pass phrases that people choose: one of the equivalent settings of the OWASP Password Storage Cheat Sheet.
-    pub const INTERACTIVE: Self = Self {
-        n: 1 << 15,
-        r: 8,
-        p: 3,
-    };
+    pub const INTERACTIVE: Self = Self { n: 1 << 15, r: 8, p: 3 };
 
     /// For generated pass phrases of 256 bits, which need no stretching.
-    pub const GENERATED: Self = Self {
-        n: 1 << 12,
-        r: 8,
-        p: 1,
-    };
+    pub const GENERATED: Self = Self { n: 1 << 12, r: 8, p: 1 };
 
     /// Derives the key that seals the master key.
     ///

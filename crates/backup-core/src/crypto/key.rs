@@ -51,11 +51,7 @@ impl MasterKey {
     /// Splits 64 bytes as restic does: encryption key, MAC key `k`, MAC key `r`.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; 64]) -> Self {
-        let mut key = Self {
-            encrypt: [0; 32],
-            mac_k: [0; 16],
-            mac_r: [0; 16],
-        };
+        let mut key = Self { encrypt: [0; 32], mac_k: [0; 16], mac_r: [0; 16] };
         key.encrypt.copy_from_slice(&bytes[..32]);
         key.mac_k.copy_from_slice(&bytes[32..48]);
         key.mac_r.copy_from_slice(&bytes[48..]);
@@ -70,16 +66,29 @@ impl MasterKey {
         self.seal_with_iv(plain, iv)
     }
 
+    /// Seals `plain` under a random IV into `out`, whose old content is thrown away.
+    pub fn seal_into(&self, plain: &[u8], out: &mut Vec<u8>) {
+        let mut iv = [0; IV_LEN];
+        rand::rng().fill_bytes(&mut iv);
+        self.seal_parts(plain, iv, out);
+    }
+
     /// Seals under a given IV. Only for an object whose content is constant, so that its name is constant too.
     #[must_use]
     pub fn seal_with_iv(&self, plain: &[u8], iv: [u8; IV_LEN]) -> Vec<u8> {
-        let mut sealed = Vec::with_capacity(plain.len() + OVERHEAD);
+        let mut sealed = Vec::new();
+        self.seal_parts(plain, iv, &mut sealed);
+        sealed
+    }
+
+    fn seal_parts(&self, plain: &[u8], iv: [u8; IV_LEN], sealed: &mut Vec<u8>) {
+        sealed.clear();
+        sealed.reserve(plain.len() + OVERHEAD);
         sealed.extend_from_slice(&iv);
         sealed.extend_from_slice(plain);
         Aes256Ctr::new(&self.encrypt.into(), &iv.into()).apply_keystream(&mut sealed[IV_LEN..]);
         let tag = self.tag(&iv, &sealed[IV_LEN..]);
         sealed.extend_from_slice(&tag);
-        sealed
     }
 
     /// Opens what [`Self::seal`] made.
@@ -87,6 +96,17 @@ impl MasterKey {
     /// # Errors
     /// [`OpenError`] if the key is another one or the data was changed.
     pub fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+        let mut plain = Vec::new();
+        self.open_into(sealed, &mut plain)?;
+        Ok(plain)
+    }
+
+    /// Like [`Self::open`], into `out`, whose old content is thrown away.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub fn open_into(&self, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), OpenError> {
+        out.clear();
         let Some(end) = sealed.len().checked_sub(TAG_LEN).filter(|end| *end >= IV_LEN) else {
             return Err(OpenError);
         };
@@ -96,9 +116,9 @@ impl MasterKey {
         if !bool::from(self.tag(&iv, body).ct_eq(&sealed[end..])) {
             return Err(OpenError);
         }
-        let mut plain = body.to_vec();
-        Aes256Ctr::new(&self.encrypt.into(), &iv.into()).apply_keystream(&mut plain);
-        Ok(plain)
+        out.extend_from_slice(body);
+        Aes256Ctr::new(&self.encrypt.into(), &iv.into()).apply_keystream(out);
+        Ok(())
     }
 
     fn tag(&self, iv: &[u8; IV_LEN], body: &[u8]) -> [u8; TAG_LEN] {
@@ -125,10 +145,7 @@ impl MasterKey {
     #[must_use]
     pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
         let stored = StoredKey {
-            mac: StoredMac {
-                k: BASE64.encode(self.mac_k),
-                r: BASE64.encode(self.mac_r),
-            },
+            mac: StoredMac { k: BASE64.encode(self.mac_k), r: BASE64.encode(self.mac_r) },
             encrypt: BASE64.encode(self.encrypt),
         };
         // Serialising three strings cannot fail.

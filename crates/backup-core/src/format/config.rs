@@ -49,8 +49,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Internal`] only.
     pub fn seal(&self, key: &MasterKey) -> Result<Vec<u8>> {
-        let json = serde_json::to_vec(self)
-            .map_err(|e| Error::internal("cannot encode the config").with_source(e))?;
+        let json = serde_json::to_vec(self).map_err(|e| Error::internal("cannot encode the config").with_source(e))?;
         Ok(key.seal(&json))
     }
 
@@ -59,9 +58,8 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Damaged`] if it was changed; [`ErrorKind::UnsupportedVersion`] if its version is not known.
     pub fn open(sealed: &[u8], key: &MasterKey) -> Result<Self> {
-        let json = key
-            .open(sealed)
-            .map_err(|error| Error::damaged("the config object is damaged").with_source(error))?;
+        let json =
+            key.open(sealed).map_err(|error| Error::damaged("the config object is damaged").with_source(error))?;
         let config: Self = serde_json::from_slice(&json)
             .map_err(|error| Error::damaged("the config object cannot be understood").with_source(error))?;
         if !SUPPORTED_VERSIONS.contains(&config.version) {
@@ -111,10 +109,7 @@ mod tests {
         let config = Config::generate();
         let sealed = config.seal(&key).unwrap();
         assert_eq!(Config::open(&sealed, &key).unwrap(), config);
-        assert_eq!(
-            Config::open(&sealed[1..], &key).unwrap_err().kind(),
-            ErrorKind::Damaged
-        );
+        assert_eq!(Config::open(&sealed[1..], &key).unwrap_err().kind(), ErrorKind::Damaged);
         let newer = Config { version: 3, ..config };
         let error = Config::open(&newer.seal(&key).unwrap(), &key).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
@@ -123,16 +118,9 @@ mod tests {
     #[test]
     fn foreign_configs_get_derived_seeds() {
         let key = MasterKey::generate();
-        let foreign = Config {
-            x_chunker_seed: None,
-            x_guard_iv: None,
-            ..Config::generate()
-        };
+        let foreign = Config { x_chunker_seed: None, x_guard_iv: None, ..Config::generate() };
         assert_eq!(foreign.chunker_seed(&key), foreign.chunker_seed(&key));
-        assert_ne!(
-            foreign.chunker_seed(&key),
-            foreign.chunker_seed(&MasterKey::generate())
-        );
+        assert_ne!(foreign.chunker_seed(&key), foreign.chunker_seed(&MasterKey::generate()));
         assert_ne!(foreign.guard_iv(&key), [0; 16]);
     }
 }

@@ -47,17 +47,8 @@ impl KeyFile {
     ///
     /// # Errors
     /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) only.
-    pub fn wrap(
-        master: &MasterKey,
-        passphrase: &Passphrase,
-        label: Option<String>,
-        now: Timestamp,
-    ) -> Result<Self> {
-        let kdf = if passphrase.is_generated() {
-            KdfParams::GENERATED
-        } else {
-            KdfParams::INTERACTIVE
-        };
+    pub fn wrap(master: &MasterKey, passphrase: &Passphrase, label: Option<String>, now: Timestamp) -> Result<Self> {
+        let kdf = if passphrase.is_generated() { KdfParams::GENERATED } else { KdfParams::INTERACTIVE };
         let mut salt = [0; SALT_LEN];
         rand::rng().fill_bytes(&mut salt);
         let data = kdf.derive(passphrase, &salt)?.seal(&master.to_json());
@@ -81,29 +72,18 @@ impl KeyFile {
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if the file cannot be understood.
     pub fn unwrap_with(&self, passphrase: &Passphrase) -> Result<Option<MasterKey>> {
         if self.kdf != "scrypt" {
-            return Err(Error::damaged(format!(
-                "key file uses {:?}, which is not scrypt",
-                self.kdf
-            )));
+            return Err(Error::damaged(format!("key file uses {:?}, which is not scrypt", self.kdf)));
         }
         let decode = |text: &str| {
-            BASE64
-                .decode(text)
-                .map_err(|error| Error::damaged("key file cannot be decoded").with_source(error))
+            BASE64.decode(text).map_err(|error| Error::damaged("key file cannot be decoded").with_source(error))
         };
         let (salt, data) = (decode(&self.salt)?, decode(&self.data)?);
-        let kdf = KdfParams {
-            n: self.n,
-            r: self.r,
-            p: self.p,
-        };
+        let kdf = KdfParams { n: self.n, r: self.r, p: self.p };
         let Ok(json) = kdf.derive(passphrase, &salt)?.open(&data) else {
             return Ok(None);
         };
         let json = zeroize::Zeroizing::new(json);
-        MasterKey::from_json(&json)
-            .map(Some)
-            .ok_or_else(|| Error::damaged("the key in the key file is malformed"))
+        MasterKey::from_json(&json).map(Some).ok_or_else(|| Error::damaged("the key in the key file is malformed"))
     }
 
     /// The JSON that is stored.
@@ -111,8 +91,7 @@ impl KeyFile {
     /// # Errors
     /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) only.
     pub fn to_json(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(self)
-            .map_err(|error| Error::internal("cannot encode a key file").with_source(error))
+        serde_json::to_vec(self).map_err(|error| Error::internal("cannot encode a key file").with_source(error))
     }
 
     /// Reads stored JSON.
@@ -120,8 +99,7 @@ impl KeyFile {
     /// # Errors
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it cannot be understood.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        serde_json::from_slice(json)
-            .map_err(|error| Error::damaged("key file cannot be understood").with_source(error))
+        serde_json::from_slice(json).map_err(|error| Error::damaged("key file cannot be understood").with_source(error))
     }
 }
 
@@ -142,20 +120,8 @@ mod tests {
 
     #[test]
     fn unreasonable_parameters_are_refused() {
-        let file = KeyFile::wrap(
-            &MasterKey::generate(),
-            &Passphrase::generate(),
-            None,
-            Timestamp::UNIX_EPOCH,
-        )
-        .unwrap();
-        for bad in [
-            KeyFile {
-                n: 1 << 30,
-                ..file.clone()
-            },
-            KeyFile { n: 1000, ..file },
-        ] {
+        let file = KeyFile::wrap(&MasterKey::generate(), &Passphrase::generate(), None, Timestamp::UNIX_EPOCH).unwrap();
+        for bad in [KeyFile { n: 1 << 30, ..file.clone() }, KeyFile { n: 1000, ..file }] {
             assert!(bad.unwrap_with(&Passphrase::new("x")).is_err());
         }
     }

@@ -27,10 +27,7 @@ pub struct Lock {
     pub gid: u32,
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes fields by reference"
-)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }

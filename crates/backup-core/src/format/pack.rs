@@ -33,8 +33,7 @@ impl PackedBlob {
     /// Length of the plain content.
     #[must_use]
     pub fn plain_len(&self) -> u32 {
-        self.uncompressed_len
-            .unwrap_or(self.len.saturating_sub(OVERHEAD_U32))
+        self.uncompressed_len.unwrap_or(self.len.saturating_sub(OVERHEAD_U32))
     }
 }
 
@@ -60,11 +59,7 @@ impl PackHeader {
     #[must_use]
     pub fn sealed_len(blobs: &[PackedBlob]) -> usize {
         let entry = |blob: &PackedBlob| {
-            if blob.uncompressed_len.is_some() {
-                COMPRESSED_ENTRY
-            } else {
-                PLAIN_ENTRY
-            }
+            if blob.uncompressed_len.is_some() { COMPRESSED_ENTRY } else { PLAIN_ENTRY }
         };
         blobs.iter().map(entry).sum::<usize>() + OVERHEAD + LENGTH_FIELD
     }
@@ -107,19 +102,13 @@ impl PackHeader {
     /// # Errors
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it was changed or does not describe the pack.
     pub fn open(tail: &[u8], pack_len: u64, key: &MasterKey) -> Result<Self> {
-        let end = tail
-            .len()
-            .checked_sub(LENGTH_FIELD)
-            .ok_or_else(|| Error::damaged("pack header is too short"))?;
-        let plain = key
-            .open(&tail[..end])
-            .map_err(|error| Error::damaged("pack header is damaged").with_source(error))?;
+        let end = tail.len().checked_sub(LENGTH_FIELD).ok_or_else(|| Error::damaged("pack header is too short"))?;
+        let plain =
+            key.open(&tail[..end]).map_err(|error| Error::damaged("pack header is damaged").with_source(error))?;
         let blobs = parse(&plain)?;
         let described = blobs.iter().map(|blob| u64::from(blob.len)).sum::<u64>() + tail.len() as u64;
         if described != pack_len {
-            return Err(Error::damaged(format!(
-                "pack header describes {described} bytes, the pack has {pack_len}"
-            )));
+            return Err(Error::damaged(format!("pack header describes {described} bytes, the pack has {pack_len}")));
         }
         Ok(Self { blobs })
     }
@@ -129,9 +118,7 @@ impl PackHeader {
     /// # Errors
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if there is no valid header.
     pub fn of_pack(pack: &[u8], key: &MasterKey) -> Result<Self> {
-        let last_four = pack
-            .last_chunk()
-            .ok_or_else(|| Error::damaged("pack is too short"))?;
+        let last_four = pack.last_chunk().ok_or_else(|| Error::damaged("pack is too short"))?;
         let tail = Self::tail_len(*last_four, pack.len() as u64)?;
         let start = pack.len() - usize::try_from(tail).unwrap_or(pack.len());
         Self::open(&pack[start..], pack.len() as u64, key)
@@ -157,18 +144,12 @@ fn parse(mut plain: &[u8]) -> Result<Vec<PackedBlob>> {
         let len = number(1);
         blobs.push(PackedBlob {
             id: BlobId::from_bytes(id),
-            kind: if kind & 1 == 1 {
-                BlobKind::Tree
-            } else {
-                BlobKind::Data
-            },
+            kind: if kind & 1 == 1 { BlobKind::Tree } else { BlobKind::Data },
             offset,
             len,
             uncompressed_len: compressed.then(|| number(5)),
         });
-        offset = offset
-            .checked_add(len)
-            .ok_or_else(|| Error::damaged("pack header describes more than 4 GiB"))?;
+        offset = offset.checked_add(len).ok_or_else(|| Error::damaged("pack header describes more than 4 GiB"))?;
         plain = &plain[size..];
     }
     Ok(blobs)
@@ -207,10 +188,7 @@ mod tests {
         assert_eq!(header.blobs[1].plain_len(), 500);
         for cut in [1, 4, 50, pack.len() - 1, pack.len()] {
             assert!(PackHeader::of_pack(&pack[cut..], &key).is_err(), "{cut}");
-            assert!(
-                PackHeader::of_pack(&pack[..pack.len() - cut], &key).is_err(),
-                "{cut}"
-            );
+            assert!(PackHeader::of_pack(&pack[..pack.len() - cut], &key).is_err(), "{cut}");
         }
     }
 

@@ -19,8 +19,8 @@ const LIMIT: usize = 1 << 30;
 /// # Errors
 /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) only.
 pub fn seal_json(key: &MasterKey, value: &impl Serialize) -> Result<Vec<u8>> {
-    let json = serde_json::to_vec(value)
-        .map_err(|error| Error::internal("cannot encode an object").with_source(error))?;
+    let json =
+        serde_json::to_vec(value).map_err(|error| Error::internal("cannot encode an object").with_source(error))?;
     let mut plain = vec![COMPRESSED];
     plain.extend(compress::compress_at(&json, LEVEL)?);
     Ok(key.seal(&plain))
@@ -31,9 +31,7 @@ pub fn seal_json(key: &MasterKey, value: &impl Serialize) -> Result<Vec<u8>> {
 /// # Errors
 /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if the object was changed or cannot be understood.
 pub fn open_raw(key: &MasterKey, sealed: &[u8]) -> Result<Vec<u8>> {
-    let plain = key
-        .open(sealed)
-        .map_err(|error| Error::damaged("object is damaged").with_source(error))?;
+    let plain = key.open(sealed).map_err(|error| Error::damaged("object is damaged").with_source(error))?;
     match plain.first() {
         Some(&COMPRESSED) => compress::decompress_up_to(&plain[1..], LIMIT),
         Some(b'{' | b'[') => Ok(plain),

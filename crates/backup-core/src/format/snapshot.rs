@@ -88,8 +88,6 @@ impl Snapshot {
     /// The value of the tag `name=…`.
     #[must_use]
     pub fn tag(&self, name: &str) -> Option<&str> {
-        self.tags
-            .iter()
-            .find_map(|tag| tag.strip_prefix(name)?.strip_prefix('='))
+        self.tags.iter().find_map(|tag| tag.strip_prefix(name)?.strip_prefix('='))
     }
 }

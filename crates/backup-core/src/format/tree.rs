@@ -77,9 +77,7 @@ impl Tree {
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         let mut nodes = Vec::new();
         let failed = |error| Error::damaged("directory cannot be understood").with_source(error);
-        TreeSeed(&mut nodes)
-            .deserialize(&mut deserializer)
-            .map_err(failed)?;
+        TreeSeed(&mut nodes).deserialize(&mut deserializer).map_err(failed)?;
         deserializer.end().map_err(failed)?;
         if !nodes.is_sorted_by(|a: &Node, b: &Node| a.name < b.name) {
             nodes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -90,10 +88,7 @@ impl Tree {
     /// The node called `name`.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&Node> {
-        self.nodes
-            .binary_search_by(|node| (*node.name).cmp(name))
-            .ok()
-            .map(|at| &self.nodes[at])
+        self.nodes.binary_search_by(|node| (*node.name).cmp(name)).ok().map(|at| &self.nodes[at])
     }
 }
 
@@ -124,11 +119,7 @@ impl<'de> Visitor<'de> for TreeSeed<'_> {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        if found {
-            Ok(())
-        } else {
-            Err(serde::de::Error::missing_field("nodes"))
-        }
+        if found { Ok(()) } else { Err(serde::de::Error::missing_field("nodes")) }
     }
 }
 
@@ -164,8 +155,7 @@ impl<'de> Visitor<'de> for NodesSeed<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let mut names = Names::default();
         while let Some(raw) = seq.next_element::<RawNode<'de>>()? {
-            self.0
-                .push(raw.into_node(&mut names).map_err(serde::de::Error::custom)?);
+            self.0.push(raw.into_node(&mut names).map_err(serde::de::Error::custom)?);
         }
         Ok(())
     }
@@ -241,13 +231,8 @@ impl RawNode<'_> {
             .extended_attributes
             .iter()
             .map(|x| {
-                let value = BASE64
-                    .decode(x.value.as_deref().unwrap_or_default())
-                    .map_err(|e| e.to_string())?;
-                Ok(Xattr {
-                    name: Box::from(&*x.name),
-                    value: value.into(),
-                })
+                let value = BASE64.decode(x.value.as_deref().unwrap_or_default()).map_err(|e| e.to_string())?;
+                Ok(Xattr { name: Box::from(&*x.name), value: value.into() })
             })
             .collect::<Result<_, String>>()?;
         let mtime = self.mtime.unwrap_or_default();
@@ -283,9 +268,7 @@ impl RawNode<'_> {
                     Some(raw) => BASE64.decode(&**raw).map_err(|error| error.to_string())?,
                     None => self.linktarget.as_deref().unwrap_or_default().as_bytes().to_vec(),
                 };
-                NodeKind::Symlink {
-                    target: target.into(),
-                }
+                NodeKind::Symlink { target: target.into() }
             }
             "dev" => NodeKind::BlockDevice { device: self.device },
             "chardev" => NodeKind::CharDevice { device: self.device },

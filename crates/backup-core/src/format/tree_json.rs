@@ -25,11 +25,7 @@ impl<'a> TreeWriter<'a> {
     /// Starts a tree. restic writes times with the offset of the local time zone; `zone` says which that is.
     #[must_use]
     pub fn new(zone: &'a TimeZone) -> Self {
-        Self {
-            zone,
-            out: b"{\"nodes\":[".to_vec(),
-            last: None,
-        }
+        Self { zone, out: b"{\"nodes\":[".to_vec(), last: None }
     }
 
     /// Adds a node; nodes come in ascending order of their names' bytes.
@@ -166,11 +162,7 @@ fn push_link_target(out: &mut Vec<u8>, target: &[u8]) {
 
 fn push_xattrs(out: &mut Vec<u8>, meta: &Metadata) {
     for (at, xattr) in meta.xattrs.iter().enumerate() {
-        out.extend_from_slice(if at == 0 {
-            b",\"extended_attributes\":[{\"name\":"
-        } else {
-            b",{\"name\":"
-        });
+        out.extend_from_slice(if at == 0 { b",\"extended_attributes\":[{\"name\":" } else { b",{\"name\":" });
         push_json_string(out, xattr.name.as_bytes());
         _ = write!(out, ",\"value\":\"{}\"}}", BASE64.encode(&xattr.value));
     }
@@ -232,34 +224,18 @@ mod tests {
     use crate::source::Xattr;
 
     fn node(name: &[u8], metadata: Metadata) -> Node {
-        Node {
-            name: name.into(),
-            metadata,
-            content: Vec::new(),
-            subtree: None,
-        }
+        Node { name: name.into(), metadata, content: Vec::new(), subtree: None }
     }
 
     /// The expected text is what restic 0.19 stored for a file like this one.
     #[test]
     fn a_file_looks_as_restic_writes_it() {
         let time = Timestamp::new(1_700_000_000, 120_000_000).unwrap();
-        let mut file = node(
-            b"a<b",
-            Metadata {
-                inode: 7,
-                device_id: 65,
-                size: 3,
-                mode: 0o4755,
-                ..Metadata::stream(time)
-            },
-        );
+        let mut file =
+            node(b"a<b", Metadata { inode: 7, device_id: 65, size: 3, mode: 0o4755, ..Metadata::stream(time) });
         file.metadata.user = Some("root".into());
         file.metadata.group = Some("root".into());
-        file.metadata.xattrs = vec![Xattr {
-            name: "user.x".into(),
-            value: b"v".as_slice().into(),
-        }];
+        file.metadata.xattrs = vec![Xattr { name: "user.x".into(), value: b"v".as_slice().into() }];
         file.content = vec![BlobId::digest(b"abc")];
         let json = write_tree(&mut [file], &TimeZone::fixed(jiff::tz::offset(2))).unwrap();
         let expected = concat!(
@@ -277,27 +253,15 @@ mod tests {
     #[test]
     fn every_kind_survives() {
         let time = Timestamp::new(-5, -7).unwrap();
-        let with = |kind| Metadata {
-            kind,
-            mode: 0o1644,
-            ..Metadata::stream(time)
-        };
+        let with = |kind| Metadata { kind, mode: 0o1644, ..Metadata::stream(time) };
         let mut nodes = vec![
             node(b"z\xff", with(NodeKind::File)),
-            node(
-                b"link",
-                with(NodeKind::Symlink {
-                    target: b"a\xffb".as_slice().into(),
-                }),
-            ),
+            node(b"link", with(NodeKind::Symlink { target: b"a\xffb".as_slice().into() })),
             node(b"block", with(NodeKind::BlockDevice { device: 0x801 })),
             node(b"char", with(NodeKind::CharDevice { device: 0x103 })),
             node(b"pipe", with(NodeKind::Fifo)),
             node(b"sock", with(NodeKind::Socket)),
-            Node {
-                subtree: Some(BlobId::digest(b"t")),
-                ..node(b"dir", Metadata::directory(time))
-            },
+            Node { subtree: Some(BlobId::digest(b"t")), ..node(b"dir", Metadata::directory(time)) },
         ];
         let json = write_tree(&mut nodes, &TimeZone::UTC).unwrap();
         assert_eq!(Tree::from_json(&json).unwrap().nodes, nodes);

@@ -37,11 +37,7 @@ impl Drop for Ticking {
 impl Meter {
     pub(crate) fn start(stage: Stage, events: &Events) -> Self {
         events.emit(&Event::StageStarted { stage });
-        Self {
-            stage,
-            events: events.clone(),
-            counters: Arc::default(),
-        }
+        Self { stage, events: events.clone(), counters: Arc::default() }
     }
 
     /// Reports in the background as long as the result lives.
@@ -51,10 +47,7 @@ impl Meter {
             let mut interval = tokio::time::interval(INTERVAL);
             loop {
                 interval.tick().await;
-                meter.events.emit(&Event::Progress {
-                    stage: meter.stage,
-                    progress: meter.progress(),
-                });
+                meter.events.emit(&Event::Progress { stage: meter.stage, progress: meter.progress() });
             }
         }))
     }
@@ -83,9 +76,6 @@ impl Meter {
     }
 
     pub(crate) fn finish(&self) {
-        self.events.emit(&Event::StageFinished {
-            stage: self.stage,
-            progress: self.progress(),
-        });
+        self.events.emit(&Event::StageFinished { stage: self.stage, progress: self.progress() });
     }
 }

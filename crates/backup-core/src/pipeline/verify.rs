@@ -94,11 +94,7 @@ impl Run<'_> {
 
     fn problem(&mut self, object: &str, error: &Error) {
         let affects = vec![format!("snapshot {}", self.snapshot.id().short())];
-        self.report.problems.push(Problem {
-            object: object.to_owned(),
-            message: error.chain(),
-            affects,
-        });
+        self.report.problems.push(Problem { object: object.to_owned(), message: error.chain(), affects });
     }
 
     async fn read(&mut self, blobs: Vec<BlobId>) -> Result<()> {
@@ -152,19 +148,12 @@ impl Run<'_> {
         bad.sort();
         for (id, message) in bad {
             let paths = affected.remove(&id).unwrap_or_default();
-            let mut affects: Vec<_> = paths
-                .iter()
-                .take(MAX_NAMED)
-                .map(|path| format!("snapshot {snapshot}: {path}"))
-                .collect();
+            let mut affects: Vec<_> =
+                paths.iter().take(MAX_NAMED).map(|path| format!("snapshot {snapshot}: {path}")).collect();
             if paths.len() > MAX_NAMED {
                 affects.push(format!("snapshot {snapshot}: {} more", paths.len() - MAX_NAMED));
             }
-            self.report.problems.push(Problem {
-                object: format!("blob {}", id.short()),
-                message,
-                affects,
-            });
+            self.report.problems.push(Problem { object: format!("blob {}", id.short()), message, affects });
         }
         Ok(())
     }

@@ -17,10 +17,7 @@ pub(crate) struct CpuPool {
 impl CpuPool {
     pub(crate) fn new(threads: usize) -> Self {
         let threads = threads.max(1);
-        Self {
-            permits: Arc::new(Semaphore::new(threads)),
-            threads,
-        }
+        Self { permits: Arc::new(Semaphore::new(threads)), threads }
     }
 
     /// One thread per core that this process may use.
@@ -33,20 +30,14 @@ impl CpuPool {
     }
 
     /// Runs `work` on a worker thread and waits for it.
-    pub(crate) async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+    pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         let permit = self.permit().await?;
         Self::spawn(permit, work).await.map_err(panicked)?
     }
 
     /// Waits for a free place.
     pub(crate) async fn permit(&self) -> Result<OwnedSemaphorePermit> {
-        Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .map_err(|_| Error::cancelled())
+        Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Error::cancelled())
     }
 
     /// Waits for a free place on a thread that may block.

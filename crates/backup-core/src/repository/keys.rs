@@ -34,10 +34,9 @@ pub(crate) async fn store(
 ) -> Result<KeyId> {
     let now = cx.clock.now();
     let (master_copy, passphrase) = (master.clone(), passphrase.clone());
-    let json =
-        tokio::task::spawn_blocking(move || KeyFile::wrap(&master_copy, &passphrase, label, now)?.to_json())
-            .await
-            .map_err(super::cpu::panicked)??;
+    let json = tokio::task::spawn_blocking(move || KeyFile::wrap(&master_copy, &passphrase, label, now)?.to_json())
+        .await
+        .map_err(super::cpu::panicked)??;
     let id = KeyId::digest(&json);
     // The receipt is sealed with the master key, which exists whatever becomes of the key file.
     receipts::put(sink, master, &layout::key_receipt(&id), now).await?;
@@ -79,7 +78,9 @@ fn not_opened(tried: usize, damaged: &[String]) -> Error {
     }
     if damaged.is_empty() {
         return Error::new(ErrorKind::WrongPassphrase, "wrong pass phrase: it opens no key of this repository")
-            .with_hint("check BACKUP_PASSWORD, BACKUP_PASSWORD_FILE or BACKUP_PASSWORD_COMMAND; a recovery key works too");
+            .with_hint(
+                "check BACKUP_PASSWORD, BACKUP_PASSWORD_FILE or BACKUP_PASSWORD_COMMAND; a recovery key works too",
+            );
     }
     let names = damaged.join(", ");
     if tried == 0 {
@@ -90,9 +91,7 @@ fn not_opened(tried: usize, damaged: &[String]) -> Error {
             format!("wrong pass phrase, or it belongs to a damaged key file: {names}"),
         )
     }
-    .with_hint(
-        "use another key of this repository, for instance the recovery key, or take the key file from a copy",
-    )
+    .with_hint("use another key of this repository, for instance the recovery key, or take the key file from a copy")
 }
 
 async fn load(sink: &dyn Sink, id: KeyId) -> Result<KeyFile> {
@@ -115,12 +114,9 @@ impl Repository {
                 continue;
             };
             let info = match load(&**self.sink(), id).await {
-                Ok(file) => Ok(KeyInfo {
-                    id,
-                    created: file.created,
-                    label: file.x_label,
-                    current: id == self.key_id(),
-                }),
+                Ok(file) => {
+                    Ok(KeyInfo { id, created: file.created, label: file.x_label, current: id == self.key_id() })
+                }
                 Err(error) if error.is_damage() => Err(error),
                 Err(error) => return Err(error),
             };

@@ -96,10 +96,7 @@ mod tests {
         let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(config().as_str(), "config");
         assert_eq!(pack(&hex.parse().unwrap()).as_str(), format!("data/ba/{hex}"));
-        assert_eq!(
-            snapshot(&hex.parse().unwrap()).as_str(),
-            format!("snapshots/{hex}")
-        );
+        assert_eq!(snapshot(&hex.parse().unwrap()).as_str(), format!("snapshots/{hex}"));
         assert_eq!(index(&hex.parse().unwrap()).as_str(), format!("index/{hex}"));
         assert_eq!(key_file(&hex.parse().unwrap()).as_str(), format!("keys/{hex}"));
         assert_eq!(lock(hex).as_str(), format!("locks/{hex}"));

@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 pub use init::InitOptions;
 pub use keys::KeyInfo;
-pub(crate) use read::{BlobReader, decode};
+pub(crate) use read::{BlobReader, decode_with};
 pub use read::{SnapshotReader, TreeWalk};
 pub use receipts::Receipt;
 pub use snapshots::{SnapshotFilter, SnapshotInfo, SnapshotList};
@@ -73,14 +73,7 @@ impl fmt::Debug for Repository {
 impl Repository {
     pub(crate) fn assemble(sink: Arc<dyn Sink>, key: MasterKey, key_id: KeyId, config: Config) -> Self {
         let gear = Gear::from_seed(config.chunker_seed(&key));
-        Self(Arc::new(Inner {
-            sink,
-            key: Arc::new(key),
-            key_id,
-            config,
-            gear,
-            cpu: CpuPool::with_all_cores(),
-        }))
+        Self(Arc::new(Inner { sink, key: Arc::new(key), key_id, config, gear, cpu: CpuPool::with_all_cores() }))
     }
 
     /// Where its objects are.

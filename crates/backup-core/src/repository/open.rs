@@ -44,8 +44,7 @@ impl Repository {
             .with_hint("upgrade it with `restic migrate upgrade_repo_v2`"));
         }
         if guard::ensure(self).await? {
-            cx.events
-                .note("The guard lock was missing and has been written again.");
+            cx.events.note("The guard lock was missing and has been written again.");
         }
         let copy = layout::config_copy();
         if !self.sink().exists(&copy).await? {
@@ -61,12 +60,8 @@ async fn missing_config(sink: &dyn Sink) -> Result<Error> {
         return Ok(Error::damaged("the object config is missing").with_hint(RECOVER_CONFIG));
     }
     if !sink.list_all(&layout::keys()).await?.is_empty() {
-        return Ok(Error::damaged("the object config is missing")
-            .with_hint("take it from a copy of this repository"));
+        return Ok(Error::damaged("the object config is missing").with_hint("take it from a copy of this repository"));
     }
-    Ok(Error::new(
-        ErrorKind::NoRepository,
-        format!("there is no repository at {sink}"),
-    )
-    .with_hint("check the address, or create a repository with `backup init`"))
+    Ok(Error::new(ErrorKind::NoRepository, format!("there is no repository at {sink}"))
+        .with_hint("check the address, or create a repository with `backup init`"))
 }

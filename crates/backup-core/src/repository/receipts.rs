@@ -22,8 +22,7 @@ pub struct Receipt {
 }
 
 pub(crate) async fn put(sink: &dyn Sink, master: &MasterKey, key: &Key, received: Timestamp) -> Result<()> {
-    sink.put_bytes(key, seal_json(master, &Receipt { received })?)
-        .await?;
+    sink.put_bytes(key, seal_json(master, &Receipt { received })?).await?;
     Ok(())
 }
 
@@ -42,13 +41,7 @@ impl Repository {
     }
 
     pub(crate) async fn save_receipt(&self, id: &SnapshotId, cx: &Context) -> Result<()> {
-        put(
-            &**self.sink(),
-            self.key(),
-            &layout::snapshot_receipt(id),
-            cx.clock.now(),
-        )
-        .await
+        put(&**self.sink(), self.key(), &layout::snapshot_receipt(id), cx.clock.now()).await
     }
 
     /// Writes the receipts that are missing: of snapshots that other tools made, or whose writer crashed.
@@ -72,9 +65,6 @@ impl Repository {
 
     async fn names_under<T: std::str::FromStr>(&self, prefix: &Prefix) -> Result<Vec<T>> {
         let objects = self.sink().list_all(prefix).await?;
-        Ok(objects
-            .iter()
-            .filter_map(|meta| meta.key.file_name().parse().ok())
-            .collect())
+        Ok(objects.iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect())
     }
 }

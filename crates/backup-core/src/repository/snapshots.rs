@@ -48,8 +48,7 @@ impl SnapshotFilter {
     /// Whether a snapshot is meant.
     #[must_use]
     pub fn matches(&self, snapshot: &Snapshot) -> bool {
-        let tag =
-            |name: &str, wanted: &Option<String>| wanted.is_none() || snapshot.tag(name) == wanted.as_deref();
+        let tag = |name: &str, wanted: &Option<String>| wanted.is_none() || snapshot.tag(name) == wanted.as_deref();
         tag("job", &self.job)
             && tag("source", &self.source)
             && tag("tier", &self.tier)
@@ -66,42 +65,31 @@ impl SnapshotList {
     /// [`ErrorKind::NotFound`], [`ErrorKind::Ambiguous`], or [`ErrorKind::Damaged`] if that snapshot is damaged.
     pub fn resolve(&self, name: &str, filter: &SnapshotFilter) -> Result<&SnapshotInfo> {
         if name == "latest" {
-            let newest = self
-                .snapshots
-                .iter()
-                .rev()
-                .find(|info| filter.matches(&info.snapshot));
+            let newest = self.snapshots.iter().rev().find(|info| filter.matches(&info.snapshot));
             return newest.ok_or_else(|| {
                 Error::new(ErrorKind::NotFound, "there is no such snapshot")
                     .with_hint("`backup list` shows what there is; `backup run` makes the first")
             });
         }
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(
-                Error::new(ErrorKind::Invalid, format!("{name:?} does not name a snapshot"))
-                    .with_hint("use `latest` or the beginning of an identifier as `backup list` shows it"),
-            );
+            return Err(Error::new(ErrorKind::Invalid, format!("{name:?} does not name a snapshot"))
+                .with_hint("use `latest` or the beginning of an identifier as `backup list` shows it"));
         }
         let name = name.to_ascii_lowercase();
         let fits = |id: &SnapshotId| id.to_hex().starts_with(&name);
         let mut found = self.snapshots.iter().filter(|info| fits(&info.id));
         match (found.next(), found.next()) {
             (Some(only), None) => Ok(only),
-            (Some(_), Some(_)) => Err(Error::new(
-                ErrorKind::Ambiguous,
-                format!("several snapshots begin with {name}"),
-            )
-            .with_hint("give more digits")),
+            (Some(_), Some(_)) => Err(Error::new(ErrorKind::Ambiguous, format!("several snapshots begin with {name}"))
+                .with_hint("give more digits")),
             (None, _) => Err(self.not_found(&name)),
         }
     }
 
     fn not_found(&self, name: &str) -> Error {
         match self.damaged.iter().find(|(id, _)| id.to_hex().starts_with(name)) {
-            Some((id, error)) => {
-                Error::damaged(format!("snapshot {} is damaged: {}", id.short(), error.chain()))
-                    .with_hint("`backup check` says what else is affected")
-            }
+            Some((id, error)) => Error::damaged(format!("snapshot {} is damaged: {}", id.short(), error.chain()))
+                .with_hint("`backup check` says what else is affected"),
             None => Error::new(ErrorKind::NotFound, format!("there is no snapshot {name}"))
                 .with_hint("`backup list` shows what there is"),
         }
@@ -115,10 +103,7 @@ impl Repository {
     /// Those of the sink.
     pub async fn snapshots(&self, cx: &Context) -> Result<SnapshotList> {
         let objects = self.sink().list_all(&layout::snapshots()).await?;
-        let ids: Vec<SnapshotId> = objects
-            .iter()
-            .filter_map(|meta| meta.key.file_name().parse().ok())
-            .collect();
+        let ids: Vec<SnapshotId> = objects.iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect();
         let concurrency = self.sink().capabilities().concurrency.max(1);
         let mut loading = futures::stream::iter(ids)
             .map(|id| async move {

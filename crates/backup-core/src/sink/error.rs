@@ -90,13 +90,7 @@ impl SinkError {
 
     /// Like [`Self::new`] for something that is not a key, for instance a prefix.
     pub fn on(kind: SinkErrorKind, operation: Operation, what: impl Into<String>) -> Self {
-        Self {
-            kind,
-            operation,
-            key: what.into(),
-            effect: Effect::Unknown,
-            source: None,
-        }
+        Self { kind, operation, key: what.into(), effect: Effect::Unknown, source: None }
     }
 
     /// States that the operation certainly did not happen.
@@ -140,11 +134,7 @@ impl SinkError {
 
 impl fmt::Display for SinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.key.is_empty() {
-            "the repository"
-        } else {
-            &self.key
-        };
+        let what = if self.key.is_empty() { "the repository" } else { &self.key };
         write!(f, "cannot {} {what}", self.operation)?;
         match self.kind {
             SinkErrorKind::NotFound => f.write_str(": it does not exist"),

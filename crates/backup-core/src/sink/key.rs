@@ -22,9 +22,7 @@ fn valid(text: &str) -> bool {
     text.len() <= MAX_LEN
         && text.split('/').all(|segment| {
             !matches!(segment, "" | "." | "..")
-                && segment
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+                && segment.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         })
 }
 
@@ -35,11 +33,7 @@ impl Key {
     /// [`InvalidKey`] if the text does not follow the rules of [`Key`].
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidKey> {
         let text = text.into();
-        if valid(&text) {
-            Ok(Self(text))
-        } else {
-            Err(InvalidKey(text))
-        }
+        if valid(&text) { Ok(Self(text)) } else { Err(InvalidKey(text)) }
     }
 
     /// The name as text.
@@ -68,11 +62,7 @@ impl Prefix {
     /// [`InvalidKey`] if the text does not follow the rules of [`Key`] and is not empty.
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidKey> {
         let text = text.into();
-        if text.is_empty() || valid(&text) {
-            Ok(Self(text))
-        } else {
-            Err(InvalidKey(text))
-        }
+        if text.is_empty() || valid(&text) { Ok(Self(text)) } else { Err(InvalidKey(text)) }
     }
 
     /// The prefix as text, without a trailing `/`.
@@ -84,11 +74,7 @@ impl Prefix {
     /// Whether `key` lies under this prefix.
     #[must_use]
     pub fn contains(&self, key: &Key) -> bool {
-        self.0.is_empty()
-            || key
-                .0
-                .strip_prefix(&self.0)
-                .is_some_and(|rest| rest.starts_with('/'))
+        self.0.is_empty() || key.0.strip_prefix(&self.0).is_some_and(|rest| rest.starts_with('/'))
     }
 }
 

@@ -107,11 +107,7 @@ pub trait Sink: Debug + Display + Send + Sync + 'static {
 
     /// Reads an object, or the bytes `range` of it. A range that does not lie within the object is
     /// [`SinkErrorKind::Invalid`].
-    async fn get(
-        &self,
-        key: &Key,
-        range: Option<Range<u64>>,
-    ) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>>;
+    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>>;
 
     /// Size and identity of an object.
     async fn head(&self, key: &Key) -> SinkResult<ObjectMeta>;

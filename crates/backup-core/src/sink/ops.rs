@@ -11,11 +11,7 @@ use super::{Key, ObjectMeta, Payload, Prefix, PutMode, PutOutcome, Sink, SinkErr
 /// Blanket conveniences over [`Sink`]; not to be implemented by hand.
 pub trait SinkOps: Sink {
     /// Stores an object, replacing what is there.
-    fn put_bytes(
-        &self,
-        key: &Key,
-        bytes: impl Into<Bytes>,
-    ) -> impl Future<Output = SinkResult<PutOutcome>> + Send {
+    fn put_bytes(&self, key: &Key, bytes: impl Into<Bytes>) -> impl Future<Output = SinkResult<PutOutcome>> + Send {
         let payload = Payload::from(bytes.into());
         async move { self.put(key, payload, PutMode::Overwrite).await }
     }

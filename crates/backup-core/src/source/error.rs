@@ -49,12 +49,7 @@ pub struct SourceError {
 impl SourceError {
     /// An error of `kind`. The message is a lower-case fragment without a full stop.
     pub fn new(kind: SourceErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            hint: None,
-            source: None,
-        }
+        Self { kind, message: message.into(), hint: None, source: None }
     }
 
     /// The caller asked to stop.
@@ -99,10 +94,7 @@ impl SourceError {
     /// Whether only the entry at hand is affected, so that a run can go on without it and say so.
     #[must_use]
     pub fn concerns_one_entry(&self) -> bool {
-        matches!(
-            self.kind,
-            SourceErrorKind::NotFound | SourceErrorKind::PermissionDenied | SourceErrorKind::Io
-        )
+        matches!(self.kind, SourceErrorKind::NotFound | SourceErrorKind::PermissionDenied | SourceErrorKind::Io)
     }
 
     /// The message followed by the messages of all causes.

@@ -99,11 +99,6 @@ impl Metadata {
     /// Metadata of a directory that has no inode: mode 0700, one time for all.
     #[must_use]
     pub fn directory(time: Timestamp) -> Self {
-        Self {
-            kind: NodeKind::Dir,
-            mode: 0o700,
-            links: 0,
-            ..Self::stream(time)
-        }
+        Self { kind: NodeKind::Dir, mode: 0o700, links: 0, ..Self::stream(time) }
     }
 }

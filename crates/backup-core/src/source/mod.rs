@@ -70,8 +70,7 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
     async fn probe(&self, cx: &Context) -> SourceResult<Probe>;
 
     /// Begins a backup.
-    async fn open_backup(&self, cx: &Context, request: &BackupRequest)
-    -> SourceResult<Box<dyn BackupReader>>;
+    async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>>;
 
     /// Follows the log from `from`. Sources without a log answer [`SourceErrorKind::Unsupported`].
     async fn open_log(&self, cx: &Context, from: &Checkpoint) -> SourceResult<Box<dyn LogReader>>;

@@ -32,11 +32,7 @@ impl EntryPath {
                 }
             }
         }
-        Some(if out.is_empty() {
-            Self::root()
-        } else {
-            Self(out.into())
-        })
+        Some(if out.is_empty() { Self::root() } else { Self(out.into()) })
     }
 
     /// The path of the child `name`, which must be a single valid name.
@@ -84,10 +80,7 @@ impl EntryPath {
     #[must_use]
     pub fn starts_with(&self, ancestor: &Self) -> bool {
         ancestor.is_root()
-            || self
-                .0
-                .strip_prefix(&ancestor.0[..])
-                .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+            || self.0.strip_prefix(&ancestor.0[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     }
 
     /// The raw bytes.

@@ -76,12 +76,7 @@ impl Selection {
     /// # Errors
     /// [`SelectionError`] names the first pattern that is not a valid glob.
     pub fn new(include: Vec<String>, exclude: Vec<String>) -> Result<Self, SelectionError> {
-        Ok(Self {
-            include_set: compile(&include)?,
-            exclude_set: compile(&exclude)?,
-            include,
-            exclude,
-        })
+        Ok(Self { include_set: compile(&include)?, exclude_set: compile(&exclude)?, include, exclude })
     }
 
     /// The include patterns.
@@ -141,14 +136,10 @@ fn compile(patterns: &[String]) -> Result<GlobSet, SelectionError> {
         } else {
             format!("/**/{trimmed}")
         };
-        let glob = globset::GlobBuilder::new(&anchored)
-            .literal_separator(true)
-            .backslash_escape(true)
-            .build()
-            .map_err(|error: globset::Error| SelectionError {
-                pattern: pattern.clone(),
-                message: error.kind().to_string(),
-            })?;
+        let glob =
+            globset::GlobBuilder::new(&anchored).literal_separator(true).backslash_escape(true).build().map_err(
+                |error: globset::Error| SelectionError { pattern: pattern.clone(), message: error.kind().to_string() },
+            )?;
         add(&mut builder, glob);
     }
     builder.build().map_err(|error| SelectionError {

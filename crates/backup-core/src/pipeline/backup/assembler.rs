@@ -108,12 +108,7 @@ impl Assembler {
         let dir = self.dir(id)?;
         dir.closed = true;
         if dir.pending > 0 {
-            for dir in self
-                .dirs
-                .iter_mut()
-                .flatten()
-                .filter(|dir| dir.path.starts_with(path))
-            {
+            for dir in self.dirs.iter_mut().flatten().filter(|dir| dir.path.starts_with(path)) {
                 dir.closed = true;
             }
         }
@@ -135,10 +130,7 @@ impl Assembler {
 
     /// Whether this directory can be stored now.
     pub(super) fn is_ready(&self, id: DirId) -> bool {
-        self.dirs
-            .get(id)
-            .and_then(Option::as_ref)
-            .is_some_and(Dir::is_ready)
+        self.dirs.get(id).and_then(Option::as_ref).is_some_and(Dir::is_ready)
     }
 
     /// Takes a directory out to store it, with the directory that contains it.

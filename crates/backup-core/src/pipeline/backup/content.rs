@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::assembler::DirId;
+use super::buffers::Buffers;
 use crate::chunker::StreamChunker;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -32,6 +33,7 @@ pub(super) struct Stage {
     pub(super) repository: Repository,
     pub(super) writer: BlobWriter,
     pub(super) meter: Meter,
+    pub(super) buffers: Buffers,
 }
 
 /// A file to be read.
@@ -69,48 +71,49 @@ impl Stage {
     /// Reads small files one after the other on this thread.
     pub(super) fn read_small(&self, jobs: Vec<FileJob>, handle: &Handle) -> Result<Vec<Finished>> {
         let cpu = self.repository.cpu();
-        let mut chunker = StreamChunker::new(self.repository.gear(), Chunking::default());
+        let mut chunker = self.chunker(Chunking::default());
         let mut finished = Vec::with_capacity(jobs.len());
         for job in jobs {
-            chunker.restart(job.chunking);
+            chunker.restart(job.chunking, job.metadata.size);
             finished.push(self.read_file(job, &mut chunker, &mut |chunk| {
                 let permit = cpu.permit_blocking(handle)?;
-                let stored = self.writer.store(BlobKind::Data, &chunk);
+                let stored = self.writer.store(BlobKind::Data, chunk);
                 drop(permit);
                 Ok(Chunk::Stored(stored?.id))
             })?);
         }
+        self.buffers.put(chunker.into_buffer());
         Ok(finished)
+    }
+
+    fn chunker(&self, chunking: Chunking) -> StreamChunker<'_> {
+        StreamChunker::new(self.repository.gear(), chunking).with_buffer(self.buffers.take())
     }
 
     /// Reads a large file; its chunks are stored by all worker threads.
     pub(super) fn read_large(&self, job: FileJob, handle: &Handle) -> Result<Finished> {
         let cpu = self.repository.cpu();
-        let mut chunker = StreamChunker::new(self.repository.gear(), job.chunking);
-        self.read_file(job, &mut chunker, &mut |chunk| {
+        let mut chunker = self.chunker(job.chunking);
+        let finished = self.read_file(job, &mut chunker, &mut |chunk| {
             let permit = cpu.permit_blocking(handle)?;
+            let chunk = self.buffers.copy(chunk);
             let writer = self.writer.clone();
             Ok(Chunk::Pending(
                 CpuPool::spawn(permit, move || Ok(writer.store(BlobKind::Data, &chunk)?.id)),
                 handle.clone(),
             ))
-        })
+        });
+        self.buffers.put(chunker.into_buffer());
+        finished
     }
 
     fn read_file(
         &self,
         job: FileJob,
         chunker: &mut StreamChunker<'_>,
-        store: &mut dyn FnMut(Bytes) -> Result<Chunk>,
+        store: &mut dyn FnMut(&[u8]) -> Result<Chunk>,
     ) -> Result<Finished> {
-        let FileJob {
-            dir,
-            path,
-            metadata,
-            existed,
-            content,
-            ..
-        } = job;
+        let FileJob { dir, path, metadata, existed, content, .. } = job;
         let mut chunks = Chunks::default();
         let end = self.read_through(content, chunker, &mut |chunk| {
             chunks.size += chunk.len() as u64;
@@ -120,12 +123,7 @@ impl Stage {
             Ok(end) => end,
             Err(Failure::Entry(error)) => {
                 let warning = Some(entry_warning(&path, &error));
-                return Ok(Finished {
-                    dir,
-                    node: None,
-                    warning,
-                    existed,
-                });
+                return Ok(Finished { dir, node: None, warning, existed });
             }
             Err(Failure::Run(error)) => return Err(error),
         };
@@ -135,47 +133,27 @@ impl Stage {
             ContentEnd::Stable => metadata,
             ContentEnd::Changed(metadata) => {
                 let message = "changed while it was read; the snapshot holds what was read".to_owned();
-                warning = Some(Warning {
-                    kind: WarningKind::Changed,
-                    path: path.display().into_owned(),
-                    message,
-                });
+                warning = Some(Warning { kind: WarningKind::Changed, path: path.display().into_owned(), message });
                 *metadata
             }
         };
         metadata.size = size;
         self.meter.add_items(1);
-        let node = Node {
-            name: path.name().into(),
-            metadata,
-            content,
-            subtree: None,
-        };
-        Ok(Finished {
-            dir,
-            node: Some(node),
-            warning,
-            existed,
-        })
+        let node = Node { name: path.name().into(), metadata, content, subtree: None };
+        Ok(Finished { dir, node: Some(node), warning, existed })
     }
 
     fn read_through(
         &self,
         content: Box<dyn BlockingContent>,
         chunker: &mut StreamChunker<'_>,
-        emit: &mut dyn FnMut(Bytes) -> Result<()>,
+        emit: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<ContentEnd, Failure> {
         let mut reader = content.open().map_err(Failure::of)?;
         loop {
             self.cx.check_cancelled().map_err(Failure::Run)?;
-            let ended = chunker
-                .fill_from(&mut *reader)
-                .map_err(|error| Failure::of(error.into()))?;
-            while let Some(chunk) = if ended {
-                chunker.next_at_end()
-            } else {
-                chunker.next_chunk()
-            } {
+            let ended = chunker.fill_from(&mut *reader).map_err(|error| Failure::of(error.into()))?;
+            while let Some(chunk) = if ended { chunker.next_at_end() } else { chunker.next_chunk() } {
                 self.meter.add_bytes(chunk.len() as u64);
                 emit(chunk).map_err(Failure::Run)?;
             }
@@ -187,15 +165,8 @@ impl Stage {
 
     /// Reads a stream in an async task.
     pub(super) async fn read_stream(&self, job: StreamJob) -> Result<Finished> {
-        let StreamJob {
-            dir,
-            path,
-            mut metadata,
-            chunking,
-            existed,
-            mut content,
-        } = job;
-        let mut chunker = StreamChunker::new(self.repository.gear(), chunking);
+        let StreamJob { dir, path, mut metadata, chunking, existed, mut content } = job;
+        let mut chunker = self.chunker(chunking);
         let mut pending = VecDeque::new();
         let mut done = StreamResult::default();
         loop {
@@ -204,30 +175,20 @@ impl Stage {
                 Ok(bytes) => bytes,
                 Err(error) if error.concerns_one_entry() => {
                     let warning = Some(entry_warning(&path, &error));
-                    return Ok(Finished {
-                        dir,
-                        node: None,
-                        warning,
-                        existed,
-                    });
+                    return Ok(Finished { dir, node: None, warning, existed });
                 }
                 Err(error) => return Err(error.into()),
             };
             if let Some(bytes) = &bytes {
                 chunker.push(bytes);
             }
-            while let Some(chunk) = if bytes.is_some() {
-                chunker.next_chunk()
-            } else {
-                chunker.next_at_end()
-            } {
+            while let Some(chunk) = if bytes.is_some() { chunker.next_chunk() } else { chunker.next_at_end() } {
                 self.meter.add_bytes(chunk.len() as u64);
                 done.size += chunk.len() as u64;
+                let chunk = self.buffers.copy(chunk);
                 let permit = self.repository.cpu().permit().await?;
                 let writer = self.writer.clone();
-                pending.push_back(CpuPool::spawn(permit, move || {
-                    Ok(writer.store(BlobKind::Data, &chunk)?.id)
-                }));
+                pending.push_back(CpuPool::spawn(permit, move || Ok(writer.store(BlobKind::Data, &chunk)?.id)));
                 if pending.len() > MAX_PENDING {
                     done.take(pending.pop_front()).await?;
                 }
@@ -239,20 +200,11 @@ impl Stage {
         while !pending.is_empty() {
             done.take(pending.pop_front()).await?;
         }
+        self.buffers.put(chunker.into_buffer());
         metadata.size = done.size;
         self.meter.add_items(1);
-        let node = Node {
-            name: path.name().into(),
-            metadata,
-            content: done.content,
-            subtree: None,
-        };
-        Ok(Finished {
-            dir,
-            node: Some(node),
-            warning: None,
-            existed,
-        })
+        let node = Node { name: path.name().into(), metadata, content: done.content, subtree: None };
+        Ok(Finished { dir, node: Some(node), warning: None, existed })
     }
 }
 
@@ -322,11 +274,7 @@ enum Failure {
 
 impl Failure {
     fn of(error: SourceError) -> Self {
-        if error.concerns_one_entry() {
-            Self::Entry(error)
-        } else {
-            Self::Run(error.into())
-        }
+        if error.concerns_one_entry() { Self::Entry(error) } else { Self::Run(error.into()) }
     }
 }
 
@@ -335,9 +283,5 @@ fn entry_warning(path: &EntryPath, error: &SourceError) -> Warning {
         SourceErrorKind::NotFound => WarningKind::Vanished,
         _ => WarningKind::Unreadable,
     };
-    Warning {
-        kind,
-        path: path.display().into_owned(),
-        message: error.chain(),
-    }
+    Warning { kind, path: path.display().into_owned(), message: error.chain() }
 }

@@ -14,9 +14,11 @@
 //! | `run.rs` | the loop that takes items and results |
 //! | `assembler.rs` | directories that are still growing |
 //! | `content.rs` | reading, chunking and storing contents |
+//! | `buffers.rs` | memory of chunks on their way to another thread |
 //! | `publish.rs` | the `.backup` directory and the snapshot object |
 
 mod assembler;
+mod buffers;
 mod content;
 mod options;
 mod parent;
@@ -66,27 +68,14 @@ pub async fn backup(
 
     let started = cx.clock.now();
     // Source and workers are cancelled with the caller, and also when anything else of the run fails.
-    let source_cx = Context {
-        cancel: cx.cancel.child_token(),
-        ..cx.clone()
-    };
-    let request = BackupRequest {
-        kind,
-        selection: options.selection.clone(),
-    };
+    let source_cx = Context { cancel: cx.cancel.child_token(), ..cx.clone() };
+    let request = BackupRequest { kind, selection: options.selection.clone() };
     let reader = source.open_backup(&source_cx, &request).await?;
     let writer = BlobWriter::new(&indexed, options.write.clone(), options.dry_run);
     let meter = Meter::start(Stage::Backup, &cx.events);
     let ticking = meter.ticking();
     let (items, reading) = spawn_reader(reader);
-    let mut run = Run::new(
-        &source_cx,
-        &indexed,
-        writer.clone(),
-        parent,
-        options,
-        meter.clone(),
-    );
+    let mut run = Run::new(&source_cx, &indexed, writer.clone(), parent, options, meter.clone());
     let collected = tokio::select! {
         collected = run.collect(items) => collected,
         never = estimate(source, &source_cx, options, &meter) => never,
@@ -106,14 +95,7 @@ pub async fn backup(
             Err(error)
         }
     };
-    let publication = Publication {
-        cx,
-        repository,
-        source: &identity,
-        options,
-        kind,
-        started,
-    };
+    let publication = Publication { cx, repository, source: &identity, options, kind, started };
     let result = match finished {
         Ok(checkpoint) => publication.publish(run, &writer, checkpoint).await,
         Err(error) => Err(error),
@@ -132,10 +114,7 @@ pub async fn backup(
 /// Reads the source in a task of its own: `next` is never dropped half way.
 fn spawn_reader(
     mut reader: Box<dyn BackupReader>,
-) -> (
-    mpsc::Receiver<SourceResult<Item>>,
-    tokio::task::JoinHandle<Box<dyn BackupReader>>,
-) {
+) -> (mpsc::Receiver<SourceResult<Item>>, tokio::task::JoinHandle<Box<dyn BackupReader>>) {
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     let task = tokio::spawn(async move {
         while let Some(item) = reader.next().await.transpose() {
@@ -154,10 +133,7 @@ async fn estimate(source: &dyn Source, cx: &Context, options: &BackupOptions, me
     if options.estimate
         && let Ok(probe) = source.probe(cx).await
     {
-        meter.expect(
-            probe.estimated_objects.unwrap_or(0),
-            probe.estimated_bytes.unwrap_or(0),
-        );
+        meter.expect(probe.estimated_objects.unwrap_or(0), probe.estimated_bytes.unwrap_or(0));
     }
     std::future::pending().await
 }

@@ -34,8 +34,7 @@ impl Parent {
         let wanted = options.kind.unwrap_or(BackupKind::Incremental);
         let newest = |of_type: Option<&str>| {
             let fits = |info: &&SnapshotInfo| {
-                same_origin(info, source, options)
-                    && of_type.is_none_or(|kind| info.snapshot.tag("type") == Some(kind))
+                same_origin(info, source, options) && of_type.is_none_or(|kind| info.snapshot.tag("type") == Some(kind))
             };
             snapshots.snapshots.iter().rev().find(fits).map(Self::of)
         };
@@ -46,8 +45,7 @@ impl Parent {
         };
         if parent.is_none() {
             if options.kind.is_some() {
-                cx.events
-                    .note("There is no earlier snapshot to build on: this one is full.");
+                cx.events.note("There is no earlier snapshot to build on: this one is full.");
             }
             return (BackupKind::Full, None);
         }
@@ -55,16 +53,8 @@ impl Parent {
     }
 
     fn of(info: &SnapshotInfo) -> Self {
-        let started = info
-            .snapshot
-            .summary
-            .as_ref()
-            .map_or(info.snapshot.time, |summary| summary.backup_start);
-        Self {
-            id: info.id,
-            tree: info.snapshot.tree,
-            started,
-        }
+        let started = info.snapshot.summary.as_ref().map_or(info.snapshot.time, |summary| summary.backup_start);
+        Self { id: info.id, tree: info.snapshot.tree, started }
     }
 
     /// Whether a file is what `earlier` describes, so that its content need not be read. A file that was changed while the
@@ -77,8 +67,7 @@ impl Parent {
             && then.size == now.size
             && then.mtime == now.mtime
             && then.ctime == now.ctime
-            && now.ctime.duration_until(self.started)
-                > jiff::SignedDuration::try_from(CLOCK_STEP).unwrap_or_default()
+            && now.ctime.duration_until(self.started) > jiff::SignedDuration::try_from(CLOCK_STEP).unwrap_or_default()
     }
 }
 

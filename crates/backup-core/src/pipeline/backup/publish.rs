@@ -7,9 +7,7 @@ use super::run::Run;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::{Event, Stage};
-use crate::format::{
-    BlobKind, MANIFEST_SCHEMA, METADATA_DIR, Manifest, Node, RESTORE_NOTE, Snapshot, SnapshotSummary,
-};
+use crate::format::{BlobKind, MANIFEST_SCHEMA, METADATA_DIR, Manifest, Node, RESTORE_NOTE, Snapshot, SnapshotSummary};
 use crate::pipeline::Meter;
 use crate::repository::{BlobWriter, Repository, WriteStats};
 use crate::source::{BackupKind, Checkpoint, Metadata, SourceIdentity};
@@ -71,25 +69,12 @@ impl Publication<'_> {
             let (writer, size) = (writer.clone(), content.len() as u64);
             let work = move || writer.store(BlobKind::Data, &content);
             let id = self.repository.cpu().run(work).await?.id;
-            let metadata = Metadata {
-                size,
-                ..Metadata::stream(time)
-            };
-            nodes.push(Node {
-                name: name.as_bytes().into(),
-                metadata,
-                content: vec![id],
-                subtree: None,
-            });
+            let metadata = Metadata { size, ..Metadata::stream(time) };
+            nodes.push(Node { name: name.as_bytes().into(), metadata, content: vec![id], subtree: None });
         }
         let tree = run.store_tree(nodes).await?;
         let metadata = Metadata::directory(time);
-        Ok(Node {
-            name: METADATA_DIR.as_bytes().into(),
-            metadata,
-            content: Vec::new(),
-            subtree: Some(tree),
-        })
+        Ok(Node { name: METADATA_DIR.as_bytes().into(), metadata, content: Vec::new(), subtree: Some(tree) })
     }
 
     fn manifest(&self, run: &Run, checkpoint: Checkpoint) -> Manifest {

@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::assembler::{Assembler, Dir, DirId};
+use super::buffers::Buffers;
 use super::content::{FileJob, Finished, Stage, StreamJob};
 use super::options::{BackupOptions, EntryCounts};
 use super::parent::Parent;
@@ -53,12 +54,7 @@ impl Run {
         // A worker more than there are cores: one may wait for the disk.
         let max_jobs = repository.cpu().threads() + 1;
         Self {
-            stage: Stage {
-                cx: cx.clone(),
-                repository,
-                writer,
-                meter,
-            },
+            stage: Stage { cx: cx.clone(), repository, writer, meter, buffers: Buffers::default() },
             reader: indexed.reader(),
             parent,
             zone: options.time_zone.clone(),
@@ -121,22 +117,14 @@ impl Run {
     }
 
     async fn entry(&mut self, entry: Entry) -> Result<()> {
-        let Entry {
-            path,
-            metadata,
-            content,
-            chunking,
-        } = entry;
+        let Entry { path, metadata, content, chunking } = entry;
         if metadata.kind == crate::source::NodeKind::Dir {
             let dir = self.ensure_dir(&path).await?;
             self.assembler.dir(dir)?.metadata = Some(metadata);
             return Ok(());
         }
         let Some(parent) = path.parent() else {
-            return Err(Error::new(
-                ErrorKind::Source,
-                "the source says that / is not a directory",
-            ));
+            return Err(Error::new(ErrorKind::Source, "the source says that / is not a directory"));
         };
         let dir = self.ensure_dir(&parent).await?;
         let earlier = self.assembler.earlier(dir, path.name());
@@ -144,12 +132,7 @@ impl Run {
         let known = earlier.and_then(|earlier| self.known_content(earlier, &metadata));
         match content {
             Content::Empty => {
-                let node = Node {
-                    name: path.name().into(),
-                    metadata,
-                    content: Vec::new(),
-                    subtree: None,
-                };
+                let node = Node { name: path.name().into(), metadata, content: Vec::new(), subtree: None };
                 if node.is_file() {
                     self.count_file(existed, false, 0);
                 } else {
@@ -163,38 +146,18 @@ impl Run {
                     self.count_file(true, true, metadata.size);
                     self.stage.meter.add_items(1);
                     self.stage.meter.add_bytes(metadata.size);
-                    let node = Node {
-                        name: path.name().into(),
-                        metadata,
-                        content: known,
-                        subtree: None,
-                    };
+                    let node = Node { name: path.name().into(), metadata, content: known, subtree: None };
                     self.assembler.dir(dir)?.nodes.push(node);
                     return Ok(());
                 }
                 self.assembler.expect(dir)?;
-                self.start_file(FileJob {
-                    dir,
-                    path,
-                    metadata,
-                    chunking,
-                    existed,
-                    content,
-                });
+                self.start_file(FileJob { dir, path, metadata, chunking, existed, content });
             }
             Content::Stream(content) => {
                 self.assembler.expect(dir)?;
                 let stage = self.stage.clone();
-                let job = StreamJob {
-                    dir,
-                    path,
-                    metadata,
-                    chunking,
-                    existed,
-                    content,
-                };
-                self.jobs
-                    .spawn(async move { Ok(vec![stage.read_stream(job).await?]) });
+                let job = StreamJob { dir, path, metadata, chunking, existed, content };
+                self.jobs.spawn(async move { Ok(vec![stage.read_stream(job).await?]) });
             }
         }
         Ok(())
@@ -202,9 +165,7 @@ impl Run {
 
     /// The blobs of a file that has not changed, if the repository still has them all.
     fn known_content(&self, earlier: &Node, metadata: &Metadata) -> Option<Vec<BlobId>> {
-        let unchanged = self
-            .parent
-            .is_some_and(|parent| parent.is_unchanged(earlier, metadata));
+        let unchanged = self.parent.is_some_and(|parent| parent.is_unchanged(earlier, metadata));
         let knows = |id| self.stage.writer.knows(BlobKind::Data, id);
         (unchanged && earlier.content.iter().all(knows)).then(|| earlier.content.clone())
     }
@@ -213,8 +174,7 @@ impl Run {
         if job.metadata.size > SMALL {
             let stage = self.stage.clone();
             let handle = Handle::current();
-            self.jobs
-                .spawn_blocking(move || Ok(vec![stage.read_large(job, &handle)?]));
+            self.jobs.spawn_blocking(move || Ok(vec![stage.read_large(job, &handle)?]));
             return;
         }
         self.batch_bytes += job.metadata.size;
@@ -246,13 +206,7 @@ impl Run {
     }
 
     async fn arrived(&mut self, finished: Vec<Finished>) -> Result<()> {
-        for Finished {
-            dir,
-            node,
-            warning,
-            existed,
-        } in finished
-        {
+        for Finished { dir, node, warning, existed } in finished {
             if let Some(warning) = warning {
                 self.warn(warning);
             }
@@ -290,17 +244,10 @@ impl Run {
     }
 
     /// The directory at `path` in the parent snapshot. If it cannot be read, its files are read again.
-    async fn earlier_tree(
-        &mut self,
-        above: Option<DirId>,
-        path: &EntryPath,
-    ) -> Result<Option<(BlobId, Tree)>> {
+    async fn earlier_tree(&mut self, above: Option<DirId>, path: &EntryPath) -> Result<Option<(BlobId, Tree)>> {
         let id = match above {
             None => self.parent.map(|parent| parent.tree),
-            Some(above) => self
-                .assembler
-                .earlier(above, path.name())
-                .and_then(|node| node.subtree),
+            Some(above) => self.assembler.earlier(above, path.name()).and_then(|node| node.subtree),
         };
         let Some(id) = id else {
             return Ok(None);
@@ -348,19 +295,9 @@ impl Run {
     }
 
     async fn store_dir(&mut self, dir: Dir) -> Result<Node> {
-        let Dir {
-            path,
-            metadata,
-            nodes,
-            earlier_id,
-            earlier,
-            ..
-        } = dir;
+        let Dir { path, metadata, nodes, earlier_id, earlier, .. } = dir;
         drop(earlier);
-        let tree = self
-            .store_tree(nodes)
-            .await
-            .map_err(|error| error.context(&path))?;
+        let tree = self.store_tree(nodes).await.map_err(|error| error.context(&path))?;
         self.totals.dirs += 1;
         match earlier_id {
             None => self.dirs.new += 1,
@@ -369,12 +306,7 @@ impl Run {
         }
         self.stage.meter.add_items(1);
         let metadata = metadata.unwrap_or_else(|| Metadata::directory(self.stage.cx.clock.now()));
-        Ok(Node {
-            name: path.name().into(),
-            metadata,
-            content: Vec::new(),
-            subtree: Some(tree),
-        })
+        Ok(Node { name: path.name().into(), metadata, content: Vec::new(), subtree: Some(tree) })
     }
 
     /// Stores a directory of these nodes.

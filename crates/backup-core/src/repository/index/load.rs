@@ -23,14 +23,10 @@ pub(crate) struct LoadedIndex {
 
 /// Loads every index object; damaged ones are reported, not fatal: whether they matter depends on what is looked for.
 pub(crate) async fn load(repository: &Repository, cx: &Context) -> Result<LoadedIndex> {
-    cx.events.emit(&Event::StageStarted {
-        stage: Stage::LoadIndex,
-    });
+    cx.events.emit(&Event::StageStarted { stage: Stage::LoadIndex });
     let objects = repository.sink().list_all(&layout::indexes()).await?;
-    let named: Vec<(IndexId, ObjectMeta)> = objects
-        .into_iter()
-        .filter_map(|meta| Some((meta.key.file_name().parse().ok()?, meta)))
-        .collect();
+    let named: Vec<(IndexId, ObjectMeta)> =
+        objects.into_iter().filter_map(|meta| Some((meta.key.file_name().parse().ok()?, meta))).collect();
     let total = named.len();
     let index = MemoryIndex::default();
     let mut damaged = Vec::new();
@@ -45,10 +41,7 @@ pub(crate) async fn load(repository: &Repository, cx: &Context) -> Result<Loaded
             }
         })
         .buffer_unordered(concurrency);
-    let mut progress = Progress {
-        total_items: total as u64,
-        ..Progress::default()
-    };
+    let mut progress = Progress { total_items: total as u64, ..Progress::default() };
     while let Some((id, size, file)) = files.try_next().await? {
         match file {
             Ok(file) => add(&index, &file),
@@ -56,21 +49,11 @@ pub(crate) async fn load(repository: &Repository, cx: &Context) -> Result<Loaded
         }
         progress.done_items += 1;
         progress.done_bytes += size;
-        cx.events.emit(&Event::Progress {
-            stage: Stage::LoadIndex,
-            progress,
-        });
+        cx.events.emit(&Event::Progress { stage: Stage::LoadIndex, progress });
     }
-    cx.events.emit(&Event::StageFinished {
-        stage: Stage::LoadIndex,
-        progress,
-    });
+    cx.events.emit(&Event::StageFinished { stage: Stage::LoadIndex, progress });
     damaged.sort_by_key(|(id, _)| *id);
-    Ok(LoadedIndex {
-        index,
-        damaged,
-        objects: total,
-    })
+    Ok(LoadedIndex { index, damaged, objects: total })
 }
 
 fn add(index: &MemoryIndex, file: &IndexFile) {

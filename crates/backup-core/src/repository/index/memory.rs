@@ -35,9 +35,7 @@ fn hash(id: &BlobId) -> u64 {
 
 impl Table {
     fn find(&self, id: &BlobId) -> Option<&Record> {
-        self.by_id
-            .find(hash(id), |at| self.records[*at as usize].id == *id)
-            .map(|at| &self.records[*at as usize])
+        self.by_id.find(hash(id), |at| self.records[*at as usize].id == *id).map(|at| &self.records[*at as usize])
     }
 
     fn insert(&mut self, record: Record) {
@@ -50,8 +48,7 @@ impl Table {
         };
         self.records.push(record);
         let records = &self.records;
-        self.by_id
-            .insert_unique(hash(&record.id), at, |at| hash(&records[*at as usize].id));
+        self.by_id.insert_unique(hash(&record.id), at, |at| hash(&records[*at as usize].id));
     }
 }
 
@@ -94,10 +91,7 @@ impl Inner {
 impl BlobIndex for MemoryIndex {
     fn find(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        inner
-            .table(kind)
-            .find(id)
-            .map(|record| inner.location(kind, record))
+        inner.table(kind).find(id).map(|record| inner.location(kind, record))
     }
 
     fn add_pack(&self, pack: PackId, blobs: &[PackedBlob]) {
@@ -109,18 +103,9 @@ impl BlobIndex for MemoryIndex {
             return;
         }
         inner.known_packs.insert(pack, number);
-        let end = blobs
-            .iter()
-            .map(|blob| u64::from(blob.offset) + u64::from(blob.len))
-            .max()
-            .unwrap_or(0);
+        let end = blobs.iter().map(|blob| u64::from(blob.offset) + u64::from(blob.len)).max().unwrap_or(0);
         let size = end + PackHeader::sealed_len(blobs) as u64;
-        inner.packs.push(PackInfo {
-            id: pack,
-            blobs: u32::try_from(blobs.len()).unwrap_or(u32::MAX),
-            end,
-            size,
-        });
+        inner.packs.push(PackInfo { id: pack, blobs: u32::try_from(blobs.len()).unwrap_or(u32::MAX), end, size });
         for blob in blobs {
             let record = Record {
                 id: blob.id,
@@ -179,16 +164,7 @@ mod tests {
         let blobs: Vec<_> = (0..1000).map(|n| blob(n, BlobKind::Data)).collect();
         index.add_pack(pack, &blobs);
         index.add_pack(pack, &blobs);
-        index.add_pack(
-            PackId::digest(b"other"),
-            &[
-                PackedBlob {
-                    offset: 7,
-                    ..blobs[3]
-                },
-                blob(5, BlobKind::Tree),
-            ],
-        );
+        index.add_pack(PackId::digest(b"other"), &[PackedBlob { offset: 7, ..blobs[3] }, blob(5, BlobKind::Tree)]);
         assert_eq!(index.len(), 1001);
         for blob in &blobs {
             let found = index.find(BlobKind::Data, &blob.id).unwrap();

@@ -1,5 +1,6 @@
 //! One blob at a time.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,22 +19,44 @@ use crate::sink::{SinkErrorKind, SinkOps};
 const WINDOW: u64 = 256 << 10;
 const WINDOWS: usize = 16;
 
-/// Opens a sealed blob and checks it against its name.
-pub(crate) fn decode(key: &MasterKey, blob: &PackedBlob, sealed: &[u8]) -> Result<Vec<u8>> {
-    let opened = key
-        .open(sealed)
-        .map_err(|error| damaged(blob).with_source(error))?;
-    let plain = match blob.uncompressed_len {
+/// Opens a sealed blob, checks it against its name, and hands it to `take`. The memory for it is used again by the next
+/// blob on the same thread.
+pub(crate) fn decode_with<T>(
+    key: &MasterKey,
+    blob: &PackedBlob,
+    sealed: &[u8],
+    take: impl FnOnce(Result<&[u8]>) -> T,
+) -> T {
+    thread_local! {
+        static BUFFERS: Cell<(Vec<u8>, Vec<u8>)> = const { Cell::new((Vec::new(), Vec::new())) };
+    }
+    let (mut opened, mut plain) = BUFFERS.take();
+    let result = take(open(key, blob, sealed, &mut opened, &mut plain));
+    BUFFERS.set((opened, plain));
+    result
+}
+
+fn open<'a>(
+    key: &MasterKey,
+    blob: &PackedBlob,
+    sealed: &[u8],
+    opened: &'a mut Vec<u8>,
+    plain: &'a mut Vec<u8>,
+) -> Result<&'a [u8]> {
+    key.open_into(sealed, opened).map_err(|error| damaged(blob).with_source(error))?;
+    let content = match blob.uncompressed_len {
         None => opened,
         Some(len) => {
-            compress::decompress(&opened, len as usize).map_err(|error| damaged(blob).with_source(error))?
+            compress::decompress_into(opened, len as usize, plain).map_err(|error| damaged(blob).with_source(error))?;
+            plain
         }
     };
-    if BlobId::digest(&plain) == blob.id {
-        Ok(plain)
-    } else {
-        Err(damaged(blob))
-    }
+    if BlobId::digest(content) == blob.id { Ok(content) } else { Err(damaged(blob)) }
+}
+
+/// Opens a sealed blob and checks it against its name.
+pub(crate) fn decode(key: &MasterKey, blob: &PackedBlob, sealed: &[u8]) -> Result<Vec<u8>> {
+    decode_with(key, blob, sealed, |plain| plain.map(<[u8]>::to_vec))
 }
 
 fn damaged(blob: &PackedBlob) -> Error {
@@ -56,10 +79,7 @@ struct Window {
 
 impl BlobReader {
     pub(crate) fn new(repository: &IndexedRepository) -> Self {
-        Self {
-            repository: repository.clone(),
-            windows: Arc::default(),
-        }
+        Self { repository: repository.clone(), windows: Arc::default() }
     }
 
     pub(crate) fn repository(&self) -> &IndexedRepository {
@@ -68,11 +88,7 @@ impl BlobReader {
 
     pub(crate) fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<BlobLocation> {
         self.repository.index().find(kind, id).ok_or_else(|| {
-            let what = if kind == BlobKind::Tree {
-                "directory"
-            } else {
-                "blob"
-            };
+            let what = if kind == BlobKind::Tree { "directory" } else { "blob" };
             Error::damaged(format!("{what} {} is not in the index", id.short()))
                 .with_hint("an index object or a pack is lost; `backup check` says what is affected")
         })
@@ -83,8 +99,9 @@ impl BlobReader {
         let at = self.locate(BlobKind::Tree, id)?;
         let sealed = self.windowed(&at).await?;
         let key = self.repository.repository().key();
-        let decode_tree = |key: &MasterKey, sealed: &[u8]| {
-            Tree::from_json(&decode(key, &at.blob, sealed)?)
+        let id = *id;
+        let decode_tree = move |key: &MasterKey, sealed: &[u8]| {
+            decode_with(key, &at.blob, sealed, |plain| Tree::from_json(plain?))
                 .map_err(|error| error.context(format!("directory {}", id.short())))
         };
         // Most trees take less time than handing them to another thread.
@@ -92,30 +109,16 @@ impl BlobReader {
             return decode_tree(key, &sealed);
         }
         let key = Arc::clone(key);
-        let (at, id) = (at, *id);
-        self.repository
-            .repository()
-            .cpu()
-            .run(move || {
-                Tree::from_json(&decode(&key, &at.blob, &sealed)?)
-                    .map_err(|error| error.context(format!("directory {}", id.short())))
-            })
-            .await
+        self.repository.repository().cpu().run(move || decode_tree(&key, &sealed)).await
     }
 
     /// Reads one blob.
     pub(crate) async fn blob(&self, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>> {
         let at = self.locate(kind, id)?;
         let start = u64::from(at.blob.offset);
-        let sealed = self
-            .range(&at.pack, start..start + u64::from(at.blob.len))
-            .await?;
+        let sealed = self.range(&at.pack, start..start + u64::from(at.blob.len)).await?;
         let key = Arc::clone(self.repository.repository().key());
-        self.repository
-            .repository()
-            .cpu()
-            .run(move || decode(&key, &at.blob, &sealed))
-            .await
+        self.repository.repository().cpu().run(move || decode(&key, &at.blob, &sealed)).await
     }
 
     /// Reads a part of a pack.
@@ -124,19 +127,15 @@ impl BlobReader {
         let key = layout::pack(pack);
         match self.repository.repository().sink().get_range(&key, range).await {
             Ok(bytes) if bytes.len() as u64 == expected => Ok(bytes),
-            Ok(_) => Err(Error::damaged(format!(
-                "pack {} is shorter than the index says",
-                pack.short()
-            ))),
+            Ok(_) => Err(Error::damaged(format!("pack {} is shorter than the index says", pack.short()))),
             Err(error) => match error.kind() {
                 SinkErrorKind::NotFound => {
                     Err(Error::damaged(format!("pack {} is missing", pack.short())).with_source(error))
                 }
-                SinkErrorKind::Invalid => Err(Error::damaged(format!(
-                    "pack {} is shorter than the index says",
-                    pack.short()
-                ))
-                .with_source(error)),
+                SinkErrorKind::Invalid => {
+                    Err(Error::damaged(format!("pack {} is shorter than the index says", pack.short()))
+                        .with_source(error))
+                }
                 _ => Err(error.into()),
             },
         }
@@ -155,10 +154,7 @@ impl BlobReader {
         };
         let found = {
             let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-            windows
-                .iter()
-                .find(|w| w.pack == at.pack && w.start == window_start)
-                .and_then(cut)
+            windows.iter().find(|w| w.pack == at.pack && w.start == window_start).and_then(cut)
         };
         if let Some(bytes) = found {
             return Ok(bytes);
@@ -170,11 +166,7 @@ impl BlobReader {
             Err(error) if error.is_damage() => return self.range(&at.pack, start..start + len).await,
             Err(error) => return Err(error),
         };
-        let window = Window {
-            pack: at.pack,
-            start: window_start,
-            bytes,
-        };
+        let window = Window { pack: at.pack, start: window_start, bytes };
         let sealed = cut(&window).ok_or_else(|| Error::internal("a blob lies outside its window"))?;
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         if windows.len() == WINDOWS {

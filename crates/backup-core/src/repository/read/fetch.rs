@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
-use super::blob::{BlobReader, decode};
+use super::blob::{BlobReader, decode, decode_with};
 use crate::context::Context;
 use crate::error::Error;
 use crate::format::{BlobKind, PackedBlob};
@@ -41,23 +41,13 @@ fn plan(reader: &BlobReader, blobs: &[BlobId]) -> (Vec<Batch>, Vec<(usize, Error
     located.sort_unstable_by_key(|(pack, blob, at)| (*pack, blob.offset, *at));
     let mut batches: Vec<Batch> = Vec::new();
     for (pack, blob, at) in located {
-        let (start, end) = (
-            u64::from(blob.offset),
-            u64::from(blob.offset) + u64::from(blob.len),
-        );
+        let (start, end) = (u64::from(blob.offset), u64::from(blob.offset) + u64::from(blob.len));
         match batches.last_mut() {
-            Some(last)
-                if last.pack == pack && start <= last.end + MAX_GAP && end - last.start <= MAX_RANGE =>
-            {
+            Some(last) if last.pack == pack && start <= last.end + MAX_GAP && end - last.start <= MAX_RANGE => {
                 last.end = last.end.max(end);
                 last.blobs.push((at, blob));
             }
-            _ => batches.push(Batch {
-                pack,
-                start,
-                end,
-                blobs: vec![(at, blob)],
-            }),
+            _ => batches.push(Batch { pack, start, end, blobs: vec![(at, blob)] }),
         }
     }
     (batches, unknown)
@@ -66,12 +56,7 @@ fn plan(reader: &BlobReader, blobs: &[BlobId]) -> (Vec<Batch>, Vec<(usize, Error
 impl BlobReader {
     /// Reads data blobs and calls `handle` with the index of each in `blobs` and its content, or with why it cannot be had;
     /// see [`SnapshotReader::fetch`](super::SnapshotReader::fetch).
-    pub(crate) async fn try_fetch<F>(
-        &self,
-        cx: &Context,
-        blobs: &[BlobId],
-        handle: F,
-    ) -> Result<(), SourceError>
+    pub(crate) async fn try_fetch<F>(&self, cx: &Context, blobs: &[BlobId], handle: F) -> Result<(), SourceError>
     where
         F: Fn(usize, Result<&[u8], Error>) -> Result<(), SourceError> + Send + Sync + 'static,
     {
@@ -106,12 +91,9 @@ impl BlobReader {
         let work = move || {
             for (at, blob) in &batch.blobs {
                 let from = usize::try_from(u64::from(blob.offset) - batch.start).unwrap_or(usize::MAX);
-                let plain = decode(&key, blob, &bytes[from..from + blob.len as usize])
-                    .map_err(|error| error.context(format!("pack {}", batch.pack.short())));
-                match plain {
-                    Ok(plain) => handle(*at, Ok(&plain))?,
-                    Err(error) => handle(*at, Err(error))?,
-                }
+                decode_with(&key, blob, &bytes[from..from + blob.len as usize], |plain| {
+                    handle(*at, plain.map_err(|error| error.context(format!("pack {}", batch.pack.short()))))
+                })?;
             }
             Ok(())
         };
@@ -139,10 +121,7 @@ impl BlobReader {
     }
 
     /// The content of a file as a stream, in order, with one blob read ahead.
-    pub(crate) fn stream(
-        &self,
-        content: Vec<BlobId>,
-    ) -> futures::stream::BoxStream<'static, Result<Bytes, Error>> {
+    pub(crate) fn stream(&self, content: Vec<BlobId>) -> futures::stream::BoxStream<'static, Result<Bytes, Error>> {
         let reader = self.clone();
         futures::stream::iter(content)
             .map(move |id| {

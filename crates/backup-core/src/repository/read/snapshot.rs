@@ -107,9 +107,7 @@ impl SnapshotReader {
     where
         F: Fn(usize, &[u8]) -> Result<(), SourceError> + Send + Sync + 'static,
     {
-        self.reader
-            .try_fetch(cx, blobs, move |at, content| handle(at, content?))
-            .await
+        self.reader.try_fetch(cx, blobs, move |at, content| handle(at, content?)).await
     }
 
     /// Like [`Self::fetch`], but goes on when a blob is damaged or lost and hands over the reason.
@@ -134,8 +132,7 @@ impl SnapshotReader {
     /// # Errors
     /// [`ErrorKind::Damaged`] if it cannot be read or understood.
     pub async fn manifest(&self) -> Result<Option<Manifest>> {
-        let path =
-            EntryPath::new(MANIFEST_PATH).ok_or_else(|| Error::new(ErrorKind::Internal, "bad constant"))?;
+        let path = EntryPath::new(MANIFEST_PATH).ok_or_else(|| Error::new(ErrorKind::Internal, "bad constant"))?;
         let Some(node) = self.find(&path).await? else {
             return Ok(None);
         };

@@ -16,11 +16,7 @@ pub struct TreeWalk {
 
 impl TreeWalk {
     pub(crate) fn new(reader: BlobReader, tree: BlobId, path: EntryPath) -> Self {
-        Self {
-            reader,
-            stack: Vec::new(),
-            enter: Some((path, tree)),
-        }
+        Self { reader, stack: Vec::new(), enter: Some((path, tree)) }
     }
 
     /// The next node with its path, or `None` at the end. After a directory its content follows, unless
@@ -30,11 +26,7 @@ impl TreeWalk {
     /// Those of reading a directory; walking goes on behind it if called again.
     pub async fn next(&mut self) -> Result<Option<(EntryPath, Node)>> {
         if let Some((path, tree)) = self.enter.take() {
-            let tree = self
-                .reader
-                .tree(&tree)
-                .await
-                .map_err(|error| error.context(&path))?;
+            let tree = self.reader.tree(&tree).await.map_err(|error| error.context(&path))?;
             self.stack.push((path, tree.nodes.into_iter()));
         }
         while let Some((path, nodes)) = self.stack.last_mut() {

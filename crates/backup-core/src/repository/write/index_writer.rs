@@ -50,10 +50,7 @@ impl IndexWriter {
     pub(super) async fn add(&mut self, pack: PackId, blobs: Vec<PackedBlob>) -> Result<()> {
         self.index.add_pack(pack, &blobs);
         self.pending_blobs += blobs.len();
-        self.pending.packs.push(IndexPack {
-            id: pack,
-            blobs: blobs.into_iter().map(Into::into).collect(),
-        });
+        self.pending.packs.push(IndexPack { id: pack, blobs: blobs.into_iter().map(Into::into).collect() });
         if self.pending_blobs >= MAX_BLOBS || self.last.elapsed() >= self.interval {
             self.flush().await?;
             self.interval = (self.interval * 2).min(MAX_INTERVAL);
@@ -79,10 +76,8 @@ impl IndexWriter {
         // Small, and everything depends on it: always read back.
         let stored = self.repository.sink().get_bytes(&object).await?;
         if IndexId::digest(&stored) != id {
-            return Err(
-                Error::damaged(format!("{object} reads back differently from what was written"))
-                    .with_hint("the storage is faulty: check the disk, and choose another place for backups"),
-            );
+            return Err(Error::damaged(format!("{object} reads back differently from what was written"))
+                .with_hint("the storage is faulty: check the disk, and choose another place for backups"));
         }
         self.written += 1;
         Ok(())

@@ -14,35 +14,35 @@
 //! |---|---|
 //! | `mod.rs` | [`BlobWriter`] |
 //! | `settings.rs` | [`WriteSettings`], [`WriteStats`] |
+//! | `sealer.rs` | compressing and sealing in reused memory |
 //! | `pack_builder.rs` | one pack being filled |
 //! | `slots.rs` | the packs that are open at a time |
 //! | `upload.rs` | uploading packs and verifying what was written |
 //! | `index_writer.rs` | index objects of verified packs |
 //!
-//! Memory: `(open packs + tree pack + uploads) × pack size`, whatever the amount of data. Who fills the last free pack
-//! waits until an upload is done.
+//! Memory: `(open packs + uploads - 1) × pack size + a tree pack`, whatever the amount of data. Who finds no memory for the
+//! next pack waits until an upload is done.
 
 mod index_writer;
 mod pack_builder;
+mod sealer;
 mod settings;
 mod slots;
 mod upload;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashSet;
-use rand::RngExt;
 use tokio::runtime::Handle;
 
 pub use settings::{WriteSettings, WriteStats};
 
-use crate::compress;
 use crate::error::{Error, Result};
-use crate::format::{BlobKind, PackedBlob};
+use crate::format::BlobKind;
 use crate::id::BlobId;
 use crate::repository::IndexedRepository;
-use pack_builder::Sealed;
+use sealer::{Sealed, Sealer};
 use slots::Slots;
 use upload::Uploader;
 
@@ -53,10 +53,10 @@ pub(crate) struct BlobWriter(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     repository: IndexedRepository,
-    settings: WriteSettings,
     dry_run: bool,
     /// Blobs of this run that are not in the index yet.
     claimed: Mutex<HashSet<(BlobKind, BlobId), std::hash::RandomState>>,
+    sealer: Sealer,
     data: Slots,
     tree: Slots,
     uploader: Uploader,
@@ -70,7 +70,7 @@ struct Stats {
     tree_blobs: AtomicU64,
     added: AtomicU64,
     packed: AtomicU64,
-    sampled: AtomicUsize,
+    sampled: AtomicU64,
 }
 
 /// What became of a blob.
@@ -86,13 +86,13 @@ impl BlobWriter {
     /// Must be called on a tokio runtime.
     pub(crate) fn new(repository: &IndexedRepository, settings: WriteSettings, dry_run: bool) -> Self {
         let uploader = Uploader::start(repository, &settings);
-        let slots = |kind, count| Slots::new(kind, count, settings.pack_size, uploader.clone());
+        let slots = |kind, count, size| Slots::new(kind, count, size, uploader.clone());
         Self(Arc::new(Inner {
             repository: repository.clone(),
             claimed: Mutex::default(),
-            data: slots(BlobKind::Data, settings.open_packs),
-            tree: slots(BlobKind::Tree, 1),
-            settings,
+            data: slots(BlobKind::Data, settings.open_packs, settings.pack_size),
+            tree: slots(BlobKind::Tree, 1, settings.tree_pack_size()),
+            sealer: Sealer::new(settings.compression, settings.verify_sample),
             dry_run,
             uploader,
             stats: Stats::default(),
@@ -108,27 +108,15 @@ impl BlobWriter {
             return Ok(Stored { id, new: false });
         }
         inner.uploader.check()?;
-        let sealed = inner.seal(kind, id, plain)?;
-        let blobs = if kind == BlobKind::Data {
-            &inner.stats.data_blobs
-        } else {
-            &inner.stats.tree_blobs
-        };
-        blobs.fetch_add(1, Ordering::Relaxed);
-        inner.stats.added.fetch_add(plain.len() as u64, Ordering::Relaxed);
-        inner
-            .stats
-            .packed
-            .fetch_add(sealed.bytes.len() as u64, Ordering::Relaxed);
-        if inner.dry_run {
-            return Ok(Stored { id, new: true });
-        }
-        let slots = if kind == BlobKind::Data {
-            &inner.data
-        } else {
-            &inner.tree
-        };
-        slots.add(&sealed, inner.repository.repository().key(), &inner.handle)?;
+        let key = inner.repository.repository().key();
+        inner.sealer.seal(key, kind, id, plain, |sealed| {
+            inner.stats.count(kind, plain.len(), &sealed);
+            if inner.dry_run {
+                return Ok(());
+            }
+            let slots = if kind == BlobKind::Data { &inner.data } else { &inner.tree };
+            slots.add(sealed.blob, sealed.bytes, key, &inner.handle)
+        })?;
         Ok(Stored { id, new: true })
     }
 
@@ -158,7 +146,7 @@ impl BlobWriter {
             packed_bytes: load(&stats.packed),
             packs: uploads.packs,
             index_objects: uploads.index_objects,
-            sampled_blobs: stats.sampled.load(Ordering::Relaxed) as u64,
+            sampled_blobs: load(&stats.sampled),
             sampled_packs: uploads.sampled_packs,
         })
     }
@@ -178,40 +166,15 @@ impl Inner {
     fn claim(&self, kind: BlobKind, id: BlobId) -> bool {
         self.lock_claimed().insert((kind, id))
     }
+}
 
-    fn seal(&self, kind: BlobKind, id: BlobId, plain: &[u8]) -> Result<Sealed> {
-        let key = self.repository.repository().key();
-        let compressed = compress::compress(plain, self.settings.compression)?;
-        let bytes = key.seal(compressed.as_deref().unwrap_or(plain));
-        let too_long = |_| Error::internal("a blob is longer than 4 GiB");
-        let blob = PackedBlob {
-            id,
-            kind,
-            offset: 0,
-            len: u32::try_from(bytes.len()).map_err(too_long)?,
-            uncompressed_len: compressed
-                .map(|_| u32::try_from(plain.len()).map_err(too_long))
-                .transpose()?,
-        };
-        let sealed = Sealed { blob, bytes };
-        if rand::rng().random_bool(self.settings.verify_sample.clamp(0.0, 1.0)) {
-            self.verify(&sealed, plain)?;
-        }
-        Ok(sealed)
-    }
-
-    /// Opens and compares what was sealed: bad memory must not become a bad backup.
-    fn verify(&self, sealed: &Sealed, plain: &[u8]) -> Result<()> {
-        let opened = super::read::decode(self.repository.repository().key(), &sealed.blob, &sealed.bytes);
-        if opened.is_ok_and(|opened| opened == plain) {
-            self.stats.sampled.fetch_add(1, Ordering::Relaxed);
-            return Ok(());
-        }
-        Err(
-            Error::damaged("a blob could not be opened again right after it was sealed").with_hint(
-                "this points to faulty memory or a faulty processor: test this machine before you trust it",
-            ),
-        )
+impl Stats {
+    fn count(&self, kind: BlobKind, plain: usize, sealed: &Sealed<'_>) {
+        let blobs = if kind == BlobKind::Data { &self.data_blobs } else { &self.tree_blobs };
+        blobs.fetch_add(1, Ordering::Relaxed);
+        self.added.fetch_add(plain as u64, Ordering::Relaxed);
+        self.packed.fetch_add(sealed.bytes.len() as u64, Ordering::Relaxed);
+        self.sampled.fetch_add(u64::from(sealed.sampled), Ordering::Relaxed);
     }
 }
 

@@ -7,18 +7,12 @@ use crate::crypto::MasterKey;
 use crate::format::{PackHeader, PackedBlob};
 use crate::id::PackId;
 
-/// A sealed blob; its offset is set when it gets its place.
-#[derive(Debug)]
-pub(super) struct Sealed {
-    pub(super) blob: PackedBlob,
-    pub(super) bytes: Vec<u8>,
-}
-
 /// A pack in memory. The permit stands for its share of the memory.
 #[derive(Debug)]
 pub(super) struct PackBuilder {
     bytes: Vec<u8>,
     header: PackHeader,
+    size: usize,
     permit: OwnedSemaphorePermit,
 }
 
@@ -33,41 +27,31 @@ pub(super) struct FinishedPack {
 }
 
 impl PackBuilder {
-    pub(super) fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self {
-            bytes: Vec::new(),
-            header: PackHeader::default(),
-            permit,
-        }
+    /// An empty pack that is full with `size` bytes.
+    pub(super) fn new(permit: OwnedSemaphorePermit, size: usize) -> Self {
+        Self { bytes: Vec::new(), header: PackHeader::default(), size, permit }
     }
 
-    pub(super) fn push(&mut self, sealed: &Sealed, pack_size: usize) {
+    /// Appends a sealed blob; its offset is set here.
+    pub(super) fn push(&mut self, blob: PackedBlob, sealed: &[u8]) {
         if self.bytes.capacity() == 0 {
-            // One allocation for the pack, the blob that overflows it, and the header. Untouched pages cost nothing.
-            self.bytes
-                .reserve_exact(pack_size + pack_size / 4 + sealed.bytes.len());
+            // One allocation for the pack, the blob that overflows it, and the header. Untouched pages cost nothing, and a
+            // block this large goes back to the system as a whole.
+            self.bytes.reserve_exact(self.size + self.size / 4 + sealed.len());
         }
         let offset = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        self.header.blobs.push(PackedBlob {
-            offset,
-            ..sealed.blob
-        });
-        self.bytes.extend_from_slice(&sealed.bytes);
+        self.header.blobs.push(PackedBlob { offset, ..blob });
+        self.bytes.extend_from_slice(sealed);
     }
 
-    pub(super) fn is_full(&self, pack_size: usize) -> bool {
-        self.bytes.len() >= pack_size || self.header.blobs.len() >= PackHeader::MAX_BLOBS
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes.len() >= self.size || self.header.blobs.len() >= PackHeader::MAX_BLOBS
     }
 
     pub(super) fn finish(mut self, key: &MasterKey) -> FinishedPack {
         let tail = self.header.seal(key);
         self.bytes.extend_from_slice(&tail);
         let id = PackId::digest(&self.bytes);
-        FinishedPack {
-            id,
-            bytes: self.bytes.into(),
-            blobs: self.header.blobs,
-            permit: self.permit,
-        }
+        FinishedPack { id, bytes: self.bytes.into(), blobs: self.header.blobs, permit: self.permit }
     }
 }

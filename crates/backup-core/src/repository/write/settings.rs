@@ -31,6 +31,16 @@ impl WriteSettings {
     pub const PACK_SIZE: usize = 32 << 20;
     /// Largest size of a pack that stock tools handle well: 128 MiB.
     pub const MAX_PACK_SIZE: usize = 128 << 20;
+
+    /// Trees are small: a quarter of a pack holds some 100 000 directories' entries.
+    pub(super) fn tree_pack_size(&self) -> usize {
+        (self.pack_size / 4).max(1 << 20)
+    }
+
+    /// How many packs are uploaded at a time into a sink that suggests so many requests.
+    pub(super) fn uploads_for(&self, concurrency: usize) -> usize {
+        self.uploads.unwrap_or(concurrency / 4).max(1)
+    }
 }
 
 impl Default for WriteSettings {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::RngExt;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::index_writer::IndexWriter;
@@ -15,6 +15,17 @@ use crate::id::PackId;
 use crate::repository::cpu::panicked;
 use crate::repository::{IndexedRepository, Repository, layout};
 use crate::sink::{Payload, PutMode};
+
+/// Memory is shared out in pieces of this size.
+const SHARE: usize = 1 << 20;
+
+fn shares(size: usize) -> usize {
+    size.div_ceil(SHARE).max(1)
+}
+
+fn shares_u32(size: usize) -> u32 {
+    u32::try_from(shares(size)).unwrap_or(u32::MAX)
+}
 
 /// What the uploads of one run came to.
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,10 +50,11 @@ struct Shared {
 
 impl Uploader {
     pub(super) fn start(repository: &IndexedRepository, settings: &WriteSettings) -> Self {
-        let suggested = repository.repository().sink().capabilities().concurrency / 4;
-        let uploads = settings.uploads.unwrap_or(suggested).max(1);
-        // Memory for all open packs (data and one of trees) and all uploads; the queue itself holds nothing more.
-        let memory = Arc::new(Semaphore::new(settings.open_packs.max(1) + 1 + uploads));
+        let uploads = settings.uploads_for(repository.repository().sink().capabilities().concurrency);
+        // For all open packs (data and one of trees) and all uploads but the first: while that one runs, an open pack less is
+        // filled. The queue itself holds nothing more.
+        let packs = settings.open_packs.max(1) + uploads - 1;
+        let memory = Arc::new(Semaphore::new(packs * shares(settings.pack_size) + shares(settings.tree_pack_size())));
         let (sender, queue) = mpsc::channel(1);
         let failure = Arc::new(Mutex::new(None));
         let run = Run {
@@ -62,12 +74,7 @@ impl Uploader {
             }
             result
         });
-        Self(Arc::new(Shared {
-            queue: Mutex::new(Some(sender)),
-            memory,
-            task: Mutex::new(Some(task)),
-            failure,
-        }))
+        Self(Arc::new(Shared { queue: Mutex::new(Some(sender)), memory, task: Mutex::new(Some(task)), failure }))
     }
 
     /// Fails if an upload has failed: there is no sense in computing on.
@@ -78,31 +85,22 @@ impl Uploader {
         }
     }
 
-    /// Waits until there is memory for one more pack.
-    pub(super) fn memory_for_pack(&self, handle: &Handle) -> Result<tokio::sync::OwnedSemaphorePermit> {
-        let memory = Arc::clone(&self.0.memory);
-        match memory.clone().try_acquire_owned() {
-            Ok(permit) => Ok(permit),
-            Err(_) => handle
-                .block_on(memory.acquire_owned())
-                .map_err(|_| Error::internal(UPLOAD_FAILED)),
-        }
+    /// Memory for a pack of `size` bytes, if it is there now.
+    pub(super) fn try_memory(&self, size: usize) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.memory).try_acquire_many_owned(shares_u32(size)).ok()
+    }
+
+    /// Waits until there is memory for a pack of `size` bytes.
+    pub(super) fn memory(&self, size: usize, handle: &Handle) -> Result<OwnedSemaphorePermit> {
+        let waiting = Arc::clone(&self.0.memory).acquire_many_owned(shares_u32(size));
+        handle.block_on(waiting).map_err(|_| Error::internal(UPLOAD_FAILED))
     }
 
     /// Hands over a pack; waits while the queue is full.
     pub(super) fn submit_blocking(&self, pack: FinishedPack) -> Result<()> {
-        let sender = self
-            .0
-            .queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let sender = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let sent = sender.is_some_and(|sender| sender.blocking_send(pack).is_ok());
-        if sent {
-            Ok(())
-        } else {
-            Err(Error::internal(UPLOAD_FAILED))
-        }
+        if sent { Ok(()) } else { Err(Error::internal(UPLOAD_FAILED)) }
     }
 
     /// Waits for all uploads and the index.
@@ -186,30 +184,21 @@ impl Run {
 async fn store(repository: Repository, pack: FinishedPack, sample: bool) -> Result<Verified> {
     let key = layout::pack(&pack.id);
     let len = pack.bytes.len() as u64;
-    let outcome = repository
-        .sink()
-        .put(&key, Payload::from(pack.bytes), PutMode::Overwrite)
-        .await?;
+    let outcome = repository.sink().put(&key, Payload::from(pack.bytes), PutMode::Overwrite).await?;
     // The bytes are stored: their memory may be used for the next pack.
     drop(pack.permit);
     let mut sampled = false;
     if outcome.sha256.is_none_or(|sum| sum != *pack.id.as_bytes()) {
         let stored = repository.sink().head(&key).await?.size;
         if stored != len {
-            return Err(Error::damaged(format!(
-                "{key} was stored with {stored} instead of {len} bytes"
-            )));
+            return Err(Error::damaged(format!("{key} was stored with {stored} instead of {len} bytes")));
         }
         if sample {
             read_back(&repository, pack.id).await?;
             sampled = true;
         }
     }
-    Ok(Verified {
-        pack: pack.id,
-        blobs: pack.blobs,
-        sampled,
-    })
+    Ok(Verified { pack: pack.id, blobs: pack.blobs, sampled })
 }
 
 async fn read_back(repository: &Repository, id: PackId) -> Result<()> {
@@ -224,8 +213,6 @@ async fn read_back(repository: &Repository, id: PackId) -> Result<()> {
     if PackId::from_bytes(hash.finalize().into()) == id {
         return Ok(());
     }
-    Err(
-        Error::damaged(format!("{key} reads back differently from what was written"))
-            .with_hint("the storage is faulty: check the disk, and choose another place for backups"),
-    )
+    Err(Error::damaged(format!("{key} reads back differently from what was written"))
+        .with_hint("the storage is faulty: check the disk, and choose another place for backups"))
 }

@@ -1,0 +1,80 @@
+//! Compressing and sealing, in memory that is used again for the next blob.
+
+use std::sync::{Mutex, PoisonError};
+
+use rand::RngExt;
+
+use crate::compress::{Compression, Workspace};
+use crate::crypto::MasterKey;
+use crate::error::{Error, Result};
+use crate::format::{BlobKind, PackedBlob};
+use crate::id::BlobId;
+use crate::repository::read::decode_with;
+
+/// Seals blobs. Keeps as many workspaces as there are threads that seal at the same time: large buffers that were
+/// allocated and freed by many threads would pile up in the allocator's per-thread pools.
+#[derive(Debug)]
+pub(super) struct Sealer {
+    compression: Compression,
+    verify_sample: f64,
+    idle: Mutex<Vec<Box<Bench>>>,
+}
+
+#[derive(Debug, Default)]
+struct Bench {
+    workspace: Workspace,
+    sealed: Vec<u8>,
+}
+
+/// A sealed blob and whether it was opened again and compared.
+pub(super) struct Sealed<'a> {
+    pub(super) blob: PackedBlob,
+    pub(super) bytes: &'a [u8],
+    pub(super) sampled: bool,
+}
+
+impl Sealer {
+    pub(super) fn new(compression: Compression, verify_sample: f64) -> Self {
+        Self { compression, verify_sample: verify_sample.clamp(0.0, 1.0), idle: Mutex::default() }
+    }
+
+    /// Seals `plain` and hands it to `take`.
+    pub(super) fn seal<T>(
+        &self,
+        key: &MasterKey,
+        kind: BlobKind,
+        id: BlobId,
+        plain: &[u8],
+        take: impl FnOnce(Sealed<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut bench = idle.unwrap_or_default();
+        let Bench { workspace, sealed } = &mut *bench;
+        let compressed = workspace.compress(plain, self.compression)?;
+        key.seal_into(compressed.unwrap_or(plain), sealed);
+        let too_long = |_| Error::internal("a blob is longer than 4 GiB");
+        let blob = PackedBlob {
+            id,
+            kind,
+            offset: 0,
+            len: u32::try_from(sealed.len()).map_err(too_long)?,
+            uncompressed_len: compressed.map(|_| u32::try_from(plain.len()).map_err(too_long)).transpose()?,
+        };
+        let sampled = self.verify_sample > 0.0 && rand::rng().random_bool(self.verify_sample);
+        if sampled {
+            verify(key, &blob, sealed, plain)?;
+        }
+        let result = take(Sealed { blob, bytes: sealed, sampled });
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
+        result
+    }
+}
+
+/// Opens and compares what was sealed: bad memory must not become a bad backup.
+fn verify(key: &MasterKey, blob: &PackedBlob, sealed: &[u8], plain: &[u8]) -> Result<()> {
+    if decode_with(key, blob, sealed, |opened| opened.is_ok_and(|opened| opened == plain)) {
+        return Ok(());
+    }
+    Err(Error::damaged("a blob could not be opened again right after it was sealed")
+        .with_hint("this points to faulty memory or a faulty processor: test this machine before you trust it"))
+}
