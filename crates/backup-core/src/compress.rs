@@ -78,56 +78,47 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// A compressor with its output buffer, for many blobs one after the other.
+/// A compressor for many blobs one after the other.
 #[derive(Default)]
-pub(crate) struct Workspace {
-    compressor: Option<(i32, Compressor<'static>)>,
-    output: Vec<u8>,
-}
+pub(crate) struct Packer(Option<(i32, Compressor<'static>)>);
 
-impl fmt::Debug for Workspace {
+impl fmt::Debug for Packer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Workspace")
-            .field("level", &self.compressor.as_ref().map(|(level, _)| level))
-            .finish_non_exhaustive()
+        f.debug_tuple("Packer").field(&self.0.as_ref().map(|(level, _)| level)).finish()
     }
 }
 
-impl Workspace {
-    /// Compresses `data` if that makes it smaller; `None` says that it does not.
-    pub(crate) fn compress(&mut self, data: &[u8], compression: Compression) -> Result<Option<&[u8]>> {
+impl Packer {
+    /// Room that [`Self::pack`] needs for `len` bytes.
+    pub(crate) fn room_for(len: usize) -> usize {
+        zstd::zstd_safe::compress_bound(len)
+    }
+
+    /// Compresses `data` into `out` if that makes it smaller, and says how long it is then; else `out` holds nothing of use.
+    pub(crate) fn pack(&mut self, data: &[u8], compression: Compression, out: &mut [u8]) -> Result<Option<usize>> {
+        let failed = |error: std::io::Error| Error::internal("zstd compression failed").with_source(error);
         let Some(level) = compression.level() else {
             return Ok(None);
         };
-        if level > SELF_DETECTING_LEVEL && data.len() >= SAMPLE_FROM && Self::looks_incompressible(data)? {
+        if level > SELF_DETECTING_LEVEL && data.len() >= SAMPLE_FROM && looks_incompressible(data)? {
             return Ok(None);
         }
-        let compressed = self.compress_at(data, level)?;
-        Ok((compressed.len() < data.len()).then_some(compressed))
-    }
-
-    fn compress_at(&mut self, data: &[u8], level: i32) -> Result<&[u8]> {
-        let failed = |error: std::io::Error| Error::internal("zstd compression failed").with_source(error);
-        let compressor = match &mut self.compressor {
+        let compressor = match &mut self.0 {
             Some((at, compressor)) if *at == level => compressor,
             slot => &mut slot.insert((level, Compressor::new(level).map_err(failed)?)).1,
         };
-        let bound = zstd::zstd_safe::compress_bound(data.len());
-        if self.output.len() < bound {
-            self.output.resize(bound, 0);
-        }
-        let len = compressor.compress_to_buffer(data, &mut self.output[..]).map_err(failed)?;
-        Ok(&self.output[..len])
+        let len = compressor.compress_to_buffer(data, out).map_err(failed)?;
+        Ok((len < data.len()).then_some(len))
     }
+}
 
-    fn looks_incompressible(data: &[u8]) -> Result<bool> {
-        let mut compressed = 0;
-        let starts = [0, data.len() / 2, data.len() - SAMPLE];
-        for start in starts {
-            compressed += compress_at(&data[start..start + SAMPLE], 1)?.len();
-        }
-        Ok(compressed * 100 > SAMPLE * starts.len() * 97)
+fn looks_incompressible(data: &[u8]) -> Result<bool> {
+    let mut compressed = 0;
+    let starts = [0, data.len() / 2, data.len() - SAMPLE];
+    for start in starts {
+        compressed += compress_at(&data[start..start + SAMPLE], 1)?.len();
     }
+    Ok(compressed * 100 > SAMPLE * starts.len() * 97)
 }
 
 /// Compresses at a level, whatever comes of it; for single small objects.
@@ -169,12 +160,19 @@ mod tests {
 
     use super::*;
 
+    fn pack(data: &[u8], compression: Compression) -> Option<Vec<u8>> {
+        let mut out = vec![0; Packer::room_for(data.len())];
+        let len = Packer::default().pack(data, compression, &mut out).unwrap()?;
+        out.truncate(len);
+        Some(out)
+    }
+
     #[test]
     fn round_trip_at_every_setting() {
         let text = b"abcdefgh".repeat(40_000);
         for setting in ["fast", "auto", "max", "1", "7"] {
-            let mut workspace = Workspace::default();
-            let packed = workspace.compress(&text, setting.parse().unwrap()).unwrap().unwrap();
+            let packed = pack(&text, setting.parse().unwrap()).unwrap();
+            let packed = &packed[..];
             assert!(packed.len() < text.len() / 10);
             let mut plain = Vec::new();
             decompress_into(packed, text.len(), &mut plain).unwrap();
@@ -183,7 +181,7 @@ mod tests {
             assert!(decompress_into(packed, text.len() + 1, &mut plain).is_err());
             assert!(decompress_up_to(packed, text.len() - 1).is_err());
         }
-        assert_eq!(Workspace::default().compress(&text, Compression::Off).unwrap(), None);
+        assert_eq!(pack(&text, Compression::Off), None);
     }
 
     #[test]
@@ -191,7 +189,7 @@ mod tests {
         let mut random = vec![0; 300_000];
         rand::rng().fill_bytes(&mut random);
         for setting in [Compression::Auto, Compression::Max, Compression::Fast] {
-            assert_eq!(Workspace::default().compress(&random, setting).unwrap(), None);
+            assert_eq!(pack(&random, setting), None);
         }
     }
 

@@ -14,8 +14,10 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 type Aes256Ctr = ctr::Ctr128BE<Aes256>;
 
-const IV_LEN: usize = 16;
-const TAG_LEN: usize = 16;
+/// Bytes in front of sealed content.
+pub const IV_LEN: usize = 16;
+/// Bytes behind sealed content.
+pub const TAG_LEN: usize = 16;
 
 /// Bytes by which sealing makes data longer.
 pub const OVERHEAD: usize = IV_LEN + TAG_LEN;
@@ -66,29 +68,31 @@ impl MasterKey {
         self.seal_with_iv(plain, iv)
     }
 
-    /// Seals `plain` under a random IV into `out`, whose old content is thrown away.
-    pub fn seal_into(&self, plain: &[u8], out: &mut Vec<u8>) {
+    /// Seals in place: the plain content lies between [`IV_LEN`] and [`TAG_LEN`] bytes, which are filled in. A shorter
+    /// buffer than [`OVERHEAD`] is left alone.
+    pub fn seal_in_place(&self, buffer: &mut [u8]) {
         let mut iv = [0; IV_LEN];
         rand::rng().fill_bytes(&mut iv);
-        self.seal_parts(plain, iv, out);
+        self.seal_around(buffer, iv);
     }
 
     /// Seals under a given IV. Only for an object whose content is constant, so that its name is constant too.
     #[must_use]
     pub fn seal_with_iv(&self, plain: &[u8], iv: [u8; IV_LEN]) -> Vec<u8> {
-        let mut sealed = Vec::new();
-        self.seal_parts(plain, iv, &mut sealed);
+        let mut sealed = vec![0; plain.len() + OVERHEAD];
+        sealed[IV_LEN..IV_LEN + plain.len()].copy_from_slice(plain);
+        self.seal_around(&mut sealed, iv);
         sealed
     }
 
-    fn seal_parts(&self, plain: &[u8], iv: [u8; IV_LEN], sealed: &mut Vec<u8>) {
-        sealed.clear();
-        sealed.reserve(plain.len() + OVERHEAD);
-        sealed.extend_from_slice(&iv);
-        sealed.extend_from_slice(plain);
-        Aes256Ctr::new(&self.encrypt.into(), &iv.into()).apply_keystream(&mut sealed[IV_LEN..]);
-        let tag = self.tag(&iv, &sealed[IV_LEN..]);
-        sealed.extend_from_slice(&tag);
+    fn seal_around(&self, buffer: &mut [u8], iv: [u8; IV_LEN]) {
+        let Some(end) = buffer.len().checked_sub(TAG_LEN).filter(|end| *end >= IV_LEN) else {
+            return;
+        };
+        buffer[..IV_LEN].copy_from_slice(&iv);
+        Aes256Ctr::new(&self.encrypt.into(), &iv.into()).apply_keystream(&mut buffer[IV_LEN..end]);
+        let tag = self.tag(&iv, &buffer[IV_LEN..end]);
+        buffer[end..].copy_from_slice(&tag);
     }
 
     /// Opens what [`Self::seal`] made.

@@ -11,5 +11,5 @@ mod key;
 mod passphrase;
 
 pub use kdf::KdfParams;
-pub use key::{MasterKey, OVERHEAD, OpenError};
+pub use key::{IV_LEN, MasterKey, OVERHEAD, OpenError, TAG_LEN};
 pub use passphrase::Passphrase;

@@ -4,12 +4,24 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `memory_sink.rs` | [`MemorySink`]: objects in memory, as strict as the contract allows |
+//! | `recording_sink.rs` | [`RecordingSink`]: counts what is done to another sink |
+//! | `faulty_sink/` | [`FaultySink`]: lets operations of another sink fail by plan |
+//! | `scripted_source/` | [`ScriptedSource`]: entries, contents and troubles by a script |
+//! | `fake_clock.rs` | [`FakeClock`]: a clock that a test sets |
 
 #![expect(
     clippy::panic,
     reason = "a check that fails ends the test with a message; there is no caller to return an error to"
 )]
 
+mod fake_clock;
+mod faulty_sink;
 mod memory_sink;
+mod recording_sink;
+mod scripted_source;
 
+pub use fake_clock::FakeClock;
+pub use faulty_sink::{Fault, FaultRule, FaultySink};
 pub use memory_sink::MemorySink;
+pub use recording_sink::{Counts, Moment, Recorded, RecordingSink};
+pub use scripted_source::{Data, RestoredEntry, ScriptedEntry, ScriptedSource, SourceCalls, Trouble};

@@ -19,6 +19,30 @@ use crate::sink::{SinkErrorKind, SinkOps};
 const WINDOW: u64 = 256 << 10;
 const WINDOWS: usize = 16;
 
+/// Memory for decoding one blob after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    opened: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl Buffers {
+    /// Opens a sealed blob and checks it against its name.
+    pub(crate) fn decode(&mut self, key: &MasterKey, blob: &PackedBlob, sealed: &[u8]) -> Result<&[u8]> {
+        let Self { opened, plain } = self;
+        key.open_into(sealed, opened).map_err(|error| damaged(blob).with_source(error))?;
+        let content = match blob.uncompressed_len {
+            None => opened,
+            Some(len) => {
+                compress::decompress_into(opened, len as usize, plain)
+                    .map_err(|error| damaged(blob).with_source(error))?;
+                plain
+            }
+        };
+        if BlobId::digest(content) == blob.id { Ok(content) } else { Err(damaged(blob)) }
+    }
+}
+
 /// Opens a sealed blob, checks it against its name, and hands it to `take`. The memory for it is used again by the next
 /// blob on the same thread.
 pub(crate) fn decode_with<T>(
@@ -28,30 +52,13 @@ pub(crate) fn decode_with<T>(
     take: impl FnOnce(Result<&[u8]>) -> T,
 ) -> T {
     thread_local! {
-        static BUFFERS: Cell<(Vec<u8>, Vec<u8>)> = const { Cell::new((Vec::new(), Vec::new())) };
+        static BUFFERS: Cell<Option<Buffers>> = const { Cell::new(None) };
     }
-    let (mut opened, mut plain) = BUFFERS.take();
-    let result = take(open(key, blob, sealed, &mut opened, &mut plain));
-    BUFFERS.set((opened, plain));
+    // Taken out while in use: `take` may decode another blob.
+    let mut buffers = BUFFERS.take().unwrap_or_default();
+    let result = take(buffers.decode(key, blob, sealed));
+    BUFFERS.set(Some(buffers));
     result
-}
-
-fn open<'a>(
-    key: &MasterKey,
-    blob: &PackedBlob,
-    sealed: &[u8],
-    opened: &'a mut Vec<u8>,
-    plain: &'a mut Vec<u8>,
-) -> Result<&'a [u8]> {
-    key.open_into(sealed, opened).map_err(|error| damaged(blob).with_source(error))?;
-    let content = match blob.uncompressed_len {
-        None => opened,
-        Some(len) => {
-            compress::decompress_into(opened, len as usize, plain).map_err(|error| damaged(blob).with_source(error))?;
-            plain
-        }
-    };
-    if BlobId::digest(content) == blob.id { Ok(content) } else { Err(damaged(blob)) }
 }
 
 /// Opens a sealed blob and checks it against its name.

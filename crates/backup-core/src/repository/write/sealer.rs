@@ -4,12 +4,12 @@ use std::sync::{Mutex, PoisonError};
 
 use rand::RngExt;
 
-use crate::compress::{Compression, Workspace};
-use crate::crypto::MasterKey;
+use crate::compress::{Compression, Packer};
+use crate::crypto::{IV_LEN, MasterKey, OVERHEAD, TAG_LEN};
 use crate::error::{Error, Result};
 use crate::format::{BlobKind, PackedBlob};
 use crate::id::BlobId;
-use crate::repository::read::decode_with;
+use crate::repository::read::Buffers;
 
 /// Seals blobs. Keeps as many workspaces as there are threads that seal at the same time: large buffers that were
 /// allocated and freed by many threads would pile up in the allocator's per-thread pools.
@@ -22,8 +22,9 @@ pub(super) struct Sealer {
 
 #[derive(Debug, Default)]
 struct Bench {
-    workspace: Workspace,
+    packer: Packer,
     sealed: Vec<u8>,
+    buffers: Buffers,
 }
 
 /// A sealed blob and whether it was opened again and compared.
@@ -49,9 +50,17 @@ impl Sealer {
     ) -> Result<T> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut bench = idle.unwrap_or_default();
-        let Bench { workspace, sealed } = &mut *bench;
-        let compressed = workspace.compress(plain, self.compression)?;
-        key.seal_into(compressed.unwrap_or(plain), sealed);
+        let Bench { packer, sealed, buffers } = &mut *bench;
+        let room = IV_LEN + Packer::room_for(plain.len()) + TAG_LEN;
+        if sealed.len() < room {
+            sealed.resize(room, 0);
+        }
+        let compressed = packer.pack(plain, self.compression, &mut sealed[IV_LEN..])?;
+        if compressed.is_none() {
+            sealed[IV_LEN..IV_LEN + plain.len()].copy_from_slice(plain);
+        }
+        let sealed = &mut sealed[..compressed.unwrap_or(plain.len()) + OVERHEAD];
+        key.seal_in_place(sealed);
         let too_long = |_| Error::internal("a blob is longer than 4 GiB");
         let blob = PackedBlob {
             id,
@@ -62,7 +71,7 @@ impl Sealer {
         };
         let sampled = self.verify_sample > 0.0 && rand::rng().random_bool(self.verify_sample);
         if sampled {
-            verify(key, &blob, sealed, plain)?;
+            verify(key, &blob, sealed, plain, buffers)?;
         }
         let result = take(Sealed { blob, bytes: sealed, sampled });
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
@@ -71,8 +80,8 @@ impl Sealer {
 }
 
 /// Opens and compares what was sealed: bad memory must not become a bad backup.
-fn verify(key: &MasterKey, blob: &PackedBlob, sealed: &[u8], plain: &[u8]) -> Result<()> {
-    if decode_with(key, blob, sealed, |opened| opened.is_ok_and(|opened| opened == plain)) {
+fn verify(key: &MasterKey, blob: &PackedBlob, sealed: &[u8], plain: &[u8], buffers: &mut Buffers) -> Result<()> {
+    if buffers.decode(key, blob, sealed).is_ok_and(|opened| opened == plain) {
         return Ok(());
     }
     Err(Error::damaged("a blob could not be opened again right after it was sealed")

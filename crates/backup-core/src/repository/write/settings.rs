@@ -32,9 +32,9 @@ impl WriteSettings {
     /// Largest size of a pack that stock tools handle well: 128 MiB.
     pub const MAX_PACK_SIZE: usize = 128 << 20;
 
-    /// Trees are small: a quarter of a pack holds some 100 000 directories' entries.
+    /// Trees are small: an eighth of a pack holds the entries of some 50 000 files.
     pub(super) fn tree_pack_size(&self) -> usize {
-        (self.pack_size / 4).max(1 << 20)
+        (self.pack_size / 8).max(1 << 20)
     }
 
     /// How many packs are uploaded at a time into a sink that suggests so many requests.
