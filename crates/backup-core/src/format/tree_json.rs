@@ -130,10 +130,30 @@ fn go_file_mode(meta: &Metadata) -> u32 {
         | bit(0o1000, go_mode::STICKY)
 }
 
-// Writing to a Vec cannot fail, so the results of write! are dropped.
+// Writing to a Vec cannot fail, so the results of write! are dropped. Numbers and times, of which every node has many, are
+// written without the formatting machinery: it would cost more than everything else here.
+
+fn push_field(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+/// A decimal number with at least `width` digits.
+fn push_decimal(out: &mut Vec<u8>, mut value: u64, width: usize) {
+    let mut digits = [b'0'; 20];
+    let mut at = digits.len();
+    while value > 0 || digits.len() - at < width.max(1) {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+    out.extend_from_slice(&digits[at..]);
+}
 
 fn push_number(out: &mut Vec<u8>, name: &str, value: u64) {
-    _ = write!(out, ",\"{name}\":{value}");
+    push_field(out, name);
+    push_decimal(out, value, 1);
 }
 
 fn push_nonzero(out: &mut Vec<u8>, name: &str, value: u64) {
@@ -192,27 +212,37 @@ fn push_content(out: &mut Vec<u8>, node: &Node) {
 fn push_time(out: &mut Vec<u8>, name: &str, time: Timestamp, zone: &TimeZone) {
     let offset = zone.to_offset(time);
     let local = offset.to_datetime(time);
-    _ = write!(
-        out,
-        ",\"{name}\":\"{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
-        local.year().max(0),
-        local.month(),
-        local.day(),
-        local.hour(),
-        local.minute(),
-        local.second()
-    );
+    push_field(out, name);
+    out.push(b'"');
+    let part = |number: i8| u64::from(number.unsigned_abs());
+    push_decimal(out, u64::from(local.year().max(0).unsigned_abs()), 4);
+    for (separator, number) in [
+        (b'-', local.month()),
+        (b'-', local.day()),
+        (b'T', local.hour()),
+        (b':', local.minute()),
+        (b':', local.second()),
+    ] {
+        out.push(separator);
+        push_decimal(out, part(number), 2);
+    }
     let nanos = local.subsec_nanosecond();
     if nanos != 0 {
-        let digits = format!("{nanos:09}");
-        _ = write!(out, ".{}", digits.trim_end_matches('0'));
+        out.push(b'.');
+        push_decimal(out, u64::from(nanos.unsigned_abs()), 9);
+        while out.last() == Some(&b'0') {
+            out.pop();
+        }
     }
     let minutes = offset.seconds() / 60;
     if minutes == 0 {
         out.extend_from_slice(b"Z\"");
     } else {
-        let sign = if minutes < 0 { '-' } else { '+' };
-        _ = write!(out, "{sign}{:02}:{:02}\"", minutes.abs() / 60, minutes.abs() % 60);
+        out.push(if minutes < 0 { b'-' } else { b'+' });
+        push_decimal(out, u64::from(minutes.unsigned_abs() / 60), 2);
+        out.push(b':');
+        push_decimal(out, u64::from(minutes.unsigned_abs() % 60), 2);
+        out.push(b'"');
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `recording_sink.rs` | [`RecordingSink`]: counts what is done to another sink |
 //! | `faulty_sink/` | [`FaultySink`]: lets operations of another sink fail by plan |
 //! | `scripted_source/` | [`ScriptedSource`]: entries, contents and troubles by a script |
+//! | `sink_conformance/` | [`sink_conformance`]: the suite for every sink |
 //! | `fake_clock.rs` | [`FakeClock`]: a clock that a test sets |
 
 #![expect(
@@ -19,9 +20,11 @@ mod faulty_sink;
 mod memory_sink;
 mod recording_sink;
 mod scripted_source;
+mod sink_conformance;
 
 pub use fake_clock::FakeClock;
 pub use faulty_sink::{Fault, FaultRule, FaultySink};
 pub use memory_sink::MemorySink;
 pub use recording_sink::{Counts, Moment, Recorded, RecordingSink};
 pub use scripted_source::{Data, RestoredEntry, ScriptedEntry, ScriptedSource, SourceCalls, Trouble};
+pub use sink_conformance::{SinkDifferences, SinkHandles, sink_conformance};

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   BackupReader ──items──▶ run.rs ──unchanged──▶ assembler.rs ──trees──▶ BlobWriter
-//!    (own task)               │                        ▲
+//!     (items.rs)              │                        ▲
 //!                             └──contents──▶ content.rs┘  (worker threads: read, chunk, store)
 //! ```
 //!
@@ -11,6 +11,7 @@
 //! | `mod.rs` | [`backup`]: the order of things from opening to publishing |
 //! | `options.rs` | [`BackupOptions`], [`BackupReport`] |
 //! | `parent.rs` | which earlier snapshot to compare with, and what counts as unchanged |
+//! | `items.rs` | the source, polled item by item |
 //! | `run.rs` | the loop that takes items and results |
 //! | `assembler.rs` | directories that are still growing |
 //! | `content.rs` | reading, chunking and storing contents |
@@ -20,6 +21,7 @@
 mod assembler;
 mod buffers;
 mod content;
+mod items;
 mod options;
 mod parent;
 mod publish;
@@ -27,21 +29,16 @@ mod run;
 
 pub use options::{BackupOptions, BackupReport, EntryCounts};
 
-use tokio::sync::mpsc;
-
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::Stage;
 use crate::pipeline::Meter;
-use crate::repository::cpu::panicked;
 use crate::repository::{BlobWriter, Repository};
-use crate::source::{BackupReader, BackupRequest, Item, Source, SourceResult};
+use crate::source::{BackupRequest, Source};
+use items::Items;
 use parent::Parent;
 use publish::Publication;
 use run::Run;
-
-/// Items that a source may be ahead of the pipeline.
-const READ_AHEAD: usize = 1024;
 
 /// Backs up `source` into `repository` as one new snapshot.
 ///
@@ -74,16 +71,16 @@ pub async fn backup(
     let writer = BlobWriter::new(&indexed, options.write.clone(), options.dry_run);
     let meter = Meter::start(Stage::Backup, &cx.events);
     let ticking = meter.ticking();
-    let (items, reading) = spawn_reader(reader);
+    let mut items = Items::new(reader);
     let mut run = Run::new(&source_cx, &indexed, writer.clone(), parent, options, meter.clone());
     let collected = tokio::select! {
-        collected = run.collect(items) => collected,
+        collected = run.collect(&mut items) => collected,
         never = estimate(source, &source_cx, options, &meter) => never,
     };
     if collected.is_err() {
         source_cx.cancel.cancel();
     }
-    let reader = reading.await.map_err(panicked)?;
+    let reader = items.into_reader().await.ok_or_else(|| Error::internal("the source was lost"))?;
     drop(ticking);
     let finished = match collected {
         Ok(()) => {
@@ -109,23 +106,6 @@ pub async fn backup(
             Err(cause)
         }
     }
-}
-
-/// Reads the source in a task of its own: `next` is never dropped half way.
-fn spawn_reader(
-    mut reader: Box<dyn BackupReader>,
-) -> (mpsc::Receiver<SourceResult<Item>>, tokio::task::JoinHandle<Box<dyn BackupReader>>) {
-    let (sender, receiver) = mpsc::channel(READ_AHEAD);
-    let task = tokio::spawn(async move {
-        while let Some(item) = reader.next().await.transpose() {
-            let failed = item.is_err();
-            if sender.send(item).await.is_err() || failed {
-                break;
-            }
-        }
-        reader
-    });
-    (receiver, task)
 }
 
 /// Asks the source how much there is, for the progress bar, while the backup runs already. Never ends.

@@ -1,12 +1,13 @@
 //! The loop that takes items from the source and results from the workers.
 
+use futures::FutureExt;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::assembler::{Assembler, Dir, DirId};
 use super::buffers::Buffers;
 use super::content::{FileJob, Finished, Stage, StreamJob};
+use super::items::Items;
 use super::options::{BackupOptions, EntryCounts};
 use super::parent::Parent;
 use crate::context::Context;
@@ -17,7 +18,7 @@ use crate::id::{BlobId, SnapshotId};
 use crate::pipeline::Meter;
 use crate::repository::cpu::panicked;
 use crate::repository::{BlobReader, BlobWriter, IndexedRepository};
-use crate::source::{Content, Entry, EntryPath, Item, Metadata, SourceResult};
+use crate::source::{Content, Entry, EntryPath, Item, Metadata};
 
 /// Files up to this size are read in batches, so that handing them over costs little per file.
 const SMALL: u64 = 512 << 10;
@@ -74,22 +75,34 @@ impl Run {
     }
 
     /// Takes everything the source has; returns when all contents are stored and all directories but the root.
-    pub(super) async fn collect(&mut self, mut items: mpsc::Receiver<SourceResult<Item>>) -> Result<()> {
+    pub(super) async fn collect(&mut self, items: &mut Items) -> Result<()> {
         let cancel = self.stage.cx.cancel.clone();
         loop {
+            if self.jobs.len() < self.max_jobs {
+                match items.next().now_or_never() {
+                    Some(Some(item)) => {
+                        self.item(item?).await?;
+                        if cancel.is_cancelled() {
+                            return Err(Error::cancelled());
+                        }
+                        continue;
+                    }
+                    Some(None) => break,
+                    // The source is slower than we are: no sense in waiting for the batch to fill.
+                    None if self.jobs.is_empty() => self.start_batch(),
+                    None => {}
+                }
+            }
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(Error::cancelled()),
                 Some(done) = self.jobs.join_next(), if !self.jobs.is_empty() => {
                     self.arrived(done.map_err(panicked)??).await?;
                 }
-                item = items.recv(), if self.jobs.len() < self.max_jobs => match item {
+                item = items.next(), if self.jobs.len() < self.max_jobs => match item {
                     Some(item) => self.item(item?).await?,
                     None => break,
                 },
-            }
-            if self.jobs.is_empty() && items.is_empty() {
-                self.start_batch();
             }
         }
         self.start_batch();

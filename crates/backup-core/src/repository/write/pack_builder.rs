@@ -7,6 +7,13 @@ use crate::crypto::MasterKey;
 use crate::format::{PackHeader, PackedBlob};
 use crate::id::PackId;
 
+/// Memory for one pack: a permit for its share, and a buffer that an earlier pack has left, if there was one.
+#[derive(Debug)]
+pub(super) struct PackMemory {
+    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) buffer: Vec<u8>,
+}
+
 /// A pack in memory. The permit stands for its share of the memory.
 #[derive(Debug)]
 pub(super) struct PackBuilder {
@@ -28,15 +35,14 @@ pub(super) struct FinishedPack {
 
 impl PackBuilder {
     /// An empty pack that is full with `size` bytes.
-    pub(super) fn new(permit: OwnedSemaphorePermit, size: usize) -> Self {
-        Self { bytes: Vec::new(), header: PackHeader::default(), size, permit }
+    pub(super) fn new(memory: PackMemory, size: usize) -> Self {
+        Self { bytes: memory.buffer, header: PackHeader::default(), size, permit: memory.permit }
     }
 
     /// Appends a sealed blob; its offset is set here.
     pub(super) fn push(&mut self, blob: PackedBlob, sealed: &[u8]) {
-        if self.bytes.capacity() == 0 {
-            // One allocation for the pack, the blob that overflows it, and the header. Untouched pages cost nothing, and a
-            // block this large goes back to the system as a whole.
+        if self.bytes.capacity() < self.size {
+            // One allocation for the pack, the blob that overflows it, and the header; untouched pages cost nothing.
             self.bytes.reserve_exact(self.size + self.size / 4 + sealed.len());
         }
         let offset = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);

@@ -2,19 +2,43 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use rand::RngExt;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::index_writer::IndexWriter;
-use super::pack_builder::FinishedPack;
+use super::pack_builder::{FinishedPack, PackMemory};
 use super::settings::WriteSettings;
 use crate::error::{Error, Result};
 use crate::id::PackId;
 use crate::repository::cpu::panicked;
 use crate::repository::{IndexedRepository, Repository, layout};
 use crate::sink::{Payload, PutMode};
+
+/// Buffers of stored packs, for the next ones: fresh memory would have to be cleared by the system, page by page.
+#[derive(Debug, Clone, Default)]
+struct PackBuffers(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl PackBuffers {
+    /// The buffer that fits best: one that is large enough, or none.
+    fn with(&self, permit: OwnedSemaphorePermit, size: usize) -> PackMemory {
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = idle.iter().position(|buffer| buffer.capacity() >= size && buffer.capacity() < size * 4);
+        let buffer = fits.map(|at| idle.swap_remove(at)).unwrap_or_default();
+        PackMemory { permit, buffer }
+    }
+
+    /// Takes the memory back if nobody else holds on to it.
+    fn put(&self, bytes: Bytes) {
+        if let Ok(unique) = bytes.try_into_mut() {
+            let mut buffer = Vec::from(unique);
+            buffer.clear();
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        }
+    }
+}
 
 /// Memory is shared out in pieces of this size.
 const SHARE: usize = 1 << 20;
@@ -43,6 +67,7 @@ pub(super) struct Uploader(Arc<Shared>);
 struct Shared {
     queue: Mutex<Option<mpsc::Sender<FinishedPack>>>,
     memory: Arc<Semaphore>,
+    buffers: PackBuffers,
     task: Mutex<Option<JoinHandle<Result<Uploads>>>>,
     /// The first failure, for those who only want to know whether to go on.
     failure: Arc<Mutex<Option<String>>>,
@@ -57,11 +82,13 @@ impl Uploader {
         let memory = Arc::new(Semaphore::new(packs * shares(settings.pack_size) + shares(settings.tree_pack_size())));
         let (sender, queue) = mpsc::channel(1);
         let failure = Arc::new(Mutex::new(None));
+        let buffers = PackBuffers::default();
         let run = Run {
             repository: repository.repository().clone(),
             index: IndexWriter::new(repository, settings.index_interval),
             verify_sample: settings.verify_sample.clamp(0.0, 1.0),
             uploads,
+            buffers: buffers.clone(),
             totals: Uploads::default(),
         };
         let (closed, first) = (Arc::clone(&memory), Arc::clone(&failure));
@@ -74,7 +101,13 @@ impl Uploader {
             }
             result
         });
-        Self(Arc::new(Shared { queue: Mutex::new(Some(sender)), memory, task: Mutex::new(Some(task)), failure }))
+        Self(Arc::new(Shared {
+            queue: Mutex::new(Some(sender)),
+            memory,
+            buffers,
+            task: Mutex::new(Some(task)),
+            failure,
+        }))
     }
 
     /// Fails if an upload has failed: there is no sense in computing on.
@@ -86,14 +119,16 @@ impl Uploader {
     }
 
     /// Memory for a pack of `size` bytes, if it is there now.
-    pub(super) fn try_memory(&self, size: usize) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0.memory).try_acquire_many_owned(shares_u32(size)).ok()
+    pub(super) fn try_memory(&self, size: usize) -> Option<PackMemory> {
+        let permit = Arc::clone(&self.0.memory).try_acquire_many_owned(shares_u32(size)).ok()?;
+        Some(self.0.buffers.with(permit, size))
     }
 
     /// Waits until there is memory for a pack of `size` bytes.
-    pub(super) fn memory(&self, size: usize, handle: &Handle) -> Result<OwnedSemaphorePermit> {
+    pub(super) fn memory(&self, size: usize, handle: &Handle) -> Result<PackMemory> {
         let waiting = Arc::clone(&self.0.memory).acquire_many_owned(shares_u32(size));
-        handle.block_on(waiting).map_err(|_| Error::internal(UPLOAD_FAILED))
+        let permit = handle.block_on(waiting).map_err(|_| Error::internal(UPLOAD_FAILED))?;
+        Ok(self.0.buffers.with(permit, size))
     }
 
     /// Hands over a pack; waits while the queue is full.
@@ -141,6 +176,7 @@ struct Run {
     index: IndexWriter,
     verify_sample: f64,
     uploads: usize,
+    buffers: PackBuffers,
     totals: Uploads,
 }
 
@@ -160,7 +196,7 @@ impl Run {
                 pack = queue.recv(), if open && running.len() < self.uploads => match pack {
                     Some(pack) => {
                         let sample = rand::rng().random_bool(self.verify_sample);
-                        running.spawn(store(self.repository.clone(), pack, sample));
+                        running.spawn(store(self.repository.clone(), pack, sample, self.buffers.clone()));
                     }
                     None => open = false,
                 },
@@ -181,11 +217,12 @@ impl Run {
     }
 }
 
-async fn store(repository: Repository, pack: FinishedPack, sample: bool) -> Result<Verified> {
+async fn store(repository: Repository, pack: FinishedPack, sample: bool, buffers: PackBuffers) -> Result<Verified> {
     let key = layout::pack(&pack.id);
     let len = pack.bytes.len() as u64;
-    let outcome = repository.sink().put(&key, Payload::from(pack.bytes), PutMode::Overwrite).await?;
+    let outcome = repository.sink().put(&key, Payload::from(pack.bytes.clone()), PutMode::Overwrite).await?;
     // The bytes are stored: their memory may be used for the next pack.
+    buffers.put(pack.bytes);
     drop(pack.permit);
     let mut sampled = false;
     if outcome.sha256.is_none_or(|sum| sum != *pack.id.as_bytes()) {

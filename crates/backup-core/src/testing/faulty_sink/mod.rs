@@ -34,7 +34,8 @@ use crate::sink::{
 /// # use std::sync::Arc;
 /// # use backup_core::sink::{Key, SinkErrorKind, SinkOps};
 /// # use backup_core::testing::{Fault, FaultySink, MemorySink};
-/// # futures::executor::block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
 /// for n in 0.. {
 ///     let sink = FaultySink::new(Arc::new(MemorySink::new()));
 ///     sink.fail_nth(n, Fault::After(SinkErrorKind::Unavailable));
@@ -44,7 +45,7 @@ use crate::sink::{
 ///     }
 ///     assert!(run.is_err());
 /// }
-/// # });
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct FaultySink {

@@ -42,6 +42,7 @@ pub struct FaultRule {
     prefix: Option<String>,
     skip: u64,
     times: u64,
+    period: u64,
     seen: u64,
 }
 
@@ -86,6 +87,13 @@ impl FaultRule {
         self.times(u64::MAX)
     }
 
+    /// It begins again after so many in all: of every `period`, the first ones fail.
+    #[must_use]
+    pub fn every(mut self, period: u64) -> Self {
+        self.period = period.max(1);
+        self
+    }
+
     /// Counts an operation; the fault if this is one that fails.
     pub(super) fn decide(&mut self, operation: Operation, key: &str) -> Option<Fault> {
         let is_meant = self.fault.suits(operation)
@@ -98,7 +106,7 @@ impl FaultRule {
         }
         let number = self.seen;
         self.seen += 1;
-        let fails = number >= self.skip && number - self.skip < self.times;
+        let fails = number >= self.skip && (number - self.skip) % self.period < self.times;
         fails.then_some(self.fault)
     }
 }

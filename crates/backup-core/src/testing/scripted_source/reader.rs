@@ -18,8 +18,14 @@ use crate::source::{BackupReader, Checkpoint, Entry, EntryPath, Item, Selection,
 /// An item before it is asked for.
 enum Planned {
     Warning(Warning),
-    Entry(ScriptedEntry),
+    Entry(Box<ScriptedEntry>),
     Close(EntryPath),
+}
+
+impl Planned {
+    fn entry(entry: ScriptedEntry) -> Self {
+        Self::Entry(Box::new(entry))
+    }
 }
 
 pub(super) struct Reader {
@@ -47,7 +53,7 @@ impl Reader {
         if script.closing {
             items.extend(with_closes(entries));
         } else {
-            items.extend(entries.into_iter().map(Planned::Entry));
+            items.extend(entries.into_iter().map(Planned::entry));
         }
         Self {
             shared,
@@ -80,7 +86,7 @@ fn with_closes(entries: Vec<ScriptedEntry>) -> Vec<Planned> {
     }
     let mut items = Vec::with_capacity(entries.len());
     for (entry, mut closed) in entries.into_iter().zip(closed_by) {
-        items.push(Planned::Entry(entry));
+        items.push(Planned::entry(entry));
         closed.sort_by(|a, b| b.cmp(a));
         items.extend(closed.into_iter().map(Planned::Close));
     }
@@ -116,7 +122,7 @@ impl BackupReader for Reader {
                 path: entry.path.clone(),
                 metadata: entry.metadata.clone(),
                 chunking: entry.chunking,
-                content: content_of(&self.shared, &self.cx, entry),
+                content: content_of(&self.shared, &self.cx, *entry),
             }),
         }))
     }
