@@ -50,7 +50,7 @@ impl FaultRule {
     /// The first operation of any kind on any key fails.
     #[must_use]
     pub fn new(fault: Fault) -> Self {
-        Self { fault, operation: None, prefix: None, skip: 0, times: 1, seen: 0 }
+        Self { fault, operation: None, prefix: None, skip: 0, times: 1, period: u64::MAX, seen: 0 }
     }
 
     /// Only such operations.

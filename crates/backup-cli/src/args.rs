@@ -1,0 +1,78 @@
+//! Groups of flags that several verbs share, and the parsers of their values.
+
+use backup_control::config::JobType;
+use backup_core::compress::Compression;
+use backup_core::repository::SnapshotFilter;
+use backup_core::source::Selection;
+use clap::ValueEnum;
+
+use crate::command_error::{CommandError, CommandResult};
+
+/// Which snapshots are meant.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Which snapshots")]
+pub(crate) struct FilterArgs {
+    /// Only snapshots of this job
+    #[arg(long, value_name = "NAME")]
+    pub(crate) job: Option<String>,
+    /// Only snapshots of this kind of source, for instance `files`
+    #[arg(long, value_name = "KIND")]
+    pub(crate) source: Option<String>,
+    /// Only snapshots of this tier
+    #[arg(long, value_name = "TIER")]
+    pub(crate) tier: Option<String>,
+    /// Only snapshots of this host
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+    /// Only snapshots with this tag; repeat it for snapshots that have all of them
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<String>,
+}
+
+impl FilterArgs {
+    pub(crate) fn to_filter(&self) -> SnapshotFilter {
+        SnapshotFilter {
+            job: self.job.clone(),
+            host: self.host.clone(),
+            source: self.source.clone(),
+            tier: self.tier.clone(),
+            paths: None,
+            tags: self.tags.clone(),
+        }
+    }
+}
+
+/// Type of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TypeArg {
+    /// Read everything
+    Full,
+    /// Read what changed since the last snapshot
+    Incremental,
+    /// Read what changed since the last full snapshot
+    Differential,
+}
+
+impl From<TypeArg> for JobType {
+    fn from(arg: TypeArg) -> Self {
+        match arg {
+            TypeArg::Full => Self::Full,
+            TypeArg::Incremental => Self::Incremental,
+            TypeArg::Differential => Self::Differential,
+        }
+    }
+}
+
+/// Understands a degree of compression.
+pub(crate) fn compression(text: &str) -> Result<Compression, String> {
+    text.parse().map_err(|error: backup_core::error::Error| match error.hint() {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    })
+}
+
+/// Builds a selection from globs.
+pub(crate) fn selection(include: &[String], exclude: &[String]) -> CommandResult<Selection> {
+    Selection::new(include.to_vec(), exclude.to_vec())
+        .map_err(|error| CommandError::usage(error.to_string()).with_hint(backup_control::jobs::GLOB_HINT))
+}

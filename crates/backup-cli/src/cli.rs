@@ -1,0 +1,115 @@
+//! The command line: the tree of verbs and the flags that all of them have. The doc comments are the help.
+//!
+//! To add a verb: a file in `commands/` with its `Args` and `run`, a line in [`Command`] and in `commands/mod.rs`, a test
+//! of its help and output.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::commands::{
+    check, completions, config, diff, export, init, list, ls, quickstart, restore, run, show, stats, verify,
+};
+use crate::reporter::Detail;
+use crate::{exit_code, style};
+
+/// Encrypted, deduplicated backups in a repository that restic reads too.
+#[derive(Debug, Parser)]
+#[command(
+    name = "backup",
+    version,
+    styles = style::HELP,
+    arg_required_else_help = true,
+    after_help = exit_code::HELP,
+    max_term_width = 110,
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+}
+
+/// Flags that every verb has.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// Configuration file [env: BACKUP_CONFIG] [default: ./backup.toml, ~/.config/backup/backup.toml,
+    /// /etc/backup/backup.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Repository: a directory, a URL, or a name in the configuration [env: BACKUP_REPO]
+    #[arg(short, long, global = true, value_name = "REPOSITORY")]
+    pub(crate) repo: Option<String>,
+    /// File that holds the pass phrase [env: BACKUP_PASSWORD_FILE; the pass phrase itself: BACKUP_PASSWORD]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "password_command")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Shell command that prints the pass phrase [env: BACKUP_PASSWORD_COMMAND]
+    #[arg(long, global = true, value_name = "COMMAND")]
+    pub(crate) password_command: Option<String>,
+    /// Print JSON: one object, or one event per line for long work
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print results, warnings and errors only
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Do not ask before something is replaced or removed
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
+    /// Show no progress bars
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+    /// Colours: auto means on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: ColorArg,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorArg {
+    Auto,
+    Always,
+    Never,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Quickstart(quickstart::Args),
+    Init(init::Args),
+    Run(run::Args),
+    List(list::Args),
+    Show(show::Args),
+    Ls(ls::Args),
+    Diff(diff::Args),
+    Restore(restore::Args),
+    Export(export::Args),
+    Verify(verify::Args),
+    Check(check::Args),
+    Stats(stats::Args),
+    Config(config::Args),
+    Completions(completions::Args),
+}
+
+impl Command {
+    /// What `--json` prints: one object, or the events of long work.
+    pub(crate) fn detail(&self) -> Detail {
+        match self {
+            Self::Quickstart(_) | Self::Run(_) | Self::Restore(_) | Self::Verify(_) | Self::Check(_) => Detail::All,
+            // What `ls` and `diff` find are events too, but nobody wants others between them.
+            _ => Detail::OneObject,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,278 @@
+//! What a command failed with: the one place where errors get their heading, hint, JSON form and exit code.
+
+use std::error::Error as StdError;
+use std::fmt::Display;
+use std::io;
+
+use backup_control::error::Error as ControlError;
+use backup_core::error::{Error as CoreError, ErrorKind};
+use backup_core::source::SourceError;
+use serde::Serialize;
+
+use crate::exit_code;
+use crate::ui::SCHEMA_VERSION;
+
+/// How a command ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Outcome {
+    /// All is well.
+    Success,
+    /// Done, but something is missing or incomplete.
+    Warnings,
+    /// Stored data is damaged or lost.
+    Damage,
+    /// Some of several jobs failed, which was reported already; the exit code of the first.
+    Failed(u8),
+}
+
+impl Outcome {
+    /// [`Self::Warnings`] if there were any.
+    pub(crate) fn with_warnings(warnings: u64) -> Self {
+        if warnings == 0 { Self::Success } else { Self::Warnings }
+    }
+
+    pub(crate) fn exit_code(self) -> u8 {
+        match self {
+            Self::Success => exit_code::SUCCESS,
+            Self::Warnings => exit_code::WARNINGS,
+            Self::Damage => exit_code::DAMAGE,
+            Self::Failed(code) => code,
+        }
+    }
+}
+
+/// Result of a command.
+pub(crate) type CommandResult<T = Outcome> = Result<T, CommandError>;
+
+/// What kind of failure it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The request makes no sense.
+    Usage,
+    /// The configuration cannot be used.
+    Config,
+    /// The pass phrase cannot be had.
+    Passphrase,
+    /// It needs a confirmation that was not given, or something exists already.
+    Refused,
+    /// A file of this machine could not be read or written.
+    Io,
+    /// What was restored is not what was backed up.
+    Mismatch,
+    /// Nobody reads the output any more.
+    BrokenPipe,
+    /// The data plane failed.
+    Core(ErrorKind),
+}
+
+/// Failure of a command.
+#[derive(Debug)]
+pub(crate) struct CommandError {
+    kind: Kind,
+    message: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+}
+
+/// The JSON form.
+#[derive(Serialize)]
+struct ErrorEvent<'a> {
+    schema_version: u32,
+    event: &'static str,
+    kind: &'static str,
+    message: &'a str,
+    causes: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    exit_code: u8,
+}
+
+impl CommandError {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), causes: Vec::new(), hint: None }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self::new(Kind::Refused, message)
+    }
+
+    /// A failure to read or write a file of this machine.
+    pub(crate) fn io(doing: impl Display, error: &io::Error) -> Self {
+        Self { causes: vec![error.to_string()], ..Self::new(Kind::Io, doing.to_string()) }
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Puts `doing` in front of the message.
+    pub(crate) fn context(mut self, doing: impl Display) -> Self {
+        self.message = format!("{doing}: {}", self.message);
+        self
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.kind == Kind::Core(ErrorKind::Cancelled)
+    }
+
+    /// Whether nothing has to be said about it.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.kind == Kind::BrokenPipe
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn causes(&self) -> &[String] {
+        &self.causes
+    }
+
+    pub(crate) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::Usage | Kind::Config => exit_code::USAGE,
+            Kind::Passphrase => exit_code::PASSPHRASE,
+            Kind::Refused => exit_code::REFUSED,
+            Kind::Io | Kind::Mismatch => exit_code::FAILURE,
+            Kind::BrokenPipe => exit_code::BROKEN_PIPE,
+            Kind::Core(kind) => match kind {
+                ErrorKind::NoRepository => exit_code::NO_REPOSITORY,
+                ErrorKind::RepositoryExists | ErrorKind::TargetExists => exit_code::REFUSED,
+                ErrorKind::WrongPassphrase => exit_code::PASSPHRASE,
+                ErrorKind::Damaged => exit_code::DAMAGE,
+                ErrorKind::Invalid | ErrorKind::Ambiguous => exit_code::USAGE,
+                ErrorKind::Cancelled => exit_code::INTERRUPTED,
+                _ => exit_code::FAILURE,
+            },
+        }
+    }
+
+    fn kind_name(&self) -> &'static str {
+        match self.kind {
+            Kind::Usage => "usage",
+            Kind::Config => "config",
+            Kind::Passphrase => "passphrase",
+            Kind::Refused => "refused",
+            Kind::Io => "io",
+            Kind::Mismatch => "mismatch",
+            Kind::BrokenPipe => "broken_pipe",
+            Kind::Core(kind) => match kind {
+                ErrorKind::NoRepository => "no_repository",
+                ErrorKind::RepositoryExists => "repository_exists",
+                ErrorKind::WrongPassphrase => "wrong_passphrase",
+                ErrorKind::UnsupportedVersion => "unsupported_version",
+                ErrorKind::Damaged => "damaged",
+                ErrorKind::NotFound => "not_found",
+                ErrorKind::Ambiguous => "ambiguous",
+                ErrorKind::Invalid => "invalid",
+                ErrorKind::TargetExists => "target_exists",
+                ErrorKind::PermissionDenied => "permission_denied",
+                ErrorKind::StorageFull => "storage_full",
+                ErrorKind::Unavailable => "unavailable",
+                ErrorKind::Source => "source",
+                ErrorKind::Target => "target",
+                ErrorKind::Cancelled => "cancelled",
+                _ => "internal",
+            },
+        }
+    }
+
+    /// The JSON form: an event like any other.
+    pub(crate) fn to_event(&self) -> impl Serialize + '_ {
+        ErrorEvent {
+            schema_version: SCHEMA_VERSION,
+            event: "error",
+            kind: self.kind_name(),
+            message: &self.message,
+            causes: &self.causes,
+            hint: self.hint(),
+            exit_code: self.exit_code(),
+        }
+    }
+}
+
+/// The messages of all causes of `error`, without repetitions.
+fn causes(error: &dyn StdError) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut last = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let message = cause.to_string();
+        if message != last {
+            causes.push(message.clone());
+        }
+        last = message;
+        next = cause.source();
+    }
+    causes
+}
+
+impl From<CoreError> for CommandError {
+    fn from(error: CoreError) -> Self {
+        Self {
+            kind: Kind::Core(error.kind()),
+            message: error.to_string(),
+            causes: causes(&error),
+            hint: error.hint().map(str::to_owned),
+        }
+    }
+}
+
+impl From<SourceError> for CommandError {
+    fn from(error: SourceError) -> Self {
+        CoreError::from(error).into()
+    }
+}
+
+impl From<ControlError> for CommandError {
+    fn from(error: ControlError) -> Self {
+        let kind = match error {
+            ControlError::Core(error) => return error.into(),
+            ControlError::Config(_) => Kind::Config,
+            ControlError::Passphrase(_) => Kind::Passphrase,
+            _ => Kind::Usage,
+        };
+        Self { kind, message: error.to_string(), causes: causes(&error), hint: error.hint().map(str::to_owned) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_hints_and_codes_survive() {
+        let inner = io::Error::other("disk on fire");
+        let error = CoreError::new(ErrorKind::StorageFull, "storage failed").with_source(inner).with_hint("buy a disk");
+        let error = CommandError::from(error);
+        assert_eq!(error.causes(), ["disk on fire"]);
+        assert_eq!(error.hint(), Some("buy a disk"));
+        assert_eq!(error.exit_code(), exit_code::FAILURE);
+        let json = serde_json::to_value(error.to_event()).unwrap();
+        assert_eq!(json["kind"], "storage_full");
+        assert_eq!(json["event"], "error");
+    }
+
+    #[test]
+    fn restic_codes_where_the_meaning_is_the_same() {
+        for (kind, code) in [
+            (ErrorKind::NoRepository, 10),
+            (ErrorKind::WrongPassphrase, 12),
+            (ErrorKind::Cancelled, 130),
+            (ErrorKind::Damaged, 4),
+            (ErrorKind::TargetExists, 5),
+            (ErrorKind::Unavailable, 1),
+        ] {
+            assert_eq!(CommandError::from(CoreError::new(kind, "x")).exit_code(), code, "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! `backup export`.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | the verb: what is exported, and the task that reads it |
+//! | `output.rs` | where it goes: standard output, or a file that appears when it is complete |
+//! | `tar.rs` | the thread that writes the archive |
+//!
+//! ```text
+//!  async task: walk, read, decrypt ──(bounded channel)──▶ blocking thread: tar or raw ──▶ output
+//! ```
+
+mod output;
+mod tar;
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use backup_core::format::Node;
+use backup_core::repository::SnapshotReader;
+use backup_core::source::{EntryPath, NodeKind};
+use bytes::Bytes;
+use clap::ValueEnum;
+use futures::TryStreamExt;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use super::ls::{entry_path, not_found};
+use crate::args::FilterArgs;
+use crate::command_error::{CommandError, CommandResult, Outcome};
+use crate::human;
+use crate::session::Session;
+use output::Output;
+
+/// Pieces that reading may be ahead of writing.
+const AHEAD: usize = 16;
+
+/// Write a file of a snapshot, or a directory as a tar archive, to a file or to standard output
+///
+/// Without PATH the whole snapshot is exported. Paths in the archive are those in the snapshot, without the leading `/`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The snapshot: `latest`, or the beginning of its identifier
+    #[arg(value_name = "SNAPSHOT")]
+    snapshot: String,
+    /// The directory or file in it
+    #[arg(value_name = "PATH", default_value = "/")]
+    path: String,
+    /// Write to this file; `-` is standard output
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    output: PathBuf,
+    /// What to do about a file that exists
+    #[arg(long, value_name = "WHAT", default_value = "fail")]
+    if_exists: IfFileExists,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  backup export latest /etc/hosts
+  backup export latest /home/me -o home.tar
+  backup export latest | tar -x -C /tmp/restored --xattrs";
+
+/// What to do about a file that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum IfFileExists {
+    /// Refuse
+    Fail,
+    /// Replace it when the export is complete
+    Replace,
+}
+
+/// A step of writing an export.
+enum Step {
+    /// An entry begins; its content, if it has any, follows.
+    Entry(Box<tar::Entry>),
+    /// Some content.
+    Data(Bytes),
+    /// All is there. An archive that ends without this is not closed, so that it is seen to be incomplete.
+    End,
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let to_stdout = args.output.as_os_str() == "-";
+    if to_stdout && session.ui.is_json() {
+        return Err(CommandError::usage("the standard output cannot hold both the export and JSON")
+            .with_hint("export to a file with -o"));
+    }
+    let path = entry_path(&args.path)?;
+    let opened = session.open_indexed().await?;
+    let info = opened.find(&args.snapshot, &args.filter.to_filter())?;
+    let snapshot = opened.indexed.snapshot(info);
+    let node = match path.is_root() {
+        true => None,
+        false => Some(snapshot.find(&path).await?.ok_or_else(|| not_found(&path, &info.id.short()))?),
+    };
+    let raw = match &node {
+        Some(node) if node.is_file() => true,
+        Some(node) if !node.is_dir() => {
+            let kind = human::kind(&node.metadata.kind);
+            return Err(CommandError::usage(format!("{path} is a {kind}, which has no content"))
+                .with_hint("export the directory it is in"));
+        }
+        _ => false,
+    };
+    if !raw && to_stdout && std::io::stdout().is_terminal() {
+        return Err(CommandError::refused("an archive is nothing for a terminal")
+            .with_hint("write it to a file with -o, or pipe it into `tar -x`"));
+    }
+    let replace = args.if_exists == IfFileExists::Replace;
+    let output = if to_stdout { Output::stdout() } else { Output::file(&args.output, replace)? };
+    let (sender, receiver) = channel(AHEAD);
+    let writer = tokio::task::spawn_blocking(move || write(receiver, output, raw));
+    let reader = Reader { session, snapshot: &snapshot, sender };
+    let read = match node {
+        Some(node) if raw => reader.raw(&node).await,
+        node => reader.archive(path, node).await,
+    };
+    drop(reader);
+    let written = writer.await.map_err(|error| CommandError::io("writing ended unexpectedly", &error.into()))?;
+    // If writing failed, that reading could not go on is only a consequence.
+    let skipped = match (read, written) {
+        (Ok(Some(skipped)), Ok(())) => skipped,
+        (Err(error), Ok(())) => return Err(error),
+        (Err(error), Err(_)) if error.is_cancelled() => return Err(error),
+        (Err(error), Err(Written::Incomplete)) => return Err(error),
+        (_, Err(Written::Failed(error))) => return Err(error),
+        (Ok(_), _) => {
+            return Err(CommandError::io("the export is incomplete", &std::io::ErrorKind::UnexpectedEof.into()));
+        }
+    };
+    Ok(Outcome::with_warnings(skipped))
+}
+
+/// Why writing ended early.
+enum Written {
+    /// Nothing more came.
+    Incomplete,
+    /// It failed.
+    Failed(CommandError),
+}
+
+fn write(receiver: Receiver<Step>, output: Output, raw: bool) -> Result<(), Written> {
+    let done = if raw { write_raw(receiver, output) } else { tar::write(receiver, output) };
+    match done {
+        Ok(Some(output)) => output.finish().map_err(Written::Failed),
+        Ok(None) => Err(Written::Incomplete),
+        Err(error) => Err(Written::Failed(output::failed(&error))),
+    }
+}
+
+/// `None` if nothing more came before the end.
+fn write_raw(mut receiver: Receiver<Step>, mut output: Output) -> std::io::Result<Option<Output>> {
+    while let Some(step) = receiver.blocking_recv() {
+        match step {
+            Step::Data(bytes) => output.write_all(&bytes)?,
+            Step::End => return Ok(Some(output)),
+            Step::Entry(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Reads what is exported and hands it to the writer. `Ok(None)` everywhere: the writer has gone and says why itself.
+struct Reader<'a> {
+    session: &'a Session,
+    snapshot: &'a SnapshotReader,
+    sender: Sender<Step>,
+}
+
+impl Reader<'_> {
+    async fn raw(&self, node: &Node) -> CommandResult<Option<u64>> {
+        if self.content(node).await?.is_none() {
+            return Ok(None);
+        }
+        Ok(self.send(Step::End).await.map(|()| 0))
+    }
+
+    /// Number of entries that an archive cannot hold.
+    async fn archive(&self, path: EntryPath, node: Option<Node>) -> CommandResult<Option<u64>> {
+        let mut links = HashMap::new();
+        let mut skipped = 0;
+        let tree = match node.as_ref().map(|node| node.subtree) {
+            None => self.snapshot.root_id(),
+            Some(Some(tree)) => tree,
+            Some(None) => return Err(CommandError::usage(format!("{path} is not a directory"))),
+        };
+        let mut walk = self.snapshot.walk_below(path.clone(), tree);
+        let mut next = match node {
+            Some(node) => Some((path, node)),
+            None => walk.next().await?,
+        };
+        while let Some((path, node)) = next {
+            self.session.cx.check_cancelled()?;
+            if node.metadata.kind == NodeKind::Socket {
+                let path = human::text(path.as_bytes());
+                self.session.ui.warning(format_args!("{path}: a socket cannot be in an archive; it is left out"));
+                skipped += 1;
+            } else if self.entry(path, node, &mut links).await?.is_none() {
+                return Ok(None);
+            }
+            next = walk.next().await?;
+        }
+        Ok(self.send(Step::End).await.map(|()| skipped))
+    }
+
+    async fn entry(
+        &self,
+        path: EntryPath,
+        node: Node,
+        links: &mut HashMap<(u64, u64), EntryPath>,
+    ) -> CommandResult<Option<()>> {
+        let metadata = &node.metadata;
+        let mut link = None;
+        if node.is_file() && metadata.links > 1 && metadata.inode != 0 {
+            let inode = (metadata.device_id, metadata.inode);
+            link = links.get(&inode).cloned();
+            links.entry(inode).or_insert_with(|| path.clone());
+        }
+        let has_content = node.is_file() && link.is_none();
+        let lengths = node.content.iter().map(|id| self.snapshot.blob_len(id).map(u64::from));
+        let size = if has_content { lengths.sum::<Result<u64, _>>()? } else { 0 };
+        let entry = tar::Entry { path, metadata: metadata.clone(), link, size };
+        if self.send(Step::Entry(Box::new(entry))).await.is_none() {
+            return Ok(None);
+        }
+        if has_content { self.content(&node).await } else { Ok(Some(())) }
+    }
+
+    async fn content(&self, node: &Node) -> CommandResult<Option<()>> {
+        let mut content = self.snapshot.content(node);
+        while let Some(bytes) = content.try_next().await? {
+            self.session.cx.check_cancelled()?;
+            if self.send(Step::Data(bytes)).await.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    }
+
+    async fn send(&self, step: Step) -> Option<()> {
+        self.sender.send(step).await.ok()
+    }
+}

@@ -1,0 +1,181 @@
+//! `backup init`.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use backup_control::passphrase::PassphraseOrigin;
+use backup_control::repositories::RepositorySpec;
+use backup_core::crypto::Passphrase;
+use backup_core::repository::{InitOptions, Repository};
+use serde::Serialize;
+
+use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
+use crate::session::Session;
+use crate::style::{self, paint};
+use crate::ui::SCHEMA_VERSION;
+
+/// Create a repository
+///
+/// The pass phrase comes from --password-file, --password-command, the configuration or the environment, or is asked
+/// for twice. Whoever loses it loses the backups: --generate-key makes a strong one and keeps it in a file,
+/// --recovery-key makes a second one to be printed and locked away.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Generate the pass phrase, and print it once unless there is a file for it
+    #[arg(long, conflicts_with_all = ["password_file", "password_command"])]
+    generate_key: bool,
+    /// Write the generated pass phrase to this new file [default: the configuration's `passphrase_file`]
+    #[arg(long, value_name = "FILE", requires = "generate_key")]
+    key_file: Option<PathBuf>,
+    /// Also make a recovery key that opens the repository, and print it once
+    #[arg(long)]
+    recovery_key: bool,
+}
+
+#[derive(Serialize)]
+struct InitJson<'a> {
+    schema_version: u32,
+    repository: String,
+    id: String,
+    key_file: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery_key: Option<&'a str>,
+}
+
+/// Where the pass phrase of a new repository is from.
+enum Key {
+    /// The user has it.
+    Known(Passphrase),
+    /// It is new, and kept in a file or nowhere yet.
+    Generated(Passphrase, Option<KeyFile>),
+}
+
+impl Key {
+    fn passphrase(&self) -> &Passphrase {
+        match self {
+            Self::Known(passphrase) | Self::Generated(passphrase, _) => passphrase,
+        }
+    }
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let repository = session.repository()?;
+    let key =
+        if args.generate_key { generate(session, args, &repository)? } else { given(session, &repository).await? };
+    let recovery = args.recovery_key.then(Passphrase::generate);
+    let options = InitOptions { recovery: recovery.clone() };
+    let created = repository.init(key.passphrase(), &options, &session.cx).await?;
+    report(session, &repository, &created, key, recovery.as_ref())?;
+    Ok(Outcome::Success)
+}
+
+fn generate(session: &Session, args: &Args, repository: &RepositorySpec) -> CommandResult<Key> {
+    let configured = repository.config.as_ref().and_then(|config| config.passphrase_file.clone());
+    if let Some(PassphraseOrigin::Variable(name)) = session.passphrase_origin(repository) {
+        session.ui.warning(format_args!("{name} holds another pass phrase than the one that is generated now"));
+    }
+    let passphrase = Passphrase::generate();
+    let file = args.key_file.clone().or(configured);
+    let file = file.map(|path| KeyFile::create(&path, &passphrase)).transpose()?;
+    Ok(Key::Generated(passphrase, file))
+}
+
+async fn given(session: &Session, repository: &RepositorySpec) -> CommandResult<Key> {
+    if let Some(origin) = session.passphrase_origin(repository) {
+        return Ok(Key::Known(origin.fetch(&session.env).await?));
+    }
+    let first = session.ask(&format!("New pass phrase for {repository}: ")).await?;
+    if first.is_empty() {
+        return Err(CommandError::new(Kind::Passphrase, "the pass phrase is empty"));
+    }
+    let second = session.ask("The same once more: ").await?;
+    if first.reveal() != second.reveal() {
+        return Err(CommandError::new(Kind::Passphrase, "the pass phrases are not the same"));
+    }
+    Ok(Key::Known(first))
+}
+
+fn report(
+    session: &Session,
+    repository: &RepositorySpec,
+    created: &Repository,
+    key: Key,
+    recovery: Option<&Passphrase>,
+) -> CommandResult<()> {
+    let (generated, file) = match key {
+        Key::Known(_) => (None, None),
+        Key::Generated(passphrase, None) => (Some(passphrase), None),
+        Key::Generated(_, Some(file)) => (None, Some(file.keep())),
+    };
+    let ui = &session.ui;
+    if ui.is_json() {
+        return ui.json(&InitJson {
+            schema_version: SCHEMA_VERSION,
+            repository: repository.to_string(),
+            id: created.config().id.to_string(),
+            key_file: file.as_deref(),
+            key: generated.as_ref().map(Passphrase::reveal),
+            recovery_key: recovery.map(Passphrase::reveal),
+        });
+    }
+    ui.status(format_args!("{} at {repository}", paint(style::GOOD, "Repository created")));
+    if let Some(file) = &file {
+        ui.status(format_args!(
+            "Its pass phrase is in {}. Keep a copy elsewhere: without it the backups are lost.",
+            file.display()
+        ));
+    }
+    if let Some(passphrase) = &generated {
+        ui.status("Its pass phrase, shown this once; without it the backups are lost:");
+        ui.print(passphrase.reveal())?;
+    }
+    if let Some(recovery) = recovery {
+        ui.status("Recovery key, shown this once; it opens the repository too. Keep it offline:");
+        ui.print(recovery.reveal())?;
+    }
+    Ok(())
+}
+
+/// A file with a new pass phrase. It is written before the repository exists, so that no repository is ever without its
+/// key, and removed again if the repository cannot be created.
+pub(super) struct KeyFile {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl KeyFile {
+    pub(super) fn create(path: &Path, passphrase: &Passphrase) -> CommandResult<Self> {
+        let failed = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                CommandError::refused(format!("the key file {} exists already", path.display()))
+                    .with_hint("choose another, or use the pass phrase in it with --password-file")
+            }
+            _ => CommandError::io(format!("cannot write the key file {}", path.display()), &error),
+        };
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+        let created = Self { path: path.to_path_buf(), keep: false };
+        writeln!(file, "{}", passphrase.reveal()).and_then(|()| file.sync_all()).map_err(failed)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)?;
+        Ok(created)
+    }
+
+    /// The repository exists: so must its key.
+    pub(super) fn keep(mut self) -> PathBuf {
+        self.keep = true;
+        self.path.clone()
+    }
+}
+
+impl Drop for KeyFile {
+    fn drop(&mut self) {
+        if !self.keep {
+            // It opens nothing; being left over does no harm.
+            _ = std::fs::remove_file(&self.path);
+        }
+    }
+}

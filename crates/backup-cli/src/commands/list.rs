@@ -1,0 +1,101 @@
+//! `backup list`.
+
+use backup_core::repository::{SnapshotInfo, SnapshotList};
+use serde::Serialize;
+
+use super::view::{self, DamagedJson, SnapshotJson};
+use crate::args::FilterArgs;
+use crate::command_error::{CommandResult, Outcome};
+use crate::human;
+use crate::session::Session;
+use crate::table::{Align, Table};
+use crate::ui::SCHEMA_VERSION;
+
+/// List snapshots, oldest first
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+#[derive(Serialize)]
+struct ListJson<'a> {
+    schema_version: u32,
+    repository: String,
+    snapshots: Vec<SnapshotJson<'a>>,
+    damaged: Vec<DamagedJson>,
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let spec = session.repository()?;
+    let repository = session.open(&spec).await?;
+    let list = repository.snapshots(&session.cx).await?;
+    let filter = args.filter.to_filter();
+    let shown: Vec<&SnapshotInfo> = list.snapshots.iter().filter(|info| filter.matches(&info.snapshot)).collect();
+    if session.ui.is_json() {
+        session.ui.json(&ListJson {
+            schema_version: SCHEMA_VERSION,
+            repository: spec.to_string(),
+            snapshots: shown.into_iter().map(SnapshotJson::from).collect(),
+            damaged: view::damaged(&list),
+        })?;
+        return Ok(if list.damaged.is_empty() { Outcome::Success } else { Outcome::Damage });
+    }
+    print(session, &list, &shown)?;
+    Ok(view::warn_of_damaged(&session.ui, &list))
+}
+
+fn print(session: &Session, list: &SnapshotList, shown: &[&SnapshotInfo]) -> CommandResult<()> {
+    let ui = &session.ui;
+    if shown.is_empty() {
+        ui.status("No snapshots.");
+        if list.snapshots.is_empty() {
+            ui.hint("`backup run` makes the first");
+        }
+        return Ok(());
+    }
+    for line in table(session, shown).lines() {
+        ui.line(line)?;
+    }
+    ui.flush()?;
+    ui.status(human::count(shown.len() as u64, "snapshot", "snapshots"));
+    Ok(())
+}
+
+fn table(session: &Session, shown: &[&SnapshotInfo]) -> Table {
+    let mut table = Table::new([
+        ("ID", Align::Left),
+        ("Time", Align::Left),
+        ("Age", Align::Left),
+        ("Job", Align::Left),
+        ("Type", Align::Left),
+        ("Tier", Align::Left),
+        ("Host", Align::Left),
+        ("Files", Align::Right),
+        ("Size", Align::Right),
+        ("State", Align::Left),
+        ("Tags", Align::Left),
+        ("Paths", Align::Left),
+    ]);
+    let now = session.cx.clock.now();
+    for info in shown {
+        let snapshot = &info.snapshot;
+        let tag = |name: &str| human::text(snapshot.tag(name).unwrap_or_default().as_bytes());
+        let summary = snapshot.summary.as_ref();
+        table.row([
+            info.id.short(),
+            human::time(snapshot.time, &session.machine.time_zone),
+            human::age(snapshot.time, now),
+            tag("job"),
+            tag("type"),
+            tag("tier"),
+            human::text(snapshot.hostname.as_bytes()),
+            summary.map(|summary| summary.total_files_processed.to_string()).unwrap_or_default(),
+            summary.map(|summary| human::size(summary.total_bytes_processed)).unwrap_or_default(),
+            if snapshot.x_warnings.unwrap_or(0) > 0 { "incomplete".to_owned() } else { String::new() },
+            view::user_tags(info),
+            human::text(snapshot.paths.join(" ").as_bytes()),
+        ]);
+    }
+    table
+}

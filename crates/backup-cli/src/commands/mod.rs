@@ -1,0 +1,51 @@
+//! The verbs, one file each: `Args`, whose doc comments are the help, and `run`.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `quickstart.rs` | the whole way once: key, repository, backup, verification, restore, comparison |
+//! | `init.rs`, `run.rs` | creating repositories and snapshots |
+//! | `list.rs`, `show.rs`, `ls.rs`, `diff.rs`, `stats.rs` | looking |
+//! | `restore.rs`, `export/` | getting data back |
+//! | `verify.rs`, `check.rs` | finding damage |
+//! | `config.rs`, `completions.rs` | the program itself |
+//! | `view.rs` | how snapshots and problems are shown by several verbs |
+
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod diff;
+pub(crate) mod export;
+pub(crate) mod init;
+pub(crate) mod list;
+pub(crate) mod ls;
+pub(crate) mod quickstart;
+pub(crate) mod restore;
+pub(crate) mod run;
+pub(crate) mod show;
+pub(crate) mod stats;
+pub(crate) mod verify;
+mod view;
+
+use crate::cli::Command;
+use crate::command_error::CommandResult;
+use crate::session::Session;
+
+/// Runs a verb.
+pub(crate) async fn run(session: &Session, command: Command) -> CommandResult {
+    match command {
+        Command::Quickstart(args) => Box::pin(quickstart::run(session, &args)).await,
+        Command::Init(args) => Box::pin(init::run(session, &args)).await,
+        Command::Run(args) => Box::pin(run::run(session, &args)).await,
+        Command::List(args) => Box::pin(list::run(session, &args)).await,
+        Command::Show(args) => Box::pin(show::run(session, &args)).await,
+        Command::Ls(args) => Box::pin(ls::run(session, &args)).await,
+        Command::Diff(args) => Box::pin(diff::run(session, &args)).await,
+        Command::Restore(args) => Box::pin(restore::run(session, &args)).await,
+        Command::Export(args) => Box::pin(export::run(session, &args)).await,
+        Command::Verify(args) => Box::pin(verify::run(session, &args)).await,
+        Command::Check(args) => Box::pin(check::run(session, &args)).await,
+        Command::Stats(args) => Box::pin(stats::run(session, &args)).await,
+        Command::Config(args) => config::run(session, &args),
+        Command::Completions(args) => completions::run(session, &args),
+    }
+}

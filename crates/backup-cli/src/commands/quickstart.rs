@@ -1,0 +1,268 @@
+//! `backup quickstart`: the whole way once, from nothing to a restored and compared copy.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use backup_control::jobs::{Job, JobFlags};
+use backup_control::passphrase::PassphraseOrigin;
+use backup_control::repositories::RepositorySpec;
+use backup_core::crypto::Passphrase;
+use backup_core::error::{Error as CoreError, ErrorKind};
+use backup_core::repository::{InitOptions, Repository};
+use backup_core::source::{IfExists, ObjectDigest, RestoreRequest};
+use backup_sources::files::digest_of_dir;
+use serde::Serialize;
+
+use super::init::KeyFile;
+use super::restore::Restore;
+use super::view::Summary;
+use super::{run as run_verb, verify};
+use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
+use crate::human;
+use crate::session::{Opened, Session};
+use crate::style::{self, paint};
+
+/// Try everything once: back up a directory, verify it, restore it elsewhere, and compare
+///
+/// Makes a repository with a generated key in a folder of its own, which is left out of the backup. Running it again
+/// backs up what changed and restores anew; nothing outside the folder is ever written.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The directory to back up
+    #[arg(value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// The folder for repository, key and restored copy
+    #[arg(long, value_name = "FOLDER", default_value = "./backup-quickstart")]
+    at: PathBuf,
+}
+
+/// Everything it makes.
+#[derive(Debug, Serialize)]
+struct Folder {
+    #[serde(skip)]
+    path: PathBuf,
+    repository: PathBuf,
+    key_file: PathBuf,
+    restored: PathBuf,
+}
+
+#[derive(Serialize)]
+struct QuickstartJson<'a> {
+    #[serde(flatten)]
+    folder: &'a Folder,
+    snapshot: String,
+    entries: u64,
+    identical: bool,
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let dir = std::fs::canonicalize(&args.dir)
+        .map_err(|error| CommandError::io(format!("cannot find {}", args.dir.display()), &error))?;
+    if !dir.is_dir() {
+        return Err(CommandError::usage(format!("{} is not a directory", args.dir.display())));
+    }
+    let folder = Folder::prepare(&args.at, &dir)?;
+    let spec = RepositorySpec::at(&folder.repository);
+    let repository = folder.open(session, &spec).await?;
+    let job = job(session, &dir, &folder, spec.clone())?;
+    let backup = run_verb::back_up(session, &repository, &job).await?;
+    let opened = Opened {
+        snapshots: repository.snapshots(&session.cx).await?,
+        indexed: repository.load_index(&session.cx).await?,
+    };
+    let id = backup.snapshot.ok_or_else(|| CoreError::internal("the backup made no snapshot"))?;
+    let info = opened.find(&id.to_hex(), &backup_core::repository::SnapshotFilter::default())?;
+    let verified = verify::verify(session, &opened, info, &spec.to_string()).await?;
+    if !verified.problems.is_empty() {
+        return Ok(Outcome::Damage);
+    }
+    let restore = Restore {
+        session,
+        repository: spec.to_string(),
+        snapshot: opened.indexed.snapshot(info),
+        source: Arc::clone(&job.source),
+        request: RestoreRequest {
+            target: Some(folder.restored.to_string_lossy().into_owned()),
+            if_exists: IfExists::Replace,
+            verify: true,
+            ..RestoreRequest::default()
+        },
+    };
+    let restored = restore.execute().await?;
+    let warnings = backup.warnings + restored.warnings;
+    if warnings > 0 {
+        session
+            .ui
+            .warning("some entries could not be read or restored, so the copy was not compared with the original");
+    } else {
+        let digest = compare(session, &dir, &folder, &job).await?;
+        finish(session, &folder, &id.to_hex(), &digest)?;
+    }
+    next_steps(session, &folder);
+    Ok(Outcome::with_warnings(warnings))
+}
+
+impl Folder {
+    fn prepare(at: &Path, dir: &Path) -> CommandResult<Self> {
+        let failed =
+            |error: std::io::Error| CommandError::io(format!("cannot use the folder {}", at.display()), &error);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(at).map_err(failed)?;
+        let path = std::fs::canonicalize(at).map_err(failed)?;
+        let folder = Self {
+            repository: path.join("repository"),
+            key_file: path.join("key.txt"),
+            restored: path.join("restored"),
+            path,
+        };
+        if folder.path.to_str().is_none() {
+            return Err(CommandError::usage("the folder needs a name that is UTF-8").with_hint("choose one with --at"));
+        }
+        if dir.starts_with(&folder.path) {
+            return Err(CommandError::usage(format!("{} is where the backup would go", dir.display()))
+                .with_hint("choose another folder with --at"));
+        }
+        // What is restored replaces what was restored before: only in a folder of our own.
+        let empty = std::fs::read_dir(&folder.path).map_err(failed)?.next().is_none();
+        if !empty && !folder.key_file.is_file() {
+            return Err(CommandError::refused(format!("{} holds something else already", folder.path.display()))
+                .with_hint("choose a new or empty folder with --at"));
+        }
+        Ok(folder)
+    }
+
+    /// Opens the repository; creates it if this is the first time, or the first time was interrupted.
+    async fn open(&self, session: &Session, spec: &RepositorySpec) -> CommandResult<Repository> {
+        if self.key_file.is_file() {
+            let passphrase = PassphraseOrigin::File(self.key_file.clone()).fetch(&session.env).await?;
+            return match spec.open(&passphrase).await {
+                Err(backup_control::error::Error::Core(error)) if error.kind() == ErrorKind::NoRepository => {
+                    self.create(session, spec, &passphrase).await
+                }
+                opened => Ok(opened?),
+            };
+        }
+        let passphrase = Passphrase::generate();
+        let file = KeyFile::create(&self.key_file, &passphrase)?;
+        let repository = self.create(session, spec, &passphrase).await?;
+        file.keep();
+        Ok(repository)
+    }
+
+    async fn create(
+        &self,
+        session: &Session,
+        spec: &RepositorySpec,
+        passphrase: &Passphrase,
+    ) -> CommandResult<Repository> {
+        let repository = spec.init(passphrase, &InitOptions::default(), &session.cx).await?;
+        session.ui.status(format_args!("{} at {spec}", paint(style::GOOD, "Repository created")));
+        session.ui.status(format_args!("Its generated pass phrase is in {}", self.key_file.display()));
+        Ok(repository)
+    }
+}
+
+/// The backup, without the folder itself.
+fn job(session: &Session, dir: &Path, folder: &Folder, spec: RepositorySpec) -> CommandResult<Job> {
+    let text = |path: &Path| {
+        let text = path.to_str().map(str::to_owned);
+        text.ok_or_else(|| CommandError::usage(format!("{} is not UTF-8", path.display())))
+    };
+    let inside = folder.path.starts_with(dir);
+    let exclude = if inside { vec![escape(&text(&folder.path)?)] } else { Vec::new() };
+    let flags = JobFlags { exclude, ..JobFlags::default() };
+    let mut job = Job::ad_hoc(Some("quickstart"), &[text(dir)?], spec, &flags, &session.machine)?;
+    job.options.estimate = session.ui.bars().is_some();
+    Ok(job)
+}
+
+/// A glob that matches exactly this path.
+fn escape(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for c in path.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | ',' | '!' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// Compares the restored copy with the original by the digests of both.
+async fn compare(session: &Session, dir: &Path, folder: &Folder, job: &Job) -> CommandResult<ObjectDigest> {
+    session.ui.status(format_args!("Comparing {} with the restored copy", dir.display()));
+    let original = job.source.digest(&session.cx, &job.options.selection).await?;
+    let original = original.objects.into_values().next();
+    let copy = folder.restored.join(dir.strip_prefix("/").unwrap_or(dir));
+    let restored = digest_of_dir(&session.cx, &copy).await?;
+    match original {
+        Some(original) if original == restored => Ok(restored),
+        _ => Err(CommandError::new(
+            Kind::Mismatch,
+            format!("the restored copy {} differs from {}", copy.display(), dir.display()),
+        )
+        .with_hint("the copy equals the snapshot; if something writes to the directory, run this again when it rests")),
+    }
+}
+
+fn finish(session: &Session, folder: &Folder, snapshot: &str, digest: &ObjectDigest) -> CommandResult<()> {
+    let ui = &session.ui;
+    if ui.is_json() {
+        let json = QuickstartJson { folder, snapshot: snapshot.to_owned(), entries: digest.count, identical: true };
+        ui.event(&Summary::new("quickstart", folder.repository.display().to_string(), &json));
+        return Ok(());
+    }
+    ui.summary(format_args!(
+        "{}: original and restored copy are the same, {}, {}",
+        paint(style::GOOD, "Compared"),
+        human::count(digest.count, "entry", "entries"),
+        human::size(digest.bytes)
+    ))
+}
+
+fn next_steps(session: &Session, folder: &Folder) {
+    let (repository, key) = (shell(&folder.repository), shell(&folder.key_file));
+    let backup = shell(Path::new(&session.program));
+    let ours = format!("-r {repository} --password-file {key}");
+    let heading = |text| paint(style::HEADING, text);
+    session.ui.status(format_args!(
+        "
+{}
+  {backup} list {ours}
+  {backup} ls latest -R {ours}
+  {backup} run --source DIR {ours}
+  {backup} restore latest --target DIR {ours}
+{}
+  restic -r {repository} --password-file {key} snapshots --no-lock
+{}
+  Keep a copy of {key} in another place: without it nothing can be restored.
+  `{backup} config example` prints a configuration with which these flags are not needed.",
+        heading("What to do next"),
+        heading("It is a restic repository too"),
+        heading("Before you rely on it"),
+    ));
+}
+
+/// A path as a shell needs it.
+fn shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use backup_core::source::{EntryPath, Selection};
+
+    use super::*;
+
+    #[test]
+    fn shells_and_globs_see_paths_as_they_are() {
+        assert_eq!(shell(Path::new("/a/b-1")), "/a/b-1");
+        assert_eq!(shell(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+        let path = "/a[1]/{b,c}*?\\x";
+        let selection = Selection::new(Vec::new(), vec![escape(path)]).unwrap();
+        assert!(selection.is_excluded(&EntryPath::new(path).unwrap()));
+        assert!(!selection.is_excluded(&EntryPath::new("/a1/b").unwrap()));
+    }
+}

@@ -1,0 +1,94 @@
+//! `backup show`.
+
+use backup_core::format::Manifest;
+use backup_core::repository::SnapshotInfo;
+use serde::Serialize;
+
+use super::view::{self, SnapshotJson};
+use crate::args::FilterArgs;
+use crate::command_error::{CommandResult, Outcome};
+use crate::human;
+use crate::session::Session;
+use crate::style::{self, paint};
+use crate::table::facts;
+use crate::ui::SCHEMA_VERSION;
+
+/// Show what a snapshot is: where it came from, what it stands for, what it holds
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The snapshot: `latest`, or the beginning of its identifier
+    #[arg(value_name = "SNAPSHOT")]
+    snapshot: String,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+#[derive(Serialize)]
+struct ShowJson<'a> {
+    schema_version: u32,
+    snapshot: SnapshotJson<'a>,
+    manifest: Option<&'a Manifest>,
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let opened = session.open_indexed().await?;
+    let info = opened.find(&args.snapshot, &args.filter.to_filter())?;
+    let manifest = opened.indexed.snapshot(info).manifest().await?;
+    if session.ui.is_json() {
+        let (schema_version, snapshot) = (SCHEMA_VERSION, SnapshotJson::from(info));
+        session.ui.json(&ShowJson { schema_version, snapshot, manifest: manifest.as_ref() })?;
+    } else {
+        let id = paint(style::SNAPSHOT, info.id);
+        let more = manifest.as_ref().map(details).unwrap_or_default();
+        session.ui.print(format_args!("Snapshot {id}\n{}", facts(&[basics(session, info), more].concat())))?;
+    }
+    Ok(Outcome::Success)
+}
+
+fn basics(session: &Session, info: &SnapshotInfo) -> Vec<(&'static str, String)> {
+    let snapshot = &info.snapshot;
+    let text = |text: &str| human::text(text.as_bytes());
+    let tag = |name: &str| text(snapshot.tag(name).unwrap_or_default());
+    let age = human::age(snapshot.time, session.cx.clock.now());
+    let stored = snapshot.summary.as_ref().map(|summary| {
+        format!("{} new, {} as stored", human::size(summary.data_added), human::size(summary.data_added_packed))
+    });
+    let warnings = match snapshot.x_warnings {
+        None | Some(0) => String::new(),
+        Some(some) => format!("{} missing or incomplete", human::count(some, "entry", "entries")),
+    };
+    vec![
+        ("Time", format!("{} ({age})", human::full_time(snapshot.time, &session.machine.time_zone))),
+        ("Job", tag("job")),
+        ("Source", tag("source")),
+        ("Type", tag("type")),
+        ("Tier", tag("tier")),
+        ("Host", text(&snapshot.hostname)),
+        ("User", text(&snapshot.username)),
+        ("Paths", text(&snapshot.paths.join(" "))),
+        ("Tags", view::user_tags(info)),
+        ("Excluded", text(&snapshot.excludes.join(" "))),
+        ("Compared with", snapshot.parent.as_ref().map(|id| id.short()).unwrap_or_default()),
+        ("Stored", stored.unwrap_or_default()),
+        ("Warnings", warnings),
+        ("Program", text(&snapshot.program_version)),
+    ]
+}
+
+fn details(manifest: &Manifest) -> Vec<(&'static str, String)> {
+    let totals = &manifest.totals;
+    let mut content =
+        vec![human::count(totals.files, "file", "files"), human::count(totals.dirs, "directory", "directories")];
+    if totals.others > 0 {
+        content.push(human::count(totals.others, "other", "others"));
+    }
+    content.push(human::size(totals.bytes));
+    let took = human::between(manifest.checkpoint.started, manifest.checkpoint.finished);
+    vec![
+        ("Content", content.join(", ")),
+        ("Read within", human::duration(took)),
+        ("Position", human::text(manifest.checkpoint.position.as_deref().unwrap_or_default().as_bytes())),
+        ("Server", human::text(manifest.server_version.as_deref().unwrap_or_default().as_bytes())),
+        ("Included", human::text(manifest.include.join(" ").as_bytes())),
+    ]
+}

@@ -1,0 +1,145 @@
+//! How snapshots and problems are shown by several verbs.
+
+use backup_core::check::Problem;
+use backup_core::repository::{SnapshotInfo, SnapshotList};
+use backup_core::source::EntryPath;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::command_error::Outcome;
+use crate::human;
+use crate::style::{self, paint};
+use crate::ui::Ui;
+
+/// Tags that say what other fields say.
+const OWN_TAGS: [&str; 4] = ["job=", "source=", "type=", "tier="];
+
+/// A snapshot in JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct SnapshotJson<'a> {
+    id: String,
+    short_id: String,
+    time: Timestamp,
+    parent: Option<String>,
+    job: Option<&'a str>,
+    source: Option<&'a str>,
+    #[serde(rename = "type")]
+    kind: Option<&'a str>,
+    tier: Option<&'a str>,
+    host: &'a str,
+    user: &'a str,
+    paths: &'a [String],
+    tags: &'a [String],
+    files: Option<u64>,
+    bytes: Option<u64>,
+    added_bytes: Option<u64>,
+    stored_bytes: Option<u64>,
+    warnings: u64,
+    program: &'a str,
+}
+
+impl<'a> From<&'a SnapshotInfo> for SnapshotJson<'a> {
+    fn from(info: &'a SnapshotInfo) -> Self {
+        let SnapshotInfo { id, snapshot } = info;
+        let summary = snapshot.summary.as_ref();
+        Self {
+            id: id.to_hex(),
+            short_id: id.short(),
+            time: snapshot.time,
+            parent: snapshot.parent.as_ref().map(ToString::to_string),
+            job: snapshot.tag("job"),
+            source: snapshot.tag("source"),
+            kind: snapshot.tag("type"),
+            tier: snapshot.tag("tier"),
+            host: &snapshot.hostname,
+            user: &snapshot.username,
+            paths: &snapshot.paths,
+            tags: &snapshot.tags,
+            files: summary.map(|summary| summary.total_files_processed),
+            bytes: summary.map(|summary| summary.total_bytes_processed),
+            added_bytes: summary.map(|summary| summary.data_added),
+            stored_bytes: summary.map(|summary| summary.data_added_packed),
+            warnings: snapshot.x_warnings.unwrap_or(0),
+            program: &snapshot.program_version,
+        }
+    }
+}
+
+/// The tags of a snapshot that the user chose.
+pub(super) fn user_tags(info: &SnapshotInfo) -> String {
+    let own = |tag: &&String| !OWN_TAGS.iter().any(|own| tag.starts_with(own));
+    let tags: Vec<&str> = info.snapshot.tags.iter().filter(own).map(String::as_str).collect();
+    human::text(tags.join(", ").as_bytes())
+}
+
+/// A path in JSON: text, and the bytes where text cannot hold them.
+#[derive(Debug, Serialize)]
+pub(super) struct PathJson {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<String>,
+}
+
+impl From<&EntryPath> for PathJson {
+    fn from(path: &EntryPath) -> Self {
+        let bytes = path.as_bytes();
+        let exact = std::str::from_utf8(bytes).is_ok();
+        Self { path: path.display().into_owned(), path_base64: (!exact).then(|| BASE64.encode(bytes)) }
+    }
+}
+
+/// A snapshot that cannot be read, in JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct DamagedJson {
+    id: String,
+    message: String,
+}
+
+/// The snapshots that cannot be read.
+pub(super) fn damaged(list: &SnapshotList) -> Vec<DamagedJson> {
+    list.damaged.iter().map(|(id, error)| DamagedJson { id: id.to_hex(), message: error.chain() }).collect()
+}
+
+/// Warns of snapshots that cannot be read, which must never look as if they did not exist.
+pub(super) fn warn_of_damaged(ui: &Ui, list: &SnapshotList) -> Outcome {
+    for (id, error) in &list.damaged {
+        ui.warning(format_args!("snapshot {} is damaged: {}", id.short(), error.chain()));
+    }
+    if list.damaged.is_empty() {
+        return Outcome::Success;
+    }
+    ui.hint("`backup check` says what else is affected");
+    Outcome::Damage
+}
+
+/// Problems as lines.
+pub(super) fn problems(problems: &[Problem]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for problem in problems {
+        let heading = paint(style::ERROR, "Damaged:");
+        lines.push(format!("{heading} {}: {}", problem.object, human::text(problem.message.as_bytes())));
+        lines.extend(problem.affects.iter().map(|affected| format!("  affects {}", human::text(affected.as_bytes()))));
+    }
+    lines
+}
+
+/// An event that ends long work.
+#[derive(Debug, Serialize)]
+pub(super) struct Summary<'a, T> {
+    pub(super) schema_version: u32,
+    pub(super) event: &'static str,
+    pub(super) verb: &'static str,
+    pub(super) repository: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) job: Option<&'a str>,
+    #[serde(flatten)]
+    pub(super) report: &'a T,
+}
+
+impl<'a, T: Serialize> Summary<'a, T> {
+    pub(super) fn new(verb: &'static str, repository: String, report: &'a T) -> Self {
+        Self { schema_version: crate::ui::SCHEMA_VERSION, event: "summary", verb, repository, job: None, report }
+    }
+}

@@ -1,0 +1,37 @@
+//! Exit codes: a contract with scripts and service managers. They follow restic's where the meaning is the same; 11,
+//! restic's "locked", is never used, because nothing here takes an exclusive lock.
+
+/// Everything that was asked for was done.
+pub const SUCCESS: u8 = 0;
+/// It could not be done.
+pub const FAILURE: u8 = 1;
+/// The command line or the configuration makes no sense.
+pub const USAGE: u8 = 2;
+/// It was done, but something is missing or incomplete: the snapshot, or the restored copy, exists all the same.
+pub const WARNINGS: u8 = 3;
+/// Stored data is damaged or lost.
+pub const DAMAGE: u8 = 4;
+/// Refused: it needs `--yes`, or something exists where it would be written.
+pub const REFUSED: u8 = 5;
+/// There is no repository at this place.
+pub const NO_REPOSITORY: u8 = 10;
+/// The pass phrase is wrong or cannot be had.
+pub const PASSPHRASE: u8 = 12;
+/// Stopped by Ctrl-C or by a request to terminate.
+pub const INTERRUPTED: u8 = 130;
+/// Whoever read the output has gone away.
+pub const BROKEN_PIPE: u8 = 141;
+
+/// The table that `backup --help` shows.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  0    success
+  1    failure
+  2    command line or configuration makes no sense
+  3    done, but something is missing or incomplete (the snapshot exists)
+  4    stored data is damaged or lost
+  5    refused: needs --yes, or something exists at the target
+  10   there is no repository at this place
+  12   the pass phrase is wrong or cannot be had
+  130  interrupted
+  141  the reader of the output has gone away";

@@ -1,0 +1,161 @@
+//! The command line of the backup system: parses, wires, renders; everything else is in `backup_control` and
+//! `backup_core`.
+//!
+//! ```text
+//!  args ──▶ cli ──▶ commands/VERB ──▶ session ──▶ backup_control, backup_core
+//!                        │                              │ events
+//!                        ▼                              ▼
+//!        exit_code ◀── ui ◀──────────────────────── reporter
+//! ```
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `cli.rs`, `args.rs` | the tree of verbs and flags; groups of flags |
+//! | `commands/` | one file per verb |
+//! | `session.rs` | what a command works with: flags, environment, opening repositories |
+//! | `ui.rs` | the only door to stdout and stderr; `style.rs`: colours, `table.rs`: tables |
+//! | `reporter/` | events as bars, lines or JSON |
+//! | `human.rs` | sizes, ages, times for people |
+//! | `command_error.rs`, [`exit_code`] | failures and how the program ends |
+//! | `signals.rs` | Ctrl-C |
+//! | `allocator.rs` | a limit on how much free memory the allocator keeps |
+
+mod allocator;
+mod args;
+mod cli;
+mod command_error;
+mod commands;
+pub mod exit_code;
+mod human;
+mod reporter;
+mod session;
+mod signals;
+mod style;
+mod table;
+mod ui;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backup_control::environment::Environment;
+use backup_control::machine::Machine;
+use backup_core::context::Context;
+use clap::Parser;
+
+use cli::{Cli, ColorArg, GlobalArgs};
+use command_error::{CommandError, Kind};
+use reporter::Detail;
+use session::Session;
+use ui::Ui;
+
+/// More workers do not make a backup faster: what computes has a pool of its own.
+const MAX_WORKERS: usize = 4;
+/// Files that are opened, read or written at the same time.
+const MAX_BLOCKING: usize = 64;
+/// How long work that was given up may take to notice it.
+const SHUTDOWN: Duration = Duration::from_secs(1);
+
+/// Runs `backup` with the given arguments (the first is the program's name) and environment.
+#[must_use]
+pub fn run(args: Vec<OsString>, env: Environment) -> ExitCode {
+    allocator::tune();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&args, &env, &error),
+    };
+    let ui = Arc::new(Ui::new(&cli.global, &env));
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).min(MAX_WORKERS);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(MAX_BLOCKING)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let error = CommandError::io("cannot start", &error);
+            ui.error(&error);
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    let code = runtime.block_on(execute(cli, program(&args), env, Arc::clone(&ui)));
+    runtime.shutdown_timeout(SHUTDOWN);
+    ExitCode::from(code)
+}
+
+/// How to call this program again: its path if it was called by one, else its name.
+fn program(args: &[OsString]) -> String {
+    let called = args.first().and_then(|arg| arg.to_str()).unwrap_or_default();
+    if called.contains('/') { called.to_owned() } else { "backup".to_owned() }
+}
+
+async fn execute(cli: Cli, program: String, env: Environment, ui: Arc<Ui>) -> u8 {
+    let detail = cli.command.detail();
+    let events = reporter::events(&ui, detail);
+    let session = Session {
+        program,
+        ui: Arc::clone(&ui),
+        env,
+        machine: Machine::local(),
+        global: cli.global,
+        cx: Context::new(events),
+    };
+    signals::watch(Arc::clone(&ui), session.cx.cancel.clone());
+    let result = commands::run(&session, cli.command).await;
+    // Bars that are left are cleared before the last word.
+    drop(session);
+    // What is printed is the point of some commands and a remark on the work of others.
+    let result = result.and_then(|outcome| match (ui.flush(), detail) {
+        (Err(error), Detail::OneObject) => Err(error),
+        _ => Ok(outcome),
+    });
+    match result {
+        Ok(outcome) => outcome.exit_code(),
+        Err(error) => {
+            ui.error(&error);
+            error.exit_code()
+        }
+    }
+}
+
+/// Help, version, and command lines that cannot be understood.
+fn usage(args: &[OsString], env: &Environment, error: &clap::Error) -> ExitCode {
+    let global = guess(args);
+    let ui = Ui::new(&global, env);
+    if !error.use_stderr() {
+        ui.clap(error);
+        return ExitCode::from(exit_code::SUCCESS);
+    }
+    if global.json {
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        ui.error(&CommandError::new(Kind::Usage, message).with_hint("see `backup --help`"));
+    } else {
+        ui.clap(error);
+    }
+    ExitCode::from(exit_code::USAGE)
+}
+
+/// How to print, as far as it can be told from a command line that was not understood.
+fn guess(args: &[OsString]) -> GlobalArgs {
+    let has = |flag: &str| args.iter().any(|arg| arg == flag);
+    let value = |flag: &str| args.windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1].clone());
+    let color = |when: &str| has(&format!("--color={when}")) || value("--color").is_some_and(|given| given == when);
+    GlobalArgs {
+        config: None,
+        repo: None,
+        password_file: None,
+        password_command: None,
+        json: has("--json"),
+        quiet: false,
+        yes: false,
+        no_progress: true,
+        color: match (color("always"), color("never")) {
+            (true, _) => ColorArg::Always,
+            (_, true) => ColorArg::Never,
+            _ => ColorArg::Auto,
+        },
+    }
+}

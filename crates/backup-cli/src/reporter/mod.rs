@@ -1,0 +1,54 @@
+//! Reporters: what becomes of the events of long work.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | choosing one |
+//! | `human.rs` | bars on a terminal, a line now and then otherwise |
+//! | `json.rs` | one JSON object per line |
+//! | `pace.rs` | how fast it goes and how long it will take |
+//!
+//! To add an event: its variant in `backup_core::event`, its text in `human.rs`. JSON needs nothing.
+
+mod human;
+mod json;
+mod pace;
+
+use std::sync::Arc;
+
+use backup_core::event::{Event, Events, Reporter};
+
+use crate::ui::Ui;
+use human::HumanReporter;
+use json::JsonReporter;
+
+/// Which events a command shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// All: the command is long work.
+    All,
+    /// Under `--json` only one object is printed; for people it makes no difference.
+    OneObject,
+}
+
+/// The events of a command.
+pub(crate) fn events(ui: &Arc<Ui>, detail: Detail) -> Events {
+    let ui = Arc::clone(ui);
+    let reporter: Arc<dyn Reporter> = match (ui.is_json(), detail) {
+        (true, Detail::All) => Arc::new(JsonReporter::new(ui)),
+        (true, Detail::OneObject) => return Events::silent(),
+        (false, _) if ui.is_quiet() => Arc::new(QuietReporter(ui)),
+        (false, _) => Arc::new(HumanReporter::new(ui)),
+    };
+    Events::to(reporter)
+}
+
+/// Shows warnings and nothing else.
+struct QuietReporter(Arc<Ui>);
+
+impl Reporter for QuietReporter {
+    fn report(&self, event: &Event) {
+        if let Event::Warning(warning) = event {
+            human::show_warning(&self.0, warning);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What a command works with: the terminal, the environment, the flags, and how it gets at repositories.
+
+use std::sync::Arc;
+
+use backup_control::config::{self, LoadedConfig};
+use backup_control::environment::Environment;
+use backup_control::machine::Machine;
+use backup_control::passphrase::{PassphraseFlags, PassphraseOrigin};
+use backup_control::repositories::RepositorySpec;
+use backup_core::context::Context;
+use backup_core::crypto::Passphrase;
+use backup_core::error::{Error as CoreError, ErrorKind};
+use backup_core::repository::{IndexedRepository, Repository, SnapshotFilter, SnapshotInfo, SnapshotList};
+
+use crate::cli::GlobalArgs;
+use crate::command_error::{CommandError, CommandResult, Kind};
+use crate::ui::Ui;
+
+/// Everything a command is given besides its own flags.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// How this program was called: what commands that are suggested begin with.
+    pub(crate) program: String,
+    pub(crate) ui: Arc<Ui>,
+    pub(crate) env: Environment,
+    pub(crate) machine: Machine,
+    pub(crate) global: GlobalArgs,
+    pub(crate) cx: Context,
+}
+
+/// The snapshots of an opened repository, and its index.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) snapshots: SnapshotList,
+    pub(crate) indexed: IndexedRepository,
+}
+
+impl Session {
+    /// The configuration, if there is one.
+    pub(crate) fn config(&self) -> CommandResult<Option<LoadedConfig>> {
+        match config::find(self.global.config.as_deref(), &self.env)? {
+            Some(file) => Ok(Some(config::load(&file, &self.env)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The repository that the flags name, or else the environment, or else the configuration if it has only one.
+    pub(crate) fn repository(&self) -> CommandResult<RepositorySpec> {
+        match self.named_repository()? {
+            Some(repository) => Ok(repository),
+            None => match self.env.text("BACKUP_REPO") {
+                Some(name) => self.resolve(name),
+                None => Ok(RepositorySpec::only(self.config()?.as_ref().map(|loaded| &loaded.config))?),
+            },
+        }
+    }
+
+    /// The repository that the flags name.
+    pub(crate) fn named_repository(&self) -> CommandResult<Option<RepositorySpec>> {
+        self.global.repo.as_deref().map(|name| self.resolve(name)).transpose()
+    }
+
+    fn resolve(&self, name: &str) -> CommandResult<RepositorySpec> {
+        // An address needs no configuration: a mistake there must not stand in the way.
+        let config = if name.contains('/') { None } else { self.config()? };
+        Ok(RepositorySpec::resolve(name, config.as_ref().map(|loaded| &loaded.config))?)
+    }
+
+    /// Where the pass phrase comes from, unless somebody has to be asked.
+    pub(crate) fn passphrase_origin(&self, repository: &RepositorySpec) -> Option<PassphraseOrigin> {
+        repository.passphrase(&self.passphrase_flags(), &self.env)
+    }
+
+    pub(crate) fn passphrase_flags(&self) -> PassphraseFlags {
+        PassphraseFlags { file: self.global.password_file.clone(), command: self.global.password_command.clone() }
+    }
+
+    async fn passphrase(&self, repository: &RepositorySpec) -> CommandResult<Passphrase> {
+        match self.passphrase_origin(repository) {
+            Some(origin) => Ok(origin.fetch(&self.env).await?),
+            // Nobody is asked for the pass phrase of a repository that is not there; opening it says so, whatever the
+            // pass phrase.
+            None if !repository.exists().await? => Ok(Passphrase::new("")),
+            None => self.ask(&format!("Pass phrase of {repository}: ")).await,
+        }
+    }
+
+    /// Asks for a pass phrase on the terminal.
+    pub(crate) async fn ask(&self, prompt: &str) -> CommandResult<Passphrase> {
+        if !self.ui.can_ask() {
+            return Err(CommandError::new(Kind::Passphrase, "no pass phrase is given, and there is no terminal to ask on")
+                .with_hint("use --password-file, --password-command, BACKUP_PASSWORD, BACKUP_PASSWORD_FILE or BACKUP_PASSWORD_COMMAND"));
+        }
+        let (ui, prompt) = (Arc::clone(&self.ui), prompt.to_owned());
+        self.blocking(move || ui.ask_secret(&prompt)).await
+    }
+
+    /// Asks before something is replaced or removed; `--yes` answers.
+    pub(crate) async fn confirm(&self, question: &str) -> CommandResult<()> {
+        if self.global.yes {
+            return Ok(());
+        }
+        if !self.ui.can_ask() {
+            return Err(CommandError::refused("this needs a confirmation, and there is no terminal to ask on")
+                .with_hint("add --yes if this is what you want; --dry-run shows the plan alone"));
+        }
+        let (ui, question) = (Arc::clone(&self.ui), question.to_owned());
+        if self.blocking(move || ui.confirm(&question)).await? {
+            Ok(())
+        } else {
+            Err(CommandError::refused("not confirmed; nothing was changed"))
+        }
+    }
+
+    /// Runs something that waits for a person, until it is done or the command is cancelled.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> CommandResult<T> + Send + 'static,
+    ) -> CommandResult<T> {
+        tokio::select! {
+            done = tokio::task::spawn_blocking(work) => {
+                done.unwrap_or_else(|error| Err(CommandError::new(Kind::Core(ErrorKind::Internal), error.to_string())))
+            }
+            () = self.cx.cancel.cancelled() => Err(CoreError::cancelled().into()),
+        }
+    }
+
+    /// Opens a repository.
+    pub(crate) async fn open(&self, repository: &RepositorySpec) -> CommandResult<Repository> {
+        let open = async { Ok(repository.open(&self.passphrase(repository).await?).await?) };
+        tokio::select! {
+            opened = open => opened,
+            () = self.cx.cancel.cancelled() => Err(CoreError::cancelled().into()),
+        }
+    }
+
+    /// Opens the repository that is meant, with its snapshots and index.
+    pub(crate) async fn open_indexed(&self) -> CommandResult<Opened> {
+        let repository = self.open(&self.repository()?).await?;
+        let snapshots = repository.snapshots(&self.cx).await?;
+        let indexed = repository.load_index(&self.cx).await?;
+        for (id, error) in indexed.damaged_indexes() {
+            self.ui.warning(format_args!("index {} is damaged: {}", id.short(), error.chain()));
+        }
+        Ok(Opened { snapshots, indexed })
+    }
+}
+
+impl Opened {
+    /// The snapshot called `name` (`latest`, or the beginning of its name), which must fit the filter.
+    pub(crate) fn find(&self, name: &str, filter: &SnapshotFilter) -> CommandResult<&SnapshotInfo> {
+        find(&self.snapshots, name, filter)
+    }
+}
+
+/// The snapshot called `name` (`latest`, or the beginning of its name), which must fit the filter.
+pub(crate) fn find<'a>(list: &'a SnapshotList, name: &str, filter: &SnapshotFilter) -> CommandResult<&'a SnapshotInfo> {
+    let info = list.resolve(name, filter)?;
+    if filter.matches(&info.snapshot) {
+        return Ok(info);
+    }
+    let short = info.id.short();
+    Err(CoreError::new(ErrorKind::NotFound, format!("snapshot {short} is not one of those that the filters name"))
+        .with_hint(format!("leave the filters out, or see `backup show {short}`"))
+        .into())
+}

@@ -1,0 +1,257 @@
+//! A hermetic environment for running the program.
+
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// User and group that may read only what everybody may.
+const NOBODY: u32 = 65534;
+
+/// What differs from run to run and from machine to machine, and what stands for it.
+const FILTERS: [(&str, &str); 18] = [
+    // Identifiers: the content holds times and random numbers.
+    (r"\b[0-9a-f]{64}\b", "[ID]"),
+    (r"\b[0-9a-f]{8}\b", "[SHORT]"),
+    (r"\b([0-9a-z]{4}-){12}[0-9a-z]{4}\b", "[KEY]"),
+    // Time and speed.
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "[TIME]"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d UTC)?", "[TIME]"),
+    (r"just now|\d+ seconds? ago", "[AGE]"),
+    (r"\b\d+(\.\d+)? m?s(, [\d.]+ [KMGT]?i?B/s)?( |\b)", "[DURATION]"),
+    // Who and where.
+    (r#""(host|user|group)": "[^"]*""#, r#""$1": "[NAME]""#),
+    (r#""(uid|gid)": \d+"#, r#""$1": 0"#),
+    (r"(?m)^(  (?:Host|User) +)\S+$", "$1[NAME]"),
+    (r"([-dlbcps][-rwxsStT]{9})  \S+ +\S+ +", "$1  [USER] [GROUP] "),
+    // Sizes that depend on random identifiers, on the length of paths and on chance: a blob goes to a random pack.
+    (r"[\d.]+ [KMG]?i?B new, [\d.]+ [KMG]?i?B as stored", "[SIZE] new, [SIZE] as stored"),
+    (r"\b\d+ packs?\b", "[N] packs"),
+    (r"[\d.]+ [KMG]?i?B( \(\d+%\))$", "[SIZE] ([N]%)"),
+    (
+        r#""(added_bytes|stored_bytes|packed_bytes|unique_bytes|read_bytes|packs|read_packs|sampled_blobs|sampled_packs)": \d+"#,
+        r#""$1": "[N]""#,
+    ),
+    (r"(?m)^(  (?:After deduplication|As stored|Packs) +)\S.*$", "$1[N]"),
+    // The manifest and the note about restoring are small and change with versions.
+    (r"\[USER\] \[GROUP\] [\d.]+ [KM]?i?B( .* /\.backup/)", "[USER] [GROUP] [SIZE]$1"),
+    (r"backup \d+\.\d+\.\d+", "backup [VERSION]"),
+];
+
+/// A directory of its own, and a program that knows nothing else.
+pub(crate) struct Env {
+    dir: TempDir,
+    program: PathBuf,
+    unprivileged: bool,
+    variables: Vec<(String, String)>,
+}
+
+/// What a run of the program came to.
+#[must_use]
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    dir: PathBuf,
+    program: PathBuf,
+}
+
+impl Env {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("home")).unwrap();
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_backup"));
+        Self { dir, program, unprivileged: false, variables: Vec::new() }
+    }
+
+    /// With a repository `repo` whose pass phrase is known to all commands.
+    pub(crate) fn with_repository() -> Self {
+        let mut env = Self::new();
+        env.run(&["init", "-r", "repo", "--generate-key", "--key-file", "key"]).ok();
+        env.set("BACKUP_REPO", "repo");
+        env.set("BACKUP_PASSWORD_FILE", "key");
+        env
+    }
+
+    /// Runs as a user whom permissions apply to, also where the tests run as root.
+    pub(crate) fn unprivileged(mut self) -> Self {
+        if std::fs::metadata(self.path("")).unwrap().uid() != 0 {
+            return self;
+        }
+        // The place where it was built may not be accessible.
+        let program = self.path("backup");
+        std::fs::copy(&self.program, &program).unwrap();
+        std::fs::set_permissions(self.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
+        self.give_away(&self.path(""));
+        (self.program, self.unprivileged) = (program, true);
+        self
+    }
+
+    fn give_away(&self, path: &Path) {
+        std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        if path.symlink_metadata().unwrap().is_dir() {
+            std::fs::read_dir(path).unwrap().for_each(|entry| self.give_away(&entry.unwrap().path()));
+        }
+    }
+
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
+    }
+
+    /// Writes a file with a fixed time, making the directories above it.
+    pub(crate) fn write(&self, relative: &str, content: &str) {
+        let path = self.path(relative);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        if self.unprivileged {
+            self.give_away(&path);
+        }
+    }
+
+    /// A small tree: two directories, three files, a link.
+    pub(crate) fn write_tree(&self) {
+        self.write("data/letter.txt", "Dear reader\n");
+        self.write("data/photos/sea.jpg", &"blue ".repeat(400));
+        self.write("data/photos/sky.jpg", &"grey ".repeat(800));
+        std::os::unix::fs::symlink("letter.txt", self.path("data/link")).unwrap();
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(args)
+            .current_dir(self.path(""))
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.path("home"))
+            .env("TZ", "UTC")
+            .env("NO_COLOR", "1")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        if self.unprivileged {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Run {
+        self.finish(self.command(args).output().unwrap())
+    }
+
+    pub(crate) fn run_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Run {
+        self.finish(self.command(args).envs(variables.iter().copied()).output().unwrap())
+    }
+
+    /// Runs with something on standard input.
+    pub(crate) fn run_fed(&self, args: &[&str], input: &str) -> Run {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        self.finish(child.wait_with_output().unwrap())
+    }
+
+    fn finish(&self, output: Output) -> Run {
+        Run {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+            dir: self.dir.path().to_path_buf(),
+            program: self.program.clone(),
+        }
+    }
+
+    /// The identifier of the newest snapshot.
+    pub(crate) fn latest(&self) -> String {
+        let list = self.run(&["list", "--json"]).ok().json();
+        list["snapshots"].as_array().unwrap().last().unwrap()["id"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Run {
+    /// Fails unless the program succeeded.
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Standard output as one JSON value.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
+    }
+
+    /// Standard output as events.
+    pub(crate) fn events(&self) -> Vec<serde_json::Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Everything a user sees.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("exit code {}\n", self.code);
+        for (name, content) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+            if !content.is_empty() {
+                text.push_str(&format!("---- {name}\n{content}"));
+            }
+        }
+        text
+    }
+
+    /// The JSON lines of standard output, indented; running totals, which come by time, are left out.
+    pub(crate) fn pretty(&self) -> String {
+        let mut text = format!("exit code {}\n", self.code);
+        for event in self.events() {
+            if event["event"] != "progress" {
+                text.push_str(&serde_json::to_string_pretty(&event).unwrap());
+                text.push('\n');
+            }
+        }
+        text + &self.stderr
+    }
+
+    /// Compares `text`, made from this run, with the stored snapshot `name`.
+    pub(crate) fn compare(&self, name: &str, text: &str) {
+        let dir = self.dir.to_str().unwrap();
+        // A temporary directory may be called by another name through a link.
+        let real = self.dir.canonicalize().unwrap();
+        let text = text
+            .replace(self.program.to_str().unwrap(), "backup")
+            .replace(real.to_str().unwrap(), "[DIR]")
+            .replace(dir, "[DIR]");
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path("../snapshots");
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        FILTERS.iter().for_each(|(pattern, replacement)| settings.add_filter(pattern, *replacement));
+        settings.bind(|| insta::assert_snapshot!(name, text));
+    }
+
+    /// Compares what a user sees with the stored snapshot `name`.
+    pub(crate) fn snapshot(self, name: &str) -> Self {
+        self.compare(name, &self.text());
+        self
+    }
+
+    /// Like [`Self::snapshot`] where columns are as wide as the name of the machine: any number of spaces is as good.
+    pub(crate) fn snapshot_table(self, name: &str) -> Self {
+        let mut text = self.text();
+        while text.contains("   ") {
+            text = text.replace("   ", "  ");
+        }
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        self.compare(name, &text.replace(&format!("  {host}  "), "  [HOST]  "));
+        self
+    }
+
+    /// Compares the JSON with the stored snapshot `name`.
+    pub(crate) fn snapshot_json(self, name: &str) -> Self {
+        self.compare(name, &self.pretty());
+        self
+    }
+}

@@ -1,0 +1,96 @@
+//! Configuration files.
+
+use crate::common::Env;
+
+const CONFIG: &str = r#"
+[repositories.main]
+url = "repo"
+passphrase_file = "main.key"
+compression = "fast"
+
+[repositories.other]
+url = "${OTHER:-other}"
+passphrase_env = "OTHER_KEY"
+
+[sources.data]
+kind = "files"
+paths = ["data"]
+
+[jobs.daily]
+source = "data"
+repository = "main"
+tier = "daily"
+exclude = ["*.jpg"]
+tags = ["example"]
+
+[jobs.photos]
+source = "data"
+repository = "other"
+include = ["*.jpg"]
+"#;
+
+fn configured() -> Env {
+    let env = Env::new();
+    env.write_tree();
+    env.write("backup.toml", CONFIG);
+    env
+}
+
+#[test]
+fn runs_jobs() {
+    let env = configured();
+    env.run(&["init", "-r", "main", "--generate-key"]).ok().snapshot("configured_init");
+    env.run(&["run", "daily"]).ok().snapshot("configured_run");
+    env.run(&["show", "latest", "-r", "main"]).ok().snapshot("configured_show");
+    // One that fails does not keep the others from running.
+    let run = env.run(&["run", "photos", "daily"]).snapshot("configured_one_fails");
+    assert_eq!(run.code, 12);
+    env.run_with(&["init", "-r", "other"], &[("OTHER_KEY", "secret")]).ok();
+    env.run_with(&["run", "photos", "daily", "-q"], &[("OTHER_KEY", "secret")]).ok();
+    let list = env.run_with(&["list", "-r", "other", "--json"], &[("OTHER_KEY", "secret")]).ok().json();
+    assert_eq!(list["snapshots"][0]["files"], 2);
+    // A flag replaces the job's own repository.
+    env.run_with(&["run", "-q", "photos", "-r", "main"], &[("OTHER_KEY", "secret")]).ok();
+    assert_eq!(env.run(&["list", "-r", "main", "--json"]).ok().json()["snapshots"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn means_the_same_from_everywhere() {
+    let env = configured();
+    std::fs::create_dir(env.path("elsewhere")).unwrap();
+    let here = |args: &[&str]| {
+        let mut command = env.command(args);
+        command.current_dir(env.path("elsewhere")).env("BACKUP_CONFIG", env.path("backup.toml"));
+        assert!(command.status().unwrap().success(), "{args:?}");
+    };
+    here(&["init", "-q", "-r", "main", "--generate-key"]);
+    here(&["run", "-q", "daily"]);
+    assert!(env.path("repo/config").exists() && env.path("main.key").exists());
+}
+
+#[test]
+fn is_checked_and_shown() {
+    let env = configured();
+    env.run(&["config", "check"]).ok().snapshot("config_check");
+    env.run(&["config", "check", "--json"]).ok().snapshot_json("config_check_json");
+    env.run_with(&["config", "show"], &[("OTHER", "/srv/other")]).ok().snapshot("config_show");
+    env.run(&["config", "show", "--json"]).ok().snapshot_json("config_show_json");
+    let example = env.run(&["config", "example"]).ok().stdout;
+    env.write("example.toml", &example);
+    env.run(&["config", "check", "--config", "example.toml"]).ok().snapshot("config_check_example");
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let env = configured();
+    env.run(&["run"]).snapshot("error_no_job_given");
+    env.run(&["run", "dialy"]).snapshot("error_unknown_job");
+    env.run(&["list"]).snapshot("error_which_repository");
+    env.run(&["list", "-r", "mian"]).snapshot("error_misspelt_repository");
+    env.write("backup.toml", &CONFIG.replace("exclude =", "exlude ="));
+    env.run(&["run", "daily"]).snapshot("error_unknown_key");
+    env.run(&["config", "check", "--json"]).snapshot_json("error_unknown_key_json");
+    env.run(&["list", "--config", "none.toml"]).snapshot("error_no_configuration");
+    // An address needs no configuration, so a mistake in one does not stand in the way.
+    assert_eq!(env.run(&["list", "-r", "./nowhere"]).code, 10);
+}

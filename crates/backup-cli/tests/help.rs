@@ -1,0 +1,74 @@
+//! The help of every verb. It is the manual, so a change of it is meant.
+
+use crate::common::Env;
+
+const VERBS: [&str; 14] = [
+    "quickstart",
+    "init",
+    "run",
+    "list",
+    "show",
+    "ls",
+    "diff",
+    "restore",
+    "export",
+    "verify",
+    "check",
+    "stats",
+    "config",
+    "completions",
+];
+
+#[test]
+fn overview() {
+    Env::new().run(&["--help"]).ok().snapshot("help");
+}
+
+#[test]
+fn of_every_verb() {
+    let env = Env::new();
+    for verb in VERBS {
+        env.run(&[verb, "--help"]).ok().snapshot(&format!("help_{verb}"));
+    }
+}
+
+#[test]
+fn no_verb_is_forgotten() {
+    let help = Env::new().run(&["--help"]).stdout;
+    let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let is_verb = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+    let mut listed: Vec<&str> =
+        commands.lines().filter(is_verb).filter_map(|line| line.split_whitespace().next()).collect();
+    listed.retain(|verb| *verb != "help");
+    assert_eq!(listed, VERBS);
+}
+
+#[test]
+fn without_arguments_help_is_shown_and_nothing_is_done() {
+    let run = Env::new().run(&[]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("Usage: backup"));
+}
+
+#[test]
+fn version() {
+    Env::new().run(&["--version"]).ok().snapshot("version");
+}
+
+#[test]
+fn completions_exist_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let run = Env::new().run(&["completions", shell]).ok();
+        assert!(run.stdout.contains("quickstart"), "{shell}");
+    }
+}
+
+#[test]
+fn colours_only_where_they_are_wanted() {
+    let env = Env::new();
+    let colored = |args: &[&str]| env.run(args).stderr.contains('\x1b');
+    assert!(!colored(&["list"]));
+    assert!(colored(&["list", "--color", "always"]));
+    assert!(!colored(&["lst"]));
+    assert!(colored(&["lst", "--color=always"]));
+}

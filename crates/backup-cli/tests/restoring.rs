@@ -1,0 +1,145 @@
+//! restore and export.
+
+use std::path::Path;
+
+use crate::common::Env;
+
+fn backed_up() -> Env {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    env
+}
+
+fn below(env: &Env, target: &str, relative: &str) -> std::path::PathBuf {
+    env.path(target).join(env.path(relative).strip_prefix("/").unwrap())
+}
+
+#[test]
+fn restores_to_a_new_place() {
+    let env = backed_up();
+    env.run(&["restore", "latest", "--target", "out", "--verify"]).ok().snapshot("restore");
+    assert_eq!(std::fs::read_to_string(below(&env, "out", "data/letter.txt")).unwrap(), "Dear reader\n");
+    env.run(&["restore", "latest", "--target", "out"]).snapshot("restore_target_exists");
+    env.run(&["restore", "latest", "--target", "out2", "--json", "--sparse"]).ok().snapshot_json("restore_json");
+}
+
+#[test]
+fn restores_a_part() {
+    let env = backed_up();
+    env.run(&["restore", "latest", "--target", "out", "--only", "*.jpg", "--exclude", "sky*"]).ok();
+    assert!(below(&env, "out", "data/photos/sea.jpg").exists());
+    assert!(!below(&env, "out", "data/photos/sky.jpg").exists());
+    assert!(!below(&env, "out", "data/letter.txt").exists());
+    env.run(&["restore", "latest", "--target", "out", "--only", "a["]).snapshot("restore_glob");
+}
+
+#[test]
+fn replacing_needs_a_confirmation() {
+    let env = backed_up();
+    env.run(&["restore", "latest", "--target", "out"]).ok();
+    std::fs::write(below(&env, "out", "data/letter.txt"), "scribbled").unwrap();
+    std::fs::write(below(&env, "out", "data/extra"), "extra").unwrap();
+    let replace = ["restore", "latest", "--target", "out", "--if-exists", "replace"];
+    env.run(&replace).snapshot("restore_refused");
+    env.run_fed(&replace, "y\n").snapshot("restore_refused");
+    env.run(&[&replace[..], &["--json"]].concat()).snapshot_json("restore_refused_json");
+    env.run(&[&replace[..], &["--dry-run"]].concat()).ok().snapshot("restore_plan");
+    assert_eq!(std::fs::read_to_string(below(&env, "out", "data/letter.txt")).unwrap(), "scribbled");
+
+    env.run(&["restore", "latest", "--target", "out", "--if-exists", "merge", "-y"]).ok().snapshot("restore_merge");
+    assert!(below(&env, "out", "data/extra").exists());
+    env.run(&[&replace[..], &["--yes"]].concat()).ok().snapshot("restore_replace");
+    assert!(!below(&env, "out", "data/extra").exists());
+    assert_eq!(std::fs::read_to_string(below(&env, "out", "data/letter.txt")).unwrap(), "Dear reader\n");
+}
+
+#[test]
+fn restores_in_place() {
+    let env = backed_up();
+    std::fs::remove_file(env.path("data/letter.txt")).unwrap();
+    env.write("data/later", "later");
+    env.run(&["restore", "latest", "--in-place", "--yes"]).snapshot("restore_in_place_exists");
+    env.run(&["restore", "latest", "--in-place", "--if-exists", "merge"]).snapshot("restore_in_place_refused");
+    assert!(!env.path("data/letter.txt").exists());
+    env.run(&["restore", "latest", "--in-place", "--if-exists", "merge", "--yes"]).ok();
+    assert_eq!(std::fs::read_to_string(env.path("data/letter.txt")).unwrap(), "Dear reader\n");
+    assert!(env.path("data/later").exists());
+}
+
+#[test]
+fn exports_a_file() {
+    let env = backed_up();
+    let letter = env.path("data/letter.txt");
+    let letter = letter.to_str().unwrap();
+    assert_eq!(env.run(&["export", "latest", letter]).ok().stdout, "Dear reader\n");
+    env.run(&["export", "latest", letter, "-o", "copy"]).ok();
+    assert_eq!(std::fs::read_to_string(env.path("copy")).unwrap(), "Dear reader\n");
+    env.run(&["export", "latest", letter, "-o", "copy"]).snapshot("export_exists");
+    env.write("copy", "old");
+    env.run(&["export", "latest", letter, "-o", "copy", "--if-exists", "replace"]).ok();
+    assert_eq!(std::fs::read_to_string(env.path("copy")).unwrap(), "Dear reader\n");
+    env.run(&["export", "latest", letter, "-o", "/dev/null"]).ok();
+    env.run(&["export", "latest", env.path("data/link").to_str().unwrap()]).snapshot("export_link");
+    env.run(&["export", "latest", letter, "--json"]).snapshot_json("export_json");
+    env.run(&["export", "latest", letter, "-o", "none/copy"]).snapshot("export_no_directory");
+}
+
+#[test]
+fn exports_an_archive() {
+    let env = backed_up();
+    let long = format!("data/{}/{}", "directory".repeat(12), "name".repeat(40));
+    env.write(&long, &"content".repeat(1000));
+    std::fs::hard_link(env.path("data/letter.txt"), env.path("data/zz-hard")).unwrap();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    env.run(&["export", "latest", env.path("data").to_str().unwrap(), "-o", "data.tar"]).ok();
+    std::fs::create_dir(env.path("out")).unwrap();
+    let tar = std::process::Command::new("tar")
+        .args(["-x", "-f", "data.tar", "-C", "out"])
+        .current_dir(env.path(""))
+        .status()
+        .unwrap();
+    assert!(tar.success());
+    for file in ["data/letter.txt", "data/photos/sea.jpg", "data/zz-hard", &long] {
+        let (original, copy) = (env.path(file), below(&env, "out", file));
+        assert_eq!(std::fs::read(&original).unwrap(), std::fs::read(&copy).unwrap(), "{file}");
+        let modified = |path: &Path| path.metadata().unwrap().modified().unwrap();
+        assert_eq!(modified(&original), modified(&copy), "{file}");
+    }
+    assert_eq!(std::fs::read_link(below(&env, "out", "data/link")).unwrap(), Path::new("letter.txt"));
+    let inode = |file: &str| std::os::unix::fs::MetadataExt::ino(&below(&env, "out", file).metadata().unwrap());
+    assert_eq!(inode("data/letter.txt"), inode("data/zz-hard"));
+    assert_eq!(env.run(&["export", "latest", "-o", "all.tar"]).ok().text(), "exit code 0\n");
+}
+
+#[test]
+fn an_archive_of_damaged_data_is_not_closed() {
+    let env = Env::with_repository();
+    // Larger than a pack, so that something is written before the damage is met.
+    env.write("data/a", &"a".repeat(100));
+    env.write("data/b", &(0..400_000).map(|at| format!("{at} ")).collect::<String>());
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    let packs = std::fs::read_dir(env.path("repo/data"))
+        .unwrap()
+        .flat_map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap());
+    let largest = packs.map(|pack| pack.unwrap().path()).max_by_key(|pack| pack.metadata().unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::remove_file(&largest).unwrap();
+    std::fs::write(&largest, bytes).unwrap();
+
+    let run = env.run(&["export", "latest", "-o", "out.tar"]);
+    assert_eq!(run.code, 4, "{}", run.text());
+    assert!(!env.path("out.tar").exists());
+    assert_eq!(
+        std::fs::read_dir(env.path(""))
+            .unwrap()
+            .filter(|entry| { entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".backup-export") })
+            .count(),
+        0
+    );
+    let output = env.command(&["export", "latest"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    assert!(!output.stdout.ends_with(&[0; 1024]), "an incomplete archive must not look complete");
+}

@@ -1,0 +1,145 @@
+//! init, run, verify, check.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use crate::common::Env;
+
+#[test]
+fn creates_repositories() {
+    let env = Env::new();
+    env.run_with(&["init", "-r", "a"], &[("BACKUP_PASSWORD", "secret")]).ok().snapshot("init");
+    env.run(&["init", "-r", "b", "--generate-key", "--key-file", "key"]).ok().snapshot("init_key_file");
+    assert_eq!(std::fs::metadata(env.path("key")).unwrap().mode() & 0o777, 0o600);
+    env.run(&["list", "-r", "b", "--password-file", "key"]).ok();
+
+    let run = env.run(&["init", "-r", "c", "--generate-key", "--recovery-key"]).ok().snapshot("init_printed");
+    for key in run.stdout.lines() {
+        env.run_with(&["list", "-r", "c"], &[("BACKUP_PASSWORD", key)]).ok();
+    }
+    let run =
+        env.run(&["init", "-r", "d", "--generate-key", "--recovery-key", "--json"]).ok().snapshot_json("init_json");
+    let key = run.json()["recovery_key"].as_str().unwrap().to_owned();
+    env.run_with(&["list", "-r", "d"], &[("BACKUP_PASSWORD", &key)]).ok();
+}
+
+#[test]
+fn backs_up() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "--source", "data"]).ok().snapshot("run_first");
+    env.run(&["run", "--source", "data"]).ok().snapshot("run_unchanged");
+    env.write("data/new", "new");
+    env.run(&["run", "--source", "data", "--dry-run"]).ok().snapshot("run_dry");
+    env.run(&["run", "--source", "data", "--json"]).ok().snapshot_json("run_json");
+    let quiet = env.run(&["run", "-q", "--source", "data"]).ok();
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
+    assert_eq!(env.run(&["list", "--json"]).json()["snapshots"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn selects() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.write("data/cache/x", "x");
+    env.write("data/cache/.nobackup", "");
+    env.write("data/build/CACHEDIR.TAG", "");
+    env.write("data/build/y", "y");
+    env.write("data/large.bin", &"0".repeat(3000));
+    env.write("excludes", "# comment\nlink\n");
+    let flags = [
+        "run",
+        "-q",
+        "--source",
+        "data",
+        "--include",
+        "**/data/*",
+        "--exclude",
+        "*.jpg",
+        "--exclude-file",
+        "excludes",
+        "--exclude-if-present",
+        "CACHEDIR.TAG",
+        "--max-file-size",
+        "2K",
+        "--compression",
+        "max",
+        "--verify-sample",
+        "100%",
+        "--one-file-system",
+    ];
+    env.run(&flags).ok();
+    env.run(&["ls", "latest", env.path("data").to_str().unwrap(), "-R"]).ok().snapshot("run_selection");
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_has_its_exit_code() {
+    let env = Env::with_repository();
+    env.write_tree();
+    let env = env.unprivileged();
+    std::fs::set_permissions(env.path("data/letter.txt"), std::fs::Permissions::from_mode(0)).unwrap();
+    let run = env.run(&["run", "--source", "data"]).snapshot("run_warnings");
+    assert_eq!(run.code, 3);
+    let run = env.run(&["run", "--source", "data", "-q"]);
+    assert!(run.code == 3 && run.stderr.contains("letter.txt"), "{}", run.text());
+    let run = env.run(&["run", "--source", "data", "--json"]);
+    assert_eq!(run.code, 3);
+    let warning = run.events().into_iter().find(|event| event["event"] == "warning").unwrap();
+    assert_eq!(warning["kind"], "unreadable");
+    env.run(&["list"]).ok().snapshot_table("list_incomplete");
+    env.run(&["show", "latest"]).ok().snapshot("show_incomplete");
+}
+
+#[test]
+fn verifies_and_checks() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    env.run(&["verify", "latest"]).ok().snapshot("verify");
+    env.run(&["verify", "--all", "--json"]).ok().snapshot_json("verify_json");
+    env.run(&["check"]).ok().snapshot("check");
+    env.run(&["check", "--read-data", "--json"]).ok().snapshot_json("check_json");
+    env.run(&["check", "--read-data-subset", "100%", "-q"]).ok();
+}
+
+#[test]
+fn damage_is_found_and_what_it_affects_is_named() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    for pack in walk(&env.path("repo/data")) {
+        let mut bytes = std::fs::read(&pack).unwrap();
+        bytes[20] ^= 1;
+        std::fs::set_permissions(&pack, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::write(&pack, bytes).unwrap();
+    }
+    for args in [&["check", "--read-data"][..], &["verify", "latest"], &["verify", "latest", "--json"]] {
+        let run = env.run(args);
+        assert_eq!(run.code, 4, "{args:?}: {}", run.text());
+        assert!(run.stdout.contains("snapshot"), "{}", run.text());
+    }
+    let run = env.run(&["restore", "latest", "--target", "out"]);
+    assert_eq!(run.code, 4, "{}", run.text());
+}
+
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn a_signal_stops_it_cleanly() {
+    let env = Env::with_repository();
+    // A pass phrase command that takes its time: the signal comes while the program is surely running.
+    let args = ["list", "--password-command", "echo started >&2; touch started; sleep 30"];
+    let mut command = env.command(&args);
+    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while !env.path("started").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("Stopping cleanly") && text.contains("Stopped: cancelled"), "{text}");
+}

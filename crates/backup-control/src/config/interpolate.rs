@@ -1,0 +1,127 @@
+//! `${NAME}` and `${NAME:-default}` in string values; `$${` stands for `${`.
+//!
+//! Commands are left alone: the shell that runs them expands variables itself, and so no secret from the environment
+//! ends up in a configuration that is shown.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::environment::Environment;
+
+/// Keys whose values are run by a shell.
+const COMMANDS: [&str; 1] = ["passphrase_command"];
+
+/// A reference that cannot be resolved, and where it stands.
+#[derive(Debug)]
+pub(super) struct Unresolved {
+    pub(super) span: Range<usize>,
+    pub(super) message: String,
+    pub(super) hint: String,
+}
+
+/// Resolves the references in all string values of `table`.
+pub(super) fn table(table: &mut DeTable<'_>, env: &Environment) -> Result<(), Unresolved> {
+    for (key, value) in table.iter_mut() {
+        if !COMMANDS.contains(&key.get_ref().as_ref()) {
+            resolve(value, env)?;
+        }
+    }
+    Ok(())
+}
+
+fn resolve(value: &mut Spanned<DeValue<'_>>, env: &Environment) -> Result<(), Unresolved> {
+    let span = value.span();
+    match value.get_mut() {
+        DeValue::String(string) => {
+            let resolved = text(string, env).map_err(|(message, hint)| Unresolved { span, message, hint })?;
+            if let Some(resolved) = resolved {
+                *string = Cow::Owned(resolved);
+            }
+            Ok(())
+        }
+        DeValue::Array(items) => items.iter_mut().try_for_each(|item| resolve(item, env)),
+        DeValue::Table(inner) => table(inner, env),
+        _ => Ok(()),
+    }
+}
+
+/// `text` with its references resolved; `None` if it has none. The error is a message and a hint.
+fn text(text: &str, env: &Environment) -> Result<Option<String>, (String, String)> {
+    if !text.contains("${") {
+        return Ok(None);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        if rest[..at].ends_with('$') {
+            out.push_str(&rest[..at - 1]);
+            out.push_str("${");
+            rest = &rest[at + 2..];
+            continue;
+        }
+        out.push_str(&rest[..at]);
+        let inner = &rest[at + 2..];
+        let end = inner.find('}').ok_or_else(|| {
+            (
+                "a `${` is not closed".to_owned(),
+                "write `${NAME}`, or `$${` for the two characters themselves".to_owned(),
+            )
+        })?;
+        out.push_str(&lookup(&inner[..end], env)?);
+        rest = &inner[end + 1..];
+    }
+    out.push_str(rest);
+    Ok(Some(out))
+}
+
+fn lookup(reference: &str, env: &Environment) -> Result<String, (String, String)> {
+    let (name, default) = match reference.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (reference, None),
+    };
+    let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(letter) {
+        return Err((
+            format!("`${{{reference}}}` does not name an environment variable"),
+            "write `${NAME}` or `${NAME:-default}`".to_owned(),
+        ));
+    }
+    match (env.get(name), default) {
+        (Some(value), _) => value.to_str().map(str::to_owned).ok_or_else(|| {
+            (format!("the environment variable {name} is not UTF-8"), "give it a value that is".to_owned())
+        }),
+        (None, Some(default)) => Ok(default.to_owned()),
+        (None, None) => Err((
+            format!("the environment variable {name} is not set"),
+            format!("set it, or give a default: `${{{name}:-default}}`"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolves() {
+        let env: Environment = [("A", "x"), ("EMPTY", "")].into_iter().collect();
+        for (from, to) in [
+            ("${A}/${A}", "x/x"),
+            ("${B:-d e}", "d e"),
+            ("${EMPTY:-d}", "d"),
+            ("${A:-d}", "x"),
+            ("${B:-}", ""),
+            ("$${A} and $5", "${A} and $5"),
+            ("a$${b}${A}", "a${b}x"),
+        ] {
+            assert_eq!(text(from, &env).unwrap().as_deref(), Some(to), "{from}");
+        }
+        assert_eq!(text("$A {x}", &env).unwrap(), None);
+        for bad in ["${B}", "${A", "${}", "${1A}", "${A-B}"] {
+            assert!(text(bad, &env).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Reading a configuration; every mistake with its line and, where there is one, a suggestion.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, Deserializer};
+
+use super::{Config, interpolate, validate};
+use crate::environment::Environment;
+use crate::error::{ConfigError, Result};
+use crate::suggest;
+
+/// A configuration and where it came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedConfig {
+    /// The file.
+    pub file: PathBuf,
+    /// What it says, with references resolved and relative paths made to start at the file's directory.
+    pub config: Config,
+}
+
+impl LoadedConfig {
+    /// The configuration as text again.
+    ///
+    /// # Errors
+    /// The message of the serializer, which would be a bug in the types.
+    pub fn to_toml(&self) -> Result<String, String> {
+        toml::to_string(&self.config).map_err(|error| error.to_string())
+    }
+}
+
+/// Loads a configuration file.
+///
+/// # Errors
+/// [`Error::Config`](crate::error::Error::Config) if it cannot be read or used.
+pub fn load(file: &Path, env: &Environment) -> Result<LoadedConfig> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| ConfigError::new(file, format!("cannot read the configuration: {error}")))?;
+    Ok(LoadedConfig { file: file.to_path_buf(), config: parse(&text, file, env)? })
+}
+
+/// Reads the text of a configuration that is kept in `file`.
+///
+/// # Errors
+/// [`ConfigError`] with the line of the first mistake.
+pub fn parse(text: &str, file: &Path, env: &Environment) -> Result<Config, ConfigError> {
+    let at = |span: Option<Range<usize>>| span.map(|span| line_of(text, span.start));
+    let failed = |error: &toml::de::Error| {
+        let (message, hint) = explain(error.message());
+        ConfigError::new(file, message).at_line(at(error.span())).with_hint(hint)
+    };
+    let mut table = DeTable::parse(text).map_err(|error| failed(&error))?;
+    interpolate::table(table.get_mut(), env).map_err(|unresolved| {
+        ConfigError::new(file, unresolved.message).at_line(at(Some(unresolved.span))).with_hint(Some(unresolved.hint))
+    })?;
+    let lines = Lines { text, table: table.clone() };
+    let mut config = Config::deserialize(Deserializer::from(table)).map_err(|error| failed(&error))?;
+    absolutize(&mut config, file.parent().unwrap_or(Path::new("")))
+        .map_err(|message| ConfigError::new(file, message))?;
+    validate::config(&config).map_err(|mistake| {
+        ConfigError::new(file, mistake.message).at_line(lines.of(&mistake.at)).with_hint(mistake.hint)
+    })?;
+    Ok(config)
+}
+
+/// Finds the lines of keys.
+struct Lines<'a> {
+    text: &'a str,
+    table: Spanned<DeTable<'a>>,
+}
+
+impl Lines<'_> {
+    /// The line of the key at the end of `path`, or of the last one on the way that exists.
+    fn of(&self, path: &[String]) -> Option<usize> {
+        let mut table = self.table.get_ref();
+        let mut line = None;
+        for name in path {
+            let Some((key, value)) = table.get_key_value(name.as_str()) else {
+                break;
+            };
+            line = Some(line_of(self.text, key.span().start));
+            match value.get_ref().as_table() {
+                Some(inner) => table = inner,
+                None => break,
+            }
+        }
+        line
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+}
+
+/// Message and hint for an error of the deserializer: `unknown field `x`, expected one of `a`, `b`` is turned into a
+/// suggestion.
+fn explain(message: &str) -> (String, Option<String>) {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let rest = message.strip_prefix("unknown field ").or_else(|| message.strip_prefix("unknown variant "));
+    let (Some(_), Some(word)) = (rest, quoted.next()) else {
+        return (message.trim().replace('\n', ": "), None);
+    };
+    if !message.starts_with("unknown field") {
+        return (format!("`{word}` is not known here"), suggest::hint(word, quoted));
+    }
+    let hint = match word {
+        // The nearest key would be a reference to a secret; say why it takes one.
+        "passphrase" | "password" | "password_file" | "password_command" => Some(
+            "name where the pass phrase is kept by `passphrase_file`, `passphrase_env` or `passphrase_command`"
+                .to_owned(),
+        ),
+        _ => suggest::hint(word, quoted),
+    };
+    (format!("unknown key `{word}`"), hint)
+}
+
+/// Lets relative paths start at the directory of the configuration, so that it means the same from everywhere.
+fn absolutize(config: &mut Config, base: &Path) -> Result<(), String> {
+    let fix = |path: &mut PathBuf| {
+        if path.is_relative() && !path.as_os_str().is_empty() {
+            *path = base.join(&*path);
+        }
+    };
+    for repository in config.repositories.values_mut() {
+        repository.passphrase_file.iter_mut().for_each(fix);
+        let is_path = !repository.url.is_empty() && !repository.url.contains("://");
+        if is_path && Path::new(&repository.url).is_relative() {
+            let joined = base.join(&repository.url);
+            let text =
+                joined.to_str().ok_or("a relative `url` needs a configuration in a directory whose name is UTF-8")?;
+            repository.url = text.to_owned();
+        }
+    }
+    for source in config.sources.values_mut() {
+        source.paths.iter_mut().for_each(fix);
+        source.exclude_files.iter_mut().for_each(fix);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let env: Environment = [("NAME", "docs")].into_iter().collect();
+        parse(text, Path::new("/etc/backup/backup.toml"), &env)
+    }
+
+    fn mistake(text: &str) -> String {
+        let error = read(text).unwrap_err();
+        match &error.hint {
+            Some(hint) => format!("{error} | {hint}"),
+            None => error.to_string(),
+        }
+    }
+
+    const GOOD: &str = r#"
+        [repositories.main]
+        url = "repo"
+        passphrase_file = "key.txt"
+        compression = 7
+        pack_size = "64MiB"
+
+        [sources.docs]
+        kind = "files"
+        paths = ["/home/${NAME}", "sub/dir"]
+
+        [jobs.docs]
+        source = "docs"
+        repository = "main"
+    "#;
+
+    #[test]
+    fn reads_and_anchors_relative_paths_at_the_file() {
+        let config = read(GOOD).unwrap();
+        assert_eq!(config.repositories["main"].url, "/etc/backup/repo");
+        assert_eq!(config.repositories["main"].passphrase_file.as_deref(), Some(Path::new("/etc/backup/key.txt")));
+        assert_eq!(config.repositories["main"].pack_size, Some(crate::units::Size(64 << 20)));
+        assert_eq!(config.sources["docs"].paths, [Path::new("/home/docs"), Path::new("/etc/backup/sub/dir")]);
+    }
+
+    #[test]
+    fn what_is_shown_can_be_read_again() {
+        let config = read(GOOD).unwrap();
+        assert_eq!(read(&toml::to_string(&config).unwrap()).unwrap(), config);
+    }
+
+    #[test]
+    fn mistakes_have_lines_and_suggestions() {
+        let mistakes = [
+            "[jobs.a]\nsource = \"s\"\nrepository = \"r\"\nexlude = []",
+            "[repository.a]\nurl = \"x\"",
+            "[repositories.a]\nurl = \"x\"\npassword = \"x\"",
+            "[repositories.a]\nurl = \"x\"\ncompression = 42",
+            "[repositories.a]\nurl = \"x\"\npack_size = \"many\"",
+            "[repositories.a]\nurl = 5",
+            "[repositories.a\nurl = \"x\"",
+            "[sources.a]\nkind = \"file\"\npaths = []",
+            "[sources.a]\nkind = \"files\"",
+            "[sources.a]\nkind = \"files\"\npaths = [\"${NOPE}\"]",
+            "[sources.a]\nkind = \"files\"\npaths = []",
+        ];
+        insta::assert_snapshot!(mistakes.map(mistake).join("\n"));
+    }
+
+    #[test]
+    fn references_and_values_are_checked() {
+        let mistakes = [
+            ("repository = \"main\"", "repository = \"mian\""),
+            ("source = \"docs\"", "source = \"photos\""),
+            ("[jobs.docs]", "[jobs.\"a,b\"]"),
+            ("[jobs.docs]", "[jobs.docs]\nexclude = [\"a[\"]"),
+            ("[jobs.docs]", "[jobs.docs]\ntags = [\"job=x\"]"),
+            ("compression = 7", "passphrase_env = \"X\""),
+            ("compression = 7", "uploads = 0"),
+            ("pack_size = \"64MiB\"", "pack_size = \"1GiB\""),
+        ];
+        insta::assert_snapshot!(mistakes.map(|(good, bad)| mistake(&GOOD.replace(good, bad))).join("\n"));
+    }
+}

@@ -1,0 +1,149 @@
+//! The sections and keys of `backup.toml`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use backup_core::compress::Compression;
+use backup_core::source::BackupKind;
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Share, Size, Text};
+
+/// A whole configuration.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where backups are kept, by name.
+    pub repositories: BTreeMap<String, RepositoryConfig>,
+    /// What is backed up, by name.
+    pub sources: BTreeMap<String, SourceConfig>,
+    /// Which source goes into which repository and how, by name.
+    pub jobs: BTreeMap<String, JobConfig>,
+}
+
+/// `[repositories.NAME]`: a place for backups. At most one of the `passphrase_…` keys.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryConfig {
+    /// Its address: a directory, or a URL. Relative directories start at the configuration file.
+    pub url: String,
+    /// File that holds the pass phrase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passphrase_file: Option<PathBuf>,
+    /// Environment variable that holds the pass phrase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passphrase_env: Option<String>,
+    /// Shell command whose output's first line is the pass phrase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passphrase_command: Option<String>,
+    /// How hard to compress: `off`, `fast`, `auto`, `max`, or a zstd level from 1 to 19. Default: `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "compression")]
+    pub compression: Option<Compression>,
+    /// Size at which a pack is closed. Default: 32MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack_size: Option<Size>,
+    /// Share of what was written that is opened or read back and compared. Default: 5%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify_sample: Option<Share>,
+    /// How many packs are uploaded at a time. Default: what suits the kind of storage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uploads: Option<usize>,
+}
+
+/// Kind of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceKind {
+    /// Directories and files of this machine.
+    Files,
+}
+
+/// `[sources.NAME]`: something to back up.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// What kind of source it is: `files`.
+    pub kind: SourceKind,
+    /// Directories and files. Relative ones start at the configuration file.
+    pub paths: Vec<PathBuf>,
+    /// Files with exclude patterns, one per line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude_files: Vec<PathBuf>,
+    /// Directories that hold a file of one of these names are left empty. Default: `[".nobackup"]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclude_if_present: Option<Vec<String>>,
+    /// Do not go into other file systems. Default: false.
+    #[serde(default)]
+    pub one_file_system: bool,
+    /// Leave out larger files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_file_size: Option<Size>,
+}
+
+/// Type of the snapshots a job makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobType {
+    /// Everything is read.
+    Full,
+    /// What changed since the last snapshot is read.
+    Incremental,
+    /// What changed since the last full snapshot is read.
+    Differential,
+}
+
+impl From<JobType> for BackupKind {
+    fn from(kind: JobType) -> Self {
+        match kind {
+            JobType::Full => Self::Full,
+            JobType::Incremental => Self::Incremental,
+            JobType::Differential => Self::Differential,
+        }
+    }
+}
+
+/// `[jobs.NAME]`: one source, one repository, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobConfig {
+    /// Name of the source.
+    pub source: String,
+    /// Name of the repository.
+    pub repository: String,
+    /// Type of the snapshots. Default: incremental, and full where there is no earlier snapshot.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<JobType>,
+    /// Tier of the snapshots, for instance `daily`. Default: `manual`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// Patterns of what is backed up; without any, everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// Patterns of what is left out; they win.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Tags of the snapshots.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+}
+
+/// [`Compression`] as its text; a bare number is a zstd level.
+mod compression {
+    use backup_core::compress::Compression;
+    use serde::{Deserializer, Serializer};
+
+    use super::Text;
+
+    #[expect(clippy::ref_option, reason = "the signature is serde's")]
+    pub(super) fn serialize<S: Serializer>(value: &Option<Compression>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(compression) => serializer.collect_str(compression),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Compression>, D::Error> {
+        let text = Text::<Compression>::new("off, fast, auto, max or a zstd level from 1 to 19");
+        deserializer.deserialize_any(text).map(Some)
+    }
+}

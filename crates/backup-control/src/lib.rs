@@ -1,0 +1,31 @@
+//! Control plane of the backup system: what the command line and the daemon share.
+//!
+//! ```text
+//!  backup.toml ──▶ config ──▶ jobs ──▶ Source + Location + BackupOptions ──▶ backup_core::pipeline
+//!  flags ─────────────────────▲                │
+//!  environment ──▶ passphrase ─────────────────┘
+//! ```
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`config`] | `backup.toml`: where it is looked for, its types, interpolation, errors with line and suggestion |
+//! | [`passphrase`] | where a pass phrase comes from, and fetching it |
+//! | [`repositories`] | from a name or an address to an opened repository |
+//! | [`jobs`] | from a job or flags to a source and the options of a backup |
+//! | [`units`] | sizes and shares as people write them |
+//! | [`environment`], [`machine`] | what is known about the process and the machine, passed in and never looked up below |
+//! | [`error`] | the error of this crate |
+//!
+//! Nothing here touches a terminal.
+
+pub mod config;
+pub mod environment;
+pub mod error;
+pub mod jobs;
+pub mod machine;
+pub mod passphrase;
+pub mod repositories;
+pub mod units;
+
+mod names;
+mod suggest;

@@ -1,0 +1,49 @@
+//! What names of jobs, tiers and tags may look like. They become tags of snapshots, which stock tools separate by
+//! commas, and our own tags are `name=value`.
+
+use crate::error::{Error, Result};
+
+/// The names of our own tags.
+const RESERVED: [&str; 4] = ["job", "source", "type", "tier"];
+
+/// Checks the name of a job, a repository, a source or a tier; `what` says which.
+pub(crate) fn check(what: &str, name: &str) -> Result<(), Error> {
+    let fits = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !name.is_empty() && name.chars().all(fits) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{name:?} cannot be the name of a {what}"))
+        .with_hint("use letters, digits, `-`, `_` and `.`"))
+}
+
+/// Checks a tag that a user wants on a snapshot.
+pub(crate) fn check_tag(tag: &str) -> Result<(), Error> {
+    if tag.is_empty() || tag.contains(',') || tag.chars().any(char::is_control) {
+        return Err(
+            Error::invalid(format!("{tag:?} cannot be a tag")).with_hint("tags have at least one letter and no comma")
+        );
+    }
+    match tag.split_once('=') {
+        Some((name, _)) if RESERVED.contains(&name) => Err(Error::invalid(format!("the tag `{tag}` is reserved"))
+            .with_hint(format!("`{name}=…` is set by the backup itself"))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_tags() {
+        assert!(check("job", "web-1.höfe_x").is_ok());
+        for bad in ["", "a,b", "a b", "a/b", "job=x"] {
+            assert!(check("job", bad).is_err(), "{bad}");
+        }
+        assert!(check_tag("before upgrade").is_ok());
+        assert!(check_tag("ticket=42").is_ok());
+        for bad in ["", "a,b", "job=x", "tier=daily"] {
+            assert!(check_tag(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Where the pass phrase of a repository comes from, and fetching it.
+//!
+//! | | first that is given |
+//! |---|---|
+//! | 1 | flags: a file, a command |
+//! | 2 | the repository's section in the configuration: `passphrase_file`, `passphrase_env`, `passphrase_command` |
+//! | 3 | the environment: `BACKUP_PASSWORD`, `BACKUP_PASSWORD_FILE`, `BACKUP_PASSWORD_COMMAND` |
+//! | 4 | nothing: the front-end asks, or fails |
+//!
+//! The environment comes after the configuration because it is one value for all repositories, while a section speaks of
+//! its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use backup_core::crypto::Passphrase;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use zeroize::Zeroizing;
+
+use crate::config::RepositoryConfig;
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+
+/// How long a command may take: long enough for a person to confirm something, short enough for a scheduler to notice.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+/// No pass phrase is longer than this, nor is what is shown of a command's complaints.
+const LIMIT: u64 = 64 << 10;
+
+/// What the flags of a front-end say.
+#[derive(Debug, Clone, Default)]
+pub struct PassphraseFlags {
+    /// File that holds the pass phrase.
+    pub file: Option<PathBuf>,
+    /// Shell command whose output's first line is the pass phrase.
+    pub command: Option<String>,
+}
+
+/// Where a pass phrase comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PassphraseOrigin {
+    /// A file.
+    File(PathBuf),
+    /// An environment variable.
+    Variable(String),
+    /// A shell command.
+    Command(String),
+}
+
+impl PassphraseOrigin {
+    /// The first place that is given, in the order above.
+    #[must_use]
+    pub fn choose(flags: &PassphraseFlags, repository: Option<&RepositoryConfig>, env: &Environment) -> Option<Self> {
+        let by_flag = Self::of(flags.file.as_deref(), None, flags.command.as_deref());
+        let by_config = || {
+            let config = repository?;
+            let variable = config.passphrase_env.as_deref();
+            Self::of(config.passphrase_file.as_deref(), variable, config.passphrase_command.as_deref())
+        };
+        let by_env = || {
+            if env.get("BACKUP_PASSWORD").is_some() {
+                return Some(Self::Variable("BACKUP_PASSWORD".to_owned()));
+            }
+            Self::of(env.get("BACKUP_PASSWORD_FILE").map(Path::new), None, env.text("BACKUP_PASSWORD_COMMAND"))
+        };
+        by_flag.or_else(by_config).or_else(by_env)
+    }
+
+    fn of(file: Option<&Path>, variable: Option<&str>, command: Option<&str>) -> Option<Self> {
+        let file = file.map(|path| Self::File(path.to_path_buf()));
+        let variable = variable.map(|name| Self::Variable(name.to_owned()));
+        file.or(variable).or_else(|| command.map(|line| Self::Command(line.to_owned())))
+    }
+
+    /// Fetches the pass phrase. Needs a tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    /// [`Error::Passphrase`] if there is none to be had there.
+    pub async fn fetch(&self, env: &Environment) -> Result<Passphrase> {
+        let (text, from) = match self {
+            Self::File(path) => (read_file(path)?, path.display().to_string()),
+            Self::Variable(name) => (read_variable(name, env)?, format!("the environment variable {name}")),
+            Self::Command(line) => {
+                (run(line, env, COMMAND_TIMEOUT).await?, "the command for the pass phrase".to_owned())
+            }
+        };
+        if text.is_empty() {
+            return Err(Error::passphrase(format!("{from} holds no pass phrase"))
+                .with_hint("a repository cannot have an empty pass phrase"));
+        }
+        Ok(Passphrase::new(text.as_str()))
+    }
+}
+
+/// White space around it does not belong to it: stock restic reads such a file the same way.
+fn read_file(path: &Path) -> Result<Zeroizing<String>> {
+    let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                "check the path; `backup init --generate-key` makes a repository and its key"
+            }
+            std::io::ErrorKind::PermissionDenied => "run the command as the user who owns the file",
+            _ => "the file must hold the pass phrase as UTF-8 text",
+        };
+        Error::passphrase(format!("cannot read the pass phrase file {}", path.display()))
+            .with_source(error)
+            .with_hint(hint)
+    })?;
+    Ok(Zeroizing::new(text.trim_start_matches('\u{feff}').trim().to_owned()))
+}
+
+fn read_variable(name: &str, env: &Environment) -> Result<Zeroizing<String>> {
+    let value = env.get(name).ok_or_else(|| {
+        Error::passphrase(format!("the environment variable {name}, which should hold the pass phrase, is not set"))
+            .with_hint("set it, or name another place in the configuration")
+    })?;
+    let text =
+        value.to_str().ok_or_else(|| Error::passphrase(format!("the environment variable {name} is not UTF-8")))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Runs a shell command and returns the first line of its output. What it prints is never shown, nor is the command
+/// itself, which may hold a secret; what it complains about is.
+async fn run(line: &str, env: &Environment, timeout: Duration) -> Result<Zeroizing<String>> {
+    let failed =
+        |error: std::io::Error| Error::passphrase("cannot run the command for the pass phrase").with_source(error);
+    let mut child = tokio::process::Command::new("/bin/sh")
+        .args(["-c", line])
+        .env_clear()
+        .envs(env.iter())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let work = async {
+        let (output, complaints) = tokio::try_join!(read_all(stdout), read_all(stderr))?;
+        Ok((child.wait().await?, output, complaints))
+    };
+    let (status, output, complaints) = tokio::time::timeout(timeout, work)
+        .await
+        .map_err(|_| {
+            Error::passphrase(format!(
+                "the command for the pass phrase did not end within {} seconds",
+                timeout.as_secs()
+            ))
+            .with_hint("run it by hand to see what it waits for")
+        })?
+        .map_err(failed)?;
+    let text = std::str::from_utf8(&output)
+        .map_err(|_| Error::passphrase("the command for the pass phrase printed something that is not UTF-8 text"))?;
+    let first = Zeroizing::new(text.lines().next().unwrap_or_default().trim().to_owned());
+    if status.success() {
+        return Ok(first);
+    }
+    let mut error = Error::passphrase(format!("the command for the pass phrase failed ({status})"))
+        .with_hint("run it by hand to see what is wrong");
+    let shown = presentable(&complaints, &first);
+    if !shown.is_empty() {
+        error = error.with_source(shown);
+    }
+    Err(error)
+}
+
+async fn read_all(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    if let Some(stream) = stream {
+        stream.take(LIMIT).read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
+}
+
+/// The end of what a command complained about, without the secret in case it repeated it.
+fn presentable(complaints: &[u8], secret: &str) -> String {
+    let text = String::from_utf8_lossy(complaints);
+    let mut lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = lines.split_off(lines.len().saturating_sub(5)).join("; ");
+    if secret.is_empty() { last } else { last.replace(secret, "[secret]") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(variables: &[(&str, &str)]) -> Environment {
+        variables.iter().copied().collect()
+    }
+
+    fn config(text: &str) -> RepositoryConfig {
+        toml::from_str(&format!("url = \"x\"\n{text}")).unwrap()
+    }
+
+    #[test]
+    fn flags_before_configuration_before_environment() {
+        let flags = PassphraseFlags { file: Some("/f".into()), command: None };
+        let section = config("passphrase_env = \"KEY\"");
+        let bare = config("");
+        let all = env(&[("BACKUP_PASSWORD", "x"), ("BACKUP_PASSWORD_FILE", "/e")]);
+        let file = env(&[("BACKUP_PASSWORD_FILE", "/e"), ("BACKUP_PASSWORD_COMMAND", "c")]);
+        let none = PassphraseFlags::default();
+        let choose = PassphraseOrigin::choose;
+        assert_eq!(choose(&flags, Some(&section), &all), Some(PassphraseOrigin::File("/f".into())));
+        assert_eq!(choose(&none, Some(&section), &all), Some(PassphraseOrigin::Variable("KEY".into())));
+        assert_eq!(choose(&none, Some(&bare), &all), Some(PassphraseOrigin::Variable("BACKUP_PASSWORD".into())));
+        assert_eq!(choose(&none, None, &file), Some(PassphraseOrigin::File("/e".into())));
+        assert_eq!(choose(&none, None, &env(&[])), None);
+    }
+
+    #[tokio::test]
+    async fn files_and_variables() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key");
+        std::fs::write(&file, "\u{feff}top secret \r\n").unwrap();
+        let origin = PassphraseOrigin::File(file.clone());
+        assert_eq!(origin.fetch(&env(&[])).await.unwrap().reveal(), "top secret");
+        std::fs::write(&file, "\n").unwrap();
+        assert!(origin.fetch(&env(&[])).await.unwrap_err().to_string().contains("no pass phrase"));
+        let origin = PassphraseOrigin::File(dir.path().join("none"));
+        assert!(origin.fetch(&env(&[])).await.unwrap_err().hint().unwrap().contains("check the path"));
+        let origin = PassphraseOrigin::Variable("KEY".into());
+        assert_eq!(origin.fetch(&env(&[("KEY", " x ")])).await.unwrap().reveal(), " x ");
+        assert!(origin.fetch(&env(&[])).await.is_err());
+    }
+
+    async fn command(line: &str) -> Result<Zeroizing<String>> {
+        run(line, &env(&[("PATH", "/usr/bin:/bin"), ("NAME", "joe")]), Duration::from_millis(500)).await
+    }
+
+    #[tokio::test]
+    async fn commands() {
+        assert_eq!(command("echo \"secret of $NAME\"; echo more").await.unwrap().as_str(), "secret of joe");
+        let error = command("echo hunter2; echo 'locked: hunter2' >&2; exit 3").await.unwrap_err();
+        assert_eq!(error.to_string(), "the command for the pass phrase failed (exit status: 3)");
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(cause, "locked: [secret]");
+        assert!(!format!("{error:?}").contains("hunter2"));
+        let error = command("sleep 60").await.unwrap_err();
+        assert!(error.to_string().contains("did not end"), "{error}");
+    }
+}

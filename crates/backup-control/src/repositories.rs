@@ -1,0 +1,170 @@
+//! From a name or an address to an opened repository.
+
+use backup_core::context::Context;
+use backup_core::crypto::Passphrase;
+use backup_core::error::{Error as CoreError, ErrorKind};
+use backup_core::repository::{InitOptions, Repository, WriteSettings};
+use backup_core::sink::{Key, SinkError, SinkErrorKind, SinkOps};
+use backup_storage::resolver::{self, Location};
+
+use crate::config::{Config, RepositoryConfig};
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::passphrase::{PassphraseFlags, PassphraseOrigin};
+use crate::suggest;
+
+/// A repository somebody means: where it is, how it is opened, how it is written.
+#[derive(Debug, Clone)]
+pub struct RepositorySpec {
+    /// Its name in the configuration, if it has one.
+    pub name: Option<String>,
+    /// Where it is.
+    pub location: Location,
+    /// What the configuration says about it, if anything.
+    pub config: Option<RepositoryConfig>,
+}
+
+/// Understands an address.
+///
+/// # Errors
+/// [`Error::Invalid`] if it is none, or of a kind that this program does not know.
+pub fn location(address: &str) -> Result<Location> {
+    address.parse().map_err(|error| unusable(address, &error))
+}
+
+/// The error for a place that cannot hold a repository.
+fn unusable(address: &str, error: &SinkError) -> Error {
+    let why = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    Error::invalid(format!("{address:?} is no place for a repository")).with_source(why)
+}
+
+impl RepositorySpec {
+    /// The repository in a directory of this machine.
+    #[must_use]
+    pub fn at(dir: &std::path::Path) -> Self {
+        Self { name: None, location: Location::local(dir), config: None }
+    }
+
+    /// The repository called `text`: a name in the configuration, else an address.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is neither.
+    pub fn resolve(text: &str, config: Option<&Config>) -> Result<Self> {
+        match config.and_then(|config| config.repositories.get(text)) {
+            Some(section) => Self::from_config(text, section),
+            None => Ok(Self { name: None, location: location(text)?, config: None }),
+        }
+    }
+
+    /// The repository to use if none is named: the only one in the configuration.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is none, or several.
+    pub fn only(config: Option<&Config>) -> Result<Self> {
+        let repositories = config.map(|config| &config.repositories);
+        let mut all = repositories.into_iter().flatten();
+        match (all.next(), all.next()) {
+            (Some((name, section)), None) => Self::from_config(name, section),
+            (None, _) => Err(Error::invalid("no repository is given")
+                .with_hint("name one with `-r DIR`, with BACKUP_REPO, or in a configuration file")),
+            (Some(_), Some(_)) => {
+                let names: Vec<&str> = repositories.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+                Err(Error::invalid("no repository is given, and the configuration has several")
+                    .with_hint(format!("name one with `-r`: {}", names.join(", "))))
+            }
+        }
+    }
+
+    /// The repository `name` of the configuration.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is no such section.
+    pub fn named(name: &str, config: &Config) -> Result<Self> {
+        match config.repositories.get(name) {
+            Some(section) => Self::from_config(name, section),
+            None => {
+                let error = Error::invalid(format!("the configuration has no repository `{name}`"));
+                Err(match suggest::hint(name, config.repositories.keys().map(String::as_str)) {
+                    Some(hint) => error.with_hint(hint),
+                    None => error,
+                })
+            }
+        }
+    }
+
+    fn from_config(name: &str, section: &RepositoryConfig) -> Result<Self> {
+        Ok(Self { name: Some(name.to_owned()), location: location(&section.url)?, config: Some(section.clone()) })
+    }
+
+    /// Where its pass phrase comes from; `None`: somebody has to be asked.
+    #[must_use]
+    pub fn passphrase(&self, flags: &PassphraseFlags, env: &Environment) -> Option<PassphraseOrigin> {
+        PassphraseOrigin::choose(flags, self.config.as_ref(), env)
+    }
+
+    /// How blobs are stored in it.
+    #[must_use]
+    pub fn write_settings(&self) -> WriteSettings {
+        let mut settings = WriteSettings::default();
+        let Some(config) = &self.config else {
+            return settings;
+        };
+        settings.compression = config.compression.unwrap_or(settings.compression);
+        settings.verify_sample = config.verify_sample.map_or(settings.verify_sample, |share| share.0);
+        settings.uploads = config.uploads.or(settings.uploads);
+        if let Some(size) = config.pack_size {
+            // Checked with the configuration: it fits everywhere.
+            settings.pack_size = usize::try_from(size.0).unwrap_or(WriteSettings::MAX_PACK_SIZE);
+        }
+        settings
+    }
+
+    /// Whether there is a repository.
+    ///
+    /// # Errors
+    /// [`Error::Core`]: storage.
+    pub async fn exists(&self) -> Result<bool> {
+        let config = Key::new("config").map_err(|error| Error::invalid(error.to_string()))?;
+        match resolver::open(&self.location) {
+            Ok(sink) => Ok(sink.exists(&config).await.map_err(CoreError::from)?),
+            Err(error) if error.kind() == SinkErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// [`Error::Core`]: no repository, wrong pass phrase, storage.
+    pub async fn open(&self, passphrase: &Passphrase) -> Result<Repository> {
+        let sink = resolver::open(&self.location).map_err(|error| self.failed(error))?;
+        Ok(Repository::open(sink, passphrase).await?)
+    }
+
+    /// Creates it.
+    ///
+    /// # Errors
+    /// [`Error::Core`]: there is one already, storage.
+    pub async fn init(&self, passphrase: &Passphrase, options: &InitOptions, cx: &Context) -> Result<Repository> {
+        let sink = resolver::create(&self.location).map_err(|error| self.failed(error))?;
+        Ok(Repository::init(sink, passphrase, options, cx).await?)
+    }
+
+    fn failed(&self, error: SinkError) -> Error {
+        match error.kind() {
+            SinkErrorKind::NotFound => {
+                CoreError::new(ErrorKind::NoRepository, format!("there is no repository at {self}"))
+                    .with_hint("check the address, or create a repository with `backup init`")
+                    .into()
+            }
+            SinkErrorKind::Invalid | SinkErrorKind::Unsupported => unusable(&self.to_string(), &error),
+            _ => CoreError::from(error).into(),
+        }
+    }
+}
+
+impl std::fmt::Display for RepositorySpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.location.fmt(f)
+    }
+}

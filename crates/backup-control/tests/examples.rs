@@ -1,0 +1,42 @@
+//! Every file under `examples/` must be understood: what we show must work.
+
+use std::path::{Path, PathBuf};
+
+use backup_control::config;
+use backup_control::environment::Environment;
+
+fn examples() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    files
+}
+
+#[test]
+fn all_examples_are_understood() {
+    let files = examples();
+    assert!(!files.is_empty());
+    for file in files {
+        let loaded = config::load(&file, &Environment::default()).unwrap_or_else(|error| panic!("{error}"));
+        assert!(!loaded.config.jobs.is_empty(), "{}", file.display());
+    }
+}
+
+/// The commented keys of the example are keys too: uncommented one at a time they must be understood.
+#[test]
+fn commented_keys_are_understood() {
+    let env = Environment::default();
+    let is_key = |line: &str| line.starts_with("# ") && line.contains(" = ");
+    let commented: Vec<&str> = config::EXAMPLE.lines().filter(|line| is_key(line)).collect();
+    assert!(commented.len() >= 3, "{commented:?}");
+    for line in commented {
+        // Only one of the pass phrase keys may be there.
+        let without = match line.contains("passphrase") {
+            true => config::EXAMPLE.replace("passphrase_file =", "# passphrase_file ="),
+            false => config::EXAMPLE.to_owned(),
+        };
+        let text = without.replace(line, &line[2..]);
+        config::parse(&text, Path::new("example.toml"), &env).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}

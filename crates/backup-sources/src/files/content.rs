@@ -1,0 +1,118 @@
+//! Contents of files: opened only when they must be read, and watched for changes.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use backup_core::source::{
+    BlockingContent, ContentEnd, ContentReader, EntryPath, SourceError, SourceErrorKind, SourceResult,
+};
+use rustix::fs::{Advice, FileType, OFlags, Stat, fadvise, fstat};
+use rustix::io::Errno;
+
+use super::metadata::{Place, XattrReader, from_stat};
+use super::sys;
+use super::users::Names;
+
+/// From this size on the kernel is told that the file is read from front to back.
+const READ_AHEAD_FROM: u64 = 1 << 20;
+
+/// Identity and state of a file, as far as changes show in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    device: u64,
+    inode: u64,
+    size: u64,
+    mtime: (i64, i64),
+    ctime: (i64, i64),
+}
+
+impl Shape {
+    fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size.max(0) as u64,
+            mtime: (stat.st_mtime, stat.st_mtime_nsec as i64),
+            ctime: (stat.st_ctime, stat.st_ctime_nsec as i64),
+        }
+    }
+}
+
+/// A regular file as the walk saw it.
+#[derive(Debug)]
+pub(super) struct FileContent {
+    path: EntryPath,
+    seen: Shape,
+    names: Arc<Names>,
+}
+
+impl FileContent {
+    pub(super) fn new(path: EntryPath, stat: &Stat, names: Arc<Names>) -> Self {
+        Self { path, seen: Shape::of(stat), names }
+    }
+}
+
+impl BlockingContent for FileContent {
+    fn open(self: Box<Self>) -> SourceResult<Box<dyn ContentReader>> {
+        let fd = open(&self.path).map_err(|errno| match errno {
+            Errno::LOOP | Errno::NXIO | Errno::NODEV => replaced(&self.path),
+            errno => sys::read_error(errno, "open", &self.path),
+        })?;
+        let stat = fstat(&fd).map_err(|errno| sys::read_error(errno, "look at", &self.path))?;
+        let now = Shape::of(&stat);
+        let same = (now.device, now.inode) == (self.seen.device, self.seen.inode);
+        if !same || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(replaced(&self.path));
+        }
+        if now.size > READ_AHEAD_FROM {
+            // Advice only: without it reading is merely slower.
+            let _ignored = fadvise(&fd, 0, None, Advice::Sequential);
+        }
+        Ok(Box::new(FileReader { file: File::from(fd), content: *self }))
+    }
+}
+
+/// Opens without leaving a trace in the access time where that is allowed (owner and root only).
+fn open(path: &EntryPath) -> Result<OwnedFd, Errno> {
+    // Non-blocking: should a pipe have taken the file's place, opening it must not wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    match sys::open(path, flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => sys::open(path, flags),
+        other => other,
+    }
+}
+
+fn replaced(path: &EntryPath) -> SourceError {
+    SourceError::new(SourceErrorKind::NotFound, format!("{path} was replaced by something else while the backup ran"))
+}
+
+/// An open file.
+#[derive(Debug)]
+struct FileReader {
+    file: File,
+    content: FileContent,
+}
+
+impl Read for FileReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read(buffer)
+    }
+}
+
+impl ContentReader for FileReader {
+    fn finish(self: Box<Self>) -> SourceResult<ContentEnd> {
+        let path = &self.content.path;
+        let stat = fstat(&self.file).map_err(|errno| sys::read_error(errno, "look at", path))?;
+        if Shape::of(&stat) == self.content.seen {
+            return Ok(ContentEnd::Stable);
+        }
+        let mut metadata = from_stat(&stat, &self.content.names).ok_or_else(|| replaced(path))?;
+        let (xattrs, _unreadable) = XattrReader::default()
+            .read(Place::Fd(self.file.as_fd()))
+            .map_err(|errno| sys::read_error(errno, "read the attributes of", path))?;
+        metadata.xattrs = xattrs;
+        Ok(ContentEnd::Changed(Box::new(metadata)))
+    }
+}

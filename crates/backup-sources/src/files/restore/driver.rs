@@ -1,0 +1,281 @@
+//! The way through the snapshot's directories, depth first: what is created, kept, replaced and removed.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::vec::IntoIter;
+
+use backup_core::error::Error;
+use backup_core::event::WarningKind;
+use backup_core::format::{Node, Tree};
+use backup_core::id::BlobId;
+use backup_core::source::{EntryPath, IfExists, Metadata, NodeKind, SourceResult};
+use rustix::fs::{FileType, Mode as Permissions, OFlags, Stat, openat};
+
+use super::file::FileTask;
+use super::site::{Mode, Site, State};
+use super::special::{self, HardLink};
+use super::window::{FinishedDir, Window};
+use super::{Job, target};
+use crate::files::filter::{Cover, Filter};
+use crate::files::roots;
+
+/// A directory of the snapshot that the walk is in.
+#[derive(Debug)]
+struct Frame {
+    path: EntryPath,
+    /// `None` for the root.
+    metadata: Option<Metadata>,
+    cover: Cover,
+    state: State,
+    nodes: IntoIter<Node>,
+    /// Names in the snapshot, if others are to be removed.
+    names: Vec<Box<[u8]>>,
+}
+
+/// A file with several names that was met before.
+#[derive(Debug)]
+struct Primary {
+    path: EntryPath,
+    content: u64,
+    /// How many other names it has that were not met yet.
+    left: u64,
+}
+
+/// Goes through a snapshot.
+#[derive(Debug)]
+pub(super) struct Driver<'a> {
+    site: Site<'a>,
+    filter: Filter,
+    /// The paths the snapshot was made of.
+    roots: Vec<EntryPath>,
+    /// Whether the snapshot's own description is wanted.
+    with_description: bool,
+    stack: Vec<Frame>,
+    /// How many frames from the bottom are known to be needed.
+    made: usize,
+    links: HashMap<(u64, u64), Primary>,
+    window: Window,
+}
+
+impl<'a> Driver<'a> {
+    pub(super) fn new(job: &'a Arc<Job>, mode: Mode, fresh: bool) -> Self {
+        let selection = &job.request.selection;
+        let named = |pattern: &String| pattern.trim_start_matches('/').starts_with(".backup");
+        let filter = Filter::new(selection.clone());
+        let root = Frame {
+            path: EntryPath::root(),
+            metadata: None,
+            cover: filter.root(&EntryPath::root()),
+            state: if fresh { State::Fresh } else { State::Existing },
+            nodes: Vec::new().into_iter(),
+            names: Vec::new(),
+        };
+        Self {
+            site: Site { job, mode },
+            with_description: selection.include().iter().any(named),
+            filter,
+            roots: job.snapshot.paths().iter().filter_map(EntryPath::new).collect(),
+            stack: vec![root],
+            made: 1,
+            links: HashMap::new(),
+            window: Window::default(),
+        }
+    }
+
+    /// Goes through the whole snapshot.
+    pub(super) fn run(mut self) -> SourceResult<()> {
+        self.load(&self.site.job.snapshot.root_id())?;
+        while let Some(frame) = self.stack.last_mut() {
+            match frame.nodes.next() {
+                Some(node) => self.node(node)?,
+                None => self.leave()?,
+            }
+        }
+        self.flush()
+    }
+
+    /// Reads the tree of the innermost directory.
+    fn load(&mut self, id: &BlobId) -> SourceResult<()> {
+        let Tree { nodes } = self.site.job.tree(id)?;
+        let Some(frame) = self.stack.last_mut() else {
+            return Ok(());
+        };
+        if let Some(bad) = nodes.iter().find(|node| !node.has_safe_name()) {
+            let name = String::from_utf8_lossy(&bad.name);
+            let message = format!("the directory {} holds an entry called {name:?}", frame.path);
+            return Err(Error::damaged(message)
+                .with_hint("no file can have this name; the snapshot is damaged or somebody tampered with it")
+                .into());
+        }
+        if self.site.job.request.if_exists == IfExists::Replace {
+            frame.names = nodes.iter().map(|node| node.name.clone()).collect();
+        }
+        frame.nodes = nodes.into_iter();
+        Ok(())
+    }
+
+    fn node(&mut self, node: Node) -> SourceResult<()> {
+        let Some(frame) = self.stack.last() else {
+            return Ok(());
+        };
+        let path = frame.path.join(&node.name);
+        let cover = self.filter.child(frame.cover, &path);
+        let description = frame.path.is_root() && roots::is_reserved(&path);
+        if cover == Cover::No || (description && !self.with_description) {
+            return Ok(());
+        }
+        self.site.job.check_cancelled()?;
+        if node.is_dir() {
+            self.enter(path, node, cover)
+        } else if cover == Cover::Yes {
+            self.make()?;
+            self.leaf(path, node)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn enter(&mut self, path: EntryPath, node: Node, cover: Cover) -> SourceResult<()> {
+        let subtree = node.subtree.ok_or_else(|| Error::damaged(format!("the directory {path} has no content")))?;
+        self.stack.push(Frame {
+            path,
+            metadata: Some(node.metadata),
+            cover,
+            state: State::Unknown,
+            nodes: Vec::new().into_iter(),
+            names: Vec::new(),
+        });
+        if cover == Cover::Yes {
+            self.make()?;
+            let fresh = self.stack.last().is_some_and(|frame| frame.state == State::Fresh);
+            if self.site.mode == Mode::Check && fresh {
+                // Nothing can stand in the way in a directory that does not exist.
+                return self.leave();
+            }
+        }
+        self.load(&subtree)
+    }
+
+    /// Makes sure that the directories on the way to the current one exist.
+    fn make(&mut self) -> SourceResult<()> {
+        while self.made < self.stack.len() {
+            let parent = self.stack[self.made - 1].state;
+            let (path, keeps) = (self.stack[self.made].path.clone(), !self.is_finished(self.made));
+            self.stack[self.made].state = self.site.make_dir(&path, parent, keeps)?;
+            self.made += 1;
+        }
+        Ok(())
+    }
+
+    fn leaf(&mut self, path: EntryPath, node: Node) -> SourceResult<()> {
+        let fresh = self.stack.last().is_some_and(|frame| frame.state == State::Fresh);
+        let found = if fresh { None } else { self.site.look(&path)? };
+        let found = self.site.admit(&path, found)?;
+        if self.site.mode == Mode::Check {
+            return Ok(());
+        }
+        if node.metadata.kind == NodeKind::File {
+            self.file(path, node, found)
+        } else {
+            special::restore(self.site.job, self.site.mode, &path, &node.metadata, found.as_ref())
+        }
+    }
+
+    fn file(&mut self, path: EntryPath, node: Node, mut found: Option<Stat>) -> SourceResult<()> {
+        if found.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile) {
+            self.site.unlink(&path)?;
+            found = None;
+        }
+        let Node { metadata, content, .. } = node;
+        if metadata.links > 1
+            && metadata.inode != 0
+            && let Some(primary) = self.other_name(&path, &metadata, &content)
+        {
+            self.window.links.push(HardLink { primary, path, metadata });
+        } else {
+            self.window.push(FileTask::new(path, metadata, content, found));
+        }
+        if self.window.is_full() { self.flush() } else { Ok(()) }
+    }
+
+    /// The first name of a file with several names, unless this is it.
+    fn other_name(&mut self, path: &EntryPath, metadata: &Metadata, content: &[BlobId]) -> Option<EntryPath> {
+        let mut hasher = DefaultHasher::new();
+        content.hash(&mut hasher);
+        match self.links.entry((metadata.device_id, metadata.inode)) {
+            Entry::Vacant(entry) => {
+                entry.insert(Primary { path: path.clone(), content: hasher.finish(), left: metadata.links - 1 });
+                None
+            }
+            // A file that changed between the reading of two of its names has two contents.
+            Entry::Occupied(entry) if entry.get().content != hasher.finish() => None,
+            Entry::Occupied(mut entry) if entry.get().left > 1 => {
+                entry.get_mut().left -= 1;
+                Some(entry.get().path.clone())
+            }
+            Entry::Occupied(entry) => Some(entry.remove().path),
+        }
+    }
+
+    /// Leaves the innermost directory.
+    fn leave(&mut self) -> SourceResult<()> {
+        let needed = self.made == self.stack.len();
+        if needed {
+            self.purge()?;
+        }
+        let finished = needed && self.is_finished(self.stack.len() - 1);
+        let Some(frame) = self.stack.pop() else {
+            return Ok(());
+        };
+        self.made = self.made.min(self.stack.len());
+        let counts = needed && (frame.cover == Cover::Yes || frame.state == State::Fresh);
+        if let Some(metadata) = frame.metadata.filter(|_| counts && self.site.mode != Mode::Check) {
+            let quiet = self.is_above(&frame.path);
+            self.window.dirs.push(FinishedDir { path: frame.path, metadata, apply: finished, quiet });
+        }
+        if self.window.is_full() { self.flush() } else { Ok(()) }
+    }
+
+    /// Whether the directory gets its metadata from the snapshot: if it is new, or was asked for and may be changed.
+    fn is_finished(&self, index: usize) -> bool {
+        let frame = &self.stack[index];
+        let asked_for = frame.cover == Cover::Yes && !self.is_above(&frame.path);
+        frame.state == State::Fresh || (asked_for && self.site.job.request.if_exists != IfExists::Fail)
+    }
+
+    /// Whether `path` lies above a path the snapshot was made of.
+    fn is_above(&self, path: &EntryPath) -> bool {
+        self.roots.iter().any(|root| root != path && root.starts_with(path))
+    }
+
+    /// Removes what the snapshot does not have from the innermost directory.
+    fn purge(&self) -> SourceResult<()> {
+        let Some(frame) = self.stack.last() else {
+            return Ok(());
+        };
+        let inside = self.roots.iter().any(|root| frame.path.starts_with(root));
+        let replacing = self.site.job.request.if_exists == IfExists::Replace && self.site.mode != Mode::Check;
+        if !replacing || !inside || frame.state != State::Existing {
+            return Ok(());
+        }
+        let failed = |errno| self.site.job.target.error(errno, "list", &frame.path);
+        let dir = self.site.job.target.dir(&frame.path).map_err(failed)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let readable = openat(&dir, ".", flags, Permissions::empty()).map_err(failed)?;
+        for name in target::names(&readable).map_err(failed)? {
+            let known = frame.names.binary_search_by(|other| (**other).cmp(&*name)).is_ok();
+            let path = frame.path.join(&name);
+            if !known && self.filter.child(frame.cover, &path) == Cover::Yes && !self.site.remove(&path)? {
+                let message = "was not removed: another file system is mounted there";
+                self.site.job.tally.warn(WarningKind::Other, path.to_string(), message);
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> SourceResult<()> {
+        std::mem::take(&mut self.window).flush(self.site.job, self.site.mode)
+    }
+}

@@ -1,0 +1,128 @@
+//! Restoring a snapshot to a directory.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`restore`], [`Job`]: what all parts share |
+//! | `driver.rs` | the way through the snapshot's directories |
+//! | `site.rs` | what is at the target already: kept, replaced, refused |
+//! | `window.rs` | files a few thousand at a time: compare, fetch, write, verify, link, finish directories |
+//! | `file.rs` | one file: comparing, writing and finishing it |
+//! | `blocks.rs` | the blocks of a file: reading, comparing, writing with holes |
+//! | `special.rs` | links, devices, pipes, sockets; hard links |
+//! | `metadata.rs` | owner, attributes, mode, times |
+//! | `remove.rs` | removing what the snapshot does not have |
+//! | `target.rs` | reaching paths of the target without ever leaving it |
+//! | `tally.rs` | counts, progress, warnings |
+//!
+//! # What a killed restore leaves
+//! New files are created under their final names, readable by their owner only, and get owner, mode and times when
+//! their last byte is written; directories get theirs after everything in them. So an unfinished file never looks like
+//! the finished one to whoever compares times, and running the restore again with `merge` or `replace` completes it:
+//! what exists is compared block by block, by content and never by time, and only what differs is written.
+
+mod blocks;
+mod driver;
+mod file;
+mod metadata;
+mod remove;
+mod site;
+mod special;
+mod tally;
+mod target;
+mod window;
+
+use std::sync::Arc;
+
+use backup_core::context::Context;
+use backup_core::event::Progress;
+use backup_core::format::Tree;
+use backup_core::id::BlobId;
+use backup_core::repository::SnapshotReader;
+use backup_core::source::{IfExists, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult};
+use tokio::runtime::Handle;
+
+use driver::Driver;
+use site::Mode;
+use tally::Tally;
+use target::Target;
+
+/// What all parts of a restore share.
+#[derive(Debug)]
+struct Job {
+    cx: Context,
+    request: RestoreRequest,
+    snapshot: SnapshotReader,
+    runtime: Handle,
+    target: Target,
+    tally: Tally,
+}
+
+impl Job {
+    fn check_cancelled(&self) -> SourceResult<()> {
+        Ok(self.cx.check_cancelled()?)
+    }
+
+    fn tree(&self, id: &BlobId) -> SourceResult<Tree> {
+        Ok(self.runtime.block_on(self.snapshot.tree(id))?)
+    }
+}
+
+/// Writes what `request` selects of `snapshot`.
+///
+/// Paths are recreated in full below the target, or in place. Owners are restored by number: names may mean somebody
+/// else on another machine. Only inside the paths that the snapshot was made of does [`IfExists::Replace`] remove
+/// anything: a snapshot of `/data` says nothing about what belongs beside `/data`. For the same reason directories
+/// above those paths keep their mode and owner if they exist. The snapshot's own description in `/.backup` is left out
+/// unless an include pattern names it.
+pub(super) async fn restore(
+    cx: &Context,
+    request: &RestoreRequest,
+    snapshot: &SnapshotReader,
+) -> SourceResult<RestoreReport> {
+    let mut cx = cx.clone();
+    cx.cancel = cx.cancel.child_token();
+    // The work goes on in its own thread: dropping this future must end it too.
+    let _ends_work = cx.cancel.clone().drop_guard();
+    let (request, snapshot, runtime) = (request.clone(), snapshot.clone(), Handle::current());
+    super::blocking(move || run(cx, request, snapshot, runtime)).await
+}
+
+fn run(cx: Context, request: RestoreRequest, snapshot: SnapshotReader, runtime: Handle) -> SourceResult<RestoreReport> {
+    let elsewhere = request.target.is_some();
+    let (target, empty) = Target::open(request.target.as_deref(), request.dry_run)?;
+    if elsewhere && !empty && request.if_exists == IfExists::Fail {
+        let shown = request.target.unwrap_or_default();
+        return Err(exists(format!("the target {shown} is not empty")));
+    }
+    let fresh = elsewhere && empty;
+    let tally = Tally::new(cx.events.clone(), expected(&request, &snapshot));
+    let job = Arc::new(Job { cx, request, snapshot, runtime, target, tally });
+    // Refuse before anything is written. Replacing refuses nothing.
+    if !fresh && !job.request.dry_run && job.request.if_exists != IfExists::Replace {
+        Driver::new(&job, Mode::Check, fresh).run()?;
+    }
+    let mode = if job.request.dry_run { Mode::DryRun } else { Mode::Write };
+    Driver::new(&job, mode, fresh).run()?;
+    if job.request.verify && mode == Mode::Write {
+        job.target.sync()?;
+    }
+    Ok(job.tally.finish())
+}
+
+/// Expected numbers, if everything is restored and the snapshot knows them.
+fn expected(request: &RestoreRequest, snapshot: &SnapshotReader) -> Progress {
+    match &snapshot.snapshot().summary {
+        Some(summary) if request.selection.is_all() => {
+            Progress { total_bytes: summary.total_bytes_processed, ..Progress::default() }
+        }
+        _ => Progress::default(),
+    }
+}
+
+/// The refusal to touch what exists.
+fn exists(message: String) -> SourceError {
+    SourceError::new(SourceErrorKind::TargetExists, message).with_hint(
+        "use --if-exists replace to make it equal to the snapshot, or --if-exists merge to keep what the snapshot \
+         does not have",
+    )
+}

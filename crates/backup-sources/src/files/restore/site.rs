@@ -1,0 +1,132 @@
+//! What is at the target already, and making room: the rules of [`IfExists`].
+
+use std::sync::Arc;
+
+use backup_core::source::{EntryPath, IfExists, SourceError, SourceErrorKind, SourceResult};
+use rustix::fs::{AtFlags, FileType, Mode as Permissions, Stat, mkdirat, statat, unlinkat};
+use rustix::io::Errno;
+
+use super::{Job, exists, metadata, remove};
+
+/// What a walk through the snapshot is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// To find what stands in the way.
+    Check,
+    /// To say what would be done.
+    DryRun,
+    /// To do it.
+    Write,
+}
+
+/// What is known about a directory of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nobody has looked yet; it may turn out not to be needed.
+    Unknown,
+    /// It is new: nothing is in it.
+    Fresh,
+    /// It was there.
+    Existing,
+}
+
+/// The target, seen by a walk through the snapshot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Site<'a> {
+    pub(super) job: &'a Arc<Job>,
+    pub(super) mode: Mode,
+}
+
+impl Site<'_> {
+    /// Makes sure that the directory `path` exists; `parent` is the state of the one it is in. It may be made
+    /// writable unless it keeps its mode.
+    pub(super) fn make_dir(&self, path: &EntryPath, parent: State, keeps_mode: bool) -> SourceResult<State> {
+        let found = if parent == State::Fresh { None } else { self.look(path)? };
+        if let Some(stat) = found {
+            if is_dir(&stat) {
+                if self.mode == Mode::Write && !keeps_mode {
+                    self.open_up(path, &stat)?;
+                }
+                return Ok(State::Existing);
+            }
+            if self.job.request.if_exists != IfExists::Replace {
+                let shown = self.job.target.show(path);
+                return Err(in_the_way(format!("{shown} exists and is not a directory, but is one in the snapshot")));
+            }
+            self.unlink(path)?;
+        }
+        if self.mode == Mode::Write {
+            let failed = |errno| self.job.target.error(errno, "create the directory", path);
+            let parent = self.job.target.parent(path).map_err(failed)?;
+            mkdirat(&parent, path.name(), Permissions::RWXU).map_err(failed)?;
+        }
+        Ok(State::Fresh)
+    }
+
+    /// Lets the owner of an existing directory write into it; it gets its mode from the snapshot at the end.
+    fn open_up(&self, path: &EntryPath, stat: &Stat) -> SourceResult<()> {
+        let user = rustix::process::geteuid();
+        if stat.st_mode & 0o700 == 0o700 || user.is_root() || stat.st_uid != user.as_raw() {
+            return Ok(());
+        }
+        let failed = |errno| self.job.target.error(errno, "write into", path);
+        let parent = self.job.target.parent(path).map_err(failed)?;
+        metadata::chmod_at(&parent, path.name(), stat.st_mode & 0o7777 | 0o700).map_err(failed)
+    }
+
+    /// What is at `path`.
+    pub(super) fn look(&self, path: &EntryPath) -> SourceResult<Option<Stat>> {
+        let failed = |errno| self.job.target.error(errno, "look at", path);
+        let parent = self.job.target.parent(path).map_err(failed)?;
+        match statat(&parent, path.name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    /// Removes what is at `path`, which is not a directory.
+    pub(super) fn unlink(&self, path: &EntryPath) -> SourceResult<()> {
+        if self.mode != Mode::Write {
+            return Ok(());
+        }
+        let failed = |errno| self.job.target.error(errno, "remove", path);
+        let parent = self.job.target.parent(path).map_err(failed)?;
+        unlinkat(&parent, path.name(), AtFlags::empty()).map_err(failed)
+    }
+
+    /// Decides about what exists where something else than a directory is to be: returns it if it may be reused.
+    pub(super) fn admit(&self, path: &EntryPath, found: Option<Stat>) -> SourceResult<Option<Stat>> {
+        let Some(stat) = found else { return Ok(None) };
+        let shown = self.job.target.show(path);
+        match self.job.request.if_exists {
+            IfExists::Fail => Err(exists(format!("{shown} exists already"))),
+            IfExists::Merge if is_dir(&stat) => {
+                Err(in_the_way(format!("{shown} exists and is a directory, but is none in the snapshot")))
+            }
+            IfExists::Replace if is_dir(&stat) => {
+                if !self.remove(path)? {
+                    let message = format!("cannot remove {shown}: another file system is mounted there");
+                    return Err(SourceError::new(SourceErrorKind::Target, message).with_hint("unmount it first"));
+                }
+                Ok(None)
+            }
+            IfExists::Merge | IfExists::Replace => Ok(Some(stat)),
+        }
+    }
+
+    /// Removes what is at `path`, unless another file system is mounted there or below.
+    pub(super) fn remove(&self, path: &EntryPath) -> SourceResult<bool> {
+        self.job.check_cancelled()?;
+        remove::remove(self.job, path, self.mode == Mode::Write)
+    }
+}
+
+fn in_the_way(message: String) -> SourceError {
+    SourceError::new(SourceErrorKind::TargetExists, message)
+        .with_hint("remove what is in the way, or use --if-exists replace to have it replaced")
+}
+
+fn is_dir(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}

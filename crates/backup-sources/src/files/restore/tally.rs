@@ -1,0 +1,172 @@
+//! Counting what is done, telling of it, and collecting what could not be restored in full.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use backup_core::event::{Event, Events, Progress, Stage, WarningKind};
+use backup_core::source::{EntryPath, RestoreReport};
+use rustix::io::Errno;
+
+/// Shortest time between two progress events, in milliseconds.
+const INTERVAL: u64 = 100;
+/// As root, trouble with metadata is unexpected: so many cases of a kind are reported one by one.
+const SINGLY: u64 = 20;
+
+/// What of an entry could not be restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Owner,
+    Mode,
+    Times,
+    Attributes,
+    Special,
+    Link,
+}
+
+impl Part {
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Owner => "owner and group could not be set",
+            Self::Mode => "the mode could not be set",
+            Self::Times => "the times could not be set",
+            Self::Attributes => "extended attributes could not be set",
+            Self::Special => "the device, pipe or socket could not be created",
+            Self::Link => "the hard link could not be made; the file was copied",
+        }
+    }
+
+    fn kind(self) -> WarningKind {
+        if self == Self::Special { WarningKind::Other } else { WarningKind::Metadata }
+    }
+}
+
+/// Cases of one kind of trouble that have not been reported yet.
+#[derive(Debug, Clone)]
+struct Cases {
+    first: String,
+    reason: Errno,
+    reported: u64,
+    waiting: u64,
+}
+
+/// Counts, from all threads.
+#[derive(Debug)]
+pub(super) struct Tally {
+    events: Events,
+    began: Instant,
+    last_event: AtomicU64,
+    totals: Progress,
+    done_items: AtomicU64,
+    done_bytes: AtomicU64,
+    pub(super) files_written: AtomicU64,
+    pub(super) files_unchanged: AtomicU64,
+    pub(super) removed: AtomicU64,
+    pub(super) total_bytes: AtomicU64,
+    pub(super) written_bytes: AtomicU64,
+    pub(super) verified_bytes: AtomicU64,
+    warnings: AtomicU64,
+    trouble: Mutex<BTreeMap<Part, Cases>>,
+    singly: u64,
+}
+
+impl Tally {
+    /// Begins to count; of `totals` the expected numbers are used.
+    pub(super) fn new(events: Events, totals: Progress) -> Self {
+        let singly = if rustix::process::geteuid().is_root() { SINGLY } else { 0 };
+        events.emit(&Event::StageStarted { stage: Stage::Restore });
+        Self {
+            events,
+            began: Instant::now(),
+            last_event: AtomicU64::new(0),
+            totals,
+            done_items: AtomicU64::new(0),
+            done_bytes: AtomicU64::new(0),
+            files_written: AtomicU64::new(0),
+            files_unchanged: AtomicU64::new(0),
+            removed: AtomicU64::new(0),
+            total_bytes: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
+            verified_bytes: AtomicU64::new(0),
+            warnings: AtomicU64::new(0),
+            trouble: Mutex::default(),
+            singly,
+        }
+    }
+
+    /// Counts entries and bytes that are done.
+    pub(super) fn done(&self, items: u64, bytes: u64) {
+        self.done_items.fetch_add(items, Relaxed);
+        self.done_bytes.fetch_add(bytes, Relaxed);
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let last = self.last_event.load(Relaxed);
+        if now.saturating_sub(last) >= INTERVAL && self.last_event.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
+        {
+            self.events.emit(&Event::Progress { stage: Stage::Restore, progress: self.progress() });
+        }
+    }
+
+    /// Takes back bytes that were counted as done but have to be written after all.
+    pub(super) fn undone(&self, bytes: u64) {
+        self.done_bytes.fetch_sub(bytes, Relaxed);
+    }
+
+    fn progress(&self) -> Progress {
+        let (done_items, done_bytes) = (self.done_items.load(Relaxed), self.done_bytes.load(Relaxed));
+        Progress { done_items, done_bytes, ..self.totals }
+    }
+
+    /// Reports something the user must know.
+    pub(super) fn warn(&self, kind: WarningKind, path: impl Into<String>, message: impl Into<String>) {
+        self.warnings.fetch_add(1, Relaxed);
+        self.events.warn(kind, path, message);
+    }
+
+    /// Notes that `part` of the entry at `path` could not be restored. Whoever is not root gets one warning per kind
+    /// at the end instead of one per file.
+    pub(super) fn trouble(&self, part: Part, path: &EntryPath, reason: Errno) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Cases { first: path.to_string(), reason, reported: 0, waiting: 0 };
+        let cases = trouble.entry(part).or_insert_with(new);
+        if cases.reported < self.singly {
+            cases.reported += 1;
+            drop(trouble);
+            self.warn(part.kind(), path.to_string(), format!("{}: {}", part.describe(), std::io::Error::from(reason)));
+            return;
+        }
+        if cases.waiting == 0 {
+            cases.first = path.to_string();
+            cases.reason = reason;
+        }
+        cases.waiting += 1;
+    }
+
+    /// Reports what is still to be reported, and says what was done.
+    pub(super) fn finish(&self) -> RestoreReport {
+        let progress = self.progress();
+        let trouble = std::mem::take(&mut *self.trouble.lock().unwrap_or_else(PoisonError::into_inner));
+        for (part, cases) in trouble.into_iter().filter(|(_, cases)| cases.waiting > 0) {
+            let more = if cases.reported > 0 { "more " } else { "" };
+            let count = cases.waiting;
+            let entries = if count == 1 { "entry" } else { "entries" };
+            let message = format!(
+                "{} for {count} {more}{entries}, this one the first: {}",
+                part.describe(),
+                std::io::Error::from(cases.reason)
+            );
+            self.warn(part.kind(), cases.first, message);
+        }
+        self.events.emit(&Event::StageFinished { stage: Stage::Restore, progress });
+        RestoreReport {
+            entries: progress.done_items,
+            files_written: self.files_written.load(Relaxed),
+            files_unchanged: self.files_unchanged.load(Relaxed),
+            removed: self.removed.load(Relaxed),
+            total_bytes: self.total_bytes.load(Relaxed),
+            written_bytes: self.written_bytes.load(Relaxed),
+            verified_bytes: self.verified_bytes.load(Relaxed),
+            warnings: self.warnings.load(Relaxed),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Files a few thousand at a time, so that memory depends on this and not on the snapshot.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use backup_core::id::BlobId;
+use backup_core::source::{EntryPath, Metadata, SourceError, SourceErrorKind, SourceResult};
+use rustix::fs::{Mode as Permissions, OFlags, openat};
+use rustix::io::Errno;
+
+use super::Job;
+use super::blocks::Piece;
+use super::file::FileTask;
+use super::metadata::{self, Report};
+use super::site::Mode;
+use super::special::HardLink;
+use super::tally::Part;
+
+/// Entries and blobs after which a window is worked off.
+const ENTRIES: usize = 10_000;
+const BLOBS: usize = 65_536;
+/// Files that are kept open while their pieces come in.
+const OPEN_FILES: usize = 128;
+
+/// A directory that everything has been put into.
+#[derive(Debug)]
+pub(super) struct FinishedDir {
+    pub(super) path: EntryPath,
+    pub(super) metadata: Metadata,
+    /// Whether it gets the metadata.
+    pub(super) apply: bool,
+    /// Whether trouble with that is of no interest.
+    pub(super) quiet: bool,
+}
+
+/// Files, hard links and finished directories that wait to be worked off, in this order.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    files: Vec<FileTask>,
+    blobs: usize,
+    pub(super) links: Vec<HardLink>,
+    /// Inner before outer ones.
+    pub(super) dirs: Vec<FinishedDir>,
+}
+
+impl Window {
+    pub(super) fn push(&mut self, file: FileTask) {
+        self.blobs += file.blobs();
+        self.files.push(file);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.files.len() + self.links.len() + self.dirs.len() >= ENTRIES || self.blobs >= BLOBS
+    }
+
+    /// Does everything that waits.
+    pub(super) fn flush(self, job: &Arc<Job>, mode: Mode) -> SourceResult<()> {
+        let Self { files, links, dirs, .. } = self;
+        if mode == Mode::Check {
+            return Ok(());
+        }
+        let dry_run = mode == Mode::DryRun;
+        let files: Arc<[FileTask]> = files.into();
+        let pieces = parallel(&files, |file, buffer| file.prepare(job, dry_run, buffer))?;
+        if dry_run {
+            job.tally.done((links.len() + dirs.len()) as u64, 0);
+            return Ok(());
+        }
+        write(job, &files, pieces)?;
+        if job.request.verify {
+            parallel(&files, |file, buffer| file.verify(job, buffer))?;
+        }
+        for link in links {
+            job.check_cancelled()?;
+            link.make(job)?;
+            job.tally.done(1, 0);
+        }
+        for dir in dirs {
+            finish_dir(job, &dir)?;
+        }
+        Ok(())
+    }
+}
+
+fn finish_dir(job: &Job, dir: &FinishedDir) -> SourceResult<()> {
+    if dir.apply {
+        let failed = |errno| job.target.error(errno, "set the metadata of", &dir.path);
+        let parent = job.target.parent(&dir.path).map_err(failed)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(&parent, dir.path.name(), flags, Permissions::empty()) {
+            Ok(fd) => {
+                let tally = (!dir.quiet).then_some(&job.tally);
+                metadata::apply(&fd, &dir.metadata, Report { tally, path: &dir.path });
+            }
+            // Somebody else's directory.
+            Err(errno @ Errno::ACCESS) => job.tally.trouble(Part::Mode, &dir.path, errno),
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+    job.tally.done(1, 0);
+    Ok(())
+}
+
+/// Fetches the pieces and writes each where it belongs.
+fn write(job: &Arc<Job>, files: &Arc<[FileTask]>, pieces: Vec<Vec<Piece>>) -> SourceResult<()> {
+    let mut flat = pieces.into_iter().enumerate().flat_map(|(file, pieces)| pieces.into_iter().map(move |p| (file, p)));
+    loop {
+        let places = Places::collect(flat.by_ref().take(BLOBS));
+        if places.blobs.is_empty() {
+            break;
+        }
+        let writer = Writer { job: Arc::clone(job), files: Arc::clone(files), open: Mutex::default(), places };
+        let blobs = writer.places.blobs.clone();
+        let handle = move |index: usize, bytes: &[u8]| writer.write(index, bytes);
+        job.runtime.block_on(job.snapshot.fetch(&job.cx, &blobs, handle))?;
+    }
+    match files.iter().find(|file| !file.is_finished()) {
+        None => Ok(()),
+        Some(file) => {
+            let message = format!("{} was not written to its end", job.target.show(file.path()));
+            Err(SourceError::new(SourceErrorKind::Mismatch, message))
+        }
+    }
+}
+
+/// Distinct blobs, and where each of them goes.
+#[derive(Debug, Default)]
+struct Places {
+    blobs: Vec<BlobId>,
+    /// Index of the blob, index of the file, offset; sorted.
+    all: Vec<(u32, u32, u64)>,
+}
+
+impl Places {
+    fn collect(pieces: impl Iterator<Item = (usize, Piece)>) -> Self {
+        let mut places = Self::default();
+        let mut known = HashMap::new();
+        for (file, piece) in pieces {
+            let next = places.blobs.len() as u32;
+            let blob = *known.entry(piece.blob).or_insert(next);
+            if blob == next {
+                places.blobs.push(piece.blob);
+            }
+            places.all.push((blob, file as u32, piece.offset));
+        }
+        places.all.sort_unstable();
+        places
+    }
+
+    fn of(&self, blob: usize) -> impl Iterator<Item = (usize, u64)> {
+        let from = self.all.partition_point(|place| (place.0 as usize) < blob);
+        self.all[from..]
+            .iter()
+            .take_while(move |place| place.0 as usize == blob)
+            .map(|(_, file, offset)| (*file as usize, *offset))
+    }
+}
+
+/// Writes blobs as they come, on any thread.
+#[derive(Debug)]
+struct Writer {
+    job: Arc<Job>,
+    files: Arc<[FileTask]>,
+    places: Places,
+    /// Files that are kept open, oldest first.
+    open: Mutex<VecDeque<usize>>,
+}
+
+impl Writer {
+    fn write(&self, blob: usize, bytes: &[u8]) -> SourceResult<()> {
+        for (file, offset) in self.places.of(blob) {
+            if self.files[file].write(&self.job, offset, bytes)? {
+                self.stays_open(file);
+            }
+        }
+        Ok(())
+    }
+
+    fn stays_open(&self, file: usize) {
+        let oldest = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.push_back(file);
+            if open.len() > OPEN_FILES { open.pop_front() } else { None }
+        };
+        if let Some(oldest) = oldest {
+            self.files[oldest].close();
+        }
+    }
+}
+
+/// Calls `work` for every file on a few threads, each with a buffer of its own; results in the order of the files.
+fn parallel<R: Send>(
+    files: &[FileTask],
+    work: impl Fn(&FileTask, &mut Vec<u8>) -> SourceResult<R> + Sync,
+) -> SourceResult<Vec<R>> {
+    const AT_A_TIME: usize = 16;
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(files.len() / AT_A_TIME).min(8);
+    if threads < 2 {
+        let mut buffer = Vec::new();
+        return files.iter().map(|file| work(file, &mut buffer)).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let worker = || -> SourceResult<Vec<(usize, Vec<R>)>> {
+        let (mut buffer, mut done) = (Vec::new(), Vec::new());
+        loop {
+            let from = next.fetch_add(AT_A_TIME, Relaxed);
+            let Some(share) = files.get(from..files.len().min(from + AT_A_TIME)).filter(|share| !share.is_empty())
+            else {
+                return Ok(done);
+            };
+            let results: Vec<R> =
+                share.iter().map(|file| work(file, &mut buffer)).collect::<SourceResult<_>>().inspect_err(|_| {
+                    // The others need not go on.
+                    next.store(files.len(), Relaxed);
+                })?;
+            done.push((from, results));
+        }
+    };
+    let mut parts = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        let mut parts = Vec::new();
+        for worker in workers {
+            let ended = || SourceError::new(SourceErrorKind::Io, "a worker ended unexpectedly");
+            parts.extend(worker.join().map_err(|_panic| ended())??);
+        }
+        SourceResult::Ok(parts)
+    })?;
+    parts.sort_unstable_by_key(|(from, _)| *from);
+    Ok(parts.into_iter().flat_map(|(_, results)| results).collect())
+}

@@ -1,0 +1,8 @@
+//! Sources: what is backed up. One module and one cargo feature per kind; they never depend on each other.
+//!
+//! | feature | module | what it reads |
+//! |---|---|---|
+//! | `files` (default) | [`files`] | directories and files of the local machine |
+
+#[cfg(feature = "files")]
+pub mod files;

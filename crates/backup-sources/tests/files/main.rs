@@ -1,0 +1,8 @@
+//! Tests of the files source through its public interface.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail as tests do")]
+
+mod common;
+mod conflicts;
+mod content;
+mod restore;
+mod walk;

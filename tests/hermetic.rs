@@ -1,0 +1,28 @@
+//! Scenarios in memory and in temporary directories: they need nothing but this workspace.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests: what must not happen fails them"
+)]
+
+mod support {
+    pub(crate) mod compare;
+    pub(crate) mod counting;
+    pub(crate) mod damage;
+    pub(crate) mod noise;
+    pub(crate) mod process;
+    pub(crate) mod repo;
+    pub(crate) mod script;
+    pub(crate) mod tree;
+}
+
+mod scenarios {
+    mod comparer;
+    mod damage;
+    mod faults;
+    mod roundtrip;
+    mod source_faults;
+    mod streams;
+    mod unchanged;
+}

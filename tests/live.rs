@@ -1,0 +1,21 @@
+//! Scenarios with other programs: the `backup` binary, stock restic, rustic.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests: what must not happen fails them"
+)]
+
+mod support {
+    pub(crate) mod compare;
+    pub(crate) mod counting;
+    pub(crate) mod noise;
+    pub(crate) mod process;
+    pub(crate) mod repo;
+    pub(crate) mod restic;
+    pub(crate) mod tree;
+}
+
+mod scenarios {
+    mod interop;
+}

@@ -1,0 +1,264 @@
+//! Stock restic and rustic read, check, restore and continue what we write, and we what they write.
+//!
+//! `restic mount` is left out: it needs FUSE, which test machines rarely have.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use backup_core::id::SnapshotId;
+use tempfile::TempDir;
+
+use crate::support::compare::differences;
+use crate::support::noise::text;
+use crate::support::repo::{Repo, files, options, restored};
+use crate::support::restic::Restic;
+use crate::support::tree::{everything_for, settle, write};
+
+/// A tree, and room for repositories and restored copies where it does not disturb the tree.
+struct Place {
+    _source: TempDir,
+    top: PathBuf,
+    room: TempDir,
+}
+
+impl Place {
+    /// With everything that this version of restic knows.
+    fn new(version: &str) -> Self {
+        let source = tempfile::tempdir().unwrap();
+        let top = source.path().join("top");
+        everything_for(version, &top);
+        Self {
+            _source: source,
+            top,
+            room: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn repository(&self) -> PathBuf {
+        self.room.path().join("repository")
+    }
+
+    fn restic(&self, version: &str, password: &str) -> Restic {
+        Restic::new(version, &self.repository(), password)
+    }
+
+    /// Our repository with a full and an incremental snapshot, the last of the tree as it is.
+    async fn ours(&self) -> (Repo, SnapshotId) {
+        let repo = Repo::in_dir(&self.repository()).await;
+        repo.backup(&files(&[&self.top]), &options()).await;
+        write(self.top.join("content/text"), text(60, 310_000));
+        write(self.top.join("new/file"), "new");
+        settle();
+        let id = repo.backup(&files(&[&self.top]), &options()).await.snapshot.unwrap();
+        (repo, id)
+    }
+
+    /// Differences between the tree and a restored copy.
+    fn differences(&self, target: &Path) -> Vec<String> {
+        differences(&self.top, &restored(target, &self.top))
+    }
+}
+
+/// Paths below `top`, as bytes, with directories.
+fn paths(top: &Path) -> BTreeSet<Vec<u8>> {
+    let mut paths = BTreeSet::new();
+    let mut stack = vec![top.to_path_buf()];
+    while let Some(path) = stack.pop() {
+        if path.is_dir() && !path.is_symlink() {
+            stack.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        paths.insert(path.as_os_str().as_bytes().to_vec());
+    }
+    paths
+}
+
+mod needs_restic {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::support::restic::{RESTICS, text};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn checks_and_restores_what_we_wrote() {
+        for version in RESTICS {
+            let place = Place::new(version);
+            let (repo, id) = place.ours().await;
+            let restic = place.restic(version, repo.passphrase.reveal());
+            restic.check();
+            let target = place.room.path().join(version);
+            restic.restore(&id.to_hex(), &target);
+            assert_eq!(place.differences(&target), [""; 0], "{version}");
+            let manifest: Value = serde_json::from_slice(&fs::read(target.join(".backup/manifest.json")).unwrap()).unwrap();
+            assert_eq!(manifest["type"], "incremental");
+            assert!(fs::read_to_string(target.join(".backup/RESTORE.md")).unwrap().contains("restic"));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn lists_and_dumps_what_we_wrote() {
+        for version in RESTICS {
+            let place = Place::new(version);
+            let (repo, id) = place.ours().await;
+            let restic = place.restic(version, repo.passphrase.reveal());
+            let listed: Value = serde_json::from_slice(&restic.run(&["snapshots", "--no-lock", "--json"]).succeeded().stdout).unwrap();
+            let listed = listed.as_array().unwrap();
+            assert_eq!(listed.len(), 2, "{version}");
+            assert_eq!(listed[1]["id"], id.to_hex());
+            assert_eq!(listed[1]["parent"], listed[0]["id"]);
+            assert_eq!(listed[1]["hostname"], "testhost");
+            assert_eq!(listed[1]["paths"][0], text(&place.top));
+            assert_eq!(listed[1]["tags"][2], "type=incremental");
+
+            let shown = restic.run(&["ls", "--no-lock", "latest"]).succeeded().stdout;
+            for path in paths(&place.top).iter().filter(|path| path.iter().all(|b| (32..127).contains(b) && *b != b'"' && *b != b'\\')) {
+                let line = [b"\n", &path[..], b"\n"].concat();
+                assert!(shown.windows(line.len()).any(|window| window == line), "{version}: {}", path.escape_ascii());
+            }
+            let json = restic.run(&["ls", "--no-lock", "--json", "latest"]).succeeded().text();
+            let nodes = json.lines().filter(|line| line.contains(r#""node""#)).count();
+            let above = place.top.ancestors().count() - 2;
+            let described = [".backup", "manifest.json", "RESTORE.md"].len();
+            assert_eq!(nodes, paths(&place.top).len() + above + described, "{version}");
+
+            for name in ["content/many chunks", "content/empty", "content/sparse", "names/files/*?[a-z]{x,y}"] {
+                let path = place.top.join(name);
+                let dumped = restic.run(&["dump", "--no-lock", "latest", text(&path)]).succeeded();
+                assert!(dumped.stdout == fs::read(&path).unwrap(), "{version}: {name}");
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn counts_what_we_wrote() {
+        for version in RESTICS {
+            let place = Place::new(version);
+            let (repo, id) = place.ours().await;
+            let totals = repo.reader(id).await.manifest().await.unwrap().unwrap().totals;
+            let restic = place.restic(version, repo.passphrase.reveal());
+            let stats = |mode: &str| -> Value {
+                let shown = restic.run(&["stats", "--no-lock", "--json", "--mode", mode, "latest"]).succeeded();
+                serde_json::from_slice(&shown.stdout).unwrap()
+            };
+            let restore = stats("restore-size");
+            let described = 3;
+            assert_eq!(restore["total_file_count"], totals.files + totals.dirs + totals.others + described, "{version}");
+            let raw = stats("raw-data");
+            assert!(raw["total_size"].as_u64().unwrap() < restore["total_size"].as_u64().unwrap(), "{version}: {raw}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn continues_from_our_snapshot() {
+        for version in RESTICS {
+            let place = Place::new(version);
+            let (repo, id) = place.ours().await;
+            let restic = place.restic(version, repo.passphrase.reveal());
+            let summary = restic.backup(&[&place.top]);
+            let files = repo.reader(id).await.manifest().await.unwrap().unwrap().totals.files;
+            assert_eq!(summary["files_unmodified"], files, "{version}: {summary}");
+            assert_eq!((&summary["files_new"], &summary["files_changed"]), (&0.into(), &0.into()), "{version}: {summary}");
+            assert_eq!(summary["data_blobs"], 0, "{version}: {summary}");
+            assert_eq!(summary["tree_blobs"], 1, "only the root, which lacks our .backup: {version}: {summary}");
+            let theirs = repo.snapshots().await.pop().unwrap();
+            assert_eq!(theirs.snapshot.parent, Some(id), "{version}");
+            restic.check();
+            repo.assert_sound().await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn their_snapshots_are_restored_and_continued() {
+        for version in RESTICS {
+            let place = Place::new(version);
+            let restic = place.restic(version, "secret");
+            restic.init("2");
+            restic.backup(&[&place.top]);
+            let repo = Repo::open(crate::support::repo::local(&place.repository()), "secret").await.unwrap();
+            let theirs = repo.snapshots().await.pop().unwrap().id;
+            let target = place.room.path().join("restored");
+            repo.restore(theirs, &target).await;
+            assert_eq!(place.differences(&target), [""; 0], "{version}");
+            assert_eq!(repo.verify(theirs).await.problems, [], "{version}");
+            repo.assert_sound().await;
+
+            let source = crate::support::counting::Counting::new(files(&[&place.top]));
+            let report = repo.backup(&source, &options()).await;
+            assert_eq!(report.parent, Some(theirs), "{version}");
+            assert_eq!(source.opened(), 0, "{version}: contents were read");
+            assert_eq!((report.files.new, report.files.changed), (0, 0), "{version}");
+            assert_eq!(report.stored.tree_blobs, 2, "{version}: .backup and the root");
+            restic.check();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_guard_stops_what_would_destroy() {
+        for version in RESTICS {
+            let place = Place::new(version);
+            let (repo, _) = place.ours().await;
+            let restic = place.restic(version, repo.passphrase.reveal());
+            let before = paths(&place.repository());
+            for dangerous in [
+                &["prune"][..],
+                &["forget", "--keep-last", "1", "--prune"],
+                &["forget", "--keep-last", "1"],
+                &["rebuild-index"],
+                &["unlock"],
+                &["prune"],
+            ] {
+                let outcome = restic.run(dangerous);
+                assert_eq!(outcome.code == 0, dangerous == ["unlock"], "{outcome}");
+                assert_eq!(paths(&place.repository()), before, "{outcome}");
+            }
+            // Without --no-lock: shared locks beside the guard.
+            restic.run(&["ls", "latest"]).succeeded();
+            restic.run(&["restore", "latest", "--target", text(&place.room.path().join(version))]).succeeded();
+            restic.backup(&[&place.top]);
+            repo.assert_sound().await;
+        }
+    }
+}
+
+mod needs_restic_014 {
+    use backup_core::error::ErrorKind;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn version_1_is_read_and_not_written() {
+        let place = Place::new("restic-0.14");
+        let restic = place.restic("restic-0.14", "secret");
+        restic.init("1");
+        restic.backup(&[&place.top]);
+        let repo = Repo::open(crate::support::repo::local(&place.repository()), "secret").await.unwrap();
+        let theirs = repo.snapshots().await.pop().unwrap().id;
+        let target = place.room.path().join("restored");
+        repo.restore(theirs, &target).await;
+        assert_eq!(place.differences(&target), [""; 0]);
+        repo.assert_sound().await;
+        let before = paths(&place.repository());
+        let refused = repo.try_backup(&files(&[&place.top]), &options()).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::UnsupportedVersion);
+        assert!(refused.hint().is_some());
+        assert_eq!(paths(&place.repository()), before);
+    }
+}
+
+mod needs_rustic {
+    use super::*;
+    use crate::support::restic::{Rustic, text};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn checks_and_restores_what_we_wrote() {
+        let place = Place::new("rustic");
+        let (repo, id) = place.ours().await;
+        let rustic = Rustic::new(&place.repository(), repo.passphrase.reveal());
+        let checked = rustic.run(&["check", "--read-data"]).succeeded();
+        assert!(!checked.stderr.contains("ERROR") && !checked.text().contains("ERROR"), "{checked}");
+        let target = place.room.path().join("rustic");
+        rustic.run(&["restore", &id.to_hex(), text(&target)]).succeeded();
+        assert_eq!(place.differences(&target), [""; 0]);
+    }
+}

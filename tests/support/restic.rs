@@ -1,0 +1,119 @@
+//! Stock restic and rustic, each with a home of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::process::{Outcome, run, tool};
+use super::repo::HOST;
+
+/// Both versions of stock restic that every repository must suit.
+pub(crate) const RESTICS: [&str; 2] = ["restic-0.14", "restic-new"];
+
+/// Stock restic on one repository.
+pub(crate) struct Restic {
+    program: PathBuf,
+    repository: PathBuf,
+    password: String,
+    home: TempDir,
+}
+
+impl Restic {
+    pub(crate) fn new(version: &str, repository: &Path, password: &str) -> Self {
+        Self {
+            program: tool(version),
+            repository: repository.to_path_buf(),
+            password: password.to_owned(),
+            home: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Runs it; see [`Outcome::succeeded`].
+    pub(crate) fn run(&self, arguments: &[&str]) -> Outcome {
+        let mut command = Command::new(&self.program);
+        command
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("RESTIC_CACHE_DIR", self.home.path().join("cache"))
+            .env("RESTIC_REPOSITORY", &self.repository)
+            .env("RESTIC_PASSWORD", &self.password)
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        run(&mut command)
+    }
+
+    /// `check --read-data`: fails unless it finds nothing.
+    #[track_caller]
+    pub(crate) fn check(&self) {
+        let checked = self.run(&["check", "--read-data", "--no-lock"]).succeeded();
+        assert!(checked.text().contains("no errors were found"), "{checked}");
+    }
+
+    /// Restores into `target`.
+    #[track_caller]
+    pub(crate) fn restore(&self, snapshot: &str, target: &Path) {
+        self.run(&["restore", snapshot, "--no-lock", "--target", text(target)]).succeeded();
+    }
+
+    /// `backup` of `paths`; returns the summary that `--json` prints.
+    #[track_caller]
+    pub(crate) fn backup(&self, paths: &[&Path]) -> serde_json::Value {
+        let mut arguments = vec!["backup", "--json", "--host", HOST];
+        arguments.extend(paths.iter().map(|path| text(path)));
+        let done = self.run(&arguments).succeeded();
+        let summary = done
+            .text()
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .find(|line| line["message_type"] == "summary");
+        summary.unwrap_or_else(|| panic!("no summary: {done}"))
+    }
+
+    /// Creates the repository.
+    #[track_caller]
+    pub(crate) fn init(&self, version: &str) {
+        self.run(&["init", "--repository-version", version]).succeeded();
+    }
+}
+
+/// rustic on one repository.
+pub(crate) struct Rustic {
+    program: PathBuf,
+    home: TempDir,
+}
+
+impl Rustic {
+    pub(crate) fn new(repository: &Path, password: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let profile = format!(
+            "[repository]\nrepository = {:?}\npassword = {password:?}\nno-cache = true\n",
+            text(repository)
+        );
+        fs::write(home.path().join("rustic.toml"), profile).unwrap();
+        Self {
+            program: tool("rustic"),
+            home,
+        }
+    }
+
+    /// Runs it; see [`Outcome::succeeded`].
+    pub(crate) fn run(&self, arguments: &[&str]) -> Outcome {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--no-progress")
+            .args(["--use-profile", text(&self.home.path().join("rustic"))])
+            .args(arguments)
+            .current_dir(self.home.path())
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        run(&mut command)
+    }
+}
+
+/// A path of these tests as text.
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().expect("temporary directories have plain names")
+}
