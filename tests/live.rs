@@ -7,6 +7,7 @@
 )]
 
 mod support {
+    pub(crate) mod cli;
     pub(crate) mod compare;
     pub(crate) mod counting;
     pub(crate) mod noise;
@@ -17,5 +18,6 @@ mod support {
 }
 
 mod scenarios {
+    mod crash;
     mod interop;
 }

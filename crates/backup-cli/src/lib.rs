@@ -93,6 +93,9 @@ fn program(args: &[OsString]) -> String {
 
 async fn execute(cli: Cli, program: String, env: Environment, ui: Arc<Ui>) -> u8 {
     let detail = cli.command.detail();
+    if detail == Detail::All {
+        ui.work_unread();
+    }
     let events = reporter::events(&ui, detail);
     let session = Session {
         program,
@@ -106,11 +109,7 @@ async fn execute(cli: Cli, program: String, env: Environment, ui: Arc<Ui>) -> u8
     let result = commands::run(&session, cli.command).await;
     // Bars that are left are cleared before the last word.
     drop(session);
-    // What is printed is the point of some commands and a remark on the work of others.
-    let result = result.and_then(|outcome| match (ui.flush(), detail) {
-        (Err(error), Detail::OneObject) => Err(error),
-        _ => Ok(outcome),
-    });
+    let result = result.and_then(|outcome| ui.flush().map(|()| outcome));
     match result {
         Ok(outcome) => outcome.exit_code(),
         Err(error) => {

@@ -37,6 +37,7 @@ pub(crate) struct Ui {
     bars: MultiProgress,
     shows_bars: bool,
     closed: AtomicBool,
+    closed_is_fine: AtomicBool,
 }
 
 /// A warning that does not come from the data plane.
@@ -64,7 +65,13 @@ impl Ui {
             bars: MultiProgress::with_draw_target(target),
             shows_bars,
             closed: AtomicBool::new(false),
+            closed_is_fine: AtomicBool::new(false),
         }
+    }
+
+    /// From now on, that nobody reads the output any more is no failure: what is done matters, not what is said.
+    pub(crate) fn work_unread(&self) {
+        self.closed_is_fine.store(true, Ordering::Relaxed);
     }
 
     /// Whether output is JSON.
@@ -211,16 +218,17 @@ impl Ui {
     }
 
     fn write_out(&self, write: impl FnOnce(&mut BufWriter<AutoStream<Stdout>>) -> io::Result<()>) -> CommandResult<()> {
-        if self.closed.load(Ordering::Relaxed) {
-            return Err(CommandError::new(Kind::BrokenPipe, "nobody reads the output"));
-        }
-        self.bars.suspend(|| write(&mut lock(&self.out))).map_err(|error| {
-            if error.kind() == io::ErrorKind::BrokenPipe {
-                self.closed.store(true, Ordering::Relaxed);
-                return CommandError::new(Kind::BrokenPipe, "nobody reads the output");
+        if !self.closed.load(Ordering::Relaxed) {
+            match self.bars.suspend(|| write(&mut lock(&self.out))) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.closed.store(true, Ordering::Relaxed),
+                Err(error) => return Err(CommandError::io("cannot write to the standard output", &error)),
             }
-            CommandError::io("cannot write to the standard output", &error)
-        })
+        }
+        if self.closed_is_fine.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(CommandError::new(Kind::BrokenPipe, "nobody reads the output"))
     }
 
     /// There is nowhere to complain about a standard error that cannot be written.

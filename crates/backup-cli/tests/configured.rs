@@ -51,7 +51,7 @@ fn runs_jobs() {
     assert_eq!(list["snapshots"][0]["files"], 2);
     // A flag replaces the job's own repository.
     env.run_with(&["run", "-q", "photos", "-r", "main"], &[("OTHER_KEY", "secret")]).ok();
-    assert_eq!(env.run(&["list", "-r", "main", "--json"]).ok().json()["snapshots"].as_array().unwrap().len(), 3);
+    assert_eq!(env.run(&["list", "-r", "main", "--json"]).ok().json()["snapshots"].as_array().unwrap().len(), 4);
 }
 
 #[test]

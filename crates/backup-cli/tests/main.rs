@@ -23,3 +23,16 @@ mod looking;
 mod quickstart;
 mod restoring;
 mod running;
+
+#[test]
+fn no_file_is_forgotten() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let named = include_str!("main.rs");
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        if path.extension().is_some_and(|extension| extension == "rs") && name != "main" {
+            assert!(named.contains(&format!("mod {name};")), "tests/{name}.rs is not part of any test");
+        }
+    }
+}

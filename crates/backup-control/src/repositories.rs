@@ -22,6 +22,8 @@ pub struct RepositorySpec {
     pub location: Location,
     /// What the configuration says about it, if anything.
     pub config: Option<RepositoryConfig>,
+    /// A name in the configuration that looks like the address: perhaps that was meant.
+    similar: Option<String>,
 }
 
 /// Understands an address.
@@ -42,7 +44,7 @@ impl RepositorySpec {
     /// The repository in a directory of this machine.
     #[must_use]
     pub fn at(dir: &std::path::Path) -> Self {
-        Self { name: None, location: Location::local(dir), config: None }
+        Self { name: None, location: Location::local(dir), config: None, similar: None }
     }
 
     /// The repository called `text`: a name in the configuration, else an address.

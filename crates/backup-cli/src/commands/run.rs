@@ -170,8 +170,7 @@ pub(super) async fn back_up(session: &Session, repository: &Repository, job: &Jo
         let summary = Summary::new("run", job.repository.to_string(), &report);
         session.ui.event(&Summary { job: Some(&job.options.job), ..summary });
     } else {
-        // The snapshot exists, whoever reads this.
-        _ = session.ui.summary(describe(&report));
+        session.ui.summary(describe(&report))?;
     }
     Ok(report)
 }
@@ -210,7 +209,7 @@ fn describe(report: &BackupReport) -> String {
         ("Directories", counts(&report.dirs)),
         ("Others", if totals.others == 0 { String::new() } else { totals.others.to_string() }),
         ("Size", human::size(totals.bytes)),
-        ("Stored", packed),
+        (if report.snapshot.is_some() { "Stored" } else { "To store" }, packed),
         ("Warnings", missing),
         ("Time", format!("{}{speed}", human::duration(time))),
     ]);

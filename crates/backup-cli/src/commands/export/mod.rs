@@ -15,7 +15,7 @@ mod tar;
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use backup_core::format::Node;
 use backup_core::repository::SnapshotReader;
@@ -23,6 +23,7 @@ use backup_core::source::{EntryPath, NodeKind};
 use bytes::Bytes;
 use clap::ValueEnum;
 use futures::TryStreamExt;
+use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::ls::{entry_path, not_found};
@@ -30,6 +31,7 @@ use crate::args::FilterArgs;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::session::Session;
+use crate::ui::SCHEMA_VERSION;
 use output::Output;
 
 /// Pieces that reading may be ahead of writing.
@@ -70,6 +72,15 @@ enum IfFileExists {
     Fail,
     /// Replace it when the export is complete
     Replace,
+}
+
+#[derive(Serialize)]
+struct ExportJson<'a> {
+    schema_version: u32,
+    snapshot: String,
+    path: &'a str,
+    output: &'a Path,
+    skipped: u64,
 }
 
 /// A step of writing an export.
@@ -131,6 +142,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             return Err(CommandError::io("the export is incomplete", &std::io::ErrorKind::UnexpectedEof.into()));
         }
     };
+    if session.ui.is_json() {
+        let (snapshot, path, output) = (info.id.to_hex(), args.path.as_str(), args.output.as_path());
+        session.ui.json(&ExportJson { schema_version: SCHEMA_VERSION, snapshot, path, output, skipped })?;
+    }
     Ok(Outcome::with_warnings(skipped))
 }
 

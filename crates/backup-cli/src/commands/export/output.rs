@@ -42,6 +42,8 @@ impl Output {
             return Err(exists(path));
         }
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Asked beforehand, because the temporary file's name in the error would mislead.
+        std::fs::metadata(parent).map_err(|error| CommandError::io(doing(), &error))?;
         let file = tempfile::Builder::new()
             .prefix(".backup-export-")
             .tempfile_in(parent)
