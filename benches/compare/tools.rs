@@ -33,10 +33,13 @@ impl Step {
     }
 }
 
-/// A tool: gives the shell command of a step, if it has that step.
+/// From step, source and scratch directory to a shell command, if the tool has that step.
+type CommandOf = Box<dyn Fn(Step, &Path, &Path) -> Option<String>>;
+
+/// A tool.
 pub(crate) struct Tool {
     pub(crate) name: String,
-    pub(crate) command: Box<dyn Fn(Step, &Path, &Path) -> Option<String>>,
+    pub(crate) command: CommandOf,
 }
 
 /// `backup` (built here, optimised), the newest restic that `scripts/tools` installed, and tar with zstd.

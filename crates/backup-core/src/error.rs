@@ -153,24 +153,30 @@ impl std::error::Error for Error {
 
 impl From<SinkError> for Error {
     fn from(error: SinkError) -> Self {
-        let (kind, hint) = match error.kind() {
-            SinkErrorKind::NotFound => (ErrorKind::NotFound, None),
-            SinkErrorKind::AlreadyExists => (ErrorKind::RepositoryExists, None),
+        let (kind, message, hint) = match error.kind() {
+            SinkErrorKind::NotFound => (ErrorKind::NotFound, "an object is missing in the repository", None),
+            SinkErrorKind::AlreadyExists => (ErrorKind::RepositoryExists, "an object exists already", None),
             SinkErrorKind::PermissionDenied => (
                 ErrorKind::PermissionDenied,
+                "the storage refuses access",
                 Some("check the owner and the mode of the place, or the rights of the credentials"),
             ),
-            SinkErrorKind::StorageFull => {
-                (ErrorKind::StorageFull, Some("free some space and run the command again: what was stored is reused"))
+            SinkErrorKind::StorageFull => (
+                ErrorKind::StorageFull,
+                "the storage is full",
+                Some("free some space and run the command again: what was stored is reused"),
+            ),
+            SinkErrorKind::Cancelled => (ErrorKind::Cancelled, "cancelled", None),
+            SinkErrorKind::Invalid | SinkErrorKind::Unsupported => {
+                (ErrorKind::Invalid, "the storage cannot do what is asked of it", None)
             }
-            SinkErrorKind::Unavailable => {
-                (ErrorKind::Unavailable, Some("run the command again: what was stored is reused"))
-            }
-            SinkErrorKind::Cancelled => (ErrorKind::Cancelled, None),
-            SinkErrorKind::Invalid | SinkErrorKind::Unsupported => (ErrorKind::Invalid, None),
-            SinkErrorKind::Other => (ErrorKind::Unavailable, None),
+            SinkErrorKind::Unavailable | SinkErrorKind::Other => (
+                ErrorKind::Unavailable,
+                "the storage failed",
+                Some("run the command again when it works: what was stored is reused"),
+            ),
         };
-        let new = Self::new(kind, "storage failed").with_source(error);
+        let new = Self::new(kind, message).with_source(error);
         match hint {
             Some(hint) => new.with_hint(hint),
             None => new,

@@ -92,7 +92,7 @@ pub struct SinkCapabilities {
 /// A wrapper implements *every* method, including those with defaults, and is held to it by
 /// `#[deny(clippy::missing_trait_methods)]`.
 ///
-/// Implementations prove themselves with [`crate::testing::sink_conformance`].
+/// Implementations prove themselves with `testing::sink_conformance` (feature `testing`).
 #[async_trait]
 pub trait Sink: Debug + Display + Send + Sync + 'static {
     /// What this sink can do.

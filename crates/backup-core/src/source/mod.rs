@@ -54,7 +54,7 @@ pub struct SourceCapabilities {
 ///   when asked to. Nothing that exists is replaced unless [`RestoreRequest::if_exists`] says so.
 /// - **Cancellation.** Every method watches `cx.cancel` and then ends with [`SourceErrorKind::Cancelled`] soon.
 ///
-/// Implementations prove themselves with [`crate::testing::source_conformance`].
+/// Implementations prove themselves with `testing::source_conformance` (feature `testing`).
 #[async_trait]
 pub trait Source: Debug + Display + Send + Sync + 'static {
     /// The kind as used in tags and configuration, for instance `files`.

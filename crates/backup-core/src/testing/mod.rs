@@ -8,6 +8,7 @@
 //! | `faulty_sink/` | [`FaultySink`]: lets operations of another sink fail by plan |
 //! | `scripted_source/` | [`ScriptedSource`]: entries, contents and troubles by a script |
 //! | `sink_conformance/` | [`sink_conformance`]: the suite for every sink |
+//! | `source_conformance/` | [`source_conformance`]: the suite for every source |
 //! | `fake_clock.rs` | [`FakeClock`]: a clock that a test sets |
 
 #![expect(
@@ -21,6 +22,7 @@ mod memory_sink;
 mod recording_sink;
 mod scripted_source;
 mod sink_conformance;
+mod source_conformance;
 
 pub use fake_clock::FakeClock;
 pub use faulty_sink::{Fault, FaultRule, FaultySink};
@@ -28,3 +30,4 @@ pub use memory_sink::MemorySink;
 pub use recording_sink::{Counts, Moment, Recorded, RecordingSink};
 pub use scripted_source::{Data, RestoredEntry, ScriptedEntry, ScriptedSource, SourceCalls, Trouble};
 pub use sink_conformance::{SinkDifferences, SinkHandles, sink_conformance};
+pub use source_conformance::{SourceDifferences, SourceTarget, source_conformance};

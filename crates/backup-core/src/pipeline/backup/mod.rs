@@ -68,7 +68,7 @@ pub async fn backup(
     let source_cx = Context { cancel: cx.cancel.child_token(), ..cx.clone() };
     let request = BackupRequest { kind, selection: options.selection.clone() };
     let reader = source.open_backup(&source_cx, &request).await?;
-    let writer = BlobWriter::new(&indexed, options.write.clone(), options.dry_run);
+    let writer = BlobWriter::new(&indexed, &options.write, options.dry_run);
     let meter = Meter::start(Stage::Backup, &cx.events);
     let ticking = meter.ticking();
     let mut items = Items::new(reader);

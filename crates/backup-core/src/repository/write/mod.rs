@@ -84,8 +84,8 @@ pub(crate) struct Stored {
 impl BlobWriter {
     /// A writer into `repository`, which it deduplicates against; with `dry_run` it computes everything and stores nothing.
     /// Must be called on a tokio runtime.
-    pub(crate) fn new(repository: &IndexedRepository, settings: WriteSettings, dry_run: bool) -> Self {
-        let uploader = Uploader::start(repository, &settings);
+    pub(crate) fn new(repository: &IndexedRepository, settings: &WriteSettings, dry_run: bool) -> Self {
+        let uploader = Uploader::start(repository, settings);
         let slots = |kind, count, size| Slots::new(kind, count, size, uploader.clone());
         Self(Arc::new(Inner {
             repository: repository.clone(),
@@ -151,7 +151,7 @@ impl BlobWriter {
         })
     }
 
-    /// Gives up: nothing more is uploaded. What was uploaded stays, unreferenced or indexed, for the next run.
+    /// Gives up: nothing more is accepted. Packs that are complete are stored and indexed, for the next run to find.
     pub(crate) async fn abort(self) {
         self.0.uploader.abort().await;
     }

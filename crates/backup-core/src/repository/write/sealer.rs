@@ -17,7 +17,7 @@ use crate::repository::read::Buffers;
 pub(super) struct Sealer {
     compression: Compression,
     verify_sample: f64,
-    idle: Mutex<Vec<Box<Bench>>>,
+    idle: Mutex<Vec<Bench>>,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ impl Sealer {
     ) -> Result<T> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut bench = idle.unwrap_or_default();
-        let Bench { packer, sealed, buffers } = &mut *bench;
+        let Bench { packer, sealed, buffers } = &mut bench;
         let room = IV_LEN + Packer::room_for(plain.len()) + TAG_LEN;
         if sealed.len() < room {
             sealed.resize(room, 0);

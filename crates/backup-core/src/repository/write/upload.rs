@@ -148,14 +148,15 @@ impl Uploader {
         }
     }
 
-    /// Stops uploading; returns when nothing of this run touches the repository any more.
+    /// Takes no more packs. What is on its way is stored, verified and put into the index, so that the next run finds it;
+    /// returns when nothing of this run touches the repository any more.
     pub(super) async fn abort(&self) {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Workers that wait for memory give up.
         self.0.memory.close();
         let task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {
-            task.abort();
-            // It was told to stop; how it ended does not matter.
+            // The run has failed already; that saving its remains failed too would tell nothing new.
             _ = task.await;
         }
     }
