@@ -126,6 +126,26 @@ pub(crate) fn compress_at(data: &[u8], level: i32) -> Result<Vec<u8>> {
     zstd::bulk::compress(data, level).map_err(|error| Error::internal("zstd compression failed").with_source(error))
 }
 
+/// Takes a piece of a content.
+pub(crate) type Take<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
+
+/// Writes a content piece by piece; the same bytes whenever it is called.
+pub(crate) type Produce<'a> = &'a dyn Fn(Take<'_>) -> Result<()>;
+
+/// Compresses a content of `len` bytes that `produce` writes piece by piece, and appends it to `out`.
+pub(crate) fn compress_pieces(out: Vec<u8>, len: u64, level: i32, produce: Produce<'_>) -> Result<Vec<u8>> {
+    let failed = |error: std::io::Error| Error::internal("zstd compression failed").with_source(error);
+    let mut encoder = zstd::stream::write::Encoder::new(out, level).map_err(failed)?;
+    encoder.set_pledged_src_size(Some(len)).map_err(failed)?;
+    produce(&mut |piece| std::io::Write::write_all(&mut encoder, piece).map_err(failed))?;
+    encoder.finish().map_err(failed)
+}
+
+/// A reader of the plain content of a frame.
+pub(crate) fn decompressing(data: &[u8]) -> Result<impl std::io::Read> {
+    zstd::stream::read::Decoder::new(data).map_err(|error| Error::damaged("cannot decompress").with_source(error))
+}
+
 /// Decompresses a frame of exactly `len` bytes into `out`, whose old content is thrown away.
 pub(crate) fn decompress_into(data: &[u8], len: usize, out: &mut Vec<u8>) -> Result<()> {
     let failed = |error: std::io::Error| Error::damaged("cannot decompress").with_source(error);
@@ -145,9 +165,8 @@ pub(crate) fn decompress_into(data: &[u8], len: usize, out: &mut Vec<u8>) -> Res
 pub(crate) fn decompress_up_to(data: &[u8], limit: usize) -> Result<Vec<u8>> {
     use std::io::Read;
     let failed = |error: std::io::Error| Error::damaged("cannot decompress").with_source(error);
-    let decoder = zstd::stream::read::Decoder::new(data).map_err(failed)?;
     let mut plain = Vec::new();
-    decoder.take(limit as u64 + 1).read_to_end(&mut plain).map_err(failed)?;
+    decompressing(data)?.take(limit as u64 + 1).read_to_end(&mut plain).map_err(failed)?;
     if plain.len() > limit {
         return Err(Error::damaged(format!("decompressed data is larger than {limit} bytes")));
     }

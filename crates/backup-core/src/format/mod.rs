@@ -39,4 +39,5 @@ pub use pack::{BlobKind, PackHeader, PackedBlob};
 pub use sealed::{open_json, open_raw, seal_json};
 pub use snapshot::{Snapshot, SnapshotSummary};
 pub use tree::{Node, Tree};
+pub(crate) use tree_json::stream_tree;
 pub use tree_json::{TreeWriter, write_tree};

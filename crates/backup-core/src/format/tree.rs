@@ -74,10 +74,21 @@ impl Tree {
     /// # Errors
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it cannot be understood.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        Self::decode(&mut serde_json::Deserializer::from_slice(json))
+    }
+
+    /// Reads a tree to its end from a reader.
+    ///
+    /// # Errors
+    /// Those of [`Self::from_json`].
+    pub(crate) fn from_reader(reader: impl std::io::Read) -> Result<Self> {
+        Self::decode(&mut serde_json::Deserializer::from_reader(reader))
+    }
+
+    fn decode<'de, R: serde_json::de::Read<'de>>(deserializer: &mut serde_json::Deserializer<R>) -> Result<Self> {
         let mut nodes = Vec::new();
         let failed = |error| Error::damaged("directory cannot be understood").with_source(error);
-        TreeSeed(&mut nodes).deserialize(&mut deserializer).map_err(failed)?;
+        TreeSeed(&mut nodes).deserialize(&mut *deserializer).map_err(failed)?;
         deserializer.end().map_err(failed)?;
         if !nodes.is_sorted_by(|a: &Node, b: &Node| a.name < b.name) {
             nodes.sort_by(|a, b| a.name.cmp(&b.name));

@@ -13,6 +13,9 @@ use super::tree::{Node, go_mode};
 use crate::error::{Error, Result};
 use crate::source::{Metadata, NodeKind};
 
+/// Bytes that are written at a time by [`stream_tree`].
+const PIECE: usize = 256 << 10;
+
 /// Writes one tree, node by node.
 #[derive(Debug)]
 pub struct TreeWriter<'a> {
@@ -64,6 +67,22 @@ pub fn write_tree(nodes: &mut [Node], zone: &TimeZone) -> Result<Vec<u8>> {
         writer.push(node)?;
     }
     Ok(writer.finish())
+}
+
+/// Writes a sorted directory piece by piece.
+///
+/// # Errors
+/// Those of [`TreeWriter::push`] and of `take`.
+pub(crate) fn stream_tree(nodes: &[Node], zone: &TimeZone, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let mut writer = TreeWriter::new(zone);
+    for node in nodes {
+        writer.push(node)?;
+        if writer.out.len() >= PIECE {
+            take(&writer.out)?;
+            writer.out.clear();
+        }
+    }
+    take(&writer.finish())
 }
 
 fn push_node(out: &mut Vec<u8>, node: &Node, zone: &TimeZone) {

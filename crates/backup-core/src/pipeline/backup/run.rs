@@ -10,10 +10,11 @@ use super::content::{FileJob, Finished, Stage, StreamJob};
 use super::items::Items;
 use super::options::{BackupOptions, EntryCounts};
 use super::parent::Parent;
+use crate::compress::Take;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Warning};
-use crate::format::{BlobKind, METADATA_DIR, ManifestTotals, Node, Tree, write_tree};
+use crate::format::{BlobKind, METADATA_DIR, ManifestTotals, Node, Tree, stream_tree, write_tree};
 use crate::id::{BlobId, SnapshotId};
 use crate::pipeline::Meter;
 use crate::repository::cpu::panicked;
@@ -25,6 +26,9 @@ const SMALL: u64 = 512 << 10;
 /// A batch is complete with so many bytes or files.
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_FILES: usize = 128;
+
+/// Directories from this many entries on are written piece by piece.
+const LARGE_DIR: usize = 20_000;
 
 /// One backup on its way from items to a root directory.
 pub(super) struct Run {
@@ -325,7 +329,14 @@ impl Run {
     /// Stores a directory of these nodes.
     pub(super) async fn store_tree(&self, mut nodes: Vec<Node>) -> Result<BlobId> {
         let (writer, zone) = (self.stage.writer.clone(), self.zone.clone());
-        let work = move || Ok(writer.store(BlobKind::Tree, &write_tree(&mut nodes, &zone)?)?.id);
+        let work = move || {
+            if nodes.len() < LARGE_DIR {
+                return Ok(writer.store(BlobKind::Tree, &write_tree(&mut nodes, &zone)?)?.id);
+            }
+            nodes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            let produce = |take: Take<'_>| stream_tree(&nodes, &zone, take);
+            Ok(writer.store_streamed(BlobKind::Tree, &produce)?.id)
+        };
         self.stage.repository.cpu().run(work).await
     }
 

@@ -2,9 +2,11 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::io::{BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use crate::compress;
 use crate::crypto::MasterKey;
@@ -66,6 +68,33 @@ pub(crate) fn decode(key: &MasterKey, blob: &PackedBlob, sealed: &[u8]) -> Resul
     decode_with(key, blob, sealed, |plain| plain.map(<[u8]>::to_vec))
 }
 
+/// Trees above this plain size are decoded from a stream: the whole text would need far more memory than what it says.
+const LARGE_TREE: u32 = 8 << 20;
+
+fn large_tree(key: &MasterKey, blob: &PackedBlob, sealed: &[u8]) -> Result<Tree> {
+    let opened = key.open(sealed).map_err(|error| damaged(blob).with_source(error))?;
+    let plain: Box<dyn Read> = match blob.uncompressed_len {
+        None => Box::new(&opened[..]),
+        Some(_) => Box::new(compress::decompressing(&opened)?),
+    };
+    let mut hashing = Hashing { plain, hash: Sha256::new() };
+    let tree = Tree::from_reader(BufReader::with_capacity(64 << 10, &mut hashing))?;
+    if BlobId::from_bytes(hashing.hash.finalize().into()) == blob.id { Ok(tree) } else { Err(damaged(blob)) }
+}
+
+struct Hashing<'a> {
+    plain: Box<dyn Read + 'a>,
+    hash: Sha256,
+}
+
+impl Read for Hashing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let len = self.plain.read(buffer)?;
+        self.hash.update(&buffer[..len]);
+        Ok(len)
+    }
+}
+
 fn damaged(blob: &PackedBlob) -> Error {
     Error::damaged(format!("blob {} is damaged", blob.id.short()))
 }
@@ -108,6 +137,10 @@ impl BlobReader {
         let key = self.repository.repository().key();
         let id = *id;
         let decode_tree = move |key: &MasterKey, sealed: &[u8]| {
+            if at.blob.plain_len() > LARGE_TREE {
+                return large_tree(key, &at.blob, sealed)
+                    .map_err(|error| error.context(format!("directory {}", id.short())));
+            }
             decode_with(key, &at.blob, sealed, |plain| Tree::from_json(plain?))
                 .map_err(|error| error.context(format!("directory {}", id.short())))
         };

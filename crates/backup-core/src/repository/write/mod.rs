@@ -15,6 +15,7 @@
 //! | `mod.rs` | [`BlobWriter`] |
 //! | `settings.rs` | [`WriteSettings`], [`WriteStats`] |
 //! | `sealer.rs` | compressing and sealing in reused memory |
+//! | `streamed.rs` | storing a content too large for memory |
 //! | `pack_builder.rs` | one pack being filled |
 //! | `slots.rs` | the packs that are open at a time |
 //! | `upload.rs` | uploading packs and verifying what was written |
@@ -28,6 +29,7 @@ mod pack_builder;
 mod sealer;
 mod settings;
 mod slots;
+mod streamed;
 mod upload;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -109,15 +111,19 @@ impl BlobWriter {
         }
         inner.uploader.check()?;
         let key = inner.repository.repository().key();
-        inner.sealer.seal(key, kind, id, plain, |sealed| {
-            inner.stats.count(kind, plain.len(), &sealed);
-            if inner.dry_run {
-                return Ok(());
-            }
-            let slots = if kind == BlobKind::Data { &inner.data } else { &inner.tree };
-            slots.add(sealed.blob, sealed.bytes, key, &inner.handle)
-        })?;
+        inner.sealer.seal(key, kind, id, plain, |sealed| self.place(plain.len(), &sealed))?;
         Ok(Stored { id, new: true })
+    }
+
+    /// Puts a sealed blob of `plain_len` bytes into a pack.
+    fn place(&self, plain_len: usize, sealed: &Sealed<'_>) -> Result<()> {
+        let inner = &*self.0;
+        inner.stats.count(plain_len, sealed);
+        if inner.dry_run {
+            return Ok(());
+        }
+        let slots = if sealed.blob.kind == BlobKind::Data { &inner.data } else { &inner.tree };
+        slots.add(sealed.blob, sealed.bytes, inner.repository.repository().key(), &inner.handle)
     }
 
     /// Whether the blob is stored already or about to be.
@@ -169,8 +175,8 @@ impl Inner {
 }
 
 impl Stats {
-    fn count(&self, kind: BlobKind, plain: usize, sealed: &Sealed<'_>) {
-        let blobs = if kind == BlobKind::Data { &self.data_blobs } else { &self.tree_blobs };
+    fn count(&self, plain: usize, sealed: &Sealed<'_>) {
+        let blobs = if sealed.blob.kind == BlobKind::Data { &self.data_blobs } else { &self.tree_blobs };
         blobs.fetch_add(1, Ordering::Relaxed);
         self.added.fetch_add(plain as u64, Ordering::Relaxed);
         self.packed.fetch_add(sealed.bytes.len() as u64, Ordering::Relaxed);

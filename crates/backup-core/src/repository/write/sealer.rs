@@ -39,6 +39,10 @@ impl Sealer {
         Self { compression, verify_sample: verify_sample.clamp(0.0, 1.0), idle: Mutex::default() }
     }
 
+    pub(super) fn compression(&self) -> Compression {
+        self.compression
+    }
+
     /// Seals `plain` and hands it to `take`.
     pub(super) fn seal<T>(
         &self,

@@ -116,27 +116,4 @@ pub async fn sink_conformance(make: impl AsyncFn() -> SinkHandles, differences: 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{FaultySink, MemorySink, RecordingSink};
-
-    #[tokio::test]
-    async fn memory() {
-        let make = async || {
-            let sink = MemorySink::new();
-            SinkHandles::new(sink.clone(), sink)
-        };
-        sink_conformance(make, SinkDifferences::default()).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn wrappers_over_memory() {
-        let make = async || {
-            let sink = MemorySink::new();
-            let recording = RecordingSink::new(Arc::new(FaultySink::new(Arc::new(sink.clone()))));
-            let faulty = FaultySink::new(Arc::new(RecordingSink::new(Arc::new(sink))));
-            SinkHandles::new(recording, faulty)
-        };
-        sink_conformance(make, SinkDifferences::default()).await;
-    }
-}
+mod tests;

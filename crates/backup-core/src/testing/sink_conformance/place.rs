@@ -1,5 +1,6 @@
 //! What a check is given.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -95,6 +96,28 @@ impl Place {
         }
         let common = is.iter().zip(should).take_while(|(a, b)| a == b).count();
         self.fail(format_args!("{what} has {} bytes of {} and differs from byte {common} on", is.len(), should.len()));
+    }
+
+    /// Compares lists without printing a thousand lines.
+    #[track_caller]
+    pub(super) fn same_list(&self, is: &[(String, u64)], should: &[(String, u64)], what: &str) {
+        let only = |a: &[(String, u64)], b: &[(String, u64)]| {
+            let b: BTreeSet<_> = b.iter().collect();
+            a.iter().filter(|object| !b.contains(object)).cloned().collect::<Vec<_>>()
+        };
+        let (missing, extra) = (only(should, is), only(is, should));
+        if missing.is_empty() && extra.is_empty() && is.len() == should.len() {
+            return;
+        }
+        self.fail(format_args!(
+            "{what} has {} objects of {}; {} are missing: {:?}…; {} should not be there: {:?}…",
+            is.len(),
+            should.len(),
+            missing.len(),
+            &missing[..missing.len().min(5)],
+            extra.len(),
+            &extra[..extra.len().min(5)],
+        ));
     }
 
     pub(super) async fn put(&self, text: &str, bytes: impl Into<Bytes>) {

@@ -79,31 +79,4 @@ pub async fn source_conformance(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::source::Selection;
-    use crate::testing::{Data, ScriptedEntry, ScriptedSource};
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn scripts() {
-        let script = ScriptedSource::new()
-            .dir("/a")
-            .file("/a/text", "some text")
-            .file("/a/empty", "")
-            .file("/a/deep/er/file", Data::generated(3_000_000, 1))
-            .with(ScriptedEntry::file("/stream", Data::generated(1_000_000, 2)).streamed())
-            .with(ScriptedEntry::symlink("/link", "a/text"))
-            .with(ScriptedEntry::file("/[odd] *name?", "x").xattr("user.x", &[0, 255]));
-        for source in [script.clone(), script.clone().shuffled(7), script.clone().shuffled(8).closing()] {
-            let target = async || {
-                source.clear_restored();
-                let restored = source.clone();
-                SourceTarget::new(None, move || {
-                    let digest = restored.restored_digest(&Selection::all());
-                    async move { Ok(digest) }
-                })
-            };
-            source_conformance(Arc::new(source.clone()), target, SourceDifferences::default()).await;
-        }
-    }
-}
+mod tests;
