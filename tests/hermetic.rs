@@ -18,7 +18,9 @@ mod support {
 }
 
 mod scenarios {
+    mod aftermath;
     mod comparer;
+    mod concurrency;
     mod damage;
     mod faults;
     mod roundtrip;

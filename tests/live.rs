@@ -20,4 +20,5 @@ mod support {
 mod scenarios {
     mod crash;
     mod interop;
+    mod processes;
 }

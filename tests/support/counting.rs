@@ -1,14 +1,16 @@
-//! A source that counts how many contents of the source inside it are opened.
+//! A source that watches how the contents of the source inside it are read.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use backup_core::context::Context;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupReader, BackupRequest, BlockingContent, Checkpoint, Content, ContentReader, Digest, Item, LogReader,
+    BackupReader, BackupRequest, BlockingContent, Checkpoint, Content, ContentEnd, ContentReader, Digest, Item, LogReader,
     Probe, RestoreReport, RestoreRequest, Selection, Source, SourceCapabilities, SourceIdentity, SourceResult,
 };
 
@@ -16,20 +18,46 @@ use backup_core::source::{
 #[derive(Debug)]
 pub(crate) struct Counting<S> {
     inner: S,
-    opened: Arc<AtomicU64>,
+    seen: Arc<Seen>,
+}
+
+/// What was seen.
+#[derive(Debug, Default)]
+struct Seen {
+    /// How long every read takes.
+    delay: Duration,
+    opened: AtomicU64,
+    /// `finish` or `abort` was called.
+    concluded: AtomicBool,
+    /// Reads after that.
+    late: AtomicU64,
 }
 
 impl<S: Source> Counting<S> {
     pub(crate) fn new(inner: S) -> Self {
+        Self::slow(inner, Duration::ZERO)
+    }
+
+    /// One of whose contents every read takes so long.
+    pub(crate) fn slow(inner: S, delay: Duration) -> Self {
+        let seen = Seen {
+            delay,
+            ..Seen::default()
+        };
         Self {
             inner,
-            opened: Arc::default(),
+            seen: Arc::new(seen),
         }
     }
 
-    /// Contents opened so far.
+    /// Blocking contents opened so far.
     pub(crate) fn opened(&self) -> u64 {
-        self.opened.load(Ordering::SeqCst)
+        self.seen.opened.load(Ordering::SeqCst)
+    }
+
+    /// Reads of blocking contents that ended after their backup was finished or aborted.
+    pub(crate) fn late(&self) -> u64 {
+        self.seen.late.load(Ordering::SeqCst)
     }
 }
 
@@ -59,8 +87,8 @@ impl<S: Source> Source for Counting<S> {
 
     async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
         let inner = self.inner.open_backup(cx, request).await?;
-        let opened = Arc::clone(&self.opened);
-        Ok(Box::new(CountingReader { inner, opened }))
+        let seen = Arc::clone(&self.seen);
+        Ok(Box::new(CountingReader { inner, seen }))
     }
 
     async fn open_log(&self, cx: &Context, from: &Checkpoint) -> SourceResult<Box<dyn LogReader>> {
@@ -83,7 +111,7 @@ impl<S: Source> Source for Counting<S> {
 
 struct CountingReader {
     inner: Box<dyn BackupReader>,
-    opened: Arc<AtomicU64>,
+    seen: Arc<Seen>,
 }
 
 #[async_trait]
@@ -91,31 +119,56 @@ impl BackupReader for CountingReader {
     async fn next(&mut self) -> SourceResult<Option<Item>> {
         let mut item = self.inner.next().await?;
         if let Some(Item::Entry(entry)) = &mut item
+            && matches!(entry.content, Content::Blocking(_))
             && let Content::Blocking(inner) = std::mem::replace(&mut entry.content, Content::Empty)
         {
-            let opened = Arc::clone(&self.opened);
-            entry.content = Content::Blocking(Box::new(Counted { inner, opened }));
+            let seen = Arc::clone(&self.seen);
+            entry.content = Content::Blocking(Box::new(Closed { inner, seen }));
         }
         Ok(item)
     }
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
+        self.seen.concluded.store(true, Ordering::SeqCst);
         self.inner.finish().await
     }
 
     async fn abort(self: Box<Self>) {
+        self.seen.concluded.store(true, Ordering::SeqCst);
         self.inner.abort().await;
     }
 }
 
-struct Counted {
+struct Closed {
     inner: Box<dyn BlockingContent>,
-    opened: Arc<AtomicU64>,
+    seen: Arc<Seen>,
 }
 
-impl BlockingContent for Counted {
+impl BlockingContent for Closed {
     fn open(self: Box<Self>) -> SourceResult<Box<dyn ContentReader>> {
-        self.opened.fetch_add(1, Ordering::SeqCst);
-        self.inner.open()
+        self.seen.opened.fetch_add(1, Ordering::SeqCst);
+        let inner = self.inner.open()?;
+        Ok(Box::new(Open { inner, seen: self.seen }))
+    }
+}
+
+struct Open {
+    inner: Box<dyn ContentReader>,
+    seen: Arc<Seen>,
+}
+
+impl Read for Open {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        std::thread::sleep(self.seen.delay);
+        if self.seen.concluded.load(Ordering::SeqCst) {
+            self.seen.late.fetch_add(1, Ordering::SeqCst);
+        }
+        self.inner.read(buffer)
+    }
+}
+
+impl ContentReader for Open {
+    fn finish(self: Box<Self>) -> SourceResult<ContentEnd> {
+        self.inner.finish()
     }
 }

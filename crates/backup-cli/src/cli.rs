@@ -1,7 +1,7 @@
 //! The command line: the tree of verbs and the flags that all of them have. The doc comments are the help.
 //!
-//! To add a verb: a file in `commands/` with its `Args` and `run`, a line in [`Command`] and in `commands/mod.rs`, a test
-//! of its help and output.
+//! To add a verb: a file in `commands/` with its `Args` and `run`, a line in [`Command`] and in `commands/mod.rs`, a
+//! test of its help and output.
 
 use std::path::PathBuf;
 

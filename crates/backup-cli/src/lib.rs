@@ -59,11 +59,11 @@ const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// Runs `backup` with the given arguments (the first is the program's name) and environment.
 #[must_use]
-pub fn run(args: Vec<OsString>, env: Environment) -> ExitCode {
+pub fn run(args: &[OsString], env: Environment) -> ExitCode {
     allocator::tune();
-    let cli = match Cli::try_parse_from(&args) {
+    let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(error) => return usage(&args, &env, &error),
+        Err(error) => return usage(args, &env, &error),
     };
     let ui = Arc::new(Ui::new(&cli.global, &env));
     let workers = std::thread::available_parallelism().map_or(2, usize::from).min(MAX_WORKERS);
@@ -80,7 +80,7 @@ pub fn run(args: Vec<OsString>, env: Environment) -> ExitCode {
             return ExitCode::from(error.exit_code());
         }
     };
-    let code = runtime.block_on(execute(cli, program(&args), env, Arc::clone(&ui)));
+    let code = runtime.block_on(execute(cli, program(args), env, Arc::clone(&ui)));
     runtime.shutdown_timeout(SHUTDOWN);
     ExitCode::from(code)
 }

@@ -5,5 +5,6 @@ use std::process::ExitCode;
 use backup_control::environment::Environment;
 
 fn main() -> ExitCode {
-    backup_cli::run(std::env::args_os().collect(), Environment::from_process())
+    let args: Vec<_> = std::env::args_os().collect();
+    backup_cli::run(&args, Environment::from_process())
 }

@@ -16,6 +16,10 @@ use crate::cli::GlobalArgs;
 use crate::command_error::{CommandError, CommandResult, Kind};
 use crate::ui::Ui;
 
+/// What helps if there is no pass phrase.
+const PASSPHRASE_HINT: &str =
+    "use --password-file, --password-command, BACKUP_PASSWORD, BACKUP_PASSWORD_FILE or BACKUP_PASSWORD_COMMAND";
+
 /// Everything a command is given besides its own flags.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -88,8 +92,11 @@ impl Session {
     /// Asks for a pass phrase on the terminal.
     pub(crate) async fn ask(&self, prompt: &str) -> CommandResult<Passphrase> {
         if !self.ui.can_ask() {
-            return Err(CommandError::new(Kind::Passphrase, "no pass phrase is given, and there is no terminal to ask on")
-                .with_hint("use --password-file, --password-command, BACKUP_PASSWORD, BACKUP_PASSWORD_FILE or BACKUP_PASSWORD_COMMAND"));
+            return Err(CommandError::new(
+                Kind::Passphrase,
+                "no pass phrase is given, and there is no terminal to ask on",
+            )
+            .with_hint(PASSPHRASE_HINT));
         }
         let (ui, prompt) = (Arc::clone(&self.ui), prompt.to_owned());
         self.blocking(move || ui.ask_secret(&prompt)).await

@@ -64,7 +64,7 @@ fn lists_content() {
 fn compares() {
     let env = history();
     let ids = ids(&env);
-    env.run(&["diff", &ids[0], &ids[1]]).ok().snapshot("diff");
+    env.run(&["diff", &ids[0], &ids[1]]).ok().snapshot_below("diff");
     env.run(&["diff", &ids[0], &ids[1], "--json"]).ok().snapshot_json("diff_json");
     env.run(&["diff", &ids[0], &ids[0]]).ok().snapshot("diff_same");
 }

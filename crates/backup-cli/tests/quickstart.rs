@@ -69,7 +69,7 @@ fn says_when_something_could_not_be_read() {
     let env = Env::new();
     env.write_tree();
     let env = env.unprivileged();
-    std::fs::set_permissions(env.path("data/letter.txt"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(env.path("data/letter.txt"), std::fs::Permissions::from_mode(0o000)).unwrap();
     let run = env.run(&["quickstart", "data"]).snapshot("quickstart_warnings");
     assert_eq!(run.code, 3);
 }

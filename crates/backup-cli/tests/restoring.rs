@@ -80,6 +80,8 @@ fn exports_a_file() {
     env.run(&["export", "latest", letter, "-o", "copy", "--if-exists", "replace"]).ok();
     assert_eq!(std::fs::read_to_string(env.path("copy")).unwrap(), "Dear reader\n");
     env.run(&["export", "latest", letter, "-o", "/dev/null"]).ok();
+    let json = env.run(&["export", "latest", letter, "-o", "copy2", "--json"]).ok().json();
+    assert_eq!((&json["output"], &json["skipped"]), (&"copy2".into(), &0.into()));
     env.run(&["export", "latest", env.path("data/link").to_str().unwrap()]).snapshot("export_link");
     env.run(&["export", "latest", letter, "--json"]).snapshot_json("export_json");
     env.run(&["export", "latest", letter, "-o", "none/copy"]).snapshot("export_no_directory");

@@ -76,7 +76,7 @@ fn what_cannot_be_read_is_named_and_has_its_exit_code() {
     let env = Env::with_repository();
     env.write_tree();
     let env = env.unprivileged();
-    std::fs::set_permissions(env.path("data/letter.txt"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(env.path("data/letter.txt"), std::fs::Permissions::from_mode(0o000)).unwrap();
     let run = env.run(&["run", "--source", "data"]).snapshot("run_warnings");
     assert_eq!(run.code, 3);
     let run = env.run(&["run", "--source", "data", "-q"]);
@@ -142,4 +142,15 @@ fn a_signal_stops_it_cleanly() {
     assert_eq!(output.status.code(), Some(130));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("Stopping cleanly") && text.contains("Stopped: cancelled"), "{text}");
+}
+
+#[test]
+fn nobody_reading_does_not_stop_a_backup() {
+    let env = Env::with_repository();
+    env.write_tree();
+    let mut command = env.command(&["run", "--source", "data", "--json"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(env.run(&["list", "--json"]).ok().json()["snapshots"].as_array().unwrap().len(), 1);
 }

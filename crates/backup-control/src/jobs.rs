@@ -90,7 +90,8 @@ impl Job {
         machine: &Machine,
     ) -> Result<Self> {
         let default = BackupOptions::default().job;
-        let paths = addresses.iter().map(|address| path_of(address)).collect::<Result<_>>()?;
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let paths = addresses.iter().map(|address| path_of(address).map(absolute)).collect::<Result<_>>()?;
         let source = SourceConfig {
             kind: SourceKind::Files,
             paths,

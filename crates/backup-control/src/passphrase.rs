@@ -7,8 +7,8 @@
 //! | 3 | the environment: `BACKUP_PASSWORD`, `BACKUP_PASSWORD_FILE`, `BACKUP_PASSWORD_COMMAND` |
 //! | 4 | nothing: the front-end asks, or fails |
 //!
-//! The environment comes after the configuration because it is one value for all repositories, while a section speaks of
-//! its own.
+//! The environment comes after the configuration because it is one value for all repositories, while a section speaks
+//! of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

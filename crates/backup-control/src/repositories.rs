@@ -52,9 +52,15 @@ impl RepositorySpec {
     /// # Errors
     /// [`Error::Invalid`] if it is neither.
     pub fn resolve(text: &str, config: Option<&Config>) -> Result<Self> {
+        let names = || config.into_iter().flat_map(|config| config.repositories.keys()).map(String::as_str);
         match config.and_then(|config| config.repositories.get(text)) {
             Some(section) => Self::from_config(text, section),
-            None => Ok(Self { name: None, location: location(text)?, config: None }),
+            None => Ok(Self {
+                name: None,
+                location: location(text)?,
+                config: None,
+                similar: suggest::closest(text, names()).map(str::to_owned),
+            }),
         }
     }
 
@@ -95,7 +101,8 @@ impl RepositorySpec {
     }
 
     fn from_config(name: &str, section: &RepositoryConfig) -> Result<Self> {
-        Ok(Self { name: Some(name.to_owned()), location: location(&section.url)?, config: Some(section.clone()) })
+        let (name, config) = (Some(name.to_owned()), Some(section.clone()));
+        Ok(Self { name, location: location(&section.url)?, config, similar: None })
     }
 
     /// Where its pass phrase comes from; `None`: somebody has to be asked.
@@ -155,8 +162,12 @@ impl RepositorySpec {
     fn failed(&self, error: SinkError) -> Error {
         match error.kind() {
             SinkErrorKind::NotFound => {
+                let hint = match &self.similar {
+                    Some(name) => format!("did you mean `{name}` of the configuration?"),
+                    None => "check the address, or create a repository with `backup init`".to_owned(),
+                };
                 CoreError::new(ErrorKind::NoRepository, format!("there is no repository at {self}"))
-                    .with_hint("check the address, or create a repository with `backup init`")
+                    .with_hint(hint)
                     .into()
             }
             SinkErrorKind::Invalid | SinkErrorKind::Unsupported => unusable(&self.to_string(), &error),

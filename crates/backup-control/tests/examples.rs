@@ -1,5 +1,7 @@
 //! Every file under `examples/` must be understood: what we show must work.
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails as tests do")]
+
 use std::path::{Path, PathBuf};
 
 use backup_control::config;

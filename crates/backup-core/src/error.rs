@@ -167,6 +167,7 @@ impl From<SinkError> for Error {
                 Some("free some space and run the command again: what was stored is reused"),
             ),
             SinkErrorKind::Cancelled => (ErrorKind::Cancelled, "cancelled", None),
+            SinkErrorKind::Unreadable => (ErrorKind::Damaged, "an object cannot be read", Some("check the disk")),
             SinkErrorKind::Invalid | SinkErrorKind::Unsupported => {
                 (ErrorKind::Invalid, "the storage cannot do what is asked of it", None)
             }

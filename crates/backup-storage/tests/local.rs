@@ -1,5 +1,7 @@
 //! The local sink: the contract of every sink, and what only files have.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -134,7 +136,7 @@ async fn other_peoples_files_are_left_out_of_lists() {
     fs::write(dir.path().join("data/ä"), "x").unwrap();
     fs::create_dir(dir.path().join("lost+found")).unwrap();
     fs::write(dir.path().join("lost+found/x"), "x").unwrap();
-    fs::set_permissions(dir.path().join("lost+found"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(dir.path().join("lost+found"), fs::Permissions::from_mode(0o000)).unwrap();
     symlink("a", dir.path().join("data/link")).unwrap();
     symlink("nowhere", dir.path().join("data/broken")).unwrap();
     rustix::fs::mknodat(

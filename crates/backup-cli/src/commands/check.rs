@@ -30,7 +30,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
     let read_data = match &args.read_data_subset {
-        Some(subset) => subset.clone(),
+        Some(subset) => *subset,
         None if args.read_data => ReadData::All,
         None => ReadData::None,
     };

@@ -115,7 +115,7 @@ fn report(
         return ui.json(&InitJson {
             schema_version: SCHEMA_VERSION,
             repository: repository.to_string(),
-            id: created.config().id.to_string(),
+            id: created.config().id.clone(),
             key_file: file.as_deref(),
             key: generated.as_ref().map(Passphrase::reveal),
             recovery_key: recovery.map(Passphrase::reveal),

@@ -25,8 +25,9 @@ use crate::style::{self, paint};
 
 /// Try everything once: back up a directory, verify it, restore it elsewhere, and compare
 ///
-/// Makes a repository with a generated key in a folder of its own, which is left out of the backup. Running it again
-/// backs up what changed and restores anew; nothing outside the folder is ever written.
+/// Makes a repository with a generated key in a folder of its own, which is left out of the backup; so is what is
+/// marked as a cache (CACHEDIR.TAG) or with .nobackup. Running it again backs up what changed and restores anew;
+/// nothing outside the folder is ever written.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The directory to back up
@@ -36,6 +37,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER", default_value = "./backup-quickstart")]
     at: PathBuf,
 }
+
+/// Marks directories whose content can be made again; Cargo, for instance, puts it into `target`.
+const CACHE_MARKER: &str = "CACHEDIR.TAG";
 
 /// Everything it makes.
 #[derive(Debug, Serialize)]
@@ -170,7 +174,8 @@ fn job(session: &Session, dir: &Path, folder: &Folder, spec: RepositorySpec) -> 
     };
     let inside = folder.path.starts_with(dir);
     let exclude = if inside { vec![escape(&text(&folder.path)?)] } else { Vec::new() };
-    let flags = JobFlags { exclude, ..JobFlags::default() };
+    // Build directories and the like would make a first try needlessly long.
+    let flags = JobFlags { exclude, exclude_if_present: vec![CACHE_MARKER.to_owned()], ..JobFlags::default() };
     let mut job = Job::ad_hoc(Some("quickstart"), &[text(dir)?], spec, &flags, &session.machine)?;
     job.options.estimate = session.ui.bars().is_some();
     Ok(job)
@@ -223,20 +228,20 @@ fn finish(session: &Session, folder: &Folder, snapshot: &str, digest: &ObjectDig
 fn next_steps(session: &Session, folder: &Folder) {
     let (repository, key) = (shell(&folder.repository), shell(&folder.key_file));
     let backup = shell(Path::new(&session.program));
-    let ours = format!("-r {repository} --password-file {key}");
     let heading = |text| paint(style::HEADING, text);
     session.ui.status(format_args!(
         "
 {}
-  {backup} list {ours}
-  {backup} ls latest -R {ours}
-  {backup} run --source DIR {ours}
-  {backup} restore latest --target DIR {ours}
+  export BACKUP_REPO={repository} BACKUP_PASSWORD_FILE={key}
+  {backup} list
+  {backup} ls latest -R
+  {backup} run --source DIR
+  {backup} restore latest --target DIR
 {}
   restic -r {repository} --password-file {key} snapshots --no-lock
 {}
   Keep a copy of {key} in another place: without it nothing can be restored.
-  `{backup} config example` prints a configuration with which these flags are not needed.",
+  `{backup} config example` prints a configuration with which these variables are not needed.",
         heading("What to do next"),
         heading("It is a restic repository too"),
         heading("Before you rely on it"),

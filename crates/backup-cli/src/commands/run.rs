@@ -19,7 +19,8 @@ use crate::table::facts;
 /// Back up: run jobs of the configuration, or paths given here
 ///
 /// Unchanged files are not read again, and what is stored already is not stored again. The snapshot appears only after
-/// everything in it is stored and was checked. Entries that cannot be read are named and left out; the exit code is then 3.
+/// everything in it is stored and was checked. Entries that cannot be read are named and left out; the exit code is
+/// then 3.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

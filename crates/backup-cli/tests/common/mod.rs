@@ -12,7 +12,7 @@ use tempfile::TempDir;
 const NOBODY: u32 = 65534;
 
 /// What differs from run to run and from machine to machine, and what stands for it.
-const FILTERS: [(&str, &str); 18] = [
+const FILTERS: [(&str, &str); 29] = [
     // Identifiers: the content holds times and random numbers.
     (r"\b[0-9a-f]{64}\b", "[ID]"),
     (r"\b[0-9a-f]{8}\b", "[SHORT]"),
@@ -27,17 +27,26 @@ const FILTERS: [(&str, &str); 18] = [
     (r#""(uid|gid)": \d+"#, r#""$1": 0"#),
     (r"(?m)^(  (?:Host|User) +)\S+$", "$1[NAME]"),
     (r"([-dlbcps][-rwxsStT]{9})  \S+ +\S+ +", "$1  [USER] [GROUP] "),
-    // Sizes that depend on random identifiers, on the length of paths and on chance: a blob goes to a random pack.
-    (r"[\d.]+ [KMG]?i?B new, [\d.]+ [KMG]?i?B as stored", "[SIZE] new, [SIZE] as stored"),
+    // A blob goes to a random pack.
     (r"\b\d+ packs?\b", "[N] packs"),
-    (r"[\d.]+ [KMG]?i?B( \(\d+%\))$", "[SIZE] ([N]%)"),
-    (
-        r#""(added_bytes|stored_bytes|packed_bytes|unique_bytes|read_bytes|packs|read_packs|sampled_blobs|sampled_packs)": \d+"#,
-        r#""$1": "[N]""#,
-    ),
-    (r"(?m)^(  (?:After deduplication|As stored|Packs) +)\S.*$", "$1[N]"),
-    // The manifest and the note about restoring are small and change with versions.
+    // What is above the test's directory is in snapshots too: more or fewer directories, which other programs change,
+    // and longer or shorter paths; and sizes of stored things depend on random identifiers.
+    (r"(?m)^(  Directories +).*$", "$1[N]"),
+    (r"\b\d+ director(y|ies)\b", "[N] directories"),
+    (r"\b\d+ blobs?\b", "[N] blobs"),
+    (r"\b\d+ of them directories\b", "[N] of them directories"),
+    (r"(verified|the same): \d+ entr(y|ies), [\d.]+ [KM]?i?B", "$1: [N] entries, [SIZE]"),
+    (r"\b\d+ in metadata only\b", "[N] in metadata only"),
+    (r"[\d.]+ [KMG]?i?B new, [\d.]+ [KMG]?i?B as stored", "[SIZE] new, [SIZE] as stored"),
+    (r"(?m)^(  (?:After deduplication|As stored|Packs|Blobs) +)\S.*$", "$1[N]"),
     (r"\[USER\] \[GROUP\] [\d.]+ [KM]?i?B( .* /\.backup/)", "[USER] [GROUP] [SIZE]$1"),
+    (r#"(?s)"dirs": (\d+|\{[^}]*\})"#, r#""dirs": "[N]""#),
+    (r#""(added|stored|packed|unique|read|done|total)_bytes": [1-9]\d*"#, r#""${1}_bytes": "[N]""#),
+    (r#""(done|total)_items": [1-9]\d*"#, r#""${1}_items": "[N]""#),
+    (r#""(packs|read_packs|sampled_blobs|sampled_packs)": \d+"#, r#""$1": "[N]""#),
+    (r#""(trees|blobs|tree_blobs|data_blobs|metadata_only)": [1-9]\d*"#, r#""$1": "[N]""#),
+    (r#""bytes": \d+,(\s+)"entries": \d+"#, r#""bytes": "[N]",$1"entries": "[N]""#),
+    (r#""entries": \d+,(\s+)"event""#, r#""entries": "[N]",$1"event""#),
     (r"backup \d+\.\d+\.\d+", "backup [VERSION]"),
 ];
 
@@ -50,7 +59,6 @@ pub(crate) struct Env {
 }
 
 /// What a run of the program came to.
-#[must_use]
 pub(crate) struct Run {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -82,7 +90,7 @@ impl Env {
             return self;
         }
         // The place where it was built may not be accessible.
-        let program = self.path("backup");
+        let program = self.path("program");
         std::fs::copy(&self.program, &program).unwrap();
         std::fs::set_permissions(self.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
         self.give_away(&self.path(""));
@@ -110,6 +118,11 @@ impl Env {
         let path = self.path(relative);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, content).unwrap();
+        // Whatever the umask of whoever runs the tests.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        for dir in path.ancestors().skip(1).take_while(|dir| *dir != self.dir.path()) {
+            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
         if self.unprivileged {
             self.give_away(&path);
         }
@@ -141,15 +154,18 @@ impl Env {
         command
     }
 
+    #[must_use = "what came of it is to be looked at: `ok`, `snapshot`, `code`"]
     pub(crate) fn run(&self, args: &[&str]) -> Run {
         self.finish(self.command(args).output().unwrap())
     }
 
+    #[must_use = "what came of it is to be looked at: `ok`, `snapshot`, `code`"]
     pub(crate) fn run_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Run {
         self.finish(self.command(args).envs(variables.iter().copied()).output().unwrap())
     }
 
     /// Runs with something on standard input.
+    #[must_use = "what came of it is to be looked at: `ok`, `snapshot`, `code`"]
     pub(crate) fn run_fed(&self, args: &[&str], input: &str) -> Run {
         let mut command = self.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -207,7 +223,8 @@ impl Run {
     pub(crate) fn pretty(&self) -> String {
         let mut text = format!("exit code {}\n", self.code);
         for event in self.events() {
-            if event["event"] != "progress" {
+            let above = event["path"].as_str().is_some_and(|path| self.dir.starts_with(path));
+            if event["event"] != "progress" && !above {
                 text.push_str(&serde_json::to_string_pretty(&event).unwrap());
                 text.push('\n');
             }
@@ -220,7 +237,9 @@ impl Run {
         let dir = self.dir.to_str().unwrap();
         // A temporary directory may be called by another name through a link.
         let real = self.dir.canonicalize().unwrap();
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let text = text
+            .replace(&format!(r#""id": "{host}""#), r#""id": "[NAME]""#)
             .replace(self.program.to_str().unwrap(), "backup")
             .replace(real.to_str().unwrap(), "[DIR]")
             .replace(dir, "[DIR]");
@@ -246,6 +265,17 @@ impl Run {
         }
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         self.compare(name, &text.replace(&format!("  {host}  "), "  [HOST]  "));
+        self
+    }
+
+    /// Like [`Self::snapshot`], without lines about the directories above that of the test.
+    pub(crate) fn snapshot_below(self, name: &str) -> Self {
+        let text = self.text();
+        let lines = text.lines().filter(|line| match line.split_once("  ") {
+            Some(("U", path)) => !self.dir.starts_with(path) || Path::new(path) == self.dir,
+            _ => true,
+        });
+        self.compare(name, &lines.collect::<Vec<_>>().join("\n"));
         self
     }
 

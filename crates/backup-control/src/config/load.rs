@@ -118,6 +118,8 @@ fn explain(message: &str) -> (String, Option<String>) {
 
 /// Lets relative paths start at the directory of the configuration, so that it means the same from everywhere.
 fn absolutize(config: &mut Config, base: &Path) -> Result<(), String> {
+    let base = if base.as_os_str().is_empty() { Path::new(".") } else { base };
+    let base = std::path::absolute(base).map_err(|error| format!("cannot tell where this file is: {error}"))?;
     let fix = |path: &mut PathBuf| {
         if path.is_relative() && !path.as_os_str().is_empty() {
             *path = base.join(&*path);

@@ -24,6 +24,8 @@ pub(super) async fn check_named(
     if !guard::is_present(repository).await? {
         report.notes.push("the guard lock is missing: the next backup writes it again".to_owned());
     }
+    // Receipts first: a snapshot that is published meanwhile has none in this list.
+    let receipts = repository.snapshot_receipts().await?;
     let list = repository.snapshots(cx).await?;
     report.snapshots = list.snapshots.len() as u64;
     for (id, error) in &list.damaged {
@@ -35,7 +37,7 @@ pub(super) async fn check_named(
     }
     let there: HashSet<_> =
         list.snapshots.iter().map(|info| info.id).chain(list.damaged.iter().map(|(id, _)| *id)).collect();
-    for id in repository.snapshot_receipts().await?.into_iter().filter(|id| !there.contains(id)) {
+    for id in receipts.into_iter().filter(|id| !there.contains(id)) {
         let when = repository.receipt(&id).await.ok().flatten();
         let when = when.map_or_else(String::new, |receipt| format!(" at {}", receipt.received));
         report.problems.push(Problem {
@@ -67,6 +69,7 @@ async fn check_config(repository: &Repository, report: &mut CheckReport) -> Resu
 }
 
 async fn check_keys(repository: &Repository, report: &mut CheckReport) -> Result<()> {
+    let receipts = repository.key_receipts().await?;
     let keys = repository.keys().await?;
     for (id, info) in &keys {
         if let Err(error) = info {
@@ -78,7 +81,7 @@ async fn check_keys(repository: &Repository, report: &mut CheckReport) -> Result
         }
     }
     let there: HashSet<_> = keys.iter().map(|(id, _)| *id).collect();
-    for id in repository.key_receipts().await?.into_iter().filter(|id| !there.contains(id)) {
+    for id in receipts.into_iter().filter(|id| !there.contains(id)) {
         report.problems.push(Problem {
             object: format!("key {}", id.short()),
             message: "is gone, though nobody removed it".to_owned(),

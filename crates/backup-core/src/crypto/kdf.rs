@@ -17,7 +17,9 @@ pub struct KdfParams {
 }
 
 /// Most memory a key file may ask for: a hostile one must not exhaust the machine.
-const MAX_MEMORY: u64 = 1 << 30;
+const MAX_MEMORY: u128 = 1 << 30;
+/// Most work it may ask for, in blocks of 128 bytes: a minute or so.
+const MAX_WORK: u128 = 1 << 26;
 
 impl KdfParams {
     /// For pass phrases that people choose: 32 MiB and about 0.15 s of CPU time for every guess, four times the cost of the
@@ -32,8 +34,9 @@ impl KdfParams {
     /// # Errors
     /// [`ErrorKind::Invalid`] if the parameters are not valid or need more than 1 GiB of memory.
     pub fn derive(self, passphrase: &Passphrase, salt: &[u8]) -> Result<MasterKey> {
-        let memory = 128 * u64::from(self.n) * u64::from(self.r);
-        if !self.n.is_power_of_two() || self.n < 2 || memory > MAX_MEMORY || self.p > 1024 {
+        let (n, r, p) = (u128::from(self.n), u128::from(self.r), u128::from(self.p));
+        let memory = 128 * r * (n + p);
+        if !self.n.is_power_of_two() || self.n < 2 || r * p == 0 || memory > MAX_MEMORY || n * r * p > MAX_WORK {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!("key file asks for unreasonable scrypt parameters {self:?}"),

@@ -1,5 +1,7 @@
 //! The object `config`: sealed JSON, never compressed.
 
+use std::fmt;
+
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +15,7 @@ pub const SUPPORTED_VERSIONS: std::ops::RangeInclusive<u32> = 1..=2;
 pub const WRITE_VERSION: u32 = 2;
 
 /// What a repository says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Format version.
     pub version: u32,
@@ -27,6 +29,13 @@ pub struct Config {
     /// IV under which the guard lock is sealed, hexadecimal: makes its name constant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x_guard_iv: Option<String>,
+}
+
+impl fmt::Debug for Config {
+    /// Without the seeds, which are secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("version", &self.version).field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl Config {

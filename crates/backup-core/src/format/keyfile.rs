@@ -121,7 +121,10 @@ mod tests {
     #[test]
     fn unreasonable_parameters_are_refused() {
         let file = KeyFile::wrap(&MasterKey::generate(), &Passphrase::generate(), None, Timestamp::UNIX_EPOCH).unwrap();
-        for bad in [KeyFile { n: 1 << 30, ..file.clone() }, KeyFile { n: 1000, ..file }] {
+        for (n, r, p) in
+            [(1 << 30, 8, 1), (1000, 8, 1), (2, 1 << 20, 1000), (1 << 31, 1 << 26, 1), (1 << 15, 8, 1 << 20), (2, 0, 1)]
+        {
+            let bad = KeyFile { n, r, p, ..file.clone() };
             assert!(bad.unwrap_with(&Passphrase::new("x")).is_err());
         }
     }

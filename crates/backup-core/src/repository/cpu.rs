@@ -7,6 +7,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
 
+/// Most computations at a time, on however many cores.
+const MAX_THREADS: usize = 32;
+
 /// At most so many computations run at a time; who wants another one waits. That is the back-pressure of every pipeline.
 #[derive(Debug, Clone)]
 pub(crate) struct CpuPool {
@@ -20,9 +23,10 @@ impl CpuPool {
         Self { permits: Arc::new(Semaphore::new(threads)), threads }
     }
 
-    /// One thread per core that this process may use.
+    /// One thread per core that this process may use. The threads are tokio's blocking ones; their number must exceed this
+    /// one by the readers of a backup and a few for I/O, so there is a limit.
     pub(crate) fn with_all_cores() -> Self {
-        Self::new(std::thread::available_parallelism().map_or(1, usize::from))
+        Self::new(std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS))
     }
 
     pub(crate) fn threads(&self) -> usize {

@@ -21,6 +21,13 @@ pub(crate) async fn put(sink: &dyn Sink, master: &MasterKey, config: &Config) ->
     Ok(())
 }
 
+/// Removes the guard of an `init` that lost against another.
+pub(crate) async fn remove(sink: &dyn Sink, master: &MasterKey, config: &Config) -> Result<()> {
+    let (key, _) = object(master, config)?;
+    sink.delete_one(&key).await?;
+    Ok(())
+}
+
 /// Writes the guard if it is missing; says whether it was.
 pub(crate) async fn ensure(repository: &Repository) -> Result<bool> {
     let (key, bytes) = object(repository.key(), repository.config())?;

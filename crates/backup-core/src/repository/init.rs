@@ -33,20 +33,26 @@ impl Repository {
         if passphrase.is_empty() || options.recovery.as_ref().is_some_and(Passphrase::is_empty) {
             return Err(Error::new(ErrorKind::Invalid, "the pass phrase is empty"));
         }
-        refuse_existing(&*sink).await?;
+        refuse_existing(&*sink, cx).await?;
         let master = MasterKey::generate();
         let config = Config::generate();
-        let key_id = keys::store(&*sink, &master, passphrase, None, cx).await?;
+        let mut written = vec![keys::store(&*sink, &master, passphrase, None, cx).await?];
         if let Some(recovery) = &options.recovery {
-            keys::store(&*sink, &master, recovery, Some("recovery".to_owned()), cx).await?;
+            written.push(keys::store(&*sink, &master, recovery, Some("recovery".to_owned()), cx).await?);
         }
         guard::put(&*sink, &master, &config).await?;
         let sealed = config.seal(&master)?;
         if !sink.create(&layout::config(), sealed.clone()).await? {
+            // Another one was faster: this one leaves nothing behind.
+            for id in &written {
+                sink.delete_one(&layout::key_file(id)).await?;
+                sink.delete_one(&layout::key_receipt(id)).await?;
+            }
+            guard::remove(&*sink, &master, &config).await?;
             return Err(exists());
         }
         sink.put_bytes(&layout::config_copy(), sealed).await?;
-        Ok(Self::assemble(sink, master, key_id, config))
+        Ok(Self::assemble(sink, master, written[0], config))
     }
 }
 
@@ -56,7 +62,7 @@ fn exists() -> Error {
 }
 
 /// Refuses where a repository is, or where one has lost its config; clears away the keys of an `init` that was killed.
-async fn refuse_existing(sink: &dyn Sink) -> Result<()> {
+async fn refuse_existing(sink: &dyn Sink, cx: &Context) -> Result<()> {
     if sink.exists(&layout::config()).await? {
         return Err(exists());
     }
@@ -72,14 +78,19 @@ async fn refuse_existing(sink: &dyn Sink) -> Result<()> {
             .with_hint("copy x-receipts/config to config, or choose another place"));
     }
     for prefix in [layout::keys(), layout::locks(), layout::key_receipts()] {
-        delete_all(sink, &prefix).await?;
+        delete_old(sink, &prefix, cx).await?;
     }
     Ok(())
 }
 
-async fn delete_all(sink: &dyn Sink, prefix: &Prefix) -> Result<()> {
+/// Removes what is older than an hour: it was left by an `init` that was killed, and is not of one that runs beside this.
+async fn delete_old(sink: &dyn Sink, prefix: &Prefix, cx: &Context) -> Result<()> {
+    let now = cx.clock.now();
     for meta in sink.list_all(prefix).await? {
-        sink.delete_one(&meta.key).await?;
+        let age = meta.last_modified.map(|written| written.duration_until(now));
+        if age.is_some_and(|age| age > jiff::SignedDuration::from_hours(1)) {
+            sink.delete_one(&meta.key).await?;
+        }
     }
     Ok(())
 }

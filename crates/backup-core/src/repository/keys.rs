@@ -38,14 +38,14 @@ pub(crate) async fn store(
         .await
         .map_err(super::cpu::panicked)??;
     let id = KeyId::digest(&json);
-    // The receipt is sealed with the master key, which exists whatever becomes of the key file.
-    receipts::put(sink, master, &layout::key_receipt(&id), now).await?;
     sink.put_bytes(&layout::key_file(&id), json).await?;
+    receipts::put(sink, master, &layout::key_receipt(&id), now).await?;
     Ok(id)
 }
 
-/// Finds the key file that `passphrase` opens.
-pub(crate) async fn unlock(sink: &dyn Sink, passphrase: &Passphrase) -> Result<(MasterKey, KeyId)> {
+/// Finds the key files that `passphrase` opens: at least one.
+pub(crate) async fn unlock(sink: &dyn Sink, passphrase: &Passphrase) -> Result<Vec<(MasterKey, KeyId)>> {
+    let mut opened_keys = Vec::new();
     let mut damaged = Vec::new();
     let mut tried = 0;
     for meta in sink.list_all(&layout::keys()).await? {
@@ -63,12 +63,12 @@ pub(crate) async fn unlock(sink: &dyn Sink, passphrase: &Passphrase) -> Result<(
         let passphrase = passphrase.clone();
         let opened = tokio::task::spawn_blocking(move || file.unwrap_with(&passphrase));
         match opened.await.map_err(super::cpu::panicked)? {
-            Ok(Some(master)) => return Ok((master, id)),
+            Ok(Some(master)) => opened_keys.push((master, id)),
             Ok(None) => tried += 1,
             Err(_) => damaged.push(id.short()),
         }
     }
-    Err(not_opened(tried, &damaged))
+    if opened_keys.is_empty() { Err(not_opened(tried, &damaged)) } else { Ok(opened_keys) }
 }
 
 fn not_opened(tried: usize, damaged: &[String]) -> Error {

@@ -25,12 +25,17 @@ impl Repository {
             }
             Err(error) => return Err(error.into()),
         };
-        let (master, key_id) = keys::unlock(&*sink, passphrase).await?;
-        let config = Config::open(&sealed, &master).map_err(|error| match error.kind() {
-            ErrorKind::Damaged => error.with_hint(RECOVER_CONFIG),
-            _ => error,
-        })?;
-        Ok(Self::assemble(sink, master, key_id, config))
+        // Of keys that this pass phrase opens, the one that opens the config counts: an `init` that was killed may have left
+        // another.
+        let mut failure = None;
+        for (master, key_id) in keys::unlock(&*sink, passphrase).await? {
+            match Config::open(&sealed, &master) {
+                Ok(config) => return Ok(Self::assemble(sink, master, key_id, config)),
+                Err(error) if error.kind() == ErrorKind::Damaged => failure = Some(error.with_hint(RECOVER_CONFIG)),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::internal("no key was found")))
     }
 
     /// What a writer needs before it stores anything: a format it can write, and the guard in its place.

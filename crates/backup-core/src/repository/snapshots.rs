@@ -144,8 +144,10 @@ impl Repository {
         self.load_snapshot(id)
             .await
             .map_err(|error| error.context(format!("snapshot {} was not stored intact", id.short())))?;
-        // A crash just before this line leaves a snapshot without a receipt; the next writer makes up for it.
-        self.save_receipt(&id, cx).await?;
+        // Without its receipt the snapshot is as good, only its loss would not be noticed; the next writer makes up for it.
+        if let Err(error) = self.save_receipt(&id, cx).await {
+            cx.events.note(format!("The receipt of snapshot {} could not be written: {}.", id.short(), error.chain()));
+        }
         Ok(id)
     }
 }

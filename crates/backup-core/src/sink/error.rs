@@ -19,6 +19,8 @@ pub enum SinkErrorKind {
     PermissionDenied,
     /// There is no room.
     StorageFull,
+    /// The object is there but the medium cannot give its bytes back (a bad sector).
+    Unreadable,
     /// A failure that may pass: trying again is reasonable.
     Unavailable,
     /// The request makes no sense, for instance a range outside the object.
@@ -144,6 +146,7 @@ impl fmt::Display for SinkError {
             SinkErrorKind::Invalid => f.write_str(": invalid request"),
             SinkErrorKind::Unsupported => f.write_str(": not supported here"),
             SinkErrorKind::Cancelled => f.write_str(": cancelled"),
+            SinkErrorKind::Unreadable => f.write_str(": the medium is damaged"),
             SinkErrorKind::Unavailable | SinkErrorKind::Other => Ok(()),
         }
     }

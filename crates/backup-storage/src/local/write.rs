@@ -103,19 +103,24 @@ impl TempFile {
         let fd = &self.root.fd;
         match mode {
             PutMode::Overwrite => rustix::fs::renameat(fd, &self.name, fd, to)?,
-            PutMode::Create => {
-                match rustix::fs::renameat_with(fd, &self.name, fd, to, RenameFlags::NOREPLACE) {
-                    // This file system does not know the flag. A link never replaces anything either; the first name
-                    // is removed when this is dropped.
-                    Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                        return rustix::fs::linkat(fd, &self.name, fd, to, AtFlags::empty());
-                    }
-                    other => other?,
-                }
-            }
+            PutMode::Create => match rustix::fs::renameat_with(fd, &self.name, fd, to, RenameFlags::NOREPLACE) {
+                // This file system does not know the flag.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return self.link(to),
+                other => other?,
+            },
         }
         self.renamed = true;
         Ok(())
+    }
+
+    /// Gives the file a second name, which never replaces anything either. The first one goes when this is dropped.
+    fn link(&self, to: &str) -> Result<(), Errno> {
+        let fd = &self.root.fd;
+        match rustix::fs::linkat(fd, &self.name, fd, to, AtFlags::empty()) {
+            // Nor are there links.
+            Err(Errno::PERM | Errno::NOSYS) => Err(Errno::OPNOTSUPP),
+            other => other,
+        }
     }
 }
 
@@ -186,5 +191,25 @@ impl Upload for LocalUpload {
             Ok(())
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_renaming_cannot_spare_what_exists_links_do() {
+        let place = tempfile::tempdir().unwrap();
+        let root = Arc::new(Root::open(place.path(), String::new()).unwrap());
+        let linked = |bytes: &'static [u8]| {
+            let mut temp = TempFile::create(&root).unwrap();
+            temp.write(&[Bytes::from_static(bytes)]).unwrap();
+            temp.link("object")
+        };
+        assert_eq!(linked(b"first"), Ok(()));
+        assert_eq!(linked(b"second"), Err(Errno::EXIST));
+        assert_eq!(std::fs::read(place.path().join("object")).unwrap(), b"first");
+        assert_eq!(std::fs::read_dir(place.path().join(TEMP_DIR)).unwrap().count(), 0);
     }
 }

@@ -39,7 +39,8 @@ const AHEAD: usize = 16;
 
 /// Write a file of a snapshot, or a directory as a tar archive, to a file or to standard output
 ///
-/// Without PATH the whole snapshot is exported. Paths in the archive are those in the snapshot, without the leading `/`.
+/// Without PATH the whole snapshot is exported. Paths in the archive are those in the snapshot, without the leading
+/// `/`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

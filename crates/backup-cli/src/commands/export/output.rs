@@ -89,7 +89,8 @@ impl Write for Place {
         match self {
             Self::Stdout(stdout) => stdout.write(buf),
             Self::Special(file) => file.write(buf),
-            Self::File { file, .. } => file.write(buf),
+            // Not through the temporary file: its errors name a path that the user does not know.
+            Self::File { file, .. } => file.as_file_mut().write(buf),
         }
     }
 

@@ -133,6 +133,12 @@ impl Assembler {
         self.dirs.get(id).and_then(Option::as_ref).is_some_and(Dir::is_ready)
     }
 
+    /// Whether all but the root are stored, and the root waits for nothing.
+    pub(super) fn only_root_is_left(&self) -> bool {
+        let mut open = self.dirs.iter().flatten();
+        open.next().is_some_and(|root| root.parent.is_none() && root.pending == 0) && open.next().is_none()
+    }
+
     /// Takes a directory out to store it, with the directory that contains it.
     pub(super) fn take(&mut self, id: DirId) -> Result<(Dir, Option<DirId>)> {
         let dir = self.dirs.get_mut(id).and_then(Option::take);

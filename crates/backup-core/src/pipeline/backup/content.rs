@@ -122,6 +122,8 @@ impl Stage {
         let end = match end {
             Ok(end) => end,
             Err(Failure::Entry(error)) => {
+                // Its chunks are promised already: another file may rely on them.
+                chunks.finish()?;
                 let warning = Some(entry_warning(&path, &error));
                 return Ok(Finished { dir, node: None, warning, existed });
             }
@@ -174,6 +176,10 @@ impl Stage {
             let bytes = match content.next().await.transpose() {
                 Ok(bytes) => bytes,
                 Err(error) if error.concerns_one_entry() => {
+                    // Its chunks are promised already: another file may rely on them.
+                    while !pending.is_empty() {
+                        done.take(pending.pop_front()).await?;
+                    }
                     let warning = Some(entry_warning(&path, &error));
                     return Ok(Finished { dir, node: None, warning, existed });
                 }

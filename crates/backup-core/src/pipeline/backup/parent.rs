@@ -1,8 +1,6 @@
 //! The earlier snapshot that a backup compares with.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::options::BackupOptions;
 use crate::context::Context;
@@ -12,7 +10,9 @@ use crate::repository::{SnapshotInfo, SnapshotList};
 use crate::source::{BackupKind, Metadata, SourceIdentity};
 
 /// The kernel stamps files with a clock that moves in steps of up to 10 ms.
-const CLOCK_STEP: Duration = Duration::from_millis(10);
+const CLOCK_STEP: SignedDuration = SignedDuration::from_millis(10);
+/// Some file systems (ext3, FAT, ext4 with small inodes) keep whole seconds, or even seconds, only.
+const COARSE_STEP: SignedDuration = SignedDuration::from_secs(2);
 
 /// What the pipeline needs to know of the parent.
 #[derive(Debug, Clone, Copy)]
@@ -58,16 +58,18 @@ impl Parent {
     }
 
     /// Whether a file is what `earlier` describes, so that its content need not be read. A file that was changed while the
-    /// parent was being made, or within one step of the kernel's clock before, may have changed again without a trace.
+    /// parent was being made, or within one step of the file system's clock before, may have changed again without a trace.
     pub(super) fn is_unchanged(&self, earlier: &Node, now: &Metadata) -> bool {
         let then = &earlier.metadata;
+        let coarse = now.ctime.subsec_nanosecond() == 0 && now.mtime.subsec_nanosecond() == 0;
+        let step = if coarse { COARSE_STEP } else { CLOCK_STEP };
         earlier.is_file()
             && now.inode != 0
             && then.inode == now.inode
             && then.size == now.size
             && then.mtime == now.mtime
             && then.ctime == now.ctime
-            && now.ctime.duration_until(self.started) > jiff::SignedDuration::try_from(CLOCK_STEP).unwrap_or_default()
+            && now.ctime.duration_until(self.started) > step
     }
 }
 

@@ -27,6 +27,9 @@ const SMALL: u64 = 512 << 10;
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_FILES: usize = 128;
 
+/// Most files (or batches of small ones) that are read at a time.
+const MAX_READERS: usize = 8;
+
 /// Directories from this many entries on are written piece by piece.
 const LARGE_DIR: usize = 20_000;
 
@@ -56,8 +59,9 @@ impl Run {
         meter: Meter,
     ) -> Self {
         let repository = indexed.repository().clone();
-        // A worker more than there are cores: one may wait for the disk.
-        let max_jobs = repository.cpu().threads() + 1;
+        // A reader more than there are cores: one may wait for the disk. Readers and the chunks they wait for run on the same
+        // threads, so there must be far fewer readers than threads.
+        let max_jobs = (repository.cpu().threads() + 1).min(MAX_READERS);
         Self {
             stage: Stage { cx: cx.clone(), repository, writer, meter, buffers: Buffers::default() },
             reader: indexed.reader(),
@@ -343,6 +347,9 @@ impl Run {
     /// Stores the root with `.backup` added.
     pub(super) async fn store_root(&mut self, metadata_dir: Node) -> Result<BlobId> {
         let root = self.ensure_dir(&EntryPath::root()).await?;
+        if !self.assembler.only_root_is_left() {
+            return Err(Error::internal("a directory was left open at the end"));
+        }
         let (root, _) = self.assembler.take(root)?;
         let mut nodes = root.nodes;
         if nodes.iter().any(|node| *node.name == *METADATA_DIR.as_bytes()) {

@@ -92,9 +92,9 @@ impl BlobWriter {
         Self(Arc::new(Inner {
             repository: repository.clone(),
             claimed: Mutex::default(),
-            data: slots(BlobKind::Data, settings.open_packs, settings.pack_size),
+            data: slots(BlobKind::Data, settings.open_packs, settings.data_pack_size()),
             tree: slots(BlobKind::Tree, 1, settings.tree_pack_size()),
-            sealer: Sealer::new(settings.compression, settings.verify_sample),
+            sealer: Sealer::new(settings.compression, settings.sample()),
             dry_run,
             uploader,
             stats: Stats::default(),
@@ -143,6 +143,7 @@ impl BlobWriter {
         .await
         .map_err(super::cpu::panicked)??;
         let uploads = self.0.uploader.finish().await?;
+        self.keep_promises()?;
         let stats = &self.0.stats;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Ok(WriteStats {
@@ -155,6 +156,18 @@ impl BlobWriter {
             sampled_blobs: load(&stats.sampled),
             sampled_packs: uploads.sampled_packs,
         })
+    }
+
+    /// Every blob that [`Self::store`] has named is in the index now, or the run must not be published.
+    fn keep_promises(&self) -> Result<()> {
+        let index = self.0.repository.index();
+        let broken = |(kind, id): &&(BlobKind, BlobId)| index.find(*kind, id).is_none();
+        match self.0.lock_claimed().iter().find(broken) {
+            Some((_, id)) if !self.0.dry_run => {
+                Err(Error::internal(format!("blob {} was named but not stored", id.short())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Gives up: nothing more is accepted. Packs that are complete are stored and indexed, for the next run to find.

@@ -36,7 +36,7 @@ pub(super) struct Sealed<'a> {
 
 impl Sealer {
     pub(super) fn new(compression: Compression, verify_sample: f64) -> Self {
-        Self { compression, verify_sample: verify_sample.clamp(0.0, 1.0), idle: Mutex::default() }
+        Self { compression, verify_sample, idle: Mutex::default() }
     }
 
     pub(super) fn compression(&self) -> Compression {

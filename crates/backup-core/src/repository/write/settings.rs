@@ -32,9 +32,19 @@ impl WriteSettings {
     /// Largest size of a pack that stock tools handle well: 128 MiB.
     pub const MAX_PACK_SIZE: usize = 128 << 20;
 
+    /// The share to verify as a probability.
+    pub(super) fn sample(&self) -> f64 {
+        if self.verify_sample.is_nan() { 1.0 } else { self.verify_sample.clamp(0.0, 1.0) }
+    }
+
+    /// The size of data packs, within what stock tools handle.
+    pub(super) fn data_pack_size(&self) -> usize {
+        self.pack_size.clamp(1 << 20, Self::MAX_PACK_SIZE)
+    }
+
     /// Trees are small: an eighth of a pack holds the entries of some 50 000 files.
     pub(super) fn tree_pack_size(&self) -> usize {
-        (self.pack_size / 8).max(1 << 20)
+        (self.data_pack_size() / 8).max(1 << 20)
     }
 
     /// How many packs are uploaded at a time into a sink that suggests so many requests.

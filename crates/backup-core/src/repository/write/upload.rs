@@ -40,6 +40,14 @@ impl PackBuffers {
     }
 }
 
+struct CloseOnDrop(Arc<Semaphore>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// Memory is shared out in pieces of this size.
 const SHARE: usize = 1 << 20;
 
@@ -79,25 +87,28 @@ impl Uploader {
         // For all open packs (data and one of trees) and all uploads but the first: while that one runs, an open pack less is
         // filled. The queue itself holds nothing more.
         let packs = settings.open_packs.max(1) + uploads - 1;
-        let memory = Arc::new(Semaphore::new(packs * shares(settings.pack_size) + shares(settings.tree_pack_size())));
+        let memory =
+            Arc::new(Semaphore::new(packs * shares(settings.data_pack_size()) + shares(settings.tree_pack_size())));
         let (sender, queue) = mpsc::channel(1);
         let failure = Arc::new(Mutex::new(None));
         let buffers = PackBuffers::default();
         let run = Run {
             repository: repository.repository().clone(),
             index: IndexWriter::new(repository, settings.index_interval),
-            verify_sample: settings.verify_sample.clamp(0.0, 1.0),
+            verify_sample: settings.sample(),
             uploads,
             buffers: buffers.clone(),
             totals: Uploads::default(),
         };
         let (closed, first) = (Arc::clone(&memory), Arc::clone(&failure));
         let task = tokio::spawn(async move {
-            let result = run.drive(queue).await;
+            let mut queue = queue;
+            // However this task ends: whoever waits for memory then would wait for ever.
+            let _closing = CloseOnDrop(closed);
+            let result = run.drive(&mut queue).await;
             if let Err(error) = &result {
+                // Before the queue is dropped, so that nobody sees the consequence before the cause.
                 *first.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.chain());
-                // Whoever waits for memory would wait for ever.
-                closed.close();
             }
             result
         });
@@ -189,8 +200,28 @@ struct Verified {
 }
 
 impl Run {
-    async fn drive(mut self, mut queue: mpsc::Receiver<FinishedPack>) -> Result<Uploads> {
-        let mut running: JoinSet<Result<Verified>> = JoinSet::new();
+    async fn drive(mut self, queue: &mut mpsc::Receiver<FinishedPack>) -> Result<Uploads> {
+        let mut running = JoinSet::new();
+        let result = self.upload_all(queue, &mut running).await;
+        if result.is_err() {
+            // The run fails with this error. What else is on its way is saved for the next run, if that can be done.
+            while let Some(done) = running.join_next().await {
+                if let Ok(Ok(pack)) = done {
+                    _ = self.verified(pack).await;
+                }
+            }
+            _ = self.index.flush().await;
+        }
+        result?;
+        self.totals.index_objects = self.index.written();
+        Ok(self.totals)
+    }
+
+    async fn upload_all(
+        &mut self,
+        queue: &mut mpsc::Receiver<FinishedPack>,
+        running: &mut JoinSet<Result<Verified>>,
+    ) -> Result<()> {
         let mut open = true;
         while open || !running.is_empty() {
             tokio::select! {
@@ -206,9 +237,7 @@ impl Run {
                 }
             }
         }
-        self.index.flush().await?;
-        self.totals.index_objects = self.index.written();
-        Ok(self.totals)
+        self.index.flush().await
     }
 
     async fn verified(&mut self, pack: Verified) -> Result<()> {
@@ -226,7 +255,11 @@ async fn store(repository: Repository, pack: FinishedPack, sample: bool, buffers
     buffers.put(pack.bytes);
     drop(pack.permit);
     let mut sampled = false;
-    if outcome.sha256.is_none_or(|sum| sum != *pack.id.as_bytes()) {
+    if let Some(sum) = outcome.sha256 {
+        if sum != *pack.id.as_bytes() {
+            return Err(Error::damaged(format!("{key} was stored with another checksum than it was sent with")));
+        }
+    } else {
         let stored = repository.sink().head(&key).await?.size;
         if stored != len {
             return Err(Error::damaged(format!("{key} was stored with {stored} instead of {len} bytes")));
