@@ -20,5 +20,6 @@ mod support {
 mod scenarios {
     mod crash;
     mod interop;
+    mod limits;
     mod processes;
 }

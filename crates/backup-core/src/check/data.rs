@@ -153,7 +153,7 @@ async fn note_damage(
         let affects = vec!["no snapshot yet: all blobs in it are sound".to_owned()];
         report.problems.push(super::Problem { object: name.clone(), message, affects });
     }
-    damage.blobs.extend(bad.into_iter().map(|(id, why)| (id, format!("{name}: {why}"))));
+    damage.blobs.extend(bad.into_iter().map(|(id, why)| ((pack.id, id), why)));
     Ok(())
 }
 

@@ -32,8 +32,8 @@ struct Damage {
     missing_packs: HashSet<PackId>,
     /// Packs that are shorter than they must be, with their real size.
     short_packs: HashMap<PackId, u64>,
-    /// Blobs that could not be decoded, and why.
-    blobs: HashMap<BlobId, String>,
+    /// Blobs that could not be decoded where they are, and why.
+    blobs: HashMap<(PackId, BlobId), String>,
 }
 
 /// Checks that every snapshot can be restored: objects, index, packs and trees, and with

@@ -1,12 +1,11 @@
 //! Config, keys, receipts, and whether every pack is there at its size.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::{CheckReport, Damage, Problem};
 use crate::context::Context;
 use crate::error::Result;
 use crate::event::Stage;
-use crate::id::PackId;
 use crate::pipeline::Meter;
 use crate::repository::index::PackInfo;
 use crate::repository::{IndexedRepository, Repository, SnapshotInfo, guard, layout};
@@ -96,29 +95,17 @@ pub(super) async fn check_packs(
     indexed: &IndexedRepository,
     report: &mut CheckReport,
 ) -> Result<(Damage, Vec<PackInfo>)> {
-    let mut stored: HashMap<PackId, u64> = HashMap::new();
-    for meta in indexed.repository().sink().list_all(&layout::packs()).await? {
-        if let Ok(id) = meta.key.file_name().parse() {
-            stored.insert(id, meta.size);
-        }
-    }
     let mut packs = Vec::new();
     indexed.index().for_each_pack(&mut |pack| packs.push(pack));
     report.packs = packs.len() as u64;
-    let mut damage = Damage::default();
-    for pack in &packs {
-        match stored.remove(&pack.id) {
-            Some(size) if size == pack.size => {}
-            Some(size) => _ = damage.short_packs.insert(pack.id, size),
-            None => _ = damage.missing_packs.insert(pack.id),
-        }
-    }
-    if !stored.is_empty() {
-        let bytes: u64 = stored.values().sum();
+    let found = indexed.compare_packs().await?;
+    if !found.unlisted.is_empty() {
         report.notes.push(format!(
-            "{} packs ({bytes} bytes) are in no index: left by interrupted runs, or their index is lost",
-            stored.len()
+            "{} packs ({} bytes) are in no index: left by interrupted runs, or their index is lost",
+            found.unlisted.len(),
+            found.unlisted.iter().sum::<u64>()
         ));
     }
+    let damage = Damage { missing_packs: found.missing, short_packs: found.wrong_size, ..Damage::default() };
     Ok((damage, packs))
 }

@@ -9,6 +9,7 @@ use crate::event::Stage;
 use crate::format::{BlobKind, Node};
 use crate::id::BlobId;
 use crate::pipeline::Meter;
+use crate::repository::index::BlobLocation;
 use crate::repository::{BlobReader, IndexedRepository, SnapshotInfo};
 use crate::source::EntryPath;
 
@@ -174,27 +175,31 @@ impl Trees<'_> {
         None
     }
 
-    /// The length of a sound blob.
+    /// The length of a blob of which at least one copy is sound.
     fn blob_trouble(&self, id: &BlobId) -> Result<u64, (String, String)> {
-        let Ok(location) = self.reader.locate(BlobKind::Data, id) else {
-            return Err((
-                format!("blob {}", id.short()),
-                "is in no index: an index object or a pack is lost".to_owned(),
-            ));
-        };
-        let pack = format!("pack {}", location.pack.short());
-        if self.damage.missing_packs.contains(&location.pack) {
-            return Err((pack, "is missing".to_owned()));
+        let mut trouble = None;
+        for copy in self.reader.repository().index().find_all(BlobKind::Data, id) {
+            match self.copy_trouble(&copy) {
+                None => return Ok(u64::from(copy.blob.plain_len())),
+                Some(message) => trouble = Some((format!("pack {}", copy.pack.short()), message)),
+            }
         }
-        if let Some(message) = self.damage.blobs.get(id) {
-            return Err((pack, message.clone()));
+        Err(trouble.unwrap_or_else(|| {
+            (format!("blob {}", id.short()), "is in no index: an index object or a pack is lost".to_owned())
+        }))
+    }
+
+    /// What is wrong with one copy of a blob.
+    fn copy_trouble(&self, copy: &BlobLocation) -> Option<String> {
+        if self.damage.missing_packs.contains(&copy.pack) {
+            return Some("is missing".to_owned());
         }
-        if let Some(size) = self.damage.short_packs.get(&location.pack)
-            && u64::from(location.blob.offset) + u64::from(location.blob.len) > *size
-        {
-            return Err((pack, format!("has only {size} bytes")));
+        if let Some(message) = self.damage.blobs.get(&(copy.pack, copy.blob.id)) {
+            return Some(message.clone());
         }
-        Ok(u64::from(location.blob.plain_len()))
+        let size = self.damage.short_packs.get(&copy.pack)?;
+        let end = u64::from(copy.blob.offset) + u64::from(copy.blob.len);
+        (end > *size).then(|| format!("has only {size} bytes"))
     }
 
     fn note(&mut self, object: String, message: String, affects: String) {
@@ -230,7 +235,7 @@ impl Trees<'_> {
 
     /// Damage that no snapshot needs is still damage.
     fn unneeded_damage(&mut self) {
-        let nobody = || "no snapshot needs it".to_owned();
+        let nobody = || "no snapshot needs it, or there is a second copy".to_owned();
         let missing = self.damage.missing_packs.iter().map(|id| (*id, "is missing".to_owned()));
         let short =
             self.damage.short_packs.iter().map(|(id, size)| (*id, format!("has {size} bytes, which is not its size")));
@@ -241,12 +246,11 @@ impl Trees<'_> {
                 self.note(object, message, nobody());
             }
         }
-        let blobs: Vec<_> = self.damage.blobs.iter().map(|(id, message)| (*id, message.clone())).collect();
-        for (id, message) in blobs {
-            let data = self.object_of(BlobKind::Data, &id);
-            let tree = self.object_of(BlobKind::Tree, &id);
-            if !self.problems.contains_key(&data) && !self.problems.contains_key(&tree) {
-                self.note(if data.starts_with("pack") { data } else { tree }, message, nobody());
+        let blobs: Vec<_> = self.damage.blobs.iter().map(|((pack, _), message)| (*pack, message.clone())).collect();
+        for (pack, message) in blobs {
+            let object = format!("pack {}", pack.short());
+            if !self.problems.contains_key(&object) {
+                self.note(object, message, nobody());
             }
         }
     }

@@ -29,6 +29,7 @@ mod receipts;
 mod snapshots;
 mod write;
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -46,8 +47,8 @@ use crate::context::Context;
 use crate::crypto::MasterKey;
 use crate::error::{Error, Result};
 use crate::format::Config;
-use crate::id::{IndexId, KeyId};
-use crate::sink::Sink;
+use crate::id::{IndexId, KeyId, PackId};
+use crate::sink::{Sink, SinkOps};
 use cpu::CpuPool;
 use index::BlobIndex;
 
@@ -121,6 +122,17 @@ impl Repository {
     }
 }
 
+/// How the packs in the store differ from those in the index.
+#[derive(Debug, Default)]
+pub(crate) struct PackComparison {
+    /// Packs that are gone.
+    pub(crate) missing: HashSet<PackId>,
+    /// Packs of another size than the index says, with their real size.
+    pub(crate) wrong_size: HashMap<PackId, u64>,
+    /// Sizes of packs that no index lists.
+    pub(crate) unlisted: Vec<u64>,
+}
+
 /// A repository whose index is loaded. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct IndexedRepository {
@@ -153,6 +165,24 @@ impl IndexedRepository {
     #[must_use]
     pub fn index_objects(&self) -> usize {
         self.index_objects
+    }
+
+    /// Compares the packs in the index with those in the store.
+    pub(crate) async fn compare_packs(&self) -> Result<PackComparison> {
+        let mut stored: HashMap<PackId, u64> = HashMap::new();
+        for meta in self.repository.sink().list_all(&layout::packs()).await? {
+            if let Ok(id) = meta.key.file_name().parse() {
+                stored.insert(id, meta.size);
+            }
+        }
+        let mut found = PackComparison::default();
+        self.index.for_each_pack(&mut |pack| match stored.remove(&pack.id) {
+            Some(size) if size == pack.size => {}
+            Some(size) => _ = found.wrong_size.insert(pack.id, size),
+            None => _ = found.missing.insert(pack.id),
+        });
+        found.unlisted = stored.into_values().collect();
+        Ok(found)
     }
 
     pub(crate) fn reader(&self) -> BlobReader {

@@ -38,7 +38,8 @@ use policy::Attempts;
 /// - A **put** with [`PutMode::Create`] whose response was lost and that then finds its key taken reads the object: if
 ///   its bytes are the ones that were to be put, the put has succeeded. (Of rivals that put the same bytes, several may
 ///   thus be told that they won. Whoever needs one winner puts something of his own into the object.)
-/// - A **content** that is interrupted goes on where it was, at the same bytes; the caller sees one stream.
+/// - A **content** that is interrupted goes on where it was; the caller sees one stream. Up to 1 MiB are held back first, so
+///   that a small object that is replaced meanwhile comes in one version. Large ones must be immutable, as packs are.
 /// - A **list** that is interrupted starts again, and yields only what it has not yielded yet.
 /// - An **upload**'s part is sent again only if it certainly was not appended; its end is not repeated at all. The caller
 ///   begins such an upload again.

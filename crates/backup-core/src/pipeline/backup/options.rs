@@ -77,6 +77,7 @@ pub struct BackupReport {
     /// The snapshot it was compared with.
     pub parent: Option<SnapshotId>,
     /// Its type.
+    #[serde(rename = "type")]
     pub kind: BackupKind,
     /// Files and streams.
     pub files: EntryCounts,

@@ -2,7 +2,7 @@
 
 use std::sync::{PoisonError, RwLock};
 
-use hashbrown::{HashMap, HashTable};
+use hashbrown::{HashMap, HashSet, HashTable};
 
 use super::{BlobIndex, BlobLocation, PackInfo};
 use crate::format::{BlobKind, PackHeader, PackedBlob};
@@ -34,15 +34,11 @@ fn hash(id: &BlobId) -> u64 {
 }
 
 impl Table {
-    fn find(&self, id: &BlobId) -> Option<&Record> {
-        self.by_id.find(hash(id), |at| self.records[*at as usize].id == *id).map(|at| &self.records[*at as usize])
+    fn find_all(&self, id: &BlobId) -> impl Iterator<Item = &Record> {
+        self.by_id.iter_hash(hash(id)).map(|at| &self.records[*at as usize]).filter(move |record| record.id == *id)
     }
 
     fn insert(&mut self, record: Record) {
-        // A blob that is stored twice keeps its first place.
-        if self.find(&record.id).is_some() {
-            return;
-        }
         let Ok(at) = u32::try_from(self.records.len()) else {
             return;
         };
@@ -55,6 +51,7 @@ impl Table {
 #[derive(Debug, Default)]
 struct Inner {
     packs: Vec<PackInfo>,
+    hidden: HashSet<u32, std::hash::RandomState>,
     known_packs: HashMap<PackId, u32, std::hash::RandomState>,
     data: Table,
     tree: Table,
@@ -70,6 +67,11 @@ impl Inner {
             BlobKind::Data => &self.data,
             BlobKind::Tree => &self.tree,
         }
+    }
+
+    fn visible(&self, kind: BlobKind, id: &BlobId) -> impl Iterator<Item = BlobLocation> {
+        let records = self.table(kind).find_all(id).filter(|record| !self.hidden.contains(&record.pack));
+        records.map(move |record| self.location(kind, record))
     }
 
     fn location(&self, kind: BlobKind, record: &Record) -> BlobLocation {
@@ -91,7 +93,18 @@ impl Inner {
 impl BlobIndex for MemoryIndex {
     fn find(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        inner.table(kind).find(id).map(|record| inner.location(kind, record))
+        inner.visible(kind, id).next()
+    }
+
+    fn find_all(&self, kind: BlobKind, id: &BlobId) -> Vec<BlobLocation> {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        inner.visible(kind, id).collect()
+    }
+
+    fn hide_packs(&self, packs: &[PackId]) {
+        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let numbers: Vec<u32> = packs.iter().filter_map(|pack| inner.known_packs.get(pack).copied()).collect();
+        inner.hidden.extend(numbers);
     }
 
     fn add_pack(&self, pack: PackId, blobs: &[PackedBlob]) {
@@ -164,7 +177,7 @@ mod tests {
         let blobs: Vec<_> = (0..1000).map(|n| blob(n, BlobKind::Data)).collect();
         index.add_pack(pack, &blobs);
         index.add_pack(pack, &blobs);
-        index.add_pack(PackId::digest(b"other"), &[PackedBlob { offset: 7, ..blobs[3] }, blob(5, BlobKind::Tree)]);
+        index.add_pack(PackId::digest(b"other"), &[blob(5, BlobKind::Tree)]);
         assert_eq!(index.len(), 1001);
         for blob in &blobs {
             let found = index.find(BlobKind::Data, &blob.id).unwrap();
@@ -176,5 +189,19 @@ mod tests {
         let mut packs = 0;
         index.for_each_pack(&mut |_| packs += 1);
         assert_eq!(packs, 2);
+    }
+
+    #[test]
+    fn a_second_copy_stands_in_for_a_hidden_one() {
+        let index = MemoryIndex::default();
+        let (one, two) = (PackId::digest(b"one"), PackId::digest(b"two"));
+        let data = blob(1, BlobKind::Data);
+        index.add_pack(one, &[data]);
+        index.add_pack(two, &[PackedBlob { offset: 0, ..data }]);
+        assert_eq!(index.find_all(BlobKind::Data, &data.id).len(), 2);
+        index.hide_packs(&[one]);
+        assert_eq!(index.find(BlobKind::Data, &data.id).unwrap().pack, two);
+        index.hide_packs(&[two]);
+        assert!(index.find(BlobKind::Data, &data.id).is_none());
     }
 }

@@ -44,16 +44,22 @@ pub trait BlobIndex: std::fmt::Debug + Send + Sync {
     /// Where the blob is, if the repository has it.
     fn find(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation>;
 
+    /// All places where the blob is: two writers that run at the same time may both store it.
+    fn find_all(&self, kind: BlobKind, id: &BlobId) -> Vec<BlobLocation>;
+
+    /// Finds nothing in these packs any more: they are not in the store.
+    fn hide_packs(&self, packs: &[PackId]);
+
     /// Adds a pack. Adding what is there already changes nothing.
     fn add_pack(&self, pack: PackId, blobs: &[PackedBlob]);
 
-    /// Calls `f` for every pack.
+    /// Calls `f` for every pack, also hidden ones.
     fn for_each_pack(&self, f: &mut dyn FnMut(PackInfo));
 
-    /// Calls `f` for every blob.
+    /// Calls `f` for every blob in every pack, also hidden ones.
     fn for_each_blob(&self, f: &mut dyn FnMut(BlobLocation));
 
-    /// Number of blobs.
+    /// Number of blobs in all packs.
     fn len(&self) -> usize;
 
     /// Whether there are none.

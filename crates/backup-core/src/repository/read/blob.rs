@@ -130,9 +130,30 @@ impl BlobReader {
         })
     }
 
-    /// Reads and decodes a tree.
+    /// Reads and decodes a tree, from another copy if one is damaged.
     pub(crate) async fn tree(&self, id: &BlobId) -> Result<Tree> {
-        let at = self.locate(BlobKind::Tree, id)?;
+        let first = self.locate(BlobKind::Tree, id)?;
+        match self.tree_at(first, id).await {
+            Err(error) if error.is_damage() => {
+                for copy in self.other_copies(&first) {
+                    if let Ok(tree) = self.tree_at(copy, id).await {
+                        return Ok(tree);
+                    }
+                }
+                Err(error)
+            }
+            result => result,
+        }
+    }
+
+    /// Where else a blob is.
+    fn other_copies(&self, known: &BlobLocation) -> Vec<BlobLocation> {
+        let mut copies = self.repository.index().find_all(known.blob.kind, &known.blob.id);
+        copies.retain(|copy| copy != known);
+        copies
+    }
+
+    async fn tree_at(&self, at: BlobLocation, id: &BlobId) -> Result<Tree> {
         let sealed = self.windowed(&at).await?;
         let key = self.repository.repository().key();
         let id = *id;
@@ -152,9 +173,23 @@ impl BlobReader {
         self.repository.repository().cpu().run(move || decode_tree(&key, &sealed)).await
     }
 
-    /// Reads one blob.
+    /// Reads one blob, from another copy if one is damaged.
     pub(crate) async fn blob(&self, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>> {
-        let at = self.locate(kind, id)?;
+        let first = self.locate(kind, id)?;
+        match self.blob_at(first).await {
+            Err(error) if error.is_damage() => {
+                for copy in self.other_copies(&first) {
+                    if let Ok(plain) = self.blob_at(copy).await {
+                        return Ok(plain);
+                    }
+                }
+                Err(error)
+            }
+            result => result,
+        }
+    }
+
+    async fn blob_at(&self, at: BlobLocation) -> Result<Vec<u8>> {
         let start = u64::from(at.blob.offset);
         let sealed = self.range(&at.pack, start..start + u64::from(at.blob.len)).await?;
         let key = Arc::clone(self.repository.repository().key());

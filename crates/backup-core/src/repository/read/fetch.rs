@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
-use super::blob::{BlobReader, decode, decode_with};
+use super::blob::{BlobReader, decode_with};
 use crate::context::Context;
 use crate::error::Error;
 use crate::format::{BlobKind, PackedBlob};
@@ -88,33 +88,37 @@ impl BlobReader {
         let repository = self.repository().repository();
         let key = Arc::clone(repository.key());
         let permit = repository.cpu().permit().await?;
+        let sound = Arc::clone(&handle);
         let work = move || {
-            for (at, blob) in &batch.blobs {
+            let mut damaged = Vec::new();
+            for (at, blob) in batch.blobs {
                 let from = usize::try_from(u64::from(blob.offset) - batch.start).unwrap_or(usize::MAX);
-                decode_with(&key, blob, &bytes[from..from + blob.len as usize], |plain| {
-                    handle(*at, plain.map_err(|error| error.context(format!("pack {}", batch.pack.short()))))
+                decode_with(&key, &blob, &bytes[from..from + blob.len as usize], |plain| match plain {
+                    Ok(plain) => sound(at, Ok(plain)),
+                    Err(_) => {
+                        damaged.push((at, blob));
+                        Ok(())
+                    }
                 })?;
             }
-            Ok(())
+            Ok::<_, SourceError>(Batch { blobs: damaged, ..batch })
         };
-        CpuPool::spawn(permit, work).await.map_err(panicked)?
+        let damaged = CpuPool::spawn(permit, work).await.map_err(panicked)??;
+        self.one_by_one(damaged, &*handle).await
     }
 
-    /// Part of a pack is gone: what is left of it is still used.
+    /// Something of a range is damaged or gone: every blob is tried by itself, and then its other copies.
     async fn one_by_one<F>(&self, batch: Batch, handle: &F) -> Result<(), SourceError>
     where
         F: Fn(usize, Result<&[u8], Error>) -> Result<(), SourceError>,
     {
         for (at, blob) in batch.blobs {
-            let start = u64::from(blob.offset);
-            let content = match self.range(&batch.pack, start..start + u64::from(blob.len)).await {
-                Ok(sealed) => decode(self.repository().repository().key(), &blob, &sealed),
-                Err(error) if error.is_damage() => Err(error),
-                Err(error) => return Err(error.into()),
-            };
-            match content {
+            match self.blob(BlobKind::Data, &blob.id).await {
                 Ok(plain) => handle(at, Ok(&plain))?,
-                Err(error) => handle(at, Err(error))?,
+                Err(error) if error.is_damage() => {
+                    handle(at, Err(error.context(format!("pack {}", batch.pack.short()))))?;
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())

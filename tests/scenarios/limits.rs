@@ -1,0 +1,186 @@
+//! Memory stays within its bounds whatever the amount of data; the measured figures are printed. The sizes of the issue
+//! need `BACKUP_TEST_LONG=1`; otherwise smaller ones have to do, with the same bounds or lower ones.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use backup_core::context::Context;
+use backup_core::pipeline::restore;
+use backup_core::source::{Chunking, RestoreRequest, Selection, Source};
+use backup_core::testing::{Data, ScriptedEntry, ScriptedSource};
+use backup_storage::LocalSink;
+use tempfile::TempDir;
+
+use crate::support::process::long;
+use crate::support::repo::{Repo, options};
+
+const MB: u64 = 1_000_000;
+
+/// Lets the peak memory of this process begin anew.
+fn reset_own_peak() {
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+}
+
+/// Peak memory of this process since then, bytes.
+fn own_peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux has it");
+    1024 * line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+}
+
+#[track_caller]
+fn assert_below(what: &str, peak: u64, limit: u64) {
+    println!("{what}: peak memory {} MB, allowed {} MB", peak / MB, limit / MB);
+    assert!(peak < limit, "{what}: {peak} bytes");
+}
+
+/// Every test is a process of its own under nextest, so its memory is that of one backup and one restore.
+async fn stream(chunking: Chunking) {
+    let len = if long() { 5_000 * MB } else { 500 * MB };
+    let room = tempfile::tempdir().unwrap();
+    let repo = Repo::init(Arc::new(LocalSink::without_fsync(room.path()).unwrap())).await;
+    let dump = ScriptedEntry::file("/dump", Data::generated(len, 5)).streamed().chunked(chunking);
+    let source = ScriptedSource::new().with(dump);
+    reset_own_peak();
+    let report = repo.backup(&source, &options()).await;
+    assert_eq!(report.totals.bytes, len);
+    assert_below(&format!("backup of a stream of {} MB", len / MB), own_peak(), 150 * MB);
+    let target = ScriptedSource::new();
+    let reader = repo.reader(report.snapshot.unwrap()).await;
+    reset_own_peak();
+    restore(&reader, &target, &RestoreRequest::default(), &Context::silent()).await.unwrap();
+    let expected = source.digest(&Context::silent(), &Selection::all()).await.unwrap();
+    assert_eq!(target.restored_digest(&Selection::all()), expected);
+    assert_below("restore", own_peak(), 150 * MB);
+    reset_own_peak();
+    assert_eq!(repo.verify(report.snapshot.unwrap()).await.problems, []);
+    assert_below("verify", own_peak(), 150 * MB);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heavy_stream_cut_by_content() {
+    stream(Chunking::ContentDefined).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heavy_stream_cut_by_size() {
+    stream(Chunking::Fixed(256 << 10)).await;
+}
+
+/// Room for very many files: in memory where there is a file system for that.
+fn room() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// Directories of real files, together at least so many files.
+fn real_directories(files: usize) -> Vec<PathBuf> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let registry = cargo.map(|cargo| cargo.join("registry/src"));
+    let registries = registry.into_iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten());
+    let tops = registries.flatten().map(|entry| entry.path()).chain([PathBuf::from("/usr/lib"), PathBuf::from("/usr/share")]);
+    let (mut found, mut chosen) = (0, Vec::new());
+    for top in tops {
+        let mut dirs: Vec<_> = fs::read_dir(top).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        dirs.sort();
+        for dir in dirs.into_iter().filter(|dir| dir.is_dir() && !dir.is_symlink()) {
+            if found >= files {
+                return chosen;
+            }
+            found += count(&dir);
+            chosen.push(dir);
+        }
+    }
+    chosen
+}
+
+fn count(dir: &Path) -> usize {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let one = |entry: fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => count(&entry.path()),
+        Ok(kind) => usize::from(kind.is_file()),
+        Err(_) => 0,
+    };
+    entries.map(one).sum()
+}
+
+mod needs_time {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::support::cli::Cli;
+    use crate::support::compare::assert_same;
+    use crate::support::process::{run, tool};
+    use crate::support::repo::restored;
+    use crate::support::restic::text;
+
+    /// Runs the program with success; returns its summary and its peak memory in bytes.
+    fn measured(cli: &Cli, arguments: &[&str]) -> (Value, u64) {
+        let note = tempfile::NamedTempFile::new().unwrap();
+        let time = tool("time");
+        let wrapper = [text(&time), "-f", "%M", "-o", text(note.path())];
+        let done = run(&mut cli.command(&wrapper, &[arguments, &["--json"]].concat())).succeeded();
+        let summary = serde_json::from_str(done.text().lines().last().expect("it ends with a summary")).unwrap();
+        let kilobytes: u64 = fs::read_to_string(note.path()).unwrap().trim().parse().unwrap();
+        (summary, 1024 * kilobytes)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn heavy_tree_of_real_files() {
+        let wanted = if long() { 25_000 } else { 6_000 };
+        let (room, dirs) = (tempfile::tempdir().unwrap(), real_directories(wanted));
+        let repository = room.path().join("repository");
+        let cli = Cli::new(&repository, Repo::in_dir(&repository).await.passphrase.reveal());
+        let mut arguments = vec!["run"];
+        for dir in &dirs {
+            arguments.extend(["--source", text(dir)]);
+        }
+        let (summary, peak) = measured(&cli, &arguments);
+        let files = summary["totals"]["files"].as_u64().unwrap();
+        assert!(files >= wanted as u64, "{summary}");
+        assert_below(&format!("backup of {files} files, {} bytes", summary["totals"]["bytes"]), peak, 150 * MB);
+        let (_, peak) = measured(&cli, &arguments);
+        assert_below("unchanged", peak, 150 * MB);
+        let target = room.path().join("restored");
+        let (_, peak) = measured(&cli, &["restore", "latest", "--target", text(&target)]);
+        assert_below("restore", peak, 150 * MB);
+        for dir in &dirs {
+            assert_same(dir, &restored(&target, dir));
+        }
+        let (summary, peak) = measured(&cli, &["check", "--read-data"]);
+        assert_eq!(summary["problems"], Value::Array(Vec::new()));
+        assert_below("check of all data", peak, 150 * MB);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn heavy_empty_files() {
+        let (dirs, limit) = if long() { (1000, 400 * MB) } else { (100, 100 * MB) };
+        let (source, room) = (room(), room());
+        for dir in 0..dirs {
+            let dir = source.path().join(format!("dir {dir}"));
+            fs::create_dir(&dir).unwrap();
+            for file in 0..1000 {
+                fs::File::create(dir.join(format!("file {file}"))).unwrap();
+            }
+        }
+        let repository = room.path().join("repository");
+        let cli = Cli::new(&repository, Repo::in_dir(&repository).await.passphrase.reveal());
+        let back_up = ["run", "--source", text(source.path())];
+        let (summary, peak) = measured(&cli, &back_up);
+        assert_eq!(summary["totals"]["files"], dirs * 1000);
+        assert_below(&format!("backup of {dirs} 000 empty files"), peak, limit);
+        let (summary, peak) = measured(&cli, &back_up);
+        assert_eq!(summary["files"]["unmodified"], dirs * 1000);
+        assert_below("unchanged", peak, limit);
+        let target = room.path().join("restored");
+        let (summary, peak) = measured(&cli, &["restore", "latest", "--target", text(&target)]);
+        assert_eq!(summary["files_written"], dirs * 1000);
+        assert_below("restore", peak, limit);
+        for arguments in [&["check"][..], &["verify", "latest"]] {
+            let (summary, peak) = measured(&cli, arguments);
+            assert_eq!(summary["problems"], Value::Array(Vec::new()));
+            assert_below(arguments[0], peak, limit);
+        }
+    }
+}
