@@ -1,10 +1,5 @@
 //! Scenarios with other programs: the `backup` binary, stock restic, rustic.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests: what must not happen fails them"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests: what must not happen fails them")]
 
 mod support {
     pub(crate) mod cli;

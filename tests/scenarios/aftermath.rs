@@ -1,8 +1,8 @@
 //! Whoever gives up leaves nothing running: when a failed or cancelled operation has returned, nothing of it reads the
 //! source or writes the target any more.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use backup_core::context::Context;
@@ -80,7 +80,8 @@ async fn of_a_failed_fetch() {
     while let Some((_, node)) = walk.next().await.unwrap() {
         blobs.extend(node.content);
     }
-    let (calls, returned, late) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (calls, returned, late) =
+        (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let (count, ended, missed) = (Arc::clone(&calls), Arc::clone(&returned), Arc::clone(&late));
     let cx = Context::silent();
     let fetched = reader.fetch(&cx, &blobs, move |_, _| {
@@ -108,10 +109,7 @@ async fn of_a_cancelled_restore() {
     let id = repo.backup(&files(&[from.path()]), &options()).await.snapshot.unwrap();
     for delay in [0, 1, 3, 10, 30] {
         let target = room.path().join(format!("target {delay}"));
-        let request = RestoreRequest {
-            target: Some(target.to_str().unwrap().to_owned()),
-            ..RestoreRequest::default()
-        };
+        let request = RestoreRequest { target: Some(target.to_str().unwrap().to_owned()), ..RestoreRequest::default() };
         let cx = Context::silent();
         let cancel = async {
             tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -137,9 +135,7 @@ async fn of_a_cancelled_check_or_verification() {
     let cx = Context::silent();
     cx.cancel.cancel();
     assert!(verify(&reader, &cx).await.unwrap_err().is_cancelled());
-    let read_all = backup_core::check::CheckOptions {
-        read_data: backup_core::check::ReadData::All,
-    };
+    let read_all = backup_core::check::CheckOptions { read_data: backup_core::check::ReadData::All };
     let checked = backup_core::check::check(&repo.repository, &read_all, &cx).await;
     assert!(checked.unwrap_err().is_cancelled());
 }

@@ -88,7 +88,11 @@ fn sees_owners() {
         seen(&["links/to a file: owner: "], |top| lchown(top.join("links/to a file"), Some(5), None).unwrap());
         seen(&["special/null: device: "], |top| {
             fs::remove_file(top.join("special/null")).unwrap();
-            tree::make_node(&top.join("special/null"), rustix::fs::FileType::CharacterDevice, rustix::fs::makedev(1, 5));
+            tree::make_node(
+                &top.join("special/null"),
+                rustix::fs::FileType::CharacterDevice,
+                rustix::fs::makedev(1, 5),
+            );
             lchown(top.join("special/null"), Some(65534), Some(65534)).unwrap();
         });
     }

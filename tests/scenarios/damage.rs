@@ -4,9 +4,9 @@
 use backup_core::check::{CheckReport, ReadData};
 use backup_core::error::Error;
 use backup_core::id::SnapshotId;
+use backup_core::sink::Key;
 use backup_core::source::Selection;
 use backup_core::testing::MemorySink;
-use backup_core::sink::Key;
 
 use crate::support::damage::{DAMAGES, Damage, Fixture, one_pack};
 use crate::support::repo::Repo;
@@ -177,7 +177,8 @@ async fn tree_pack() {
         let repo = fixture.open(&sink, false).await.unwrap();
         let in_header = matches!(damage, Damage::Flip(990 | 1000));
         let report = repo.check(if in_header { ReadData::All } else { ReadData::None }).await.unwrap();
-        let affected = if in_header || damage == Damage::Shorten(1) { "snapshot" } else { &format!("snapshot {hit}: /") };
+        let affected =
+            if in_header || damage == Damage::Shorten(1) { "snapshot" } else { &format!("snapshot {hit}: /") };
         assert!(names(&report, short(&fixture.tree_pack), affected), "{case}: {report:?}");
         assert_survives(&fixture, &sink, &case).await;
     }

@@ -9,7 +9,7 @@ use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
 use backup_core::error::{Error, ErrorKind};
 use backup_core::id::SnapshotId;
-use backup_core::pipeline::BackupOptions;
+use backup_core::pipeline::{BackupOptions, verify};
 use backup_core::repository::{InitOptions, Repository};
 use backup_core::sink::{Operation, SinkErrorKind};
 use backup_core::source::{IfExists, RestoreRequest, Selection};
@@ -22,6 +22,9 @@ use crate::support::script::{assert_holds, digest, restore_script, small_script}
 use crate::support::tree::write;
 
 const LOST: SinkErrorKind = SinkErrorKind::Unavailable;
+
+/// What can befall whoever only reads.
+const READING: [Fault; 4] = [Fault::Before(LOST), Fault::Midway(LOST), Fault::Truncated, Fault::Corrupted];
 
 /// Longer than anything takes here: a run that waits for ever has failed too.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,12 +51,7 @@ impl Base {
         let repo = Repo::init(Arc::new(sink.clone())).await;
         let source = small_script();
         let id = repo.backup(&source, &thorough()).await.snapshot.unwrap();
-        Self {
-            sink,
-            passphrase: repo.passphrase,
-            source,
-            id,
-        }
+        Self { sink, passphrase: repo.passphrase, source, id }
     }
 
     /// A copy that nothing has happened to yet.
@@ -183,7 +181,7 @@ async fn the_first_backup_and_its_repository() {
 async fn opening() {
     let base = Base::new().await;
     let base = &base;
-    for fault in [Fault::Before(LOST), Fault::Midway(LOST), Fault::Truncated, Fault::Corrupted] {
+    for fault in READING {
         sweep(fault, |n| async move {
             let sink = FaultySink::new(Arc::new(base.sink.copy()));
             sink.fail_nth(n, fault);
@@ -199,10 +197,35 @@ async fn opening() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn restoring_and_verifying() {
+async fn verifying() {
+    let base = Base::new().await;
+    let base = &base;
+    for fault in READING {
+        sweep(fault, |n| async move {
+            let (sink, repo) = base.copy().await;
+            let reader = repo.reader(base.id).await;
+            sink.fail_nth(n, fault);
+            let verified = verify(&reader, &Context::silent()).await;
+            let fired = sink.fired() > 0;
+            if let (Ok(report), Fault::Before(_) | Fault::Midway(_)) = (verified, fault) {
+                assert!(
+                    !fired || !report.problems.is_empty(),
+                    "{fault:?} at {n}: what could not be read was passed over"
+                );
+            }
+            sink.heal();
+            assert_eq!(repo.verify(base.id).await.problems, [], "{fault:?} at {n}");
+            fired
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restoring() {
     let base = Base::new().await;
     let (base, expected) = (&base, &digest(&base.source).await);
-    for fault in [Fault::Before(LOST), Fault::Midway(LOST), Fault::Truncated, Fault::Corrupted] {
+    for fault in READING {
         sweep(fault, |n| async move {
             let case = format!("{fault:?} at operation {n} of a restore");
             let (sink, repo) = base.copy().await;
@@ -226,7 +249,7 @@ async fn checking() {
     let base = Base::new().await;
     let base = &base;
     let before = &base.sink.objects();
-    for fault in [Fault::Before(LOST), Fault::Midway(LOST), Fault::Truncated, Fault::Corrupted] {
+    for fault in READING {
         sweep(fault, |n| async move {
             let (sink, repo) = base.copy().await;
             sink.fail_nth(n, fault);
@@ -235,7 +258,10 @@ async fn checking() {
             let fired = sink.fired() > 0;
             sink.heal();
             if let (Ok(report), Fault::Before(_) | Fault::Midway(_)) = (checked, fault) {
-                assert!(!fired || !report.problems.is_empty(), "{fault:?} at {n}: what could not be read was passed over");
+                assert!(
+                    !fired || !report.problems.is_empty(),
+                    "{fault:?} at {n}: what could not be read was passed over"
+                );
             }
             repo.assert_sound().await;
             assert_eq!(repo.objects().await, *before, "{fault:?} at {n}: a check changed something");
@@ -252,13 +278,17 @@ async fn the_reason_is_told_however_late_it_shows() {
         (SinkErrorKind::PermissionDenied, ErrorKind::PermissionDenied),
         (SinkErrorKind::Unavailable, ErrorKind::Unavailable),
     ] {
-        for after in 0..6 {
+        // Three packs or more, then the index.
+        for after in 0..4 {
             let sink = FaultySink::new(Arc::new(MemorySink::new()));
             let repo = Repo::init(Arc::new(sink.clone())).await;
             sink.add(FaultRule::new(Fault::Before(kind)).on(Operation::Put).after(after).forever());
             let mut options = options();
             options.write.pack_size = 50_000;
-            let error = tokio::time::timeout(PATIENCE, repo.try_backup(&small_script(), &options)).await.expect("it ends").unwrap_err();
+            let error = tokio::time::timeout(PATIENCE, repo.try_backup(&small_script(), &options))
+                .await
+                .expect("it ends")
+                .unwrap_err();
             assert_eq!(error.kind(), expected, "{}", error.chain());
             assert!(error.hint().is_some());
             assert!(repo.snapshots().await.is_empty());
@@ -279,7 +309,7 @@ async fn restoring_files() {
     let made = Repo::init(Arc::new(base.clone())).await;
     let id = made.backup(&files(&[&top]), &options()).await.snapshot.unwrap();
     let (base, passphrase, top, room) = (&base, &made.passphrase, &top, room.path());
-    for fault in [Fault::Before(LOST), Fault::Midway(LOST), Fault::Truncated, Fault::Corrupted] {
+    for fault in READING {
         sweep(fault, |n| async move {
             let case = format!("{fault:?} at operation {n} of a restore of files");
             let sink = FaultySink::new(Arc::new(base.copy()));

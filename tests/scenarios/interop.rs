@@ -11,8 +11,9 @@ use backup_core::id::SnapshotId;
 use tempfile::TempDir;
 
 use crate::support::compare::differences;
-use crate::support::noise::text;
-use crate::support::repo::{Repo, files, options, restored};
+use crate::support::counting::Counting;
+use crate::support::noise;
+use crate::support::repo::{HOST, Repo, files, local, options, restored};
 use crate::support::restic::Restic;
 use crate::support::tree::{everything_for, settle, write};
 
@@ -29,11 +30,7 @@ impl Place {
         let source = tempfile::tempdir().unwrap();
         let top = source.path().join("top");
         everything_for(version, &top);
-        Self {
-            _source: source,
-            top,
-            room: tempfile::tempdir().unwrap(),
-        }
+        Self { _source: source, top, room: tempfile::tempdir().unwrap() }
     }
 
     fn repository(&self) -> PathBuf {
@@ -48,7 +45,7 @@ impl Place {
     async fn ours(&self) -> (Repo, SnapshotId) {
         let repo = Repo::in_dir(&self.repository()).await;
         repo.backup(&files(&[&self.top]), &options()).await;
-        write(self.top.join("content/text"), text(60, 310_000));
+        write(self.top.join("content/text"), noise::text(60, 310_000));
         write(self.top.join("new/file"), "new");
         settle();
         let id = repo.backup(&files(&[&self.top]), &options()).await.snapshot.unwrap();
@@ -90,7 +87,8 @@ mod needs_restic {
             let target = place.room.path().join(version);
             restic.restore(&id.to_hex(), &target);
             assert_eq!(place.differences(&target), [""; 0], "{version}");
-            let manifest: Value = serde_json::from_slice(&fs::read(target.join(".backup/manifest.json")).unwrap()).unwrap();
+            let manifest: Value =
+                serde_json::from_slice(&fs::read(target.join(".backup/manifest.json")).unwrap()).unwrap();
             assert_eq!(manifest["type"], "incremental");
             assert!(fs::read_to_string(target.join(".backup/RESTORE.md")).unwrap().contains("restic"));
         }
@@ -102,7 +100,8 @@ mod needs_restic {
             let place = Place::new(version);
             let (repo, id) = place.ours().await;
             let restic = place.restic(version, repo.passphrase.reveal());
-            let listed: Value = serde_json::from_slice(&restic.run(&["snapshots", "--no-lock", "--json"]).succeeded().stdout).unwrap();
+            let listed: Value =
+                serde_json::from_slice(&restic.run(&["snapshots", "--no-lock", "--json"]).succeeded().stdout).unwrap();
             let listed = listed.as_array().unwrap();
             assert_eq!(listed.len(), 2, "{version}");
             assert_eq!(listed[1]["id"], id.to_hex());
@@ -112,7 +111,10 @@ mod needs_restic {
             assert_eq!(listed[1]["tags"][2], "type=incremental");
 
             let shown = restic.run(&["ls", "--no-lock", "latest"]).succeeded().stdout;
-            for path in paths(&place.top).iter().filter(|path| path.iter().all(|b| (32..127).contains(b) && *b != b'"' && *b != b'\\')) {
+            for path in paths(&place.top)
+                .iter()
+                .filter(|path| path.iter().all(|b| (32..127).contains(b) && *b != b'"' && *b != b'\\'))
+            {
                 let line = [b"\n", &path[..], b"\n"].concat();
                 assert!(shown.windows(line.len()).any(|window| window == line), "{version}: {}", path.escape_ascii());
             }
@@ -143,7 +145,11 @@ mod needs_restic {
             };
             let restore = stats("restore-size");
             let described = 3;
-            assert_eq!(restore["total_file_count"], totals.files + totals.dirs + totals.others + described, "{version}");
+            assert_eq!(
+                restore["total_file_count"],
+                totals.files + totals.dirs + totals.others + described,
+                "{version}"
+            );
             let raw = stats("raw-data");
             assert!(raw["total_size"].as_u64().unwrap() < restore["total_size"].as_u64().unwrap(), "{version}: {raw}");
         }
@@ -158,7 +164,11 @@ mod needs_restic {
             let summary = restic.backup(&[&place.top]);
             let files = repo.reader(id).await.manifest().await.unwrap().unwrap().totals.files;
             assert_eq!(summary["files_unmodified"], files, "{version}: {summary}");
-            assert_eq!((&summary["files_new"], &summary["files_changed"]), (&0.into(), &0.into()), "{version}: {summary}");
+            assert_eq!(
+                (&summary["files_new"], &summary["files_changed"]),
+                (&0.into(), &0.into()),
+                "{version}: {summary}"
+            );
             assert_eq!(summary["data_blobs"], 0, "{version}: {summary}");
             assert_eq!(summary["tree_blobs"], 1, "only the root, which lacks our .backup: {version}: {summary}");
             let theirs = repo.snapshots().await.pop().unwrap();
@@ -175,7 +185,7 @@ mod needs_restic {
             let restic = place.restic(version, "secret");
             restic.init("2");
             restic.backup(&[&place.top]);
-            let repo = Repo::open(crate::support::repo::local(&place.repository()), "secret").await.unwrap();
+            let repo = Repo::open(local(&place.repository()), "secret").await.unwrap();
             let theirs = repo.snapshots().await.pop().unwrap().id;
             let target = place.room.path().join("restored");
             repo.restore(theirs, &target).await;
@@ -183,7 +193,7 @@ mod needs_restic {
             assert_eq!(repo.verify(theirs).await.problems, [], "{version}");
             repo.assert_sound().await;
 
-            let source = crate::support::counting::Counting::new(files(&[&place.top]));
+            let source = Counting::new(files(&[&place.top]));
             let report = repo.backup(&source, &options()).await;
             assert_eq!(report.parent, Some(theirs), "{version}");
             assert_eq!(source.opened(), 0, "{version}: contents were read");
@@ -232,7 +242,7 @@ mod needs_restic_014 {
         let restic = place.restic("restic-0.14", "secret");
         restic.init("1");
         restic.backup(&[&place.top]);
-        let repo = Repo::open(crate::support::repo::local(&place.repository()), "secret").await.unwrap();
+        let repo = Repo::open(local(&place.repository()), "secret").await.unwrap();
         let theirs = repo.snapshots().await.pop().unwrap().id;
         let target = place.room.path().join("restored");
         repo.restore(theirs, &target).await;
@@ -260,5 +270,25 @@ mod needs_rustic {
         let target = place.room.path().join("rustic");
         rustic.run(&["restore", &id.to_hex(), text(&target)]).succeeded();
         assert_eq!(place.differences(&target), [""; 0]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn their_snapshots_are_restored_and_continued() {
+        let place = Place::new("rustic");
+        let rustic = Rustic::new(&place.repository(), "secret");
+        rustic.run(&["init"]).succeeded();
+        rustic.run(&["backup", "--host", HOST, text(&place.top)]).succeeded();
+        let repo = Repo::open(local(&place.repository()), "secret").await.unwrap();
+        let theirs = repo.snapshots().await.pop().unwrap().id;
+        let target = place.room.path().join("restored");
+        repo.restore(theirs, &target).await;
+        // rustic stores no times of the path that it was given.
+        let found = place.differences(&target);
+        assert!(found.iter().all(|difference| difference.starts_with(": mtime")), "{found:?}");
+        repo.assert_sound().await;
+        let source = Counting::new(files(&[&place.top]));
+        let report = repo.backup(&source, &options()).await;
+        assert_eq!((report.parent, source.opened()), (Some(theirs), 0), "no content is read again");
+        rustic.run(&["check", "--read-data"]).succeeded();
     }
 }

@@ -79,7 +79,8 @@ fn real_directories(files: usize) -> Vec<PathBuf> {
     let cargo = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
     let registry = cargo.map(|cargo| cargo.join("registry/src"));
     let registries = registry.into_iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten());
-    let tops = registries.flatten().map(|entry| entry.path()).chain([PathBuf::from("/usr/lib"), PathBuf::from("/usr/share")]);
+    let tops =
+        registries.flatten().map(|entry| entry.path()).chain([PathBuf::from("/usr/lib"), PathBuf::from("/usr/share")]);
     let (mut found, mut chosen) = (0, Vec::new());
     for top in tops {
         let mut dirs: Vec<_> = fs::read_dir(top).into_iter().flatten().flatten().map(|entry| entry.path()).collect();

@@ -26,11 +26,7 @@ impl Place {
         let source = tempfile::tempdir().unwrap();
         let top = source.path().join("top");
         fs::create_dir(&top).unwrap();
-        Self {
-            _source: source,
-            top,
-            room: tempfile::tempdir().unwrap(),
-        }
+        Self { _source: source, top, room: tempfile::tempdir().unwrap() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -54,10 +50,7 @@ impl Place {
 }
 
 fn of_kind(kind: BackupKind) -> BackupOptions {
-    BackupOptions {
-        kind: Some(kind),
-        ..options()
-    }
+    BackupOptions { kind: Some(kind), ..options() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +120,8 @@ async fn incremental_differential_and_full() {
     assert_eq!(again.files.unmodified, 0, "a full backup reads everything");
     assert_eq!(again.stored.tree_blobs, 2, "but stores only .backup and the root again");
 
-    let kinds: Vec<_> = repo.snapshots().await.iter().map(|info| info.snapshot.tag("type").map(str::to_owned)).collect();
+    let kinds: Vec<_> =
+        repo.snapshots().await.iter().map(|info| info.snapshot.tag("type").map(str::to_owned)).collect();
     let expected = ["full", "incremental", "differential", "full"].map(|kind| Some(kind.to_owned()));
     assert_eq!(kinds, expected);
     for (report, copy) in [(full, "one"), (incremental, "two"), (differential, "three"), (again, "four")] {
@@ -166,10 +160,7 @@ async fn excluded_files_stay_out() {
         write(place.top.join(name), name);
     }
     let exclude = vec!["*.tmp".to_owned(), place.top.join("cache").display().to_string()];
-    let options = BackupOptions {
-        selection: Selection::new(Vec::new(), exclude).unwrap(),
-        ..options()
-    };
+    let options = BackupOptions { selection: Selection::new(Vec::new(), exclude).unwrap(), ..options() };
     let repo = Repo::in_memory().await;
     let report = place.backup(&repo, "copy", &options).await;
     let target = place.path("restored");
@@ -211,10 +202,7 @@ async fn what_exists_is_refused_merged_or_replaced() {
     let top = restored(&target, &place.top);
     change(&top);
     keep(&top, &place.path("before"));
-    let with = |if_exists| RestoreRequest {
-        if_exists,
-        ..RestoreRequest::default()
-    };
+    let with = |if_exists| RestoreRequest { if_exists, ..RestoreRequest::default() };
     let refused = repo.restore_with(id, &with(IfExists::Fail), &target).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::TargetExists);
     assert_same(&place.path("before"), &top);
@@ -225,7 +213,9 @@ async fn what_exists_is_refused_merged_or_replaced() {
     let kept = differences(&place.path("copy"), &top);
     let extra = ["content/renamed", "new"];
     assert!(kept.iter().any(|difference| difference == "new/directory/file: should not be there"), "{kept:?}");
-    let surplus = |difference: &String| extra.iter().any(|path| difference.starts_with(path)) && difference.ends_with("not be there");
+    let surplus = |difference: &String| {
+        extra.iter().any(|path| difference.starts_with(path)) && difference.ends_with("not be there")
+    };
     assert!(kept.iter().all(surplus), "{kept:?}");
 
     let report = repo.restore_with(id, &with(IfExists::Replace), &target).await.unwrap();

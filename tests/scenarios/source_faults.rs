@@ -90,7 +90,8 @@ async fn assert_lacks_one(repo: &Repo, report: &BackupReport, case: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn troubles_of_single_contents() {
     let io = SourceErrorKind::Io;
-    let troubles = [Trouble::Vanished, Trouble::FailsAt(0, io), Trouble::FailsAt(70_000, io), Trouble::FailsAt(2_000_000, io)];
+    let troubles =
+        [Trouble::Vanished, Trouble::FailsAt(0, io), Trouble::FailsAt(70_000, io), Trouble::FailsAt(2_000_000, io)];
     for trouble in troubles {
         for streamed in [false, true] {
             let case = format!("{trouble:?}, streamed: {streamed}");

@@ -10,26 +10,19 @@ use crate::support::script::{assert_holds, restore_script, script};
 const KIB: u64 = 1 << 10;
 
 /// Around every limit there is: of chunks, batches, pages.
-const SIZES: [u64; 10] = [
-    0,
-    1,
-    4095,
-    4096,
-    4097,
-    512 * KIB - 1,
-    512 * KIB,
-    512 * KIB + 1,
-    1024 * KIB,
-    5 * 1024 * KIB + 7,
-];
+const SIZES: [u64; 10] =
+    [0, 1, 4095, 4096, 4097, 512 * KIB - 1, 512 * KIB, 512 * KIB + 1, 1024 * KIB, 5 * 1024 * KIB + 7];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_size_and_every_cut() {
-    let cuts = [("pages", Chunking::Fixed(4096)), ("large", Chunking::Fixed(256 << 10)), ("cdc", Chunking::ContentDefined)];
+    let cuts =
+        [("pages", Chunking::Fixed(4096)), ("large", Chunking::Fixed(256 << 10)), ("cdc", Chunking::ContentDefined)];
     let source = ScriptedSource::new();
     for (name, chunking) in cuts {
         for size in SIZES {
-            let entry = |kind: &str| ScriptedEntry::file(&format!("/{name}/{kind}-{size}"), Data::generated(size, size)).chunked(chunking);
+            let entry = |kind: &str| {
+                ScriptedEntry::file(&format!("/{name}/{kind}-{size}"), Data::generated(size, size)).chunked(chunking)
+            };
             source.set(entry("file"));
             source.set(entry("stream").streamed());
         }

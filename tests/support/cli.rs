@@ -52,11 +52,7 @@ pub(crate) struct Cli {
 
 impl Cli {
     pub(crate) fn new(repository: &Path, password: &str) -> Self {
-        Self {
-            repository: repository.to_path_buf(),
-            password: password.to_owned(),
-            home: tempfile::tempdir().unwrap(),
-        }
+        Self { repository: repository.to_path_buf(), password: password.to_owned(), home: tempfile::tempdir().unwrap() }
     }
 
     /// The pass phrase.

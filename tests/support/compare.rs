@@ -16,13 +16,7 @@ type Facts = BTreeMap<String, String>;
 #[track_caller]
 pub(crate) fn assert_same(expected: &Path, found: &Path) {
     let differences = differences(expected, found);
-    assert!(
-        differences.is_empty(),
-        "{} is not {}:\n{}",
-        found.display(),
-        expected.display(),
-        differences.join("\n")
-    );
+    assert!(differences.is_empty(), "{} is not {}:\n{}", found.display(), expected.display(), differences.join("\n"));
 }
 
 /// Every difference: `path: attribute: expected, found`.

@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use backup_core::context::Context;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupReader, BackupRequest, BlockingContent, Checkpoint, Content, ContentEnd, ContentReader, Digest, Item, LogReader,
-    Probe, RestoreReport, RestoreRequest, Selection, Source, SourceCapabilities, SourceIdentity, SourceResult,
+    BackupReader, BackupRequest, BlockingContent, Checkpoint, Content, ContentEnd, ContentReader, Digest, Item,
+    LogReader, Probe, RestoreReport, RestoreRequest, Selection, Source, SourceCapabilities, SourceIdentity,
+    SourceResult,
 };
 
 /// See the module documentation.
@@ -40,14 +41,8 @@ impl<S: Source> Counting<S> {
 
     /// One of whose contents every read takes so long.
     pub(crate) fn slow(inner: S, delay: Duration) -> Self {
-        let seen = Seen {
-            delay,
-            ..Seen::default()
-        };
-        Self {
-            inner,
-            seen: Arc::new(seen),
-        }
+        let seen = Seen { delay, ..Seen::default() };
+        Self { inner, seen: Arc::new(seen) }
     }
 
     /// Blocking contents opened so far.

@@ -37,10 +37,7 @@ impl Repo {
     pub(crate) async fn init(sink: Arc<dyn Sink>) -> Self {
         let passphrase = Passphrase::generate();
         let made = Repository::init(sink, &passphrase, &InitOptions::default(), &Context::silent()).await;
-        Self {
-            repository: made.unwrap(),
-            passphrase,
-        }
+        Self { repository: made.unwrap(), passphrase }
     }
 
     /// A new repository in memory.
@@ -150,20 +147,13 @@ pub(crate) fn local(dir: &Path) -> Arc<dyn Sink> {
 
 /// A source of files on [`HOST`].
 pub(crate) fn files(paths: &[&Path]) -> FilesSource {
-    let options = FilesOptions {
-        host: HOST.to_owned(),
-        ..FilesOptions::default()
-    };
+    let options = FilesOptions { host: HOST.to_owned(), ..FilesOptions::default() };
     FilesSource::new(paths.iter().map(|path| path.to_path_buf()).collect(), options).unwrap()
 }
 
 /// Options that suit this machine: restic writes times with the local offset.
 pub(crate) fn options() -> BackupOptions {
-    BackupOptions {
-        time_zone: TimeZone::system(),
-        username: "tester".to_owned(),
-        ..BackupOptions::default()
-    }
+    BackupOptions { time_zone: TimeZone::system(), username: "tester".to_owned(), ..BackupOptions::default() }
 }
 
 /// Where `path` is restored to below `target`.

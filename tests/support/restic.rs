@@ -87,15 +87,10 @@ pub(crate) struct Rustic {
 impl Rustic {
     pub(crate) fn new(repository: &Path, password: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let profile = format!(
-            "[repository]\nrepository = {:?}\npassword = {password:?}\nno-cache = true\n",
-            text(repository)
-        );
+        let profile =
+            format!("[repository]\nrepository = {:?}\npassword = {password:?}\nno-cache = true\n", text(repository));
         fs::write(home.path().join("rustic.toml"), profile).unwrap();
-        Self {
-            program: tool("rustic"),
-            home,
-        }
+        Self { program: tool("rustic"), home }
     }
 
     /// Runs it; see [`Outcome::succeeded`].

@@ -48,14 +48,8 @@ pub(crate) fn write(path: impl Into<PathBuf>, content: impl AsRef<[u8]>) -> Path
 
 /// Sets access and modification time; links are not followed.
 pub(crate) fn touch(path: impl AsRef<Path>, seconds: i64, nanoseconds: i64) {
-    let time = Timespec {
-        tv_sec: seconds,
-        tv_nsec: nanoseconds,
-    };
-    let times = Timestamps {
-        last_access: time,
-        last_modification: time,
-    };
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+    let times = Timestamps { last_access: time, last_modification: time };
     utimensat(CWD, path.as_ref(), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
@@ -184,7 +178,8 @@ fn attributes(dir: &Path) {
     assert!(set("file", "user.long", &noise(7, 2000)));
     assert!(set("dir", "user.of a dir", b"d"));
     // An access control list: owner rwx, user 1234 r-x, group r--, mask r-x, others nothing.
-    let entry = |tag: u16, rights: u16, id: u32| [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat();
+    let entry =
+        |tag: u16, rights: u16, id: u32| [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat();
     let nobody = u32::MAX;
     let list = [
         2_u32.to_le_bytes().to_vec(),

@@ -9,7 +9,7 @@ use crate::event::Stage;
 use crate::pipeline::Meter;
 use crate::repository::index::PackInfo;
 use crate::repository::{IndexedRepository, Repository, SnapshotInfo, guard, layout};
-use crate::sink::{SinkErrorKind, SinkOps};
+use crate::sink::{Key, SinkErrorKind, SinkOps};
 
 /// Checks all objects that are not found through the index; returns the readable snapshots.
 pub(super) async fn check_named(
@@ -36,6 +36,9 @@ pub(super) async fn check_named(
     }
     let there: HashSet<_> =
         list.snapshots.iter().map(|info| info.id).chain(list.damaged.iter().map(|(id, _)| *id)).collect();
+    for id in &receipts {
+        check_receipt(repository, &layout::snapshot_receipt(id), report).await?;
+    }
     for id in receipts.into_iter().filter(|id| !there.contains(id)) {
         let when = repository.receipt(&id).await.ok().flatten();
         let when = when.map_or_else(String::new, |receipt| format!(" at {}", receipt.received));
@@ -80,6 +83,9 @@ async fn check_keys(repository: &Repository, report: &mut CheckReport) -> Result
         }
     }
     let there: HashSet<_> = keys.iter().map(|(id, _)| *id).collect();
+    for id in &receipts {
+        check_receipt(repository, &layout::key_receipt(id), report).await?;
+    }
     for id in receipts.into_iter().filter(|id| !there.contains(id)) {
         report.problems.push(Problem {
             object: format!("key {}", id.short()),
@@ -88,6 +94,22 @@ async fn check_keys(repository: &Repository, report: &mut CheckReport) -> Result
         });
     }
     Ok(())
+}
+
+async fn check_receipt(repository: &Repository, key: &Key, report: &mut CheckReport) -> Result<()> {
+    match repository.check_receipt(key).await {
+        Err(error) if error.is_damage() => {
+            report.problems.push(Problem {
+                object: key.to_string(),
+                message: error.chain(),
+                affects: vec![
+                    "nothing but this note itself: delete it, and the next backup writes it again".to_owned(),
+                ],
+            });
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 /// Compares the packs in the index with the packs in the store.

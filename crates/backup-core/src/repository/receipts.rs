@@ -53,6 +53,12 @@ impl Repository {
         Ok(())
     }
 
+    /// Whether a receipt can be read.
+    pub(crate) async fn check_receipt(&self, key: &Key) -> Result<()> {
+        let sealed = self.sink().get_bytes(key).await?;
+        open_json::<Receipt>(self.key(), &sealed).map(drop)
+    }
+
     /// Names of the snapshots that were received.
     pub(crate) async fn snapshot_receipts(&self) -> Result<Vec<SnapshotId>> {
         self.names_under(&layout::snapshot_receipts()).await

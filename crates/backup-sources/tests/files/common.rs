@@ -2,11 +2,11 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
-use backup_core::event::Warning;
+use backup_core::event::{Event, Reporter, Warning};
 use backup_core::pipeline::{BackupOptions, backup};
 use backup_core::repository::{InitOptions, Repository, SnapshotReader};
 use backup_core::source::{
@@ -167,5 +167,15 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         let _status = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Remembers what was reported.
+#[derive(Default)]
+pub(crate) struct Recorder(pub(crate) Mutex<Vec<Event>>);
+
+impl Reporter for Recorder {
+    fn report(&self, event: &Event) {
+        self.0.lock().unwrap().push(event.clone());
     }
 }

@@ -4,5 +4,6 @@
 mod common;
 mod conflicts;
 mod content;
+mod damage;
 mod restore;
 mod walk;

@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use backup_core::context::Context;
-use backup_core::event::{Event, Events, Reporter};
+use backup_core::event::{Event, Events};
 use backup_core::source::{IfExists, RestoreRequest, Source, SourceErrorKind};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
@@ -245,15 +245,6 @@ async fn more_entries_than_one_window() {
     let copy = restored(to.path(), from.path());
     assert_eq!(digest(&copy).await, digest(from.path()).await);
     assert_eq!(std::fs::metadata(copy.join("d007/f7")).unwrap().nlink(), 12);
-}
-
-#[derive(Default)]
-struct Recorder(Mutex<Vec<Event>>);
-
-impl Reporter for Recorder {
-    fn report(&self, event: &Event) {
-        self.0.lock().unwrap().push(event.clone());
-    }
 }
 
 #[tokio::test]

@@ -42,6 +42,7 @@ pub(super) fn reading(error: impl Into<io::Error>, operation: Operation, what: &
     let error = error.into();
     let kind = match Errno::from_io_error(&error) {
         Some(Errno::NOTDIR | Errno::LOOP) => SinkErrorKind::NotFound,
+        Some(Errno::IO | Errno::ILSEQ | Errno::BADMSG) => SinkErrorKind::Unreadable,
         _ => kind(&error),
     };
     SinkError::on(kind, operation, what).with_source(error).without_effect()

@@ -80,6 +80,7 @@ pub async fn backup(
     };
     if collected.is_err() {
         source_cx.cancel.cancel();
+        run.stop().await;
     }
     let reader = items.into_reader().await.ok_or_else(|| Error::internal("the source was lost"))?;
     drop(ticking);

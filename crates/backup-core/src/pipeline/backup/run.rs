@@ -1,6 +1,7 @@
 //! The loop that takes items from the source and results from the workers.
 
 use futures::FutureExt;
+use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
@@ -119,6 +120,12 @@ impl Run {
             self.stage.cx.check_cancelled()?;
         }
         self.close(&EntryPath::root()).await
+    }
+
+    /// Waits until no content is read any more; they notice the cancellation at their next chunk.
+    pub(super) async fn stop(&mut self) {
+        self.batch.clear();
+        while self.jobs.join_next().await.is_some() {}
     }
 
     async fn item(&mut self, item: Item) -> Result<()> {
@@ -276,6 +283,8 @@ impl Run {
         match self.reader.tree(&id).await {
             Ok(tree) => Ok(Some((id, tree))),
             Err(error) if error.is_damage() => {
+                // If this run comes to the same directory, it must be stored again.
+                self.stage.writer.distrust(BlobKind::Tree, id);
                 let text = format!(
                     "The earlier snapshot's {path} cannot be read ({}); everything below is read again.",
                     error.chain()
@@ -326,7 +335,7 @@ impl Run {
             Some(_) => self.dirs.changed += 1,
         }
         self.stage.meter.add_items(1);
-        let metadata = metadata.unwrap_or_else(|| Metadata::directory(self.stage.cx.clock.now()));
+        let metadata = metadata.unwrap_or_else(|| Metadata::directory(Timestamp::UNIX_EPOCH));
         Ok(Node { name: path.name().into(), metadata, content: Vec::new(), subtree: Some(tree) })
     }
 

@@ -1,9 +1,10 @@
 //! Many blobs at once, in the order in which they are stored: every pack is read once, in few large ranges.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 
 use super::blob::{BlobReader, decode_with};
 use crate::context::Context;
@@ -66,8 +67,12 @@ impl BlobReader {
         for (at, error) in unknown {
             handle(at, Err(error))?;
         }
-        futures::stream::iter(batches.into_iter().map(Ok::<_, SourceError>))
-            .try_for_each_concurrent(concurrency, |batch| {
+        // After the first error nothing new is begun, but what is under way is waited for: `handle` is never called again
+        // once this has returned.
+        let failed = AtomicBool::new(false);
+        let mut running = futures::stream::iter(batches)
+            .take_while(|_| std::future::ready(!failed.load(Ordering::Relaxed)))
+            .map(|batch| {
                 let handle = Arc::clone(&handle);
                 async move {
                     cx.check_cancelled()?;
@@ -78,7 +83,15 @@ impl BlobReader {
                     }
                 }
             })
-            .await
+            .buffer_unordered(concurrency);
+        let mut result = Ok(());
+        while let Some(done) = running.next().await {
+            if done.is_err() {
+                failed.store(true, Ordering::Relaxed);
+                result = result.and(done);
+            }
+        }
+        result
     }
 
     async fn decode_batch<F>(&self, batch: Batch, bytes: Bytes, handle: Arc<F>) -> Result<(), SourceError>

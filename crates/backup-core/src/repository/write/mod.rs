@@ -58,6 +58,8 @@ struct Inner {
     dry_run: bool,
     /// Blobs of this run that are not in the index yet.
     claimed: Mutex<HashSet<(BlobKind, BlobId), std::hash::RandomState>>,
+    /// Blobs whose stored copy turned out to be damaged.
+    distrusted: Mutex<HashSet<(BlobKind, BlobId), std::hash::RandomState>>,
     sealer: Sealer,
     data: Slots,
     tree: Slots,
@@ -92,6 +94,7 @@ impl BlobWriter {
         Self(Arc::new(Inner {
             repository: repository.clone(),
             claimed: Mutex::default(),
+            distrusted: Mutex::default(),
             data: slots(BlobKind::Data, settings.open_packs, settings.data_pack_size()),
             tree: slots(BlobKind::Tree, 1, settings.tree_pack_size()),
             sealer: Sealer::new(settings.compression, settings.sample()),
@@ -106,7 +109,7 @@ impl BlobWriter {
     pub(crate) fn store(&self, kind: BlobKind, plain: &[u8]) -> Result<Stored> {
         let inner = &*self.0;
         let id = BlobId::digest(plain);
-        if inner.repository.index().find(kind, &id).is_some() || !inner.claim(kind, id) {
+        if !inner.is_wanted(kind, id) {
             return Ok(Stored { id, new: false });
         }
         inner.uploader.check()?;
@@ -124,6 +127,11 @@ impl BlobWriter {
         }
         let slots = if sealed.blob.kind == BlobKind::Data { &inner.data } else { &inner.tree };
         slots.add(sealed.blob, sealed.bytes, inner.repository.repository().key(), &inner.handle)
+    }
+
+    /// This blob is in the index but cannot be read: it is stored again if it comes along.
+    pub(crate) fn distrust(&self, kind: BlobKind, id: BlobId) {
+        self.0.distrusted.lock().unwrap_or_else(PoisonError::into_inner).insert((kind, id));
     }
 
     /// Whether the blob is stored already or about to be.
@@ -179,6 +187,12 @@ impl BlobWriter {
 impl Inner {
     fn lock_claimed(&self) -> std::sync::MutexGuard<'_, HashSet<(BlobKind, BlobId), std::hash::RandomState>> {
         self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the caller has to store the blob: the repository does not have it, and nobody else of this run stores it.
+    fn is_wanted(&self, kind: BlobKind, id: BlobId) -> bool {
+        let distrusted = self.distrusted.lock().unwrap_or_else(PoisonError::into_inner).contains(&(kind, id));
+        (distrusted || self.repository.index().find(kind, &id).is_none()) && self.claim(kind, id)
     }
 
     /// Whether the caller is the first of this run to store the blob.

@@ -22,7 +22,7 @@ impl BlobWriter {
             Ok(())
         })?;
         let id = BlobId::from_bytes(hash.finalize().into());
-        if inner.repository.index().find(kind, &id).is_some() || !inner.claim(kind, id) {
+        if !inner.is_wanted(kind, id) {
             return Ok(Stored { id, new: false });
         }
         inner.uploader.check()?;

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use backup_core::error::Result;
 use backup_core::id::BlobId;
-use backup_core::source::SourceResult;
 use rustix::io::Errno;
 
 use super::Job;
@@ -29,7 +29,7 @@ pub(super) struct Layout {
 
 impl Layout {
     /// The layout of a file made of `content`.
-    pub(super) fn of(job: &Job, content: &[BlobId]) -> SourceResult<Self> {
+    pub(super) fn of(job: &Job, content: &[BlobId]) -> Result<Self> {
         let mut layout = Self { pieces: Vec::with_capacity(content.len()), size: 0 };
         for blob in content {
             layout.pieces.push(Piece { blob: *blob, offset: layout.size });

@@ -97,7 +97,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Reads the tree of the innermost directory.
-    fn load(&mut self, id: &BlobId) -> SourceResult<()> {
+    fn load(&mut self, id: &BlobId) -> Result<(), Error> {
         let Tree { nodes } = self.site.job.tree(id)?;
         let Some(frame) = self.stack.last_mut() else {
             return Ok(());
@@ -106,8 +106,7 @@ impl<'a> Driver<'a> {
             let name = String::from_utf8_lossy(&bad.name);
             let message = format!("the directory {} holds an entry called {name:?}", frame.path);
             return Err(Error::damaged(message)
-                .with_hint("no file can have this name; the snapshot is damaged or somebody tampered with it")
-                .into());
+                .with_hint("no file can have this name; the snapshot is damaged or somebody tampered with it"));
         }
         if self.site.job.request.if_exists == IfExists::Replace {
             frame.names = nodes.iter().map(|node| node.name.clone()).collect();
@@ -138,7 +137,6 @@ impl<'a> Driver<'a> {
     }
 
     fn enter(&mut self, path: EntryPath, node: Node, cover: Cover) -> SourceResult<()> {
-        let subtree = node.subtree.ok_or_else(|| Error::damaged(format!("the directory {path} has no content")))?;
         self.stack.push(Frame {
             path,
             metadata: Some(node.metadata),
@@ -147,15 +145,36 @@ impl<'a> Driver<'a> {
             nodes: Vec::new().into_iter(),
             names: Vec::new(),
         });
-        if cover == Cover::Yes {
+        if cover == Cover::Yes && self.site.mode == Mode::Check {
             self.make()?;
-            let fresh = self.stack.last().is_some_and(|frame| frame.state == State::Fresh);
-            if self.site.mode == Mode::Check && fresh {
+            if self.stack.last().is_some_and(|frame| frame.state == State::Fresh) {
                 // Nothing can stand in the way in a directory that does not exist.
                 return self.leave();
             }
         }
-        self.load(&subtree)
+        let subtree = node.subtree.ok_or_else(|| Error::damaged("the directory has no content"));
+        // Read before it is made: one that cannot be read leaves no trace.
+        match subtree.and_then(|subtree| self.load(&subtree)) {
+            Ok(()) if cover == Cover::Yes => self.make(),
+            Ok(()) => Ok(()),
+            Err(error) if error.is_damage() => {
+                self.give_up(&error);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Leaves the innermost directory, which cannot be read: nothing in it is restored or removed.
+    fn give_up(&mut self, error: &Error) {
+        let Some(frame) = self.stack.pop() else {
+            return;
+        };
+        self.made = self.made.min(self.stack.len());
+        if self.site.mode != Mode::Check {
+            let Job { damage, tally, .. } = &**self.site.job;
+            damage.report(tally, &frame.path, &error.chain(), None);
+        }
     }
 
     /// Makes sure that the directories on the way to the current one exist.

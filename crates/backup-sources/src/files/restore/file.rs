@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use backup_core::error::Error;
 use backup_core::id::BlobId;
 use backup_core::source::{EntryPath, Metadata, SourceError, SourceErrorKind, SourceResult};
 use rustix::fs::{AtFlags, Mode as Permissions, OFlags, Stat, fchmod, fstat, ftruncate, openat, unlinkat};
@@ -42,8 +43,14 @@ struct State {
     exists: bool,
     /// Whether it was there before and is changed in place.
     in_place: bool,
+    /// Whether it was there before and was removed to be written anew.
+    replaced: bool,
+    /// Whether it was opened to be written.
+    opened: bool,
     /// Sum of the lengths of its blobs.
     size: u64,
+    /// Why it cannot be restored.
+    lost: Option<String>,
 }
 
 impl FileTask {
@@ -69,6 +76,10 @@ impl FileTask {
         self.finished.load(Acquire)
     }
 
+    pub(super) fn is_lost(&self) -> bool {
+        self.state().lost.is_some()
+    }
+
     pub(super) fn path(&self) -> &EntryPath {
         &self.path
     }
@@ -85,7 +96,14 @@ impl FileTask {
     /// changed.
     pub(super) fn prepare(&self, job: &Job, dry_run: bool, buffer: &mut Vec<u8>) -> SourceResult<Vec<Piece>> {
         job.check_cancelled()?;
-        let layout = Layout::of(job, &self.content)?;
+        let layout = match Layout::of(job, &self.content) {
+            Ok(layout) => layout,
+            Err(error) if error.is_damage() => {
+                self.lose(&error);
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error.into()),
+        };
         self.state().size = layout.size;
         job.tally.total_bytes.fetch_add(layout.size, Relaxed);
         let pieces = match self.found {
@@ -126,6 +144,7 @@ impl FileTask {
         let failed = self.error(job, "compare");
         let parent = job.target.parent(&self.path).map_err(&failed)?;
         let replace = || {
+            self.state().replaced = true;
             let unlink = || unlinkat(&parent, self.path.name(), AtFlags::empty());
             if dry_run { Ok(()) } else { unlink().map_err(&failed) }
         };
@@ -195,6 +214,9 @@ impl FileTask {
     /// Writes one piece, and finishes the file if it was the last. Says whether the file stays open.
     pub(super) fn write(&self, job: &Job, offset: u64, bytes: &[u8]) -> SourceResult<bool> {
         job.check_cancelled()?;
+        if self.is_lost() {
+            return Ok(false);
+        }
         let several = self.remaining.load(Acquire) > 1;
         let (file, new) = self.open(job, several)?;
         let sparse = job.request.sparse && !self.state().in_place;
@@ -222,7 +244,7 @@ impl FileTask {
         flags |= if state.exists { OFlags::NONBLOCK } else { OFlags::CREATE | OFlags::EXCL };
         let mode = Permissions::RUSR | Permissions::WUSR;
         let file = Arc::new(File::from(openat(&parent, self.path.name(), flags, mode).map_err(failed)?));
-        state.exists = true;
+        (state.exists, state.opened) = (true, true);
         if keep {
             state.open = Some(Arc::clone(&file));
         }
@@ -232,6 +254,63 @@ impl FileTask {
     /// Closes the file for now; it is opened again when needed.
     pub(super) fn close(&self) {
         self.state().open = None;
+    }
+
+    /// Notes that a blob of it cannot be had: no more of it is written.
+    pub(super) fn lose(&self, error: &Error) {
+        let mut state = self.state();
+        if state.lost.is_none() {
+            state.lost = Some(error.chain());
+        }
+    }
+
+    /// Leaves nothing that looks like the file if it cannot be restored, and says so. Nobody writes to it any more.
+    pub(super) fn settle(&self, job: &Job) -> SourceResult<()> {
+        let mut state = self.state();
+        let Some(reason) = state.lost.take() else {
+            return Ok(());
+        };
+        state.open = None;
+        let kept = match (state.in_place, state.opened) {
+            (true, true) => Some("the existing file is overwritten in part"),
+            (true, false) => {
+                self.give_mode_back(job);
+                Some("the existing file is left as it is")
+            }
+            (false, true) => {
+                self.remove(job)?;
+                None
+            }
+            (false, false) => {
+                let untouched = self.found.is_some() && !state.replaced;
+                untouched.then_some("the existing file is left as it is")
+            }
+        };
+        job.tally.total_bytes.fetch_sub(state.size, Relaxed);
+        job.damage.report(&job.tally, &self.path, &reason, kept);
+        if self.metadata.links > 1 {
+            job.damage.no_link_to(&self.path, &reason);
+        }
+        state.lost = Some(reason);
+        Ok(())
+    }
+
+    /// Undoes what preparing the existing file has done.
+    fn give_mode_back(&self, job: &Job) {
+        if let (Some(found), Ok(parent)) = (self.found, job.target.parent(&self.path)) {
+            // Should it fail, its owner can still read and write it.
+            let _tried = metadata::chmod_at(&parent, self.path.name(), found.st_mode & 0o7777);
+        }
+    }
+
+    /// Removes the unfinished file.
+    fn remove(&self, job: &Job) -> SourceResult<()> {
+        let failed = self.error(job, "remove");
+        let parent = job.target.parent(&self.path).map_err(&failed)?;
+        match unlinkat(&parent, self.path.name(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(failed(errno)),
+        }
     }
 
     /// Everything is written: makes the size right and sets the metadata, which says that the file is complete.
@@ -257,6 +336,9 @@ impl FileTask {
 
     /// Reads the file back and compares it with the snapshot.
     pub(super) fn verify(&self, job: &Job, buffer: &mut Vec<u8>) -> SourceResult<()> {
+        if self.is_lost() {
+            return Ok(());
+        }
         let layout = Layout::of(job, &self.content)?;
         if !self.unchanged.load(Relaxed) {
             let file = self.open_again(job).map_err(self.error(job, "read back"))?;

@@ -13,14 +13,21 @@
 //! | `remove.rs` | removing what the snapshot does not have |
 //! | `target.rs` | reaching paths of the target without ever leaving it |
 //! | `tally.rs` | counts, progress, warnings |
+//! | `damage.rs` | what the repository cannot give any more |
 //!
 //! # What a killed restore leaves
 //! New files are created under their final names, readable by their owner only, and get owner, mode and times when
 //! their last byte is written; directories get theirs after everything in them. So an unfinished file never looks like
 //! the finished one to whoever compares times, and running the restore again with `merge` or `replace` completes it:
 //! what exists is compared block by block, by content and never by time, and only what differs is written.
+//!
+//! # What damage in the repository leaves
+//! Everything that can be read is restored. A file that needs a damaged or lost blob is not there afterwards; if it was
+//! there before and was changed in place, it stays, without the snapshot's times. Of a directory that cannot be read
+//! nothing is made, and what is there is left alone. Each gets a warning, and the restore fails at its end.
 
 mod blocks;
+mod damage;
 mod driver;
 mod file;
 mod metadata;
@@ -34,6 +41,7 @@ mod window;
 use std::sync::Arc;
 
 use backup_core::context::Context;
+use backup_core::error::Error;
 use backup_core::event::Progress;
 use backup_core::format::Tree;
 use backup_core::id::BlobId;
@@ -41,6 +49,7 @@ use backup_core::repository::SnapshotReader;
 use backup_core::source::{IfExists, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult};
 use tokio::runtime::Handle;
 
+use damage::Damage;
 use driver::Driver;
 use site::Mode;
 use tally::Tally;
@@ -55,6 +64,7 @@ struct Job {
     runtime: Handle,
     target: Target,
     tally: Tally,
+    damage: Damage,
 }
 
 impl Job {
@@ -62,8 +72,8 @@ impl Job {
         Ok(self.cx.check_cancelled()?)
     }
 
-    fn tree(&self, id: &BlobId) -> SourceResult<Tree> {
-        Ok(self.runtime.block_on(self.snapshot.tree(id))?)
+    fn tree(&self, id: &BlobId) -> Result<Tree, Error> {
+        self.runtime.block_on(self.snapshot.tree(id))
     }
 }
 
@@ -96,7 +106,7 @@ fn run(cx: Context, request: RestoreRequest, snapshot: SnapshotReader, runtime: 
     }
     let fresh = elsewhere && empty;
     let tally = Tally::new(cx.events.clone(), expected(&request, &snapshot));
-    let job = Arc::new(Job { cx, request, snapshot, runtime, target, tally });
+    let job = Arc::new(Job { cx, request, snapshot, runtime, target, tally, damage: Damage::default() });
     // Refuse before anything is written. Replacing refuses nothing.
     if !fresh && !job.request.dry_run && job.request.if_exists != IfExists::Replace {
         Driver::new(&job, Mode::Check, fresh).run()?;
@@ -106,7 +116,9 @@ fn run(cx: Context, request: RestoreRequest, snapshot: SnapshotReader, runtime: 
     if job.request.verify && mode == Mode::Write {
         job.target.sync()?;
     }
-    Ok(job.tally.finish())
+    let report = job.tally.finish();
+    job.damage.check(job.request.dry_run)?;
+    Ok(report)
 }
 
 /// Expected numbers, if everything is restored and the snapshot knows them.

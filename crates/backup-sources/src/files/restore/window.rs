@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use backup_core::error::Error;
 use backup_core::id::BlobId;
 use backup_core::source::{EntryPath, Metadata, SourceError, SourceErrorKind, SourceResult};
 use rustix::fs::{Mode as Permissions, OFlags, openat};
@@ -64,24 +65,39 @@ impl Window {
         let dry_run = mode == Mode::DryRun;
         let files: Arc<[FileTask]> = files.into();
         let pieces = parallel(&files, |file, buffer| file.prepare(job, dry_run, buffer))?;
-        if dry_run {
-            job.tally.done((links.len() + dirs.len()) as u64, 0);
-            return Ok(());
+        if !dry_run {
+            write(job, &files, pieces)?;
         }
-        write(job, &files, pieces)?;
-        if job.request.verify {
+        files.iter().try_for_each(|file| file.settle(job))?;
+        if job.request.verify && !dry_run {
             parallel(&files, |file, buffer| file.verify(job, buffer))?;
         }
         for link in links {
-            job.check_cancelled()?;
-            link.make(job)?;
-            job.tally.done(1, 0);
+            make_link(job, &link, dry_run)?;
+        }
+        if dry_run {
+            job.tally.done(dirs.len() as u64, 0);
+            return Ok(());
         }
         for dir in dirs {
             finish_dir(job, &dir)?;
         }
         Ok(())
     }
+}
+
+fn make_link(job: &Job, link: &HardLink, dry_run: bool) -> SourceResult<()> {
+    job.check_cancelled()?;
+    if let Some(reason) = job.damage.of_linked(&link.primary) {
+        let reason = format!("another name of {}: {reason}", link.primary);
+        job.damage.report(&job.tally, &link.path, &reason, None);
+        return Ok(());
+    }
+    if !dry_run {
+        link.make(job)?;
+    }
+    job.tally.done(1, 0);
+    Ok(())
 }
 
 fn finish_dir(job: &Job, dir: &FinishedDir) -> SourceResult<()> {
@@ -103,20 +119,28 @@ fn finish_dir(job: &Job, dir: &FinishedDir) -> SourceResult<()> {
     Ok(())
 }
 
-/// Fetches the pieces and writes each where it belongs.
+/// Fetches the pieces and writes each where it belongs. Files that need what cannot be had are lost, not the others.
 fn write(job: &Arc<Job>, files: &Arc<[FileTask]>, pieces: Vec<Vec<Piece>>) -> SourceResult<()> {
     let mut flat = pieces.into_iter().enumerate().flat_map(|(file, pieces)| pieces.into_iter().map(move |p| (file, p)));
     loop {
-        let places = Places::collect(flat.by_ref().take(BLOBS));
+        let wanted = flat.by_ref().filter(|(file, _)| !files[*file].is_lost());
+        let places = Places::collect(wanted.take(BLOBS));
         if places.blobs.is_empty() {
             break;
         }
         let writer = Writer { job: Arc::clone(job), files: Arc::clone(files), open: Mutex::default(), places };
         let blobs = writer.places.blobs.clone();
-        let handle = move |index: usize, bytes: &[u8]| writer.write(index, bytes);
-        job.runtime.block_on(job.snapshot.fetch(&job.cx, &blobs, handle))?;
+        let handle = move |index: usize, content: Result<&[u8], Error>| match content {
+            Ok(bytes) => writer.write(index, bytes),
+            Err(error) if error.is_damage() => {
+                writer.lose(index, &error);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        };
+        job.runtime.block_on(job.snapshot.try_fetch(&job.cx, &blobs, handle))?;
     }
-    match files.iter().find(|file| !file.is_finished()) {
+    match files.iter().find(|file| !file.is_finished() && !file.is_lost()) {
         None => Ok(()),
         Some(file) => {
             let message = format!("{} was not written to its end", job.target.show(file.path()));
@@ -176,6 +200,13 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    fn lose(&self, blob: usize, error: &Error) {
+        for (file, _) in self.places.of(blob) {
+            self.files[file].lose(error);
+            self.files[file].close();
+        }
     }
 
     fn stays_open(&self, file: usize) {
