@@ -44,11 +44,15 @@ impl Repository {
         put(&**self.sink(), self.key(), &layout::snapshot_receipt(id), cx.clock.now()).await
     }
 
-    /// Writes the receipts that are missing: of snapshots that other tools made, or whose writer crashed.
+    /// Writes the receipts that are missing: of snapshots and keys that other tools made, or whose writer crashed.
     pub(crate) async fn complete_receipts(&self, snapshots: &[SnapshotInfo], cx: &Context) -> Result<()> {
         let known: HashSet<_> = self.snapshot_receipts().await?.into_iter().collect();
         for info in snapshots.iter().filter(|info| !known.contains(&info.id)) {
             self.save_receipt(&info.id, cx).await?;
+        }
+        let known: HashSet<_> = self.key_receipts().await?.into_iter().collect();
+        for id in self.names_under::<KeyId>(&layout::keys()).await?.iter().filter(|id| !known.contains(*id)) {
+            put(&**self.sink(), self.key(), &layout::key_receipt(id), cx.clock.now()).await?;
         }
         Ok(())
     }
