@@ -1,5 +1,4 @@
 //! Scenarios in memory and in temporary directories: they need nothing but this workspace.
-#![expect(dead_code, reason = "every target uses a part of the support modules")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests: what must not happen fails them")]
 
 mod support {

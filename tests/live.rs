@@ -1,7 +1,5 @@
 //! Scenarios with other programs: the `backup` binary, stock restic, rustic.
-#![expect(dead_code, reason = "every target uses a part of the support modules")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests: what must not happen fails them")]
-#![expect(clippy::print_stdout, reason = "measured figures")]
 
 mod support {
     pub(crate) mod cli;
@@ -11,6 +9,7 @@ mod support {
     pub(crate) mod process;
     pub(crate) mod repo;
     pub(crate) mod restic;
+    pub(crate) mod tools;
     pub(crate) mod tree;
 }
 

@@ -31,7 +31,7 @@ async fn of_a_backup_whose_source_fails() {
     let source = Counting::slow(source, Duration::from_millis(20));
     repo.try_backup(&source, &options()).await.unwrap_err();
     tokio::time::sleep(A_WHILE).await;
-    assert_eq!(source.late(), 0, "contents were read after `abort`");
+    assert_eq!(source.opened_and_late().1, 0, "contents were read after `abort`");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +45,7 @@ async fn of_a_backup_whose_storage_fails() {
     repo.try_backup(&source, &options).await.unwrap_err();
     let operations = sink.operations();
     tokio::time::sleep(A_WHILE).await;
-    assert_eq!(source.late(), 0, "contents were read after `abort`");
+    assert_eq!(source.opened_and_late().1, 0, "contents were read after `abort`");
     assert_eq!(sink.operations(), operations, "the storage was used after the end");
 }
 
@@ -56,7 +56,7 @@ async fn of_a_cancelled_backup() {
     let cx = Context::silent();
     let options = options();
     let cancel = async {
-        while source.opened() < 2 {
+        while source.opened_and_late().0 < 2 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         cx.cancel.cancel();
@@ -64,7 +64,7 @@ async fn of_a_cancelled_backup() {
     let (result, ()) = tokio::join!(backup(&repo.repository, &source, &options, &cx), cancel);
     assert!(result.unwrap_err().is_cancelled());
     tokio::time::sleep(A_WHILE).await;
-    assert_eq!(source.late(), 0, "contents were read after `abort`");
+    assert_eq!(source.opened_and_late().1, 0, "contents were read after `abort`");
 }
 
 /// Blobs are handed over on several threads: one fails at once while others are still at work.

@@ -54,7 +54,7 @@ async fn assert_verify_is_right(fixture: &Fixture, repo: &Repo, id: SnapshotId, 
     // The manifest, which a restore leaves out, may be what is damaged.
     let manifest = problems.iter().all(|problem| problem.affects.iter().all(|text| text.contains("/.backup/")));
     assert!(problems.is_empty() == whole || manifest, "{case}: restores: {whole}, but {problems:?}");
-    let short = id.short().to_string();
+    let short = id.short();
     let checked = full.problems.iter().any(|problem| problem.affects.iter().any(|text| text.contains(&short)));
     assert_eq!(checked, !problems.is_empty(), "{case}: check and verify differ: {full:?}\n{problems:?}");
     for problem in &problems {
@@ -77,7 +77,7 @@ async fn assert_next_backup(fixture: &Fixture, repo: &Repo, case: &str) {
     } else {
         assert!(case.starts_with("data pack, Flip"), "{case}: the next snapshot is published and broken: {problems:?}");
         let full = repo.check(ReadData::All).await.unwrap();
-        assert!(names(&full, "pack", &id.short().to_string()), "{case}: {full:?}");
+        assert!(names(&full, "pack", &id.short()), "{case}: {full:?}");
     }
 }
 
@@ -135,7 +135,7 @@ async fn key_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn index() {
     let fixture = Fixture::new().await;
-    let hit = fixture.hit_id.short().to_string();
+    let hit = fixture.hit_id.short();
     for damage in DAMAGES {
         let case = format!("index, {damage:?}");
         let sink = fixture.damaged(&fixture.index, damage);
@@ -151,7 +151,7 @@ async fn index() {
 #[tokio::test(flavor = "multi_thread")]
 async fn data_pack() {
     let fixture = Fixture::new().await;
-    let hit = fixture.hit_id.short().to_string();
+    let hit = fixture.hit_id.short();
     for damage in DAMAGES {
         let case = format!("data pack, {damage:?}");
         let sink = fixture.damaged(&fixture.data_pack, damage);
@@ -170,7 +170,7 @@ async fn data_pack() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tree_pack() {
     let fixture = Fixture::new().await;
-    let hit = fixture.hit_id.short().to_string();
+    let hit = fixture.hit_id.short();
     for damage in DAMAGES {
         let case = format!("tree pack, {damage:?}");
         let sink = fixture.damaged(&fixture.tree_pack, damage);

@@ -56,7 +56,11 @@ impl Base {
 
     /// A copy that nothing has happened to yet.
     async fn copy(&self) -> (FaultySink, Repo) {
-        let sink = FaultySink::new(Arc::new(self.sink.copy()));
+        self.faulty(self.sink.copy()).await
+    }
+
+    async fn faulty(&self, sink: MemorySink) -> (FaultySink, Repo) {
+        let sink = FaultySink::new(Arc::new(sink));
         let repo = Repo::open(Arc::new(sink.clone()), self.passphrase.reveal()).await.unwrap();
         (sink, repo)
     }
@@ -251,7 +255,8 @@ async fn checking() {
     let before = &base.sink.objects();
     for fault in READING {
         sweep(fault, |n| async move {
-            let (sink, repo) = base.copy().await;
+            let copy = base.sink.copy();
+            let (sink, repo) = base.faulty(copy.clone()).await;
             sink.fail_nth(n, fault);
             // Whatever is read wrongly is an error or a problem; what is right once it is read again may be neither.
             let checked = repo.check(ReadData::All).await;
@@ -264,7 +269,7 @@ async fn checking() {
                 );
             }
             repo.assert_sound().await;
-            assert_eq!(repo.objects().await, *before, "{fault:?} at {n}: a check changed something");
+            assert_eq!(copy.objects(), *before, "{fault:?} at {n}: a check changed something");
             fired
         })
         .await;

@@ -14,8 +14,8 @@ use crate::support::compare::differences;
 use crate::support::counting::Counting;
 use crate::support::noise;
 use crate::support::repo::{HOST, Repo, files, local, options, restored};
-use crate::support::restic::Restic;
-use crate::support::tree::{everything_for, settle, write};
+use crate::support::restic::{Restic, everything_for};
+use crate::support::tree::{settle, write};
 
 /// A tree, and room for repositories and restored copies where it does not disturb the tree.
 struct Place {
@@ -196,7 +196,7 @@ mod needs_restic {
             let source = Counting::new(files(&[&place.top]));
             let report = repo.backup(&source, &options()).await;
             assert_eq!(report.parent, Some(theirs), "{version}");
-            assert_eq!(source.opened(), 0, "{version}: contents were read");
+            assert_eq!(source.opened_and_late().0, 0, "{version}: contents were read");
             assert_eq!((report.files.new, report.files.changed), (0, 0), "{version}");
             assert_eq!(report.stored.tree_blobs, 2, "{version}: .backup and the root");
             restic.check();
@@ -288,7 +288,7 @@ mod needs_rustic {
         repo.assert_sound().await;
         let source = Counting::new(files(&[&place.top]));
         let report = repo.backup(&source, &options()).await;
-        assert_eq!((report.parent, source.opened()), (Some(theirs), 0), "no content is read again");
+        assert_eq!((report.parent, source.opened_and_late().0), (Some(theirs), 0), "no content is read again");
         rustic.run(&["check", "--read-data"]).succeeded();
     }
 }

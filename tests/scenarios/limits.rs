@@ -12,8 +12,8 @@ use backup_core::testing::{Data, ScriptedEntry, ScriptedSource};
 use backup_storage::LocalSink;
 use tempfile::TempDir;
 
-use crate::support::process::long;
 use crate::support::repo::{Repo, options};
+use crate::support::tools::long;
 
 const MB: u64 = 1_000_000;
 
@@ -29,6 +29,7 @@ fn own_peak() -> u64 {
     1024 * line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
 }
 
+#[expect(clippy::print_stdout, reason = "the figures are what these tests are for")]
 #[track_caller]
 fn assert_below(what: &str, peak: u64, limit: u64) {
     println!("{what}: peak memory {} MB, allowed {} MB", peak / MB, limit / MB);
@@ -112,9 +113,10 @@ mod needs_time {
     use super::*;
     use crate::support::cli::Cli;
     use crate::support::compare::assert_same;
-    use crate::support::process::{run, tool};
+    use crate::support::process::run;
     use crate::support::repo::restored;
     use crate::support::restic::text;
+    use crate::support::tools::tool;
 
     /// Runs the program with success; returns its summary and its peak memory in bytes.
     fn measured(cli: &Cli, arguments: &[&str]) -> (Value, u64) {

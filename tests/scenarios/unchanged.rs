@@ -54,13 +54,13 @@ async fn of_files() {
     let repo = Repo::init(Arc::new(sink.clone())).await;
     let source = Counting::new(files(&[&top]));
     let first = repo.backup(&source, &options()).await;
-    assert!(source.opened() > 0, "the counter counts");
-    let before = source.opened();
+    assert!(source.opened_and_late().0 > 0, "the counter counts");
+    let before = source.opened_and_late().0;
     for run in 1..4 {
         sink.reset();
         let report = repo.backup(&source, &options()).await;
         assert_cheap(&sink.counts(), run, run);
-        assert_eq!(source.opened(), before, "contents were opened");
+        assert_eq!(source.opened_and_late().0, before, "contents were opened");
         assert_eq!(report.files.unmodified, first.totals.files);
         assert_eq!((report.stored.data_blobs, report.stored.tree_blobs), (1, 2), "manifest; .backup and root");
     }

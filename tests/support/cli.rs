@@ -12,7 +12,8 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::process::{Outcome, run, workspace};
+use super::process::{Outcome, run};
+use super::tools::workspace;
 
 /// The program.
 fn program() -> &'static Path {

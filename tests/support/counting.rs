@@ -45,14 +45,9 @@ impl<S: Source> Counting<S> {
         Self { inner, seen: Arc::new(seen) }
     }
 
-    /// Blocking contents opened so far.
-    pub(crate) fn opened(&self) -> u64 {
-        self.seen.opened.load(Ordering::SeqCst)
-    }
-
-    /// Reads of blocking contents that ended after their backup was finished or aborted.
-    pub(crate) fn late(&self) -> u64 {
-        self.seen.late.load(Ordering::SeqCst)
+    /// How many blocking contents were opened so far, and how many reads ended after their backup was concluded.
+    pub(crate) fn opened_and_late(&self) -> (u64, u64) {
+        (self.seen.opened.load(Ordering::SeqCst), self.seen.late.load(Ordering::SeqCst))
     }
 }
 

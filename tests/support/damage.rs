@@ -110,8 +110,8 @@ impl Fixture {
         let root = repo.reader(hit_id).await.root_id();
         let tree_pack = indexed.index().find(BlobKind::Tree, &root).unwrap().pack.to_hex();
         let pack = |of_trees: bool| {
-            let found = new.iter().filter(|key| key.as_str().starts_with("data/"));
-            found.cloned().find(|key| (key.file_name() == tree_pack) == of_trees).expect("it is stored")
+            let mut found = new.iter().filter(|key| key.as_str().starts_with("data/"));
+            found.find(|key| (key.file_name() == tree_pack) == of_trees).cloned().expect("it is stored")
         };
         Self {
             key_file: Key::new(format!("keys/{}", repo.repository.key_id())).unwrap(),

@@ -1,7 +1,6 @@
-//! Running other programs, and finding them.
+//! Running other programs.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What came of running a program.
@@ -37,35 +36,10 @@ impl Outcome {
         assert_eq!(self.code, 0, "{self}");
         self
     }
-
-    /// Fails unless the program failed.
-    #[track_caller]
-    pub(crate) fn failed(self) -> Self {
-        assert_ne!(self.code, 0, "{self}");
-        self
-    }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}\nexit code {}\n--- stdout\n{}\n--- stderr\n{}", self.command, self.code, self.text(), self.stderr)
     }
-}
-
-/// The workspace.
-pub(crate) fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace")
-}
-
-/// A program that `scripts/tools` fetches.
-pub(crate) fn tool(name: &str) -> PathBuf {
-    let tools = std::env::var_os("BACKUP_TEST_TOOLS").map_or_else(|| workspace().join(".tools"), PathBuf::from);
-    let path = tools.join("bin").join(name);
-    assert!(path.exists(), "{} is not there: run `scripts/tools {name}`", path.display());
-    path
-}
-
-/// Whether the long version of a test is asked for.
-pub(crate) fn long() -> bool {
-    std::env::var_os("BACKUP_TEST_LONG").is_some_and(|value| value == "1")
 }

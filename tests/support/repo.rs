@@ -1,6 +1,5 @@
 //! One repository and what tests do with it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -12,12 +11,10 @@ use backup_core::error::Result;
 use backup_core::id::SnapshotId;
 use backup_core::pipeline::{BackupOptions, BackupReport, VerifyReport, backup, restore, verify};
 use backup_core::repository::{InitOptions, Repository, SnapshotFilter, SnapshotInfo, SnapshotReader};
-use backup_core::sink::{Key, Prefix, Sink, SinkOps};
+use backup_core::sink::Sink;
 use backup_core::source::{RestoreReport, RestoreRequest, Source};
-use backup_core::testing::MemorySink;
 use backup_sources::files::{FilesOptions, FilesSource};
 use backup_storage::LocalSink;
-use bytes::Bytes;
 use jiff::tz::TimeZone;
 
 use super::process::run;
@@ -38,11 +35,6 @@ impl Repo {
         let passphrase = Passphrase::generate();
         let made = Repository::init(sink, &passphrase, &InitOptions::default(), &Context::silent()).await;
         Self { repository: made.unwrap(), passphrase }
-    }
-
-    /// A new repository in memory.
-    pub(crate) async fn in_memory() -> Self {
-        Self::init(Arc::new(MemorySink::new())).await
     }
 
     /// A new repository in a directory.
@@ -123,21 +115,6 @@ impl Repo {
             assert!(report.problems.is_empty(), "{caller}: {:#?}", report.problems);
         }
     }
-
-    /// Every object.
-    pub(crate) async fn objects(&self) -> BTreeMap<Key, Bytes> {
-        objects(&**self.repository.sink()).await
-    }
-}
-
-/// Every object of a sink.
-pub(crate) async fn objects(sink: &dyn Sink) -> BTreeMap<Key, Bytes> {
-    let mut objects = BTreeMap::new();
-    for meta in sink.list_all(&Prefix::root()).await.unwrap() {
-        let bytes = sink.get_bytes(&meta.key).await.unwrap();
-        objects.insert(meta.key, bytes);
-    }
-    objects
 }
 
 /// A sink in a directory.

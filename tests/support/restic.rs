@@ -1,13 +1,17 @@
 //! Stock restic and rustic, each with a home of its own.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::process::{Outcome, run, tool};
+use super::process::{Outcome, run};
 use super::repo::HOST;
+use super::tools::tool;
+use super::tree::{STRANGE_NAMES, chmod, everything, settle};
 
 /// Both versions of stock restic that every repository must suit.
 pub(crate) const RESTICS: [&str; 2] = ["restic-0.14", "restic-new"];
@@ -111,4 +115,22 @@ impl Rustic {
 /// A path of these tests as text.
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("temporary directories have plain names")
+}
+
+/// Everything that the stock tool `name` knows. No restic stores sockets; 0.14 knows link targets as text only, and takes
+/// attributes of a link for those of what it points to. rustic takes mode 000 for an unknown mode.
+pub(crate) fn everything_for(name: &str, top: &Path) {
+    everything(top);
+    match name {
+        "rustic" => chmod(top.join("content/one byte"), 0o400),
+        _ => fs::remove_file(top.join("special/socket")).unwrap(),
+    }
+    if name == "restic-0.14" {
+        for name in STRANGE_NAMES.into_iter().filter(|name| str::from_utf8(name).is_err()) {
+            fs::remove_file(top.join("names/links").join(OsStr::from_bytes(name))).unwrap();
+        }
+        fs::remove_file(top.join("links/strange target")).unwrap();
+        fs::remove_file(top.join("attributes/link")).ok();
+    }
+    settle();
 }

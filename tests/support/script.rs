@@ -1,14 +1,23 @@
-//! Scripted sources: backing them up, restoring into memory, comparing.
+//! Tests in memory: repositories, scripted sources, restoring and comparing them.
+
+use std::sync::Arc;
 
 use backup_core::context::Context;
 use backup_core::error::Result;
 use backup_core::id::SnapshotId;
 use backup_core::pipeline::restore;
 use backup_core::source::{Digest, RestoreRequest, Selection, Source};
-use backup_core::testing::{Data, ScriptedEntry, ScriptedSource};
+use backup_core::testing::{Data, MemorySink, ScriptedEntry, ScriptedSource};
 
 use super::noise::{noise, text};
 use super::repo::Repo;
+
+impl Repo {
+    /// A new repository in memory.
+    pub(crate) async fn in_memory() -> Self {
+        Self::init(Arc::new(MemorySink::new())).await
+    }
+}
 
 /// A source called `name` with some directories and files, small and large; contents depend on the name.
 pub(crate) fn script(name: &str) -> ScriptedSource {

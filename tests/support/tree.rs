@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::noise::{noise, text};
 
 /// Names that break programs which take names for text.
-const STRANGE_NAMES: [&[u8]; 17] = [
+pub(crate) const STRANGE_NAMES: [&[u8]; 17] = [
     b"caf\xe9 not utf-8",
     b"\xff\xfe\xfd",
     b"new\nline",
@@ -76,24 +76,6 @@ pub(crate) fn everything(top: &Path) {
     }
     modes(top);
     times(top);
-    settle();
-}
-
-/// Everything that the stock tool `name` knows. No restic stores sockets; 0.14 knows link targets as text only, and takes
-/// attributes of a link for those of what it points to. rustic takes mode 000 for an unknown mode.
-pub(crate) fn everything_for(name: &str, top: &Path) {
-    everything(top);
-    match name {
-        "rustic" => chmod(top.join("content/one byte"), 0o400),
-        _ => fs::remove_file(top.join("special/socket")).unwrap(),
-    }
-    if name == "restic-0.14" {
-        for name in STRANGE_NAMES.into_iter().filter(|name| str::from_utf8(name).is_err()) {
-            fs::remove_file(top.join("names/links").join(OsStr::from_bytes(name))).unwrap();
-        }
-        fs::remove_file(top.join("links/strange target")).unwrap();
-        fs::remove_file(top.join("attributes/link")).ok();
-    }
     settle();
 }
 
