@@ -231,6 +231,35 @@ mod needs_restic {
     }
 }
 
+mod needs_restic_new {
+    use std::sync::Arc;
+
+    use backup_core::context::Context;
+    use backup_core::crypto::Passphrase;
+    use backup_core::repository::{InitOptions, Repository};
+    use backup_core::sink::{Operation, SinkErrorKind};
+    use backup_core::testing::{Fault, FaultRule, FaultySink};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn opens_what_was_made_after_a_failed_init() {
+        // Which key file stock restic tries first is a matter of chance.
+        for _ in 0..6 {
+            let room = tempfile::tempdir().unwrap();
+            let sink = FaultySink::new(local(room.path()));
+            let (passphrase, cx) = (Passphrase::generate(), Context::silent());
+            let init = || Repository::init(Arc::new(sink.clone()), &passphrase, NO_RECOVERY, &cx);
+            sink.add(FaultRule::new(Fault::Before(SinkErrorKind::Unavailable)).on(Operation::Put).under("config"));
+            init().await.unwrap_err();
+            init().await.unwrap();
+            Restic::new("restic-new", room.path(), passphrase.reveal()).check();
+        }
+    }
+
+    const NO_RECOVERY: &InitOptions = &InitOptions { recovery: None };
+}
+
 mod needs_restic_014 {
     use backup_core::error::ErrorKind;
 

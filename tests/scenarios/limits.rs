@@ -5,11 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backup_core::context::Context;
-use backup_core::pipeline::restore;
-use backup_core::source::{Chunking, RestoreRequest, Selection, Source};
-use backup_core::testing::{Data, ScriptedEntry, ScriptedSource};
-use backup_storage::LocalSink;
 use tempfile::TempDir;
 
 use crate::support::repo::{Repo, options};
@@ -17,12 +12,7 @@ use crate::support::tools::long;
 
 const MB: u64 = 1_000_000;
 
-/// Lets the peak memory of this process begin anew.
-fn reset_own_peak() {
-    fs::write("/proc/self/clear_refs", "5").unwrap();
-}
-
-/// Peak memory of this process since then, bytes.
+/// Peak memory of this process so far, bytes. Every test is a process of its own under nextest.
 fn own_peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux has it");
@@ -34,39 +24,6 @@ fn own_peak() -> u64 {
 fn assert_below(what: &str, peak: u64, limit: u64) {
     println!("{what}: peak memory {} MB, allowed {} MB", peak / MB, limit / MB);
     assert!(peak < limit, "{what}: {peak} bytes");
-}
-
-/// Every test is a process of its own under nextest, so its memory is that of one backup and one restore.
-async fn stream(chunking: Chunking) {
-    let len = if long() { 5_000 * MB } else { 500 * MB };
-    let room = tempfile::tempdir().unwrap();
-    let repo = Repo::init(Arc::new(LocalSink::without_fsync(room.path()).unwrap())).await;
-    let dump = ScriptedEntry::file("/dump", Data::generated(len, 5)).streamed().chunked(chunking);
-    let source = ScriptedSource::new().with(dump);
-    reset_own_peak();
-    let report = repo.backup(&source, &options()).await;
-    assert_eq!(report.totals.bytes, len);
-    assert_below(&format!("backup of a stream of {} MB", len / MB), own_peak(), 150 * MB);
-    let target = ScriptedSource::new();
-    let reader = repo.reader(report.snapshot.unwrap()).await;
-    reset_own_peak();
-    restore(&reader, &target, &RestoreRequest::default(), &Context::silent()).await.unwrap();
-    let expected = source.digest(&Context::silent(), &Selection::all()).await.unwrap();
-    assert_eq!(target.restored_digest(&Selection::all()), expected);
-    assert_below("restore", own_peak(), 150 * MB);
-    reset_own_peak();
-    assert_eq!(repo.verify(report.snapshot.unwrap()).await.problems, []);
-    assert_below("verify", own_peak(), 150 * MB);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn heavy_stream_cut_by_content() {
-    stream(Chunking::ContentDefined).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn heavy_stream_cut_by_size() {
-    stream(Chunking::Fixed(256 << 10)).await;
 }
 
 /// Room for very many files: in memory where there is a file system for that.
@@ -108,11 +65,15 @@ fn count(dir: &Path) -> usize {
 }
 
 mod needs_time {
+    use backup_core::source::Chunking;
+    use backup_core::testing::{Data, ScriptedEntry, ScriptedSource};
+    use backup_storage::LocalSink;
     use serde_json::Value;
+    use sha2::{Digest, Sha256};
 
     use super::*;
     use crate::support::cli::Cli;
-    use crate::support::compare::assert_same;
+    use crate::support::compare::{assert_same, digest};
     use crate::support::process::run;
     use crate::support::repo::restored;
     use crate::support::restic::text;
@@ -127,6 +88,45 @@ mod needs_time {
         let summary = serde_json::from_str(done.text().lines().last().expect("it ends with a summary")).unwrap();
         let kilobytes: u64 = fs::read_to_string(note.path()).unwrap().trim().parse().unwrap();
         (summary, 1024 * kilobytes)
+    }
+
+    /// A stream is backed up and restored by this process: the program has no source of streams yet.
+    async fn stream(chunking: Chunking) {
+        let len = if long() { 5_000 * MB } else { 500 * MB };
+        let room = tempfile::tempdir().unwrap();
+        let repository = room.path().join("repository");
+        let repo = Repo::init(Arc::new(LocalSink::without_fsync(&repository).unwrap())).await;
+        let data = Data::generated(len, 5);
+        let dump = ScriptedEntry::file("/dump", data.clone()).streamed().chunked(chunking);
+        let report = repo.backup(&ScriptedSource::new().with(dump), &options()).await;
+        assert_eq!(report.totals.bytes, len);
+        assert_below(&format!("backup of a stream of {} MB", len / MB), own_peak(), 150 * MB);
+
+        let cli = Cli::new(&repository, repo.passphrase.reveal());
+        let target = room.path().join("restored");
+        repo.restore(report.snapshot.unwrap(), &target).await;
+        assert_below("and its restore", own_peak(), 150 * MB);
+        let mut expected = Sha256::new();
+        let mut at = 0;
+        while at < len {
+            let piece = data.piece(at);
+            expected.update(&piece);
+            at += piece.len() as u64;
+        }
+        assert_eq!(digest(&target.join("dump")), hex::encode(expected.finalize()));
+        let (summary, peak) = measured(&cli, &["verify", "latest"]);
+        assert_eq!(summary["problems"], Value::Array(Vec::new()));
+        assert_below("verify", peak, 150 * MB);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn heavy_stream_cut_by_content() {
+        stream(Chunking::ContentDefined).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn heavy_stream_cut_by_size() {
+        stream(Chunking::Fixed(256 << 10)).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

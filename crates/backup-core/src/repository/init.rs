@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 
+use super::keys::WrappedKey;
 use super::{Repository, guard, keys, layout};
 use crate::context::Context;
 use crate::crypto::{MasterKey, Passphrase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Config;
-use crate::sink::{Prefix, Sink, SinkOps};
+use crate::sink::{Prefix, Sink, SinkErrorKind, SinkOps};
 
 /// How to create a repository.
 #[derive(Debug, Clone, Default)]
@@ -36,24 +37,56 @@ impl Repository {
         refuse_existing(&*sink, cx).await?;
         let master = MasterKey::generate();
         let config = Config::generate();
-        let mut written = vec![keys::store(&*sink, &master, passphrase, None, cx).await?];
+        let mut keys = vec![keys::wrap(&master, passphrase, None, cx).await?];
         if let Some(recovery) = &options.recovery {
-            written.push(keys::store(&*sink, &master, recovery, Some("recovery".to_owned()), cx).await?);
+            keys.push(keys::wrap(&master, recovery, Some("recovery".to_owned()), cx).await?);
         }
-        guard::put(&*sink, &master, &config).await?;
         let sealed = config.seal(&master)?;
-        if !sink.create(&layout::config(), sealed.clone()).await? {
-            // Another one was faster: this one leaves nothing behind.
-            for id in &written {
-                sink.delete_one(&layout::key_file(id)).await?;
-                sink.delete_one(&layout::key_receipt(id)).await?;
-            }
-            guard::remove(&*sink, &master, &config).await?;
-            return Err(exists());
+        match store(&*sink, &master, &config, &keys, sealed.clone(), cx).await {
+            Ok(()) => {}
+            // The answer may have been lost on the way back: what is there decides.
+            Err(error) => match sink.get_bytes(&layout::config()).await {
+                Ok(stored) if stored == sealed => {}
+                Ok(_) => {
+                    remove_traces(&*sink, &master, &config, &keys).await;
+                    return Err(exists());
+                }
+                Err(reading) => {
+                    if reading.kind() == SinkErrorKind::NotFound {
+                        remove_traces(&*sink, &master, &config, &keys).await;
+                    }
+                    return Err(error);
+                }
+            },
         }
         sink.put_bytes(&layout::config_copy(), sealed).await?;
-        Ok(Self::assemble(sink, master, written[0], config))
+        Ok(Self::assemble(sink, master, keys[0].id, config))
     }
+}
+
+/// Stores everything; the config last.
+async fn store(
+    sink: &dyn Sink,
+    master: &MasterKey,
+    config: &Config,
+    keys: &[WrappedKey],
+    sealed: Vec<u8>,
+    cx: &Context,
+) -> Result<()> {
+    for key in keys {
+        keys::store(sink, master, key, cx).await?;
+    }
+    guard::put(sink, master, config).await?;
+    if sink.create(&layout::config(), sealed).await? { Ok(()) } else { Err(exists()) }
+}
+
+/// Removes what an `init` that failed, or lost against another, has written. The first error counts, not those of this.
+async fn remove_traces(sink: &dyn Sink, master: &MasterKey, config: &Config, keys: &[WrappedKey]) {
+    for key in keys {
+        _ = sink.delete_one(&layout::key_file(&key.id)).await;
+        _ = sink.delete_one(&layout::key_receipt(&key.id)).await;
+    }
+    _ = guard::remove(sink, master, config).await;
 }
 
 fn exists() -> Error {

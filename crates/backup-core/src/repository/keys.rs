@@ -24,23 +24,32 @@ pub struct KeyInfo {
     pub current: bool,
 }
 
-/// Wraps and stores the master key under one more pass phrase.
-pub(crate) async fn store(
-    sink: &dyn Sink,
+/// A key file that is ready to be stored.
+#[derive(Debug)]
+pub(crate) struct WrappedKey {
+    pub(crate) id: KeyId,
+    json: Vec<u8>,
+}
+
+/// Wraps the master key under one more pass phrase.
+pub(crate) async fn wrap(
     master: &MasterKey,
     passphrase: &Passphrase,
     label: Option<String>,
     cx: &Context,
-) -> Result<KeyId> {
+) -> Result<WrappedKey> {
     let now = cx.clock.now();
-    let (master_copy, passphrase) = (master.clone(), passphrase.clone());
-    let json = tokio::task::spawn_blocking(move || KeyFile::wrap(&master_copy, &passphrase, label, now)?.to_json())
+    let (master, passphrase) = (master.clone(), passphrase.clone());
+    let json = tokio::task::spawn_blocking(move || KeyFile::wrap(&master, &passphrase, label, now)?.to_json())
         .await
         .map_err(super::cpu::panicked)??;
-    let id = KeyId::digest(&json);
-    sink.put_bytes(&layout::key_file(&id), json).await?;
-    receipts::put(sink, master, &layout::key_receipt(&id), now).await?;
-    Ok(id)
+    Ok(WrappedKey { id: KeyId::digest(&json), json })
+}
+
+/// Stores a key file, then its receipt.
+pub(crate) async fn store(sink: &dyn Sink, master: &MasterKey, key: &WrappedKey, cx: &Context) -> Result<()> {
+    sink.put_bytes(&layout::key_file(&key.id), key.json.clone()).await?;
+    receipts::put(sink, master, &layout::key_receipt(&key.id), cx.clock.now()).await
 }
 
 /// Finds the key files that `passphrase` opens: at least one.
