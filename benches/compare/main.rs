@@ -15,7 +15,7 @@ mod data;
 mod measure;
 mod tools;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use measure::Cost;
 use tools::{STEPS, Tool};
@@ -32,10 +32,7 @@ fn main() -> Result<()> {
     let files = data::create(&source, u64::from(megabytes) * 1_000_000)?;
     println!("{files} files; {runs} runs of every step, medians: CPU s · wall s · peak MB\n");
     let tools = tools::available(&workspace()?)?;
-    let mut table = Vec::new();
-    for tool in &tools {
-        table.push(run_tool(tool, &source, scratch.path(), runs)?);
-    }
+    let table = measure_all(&tools, &source, scratch.path(), runs)?;
     print_table(&tools, &table);
     Ok(())
 }
@@ -52,28 +49,27 @@ fn workspace() -> Result<PathBuf> {
     Ok(package.parent().ok_or("the package has no parent directory")?.to_path_buf())
 }
 
-/// The median cost of every step, and the size of what was stored.
-fn run_tool(
-    tool: &Tool,
-    source: &std::path::Path,
-    scratch: &std::path::Path,
-    runs: u32,
-) -> Result<(Vec<Option<Cost>>, u64)> {
-    let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); STEPS.len()];
-    let mut stored = 0;
+/// Of every tool the median cost of every step, and the size of what was stored. The tools take turns, so that a slow
+/// minute of the machine is not one tool's alone.
+fn measure_all(tools: &[Tool], source: &Path, scratch: &Path, runs: u32) -> Result<Vec<(Vec<Option<Cost>>, u64)>> {
+    let mut costs: Vec<Vec<Vec<Cost>>> = vec![vec![Vec::new(); STEPS.len()]; tools.len()];
+    let mut stored = vec![0; tools.len()];
     for _ in 0..runs {
-        let place = tempfile::tempdir_in(scratch)?;
-        for (at, step) in STEPS.iter().enumerate() {
-            let Some(command) = (tool.command)(*step, source, place.path()) else {
-                continue;
-            };
-            costs[at].push(measure::run(&command, place.path())?);
-            if *step == tools::Step::First {
-                stored = data::size_of(&place.path().join("repo"))?;
+        for (which, tool) in tools.iter().enumerate() {
+            let place = tempfile::tempdir_in(scratch)?;
+            for (at, step) in STEPS.iter().enumerate() {
+                let Some(command) = (tool.command)(*step, source, place.path()) else {
+                    continue;
+                };
+                costs[which][at].push(measure::run(&command, place.path())?);
+                if *step == tools::Step::First {
+                    stored[which] = data::size_of(&place.path().join("repo"))?;
+                }
             }
         }
     }
-    Ok((costs.into_iter().map(measure::median).collect(), stored))
+    let medians = costs.into_iter().map(|steps| steps.into_iter().map(measure::median).collect());
+    Ok(medians.zip(stored).collect())
 }
 
 fn print_table(tools: &[Tool], table: &[(Vec<Option<Cost>>, u64)]) {

@@ -168,6 +168,11 @@ impl From<SinkError> for Error {
             ),
             SinkErrorKind::Cancelled => (ErrorKind::Cancelled, "cancelled", None),
             SinkErrorKind::Unreadable => (ErrorKind::Damaged, "an object cannot be read", Some("check the disk")),
+            SinkErrorKind::Archived => (
+                ErrorKind::Unavailable,
+                "the data is archived in a cold storage class",
+                Some("restore it with --thaw, which asks the store to make it readable"),
+            ),
             SinkErrorKind::Invalid | SinkErrorKind::Unsupported => {
                 (ErrorKind::Invalid, "the storage cannot do what is asked of it", None)
             }
@@ -177,6 +182,7 @@ impl From<SinkError> for Error {
                 Some("run the command again when it works: what was stored is reused"),
             ),
         };
+        let hint = error.hint().or(hint).map(str::to_owned);
         let new = Self::new(kind, message).with_source(error);
         match hint {
             Some(hint) => new.with_hint(hint),

@@ -21,6 +21,8 @@ pub enum SinkErrorKind {
     StorageFull,
     /// The object is there but the medium cannot give its bytes back (a bad sector).
     Unreadable,
+    /// The object is in an archive and must be thawed before it can be read; see [`Custody`](super::Custody).
+    Archived,
     /// A failure that may pass: trying again is reasonable.
     Unavailable,
     /// The request makes no sense, for instance a range outside the object.
@@ -80,6 +82,7 @@ pub struct SinkError {
     operation: Operation,
     key: String,
     effect: Effect,
+    hint: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -92,13 +95,20 @@ impl SinkError {
 
     /// Like [`Self::new`] for something that is not a key, for instance a prefix.
     pub fn on(kind: SinkErrorKind, operation: Operation, what: impl Into<String>) -> Self {
-        Self { kind, operation, key: what.into(), effect: Effect::Unknown, source: None }
+        Self { kind, operation, key: what.into(), effect: Effect::Unknown, hint: None, source: None }
     }
 
     /// States that the operation certainly did not happen.
     #[must_use]
     pub fn without_effect(mut self) -> Self {
         self.effect = Effect::None;
+        self
+    }
+
+    /// Says what the user can do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 
@@ -113,6 +123,12 @@ impl SinkError {
     #[must_use]
     pub fn kind(&self) -> SinkErrorKind {
         self.kind
+    }
+
+    /// What the user can do about it, where the sink knows better than its kind tells.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// What was being done.
@@ -147,6 +163,7 @@ impl fmt::Display for SinkError {
             SinkErrorKind::Unsupported => f.write_str(": not supported here"),
             SinkErrorKind::Cancelled => f.write_str(": cancelled"),
             SinkErrorKind::Unreadable => f.write_str(": the medium is damaged"),
+            SinkErrorKind::Archived => f.write_str(": it is archived and must be thawed first"),
             SinkErrorKind::Unavailable | SinkErrorKind::Other => Ok(()),
         }
     }

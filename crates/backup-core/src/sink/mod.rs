@@ -5,9 +5,11 @@
 //! | `mod.rs` | the [`Sink`] trait and its contract |
 //! | `key.rs` | [`Key`] and [`Prefix`]: validated object names |
 //! | `payload.rs` | [`Payload`]: the bytes of a put |
+//! | `custody.rs` | [`Custody`]: locks, archives and half-finished uploads, where a store has them |
 //! | `ops.rs` | [`SinkOps`]: conveniences for every sink |
 //! | `error.rs` | [`SinkError`]: kind, operation, key, and whether the effect may have happened |
 
+mod custody;
 mod error;
 mod key;
 mod ops;
@@ -15,11 +17,13 @@ mod payload;
 
 use std::fmt::{Debug, Display};
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
+pub use custody::{Availability, Custody, ThawSpeed};
 pub use error::{Effect, Operation, SinkError, SinkErrorKind, SinkResult};
 pub use key::{InvalidKey, Key, Prefix};
 pub use ops::SinkOps;
@@ -62,9 +66,9 @@ pub enum PutMode {
 pub struct SinkCapabilities {
     /// [`PutMode::Create`] is atomic: of many rivals exactly one wins.
     pub conditional_put: bool,
-    /// Objects can be put into colder storage classes.
+    /// [Cold](Payload::cold) objects are put into another storage class than the others.
     pub storage_classes: bool,
-    /// Objects can be locked against deletion.
+    /// Objects are locked against deletion when they are put; see [`Custody::lock_period`].
     pub retention_locks: bool,
     /// How many requests at a time suit this sink.
     pub concurrency: usize,
@@ -117,6 +121,11 @@ pub trait Sink: Debug + Display + Send + Sync + 'static {
 
     /// Deletes objects.
     fn delete(&self, keys: BoxStream<'static, Key>) -> BoxStream<'static, SinkResult<Key>>;
+
+    /// What the store can do with objects beyond storing them; `None` where that is nothing.
+    fn custody(&self) -> Option<Arc<dyn Custody>> {
+        None
+    }
 }
 
 /// An upload in parts; see [`Sink::upload`].

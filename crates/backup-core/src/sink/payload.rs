@@ -7,6 +7,7 @@ use bytes::Bytes;
 pub struct Payload {
     segments: Vec<Bytes>,
     len: usize,
+    cold: bool,
 }
 
 impl Payload {
@@ -14,7 +15,21 @@ impl Payload {
     #[must_use]
     pub fn from_segments(segments: Vec<Bytes>) -> Self {
         let len = segments.iter().map(Bytes::len).sum();
-        Self { segments, len }
+        Self { segments, len, cold: false }
+    }
+
+    /// Says that the object is read only when something is restored: where there are cheaper classes for such, it may go
+    /// there.
+    #[must_use]
+    pub fn cold(mut self) -> Self {
+        self.cold = true;
+        self
+    }
+
+    /// Whether the object is read only when something is restored.
+    #[must_use]
+    pub fn is_cold(&self) -> bool {
+        self.cold
     }
 
     /// Total length in bytes.

@@ -11,7 +11,8 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
 use crate::sink::{
-    Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkResult, Upload,
+    Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkResult,
+    Upload,
 };
 
 /// Counts every operation on another sink, by operation and by the first segment of the key, and keeps a log. Clones are
@@ -273,6 +274,10 @@ impl Sink for RecordingSink {
                 Err(_) => done.record(Operation::Delete, "", Moment::Failed),
             })
             .boxed()
+    }
+
+    fn custody(&self) -> Option<Arc<dyn Custody>> {
+        self.inner.custody()
     }
 }
 

@@ -25,8 +25,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use backup_core::sink::{
-    Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkError, SinkErrorKind,
-    SinkResult, Upload,
+    Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkError,
+    SinkErrorKind, SinkResult, Upload,
 };
 use bytes::Bytes;
 use futures::StreamExt;
@@ -212,5 +212,9 @@ impl Sink for LocalSink {
             })
             .flat_map(stream::iter)
             .boxed()
+    }
+
+    fn custody(&self) -> Option<Arc<dyn Custody>> {
+        None
     }
 }

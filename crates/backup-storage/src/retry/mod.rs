@@ -8,8 +8,10 @@
 //! | `list.rs` | lists that start again without yielding anything twice |
 //! | `delete.rs` | deleting many keys |
 //! | `upload.rs` | uploads in parts |
+//! | `custody.rs` | locks and archives |
 
 mod content;
+mod custody;
 mod delete;
 mod list;
 mod policy;
@@ -21,8 +23,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use backup_core::sink::{
-    Effect, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkError,
-    SinkErrorKind, SinkResult, Upload,
+    Custody, Effect, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities,
+    SinkError, SinkErrorKind, SinkResult, Upload,
 };
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -30,7 +32,7 @@ use futures::{StreamExt, TryStreamExt};
 
 pub use policy::RetryPolicy;
 
-use policy::Attempts;
+use policy::{Attempts, repeat};
 
 /// Tries operations of another sink again that fail with [`SinkErrorKind::Unavailable`], after growing, random delays and
 /// until a deadline; see [`RetryPolicy`]. Dropping a future ends its retries.
@@ -56,17 +58,6 @@ impl<S: Sink + ?Sized> RetrySink<S> {
     #[must_use]
     pub fn new(inner: Arc<S>, policy: RetryPolicy) -> Self {
         Self { inner, policy }
-    }
-
-    /// Tries a request that can be repeated without harm.
-    async fn repeat<T, F: Future<Output = SinkResult<T>>>(&self, request: impl Fn() -> F) -> SinkResult<T> {
-        let mut attempts = Attempts::new(self.policy);
-        loop {
-            match request().await {
-                Ok(value) => return Ok(value),
-                Err(error) => attempts.again(error).await?,
-            }
-        }
     }
 
     /// What is stored under `key`, compared with what was to be stored.
@@ -147,7 +138,7 @@ impl<S: Sink + ?Sized> Sink for RetrySink<S> {
     }
 
     async fn upload(&self, key: &Key) -> SinkResult<Box<dyn Upload>> {
-        let inner = self.repeat(|| self.inner.upload(key)).await?;
+        let inner = repeat(self.policy, || self.inner.upload(key)).await?;
         Ok(Box::new(upload::RetryUpload::new(inner, self.policy)))
     }
 
@@ -156,7 +147,7 @@ impl<S: Sink + ?Sized> Sink for RetrySink<S> {
     }
 
     async fn head(&self, key: &Key) -> SinkResult<ObjectMeta> {
-        self.repeat(|| self.inner.head(key)).await
+        repeat(self.policy, || self.inner.head(key)).await
     }
 
     fn list(&self, prefix: &Prefix) -> BoxStream<'static, SinkResult<ObjectMeta>> {
@@ -165,5 +156,10 @@ impl<S: Sink + ?Sized> Sink for RetrySink<S> {
 
     fn delete(&self, keys: BoxStream<'static, Key>) -> BoxStream<'static, SinkResult<Key>> {
         delete::delete(Arc::clone(&self.inner), self.policy, keys).boxed()
+    }
+
+    fn custody(&self) -> Option<Arc<dyn Custody>> {
+        let inner = self.inner.custody()?;
+        Some(Arc::new(custody::RetryCustody::new(inner, self.policy)))
     }
 }

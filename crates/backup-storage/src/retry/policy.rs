@@ -31,6 +31,20 @@ impl Default for RetryPolicy {
     }
 }
 
+/// Tries a request that can be repeated without harm.
+pub(super) async fn repeat<T, F: Future<Output = SinkResult<T>>>(
+    policy: RetryPolicy,
+    request: impl Fn() -> F,
+) -> SinkResult<T> {
+    let mut attempts = Attempts::new(policy);
+    loop {
+        match request().await {
+            Ok(value) => return Ok(value),
+            Err(error) => attempts.again(error).await?,
+        }
+    }
+}
+
 /// The attempts of one operation.
 #[derive(Debug)]
 pub(super) struct Attempts {

@@ -12,6 +12,7 @@ use super::index_writer::IndexWriter;
 use super::pack_builder::{FinishedPack, PackMemory};
 use super::settings::WriteSettings;
 use crate::error::{Error, Result};
+use crate::format::BlobKind;
 use crate::id::PackId;
 use crate::repository::cpu::panicked;
 use crate::repository::{IndexedRepository, Repository, layout};
@@ -250,7 +251,11 @@ impl Run {
 async fn store(repository: Repository, pack: FinishedPack, sample: bool, buffers: PackBuffers) -> Result<Verified> {
     let key = layout::pack(&pack.id);
     let len = pack.bytes.len() as u64;
-    let outcome = repository.sink().put(&key, Payload::from(pack.bytes.clone()), PutMode::Overwrite).await?;
+    let payload = Payload::from(pack.bytes.clone());
+    // Trees are read by every later run and every look into the repository; what files hold is read by restores.
+    let is_cold = pack.blobs.iter().all(|blob| blob.kind == BlobKind::Data);
+    let payload = if is_cold { payload.cold() } else { payload };
+    let outcome = repository.sink().put(&key, payload, PutMode::Overwrite).await?;
     // The bytes are stored: their memory may be used for the next pack.
     buffers.put(pack.bytes);
     drop(pack.permit);

@@ -21,8 +21,8 @@ use futures::stream::{self, BoxStream};
 pub use plan::{Fault, FaultRule};
 
 use crate::sink::{
-    Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkOps, SinkResult,
-    Upload,
+    Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkOps,
+    SinkResult, Upload,
 };
 
 /// Lets operations of another sink fail by rules. Clones are handles on the same rules.
@@ -202,6 +202,10 @@ impl Sink for FaultySink {
     fn delete(&self, keys: BoxStream<'static, Key>) -> BoxStream<'static, SinkResult<Key>> {
         let sink = self.clone();
         keys.then(move |key| sink.clone().delete_key(key)).boxed()
+    }
+
+    fn custody(&self) -> Option<Arc<dyn Custody>> {
+        self.inner.custody()
     }
 }
 
