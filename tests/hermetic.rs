@@ -16,6 +16,7 @@ mod scenarios {
     mod aftermath;
     mod comparer;
     mod concurrency;
+    mod copying;
     mod damage;
     mod faults;
     mod roundtrip;

@@ -21,7 +21,7 @@ pub(crate) fn create(dir: &Path, bytes: u64) -> Result<u64> {
     for at in 0..small {
         let folder = dir.join("src").join(format!("module-{}", at / FILES_PER_DIR));
         fs::create_dir_all(&folder)?;
-        let mut out = BufWriter::new(File::create(folder.join(format!("file-{at}.rs")))?);
+        let mut out = BufWriter::with_capacity(1 << 20, File::create(folder.join(format!("file-{at}.rs")))?);
         let len = rng.random_range(SMALL_FILE / 10..SMALL_FILE * 2);
         fill(&mut out, len, |line| text(line, &words, &mut rng))?;
     }
@@ -29,7 +29,7 @@ pub(crate) fn create(dir: &Path, bytes: u64) -> Result<u64> {
     let large: [(&str, Line, u64); 4] =
         [("documents.bson", document, 5), ("table.heap", page, 5), ("library.so", code, 8), ("random.bin", random, 5)];
     for (name, line, share) in large {
-        let mut out = BufWriter::new(File::create(dir.join(name))?);
+        let mut out = BufWriter::with_capacity(1 << 20, File::create(dir.join(name))?);
         fill(&mut out, bytes / share, |buffer| line(buffer, &words, &mut rng))?;
     }
     Ok(small + large.len() as u64)

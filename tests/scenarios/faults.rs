@@ -162,7 +162,7 @@ async fn the_first_backup_and_its_repository() {
             let sink = FaultySink::new(Arc::new(place.clone()));
             let passphrase = Passphrase::generate();
             let (passphrase, cx) = (&passphrase, &Context::silent());
-            let with_recovery = &InitOptions { recovery: Some(Passphrase::generate()) };
+            let with_recovery = &InitOptions { recovery: Some(Passphrase::generate()), ..InitOptions::default() };
             let init = || Repository::init(Arc::new(sink.clone()), passphrase, with_recovery, cx);
             sink.fail_nth(n, fault);
             let first = init().await.map(drop);

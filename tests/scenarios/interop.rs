@@ -257,7 +257,7 @@ mod needs_restic_new {
         }
     }
 
-    const NO_RECOVERY: &InitOptions = &InitOptions { recovery: None };
+    const NO_RECOVERY: &InitOptions = &InitOptions { recovery: None, like: None };
 }
 
 mod needs_restic_014 {

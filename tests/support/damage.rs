@@ -95,7 +95,7 @@ impl Fixture {
     pub(crate) async fn new() -> Self {
         let sink = MemorySink::new();
         let (passphrase, recovery) = (Passphrase::generate(), Passphrase::generate());
-        let init = InitOptions { recovery: Some(recovery.clone()) };
+        let init = InitOptions { recovery: Some(recovery.clone()), ..InitOptions::default() };
         let made = Repository::init(Arc::new(sink.clone()), &passphrase, &init, &Context::silent()).await;
         let repo = Repo { repository: made.unwrap(), passphrase: passphrase.clone() };
         // What all snapshots have in common is stored with this one.

@@ -31,6 +31,10 @@ pub enum Stage {
     Check,
     /// Reading all packs.
     ReadData,
+    /// Copying snapshots into another repository.
+    Copy,
+    /// Waiting until archived objects can be read.
+    Thaw,
 }
 
 /// Running totals of one stage. Zero totals are unknown.

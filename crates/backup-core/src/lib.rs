@@ -17,6 +17,7 @@
 //! | [`repository`] | all objects under one prefix, in restic's repository format 2: init, open, read, write |
 //! | [`pipeline`] | backup, restore and verify of one snapshot |
 //! | [`check`] | verification of a whole repository |
+//! | [`copy`](mod@copy) | snapshots from one repository into another |
 //! | [`diff`], [`stats`] | what differs between two snapshots; how much a repository holds |
 //! | [`format`](mod@format) | the stored forms: config, key files, packs, indexes, trees, snapshots, manifest |
 //! | [`chunker`] | cutting streams into chunks |
@@ -32,6 +33,7 @@ pub mod chunker;
 pub mod clock;
 pub mod compress;
 pub mod context;
+pub mod copy;
 pub mod crypto;
 pub mod diff;
 pub mod error;

@@ -66,7 +66,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let key =
         if args.generate_key { generate(session, args, &repository)? } else { given(session, &repository).await? };
     let recovery = args.recovery_key.then(Passphrase::generate);
-    let options = InitOptions { recovery: recovery.clone() };
+    let options = InitOptions { recovery: recovery.clone(), like: None };
     let created = repository.init(key.passphrase(), &options, &session.cx).await?;
     report(session, &repository, &created, key, recovery.as_ref())?;
     Ok(Outcome::Success)

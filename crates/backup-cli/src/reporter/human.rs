@@ -156,6 +156,8 @@ fn label(stage: Stage) -> &'static str {
         Stage::Verify => "Verifying",
         Stage::Check => "Checking",
         Stage::ReadData => "Reading data",
+        Stage::Copy => "Copying",
+        Stage::Thaw => "Thawing",
         _ => "Working",
     }
 }

@@ -122,7 +122,7 @@ async fn read_pack(repository: &Repository, id: PackId) -> Result<PackState> {
                 .filter_map(|blob| {
                     let start = blob.offset as usize;
                     let sealed = &bytes[start..start + blob.len as usize];
-                    decode_with(&key, blob, sealed, |plain| plain.err()).map(|error| (blob.id, error.chain()))
+                    decode_with(&key, blob, sealed, |decoded| decoded.err()).map(|error| (blob.id, error.chain()))
                 })
                 .collect();
             Ok(match (intact, bad.is_empty()) {
@@ -170,7 +170,7 @@ async fn bad_blobs_by_index(indexed: &IndexedRepository, pack: &PackInfo) -> Res
     for blob in blobs {
         let start = u64::from(blob.offset);
         let decoded = match reader.range(&pack.id, start..start + u64::from(blob.len)).await {
-            Ok(sealed) => decode_with(indexed.repository().key(), &blob, &sealed, |plain| plain.map(drop)),
+            Ok(sealed) => decode_with(indexed.repository().key(), &blob, &sealed, |decoded| decoded.map(drop)),
             Err(error) => Err(error),
         };
         match decoded {

@@ -53,6 +53,16 @@ impl Config {
         }
     }
 
+    /// A config for another repository that cuts the same data into the same chunks.
+    #[must_use]
+    pub fn relative(&self, key: &MasterKey) -> Self {
+        Self {
+            chunker_polynomial: self.chunker_polynomial.clone(),
+            x_chunker_seed: Some(hex::encode(self.chunker_seed(key))),
+            ..Self::generate()
+        }
+    }
+
     /// Seals the config for storing.
     ///
     /// # Errors

@@ -17,6 +17,19 @@ use crate::sink::{Prefix, Sink, SinkErrorKind, SinkOps};
 pub struct InitOptions {
     /// A second pass phrase, to be kept offline, that opens the repository if the first is lost.
     pub recovery: Option<Passphrase>,
+    /// A repository that this one is to receive copies from, and in which way it is to be like it.
+    pub like: Option<Likeness>,
+}
+
+/// What a new repository takes over from another one.
+#[derive(Debug, Clone)]
+pub struct Likeness {
+    /// The other one. Its chunker settings are always taken over: the same data is cut into the same chunks in both, so
+    /// that what was copied and what is backed up directly deduplicate.
+    pub repository: Repository,
+    /// Take over its master key as well: then blobs are copied without being sealed anew, and whoever has a pass phrase of
+    /// one and can read the key files of the other can read both.
+    pub share_key: bool,
 }
 
 impl Repository {
@@ -35,8 +48,13 @@ impl Repository {
             return Err(Error::new(ErrorKind::Invalid, "the pass phrase is empty"));
         }
         refuse_existing(&*sink, cx).await?;
-        let master = MasterKey::generate();
-        let config = Config::generate();
+        let (master, config) = match &options.like {
+            None => (MasterKey::generate(), Config::generate()),
+            Some(Likeness { repository, share_key }) => {
+                let master = if *share_key { (**repository.key()).clone() } else { MasterKey::generate() };
+                (master, repository.config().relative(repository.key()))
+            }
+        };
         let mut keys = vec![keys::wrap(&master, passphrase, None, cx).await?];
         if let Some(recovery) = &options.recovery {
             keys.push(keys::wrap(&master, recovery, Some("recovery".to_owned()), cx).await?);

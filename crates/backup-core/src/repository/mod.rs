@@ -33,9 +33,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-pub use init::InitOptions;
+pub use init::{InitOptions, Likeness};
 pub use keys::KeyInfo;
-pub(crate) use read::{BlobReader, decode_with};
+pub(crate) use read::{BlobReader, Decoded, decode_with};
 pub use read::{SnapshotReader, TreeWalk};
 pub use receipts::Receipt;
 pub use snapshots::{SnapshotFilter, SnapshotInfo, SnapshotList};
@@ -183,6 +183,17 @@ impl IndexedRepository {
         });
         found.unlisted = stored.into_values().collect();
         Ok(found)
+    }
+
+    /// What was in a pack that is gone or cut off is stored again by writers instead of being relied upon: the repository
+    /// mends itself. Returns how many such packs there are.
+    pub(crate) async fn hide_lost_packs(&self) -> Result<usize> {
+        let found = self.compare_packs().await?;
+        let lost: Vec<_> = found.missing.iter().chain(found.wrong_size.keys()).copied().collect();
+        if !lost.is_empty() {
+            self.index.hide_packs(&lost);
+        }
+        Ok(lost.len())
     }
 
     pub(crate) fn reader(&self) -> BlobReader {

@@ -17,7 +17,7 @@ use crate::sink::{Key, Prefix, Sink, SinkOps};
 /// What a receipt says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// When this store received the object, by the clock of the writer.
+    /// When a store first received the object, by the clock of the writer: copies carry it along.
     pub received: Timestamp,
 }
 
@@ -40,15 +40,15 @@ impl Repository {
         open_json(self.key(), &sealed).map(Some)
     }
 
-    pub(crate) async fn save_receipt(&self, id: &SnapshotId, cx: &Context) -> Result<()> {
-        put(&**self.sink(), self.key(), &layout::snapshot_receipt(id), cx.clock.now()).await
+    pub(crate) async fn save_receipt(&self, id: &SnapshotId, received: Timestamp) -> Result<()> {
+        put(&**self.sink(), self.key(), &layout::snapshot_receipt(id), received).await
     }
 
     /// Writes the receipts that are missing: of snapshots and keys that other tools made, or whose writer crashed.
     pub(crate) async fn complete_receipts(&self, snapshots: &[SnapshotInfo], cx: &Context) -> Result<()> {
         let known: HashSet<_> = self.snapshot_receipts().await?.into_iter().collect();
         for info in snapshots.iter().filter(|info| !known.contains(&info.id)) {
-            self.save_receipt(&info.id, cx).await?;
+            self.save_receipt(&info.id, cx.clock.now()).await?;
         }
         let known: HashSet<_> = self.key_receipts().await?.into_iter().collect();
         for id in self.names_under::<KeyId>(&layout::keys()).await?.iter().filter(|id| !known.contains(*id)) {

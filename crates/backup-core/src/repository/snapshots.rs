@@ -1,6 +1,8 @@
 //! Listing, naming and saving snapshots.
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
 
 use super::{Repository, layout};
 use crate::context::Context;
@@ -137,7 +139,17 @@ impl Repository {
 
     /// Publishes a snapshot: from here on it is listed. Everything it refers to is durable and verified already.
     pub(crate) async fn save_snapshot(&self, snapshot: &Snapshot, cx: &Context) -> Result<SnapshotId> {
-        let sealed = seal_json(self.key(), snapshot)?;
+        self.save_sealed_snapshot(seal_json(self.key(), snapshot)?, cx.clock.now(), cx).await
+    }
+
+    /// Publishes a snapshot that is sealed already and was first received at that time.
+    pub(crate) async fn save_sealed_snapshot(
+        &self,
+        sealed: impl Into<Bytes>,
+        received: Timestamp,
+        cx: &Context,
+    ) -> Result<SnapshotId> {
+        let sealed = sealed.into();
         let id = SnapshotId::digest(&sealed);
         self.sink().put_bytes(&layout::snapshot(&id), sealed).await?;
         // Read back: the object that the whole run stands on.
@@ -145,9 +157,31 @@ impl Repository {
             .await
             .map_err(|error| error.context(format!("snapshot {} was not stored intact", id.short())))?;
         // Without its receipt the snapshot is as good, only its loss would not be noticed; the next writer makes up for it.
-        if let Err(error) = self.save_receipt(&id, cx).await {
+        if let Err(error) = self.save_receipt(&id, received).await {
             cx.events.note(format!("The receipt of snapshot {} could not be written: {}.", id.short(), error.chain()));
         }
         Ok(id)
+    }
+
+    /// The bytes of a snapshot object, which match its name.
+    pub(crate) async fn sealed_snapshot(&self, id: &SnapshotId) -> Result<Bytes> {
+        let sealed = self.sink().get_bytes(&layout::snapshot(id)).await?;
+        if SnapshotId::digest(&sealed) == *id {
+            return Ok(sealed);
+        }
+        Err(Error::damaged("content does not match the name").context(format!("snapshot {}", id.short())))
+    }
+
+    /// Drops snapshots. Their data stays until it is pruned. The receipt goes first: what is gone without one was
+    /// forgotten, not lost.
+    ///
+    /// # Errors
+    /// Those of the sink; then some of them may be forgotten already.
+    pub async fn forget(&self, ids: &[SnapshotId]) -> Result<()> {
+        for id in ids {
+            self.sink().delete_one(&layout::snapshot_receipt(id)).await?;
+            self.sink().delete_one(&layout::snapshot(id)).await?;
+        }
+        Ok(())
     }
 }

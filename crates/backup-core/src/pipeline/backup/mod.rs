@@ -33,7 +33,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::Stage;
 use crate::pipeline::Meter;
-use crate::repository::{BlobWriter, IndexedRepository, Repository};
+use crate::repository::{BlobWriter, Repository};
 use crate::source::{BackupRequest, Source};
 use items::Items;
 use parent::Parent;
@@ -61,7 +61,12 @@ pub async fn backup(
     }
     let (kind, parent) = Parent::choose(&snapshots, &identity, options, cx);
     let indexed = repository.load_index(cx).await?;
-    distrust_lost_packs(&indexed, cx).await?;
+    let lost = indexed.hide_lost_packs().await?;
+    if lost > 0 {
+        cx.events.note(format!(
+            "{lost} packs are lost or cut off; what this backup needs of them is stored again. Run `backup check`."
+        ));
+    }
     cx.check_cancelled()?;
 
     let started = cx.clock.now();
@@ -108,20 +113,6 @@ pub async fn backup(
             Err(cause)
         }
     }
-}
-
-/// What was in a pack that is gone or cut off is stored again instead of being relied upon: the repository mends itself.
-async fn distrust_lost_packs(indexed: &IndexedRepository, cx: &Context) -> Result<()> {
-    let found = indexed.compare_packs().await?;
-    let lost: Vec<_> = found.missing.iter().chain(found.wrong_size.keys()).copied().collect();
-    if !lost.is_empty() {
-        indexed.index().hide_packs(&lost);
-        cx.events.note(format!(
-            "{} packs are lost or cut off; what this backup needs of them is stored again. Run `backup check`.",
-            lost.len()
-        ));
-    }
-    Ok(())
 }
 
 /// Asks the source how much there is, for the progress bar, while the backup runs already. Never ends.

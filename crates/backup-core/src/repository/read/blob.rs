@@ -28,12 +28,30 @@ pub(crate) struct Buffers {
     plain: Vec<u8>,
 }
 
+/// A blob in all its forms.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Decoded<'a> {
+    pub(crate) blob: &'a PackedBlob,
+    /// As it is stored.
+    pub(crate) sealed: &'a [u8],
+    /// Decrypted, but still compressed if it is stored so.
+    pub(crate) opened: &'a [u8],
+    /// Its content, which matches its name.
+    pub(crate) plain: &'a [u8],
+}
+
 impl Buffers {
     /// Opens a sealed blob and checks it against its name.
-    pub(crate) fn decode(&mut self, key: &MasterKey, blob: &PackedBlob, sealed: &[u8]) -> Result<&[u8]> {
+    pub(crate) fn decode<'a>(
+        &'a mut self,
+        key: &MasterKey,
+        blob: &'a PackedBlob,
+        sealed: &'a [u8],
+    ) -> Result<Decoded<'a>> {
         let Self { opened, plain } = self;
         key.open_into(sealed, opened).map_err(|error| damaged(blob).with_source(error))?;
-        let content = match blob.uncompressed_len {
+        let opened = &*opened;
+        let content: &[u8] = match blob.uncompressed_len {
             None => opened,
             Some(len) => {
                 compress::decompress_into(opened, len as usize, plain)
@@ -41,7 +59,11 @@ impl Buffers {
                 plain
             }
         };
-        if BlobId::digest(content) == blob.id { Ok(content) } else { Err(damaged(blob)) }
+        if BlobId::digest(content) == blob.id {
+            Ok(Decoded { blob, sealed, opened, plain: content })
+        } else {
+            Err(damaged(blob))
+        }
     }
 }
 
@@ -51,7 +73,7 @@ pub(crate) fn decode_with<T>(
     key: &MasterKey,
     blob: &PackedBlob,
     sealed: &[u8],
-    take: impl FnOnce(Result<&[u8]>) -> T,
+    take: impl FnOnce(Result<Decoded<'_>>) -> T,
 ) -> T {
     thread_local! {
         static BUFFERS: Cell<Option<Buffers>> = const { Cell::new(None) };
@@ -65,7 +87,7 @@ pub(crate) fn decode_with<T>(
 
 /// Opens a sealed blob and checks it against its name.
 pub(crate) fn decode(key: &MasterKey, blob: &PackedBlob, sealed: &[u8]) -> Result<Vec<u8>> {
-    decode_with(key, blob, sealed, |plain| plain.map(<[u8]>::to_vec))
+    decode_with(key, blob, sealed, |decoded| Ok(decoded?.plain.to_vec()))
 }
 
 /// Trees above this plain size are decoded from a stream: the whole text would need far more memory than what it says.
@@ -162,7 +184,7 @@ impl BlobReader {
                 return large_tree(key, &at.blob, sealed)
                     .map_err(|error| error.context(format!("directory {}", id.short())));
             }
-            decode_with(key, &at.blob, sealed, |plain| Tree::from_json(plain?))
+            decode_with(key, &at.blob, sealed, |decoded| Tree::from_json(decoded?.plain))
                 .map_err(|error| error.context(format!("directory {}", id.short())))
         };
         // Most trees take less time than handing them to another thread.
@@ -187,6 +209,45 @@ impl BlobReader {
             }
             result => result,
         }
+    }
+
+    /// A blob as it is stored, and where; trees through the windows, because others of the same pack will follow.
+    pub(crate) async fn sealed(&self, at: &BlobLocation) -> Result<Bytes> {
+        if at.blob.kind == BlobKind::Tree {
+            return self.windowed(at).await;
+        }
+        let start = u64::from(at.blob.offset);
+        self.range(&at.pack, start..start + u64::from(at.blob.len)).await
+    }
+
+    /// Hands over a blob in all its forms, from the first of its copies that is sound, on a worker thread.
+    pub(crate) async fn decoded<T: Send + 'static>(
+        &self,
+        kind: BlobKind,
+        id: &BlobId,
+        take: impl Fn(Decoded<'_>) -> T + Send + Sync + 'static,
+    ) -> Result<T> {
+        let first = self.locate(kind, id)?;
+        let take = Arc::new(take);
+        let mut failure = None;
+        for copy in std::iter::once(first).chain(self.other_copies(&first)) {
+            let sealed = match self.sealed(&copy).await {
+                Ok(sealed) => sealed,
+                Err(error) if error.is_damage() => {
+                    failure.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let (key, take) = (Arc::clone(self.repository.repository().key()), Arc::clone(&take));
+            let work = move || decode_with(&key, &copy.blob, &sealed, |decoded| decoded.map(|decoded| take(decoded)));
+            match self.repository.repository().cpu().run(work).await {
+                Ok(taken) => return Ok(taken),
+                Err(error) if error.is_damage() => _ = failure.get_or_insert(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::internal("a blob without a copy")))
     }
 
     async fn blob_at(&self, at: BlobLocation) -> Result<Vec<u8>> {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures::StreamExt;
 
-use super::blob::{BlobReader, decode_with};
+use super::blob::{BlobReader, Decoded, decode_with};
 use crate::context::Context;
 use crate::error::Error;
 use crate::format::{BlobKind, PackedBlob};
@@ -61,8 +61,17 @@ impl BlobReader {
     where
         F: Fn(usize, Result<&[u8], Error>) -> Result<(), SourceError> + Send + Sync + 'static,
     {
+        self.fetch_decoded(cx, blobs, move |at, decoded| handle(at, decoded.map(|decoded| decoded.plain))).await
+    }
+
+    /// Like [`Self::try_fetch`], for callers that also want the forms in between.
+    pub(crate) async fn fetch_decoded<F>(&self, cx: &Context, blobs: &[BlobId], handle: F) -> Result<(), SourceError>
+    where
+        F: Fn(usize, Result<Decoded<'_>, Error>) -> Result<(), SourceError> + Send + Sync + 'static,
+    {
         let handle = Arc::new(handle);
-        let concurrency = self.repository().repository().cpu().threads() + 1;
+        let repository = self.repository().repository();
+        let concurrency = (repository.cpu().threads() + 1).max(repository.sink().capabilities().concurrency);
         let (batches, unknown) = plan(self, blobs);
         for (at, error) in unknown {
             handle(at, Err(error))?;
@@ -78,7 +87,7 @@ impl BlobReader {
                     cx.check_cancelled()?;
                     match self.range(&batch.pack, batch.start..batch.end).await {
                         Ok(bytes) => self.decode_batch(batch, bytes, handle).await,
-                        Err(error) if error.is_damage() => self.one_by_one(batch, &*handle).await,
+                        Err(error) if error.is_damage() => self.one_by_one(batch, handle).await,
                         Err(error) => Err(error.into()),
                     }
                 }
@@ -96,7 +105,7 @@ impl BlobReader {
 
     async fn decode_batch<F>(&self, batch: Batch, bytes: Bytes, handle: Arc<F>) -> Result<(), SourceError>
     where
-        F: Fn(usize, Result<&[u8], Error>) -> Result<(), SourceError> + Send + Sync + 'static,
+        F: Fn(usize, Result<Decoded<'_>, Error>) -> Result<(), SourceError> + Send + Sync + 'static,
     {
         let repository = self.repository().repository();
         let key = Arc::clone(repository.key());
@@ -106,8 +115,8 @@ impl BlobReader {
             let mut damaged = Vec::new();
             for (at, blob) in batch.blobs {
                 let from = usize::try_from(u64::from(blob.offset) - batch.start).unwrap_or(usize::MAX);
-                decode_with(&key, &blob, &bytes[from..from + blob.len as usize], |plain| match plain {
-                    Ok(plain) => sound(at, Ok(plain)),
+                decode_with(&key, &blob, &bytes[from..from + blob.len as usize], |decoded| match decoded {
+                    Ok(decoded) => sound(at, Ok(decoded)),
                     Err(_) => {
                         damaged.push((at, blob));
                         Ok(())
@@ -117,17 +126,18 @@ impl BlobReader {
             Ok::<_, SourceError>(Batch { blobs: damaged, ..batch })
         };
         let damaged = CpuPool::spawn(permit, work).await.map_err(panicked)??;
-        self.one_by_one(damaged, &*handle).await
+        self.one_by_one(damaged, handle).await
     }
 
     /// Something of a range is damaged or gone: every blob is tried by itself, and then its other copies.
-    async fn one_by_one<F>(&self, batch: Batch, handle: &F) -> Result<(), SourceError>
+    async fn one_by_one<F>(&self, batch: Batch, handle: Arc<F>) -> Result<(), SourceError>
     where
-        F: Fn(usize, Result<&[u8], Error>) -> Result<(), SourceError>,
+        F: Fn(usize, Result<Decoded<'_>, Error>) -> Result<(), SourceError> + Send + Sync + 'static,
     {
         for (at, blob) in batch.blobs {
-            match self.blob(BlobKind::Data, &blob.id).await {
-                Ok(plain) => handle(at, Ok(&plain))?,
+            let sound = Arc::clone(&handle);
+            match self.decoded(BlobKind::Data, &blob.id, move |decoded| sound(at, Ok(decoded))).await {
+                Ok(handled) => handled?,
                 Err(error) if error.is_damage() => {
                     handle(at, Err(error.context(format!("pack {}", batch.pack.short()))))?;
                 }

@@ -41,9 +41,9 @@ use tokio::runtime::Handle;
 pub use settings::{WriteSettings, WriteStats};
 
 use crate::error::{Error, Result};
-use crate::format::BlobKind;
+use crate::format::{BlobKind, PackedBlob};
 use crate::id::BlobId;
-use crate::repository::IndexedRepository;
+use crate::repository::{Decoded, IndexedRepository};
 use sealer::{Sealed, Sealer};
 use slots::Slots;
 use upload::Uploader;
@@ -115,6 +115,27 @@ impl BlobWriter {
         inner.uploader.check()?;
         let key = inner.repository.repository().key();
         inner.sealer.seal(key, kind, id, plain, |sealed| self.place(plain.len(), &sealed))?;
+        Ok(Stored { id, new: true })
+    }
+
+    /// Stores a blob of another repository, whose content was checked, unless this one has it: as it is if both have the
+    /// same master key, else sealed anew, but never compressed anew. May wait: call it on a worker thread.
+    pub(crate) fn store_copy(&self, decoded: &Decoded<'_>, same_key: bool) -> Result<Stored> {
+        let inner = &*self.0;
+        let PackedBlob { id, kind, .. } = *decoded.blob;
+        if !inner.is_wanted(kind, id) {
+            return Ok(Stored { id, new: false });
+        }
+        inner.uploader.check()?;
+        let len = decoded.plain.len();
+        if same_key {
+            let sealed =
+                Sealed { blob: PackedBlob { offset: 0, ..*decoded.blob }, bytes: decoded.sealed, sampled: false };
+            self.place(len, &sealed)?;
+        } else {
+            let key = inner.repository.repository().key();
+            inner.sealer.seal_again(key, decoded, |sealed| self.place(len, &sealed))?;
+        }
         Ok(Stored { id, new: true })
     }
 

@@ -9,7 +9,7 @@ use crate::crypto::{IV_LEN, MasterKey, OVERHEAD, TAG_LEN};
 use crate::error::{Error, Result};
 use crate::format::{BlobKind, PackedBlob};
 use crate::id::BlobId;
-use crate::repository::read::Buffers;
+use crate::repository::read::{Buffers, Decoded};
 
 /// Seals blobs. Keeps as many workspaces as there are threads that seal at the same time: large buffers that were
 /// allocated and freed by many threads would pile up in the allocator's per-thread pools.
@@ -83,9 +83,39 @@ impl Sealer {
     }
 }
 
+impl Sealer {
+    /// Seals a blob of another repository under this key, compressed or not as it is there.
+    pub(super) fn seal_again<T>(
+        &self,
+        key: &MasterKey,
+        decoded: &Decoded<'_>,
+        take: impl FnOnce(Sealed<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut bench = idle.unwrap_or_default();
+        let Bench { sealed, buffers, .. } = &mut bench;
+        let len = decoded.opened.len() + OVERHEAD;
+        if sealed.len() < len {
+            sealed.resize(len, 0);
+        }
+        let sealed = &mut sealed[..len];
+        sealed[IV_LEN..len - TAG_LEN].copy_from_slice(decoded.opened);
+        key.seal_in_place(sealed);
+        let len = u32::try_from(len).map_err(|_| Error::internal("a blob is longer than 4 GiB"))?;
+        let blob = PackedBlob { offset: 0, len, ..*decoded.blob };
+        let sampled = self.verify_sample > 0.0 && rand::rng().random_bool(self.verify_sample);
+        if sampled {
+            verify(key, &blob, sealed, decoded.plain, buffers)?;
+        }
+        let result = take(Sealed { blob, bytes: sealed, sampled });
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
+        result
+    }
+}
+
 /// Opens and compares what was sealed: bad memory must not become a bad backup.
 fn verify(key: &MasterKey, blob: &PackedBlob, sealed: &[u8], plain: &[u8], buffers: &mut Buffers) -> Result<()> {
-    if buffers.decode(key, blob, sealed).is_ok_and(|opened| opened == plain) {
+    if buffers.decode(key, blob, sealed).is_ok_and(|decoded| decoded.plain == plain) {
         return Ok(());
     }
     Err(Error::damaged("a blob could not be opened again right after it was sealed")

@@ -66,6 +66,19 @@ impl Default for WriteSettings {
     }
 }
 
+impl std::ops::AddAssign for WriteStats {
+    fn add_assign(&mut self, other: Self) {
+        self.data_blobs += other.data_blobs;
+        self.tree_blobs += other.tree_blobs;
+        self.added_bytes += other.added_bytes;
+        self.packed_bytes += other.packed_bytes;
+        self.packs += other.packs;
+        self.index_objects += other.index_objects;
+        self.sampled_blobs += other.sampled_blobs;
+        self.sampled_packs += other.sampled_packs;
+    }
+}
+
 /// What was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct WriteStats {

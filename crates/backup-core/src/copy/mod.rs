@@ -1,0 +1,219 @@
+//! Copying snapshots into another repository, with the least work: what is there is not read, what has the same master
+//! key is not sealed anew, and nothing is ever compressed anew. Every blob is checked against its name on the way.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`copy`]: the order of things; [`CopyOptions`], [`CopyReport`] |
+//! | `known.rs` | which snapshots are there already |
+//! | `survey.rs` | following a snapshot's trees to the blobs that are missing |
+//! | `transfer.rs` | moving those blobs |
+//!
+//! A copy can be interrupted at any point: what was stored is found by the next one. Snapshots appear after everything
+//! they need is durable and verified.
+
+mod known;
+mod survey;
+mod transfer;
+
+use serde::Serialize;
+
+use crate::check::Problem;
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, Stage};
+use crate::format::{Snapshot, seal_json};
+use crate::id::SnapshotId;
+use crate::pipeline::Meter;
+use crate::repository::{BlobWriter, IndexedRepository, Repository, SnapshotInfo, WriteSettings, WriteStats};
+use known::Known;
+use survey::Survey;
+
+/// After so many new bytes the snapshots that are complete are published, so that little is done twice after an
+/// interruption.
+const PUBLISH_EVERY: u64 = 8 << 30;
+
+/// How to copy.
+#[derive(Debug, Clone, Default)]
+pub struct CopyOptions {
+    /// How blobs are stored. The compression stays as it is in the source.
+    pub write: WriteSettings,
+    /// Only find out what would be copied.
+    pub dry_run: bool,
+}
+
+/// A snapshot that was copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct CopiedSnapshot {
+    /// Its name in the source.
+    pub from: SnapshotId,
+    /// Its name in the target: the same if both repositories have the same master key. None in a dry run.
+    pub to: Option<SnapshotId>,
+}
+
+/// What a copy did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct CopyReport {
+    /// Snapshots that were copied, or would be in a dry run.
+    pub copied: Vec<CopiedSnapshot>,
+    /// Snapshots that were there already.
+    pub present: Vec<CopiedSnapshot>,
+    /// Data blobs that were missing in the target.
+    pub blobs: u64,
+    /// Their bytes as stored in the source.
+    pub bytes: u64,
+    /// What was stored in the target.
+    pub stored: WriteStats,
+    /// Snapshots that were not copied because something of them is damaged or lost in the source.
+    pub problems: Vec<Problem>,
+}
+
+/// Copies snapshots that the target does not have.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] if both are the same repository; those of both sinks; cancellation. Snapshots that were published
+/// before stay. Damage in the source is no error but a [`Problem`] of the report, and the snapshots it affects are left out.
+pub async fn copy(
+    from: &IndexedRepository,
+    snapshots: &[SnapshotInfo],
+    to: &Repository,
+    options: &CopyOptions,
+    cx: &Context,
+) -> Result<CopyReport> {
+    if from.repository().config().id == to.config().id {
+        return Err(Error::new(ErrorKind::Invalid, "the source and the target are the same repository"));
+    }
+    if !options.dry_run {
+        to.prepare_writing(cx).await?;
+    }
+    let there = to.snapshots(cx).await?;
+    if !options.dry_run {
+        to.complete_receipts(&there.snapshots, cx).await?;
+    }
+    let indexed = to.load_index(cx).await?;
+    let lost = indexed.hide_lost_packs().await?;
+    if lost > 0 {
+        cx.events.note(format!("{lost} packs of the target are lost or cut off; what is in them is copied again."));
+    }
+    let mut run = Run {
+        from,
+        to: indexed,
+        same_key: from.repository().key().derive("copy") == to.key().derive("copy"),
+        known: Known::new(&there.snapshots),
+        // A target that has lost something is looked through from the root.
+        trusting: lost == 0,
+        options,
+        cx,
+        report: CopyReport::default(),
+    };
+    let mut todo: Vec<&SnapshotInfo> = snapshots.iter().collect();
+    todo.sort_by_key(|info| (info.snapshot.time, info.id));
+    let meter = Meter::start(Stage::Copy, &cx.events);
+    let ticking = meter.ticking();
+    run.copy_all(&todo, &meter).await?;
+    drop(ticking);
+    meter.finish();
+    Ok(run.report)
+}
+
+struct Run<'a> {
+    from: &'a IndexedRepository,
+    to: IndexedRepository,
+    same_key: bool,
+    known: Known,
+    trusting: bool,
+    options: &'a CopyOptions,
+    cx: &'a Context,
+    report: CopyReport,
+}
+
+impl Run<'_> {
+    async fn copy_all(&mut self, snapshots: &[&SnapshotInfo], meter: &Meter) -> Result<()> {
+        let mut todo = Vec::new();
+        let mut present = Vec::new();
+        for info in snapshots {
+            match self.known.find(info) {
+                Some(there) => {
+                    self.report.present.push(CopiedSnapshot { from: info.id, to: Some(there) });
+                    present.push(*info);
+                    // What the target has lost of it is copied again; the snapshot itself is there.
+                    if !self.trusting {
+                        todo.push((*info, false));
+                    }
+                }
+                None => todo.push((*info, true)),
+            }
+        }
+        let mut survey = Survey::new(self.from, self.same_key, meter.clone());
+        let mut todo = todo.into_iter().peekable();
+        while todo.peek().is_some() {
+            let writer = BlobWriter::new(&self.to, &self.options.write, self.options.dry_run);
+            let result = self.copy_group(&mut todo, &present, &mut survey, &writer).await;
+            if let Err(error) = result {
+                // If uploading failed, everything else is only a consequence of that.
+                let cause = writer.root_failure().await.unwrap_or(error);
+                writer.abort().await;
+                return Err(cause);
+            }
+        }
+        (self.report.blobs, self.report.bytes) = survey.totals();
+        Ok(())
+    }
+
+    /// Copies snapshots until enough was stored to be worth publishing, and publishes them.
+    async fn copy_group<'s>(
+        &mut self,
+        todo: &mut impl Iterator<Item = (&'s SnapshotInfo, bool)>,
+        present: &[&SnapshotInfo],
+        survey: &mut Survey<'_>,
+        writer: &BlobWriter,
+    ) -> Result<()> {
+        let mut complete = Vec::new();
+        let before = survey.totals().1;
+        for (info, publish) in todo.by_ref() {
+            let like = |other: &&&SnapshotInfo| {
+                other.snapshot.paths == info.snapshot.paths && other.snapshot.hostname == info.snapshot.hostname
+            };
+            let counterpart = present.iter().rev().find(like).map(|other| other.snapshot.tree);
+            let counterpart = counterpart.filter(|_| self.trusting);
+            match survey.copy(info, counterpart, writer, self.options.dry_run, self.cx).await? {
+                None if publish => complete.push(info),
+                None => {}
+                Some(problem) => self.report.problems.push(problem),
+            }
+            if survey.totals().1 - before >= PUBLISH_EVERY {
+                break;
+            }
+        }
+        let stored = writer.clone().finish().await?;
+        self.report.stored += stored;
+        self.cx.check_cancelled()?;
+        for info in complete {
+            let to = if self.options.dry_run { None } else { Some(self.publish(info).await?) };
+            self.report.copied.push(CopiedSnapshot { from: info.id, to });
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self, info: &SnapshotInfo) -> Result<SnapshotId> {
+        let (from, to) = (self.from.repository(), self.to.repository());
+        let received = match from.receipt(&info.id).await {
+            Ok(receipt) => receipt.map_or_else(|| self.cx.clock.now(), |receipt| receipt.received),
+            Err(error) if error.is_damage() => self.cx.clock.now(),
+            Err(error) => return Err(error),
+        };
+        let sealed = if self.same_key {
+            from.sealed_snapshot(&info.id).await?
+        } else {
+            let copy = Snapshot {
+                original: Some(info.snapshot.original.unwrap_or(info.id)),
+                parent: info.snapshot.parent.and_then(|parent| self.known.translate(&parent)),
+                ..info.snapshot.clone()
+            };
+            seal_json(to.key(), &copy)?.into()
+        };
+        let id = to.save_sealed_snapshot(sealed, received, self.cx).await?;
+        self.known.add(info.id, id, &info.snapshot);
+        self.cx.events.emit(&Event::SnapshotSaved { id });
+        Ok(id)
+    }
+}

@@ -1,0 +1,177 @@
+//! Following a snapshot's trees to the blobs that are missing.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+
+use super::transfer;
+use crate::check::Problem;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::format::{BlobKind, Tree};
+use crate::id::BlobId;
+use crate::pipeline::Meter;
+use crate::repository::{BlobReader, BlobWriter, Decoded, IndexedRepository, SnapshotInfo};
+
+/// Blobs that are moved in one go: enough to read packs in few large ranges, few enough to bound memory.
+const WINDOW: usize = 1 << 17;
+
+/// A directory of the source, and the one at the same place in a snapshot that the target has.
+type Pair = (BlobId, Option<BlobId>);
+
+/// What a directory leads to.
+struct Found {
+    id: BlobId,
+    subtrees: Vec<Pair>,
+    blobs: Vec<BlobId>,
+}
+
+/// Copies what snapshots need; remembers which directories are complete in the target.
+pub(super) struct Survey<'a> {
+    from: &'a IndexedRepository,
+    reader: BlobReader,
+    same_key: bool,
+    meter: Meter,
+    complete: HashSet<BlobId>,
+    /// Data blobs of the current window.
+    window: Vec<BlobId>,
+    /// The same; in a dry run, all that would have been moved.
+    wanted: HashSet<BlobId>,
+    totals: (u64, u64),
+}
+
+impl<'a> Survey<'a> {
+    pub(super) fn new(from: &'a IndexedRepository, same_key: bool, meter: Meter) -> Self {
+        let reader = from.reader();
+        Self {
+            from,
+            reader,
+            same_key,
+            meter,
+            complete: HashSet::new(),
+            window: Vec::new(),
+            wanted: HashSet::new(),
+            totals: (0, 0),
+        }
+    }
+
+    /// Missing data blobs so far, and their stored bytes.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        self.totals
+    }
+
+    /// Copies everything a snapshot needs but the snapshot object itself; or says why that cannot be done.
+    pub(super) async fn copy(
+        &mut self,
+        info: &SnapshotInfo,
+        counterpart: Option<BlobId>,
+        writer: &BlobWriter,
+        dry_run: bool,
+        cx: &Context,
+    ) -> Result<Option<Problem>> {
+        let affects = || vec![format!("snapshot {}", info.id.short())];
+        match self.follow(info.snapshot.tree, counterpart, writer, dry_run, cx).await {
+            Ok(visited) => {
+                self.complete.extend(visited);
+                Ok(None)
+            }
+            Err(error) if error.is_damage() => {
+                self.window.clear();
+                self.wanted.clear();
+                let object = format!("snapshot {}", info.id.short());
+                Ok(Some(Problem { object, message: error.chain(), affects: affects() }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Level by level from the root. Returns the directories that are complete now.
+    async fn follow(
+        &mut self,
+        root: BlobId,
+        counterpart: Option<BlobId>,
+        writer: &BlobWriter,
+        dry_run: bool,
+        cx: &Context,
+    ) -> Result<HashSet<BlobId>> {
+        let mut visited = HashSet::new();
+        let mut frontier: Vec<Pair> = vec![(root, counterpart)];
+        while !frontier.is_empty() {
+            cx.check_cancelled()?;
+            frontier.retain(|(tree, there)| {
+                Some(*tree) != *there && !self.complete.contains(tree) && visited.insert(*tree)
+            });
+            let concurrency = self.from.repository().sink().capabilities().concurrency.max(1);
+            let writer_of_trees = (!dry_run).then(|| writer.clone());
+            let (reader, same_key) = (self.reader.clone(), self.same_key);
+            let mut trees = futures::stream::iter(std::mem::take(&mut frontier))
+                .map(|pair| read(reader.clone(), pair, writer_of_trees.clone(), same_key))
+                .buffer_unordered(concurrency);
+            while let Some(found) = trees.try_next().await? {
+                cx.check_cancelled()?;
+                self.meter.add_items(1);
+                frontier.extend(found.subtrees);
+                for id in found.blobs {
+                    self.want(id, writer).map_err(|error| error.context(format!("directory {}", found.id.short())))?;
+                }
+                if self.window.len() >= WINDOW {
+                    self.flush(writer, dry_run, cx).await?;
+                }
+            }
+        }
+        self.flush(writer, dry_run, cx).await?;
+        Ok(visited)
+    }
+
+    fn want(&mut self, id: BlobId, writer: &BlobWriter) -> Result<()> {
+        if writer.knows(BlobKind::Data, &id) || !self.wanted.insert(id) {
+            return Ok(());
+        }
+        let len = u64::from(self.reader.locate(BlobKind::Data, &id)?.blob.len);
+        self.window.push(id);
+        self.totals.0 += 1;
+        self.totals.1 += len;
+        self.meter.expect(0, self.totals.1);
+        Ok(())
+    }
+
+    async fn flush(&mut self, writer: &BlobWriter, dry_run: bool, cx: &Context) -> Result<()> {
+        let window = std::mem::take(&mut self.window);
+        if dry_run || window.is_empty() {
+            return Ok(());
+        }
+        self.wanted.clear();
+        transfer::transfer(&self.reader, window, writer, self.same_key, &self.meter, cx).await
+    }
+}
+
+/// Reads a directory, stores it, and says what it leads to.
+async fn read(reader: BlobReader, (id, there): Pair, writer: Option<BlobWriter>, same_key: bool) -> Result<Found> {
+    let others: HashMap<Box<[u8]>, BlobId> = match there {
+        None => HashMap::new(),
+        Some(there) => match reader.tree(&there).await {
+            Ok(tree) => tree.nodes.iter().filter_map(|node| Some((node.name.clone(), node.subtree?))).collect(),
+            // It only saves work.
+            Err(error) if error.is_damage() => HashMap::new(),
+            Err(error) => return Err(error),
+        },
+    };
+    let others = Arc::new(others);
+    let take = move |decoded: Decoded<'_>| -> Result<Found> {
+        let tree = Tree::from_json(decoded.plain)?;
+        if let Some(writer) = &writer {
+            writer.store_copy(&decoded, same_key)?;
+        }
+        let mut found = Found { id, subtrees: Vec::new(), blobs: Vec::new() };
+        for node in tree.nodes.iter() {
+            found.blobs.extend_from_slice(&node.content);
+            if let Some(subtree) = node.subtree {
+                found.subtrees.push((subtree, others.get(&node.name).copied()));
+            }
+        }
+        Ok(found)
+    };
+    let in_directory = |error: Error| error.context(format!("directory {}", id.short()));
+    reader.decoded(BlobKind::Tree, &id, take).await.map_err(in_directory)?.map_err(in_directory)
+}
