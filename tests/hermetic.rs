@@ -19,6 +19,7 @@ mod scenarios {
     mod copying;
     mod damage;
     mod faults;
+    mod leases;
     mod roundtrip;
     mod source_faults;
     mod streams;

@@ -1,5 +1,4 @@
-//! Exit codes: a contract with scripts and service managers. They follow restic's where the meaning is the same; 11,
-//! restic's "locked", is never used, because nothing here takes an exclusive lock.
+//! Exit codes: a contract with scripts and service managers. They follow restic's where the meaning is the same.
 
 /// Everything that was asked for was done.
 pub const SUCCESS: u8 = 0;
@@ -15,6 +14,8 @@ pub const DAMAGE: u8 = 4;
 pub const REFUSED: u8 = 5;
 /// There is no repository at this place.
 pub const NO_REPOSITORY: u8 = 10;
+/// Somebody else does it at the moment, and only one may: maintenance and log capture.
+pub const BUSY: u8 = 11;
 /// The pass phrase is wrong or cannot be had.
 pub const PASSPHRASE: u8 = 12;
 /// Stopped by Ctrl-C or by a request to terminate.
@@ -32,6 +33,7 @@ Exit codes:
   4    stored data is damaged or lost
   5    refused: needs --yes, or something exists at the target
   10   there is no repository at this place
+  11   somebody else is at it, and only one may be
   12   the pass phrase is wrong or cannot be had
   130  interrupted
   141  the reader of the output has gone away";

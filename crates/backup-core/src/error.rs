@@ -39,6 +39,8 @@ pub enum ErrorKind {
     StorageFull,
     /// The storage failed in a way that may pass; trying again is reasonable.
     Unavailable,
+    /// Somebody else does it at the moment, and only one may.
+    Busy,
     /// The source failed.
     Source,
     /// The target could not be written.

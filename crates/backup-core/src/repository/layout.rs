@@ -1,5 +1,6 @@
 //! All object names in one place.
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{IndexId, KeyId, PackId, SnapshotId};
 use crate::sink::{Key, Prefix};
 
@@ -57,6 +58,18 @@ pub(crate) fn snapshot_receipt(id: &SnapshotId) -> Key {
 /// Note that a key file was stored here.
 pub(crate) fn key_receipt(id: &KeyId) -> Key {
     key(format!("x-receipts/keys/{id}"))
+}
+
+/// What a probe of the store found out.
+pub(crate) fn verdict() -> Key {
+    key("x-store/verdict".to_owned())
+}
+
+/// The tokens of a lease.
+pub(crate) fn lease(name: &str) -> Result<Prefix> {
+    let is_plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let prefix = Prefix::new(format!("x-leases/{name}")).ok().filter(|_| is_plain);
+    prefix.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("{name:?} cannot name a lease")))
 }
 
 pub(crate) fn keys() -> Prefix {

@@ -9,6 +9,8 @@
 //! | `guard.rs` | the lock that keeps stock `prune` and `forget` away from lock-free writers |
 //! | `snapshots.rs` | listing, naming and saving snapshots |
 //! | `receipts.rs` | notes beside the repository by which the loss of an object is noticed |
+//! | `lease.rs` | at most one process at a time |
+//! | `probe.rs` | what the store really does |
 //! | `index/` | which pack holds which blob |
 //! | `write/` | storing blobs: deduplicate, seal, pack, upload, verify, index |
 //! | `read/` | reading blobs and snapshots |
@@ -23,7 +25,9 @@ pub mod index;
 mod init;
 mod keys;
 pub(crate) mod layout;
+mod lease;
 mod open;
+mod probe;
 mod read;
 mod receipts;
 mod snapshots;
@@ -35,6 +39,8 @@ use std::sync::Arc;
 
 pub use init::{InitOptions, Likeness};
 pub use keys::KeyInfo;
+pub use lease::{KeptLease, Lease, LeaseOptions};
+pub use probe::StoreVerdict;
 pub(crate) use read::{BlobReader, Decoded, decode_with};
 pub use read::{SnapshotReader, TreeWalk};
 pub use receipts::Receipt;
@@ -45,10 +51,10 @@ pub use write::{WriteSettings, WriteStats};
 use crate::chunker::Gear;
 use crate::context::Context;
 use crate::crypto::MasterKey;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::Config;
 use crate::id::{IndexId, KeyId, PackId};
-use crate::sink::{Sink, SinkOps};
+use crate::sink::{ObjectMeta, Prefix, Sink, SinkOps};
 use cpu::CpuPool;
 use index::BlobIndex;
 
@@ -93,6 +99,17 @@ impl Repository {
     #[must_use]
     pub fn key_id(&self) -> KeyId {
         self.0.key_id
+    }
+
+    /// All objects under a prefix of the repository. An empty listing alone proves nothing (a proxy's error page reads like
+    /// one): it is believed if the same store still lists the key files, of which every repository has one.
+    pub(crate) async fn list(&self, prefix: &Prefix) -> Result<Vec<ObjectMeta>> {
+        let objects = self.sink().list_all(prefix).await?;
+        if objects.is_empty() && self.sink().list_all(&layout::keys()).await?.is_empty() {
+            return Err(Error::new(ErrorKind::Unavailable, "the storage lists no objects, not even the key files")
+                .with_hint("something between here and the storage answers in its place, or the key files are lost"));
+        }
+        Ok(objects)
     }
 
     pub(crate) fn key(&self) -> &Arc<MasterKey> {
@@ -170,7 +187,7 @@ impl IndexedRepository {
     /// Compares the packs in the index with those in the store.
     pub(crate) async fn compare_packs(&self) -> Result<PackComparison> {
         let mut stored: HashMap<PackId, u64> = HashMap::new();
-        for meta in self.repository.sink().list_all(&layout::packs()).await? {
+        for meta in self.repository.list(&layout::packs()).await? {
             if let Ok(id) = meta.key.file_name().parse() {
                 stored.insert(id, meta.size);
             }

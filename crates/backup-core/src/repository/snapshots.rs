@@ -104,7 +104,7 @@ impl Repository {
     /// # Errors
     /// Those of the sink.
     pub async fn snapshots(&self, cx: &Context) -> Result<SnapshotList> {
-        let objects = self.sink().list_all(&layout::snapshots()).await?;
+        let objects = self.list(&layout::snapshots()).await?;
         let ids: Vec<SnapshotId> = objects.iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect();
         let concurrency = self.sink().capabilities().concurrency.max(1);
         let mut loading = futures::stream::iter(ids)

@@ -24,7 +24,7 @@ pub(crate) struct LoadedIndex {
 /// Loads every index object; damaged ones are reported, not fatal: whether they matter depends on what is looked for.
 pub(crate) async fn load(repository: &Repository, cx: &Context) -> Result<LoadedIndex> {
     cx.events.emit(&Event::StageStarted { stage: Stage::LoadIndex });
-    let objects = repository.sink().list_all(&layout::indexes()).await?;
+    let objects = repository.list(&layout::indexes()).await?;
     let named: Vec<(IndexId, ObjectMeta)> =
         objects.into_iter().filter_map(|meta| Some((meta.key.file_name().parse().ok()?, meta))).collect();
     let total = named.len();

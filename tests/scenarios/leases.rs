@@ -1,0 +1,230 @@
+//! Leases and the probe of the store that they rely on.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backup_core::context::Context;
+use backup_core::error::ErrorKind;
+use backup_core::repository::{Lease, LeaseOptions};
+use backup_core::sink::{
+    Custody, Key, ObjectMeta, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkOps, SinkResult, Upload,
+};
+use backup_core::testing::{FakeClock, MemorySink};
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::support::repo::{Repo, local};
+
+/// A store that takes no notice of conditions, as some do.
+#[derive(Debug, Clone)]
+struct Careless(MemorySink);
+
+impl std::fmt::Display for Careless {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("careless")
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Sink for Careless {
+    fn capabilities(&self) -> SinkCapabilities {
+        self.0.capabilities()
+    }
+
+    async fn put(&self, key: &Key, payload: Payload, _: PutMode) -> SinkResult<PutOutcome> {
+        self.0.put(key, payload, PutMode::Overwrite).await
+    }
+
+    async fn upload(&self, key: &Key) -> SinkResult<Box<dyn Upload>> {
+        self.0.upload(key).await
+    }
+
+    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
+        self.0.get(key, range).await
+    }
+
+    async fn head(&self, key: &Key) -> SinkResult<ObjectMeta> {
+        self.0.head(key).await
+    }
+
+    fn list(&self, prefix: &Prefix) -> BoxStream<'static, SinkResult<ObjectMeta>> {
+        self.0.list(prefix)
+    }
+
+    fn delete(&self, keys: BoxStream<'static, Key>) -> BoxStream<'static, SinkResult<Key>> {
+        self.0.delete(keys)
+    }
+
+    fn custody(&self) -> Option<Arc<dyn Custody>> {
+        None
+    }
+}
+
+fn held_by(holder: &str) -> LeaseOptions {
+    LeaseOptions { period: Duration::from_secs(30), holder: holder.to_owned(), settle: Duration::from_millis(200) }
+}
+
+/// A context whose clock the test moves; the tests that use it run on tokio's paused time.
+fn clocked() -> (Context, Arc<FakeClock>) {
+    let clock = Arc::new(FakeClock::at(Timestamp::UNIX_EPOCH + SignedDuration::from_hours(500_000)));
+    (Context { clock: clock.clone(), ..Context::silent() }, clock)
+}
+
+async fn pass(clock: &FakeClock, seconds: u64) {
+    clock.advance(SignedDuration::from_secs(i64::try_from(seconds).unwrap()));
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_rivals_one_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    for repo in [Repo::in_memory().await, Repo::init(local(dir.path())).await] {
+        for round in 1..=10 {
+            let rivals = (0..16).map(|rival| {
+                let repository = repo.repository.clone();
+                tokio::spawn(async move {
+                    Lease::acquire(&repository, "prune", &held_by(&format!("rival {rival}")), &Context::silent()).await
+                })
+            });
+            let mut won = Vec::new();
+            for rival in futures::future::join_all(rivals).await {
+                match rival.unwrap() {
+                    Ok(lease) => won.push(lease),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Busy, "{}", error.chain()),
+                }
+            }
+            assert_eq!(won.len(), 1, "round {round}");
+            let lease = won.pop().unwrap();
+            assert_eq!(lease.token(), round);
+            lease.confirm().await.unwrap();
+            lease.release().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_lease_is_respected_and_a_dead_one_taken_over() {
+    let repo = Repo::in_memory().await;
+    let (cx, clock) = clocked();
+    let take = |who: &str| {
+        let (repository, options, cx) = (repo.repository.clone(), held_by(who), cx.clone());
+        async move { Lease::acquire(&repository, "prune", &options, &cx).await }
+    };
+    let mut first = take("the first").await.unwrap();
+    for _ in 0..10 {
+        pass(&clock, 20).await;
+        first.renew(&cx).await.unwrap();
+        let error = take("the second").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Busy);
+        assert!(error.chain().contains("held by the first"), "{}", error.chain());
+    }
+    // The holder stops acting after one period, the other waits for two.
+    pass(&clock, 31).await;
+    assert!(!first.is_current());
+    assert_eq!(take("the second").await.unwrap_err().kind(), ErrorKind::Busy);
+    pass(&clock, 30).await;
+    let second = take("the second").await.unwrap();
+    assert_eq!(second.token(), 2);
+    assert_eq!(first.renew(&cx).await.unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(first.confirm().await.unwrap_err().kind(), ErrorKind::Busy);
+    // The loser's farewell does not touch the winner.
+    first.release().await.unwrap();
+    second.confirm().await.unwrap();
+    assert_eq!(take("the third").await.unwrap_err().kind(), ErrorKind::Busy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keeping_renews_until_the_store_says_otherwise() {
+    let sink = MemorySink::new();
+    let repo = Repo::init(Arc::new(sink.clone())).await;
+    let (cx, clock) = clocked();
+    let kept = Lease::acquire(&repo.repository, "prune", &held_by("me"), &cx).await.unwrap().keep(&cx);
+    for _ in 0..50 {
+        clock.advance(SignedDuration::from_secs(10));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        kept.check().unwrap();
+    }
+    // Somebody removes it by hand: the holder notices at its next renewal.
+    let prefix = Prefix::new("x-leases/prune").unwrap();
+    let taken = Key::new("x-leases/prune/00000000000000000002").unwrap();
+    sink.put_bytes(&taken, b"another's".to_vec()).await.unwrap();
+    assert_eq!(sink.list_all(&prefix).await.unwrap().len(), 2);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert_eq!(kept.check().unwrap_err().kind(), ErrorKind::Busy);
+    assert!(kept.lost().is_cancelled());
+}
+
+#[tokio::test]
+async fn released_is_free_at_once_and_old_tokens_go() {
+    let sink = MemorySink::new();
+    let repo = Repo::init(Arc::new(sink.clone())).await;
+    let cx = Context::silent();
+    for token in 1..=3 {
+        let lease = Lease::acquire(&repo.repository, "capture-1", &held_by("me"), &cx).await.unwrap();
+        assert_eq!(lease.token(), token);
+        lease.keep(&cx).release().await.unwrap();
+    }
+    assert_eq!(sink.list_all(&Prefix::new("x-leases").unwrap()).await.unwrap().len(), 1);
+    let error = Lease::acquire(&repo.repository, "../config", &held_by("me"), &cx).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn the_probe_tells_stores_apart() {
+    let cx = Context::silent();
+    let dir = tempfile::tempdir().unwrap();
+    for repo in [Repo::in_memory().await, Repo::init(local(dir.path())).await] {
+        let verdict = repo.repository.probe_store(&cx).await.unwrap();
+        assert!(verdict.creates_atomically() && verdict.lists_at_once && verdict.ranges, "{verdict:?}");
+        assert_eq!(verdict.deletes, Some(true));
+        assert_eq!(verdict.concerns(), Vec::<String>::new());
+        assert_eq!(repo.repository.store_verdict().await.unwrap(), Some(verdict));
+    }
+    let sink = Careless(MemorySink::new());
+    let repo = Repo::init(Arc::new(sink.clone())).await;
+    let verdict = repo.repository.probe_store(&cx).await.unwrap();
+    assert!(!verdict.refuses_second_create && !verdict.one_winner, "{verdict:?}");
+    assert!(verdict.concerns()[0].contains("ignores the conditions"));
+    assert!(sink.0.list_all(&Prefix::new("x-probe").unwrap()).await.unwrap().is_empty(), "nothing stays");
+    // Moved elsewhere, the verdict means nothing.
+    let moved = Repo::open(Arc::new(sink.0.copy()), repo.passphrase.reveal()).await.unwrap();
+    assert_eq!(moved.repository.store_verdict().await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_careless_store_gets_a_second_look() {
+    let repo = Repo::init(Arc::new(Careless(MemorySink::new()))).await;
+    repo.repository.probe_store(&Context::silent()).await.unwrap();
+    for _ in 0..5 {
+        let rivals = (0..8).map(|rival| {
+            let repository = repo.repository.clone();
+            tokio::spawn(async move {
+                Lease::acquire(&repository, "prune", &held_by(&format!("rival {rival}")), &Context::silent()).await
+            })
+        });
+        let results = futures::future::join_all(rivals).await;
+        let won: Vec<Lease> = results.into_iter().filter_map(|rival| rival.unwrap().ok()).collect();
+        assert_eq!(won.len(), 1, "all wrote, one was last");
+        for lease in won {
+            lease.release().await.unwrap();
+        }
+    }
+}
+
+/// Something between here and the store that answers every listing with nothing.
+#[tokio::test]
+async fn an_empty_listing_is_not_believed() {
+    let sink = MemorySink::new();
+    let repo = Repo::init(Arc::new(sink.clone())).await;
+    let cx = Context::silent();
+    assert!(repo.repository.snapshots(&cx).await.unwrap().snapshots.is_empty(), "a new repository has none");
+    for meta in sink.list_all(&Prefix::new("keys").unwrap()).await.unwrap() {
+        sink.remove(&meta.key);
+    }
+    let error = repo.repository.snapshots(&cx).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+}
