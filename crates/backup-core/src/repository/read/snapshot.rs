@@ -1,5 +1,7 @@
 //! One snapshot.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
@@ -11,6 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BlobKind, MANIFEST_PATH, Manifest, Node, Snapshot, Tree};
 use crate::id::{BlobId, SnapshotId};
 use crate::repository::SnapshotInfo;
+use crate::repository::index::BlobLocation;
+use crate::sink::Sink;
 use crate::source::{EntryPath, SourceError};
 
 /// Reads one snapshot. Cheap to clone.
@@ -89,12 +93,22 @@ impl SnapshotReader {
         Ok(None)
     }
 
+    /// Where its objects are.
+    pub(crate) fn sink(&self) -> &Arc<dyn Sink> {
+        self.reader.repository().repository().sink()
+    }
+
+    /// Where a data blob is.
+    pub(crate) fn locate(&self, id: &BlobId) -> Result<BlobLocation> {
+        self.reader.locate(BlobKind::Data, id)
+    }
+
     /// Plain length of a data blob, from the index.
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`] if it is not in the index.
     pub fn blob_len(&self, id: &BlobId) -> Result<u32> {
-        Ok(self.reader.locate(BlobKind::Data, id)?.blob.plain_len())
+        Ok(self.locate(id)?.blob.plain_len())
     }
 
     /// Reads data blobs in the order in which they are stored, several pack ranges at a time and with bounded memory,
