@@ -158,9 +158,6 @@ impl Trees<'_> {
 
     /// What is wrong with a node itself: the object that is damaged, and how.
     fn node_trouble(&self, node: &Node) -> Option<(String, String)> {
-        if node.is_dir() && node.subtree.is_none() {
-            return Some(("directory".to_owned(), "has no tree".to_owned()));
-        }
         let mut size = 0;
         for id in &node.content {
             match self.blob_trouble(id) {
@@ -168,11 +165,7 @@ impl Trees<'_> {
                 Err(trouble) => return Some(trouble),
             }
         }
-        if node.is_file() && size != node.metadata.size {
-            let message = format!("is said to have {} bytes, its blobs have {size}", node.metadata.size);
-            return Some(("file".to_owned(), message));
-        }
-        None
+        node.misfit(size).map(|(what, message)| (what.to_owned(), message))
     }
 
     /// The length of a blob of which at least one copy is sound.

@@ -54,6 +54,18 @@ impl Node {
         self.metadata.kind == NodeKind::Dir
     }
 
+    /// What is wrong with it, if its blobs have `content_len` bytes together: what it is, and the trouble.
+    pub(crate) fn misfit(&self, content_len: u64) -> Option<(&'static str, String)> {
+        if self.is_dir() && self.subtree.is_none() {
+            return Some(("directory", "has no tree".to_owned()));
+        }
+        if self.is_file() && content_len != self.metadata.size {
+            let message = format!("is said to have {} bytes, its blobs have {content_len}", self.metadata.size);
+            return Some(("file", message));
+        }
+        None
+    }
+
     /// Whether a name can be that of a directory entry; names in a repository are not to be trusted.
     #[must_use]
     pub fn has_safe_name(&self) -> bool {

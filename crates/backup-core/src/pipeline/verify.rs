@@ -10,6 +10,7 @@ use crate::check::Problem;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::Stage;
+use crate::format::Node;
 use crate::id::BlobId;
 use crate::repository::SnapshotReader;
 use crate::source::EntryPath;
@@ -73,9 +74,10 @@ impl Run<'_> {
             self.cx.check_cancelled()?;
             match walk.next().await {
                 Ok(None) => break,
-                Ok(Some((_, node))) => {
+                Ok(Some((path, node))) => {
                     self.report.entries += 1;
                     self.meter.add_items(1);
+                    self.note_misfit(&path, &node);
                     for id in node.content {
                         if self.seen.insert(id) {
                             window.push(id);
@@ -90,6 +92,18 @@ impl Run<'_> {
             }
         }
         self.read(window).await
+    }
+
+    /// A node that does not fit its content. What is not in the index at all is found when it is read.
+    fn note_misfit(&mut self, path: &EntryPath, node: &Node) {
+        let lens: Result<Vec<u32>> = node.content.iter().map(|id| self.snapshot.blob_len(id)).collect();
+        let Ok(lens) = lens else {
+            return;
+        };
+        if let Some((what, message)) = node.misfit(lens.into_iter().map(u64::from).sum()) {
+            let affects = vec![format!("snapshot {}: {path}", self.snapshot.id().short())];
+            self.report.problems.push(Problem { object: format!("{what} {path}"), message, affects });
+        }
     }
 
     fn problem(&mut self, object: &str, error: &Error) {

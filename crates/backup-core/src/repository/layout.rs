@@ -88,6 +88,11 @@ pub(crate) fn packs() -> Prefix {
     prefix("data")
 }
 
+/// The packs in the same folder as this one.
+pub(crate) fn packs_beside(pack: &Key) -> Prefix {
+    pack.as_str().rsplit_once('/').map_or_else(packs, |(folder, _)| prefix(folder))
+}
+
 pub(crate) fn locks() -> Prefix {
     prefix("locks")
 }

@@ -10,6 +10,7 @@
 //! | `snapshots.rs` | listing, naming and saving snapshots |
 //! | `receipts.rs` | notes beside the repository by which the loss of an object is noticed |
 //! | `lease.rs` | at most one process at a time |
+//! | `locks.rs` | renewing locks against deletion |
 //! | `probe.rs` | what the store really does |
 //! | `index/` | which pack holds which blob |
 //! | `write/` | storing blobs: deduplicate, seal, pack, upload, verify, index |
@@ -26,6 +27,7 @@ mod init;
 mod keys;
 pub(crate) mod layout;
 mod lease;
+mod locks;
 mod open;
 mod probe;
 mod read;
@@ -40,6 +42,7 @@ use std::sync::Arc;
 pub use init::{InitOptions, Likeness};
 pub use keys::KeyInfo;
 pub use lease::{KeptLease, Lease, LeaseOptions};
+pub use locks::LockReport;
 pub use probe::StoreVerdict;
 pub(crate) use read::{BlobReader, Decoded, decode_with};
 pub use read::{SnapshotReader, TreeWalk};

@@ -292,6 +292,14 @@ impl Run {
                 self.stage.cx.events.note(text);
                 Ok(None)
             }
+            // A writer that may store but not read what is stored: it still stores nothing twice.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let text = format!(
+                    "These credentials may not read the earlier snapshot's {path}; everything below is read again."
+                );
+                self.stage.cx.events.note(text);
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
