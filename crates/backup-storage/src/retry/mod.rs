@@ -32,7 +32,9 @@ use futures::{StreamExt, TryStreamExt};
 
 pub use policy::RetryPolicy;
 
-use policy::{Attempts, repeat};
+use policy::Attempts;
+
+pub(crate) use policy::repeat;
 
 /// Tries operations of another sink again that fail with [`SinkErrorKind::Unavailable`], after growing, random delays and
 /// until a deadline; see [`RetryPolicy`]. Dropping a future ends its retries.

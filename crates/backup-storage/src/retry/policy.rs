@@ -32,7 +32,7 @@ impl Default for RetryPolicy {
 }
 
 /// Tries a request that can be repeated without harm.
-pub(super) async fn repeat<T, F: Future<Output = SinkResult<T>>>(
+pub(crate) async fn repeat<T, F: Future<Output = SinkResult<T>>>(
     policy: RetryPolicy,
     request: impl Fn() -> F,
 ) -> SinkResult<T> {

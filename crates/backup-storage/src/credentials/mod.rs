@@ -1,0 +1,195 @@
+//! Credentials of S3.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`AwsKeys`]: credentials that are fetched again when their time comes |
+//! | `search.rs` | where they are looked for, in order |
+//! | `profile.rs` | profiles: keys, programs, assumed roles |
+//! | `files.rs` | `~/.aws/config` and `~/.aws/credentials` |
+//! | `process.rs` | programs that give credentials |
+//! | `sts.rs` | assuming a role |
+//!
+//! Google's and Azure's are found by `object_store`.
+
+mod files;
+mod process;
+mod profile;
+mod search;
+mod sts;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backup_core::clock::{Clock as _, SystemClock};
+use jiff::Timestamp;
+use object_store::aws::{AwsCredential, AwsCredentialProvider};
+use tokio::sync::Mutex;
+
+pub(crate) use search::{Search, find};
+
+use crate::settings::Secret;
+use crate::wire::WireError;
+use profile::Profile;
+
+/// Temporary credentials are fetched again so long before they expire, so that no request begins with ones that expire
+/// on the way.
+const EARLY: Duration = Duration::from_secs(5 * 60);
+
+/// Longest wait for a service that gives credentials; those of the machine's provider answer at once or not at all.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Credentials, and until when they are good.
+#[derive(Clone)]
+pub(crate) struct Lease {
+    pub(crate) credential: Arc<AwsCredential>,
+    pub(crate) expires: Option<Timestamp>,
+}
+
+impl Lease {
+    fn lasting(key_id: &str, secret: &Secret, token: Option<&Secret>) -> Self {
+        let credential = AwsCredential {
+            key_id: key_id.to_owned(),
+            secret_key: secret.reveal().to_owned(),
+            token: token.map(|token| token.reveal().to_owned()),
+        };
+        Self { credential: Arc::new(credential), expires: None }
+    }
+}
+
+/// A secret by reference.
+#[derive(Debug, Clone)]
+pub(crate) enum SecretRef {
+    Value(Secret),
+    /// Read again when the store says that the old one expired.
+    File(PathBuf),
+}
+
+impl SecretRef {
+    fn read(&self) -> Result<Secret, WireError> {
+        match self {
+            Self::Value(secret) => Ok(secret.clone()),
+            Self::File(path) => std::fs::read_to_string(path).map(Secret::new).map_err(|error| {
+                WireError::Credentials(format!("cannot read the secret access key from {}: {error}", path.display()))
+            }),
+        }
+    }
+}
+
+/// Makes a provider of `object_store`. One that is made anew has nothing remembered.
+type Make = Box<dyn Fn() -> Result<AwsCredentialProvider, WireError> + Send + Sync>;
+
+/// Where credentials come from.
+pub(crate) enum Origin {
+    Keys {
+        key_id: String,
+        secret: SecretRef,
+        token: Option<Secret>,
+    },
+    Profile(Box<Profile>),
+    /// A service: web identity, container, instance. The text says where was looked before.
+    Service {
+        make: Make,
+        looked: String,
+    },
+}
+
+/// Credentials that are fetched again shortly before they expire, and when the store says that they have.
+pub(crate) struct AwsKeys {
+    origin: Origin,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    lease: Option<Lease>,
+    provider: Option<AwsCredentialProvider>,
+}
+
+impl AwsKeys {
+    pub(crate) fn new(origin: Origin) -> Self {
+        Self { origin, state: Mutex::default() }
+    }
+
+    /// Credentials that are good now.
+    pub(crate) async fn get(&self) -> Result<Arc<AwsCredential>, WireError> {
+        let mut state = self.state.lock().await;
+        self.get_locked(&mut state).await
+    }
+
+    /// Fetches others than those that were used, if there are any.
+    pub(crate) async fn renew(&self, used: &AwsCredential) -> bool {
+        let mut state = self.state.lock().await;
+        // Somebody else may have renewed them meanwhile; but a provider hides what it remembers.
+        if state.lease.as_ref().is_some_and(|lease| *lease.credential != *used) {
+            return true;
+        }
+        *state = State::default();
+        self.get_locked(&mut state).await.is_ok_and(|renewed| *renewed != *used)
+    }
+
+    async fn get_locked(&self, state: &mut State) -> Result<Arc<AwsCredential>, WireError> {
+        if let Some(lease) = &state.lease
+            && lease.expires.is_none_or(|expires| SystemClock.now() + EARLY < expires)
+        {
+            return Ok(Arc::clone(&lease.credential));
+        }
+        let lease = match &self.origin {
+            Origin::Keys { key_id, secret, token } => Lease::lasting(key_id, &secret.read()?, token.as_ref()),
+            Origin::Profile(profile) => profile.fetch().await?,
+            // It remembers them itself, until they expire.
+            Origin::Service { make, looked } => return from_service(make, looked, state).await,
+        };
+        let credential = Arc::clone(&lease.credential);
+        state.lease = Some(lease);
+        Ok(credential)
+    }
+}
+
+async fn from_service(make: &Make, looked: &str, state: &mut State) -> Result<Arc<AwsCredential>, WireError> {
+    let provider = match &state.provider {
+        Some(provider) => Arc::clone(provider),
+        None => Arc::clone(state.provider.insert(make()?)),
+    };
+    let none = |why: String| WireError::Credentials(format!("no credentials found ({why}); looked in {looked}"));
+    match tokio::time::timeout(PATIENCE, provider.get_credential()).await {
+        Ok(Ok(credential)) => Ok(credential),
+        Ok(Err(error)) => Err(none(WireError::find(&error).map_or_else(|| error.to_string(), ToString::to_string))),
+        Err(_) => Err(none(format!("no answer within {} seconds", PATIENCE.as_secs()))),
+    }
+}
+
+impl fmt::Debug for AwsKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.origin {
+            Origin::Keys { .. } => "keys",
+            Origin::Profile(_) => "profile",
+            Origin::Service { .. } => "service",
+        };
+        write!(f, "AwsKeys({kind})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_file_is_read_again_when_the_old_key_expired() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        std::fs::write(&path, "one\n").unwrap();
+        let secret = SecretRef::File(path.clone());
+        let keys = AwsKeys::new(Origin::Keys { key_id: "me".to_owned(), secret, token: None });
+        let first = keys.get().await.unwrap();
+        assert_eq!(first.secret_key, "one");
+        assert!(!keys.renew(&first).await, "nothing changed");
+        std::fs::write(&path, "two\n").unwrap();
+        assert_eq!(keys.get().await.unwrap().secret_key, "one", "it is remembered");
+        assert!(keys.renew(&first).await);
+        assert_eq!(keys.get().await.unwrap().secret_key, "two");
+        assert!(keys.renew(&first).await, "somebody renewed them before");
+        assert!(!format!("{keys:?}").contains("two"));
+    }
+}

@@ -1,0 +1,84 @@
+//! Google Cloud Storage, by its XML interface.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use backup_core::sink::{Custody, SinkResult};
+use object_store::ClientOptions;
+use object_store::gcp::GoogleCloudStorageBuilder;
+
+use super::{Plan, once};
+use crate::object::custody::{GcsCustody, Raw};
+use crate::object::{Kind, ObjectSink, Parts};
+
+const GOOGLE: &str = "https://storage.googleapis.com";
+
+/// A sink over Google Cloud Storage. Credentials: the service account of the settings, else the file that
+/// `GOOGLE_APPLICATION_CREDENTIALS` (or `GOOGLE_SERVICE_ACCOUNT`) names, else those of the user (`gcloud auth
+/// application-default login`), else those of the machine.
+///
+/// # Errors
+/// Settings that make no sense, and credentials that cannot be read.
+pub(crate) fn gcs(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
+    let settings = &plan.settings;
+    plan.refuse(
+        "Google Cloud Storage",
+        &[
+            ("sse", settings.sse.is_some()),
+            ("kms_key_id", settings.kms_key_id.is_some()),
+            ("customer_key_file", settings.customer_key_file.is_some()),
+            ("lock_days", settings.lock_days.is_some()),
+            ("lock_mode", settings.lock_mode.is_some()),
+            ("access_key_id", settings.access_key_id.is_some()),
+            ("path_style = false", settings.path_style == Some(false)),
+            ("account_key_env", settings.account_key_env.is_some()),
+        ],
+    )?;
+    let endpoint = settings.endpoint.as_deref().unwrap_or(GOOGLE).trim_end_matches('/');
+    let base = plan.endpoint(endpoint)?;
+    let gate = plan.gate();
+    let wire = plan.wire(plan.client()?, &base, None, &gate);
+    let mut builder = GoogleCloudStorageBuilder::new()
+        .with_bucket_name(plan.bucket)
+        .with_base_url(endpoint)
+        .with_client_options(ClientOptions::new())
+        .with_retry(once())
+        .with_http_connector(wire.clone());
+    let environment = &settings.environment;
+    let named = environment.first(&["GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH"]).map(PathBuf::from);
+    if let Some(path) = settings.service_account.clone().or(named) {
+        builder = builder.with_service_account_path(path.to_string_lossy());
+    } else if let Some(path) = environment.get("GOOGLE_APPLICATION_CREDENTIALS") {
+        builder = builder.with_application_credentials(path);
+    }
+    let store = builder.build().map_err(|error| {
+        plan.invalid(format!("no usable credentials: {error}")).with_hint(
+            "set service_account, or GOOGLE_APPLICATION_CREDENTIALS in the environment, to the JSON file of a service \
+             account",
+        )
+    })?;
+    let raw = Raw {
+        wire,
+        address: format!("{endpoint}/{}", plan.bucket),
+        bucket: plan.bucket.to_owned(),
+        prefix: plan.prefix.to_owned(),
+        kind: Kind::Gcs,
+        bearer: Some(Arc::clone(store.credentials())),
+        customer_key: None,
+    };
+    let custody: Arc<dyn Custody> = Arc::new(GcsCustody { raw });
+    let store = Arc::new(store);
+    Ok(ObjectSink::new(Parts {
+        kind: Kind::Gcs,
+        store: Arc::clone(&store) as _,
+        one_by_one: store,
+        name: plan.name.clone(),
+        bucket: plan.bucket.to_owned(),
+        prefix: plan.prefix.to_owned(),
+        gate,
+        policy: plan.policy(),
+        storage_class: settings.storage_class.clone(),
+        lock: None,
+        custody: Some(custody),
+    }))
+}

@@ -1,0 +1,135 @@
+//! From settings to a sink.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | what is the same for all: the wire, checks of the settings |
+//! | `s3.rs` | S3 |
+//! | `gcs.rs` | Google Cloud Storage |
+//! | `azure.rs` | Azure Blob Storage |
+
+mod azure;
+mod gcs;
+mod s3;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backup_core::sink::{Operation, SinkError, SinkErrorKind, SinkResult};
+use object_store::{BackoffConfig, RetryConfig};
+use url::Url;
+
+use crate::limit::Pace;
+use crate::retry::RetryPolicy;
+use crate::settings::StoreSettings;
+use crate::wire::{ClientSettings, Gate, Inner, Signer, Wire, build_client};
+
+pub(crate) use azure::azure;
+pub(crate) use gcs::gcs;
+pub(crate) use s3::s3;
+
+const CONNECTIONS: usize = 8;
+const STALL: Duration = Duration::from_secs(60);
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// What a sink is to be made of.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    /// The address, as the user knows it.
+    pub(crate) name: String,
+    pub(crate) bucket: &'a str,
+    pub(crate) prefix: &'a str,
+    /// With those of the URL and the environment.
+    pub(crate) settings: StoreSettings,
+}
+
+impl Plan<'_> {
+    fn invalid(&self, message: impl Into<String>) -> SinkError {
+        let message: String = message.into();
+        SinkError::on(SinkErrorKind::Invalid, Operation::Head, &*self.name).with_source(message).without_effect()
+    }
+
+    /// Settings that would not do what they promise.
+    fn refuse(&self, store: &str, set: &[(&str, bool)]) -> SinkResult<()> {
+        match set.iter().find(|(_, set)| *set) {
+            None => Ok(()),
+            Some((setting, _)) => Err(self
+                .invalid(format!("{setting} has no meaning for {store}"))
+                .with_hint(format!("remove {setting} from the settings of this repository"))),
+        }
+    }
+
+    /// The endpoint of the settings, checked.
+    fn endpoint(&self, text: &str) -> SinkResult<Url> {
+        let url = Url::parse(text).map_err(|error| self.invalid(format!("the endpoint is not a URL: {error}")))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(self.invalid("an endpoint holds no user name and no password"));
+        }
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() || url.query().is_some() {
+            return Err(self.invalid("an endpoint is written https://host or https://host:port"));
+        }
+        if url.scheme() == "http" && self.settings.allow_http != Some(true) {
+            return Err(self
+                .invalid("the endpoint is plain http, which anybody on the way can read and change")
+                .with_hint("use an https:// endpoint, or set allow_http = true if the network is trusted"));
+        }
+        Ok(url)
+    }
+
+    fn client(&self) -> SinkResult<reqwest::Client> {
+        let settings = &self.settings;
+        if settings.proxy.as_ref().is_some_and(|proxy| proxy.contains('@')) {
+            return Err(self
+                .invalid("the proxy's address holds a user name or a password")
+                .with_hint("give it in the environment: HTTPS_PROXY"));
+        }
+        let environment = |names: &[&str]| settings.environment.first(names).map(ToOwned::to_owned);
+        let client = ClientSettings {
+            ca_file: settings.ca_file.clone(),
+            proxy: settings.proxy.clone().or_else(|| environment(&["HTTPS_PROXY", "https_proxy"])),
+            no_proxy: environment(&["NO_PROXY", "no_proxy"]),
+            connect_timeout: settings.connect_timeout.map_or(CONNECT, |time| time.duration()),
+        };
+        build_client(&client).map_err(|error| self.invalid(error))
+    }
+
+    fn wire(&self, client: reqwest::Client, base: &Url, signer: Option<Signer>, gate: &Arc<Gate>) -> Wire {
+        let settings = &self.settings;
+        Wire::new(Inner {
+            client,
+            host: authority(base),
+            allow_http: settings.allow_http == Some(true),
+            stall: settings.stall_timeout.map_or(STALL, |time| time.duration()),
+            upload: settings.limit_upload.map(|rate| Arc::new(Pace::new(rate))),
+            download: settings.limit_download.map(|rate| Arc::new(Pace::new(rate))),
+            gate: Arc::clone(gate),
+            signer,
+        })
+    }
+
+    fn gate(&self) -> Arc<Gate> {
+        Arc::new(Gate::new(self.settings.connections.map_or(CONNECTIONS, std::num::NonZero::get)))
+    }
+
+    /// How operations are tried again.
+    pub(crate) fn policy(&self) -> RetryPolicy {
+        let mut policy = RetryPolicy::default();
+        if let Some(deadline) = self.settings.retry_deadline {
+            policy.deadline = deadline.duration();
+        }
+        policy
+    }
+}
+
+/// Host and port, as they stand in requests' addresses.
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// `object_store` tries nothing again.
+fn once() -> RetryConfig {
+    RetryConfig { backoff: BackoffConfig::default(), max_retries: 0, retry_timeout: Duration::ZERO }
+}

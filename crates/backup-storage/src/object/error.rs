@@ -1,0 +1,212 @@
+//! Errors, with what to do about them.
+
+use backup_core::clock::{Clock as _, SystemClock};
+use backup_core::sink::{Operation, SinkError, SinkErrorKind};
+
+use super::Kind;
+use crate::wire::{Refusal, WireError};
+
+/// From an error of `object_store` (with one of ours inside) to one of sinks. No secret is in either.
+pub(crate) fn map(
+    bucket: &str,
+    kind: Kind,
+    error: &object_store::Error,
+    operation: Operation,
+    what: &str,
+) -> SinkError {
+    if let Some(error) = WireError::find(error) {
+        return map_wire(bucket, kind, error, operation, what);
+    }
+    let reads = matches!(operation, Operation::Get | Operation::Head | Operation::List);
+    let kind = match error {
+        object_store::Error::NotFound { .. } => SinkErrorKind::NotFound,
+        object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. } => {
+            SinkErrorKind::Unsupported
+        }
+        object_store::Error::InvalidPath { .. } => SinkErrorKind::Invalid,
+        // An answer that makes no sense; the next one may.
+        _ if reads => SinkErrorKind::Unavailable,
+        _ => SinkErrorKind::Other,
+    };
+    let mapped = SinkError::on(kind, operation, what).with_source(error.to_string());
+    if reads { mapped.without_effect() } else { mapped }
+}
+
+/// Like [`map`] for requests that are not `object_store`'s.
+pub(crate) fn map_wire(bucket: &str, store: Kind, error: &WireError, operation: Operation, what: &str) -> SinkError {
+    use SinkErrorKind::{Invalid, Other, PermissionDenied, Unavailable};
+    let reads = matches!(operation, Operation::Get | Operation::Head | Operation::List);
+    let (kind, happened, hint) = match error {
+        WireError::Refused(refusal) => {
+            let kind = refused(refusal);
+            let certain = (300..500).contains(&refusal.status) && kind != Unavailable
+                || matches!(refusal.status, 400 | 429)
+                || refusal.code == "SlowDown";
+            (kind, !certain, hint(bucket, store, refusal))
+        }
+        WireError::Stalled(_) | WireError::Broken(_) => (Unavailable, true, None),
+        WireError::Response(_) | WireError::Checksum => (Unavailable, true, None),
+        WireError::Listing(_) => (Unavailable, false, Some(LISTING.to_owned())),
+        WireError::Connect(_) => (Unavailable, false, Some(CONNECT.to_owned())),
+        WireError::UnknownHost(_) => (Unavailable, false, Some(UNKNOWN_HOST.to_owned())),
+        WireError::Certificate(_) => (Other, false, Some(CERTIFICATE.to_owned())),
+        WireError::PlainHttp => (Invalid, false, Some(PLAIN_HTTP.to_owned())),
+        WireError::Request(_) => (Other, false, None),
+        WireError::Credentials(_) => (PermissionDenied, false, Some(CREDENTIALS.to_owned())),
+    };
+    let mut mapped = SinkError::on(kind, operation, what).with_source(error.to_string());
+    if let Some(hint) = hint {
+        mapped = mapped.with_hint(hint);
+    }
+    if reads || !happened { mapped.without_effect() } else { mapped }
+}
+
+const LISTING: &str = "something between here and the store answers in its place, perhaps a proxy or a sign-in page";
+const CONNECT: &str = "check the endpoint, the network and the proxy";
+const UNKNOWN_HOST: &str =
+    "check the endpoint, the region and the name of the bucket, which are parts of the host's name";
+const CERTIFICATE: &str = "set ca_file to a PEM file with the authority that signed the server's certificate";
+const PLAIN_HTTP: &str = "use an https:// endpoint, or set allow_http = true if the network is trusted";
+const CREDENTIALS: &str = "set access_key_id and secret_access_key_file, or profile, or AWS_ACCESS_KEY_ID and \
+                           AWS_SECRET_ACCESS_KEY in the environment";
+
+fn refused(refusal: &Refusal) -> SinkErrorKind {
+    use SinkErrorKind::{
+        AlreadyExists, Archived, Invalid, NotFound, Other, PermissionDenied, StorageFull, Unavailable, Unsupported,
+    };
+    match &*refusal.code {
+        "NoSuchBucket" | "ContainerNotFound" | "NoSuchUpload" => return Other,
+        "InvalidObjectState" | "BlobArchived" => return Archived,
+        "RequestTimeTooSkewed" | "PermanentRedirect" | "AuthorizationHeaderMalformed" => return Other,
+        "ExpiredToken" | "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" => return PermissionDenied,
+        "AccessDenied" | "AllAccessDisabled" => return PermissionDenied,
+        "QuotaExceeded" | "XMinioStorageFull" | "InsufficientCapacity" => return StorageFull,
+        "NotImplemented" | "MethodNotAllowed" | "ObjectLockConfigurationNotFoundError" => return Unsupported,
+        "ExistingObjectIsDirectory" | "ExistingObjectIsFile" => return Invalid,
+        // Damaged on the way, or over too slowly.
+        "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch" => return Unavailable,
+        "RequestTimeout" | "SlowDown" | "InternalError" | "OperationAborted" | "ServerBusy" => return Unavailable,
+        _ => {}
+    }
+    match refusal.status {
+        404 => NotFound,
+        304 | 412 => AlreadyExists,
+        416 => Invalid,
+        401 | 403 => PermissionDenied,
+        405 | 501 => Unsupported,
+        507 => StorageFull,
+        408 | 429 | 500..=599 => Unavailable,
+        _ => Other,
+    }
+}
+
+/// What the user can do.
+fn hint(bucket: &str, store: Kind, refusal: &Refusal) -> Option<String> {
+    let hint = match (&*refusal.code, refusal.status) {
+        ("RequestTimeTooSkewed", _) => skewed(refusal),
+        ("NoSuchBucket" | "ContainerNotFound", _) => {
+            format!("there is no bucket {bucket:?} here: make it, or check its name, the endpoint and the account")
+        }
+        ("AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
+        | ("", 301) => match &refusal.region {
+            Some(region) => format!("the bucket is in another region: set region = {region:?}"),
+            None => "the bucket is in another region: set region to that of the bucket".to_owned(),
+        },
+        ("ExpiredToken" | "TokenRefreshRequired", _) => {
+            "the credentials have expired and no newer ones were found: renew them where they come from".to_owned()
+        }
+        ("InvalidAccessKeyId", _) => {
+            "the store does not know this access key: check access_key_id, or the profile, or \
+                                      AWS_ACCESS_KEY_ID"
+                .to_owned()
+        }
+        ("SignatureDoesNotMatch", _) => {
+            "the secret does not belong to the access key: check where the secret comes from".to_owned()
+        }
+        ("InvalidObjectState" | "BlobArchived", _) => "it has to be thawed before it can be read".to_owned(),
+        ("AccessDenied", _) | ("AuthorizationPermissionMismatch", _) | (_, 403) => denied(bucket, store),
+        (_, 401) => "the credentials are missing, wrong or expired".to_owned(),
+        _ => return skew(refusal).filter(|skew| skew.abs() > 900).map(|_| skewed(refusal)),
+    };
+    Some(hint)
+}
+
+fn denied(bucket: &str, store: Kind) -> String {
+    let (right, role) = match store {
+        Kind::S3 => ("s3:GetObject, s3:PutObject and s3:ListBucket", "the policy"),
+        Kind::Gcs => ("storage.objects.get, create and list", "the role"),
+        Kind::Azure => ("read, write and list", "the role or signature"),
+    };
+    format!(
+        "the credentials do not allow this on {bucket:?} under this prefix: {role} must allow {right} (and deleting, \
+             for who prunes)"
+    )
+}
+
+/// By how many seconds this machine's clock is ahead of the store's.
+fn skew(refusal: &Refusal) -> Option<i64> {
+    refusal.server_time.map(|server| SystemClock.now().as_second() - server.as_second())
+}
+
+fn skewed(refusal: &Refusal) -> String {
+    match skew(refusal) {
+        Some(0) | None => "the clock of this machine is wrong: synchronise it".to_owned(),
+        Some(ahead) => {
+            let by = jiff::SignedDuration::from_secs(ahead.abs());
+            let way = if ahead > 0 { "ahead of" } else { "behind" };
+            format!("the clock of this machine is {by:#} {way} the store's: synchronise it")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapped(refusal: Refusal, operation: Operation) -> SinkError {
+        map_wire("bkt", Kind::S3, &refusal.into(), operation, "data/x")
+    }
+
+    #[test]
+    fn codes_have_kinds_and_fixes() {
+        use SinkErrorKind::{Archived, NotFound, Other, PermissionDenied, StorageFull, Unavailable};
+        let skewed = Some(SystemClock.now() - jiff::SignedDuration::from_secs(7200));
+        for (status, code, kind, words) in [
+            (403, "RequestTimeTooSkewed", Other, "2h ahead"),
+            (404, "NoSuchBucket", Other, "no bucket \"bkt\""),
+            (404, "NoSuchKey", NotFound, ""),
+            (400, "AuthorizationHeaderMalformed", Other, "region = \"eu-9\""),
+            (301, "", Other, "region = \"eu-9\""),
+            (400, "ExpiredToken", PermissionDenied, "expired"),
+            (403, "InvalidAccessKeyId", PermissionDenied, "access key"),
+            (403, "SignatureDoesNotMatch", PermissionDenied, "secret"),
+            (403, "AccessDenied", PermissionDenied, "s3:ListBucket"),
+            (403, "InvalidObjectState", Archived, "thawed"),
+            (507, "", StorageFull, ""),
+            (503, "SlowDown", Unavailable, ""),
+            (400, "RequestTimeout", Unavailable, ""),
+            (200, "InternalError", Unavailable, ""),
+        ] {
+            let refusal = Refusal {
+                status,
+                code: code.to_owned(),
+                region: Some("eu-9".to_owned()),
+                server_time: if code.contains("Skew") { skewed } else { None },
+                ..Refusal::default()
+            };
+            let error = mapped(refusal, Operation::Put);
+            assert_eq!(error.kind(), kind, "{code}");
+            assert!(error.hint().unwrap_or_default().contains(words), "{code}: {:?}", error.hint());
+        }
+    }
+
+    #[test]
+    fn an_effect_is_denied_only_where_there_was_none() {
+        use backup_core::sink::Effect;
+        let refusal = |status| Refusal { status, ..Refusal::default() };
+        assert_eq!(mapped(refusal(500), Operation::Put).effect(), Effect::Unknown);
+        assert_eq!(mapped(refusal(500), Operation::Get).effect(), Effect::None);
+        assert_eq!(mapped(refusal(403), Operation::Put).effect(), Effect::None);
+        assert_eq!(mapped(refusal(408), Operation::Put).effect(), Effect::Unknown);
+    }
+}

@@ -1,0 +1,185 @@
+//! What went wrong on the way to the store, in the store's own words. Nothing of a request is in here, so that no
+//! secret is.
+
+use std::error::Error;
+use std::time::Duration;
+
+use http::response::Parts;
+use jiff::Timestamp;
+use object_store::client::HttpError;
+
+/// An answer of a store that is no success.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    /// The store's name for it, for instance `NoSuchKey`; empty if it gave none.
+    pub(crate) code: String,
+    pub(crate) message: String,
+    /// The region where the bucket is, where the store says that it is another one.
+    pub(crate) region: Option<String>,
+    /// The store's clock.
+    pub(crate) server_time: Option<Timestamp>,
+}
+
+/// Longest explanation of a store that is repeated.
+const MAX_MESSAGE: usize = 300;
+
+impl Refusal {
+    pub(crate) fn new(parts: &Parts, body: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(body);
+        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
+        let from_xml = |name: &str| tag(&text, name).map(ToOwned::to_owned);
+        let code = from_xml("Code").or_else(|| header("x-ms-error-code")).unwrap_or_default();
+        let message = from_xml("Message").unwrap_or_default();
+        // Azure appends the time and an id on lines of their own.
+        let message = message.lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect();
+        let date = header("date").and_then(|date| jiff::fmt::rfc2822::parse(&date).ok());
+        Self {
+            status: parts.status.as_u16(),
+            code,
+            message,
+            region: header("x-amz-bucket-region").or_else(|| from_xml("Region")),
+            server_time: date.map(|date| date.timestamp()),
+        }
+    }
+
+    /// Whether the credentials were good and are no longer.
+    pub(crate) fn is_expired(&self) -> bool {
+        matches!(&*self.code, "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "InvalidToken")
+            || self.status == 401
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the store answered {}", self.status)?;
+        if !self.code.is_empty() {
+            write!(f, " {}", self.code)?;
+        }
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        Ok(())
+    }
+}
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WireError {
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+    #[error("nothing moved for {} seconds", .0.as_secs_f32())]
+    Stalled(Duration),
+    #[error("the address is plain http, which anybody on the way can read and change")]
+    PlainHttp,
+    #[error("the answer is no listing: {0}")]
+    Listing(String),
+    #[error("the store received other bytes than were sent")]
+    Checksum,
+    #[error("the request cannot be made: {0}")]
+    Request(String),
+    #[error("the answer makes no sense: {0}")]
+    Response(String),
+    #[error("{0}")]
+    Credentials(String),
+    #[error("the name of the host is not known: {0}")]
+    UnknownHost(String),
+    #[error("the server's certificate is not trusted: {0}")]
+    Certificate(String),
+    /// The request was certainly not sent.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    #[error("the connection broke: {0}")]
+    Broken(String),
+}
+
+impl From<Refusal> for WireError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
+}
+
+impl WireError {
+    pub(super) fn transport(error: &reqwest::Error) -> Self {
+        let mut causes = Vec::new();
+        let mut next: Option<&(dyn Error + 'static)> = error.source();
+        while let Some(cause) = next {
+            if let Some(tls) = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref)
+                && let Some(rustls::Error::InvalidCertificate(why)) = tls.downcast_ref::<rustls::Error>()
+            {
+                return Self::Certificate(why.to_string());
+            }
+            causes.push(cause.to_string());
+            next = cause.source();
+        }
+        // What is wrong stands in the innermost cause; those around it say where.
+        let why = causes.last().cloned().unwrap_or_else(|| "the HTTP client gave no reason".to_owned());
+        if causes.iter().any(|cause| cause.contains("dns error")) {
+            Self::UnknownHost(why)
+        } else if error.is_connect() {
+            Self::Connect(why)
+        } else {
+            Self::Broken(why)
+        }
+    }
+
+    /// Finds the error of this module in one of `object_store`'s client.
+    pub(crate) fn of_http(error: &HttpError) -> Self {
+        match Self::find(error) {
+            Some(Self::Stalled(time)) => Self::Stalled(*time),
+            Some(other) => Self::Broken(other.to_string()),
+            None => Self::Broken(error.to_string()),
+        }
+    }
+
+    /// Finds the error of this module among the causes of another one.
+    pub(crate) fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+/// Whether an answer's body is an error, whatever its status says.
+pub(super) fn is_error(body: &[u8]) -> bool {
+    let head = &body[..body.len().min(200)];
+    let Ok(head) = std::str::from_utf8(head) else { return false };
+    let head = head.trim_start_matches('\u{feff}').trim_start();
+    let head =
+        if head.starts_with("<?") { head.split_once("?>").map_or("", |(_, rest)| rest).trim_start() } else { head };
+    head.starts_with("<Error>") || head.starts_with("<Error ")
+}
+
+/// Text of the first element of that name.
+pub(crate) fn tag<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    let (inner, _) = rest.split_once(&format!("</{name}>"))?;
+    Some(inner.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_read_from_body_and_headers() {
+        let response =
+            http::Response::builder().status(400).header("date", "Sun, 06 Nov 1994 08:49:37 GMT").body(()).unwrap();
+        let (parts, ()) = response.into_parts();
+        let body = b"<?xml version=\"1.0\"?><Error><Code>AuthorizationHeaderMalformed</Code><Message>the region \
+                     'a' is wrong; expecting 'b'\nTime:x</Message><Region>b</Region></Error>";
+        assert!(is_error(body) && !is_error(b"<CompleteMultipartUploadResult/>"));
+        let refusal = Refusal::new(&parts, body);
+        assert_eq!(refusal.region.as_deref(), Some("b"));
+        assert_eq!(refusal.server_time.unwrap().to_string(), "1994-11-06T08:49:37Z");
+        assert_eq!(
+            refusal.to_string(),
+            "the store answered 400 AuthorizationHeaderMalformed: the region 'a' is wrong; expecting 'b'"
+        );
+    }
+}

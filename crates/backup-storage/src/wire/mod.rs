@@ -1,0 +1,216 @@
+//! The way to the store: every request and every response of an object store passes here.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`Wire`]: what is done to every request and response |
+//! | `client.rs` | the HTTP client: certificates, proxy, time to connect |
+//! | `body.rs` | bodies that are paced, and whose standstill is noticed |
+//! | `gate.rs` | [`Gate`]: how many requests at a time |
+//! | `sign.rs` | [`Signer`]: signatures of S3, made last, so that they cover all headers |
+//! | `extras.rs` | what the sink wants on a request, and what it learns from the response |
+//! | `listing.rs` | whether a listing is one |
+//! | `error.rs` | [`WireError`]: what went wrong, in the store's own words |
+//!
+//! It is given to `object_store` as its [`HttpConnector`]; that crate's own retries are switched off, and its requests
+//! arrive here unsigned (S3). Requests that are no part of `object_store`'s interface (locks, archives) are sent through
+//! the same [`Wire`].
+
+mod body;
+mod client;
+mod error;
+mod extras;
+mod gate;
+mod listing;
+mod sign;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, StatusCode, Uri};
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+};
+
+use crate::limit::Pace;
+
+pub(crate) use client::{ClientSettings, build as build_client};
+pub(crate) use error::{Refusal, WireError, tag};
+pub(crate) use extras::{Confirmed, Digests, Headers};
+pub(crate) use gate::Gate;
+pub(crate) use sign::Signer;
+
+use body::{Incoming, Outgoing, Progress};
+
+/// Largest response that is read as a whole: a page of a listing has up to 1000 keys of up to 1 KiB, and some markup.
+const MAX_WHOLE: usize = 16 << 20;
+
+/// Everything between `object_store` and the network. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Wire(Arc<Inner>);
+
+/// What a [`Wire`] is made of.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) client: reqwest::Client,
+    /// Host (and port) of the store. Requests to others are for credentials.
+    pub(crate) host: String,
+    pub(crate) allow_http: bool,
+    pub(crate) stall: Duration,
+    pub(crate) upload: Option<Arc<Pace>>,
+    pub(crate) download: Option<Arc<Pace>>,
+    pub(crate) gate: Arc<Gate>,
+    /// S3 only; the others' requests arrive with their authorization.
+    pub(crate) signer: Option<Signer>,
+}
+
+impl Wire {
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
+
+    /// Sends a request to the store, signed where it is to be; a response other than success is an error.
+    pub(crate) async fn send(&self, request: HttpRequest) -> Result<HttpResponse, WireError> {
+        let mut refreshed = false;
+        loop {
+            let mut attempt = request.clone();
+            extras::apply(&mut attempt);
+            let used = match &self.0.signer {
+                Some(signer) => Some(signer.sign(&mut attempt).await?),
+                None => None,
+            };
+            let error = match self.attempt(attempt).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            // Credentials that expired before their time are fetched again, once. That is no retry: it is another request.
+            if let (WireError::Refused(refusal), Some(signer), Some(used), false) =
+                (&error, &self.0.signer, used, refreshed)
+                && refusal.is_expired()
+                && signer.renew(&used).await
+            {
+                refreshed = true;
+                continue;
+            }
+            return Err(error);
+        }
+    }
+
+    async fn attempt(&self, request: HttpRequest) -> Result<HttpResponse, WireError> {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let digests = extras::Expected::of(&request);
+        let permit = self.0.gate.enter().await;
+        let response = self.transfer(request).await?;
+        let status = response.status();
+        if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+            self.0.gate.slow();
+        }
+        if !status.is_success() {
+            let (parts, body) = response.into_parts();
+            // What cannot be read of an explanation is not worth another error.
+            let text = whole(body).await.unwrap_or_default();
+            return Err(Refusal::new(&parts, &text).into());
+        }
+        self.0.gate.fine();
+        drop(permit);
+        self.examine(&method, &uri, &digests, response).await
+    }
+
+    /// What a success must look like.
+    async fn examine(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        expected: &extras::Expected,
+        response: HttpResponse,
+    ) -> Result<HttpResponse, WireError> {
+        let query = uri.query().unwrap_or_default();
+        let is_list = method == Method::GET && listing::is_list(query);
+        if !is_list && method != Method::POST {
+            return extras::confirm(expected, response);
+        }
+        let (parts, body) = response.into_parts();
+        let bytes = whole(body).await?;
+        if is_list {
+            listing::check(&bytes, query).map_err(WireError::Listing)?;
+        } else if bytes.trim_ascii_start().starts_with(b"<") && error::is_error(&bytes) {
+            // Some requests are answered before they are done: the status says success, the body says what came of it.
+            return Err(Refusal::new(&parts, &bytes).into());
+        }
+        Ok(HttpResponse::from_parts(parts, bytes.into()))
+    }
+
+    /// Sends a request as it is.
+    async fn transfer(&self, request: HttpRequest) -> Result<HttpResponse, WireError> {
+        let inner = &*self.0;
+        let progress = Arc::new(Progress::new(inner.stall));
+        let (parts, body) = request.into_parts();
+        let url = parts.uri.to_string().parse().map_err(|_| WireError::Request("its URL is invalid".to_owned()))?;
+        let mut outgoing = reqwest::Request::new(parts.method, url);
+        *outgoing.headers_mut() = parts.headers;
+        if body.content_length() > 0 {
+            let body = Outgoing::new(body, Arc::clone(&progress), inner.upload.clone());
+            *outgoing.body_mut() = Some(reqwest::Body::wrap(body));
+        }
+        let response = tokio::select! {
+            response = inner.client.execute(outgoing) => response.map_err(|error| WireError::transport(&error))?,
+            () = progress.stalled() => return Err(WireError::Stalled(inner.stall)),
+        };
+        let (parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
+        let body = Incoming::new(body, inner.stall, inner.download.clone());
+        Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
+    }
+
+    fn is_store(&self, uri: &Uri) -> bool {
+        uri.authority().is_some_and(|authority| authority.as_str().eq_ignore_ascii_case(&self.0.host))
+    }
+
+    fn check_scheme(&self, uri: &Uri) -> Result<(), WireError> {
+        if uri.scheme_str() == Some("https") || (self.is_store(uri) && self.0.allow_http) {
+            return Ok(());
+        }
+        let host = uri.host().unwrap_or_default();
+        // Services of the machine's own provider, which answer on the machine itself.
+        let is_local = !self.is_store(uri)
+            && (host == "localhost"
+                || host == "metadata.google.internal"
+                || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| match ip {
+                    std::net::IpAddr::V4(ip) => ip.is_link_local() || ip.is_loopback(),
+                    std::net::IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
+                }));
+        if is_local { Ok(()) } else { Err(WireError::PlainHttp) }
+    }
+}
+
+async fn whole(body: HttpResponseBody) -> Result<Bytes, WireError> {
+    use futures::TryStreamExt;
+    let mut pieces = body.bytes_stream();
+    let mut all = Vec::new();
+    while let Some(piece) = pieces.try_next().await.map_err(|error| WireError::of_http(&error))? {
+        if all.len() + piece.len() > MAX_WHOLE {
+            return Err(WireError::Response("it is larger than any answer to such a request".to_owned()));
+        }
+        all.extend_from_slice(&piece);
+    }
+    Ok(all.into())
+}
+
+#[async_trait]
+impl HttpService for Wire {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let result = match self.check_scheme(request.uri()) {
+            Err(error) => Err(error),
+            Ok(()) if self.is_store(request.uri()) => self.send(request).await,
+            Ok(()) => self.transfer(request).await,
+        };
+        result.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))
+    }
+}
+
+impl HttpConnector for Wire {
+    fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.clone()))
+    }
+}
