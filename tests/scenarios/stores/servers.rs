@@ -16,11 +16,19 @@ async fn works(store: &impl ObjectStore) {
         store.put(key, PutPayload::from(key.to_string())).await.unwrap();
     }
     assert_eq!(store.get(&keys[1]).await.unwrap().bytes().await.unwrap(), "a/2");
-    assert_eq!(store.get_range(&keys[2], 1..2).await.unwrap(), "/");
     let listed: Vec<_> = store.list(Some(&Key::from("a"))).map_ok(|meta| meta.location).try_collect().await.unwrap();
     assert_eq!(listed, keys[..2]);
     store.delete(&keys[0]).await.unwrap();
     assert!(matches!(store.head(&keys[0]).await, Err(Error::NotFound { .. })));
+}
+
+/// Whether a part of an object can be had.
+async fn reads_ranges(store: &impl ObjectStore) -> bool {
+    let key = Key::from("ranges");
+    store.put(&key, PutPayload::from_static(b"0123456789")).await.unwrap();
+    let read = store.get_range(&key, 2..5).await;
+    assert!(read.as_ref().map_or(true, |bytes| bytes == "234"), "{read:?}");
+    read.is_ok()
 }
 
 /// The second creation of one object: refused, or silently an overwrite?
@@ -35,6 +43,7 @@ async fn creates_once(store: &impl ObjectStore) -> bool {
     second.is_err()
 }
 
+#[expect(clippy::print_stdout, reason = "for whoever asks for the output")]
 fn report(name: &str, server: &Server) {
     println!("{name}: ready after {:?}, {} MB", server.took, server.memory() >> 20);
 }
@@ -57,7 +66,7 @@ mod needs_weed {
         weed.s3.create_bucket("bucket", false);
         let store = weed.s3.store("bucket");
         works(&store).await;
-        assert!(creates_once(&store).await);
+        assert!(creates_once(&store).await && reads_ranges(&store).await);
         report("SeaweedFS", &weed.server);
         let wrong = weed.s3.with_key("test", "wrong").send(Method::GET, "/bucket/b/1", &[], b"");
         assert_eq!((wrong.status, wrong.text().contains("SignatureDoesNotMatch")), (403, true));
@@ -118,7 +127,7 @@ mod needs_moto_server {
         moto.s3.create_bucket("bucket", false);
         let store = moto.s3.store("bucket");
         works(&store).await;
-        assert!(creates_once(&store).await);
+        assert!(creates_once(&store).await && reads_ranges(&store).await);
         report("moto", &moto.server);
         let s3 = &moto.s3;
         s3.send(Method::PUT, "/bucket/cold", &[("x-amz-storage-class", "GLACIER")], b"ice").succeeded();
@@ -149,6 +158,8 @@ mod needs_rclone {
         let store = rclone.s3.store("bucket");
         works(&store).await;
         assert!(!creates_once(&store).await);
+        // It sends the right bytes, but with status 200 for 206, which `object_store` does not take.
+        assert!(!reads_ranges(&store).await);
         report("rclone", &rclone.server);
         let (id, data) = (rclone.server.id(), rclone.server.data());
         drop(rclone);
@@ -184,7 +195,7 @@ mod needs_azurite_blob {
         azurite.create_bucket("container");
         let store = azurite.builder("container").build().unwrap();
         works(&store).await;
-        assert!(creates_once(&store).await);
+        assert!(creates_once(&store).await && reads_ranges(&store).await);
         report("Azurite", &azurite.server);
         let (id, data) = (azurite.server.id(), azurite.server.data());
         drop(azurite);

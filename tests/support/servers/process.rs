@@ -73,7 +73,7 @@ impl Server {
             let (ports, room, started) = (Ports::take(), tempfile::tempdir().unwrap(), Instant::now());
             let data = room.path().join("data");
             fs::create_dir(&data).unwrap();
-            let child = spawn(quiet(command(&ports, &data), room.path()));
+            let child = spawn(quiet(&command(&ports, &data), room.path()));
             let mut server = Self { child, ports, room, took: Duration::ZERO };
             while server.child.try_wait().unwrap().is_none() {
                 if TcpStream::connect(("127.0.0.1", server.ports.port(0))).is_ok() && ready(&server.ports) {
@@ -124,7 +124,7 @@ impl Drop for Server {
 }
 
 /// Nothing of the user's, nothing on the terminal.
-fn quiet(inner: Command, room: &Path) -> Command {
+fn quiet(inner: &Command, room: &Path) -> Command {
     let log = File::create(room.join("log")).unwrap();
     let mut command = dying_with_us();
     command.arg(inner.get_program()).args(inner.get_args()).env_clear();
@@ -149,10 +149,11 @@ fn dying_with_us() -> Command {
 
 /// Spawns on a thread that never ends: to the kernel a parent is a thread, and one of a test or a runtime may end early.
 fn spawn(command: Command) -> Child {
-    static SPAWNER: Mutex<Option<SyncSender<(Command, SyncSender<Child>)>>> = Mutex::new(None);
+    type Order = (Command, SyncSender<Child>);
+    static SPAWNER: Mutex<Option<SyncSender<Order>>> = Mutex::new(None);
     let mut spawner = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
     let spawner = spawner.get_or_insert_with(|| {
-        let (commands, received) = sync_channel::<(Command, SyncSender<Child>)>(1);
+        let (commands, received) = sync_channel::<Order>(1);
         thread::spawn(move || {
             for (mut command, reply) in received {
                 let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
