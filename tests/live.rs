@@ -1,14 +1,19 @@
-//! Scenarios with other programs: the `backup` binary, stock restic, rustic.
+//! Scenarios with other programs: the `backup` binary, stock restic, rustic, object stores (and their doubles).
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests: what must not happen fails them")]
 
 mod support {
     pub(crate) mod cli;
     pub(crate) mod compare;
     pub(crate) mod counting;
+    pub(crate) mod fault_proxy;
+    pub(crate) mod gcs_double;
+    pub(crate) mod http;
     pub(crate) mod noise;
     pub(crate) mod process;
     pub(crate) mod repo;
     pub(crate) mod restic;
+    pub(crate) mod servers;
+    pub(crate) mod tls;
     pub(crate) mod tools;
     pub(crate) mod tree;
 }
@@ -18,4 +23,10 @@ mod scenarios {
     mod interop;
     mod limits;
     mod processes;
+    mod stores {
+        mod fault_proxy;
+        mod gcs_double;
+        mod restic;
+        mod servers;
+    }
 }

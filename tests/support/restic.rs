@@ -1,6 +1,7 @@
 //! Stock restic and rustic, each with a home of its own.
 
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -19,19 +20,27 @@ pub(crate) const RESTICS: [&str; 2] = ["restic-0.14", "restic-new"];
 /// Stock restic on one repository.
 pub(crate) struct Restic {
     program: PathBuf,
-    repository: PathBuf,
+    repository: OsString,
     password: String,
+    /// Such as credentials of an object store.
+    environment: BTreeMap<String, String>,
     home: TempDir,
 }
 
 impl Restic {
     pub(crate) fn new(version: &str, repository: &Path, password: &str) -> Self {
-        Self {
-            program: tool(version),
-            repository: repository.to_path_buf(),
-            password: password.to_owned(),
-            home: tempfile::tempdir().unwrap(),
-        }
+        Self::remote(version, repository, password, BTreeMap::new())
+    }
+
+    /// On a repository of one of restic's backends, such as `s3:http://HOST:PORT/BUCKET/PREFIX`.
+    pub(crate) fn remote(
+        version: &str,
+        repository: impl AsRef<OsStr>,
+        password: &str,
+        environment: BTreeMap<String, String>,
+    ) -> Self {
+        let (program, repository) = (tool(version), repository.as_ref().to_owned());
+        Self { program, repository, password: password.to_owned(), environment, home: tempfile::tempdir().unwrap() }
     }
 
     /// Runs it; see [`Outcome::succeeded`].
@@ -44,6 +53,7 @@ impl Restic {
             .env("RESTIC_CACHE_DIR", self.home.path().join("cache"))
             .env("RESTIC_REPOSITORY", &self.repository)
             .env("RESTIC_PASSWORD", &self.password)
+            .envs(&self.environment)
             .env("PATH", std::env::var_os("PATH").unwrap_or_default());
         run(&mut command)
     }
