@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    check, completions, config, diff, export, init, list, ls, quickstart, restore, run, show, stats, verify,
+    archive, check, completions, config, copy, diff, doctor, export, init, list, ls, quickstart, restore, run, show,
+    stats, verify,
 };
 use crate::reporter::Detail;
 use crate::{exit_code, style};
@@ -84,9 +85,12 @@ pub(crate) enum Command {
     Diff(diff::Args),
     Restore(restore::Args),
     Export(export::Args),
+    Copy(copy::Args),
+    Archive(archive::Args),
     Verify(verify::Args),
     Check(check::Args),
     Stats(stats::Args),
+    Doctor(doctor::Args),
     Config(config::Args),
     Completions(completions::Args),
 }
@@ -96,6 +100,7 @@ impl Command {
     pub(crate) fn detail(&self) -> Detail {
         match self {
             Self::Quickstart(_) | Self::Run(_) | Self::Restore(_) | Self::Verify(_) | Self::Check(_) => Detail::All,
+            Self::Copy(_) | Self::Archive(_) => Detail::All,
             // What `ls` and `diff` find are events too, but nobody wants others between them.
             _ => Detail::OneObject,
         }

@@ -116,6 +116,10 @@ impl CommandError {
         self
     }
 
+    pub(crate) fn is_missing_repository(&self) -> bool {
+        self.kind == Kind::Core(ErrorKind::NoRepository)
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         self.kind == Kind::Core(ErrorKind::Cancelled)
     }

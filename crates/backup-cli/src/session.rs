@@ -64,7 +64,8 @@ impl Session {
         self.global.repo.as_deref().map(|name| self.resolve(name)).transpose()
     }
 
-    fn resolve(&self, name: &str) -> CommandResult<RepositorySpec> {
+    /// The repository called `name`: a name in the configuration, else an address.
+    pub(crate) fn resolve(&self, name: &str) -> CommandResult<RepositorySpec> {
         // An address needs no configuration: a mistake there must not stand in the way.
         let config = if name.contains('/') { None } else { self.config()? };
         Ok(RepositorySpec::resolve(name, config.as_ref().map(|loaded| &loaded.config))?)
@@ -79,12 +80,12 @@ impl Session {
         PassphraseFlags { file: self.global.password_file.clone(), command: self.global.password_command.clone() }
     }
 
-    async fn passphrase(&self, repository: &RepositorySpec) -> CommandResult<Passphrase> {
-        match self.passphrase_origin(repository) {
+    async fn passphrase(&self, repository: &RepositorySpec, flags: &PassphraseFlags) -> CommandResult<Passphrase> {
+        match repository.passphrase(flags, &self.env) {
             Some(origin) => Ok(origin.fetch(&self.env).await?),
             // Nobody is asked for the pass phrase of a repository that is not there; opening it says so, whatever the
             // pass phrase.
-            None if !repository.exists().await? => Ok(Passphrase::new("")),
+            None if !repository.exists(&self.env).await? => Ok(Passphrase::new("")),
             None => self.ask(&format!("Pass phrase of {repository}: ")).await,
         }
     }
@@ -134,7 +135,19 @@ impl Session {
 
     /// Opens a repository.
     pub(crate) async fn open(&self, repository: &RepositorySpec) -> CommandResult<Repository> {
-        let open = async { Ok(repository.open(&self.passphrase(repository).await?).await?) };
+        self.open_with(repository, &self.passphrase_flags()).await
+    }
+
+    /// Opens a repository that has pass phrase flags of its own.
+    pub(crate) async fn open_with(
+        &self,
+        repository: &RepositorySpec,
+        flags: &PassphraseFlags,
+    ) -> CommandResult<Repository> {
+        let open = async {
+            let passphrase = self.passphrase(repository, flags).await?;
+            Ok(repository.open(&passphrase, &self.env).await?)
+        };
         tokio::select! {
             opened = open => opened,
             () = self.cx.cancel.cancelled() => Err(CoreError::cancelled().into()),
@@ -143,7 +156,12 @@ impl Session {
 
     /// Opens the repository that is meant, with its snapshots and index.
     pub(crate) async fn open_indexed(&self) -> CommandResult<Opened> {
-        let repository = self.open(&self.repository()?).await?;
+        self.open_indexed_at(&self.repository()?).await
+    }
+
+    /// Opens a repository with its snapshots and index.
+    pub(crate) async fn open_indexed_at(&self, repository: &RepositorySpec) -> CommandResult<Opened> {
+        let repository = self.open(repository).await?;
         let snapshots = repository.snapshots(&self.cx).await?;
         let indexed = repository.load_index(&self.cx).await?;
         for (id, error) in indexed.damaged_indexes() {

@@ -12,12 +12,14 @@
 //! | [`passphrase`] | where a pass phrase comes from, and fetching it |
 //! | [`repositories`] | from a name or an address to an opened repository |
 //! | [`jobs`] | from a job or flags to a source and the options of a backup |
+//! | [`age`] | ages as people write them |
 //! | [`units`] | sizes and shares as people write them |
 //! | [`environment`], [`machine`] | what is known about the process and the machine, passed in and never looked up below |
 //! | [`error`] | the error of this crate |
 //!
 //! Nothing here touches a terminal.
 
+pub mod age;
 pub mod config;
 pub mod environment;
 pub mod error;

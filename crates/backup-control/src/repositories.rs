@@ -5,7 +5,8 @@ use backup_core::crypto::Passphrase;
 use backup_core::error::{Error as CoreError, ErrorKind};
 use backup_core::repository::{InitOptions, Repository, WriteSettings};
 use backup_core::sink::{Key, SinkError, SinkErrorKind, SinkOps};
-use backup_storage::resolver::{self, Location};
+use backup_storage::resolver;
+use backup_storage::{Location, StoreSettings};
 
 use crate::config::{Config, RepositoryConfig};
 use crate::environment::Environment;
@@ -24,6 +25,8 @@ pub struct RepositorySpec {
     pub config: Option<RepositoryConfig>,
     /// A name in the configuration that looks like the address: perhaps that was meant.
     similar: Option<String>,
+    /// Goes before the configuration's.
+    storage_class: Option<String>,
 }
 
 /// Understands an address.
@@ -44,7 +47,7 @@ impl RepositorySpec {
     /// The repository in a directory of this machine.
     #[must_use]
     pub fn at(dir: &std::path::Path) -> Self {
-        Self { name: None, location: Location::local(dir), config: None, similar: None }
+        Self { name: None, location: Location::local(dir), config: None, similar: None, storage_class: None }
     }
 
     /// The repository called `text`: a name in the configuration, else an address.
@@ -60,6 +63,7 @@ impl RepositorySpec {
                 location: location(text)?,
                 config: None,
                 similar: suggest::closest(text, names()).map(str::to_owned),
+                storage_class: None,
             }),
         }
     }
@@ -102,7 +106,7 @@ impl RepositorySpec {
 
     fn from_config(name: &str, section: &RepositoryConfig) -> Result<Self> {
         let (name, config) = (Some(name.to_owned()), Some(section.clone()));
-        Ok(Self { name, location: location(&section.url)?, config, similar: None })
+        Ok(Self { name, location: location(&section.url)?, config, similar: None, storage_class: None })
     }
 
     /// Where its pass phrase comes from; `None`: somebody has to be asked.
@@ -128,13 +132,39 @@ impl RepositorySpec {
         settings
     }
 
+    /// Puts what is written into this storage class, whatever the configuration says.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a directory, which has none.
+    pub fn with_storage_class(mut self, class: Option<&str>) -> Result<Self> {
+        if class.is_some() && self.is_local() {
+            return Err(Error::invalid(format!("{self} is a directory: it has no storage classes")));
+        }
+        self.storage_class = class.map(str::to_owned);
+        Ok(self)
+    }
+
+    fn is_local(&self) -> bool {
+        matches!(self.location, Location::Local(_))
+    }
+
+    /// How its store is reached.
+    fn store(&self, env: &Environment) -> StoreSettings {
+        let mut settings = self.config.as_ref().map(|config| config.store.clone()).unwrap_or_default();
+        settings.environment = env.texts().collect();
+        if self.storage_class.is_some() {
+            settings.storage_class.clone_from(&self.storage_class);
+        }
+        settings
+    }
+
     /// Whether there is a repository.
     ///
     /// # Errors
     /// [`Error::Core`]: storage.
-    pub async fn exists(&self) -> Result<bool> {
+    pub async fn exists(&self, env: &Environment) -> Result<bool> {
         let config = Key::new("config").map_err(|error| Error::invalid(error.to_string()))?;
-        match resolver::open(&self.location) {
+        match resolver::open(&self.location, &self.store(env)).await {
             Ok(sink) => Ok(sink.exists(&config).await.map_err(CoreError::from)?),
             Err(error) if error.kind() == SinkErrorKind::NotFound => Ok(false),
             Err(error) => Err(self.failed(error)),
@@ -145,8 +175,8 @@ impl RepositorySpec {
     ///
     /// # Errors
     /// [`Error::Core`]: no repository, wrong pass phrase, storage.
-    pub async fn open(&self, passphrase: &Passphrase) -> Result<Repository> {
-        let sink = resolver::open(&self.location).map_err(|error| self.failed(error))?;
+    pub async fn open(&self, passphrase: &Passphrase, env: &Environment) -> Result<Repository> {
+        let sink = resolver::open(&self.location, &self.store(env)).await.map_err(|error| self.failed(error))?;
         Ok(Repository::open(sink, passphrase).await?)
     }
 
@@ -154,9 +184,27 @@ impl RepositorySpec {
     ///
     /// # Errors
     /// [`Error::Core`]: there is one already, storage.
-    pub async fn init(&self, passphrase: &Passphrase, options: &InitOptions, cx: &Context) -> Result<Repository> {
-        let sink = resolver::create(&self.location).map_err(|error| self.failed(error))?;
+    pub async fn init(
+        &self,
+        passphrase: &Passphrase,
+        options: &InitOptions,
+        env: &Environment,
+        cx: &Context,
+    ) -> Result<Repository> {
+        let sink = resolver::create(&self.location, &self.store(env)).await.map_err(|error| self.failed(error))?;
         Ok(Repository::init(sink, passphrase, options, cx).await?)
+    }
+
+    /// Finds out what the store of a new repository really does; returns what users should know. A directory needs no
+    /// probe: the system calls it relies upon do what they say.
+    ///
+    /// # Errors
+    /// [`Error::Core`]: storage.
+    pub async fn probe(&self, repository: &Repository, cx: &Context) -> Result<Vec<String>> {
+        if self.is_local() {
+            return Ok(Vec::new());
+        }
+        Ok(repository.probe_store(cx).await?.concerns())
     }
 
     fn failed(&self, error: SinkError) -> Error {

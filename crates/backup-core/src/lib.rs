@@ -18,6 +18,7 @@
 //! | [`pipeline`] | backup, restore and verify of one snapshot |
 //! | [`check`] | verification of a whole repository |
 //! | [`copy`](mod@copy) | snapshots from one repository into another |
+//! | [`retention`] | which snapshots stay |
 //! | [`diff`], [`stats`] | what differs between two snapshots; how much a repository holds |
 //! | [`format`](mod@format) | the stored forms: config, key files, packs, indexes, trees, snapshots, manifest |
 //! | [`chunker`] | cutting streams into chunks |
@@ -43,6 +44,7 @@ pub mod id;
 pub mod pipeline;
 
 pub mod repository;
+pub mod retention;
 pub mod sink;
 pub mod source;
 pub mod stats;

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use backup_control::passphrase::PassphraseOrigin;
+use backup_control::passphrase::{PassphraseFlags, PassphraseOrigin};
 use backup_control::repositories::RepositorySpec;
 use backup_core::crypto::Passphrase;
-use backup_core::repository::{InitOptions, Repository};
+use backup_core::repository::{InitOptions, Likeness, Repository};
 use serde::Serialize;
 
 use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
@@ -31,6 +31,19 @@ pub(crate) struct Args {
     /// Also make a recovery key that opens the repository, and print it once
     #[arg(long)]
     recovery_key: bool,
+    /// Cut data into the same chunks as this repository does, so that copies between the two deduplicate
+    #[arg(long, value_name = "REPOSITORY")]
+    like: Option<String>,
+    /// File that holds the pass phrase of --like [default: as that of the new repository is found]
+    #[arg(long, value_name = "FILE", requires = "like")]
+    like_password_file: Option<PathBuf>,
+    /// Shell command that prints the pass phrase of --like
+    #[arg(long, value_name = "COMMAND", requires = "like", conflicts_with = "like_password_file")]
+    like_password_command: Option<String>,
+    /// Take over the master key of --like as well: copies need no new encryption, but whoever opens one of the two
+    /// repositories has the key of both
+    #[arg(long, requires = "like")]
+    share_key: bool,
 }
 
 #[derive(Serialize)]
@@ -63,13 +76,28 @@ impl Key {
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let repository = session.repository()?;
+    let like = match &args.like {
+        Some(name) => Some(likeness(session, name, args).await?),
+        None => None,
+    };
     let key =
         if args.generate_key { generate(session, args, &repository)? } else { given(session, &repository).await? };
     let recovery = args.recovery_key.then(Passphrase::generate);
-    let options = InitOptions { recovery: recovery.clone(), like: None };
-    let created = repository.init(key.passphrase(), &options, &session.cx).await?;
+    let options = InitOptions { recovery: recovery.clone(), like };
+    let created = repository.init(key.passphrase(), &options, &session.env, &session.cx).await?;
+    for concern in repository.probe(&created, &session.cx).await? {
+        session.ui.warning(concern);
+    }
     report(session, &repository, &created, key, recovery.as_ref())?;
     Ok(Outcome::Success)
+}
+
+async fn likeness(session: &Session, name: &str, args: &Args) -> CommandResult<Likeness> {
+    let flags = PassphraseFlags { file: args.like_password_file.clone(), command: args.like_password_command.clone() };
+    // The flags of the new repository serve for both, unless this one has its own.
+    let flags = if flags.file.is_none() && flags.command.is_none() { session.passphrase_flags() } else { flags };
+    let repository = session.open_with(&session.resolve(name)?, &flags).await?;
+    Ok(Likeness { repository, share_key: args.share_key })
 }
 
 fn generate(session: &Session, args: &Args, repository: &RepositorySpec) -> CommandResult<Key> {

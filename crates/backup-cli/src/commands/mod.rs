@@ -6,14 +6,18 @@
 //! | `init.rs`, `run.rs` | creating repositories and snapshots |
 //! | `list.rs`, `show.rs`, `ls.rs`, `diff.rs`, `stats.rs` | looking |
 //! | `restore.rs`, `export/` | getting data back |
-//! | `verify.rs`, `check.rs` | finding damage |
+//! | `copy.rs`, `archive.rs` | into other repositories |
+//! | `verify.rs`, `check.rs`, `doctor.rs` | finding damage, and storage that cannot be relied upon |
 //! | `config.rs`, `completions.rs` | the program itself |
 //! | `view.rs` | how snapshots and problems are shown by several verbs |
 
+pub(crate) mod archive;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod copy;
 pub(crate) mod diff;
+pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod init;
 pub(crate) mod list;
@@ -42,6 +46,9 @@ pub(crate) async fn run(session: &Session, command: Command) -> CommandResult {
         Command::Diff(args) => Box::pin(diff::run(session, &args)).await,
         Command::Restore(args) => Box::pin(restore::run(session, &args)).await,
         Command::Export(args) => Box::pin(export::run(session, &args)).await,
+        Command::Copy(args) => Box::pin(copy::run(session, &args)).await,
+        Command::Archive(args) => Box::pin(archive::run(session, &args)).await,
+        Command::Doctor(args) => Box::pin(doctor::run(session, &args)).await,
         Command::Verify(args) => Box::pin(verify::run(session, &args)).await,
         Command::Check(args) => Box::pin(check::run(session, &args)).await,
         Command::Stats(args) => Box::pin(stats::run(session, &args)).await,

@@ -139,7 +139,7 @@ impl Folder {
     async fn open(&self, session: &Session, spec: &RepositorySpec) -> CommandResult<Repository> {
         if self.key_file.is_file() {
             let passphrase = PassphraseOrigin::File(self.key_file.clone()).fetch(&session.env).await?;
-            return match spec.open(&passphrase).await {
+            return match spec.open(&passphrase, &session.env).await {
                 Err(backup_control::error::Error::Core(error)) if error.kind() == ErrorKind::NoRepository => {
                     self.create(session, spec, &passphrase).await
                 }
@@ -159,7 +159,7 @@ impl Folder {
         spec: &RepositorySpec,
         passphrase: &Passphrase,
     ) -> CommandResult<Repository> {
-        let repository = spec.init(passphrase, &InitOptions::default(), &session.cx).await?;
+        let repository = spec.init(passphrase, &InitOptions::default(), &session.env, &session.cx).await?;
         session.ui.status(format_args!("{} at {spec}", paint(style::GOOD, "Repository created")));
         session.ui.status(format_args!("Its generated pass phrase is in {}", self.key_file.display()));
         Ok(repository)

@@ -1,8 +1,11 @@
 //! `backup restore`.
 
+use std::time::Duration;
+
 use backup_control::jobs;
-use backup_core::pipeline;
+use backup_core::pipeline::{self, Thaw};
 use backup_core::repository::SnapshotReader;
+use backup_core::sink::ThawSpeed;
 use backup_core::source::{IfExists, RestoreReport, RestoreRequest, Source};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -46,6 +49,16 @@ pub(crate) struct Args {
     /// Leave holes in files where the content is zeros
     #[arg(long)]
     sparse: bool,
+    /// Ask the store to make archived data readable first, and wait until it is: expedited (minutes), standard (hours) or
+    /// bulk (cheapest, up to two days)
+    #[arg(long, value_name = "SPEED", num_args = 0..=1, default_missing_value = "standard")]
+    thaw: Option<ThawArg>,
+    /// For how many days thawed data stays readable
+    #[arg(long, value_name = "DAYS", default_value_t = 7, requires = "thaw")]
+    thaw_days: u32,
+    /// Ask for the thaw, but do not wait: the same command later restores
+    #[arg(long, requires = "thaw")]
+    no_wait: bool,
     /// Show what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -53,11 +66,32 @@ pub(crate) struct Args {
     filter: FilterArgs,
 }
 
+/// How fast archived data is made readable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ThawArg {
+    Expedited,
+    Standard,
+    Bulk,
+}
+
+impl From<ThawArg> for ThawSpeed {
+    fn from(arg: ThawArg) -> Self {
+        match arg {
+            ThawArg::Expedited => Self::Expedited,
+            ThawArg::Standard => Self::Standard,
+            ThawArg::Bulk => Self::Bulk,
+        }
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   backup restore latest --target /tmp/restored
   backup restore latest --target /tmp/restored --only /home/me/letters
   backup restore 1a2b3c4d --in-place --if-exists merge --only '/etc/**/*.conf'";
+
+/// How often the store is asked whether a thaw is done: it takes minutes at best.
+const THAW_POLL: Duration = Duration::from_secs(30);
 
 /// What to do about what exists at the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -120,6 +154,11 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         restore.plan().await?;
         return Ok(Outcome::Success);
     }
+    if let Some(speed) = args.thaw
+        && !restore.thaw(speed.into(), args.thaw_days, !args.no_wait).await?
+    {
+        return Ok(Outcome::Warnings);
+    }
     if overwrites {
         restore.plan().await?;
         session.confirm(&format!("Restore to {}?", restore.place())).await?;
@@ -129,6 +168,38 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 }
 
 impl Restore<'_> {
+    /// Makes archived data readable; says whether it is.
+    async fn thaw(&self, speed: ThawSpeed, days: u32, wait: bool) -> CommandResult<bool> {
+        let (ui, cx) = (&self.session.ui, &self.session.cx);
+        let mut thaw = Thaw::survey(&self.snapshot, &self.request.selection, cx).await?;
+        let figures = thaw.figures();
+        if figures.is_ready() {
+            return Ok(true);
+        }
+        if figures.archived > 0 {
+            let objects = human::count(figures.archived, "archived object", "archived objects");
+            let size = human::size(figures.archived_bytes);
+            self.session
+                .confirm(&format!("Thaw {objects} of {size} for {days} days? The store charges for each of both."))
+                .await?;
+            thaw.request(days, speed, cx).await?;
+        }
+        let figures = thaw.figures();
+        ui.status(format_args!(
+            "Thawing: {} of {}; {} of {} can be read already",
+            human::count(figures.thawing, "object", "objects"),
+            human::size(figures.thawing_bytes),
+            figures.ready,
+            human::size(figures.ready_bytes)
+        ));
+        if !wait {
+            ui.status("The same command restores as soon as the store has thawed them.");
+            return Ok(false);
+        }
+        thaw.wait(THAW_POLL, cx).await?;
+        Ok(true)
+    }
+
     /// Where it goes, for people.
     fn place(&self) -> String {
         match &self.request.target {

@@ -126,7 +126,15 @@ fn absolutize(config: &mut Config, base: &Path) -> Result<(), String> {
         }
     };
     for repository in config.repositories.values_mut() {
-        repository.passphrase_file.iter_mut().for_each(fix);
+        let store = &mut repository.store;
+        let files = [
+            &mut repository.passphrase_file,
+            &mut store.ca_file,
+            &mut store.secret_access_key_file,
+            &mut store.service_account,
+            &mut store.customer_key_file,
+        ];
+        files.into_iter().flatten().for_each(fix);
         let is_path = !repository.url.is_empty() && !repository.url.contains("://");
         if is_path && Path::new(&repository.url).is_relative() {
             let joined = base.join(&repository.url);

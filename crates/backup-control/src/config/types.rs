@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use backup_core::compress::Compression;
 use backup_core::source::BackupKind;
+use backup_storage::StoreSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Share, Size, Text};
@@ -48,6 +49,13 @@ pub struct RepositoryConfig {
     /// How many packs are uploaded at a time. Default: what suits the kind of storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uploads: Option<usize>,
+    /// `[repositories.NAME.store]`: how an object store is reached, and the rate limits of any store.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub store: StoreSettings,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Kind of a source.

@@ -1,0 +1,177 @@
+//! `backup copy`.
+
+use std::path::PathBuf;
+
+use backup_control::passphrase::PassphraseFlags;
+use backup_core::copy::{self, CopyOptions, CopyReport};
+use backup_core::repository::{IndexedRepository, SnapshotInfo};
+use serde::Serialize;
+
+use super::view::{self, Summary};
+use crate::args::FilterArgs;
+use crate::command_error::{CommandError, CommandResult, Outcome};
+use crate::human;
+use crate::session::Session;
+use crate::style::{self, paint};
+use crate::table::facts;
+
+/// Copy snapshots into another repository
+///
+/// What the other repository has is neither read nor sent. Every blob is checked against its hash on the way, snapshots
+/// appear last, and an interrupted copy goes on where it was. Make the other repository with `backup init --like`, so
+/// that both cut data into the same chunks.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The snapshots: `latest`, or the beginnings of their identifiers
+    #[arg(value_name = "SNAPSHOT", required_unless_present_any = ["all", "job"])]
+    snapshots: Vec<String>,
+    /// All snapshots
+    #[arg(long, conflicts_with = "snapshots")]
+    all: bool,
+    /// Copy from this repository [default: --repo]
+    #[arg(long, value_name = "REPOSITORY", conflicts_with = "repo")]
+    from: Option<String>,
+    #[command(flatten)]
+    to: ToArgs,
+    /// Show what would be copied, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+/// The other repository.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ToArgs {
+    /// Copy into this repository: a directory, a URL, or a name in the configuration
+    #[arg(long, value_name = "REPOSITORY")]
+    pub(super) to: String,
+    /// File that holds the pass phrase of --to [default: as that of the other repository is found]
+    #[arg(long, value_name = "FILE", conflicts_with = "to_password_command")]
+    pub(super) to_password_file: Option<PathBuf>,
+    /// Shell command that prints the pass phrase of --to
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) to_password_command: Option<String>,
+}
+
+/// Where copies go, and into which class of the store.
+pub(super) struct Target<'a> {
+    pub(super) to: &'a ToArgs,
+    pub(super) storage_class: Option<&'a str>,
+}
+
+impl ToArgs {
+    /// The flags of the first repository serve for both, unless this one has its own.
+    pub(super) fn flags(&self, session: &Session) -> PassphraseFlags {
+        if self.to_password_file.is_none() && self.to_password_command.is_none() {
+            return session.passphrase_flags();
+        }
+        PassphraseFlags { file: self.to_password_file.clone(), command: self.to_password_command.clone() }
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  backup init -r s3://bucket/backup --like ./repo
+  backup copy -r ./repo --all --to s3://bucket/backup
+  backup copy -r ./repo latest --to offsite";
+
+/// A copy in JSON.
+#[derive(Serialize)]
+struct CopyJson<'a> {
+    to: String,
+    dry_run: bool,
+    #[serde(flatten)]
+    report: &'a CopyReport,
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let from = match &args.from {
+        Some(name) => session.resolve(name)?,
+        None => session.repository()?,
+    };
+    let opened = session.open_indexed_at(&from).await?;
+    let filter = args.filter.to_filter();
+    let mut worst = Outcome::Success;
+    let meant: Vec<SnapshotInfo> = if args.snapshots.is_empty() {
+        worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
+        opened.snapshots.snapshots.iter().filter(|info| filter.matches(&info.snapshot)).cloned().collect()
+    } else {
+        args.snapshots.iter().map(|name| opened.find(name, &filter).cloned()).collect::<CommandResult<_>>()?
+    };
+    let copied =
+        copy_to(session, &opened.indexed, &meant, &Target { to: &args.to, storage_class: None }, args.dry_run, "copy")
+            .await?;
+    Ok(worst.max(if copied.problems.is_empty() { Outcome::Success } else { Outcome::Damage }))
+}
+
+/// Copies snapshots and says what came of it.
+pub(super) async fn copy_to(
+    session: &Session,
+    from: &IndexedRepository,
+    snapshots: &[SnapshotInfo],
+    target: &Target<'_>,
+    dry_run: bool,
+    verb: &'static str,
+) -> CommandResult<CopyReport> {
+    let spec = session.resolve(&target.to.to)?.with_storage_class(target.storage_class)?;
+    let target = match session.open_with(&spec, &target.to.flags(session)).await {
+        Err(error) if error.is_missing_repository() => {
+            let from = from.repository().sink();
+            let command = format!("{} init -r {} --like {from}", session.program, target.to.to);
+            return Err(error.with_hint(format!("create it first: {command}")));
+        }
+        opened => opened?,
+    };
+    if snapshots.is_empty() {
+        session.ui.status("No snapshots.");
+    }
+    let options = CopyOptions { write: spec.write_settings(), dry_run };
+    let report = copy::copy(from, snapshots, &target, &options, &session.cx).await?;
+    let ui = &session.ui;
+    if ui.is_json() {
+        let json = CopyJson { to: spec.to_string(), dry_run, report: &report };
+        ui.event(&Summary::new(verb, from.repository().sink().to_string(), &json));
+        return Ok(report);
+    }
+    ui.summary(describe(&report, &spec.to_string(), dry_run))?;
+    for line in view::problems(&report.problems) {
+        ui.line(line)?;
+    }
+    Ok(report)
+}
+
+fn describe(report: &CopyReport, to: &str, dry_run: bool) -> String {
+    let count = human::count(report.copied.len() as u64, "snapshot", "snapshots");
+    let heading = match dry_run {
+        true => format!("Dry run, nothing was stored. It would be: {count} to {to}"),
+        false => format!("{count} {} to {to}", paint(style::GOOD, "copied")),
+    };
+    let there = match report.present.len() {
+        0 => String::new(),
+        some => human::count(some as u64, "snapshot", "snapshots"),
+    };
+    let missing = match report.blobs {
+        0 => "nothing new".to_owned(),
+        blobs => format!("{}, {}", human::count(blobs, "blob", "blobs"), human::size(report.bytes)),
+    };
+    let rows = [
+        ("There already", there),
+        (if dry_run { "To copy" } else { "Copied" }, missing),
+        (
+            "Left out",
+            if report.problems.is_empty() { String::new() } else { format!("{}, damaged", report.problems.len()) },
+        ),
+    ];
+    format!("{heading}\n{}", facts(&rows))
+}
+
+/// Fails if something could not be copied: what depends on the copy must not go on.
+pub(super) fn require_whole(report: &CopyReport) -> CommandResult<()> {
+    if report.problems.is_empty() {
+        return Ok(());
+    }
+    Err(CommandError::refused("some snapshots are damaged and were not copied; nothing is removed")
+        .with_hint("`backup check` says what is affected"))
+}

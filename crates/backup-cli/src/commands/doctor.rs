@@ -1,0 +1,111 @@
+//! `backup doctor`.
+
+use backup_core::repository::{LockReport, StoreVerdict};
+use jiff::SignedDuration;
+use serde::Serialize;
+
+use super::view::Summary;
+use crate::command_error::{CommandResult, Outcome};
+use crate::human;
+use crate::session::Session;
+use crate::style::{self, paint};
+use crate::table::facts;
+
+/// Uploads that were begun longer ago than this are not of a run that is under way.
+const UNFINISHED_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
+/// Examine the storage of a repository: what it really does, whether it can be relied upon
+///
+/// Small objects are written under x-probe/ and deleted again. The verdict is kept in the repository: maintenance goes by
+/// it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Renew the locks against deletion where less than half of their time is left
+    #[arg(long)]
+    renew_locks: bool,
+    /// Throw away uploads in parts that were begun more than a day ago and never finished; they cost money
+    #[arg(long)]
+    clear_unfinished: bool,
+}
+
+/// What was found, in JSON.
+#[derive(Serialize)]
+struct DoctorJson<'a> {
+    verdict: &'a StoreVerdict,
+    creates_atomically: bool,
+    concerns: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locks: Option<LockReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cleared_uploads: Option<u64>,
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let spec = session.repository()?;
+    let repository = session.open(&spec).await?;
+    let cx = &session.cx;
+    let verdict = repository.probe_store(cx).await?;
+    let mut concerns = verdict.concerns();
+    let custody = repository.sink().custody();
+    if custody.as_ref().is_some_and(|custody| custody.lock_period().is_some()) {
+        let ends = verdict.config_locked_until.is_none_or(|until| until < cx.clock.now());
+        if ends && !args.renew_locks {
+            concerns.push("Objects are to be locked, but the config is not: run this with --renew-locks.".to_owned());
+        }
+    }
+    let locks = match args.renew_locks {
+        true => repository.load_index(cx).await?.renew_locks(cx).await?,
+        false => None,
+    };
+    if args.renew_locks && locks.is_none() {
+        session.ui.warning("objects of this repository are not locked: there is nothing to renew");
+    }
+    let cleared_uploads = match (&custody, args.clear_unfinished) {
+        (Some(custody), true) => {
+            let before = cx.clock.now() - UNFINISHED_AFTER;
+            Some(custody.clear_unfinished(before).await.map_err(backup_core::error::Error::from)?)
+        }
+        _ => None,
+    };
+    if session.ui.is_json() {
+        let creates_atomically = verdict.creates_atomically();
+        let json = DoctorJson { verdict: &verdict, creates_atomically, concerns: &concerns, locks, cleared_uploads };
+        session.ui.json(&Summary::new("doctor", spec.to_string(), &json))?;
+    } else {
+        session.ui.print(describe(&verdict, locks, cleared_uploads))?;
+        for concern in &concerns {
+            session.ui.warning(concern);
+        }
+        if concerns.is_empty() {
+            session.ui.print(format_args!("{}: {spec}", paint(style::GOOD, "All is well")))?;
+        }
+    }
+    Ok(Outcome::with_warnings(concerns.len() as u64))
+}
+
+fn describe(verdict: &StoreVerdict, locks: Option<LockReport>, cleared: Option<u64>) -> String {
+    let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    let skew = match verdict.clock_ahead_seconds {
+        None => "the store does not say".to_owned(),
+        Some(ahead) => format!("{ahead:+} seconds"),
+    };
+    let deletes = verdict.deletes.map_or_else(|| "these credentials may not".to_owned(), yes);
+    let locks = locks.map_or_else(String::new, |locks| {
+        let renewed = human::count(locks.renewed, "lock", "locks");
+        format!("{renewed} of {} renewed, {} of them were not locked", locks.objects, locks.unlocked)
+    });
+    let cleared =
+        cleared.map_or_else(String::new, |count| human::count(count, "unfinished upload", "unfinished uploads"));
+    facts(&[
+        ("Storage", verdict.store.clone()),
+        ("Refuses to create twice", yes(verdict.refuses_second_create)),
+        ("One winner of a race", yes(verdict.one_winner)),
+        ("Lists what was just put", yes(verdict.lists_at_once)),
+        ("Reads ranges", yes(verdict.ranges)),
+        ("Deletes", deletes),
+        ("Clock ahead by", skew),
+        ("Config locked until", verdict.config_locked_until.map_or_else(String::new, |until| until.to_string())),
+        ("Locks", locks),
+        ("Cleared", cleared),
+    ])
+}

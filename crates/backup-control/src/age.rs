@@ -1,0 +1,60 @@
+//! Ages as people write them: `90d`, `6mo`, `2y 3w`, `36h`.
+
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+
+use crate::error::{Error, Result};
+
+/// The moment that is `age` before `now`. Days, weeks, months and years are those of the calendar in `zone`.
+///
+/// # Errors
+/// [`Error::Invalid`] for what is no age, is negative, or leads out of the calendar.
+pub fn before(age: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp> {
+    let invalid = |why: String| {
+        Error::invalid(format!("{age:?} is not an age: {why}")).with_hint("write 36h, 90d, 6w, 6mo or 2y")
+    };
+    let span: Span = age.trim().parse().map_err(|error: jiff::Error| invalid(error.to_string()))?;
+    if span.is_negative() {
+        return Err(invalid("it is negative".to_owned()));
+    }
+    let then = now.to_zoned(zone.clone()).checked_sub(span).map_err(|error| invalid(error.to_string()))?;
+    Ok(then.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn back(age: &str) -> Result<String> {
+        let now: Timestamp = "2026-03-31T12:00:00Z".parse().unwrap();
+        before(age, now, &TimeZone::UTC).map(|then| then.to_string())
+    }
+
+    #[test]
+    fn ages_follow_the_calendar() {
+        for (age, then) in [
+            ("36h", "2026-03-30T00:00:00Z"),
+            ("90d", "2025-12-31T12:00:00Z"),
+            ("1mo", "2026-02-28T12:00:00Z"),
+            ("2y 1w", "2024-03-24T12:00:00Z"),
+            (" 0s ", "2026-03-31T12:00:00Z"),
+        ] {
+            assert_eq!(back(age).unwrap(), then, "{age}");
+        }
+    }
+
+    #[test]
+    fn a_day_is_as_long_as_the_calendar_says() {
+        // The night of 29 March 2026 is an hour short in Berlin.
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let now: Timestamp = "2026-03-29T12:00:00Z".parse().unwrap();
+        assert_eq!(before("1d", now, &zone).unwrap().to_string(), "2026-03-28T13:00:00Z");
+    }
+
+    #[test]
+    fn what_is_no_age_is_said_so() {
+        for age in ["", "soon", "-3d", "3", "99999y"] {
+            assert!(back(age).is_err(), "{age}");
+        }
+    }
+}
