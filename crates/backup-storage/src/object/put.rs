@@ -98,6 +98,10 @@ async fn put_large(parts: &Arc<Parts>, key: &Key, payload: &Payload) -> SinkResu
     let size = upload.part_size();
     let mut part = Vec::new();
     let mut len = 0;
+    let digest = {
+        let payload = payload.clone();
+        tokio::task::spawn_blocking(move || sha256(payload.segments()))
+    };
     let outcome = async {
         for segment in payload.segments() {
             let mut rest = segment.clone();
@@ -117,10 +121,26 @@ async fn put_large(parts: &Arc<Parts>, key: &Key, payload: &Payload) -> SinkResu
         upload.complete().await
     }
     .await;
-    if outcome.is_err() {
-        upload.abort().await.ok();
+    let mut outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            upload.abort().await.ok();
+            return Err(error);
+        }
+    };
+    // The store confirmed every part, which together are the object.
+    if upload.is_confirmed() {
+        outcome.sha256 = digest.await.ok();
     }
-    outcome
+    Ok(outcome)
+}
+
+fn sha256(segments: &[Bytes]) -> [u8; 32] {
+    let mut sha256 = Sha256::new();
+    for segment in segments {
+        sha256.update(segment);
+    }
+    sha256.finalize().into()
 }
 
 /// Storage class: what is read only by restores may be in a cheaper one.
