@@ -170,7 +170,7 @@ impl PartedUpload {
 
     /// Whether the store told the checksum of every part, which are compared with what was sent (`wire/extras.rs`).
     pub(super) fn is_confirmed(&self) -> bool {
-        !self.done.is_empty() && self.done.values().all(|part| part.content_id.contains("<ChecksumSHA256>"))
+        !self.done.is_empty() && self.done.values().all(|part| part.content_id.contains("<checksum_sha256>"))
     }
 
     /// Throws away what was sent.

@@ -42,7 +42,9 @@ pub(super) async fn put(parts: &Arc<Parts>, key: &Key, payload: Payload, mode: P
         attributes: attributes(parts, payload.is_cold()),
         ..PutOptions::default()
     };
-    if let Some(headers) = lock_headers(parts, key) {
+    if let Some(mut headers) = lock_headers(parts, key) {
+        // Besides the checksum itself, locks demand its name.
+        headers.0.push((HeaderName::from_static("x-amz-sdk-checksum-algorithm"), HeaderValue::from_static("SHA256")));
         options.extensions.insert(headers);
     }
     if parts.kind != Kind::S3 {

@@ -2,13 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+mod any;
 mod server;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use any::AnySink;
 use backup_core::sink::{Effect, Key, Payload, Prefix, PutMode, Sink, SinkErrorKind, SinkOps};
+use backup_core::testing::{SinkDifferences, SinkHandles, sink_conformance};
 use backup_storage::settings::{Environment, Rate, Seconds};
 use backup_storage::{StoreSettings, resolver};
 use server::{Reply, Seen, Server, xml};
@@ -117,10 +120,10 @@ async fn a_page_of_a_proxy_is_no_empty_listing() {
 async fn pages_make_one_list() {
     let server = Server::start(|_, _| None).await;
     let sink = open(&server).await;
-    for n in 0..7 {
+    for n in 0..250 {
         sink.put_bytes(&key(&format!("data/{n}")), "x").await.unwrap();
     }
-    assert_eq!(sink.list_all(&Prefix::new("data").unwrap()).await.unwrap().len(), 7);
+    assert_eq!(sink.list_all(&Prefix::new("data").unwrap()).await.unwrap().len(), 250);
     assert!(sink.list_all(&Prefix::new("index").unwrap()).await.unwrap().is_empty());
 }
 
@@ -256,6 +259,29 @@ async fn rates_are_kept() {
         assert_eq!(sink.get_bytes(&key(name)).await.unwrap().len(), bytes.len());
     }
     within(seconds(start, 6 << 20));
+}
+
+/// Google's interface differs in conditions, checksums and the deletion of what is missing. The server is made from what
+/// the client needs, so that this proves our use of it and nothing about Google.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn google_keeps_the_contract_with_a_double() {
+    let dir = tempfile::tempdir().unwrap();
+    let account = dir.path().join("account.json");
+    let text =
+        r#"{"type":"service_account","client_email":"","private_key":"","private_key_id":"","disable_oauth":true}"#;
+    std::fs::write(&account, text).unwrap();
+    let server = Server::start(|_, _| None).await;
+    let settings = StoreSettings { service_account: Some(account), ..settings(&server) };
+    let places = AtomicUsize::new(0);
+    let make = async || {
+        let place = format!("gs://bkt/{}", places.fetch_add(1, Ordering::Relaxed)).parse().unwrap();
+        let one = AnySink(resolver::open(&place, &settings).await.unwrap());
+        SinkHandles::new(one, AnySink(resolver::open(&place, &settings).await.unwrap()))
+    };
+    sink_conformance(make, SinkDifferences::default()).await;
+    let sink = resolver::open(&"gs://bkt/x".parse().unwrap(), &settings).await.unwrap();
+    assert!(sink.put_bytes(&key("data/x"), "hello").await.unwrap().sha256.is_some());
+    assert!(!server.seen("PUT", "x%2Fdata%2Fx")[0].header("content-md5").is_empty());
 }
 
 #[tokio::test]

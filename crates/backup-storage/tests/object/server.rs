@@ -99,10 +99,12 @@ impl Server {
                     for (name, value) in headers {
                         write!(head, "{name}: {value}\r\n").unwrap();
                     }
-                    stream.write_all(format!("{head}\r\n").as_bytes()).await.ok()?;
+                    let mut whole = format!("{head}\r\n").into_bytes();
                     if seen.method != "HEAD" {
-                        stream.write_all(&body).await.ok()?;
+                        whole.extend(body);
                     }
+                    // In one piece, or the system waits for more.
+                    stream.write_all(&whole).await.ok()?;
                 }
                 Reply::Drip { body, announced, at_a_time, pause } => {
                     let head = format!("HTTP/1.1 200 X\r\netag: \"e\"\r\ncontent-length: {announced}\r\n\r\n");
@@ -122,35 +124,72 @@ impl Server {
     /// What a store would answer.
     fn answer(&self, seen: &Seen) -> Reply {
         let mut objects = self.objects.lock().unwrap();
-        let key = seen.path.strip_prefix("/bkt/").unwrap_or_default().to_owned();
+        let key = decoded(seen.path.strip_prefix("/bkt/").unwrap_or_default());
         match &*seen.method {
-            "PUT" if seen.header("if-none-match") == "*" && objects.contains_key(&key) => {
-                xml(412, "PreconditionFailed")
-            }
+            "PUT" if wants_new(seen) && objects.contains_key(&key) => xml(412, "PreconditionFailed"),
             "PUT" => {
                 objects.insert(key, seen.body.clone());
-                let sum = seen.header("x-amz-checksum-sha256").to_owned();
-                Reply::Answer(200, vec![("etag", "\"e\"".to_owned()), ("x-amz-checksum-sha256", sum)], Vec::new())
+                let mut headers = vec![("etag", "\"e\"".to_owned()), ("x-goog-generation", "7".to_owned())];
+                if !seen.header("x-amz-checksum-sha256").is_empty() {
+                    headers.push(("x-amz-checksum-sha256", seen.header("x-amz-checksum-sha256").to_owned()));
+                } else {
+                    headers.push(("x-goog-hash", format!("crc32c=AAAAAA==, md5={}", seen.header("content-md5"))));
+                }
+                Reply::Answer(200, headers, Vec::new())
             }
             "GET" if seen.query.contains("list-type=2") => list(&objects, seen),
             "GET" | "HEAD" => match objects.get(&key) {
                 None => xml(404, "NoSuchKey"),
-                Some(body) => Reply::Answer(200, vec![("etag", "\"e\"".to_owned())], body.clone()),
+                Some(body) => content(body, seen.header("range")),
             },
+            "DELETE" if objects.remove(&key).is_none() => xml(404, "NoSuchKey"),
+            "DELETE" => Reply::Answer(204, Vec::new(), Vec::new()),
             _ => xml(501, "NotImplemented"),
         }
     }
 }
 
-/// A page of two objects.
+/// Clients encode more or less of a name.
+fn decoded(path: &str) -> String {
+    url::form_urlencoded::parse(path.as_bytes()).map(|(name, _)| name.into_owned()).collect()
+}
+
+fn wants_new(seen: &Seen) -> bool {
+    seen.header("if-none-match") == "*" || seen.header("x-goog-if-generation-match") == "0"
+}
+
+/// An object, or a range of it.
+fn content(body: &[u8], range: &str) -> Reply {
+    let mut headers = vec![
+        ("etag", "\"e\"".to_owned()),
+        ("last-modified", "Thu, 01 Jan 2026 00:00:00 GMT".to_owned()),
+        ("x-goog-generation", "7".to_owned()),
+    ];
+    let Some((start, end)) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
+        return Reply::Answer(200, headers, body.to_vec());
+    };
+    let (start, last): (u64, u64) = (start.parse().unwrap(), end.parse().unwrap());
+    let size = body.len() as u64;
+    if start >= size {
+        return xml(416, "InvalidRange");
+    }
+    let end = last.saturating_add(1).min(size);
+    headers.push(("content-range", format!("bytes {start}-{}/{size}", end - 1)));
+    Reply::Answer(206, headers, body[start as usize..end as usize].to_vec())
+}
+
+/// How many objects are on a page.
+const PAGE: usize = 100;
+
+/// A page.
 fn list(objects: &BTreeMap<String, Vec<u8>>, seen: &Seen) -> Reply {
     let query: BTreeMap<String, String> = url::form_urlencoded::parse(seen.query.as_bytes()).into_owned().collect();
     let prefix = query.get("prefix").cloned().unwrap_or_default();
     let after = query.get("continuation-token").cloned().unwrap_or_default();
     let left: Vec<_> = objects.iter().filter(|(key, _)| key.starts_with(&prefix) && **key > after).collect();
     let mut body = format!("<?xml version=\"1.0\"?><ListBucketResult><Prefix>{prefix}</Prefix>");
-    write!(body, "<IsTruncated>{}</IsTruncated>", left.len() > 2).unwrap();
-    for (key, value) in left.iter().take(2) {
+    write!(body, "<IsTruncated>{}</IsTruncated>", left.len() > PAGE).unwrap();
+    for (key, value) in left.iter().take(PAGE) {
         let size = value.len();
         write!(
             body,
@@ -159,8 +198,8 @@ fn list(objects: &BTreeMap<String, Vec<u8>>, seen: &Seen) -> Reply {
         )
         .unwrap();
     }
-    if left.len() > 2 {
-        write!(body, "<NextContinuationToken>{}</NextContinuationToken>", left[1].0).unwrap();
+    if left.len() > PAGE {
+        write!(body, "<NextContinuationToken>{}</NextContinuationToken>", left[PAGE - 1].0).unwrap();
     }
     body.push_str("</ListBucketResult>");
     Reply::Answer(200, vec![("content-type", "application/xml".to_owned())], body.into_bytes())

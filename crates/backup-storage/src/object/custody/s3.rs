@@ -53,24 +53,36 @@ impl S3Custody {
             Err(WireError::Refused(refusal)) if is_no_lock(&refusal) => {
                 // Only of what is there.
                 self.head(key).await?;
-                let free = refusal.code == "NoSuchObjectLockConfiguration";
+                // Both are said of an object, in a bucket that may have locks. If it has none, the next request is refused.
+                let free = refusal.code.ends_with("ObjectLockConfiguration")
+                    || refusal.code == "ObjectLockConfigurationNotFoundError";
                 return Ok(if free { Retention::Free } else { Retention::Unknown(refusal.to_string()) });
             }
             Err(error) => return Err(failed(&error)),
         };
-        let stranger = || Retention::Unknown("the store answered with something else than a lock".to_owned());
         let length =
             response.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > MAX_RETENTION) {
-            return Ok(stranger());
+            return self.retention_by_head(key).await;
         }
-        let Ok(text) = Raw::text(response).await else { return Ok(stranger()) };
+        let Ok(text) = Raw::text(response).await else { return self.retention_by_head(key).await };
         let until = tag(&text, "RetainUntilDate").map(str::parse);
         match (text.contains("<Retention"), tag(&text, "Mode"), until) {
             (true, Some(mode), Some(Ok(until))) => Ok(Retention::Locked { mode: mode.to_owned(), until }),
             (true, None, None) => Ok(Retention::Free),
-            _ => Ok(stranger()),
+            _ => self.retention_by_head(key).await,
         }
+    }
+
+    /// Some stores know locks and not this way to ask for them; what is locked shows in the headers of the object.
+    async fn retention_by_head(&self, key: &Key) -> SinkResult<Retention> {
+        let headers = self.head(key).await?;
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let until = text("x-amz-object-lock-retain-until-date").map(str::parse);
+        Ok(match (text("x-amz-object-lock-mode"), until) {
+            (Some(mode), Some(Ok(until))) => Retention::Locked { mode: mode.to_owned(), until },
+            _ => Retention::Unknown("the store answered with something else than a lock".to_owned()),
+        })
     }
 
     async fn head(&self, key: &Key) -> SinkResult<HeaderMap> {
