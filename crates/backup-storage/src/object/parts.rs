@@ -168,6 +168,11 @@ impl PartedUpload {
         Err(mapped)
     }
 
+    /// Whether the store told the checksum of every part, which are compared with what was sent (`wire/extras.rs`).
+    pub(super) fn is_confirmed(&self) -> bool {
+        !self.done.is_empty() && self.done.values().all(|part| part.content_id.contains("<checksum_sha256>"))
+    }
+
     /// Throws away what was sent.
     pub(super) async fn abort(&mut self) -> SinkResult<()> {
         self.under_way.shutdown().await;

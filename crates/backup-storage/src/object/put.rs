@@ -42,7 +42,9 @@ pub(super) async fn put(parts: &Arc<Parts>, key: &Key, payload: Payload, mode: P
         attributes: attributes(parts, payload.is_cold()),
         ..PutOptions::default()
     };
-    if let Some(headers) = lock_headers(parts, key) {
+    if let Some(mut headers) = lock_headers(parts, key) {
+        // Besides the checksum itself, locks demand its name.
+        headers.0.push((HeaderName::from_static("x-amz-sdk-checksum-algorithm"), HeaderValue::from_static("SHA256")));
         options.extensions.insert(headers);
     }
     if parts.kind != Kind::S3 {
@@ -98,6 +100,10 @@ async fn put_large(parts: &Arc<Parts>, key: &Key, payload: &Payload) -> SinkResu
     let size = upload.part_size();
     let mut part = Vec::new();
     let mut len = 0;
+    let digest = {
+        let payload = payload.clone();
+        tokio::task::spawn_blocking(move || sha256(payload.segments()))
+    };
     let outcome = async {
         for segment in payload.segments() {
             let mut rest = segment.clone();
@@ -117,10 +123,26 @@ async fn put_large(parts: &Arc<Parts>, key: &Key, payload: &Payload) -> SinkResu
         upload.complete().await
     }
     .await;
-    if outcome.is_err() {
-        upload.abort().await.ok();
+    let mut outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            upload.abort().await.ok();
+            return Err(error);
+        }
+    };
+    // The store confirmed every part, which together are the object.
+    if upload.is_confirmed() {
+        outcome.sha256 = digest.await.ok();
     }
-    outcome
+    Ok(outcome)
+}
+
+fn sha256(segments: &[Bytes]) -> [u8; 32] {
+    let mut sha256 = Sha256::new();
+    for segment in segments {
+        sha256.update(segment);
+    }
+    sha256.finalize().into()
 }
 
 /// Storage class: what is read only by restores may be in a cheaper one.

@@ -13,27 +13,44 @@ use tokio::time::{Instant, Sleep};
 use super::WireError;
 use crate::limit::{Pace, SLICE};
 
+/// What the buffers of a connection hold at most, by the defaults of Linux.
+const BUFFERED: u64 = 4 << 20;
+
+/// So slow may a link be that empties them, in bytes per second.
+const SLOWEST: f64 = 64.0 * 1024.0;
+
 /// When a request last got on.
+///
+/// What was handed to the connection may still be in its buffers, and may take a while on a slow link: so much more time
+/// there is. That the other side is gone is noticed earlier, by the system, which waits for acknowledgements no longer
+/// than the time-out (`client.rs`).
 #[derive(Debug)]
 pub(super) struct Progress {
     stall: Duration,
-    last: Mutex<Instant>,
+    state: Mutex<(Instant, u64)>,
 }
 
 impl Progress {
     pub(super) fn new(stall: Duration) -> Self {
-        Self { stall, last: Mutex::new(Instant::now()) }
+        Self { stall, state: Mutex::new((Instant::now(), 0)) }
     }
 
-    /// It got on at that moment. One in the future is when it will be allowed to.
-    fn at(&self, moment: Instant) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = moment;
+    /// It gets on at that moment, with so many bytes. One in the future is when it will be allowed to.
+    fn at(&self, moment: Instant, bytes: usize) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = (moment, state.1 + bytes as u64);
+    }
+
+    /// When it has not got on for too long.
+    fn end(&self) -> Instant {
+        let (last, sent) = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        last + self.stall + Duration::from_secs_f64(sent.min(BUFFERED) as f64 / SLOWEST)
     }
 
     /// Ends when the request has not got on for too long.
     pub(super) async fn stalled(&self) {
         loop {
-            let end = *self.last.lock().unwrap_or_else(PoisonError::into_inner) + self.stall;
+            let end = self.end();
             if end <= Instant::now() {
                 return;
             }
@@ -76,13 +93,13 @@ impl Body for Outgoing {
         if let Some(pace) = &this.pace {
             let wait = this.wait.get_or_insert_with(|| {
                 let begin = pace.take(len);
-                this.progress.at(begin.max(Instant::now()));
+                this.progress.at(begin.max(Instant::now()), 0);
                 Box::pin(tokio::time::sleep_until(begin))
             });
             ready!(wait.as_mut().poll(cx));
             this.wait = None;
         }
-        this.progress.at(Instant::now());
+        this.progress.at(Instant::now(), len);
         this.left = this.left.saturating_sub(len as u64);
         Poll::Ready(Some(Ok(Frame::data(this.slice.split_to(len)))))
     }

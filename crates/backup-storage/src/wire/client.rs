@@ -17,7 +17,12 @@ pub(crate) struct ClientSettings {
     /// Hosts that are reached without the proxy, separated by commas.
     pub(crate) no_proxy: Option<String>,
     pub(crate) connect_timeout: Duration,
+    /// For how long the other side may leave what was sent without an acknowledgement.
+    pub(crate) stall: Duration,
 }
+
+/// What is never reached through a proxy.
+const LOCAL: &str = "169.254.0.0/16,fd00:ec2::254,metadata.google.internal";
 
 /// Builds it. The error says what is wrong with the settings.
 pub(crate) fn build(settings: &ClientSettings) -> Result<reqwest::Client, String> {
@@ -32,11 +37,16 @@ pub(crate) fn build(settings: &ClientSettings) -> Result<reqwest::Client, String
         // The user's environment was read by the caller.
         .no_proxy()
         .user_agent(concat!("backup/", env!("CARGO_PKG_VERSION")));
+    #[cfg(target_os = "linux")]
+    {
+        builder = builder.tcp_user_timeout(settings.stall);
+    }
     if let Some(proxy) = &settings.proxy {
+        // Services of the machine's own provider are on the machine.
+        let excluded = format!("{LOCAL},{}", settings.no_proxy.as_deref().unwrap_or_default());
         // Neither the address (it may hold a password) nor the library's error, which repeats it.
         let proxy = reqwest::Proxy::all(proxy).map_err(|_| "the proxy's address is not valid".to_owned())?;
-        let excluded = settings.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
-        builder = builder.proxy(proxy.no_proxy(excluded));
+        builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(&excluded)));
     }
     builder.build().map_err(|error| format!("cannot make an HTTP client: {error}"))
 }

@@ -87,6 +87,7 @@ impl Plan<'_> {
             ca_file: settings.ca_file.clone(),
             proxy: settings.proxy.clone().or_else(|| environment(&["HTTPS_PROXY", "https_proxy"])),
             no_proxy: environment(&["NO_PROXY", "no_proxy"]),
+            stall: self.stall(),
             connect_timeout: settings.connect_timeout.map_or(CONNECT, |time| time.duration()),
         };
         build_client(&client).map_err(|error| self.invalid(error))
@@ -98,12 +99,16 @@ impl Plan<'_> {
             client,
             host: authority(base),
             allow_http: settings.allow_http == Some(true),
-            stall: settings.stall_timeout.map_or(STALL, |time| time.duration()),
+            stall: self.stall(),
             upload: settings.limit_upload.map(|rate| Arc::new(Pace::new(rate))),
             download: settings.limit_download.map(|rate| Arc::new(Pace::new(rate))),
             gate: Arc::clone(gate),
             signer,
         })
+    }
+
+    fn stall(&self) -> Duration {
+        self.settings.stall_timeout.map_or(STALL, |time| time.duration())
     }
 
     fn gate(&self) -> Arc<Gate> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backup_core::sink::{Availability, Custody, Key, Operation, SinkResult, ThawSpeed};
+use backup_core::sink::{Availability, Custody, Key, Operation, SinkError, SinkErrorKind, SinkResult, ThawSpeed};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use super::{Raw, unfinished};
 use crate::object::Lock;
 use crate::object::put::mode_name;
 use crate::settings::LockMode;
-use crate::wire::{WireError, tag};
+use crate::wire::{Refusal, WireError, tag};
 
 /// Locks, archives and unfinished uploads of S3.
 #[derive(Debug)]
@@ -21,10 +21,16 @@ pub(in crate::object) struct S3Custody {
     pub(in crate::object) lock: Option<Lock>,
 }
 
-/// A lock as the store tells it.
-struct Retention {
-    mode: String,
-    until: Timestamp,
+/// What the store tells of an object's lock.
+enum Retention {
+    Locked {
+        mode: String,
+        until: Timestamp,
+    },
+    /// It could be locked.
+    Free,
+    /// There are no locks here.
+    Unknown(String),
 }
 
 impl S3Custody {
@@ -38,23 +44,45 @@ impl S3Custody {
         self.raw.send(method, &self.raw.name(key), query, Bytes::from(body)).await
     }
 
-    async fn retention(&self, key: &Key) -> SinkResult<Option<Retention>> {
+    /// Stores that do not know this request may answer with the object itself, and would replace it by a description of a
+    /// lock. Hence the answer must be such a description before anything else is asked for.
+    async fn retention(&self, key: &Key) -> SinkResult<Retention> {
         let failed = |error: &WireError| self.raw.error(error, Operation::Head, key.as_str());
-        let text = match self.send(Method::GET, key, "retention=", String::new()).await {
-            Ok(response) => Raw::text(response).await.map_err(|error| failed(&error))?,
-            Err(WireError::Refused(refusal)) if is_no_lock(&refusal.code, refusal.status) => {
+        let response = match self.send(Method::GET, key, "retention=", String::new()).await {
+            Ok(response) => response,
+            Err(WireError::Refused(refusal)) if is_no_lock(&refusal) => {
                 // Only of what is there.
                 self.head(key).await?;
-                return Ok(None);
+                // Both are said of an object, in a bucket that may have locks. If it has none, the next request is refused.
+                let free = refusal.code.ends_with("ObjectLockConfiguration")
+                    || refusal.code == "ObjectLockConfigurationNotFoundError";
+                return Ok(if free { Retention::Free } else { Retention::Unknown(refusal.to_string()) });
             }
             Err(error) => return Err(failed(&error)),
         };
-        let until = tag(&text, "RetainUntilDate").map(str::parse);
-        match (tag(&text, "Mode"), until) {
-            (Some(mode), Some(Ok(until))) => Ok(Some(Retention { mode: mode.to_owned(), until })),
-            (None, None) => Ok(None),
-            _ => Err(failed(&WireError::Response("it is no description of a lock".to_owned()))),
+        let length =
+            response.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > MAX_RETENTION) {
+            return self.retention_by_head(key).await;
         }
+        let Ok(text) = Raw::text(response).await else { return self.retention_by_head(key).await };
+        let until = tag(&text, "RetainUntilDate").map(str::parse);
+        match (text.contains("<Retention"), tag(&text, "Mode"), until) {
+            (true, Some(mode), Some(Ok(until))) => Ok(Retention::Locked { mode: mode.to_owned(), until }),
+            (true, None, None) => Ok(Retention::Free),
+            _ => self.retention_by_head(key).await,
+        }
+    }
+
+    /// Some stores know locks and not this way to ask for them; what is locked shows in the headers of the object.
+    async fn retention_by_head(&self, key: &Key) -> SinkResult<Retention> {
+        let headers = self.head(key).await?;
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let until = text("x-amz-object-lock-retain-until-date").map(str::parse);
+        Ok(match (text("x-amz-object-lock-mode"), until) {
+            (Some(mode), Some(Ok(until))) => Retention::Locked { mode: mode.to_owned(), until },
+            _ => Retention::Unknown("the store answered with something else than a lock".to_owned()),
+        })
     }
 
     async fn head(&self, key: &Key) -> SinkResult<HeaderMap> {
@@ -65,13 +93,23 @@ impl S3Custody {
     }
 }
 
-/// Objects without a lock, and those of buckets that have no locks.
-fn is_no_lock(code: &str, status: u16) -> bool {
+/// A description of a lock is not longer than this.
+const MAX_RETENTION: u64 = 4096;
+
+/// Answers about objects without a lock, and about those of buckets that have no locks.
+fn is_no_lock(refusal: &Refusal) -> bool {
     matches!(
-        code,
+        &*refusal.code,
         "NoSuchObjectLockConfiguration" | "ObjectLockConfigurationNotFoundError" | "InvalidRequest" | "NotImplemented"
-    ) || status == 501
-        || (status == 404 && code != "NoSuchKey" && code != "NoSuchBucket")
+    ) || matches!(refusal.status, 405 | 501)
+        || (refusal.status == 404 && refusal.code != "NoSuchKey" && refusal.code != "NoSuchBucket")
+}
+
+fn no_locks(key: &Key, why: String) -> SinkError {
+    SinkError::new(SinkErrorKind::Unsupported, Operation::Put, key)
+        .with_source(why)
+        .with_hint("object lock has to be switched on for the bucket")
+        .without_effect()
 }
 
 fn availability(headers: &HeaderMap) -> Availability {
@@ -96,19 +134,20 @@ impl Custody for S3Custody {
     }
 
     async fn locked_until(&self, key: &Key) -> SinkResult<Option<Timestamp>> {
-        Ok(self.retention(key).await?.map(|retention| retention.until))
+        match self.retention(key).await? {
+            Retention::Locked { until, .. } => Ok(Some(until)),
+            Retention::Free | Retention::Unknown(_) => Ok(None),
+        }
     }
 
     async fn lock_until(&self, key: &Key, until: Timestamp) -> SinkResult<()> {
-        let now = self.retention(key).await?;
-        if now.as_ref().is_some_and(|retention| retention.until >= until) {
-            return Ok(());
-        }
         let wanted = mode_name(self.lock.map_or(LockMode::Governance, |lock| lock.mode));
-        // A lock is never weakened.
-        let mode = match &now {
-            Some(retention) if retention.mode == "COMPLIANCE" => "COMPLIANCE",
-            _ => wanted,
+        let mode = match self.retention(key).await? {
+            Retention::Unknown(why) => return Err(no_locks(key, why)),
+            Retention::Locked { until: already, .. } if already >= until => return Ok(()),
+            // A lock is never weakened.
+            Retention::Locked { mode, .. } if mode == "COMPLIANCE" => "COMPLIANCE",
+            Retention::Locked { .. } | Retention::Free => wanted,
         };
         let until = until.strftime("%Y-%m-%dT%H:%M:%SZ");
         let body = format!(
@@ -117,13 +156,7 @@ impl Custody for S3Custody {
         );
         match self.send(Method::PUT, key, "retention=", body).await {
             Ok(_) => Ok(()),
-            Err(WireError::Refused(refusal)) if is_no_lock(&refusal.code, refusal.status) => {
-                use backup_core::sink::{SinkError, SinkErrorKind};
-                Err(SinkError::new(SinkErrorKind::Unsupported, Operation::Put, key)
-                    .with_source(refusal.to_string())
-                    .with_hint("object lock has to be switched on for the bucket")
-                    .without_effect())
-            }
+            Err(WireError::Refused(refusal)) if is_no_lock(&refusal) => Err(no_locks(key, refusal.to_string())),
             Err(error) => Err(self.raw.error(&error, Operation::Put, key.as_str())),
         }
     }
