@@ -27,7 +27,7 @@ fn no_repository() {
     assert!(!env.path("nowhere").exists(), "a typing mistake must not make a repository");
     env.run_with(&["list", "-r", "data"], &[("BACKUP_PASSWORD", "x")]).snapshot("error_not_a_repository");
     env.run(&["list", "-r", "data/letter.txt"]).snapshot("error_repository_is_a_file");
-    env.run(&["list", "-r", "s3://bucket/x"]).snapshot("error_unknown_storage");
+    env.run(&["list", "-r", "sftp://host/x"]).snapshot("error_unknown_storage");
 }
 
 #[test]

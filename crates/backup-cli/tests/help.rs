@@ -2,7 +2,7 @@
 
 use crate::common::Env;
 
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 17] = [
     "quickstart",
     "init",
     "run",
@@ -12,9 +12,12 @@ const VERBS: [&str; 14] = [
     "diff",
     "restore",
     "export",
+    "copy",
+    "archive",
     "verify",
     "check",
     "stats",
+    "doctor",
     "config",
     "completions",
 ];

@@ -12,6 +12,7 @@
 //! | `running.rs` | init, run, verify, check |
 //! | `restoring.rs` | restore and export |
 //! | `configured.rs` | configuration files |
+//! | `copying.rs` | copy, archive, doctor |
 //! | `quickstart.rs` | the first command of the README, twice |
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails as tests do")]
@@ -19,6 +20,7 @@
 mod common;
 
 mod configured;
+mod copying;
 mod errors;
 mod help;
 mod looking;

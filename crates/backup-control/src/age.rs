@@ -10,14 +10,12 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Invalid`] for what is no age, is negative, or leads out of the calendar.
 pub fn before(age: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp> {
-    let invalid = |why: String| {
-        Error::invalid(format!("{age:?} is not an age: {why}")).with_hint("write 36h, 90d, 6w, 6mo or 2y")
-    };
-    let span: Span = age.trim().parse().map_err(|error: jiff::Error| invalid(error.to_string()))?;
+    let invalid = || Error::invalid(format!("{age:?} is not an age")).with_hint("write 36h, 90d, 6w, 6mo or 2y");
+    let span: Span = age.trim().parse().map_err(|_| invalid())?;
     if span.is_negative() {
-        return Err(invalid("it is negative".to_owned()));
+        return Err(invalid());
     }
-    let then = now.to_zoned(zone.clone()).checked_sub(span).map_err(|error| invalid(error.to_string()))?;
+    let then = now.to_zoned(zone.clone()).checked_sub(span).map_err(|_| invalid())?;
     Ok(then.timestamp())
 }
 

@@ -40,7 +40,11 @@ pub fn location(address: &str) -> Result<Location> {
 /// The error for a place that cannot hold a repository.
 fn unusable(address: &str, error: &SinkError) -> Error {
     let why = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-    Error::invalid(format!("{address:?} is no place for a repository")).with_source(why)
+    let unusable = Error::invalid(format!("{address:?} is no place for a repository")).with_source(why);
+    match error.hint() {
+        Some(hint) => unusable.with_hint(hint),
+        None => unusable,
+    }
 }
 
 impl RepositorySpec {

@@ -14,7 +14,7 @@ use crate::table::facts;
 /// Uploads that were begun longer ago than this are not of a run that is under way.
 const UNFINISHED_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// Examine the storage of a repository: what it really does, whether it can be relied upon
+/// Examine the storage of a repository: whether it can be relied upon
 ///
 /// Small objects are written under x-probe/ and deleted again. The verdict is kept in the repository: maintenance goes by
 /// it.

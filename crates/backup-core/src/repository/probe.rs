@@ -123,20 +123,23 @@ impl Repository {
 
 async fn probe(sink: &dyn Sink, cx: &Context) -> Result<StoreVerdict> {
     let place = format!("x-probe/{}", hex::encode(rand::random::<[u8; 8]>()));
-    let key = |name: &str| Key::new(format!("{place}/{name}")).map_err(|error| Error::internal(error.to_string()));
-    let before = cx.clock.now();
+    let key = |name: &str| Key::new(format!("{place}-{name}")).map_err(|error| Error::internal(error.to_string()));
     let (once, race) = (key("once")?, key("race")?);
     let content: Vec<u8> = (0..=255).collect();
     sink.create(&once, content.clone()).await?;
     let refuses_second_create =
         !sink.create(&once, b"second".to_vec()).await? && sink.get_bytes(&once).await? == content;
+    let before = cx.clock.now();
     sink.put_bytes(&once, content.clone()).await?;
+    let after = cx.clock.now();
     let one_winner = winners(sink, &race).await? == 1;
-    let prefix = Prefix::new(place.as_str()).map_err(|error| Error::internal(error.to_string()))?;
+    let prefix = Prefix::new("x-probe").map_err(|error| Error::internal(error.to_string()))?;
     let listed = sink.list_all(&prefix).await?;
     let seen = listed.iter().any(|meta| meta.key == once && meta.size == content.len() as u64);
     let ranges = has_ranges(sink, &once, &content).await?;
-    let clock_ahead_seconds = sink.head(&once).await?.last_modified.map(|there| before.duration_until(there).as_secs());
+    // Somewhere between the two the store wrote it, if its clock is right.
+    let ahead = |there: Timestamp| there.clamp(before, after).duration_until(there).as_secs();
+    let clock_ahead_seconds = sink.head(&once).await?.last_modified.map(ahead);
     let deletes = delete(sink, &[once, race], &prefix).await?;
     Ok(StoreVerdict {
         store: sink.to_string(),
@@ -193,5 +196,5 @@ async fn delete(sink: &dyn Sink, keys: &[Key], prefix: &Prefix) -> Result<Option
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Some(sink.list_all(prefix).await?.is_empty()))
+    Ok(Some(!sink.list_all(prefix).await?.iter().any(|meta| keys.contains(&meta.key))))
 }

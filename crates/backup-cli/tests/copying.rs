@@ -1,0 +1,105 @@
+//! copy, archive, doctor, and repositories that are like another.
+
+use crate::common::Env;
+
+/// Two snapshots in `repo`, and an empty repository `other` that is like it.
+fn two_repositories() -> Env {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    env.write("data/new.txt", "new");
+    env.run(&["run", "-q", "--source", "data", "--job", "second"]).ok();
+    env.run(&["init", "-r", "other", "--like", "repo"]).ok().snapshot("copy_init_like");
+    env
+}
+
+fn snapshots(env: &Env, repository: &str) -> usize {
+    env.run(&["list", "-r", repository, "--json"]).ok().json()["snapshots"].as_array().unwrap().len()
+}
+
+#[test]
+fn copies_what_is_missing_and_nothing_twice() {
+    let env = two_repositories();
+    env.run(&["copy", "--all", "--to", "other", "--dry-run"]).ok().snapshot("copy_dry_run");
+    assert_eq!(snapshots(&env, "other"), 0);
+    env.run(&["copy", "latest", "--to", "other"]).ok().snapshot("copy_latest");
+    env.run(&["copy", "--all", "--to", "other"]).ok().snapshot("copy_all");
+    env.run(&["copy", "--all", "--to", "other"]).ok().snapshot("copy_again");
+    env.run(&["copy", "--from", "other", "--all", "--to", "repo", "--json"]).ok().snapshot_json("copy_back_json");
+    assert_eq!((snapshots(&env, "repo"), snapshots(&env, "other")), (2, 2));
+    env.run(&["check", "-r", "other", "--read-data"]).ok();
+    env.run(&["restore", "latest", "-r", "other", "--target", "out", "-q"]).ok();
+    let restored = env.path("out").join(env.path("data").strip_prefix("/").unwrap());
+    assert_eq!(std::fs::read_to_string(restored.join("new.txt")).unwrap(), "new");
+}
+
+#[test]
+fn a_shared_key_and_different_pass_phrases() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    // The new repository's own pass phrase is generated; the other's is the one that everybody knows.
+    let init = ["init", "-r", "other", "--like", "repo", "--share-key", "--generate-key", "--key-file", "other.key"];
+    env.run(&init).ok();
+    let wrong = env.run(&["copy", "--all", "--to", "other"]);
+    assert_eq!(wrong.code, 12, "{}", wrong.stderr);
+    env.run(&["copy", "--all", "--to", "other", "--to-password-file", "other.key"]).ok();
+    let id = |repository, key| {
+        let list = env.run(&["list", "-r", repository, "--password-file", key, "--json"]).ok().json();
+        list["snapshots"][0]["id"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(id("repo", "key"), id("other", "other.key"), "sealed under the same key");
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    env.run(&["copy", "--all", "--to", "nowhere"]).snapshot("copy_to_nowhere");
+    assert!(!env.path("nowhere").exists());
+    env.run(&["copy", "--all", "--to", "repo"]).snapshot("copy_to_itself");
+    env.run(&["copy", "--to", "repo"]).snapshot("copy_of_nothing");
+    env.run(&["archive", "--older-than", "soon", "--to", "repo"]).snapshot("archive_no_age");
+    env.run(&["init", "-r", "other", "--like", "nowhere"]).snapshot("init_like_nowhere");
+    assert!(!env.path("other").exists());
+    env.run(&["init", "-r", "other", "--like", "repo"]).ok();
+    env.run(&["archive", "--older-than", "1d", "--to", "other", "--storage-class", "GLACIER"])
+        .snapshot("archive_class_of_a_directory");
+}
+
+#[test]
+fn archives_old_snapshots_and_removes_them_only_when_told() {
+    let env = two_repositories();
+    let archive = ["archive", "--older-than", "0s", "--to", "other"];
+    let with = |more: &[&'static str]| [&archive[..], more].concat();
+    env.run(&["archive", "--older-than", "1d", "--to", "other"]).ok().snapshot("archive_nothing_is_old");
+    env.run(&with(&["--job", "second"])).ok().snapshot("archive_one");
+    assert_eq!((snapshots(&env, "repo"), snapshots(&env, "other")), (2, 1));
+    // Nobody to ask, and not told: everything stays.
+    let refused = env.run(&with(&["--remove"])).snapshot("archive_remove_unconfirmed");
+    assert_eq!(refused.code, 5);
+    assert_eq!((snapshots(&env, "repo"), snapshots(&env, "other")), (2, 2));
+    env.run(&with(&["--remove", "--yes"])).ok().snapshot("archive_remove");
+    assert_eq!((snapshots(&env, "repo"), snapshots(&env, "other")), (0, 2));
+    env.run(&["check", "--read-data"]).ok();
+    env.run(&["verify", "--all", "-r", "other"]).ok();
+}
+
+#[test]
+fn doctor_examines_the_storage() {
+    let env = Env::with_repository();
+    env.run(&["doctor"]).ok().snapshot("doctor");
+    env.run(&["doctor", "--json"]).ok().snapshot_json("doctor_json");
+    env.run(&["doctor", "--renew-locks", "-q"]).ok().snapshot("doctor_no_locks");
+    assert_eq!(std::fs::read_dir(env.path("repo/x-probe")).unwrap().count(), 0, "nothing stays");
+}
+
+#[test]
+fn thawing_what_is_not_archived_just_restores() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    env.run(&["restore", "latest", "--target", "out", "--thaw", "-q"]).ok();
+    env.run(&["restore", "latest", "--target", "out2", "--no-wait"]).snapshot("restore_no_wait_alone");
+}
