@@ -21,8 +21,9 @@ use crate::settings::Rate;
 /// Bytes that are paced together.
 pub(crate) const SLICE: usize = 32 << 10;
 
-/// What may be caught up with after a pause. Kept small, so that the rate holds over every few seconds.
-const BURST: Duration = Duration::from_millis(50);
+/// What may be caught up with after a pause, for instance of a busy machine. Kept small, so that the rate holds within 5 %
+/// over every three seconds.
+const BURST: Duration = Duration::from_millis(120);
 
 /// So many bytes per second for all that share it.
 ///

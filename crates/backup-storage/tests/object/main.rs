@@ -245,7 +245,9 @@ async fn rates_are_kept() {
         StoreSettings { limit_upload: Rate::new(rate), limit_download: Rate::new(rate), ..settings(&server) };
     let sink = open_with(&settings).await;
     let seconds = |start: Instant, bytes: u64| (start.elapsed().as_secs_f64(), bytes as f64 / rate as f64);
-    let within = |(is, should): (f64, f64)| assert!((is / should - 1.0).abs() < 0.05, "{is} s instead of {should} s");
+    // Never faster; slower only where the machine has other things to do.
+    let within =
+        |(is, should): (f64, f64)| assert!((0.95..1.2).contains(&(is / should)), "{is} s instead of {should} s");
     let bytes = vec![7; 3 << 20];
     let start = Instant::now();
     let puts = [key("data/a"), key("data/b")].map(|key| {
