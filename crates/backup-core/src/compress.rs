@@ -1,6 +1,5 @@
 //! zstd, one frame per blob, with reused contexts and a cheap look at whether it is worth while.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 
@@ -74,10 +73,6 @@ const SAMPLE: usize = 16 << 10;
 /// Levels up to this one notice incompressible data by themselves at the cost of about 0.14 s per GB.
 const SELF_DETECTING_LEVEL: i32 = 4;
 
-thread_local! {
-    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
-}
-
 /// A compressor for many blobs one after the other.
 #[derive(Default)]
 pub(crate) struct Packer(Option<(i32, Compressor<'static>)>);
@@ -146,19 +141,33 @@ pub(crate) fn decompressing(data: &[u8]) -> Result<impl std::io::Read> {
     zstd::stream::read::Decoder::new(data).map_err(|error| Error::damaged("cannot decompress").with_source(error))
 }
 
-/// Decompresses a frame of exactly `len` bytes into `out`, whose old content is thrown away.
-pub(crate) fn decompress_into(data: &[u8], len: usize, out: &mut Vec<u8>) -> Result<()> {
-    let failed = |error: std::io::Error| Error::damaged("cannot decompress").with_source(error);
-    out.clear();
-    out.reserve(len);
-    DECOMPRESSOR.with_borrow_mut(|slot| {
-        let decompressor = match slot {
+/// A decompressor for many blobs one after the other.
+#[derive(Default)]
+pub(crate) struct Unpacker(Option<Decompressor<'static>>);
+
+impl fmt::Debug for Unpacker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unpacker")
+    }
+}
+
+impl Unpacker {
+    /// Decompresses a frame of exactly `len` bytes into `out`, whose old content is thrown away.
+    pub(crate) fn unpack(&mut self, data: &[u8], len: usize, out: &mut Vec<u8>) -> Result<()> {
+        let failed = |error: std::io::Error| Error::damaged("cannot decompress").with_source(error);
+        out.clear();
+        out.reserve(len);
+        let decompressor = match &mut self.0 {
             Some(decompressor) => decompressor,
             slot => slot.insert(Decompressor::new().map_err(failed)?),
         };
-        decompressor.decompress_to_buffer(data, out).map_err(failed)
-    })?;
-    if out.len() == len { Ok(()) } else { Err(Error::damaged("decompressed data has another length than recorded")) }
+        decompressor.decompress_to_buffer(data, out).map_err(failed)?;
+        if out.len() == len {
+            Ok(())
+        } else {
+            Err(Error::damaged("decompressed data has another length than recorded"))
+        }
+    }
 }
 
 /// Decompresses a frame of unknown size, up to `limit` bytes.
@@ -194,10 +203,11 @@ mod tests {
             let packed = &packed[..];
             assert!(packed.len() < text.len() / 10);
             let mut plain = Vec::new();
-            decompress_into(packed, text.len(), &mut plain).unwrap();
+            let mut unpacker = Unpacker::default();
+            unpacker.unpack(packed, text.len(), &mut plain).unwrap();
             assert_eq!(plain, text);
             assert_eq!(decompress_up_to(packed, text.len()).unwrap(), text);
-            assert!(decompress_into(packed, text.len() + 1, &mut plain).is_err());
+            assert!(unpacker.unpack(packed, text.len() + 1, &mut plain).is_err());
             assert!(decompress_up_to(packed, text.len() - 1).is_err());
         }
         assert_eq!(pack(&text, Compression::Off), None);

@@ -122,12 +122,12 @@ impl Lease {
             period,
             renewed: Instant::now(),
         };
-        lease.create(options).await?;
+        lease.create(options, cx).await?;
         lease.remove_older().await;
         Ok(lease)
     }
 
-    async fn create(&self, options: &LeaseOptions) -> Result<()> {
+    async fn create(&self, options: &LeaseOptions, cx: &Context) -> Result<()> {
         let sealed = seal_json(self.repository.key(), &self.body)?;
         let sink = self.repository.sink();
         match sink.put(&key(&self.name, self.token)?, Payload::from(sealed), PutMode::Create).await {
@@ -137,7 +137,7 @@ impl Lease {
             }
             Err(error) => return Err(error.into()),
         }
-        if !self.repository.creates_atomically().await? {
+        if !self.repository.creates_atomically(cx).await? {
             tokio::time::sleep(options.settle).await;
             self.confirm().await?;
         }

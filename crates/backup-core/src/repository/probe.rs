@@ -112,12 +112,15 @@ impl Repository {
         Ok(verdict.filter(|verdict| verdict.store == self.sink().to_string()))
     }
 
-    /// Whether creating is atomic here: the sink claims it, and the verdict, if there is one, agrees.
-    pub(super) async fn creates_atomically(&self) -> Result<bool> {
+    /// Whether creating is atomic here: the sink claims it, and a probe agrees.
+    pub(super) async fn creates_atomically(&self, cx: &Context) -> Result<bool> {
         if !self.sink().capabilities().conditional_put {
             return Ok(false);
         }
-        Ok(self.store_verdict().await?.is_none_or(|verdict| verdict.creates_atomically()))
+        match self.store_verdict().await? {
+            Some(verdict) => Ok(verdict.creates_atomically()),
+            None => Ok(self.probe_store(cx).await?.creates_atomically()),
+        }
     }
 }
 

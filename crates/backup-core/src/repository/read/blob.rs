@@ -1,6 +1,5 @@
 //! One blob at a time.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::compress;
+use crate::compress::{self, Unpacker};
 use crate::crypto::MasterKey;
 use crate::error::{Error, Result};
 use crate::format::{BlobKind, PackedBlob, Tree};
@@ -26,6 +25,7 @@ const WINDOWS: usize = 16;
 pub(crate) struct Buffers {
     opened: Vec<u8>,
     plain: Vec<u8>,
+    unpacker: Unpacker,
 }
 
 /// A blob in all its forms.
@@ -48,14 +48,13 @@ impl Buffers {
         blob: &'a PackedBlob,
         sealed: &'a [u8],
     ) -> Result<Decoded<'a>> {
-        let Self { opened, plain } = self;
+        let Self { opened, plain, unpacker } = self;
         key.open_into(sealed, opened).map_err(|error| damaged(blob).with_source(error))?;
         let opened = &*opened;
         let content: &[u8] = match blob.uncompressed_len {
             None => opened,
             Some(len) => {
-                compress::decompress_into(opened, len as usize, plain)
-                    .map_err(|error| damaged(blob).with_source(error))?;
+                unpacker.unpack(opened, len as usize, plain).map_err(|error| damaged(blob).with_source(error))?;
                 plain
             }
         };
@@ -68,20 +67,19 @@ impl Buffers {
 }
 
 /// Opens a sealed blob, checks it against its name, and hands it to `take`. The memory for it is used again by the next
-/// blob on the same thread.
+/// blob: there is as much as blobs are decoded at the same time, on however many threads.
 pub(crate) fn decode_with<T>(
     key: &MasterKey,
     blob: &PackedBlob,
     sealed: &[u8],
     take: impl FnOnce(Result<Decoded<'_>>) -> T,
 ) -> T {
-    thread_local! {
-        static BUFFERS: Cell<Option<Buffers>> = const { Cell::new(None) };
-    }
+    static IDLE: Mutex<Vec<Buffers>> = Mutex::new(Vec::new());
     // Taken out while in use: `take` may decode another blob.
-    let mut buffers = BUFFERS.take().unwrap_or_default();
+    let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let mut buffers = idle.unwrap_or_default();
     let result = take(buffers.decode(key, blob, sealed));
-    BUFFERS.set(Some(buffers));
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);
     result
 }
 
