@@ -114,10 +114,10 @@ async fn a_live_lease_is_respected_and_a_dead_one_taken_over() {
         let (repository, options, cx) = (repo.repository.clone(), held_by(who), cx.clone());
         async move { Lease::acquire(&repository, "prune", &options, &cx).await }
     };
-    let mut first = take("the first").await.unwrap();
+    let first = take("the first").await.unwrap();
     for _ in 0..10 {
         pass(&clock, 20).await;
-        first.renew(&cx).await.unwrap();
+        first.renew().await.unwrap();
         let error = take("the second").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy);
         assert!(error.chain().contains("held by the first"), "{}", error.chain());
@@ -129,7 +129,7 @@ async fn a_live_lease_is_respected_and_a_dead_one_taken_over() {
     pass(&clock, 30).await;
     let second = take("the second").await.unwrap();
     assert_eq!(second.token(), 2);
-    assert_eq!(first.renew(&cx).await.unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(first.renew().await.unwrap_err().kind(), ErrorKind::Busy);
     assert_eq!(first.confirm().await.unwrap_err().kind(), ErrorKind::Busy);
     // The loser's farewell does not touch the winner.
     first.release().await.unwrap();
@@ -142,7 +142,7 @@ async fn keeping_renews_until_the_store_says_otherwise() {
     let sink = MemorySink::new();
     let repo = Repo::init(Arc::new(sink.clone())).await;
     let (cx, clock) = clocked();
-    let kept = Lease::acquire(&repo.repository, "prune", &held_by("me"), &cx).await.unwrap().keep(&cx);
+    let kept = Lease::acquire(&repo.repository, "prune", &held_by("me"), &cx).await.unwrap().keep();
     for _ in 0..50 {
         clock.advance(SignedDuration::from_secs(10));
         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -158,6 +158,41 @@ async fn keeping_renews_until_the_store_says_otherwise() {
     assert!(kept.lost().is_cancelled());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_slept_has_lost_its_lease() {
+    let repo = Repo::in_memory().await;
+    let (cx, clock) = clocked();
+    let kept = Lease::acquire(&repo.repository, "prune", &held_by("me"), &cx).await.unwrap().keep();
+    kept.confirm().await.unwrap();
+    // The monotonic clock stood still.
+    clock.advance(SignedDuration::from_secs(31));
+    assert_eq!(kept.check().unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(kept.confirm().await.unwrap_err().kind(), ErrorKind::Busy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_dropped_expires() {
+    let repo = Repo::in_memory().await;
+    let (cx, clock) = clocked();
+    drop(Lease::acquire(&repo.repository, "prune", &held_by("me"), &cx).await.unwrap().keep());
+    clock.advance(SignedDuration::from_secs(61));
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    Lease::acquire(&repo.repository, "prune", &held_by("another"), &cx).await.unwrap();
+}
+
+/// Whoever may put objects can name them as he likes.
+#[tokio::test]
+async fn a_forged_token_blocks_nobody() {
+    let sink = MemorySink::new();
+    let repo = Repo::init(Arc::new(sink.clone())).await;
+    for token in [u64::MAX, u64::MAX - 1] {
+        let key = Key::new(format!("x-leases/prune/{token}")).unwrap();
+        sink.put_bytes(&key, b"forged".to_vec()).await.unwrap();
+    }
+    let lease = Lease::acquire(&repo.repository, "prune", &held_by("me"), &Context::silent()).await.unwrap();
+    assert_eq!(lease.token(), 1);
+}
+
 #[tokio::test]
 async fn released_is_free_at_once_and_old_tokens_go() {
     let sink = MemorySink::new();
@@ -166,9 +201,9 @@ async fn released_is_free_at_once_and_old_tokens_go() {
     for token in 1..=3 {
         let lease = Lease::acquire(&repo.repository, "capture-1", &held_by("me"), &cx).await.unwrap();
         assert_eq!(lease.token(), token);
-        lease.keep(&cx).release().await.unwrap();
+        lease.keep().release().await.unwrap();
     }
-    assert_eq!(sink.list_all(&Prefix::new("x-leases").unwrap()).await.unwrap().len(), 1);
+    assert_eq!(sink.list_all(&Prefix::new("x-leases").unwrap()).await.unwrap().len(), 2, "the last and the one before");
     let error = Lease::acquire(&repo.repository, "../config", &held_by("me"), &cx).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }

@@ -105,19 +105,25 @@ impl Session {
 
     /// Asks before something is replaced or removed; `--yes` answers.
     pub(crate) async fn confirm(&self, question: &str) -> CommandResult<()> {
+        self.require_confirmable()?;
         if self.global.yes {
             return Ok(());
-        }
-        if !self.ui.can_ask() {
-            return Err(CommandError::refused("this needs a confirmation, and there is no terminal to ask on")
-                .with_hint("add --yes if this is what you want; --dry-run shows the plan alone"));
         }
         let (ui, question) = (Arc::clone(&self.ui), question.to_owned());
         if self.blocking(move || ui.confirm(&question)).await? {
             Ok(())
         } else {
-            Err(CommandError::refused("not confirmed; nothing was changed"))
+            Err(CommandError::refused("not confirmed; nothing was replaced or removed"))
         }
+    }
+
+    /// Fails if a confirmation that comes later cannot be given.
+    pub(crate) fn require_confirmable(&self) -> CommandResult<()> {
+        if self.global.yes || self.ui.can_ask() {
+            return Ok(());
+        }
+        Err(CommandError::refused("this needs a confirmation, and there is no terminal to ask on")
+            .with_hint("add --yes if this is what you want; --dry-run shows the plan alone"))
     }
 
     /// Runs something that waits for a person, until it is done or the command is cancelled.

@@ -71,19 +71,37 @@ fn mistakes_are_explained() {
 #[test]
 fn archives_old_snapshots_and_removes_them_only_when_told() {
     let env = two_repositories();
+    env.run(&["run", "-q", "--source", "data", "--job", "second"]).ok();
     let archive = ["archive", "--older-than", "0s", "--to", "other"];
     let with = |more: &[&'static str]| [&archive[..], more].concat();
     env.run(&["archive", "--older-than", "1d", "--to", "other"]).ok().snapshot("archive_nothing_is_old");
-    env.run(&with(&["--job", "second"])).ok().snapshot("archive_one");
-    assert_eq!((snapshots(&env, "repo"), snapshots(&env, "other")), (2, 1));
-    // Nobody to ask, and not told: everything stays.
+    // Nobody to ask, and not told: that is said before anything is copied.
     let refused = env.run(&with(&["--remove"])).snapshot("archive_remove_unconfirmed");
     assert_eq!(refused.code, 5);
-    assert_eq!((snapshots(&env, "repo"), snapshots(&env, "other")), (2, 2));
+    assert_eq!((snapshots(&env, "repo"), snapshots(&env, "other")), (3, 0));
+    env.run(&with(&["--job", "second"])).ok().snapshot("archive_one");
+    assert_eq!((snapshots(&env, "repo"), snapshots(&env, "other")), (3, 2));
+    // The newest of each job stays here too.
     env.run(&with(&["--remove", "--yes"])).ok().snapshot("archive_remove");
-    assert_eq!((snapshots(&env, "repo"), snapshots(&env, "other")), (0, 2));
+    assert_eq!((snapshots(&env, "repo"), snapshots(&env, "other")), (2, 3));
     env.run(&["check", "--read-data"]).ok();
     env.run(&["verify", "--all", "-r", "other"]).ok();
+}
+
+/// What is in the archive by name only is not removed here.
+#[test]
+fn removes_nothing_of_which_the_copy_is_not_complete() {
+    let env = two_repositories();
+    env.run(&["run", "-q", "--source", "data", "--job", "second"]).ok();
+    env.run(&["copy", "--all", "--to", "other"]).ok();
+    for index in std::fs::read_dir(env.path("other/index")).unwrap() {
+        std::fs::remove_file(index.unwrap().path()).unwrap();
+    }
+    let archive = ["archive", "--older-than", "0s", "--to", "other", "--remove", "--yes"];
+    env.run(&archive).ok();
+    // It was copied again, and only then removed here.
+    env.run(&["verify", "--all", "-r", "other"]).ok();
+    assert_eq!((snapshots(&env, "repo"), snapshots(&env, "other")), (2, 3));
 }
 
 #[test]
@@ -91,7 +109,7 @@ fn doctor_examines_the_storage() {
     let env = Env::with_repository();
     env.run(&["doctor"]).ok().snapshot("doctor");
     env.run(&["doctor", "--json"]).ok().snapshot_json("doctor_json");
-    env.run(&["doctor", "--renew-locks", "-q"]).ok().snapshot("doctor_no_locks");
+    env.run(&["doctor", "--renew-locks", "--clear-unfinished", "-q"]).ok().snapshot("doctor_no_locks");
     assert_eq!(std::fs::read_dir(env.path("repo/x-probe")).unwrap().count(), 0, "nothing stays");
 }
 

@@ -12,6 +12,12 @@ use crate::error::{Error, Result};
 pub fn before(age: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp> {
     let invalid = || Error::invalid(format!("{age:?} is not an age")).with_hint("write 36h, 90d, 6w, 6mo or 2y");
     let span: Span = age.trim().parse().map_err(|_| invalid())?;
+    // jiff reads `m` as minutes, people mean months: an archive of everything older than six minutes is no small mistake.
+    let units: Vec<&str> = age.split(|c: char| !c.is_ascii_alphabetic()).filter(|unit| !unit.is_empty()).collect();
+    if units.iter().any(|unit| unit.eq_ignore_ascii_case("m")) {
+        return Err(Error::invalid(format!("{age:?}: `m` may be minutes or months"))
+            .with_hint("write `min` for minutes, `mo` for months"));
+    }
     if span.is_negative() {
         return Err(invalid());
     }
@@ -51,7 +57,7 @@ mod tests {
 
     #[test]
     fn what_is_no_age_is_said_so() {
-        for age in ["", "soon", "-3d", "3", "99999y"] {
+        for age in ["", "soon", "-3d", "3", "99999y", "6m", "1y 6M"] {
             assert!(back(age).is_err(), "{age}");
         }
     }

@@ -209,6 +209,20 @@ const CLOCKS: &[Case] = &[
     // Dated back: it stands for a period only if there is no other.
     (r#"{"daily":1,"yearly":2}"#, "a 2025-11-30; x 2025-12-31 received=2026-03-30; c 2026-03-30", "a c"),
     (r#"{"daily":1,"yearly":2}"#, "x 2025-12-31 received=2026-03-30; c 2026-03-30", "x c"),
+    // Dated back into empty days: the real ones stay all the same.
+    (
+        r#"{"daily":2}"#,
+        "a 2026-03-15; b 2026-03-22; x 2026-03-18 received=2026-03-30; y 2026-03-25 received=2026-03-30",
+        "a b y",
+    ),
+    (r#"{"last":1}"#, "a 2026-03-15; x 2026-03-20 received=2026-03-30", "a x"),
+    (r#"{"types":{"full":{"last":1}}}"#, "a 2026-03-15; x 2026-03-20 received=2026-03-30", "a x"),
+    // Dated back to just before the window: it does not begin it.
+    (
+        r#"{"point_in_time":"7d"}"#,
+        "a 2026-03-10; l1 2026-03-11 type=log; x 2026-03-24 received=2026-03-30; l2 2026-03-28 type=log",
+        "a l1 l2",
+    ),
     // A repository that was imported today keeps its calendar.
     (
         r#"{"daily":2,"monthly":2}"#,

@@ -1,22 +1,27 @@
 //! `backup archive`.
 
+use std::collections::{HashMap, HashSet};
+
 use backup_control::age;
-use backup_core::error::Error as CoreError;
+use backup_control::repositories::RepositorySpec;
+use backup_core::copy::{CopiedSnapshot, CopyReport, require_complete};
 use backup_core::id::SnapshotId;
 use backup_core::repository::SnapshotInfo;
+use backup_core::retention::Candidate;
+use jiff::Timestamp;
 
 use super::copy::{self, Target, ToArgs};
 use super::view;
 use crate::args::FilterArgs;
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
-use crate::session::Session;
+use crate::session::{Opened, Session};
 use crate::style::{self, paint};
 
 /// Copy old snapshots into an archive, and remove them here if asked to
 ///
-/// A snapshot is removed only after the copy is complete and was verified; its data leaves this repository with the next
-/// prune. With --storage-class, the data goes into a cold class of the archive's store while everything that is needed to
+/// A snapshot is removed only after its copy was looked through and found complete, and never the newest of its job and
+/// source; its data leaves this repository with the next prune. With --storage-class, the data goes into a cold class of the archive's store while everything that is needed to
 /// list and browse it stays hot; `backup restore --thaw` brings it back.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -44,7 +49,11 @@ Examples:
   backup archive -r ./repo --older-than 90d --to s3://archive/backup --storage-class GLACIER --remove";
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let cutoff = age::before(&args.older_than, session.cx.clock.now(), &session.machine.time_zone)?;
+    let cutoff = cutoff(session, args)?;
+    if args.remove && !args.dry_run {
+        // Not only after hours of copying.
+        session.require_confirmable()?;
+    }
     let spec = session.repository()?;
     let opened = session.open_indexed_at(&spec).await?;
     let worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
@@ -60,17 +69,54 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         "archive",
     )
     .await?;
+    let outcome = worst.max(if report.problems.is_empty() { Outcome::Success } else { Outcome::Damage });
     if args.dry_run || !args.remove {
-        return Ok(worst.max(if report.problems.is_empty() { Outcome::Success } else { Outcome::Damage }));
+        return Ok(outcome);
     }
     copy::require_whole(&report)?;
-    let ids: Vec<SnapshotId> = report.copied.iter().chain(&report.present).map(|copied| copied.from).collect();
-    if ids.is_empty() {
-        return Ok(worst);
+    remove(session, &opened, &report, args, &spec).await?;
+    Ok(outcome)
+}
+
+/// Removes what is in the archive, after a look whether it really is.
+async fn remove(
+    session: &Session,
+    opened: &Opened,
+    report: &CopyReport,
+    args: &Args,
+    spec: &RepositorySpec,
+) -> CommandResult<()> {
+    let newest = newest_of_each(&opened.snapshots.snapshots);
+    let pairs = report.copied.iter().chain(&report.present);
+    let (kept, gone): (Vec<CopiedSnapshot>, Vec<CopiedSnapshot>) =
+        pairs.copied().partition(|copied| newest.contains(&copied.from));
+    for copied in kept {
+        let short = copied.from.short();
+        session.ui.status(format_args!("Snapshot {short} stays here too: it is the newest of its job and source"));
     }
-    let count = human::count(ids.len() as u64, "snapshot", "snapshots");
-    session.confirm(&format!("Remove {count} from {spec}? They are in {} now.", args.to.to)).await?;
-    opened.indexed.repository().forget(&ids).await.map_err(CoreError::from)?;
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let count = human::count(gone.len() as u64, "snapshot", "snapshots");
+    let to = session.resolve(&args.to.to)?;
+    let target = session.open_with(&to, &args.to.flags(session)).await?;
+    let there: Vec<SnapshotId> = gone.iter().filter_map(|copied| copied.to).collect();
+    require_complete(&target, &there, &session.cx).await?;
+    let cutoff = human::time(cutoff(session, args)?, &session.machine.time_zone);
+    session.confirm(&format!("Remove {count} from before {cutoff} from {spec}? They are complete in {to}.")).await?;
+    let ids: Vec<SnapshotId> = gone.iter().map(|copied| copied.from).collect();
+    opened.indexed.repository().forget(&ids).await?;
     session.ui.status(format_args!("{count} {} from {spec}", paint(style::GOOD, "removed")));
-    Ok(worst)
+    Ok(())
+}
+
+fn cutoff(session: &Session, args: &Args) -> CommandResult<Timestamp> {
+    Ok(age::before(&args.older_than, session.cx.clock.now(), &session.machine.time_zone)?)
+}
+
+/// The newest snapshot of every job and source: the next backup builds on it.
+fn newest_of_each(snapshots: &[SnapshotInfo]) -> HashSet<SnapshotId> {
+    let newest: HashMap<String, SnapshotId> =
+        snapshots.iter().map(|info| (Candidate::of(info).group, info.id)).collect();
+    newest.into_values().collect()
 }

@@ -35,7 +35,7 @@ struct DoctorJson<'a> {
     creates_atomically: bool,
     concerns: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
-    locks: Option<LockReport>,
+    locks: Option<&'a LockReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cleared_uploads: Option<u64>,
 }
@@ -54,9 +54,18 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         }
     }
     let locks = match args.renew_locks {
-        true => repository.load_index(cx).await?.renew_locks(cx).await?,
+        true => {
+            let indexed = repository.load_index(cx).await?;
+            for (id, error) in indexed.damaged_indexes() {
+                concerns.push(format!("Index {} is damaged: {}.", id.short(), error.chain()));
+            }
+            indexed.renew_locks(cx).await?
+        }
         false => None,
     };
+    for failure in locks.iter().flat_map(|locks| &locks.failures) {
+        concerns.push(format!("A lock could not be renewed: {failure}."));
+    }
     if args.renew_locks && locks.is_none() {
         session.ui.warning("objects of this repository are not locked: there is nothing to renew");
     }
@@ -65,14 +74,24 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             let before = cx.clock.now() - UNFINISHED_AFTER;
             Some(custody.clear_unfinished(before).await.map_err(backup_core::error::Error::from)?)
         }
-        _ => None,
+        (None, true) => {
+            session.ui.warning("this kind of storage has no unfinished uploads that could be cleared");
+            None
+        }
+        (_, false) => None,
     };
     if session.ui.is_json() {
         let creates_atomically = verdict.creates_atomically();
-        let json = DoctorJson { verdict: &verdict, creates_atomically, concerns: &concerns, locks, cleared_uploads };
+        let json = DoctorJson {
+            verdict: &verdict,
+            creates_atomically,
+            concerns: &concerns,
+            locks: locks.as_ref(),
+            cleared_uploads,
+        };
         session.ui.json(&Summary::new("doctor", spec.to_string(), &json))?;
     } else {
-        session.ui.print(describe(&verdict, locks, cleared_uploads))?;
+        session.ui.print(describe(&verdict, locks.as_ref(), cleared_uploads))?;
         for concern in &concerns {
             session.ui.warning(concern);
         }
@@ -83,7 +102,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     Ok(Outcome::with_warnings(concerns.len() as u64))
 }
 
-fn describe(verdict: &StoreVerdict, locks: Option<LockReport>, cleared: Option<u64>) -> String {
+fn describe(verdict: &StoreVerdict, locks: Option<&LockReport>, cleared: Option<u64>) -> String {
     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     let skew = match verdict.clock_ahead_seconds {
         None => "the store does not say".to_owned(),

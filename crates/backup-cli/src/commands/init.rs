@@ -85,10 +85,16 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let recovery = args.recovery_key.then(Passphrase::generate);
     let options = InitOptions { recovery: recovery.clone(), like };
     let created = repository.init(key.passphrase(), &options, &session.env, &session.cx).await?;
-    for concern in repository.probe(&created, &session.cx).await? {
-        session.ui.warning(concern);
-    }
     report(session, &repository, &created, key, recovery.as_ref())?;
+    // The repository exists and its key is safe: what comes now is advice.
+    match repository.probe(&created, &session.cx).await {
+        Ok(concerns) => concerns.iter().for_each(|concern| session.ui.warning(concern)),
+        Err(error) => {
+            session
+                .ui
+                .warning(format_args!("the storage could not be tried out: {error}; `backup doctor` does so again"));
+        }
+    }
     Ok(Outcome::Success)
 }
 

@@ -172,6 +172,9 @@ impl Restore<'_> {
     async fn thaw(&self, speed: ThawSpeed, days: u32, wait: bool) -> CommandResult<bool> {
         let (ui, cx) = (&self.session.ui, &self.session.cx);
         let mut thaw = Thaw::survey(&self.snapshot, &self.request.selection, cx).await?;
+        if !thaw.is_possible() {
+            ui.warning("this storage has no archive that can be thawed from here; restoring what can be read");
+        }
         let figures = thaw.figures();
         if figures.is_ready() {
             return Ok(true);

@@ -7,14 +7,17 @@
 //! | `known.rs` | which snapshots are there already |
 //! | `survey.rs` | following a snapshot's trees to the blobs that are missing |
 //! | `transfer.rs` | moving those blobs |
+//! | `complete.rs` | [`require_complete`]: to be asked before another copy is given up |
 //!
 //! A copy can be interrupted at any point: what was stored is found by the next one. Snapshots appear after everything
 //! they need is durable and verified.
 
+mod complete;
 mod known;
 mod survey;
 mod transfer;
 
+pub use complete::require_complete;
 use serde::Serialize;
 
 use crate::check::Problem;
@@ -24,7 +27,7 @@ use crate::event::{Event, Stage};
 use crate::format::{Snapshot, seal_json};
 use crate::id::SnapshotId;
 use crate::pipeline::Meter;
-use crate::repository::{BlobWriter, IndexedRepository, Repository, SnapshotInfo, WriteSettings, WriteStats};
+use crate::repository::{BlobWriter, IndexedRepository, Repository, SnapshotInfo, WriteSettings, WriteStats, layout};
 use known::Known;
 use survey::Survey;
 
@@ -90,23 +93,20 @@ pub async fn copy(
         to.complete_receipts(&there.snapshots, cx).await?;
     }
     let indexed = to.load_index(cx).await?;
-    let lost = indexed.hide_lost_packs().await?;
-    if lost > 0 {
-        cx.events.note(format!("{lost} packs of the target are lost or cut off; what is in them is copied again."));
-    }
+    let trusting = is_whole(&indexed, cx).await?;
     let mut run = Run {
         from,
         to: indexed,
         same_key: from.repository().key().derive("copy") == to.key().derive("copy"),
         known: Known::new(&there.snapshots),
-        // A target that has lost something is looked through from the root.
-        trusting: lost == 0,
+        trusting,
         options,
         cx,
         report: CopyReport::default(),
     };
     let mut todo: Vec<&SnapshotInfo> = snapshots.iter().collect();
     todo.sort_by_key(|info| (info.snapshot.time, info.id));
+    todo.dedup_by_key(|info| info.id);
     let meter = Meter::start(Stage::Copy, &cx.events);
     let ticking = meter.ticking();
     run.copy_all(&todo, &meter).await?;
@@ -115,11 +115,27 @@ pub async fn copy(
     Ok(run.report)
 }
 
+/// Whether the target has lost nothing, as far as its own lists tell: only then what it says to have need not be looked
+/// through. Packs that no index lists may be the remains of a run that was killed, but also all that is left of an index
+/// object that was lost.
+async fn is_whole(target: &IndexedRepository, cx: &Context) -> Result<bool> {
+    let found = target.compare_packs().await?;
+    let lost = target.hide_lost_packs().await?;
+    if lost > 0 {
+        cx.events.note(format!("{lost} packs of the target are lost or cut off; what is in them is copied again."));
+    }
+    for (id, error) in target.damaged_indexes() {
+        cx.events.note(format!("Index {} of the target is damaged ({}).", id.short(), error.chain()));
+    }
+    Ok(lost == 0 && target.damaged_indexes().is_empty() && found.unlisted.is_empty())
+}
+
 struct Run<'a> {
     from: &'a IndexedRepository,
     to: IndexedRepository,
     same_key: bool,
     known: Known,
+    /// A target that may have lost something is looked through from the root.
     trusting: bool,
     options: &'a CopyOptions,
     cx: &'a Context,
@@ -187,9 +203,34 @@ impl Run<'_> {
         let stored = writer.clone().finish().await?;
         self.report.stored += stored;
         self.cx.check_cancelled()?;
+        if !self.options.dry_run {
+            self.learn_of_others().await?;
+        }
         for info in complete {
-            let to = if self.options.dry_run { None } else { Some(self.publish(info).await?) };
+            // Another copy may have published it meanwhile.
+            let there = self.known.find(info);
+            let to = match there {
+                None if self.options.dry_run => None,
+                None => Some(self.publish(info).await?),
+                there => there,
+            };
             self.report.copied.push(CopiedSnapshot { from: info.id, to });
+        }
+        Ok(())
+    }
+
+    /// Snapshots that somebody else has published in the target since this began.
+    async fn learn_of_others(&mut self) -> Result<()> {
+        let to = self.to.repository();
+        for meta in to.list(&layout::snapshots()).await? {
+            let Ok(id) = meta.key.file_name().parse() else {
+                continue;
+            };
+            if self.known.translate(&id).is_none()
+                && let Ok(snapshot) = to.load_snapshot(id).await
+            {
+                self.known.add(id, id, &snapshot);
+            }
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
+use tokio::task::JoinSet;
 
 use super::transfer;
 use crate::check::Problem;
@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::{BlobKind, Tree};
 use crate::id::BlobId;
 use crate::pipeline::Meter;
+use crate::repository::cpu::panicked;
 use crate::repository::{BlobReader, BlobWriter, Decoded, IndexedRepository, SnapshotInfo};
 
 /// Blobs that are moved in one go: enough to read packs in few large ranges, few enough to bound memory.
@@ -102,26 +103,64 @@ impl<'a> Survey<'a> {
             frontier.retain(|(tree, there)| {
                 Some(*tree) != *there && !self.complete.contains(tree) && visited.insert(*tree)
             });
-            let concurrency = self.from.repository().sink().capabilities().concurrency.max(1);
-            let writer_of_trees = (!dry_run).then(|| writer.clone());
-            let (reader, same_key) = (self.reader.clone(), self.same_key);
-            let mut trees = futures::stream::iter(std::mem::take(&mut frontier))
-                .map(|pair| read(reader.clone(), pair, writer_of_trees.clone(), same_key))
-                .buffer_unordered(concurrency);
-            while let Some(found) = trees.try_next().await? {
-                cx.check_cancelled()?;
-                self.meter.add_items(1);
-                frontier.extend(found.subtrees);
-                for id in found.blobs {
-                    self.want(id, writer).map_err(|error| error.context(format!("directory {}", found.id.short())))?;
-                }
-                if self.window.len() >= WINDOW {
-                    self.flush(writer, dry_run, cx).await?;
-                }
-            }
+            let level = std::mem::take(&mut frontier);
+            frontier = self.read_level(level, writer, dry_run, cx).await?.concat();
         }
         self.flush(writer, dry_run, cx).await?;
         Ok(visited)
+    }
+
+    /// Reads directories, several at a time, and moves what they need whenever that is worth while.
+    async fn read_level(
+        &mut self,
+        level: Vec<Pair>,
+        writer: &BlobWriter,
+        dry_run: bool,
+        cx: &Context,
+    ) -> Result<Vec<Vec<Pair>>> {
+        let concurrency = self.from.repository().sink().capabilities().concurrency.max(1);
+        let writer_of_trees = (!dry_run).then(|| writer.clone());
+        let mut waiting = level.into_iter();
+        let mut done = Vec::new();
+        // Tasks of their own: while blobs are moved nobody polls them here, and what they hold then (a place in the pool,
+        // a connection) would never be given back.
+        let mut reading: JoinSet<Result<Found>> = JoinSet::new();
+        let result = loop {
+            while reading.len() < concurrency
+                && let Some(pair) = waiting.next()
+            {
+                reading.spawn(read(self.reader.clone(), pair, writer_of_trees.clone(), self.same_key));
+            }
+            let Some(found) = reading.join_next().await else {
+                break Ok(done);
+            };
+            let taken = match found.map_err(panicked).flatten() {
+                Ok(found) => self.take(found, &mut done, writer, dry_run, cx).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = taken {
+                break Err(error);
+            }
+        };
+        reading.shutdown().await;
+        result
+    }
+
+    async fn take(
+        &mut self,
+        found: Found,
+        done: &mut Vec<Vec<Pair>>,
+        writer: &BlobWriter,
+        dry_run: bool,
+        cx: &Context,
+    ) -> Result<()> {
+        cx.check_cancelled()?;
+        self.meter.add_items(1);
+        for id in found.blobs {
+            self.want(id, writer).map_err(|error| error.context(format!("directory {}", found.id.short())))?;
+        }
+        done.push(found.subtrees);
+        if self.window.len() >= WINDOW { self.flush(writer, dry_run, cx).await } else { Ok(()) }
     }
 
     fn want(&mut self, id: BlobId, writer: &BlobWriter) -> Result<()> {

@@ -48,6 +48,9 @@ pub struct Snapshot {
     /// How many entries are missing or incomplete; ours only, absent if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x_warnings: Option<u64>,
+    /// What other tools, or newer versions, say of it: carried along by copies.
+    #[serde(flatten)]
+    pub others: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What a backup found and stored, in restic's terms.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
+use jiff::SignedDuration;
 use serde::Serialize;
 
 use super::Meter;
@@ -15,6 +16,9 @@ use crate::id::PackId;
 use crate::repository::{SnapshotReader, layout};
 use crate::sink::{Availability, Custody, Key, ThawSpeed};
 use crate::source::Selection;
+
+/// What is archived again so soon may be so before a restore comes to it: it is thawed anew.
+const MARGIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// The packs that (a part of) a snapshot needs, and which of them can be read.
 #[derive(Debug)]
@@ -66,14 +70,20 @@ impl Thaw {
         let mut thaw =
             Self { custody: sink.custody(), concurrency: sink.capabilities().concurrency.max(1), packs: Vec::new() };
         // A store without archives has nothing that is archived.
-        if thaw.custody.is_none() {
+        if !thaw.is_possible() {
             return Ok(thaw);
         }
         for (id, size) in needed(snapshot, selection, cx).await? {
             thaw.packs.push(Pack { key: layout::pack(&id), size, state: Availability::Archived });
         }
-        thaw.look(cx).await?;
+        thaw.look(MARGIN, cx).await?;
         Ok(thaw)
+    }
+
+    /// Whether the store has archives that can be thawed from here.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        self.custody.is_some()
     }
 
     /// How much can be read, and how much cannot.
@@ -138,23 +148,27 @@ impl Thaw {
                 () = tokio::time::sleep(poll) => {}
                 () = cx.cancel.cancelled() => return Err(Error::cancelled()),
             }
-            self.look(cx).await?;
+            self.look(SignedDuration::ZERO, cx).await?;
         }
         drop(ticking);
         meter.finish();
         Ok(())
     }
 
-    /// Asks for the state of all packs that could not be read so far.
-    async fn look(&mut self, cx: &Context) -> Result<()> {
+    /// Asks for the state of all packs that could not be read so far, or not for so long.
+    async fn look(&mut self, margin: SignedDuration, cx: &Context) -> Result<()> {
         let Some(custody) = &self.custody else {
             return Ok(());
         };
+        let soon = cx.clock.now() + margin;
         let unread = |pack: &&mut Pack| !matches!(pack.state, Availability::Ready | Availability::Thawed { .. });
         let mut looking = futures::stream::iter(self.packs.iter_mut().filter(unread))
             .map(|pack| async move {
                 cx.check_cancelled()?;
-                pack.state = custody.availability(&pack.key).await?;
+                pack.state = match custody.availability(&pack.key).await? {
+                    Availability::Thawed { until } if until < soon => Availability::Archived,
+                    state => state,
+                };
                 Ok::<_, Error>(())
             })
             .buffer_unordered(self.concurrency);

@@ -7,7 +7,8 @@
 //! # Time
 //! No clock is compared with another. A rival learns the age of a lease from the store alone: the time at which the store
 //! says that it wrote the lease, and the time at which it says that it wrote an object of the rival just now. The holder
-//! measures with its monotonic clock.
+//! measures with its own clocks: the monotonic one, and the one on the wall, because the first stands still while a machine
+//! sleeps; the longer time counts.
 //!
 //! - The holder may act until one period after its last renewal *began*, and only renews within that time.
 //! - A rival takes over when the lease is two periods old.
@@ -15,23 +16,32 @@
 //! So between the last moment at which a holder acts or renews and the first at which another one takes over there is a
 //! whole period, for requests that were on their way.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Repository, layout};
+use crate::clock::SharedClock;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{open_json, seal_json};
 use crate::sink::{Key, Payload, PutMode, SinkErrorKind, SinkOps};
 
+/// No process gets this far by counting; whoever may put objects could block a lease with a higher one.
+const MAX_TOKEN: u64 = u64::MAX / 2;
+/// Periods are at least so long: less is lost to a single slow request.
+const SHORTEST: Duration = Duration::from_secs(3);
+/// And at most so long.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 /// How a lease is held.
 #[derive(Debug, Clone)]
 pub struct LeaseOptions {
-    /// How long the right to act lasts after a renewal; at least 3 seconds. Whoever dies blocks the others for two such
+    /// How long the right to act lasts after a renewal; 3 seconds to a day. Whoever dies blocks the others for two such
     /// periods.
     pub period: Duration,
     /// Who takes it, for people: a host and a purpose.
@@ -62,22 +72,28 @@ struct Body {
 
 /// A lease that this process holds. Dropping it leaves it to expire; [`Self::release`] gives it back at once.
 #[derive(Debug)]
-pub struct Lease {
+pub struct Lease(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
     repository: Repository,
     name: String,
     token: u64,
-    body: Body,
+    holder: String,
+    owner: String,
     period: Duration,
-    renewed: Instant,
+    clock: SharedClock,
+    /// When the last renewal began.
+    renewed: Mutex<(Instant, Timestamp)>,
 }
 
-/// A lease that is renewed in the background.
+/// A lease that is renewed in the background. Dropping it ends that, and leaves it to expire.
 #[derive(Debug)]
 pub struct KeptLease {
-    token: u64,
+    held: Arc<Held>,
     lost: CancellationToken,
-    stop: CancellationToken,
-    task: tokio::task::JoinHandle<Lease>,
+    stop: DropGuard,
+    task: tokio::task::JoinHandle<()>,
 }
 
 impl Lease {
@@ -86,74 +102,50 @@ impl Lease {
     /// # Errors
     /// [`ErrorKind::Busy`] if somebody else holds it; those of the sink.
     pub async fn acquire(repository: &Repository, name: &str, options: &LeaseOptions, cx: &Context) -> Result<Self> {
-        let mut previous = highest(repository, name).await?;
+        let atomic = repository.creates_atomically(cx).await?;
+        let previous = highest(repository, name).await?;
         if let Some(token) = previous
             && let Some((body, written)) = read(repository, name, token).await?
             && !body.released
         {
             let age = age(repository, name, written, &body, cx).await?;
-            let left = SignedDuration::from_secs(2 * i64::try_from(body.period_seconds).unwrap_or(i64::MAX / 2)) - age;
+            let period = i64::try_from(body.period_seconds.min(LONGEST.as_secs())).unwrap_or(i64::MAX / 2);
+            let left = SignedDuration::from_secs(2 * period).saturating_sub(age);
             if left.is_positive() {
                 return Err(busy(name, &body, left));
             }
-            // While its age was found out, another rival may have taken it.
-            previous = highest(repository, name).await?.max(previous);
-            if previous != Some(token) {
-                return Err(Error::new(
-                    ErrorKind::Busy,
-                    format!("the lease `{name}` was taken by somebody else just now"),
-                ));
-            }
         }
-        let token = previous.map_or(1, |token| token + 1);
-        let body = Body {
-            holder: options.holder.clone(),
-            owner: hex::encode(rand::random::<[u8; 16]>()),
-            period_seconds: options.period.as_secs().max(3),
-            renewed: cx.clock.now(),
-            released: false,
-        };
-        let period = Duration::from_secs(body.period_seconds);
-        let lease = Self {
+        let held = Held {
             repository: repository.clone(),
             name: name.to_owned(),
-            token,
-            body,
-            period,
-            renewed: Instant::now(),
+            token: previous.unwrap_or(0) + 1,
+            holder: options.holder.clone(),
+            owner: hex::encode(rand::random::<[u8; 16]>()),
+            period: options.period.clamp(SHORTEST, LONGEST),
+            clock: Arc::clone(&cx.clock),
+            renewed: Mutex::new((Instant::now(), cx.clock.now())),
         };
-        lease.create(options, cx).await?;
-        lease.remove_older().await;
-        Ok(lease)
-    }
-
-    async fn create(&self, options: &LeaseOptions, cx: &Context) -> Result<()> {
-        let sealed = seal_json(self.repository.key(), &self.body)?;
-        let sink = self.repository.sink();
-        match sink.put(&key(&self.name, self.token)?, Payload::from(sealed), PutMode::Create).await {
-            Ok(_) => {}
-            Err(error) if error.kind() == SinkErrorKind::AlreadyExists => {
-                return Err(Error::new(ErrorKind::Busy, format!("the lease `{}` was taken by a rival", self.name)));
-            }
-            Err(error) => return Err(error.into()),
-        }
-        if !self.repository.creates_atomically(cx).await? {
+        held.create().await?;
+        if !atomic {
             tokio::time::sleep(options.settle).await;
-            self.confirm().await?;
         }
-        Ok(())
+        // Also where creating is atomic: a request that was on its way for long may have created a token that others have
+        // passed since.
+        held.confirm().await?;
+        held.remove_older().await;
+        Ok(Self(Arc::new(held)))
     }
 
     /// Grows with every holder of this lease.
     #[must_use]
     pub fn token(&self) -> u64 {
-        self.token
+        self.0.token
     }
 
     /// Whether the right to act lasts, as far as this process can tell without asking the store.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        self.renewed.elapsed() < self.period
+        self.0.is_current()
     }
 
     /// Asks the store whether this process still holds the lease; to be done before anything that cannot be undone.
@@ -161,93 +153,37 @@ impl Lease {
     /// # Errors
     /// [`ErrorKind::Busy`] if it does not; those of the sink.
     pub async fn confirm(&self) -> Result<()> {
-        let mine = match read(&self.repository, &self.name, self.token).await? {
-            Some((body, _)) => body.owner == self.body.owner,
-            None => false,
-        };
-        if mine && highest(&self.repository, &self.name).await? == Some(self.token) && self.is_current() {
-            return Ok(());
-        }
-        Err(self.lost())
+        self.0.confirm().await
     }
 
     /// Renews the right to act.
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] if it is lost; those of the sink.
-    pub async fn renew(&mut self, cx: &Context) -> Result<()> {
-        if !self.is_current() {
-            return Err(self.lost());
-        }
-        let began = Instant::now();
-        self.body.renewed = cx.clock.now();
-        let sealed = seal_json(self.repository.key(), &self.body)?;
-        self.repository.sink().put_bytes(&key(&self.name, self.token)?, sealed).await?;
-        // Still by the old renewal: what took longer than a period does not count.
-        self.confirm().await?;
-        self.renewed = began;
-        Ok(())
+    pub async fn renew(&self) -> Result<()> {
+        self.0.renew().await
     }
 
     /// Gives it back.
     ///
     /// # Errors
     /// Those of the sink; then it expires.
-    pub async fn release(mut self) -> Result<()> {
-        if !self.is_current() {
-            return Ok(());
-        }
-        self.body.released = true;
-        let sealed = seal_json(self.repository.key(), &self.body)?;
-        self.repository.sink().put_bytes(&key(&self.name, self.token)?, sealed).await?;
-        Ok(())
+    pub async fn release(self) -> Result<()> {
+        self.0.release().await
     }
 
     /// Renews it in the background, three times a period.
     #[must_use]
-    pub fn keep(self, cx: &Context) -> KeptLease {
+    pub fn keep(self) -> KeptLease {
         let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
-        let (token, on_loss, stopped, cx) = (self.token, lost.clone(), stop.clone(), cx.clone());
-        let mut lease = self;
+        let (held, on_loss, stopped) = (Arc::clone(&self.0), lost.clone(), stop.clone());
         let task = tokio::spawn(async move {
-            let _lost = on_loss.clone().drop_guard();
-            loop {
-                let pause = tokio::time::sleep(lease.period / 3);
-                tokio::select! {
-                    () = pause => {}
-                    () = stopped.cancelled() => {
-                        _lost.disarm();
-                        return lease;
-                    }
-                }
-                let left = lease.period.saturating_sub(lease.renewed.elapsed());
-                let renewed = tokio::time::timeout(left, lease.renew(&cx)).await;
-                match renewed {
-                    Ok(Ok(())) => {}
-                    // There is time to try again.
-                    Ok(Err(error)) if error.kind() == ErrorKind::Unavailable && lease.is_current() => {}
-                    _ => return lease,
-                }
+            tokio::select! {
+                () = held.renew_until_lost() => on_loss.cancel(),
+                () = stopped.cancelled() => {}
             }
         });
-        KeptLease { token, lost, stop, task }
-    }
-
-    fn lost(&self) -> Error {
-        Error::new(ErrorKind::Busy, format!("the lease `{}` was lost to somebody else, or has expired", self.name))
-            .with_hint("run the command again; what was done so far is kept")
-    }
-
-    /// Tokens below this one have served. That they cannot be removed (a writer may not delete) does no harm.
-    async fn remove_older(&self) {
-        let Ok(tokens) = tokens(&self.repository, &self.name).await else {
-            return;
-        };
-        for token in tokens.into_iter().filter(|token| *token < self.token) {
-            if let Ok(key) = key(&self.name, token) {
-                _ = self.repository.sink().delete_one(&key).await;
-            }
-        }
+        KeptLease { held: self.0, lost, stop: stop.drop_guard(), task }
     }
 }
 
@@ -255,7 +191,7 @@ impl KeptLease {
     /// Grows with every holder of this lease.
     #[must_use]
     pub fn token(&self) -> u64 {
-        self.token
+        self.held.token
     }
 
     /// Cancelled when the lease is lost: whoever acts under it stops at once.
@@ -264,16 +200,21 @@ impl KeptLease {
         &self.lost
     }
 
-    /// Fails if the lease is lost.
+    /// Fails if the lease is lost, as far as this process can tell without asking the store.
     ///
     /// # Errors
     /// [`ErrorKind::Busy`].
     pub fn check(&self) -> Result<()> {
-        if !self.lost.is_cancelled() {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Busy, "the lease was lost while work was under way")
-            .with_hint("run the command again; what was done so far is kept"))
+        if !self.lost.is_cancelled() && self.held.is_current() { Ok(()) } else { Err(self.held.lost()) }
+    }
+
+    /// Asks the store whether this process still holds the lease; to be done before anything that cannot be undone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] if it does not; those of the sink.
+    pub async fn confirm(&self) -> Result<()> {
+        self.check()?;
+        self.held.confirm().await
     }
 
     /// Stops renewing and gives it back.
@@ -281,8 +222,109 @@ impl KeptLease {
     /// # Errors
     /// Those of the sink; then it expires.
     pub async fn release(self) -> Result<()> {
-        self.stop.cancel();
-        self.task.await.map_err(super::cpu::panicked)?.release().await
+        drop(self.stop);
+        self.task.await.map_err(super::cpu::panicked)?;
+        self.held.release().await
+    }
+}
+
+impl Held {
+    fn key(&self) -> Result<Key> {
+        key(&self.name, self.token)
+    }
+
+    fn body(&self, renewed: Timestamp, released: bool) -> Result<Vec<u8>> {
+        let body = Body {
+            holder: self.holder.clone(),
+            owner: self.owner.clone(),
+            period_seconds: self.period.as_secs(),
+            renewed,
+            released,
+        };
+        seal_json(self.repository.key(), &body)
+    }
+
+    async fn create(&self) -> Result<()> {
+        let payload = Payload::from(self.body(self.clock.now(), false)?);
+        match self.repository.sink().put(&self.key()?, payload, PutMode::Create).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == SinkErrorKind::AlreadyExists => {
+                Err(Error::new(ErrorKind::Busy, format!("the lease `{}` was taken by a rival", self.name)))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        let (monotonic, wall) = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        let by_the_wall = Duration::try_from(wall.duration_until(self.clock.now())).unwrap_or_default();
+        monotonic.elapsed().max(by_the_wall)
+    }
+
+    fn is_current(&self) -> bool {
+        self.elapsed() < self.period
+    }
+
+    /// Whether the object under this token is this process's, and the highest.
+    async fn confirm(&self) -> Result<()> {
+        let mine = match read(&self.repository, &self.name, self.token).await? {
+            Some((body, _)) => body.owner == self.owner,
+            None => false,
+        };
+        if mine && highest(&self.repository, &self.name).await? == Some(self.token) && self.is_current() {
+            return Ok(());
+        }
+        Err(self.lost())
+    }
+
+    async fn renew(&self) -> Result<()> {
+        let began = (Instant::now(), self.clock.now());
+        // What is not this process's any more must not be written over.
+        self.confirm().await?;
+        self.repository.sink().put_bytes(&self.key()?, self.body(began.1, false)?).await?;
+        // Still by the old renewal: what took longer than a period does not count.
+        self.confirm().await?;
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = began;
+        Ok(())
+    }
+
+    async fn renew_until_lost(&self) {
+        loop {
+            tokio::time::sleep(self.period / 3).await;
+            let left = self.period.saturating_sub(self.elapsed());
+            match tokio::time::timeout(left, self.renew()).await {
+                Ok(Ok(())) => {}
+                // There is time to try again.
+                Ok(Err(error)) if error.kind() == ErrorKind::Unavailable && self.is_current() => {}
+                _ => return,
+            }
+        }
+    }
+
+    async fn release(&self) -> Result<()> {
+        if !self.is_current() {
+            return Ok(());
+        }
+        self.repository.sink().put_bytes(&self.key()?, self.body(self.clock.now(), true)?).await?;
+        Ok(())
+    }
+
+    fn lost(&self) -> Error {
+        Error::new(ErrorKind::Busy, format!("the lease `{}` was lost to somebody else, or has expired", self.name))
+            .with_hint("run the command again; what was done so far is kept")
+    }
+
+    /// Tokens that have served, but for the last one, go. That they cannot be removed (a writer may not delete) does no
+    /// harm.
+    async fn remove_older(&self) {
+        let Ok(tokens) = tokens(&self.repository, &self.name).await else {
+            return;
+        };
+        for token in tokens.into_iter().filter(|token| token + 1 < self.token) {
+            if let Ok(key) = key(&self.name, token) {
+                _ = self.repository.sink().delete_one(&key).await;
+            }
+        }
     }
 }
 
@@ -291,8 +333,9 @@ fn key(name: &str, token: u64) -> Result<Key> {
 }
 
 async fn tokens(repository: &Repository, name: &str) -> Result<Vec<u64>> {
-    let objects = repository.sink().list_all(&layout::lease(name)?).await?;
-    Ok(objects.iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect())
+    let objects = repository.list(&layout::lease(name)?).await?;
+    let tokens = objects.iter().filter_map(|meta| meta.key.file_name().parse().ok());
+    Ok(tokens.filter(|token| *token < MAX_TOKEN).collect())
 }
 
 async fn highest(repository: &Repository, name: &str) -> Result<Option<u64>> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::sink::{Custody, Key};
 
 /// What a renewal of locks found and did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct LockReport {
     /// Objects that are to be locked.
     pub objects: u64,
@@ -20,14 +20,22 @@ pub struct LockReport {
     pub renewed: u64,
     /// Those among them that were not locked at all.
     pub unlocked: u64,
+    /// Objects whose lock could not be renewed.
+    pub failed: u64,
+    /// Why not, of the first few.
+    pub failures: Vec<String>,
 }
+
+/// Failures that are named.
+const MAX_NAMED: usize = 20;
 
 impl IndexedRepository {
     /// Renews the locks of everything that snapshots can need, where less than half of the period is left; `None` if
-    /// objects are not locked here. Packs that no index lists are left to expire.
+    /// objects are not locked here. Packs that no index lists are left to expire, unless part of the index is damaged.
     ///
     /// # Errors
-    /// Those of the sink; what was renewed stays so.
+    /// Those of listing, and cancellation. What fails for a single object is in the report, and keeps no other from being
+    /// renewed.
     pub async fn renew_locks(&self, cx: &Context) -> Result<Option<LockReport>> {
         let repository = self.repository();
         let Some(custody) = repository.sink().custody() else {
@@ -36,10 +44,15 @@ impl IndexedRepository {
         let Some(period) = custody.lock_period() else {
             return Ok(None);
         };
+        // The few that everything depends on come first.
         let mut keys = vec![layout::config()];
-        self.index().for_each_pack(&mut |pack| keys.push(layout::pack(&pack.id)));
-        for prefix in [layout::indexes(), layout::snapshots(), layout::keys()] {
+        for prefix in [layout::keys(), layout::snapshots(), layout::indexes()] {
             keys.extend(repository.list(&prefix).await?.into_iter().map(|meta| meta.key));
+        }
+        if self.damaged_indexes().is_empty() {
+            self.index().for_each_pack(&mut |pack| keys.push(layout::pack(&pack.id)));
+        } else {
+            keys.extend(repository.list(&layout::packs()).await?.into_iter().map(|meta| meta.key));
         }
         let concurrency = repository.sink().capabilities().concurrency.max(1);
         let now = cx.clock.now();
@@ -49,13 +62,24 @@ impl IndexedRepository {
                 let custody = &*custody;
                 async move {
                     cx.check_cancelled()?;
-                    renew(custody, &key, now, period).await
+                    Ok::<_, Error>((renew(custody, &key, now, period).await, key))
                 }
             })
             .buffer_unordered(concurrency);
-        while let Some(renewal) = renewals.try_next().await? {
-            report.renewed += u64::from(renewal != Renewal::NotDue);
-            report.unlocked += u64::from(renewal == Renewal::WasUnlocked);
+        while let Some(renewal) = renewals.next().await {
+            let (renewal, key) = renewal?;
+            match renewal {
+                Ok(renewal) => {
+                    report.renewed += u64::from(renewal != Renewal::NotDue);
+                    report.unlocked += u64::from(renewal == Renewal::WasUnlocked);
+                }
+                Err(error) => {
+                    report.failed += 1;
+                    if report.failures.len() < MAX_NAMED {
+                        report.failures.push(format!("{key}: {}", error.chain()));
+                    }
+                }
+            }
         }
         Ok(Some(report))
     }
@@ -77,6 +101,6 @@ async fn renew(custody: &dyn Custody, key: &Key, now: Timestamp, period: Duratio
     if locked.is_some_and(|locked| locked > until(period / 2)) {
         return Ok(Renewal::NotDue);
     }
-    custody.lock_until(key, until(period)).await.map_err(Error::from)?;
+    custody.lock_until(key, until(period)).await?;
     Ok(if locked.is_some() { Renewal::Renewed } else { Renewal::WasUnlocked })
 }

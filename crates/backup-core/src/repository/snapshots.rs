@@ -129,7 +129,7 @@ impl Repository {
         Ok(list)
     }
 
-    async fn load_snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
+    pub(crate) async fn load_snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
         let sealed = self.sink().get_bytes(&layout::snapshot(&id)).await?;
         if SnapshotId::digest(&sealed) != id {
             return Err(Error::damaged("content does not match the name"));

@@ -81,14 +81,22 @@ impl Group<'_> {
         }
     }
 
-    fn keep_newest(&mut self) {
-        let newest = |snapshots: &[&Candidate], keep: Keep| -> Vec<SnapshotId> {
-            let counted = snapshots.iter().enumerate().take_while(|(at, _)| keep.allows(*at));
-            counted.map(|(_, candidate)| candidate.id).collect()
+    /// The newest so many of all, and the newest so many of those that are dated as they should be: what is dated wrongly
+    /// takes nobody's place.
+    fn newest(&self, fits: impl Fn(&Candidate) -> bool, keep: Keep) -> BTreeSet<SnapshotId> {
+        let fitting = || self.snapshots.iter().filter(|candidate| fits(candidate));
+        let counted = |candidates: &mut dyn Iterator<Item = &&Candidate>| -> Vec<SnapshotId> {
+            candidates.enumerate().take_while(|(at, _)| keep.allows(*at)).map(|(_, c)| c.id).collect()
         };
-        let last = newest(&self.snapshots, self.policy.last);
+        let all = counted(&mut fitting());
+        let consistent = counted(&mut fitting().filter(|candidate| is_consistent(candidate)));
+        all.into_iter().chain(consistent).collect()
+    }
+
+    fn keep_newest(&mut self) {
+        let last = self.newest(|_| true, self.policy.last);
         self.keep_all(last, &Reason::Last);
-        let copies = newest(&self.snapshots, Keep::Count(self.policy.min_copies.max(1)));
+        let copies = self.newest(|_| true, Keep::Count(self.policy.min_copies.max(1)));
         self.keep_all(copies, &Reason::MinCopies);
         let verified = self.snapshots.iter().find(|candidate| candidate.verified).map(|candidate| candidate.id);
         self.keep_all(verified, &Reason::NewestVerified);
@@ -111,8 +119,8 @@ impl Group<'_> {
                     standing.insert(name, candidate);
                 }
             }
-            let kept = standing.values().rev().enumerate().take_while(|(at, _)| keep.allows(*at));
-            let kept: Vec<_> = kept.map(|(_, candidate)| candidate.id).collect();
+            let ids: BTreeSet<SnapshotId> = standing.values().map(|candidate| candidate.id).collect();
+            let kept = self.newest(|candidate| ids.contains(&candidate.id), keep);
             self.keep_all(kept, &Reason::Period { period });
         }
     }
@@ -138,11 +146,10 @@ impl Group<'_> {
     }
 
     fn by_rule(&self, rule: &Rule, fits: impl Fn(&Candidate) -> bool) -> BTreeSet<SnapshotId> {
-        let fitting: Vec<_> = self.snapshots.iter().filter(|candidate| fits(candidate)).collect();
-        let last = fitting.iter().enumerate().take_while(|(at, _)| rule.last.allows(*at)).map(|(_, c)| c.id);
         let since = rule.within.map(|span| before(self.now, span, self.zone));
-        let young = fitting.iter().filter(|c| since.is_some_and(|since| c.time > since)).map(|c| c.id);
-        last.chain(young).collect()
+        let young = self.snapshots.iter().filter(|c| fits(c) && since.is_some_and(|since| c.time > since));
+        let young: Vec<SnapshotId> = young.map(|c| c.id).collect();
+        self.newest(fits, rule.last).into_iter().chain(young).collect()
     }
 
     /// Everything in the window, the last base before it, and the logs between that base and the window.
@@ -151,7 +158,9 @@ impl Group<'_> {
             return;
         };
         let start = before(self.now, span, self.zone);
-        let base = self.snapshots.iter().find(|c| !c.is_log() && c.time <= start).map(|c| c.time);
+        // One that was dated back to just before the window must not stand in for the real one.
+        let bases = || self.snapshots.iter().filter(|c| !c.is_log() && c.time <= start);
+        let base = bases().find(|c| is_consistent(c)).or_else(|| bases().next()).map(|c| c.time);
         let kept: Vec<_> = self
             .snapshots
             .iter()

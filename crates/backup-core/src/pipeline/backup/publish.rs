@@ -143,6 +143,7 @@ impl Publication<'_> {
                 total_files_processed: run.totals.files,
                 total_bytes_processed: run.totals.bytes,
             }),
+            others: serde_json::Map::new(),
             x_warnings: (run.totals.warnings > 0).then_some(run.totals.warnings),
         }
     }
