@@ -9,6 +9,7 @@ mod support {
     pub(crate) mod gcs_double;
     pub(crate) mod http;
     pub(crate) mod noise;
+    pub(crate) mod plain;
     pub(crate) mod process;
     pub(crate) mod repo;
     pub(crate) mod restic;

@@ -87,7 +87,7 @@ mod needs_weed {
 
         #[tokio::test(flavor = "multi_thread")]
         async fn heavy_through_faults_is_whole_or_says_so() {
-            let (stage, source) = (Stage::new(), source(megabytes(60)));
+            let (stage, source) = (Stage::new(), source(megabytes(40)));
             misbehave(&stage.proxy, 1);
             let repo = Repo::init(stage.store("faults").sink().await).await;
             let mut snapshots = Vec::new();
