@@ -19,10 +19,15 @@ async fn upload(sink: &Arc<dyn Sink>, name: &str, content: &Bytes) -> Result<(),
 }
 
 mod needs_weed {
+    use backup_core::check::ReadData;
+    use backup_core::source::RestoreRequest;
     use http::Method;
 
     use super::*;
+    use crate::support::compare::assert_same;
+    use crate::support::repo::{Repo, files, options, restored};
     use crate::support::store::{BUCKET, now};
+    use crate::support::tree::write;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_create_whose_response_is_lost_is_recognised_as_ours() {
@@ -223,5 +228,24 @@ mod needs_weed {
         upload(&sink, "data/b", &content).await.unwrap_or_else(|e| panic!("{}", told(&e)));
         assert!(truth.get_bytes(&key("data/b")).await.unwrap() == content, "another content");
         assert_eq!(hits.count(), 1);
+    }
+    /// Nor is one that flips on the way down ever taken for content: our own hashes tell.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_bit_that_flips_on_the_way_down_is_found() {
+        let (stage, source) = (Stage::new(), tempfile::tempdir().unwrap());
+        write(source.path().join("file"), noise(1, 3_000_000));
+        let repo = Repo::init(stage.store("x").sink().await).await;
+        let snapshot = repo.backup(&files(&[source.path()]), &options()).await.snapshot.unwrap();
+        let hits = stage.proxy.inject(When::method("GET").target("/data/"), Fault::FlipResponse(20));
+        let target = tempfile::tempdir().unwrap();
+        let flipped = repo.restore_with(snapshot, &RestoreRequest::default(), target.path()).await;
+        assert!(flipped.is_err() || flipped.as_ref().is_ok_and(|report| report.warnings > 0), "{flipped:?}");
+        let checked = repo.check(ReadData::All).await;
+        assert!(checked.as_ref().map_or(true, |report| !report.problems.is_empty()), "{checked:?}");
+        assert!(hits.count() >= 2);
+        stage.proxy.heal();
+        let target = tempfile::tempdir().unwrap();
+        repo.restore(snapshot, target.path()).await;
+        assert_same(source.path(), &restored(target.path(), source.path()));
     }
 }
