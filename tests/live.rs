@@ -9,10 +9,12 @@ mod support {
     pub(crate) mod gcs_double;
     pub(crate) mod http;
     pub(crate) mod noise;
+    pub(crate) mod plain;
     pub(crate) mod process;
     pub(crate) mod repo;
     pub(crate) mod restic;
     pub(crate) mod servers;
+    pub(crate) mod store;
     pub(crate) mod tls;
     pub(crate) mod tools;
     pub(crate) mod tree;
@@ -24,9 +26,19 @@ mod scenarios {
     mod limits;
     mod processes;
     mod stores {
+        mod cold;
+        mod conformance;
+        mod copies;
+        mod errors;
+        mod failures;
         mod fault_proxy;
         mod gcs_double;
+        mod large;
+        mod leases;
+        mod locks;
+        mod pace;
         mod restic;
         mod servers;
+        mod writers;
     }
 }

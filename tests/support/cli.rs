@@ -4,6 +4,8 @@
 //! not there (a run of this package alone), it is built once. Whoever changes the program and then runs this package
 //! alone has to build it himself: `cargo build --bin backup`.
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -46,14 +48,22 @@ fn build(profile: &Path) {
 
 /// `backup` with the address and the pass phrase of a repository.
 pub(crate) struct Cli {
-    repository: PathBuf,
+    repository: OsString,
     password: String,
+    /// Such as credentials of an object store.
+    environment: BTreeMap<String, String>,
     home: TempDir,
 }
 
 impl Cli {
     pub(crate) fn new(repository: &Path, password: &str) -> Self {
-        Self { repository: repository.to_path_buf(), password: password.to_owned(), home: tempfile::tempdir().unwrap() }
+        Self::remote(repository, password, BTreeMap::new())
+    }
+
+    /// On any kind of storage; with `HOME` in the environment, that home is used.
+    pub(crate) fn remote(repository: impl AsRef<OsStr>, password: &str, environment: BTreeMap<String, String>) -> Self {
+        let repository = repository.as_ref().to_owned();
+        Self { repository, password: password.to_owned(), environment, home: tempfile::tempdir().unwrap() }
     }
 
     /// The pass phrase.
@@ -78,6 +88,7 @@ impl Cli {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("BACKUP_REPO", &self.repository)
             .env("BACKUP_PASSWORD", &self.password)
+            .envs(&self.environment)
             .stdin(Stdio::null());
         command
     }

@@ -2,7 +2,6 @@
 //! close a connection in the middle of an answer.
 
 use std::io;
-use std::net::TcpListener;
 use std::thread::JoinHandle;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt};
@@ -194,14 +193,19 @@ impl Background {
     pub(crate) fn start<F: Future<Output = ()>>(
         serve: impl FnOnce(tokio::net::TcpListener) -> F + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = {
+            let _within = runtime.enter();
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            // A slow link has no megabytes of buffers: who sends must notice how slow it is.
+            socket.set_recv_buffer_size(64 << 10).unwrap();
+            socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+            socket.listen(1024).unwrap()
+        };
         let port = listener.local_addr().unwrap().port();
         let (stop, stopped) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let thread = std::thread::spawn(move || {
             runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 tokio::select! { () = serve(listener) => {}, _ = stopped => {} }
             });
         });

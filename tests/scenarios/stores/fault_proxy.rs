@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use futures::TryStreamExt;
 use object_store::gcp::GoogleCloudStorage;
 use object_store::path::Path as Key;
-use object_store::{ClientOptions, Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig};
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig};
 
 use crate::support::fault_proxy::FaultProxy;
 use crate::support::fault_proxy::answers::Answer;
 use crate::support::fault_proxy::rules::{Fault, When};
 use crate::support::gcs_double::GcsDouble;
+use crate::support::plain::Plain;
 
 /// A store behind a proxy, and a client that tries everything once and waits no more than two seconds.
 struct Room {
@@ -23,10 +24,9 @@ fn room() -> Room {
     let double = GcsDouble::start();
     double.create_bucket("bucket");
     let proxy = FaultProxy::start(&double.endpoint());
-    let options = ClientOptions::new().with_allow_http(true).with_timeout(Duration::from_secs(2));
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let builder = double.builder_at(&proxy.endpoint(), "bucket");
-    let store = builder.with_client_options(options).with_retry(retry).build().unwrap();
+    let store = builder.with_http_connector(Plain::within(Duration::from_secs(2))).with_retry(retry).build().unwrap();
     Room { double, proxy, store }
 }
 

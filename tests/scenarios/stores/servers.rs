@@ -144,12 +144,8 @@ mod needs_moto_server {
 }
 
 mod needs_rclone {
-    use object_store::aws::AmazonS3;
-    use object_store::{Certificate, ClientOptions};
-
     use super::*;
     use crate::support::servers::rclone::Rclone;
-    use crate::support::tls::Authority;
 
     #[tokio::test]
     async fn stores_and_ignores_conditions() {
@@ -164,24 +160,6 @@ mod needs_rclone {
         let (id, data) = (rclone.server.id(), rclone.server.data());
         drop(rclone);
         assert_gone(id, &data);
-    }
-
-    #[tokio::test]
-    async fn is_trusted_with_our_authority_only() {
-        let authority = Authority::new();
-        let rclone = Rclone::with_tls(&authority);
-        rclone.make_bucket("bucket");
-        let store = |options: ClientOptions| -> AmazonS3 {
-            let retry = object_store::RetryConfig { max_retries: 0, ..Default::default() };
-            rclone.s3.builder("bucket").with_client_options(options).with_retry(retry).build().unwrap()
-        };
-        let ours = Certificate::from_pem(authority.pem().as_bytes()).unwrap();
-        works(&store(ClientOptions::new().with_root_certificate(ours))).await;
-        let other = Certificate::from_pem(Authority::new().pem().as_bytes()).unwrap();
-        let refused = store(ClientOptions::new().with_root_certificate(other)).head(&Key::from("b/1")).await;
-        assert!(refused.is_err());
-        let room = tempfile::tempdir().unwrap();
-        assert!(authority.write(room.path()).exists());
     }
 }
 

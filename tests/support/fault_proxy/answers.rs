@@ -67,7 +67,9 @@ impl Answer {
     pub(crate) fn wrong_region() -> Self {
         let message =
             "The authorization header is malformed; the region 'us-east-1' is wrong; expecting 'eu-central-1'";
-        Self::error(400, "AuthorizationHeaderMalformed", message)
+        let mut answer = Self::error(400, "AuthorizationHeaderMalformed", message);
+        answer.body = answer.body.replace("</Error>", "<Region>eu-central-1</Region></Error>");
+        answer
     }
 
     /// What captive portals and misconfigured balancers answer to everything.

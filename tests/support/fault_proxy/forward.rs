@@ -72,6 +72,8 @@ async fn request(client: &mut Client, head: &Head, shared: &Shared) -> io::Resul
         Some(Fault::Truncate(at)) => down.cut = Some(at),
         Some(Fault::AnswerAfter(_) | Fault::ResetAfter) | None => {}
     }
+    // Until the server's answer begins: by then it has done what it was asked for.
+    let turn = shared.at_a_time.acquire().await.map_err(io::Error::other)?;
     // One connection for each request: there is none then that the server may have closed meanwhile.
     let mut server = BufReader::new(TcpStream::connect(&shared.upstream).await?);
     server.get_ref().set_nodelay(true)?;
@@ -79,6 +81,7 @@ async fn request(client: &mut Client, head: &Head, shared: &Shared) -> io::Resul
     expect_body(client, head).await?;
     pass(client, &mut server, head.request_body(), up, |bytes| shared.seen.up(bytes)).await?;
     let answer = answer_of(&mut server).await?;
+    drop(turn);
     let body = answer.response_body(head.method());
     match fault {
         Some(Fault::ResetAfter) => return Ok(Then::Reset),

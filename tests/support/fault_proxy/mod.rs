@@ -16,6 +16,7 @@ pub(crate) mod seen;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use self::rules::{Fault, Hits, Rule, When};
@@ -35,13 +36,25 @@ struct Shared {
     upstream: String,
     rules: Mutex<Vec<Rule>>,
     seen: Seen,
+    /// How many requests are at the server at a time.
+    at_a_time: Semaphore,
 }
 
 impl FaultProxy {
     /// In front of `http://HOST:PORT`.
     pub(crate) fn start(upstream: &str) -> Self {
+        Self::with(upstream, Semaphore::MAX_PERMITS)
+    }
+
+    /// The same, and a request waits until the one before it is answered.
+    pub(crate) fn one_at_a_time(upstream: &str) -> Self {
+        Self::with(upstream, 1)
+    }
+
+    fn with(upstream: &str, at_a_time: usize) -> Self {
         let upstream = upstream.strip_prefix("http://").unwrap().trim_end_matches('/').to_owned();
-        let shared = Arc::new(Shared { upstream, rules: Mutex::default(), seen: Seen::default() });
+        let at_a_time = Semaphore::new(at_a_time);
+        let shared = Arc::new(Shared { upstream, rules: Mutex::default(), seen: Seen::default(), at_a_time });
         let serving = Arc::clone(&shared);
         Self { shared, background: Background::start(|listener| serve(listener, serving)) }
     }

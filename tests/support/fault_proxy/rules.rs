@@ -16,6 +16,7 @@ pub(crate) struct When {
     contains: Vec<String>,
     lacks: Vec<String>,
     field: Option<&'static str>,
+    credential: Option<&'static str>,
     /// Matching requests that pass first, and how many are hit then.
     skip: usize,
     times: usize,
@@ -25,7 +26,7 @@ pub(crate) struct When {
 impl When {
     pub(crate) fn any() -> Self {
         let (contains, lacks) = (Vec::new(), Vec::new());
-        Self { method: None, contains, lacks, field: None, skip: 0, times: usize::MAX, share: None }
+        Self { method: None, contains, lacks, field: None, credential: None, skip: 0, times: usize::MAX, share: None }
     }
 
     /// `PUT`, `GET`, ...
@@ -48,6 +49,12 @@ impl When {
     /// A header is there, such as `if-none-match`.
     pub(crate) fn header(mut self, name: &'static str) -> Self {
         self.field = Some(name);
+        self
+    }
+
+    /// `Authorization` contains this.
+    pub(crate) fn credential(mut self, text: &'static str) -> Self {
+        self.credential = Some(text);
         self
     }
 
@@ -108,6 +115,7 @@ impl When {
             && self.contains.iter().all(|text| head.target().contains(text))
             && !self.lacks.iter().any(|text| head.target().contains(text))
             && self.field.is_none_or(|name| head.field(name).is_some())
+            && self.credential.is_none_or(|text| head.field("authorization").is_some_and(|value| value.contains(text)))
     }
 }
 

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use backup_core::clock::{Clock, SystemClock};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
 
 /// Objects and unfinished uploads.
 #[derive(Debug, Default)]
@@ -43,16 +42,11 @@ impl Object {
     pub(super) fn e_tag(&self) -> String {
         e_tag(&self.content, self.generation)
     }
-
-    /// Google's checksum.
-    pub(super) fn crc32c(&self) -> String {
-        STANDARD.encode(crc32c(&self.content).to_be_bytes())
-    }
 }
 
 /// Google's is no digest of the content either, not of every object.
 fn e_tag(content: &[u8], generation: u64) -> String {
-    format!("\"{:08x}{generation:x}\"", crc32c(content))
+    format!("\"{}{generation:x}\"", hex::encode(&Sha256::digest(content)[..4]))
 }
 
 impl Bucket {
@@ -123,9 +117,4 @@ impl Bucket {
         self.uploads.remove(id);
         Ok(())
     }
-}
-
-fn crc32c(bytes: &[u8]) -> u32 {
-    let step = |crc: u32, _| (crc >> 1) ^ (0x82F6_3B78 & (crc & 1).wrapping_neg());
-    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
 }

@@ -6,7 +6,7 @@
 //! | `bucket`  | objects, generations, uploads: what is stored and under which conditions |
 //! | `serve`   | requests and answers: which operation is meant, ranges, headers |
 //! | `xml`     | the documents |
-//! | `account` | a service account with a key of its own |
+//! | `account` | a service account whose key everybody knows |
 
 pub(crate) mod account;
 mod bucket;
@@ -22,6 +22,7 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use self::account::Account;
 use self::bucket::Bucket;
 use crate::support::http::Background;
+use crate::support::plain::Plain;
 
 /// See the module documentation.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ impl GcsDouble {
         let buckets = Buckets::default();
         let serving = Arc::clone(&buckets);
         let background = Background::start(|listener| serve::serve(listener, serving));
-        Self { buckets, background, account: Account::new() }
+        Self { buckets, background, account: Account }
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -67,7 +68,10 @@ impl GcsDouble {
     /// The same through something in between, such as a `FaultProxy`.
     pub(crate) fn builder_at(&self, endpoint: &str, bucket: &str) -> GoogleCloudStorageBuilder {
         let account = self.service_account(endpoint);
-        GoogleCloudStorageBuilder::new().with_service_account_key(account).with_bucket_name(bucket)
+        GoogleCloudStorageBuilder::new()
+            .with_http_connector(Plain::patient())
+            .with_service_account_key(account)
+            .with_bucket_name(bucket)
     }
 
     /// How many uploads are unfinished.

@@ -72,7 +72,6 @@ impl Answer {
         self.with("ETag", object.e_tag())
             .with("x-goog-generation", object.generation.to_string())
             .with("x-goog-metageneration", "1")
-            .with("x-goog-hash", format!("crc32c={}", object.crc32c()))
     }
 
     fn to_bytes(&self, method: &str) -> Vec<u8> {

@@ -10,6 +10,7 @@ use object_store::client::HttpRequestBody;
 use super::process::Server;
 use super::s3::{Answer, once};
 use crate::support::http::wait_for;
+use crate::support::plain::Plain;
 use crate::support::tools::tool;
 
 /// The account that every Azurite has; its key is public.
@@ -46,6 +47,7 @@ impl Azurite {
     /// For `object_store`.
     pub(crate) fn builder(&self, container: &str) -> MicrosoftAzureBuilder {
         MicrosoftAzureBuilder::new()
+            .with_http_connector(Plain::patient())
             .with_endpoint(self.endpoint())
             .with_allow_http(true)
             .with_account(ACCOUNT)

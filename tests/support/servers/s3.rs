@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::Method;
-use object_store::ClientOptions;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AwsAuthorizer, AwsCredential};
-use object_store::client::{HttpConnector, HttpRequestBody, ReqwestConnector};
+use object_store::client::{HttpRequestBody, HttpService};
 
 use crate::support::http::wait_for;
+use crate::support::plain::Plain;
 
 /// Where an S3 server is, and who may use it.
 #[derive(Clone, Debug)]
@@ -74,6 +74,7 @@ impl S3 {
     /// For `object_store`; retries and the like may be set before it is built.
     pub(crate) fn builder(&self, bucket: &str) -> AmazonS3Builder {
         AmazonS3Builder::new()
+            .with_http_connector(Plain::patient())
             .with_endpoint(&self.endpoint)
             .with_allow_http(true)
             .with_region(&self.region)
@@ -120,7 +121,6 @@ impl S3 {
 
 /// Sends a request and collects the answer.
 pub(crate) async fn once(request: http::Request<HttpRequestBody>) -> Result<Answer, object_store::client::HttpError> {
-    let client = ReqwestConnector::default().connect(&ClientOptions::new().with_allow_http(true)).unwrap();
-    let (head, body) = client.execute(request).await?.into_parts();
+    let (head, body) = Plain::patient().call(request).await?.into_parts();
     Ok(Answer { status: head.status.as_u16(), headers: head.headers, body: body.bytes().await? })
 }

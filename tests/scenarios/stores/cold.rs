@@ -1,0 +1,117 @@
+//! Archives: data in a cold storage class, everything that is needed to list and browse it in the default one.
+
+use crate::support::cli::Cli;
+use crate::support::servers::s3::S3;
+use crate::support::store::{BUCKET, Store};
+
+const PASSWORD: &str = "password";
+
+/// Every object below a prefix and its storage class, as the store tells.
+fn classes(s3: &S3, prefix: &str) -> Vec<(String, String)> {
+    let listing = s3.send(http::Method::GET, &format!("/{BUCKET}?list-type=2&prefix={prefix}/"), &[], b"").succeeded();
+    let text = listing.text();
+    let tag = |part: &str, name: &str| {
+        part.split(&format!("<{name}>")).nth(1).and_then(|rest| rest.split('<').next()).unwrap_or_default().to_owned()
+    };
+    text.split("<Contents>").skip(1).map(|part| (tag(part, "Key"), tag(part, "StorageClass"))).collect()
+}
+
+mod needs_moto_server {
+    use std::path::Path;
+
+    use super::*;
+    use crate::support::compare::assert_same;
+    use crate::support::noise::noise;
+    use crate::support::repo::restored;
+    use crate::support::restic::text;
+    use crate::support::servers::moto::Moto;
+    use crate::support::tree::{everything, write};
+
+    struct Archived {
+        moto: Moto,
+        room: tempfile::TempDir,
+        cli: Cli,
+    }
+
+    /// A snapshot that has gone into the archive.
+    fn archived() -> Archived {
+        let (moto, room) = (Moto::start(), tempfile::tempdir().unwrap());
+        moto.s3.create_bucket(BUCKET, false);
+        let store = Store::s3(&moto.s3, "archive");
+        let home = room.path().join("home");
+        let local = Cli::remote(&home, PASSWORD, store.environment.clone());
+        let source = room.path().join("source");
+        everything(&source);
+        write(source.join("large"), noise(1, 3_000_000));
+        local.run(&["init"]).succeeded();
+        local.run(&["run", "--source", text(&source)]).succeeded();
+        let cli = store.cli(PASSWORD);
+        cli.run(&["init", "--like", text(&home)]).succeeded();
+        let to = ["archive", "--older-than", "0s", "--storage-class", "GLACIER", "--to", &store.address];
+        let archived = local.summary(&to);
+        assert_eq!(archived["copied"].as_array().unwrap().len(), 1, "{archived}");
+        Archived { moto, room, cli }
+    }
+
+    impl Archived {
+        fn restore(&self, target: &Path, thaw: &[&str]) -> crate::support::process::Outcome {
+            self.cli.run(&[&["restore", "latest", "--target", text(target)], thaw].concat())
+        }
+    }
+
+    #[test]
+    #[ignore = "the store's hint hides the program's: it says that a thaw is needed, and not how to ask for it"]
+    fn a_restore_names_the_option_that_thaws() {
+        let place = archived();
+        let refused = place.restore(&place.room.path().join("restored"), &[]);
+        assert!(refused.code == 1 && refused.stderr.contains("--thaw"), "{refused}");
+    }
+
+    #[test]
+    fn archive_thaw_and_restore() {
+        let place = archived();
+        let all = classes(&place.moto.s3, "archive");
+        let cold: Vec<_> = all.iter().filter(|(_, class)| class == "GLACIER").collect();
+        assert!(!cold.is_empty() && cold.iter().all(|(key, _)| key.starts_with("archive/data/")), "{all:?}");
+        let hot = |prefix: &str| all.iter().any(|(key, class)| key.starts_with(prefix) && class == "STANDARD");
+        for prefix in ["archive/index/", "archive/snapshots/", "archive/keys/", "archive/config", "archive/data/"] {
+            assert!(hot(prefix), "nothing below {prefix} is hot: {all:?}");
+        }
+
+        // What is hot is enough to look around.
+        let listed = place.cli.run(&["ls", "latest", "-R"]).succeeded();
+        assert!(listed.text().contains("large"), "{listed}");
+
+        let target = place.room.path().join("restored");
+        let refused = place.restore(&target, &[]);
+        assert!(refused.code == 1 && refused.stderr.contains("has to be thawed"), "{refused}");
+        let asked_for = || {
+            let head = |key: &str| place.moto.s3.send(http::Method::HEAD, &format!("/{BUCKET}/{key}"), &[], b"");
+            cold.iter().filter(|(key, _)| !head(key).succeeded().header("x-amz-restore").is_empty()).count()
+        };
+        // It costs money: nothing is asked for by the way.
+        let asking = place.restore(&target, &["--thaw"]);
+        assert!(asking.code == 5 && asking.stderr.contains("--yes") && asked_for() == 0, "{asking}");
+        let begun = place.restore(&target, &["--thaw", "--yes", "--no-wait"]);
+        assert!(
+            begun.code == 3 && begun.stderr.contains("Thawing") && begun.stderr.contains("same command"),
+            "{begun}"
+        );
+        assert_eq!(asked_for(), cold.len());
+
+        // The store's time passes at once.
+        let source = place.room.path().join("source");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let done = loop {
+            std::fs::remove_dir_all(&target).ok();
+            let again = place.restore(&target, &["--thaw", "--yes", "--no-wait"]);
+            if again.code == 0 || std::time::Instant::now() > deadline {
+                break again;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(500));
+        };
+        done.succeeded();
+        assert_same(&source, &restored(&target, &source));
+        place.cli.check();
+    }
+}
