@@ -33,13 +33,18 @@ mod needs_moto_server {
         cli: Cli,
     }
 
-    /// A snapshot that has gone into the archive.
-    fn archived() -> Archived {
+    /// A snapshot that has gone into the archive, of which that share was read back.
+    fn archived(verify_sample: &str) -> Archived {
         let (moto, room) = (Moto::start(), tempfile::tempdir().unwrap());
         moto.s3.create_bucket(BUCKET, false);
         let store = Store::s3(&moto.s3, "archive");
         let home = room.path().join("home");
-        let local = Cli::remote(&home, PASSWORD, store.environment.clone());
+        let config = room.path().join("backup.toml");
+        let section = format!("url = \"{}\"\nverify_sample = \"{verify_sample}\"\n", store.address);
+        write(&config, format!("[repositories.cold]\n{section}"));
+        let mut environment = store.environment.clone();
+        environment.insert("BACKUP_CONFIG".to_owned(), text(&config).to_owned());
+        let local = Cli::remote(&home, PASSWORD, environment);
         let source = room.path().join("source");
         everything(&source);
         write(source.join("large"), noise(1, 3_000_000));
@@ -47,7 +52,7 @@ mod needs_moto_server {
         local.run(&["run", "--source", text(&source)]).succeeded();
         let cli = store.cli(PASSWORD);
         cli.run(&["init", "--like", text(&home)]).succeeded();
-        let to = ["archive", "--older-than", "0s", "--storage-class", "GLACIER", "--to", &store.address];
+        let to = ["archive", "--older-than", "0s", "--storage-class", "GLACIER", "--to", "cold"];
         let archived = local.summary(&to);
         assert_eq!(archived["copied"].as_array().unwrap().len(), 1, "{archived}");
         Archived { moto, room, cli }
@@ -60,16 +65,22 @@ mod needs_moto_server {
     }
 
     #[test]
+    #[ignore = "what was just put into a cold class cannot be read back: archiving fails, by chance, with the sample of 5%"]
+    fn what_is_cold_is_not_read_back() {
+        archived("100%");
+    }
+
+    #[test]
     #[ignore = "the store's hint hides the program's: it says that a thaw is needed, and not how to ask for it"]
     fn a_restore_names_the_option_that_thaws() {
-        let place = archived();
+        let place = archived("0%");
         let refused = place.restore(&place.room.path().join("restored"), &[]);
         assert!(refused.code == 1 && refused.stderr.contains("--thaw"), "{refused}");
     }
 
     #[test]
     fn archive_thaw_and_restore() {
-        let place = archived();
+        let place = archived("0%");
         let all = classes(&place.moto.s3, "archive");
         let cold: Vec<_> = all.iter().filter(|(_, class)| class == "GLACIER").collect();
         assert!(!cold.is_empty() && cold.iter().all(|(key, _)| key.starts_with("archive/data/")), "{all:?}");
