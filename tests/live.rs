@@ -38,6 +38,7 @@ mod scenarios {
         mod locks;
         mod pace;
         mod restic;
+        mod roles;
         mod servers;
         mod writers;
     }

@@ -32,6 +32,21 @@ impl Moto {
         Self { s3: S3::new(&server.endpoint()), server }
     }
 
+    /// A new user who may do what the policy says, once [`Self::enforce`] was called.
+    pub(crate) fn user(&self, name: &str, policy: &str) -> S3 {
+        self.s3.manage_users(&[("Action", "CreateUser"), ("UserName", name)]);
+        let put = [("Action", "PutUserPolicy"), ("UserName", name), ("PolicyName", name), ("PolicyDocument", policy)];
+        self.s3.manage_users(&put);
+        let made = self.s3.manage_users(&[("Action", "CreateAccessKey"), ("UserName", name)]).text();
+        let tag = |name: &str| made.split(&format!("<{name}>")).nth(1).unwrap().split('<').next().unwrap().to_owned();
+        self.s3.with_key(&tag("AccessKeyId"), &tag("SecretAccessKey"))
+    }
+
+    /// From now on users may do only what their policies say.
+    pub(crate) fn enforce(&self) {
+        self.s3.send(Method::POST, "/moto-api/reset-auth", &[], b"0").succeeded();
+    }
+
     /// Forgets everything.
     pub(crate) fn reset(&self) {
         self.s3.send(Method::POST, "/moto-api/reset", &[], b"").succeeded();

@@ -101,14 +101,36 @@ impl S3 {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Answer, object_store::client::HttpError> {
+        self.send_to("s3", method, target, headers, body)
+    }
+
+    /// A signed request to another service of the same provider.
+    fn send_to(
+        &self,
+        service: &str,
+        method: Method,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer, object_store::client::HttpError> {
         let mut request = http::Request::builder().method(method).uri(format!("{}{target}", self.endpoint));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let mut request = request.body(HttpRequestBody::from(Bytes::copy_from_slice(body))).unwrap();
         let credential = AwsCredential { key_id: self.key.clone(), secret_key: self.secret.clone(), token: None };
-        AwsAuthorizer::new(&credential, "s3", &self.region).try_authorize(&mut request, None).unwrap();
+        AwsAuthorizer::new(&credential, service, &self.region).try_authorize(&mut request, None).unwrap();
         wait_for(once(request))
+    }
+
+    /// A request to the service that manages users; where there is one.
+    #[track_caller]
+    pub(crate) fn manage_users(&self, parameters: &[(&str, &str)]) -> Answer {
+        let pairs = [&[("Version", "2010-05-08")], parameters].concat();
+        let encoded: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect();
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        let sent = self.send_to("iam", Method::POST, "/", &[form], encoded.join("&").as_bytes());
+        sent.unwrap_or_else(|error| panic!("{parameters:?}: {error}")).succeeded()
     }
 
     /// A new bucket, with object lock if asked for.
@@ -117,6 +139,15 @@ impl S3 {
         let lock: &[_] = if lock { &[("x-amz-bucket-object-lock-enabled", "true")] } else { &[] };
         self.send(Method::PUT, &format!("/{name}"), lock, b"").succeeded();
     }
+}
+
+/// The value of a form.
+fn percent(value: &str) -> String {
+    let byte = |byte: u8| match byte.is_ascii_alphanumeric() {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    value.bytes().map(byte).collect()
 }
 
 /// Sends a request and collects the answer.

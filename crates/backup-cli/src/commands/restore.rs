@@ -180,11 +180,14 @@ impl Restore<'_> {
             return Ok(true);
         }
         if figures.archived > 0 {
-            let objects = human::count(figures.archived, "archived object", "archived objects");
-            let size = human::size(figures.archived_bytes);
-            self.session
-                .confirm(&format!("Thaw {objects} of {size} for {days} days? The store charges for each of both."))
-                .await?;
+            ui.status(format_args!(
+                "To be thawed for {days} days: {} of {}; {} of {} can be read already",
+                human::count(figures.archived, "object", "objects"),
+                human::size(figures.archived_bytes),
+                figures.ready + figures.thawing,
+                human::size(figures.ready_bytes + figures.thawing_bytes)
+            ));
+            self.session.confirm("Thaw them? The store charges by object and by size.").await?;
             thaw.request(days, speed, cx).await?;
         }
         let figures = thaw.figures();
