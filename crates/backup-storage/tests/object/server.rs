@@ -45,7 +45,7 @@ pub(crate) fn xml(status: u16, code: &str) -> Reply {
     Reply::Answer(status, vec![("content-type", "application/xml".to_owned())], body.into_bytes())
 }
 
-type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+pub(crate) type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 type Twist = Arc<dyn Fn(&Seen, &Objects) -> Option<Reply> + Send + Sync>;
 
 #[derive(Clone)]

@@ -117,7 +117,7 @@ impl Plan<'_> {
 
     /// How operations are tried again.
     pub(crate) fn policy(&self) -> RetryPolicy {
-        let mut policy = RetryPolicy::default();
+        let mut policy = RetryPolicy { longest_standstill: self.stall(), ..RetryPolicy::default() };
         if let Some(deadline) = self.settings.retry_deadline {
             policy.deadline = deadline.duration();
         }
