@@ -62,7 +62,7 @@ fn deletion(errors: &str) -> Reply {
 async fn an_answer_about_what_was_not_to_be_deleted_is_survived() {
     for name in ["repo/data/never", "repo//x", "", "repo/data/0x"] {
         let server = Server::start(move |seen, _| {
-            let error = format!("<Error><Key>{name}</Key><Code>InternalError</Code><Message>no</Message></Error>");
+            let error = format!("<Error><Key>{name}</Key><Code>AccessDenied</Code><Message>no</Message></Error>");
             (seen.method == "POST" && seen.query.contains("delete")).then(|| deletion(&error))
         })
         .await;
@@ -72,6 +72,7 @@ async fn an_answer_about_what_was_not_to_be_deleted_is_survived() {
             sink.put_bytes(key, "x").await.unwrap();
         }
         let answers: Vec<_> = sink.delete(futures::stream::iter(keys).boxed()).collect().await;
+        assert_eq!(server.seen("POST", "bkt").len(), 1, "{name:?}");
         // The answer is not believed, and every key is deleted by itself.
         assert!(answers.len() == 3 && answers.iter().all(Result::is_ok), "{name:?}: {answers:?}");
         assert!(server.objects.lock().unwrap().is_empty(), "{name:?}");
