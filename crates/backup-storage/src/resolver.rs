@@ -11,8 +11,8 @@ use backup_core::sink::{Key, Operation, Sink, SinkError, SinkErrorKind, SinkResu
 
 pub use crate::location::Location;
 use crate::location::refused;
-use crate::object::ObjectSink;
 use crate::object::build::{Plan, azure, gcs, s3};
+use crate::object::{Kind, ObjectSink};
 use crate::settings::{StoreSettings, overlay};
 use crate::{LimitSink, LocalSink, RetryPolicy, RetrySink};
 
@@ -59,14 +59,14 @@ fn limited(sink: LocalSink, settings: &StoreSettings) -> Arc<dyn Sink> {
 
 async fn open_store(location: &Location, settings: &StoreSettings) -> SinkResult<Arc<dyn Sink>> {
     let name = location.to_string();
-    let (build, bucket, prefix, query): (fn(&Plan<'_>) -> SinkResult<ObjectSink>, _, _, _) = match location {
-        Location::S3 { bucket, prefix, query } => (s3, bucket, prefix, query),
-        Location::Gcs { bucket, prefix, query } => (gcs, bucket, prefix, query),
-        Location::Azure { container, prefix, query } => (azure, container, prefix, query),
+    let (build, kind, bucket, prefix, query): (fn(&Plan<'_>) -> SinkResult<ObjectSink>, _, _, _, _) = match location {
+        Location::S3 { bucket, prefix, query } => (s3, Kind::S3, bucket, prefix, query),
+        Location::Gcs { bucket, prefix, query } => (gcs, Kind::Gcs, bucket, prefix, query),
+        Location::Azure { container, prefix, query } => (azure, Kind::Azure, container, prefix, query),
         Location::Local(_) => return Err(refused(SinkErrorKind::Invalid, &name, "a directory is no object store")),
     };
     let settings = overlay(settings, query).map_err(|error| refused(SinkErrorKind::Invalid, &name, error))?;
-    let plan = Plan { name, bucket, prefix, settings };
+    let plan = Plan { name, kind, bucket, prefix, settings };
     let sink = Arc::new(build(&plan)?);
     let policy = plan.policy();
     let deadline = policy.deadline.min(FIRST_ANSWER);

@@ -342,6 +342,29 @@ async fn a_part_is_never_appended_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_upload_with_a_hole_is_never_completed() {
+    for fault in [Fault::Before(SinkErrorKind::PermissionDenied), Fault::Before(DOWN), Fault::After(DOWN)] {
+        let tower = tower();
+        let once = RetryPolicy { deadline: Duration::ZERO, ..RetryPolicy::default() };
+        let mut upload = RetrySink::new(Arc::new(tower.faults.clone()), once).upload(&key("large")).await.unwrap();
+        upload.put_part(vec![0; 10].into()).await.unwrap();
+        tower.faults.add(FaultRule::new(fault));
+        upload.put_part(vec![1; 10].into()).await.unwrap_err();
+        let error = upload.put_part(vec![2; 10].into()).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (SinkErrorKind::Other, Effect::Unknown), "{fault:?}");
+        assert_eq!(upload.complete().await.unwrap_err().effect(), Effect::Unknown, "{fault:?}");
+        assert!(tower.memory.objects().is_empty(), "{fault:?}");
+    }
+    // So it is if sending was given up.
+    let tower = tower();
+    let mut upload = tower.sink.upload(&key("large")).await.unwrap();
+    tower.faults.add(FaultRule::new(Fault::Delay(Duration::from_secs(60))));
+    let part = upload.put_part(vec![0; 10].into());
+    assert!(tokio::time::timeout(Duration::from_secs(1), part).await.is_err());
+    assert!(upload.complete().await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_a_future_ends_its_retries() {
     let tower = tower();
     tower.faults.add(FaultRule::new(Fault::Before(DOWN)).forever());
@@ -358,6 +381,25 @@ async fn an_attempt_that_takes_long_is_not_cut_off() {
     let tower = tower();
     tower.faults.fail_nth(0, Fault::Delay(Duration::from_secs(3600)));
     tower.sink.put_bytes(&key("a"), vec![1]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_took_long_leaves_time_for_others() {
+    let put = async |minutes: u64, failures: u64| {
+        let tower = tower();
+        tower.faults.add(FaultRule::new(Fault::Before(DOWN)).times(failures));
+        let slow = FaultySink::new(Arc::new(tower.faults.clone()));
+        slow.add(FaultRule::new(Fault::Delay(Duration::from_secs(minutes * 60))).forever());
+        let sink = RetrySink::new(Arc::new(slow), RetryPolicy::default());
+        (sink.put_bytes(&key("a"), vec![1]).await, tower.faults.fired())
+    };
+    for (minutes, failures) in [(5, 1), (10, 1), (4, 4), (60, 4)] {
+        let (result, fired) = put(minutes, failures).await;
+        assert!(result.is_ok() && fired == failures, "{minutes} minutes, {failures} failures: {result:?}");
+    }
+    // There is an end to that as well.
+    let (result, fired) = put(60, 100).await;
+    assert!(result.is_err() && fired < 8, "{fired}");
 }
 
 #[tokio::test]

@@ -26,10 +26,11 @@ use backup_core::clock::{Clock as _, SystemClock};
 use jiff::Timestamp;
 use object_store::aws::{AwsCredential, AwsCredentialProvider};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 pub(crate) use search::{Search, find};
 
-use crate::settings::Secret;
+use crate::settings::{Environment, Secret};
 use crate::wire::WireError;
 use profile::Profile;
 
@@ -39,6 +40,17 @@ const EARLY: Duration = Duration::from_secs(5 * 60);
 
 /// Longest wait for a service that gives credentials; those of the machine's provider answer at once or not at all.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Name of the domain that has a region's services.
+pub(crate) fn amazon(region: &str) -> &'static str {
+    if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" }
+}
+
+/// Address of the service that gives temporary credentials.
+fn sts(environment: &Environment, region: &str) -> String {
+    let given = environment.get("AWS_ENDPOINT_URL_STS").map(ToOwned::to_owned);
+    given.unwrap_or_else(|| format!("https://sts.{region}.{}", amazon(region)))
+}
 
 /// Credentials, and until when they are good.
 #[derive(Clone)]
@@ -62,7 +74,7 @@ impl Lease {
 #[derive(Debug, Clone)]
 pub(crate) enum SecretRef {
     Value(Secret),
-    /// Read again when the store says that the old one expired.
+    /// Read again when the store does not accept the old one.
     File(PathBuf),
 }
 
@@ -76,6 +88,10 @@ impl SecretRef {
         }
     }
 }
+
+/// Where credentials are not simply read, they are fetched on a mere suspicion only so often: there are users who may not
+/// look at objects, and are told so each time.
+const SUSPICION: Duration = Duration::from_secs(60);
 
 /// Makes a provider of `object_store`. One that is made anew has nothing remembered.
 type Make = Box<dyn Fn() -> Result<AwsCredentialProvider, WireError> + Send + Sync>;
@@ -95,7 +111,7 @@ pub(crate) enum Origin {
     },
 }
 
-/// Credentials that are fetched again shortly before they expire, and when the store says that they have.
+/// Credentials that are fetched again shortly before they expire, and when the store does not accept them.
 pub(crate) struct AwsKeys {
     origin: Origin,
     state: Mutex<State>,
@@ -105,6 +121,8 @@ pub(crate) struct AwsKeys {
 struct State {
     lease: Option<Lease>,
     provider: Option<AwsCredentialProvider>,
+    /// When they were fetched on a mere suspicion.
+    suspected: Option<Instant>,
 }
 
 impl AwsKeys {
@@ -118,15 +136,28 @@ impl AwsKeys {
         self.get_locked(&mut state).await
     }
 
-    /// Fetches others than those that were used, if there are any.
-    pub(crate) async fn renew(&self, used: &AwsCredential) -> bool {
+    /// Fetches others than those that were used, if there are any. It may be uncertain whether that is necessary. If
+    /// they cannot be fetched, the old ones stay.
+    pub(crate) async fn renew(&self, used: &AwsCredential, is_certain: bool) -> bool {
         let mut state = self.state.lock().await;
         // Somebody else may have renewed them meanwhile; but a provider hides what it remembers.
         if state.lease.as_ref().is_some_and(|lease| *lease.credential != *used) {
             return true;
         }
-        *state = State::default();
-        self.get_locked(&mut state).await.is_ok_and(|renewed| *renewed != *used)
+        if !is_certain && !matches!(self.origin, Origin::Keys { .. }) {
+            if state.suspected.is_some_and(|last| last.elapsed() < SUSPICION) {
+                return false;
+            }
+            state.suspected = Some(Instant::now());
+        }
+        let old = State { suspected: state.suspected, lease: state.lease.take(), provider: state.provider.take() };
+        match self.get_locked(&mut state).await {
+            Ok(renewed) => *renewed != *used,
+            Err(_) => {
+                *state = old;
+                false
+            }
+        }
     }
 
     async fn get_locked(&self, state: &mut State) -> Result<Arc<AwsCredential>, WireError> {
@@ -175,6 +206,15 @@ impl fmt::Debug for AwsKeys {
 mod tests {
     use super::*;
 
+    #[test]
+    fn services_of_a_region_are_in_its_domain() {
+        let none = Environment::default();
+        assert_eq!(sts(&none, "eu-west-1"), "https://sts.eu-west-1.amazonaws.com");
+        assert_eq!(sts(&none, "cn-north-1"), "https://sts.cn-north-1.amazonaws.com.cn");
+        let given = Environment::from_iter([("AWS_ENDPOINT_URL_STS".to_owned(), "https://mine".to_owned())]);
+        assert_eq!(sts(&given, "cn-north-1"), "https://mine");
+    }
+
     #[tokio::test]
     async fn a_key_file_is_read_again_when_the_old_key_expired() {
         let dir = tempfile::tempdir().unwrap();
@@ -184,12 +224,16 @@ mod tests {
         let keys = AwsKeys::new(Origin::Keys { key_id: "me".to_owned(), secret, token: None });
         let first = keys.get().await.unwrap();
         assert_eq!(first.secret_key, "one");
-        assert!(!keys.renew(&first).await, "nothing changed");
+        assert!(!keys.renew(&first, false).await, "nothing changed");
         std::fs::write(&path, "two\n").unwrap();
         assert_eq!(keys.get().await.unwrap().secret_key, "one", "it is remembered");
-        assert!(keys.renew(&first).await);
+        assert!(keys.renew(&first, true).await);
         assert_eq!(keys.get().await.unwrap().secret_key, "two");
-        assert!(keys.renew(&first).await, "somebody renewed them before");
+        assert!(keys.renew(&first, true).await, "somebody renewed them before");
         assert!(!format!("{keys:?}").contains("two"));
+        let second = keys.get().await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(!keys.renew(&second, true).await);
+        assert_eq!(keys.get().await.unwrap().secret_key, "two", "while the file is replaced, it may be missing");
     }
 }

@@ -9,7 +9,7 @@ use object_store::aws::AwsCredentialProvider;
 
 use super::files::Profiles;
 use super::sts::{Role, assume};
-use super::{Lease, files, process};
+use super::{Lease, files, process, sts};
 use crate::settings::{Environment, Secret};
 use crate::wire::{Wire, WireError};
 
@@ -93,13 +93,12 @@ impl Profile {
                 (None, None) => return Err(wrong("has a role_arn and no source_profile")),
             };
             let region = get("region").unwrap_or(&self.region).to_owned();
-            let endpoint = self.environment.first(&["AWS_ENDPOINT_URL_STS"]).map(ToOwned::to_owned);
             let role = Role {
                 arn: arn.to_owned(),
                 session: session.to_owned(),
                 external_id: get("external_id").map(ToOwned::to_owned),
                 duration: get("duration_seconds").map(ToOwned::to_owned),
-                endpoint: endpoint.unwrap_or_else(|| format!("https://sts.{region}.amazonaws.com")),
+                endpoint: sts(&self.environment, &region),
                 region,
             };
             assume(&role, &source.credential, &self.wire).await

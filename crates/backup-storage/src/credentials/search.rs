@@ -15,7 +15,7 @@ use object_store::RetryConfig;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
 use super::profile::{Profile, WebIdentity};
-use super::{Origin, SecretRef, files};
+use super::{Origin, SecretRef, files, sts};
 use crate::settings::{Secret, StoreSettings};
 use crate::wire::{Wire, WireError};
 
@@ -131,15 +131,12 @@ impl Search<'_> {
     }
 
     fn builder(&self) -> AmazonS3Builder {
-        let builder = AmazonS3Builder::new()
+        AmazonS3Builder::new()
             .with_bucket_name("unused")
             .with_region(self.region)
             .with_http_connector(self.wire.clone())
-            .with_retry(RetryConfig { max_retries: 2, ..RetryConfig::default() });
-        match self.settings.environment.get("AWS_ENDPOINT_URL_STS") {
-            Some(endpoint) => builder.with_config(AmazonS3ConfigKey::StsEndpoint, endpoint),
-            None => builder,
-        }
+            .with_retry(RetryConfig { max_retries: 2, ..RetryConfig::default() })
+            .with_config(AmazonS3ConfigKey::StsEndpoint, sts(&self.settings.environment, self.region))
     }
 
     fn looked(&self) -> String {

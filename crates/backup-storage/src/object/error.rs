@@ -123,7 +123,8 @@ fn hint(bucket: &str, store: Kind, refusal: &Refusal) -> Option<String> {
         ("SignatureDoesNotMatch", _) => {
             "the secret does not belong to the access key: check where the secret comes from".to_owned()
         }
-        ("InvalidObjectState" | "BlobArchived", _) => "it has to be thawed before it can be read".to_owned(),
+        // What to do about archives is known where objects are restored.
+        ("InvalidObjectState" | "BlobArchived", _) => return None,
         ("AccessDenied", _) | ("AuthorizationPermissionMismatch", _) | (_, 403) => denied(bucket, store),
         (_, 401) => "the credentials are missing, wrong or expired".to_owned(),
         _ => return skew(refusal).filter(|skew| skew.abs() > 900).map(|_| skewed(refusal)),
@@ -181,7 +182,8 @@ mod tests {
             (403, "InvalidAccessKeyId", PermissionDenied, "access key"),
             (403, "SignatureDoesNotMatch", PermissionDenied, "secret"),
             (403, "AccessDenied", PermissionDenied, "s3:ListBucket"),
-            (403, "InvalidObjectState", Archived, "thawed"),
+            (403, "InvalidObjectState", Archived, ""),
+            (409, "BlobArchived", Archived, ""),
             (507, "", StorageFull, ""),
             (503, "SlowDown", Unavailable, ""),
             (400, "RequestTimeout", Unavailable, ""),
@@ -197,6 +199,7 @@ mod tests {
             let error = mapped(refusal, Operation::Put);
             assert_eq!(error.kind(), kind, "{code}");
             assert!(error.hint().unwrap_or_default().contains(words), "{code}: {:?}", error.hint());
+            assert!(kind != Archived || error.hint().is_none(), "it would hide that of the core");
         }
     }
 

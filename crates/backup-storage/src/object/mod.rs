@@ -3,6 +3,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod.rs` | [`ObjectSink`]: the sink; names of objects |
+//! | `proof.rs` | whether a store looks at what it confirms |
 //! | `put.rs` | storing objects, in one request or in parts |
 //! | `parts.rs` | uploads in parts: beginning, parts, completion that was lost and found |
 //! | `upload.rs` | uploads of unknown length |
@@ -22,6 +23,7 @@ mod delete;
 mod error;
 mod list;
 mod parts;
+mod proof;
 mod put;
 mod read;
 mod upload;
@@ -41,6 +43,8 @@ use futures::stream::BoxStream;
 use object_store::ObjectStore;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
+
+pub(crate) use proof::Proof;
 
 use crate::retry::RetryPolicy;
 use crate::settings::LockMode;
@@ -78,13 +82,15 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
     /// The same store without bulk deletion, for those that do not have it.
     pub(crate) one_by_one: Arc<dyn Store>,
-    /// The address, as the user knows it.
+    /// The address, with the endpoint that is really talked to and without settings that do not tell stores apart.
     pub(crate) name: String,
     pub(crate) bucket: String,
     pub(crate) prefix: String,
     pub(crate) gate: Arc<Gate>,
     /// For the parts of uploads.
     pub(crate) policy: RetryPolicy,
+    /// Whether what the store confirms is believed.
+    pub(crate) proof: Proof,
     /// Class of what is read only by restores.
     pub(crate) storage_class: Option<String>,
     pub(crate) lock: Option<Lock>,

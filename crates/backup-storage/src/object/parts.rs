@@ -39,7 +39,10 @@ pub(super) struct PartedUpload {
     begun: Option<(Path, MultipartId)>,
     under_way: JoinSet<(usize, SinkResult<PartId>)>,
     done: BTreeMap<usize, PartId>,
+    /// Parts that were handed over. If one of them did not get as far as having a number, there would be a hole.
+    taken: usize,
     next: usize,
+    failed: bool,
     size: u64,
 }
 
@@ -60,7 +63,9 @@ impl PartedUpload {
             begun: None,
             under_way: JoinSet::new(),
             done: BTreeMap::new(),
+            taken: 0,
             next: 0,
+            failed: false,
             size: 0,
         }
     }
@@ -74,8 +79,22 @@ impl PartedUpload {
         self.begun.is_some()
     }
 
-    /// Sends a part as soon as one of the others is done.
+    /// After a part has failed, or was given up while it was handed over, there is nothing to be continued.
+    pub(super) fn check(&self) -> SinkResult<()> {
+        if self.failed || self.taken != self.next {
+            return Err(self.incomplete());
+        }
+        Ok(())
+    }
+
+    fn incomplete(&self) -> SinkError {
+        SinkError::new(SinkErrorKind::Other, self.operation, &self.key).with_source("a part of it could not be sent")
+    }
+
+    /// Sends a part as soon as one of the others is done. After an error, nothing else can be done than to abort.
     pub(super) async fn send(&mut self, part: Vec<Bytes>) -> SinkResult<()> {
+        self.check()?;
+        self.taken += 1;
         let (path, id) = self.begin().await?;
         while self.under_way.len() >= AT_A_TIME.min(self.parts.gate.most()) {
             self.join_one().await?;
@@ -123,22 +142,30 @@ impl PartedUpload {
     }
 
     async fn join_one(&mut self) -> SinkResult<()> {
-        match self.under_way.join_next().await {
-            None => Ok(()),
-            Some(Ok((number, result))) => {
-                // An error here is one after all retries; the upload as a whole is not to be continued.
-                self.done.insert(number, result?);
-                Ok(())
+        let error = match self.under_way.join_next().await {
+            None => return Ok(()),
+            Some(Ok((number, Ok(part)))) => {
+                self.done.insert(number, part);
+                return Ok(());
             }
-            Some(Err(ended)) => Err(SinkError::new(SinkErrorKind::Other, self.operation, &self.key).with_source(ended)),
-        }
+            // This is one after all retries.
+            Some(Ok((_, Err(error)))) => error,
+            Some(Err(ended)) => SinkError::new(SinkErrorKind::Other, self.operation, &self.key).with_source(ended),
+        };
+        self.failed = true;
+        Err(error)
     }
 
     /// Waits for the parts and makes the object visible.
     pub(super) async fn complete(&mut self) -> SinkResult<PutOutcome> {
+        self.check()?;
         let (path, id) = self.begin().await?;
         while !self.under_way.is_empty() {
             self.join_one().await?;
+        }
+        // The store would put together whatever it is told to.
+        if self.done.len() != self.taken {
+            return Err(self.incomplete());
         }
         let done: Vec<PartId> = self.done.values().cloned().collect();
         let outcome = repeat(self.parts.policy, || self.complete_once(&path, &id, done.clone())).await?;

@@ -10,7 +10,7 @@ use md5::Md5;
 use object_store::{Attribute, Attributes, PutOptions, PutPayload};
 use sha2::{Digest, Sha256};
 
-use super::{Kind, Parts, parts::PartedUpload, read};
+use super::{Kind, Parts, parts::PartedUpload, proof::is_believed, read};
 use crate::settings::LockMode;
 use crate::wire::{Confirmed, Digests, Headers, WireError};
 
@@ -52,10 +52,13 @@ pub(super) async fn put(parts: &Arc<Parts>, key: &Key, payload: Payload, mode: P
     }
     let body: PutPayload = payload.segments().iter().cloned().collect();
     match parts.store.put_opts(&path, body, options).await {
-        Ok(result) => Ok(PutOutcome {
-            sha256: result.extensions.get::<Confirmed>().map(|confirmed| confirmed.sha256),
-            etag: result.e_tag,
-        }),
+        Ok(result) => {
+            let mut sha256 = result.extensions.get::<Confirmed>().map(|confirmed| confirmed.sha256);
+            if sha256.is_some() && !is_believed(parts).await {
+                sha256 = None;
+            }
+            Ok(PutOutcome { sha256, etag: result.e_tag })
+        }
         Err(error) if mode == PutMode::Create && is_conflict(&error).is_some() => {
             Err(conflict(parts, key, &error).await)
         }
@@ -131,7 +134,7 @@ async fn put_large(parts: &Arc<Parts>, key: &Key, payload: &Payload) -> SinkResu
         }
     };
     // The store confirmed every part, which together are the object.
-    if upload.is_confirmed() {
+    if upload.is_confirmed() && is_believed(parts).await {
         outcome.sha256 = digest.await.ok();
     }
     Ok(outcome)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backup_core::sink::{Key, Operation, Payload, PutMode, PutOutcome, SinkResult, Upload};
+use backup_core::sink::{Effect, Key, Operation, Payload, PutMode, PutOutcome, SinkError, SinkResult, Upload};
 use bytes::Bytes;
 
 use super::parts::PartedUpload;
@@ -11,6 +11,8 @@ use super::{Parts, put};
 use crate::retry::repeat;
 
 /// Collects what it is given until it is a part of the size that stores want. What never fills one is put at once.
+///
+/// After an error it is of no use any more: what was handed over may be lost or half taken.
 #[derive(Debug)]
 pub(super) struct ObjectUpload {
     parts: Arc<Parts>,
@@ -27,9 +29,23 @@ impl ObjectUpload {
     }
 }
 
+/// Some of the part was taken: whoever sent it again would have that twice in the object.
+fn for_good(error: SinkError, key: &Key) -> SinkError {
+    if error.effect() == Effect::Unknown {
+        return error;
+    }
+    let hint = error.hint().map(ToOwned::to_owned);
+    let certain = SinkError::new(error.kind(), error.operation(), key).with_source(error);
+    match hint {
+        Some(hint) => certain.with_hint(hint),
+        None => certain,
+    }
+}
+
 #[async_trait]
 impl Upload for ObjectUpload {
     async fn put_part(&mut self, mut part: Bytes) -> SinkResult<()> {
+        self.upload.check()?;
         while !part.is_empty() {
             let room = self.upload.part_size() - self.len;
             let piece = part.split_to(part.len().min(room));
@@ -37,13 +53,15 @@ impl Upload for ObjectUpload {
             self.held.push(piece);
             if self.len == self.upload.part_size() {
                 self.len = 0;
-                self.upload.send(std::mem::take(&mut self.held)).await?;
+                let sent = self.upload.send(std::mem::take(&mut self.held)).await;
+                sent.map_err(|error| for_good(error, &self.key))?;
             }
         }
         Ok(())
     }
 
     async fn complete(mut self: Box<Self>) -> SinkResult<PutOutcome> {
+        self.upload.check()?;
         let held = std::mem::take(&mut self.held);
         if self.upload.has_begun() {
             if !held.is_empty() {

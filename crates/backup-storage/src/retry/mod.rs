@@ -45,8 +45,8 @@ pub(crate) use policy::repeat;
 /// - A **content** that is interrupted goes on where it was; the caller sees one stream. Up to 1 MiB are held back first, so
 ///   that a small object that is replaced meanwhile comes in one version. Large ones must be immutable, as packs are.
 /// - A **list** that is interrupted starts again, and yields only what it has not yielded yet.
-/// - An **upload**'s part is sent again only if it certainly was not appended; its end is not repeated at all. The caller
-///   begins such an upload again.
+/// - An **upload**'s part is sent again only if it certainly was not appended; its end is not repeated at all. After an
+///   error the upload takes and completes nothing any more; the caller begins another one.
 ///
 /// There is one such layer between a caller and a store, and metrics are taken beneath it. The
 /// [resolver](crate::resolver) puts it where it belongs.
@@ -141,7 +141,7 @@ impl<S: Sink + ?Sized> Sink for RetrySink<S> {
 
     async fn upload(&self, key: &Key) -> SinkResult<Box<dyn Upload>> {
         let inner = repeat(self.policy, || self.inner.upload(key)).await?;
-        Ok(Box::new(upload::RetryUpload::new(inner, self.policy)))
+        Ok(Box::new(upload::RetryUpload::new(inner, key.clone(), self.policy)))
     }
 
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {

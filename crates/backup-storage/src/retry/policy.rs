@@ -15,18 +15,24 @@ pub struct RetryPolicy {
     pub first_delay: Duration,
     /// Largest delay.
     pub max_delay: Duration,
-    /// No attempt begins later than this after the operation began; for contents and lists, after they last got on. An
-    /// attempt that is under way is not cut off: how long a single request may take is for the sink beneath to know.
+    /// No attempt begins when failures in a row have taken longer than this, delays included. Time counts from the first
+    /// of them (a large object on a slow link takes long before anything fails, and deserves its second attempt), and
+    /// begins anew when contents, lists and deletions get on. An attempt that is under way is not cut off: how long a
+    /// single request may take is for the sink beneath to know.
     pub deadline: Duration,
+    /// An attempt counts with no more than this, however long it took: after such a time without a byte moved, the sink
+    /// beneath would have ended it, so that the rest of the time it got on.
+    pub longest_standstill: Duration,
 }
 
 impl Default for RetryPolicy {
-    /// Delays from 100 milliseconds to 10 seconds, for 5 minutes.
+    /// Delays from 100 milliseconds to 10 seconds, for 5 minutes; a minute of every attempt counts.
     fn default() -> Self {
         Self {
             first_delay: Duration::from_millis(100),
             max_delay: Duration::from_secs(10),
             deadline: Duration::from_secs(5 * 60),
+            longest_standstill: Duration::from_secs(60),
         }
     }
 }
@@ -49,13 +55,16 @@ pub(crate) async fn repeat<T, F: Future<Output = SinkResult<T>>>(
 #[derive(Debug)]
 pub(super) struct Attempts {
     policy: RetryPolicy,
-    since: Instant,
+    /// When the attempt began that is under way.
+    began: Instant,
+    /// How long failures have lasted; `None` before the first.
+    failing: Option<Duration>,
     next_delay: Duration,
 }
 
 impl Attempts {
     pub(super) fn new(policy: RetryPolicy) -> Self {
-        Self { policy, since: Instant::now(), next_delay: policy.first_delay }
+        Self { policy, began: Instant::now(), failing: None, next_delay: policy.first_delay }
     }
 
     /// Waits until it is time for another attempt, or gives the error back if there is to be none.
@@ -66,10 +75,19 @@ impl Attempts {
         let delay = self.next_delay.min(self.policy.max_delay);
         self.next_delay = delay.saturating_mul(2);
         let delay = delay - delay.mul_f64(rand::random_range(0.0..0.5));
-        if self.since.elapsed().saturating_add(delay) > self.policy.deadline {
+        let failing = match self.failing {
+            None => delay,
+            Some(so_far) => {
+                let attempt = self.began.elapsed().min(self.policy.longest_standstill);
+                so_far.saturating_add(attempt).saturating_add(delay)
+            }
+        };
+        if failing > self.policy.deadline {
             return Err(error);
         }
+        self.failing = Some(failing);
         tokio::time::sleep(delay).await;
+        self.began = Instant::now();
         Ok(())
     }
 

@@ -53,7 +53,8 @@ pub enum LockMode {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreSettings {
-    /// Address of the service, for stores other than the provider's own: `https://minio.example:9000`.
+    /// Address of the service, for stores other than the provider's own: `https://minio.example:9000`. For S3, the
+    /// environment's `AWS_ENDPOINT_URL_S3` if not set, then its `AWS_ENDPOINT_URL`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// Region of an S3 bucket; `us-east-1` if nothing says otherwise.

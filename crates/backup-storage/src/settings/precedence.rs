@@ -130,5 +130,7 @@ mod tests {
         assert!(toml::from_str::<StoreSettings>("secret_access_key = \"x\"").is_err());
         assert!(toml::from_str::<StoreSettings>("connections = 0").is_err());
         assert!(toml::from_str::<StoreSettings>("limit_upload = 0").is_err());
+        let error = toml::from_str::<StoreSettings>("stall_timeout = 604801").unwrap_err();
+        assert!(error.to_string().contains("7 days"), "{error}");
     }
 }

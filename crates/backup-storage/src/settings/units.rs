@@ -67,19 +67,23 @@ impl Serialize for Rate {
 
 impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NumberOrText(Self::new))
+        deserializer.deserialize_any(NumberOrText(Self::new, "it must be above zero"))
     }
 }
 
-/// A span of time in whole seconds, at least one. Written as a number of seconds or with a unit: `90s`, `5m`, `1h`.
+/// A span of time in whole seconds, at least one and at most seven days (what is meant to be longer is a mistake, and the
+/// sum of two times must not overflow). Written as a number of seconds or with a unit: `90s`, `5m`, `1h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seconds(u64);
 
 impl Seconds {
-    /// A span; `None` for zero.
+    /// The longest span, in seconds.
+    pub const MAX: u64 = 7 * 24 * 60 * 60;
+
+    /// A span; `None` for zero and for more than [`Self::MAX`].
     #[must_use]
     pub fn new(seconds: u64) -> Option<Self> {
-        (seconds > 0).then_some(Self(seconds))
+        (1..=Self::MAX).contains(&seconds).then_some(Self(seconds))
     }
 
     /// As a duration.
@@ -93,7 +97,7 @@ impl FromStr for Seconds {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no span of time; write seconds or, for instance, 5m");
+        let wrong = || format!("{text:?} is no span of time up to 7 days; write seconds or, for instance, 5m");
         let (number, unit) = split(text).ok_or_else(wrong)?;
         let factor = match &*unit {
             "" | "s" => 1.0,
@@ -113,11 +117,12 @@ impl Serialize for Seconds {
 
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NumberOrText(Self::new))
+        deserializer.deserialize_any(NumberOrText(Self::new, "it must be above zero and at most 7 days"))
     }
 }
 
-struct NumberOrText<T>(fn(u64) -> Option<T>);
+/// What makes one of a number, and what is wrong with numbers of which it makes none.
+struct NumberOrText<T>(fn(u64) -> Option<T>, &'static str);
 
 impl<T: FromStr<Err = String>> de::Visitor<'_> for NumberOrText<T> {
     type Value = T;
@@ -127,11 +132,11 @@ impl<T: FromStr<Err = String>> de::Visitor<'_> for NumberOrText<T> {
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
-        (self.0)(number).ok_or_else(|| E::custom("must be above zero"))
+        (self.0)(number).ok_or_else(|| E::custom(self.1))
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
-        u64::try_from(number).ok().and_then(self.0).ok_or_else(|| E::custom("must be above zero"))
+        u64::try_from(number).ok().and_then(self.0).ok_or_else(|| E::custom(self.1))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
@@ -160,6 +165,10 @@ mod tests {
         for (text, seconds) in [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600)] {
             assert_eq!(text.parse::<Seconds>().unwrap().duration(), Duration::from_secs(seconds), "{text}");
         }
-        assert!("0".parse::<Seconds>().is_err());
+        assert_eq!("168h".parse::<Seconds>().unwrap().duration(), Duration::from_secs(Seconds::MAX));
+        for text in ["0", "168.1h", "99999999999999999999", "18446744073709551615"] {
+            let error = text.parse::<Seconds>().unwrap_err();
+            assert!(error.contains("7 days"), "{text}: {error}");
+        }
     }
 }

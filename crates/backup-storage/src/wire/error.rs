@@ -43,10 +43,22 @@ impl Refusal {
         }
     }
 
-    /// Whether the credentials were good and are no longer.
-    pub(crate) fn is_expired(&self) -> bool {
-        matches!(&*self.code, "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "InvalidToken")
-            || self.status == 401
+    /// Whether other credentials could help: those that were used have expired, or were replaced.
+    pub(crate) fn is_about_credentials(&self) -> bool {
+        matches!(
+            &*self.code,
+            "ExpiredToken"
+                | "ExpiredTokenException"
+                | "TokenRefreshRequired"
+                | "InvalidToken"
+                | "InvalidAccessKeyId"
+                | "SignatureDoesNotMatch"
+        ) || self.status == 401
+    }
+
+    /// Whether it may be about credentials and does not say: answers to HEAD have no body.
+    pub(crate) fn may_be_about_credentials(&self) -> bool {
+        self.code.is_empty() && matches!(self.status, 400 | 403)
     }
 }
 

@@ -3,10 +3,12 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use http::{HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use object_store::client::{HttpRequest, HttpResponse};
 
-use super::WireError;
+use super::{WireError, deletion};
 
 pub(super) const SHA256: &str = "x-amz-checksum-sha256";
 
@@ -23,7 +25,8 @@ pub(crate) struct Digests {
     pub(crate) send: bool,
 }
 
-/// The store said that it received exactly these bytes.
+/// The store said that it received exactly these bytes. Whether it is to be believed is another question, see
+/// `object/proof.rs`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Confirmed {
     pub(crate) sha256: [u8; 32],
@@ -43,23 +46,55 @@ pub(super) fn apply(request: &mut HttpRequest) {
     }
 }
 
-/// What a response must confirm.
+/// What a response must confirm, or be about.
 #[derive(Debug)]
 pub(super) struct Expected {
     sha256: Option<[u8; 32]>,
     md5: Option<[u8; 16]>,
+    range: Option<HeaderValue>,
+    /// What is to be deleted, in the words of the request.
+    pub(super) deletion: Option<Bytes>,
 }
 
 impl Expected {
     pub(super) fn of(request: &HttpRequest) -> Self {
         let digests = request.extensions().get::<Digests>();
         let header = request.headers().get(SHA256).and_then(|value| decode::<32>(value.as_bytes()));
-        Self { sha256: header.or(digests.map(|digests| digests.sha256)), md5: digests.map(|digests| digests.md5) }
+        let is_deletion = request.method() == Method::POST && request.uri().query().is_some_and(deletion::is_deletion);
+        Self {
+            sha256: header.or(digests.map(|digests| digests.sha256)),
+            md5: digests.map(|digests| digests.md5),
+            range: request.headers().get(RANGE).cloned(),
+            deletion: if is_deletion { request.body().as_bytes().cloned() } else { None },
+        }
     }
 }
 
 pub(super) fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     BASE64_STANDARD.decode(text).ok()?.try_into().ok()
+}
+
+/// Some stores answer with a range and call it the whole: status 200 where it should be 206. It is taken for a range only
+/// if its headers say that it is one, of what was asked for, and just as many bytes follow; `object_store` compares it
+/// with the request once more.
+pub(super) fn mark_partial(expected: &Expected, response: &mut HttpResponse) {
+    let Some(asked) = expected.range.as_ref().and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")) else {
+        return;
+    };
+    if response.status() != StatusCode::OK {
+        return;
+    }
+    let text = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let parse = |range: &str| {
+        let (first, last) = range.split_once('-')?;
+        Some((first.trim().parse::<u64>().ok()?, last.trim().parse::<u64>().ok()?))
+    };
+    let said = text(CONTENT_RANGE).and_then(|range| parse(range.trim().strip_prefix("bytes ")?.split_once('/')?.0));
+    let length = text(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    let (Some((first, last)), Some((from, to)), Some(length)) = (said, parse(asked), length) else { return };
+    if first == from && last <= to && last.checked_sub(first).and_then(|len| len.checked_add(1)) == Some(length) {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
 }
 
 /// Compares what the store says it received with what was sent.

@@ -8,6 +8,7 @@
 //! | `gate.rs` | [`Gate`]: how many requests at a time |
 //! | `sign.rs` | [`Signer`]: signatures of S3, made last, so that they cover all headers |
 //! | `extras.rs` | what the sink wants on a request, and what it learns from the response |
+//! | `deletion.rs` | whether an answer to a bulk deletion is one |
 //! | `listing.rs` | whether a listing is one |
 //! | `error.rs` | [`WireError`]: what went wrong, in the store's own words |
 //!
@@ -17,6 +18,7 @@
 
 mod body;
 mod client;
+mod deletion;
 mod error;
 mod extras;
 mod gate;
@@ -43,6 +45,7 @@ pub(crate) use gate::Gate;
 pub(crate) use sign::Signer;
 
 use body::{Incoming, Outgoing, Progress};
+use extras::Expected;
 
 /// Largest response that is read as a whole: a page of a listing has up to 1000 keys of up to 1 KiB, and some markup.
 const MAX_WHOLE: usize = 16 << 20;
@@ -85,14 +88,17 @@ impl Wire {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            // Credentials that expired before their time are fetched again, once. That is no retry: it is another request.
+            // Credentials that expired before their time or were replaced are fetched again, once, and used if they are
+            // others. That is no retry: it is another request.
             if let (WireError::Refused(refusal), Some(signer), Some(used), false) =
                 (&error, &self.0.signer, used, refreshed)
-                && refusal.is_expired()
-                && signer.renew(&used).await
             {
-                refreshed = true;
-                continue;
+                let is_certain = refusal.is_about_credentials();
+                let is_likely = request.method() == Method::HEAD && refusal.may_be_about_credentials();
+                if (is_certain || is_likely) && signer.renew(&used, is_certain).await {
+                    refreshed = true;
+                    continue;
+                }
             }
             return Err(error);
         }
@@ -100,9 +106,10 @@ impl Wire {
 
     async fn attempt(&self, request: HttpRequest) -> Result<HttpResponse, WireError> {
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let digests = extras::Expected::of(&request);
+        let expected = Expected::of(&request);
         let permit = self.0.gate.enter().await;
-        let response = self.transfer(request).await?;
+        let mut response = self.transfer(request).await?;
+        extras::mark_partial(&expected, &mut response);
         let status = response.status();
         if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
             self.0.gate.slow();
@@ -115,7 +122,7 @@ impl Wire {
         }
         self.0.gate.fine();
         drop(permit);
-        self.examine(&method, &uri, &digests, response).await
+        self.examine(&method, &uri, &expected, response).await
     }
 
     /// What a success must look like.
@@ -123,7 +130,7 @@ impl Wire {
         &self,
         method: &Method,
         uri: &Uri,
-        expected: &extras::Expected,
+        expected: &Expected,
         response: HttpResponse,
     ) -> Result<HttpResponse, WireError> {
         let query = uri.query().unwrap_or_default();
@@ -138,6 +145,8 @@ impl Wire {
         } else if bytes.trim_ascii_start().starts_with(b"<") && error::is_error(&bytes) {
             // Some requests are answered before they are done: the status says success, the body says what came of it.
             return Err(Refusal::new(&parts, &bytes).into());
+        } else if let Some(asked) = &expected.deletion {
+            deletion::check(asked, &bytes).map_err(WireError::Response)?;
         }
         Ok(HttpResponse::from_parts(parts, bytes.into()))
     }

@@ -30,8 +30,8 @@ impl Signer {
         Ok(credential)
     }
 
-    /// Fetches other credentials than those; says whether there are any.
-    pub(super) async fn renew(&self, used: &AwsCredential) -> bool {
-        self.keys.renew(used).await
+    /// Fetches other credentials than those; says whether there are any. It may not be certain that it is because of them.
+    pub(super) async fn renew(&self, used: &AwsCredential, is_certain: bool) -> bool {
+        self.keys.renew(used, is_certain).await
     }
 }

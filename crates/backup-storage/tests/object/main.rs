@@ -3,7 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod any;
+mod identity;
+mod lies;
+mod multipart;
 mod server;
+mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -203,6 +207,8 @@ async fn a_store_that_answers_with_the_object_is_not_asked_to_lock_it() {
     let error = custody.lock_until(&key("data/x"), until).await.unwrap_err();
     assert_eq!(error.kind(), SinkErrorKind::Unsupported);
     assert_eq!(server.objects.lock().unwrap()["repo/data/x"], b"content");
+    // Not even tried: such a store would replace the object.
+    assert!(server.seen("PUT", "data/x").iter().all(|seen| !seen.query.contains("retention")));
 }
 
 #[tokio::test]

@@ -5,6 +5,10 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use md5::{Digest as _, Md5};
+use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -45,7 +49,7 @@ pub(crate) fn xml(status: u16, code: &str) -> Reply {
     Reply::Answer(status, vec![("content-type", "application/xml".to_owned())], body.into_bytes())
 }
 
-type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+pub(crate) type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 type Twist = Arc<dyn Fn(&Seen, &Objects) -> Option<Reply> + Send + Sync>;
 
 #[derive(Clone)]
@@ -126,6 +130,7 @@ impl Server {
         let mut objects = self.objects.lock().unwrap();
         let key = decoded(seen.path.strip_prefix("/bkt/").unwrap_or_default());
         match &*seen.method {
+            "PUT" if !is_sum_right(seen) => xml(400, "BadDigest"),
             "PUT" if wants_new(seen) && objects.contains_key(&key) => xml(412, "PreconditionFailed"),
             "PUT" => {
                 objects.insert(key, seen.body.clone());
@@ -152,6 +157,13 @@ impl Server {
 /// Clients encode more or less of a name.
 fn decoded(path: &str) -> String {
     url::form_urlencoded::parse(path.as_bytes()).map(|(name, _)| name.into_owned()).collect()
+}
+
+/// Whether the body is the one that its checksums say that it is.
+fn is_sum_right(seen: &Seen) -> bool {
+    let is = |name: &str, sum: String| seen.header(name).is_empty() || seen.header(name) == sum;
+    is("x-amz-checksum-sha256", BASE64_STANDARD.encode(Sha256::digest(&seen.body)))
+        && is("content-md5", BASE64_STANDARD.encode(Md5::digest(&seen.body)))
 }
 
 fn wants_new(seen: &Seen) -> bool {

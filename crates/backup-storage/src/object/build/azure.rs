@@ -6,8 +6,8 @@ use backup_core::sink::SinkResult;
 use object_store::ClientOptions;
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 
-use super::{Plan, once};
-use crate::object::{Kind, ObjectSink, Parts};
+use super::{Plan, once, plain};
+use crate::object::{Kind, ObjectSink, Parts, Proof};
 
 /// Variables of the environment that tell how to log in.
 const LOGIN: [(&str, AzureConfigKey); 9] = [
@@ -50,14 +50,14 @@ pub(crate) fn azure(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
         ));
     };
     let default = format!("https://{account}.blob.core.windows.net");
-    let endpoint = settings.endpoint.as_deref().unwrap_or(&default);
-    let base = plan.endpoint(endpoint)?;
+    let base = plan.endpoint(settings.endpoint.as_deref().unwrap_or(&default))?;
     let gate = plan.gate();
     let wire = plan.wire(plan.client()?, &base, None, &gate);
     let mut builder = MicrosoftAzureBuilder::new()
         .with_account(account)
         .with_container_name(plan.bucket)
-        .with_endpoint(endpoint.to_owned())
+        // In the form in which the wire knows the host.
+        .with_endpoint(plain(&base).to_owned())
         .with_client_options(ClientOptions::new().with_allow_http(true))
         .with_retry(once())
         .with_http_connector(wire);
@@ -88,11 +88,12 @@ pub(crate) fn azure(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
         kind: Kind::Azure,
         store: Arc::clone(&store) as _,
         one_by_one: store,
-        name: plan.name.clone(),
+        name: plan.identity(settings.endpoint.as_ref().map(|_| &base)),
         bucket: plan.bucket.to_owned(),
         prefix: plan.prefix.to_owned(),
         gate,
         policy: plan.policy(),
+        proof: Proof::default(),
         storage_class: None,
         lock: None,
         custody: None,

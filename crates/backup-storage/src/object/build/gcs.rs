@@ -7,9 +7,9 @@ use backup_core::sink::{Custody, SinkResult};
 use object_store::ClientOptions;
 use object_store::gcp::GoogleCloudStorageBuilder;
 
-use super::{Plan, once};
+use super::{Plan, once, plain};
 use crate::object::custody::{GcsCustody, Raw};
-use crate::object::{Kind, ObjectSink, Parts};
+use crate::object::{Kind, ObjectSink, Parts, Proof};
 
 const GOOGLE: &str = "https://storage.googleapis.com";
 
@@ -34,8 +34,9 @@ pub(crate) fn gcs(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
             ("account_key_env", settings.account_key_env.is_some()),
         ],
     )?;
-    let endpoint = settings.endpoint.as_deref().unwrap_or(GOOGLE).trim_end_matches('/');
-    let base = plan.endpoint(endpoint)?;
+    let base = plan.endpoint(settings.endpoint.as_deref().unwrap_or(GOOGLE))?;
+    // In the form in which the wire knows the host.
+    let endpoint = plain(&base);
     let gate = plan.gate();
     let wire = plan.wire(plan.client()?, &base, None, &gate);
     let mut builder = GoogleCloudStorageBuilder::new()
@@ -72,11 +73,12 @@ pub(crate) fn gcs(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
         kind: Kind::Gcs,
         store: Arc::clone(&store) as _,
         one_by_one: store,
-        name: plan.name.clone(),
+        name: plan.identity(settings.endpoint.as_ref().map(|_| &base)),
         bucket: plan.bucket.to_owned(),
         prefix: plan.prefix.to_owned(),
         gate,
         policy: plan.policy(),
+        proof: Proof::default(),
         storage_class: settings.storage_class.clone(),
         lock: None,
         custody: Some(custody),

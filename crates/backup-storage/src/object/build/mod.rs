@@ -11,6 +11,7 @@ mod azure;
 mod gcs;
 mod s3;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use object_store::{BackoffConfig, RetryConfig};
 use url::Url;
 
 use crate::limit::Pace;
+use crate::location::Location;
+use crate::object::Kind;
 use crate::retry::RetryPolicy;
 use crate::settings::StoreSettings;
 use crate::wire::{ClientSettings, Gate, Inner, Signer, Wire, build_client};
@@ -36,6 +39,7 @@ const CONNECT: Duration = Duration::from_secs(15);
 pub(crate) struct Plan<'a> {
     /// The address, as the user knows it.
     pub(crate) name: String,
+    pub(crate) kind: Kind,
     pub(crate) bucket: &'a str,
     pub(crate) prefix: &'a str,
     /// With those of the URL and the environment.
@@ -43,6 +47,27 @@ pub(crate) struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// The address that says which store is really talked to: with what identifies it, wherever that was set, and with
+    /// nothing else. `None` is the provider's own endpoint.
+    fn identity(&self, endpoint: Option<&Url>) -> String {
+        let mut query = BTreeMap::new();
+        if let Some(endpoint) = endpoint {
+            query.insert("endpoint".to_owned(), plain(endpoint).to_owned());
+        }
+        let (bucket, prefix) = (self.bucket.to_owned(), self.prefix.to_owned());
+        let location = match self.kind {
+            Kind::S3 => Location::S3 { bucket, prefix, query },
+            Kind::Gcs => Location::Gcs { bucket, prefix, query },
+            Kind::Azure => {
+                if let Some(account) = &self.settings.account {
+                    query.insert("account".to_owned(), account.clone());
+                }
+                Location::Azure { container: bucket, prefix, query }
+            }
+        };
+        location.to_string()
+    }
+
     fn invalid(&self, message: impl Into<String>) -> SinkError {
         let message: String = message.into();
         SinkError::on(SinkErrorKind::Invalid, Operation::Head, &*self.name).with_source(message).without_effect()
@@ -117,12 +142,17 @@ impl Plan<'_> {
 
     /// How operations are tried again.
     pub(crate) fn policy(&self) -> RetryPolicy {
-        let mut policy = RetryPolicy::default();
+        let mut policy = RetryPolicy { longest_standstill: self.stall(), ..RetryPolicy::default() };
         if let Some(deadline) = self.settings.retry_deadline {
             policy.deadline = deadline.duration();
         }
         policy
     }
+}
+
+/// The text of an endpoint, in the form that is the same for equal ones, without a slash at its end.
+fn plain(url: &Url) -> &str {
+    url.as_str().trim_end_matches('/')
 }
 
 /// Host and port, as they stand in requests' addresses.

@@ -9,11 +9,11 @@ use object_store::ClientOptions;
 use object_store::aws::{AmazonS3Builder, Checksum};
 use url::Url;
 
-use super::{Plan, once};
-use crate::credentials::{AwsKeys, Search, find};
+use super::{Plan, once, plain};
+use crate::credentials::{AwsKeys, Search, amazon, find};
 use crate::object::custody::{Raw, S3Custody};
 use crate::object::error::map_wire;
-use crate::object::{Kind, Lock, ObjectSink, Parts};
+use crate::object::{Kind, Lock, ObjectSink, Parts, Proof};
 use crate::settings::{Encryption, LockMode, Secret};
 use crate::wire::Signer;
 
@@ -31,14 +31,16 @@ pub(crate) fn s3(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
         ],
     )?;
     let region = settings.region.clone().unwrap_or_else(|| "us-east-1".to_owned());
-    let base = base(plan, &region)?;
+    let environment = settings.environment.first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
+    let endpoint = settings.endpoint.as_deref().or(environment).map(|endpoint| plan.endpoint(endpoint)).transpose()?;
+    let base = base(plan, endpoint.as_ref(), &region)?;
     let (client, gate) = (plan.client()?, plan.gate());
     let search = Search { settings, region: &region, wire: plan.wire(client.clone(), &base, None, &gate) };
     let keys = find(&search).map_err(|error| map_wire(plan.bucket, Kind::S3, &error, Operation::Head, &plan.name))?;
     let signer = Signer { keys: Arc::new(AwsKeys::new(keys)), region: region.clone() };
     let wire = plan.wire(client, &base, Some(signer), &gate);
     let customer_key = customer_key(plan)?;
-    let address = base.as_str().trim_end_matches('/').to_owned();
+    let address = plain(&base).to_owned();
     let builder = AmazonS3Builder::new()
         .with_bucket_name(plan.bucket)
         .with_region(region)
@@ -67,11 +69,12 @@ pub(crate) fn s3(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
         kind: Kind::S3,
         store: Arc::new(builder.clone().build().map_err(invalid)?),
         one_by_one: Arc::new(builder.with_disable_bulk_delete(true).build().map_err(invalid)?),
-        name: plan.name.clone(),
+        name: plan.identity(endpoint.as_ref()),
         bucket: plan.bucket.to_owned(),
         prefix: plan.prefix.to_owned(),
         gate,
         policy: plan.policy(),
+        proof: Proof::default(),
         storage_class: settings.storage_class.clone(),
         lock,
         custody: Some(custody),
@@ -79,16 +82,14 @@ pub(crate) fn s3(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
 }
 
 /// Address of the bucket.
-fn base(plan: &Plan<'_>, region: &str) -> SinkResult<Url> {
-    let settings = &plan.settings;
+fn base(plan: &Plan<'_>, endpoint: Option<&Url>, region: &str) -> SinkResult<Url> {
     let bucket = plan.bucket;
-    let environment = settings.environment.first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
-    let endpoint = settings.endpoint.as_deref().or(environment);
     // A dot in the name does not match the provider's certificate.
-    let in_path = settings.path_style.unwrap_or(endpoint.is_some() || bucket.contains('.'));
-    let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-    let default = format!("https://s3.{region}.{suffix}");
-    let mut url = plan.endpoint(endpoint.unwrap_or(&default))?;
+    let in_path = plan.settings.path_style.unwrap_or(endpoint.is_some() || bucket.contains('.'));
+    let mut url = match endpoint {
+        Some(url) => url.clone(),
+        None => plan.endpoint(&format!("https://s3.{region}.{}", amazon(region)))?,
+    };
     if in_path {
         let path = format!("{}/{bucket}", url.path().trim_end_matches('/'));
         url.set_path(&path);
