@@ -144,7 +144,10 @@ impl RepositorySpec {
         if class.is_some() && self.is_local() {
             return Err(Error::invalid(format!("{self} is a directory: it has no storage classes")));
         }
-        self.storage_class = class.map(str::to_owned);
+        if let Some(class) = class {
+            self.location = self.location.without("storage_class");
+            self.storage_class = Some(class.to_owned());
+        }
         Ok(self)
     }
 

@@ -59,6 +59,18 @@ impl Location {
     }
 }
 
+impl Location {
+    /// The same place without what its URL says of a setting, so that the settings of the caller decide.
+    #[must_use]
+    pub fn without(mut self, setting: &str) -> Self {
+        match &mut self {
+            Self::Local(_) => {}
+            Self::S3 { query, .. } | Self::Gcs { query, .. } | Self::Azure { query, .. } => _ = query.remove(setting),
+        }
+        self
+    }
+}
+
 impl FromStr for Location {
     type Err = SinkError;
 

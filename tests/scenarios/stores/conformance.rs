@@ -90,7 +90,6 @@ mod needs_rclone {
 
     /// It ignores conditions without a word.
     #[tokio::test(flavor = "multi_thread")]
-    #[ignore = "the answer 200 to a range counts as a failure that passes, and so the probe ends with an error"]
     async fn of_rclone_is_missed_and_noticed() {
         let rclone = Rclone::start();
         let repo = Repo::init(weak(&rclone).sink().await).await;

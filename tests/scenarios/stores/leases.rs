@@ -63,8 +63,10 @@ mod needs_weed {
     #[tokio::test(flavor = "multi_thread")]
     async fn of_rivals_whose_responses_are_lost_one_wins() {
         let stage = Stage::new();
-        let lost = stage.proxy.inject(When::create().target("x-leases").share(0.5, 1), Fault::ResetAfter);
+        let lost = stage.proxy.inject(When::create().target("x-leases").times(2), Fault::ResetAfter);
         let repo = Repo::init(stage.store("leases").sink().await).await;
+        // As `backup init` does: rivals that probe first come one after the other.
+        repo.repository.probe_store(&Context::silent()).await.unwrap();
         let mut opened = Vec::new();
         for _ in 0..4 {
             let sink = stage.store("leases").sink().await;

@@ -80,7 +80,10 @@ mod needs_weed {
         let (put, read) = tokio::join!(sink.put_bytes(&new, content.clone()), sink.get_bytes(&there));
         put.unwrap_or_else(|error| panic!("{}", told(&error)));
         assert!(read.unwrap() == content, "another content");
-        assert_eq!(stage.proxy.requests().len(), 2, "tried again: {:#?}", stage.proxy.requests());
+        // Whether the store verifies checksums is asked once, with a small object.
+        let requests: Vec<_> =
+            stage.proxy.requests().into_iter().filter(|request| !request.target.contains("x-probe")).collect();
+        assert_eq!(requests.len(), 2, "tried again: {requests:#?}");
         started.elapsed()
     }
 
@@ -94,7 +97,6 @@ mod needs_weed {
     /// The system takes the end of a body at once (here up to 2.5 MB, of which 2 s send 0.6 MB), and then for us nothing
     /// moves.
     #[tokio::test(flavor = "multi_thread")]
-    #[ignore = "what waits in the system's buffer counts as sent: a link that empties it slowly counts as stalled"]
     async fn a_link_that_is_slower_than_the_buffer_is_large_is_waited_for() {
         let took = over_slow_link(2_000_000, 300_000).await;
         assert!(took > Duration::from_secs(6), "{took:?}");

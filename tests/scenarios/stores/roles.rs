@@ -90,7 +90,8 @@ mod needs_moto_server {
     }
 
     fn first_pack(user: &S3) -> String {
-        let listing = user.send(Method::GET, &format!("/{BUCKET}?list-type=2&prefix=repo%2Fdata%2F"), &[], b"").succeeded();
+        let listing =
+            user.send(Method::GET, &format!("/{BUCKET}?list-type=2&prefix=repo%2Fdata%2F"), &[], b"").succeeded();
         listing.text().split("<Key>").nth(1).unwrap().split('<').next().unwrap().to_owned()
     }
 }

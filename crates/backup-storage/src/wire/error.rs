@@ -8,6 +8,15 @@ use http::response::Parts;
 use jiff::Timestamp;
 use object_store::client::HttpError;
 
+/// What is wrong with the store's certificate, if that is what `error` is about. I/O errors hide the error inside them
+/// from the chain of causes, and there may be several around one another.
+fn bad_certificate(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
+        return Some(why.to_string());
+    }
+    bad_certificate(error.downcast_ref::<std::io::Error>()?.get_ref()?)
+}
+
 /// An answer of a store that is no success.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -116,10 +125,8 @@ impl WireError {
         let mut causes = Vec::new();
         let mut next: Option<&(dyn Error + 'static)> = error.source();
         while let Some(cause) = next {
-            if let Some(tls) = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref)
-                && let Some(rustls::Error::InvalidCertificate(why)) = tls.downcast_ref::<rustls::Error>()
-            {
-                return Self::Certificate(why.to_string());
+            if let Some(why) = bad_certificate(cause) {
+                return Self::Certificate(why);
             }
             causes.push(cause.to_string());
             next = cause.source();
