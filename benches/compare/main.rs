@@ -49,13 +49,15 @@ fn workspace() -> Result<PathBuf> {
     Ok(package.parent().ok_or("the package has no parent directory")?.to_path_buf())
 }
 
-/// Of every tool the median cost of every step, and the size of what was stored. The tools take turns, so that a slow
-/// minute of the machine is not one tool's alone.
+/// Of every tool the median cost of every step, and the size of what was stored. The tools take turns, and each run begins
+/// with another one, so that neither a slow minute of the machine nor what the tool before has left behind is one tool's
+/// alone.
 fn measure_all(tools: &[Tool], source: &Path, scratch: &Path, runs: u32) -> Result<Vec<(Vec<Option<Cost>>, u64)>> {
     let mut costs: Vec<Vec<Vec<Cost>>> = vec![vec![Vec::new(); STEPS.len()]; tools.len()];
     let mut stored = vec![0; tools.len()];
-    for _ in 0..runs {
-        for (which, tool) in tools.iter().enumerate() {
+    for run in 0..runs as usize {
+        for which in (0..tools.len()).map(|at| (at + run) % tools.len()) {
+            let tool = &tools[which];
             let place = tempfile::tempdir_in(scratch)?;
             for (at, step) in STEPS.iter().enumerate() {
                 let Some(command) = (tool.command)(*step, source, place.path()) else {
