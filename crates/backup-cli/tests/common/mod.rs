@@ -38,7 +38,7 @@ const FILTERS: [(&str, &str); 30] = [
     (r"(verified|the same): \d+ entr(y|ies), [\d.]+ [KM]?i?B", "$1: [N] entries, [SIZE]"),
     (r"\b\d+ in metadata only\b", "[N] in metadata only"),
     (r"[\d.]+ [KMG]?i?B new, [\d.]+ [KMG]?i?B as stored", "[SIZE] new, [SIZE] as stored"),
-    (r"(?m)^(  (?:Copied|To copy) +)\d.*$", "$1[N]"),
+    (r"(?m)^(  (?:Copied|To copy) +).* blobs?, .*$", "$1[N]"),
     (r"(?m)^(  (?:After deduplication|As stored|Packs|Blobs) +)\S.*$", "$1[N]"),
     (r"\[USER\] \[GROUP\] [\d.]+ [KM]?i?B( .* /\.backup/)", "[USER] [GROUP] [SIZE]$1"),
     (r#"(?s)"dirs": (\d+|\{[^}]*\})"#, r#""dirs": "[N]""#),
