@@ -29,6 +29,7 @@ mod scenarios {
         mod cold;
         mod conformance;
         mod copies;
+        mod encryption;
         mod errors;
         mod failures;
         mod fault_proxy;
