@@ -34,10 +34,12 @@ mod scenarios {
         mod failures;
         mod fault_proxy;
         mod gcs_double;
+        mod identity;
         mod large;
         mod leases;
         mod locks;
         mod pace;
+        mod proxy;
         mod restic;
         mod roles;
         mod servers;
