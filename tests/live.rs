@@ -29,14 +29,17 @@ mod scenarios {
         mod cold;
         mod conformance;
         mod copies;
+        mod encryption;
         mod errors;
         mod failures;
         mod fault_proxy;
         mod gcs_double;
+        mod identity;
         mod large;
         mod leases;
         mod locks;
         mod pace;
+        mod proxy;
         mod restic;
         mod roles;
         mod servers;

@@ -126,10 +126,16 @@ impl S3 {
     /// A request to the service that manages users; where there is one.
     #[track_caller]
     pub(crate) fn manage_users(&self, parameters: &[(&str, &str)]) -> Answer {
-        let pairs = [&[("Version", "2010-05-08")], parameters].concat();
+        self.call("iam", "2010-05-08", parameters)
+    }
+
+    /// A request to another service that takes forms, of this version.
+    #[track_caller]
+    pub(crate) fn call(&self, service: &str, version: &str, parameters: &[(&str, &str)]) -> Answer {
+        let pairs = [&[("Version", version)], parameters].concat();
         let encoded: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect();
         let form = ("content-type", "application/x-www-form-urlencoded");
-        let sent = self.send_to("iam", Method::POST, "/", &[form], encoded.join("&").as_bytes());
+        let sent = self.send_to(service, Method::POST, "/", &[form], encoded.join("&").as_bytes());
         sent.unwrap_or_else(|error| panic!("{parameters:?}: {error}")).succeeded()
     }
 
