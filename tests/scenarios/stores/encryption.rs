@@ -3,14 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use backup_core::sink::{Sink, SinkOps};
 use backup_storage::settings::Encryption;
+use bytes::Bytes;
 use http::Method;
 
+use crate::support::noise::noise;
 use crate::support::servers::s3::{Answer, S3};
 use crate::support::store::{BUCKET, Store, key};
 
 const HEADER: &str = "x-amz-server-side-encryption";
-/// Larger than a part.
+/// More than one part.
 const LARGE: usize = 20_000_000;
 
 /// A raw request for an object, without anything about keys.
@@ -29,6 +32,15 @@ fn key_file(room: &Path, byte: u8) -> PathBuf {
     path
 }
 
+/// What is uploaded in parts comes back.
+async fn in_parts(sink: &dyn Sink) {
+    let (content, key) = (Bytes::from(noise(2, LARGE)), key("data/large"));
+    let mut upload = sink.upload(&key).await.unwrap();
+    upload.put_part(content.clone()).await.unwrap();
+    upload.complete().await.unwrap();
+    assert!(sink.get_bytes(&key).await.unwrap() == content, "it came back otherwise");
+}
+
 fn with_key(store: Store, file: &Path) -> Store {
     store.with(|settings| {
         settings.sse = Some(Encryption::Customer);
@@ -37,14 +49,13 @@ fn with_key(store: Store, file: &Path) -> Store {
 }
 
 mod needs_weed {
-    use backup_core::sink::{SinkError, SinkErrorKind, SinkOps};
+    use backup_core::sink::{SinkError, SinkErrorKind};
     use base64::Engine as _;
     use base64::prelude::BASE64_STANDARD;
 
     use super::*;
     use crate::support::cli::Cli;
     use crate::support::compare::assert_same;
-    use crate::support::noise::noise;
     use crate::support::repo::restored;
     use crate::support::restic::text;
     use crate::support::servers::weed::SeaweedFs;
@@ -123,6 +134,8 @@ mod needs_weed {
         of(&written).sink().await.put_bytes(&key("data/a"), "sealed").await.unwrap();
         let same = of(&key_file(room.path(), 1)).sink().await;
         assert_eq!(same.get_bytes(&key("data/a")).await.unwrap(), "sealed");
+        in_parts(&*same).await;
+        assert_eq!(raw(&weed.s3, Method::GET, "x/data/large").status, 400);
         for error in without_the_key(&weed.s3, room.path()).await {
             let (kind, told) = (error.kind(), told(&error));
             assert!(matches!(kind, SinkErrorKind::PermissionDenied | SinkErrorKind::Other), "{kind:?}: {told}");
@@ -157,14 +170,17 @@ mod needs_weed {
         for name in all(&weed.s3) {
             assert_eq!(head(&weed.s3, &name).header(HEADER), "AES256", "{name}");
         }
+        let sealed = Store::s3(&weed.s3, "parts").with(|settings| settings.sse = Some(Encryption::Aes256));
+        in_parts(&*sealed.sink().await).await;
+        let head_of_parts = head(&weed.s3, "parts/data/large");
+        assert_eq!(head_of_parts.header(HEADER), "AES256");
+        assert!(head_of_parts.header("etag").contains("-2"), "{:?}", head_of_parts.headers);
         Store::s3(&weed.s3, "plain").sink().await.put_bytes(&key("data/a"), "x").await.unwrap();
         assert_eq!(head(&weed.s3, "plain/data/a").header(HEADER), "", "only if it is asked for");
     }
 }
 
 mod needs_moto_server {
-    use backup_core::sink::SinkOps;
-
     use super::*;
     use crate::support::servers::moto::Moto;
 
@@ -180,10 +196,10 @@ mod needs_moto_server {
                 settings.kms_key_id = id.map(str::to_owned);
             });
             let sink = store.sink().await;
-            let large = vec![7; LARGE];
-            for (name, content) in [("data/small", &large[..10]), ("data/large", &large)] {
-                sink.put_bytes(&key(name), content.to_vec()).await.unwrap();
-                assert_eq!(sink.get_bytes(&key(name)).await.unwrap(), content);
+            sink.put_bytes(&key("data/small"), "sealed").await.unwrap();
+            assert_eq!(sink.get_bytes(&key("data/small")).await.unwrap(), "sealed");
+            in_parts(&*sink).await;
+            for name in ["data/small", "data/large"] {
                 let head = head(&moto.s3, &format!("{prefix}/{name}"));
                 let told = (head.header(HEADER), head.header("x-amz-server-side-encryption-aws-kms-key-id"));
                 assert_eq!(told, ("aws:kms", id.unwrap_or_default()), "{prefix}/{name}");

@@ -83,6 +83,18 @@ mod needs_moto_server {
         assert_eq!(asked, expected, "once, and with a token");
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "services on a loopback address are asked through the proxy, which then sees the keys"]
+    async fn keys_of_the_instance_do_not_pass_the_proxy_of_the_network() {
+        let (moto, store_side) = moto();
+        let (metadata, network) = (FaultProxy::start(&moto.s3.endpoint), FaultProxy::start(&store_side.endpoint()));
+        let store = through(&moto, &store_side).with(|settings| settings.proxy = Some(network.endpoint()));
+        put_and_get(&only(store, &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &metadata.endpoint())])).await;
+        assert!(network.count("PUT", "/bucket/x/data/a") == 1, "{:#?}", network.requests());
+        assert_eq!((network.count("PUT", "/latest/"), network.count("GET", "/latest/")), (0, 0));
+        assert_eq!((metadata.count("PUT", "/latest/"), metadata.count("GET", "/latest/")), (1, 2));
+    }
+
     const ROLE: &str = "arn:aws:iam::123456789012:role/backups";
 
     /// A user who may do nothing but assume that role, which may do everything.
