@@ -84,7 +84,6 @@ mod needs_moto_server {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    #[ignore = "services on a loopback address are asked through the proxy, which then sees the keys"]
     async fn keys_of_the_instance_do_not_pass_the_proxy_of_the_network() {
         let (moto, store_side) = moto();
         let (metadata, network) = (FaultProxy::start(&moto.s3.endpoint), FaultProxy::start(&store_side.endpoint()));

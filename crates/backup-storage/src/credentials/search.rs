@@ -47,8 +47,12 @@ pub(crate) fn find(search: &Search<'_>) -> Result<Origin, WireError> {
         return Ok(search.profile(name));
     }
     let web = environment.get("AWS_WEB_IDENTITY_TOKEN_FILE").zip(environment.get("AWS_ROLE_ARN")).is_some();
-    let container =
-        environment.first(&["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"]).is_some();
+    // The full address counts with a token file only, as EKS sets both.
+    let container = environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").is_some()
+        || environment
+            .get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+            .zip(environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"))
+            .is_some();
     if web || container {
         return Ok(search.service());
     }

@@ -21,11 +21,26 @@ pub(crate) struct ClientSettings {
     pub(crate) stall: Duration,
 }
 
-/// What is never reached through a proxy.
-const LOCAL: &str = "169.254.0.0/16,fd00:ec2::254,metadata.google.internal";
+/// The clients of one store.
+#[derive(Debug, Clone)]
+pub(crate) struct Clients {
+    /// Through the proxy, if there is one.
+    pub(crate) network: reqwest::Client,
+    /// For services that answer on the machine itself: their credentials are no proxy's business.
+    pub(crate) machine: reqwest::Client,
+}
 
-/// Builds it. The error says what is wrong with the settings.
-pub(crate) fn build(settings: &ClientSettings) -> Result<reqwest::Client, String> {
+/// Builds them. The error says what is wrong with the settings.
+pub(crate) fn build(settings: &ClientSettings) -> Result<Clients, String> {
+    let network = build_one(settings)?;
+    let machine = match settings.proxy {
+        None => network.clone(),
+        Some(_) => build_one(&ClientSettings { proxy: None, ..settings.clone() })?,
+    };
+    Ok(Clients { network, machine })
+}
+
+fn build_one(settings: &ClientSettings) -> Result<reqwest::Client, String> {
     let mut builder = reqwest::Client::builder()
         .use_preconfigured_tls(tls(settings)?)
         .connect_timeout(settings.connect_timeout)
@@ -42,11 +57,10 @@ pub(crate) fn build(settings: &ClientSettings) -> Result<reqwest::Client, String
         builder = builder.tcp_user_timeout(settings.stall);
     }
     if let Some(proxy) = &settings.proxy {
-        // Services of the machine's own provider are on the machine.
-        let excluded = format!("{LOCAL},{}", settings.no_proxy.as_deref().unwrap_or_default());
+        let excluded = settings.no_proxy.as_deref().unwrap_or_default();
         // Neither the address (it may hold a password) nor the library's error, which repeats it.
         let proxy = reqwest::Proxy::all(proxy).map_err(|_| "the proxy's address is not valid".to_owned())?;
-        builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(&excluded)));
+        builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(excluded)));
     }
     builder.build().map_err(|error| format!("cannot make an HTTP client: {error}"))
 }

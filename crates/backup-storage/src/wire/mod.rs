@@ -38,7 +38,7 @@ use object_store::client::{
 
 use crate::limit::Pace;
 
-pub(crate) use client::{ClientSettings, build as build_client};
+pub(crate) use client::{ClientSettings, Clients, build as build_clients};
 pub(crate) use error::{Refusal, WireError, tag};
 pub(crate) use extras::{Confirmed, Digests, Headers};
 pub(crate) use gate::Gate;
@@ -57,7 +57,7 @@ pub(crate) struct Wire(Arc<Inner>);
 /// What a [`Wire`] is made of.
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) client: reqwest::Client,
+    pub(crate) clients: Clients,
     /// Host (and port) of the store. Requests to others are for credentials.
     pub(crate) host: String,
     pub(crate) allow_http: bool,
@@ -156,6 +156,7 @@ impl Wire {
         let inner = &*self.0;
         let progress = Arc::new(Progress::new(inner.stall));
         let (parts, body) = request.into_parts();
+        let client = if self.is_of_the_machine(&parts.uri) { &inner.clients.machine } else { &inner.clients.network };
         let url = parts.uri.to_string().parse().map_err(|_| WireError::Request("its URL is invalid".to_owned()))?;
         let mut outgoing = reqwest::Request::new(parts.method, url);
         *outgoing.headers_mut() = parts.headers;
@@ -164,7 +165,7 @@ impl Wire {
             *outgoing.body_mut() = Some(reqwest::Body::wrap(body));
         }
         let response = tokio::select! {
-            response = inner.client.execute(outgoing) => response.map_err(|error| WireError::transport(&error))?,
+            response = client.execute(outgoing) => response.map_err(|error| WireError::transport(&error))?,
             () = progress.stalled() => return Err(WireError::Stalled(inner.stall)),
         };
         let (parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
@@ -180,16 +181,19 @@ impl Wire {
         if uri.scheme_str() == Some("https") || (self.is_store(uri) && self.0.allow_http) {
             return Ok(());
         }
+        if self.is_of_the_machine(uri) { Ok(()) } else { Err(WireError::PlainHttp) }
+    }
+
+    /// Whether it is a service of the machine's own provider, which answers on the machine itself.
+    fn is_of_the_machine(&self, uri: &Uri) -> bool {
         let host = uri.host().unwrap_or_default();
-        // Services of the machine's own provider, which answer on the machine itself.
-        let is_local = !self.is_store(uri)
+        !self.is_store(uri)
             && (host == "localhost"
                 || host == "metadata.google.internal"
                 || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| match ip {
                     std::net::IpAddr::V4(ip) => ip.is_link_local() || ip.is_loopback(),
                     std::net::IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
-                }));
-        if is_local { Ok(()) } else { Err(WireError::PlainHttp) }
+                }))
     }
 }
 

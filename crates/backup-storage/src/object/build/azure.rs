@@ -52,7 +52,7 @@ pub(crate) fn azure(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
     let default = format!("https://{account}.blob.core.windows.net");
     let base = plan.endpoint(settings.endpoint.as_deref().unwrap_or(&default))?;
     let gate = plan.gate();
-    let wire = plan.wire(plan.client()?, &base, None, &gate);
+    let wire = plan.wire(plan.clients()?, &base, None, &gate);
     let mut builder = MicrosoftAzureBuilder::new()
         .with_account(account)
         .with_container_name(plan.bucket)

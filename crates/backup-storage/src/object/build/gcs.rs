@@ -38,7 +38,7 @@ pub(crate) fn gcs(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
     // In the form in which the wire knows the host.
     let endpoint = plain(&base);
     let gate = plan.gate();
-    let wire = plan.wire(plan.client()?, &base, None, &gate);
+    let wire = plan.wire(plan.clients()?, &base, None, &gate);
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_bucket_name(plan.bucket)
         .with_base_url(endpoint)

@@ -24,7 +24,7 @@ use crate::location::Location;
 use crate::object::Kind;
 use crate::retry::RetryPolicy;
 use crate::settings::StoreSettings;
-use crate::wire::{ClientSettings, Gate, Inner, Signer, Wire, build_client};
+use crate::wire::{ClientSettings, Clients, Gate, Inner, Signer, Wire, build_clients};
 
 pub(crate) use azure::azure;
 pub(crate) use gcs::gcs;
@@ -100,7 +100,7 @@ impl Plan<'_> {
         Ok(url)
     }
 
-    fn client(&self) -> SinkResult<reqwest::Client> {
+    fn clients(&self) -> SinkResult<Clients> {
         let settings = &self.settings;
         if settings.proxy.as_ref().is_some_and(|proxy| proxy.contains('@')) {
             return Err(self
@@ -115,13 +115,13 @@ impl Plan<'_> {
             stall: self.stall(),
             connect_timeout: settings.connect_timeout.map_or(CONNECT, |time| time.duration()),
         };
-        build_client(&client).map_err(|error| self.invalid(error))
+        build_clients(&client).map_err(|error| self.invalid(error))
     }
 
-    fn wire(&self, client: reqwest::Client, base: &Url, signer: Option<Signer>, gate: &Arc<Gate>) -> Wire {
+    fn wire(&self, clients: Clients, base: &Url, signer: Option<Signer>, gate: &Arc<Gate>) -> Wire {
         let settings = &self.settings;
         Wire::new(Inner {
-            client,
+            clients,
             host: authority(base),
             allow_http: settings.allow_http == Some(true),
             stall: self.stall(),

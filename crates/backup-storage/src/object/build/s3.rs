@@ -34,7 +34,7 @@ pub(crate) fn s3(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
     let environment = settings.environment.first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
     let endpoint = settings.endpoint.as_deref().or(environment).map(|endpoint| plan.endpoint(endpoint)).transpose()?;
     let base = base(plan, endpoint.as_ref(), &region)?;
-    let (client, gate) = (plan.client()?, plan.gate());
+    let (client, gate) = (plan.clients()?, plan.gate());
     let search = Search { settings, region: &region, wire: plan.wire(client.clone(), &base, None, &gate) };
     let keys = find(&search).map_err(|error| map_wire(plan.bucket, Kind::S3, &error, Operation::Head, &plan.name))?;
     let signer = Signer { keys: Arc::new(AwsKeys::new(keys)), region: region.clone() };
