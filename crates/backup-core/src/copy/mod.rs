@@ -119,15 +119,15 @@ pub async fn copy(
 /// through. Packs that no index lists may be the remains of a run that was killed, but also all that is left of an index
 /// object that was lost.
 async fn is_whole(target: &IndexedRepository, cx: &Context) -> Result<bool> {
-    let found = target.compare_packs().await?;
-    let lost = target.hide_lost_packs().await?;
-    if lost > 0 {
+    let found = target.hide_lost_packs().await?;
+    if found.lost() > 0 {
+        let lost = found.lost();
         cx.events.note(format!("{lost} packs of the target are lost or cut off; what is in them is copied again."));
     }
     for (id, error) in target.damaged_indexes() {
         cx.events.note(format!("Index {} of the target is damaged ({}).", id.short(), error.chain()));
     }
-    Ok(lost == 0 && target.damaged_indexes().is_empty() && found.unlisted.is_empty())
+    Ok(found.lost() == 0 && target.damaged_indexes().is_empty() && found.unlisted.is_empty())
 }
 
 struct Run<'a> {

@@ -153,6 +153,13 @@ pub(crate) struct PackComparison {
     pub(crate) unlisted: Vec<u64>,
 }
 
+impl PackComparison {
+    /// How many packs are gone or cut off.
+    pub(crate) fn lost(&self) -> usize {
+        self.missing.len() + self.wrong_size.len()
+    }
+}
+
 /// A repository whose index is loaded. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct IndexedRepository {
@@ -206,14 +213,14 @@ impl IndexedRepository {
     }
 
     /// What was in a pack that is gone or cut off is stored again by writers instead of being relied upon: the repository
-    /// mends itself. Returns how many such packs there are.
-    pub(crate) async fn hide_lost_packs(&self) -> Result<usize> {
+    /// mends itself. Returns what was found.
+    pub(crate) async fn hide_lost_packs(&self) -> Result<PackComparison> {
         let found = self.compare_packs().await?;
         let lost: Vec<_> = found.missing.iter().chain(found.wrong_size.keys()).copied().collect();
         if !lost.is_empty() {
             self.index.hide_packs(&lost);
         }
-        Ok(lost.len())
+        Ok(found)
     }
 
     pub(crate) fn reader(&self) -> BlobReader {

@@ -61,7 +61,7 @@ pub async fn backup(
     }
     let (kind, parent) = Parent::choose(&snapshots, &identity, options, cx);
     let indexed = repository.load_index(cx).await?;
-    let lost = indexed.hide_lost_packs().await?;
+    let lost = indexed.hide_lost_packs().await?.lost();
     if lost > 0 {
         cx.events.note(format!(
             "{lost} packs are lost or cut off; what this backup needs of them is stored again. Run `backup check`."
