@@ -83,11 +83,6 @@ pub(crate) fn decode_with<T>(
     result
 }
 
-/// Opens a sealed blob and checks it against its name.
-pub(crate) fn decode(key: &MasterKey, blob: &PackedBlob, sealed: &[u8]) -> Result<Vec<u8>> {
-    decode_with(key, blob, sealed, |decoded| Ok(decoded?.plain.to_vec()))
-}
-
 /// Trees above this plain size are decoded from a stream: the whole text would need far more memory than what it says.
 const LARGE_TREE: u32 = 8 << 20;
 
@@ -152,12 +147,22 @@ impl BlobReader {
 
     /// Reads and decodes a tree, from another copy if one is damaged.
     pub(crate) async fn tree(&self, id: &BlobId) -> Result<Tree> {
-        let first = self.locate(BlobKind::Tree, id)?;
-        match self.tree_at(first, id).await {
+        self.sound_copy(BlobKind::Tree, id, |copy| self.tree_at(copy, id)).await
+    }
+
+    /// What `read` makes of a blob; of another copy if the first is damaged.
+    async fn sound_copy<T, F: Future<Output = Result<T>>>(
+        &self,
+        kind: BlobKind,
+        id: &BlobId,
+        read: impl Fn(BlobLocation) -> F,
+    ) -> Result<T> {
+        let first = self.locate(kind, id)?;
+        match read(first).await {
             Err(error) if error.is_damage() => {
                 for copy in self.other_copies(&first) {
-                    if let Ok(tree) = self.tree_at(copy, id).await {
-                        return Ok(tree);
+                    if let Ok(sound) = read(copy).await {
+                        return Ok(sound);
                     }
                 }
                 Err(error)
@@ -195,22 +200,11 @@ impl BlobReader {
 
     /// Reads one blob, from another copy if one is damaged.
     pub(crate) async fn blob(&self, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>> {
-        let first = self.locate(kind, id)?;
-        match self.blob_at(first).await {
-            Err(error) if error.is_damage() => {
-                for copy in self.other_copies(&first) {
-                    if let Ok(plain) = self.blob_at(copy).await {
-                        return Ok(plain);
-                    }
-                }
-                Err(error)
-            }
-            result => result,
-        }
+        self.decoded(kind, id, |decoded| decoded.plain.to_vec()).await
     }
 
-    /// A blob as it is stored, and where; trees through the windows, because others of the same pack will follow.
-    pub(crate) async fn sealed(&self, at: &BlobLocation) -> Result<Bytes> {
+    /// A blob as it is stored; trees through the windows, because others of the same pack will follow.
+    async fn sealed(&self, at: &BlobLocation) -> Result<Bytes> {
         if at.blob.kind == BlobKind::Tree {
             return self.windowed(at).await;
         }
@@ -218,41 +212,26 @@ impl BlobReader {
         self.range(&at.pack, start..start + u64::from(at.blob.len)).await
     }
 
-    /// Hands over a blob in all its forms, from the first of its copies that is sound, on a worker thread.
+    /// Hands over a blob in all its forms, from another copy if one is damaged, on a worker thread.
     pub(crate) async fn decoded<T: Send + 'static>(
         &self,
         kind: BlobKind,
         id: &BlobId,
         take: impl Fn(Decoded<'_>) -> T + Send + Sync + 'static,
     ) -> Result<T> {
-        let first = self.locate(kind, id)?;
         let take = Arc::new(take);
-        let mut failure = None;
-        for copy in std::iter::once(first).chain(self.other_copies(&first)) {
-            let sealed = match self.sealed(&copy).await {
-                Ok(sealed) => sealed,
-                Err(error) if error.is_damage() => {
-                    failure.get_or_insert(error);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let (key, take) = (Arc::clone(self.repository.repository().key()), Arc::clone(&take));
-            let work = move || decode_with(&key, &copy.blob, &sealed, |decoded| decoded.map(|decoded| take(decoded)));
-            match self.repository.repository().cpu().run(work).await {
-                Ok(taken) => return Ok(taken),
-                Err(error) if error.is_damage() => _ = failure.get_or_insert(error),
-                Err(error) => return Err(error),
-            }
-        }
-        Err(failure.unwrap_or_else(|| Error::internal("a blob without a copy")))
+        self.sound_copy(kind, id, |copy| self.decoded_at(copy, Arc::clone(&take))).await
     }
 
-    async fn blob_at(&self, at: BlobLocation) -> Result<Vec<u8>> {
-        let start = u64::from(at.blob.offset);
-        let sealed = self.range(&at.pack, start..start + u64::from(at.blob.len)).await?;
+    async fn decoded_at<T: Send + 'static>(
+        &self,
+        at: BlobLocation,
+        take: Arc<impl Fn(Decoded<'_>) -> T + Send + Sync + 'static>,
+    ) -> Result<T> {
+        let sealed = self.sealed(&at).await?;
         let key = Arc::clone(self.repository.repository().key());
-        self.repository.repository().cpu().run(move || decode(&key, &at.blob, &sealed)).await
+        let work = move || decode_with(&key, &at.blob, &sealed, |decoded| decoded.map(|decoded| take(decoded)));
+        self.repository.repository().cpu().run(work).await
     }
 
     /// Reads a part of a pack.
