@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use rand::RngExt;
 
 use crate::compress::{Compression, Packer};
-use crate::crypto::{IV_LEN, MasterKey, OVERHEAD, TAG_LEN};
+use crate::crypto::{IV_LEN, MasterKey, OVERHEAD};
 use crate::error::{Error, Result};
 use crate::format::{BlobKind, PackedBlob};
 use crate::id::BlobId;
@@ -43,7 +43,7 @@ impl Sealer {
         self.compression
     }
 
-    /// Seals `plain` and hands it to `take`.
+    /// Compresses and seals `plain` and hands it to `take`.
     pub(super) fn seal<T>(
         &self,
         key: &MasterKey,
@@ -52,27 +52,49 @@ impl Sealer {
         plain: &[u8],
         take: impl FnOnce(Sealed<'_>) -> Result<T>,
     ) -> Result<T> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut bench = idle.unwrap_or_default();
-        let Bench { packer, sealed, buffers } = &mut bench;
-        let room = IV_LEN + Packer::room_for(plain.len()) + TAG_LEN;
-        if sealed.len() < room {
-            sealed.resize(room, 0);
-        }
-        let compressed = packer.pack(plain, self.compression, &mut sealed[IV_LEN..])?;
+        let mut bench = self.bench();
+        let Bench { packer, sealed, .. } = &mut bench;
+        let body = body(sealed, Packer::room_for(plain.len()));
+        let compressed = packer.pack(plain, self.compression, body)?;
         if compressed.is_none() {
-            sealed[IV_LEN..IV_LEN + plain.len()].copy_from_slice(plain);
+            body[..plain.len()].copy_from_slice(plain);
         }
-        let sealed = &mut sealed[..compressed.unwrap_or(plain.len()) + OVERHEAD];
+        let uncompressed_len = compressed.map(|_| u32::try_from(plain.len()).map_err(too_long)).transpose()?;
+        let blob = PackedBlob { id, kind, offset: 0, len: 0, uncompressed_len };
+        self.finish(key, bench, blob, compressed.unwrap_or(plain.len()), plain, take)
+    }
+
+    /// Seals a blob of another repository under this key, compressed or not as it is there.
+    pub(super) fn seal_again<T>(
+        &self,
+        key: &MasterKey,
+        decoded: &Decoded<'_>,
+        take: impl FnOnce(Sealed<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut bench = self.bench();
+        let len = decoded.opened.len();
+        body(&mut bench.sealed, len).copy_from_slice(decoded.opened);
+        self.finish(key, bench, PackedBlob { offset: 0, ..*decoded.blob }, len, decoded.plain, take)
+    }
+
+    fn bench(&self) -> Bench {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Seals the `len` bytes that lie on the bench, looks at a sample of what was sealed, and hands it over.
+    fn finish<T>(
+        &self,
+        key: &MasterKey,
+        mut bench: Bench,
+        blob: PackedBlob,
+        len: usize,
+        plain: &[u8],
+        take: impl FnOnce(Sealed<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let Bench { sealed, buffers, .. } = &mut bench;
+        let sealed = &mut sealed[..len + OVERHEAD];
         key.seal_in_place(sealed);
-        let too_long = |_| Error::internal("a blob is longer than 4 GiB");
-        let blob = PackedBlob {
-            id,
-            kind,
-            offset: 0,
-            len: u32::try_from(sealed.len()).map_err(too_long)?,
-            uncompressed_len: compressed.map(|_| u32::try_from(plain.len()).map_err(too_long)).transpose()?,
-        };
+        let blob = PackedBlob { len: u32::try_from(sealed.len()).map_err(too_long)?, ..blob };
         let sampled = self.verify_sample > 0.0 && rand::rng().random_bool(self.verify_sample);
         if sampled {
             verify(key, &blob, sealed, plain, buffers)?;
@@ -83,34 +105,16 @@ impl Sealer {
     }
 }
 
-impl Sealer {
-    /// Seals a blob of another repository under this key, compressed or not as it is there.
-    pub(super) fn seal_again<T>(
-        &self,
-        key: &MasterKey,
-        decoded: &Decoded<'_>,
-        take: impl FnOnce(Sealed<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut bench = idle.unwrap_or_default();
-        let Bench { sealed, buffers, .. } = &mut bench;
-        let len = decoded.opened.len() + OVERHEAD;
-        if sealed.len() < len {
-            sealed.resize(len, 0);
-        }
-        let sealed = &mut sealed[..len];
-        sealed[IV_LEN..len - TAG_LEN].copy_from_slice(decoded.opened);
-        key.seal_in_place(sealed);
-        let len = u32::try_from(len).map_err(|_| Error::internal("a blob is longer than 4 GiB"))?;
-        let blob = PackedBlob { offset: 0, len, ..*decoded.blob };
-        let sampled = self.verify_sample > 0.0 && rand::rng().random_bool(self.verify_sample);
-        if sampled {
-            verify(key, &blob, sealed, decoded.plain, buffers)?;
-        }
-        let result = take(Sealed { blob, bytes: sealed, sampled });
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
-        result
+/// Where the content of a sealed blob goes; makes room for it.
+fn body(sealed: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    if sealed.len() < len + OVERHEAD {
+        sealed.resize(len + OVERHEAD, 0);
     }
+    &mut sealed[IV_LEN..IV_LEN + len]
+}
+
+fn too_long(_: std::num::TryFromIntError) -> Error {
+    Error::internal("a blob is longer than 4 GiB")
 }
 
 /// Opens and compares what was sealed: bad memory must not become a bad backup.
