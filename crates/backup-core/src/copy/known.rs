@@ -42,6 +42,5 @@ impl Known {
 }
 
 fn same(a: &Snapshot, b: &Snapshot) -> bool {
-    let content = |s: &Snapshot| (s.tree, s.time, s.hostname.clone(), s.paths.clone(), s.tags.clone());
-    content(a) == content(b)
+    (a.tree, a.time, &a.hostname, &a.paths, &a.tags) == (b.tree, b.time, &b.hostname, &b.paths, &b.tags)
 }

@@ -159,7 +159,7 @@ impl Run<'_> {
                 None => todo.push((*info, true)),
             }
         }
-        let mut survey = Survey::new(self.from, self.same_key, meter.clone());
+        let mut survey = Survey::new(self.from, self.same_key, self.options.dry_run, meter.clone(), self.cx);
         let mut todo = todo.into_iter().peekable();
         while todo.peek().is_some() {
             let writer = BlobWriter::new(&self.to, &self.options.write, self.options.dry_run);
@@ -191,7 +191,7 @@ impl Run<'_> {
             };
             let counterpart = present.iter().rev().find(like).map(|other| other.snapshot.tree);
             let counterpart = counterpart.filter(|_| self.trusting);
-            match survey.copy(info, counterpart, writer, self.options.dry_run, self.cx).await? {
+            match survey.copy(info, counterpart, writer).await? {
                 None if publish => complete.push(info),
                 None => {}
                 Some(problem) => self.report.problems.push(problem),

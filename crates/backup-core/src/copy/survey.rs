@@ -30,10 +30,12 @@ struct Found {
 
 /// Copies what snapshots need; remembers which directories are complete in the target.
 pub(super) struct Survey<'a> {
-    from: &'a IndexedRepository,
     reader: BlobReader,
+    concurrency: usize,
     same_key: bool,
+    dry_run: bool,
     meter: Meter,
+    cx: &'a Context,
     complete: HashSet<BlobId>,
     /// Data blobs of the current window.
     window: Vec<BlobId>,
@@ -43,13 +45,14 @@ pub(super) struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    pub(super) fn new(from: &'a IndexedRepository, same_key: bool, meter: Meter) -> Self {
-        let reader = from.reader();
+    pub(super) fn new(from: &IndexedRepository, same_key: bool, dry_run: bool, meter: Meter, cx: &'a Context) -> Self {
         Self {
-            from,
-            reader,
+            reader: from.reader(),
+            concurrency: from.repository().sink().capabilities().concurrency.max(1),
             same_key,
+            dry_run,
             meter,
+            cx,
             complete: HashSet::new(),
             window: Vec::new(),
             wanted: HashSet::new(),
@@ -68,11 +71,8 @@ impl<'a> Survey<'a> {
         info: &SnapshotInfo,
         counterpart: Option<BlobId>,
         writer: &BlobWriter,
-        dry_run: bool,
-        cx: &Context,
     ) -> Result<Option<Problem>> {
-        let affects = || vec![format!("snapshot {}", info.id.short())];
-        match self.follow(info.snapshot.tree, counterpart, writer, dry_run, cx).await {
+        match self.follow(info.snapshot.tree, counterpart, writer).await {
             Ok(visited) => {
                 self.complete.extend(visited);
                 Ok(None)
@@ -81,7 +81,7 @@ impl<'a> Survey<'a> {
                 self.window.clear();
                 self.wanted.clear();
                 let object = format!("snapshot {}", info.id.short());
-                Ok(Some(Problem { object, message: error.chain(), affects: affects() }))
+                Ok(Some(Problem { affects: vec![object.clone()], object, message: error.chain() }))
             }
             Err(error) => Err(error),
         }
@@ -93,40 +93,31 @@ impl<'a> Survey<'a> {
         root: BlobId,
         counterpart: Option<BlobId>,
         writer: &BlobWriter,
-        dry_run: bool,
-        cx: &Context,
     ) -> Result<HashSet<BlobId>> {
         let mut visited = HashSet::new();
         let mut frontier: Vec<Pair> = vec![(root, counterpart)];
         while !frontier.is_empty() {
-            cx.check_cancelled()?;
+            self.cx.check_cancelled()?;
             frontier.retain(|(tree, there)| {
                 Some(*tree) != *there && !self.complete.contains(tree) && visited.insert(*tree)
             });
             let level = std::mem::take(&mut frontier);
-            frontier = self.read_level(level, writer, dry_run, cx).await?.concat();
+            frontier = self.read_level(level, writer).await?.concat();
         }
-        self.flush(writer, dry_run, cx).await?;
+        self.flush(writer).await?;
         Ok(visited)
     }
 
     /// Reads directories, several at a time, and moves what they need whenever that is worth while.
-    async fn read_level(
-        &mut self,
-        level: Vec<Pair>,
-        writer: &BlobWriter,
-        dry_run: bool,
-        cx: &Context,
-    ) -> Result<Vec<Vec<Pair>>> {
-        let concurrency = self.from.repository().sink().capabilities().concurrency.max(1);
-        let writer_of_trees = (!dry_run).then(|| writer.clone());
+    async fn read_level(&mut self, level: Vec<Pair>, writer: &BlobWriter) -> Result<Vec<Vec<Pair>>> {
+        let writer_of_trees = (!self.dry_run).then(|| writer.clone());
         let mut waiting = level.into_iter();
         let mut done = Vec::new();
         // Tasks of their own: while blobs are moved nobody polls them here, and what they hold then (a place in the pool,
         // a connection) would never be given back.
         let mut reading: JoinSet<Result<Found>> = JoinSet::new();
         let result = loop {
-            while reading.len() < concurrency
+            while reading.len() < self.concurrency
                 && let Some(pair) = waiting.next()
             {
                 reading.spawn(read(self.reader.clone(), pair, writer_of_trees.clone(), self.same_key));
@@ -135,7 +126,7 @@ impl<'a> Survey<'a> {
                 break Ok(done);
             };
             let taken = match found.map_err(panicked).flatten() {
-                Ok(found) => self.take(found, &mut done, writer, dry_run, cx).await,
+                Ok(found) => self.take(found, &mut done, writer).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = taken {
@@ -146,21 +137,14 @@ impl<'a> Survey<'a> {
         result
     }
 
-    async fn take(
-        &mut self,
-        found: Found,
-        done: &mut Vec<Vec<Pair>>,
-        writer: &BlobWriter,
-        dry_run: bool,
-        cx: &Context,
-    ) -> Result<()> {
-        cx.check_cancelled()?;
+    async fn take(&mut self, found: Found, done: &mut Vec<Vec<Pair>>, writer: &BlobWriter) -> Result<()> {
+        self.cx.check_cancelled()?;
         self.meter.add_items(1);
         for id in found.blobs {
             self.want(id, writer).map_err(|error| error.context(format!("directory {}", found.id.short())))?;
         }
         done.push(found.subtrees);
-        if self.window.len() >= WINDOW { self.flush(writer, dry_run, cx).await } else { Ok(()) }
+        if self.window.len() >= WINDOW { self.flush(writer).await } else { Ok(()) }
     }
 
     fn want(&mut self, id: BlobId, writer: &BlobWriter) -> Result<()> {
@@ -175,13 +159,13 @@ impl<'a> Survey<'a> {
         Ok(())
     }
 
-    async fn flush(&mut self, writer: &BlobWriter, dry_run: bool, cx: &Context) -> Result<()> {
+    async fn flush(&mut self, writer: &BlobWriter) -> Result<()> {
         let window = std::mem::take(&mut self.window);
-        if dry_run || window.is_empty() {
+        if self.dry_run || window.is_empty() {
             return Ok(());
         }
         self.wanted.clear();
-        transfer::transfer(&self.reader, window, writer, self.same_key, &self.meter, cx).await
+        transfer::transfer(&self.reader, window, writer, self.same_key, &self.meter, self.cx).await
     }
 }
 
