@@ -21,8 +21,9 @@ use crate::style::{self, paint};
 /// Copy old snapshots into an archive, and remove them here if asked to
 ///
 /// A snapshot is removed only after its copy was looked through and found complete, and never the newest of its job and
-/// source; its data leaves this repository with the next prune. With --storage-class, the data goes into a cold class of the archive's store while everything that is needed to
-/// list and browse it stays hot; `backup restore --thaw` brings it back.
+/// source; its data leaves this repository with the next prune. With --storage-class, the data goes into a cold class of
+/// the archive's store while everything that is needed to list and browse it stays hot; `backup restore --thaw` brings it
+/// back.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -49,7 +50,7 @@ Examples:
   backup archive -r ./repo --older-than 90d --to s3://archive/backup --storage-class GLACIER --remove";
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let cutoff = cutoff(session, args)?;
+    let cutoff = age::before(&args.older_than, session.cx.clock.now(), &session.machine.time_zone)?;
     if args.remove && !args.dry_run {
         // Not only after hours of copying.
         session.require_confirmable()?;
@@ -60,21 +61,14 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let filter = args.filter.to_filter();
     let old = |info: &&SnapshotInfo| info.snapshot.time < cutoff && filter.matches(&info.snapshot);
     let meant: Vec<SnapshotInfo> = opened.snapshots.snapshots.iter().filter(old).cloned().collect();
-    let report = copy::copy_to(
-        session,
-        &opened.indexed,
-        &meant,
-        &Target { to: &args.to, storage_class: args.storage_class.as_deref() },
-        args.dry_run,
-        "archive",
-    )
-    .await?;
+    let target = args.to.open(session, &opened.indexed, args.storage_class.as_deref()).await?;
+    let report = copy::copy_to(session, &opened.indexed, &meant, &target, args.dry_run, "archive").await?;
     let outcome = worst.max(if report.problems.is_empty() { Outcome::Success } else { Outcome::Damage });
     if args.dry_run || !args.remove {
         return Ok(outcome);
     }
     copy::require_whole(&report)?;
-    remove(session, &opened, &report, args, &spec).await?;
+    remove(session, &opened, &report, &target, &spec, cutoff).await?;
     Ok(outcome)
 }
 
@@ -83,8 +77,9 @@ async fn remove(
     session: &Session,
     opened: &Opened,
     report: &CopyReport,
-    args: &Args,
+    target: &Target,
     spec: &RepositorySpec,
+    cutoff: Timestamp,
 ) -> CommandResult<()> {
     let newest = newest_of_each(&opened.snapshots.snapshots);
     let pairs = report.copied.iter().chain(&report.present);
@@ -98,20 +93,14 @@ async fn remove(
         return Ok(());
     }
     let count = human::count(gone.len() as u64, "snapshot", "snapshots");
-    let to = session.resolve(&args.to.to)?;
-    let target = session.open_with(&to, &args.to.flags(session)).await?;
     let there: Vec<SnapshotId> = gone.iter().filter_map(|copied| copied.to).collect();
-    require_complete(&target, &there, &session.cx).await?;
-    let cutoff = human::time(cutoff(session, args)?, &session.machine.time_zone);
+    require_complete(&target.repository, &there, &session.cx).await?;
+    let (cutoff, to) = (human::time(cutoff, &session.machine.time_zone), &target.spec);
     session.confirm(&format!("Remove {count} from before {cutoff} from {spec}? They are complete in {to}.")).await?;
     let ids: Vec<SnapshotId> = gone.iter().map(|copied| copied.from).collect();
     opened.indexed.repository().forget(&ids).await?;
     session.ui.status(format_args!("{count} {} from {spec}", paint(style::GOOD, "removed")));
     Ok(())
-}
-
-fn cutoff(session: &Session, args: &Args) -> CommandResult<Timestamp> {
-    Ok(age::before(&args.older_than, session.cx.clock.now(), &session.machine.time_zone)?)
 }
 
 /// The newest snapshot of every job and source: the next backup builds on it.

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use backup_control::passphrase::PassphraseFlags;
+use backup_control::repositories::RepositorySpec;
 use backup_core::copy::{self, CopyOptions, CopyReport};
-use backup_core::repository::{IndexedRepository, SnapshotInfo};
+use backup_core::repository::{IndexedRepository, Repository, SnapshotInfo};
 use serde::Serialize;
 
 use super::view::{self, Summary};
@@ -55,20 +56,38 @@ pub(super) struct ToArgs {
     pub(super) to_password_command: Option<String>,
 }
 
-/// Where copies go, and into which class of the store.
-pub(super) struct Target<'a> {
-    pub(super) to: &'a ToArgs,
-    pub(super) storage_class: Option<&'a str>,
-}
-
 impl ToArgs {
     /// The flags of the first repository serve for both, unless this one has its own.
-    pub(super) fn flags(&self, session: &Session) -> PassphraseFlags {
+    fn flags(&self, session: &Session) -> PassphraseFlags {
         if self.to_password_file.is_none() && self.to_password_command.is_none() {
             return session.passphrase_flags();
         }
         PassphraseFlags { file: self.to_password_file.clone(), command: self.to_password_command.clone() }
     }
+
+    /// Opens it, to put copies from another one into that class of its store.
+    pub(super) async fn open(
+        &self,
+        session: &Session,
+        from: &IndexedRepository,
+        storage_class: Option<&str>,
+    ) -> CommandResult<Target> {
+        let spec = session.resolve(&self.to)?.with_storage_class(storage_class)?;
+        match session.open_with(&spec, &self.flags(session)).await {
+            Err(error) if error.is_missing_repository() => {
+                let from = from.repository().sink();
+                let command = format!("{} init -r {} --like {from}", session.program, self.to);
+                Err(error.with_hint(format!("create it first: {command}")))
+            }
+            opened => Ok(Target { repository: opened?, spec }),
+        }
+    }
+}
+
+/// Where copies go.
+pub(super) struct Target {
+    pub(super) spec: RepositorySpec,
+    pub(super) repository: Repository,
 }
 
 const EXAMPLES: &str = "\
@@ -100,9 +119,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     } else {
         args.snapshots.iter().map(|name| opened.find(name, &filter).cloned()).collect::<CommandResult<_>>()?
     };
-    let copied =
-        copy_to(session, &opened.indexed, &meant, &Target { to: &args.to, storage_class: None }, args.dry_run, "copy")
-            .await?;
+    let target = args.to.open(session, &opened.indexed, None).await?;
+    let copied = copy_to(session, &opened.indexed, &meant, &target, args.dry_run, "copy").await?;
     Ok(worst.max(if copied.problems.is_empty() { Outcome::Success } else { Outcome::Damage }))
 }
 
@@ -111,24 +129,16 @@ pub(super) async fn copy_to(
     session: &Session,
     from: &IndexedRepository,
     snapshots: &[SnapshotInfo],
-    target: &Target<'_>,
+    target: &Target,
     dry_run: bool,
     verb: &'static str,
 ) -> CommandResult<CopyReport> {
-    let spec = session.resolve(&target.to.to)?.with_storage_class(target.storage_class)?;
-    let target = match session.open_with(&spec, &target.to.flags(session)).await {
-        Err(error) if error.is_missing_repository() => {
-            let from = from.repository().sink();
-            let command = format!("{} init -r {} --like {from}", session.program, target.to.to);
-            return Err(error.with_hint(format!("create it first: {command}")));
-        }
-        opened => opened?,
-    };
+    let Target { spec, repository } = target;
     if snapshots.is_empty() {
         session.ui.status("No snapshots.");
     }
     let options = CopyOptions { write: spec.write_settings(), dry_run };
-    let report = copy::copy(from, snapshots, &target, &options, &session.cx).await?;
+    let report = copy::copy(from, snapshots, repository, &options, &session.cx).await?;
     let ui = &session.ui;
     if ui.is_json() {
         let json = CopyJson { to: spec.to_string(), dry_run, report: &report };
