@@ -1,13 +1,11 @@
 //! Azure Blob Storage.
 
-use std::sync::Arc;
-
 use backup_core::sink::SinkResult;
 use object_store::ClientOptions;
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 
 use super::{Plan, once, plain};
-use crate::object::{Kind, ObjectSink, Parts, Proof};
+use crate::object::ObjectSink;
 
 /// Variables of the environment that tell how to log in.
 const LOGIN: [(&str, AzureConfigKey); 9] = [
@@ -83,19 +81,5 @@ pub(crate) fn azure(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
              AZURE_STORAGE_SAS_TOKEN, or AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET",
         )
     })?;
-    let store = Arc::new(store);
-    Ok(ObjectSink::new(Parts {
-        kind: Kind::Azure,
-        store: Arc::clone(&store) as _,
-        one_by_one: store,
-        name: plan.identity(settings.endpoint.as_ref().map(|_| &base)),
-        bucket: plan.bucket.to_owned(),
-        prefix: plan.prefix.to_owned(),
-        gate,
-        policy: plan.policy(),
-        proof: Proof::default(),
-        storage_class: None,
-        lock: None,
-        custody: None,
-    }))
+    Ok(ObjectSink::new(plan.parts(store, settings.endpoint.as_ref().map(|_| &base), gate)))
 }

@@ -9,7 +9,7 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 
 use super::{Plan, once, plain};
 use crate::object::custody::{GcsCustody, Raw};
-use crate::object::{Kind, ObjectSink, Parts, Proof};
+use crate::object::{ObjectSink, Parts};
 
 const GOOGLE: &str = "https://storage.googleapis.com";
 
@@ -58,29 +58,12 @@ pub(crate) fn gcs(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
              account",
         )
     })?;
-    let raw = Raw {
-        wire,
-        address: format!("{endpoint}/{}", plan.bucket),
-        bucket: plan.bucket.to_owned(),
-        prefix: plan.prefix.to_owned(),
-        kind: Kind::Gcs,
-        bearer: Some(Arc::clone(store.credentials())),
-        customer_key: None,
-    };
+    let raw =
+        Raw { bearer: Some(Arc::clone(store.credentials())), ..plan.raw(wire, format!("{endpoint}/{}", plan.bucket)) };
     let custody: Arc<dyn Custody> = Arc::new(GcsCustody { raw });
-    let store = Arc::new(store);
     Ok(ObjectSink::new(Parts {
-        kind: Kind::Gcs,
-        store: Arc::clone(&store) as _,
-        one_by_one: store,
-        name: plan.identity(settings.endpoint.as_ref().map(|_| &base)),
-        bucket: plan.bucket.to_owned(),
-        prefix: plan.prefix.to_owned(),
-        gate,
-        policy: plan.policy(),
-        proof: Proof::default(),
         storage_class: settings.storage_class.clone(),
-        lock: None,
         custody: Some(custody),
+        ..plan.parts(store, settings.endpoint.as_ref().map(|_| &base), gate)
     }))
 }

@@ -21,7 +21,8 @@ use url::Url;
 
 use crate::limit::Pace;
 use crate::location::Location;
-use crate::object::Kind;
+use crate::object::custody::Raw;
+use crate::object::{Kind, Parts, Proof, Store};
 use crate::retry::RetryPolicy;
 use crate::settings::StoreSettings;
 use crate::wire::{ClientSettings, Clients, Gate, Inner, Signer, Wire, build_clients};
@@ -138,6 +139,31 @@ impl Plan<'_> {
 
     fn gate(&self) -> Arc<Gate> {
         Arc::new(Gate::new(self.settings.connections.map_or(CONNECTIONS, std::num::NonZero::get)))
+    }
+
+    /// What every sink has; what only some have is left out. `endpoint` is `None` for the provider's own.
+    fn parts<S: Store>(&self, store: S, endpoint: Option<&Url>, gate: Arc<Gate>) -> Parts {
+        let store = Arc::new(store);
+        Parts {
+            kind: self.kind,
+            store: Arc::clone(&store) as _,
+            one_by_one: store,
+            name: self.identity(endpoint),
+            bucket: self.bucket.to_owned(),
+            prefix: self.prefix.to_owned(),
+            gate,
+            policy: self.policy(),
+            proof: Proof::default(),
+            storage_class: None,
+            lock: None,
+            custody: None,
+        }
+    }
+
+    /// For requests by hand about the bucket at `address`.
+    fn raw(&self, wire: Wire, address: String) -> Raw {
+        let (bucket, prefix) = (self.bucket.to_owned(), self.prefix.to_owned());
+        Raw { wire, address, bucket, prefix, kind: self.kind, bearer: None, customer_key: None }
     }
 
     /// How operations are tried again.

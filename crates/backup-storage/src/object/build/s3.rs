@@ -13,7 +13,7 @@ use super::{Plan, once, plain};
 use crate::credentials::{AwsKeys, Search, amazon, find};
 use crate::object::custody::{Raw, S3Custody};
 use crate::object::error::map_wire;
-use crate::object::{Kind, Lock, ObjectSink, Parts, Proof};
+use crate::object::{Kind, Lock, ObjectSink, Parts};
 use crate::settings::{Encryption, LockMode, Secret};
 use crate::wire::Signer;
 
@@ -55,29 +55,15 @@ pub(crate) fn s3(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
     let builder = encrypted(builder, plan, customer_key.as_ref())?;
     let invalid = |error: object_store::Error| plan.invalid(error.to_string());
     let lock = lock(plan)?;
-    let raw = Raw {
-        wire,
-        address,
-        bucket: plan.bucket.to_owned(),
-        prefix: plan.prefix.to_owned(),
-        kind: Kind::S3,
-        bearer: None,
-        customer_key,
-    };
+    let raw = Raw { customer_key, ..plan.raw(wire, address) };
     let custody: Arc<dyn Custody> = Arc::new(S3Custody { raw, lock });
+    let store = builder.clone().build().map_err(invalid)?;
     Ok(ObjectSink::new(Parts {
-        kind: Kind::S3,
-        store: Arc::new(builder.clone().build().map_err(invalid)?),
         one_by_one: Arc::new(builder.with_disable_bulk_delete(true).build().map_err(invalid)?),
-        name: plan.identity(endpoint.as_ref()),
-        bucket: plan.bucket.to_owned(),
-        prefix: plan.prefix.to_owned(),
-        gate,
-        policy: plan.policy(),
-        proof: Proof::default(),
         storage_class: settings.storage_class.clone(),
         lock,
         custody: Some(custody),
+        ..plan.parts(store, endpoint.as_ref(), gate)
     }))
 }
 
