@@ -125,10 +125,12 @@ impl SinkError {
         self.kind
     }
 
-    /// What the user can do about it, where the sink knows better than its kind tells.
+    /// What the user can do about it, where the sink knows better than its kind tells. An error around another one has the
+    /// hint of that, unless it has its own.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
+        let inner = || self.source.as_ref()?.downcast_ref::<Self>()?.hint();
+        self.hint.as_deref().or_else(inner)
     }
 
     /// What was being done.

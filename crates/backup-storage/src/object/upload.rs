@@ -34,12 +34,7 @@ fn for_good(error: SinkError, key: &Key) -> SinkError {
     if error.effect() == Effect::Unknown {
         return error;
     }
-    let hint = error.hint().map(ToOwned::to_owned);
-    let certain = SinkError::new(error.kind(), error.operation(), key).with_source(error);
-    match hint {
-        Some(hint) => certain.with_hint(hint),
-        None => certain,
-    }
+    SinkError::new(error.kind(), error.operation(), key).with_source(error)
 }
 
 #[async_trait]
