@@ -103,10 +103,6 @@ async fn put_large(parts: &Arc<Parts>, key: &Key, payload: &Payload) -> SinkResu
     let size = upload.part_size();
     let mut part = Vec::new();
     let mut len = 0;
-    let digest = {
-        let payload = payload.clone();
-        tokio::task::spawn_blocking(move || sha256(payload.segments()))
-    };
     let outcome = async {
         for segment in payload.segments() {
             let mut rest = segment.clone();
@@ -135,7 +131,8 @@ async fn put_large(parts: &Arc<Parts>, key: &Key, payload: &Payload) -> SinkResu
     };
     // The store confirmed every part, which together are the object.
     if upload.is_confirmed() && is_believed(parts).await {
-        outcome.sha256 = digest.await.ok();
+        let payload = payload.clone();
+        outcome.sha256 = tokio::task::spawn_blocking(move || sha256(payload.segments())).await.ok();
     }
     Ok(outcome)
 }
