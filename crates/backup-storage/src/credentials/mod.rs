@@ -186,7 +186,7 @@ async fn from_service(make: &Make, looked: &str, state: &mut State) -> Result<Ar
     let none = |why: String| WireError::Credentials(format!("no credentials found ({why}); looked in {looked}"));
     match tokio::time::timeout(PATIENCE, provider.get_credential()).await {
         Ok(Ok(credential)) => Ok(credential),
-        Ok(Err(error)) => Err(none(WireError::find(&error).map_or_else(|| error.to_string(), ToString::to_string))),
+        Ok(Err(error)) => Err(none(WireError::words_of(&error))),
         Err(_) => Err(none(format!("no answer within {} seconds", PATIENCE.as_secs()))),
     }
 }

@@ -71,8 +71,7 @@ impl Profile {
             if let Some(token_file) = get("web_identity_token_file") {
                 let provider = (self.web_identity)(token_file, arn, session)?;
                 let credential = provider.get_credential().await.map_err(|error| {
-                    let why = WireError::find(&error).map_or_else(|| error.to_string(), ToString::to_string);
-                    wrong(&format!("has a web identity that is refused: {why}"))
+                    wrong(&format!("has a web identity that is refused: {}", WireError::words_of(&error)))
                 })?;
                 // Its lifetime is not told; it is an hour or more, and the provider is asked again before.
                 let expires = SystemClock.now() + std::time::Duration::from_secs(20 * 60);

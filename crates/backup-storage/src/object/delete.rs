@@ -93,7 +93,7 @@ async fn one_by_one(parts: &Arc<Parts>, keys: Vec<Key>) -> Vec<SinkResult<Key>> 
         .await
 }
 
-async fn delete_one(store: &dyn Store, path: Path) -> object_store::Result<Path> {
+pub(super) async fn delete_one(store: &dyn Store, path: Path) -> object_store::Result<Path> {
     let mut results = store.delete_stream(stream::iter([Ok(path.clone())]).boxed());
     results.next().await.unwrap_or(Ok(path))
 }

@@ -189,8 +189,8 @@ impl PartedUpload {
         let mapped = self.parts.error(&error, self.operation, &self.key);
         if mapped.kind() == SinkErrorKind::NotFound {
             // Of the upload, not of the object; the caller begins again.
-            let why = WireError::find(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            return Err(SinkError::new(SinkErrorKind::Other, self.operation, &self.key).with_source(why));
+            return Err(SinkError::new(SinkErrorKind::Other, self.operation, &self.key)
+                .with_source(WireError::words_of(&error)));
         }
         Err(mapped)
     }

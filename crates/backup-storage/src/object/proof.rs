@@ -11,8 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use backup_core::sink::{Key, Operation};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use futures::StreamExt;
-use futures::stream;
 use http::{HeaderName, HeaderValue};
 use md5::Md5;
 use object_store::path::Path;
@@ -20,6 +18,7 @@ use object_store::{PutOptions, PutPayload};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
+use super::delete::delete_one;
 use super::{Kind, Parts};
 use crate::wire::{Digests, Headers, Refusal, WireError};
 
@@ -108,8 +107,7 @@ fn judge(refusal: &Refusal) -> Result<bool, Undecided> {
 
 /// Who may not delete leaves one small object there, always the same one.
 async fn remove(parts: &Parts, path: Path) {
-    let deleted = parts.one_by_one.delete_stream(stream::iter([Ok(path)]).boxed()).next().await;
-    if let Some(Err(error)) = deleted {
+    if let Err(error) = delete_one(&*parts.one_by_one, path).await {
         tracing::debug!("cannot delete {NAME}: {error}");
     }
 }

@@ -146,9 +146,13 @@ impl WireError {
     pub(crate) fn of_http(error: &HttpError) -> Self {
         match Self::find(error) {
             Some(Self::Stalled(time)) => Self::Stalled(*time),
-            Some(other) => Self::Broken(other.to_string()),
-            None => Self::Broken(error.to_string()),
+            _ => Self::Broken(Self::words_of(error)),
         }
+    }
+
+    /// What another error is about: the words of this module's one among its causes, else its own.
+    pub(crate) fn words_of(error: &(dyn Error + 'static)) -> String {
+        Self::find(error).map_or_else(|| error.to_string(), ToString::to_string)
     }
 
     /// Finds the error of this module among the causes of another one.

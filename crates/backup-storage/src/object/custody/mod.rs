@@ -60,8 +60,10 @@ impl Raw {
     async fn send(&self, method: Method, name: &str, query: &str, body: Bytes) -> Result<HttpResponse, WireError> {
         let mut uri = self.address.clone();
         if !name.is_empty() {
-            uri.push('/');
-            uri.push_str(&encoded(name));
+            for segment in name.split('/') {
+                uri.push('/');
+                uri.push_str(&encoded(segment));
+            }
         }
         if !query.is_empty() {
             uri.push('?');
@@ -106,11 +108,11 @@ impl Raw {
     }
 }
 
-/// Percent-encodes what is not certainly left alone by every store and every signature.
+/// Percent-encodes all but the unreserved characters of RFC 3986.
 fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/') {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             out.push(char::from(byte));
         } else {
             out.push_str(&format!("%{byte:02X}"));

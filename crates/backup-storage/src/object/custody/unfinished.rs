@@ -4,9 +4,8 @@ use backup_core::sink::{Operation, SinkResult};
 use http::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
-use url::form_urlencoded::byte_serialize;
 
-use super::Raw;
+use super::{Raw, encoded};
 use crate::wire::WireError;
 
 #[derive(Deserialize)]
@@ -81,8 +80,4 @@ async fn page(raw: &Raw, ours: &str, markers: &(String, String)) -> Result<Page,
     let response = raw.send(Method::GET, "", &query, bytes::Bytes::new()).await?;
     let text = Raw::text(response).await?;
     quick_xml::de::from_str(&text).map_err(|error| WireError::Response(error.to_string()))
-}
-
-fn encoded(text: &str) -> String {
-    byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20").replace('*', "%2A")
 }
