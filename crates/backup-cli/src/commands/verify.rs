@@ -63,17 +63,18 @@ pub(super) async fn verify(
     repository: &str,
 ) -> CommandResult<VerifyReport> {
     let ui = &session.ui;
-    let report = match pipeline::verify(&opened.indexed.snapshot(info), &session.cx).await {
-        Ok(report) => report,
-        // What keeps a snapshot from being read at all is damage like any other.
-        Err(error) if error.kind() == ErrorKind::Damaged => {
-            let affects = vec![format!("snapshot {}", info.id.short())];
-            let problem =
-                backup_core::check::Problem { object: "snapshot".to_owned(), message: error.chain(), affects };
-            VerifyReport { problems: vec![problem], ..VerifyReport::default() }
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let report =
+        match pipeline::verify(&opened.indexed.snapshot(info), pipeline::VerifyLevel::Checksum, &session.cx).await {
+            Ok(report) => report,
+            // What keeps a snapshot from being read at all is damage like any other.
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                let affects = vec![format!("snapshot {}", info.id.short())];
+                let problem =
+                    backup_core::check::Problem { object: "snapshot".to_owned(), message: error.chain(), affects };
+                VerifyReport { problems: vec![problem], ..VerifyReport::default() }
+            }
+            Err(error) => return Err(error.into()),
+        };
     if ui.is_json() {
         let verified = Verified { snapshot: info.id.to_hex(), report: &report };
         ui.event(&Summary::new("verify", repository.to_owned(), &verified));
