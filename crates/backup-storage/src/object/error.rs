@@ -6,16 +6,19 @@ use backup_core::sink::{Operation, SinkError, SinkErrorKind};
 use super::Kind;
 use crate::wire::{Refusal, WireError};
 
+/// Where it happened, as far as hints depend on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) bucket: &'a str,
+    pub(crate) kind: Kind,
+    /// A key of SSE-C goes with the requests.
+    pub(crate) customer_key: bool,
+}
+
 /// From an error of `object_store` (with one of ours inside) to one of sinks. No secret is in either.
-pub(crate) fn map(
-    bucket: &str,
-    kind: Kind,
-    error: &object_store::Error,
-    operation: Operation,
-    what: &str,
-) -> SinkError {
+pub(crate) fn map(place: Place<'_>, error: &object_store::Error, operation: Operation, what: &str) -> SinkError {
     if let Some(error) = WireError::find(error) {
-        return map_wire(bucket, kind, error, operation, what);
+        return map_wire(place, error, operation, what);
     }
     let reads = matches!(operation, Operation::Get | Operation::Head | Operation::List);
     let kind = match error {
@@ -33,7 +36,7 @@ pub(crate) fn map(
 }
 
 /// Like [`map`] for requests that are not `object_store`'s.
-pub(crate) fn map_wire(bucket: &str, store: Kind, error: &WireError, operation: Operation, what: &str) -> SinkError {
+pub(crate) fn map_wire(place: Place<'_>, error: &WireError, operation: Operation, what: &str) -> SinkError {
     use SinkErrorKind::{Invalid, Other, PermissionDenied, Unavailable};
     let reads = matches!(operation, Operation::Get | Operation::Head | Operation::List);
     let (kind, happened, hint) = match error {
@@ -42,7 +45,7 @@ pub(crate) fn map_wire(bucket: &str, store: Kind, error: &WireError, operation: 
             let certain = (300..500).contains(&refusal.status) && kind != Unavailable
                 || matches!(refusal.status, 400 | 429)
                 || refusal.code == "SlowDown";
-            (kind, !certain, hint(bucket, store, refusal))
+            (kind, !certain, hint(place, refusal))
         }
         WireError::Stalled(_) | WireError::Broken(_) => (Unavailable, true, None),
         WireError::Response(_) | WireError::Checksum => (Unavailable, true, None),
@@ -101,7 +104,8 @@ fn refused(refusal: &Refusal) -> SinkErrorKind {
 }
 
 /// What the user can do.
-fn hint(bucket: &str, store: Kind, refusal: &Refusal) -> Option<String> {
+fn hint(place: Place<'_>, refusal: &Refusal) -> Option<String> {
+    let bucket = place.bucket;
     let hint = match (&*refusal.code, refusal.status) {
         ("RequestTimeTooSkewed", _) => skewed(refusal),
         ("NoSuchBucket" | "ContainerNotFound", _) => {
@@ -125,23 +129,48 @@ fn hint(bucket: &str, store: Kind, refusal: &Refusal) -> Option<String> {
         }
         // What to do about archives is known where objects are restored.
         ("InvalidObjectState" | "BlobArchived", _) => return None,
-        ("AccessDenied", _) | ("AuthorizationPermissionMismatch", _) | (_, 403) => denied(bucket, store),
+        ("AccessDenied", _) | ("AuthorizationPermissionMismatch", _) | (_, 403) => denied(place),
         (_, 401) => "the credentials are missing, wrong or expired".to_owned(),
+        (_, 400) if let Some(hint) = sealed(place, refusal) => hint,
         _ => return skew(refusal).filter(|skew| skew.abs() > 900).map(|_| skewed(refusal)),
     };
     Some(hint)
 }
 
-fn denied(bucket: &str, store: Kind) -> String {
-    let (right, role) = match store {
+fn denied(Place { bucket, kind, customer_key }: Place<'_>) -> String {
+    let (right, role) = match kind {
         Kind::S3 => ("s3:GetObject, s3:PutObject and s3:ListBucket", "the policy"),
         Kind::Gcs => ("storage.objects.get, create and list", "the role"),
         Kind::Azure => ("read, write and list", "the role or signature"),
     };
-    format!(
+    let rights = format!(
         "the credentials do not allow this on {bucket:?} under this prefix: {role} must allow {right} (and deleting, \
              for who prunes)"
-    )
+    );
+    // A wrong key and a missing right look the same: stores tell no stranger which of them it is.
+    if customer_key { format!("{OTHER_KEY}; if it does, {rights}") } else { rights }
+}
+
+const OTHER_KEY: &str = "check that customer_key_file holds the key with which these objects were stored";
+
+/// What to do where a store does not take an object's key (SSE-C), or misses it. Stores have no code for that.
+fn sealed(place: Place<'_>, refusal: &Refusal) -> Option<String> {
+    let message = refusal.message.to_ascii_lowercase();
+    let is_about_keys = message.contains("customer") || message.contains("encryption");
+    if place.kind != Kind::S3 || !is_about_keys {
+        return None;
+    }
+    Some(match place.customer_key {
+        _ if message.contains("secure connection") => {
+            "the store takes customer_key_file over https only: use an https:// endpoint".to_owned()
+        }
+        true => format!("{OTHER_KEY}, and that they were stored with one at all"),
+        false => {
+            "the objects were stored with a key of the customer: set sse = \"customer\", and customer_key_file to \
+                  the file that holds it"
+                .to_owned()
+        }
+    })
 }
 
 /// By how many seconds this machine's clock is ahead of the store's.
@@ -165,7 +194,33 @@ mod tests {
     use super::*;
 
     fn mapped(refusal: Refusal, operation: Operation) -> SinkError {
-        map_wire("bkt", Kind::S3, &refusal.into(), operation, "data/x")
+        map_wire(PLACE, &refusal.into(), operation, "data/x")
+    }
+
+    const PLACE: Place<'static> = Place { bucket: "bkt", kind: Kind::S3, customer_key: false };
+
+    #[test]
+    fn a_key_of_the_customer_is_named_where_it_may_be_wrong() {
+        let hint = |place, status, code: &str, message: &str| {
+            let refusal = Refusal { status, code: code.to_owned(), message: message.to_owned(), ..Refusal::default() };
+            hint(place, &refusal).unwrap_or_default()
+        };
+        let with_key = Place { customer_key: true, ..PLACE };
+        for (place, status, code, message, words) in [
+            (PLACE, 400, "InvalidRequest", "stored using a form of Server Side Encryption", "set sse = \"customer\""),
+            (with_key, 403, "AccessDenied", "Access Denied", "s3:GetObject"),
+            // Answers to HEAD have no body.
+            (with_key, 403, "", "", "s3:GetObject"),
+            (with_key, 400, "InvalidRequest", "The encryption parameters are not applicable", "stored with one at all"),
+            (with_key, 400, "InvalidArgument", "with Customer keys must use a secure connection", "https"),
+        ] {
+            let hint = hint(place, status, code, message);
+            assert!(hint.contains("customer_key_file") && hint.contains(words), "{hint}");
+        }
+        assert!(!hint(PLACE, 403, "AccessDenied", "").contains("customer_key_file"));
+        assert_eq!(hint(with_key, 400, "InvalidRequest", "the name is too long"), "");
+        let google = Place { kind: Kind::Gcs, ..PLACE };
+        assert_eq!(hint(google, 400, "InvalidRequest", "Encryption"), "");
     }
 
     #[test]

@@ -156,6 +156,7 @@ impl Plan<'_> {
             proof: Proof::default(),
             storage_class: None,
             lock: None,
+            customer_key: false,
             custody: None,
         }
     }
