@@ -17,6 +17,10 @@ pub(crate) struct Place<'a> {
 
 /// From an error of `object_store` (with one of ours inside) to one of sinks. No secret is in either.
 pub(crate) fn map(place: Place<'_>, error: &object_store::Error, operation: Operation, what: &str) -> SinkError {
+    let words = error.to_string();
+    if words.contains(TOKEN_REQUEST) {
+        return without_token(place, error, &words, operation, what);
+    }
     if let Some(error) = WireError::find(error) {
         return map_wire(place, error, operation, what);
     }
@@ -31,8 +35,34 @@ pub(crate) fn map(place: Place<'_>, error: &object_store::Error, operation: Oper
         _ if reads => SinkErrorKind::Unavailable,
         _ => SinkErrorKind::Other,
     };
-    let mapped = SinkError::on(kind, operation, what).with_source(error.to_string());
+    let mapped = SinkError::on(kind, operation, what).with_source(words);
     if reads { mapped.without_effect() } else { mapped }
+}
+
+/// The library's words for a token that it did not get; its type for that is its own secret.
+const TOKEN_REQUEST: &str = "Error performing token request";
+
+/// Google's and Azure's services give tokens to those who are known to them, and to machines: whoever has set nothing ends
+/// at the latter.
+fn without_token(
+    place: Place<'_>,
+    error: &object_store::Error,
+    words: &str,
+    operation: Operation,
+    what: &str,
+) -> SinkError {
+    let refused = ["400", "401", "403", "404"].iter().any(|code| words.contains(&format!("status code: {code}")));
+    let kind = if refused { SinkErrorKind::PermissionDenied } else { SinkErrorKind::Unavailable };
+    let why = format!("no token for the store could be had: {}", WireError::words_of(error));
+    SinkError::on(kind, operation, what).with_source(why).with_hint(credentials(place.kind)).without_effect()
+}
+
+fn credentials(kind: Kind) -> &'static str {
+    match kind {
+        Kind::S3 => CREDENTIALS,
+        Kind::Gcs => GOOGLE_CREDENTIALS,
+        Kind::Azure => AZURE_CREDENTIALS,
+    }
 }
 
 /// Like [`map`] for requests that are not `object_store`'s.
@@ -53,9 +83,10 @@ pub(crate) fn map_wire(place: Place<'_>, error: &WireError, operation: Operation
         WireError::Connect(_) => (Unavailable, false, Some(CONNECT.to_owned())),
         WireError::UnknownHost(_) => (Unavailable, false, Some(UNKNOWN_HOST.to_owned())),
         WireError::Certificate(_) => (Other, false, Some(CERTIFICATE.to_owned())),
+        WireError::NoTls => (Other, false, Some(NO_TLS.to_owned())),
         WireError::PlainHttp => (Invalid, false, Some(PLAIN_HTTP.to_owned())),
         WireError::Request(_) => (Other, false, None),
-        WireError::Credentials(_) => (PermissionDenied, false, Some(CREDENTIALS.to_owned())),
+        WireError::Credentials(_) => (PermissionDenied, false, Some(credentials(place.kind).to_owned())),
     };
     let mut mapped = SinkError::on(kind, operation, what).with_source(error.to_string());
     if let Some(hint) = hint {
@@ -70,6 +101,13 @@ const UNKNOWN_HOST: &str =
     "check the endpoint, the region and the name of the bucket, which are parts of the host's name";
 const CERTIFICATE: &str = "set ca_file to a PEM file with the authority that signed the server's certificate";
 const PLAIN_HTTP: &str = "use an https:// endpoint, or set allow_http = true if the network is trusted";
+const NO_TLS: &str = "check the port of the endpoint; if the server speaks plain http only and the network is trusted, \
+                      write http:// and set allow_http = true";
+const TLS: &str = "the server speaks https at this port: write the endpoint with https://";
+pub(super) const GOOGLE_CREDENTIALS: &str = "set service_account, or GOOGLE_APPLICATION_CREDENTIALS in the \
+                                             environment, to the JSON file of a service account";
+pub(super) const AZURE_CREDENTIALS: &str = "set AZURE_STORAGE_ACCOUNT_KEY in the environment (or name another variable in account_key_env), or \
+     AZURE_STORAGE_SAS_TOKEN, or AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET";
 const CREDENTIALS: &str = "set access_key_id and secret_access_key_file, or profile, or AWS_ACCESS_KEY_ID and \
                            AWS_SECRET_ACCESS_KEY in the environment";
 
@@ -127,10 +165,16 @@ fn hint(place: Place<'_>, refusal: &Refusal) -> Option<String> {
         ("SignatureDoesNotMatch", _) => {
             "the secret does not belong to the access key: check where the secret comes from".to_owned()
         }
+        ("AuthenticationFailed" | "AuthorizationFailure", _) if refusal.message.contains("failed to authenticate") => {
+            "the store does not accept the account's key or signature: check AZURE_STORAGE_ACCOUNT_KEY (or the variable \
+             that account_key_env names) or AZURE_STORAGE_SAS_TOKEN, and that it belongs to the account"
+                .to_owned()
+        }
         // What to do about archives is known where objects are restored.
         ("InvalidObjectState" | "BlobArchived", _) => return None,
         ("AccessDenied", _) | ("AuthorizationPermissionMismatch", _) | (_, 403) => denied(place),
         (_, 401) => "the credentials are missing, wrong or expired".to_owned(),
+        ("", 400) if refusal.message.contains("HTTPS") => TLS.to_owned(),
         (_, 400) if let Some(hint) = sealed(place, refusal) => hint,
         _ => return skew(refusal).filter(|skew| skew.abs() > 900).map(|_| skewed(refusal)),
     };
