@@ -13,6 +13,8 @@ pub(crate) struct Place<'a> {
     pub(crate) kind: Kind,
     /// A key of SSE-C goes with the requests.
     pub(crate) customer_key: bool,
+    /// New objects are to be locked.
+    pub(crate) locks: bool,
 }
 
 /// From an error of `object_store` (with one of ours inside) to one of sinks. No secret is in either.
@@ -69,6 +71,7 @@ fn credentials(kind: Kind) -> &'static str {
 pub(crate) fn map_wire(place: Place<'_>, error: &WireError, operation: Operation, what: &str) -> SinkError {
     use SinkErrorKind::{Invalid, Other, PermissionDenied, Unavailable};
     let reads = matches!(operation, Operation::Get | Operation::Head | Operation::List);
+    let place = Place { locks: place.locks && matches!(operation, Operation::Put | Operation::Upload), ..place };
     let (kind, happened, hint) = match error {
         WireError::Refused(refusal) => {
             let kind = refused(refusal);
@@ -103,6 +106,8 @@ const CERTIFICATE: &str = "set ca_file to a PEM file with the authority that sig
 const PLAIN_HTTP: &str = "use an https:// endpoint, or set allow_http = true if the network is trusted";
 const NO_TLS: &str = "check the port of the endpoint; if the server speaks plain http only and the network is trusted, \
                       write http:// and set allow_http = true";
+const NO_LOCKS: &str = "lock_days needs a bucket with object lock: switch it on (some stores can only when a bucket is made), \
+                        or remove lock_days";
 const TLS: &str = "the server speaks https at this port: write the endpoint with https://";
 pub(super) const GOOGLE_CREDENTIALS: &str = "set service_account, or GOOGLE_APPLICATION_CREDENTIALS in the \
                                              environment, to the JSON file of a service account";
@@ -176,12 +181,13 @@ fn hint(place: Place<'_>, refusal: &Refusal) -> Option<String> {
         (_, 401) => "the credentials are missing, wrong or expired".to_owned(),
         ("", 400) if refusal.message.contains("HTTPS") => TLS.to_owned(),
         (_, 400) if let Some(hint) = sealed(place, refusal) => hint,
+        ("InvalidRequest", 400) if place.locks => NO_LOCKS.to_owned(),
         _ => return skew(refusal).filter(|skew| skew.abs() > 900).map(|_| skewed(refusal)),
     };
     Some(hint)
 }
 
-fn denied(Place { bucket, kind, customer_key }: Place<'_>) -> String {
+fn denied(Place { bucket, kind, customer_key, .. }: Place<'_>) -> String {
     let (right, role) = match kind {
         Kind::S3 => ("s3:GetObject, s3:PutObject and s3:ListBucket", "the policy"),
         Kind::Gcs => ("storage.objects.get, create and list", "the role"),
@@ -241,7 +247,7 @@ mod tests {
         map_wire(PLACE, &refusal.into(), operation, "data/x")
     }
 
-    const PLACE: Place<'static> = Place { bucket: "bkt", kind: Kind::S3, customer_key: false };
+    const PLACE: Place<'static> = Place { bucket: "bkt", kind: Kind::S3, customer_key: false, locks: false };
 
     #[test]
     fn a_key_of_the_customer_is_named_where_it_may_be_wrong() {
@@ -300,6 +306,19 @@ mod tests {
             assert!(error.hint().unwrap_or_default().contains(words), "{code}: {:?}", error.hint());
             assert!(kind != Archived || error.hint().is_none(), "it would hide that of the core");
         }
+    }
+
+    #[test]
+    fn a_bucket_without_locks_is_told_from_other_requests_that_are_invalid() {
+        let hint = |locks, operation| {
+            let refusal = Refusal { status: 400, code: "InvalidRequest".to_owned(), ..Refusal::default() };
+            let error = map_wire(Place { locks, ..PLACE }, &refusal.into(), operation, "data/x");
+            error.hint().unwrap_or_default().to_owned()
+        };
+        assert!(
+            hint(true, Operation::Put).contains("object lock") && hint(true, Operation::Upload).contains("object lock")
+        );
+        assert_eq!(hint(false, Operation::Put) + &hint(true, Operation::Get), "");
     }
 
     #[test]

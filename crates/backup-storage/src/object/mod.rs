@@ -143,7 +143,7 @@ impl Parts {
     }
 
     fn place(&self) -> Place<'_> {
-        Place { bucket: &self.bucket, kind: self.kind, customer_key: self.customer_key }
+        Place { bucket: &self.bucket, kind: self.kind, customer_key: self.customer_key, locks: self.lock.is_some() }
     }
 }
 

@@ -86,7 +86,10 @@ impl Plan<'_> {
 
     /// The endpoint of the settings, checked.
     fn endpoint(&self, text: &str) -> SinkResult<Url> {
-        let url = Url::parse(text).map_err(|error| self.invalid(format!("the endpoint is not a URL: {error}")))?;
+        let url = Url::parse(text).map_err(|error| {
+            self.invalid(format!("the endpoint is not a URL: {error}"))
+                .with_hint("write https://host or https://host:port")
+        })?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(self.invalid("an endpoint holds no user name and no password"));
         }

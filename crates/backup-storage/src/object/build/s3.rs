@@ -36,7 +36,7 @@ pub(crate) fn s3(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
     let base = base(plan, endpoint.as_ref(), &region)?;
     let (client, gate) = (plan.clients()?, plan.gate());
     let search = Search { settings, region: &region, wire: plan.wire(client.clone(), &base, None, &gate) };
-    let place = Place { bucket: plan.bucket, kind: Kind::S3, customer_key: false };
+    let place = Place { bucket: plan.bucket, kind: Kind::S3, customer_key: false, locks: false };
     let keys = find(&search).map_err(|error| map_wire(place, &error, Operation::Head, &plan.name))?;
     let signer = Signer { keys: Arc::new(AwsKeys::new(keys)), region: region.clone() };
     let wire = plan.wire(client, &base, Some(signer), &gate);

@@ -105,7 +105,8 @@ impl Raw {
     }
 
     fn error(&self, error: &WireError, operation: Operation, what: &str) -> SinkError {
-        let place = Place { bucket: &self.bucket, kind: self.kind, customer_key: self.customer_key.is_some() };
+        let place =
+            Place { bucket: &self.bucket, kind: self.kind, customer_key: self.customer_key.is_some(), locks: false };
         error::map_wire(place, error, operation, what)
     }
 }
