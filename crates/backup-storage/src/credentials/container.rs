@@ -120,8 +120,9 @@ impl Container {
                 WireError::Credentials(format!("cannot read {} ({TOKEN_FILE}): {error}", path.display()))
             })?,
         };
-        let mut header = HeaderValue::from_str(token.reveal())
-            .map_err(|_| self.wrong("needs a token of one line; that of the environment is none"))?;
+        let header = HeaderValue::from_str(token.reveal()).ok().filter(|header| !header.is_empty());
+        let mut header =
+            header.ok_or_else(|| self.wrong("needs a token of one line; that of the environment is none"))?;
         header.set_sensitive(true);
         Ok(Some(header))
     }

@@ -100,6 +100,8 @@ async fn the_token_comes_from_a_variable_or_from_a_file_that_goes_first() {
     assert_told(&refused(&with(&store, &[(ADDRESS, &address)])).await, &["401", "without", VALUE, FILE]);
     assert_told(&refused(&with(&store, &[(ADDRESS, &address), (VALUE, "hush")])).await, &["401", "with "]);
     assert_told(&refused(&with(&store, &[(ADDRESS, &address), (VALUE, "hush\nX: y")])).await, &["one line"]);
+    std::fs::write(&path, "\n").unwrap();
+    assert_told(&refused(&with(&store, &[(ADDRESS, &address), (FILE, file)])).await, &["one line"]);
     std::fs::remove_file(&path).unwrap();
     assert_told(&refused(&with(&store, &[(ADDRESS, &address), (FILE, file)])).await, &["cannot read", FILE, "token"]);
     assert_told(&refused(&with(&store, &[(ADDRESS, "http://192.0.2.1/hush")])).await, &[ADDRESS, "plain http"]);

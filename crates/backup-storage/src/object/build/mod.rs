@@ -80,7 +80,7 @@ impl Plan<'_> {
             None => Ok(()),
             Some((setting, _)) => Err(self
                 .invalid(format!("{setting} has no meaning for {store}"))
-                .with_hint(format!("remove {setting} from the settings of this repository"))),
+                .with_hint(format!("leave {setting} out of the settings, the address and the options of the command"))),
         }
     }
 
