@@ -71,8 +71,12 @@ impl Thaw {
     /// Those of reading the snapshot's directories and of the sink.
     pub async fn survey(snapshot: &SnapshotReader, selection: &Selection, cx: &Context) -> Result<Self> {
         let sink = snapshot.sink();
-        let mut thaw =
-            Self { custody: sink.custody(), concurrency: sink.capabilities().concurrency.max(1), packs: Vec::new(), asked: None };
+        let mut thaw = Self {
+            custody: sink.custody(),
+            concurrency: sink.capabilities().concurrency.max(1),
+            packs: Vec::new(),
+            asked: None,
+        };
         // A store without archives has nothing that is archived.
         if !thaw.is_possible() {
             return Ok(thaw);
