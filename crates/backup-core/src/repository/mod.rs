@@ -46,7 +46,7 @@ mod write;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use init::{InitOptions, Likeness};
 pub use key_files::KeyInfo;
@@ -165,6 +165,7 @@ impl Repository {
             index: Arc::from(loaded.index),
             damaged: Arc::new(loaded.damaged),
             objects: Arc::new(loaded.objects),
+            saved: Arc::default(),
         })
     }
 }
@@ -202,6 +203,8 @@ pub struct IndexedRepository {
     damaged: Arc<Vec<(IndexId, Error)>>,
     /// The index objects that were there when the index was loaded.
     objects: Arc<HashSet<IndexId>>,
+    /// Those that this process has stored since.
+    saved: Arc<Mutex<HashSet<IndexId>>>,
 }
 
 impl IndexedRepository {
@@ -227,6 +230,15 @@ impl IndexedRepository {
     #[must_use]
     pub fn index_objects(&self) -> usize {
         self.objects.len()
+    }
+
+    /// This process has stored an index object, of which it knows everything.
+    pub(crate) fn note_saved(&self, object: IndexId) {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner).insert(object);
+    }
+
+    pub(crate) fn has_saved(&self, object: &IndexId) -> bool {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner).contains(object)
     }
 
     pub(crate) fn loaded_objects(&self) -> &HashSet<IndexId> {
