@@ -23,6 +23,7 @@
 //! | [`format`](mod@format) | the stored forms: config, key files, packs, indexes, trees, snapshots, manifest |
 //! | [`chunker`] | cutting streams into chunks |
 //! | [`crypto`] | sealing, key derivation, pass phrases |
+//! | [`log`](mod@log) | which moments of a log can be restored |
 //! | [`event`], [`context`], [`clock`], [`error`], [`id`] | what every operation shares |
 //! | `testing` | (feature) test sinks, a scripted source, the conformance suites |
 //!
@@ -41,6 +42,7 @@ pub mod error;
 pub mod event;
 pub mod format;
 pub mod id;
+pub mod log;
 pub mod maintenance;
 pub mod pipeline;
 pub mod repository;

@@ -1,0 +1,222 @@
+//! From a moment to what has to be restored: a base, pieces of the log, and where to stop.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Position;
+use super::timeline::{Base, Stretch, Timeline};
+
+/// The moment that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The last one that can be restored on the branch that the source goes on writing.
+    Latest,
+    /// A position.
+    Position(Position),
+    /// By the clock of the source, on the branch that it goes on writing and those that it came from: everything that happened
+    /// up to then, and nothing later.
+    Time(Timestamp),
+}
+
+/// What has to be restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// Begin with this snapshot.
+    pub base: Base,
+    /// Then apply these pieces, in order. They may overlap; they leave nothing out.
+    pub log: Vec<Stretch>,
+    /// Stop here: nothing behind it is applied.
+    pub stop: Position,
+    /// The time of the last event that is applied, by the clock of the source.
+    pub time: Option<Timestamp>,
+    /// What is read, bytes.
+    pub bytes: u64,
+}
+
+/// The moment cannot be restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    /// Why.
+    pub reason: String,
+    /// The last position before it that can be restored, and its time.
+    pub before: Option<(Position, Option<Timestamp>)>,
+    /// The first position behind it that can be restored, and its time.
+    pub after: Option<(Position, Option<Timestamp>)>,
+}
+
+impl Timeline {
+    /// Finds the cheapest way to a moment: the latest base before it from which the log is kept without a break.
+    ///
+    /// # Errors
+    /// [`Refusal`] names the nearest moments that can be restored. A gap is never passed over.
+    pub fn plan(&self, target: &Target) -> Result<Plan, Refusal> {
+        match target {
+            Target::Latest => self.plan_latest(),
+            Target::Position(position) => self.plan_position(position),
+            Target::Time(time) => self.plan_time(*time),
+        }
+    }
+
+    fn plan_latest(&self) -> Result<Plan, Refusal> {
+        let branch = self.current_branch().ok_or_else(|| nothing("there is no snapshot yet"))?;
+        // On the branch itself if anything of it can be restored, else on the nearest one that it came from.
+        for (name, _) in self.lineage(&branch).into_iter().rev() {
+            let ranges = self.bases.iter().flat_map(|base| self.ranges_of(base, &branch));
+            if let Some(end) = ranges.filter(|(on, ..)| *on == name).map(|(.., to)| to).max() {
+                return self.plan_position(&Position::new(name, end));
+            }
+        }
+        Err(nothing("there is no snapshot that the log could be applied to"))
+    }
+
+    fn plan_position(&self, target: &Position) -> Result<Plan, Refusal> {
+        let usable = |base: &&Base| {
+            let ranges = self.ranges_of(base, &target.branch);
+            ranges.iter().any(|(name, from, to)| *name == target.branch && (*from..=*to).contains(&target.offset))
+        };
+        // Latest first: on the last branch of the lineage, as far along it as there is.
+        let lineage = self.lineage(&target.branch);
+        let rank = |base: &&Base| {
+            let branch = lineage.iter().position(|(name, _)| *name == base.at.branch);
+            (branch, base.at.offset, std::cmp::Reverse(base.bytes))
+        };
+        match self.bases.iter().filter(usable).max_by_key(rank) {
+            Some(base) => Ok(self.follow(base, target, &lineage)),
+            None => Err(self.refuse(target)),
+        }
+    }
+
+    /// The pieces from a base to a position that is known to be reachable from it.
+    fn follow(&self, base: &Base, target: &Position, lineage: &[(String, Option<u64>)]) -> Plan {
+        let mut log = Vec::new();
+        let start = lineage.iter().position(|(name, _)| *name == base.at.branch).unwrap_or(0);
+        let mut from = base.needs;
+        for (name, end) in &lineage[start..] {
+            let to = end.unwrap_or(target.offset);
+            log.extend(self.pieces(name, from, to));
+            from = to;
+        }
+        let bytes = base.bytes + log.iter().map(|stretch| stretch.bytes).sum::<u64>();
+        let on_base = (*target == base.at).then_some(base.time);
+        let time = self.time_at(&target.branch, target.offset).or(on_base);
+        Plan { base: base.clone(), log, stop: target.clone(), time, bytes }
+    }
+
+    /// As few pieces as there are between two offsets, in order.
+    fn pieces(&self, branch: &str, from: u64, to: u64) -> Vec<Stretch> {
+        let mut pieces = Vec::new();
+        let mut at = from;
+        let stretches = self.stretches.get(branch).map_or(&[][..], Vec::as_slice);
+        while at < to {
+            let next = stretches.iter().take_while(|stretch| stretch.from <= at).max_by_key(|stretch| stretch.to);
+            match next.filter(|stretch| stretch.to > at) {
+                Some(stretch) => {
+                    at = stretch.to;
+                    pieces.push(stretch.clone());
+                }
+                None => break,
+            }
+        }
+        pieces
+    }
+
+    /// Everything up to the first event that happened later. If the clock of the source was turned back, that is the first
+    /// time it showed a later time.
+    fn plan_time(&self, time: Timestamp) -> Result<Plan, Refusal> {
+        let branch = self.current_branch().ok_or_else(|| nothing("there is no snapshot yet"))?;
+        let lineage = self.lineage(&branch);
+        let mut best: Option<(usize, u64)> = None;
+        let mut past_end = false;
+        for base in self.bases.iter().filter(|base| base.time <= time) {
+            for (name, from, to) in self.ranges_of(base, &branch) {
+                let place = lineage.iter().position(|(on, _)| *on == name).unwrap_or(0);
+                match self.stop_in(&name, from, to, time) {
+                    Stop::At(offset) => {
+                        best = best.max(Some((place, offset)));
+                        break;
+                    }
+                    // What follows on the next branch may tell; if nothing does, the log has not got so far.
+                    Stop::NotReached => past_end = true,
+                    Stop::Before => {}
+                }
+            }
+        }
+        if let Some((place, offset)) = best {
+            return self.plan_position(&Position::new(lineage[place].0.clone(), offset));
+        }
+        Err(self.refuse_time(time, past_end))
+    }
+
+    /// Where to stop between two offsets so that everything up to `time` has happened and nothing later.
+    fn stop_in(&self, branch: &str, from: u64, to: u64, time: Timestamp) -> Stop {
+        let mut ticks: Vec<_> = self.stretches.get(branch).into_iter().flatten().flat_map(|s| &s.ticks).collect();
+        ticks.retain(|tick| tick.offset > from && tick.offset <= to);
+        ticks.sort_unstable();
+        let later = ticks.iter().position(|tick| tick.time > time);
+        match later {
+            Some(0) => Stop::At(from),
+            Some(at) => Stop::At(ticks[at - 1].offset),
+            None if ticks.is_empty() && to > from => Stop::Before,
+            None => Stop::NotReached,
+        }
+    }
+
+    fn refuse(&self, target: &Position) -> Refusal {
+        let lineage = self.lineage(&target.branch);
+        let on_branch =
+            |ranges: Vec<super::timeline::Range>| ranges.into_iter().filter(|range| range.branch == target.branch);
+        let ranges: Vec<_> = on_branch(self.ranges()).collect();
+        let before = ranges.iter().filter(|range| range.to < target.offset).max_by_key(|range| range.to);
+        let after = ranges.iter().filter(|range| range.from > target.offset).min_by_key(|range| range.from);
+        let gap = self.gaps().into_iter().find(|gap| {
+            gap.branch == target.branch && gap.from < target.offset && gap.to.is_none_or(|to| to > target.offset)
+        });
+        let reason = match gap {
+            Some(gap) => match gap.reason {
+                Some(reason) => format!("the log is missing there: {reason}"),
+                None => "the log is missing there".to_owned(),
+            },
+            None if before.is_none() && lineage.len() == 1 => "there is no snapshot before it".to_owned(),
+            None => "the log is not kept that far".to_owned(),
+        };
+        let place = |offset: u64| (Position::new(target.branch.clone(), offset), self.time_at(&target.branch, offset));
+        Refusal {
+            reason,
+            before: before.map(|range| place(range.to)),
+            after: after.map(|range| (Position::new(range.branch.clone(), range.from), range.from_time)),
+        }
+    }
+
+    fn refuse_time(&self, time: Timestamp, past_end: bool) -> Refusal {
+        let ranges = self.ranges();
+        let before = ranges.iter().filter(|range| range.to_time.is_some_and(|end| end <= time));
+        let before = before.max_by_key(|range| range.to_time);
+        let after = ranges.iter().filter(|range| range.from_time.is_some_and(|start| start > time));
+        let after = after.min_by_key(|range| range.from_time);
+        let reason = if past_end && after.is_none() {
+            "the log has not got so far"
+        } else if before.is_none() {
+            "there is no snapshot before it"
+        } else {
+            "the log is missing there"
+        };
+        Refusal {
+            reason: reason.to_owned(),
+            before: before.map(|range| (Position::new(range.branch.clone(), range.to), range.to_time)),
+            after: after.map(|range| (Position::new(range.branch.clone(), range.from), range.from_time)),
+        }
+    }
+}
+
+enum Stop {
+    At(u64),
+    /// Nothing later is known.
+    NotReached,
+    /// There are no times at all.
+    Before,
+}
+
+fn nothing(reason: &str) -> Refusal {
+    Refusal { reason: reason.to_owned(), before: None, after: None }
+}
