@@ -30,8 +30,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
     let list = repository.snapshots(&session.cx).await?;
-    let filter = args.filter.to_filter();
-    let shown: Vec<&SnapshotInfo> = list.snapshots.iter().filter(|info| filter.matches(&info.snapshot)).collect();
+    let filter = args.filter.choice(session)?;
+    let shown: Vec<&SnapshotInfo> = list.snapshots.iter().filter(|info| filter.matches(info)).collect();
     if session.ui.is_json() {
         session.ui.json(&ListJson {
             schema_version: SCHEMA_VERSION,
@@ -84,7 +84,7 @@ fn table(session: &Session, shown: &[&SnapshotInfo]) -> Table {
         let summary = snapshot.summary.as_ref();
         table.row([
             info.id.short(),
-            human::time(snapshot.time, &session.machine.time_zone),
+            human::time(snapshot.time, session.zone()),
             human::age(snapshot.time, now),
             tag("job"),
             tag("type"),

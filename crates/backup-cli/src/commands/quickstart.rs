@@ -7,6 +7,7 @@ use std::sync::Arc;
 use backup_control::jobs::{Job, JobFlags};
 use backup_control::passphrase::PassphraseOrigin;
 use backup_control::repositories::RepositorySpec;
+use backup_control::snapshots::Choice;
 use backup_core::crypto::Passphrase;
 use backup_core::error::{Error as CoreError, ErrorKind};
 use backup_core::repository::{InitOptions, Repository};
@@ -76,7 +77,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         indexed: repository.load_index(&session.cx).await?,
     };
     let id = backup.snapshot.ok_or_else(|| CoreError::internal("the backup made no snapshot"))?;
-    let info = opened.find(&id.to_hex(), &backup_core::repository::SnapshotFilter::default())?;
+    let info = session.find(&opened.snapshots, &id.to_hex(), &Choice::default())?;
     let verified = verify::verify(session, &opened, info, &spec.to_string()).await?;
     if !verified.problems.is_empty() {
         return Ok(Outcome::Damage);

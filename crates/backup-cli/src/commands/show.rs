@@ -16,7 +16,7 @@ use crate::ui::SCHEMA_VERSION;
 /// Show what a snapshot is: where it came from, what it stands for, what it holds
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The snapshot: `latest`, or the beginning of its identifier
+    /// The snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`, `2h ago`)
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
     #[command(flatten)]
@@ -32,7 +32,7 @@ struct ShowJson<'a> {
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let opened = session.open_indexed().await?;
-    let info = opened.find(&args.snapshot, &args.filter.to_filter())?;
+    let info = session.find(&opened.snapshots, &args.snapshot, &args.filter.choice(session)?)?;
     let manifest = opened.indexed.snapshot(info).manifest().await?;
     if session.ui.is_json() {
         let (schema_version, snapshot) = (SCHEMA_VERSION, SnapshotJson::from(info));
@@ -58,7 +58,7 @@ fn basics(session: &Session, info: &SnapshotInfo) -> Vec<(&'static str, String)>
         Some(some) => format!("{} missing or incomplete", human::count(some, "entry", "entries")),
     };
     vec![
-        ("Time", format!("{} ({age})", human::full_time(snapshot.time, &session.machine.time_zone))),
+        ("Time", format!("{} ({age})", human::full_time(snapshot.time, session.zone()))),
         ("Job", tag("job")),
         ("Source", tag("source")),
         ("Type", tag("type")),

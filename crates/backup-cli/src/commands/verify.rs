@@ -15,8 +15,8 @@ use crate::style::{self, paint};
 /// Verify snapshots: read everything they hold and compare it with its hashes
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The snapshots: `latest`, or the beginnings of their identifiers
-    #[arg(value_name = "SNAPSHOT", required_unless_present = "all")]
+    /// The snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
+    #[arg(value_name = "SNAPSHOT", required_unless_present_any = ["all", "date"])]
     snapshots: Vec<String>,
     /// All snapshots
     #[arg(long, conflicts_with = "snapshots")]
@@ -35,13 +35,13 @@ struct Verified<'a> {
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let spec = session.repository()?;
     let opened = session.open_indexed().await?;
-    let filter = args.filter.to_filter();
+    let filter = args.filter.choice(session)?;
     let mut worst = Outcome::Success;
-    let meant: Vec<&SnapshotInfo> = if args.all {
+    let meant: Vec<&SnapshotInfo> = if args.snapshots.is_empty() {
         worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
-        opened.snapshots.snapshots.iter().filter(|info| filter.matches(&info.snapshot)).collect()
+        opened.snapshots.snapshots.iter().filter(|info| filter.matches(info)).collect()
     } else {
-        args.snapshots.iter().map(|name| opened.find(name, &filter)).collect::<CommandResult<_>>()?
+        session.find_all(&opened.snapshots, &args.snapshots, &filter)?
     };
     if meant.is_empty() {
         session.ui.status("No snapshots.");
