@@ -12,6 +12,7 @@
 //! | [`passphrase`] | where a pass phrase comes from, and fetching it |
 //! | [`repositories`] | from a name or an address to an opened repository |
 //! | [`jobs`] | from a job or flags to a source and the options of a backup |
+//! | [`cleanup`] | from jobs to which of their snapshots stay |
 //! | [`snapshots`] | from what somebody calls a snapshot to the snapshot |
 //! | [`age`], [`moment`] | ages, moments and days as people write them |
 //! | [`units`] | sizes, shares, times and limits as people write them |
@@ -23,6 +24,7 @@
 
 pub mod age;
 pub mod cache;
+pub mod cleanup;
 pub mod config;
 pub mod environment;
 pub mod error;
