@@ -35,6 +35,12 @@ pub enum Stage {
     Copy,
     /// Waiting until archived objects can be read.
     Thaw,
+    /// Following snapshots to everything they need.
+    Reach,
+    /// Moving data into new packs.
+    Repack,
+    /// Deleting what nothing needs.
+    Delete,
 }
 
 /// Running totals of one stage. Zero totals are unknown.

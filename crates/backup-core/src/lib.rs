@@ -41,8 +41,8 @@ pub mod error;
 pub mod event;
 pub mod format;
 pub mod id;
+pub mod maintenance;
 pub mod pipeline;
-
 pub mod repository;
 pub mod retention;
 pub mod sink;

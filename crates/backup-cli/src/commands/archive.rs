@@ -98,7 +98,7 @@ async fn remove(
     let (cutoff, to) = (human::time(cutoff, session.zone()), &target.spec);
     session.confirm(&format!("Remove {count} from before {cutoff} from {spec}? They are complete in {to}.")).await?;
     let ids: Vec<SnapshotId> = gone.iter().map(|copied| copied.from).collect();
-    opened.indexed.repository().forget(&ids).await?;
+    opened.indexed.repository().forget(&ids, &session.cx).await?;
     session.ui.status(format_args!("{count} {} from {spec}", paint(style::GOOD, "removed")));
     Ok(())
 }

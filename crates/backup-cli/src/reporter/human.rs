@@ -158,6 +158,9 @@ fn label(stage: Stage) -> &'static str {
         Stage::ReadData => "Reading data",
         Stage::Copy => "Copying",
         Stage::Thaw => "Thawing",
+        Stage::Reach => "Finding what is needed",
+        Stage::Repack => "Moving",
+        Stage::Delete => "Deleting",
         _ => "Working",
     }
 }

@@ -118,14 +118,14 @@ pub(super) async fn check_packs(
     report: &mut CheckReport,
 ) -> Result<(Damage, Vec<PackInfo>)> {
     let mut packs = Vec::new();
-    indexed.index().for_each_pack(&mut |pack| packs.push(pack));
+    indexed.index().for_each_pack(&mut |pack| packs.extend((!pack.is_given_up()).then_some(pack)));
     report.packs = packs.len() as u64;
     let found = indexed.compare_packs().await?;
     if !found.unlisted.is_empty() {
         report.notes.push(format!(
             "{} packs ({} bytes) are in no index: left by interrupted runs, or their index is lost",
             found.unlisted.len(),
-            found.unlisted.iter().sum::<u64>()
+            found.unlisted.values().sum::<u64>()
         ));
     }
     let damage = Damage { missing_packs: found.missing, short_packs: found.wrong_size, ..Damage::default() };

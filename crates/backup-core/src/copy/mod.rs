@@ -25,8 +25,10 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Stage};
 use crate::format::{Snapshot, seal_json};
-use crate::id::SnapshotId;
+use crate::id::{BlobId, SnapshotId};
 use crate::pipeline::Meter;
+use crate::repository::reliance::Reliance;
+use crate::repository::session::Session;
 use crate::repository::{BlobWriter, IndexedRepository, Repository, SnapshotInfo, WriteSettings, WriteStats, layout};
 use known::Known;
 use survey::Survey;
@@ -85,9 +87,28 @@ pub async fn copy(
     if from.repository().config().id == to.config().id {
         return Err(Error::new(ErrorKind::Invalid, "the source and the target are the same repository"));
     }
-    if !options.dry_run {
-        to.prepare_writing(cx).await?;
+    if options.dry_run {
+        return run_copy(from, snapshots, to, options, None, cx).await;
     }
+    to.prepare_writing(cx).await?;
+    let reading = Session::begin_reading(from.repository(), "copy from here", cx).await;
+    let session = Session::begin(to, "copy to here", cx).await?;
+    let result = run_copy(from, snapshots, to, options, Some(&session), cx).await;
+    session.end().await;
+    if let Some(reading) = reading {
+        reading.end().await;
+    }
+    result
+}
+
+async fn run_copy(
+    from: &IndexedRepository,
+    snapshots: &[SnapshotInfo],
+    to: &Repository,
+    options: &CopyOptions,
+    session: Option<&Session>,
+    cx: &Context,
+) -> Result<CopyReport> {
     let there = to.snapshots(cx).await?;
     if !options.dry_run {
         to.complete_receipts(&there.snapshots, cx).await?;
@@ -96,6 +117,7 @@ pub async fn copy(
     let trusting = is_whole(&indexed, cx).await?;
     let mut run = Run {
         from,
+        reliance: session.map(|session| Reliance::new(&indexed, session)),
         to: indexed,
         same_key: from.repository().key().derive("copy") == to.key().derive("copy"),
         known: Known::new(&there.snapshots),
@@ -133,6 +155,8 @@ async fn is_whole(target: &IndexedRepository, cx: &Context) -> Result<bool> {
 struct Run<'a> {
     from: &'a IndexedRepository,
     to: IndexedRepository,
+    /// Nothing is relied upon in a dry run.
+    reliance: Option<Reliance<'a>>,
     same_key: bool,
     known: Known,
     /// A target that may have lost something is looked through from the root.
@@ -206,6 +230,8 @@ impl Run<'_> {
         if !self.options.dry_run {
             self.learn_of_others().await?;
         }
+        let roots: Vec<BlobId> = complete.iter().map(|info| info.snapshot.tree).collect();
+        self.secure(&roots).await?;
         for info in complete {
             // Another copy may have published it meanwhile.
             let there = self.known.find(info);
@@ -216,7 +242,14 @@ impl Run<'_> {
             };
             self.report.copied.push(CopiedSnapshot { from: info.id, to });
         }
-        Ok(())
+        self.secure(&roots).await
+    }
+
+    async fn secure(&mut self, roots: &[BlobId]) -> Result<()> {
+        match &mut self.reliance {
+            Some(reliance) => reliance.secure(roots, self.cx).await,
+            None => Ok(()),
+        }
     }
 
     /// Snapshots that somebody else has published in the target since this began.

@@ -1,5 +1,6 @@
 //! Index objects: which pack holds which blob.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{BlobKind, PackedBlob};
@@ -11,6 +12,34 @@ pub struct IndexFile {
     /// Packs and what they hold.
     #[serde(default)]
     pub packs: Vec<IndexPack>,
+    /// Packs that nothing needed when they were marked: they are deleted later, unless something needs them again. As
+    /// rustic writes them; stock restic ignores them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packs_to_delete: Vec<MarkedPack>,
+}
+
+impl IndexFile {
+    /// Blobs in all its packs.
+    #[must_use]
+    pub fn blobs(&self) -> usize {
+        let marked = self.packs_to_delete.iter().map(|pack| pack.blobs.len());
+        self.packs.iter().map(|pack| pack.blobs.len()).chain(marked).sum()
+    }
+}
+
+/// A pack that is marked for deletion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkedPack {
+    /// The pack.
+    pub id: PackId,
+    /// Its blobs, so that it can be listed again without being read.
+    pub blobs: Vec<IndexBlob>,
+    /// When it was marked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
+    /// Its size in bytes, where the writer noted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u32>,
 }
 
 /// A pack in an index object.

@@ -31,7 +31,7 @@ mod tree;
 mod tree_json;
 
 pub use config::{Config, SUPPORTED_VERSIONS, WRITE_VERSION};
-pub use index::{IndexBlob, IndexFile, IndexPack};
+pub use index::{IndexBlob, IndexFile, IndexPack, MarkedPack};
 pub use keyfile::KeyFile;
 pub use lock::Lock;
 pub use manifest::{MANIFEST_PATH, MANIFEST_SCHEMA, METADATA_DIR, Manifest, ManifestTotals, RESTORE_NOTE};

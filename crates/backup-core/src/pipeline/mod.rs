@@ -17,6 +17,6 @@ mod verify;
 pub use backup::{BackupOptions, BackupReport, EntryCounts, backup};
 pub use restore::restore;
 pub use thaw::{Thaw, ThawFigures};
-pub use verify::{VerifyReport, verify};
+pub use verify::{VerifyLevel, VerifyReport, verify};
 
 pub(crate) use meter::Meter;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Meter;
 use crate::check::Problem;
@@ -19,6 +19,19 @@ use crate::source::EntryPath;
 const WINDOW: usize = 1 << 16;
 /// Paths that are named per damaged object.
 const MAX_NAMED: usize = 20;
+
+/// How closely a snapshot is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerifyLevel {
+    /// Every byte is compared with its hash.
+    #[default]
+    Checksum,
+    /// And what the bytes are is compared with what they should be: the native structure of each source.
+    Structure,
+    /// And what the manifest says of the whole is counted again.
+    Deep,
+}
 
 /// What verification found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]

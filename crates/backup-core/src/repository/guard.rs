@@ -38,6 +38,11 @@ pub(crate) async fn ensure(repository: &Repository) -> Result<bool> {
     Ok(true)
 }
 
+/// Where the guard is.
+pub(crate) fn key(repository: &Repository) -> Result<Key> {
+    object(repository.key(), repository.config()).map(|(key, _)| key)
+}
+
 /// Whether the guard is in its place.
 pub(crate) async fn is_present(repository: &Repository) -> Result<bool> {
     let (key, _) = object(repository.key(), repository.config())?;

@@ -65,6 +65,66 @@ pub(crate) fn verdict() -> Key {
     key("x-store/verdict".to_owned())
 }
 
+/// An object that is written to learn what time it is at the store.
+pub(crate) fn clock(random: &str) -> Key {
+    key(format!("x-store/clock/{random}"))
+}
+
+/// One sign of life of a session.
+pub(crate) fn beacon(session: &str, number: u64) -> Key {
+    key(format!("x-sessions/{session}/{number:010}"))
+}
+
+/// The session has ended, though its beacons could not be deleted.
+pub(crate) fn session_end(session: &str) -> Key {
+    key(format!("x-sessions/{session}/end"))
+}
+
+pub(crate) fn sessions() -> Prefix {
+    prefix("x-sessions")
+}
+
+/// Who was at work when packs were marked.
+pub(crate) fn prune_record(name: &str) -> Key {
+    key(format!("x-prune/{name}"))
+}
+
+pub(crate) fn prune_records() -> Prefix {
+    prefix("x-prune")
+}
+
+/// A snapshot that was forgotten and can still be brought back.
+pub(crate) fn forgotten(id: &SnapshotId) -> Key {
+    key(format!("x-forgotten/{id}"))
+}
+
+pub(crate) fn all_forgotten() -> Prefix {
+    prefix("x-forgotten")
+}
+
+/// Somebody wants a snapshot to stay.
+pub(crate) fn hold(id: &SnapshotId) -> Key {
+    key(format!("x-holds/{id}"))
+}
+
+pub(crate) fn holds() -> Prefix {
+    prefix("x-holds")
+}
+
+/// How old the snapshots of a job must be before they may be forgotten; the job's name is hidden.
+pub(crate) fn minimum_age(job: &str) -> Key {
+    key(format!("x-compliance/{}", SnapshotId::digest(job.as_bytes())))
+}
+
+/// A snapshot was verified.
+pub(crate) fn proof(id: &SnapshotId) -> Key {
+    key(format!("x-proofs/{id}"))
+}
+
+pub(crate) fn proofs() -> Prefix {
+    prefix("x-proofs")
+}
+
 /// The tokens of a lease.
 pub(crate) fn lease(name: &str) -> Result<Prefix> {
     let is_plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');

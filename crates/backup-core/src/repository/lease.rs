@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::store_clock::StoreClock;
 use super::{Repository, layout};
 use crate::clock::SharedClock;
 use crate::context::Context;
@@ -108,7 +109,7 @@ impl Lease {
             && let Some((body, written)) = read(repository, name, token).await?
             && !body.released
         {
-            let age = age(repository, name, written, &body, cx).await?;
+            let age = StoreClock::read(repository, cx).await?.age(written, body.renewed);
             let period = i64::try_from(body.period_seconds.min(LONGEST.as_secs())).unwrap_or(i64::MAX / 2);
             let left = SignedDuration::from_secs(2 * period).saturating_sub(age);
             if left.is_positive() {
@@ -364,27 +365,6 @@ async fn read(repository: &Repository, name: &str, token: u64) -> Result<Option<
         released: false,
     });
     Ok(Some((body, meta.last_modified)))
-}
-
-/// How long ago a lease was renewed, by the clock of the store where it has one.
-async fn age(
-    repository: &Repository,
-    name: &str,
-    written: Option<Timestamp>,
-    body: &Body,
-    cx: &Context,
-) -> Result<SignedDuration> {
-    let sink = repository.sink();
-    let clock = Key::new(format!("{}-clock/{}", layout::lease(name)?, hex::encode(rand::random::<[u8; 8]>())));
-    let clock = clock.map_err(|error| Error::internal(error.to_string()))?;
-    sink.put_bytes(&clock, Vec::new()).await?;
-    let now = sink.head(&clock).await?.last_modified;
-    // Left behind by those who may not delete; it is empty.
-    _ = sink.delete_one(&clock).await;
-    Ok(match (now, written) {
-        (Some(now), Some(written)) => written.duration_until(now),
-        _ => body.renewed.duration_until(cx.clock.now()),
-    })
 }
 
 fn busy(name: &str, body: &Body, left: SignedDuration) -> Error {

@@ -10,6 +10,10 @@
 //! | `snapshots.rs` | listing, naming and saving snapshots |
 //! | `receipts.rs` | notes beside the repository by which the loss of an object is noticed |
 //! | `lease.rs` | at most one process at a time |
+//! | `session.rs` | who reads or writes at the moment |
+//! | `reliance.rs` | what a writer relies upon must still be there when its snapshot appears |
+//! | `reach.rs` | what snapshots need |
+//! | `store_clock.rs` | the age of objects by the store's own clock |
 //! | `locks.rs` | renewing locks against deletion |
 //! | `probe.rs` | what the store really does |
 //! | `index/` | which pack holds which blob |
@@ -30,9 +34,13 @@ mod lease;
 mod locks;
 mod open;
 mod probe;
+pub(crate) mod reach;
 mod read;
 mod receipts;
+pub(crate) mod reliance;
+pub(crate) mod session;
 mod snapshots;
+pub(crate) mod store_clock;
 mod write;
 
 use std::collections::{HashMap, HashSet};
@@ -137,7 +145,7 @@ impl Repository {
             repository: self.clone(),
             index: Arc::new(loaded.index),
             damaged: Arc::new(loaded.damaged),
-            index_objects: loaded.objects,
+            objects: Arc::new(loaded.objects),
         })
     }
 }
@@ -147,13 +155,20 @@ impl Repository {
 pub(crate) struct PackComparison {
     /// Packs that are gone.
     pub(crate) missing: HashSet<PackId>,
+    /// Packs that are gone after they were marked for deletion.
+    pub(crate) deleted: HashSet<PackId>,
     /// Packs of another size than the index says, with their real size.
     pub(crate) wrong_size: HashMap<PackId, u64>,
-    /// Sizes of packs that no index lists.
-    pub(crate) unlisted: Vec<u64>,
+    /// Packs that no index lists, with their sizes.
+    pub(crate) unlisted: HashMap<PackId, u64>,
 }
 
 impl PackComparison {
+    /// Whether a pack is gone or cut off.
+    pub(crate) fn is_lost(&self, pack: &PackId) -> bool {
+        self.missing.contains(pack) || self.wrong_size.contains_key(pack) || self.deleted.contains(pack)
+    }
+
     /// How many packs are gone or cut off.
     pub(crate) fn lost(&self) -> usize {
         self.missing.len() + self.wrong_size.len()
@@ -166,7 +181,8 @@ pub struct IndexedRepository {
     repository: Repository,
     index: Arc<dyn BlobIndex>,
     damaged: Arc<Vec<(IndexId, Error)>>,
-    index_objects: usize,
+    /// The index objects that were there when the index was loaded.
+    objects: Arc<HashSet<IndexId>>,
 }
 
 impl IndexedRepository {
@@ -191,10 +207,14 @@ impl IndexedRepository {
     /// How many index objects there are.
     #[must_use]
     pub fn index_objects(&self) -> usize {
-        self.index_objects
+        self.objects.len()
     }
 
-    /// Compares the packs in the index with those in the store.
+    pub(crate) fn loaded_objects(&self) -> &HashSet<IndexId> {
+        &self.objects
+    }
+
+    /// Compares the packs in the index with those in the store. Given up packs may be missing.
     pub(crate) async fn compare_packs(&self) -> Result<PackComparison> {
         let mut stored: HashMap<PackId, u64> = HashMap::new();
         for meta in self.repository.list(&layout::packs()).await? {
@@ -205,10 +225,12 @@ impl IndexedRepository {
         let mut found = PackComparison::default();
         self.index.for_each_pack(&mut |pack| match stored.remove(&pack.id) {
             Some(size) if size == pack.size => {}
+            Some(_) if pack.is_given_up() => {}
+            None if pack.is_given_up() => _ = found.deleted.insert(pack.id),
             Some(size) => _ = found.wrong_size.insert(pack.id, size),
             None => _ = found.missing.insert(pack.id),
         });
-        found.unlisted = stored.into_values().collect();
+        found.unlisted = stored;
         Ok(found)
     }
 
@@ -216,7 +238,7 @@ impl IndexedRepository {
     /// mends itself. Returns what was found.
     pub(crate) async fn hide_lost_packs(&self) -> Result<PackComparison> {
         let found = self.compare_packs().await?;
-        let lost: Vec<_> = found.missing.iter().chain(found.wrong_size.keys()).copied().collect();
+        let lost: Vec<_> = found.missing.iter().chain(found.wrong_size.keys()).chain(&found.deleted).copied().collect();
         if !lost.is_empty() {
             self.index.hide_packs(&lost);
         }

@@ -111,8 +111,10 @@ impl Repository {
             .map(|id| async move {
                 cx.check_cancelled()?;
                 match self.load_snapshot(id).await {
-                    Ok(snapshot) => Ok::<_, Error>(Ok(SnapshotInfo { id, snapshot })),
-                    Err(error) if error.is_damage() => Ok(Err((id, error))),
+                    Ok(snapshot) => Ok::<_, Error>(Some(Ok(SnapshotInfo { id, snapshot }))),
+                    // Forgotten since it was listed.
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                    Err(error) if error.is_damage() => Ok(Some(Err((id, error)))),
                     Err(error) => Err(error),
                 }
             })
@@ -120,8 +122,9 @@ impl Repository {
         let mut list = SnapshotList::default();
         while let Some(loaded) = loading.try_next().await? {
             match loaded {
-                Ok(info) => list.snapshots.push(info),
-                Err(damaged) => list.damaged.push(damaged),
+                Some(Ok(info)) => list.snapshots.push(info),
+                Some(Err(damaged)) => list.damaged.push(damaged),
+                None => {}
             }
         }
         list.snapshots.sort_by_key(|info| (info.snapshot.time, info.id));
@@ -170,18 +173,5 @@ impl Repository {
             return Ok(sealed);
         }
         Err(Error::damaged("content does not match the name").context(format!("snapshot {}", id.short())))
-    }
-
-    /// Drops snapshots. Their data stays until it is pruned. The receipt goes first: what is gone without one was
-    /// forgotten, not lost.
-    ///
-    /// # Errors
-    /// Those of the sink; then some of them may be forgotten already.
-    pub async fn forget(&self, ids: &[SnapshotId]) -> Result<()> {
-        for id in ids {
-            self.sink().delete_one(&layout::snapshot_receipt(id)).await?;
-            self.sink().delete_one(&layout::snapshot(id)).await?;
-        }
-        Ok(())
     }
 }

@@ -18,7 +18,9 @@ pub struct Hold {
 }
 
 impl Hold {
-    pub(super) fn is_in_force(&self, now: Timestamp) -> bool {
+    /// Whether it has not ended.
+    #[must_use]
+    pub fn is_in_force(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)
     }
 }

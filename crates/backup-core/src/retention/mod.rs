@@ -29,6 +29,7 @@ use serde::Serialize;
 
 pub use calendar::Period;
 pub use candidate::{Candidate, Hold};
+pub(crate) use policy::before;
 pub use policy::{Keep, Policy, PolicyError, Rule};
 
 use crate::id::SnapshotId;

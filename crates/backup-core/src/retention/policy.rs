@@ -172,6 +172,6 @@ impl Policy {
 }
 
 /// The moment that is `span` before `now` by the calendar; the beginning of time if there is none.
-pub(super) fn before(now: Timestamp, span: Span, zone: &TimeZone) -> Timestamp {
+pub(crate) fn before(now: Timestamp, span: Span, zone: &TimeZone) -> Timestamp {
     now.to_zoned(zone.clone()).checked_sub(span).map_or(Timestamp::MIN, |then| then.timestamp())
 }

@@ -33,6 +33,8 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::Stage;
 use crate::pipeline::Meter;
+use crate::repository::reliance::Reliance;
+use crate::repository::session::Session;
 use crate::repository::{BlobWriter, Repository};
 use crate::source::{BackupRequest, Source};
 use items::Items;
@@ -51,9 +53,23 @@ pub async fn backup(
     options: &BackupOptions,
     cx: &Context,
 ) -> Result<BackupReport> {
-    if !options.dry_run {
-        repository.prepare_writing(cx).await?;
+    if options.dry_run {
+        return run_backup(repository, source, options, None, cx).await;
     }
+    repository.prepare_writing(cx).await?;
+    let session = Session::begin(repository, format!("backup of {}", source.identity().id), cx).await?;
+    let result = run_backup(repository, source, options, Some(&session), cx).await;
+    session.end().await;
+    result
+}
+
+async fn run_backup(
+    repository: &Repository,
+    source: &dyn Source,
+    options: &BackupOptions,
+    session: Option<&Session>,
+    cx: &Context,
+) -> Result<BackupReport> {
     let identity = source.identity();
     let snapshots = repository.snapshots(cx).await?;
     if !options.dry_run {
@@ -99,9 +115,10 @@ pub async fn backup(
             Err(error)
         }
     };
+    let reliance = session.map(|session| Reliance::new(&indexed, session));
     let publication = Publication { cx, repository, source: &identity, options, kind, started };
     let result = match finished {
-        Ok(checkpoint) => publication.publish(run, &writer, checkpoint).await,
+        Ok(checkpoint) => publication.publish(run, &writer, reliance, checkpoint).await,
         Err(error) => Err(error),
     };
     match result {

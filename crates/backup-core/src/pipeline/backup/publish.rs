@@ -8,7 +8,9 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::{Event, Stage};
 use crate::format::{BlobKind, MANIFEST_SCHEMA, METADATA_DIR, Manifest, Node, RESTORE_NOTE, Snapshot, SnapshotSummary};
+use crate::id::SnapshotId;
 use crate::pipeline::Meter;
+use crate::repository::reliance::Reliance;
 use crate::repository::{BlobWriter, Repository, WriteStats};
 use crate::source::{BackupKind, Checkpoint, Metadata, SourceIdentity};
 
@@ -27,6 +29,7 @@ impl Publication<'_> {
         &self,
         mut run: Run,
         writer: &BlobWriter,
+        reliance: Option<Reliance<'_>>,
         checkpoint: Checkpoint,
     ) -> Result<BackupReport> {
         let moment = checkpoint.finished;
@@ -37,13 +40,12 @@ impl Publication<'_> {
         meter.finish();
         self.cx.check_cancelled()?;
         let finished = self.cx.clock.now();
-        let snapshot = if self.options.dry_run {
-            None
-        } else {
-            let snapshot = self.snapshot(&run, tree, moment, finished, &stored);
-            let id = self.repository.save_snapshot(&snapshot, self.cx).await?;
-            self.cx.events.emit(&Event::SnapshotSaved { id });
-            Some(id)
+        let snapshot = match reliance {
+            None => None,
+            Some(mut reliance) => {
+                let snapshot = self.snapshot(&run, tree, moment, finished, &stored);
+                Some(self.save(&snapshot, &mut reliance).await?)
+            }
         };
         Ok(BackupReport {
             snapshot,
@@ -57,6 +59,15 @@ impl Publication<'_> {
             started: self.started,
             finished,
         })
+    }
+
+    async fn save(&self, snapshot: &Snapshot, reliance: &mut Reliance<'_>) -> Result<SnapshotId> {
+        reliance.secure(&[snapshot.tree], self.cx).await?;
+        let id = self.repository.save_snapshot(snapshot, self.cx).await?;
+        self.cx.events.emit(&Event::SnapshotSaved { id });
+        let unsure = |error: Error| error.context(format!("snapshot {} is stored, but not confirmed", id.short()));
+        reliance.secure(&[snapshot.tree], self.cx).await.map_err(unsure)?;
+        Ok(id)
     }
 
     async fn metadata_dir(&self, run: &Run, writer: &BlobWriter, checkpoint: Checkpoint) -> Result<Node> {

@@ -1,15 +1,20 @@
 //! Reading all index objects.
 
+use std::collections::HashSet;
+
 use futures::{StreamExt, TryStreamExt};
 
-use super::{BlobIndex, MemoryIndex};
+use super::{BlobIndex, Mark, MemoryIndex};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Progress, Stage};
 use crate::format::{IndexFile, PackedBlob, open_json};
 use crate::id::IndexId;
 use crate::repository::{Repository, layout};
-use crate::sink::{ObjectMeta, SinkOps};
+use crate::sink::SinkOps;
+
+/// How often objects may vanish between being listed and being read: a prune replaces each of them once at most.
+const ROUNDS: usize = 5;
 
 /// An index and what was wrong with its objects.
 #[derive(Debug)]
@@ -17,53 +22,89 @@ pub(crate) struct LoadedIndex {
     pub(crate) index: MemoryIndex,
     /// Objects that could not be used, with the reason. Their packs are simply not known.
     pub(crate) damaged: Vec<(IndexId, Error)>,
-    /// How many index objects there are.
-    pub(crate) objects: usize,
+    /// The index objects that were there.
+    pub(crate) objects: HashSet<IndexId>,
 }
 
 /// Loads every index object; damaged ones are reported, not fatal: whether they matter depends on what is looked for.
 pub(crate) async fn load(repository: &Repository, cx: &Context) -> Result<LoadedIndex> {
     cx.events.emit(&Event::StageStarted { stage: Stage::LoadIndex });
-    let objects = repository.list(&layout::indexes()).await?;
-    let named: Vec<(IndexId, ObjectMeta)> =
-        objects.into_iter().filter_map(|meta| Some((meta.key.file_name().parse().ok()?, meta))).collect();
-    let total = named.len();
+    let mut progress = Progress::default();
     let index = MemoryIndex::default();
     let mut damaged = Vec::new();
-    let concurrency = repository.sink().capabilities().concurrency.max(1);
-    let mut files = futures::stream::iter(named)
-        .map(|(id, meta)| async move {
-            cx.check_cancelled()?;
-            match load_one(repository, id).await {
-                Ok(file) => Ok::<_, Error>((id, meta.size, Ok(file))),
-                Err(error) if error.is_damage() => Ok((id, meta.size, Err(error))),
-                Err(error) => Err(error.context(format!("index {}", id.short()))),
+    let mut objects = HashSet::new();
+    for round in 1.. {
+        let listed = names(repository).await?;
+        progress.total_items = listed.len() as u64;
+        let new: Vec<IndexId> = listed.iter().filter(|id| !objects.contains(*id)).copied().collect();
+        let mut vanished = false;
+        let mut files = read_all(repository, new, cx);
+        while let Some((id, size, file)) = files.try_next().await? {
+            match file {
+                Ok(file) => {
+                    add(&index, &file);
+                    objects.insert(id);
+                }
+                // Its successors were stored before it went.
+                Err(error) if error.kind() == ErrorKind::NotFound && round < ROUNDS => vanished = true,
+                Err(error) => damaged.push((id, error)),
             }
-        })
-        .buffer_unordered(concurrency);
-    let mut progress = Progress { total_items: total as u64, ..Progress::default() };
-    while let Some((id, size, file)) = files.try_next().await? {
-        match file {
-            Ok(file) => add(&index, &file),
-            Err(error) => damaged.push((id, error)),
+            progress.done_items += 1;
+            progress.done_bytes += size;
+            cx.events.emit(&Event::Progress { stage: Stage::LoadIndex, progress });
         }
-        progress.done_items += 1;
-        progress.done_bytes += size;
-        cx.events.emit(&Event::Progress { stage: Stage::LoadIndex, progress });
+        if !vanished {
+            break;
+        }
+        damaged.clear();
     }
+    progress.total_items = progress.done_items;
     cx.events.emit(&Event::StageFinished { stage: Stage::LoadIndex, progress });
     damaged.sort_by_key(|(id, _)| *id);
-    Ok(LoadedIndex { index, damaged, objects: total })
+    objects.extend(damaged.iter().map(|(id, _)| *id));
+    Ok(LoadedIndex { index, damaged, objects })
 }
 
-fn add(index: &MemoryIndex, file: &IndexFile) {
+/// The index objects that are there.
+pub(crate) async fn names(repository: &Repository) -> Result<Vec<IndexId>> {
+    let objects = repository.list(&layout::indexes()).await?;
+    Ok(objects.into_iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect())
+}
+
+/// What reading one index object came to: its name, its stored bytes, its content or the damage.
+type Read = (IndexId, u64, Result<IndexFile>);
+
+/// Reads index objects, several at a time. Damage is reported for each; other failures end the stream.
+pub(crate) fn read_all<'a>(
+    repository: &'a Repository,
+    ids: Vec<IndexId>,
+    cx: &'a Context,
+) -> impl futures::Stream<Item = Result<Read>> + Unpin + 'a {
+    let concurrency = repository.sink().capabilities().concurrency.max(1);
+    let read = move |id: IndexId| async move {
+        cx.check_cancelled()?;
+        match load_one(repository, id).await {
+            Ok((size, file)) => Ok::<_, Error>((id, size, Ok(file))),
+            Err(error) if error.is_damage() => Ok((id, 0, Err(error))),
+            Err(error) => Err(error.context(format!("index {}", id.short()))),
+        }
+    };
+    Box::pin(futures::stream::iter(ids).map(read).buffer_unordered(concurrency))
+}
+
+/// Adds what an index object says.
+pub(crate) fn add(index: &dyn BlobIndex, file: &IndexFile) {
     for pack in &file.packs {
         let blobs: Vec<PackedBlob> = pack.blobs.iter().copied().map(PackedBlob::from).collect();
         index.add_pack(pack.id, &blobs);
     }
+    for pack in &file.packs_to_delete {
+        let blobs: Vec<PackedBlob> = pack.blobs.iter().copied().map(PackedBlob::from).collect();
+        index.add_marked_pack(pack.id, &blobs, Mark { time: pack.time });
+    }
 }
 
-async fn load_one(repository: &Repository, id: IndexId) -> Result<IndexFile> {
+async fn load_one(repository: &Repository, id: IndexId) -> Result<(u64, IndexFile)> {
     let bytes = repository.sink().get_bytes(&layout::index(&id)).await?;
     let key = repository.key().clone();
     repository
@@ -72,7 +113,7 @@ async fn load_one(repository: &Repository, id: IndexId) -> Result<IndexFile> {
             if IndexId::digest(&bytes) != id {
                 return Err(Error::damaged("content does not match the name"));
             }
-            open_json(&key, &bytes)
+            Ok((bytes.len() as u64, open_json(&key, &bytes)?))
         })
         .await
 }

@@ -4,7 +4,7 @@ use std::sync::{PoisonError, RwLock};
 
 use hashbrown::{HashMap, HashSet, HashTable};
 
-use super::{BlobIndex, BlobLocation, PackInfo};
+use super::{BlobIndex, BlobLocation, Mark, PackInfo};
 use crate::format::{BlobKind, PackHeader, PackedBlob};
 use crate::id::{BlobId, PackId};
 
@@ -38,6 +38,12 @@ impl Table {
         self.by_id.iter_hash(hash(id)).map(|at| &self.records[*at as usize]).filter(move |record| record.id == *id)
     }
 
+    /// The first record of a blob: the same whichever copy of it is asked for.
+    fn first(&self, id: &BlobId) -> Option<u32> {
+        let same = self.by_id.iter_hash(hash(id)).filter(|at| self.records[**at as usize].id == *id);
+        same.copied().min()
+    }
+
     fn insert(&mut self, record: Record) {
         let Ok(at) = u32::try_from(self.records.len()) else {
             return;
@@ -69,56 +75,38 @@ impl Inner {
         }
     }
 
-    fn visible(&self, kind: BlobKind, id: &BlobId) -> impl Iterator<Item = BlobLocation> {
-        let records = self.table(kind).find_all(id).filter(|record| !self.hidden.contains(&record.pack));
-        records.map(move |record| self.location(kind, record))
+    fn visible(&self, kind: BlobKind, id: &BlobId) -> impl Iterator<Item = &Record> {
+        self.table(kind).find_all(id).filter(|record| !self.hidden.contains(&record.pack))
+    }
+
+    fn is_marked(&self, record: &Record) -> bool {
+        self.packs[record.pack as usize].mark.is_some()
+    }
+
+    fn first_lasting(&self, kind: BlobKind, id: &BlobId) -> Option<&Record> {
+        self.visible(kind, id).find(|record| !self.is_marked(record))
     }
 
     fn location(&self, kind: BlobKind, record: &Record) -> BlobLocation {
         let pack = &self.packs[record.pack as usize];
-        BlobLocation {
-            pack: pack.id,
-            pack_end: pack.end,
-            blob: PackedBlob {
-                id: record.id,
-                kind,
-                offset: record.offset,
-                len: record.len,
-                uncompressed_len: (record.plain != NOT_COMPRESSED).then_some(record.plain),
-            },
-        }
-    }
-}
-
-impl BlobIndex for MemoryIndex {
-    fn find(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
-        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        inner.visible(kind, id).next()
+        BlobLocation { pack: pack.id, pack_end: pack.end, blob: record.blob(kind) }
     }
 
-    fn find_all(&self, kind: BlobKind, id: &BlobId) -> Vec<BlobLocation> {
-        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        inner.visible(kind, id).collect()
-    }
-
-    fn hide_packs(&self, packs: &[PackId]) {
-        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let numbers: Vec<u32> = packs.iter().filter_map(|pack| inner.known_packs.get(pack).copied()).collect();
-        inner.hidden.extend(numbers);
-    }
-
-    fn add_pack(&self, pack: PackId, blobs: &[PackedBlob]) {
-        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let Ok(number) = u32::try_from(inner.packs.len()) else {
+    fn add(&mut self, pack: PackId, blobs: &[PackedBlob], mark: Option<Mark>) {
+        let Ok(number) = u32::try_from(self.packs.len()) else {
             return;
         };
-        if inner.known_packs.contains_key(&pack) {
+        if let Some(known) = self.known_packs.get(&pack) {
+            let info = &mut self.packs[*known as usize];
+            info.mark = info.mark.max(mark);
+            info.listed |= mark.is_none();
             return;
         }
-        inner.known_packs.insert(pack, number);
+        self.known_packs.insert(pack, number);
         let end = blobs.iter().map(|blob| u64::from(blob.offset) + u64::from(blob.len)).max().unwrap_or(0);
         let size = end + PackHeader::sealed_len(blobs) as u64;
-        inner.packs.push(PackInfo { id: pack, blobs: u32::try_from(blobs.len()).unwrap_or(u32::MAX), end, size });
+        let count = u32::try_from(blobs.len()).unwrap_or(u32::MAX);
+        self.packs.push(PackInfo { id: pack, blobs: count, end, size, mark, listed: mark.is_none() });
         for blob in blobs {
             let record = Record {
                 id: blob.id,
@@ -128,10 +116,83 @@ impl BlobIndex for MemoryIndex {
                 plain: blob.uncompressed_len.unwrap_or(NOT_COMPRESSED),
             };
             match blob.kind {
-                BlobKind::Data => inner.data.insert(record),
-                BlobKind::Tree => inner.tree.insert(record),
+                BlobKind::Data => self.data.insert(record),
+                BlobKind::Tree => self.tree.insert(record),
             }
         }
+    }
+}
+
+impl Record {
+    fn blob(&self, kind: BlobKind) -> PackedBlob {
+        PackedBlob {
+            id: self.id,
+            kind,
+            offset: self.offset,
+            len: self.len,
+            uncompressed_len: (self.plain != NOT_COMPRESSED).then_some(self.plain),
+        }
+    }
+}
+
+/// Slots of both kinds interleave: either table may grow.
+fn slot_of(kind: BlobKind, record: u32) -> u64 {
+    u64::from(record) * 2 + u64::from(kind == BlobKind::Tree)
+}
+
+impl BlobIndex for MemoryIndex {
+    fn find(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let found = inner.first_lasting(kind, id).or_else(|| inner.visible(kind, id).next());
+        found.map(|record| inner.location(kind, record))
+    }
+
+    fn find_lasting(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        inner.first_lasting(kind, id).map(|record| inner.location(kind, record))
+    }
+
+    fn find_all(&self, kind: BlobKind, id: &BlobId) -> Vec<BlobLocation> {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found: Vec<&Record> = inner.visible(kind, id).collect();
+        found.sort_by_key(|record| inner.is_marked(record));
+        found.into_iter().map(|record| inner.location(kind, record)).collect()
+    }
+
+    fn slot(&self, kind: BlobKind, id: &BlobId) -> Option<u64> {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        inner.table(kind).first(id).map(|record| slot_of(kind, record))
+    }
+
+    fn slots(&self) -> u64 {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        2 * inner.data.records.len().max(inner.tree.records.len()) as u64
+    }
+
+    fn for_each_copy(&self, f: &mut dyn FnMut(u64, u32, &PackedBlob)) {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        for kind in [BlobKind::Data, BlobKind::Tree] {
+            let table = inner.table(kind);
+            for record in &table.records {
+                if let Some(first) = table.first(&record.id) {
+                    f(slot_of(kind, first), record.pack, &record.blob(kind));
+                }
+            }
+        }
+    }
+
+    fn hide_packs(&self, packs: &[PackId]) {
+        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let numbers: Vec<u32> = packs.iter().filter_map(|pack| inner.known_packs.get(pack).copied()).collect();
+        inner.hidden.extend(numbers);
+    }
+
+    fn add_pack(&self, pack: PackId, blobs: &[PackedBlob]) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).add(pack, blobs, None);
+    }
+
+    fn add_marked_pack(&self, pack: PackId, blobs: &[PackedBlob], mark: Mark) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).add(pack, blobs, Some(mark));
     }
 
     fn for_each_pack(&self, f: &mut dyn FnMut(PackInfo)) {
@@ -189,6 +250,28 @@ mod tests {
         let mut packs = 0;
         index.for_each_pack(&mut |_| packs += 1);
         assert_eq!(packs, 2);
+    }
+
+    #[test]
+    fn a_marked_pack_is_read_but_not_relied_upon() {
+        let index = MemoryIndex::default();
+        let (marked, lasting) = (PackId::digest(b"marked"), PackId::digest(b"lasting"));
+        let data = blob(1, BlobKind::Data);
+        index.add_marked_pack(marked, &[data], Mark { time: None });
+        assert_eq!(index.find(BlobKind::Data, &data.id).unwrap().pack, marked);
+        assert!(index.find_lasting(BlobKind::Data, &data.id).is_none());
+        index.add_pack(lasting, &[data]);
+        assert_eq!(index.find(BlobKind::Data, &data.id).unwrap().pack, lasting);
+        assert_eq!(index.find_all(BlobKind::Data, &data.id)[1].pack, marked);
+        let mut slots = Vec::new();
+        index.for_each_copy(&mut |slot, pack, copy| slots.push((slot, pack, copy.id)));
+        let slot = index.slot(BlobKind::Data, &data.id).unwrap();
+        assert_eq!(slots, [(slot, 0, data.id), (slot, 1, data.id)]);
+        // Whoever lists it again does not take the mark away.
+        index.add_pack(marked, &[data]);
+        index.hide_packs(&[lasting]);
+        assert_eq!(index.find(BlobKind::Data, &data.id).unwrap().pack, marked);
+        assert!(index.find_lasting(BlobKind::Data, &data.id).is_none());
     }
 
     #[test]

@@ -5,12 +5,17 @@
 //! | `mod.rs` | [`BlobIndex`]: the seam behind which an index can grow from memory to disk |
 //! | `memory.rs` | [`MemoryIndex`]: about 60 bytes of memory per blob |
 //! | `load.rs` | reading all index objects of a repository |
+//! | `save.rs` | storing index objects |
 
 mod load;
 mod memory;
+mod save;
 
-pub(crate) use load::load;
+pub(crate) use load::{add, load, names, read_all};
 pub use memory::MemoryIndex;
+pub(crate) use save::{IndexBatch, MAX_BLOBS, save};
+
+use jiff::Timestamp;
 
 use crate::format::{BlobKind, PackedBlob};
 use crate::id::{BlobId, PackId};
@@ -37,21 +42,60 @@ pub struct PackInfo {
     pub end: u64,
     /// Size that the object must have, header included.
     pub size: u64,
+    /// When it was marked for deletion, if it is.
+    pub mark: Option<Mark>,
+    /// Whether an index object lists it as a pack like any other, be it marked by another one or not.
+    pub listed: bool,
+}
+
+impl PackInfo {
+    /// Whether it is marked for deletion, and nobody has listed it again.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.mark.is_some() && !self.listed
+    }
+}
+
+/// A pack was marked for deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mark {
+    /// When, if that was noted.
+    pub time: Option<Timestamp>,
 }
 
 /// Finds blobs. Implementations are internally synchronised.
+///
+/// A pack that is marked for deletion can still be read, and what is in it is found; only writers must not rely upon it,
+/// and ask with [`Self::find_lasting`].
 pub trait BlobIndex: std::fmt::Debug + Send + Sync {
-    /// Where the blob is, if the repository has it.
+    /// Where the blob is, if the repository has it; in a pack that is not marked if there is one.
     fn find(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation>;
+
+    /// Where the blob is in a pack that is not marked.
+    fn find_lasting(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation>;
 
     /// All places where the blob is: two writers that run at the same time may both store it.
     fn find_all(&self, kind: BlobKind, id: &BlobId) -> Vec<BlobLocation>;
 
+    /// A number below [`Self::slots`] that is the same for all copies of a blob and for no other blob, as long as nothing is
+    /// added.
+    fn slot(&self, kind: BlobKind, id: &BlobId) -> Option<u64>;
+
+    /// See [`Self::slot`].
+    fn slots(&self) -> u64;
+
+    /// Calls `f` for every copy of every blob, also in hidden packs: with its slot, and the number of its pack in the order
+    /// of [`Self::for_each_pack`].
+    fn for_each_copy(&self, f: &mut dyn FnMut(u64, u32, &PackedBlob));
+
     /// Finds nothing in these packs any more: they are not in the store.
     fn hide_packs(&self, packs: &[PackId]);
 
-    /// Adds a pack. Adding what is there already changes nothing.
+    /// Adds a pack. Adding what is there already changes nothing but that it is listed now.
     fn add_pack(&self, pack: PackId, blobs: &[PackedBlob]);
+
+    /// Adds a pack that is marked for deletion. One that is listed as well stays marked: it may be on its way out.
+    fn add_marked_pack(&self, pack: PackId, blobs: &[PackedBlob], mark: Mark);
 
     /// Calls `f` for every pack, also hidden ones.
     fn for_each_pack(&self, f: &mut dyn FnMut(PackInfo));

@@ -5,15 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::error::{Error, Result};
-use crate::format::{IndexFile, IndexPack, PackedBlob, seal_json};
-use crate::id::{IndexId, PackId};
-use crate::repository::index::BlobIndex;
-use crate::repository::{IndexedRepository, Repository, layout};
-use crate::sink::SinkOps;
+use crate::error::Result;
+use crate::format::{IndexFile, IndexPack, PackedBlob};
+use crate::id::PackId;
+use crate::repository::index::{self, BlobIndex, MAX_BLOBS};
+use crate::repository::{IndexedRepository, Repository};
 
-/// Blobs per index object, as in restic.
-const MAX_BLOBS: usize = 50_000;
 /// Longest time for which a stored pack stays without an index entry, as in restic.
 const MAX_INTERVAL: Duration = Duration::from_secs(600);
 
@@ -66,19 +63,7 @@ impl IndexWriter {
         }
         let file = std::mem::take(&mut self.pending);
         self.pending_blobs = 0;
-        let key = self.repository.key().clone();
-        let sealed = tokio::task::spawn_blocking(move || seal_json(&key, &file))
-            .await
-            .map_err(crate::repository::cpu::panicked)??;
-        let id = IndexId::digest(&sealed);
-        let object = layout::index(&id);
-        self.repository.sink().put_bytes(&object, sealed).await?;
-        // Small, and everything depends on it: always read back.
-        let stored = self.repository.sink().get_bytes(&object).await?;
-        if IndexId::digest(&stored) != id {
-            return Err(Error::damaged(format!("{object} reads back differently from what was written"))
-                .with_hint("the storage is faulty: check the disk, and choose another place for backups"));
-        }
+        index::save(&self.repository, file).await?;
         self.written += 1;
         Ok(())
     }

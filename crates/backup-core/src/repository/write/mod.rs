@@ -139,6 +139,18 @@ impl BlobWriter {
         Ok(Stored { id, new: true })
     }
 
+    /// Stores one more copy of a blob of this repository as it is: its old pack is to be given up. May wait: call it on a
+    /// worker thread.
+    pub(crate) fn move_sealed(&self, blob: &PackedBlob, sealed: &[u8]) -> Result<()> {
+        let inner = &*self.0;
+        if !inner.claim(blob.kind, blob.id) {
+            return Ok(());
+        }
+        inner.uploader.check()?;
+        let plain_len = blob.plain_len() as usize;
+        self.place(plain_len, &Sealed { blob: PackedBlob { offset: 0, ..*blob }, bytes: sealed, sampled: false })
+    }
+
     /// Puts a sealed blob of `plain_len` bytes into a pack.
     fn place(&self, plain_len: usize, sealed: &Sealed<'_>) -> Result<()> {
         let inner = &*self.0;
@@ -157,7 +169,7 @@ impl BlobWriter {
 
     /// Whether the blob is stored already or about to be.
     pub(crate) fn knows(&self, kind: BlobKind, id: &BlobId) -> bool {
-        self.0.repository.index().find(kind, id).is_some() || self.0.lock_claimed().contains(&(kind, *id))
+        self.0.repository.index().find_lasting(kind, id).is_some() || self.0.lock_claimed().contains(&(kind, *id))
     }
 
     /// Uploads what is open, waits for all uploads, and writes the index. After that every stored blob is durable,
@@ -213,7 +225,7 @@ impl Inner {
     /// Whether the caller has to store the blob: the repository does not have it, and nobody else of this run stores it.
     fn is_wanted(&self, kind: BlobKind, id: BlobId) -> bool {
         let distrusted = self.distrusted.lock().unwrap_or_else(PoisonError::into_inner).contains(&(kind, id));
-        (distrusted || self.repository.index().find(kind, &id).is_none()) && self.claim(kind, id)
+        (distrusted || self.repository.index().find_lasting(kind, &id).is_none()) && self.claim(kind, id)
     }
 
     /// Whether the caller is the first of this run to store the blob.

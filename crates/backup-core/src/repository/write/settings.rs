@@ -38,12 +38,12 @@ impl WriteSettings {
     }
 
     /// The size of data packs, within what stock tools handle.
-    pub(super) fn data_pack_size(&self) -> usize {
+    pub(crate) fn data_pack_size(&self) -> usize {
         self.pack_size.clamp(1 << 20, Self::MAX_PACK_SIZE)
     }
 
     /// Trees are small: an eighth of a pack holds the entries of some 50 000 files.
-    pub(super) fn tree_pack_size(&self) -> usize {
+    pub(crate) fn tree_pack_size(&self) -> usize {
         (self.data_pack_size() / 8).max(1 << 20)
     }
 

@@ -1,0 +1,90 @@
+//! Retention applied to a repository: a plan, which is applied by forgetting what it drops.
+
+use futures::{StreamExt, TryStreamExt};
+use jiff::tz::TimeZone;
+
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::SnapshotId;
+use crate::repository::{Repository, SnapshotFilter, SnapshotInfo};
+use crate::retention::{Candidate, Decision, Policy, Reason, decide};
+
+use super::holds::Promises;
+
+/// A snapshot and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedSnapshot {
+    /// The snapshot.
+    pub info: SnapshotInfo,
+    /// What becomes of it, and why.
+    pub decision: Decision,
+}
+
+/// What a policy means for the snapshots of a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CleanupPlan {
+    /// Those that were asked for, oldest first.
+    pub snapshots: Vec<PlannedSnapshot>,
+}
+
+impl CleanupPlan {
+    /// The snapshots to be forgotten: what [`Repository::forget`] is to be called with.
+    #[must_use]
+    pub fn dropped(&self) -> Vec<SnapshotId> {
+        let dropped = self.snapshots.iter().filter(|planned| !planned.decision.keep());
+        dropped.map(|planned| planned.info.id).collect()
+    }
+}
+
+/// Decides about the snapshots that `filter` fits; no other is touched, or counts. Changes nothing.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] for a policy that keeps nothing; [`ErrorKind::Damaged`] if a snapshot or a hold cannot be read,
+/// because then nobody knows what it stands for; those of the sink.
+pub async fn plan_cleanup(
+    repository: &Repository,
+    filter: &SnapshotFilter,
+    policy: &Policy,
+    zone: &TimeZone,
+    cx: &Context,
+) -> Result<CleanupPlan> {
+    policy.check().map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
+    let list = repository.snapshots(cx).await?;
+    if let Some((id, error)) = list.damaged.first() {
+        return Err(Error::damaged(format!("snapshot {} cannot be read: {}", id.short(), error.chain()))
+            .with_hint("`backup repair` puts it aside; until then nothing is dropped"));
+    }
+    let snapshots: Vec<SnapshotInfo> =
+        list.snapshots.into_iter().filter(|info| filter.matches(&info.snapshot)).collect();
+    let mut candidates = candidates(repository, &snapshots, cx).await?;
+    let mut holds = repository.holds().await?;
+    let verified = repository.verified().await?;
+    for candidate in &mut candidates {
+        candidate.hold = holds.remove(&candidate.id);
+        candidate.verified = verified.contains(&candidate.id);
+    }
+    let mut decisions = decide(&candidates, policy, cx.clock.now(), zone);
+    let promises = Promises::of(repository, &snapshots).await?;
+    for ((candidate, info), decision) in candidates.iter().zip(&snapshots).zip(&mut decisions) {
+        if !decision.keep() && promises.protect(info, candidate.received, cx.clock.now()) {
+            decision.reasons.push(Reason::Compliance);
+        }
+    }
+    let planned = snapshots.into_iter().zip(decisions).map(|(info, decision)| PlannedSnapshot { info, decision });
+    Ok(CleanupPlan { snapshots: planned.collect() })
+}
+
+/// In the order of `snapshots`.
+async fn candidates(repository: &Repository, snapshots: &[SnapshotInfo], cx: &Context) -> Result<Vec<Candidate>> {
+    let concurrency = repository.sink().capabilities().concurrency.max(1);
+    let read = |info: SnapshotInfo| async move {
+        cx.check_cancelled()?;
+        let received = match repository.receipt(&info.id).await {
+            Ok(receipt) => receipt.map(|receipt| receipt.received),
+            Err(error) if error.is_damage() => None,
+            Err(error) => return Err(error),
+        };
+        Ok::<_, Error>(Candidate { received, ..Candidate::of(&info) })
+    };
+    futures::stream::iter(snapshots.to_vec()).map(read).buffered(concurrency).try_collect().await
+}

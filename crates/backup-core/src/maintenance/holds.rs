@@ -1,0 +1,140 @@
+//! What nobody may forget: snapshots that somebody holds, and those of jobs that promise a minimum age.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt, TryStreamExt};
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{open_json, seal_json};
+use crate::id::SnapshotId;
+use crate::repository::{Repository, SnapshotInfo, layout};
+use crate::retention::{Hold, before};
+use crate::sink::{Key, SinkErrorKind, SinkOps};
+
+/// How old a job's snapshots must be before they may be forgotten. All promises count: a later one takes nothing away from
+/// an earlier one.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Promise {
+    minimum_ages: Vec<Span>,
+}
+
+/// Promises of several jobs.
+#[derive(Debug, Default)]
+pub(super) struct Promises(BTreeMap<String, Promise>);
+
+impl Promises {
+    /// Those of the jobs that made these snapshots.
+    pub(super) async fn of(repository: &Repository, snapshots: &[SnapshotInfo]) -> Result<Self> {
+        let mut promises = Self::default();
+        for job in snapshots.iter().filter_map(|info| info.snapshot.tag("job")) {
+            if !promises.0.contains_key(job) {
+                let promise = repository.read_note(&layout::minimum_age(job)).await?;
+                promises.0.insert(job.to_owned(), promise.unwrap_or_default());
+            }
+        }
+        Ok(promises)
+    }
+
+    /// Whether a snapshot is too young to be forgotten.
+    pub(super) fn protect(&self, info: &SnapshotInfo, received: Option<Timestamp>, now: Timestamp) -> bool {
+        let promise = info.snapshot.tag("job").and_then(|job| self.0.get(job));
+        // The later of both times: an earlier date does not make it older.
+        let born = received.map_or(info.snapshot.time, |received| received.max(info.snapshot.time));
+        let too_young = |age: &Span| born > before(now, *age, &TimeZone::UTC);
+        promise.is_some_and(|promise| promise.minimum_ages.iter().any(too_young))
+    }
+}
+
+impl Repository {
+    /// Keeps a snapshot, whatever a policy says, until the hold ends. Replaces an earlier hold.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such snapshot; those of the sink.
+    pub async fn hold(&self, id: &SnapshotId, hold: &Hold) -> Result<()> {
+        if !self.sink().exists(&layout::snapshot(id)).await? {
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no snapshot {}", id.short()))
+                .with_hint("`backup list` shows what there is; `backup undo-forget` brings back what was forgotten"));
+        }
+        self.sink().put_bytes(&layout::hold(id), seal_json(self.key(), hold)?).await?;
+        Ok(())
+    }
+
+    /// Ends a hold; says whether there was one.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub async fn release(&self, id: &SnapshotId) -> Result<bool> {
+        let there = self.sink().exists(&layout::hold(id)).await?;
+        self.sink().delete_one(&layout::hold(id)).await?;
+        Ok(there)
+    }
+
+    /// All holds, also those that have ended.
+    ///
+    /// # Errors
+    /// Those of the sink; [`ErrorKind::Damaged`] for a hold that cannot be read, because then nobody knows what it says.
+    pub async fn holds(&self) -> Result<BTreeMap<SnapshotId, Hold>> {
+        let named = self.sink().list_all(&layout::holds()).await?;
+        let ids: Vec<SnapshotId> = named.iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect();
+        let read = |id: SnapshotId| async move {
+            let hold: Option<Hold> = self.read_note(&layout::hold(&id)).await?;
+            Ok::<_, Error>(hold.map(|hold| (id, hold)))
+        };
+        let concurrency = self.sink().capabilities().concurrency.max(1);
+        let holds: Vec<_> = futures::stream::iter(ids).map(read).buffer_unordered(concurrency).try_collect().await?;
+        Ok(holds.into_iter().flatten().collect())
+    }
+
+    /// Promises that no snapshot of a job is forgotten before it is so old. What was promised once is never taken back.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub async fn protect_job(&self, job: &str, minimum_age: Span, cx: &Context) -> Result<()> {
+        let key = layout::minimum_age(job);
+        let mut promise: Promise = self.read_note(&key).await?.unwrap_or_default();
+        let now = cx.clock.now();
+        let born = |age: &Span| before(now, *age, &TimeZone::UTC);
+        if promise.minimum_ages.iter().any(|promised| born(promised) <= born(&minimum_age)) {
+            return Ok(());
+        }
+        promise.minimum_ages.push(minimum_age);
+        self.sink().put_bytes(&key, seal_json(self.key(), &promise)?).await?;
+        Ok(())
+    }
+
+    /// Fails if one of these snapshots must not be forgotten yet.
+    pub(super) async fn require_free(&self, snapshots: &[SnapshotInfo], cx: &Context) -> Result<()> {
+        let now = cx.clock.now();
+        let holds = self.holds().await?;
+        let promises = Promises::of(self, snapshots).await?;
+        for info in snapshots {
+            let id = info.id.short();
+            if let Some(hold) = holds.get(&info.id).filter(|hold| hold.is_in_force(now)) {
+                return Err(Error::new(ErrorKind::Invalid, format!("snapshot {id} is held: {}", hold.reason))
+                    .with_hint(format!("`backup release {id}` ends the hold")));
+            }
+            let received = self.receipt(&info.id).await?.map(|receipt| receipt.received);
+            if promises.protect(info, received, now) {
+                let job = info.snapshot.tag("job").unwrap_or_default();
+                let message = format!("snapshot {id} is younger than job {job} promises to keep its snapshots");
+                return Err(Error::new(ErrorKind::Invalid, message)
+                    .with_hint("what was promised is kept by every command; forget it when it is old enough"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A small sealed object, if it is there.
+    pub(super) async fn read_note<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
+        match self.sink().get_bytes(key).await {
+            Ok(sealed) => open_json(self.key(), &sealed).map(Some).map_err(|error| error.context(key)),
+            Err(error) if error.kind() == SinkErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

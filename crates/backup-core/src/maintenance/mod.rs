@@ -1,0 +1,22 @@
+//! What keeps a repository healthy for years.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `holds.rs` | what nobody may forget |
+//! | `proofs.rs` | notes that a snapshot was verified |
+//! | `cleanup.rs` | [`plan_cleanup`]: a retention policy applied to a repository |
+//! | `forget.rs` | forgetting snapshots, and bringing them back |
+//! | `prune/` | [`prune`]: giving back the space of what nothing needs |
+
+mod cleanup;
+mod forget;
+mod holds;
+mod proofs;
+mod prune;
+
+pub use cleanup::{CleanupPlan, PlannedSnapshot, plan_cleanup};
+pub use forget::Forgotten;
+pub use prune::{MaxUnused, PruneOptions, PruneReport, prune};
+
+/// The lease that whoever deletes packs, or brings back what may be deleted, has to hold.
+const PRUNE_LEASE: &str = "prune";

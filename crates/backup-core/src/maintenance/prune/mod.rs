@@ -1,0 +1,250 @@
+//! Giving back the space of what nothing needs, beside writers and readers that wait for nobody.
+//!
+//! ```text
+//!  lease ─▶ who is at work ─▶ snapshots ─▶ reach ─▶ plan ─▶ delete what is due ─▶ move ─▶ marks ─▶ record who is at work
+//! ```
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`prune`]: the order of things |
+//! | `options.rs` | [`PruneOptions`], [`PruneReport`] |
+//! | `usage.rs` | which packs hold how much of what is needed |
+//! | `plan.rs` | what is to become of every pack |
+//! | `sweep.rs` | deleting |
+//! | `repack.rs` | moving what is needed out of packs that are given up |
+//! | `rewrite.rs` | index objects written anew |
+//! | `records.rs` | who was at work when packs were marked |
+//!
+//! # Two phases
+//! A pack that nothing needs is first *marked*: index objects name it as one to be deleted (in rustic's way), so that no writer
+//! relies upon it any more. It is *deleted* by a later run, when the grace period is over, nobody who was at work then is
+//! still at work, and still nothing needs it. Otherwise it is listed again.
+//!
+//! # Order
+//! Who is at work is looked up before the snapshots are listed: whoever has left by then has published. New packs are listed
+//! before old ones are marked; marks are durable before the index objects that listed the packs go; in between, snapshots that
+//! have appeared meanwhile get back what they need. A run that is killed leaves nothing that the next one does not understand.
+
+mod options;
+mod plan;
+mod records;
+mod repack;
+mod rewrite;
+mod sweep;
+mod usage;
+
+use std::collections::{BTreeSet, HashSet};
+
+pub use options::{MaxUnused, PruneOptions, PruneReport};
+
+use super::PRUNE_LEASE;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::event::Stage;
+use crate::id::{PackId, SnapshotId};
+use crate::pipeline::Meter;
+use crate::repository::reach::Reach;
+use crate::repository::reliance::list_again;
+use crate::repository::{IndexedRepository, KeptLease, Lease, LeaseOptions, PackComparison, Repository, layout};
+use crate::sink::SinkOps;
+use plan::{Facts, Plan};
+use records::Records;
+use rewrite::Changes;
+use usage::Usage;
+
+/// Marks what nothing needs, moves what is needed out of packs that hold much else, and deletes what was marked long enough
+/// ago.
+///
+/// # Errors
+/// [`ErrorKind::Busy`](crate::error::ErrorKind::Busy) if somebody else prunes; [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged)
+/// if something that snapshots need is lost or cannot be read, because then nobody knows what else they need; those of the
+/// sink; cancellation. Whenever it stops, every snapshot is still whole.
+pub async fn prune(repository: &Repository, options: &PruneOptions, cx: &Context) -> Result<PruneReport> {
+    if options.dry_run {
+        let survey = Survey::make(repository, options, cx).await?;
+        return Ok(survey.foretell());
+    }
+    repository.prepare_writing(cx).await?;
+    let lease = LeaseOptions { holder: options.holder.clone(), ..LeaseOptions::default() };
+    let lease = Lease::acquire(repository, PRUNE_LEASE, &lease, cx).await?.keep();
+    let result = tokio::select! {
+        result = run(repository, options, &lease, cx) => result,
+        () = lease.lost().cancelled() => Err(lease.check().err().unwrap_or_else(Error::cancelled)),
+    };
+    let released = lease.release().await;
+    let report = result?;
+    released?;
+    Ok(report)
+}
+
+async fn run(repository: &Repository, options: &PruneOptions, lease: &KeptLease, cx: &Context) -> Result<PruneReport> {
+    let mut survey = Survey::make(repository, options, cx).await?;
+    let plan = std::mem::take(&mut survey.plan);
+    let mut report = std::mem::take(&mut survey.report);
+    let gone = sweep::sweep(&survey, &plan, lease, &mut report, cx).await?;
+    let needed = survey.reach.reached();
+    let moved = repack::repack(&survey.indexed, &survey.usage, needed, &plan.repack, options, &mut report, cx).await?;
+    let name = |number: &u32| survey.usage.packs[*number as usize].info.id;
+    let changes = Changes {
+        mark: plan.mark.iter().chain(&moved).map(name).collect(),
+        time: cx.clock.now(),
+        recover: plan.recover.iter().map(name).collect(),
+        drop: plan.drop.iter().map(name).chain(gone.iter().copied()).collect(),
+    };
+    lease.confirm().await?;
+    let objects = survey.indexed.loaded_objects();
+    let rewritten = rewrite::rewrite(repository, objects, &changes, cx).await?;
+    if !rewritten.marked.is_empty() {
+        give_back(repository, &survey.snapshots, cx).await?;
+    }
+    lease.confirm().await?;
+    for id in &rewritten.replaced {
+        repository.sink().delete_one(&layout::index(id)).await?;
+    }
+    let sizes = survey.usage.packs.iter().filter(|pack| rewritten.marked.contains(&pack.info.id));
+    (report.marked_packs, report.marked_bytes) =
+        sizes.fold((0, 0), |(packs, bytes), pack| (packs + 1, bytes + pack.info.size));
+    report.index_objects_after = crate::repository::index::names(repository).await?.len() as u64;
+    let orphans: BTreeSet<PackId> = survey
+        .store
+        .unlisted
+        .keys()
+        .filter(|id| !gone.contains(*id) && !survey.recent.contains(*id))
+        .copied()
+        .collect();
+    survey.records.write(repository, &rewritten.marks, &orphans, cx).await?;
+    sweep::tidy(&survey.records, repository).await?;
+    Ok(report)
+}
+
+/// Snapshots that were published since the survey get back what they need of the packs that were marked.
+async fn give_back(repository: &Repository, known: &HashSet<SnapshotId>, cx: &Context) -> Result<()> {
+    let listed = repository.list(&layout::snapshots()).await?;
+    let ids = listed.iter().filter_map(|meta| meta.key.file_name().parse::<SnapshotId>().ok());
+    let mut roots = Vec::new();
+    for id in ids.filter(|id| !known.contains(id)) {
+        match repository.load_snapshot(id).await {
+            Ok(snapshot) => roots.push(snapshot.tree),
+            // Forgotten again, or damaged: there is nothing to follow.
+            Err(error) if error.is_damage() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if roots.is_empty() {
+        return Ok(());
+    }
+    let indexed = repository.load_index(cx).await?;
+    let mut reach = Reach::new(&indexed, None, cx);
+    for root in roots {
+        match reach.follow([root]).await {
+            Err(error) if error.is_damage() => cx.events.note(format!("A new snapshot is damaged: {}.", error.chain())),
+            result => result?,
+        }
+    }
+    list_again(&indexed, &reach).await?;
+    Ok(())
+}
+
+/// Everything that is known before anything is changed.
+struct Survey<'a> {
+    indexed: IndexedRepository,
+    records: Records,
+    snapshots: HashSet<SnapshotId>,
+    store: PackComparison,
+    recent: HashSet<PackId>,
+    reach: Reach<'a>,
+    usage: Usage,
+    plan: Plan,
+    report: PruneReport,
+}
+
+impl<'a> Survey<'a> {
+    async fn make(repository: &Repository, options: &PruneOptions, cx: &'a Context) -> Result<Self> {
+        let records = Records::read(repository, options.grace, cx).await?;
+        let indexed = repository.load_index(cx).await?;
+        if let Some((id, error)) = indexed.damaged_indexes().first() {
+            return Err(Error::damaged(format!("index {} is damaged: {}", id.short(), error.chain())).with_hint(REPAIR));
+        }
+        let snapshots = readable_snapshots(repository, cx).await?;
+        let store = indexed.hide_lost_packs().await?;
+        let recent = recent_packs(repository, &records).await?;
+        let meter = Meter::start(Stage::Reach, &cx.events);
+        let ticking = meter.ticking();
+        let mut reach = Reach::new(&indexed, Some(meter.clone()), cx);
+        let reached = reach.follow(snapshots.iter().map(|(_, tree)| *tree)).await;
+        reached.map_err(|error| if error.is_damage() { error.with_hint(REPAIR) } else { error })?;
+        drop(ticking);
+        meter.finish();
+        let is_there = |info: &crate::repository::index::PackInfo| !store.is_lost(&info.id);
+        let usage = Usage::count(&**indexed.index(), reach.reached(), is_there);
+        let mut report = PruneReport {
+            snapshots: snapshots.len() as u64,
+            index_objects_before: indexed.index_objects() as u64,
+            dry_run: options.dry_run,
+            ..PruneReport::default()
+        };
+        let facts = Facts { options, usage: &usage, records: &records, store: &store, recent: &recent };
+        let plan = facts.plan(&mut report);
+        let snapshots = snapshots.into_iter().map(|(id, _)| id).collect();
+        Ok(Self { indexed, records, snapshots, store, recent, reach, usage, plan, report })
+    }
+
+    /// What a run would come to.
+    fn foretell(self) -> PruneReport {
+        let sum = |packs: &[u32]| packs.iter().map(|number| self.usage.packs[*number as usize].info.size).sum::<u64>();
+        let plan = &self.plan;
+        let moved = plan.repack.iter().map(|number| self.usage.packs[*number as usize].used_bytes).sum();
+        PruneReport {
+            marked_packs: (plan.mark.len() + plan.repack.len()) as u64,
+            marked_bytes: sum(&plan.mark) + sum(&plan.repack),
+            repacked_packs: plan.repack.len() as u64,
+            repacked_bytes: moved,
+            deleted_packs: (plan.delete.len() + plan.orphans.len()) as u64,
+            deleted_bytes: sum(&plan.delete) + plan.orphans.iter().map(|(_, size)| size).sum::<u64>(),
+            index_objects_after: self.report.index_objects_before,
+            ..self.report
+        }
+    }
+}
+
+const REPAIR: &str =
+    "`backup check` says what is affected, `backup repair` mends what can be mended; until then nothing is deleted";
+
+/// All snapshots with their root directories. One that is unreadable, or lost, may need anything.
+async fn readable_snapshots(repository: &Repository, cx: &Context) -> Result<Vec<(SnapshotId, crate::id::BlobId)>> {
+    // Receipts first: a snapshot that is published meanwhile has none in this list.
+    let receipts = repository.snapshot_receipts().await?;
+    let list = repository.snapshots(cx).await?;
+    if let Some((id, error)) = list.damaged.first() {
+        return Err(
+            Error::damaged(format!("snapshot {} cannot be read: {}", id.short(), error.chain())).with_hint(REPAIR)
+        );
+    }
+    let there: HashSet<SnapshotId> = list.snapshots.iter().map(|info| info.id).collect();
+    for id in receipts.into_iter().filter(|id| !there.contains(id)) {
+        // Forgetting removes the receipt first.
+        if repository.sink().exists(&layout::snapshot_receipt(&id)).await? {
+            return Err(
+                Error::damaged(format!("snapshot {} is gone, though nobody forgot it", id.short())).with_hint(REPAIR)
+            );
+        }
+    }
+    Ok(list.snapshots.into_iter().map(|info| (info.id, info.snapshot.tree)).collect())
+}
+
+/// Packs that may have been written by a session that is at work now.
+async fn recent_packs(repository: &Repository, records: &Records) -> Result<HashSet<PackId>> {
+    let live = &records.sessions.live;
+    if live.is_empty() {
+        return Ok(HashSet::new());
+    }
+    // Where the store does not tell, any pack may be.
+    let since = live.iter().map(|session| session.since).min().flatten();
+    let is_recent = |written: Option<jiff::Timestamp>| match (written, since) {
+        (Some(written), Some(since)) => written >= since,
+        _ => true,
+    };
+    let packs = repository.list(&layout::packs()).await?;
+    let recent = packs.into_iter().filter(|meta| is_recent(meta.last_modified));
+    Ok(recent.filter_map(|meta| meta.key.file_name().parse().ok()).collect())
+}

@@ -1,0 +1,175 @@
+//! Who was at work when packs were marked: until they are done, nothing of it is deleted.
+//!
+//! A record `x-prune/NAME` is written after marks are durable and the index objects that listed the packs before are gone.
+//! Whoever began later knows of the marks. A pack is deleted when all records that cover its mark are as old as the grace
+//! period, and nobody named there is at work any more. Marks that other tools made, and those of a prune that was killed,
+//! get a record from the next prune.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Lock, open_json, seal_json};
+use crate::id::PackId;
+use crate::repository::index::Mark;
+use crate::repository::session::Sessions;
+use crate::repository::store_clock::StoreClock;
+use crate::repository::{Repository, guard, layout};
+use crate::sink::{Key, SinkErrorKind, SinkOps};
+
+/// When restic itself no longer respects a lock.
+const STALE_LOCK: SignedDuration = SignedDuration::from_mins(30);
+
+/// What is stored.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Record {
+    written: Timestamp,
+    /// The marks that it covers, by their times.
+    marks: BTreeSet<Option<Timestamp>>,
+    /// Packs that no index listed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    orphans: BTreeSet<PackId>,
+    sessions: BTreeSet<String>,
+    /// Other tools, by host and process.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    locks: BTreeSet<String>,
+}
+
+/// All records, and who is at work now.
+#[derive(Debug)]
+pub(super) struct Records {
+    records: Vec<(Key, Record, SignedDuration)>,
+    pub(super) sessions: Sessions,
+    locks: BTreeSet<String>,
+    pub(super) grace: SignedDuration,
+}
+
+/// Whether something may be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Due {
+    Now,
+    /// What has to happen before.
+    Later(String),
+}
+
+impl Records {
+    pub(super) async fn read(repository: &Repository, grace: Duration, cx: &Context) -> Result<Self> {
+        let clock = StoreClock::read(repository, cx).await?;
+        let mut records = Vec::new();
+        let named = repository.sink().list_all(&layout::prune_records()).await?;
+        let read = |meta: crate::sink::ObjectMeta| async move {
+            let sealed = repository.sink().get_bytes(&meta.key).await?;
+            Ok::<_, Error>((meta, sealed))
+        };
+        let mut reading = futures::stream::iter(named).map(read).buffered(8);
+        while let Some((meta, sealed)) = reading.try_next().await? {
+            let record: Record = open_json(repository.key(), &sealed).map_err(|error| {
+                error.context(&meta.key).with_hint("delete that object: its packs then wait for another grace period")
+            })?;
+            let age = clock.age(meta.last_modified, record.written);
+            records.push((meta.key, record, age));
+        }
+        Ok(Self {
+            records,
+            sessions: Sessions::look(repository, &clock).await?,
+            locks: foreign_locks(repository, &clock).await?,
+            grace: SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX),
+        })
+    }
+
+    pub(super) fn mark_is_due(&self, mark: Mark) -> Due {
+        self.is_due(|record| record.marks.contains(&mark.time))
+    }
+
+    pub(super) fn orphan_is_due(&self, pack: &PackId) -> Due {
+        self.is_due(|record| record.orphans.contains(pack))
+    }
+
+    fn is_due(&self, covers: impl Fn(&Record) -> bool) -> Due {
+        let mut covered = false;
+        for (_, record, age) in self.records.iter().filter(|(_, record, _)| covers(record)) {
+            covered = true;
+            let left = self.grace.saturating_sub(*age);
+            if left.is_positive() {
+                let hours = (left.as_secs() + 3599) / 3600;
+                return Due::Later(format!("The grace period ends in {hours} h."));
+            }
+            if let Some(session) = self.sessions.live.iter().find(|session| record.sessions.contains(&session.id)) {
+                return Due::Later(format!("A session that was there before is still at work: {}.", session.purpose));
+            }
+            if let Some(lock) = self.locks.intersection(&record.locks).next() {
+                return Due::Later(format!("Another tool that was there before is still at work: {lock}."));
+            }
+        }
+        if covered { Due::Now } else { Due::Later("The grace period begins now.".to_owned()) }
+    }
+
+    /// Notes who is at work, for marks and orphans that no record covers yet, and drops records that cover nothing more.
+    pub(super) async fn write(
+        &self,
+        repository: &Repository,
+        marks: &BTreeSet<Option<Timestamp>>,
+        orphans: &BTreeSet<PackId>,
+        cx: &Context,
+    ) -> Result<()> {
+        let covered = |fits: &dyn Fn(&Record) -> bool| self.records.iter().any(|(_, record, _)| fits(record));
+        let new_marks: BTreeSet<_> =
+            marks.iter().filter(|mark| !covered(&|record| record.marks.contains(*mark))).copied().collect();
+        let new_orphans: BTreeSet<_> =
+            orphans.iter().filter(|pack| !covered(&|record| record.orphans.contains(*pack))).copied().collect();
+        if !new_marks.is_empty() || !new_orphans.is_empty() {
+            let clock = StoreClock::read(repository, cx).await?;
+            let record = Record {
+                written: cx.clock.now(),
+                marks: new_marks,
+                orphans: new_orphans,
+                sessions: Sessions::look(repository, &clock).await?.ids(),
+                locks: foreign_locks(repository, &clock).await?,
+            };
+            let name = layout::prune_record(&hex::encode(rand::random::<[u8; 16]>()));
+            repository.sink().put_bytes(&name, seal_json(repository.key(), &record)?).await?;
+        }
+        for (key, record, _) in &self.records {
+            if record.marks.is_disjoint(marks) && record.orphans.is_disjoint(orphans) {
+                repository.sink().delete_one(key).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tools that hold restic's locks, by host and process: the names of their locks change whenever they are renewed.
+async fn foreign_locks(repository: &Repository, clock: &StoreClock) -> Result<BTreeSet<String>> {
+    let guard = guard::key(repository)?;
+    let mut holders = BTreeSet::new();
+    for meta in repository.sink().list_all(&layout::locks()).await? {
+        if meta.key == guard {
+            continue;
+        }
+        let lock: Lock = match repository.sink().get_bytes(&meta.key).await {
+            Ok(sealed) => match open_json(repository.key(), &sealed) {
+                Ok(lock) => lock,
+                Err(_) => continue,
+            },
+            Err(error) if error.kind() == SinkErrorKind::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if clock.age(meta.last_modified, lock.time) > STALE_LOCK {
+            continue;
+        }
+        let holder = format!("process {} on {}", lock.pid, lock.hostname);
+        if lock.exclusive {
+            return Err(Error::new(ErrorKind::Busy, format!("{holder} holds an exclusive lock on the repository"))
+                .with_hint(
+                    "wait until that tool has finished; `restic unlock` removes the lock of one that has died",
+                ));
+        }
+        holders.insert(holder);
+    }
+    Ok(holders)
+}

@@ -1,0 +1,114 @@
+//! Deleting what was marked long enough ago.
+
+use std::collections::HashSet;
+
+use futures::StreamExt;
+
+use super::Survey;
+use super::options::PruneReport;
+use super::plan::Plan;
+use super::records::Records;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::event::Stage;
+use crate::id::PackId;
+use crate::pipeline::Meter;
+use crate::repository::{KeptLease, Repository, layout};
+use crate::sink::Key;
+
+/// Between two looks at whether the lease still holds.
+const BATCH: usize = 1000;
+
+/// Deletes what is due; returns the packs that are gone.
+pub(super) async fn sweep(
+    survey: &Survey<'_>,
+    plan: &Plan,
+    lease: &KeptLease,
+    report: &mut PruneReport,
+    cx: &Context,
+) -> Result<HashSet<PackId>> {
+    let repository = survey.indexed.repository();
+    let marked = plan.delete.iter().map(|number| &survey.usage.packs[*number as usize].info);
+    let due: Vec<(PackId, u64)> = marked.map(|info| (info.id, info.size)).chain(plan.orphans.iter().copied()).collect();
+    let mut gone = HashSet::new();
+    if due.is_empty() {
+        return Ok(gone);
+    }
+    lease.confirm().await?;
+    give_up_forgotten(survey, repository, cx).await?;
+    let meter = Meter::start(Stage::Delete, &cx.events);
+    meter.expect(due.len() as u64, due.iter().map(|(_, size)| size).sum());
+    let ticking = meter.ticking();
+    for batch in due.chunks(BATCH) {
+        cx.check_cancelled()?;
+        lease.confirm().await?;
+        let free = without_locked(repository, batch, report, cx).await?;
+        let keys: Vec<Key> = free.iter().map(|(id, _)| layout::pack(id)).collect();
+        delete(repository, keys).await?;
+        for (id, size) in free {
+            gone.insert(id);
+            report.deleted_packs += 1;
+            report.deleted_bytes += size;
+            meter.add_items(1);
+            meter.add_bytes(size);
+        }
+    }
+    drop(ticking);
+    meter.finish();
+    Ok(gone)
+}
+
+/// Snapshots that can still be brought back lose that first: their data is about to go.
+async fn give_up_forgotten(survey: &Survey<'_>, repository: &Repository, cx: &Context) -> Result<()> {
+    let forgotten = repository.forgotten(cx).await?;
+    // Marks are younger than the forgetting that caused them: what was forgotten within the grace period loses nothing.
+    let old = forgotten.into_iter().filter(|one| one.forgotten.duration_until(cx.clock.now()) >= survey.records.grace);
+    let keys: Vec<Key> = old.map(|one| layout::forgotten(&one.info.id)).collect();
+    delete(repository, keys).await
+}
+
+async fn without_locked(
+    repository: &Repository,
+    packs: &[(PackId, u64)],
+    report: &mut PruneReport,
+    cx: &Context,
+) -> Result<Vec<(PackId, u64)>> {
+    let Some(custody) = repository.sink().custody().filter(|custody| custody.lock_period().is_some()) else {
+        return Ok(packs.to_vec());
+    };
+    let (custody, now) = (&*custody, cx.clock.now());
+    let look = |pack: (PackId, u64)| async move {
+        let locked = custody.locked_until(&layout::pack(&pack.0)).await;
+        (pack, locked)
+    };
+    let concurrency = repository.sink().capabilities().concurrency.max(1);
+    let mut looking = futures::stream::iter(packs.iter().copied()).map(look).buffer_unordered(concurrency);
+    let mut free = Vec::new();
+    while let Some((pack, locked)) = looking.next().await {
+        match locked {
+            Ok(Some(until)) if until > now => report.locked_packs += 1,
+            Ok(_) => free.push(pack),
+            Err(error) if error.kind() == crate::sink::SinkErrorKind::NotFound => free.push(pack),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(free)
+}
+
+/// Deletes objects; those that are gone already are no error.
+async fn delete(repository: &Repository, keys: Vec<Key>) -> Result<()> {
+    let mut deleting = repository.sink().delete(futures::stream::iter(keys).boxed());
+    let mut failure = None;
+    while let Some(result) = deleting.next().await {
+        if let Err(error) = result {
+            failure.get_or_insert(error);
+        }
+    }
+    failure.map_or(Ok(()), |error| Err(Error::from(error)))
+}
+
+/// Removes what is left of sessions that have died.
+pub(super) async fn tidy(records: &Records, repository: &Repository) -> Result<()> {
+    let dead: Vec<Key> = records.sessions.dead.iter().map(|meta| meta.key.clone()).collect();
+    delete(repository, dead).await
+}

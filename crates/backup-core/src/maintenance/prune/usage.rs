@@ -1,0 +1,96 @@
+//! Which packs hold how much of what is needed.
+
+use std::collections::HashMap;
+
+use crate::format::BlobKind;
+use crate::repository::index::{BlobIndex, PackInfo};
+use crate::repository::reach::Bits;
+
+/// A pack and how much of it is needed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PackUse {
+    pub(super) info: PackInfo,
+    pub(super) kind: BlobKind,
+    /// Blobs that are needed from here: not those of which another pack holds the copy that counts.
+    pub(super) used_blobs: u32,
+    pub(super) used_bytes: u64,
+}
+
+impl PackUse {
+    pub(super) fn is_used(&self) -> bool {
+        self.used_blobs > 0
+    }
+
+    pub(super) fn unused_bytes(&self) -> u64 {
+        self.info.end.saturating_sub(self.used_bytes)
+    }
+}
+
+/// All packs by number, and which copy counts of blobs that are there more than once.
+#[derive(Debug)]
+pub(super) struct Usage {
+    pub(super) packs: Vec<PackUse>,
+    chosen: HashMap<u64, u32>,
+}
+
+impl Usage {
+    /// Counts what is needed of each pack. Of several copies the one counts that is not marked, in a pack that is there, and
+    /// there in the pack of which most is needed: the others can go.
+    pub(super) fn count(index: &dyn BlobIndex, needed: &Bits, is_there: impl Fn(&PackInfo) -> bool) -> Self {
+        let mut packs = Vec::new();
+        index.for_each_pack(&mut |info| {
+            packs.push(PackUse { info, kind: BlobKind::Data, used_blobs: 0, used_bytes: 0 });
+        });
+        let there: Vec<bool> = packs.iter().map(|pack| is_there(&pack.info)).collect();
+        let (mut seen, mut several) = (Bits::below(index.slots()), Bits::below(index.slots()));
+        index.for_each_copy(&mut |slot, pack, _| {
+            if needed.contains(slot) && there[pack as usize] && !seen.insert(slot) {
+                several.insert(slot);
+            }
+        });
+        let mut copies: Vec<(u64, u32, u32)> = Vec::new();
+        index.for_each_copy(&mut |slot, pack, blob| {
+            let used = &mut packs[pack as usize];
+            used.kind = blob.kind;
+            if !needed.contains(slot) || !there[pack as usize] {
+                return;
+            }
+            if several.contains(slot) {
+                copies.push((slot, pack, blob.len));
+            } else {
+                used.add(blob.len);
+            }
+        });
+        let mut usage = Self { packs, chosen: HashMap::new() };
+        usage.choose(copies);
+        usage
+    }
+
+    fn choose(&mut self, mut copies: Vec<(u64, u32, u32)>) {
+        let rank = |packs: &[PackUse], pack: u32| {
+            let pack = &packs[pack as usize];
+            (pack.info.mark.is_none(), pack.info.listed, pack.used_bytes, pack.info.id)
+        };
+        copies.sort_unstable();
+        // By what is needed of the packs anyway, so that the choice does not depend on its own order.
+        let before = self.packs.clone();
+        for same in copies.chunk_by(|a, b| a.0 == b.0) {
+            if let Some((slot, pack, len)) = same.iter().max_by_key(|(_, pack, _)| rank(&before, *pack)) {
+                self.chosen.insert(*slot, *pack);
+                self.packs[*pack as usize].add(*len);
+            }
+        }
+    }
+
+    /// Whether the copy in this pack is the one that counts of a needed blob.
+    pub(super) fn counts(&self, slot: u64, pack: u32) -> bool {
+        self.chosen.get(&slot).is_none_or(|chosen| *chosen == pack)
+    }
+}
+
+impl PackUse {
+    fn add(&mut self, len: u32) {
+        self.used_blobs += 1;
+        self.used_bytes += u64::from(len);
+    }
+}

@@ -1,0 +1,112 @@
+//! What a writer relies upon must still be there when its snapshot appears.
+//!
+//! A writer deduplicates against the index that it loaded at its start. If a prune marks packs meanwhile, the writer's
+//! session keeps them from being deleted; but an index object must list them again, because other readers look there. A
+//! writer therefore looks for new marks twice: before the snapshot is stored, and again after it. A prune on its side looks
+//! for new snapshots after its marks are durable. Whichever comes second sees the other.
+
+use std::collections::{HashMap, HashSet};
+
+use futures::TryStreamExt;
+
+use super::IndexedRepository;
+use super::index::{self, IndexBatch};
+use super::reach::Reach;
+use super::session::Session;
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{BlobKind, IndexPack, PackedBlob};
+use crate::id::{BlobId, IndexId};
+
+/// Looks after what snapshots rely upon, from loading the index to the end of the session.
+#[derive(Debug)]
+pub(crate) struct Reliance<'a> {
+    indexed: IndexedRepository,
+    session: &'a Session,
+    /// Index objects whose content is known.
+    seen: HashSet<IndexId>,
+    /// Whether the session was protected all the time so far.
+    lapsed: bool,
+}
+
+impl<'a> Reliance<'a> {
+    /// `session` was begun before the index was loaded.
+    pub(crate) fn new(indexed: &IndexedRepository, session: &'a Session) -> Self {
+        Self { indexed: indexed.clone(), session, seen: indexed.loaded_objects().clone(), lapsed: false }
+    }
+
+    /// Makes sure that everything below these directories is in the store and listed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] if something of it was deleted while this process was out of touch; those of the sink.
+    pub(crate) async fn secure(&mut self, roots: &[BlobId], cx: &Context) -> Result<()> {
+        self.lapsed |= !self.session.is_protected();
+        if self.lapsed {
+            self.session.renew().await?;
+            self.indexed.hide_lost_packs().await?;
+        }
+        let marked = self.learn(cx).await?;
+        if !marked && !self.lapsed {
+            return Ok(());
+        }
+        let mut reach = Reach::new(&self.indexed, None, cx);
+        let deleted = |error: Error| match error.kind() {
+            ErrorKind::Damaged => Error::new(ErrorKind::Busy, "packs were deleted while this process was out of touch")
+                .with_hint("run the command again; what was stored is reused")
+                .with_source(error),
+            _ => error,
+        };
+        reach.follow(roots.iter().copied()).await.map_err(deleted)?;
+        list_again(&self.indexed, &reach).await?;
+        self.lapsed = false;
+        Ok(())
+    }
+
+    /// Reads the index objects that have appeared; says whether they mark packs.
+    async fn learn(&mut self, cx: &Context) -> Result<bool> {
+        let repository = self.indexed.repository();
+        let there = index::names(repository).await?;
+        let new: Vec<IndexId> = there.into_iter().filter(|id| !self.seen.contains(id)).collect();
+        let mut marks = false;
+        let mut files = index::read_all(repository, new, cx);
+        while let Some((id, _, file)) = files.try_next().await? {
+            // Gone again, or damaged: then `check` will say so.
+            let Ok(file) = file else { continue };
+            self.seen.insert(id);
+            index::add(&**self.indexed.index(), &file);
+            marks |= !file.packs_to_delete.is_empty();
+        }
+        Ok(marks)
+    }
+}
+
+/// Lists marked packs again that hold something which was reached and is nowhere else. Returns how many.
+pub(crate) async fn list_again(indexed: &IndexedRepository, reach: &Reach<'_>) -> Result<u64> {
+    let index = indexed.index();
+    let mut packs = Vec::new();
+    index.for_each_pack(&mut |pack| packs.push(pack));
+    let mut candidates = Vec::new();
+    index.for_each_copy(&mut |slot, pack, blob| {
+        if packs[pack as usize].mark.is_some() && reach.reached().contains(slot) {
+            candidates.push((pack, blob.kind, blob.id));
+        }
+    });
+    let is_lost = |(_, kind, id): &(u32, BlobKind, BlobId)| index.find_lasting(*kind, id).is_none();
+    let needed: HashSet<u32> = candidates.into_iter().filter(is_lost).map(|(pack, ..)| pack).collect();
+    let mut blobs: HashMap<u32, Vec<PackedBlob>> = HashMap::new();
+    index.for_each_copy(&mut |_, pack, blob| {
+        if needed.contains(&pack) {
+            blobs.entry(pack).or_default().push(*blob);
+        }
+    });
+    let mut batch = IndexBatch::new(indexed.repository());
+    for (number, blobs) in &blobs {
+        let id = packs[*number as usize].id;
+        batch.add(IndexPack { id, blobs: blobs.iter().copied().map(Into::into).collect() }).await?;
+    }
+    batch.finish().await?;
+    for (number, blobs) in &blobs {
+        index.add_pack(packs[*number as usize].id, blobs);
+    }
+    Ok(blobs.len() as u64)
+}
