@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    archive, check, completions, config, copy, diff, doctor, export, init, list, ls, quickstart, restore, run, show,
-    stats, verify,
+    archive, check, cleanup, completions, config, copy, diff, doctor, export, forget, hold, init, list, ls, prune,
+    quickstart, release, restore, run, show, stats, undo_forget, verify,
 };
 use crate::reporter::Detail;
 use crate::{exit_code, style};
@@ -87,6 +87,12 @@ pub(crate) enum Command {
     Export(export::Args),
     Copy(copy::Args),
     Archive(archive::Args),
+    Hold(hold::Args),
+    Release(release::Args),
+    Forget(forget::Args),
+    UndoForget(undo_forget::Args),
+    Cleanup(cleanup::Args),
+    Prune(prune::Args),
     Verify(verify::Args),
     Check(check::Args),
     Stats(stats::Args),
@@ -100,7 +106,7 @@ impl Command {
     pub(crate) fn detail(&self) -> Detail {
         match self {
             Self::Quickstart(_) | Self::Run(_) | Self::Restore(_) | Self::Verify(_) | Self::Check(_) => Detail::All,
-            Self::Copy(_) | Self::Archive(_) => Detail::All,
+            Self::Copy(_) | Self::Archive(_) | Self::Cleanup(_) | Self::Prune(_) => Detail::All,
             // What `ls` and `diff` find are events too, but nobody wants others between them.
             _ => Detail::OneObject,
         }

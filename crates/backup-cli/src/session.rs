@@ -63,6 +63,11 @@ impl Session {
         })
     }
 
+    /// Who does something that only one may do at a time, for people.
+    pub(crate) fn holder(&self) -> String {
+        format!("{}@{}", self.machine.user, self.machine.host)
+    }
+
     /// Understands a moment or a day.
     pub(crate) fn moment(&self, text: &str) -> CommandResult<Moment> {
         Ok(Moment::parse(text, self.cx.clock.now(), self.zone())?)
@@ -149,6 +154,20 @@ impl Session {
         }
         let (ui, prompt) = (Arc::clone(&self.ui), prompt.to_owned());
         self.blocking(move || ui.ask_secret(&prompt)).await
+    }
+
+    /// Asks for a pass phrase that is to be new, twice.
+    pub(crate) async fn ask_new(&self, prompt: &str) -> CommandResult<Passphrase> {
+        let first = self.ask(prompt).await?;
+        if first.is_empty() {
+            return Err(CommandError::new(Kind::Passphrase, "the pass phrase is empty")
+                .with_hint("a repository cannot have an empty pass phrase"));
+        }
+        if first.reveal() != self.ask("The same once more: ").await?.reveal() {
+            return Err(CommandError::new(Kind::Passphrase, "the pass phrases are not the same")
+                .with_hint("nothing was changed; try again"));
+        }
+        Ok(first)
     }
 
     /// Asks before something is replaced or removed; `--yes` answers.

@@ -2,7 +2,7 @@
 
 use crate::common::Env;
 
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 23] = [
     "quickstart",
     "init",
     "run",
@@ -14,6 +14,12 @@ const VERBS: [&str; 17] = [
     "export",
     "copy",
     "archive",
+    "hold",
+    "release",
+    "forget",
+    "undo-forget",
+    "cleanup",
+    "prune",
     "verify",
     "check",
     "stats",

@@ -13,6 +13,7 @@
 //! | `restoring.rs` | restore and export |
 //! | `configured.rs` | configuration files |
 //! | `copying.rs` | copy, archive, doctor |
+//! | `keeping.rs` | hold, release, forget, undo-forget, cleanup, prune |
 //! | `quickstart.rs` | the first command of the README, twice |
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails as tests do")]
@@ -23,6 +24,7 @@ mod configured;
 mod copying;
 mod errors;
 mod help;
+mod keeping;
 mod looking;
 mod quickstart;
 mod restoring;

@@ -154,3 +154,23 @@ fn nobody_reading_does_not_stop_a_backup() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(env.run(&["list", "--json"]).ok().json()["snapshots"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn a_verification_leaves_a_report() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    let verify = ["verify", "--date", "today", "--report", "report.json"];
+    env.run(&verify).ok().snapshot("verify_report");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(env.path("report.json")).unwrap()).unwrap();
+    assert_eq!((&report["sound"], &report["snapshots"][0]["snapshot"]), (&true.into(), &env.latest().into()));
+    for pack in std::fs::read_dir(env.path("repo/data")).unwrap() {
+        for pack in std::fs::read_dir(pack.unwrap().path()).unwrap() {
+            std::fs::remove_file(pack.unwrap().path()).unwrap();
+        }
+    }
+    assert_eq!(env.run(&verify).code, 4);
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(env.path("report.json")).unwrap()).unwrap();
+    assert_eq!(report["sound"], false);
+    env.run(&["verify", "latest", "--report", "none/report.json"]).snapshot("verify_report_nowhere");
+}

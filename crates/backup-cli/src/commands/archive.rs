@@ -11,7 +11,7 @@ use backup_core::retention::Candidate;
 use jiff::Timestamp;
 
 use super::copy::{self, Target, ToArgs};
-use super::view;
+use super::{forget, view};
 use crate::args::FilterArgs;
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
@@ -98,7 +98,7 @@ async fn remove(
     let (cutoff, to) = (human::time(cutoff, session.zone()), &target.spec);
     session.confirm(&format!("Remove {count} from before {cutoff} from {spec}? They are complete in {to}.")).await?;
     let ids: Vec<SnapshotId> = gone.iter().map(|copied| copied.from).collect();
-    opened.indexed.repository().forget(&ids, &session.cx).await?;
+    forget::forget(session, opened.indexed.repository(), &ids).await?;
     session.ui.status(format_args!("{count} {} from {spec}", paint(style::GOOD, "removed")));
     Ok(())
 }

@@ -1,8 +1,13 @@
 //! `backup list`.
 
-use backup_core::repository::{SnapshotInfo, SnapshotList};
+use std::collections::BTreeMap;
+
+use backup_core::id::SnapshotId;
+use backup_core::repository::{Repository, SnapshotInfo, SnapshotList};
+use backup_core::retention::Hold;
 use serde::Serialize;
 
+use super::hold::HoldJson;
 use super::view::{self, DamagedJson, SnapshotJson};
 use crate::args::FilterArgs;
 use crate::command_error::{CommandResult, Outcome};
@@ -10,6 +15,8 @@ use crate::human;
 use crate::session::Session;
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
+
+type Holds = BTreeMap<SnapshotId, Hold>;
 
 /// List snapshots, oldest first
 #[derive(Debug, clap::Args)]
@@ -19,10 +26,18 @@ pub(crate) struct Args {
 }
 
 #[derive(Serialize)]
+struct ListedJson<'a> {
+    #[serde(flatten)]
+    snapshot: SnapshotJson<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold: Option<HoldJson<'a>>,
+}
+
+#[derive(Serialize)]
 struct ListJson<'a> {
     schema_version: u32,
     repository: String,
-    snapshots: Vec<SnapshotJson<'a>>,
+    snapshots: Vec<ListedJson<'a>>,
     damaged: Vec<DamagedJson>,
 }
 
@@ -30,22 +45,36 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
     let list = repository.snapshots(&session.cx).await?;
+    let holds = holds(session, &repository).await?;
     let filter = args.filter.choice(session)?;
     let shown: Vec<&SnapshotInfo> = list.snapshots.iter().filter(|info| filter.matches(info)).collect();
     if session.ui.is_json() {
         session.ui.json(&ListJson {
             schema_version: SCHEMA_VERSION,
             repository: spec.to_string(),
-            snapshots: shown.into_iter().map(SnapshotJson::from).collect(),
+            snapshots: shown
+                .into_iter()
+                .map(|info| ListedJson {
+                    snapshot: SnapshotJson::from(info),
+                    hold: holds.get(&info.id).map(HoldJson::from),
+                })
+                .collect(),
             damaged: view::damaged(&list),
         })?;
         return Ok(if list.damaged.is_empty() { Outcome::Success } else { Outcome::Damage });
     }
-    print(session, &list, &shown)?;
+    print(session, &list, &shown, &holds)?;
     Ok(view::warn_of_damaged(&session.ui, &list))
 }
 
-fn print(session: &Session, list: &SnapshotList, shown: &[&SnapshotInfo]) -> CommandResult<()> {
+/// The holds that have not ended.
+async fn holds(session: &Session, repository: &Repository) -> CommandResult<Holds> {
+    let mut holds = repository.holds().await?;
+    holds.retain(|_, hold| hold.is_in_force(session.cx.clock.now()));
+    Ok(holds)
+}
+
+fn print(session: &Session, list: &SnapshotList, shown: &[&SnapshotInfo], holds: &Holds) -> CommandResult<()> {
     let ui = &session.ui;
     if shown.is_empty() {
         ui.status("No snapshots.");
@@ -54,7 +83,7 @@ fn print(session: &Session, list: &SnapshotList, shown: &[&SnapshotInfo]) -> Com
         }
         return Ok(());
     }
-    for line in table(session, shown).lines() {
+    for line in table(session, shown, holds).lines() {
         ui.line(line)?;
     }
     ui.flush()?;
@@ -62,7 +91,7 @@ fn print(session: &Session, list: &SnapshotList, shown: &[&SnapshotInfo]) -> Com
     Ok(())
 }
 
-fn table(session: &Session, shown: &[&SnapshotInfo]) -> Table {
+fn table(session: &Session, shown: &[&SnapshotInfo], holds: &Holds) -> Table {
     let mut table = Table::new([
         ("ID", Align::Left),
         ("Time", Align::Left),
@@ -92,10 +121,16 @@ fn table(session: &Session, shown: &[&SnapshotInfo]) -> Table {
             human::text(snapshot.hostname.as_bytes()),
             summary.map(|summary| summary.total_files_processed.to_string()).unwrap_or_default(),
             summary.map(|summary| human::size(summary.total_bytes_processed)).unwrap_or_default(),
-            if snapshot.x_warnings.unwrap_or(0) > 0 { "incomplete".to_owned() } else { String::new() },
+            state(info, holds),
             view::user_tags(info),
             human::text(snapshot.paths.join(" ").as_bytes()),
         ]);
     }
     table
+}
+
+fn state(info: &SnapshotInfo, holds: &Holds) -> String {
+    let incomplete = info.snapshot.x_warnings.unwrap_or(0) > 0;
+    let states = [(incomplete, "incomplete"), (holds.contains_key(&info.id), "held")];
+    states.iter().filter_map(|(is, name)| is.then_some(*name)).collect::<Vec<_>>().join(", ")
 }

@@ -1,19 +1,27 @@
 //! `backup verify`.
 
+use std::path::PathBuf;
+
 use backup_core::error::ErrorKind;
-use backup_core::pipeline::{self, VerifyReport};
+use backup_core::pipeline::{self, VerifyLevel, VerifyReport};
 use backup_core::repository::SnapshotInfo;
+use jiff::Timestamp;
 use serde::Serialize;
 
+use super::report_file::ReportFile;
 use super::view::{self, Summary};
 use crate::args::FilterArgs;
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
 use crate::session::{Opened, Session};
 use crate::style::{self, paint};
+use crate::ui::SCHEMA_VERSION;
 
 /// Verify snapshots: read everything they hold and compare it with its hashes
+///
+/// What was verified and found sound is noted in the repository: a cleanup never drops the newest such snapshot of a job.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
     #[arg(value_name = "SNAPSHOT", required_unless_present_any = ["all", "date"])]
@@ -21,20 +29,43 @@ pub(crate) struct Args {
     /// All snapshots
     #[arg(long, conflicts_with = "snapshots")]
     all: bool,
+    /// Also write what was found to this file, as JSON; it is replaced if it exists
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     filter: FilterArgs,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  backup verify latest
+  backup verify --date yesterday --report /var/log/backup/verify.json";
+
+/// What was found about one snapshot.
 #[derive(Serialize)]
 struct Verified<'a> {
     snapshot: String,
+    level: VerifyLevel,
     #[serde(flatten)]
     report: &'a VerifyReport,
 }
 
+/// What the report file says.
+#[derive(Serialize)]
+struct ReportJson<'a> {
+    schema_version: u32,
+    repository: &'a str,
+    started: Timestamp,
+    finished: Timestamp,
+    sound: bool,
+    snapshots: Vec<Verified<'a>>,
+}
+
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let started = session.cx.clock.now();
+    let file = args.report.as_deref().map(ReportFile::create).transpose()?;
     let spec = session.repository()?;
-    let opened = session.open_indexed().await?;
+    let opened = session.open_indexed_at(&spec).await?;
     let filter = args.filter.choice(session)?;
     let mut worst = Outcome::Success;
     let meant: Vec<&SnapshotInfo> = if args.snapshots.is_empty() {
@@ -46,23 +77,36 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if meant.is_empty() {
         session.ui.status("No snapshots.");
     }
+    let (level, repository) = (VerifyLevel::Checksum, spec.to_string());
+    let mut found = Vec::new();
     for info in meant {
-        let report = verify(session, &opened, info, &spec.to_string()).await?;
+        let report = verify(session, &opened, info, &repository, level).await?;
         if !report.problems.is_empty() {
             worst = Outcome::Damage;
         }
+        found.push((info, report));
+    }
+    if let Some(file) = file {
+        let snapshots = found.iter().map(|(info, report)| verified(info, level, report)).collect();
+        let (sound, finished) = (worst == Outcome::Success, session.cx.clock.now());
+        let schema_version = SCHEMA_VERSION;
+        file.write(&ReportJson { schema_version, repository: &repository, started, finished, sound, snapshots })?;
     }
     Ok(worst)
 }
 
-/// Verifies one snapshot and says what came of it.
+fn verified<'a>(info: &SnapshotInfo, level: VerifyLevel, report: &'a VerifyReport) -> Verified<'a> {
+    Verified { snapshot: info.id.to_hex(), level, report }
+}
+
+/// Verifies one snapshot, notes it, and says what came of it.
 pub(super) async fn verify(
     session: &Session,
     opened: &Opened,
     info: &SnapshotInfo,
     repository: &str,
+    level: VerifyLevel,
 ) -> CommandResult<VerifyReport> {
-    let ui = &session.ui;
     let report = match pipeline::verify(&opened.indexed.snapshot(info), &session.cx).await {
         Ok(report) => report,
         // What keeps a snapshot from being read at all is damage like any other.
@@ -74,22 +118,38 @@ pub(super) async fn verify(
         }
         Err(error) => return Err(error.into()),
     };
+    if report.problems.is_empty() {
+        // An auditor may read and not write: the verification is as good, only nobody else knows of it.
+        let noted = opened.indexed.repository().record_verified(&info.id, level, &session.cx).await;
+        if let Err(error) = noted {
+            session.ui.warning(format_args!("that it was verified could not be noted: {}", error.chain()));
+        }
+    }
+    show(session, info, repository, level, &report)?;
+    Ok(report)
+}
+
+fn show(
+    session: &Session,
+    info: &SnapshotInfo,
+    repository: &str,
+    level: VerifyLevel,
+    report: &VerifyReport,
+) -> CommandResult<()> {
+    let ui = &session.ui;
     if ui.is_json() {
-        let verified = Verified { snapshot: info.id.to_hex(), report: &report };
-        ui.event(&Summary::new("verify", repository.to_owned(), &verified));
-        return Ok(report);
+        ui.event(&Summary::new("verify", repository.to_owned(), &verified(info, level, report)));
+        return Ok(());
     }
     let id = paint(style::SNAPSHOT, info.id.short());
     if report.problems.is_empty() {
         let entries = human::count(report.entries, "entry", "entries");
         let verified = paint(style::GOOD, "verified");
-        ui.summary(format_args!("Snapshot {id} {verified}: {entries}, {}", human::size(report.bytes)))?;
-        return Ok(report);
+        return ui.summary(format_args!("Snapshot {id} {verified}: {entries}, {}", human::size(report.bytes)));
     }
     for line in view::problems(&report.problems) {
         ui.line(line)?;
     }
     let found = human::count(report.problems.len() as u64, "problem", "problems");
-    ui.print(format_args!("Snapshot {id} is {}: {found}", paint(style::ERROR, "damaged")))?;
-    Ok(report)
+    ui.print(format_args!("Snapshot {id} is {}: {found}", paint(style::ERROR, "damaged")))
 }

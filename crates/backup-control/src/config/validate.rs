@@ -63,7 +63,7 @@ fn policy(at: [&str; 3], keep: &KeepConfig) -> Result<(), Mistake> {
             .hint(Some("for instance `keep = { daily = 7, weekly = 4, monthly = 12 }`".to_owned())));
     }
     let known = ["full", "incremental", "differential", "log"];
-    for kind in keep.types.keys().filter(|kind| !known.contains(&kind.as_str())) {
+    if let Some(kind) = keep.types.keys().find(|kind| !known.contains(&kind.as_str())) {
         return Err(
             Mistake::new(at, format!("there are no snapshots of type `{kind}`")).hint(suggest::hint(kind, known))
         );
