@@ -13,6 +13,7 @@ mod support {
     pub(crate) mod process;
     pub(crate) mod repo;
     pub(crate) mod restic;
+    pub(crate) mod script;
     pub(crate) mod servers;
     pub(crate) mod store;
     pub(crate) mod tls;
@@ -22,6 +23,7 @@ mod support {
 
 mod scenarios {
     mod crash;
+    mod histories;
     mod interop;
     mod limits;
     mod processes;

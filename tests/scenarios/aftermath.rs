@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use backup_core::context::Context;
-use backup_core::pipeline::{backup, restore, verify};
+use backup_core::pipeline::{VerifyLevel, backup, restore, verify};
 use backup_core::sink::SinkErrorKind;
 use backup_core::source::{RestoreRequest, SourceError, SourceErrorKind};
 use backup_core::testing::{Fault, FaultRule, FaultySink, MemorySink, ScriptedSource};
@@ -134,7 +134,7 @@ async fn of_a_cancelled_check_or_verification() {
     let reader = repo.reader(id).await;
     let cx = Context::silent();
     cx.cancel.cancel();
-    assert!(verify(&reader, &cx).await.unwrap_err().is_cancelled());
+    assert!(verify(&reader, VerifyLevel::Checksum, &cx).await.unwrap_err().is_cancelled());
     let read_all = backup_core::check::CheckOptions { read_data: backup_core::check::ReadData::All };
     let checked = backup_core::check::check(&repo.repository, &read_all, &cx).await;
     assert!(checked.unwrap_err().is_cancelled());

@@ -9,7 +9,7 @@ use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
 use backup_core::error::{Error, ErrorKind};
 use backup_core::id::SnapshotId;
-use backup_core::pipeline::{BackupOptions, verify};
+use backup_core::pipeline::{BackupOptions, VerifyLevel, verify};
 use backup_core::repository::{InitOptions, Repository};
 use backup_core::sink::{Operation, SinkErrorKind};
 use backup_core::source::{IfExists, RestoreRequest, Selection};
@@ -213,7 +213,7 @@ async fn verifying() {
             let (sink, repo) = base.copy().await;
             let reader = repo.reader(base.id).await;
             sink.fail_nth(n, fault);
-            let verified = verify(&reader, &Context::silent()).await;
+            let verified = verify(&reader, VerifyLevel::Checksum, &Context::silent()).await;
             let fired = sink.fired() > 0;
             if let (Ok(report), Fault::Before(_) | Fault::Midway(_)) = (verified, fault) {
                 assert!(

@@ -9,7 +9,7 @@ use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
 use backup_core::error::Result;
 use backup_core::id::SnapshotId;
-use backup_core::pipeline::{BackupOptions, BackupReport, VerifyReport, backup, restore, verify};
+use backup_core::pipeline::{BackupOptions, BackupReport, VerifyLevel, VerifyReport, backup, restore, verify};
 use backup_core::repository::{InitOptions, Repository, SnapshotFilter, SnapshotInfo, SnapshotReader};
 use backup_core::sink::Sink;
 use backup_core::source::{RestoreReport, RestoreRequest, Source};
@@ -99,7 +99,7 @@ impl Repo {
     }
 
     pub(crate) async fn verify(&self, id: SnapshotId) -> VerifyReport {
-        verify(&self.reader(id).await, &Context::silent()).await.unwrap()
+        verify(&self.reader(id).await, VerifyLevel::Deep, &Context::silent()).await.unwrap()
     }
 
     pub(crate) async fn check(&self, read_data: ReadData) -> Result<CheckReport> {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    archive, check, cleanup, completions, config, copy, diff, doctor, export, forget, hold, init, list, ls, prune,
+    archive, check, cleanup, completions, config, copy, diff, doctor, export, forget, hold, init, key, list, ls, prune,
     quickstart, release, restore, run, show, stats, undo_forget, verify,
 };
 use crate::reporter::Detail;
@@ -95,6 +95,7 @@ pub(crate) enum Command {
     Prune(prune::Args),
     Verify(verify::Args),
     Check(check::Args),
+    Key(key::Args),
     Stats(stats::Args),
     Doctor(doctor::Args),
     Config(config::Args),
@@ -107,6 +108,7 @@ impl Command {
         match self {
             Self::Quickstart(_) | Self::Run(_) | Self::Restore(_) | Self::Verify(_) | Self::Check(_) => Detail::All,
             Self::Copy(_) | Self::Archive(_) | Self::Cleanup(_) | Self::Prune(_) => Detail::All,
+            Self::Key(args) => args.detail(),
             // What `ls` and `diff` find are events too, but nobody wants others between them.
             _ => Detail::OneObject,
         }

@@ -85,7 +85,7 @@ impl FromStr for Location {
             return Err(refused(SinkErrorKind::Invalid, text, "a path cannot hold a NUL byte"));
         }
         let Some((scheme, rest)) = split_scheme(text) else {
-            return Ok(Self::local(text));
+            return foreign(text).map_or_else(|| Ok(Self::local(text)), Err);
         };
         match &*scheme.to_ascii_lowercase() {
             "file" => file_url(text, rest),
@@ -152,6 +152,20 @@ fn settings_of(name: &str, query: &str) -> SinkResult<BTreeMap<String, String>> 
     // What is wrong with a value is said where it is typed.
     overlay(&StoreSettings::default(), &settings).map_err(invalid)?;
     Ok(settings)
+}
+
+/// How stock restic writes addresses of stores. Taken for a path, one would become a directory of that name, and a backup
+/// that is believed to be elsewhere.
+fn foreign(text: &str) -> Option<SinkError> {
+    const STORES: [&str; 9] = ["s3", "gs", "az", "azure", "b2", "swift", "rest", "sftp", "rclone"];
+    let (scheme, _) = text.split_once(':')?;
+    let store = STORES.iter().find(|known| scheme.eq_ignore_ascii_case(known))?;
+    let message = format!("{store}: without // is neither a path nor an address of this program");
+    let hint = format!(
+        "write s3://bucket/prefix (other servers as ?endpoint=https://host), gs://bucket/prefix or \
+         az://container/prefix?account=NAME; a directory of that name is ./{store}:…"
+    );
+    Some(refused(SinkErrorKind::Invalid, &format!("{store}:…"), message).with_hint(hint))
 }
 
 /// The scheme of a URL and what follows its `://`.
@@ -229,7 +243,7 @@ mod tests {
 
     #[test]
     fn paths_and_file_urls_are_directories() {
-        for text in ["/srv/backup", "repo", "./repo", "../a b", "a:b", "://x", "1a://x"] {
+        for text in ["/srv/backup", "repo", "./repo", "../a b", "a:b", "./s3:x", "s3", "://x", "1a://x"] {
             assert_eq!(local(text), PathBuf::from(text));
         }
         for (url, path) in [
@@ -252,6 +266,10 @@ mod tests {
             ("file:///a%00", SinkErrorKind::Invalid, "hexadecimal"),
             ("file:///a%4", SinkErrorKind::Invalid, "hexadecimal"),
             ("sftp://host/x", SinkErrorKind::Unsupported, "no known kind"),
+            ("s3:https://host/bucket/x", SinkErrorKind::Invalid, "without //"),
+            ("S3:bucket/x", SinkErrorKind::Invalid, "without //"),
+            ("azure:container:/x", SinkErrorKind::Invalid, "without //"),
+            ("rest:https://me:hush@host/", SinkErrorKind::Invalid, "without //"),
         ] {
             let error = text.parse::<Location>().unwrap_err();
             assert_eq!(error.kind(), kind, "{text}");
@@ -294,6 +312,7 @@ mod tests {
             "s3://bucket?endpoint=https://me:hush@host",
             "s3://bucket?proxy=http://me:hush@host",
             "foo://me:hush@host",
+            "rest:https://me:hush@host",
         ] {
             let error = text.parse::<Location>().unwrap_err();
             let shown = format!("{error} {error:?}");

@@ -31,22 +31,23 @@ pub async fn open(location: &Location, settings: &StoreSettings) -> SinkResult<A
             refuse_file(path, location)?;
             Ok(limited(LocalSink::open(path)?, settings))
         }
-        _ => open_store(location, settings).await,
+        _ => open_store(location, settings, SinkErrorKind::NotFound).await,
     }
 }
 
 /// The sink of a place; a directory is made if it does not exist, a bucket is not.
 ///
 /// # Errors
-/// [`SinkErrorKind::Invalid`] for a regular file and for settings that make no sense, [`SinkErrorKind::NotFound`] for a
-/// bucket that does not exist, and those of the kind of storage. Errors have hints.
+/// [`SinkErrorKind::Invalid`] for a regular file and for settings that make no sense, and those of the kind of storage:
+/// that a bucket does not exist is [`SinkErrorKind::Other`] here, for who wants to make a repository need not be told that
+/// there is none. Errors have hints.
 pub async fn create(location: &Location, settings: &StoreSettings) -> SinkResult<Arc<dyn Sink>> {
     match location {
         Location::Local(path) => {
             refuse_file(path, location)?;
             Ok(limited(LocalSink::create(path)?, settings))
         }
-        _ => open_store(location, settings).await,
+        _ => open_store(location, settings, SinkErrorKind::Other).await,
     }
 }
 
@@ -57,7 +58,11 @@ fn limited(sink: LocalSink, settings: &StoreSettings) -> Arc<dyn Sink> {
     }
 }
 
-async fn open_store(location: &Location, settings: &StoreSettings) -> SinkResult<Arc<dyn Sink>> {
+async fn open_store(
+    location: &Location,
+    settings: &StoreSettings,
+    no_bucket: SinkErrorKind,
+) -> SinkResult<Arc<dyn Sink>> {
     let name = location.to_string();
     let (build, kind, bucket, prefix, query): (fn(&Plan<'_>) -> SinkResult<ObjectSink>, _, _, _, _) = match location {
         Location::S3 { bucket, prefix, query } => (s3, Kind::S3, bucket, prefix, query),
@@ -70,12 +75,13 @@ async fn open_store(location: &Location, settings: &StoreSettings) -> SinkResult
     let sink = Arc::new(build(&plan)?);
     let policy = plan.policy();
     let deadline = policy.deadline.min(FIRST_ANSWER);
-    reach(&plan.name, RetrySink::new(Arc::clone(&sink), RetryPolicy { deadline, ..policy })).await?;
+    reach(&plan.name, RetrySink::new(Arc::clone(&sink), RetryPolicy { deadline, ..policy }), no_bucket).await?;
     Ok(Arc::new(RetrySink::new(sink, policy)))
 }
 
-/// Asks for the object that every repository has. That it is not there is an answer.
-async fn reach(name: &str, sink: RetrySink<ObjectSink>) -> SinkResult<()> {
+/// Asks for the object that every repository has. That it is not there is an answer; `no_bucket` is what it is that there
+/// is no bucket.
+async fn reach(name: &str, sink: RetrySink<ObjectSink>, no_bucket: SinkErrorKind) -> SinkResult<()> {
     let Ok(config) = Key::new("config") else { return Ok(()) };
     let error = match sink.get(&config, None).await {
         Ok(_) => return Ok(()),
@@ -86,9 +92,7 @@ async fn reach(name: &str, sink: RetrySink<ObjectSink>) -> SinkResult<()> {
         SinkErrorKind::NotFound | SinkErrorKind::Archived => return Ok(()),
         // Who may not list is not told that something is missing, and it may be that this is a new repository.
         SinkErrorKind::PermissionDenied if cause.contains("AccessDenied") => return Ok(()),
-        SinkErrorKind::Other if cause.contains("NoSuchBucket") || cause.contains("ContainerNotFound") => {
-            SinkErrorKind::NotFound
-        }
+        SinkErrorKind::Other if cause.contains("NoSuchBucket") || cause.contains("ContainerNotFound") => no_bucket,
         other => other,
     };
     let mut reached = SinkError::on(kind, Operation::Head, name).with_source(cause).without_effect();

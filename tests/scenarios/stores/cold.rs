@@ -18,6 +18,11 @@ fn classes(s3: &S3, prefix: &str) -> Vec<(String, String)> {
 
 mod needs_moto_server {
     use std::path::Path;
+    use std::time::Duration;
+
+    use backup_core::sink::{Availability, Payload, PutMode, ThawSpeed};
+    use bytes::Bytes;
+    use jiff::SignedDuration;
 
     use super::*;
     use crate::support::compare::assert_same;
@@ -25,6 +30,7 @@ mod needs_moto_server {
     use crate::support::repo::restored;
     use crate::support::restic::text;
     use crate::support::servers::moto::Moto;
+    use crate::support::store::key;
     use crate::support::tree::{everything, write};
 
     struct Archived {
@@ -74,6 +80,32 @@ mod needs_moto_server {
         let place = archived("0%");
         let refused = place.restore(&place.room.path().join("restored"), &[]);
         assert!(refused.code == 1 && refused.stderr.contains("--thaw"), "{refused}");
+    }
+
+    /// Who waits for others may ask once more for what is readable already, so that it stays so.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_thawed_is_kept_for_longer_by_another_thaw() {
+        let moto = Moto::start();
+        moto.s3.create_bucket(BUCKET, false);
+        let store = Store::s3(&moto.s3, "x").with(|settings| settings.storage_class = Some("GLACIER".to_owned()));
+        let (sink, pack) = (store.sink().await, key("data/a"));
+        sink.put(&pack, Payload::from(Bytes::from("cold")).cold(), PutMode::Create).await.unwrap();
+        let custody = sink.custody().unwrap();
+        assert_eq!(custody.availability(&pack).await.unwrap(), Availability::Archived);
+        let mut ends = Vec::new();
+        for days in [1, 9] {
+            custody.thaw(&pack, days, ThawSpeed::Standard).await.unwrap();
+            // The store's time passes by requests.
+            let end = loop {
+                match custody.availability(&pack).await.unwrap() {
+                    Availability::Thawed { until } => break until,
+                    state => assert_eq!(state, Availability::Thawing),
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            };
+            ends.push(end);
+        }
+        assert!(ends[1].duration_since(ends[0]) > SignedDuration::from_hours(7 * 24), "{ends:?}");
     }
 
     #[test]

@@ -153,7 +153,6 @@ mod needs_weed {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    #[ignore = "the hint speaks of the bucket's policy, or there is none"]
     async fn the_hint_names_the_key() {
         let (weed, room) = (weed(), tempfile::tempdir().unwrap());
         let sealed = with_key(Store::s3(&weed.s3, "x"), &key_file(room.path(), 1));

@@ -5,7 +5,11 @@ use backup_core::sink::{SinkError, SinkErrorKind};
 use backup_storage::StoreSettings;
 use backup_storage::settings::Seconds;
 
+use crate::support::fault_proxy::FaultProxy;
+use crate::support::fault_proxy::answers::Answer;
+use crate::support::fault_proxy::rules::{Fault, When};
 use crate::support::process::Outcome;
+use crate::support::servers::s3::S3;
 use crate::support::store::{Stage, Store, told};
 
 fn hasty(settings: &mut StoreSettings) {
@@ -37,12 +41,53 @@ fn assert_says(outcome: &Outcome, code: i32, words: &[&str]) {
 async fn nobody_listens() {
     // Bound and closed again: nobody has it.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let s3 = crate::support::servers::s3::S3::new(&format!("http://127.0.0.1:{port}"));
+    let s3 = S3::new(&format!("http://127.0.0.1:{port}"));
     let error = refused(&Store::s3(&s3, "x")).await;
     assert_told(&error, SinkErrorKind::Unavailable, &["endpoint", "network"]);
     let mut plain = Store::s3(&s3, "x");
     plain.address = plain.address.replace("allow_http=true&", "");
     assert_told(&refused(&plain).await, SinkErrorKind::Invalid, &["https://", "allow_http"]);
+}
+
+/// Who has set nothing for Azure ends at the machine's own service, which is asked for a token.
+#[tokio::test]
+async fn nobody_gives_a_token() {
+    let silent = "http://127.0.0.1:9";
+    let refusing = FaultProxy::start(silent);
+    refusing.inject(When::any(), Fault::Answer(Answer::expired_token()));
+    for (service, kind) in
+        [(silent, SinkErrorKind::Unavailable), (&*refusing.endpoint(), SinkErrorKind::PermissionDenied)]
+    {
+        let mut store = Store::s3(&S3::new(silent), "x");
+        store.address = "az://container/x?account=me".to_owned();
+        store.environment = [("IDENTITY_ENDPOINT".to_owned(), service.to_owned())].into();
+        let error = refused(&store).await;
+        assert_told(&error, kind, &["AZURE_STORAGE_ACCOUNT_KEY"]);
+        assert!(told(&error).contains("no token"), "{}", told(&error));
+    }
+}
+
+mod needs_azurite_blob {
+    use super::*;
+    use crate::support::servers::azurite::Azurite;
+    use crate::support::store::BUCKET;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_the_account_and_the_container() {
+        let azurite = Azurite::start();
+        azurite.create_bucket(BUCKET);
+        let mut store = Store::azure(&azurite, "x");
+        store.environment.insert("AZURE_STORAGE_ACCOUNT_KEY".to_owned(), "dGVzdHRlc3Q=".to_owned());
+        let key = ["does not accept", "AZURE_STORAGE_ACCOUNT_KEY"];
+        assert_told(&refused(&store).await, SinkErrorKind::PermissionDenied, &key);
+        let said = store.cli("password").run(&["init"]);
+        assert_says(&said, 1, &key);
+        assert!(!said.stderr.contains("dGVzdHRlc3Q"), "a secret: {said}");
+
+        let mut store = Store::azure(&azurite, "x");
+        store.address = store.address.replace("az://bucket/", "az://no-such-container/");
+        assert_says(&store.cli("password").run(&["init"]), 1, &["no-such-container", "make it"]);
+    }
 }
 
 mod needs_weed {
@@ -53,8 +98,6 @@ mod needs_weed {
     use http::Method;
 
     use super::*;
-    use crate::support::fault_proxy::answers::Answer;
-    use crate::support::fault_proxy::rules::{Fault, When};
     use crate::support::noise::noise;
     use crate::support::repo::{Repo, files, options};
     use crate::support::restic::text;
@@ -78,9 +121,14 @@ mod needs_weed {
         let mut store = Store::s3(s3, "x");
         store.address = store.address.replace("s3://bucket/", "s3://no-such-bucket/");
         assert_told(&refused(&store).await, SinkErrorKind::NotFound, &["no-such-bucket", "make it"]);
-        let said = cli(&store);
-        assert!(said.code != 0 && said.stderr.contains("no-such-bucket"), "{said}");
+        // It is not told that there is no repository, which is why it is made.
+        assert_says(&cli(&store), 1, &["no-such-bucket", "make it"]);
+        assert_says(&store.cli("password").run(&["list"]), 10, &["no-such-bucket"]);
         assert_eq!(s3.send(Method::GET, "/no-such-bucket", &[], b"").status, 404, "it is not made by the way");
+
+        let mut store = Store::s3(s3, "x");
+        store.address = store.address.replace("endpoint=http://", "endpoint=https://");
+        assert_told(&refused(&store).await, SinkErrorKind::Other, &["port", "allow_http"]);
 
         let mut store = Store::s3(s3, "x");
         store.environment.clear();
@@ -237,5 +285,12 @@ mod needs_rclone {
         assert_told(&refused(&store).await, SinkErrorKind::Other, &["ca_file"]);
         let said = store.cli("password").run(&["init"]);
         assert_says(&said, 1, &["ca_file"]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn plain_http_where_tls_is_spoken() {
+        let (_rclone, mut store) = server(&Authority::new());
+        store.address = store.address.replace("endpoint=https://", "endpoint=http://");
+        assert_told(&refused(&store).await, SinkErrorKind::Other, &["https://"]);
     }
 }

@@ -238,7 +238,6 @@ mod needs_moto_server {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    #[ignore = "without AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE the address is passed over, and the instance is asked"]
     async fn keys_of_the_container_without_a_token_file() {
         let (moto, proxy) = moto();
         let container = FaultProxy::start(&moto.s3.endpoint);

@@ -19,7 +19,7 @@ mod needs_weed {
     use crate::support::repo::{Repo, files, options};
     use crate::support::restic::text;
     use crate::support::servers::weed::SeaweedFs;
-    use crate::support::store::{Store, key, names, now};
+    use crate::support::store::{Store, key, names, now, told};
     use crate::support::tree::write;
 
     /// Mode and end of an object's lock, as the store tells.
@@ -37,6 +37,17 @@ mod needs_weed {
         let weed = SeaweedFs::start();
         weed.s3.create_bucket(BUCKET, true);
         weed
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_bucket_without_locks_is_told() {
+        let weed = SeaweedFs::start();
+        weed.s3.create_bucket(BUCKET, false);
+        let sink = Store::s3(&weed.s3, "repo").with(|settings| settings.lock_days = Some(1)).sink().await;
+        let error = sink.put_bytes(&key("data/a"), "x").await.unwrap_err();
+        assert!(error.hint().is_some_and(|hint| hint.contains("object lock")), "{}", told(&error));
+        // What is not locked needs none.
+        sink.put_bytes(&key("x-leases/prune/1"), "x").await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread")]

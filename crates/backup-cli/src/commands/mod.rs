@@ -9,6 +9,7 @@
 //! | `copy.rs`, `archive.rs` | into other repositories |
 //! | `hold.rs`, `release.rs`, `forget.rs`, `undo_forget.rs`, `cleanup.rs`, `prune.rs` | what stays and what goes |
 //! | `verify.rs`, `check.rs`, `doctor.rs` | damage, and storage that cannot be relied upon |
+//! | `key/` | keys |
 //! | `config.rs`, `completions.rs` | the program itself |
 //! | `view.rs`, `report_file.rs` | how snapshots and problems are shown by several verbs; reports in files |
 
@@ -24,6 +25,7 @@ pub(crate) mod export;
 pub(crate) mod forget;
 pub(crate) mod hold;
 pub(crate) mod init;
+pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod ls;
 pub(crate) mod prune;
@@ -62,6 +64,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> CommandResult {
         Command::UndoForget(args) => Box::pin(undo_forget::run(session, &args)).await,
         Command::Cleanup(args) => Box::pin(cleanup::run(session, &args)).await,
         Command::Prune(args) => Box::pin(prune::run(session, &args)).await,
+        Command::Key(args) => Box::pin(key::run(session, &args)).await,
         Command::Doctor(args) => Box::pin(doctor::run(session, &args)).await,
         Command::Verify(args) => Box::pin(verify::run(session, &args)).await,
         Command::Check(args) => Box::pin(check::run(session, &args)).await,

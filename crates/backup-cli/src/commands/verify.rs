@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use backup_core::error::ErrorKind;
 use backup_core::pipeline::{self, VerifyLevel, VerifyReport};
 use backup_core::repository::SnapshotInfo;
+use clap::ValueEnum;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -29,6 +30,9 @@ pub(crate) struct Args {
     /// All snapshots
     #[arg(long, conflicts_with = "snapshots")]
     all: bool,
+    /// How thoroughly
+    #[arg(long, value_name = "LEVEL", default_value = "checksum")]
+    level: LevelArg,
     /// Also write what was found to this file, as JSON; it is replaced if it exists
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -39,7 +43,28 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   backup verify latest
-  backup verify --date yesterday --report /var/log/backup/verify.json";
+  backup verify --date yesterday --level structure --report /var/log/backup/verify.json";
+
+/// How thorough a verification is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LevelArg {
+    /// Every byte against its hash
+    Checksum,
+    /// Also what is in the snapshot against what it must look like
+    Structure,
+    /// Also what was counted when it was made, counted again
+    Deep,
+}
+
+impl From<LevelArg> for VerifyLevel {
+    fn from(arg: LevelArg) -> Self {
+        match arg {
+            LevelArg::Checksum => Self::Checksum,
+            LevelArg::Structure => Self::Structure,
+            LevelArg::Deep => Self::Deep,
+        }
+    }
+}
 
 /// What was found about one snapshot.
 #[derive(Serialize)]
@@ -77,7 +102,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if meant.is_empty() {
         session.ui.status("No snapshots.");
     }
-    let (level, repository) = (VerifyLevel::Checksum, spec.to_string());
+    let (level, repository) = (args.level.into(), spec.to_string());
     let mut found = Vec::new();
     for info in meant {
         let report = verify(session, &opened, info, &repository, level).await?;
@@ -107,7 +132,7 @@ pub(super) async fn verify(
     repository: &str,
     level: VerifyLevel,
 ) -> CommandResult<VerifyReport> {
-    let report = match pipeline::verify(&opened.indexed.snapshot(info), &session.cx).await {
+    let report = match pipeline::verify(&opened.indexed.snapshot(info), level, &session.cx).await {
         Ok(report) => report,
         // What keeps a snapshot from being read at all is damage like any other.
         Err(error) if error.kind() == ErrorKind::Damaged => {

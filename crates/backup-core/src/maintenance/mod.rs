@@ -6,16 +6,19 @@
 //! | `proofs.rs` | notes that a snapshot was verified |
 //! | `cleanup.rs` | [`plan_cleanup`]: a retention policy applied to a repository |
 //! | `forget.rs` | forgetting snapshots, and bringing them back |
+//! | `keys.rs` | pass phrases and key files |
 //! | `prune/` | [`prune`]: giving back the space of what nothing needs |
 
 mod cleanup;
 mod forget;
 mod holds;
+mod keys;
 mod proofs;
 mod prune;
 
 pub use cleanup::{CleanupPlan, PlannedSnapshot, plan_cleanup};
 pub use forget::Forgotten;
+pub use keys::KeyRotation;
 pub use prune::{MaxUnused, PruneOptions, PruneReport, prune};
 
 /// The lease that whoever deletes packs, or brings back what may be deleted, has to hold.

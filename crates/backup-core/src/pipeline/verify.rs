@@ -10,10 +10,10 @@ use crate::check::Problem;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::Stage;
-use crate::format::Node;
+use crate::format::{METADATA_DIR, ManifestTotals, Node};
 use crate::id::BlobId;
 use crate::repository::SnapshotReader;
-use crate::source::EntryPath;
+use crate::source::{EntryPath, NodeKind};
 
 /// Blobs that are read in one go: enough to read packs in few large ranges, few enough to bound memory.
 const WINDOW: usize = 1 << 16;
@@ -46,11 +46,11 @@ pub struct VerifyReport {
     pub problems: Vec<Problem>,
 }
 
-/// Reads every directory and every blob of a snapshot.
+/// Reads every directory and every blob of a snapshot, and looks at them as closely as `level` says.
 ///
 /// # Errors
 /// Those of the sink, and cancellation. Damage is no error but a [`Problem`] of the report.
-pub async fn verify(snapshot: &SnapshotReader, cx: &Context) -> Result<VerifyReport> {
+pub async fn verify(snapshot: &SnapshotReader, level: VerifyLevel, cx: &Context) -> Result<VerifyReport> {
     let meter = Meter::start(Stage::Verify, &cx.events);
     let ticking = meter.ticking();
     let mut run = Run {
@@ -60,14 +60,24 @@ pub async fn verify(snapshot: &SnapshotReader, cx: &Context) -> Result<VerifyRep
         report: VerifyReport::default(),
         seen: HashSet::new(),
         bad: HashMap::new(),
+        level,
+        totals: ManifestTotals::default(),
     };
     run.read_all().await?;
     if !run.bad.is_empty() {
         run.name_affected().await?;
     }
+    if level >= VerifyLevel::Structure {
+        run.compare_with_manifest().await?;
+    }
     drop(ticking);
     meter.finish();
     Ok(run.report)
+}
+
+fn in_words(totals: &ManifestTotals) -> String {
+    let ManifestTotals { files, dirs, others, bytes, .. } = totals;
+    format!("{files} files with {bytes} bytes, {dirs} directories and {others} others")
 }
 
 struct Run<'a> {
@@ -77,6 +87,9 @@ struct Run<'a> {
     report: VerifyReport,
     seen: HashSet<BlobId>,
     bad: HashMap<BlobId, String>,
+    level: VerifyLevel,
+    /// What was found, counted as the manifest counts.
+    totals: ManifestTotals,
 }
 
 impl Run<'_> {
@@ -91,6 +104,7 @@ impl Run<'_> {
                     self.report.entries += 1;
                     self.meter.add_items(1);
                     self.note_misfit(&path, &node);
+                    self.count(&path, &node);
                     for id in node.content {
                         if self.seen.insert(id) {
                             window.push(id);
@@ -117,6 +131,46 @@ impl Run<'_> {
             let affects = vec![format!("snapshot {}: {path}", self.snapshot.id().short())];
             self.report.problems.push(Problem { object: format!("{what} {path}"), message, affects });
         }
+    }
+
+    /// Everything but our own directory.
+    fn count(&mut self, path: &EntryPath, node: &Node) {
+        if self.level >= VerifyLevel::Structure && !node.has_safe_name() {
+            let message = "has a name that no entry of a directory can have".to_owned();
+            let affects = vec![format!("snapshot {}: {path}", self.snapshot.id().short())];
+            self.report.problems.push(Problem { object: format!("entry {path}"), message, affects });
+        }
+        if path.segments().next() == Some(METADATA_DIR.as_bytes()) {
+            return;
+        }
+        match node.metadata.kind {
+            NodeKind::File => {
+                self.totals.files += 1;
+                self.totals.bytes += node.metadata.size;
+            }
+            NodeKind::Dir => self.totals.dirs += 1,
+            _ => self.totals.others += 1,
+        }
+    }
+
+    /// Snapshots of other tools have no manifest, and nothing to compare with.
+    async fn compare_with_manifest(&mut self) -> Result<()> {
+        let object = format!("manifest of snapshot {}", self.snapshot.id().short());
+        let manifest = match self.snapshot.manifest().await {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => return Ok(()),
+            Err(error) if error.is_damage() => {
+                self.problem(&object, &error);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let found = ManifestTotals { warnings: manifest.totals.warnings, ..self.totals };
+        if self.level >= VerifyLevel::Deep && found != manifest.totals {
+            let message = format!("says {}, the snapshot holds {}", in_words(&manifest.totals), in_words(&found));
+            self.problem(&object, &Error::damaged(message));
+        }
+        Ok(())
     }
 
     fn problem(&mut self, object: &str, error: &Error) {

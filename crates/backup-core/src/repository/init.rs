@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 
-use super::keys::WrappedKey;
-use super::{Repository, guard, keys, layout};
+use super::key_files::WrappedKey;
+use super::{Repository, guard, key_files, layout};
 use crate::context::Context;
 use crate::crypto::{MasterKey, Passphrase};
 use crate::error::{Error, ErrorKind, Result};
@@ -55,9 +55,9 @@ impl Repository {
                 (master, repository.config().relative(repository.key()))
             }
         };
-        let mut keys = vec![keys::wrap(&master, passphrase, None, cx).await?];
+        let mut keys = vec![key_files::wrap(&master, passphrase, None, cx).await?];
         if let Some(recovery) = &options.recovery {
-            keys.push(keys::wrap(&master, recovery, Some("recovery".to_owned()), cx).await?);
+            keys.push(key_files::wrap(&master, recovery, Some("recovery".to_owned()), cx).await?);
         }
         let sealed = config.seal(&master)?;
         match store(&*sink, &master, &config, &keys, sealed.clone(), cx).await {
@@ -92,7 +92,7 @@ async fn store(
     cx: &Context,
 ) -> Result<()> {
     for key in keys {
-        keys::store(sink, master, key, cx).await?;
+        key_files::store(sink, master, key, cx).await?;
     }
     guard::put(sink, master, config).await?;
     if sink.create(&layout::config(), sealed).await? { Ok(()) } else { Err(exists()) }

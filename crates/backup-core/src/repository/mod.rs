@@ -5,7 +5,7 @@
 //! | `mod.rs` | [`Repository`]: an opened repository; [`IndexedRepository`]: one whose index is loaded |
 //! | `layout.rs` | all object names |
 //! | `init.rs`, `open.rs` | creating and opening |
-//! | `keys.rs` | key files |
+//! | `key_files.rs` | key files |
 //! | `guard.rs` | the lock that keeps stock `prune` and `forget` away from lock-free writers |
 //! | `snapshots.rs` | listing, naming and saving snapshots |
 //! | `receipts.rs` | notes beside the repository by which the loss of an object is noticed |
@@ -28,7 +28,7 @@ pub(crate) mod cpu;
 pub(crate) mod guard;
 pub mod index;
 mod init;
-mod keys;
+pub(crate) mod key_files;
 pub(crate) mod layout;
 mod lease;
 mod locks;
@@ -48,7 +48,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use init::{InitOptions, Likeness};
-pub use keys::KeyInfo;
+pub use key_files::KeyInfo;
 pub use lease::{KeptLease, Lease, LeaseOptions};
 pub use locks::LockReport;
 pub use probe::StoreVerdict;

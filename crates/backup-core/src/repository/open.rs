@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Repository, guard, keys, layout};
+use super::{Repository, guard, key_files, layout};
 use crate::context::Context;
 use crate::crypto::Passphrase;
 use crate::error::{Error, ErrorKind, Result};
@@ -28,7 +28,7 @@ impl Repository {
         // Of keys that this pass phrase opens, the one that opens the config counts: an `init` that was killed may have left
         // another.
         let mut failure = None;
-        for (master, key_id) in keys::unlock(&*sink, passphrase).await? {
+        for (master, key_id) in key_files::unlock(&*sink, passphrase).await? {
             match Config::open(&sealed, &master) {
                 Ok(config) => return Ok(Self::assemble(sink, master, key_id, config)),
                 Err(error) if error.kind() == ErrorKind::Damaged => failure = Some(error.with_hint(RECOVER_CONFIG)),

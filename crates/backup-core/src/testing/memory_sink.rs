@@ -14,6 +14,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 
+use crate::clock::SharedClock;
 use crate::sink::{
     Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkError, SinkErrorKind,
     SinkResult, Upload,
@@ -31,12 +32,15 @@ struct Inner {
     objects: Mutex<BTreeMap<Key, Stored>>,
     /// Operations so far: makes version tags and the order of lists differ.
     serial: AtomicU64,
+    /// Tells when objects are written.
+    clock: Option<SharedClock>,
 }
 
 #[derive(Clone)]
 struct Stored {
     bytes: Bytes,
     etag: String,
+    written: Option<jiff::Timestamp>,
 }
 
 impl MemorySink {
@@ -44,6 +48,12 @@ impl MemorySink {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty place that knows when its objects were written.
+    #[must_use]
+    pub fn on_clock(clock: SharedClock) -> Self {
+        Self(Arc::new(Inner { clock: Some(clock), ..Inner::default() }))
     }
 
     /// Everything that is stored.
@@ -56,7 +66,7 @@ impl MemorySink {
     /// An independent copy of everything that is stored.
     #[must_use]
     pub fn copy(&self) -> Self {
-        let copy = Self::new();
+        let copy = Self(Arc::new(Inner { clock: self.0.clock.clone(), ..Inner::default() }));
         copy.lock().clone_from(&self.lock());
         copy
     }
@@ -106,7 +116,8 @@ impl MemorySink {
         if mode == PutMode::Create && objects.contains_key(key) {
             return Err(SinkError::new(SinkErrorKind::AlreadyExists, operation, key).without_effect());
         }
-        let stored = Stored { bytes, etag: etag.clone() };
+        let written = self.0.clock.as_ref().map(|clock| clock.now());
+        let stored = Stored { bytes, etag: etag.clone(), written };
         objects.insert(key.clone(), stored);
         Ok(PutOutcome { sha256: None, etag: Some(etag) })
     }
@@ -134,7 +145,7 @@ fn meta(key: &Key, stored: &Stored) -> ObjectMeta {
     ObjectMeta {
         key: key.clone(),
         size: stored.bytes.len() as u64,
-        last_modified: None,
+        last_modified: stored.written,
         etag: Some(stored.etag.clone()),
     }
 }

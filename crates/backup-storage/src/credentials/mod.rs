@@ -5,12 +5,14 @@
 //! | `mod.rs` | [`AwsKeys`]: credentials that are fetched again when their time comes |
 //! | `search.rs` | where they are looked for, in order |
 //! | `profile.rs` | profiles: keys, programs, assumed roles |
+//! | `container.rs` | the service of a container |
 //! | `files.rs` | `~/.aws/config` and `~/.aws/credentials` |
 //! | `process.rs` | programs that give credentials |
 //! | `sts.rs` | assuming a role |
 //!
 //! Google's and Azure's are found by `object_store`.
 
+mod container;
 mod files;
 mod process;
 mod profile;
@@ -30,6 +32,8 @@ use tokio::time::Instant;
 
 pub(crate) use search::{Search, find};
 
+use container::Container;
+
 use crate::settings::{Environment, Secret};
 use crate::wire::WireError;
 use profile::Profile;
@@ -37,6 +41,9 @@ use profile::Profile;
 /// Temporary credentials are fetched again so long before they expire, so that no request begins with ones that expire
 /// on the way.
 const EARLY: Duration = Duration::from_secs(5 * 60);
+
+/// While they are good, they are fetched anew no more often than this: some services give what expires soon, or are away.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// Longest wait for a service that gives credentials; those of the machine's provider answer at once or not at all.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -60,6 +67,11 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
+    /// Whether they are good for longer than that.
+    fn lasts(&self, time: Duration) -> bool {
+        self.expires.is_none_or(|expires| SystemClock.now() + time < expires)
+    }
+
     fn lasting(key_id: &str, secret: &Secret, token: Option<&Secret>) -> Self {
         let credential = AwsCredential {
             key_id: key_id.to_owned(),
@@ -104,7 +116,8 @@ pub(crate) enum Origin {
         token: Option<Secret>,
     },
     Profile(Box<Profile>),
-    /// A service: web identity, container, instance. The text says where was looked before.
+    Container(Container),
+    /// A service that `object_store` asks: web identity, instance. The text says where was looked before.
     Service {
         make: Make,
         looked: String,
@@ -123,6 +136,8 @@ struct State {
     provider: Option<AwsCredentialProvider>,
     /// When they were fetched on a mere suspicion.
     suspected: Option<Instant>,
+    /// When they were fetched last, or could not be.
+    tried: Option<Instant>,
 }
 
 impl AwsKeys {
@@ -150,7 +165,7 @@ impl AwsKeys {
             }
             state.suspected = Some(Instant::now());
         }
-        let old = State { suspected: state.suspected, lease: state.lease.take(), provider: state.provider.take() };
+        let old = State { lease: state.lease.take(), provider: state.provider.take(), ..*state };
         match self.get_locked(&mut state).await {
             Ok(renewed) => *renewed != *used,
             Err(_) => {
@@ -162,15 +177,29 @@ impl AwsKeys {
 
     async fn get_locked(&self, state: &mut State) -> Result<Arc<AwsCredential>, WireError> {
         if let Some(lease) = &state.lease
-            && lease.expires.is_none_or(|expires| SystemClock.now() + EARLY < expires)
+            && (lease.lasts(EARLY)
+                || (lease.lasts(Duration::ZERO) && state.tried.is_some_and(|at| at.elapsed() < PAUSE)))
         {
             return Ok(Arc::clone(&lease.credential));
         }
-        let lease = match &self.origin {
-            Origin::Keys { key_id, secret, token } => Lease::lasting(key_id, &secret.read()?, token.as_ref()),
-            Origin::Profile(profile) => profile.fetch().await?,
+        state.tried = Some(Instant::now());
+        let fetched = match &self.origin {
+            Origin::Keys { key_id, secret, token } => {
+                secret.read().map(|secret| Lease::lasting(key_id, &secret, token.as_ref()))
+            }
+            Origin::Profile(profile) => profile.fetch().await,
+            Origin::Container(container) => container.fetch().await,
             // It remembers them itself, until they expire.
             Origin::Service { make, looked } => return from_service(make, looked, state).await,
+        };
+        let lease = match (fetched, &state.lease) {
+            (Ok(lease), _) => lease,
+            // Who gives them may be away for a moment.
+            (Err(error), Some(old)) if old.lasts(Duration::ZERO) => {
+                tracing::warn!("credentials that expire soon cannot be renewed yet: {error}");
+                old.clone()
+            }
+            (Err(error), _) => return Err(error),
         };
         let credential = Arc::clone(&lease.credential);
         state.lease = Some(lease);
@@ -196,6 +225,7 @@ impl fmt::Debug for AwsKeys {
         let kind = match &self.origin {
             Origin::Keys { .. } => "keys",
             Origin::Profile(_) => "profile",
+            Origin::Container(_) => "container",
             Origin::Service { .. } => "service",
         };
         write!(f, "AwsKeys({kind})")

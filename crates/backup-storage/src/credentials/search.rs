@@ -14,6 +14,7 @@ use std::sync::Arc;
 use object_store::RetryConfig;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
+use super::container::Container;
 use super::profile::{Profile, WebIdentity};
 use super::{Origin, SecretRef, files, sts};
 use crate::settings::{Secret, StoreSettings};
@@ -46,15 +47,11 @@ pub(crate) fn find(search: &Search<'_>) -> Result<Origin, WireError> {
     if let Some(name) = environment.get("AWS_PROFILE") {
         return Ok(search.profile(name));
     }
-    let web = environment.get("AWS_WEB_IDENTITY_TOKEN_FILE").zip(environment.get("AWS_ROLE_ARN")).is_some();
-    // The full address counts with a token file only, as EKS sets both.
-    let container = environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").is_some()
-        || environment
-            .get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
-            .zip(environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"))
-            .is_some();
-    if web || container {
+    if environment.get("AWS_WEB_IDENTITY_TOKEN_FILE").zip(environment.get("AWS_ROLE_ARN")).is_some() {
         return Ok(search.service());
+    }
+    if let Some(container) = Container::find(environment, &search.wire)? {
+        return Ok(Origin::Container(container));
     }
     if files::read(environment)?.contains_key("default") {
         return Ok(search.profile("default"));
@@ -120,9 +117,6 @@ impl Search<'_> {
             ("AWS_WEB_IDENTITY_TOKEN_FILE", Config::WebIdentityTokenFile),
             ("AWS_ROLE_ARN", Config::RoleArn),
             ("AWS_ROLE_SESSION_NAME", Config::RoleSessionName),
-            ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", Config::ContainerCredentialsRelativeUri),
-            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", Config::ContainerCredentialsFullUri),
-            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", Config::ContainerAuthorizationTokenFile),
             ("AWS_EC2_METADATA_SERVICE_ENDPOINT", Config::MetadataEndpoint),
         ];
         let mut builder = self.builder();

@@ -6,16 +6,25 @@ use backup_core::sink::{Operation, SinkError, SinkErrorKind};
 use super::Kind;
 use crate::wire::{Refusal, WireError};
 
+/// Where it happened, as far as hints depend on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) bucket: &'a str,
+    pub(crate) kind: Kind,
+    /// A key of SSE-C goes with the requests.
+    pub(crate) customer_key: bool,
+    /// New objects are to be locked.
+    pub(crate) locks: bool,
+}
+
 /// From an error of `object_store` (with one of ours inside) to one of sinks. No secret is in either.
-pub(crate) fn map(
-    bucket: &str,
-    kind: Kind,
-    error: &object_store::Error,
-    operation: Operation,
-    what: &str,
-) -> SinkError {
+pub(crate) fn map(place: Place<'_>, error: &object_store::Error, operation: Operation, what: &str) -> SinkError {
+    let words = error.to_string();
+    if words.contains(TOKEN_REQUEST) {
+        return without_token(place, error, &words, operation, what);
+    }
     if let Some(error) = WireError::find(error) {
-        return map_wire(bucket, kind, error, operation, what);
+        return map_wire(place, error, operation, what);
     }
     let reads = matches!(operation, Operation::Get | Operation::Head | Operation::List);
     let kind = match error {
@@ -28,21 +37,48 @@ pub(crate) fn map(
         _ if reads => SinkErrorKind::Unavailable,
         _ => SinkErrorKind::Other,
     };
-    let mapped = SinkError::on(kind, operation, what).with_source(error.to_string());
+    let mapped = SinkError::on(kind, operation, what).with_source(words);
     if reads { mapped.without_effect() } else { mapped }
 }
 
+/// The library's words for a token that it did not get; its type for that is its own secret.
+const TOKEN_REQUEST: &str = "Error performing token request";
+
+/// Google's and Azure's services give tokens to those who are known to them, and to machines: whoever has set nothing ends
+/// at the latter.
+fn without_token(
+    place: Place<'_>,
+    error: &object_store::Error,
+    words: &str,
+    operation: Operation,
+    what: &str,
+) -> SinkError {
+    let refused = ["400", "401", "403", "404"].iter().any(|code| words.contains(&format!("status code: {code}")));
+    let kind = if refused { SinkErrorKind::PermissionDenied } else { SinkErrorKind::Unavailable };
+    let why = format!("no token for the store could be had: {}", WireError::words_of(error));
+    SinkError::on(kind, operation, what).with_source(why).with_hint(credentials(place.kind)).without_effect()
+}
+
+fn credentials(kind: Kind) -> &'static str {
+    match kind {
+        Kind::S3 => CREDENTIALS,
+        Kind::Gcs => GOOGLE_CREDENTIALS,
+        Kind::Azure => AZURE_CREDENTIALS,
+    }
+}
+
 /// Like [`map`] for requests that are not `object_store`'s.
-pub(crate) fn map_wire(bucket: &str, store: Kind, error: &WireError, operation: Operation, what: &str) -> SinkError {
+pub(crate) fn map_wire(place: Place<'_>, error: &WireError, operation: Operation, what: &str) -> SinkError {
     use SinkErrorKind::{Invalid, Other, PermissionDenied, Unavailable};
     let reads = matches!(operation, Operation::Get | Operation::Head | Operation::List);
+    let place = Place { locks: place.locks && matches!(operation, Operation::Put | Operation::Upload), ..place };
     let (kind, happened, hint) = match error {
         WireError::Refused(refusal) => {
             let kind = refused(refusal);
             let certain = (300..500).contains(&refusal.status) && kind != Unavailable
                 || matches!(refusal.status, 400 | 429)
                 || refusal.code == "SlowDown";
-            (kind, !certain, hint(bucket, store, refusal))
+            (kind, !certain, hint(place, refusal))
         }
         WireError::Stalled(_) | WireError::Broken(_) => (Unavailable, true, None),
         WireError::Response(_) | WireError::Checksum => (Unavailable, true, None),
@@ -50,9 +86,10 @@ pub(crate) fn map_wire(bucket: &str, store: Kind, error: &WireError, operation: 
         WireError::Connect(_) => (Unavailable, false, Some(CONNECT.to_owned())),
         WireError::UnknownHost(_) => (Unavailable, false, Some(UNKNOWN_HOST.to_owned())),
         WireError::Certificate(_) => (Other, false, Some(CERTIFICATE.to_owned())),
+        WireError::NoTls => (Other, false, Some(NO_TLS.to_owned())),
         WireError::PlainHttp => (Invalid, false, Some(PLAIN_HTTP.to_owned())),
         WireError::Request(_) => (Other, false, None),
-        WireError::Credentials(_) => (PermissionDenied, false, Some(CREDENTIALS.to_owned())),
+        WireError::Credentials(_) => (PermissionDenied, false, Some(credentials(place.kind).to_owned())),
     };
     let mut mapped = SinkError::on(kind, operation, what).with_source(error.to_string());
     if let Some(hint) = hint {
@@ -67,6 +104,15 @@ const UNKNOWN_HOST: &str =
     "check the endpoint, the region and the name of the bucket, which are parts of the host's name";
 const CERTIFICATE: &str = "set ca_file to a PEM file with the authority that signed the server's certificate";
 const PLAIN_HTTP: &str = "use an https:// endpoint, or set allow_http = true if the network is trusted";
+const NO_TLS: &str = "check the port of the endpoint; if the server speaks plain http only and the network is trusted, \
+                      write http:// and set allow_http = true";
+const NO_LOCKS: &str = "lock_days needs a bucket with object lock: switch it on (some stores can only when a bucket is made), \
+                        or remove lock_days";
+const TLS: &str = "the server speaks https at this port: write the endpoint with https://";
+pub(super) const GOOGLE_CREDENTIALS: &str = "set service_account, or GOOGLE_APPLICATION_CREDENTIALS in the \
+                                             environment, to the JSON file of a service account";
+pub(super) const AZURE_CREDENTIALS: &str = "set AZURE_STORAGE_ACCOUNT_KEY in the environment (or name another variable in account_key_env), or \
+     AZURE_STORAGE_SAS_TOKEN, or AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET";
 const CREDENTIALS: &str = "set access_key_id and secret_access_key_file, or profile, or AWS_ACCESS_KEY_ID and \
                            AWS_SECRET_ACCESS_KEY in the environment";
 
@@ -101,7 +147,8 @@ fn refused(refusal: &Refusal) -> SinkErrorKind {
 }
 
 /// What the user can do.
-fn hint(bucket: &str, store: Kind, refusal: &Refusal) -> Option<String> {
+fn hint(place: Place<'_>, refusal: &Refusal) -> Option<String> {
+    let bucket = place.bucket;
     let hint = match (&*refusal.code, refusal.status) {
         ("RequestTimeTooSkewed", _) => skewed(refusal),
         ("NoSuchBucket" | "ContainerNotFound", _) => {
@@ -123,25 +170,57 @@ fn hint(bucket: &str, store: Kind, refusal: &Refusal) -> Option<String> {
         ("SignatureDoesNotMatch", _) => {
             "the secret does not belong to the access key: check where the secret comes from".to_owned()
         }
+        ("AuthenticationFailed" | "AuthorizationFailure", _) if refusal.message.contains("failed to authenticate") => {
+            "the store does not accept the account's key or signature: check AZURE_STORAGE_ACCOUNT_KEY (or the variable \
+             that account_key_env names) or AZURE_STORAGE_SAS_TOKEN, and that it belongs to the account"
+                .to_owned()
+        }
         // What to do about archives is known where objects are restored.
         ("InvalidObjectState" | "BlobArchived", _) => return None,
-        ("AccessDenied", _) | ("AuthorizationPermissionMismatch", _) | (_, 403) => denied(bucket, store),
+        ("AccessDenied", _) | ("AuthorizationPermissionMismatch", _) | (_, 403) => denied(place),
         (_, 401) => "the credentials are missing, wrong or expired".to_owned(),
+        ("", 400) if refusal.message.contains("HTTPS") => TLS.to_owned(),
+        (_, 400) if let Some(hint) = sealed(place, refusal) => hint,
+        ("InvalidRequest", 400) if place.locks => NO_LOCKS.to_owned(),
         _ => return skew(refusal).filter(|skew| skew.abs() > 900).map(|_| skewed(refusal)),
     };
     Some(hint)
 }
 
-fn denied(bucket: &str, store: Kind) -> String {
-    let (right, role) = match store {
+fn denied(Place { bucket, kind, customer_key, .. }: Place<'_>) -> String {
+    let (right, role) = match kind {
         Kind::S3 => ("s3:GetObject, s3:PutObject and s3:ListBucket", "the policy"),
         Kind::Gcs => ("storage.objects.get, create and list", "the role"),
         Kind::Azure => ("read, write and list", "the role or signature"),
     };
-    format!(
+    let rights = format!(
         "the credentials do not allow this on {bucket:?} under this prefix: {role} must allow {right} (and deleting, \
              for who prunes)"
-    )
+    );
+    // A wrong key and a missing right look the same: stores tell no stranger which of them it is.
+    if customer_key { format!("{OTHER_KEY}; if it does, {rights}") } else { rights }
+}
+
+const OTHER_KEY: &str = "check that customer_key_file holds the key with which these objects were stored";
+
+/// What to do where a store does not take an object's key (SSE-C), or misses it. Stores have no code for that.
+fn sealed(place: Place<'_>, refusal: &Refusal) -> Option<String> {
+    let message = refusal.message.to_ascii_lowercase();
+    let is_about_keys = message.contains("customer") || message.contains("encryption");
+    if place.kind != Kind::S3 || !is_about_keys {
+        return None;
+    }
+    Some(match place.customer_key {
+        _ if message.contains("secure connection") => {
+            "the store takes customer_key_file over https only: use an https:// endpoint".to_owned()
+        }
+        true => format!("{OTHER_KEY}, and that they were stored with one at all"),
+        false => {
+            "the objects were stored with a key of the customer: set sse = \"customer\", and customer_key_file to \
+                  the file that holds it"
+                .to_owned()
+        }
+    })
 }
 
 /// By how many seconds this machine's clock is ahead of the store's.
@@ -165,7 +244,33 @@ mod tests {
     use super::*;
 
     fn mapped(refusal: Refusal, operation: Operation) -> SinkError {
-        map_wire("bkt", Kind::S3, &refusal.into(), operation, "data/x")
+        map_wire(PLACE, &refusal.into(), operation, "data/x")
+    }
+
+    const PLACE: Place<'static> = Place { bucket: "bkt", kind: Kind::S3, customer_key: false, locks: false };
+
+    #[test]
+    fn a_key_of_the_customer_is_named_where_it_may_be_wrong() {
+        let hint = |place, status, code: &str, message: &str| {
+            let refusal = Refusal { status, code: code.to_owned(), message: message.to_owned(), ..Refusal::default() };
+            hint(place, &refusal).unwrap_or_default()
+        };
+        let with_key = Place { customer_key: true, ..PLACE };
+        for (place, status, code, message, words) in [
+            (PLACE, 400, "InvalidRequest", "stored using a form of Server Side Encryption", "set sse = \"customer\""),
+            (with_key, 403, "AccessDenied", "Access Denied", "s3:GetObject"),
+            // Answers to HEAD have no body.
+            (with_key, 403, "", "", "s3:GetObject"),
+            (with_key, 400, "InvalidRequest", "The encryption parameters are not applicable", "stored with one at all"),
+            (with_key, 400, "InvalidArgument", "with Customer keys must use a secure connection", "https"),
+        ] {
+            let hint = hint(place, status, code, message);
+            assert!(hint.contains("customer_key_file") && hint.contains(words), "{hint}");
+        }
+        assert!(!hint(PLACE, 403, "AccessDenied", "").contains("customer_key_file"));
+        assert_eq!(hint(with_key, 400, "InvalidRequest", "the name is too long"), "");
+        let google = Place { kind: Kind::Gcs, ..PLACE };
+        assert_eq!(hint(google, 400, "InvalidRequest", "Encryption"), "");
     }
 
     #[test]
@@ -201,6 +306,19 @@ mod tests {
             assert!(error.hint().unwrap_or_default().contains(words), "{code}: {:?}", error.hint());
             assert!(kind != Archived || error.hint().is_none(), "it would hide that of the core");
         }
+    }
+
+    #[test]
+    fn a_bucket_without_locks_is_told_from_other_requests_that_are_invalid() {
+        let hint = |locks, operation| {
+            let refusal = Refusal { status: 400, code: "InvalidRequest".to_owned(), ..Refusal::default() };
+            let error = map_wire(Place { locks, ..PLACE }, &refusal.into(), operation, "data/x");
+            error.hint().unwrap_or_default().to_owned()
+        };
+        assert!(
+            hint(true, Operation::Put).contains("object lock") && hint(true, Operation::Upload).contains("object lock")
+        );
+        assert_eq!(hint(false, Operation::Put) + &hint(true, Operation::Get), "");
     }
 
     #[test]

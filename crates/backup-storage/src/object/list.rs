@@ -26,7 +26,7 @@ pub(super) fn list(parts: Arc<Parts>, prefix: &Prefix) -> BoxStream<'static, Sin
         .list(under.as_ref())
         .map_err({
             let parts = Arc::clone(&parts);
-            move |error| error::map(&parts.bucket, parts.kind, &error, Operation::List, &what)
+            move |error| error::map(parts.place(), &error, Operation::List, &what)
         })
         .try_filter_map(move |found| {
             let meta = parts.key(&found.location).map(|key| read::meta(key, &found));

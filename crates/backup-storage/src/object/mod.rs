@@ -46,6 +46,8 @@ use object_store::path::Path;
 
 pub(crate) use proof::Proof;
 
+use error::Place;
+
 use crate::retry::RetryPolicy;
 use crate::settings::LockMode;
 use crate::wire::Gate;
@@ -94,6 +96,8 @@ pub(crate) struct Parts {
     /// Class of what is read only by restores.
     pub(crate) storage_class: Option<String>,
     pub(crate) lock: Option<Lock>,
+    /// A key of SSE-C goes with the requests.
+    pub(crate) customer_key: bool,
     pub(crate) custody: Option<Arc<dyn Custody>>,
 }
 
@@ -135,7 +139,11 @@ impl Parts {
     }
 
     fn error(&self, error: &object_store::Error, operation: Operation, key: &Key) -> SinkError {
-        error::map(&self.bucket, self.kind, error, operation, key.as_str())
+        error::map(self.place(), error, operation, key.as_str())
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place { bucket: &self.bucket, kind: self.kind, customer_key: self.customer_key, locks: self.lock.is_some() }
     }
 }
 

@@ -21,6 +21,14 @@ pub(crate) struct ClientSettings {
     pub(crate) stall: Duration,
 }
 
+impl ClientSettings {
+    /// The proxy, unless all hosts are an exception: for the library, `*` covers no host that is an IP address.
+    fn proxy_of_network(&self) -> Option<&str> {
+        let mut exceptions = self.no_proxy.as_deref().unwrap_or_default().split(',');
+        if exceptions.any(|host| host.trim() == "*") { None } else { self.proxy.as_deref() }
+    }
+}
+
 /// The clients of one store.
 #[derive(Debug, Clone)]
 pub(crate) struct Clients {
@@ -33,7 +41,7 @@ pub(crate) struct Clients {
 /// Builds them. The error says what is wrong with the settings.
 pub(crate) fn build(settings: &ClientSettings) -> Result<Clients, String> {
     let network = build_one(settings)?;
-    let machine = match settings.proxy {
+    let machine = match settings.proxy_of_network() {
         None => network.clone(),
         Some(_) => build_one(&ClientSettings { proxy: None, ..settings.clone() })?,
     };
@@ -56,7 +64,7 @@ fn build_one(settings: &ClientSettings) -> Result<reqwest::Client, String> {
     {
         builder = builder.tcp_user_timeout(settings.stall);
     }
-    if let Some(proxy) = &settings.proxy {
+    if let Some(proxy) = settings.proxy_of_network() {
         let excluded = settings.no_proxy.as_deref().unwrap_or_default();
         // Neither the address (it may hold a password) nor the library's error, which repeats it.
         let proxy = reqwest::Proxy::all(proxy).map_err(|_| "the proxy's address is not valid".to_owned())?;

@@ -8,13 +8,14 @@ use http::response::Parts;
 use jiff::Timestamp;
 use object_store::client::HttpError;
 
-/// What is wrong with the store's certificate, if that is what `error` is about. I/O errors hide the error inside them
-/// from the chain of causes, and there may be several around one another.
-fn bad_certificate(error: &(dyn Error + 'static)) -> Option<String> {
-    if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
-        return Some(why.to_string());
+/// What is wrong with the store's TLS, if that is what `error` is about. I/O errors hide the error inside them from the
+/// chain of causes, and there may be several around one another.
+fn bad_tls(error: &(dyn Error + 'static)) -> Option<WireError> {
+    match error.downcast_ref() {
+        Some(rustls::Error::InvalidCertificate(why)) => Some(WireError::Certificate(why.to_string())),
+        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => Some(WireError::NoTls),
+        _ => bad_tls(error.downcast_ref::<std::io::Error>()?.get_ref()?),
     }
-    bad_certificate(error.downcast_ref::<std::io::Error>()?.get_ref()?)
 }
 
 /// An answer of a store that is no success.
@@ -39,7 +40,12 @@ impl Refusal {
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
         let from_xml = |name: &str| tag(&text, name).map(ToOwned::to_owned);
         let code = from_xml("Code").or_else(|| header("x-ms-error-code")).unwrap_or_default();
-        let message = from_xml("Message").unwrap_or_default();
+        // Who stands before a store, or in its place, answers with a page, or in plain words.
+        let plain = || {
+            let is_plain = header("content-type").is_none_or(|kind| kind.starts_with("text/plain"));
+            (is_plain && !text.trim_start().starts_with(['<', '{'])).then(|| text.trim().to_owned())
+        };
+        let message = from_xml("Message").or_else(|| from_xml("title")).or_else(plain).unwrap_or_default();
         // Azure appends the time and an id on lines of their own.
         let message = message.lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect();
         let date = header("date").and_then(|date| jiff::fmt::rfc2822::parse(&date).ok());
@@ -107,6 +113,8 @@ pub(crate) enum WireError {
     UnknownHost(String),
     #[error("the server's certificate is not trusted: {0}")]
     Certificate(String),
+    #[error("the server does not answer in TLS, which https:// asks for")]
+    NoTls,
     /// The request was certainly not sent.
     #[error("cannot connect: {0}")]
     Connect(String),
@@ -125,8 +133,8 @@ impl WireError {
         let mut causes = Vec::new();
         let mut next: Option<&(dyn Error + 'static)> = error.source();
         while let Some(cause) = next {
-            if let Some(why) = bad_certificate(cause) {
-                return Self::Certificate(why);
+            if let Some(why) = bad_tls(cause) {
+                return why;
             }
             causes.push(cause.to_string());
             next = cause.source();
@@ -204,5 +212,28 @@ mod tests {
             refusal.to_string(),
             "the store answered 400 AuthorizationHeaderMalformed: the region 'a' is wrong; expecting 'b'"
         );
+    }
+
+    #[test]
+    fn what_is_no_store_is_quoted() {
+        for (kind, body, said) in [
+            ("text/html", "<html><head><title>502 Bad Gateway</title></head></html>", ": 502 Bad Gateway"),
+            (
+                "text/plain; charset=utf-8",
+                "Client sent it to an HTTPS server.\nBye",
+                ": Client sent it to an HTTPS server.",
+            ),
+            ("text/html", "<html>", ""),
+            ("", "Client sent it to an HTTPS server.\n", ": Client sent it to an HTTPS server."),
+            ("", "{}", ""),
+            ("application/octet-stream", "bytes", ""),
+        ] {
+            let mut response = http::Response::builder().status(502);
+            if !kind.is_empty() {
+                response = response.header("content-type", kind);
+            }
+            let refusal = Refusal::new(&response.body(()).unwrap().into_parts().0, body.as_bytes());
+            assert_eq!(refusal.to_string(), format!("the store answered 502{said}"));
+        }
     }
 }

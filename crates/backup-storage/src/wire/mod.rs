@@ -173,6 +173,13 @@ impl Wire {
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
     }
 
+    /// Asks a service for credentials, whose address was looked at by the caller. Nothing is signed: what would be signed
+    /// with is what is asked for.
+    pub(crate) async fn ask(&self, request: HttpRequest) -> Result<(StatusCode, Bytes), WireError> {
+        let (parts, body) = self.transfer(request).await?.into_parts();
+        Ok((parts.status, whole(body).await?))
+    }
+
     fn is_store(&self, uri: &Uri) -> bool {
         uri.authority().is_some_and(|authority| authority.as_str().eq_ignore_ascii_case(&self.0.host))
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod any;
+mod container;
 mod identity;
 mod lies;
 mod multipart;

@@ -33,7 +33,7 @@ impl Publication<'_> {
         checkpoint: Checkpoint,
     ) -> Result<BackupReport> {
         let moment = checkpoint.finished;
-        let metadata_dir = self.metadata_dir(&run, writer, checkpoint).await?;
+        let metadata_dir = self.metadata_dir(&mut run, writer, checkpoint).await?;
         let tree = run.store_root(metadata_dir).await?;
         let meter = Meter::start(Stage::Commit, &self.cx.events);
         let stored = writer.clone().finish().await?;
@@ -70,7 +70,7 @@ impl Publication<'_> {
         Ok(id)
     }
 
-    async fn metadata_dir(&self, run: &Run, writer: &BlobWriter, checkpoint: Checkpoint) -> Result<Node> {
+    async fn metadata_dir(&self, run: &mut Run, writer: &BlobWriter, checkpoint: Checkpoint) -> Result<Node> {
         let time = checkpoint.finished;
         let manifest = self.manifest(run, checkpoint);
         let json = serde_json::to_vec_pretty(&manifest)

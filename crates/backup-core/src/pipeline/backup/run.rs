@@ -348,7 +348,7 @@ impl Run {
     }
 
     /// Stores a directory of these nodes.
-    pub(super) async fn store_tree(&self, mut nodes: Vec<Node>) -> Result<BlobId> {
+    pub(super) async fn store_tree(&mut self, mut nodes: Vec<Node>) -> Result<BlobId> {
         let (writer, zone) = (self.stage.writer.clone(), self.zone.clone());
         let work = move || {
             if nodes.len() < LARGE_DIR {

@@ -6,6 +6,7 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 
 use super::{Plan, once, plain};
 use crate::object::ObjectSink;
+use crate::object::error::AZURE_CREDENTIALS;
 
 /// Variables of the environment that tell how to log in.
 const LOGIN: [(&str, AzureConfigKey); 9] = [
@@ -75,11 +76,8 @@ pub(crate) fn azure(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
         builder = builder.with_access_key(key);
     }
     // The library's error may repeat a key that is not Base64.
-    let store = builder.build().map_err(|_| {
-        plan.invalid("no usable credentials for the storage account").with_hint(
-            "set AZURE_STORAGE_ACCOUNT_KEY in the environment (or name another variable in account_key_env), or \
-             AZURE_STORAGE_SAS_TOKEN, or AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET",
-        )
-    })?;
+    let store = builder
+        .build()
+        .map_err(|_| plan.invalid("no usable credentials for the storage account").with_hint(AZURE_CREDENTIALS))?;
     Ok(ObjectSink::new(plan.parts(store, settings.endpoint.as_ref().map(|_| &base), gate)))
 }

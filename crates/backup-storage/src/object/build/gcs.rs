@@ -9,6 +9,7 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 
 use super::{Plan, once, plain};
 use crate::object::custody::{GcsCustody, Raw};
+use crate::object::error::GOOGLE_CREDENTIALS;
 use crate::object::{ObjectSink, Parts};
 
 const GOOGLE: &str = "https://storage.googleapis.com";
@@ -52,12 +53,9 @@ pub(crate) fn gcs(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
     } else if let Some(path) = environment.get("GOOGLE_APPLICATION_CREDENTIALS") {
         builder = builder.with_application_credentials(path);
     }
-    let store = builder.build().map_err(|error| {
-        plan.invalid(format!("no usable credentials: {error}")).with_hint(
-            "set service_account, or GOOGLE_APPLICATION_CREDENTIALS in the environment, to the JSON file of a service \
-             account",
-        )
-    })?;
+    let store = builder
+        .build()
+        .map_err(|error| plan.invalid(format!("no usable credentials: {error}")).with_hint(GOOGLE_CREDENTIALS))?;
     let raw =
         Raw { bearer: Some(Arc::clone(store.credentials())), ..plan.raw(wire, format!("{endpoint}/{}", plan.bucket)) };
     let custody: Arc<dyn Custody> = Arc::new(GcsCustody { raw });

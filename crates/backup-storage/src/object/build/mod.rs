@@ -80,13 +80,16 @@ impl Plan<'_> {
             None => Ok(()),
             Some((setting, _)) => Err(self
                 .invalid(format!("{setting} has no meaning for {store}"))
-                .with_hint(format!("remove {setting} from the settings of this repository"))),
+                .with_hint(format!("leave {setting} out of the settings, the address and the options of the command"))),
         }
     }
 
     /// The endpoint of the settings, checked.
     fn endpoint(&self, text: &str) -> SinkResult<Url> {
-        let url = Url::parse(text).map_err(|error| self.invalid(format!("the endpoint is not a URL: {error}")))?;
+        let url = Url::parse(text).map_err(|error| {
+            self.invalid(format!("the endpoint is not a URL: {error}"))
+                .with_hint("write https://host or https://host:port")
+        })?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(self.invalid("an endpoint holds no user name and no password"));
         }
@@ -156,6 +159,7 @@ impl Plan<'_> {
             proof: Proof::default(),
             storage_class: None,
             lock: None,
+            customer_key: false,
             custody: None,
         }
     }

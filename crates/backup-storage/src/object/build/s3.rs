@@ -12,7 +12,7 @@ use url::Url;
 use super::{Plan, once, plain};
 use crate::credentials::{AwsKeys, Search, amazon, find};
 use crate::object::custody::{Raw, S3Custody};
-use crate::object::error::map_wire;
+use crate::object::error::{Place, map_wire};
 use crate::object::{Kind, Lock, ObjectSink, Parts};
 use crate::settings::{Encryption, LockMode, Secret};
 use crate::wire::Signer;
@@ -36,7 +36,8 @@ pub(crate) fn s3(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
     let base = base(plan, endpoint.as_ref(), &region)?;
     let (client, gate) = (plan.clients()?, plan.gate());
     let search = Search { settings, region: &region, wire: plan.wire(client.clone(), &base, None, &gate) };
-    let keys = find(&search).map_err(|error| map_wire(plan.bucket, Kind::S3, &error, Operation::Head, &plan.name))?;
+    let place = Place { bucket: plan.bucket, kind: Kind::S3, customer_key: false, locks: false };
+    let keys = find(&search).map_err(|error| map_wire(place, &error, Operation::Head, &plan.name))?;
     let signer = Signer { keys: Arc::new(AwsKeys::new(keys)), region: region.clone() };
     let wire = plan.wire(client, &base, Some(signer), &gate);
     let customer_key = customer_key(plan)?;
@@ -55,6 +56,7 @@ pub(crate) fn s3(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
     let builder = encrypted(builder, plan, customer_key.as_ref())?;
     let invalid = |error: object_store::Error| plan.invalid(error.to_string());
     let lock = lock(plan)?;
+    let has_key = customer_key.is_some();
     let raw = Raw { customer_key, ..plan.raw(wire, address) };
     let custody: Arc<dyn Custody> = Arc::new(S3Custody { raw, lock });
     let store = builder.clone().build().map_err(invalid)?;
@@ -62,6 +64,7 @@ pub(crate) fn s3(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
         one_by_one: Arc::new(builder.with_disable_bulk_delete(true).build().map_err(invalid)?),
         storage_class: settings.storage_class.clone(),
         lock,
+        customer_key: has_key,
         custody: Some(custody),
         ..plan.parts(store, endpoint.as_ref(), gate)
     }))

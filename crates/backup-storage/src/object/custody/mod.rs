@@ -23,6 +23,7 @@ use object_store::client::{HttpRequestBody, HttpResponse};
 use object_store::gcp::GcpCredentialProvider;
 use sha2::Sha256;
 
+use super::error::Place;
 use super::{Kind, error};
 use crate::settings::Secret;
 use crate::wire::{Wire, WireError};
@@ -104,7 +105,9 @@ impl Raw {
     }
 
     fn error(&self, error: &WireError, operation: Operation, what: &str) -> SinkError {
-        error::map_wire(&self.bucket, self.kind, error, operation, what)
+        let place =
+            Place { bucket: &self.bucket, kind: self.kind, customer_key: self.customer_key.is_some(), locks: false };
+        error::map_wire(place, error, operation, what)
     }
 }
 

@@ -80,6 +80,13 @@ pub(crate) async fn unlock(sink: &dyn Sink, passphrase: &Passphrase) -> Result<V
     if opened_keys.is_empty() { Err(not_opened(tried, &damaged)) } else { Ok(opened_keys) }
 }
 
+/// The master key, if `passphrase` opens this key file.
+pub(crate) async fn unlock_one(sink: &dyn Sink, id: KeyId, passphrase: &Passphrase) -> Result<Option<MasterKey>> {
+    let file = load(sink, id).await?;
+    let passphrase = passphrase.clone();
+    tokio::task::spawn_blocking(move || file.unwrap_with(&passphrase)).await.map_err(super::cpu::panicked)?
+}
+
 fn not_opened(tried: usize, damaged: &[String]) -> Error {
     if tried == 0 && damaged.is_empty() {
         return Error::damaged("the repository has no key file")
