@@ -2,7 +2,7 @@
 
 use crate::common::Env;
 
-const VERBS: [&str; 23] = [
+const VERBS: [&str; 24] = [
     "quickstart",
     "init",
     "run",
@@ -22,6 +22,7 @@ const VERBS: [&str; 23] = [
     "prune",
     "verify",
     "check",
+    "key",
     "stats",
     "doctor",
     "config",
@@ -38,6 +39,9 @@ fn of_every_verb() {
     let env = Env::new();
     for verb in VERBS {
         env.run(&[verb, "--help"]).ok().snapshot(&format!("help_{verb}"));
+    }
+    for verb in ["generate", "add", "remove", "rotate", "export", "import"] {
+        env.run(&["key", verb, "--help"]).ok().snapshot(&format!("help_key_{verb}"));
     }
 }
 

@@ -50,10 +50,10 @@ fn of(json: &serde_json::Value, list: &str) -> Vec<String> {
 #[test]
 fn held_snapshots_stay() {
     let env = configured();
-    env.run(&["hold", "latest", "--reason", "case 4711", "--for", "30d"]).ok().snapshot("hold");
+    env.run(&["hold", "latest", "--reason", "case 4711", "--for", "30d"]).ok().snapshot_table("hold");
     env.run(&["list"]).ok().snapshot_table("list_held");
     assert_eq!(env.run(&["list", "--json"]).ok().json()["snapshots"][3]["hold"]["reason"], "case 4711");
-    env.run(&["forget", "latest", "--yes"]).snapshot("forget_held");
+    env.run(&["forget", "latest", "--yes"]).snapshot_table("forget_held");
     assert_eq!(ids(&env).len(), 4);
     env.run(&["hold", "latest", "--reason", "case 4712", "--json"]).ok().snapshot_json("hold_again_json");
     env.run(&["release", "latest"]).ok().snapshot("release");
@@ -81,14 +81,14 @@ fn forgotten_snapshots_come_back() {
     let plan = env.run(&["forget", &before[0], &before[1][..10], "--dry-run", "--json"]).ok().json();
     assert_eq!((of(&plan, "snapshots"), &plan["dry_run"]), (before[..2].to_vec(), &true.into()));
     assert_eq!(ids(&env), before);
-    let unconfirmed = env.run(&["forget", "latest"]).snapshot("forget_unconfirmed");
+    let unconfirmed = env.run(&["forget", "latest"]).snapshot_table("forget_unconfirmed");
     assert_eq!((unconfirmed.code, ids(&env)), (5, before.clone()));
 
     env.run(&["undo-forget", "--list"]).ok().snapshot("undo_forget_nothing");
     let args = ["forget", &before[0], &before[1], &before[0], "--yes"];
-    env.run(&args).ok().snapshot("forget");
+    env.run(&args).ok().snapshot_table("forget");
     assert_eq!(ids(&env), before[2..]);
-    env.run(&["undo-forget", "--list"]).ok().snapshot("undo_forget_list");
+    env.run(&["undo-forget", "--list"]).ok().snapshot_table("undo_forget_list");
     let listed = env.run(&["undo-forget", "--list", "--json"]).ok().json();
     assert_eq!(listed["snapshots"].as_array().unwrap().len(), 2);
     env.run(&["undo-forget"]).snapshot("undo_forget_of_nothing");
@@ -104,11 +104,11 @@ fn a_cleanup_does_what_its_plan_says() {
     let env = configured();
     env.run(&["run", "-q", "ledger", "other"]).ok();
     let before = ids(&env);
-    env.run(&["cleanup", "--job", "docs", "--dry-run"]).ok().snapshot("cleanup_dry_run");
-    env.run(&["cleanup", "--all", "--dry-run"]).ok().snapshot("cleanup_all_dry_run");
+    env.run(&["cleanup", "--job", "docs", "--dry-run"]).ok().snapshot_table("cleanup_dry_run");
+    env.run(&["cleanup", "--all", "--dry-run"]).ok().snapshot_table("cleanup_all_dry_run");
     let plan =
         env.run(&["cleanup", "--all", "--dry-run", "--json"]).ok().snapshot_json("cleanup_dry_run_json").events();
-    let unconfirmed = env.run(&["cleanup", "--all"]).snapshot("cleanup_unconfirmed");
+    let unconfirmed = env.run(&["cleanup", "--all"]).snapshot_table("cleanup_unconfirmed");
     assert_eq!((unconfirmed.code, ids(&env)), (5, before.clone()));
 
     let done = env.run(&["cleanup", "--all", "--yes", "--no-prune", "--json"]).ok().events();
@@ -117,7 +117,7 @@ fn a_cleanup_does_what_its_plan_says() {
     let summary = done.iter().find(|event| event["event"] == "summary").unwrap();
     assert_eq!(summary["forgotten"], planned.collect::<serde_json::Value>());
     assert_eq!(ids(&env), before[2..], "other jobs and the rest of this one are untouched");
-    env.run(&["cleanup", "--job", "docs", "--yes", "--no-prune"]).ok().snapshot("cleanup_again");
+    env.run(&["cleanup", "--job", "docs", "--yes", "--no-prune"]).ok().snapshot_table("cleanup_again");
 }
 
 #[test]
@@ -139,11 +139,11 @@ fn what_was_promised_is_kept_by_every_command() {
     let env = configured();
     env.run(&["run", "-q", "ledger"]).ok();
     env.run(&["run", "-q", "ledger"]).ok();
-    assert_eq!(env.run(&["forget", "latest", "--yes"]).snapshot("forget_protected").code, 5);
+    assert_eq!(env.run(&["forget", "latest", "--yes"]).snapshot_table("forget_protected").code, 5);
     // Whoever shortens it in the configuration shortens nothing.
     env.write("backup.toml", &CONFIG.replace("compliance = \"7y\"", "compliance = \"1s\""));
     std::thread::sleep(std::time::Duration::from_millis(1100));
-    env.run(&["cleanup", "--job", "ledger", "--yes", "--no-prune"]).ok().snapshot("cleanup_protected");
+    env.run(&["cleanup", "--job", "ledger", "--yes", "--no-prune"]).ok().snapshot_table("cleanup_protected");
     assert_eq!(ids(&env).len(), 6);
     // Those of other jobs promise nothing.
     env.run(&["forget", "latest", "--job", "docs", "--yes", "-q"]).ok();
@@ -152,11 +152,11 @@ fn what_was_promised_is_kept_by_every_command() {
 #[test]
 fn cleanups_that_make_no_sense() {
     let env = configured();
-    env.run(&["cleanup"]).snapshot("cleanup_of_nothing");
-    env.run(&["cleanup", "--job", "dosc", "--yes"]).snapshot("cleanup_unknown_job");
-    env.run(&["cleanup", "--job", "other", "--yes"]).snapshot("cleanup_no_policy");
+    env.run(&["cleanup"]).snapshot_table("cleanup_of_nothing");
+    env.run(&["cleanup", "--job", "dosc", "--yes"]).snapshot_table("cleanup_unknown_job");
+    env.run(&["cleanup", "--job", "other", "--yes"]).snapshot_table("cleanup_no_policy");
     std::fs::remove_file(env.path("backup.toml")).unwrap();
-    env.run(&["cleanup", "--all", "--yes"]).snapshot("cleanup_no_configuration");
+    env.run(&["cleanup", "--all", "--yes"]).snapshot_table("cleanup_no_configuration");
     assert_eq!(ids(&env).len(), 4);
 }
 

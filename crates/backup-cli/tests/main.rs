@@ -14,6 +14,7 @@
 //! | `configured.rs` | configuration files |
 //! | `copying.rs` | copy, archive, doctor |
 //! | `keeping.rs` | hold, release, forget, undo-forget, cleanup, prune |
+//! | `keys.rs` | key |
 //! | `quickstart.rs` | the first command of the README, twice |
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails as tests do")]
@@ -25,6 +26,7 @@ mod copying;
 mod errors;
 mod help;
 mod keeping;
+mod keys;
 mod looking;
 mod quickstart;
 mod restoring;

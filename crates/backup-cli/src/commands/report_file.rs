@@ -23,14 +23,15 @@ impl ReportFile {
         Ok(Self { path: path.to_path_buf(), file: file.map_err(|error| failed(path, &error))? })
     }
 
-    pub(super) fn write(mut self, report: &impl Serialize) -> CommandResult<()> {
+    /// Returns where it is.
+    pub(super) fn write(mut self, report: &impl Serialize) -> CommandResult<PathBuf> {
         let written = serde_json::to_writer_pretty(&mut self.file, report)
             .map_err(io::Error::from)
             .and_then(|()| writeln!(self.file))
             .and_then(|()| self.file.as_file().sync_all());
         written.map_err(|error| failed(&self.path, &error))?;
         self.file.persist(&self.path).map_err(|error| failed(&self.path, &error.error))?;
-        Ok(())
+        Ok(self.path)
     }
 }
 

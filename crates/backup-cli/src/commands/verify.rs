@@ -115,7 +115,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         let snapshots = found.iter().map(|(info, report)| verified(info, level, report)).collect();
         let (sound, finished) = (worst == Outcome::Success, session.cx.clock.now());
         let schema_version = SCHEMA_VERSION;
-        file.write(&ReportJson { schema_version, repository: &repository, started, finished, sound, snapshots })?;
+        let path =
+            file.write(&ReportJson { schema_version, repository: &repository, started, finished, sound, snapshots })?;
+        session.ui.status(format_args!("The report is in {}", path.display()));
     }
     Ok(worst)
 }

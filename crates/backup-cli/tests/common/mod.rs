@@ -200,6 +200,13 @@ impl Run {
         self
     }
 
+    /// Without lines of progress, which come where the machine is slow.
+    pub(crate) fn without(mut self, beginning: &str) -> Self {
+        let lines = self.stderr.lines().filter(|line| !line.starts_with(beginning));
+        self.stderr = lines.map(|line| format!("{line}\n")).collect();
+        self
+    }
+
     /// Standard output as one JSON value.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))

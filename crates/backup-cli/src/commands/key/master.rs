@@ -87,7 +87,8 @@ fn explain(session: &Session, from: &RepositorySpec, to: &RepositorySpec) {
         None => "BACKUP_REPO, or wherever the old address is written".to_owned(),
     };
     ui.status(format_args!("  2. put the new address and where its pass phrase is into {place}"));
-    ui.status("  3. run this command once more: it copies what was backed up meanwhile");
+    let again = format!("{} key rotate --master -r {from} --to {to}", session.program);
+    ui.status(format_args!("  3. {again}, once more: it copies what was backed up meanwhile"));
     ui.status(format_args!("  4. {} key generate -r {to}, for a new recovery key", session.program));
     ui.status(format_args!("  5. delete {from}: its old master key opens what is in it for ever"));
 }

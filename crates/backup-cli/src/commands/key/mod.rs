@@ -155,6 +155,11 @@ fn table(session: &Session, keys: &[KeyInfo]) -> Table {
     table
 }
 
+/// There is no plan that `--dry-run` could show.
+fn require_confirmable(session: &Session) -> CommandResult<()> {
+    session.require_confirmable().map_err(|error| error.with_hint("add --yes if this is what you want"))
+}
+
 /// The key called `name`: the beginning of its identifier. Damaged key files have names too.
 async fn find(repository: &Repository, name: &str) -> CommandResult<(KeyId, Option<KeyInfo>)> {
     let name = name.to_ascii_lowercase();
@@ -174,7 +179,7 @@ async fn find(repository: &Repository, name: &str) -> CommandResult<(KeyId, Opti
 }
 
 async fn remove(session: &Session, args: &RemoveArgs) -> CommandResult {
-    session.require_confirmable()?;
+    require_confirmable(session)?;
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
     let (id, info) = find(&repository, &args.key).await?;

@@ -79,7 +79,7 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
 }
 
 async fn rotate(session: &Session, args: &Args) -> CommandResult {
-    session.require_confirmable()?;
+    super::require_confirmable(session)?;
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
     let old = repository.key_id();
