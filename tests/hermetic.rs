@@ -20,6 +20,7 @@ mod scenarios {
     mod damage;
     mod faults;
     mod leases;
+    mod repair;
     mod roles;
     mod roundtrip;
     mod source_faults;

@@ -53,6 +53,17 @@ pub async fn check(repository: &Repository, options: &CheckOptions, cx: &Context
     Ok(report)
 }
 
+/// Reads all packs that are in the store; returns what cannot be decoded of them, and why.
+pub(crate) async fn find_damaged_blobs(
+    indexed: &IndexedRepository,
+    cx: &Context,
+) -> Result<HashMap<(PackId, BlobId), String>> {
+    let mut report = CheckReport::default();
+    let (mut damage, packs) = objects::check_packs(indexed, &mut report).await?;
+    data::read(indexed, &packs, ReadData::All, &mut damage, &mut report, cx).await?;
+    Ok(damage.blobs)
+}
+
 fn report_indexes(indexed: &IndexedRepository, report: &mut CheckReport) {
     for (id, error) in indexed.damaged_indexes() {
         report.problems.push(Problem {

@@ -8,6 +8,7 @@
 //! | `forget.rs` | forgetting snapshots, and bringing them back |
 //! | `keys.rs` | pass phrases and key files |
 //! | `prune/` | [`prune`]: giving back the space of what nothing needs |
+//! | `repair/` | [`repair`]: mending what can be mended |
 
 mod cleanup;
 mod forget;
@@ -15,11 +16,13 @@ mod holds;
 mod keys;
 mod proofs;
 mod prune;
+mod repair;
 
 pub use cleanup::{CleanupPlan, PlannedSnapshot, plan_cleanup};
 pub use forget::Forgotten;
 pub use keys::KeyRotation;
 pub use prune::{MaxUnused, PruneOptions, PruneReport, prune};
+pub use repair::{Repair, RepairOptions, RepairReport, repair};
 
 /// The lease that whoever deletes packs, or brings back what may be deleted, has to hold.
 const PRUNE_LEASE: &str = "prune";

@@ -102,6 +102,11 @@ pub(crate) fn all_forgotten() -> Prefix {
     prefix("x-forgotten")
 }
 
+/// A snapshot object that stood in the way: it cannot be read, or needs what is lost.
+pub(crate) fn quarantined_snapshot(id: &SnapshotId) -> Key {
+    key(format!("x-quarantine/snapshots/{id}"))
+}
+
 /// Somebody wants a snapshot to stay.
 pub(crate) fn hold(id: &SnapshotId) -> Key {
     key(format!("x-holds/{id}"))

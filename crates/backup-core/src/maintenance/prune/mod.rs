@@ -49,7 +49,7 @@ use crate::repository::{IndexedRepository, KeptLease, Lease, LeaseOptions, PackC
 use crate::sink::SinkOps;
 use plan::{Facts, Plan};
 use records::Records;
-use rewrite::Changes;
+pub(super) use rewrite::{Changes, rewrite};
 use usage::Usage;
 
 /// Marks what nothing needs, moves what is needed out of packs that hold much else, and deletes what was marked long enough
@@ -93,7 +93,7 @@ async fn run(repository: &Repository, options: &PruneOptions, lease: &KeptLease,
     };
     lease.confirm().await?;
     let objects = survey.indexed.loaded_objects();
-    let rewritten = rewrite::rewrite(repository, objects, &changes, cx).await?;
+    let rewritten = rewrite(repository, objects, &changes, cx).await?;
     if !rewritten.marked.is_empty() {
         give_back(repository, &survey.snapshots, cx).await?;
     }
