@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     archive, check, cleanup, completions, config, copy, diff, doctor, export, forget, hold, init, key, list, ls, prune,
-    quickstart, release, restore, run, show, stats, undo_forget, verify,
+    quickstart, release, repair, restore, run, show, stats, undo_forget, verify,
 };
 use crate::reporter::Detail;
 use crate::{exit_code, style};
@@ -95,6 +95,7 @@ pub(crate) enum Command {
     Prune(prune::Args),
     Verify(verify::Args),
     Check(check::Args),
+    Repair(repair::Args),
     Key(key::Args),
     Stats(stats::Args),
     Doctor(doctor::Args),
@@ -107,7 +108,7 @@ impl Command {
     pub(crate) fn detail(&self) -> Detail {
         match self {
             Self::Quickstart(_) | Self::Run(_) | Self::Restore(_) | Self::Verify(_) | Self::Check(_) => Detail::All,
-            Self::Copy(_) | Self::Archive(_) | Self::Cleanup(_) | Self::Prune(_) => Detail::All,
+            Self::Copy(_) | Self::Archive(_) | Self::Cleanup(_) | Self::Prune(_) | Self::Repair(_) => Detail::All,
             Self::Key(args) => args.detail(),
             // What `ls` and `diff` find are events too, but nobody wants others between them.
             _ => Detail::OneObject,

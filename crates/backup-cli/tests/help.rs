@@ -2,7 +2,7 @@
 
 use crate::common::Env;
 
-const VERBS: [&str; 24] = [
+const VERBS: [&str; 25] = [
     "quickstart",
     "init",
     "run",
@@ -22,6 +22,7 @@ const VERBS: [&str; 24] = [
     "prune",
     "verify",
     "check",
+    "repair",
     "key",
     "stats",
     "doctor",

@@ -15,6 +15,7 @@
 //! | `copying.rs` | copy, archive, doctor |
 //! | `keeping.rs` | hold, release, forget, undo-forget, cleanup, prune |
 //! | `keys.rs` | key |
+//! | `mending.rs` | repair |
 //! | `quickstart.rs` | the first command of the README, twice |
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails as tests do")]
@@ -28,6 +29,7 @@ mod help;
 mod keeping;
 mod keys;
 mod looking;
+mod mending;
 mod quickstart;
 mod restoring;
 mod running;

@@ -8,7 +8,7 @@
 //! | `restore.rs`, `export/` | getting data back |
 //! | `copy.rs`, `archive.rs` | into other repositories |
 //! | `hold.rs`, `release.rs`, `forget.rs`, `undo_forget.rs`, `cleanup.rs`, `prune.rs` | what stays and what goes |
-//! | `verify.rs`, `check.rs`, `doctor.rs` | damage, and storage that cannot be relied upon |
+//! | `verify.rs`, `check.rs`, `repair.rs`, `doctor.rs` | damage, and storage that cannot be relied upon |
 //! | `key/` | keys |
 //! | `config.rs`, `completions.rs` | the program itself |
 //! | `view.rs`, `report_file.rs` | how snapshots and problems are shown by several verbs; reports in files |
@@ -31,6 +31,7 @@ pub(crate) mod ls;
 pub(crate) mod prune;
 pub(crate) mod quickstart;
 pub(crate) mod release;
+pub(crate) mod repair;
 mod report_file;
 pub(crate) mod restore;
 pub(crate) mod run;
@@ -64,6 +65,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> CommandResult {
         Command::UndoForget(args) => Box::pin(undo_forget::run(session, &args)).await,
         Command::Cleanup(args) => Box::pin(cleanup::run(session, &args)).await,
         Command::Prune(args) => Box::pin(prune::run(session, &args)).await,
+        Command::Repair(args) => Box::pin(repair::run(session, &args)).await,
         Command::Key(args) => Box::pin(key::run(session, &args)).await,
         Command::Doctor(args) => Box::pin(doctor::run(session, &args)).await,
         Command::Verify(args) => Box::pin(verify::run(session, &args)).await,
