@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     archive, check, cleanup, completions, config, copy, diff, doctor, export, forget, hold, init, key, list, ls, prune,
-    quickstart, release, repair, restore, run, show, stats, undo_forget, verify,
+    quickstart, release, repair, restore, run, show, stats, storage, undo_forget, verify,
 };
 use crate::reporter::Detail;
 use crate::{exit_code, style};
@@ -98,6 +98,7 @@ pub(crate) enum Command {
     Repair(repair::Args),
     Key(key::Args),
     Stats(stats::Args),
+    Storage(storage::Args),
     Doctor(doctor::Args),
     Config(config::Args),
     Completions(completions::Args),

@@ -1,7 +1,9 @@
 //! What a command works with: the terminal, the environment, the flags, and how it gets at repositories.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use backup_control::cache;
 use backup_control::config::{self, LoadedConfig};
 use backup_control::environment::Environment;
 use backup_control::machine::{self, Machine};
@@ -66,6 +68,17 @@ impl Session {
     /// Who does something that only one may do at a time, for people.
     pub(crate) fn holder(&self) -> String {
         format!("{}@{}", self.machine.user, self.machine.host)
+    }
+
+    /// The directory for what can be had again about a repository; it is made.
+    pub(crate) fn cache_of(&self, repository: &Repository) -> CommandResult<PathBuf> {
+        const HINT: &str = "name a directory in BACKUP_CACHE_DIR";
+        let dir = cache::dir(&self.env)
+            .ok_or_else(|| CommandError::usage("there is no place for a cache").with_hint(HINT))?
+            .join(&repository.config().id);
+        let failed = |error| CommandError::io(format!("cannot make {}", dir.display()), &error).with_hint(HINT);
+        cache::create(&dir).map_err(failed)?;
+        Ok(dir)
     }
 
     /// Understands a moment or a day.

@@ -2,7 +2,7 @@
 
 use crate::common::Env;
 
-const VERBS: [&str; 25] = [
+const VERBS: [&str; 26] = [
     "quickstart",
     "init",
     "run",
@@ -25,6 +25,7 @@ const VERBS: [&str; 25] = [
     "repair",
     "key",
     "stats",
+    "storage",
     "doctor",
     "config",
     "completions",

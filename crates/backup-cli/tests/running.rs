@@ -174,3 +174,37 @@ fn a_verification_leaves_a_report() {
     assert_eq!(report["sound"], false);
     env.run(&["verify", "latest", "--report", "none/report.json"]).snapshot("verify_report_nowhere");
 }
+
+#[test]
+fn an_interrupted_check_goes_on() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    env.run(&["check", "--resume"]).snapshot("check_resume_nothing");
+    env.run(&["check", "--resume", "--read-data-subset", "5%"]).snapshot("check_resume_random");
+    let check = ["check", "--resume", "--read-data", "-q"];
+    let without = [("HOME", ""), ("XDG_CACHE_HOME", "")];
+    env.run_with(&check, &without).snapshot("check_resume_nowhere");
+    let cache = env.path("cache");
+    let with = [("BACKUP_CACHE_DIR", cache.to_str().unwrap())];
+    env.run_with(&check, &with).ok();
+    assert_eq!(std::fs::metadata(&cache).unwrap().mode() & 0o777, 0o700);
+    let of_repository = std::fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(std::fs::read_dir(&of_repository).unwrap().count(), 0, "nothing is left of a check that ended");
+
+    // As if all packs had been read before.
+    let title = format!("packs read in repository {}\n", of_repository.file_name().unwrap().to_str().unwrap());
+    let mut notes = title;
+    let mut packs = Vec::new();
+    for dir in std::fs::read_dir(env.path("repo/data")).unwrap() {
+        packs.extend(std::fs::read_dir(dir.unwrap().path()).unwrap().map(|pack| pack.unwrap().path()));
+    }
+    for pack in &packs {
+        notes.push_str(&format!("{}\n", pack.file_name().unwrap().to_str().unwrap()));
+    }
+    std::fs::write(of_repository.join("check-all"), notes).unwrap();
+    let events = env.run_with(&["check", "--resume", "--read-data", "--json"], &with).ok().events();
+    assert_eq!(events.last().unwrap()["read_packs"], 0, "they are not read again");
+    let events = env.run_with(&["check", "--resume", "--read-data", "--json"], &with).ok().events();
+    assert_eq!(events.last().unwrap()["read_packs"], packs.len(), "and the next check begins anew");
+}

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `quickstart.rs` | the whole way once: key, repository, backup, verification, restore, comparison |
 //! | `init.rs`, `run.rs` | creating repositories and snapshots |
-//! | `list.rs`, `show.rs`, `ls.rs`, `diff.rs`, `stats.rs` | looking |
+//! | `list.rs`, `show.rs`, `ls.rs`, `diff.rs`, `stats.rs`, `storage.rs` | looking |
 //! | `restore.rs`, `export/` | getting data back |
 //! | `copy.rs`, `archive.rs` | into other repositories |
 //! | `hold.rs`, `release.rs`, `forget.rs`, `undo_forget.rs`, `cleanup.rs`, `prune.rs` | what stays and what goes |
@@ -37,6 +37,7 @@ pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod stats;
+pub(crate) mod storage;
 pub(crate) mod undo_forget;
 pub(crate) mod verify;
 mod view;
@@ -71,6 +72,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> CommandResult {
         Command::Verify(args) => Box::pin(verify::run(session, &args)).await,
         Command::Check(args) => Box::pin(check::run(session, &args)).await,
         Command::Stats(args) => Box::pin(stats::run(session, &args)).await,
+        Command::Storage(args) => Box::pin(storage::run(session, &args)).await,
         Command::Config(args) => config::run(session, &args),
         Command::Completions(args) => completions::run(session, &args),
     }

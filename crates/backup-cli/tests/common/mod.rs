@@ -12,7 +12,7 @@ use tempfile::TempDir;
 const NOBODY: u32 = 65534;
 
 /// What differs from run to run and from machine to machine, and what stands for it.
-const FILTERS: [(&str, &str); 31] = [
+const FILTERS: [(&str, &str); 34] = [
     // Identifiers: the content holds times and random numbers.
     (r"\b[0-9a-f]{64}\b", "[ID]"),
     (r"\b[0-9a-f]{8}\b", "[SHORT]"),
@@ -39,7 +39,10 @@ const FILTERS: [(&str, &str); 31] = [
     (r"\b\d+ in metadata only\b", "[N] in metadata only"),
     (r"[\d.]+ [KMG]?i?B new, [\d.]+ [KMG]?i?B as stored", "[SIZE] new, [SIZE] as stored"),
     (r"(?m)^(  (?:Copied|To copy) +).* blobs?, .*$", "$1[N]"),
-    (r"(?m)^(  (?:Before|Needed|Not needed) +)\S.*$", "$1[N]"),
+    (r"(?m)^(  (?:Before|Needed|Not needed|Deduplication|Compression|Growth per day) +)\S.*$", "$1[N]"),
+    (r"(?m)^(\w+ +\d+ +[\d.]+ [KM]?i?B) +[\d.]+ [KM]?i?B$", "$1  [SIZE]"),
+    (r#""(deduplication|compression)": \d[\d.]*"#, r#""$1": "[N]""#),
+    (r#""growth_per_day": [1-9]\d*"#, r#""growth_per_day": "[N]""#),
     (r"(?m)^(  (?:After deduplication|As stored|Packs|Blobs) +)\S.*$", "$1[N]"),
     (r"\[USER\] \[GROUP\] [\d.]+ [KM]?i?B( .* /\.backup/)", "[USER] [GROUP] [SIZE]$1"),
     (r#"(?s)"dirs": (\d+|\{[^}]*\})"#, r#""dirs": "[N]""#),
