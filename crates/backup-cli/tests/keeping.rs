@@ -53,6 +53,7 @@ fn held_snapshots_stay() {
     env.run(&["hold", "latest", "--reason", "case 4711", "--for", "30d"]).ok().snapshot_table("hold");
     env.run(&["list"]).ok().snapshot_table("list_held");
     assert_eq!(env.run(&["list", "--json"]).ok().json()["snapshots"][3]["hold"]["reason"], "case 4711");
+    assert!(env.run(&["show", "latest"]).ok().stdout.contains("held until"));
     env.run(&["forget", "latest", "--yes"]).snapshot_table("forget_held");
     assert_eq!(ids(&env).len(), 4);
     env.run(&["hold", "latest", "--reason", "case 4712", "--json"]).ok().snapshot_json("hold_again_json");

@@ -84,6 +84,11 @@ fn print(session: &Session, report: &CheckReport) -> CommandResult<()> {
         0 => "; no data was read".to_owned(),
         packs => format!("; {} read, {}", human::count(packs, "pack", "packs"), human::size(report.read_bytes)),
     };
+    let before = match report.read_before {
+        0 => String::new(),
+        packs => format!(", {} by the check that this one goes on with", human::count(packs, "pack", "packs")),
+    };
+    let read = read + &before;
     match report.problems.len() as u64 {
         0 => ui.summary(format_args!("{}: {counts}{read}", paint(style::GOOD, "No damage found"))),
         found => {

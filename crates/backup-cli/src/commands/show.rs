@@ -4,6 +4,7 @@ use backup_core::format::Manifest;
 use backup_core::repository::SnapshotInfo;
 use serde::Serialize;
 
+use super::hold::{self, HoldJson};
 use super::view::{self, SnapshotJson};
 use crate::args::FilterArgs;
 use crate::command_error::{CommandResult, Outcome};
@@ -27,6 +28,8 @@ pub(crate) struct Args {
 struct ShowJson<'a> {
     schema_version: u32,
     snapshot: SnapshotJson<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold: Option<HoldJson<'a>>,
     manifest: Option<&'a Manifest>,
 }
 
@@ -34,13 +37,18 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let opened = session.open_indexed().await?;
     let info = session.find(&opened.snapshots, &args.snapshot, &args.filter.choice(session)?)?;
     let manifest = opened.indexed.snapshot(info).manifest().await?;
+    let mut holds = opened.indexed.repository().holds().await?;
+    let hold = holds.remove(&info.id).filter(|hold| hold.is_in_force(session.cx.clock.now()));
     if session.ui.is_json() {
         let (schema_version, snapshot) = (SCHEMA_VERSION, SnapshotJson::from(info));
-        session.ui.json(&ShowJson { schema_version, snapshot, manifest: manifest.as_ref() })?;
+        let hold = hold.as_ref().map(HoldJson::from);
+        session.ui.json(&ShowJson { schema_version, snapshot, hold, manifest: manifest.as_ref() })?;
     } else {
         let id = paint(style::SNAPSHOT, info.id);
+        let held = hold.as_ref().map(|hold| hold::words(session, hold)).unwrap_or_default();
         let more = manifest.as_ref().map(details).unwrap_or_default();
-        session.ui.print(format_args!("Snapshot {id}\n{}", facts(&[basics(session, info), more].concat())))?;
+        let facts = facts(&[basics(session, info), vec![("State", held)], more].concat());
+        session.ui.print(format_args!("Snapshot {id}\n{facts}"))?;
     }
     Ok(Outcome::Success)
 }

@@ -81,14 +81,20 @@ async fn copy_holds(from: &IndexedRepository, to: &Repository, report: &CopyRepo
 fn explain(session: &Session, from: &RepositorySpec, to: &RepositorySpec) {
     let ui = &session.ui;
     ui.status("Everything is in both. To switch:");
-    ui.status(format_args!("  1. {} check -r {to} --read-data", session.program));
+    ui.status(format_args!("  1. {} check -r {} --read-data", session.program, called(to)));
     let place = match &from.name {
         Some(name) => format!("[repositories.{name}] in the configuration"),
         None => "BACKUP_REPO, or wherever the old address is written".to_owned(),
     };
     ui.status(format_args!("  2. put the new address and where its pass phrase is into {place}"));
-    let again = format!("{} key rotate --master -r {from} --to {to}", session.program);
+    let (old, new) = (called(from), called(to));
+    let again = format!("{} key rotate --master -r {old} --to {new}", session.program);
     ui.status(format_args!("  3. {again}, once more: it copies what was backed up meanwhile"));
-    ui.status(format_args!("  4. {} key generate -r {to}, for a new recovery key", session.program));
+    ui.status(format_args!("  4. {} key generate -r {new}, for a new recovery key", session.program));
     ui.status(format_args!("  5. delete {from}: its old master key opens what is in it for ever"));
+}
+
+/// How a repository is named on a command line.
+fn called(spec: &RepositorySpec) -> String {
+    spec.name.clone().unwrap_or_else(|| spec.to_string())
 }
