@@ -63,6 +63,22 @@ fn held_snapshots_stay() {
     assert_eq!(ids(&env).len(), 3);
 }
 
+/// Nobody knows what a hold says that cannot be read: nothing is dropped, but everything is still listed.
+#[test]
+fn a_damaged_hold_drops_nothing_and_hides_nothing() {
+    let env = configured();
+    env.run(&["hold", "latest", "--reason", "case 4711", "-q"]).ok();
+    let hold = env.path("repo/x-holds").join(env.latest());
+    std::fs::write(&hold, "damaged").unwrap();
+    let list = env.run(&["list"]).snapshot_table("list_damaged_hold");
+    assert_eq!(list.code, 4);
+    assert_eq!(env.run(&["list", "--json"]).json()["snapshots"].as_array().unwrap().len(), 4);
+    assert_eq!(env.run(&["cleanup", "--all", "--yes"]).code, 4);
+    assert_eq!(env.run(&["forget", "yesterday", "--yes"]).code, 1);
+    env.run(&["hold", "latest", "--reason", "case 4711, again", "-q"]).ok();
+    env.run(&["list", "-q"]).ok();
+}
+
 #[test]
 fn holds_that_make_no_sense() {
     let env = configured();

@@ -1,7 +1,11 @@
 //! `backup hold`.
 
+use std::collections::BTreeMap;
+
 use backup_control::age::Age;
-use backup_core::repository::SnapshotInfo;
+use backup_core::error::ErrorKind;
+use backup_core::id::SnapshotId;
+use backup_core::repository::{Repository, SnapshotInfo};
 use backup_core::retention::Hold;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -11,7 +15,7 @@ use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::session::Session;
 use crate::style::{self, paint};
-use crate::ui::SCHEMA_VERSION;
+use crate::ui::{SCHEMA_VERSION, Ui};
 
 /// Hold snapshots: whatever a policy says, they stay
 ///
@@ -69,9 +73,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let repository = session.open(&spec).await?;
     let list = repository.snapshots(&session.cx).await?;
     let infos = session.find_all(&list, &args.snapshots, &args.filter.choice(session)?)?;
-    let earlier = repository.holds().await?;
+    let (earlier, _) = in_force(session, &repository).await?;
     for info in &infos {
-        if let Some(earlier) = earlier.get(&info.id).filter(|earlier| earlier.is_in_force(session.cx.clock.now())) {
+        if let Some(earlier) = earlier.get(&info.id) {
             session.ui.warning(format_args!(
                 "the hold on {} is replaced: {}",
                 info.id.short(),
@@ -100,6 +104,31 @@ fn hold(session: &Session, args: &Args) -> CommandResult<Hold> {
             .with_hint("give a later time with --until, or a length with --for"));
     }
     Ok(Hold { until, reason: args.reason.trim().to_owned(), since: now })
+}
+
+/// By snapshot.
+pub(super) type Holds = BTreeMap<SnapshotId, Hold>;
+
+/// The holds that have not ended; or none, and why they cannot be read, which must not keep anybody from seeing snapshots.
+pub(super) async fn in_force(session: &Session, repository: &Repository) -> CommandResult<(Holds, Option<String>)> {
+    match repository.holds().await {
+        Ok(mut holds) => {
+            holds.retain(|_, hold| hold.is_in_force(session.cx.clock.now()));
+            Ok((holds, None))
+        }
+        Err(error) if error.kind() == ErrorKind::Damaged => Ok((Holds::new(), Some(error.chain()))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Says so.
+pub(super) fn warn_of_unreadable(ui: &Ui, unreadable: Option<&str>) -> Outcome {
+    let Some(why) = unreadable else {
+        return Outcome::Success;
+    };
+    ui.warning(format_args!("which snapshots are held cannot be read: {why}"));
+    ui.hint("`backup hold` writes a hold anew");
+    Outcome::Damage
 }
 
 /// Until when and why, for people.

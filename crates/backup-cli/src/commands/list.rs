@@ -1,13 +1,9 @@
 //! `backup list`.
 
-use std::collections::BTreeMap;
-
-use backup_core::id::SnapshotId;
-use backup_core::repository::{Repository, SnapshotInfo, SnapshotList};
-use backup_core::retention::Hold;
+use backup_core::repository::{SnapshotInfo, SnapshotList};
 use serde::Serialize;
 
-use super::hold::HoldJson;
+use super::hold::{self, HoldJson, Holds};
 use super::view::{self, DamagedJson, SnapshotJson};
 use crate::args::FilterArgs;
 use crate::command_error::{CommandResult, Outcome};
@@ -15,8 +11,6 @@ use crate::human;
 use crate::session::Session;
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
-
-type Holds = BTreeMap<SnapshotId, Hold>;
 
 /// List snapshots, oldest first
 #[derive(Debug, clap::Args)]
@@ -39,13 +33,15 @@ struct ListJson<'a> {
     repository: String,
     snapshots: Vec<ListedJson<'a>>,
     damaged: Vec<DamagedJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreadable_holds: Option<&'a str>,
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
     let list = repository.snapshots(&session.cx).await?;
-    let holds = holds(session, &repository).await?;
+    let (holds, unreadable) = hold::in_force(session, &repository).await?;
     let filter = args.filter.choice(session)?;
     let shown: Vec<&SnapshotInfo> = list.snapshots.iter().filter(|info| filter.matches(info)).collect();
     if session.ui.is_json() {
@@ -60,18 +56,13 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
                 })
                 .collect(),
             damaged: view::damaged(&list),
+            unreadable_holds: unreadable.as_deref(),
         })?;
-        return Ok(if list.damaged.is_empty() { Outcome::Success } else { Outcome::Damage });
+        let whole = list.damaged.is_empty() && unreadable.is_none();
+        return Ok(if whole { Outcome::Success } else { Outcome::Damage });
     }
     print(session, &list, &shown, &holds)?;
-    Ok(view::warn_of_damaged(&session.ui, &list))
-}
-
-/// The holds that have not ended.
-async fn holds(session: &Session, repository: &Repository) -> CommandResult<Holds> {
-    let mut holds = repository.holds().await?;
-    holds.retain(|_, hold| hold.is_in_force(session.cx.clock.now()));
-    Ok(holds)
+    Ok(hold::warn_of_unreadable(&session.ui, unreadable.as_deref()).max(view::warn_of_damaged(&session.ui, &list)))
 }
 
 fn print(session: &Session, list: &SnapshotList, shown: &[&SnapshotInfo], holds: &Holds) -> CommandResult<()> {

@@ -30,6 +30,8 @@ struct ShowJson<'a> {
     snapshot: SnapshotJson<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hold: Option<HoldJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreadable_holds: Option<&'a str>,
     manifest: Option<&'a Manifest>,
 }
 
@@ -37,20 +39,23 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let opened = session.open_indexed().await?;
     let info = session.find(&opened.snapshots, &args.snapshot, &args.filter.choice(session)?)?;
     let manifest = opened.indexed.snapshot(info).manifest().await?;
-    let mut holds = opened.indexed.repository().holds().await?;
-    let hold = holds.remove(&info.id).filter(|hold| hold.is_in_force(session.cx.clock.now()));
+    let (mut holds, unreadable) = hold::in_force(session, opened.indexed.repository()).await?;
+    let hold = holds.remove(&info.id);
     if session.ui.is_json() {
         let (schema_version, snapshot) = (SCHEMA_VERSION, SnapshotJson::from(info));
         let hold = hold.as_ref().map(HoldJson::from);
-        session.ui.json(&ShowJson { schema_version, snapshot, hold, manifest: manifest.as_ref() })?;
+        let unreadable_holds = unreadable.as_deref();
+        let manifest = manifest.as_ref();
+        session.ui.json(&ShowJson { schema_version, snapshot, hold, unreadable_holds, manifest })?;
+        Ok(if unreadable.is_none() { Outcome::Success } else { Outcome::Damage })
     } else {
         let id = paint(style::SNAPSHOT, info.id);
         let held = hold.as_ref().map(|hold| hold::words(session, hold)).unwrap_or_default();
         let more = manifest.as_ref().map(details).unwrap_or_default();
         let facts = facts(&[basics(session, info), vec![("State", held)], more].concat());
         session.ui.print(format_args!("Snapshot {id}\n{facts}"))?;
+        Ok(hold::warn_of_unreadable(&session.ui, unreadable.as_deref()))
     }
-    Ok(Outcome::Success)
 }
 
 fn basics(session: &Session, info: &SnapshotInfo) -> Vec<(&'static str, String)> {
