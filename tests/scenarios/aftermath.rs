@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use backup_core::check::{CheckOptions, ReadData};
+use backup_core::check::{CheckOptions, ReadData, check};
 use backup_core::context::Context;
 use backup_core::pipeline::{VerifyLevel, backup, restore, verify};
 use backup_core::sink::SinkErrorKind;

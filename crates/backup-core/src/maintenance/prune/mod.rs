@@ -39,7 +39,7 @@ pub use options::{MaxUnused, PruneOptions, PruneReport};
 
 use super::PRUNE_LEASE;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Stage;
 use crate::id::{PackId, SnapshotId};
 use crate::pipeline::Meter;
@@ -177,6 +177,10 @@ impl<'a> Survey<'a> {
         meter.finish();
         let is_there = |info: &crate::repository::index::PackInfo| !store.is_lost(&info.id);
         let usage = Usage::count(&**indexed.index(), reach.reached(), is_there);
+        if !indexed.index().is_intact() {
+            return Err(Error::new(ErrorKind::Unavailable, "the index cache was found to be damaged")
+                .with_hint("run the command again: the cache is made anew"));
+        }
         let mut report = PruneReport {
             snapshots: snapshots.len() as u64,
             index_objects_before: indexed.index_objects() as u64,
