@@ -48,6 +48,10 @@ pub(crate) struct GlobalArgs {
     /// Shell command that prints the pass phrase [env: BACKUP_PASSWORD_COMMAND]
     #[arg(long, global = true, value_name = "COMMAND")]
     pub(crate) password_command: Option<String>,
+    /// Do not keep indexes of repositories in files of this user: everything is read anew, and memory grows with the
+    /// repository [place of the files: BACKUP_CACHE_DIR, default: ~/.cache/backup]
+    #[arg(long, global = true)]
+    pub(crate) no_cache: bool,
     /// Print JSON: one object, or one event per line for long work
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -148,6 +148,7 @@ fn guess(args: &[OsString]) -> GlobalArgs {
         repo: None,
         password_file: None,
         password_command: None,
+        no_cache: false,
         json: has("--json"),
         quiet: false,
         yes: false,

@@ -232,7 +232,10 @@ impl Session {
     ) -> CommandResult<Repository> {
         let open = async {
             let passphrase = self.passphrase(repository, flags).await?;
-            Ok(repository.open(&passphrase, &self.env).await?)
+            let opened = repository.open(&passphrase, &self.env).await?;
+            // The directory is made when there is something to be kept in it.
+            let cache = cache::dir(&self.env).filter(|_| !self.global.no_cache);
+            Ok(cache.map_or_else(|| opened.clone(), |dir| opened.with_cache(&dir)))
         };
         tokio::select! {
             opened = open => opened,

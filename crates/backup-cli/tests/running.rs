@@ -190,7 +190,7 @@ fn an_interrupted_check_goes_on() {
     env.run_with(&check, &with).ok();
     assert_eq!(std::fs::metadata(&cache).unwrap().mode() & 0o777, 0o700);
     let of_repository = std::fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
-    assert_eq!(std::fs::read_dir(&of_repository).unwrap().count(), 0, "nothing is left of a check that ended");
+    assert!(!of_repository.join("check-all").exists(), "nothing is left of a check that ended");
 
     // As if all packs had been read before.
     let title = format!("packs read in repository {}\n", of_repository.file_name().unwrap().to_str().unwrap());
@@ -207,4 +207,26 @@ fn an_interrupted_check_goes_on() {
     assert_eq!(events.last().unwrap()["read_packs"], 0, "they are not read again");
     let events = env.run_with(&["check", "--resume", "--read-data", "--json"], &with).ok().events();
     assert_eq!(events.last().unwrap()["read_packs"], packs.len(), "and the next check begins anew");
+}
+
+#[test]
+fn the_cache_is_where_it_is_wanted_and_can_be_lost() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data", "--no-cache"]).ok();
+    assert!(!env.path("home/.cache").exists());
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    let default = env.path("home/.cache/backup");
+    assert_eq!(std::fs::metadata(&default).unwrap().mode() & 0o777, 0o700);
+    let cache = env.path("cache");
+    let with = [("BACKUP_CACHE_DIR", cache.to_str().unwrap())];
+    env.run_with(&["verify", "latest", "-q"], &with).ok();
+    // Whatever is in there, what is in the repository counts.
+    for file in walk(&cache) {
+        std::fs::write(file, "damaged").unwrap();
+    }
+    env.run_with(&["verify", "latest", "-q"], &with).ok();
+    std::fs::remove_dir_all(&cache).unwrap();
+    std::fs::write(&cache, "in the way").unwrap();
+    env.run_with(&["verify", "latest", "-q"], &with).ok();
 }
