@@ -72,12 +72,12 @@ pub(crate) fn clock(random: &str) -> Key {
 
 /// One sign of life of a session.
 pub(crate) fn beacon(session: &str, number: u64) -> Key {
-    key(format!("x-sessions/{session}/{number:010}"))
+    key(format!("x-sessions/{session}-{number:010}"))
 }
 
 /// The session has ended, though its beacons could not be deleted.
 pub(crate) fn session_end(session: &str) -> Key {
-    key(format!("x-sessions/{session}/end"))
+    key(format!("x-sessions/{session}-end"))
 }
 
 pub(crate) fn sessions() -> Prefix {
