@@ -90,7 +90,8 @@ fn an_exported_key_comes_back() {
     assert_eq!(env.run(&["list"]).code, 4);
     env.run_with(&["key", "import", "bundle"], &[("BACKUP_PASSWORD_FILE", "")]).ok().snapshot("key_import");
     env.run(&["verify", "latest", "-q"]).ok();
-    env.run(&["key", "import", "key"]).snapshot("key_import_something_else");
+    env.write("letter.txt", "Dear reader");
+    env.run(&["key", "import", "letter.txt"]).snapshot("key_import_something_else");
     env.run(&["init", "-q", "-r", "other"]).ok();
     env.run(&["key", "import", "bundle", "-r", "other"]).snapshot("key_import_elsewhere");
 }
