@@ -1,12 +1,14 @@
 //! Groups of flags that several verbs share, and the parsers of their values.
 
 use backup_control::config::JobType;
+use backup_control::snapshots::Choice;
 use backup_core::compress::Compression;
 use backup_core::repository::SnapshotFilter;
 use backup_core::source::Selection;
 use clap::ValueEnum;
 
 use crate::command_error::{CommandError, CommandResult};
+use crate::session::Session;
 
 /// Which snapshots are meant.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -27,18 +29,23 @@ pub(crate) struct FilterArgs {
     /// Only snapshots with this tag; repeat it for snapshots that have all of them
     #[arg(long = "tag", value_name = "TAG")]
     pub(crate) tags: Vec<String>,
+    /// Only snapshots of this day: `yesterday`, `today`, `2026-11-21`
+    #[arg(long, value_name = "DAY")]
+    pub(crate) date: Option<String>,
 }
 
 impl FilterArgs {
-    pub(crate) fn to_filter(&self) -> SnapshotFilter {
-        SnapshotFilter {
+    pub(crate) fn choice(&self, session: &Session) -> CommandResult<Choice> {
+        let filter = SnapshotFilter {
             job: self.job.clone(),
             host: self.host.clone(),
             source: self.source.clone(),
             tier: self.tier.clone(),
             paths: None,
             tags: self.tags.clone(),
-        }
+        };
+        let day = |date: &String| Ok::<_, CommandError>(session.moment(date)?.day(session.zone())?);
+        Ok(Choice { filter, within: self.date.as_ref().map(day).transpose()? })
     }
 }
 

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    archive, check, completions, config, copy, diff, doctor, export, init, list, ls, quickstart, restore, run, show,
-    stats, verify,
+    archive, check, cleanup, completions, config, copy, diff, doctor, export, forget, hold, init, key, list, ls, prune,
+    quickstart, release, repair, restore, run, show, stats, storage, undo_forget, verify,
 };
 use crate::reporter::Detail;
 use crate::{exit_code, style};
@@ -48,6 +48,10 @@ pub(crate) struct GlobalArgs {
     /// Shell command that prints the pass phrase [env: BACKUP_PASSWORD_COMMAND]
     #[arg(long, global = true, value_name = "COMMAND")]
     pub(crate) password_command: Option<String>,
+    /// Do not keep indexes of repositories in files of this user: everything is read anew, and memory grows with the
+    /// repository [place of the files: BACKUP_CACHE_DIR, default: ~/.cache/backup]
+    #[arg(long, global = true)]
+    pub(crate) no_cache: bool,
     /// Print JSON: one object, or one event per line for long work
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -87,9 +91,18 @@ pub(crate) enum Command {
     Export(export::Args),
     Copy(copy::Args),
     Archive(archive::Args),
+    Hold(hold::Args),
+    Release(release::Args),
+    Forget(forget::Args),
+    UndoForget(undo_forget::Args),
+    Cleanup(cleanup::Args),
+    Prune(prune::Args),
     Verify(verify::Args),
     Check(check::Args),
+    Repair(repair::Args),
+    Key(key::Args),
     Stats(stats::Args),
+    Storage(storage::Args),
     Doctor(doctor::Args),
     Config(config::Args),
     Completions(completions::Args),
@@ -100,7 +113,8 @@ impl Command {
     pub(crate) fn detail(&self) -> Detail {
         match self {
             Self::Quickstart(_) | Self::Run(_) | Self::Restore(_) | Self::Verify(_) | Self::Check(_) => Detail::All,
-            Self::Copy(_) | Self::Archive(_) => Detail::All,
+            Self::Copy(_) | Self::Archive(_) | Self::Cleanup(_) | Self::Prune(_) | Self::Repair(_) => Detail::All,
+            Self::Key(args) => args.detail(),
             // What `ls` and `diff` find are events too, but nobody wants others between them.
             _ => Detail::OneObject,
         }

@@ -120,6 +120,18 @@ impl CommandError {
         self.kind == Kind::Core(ErrorKind::NoRepository)
     }
 
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.kind == Kind::Core(ErrorKind::NotFound)
+    }
+
+    /// Where the request makes sense, and what it asks for must not be done.
+    pub(crate) fn invalid_is_refused(mut self) -> Self {
+        if self.kind == Kind::Core(ErrorKind::Invalid) {
+            self.kind = Kind::Refused;
+        }
+        self
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         self.kind == Kind::Core(ErrorKind::Cancelled)
     }

@@ -10,7 +10,7 @@ pub const USAGE: u8 = 2;
 pub const WARNINGS: u8 = 3;
 /// Stored data is damaged or lost.
 pub const DAMAGE: u8 = 4;
-/// Refused: it needs `--yes`, or something exists where it would be written.
+/// Refused: it needs `--yes`, something exists where it would be written, or what would go must be kept.
 pub const REFUSED: u8 = 5;
 /// There is no repository at this place.
 pub const NO_REPOSITORY: u8 = 10;
@@ -31,7 +31,7 @@ Exit codes:
   2    command line or configuration makes no sense
   3    done, but something is missing or incomplete (the snapshot exists)
   4    stored data is damaged or lost
-  5    refused: needs --yes, or something exists at the target
+  5    refused: needs --yes, something exists at the target, or what would go must be kept
   10   there is no repository at this place
   11   somebody else is at it, and only one may be
   12   the pass phrase is wrong or cannot be had

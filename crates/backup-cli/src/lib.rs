@@ -36,7 +36,7 @@ mod ui;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use backup_control::environment::Environment;
@@ -104,6 +104,7 @@ async fn execute(cli: Cli, program: String, env: Environment, ui: Arc<Ui>) -> u8
         machine: Machine::local(),
         global: cli.global,
         cx: Context::new(events),
+        zone: OnceLock::new(),
     };
     signals::watch(Arc::clone(&ui), session.cx.cancel.clone());
     let result = commands::run(&session, cli.command).await;
@@ -147,6 +148,7 @@ fn guess(args: &[OsString]) -> GlobalArgs {
         repo: None,
         password_file: None,
         password_command: None,
+        no_cache: false,
         json: has("--json"),
         quiet: false,
         yes: false,

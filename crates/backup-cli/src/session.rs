@@ -1,16 +1,21 @@
 //! What a command works with: the terminal, the environment, the flags, and how it gets at repositories.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
+use backup_control::cache;
 use backup_control::config::{self, LoadedConfig};
 use backup_control::environment::Environment;
-use backup_control::machine::Machine;
+use backup_control::machine::{self, Machine};
+use backup_control::moment::Moment;
 use backup_control::passphrase::{PassphraseFlags, PassphraseOrigin};
 use backup_control::repositories::RepositorySpec;
+use backup_control::snapshots::{self, Choice, Now};
 use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
 use backup_core::error::{Error as CoreError, ErrorKind};
-use backup_core::repository::{IndexedRepository, Repository, SnapshotFilter, SnapshotInfo, SnapshotList};
+use backup_core::repository::{IndexedRepository, Repository, SnapshotInfo, SnapshotList};
+use jiff::tz::TimeZone;
 
 use crate::cli::GlobalArgs;
 use crate::command_error::{CommandError, CommandResult, Kind};
@@ -30,6 +35,8 @@ pub(crate) struct Session {
     pub(crate) machine: Machine,
     pub(crate) global: GlobalArgs,
     pub(crate) cx: Context,
+    /// See [`Session::zone`].
+    pub(crate) zone: OnceLock<TimeZone>,
 }
 
 /// The snapshots of an opened repository, and its index.
@@ -46,6 +53,65 @@ impl Session {
             Some(file) => Ok(Some(config::load(&file, &self.env)?)),
             None => Ok(None),
         }
+    }
+
+    /// The time zone in which dates are understood and shown: the configuration's, else the machine's.
+    pub(crate) fn zone(&self) -> &TimeZone {
+        self.zone.get_or_init(|| {
+            // A mistake in a configuration is for those to report who need the configuration.
+            let configured = self.config().ok().flatten().and_then(|loaded| loaded.config.defaults.time_zone);
+            let zone = configured.and_then(|name| machine::zone(&name).ok());
+            zone.unwrap_or_else(|| self.machine.time_zone.clone())
+        })
+    }
+
+    /// Who does something that only one may do at a time, for people.
+    pub(crate) fn holder(&self) -> String {
+        format!("{}@{}", self.machine.user, self.machine.host)
+    }
+
+    /// The directory for what can be had again about a repository; it is made.
+    pub(crate) fn cache_of(&self, repository: &Repository) -> CommandResult<PathBuf> {
+        const HINT: &str = "name a directory in BACKUP_CACHE_DIR";
+        let dir = cache::dir(&self.env)
+            .ok_or_else(|| CommandError::usage("there is no place for a cache").with_hint(HINT))?
+            .join(&repository.config().id);
+        let failed = |error| CommandError::io(format!("cannot make {}", dir.display()), &error).with_hint(HINT);
+        cache::create(&dir).map_err(failed)?;
+        Ok(dir)
+    }
+
+    /// Understands a moment or a day.
+    pub(crate) fn moment(&self, text: &str) -> CommandResult<Moment> {
+        Ok(Moment::parse(text, self.cx.clock.now(), self.zone())?)
+    }
+
+    /// The snapshot called `name`: `latest`, the beginning of its identifier, or a moment.
+    pub(crate) fn find<'a>(
+        &self,
+        list: &'a SnapshotList,
+        name: &str,
+        choice: &Choice,
+    ) -> CommandResult<&'a SnapshotInfo> {
+        let now = Now { time: self.cx.clock.now(), zone: self.zone() };
+        Ok(snapshots::find(list, name, choice, &now)?)
+    }
+
+    /// The snapshots called `names`, each once.
+    pub(crate) fn find_all<'a>(
+        &self,
+        list: &'a SnapshotList,
+        names: &[String],
+        choice: &Choice,
+    ) -> CommandResult<Vec<&'a SnapshotInfo>> {
+        let mut found: Vec<&SnapshotInfo> = Vec::new();
+        for name in names {
+            let info = self.find(list, name, choice)?;
+            if !found.iter().any(|known| known.id == info.id) {
+                found.push(info);
+            }
+        }
+        Ok(found)
     }
 
     /// The repository that the flags name, or else the environment, or else the configuration if it has only one.
@@ -103,6 +169,20 @@ impl Session {
         self.blocking(move || ui.ask_secret(&prompt)).await
     }
 
+    /// Asks for a pass phrase that is to be new, twice.
+    pub(crate) async fn ask_new(&self, prompt: &str) -> CommandResult<Passphrase> {
+        let first = self.ask(prompt).await?;
+        if first.is_empty() {
+            return Err(CommandError::new(Kind::Passphrase, "the pass phrase is empty")
+                .with_hint("a repository cannot have an empty pass phrase"));
+        }
+        if first.reveal() != self.ask("The same once more: ").await?.reveal() {
+            return Err(CommandError::new(Kind::Passphrase, "the pass phrases are not the same")
+                .with_hint("nothing was changed; try again"));
+        }
+        Ok(first)
+    }
+
     /// Asks before something is replaced or removed; `--yes` answers.
     pub(crate) async fn confirm(&self, question: &str) -> CommandResult<()> {
         self.require_confirmable()?;
@@ -152,7 +232,10 @@ impl Session {
     ) -> CommandResult<Repository> {
         let open = async {
             let passphrase = self.passphrase(repository, flags).await?;
-            Ok(repository.open(&passphrase, &self.env).await?)
+            let opened = repository.open(&passphrase, &self.env).await?;
+            // The directory is made when there is something to be kept in it.
+            let cache = cache::dir(&self.env).filter(|_| !self.global.no_cache);
+            Ok(cache.map_or_else(|| opened.clone(), |dir| opened.with_cache(&dir)))
         };
         tokio::select! {
             opened = open => opened,
@@ -175,23 +258,4 @@ impl Session {
         }
         Ok(Opened { snapshots, indexed })
     }
-}
-
-impl Opened {
-    /// The snapshot called `name` (`latest`, or the beginning of its name), which must fit the filter.
-    pub(crate) fn find(&self, name: &str, filter: &SnapshotFilter) -> CommandResult<&SnapshotInfo> {
-        find(&self.snapshots, name, filter)
-    }
-}
-
-/// The snapshot called `name` (`latest`, or the beginning of its name), which must fit the filter.
-pub(crate) fn find<'a>(list: &'a SnapshotList, name: &str, filter: &SnapshotFilter) -> CommandResult<&'a SnapshotInfo> {
-    let info = list.resolve(name, filter)?;
-    if filter.matches(&info.snapshot) {
-        return Ok(info);
-    }
-    let short = info.id.short();
-    Err(CoreError::new(ErrorKind::NotFound, format!("snapshot {short} is not one of those that the filters name"))
-        .with_hint(format!("leave the filters out, or see `backup show {short}`"))
-        .into())
 }

@@ -2,7 +2,7 @@
 
 use crate::common::Env;
 
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 26] = [
     "quickstart",
     "init",
     "run",
@@ -14,9 +14,18 @@ const VERBS: [&str; 17] = [
     "export",
     "copy",
     "archive",
+    "hold",
+    "release",
+    "forget",
+    "undo-forget",
+    "cleanup",
+    "prune",
     "verify",
     "check",
+    "repair",
+    "key",
     "stats",
+    "storage",
     "doctor",
     "config",
     "completions",
@@ -32,6 +41,9 @@ fn of_every_verb() {
     let env = Env::new();
     for verb in VERBS {
         env.run(&[verb, "--help"]).ok().snapshot(&format!("help_{verb}"));
+    }
+    for verb in ["generate", "add", "remove", "rotate", "export", "import"] {
+        env.run(&["key", verb, "--help"]).ok().snapshot(&format!("help_key_{verb}"));
     }
 }
 

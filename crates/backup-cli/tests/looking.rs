@@ -1,4 +1,4 @@
-//! list, show, ls, diff, stats.
+//! list, show, ls, diff, stats, storage.
 
 use crate::common::Env;
 
@@ -72,8 +72,33 @@ fn compares() {
 #[test]
 fn sums_up() {
     let env = history();
-    env.run(&["stats"]).ok().snapshot("stats");
+    env.run(&["stats"]).ok().snapshot_table("stats");
     env.run(&["stats", "--json"]).ok().snapshot_json("stats_json");
+}
+
+#[test]
+fn tells_how_much_room_is_left() {
+    let env = history();
+    let json = env.run(&["storage", "--json"]).ok().json();
+    assert_eq!(json["by_job"]["manual"]["snapshots"], 2);
+    assert!(json["room_bytes"].as_u64() > Some(0) && json["quota_bytes"].is_null(), "{json}");
+    assert!(json["total"]["bytes"].as_u64() >= json["objects"]["data"]["bytes"].as_u64(), "{json}");
+
+    let quota = |size: u64| {
+        let config = format!("[repositories.main]\nurl = \"repo\"\npassphrase_file = \"key\"\nquota = {size}\n");
+        env.write("backup.toml", &config);
+    };
+    let used = json["total"]["bytes"].as_u64().unwrap();
+    quota(used * 10);
+    let json = env.run(&["storage", "-r", "main", "--json"]).ok().json();
+    assert_eq!(json["room_bytes"], used * 9);
+    assert_eq!(json["days_left"], used * 9 / json["growth_per_day"].as_u64().unwrap());
+    let run = env.run(&["storage", "-r", "main"]).ok();
+    assert!(run.stdout.contains("10% of it used") && run.stderr.is_empty(), "{}", run.text());
+    quota(used / 2);
+    let run = env.run(&["storage", "-r", "main"]).ok();
+    assert!(run.stderr.contains("Warning: 200% of the quota"), "{}", run.text());
+    assert_eq!(env.run(&["storage", "-r", "main", "--json"]).ok().json()["days_left"], 0);
 }
 
 #[test]

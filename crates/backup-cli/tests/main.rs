@@ -13,6 +13,9 @@
 //! | `restoring.rs` | restore and export |
 //! | `configured.rs` | configuration files |
 //! | `copying.rs` | copy, archive, doctor |
+//! | `keeping.rs` | hold, release, forget, undo-forget, cleanup, prune |
+//! | `keys.rs` | key |
+//! | `mending.rs` | repair |
 //! | `quickstart.rs` | the first command of the README, twice |
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails as tests do")]
@@ -23,7 +26,10 @@ mod configured;
 mod copying;
 mod errors;
 mod help;
+mod keeping;
+mod keys;
 mod looking;
+mod mending;
 mod quickstart;
 mod restoring;
 mod running;

@@ -154,3 +154,79 @@ fn nobody_reading_does_not_stop_a_backup() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(env.run(&["list", "--json"]).ok().json()["snapshots"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn a_verification_leaves_a_report() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    let verify = ["verify", "--date", "today", "--report", "report.json"];
+    env.run(&verify).ok().snapshot("verify_report");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(env.path("report.json")).unwrap()).unwrap();
+    assert_eq!((&report["sound"], &report["snapshots"][0]["snapshot"]), (&true.into(), &env.latest().into()));
+    for pack in std::fs::read_dir(env.path("repo/data")).unwrap() {
+        for pack in std::fs::read_dir(pack.unwrap().path()).unwrap() {
+            std::fs::remove_file(pack.unwrap().path()).unwrap();
+        }
+    }
+    assert_eq!(env.run(&verify).code, 4);
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(env.path("report.json")).unwrap()).unwrap();
+    assert_eq!(report["sound"], false);
+    env.run(&["verify", "latest", "--report", "none/report.json"]).snapshot("verify_report_nowhere");
+}
+
+#[test]
+fn an_interrupted_check_goes_on() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    env.run(&["check", "--resume"]).snapshot("check_resume_nothing");
+    env.run(&["check", "--resume", "--read-data-subset", "5%"]).snapshot("check_resume_random");
+    let check = ["check", "--resume", "--read-data", "-q"];
+    let without = [("HOME", ""), ("XDG_CACHE_HOME", "")];
+    env.run_with(&check, &without).snapshot("check_resume_nowhere");
+    let cache = env.path("cache");
+    let with = [("BACKUP_CACHE_DIR", cache.to_str().unwrap())];
+    env.run_with(&check, &with).ok();
+    assert_eq!(std::fs::metadata(&cache).unwrap().mode() & 0o777, 0o700);
+    let of_repository = std::fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
+    assert!(!of_repository.join("check-all").exists(), "nothing is left of a check that ended");
+
+    // As if all packs had been read before.
+    let title = format!("packs read in repository {}\n", of_repository.file_name().unwrap().to_str().unwrap());
+    let mut notes = title;
+    let mut packs = Vec::new();
+    for dir in std::fs::read_dir(env.path("repo/data")).unwrap() {
+        packs.extend(std::fs::read_dir(dir.unwrap().path()).unwrap().map(|pack| pack.unwrap().path()));
+    }
+    for pack in &packs {
+        notes.push_str(&format!("{}\n", pack.file_name().unwrap().to_str().unwrap()));
+    }
+    std::fs::write(of_repository.join("check-all"), notes).unwrap();
+    let events = env.run_with(&["check", "--resume", "--read-data", "--json"], &with).ok().events();
+    assert_eq!(events.last().unwrap()["read_packs"], 0, "they are not read again");
+    let events = env.run_with(&["check", "--resume", "--read-data", "--json"], &with).ok().events();
+    assert_eq!(events.last().unwrap()["read_packs"], packs.len(), "and the next check begins anew");
+}
+
+#[test]
+fn the_cache_is_where_it_is_wanted_and_can_be_lost() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data", "--no-cache"]).ok();
+    assert!(!env.path("home/.cache").exists());
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    let default = env.path("home/.cache/backup");
+    assert_eq!(std::fs::metadata(&default).unwrap().mode() & 0o777, 0o700);
+    let cache = env.path("cache");
+    let with = [("BACKUP_CACHE_DIR", cache.to_str().unwrap())];
+    env.run_with(&["verify", "latest", "-q"], &with).ok();
+    // Whatever is in there, what is in the repository counts.
+    for file in walk(&cache) {
+        std::fs::write(file, "damaged").unwrap();
+    }
+    env.run_with(&["verify", "latest", "-q"], &with).ok();
+    std::fs::remove_dir_all(&cache).unwrap();
+    std::fs::write(&cache, "in the way").unwrap();
+    env.run_with(&["verify", "latest", "-q"], &with).ok();
+}

@@ -8,7 +8,9 @@ use backup_core::pipeline::BackupOptions;
 use backup_core::source::{BackupKind, Selection, Source};
 use backup_sources::files::{FilesOptions, FilesSource};
 use backup_storage::Location;
+use jiff::Span;
 
+use crate::age::Age;
 use crate::config::{Config, JobConfig, JobType, SourceConfig, SourceKind};
 use crate::error::{Error, Result};
 use crate::machine::Machine;
@@ -52,6 +54,8 @@ pub struct Job {
     pub source: Arc<dyn Source>,
     /// How.
     pub options: BackupOptions,
+    /// No snapshot of it may be forgotten before it is so old.
+    pub minimum_age: Option<Span>,
 }
 
 impl Job {
@@ -75,7 +79,9 @@ impl Job {
             Some(repository) => repository,
             None => RepositorySpec::named(&job.repository, config)?,
         };
-        Self::assemble(name, repository, with_flags(source, flags), Some(job), flags, machine)
+        let assembled = Self::assemble(name, repository, with_flags(source, flags), Some(job), flags, machine)?;
+        let minimum_age = config.keep_of(name).and_then(|keep| keep.compliance.as_ref()).map(Age::span);
+        Ok(Self { minimum_age, ..assembled })
     }
 
     /// A backup without any configuration, of `addresses`: paths or `file://` URLs.
@@ -137,7 +143,7 @@ impl Job {
             configuration,
             ..BackupOptions::default()
         };
-        Ok(Self { repository, source: open_source(source, machine)?, options })
+        Ok(Self { repository, source: open_source(source, machine)?, options, minimum_age: None })
     }
 }
 
@@ -145,7 +151,7 @@ impl Job {
 pub const GLOB_HINT: &str =
     "patterns are globs: `*`, `**`, `?`, `[a-z]`, `{a,b}`; a backslash takes the meaning from the next letter";
 
-fn find<'a>(name: &str, config: &'a Config) -> Result<&'a JobConfig> {
+pub(crate) fn find<'a>(name: &str, config: &'a Config) -> Result<&'a JobConfig> {
     config.jobs.get(name).ok_or_else(|| {
         let error = Error::invalid(format!("there is no job `{name}`"));
         match suggest::hint(name, config.jobs.keys().map(String::as_str)) {

@@ -2,6 +2,9 @@
 
 use jiff::tz::TimeZone;
 
+use crate::error::{Error, Result};
+use crate::suggest;
+
 /// The local machine and who runs on it.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -26,5 +29,32 @@ impl Machine {
             Ok(None) | Err(_) => uid.to_string(),
         };
         Self { host, user, time_zone: TimeZone::system() }
+    }
+}
+
+/// The time zone called `name`, for instance `Europe/Berlin`.
+///
+/// # Errors
+/// [`Error::Invalid`] if this machine knows none of that name.
+pub fn zone(name: &str) -> Result<TimeZone> {
+    TimeZone::get(name).map_err(|_| {
+        let known: Vec<String> = jiff::tz::db().available().map(|known| known.to_string()).collect();
+        let error = Error::invalid(format!("{name:?} is no time zone that this machine knows"));
+        match suggest::closest(name, known.iter().map(String::as_str)) {
+            Some(close) => error.with_hint(format!("did you mean `{close}`?")),
+            None => error.with_hint("write it like Europe/Berlin, or UTC"),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_by_name() {
+        assert!(zone("Europe/Berlin").is_ok() && zone("UTC").is_ok());
+        assert_eq!(zone("Europe/Berln").unwrap_err().hint(), Some("did you mean `Europe/Berlin`?"));
+        assert!(zone("+05:00 or so").unwrap_err().hint().is_some());
     }
 }

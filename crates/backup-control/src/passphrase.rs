@@ -57,13 +57,24 @@ impl PassphraseOrigin {
             let variable = config.passphrase_env.as_deref();
             Self::of(config.passphrase_file.as_deref(), variable, config.passphrase_command.as_deref())
         };
-        let by_env = || {
-            if env.get("BACKUP_PASSWORD").is_some() {
-                return Some(Self::Variable("BACKUP_PASSWORD".to_owned()));
-            }
-            Self::of(env.get("BACKUP_PASSWORD_FILE").map(Path::new), None, env.text("BACKUP_PASSWORD_COMMAND"))
-        };
-        by_flag.or_else(by_config).or_else(by_env)
+        by_flag.or_else(by_config).or_else(|| Self::from_env("BACKUP_PASSWORD", env))
+    }
+
+    /// The first place that is given for a pass phrase that takes the place of another, or is added to it: the flags, else
+    /// `BACKUP_NEW_PASSWORD`, `BACKUP_NEW_PASSWORD_FILE`, `BACKUP_NEW_PASSWORD_COMMAND`.
+    #[must_use]
+    pub fn choose_new(flags: &PassphraseFlags, env: &Environment) -> Option<Self> {
+        let by_flag = Self::of(flags.file.as_deref(), None, flags.command.as_deref());
+        by_flag.or_else(|| Self::from_env("BACKUP_NEW_PASSWORD", env))
+    }
+
+    /// From the variable `name`, or those that name a file or a command.
+    fn from_env(name: &str, env: &Environment) -> Option<Self> {
+        if env.get(name).is_some() {
+            return Some(Self::Variable(name.to_owned()));
+        }
+        let (file, command) = (format!("{name}_FILE"), format!("{name}_COMMAND"));
+        Self::of(env.get(&file).map(Path::new), None, env.text(&command))
     }
 
     fn of(file: Option<&Path>, variable: Option<&str>, command: Option<&str>) -> Option<Self> {
@@ -205,6 +216,12 @@ mod tests {
         assert_eq!(choose(&none, Some(&bare), &all), Some(PassphraseOrigin::Variable("BACKUP_PASSWORD".into())));
         assert_eq!(choose(&none, None, &file), Some(PassphraseOrigin::File("/e".into())));
         assert_eq!(choose(&none, None, &env(&[])), None);
+
+        // The old pass phrase is never taken for the new one.
+        let new = env(&[("BACKUP_PASSWORD", "old"), ("BACKUP_NEW_PASSWORD_FILE", "/n")]);
+        assert_eq!(PassphraseOrigin::choose_new(&none, &new), Some(PassphraseOrigin::File("/n".into())));
+        assert_eq!(PassphraseOrigin::choose_new(&flags, &new), Some(PassphraseOrigin::File("/f".into())));
+        assert_eq!(PassphraseOrigin::choose_new(&none, &all), None);
     }
 
     #[tokio::test]

@@ -1,10 +1,13 @@
 //! From a name or an address to an opened repository.
 
+use std::sync::Arc;
+
 use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
 use backup_core::error::{Error as CoreError, ErrorKind};
+use backup_core::maintenance::{MaxUnused, PruneOptions};
 use backup_core::repository::{InitOptions, Repository, WriteSettings};
-use backup_core::sink::{Key, SinkError, SinkErrorKind, SinkOps};
+use backup_core::sink::{Key, Sink, SinkError, SinkErrorKind, SinkOps};
 use backup_storage::resolver;
 use backup_storage::{Location, StoreSettings};
 
@@ -13,6 +16,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::passphrase::{PassphraseFlags, PassphraseOrigin};
 use crate::suggest;
+use crate::units::{Time, UnusedLimit};
 
 /// A repository somebody means: where it is, how it is opened, how it is written.
 #[derive(Debug, Clone)]
@@ -44,6 +48,16 @@ fn unusable(address: &str, error: &SinkError) -> Error {
     match error.hint() {
         Some(hint) => unusable.with_hint(hint),
         None => unusable,
+    }
+}
+
+/// As the data plane wants it.
+#[must_use]
+pub fn max_unused(limit: UnusedLimit) -> MaxUnused {
+    match limit {
+        UnusedLimit::Share(share) => MaxUnused::Percent(share.0 * 100.0),
+        UnusedLimit::Size(size) => MaxUnused::Bytes(size.0),
+        UnusedLimit::Unlimited => MaxUnused::Unlimited,
     }
 }
 
@@ -136,6 +150,20 @@ impl RepositorySpec {
         settings
     }
 
+    /// How data that nothing needs is removed from it; `holder` is who does it, for people.
+    #[must_use]
+    pub fn prune_options(&self, holder: String) -> PruneOptions {
+        let mut options = PruneOptions { write: self.write_settings(), holder, ..PruneOptions::default() };
+        let Some(prune) = self.config.as_ref().map(|config| &config.prune) else {
+            return options;
+        };
+        options.grace = prune.grace.as_ref().map_or(options.grace, Time::length);
+        options.max_unused = prune.max_unused.map_or(options.max_unused, max_unused);
+        options.max_repack = prune.max_repack.map(|size| size.0);
+        options.max_time = prune.max_time.as_ref().map(Time::length);
+        options
+    }
+
     /// Puts what is written into this storage class, whatever the configuration says.
     ///
     /// # Errors
@@ -178,13 +206,20 @@ impl RepositorySpec {
         }
     }
 
+    /// Its storage, for what needs no pass phrase.
+    ///
+    /// # Errors
+    /// [`Error::Core`]: storage.
+    pub async fn sink(&self, env: &Environment) -> Result<Arc<dyn Sink>> {
+        resolver::open(&self.location, &self.store(env)).await.map_err(|error| self.failed(error))
+    }
+
     /// Opens it.
     ///
     /// # Errors
     /// [`Error::Core`]: no repository, wrong pass phrase, storage.
     pub async fn open(&self, passphrase: &Passphrase, env: &Environment) -> Result<Repository> {
-        let sink = resolver::open(&self.location, &self.store(env)).await.map_err(|error| self.failed(error))?;
-        Ok(Repository::open(sink, passphrase).await?)
+        Ok(Repository::open(self.sink(env).await?, passphrase).await?)
     }
 
     /// Creates it.

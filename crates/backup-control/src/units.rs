@@ -1,10 +1,14 @@
-//! Sizes and shares as people write them.
+//! Sizes, shares, times and limits as people write them.
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
+use jiff::SpanRelativeTo;
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::age::Age;
 
 /// Units from the largest to the smallest; the first spelling of each factor is the one that is printed.
 const UNITS: [(&str, u64); 17] = [
@@ -77,6 +81,72 @@ impl fmt::Display for Share {
     }
 }
 
+/// A length of time that does not depend on the calendar: `24h`, `90min`, `2d` (48 hours), `1w`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Time {
+    text: Age,
+    length: Duration,
+}
+
+impl Time {
+    /// How long it is.
+    #[must_use]
+    pub fn length(&self) -> Duration {
+        self.length
+    }
+}
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let age: Age = text.parse()?;
+        let wrong = || format!("{text:?} is not so many hours; write it like 90min, 24h or 7d");
+        let length = age.span().to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+        Ok(Self { text: age, length: Duration::try_from(length).map_err(|_| wrong())? })
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.fmt(f)
+    }
+}
+
+/// How much may lie unused in a repository: `5%` of it, `10GiB`, or `unlimited`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum UnusedLimit {
+    /// A share of the repository.
+    Share(Share),
+    /// So many bytes.
+    Size(Size),
+    /// Whatever it comes to.
+    Unlimited,
+}
+
+impl FromStr for UnusedLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no limit; write it like 5%, 10GiB or unlimited");
+        match text.trim() {
+            "unlimited" => Ok(Self::Unlimited),
+            share if share.ends_with('%') => share.parse().map(Self::Share).map_err(|_: String| wrong()),
+            size => size.parse().map(Self::Size).map_err(|_: String| wrong()),
+        }
+    }
+}
+
+impl fmt::Display for UnusedLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Share(share) => share.fmt(f),
+            Self::Size(size) => size.fmt(f),
+            Self::Unlimited => f.write_str("unlimited"),
+        }
+    }
+}
+
 macro_rules! serde_as_text {
     ($name:ident, $expecting:literal) => {
         impl Serialize for $name {
@@ -95,6 +165,8 @@ macro_rules! serde_as_text {
 
 serde_as_text!(Size, "a size such as \"10GiB\"");
 serde_as_text!(Share, "a share such as \"5%\"");
+serde_as_text!(Time, "a time such as \"24h\"");
+serde_as_text!(UnusedLimit, "a limit such as \"5%\"");
 
 /// Reads anything that has a textual form from a string, or from a whole number.
 pub(crate) struct Text<T> {
@@ -158,5 +230,24 @@ mod tests {
             assert!(bad.parse::<Share>().is_err(), "{bad}");
         }
         assert_eq!(Share(0.05).to_string(), "5%");
+    }
+
+    #[test]
+    fn times_and_limits() {
+        for (text, seconds) in [("24h", 86_400), ("2d", 172_800), ("1w 90min", 610_200)] {
+            assert_eq!(text.parse::<Time>().unwrap().length(), Duration::from_secs(seconds), "{text}");
+        }
+        for bad in ["", "5", "1mo", "1y", "5m", "-1h"] {
+            assert!(bad.parse::<Time>().is_err(), "{bad}");
+        }
+        for (text, limit) in [
+            ("5%", UnusedLimit::Share(Share(0.05))),
+            ("1GiB", UnusedLimit::Size(Size(1 << 30))),
+            ("unlimited", UnusedLimit::Unlimited),
+        ] {
+            assert_eq!(text.parse(), Ok(limit), "{text}");
+            assert_eq!(limit.to_string(), text);
+        }
+        assert!("much".parse::<UnusedLimit>().is_err());
     }
 }

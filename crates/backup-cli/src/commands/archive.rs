@@ -11,7 +11,7 @@ use backup_core::retention::Candidate;
 use jiff::Timestamp;
 
 use super::copy::{self, Target, ToArgs};
-use super::view;
+use super::{forget, view};
 use crate::args::FilterArgs;
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
@@ -50,7 +50,7 @@ Examples:
   backup archive -r ./repo --older-than 90d --to s3://archive/backup --storage-class GLACIER --remove";
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let cutoff = age::before(&args.older_than, session.cx.clock.now(), &session.machine.time_zone)?;
+    let cutoff = age::before(&args.older_than, session.cx.clock.now(), session.zone())?;
     if args.remove && !args.dry_run {
         // Not only after hours of copying.
         session.require_confirmable()?;
@@ -58,8 +58,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let spec = session.repository()?;
     let opened = session.open_indexed_at(&spec).await?;
     let worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
-    let filter = args.filter.to_filter();
-    let old = |info: &&SnapshotInfo| info.snapshot.time < cutoff && filter.matches(&info.snapshot);
+    let filter = args.filter.choice(session)?;
+    let old = |info: &&SnapshotInfo| info.snapshot.time < cutoff && filter.matches(info);
     let meant: Vec<SnapshotInfo> = opened.snapshots.snapshots.iter().filter(old).cloned().collect();
     let target = args.to.open(session, &opened.indexed, args.storage_class.as_deref()).await?;
     let report = copy::copy_to(session, &opened.indexed, &meant, &target, args.dry_run, "archive").await?;
@@ -95,10 +95,10 @@ async fn remove(
     let count = human::count(gone.len() as u64, "snapshot", "snapshots");
     let there: Vec<SnapshotId> = gone.iter().filter_map(|copied| copied.to).collect();
     require_complete(&target.repository, &there, &session.cx).await?;
-    let (cutoff, to) = (human::time(cutoff, &session.machine.time_zone), &target.spec);
+    let (cutoff, to) = (human::time(cutoff, session.zone()), &target.spec);
     session.confirm(&format!("Remove {count} from before {cutoff} from {spec}? They are complete in {to}.")).await?;
     let ids: Vec<SnapshotId> = gone.iter().map(|copied| copied.from).collect();
-    opened.indexed.repository().forget(&ids, &session.cx).await?;
+    forget::forget(session, opened.indexed.repository(), &ids).await?;
     session.ui.status(format_args!("{count} {} from {spec}", paint(style::GOOD, "removed")));
     Ok(())
 }

@@ -71,7 +71,11 @@ fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
     for name in config.jobs.keys() {
         let job = Job::from_config(name, config, None, &JobFlags::default(), &session.machine)?;
         let repository = job.repository.name.as_deref().unwrap_or_default();
-        lines.push(format!("  job {name}: {} into {repository}, tier {}", job.source, job.options.tier));
+        let keeps = match config.keep_of(name) {
+            Some(keep) => format!("keeps {keep}"),
+            None => "keeps everything".to_owned(),
+        };
+        lines.push(format!("  job {name}: {} into {repository}, tier {}, {keeps}", job.source, job.options.tier));
     }
     if config.jobs.is_empty() {
         lines.push("  no jobs".to_owned());

@@ -24,8 +24,8 @@ use crate::table::facts;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The snapshots: `latest`, or the beginnings of their identifiers
-    #[arg(value_name = "SNAPSHOT", required_unless_present_any = ["all", "job"])]
+    /// The snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
+    #[arg(value_name = "SNAPSHOT", required_unless_present_any = ["all", "job", "date"])]
     snapshots: Vec<String>,
     /// All snapshots
     #[arg(long, conflicts_with = "snapshots")]
@@ -111,13 +111,13 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         None => session.repository()?,
     };
     let opened = session.open_indexed_at(&from).await?;
-    let filter = args.filter.to_filter();
+    let filter = args.filter.choice(session)?;
     let mut worst = Outcome::Success;
     let meant: Vec<SnapshotInfo> = if args.snapshots.is_empty() {
         worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
-        opened.snapshots.snapshots.iter().filter(|info| filter.matches(&info.snapshot)).cloned().collect()
+        opened.snapshots.snapshots.iter().filter(|info| filter.matches(info)).cloned().collect()
     } else {
-        args.snapshots.iter().map(|name| opened.find(name, &filter).cloned()).collect::<CommandResult<_>>()?
+        session.find_all(&opened.snapshots, &args.snapshots, &filter)?.into_iter().cloned().collect()
     };
     let target = args.to.open(session, &opened.indexed, None).await?;
     let copied = copy_to(session, &opened.indexed, &meant, &target, args.dry_run, "copy").await?;

@@ -1,7 +1,7 @@
 //! `backup diff`.
 
+use backup_control::snapshots::Choice;
 use backup_core::diff::{Change, DiffEntry, DiffTotals};
-use backup_core::repository::SnapshotFilter;
 use serde::Serialize;
 
 use super::view::PathJson;
@@ -16,7 +16,7 @@ use crate::ui::SCHEMA_VERSION;
 /// `+` was added, `-` removed, `M` changed in content, `T` changed in type, `U` changed in metadata only.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The earlier snapshot: the beginning of its identifier, or `latest`
+    /// The earlier snapshot: the beginning of its identifier, `latest`, or a moment (`yesterday`, `2h ago`)
     #[arg(value_name = "A")]
     a: String,
     /// The later snapshot
@@ -50,8 +50,8 @@ struct DiffSummary<'a> {
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let opened = session.open_indexed().await?;
-    let all = SnapshotFilter::default();
-    let (a, b) = (opened.find(&args.a, &all)?, opened.find(&args.b, &all)?);
+    let all = Choice::default();
+    let (a, b) = (session.find(&opened.snapshots, &args.a, &all)?, session.find(&opened.snapshots, &args.b, &all)?);
     let ui = &session.ui;
     // The walk cannot be stopped by its listener; once nobody reads, the rest is not written.
     let mut written = Ok(());

@@ -10,7 +10,7 @@ use backup_core::crypto::Passphrase;
 use backup_core::repository::{InitOptions, Likeness, Repository};
 use serde::Serialize;
 
-use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
+use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::session::Session;
 use crate::style::{self, paint};
 use crate::ui::SCHEMA_VERSION;
@@ -121,15 +121,7 @@ async fn given(session: &Session, repository: &RepositorySpec) -> CommandResult<
     if let Some(origin) = session.passphrase_origin(repository) {
         return Ok(Key::Known(origin.fetch(&session.env).await?));
     }
-    let first = session.ask(&format!("New pass phrase for {repository}: ")).await?;
-    if first.is_empty() {
-        return Err(CommandError::new(Kind::Passphrase, "the pass phrase is empty"));
-    }
-    let second = session.ask("The same once more: ").await?;
-    if first.reveal() != second.reveal() {
-        return Err(CommandError::new(Kind::Passphrase, "the pass phrases are not the same"));
-    }
-    Ok(Key::Known(first))
+    Ok(Key::Known(session.ask_new(&format!("New pass phrase for {repository}: ")).await?))
 }
 
 fn report(

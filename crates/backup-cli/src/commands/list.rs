@@ -3,6 +3,7 @@
 use backup_core::repository::{SnapshotInfo, SnapshotList};
 use serde::Serialize;
 
+use super::hold::{self, HoldJson, Holds};
 use super::view::{self, DamagedJson, SnapshotJson};
 use crate::args::FilterArgs;
 use crate::command_error::{CommandResult, Outcome};
@@ -19,33 +20,52 @@ pub(crate) struct Args {
 }
 
 #[derive(Serialize)]
+struct ListedJson<'a> {
+    #[serde(flatten)]
+    snapshot: SnapshotJson<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold: Option<HoldJson<'a>>,
+}
+
+#[derive(Serialize)]
 struct ListJson<'a> {
     schema_version: u32,
     repository: String,
-    snapshots: Vec<SnapshotJson<'a>>,
+    snapshots: Vec<ListedJson<'a>>,
     damaged: Vec<DamagedJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreadable_holds: Option<&'a str>,
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
     let list = repository.snapshots(&session.cx).await?;
-    let filter = args.filter.to_filter();
-    let shown: Vec<&SnapshotInfo> = list.snapshots.iter().filter(|info| filter.matches(&info.snapshot)).collect();
+    let (holds, unreadable) = hold::in_force(session, &repository).await?;
+    let filter = args.filter.choice(session)?;
+    let shown: Vec<&SnapshotInfo> = list.snapshots.iter().filter(|info| filter.matches(info)).collect();
     if session.ui.is_json() {
         session.ui.json(&ListJson {
             schema_version: SCHEMA_VERSION,
             repository: spec.to_string(),
-            snapshots: shown.into_iter().map(SnapshotJson::from).collect(),
+            snapshots: shown
+                .into_iter()
+                .map(|info| ListedJson {
+                    snapshot: SnapshotJson::from(info),
+                    hold: holds.get(&info.id).map(HoldJson::from),
+                })
+                .collect(),
             damaged: view::damaged(&list),
+            unreadable_holds: unreadable.as_deref(),
         })?;
-        return Ok(if list.damaged.is_empty() { Outcome::Success } else { Outcome::Damage });
+        let whole = list.damaged.is_empty() && unreadable.is_none();
+        return Ok(if whole { Outcome::Success } else { Outcome::Damage });
     }
-    print(session, &list, &shown)?;
-    Ok(view::warn_of_damaged(&session.ui, &list))
+    print(session, &list, &shown, &holds)?;
+    Ok(hold::warn_of_unreadable(&session.ui, unreadable.as_deref()).max(view::warn_of_damaged(&session.ui, &list)))
 }
 
-fn print(session: &Session, list: &SnapshotList, shown: &[&SnapshotInfo]) -> CommandResult<()> {
+fn print(session: &Session, list: &SnapshotList, shown: &[&SnapshotInfo], holds: &Holds) -> CommandResult<()> {
     let ui = &session.ui;
     if shown.is_empty() {
         ui.status("No snapshots.");
@@ -54,7 +74,7 @@ fn print(session: &Session, list: &SnapshotList, shown: &[&SnapshotInfo]) -> Com
         }
         return Ok(());
     }
-    for line in table(session, shown).lines() {
+    for line in table(session, shown, holds).lines() {
         ui.line(line)?;
     }
     ui.flush()?;
@@ -62,7 +82,7 @@ fn print(session: &Session, list: &SnapshotList, shown: &[&SnapshotInfo]) -> Com
     Ok(())
 }
 
-fn table(session: &Session, shown: &[&SnapshotInfo]) -> Table {
+fn table(session: &Session, shown: &[&SnapshotInfo], holds: &Holds) -> Table {
     let mut table = Table::new([
         ("ID", Align::Left),
         ("Time", Align::Left),
@@ -84,7 +104,7 @@ fn table(session: &Session, shown: &[&SnapshotInfo]) -> Table {
         let summary = snapshot.summary.as_ref();
         table.row([
             info.id.short(),
-            human::time(snapshot.time, &session.machine.time_zone),
+            human::time(snapshot.time, session.zone()),
             human::age(snapshot.time, now),
             tag("job"),
             tag("type"),
@@ -92,10 +112,16 @@ fn table(session: &Session, shown: &[&SnapshotInfo]) -> Table {
             human::text(snapshot.hostname.as_bytes()),
             summary.map(|summary| summary.total_files_processed.to_string()).unwrap_or_default(),
             summary.map(|summary| human::size(summary.total_bytes_processed)).unwrap_or_default(),
-            if snapshot.x_warnings.unwrap_or(0) > 0 { "incomplete".to_owned() } else { String::new() },
+            state(info, holds),
             view::user_tags(info),
             human::text(snapshot.paths.join(" ").as_bytes()),
         ]);
     }
     table
+}
+
+fn state(info: &SnapshotInfo, holds: &Holds) -> String {
+    let incomplete = info.snapshot.x_warnings.unwrap_or(0) > 0;
+    let states = [(incomplete, "incomplete"), (holds.contains_key(&info.id), "held")];
+    states.iter().filter_map(|(is, name)| is.then_some(*name)).collect::<Vec<_>>().join(", ")
 }

@@ -16,7 +16,7 @@ use crate::ui::SCHEMA_VERSION;
 /// List the content of a snapshot
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The snapshot: `latest`, or the beginning of its identifier
+    /// The snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`, `2h ago`)
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
     /// The directory or file in it
@@ -65,7 +65,7 @@ struct LsSummary {
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let path = entry_path(&args.path)?;
     let opened = session.open_indexed().await?;
-    let info = opened.find(&args.snapshot, &args.filter.to_filter())?;
+    let info = session.find(&opened.snapshots, &args.snapshot, &args.filter.choice(session)?)?;
     let snapshot = opened.indexed.snapshot(info);
     let printer = Printer { session, long: args.long };
     let mut entries = 0;
@@ -139,7 +139,7 @@ impl Printer<'_> {
             owner(&metadata.user, metadata.uid),
             owner(&metadata.group, metadata.gid),
             if node.is_file() { human::size(metadata.size) } else { "-".to_owned() },
-            human::time(metadata.mtime, &self.session.machine.time_zone),
+            human::time(metadata.mtime, self.session.zone()),
         ))
     }
 

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use backup_control::jobs::{Job, JobFlags};
 use backup_control::passphrase::PassphraseOrigin;
 use backup_control::repositories::RepositorySpec;
+use backup_control::snapshots::Choice;
 use backup_core::crypto::Passphrase;
 use backup_core::error::{Error as CoreError, ErrorKind};
+use backup_core::pipeline::VerifyLevel;
 use backup_core::repository::{InitOptions, Repository};
 use backup_core::source::{IfExists, ObjectDigest, RestoreRequest};
 use backup_sources::files::digest_of_dir;
@@ -76,8 +78,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         indexed: repository.load_index(&session.cx).await?,
     };
     let id = backup.snapshot.ok_or_else(|| CoreError::internal("the backup made no snapshot"))?;
-    let info = opened.find(&id.to_hex(), &backup_core::repository::SnapshotFilter::default())?;
-    let verified = verify::verify(session, &opened, info, &spec.to_string()).await?;
+    let info = session.find(&opened.snapshots, &id.to_hex(), &Choice::default())?;
+    let verified = verify::verify(session, &opened, info, &spec.to_string(), VerifyLevel::Checksum).await?;
     if !verified.problems.is_empty() {
         return Ok(Outcome::Damage);
     }

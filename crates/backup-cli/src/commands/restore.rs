@@ -25,7 +25,7 @@ use crate::style::{self, paint};
 #[command(after_help = EXAMPLES)]
 #[group(id = "place", required = true, args = ["target", "in_place"])]
 pub(crate) struct Args {
-    /// The snapshot: `latest`, or the beginning of its identifier
+    /// The snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`, `2h ago`)
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
     /// Restore below this directory; it is made if it does not exist
@@ -137,7 +137,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let selection = args::selection(&args.only, &args.exclude)?;
     let spec = session.repository()?;
     let opened = session.open_indexed().await?;
-    let info = opened.find(&args.snapshot, &args.filter.to_filter())?;
+    let info = session.find(&opened.snapshots, &args.snapshot, &args.filter.choice(session)?)?;
     let snapshot = opened.indexed.snapshot(info);
     let source = jobs::restorer(info.snapshot.tag("source"), &snapshot.paths(), &session.machine)?;
     let request = RestoreRequest {

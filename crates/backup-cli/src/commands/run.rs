@@ -166,6 +166,10 @@ async fn one(session: &Session, job: &Job, opened: &mut Vec<(String, Repository)
 /// Runs one backup and says what came of it.
 pub(super) async fn back_up(session: &Session, repository: &Repository, job: &Job) -> CommandResult<BackupReport> {
     session.ui.status(format_args!("Backing up {} into {}", job.source, job.repository));
+    if let Some(age) = job.minimum_age.filter(|_| !job.options.dry_run) {
+        // Before there is a snapshot that somebody could forget.
+        repository.protect_job(&job.options.job, age, &session.cx).await?;
+    }
     let report = pipeline::backup(repository, &*job.source, &job.options, &session.cx).await?;
     if session.ui.is_json() {
         let summary = Summary::new("run", job.repository.to_string(), &report);

@@ -4,6 +4,7 @@ use backup_core::format::Manifest;
 use backup_core::repository::SnapshotInfo;
 use serde::Serialize;
 
+use super::hold::{self, HoldJson};
 use super::view::{self, SnapshotJson};
 use crate::args::FilterArgs;
 use crate::command_error::{CommandResult, Outcome};
@@ -16,7 +17,7 @@ use crate::ui::SCHEMA_VERSION;
 /// Show what a snapshot is: where it came from, what it stands for, what it holds
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The snapshot: `latest`, or the beginning of its identifier
+    /// The snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`, `2h ago`)
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
     #[command(flatten)]
@@ -27,22 +28,34 @@ pub(crate) struct Args {
 struct ShowJson<'a> {
     schema_version: u32,
     snapshot: SnapshotJson<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold: Option<HoldJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreadable_holds: Option<&'a str>,
     manifest: Option<&'a Manifest>,
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let opened = session.open_indexed().await?;
-    let info = opened.find(&args.snapshot, &args.filter.to_filter())?;
+    let info = session.find(&opened.snapshots, &args.snapshot, &args.filter.choice(session)?)?;
     let manifest = opened.indexed.snapshot(info).manifest().await?;
+    let (mut holds, unreadable) = hold::in_force(session, opened.indexed.repository()).await?;
+    let hold = holds.remove(&info.id);
     if session.ui.is_json() {
         let (schema_version, snapshot) = (SCHEMA_VERSION, SnapshotJson::from(info));
-        session.ui.json(&ShowJson { schema_version, snapshot, manifest: manifest.as_ref() })?;
+        let hold = hold.as_ref().map(HoldJson::from);
+        let unreadable_holds = unreadable.as_deref();
+        let manifest = manifest.as_ref();
+        session.ui.json(&ShowJson { schema_version, snapshot, hold, unreadable_holds, manifest })?;
+        Ok(if unreadable.is_none() { Outcome::Success } else { Outcome::Damage })
     } else {
         let id = paint(style::SNAPSHOT, info.id);
+        let held = hold.as_ref().map(|hold| hold::words(session, hold)).unwrap_or_default();
         let more = manifest.as_ref().map(details).unwrap_or_default();
-        session.ui.print(format_args!("Snapshot {id}\n{}", facts(&[basics(session, info), more].concat())))?;
+        let facts = facts(&[basics(session, info), vec![("State", held)], more].concat());
+        session.ui.print(format_args!("Snapshot {id}\n{facts}"))?;
+        Ok(hold::warn_of_unreadable(&session.ui, unreadable.as_deref()))
     }
-    Ok(Outcome::Success)
 }
 
 fn basics(session: &Session, info: &SnapshotInfo) -> Vec<(&'static str, String)> {
@@ -58,7 +71,7 @@ fn basics(session: &Session, info: &SnapshotInfo) -> Vec<(&'static str, String)>
         Some(some) => format!("{} missing or incomplete", human::count(some, "entry", "entries")),
     };
     vec![
-        ("Time", format!("{} ({age})", human::full_time(snapshot.time, &session.machine.time_zone))),
+        ("Time", format!("{} ({age})", human::full_time(snapshot.time, session.zone()))),
         ("Job", tag("job")),
         ("Source", tag("source")),
         ("Type", tag("type")),

@@ -1,5 +1,8 @@
 //! `backup stats`.
 
+use std::collections::BTreeMap;
+
+use backup_core::maintenance::{self, StorageReport, Usage};
 use backup_core::stats::{self, Stats};
 use serde::Serialize;
 
@@ -9,7 +12,7 @@ use crate::session::Session;
 use crate::table::{Align, Table, facts};
 use crate::ui::SCHEMA_VERSION;
 
-/// Show how much a repository holds and what deduplication and compression save
+/// Show how much a repository holds, by job, type and tier, and what deduplication and compression save
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
@@ -19,6 +22,13 @@ struct StatsJson<'a> {
     repository: String,
     #[serde(flatten)]
     stats: &'a Stats,
+    /// How many times smaller the data is after deduplication, and then after compression.
+    deduplication: Option<f64>,
+    compression: Option<f64>,
+    by_job: &'a BTreeMap<String, Usage>,
+    by_type: &'a BTreeMap<String, Usage>,
+    by_tier: &'a BTreeMap<String, Usage>,
+    growth_per_day: u64,
 }
 
 pub(crate) async fn run(session: &Session, _args: &Args) -> CommandResult {
@@ -26,21 +36,30 @@ pub(crate) async fn run(session: &Session, _args: &Args) -> CommandResult {
     let repository = session.open(&spec).await?;
     let indexed = repository.load_index(&session.cx).await?;
     let stats = stats::stats(&indexed, &session.cx).await?;
+    let storage = maintenance::storage(&repository, &session.cx).await?;
     let ui = &session.ui;
     if ui.is_json() {
-        ui.json(&StatsJson { schema_version: SCHEMA_VERSION, repository: spec.to_string(), stats: &stats })?;
+        ui.json(&StatsJson {
+            schema_version: SCHEMA_VERSION,
+            repository: spec.to_string(),
+            stats: &stats,
+            deduplication: storage.deduplication(),
+            compression: storage.compression(),
+            by_job: &storage.by_job,
+            by_type: &storage.by_type,
+            by_tier: &storage.by_tier,
+            growth_per_day: storage.growth_per_day,
+        })?;
         return Ok(Outcome::Success);
     }
     ui.line(format_args!("Repository {spec}"))?;
-    ui.line(facts(&overview(&stats)))?;
-    let mut table = Table::new([("Job", Align::Left), ("Snapshots", Align::Right), ("Size", Align::Right)]);
-    for (job, per_job) in &stats.per_job {
-        let job = if job.is_empty() { "(of other tools)".to_owned() } else { human::text(job.as_bytes()) };
-        table.row([job, per_job.snapshots.to_string(), human::size(per_job.bytes)]);
-    }
-    if !stats.per_job.is_empty() {
+    ui.line(facts(&overview(&stats, &storage)))?;
+    for (heading, usages) in [("Job", &storage.by_job), ("Type", &storage.by_type), ("Tier", &storage.by_tier)] {
+        if usages.is_empty() {
+            continue;
+        }
         ui.line("")?;
-        for line in table.lines() {
+        for line in table(heading, usages).lines() {
             ui.line(line)?;
         }
     }
@@ -48,16 +67,32 @@ pub(crate) async fn run(session: &Session, _args: &Args) -> CommandResult {
     Ok(Outcome::Success)
 }
 
-fn overview(stats: &Stats) -> Vec<(&'static str, String)> {
+fn table(heading: &'static str, usages: &BTreeMap<String, Usage>) -> Table {
+    let columns =
+        [(heading, Align::Left), ("Snapshots", Align::Right), ("Size", Align::Right), ("Added", Align::Right)];
+    let mut table = Table::new(columns);
+    for (name, usage) in usages {
+        let name = if name.is_empty() { "(of other tools)".to_owned() } else { human::text(name.as_bytes()) };
+        let (size, added) = (human::size(usage.source_bytes), human::size(usage.added_bytes));
+        table.row([name, usage.snapshots.to_string(), size, added]);
+    }
+    table
+}
+
+fn overview(stats: &Stats, storage: &StorageReport) -> Vec<(&'static str, String)> {
     let share = |part: u64, whole: u64| match whole {
         0 => String::new(),
         _ => format!(" ({:.0}%)", part as f64 / whole as f64 * 100.0),
     };
+    let times = |ratio: Option<f64>| ratio.map_or_else(String::new, |ratio| format!("{ratio:.1} to 1"));
     vec![
         ("Snapshots", stats.snapshots.to_string()),
         ("Restored, all together", human::size(stats.restore_bytes)),
         ("After deduplication", human::size(stats.unique_bytes) + &share(stats.unique_bytes, stats.restore_bytes)),
         ("As stored", human::size(stats.stored_bytes) + &share(stats.stored_bytes, stats.restore_bytes)),
+        ("Deduplication", times(storage.deduplication())),
+        ("Compression", times(storage.compression())),
+        ("Growth per day", human::size(storage.growth_per_day)),
         ("Blobs", format!("{}, {} of them directories", stats.blobs, stats.trees)),
         ("Packs", stats.packs.to_string()),
         ("Index objects", stats.index_objects.to_string()),

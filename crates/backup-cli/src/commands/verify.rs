@@ -1,96 +1,182 @@
 //! `backup verify`.
 
+use std::path::PathBuf;
+
 use backup_core::error::ErrorKind;
-use backup_core::pipeline::{self, VerifyReport};
+use backup_core::pipeline::{self, VerifyLevel, VerifyReport};
 use backup_core::repository::SnapshotInfo;
+use clap::ValueEnum;
+use jiff::Timestamp;
 use serde::Serialize;
 
+use super::report_file::ReportFile;
 use super::view::{self, Summary};
 use crate::args::FilterArgs;
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
 use crate::session::{Opened, Session};
 use crate::style::{self, paint};
+use crate::ui::SCHEMA_VERSION;
 
 /// Verify snapshots: read everything they hold and compare it with its hashes
+///
+/// What was verified and found sound is noted in the repository: a cleanup never drops the newest such snapshot of a job.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The snapshots: `latest`, or the beginnings of their identifiers
-    #[arg(value_name = "SNAPSHOT", required_unless_present = "all")]
+    /// The snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
+    #[arg(value_name = "SNAPSHOT", required_unless_present_any = ["all", "date"])]
     snapshots: Vec<String>,
     /// All snapshots
     #[arg(long, conflicts_with = "snapshots")]
     all: bool,
+    /// How thoroughly
+    #[arg(long, value_name = "LEVEL", default_value = "checksum")]
+    level: LevelArg,
+    /// Also write what was found to this file, as JSON; it is replaced if it exists
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     filter: FilterArgs,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  backup verify latest
+  backup verify --date yesterday --level structure --report /var/log/backup/verify.json";
+
+/// How thorough a verification is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LevelArg {
+    /// Every byte against its hash
+    Checksum,
+    /// Also what is in the snapshot against what it must look like
+    Structure,
+    /// Also what was counted when it was made, counted again
+    Deep,
+}
+
+impl From<LevelArg> for VerifyLevel {
+    fn from(arg: LevelArg) -> Self {
+        match arg {
+            LevelArg::Checksum => Self::Checksum,
+            LevelArg::Structure => Self::Structure,
+            LevelArg::Deep => Self::Deep,
+        }
+    }
+}
+
+/// What was found about one snapshot.
 #[derive(Serialize)]
 struct Verified<'a> {
     snapshot: String,
+    level: VerifyLevel,
     #[serde(flatten)]
     report: &'a VerifyReport,
 }
 
+/// What the report file says.
+#[derive(Serialize)]
+struct ReportJson<'a> {
+    schema_version: u32,
+    repository: &'a str,
+    started: Timestamp,
+    finished: Timestamp,
+    sound: bool,
+    snapshots: Vec<Verified<'a>>,
+}
+
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let started = session.cx.clock.now();
+    let file = args.report.as_deref().map(ReportFile::create).transpose()?;
     let spec = session.repository()?;
-    let opened = session.open_indexed().await?;
-    let filter = args.filter.to_filter();
+    let opened = session.open_indexed_at(&spec).await?;
+    let filter = args.filter.choice(session)?;
     let mut worst = Outcome::Success;
-    let meant: Vec<&SnapshotInfo> = if args.all {
+    let meant: Vec<&SnapshotInfo> = if args.snapshots.is_empty() {
         worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
-        opened.snapshots.snapshots.iter().filter(|info| filter.matches(&info.snapshot)).collect()
+        opened.snapshots.snapshots.iter().filter(|info| filter.matches(info)).collect()
     } else {
-        args.snapshots.iter().map(|name| opened.find(name, &filter)).collect::<CommandResult<_>>()?
+        session.find_all(&opened.snapshots, &args.snapshots, &filter)?
     };
     if meant.is_empty() {
         session.ui.status("No snapshots.");
     }
+    let (level, repository) = (args.level.into(), spec.to_string());
+    let mut found = Vec::new();
     for info in meant {
-        let report = verify(session, &opened, info, &spec.to_string()).await?;
+        let report = verify(session, &opened, info, &repository, level).await?;
         if !report.problems.is_empty() {
             worst = Outcome::Damage;
         }
+        found.push((info, report));
+    }
+    if let Some(file) = file {
+        let snapshots = found.iter().map(|(info, report)| verified(info, level, report)).collect();
+        let (sound, finished) = (worst == Outcome::Success, session.cx.clock.now());
+        let schema_version = SCHEMA_VERSION;
+        let path =
+            file.write(&ReportJson { schema_version, repository: &repository, started, finished, sound, snapshots })?;
+        session.ui.status(format_args!("The report is in {}", path.display()));
     }
     Ok(worst)
 }
 
-/// Verifies one snapshot and says what came of it.
+fn verified<'a>(info: &SnapshotInfo, level: VerifyLevel, report: &'a VerifyReport) -> Verified<'a> {
+    Verified { snapshot: info.id.to_hex(), level, report }
+}
+
+/// Verifies one snapshot, notes it, and says what came of it.
 pub(super) async fn verify(
     session: &Session,
     opened: &Opened,
     info: &SnapshotInfo,
     repository: &str,
+    level: VerifyLevel,
 ) -> CommandResult<VerifyReport> {
+    let report = match pipeline::verify(&opened.indexed.snapshot(info), level, &session.cx).await {
+        Ok(report) => report,
+        // What keeps a snapshot from being read at all is damage like any other.
+        Err(error) if error.kind() == ErrorKind::Damaged => {
+            let affects = vec![format!("snapshot {}", info.id.short())];
+            let problem =
+                backup_core::check::Problem { object: "snapshot".to_owned(), message: error.chain(), affects };
+            VerifyReport { problems: vec![problem], ..VerifyReport::default() }
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if report.problems.is_empty() {
+        // An auditor may read and not write: the verification is as good, only nobody else knows of it.
+        let noted = opened.indexed.repository().record_verified(&info.id, level, &session.cx).await;
+        if let Err(error) = noted {
+            session.ui.warning(format_args!("that it was verified could not be noted: {}", error.chain()));
+        }
+    }
+    show(session, info, repository, level, &report)?;
+    Ok(report)
+}
+
+fn show(
+    session: &Session,
+    info: &SnapshotInfo,
+    repository: &str,
+    level: VerifyLevel,
+    report: &VerifyReport,
+) -> CommandResult<()> {
     let ui = &session.ui;
-    let report =
-        match pipeline::verify(&opened.indexed.snapshot(info), pipeline::VerifyLevel::Checksum, &session.cx).await {
-            Ok(report) => report,
-            // What keeps a snapshot from being read at all is damage like any other.
-            Err(error) if error.kind() == ErrorKind::Damaged => {
-                let affects = vec![format!("snapshot {}", info.id.short())];
-                let problem =
-                    backup_core::check::Problem { object: "snapshot".to_owned(), message: error.chain(), affects };
-                VerifyReport { problems: vec![problem], ..VerifyReport::default() }
-            }
-            Err(error) => return Err(error.into()),
-        };
     if ui.is_json() {
-        let verified = Verified { snapshot: info.id.to_hex(), report: &report };
-        ui.event(&Summary::new("verify", repository.to_owned(), &verified));
-        return Ok(report);
+        ui.event(&Summary::new("verify", repository.to_owned(), &verified(info, level, report)));
+        return Ok(());
     }
     let id = paint(style::SNAPSHOT, info.id.short());
     if report.problems.is_empty() {
         let entries = human::count(report.entries, "entry", "entries");
         let verified = paint(style::GOOD, "verified");
-        ui.summary(format_args!("Snapshot {id} {verified}: {entries}, {}", human::size(report.bytes)))?;
-        return Ok(report);
+        return ui.summary(format_args!("Snapshot {id} {verified}: {entries}, {}", human::size(report.bytes)));
     }
     for line in view::problems(&report.problems) {
         ui.line(line)?;
     }
     let found = human::count(report.problems.len() as u64, "problem", "problems");
-    ui.print(format_args!("Snapshot {id} is {}: {found}", paint(style::ERROR, "damaged")))?;
-    Ok(report)
+    ui.print(format_args!("Snapshot {id} is {}: {found}", paint(style::ERROR, "damaged")))
 }

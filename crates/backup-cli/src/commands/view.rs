@@ -10,7 +10,9 @@ use serde::Serialize;
 
 use crate::command_error::Outcome;
 use crate::human;
+use crate::session::Session;
 use crate::style::{self, paint};
+use crate::table::{Align, Table};
 use crate::ui::Ui;
 
 /// Tags that say what other fields say.
@@ -72,6 +74,36 @@ pub(super) fn user_tags(info: &SnapshotInfo) -> String {
     let own = |tag: &&String| !OWN_TAGS.iter().any(|own| tag.starts_with(own));
     let tags: Vec<&str> = info.snapshot.tags.iter().filter(own).map(String::as_str).collect();
     human::text(tags.join(", ").as_bytes())
+}
+
+/// A table of snapshots, with columns of its own at the end; see [`snapshot_row`].
+pub(super) fn snapshot_table(more: &[(&'static str, Align)]) -> Table {
+    let columns = [
+        ("ID", Align::Left),
+        ("Time", Align::Left),
+        ("Age", Align::Left),
+        ("Job", Align::Left),
+        ("Type", Align::Left),
+        ("Tier", Align::Left),
+        ("Size", Align::Right),
+    ];
+    Table::new([&columns, more].concat())
+}
+
+/// A row of a [`snapshot_table`], without the cells of its last columns.
+pub(super) fn snapshot_row(session: &Session, info: &SnapshotInfo) -> Vec<String> {
+    let snapshot = &info.snapshot;
+    let tag = |name: &str| human::text(snapshot.tag(name).unwrap_or_default().as_bytes());
+    let size = snapshot.summary.as_ref().map(|summary| human::size(summary.total_bytes_processed));
+    vec![
+        info.id.short(),
+        human::time(snapshot.time, session.zone()),
+        human::age(snapshot.time, session.cx.clock.now()),
+        tag("job"),
+        tag("type"),
+        tag("tier"),
+        size.unwrap_or_default(),
+    ]
 }
 
 /// A path in JSON: text, and the bytes where text cannot hold them.

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 const NOBODY: u32 = 65534;
 
 /// What differs from run to run and from machine to machine, and what stands for it.
-const FILTERS: [(&str, &str); 30] = [
+const FILTERS: [(&str, &str); 34] = [
     // Identifiers: the content holds times and random numbers.
     (r"\b[0-9a-f]{64}\b", "[ID]"),
     (r"\b[0-9a-f]{8}\b", "[SHORT]"),
@@ -39,6 +39,10 @@ const FILTERS: [(&str, &str); 30] = [
     (r"\b\d+ in metadata only\b", "[N] in metadata only"),
     (r"[\d.]+ [KMG]?i?B new, [\d.]+ [KMG]?i?B as stored", "[SIZE] new, [SIZE] as stored"),
     (r"(?m)^(  (?:Copied|To copy) +).* blobs?, .*$", "$1[N]"),
+    (r"(?m)^(  (?:Before|Needed|Not needed|Deduplication|Compression|Growth per day) +)\S.*$", "$1[N]"),
+    (r"(?m)^(\w+ +\d+ +[\d.]+ [KM]?i?B) +[\d.]+ [KM]?i?B$", "$1  [SIZE]"),
+    (r#""(deduplication|compression)": \d[\d.]*"#, r#""$1": "[N]""#),
+    (r#""growth_per_day": [1-9]\d*"#, r#""growth_per_day": "[N]""#),
     (r"(?m)^(  (?:After deduplication|As stored|Packs|Blobs) +)\S.*$", "$1[N]"),
     (r"\[USER\] \[GROUP\] [\d.]+ [KM]?i?B( .* /\.backup/)", "[USER] [GROUP] [SIZE]$1"),
     (r#"(?s)"dirs": (\d+|\{[^}]*\})"#, r#""dirs": "[N]""#),
@@ -196,6 +200,13 @@ impl Run {
     /// Fails unless the program succeeded.
     pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, 0, "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Without lines of progress, which come where the machine is slow.
+    pub(crate) fn without(mut self, beginning: &str) -> Self {
+        let lines = self.stderr.lines().filter(|line| !line.starts_with(beginning));
+        self.stderr = lines.map(|line| format!("{line}\n")).collect();
         self
     }
 

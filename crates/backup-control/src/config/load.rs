@@ -212,6 +212,14 @@ mod tests {
             "[sources.a]\nkind = \"files\"",
             "[sources.a]\nkind = \"files\"\npaths = [\"${NOPE}\"]",
             "[sources.a]\nkind = \"files\"\npaths = []",
+            "[defaults]\ntime_zone = \"Europe/Berln\"",
+            "[defaults]\n[defaults.keep]\ndayly = 7",
+            "[defaults.keep]\ndaily = \"many\"",
+            "[defaults.keep]\nwithin = \"6m\"",
+            "[repositories.a]\nurl = \"x\"\nquota = \"much\"",
+            "[repositories.a]\nurl = \"x\"\n[repositories.a.prune]\ngrace = \"1mo\"",
+            "[repositories.a]\nurl = \"x\"\n[repositories.a.prune]\nmax_unsued = \"5%\"",
+            "[repositories.a]\nurl = \"x\"\n[repositories.a.prune]\nmax_unused = \"little\"",
         ];
         insta::assert_snapshot!(mistakes.map(mistake).join("\n"));
     }
@@ -227,6 +235,12 @@ mod tests {
             ("compression = 7", "passphrase_env = \"X\""),
             ("compression = 7", "uploads = 0"),
             ("pack_size = \"64MiB\"", "pack_size = \"1GiB\""),
+            ("pack_size = \"64MiB\"", "quota = 0"),
+            ("pack_size = \"64MiB\"", "prune.max_repack = 0"),
+            ("[jobs.docs]", "[defaults]\nkeep = { daily = 0 }\n[jobs.docs]"),
+            ("[jobs.docs]", "[jobs.docs]\nkeep = { last = 1, min_copies = 0 }"),
+            ("[jobs.docs]", "[jobs.docs]\nkeep.types.fulll.last = 1"),
+            ("[jobs.docs]", "[jobs.docs]\nkeep.tiers.\"a,b\".last = 1"),
         ];
         insta::assert_snapshot!(mistakes.map(|(good, bad)| mistake(&GOOD.replace(good, bad))).join("\n"));
     }

@@ -8,18 +8,35 @@ use backup_core::source::BackupKind;
 use backup_storage::StoreSettings;
 use serde::{Deserialize, Serialize};
 
+use super::keep::{KeepConfig, PruneConfig};
 use crate::units::{Share, Size, Text};
 
 /// A whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// What holds for all of it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub defaults: DefaultsConfig,
     /// Where backups are kept, by name.
     pub repositories: BTreeMap<String, RepositoryConfig>,
     /// What is backed up, by name.
     pub sources: BTreeMap<String, SourceConfig>,
     /// Which source goes into which repository and how, by name.
     pub jobs: BTreeMap<String, JobConfig>,
+}
+
+/// `[defaults]`: what holds wherever nothing else is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DefaultsConfig {
+    /// The time zone whose days, weeks, months and years count, and in which dates are understood and shown, for instance
+    /// `Europe/Berlin`. Default: that of the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// `[defaults.keep]`: which snapshots stay, for jobs that do not say so themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<KeepConfig>,
 }
 
 /// `[repositories.NAME]`: a place for backups. At most one of the `passphrase_…` keys.
@@ -49,6 +66,13 @@ pub struct RepositoryConfig {
     /// How many packs are uploaded at a time. Default: what suits the kind of storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uploads: Option<usize>,
+    /// How large it may become: `backup storage` says how much is left, and for how long that will do. Default: what the
+    /// disk has, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Size>,
+    /// `[repositories.NAME.prune]`: how data that no snapshot needs is removed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub prune: PruneConfig,
     /// `[repositories.NAME.store]`: how an object store is reached, and the rate limits of any store.
     #[serde(default, skip_serializing_if = "is_default")]
     pub store: StoreSettings,
@@ -133,6 +157,17 @@ pub struct JobConfig {
     /// Tags of the snapshots.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// `[jobs.NAME.keep]`: which of its snapshots stay. Default: `[defaults.keep]`, and all if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<KeepConfig>,
+}
+
+impl Config {
+    /// Which snapshots of a job stay: what it says itself, else the default.
+    #[must_use]
+    pub fn keep_of(&self, job: &str) -> Option<&KeepConfig> {
+        self.jobs.get(job).and_then(|job| job.keep.as_ref()).or(self.defaults.keep.as_ref())
+    }
 }
 
 /// [`Compression`] as its text; a bare number is a zstd level.

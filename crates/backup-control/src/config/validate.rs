@@ -3,7 +3,7 @@
 use backup_core::repository::WriteSettings;
 use backup_core::source::Selection;
 
-use super::{Config, JobConfig, RepositoryConfig, SourceConfig};
+use super::{Config, DefaultsConfig, JobConfig, KeepConfig, RepositoryConfig, SourceConfig};
 use crate::error::Error;
 use crate::units::Size;
 use crate::{names, suggest};
@@ -36,6 +36,7 @@ impl Mistake {
 
 /// Finds the first mistake.
 pub(super) fn config(config: &Config) -> Result<(), Mistake> {
+    defaults(&config.defaults)?;
     for (name, value) in &config.repositories {
         repository(name, value)?;
     }
@@ -43,6 +44,31 @@ pub(super) fn config(config: &Config) -> Result<(), Mistake> {
         source(name, value)?;
     }
     config.jobs.iter().try_for_each(|(name, value)| job(config, name, value))
+}
+
+fn defaults(defaults: &DefaultsConfig) -> Result<(), Mistake> {
+    const SECTION: &str = "defaults";
+    if let Some(zone) = &defaults.time_zone
+        && let Err(error) = crate::machine::zone(zone)
+    {
+        return Err(Mistake::from_error([SECTION, "time_zone", ""], &error));
+    }
+    defaults.keep.as_ref().map_or(Ok(()), |keep| policy([SECTION, "keep", ""], keep))
+}
+
+/// Whether a policy can be meant.
+fn policy(at: [&str; 3], keep: &KeepConfig) -> Result<(), Mistake> {
+    if let Err(error) = keep.policy() {
+        return Err(Mistake::new(at, error.to_string())
+            .hint(Some("for instance `keep = { daily = 7, weekly = 4, monthly = 12 }`".to_owned())));
+    }
+    let known = ["full", "incremental", "differential", "log"];
+    if let Some(kind) = keep.types.keys().find(|kind| !known.contains(&kind.as_str())) {
+        return Err(
+            Mistake::new(at, format!("there are no snapshots of type `{kind}`")).hint(suggest::hint(kind, known))
+        );
+    }
+    keep.tiers.keys().try_for_each(|tier| names::check("tier", tier)).map_err(|error| Mistake::from_error(at, &error))
 }
 
 fn name(section: &str, what: &str, name: &str) -> Result<(), Mistake> {
@@ -80,6 +106,14 @@ fn repository(own: &str, repository: &RepositoryConfig) -> Result<(), Mistake> {
     if repository.uploads == Some(0) {
         return Err(Mistake::new([SECTION, own, "uploads"], "without an upload nothing is stored"));
     }
+    if repository.quota == Some(Size(0)) {
+        return Err(Mistake::new([SECTION, own, "quota"], "a quota of nothing leaves no room")
+            .hint(Some("leave `quota` out if there is none".to_owned())));
+    }
+    if repository.prune.max_repack == Some(Size(0)) {
+        return Err(Mistake::new([SECTION, own, "prune"], "with `max_repack` of nothing, nothing is written anew")
+            .hint(Some("to write nothing anew, set `max_unused = \"unlimited\"`".to_owned())));
+    }
     Ok(())
 }
 
@@ -116,5 +150,5 @@ fn job(config: &Config, own: &str, job: &JobConfig) -> Result<(), Mistake> {
             return Err(Mistake::new([SECTION, own, key], error.to_string()));
         }
     }
-    Ok(())
+    job.keep.as_ref().map_or(Ok(()), |keep| policy([SECTION, own, "keep"], keep))
 }

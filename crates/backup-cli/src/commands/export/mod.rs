@@ -44,7 +44,7 @@ const AHEAD: usize = 16;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The snapshot: `latest`, or the beginning of its identifier
+    /// The snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`, `2h ago`)
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
     /// The directory or file in it
@@ -102,7 +102,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     }
     let path = entry_path(&args.path)?;
     let opened = session.open_indexed().await?;
-    let info = opened.find(&args.snapshot, &args.filter.to_filter())?;
+    let info = session.find(&opened.snapshots, &args.snapshot, &args.filter.choice(session)?)?;
     let snapshot = opened.indexed.snapshot(info);
     let node = match path.is_root() {
         true => None,

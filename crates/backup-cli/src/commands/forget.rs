@@ -1,0 +1,106 @@
+//! `backup forget`.
+
+use std::collections::BTreeMap;
+
+use backup_core::id::SnapshotId;
+use backup_core::repository::{Repository, SnapshotInfo};
+use backup_core::retention::Hold;
+use serde::Serialize;
+
+use super::hold;
+use super::view::{self, SnapshotJson};
+use crate::args::FilterArgs;
+use crate::command_error::{CommandError, CommandResult, Outcome};
+use crate::human;
+use crate::session::Session;
+use crate::style::{self, paint};
+use crate::ui::SCHEMA_VERSION;
+
+/// Forget snapshots: they are no longer listed, and a later prune removes what only they needed
+///
+/// Until then `backup undo-forget` brings them back. Held snapshots, and those that are younger than their job promises to
+/// keep them, are refused; then none is forgotten.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
+    #[arg(value_name = "SNAPSHOT", required = true)]
+    snapshots: Vec<String>,
+    /// Show what would be forgotten, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  backup forget 1a2b3c4d 5e6f7a8b
+  backup forget 1a2b3c4d --yes && backup prune";
+
+#[derive(Serialize)]
+struct ForgetJson<'a> {
+    schema_version: u32,
+    repository: String,
+    dry_run: bool,
+    snapshots: Vec<SnapshotJson<'a>>,
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let spec = session.repository()?;
+    let repository = session.open(&spec).await?;
+    let list = repository.snapshots(&session.cx).await?;
+    let infos = session.find_all(&list, &args.snapshots, &args.filter.choice(session)?)?;
+    require_released(session, &infos, &repository.holds().await?)?;
+    let ui = &session.ui;
+    let count = human::count(infos.len() as u64, "snapshot", "snapshots");
+    if !ui.is_json() {
+        ui.print(plan(session, &infos, &spec.to_string()))?;
+    }
+    if !args.dry_run {
+        session.confirm(&format!("Forget {count} of {spec}?")).await?;
+        let ids: Vec<SnapshotId> = infos.iter().map(|info| info.id).collect();
+        forget(session, &repository, &ids).await?;
+        ui.status(format_args!("{count} {}", paint(style::GOOD, "forgotten")));
+        ui.hint("`backup undo-forget` brings them back until a prune has removed their data");
+    }
+    if ui.is_json() {
+        let snapshots = infos.into_iter().map(SnapshotJson::from).collect();
+        let (schema_version, repository) = (SCHEMA_VERSION, spec.to_string());
+        ui.json(&ForgetJson { schema_version, repository, dry_run: args.dry_run, snapshots })?;
+    }
+    Ok(Outcome::Success)
+}
+
+/// Forgets snapshots; what must be kept is a refusal.
+pub(super) async fn forget(session: &Session, repository: &Repository, ids: &[SnapshotId]) -> CommandResult<()> {
+    repository.forget(ids, &session.cx).await.map_err(|error| CommandError::from(error).invalid_is_refused())
+}
+
+/// Held snapshots are named before anybody is asked.
+fn require_released(
+    session: &Session,
+    infos: &[&SnapshotInfo],
+    holds: &BTreeMap<SnapshotId, Hold>,
+) -> CommandResult<()> {
+    let now = session.cx.clock.now();
+    let in_force = |info: &&&SnapshotInfo| holds.get(&info.id).is_some_and(|hold| hold.is_in_force(now));
+    let held: Vec<String> = infos
+        .iter()
+        .filter(in_force)
+        .filter_map(|info| Some(format!("{} is {}", info.id.short(), hold::words(session, holds.get(&info.id)?))))
+        .collect();
+    if held.is_empty() {
+        return Ok(());
+    }
+    Err(CommandError::refused(format!("nothing is forgotten: snapshot {}", held.join("; snapshot ")))
+        .with_hint("`backup release` ends a hold"))
+}
+
+fn plan(session: &Session, infos: &[&SnapshotInfo], repository: &str) -> String {
+    let mut table = view::snapshot_table(&[]);
+    for info in infos {
+        table.row(view::snapshot_row(session, info));
+    }
+    format!("Plan: forget in {repository}\n{}", table.lines().join("\n"))
+}

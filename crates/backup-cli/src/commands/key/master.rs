@@ -1,0 +1,100 @@
+//! `backup key rotate --master`: a new key for the data itself, in a new repository.
+
+use std::collections::BTreeMap;
+
+use backup_control::environment::Environment;
+use backup_control::passphrase::{PassphraseFlags, PassphraseOrigin};
+use backup_control::repositories::RepositorySpec;
+use backup_core::copy::CopyReport;
+use backup_core::id::SnapshotId;
+use backup_core::repository::{IndexedRepository, InitOptions, Likeness, Repository};
+
+use super::rotate::Args;
+use crate::command_error::{CommandError, CommandResult, Outcome};
+use crate::commands::copy::{self, Target};
+use crate::commands::init::KeyFile;
+use crate::commands::view;
+use crate::session::Session;
+use crate::style::{self, paint};
+
+pub(super) async fn run(session: &Session, args: &Args, to: &str) -> CommandResult {
+    let from = session.repository()?;
+    let opened = session.open_indexed_at(&from).await?;
+    let worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
+    let spec = session.resolve(to)?;
+    let repository = target(session, args, &spec, opened.indexed.repository()).await?;
+    let target = Target { spec, repository };
+    let snapshots = &opened.snapshots.snapshots;
+    let report = copy::copy_to(session, &opened.indexed, snapshots, &target, false, "rotate").await?;
+    copy_holds(&opened.indexed, &target.repository, &report).await?;
+    if !report.problems.is_empty() {
+        return Ok(Outcome::Damage);
+    }
+    explain(session, &from, &target.spec);
+    Ok(worst)
+}
+
+/// The new repository: made, or found as an interrupted attempt left it.
+async fn target(session: &Session, args: &Args, to: &RepositorySpec, from: &Repository) -> CommandResult<Repository> {
+    let env = &session.env;
+    // Not the variables that hold the pass phrase of the old one.
+    let configured = PassphraseOrigin::choose(&PassphraseFlags::default(), to.config.as_ref(), &Environment::default());
+    let origin = args.new.origin(session).or(configured);
+    if to.exists(env).await? {
+        session.ui.status(format_args!("Going on with {to}"));
+        return match args.key_file.clone().map(PassphraseOrigin::File).or(origin) {
+            Some(origin) => Ok(to.open(&origin.fetch(env).await?, env).await?),
+            None => session.open_with(to, &PassphraseFlags::default()).await,
+        };
+    }
+    let (passphrase, file) = match origin.filter(|_| args.key_file.is_none()) {
+        Some(origin) => (origin.fetch(env).await?, None),
+        None => args.passphrase(session).await?,
+    };
+    let likeness = Likeness { repository: from.clone(), share_key: false };
+    let options = InitOptions { recovery: None, like: Some(likeness) };
+    let created = to.init(&passphrase, &options, env, &session.cx).await?;
+    session.ui.status(format_args!("{} at {to}, with a new master key", paint(style::GOOD, "Repository created")));
+    if let Some(path) = file.map(KeyFile::keep) {
+        session.ui.status(format_args!(
+            "Its pass phrase is in {}. Keep a copy elsewhere: without it the backups are lost.",
+            path.display()
+        ));
+    }
+    Ok(created)
+}
+
+/// What somebody holds here is held there too.
+async fn copy_holds(from: &IndexedRepository, to: &Repository, report: &CopyReport) -> CommandResult<()> {
+    let holds = from.repository().holds().await?;
+    let pairs = report.copied.iter().chain(&report.present);
+    let there: BTreeMap<SnapshotId, SnapshotId> = pairs.filter_map(|pair| Some((pair.from, pair.to?))).collect();
+    for (id, hold) in holds {
+        if let Some(copy) = there.get(&id) {
+            to.hold(copy, &hold).await.map_err(CommandError::from)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is left to be done by a person.
+fn explain(session: &Session, from: &RepositorySpec, to: &RepositorySpec) {
+    let ui = &session.ui;
+    ui.status("Everything is in both. To switch:");
+    ui.status(format_args!("  1. {} check -r {} --read-data", session.program, called(to)));
+    let place = match &from.name {
+        Some(name) => format!("[repositories.{name}] in the configuration"),
+        None => "BACKUP_REPO, or wherever the old address is written".to_owned(),
+    };
+    ui.status(format_args!("  2. put the new address and where its pass phrase is into {place}"));
+    let (old, new) = (called(from), called(to));
+    let again = format!("{} key rotate --master -r {old} --to {new}", session.program);
+    ui.status(format_args!("  3. {again}, once more: it copies what was backed up meanwhile"));
+    ui.status(format_args!("  4. {} key generate -r {new}, for a new recovery key", session.program));
+    ui.status(format_args!("  5. delete {from}: its old master key opens what is in it for ever"));
+}
+
+/// How a repository is named on a command line.
+fn called(spec: &RepositorySpec) -> String {
+    spec.name.clone().unwrap_or_else(|| spec.to_string())
+}

@@ -1,0 +1,134 @@
+//! `backup key rotate`.
+
+use std::path::PathBuf;
+
+use backup_control::passphrase::PassphraseOrigin;
+use backup_core::crypto::Passphrase;
+use serde::Serialize;
+
+use super::add::NewArgs;
+use super::master;
+use crate::command_error::{CommandError, CommandResult, Outcome};
+use crate::commands::init::KeyFile;
+use crate::session::Session;
+use crate::style::{self, paint};
+use crate::ui::SCHEMA_VERSION;
+
+/// Put a new pass phrase in the place of the one that opened the repository, which opens nothing afterwards
+///
+/// Backups that are under way go on. The data is not touched: whoever had the old pass phrase before may have kept the master
+/// key. Against that helps --master: it makes a new repository with a new master key that cuts data the same way, and copies
+/// all snapshots into it; it can be interrupted and called again, and both repositories can be read meanwhile.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// What the new key is for, shown by `backup key list` [default: that of the old one]
+    #[arg(long, value_name = "TEXT", conflicts_with = "master")]
+    label: Option<String>,
+    /// Generate the new pass phrase and write it to this new file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["new_password_file", "new_password_command"])]
+    pub(super) key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) new: NewArgs,
+    /// Make a new repository with a new master key, and copy everything into it
+    #[arg(long, requires = "to", help_heading = "A new master key")]
+    master: bool,
+    /// The new repository, which is made unless it is there from an interrupted attempt
+    #[arg(long, value_name = "REPOSITORY", requires = "master", help_heading = "A new master key")]
+    to: Option<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  backup key rotate --key-file /etc/backup/new.key
+  backup key rotate --master --to s3://bucket/backup2 --key-file /etc/backup/backup2.key";
+
+#[derive(Serialize)]
+struct RotatedJson {
+    schema_version: u32,
+    repository: String,
+    added: String,
+    removed: String,
+    key_file: Option<PathBuf>,
+}
+
+impl Args {
+    pub(super) fn is_master(&self) -> bool {
+        self.master
+    }
+
+    /// The new pass phrase, and the file it was written to if it was generated. It is in a file before it is in use: nobody
+    /// loses a repository because the output was cut off.
+    pub(super) async fn passphrase(&self, session: &Session) -> CommandResult<(Passphrase, Option<KeyFile>)> {
+        match &self.key_file {
+            Some(path) => {
+                let passphrase = Passphrase::generate();
+                let file = KeyFile::create(path, &passphrase)?;
+                Ok((passphrase, Some(file)))
+            }
+            None => Ok((self.new.fetch(session).await?, None)),
+        }
+    }
+}
+
+pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
+    match &args.to {
+        Some(to) => master::run(session, args, to).await,
+        None => rotate(session, args).await,
+    }
+}
+
+async fn rotate(session: &Session, args: &Args) -> CommandResult {
+    super::require_confirmable(session)?;
+    let spec = session.repository()?;
+    let repository = session.open(&spec).await?;
+    let old = repository.key_id();
+    let label = match &args.label {
+        Some(label) => Some(label.clone()),
+        None => {
+            let keys = repository.keys().await?;
+            keys.into_iter().find(|(id, _)| *id == old).and_then(|(_, info)| info.ok()?.label)
+        }
+    };
+    let question = format!("Rotate key {} of {spec}? Its pass phrase opens nothing afterwards.", old.short());
+    session.confirm(&question).await?;
+    let (passphrase, file) = args.passphrase(session).await?;
+    let rotated = repository.rotate_key(&passphrase, label, &session.cx).await;
+    let rotated = match rotated {
+        Ok(rotated) => rotated,
+        Err(error) => {
+            // The new key may be in use already: its pass phrase must not get lost.
+            if let Some(file) = file {
+                let path = file.keep();
+                session.ui.warning(format_args!("the new pass phrase is in {}, and may open it", path.display()));
+            }
+            return Err(CommandError::from(error).invalid_is_refused());
+        }
+    };
+    let key_file = file.map(KeyFile::keep);
+    let ui = &session.ui;
+    if ui.is_json() {
+        ui.json(&RotatedJson {
+            schema_version: SCHEMA_VERSION,
+            repository: spec.to_string(),
+            added: rotated.added.to_hex(),
+            removed: rotated.removed.to_hex(),
+            key_file,
+        })?;
+        return Ok(Outcome::Success);
+    }
+    let (added, removed) = (rotated.added.short(), rotated.removed.short());
+    ui.status(format_args!("{}: key {added} in the place of {removed}", paint(style::GOOD, "Rotated")));
+    if let Some(path) = &key_file {
+        ui.status(format_args!("The new pass phrase is in {}. Keep a copy elsewhere.", path.display()));
+    }
+    if let Some(origin) = session.passphrase_origin(&spec) {
+        let place = match origin {
+            PassphraseOrigin::File(path) => path.display().to_string(),
+            PassphraseOrigin::Variable(name) => name,
+            PassphraseOrigin::Command(_) => "what the command for the pass phrase prints".to_owned(),
+        };
+        ui.hint(format_args!("the old pass phrase came from {place}: put the new one there"));
+    }
+    Ok(Outcome::Success)
+}

@@ -1,0 +1,114 @@
+//! `backup prune`.
+
+use backup_control::repositories::RepositorySpec;
+use backup_control::units::{Size, Time, UnusedLimit};
+use backup_core::maintenance::{self, PruneOptions, PruneReport};
+use backup_core::repository::Repository;
+
+use super::view::Summary;
+use crate::command_error::{CommandResult, Outcome};
+use crate::human;
+use crate::session::Session;
+use crate::style::{self, paint};
+use crate::table::facts;
+
+/// Remove data that no snapshot needs
+///
+/// Backups and restores go on meanwhile. What nothing needs is marked, and removed by a later run: after the grace period,
+/// and only if it is still not needed and nobody who could need it is at work. Run it regularly. Packs of which too much is
+/// unused are written anew.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// How long what is marked stays, and can be brought back [default: the configuration's, else 24h]
+    #[arg(long, value_name = "TIME")]
+    grace: Option<Time>,
+    /// How much may lie unused in packs that are still needed: a share, a size or `unlimited` [default: the
+    /// configuration's, else 5%]
+    #[arg(long, value_name = "LIMIT")]
+    max_unused: Option<UnusedLimit>,
+    /// Write at most so much anew [default: the configuration's, else no limit]
+    #[arg(long, value_name = "SIZE")]
+    max_repack: Option<Size>,
+    /// Take at most so long; the next run goes on [default: the configuration's, else no limit]
+    #[arg(long, value_name = "TIME")]
+    max_time: Option<Time>,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  backup prune --dry-run
+  backup prune --max-repack 50G --max-time 2h";
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let spec = session.repository()?;
+    let repository = session.open(&spec).await?;
+    let mut options = spec.prune_options(session.holder());
+    options.dry_run = args.dry_run;
+    if let Some(grace) = &args.grace {
+        options.grace = grace.length();
+    }
+    if let Some(limit) = args.max_unused {
+        options.max_unused = backup_control::repositories::max_unused(limit);
+    }
+    options.max_repack = args.max_repack.map(|size| size.0).or(options.max_repack);
+    options.max_time = args.max_time.as_ref().map(Time::length).or(options.max_time);
+    prune(session, &spec, &repository, &options).await?;
+    Ok(Outcome::Success)
+}
+
+/// Prunes, and says what came of it.
+pub(super) async fn prune(
+    session: &Session,
+    spec: &RepositorySpec,
+    repository: &Repository,
+    options: &PruneOptions,
+) -> CommandResult<()> {
+    let report = maintenance::prune(repository, options, &session.cx).await?;
+    let ui = &session.ui;
+    if ui.is_json() {
+        ui.event(&Summary::new("prune", spec.to_string(), &report));
+        return Ok(());
+    }
+    ui.summary(describe(&report, spec))?;
+    for waits_for in &report.waits_for {
+        ui.status(format_args!("{} {}", paint(style::FAINT, "Note:"), human::text(waits_for.as_bytes())));
+    }
+    Ok(())
+}
+
+fn describe(report: &PruneReport, spec: &RepositorySpec) -> String {
+    let heading = match report.dry_run {
+        true => format!("Dry run, nothing was changed. Pruning {spec} would be:"),
+        false => format!("{spec} {}", paint(style::GOOD, "pruned")),
+    };
+    let packs = |packs: u64, bytes: u64| match packs {
+        0 => String::new(),
+        some => format!("{}, {}", human::count(some, "pack", "packs"), human::size(bytes)),
+    };
+    let share = match report.bytes {
+        0 => String::new(),
+        bytes => format!(" ({:.0}%)", report.unused_bytes as f64 / bytes as f64 * 100.0),
+    };
+    let indexes = match report.index_objects_before == report.index_objects_after {
+        true => String::new(),
+        false => format!("{} instead of {}", report.index_objects_after, report.index_objects_before),
+    };
+    let nonzero = |count: u64| if count == 0 { String::new() } else { human::count(count, "pack", "packs") };
+    let rows = [
+        ("Before", format!("{}, {}", human::count(report.packs, "pack", "packs"), human::size(report.bytes))),
+        ("Needed", human::size(report.used_bytes)),
+        ("Not needed", human::size(report.unused_bytes) + &share),
+        ("Marked now", packs(report.marked_packs, report.marked_bytes)),
+        ("Marked earlier, waiting", packs(report.waiting_packs, report.waiting_bytes)),
+        ("Needed again", nonzero(report.recovered_packs)),
+        ("Written anew", packs(report.repacked_packs, report.repacked_bytes)),
+        ("Removed", packs(report.deleted_packs, report.deleted_bytes)),
+        ("Locked by the store", nonzero(report.locked_packs)),
+        ("Index objects", indexes),
+    ];
+    format!("{heading}\n{}", facts(&rows))
+}

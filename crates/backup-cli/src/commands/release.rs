@@ -1,0 +1,50 @@
+//! `backup release`.
+
+use serde::Serialize;
+
+use crate::args::FilterArgs;
+use crate::command_error::{CommandResult, Outcome};
+use crate::session::Session;
+use crate::style::{self, paint};
+use crate::ui::SCHEMA_VERSION;
+
+/// Release snapshots from a hold: from now on, policies decide about them again
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
+    #[arg(value_name = "SNAPSHOT", required = true)]
+    snapshots: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+#[derive(Serialize)]
+struct ReleasedJson {
+    schema_version: u32,
+    repository: String,
+    released: Vec<String>,
+    not_held: Vec<String>,
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let spec = session.repository()?;
+    let repository = session.open(&spec).await?;
+    let list = repository.snapshots(&session.cx).await?;
+    let ui = &session.ui;
+    let (mut released, mut not_held) = (Vec::new(), Vec::new());
+    for info in session.find_all(&list, &args.snapshots, &args.filter.choice(session)?)? {
+        let id = paint(style::SNAPSHOT, info.id.short());
+        if repository.release(&info.id).await? {
+            ui.status(format_args!("Snapshot {id} is released"));
+            released.push(info.id.to_hex());
+        } else {
+            ui.status(format_args!("Snapshot {id} was not held"));
+            not_held.push(info.id.to_hex());
+        }
+    }
+    if ui.is_json() {
+        let repository = spec.to_string();
+        ui.json(&ReleasedJson { schema_version: SCHEMA_VERSION, repository, released, not_held })?;
+    }
+    Ok(Outcome::Success)
+}

@@ -1,0 +1,125 @@
+//! `backup repair`.
+
+use std::path::PathBuf;
+
+use backup_control::passphrase::PassphraseFlags;
+use backup_core::maintenance::{self, RepairOptions, RepairReport};
+use backup_core::repository::Repository;
+
+use super::view::{self, Summary};
+use crate::command_error::{CommandResult, Outcome};
+use crate::human;
+use crate::session::Session;
+use crate::style::{self, paint};
+
+/// Repair what can be repaired: lost indexes, lost objects of which there is a copy, snapshots that cannot be read
+///
+/// Shows what would be done, asks, and does it. Nothing is thrown away: what cannot be read is put aside, and snapshots that
+/// lost something are replaced by ones without it. What is lost for good is named, and the exit code is then 4.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Take what is lost from this repository, which holds copies; repeat it for several
+    #[arg(long, value_name = "REPOSITORY")]
+    from: Vec<String>,
+    /// File that holds the pass phrase of --from [default: as that of the repository is found]
+    #[arg(long, value_name = "FILE", requires = "from", conflicts_with = "from_password_command")]
+    from_password_file: Option<PathBuf>,
+    /// Shell command that prints the pass phrase of --from
+    #[arg(long, value_name = "COMMAND", requires = "from")]
+    from_password_command: Option<String>,
+    /// Also read all data, to find packs that are damaged inside
+    #[arg(long)]
+    read_data: bool,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  backup check
+  backup repair --dry-run
+  backup repair --read-data --from s3://bucket/backup";
+
+impl Args {
+    /// The flags of the first repository serve for all, unless the others have their own.
+    fn flags(&self, session: &Session) -> PassphraseFlags {
+        if self.from_password_file.is_none() && self.from_password_command.is_none() {
+            return session.passphrase_flags();
+        }
+        PassphraseFlags { file: self.from_password_file.clone(), command: self.from_password_command.clone() }
+    }
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    if !args.dry_run {
+        // Not only after everything was read.
+        session.require_confirmable()?;
+    }
+    let spec = session.repository()?;
+    let repository = session.open(&spec).await?;
+    let mut options = RepairOptions {
+        from: copies(session, args).await?,
+        read_data: args.read_data,
+        write: spec.write_settings(),
+        holder: session.holder(),
+        dry_run: true,
+    };
+    let plan = maintenance::repair(&repository, &options, &session.cx).await?;
+    show(session, &spec.to_string(), &plan)?;
+    if args.dry_run || (plan.repaired.is_empty() && plan.lost.is_empty()) {
+        return Ok(outcome(&plan));
+    }
+    let mut question = format!("Repair {spec}?");
+    if !plan.lost.is_empty() {
+        question = format!("Repair {spec}, and leave out of its snapshots what is lost for good?");
+        if args.from.is_empty() {
+            session.ui.hint("if there is a copy elsewhere, name it with --from before anything is given up");
+        }
+    }
+    session.confirm(&question).await?;
+    options.dry_run = false;
+    let report = maintenance::repair(&repository, &options, &session.cx).await?;
+    show(session, &spec.to_string(), &report)?;
+    session.ui.hint("`backup check --read-data` says whether all is well now");
+    Ok(outcome(&report))
+}
+
+async fn copies(session: &Session, args: &Args) -> CommandResult<Vec<Repository>> {
+    let mut copies = Vec::new();
+    for name in &args.from {
+        copies.push(session.open_with(&session.resolve(name)?, &args.flags(session)).await?);
+    }
+    Ok(copies)
+}
+
+/// What is lost stays lost, also in a plan.
+fn outcome(report: &RepairReport) -> Outcome {
+    if report.lost.is_empty() { Outcome::Success } else { Outcome::Damage }
+}
+
+fn show(session: &Session, repository: &str, report: &RepairReport) -> CommandResult<()> {
+    let ui = &session.ui;
+    if ui.is_json() {
+        ui.event(&Summary::new("repair", repository.to_owned(), report));
+        return Ok(());
+    }
+    let count = human::count(report.repaired.len() as u64, "object", "objects");
+    let heading = match (report.repaired.is_empty(), report.dry_run) {
+        (true, _) if report.lost.is_empty() => format!("{}: {repository}", paint(style::GOOD, "Nothing to repair")),
+        (true, true) => format!("Plan: nothing in {repository} can be repaired; what is lost is put aside"),
+        (true, false) => format!("{repository}: nothing could be repaired; what is lost is put aside"),
+        // What a lost directory held is known only once it is back.
+        (false, true) => format!("Plan: repair at least {count} of {repository}"),
+        (false, false) => format!("{repository}: {count} {}", paint(style::GOOD, "repaired")),
+    };
+    ui.line(heading)?;
+    for repair in &report.repaired {
+        ui.line(format_args!("  {}: {}", human::text(repair.object.as_bytes()), human::text(repair.what.as_bytes())))?;
+    }
+    for line in view::problems(&report.lost) {
+        ui.line(line)?;
+    }
+    ui.flush()
+}
