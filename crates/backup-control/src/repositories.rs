@@ -41,9 +41,20 @@ pub fn location(address: &str) -> Result<Location> {
     address.parse().map_err(|error| unusable(address, &error))
 }
 
+/// An address without what may be a pass word: whatever stands before the host, and behind a question mark.
+fn without_secrets(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return address.to_owned();
+    };
+    let (before, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("…@", rest));
+    let (rest, behind) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?…"));
+    format!("{scheme}://{before}{rest}{behind}")
+}
+
 /// The error for a place that cannot hold a repository.
 fn unusable(address: &str, error: &SinkError) -> Error {
     let why = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    let address = without_secrets(address);
     let unusable = Error::invalid(format!("{address:?} is no place for a repository")).with_source(why);
     match error.hint() {
         Some(hint) => unusable.with_hint(hint),
@@ -252,9 +263,11 @@ impl RepositorySpec {
     fn failed(&self, error: SinkError) -> Error {
         match error.kind() {
             SinkErrorKind::NotFound => {
-                let hint = match &self.similar {
-                    Some(name) => format!("did you mean `{name}` of the configuration?"),
-                    None => "check the address, or create a repository with `backup init`".to_owned(),
+                let hint = match (&self.similar, error.hint()) {
+                    (Some(name), _) => format!("did you mean `{name}` of the configuration?"),
+                    // Not even the place is there.
+                    (None, Some(hint)) => hint.to_owned(),
+                    (None, None) => "check the address, or create a repository with `backup init`".to_owned(),
                 };
                 CoreError::new(ErrorKind::NoRepository, format!("there is no repository at {self}"))
                     .with_hint(hint)
@@ -269,5 +282,30 @@ impl RepositorySpec {
 impl std::fmt::Display for RepositorySpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.location.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_understood_is_named_without_its_secrets() {
+        for address in [
+            "s3://user:hush@bucket/x",
+            "s3://user:hu/hush@bucket",
+            "s3://user:hu?hush@bucket",
+            "s3://bucket/x?secret_access_key=hush",
+        ] {
+            let error = location(address).unwrap_err();
+            let mut text = format!("{error} {error:?}");
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                text.push_str(&error.to_string());
+                cause = error.source();
+            }
+            assert!(!text.contains("hush"), "{text}");
+            assert!(text.contains("bucket"), "{text}");
+        }
     }
 }

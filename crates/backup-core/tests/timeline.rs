@@ -1,6 +1,8 @@
 //! The planner beside a naive model: a history is a tree of events; what is kept of it is random. A moment can be restored
 //! exactly if a base before it is connected with it by kept events, one by one.
 
+#![expect(clippy::unwrap_used, reason = "tests: what must not happen fails them")]
+
 use backup_core::id::SnapshotId;
 use backup_core::log::{Base, Branch, Place, Position, Stretch, Target, Tick, Timeline};
 use jiff::Timestamp;

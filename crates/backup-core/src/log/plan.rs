@@ -50,7 +50,7 @@ impl Timeline {
     ///
     /// # Errors
     /// [`Refusal`] names the nearest moments that can be restored. A gap is never passed over.
-    pub fn plan(&self, target: &Target) -> Result<Plan, Refusal> {
+    pub fn plan(&self, target: &Target) -> Result<Plan, Box<Refusal>> {
         match target {
             Target::Latest => self.plan_latest(),
             Target::Position(position) => self.plan_position(position),
@@ -58,7 +58,7 @@ impl Timeline {
         }
     }
 
-    fn plan_latest(&self) -> Result<Plan, Refusal> {
+    fn plan_latest(&self) -> Result<Plan, Box<Refusal>> {
         let branch = self.current_branch().ok_or_else(|| nothing("there is no snapshot yet"))?;
         // On the branch itself if anything of it can be restored, else on the nearest one that it came from.
         for (name, _) in self.lineage(&branch).into_iter().rev() {
@@ -70,7 +70,7 @@ impl Timeline {
         Err(nothing("there is no snapshot that the log could be applied to"))
     }
 
-    fn plan_position(&self, target: &Position) -> Result<Plan, Refusal> {
+    fn plan_position(&self, target: &Position) -> Result<Plan, Box<Refusal>> {
         let usable = |base: &&Base| {
             let ranges = self.ranges_of(base, &target.branch);
             ranges.iter().any(|(name, from, to)| *name == target.branch && (*from..=*to).contains(&target.offset))
@@ -83,7 +83,7 @@ impl Timeline {
         };
         match self.bases.iter().filter(usable).max_by_key(rank) {
             Some(base) => Ok(self.follow(base, target, &lineage)),
-            None => Err(self.refuse(target)),
+            None => Err(Box::new(self.refuse(target))),
         }
     }
 
@@ -123,7 +123,7 @@ impl Timeline {
 
     /// Everything up to the first event that happened later. If the clock of the source was turned back, that is the first
     /// time it showed a later time.
-    fn plan_time(&self, time: Timestamp) -> Result<Plan, Refusal> {
+    fn plan_time(&self, time: Timestamp) -> Result<Plan, Box<Refusal>> {
         let branch = self.current_branch().ok_or_else(|| nothing("there is no snapshot yet"))?;
         let lineage = self.lineage(&branch);
         let mut best: Option<(usize, u64)> = None;
@@ -145,7 +145,7 @@ impl Timeline {
         if let Some((place, offset)) = best {
             return self.plan_position(&Position::new(lineage[place].0.clone(), offset));
         }
-        Err(self.refuse_time(time, past_end))
+        Err(Box::new(self.refuse_time(time, past_end)))
     }
 
     /// Where to stop between two offsets so that everything up to `time` has happened and nothing later.
@@ -217,6 +217,6 @@ enum Stop {
     Before,
 }
 
-fn nothing(reason: &str) -> Refusal {
-    Refusal { reason: reason.to_owned(), before: None, after: None }
+fn nothing(reason: &str) -> Box<Refusal> {
+    Box::new(Refusal { reason: reason.to_owned(), before: None, after: None })
 }

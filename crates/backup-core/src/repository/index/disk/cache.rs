@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use futures::TryStreamExt;
+use jiff::{SignedDuration, Timestamp};
 
 use super::DiskIndex;
 use super::build::{Collector, merge};
 use super::segment::Segment;
+use crate::clock::{Clock, SystemClock};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Progress, Stage};
@@ -26,7 +27,7 @@ const EXTENSION: &str = "index";
 /// More files than this become fewer.
 const MANY: usize = 6;
 /// What is older and has no name yet was left behind by a process that was killed.
-const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
+const LEFT_BEHIND: SignedDuration = SignedDuration::from_hours(24);
 
 /// Why a cache cannot be used.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ pub(crate) async fn open(repository: &Repository, dir: &Path, cx: &Context) -> R
     for round in 1.. {
         listed = names(repository).await?.into_iter().collect();
         progress.total_items = listed.len() as u64;
-        let known = blocking(dir, |dir| known_objects(dir)).await?;
+        let known = blocking(dir, known_objects).await?;
         let new: Vec<IndexId> = listed.difference(&known).copied().collect();
         progress.done_items = (listed.len() - new.len()) as u64;
         let mut vanished = false;
@@ -113,6 +114,7 @@ pub(super) fn new_path(dir: &Path) -> PathBuf {
 /// The files that can be used, the largest first. What was left behind is removed.
 fn segments(dir: &Path) -> std::io::Result<Vec<Segment>> {
     let mut found = Vec::new();
+    let now = SystemClock.now();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let path = entry.path();
@@ -122,7 +124,7 @@ fn segments(dir: &Path) -> std::io::Result<Vec<Segment>> {
                 // Of another version, or damaged; or another process has removed it just now.
                 None => _ = fs::remove_file(&path),
             }
-        } else if is_old(&entry) {
+        } else if is_old(&entry, now) {
             _ = fs::remove_file(&path);
         }
     }
@@ -134,10 +136,9 @@ fn size(segment: &Segment) -> u64 {
     segment.count(BlobKind::Data) + segment.count(BlobKind::Tree)
 }
 
-fn is_old(entry: &fs::DirEntry) -> bool {
-    let age =
-        entry.metadata().and_then(|metadata| metadata.modified()).map(|time| SystemTime::now().duration_since(time));
-    age.is_ok_and(|age| age.is_ok_and(|age| age > LEFT_BEHIND))
+fn is_old(entry: &fs::DirEntry, now: Timestamp) -> bool {
+    let modified = entry.metadata().and_then(|metadata| metadata.modified()).map(Timestamp::try_from);
+    modified.is_ok_and(|time| time.is_ok_and(|time| time.duration_until(now) > LEFT_BEHIND))
 }
 
 fn known_objects(dir: &Path) -> std::io::Result<HashSet<IndexId>> {
