@@ -139,8 +139,8 @@ mod tests {
             doc! { "v": 2, "key": { "a": 1 }, "name": "a_1", "expireAfterSeconds": 5 }
         );
         let deferred = to_create(&index, true, true);
-        assert_eq!(deferred.get_i32("expireAfterSeconds"), Ok(FAR_AWAY));
-        assert_eq!(deferred.get_document("collation"), Ok(&doc! { "locale": "simple" }));
+        assert_eq!(deferred.get_i32("expireAfterSeconds").unwrap(), FAR_AWAY);
+        assert_eq!(deferred.get_document("collation").unwrap(), &doc! { "locale": "simple" });
         assert!(is_made_by_the_server(&doc! { "key": { "_id": 1 }, "name": "_id_" }));
         assert!(!is_made_by_the_server(&doc! { "key": { "_id": "hashed" }, "name": "h" }));
     }
