@@ -47,8 +47,8 @@ pub(super) async fn a_server_that_dies_leaves_no_snapshot(version: Version) {
     reader.abort().await;
 
     let repository = repository().await;
-    let begun =
-        tokio::time::timeout(Duration::from_secs(60), backup(&repository, &source, &BackupOptions::default(), &cx));
+    let options = BackupOptions::default();
+    let begun = tokio::time::timeout(Duration::from_secs(60), backup(&repository, &source, &options, &cx));
     begun.await.unwrap().unwrap_err();
     assert!(repository.snapshots(&cx).await.unwrap().snapshots.is_empty());
 }

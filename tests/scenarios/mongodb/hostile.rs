@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backup_core::context::Context;
 use backup_core::pipeline::BackupOptions;
-use backup_core::source::{BackupKind, BackupRequest, Content, Item, Selection, Source as _};
+use backup_core::source::{BackupKind, BackupRequest, Content, Item, Selection};
 use backup_sources::mongodb::MongoSource;
 use bson::{Document, doc};
 use futures::{StreamExt as _, TryStreamExt as _};

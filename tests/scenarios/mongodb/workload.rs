@@ -132,7 +132,7 @@ async fn write_once(client: &Client, random: &mut StdRng, version: Version) -> m
         500..600 => update(
             match random.random_range(0..5) {
                 0 => doc! { "$unset": { "n": 1, field: 1 } }.into(),
-                1 => doc! { "$set": { field: [Bson::from(1), 2.into(), doc! { "q": 3 }.into()] } }.into(),
+                1 => doc! { "$set": { field: [Bson::from(1), Bson::from(2), Bson::from(doc! { "q": 3 })] } }.into(),
                 2 => doc! { "$pop": { "arr": -1 } }.into(),
                 3 => doc! { "$set": { "arr.1": 7, format!("{field}.2.q"): 4, "arr.9": { "deep": [1] } } }.into(),
                 _ => Bson::Array(vec![

@@ -59,7 +59,7 @@ pub use position::Position;
 pub use rename::Renames;
 
 use layout::Layout;
-use server::{Server, Topology, unless_cancelled};
+use server::{Purpose, Server, Topology, unless_cancelled};
 
 /// A MongoDB deployment.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ impl MongoSource {
     /// [`SourceErrorKind::Invalid`] if the address makes no sense or the credentials are refused,
     /// [`SourceErrorKind::Unavailable`] if no server can be reached. None of them repeats the address.
     pub async fn connect(options: MongoOptions) -> SourceResult<Self> {
-        let server = Server::connect(&options).await?;
+        let server = Server::connect(&options, Purpose::Reading).await?;
         Ok(Self { server, options })
     }
 }
@@ -131,13 +131,12 @@ impl Source for MongoSource {
         request: &RestoreRequest,
         snapshot: &SnapshotReader,
     ) -> SourceResult<RestoreReport> {
-        let server = match &request.target {
-            None => self.server.clone(),
-            Some(address) => {
-                let options = MongoOptions::new(address.clone());
-                unless_cancelled(cx, Server::connect(&options)).await?
-            }
+        // Another target has nothing of this source's credentials and certificates.
+        let options = match &request.target {
+            None => self.options.clone(),
+            Some(address) => MongoOptions::new(address.clone()),
         };
+        let server = unless_cancelled(cx, Server::connect(&options, Purpose::Writing)).await?;
         restore::restore(cx, &server, &self.options, request, snapshot).await
     }
 

@@ -34,6 +34,15 @@ pub(super) enum Topology {
     Sharded,
 }
 
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The member that the address prefers, or a secondary.
+    Reading,
+    /// The primary.
+    Writing,
+}
+
 /// A connected client that reads from one chosen member.
 #[derive(Clone)]
 pub(super) struct Server {
@@ -94,11 +103,17 @@ async fn client_of(options: &MongoOptions) -> SourceResult<(Client, Option<Selec
 
 impl Server {
     /// Connects, finds out what is there and chooses the member that is read.
-    pub(super) async fn connect(options: &MongoOptions) -> SourceResult<Self> {
+    pub(super) async fn connect(options: &MongoOptions, purpose: Purpose) -> SourceResult<Self> {
         let (client, preference, first) = client_of(options).await?;
-        // Secondaries where there are some: a backup must not slow the primary down.
-        let wanted = preference
-            .unwrap_or(SelectionCriteria::ReadPreference(ReadPreference::SecondaryPreferred { options: None }));
+        let wanted = match (purpose, preference) {
+            // What was written is read back where it was written.
+            (Purpose::Writing, _) => SelectionCriteria::ReadPreference(ReadPreference::Primary),
+            (Purpose::Reading, Some(preference)) => preference,
+            // Secondaries where there are some: a backup must not slow the primary down.
+            (Purpose::Reading, None) => {
+                SelectionCriteria::ReadPreference(ReadPreference::SecondaryPreferred { options: None })
+            }
+        };
         let admin = client.database("admin");
         let hello = admin.run_command(doc! { "hello": 1 }).selection_criteria(wanted.clone()).await;
         // 4.4.1 and older know only the old word.

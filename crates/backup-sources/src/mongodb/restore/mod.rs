@@ -35,7 +35,7 @@ use super::options::MongoOptions;
 use super::position::Position;
 use super::scan::Scan;
 use super::server::{Server, unless_cancelled};
-use loader::Loader;
+use loader::{Loaded, Loader};
 use ordered::Ordered;
 use target::Target;
 
@@ -79,9 +79,15 @@ pub(super) async fn restore(
         works.push(Work { live, collection, loader });
     }
     load(cx, &dump, &mut folded, &mut works).await?;
-    finish_all(cx, server, options, request, &dump, works, &mut report).await?;
+    let loaded = finish_all(cx, server, options, &dump, works, &mut report).await?;
     finish::views(cx, &mut target, &views).await?;
     finish::barrier(cx, server, &names).await?;
+    if request.verify {
+        let scan = Scan::at_once(cx, server);
+        for (collection, loaded) in loaded {
+            report.verified_bytes += verify(&scan, server, &collection, &loaded).await?;
+        }
+    }
     Ok(report)
 }
 
@@ -178,16 +184,16 @@ async fn load(cx: &Context, dump: &Dump, folded: &mut Folded, works: &mut [Work]
     Ok(())
 }
 
+/// Indexes, validators and users; returns what can be read back.
 async fn finish_all(
     cx: &Context,
     server: &Server,
     options: &MongoOptions,
-    request: &RestoreRequest,
     dump: &Dump,
     works: Vec<Work>,
     report: &mut RestoreReport,
-) -> SourceResult<()> {
-    let scan = Scan::at_once(cx, server);
+) -> SourceResult<Vec<(Collection, Loaded)>> {
+    let mut to_verify = Vec::new();
     for Work { collection, loader, live } in works {
         let loaded = loader.finish().await?;
         as_recorded(dump, &live.collection, &loaded)?;
@@ -210,15 +216,16 @@ async fn finish_all(
         }
         unless_cancelled(cx, finish::indexes(server, &collection, options)).await?;
         unless_cancelled(cx, finish::validator(server, &collection)).await?;
-        if request.verify && !loaded.merged {
-            report.verified_bytes += verify(&scan, server, &collection, &loaded).await?;
+        // What was merged was read back batch by batch.
+        if !loaded.merged {
+            to_verify.push((collection, loaded));
         }
     }
-    Ok(())
+    Ok(to_verify)
 }
 
 /// What was read from the snapshot must be what was counted when it was made.
-fn as_recorded(dump: &Dump, collection: &Collection, loaded: &loader::Loaded) -> SourceResult<()> {
+fn as_recorded(dump: &Dump, collection: &Collection, loaded: &Loaded) -> SourceResult<()> {
     match dump.state.digest_of(&collection.namespace) {
         Some(recorded) if *recorded != loaded.sum.finish(collection) => {
             let text = format!("{}: the snapshot does not hold what was read when it was made", collection.namespace);
@@ -233,7 +240,7 @@ async fn verify(
     scan: &Arc<Scan>,
     server: &Server,
     collection: &Collection,
-    loaded: &loader::Loaded,
+    loaded: &Loaded,
 ) -> SourceResult<u64> {
     let uuid = target::uuid_of_collection(server, &collection.namespace).await?;
     let there = Collection { uuid: Some(uuid), ..collection.clone() };
