@@ -57,17 +57,8 @@ async fn documents(server: &Mongod) {
     let empty = doc! { "_id": 1, "t": bson::Timestamp { time: 0, increment: 0 }, "x": 1 };
     insert(server, "odd", "empty timestamps", vec![doc! { "_id": 0 }]).await;
     server.run("admin", doc! { "applyOps": [{ "op": "i", "ns": "odd.empty timestamps", "o": empty }] }).await;
-    for name in [
-        "with space",
-        "per%cent",
-        "slash/back\\",
-        "ünï.cødé.",
-        "-dash",
-        "UPPER",
-        "upper",
-        "a+b",
-        &long_name(),
-    ] {
+    for name in ["with space", "per%cent", "slash/back\\", "ünï.cødé.", "-dash", "UPPER", "upper", "a+b", &long_name()]
+    {
         insert(server, "odd", name, vec![doc! { "_id": name }]).await;
     }
     insert(server, "odd", "system.js", vec![doc! { "_id": "f", "value": bson::Bson::JavaScriptCode("1".to_owned()) }])

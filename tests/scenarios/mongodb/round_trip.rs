@@ -24,7 +24,9 @@ pub(super) async fn everything_comes_back(version: Version) {
     same(&expected, &state(&target.client).await);
     assert_eq!((report.warnings, report.removed), (0, 0));
     assert!(report.verified_bytes > 16 << 20, "{report:?}");
-    origin.run("odd", doc! { "delete": "many", "deletes": [{ "q": { "_id": "late" }, "limit": 1 }] }).await;
+    let late = doc! { "q": { "_id": "late" }, "limit": 1 };
+    let majority = doc! { "w": "majority" };
+    origin.run("odd", doc! { "delete": "many", "deletes": [late], "writeConcern": majority }).await;
     let (before, after) = (digest(&origin).await, digest(&target).await);
     assert_eq!(before, after);
     assert!(before.objects.len() > 20 && before.objects["odd.many"].count == 3000);

@@ -30,7 +30,7 @@ const DUMP: &str = "dump";
 impl Layout {
     pub(super) fn of(server: &Server) -> Self {
         let name = match &server.topology {
-            Topology::ReplicaSet { name, .. } => file_stem(name),
+            Topology::ReplicaSet { name } => file_stem(name),
             Topology::Standalone | Topology::Sharded => "standalone".to_owned(),
         };
         Self::at(EntryPath::root().join(TOP.as_bytes()).join(name.as_bytes()))

@@ -83,7 +83,7 @@ impl MongoSource {
 impl fmt::Display for MongoSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.server.topology {
-            Topology::ReplicaSet { name, .. } => write!(f, "MongoDB replica set {name}"),
+            Topology::ReplicaSet { name } => write!(f, "MongoDB replica set {name}"),
             Topology::Standalone => write!(f, "MongoDB server {}", self.server.host),
             Topology::Sharded => f.write_str("MongoDB sharded cluster"),
         }
@@ -96,10 +96,11 @@ impl Source for MongoSource {
         "mongodb"
     }
 
-    /// The replica set's id; its name where the rights do not tell the id.
+    /// The replica set's name. Not its id: the role `backup` may not read that, and an identity that depends on rights
+    /// would change with them.
     fn identity(&self) -> SourceIdentity {
         let (id, host) = match &self.server.topology {
-            Topology::ReplicaSet { name, id } => (id.clone().unwrap_or_else(|| name.clone()), name.clone()),
+            Topology::ReplicaSet { name } => (name.clone(), name.clone()),
             Topology::Standalone => (self.server.address(), self.server.address()),
             Topology::Sharded => ("sharded".to_owned(), self.server.address()),
         };

@@ -11,7 +11,7 @@ use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bson::{Bson, Document, RawDocumentBuf, doc};
 
-use super::error::{Explain as _, is_denied, malformed};
+use super::error::{Explain as _, malformed};
 use super::options::MongoOptions;
 use super::position::Position;
 
@@ -25,8 +25,6 @@ pub(super) enum Topology {
     ReplicaSet {
         /// The set's name.
         name: String,
-        /// The set's id (`settings.replicaSetId`), if it may be read.
-        id: Option<String>,
     },
     /// One server without a replica set, and without an oplog.
     Standalone,
@@ -140,10 +138,6 @@ impl Server {
             // Known by another name here than in the set's configuration: a direct connection. There is one server only.
             server.member = SelectionCriteria::ReadPreference(ReadPreference::Nearest { options: None });
         }
-        if let Topology::ReplicaSet { name, .. } = &server.topology {
-            let (name, id) = (name.clone(), server.replica_set_id().await?);
-            server.topology = Topology::ReplicaSet { name, id };
-        }
         Ok(server)
     }
 
@@ -151,19 +145,6 @@ impl Server {
     async fn answers(&self) -> bool {
         let ping = self.run("admin", doc! { "ping": 1 });
         matches!(tokio::time::timeout(Duration::from_secs(2), ping).await, Ok(Ok(_)))
-    }
-
-    /// The same on every member and for ever; read where the role `backup` may read it.
-    async fn replica_set_id(&self) -> SourceResult<Option<String>> {
-        let find = doc! { "find": "system.replset", "limit": 1, "singleBatch": true };
-        let found = match self.run("local", find).await {
-            Ok(reply) => reply,
-            Err(error) if is_denied(&error) => return Ok(None),
-            Err(error) => return Err(error).reading("reading the configuration of the replica set"),
-        };
-        let batch = found.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-        let settings = batch.ok().and_then(|batch| batch.first()?.as_document()?.get_document("settings").ok());
-        Ok(settings.and_then(|settings| settings.get_object_id("replicaSetId").ok()).map(|id| id.to_hex()))
     }
 
     /// Runs a command on the member that is read.
@@ -260,7 +241,7 @@ fn topology_of(hello: &Document) -> Topology {
         return Topology::Sharded;
     }
     match hello.get_str("setName") {
-        Ok(name) => Topology::ReplicaSet { name: name.to_owned(), id: None },
+        Ok(name) => Topology::ReplicaSet { name: name.to_owned() },
         Err(_) => Topology::Standalone,
     }
 }
@@ -273,7 +254,7 @@ mod tests {
     fn routers_sets_and_lone_servers_are_told_apart() {
         assert_eq!(topology_of(&doc! { "msg": "isdbgrid", "ok": 1 }), Topology::Sharded);
         assert_eq!(topology_of(&doc! { "ok": 1 }), Topology::Standalone);
-        let set = Topology::ReplicaSet { name: "rs".to_owned(), id: None };
+        let set = Topology::ReplicaSet { name: "rs".to_owned() };
         assert_eq!(topology_of(&doc! { "setName": "rs" }), set);
         assert_eq!(version_of(&doc! { "versionArray": [6, 0, 5, 0] }).unwrap(), [6, 0, 5]);
         assert!(version_of(&doc! {}).is_err());

@@ -236,12 +236,7 @@ fn as_recorded(dump: &Dump, collection: &Collection, loaded: &Loaded) -> SourceR
 }
 
 /// Reads a restored collection back.
-async fn verify(
-    scan: &Arc<Scan>,
-    server: &Server,
-    collection: &Collection,
-    loaded: &Loaded,
-) -> SourceResult<u64> {
+async fn verify(scan: &Arc<Scan>, server: &Server, collection: &Collection, loaded: &Loaded) -> SourceResult<u64> {
     let uuid = target::uuid_of_collection(server, &collection.namespace).await?;
     let there = Collection { uuid: Some(uuid), ..collection.clone() };
     let sum = super::digest::sum_of(scan, &there).await?;

@@ -124,6 +124,13 @@ impl Target {
             if self.if_exists == IfExists::Merge {
                 return Ok(true);
             }
+            if collection.namespace.name == "system.js" {
+                // It cannot be dropped.
+                let all = doc! { "q": {}, "limit": 0 };
+                let emptied = self.server.write(&loading.db, doc! { "delete": &loading.name, "deletes": [all] }).await;
+                emptied.writing(format_args!("emptying {loading}"))?;
+                return Ok(false);
+            }
             self.drop(&collection.namespace.visible()).await?;
             if collection.namespace.is_buckets() {
                 self.drop(&collection.namespace).await?;
