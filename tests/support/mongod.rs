@@ -153,7 +153,67 @@ impl Mongod {
 
     /// Ends it at once, as a crash does.
     pub(crate) fn kill(&self) {
-        let id = rustix::process::Pid::from_raw(i32::try_from(self.server.id()).unwrap()).unwrap();
-        rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
+        kill(&self.server);
     }
+}
+
+/// A replica set of three members.
+#[derive(Debug)]
+pub(crate) struct Members {
+    servers: Vec<Server>,
+    pub(crate) client: Client,
+    uri: String,
+}
+
+impl Members {
+    pub(crate) async fn start(version: Version) -> Self {
+        let more = ["--replSet", "rs", "--oplogSize", "990"].map(str::to_owned);
+        let servers: Vec<Server> = (0..3).map(|_| start(version, &more)).collect();
+        let names: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", server.ports.port(0))).collect();
+        let members: Vec<Document> = names.iter().zip(0..).map(|(host, id)| doc! { "_id": id, "host": host }).collect();
+        let settings = doc! { "electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200 };
+        let config = doc! { "_id": "rs", "members": members, "settings": settings };
+        let first = connect(&format!("mongodb://{}/?directConnection=true", names[0])).await;
+        first.database("admin").run_command(doc! { "replSetInitiate": config }).await.unwrap();
+        let uri = format!("mongodb://{}/?replicaSet=rs", names.join(","));
+        let client = connect(&uri).await;
+        let set = Self { servers, client, uri };
+        set.healthy().await;
+        set
+    }
+
+    pub(crate) fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// Waits for a primary and two secondaries.
+    async fn healthy(&self) {
+        let started = Instant::now();
+        loop {
+            let status = self.client.database("admin").run_command(doc! { "replSetGetStatus": 1 }).await;
+            let states: Vec<i32> = status
+                .ok()
+                .and_then(|status| {
+                    let members = status.get_array("members").ok()?;
+                    Some(members.iter().filter_map(|member| member.as_document()?.get_i32("state").ok()).collect())
+                })
+                .unwrap_or_default();
+            if states.contains(&1) && states.iter().filter(|state| **state == 2).count() == 2 {
+                return;
+            }
+            assert!(started.elapsed() < Duration::from_secs(60), "the set does not come together: {states:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Ends a member at once, as a crash does.
+    pub(crate) fn kill(&self, host: &str) {
+        let server = self.servers.iter().find(|server| host.ends_with(&format!(":{}", server.ports.port(0)))).unwrap();
+        kill(server);
+    }
+}
+
+fn kill(server: &Server) {
+    let id = rustix::process::Pid::from_raw(i32::try_from(server.id()).unwrap()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use backup_core::context::Context;
 use backup_core::pipeline::BackupOptions;
+use backup_core::repository::SnapshotReader;
 use backup_core::source::{BackupKind, BackupRequest, Content, Item, Selection};
-use backup_sources::mongodb::MongoSource;
+use backup_sources::mongodb::{ExportRequest, MongoSource, export};
 use bson::{Document, doc};
 use futures::{StreamExt as _, TryStreamExt as _};
 
@@ -16,11 +17,7 @@ use crate::support::mongod_state::{State, same, state};
 use crate::support::tools::long;
 
 /// A source whose scan ends when the workload is paused: then what the server holds is what the snapshot must restore.
-async fn backed_up(
-    server: &Mongod,
-    source: &MongoSource,
-    workload: &Workload,
-) -> (backup_core::repository::SnapshotReader, State) {
+async fn backed_up(server: &Mongod, source: &MongoSource, workload: &Workload) -> (SnapshotReader, State) {
     let slow = slow::Slow::new(source.clone(), Duration::from_millis(300));
     let repository = super::repository().await;
     let options = BackupOptions::default();
@@ -64,9 +61,37 @@ pub(super) async fn the_fold_is_exact(version: Version) {
         target.clear().await;
         restored(&snapshot, &source(&target).await, verified()).await;
         same(&expected, &state(&target.client).await);
+        exports(&snapshot, &expected).await;
         let documents: usize = expected.values().map(|facts| facts.documents.len()).sum();
         println!("exact: {} collections, {documents} documents, {written} writes, {changed} changes", expected.len());
     }
+}
+
+/// The files of an export hold the same documents.
+async fn exports(snapshot: &SnapshotReader, expected: &State) {
+    let room = tempfile::tempdir().unwrap();
+    export(&Context::silent(), snapshot, &ExportRequest::default(), room.path()).await.unwrap();
+    let mut files = 0;
+    for (name, facts) in expected.iter().filter(|(_, facts)| facts.kind == "collection") {
+        let (db, collection) = name.split_once('.').unwrap();
+        let bytes = std::fs::read(room.path().join(db).join(format!("{collection}.bson"))).unwrap();
+        let (mut rest, mut found) = (&bytes[..], Vec::new());
+        while let Some(length) = rest.first_chunk::<4>() {
+            let (document, more) = rest.split_at(usize::try_from(i32::from_le_bytes(*length)).unwrap());
+            found.push(document.to_vec());
+            rest = more;
+        }
+        let mut wanted: Vec<_> = facts.documents.values().cloned().collect();
+        if facts.order.is_empty() {
+            found.sort();
+            wanted.sort();
+        } else {
+            wanted = facts.order.iter().map(|id| facts.documents[id].clone()).collect();
+        }
+        assert!(found == wanted, "{name}: {} documents instead of {}", found.len(), wanted.len());
+        files += 1;
+    }
+    assert!(files > 0);
 }
 
 /// What a newer server wrote, down to an older one: only the fold can do that.

@@ -7,11 +7,13 @@
 //! | `round_trip.rs` | backup and restore of it, the conformance suite, selections, renames, conflicts |
 //! | `workload.rs` | writers and schema changers that spare nothing |
 //! | `hostile.rs` | backups while they are at work, and the fold to one exact moment |
+//! | `members.rs` | replica sets of three members |
 //! | `rights.rs` | users with few rights |
 //! | `failures.rs` | servers that die or cannot be used |
 
 mod failures;
 mod hostile;
+mod members;
 mod odd;
 mod rights;
 mod round_trip;
@@ -63,6 +65,9 @@ scenarios! {
         round_trip::other_names_and_parts as other_names_and_parts,
         round_trip::what_is_there_already as what_is_there_already,
         round_trip::the_tree_is_mongodumps as the_tree_is_mongodumps,
+        round_trip::an_export_is_the_dump as an_export_is_the_dump,
+        members::a_secondary_is_read as a_secondary_is_read,
+        members::a_failover_is_survived as a_failover_is_survived,
         round_trip::ttl_may_be_deferred as ttl_may_be_deferred,
         hostile::the_fold_is_exact as the_fold_is_exact,
         hostile::an_older_server_takes_it as an_older_server_takes_it,

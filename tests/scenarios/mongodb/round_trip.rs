@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use backup_core::context::Context;
-use backup_core::source::{EntryPath, IfExists, RestoreRequest, Selection, Source as _};
+use backup_core::source::{EntryPath, IfExists, RestoreRequest, Selection, Source as _, SourceErrorKind};
 use backup_core::testing::{SourceDifferences, SourceTarget, source_conformance};
-use backup_sources::mongodb::{MongoOptions, MongoSource, Renames};
+use backup_sources::mongodb::{ExportRequest, MongoOptions, MongoSource, Renames, export};
 use bson::doc;
 use futures::TryStreamExt as _;
 
@@ -164,4 +164,45 @@ pub(super) async fn ttl_may_be_deferred(version: Version) {
     assert!(ttl.len() == 2 && ttl.iter().all(|(_, value)| *value == bson::Bson::Int32(1_500_000_000)), "{ttl:?}");
     let options = |name: &str| found[name].options.iter().any(|(_, value)| *value == bson::Bson::Int64(1_500_000_000));
     assert!(options("odd.clustered") && options("odd.system.buckets.weather"));
+}
+
+/// Nothing changed while the backup was made: then an export is what lies in the snapshot, file by file.
+pub(super) async fn an_export_is_the_dump(version: Version) {
+    let origin = Mongod::start(version).await;
+    odd::fill(&origin, version).await;
+    let snapshot = snapshot_of(&by_the_oplog(&origin).await, Selection::all()).await;
+    let room = tempfile::tempdir().unwrap();
+    let (cx, all) = (Context::silent(), ExportRequest::default());
+    let report = export(&cx, &snapshot, &all, &room.path().join("dump")).await.unwrap();
+    let dump = EntryPath::new("/mongodb/rs/dump").unwrap();
+    let tree = snapshot.find(&dump).await.unwrap().unwrap().subtree.unwrap();
+    let mut walk = snapshot.walk_below(EntryPath::root(), tree);
+    let (mut files, mut bytes) = (0, 0);
+    while let Some((path, node)) = walk.next().await.unwrap() {
+        if !node.is_file() || path.name() == b"oplog.bson" {
+            continue;
+        }
+        let pieces: Vec<_> = snapshot.content(&node).try_collect().await.unwrap();
+        let exported = std::fs::read(room.path().join("dump").join(path.display().trim_start_matches('/')));
+        let exported = exported.unwrap_or_else(|error| panic!("{path}: {error}"));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(900)]).into_owned();
+        assert!(exported == pieces.concat(), "{path}: {} is {}", text(&pieces.concat()), text(&exported));
+        files += 1;
+        bytes += if path.name().ends_with(b".bson") { exported.len() as u64 } else { 0 };
+    }
+    assert!(files > 50 && report.bytes == bytes, "{files} files, {report:?}");
+    let error = export(&cx, &snapshot, &all, &room.path().join("dump")).await.unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::TargetExists);
+    let until = Some("1:1".parse().unwrap());
+    let error = export(&cx, &snapshot, &ExportRequest { until, ..all }, &room.path().join("new")).await.unwrap_err();
+    assert!(error.chain().contains("is earlier"), "{}", error.chain());
+
+    let part = Selection::new(vec!["odd.weather".to_owned()], vec![]).unwrap();
+    let renames = Renames::new(["odd.*=new.*"]).unwrap();
+    let request = ExportRequest { selection: part, renames, until: None };
+    export(&cx, &snapshot, &request, &room.path().join("part")).await.unwrap();
+    let mut names: Vec<_> =
+        std::fs::read_dir(room.path().join("part/new")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["system.buckets.weather.bson", "weather.metadata.json"]);
 }

@@ -54,6 +54,15 @@ impl Collection {
         self.options.get_bool("capped").unwrap_or(false)
     }
 
+    /// Most documents and bytes of a capped collection.
+    pub(super) fn capped_limits(&self) -> (u64, u64) {
+        let limit = |option: &str| match whole(self.options.get(option)) {
+            0 => u64::MAX,
+            limit => limit,
+        };
+        (limit("max"), limit("size"))
+    }
+
     /// Whether it holds documents of its own.
     pub(super) fn has_documents(&self) -> bool {
         self.kind == Kind::Collection
@@ -80,18 +89,19 @@ pub(super) async fn databases(server: &Server) -> SourceResult<BTreeMap<String, 
     for database in list.iter().filter_map(Bson::as_document) {
         let name = database.get_str("name").map_err(|_| malformed("the name of a database"))?;
         if !matches!(name, "local" | "config") {
-            found.insert(name.to_owned(), size_of(database));
+            found.insert(name.to_owned(), whole(database.get("sizeOnDisk")));
         }
     }
     Ok(found)
 }
 
+/// A number of whichever type; zero if there is none.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sizes are whole and positive")]
-fn size_of(database: &Document) -> u64 {
-    match database.get("sizeOnDisk") {
-        Some(Bson::Double(size)) => *size as u64,
-        Some(Bson::Int64(size)) => u64::try_from(*size).unwrap_or(0),
-        Some(Bson::Int32(size)) => u64::try_from(*size).unwrap_or(0),
+fn whole(value: Option<&Bson>) -> u64 {
+    match value {
+        Some(Bson::Double(number)) => *number as u64,
+        Some(Bson::Int64(number)) => u64::try_from(*number).unwrap_or(0),
+        Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or(0),
         _ => 0,
     }
 }

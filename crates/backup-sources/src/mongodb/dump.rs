@@ -1,5 +1,6 @@
 //! A dump inside a snapshot: what it holds and how to read it.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use backup_core::context::Context;
@@ -98,6 +99,22 @@ impl Dump {
             }
         }
         fold.finish()
+    }
+
+    /// Moments outside of what the snapshot's oplog spans cannot be restored: before its end the collections were read.
+    pub(super) async fn refuse_other_moments(&self, until: Option<Position>) -> SourceResult<()> {
+        let Some(until) = until else { return Ok(()) };
+        let manifest = self.snapshot.manifest().await?;
+        let position = manifest.and_then(|manifest| manifest.checkpoint.position);
+        let none = || SourceError::new(SourceErrorKind::Invalid, "this snapshot has no position in an oplog");
+        let end: Position = position.ok_or_else(none)?.parse()?;
+        let (word, hint) = match until.cmp(&end) {
+            Ordering::Equal => return Ok(()),
+            Ordering::Less => ("earlier", "choose an earlier snapshot"),
+            Ordering::Greater => ("later", "choose a later snapshot"),
+        };
+        let text = format!("this snapshot stands for {end}; {until} is {word}");
+        Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint(hint))
     }
 
     /// The dumped documents of a collection; none if it was created later.

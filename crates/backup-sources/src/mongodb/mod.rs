@@ -16,6 +16,8 @@
 //! | `dump.rs` | reading a dump inside a snapshot |
 //! | `fold/` | bringing a dump to one exact moment by its oplog |
 //! | `restore/` | writing a snapshot to a server |
+//! | `export.rs` | [`export()`]: writing a snapshot as a dump for stock tools |
+//! | `ordered.rs` | putting the documents of capped collections in order |
 //! | `digest.rs` | digests of collections, to compare copies |
 //! | `raw.rs` | BSON as bytes |
 //! | `extjson.rs` | canonical extended JSON |
@@ -30,11 +32,13 @@ mod catalog;
 mod digest;
 mod dump;
 mod error;
+mod export;
 mod extjson;
 mod fold;
 mod layout;
 mod namespace;
 mod options;
+mod ordered;
 mod position;
 mod probe;
 mod raw;
@@ -54,6 +58,7 @@ use backup_core::source::{
     Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
 };
 
+pub use export::{ExportReport, ExportRequest, export};
 pub use options::{MongoOptions, SnapshotReads};
 pub use position::Position;
 pub use rename::Renames;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::mongodb::Client;
-use ::mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria, ServerAddress, Tls, TlsOptions};
+use ::mongodb::options::{
+    ClientOptions, ReadPreference, ReadPreferenceOptions, SelectionCriteria, ServerAddress, Tls, TlsOptions,
+};
 use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bson::{Bson, Document, RawDocumentBuf, doc};
@@ -17,6 +19,13 @@ use super::position::Position;
 
 /// Longest that connecting waits for a suitable server, unless the address says something else.
 const SELECTION: Duration = Duration::from_secs(15);
+
+/// How long a secondary is looked for before the primary is taken.
+const SETTLING: Duration = Duration::from_secs(3);
+
+/// Most that a secondary may lag behind, unless the address says something else (at least 90 seconds, by the driver's
+/// rules).
+const STALENESS: Duration = Duration::from_secs(120);
 
 /// What the address leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +108,26 @@ async fn client_of(options: &MongoOptions) -> SourceResult<(Client, Option<Selec
     Ok((client, preference, first))
 }
 
+/// Secondaries where there are some: a backup must not slow the primary down. The driver takes whoever answers first if it
+/// only prefers secondaries, and that is often the primary: so secondaries get a little time.
+async fn settle_for(client: &Client, wanted: SelectionCriteria) -> SelectionCriteria {
+    let SelectionCriteria::ReadPreference(ReadPreference::SecondaryPreferred { options }) = &wanted else {
+        return wanted;
+    };
+    let secondary = SelectionCriteria::ReadPreference(ReadPreference::Secondary { options: options.clone() });
+    let admin = client.database("admin");
+    let hello = admin.run_command(doc! { "isMaster": 1 }).selection_criteria(wanted.clone()).await;
+    let members = hello.ok().and_then(|hello| hello.get_array("hosts").ok().map(Vec::len)).unwrap_or(0);
+    if members < 2 {
+        return wanted;
+    }
+    let ping = async { admin.run_command(doc! { "ping": 1 }).selection_criteria(secondary.clone()).await };
+    match tokio::time::timeout(SETTLING, ping).await {
+        Ok(Ok(_)) => secondary,
+        _ => wanted,
+    }
+}
+
 impl Server {
     /// Connects, finds out what is there and chooses the member that is read.
     pub(super) async fn connect(options: &MongoOptions, purpose: Purpose) -> SourceResult<Self> {
@@ -107,11 +136,11 @@ impl Server {
             // What was written is read back where it was written.
             (Purpose::Writing, _) => SelectionCriteria::ReadPreference(ReadPreference::Primary),
             (Purpose::Reading, Some(preference)) => preference,
-            // Secondaries where there are some: a backup must not slow the primary down.
-            (Purpose::Reading, None) => {
-                SelectionCriteria::ReadPreference(ReadPreference::SecondaryPreferred { options: None })
-            }
+            (Purpose::Reading, None) => SelectionCriteria::ReadPreference(ReadPreference::SecondaryPreferred {
+                options: Some(ReadPreferenceOptions::builder().max_staleness(STALENESS).build()),
+            }),
         };
+        let wanted = settle_for(&client, wanted).await;
         let admin = client.database("admin");
         let hello = admin.run_command(doc! { "hello": 1 }).selection_criteria(wanted.clone()).await;
         // 4.4.1 and older know only the old word.

@@ -129,7 +129,7 @@ impl Spill {
         let Some(partition) = self.partitions.get_mut(self.next) else { return Ok(None) };
         self.next += 1;
         let Partition { operations, base } = std::mem::take(partition);
-        let mut documents: HashMap<(u32, Box<[u8]>), (u64, Bytes)> = HashMap::new();
+        let mut documents: HashMap<Key, (u64, Bytes)> = HashMap::new();
         read(base, |record| {
             let key = (record.number, record.id.into());
             let document = Bytes::copy_from_slice(record.payload);
@@ -160,6 +160,9 @@ impl Spill {
         Ok(Some(settled.map(|((number, _), (place, document))| Settled { number, place, document }).collect()))
     }
 }
+
+/// Number of the collection and `_id`.
+type Key = (u32, Box<[u8]>);
 
 fn hashes(number: u32, id: &[u8]) -> [u64; 2] {
     [0x9e37_79b9_u32, 0x85eb_ca6b].map(|seed| {

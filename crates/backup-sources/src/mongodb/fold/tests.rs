@@ -191,7 +191,7 @@ fn what_is_unknown_stops_with_its_text() {
     for entry in [
         doc! { "op": "x", "ns": "db.c", "ui": ui.clone(), "o": { "_id": 1 } },
         doc! { "op": "c", "ns": "db.$cmd", "ui": ui.clone(), "o": { "reshapeCollection": "c" } },
-        doc! { "op": "c", "ns": "db.$cmd", "ui": ui.clone(), "o": { "collMod": "c", "colour": "red" } },
+        doc! { "op": "c", "ns": "db.$cmd", "ui": ui, "o": { "collMod": "c", "colour": "red" } },
     ] {
         let error = Script::new(&state).try_entry(entry.clone()).unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Unsupported, "{entry}");

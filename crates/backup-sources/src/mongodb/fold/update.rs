@@ -234,22 +234,22 @@ mod tests {
 
     use super::*;
 
-    fn after(document: Document, object: Document) -> Document {
+    fn after(document: &Document, object: &Document) -> Document {
         let entry = rawdoc! { "op": "u" };
-        let operation = read(&entry, &RawDocumentBuf::try_from(&object).unwrap()).unwrap();
-        let changed = operation.apply(Some(encode(&document).unwrap())).unwrap().unwrap();
+        let operation = read(&entry, &RawDocumentBuf::try_from(object).unwrap()).unwrap();
+        let changed = operation.apply(Some(encode(document).unwrap())).unwrap().unwrap();
         parse(&changed).unwrap()
     }
 
-    fn diff(document: Document, diff: Document) -> Document {
-        after(document, doc! { "$v": 2, "diff": diff })
+    fn diff(document: &Document, diff: Document) -> Document {
+        after(document, &doc! { "$v": 2, "diff": diff })
     }
 
     #[test]
     fn differences_keep_places() {
         let document = doc! { "_id": 1, "a": 1, "b": { "c": 1, "d": 2 }, "e": 5 };
         let changed = diff(
-            document,
+            &document,
             doc! {
                 "d": { "e": false }, "u": { "a": "x" }, "i": { "n": 1, "m": 2 }, "sb": { "d": { "c": false }, "u": { "d": 3 } },
             },
@@ -263,20 +263,20 @@ mod tests {
         let document = doc! { "_id": 1, "a": [1, { "x": 1 }, 3, 4] };
         let change = doc! { "sa": { "a": true, "l": 3, "u0": 9, "s1": { "u": { "x": 2 } }, "u5": 5 } };
         let expected = doc! { "_id": 1, "a": [9, { "x": 2 }, 3, null, null, 5] };
-        assert_eq!(diff(document, change), expected);
+        assert_eq!(diff(&document, change), expected);
         // The field is something else by now.
         let odd =
-            diff(doc! { "_id": 1, "a": 7, "b": [] }, doc! { "sa": { "a": true, "u0": 1 }, "sb": { "u": { "x": 1 } } });
+            diff(&doc! { "_id": 1, "a": 7, "b": [] }, doc! { "sa": { "a": true, "u0": 1 }, "sb": { "u": { "x": 1 } } });
         assert_eq!(odd, doc! { "_id": 1, "a": null, "b": null });
-        assert_eq!(diff(doc! { "_id": 1 }, doc! { "sz": { "u": { "x": 1 } } }), doc! { "_id": 1 });
+        assert_eq!(diff(&doc! { "_id": 1 }, doc! { "sz": { "u": { "x": 1 } } }), doc! { "_id": 1 });
     }
 
     #[test]
     fn old_modifiers() {
         let document = doc! { "_id": 1, "a": { "b": 1 }, "l": [1, { "x": 1 }], "z": 0 };
         let changed = after(
-            document,
-            doc! {
+            &document,
+            &doc! {
                 "$v": 1, "$unset": { "z": true, "l.0": true }, "$set": { "a.b": 2, "a.c.d": 3, "l.1.x": 2, "l.3": 4, "n": 1 },
             },
         );
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn replacements_insertions_and_deletions() {
-        assert_eq!(after(doc! { "_id": 1, "a": 1 }, doc! { "_id": 1, "b": 2 }), doc! { "_id": 1, "b": 2 });
+        assert_eq!(after(&doc! { "_id": 1, "a": 1 }, &doc! { "_id": 1, "b": 2 }), doc! { "_id": 1, "b": 2 });
         assert_eq!(Operation::Delete.apply(Some(Bytes::new())).unwrap(), None);
         let diff = Operation::Diff(encode(&doc! { "u": { "a": 1 } }).unwrap());
         assert_eq!(diff.apply(None).unwrap(), None);

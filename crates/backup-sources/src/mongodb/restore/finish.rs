@@ -34,7 +34,7 @@ pub(super) async fn indexes(server: &Server, collection: &Collection, options: &
 
 /// The index on `_id` comes with its collection.
 fn is_made_by_the_server(index: &Document) -> bool {
-    index.get_bool("clustered").unwrap_or(false) || index.get_document("key").is_ok_and(|key| is_id(key))
+    index.get_bool("clustered").unwrap_or(false) || index.get_document("key").is_ok_and(is_id)
 }
 
 fn is_id(key: &Document) -> bool {

@@ -138,9 +138,9 @@ impl Place {
         for bytes in batch {
             let is_odd = has_empty_timestamp(document(bytes)?);
             if is_odd && !self.ordered {
-                odd.push(bytes.clone())
+                odd.push(bytes.clone());
             } else {
-                plain.push(bytes.clone())
+                plain.push(bytes.clone());
             }
             // The order of a capped collection matters more than an empty timestamp; that it was replaced is said.
             outcome.inexact += u64::from(is_odd && self.ordered);
@@ -294,7 +294,7 @@ impl Place {
 
 fn id_value(bytes: &Bytes) -> SourceResult<RawBson> {
     let id = document(bytes)?.get("_id").ok().flatten().ok_or_else(|| malformed("a document: it has no _id"))?;
-    RawBson::try_from(id).map_err(|_| malformed("an _id"))
+    Ok(RawBson::from(id))
 }
 
 /// Index, code and message of everything that the server refused.

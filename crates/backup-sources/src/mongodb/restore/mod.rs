@@ -7,7 +7,6 @@
 //! | `loader.rs` | inserting documents in batches, several at a time |
 //! | `command.rs` | write commands assembled from bytes |
 //! | `finish.rs` | indexes, validators, views, users |
-//! | `ordered.rs` | putting the documents of capped collections in order |
 //!
 //! Documents first, into collections without indexes and validators; then indexes, validators, views and users. Nothing is
 //! written before everything that stands in the way is known. A restore that is interrupted leaves collections that are not
@@ -16,7 +15,6 @@
 mod command;
 mod finish;
 mod loader;
-mod ordered;
 mod target;
 
 use std::collections::HashMap;
@@ -32,11 +30,10 @@ use super::dump::Dump;
 use super::fold::{Folded, Live};
 use super::namespace::{Filter, Namespace};
 use super::options::MongoOptions;
-use super::position::Position;
+use super::ordered::Ordered;
 use super::scan::Scan;
 use super::server::{Server, unless_cancelled};
 use loader::{Loaded, Loader};
-use ordered::Ordered;
 use target::Target;
 
 /// One collection on its way.
@@ -57,7 +54,7 @@ pub(super) async fn restore(
 ) -> SourceResult<RestoreReport> {
     server.refuse_sharded()?;
     let dump = unless_cancelled(cx, Dump::open(cx, snapshot)).await?;
-    refuse_earlier(options.until, snapshot, &dump).await?;
+    dump.refuse_other_moments(options.until).await?;
     let mut folded = unless_cancelled(cx, dump.fold(cx, options.until)).await?;
     let filter = Filter::new(&request.selection)?;
     let (wanted, views) = wanted(&folded, &filter, options)?;
@@ -89,31 +86,6 @@ pub(super) async fn restore(
         }
     }
     Ok(report)
-}
-
-/// A moment before the end of the snapshot's scan cannot be reached: collections were read after it.
-async fn refuse_earlier(until: Option<Position>, snapshot: &SnapshotReader, dump: &Dump) -> SourceResult<()> {
-    let Some(until) = until else { return Ok(()) };
-    let manifest = snapshot.manifest().await?;
-    let position = manifest.and_then(|manifest| manifest.checkpoint.position);
-    let end: Position = match position {
-        Some(position) => position.parse()?,
-        None => return Err(SourceError::new(SourceErrorKind::Invalid, "this snapshot has no position in an oplog")),
-    };
-    if until == end {
-        return Ok(());
-    }
-    let (word, hint) = if until < end {
-        ("not complete before", "choose an earlier snapshot")
-    } else {
-        ("over at", "choose a later snapshot")
-    };
-    let what = if dump.state.needs_oplog { "the scan with its oplog" } else { "the moment of the scan" };
-    Err(SourceError::new(
-        SourceErrorKind::Invalid,
-        format!("{what} is {word} {end}; {until} cannot be restored from it"),
-    )
-    .with_hint(hint))
 }
 
 type Wanted = (Vec<(Live, Collection)>, Vec<Collection>);
@@ -176,7 +148,7 @@ async fn load(cx: &Context, dump: &Dump, folded: &mut Folded, works: &mut [Work]
     }
     for (number, mut ordered) in ordered {
         let Some(work) = places.get(&number).and_then(|at| works.get_mut(*at)) else { continue };
-        ordered.sort();
+        ordered.sort(&work.live.collection, dump.state.version);
         while let Some(document) = ordered.next()? {
             work.loader.insert(document).await?;
         }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backup_core::context::Context;
-use backup_core::source::{ObjectDigest, SourceResult};
+use backup_core::source::{ObjectDigest, SourceError, SourceErrorKind, SourceResult};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use tokio::sync::watch;
@@ -103,8 +103,8 @@ impl Scan {
         let mut open = self.open.subscribe();
         super::server::unless_cancelled(&self.cx, async {
             // The sender is this scan itself: it cannot be gone.
-            let _ = open.wait_for(|open| *open == 0).await;
-            Ok(())
+            let gone = |_| SourceError::new(SourceErrorKind::Io, "the scan has ended");
+            open.wait_for(|open| *open == 0).await.map(drop).map_err(gone)
         })
         .await
     }
