@@ -7,6 +7,7 @@ mod support {
     #[expect(dead_code, reason = "other tests use more of it")]
     #[path = "servers/process.rs"]
     pub(crate) mod process;
+    pub(crate) mod tls;
     pub(crate) mod tools;
 }
 

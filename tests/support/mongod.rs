@@ -1,6 +1,6 @@
 //! Real MongoDB servers: a replica set of one is writable after about a second.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ pub(crate) struct Mongod {
     uri: String,
 }
 
-fn command(version: Version, ports: &Ports, data: &std::path::Path, more: &[String]) -> Command {
+fn command(version: Version, ports: &Ports, data: &Path, more: &[String]) -> Command {
     let mut command = Command::new(version.program());
     command.args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.5"]);
     command.args([
@@ -100,24 +100,36 @@ impl Mongod {
 
     /// A replica set of one member that knows its users: `admin` with the password `pass word`, key file included.
     pub(crate) async fn with_users(version: Version) -> Self {
+        Self::secured(version, &[], "").await
+    }
+
+    /// The same over TLS only: with a certificate and its key in one file, from an authority.
+    pub(crate) async fn with_tls(version: Version, authority: &Path, certificate: &Path) -> Self {
+        let file = |path: &Path| path.display().to_string();
+        let more =
+            ["--tlsMode", "requireTLS", "--tlsAllowConnectionsWithoutCertificates", "--tlsCAFile"].map(str::to_owned);
+        let files = [file(authority), "--tlsCertificateKeyFile".to_owned(), file(certificate)];
+        let more: Vec<String> = more.into_iter().chain(files).collect();
+        Self::secured(version, &more, &format!("&tls=true&tlsCAFile={}", file(authority))).await
+    }
+
+    async fn secured(version: Version, more: &[String], options: &str) -> Self {
         let room = tempfile::tempdir().unwrap();
         let key = room.path().join("key");
         std::fs::write(&key, "abcdefghijklmnopqrstuvwxyz0123456789").unwrap();
-        let mut permissions = std::fs::metadata(&key).unwrap().permissions();
-        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
-        std::fs::set_permissions(&key, permissions).unwrap();
-        let more = ["--replSet", "rs", "--oplogSize", "990", "--auth", "--keyFile"].map(str::to_owned);
-        let more: Vec<String> = more.into_iter().chain([key.display().to_string()]).collect();
-        let server = start(version, &more);
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let all = ["--replSet", "rs", "--oplogSize", "990", "--auth", "--keyFile"].map(str::to_owned);
+        let all: Vec<String> = all.into_iter().chain([key.display().to_string()]).chain(more.iter().cloned()).collect();
+        let server = start(version, &all);
         let port = server.ports.port(0);
-        let first = connect(&format!("mongodb://127.0.0.1:{port}/?directConnection=true")).await;
+        let first = connect(&format!("mongodb://127.0.0.1:{port}/?directConnection=true{options}")).await;
         let config = doc! { "_id": "rs", "members": [{ "_id": 0, "host": format!("127.0.0.1:{port}") }] };
         let admin = first.database("admin");
         admin.run_command(doc! { "replSetInitiate": config }).await.unwrap();
         writable(&first).await;
         // Whoever is on the machine may make the first user.
         admin.run_command(doc! { "createUser": "admin", "pwd": "pass word", "roles": ["root"] }).await.unwrap();
-        let uri = format!("mongodb://admin:pass%20word@127.0.0.1:{port}/?directConnection=true");
+        let uri = format!("mongodb://admin:pass%20word@127.0.0.1:{port}/?directConnection=true{options}");
         let client = connect(&uri).await;
         Self { server, client, uri }
     }

@@ -5,12 +5,14 @@ use std::time::Duration;
 use backup_core::context::Context;
 use backup_core::pipeline::{BackupOptions, backup};
 use backup_core::source::{BackupKind, BackupRequest, Content, Item, Selection, Source as _};
-use backup_sources::mongodb::{MongoOptions, MongoSource};
+use backup_sources::mongodb::{MongoOptions, MongoSource, SnapshotReads};
 use bson::doc;
 use futures::StreamExt as _;
 
-use super::{repository, source};
+use super::slow::Slow;
+use super::{repository, restored, snapshot_of, source, verified};
 use crate::support::mongod::{Mongod, Version};
+use crate::support::mongod_state::{same, state};
 
 pub(super) async fn a_server_that_dies_leaves_no_snapshot(version: Version) {
     let server = Mongod::start(version).await;
@@ -69,4 +71,35 @@ pub(super) async fn a_wrong_address_tells_no_secret(version: Version) {
     }
     let shown = format!("{:?} {}", source(&server).await, source(&server).await);
     assert!(!shown.contains("pass"), "{shown}");
+}
+
+/// Cursors that the server kills, again and again: at one moment the scan goes on behind what it has, otherwise it starts
+/// again and the fold settles what came twice.
+pub(super) async fn cursors_that_are_killed_are_made_up_for(version: Version) {
+    let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
+    for n in 0..20 {
+        let documents: Vec<_> = (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(4000) }).collect();
+        origin.run("db", doc! { "insert": "c", "documents": documents }).await;
+    }
+    for snapshot_reads in [SnapshotReads::Auto, SnapshotReads::Never] {
+        let options = MongoOptions { snapshot_reads, ..MongoOptions::new(origin.uri()) };
+        let slow = Slow::new(MongoSource::connect(options).await.unwrap(), Duration::from_millis(300));
+        slow.go_on();
+        let killing = async {
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_millis(450)).await;
+                let pattern = doc! { "$currentOp": { "idleCursors": true, "allUsers": true } };
+                let found = origin.run("admin", doc! { "aggregate": 1, "pipeline": [pattern], "cursor": {} }).await;
+                let list = found.get_document("cursor").unwrap().get_array("firstBatch").unwrap().clone();
+                for cursor in list.iter().filter_map(|entry| entry.as_document()?.get_document("cursor").ok()) {
+                    let id = cursor.get_i64("cursorId").unwrap();
+                    origin.run("db", doc! { "killCursors": "c", "cursors": [id] }).await;
+                }
+            }
+        };
+        let (snapshot, ()) = tokio::join!(snapshot_of(&slow, Selection::all()), killing);
+        target.clear().await;
+        restored(&snapshot, &source(&target).await, verified()).await;
+        same(&state(&origin.client).await, &state(&target.client).await);
+    }
 }

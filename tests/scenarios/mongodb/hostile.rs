@@ -5,11 +5,12 @@ use std::time::Duration;
 use backup_core::context::Context;
 use backup_core::pipeline::BackupOptions;
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{BackupKind, BackupRequest, Content, Item, Selection};
+use backup_core::source::Selection;
 use backup_sources::mongodb::{ExportRequest, MongoSource, export};
 use bson::{Document, doc};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 
+use super::slow::Slow;
 use super::workload::Workload;
 use super::{by_the_oplog, restored, snapshot_of, source, verified};
 use crate::support::mongod::{Mongod, Version};
@@ -18,7 +19,7 @@ use crate::support::tools::long;
 
 /// A source whose scan ends when the workload is paused: then what the server holds is what the snapshot must restore.
 async fn backed_up(server: &Mongod, source: &MongoSource, workload: &Workload) -> (SnapshotReader, State) {
-    let slow = slow::Slow::new(source.clone(), Duration::from_millis(300));
+    let slow = Slow::new(source.clone(), Duration::from_millis(300));
     let repository = super::repository().await;
     let options = BackupOptions::default();
     let cx = super::talking();
@@ -171,7 +172,7 @@ pub(super) async fn history_that_is_gone_is_made_up_for(version: Version) {
     }
     origin.run("admin", doc! { "setParameter": 1, "minSnapshotHistoryWindowInSeconds": 2 }).await;
     let source_of = source(&origin).await;
-    let disturbing = slow::Slow::new(source_of, Duration::from_secs(4));
+    let disturbing = Slow::new(source_of, Duration::from_secs(4));
     let changing = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
         origin.run("db", doc! { "drop": "dropped" }).await;
@@ -200,5 +201,3 @@ pub(super) async fn history_that_is_gone_is_made_up_for(version: Version) {
     same(&expected, &state(&target.client).await);
     assert!(expected.contains_key("db.new name") && !expected.contains_key("db.dropped"));
 }
-
-mod slow;

@@ -5,6 +5,7 @@
 //! | `mod.rs` | what the scenarios share, and each of them for each version of the server |
 //! | `odd.rs` | everything that can be in a database |
 //! | `round_trip.rs` | backup and restore of it, the conformance suite, selections, renames, conflicts |
+//! | `slow.rs` | a source that is read slowly, for things to happen meanwhile |
 //! | `workload.rs` | writers and schema changers that spare nothing |
 //! | `hostile.rs` | backups while they are at work, and the fold to one exact moment |
 //! | `members.rs` | replica sets of three members |
@@ -17,6 +18,7 @@ mod members;
 mod odd;
 mod rights;
 mod round_trip;
+mod slow;
 mod workload;
 
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use backup_core::crypto::Passphrase;
 use backup_core::event::{Event, Events, Reporter};
 use backup_core::pipeline::{BackupOptions, backup, restore};
 use backup_core::repository::{InitOptions, Repository, SnapshotReader};
-use backup_core::source::{RestoreReport, RestoreRequest, Selection};
+use backup_core::source::{RestoreReport, RestoreRequest, Selection, Source};
 use backup_core::testing::MemorySink;
 use backup_sources::mongodb::{MongoOptions, MongoSource, SnapshotReads};
 
@@ -76,6 +78,9 @@ scenarios! {
         rights::the_role_backup_is_enough as the_role_backup_is_enough,
         rights::what_is_denied_names_the_role as what_is_denied_names_the_role,
         rights::users_come_back as users_come_back,
+        rights::the_roles_for_restoring_are_enough as the_roles_for_restoring_are_enough,
+        rights::tls_with_an_authority_of_ones_own as tls_with_an_authority_of_ones_own,
+        failures::cursors_that_are_killed_are_made_up_for as cursors_that_are_killed_are_made_up_for,
         failures::a_server_that_dies_leaves_no_snapshot as a_server_that_dies_leaves_no_snapshot,
         failures::a_wrong_address_tells_no_secret as a_wrong_address_tells_no_secret,
     }
@@ -112,7 +117,7 @@ fn talking() -> Context {
     Context::new(Events::to(Arc::new(Shown)))
 }
 
-async fn snapshot_of(source: &MongoSource, selection: Selection) -> SnapshotReader {
+async fn snapshot_of(source: &dyn Source, selection: Selection) -> SnapshotReader {
     let repository = repository().await;
     let options = BackupOptions { selection, ..BackupOptions::default() };
     let report = backup(&repository, source, &options, &talking()).await;

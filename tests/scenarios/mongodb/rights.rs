@@ -9,6 +9,7 @@ use bson::{Bson, doc};
 use super::{odd, repository, restored, snapshot_of, source, try_restore, verified};
 use crate::support::mongod::{Mongod, Version};
 use crate::support::mongod_state::{same, state};
+use crate::support::tls::Authority;
 
 async fn user(server: &Mongod, name: &str, roles: Vec<Bson>) -> MongoSource {
     server.run("admin", doc! { "createUser": name, "pwd": "secret", "roles": roles }).await;
@@ -78,9 +79,58 @@ pub(super) async fn users_come_back(version: Version) {
         assert_eq!(expected, found, "{collection}");
     }
     assert!(all(&target, "tempusers").await.is_empty() && all(&target, "temproles").await.is_empty());
+    // Others of the same name are not replaced unless that is asked for.
+    target.run("shop", doc! { "updateUser": "clerk", "pwd": "another" }).await;
+    target.clear().await;
+    let error = try_restore(&snapshot, &source(&target).await, verified()).await.unwrap_err();
+    assert!(error.chain().contains("other users called shop.clerk"), "{}", error.chain());
+    assert!(state(&target.client).await.is_empty(), "nothing was written");
+    restored(&snapshot, &source(&target).await, RestoreRequest { if_exists: IfExists::Merge, ..verified() }).await;
+    assert_eq!(all(&origin, "system.users").await.len(), all(&target, "system.users").await.len());
+
     // Left out if they are not asked for.
     let fresh = Mongod::start(version).await;
     let options = MongoOptions { restore_users: false, ..MongoOptions::new(fresh.uri()) };
     restored(&snapshot, &MongoSource::connect(options).await.unwrap(), verified()).await;
     assert!(all(&fresh, "system.users").await.is_empty());
+}
+
+/// What the hint of a denied restore names is enough, also for time-series data, users and code.
+pub(super) async fn the_roles_for_restoring_are_enough(version: Version) {
+    let (origin, target) = (Mongod::start(version).await, Mongod::with_users(version).await);
+    odd::fill(&origin, version).await;
+    let few = Selection::new(vec![], vec!["odd.empty timestamps".to_owned()]).unwrap();
+    let snapshot = snapshot_of(&source(&origin).await, few).await;
+    let roles = ["restore", "readWriteAnyDatabase", "dbAdminAnyDatabase"].map(Bson::from).to_vec();
+    let restorer = user(&target, "restorer", roles).await;
+    restored(&snapshot, &restorer, verified()).await;
+    let mut expected = state(&origin.client).await;
+    expected.remove("odd.empty timestamps");
+    same(&expected, &state(&target.client).await);
+    restored(&snapshot, &restorer, RestoreRequest { if_exists: IfExists::Replace, ..verified() }).await;
+    same(&expected, &state(&target.client).await);
+}
+
+/// Authentication, key file and TLS with an authority of one's own.
+pub(super) async fn tls_with_an_authority_of_ones_own(version: Version) {
+    let room = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let ca = authority.write(room.path());
+    let (certificate, key) = authority.issue(room.path());
+    let pem = room.path().join("server.pem");
+    let both = [std::fs::read(&certificate).unwrap(), std::fs::read(&key).unwrap()].concat();
+    std::fs::write(&pem, both).unwrap();
+    let server = Mongod::with_tls(version, &ca, &pem).await;
+    server.run("shop", doc! { "insert": "orders", "documents": [{ "_id": 1 }] }).await;
+    let uri =
+        format!("mongodb://admin@127.0.0.1:{}/?directConnection=true&serverSelectionTimeoutMS=3000", server.port());
+    let options = MongoOptions { password: Some("pass word".to_owned()), ..MongoOptions::new(uri) };
+    let trusting = MongoOptions { tls_ca_file: Some(ca), ..options.clone() };
+    let snapshot = snapshot_of(&MongoSource::connect(trusting).await.unwrap(), Selection::all()).await;
+    let target = Mongod::start(version).await;
+    let without_users = MongoOptions { restore_users: false, ..MongoOptions::new(target.uri()) };
+    restored(&snapshot, &MongoSource::connect(without_users).await.unwrap(), verified()).await;
+    same(&state(&server.client).await, &state(&target.client).await);
+    let error = MongoSource::connect(options).await.unwrap_err();
+    assert!(error.hint().unwrap_or_default().contains("TLS") && !error.chain().contains("word"), "{}", error.chain());
 }

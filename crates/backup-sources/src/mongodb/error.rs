@@ -37,9 +37,9 @@ pub(super) fn is_denied(error: &Error) -> bool {
 pub(super) fn is_transient(error: &Error) -> bool {
     match error.kind.as_ref() {
         ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::ServerSelection { .. } => true,
-        // Stepping down, shutting down, recovering, unreachable, timed out in the network.
+        // Stepping down, shutting down, recovering, unreachable, interrupted, timed out in the network.
         ErrorKind::Command(command) => {
-            matches!(command.code, 6 | 7 | 89 | 91 | 189 | 9001 | 10_107 | 11_600 | 11_602 | 13_435 | 13_436)
+            matches!(command.code, 6 | 7 | 89 | 91 | 189 | 9001 | 10_107 | 11_600 | 11_601 | 11_602 | 13_435 | 13_436)
         }
         _ => false,
     }

@@ -1,8 +1,11 @@
 //! What comes after the documents: indexes, validators, views, users.
 
+use std::collections::HashMap;
+
 use backup_core::context::Context;
-use backup_core::source::SourceResult;
-use bson::{Bson, Document, doc};
+use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use futures::TryStreamExt as _;
 
 use super::target::{FAR_AWAY, Target, fields, loading_name};
 use crate::mongodb::catalog::Collection;
@@ -96,9 +99,25 @@ pub(super) async fn views(cx: &Context, target: &mut Target, views: &[Collection
     Ok(())
 }
 
-/// Adds the users or roles that were loaded, and replaces those of the same names; others stay.
-pub(super) async fn users(cx: &Context, server: &Server, namespace: &Namespace) -> SourceResult<()> {
+/// Adds the users or roles that were loaded, and replaces those of the same names if that is allowed; others stay.
+pub(super) async fn users(
+    cx: &Context,
+    server: &Server,
+    namespace: &Namespace,
+    if_exists: IfExists,
+) -> SourceResult<()> {
     let loaded = loading_name(namespace);
+    if if_exists == IfExists::Fail {
+        // What the oplog brought was not known when the others were compared.
+        let refused = match documents(server, &loaded).await {
+            Ok(loaded) => refuse_other_users(server, namespace, &loaded).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = refused {
+            server.write("admin", doc! { "drop": &loaded.name }).await.writing(format_args!("dropping {loaded}"))?;
+            return Err(error);
+        }
+    }
     let field = if namespace.name == "system.users" { "tempUsersCollection" } else { "tempRolesCollection" };
     let merge = doc! { "_mergeAuthzCollections": 1, field: loaded.to_string(), "db": "", "drop": false };
     let doing = format!("restoring {namespace}");
@@ -112,6 +131,36 @@ pub(super) async fn users(cx: &Context, server: &Server, namespace: &Namespace) 
         }
         _ => Ok(()),
     }
+}
+
+async fn documents(server: &Server, namespace: &Namespace) -> SourceResult<Vec<RawDocumentBuf>> {
+    let collection = server.client.database(&namespace.db).collection::<RawDocumentBuf>(&namespace.name);
+    let doing = format!("reading {namespace}");
+    let cursor = collection.find(doc! {}).await.writing(&doing)?;
+    cursor.try_collect().await.writing(&doing)
+}
+
+/// Refuses users or roles that are at the target and are something else there.
+pub(super) async fn refuse_other_users(
+    server: &Server,
+    namespace: &Namespace,
+    wanted: &[RawDocumentBuf],
+) -> SourceResult<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let name = |document: &RawDocumentBuf| document.get_str("_id").unwrap_or_default().to_owned();
+    let there: HashMap<String, RawDocumentBuf> =
+        documents(server, namespace).await?.into_iter().map(|document| (name(&document), document)).collect();
+    let differs = |document: &&RawDocumentBuf| there.get(&name(document)).is_some_and(|other| other != *document);
+    let names: Vec<String> = wanted.iter().filter(differs).map(name).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let text =
+        format!("the target has other {} called {}", namespace.name.trim_start_matches("system."), names.join(", "));
+    Err(SourceError::new(SourceErrorKind::TargetExists, text)
+        .with_hint("choose --if-exists merge to replace them, or leave admin.system.users and admin.system.roles out"))
 }
 
 /// Waits until a majority of the target's members has everything: a write that changes nothing does not return before.

@@ -62,6 +62,9 @@ pub(super) async fn restore(
     let names: Vec<Namespace> = names.map(|collection| collection.namespace.clone()).collect();
     let mut target = Target::look(cx, server, request.if_exists).await?;
     target.refuse_conflicts(&names)?;
+    if request.if_exists == IfExists::Fail {
+        refuse_other_users(cx, server, &dump, &wanted).await?;
+    }
     let mut report = RestoreReport { entries: (wanted.len() + views.len()) as u64, ..RestoreReport::default() };
     if request.dry_run {
         return Ok(report);
@@ -76,7 +79,7 @@ pub(super) async fn restore(
         works.push(Work { live, collection, loader });
     }
     load(cx, &dump, &mut folded, &mut works).await?;
-    let loaded = finish_all(cx, server, options, &dump, works, &mut report).await?;
+    let loaded = finish_all(cx, server, options, request.if_exists, &dump, works, &mut report).await?;
     finish::views(cx, &mut target, &views).await?;
     finish::barrier(cx, server, &names).await?;
     if request.verify {
@@ -86,6 +89,24 @@ pub(super) async fn restore(
         }
     }
     Ok(report)
+}
+
+/// Users and roles stand in the way only if they are something else at the target.
+async fn refuse_other_users(
+    cx: &Context,
+    server: &Server,
+    dump: &Dump,
+    wanted: &[(Live, Collection)],
+) -> SourceResult<()> {
+    for (live, collection) in wanted.iter().filter(|(_, collection)| collection.namespace.is_authorization()) {
+        let Some(mut reading) = dump.documents(live)? else { continue };
+        let mut documents = Vec::new();
+        while let Some(document) = unless_cancelled(cx, reading.next()).await? {
+            documents.push(super::raw::document(&document)?.to_owned());
+        }
+        finish::refuse_other_users(server, &collection.namespace, &documents).await?;
+    }
+    Ok(())
 }
 
 type Wanted = (Vec<(Live, Collection)>, Vec<Collection>);
@@ -161,6 +182,7 @@ async fn finish_all(
     cx: &Context,
     server: &Server,
     options: &MongoOptions,
+    if_exists: IfExists,
     dump: &Dump,
     works: Vec<Work>,
     report: &mut RestoreReport,
@@ -183,7 +205,7 @@ async fn finish_all(
             cx.events.warn(WarningKind::Metadata, collection.namespace.to_string(), text);
         }
         if collection.namespace.is_authorization() {
-            finish::users(cx, server, &collection.namespace).await?;
+            finish::users(cx, server, &collection.namespace, if_exists).await?;
             continue;
         }
         unless_cancelled(cx, finish::indexes(server, &collection, options)).await?;

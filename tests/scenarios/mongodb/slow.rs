@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backup_core::context::Context;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupReader, Checkpoint, Digest, LogReader, Probe, RestoreReport, RestoreRequest, SourceCapabilities,
-    SourceIdentity, SourceResult,
+    BackupKind, BackupReader, BackupRequest, Checkpoint, Content, Digest, Item, LogReader, Probe, RestoreReport,
+    RestoreRequest, Selection, Source, SourceCapabilities, SourceIdentity, SourceResult,
 };
+use backup_sources::mongodb::MongoSource;
+use futures::StreamExt as _;
 use tokio::sync::Notify;
-
-use super::*;
 
 #[derive(Debug)]
 pub(super) struct Slow {
@@ -107,7 +108,7 @@ impl BackupReader for Reader {
 }
 
 #[async_trait]
-impl backup_core::source::Source for Slow {
+impl Source for Slow {
     fn kind(&self) -> &'static str {
         self.inner.kind()
     }
