@@ -86,6 +86,7 @@ pub(super) async fn cursors_that_are_killed_are_made_up_for(version: Version) {
         let slow = Slow::new(MongoSource::connect(options).await.unwrap(), Duration::from_millis(300));
         slow.go_on();
         let killing = async {
+            let mut killed = 0;
             for _ in 0..3 {
                 tokio::time::sleep(Duration::from_millis(450)).await;
                 let pattern = doc! { "$currentOp": { "idleCursors": true, "allUsers": true } };
@@ -93,11 +94,14 @@ pub(super) async fn cursors_that_are_killed_are_made_up_for(version: Version) {
                 let list = found.get_document("cursor").unwrap().get_array("firstBatch").unwrap().clone();
                 for cursor in list.iter().filter_map(|entry| entry.as_document()?.get_document("cursor").ok()) {
                     let id = cursor.get_i64("cursorId").unwrap();
-                    origin.run("db", doc! { "killCursors": "c", "cursors": [id] }).await;
+                    let reply = origin.run("db", doc! { "killCursors": "c", "cursors": [id] }).await;
+                    killed += reply.get_array("cursorsKilled").unwrap().len();
                 }
             }
+            killed
         };
-        let (snapshot, ()) = tokio::join!(snapshot_of(&slow, Selection::all()), killing);
+        let (snapshot, killed) = tokio::join!(snapshot_of(&slow, Selection::all()), killing);
+        assert!(killed > 0, "the scan was over before");
         target.clear().await;
         restored(&snapshot, &source(&target).await, verified()).await;
         same(&state(&origin.client).await, &state(&target.client).await);

@@ -104,13 +104,19 @@ async fn repository() -> Repository {
     Repository::init(sink, &Passphrase::generate(), &InitOptions::default(), &Context::silent()).await.unwrap()
 }
 
+/// Shown when the test fails.
+#[expect(clippy::print_stdout, reason = "the harness keeps it for tests that fail")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
 /// A context whose remarks and warnings are shown when the test fails.
 fn talking() -> Context {
     struct Shown;
     impl Reporter for Shown {
         fn report(&self, event: &Event) {
             if matches!(event, Event::Note { .. } | Event::Warning(_)) {
-                println!("{event:?}");
+                say(&format!("{event:?}"));
             }
         }
     }

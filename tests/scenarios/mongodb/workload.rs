@@ -234,12 +234,7 @@ async fn change_once(client: &Client, random: &mut StdRng, version: Version) -> 
             let validator = one(random, &[&doc! {}, &doc! { "n": { "$not": { "$type": "string" } } }]).clone();
             Some(doc! { "collMod": from, "validator": validator, "validationLevel": "moderate" })
         }
-        10 if random.random_bool(0.5) => {
-            db.run_command(doc! { "drop": "cap" }).await.ok();
-            let max = *one(random, &[&20, &50]);
-            Some(doc! { "create": "cap", "capped": true, "size": 20_480, "max": max })
-        }
-        10 => Some(doc! { "convertToCapped": from, "size": 300_000 }),
+        10 => return capped(&db, random, from).await,
         11 if random.random_bool(0.5) => Some(doc! { "drop": "vw" }),
         11 => {
             let stage = doc! { "$match": { "n": { "$gt": random.random::<f64>() } } };
@@ -270,4 +265,13 @@ async fn change_once(client: &Client, random: &mut StdRng, version: Version) -> 
         Some(command) => db.run_command(command).await.map(drop),
         None => Ok(()),
     }
+}
+
+async fn capped(db: &mongodb::Database, random: &mut StdRng, from: &str) -> mongodb::error::Result<()> {
+    if random.random_bool(0.5) {
+        return db.run_command(doc! { "convertToCapped": from, "size": 300_000 }).await.map(drop);
+    }
+    db.run_command(doc! { "drop": "cap" }).await.ok();
+    let max = *one(random, &[&20, &50]);
+    db.run_command(doc! { "create": "cap", "capped": true, "size": 20_480, "max": max }).await.map(drop)
 }

@@ -113,7 +113,7 @@ impl Export {
             self.describe(&renamed(view)?, &mut seen).await?;
         }
         for one in &live {
-            let collection = renamed(&one.collection)?;
+            let collection = renamed(&one.changed())?;
             self.describe(&described(&collection, one.orphan), &mut seen).await?;
             let files = layout::files(&EntryPath::root(), &collection, 0);
             let path = files.data.map(|path| self.below(&path)).unwrap_or_default();

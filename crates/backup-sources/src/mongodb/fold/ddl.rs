@@ -17,6 +17,9 @@ use crate::mongodb::state::State;
 #[derive(Debug)]
 struct Known {
     collection: Collection,
+    /// Changes of the validator. The server fills in what a change leaves out, but not what creation leaves out: so they
+    /// are made again as changes.
+    changes: Document,
     path: Option<String>,
     repeated: bool,
     temporary: bool,
@@ -42,13 +45,16 @@ impl Catalog {
         let mut catalog = Self { known: Vec::new(), numbers: HashMap::new(), filter };
         for saved in &state.collections {
             if let Some(uuid) = saved.collection.uuid {
+                let mut collection = saved.collection.clone();
+                let temporary = collection.options.remove("temp").is_some_and(|temp| temp == Bson::Boolean(true));
                 catalog.add(
                     uuid,
                     Known {
-                        collection: saved.collection.clone(),
+                        collection,
+                        changes: Document::new(),
                         path: saved.path.clone(),
                         repeated: saved.repeated,
-                        temporary: false,
+                        temporary,
                         dead: false,
                         foreign: false,
                     },
@@ -92,7 +98,7 @@ impl Catalog {
             ("renameCollection", Some(uuid), _) => self.rename(uuid, &object, entry)?,
             ("collMod", Some(uuid), _) => {
                 if let Some(known) = self.get(&uuid) {
-                    modify(&mut known.collection, &object, entry)?;
+                    modify(known, &object, entry)?;
                 }
             }
             ("createIndexes", Some(uuid), _) => {
@@ -133,7 +139,18 @@ impl Catalog {
             options.remove(of_the_member);
         }
         let collection = Collection { namespace, kind: Kind::Collection, uuid: Some(uuid), options, indexes };
-        self.add(uuid, Known { collection, path: None, repeated: false, temporary, dead: false, foreign: false });
+        self.add(
+            uuid,
+            Known {
+                collection,
+                changes: Document::new(),
+                path: None,
+                repeated: false,
+                temporary,
+                dead: false,
+                foreign: false,
+            },
+        );
     }
 
     fn rename(&mut self, uuid: CollectionUuid, object: &Document, entry: &RawDocument) -> SourceResult<()> {
@@ -158,8 +175,15 @@ impl Catalog {
                     options: Document::new(),
                     indexes: Vec::new(),
                 };
-                let known =
-                    Known { collection, path: None, repeated: false, temporary: false, dead: false, foreign: true };
+                let known = Known {
+                    collection,
+                    changes: Document::new(),
+                    path: None,
+                    repeated: false,
+                    temporary: false,
+                    dead: false,
+                    foreign: true,
+                };
                 self.add(uuid, known);
             }
         }
@@ -182,7 +206,7 @@ impl Catalog {
         let mut names = HashSet::new();
         let mut live = Vec::new();
         for ((uuid, known), number) in self.known.into_iter().zip(0..) {
-            let Known { collection, path, repeated, temporary, dead, foreign } = known;
+            let Known { collection, changes, path, repeated, temporary, dead, foreign } = known;
             let namespace = &collection.namespace;
             if dead || namespace.is_internal() || !self.filter.covers(namespace) {
                 continue;
@@ -198,19 +222,20 @@ impl Catalog {
                 return Err(malformed(format!("the oplog: there are two collections {namespace}")));
             }
             let orphan = namespace.is_buckets() && !has_view(namespace);
-            live.push(Live { number, uuid, collection, path, repeated, orphan, temporary });
+            live.push(Live { number, uuid, collection, changes, path, repeated, orphan, temporary });
         }
         Ok(live)
     }
 }
 
 /// Changes of options and indexes by `collMod`.
-fn modify(collection: &mut Collection, object: &Document, entry: &RawDocument) -> SourceResult<()> {
+fn modify(known: &mut Known, object: &Document, entry: &RawDocument) -> SourceResult<()> {
+    let collection = &mut known.collection;
     for (option, value) in object.iter().skip(1) {
         match (&**option, value) {
             ("index", Bson::Document(change)) => modify_index(collection, change, entry)?,
-            ("validator", Bson::Document(validator)) if validator.is_empty() => {
-                collection.options.remove("validator");
+            ("validator" | "validationLevel" | "validationAction", value) => {
+                known.changes.insert(option, value.clone());
             }
             ("expireAfterSeconds", Bson::String(off)) if off == "off" => {
                 collection.options.remove("expireAfterSeconds");
@@ -222,15 +247,9 @@ fn modify(collection: &mut Collection, object: &Document, entry: &RawDocument) -
             }
             ("cappedSize", size) => _ = collection.options.insert("size", size.clone()),
             ("cappedMax", max) => _ = collection.options.insert("max", max.clone()),
-            (
-                "validator"
-                | "validationLevel"
-                | "validationAction"
-                | "expireAfterSeconds"
-                | "recordPreImages"
-                | "changeStreamPreAndPostImages",
-                value,
-            ) => _ = collection.options.insert(option, value.clone()),
+            ("expireAfterSeconds" | "recordPreImages" | "changeStreamPreAndPostImages", value) => {
+                _ = collection.options.insert(option, value.clone())
+            }
             _ => return Err(unknown(format_args!("a change of the option {option}"), entry)),
         }
     }

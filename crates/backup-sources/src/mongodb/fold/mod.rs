@@ -25,7 +25,7 @@ mod update;
 use std::collections::BTreeMap;
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
-use bson::{Document, RawDocument, RawDocumentBuf};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf};
 use bytes::Bytes;
 
 use super::catalog::{Collection, CollectionUuid, Kind};
@@ -164,9 +164,9 @@ impl Fold {
     }
 }
 
-fn raw_value(document: &RawDocument, key: &str) -> SourceResult<Option<bson::Bson>> {
+fn raw_value(document: &RawDocument, key: &str) -> SourceResult<Option<Bson>> {
     let value = document.get(key).map_err(|error| malformed("an entry of the oplog").with_source(error))?;
-    value.map(bson::Bson::try_from).transpose().map_err(|error| malformed("an entry of the oplog").with_source(error))
+    value.map(Bson::try_from).transpose().map_err(|error| malformed("an entry of the oplog").with_source(error))
 }
 
 fn encode(document: &Document) -> SourceResult<Bytes> {
@@ -205,6 +205,8 @@ pub(super) struct Live {
     pub(super) uuid: CollectionUuid,
     /// Under its name, with its options and indexes at the moment.
     pub(super) collection: Collection,
+    /// What `collMod` has to change when it is created like that: its validator.
+    pub(super) changes: Document,
     /// Path of its dumped documents, if it was there when the dump was made.
     pub(super) path: Option<String>,
     /// Documents may be in the dump twice.
@@ -213,6 +215,20 @@ pub(super) struct Live {
     pub(super) orphan: bool,
     /// It was made for the time of an operation (`$out`, `$merge`, conversions) that is under way at the moment.
     pub(super) temporary: bool,
+}
+
+impl Live {
+    /// The collection with its changes made, as far as they can be known without a server.
+    pub(super) fn changed(&self) -> Collection {
+        let mut collection = self.collection.clone();
+        for (option, value) in &self.changes {
+            match value {
+                Bson::Document(nothing) if nothing.is_empty() => _ = collection.options.remove(option),
+                value => _ = collection.options.insert(option, value.clone()),
+            }
+        }
+        collection
+    }
 }
 
 /// Second pass: the documents.

@@ -149,10 +149,24 @@ fn options_and_indexes_are_those_of_the_moment() {
     script.command(A, doc! { "dropIndexes": "c", "index": "z_1" });
     let folded = script.fold.finish().unwrap();
     let Collection { options, indexes, .. } = &folded.live[0].collection;
-    assert_eq!(options, &doc! { "validationLevel": "moderate" });
+    // A change is made again as a change.
+    assert_eq!(options, &doc! { "validator": { "a": 1 } });
+    assert_eq!(folded.live[0].changes, doc! { "validator": {}, "validationLevel": "moderate" });
+    assert_eq!(folded.live[0].changed().options, doc! { "validationLevel": "moderate" });
     let names: Vec<_> = indexes.iter().map(|index| index.get_str("name").unwrap()).collect();
     assert_eq!(names, ["_id_", "x_1", "y_1"]);
     assert!(indexes[1].get_bool("hidden").unwrap());
+}
+
+#[test]
+fn what_was_listed_as_temporary_may_get_a_name() {
+    let listed = || state(vec![saved("db.tmp.agg_out.1", A, doc! { "temp": true })]);
+    assert!(Script::new(&listed()).fold.finish().unwrap().live[0].temporary);
+    let mut script = Script::new(&listed());
+    script.command(A, doc! { "renameCollection": "db.tmp.agg_out.1", "to": "db.c", "stayTemp": false });
+    let folded = script.fold.finish().unwrap();
+    assert!(!folded.live[0].temporary);
+    assert_eq!(folded.live[0].collection.options, doc! {});
 }
 
 #[test]

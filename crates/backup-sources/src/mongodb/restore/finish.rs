@@ -77,16 +77,13 @@ async fn drop_others(server: &Server, collection: &Collection) -> SourceResult<(
     Ok(())
 }
 
-/// Validators come when the documents are in: those need not keep to them.
-pub(super) async fn validator(server: &Server, collection: &Collection) -> SourceResult<()> {
-    let namespace = &collection.namespace;
-    let options =
-        fields(&collection.options, |key| matches!(key, "validator" | "validationLevel" | "validationAction"));
-    if options.is_empty() || namespace.is_buckets() {
+/// What the oplog says of validators is said again, in the same words.
+pub(super) async fn validator(server: &Server, namespace: &Namespace, changes: &Document) -> SourceResult<()> {
+    if changes.is_empty() || namespace.is_buckets() {
         return Ok(());
     }
     let mut command = doc! { "collMod": &namespace.name };
-    command.extend(options);
+    command.extend(changes.clone());
     server.write(&namespace.db, command).await.writing(format_args!("setting the validator of {namespace}"))?;
     Ok(())
 }

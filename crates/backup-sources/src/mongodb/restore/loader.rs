@@ -241,7 +241,8 @@ impl Place {
         operation.append(bson::cstr!("op"), "i");
         operation.append(bson::cstr!("ns"), self.namespace.to_string());
         operation.append(bson::cstr!("o"), document(bytes)?.to_owned());
-        let command = with_documents(&doc! {}, "applyOps", &[operation.into_bytes().into()])?;
+        let mut command = with_documents(&doc! {}, "applyOps", &[operation.into_bytes().into()])?;
+        command.append(bson::cstr!("bypassDocumentValidation"), true);
         match self.server.write_raw("admin", command).await {
             Ok(_) => Ok(true),
             Err(error) if is_denied(&error) => Ok(false),

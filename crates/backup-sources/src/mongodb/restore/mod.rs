@@ -8,7 +8,7 @@
 //! | `command.rs` | write commands assembled from bytes |
 //! | `finish.rs` | indexes, validators, views, users |
 //!
-//! Documents first, into collections without indexes and validators; then indexes, validators, views and users. Nothing is
+//! Documents first, into collections without indexes and past their validators; then indexes, views and users. Nothing is
 //! written before everything that stands in the way is known. A restore that is interrupted leaves collections that are not
 //! complete; doing it again with `--if-exists replace` mends that.
 
@@ -209,7 +209,7 @@ async fn finish_all(
             continue;
         }
         unless_cancelled(cx, finish::indexes(server, &collection, options)).await?;
-        unless_cancelled(cx, finish::validator(server, &collection)).await?;
+        unless_cancelled(cx, finish::validator(server, &collection.namespace, &live.changes)).await?;
         // What was merged was read back batch by batch.
         if !loaded.merged {
             to_verify.push((collection, loaded));

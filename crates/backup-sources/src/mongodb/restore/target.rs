@@ -153,14 +153,9 @@ impl Target {
             }
         } else {
             command.insert("create", &namespace.name);
-            let later = ["uuid", "validator", "validationLevel", "validationAction"];
-            let now = collection.options.iter().filter(|(option, _)| !later.contains(&option.as_str()));
-            command.extend(now.map(|(option, value)| (option.clone(), value.clone())));
-            if namespace.is_buckets() {
-                // Here it describes the form of buckets and cannot be added later.
-                command
-                    .extend(collection.options.get("validator").map(|value| ("validator".to_owned(), value.clone())));
-            } else if command.get_bool("clusteredIndex").ok() == Some(true) {
+            // A validator is there from the beginning; insertions go by it.
+            command.extend(fields(&collection.options, |option| option != "uuid"));
+            if !namespace.is_buckets() && command.get_bool("clusteredIndex").ok() == Some(true) {
                 command.insert("clusteredIndex", doc! { "key": { "_id": 1 }, "unique": true });
             }
         }
