@@ -248,7 +248,7 @@ fn modify(known: &mut Known, object: &Document, entry: &RawDocument) -> SourceRe
             ("cappedSize", size) => _ = collection.options.insert("size", size.clone()),
             ("cappedMax", max) => _ = collection.options.insert("max", max.clone()),
             ("expireAfterSeconds" | "recordPreImages" | "changeStreamPreAndPostImages", value) => {
-                _ = collection.options.insert(option, value.clone())
+                _ = collection.options.insert(option, value.clone());
             }
             _ => return Err(unknown(format_args!("a change of the option {option}"), entry)),
         }
