@@ -1,0 +1,177 @@
+//! Digests of collections, to compare copies.
+//!
+//! The digest of a collection is the SHA-256 of two things: of its description (kind, options and indexes, without what
+//! differs from server to server), and the sum, modulo 2²⁵⁶, of one SHA-256 per document's bytes. The order of the
+//! documents does not matter.
+
+use std::collections::BTreeMap;
+
+use backup_core::context::Context;
+use backup_core::source::{Digest, ObjectDigest, Selection, SourceResult};
+use bson::{Bson, Document};
+use futures::{StreamExt as _, TryStreamExt as _};
+use sha2::{Digest as _, Sha256};
+
+use super::catalog::{self, Collection, Kind};
+use super::error::malformed;
+use super::namespace::Filter;
+use super::scan::{self, Scan};
+use super::server::Server;
+
+/// Collections that are read at the same time.
+const PARALLEL: usize = 2;
+
+/// The sum over documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Sum {
+    total: [u8; 32],
+    pub(super) count: u64,
+    pub(super) bytes: u64,
+}
+
+impl Sum {
+    /// Adds one document.
+    pub(super) fn add(&mut self, document: &[u8]) {
+        let hash: [u8; 32] = Sha256::digest(document).into();
+        let mut carry = 0_u16;
+        for (sum, byte) in self.total.iter_mut().zip(hash) {
+            let value = u16::from(*sum) + u16::from(byte) + carry;
+            *sum = value.to_le_bytes()[0];
+            carry = value >> 8;
+        }
+        self.count += 1;
+        self.bytes += document.len() as u64;
+    }
+
+    /// Adds documents that lie one after another.
+    pub(super) fn add_all(&mut self, documents: &[u8]) -> SourceResult<()> {
+        super::raw::split(documents).try_for_each(|document| {
+            self.add(document?);
+            Ok(())
+        })
+    }
+
+    /// The digest of `collection` with these documents.
+    pub(super) fn finish(self, collection: &Collection) -> ObjectDigest {
+        let mut hash = Sha256::new();
+        hash.update(describe(collection));
+        hash.update(self.total);
+        hash.update(self.count.to_le_bytes());
+        ObjectDigest { count: self.count, bytes: self.bytes, digest: hex::encode(hash.finalize()) }
+    }
+}
+
+/// What a collection is, without its documents and without what a copy has of its own.
+pub(super) fn describe(collection: &Collection) -> Vec<u8> {
+    let mut indexes: Vec<Document> = collection.indexes.iter().map(comparable_index).collect();
+    indexes.sort_by_key(ToString::to_string);
+    let indexes = indexes.into_iter().map(Bson::Document).collect::<Vec<_>>();
+    let mut options = sorted(&collection.options);
+    // Users and roles have indexes and options that the server makes by itself.
+    if collection.namespace.is_authorization() {
+        options.clear();
+    }
+    let indexes = if collection.namespace.is_authorization() { Vec::new() } else { indexes };
+    let whole = bson::doc! { "kind": collection.kind.word(), "options": options, "indexes": indexes };
+    super::extjson::canonical(&whole).into_bytes()
+}
+
+/// Options and index fields say the same in any order; within values, order counts.
+fn sorted(document: &Document) -> Document {
+    let mut fields: Vec<_> = document.iter().filter(|(key, _)| *key != "uuid").collect();
+    fields.sort_by_key(|(key, _)| *key);
+    fields.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// Namespaces stand in indexes of old servers; building in the background is how, not what.
+fn comparable_index(index: &Document) -> Document {
+    let mut index = sorted(index);
+    index.remove("ns");
+    index.remove("background");
+    index
+}
+
+/// Digests of everything on the server that the selection covers, by `database.collection`.
+pub(super) async fn digest(cx: &Context, server: &Server, selection: &Selection) -> SourceResult<Digest> {
+    server.refuse_sharded()?;
+    let filter = Filter::new(selection)?;
+    let collections = catalog::read(cx, server, &filter).await?;
+    let scan = Scan::at_once(cx, server);
+    let wanted = collections.into_iter().filter(|found| !found.namespace.is_restored_by_the_server());
+    let digests: BTreeMap<String, ObjectDigest> = futures::stream::iter(wanted)
+        .map(|collection| {
+            let scan = std::sync::Arc::clone(&scan);
+            async move {
+                let sum = sum_of(&scan, &collection).await?;
+                SourceResult::Ok((collection.namespace.to_string(), sum.finish(&collection)))
+            }
+        })
+        .buffer_unordered(PARALLEL)
+        .try_collect()
+        .await?;
+    // Empty lists of users and roles are there or not as the server likes.
+    let noteworthy = |(name, digest): &(String, ObjectDigest)| {
+        digest.count > 0 || !matches!(&**name, "admin.system.users" | "admin.system.roles")
+    };
+    Ok(Digest { objects: digests.into_iter().filter(noteworthy).collect() })
+}
+
+/// The sum over the documents that a collection has on the server.
+pub(super) async fn sum_of(scan: &std::sync::Arc<Scan>, collection: &Collection) -> SourceResult<Sum> {
+    let mut sum = Sum::default();
+    if collection.kind != Kind::Collection {
+        return Ok(sum);
+    }
+    let mut content = scan::content(scan, collection.clone(), scan::Purpose::Compare);
+    while let Some(bytes) = content.try_next().await? {
+        sum.add_all(&bytes)?;
+    }
+    if scan.was_disturbed() {
+        return Err(malformed(format!("{}: it was changed while it was compared", collection.namespace)));
+    }
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{doc, rawdoc};
+
+    use super::*;
+    use crate::mongodb::namespace::Namespace;
+
+    fn collection(options: Document, indexes: Vec<Document>) -> Collection {
+        let namespace = Namespace::new("db", "c");
+        Collection { namespace, kind: Kind::Collection, uuid: Some([0; 16]), options, indexes }
+    }
+
+    fn digest_of(documents: &[&[u8]], collection: &Collection) -> ObjectDigest {
+        let mut sum = Sum::default();
+        documents.iter().for_each(|document| sum.add(document));
+        sum.finish(collection)
+    }
+
+    #[test]
+    fn order_of_documents_does_not_count_but_every_byte_does() {
+        let plain = collection(doc! {}, vec![]);
+        let (a, b) = (rawdoc! { "_id": 1 }, rawdoc! { "_id": 2, "x": 1 });
+        let (a, b) = (a.as_bytes(), b.as_bytes());
+        let both = digest_of(&[a, b], &plain);
+        assert_eq!(both, digest_of(&[b, a], &plain));
+        assert_eq!((both.count, both.bytes), (2, (a.len() + b.len()) as u64));
+        assert_ne!(both.digest, digest_of(&[a, a], &plain).digest);
+        let longer = rawdoc! { "_id": 2, "x": 1_i64 };
+        assert_ne!(both.digest, digest_of(&[a, longer.as_bytes()], &plain).digest);
+    }
+
+    #[test]
+    fn indexes_and_options_count() {
+        let index = |unique: bool| doc! { "v": 2, "key": { "a": 1, "b": 1 }, "name": "x", "unique": unique };
+        let digest = |options, indexes| digest_of(&[], &collection(options, indexes)).digest;
+        let first = digest(doc! { "capped": true, "size": 4096 }, vec![index(true)]);
+        assert_eq!(first, digest(doc! { "size": 4096, "capped": true }, vec![index(true)]));
+        assert_ne!(first, digest(doc! { "size": 8192, "capped": true }, vec![index(true)]));
+        assert_ne!(first, digest(doc! { "capped": true, "size": 4096 }, vec![index(false)]));
+        let other_order = doc! { "v": 2, "key": { "b": 1, "a": 1 }, "name": "x", "unique": true };
+        assert_ne!(first, digest(doc! { "capped": true, "size": 4096 }, vec![other_order]));
+    }
+}

@@ -1,0 +1,160 @@
+//! From the driver's errors to ours. Nothing of an address with a password ever gets into a message.
+
+use ::mongodb::error::{Error, ErrorKind, WriteFailure};
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+
+/// Codes of the server, from its `error_codes.yml`.
+pub(super) mod code {
+    pub(in super::super) const UNAUTHORIZED: i32 = 13;
+    pub(in super::super) const NAMESPACE_NOT_FOUND: i32 = 26;
+    pub(in super::super) const CURSOR_NOT_FOUND: i32 = 43;
+    pub(in super::super) const NAMESPACE_EXISTS: i32 = 48;
+    pub(in super::super) const INVALID_NAMESPACE: i32 = 73;
+    pub(in super::super) const CAPPED_POSITION_LOST: i32 = 136;
+    pub(in super::super) const QUERY_PLAN_KILLED: i32 = 175;
+    pub(in super::super) const CURSOR_KILLED: i32 = 237;
+    pub(in super::super) const SNAPSHOT_TOO_OLD: i32 = 239;
+    pub(in super::super) const SNAPSHOT_UNAVAILABLE: i32 = 246;
+    pub(in super::super) const COLLECTION_UUID_MISMATCH: i32 = 361;
+    pub(in super::super) const DUPLICATE_KEY: i32 = 11_000;
+}
+
+/// The server's code of an error, if it is one of the server's.
+pub(super) fn code_of(error: &Error) -> Option<i32> {
+    match error.kind.as_ref() {
+        ErrorKind::Command(command) => Some(command.code),
+        ErrorKind::Write(WriteFailure::WriteError(write)) => Some(write.code),
+        _ => None,
+    }
+}
+
+/// Whether rights are missing.
+pub(super) fn is_denied(error: &Error) -> bool {
+    code_of(error) == Some(code::UNAUTHORIZED)
+}
+
+/// Whether the server or the way to it failed, so that the same request may succeed in a moment.
+pub(super) fn is_transient(error: &Error) -> bool {
+    match error.kind.as_ref() {
+        ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::ServerSelection { .. } => true,
+        // Stepping down, shutting down, recovering, unreachable, interrupted, timed out in the network.
+        ErrorKind::Command(command) => {
+            matches!(command.code, 6 | 7 | 89 | 91 | 189 | 9001 | 10_107 | 11_600 | 11_601 | 11_602 | 13_435 | 13_436)
+        }
+        _ => false,
+    }
+}
+
+/// The role that each denied step asks for.
+const BACKUP_ROLE: &str = "grant the built-in role `backup`: \
+    db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{role: \"backup\", db: \"admin\"}])";
+const RESTORE_ROLE: &str = "grant the built-in roles `restore`, `readWriteAnyDatabase` and `dbAdminAnyDatabase`: \
+    db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{role: \"restore\", db: \"admin\"}, \
+    {role: \"readWriteAnyDatabase\", db: \"admin\"}, {role: \"dbAdminAnyDatabase\", db: \"admin\"}])";
+
+/// What was being done: reading errors name other roles than writing errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doing {
+    Reading,
+    Writing,
+}
+
+/// Our error for one of the driver's while `doing` what `what` says.
+pub(super) fn convert(error: &Error, doing: Doing, what: impl std::fmt::Display) -> SourceError {
+    let (kind, message, hint) = match error.kind.as_ref() {
+        ErrorKind::Command(command) => {
+            let denied = command.code == code::UNAUTHORIZED;
+            let kind = match (denied, doing) {
+                // Not of kind PermissionDenied: that would leave one collection out and go on.
+                (true, _) => SourceErrorKind::Invalid,
+                _ if is_transient(error) => SourceErrorKind::Unavailable,
+                (_, Doing::Reading) => SourceErrorKind::Unavailable,
+                (_, Doing::Writing) => SourceErrorKind::Target,
+            };
+            let hint = denied.then_some(match doing {
+                Doing::Reading => BACKUP_ROLE,
+                Doing::Writing => RESTORE_ROLE,
+            });
+            // A denied command's message repeats the whole command, with what may be in it.
+            let message = if denied { "not authorized".to_owned() } else { command.message.clone() };
+            (kind, format!("{message} (code {})", command.code), hint)
+        }
+        ErrorKind::Authentication { .. } => (
+            SourceErrorKind::Invalid,
+            "the server refuses the credentials".to_owned(),
+            Some("check user, password, authSource and authMechanism of the address"),
+        ),
+        ErrorKind::ServerSelection { .. } => (
+            SourceErrorKind::Unavailable,
+            "no suitable server can be reached".to_owned(),
+            Some(
+                "check host, port, replicaSet and TLS settings of the address; if the members' names cannot be \
+                 resolved from here, add directConnection=true",
+            ),
+        ),
+        ErrorKind::Io(io) => (SourceErrorKind::Unavailable, format!("the connection failed: {io}"), None),
+        ErrorKind::InvalidTlsConfig { message, .. } => (SourceErrorKind::Invalid, message.clone(), None),
+        ErrorKind::DnsResolve { .. } => {
+            (SourceErrorKind::Unavailable, "the address cannot be resolved".to_owned(), None)
+        }
+        ErrorKind::ConnectionPoolCleared { .. } => {
+            (SourceErrorKind::Unavailable, "the connections to the server were lost".to_owned(), None)
+        }
+        ErrorKind::InvalidArgument { .. } => (
+            SourceErrorKind::Invalid,
+            "the address cannot be understood".to_owned(),
+            Some("write mongodb://user:password@host:port/?options, with %-escapes for :/?#[]@% in user and password"),
+        ),
+        ErrorKind::Write(_) => (SourceErrorKind::Target, "the server refuses a write".to_owned(), None),
+        _ => (SourceErrorKind::Io, "the driver failed".to_owned(), None),
+    };
+    let kind = if kind == SourceErrorKind::Io { SourceErrorKind::Unavailable } else { kind };
+    let error = SourceError::new(kind, format!("{what}: {message}"));
+    match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+/// Turns driver results into ours.
+pub(super) trait Explain<T> {
+    fn reading(self, what: impl std::fmt::Display) -> SourceResult<T>;
+    fn writing(self, what: impl std::fmt::Display) -> SourceResult<T>;
+}
+
+impl<T> Explain<T> for Result<T, Error> {
+    fn reading(self, what: impl std::fmt::Display) -> SourceResult<T> {
+        self.map_err(|error| convert(&error, Doing::Reading, what))
+    }
+
+    fn writing(self, what: impl std::fmt::Display) -> SourceResult<T> {
+        self.map_err(|error| convert(&error, Doing::Writing, what))
+    }
+}
+
+/// Something that a server or a snapshot says and that cannot be understood.
+pub(super) fn malformed(what: impl std::fmt::Display) -> SourceError {
+    SourceError::new(SourceErrorKind::Invalid, format!("cannot understand {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_message_of_the_driver_that_may_hold_an_address_is_repeated() {
+        let error = Error::from(ErrorKind::Io(std::sync::Arc::new(std::io::Error::other("reset"))));
+        let ours = convert(&error, Doing::Reading, "reading");
+        assert_eq!(ours.kind(), SourceErrorKind::Unavailable);
+        assert!(is_transient(&error));
+    }
+
+    #[tokio::test]
+    async fn a_bad_address_is_not_repeated() {
+        let error = ::mongodb::options::ClientOptions::parse("mongodb://me:se%zzcret@h/?x=1").await.unwrap_err();
+        let ours = convert(&error, Doing::Reading, "reading the address");
+        assert!(!ours.chain().contains("cret"), "{}", ours.chain());
+        assert_eq!(ours.kind(), SourceErrorKind::Invalid);
+        assert!(ours.hint().is_some());
+    }
+}

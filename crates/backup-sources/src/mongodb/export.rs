@@ -1,0 +1,284 @@
+//! Writing a snapshot as a dump that stock tools take: brought to its moment, without an oplog.
+//!
+//! The layout is mongodump's: `<database>/<collection>.bson` and `.metadata.json`, views and time-series collections as
+//! their description only, `system.buckets.….bson` for the data of the latter. `mongorestore DIRECTORY` restores it,
+//! whatever happened while the backup was made. No server is needed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use backup_core::context::Context;
+use backup_core::repository::SnapshotReader;
+use backup_core::source::{EntryPath, Selection, SourceError, SourceErrorKind, SourceResult};
+use bson::{Bson, Document, doc};
+use bytes::Bytes;
+use tokio::fs::{DirBuilder, File, OpenOptions};
+use tokio::io::{AsyncWriteExt as _, BufWriter};
+
+use super::catalog::{Collection, Kind};
+use super::dump::Dump;
+use super::fold::{Folded, Live};
+use super::layout;
+use super::namespace::{Filter, Namespace};
+use super::ordered::Ordered;
+use super::position::Position;
+use super::rename::Renames;
+use super::server::unless_cancelled;
+
+/// What to export.
+#[derive(Debug, Clone, Default)]
+pub struct ExportRequest {
+    /// Which collections.
+    pub selection: Selection,
+    /// Under which other names.
+    pub renames: Renames,
+    /// The moment, inclusive; `None` is the end of the snapshot.
+    pub until: Option<Position>,
+}
+
+/// What was exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExportReport {
+    /// Collections, views and time-series collections.
+    pub collections: u64,
+    /// Documents; those of time-series collections are their buckets.
+    pub documents: u64,
+    /// Bytes of documents.
+    pub bytes: u64,
+}
+
+/// Writes the selected part of `snapshot` to `directory`, which must be empty or not there; files are readable by their
+/// owner only.
+///
+/// # Errors
+/// [`SourceErrorKind::TargetExists`] if the directory holds something, [`SourceErrorKind::Target`] if it cannot be written;
+/// [`SourceErrorKind::Unsupported`] if the oplog holds an operation that is not known.
+pub async fn export(
+    cx: &Context,
+    snapshot: &SnapshotReader,
+    request: &ExportRequest,
+    directory: &Path,
+) -> SourceResult<ExportReport> {
+    let dump = unless_cancelled(cx, Dump::open(cx, snapshot)).await?;
+    dump.refuse_other_moments(request.until).await?;
+    let folded = unless_cancelled(cx, dump.fold(cx, request.until)).await?;
+    refuse_content(directory).await?;
+    let mut export = Export { directory: directory.to_owned(), report: ExportReport::default(), files: HashMap::new() };
+    export.everything(cx, &dump, folded, request).await?;
+    Ok(export.report)
+}
+
+async fn refuse_content(directory: &Path) -> SourceResult<()> {
+    match tokio::fs::read_dir(directory).await {
+        Ok(mut entries) => match entries.next_entry().await.map_err(|error| failed(directory, error))? {
+            None => Ok(()),
+            Some(_) => {
+                let text = format!("{} is not empty", directory.display());
+                Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint("name an empty or a new directory"))
+            }
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(directory, error)),
+    }
+}
+
+fn failed(path: &Path, error: std::io::Error) -> SourceError {
+    SourceError::new(SourceErrorKind::Target, format!("cannot write {}", path.display())).with_source(error)
+}
+
+struct Export {
+    directory: PathBuf,
+    report: ExportReport,
+    /// Files of data by number of the collection.
+    files: HashMap<u32, PathBuf>,
+}
+
+impl Export {
+    async fn everything(
+        &mut self,
+        cx: &Context,
+        dump: &Dump,
+        mut folded: Folded,
+        request: &ExportRequest,
+    ) -> SourceResult<()> {
+        let filter = Filter::new(&request.selection)?;
+        let renamed = |collection: &Collection| {
+            let namespace = request.renames.apply(&collection.namespace)?;
+            SourceResult::Ok(Collection { namespace, ..collection.clone() })
+        };
+        let live: Vec<Live> = folded.live.iter().filter(|live| !live.temporary).cloned().collect();
+        let live: Vec<Live> = live.into_iter().filter(|live| filter.covers(&live.collection.namespace)).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        for view in folded.views.iter().filter(|view| filter.covers(&view.namespace)) {
+            self.describe(&renamed(view)?, &mut seen).await?;
+        }
+        for one in &live {
+            let collection = renamed(&one.changed())?;
+            self.describe(&described(&collection, one.orphan), &mut seen).await?;
+            let files = layout::files(&EntryPath::root(), &collection, 0);
+            let path = files.data.map(|path| self.below(&path)).unwrap_or_default();
+            self.files.insert(one.number, path.clone());
+            let mut file = create(&path).await?;
+            if let Some(mut reading) = dump.documents(one)? {
+                while let Some(document) = unless_cancelled(cx, reading.next()).await? {
+                    if let Some(document) = folded.base(one, document)? {
+                        self.write(&mut file, &path, &document).await?;
+                    }
+                }
+            }
+            close(file, &path).await?;
+        }
+        self.settled(cx, folded, &live, dump.state.version).await
+    }
+
+    /// The documents that operations touch, behind the others.
+    async fn settled(
+        &mut self,
+        cx: &Context,
+        mut folded: Folded,
+        live: &[Live],
+        version: [i32; 3],
+    ) -> SourceResult<()> {
+        let mut ordered: HashMap<u32, Ordered> = HashMap::new();
+        let is_capped = |number: u32| live.iter().any(|live| live.number == number && live.collection.is_capped());
+        while let Some(settled) = folded.settle()? {
+            cx.check_cancelled().map_err(SourceError::from)?;
+            let mut by_collection: BTreeMap<u32, Vec<Bytes>> = BTreeMap::new();
+            for found in settled {
+                if is_capped(found.number) {
+                    ordered.entry(found.number).or_default().push(&found)?;
+                } else if self.files.contains_key(&found.number) {
+                    by_collection.entry(found.number).or_default().push(found.document);
+                }
+            }
+            for (number, documents) in by_collection {
+                self.append(number, documents.into_iter().map(Ok)).await?;
+            }
+        }
+        for (number, mut ordered) in ordered {
+            if let Some(live) = live.iter().find(|live| live.number == number) {
+                ordered.sort(&live.collection, version);
+            }
+            self.append(number, std::iter::from_fn(|| ordered.next().transpose())).await?;
+        }
+        Ok(())
+    }
+
+    async fn append(&mut self, number: u32, documents: impl Iterator<Item = SourceResult<Bytes>>) -> SourceResult<()> {
+        let Some(path) = self.files.get(&number).cloned() else { return Ok(()) };
+        let opened = OpenOptions::new().append(true).open(&path).await;
+        let mut file = BufWriter::with_capacity(1 << 20, opened.map_err(|error| failed(&path, error))?);
+        for document in documents {
+            self.write(&mut file, &path, &document?).await?;
+        }
+        close(file, &path).await
+    }
+
+    async fn write(&mut self, file: &mut BufWriter<File>, path: &Path, document: &[u8]) -> SourceResult<()> {
+        self.report.documents += 1;
+        self.report.bytes += document.len() as u64;
+        file.write_all(document).await.map_err(|error| failed(path, error))
+    }
+
+    /// The description of a collection.
+    async fn describe(
+        &mut self,
+        collection: &Collection,
+        seen: &mut std::collections::BTreeSet<Namespace>,
+    ) -> SourceResult<()> {
+        if !seen.insert(collection.namespace.clone()) {
+            let text = format!("two collections would be exported as {}", collection.namespace);
+            return Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint("change the renaming rules"));
+        }
+        self.report.collections += 1;
+        let Some(path) = layout::files(&EntryPath::root(), collection, 0).metadata else { return Ok(()) };
+        let path = self.below(&path);
+        let mut file = create(&path).await?;
+        let text = layout::metadata(collection);
+        file.write_all(text.as_bytes()).await.map_err(|error| failed(&path, error))?;
+        close(file, &path).await
+    }
+
+    /// A path of the layout below the directory. Names of databases hold no slash, those of collections are escaped.
+    fn below(&self, path: &EntryPath) -> PathBuf {
+        let mut out = self.directory.clone();
+        out.extend(path.segments().map(|name| String::from_utf8_lossy(name).into_owned()));
+        out
+    }
+}
+
+async fn create(path: &Path) -> SourceResult<BufWriter<File>> {
+    if let Some(parent) = path.parent() {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(parent).await;
+        made.map_err(|error| failed(parent, error))?;
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await;
+    Ok(BufWriter::with_capacity(1 << 20, file.map_err(|error| failed(path, error))?))
+}
+
+async fn close(mut file: BufWriter<File>, path: &Path) -> SourceResult<()> {
+    file.flush().await.map_err(|error| failed(path, error))?;
+    file.get_ref().sync_all().await.map_err(|error| failed(path, error))
+}
+
+/// What the description is of: of buckets, the time-series collection that users see.
+fn described(collection: &Collection, orphan: bool) -> Collection {
+    if !collection.namespace.is_buckets() || orphan {
+        return collection.clone();
+    }
+    let mut options = Document::new();
+    for option in ["expireAfterSeconds", "timeseries"] {
+        options.extend(collection.options.get(option).map(|value| (option.to_owned(), value.clone())));
+    }
+    let timeseries = options.get_document("timeseries").cloned().unwrap_or_default();
+    let indexes = collection.indexes.iter().map(|index| visible_index(index, &timeseries)).collect();
+    Collection { namespace: collection.namespace.visible(), kind: Kind::TimeSeries, uuid: None, options, indexes }
+}
+
+/// An index of buckets in the terms of their collection: `meta` is the field for metadata, and bounds of the time in
+/// either order are the time, upwards or downwards.
+fn visible_index(index: &Document, timeseries: &Document) -> Document {
+    let mut index = index.clone();
+    if let Some(Bson::Document(original)) = index.remove("originalSpec") {
+        return original;
+    }
+    let text = |field: &str| timeseries.get_str(field).unwrap_or_default().to_owned();
+    let (time, meta) = (text("timeField"), text("metaField"));
+    let mut key = Document::new();
+    for (field, direction) in index.get_document("key").into_iter().flatten() {
+        if field == "meta" {
+            key.insert(&meta, direction.clone());
+        } else if let Some(rest) = field.strip_prefix("meta.") {
+            key.insert(format!("{meta}.{rest}"), direction.clone());
+        } else if let Some(rest) = field.strip_prefix("control.min.").or(field.strip_prefix("control.max.")) {
+            let first = if *rest == *time { &time } else { rest };
+            key.entry(first.to_owned()).or_insert(direction.clone());
+        } else {
+            key.insert(field, direction.clone());
+        }
+    }
+    let mut out = doc! {};
+    for (field, value) in index {
+        out.insert(field.clone(), if field == "key" { Bson::Document(key.clone()) } else { value });
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indexes_of_buckets_are_shown_as_those_of_their_collection() {
+        let timeseries = doc! { "timeField": "t", "metaField": "m" };
+        let shown = |key: Document| {
+            let index = visible_index(&doc! { "v": 2, "key": key, "name": "x" }, &timeseries);
+            index.get_document("key").unwrap().clone()
+        };
+        assert_eq!(shown(doc! { "meta": 1, "control.min.t": 1, "control.max.t": 1 }), doc! { "m": 1, "t": 1 });
+        assert_eq!(shown(doc! { "meta.a": -1, "control.max.t": -1, "control.min.t": -1 }), doc! { "m.a": -1, "t": -1 });
+        let original = doc! { "v": 2, "key": { "v": 1 }, "name": "x" };
+        let index = doc! { "v": 2, "key": { "control.min.v": 1 }, "name": "x", "originalSpec": original.clone() };
+        assert_eq!(visible_index(&index, &timeseries), original);
+    }
+}

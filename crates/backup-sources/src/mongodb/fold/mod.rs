@@ -1,0 +1,267 @@
+//! The fold: brings dumped collections to one exact moment by their oplog, without a server.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`Fold`]: takes entries of the oplog, then documents of the dump, and gives the documents of the moment |
+//! | `transactions.rs` | from entries to operations: transactions take effect where they commit |
+//! | `ddl.rs` | which collections there are at the moment, under which names, with which options and indexes |
+//! | `update.rs` | updates as the oplog records them, applied to a document |
+//! | `spill.rs` | operations and documents on disk, in partitions that fit into memory |
+//!
+//! Two passes, addressed by UUID (mongo.md section 4): the oplog first, which decides about collections and sorts
+//! operations into partitions by collection and `_id`; then the documents of the collections that are left. A document
+//! that no operation touches passes through at once. The others wait in the partition of their `_id`, which is settled
+//! in memory when everything has been read. No operation on a collection as a whole is ever replayed, so renames, drops and
+//! `$out` cannot break anything. What is not known stops the fold; nothing is skipped.
+//!
+//! Memory: 8 MiB for the filter of touched documents, buffers of the partitions, and one partition at a time: about 8 MiB
+//! of oplog and the documents it touches, as long as the oplog has less than 1.5 GiB; beyond that in proportion.
+
+mod ddl;
+mod spill;
+mod transactions;
+mod update;
+
+use std::collections::BTreeMap;
+
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf};
+use bytes::Bytes;
+
+use super::catalog::{Collection, CollectionUuid, Kind};
+use super::error::malformed;
+use super::namespace::{BUCKETS, Namespace};
+use super::position::Position;
+use super::raw::id_of;
+use super::state::State;
+use ddl::Catalog;
+pub(super) use spill::Settled;
+use spill::{Operation, Spill};
+use transactions::Transactions;
+
+/// Something the fold does not know: it stops.
+fn unknown(what: impl std::fmt::Display, entry: &RawDocument) -> SourceError {
+    let mut text = Document::try_from(entry).map_or_else(|_| "unreadable".to_owned(), |entry| entry.to_string());
+    if let Some((at, _)) = text.char_indices().nth(500) {
+        text.truncate(at);
+        text.push_str(" …");
+    }
+    SourceError::new(
+        SourceErrorKind::Unsupported,
+        format!("the oplog holds {what}, which this version cannot fold: {text}"),
+    )
+    .with_hint("use a newer version of this program, or restore to a moment before that operation")
+}
+
+/// First pass: the oplog.
+#[derive(Debug)]
+pub(super) struct Fold {
+    until: Option<Position>,
+    catalog: Catalog,
+    transactions: Transactions,
+    /// Views by database and `_id` (which is `database.view`), as `system.views` holds them.
+    views: BTreeMap<(String, String), Bytes>,
+    spill: Spill,
+}
+
+impl Fold {
+    /// A fold of a dump; up to `until`, inclusive, or to the end of the oplog of about `oplog_bytes`.
+    pub(super) fn new(state: &State, until: Option<Position>, oplog_bytes: u64) -> SourceResult<Self> {
+        let mut views = BTreeMap::new();
+        for saved in &state.collections {
+            let Collection { namespace, kind, options, .. } = &saved.collection;
+            if *kind != Kind::Collection {
+                let id = namespace.to_string();
+                let mut view = bson::doc! { "_id": &id };
+                match kind {
+                    // Its pipeline is made anew by the server.
+                    Kind::TimeSeries => _ = view.insert("viewOn", format!("{BUCKETS}{}", namespace.name)),
+                    _ => view.extend(options.clone()),
+                }
+                views.insert((namespace.db.clone(), id), encode(&view)?);
+            }
+        }
+        Ok(Self {
+            until,
+            catalog: Catalog::new(state)?,
+            transactions: Transactions::default(),
+            views,
+            spill: Spill::new(oplog_bytes),
+        })
+    }
+
+    /// Takes the next entry of the oplog.
+    pub(super) fn entry(&mut self, entry: &RawDocument) -> SourceResult<()> {
+        let ts = entry.get_timestamp("ts").map_err(|_| malformed("an entry of the oplog: it has no time"))?;
+        let at = Position::from(ts);
+        if self.until.is_some_and(|until| at > until) {
+            return Ok(());
+        }
+        let mut ready = self.transactions.take(entry)?;
+        while let Some(operation) = ready.next()? {
+            self.operation(&operation)?;
+        }
+        Ok(())
+    }
+
+    fn operation(&mut self, entry: &RawDocument) -> SourceResult<()> {
+        let text = |key: &str| entry.get_str(key).map_err(|_| malformed(format!("an entry of the oplog: no {key}")));
+        let (op, ns) = (text("op")?, text("ns")?);
+        if op == "n" {
+            return Ok(());
+        }
+        // Kinds of later servers that change nothing a dump holds.
+        if matches!(op, "km" | "ci" | "cu" | "cd") {
+            return Ok(());
+        }
+        let namespace =
+            Namespace::parse(ns).ok_or_else(|| malformed(format!("an entry of the oplog: namespace {ns:?}")))?;
+        if matches!(&*namespace.db, "config" | "local") {
+            return Ok(());
+        }
+        if op == "c" {
+            if let Some(db) = self.catalog.command(&namespace.db, entry)? {
+                self.views.retain(|(of, _), _| *of != db);
+            }
+            return Ok(());
+        }
+        if namespace.name == "system.views" {
+            return self.view(&namespace.db, op, entry);
+        }
+        if namespace.is_internal() || namespace.is_restored_by_the_server() {
+            return Ok(());
+        }
+        let uuid = super::catalog::uuid_of(raw_value(entry, "ui")?.as_ref());
+        let uuid = uuid.ok_or_else(|| malformed("an entry of the oplog: it does not name its collection by UUID"))?;
+        // Unknown ones were dropped before the dump was made, or are not part of it.
+        let Some(number) = self.catalog.number_of(&uuid) else { return Ok(()) };
+        let (id, operation) = operation_of(op, entry)?;
+        self.spill.operation(number, &id, &operation)
+    }
+
+    /// Views are documents.
+    fn view(&mut self, db: &str, op: &str, entry: &RawDocument) -> SourceResult<()> {
+        let (_, operation) = operation_of(op, entry)?;
+        let object = if op == "u" { "o2" } else { "o" };
+        let id = entry.get_document(object).and_then(|object| object.get_str("_id"));
+        let id = id.map_err(|_| malformed("an entry of the oplog about a view"))?.to_owned();
+        let key = (db.to_owned(), id);
+        let view = self.views.remove(&key);
+        if let Some(view) = operation.apply(view)? {
+            self.views.insert(key, view);
+        }
+        Ok(())
+    }
+
+    /// The oplog has ended: what there is at the moment.
+    pub(super) fn finish(self) -> SourceResult<Folded> {
+        let has_view =
+            |namespace: &Namespace| self.views.contains_key(&(namespace.db.clone(), namespace.visible().to_string()));
+        let live = self.catalog.live(has_view)?;
+        let views = self.views.into_iter().filter_map(|((db, id), view)| view_of(&db, &id, &view).transpose());
+        let views = views.collect::<SourceResult<Vec<_>>>()?;
+        Ok(Folded { live, views, spill: self.spill })
+    }
+}
+
+fn raw_value(document: &RawDocument, key: &str) -> SourceResult<Option<Bson>> {
+    let value = document.get(key).map_err(|error| malformed("an entry of the oplog").with_source(error))?;
+    value.map(Bson::try_from).transpose().map_err(|error| malformed("an entry of the oplog").with_source(error))
+}
+
+fn encode(document: &Document) -> SourceResult<Bytes> {
+    let raw = RawDocumentBuf::try_from(document).map_err(|error| malformed("a document").with_source(error))?;
+    Ok(raw.into_bytes().into())
+}
+
+/// A view; `None` for the view half of a time-series collection, which its buckets bring along.
+fn view_of(db: &str, id: &str, view: &[u8]) -> SourceResult<Option<Collection>> {
+    let broken = || malformed(format!("the view {id}"));
+    let mut options = Document::try_from(super::raw::document(view)?).map_err(|_| broken())?;
+    options.remove("_id");
+    if options.get_str("viewOn").map_err(|_| broken())?.starts_with(BUCKETS) {
+        return Ok(None);
+    }
+    let name = id.strip_prefix(db).and_then(|rest| rest.strip_prefix('.')).ok_or_else(broken)?;
+    let namespace = Namespace::new(db, name);
+    Ok(Some(Collection { namespace, kind: Kind::View, uuid: None, options, indexes: Vec::new() }))
+}
+
+fn operation_of(op: &str, entry: &RawDocument) -> SourceResult<(Vec<u8>, Operation)> {
+    let object = |key: &str| entry.get_document(key).map_err(|_| malformed("an entry of the oplog"));
+    let bytes = |document: &RawDocument| Bytes::copy_from_slice(document.as_bytes());
+    match op {
+        "i" => Ok((id_of(object("o")?)?, Operation::Insert(bytes(object("o")?)))),
+        "d" => Ok((id_of(object("o")?)?, Operation::Delete)),
+        "u" => Ok((id_of(object("o2")?)?, update::read(entry, object("o")?)?)),
+        _ => Err(unknown("an entry of an unknown kind", entry)),
+    }
+}
+
+/// A collection that exists at the moment.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Live {
+    pub(super) number: u32,
+    pub(super) uuid: CollectionUuid,
+    /// Under its name, with its options and indexes at the moment.
+    pub(super) collection: Collection,
+    /// What `collMod` has to change when it is created like that: its validator.
+    pub(super) changes: Document,
+    /// Path of its dumped documents, if it was there when the dump was made.
+    pub(super) path: Option<String>,
+    /// Documents may be in the dump twice.
+    repeated: bool,
+    /// Buckets whose view is missing: the server allows it, if creating races with writing.
+    pub(super) orphan: bool,
+    /// It was made for the time of an operation (`$out`, `$merge`, conversions) that is under way at the moment.
+    pub(super) temporary: bool,
+}
+
+impl Live {
+    /// The collection with its changes made, as far as they can be known without a server.
+    pub(super) fn changed(&self) -> Collection {
+        let mut collection = self.collection.clone();
+        for (option, value) in &self.changes {
+            match value {
+                Bson::Document(nothing) if nothing.is_empty() => _ = collection.options.remove(option),
+                value => _ = collection.options.insert(option, value.clone()),
+            }
+        }
+        collection
+    }
+}
+
+/// Second pass: the documents.
+#[derive(Debug)]
+pub(super) struct Folded {
+    pub(super) live: Vec<Live>,
+    pub(super) views: Vec<Collection>,
+    spill: Spill,
+}
+
+impl Folded {
+    /// A document of the dump. What no operation touches comes back at once; the rest with [`Self::settle`].
+    pub(super) fn base(&mut self, live: &Live, document: Bytes) -> SourceResult<Option<Bytes>> {
+        let ordered = live.collection.is_capped();
+        let touched = self.spill.is_touched(live.number);
+        if !touched && !live.repeated {
+            return Ok(Some(document));
+        }
+        let id = id_of(super::raw::document(&document)?)?;
+        // Order counts where the oldest documents go first: then all of them are put in order together.
+        if ordered || live.repeated || self.spill.may_touch(live.number, &id) {
+            self.spill.base(live.number, &id, &document)?;
+            return Ok(None);
+        }
+        Ok(Some(document))
+    }
+
+    /// All documents of the dump are in: the documents that operations touch, a part at a time, in no order. Those of
+    /// collections that are gone are left out. Documents of a capped collection carry their place; the caller sorts.
+    pub(super) fn settle(&mut self) -> SourceResult<Option<Vec<Settled>>> {
+        self.spill.settle()
+    }
+}
+
+#[cfg(test)]
+mod tests;

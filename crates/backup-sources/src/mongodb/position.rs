@@ -1,0 +1,70 @@
+//! Moments of a replica set's history.
+
+use std::fmt;
+use std::str::FromStr;
+
+use backup_core::source::{SourceError, SourceErrorKind};
+use bson::Timestamp;
+use jiff::Timestamp as Time;
+
+/// A moment of a replica set's history: the `ts` of its oplog, seconds since 1970 and a counter within the second.
+///
+/// Written `seconds:increment`; parsing also takes an ISO time, which means everything up to its second, inclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position {
+    /// Seconds since 1970-01-01T00:00:00Z.
+    pub seconds: u32,
+    /// Number within the second, from 1.
+    pub increment: u32,
+}
+
+impl From<Timestamp> for Position {
+    fn from(ts: Timestamp) -> Self {
+        Self { seconds: ts.time, increment: ts.increment }
+    }
+}
+
+impl From<Position> for Timestamp {
+    fn from(at: Position) -> Self {
+        Self { time: at.seconds, increment: at.increment }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.seconds, self.increment)
+    }
+}
+
+impl FromStr for Position {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        if let Some((seconds, increment)) = text.split_once(':')
+            && let (Ok(seconds), Ok(increment)) = (seconds.parse(), increment.parse())
+        {
+            return Ok(Self { seconds, increment });
+        }
+        let second = text.parse::<Time>().ok().and_then(|time| u32::try_from(time.as_second()).ok());
+        second.map(|seconds| Self { seconds, increment: u32::MAX }).ok_or_else(|| {
+            SourceError::new(SourceErrorKind::Invalid, format!("{text:?} is no moment of a replica set"))
+                .with_hint("write seconds:increment as in the oplog, or a time such as 2026-01-31T12:00:00Z")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_written_and_read() {
+        let at = Position { seconds: 1_700_000_000, increment: 7 };
+        assert_eq!(at.to_string().parse::<Position>().unwrap(), at);
+        let time: Position = "2023-11-14T22:13:20Z".parse().unwrap();
+        assert!(time > at && time.seconds == at.seconds);
+        for bad in ["", "1:", "yesterday", "5000000000:1"] {
+            assert!(bad.parse::<Position>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Restoring under other names: `shop.*=shop_test.*`.
+
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+
+use super::namespace::{BUCKETS, Namespace};
+
+/// Rules from names in the snapshot to names at the target. The first that matches a name wins; what none matches keeps
+/// its name. They apply to the names at the moment that is restored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Renames {
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Rule {
+    /// What stands between the stars.
+    from: Vec<String>,
+    to: Vec<String>,
+}
+
+impl Renames {
+    /// Rules of the form `from=to`: names `database.collection` with as many `*` on either side; what a `*` on the left
+    /// stands for replaces the one at its place on the right.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Invalid`] names the first rule that makes no sense.
+    pub fn new<S: AsRef<str>>(rules: impl IntoIterator<Item = S>) -> SourceResult<Self> {
+        let rules = rules.into_iter().map(|rule| Rule::parse(rule.as_ref())).collect::<SourceResult<_>>()?;
+        Ok(Self { rules })
+    }
+
+    /// Whether every name stays.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    pub(super) fn apply(&self, namespace: &Namespace) -> SourceResult<Namespace> {
+        let visible = namespace.visible();
+        let full = visible.to_string();
+        let Some(renamed) = self.rules.iter().find_map(|rule| rule.apply(&full)) else {
+            return Ok(namespace.clone());
+        };
+        let mut target = Namespace::parse(&renamed).ok_or_else(|| {
+            SourceError::new(
+                SourceErrorKind::Invalid,
+                format!("{full} would be renamed to {renamed:?}, which is no name"),
+            )
+        })?;
+        if namespace.is_buckets() {
+            target.name.insert_str(0, BUCKETS);
+        }
+        Ok(target)
+    }
+}
+
+impl Rule {
+    fn parse(text: &str) -> SourceResult<Self> {
+        let invalid = || {
+            SourceError::new(SourceErrorKind::Invalid, format!("{text:?} is no renaming"))
+                .with_hint("write from=to with the same number of `*` in both, for instance 'shop.*=shop_test.*'")
+        };
+        let (from, to) = text.split_once('=').ok_or_else(invalid)?;
+        let parts = |side: &str| side.split('*').map(str::to_owned).collect::<Vec<_>>();
+        let rule = Self { from: parts(from), to: parts(to) };
+        let sound = rule.from.len() == rule.to.len() && from.contains('.') && to.contains('.');
+        if sound { Ok(rule) } else { Err(invalid()) }
+    }
+
+    fn apply(&self, name: &str) -> Option<String> {
+        let (first, rest) = self.from.split_first()?;
+        let mut left = name.strip_prefix(&**first)?;
+        let mut out = self.to.first()?.clone();
+        for (at, part) in rest.iter().enumerate() {
+            // The last star takes all there is; one before a dot never crosses it.
+            let end = if at + 1 == rest.len() {
+                left.len()
+                    .checked_sub(part.len())
+                    .filter(|end| left.is_char_boundary(*end) && left.ends_with(&**part))?
+            } else {
+                left.find(&**part)?
+            };
+            out.push_str(&left[..end]);
+            out.push_str(self.to.get(at + 1)?);
+            left = &left[end + part.len()..];
+        }
+        left.is_empty().then_some(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn renamed(rules: &[&str], name: &str) -> String {
+        Renames::new(rules).unwrap().apply(&Namespace::parse(name).unwrap()).unwrap().to_string()
+    }
+
+    #[test]
+    fn stars_stand_for_the_same() {
+        assert_eq!(renamed(&["shop.*=shop_test.*"], "shop.a.b"), "shop_test.a.b");
+        assert_eq!(renamed(&["shop.*=shop_test.*"], "shop2.a"), "shop2.a");
+        assert_eq!(renamed(&["*.log_*=logs.*_*"], "x.log_1"), "logs.x_1");
+        assert_eq!(renamed(&["*.*=old_*.*"], "x.y.z"), "old_x.y.z");
+        assert_eq!(renamed(&["a.b=c.d", "a.*=e.*"], "a.b"), "c.d");
+        assert_eq!(renamed(&["a.b=c.d", "a.*=e.*"], "a.bb"), "e.bb");
+        assert_eq!(renamed(&["a.*=e.*"], "a.system.buckets.t"), "e.system.buckets.t");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for bad in ["a.b", "a.*=b.c", "a=b", "=a.b", "a.b="] {
+            assert!(Renames::new([bad]).is_err(), "{bad}");
+        }
+        let rules = Renames::new(["a.*=*.b"]).unwrap();
+        assert!(rules.apply(&Namespace::new("a", "")).is_err());
+    }
+}

@@ -1,0 +1,193 @@
+//! What comes after the documents: indexes, validators, views, users.
+
+use std::collections::HashMap;
+
+use backup_core::context::Context;
+use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use futures::TryStreamExt as _;
+
+use super::target::{FAR_AWAY, Target, fields, loading_name};
+use crate::mongodb::catalog::Collection;
+use crate::mongodb::error::{Explain as _, code, code_of};
+use crate::mongodb::namespace::Namespace;
+use crate::mongodb::options::MongoOptions;
+use crate::mongodb::server::{Server, unless_cancelled};
+
+/// All indexes of a collection in one build, which reads the documents once.
+pub(super) async fn indexes(server: &Server, collection: &Collection, options: &MongoOptions) -> SourceResult<()> {
+    let namespace = &collection.namespace;
+    let collated = collection.options.contains_key("collation");
+    let specs: Vec<Bson> = collection
+        .indexes
+        .iter()
+        .filter(|index| !is_made_by_the_server(index))
+        .map(|index| Bson::Document(to_create(index, collated, options.defer_ttl)))
+        .collect();
+    if namespace.is_buckets() {
+        drop_others(server, collection).await?;
+    }
+    if specs.is_empty() {
+        return Ok(());
+    }
+    let command = doc! { "createIndexes": &namespace.name, "indexes": specs };
+    server.write(&namespace.db, command).await.writing(format_args!("building the indexes of {namespace}"))?;
+    Ok(())
+}
+
+/// The index on `_id` comes with its collection.
+fn is_made_by_the_server(index: &Document) -> bool {
+    index.get_bool("clustered").unwrap_or(false) || index.get_document("key").is_ok_and(is_id)
+}
+
+fn is_id(key: &Document) -> bool {
+    key.len() == 1 && matches!(key.get("_id"), Some(Bson::Int32(1) | Bson::Int64(1)) | Some(Bson::Double(_)))
+}
+
+/// What `createIndexes` takes.
+fn to_create(index: &Document, collated: bool, defer_ttl: bool) -> Document {
+    let mut index = fields(index, |key| !matches!(key, "ns" | "background"));
+    if collated && !index.contains_key("collation") {
+        // It compares plainly although its collection does not: that must be said.
+        index.insert("collation", doc! { "locale": "simple" });
+    }
+    if defer_ttl && index.contains_key("expireAfterSeconds") {
+        index.insert("expireAfterSeconds", FAR_AWAY);
+    }
+    index
+}
+
+/// From 6.0 on the server makes an index with every time-series collection; the source may have dropped it.
+async fn drop_others(server: &Server, collection: &Collection) -> SourceResult<()> {
+    let namespace = &collection.namespace;
+    let db = server.client.database(&namespace.db);
+    let mut cursor = db.run_cursor_command(doc! { "listIndexes": &namespace.name }).await.writing("listing indexes")?;
+    let mut others = Vec::new();
+    while cursor.advance().await.writing("listing indexes")? {
+        let name = cursor.current().get_str("name").unwrap_or_default().to_owned();
+        let wanted = collection.indexes.iter().any(|index| index.get_str("name").ok() == Some(&*name));
+        if !wanted && name != "_id_" {
+            others.push(name);
+        }
+    }
+    for index in others {
+        let command = doc! { "dropIndexes": &namespace.name, "index": index };
+        server.write(&namespace.db, command).await.writing(format_args!("dropping an index of {namespace}"))?;
+    }
+    Ok(())
+}
+
+/// What the oplog says of validators is said again, in the same words.
+pub(super) async fn validator(server: &Server, namespace: &Namespace, changes: &Document) -> SourceResult<()> {
+    if changes.is_empty() || namespace.is_buckets() {
+        return Ok(());
+    }
+    let mut command = doc! { "collMod": &namespace.name };
+    command.extend(changes.clone());
+    server.write(&namespace.db, command).await.writing(format_args!("setting the validator of {namespace}"))?;
+    Ok(())
+}
+
+/// Views last, all of them: the server does not mind if one stands on another that is not there yet.
+pub(super) async fn views(cx: &Context, target: &mut Target, views: &[Collection]) -> SourceResult<()> {
+    for view in views {
+        unless_cancelled(cx, target.create_view(view)).await?;
+    }
+    Ok(())
+}
+
+/// Adds the users or roles that were loaded, and replaces those of the same names if that is allowed; others stay.
+pub(super) async fn users(
+    cx: &Context,
+    server: &Server,
+    namespace: &Namespace,
+    if_exists: IfExists,
+) -> SourceResult<()> {
+    let loaded = loading_name(namespace);
+    if if_exists == IfExists::Fail {
+        // What the oplog brought was not known when the others were compared.
+        let refused = match documents(server, &loaded).await {
+            Ok(loaded) => refuse_other_users(server, namespace, &loaded).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = refused {
+            server.write("admin", doc! { "drop": &loaded.name }).await.writing(format_args!("dropping {loaded}"))?;
+            return Err(error);
+        }
+    }
+    let field = if namespace.name == "system.users" { "tempUsersCollection" } else { "tempRolesCollection" };
+    let merge = doc! { "_mergeAuthzCollections": 1, field: loaded.to_string(), "db": "", "drop": false };
+    let doing = format!("restoring {namespace}");
+    let merged = unless_cancelled(cx, async { server.write("admin", merge).await.writing(&doing) }).await;
+    // Also after a failure: password hashes must not be left where everybody who reads `admin` finds them.
+    let dropped = server.write("admin", doc! { "drop": &loaded.name }).await;
+    merged?;
+    match dropped {
+        Err(error) if code_of(&error) != Some(code::NAMESPACE_NOT_FOUND) => {
+            Err(error).writing(format_args!("dropping {loaded}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn documents(server: &Server, namespace: &Namespace) -> SourceResult<Vec<RawDocumentBuf>> {
+    let collection = server.client.database(&namespace.db).collection::<RawDocumentBuf>(&namespace.name);
+    let doing = format!("reading {namespace}");
+    let cursor = collection.find(doc! {}).await.writing(&doing)?;
+    cursor.try_collect().await.writing(&doing)
+}
+
+/// Refuses users or roles that are at the target and are something else there.
+pub(super) async fn refuse_other_users(
+    server: &Server,
+    namespace: &Namespace,
+    wanted: &[RawDocumentBuf],
+) -> SourceResult<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let name = |document: &RawDocumentBuf| document.get_str("_id").unwrap_or_default().to_owned();
+    let there: HashMap<String, RawDocumentBuf> =
+        documents(server, namespace).await?.into_iter().map(|document| (name(&document), document)).collect();
+    let differs = |document: &&RawDocumentBuf| there.get(&name(document)).is_some_and(|other| other != *document);
+    let names: Vec<String> = wanted.iter().filter(differs).map(name).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let text =
+        format!("the target has other {} called {}", namespace.name.trim_start_matches("system."), names.join(", "));
+    Err(SourceError::new(SourceErrorKind::TargetExists, text)
+        .with_hint("choose --if-exists merge to replace them, or leave admin.system.users and admin.system.roles out"))
+}
+
+/// Waits until a majority of the target's members has everything: a write that changes nothing does not return before.
+pub(super) async fn barrier(cx: &Context, server: &Server, names: &[Namespace]) -> SourceResult<()> {
+    let Some(namespace) = names.iter().find(|name| !name.is_authorization() && !name.is_buckets()) else {
+        return Ok(());
+    };
+    let nothing = doc! { "q": { "_id": bson::oid::ObjectId::new() }, "limit": 1 };
+    let command = doc! { "delete": &namespace.name, "deletes": [nothing], "writeConcern": { "w": "majority" } };
+    let waiting = async { server.write(&namespace.db, command).await.writing("waiting for a majority of the target") };
+    unless_cancelled(cx, waiting).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indexes_are_created_as_they_were() {
+        let index =
+            doc! { "v": 2, "key": { "a": 1 }, "name": "a_1", "ns": "x.y", "background": true, "expireAfterSeconds": 5 };
+        assert_eq!(
+            to_create(&index, false, false),
+            doc! { "v": 2, "key": { "a": 1 }, "name": "a_1", "expireAfterSeconds": 5 }
+        );
+        let deferred = to_create(&index, true, true);
+        assert_eq!(deferred.get_i32("expireAfterSeconds").unwrap(), FAR_AWAY);
+        assert_eq!(deferred.get_document("collation").unwrap(), &doc! { "locale": "simple" });
+        assert!(is_made_by_the_server(&doc! { "key": { "_id": 1 }, "name": "_id_" }));
+        assert!(!is_made_by_the_server(&doc! { "key": { "_id": "hashed" }, "name": "h" }));
+    }
+}

@@ -1,0 +1,291 @@
+//! A connection to a server, and what kind of deployment it is.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::mongodb::Client;
+use ::mongodb::options::{
+    ClientOptions, ReadPreference, ReadPreferenceOptions, SelectionCriteria, ServerAddress, Tls, TlsOptions,
+};
+use backup_core::context::Context;
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use bson::{Bson, Document, RawDocumentBuf, doc};
+
+use super::error::{Explain as _, malformed};
+use super::options::MongoOptions;
+use super::position::Position;
+
+/// Longest that connecting waits for a suitable server, unless the address says something else.
+const SELECTION: Duration = Duration::from_secs(15);
+
+/// How long a secondary is looked for before the primary is taken.
+const SETTLING: Duration = Duration::from_secs(3);
+
+/// Most that a secondary may lag behind, unless the address says something else (at least 90 seconds, by the driver's
+/// rules).
+const STALENESS: Duration = Duration::from_secs(120);
+
+/// What the address leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Topology {
+    /// A member of a replica set.
+    ReplicaSet {
+        /// The set's name.
+        name: String,
+    },
+    /// One server without a replica set, and without an oplog.
+    Standalone,
+    /// A router of a sharded cluster.
+    Sharded,
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The member that the address prefers, or a secondary.
+    Reading,
+    /// The primary.
+    Writing,
+}
+
+/// A connected client that reads from one chosen member.
+#[derive(Clone)]
+pub(super) struct Server {
+    pub(super) client: Client,
+    pub(super) topology: Topology,
+    /// `[major, minor, patch]`.
+    pub(super) version: [i32; 3],
+    /// `host:port` of the member that is read.
+    pub(super) host: String,
+    /// That member, for every read: natural order, cursors and record ids are its own.
+    member: SelectionCriteria,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("host", &self.host).field("topology", &self.topology).finish_non_exhaustive()
+    }
+}
+
+/// Gives up waiting when the caller cancels.
+pub(super) async fn unless_cancelled<T>(
+    cx: &Context,
+    future: impl Future<Output = SourceResult<T>>,
+) -> SourceResult<T> {
+    tokio::select! {
+        biased;
+        () = cx.cancel.cancelled() => Err(SourceError::cancelled()),
+        result = future => result,
+    }
+}
+
+/// The client, the read preference of the address, and its first host.
+async fn client_of(options: &MongoOptions) -> SourceResult<(Client, Option<SelectionCriteria>, String)> {
+    let mut settings = ClientOptions::parse(&options.uri).await.reading("reading the address of the server")?;
+    if let Some(password) = &options.password {
+        let credential = settings.credential.as_mut().ok_or_else(|| {
+            SourceError::new(SourceErrorKind::Invalid, "there is a password but no user in the address")
+                .with_hint("write mongodb://USER@host/")
+        })?;
+        credential.password = Some(password.clone());
+    }
+    if options.tls_ca_file.is_some() || options.tls_certificate_key_file.is_some() {
+        let mut tls = match settings.tls.take() {
+            Some(Tls::Enabled(tls)) => tls,
+            _ => TlsOptions::default(),
+        };
+        tls.ca_file_path = options.tls_ca_file.clone().or(tls.ca_file_path);
+        tls.cert_key_file_path = options.tls_certificate_key_file.clone().or(tls.cert_key_file_path);
+        settings.tls = Some(Tls::Enabled(tls));
+    }
+    settings.app_name.get_or_insert_with(|| "backup".to_owned());
+    settings.server_selection_timeout.get_or_insert(SELECTION);
+    let preference = settings.selection_criteria.clone();
+    let first = settings.hosts.first().map(ToString::to_string).unwrap_or_default();
+    let client = Client::with_options(settings).reading("connecting to the server")?;
+    Ok((client, preference, first))
+}
+
+/// Secondaries where there are some: a backup must not slow the primary down. The driver takes whoever answers first if it
+/// only prefers secondaries, and that is often the primary: so secondaries get a little time.
+async fn settle_for(client: &Client, wanted: SelectionCriteria) -> SelectionCriteria {
+    let SelectionCriteria::ReadPreference(ReadPreference::SecondaryPreferred { options }) = &wanted else {
+        return wanted;
+    };
+    let secondary = SelectionCriteria::ReadPreference(ReadPreference::Secondary { options: options.clone() });
+    let admin = client.database("admin");
+    let hello = admin.run_command(doc! { "isMaster": 1 }).selection_criteria(wanted.clone()).await;
+    let members = hello.ok().and_then(|hello| hello.get_array("hosts").ok().map(Vec::len)).unwrap_or(0);
+    if members < 2 {
+        return wanted;
+    }
+    let ping = async { admin.run_command(doc! { "ping": 1 }).selection_criteria(secondary.clone()).await };
+    match tokio::time::timeout(SETTLING, ping).await {
+        Ok(Ok(_)) => secondary,
+        _ => wanted,
+    }
+}
+
+impl Server {
+    /// Connects, finds out what is there and chooses the member that is read.
+    pub(super) async fn connect(options: &MongoOptions, purpose: Purpose) -> SourceResult<Self> {
+        let (client, preference, first) = client_of(options).await?;
+        let wanted = match (purpose, preference) {
+            // What was written is read back where it was written.
+            (Purpose::Writing, _) => SelectionCriteria::ReadPreference(ReadPreference::Primary),
+            (Purpose::Reading, Some(preference)) => preference,
+            (Purpose::Reading, None) => SelectionCriteria::ReadPreference(ReadPreference::SecondaryPreferred {
+                options: Some(ReadPreferenceOptions::builder().max_staleness(STALENESS).build()),
+            }),
+        };
+        let wanted = settle_for(&client, wanted).await;
+        let admin = client.database("admin");
+        let hello = admin.run_command(doc! { "hello": 1 }).selection_criteria(wanted.clone()).await;
+        // 4.4.1 and older know only the old word.
+        let hello = match hello {
+            Err(error) if super::error::code_of(&error) == Some(59) => {
+                admin.run_command(doc! { "isMaster": 1 }).selection_criteria(wanted.clone()).await
+            }
+            other => other,
+        };
+        let hello = hello.reading("connecting to the server")?;
+        let build = admin.run_command(doc! { "buildInfo": 1 }).selection_criteria(wanted.clone()).await;
+        let version = version_of(&build.reading("asking for the version")?)?;
+        let topology = topology_of(&hello);
+        // Servers without a replica set do not say how they are called: then the address does.
+        let host = match hello.get_str("me") {
+            Ok(me) => me.to_owned(),
+            Err(_) => first,
+        };
+        let member = host.parse::<ServerAddress>().ok().map_or(wanted, |address| {
+            SelectionCriteria::Predicate(Arc::new(move |server| *server.address() == address))
+        });
+        let mut server = Self { client, topology, version, host, member };
+        if !server.answers().await {
+            // Known by another name here than in the set's configuration: a direct connection. There is one server only.
+            server.member = SelectionCriteria::ReadPreference(ReadPreference::Nearest { options: None });
+        }
+        Ok(server)
+    }
+
+    /// Whether the chosen member is among those that the driver knows.
+    async fn answers(&self) -> bool {
+        let ping = self.run("admin", doc! { "ping": 1 });
+        matches!(tokio::time::timeout(Duration::from_secs(2), ping).await, Ok(Ok(_)))
+    }
+
+    /// Runs a command on the member that is read.
+    pub(super) async fn run(&self, db: &str, command: Document) -> ::mongodb::error::Result<Document> {
+        self.client.database(db).run_command(command).selection_criteria(self.member.clone()).await
+    }
+
+    /// Runs a command that writes, on the primary.
+    pub(super) async fn write(&self, db: &str, command: Document) -> ::mongodb::error::Result<Document> {
+        self.client.database(db).run_command(command).await
+    }
+
+    /// As [`Self::write`], for a command that is bytes already.
+    pub(super) async fn write_raw(&self, db: &str, command: RawDocumentBuf) -> ::mongodb::error::Result<Document> {
+        self.client.database(db).run_raw_command(command).await
+    }
+
+    /// All results of a command that answers with a cursor.
+    pub(super) async fn list(&self, db: &str, command: Document) -> ::mongodb::error::Result<Vec<Document>> {
+        use futures::TryStreamExt as _;
+        let db = self.client.database(db);
+        let cursor = db.run_cursor_command(command).selection_criteria(self.member.clone()).await?;
+        cursor.try_collect().await
+    }
+
+    /// Opens a cursor that hands over whole batches.
+    pub(super) async fn batches(
+        &self,
+        db: &str,
+        command: RawDocumentBuf,
+    ) -> ::mongodb::error::Result<::mongodb::raw_batch_cursor::RawBatchCursor> {
+        let db = self.client.database(db);
+        db.run_raw_cursor_command(command).selection_criteria(self.member.clone()).batch().await
+    }
+
+    /// The moment up to which the set's majority has what this member has.
+    pub(super) async fn majority_time(&self) -> SourceResult<Position> {
+        let hello = self.run("admin", doc! { "isMaster": 1 }).await.reading("asking for the last write")?;
+        let last = hello.get_document("lastWrite").and_then(|last| last.get_document("majorityOpTime"));
+        let ts = last.and_then(|optime| optime.get_timestamp("ts"));
+        ts.map(Position::from).map_err(|_| malformed("the moment of the last write"))
+    }
+
+    pub(super) fn is_replica_set(&self) -> bool {
+        matches!(self.topology, Topology::ReplicaSet { .. })
+    }
+
+    pub(super) fn at_least(&self, major: i32, minor: i32) -> bool {
+        self.version >= [major, minor, 0]
+    }
+
+    /// The level at which reads never see what a failover may undo.
+    pub(super) fn read_concern(&self) -> &'static str {
+        if self.is_replica_set() { "majority" } else { "local" }
+    }
+
+    /// `host:port` of the member that is read, as far as the server says it.
+    pub(super) fn address(&self) -> String {
+        if self.host.is_empty() { "mongodb".to_owned() } else { self.host.clone() }
+    }
+
+    /// The version for people.
+    pub(super) fn version_text(&self) -> String {
+        let [major, minor, patch] = self.version;
+        format!("{major}.{minor}.{patch}")
+    }
+
+    /// Refuses what cannot be backed up or restored as a whole yet.
+    pub(super) fn refuse_sharded(&self) -> SourceResult<()> {
+        if self.topology != Topology::Sharded {
+            return Ok(());
+        }
+        Err(SourceError::new(SourceErrorKind::Unsupported, "this is a router of a sharded cluster").with_hint(
+            "a cluster needs one moment across its shards and its config servers, chunks kept in place meanwhile and \
+             transactions across shards resolved, which this version does not do; backing up each shard as a replica \
+             set by itself is possible but gives no common moment",
+        ))
+    }
+}
+
+fn version_of(build: &Document) -> SourceResult<[i32; 3]> {
+    let numbers: Vec<i32> = build
+        .get_array("versionArray")
+        .map(|numbers| numbers.iter().filter_map(Bson::as_i32).collect())
+        .unwrap_or_default();
+    match numbers[..] {
+        [major, minor, patch, ..] => Ok([major, minor, patch]),
+        _ => Err(malformed("the server's version")),
+    }
+}
+
+fn topology_of(hello: &Document) -> Topology {
+    if hello.get_str("msg").ok() == Some("isdbgrid") {
+        return Topology::Sharded;
+    }
+    match hello.get_str("setName") {
+        Ok(name) => Topology::ReplicaSet { name: name.to_owned() },
+        Err(_) => Topology::Standalone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routers_sets_and_lone_servers_are_told_apart() {
+        assert_eq!(topology_of(&doc! { "msg": "isdbgrid", "ok": 1 }), Topology::Sharded);
+        assert_eq!(topology_of(&doc! { "ok": 1 }), Topology::Standalone);
+        let set = Topology::ReplicaSet { name: "rs".to_owned() };
+        assert_eq!(topology_of(&doc! { "setName": "rs" }), set);
+        assert_eq!(version_of(&doc! { "versionArray": [6, 0, 5, 0] }).unwrap(), [6, 0, 5]);
+        assert!(version_of(&doc! {}).is_err());
+    }
+}
