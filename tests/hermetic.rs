@@ -5,10 +5,13 @@ mod support {
     pub(crate) mod compare;
     pub(crate) mod counting;
     pub(crate) mod damage;
+    pub(crate) mod history;
     pub(crate) mod noise;
     pub(crate) mod process;
     pub(crate) mod repo;
+    pub(crate) mod samples;
     pub(crate) mod script;
+    pub(crate) mod tools;
     pub(crate) mod tree;
 }
 
@@ -19,6 +22,7 @@ mod scenarios {
     mod copying;
     mod damage;
     mod faults;
+    mod histories;
     mod leases;
     mod roles;
     mod roundtrip;

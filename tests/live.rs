@@ -7,6 +7,7 @@ mod support {
     pub(crate) mod counting;
     pub(crate) mod fault_proxy;
     pub(crate) mod gcs_double;
+    pub(crate) mod history;
     pub(crate) mod http;
     pub(crate) mod noise;
     pub(crate) mod plain;
@@ -23,7 +24,7 @@ mod support {
 
 mod scenarios {
     mod crash;
-    mod histories;
+    mod histories_with_restic;
     mod interop;
     mod limits;
     mod processes;
