@@ -106,8 +106,9 @@ impl World {
                 self.count("slow backup done");
             }
             // Only who was silent for longer than sessions are respected may find that its packs are gone.
-            Err(error) if error.kind() == ErrorKind::Busy && took >= RESPECTED => {
-                self.count("slow backup came too late")
+            Err(error) if took >= RESPECTED && matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound) => {
+                self.late = true;
+                self.count("slow backup came too late");
             }
             Err(error) => panic!("{}: a backup of {took:#} failed, stopped at {stop:?}: {}", self.at, error.chain()),
         }

@@ -8,7 +8,6 @@ use backup_core::pipeline::backup;
 use backup_core::sink::SinkErrorKind;
 use backup_core::testing::{Fault, FaultRule};
 use rand::RngExt;
-use rand::seq::IteratorRandom;
 
 use super::world::{Content, World};
 
@@ -40,13 +39,13 @@ impl World {
                 self.count("crash of a prune");
             }
             8 => {
-                let ids: Vec<SnapshotId> = self.live.keys().copied().sample(&mut self.rng, 2);
+                let ids = self.some_live(2);
                 _ = repository.forget(&ids, &cx).await;
                 self.learn_what_is_listed(&before, None).await;
                 self.count("crash while forgetting");
             }
             _ => {
-                if let Some(id) = self.forgotten.keys().copied().choose(&mut self.rng) {
+                if let Some(id) = self.any_forgotten() {
                     _ = repository.undo_forget(&[id], "test", &cx).await;
                     self.learn_what_is_listed(&before, None).await;
                     self.count("crash while bringing back");

@@ -8,7 +8,6 @@ use backup_core::pipeline::backup;
 use backup_core::retention::Hold;
 use jiff::SignedDuration;
 use rand::RngExt;
-use rand::seq::IteratorRandom;
 
 use super::world::{GRACE, World};
 
@@ -54,7 +53,7 @@ impl World {
     pub(super) async fn forget(&mut self) {
         // More when there are many: their number shall not grow with the length of the history.
         let count = self.rng.random_range(1..4) + self.live.len() / 20;
-        let ids: Vec<SnapshotId> = self.live.keys().copied().sample(&mut self.rng, count);
+        let ids = self.some_live(count);
         let result = self.repo.repository.forget(&ids, &self.cx()).await;
         if ids.iter().any(|id| self.held.contains(id)) {
             assert_eq!(result.unwrap_err().kind(), ErrorKind::Invalid, "{}: held", self.at);
@@ -69,7 +68,7 @@ impl World {
     }
 
     async fn undo(&mut self) {
-        let Some(id) = self.forgotten.keys().copied().choose(&mut self.rng) else {
+        let Some(id) = self.any_forgotten() else {
             return;
         };
         let (content, when) = self.forgotten[&id].clone();

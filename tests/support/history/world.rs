@@ -32,6 +32,8 @@ const WRITERS: usize = 3;
 #[derive(Debug, Clone)]
 pub(super) struct Content {
     pub(super) job: usize,
+    /// Counts the changes of all jobs.
+    number: usize,
     files: BTreeMap<String, (u64, u64)>,
 }
 
@@ -62,6 +64,7 @@ pub(crate) struct World {
     /// The repository for those who take their time, as far as nobody uses it.
     pub(super) gates: Vec<(Gate, Repository)>,
     jobs: Vec<Content>,
+    changes: usize,
     /// What is listed, and what it must restore to.
     pub(super) live: BTreeMap<SnapshotId, Content>,
     pub(super) forgotten: BTreeMap<SnapshotId, (Content, Timestamp)>,
@@ -106,7 +109,8 @@ impl World {
             other: Repo { repository: other, passphrase },
             faulty,
             gates,
-            jobs: (0..3).map(|job| Content { job, files: BTreeMap::new() }).collect(),
+            jobs: (0..3).map(|job| Content { job, number: 0, files: BTreeMap::new() }).collect(),
+            changes: 0,
             live: BTreeMap::new(),
             forgotten: BTreeMap::new(),
             copied: BTreeMap::new(),
@@ -146,7 +150,20 @@ impl World {
 
     /// A snapshot that is listed.
     pub(super) fn any_live(&mut self) -> Option<SnapshotId> {
-        self.live.keys().copied().choose(&mut self.rng)
+        in_order(&self.live, |content| content).into_iter().choose(&mut self.rng)
+    }
+
+    /// A snapshot that was forgotten, rather lately.
+    pub(super) fn any_forgotten(&mut self) -> Option<SnapshotId> {
+        let mut ids = in_order(&self.forgotten, |(content, _)| content);
+        ids.sort_by_key(|id| std::cmp::Reverse(self.forgotten[id].1));
+        ids.truncate(if self.rng.random_bool(0.7) { 4 } else { usize::MAX });
+        ids.into_iter().choose(&mut self.rng)
+    }
+
+    /// Some snapshots that are listed.
+    pub(super) fn some_live(&mut self, count: usize) -> Vec<SnapshotId> {
+        in_order(&self.live, |content| content).into_iter().sample(&mut self.rng, count)
     }
 
     /// Some job with something changed.
@@ -165,6 +182,8 @@ impl World {
                 files.insert(name, content);
             }
         }
+        self.changes += 1;
+        self.jobs[job].number = self.changes;
         self.jobs[job].clone()
     }
 
@@ -192,4 +211,11 @@ impl World {
         let left: Vec<_> = self.sink.objects().into_keys().filter(|key| data.contains(key)).collect();
         assert!(left.is_empty(), "{}: data is left behind: {left:?}", self.at);
     }
+}
+
+/// Snapshots in the order of what they hold: their names are different whenever a history is repeated.
+fn in_order<T>(snapshots: &BTreeMap<SnapshotId, T>, content: impl Fn(&T) -> &Content) -> Vec<SnapshotId> {
+    let mut ids: Vec<SnapshotId> = snapshots.keys().copied().collect();
+    ids.sort_by_key(|id| (content(&snapshots[id]).number, *id));
+    ids
 }
