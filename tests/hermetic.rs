@@ -5,13 +5,14 @@ mod support {
     pub(crate) mod compare;
     pub(crate) mod counting;
     pub(crate) mod damage;
+    pub(crate) mod gate;
     pub(crate) mod history;
+    pub(crate) mod long;
     pub(crate) mod noise;
     pub(crate) mod process;
     pub(crate) mod repo;
     pub(crate) mod samples;
     pub(crate) mod script;
-    pub(crate) mod tools;
     pub(crate) mod tree;
 }
 

@@ -6,9 +6,11 @@ mod support {
     pub(crate) mod compare;
     pub(crate) mod counting;
     pub(crate) mod fault_proxy;
+    pub(crate) mod gate;
     pub(crate) mod gcs_double;
     pub(crate) mod history;
     pub(crate) mod http;
+    pub(crate) mod long;
     pub(crate) mod noise;
     pub(crate) mod plain;
     pub(crate) mod process;
@@ -28,6 +30,7 @@ mod scenarios {
     mod interop;
     mod limits;
     mod processes;
+    mod pruning;
     mod stores {
         mod cold;
         mod conformance;

@@ -10,8 +10,7 @@ use backup_core::testing::MemorySink;
 
 use crate::support::damage::{DAMAGES, Damage, Fixture, one_pack};
 use crate::support::repo::Repo;
-use crate::support::samples::assert_holds;
-use crate::support::script::{digest, restore_script};
+use crate::support::script::{assert_holds, digest, restore_script};
 
 /// Whether some problem is of an object whose name contains `object`, and affects something with `affected` in it.
 fn names(report: &CheckReport, object: &str, affected: &str) -> bool {

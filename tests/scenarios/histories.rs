@@ -3,7 +3,7 @@
 //! is left behind. A failure names its seed; `BACKUP_TEST_SEED` repeats that history.
 
 use crate::support::history::History;
-use crate::support::tools::long;
+use crate::support::long::long;
 
 /// Steps between two looks at everything.
 const CHECKPOINT: usize = 100;

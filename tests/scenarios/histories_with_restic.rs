@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::support::history::{History, World};
+use crate::support::long::long;
 use crate::support::restic::{RESTICS, Restic};
-use crate::support::tools::long;
 
 mod needs_restic {
     use super::*;
@@ -33,5 +33,7 @@ mod needs_restic {
             history.go_on(60).await;
             look_with_restic(&history.world);
         }
+        history.world.everything_can_go().await;
+        look_with_restic(&history.world);
     }
 }

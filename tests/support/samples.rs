@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use backup_core::id::SnapshotId;
-use backup_core::source::Selection;
 use backup_core::testing::{Data, MemorySink, ScriptedEntry, ScriptedSource};
 
 use super::noise::{noise, text};
 use super::repo::Repo;
-use super::script::{digest, restore_script};
 
 impl Repo {
     /// A new repository in memory.
@@ -45,14 +42,4 @@ pub(crate) fn small_script() -> ScriptedSource {
         .dir("/d/below")
         .file("/d/below/empty", "")
         .file("/d/below/file", "content")
-}
-
-/// Fails unless a snapshot holds exactly what `source` does.
-#[track_caller]
-pub(crate) fn assert_holds(repo: &Repo, id: SnapshotId, source: &ScriptedSource) -> impl Future<Output = ()> {
-    let caller = std::panic::Location::caller();
-    async move {
-        let restored = restore_script(repo, id).await.unwrap_or_else(|error| panic!("{caller}: {}", error.chain()));
-        assert_eq!(restored.restored_digest(&Selection::all()), digest(source).await, "{caller}");
-    }
 }

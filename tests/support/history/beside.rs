@@ -11,8 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
 use tokio::task::JoinHandle;
 
-use super::gate::{Gate, Stop};
 use super::world::{Content, GRACE, World};
+use crate::support::gate::{Gate, Stop};
 
 /// For this long a session that is silent is respected by others.
 const RESPECTED: SignedDuration = SignedDuration::from_hours(2);

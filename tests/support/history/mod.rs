@@ -8,12 +8,10 @@
 //! | `steps.rs` | what can happen |
 //! | `crashes.rs` | what can happen and be killed while it happens |
 //! | `beside.rs` | backups, restores and prunes that take their time while everything else goes on |
-//! | `gate.rs` | [`Gate`](gate::Gate): stops them at a chosen request |
 
 mod beside;
 mod claims;
 mod crashes;
-mod gate;
 mod steps;
 mod world;
 

@@ -19,7 +19,7 @@ use rand::seq::IteratorRandom;
 use rand::{RngExt, SeedableRng};
 
 use super::beside::{Reader, Writer};
-use super::gate::Gate;
+use crate::support::gate::Gate;
 use crate::support::repo::{Repo, options};
 
 /// For this long marked packs stay, and forgotten snapshots can come back. Shorter than a silent session is respected: both

@@ -16,19 +16,19 @@ use tokio::sync::Notify;
 
 /// The request at which to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stop {
-    pub(super) operation: Operation,
+pub(crate) struct Stop {
+    pub(crate) operation: Operation,
     /// First segment of the key.
-    pub(super) top: &'static str,
+    pub(crate) top: &'static str,
     /// How many such requests pass before.
-    pub(super) skip: usize,
+    pub(crate) skip: usize,
     /// Whether the request is done when it stops: who waits does not know that yet.
-    pub(super) done: bool,
+    pub(crate) done: bool,
 }
 
 /// See the module documentation. Clones are handles on the same gate.
 #[derive(Clone)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     inner: Arc<dyn Sink>,
     stop: Arc<Mutex<Option<Stop>>>,
     stopped: Arc<Notify>,
@@ -36,22 +36,22 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(inner: Arc<dyn Sink>) -> Self {
+    pub(crate) fn new(inner: Arc<dyn Sink>) -> Self {
         Self { inner, stop: Arc::default(), stopped: Arc::default(), go: Arc::default() }
     }
 
     /// Stops whoever comes to this request next.
-    pub(super) fn close(&self, stop: Stop) {
+    pub(crate) fn close(&self, stop: Stop) {
         *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
     }
 
     /// Waits until somebody has stopped.
-    pub(super) async fn stopped(&self) {
+    pub(crate) async fn stopped(&self) {
         self.stopped.notified().await;
     }
 
     /// Lets go who has stopped, and everybody from now on.
-    pub(super) fn open(&self) {
+    pub(crate) fn open(&self) {
         if self.stop.lock().unwrap_or_else(PoisonError::into_inner).take().is_none() {
             self.go.notify_one();
         }
