@@ -33,16 +33,29 @@ pub(crate) struct Gate {
     stop: Arc<Mutex<Option<Stop>>>,
     stopped: Arc<Notify>,
     go: Arc<Notify>,
+    published: Arc<Mutex<Option<Key>>>,
 }
 
 impl Gate {
     pub(crate) fn new(inner: Arc<dyn Sink>) -> Self {
-        Self { inner, stop: Arc::default(), stopped: Arc::default(), go: Arc::default() }
+        Self { inner, stop: Arc::default(), stopped: Arc::default(), go: Arc::default(), published: Arc::default() }
     }
 
     /// Stops whoever comes to this request next.
     pub(crate) fn close(&self, stop: Stop) {
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
+    }
+
+    /// Lets go who has stopped, up to this request.
+    pub(crate) fn go_on_to(&self, stop: Stop) {
+        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
+        self.go.notify_one();
+    }
+
+    /// The snapshot that was put, or about to be put, since the gate was closed.
+    pub(crate) fn published(&self) -> Option<Key> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until somebody has stopped.
@@ -108,6 +121,9 @@ impl Sink for Gate {
     }
 
     async fn put(&self, key: &Key, payload: Payload, mode: PutMode) -> SinkResult<PutOutcome> {
+        if key.as_str().starts_with("snapshots/") {
+            *self.published.lock().unwrap_or_else(PoisonError::into_inner) = Some(key.clone());
+        }
         self.pass(Operation::Put, key.as_str(), self.inner.put(key, payload, mode)).await
     }
 

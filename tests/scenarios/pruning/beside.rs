@@ -25,13 +25,18 @@ mod needs_restic {
     use super::*;
     use crate::support::restic::{RESTICS, Restic};
 
-    /// In round `round`: something of its own, something that comes back every few rounds, something that all share.
+    /// In round `round`: something of its own, something that comes back every few rounds, something that all share. Lengths
+    /// change as well: the times of these files do not.
     fn source(name: &str, round: u64) -> ScriptedSource {
         ScriptedSource::named(name)
             .dir(&format!("/{name}"))
-            .file(&format!("/{name}/own"), noise(round * 7 + 1, 60_000 + name.len()))
-            .file(&format!("/{name}/again"), noise(1000 + round % 3, 40_000))
-            .file(&format!("/{name}/shared"), noise(2000 + round / 2, 80_000))
+            .file(&format!("/{name}/own"), noise(round * 7 + 1, 60_000 + length(round)))
+            .file(&format!("/{name}/again"), noise(1000 + round % 3, 40_000 + length(round % 3)))
+            .file(&format!("/{name}/shared"), noise(2000 + round / 2, 80_000 + length(round / 2)))
+    }
+
+    fn length(number: u64) -> usize {
+        usize::try_from(number).unwrap() % 10_000
     }
 
     /// Backs up, and forgets the backup before, until it is time. Returns how long each backup took, and the last of them.

@@ -95,11 +95,27 @@ impl World {
         if self.writers.is_empty() {
             return;
         }
-        let writer = self.writers.swap_remove(self.rng.random_range(0..self.writers.len()));
+        let mut writer = self.writers.swap_remove(self.rng.random_range(0..self.writers.len()));
+        match self.rng.random_range(0..10) {
+            0 => return self.kill(writer).await,
+            1..4 => {
+                writer.stop = self.stop_at(&IN_A_BACKUP);
+                writer.gate.0.go_on_to(writer.stop);
+            }
+            _ => writer.gate.0.open(),
+        }
+        let done = tokio::select! {
+            () = writer.gate.0.stopped() => None,
+            done = &mut writer.task => Some(done.unwrap()),
+        };
+        let Some(done) = done else {
+            self.writers.push(writer);
+            return self.count("slow backup stopped again");
+        };
         writer.gate.0.open();
         self.gates.insert(0, writer.gate);
         let (took, stop) = (self.since(writer.since), writer.stop);
-        match writer.task.await.unwrap() {
+        match done {
             Ok(id) => {
                 self.live.insert(id, writer.content);
                 self.assert_listed().await;
@@ -112,6 +128,21 @@ impl World {
             }
             Err(error) => panic!("{}: a backup of {took:#} failed, stopped at {stop:?}: {}", self.at, error.chain()),
         }
+    }
+
+    /// What it has published when it is killed is as good as any other snapshot.
+    async fn kill(&mut self, writer: Writer) {
+        writer.task.abort();
+        _ = writer.task.await;
+        writer.gate.0.open();
+        let published = writer.gate.0.published().filter(|key| self.sink.objects().contains_key(key));
+        if let Some(key) = published {
+            self.live.insert(key.file_name().parse().unwrap(), writer.content);
+            self.count("slow backup killed, but published");
+        }
+        self.gates.insert(0, writer.gate);
+        self.unsettled = true;
+        self.count("slow backup killed");
     }
 
     pub(super) async fn start_reader(&mut self) {

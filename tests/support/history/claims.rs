@@ -92,12 +92,12 @@ impl World {
     }
 
     /// Prunes that nothing disturbs come to an end: then there is nothing left to do but to wait and to delete. The first
-    /// recovers what is needed again, the second moves what is needed of that.
+    /// recovers what is needed again, the second moves what is needed of that, the third puts small packs together.
     async fn assert_pruning_ends(&mut self) {
         // What sessions that were killed may have written is left alone until they count as dead.
         self.clock.advance(SignedDuration::from_hours(3));
         let thorough = PruneOptions { max_unused: MaxUnused::Percent(0.0), max_repack: None, ..self.prune_options() };
-        for _ in 0..2 {
+        for _ in 0..3 {
             self.prune_with(&thorough).await;
         }
         let again = PruneOptions { dry_run: true, ..thorough };
