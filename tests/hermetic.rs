@@ -25,6 +25,7 @@ mod scenarios {
     mod faults;
     mod histories;
     mod leases;
+    mod repair;
     mod roles;
     mod roundtrip;
     mod source_faults;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use backup_core::check::{CheckOptions, ReadData, check};
 use backup_core::context::Context;
 use backup_core::pipeline::{VerifyLevel, backup, restore, verify};
 use backup_core::sink::SinkErrorKind;
@@ -135,7 +136,7 @@ async fn of_a_cancelled_check_or_verification() {
     let cx = Context::silent();
     cx.cancel.cancel();
     assert!(verify(&reader, VerifyLevel::Checksum, &cx).await.unwrap_err().is_cancelled());
-    let read_all = backup_core::check::CheckOptions { read_data: backup_core::check::ReadData::All };
-    let checked = backup_core::check::check(&repo.repository, &read_all, &cx).await;
+    let read_all = CheckOptions { read_data: ReadData::All, ..CheckOptions::default() };
+    let checked = check(&repo.repository, &read_all, &cx).await;
     assert!(checked.unwrap_err().is_cancelled());
 }

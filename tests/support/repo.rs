@@ -103,7 +103,7 @@ impl Repo {
     }
 
     pub(crate) async fn check(&self, read_data: ReadData) -> Result<CheckReport> {
-        check(&self.repository, &CheckOptions { read_data }, &Context::silent()).await
+        check(&self.repository, &CheckOptions { read_data, ..CheckOptions::default() }, &Context::silent()).await
     }
 
     /// Fails unless a check that reads everything finds nothing.

@@ -34,7 +34,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         None if args.read_data => ReadData::All,
         None => ReadData::None,
     };
-    let report = check::check(&repository, &CheckOptions { read_data }, &session.cx).await?;
+    let report = check::check(&repository, &CheckOptions { read_data, ..CheckOptions::default() }, &session.cx).await?;
     let outcome = if report.problems.is_empty() { Outcome::Success } else { Outcome::Damage };
     if session.ui.is_json() {
         session.ui.event(&Summary::new("check", spec.to_string(), &report));

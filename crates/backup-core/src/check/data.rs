@@ -6,6 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
+use super::journal::Journal;
 use super::{CheckReport, Damage, ReadData};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -52,12 +53,16 @@ pub(super) async fn read(
     indexed: &IndexedRepository,
     packs: &[PackInfo],
     which: ReadData,
+    journal: &mut Journal,
     damage: &mut Damage,
     report: &mut CheckReport,
     cx: &Context,
 ) -> Result<()> {
-    let selected: Vec<_> =
-        select(packs, which).into_iter().filter(|pack| !damage.missing_packs.contains(&pack.id)).collect();
+    let mut selected = select(packs, which);
+    selected.retain(|pack| !damage.missing_packs.contains(&pack.id));
+    let before = selected.len();
+    selected.retain(|pack| !journal.contains(&pack.id));
+    report.read_before = (before - selected.len()) as u64;
     if selected.is_empty() {
         return Ok(());
     }
@@ -81,6 +86,9 @@ pub(super) async fn read(
     while let Some((pack, bad)) = results.try_next().await? {
         report.read_packs += 1;
         report.read_bytes += pack.size;
+        if matches!(bad, PackState::Sound) {
+            journal.note(&pack.id);
+        }
         note_damage(indexed, &pack, bad, damage, report).await?;
     }
     drop(ticking);

@@ -6,12 +6,14 @@
 //! | `report.rs` | [`CheckOptions`], [`CheckReport`], [`Problem`] |
 //! | `objects.rs` | config, keys, receipts, index objects, and whether every pack is there at its size |
 //! | `data.rs` | reading packs |
+//! | `journal.rs` | which packs were read, so that an interrupted check goes on |
 //! | `trees.rs` | every snapshot down to its blobs, and which paths damage affects |
 //!
 //! Damage is found first (objects, then data), and then followed upwards, so that every problem names the snapshots and
 //! paths that need what is damaged.
 
 mod data;
+mod journal;
 mod objects;
 mod report;
 mod trees;
@@ -19,6 +21,8 @@ mod trees;
 use std::collections::{HashMap, HashSet};
 
 pub use report::{CheckOptions, CheckReport, Problem, ReadData};
+
+use journal::Journal;
 
 use crate::context::Context;
 use crate::error::Result;
@@ -47,10 +51,23 @@ pub async fn check(repository: &Repository, options: &CheckOptions, cx: &Context
     let indexed = repository.load_index(cx).await?;
     report_indexes(&indexed, &mut report);
     let (mut damage, packs) = objects::check_packs(&indexed, &mut report).await?;
-    data::read(&indexed, &packs, options.read_data, &mut damage, &mut report, cx).await?;
+    let mut journal = Journal::open(options.resume.as_deref(), repository)?;
+    data::read(&indexed, &packs, options.read_data, &mut journal, &mut damage, &mut report, cx).await?;
     trees::check(&indexed, &snapshots, damage, &mut report, cx).await?;
     report.blobs = indexed.index().len() as u64;
+    journal.finish()?;
     Ok(report)
+}
+
+/// Reads all packs that are in the store; returns what cannot be decoded of them, and why.
+pub(crate) async fn find_damaged_blobs(
+    indexed: &IndexedRepository,
+    cx: &Context,
+) -> Result<HashMap<(PackId, BlobId), String>> {
+    let mut report = CheckReport::default();
+    let (mut damage, packs) = objects::check_packs(indexed, &mut report).await?;
+    data::read(indexed, &packs, ReadData::All, &mut Journal::none(), &mut damage, &mut report, cx).await?;
+    Ok(damage.blobs)
 }
 
 fn report_indexes(indexed: &IndexedRepository, report: &mut CheckReport) {

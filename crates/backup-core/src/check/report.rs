@@ -1,5 +1,6 @@
 //! What is asked of a check, and what it found.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Serialize;
@@ -61,10 +62,13 @@ impl FromStr for ReadData {
 }
 
 /// What to check.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct CheckOptions {
     /// Which packs to read, besides checking the structure.
     pub read_data: ReadData,
+    /// A file that notes the packs which were read and found to be sound, so that a check that was interrupted goes on where
+    /// it stopped. It is removed when all selected packs were read.
+    pub resume: Option<PathBuf>,
 }
 
 /// Something damaged or lost.
@@ -89,6 +93,8 @@ pub struct CheckReport {
     pub blobs: u64,
     /// Packs in the index.
     pub packs: u64,
+    /// Packs that were read by an earlier run that this one continues.
+    pub read_before: u64,
     /// Packs that were read.
     pub read_packs: u64,
     /// Their bytes.

@@ -30,7 +30,12 @@ mod tests {
 
     /// A daemon spawns them as tasks: the compiler is the test.
     #[expect(dead_code, reason = "only compiled")]
-    fn long_operations_can_be_spawned(repository: &Repository, source: &dyn Source, reader: &SnapshotReader, cx: &Context) {
+    fn long_operations_can_be_spawned(
+        repository: &Repository,
+        source: &dyn Source,
+        reader: &SnapshotReader,
+        cx: &Context,
+    ) {
         fn is_send<T: Send>(_: T) {}
         is_send(backup(repository, source, &BackupOptions::default(), cx));
         is_send(restore(reader, source, &RestoreRequest::default(), cx));

@@ -19,6 +19,8 @@ use crate::source::Selection;
 
 /// What is archived again so soon may be so before a restore comes to it: it is thawed anew.
 const MARGIN: SignedDuration = SignedDuration::from_hours(24);
+/// What can be read for less than this is asked for anew while something else is awaited.
+const ENDING: SignedDuration = SignedDuration::from_hours(2);
 
 /// The packs that (a part of) a snapshot needs, and which of them can be read.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct Thaw {
     custody: Option<Arc<dyn Custody>>,
     concurrency: usize,
     packs: Vec<Pack>,
+    /// What was asked of the store, to ask it again.
+    asked: Option<(u32, ThawSpeed)>,
 }
 
 #[derive(Debug, Clone)]
@@ -67,8 +71,12 @@ impl Thaw {
     /// Those of reading the snapshot's directories and of the sink.
     pub async fn survey(snapshot: &SnapshotReader, selection: &Selection, cx: &Context) -> Result<Self> {
         let sink = snapshot.sink();
-        let mut thaw =
-            Self { custody: sink.custody(), concurrency: sink.capabilities().concurrency.max(1), packs: Vec::new() };
+        let mut thaw = Self {
+            custody: sink.custody(),
+            concurrency: sink.capabilities().concurrency.max(1),
+            packs: Vec::new(),
+            asked: None,
+        };
         // A store without archives has nothing that is archived.
         if !thaw.is_possible() {
             return Ok(thaw);
@@ -110,6 +118,7 @@ impl Thaw {
         let Some(custody) = &self.custody else {
             return Ok(());
         };
+        self.asked = Some((days, speed));
         let archived = self.packs.iter_mut().filter(|pack| pack.state == Availability::Archived);
         let mut requests = futures::stream::iter(archived)
             .map(|pack| async move {
@@ -142,16 +151,37 @@ impl Thaw {
                 break;
             }
             if now.archived > 0 {
-                return Err(Error::new(ErrorKind::Invalid, format!("{} objects are archived", now.archived)));
+                return Err(Error::new(ErrorKind::Invalid, format!("{} objects are archived", now.archived))
+                    .with_hint("restore again with --thaw; --thaw-days keeps them readable for longer"));
             }
             tokio::select! {
                 () = tokio::time::sleep(poll) => {}
                 () = cx.cancel.cancelled() => return Err(Error::cancelled()),
             }
             self.look(SignedDuration::ZERO, cx).await?;
+            self.prolong(cx).await?;
         }
         drop(ticking);
         meter.finish();
+        Ok(())
+    }
+
+    /// What was thawed first must not freeze again before the last is thawed: it is asked for anew.
+    async fn prolong(&mut self, cx: &Context) -> Result<()> {
+        let (Some(custody), Some((days, speed))) = (&self.custody, self.asked) else {
+            return Ok(());
+        };
+        let soon = cx.clock.now() + ENDING;
+        let ending = |pack: &&mut Pack| matches!(pack.state, Availability::Thawed { until } if until < soon);
+        let mut asking = futures::stream::iter(self.packs.iter_mut().filter(ending))
+            .map(|pack| async move {
+                cx.check_cancelled()?;
+                custody.thaw(&pack.key, days, speed).await?;
+                pack.state = custody.availability(&pack.key).await?;
+                Ok::<_, Error>(())
+            })
+            .buffer_unordered(self.concurrency);
+        while asking.try_next().await?.is_some() {}
         Ok(())
     }
 

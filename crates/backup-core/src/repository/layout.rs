@@ -72,12 +72,12 @@ pub(crate) fn clock(random: &str) -> Key {
 
 /// One sign of life of a session.
 pub(crate) fn beacon(session: &str, number: u64) -> Key {
-    key(format!("x-sessions/{session}/{number:010}"))
+    key(format!("x-sessions/{session}-{number:010}"))
 }
 
 /// The session has ended, though its beacons could not be deleted.
 pub(crate) fn session_end(session: &str) -> Key {
-    key(format!("x-sessions/{session}/end"))
+    key(format!("x-sessions/{session}-end"))
 }
 
 pub(crate) fn sessions() -> Prefix {
@@ -100,6 +100,11 @@ pub(crate) fn forgotten(id: &SnapshotId) -> Key {
 
 pub(crate) fn all_forgotten() -> Prefix {
     prefix("x-forgotten")
+}
+
+/// A snapshot object that stood in the way: it cannot be read, or needs what is lost.
+pub(crate) fn quarantined_snapshot(id: &SnapshotId) -> Key {
+    key(format!("x-quarantine/snapshots/{id}"))
 }
 
 /// Somebody wants a snapshot to stay.

@@ -45,7 +45,8 @@ mod write;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use init::{InitOptions, Likeness};
 pub use key_files::KeyInfo;
@@ -80,6 +81,8 @@ struct Inner {
     config: Config,
     gear: Gear,
     cpu: CpuPool,
+    /// Where the index is cached.
+    cache: Option<PathBuf>,
 }
 
 impl fmt::Debug for Repository {
@@ -91,7 +94,23 @@ impl fmt::Debug for Repository {
 impl Repository {
     pub(crate) fn assemble(sink: Arc<dyn Sink>, key: MasterKey, key_id: KeyId, config: Config) -> Self {
         let gear = Gear::from_seed(config.chunker_seed(&key));
-        Self(Arc::new(Inner { sink, key: Arc::new(key), key_id, config, gear, cpu: CpuPool::with_all_cores() }))
+        let cpu = CpuPool::with_all_cores();
+        Self(Arc::new(Inner { sink, key: Arc::new(key), key_id, config, gear, cpu, cache: None }))
+    }
+
+    /// The same repository, with its index cached in files below `dir`: memory does not grow with the repository then, and
+    /// only index objects that are new have to be read. Nothing is lost with the cache; it holds the names of blobs, which
+    /// whoever has the same files can compute, so it belongs where only this user reads.
+    #[must_use]
+    pub fn with_cache(&self, dir: &Path) -> Self {
+        let Inner { sink, key, key_id, config, gear, cpu, .. } = &*self.0;
+        let (sink, key, config) = (Arc::clone(sink), Arc::clone(key), config.clone());
+        let cache = Some(dir.join(&config.id).join("index"));
+        Self(Arc::new(Inner { sink, key, key_id: *key_id, config, gear: gear.clone(), cpu: cpu.clone(), cache }))
+    }
+
+    pub(crate) fn index_cache(&self) -> Option<&Path> {
+        self.0.cache.as_deref()
     }
 
     /// Where its objects are.
@@ -143,9 +162,10 @@ impl Repository {
         let loaded = index::load(self, cx).await?;
         Ok(IndexedRepository {
             repository: self.clone(),
-            index: Arc::new(loaded.index),
+            index: Arc::from(loaded.index),
             damaged: Arc::new(loaded.damaged),
             objects: Arc::new(loaded.objects),
+            saved: Arc::default(),
         })
     }
 }
@@ -183,6 +203,8 @@ pub struct IndexedRepository {
     damaged: Arc<Vec<(IndexId, Error)>>,
     /// The index objects that were there when the index was loaded.
     objects: Arc<HashSet<IndexId>>,
+    /// Those that this process has stored since.
+    saved: Arc<Mutex<HashSet<IndexId>>>,
 }
 
 impl IndexedRepository {
@@ -208,6 +230,15 @@ impl IndexedRepository {
     #[must_use]
     pub fn index_objects(&self) -> usize {
         self.objects.len()
+    }
+
+    /// This process has stored an index object, of which it knows everything.
+    pub(crate) fn note_saved(&self, object: IndexId) {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner).insert(object);
+    }
+
+    pub(crate) fn has_saved(&self, object: &IndexId) -> bool {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner).contains(object)
     }
 
     pub(crate) fn loaded_objects(&self) -> &HashSet<IndexId> {

@@ -62,11 +62,15 @@ impl<'a> Reliance<'a> {
         Ok(())
     }
 
+    fn is_new(&self, object: &IndexId) -> bool {
+        !self.seen.contains(object) && !self.indexed.has_saved(object)
+    }
+
     /// Reads the index objects that have appeared; says whether they mark packs.
     async fn learn(&mut self, cx: &Context) -> Result<bool> {
         let repository = self.indexed.repository();
         let there = index::names(repository).await?;
-        let new: Vec<IndexId> = there.into_iter().filter(|id| !self.seen.contains(id)).collect();
+        let new: Vec<IndexId> = there.into_iter().filter(|id| self.is_new(id)).collect();
         let mut marks = false;
         let mut files = index::read_all(repository, new, cx);
         while let Some((id, _, file)) = files.try_next().await? {

@@ -1,8 +1,8 @@
 //! Sessions: who reads or writes at the moment, so that nothing they rely upon is deleted.
 //!
-//! A session shows that it lives by beacons `x-sessions/ID/NUMBER`, each created once: a writer needs no right to replace or
+//! A session shows that it lives by beacons `x-sessions/ID-NUMBER`, each created once: a writer needs no right to replace or
 //! delete. The first is durable before the session reads the index. It ends by deleting its beacons or, where that is not
-//! allowed, by an object `x-sessions/ID/end`.
+//! allowed, by an object `x-sessions/ID-end`.
 //!
 //! # Time
 //! A session counts as alive until its newest beacon is [`DEAD_AFTER`] old by the clock of the store. By its own clocks (the
@@ -178,14 +178,14 @@ impl Sessions {
     pub(crate) async fn look(repository: &Repository, clock: &StoreClock) -> Result<Self> {
         let mut by_id: BTreeMap<String, Vec<ObjectMeta>> = BTreeMap::new();
         for meta in repository.list(&layout::sessions()).await? {
-            if let Some(id) = meta.key.as_str().split('/').nth(1) {
+            if let Some((id, _)) = meta.key.file_name().split_once('-') {
                 by_id.entry(id.to_owned()).or_default().push(meta);
             }
         }
         let mut sessions = Self::default();
         for (id, mut objects) in by_id {
             objects.sort_by(|a, b| a.key.cmp(&b.key));
-            let ended = objects.iter().any(|meta| meta.key.file_name() == "end");
+            let ended = objects.iter().any(is_end);
             match newest(repository, &objects).await? {
                 Some((beacon, written)) if !ended && clock.age(written, beacon.written) < DEAD_AFTER => {
                     let since = objects.first().and_then(|meta| meta.last_modified);
@@ -200,9 +200,13 @@ impl Sessions {
     }
 }
 
+fn is_end(meta: &ObjectMeta) -> bool {
+    meta.key.file_name().ends_with("-end")
+}
+
 /// The newest beacon that can be read, and when the store wrote it. One that is damaged counts by its age alone.
 async fn newest(repository: &Repository, objects: &[ObjectMeta]) -> Result<Option<(Beacon, Option<Timestamp>)>> {
-    for meta in objects.iter().rev().filter(|meta| meta.key.file_name() != "end") {
+    for meta in objects.iter().rev().filter(|meta| !is_end(meta)) {
         match repository.sink().get_bytes(&meta.key).await {
             Ok(sealed) => {
                 let unknown =

@@ -122,6 +122,11 @@ pub trait Sink: Debug + Display + Send + Sync + 'static {
     /// Deletes objects.
     fn delete(&self, keys: BoxStream<'static, Key>) -> BoxStream<'static, SinkResult<Key>>;
 
+    /// How many bytes can still be stored, where there is such a limit and it can be told at once.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// What the store can do with objects beyond storing them; `None` where that is nothing.
     fn custody(&self) -> Option<Arc<dyn Custody>> {
         None

@@ -96,6 +96,10 @@ impl<S: Sink + ?Sized> Sink for LimitSink<S> {
         self.inner.delete(keys)
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        self.inner.free_bytes()
+    }
+
     fn custody(&self) -> Option<Arc<dyn Custody>> {
         self.inner.custody()
     }

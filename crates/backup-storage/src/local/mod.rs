@@ -214,6 +214,11 @@ impl Sink for LocalSink {
             .boxed()
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        let statistics = rustix::fs::fstatvfs(&self.0.fd).ok()?;
+        statistics.f_bavail.checked_mul(statistics.f_frsize)
+    }
+
     fn custody(&self) -> Option<Arc<dyn Custody>> {
         None
     }

@@ -160,6 +160,10 @@ impl<S: Sink + ?Sized> Sink for RetrySink<S> {
         delete::delete(Arc::clone(&self.inner), self.policy, keys).boxed()
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        self.inner.free_bytes()
+    }
+
     fn custody(&self) -> Option<Arc<dyn Custody>> {
         let inner = self.inner.custody()?;
         Some(Arc::new(custody::RetryCustody::new(inner, self.policy)))

@@ -50,6 +50,10 @@ impl Sink for AnySink {
         self.0.delete(keys)
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        self.0.free_bytes()
+    }
+
     fn custody(&self) -> Option<Arc<dyn Custody>> {
         self.0.custody()
     }

@@ -39,7 +39,7 @@ pub use options::{MaxUnused, PruneOptions, PruneReport};
 
 use super::PRUNE_LEASE;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Stage;
 use crate::id::{PackId, SnapshotId};
 use crate::pipeline::Meter;
@@ -49,7 +49,7 @@ use crate::repository::{IndexedRepository, KeptLease, Lease, LeaseOptions, PackC
 use crate::sink::SinkOps;
 use plan::{Facts, Plan};
 use records::Records;
-use rewrite::Changes;
+pub(super) use rewrite::{Changes, rewrite};
 use usage::Usage;
 
 /// Marks what nothing needs, moves what is needed out of packs that hold much else, and deletes what was marked long enough
@@ -93,7 +93,7 @@ async fn run(repository: &Repository, options: &PruneOptions, lease: &KeptLease,
     };
     lease.confirm().await?;
     let objects = survey.indexed.loaded_objects();
-    let rewritten = rewrite::rewrite(repository, objects, &changes, cx).await?;
+    let rewritten = rewrite(repository, objects, &changes, cx).await?;
     if !rewritten.marked.is_empty() {
         give_back(repository, &survey.snapshots, cx).await?;
     }
@@ -177,6 +177,10 @@ impl<'a> Survey<'a> {
         meter.finish();
         let is_there = |info: &crate::repository::index::PackInfo| !store.is_lost(&info.id);
         let usage = Usage::count(&**indexed.index(), reach.reached(), is_there);
+        if !indexed.index().is_intact() {
+            return Err(Error::new(ErrorKind::Unavailable, "the index cache was found to be damaged")
+                .with_hint("run the command again: the cache is made anew"));
+        }
         let mut report = PruneReport {
             snapshots: snapshots.len() as u64,
             index_objects_before: indexed.index_objects() as u64,

@@ -19,27 +19,27 @@ const MANY_SMALL: usize = 20;
 
 /// What is to change.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
+pub(in crate::maintenance) struct Changes {
     /// Packs to be marked, with this time.
-    pub(super) mark: HashSet<PackId>,
-    pub(super) time: Timestamp,
+    pub(in crate::maintenance) mark: HashSet<PackId>,
+    pub(in crate::maintenance) time: Timestamp,
     /// Marked packs to be listed like any other again.
-    pub(super) recover: HashSet<PackId>,
+    pub(in crate::maintenance) recover: HashSet<PackId>,
     /// Packs that are gone.
-    pub(super) drop: HashSet<PackId>,
+    pub(in crate::maintenance) drop: HashSet<PackId>,
 }
 
 /// What was written.
 #[derive(Debug, Default)]
-pub(super) struct Rewritten {
+pub(in crate::maintenance) struct Rewritten {
     /// Objects whose content is in new ones now.
-    pub(super) replaced: Vec<IndexId>,
+    pub(in crate::maintenance) replaced: Vec<IndexId>,
     /// How many new ones there are.
-    pub(super) saved: u64,
+    pub(in crate::maintenance) saved: u64,
     /// Packs that were marked.
-    pub(super) marked: HashSet<PackId>,
+    pub(in crate::maintenance) marked: HashSet<PackId>,
     /// The times of all marks that the index holds now.
-    pub(super) marks: BTreeSet<Option<Timestamp>>,
+    pub(in crate::maintenance) marks: BTreeSet<Option<Timestamp>>,
 }
 
 impl Changes {
@@ -53,7 +53,7 @@ impl Changes {
 }
 
 /// Writes what has to change of these index objects. The old ones stay, until all that depends on it is done.
-pub(super) async fn rewrite(
+pub(in crate::maintenance) async fn rewrite(
     repository: &Repository,
     objects: &HashSet<IndexId>,
     changes: &Changes,

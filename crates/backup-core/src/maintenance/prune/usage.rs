@@ -14,6 +14,8 @@ pub(super) struct PackUse {
     /// Blobs that are needed from here: not those of which another pack holds the copy that counts.
     pub(super) used_blobs: u32,
     pub(super) used_bytes: u64,
+    /// Bytes of needed blobs, whether or not this is the copy that counts.
+    needed_bytes: u64,
 }
 
 impl PackUse {
@@ -34,12 +36,12 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// Counts what is needed of each pack. Of several copies the one counts that is not marked, in a pack that is there, and
-    /// there in the pack of which most is needed: the others can go.
+    /// Counts what is needed of each pack. Of several copies in packs that are there the one counts that is not marked, and then
+    /// the one in the pack of which most is needed: the others can go.
     pub(super) fn count(index: &dyn BlobIndex, needed: &Bits, is_there: impl Fn(&PackInfo) -> bool) -> Self {
         let mut packs = Vec::new();
         index.for_each_pack(&mut |info| {
-            packs.push(PackUse { info, kind: BlobKind::Data, used_blobs: 0, used_bytes: 0 });
+            packs.push(PackUse { info, kind: BlobKind::Data, used_blobs: 0, used_bytes: 0, needed_bytes: 0 });
         });
         let there: Vec<bool> = packs.iter().map(|pack| is_there(&pack.info)).collect();
         let (mut seen, mut several) = (Bits::below(index.slots()), Bits::below(index.slots()));
@@ -55,6 +57,7 @@ impl Usage {
             if !needed.contains(slot) || !there[pack as usize] {
                 return;
             }
+            used.needed_bytes += u64::from(blob.len);
             if several.contains(slot) {
                 copies.push((slot, pack, blob.len));
             } else {
@@ -67,15 +70,16 @@ impl Usage {
     }
 
     fn choose(&mut self, mut copies: Vec<(u64, u32, u32)>) {
-        let rank = |packs: &[PackUse], pack: u32| {
-            let pack = &packs[pack as usize];
-            (pack.info.mark.is_none(), pack.info.listed, pack.used_bytes, pack.info.id)
-        };
         copies.sort_unstable();
-        // By what is needed of the packs anyway, so that the choice does not depend on its own order.
-        let before = self.packs.clone();
+        // Parts per million that are needed: what was moved out of a pack lies in one that is needed as a whole, and counts
+        // there, also if the move was interrupted.
+        let share = |pack: &PackUse| u128::from(pack.needed_bytes) * 1_000_000 / u128::from(pack.info.end.max(1));
+        let rank =
+            |pack: &PackUse| (pack.info.mark.is_none(), pack.info.listed, share(pack), pack.info.size, pack.info.id);
+        let ranks: HashMap<u32, _> =
+            copies.iter().map(|(_, pack, _)| (*pack, rank(&self.packs[*pack as usize]))).collect();
         for same in copies.chunk_by(|a, b| a.0 == b.0) {
-            if let Some((slot, pack, len)) = same.iter().max_by_key(|(_, pack, _)| rank(&before, *pack)) {
+            if let Some((slot, pack, len)) = same.iter().max_by_key(|(_, pack, _)| ranks.get(pack)) {
                 self.chosen.insert(*slot, *pack);
                 self.packs[*pack as usize].add(*len);
             }

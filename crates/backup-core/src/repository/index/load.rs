@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures::{StreamExt, TryStreamExt};
 
-use super::{BlobIndex, Mark, MemoryIndex};
+use super::{BlobIndex, Mark, MemoryIndex, disk};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Progress, Stage};
@@ -14,12 +14,12 @@ use crate::repository::{Repository, layout};
 use crate::sink::SinkOps;
 
 /// How often objects may vanish between being listed and being read: a prune replaces each of them once at most.
-const ROUNDS: usize = 5;
+pub(super) const ROUNDS: usize = 5;
 
 /// An index and what was wrong with its objects.
 #[derive(Debug)]
 pub(crate) struct LoadedIndex {
-    pub(crate) index: MemoryIndex,
+    pub(crate) index: Box<dyn BlobIndex>,
     /// Objects that could not be used, with the reason. Their packs are simply not known.
     pub(crate) damaged: Vec<(IndexId, Error)>,
     /// The index objects that were there.
@@ -28,6 +28,19 @@ pub(crate) struct LoadedIndex {
 
 /// Loads every index object; damaged ones are reported, not fatal: whether they matter depends on what is looked for.
 pub(crate) async fn load(repository: &Repository, cx: &Context) -> Result<LoadedIndex> {
+    if let Some(dir) = repository.index_cache() {
+        match disk::open(repository, dir, cx).await {
+            Ok(loaded) => return Ok(loaded),
+            Err(disk::Failure::Repository(error)) => return Err(error),
+            Err(disk::Failure::Cache(error)) => {
+                cx.events.note(format!("The cache in {} cannot be used: {error}. Going on without.", dir.display()));
+            }
+        }
+    }
+    load_into_memory(repository, cx).await
+}
+
+async fn load_into_memory(repository: &Repository, cx: &Context) -> Result<LoadedIndex> {
     cx.events.emit(&Event::StageStarted { stage: Stage::LoadIndex });
     let mut progress = Progress::default();
     let index = MemoryIndex::default();
@@ -62,7 +75,7 @@ pub(crate) async fn load(repository: &Repository, cx: &Context) -> Result<Loaded
     cx.events.emit(&Event::StageFinished { stage: Stage::LoadIndex, progress });
     damaged.sort_by_key(|(id, _)| *id);
     objects.extend(damaged.iter().map(|(id, _)| *id));
-    Ok(LoadedIndex { index, damaged, objects })
+    Ok(LoadedIndex { index: Box::new(index), damaged, objects })
 }
 
 /// The index objects that are there.

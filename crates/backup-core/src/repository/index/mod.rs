@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `mod.rs` | [`BlobIndex`]: the seam behind which an index can grow from memory to disk |
 //! | `memory.rs` | [`MemoryIndex`]: about 60 bytes of memory per blob |
+//! | `disk/` | an index in files, for repositories of any size |
 //! | `load.rs` | reading all index objects of a repository |
 //! | `save.rs` | storing index objects |
 
+mod disk;
 mod load;
 mod memory;
 mod save;
@@ -105,6 +107,12 @@ pub trait BlobIndex: std::fmt::Debug + Send + Sync {
 
     /// Number of blobs in all packs.
     fn len(&self) -> usize;
+
+    /// Whether everything that was asked for was told. A cache that turns out to be damaged knows less than there is; it is
+    /// made anew by the next run.
+    fn is_intact(&self) -> bool {
+        true
+    }
 
     /// Whether there are none.
     fn is_empty(&self) -> bool {

@@ -1,6 +1,5 @@
 //! Index objects of verified packs.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,17 +7,16 @@ use tokio::time::Instant;
 use crate::error::Result;
 use crate::format::{IndexFile, IndexPack, PackedBlob};
 use crate::id::PackId;
-use crate::repository::index::{self, BlobIndex, MAX_BLOBS};
-use crate::repository::{IndexedRepository, Repository};
+use crate::repository::IndexedRepository;
+use crate::repository::index::{self, MAX_BLOBS};
 
 /// Longest time for which a stored pack stays without an index entry, as in restic.
 const MAX_INTERVAL: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub(super) struct IndexWriter {
-    repository: Repository,
-    /// The index of this process: what is stored is found at once.
-    index: Arc<dyn BlobIndex>,
+    /// What is stored is found in its index at once.
+    repository: IndexedRepository,
     pending: IndexFile,
     pending_blobs: usize,
     interval: Duration,
@@ -29,8 +27,7 @@ pub(super) struct IndexWriter {
 impl IndexWriter {
     pub(super) fn new(repository: &IndexedRepository, interval: Duration) -> Self {
         Self {
-            repository: repository.repository().clone(),
-            index: Arc::clone(repository.index()),
+            repository: repository.clone(),
             pending: IndexFile::default(),
             pending_blobs: 0,
             interval,
@@ -45,7 +42,7 @@ impl IndexWriter {
 
     /// Adds a pack that is stored and verified.
     pub(super) async fn add(&mut self, pack: PackId, blobs: Vec<PackedBlob>) -> Result<()> {
-        self.index.add_pack(pack, &blobs);
+        self.repository.index().add_pack(pack, &blobs);
         self.pending_blobs += blobs.len();
         self.pending.packs.push(IndexPack { id: pack, blobs: blobs.into_iter().map(Into::into).collect() });
         if self.pending_blobs >= MAX_BLOBS || self.last.elapsed() >= self.interval {
@@ -63,7 +60,8 @@ impl IndexWriter {
         }
         let file = std::mem::take(&mut self.pending);
         self.pending_blobs = 0;
-        index::save(&self.repository, file).await?;
+        let object = index::save(self.repository.repository(), file).await?;
+        self.repository.note_saved(object);
         self.written += 1;
         Ok(())
     }

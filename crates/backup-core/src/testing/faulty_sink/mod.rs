@@ -204,6 +204,10 @@ impl Sink for FaultySink {
         keys.then(move |key| sink.clone().delete_key(key)).boxed()
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        self.inner.free_bytes()
+    }
+
     fn custody(&self) -> Option<Arc<dyn Custody>> {
         self.inner.custody()
     }

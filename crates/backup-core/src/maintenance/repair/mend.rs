@@ -1,0 +1,165 @@
+//! Snapshots that need something which is lost for good: one without it takes their place.
+
+use std::collections::HashMap;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jiff::tz::TimeZone;
+
+use super::Run;
+use super::blobs::Missing;
+use crate::check::Problem;
+use crate::context::Context;
+use crate::error::Result;
+use crate::format::{BlobKind, Node, Snapshot, write_tree};
+use crate::id::BlobId;
+use crate::repository::{BlobReader, BlobWriter, SnapshotInfo, layout};
+use crate::sink::SinkOps;
+use crate::source::EntryPath;
+
+/// Paths that are named per snapshot.
+const MAX_NAMED: usize = 50;
+/// The tag of snapshots that lack something.
+const TAG: &str = "repaired";
+
+/// Replaces every snapshot that needs something of `missing`. The original is put aside.
+pub(super) async fn mend(run: &mut Run<'_>, snapshots: &[SnapshotInfo], missing: &Missing) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let repository = run.repository().clone();
+    let writer = run.writer();
+    let mut mender = Mender {
+        reader: run.indexed.reader(),
+        writer: writer.clone(),
+        missing,
+        cx: run.cx,
+        dry_run: run.options.dry_run,
+        done: HashMap::new(),
+    };
+    let mended = mender.all(snapshots).await;
+    let mended = super::close(writer, mended).await?;
+    for (info, tree, lost) in mended {
+        let object = format!("snapshot {}", info.id.short());
+        let message = format!("{} of its entries are lost for good", lost.len());
+        let mut affects: Vec<String> = lost.iter().take(MAX_NAMED).map(|path| format!("{object}: {path}")).collect();
+        if lost.len() > MAX_NAMED {
+            affects.push(format!("{object}: {} more", lost.len() - MAX_NAMED));
+        }
+        run.report.lost.push(Problem { object: object.clone(), message, affects });
+        if run.options.dry_run {
+            continue;
+        }
+        if let Some(tree) = tree {
+            let snapshot = without(&info.snapshot, info, tree, lost.len() as u64);
+            let received = repository.receipt(&info.id).await.ok().flatten();
+            let received = received.map_or(info.snapshot.time, |receipt| receipt.received);
+            let sealed = crate::format::seal_json(repository.key(), &snapshot)?;
+            let id = repository.save_sealed_snapshot(sealed, received, run.cx).await?;
+            run.repaired(object, format!("snapshot {} holds what is left of it", id.short()));
+        }
+        let sealed = repository.sealed_snapshot(&info.id).await?;
+        repository.sink().put_bytes(&layout::quarantined_snapshot(&info.id), sealed).await?;
+        repository.sink().delete_one(&layout::snapshot_receipt(&info.id)).await?;
+        repository.sink().delete_one(&layout::snapshot(&info.id)).await?;
+    }
+    Ok(())
+}
+
+fn without(snapshot: &Snapshot, info: &SnapshotInfo, tree: BlobId, lost: u64) -> Snapshot {
+    let mut tags = snapshot.tags.clone();
+    if !tags.iter().any(|tag| tag == TAG) {
+        tags.push(TAG.to_owned());
+    }
+    Snapshot {
+        tree,
+        tags,
+        original: Some(snapshot.original.unwrap_or(info.id)),
+        x_warnings: Some(snapshot.x_warnings.unwrap_or(0) + lost),
+        ..snapshot.clone()
+    }
+}
+
+struct Mender<'a> {
+    reader: BlobReader,
+    writer: BlobWriter,
+    missing: &'a Missing,
+    cx: &'a Context,
+    dry_run: bool,
+    /// Directories that nothing is missing of.
+    done: HashMap<BlobId, BlobId>,
+}
+
+/// A snapshot, its new root directory if anything is left, and what it lacks.
+type Mended<'s> = (&'s SnapshotInfo, Option<BlobId>, Vec<EntryPath>);
+
+impl Mender<'_> {
+    /// The snapshots that lack something.
+    async fn all<'s>(&mut self, snapshots: &'s [SnapshotInfo]) -> Result<Vec<Mended<'s>>> {
+        let mut mended = Vec::new();
+        for info in snapshots {
+            let mut lost = Vec::new();
+            let tree = self.directory(EntryPath::root(), info.snapshot.tree, &mut lost).await?;
+            if tree != Some(info.snapshot.tree) {
+                mended.push((info, tree, lost));
+            }
+        }
+        Ok(mended)
+    }
+
+    /// A directory without what is missing in and below it: itself, if that is nothing; none, if it is missing itself.
+    fn directory<'s>(
+        &'s mut self,
+        path: EntryPath,
+        id: BlobId,
+        lost: &'s mut Vec<EntryPath>,
+    ) -> BoxFuture<'s, Result<Option<BlobId>>> {
+        async move {
+            self.cx.check_cancelled()?;
+            if let Some(same) = self.done.get(&id) {
+                return Ok(Some(*same));
+            }
+            if self.missing.contains(&(BlobKind::Tree, id)) {
+                lost.push(path);
+                return Ok(None);
+            }
+            let before = lost.len();
+            let mut kept: Vec<Node> = Vec::new();
+            let mut changed = false;
+            let tree = match self.reader.tree(&id).await {
+                // It would have been moved out of a damaged pack, or taken from a copy.
+                Err(error) if self.dry_run && error.is_damage() => return Ok(Some(id)),
+                tree => tree?,
+            };
+            for mut node in tree.nodes {
+                let path = path.join(&node.name);
+                if node.content.iter().any(|blob| self.missing.contains(&(BlobKind::Data, *blob))) {
+                    lost.push(path);
+                    changed = true;
+                    continue;
+                }
+                if let Some(subtree) = node.subtree {
+                    let left = self.directory(path, subtree, lost).await?;
+                    changed |= left != Some(subtree);
+                    let Some(left) = left else { continue };
+                    node.subtree = Some(left);
+                }
+                kept.push(node);
+            }
+            if !changed {
+                if lost.len() == before {
+                    self.done.insert(id, id);
+                }
+                return Ok(Some(id));
+            }
+            let writer = self.writer.clone();
+            let repository = self.reader.repository().repository().clone();
+            let work = move || {
+                let json = write_tree(&mut kept, &TimeZone::UTC)?;
+                Ok(writer.store(BlobKind::Tree, &json)?.id)
+            };
+            repository.cpu().run(work).await.map(Some)
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,223 @@
+//! Bringing the files up to date with the repository.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use futures::TryStreamExt;
+
+use super::DiskIndex;
+use super::build::{Collector, merge};
+use super::segment::Segment;
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, Progress, Stage};
+use crate::format::BlobKind;
+use crate::id::IndexId;
+use crate::repository::Repository;
+use crate::repository::cpu::panicked;
+use crate::repository::index::load::{LoadedIndex, ROUNDS, names, read_all};
+use crate::repository::reach::Bits;
+
+/// How a file of the cache is called.
+const EXTENSION: &str = "index";
+/// More files than this become fewer.
+const MANY: usize = 6;
+/// What is older and has no name yet was left behind by a process that was killed.
+const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why a cache cannot be used.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The repository fails, with or without it.
+    Repository(Error),
+    /// The directory cannot be read or written.
+    Cache(std::io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Repository(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Cache(error)
+    }
+}
+
+/// Opens the index of a repository through its cache in `dir`, reading only the index objects that the cache does not know.
+pub(crate) async fn open(repository: &Repository, dir: &Path, cx: &Context) -> Result<LoadedIndex, Failure> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    cx.events.emit(&Event::StageStarted { stage: Stage::LoadIndex });
+    let mut progress = Progress::default();
+    let mut damaged = Vec::new();
+    let mut listed: HashSet<IndexId> = HashSet::new();
+    for round in 1.. {
+        listed = names(repository).await?.into_iter().collect();
+        progress.total_items = listed.len() as u64;
+        let known = blocking(dir, |dir| known_objects(dir)).await?;
+        let new: Vec<IndexId> = listed.difference(&known).copied().collect();
+        progress.done_items = (listed.len() - new.len()) as u64;
+        let mut vanished = false;
+        let mut collector = Collector::default();
+        let mut files = read_all(repository, new, cx);
+        while let Some((id, size, file)) = files.try_next().await? {
+            match file {
+                Ok(file) => collector.add(id, &file),
+                // Its successors were stored before it went.
+                Err(error) if error.kind() == ErrorKind::NotFound && round < ROUNDS => vanished = true,
+                Err(error) => damaged.push((id, error)),
+            }
+            if collector.is_full() {
+                collector = write(dir, collector).await?;
+            }
+            progress.done_items += 1;
+            progress.done_bytes += size;
+            cx.events.emit(&Event::Progress { stage: Stage::LoadIndex, progress });
+        }
+        if !collector.is_empty() {
+            write(dir, collector).await?;
+        }
+        if !vanished {
+            break;
+        }
+        damaged.clear();
+    }
+    let objects = listed.clone();
+    let index = blocking(dir, move |dir| assemble(dir, &listed)).await?;
+    cx.events.emit(&Event::StageFinished { stage: Stage::LoadIndex, progress });
+    damaged.sort_by_key(|(id, _)| *id);
+    Ok(LoadedIndex { index: Box::new(index), damaged, objects })
+}
+
+async fn blocking<T: Send + 'static>(
+    dir: &Path,
+    work: impl FnOnce(&Path) -> std::io::Result<T> + Send + 'static,
+) -> Result<T, Failure> {
+    let dir = dir.to_owned();
+    Ok(tokio::task::spawn_blocking(move || work(&dir)).await.map_err(panicked)??)
+}
+
+async fn write(dir: &Path, mut collector: Collector) -> Result<Collector, Failure> {
+    blocking(dir, move |dir| collector.write(&new_path(dir)).map(|()| collector)).await
+}
+
+pub(super) fn new_path(dir: &Path) -> PathBuf {
+    dir.join(hex::encode(rand::random::<[u8; 16]>())).with_extension(EXTENSION)
+}
+
+/// The files that can be used, the largest first. What was left behind is removed.
+fn segments(dir: &Path) -> std::io::Result<Vec<Segment>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == EXTENSION) {
+            match Segment::open(&path) {
+                Some(segment) => found.push(segment),
+                // Of another version, or damaged; or another process has removed it just now.
+                None => _ = fs::remove_file(&path),
+            }
+        } else if is_old(&entry) {
+            _ = fs::remove_file(&path);
+        }
+    }
+    found.sort_by_key(|segment| std::cmp::Reverse(size(segment)));
+    Ok(found)
+}
+
+fn size(segment: &Segment) -> u64 {
+    segment.count(BlobKind::Data) + segment.count(BlobKind::Tree)
+}
+
+fn is_old(entry: &fs::DirEntry) -> bool {
+    let age =
+        entry.metadata().and_then(|metadata| metadata.modified()).map(|time| SystemTime::now().duration_since(time));
+    age.is_ok_and(|age| age.is_ok_and(|age| age > LEFT_BEHIND))
+}
+
+fn known_objects(dir: &Path) -> std::io::Result<HashSet<IndexId>> {
+    Ok(segments(dir)?.iter().flat_map(Segment::objects).collect())
+}
+
+/// One index of all files that hold something of these objects; makes few files of many.
+pub(super) fn assemble(dir: &Path, listed: &HashSet<IndexId>) -> std::io::Result<DiskIndex> {
+    let mut chosen = choose(segments(dir)?, listed);
+    let few = to_merge(&chosen);
+    if few > 0 {
+        let path = new_path(dir);
+        let rest = chosen.len() - few;
+        let parts: Vec<(&Segment, &Bits)> = chosen[rest..].iter().map(|(segment, dead, _)| (segment, dead)).collect();
+        merge(&parts, &path)?;
+        if let Some(merged) = Segment::open(&path) {
+            for (old, ..) in chosen.drain(rest..) {
+                _ = fs::remove_file(old.path());
+            }
+            let mut segments: Vec<Segment> = chosen.into_iter().map(|(segment, ..)| segment).collect();
+            segments.push(merged);
+            chosen = choose(segments, listed);
+        }
+    }
+    let mut index = DiskIndex::default();
+    for (segment, dead, _) in chosen {
+        index.push(segment, dead);
+    }
+    Ok(index)
+}
+
+/// A file, its packs that do not count, and how many those are.
+type Chosen = (Segment, Bits, u32);
+
+/// Every index object counts in the first file that holds it. Files that hold nothing are removed.
+fn choose(segments: Vec<Segment>, listed: &HashSet<IndexId>) -> Vec<Chosen> {
+    let mut taken: HashSet<IndexId> = HashSet::new();
+    let mut chosen = Vec::new();
+    for segment in segments {
+        let counts: Vec<bool> =
+            segment.objects().into_iter().map(|id| listed.contains(&id) && taken.insert(id)).collect();
+        if !counts.contains(&true) {
+            _ = fs::remove_file(segment.path());
+            continue;
+        }
+        let mut dead = Bits::below(u64::from(segment.packs()));
+        let mut count = 0;
+        if counts.contains(&false) {
+            for number in 0..segment.packs() {
+                let lives = segment.pack(number).is_some_and(|pack| counts.get(pack.object as usize) == Some(&true));
+                if !lives {
+                    dead.insert(u64::from(number));
+                    count += 1;
+                }
+            }
+        }
+        chosen.push((segment, dead, count));
+    }
+    chosen
+}
+
+/// How many of the last (smallest) files are to become one: all but those that are much larger than what follows, so that a
+/// record is copied a few times only, however many backups there are. All of them, where much is dead.
+fn to_merge(chosen: &[Chosen]) -> usize {
+    let packs: u64 = chosen.iter().map(|(segment, ..)| u64::from(segment.packs())).sum();
+    let dead: u64 = chosen.iter().map(|(.., dead)| u64::from(*dead)).sum();
+    if dead * 3 > packs {
+        return chosen.len();
+    }
+    if chosen.len() <= MANY {
+        return 0;
+    }
+    let mut sum = 0;
+    let mut count = 0;
+    for (segment, ..) in chosen.iter().rev() {
+        if count > 1 && size(segment) > 4 * sum {
+            break;
+        }
+        sum += size(segment);
+        count += 1;
+    }
+    count
+}

@@ -1,0 +1,172 @@
+//! The index on disk beside the one in memory: both say the same of any history.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
+
+use jiff::Timestamp;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::build::Collector;
+use super::cache::{assemble, new_path};
+use super::*;
+use crate::format::{IndexFile, IndexPack, MarkedPack};
+use crate::id::IndexId;
+use crate::repository::index::load::add;
+
+fn blob_id(n: u32) -> BlobId {
+    BlobId::digest(&n.to_le_bytes())
+}
+
+/// An index object with random packs; blobs come from a small range, so that some are there more than once.
+fn object(rng: &mut SmallRng, old: &[IndexPack]) -> IndexFile {
+    let mut file = IndexFile::default();
+    for _ in 0..rng.random_range(1..4) {
+        let kind = if rng.random_bool(0.3) { BlobKind::Tree } else { BlobKind::Data };
+        let mut offset = 0;
+        let blobs: Vec<_> = (0..rng.random_range(1..30))
+            .map(|_| {
+                let len = rng.random_range(33..5000);
+                let uncompressed_len = rng.random_bool(0.5).then(|| rng.random_range(1..9000));
+                let id = blob_id(rng.random_range(0..400));
+                offset += len;
+                PackedBlob { id, kind, offset: offset - len, len, uncompressed_len }.into()
+            })
+            .collect();
+        file.packs.push(IndexPack { id: PackId::digest(&rng.random::<[u8; 8]>()), blobs });
+    }
+    // What another object lists is marked here, or listed again.
+    if let Some(pack) = (!old.is_empty()).then(|| old[rng.random_range(0..old.len())].clone()) {
+        match rng.random_range(0..4) {
+            0 => file.packs.push(pack),
+            1 => {
+                let time = rng.random_bool(0.5).then(|| Timestamp::from_second(rng.random_range(0..1000)).unwrap());
+                file.packs_to_delete.push(MarkedPack { id: pack.id, blobs: pack.blobs, time, size: None });
+            }
+            _ => {}
+        }
+    }
+    file
+}
+
+/// Everything an index says, without the order in which it says it.
+fn all_of(index: &dyn BlobIndex) -> (BTreeSet<String>, BTreeSet<String>, usize) {
+    let mut packs = Vec::new();
+    let mut told = BTreeSet::new();
+    index.for_each_pack(&mut |pack| {
+        told.insert(format!("{pack:?}"));
+        packs.push(pack.id);
+    });
+    assert_eq!(told.len(), packs.len(), "every pack once");
+    let mut copies = BTreeSet::new();
+    let mut slots: HashMap<u64, (BlobKind, BlobId)> = HashMap::new();
+    index.for_each_copy(&mut |slot, pack, blob| {
+        assert!(slot < index.slots());
+        assert_eq!(*slots.entry(slot).or_insert((blob.kind, blob.id)), (blob.kind, blob.id), "one slot for one blob");
+        copies.insert(format!("{} {blob:?}", packs[pack as usize]));
+    });
+    let names: HashSet<_> = slots.values().collect();
+    assert_eq!(names.len(), slots.len(), "one blob for one slot");
+    for (slot, (kind, id)) in &slots {
+        assert_eq!(index.slot(*kind, id), Some(*slot));
+    }
+    (told, copies, index.len())
+}
+
+fn lookups(index: &dyn BlobIndex, n: u32) -> Vec<(Option<bool>, Option<bool>, BTreeSet<String>)> {
+    [BlobKind::Data, BlobKind::Tree]
+        .into_iter()
+        .map(|kind| {
+            let id = blob_id(n);
+            let lasting = index.find_lasting(kind, &id);
+            let found = index.find(kind, &id);
+            if let Some(at) = lasting {
+                assert_eq!(found.map(|found| found.blob.id), Some(at.blob.id));
+                assert_eq!(index.find_all(kind, &id).first().map(|first| first.blob.id), Some(id));
+            }
+            let all = index.find_all(kind, &id).into_iter().map(|at| format!("{at:?}")).collect();
+            (lasting.map(|at| at.blob.id == id), found.map(|at| at.blob.id == id), all)
+        })
+        .collect()
+}
+
+fn store(dir: &Path, objects: &[(IndexId, IndexFile)]) {
+    let mut collector = Collector::default();
+    for (id, file) in objects {
+        collector.add(*id, file);
+    }
+    collector.write(&new_path(dir)).unwrap();
+}
+
+#[test]
+fn it_says_what_the_index_in_memory_says() {
+    for seed in 0..40 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut objects: Vec<(IndexId, IndexFile)> = Vec::new();
+        for round in 0..12_u32 {
+            let old: Vec<IndexPack> = objects.iter().flat_map(|(_, file)| file.packs.clone()).collect();
+            let new: Vec<_> = (0..rng.random_range(1..5_u32))
+                .map(|n| (IndexId::digest(&[round.to_le_bytes(), n.to_le_bytes()].concat()), object(&mut rng, &old)))
+                .collect();
+            store(dir.path(), &new);
+            objects.extend(new);
+            // Some go, as after a prune.
+            objects.retain(|_| rng.random_range(0..10) > 0);
+            let listed: HashSet<IndexId> = objects.iter().map(|(id, _)| *id).collect();
+            let disk = assemble(dir.path(), &listed).unwrap();
+            let memory = MemoryIndex::default();
+            for (_, file) in &objects {
+                add(&memory, file);
+            }
+            // What this process adds, learns and hides afterwards.
+            for index in [&disk as &dyn BlobIndex, &memory] {
+                let mut same = SmallRng::seed_from_u64(seed * 100 + u64::from(round));
+                add(index, &object(&mut same, &old));
+                let hidden: Vec<PackId> = old.iter().filter(|_| same.random_bool(0.1)).map(|pack| pack.id).collect();
+                index.hide_packs(&hidden);
+            }
+            assert_eq!(all_of(&disk), all_of(&memory), "seed {seed}, round {round}");
+            for n in 0..450 {
+                assert_eq!(lookups(&disk, n), lookups(&memory, n), "seed {seed}, round {round}, blob {n}");
+            }
+            assert!(disk.is_intact());
+            let files = std::fs::read_dir(dir.path()).unwrap().count();
+            assert!(files <= 7, "{files} files");
+        }
+    }
+}
+
+#[test]
+fn damage_is_noticed_and_makes_it_know_less_never_other_things() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = SmallRng::seed_from_u64(7);
+    let files: Vec<_> = (0..50_u32).map(|n| (IndexId::digest(&n.to_le_bytes()), object(&mut rng, &[]))).collect();
+    store(dir.path(), &files);
+    let path = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+    let sound = std::fs::read(&path).unwrap();
+    let listed: HashSet<IndexId> = files.iter().map(|(id, _)| *id).collect();
+    let memory = MemoryIndex::default();
+    for (_, file) in &files {
+        add(&memory, file);
+    }
+    for at in (0..sound.len()).step_by(sound.len() / 300) {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 0x10;
+        std::fs::write(&path, &bytes).unwrap();
+        let disk = assemble(dir.path(), &listed).unwrap();
+        for n in 0..400 {
+            for kind in [BlobKind::Data, BlobKind::Tree] {
+                for found in disk.find_all(kind, &blob_id(n)) {
+                    assert!(memory.find_all(kind, &blob_id(n)).contains(&found), "byte {at}");
+                }
+            }
+        }
+        let all_told = disk.len() == memory.len() && all_of(&disk) == all_of(&memory);
+        assert!(all_told || !disk.is_intact() || disk.is_empty(), "byte {at}: something is missing without a word");
+    }
+    for len in (0..sound.len()).step_by(sound.len() / 50) {
+        std::fs::write(&path, &sound[..len]).unwrap();
+        assert!(assemble(dir.path(), &listed).unwrap().is_empty(), "cut at {len}");
+    }
+}
