@@ -14,6 +14,7 @@ mod support {
     pub(crate) mod samples;
     pub(crate) mod script;
     pub(crate) mod tree;
+    pub(crate) mod vast;
 }
 
 mod scenarios {
@@ -24,10 +25,12 @@ mod scenarios {
     mod damage;
     mod faults;
     mod histories;
+    mod keys;
     mod leases;
     mod repair;
     mod roles;
     mod roundtrip;
+    mod scale;
     mod source_faults;
     mod streams;
     mod unchanged;

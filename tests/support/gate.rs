@@ -164,6 +164,10 @@ impl Sink for Gate {
         .boxed()
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        self.inner.free_bytes()
+    }
+
     fn custody(&self) -> Option<Arc<dyn Custody>> {
         self.inner.custody()
     }
