@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -33,12 +34,20 @@ pub(crate) struct Gate {
     stop: Arc<Mutex<Option<Stop>>>,
     stopped: Arc<Notify>,
     go: Arc<Notify>,
+    waiting: Arc<AtomicBool>,
     published: Arc<Mutex<Option<Key>>>,
 }
 
 impl Gate {
     pub(crate) fn new(inner: Arc<dyn Sink>) -> Self {
-        Self { inner, stop: Arc::default(), stopped: Arc::default(), go: Arc::default(), published: Arc::default() }
+        Self {
+            inner,
+            stop: Arc::default(),
+            stopped: Arc::default(),
+            go: Arc::default(),
+            waiting: Arc::default(),
+            published: Arc::default(),
+        }
     }
 
     /// Stops whoever comes to this request next.
@@ -50,7 +59,7 @@ impl Gate {
     /// Lets go who has stopped, up to this request.
     pub(crate) fn go_on_to(&self, stop: Stop) {
         *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
-        self.go.notify_one();
+        self.let_go();
     }
 
     /// The snapshot that was put, or about to be put, since the gate was closed.
@@ -65,7 +74,19 @@ impl Gate {
 
     /// Lets go who has stopped, and everybody from now on.
     pub(crate) fn open(&self) {
-        if self.stop.lock().unwrap_or_else(PoisonError::into_inner).take().is_none() {
+        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.let_go();
+    }
+
+    /// Nobody waits here any more: who did was killed.
+    pub(crate) fn abandon(&self) {
+        self.waiting.store(false, Ordering::SeqCst);
+        self.open();
+    }
+
+    /// Only if somebody waits: else the next one would not stop.
+    fn let_go(&self) {
+        if self.waiting.swap(false, Ordering::SeqCst) {
             self.go.notify_one();
         }
     }
@@ -83,6 +104,7 @@ impl Gate {
     }
 
     async fn wait(&self) {
+        self.waiting.store(true, Ordering::SeqCst);
         self.stopped.notify_one();
         self.go.notified().await;
     }

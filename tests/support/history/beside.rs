@@ -134,7 +134,7 @@ impl World {
     async fn kill(&mut self, writer: Writer) {
         writer.task.abort();
         _ = writer.task.await;
-        writer.gate.0.open();
+        writer.gate.0.abandon();
         let published = writer.gate.0.published().filter(|key| self.sink.objects().contains_key(key));
         if let Some(key) = published {
             self.live.insert(key.file_name().parse().unwrap(), writer.content);
