@@ -5,11 +5,16 @@ mod support {
     pub(crate) mod compare;
     pub(crate) mod counting;
     pub(crate) mod damage;
+    pub(crate) mod gate;
+    pub(crate) mod history;
+    pub(crate) mod long;
     pub(crate) mod noise;
     pub(crate) mod process;
     pub(crate) mod repo;
+    pub(crate) mod samples;
     pub(crate) mod script;
     pub(crate) mod tree;
+    pub(crate) mod vast;
 }
 
 mod scenarios {
@@ -19,10 +24,13 @@ mod scenarios {
     mod copying;
     mod damage;
     mod faults;
+    mod histories;
+    mod keys;
     mod leases;
     mod repair;
     mod roles;
     mod roundtrip;
+    mod scale;
     mod source_faults;
     mod streams;
     mod unchanged;

@@ -6,8 +6,11 @@ mod support {
     pub(crate) mod compare;
     pub(crate) mod counting;
     pub(crate) mod fault_proxy;
+    pub(crate) mod gate;
     pub(crate) mod gcs_double;
+    pub(crate) mod history;
     pub(crate) mod http;
+    pub(crate) mod long;
     pub(crate) mod noise;
     pub(crate) mod plain;
     pub(crate) mod process;
@@ -23,10 +26,11 @@ mod support {
 
 mod scenarios {
     mod crash;
-    mod histories;
+    mod histories_with_restic;
     mod interop;
     mod limits;
     mod processes;
+    mod pruning;
     mod stores {
         mod cold;
         mod conformance;

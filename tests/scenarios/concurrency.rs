@@ -7,7 +7,8 @@ use backup_core::check::ReadData;
 
 use crate::support::noise::noise;
 use crate::support::repo::{Repo, local, options};
-use crate::support::script::{assert_holds, script};
+use crate::support::samples::script;
+use crate::support::script::assert_holds;
 
 const WRITERS: usize = 5;
 const ROUNDS: usize = 3;

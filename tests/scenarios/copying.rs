@@ -12,7 +12,8 @@ use backup_core::sink::{Operation, Prefix, SinkErrorKind, SinkOps};
 use backup_core::testing::{Fault, FaultySink, MemorySink, RecordingSink};
 
 use crate::support::repo::{Repo, options};
-use crate::support::script::{assert_holds, script, small_script};
+use crate::support::samples::{script, small_script};
+use crate::support::script::assert_holds;
 
 /// A new repository in `sink` that is like `other`.
 async fn relative(sink: MemorySink, other: &Repo, share_key: bool) -> Repo {

@@ -11,10 +11,10 @@ use tempfile::TempDir;
 
 use crate::support::cli::Cli;
 use crate::support::compare::assert_same;
+use crate::support::long::long;
 use crate::support::noise::{noise, rng, text};
 use crate::support::repo::{Repo, files, keep, options, restored};
 use crate::support::restic::text as path_text;
-use crate::support::tools::long;
 use crate::support::tree::{everything, write};
 
 /// A repository with a snapshot of a tree that has grown since.

@@ -18,7 +18,8 @@ use backup_core::testing::{Fault, FaultRule, FaultySink, MemorySink, ScriptedSou
 use crate::support::compare::assert_same;
 use crate::support::noise::noise;
 use crate::support::repo::{Repo, files, options, restored};
-use crate::support::script::{assert_holds, digest, restore_script, small_script};
+use crate::support::samples::small_script;
+use crate::support::script::{assert_holds, digest, restore_script};
 use crate::support::tree::write;
 
 const LOST: SinkErrorKind = SinkErrorKind::Unavailable;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use crate::support::long::long;
 use crate::support::repo::{Repo, options};
-use crate::support::tools::long;
 
 const MB: u64 = 1_000_000;
 

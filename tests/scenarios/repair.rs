@@ -14,7 +14,8 @@ use backup_core::sink::{Key, Prefix};
 use backup_core::testing::{MemorySink, ScriptedSource};
 
 use crate::support::repo::{Repo, options};
-use crate::support::script::{assert_holds, script};
+use crate::support::samples::script;
+use crate::support::script::assert_holds;
 
 struct Fixture {
     sink: MemorySink,

@@ -6,7 +6,8 @@ use backup_core::sink::{Operation, SinkErrorKind};
 use backup_core::testing::{Fault, FaultRule, FaultySink, MemorySink};
 
 use crate::support::repo::{Repo, options};
-use crate::support::script::{assert_holds, script};
+use crate::support::samples::script;
+use crate::support::script::assert_holds;
 
 const DENIED: Fault = Fault::Before(SinkErrorKind::PermissionDenied);
 

@@ -12,7 +12,8 @@ use backup_core::source::{EntryPath, SourceErrorKind};
 use backup_core::testing::{ScriptedEntry, ScriptedSource, Trouble};
 
 use crate::support::repo::{Repo, options};
-use crate::support::script::{assert_holds, restore_script, small_script};
+use crate::support::samples::small_script;
+use crate::support::script::{assert_holds, restore_script};
 
 /// Longer than anything takes here: a run that waits for ever has failed too.
 const PATIENCE: Duration = Duration::from_secs(60);

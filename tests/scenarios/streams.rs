@@ -5,7 +5,8 @@ use backup_core::testing::{Data, ScriptedEntry, ScriptedSource, Trouble};
 
 use crate::support::noise::noise;
 use crate::support::repo::{Repo, options};
-use crate::support::script::{assert_holds, restore_script, script};
+use crate::support::samples::script;
+use crate::support::script::{assert_holds, restore_script};
 
 const KIB: u64 = 1 << 10;
 

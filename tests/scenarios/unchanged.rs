@@ -7,7 +7,7 @@ use backup_core::testing::{Counts, MemorySink, RecordingSink, ScriptedSource};
 
 use crate::support::counting::Counting;
 use crate::support::repo::{Repo, files, options};
-use crate::support::script::script;
+use crate::support::samples::script;
 use crate::support::tree::everything;
 
 /// What one run may do to a repository with so many snapshots and index objects before it.

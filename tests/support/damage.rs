@@ -14,7 +14,7 @@ use backup_core::sink::Key;
 use backup_core::testing::{MemorySink, ScriptedSource};
 
 use super::repo::{Repo, options};
-use super::script::script;
+use super::samples::script;
 
 /// Something done to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

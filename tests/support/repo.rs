@@ -23,7 +23,7 @@ use super::process::run;
 pub(crate) const HOST: &str = "testhost";
 
 /// An opened repository and its pass phrase.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Repo {
     pub(crate) repository: Repository,
     pub(crate) passphrase: Passphrase,

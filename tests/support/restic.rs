@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -45,6 +45,17 @@ impl Restic {
 
     /// Runs it; see [`Outcome::succeeded`].
     pub(crate) fn run(&self, arguments: &[&str]) -> Outcome {
+        run(&mut self.command(arguments))
+    }
+
+    /// Begins to run it; what it reads from standard input is up to the caller.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap_or_else(|error| panic!("cannot run {}: {error}", self.program.display()))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(arguments)
@@ -55,7 +66,7 @@ impl Restic {
             .env("RESTIC_PASSWORD", &self.password)
             .envs(&self.environment)
             .env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        run(&mut command)
+        command
     }
 
     /// `check --read-data`: fails unless it finds nothing.

@@ -1,4 +1,4 @@
-//! Finding other programs, and how long a run may take.
+//! Finding other programs.
 
 use std::path::{Path, PathBuf};
 
@@ -13,9 +13,4 @@ pub(crate) fn tool(name: &str) -> PathBuf {
     let path = tools.join("bin").join(name);
     assert!(path.exists(), "{} is not there: run `scripts/tools {name}`", path.display());
     path
-}
-
-/// Whether the long version of a test is asked for.
-pub(crate) fn long() -> bool {
-    std::env::var_os("BACKUP_TEST_LONG").is_some_and(|value| value == "1")
 }

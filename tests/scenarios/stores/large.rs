@@ -5,8 +5,8 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use crate::support::long::long;
 use crate::support::noise::{noise, text};
-use crate::support::tools::long;
 use crate::support::tree::write;
 
 /// Noise and text, large and small; two gigabytes if there is time.

@@ -8,11 +8,11 @@ mod needs_weed {
         use crate::support::fault_proxy::FaultProxy;
         use crate::support::fault_proxy::answers::Answer;
         use crate::support::fault_proxy::rules::{Fault, When};
+        use crate::support::long::long;
         use crate::support::noise::noise;
         use crate::support::repo::restored;
         use crate::support::restic::{RESTICS, Restic};
         use crate::support::servers::weed::SeaweedFs;
-        use crate::support::tools::long;
 
         #[test]
         fn backs_up_through_faults() {

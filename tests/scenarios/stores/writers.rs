@@ -45,11 +45,11 @@ mod needs_weed {
     mod needs_restic {
         use super::super::*;
         use crate::support::compare::assert_same;
+        use crate::support::long::long;
         use crate::support::repo::{Repo, restored};
         use crate::support::restic::RESTICS;
         use crate::support::servers::weed::SeaweedFs;
         use crate::support::store::{BUCKET, Store, restic};
-        use crate::support::tools::long;
 
         const PASSWORD: &str = "password";
 

@@ -1,0 +1,105 @@
+//! Pass phrases come and go while everything goes on, and the last one never goes.
+
+use std::sync::Arc;
+
+use backup_core::context::Context;
+use backup_core::crypto::Passphrase;
+use backup_core::error::ErrorKind;
+use backup_core::pipeline::backup;
+use backup_core::repository::Repository;
+use backup_core::sink::{Operation, Prefix, Sink, SinkOps};
+use backup_core::testing::MemorySink;
+
+use crate::support::gate::{Gate, Stop};
+use crate::support::repo::{Repo, options};
+use crate::support::samples::script;
+use crate::support::script::assert_holds;
+
+async fn opens(sink: &MemorySink, passphrase: &Passphrase) -> Result<Repo, ErrorKind> {
+    let opened = Repo::open(Arc::new(sink.clone()), passphrase.reveal()).await;
+    opened.map_err(|error| error.kind())
+}
+
+#[tokio::test]
+async fn a_pass_phrase_is_rotated_while_a_backup_runs() {
+    let sink = MemorySink::new();
+    let old = Repo::init(Arc::new(sink.clone())).await;
+    let (before, during) = (script("before"), script("during"));
+    let first = old.backup(&before, &options()).await.snapshot.unwrap();
+    for (top, operation) in [("data", Operation::Put), ("index", Operation::Put), ("snapshots", Operation::Put)] {
+        let gate = Gate::new(Arc::new(sink.clone()));
+        let old_phrase = Passphrase::generate();
+        old.repository.add_key(&old_phrase, None, &Context::silent()).await.unwrap();
+        let writer = Repository::open(Arc::new(gate.clone()), &old_phrase).await.unwrap();
+        gate.close(Stop { operation, top, skip: 0, done: false });
+        let source = during.clone().file("/during/round", top);
+        let (running, backed_up) = (writer.clone(), source.clone());
+        let task = tokio::spawn(async move { backup(&running, &backed_up, &options(), &Context::silent()).await });
+        gate.stopped().await;
+
+        let new_phrase = Passphrase::generate();
+        let opened = opens(&sink, &old_phrase).await.unwrap();
+        let rotation = opened.repository.rotate_key(&new_phrase, None, &Context::silent()).await.unwrap();
+        assert_eq!(rotation.removed, writer.key_id(), "{top}");
+        assert_eq!(opens(&sink, &old_phrase).await.unwrap_err(), ErrorKind::WrongPassphrase, "{top}");
+
+        gate.open();
+        let report = task.await.unwrap().unwrap_or_else(|error| panic!("{top}: {}", error.chain()));
+        let new = opens(&sink, &new_phrase).await.unwrap();
+        assert_eq!(new.repository.key_id(), rotation.added, "{top}");
+        assert_holds(&new, report.snapshot.unwrap(), &source).await;
+        assert_holds(&new, first, &before).await;
+        // A backup that began with the old key notes no key that is gone.
+        new.assert_sound().await;
+        assert_eq!(opens(&sink, &old_phrase).await.unwrap_err(), ErrorKind::WrongPassphrase, "{top}: it is back");
+    }
+}
+
+#[tokio::test]
+async fn the_last_key_stays() {
+    let repo = Repo::in_memory().await;
+    let only = repo.repository.key_id();
+    let refused = repo.repository.remove_key(&only).await.unwrap_err();
+    assert!(refused.kind() == ErrorKind::Invalid && refused.hint().is_some(), "{}", refused.chain());
+    let second = repo.repository.add_key(&Passphrase::new("second"), None, &Context::silent()).await.unwrap();
+    repo.repository.remove_key(&only).await.unwrap();
+    let refused = repo.repository.remove_key(&second).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{}", refused.chain());
+    let gone = repo.repository.remove_key(&only).await.unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::NotFound, "{}", gone.chain());
+    let sink = Arc::clone(repo.repository.sink());
+    assert!(Repo::open(sink, "second").await.is_ok(), "the last key opens nothing");
+}
+
+#[tokio::test]
+async fn an_exported_key_brings_back_what_was_lost() {
+    let sink = MemorySink::new();
+    let repo = Repo::init(Arc::new(sink.clone())).await;
+    let source = script("source");
+    let id = repo.backup(&source, &options()).await.snapshot.unwrap();
+    let exported = repo.repository.export_key(&repo.repository.key_id()).await.unwrap();
+    for prefix in ["keys", "config", "x-receipts"] {
+        let lost: Vec<_> = sink.objects().into_keys().filter(|key| key.as_str().starts_with(prefix)).collect();
+        assert!(!lost.is_empty(), "there is nothing of {prefix} to lose");
+        lost.iter().for_each(|key| sink.remove(key));
+    }
+    assert!(opens(&sink, &repo.passphrase).await.is_err(), "it opens without its keys");
+    let imported = Repository::import_key(&sink, &exported).await.unwrap();
+    assert_eq!(imported, repo.repository.key_id());
+    let again = opens(&sink, &repo.passphrase).await.unwrap();
+    assert_holds(&again, id, &source).await;
+    assert_eq!(opens(&sink, &Passphrase::new("another")).await.unwrap_err(), ErrorKind::WrongPassphrase);
+    again.backup(&source, &options()).await;
+    again.assert_sound().await;
+    let keys = sink.list_all(&Prefix::new("x-receipts/keys").unwrap()).await.unwrap();
+    assert_eq!(keys.len(), 1, "the next backup notes that the key is there");
+
+    // It belongs to this repository, and only to places that hold something of it.
+    let (other, empty) = (Repo::in_memory().await, MemorySink::new());
+    let refused = Repository::import_key(&**other.repository.sink(), &exported).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{}", refused.chain());
+    let refused = Repository::import_key(&empty, &exported).await.unwrap_err();
+    assert!(refused.kind() == ErrorKind::NoRepository && empty.objects().is_empty(), "{}", refused.chain());
+    let refused = Repository::import_key(&sink as &dyn Sink, b"{}").await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{}", refused.chain());
+}
