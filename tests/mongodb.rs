@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests: what must not happen fails them")]
 
 mod support {
+    pub(crate) mod long;
     pub(crate) mod mongod;
     pub(crate) mod mongod_state;
     #[expect(dead_code, reason = "other tests use more of it")]

@@ -89,7 +89,6 @@ async fn measure(dir: &Path) {
     assert!(report.problems.is_empty(), "{:#?}", report.problems);
 }
 
-#[expect(clippy::print_stdout, reason = "the figures are what this test is for")]
 #[tokio::test(flavor = "multi_thread")]
 async fn heavy_two_million_blobs_and_fifty_thousand_snapshots() {
     if let Some(dir) = std::env::var_os(DIR) {

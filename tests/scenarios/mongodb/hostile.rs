@@ -13,9 +13,9 @@ use futures::TryStreamExt as _;
 use super::slow::Slow;
 use super::workload::Workload;
 use super::{by_the_oplog, restored, snapshot_of, source, verified};
+use crate::support::long::long;
 use crate::support::mongod::{Mongod, Version};
 use crate::support::mongod_state::{State, same, state};
-use crate::support::tools::long;
 
 /// A source whose scan ends when the workload is paused: then what the server holds is what the snapshot must restore.
 async fn backed_up(server: &Mongod, source: &MongoSource, workload: &Workload) -> (SnapshotReader, State) {

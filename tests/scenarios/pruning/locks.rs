@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use backup_core::clock::{Clock, SystemClock};
 use backup_core::context::Context;
 use backup_core::crypto::{MasterKey, Passphrase};
 use backup_core::error::ErrorKind;
@@ -40,7 +41,7 @@ fn master_key(repository: &Path, passphrase: &Passphrase) -> MasterKey {
 
 /// Takes a lock of restic's kind, so long ago.
 fn lock(dir: &Path, repo: &Repo, exclusive: bool, ago: Duration) -> std::path::PathBuf {
-    let taken = SystemTime::now() - ago;
+    let taken = SystemTime::from(SystemClock.now()) - ago;
     let lock = Lock {
         time: taken.try_into().unwrap(),
         exclusive,
@@ -84,7 +85,7 @@ async fn a_lock_delays_deletion_until_it_is_gone_or_stale() {
         assert!(waits.deleted_packs == 0 && waits.waiting_packs > 0, "{waits:?}");
         assert!(waits.waits_for.iter().any(|why| why.contains("4711")), "{:?}", waits.waits_for);
         if stale {
-            let old = SystemTime::now() - LONG;
+            let old = SystemTime::from(SystemClock.now()) - LONG;
             File::options().write(true).open(&taken).unwrap().set_modified(old).unwrap();
         } else {
             fs::remove_file(taken).unwrap();

@@ -66,7 +66,7 @@ impl World {
             self.needs.insert(id, needs);
         }
         for (id, needs) in &self.needs {
-            let lost: Vec<String> = needs.difference(&found).map(BlobId::short).map(|id| id.to_string()).collect();
+            let lost: Vec<String> = needs.difference(&found).map(BlobId::short).collect();
             assert!(lost.is_empty(), "{}: in no lasting pack, but needed by {}: {lost:?}", self.at, id.short());
         }
     }
