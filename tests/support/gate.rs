@@ -78,12 +78,6 @@ impl Gate {
         self.let_go();
     }
 
-    /// Nobody waits here any more: who did was killed.
-    pub(crate) fn abandon(&self) {
-        self.waiting.store(false, Ordering::SeqCst);
-        self.open();
-    }
-
     /// Only if somebody waits: else the next one would not stop.
     fn let_go(&self) {
         if self.waiting.swap(false, Ordering::SeqCst) {

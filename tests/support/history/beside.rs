@@ -1,5 +1,7 @@
 //! Backups, restores and prunes that take their time: they stop at some request, while everything else goes on.
 
+use std::sync::Arc;
+
 use backup_core::clock::Clock;
 use backup_core::error::{ErrorKind, Result};
 use backup_core::id::SnapshotId;
@@ -134,13 +136,15 @@ impl World {
     async fn kill(&mut self, writer: Writer) {
         writer.task.abort();
         _ = writer.task.await;
-        writer.gate.0.abandon();
         let published = writer.gate.0.published().filter(|key| self.sink.objects().contains_key(key));
         if let Some(key) = published {
             self.live.insert(key.file_name().parse().unwrap(), writer.content);
             self.count("slow backup killed, but published");
         }
-        self.gates.insert(0, writer.gate);
+        // Uploads of the dead may wait at the old gate for ever.
+        let gate = Gate::new(Arc::new(self.sink.clone()));
+        let repository = Repository::open(Arc::new(gate.clone()), &self.repo.passphrase).await.unwrap();
+        self.gates.insert(0, (gate, repository));
         self.unsettled = true;
         self.count("slow backup killed");
     }
