@@ -27,6 +27,7 @@ use journal::Journal;
 use crate::context::Context;
 use crate::error::Result;
 use crate::id::{BlobId, PackId};
+use crate::repository::session::Session;
 use crate::repository::{IndexedRepository, Repository};
 
 /// What is known to be damaged.
@@ -46,6 +47,15 @@ struct Damage {
 /// # Errors
 /// Those of the sink, and cancellation. Damage is no error but a [`Problem`] of the report.
 pub async fn check(repository: &Repository, options: &CheckOptions, cx: &Context) -> Result<CheckReport> {
+    let reading = Session::begin_reading(repository, "check", cx).await;
+    let report = run(repository, options, cx).await;
+    if let Some(reading) = reading {
+        reading.end().await;
+    }
+    report
+}
+
+async fn run(repository: &Repository, options: &CheckOptions, cx: &Context) -> Result<CheckReport> {
     let mut report = CheckReport::default();
     let snapshots = objects::check_named(repository, &mut report, cx).await?;
     let indexed = repository.load_index(cx).await?;

@@ -232,17 +232,31 @@ impl Run<'_> {
         }
         let roots: Vec<BlobId> = complete.iter().map(|info| info.snapshot.tree).collect();
         self.secure(&roots).await?;
+        let mut published = Vec::new();
         for info in complete {
             // Another copy may have published it meanwhile.
             let there = self.known.find(info);
             let to = match there {
                 None if self.options.dry_run => None,
-                None => Some(self.publish(info).await?),
+                None => {
+                    let id = self.publish(info).await?;
+                    published.push(id);
+                    Some(id)
+                }
                 there => there,
             };
             self.report.copied.push(CopiedSnapshot { from: info.id, to });
         }
-        self.secure(&roots).await
+        match self.secure(&roots).await {
+            // What they stand on is gone: nobody shall take them for copies.
+            Err(error) if error.kind() == ErrorKind::Busy => {
+                for id in &published {
+                    self.to.repository().withdraw_snapshot(id).await?;
+                }
+                Err(error)
+            }
+            secured => secured,
+        }
     }
 
     async fn secure(&mut self, roots: &[BlobId]) -> Result<()> {

@@ -81,6 +81,8 @@ impl Repository {
         self.sink().put_bytes(&layout::forgotten(id), seal_json(self.key(), &note)?).await?;
         self.sink().delete_one(&layout::snapshot_receipt(id)).await?;
         self.sink().delete_one(&layout::snapshot(id)).await?;
+        // A backup that listed it before may have found that it has no receipt, and have written another one.
+        self.sink().delete_one(&layout::snapshot_receipt(id)).await?;
         self.sink().delete_one(&layout::hold(id)).await?;
         self.sink().delete_one(&layout::proof(id)).await?;
         Ok(())

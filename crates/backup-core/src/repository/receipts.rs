@@ -49,6 +49,10 @@ impl Repository {
         let known: HashSet<_> = self.snapshot_receipts().await?.into_iter().collect();
         for info in snapshots.iter().filter(|info| !known.contains(&info.id)) {
             self.save_receipt(&info.id, cx.clock.now()).await?;
+            // Forgotten since it was listed: then its receipt must not say that it was lost.
+            if !self.sink().exists(&layout::snapshot(&info.id)).await? {
+                self.sink().delete_one(&layout::snapshot_receipt(&info.id)).await?;
+            }
         }
         let known: HashSet<_> = self.key_receipts().await?.into_iter().collect();
         for id in self.names_under::<KeyId>(&layout::keys()).await?.iter().filter(|id| !known.contains(*id)) {

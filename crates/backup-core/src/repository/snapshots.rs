@@ -166,6 +166,13 @@ impl Repository {
         Ok(id)
     }
 
+    /// Takes back a snapshot that was published too late.
+    pub(crate) async fn withdraw_snapshot(&self, id: &SnapshotId) -> Result<()> {
+        self.sink().delete_one(&layout::snapshot_receipt(id)).await?;
+        self.sink().delete_one(&layout::snapshot(id)).await?;
+        Ok(())
+    }
+
     /// The bytes of a snapshot object, which match its name.
     pub(crate) async fn sealed_snapshot(&self, id: &SnapshotId) -> Result<Bytes> {
         let sealed = self.sink().get_bytes(&layout::snapshot(id)).await?;

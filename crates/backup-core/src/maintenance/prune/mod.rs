@@ -161,11 +161,11 @@ struct Survey<'a> {
 impl<'a> Survey<'a> {
     async fn make(repository: &Repository, options: &PruneOptions, cx: &'a Context) -> Result<Self> {
         let records = Records::read(repository, options.grace, cx).await?;
+        let snapshots = readable_snapshots(repository, cx).await?;
         let indexed = repository.load_index(cx).await?;
         if let Some((id, error)) = indexed.damaged_indexes().first() {
             return Err(Error::damaged(format!("index {} is damaged: {}", id.short(), error.chain())).with_hint(REPAIR));
         }
-        let snapshots = readable_snapshots(repository, cx).await?;
         let store = indexed.hide_lost_packs().await?;
         let recent = recent_packs(repository, &records).await?;
         let meter = Meter::start(Stage::Reach, &cx.events);

@@ -59,7 +59,9 @@ pub(in crate::maintenance) async fn rewrite(
     changes: &Changes,
     cx: &Context,
 ) -> Result<Rewritten> {
-    let objects = unlocked(repository, objects, cx).await?;
+    let free = unlocked(repository, objects, cx).await?;
+    let locked: Vec<IndexId> = objects.iter().filter(|id| !free.contains(*id)).copied().collect();
+    let objects: Vec<IndexId> = free.into_iter().collect();
     let mut run =
         Run { changes, batch: IndexBatch::new(repository), listed: HashSet::new(), rewritten: Rewritten::default() };
     let mut small: Vec<(IndexId, IndexFile)> = Vec::new();
@@ -82,14 +84,19 @@ pub(in crate::maintenance) async fn rewrite(
     for (_, file) in &small {
         run.keep(file);
     }
+    // They stay as they are, with their marks.
+    let mut files = index::read_all(repository, locked, cx);
+    while let Some((id, _, file)) = files.try_next().await? {
+        run.keep(&file.map_err(|error| error.context(format!("index {}", id.short())))?);
+    }
     run.rewritten.saved = run.batch.finish().await?;
     Ok(run.rewritten)
 }
 
 /// Without those that the store has locked against deletion: their content would only be doubled.
-async fn unlocked(repository: &Repository, objects: &HashSet<IndexId>, cx: &Context) -> Result<Vec<IndexId>> {
+async fn unlocked(repository: &Repository, objects: &HashSet<IndexId>, cx: &Context) -> Result<HashSet<IndexId>> {
     let Some(custody) = repository.sink().custody().filter(|custody| custody.lock_period().is_some()) else {
-        return Ok(objects.iter().copied().collect());
+        return Ok(objects.clone());
     };
     let now = cx.clock.now();
     let custody = &*custody;

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::options::{BackupOptions, BackupReport};
 use super::run::Run;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Stage};
 use crate::format::{BlobKind, MANIFEST_SCHEMA, METADATA_DIR, Manifest, Node, RESTORE_NOTE, Snapshot, SnapshotSummary};
 use crate::id::SnapshotId;
@@ -66,8 +66,14 @@ impl Publication<'_> {
         let id = self.repository.save_snapshot(snapshot, self.cx).await?;
         self.cx.events.emit(&Event::SnapshotSaved { id });
         let unsure = |error: Error| error.context(format!("snapshot {} is stored, but not confirmed", id.short()));
-        reliance.secure(&[snapshot.tree], self.cx).await.map_err(unsure)?;
-        Ok(id)
+        match reliance.secure(&[snapshot.tree], self.cx).await {
+            // What it stands on is gone: nobody shall take it for a backup, and no prune shall stop at it.
+            Err(error) if error.kind() == ErrorKind::Busy => {
+                self.repository.withdraw_snapshot(&id).await.map_err(unsure)?;
+                Err(error)
+            }
+            secured => secured.map_err(unsure).map(|()| id),
+        }
     }
 
     async fn metadata_dir(&self, run: &mut Run, writer: &BlobWriter, checkpoint: Checkpoint) -> Result<Node> {

@@ -5,10 +5,12 @@ use crate::format::{IndexFile, IndexPack, MarkedPack, seal_json};
 use crate::id::IndexId;
 use crate::repository::cpu::panicked;
 use crate::repository::{Repository, layout};
-use crate::sink::SinkOps;
+use crate::sink::{SinkErrorKind, SinkOps};
 
 /// Blobs per index object, as in restic.
 pub(crate) const MAX_BLOBS: usize = 50_000;
+/// A prune takes an object away once, at most.
+const ATTEMPTS: usize = 3;
 
 /// Stores an index object and reads it back: it is small, and everything depends on it.
 pub(crate) async fn save(repository: &Repository, file: IndexFile) -> Result<IndexId> {
@@ -16,8 +18,15 @@ pub(crate) async fn save(repository: &Repository, file: IndexFile) -> Result<Ind
     let sealed = tokio::task::spawn_blocking(move || seal_json(&key, &file)).await.map_err(panicked)??;
     let id = IndexId::digest(&sealed);
     let object = layout::index(&id);
-    repository.sink().put_bytes(&object, sealed).await?;
-    let stored = repository.sink().get_bytes(&object).await?;
+    let mut attempt = 1;
+    let stored = loop {
+        repository.sink().put_bytes(&object, sealed.clone()).await?;
+        match repository.sink().get_bytes(&object).await {
+            // A prune has put it together with others meanwhile: what it says is listed twice then, which harms nothing.
+            Err(error) if error.kind() == SinkErrorKind::NotFound && attempt < ATTEMPTS => attempt += 1,
+            stored => break stored?,
+        }
+    };
     if IndexId::digest(&stored) != id {
         return Err(Error::damaged(format!("{object} reads back differently from what was written"))
             .with_hint("the storage is faulty: check the disk, and choose another place for backups"));

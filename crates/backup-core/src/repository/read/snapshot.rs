@@ -12,8 +12,8 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BlobKind, MANIFEST_PATH, Manifest, Node, Snapshot, Tree};
 use crate::id::{BlobId, SnapshotId};
-use crate::repository::SnapshotInfo;
 use crate::repository::index::BlobLocation;
+use crate::repository::{Repository, SnapshotInfo};
 use crate::sink::Sink;
 use crate::source::{EntryPath, SourceError};
 
@@ -91,6 +91,11 @@ impl SnapshotReader {
             }
         }
         Ok(None)
+    }
+
+    /// The repository that it is in.
+    pub(crate) fn repository(&self) -> &Repository {
+        self.reader.repository().repository()
     }
 
     /// Where its objects are.
