@@ -7,7 +7,7 @@
 //! | `tools.rs` | the commands of each tool |
 //! | `measure.rs` | one command under GNU time |
 //!
-//! `cargo bench -p backup-benches` runs it; `README.md` says more.
+//! `cargo bench -p backup-benches --bench compare` runs it; `README.md` says more.
 
 #![expect(clippy::print_stdout, reason = "this program prints a table")]
 
