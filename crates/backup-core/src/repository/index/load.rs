@@ -93,7 +93,8 @@ pub(crate) fn read_all<'a>(
     ids: Vec<IndexId>,
     cx: &'a Context,
 ) -> impl futures::Stream<Item = Result<Read>> + Unpin + 'a {
-    let concurrency = repository.sink().capabilities().concurrency.max(1);
+    // Each is held several times over while it is decoded: more at a time would cost more memory than they save time.
+    let concurrency = repository.sink().capabilities().concurrency.clamp(1, 8);
     let read = move |id: IndexId| async move {
         cx.check_cancelled()?;
         match load_one(repository, id).await {
