@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 use super::world::{Content, GRACE, World};
 use crate::support::gate::{Gate, Stop};
 
-/// For this long a session that is silent is respected by others.
-const RESPECTED: SignedDuration = SignedDuration::from_hours(2);
+/// A session that was silent for so long does not rely upon itself any more.
+const TRUSTED: SignedDuration = SignedDuration::from_mins(90);
 
 /// Where a backup may stop: which request, and how many such requests there may be.
 const IN_A_BACKUP: [(Operation, &str, usize); 8] = [
@@ -123,8 +123,8 @@ impl World {
                 self.assert_listed().await;
                 self.count("slow backup done");
             }
-            // Only who was silent for longer than sessions are respected may find that its packs are gone.
-            Err(error) if took >= RESPECTED && matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound) => {
+            // Only who was silent for long may find that what it relied upon can be gone.
+            Err(error) if took >= TRUSTED && matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound) => {
                 self.late = true;
                 self.count("slow backup came too late");
             }

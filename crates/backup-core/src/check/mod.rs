@@ -25,8 +25,8 @@ pub use report::{CheckOptions, CheckReport, Problem, ReadData};
 use journal::Journal;
 
 use crate::context::Context;
-use crate::error::Result;
-use crate::id::{BlobId, PackId};
+use crate::error::{Error, Result};
+use crate::id::{BlobId, IndexId, PackId};
 use crate::repository::session::Session;
 use crate::repository::{IndexedRepository, Repository};
 
@@ -59,11 +59,12 @@ async fn run(repository: &Repository, options: &CheckOptions, cx: &Context) -> R
     let mut report = CheckReport::default();
     let snapshots = objects::check_named(repository, &mut report, cx).await?;
     let indexed = repository.load_index(cx).await?;
-    report_indexes(&indexed, &mut report);
+    report_indexes(&indexed.damaged_objects(cx).await?, &mut report);
     let (mut damage, packs) = objects::check_packs(&indexed, &mut report).await?;
     let mut journal = Journal::open(options.resume.as_deref(), repository)?;
     data::read(&indexed, &packs, options.read_data, &mut journal, &mut damage, &mut report, cx).await?;
     trees::check(&indexed, &snapshots, damage, &mut report, cx).await?;
+    indexed.require_intact()?;
     report.blobs = indexed.index().len() as u64;
     journal.finish()?;
     Ok(report)
@@ -80,8 +81,8 @@ pub(crate) async fn find_damaged_blobs(
     Ok(damage.blobs)
 }
 
-fn report_indexes(indexed: &IndexedRepository, report: &mut CheckReport) {
-    for (id, error) in indexed.damaged_indexes() {
+fn report_indexes(damaged: &[(IndexId, Error)], report: &mut CheckReport) {
+    for (id, error) in damaged {
         report.problems.push(Problem {
             object: format!("index {}", id.short()),
             message: error.chain(),

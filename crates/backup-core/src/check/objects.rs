@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{CheckReport, Damage, Problem};
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::event::Stage;
 use crate::pipeline::Meter;
 use crate::repository::index::PackInfo;
@@ -91,6 +91,9 @@ async fn check_keys(repository: &Repository, report: &mut CheckReport) -> Result
         check_receipt(repository, &layout::key_receipt(id), report).await?;
     }
     for id in receipts.into_iter().filter(|id| !there.contains(id)) {
+        if !repository.sink().exists(&layout::key_receipt(&id)).await? {
+            continue;
+        }
         report.problems.push(Problem {
             object: format!("key {}", id.short()),
             message: "is gone, though nobody removed it".to_owned(),
@@ -102,6 +105,8 @@ async fn check_keys(repository: &Repository, report: &mut CheckReport) -> Result
 
 async fn check_receipt(repository: &Repository, key: &Key, report: &mut CheckReport) -> Result<()> {
     match repository.check_receipt(key).await {
+        // Forgotten, or removed, since it was listed.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) if error.is_damage() => {
             report.problems.push(Problem {
                 object: key.to_string(),

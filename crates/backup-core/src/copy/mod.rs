@@ -92,9 +92,14 @@ pub async fn copy(
     }
     to.prepare_writing(cx).await?;
     let reading = Session::begin_reading(from.repository(), "copy from here", cx).await;
-    let session = Session::begin(to, "copy to here", cx).await?;
-    let result = run_copy(from, snapshots, to, options, Some(&session), cx).await;
-    session.end().await;
+    let result = match Session::begin(to, "copy to here", cx).await {
+        Ok(session) => {
+            let result = run_copy(from, snapshots, to, options, Some(&session), cx).await;
+            session.end().await;
+            result
+        }
+        Err(error) => Err(error),
+    };
     if let Some(reading) = reading {
         reading.end().await;
     }

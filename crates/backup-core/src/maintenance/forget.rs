@@ -18,7 +18,7 @@ use crate::format::{open_json, seal_json};
 use crate::id::SnapshotId;
 use crate::repository::reach::Reach;
 use crate::repository::reliance::list_again;
-use crate::repository::{Lease, LeaseOptions, Repository, SnapshotInfo, layout};
+use crate::repository::{KeptLease, Lease, LeaseOptions, Repository, SnapshotInfo, layout};
 use crate::sink::{SinkErrorKind, SinkOps};
 
 /// What is kept of a forgotten snapshot.
@@ -134,12 +134,15 @@ impl Repository {
     pub async fn undo_forget(&self, ids: &[SnapshotId], holder: &str, cx: &Context) -> Result<()> {
         let options = LeaseOptions { holder: holder.to_owned(), ..LeaseOptions::default() };
         let lease = Lease::acquire(self, PRUNE_LEASE, &options, cx).await?.keep();
-        let result = self.bring_back(ids, cx).await;
-        lease.release().await?;
-        result
+        let result = tokio::select! {
+            result = self.bring_back(ids, &lease, cx) => result,
+            () = lease.lost().cancelled() => Err(lease.check().err().unwrap_or_else(Error::cancelled)),
+        };
+        let released = lease.release().await;
+        result.and(released)
     }
 
-    async fn bring_back(&self, ids: &[SnapshotId], cx: &Context) -> Result<()> {
+    async fn bring_back(&self, ids: &[SnapshotId], lease: &KeptLease, cx: &Context) -> Result<()> {
         let indexed = self.load_index(cx).await?;
         indexed.hide_lost_packs().await?;
         for id in ids {
@@ -148,7 +151,9 @@ impl Repository {
             reach.follow([info.snapshot.tree]).await.map_err(|error| {
                 error.context(format!("snapshot {} cannot be brought back: its data is gone", id.short()))
             })?;
+            lease.confirm().await?;
             list_again(&indexed, &reach).await?;
+            lease.confirm().await?;
             let received = note.received.unwrap_or(info.snapshot.time);
             self.save_sealed_snapshot(sealed, received, cx).await?;
             match self.sink().delete_one(&layout::forgotten(id)).await {

@@ -130,7 +130,7 @@ impl Repository {
     }
 
     /// A small sealed object, if it is there.
-    pub(super) async fn read_note<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
+    pub(in crate::maintenance) async fn read_note<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
         match self.sink().get_bytes(key).await {
             Ok(sealed) => open_json(self.key(), &sealed).map(Some).map_err(|error| error.context(key)),
             Err(error) if error.kind() == SinkErrorKind::NotFound => Ok(None),

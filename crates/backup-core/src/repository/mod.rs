@@ -48,6 +48,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::TryStreamExt;
+
 pub use init::{InitOptions, Likeness};
 pub use key_files::KeyInfo;
 pub use lease::{KeptLease, Lease, LeaseOptions};
@@ -107,6 +109,13 @@ impl Repository {
         let (sink, key, config) = (Arc::clone(sink), Arc::clone(key), config.clone());
         let cache = Some(dir.join(&config.id).join("index"));
         Self(Arc::new(Inner { sink, key, key_id: *key_id, config, gear: gear.clone(), cpu: cpu.clone(), cache }))
+    }
+
+    /// The same repository, its index read from the repository alone.
+    pub(crate) fn without_cache(&self) -> Self {
+        let Inner { sink, key, key_id, config, gear, cpu, .. } = &*self.0;
+        let (sink, key, config) = (Arc::clone(sink), Arc::clone(key), config.clone());
+        Self(Arc::new(Inner { sink, key, key_id: *key_id, config, gear: gear.clone(), cpu: cpu.clone(), cache: None }))
     }
 
     pub(crate) fn index_cache(&self) -> Option<&Path> {
@@ -224,6 +233,37 @@ impl IndexedRepository {
     #[must_use]
     pub fn damaged_indexes(&self) -> &[(IndexId, Error)] {
         &self.damaged
+    }
+
+    /// Index objects that cannot be used as they are stored now, whatever a cache knows of them. Reads all of them if there is
+    /// a cache.
+    pub(crate) async fn damaged_objects(&self, cx: &Context) -> Result<Vec<(IndexId, Error)>> {
+        let mut damaged = Vec::new();
+        let ids =
+            if self.repository.index_cache().is_some() { self.objects.iter().copied().collect() } else { Vec::new() };
+        let mut files = index::read_all(&self.repository, ids, cx);
+        while let Some((id, _, file)) = files.try_next().await? {
+            match file {
+                // Gone since: a prune has put others in its place.
+                Err(error) if error.kind() != ErrorKind::NotFound => damaged.push((id, error)),
+                _ => {}
+            }
+        }
+        if self.repository.index_cache().is_none() {
+            let known = self.damaged.iter().map(|(id, error)| (*id, Error::damaged(error.chain())));
+            damaged.extend(known);
+        }
+        damaged.sort_by_key(|(id, _)| *id);
+        Ok(damaged)
+    }
+
+    /// Fails if the cache turned out to be damaged: what was not found may be there.
+    pub(crate) fn require_intact(&self) -> Result<()> {
+        if self.index.is_intact() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unavailable, "the index cache was found to be damaged")
+            .with_hint("run the command again: the cache is made anew"))
     }
 
     /// How many index objects there are.

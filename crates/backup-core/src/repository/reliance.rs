@@ -25,40 +25,29 @@ pub(crate) struct Reliance<'a> {
     session: &'a Session,
     /// Index objects whose content is known.
     seen: HashSet<IndexId>,
-    /// Whether the session was protected all the time so far.
-    lapsed: bool,
 }
 
 impl<'a> Reliance<'a> {
     /// `session` was begun before the index was loaded.
     pub(crate) fn new(indexed: &IndexedRepository, session: &'a Session) -> Self {
-        Self { indexed: indexed.clone(), session, seen: indexed.loaded_objects().clone(), lapsed: false }
+        Self { indexed: indexed.clone(), session, seen: indexed.loaded_objects().clone() }
     }
 
     /// Makes sure that everything below these directories is in the store and listed.
     ///
     /// # Errors
-    /// [`ErrorKind::Busy`] if something of it was deleted while this process was out of touch; those of the sink.
+    /// [`ErrorKind::Busy`] if this process was out of touch for so long that something of it may be deleted; those of the sink.
     pub(crate) async fn secure(&mut self, roots: &[BlobId], cx: &Context) -> Result<()> {
-        self.lapsed |= !self.session.is_protected();
-        if self.lapsed {
-            self.session.renew().await?;
-            self.indexed.hide_lost_packs().await?;
+        if !self.session.is_protected() {
+            return Err(Error::new(ErrorKind::Busy, "this process was out of touch for too long")
+                .with_hint("run the command again: what was stored is reused"));
         }
-        let marked = self.learn(cx).await?;
-        if !marked && !self.lapsed {
+        if !self.learn(cx).await? {
             return Ok(());
         }
         let mut reach = Reach::new(&self.indexed, None, cx);
-        let deleted = |error: Error| match error.kind() {
-            ErrorKind::Damaged => Error::new(ErrorKind::Busy, "packs were deleted while this process was out of touch")
-                .with_hint("run the command again; what was stored is reused")
-                .with_source(error),
-            _ => error,
-        };
-        reach.follow(roots.iter().copied()).await.map_err(deleted)?;
+        reach.follow(roots.iter().copied()).await?;
         list_again(&self.indexed, &reach).await?;
-        self.lapsed = false;
         Ok(())
     }
 

@@ -6,8 +6,8 @@
 //!
 //! # Time
 //! A session counts as alive until its newest beacon is [`DEAD_AFTER`] old by the clock of the store. By its own clocks (the
-//! monotonic one and the one on the wall, because the first stands still while a machine sleeps) it regards itself as
-//! unprotected much earlier, after [`VALID_FOR`].
+//! monotonic one and the one on the wall, because the first stands still while a machine sleeps) it regards itself as lost
+//! earlier, once two of its beacons lay [`VALID_FOR`] apart: what it relied upon may have been deleted in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,8 +29,8 @@ use crate::sink::{ObjectMeta, SinkErrorKind, SinkOps};
 
 /// Time between two beacons.
 const RENEW_EVERY: Duration = Duration::from_secs(5 * 60);
-/// How long a session trusts in a beacon of its own.
-const VALID_FOR: Duration = Duration::from_secs(30 * 60);
+/// A session that was silent for longer at any time is not relied upon any more, by itself.
+const VALID_FOR: Duration = Duration::from_secs(90 * 60);
 /// How long others respect it.
 const DEAD_AFTER: SignedDuration = SignedDuration::from_secs(2 * 60 * 60);
 
@@ -56,8 +56,15 @@ struct Beacons {
     purpose: String,
     clock: SharedClock,
     count: AtomicU64,
+    silence: Mutex<Silence>,
+}
+
+#[derive(Debug)]
+struct Silence {
     /// When the last beacon was begun.
-    last: Mutex<(Instant, Timestamp)>,
+    last: (Instant, Timestamp),
+    /// The longest time so far between the beginning of a beacon and the end of the next.
+    longest: Duration,
 }
 
 impl Session {
@@ -69,7 +76,7 @@ impl Session {
             purpose: purpose.into(),
             clock: Arc::clone(&cx.clock),
             count: AtomicU64::new(0),
-            last: Mutex::new((Instant::now(), cx.clock.now())),
+            silence: Mutex::new(Silence { last: (Instant::now(), cx.clock.now()), longest: Duration::ZERO }),
         });
         beacons.light().await?;
         let stop = CancellationToken::new();
@@ -94,15 +101,10 @@ impl Session {
         }
     }
 
-    /// Whether others respect this session for certain. If not (the machine slept, or the store was out of reach for long),
-    /// what was relied upon may be gone.
+    /// Whether others have respected this session all the time, for certain. If not (the machine slept, or the store was out of
+    /// reach for long), what was relied upon may be gone.
     pub(crate) fn is_protected(&self) -> bool {
-        self.beacons.elapsed() < VALID_FOR
-    }
-
-    /// Lights a beacon now; what was relied upon has to be looked at again if the session was not protected before.
-    pub(crate) async fn renew(&self) -> Result<()> {
-        self.beacons.light().await
+        self.beacons.longest_silence() < VALID_FOR
     }
 
     /// Ends the session. That this fails does no harm but that a prune waits until the session has grown old.
@@ -124,14 +126,17 @@ impl Beacons {
         let sealed = seal_json(self.repository.key(), &beacon)?;
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         self.repository.sink().put_bytes(&layout::beacon(&self.id, number), sealed).await?;
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = began;
+        let longest = self.longest_silence();
+        *self.silence.lock().unwrap_or_else(PoisonError::into_inner) = Silence { last: began, longest };
         Ok(())
     }
 
-    fn elapsed(&self) -> Duration {
-        let (monotonic, wall) = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The one that lasts included.
+    fn longest_silence(&self) -> Duration {
+        let silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        let (monotonic, wall) = silence.last;
         let by_the_wall = Duration::try_from(wall.duration_until(self.clock.now())).unwrap_or_default();
-        monotonic.elapsed().max(by_the_wall)
+        monotonic.elapsed().max(by_the_wall).max(silence.longest)
     }
 
     async fn renew(&self) {

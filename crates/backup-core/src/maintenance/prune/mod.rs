@@ -39,7 +39,7 @@ pub use options::{MaxUnused, PruneOptions, PruneReport};
 
 use super::PRUNE_LEASE;
 use crate::context::Context;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::event::Stage;
 use crate::id::{PackId, SnapshotId};
 use crate::pipeline::Meter;
@@ -99,6 +99,7 @@ async fn run(repository: &Repository, options: &PruneOptions, lease: &KeptLease,
     }
     lease.confirm().await?;
     for id in &rewritten.replaced {
+        lease.check()?;
         repository.sink().delete_one(&layout::index(id)).await?;
     }
     let sizes = survey.usage.packs.iter().filter(|pack| rewritten.marked.contains(&pack.info.id));
@@ -163,7 +164,8 @@ impl<'a> Survey<'a> {
         let records = Records::read(repository, options.grace, cx).await?;
         let snapshots = readable_snapshots(repository, cx).await?;
         let indexed = repository.load_index(cx).await?;
-        if let Some((id, error)) = indexed.damaged_indexes().first() {
+        let damaged = indexed.damaged_objects(cx).await?;
+        if let Some((id, error)) = damaged.first() {
             return Err(Error::damaged(format!("index {} is damaged: {}", id.short(), error.chain())).with_hint(REPAIR));
         }
         let store = indexed.hide_lost_packs().await?;
@@ -172,15 +174,13 @@ impl<'a> Survey<'a> {
         let ticking = meter.ticking();
         let mut reach = Reach::new(&indexed, Some(meter.clone()), cx);
         let reached = reach.follow(snapshots.iter().map(|(_, tree)| *tree)).await;
+        indexed.require_intact()?;
         reached.map_err(|error| if error.is_damage() { error.with_hint(REPAIR) } else { error })?;
         drop(ticking);
         meter.finish();
         let is_there = |info: &crate::repository::index::PackInfo| !store.is_lost(&info.id);
         let usage = Usage::count(&**indexed.index(), reach.reached(), is_there);
-        if !indexed.index().is_intact() {
-            return Err(Error::new(ErrorKind::Unavailable, "the index cache was found to be damaged")
-                .with_hint("run the command again: the cache is made anew"));
-        }
+        indexed.require_intact()?;
         let mut report = PruneReport {
             snapshots: snapshots.len() as u64,
             index_objects_before: indexed.index_objects() as u64,

@@ -94,10 +94,11 @@ impl Facts<'_> {
 
     /// Which of the lasting packs are given up, and which are moved.
     fn choose(&self, lasting: Vec<u32>, report: &PruneReport, plan: &mut Plan) {
+        let all: u64 = lasting.iter().map(|number| self.pack(*number).unused_bytes()).sum();
         let (used, unused): (Vec<u32>, Vec<u32>) = lasting.into_iter().partition(|number| self.pack(*number).is_used());
         let given_up: u64 = unused.iter().map(|number| self.pack(*number).unused_bytes()).sum();
         plan.mark.extend(unused);
-        let mut excess = report.unused_bytes.saturating_sub(given_up);
+        let mut excess = all.saturating_sub(given_up);
         let allowed = self.options.max_unused.of(report.used_bytes);
         let mut budget = self.options.max_repack.unwrap_or(u64::MAX);
         let mut take = |number: u32, plan: &mut Plan| {

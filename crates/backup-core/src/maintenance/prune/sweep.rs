@@ -13,11 +13,12 @@ use crate::error::{Error, Result};
 use crate::event::Stage;
 use crate::id::PackId;
 use crate::pipeline::Meter;
+use crate::repository::store_clock::StoreClock;
 use crate::repository::{KeptLease, Repository, layout};
-use crate::sink::Key;
+use crate::sink::{Key, SinkOps};
 
 /// Between two looks at whether the lease still holds.
-const BATCH: usize = 1000;
+const BATCH: usize = 100;
 
 /// Deletes what is due; returns the packs that are gone.
 pub(super) async fn sweep(
@@ -39,9 +40,13 @@ pub(super) async fn sweep(
     let meter = Meter::start(Stage::Delete, &cx.events);
     meter.expect(due.len() as u64, due.iter().map(|(_, size)| size).sum());
     let ticking = meter.ticking();
-    for batch in due.chunks(BATCH) {
+    for (number, batch) in due.chunks(BATCH).enumerate() {
         cx.check_cancelled()?;
-        lease.confirm().await?;
+        // By this process's own clocks every time; asking the store takes longer.
+        lease.check()?;
+        if number % 10 == 0 {
+            lease.confirm().await?;
+        }
         let free = without_locked(repository, batch, report, cx).await?;
         let keys: Vec<Key> = free.iter().map(|(id, _)| layout::pack(id)).collect();
         delete(repository, keys).await?;
@@ -60,10 +65,17 @@ pub(super) async fn sweep(
 
 /// Snapshots that can still be brought back lose that first: their data is about to go.
 async fn give_up_forgotten(survey: &Survey<'_>, repository: &Repository, cx: &Context) -> Result<()> {
+    let clock = StoreClock::read(repository, cx).await?;
     let forgotten = repository.forgotten(cx).await?;
-    // Marks are younger than the forgetting that caused them: what was forgotten within the grace period loses nothing.
-    let old = forgotten.into_iter().filter(|one| one.forgotten.duration_until(cx.clock.now()) >= survey.records.grace);
-    let keys: Vec<Key> = old.map(|one| layout::forgotten(&one.info.id)).collect();
+    let mut keys = Vec::new();
+    for meta in repository.sink().list_all(&layout::all_forgotten()).await? {
+        // One that cannot be read cannot be brought back either; it goes with the next sweep that can read it, or stays.
+        let known = forgotten.iter().find(|one| layout::forgotten(&one.info.id) == meta.key);
+        // Marks are younger than the forgetting that caused them: what was forgotten within the grace period loses nothing.
+        if known.is_some_and(|one| clock.age(meta.last_modified, one.forgotten) >= survey.records.grace) {
+            keys.push(meta.key);
+        }
+    }
     delete(repository, keys).await
 }
 

@@ -12,8 +12,9 @@ use crate::check::Problem;
 use crate::context::Context;
 use crate::error::Result;
 use crate::format::{BlobKind, Node, Snapshot, write_tree};
-use crate::id::BlobId;
+use crate::id::{BlobId, SnapshotId};
 use crate::repository::{BlobReader, BlobWriter, SnapshotInfo, layout};
+use crate::retention::Hold;
 use crate::sink::SinkOps;
 use crate::source::EntryPath;
 
@@ -55,6 +56,13 @@ pub(super) async fn mend(run: &mut Run<'_>, snapshots: &[SnapshotInfo], missing:
             let received = repository.receipt(&info.id).await.ok().flatten();
             let received = received.map_or(info.snapshot.time, |receipt| receipt.received);
             let sealed = crate::format::seal_json(repository.key(), &snapshot)?;
+            let name = SnapshotId::digest(&sealed);
+            if let Some(hold) = repository.read_note::<Hold>(&layout::hold(&info.id)).await? {
+                repository
+                    .sink()
+                    .put_bytes(&layout::hold(&name), crate::format::seal_json(repository.key(), &hold)?)
+                    .await?;
+            }
             let id = repository.save_sealed_snapshot(sealed, received, run.cx).await?;
             run.repaired(object, format!("snapshot {} holds what is left of it", id.short()));
         }

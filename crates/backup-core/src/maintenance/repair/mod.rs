@@ -47,6 +47,8 @@ use crate::sink::{SinkErrorKind, SinkOps};
 /// [`ErrorKind::Busy`](crate::error::ErrorKind::Busy) while a prune is at work; those of the sinks; cancellation. It can be
 /// repeated at any point. What is lost for good is no error but part of the report.
 pub async fn repair(repository: &Repository, options: &RepairOptions, cx: &Context) -> Result<RepairReport> {
+    // What is stored counts, not what was read of it once.
+    let repository = &repository.without_cache();
     if options.dry_run {
         return run(repository, options, cx).await;
     }

@@ -31,7 +31,7 @@ pub(super) async fn recover(run: &mut Run<'_>) -> Result<Vec<SnapshotInfo>> {
                 run.repaired(format!("snapshot {}", id.short()), "taken from a copy");
                 snapshots.push(info);
             }
-            None => put_aside(run, id, damaged.contains(&id)).await?,
+            None => snapshots.extend(put_aside(run, id, damaged.contains(&id)).await?),
         }
     }
     Ok(snapshots)
@@ -54,25 +54,41 @@ async fn from_copies(run: &Run<'_>, id: SnapshotId) -> Result<Option<(Bytes, Sna
     Ok(None)
 }
 
-/// What cannot be read stands in nobody's way any more, and is not thrown away.
-async fn put_aside(run: &mut Run<'_>, id: SnapshotId, is_there: bool) -> Result<()> {
+/// What cannot be read stands in nobody's way any more, and is not thrown away. One that can be read now, after all, is
+/// returned.
+async fn put_aside(run: &mut Run<'_>, id: SnapshotId, is_there: bool) -> Result<Option<SnapshotInfo>> {
+    let sink = run.repository().sink().clone();
     let object = format!("snapshot {}", id.short());
-    let message = if is_there { "cannot be read: put aside into x-quarantine/" } else { "is gone, and in no copy" };
     let affects = vec![format!("{object}: all of it; its data stays until it is pruned")];
+    let bytes = match sink.get_bytes(&layout::snapshot(&id)).await {
+        Ok(bytes) => Some(bytes),
+        Err(error) if error.kind() == SinkErrorKind::NotFound => None,
+        // Perhaps the disk can read it tomorrow.
+        Err(error) if error.kind() == SinkErrorKind::Unreadable => {
+            let message = "the storage cannot read it: it is left where it is".to_owned();
+            run.report.lost.push(Problem { object, message, affects });
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(bytes) = bytes.as_ref().filter(|bytes| SnapshotId::digest(bytes) == id)
+        && let Ok(snapshot) = crate::format::open_json(run.repository().key(), bytes)
+    {
+        return Ok(Some(SnapshotInfo { id, snapshot }));
+    }
+    // Forgetting removes the receipt first: without one it was forgotten meanwhile.
+    if !is_there && !sink.exists(&layout::snapshot_receipt(&id)).await? {
+        return Ok(None);
+    }
+    let message = if is_there { "cannot be read: put aside into x-quarantine/" } else { "is gone, and in no copy" };
     run.report.lost.push(Problem { object, message: message.to_owned(), affects });
     if run.options.dry_run {
-        return Ok(());
+        return Ok(None);
     }
-    let sink = run.repository().sink().clone();
-    if is_there {
-        match sink.get_bytes(&layout::snapshot(&id)).await {
-            Ok(bytes) => _ = sink.put_bytes(&layout::quarantined_snapshot(&id), bytes).await?,
-            Err(error) if error.kind() == SinkErrorKind::NotFound => {}
-            Err(error) if error.kind() == SinkErrorKind::Unreadable => {}
-            Err(error) => return Err(error.into()),
-        }
+    if let Some(bytes) = bytes {
+        sink.put_bytes(&layout::quarantined_snapshot(&id), bytes).await?;
     }
     sink.delete_one(&layout::snapshot_receipt(&id)).await?;
     sink.delete_one(&layout::snapshot(&id)).await?;
-    Ok(())
+    Ok(None)
 }

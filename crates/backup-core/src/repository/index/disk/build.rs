@@ -97,17 +97,27 @@ impl Collector {
     }
 }
 
+/// A file, and what counts of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub(super) segment: &'a Segment,
+    /// Packs that do not count.
+    pub(super) dead: &'a Bits,
+    /// Whether an object counts.
+    pub(super) counts: &'a [bool],
+}
+
 /// Makes one file of several: without packs of index objects that are gone, or that an earlier file has, too.
-pub(super) fn merge(segments: &[(&Segment, &Bits)], path: &Path) -> Result<()> {
+pub(super) fn merge(segments: &[Part<'_>], path: &Path) -> Result<()> {
     let (packs, numbers, objects) = merge_packs(segments);
-    let count = |kind| segments.iter().map(|(segment, _)| segment.count(kind)).sum();
+    let count = |kind| segments.iter().map(|part| part.segment.count(kind)).sum();
     let mut writer = SegmentWriter::create(path.with_extension("new"), count(BlobKind::Data))?;
     merge_records(segments, BlobKind::Data, &numbers, &mut writer)?;
     writer.begin_trees(count(BlobKind::Tree))?;
     merge_records(segments, BlobKind::Tree, &numbers, &mut writer)?;
     let places = packs.into_iter();
     let read = |(segment, number, object): (usize, u32, u32)| {
-        segments[segment].0.pack(number).map(|pack| Pack { object, ..pack })
+        segments[segment].segment.pack(number).map(|pack| Pack { object, ..pack })
     };
     writer.finish(places.filter_map(read), &objects, path)
 }
@@ -116,19 +126,19 @@ pub(super) fn merge(segments: &[(&Segment, &Bits)], path: &Path) -> Result<()> {
 type Place = (usize, u32, u32);
 
 /// The packs that stay in order, the new number of every pack of every segment, and the objects.
-fn merge_packs(segments: &[(&Segment, &Bits)]) -> (Vec<Place>, Vec<Vec<u32>>, Vec<IndexId>) {
+fn merge_packs(segments: &[Part<'_>]) -> (Vec<Place>, Vec<Vec<u32>>, Vec<IndexId>) {
     let (objects, renamed) = merge_objects(segments);
     let mut numbers: Vec<Vec<u32>> =
-        segments.iter().map(|(segment, _)| vec![u32::MAX; segment.packs() as usize]).collect();
+        segments.iter().map(|part| vec![u32::MAX; part.segment.packs() as usize]).collect();
     let mut places: Vec<Place> = Vec::new();
     let next = |at: usize, from: u32| {
-        let (segment, dead) = segments[at];
+        let Part { segment, dead, .. } = segments[at];
         let number = (from..segment.packs()).find(|number| !dead.contains(u64::from(*number)))?;
         segment.pack(number).map(|pack| Reverse((pack.id, pack.mark, at, number, pack.object)))
     };
     let mut heap: BinaryHeap<_> = (0..segments.len()).filter_map(|at| next(at, 0)).collect();
     while let Some(Reverse((_, _, at, number, object))) = heap.pop() {
-        if let Some(object) = renamed[at].get(object as usize) {
+        if let Some(object) = renamed[at].get(object as usize).filter(|object| **object != u32::MAX) {
             numbers[at][number as usize] = u32::try_from(places.len()).unwrap_or(u32::MAX);
             places.push((at, number, *object));
         }
@@ -138,12 +148,16 @@ fn merge_packs(segments: &[(&Segment, &Bits)]) -> (Vec<Place>, Vec<Vec<u32>>, Ve
 }
 
 /// All names of objects, and the new number of every object of every segment.
-fn merge_objects(segments: &[(&Segment, &Bits)]) -> (Vec<IndexId>, Vec<Vec<u32>>) {
+fn merge_objects(segments: &[Part<'_>]) -> (Vec<IndexId>, Vec<Vec<u32>>) {
     let mut objects: Vec<IndexId> = Vec::new();
     let mut known: HashMap<IndexId, u32> = HashMap::new();
-    let renamed = segments.iter().map(|(segment, _)| {
-        let names = segment.objects().into_iter();
-        let number = |name: IndexId| {
+    let renamed = segments.iter().map(|part| {
+        // Of an object that does not count nothing is taken over, and so its name must not be.
+        let names = part.segment.objects().into_iter().zip(part.counts.iter().copied());
+        let number = |(name, counts): (IndexId, bool)| {
+            if !counts {
+                return u32::MAX;
+            }
             *known.entry(name).or_insert_with(|| {
                 objects.push(name);
                 u32::try_from(objects.len() - 1).unwrap_or(u32::MAX)
@@ -156,13 +170,13 @@ fn merge_objects(segments: &[(&Segment, &Bits)]) -> (Vec<IndexId>, Vec<Vec<u32>>
 }
 
 fn merge_records(
-    segments: &[(&Segment, &Bits)],
+    segments: &[Part<'_>],
     kind: BlobKind,
     numbers: &[Vec<u32>],
     writer: &mut SegmentWriter,
 ) -> Result<()> {
     let next = |at: usize, from: u64| {
-        let (segment, _) = segments[at];
+        let segment = segments[at].segment;
         (from..segment.count(kind)).find_map(|place| {
             let record = segment.record(kind, place)?;
             let pack = *numbers[at].get(record.pack as usize)?;

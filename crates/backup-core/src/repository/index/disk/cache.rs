@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 
 use super::DiskIndex;
-use super::build::{Collector, merge};
+use super::build::{Collector, Part, merge};
 use super::segment::Segment;
 use crate::clock::{Clock, SystemClock};
 use crate::context::Context;
@@ -57,6 +57,7 @@ pub(crate) async fn open(repository: &Repository, dir: &Path, cx: &Context) -> R
     let mut progress = Progress::default();
     let mut damaged = Vec::new();
     let mut listed: HashSet<IndexId> = HashSet::new();
+    let mut assembled = None;
     for round in 1.. {
         listed = names(repository).await?.into_iter().collect();
         progress.total_items = listed.len() as u64;
@@ -83,13 +84,23 @@ pub(crate) async fn open(repository: &Repository, dir: &Path, cx: &Context) -> R
         if !collector.is_empty() {
             write(dir, collector).await?;
         }
-        if !vanished {
+        let wanted = listed.clone();
+        let (index, known) = blocking(dir, move |dir| assemble(dir, &wanted)).await?;
+        // Another process may have removed files in between that it had made others of.
+        let is_whole = listed.iter().all(|id| known.contains(id) || damaged.iter().any(|(bad, _)| bad == id));
+        if is_whole && !vanished {
+            assembled = Some(index);
             break;
+        }
+        if round == ROUNDS {
+            return Err(std::io::Error::other("others change its files all the time").into());
         }
         damaged.clear();
     }
-    let objects = listed.clone();
-    let index = blocking(dir, move |dir| assemble(dir, &listed)).await?;
+    let Some(index) = assembled else {
+        return Err(std::io::Error::other("it was not made").into());
+    };
+    let objects = listed;
     cx.events.emit(&Event::StageFinished { stage: Stage::LoadIndex, progress });
     damaged.sort_by_key(|(id, _)| *id);
     Ok(LoadedIndex { index: Box::new(index), damaged, objects })
@@ -145,33 +156,49 @@ fn known_objects(dir: &Path) -> std::io::Result<HashSet<IndexId>> {
     Ok(segments(dir)?.iter().flat_map(Segment::objects).collect())
 }
 
-/// One index of all files that hold something of these objects; makes few files of many.
-pub(super) fn assemble(dir: &Path, listed: &HashSet<IndexId>) -> std::io::Result<DiskIndex> {
+/// One index of all files that hold something of these objects, and which of them those are; makes few files of many.
+pub(super) fn assemble(dir: &Path, listed: &HashSet<IndexId>) -> std::io::Result<(DiskIndex, HashSet<IndexId>)> {
     let mut chosen = choose(segments(dir)?, listed);
     let few = to_merge(&chosen);
     if few > 0 {
         let path = new_path(dir);
         let rest = chosen.len() - few;
-        let parts: Vec<(&Segment, &Bits)> = chosen[rest..].iter().map(|(segment, dead, _)| (segment, dead)).collect();
+        let parts: Vec<Part<'_>> = chosen[rest..].iter().map(Chosen::part).collect();
         merge(&parts, &path)?;
         if let Some(merged) = Segment::open(&path) {
-            for (old, ..) in chosen.drain(rest..) {
-                _ = fs::remove_file(old.path());
+            for old in chosen.drain(rest..) {
+                _ = fs::remove_file(old.segment.path());
             }
-            let mut segments: Vec<Segment> = chosen.into_iter().map(|(segment, ..)| segment).collect();
+            let mut segments: Vec<Segment> = chosen.into_iter().map(|one| one.segment).collect();
             segments.push(merged);
             chosen = choose(segments, listed);
         }
     }
     let mut index = DiskIndex::default();
-    for (segment, dead, _) in chosen {
+    let mut known = HashSet::new();
+    for Chosen { segment, dead, counts, .. } in chosen {
+        known.extend(segment.objects().into_iter().zip(counts).filter(|(_, counts)| *counts).map(|(id, _)| id));
         index.push(segment, dead);
     }
-    Ok(index)
+    Ok((index, known))
 }
 
-/// A file, its packs that do not count, and how many those are.
-type Chosen = (Segment, Bits, u32);
+/// A file and what counts of it.
+struct Chosen {
+    segment: Segment,
+    /// Packs that do not count.
+    dead: Bits,
+    /// How many those are.
+    dead_packs: u32,
+    /// Whether an object counts.
+    counts: Vec<bool>,
+}
+
+impl Chosen {
+    fn part(&self) -> Part<'_> {
+        Part { segment: &self.segment, dead: &self.dead, counts: &self.counts }
+    }
+}
 
 /// Every index object counts in the first file that holds it. Files that hold nothing are removed.
 fn choose(segments: Vec<Segment>, listed: &HashSet<IndexId>) -> Vec<Chosen> {
@@ -195,7 +222,7 @@ fn choose(segments: Vec<Segment>, listed: &HashSet<IndexId>) -> Vec<Chosen> {
                 }
             }
         }
-        chosen.push((segment, dead, count));
+        chosen.push(Chosen { segment, dead, dead_packs: count, counts });
     }
     chosen
 }
@@ -203,8 +230,8 @@ fn choose(segments: Vec<Segment>, listed: &HashSet<IndexId>) -> Vec<Chosen> {
 /// How many of the last (smallest) files are to become one: all but those that are much larger than what follows, so that a
 /// record is copied a few times only, however many backups there are. All of them, where much is dead.
 fn to_merge(chosen: &[Chosen]) -> usize {
-    let packs: u64 = chosen.iter().map(|(segment, ..)| u64::from(segment.packs())).sum();
-    let dead: u64 = chosen.iter().map(|(.., dead)| u64::from(*dead)).sum();
+    let packs: u64 = chosen.iter().map(|one| u64::from(one.segment.packs())).sum();
+    let dead: u64 = chosen.iter().map(|one| u64::from(one.dead_packs)).sum();
     if dead * 3 > packs {
         return chosen.len();
     }
@@ -213,11 +240,11 @@ fn to_merge(chosen: &[Chosen]) -> usize {
     }
     let mut sum = 0;
     let mut count = 0;
-    for (segment, ..) in chosen.iter().rev() {
-        if count > 1 && size(segment) > 4 * sum {
+    for one in chosen.iter().rev() {
+        if count > 1 && size(&one.segment) > 4 * sum {
             break;
         }
-        sum += size(segment);
+        sum += size(&one.segment);
         count += 1;
     }
     count

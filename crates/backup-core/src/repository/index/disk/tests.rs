@@ -114,7 +114,7 @@ fn it_says_what_the_index_in_memory_says() {
             // Some go, as after a prune.
             objects.retain(|_| rng.random_range(0..10) > 0);
             let listed: HashSet<IndexId> = objects.iter().map(|(id, _)| *id).collect();
-            let disk = assemble(dir.path(), &listed).unwrap();
+            let disk = assemble(dir.path(), &listed).unwrap().0;
             let memory = MemoryIndex::default();
             for (_, file) in &objects {
                 add(&memory, file);
@@ -154,7 +154,7 @@ fn damage_is_noticed_and_makes_it_know_less_never_other_things() {
         let mut bytes = sound.clone();
         bytes[at] ^= 0x10;
         std::fs::write(&path, &bytes).unwrap();
-        let disk = assemble(dir.path(), &listed).unwrap();
+        let disk = assemble(dir.path(), &listed).unwrap().0;
         for n in 0..400 {
             for kind in [BlobKind::Data, BlobKind::Tree] {
                 for found in disk.find_all(kind, &blob_id(n)) {
@@ -167,6 +167,6 @@ fn damage_is_noticed_and_makes_it_know_less_never_other_things() {
     }
     for len in (0..sound.len()).step_by(sound.len() / 50) {
         std::fs::write(&path, &sound[..len]).unwrap();
-        assert!(assemble(dir.path(), &listed).unwrap().is_empty(), "cut at {len}");
+        assert!(assemble(dir.path(), &listed).unwrap().0.is_empty(), "cut at {len}");
     }
 }

@@ -65,6 +65,7 @@ impl SegmentWriter {
         self.out.file.seek(SeekFrom::Start(0))?;
         self.out.file.write_all(&page)?;
         self.out.file.flush()?;
+        self.out.file.get_ref().sync_all()?;
         std::fs::rename(&self.temporary, path)
     }
 }
