@@ -11,7 +11,7 @@ use backup_core::error::{Error, ErrorKind};
 use backup_core::id::SnapshotId;
 use backup_core::pipeline::{BackupOptions, VerifyLevel, verify};
 use backup_core::repository::{InitOptions, Repository};
-use backup_core::sink::{Operation, SinkErrorKind};
+use backup_core::sink::{Operation, Prefix, SinkErrorKind};
 use backup_core::source::{IfExists, RestoreRequest, Selection};
 use backup_core::testing::{Fault, FaultRule, FaultySink, MemorySink, ScriptedSource};
 
@@ -266,15 +266,20 @@ async fn checking() {
             // Whatever is read wrongly is an error or a problem; what is right once it is read again may be neither.
             let checked = repo.check(ReadData::All).await;
             let fired = sink.fired() > 0;
+            // Its first request and its last ones say only that somebody is at work; a check does without, where it must.
+            let of_the_session = n == 0 || n + 2 >= sink.operations();
             sink.heal();
             if let (Ok(report), Fault::Before(_) | Fault::Midway(_)) = (checked, fault) {
                 assert!(
-                    !fired || !report.problems.is_empty(),
+                    !fired || of_the_session || !report.problems.is_empty(),
                     "{fault:?} at {n}: what could not be read was passed over"
                 );
             }
             repo.assert_sound().await;
-            assert_eq!(copy.objects(), *before, "{fault:?} at {n}: a check changed something");
+            let sessions = Prefix::new("x-sessions").unwrap();
+            let mut after = copy.objects();
+            after.retain(|key, _| !sessions.contains(key));
+            assert_eq!(after, *before, "{fault:?} at {n}: a check changed something");
             fired
         })
         .await;
