@@ -3,7 +3,7 @@
 //! | feature | module | what it reads |
 //! |---|---|---|
 //! | `files` (default) | [`files`] | directories and files of the local machine |
-//! | `mongodb` | [`mongodb`] | MongoDB replica sets and standalone servers |
+//! | `mongodb` | `mongodb` | MongoDB replica sets and standalone servers |
 
 #[cfg(feature = "files")]
 pub mod files;
