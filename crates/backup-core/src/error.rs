@@ -41,6 +41,8 @@ pub enum ErrorKind {
     Unavailable,
     /// Somebody else does it at the moment, and only one may.
     Busy,
+    /// There is more than the caller allows.
+    TooLarge,
     /// The source failed.
     Source,
     /// The target could not be written.

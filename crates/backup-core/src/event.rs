@@ -6,9 +6,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::id::SnapshotId;
+use crate::log::Position;
 
 /// The stages of a long operation, in the order in which people see them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -84,6 +86,56 @@ pub struct Warning {
     pub message: String,
 }
 
+/// What the capturer of a log tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "log", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LogEvent {
+    /// The log is followed from here on; from now on if there is no position.
+    Following {
+        /// Where it goes on.
+        from: Option<Position>,
+    },
+    /// Everything up to a position is stored.
+    Stored {
+        /// The position.
+        position: Position,
+        /// When that was, by the clock of the source.
+        time: Option<Timestamp>,
+        /// Bytes that were captured and are not stored yet.
+        waiting_bytes: u64,
+    },
+    /// Storing fails; it is tried again.
+    Delayed {
+        /// Why.
+        message: String,
+        /// Bytes that were captured and are not stored yet.
+        waiting_bytes: u64,
+    },
+    /// No more can be captured until something is stored: the source keeps the rest, as long as it can.
+    Full {
+        /// Bytes that were captured and are not stored yet.
+        waiting_bytes: u64,
+    },
+    /// Something is missing: what comes next needs a new full backup.
+    Gap {
+        /// Why.
+        reason: String,
+    },
+    /// The source cannot be read; it is tried again.
+    Reconnecting {
+        /// Why.
+        message: String,
+        /// When, in seconds.
+        seconds: u64,
+    },
+    /// What was captured is in a snapshot now.
+    RolledUp {
+        /// The snapshot.
+        id: SnapshotId,
+    },
+}
+
 /// What a long operation tells its reporters.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -117,6 +169,8 @@ pub enum Event {
         /// Its name.
         id: SnapshotId,
     },
+    /// Something about the log of a source that is being captured.
+    Log(LogEvent),
     /// A plain remark, for instance that a guard object was recreated.
     Note {
         /// The text: a sentence.

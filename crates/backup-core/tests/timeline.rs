@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests: what must not happen fails them")]
 
 use backup_core::id::SnapshotId;
-use backup_core::log::{Base, Branch, Place, Position, Stretch, Target, Tick, Timeline};
+use backup_core::log::{Base, Branch, Place, Position, Stretch, Target, Tick, Timeline, latest_common};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
@@ -132,16 +132,18 @@ fn timeline(lines: &[Line], bases: &[(usize, u64, u64)], rng: &mut SmallRng) -> 
         at: Position::new(lines[*line].name.clone(), *at),
         time: time(lines[*line].time_at(*at)),
         bytes: 1000,
+        rate: Some(500),
     });
     let branches = lines.iter().filter_map(|line| {
         let (parent, at) = line.parent?;
-        Some(Branch { name: line.name.clone(), parent: Position::new(lines[parent].name.clone(), at) })
+        Some(Branch { name: line.name.clone(), parent: Some(Position::new(lines[parent].name.clone(), at)) })
     });
     Timeline::new(bases.collect(), stretches, branches, Vec::new())
 }
 
 /// A plan does what it says: its pieces lead from its base to its end, and nothing is left out.
 fn assert_follows(model: &Model, plan: &backup_core::log::Plan) {
+    assert_eq!(plan.estimate_ms, Some(plan.bytes * 2));
     let number = (0..model.bases.len()).find(|number| base_id(*number) == plan.base.id).unwrap();
     let lineage = model.timeline.lineage(&plan.stop.branch);
     let mut at = Position::new(plan.base.at.branch.clone(), plan.base.needs);
@@ -230,6 +232,17 @@ proptest! {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_latest_common_moment_is_one_of_all_and_none_is_later(seeds in proptest::collection::vec(any::<u64>(), 1..4)) {
+        let timelines: Vec<Timeline> = seeds.iter().map(|seed| Model::random(*seed).timeline).collect();
+        let is_there = |moment: Timestamp| timelines.iter().all(|one| one.plan(&Target::Time(moment)).is_ok());
+        let latest = latest_common(&timelines);
+        prop_assert!(latest.is_none_or(is_there));
+        for moment in (990..1200).map(time) {
+            prop_assert!(!is_there(moment) || latest.is_some_and(|latest| latest >= moment), "{moment} is later than {latest:?}");
         }
     }
 }

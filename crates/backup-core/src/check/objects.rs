@@ -40,8 +40,7 @@ pub(super) async fn check_named(
         check_receipt(repository, &layout::snapshot_receipt(id), report).await?;
     }
     for id in receipts.into_iter().filter(|id| !there.contains(id)) {
-        // Forgetting removes the receipt first: one that is still there was not forgotten since.
-        if !repository.sink().exists(&layout::snapshot_receipt(&id)).await? {
+        if !repository.was_lost(&id).await? {
             continue;
         }
         let when = repository.receipt(&id).await.ok().flatten();

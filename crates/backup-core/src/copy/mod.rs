@@ -94,7 +94,7 @@ pub async fn copy(
     let reading = Session::begin_reading(from.repository(), "copy from here", cx).await;
     let result = match Session::begin(to, "copy to here", cx).await {
         Ok(session) => {
-            let result = run_copy(from, snapshots, to, options, Some(&session), cx).await;
+            let result = session.explain(run_copy(from, snapshots, to, options, Some(&session), cx).await);
             session.end().await;
             result
         }
@@ -194,10 +194,7 @@ impl Run<'_> {
             let writer = BlobWriter::new(&self.to, &self.options.write, self.options.dry_run);
             let result = self.copy_group(&mut todo, &present, &mut survey, &writer).await;
             if let Err(error) = result {
-                // If uploading failed, everything else is only a consequence of that.
-                let cause = writer.root_failure().await.unwrap_or(error);
-                writer.abort().await;
-                return Err(cause);
+                return Err(writer.give_up(error).await);
             }
         }
         (self.report.blobs, self.report.bytes) = survey.totals();
@@ -289,11 +286,7 @@ impl Run<'_> {
 
     async fn publish(&mut self, info: &SnapshotInfo) -> Result<SnapshotId> {
         let (from, to) = (self.from.repository(), self.to.repository());
-        let received = match from.receipt(&info.id).await {
-            Ok(receipt) => receipt.map_or_else(|| self.cx.clock.now(), |receipt| receipt.received),
-            Err(error) if error.is_damage() => self.cx.clock.now(),
-            Err(error) => return Err(error),
-        };
+        let received = from.received(&info.id).await?.unwrap_or_else(|| self.cx.clock.now());
         let sealed = if self.same_key {
             from.sealed_snapshot(&info.id).await?
         } else {

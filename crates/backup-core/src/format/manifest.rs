@@ -47,6 +47,12 @@ pub struct Manifest {
     /// Counts and digests per object, for databases.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub objects: BTreeMap<String, ObjectDigest>,
+    /// Whether these are all: what is not among them is not there, or has nothing in it. Of old snapshots that is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counted: bool,
+    /// What whoever restores it should know of it, for instance what consistency it has or what other tools do not make of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// Include patterns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,

@@ -37,7 +37,7 @@ pub use lock::Lock;
 pub use manifest::{MANIFEST_PATH, MANIFEST_SCHEMA, METADATA_DIR, Manifest, ManifestTotals, RESTORE_NOTE};
 pub use pack::{BlobKind, PackHeader, PackedBlob};
 pub use sealed::{open_json, open_raw, seal_json};
-pub use snapshot::{Snapshot, SnapshotSummary};
+pub use snapshot::{LogExtent, Snapshot, SnapshotLog, SnapshotSummary};
 pub use tree::{Node, Tree};
 pub(crate) use tree_json::stream_tree;
 pub use tree_json::{TreeWriter, write_tree};

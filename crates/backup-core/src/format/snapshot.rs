@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BlobId, SnapshotId};
+use crate::log::{Position, Tick};
+use crate::source::LogStart;
 
 /// A completed backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,9 +50,53 @@ pub struct Snapshot {
     /// How many entries are missing or incomplete; ours only, absent if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x_warnings: Option<u64>,
+    /// What it holds of a log, and where a log goes on from it; ours only, absent if its source has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x_log: Option<SnapshotLog>,
     /// What other tools, or newer versions, say of it: carried along by copies.
     #[serde(flatten)]
     pub others: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A snapshot's place in the log of its source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotLog {
+    /// Name of the stream.
+    pub stream: String,
+    /// Where the log goes on from what was backed up.
+    pub start: LogStart,
+    /// When that was.
+    pub time: Timestamp,
+    /// The pieces of the log that the snapshot holds besides, in the order in which they were rolled up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extents: Vec<LogExtent>,
+}
+
+/// A piece of a log in a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogExtent {
+    /// Branch that it is a piece of.
+    pub branch: String,
+    /// Where the branch left another one, if it began in this piece.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Position>,
+    /// Where it begins.
+    pub from: u64,
+    /// Where it ends.
+    pub to: u64,
+    /// Its first moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Tick>,
+    /// Its last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Tick>,
+    /// Size of its bytes.
+    pub bytes: u64,
+    /// File in `/.backup/log` that says where the bytes are, and what happened when.
+    pub detail: String,
+    /// Why what comes before is missing, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<String>,
 }
 
 /// What a backup found and stored, in restic's terms.

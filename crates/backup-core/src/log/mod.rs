@@ -1,17 +1,58 @@
-//! Logs of sources: what is kept of them, and which moments can be restored.
+//! Logs of sources: capturing them, what is kept of them, and which moments can be restored.
+//!
+//! ```text
+//!  source ─▶ capture ─▶ lane (slices) ─▶ roll-up ─▶ snapshots of type log
+//!                             └──────── view ────────┘ ─▶ timeline ─▶ plan ─▶ tape ─▶ restore
+//! ```
 //!
 //! | file | what is in it |
 //! |---|---|
 //! | `position.rs` | [`Position`]: a place in a log |
 //! | `timeline.rs` | [`Timeline`]: bases, pieces of the log, branches, gaps; ranges that can be restored |
 //! | `plan.rs` | [`Plan`]: from a moment to what has to be restored, or a [`Refusal`] that names the nearest ones |
+//! | `scope.rs` | [`Scope`]: what a piece of a log is about |
+//! | `stream.rs` | [`Stream`]: which log |
+//! | `slice.rs` | [`Slice`]: what is stored at once; a valid pack |
+//! | `lane.rs` | slices in the repository |
+//! | `capture.rs` | [`capture`]: from a source to slices |
+//! | `outbox.rs` | what was captured and is not stored yet; the spool |
+//! | `uploader.rs` | storing slices, by one capturer at a time |
+//! | `roll_up/` | [`roll_up`]: from slices to snapshots |
+//! | `detail.rs` | what a snapshot says of the pieces of a log that it holds |
+//! | `gather.rs` | [`LogView`]: what a repository has of a log |
+//! | `tape.rs` | [`LogTape`]: reading the log that a plan names |
+//! | `supervisor.rs` | [`follow`]: capturing for ever |
 //!
-//! All of it is pure: no I/O, no clock.
+//! # What is never lost
+//! A slice is created once, under a name that a rival would choose as well, and what it holds is acknowledged only afterwards. A
+//! capturer goes on where the last slice ends; that nothing is missing is seen from the positions alone, whoever wrote what.
+//! Where something is missing the timeline has a gap, and no plan passes over it.
 
+mod capture;
+mod detail;
+mod gather;
+mod lane;
+mod outbox;
 mod plan;
 mod position;
+mod roll_up;
+mod scope;
+mod slice;
+mod stream;
+mod supervisor;
+mod tape;
 mod timeline;
+mod uploader;
 
-pub use plan::{Plan, Refusal, Target};
+pub use capture::{Acknowledge, CaptureOptions, CaptureReport, capture};
+pub use gather::LogView;
+pub use outbox::SpoolOptions;
+pub use plan::{Plan, Refusal, Target, latest_common};
 pub use position::{ParsePositionError, Position};
+pub use roll_up::{RollUpOptions, RollUpReport, roll_up};
+pub use scope::Scope;
+pub use slice::{Part, Slice, SliceHeader, TakeOver};
+pub use stream::Stream;
+pub use supervisor::{FollowOptions, follow};
+pub use tape::{LogPart, LogReplay, LogTape};
 pub use timeline::{Base, Branch, Gap, Place, Range, Stretch, Tick, Timeline};

@@ -1,6 +1,6 @@
 //! From a moment to what has to be restored: a base, pieces of the log, and where to stop.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::Position;
@@ -25,12 +25,20 @@ pub struct Plan {
     pub base: Base,
     /// Then apply these pieces, in order. They may overlap; they leave nothing out.
     pub log: Vec<Stretch>,
+    /// Where branches are left for the next one, in order: of what is kept of such a branch nothing behind that is applied.
+    pub turns: Vec<Position>,
     /// Stop here: nothing behind it is applied.
     pub stop: Position,
-    /// The time of the last event that is applied, by the clock of the source.
+    /// If a time was asked for: not every event is noted, so that some behind [`Self::stop`] may have happened before it as well. They
+    /// are applied too, up to the first later one.
+    pub until: Option<Timestamp>,
+    /// The time of the last event that is applied, by the clock of the source, as far as it is noted.
     pub time: Option<Timestamp>,
     /// What is read, bytes.
     pub bytes: u64,
+    /// How long it may take, milliseconds: as if it went as fast as the fastest backup of this source. `None` if none has stored
+    /// enough to tell.
+    pub estimate_ms: Option<u64>,
 }
 
 /// The moment cannot be restored.
@@ -43,6 +51,22 @@ pub struct Refusal {
     pub before: Option<(Position, Option<Timestamp>)>,
     /// The first position behind it that can be restored, and its time.
     pub after: Option<(Position, Option<Timestamp>)>,
+}
+
+/// The latest moment that all of these can be restored to, by their clocks: what a group of sources is planned for.
+#[must_use]
+pub fn latest_common(timelines: &[Timeline]) -> Option<Timestamp> {
+    let within = timelines.iter().flat_map(|timeline| {
+        let ticks = timeline.stretches.values().flatten().flat_map(|stretch| &stretch.ticks);
+        // Just before something happens everything before it is there; at that moment more may happen still.
+        let before = |tick: &super::Tick| tick.time.checked_sub(SignedDuration::from_micros(1)).ok();
+        ticks.filter_map(before).chain(timeline.bases.iter().map(|base| base.time))
+    });
+    let mut moments: Vec<Timestamp> = within.collect();
+    moments.sort_unstable();
+    moments.dedup();
+    let is_there = |moment: &Timestamp| timelines.iter().all(|timeline| timeline.plan(&Target::Time(*moment)).is_ok());
+    moments.into_iter().rev().find(is_there)
 }
 
 impl Timeline {
@@ -92,6 +116,8 @@ impl Timeline {
         let mut log = Vec::new();
         let start = lineage.iter().position(|(name, _)| *name == base.at.branch).unwrap_or(0);
         let mut from = base.needs;
+        let left = lineage[start..].iter().filter_map(|(name, end)| Some(Position::new(name.clone(), (*end)?)));
+        let turns = left.collect();
         for (name, end) in &lineage[start..] {
             let to = end.unwrap_or(target.offset);
             log.extend(self.pieces(name, from, to));
@@ -100,11 +126,14 @@ impl Timeline {
         let bytes = base.bytes + log.iter().map(|stretch| stretch.bytes).sum::<u64>();
         let on_base = (*target == base.at).then_some(base.time);
         let time = self.time_at(&target.branch, target.offset).or(on_base);
-        Plan { base: base.clone(), log, stop: target.clone(), time, bytes }
+        let rate = self.bases.iter().filter_map(|base| base.rate).max().filter(|rate| *rate > 0);
+        let estimate_ms = rate.map(|rate| bytes.saturating_mul(1000) / rate);
+        Plan { base: base.clone(), log, turns, stop: target.clone(), until: None, time, bytes, estimate_ms }
     }
 
-    /// As few pieces as there are between two offsets, in order.
-    fn pieces(&self, branch: &str, from: u64, to: u64) -> Vec<Stretch> {
+    /// As few pieces as there are between two offsets, in order; they end at the first break.
+    #[must_use]
+    pub fn pieces(&self, branch: &str, from: u64, to: u64) -> Vec<Stretch> {
         let mut pieces = Vec::new();
         let mut at = from;
         let stretches = self.stretches.get(branch).map_or(&[][..], Vec::as_slice);
@@ -143,7 +172,8 @@ impl Timeline {
             }
         }
         if let Some((place, offset)) = best {
-            return self.plan_position(&Position::new(lineage[place].0.clone(), offset));
+            let plan = self.plan_position(&Position::new(lineage[place].0.clone(), offset))?;
+            return Ok(Plan { until: Some(time), ..plan });
         }
         Err(Box::new(self.refuse_time(time, past_end)))
     }

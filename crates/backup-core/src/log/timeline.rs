@@ -21,6 +21,8 @@ pub struct Base {
     pub time: Timestamp,
     /// What restoring it reads, bytes.
     pub bytes: u64,
+    /// How fast it was stored, bytes per second, if it stored enough to tell.
+    pub rate: Option<u64>,
 }
 
 /// Where a piece of the log is kept.
@@ -65,8 +67,8 @@ pub struct Tick {
 pub struct Branch {
     /// Its name.
     pub name: String,
-    /// Where it left its parent.
-    pub parent: Position,
+    /// Where it left its parent, if that is known.
+    pub parent: Option<Position>,
 }
 
 /// A piece of the log that is known to be missing.
@@ -129,9 +131,18 @@ impl Timeline {
         }
         for branch in branches {
             timeline.order.push(branch.name.clone());
-            timeline.branches.insert(branch.name, branch.parent);
+            if let Some(parent) = branch.parent {
+                timeline.branches.insert(branch.name, parent);
+            }
         }
         timeline
+    }
+
+    /// Without the other snapshots: restores begin with this one.
+    #[must_use]
+    pub fn beginning_with(mut self, id: SnapshotId) -> Self {
+        self.bases.retain(|base| base.id == id);
+        self
     }
 
     /// The snapshots that a restore can begin with.
@@ -185,6 +196,16 @@ impl Timeline {
             end = end.max(stretch.to);
         }
         end
+    }
+
+    /// The last place that a branch is known to have: where the last piece ends that is kept, a snapshot stands or another branch
+    /// has left it. What is missing before it is a break, and not the end of the log.
+    #[must_use]
+    pub fn known_end(&self, branch: &str) -> Option<u64> {
+        let kept = self.stretches.get(branch).into_iter().flatten().map(|stretch| stretch.to);
+        let bases = self.bases.iter().map(|base| &base.at);
+        let places = bases.chain(self.branches.values()).filter(|at| at.branch == branch).map(|at| at.offset);
+        kept.chain(places).max()
     }
 
     /// Whether the log is kept without a break.
@@ -279,6 +300,15 @@ impl Timeline {
                     gaps.push(Gap { branch: branch.clone(), from: end, to: Some(stretch.from), reason });
                 }
                 end = Some(end.map_or(stretch.to, |end| end.max(stretch.to)));
+            }
+        }
+        // At the beginning of a branch, or in front of what nothing is known of.
+        for noted in self.reasons.iter().filter(|noted| noted.reason.is_some()) {
+            let reported = gaps.iter().any(|gap: &Gap| gap.branch == noted.branch && gap.to == Some(noted.from));
+            let mut stretches = self.stretches.get(&noted.branch).into_iter().flatten();
+            let filled = stretches.any(|stretch| stretch.from < noted.from && stretch.to >= noted.from);
+            if !reported && !filled && noted.to.is_none() && self.reach(&noted.branch, noted.from) > noted.from {
+                gaps.push(Gap { to: Some(noted.from), ..noted.clone() });
             }
         }
         let open = self.reasons.iter().filter(|gap| gap.to.is_none() && self.reach(&gap.branch, gap.from) == gap.from);

@@ -79,11 +79,7 @@ async fn candidates(repository: &Repository, snapshots: &[SnapshotInfo], cx: &Co
     let concurrency = repository.sink().capabilities().concurrency.max(1);
     let read = |info: SnapshotInfo| async move {
         cx.check_cancelled()?;
-        let received = match repository.receipt(&info.id).await {
-            Ok(receipt) => receipt.map(|receipt| receipt.received),
-            Err(error) if error.is_damage() => None,
-            Err(error) => return Err(error),
-        };
+        let received = repository.received(&info.id).await?;
         Ok::<_, Error>(Candidate { received, ..Candidate::of(&info) })
     };
     futures::stream::iter(snapshots.to_vec()).map(read).buffered(concurrency).try_collect().await

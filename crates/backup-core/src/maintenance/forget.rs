@@ -11,14 +11,14 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::PRUNE_LEASE;
+use super::prune_lease;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{open_json, seal_json};
 use crate::id::SnapshotId;
 use crate::repository::reach::Reach;
 use crate::repository::reliance::list_again;
-use crate::repository::{KeptLease, Lease, LeaseOptions, Repository, SnapshotInfo, layout};
+use crate::repository::{KeptLease, Repository, SnapshotInfo, layout};
 use crate::sink::{SinkErrorKind, SinkOps};
 
 /// What is kept of a forgotten snapshot.
@@ -72,11 +72,7 @@ impl Repository {
             return Err(Error::new(ErrorKind::PermissionDenied, "the store has locked it against deletion")
                 .with_hint("wait until its lock ends; `backup doctor` shows the period of the locks"));
         }
-        let received = match self.receipt(id).await {
-            Ok(receipt) => receipt.map(|receipt| receipt.received),
-            Err(error) if error.is_damage() => None,
-            Err(error) => return Err(error),
-        };
+        let received = self.received(id).await?;
         let note = Note { forgotten: cx.clock.now(), received, object: BASE64.encode(sealed) };
         self.sink().put_bytes(&layout::forgotten(id), seal_json(self.key(), &note)?).await?;
         self.sink().delete_one(&layout::snapshot_receipt(id)).await?;
@@ -86,6 +82,23 @@ impl Repository {
         self.sink().delete_one(&layout::hold(id)).await?;
         self.sink().delete_one(&layout::proof(id)).await?;
         Ok(())
+    }
+
+    /// Drops snapshots of which others hold everything, but for those that somebody holds. Promises do not count: nothing is lost.
+    /// Returns what was dropped.
+    pub(crate) async fn supersede(&self, ids: &[SnapshotId], cx: &Context) -> Result<Vec<SnapshotId>> {
+        let holds = self.holds().await?;
+        let mut dropped = Vec::new();
+        for id in ids.iter().filter(|id| !holds.get(*id).is_some_and(|hold| hold.is_in_force(cx.clock.now()))) {
+            let sealed = self.sealed_snapshot(id).await?;
+            match self.forget_one(id, &sealed, cx).await {
+                Ok(()) => dropped.push(*id),
+                // Locked by the store: it goes when that ends.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(dropped)
     }
 
     /// What can be brought back, the latest forgotten first. Notes that are damaged are left out.
@@ -132,14 +145,9 @@ impl Repository {
     /// [`ErrorKind::Busy`] while a prune is at work; [`ErrorKind::NotFound`] if there is nothing to bring back;
     /// [`ErrorKind::Damaged`] if a prune has deleted its data already.
     pub async fn undo_forget(&self, ids: &[SnapshotId], holder: &str, cx: &Context) -> Result<()> {
-        let options = LeaseOptions { holder: holder.to_owned(), ..LeaseOptions::default() };
-        let lease = Lease::acquire(self, PRUNE_LEASE, &options, cx).await?.keep();
-        let result = tokio::select! {
-            result = self.bring_back(ids, &lease, cx) => result,
-            () = lease.lost().cancelled() => Err(lease.check().err().unwrap_or_else(Error::cancelled)),
-        };
-        let released = lease.release().await;
-        result.and(released)
+        let lease = prune_lease(self, holder, cx).await?;
+        let result = lease.guard(self.bring_back(ids, &lease, cx)).await;
+        lease.release_after(result).await
     }
 
     async fn bring_back(&self, ids: &[SnapshotId], lease: &KeptLease, cx: &Context) -> Result<()> {

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
+use crate::copy::CopiedSnapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{open_json, seal_json};
 use crate::id::SnapshotId;
@@ -107,23 +108,60 @@ impl Repository {
         Ok(())
     }
 
-    /// Fails if one of these snapshots must not be forgotten yet.
-    pub(super) async fn require_free(&self, snapshots: &[SnapshotInfo], cx: &Context) -> Result<()> {
+    /// Those of the snapshots that must not be forgotten yet, each with the reason as [`Self::forget`] would give it.
+    ///
+    /// # Errors
+    /// Those of the sink; [`ErrorKind::Damaged`] for a hold or a promise that cannot be read.
+    pub async fn protected(&self, snapshots: &[SnapshotInfo], cx: &Context) -> Result<Vec<(SnapshotId, Error)>> {
+        let mut protected = Vec::new();
         let now = cx.clock.now();
         let holds = self.holds().await?;
         let promises = Promises::of(self, snapshots).await?;
         for info in snapshots {
             let id = info.id.short();
             if let Some(hold) = holds.get(&info.id).filter(|hold| hold.is_in_force(now)) {
-                return Err(Error::new(ErrorKind::Invalid, format!("snapshot {id} is held: {}", hold.reason))
-                    .with_hint(format!("`backup release {id}` ends the hold")));
-            }
-            let received = self.receipt(&info.id).await?.map(|receipt| receipt.received);
-            if promises.protect(info, received, now) {
+                let error = Error::new(ErrorKind::Invalid, format!("snapshot {id} is held: {}", hold.reason))
+                    .with_hint(format!("`backup release {id}` ends the hold"));
+                protected.push((info.id, error));
+            } else if promises.protect(info, self.received(&info.id).await?, now) {
                 let job = info.snapshot.tag("job").unwrap_or_default();
                 let message = format!("snapshot {id} is younger than job {job} promises to keep its snapshots");
-                return Err(Error::new(ErrorKind::Invalid, message)
-                    .with_hint("what was promised is kept by every command; forget it when it is old enough"));
+                let error = Error::new(ErrorKind::Invalid, message)
+                    .with_hint("what was promised is kept by every command; forget it when it is old enough");
+                protected.push((info.id, error));
+            }
+        }
+        Ok(protected)
+    }
+
+    /// Fails if one of these snapshots must not be forgotten yet.
+    pub(super) async fn require_free(&self, snapshots: &[SnapshotInfo], cx: &Context) -> Result<()> {
+        self.protected(snapshots, cx).await?.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Makes the holds and promises of another repository those of this one, which takes its place. `copies` are the
+    /// snapshots that were copied from there. What is promised here already stays.
+    ///
+    /// # Errors
+    /// Those of the sinks; [`ErrorKind::Damaged`] for a hold or a promise that cannot be read.
+    pub async fn take_over_protection(&self, from: &Self, copies: &[CopiedSnapshot]) -> Result<()> {
+        let holds = from.holds().await?;
+        for copy in copies {
+            if let (Some(hold), Some(id)) = (holds.get(&copy.from), copy.to) {
+                self.hold(&id, hold).await?;
+            }
+        }
+        for meta in from.sink().list_all(&layout::minimum_ages()).await? {
+            let theirs: Promise = from.read_note(&meta.key).await?.unwrap_or_default();
+            let mut promise: Promise = self.read_note(&meta.key).await?.unwrap_or_default();
+            let new = theirs
+                .minimum_ages
+                .into_iter()
+                .filter(|age| !promise.minimum_ages.iter().any(|own| own.fieldwise() == age.fieldwise()));
+            let new: Vec<Span> = new.collect();
+            if !new.is_empty() {
+                promise.minimum_ages.extend(new);
+                self.sink().put_bytes(&meta.key, seal_json(self.key(), &promise)?).await?;
             }
         }
         Ok(())

@@ -43,10 +43,19 @@ impl Repository {
     /// Adds a pass phrase. It is proven to open the repository before this returns.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if it is empty; those of the sink.
+    /// [`ErrorKind::Invalid`] if it is empty, or opens the repository already: removing one of the two keys would then revoke
+    /// nothing. Those of the sink.
     pub async fn add_key(&self, passphrase: &Passphrase, label: Option<String>, cx: &Context) -> Result<KeyId> {
         if passphrase.is_empty() {
             return Err(Error::new(ErrorKind::Invalid, "the pass phrase is empty"));
+        }
+        if let Ok(opened) = key_files::unlock(&**self.sink(), passphrase).await {
+            let names: Vec<String> = opened.iter().map(|(_, id)| id.short()).collect();
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("this pass phrase opens the repository already, with key {}", names.join(", ")),
+            )
+            .with_hint("choose another one"));
         }
         let wrapped = key_files::wrap(self.key(), passphrase, label, cx).await?;
         key_files::store(&**self.sink(), self.key(), &wrapped, cx).await?;
@@ -58,11 +67,11 @@ impl Repository {
         Ok(wrapped.id)
     }
 
-    /// Removes a key file: its pass phrase opens the repository no more. The receipt goes first: what is gone without one was
-    /// removed, not lost.
+    /// Removes a key file: its pass phrase opens the repository no more.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`]; [`ErrorKind::Invalid`] if it is the last one that can be read; those of the sink.
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Invalid`] if it is the last one that can be read, or the one that opened the
+    /// repository: nothing has proven then that another one works. Those of the sink.
     pub async fn remove_key(&self, id: &KeyId) -> Result<()> {
         let keys = self.keys().await?;
         if !keys.iter().any(|(known, _)| known == id) {
@@ -76,6 +85,15 @@ impl Repository {
             )
             .with_hint("add another one first with `backup key add`"));
         }
+        if *id == self.key_id() {
+            return Err(Error::new(ErrorKind::Invalid, "this key is the one that opened the repository")
+                .with_hint("give the pass phrase of another key to remove it: that proves that another one works"));
+        }
+        self.delete_key(id).await
+    }
+
+    /// The receipt goes first: what is gone without one was removed, not lost.
+    async fn delete_key(&self, id: &KeyId) -> Result<()> {
         self.sink().delete_one(&layout::key_receipt(id)).await?;
         self.sink().delete_one(&layout::key_file(id)).await?;
         Ok(())
@@ -88,7 +106,7 @@ impl Repository {
     pub async fn rotate_key(&self, new: &Passphrase, label: Option<String>, cx: &Context) -> Result<KeyRotation> {
         let added = self.add_key(new, label, cx).await?;
         let removed = self.key_id();
-        self.remove_key(&removed).await?;
+        self.delete_key(&removed).await?;
         Ok(KeyRotation { added, removed })
     }
 

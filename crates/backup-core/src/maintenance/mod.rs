@@ -2,6 +2,7 @@
 //!
 //! | file | what is in it |
 //! |---|---|
+//! | `anchors.rs` | [`Anchor`]: how far chains of audit records had got |
 //! | `holds.rs` | what nobody may forget |
 //! | `proofs.rs` | notes that a snapshot was verified |
 //! | `cleanup.rs` | [`plan_cleanup`]: a retention policy applied to a repository |
@@ -9,8 +10,10 @@
 //! | `keys.rs` | pass phrases and key files |
 //! | `prune/` | [`prune`]: giving back the space of what nothing needs |
 //! | `repair/` | [`repair`]: mending what can be mended |
+//! | `runs.rs` | notes of runs, for other machines |
 //! | `storage.rs` | [`storage`]: how much is stored, of what, and how it grows |
 
+mod anchors;
 mod cleanup;
 mod forget;
 mod holds;
@@ -18,14 +21,24 @@ mod keys;
 mod proofs;
 mod prune;
 mod repair;
+mod runs;
 mod storage;
 
+pub use anchors::Anchor;
 pub use cleanup::{CleanupPlan, PlannedSnapshot, plan_cleanup};
 pub use forget::Forgotten;
 pub use keys::KeyRotation;
 pub use prune::{MaxUnused, PruneOptions, PruneReport, prune};
 pub use repair::{Repair, RepairOptions, RepairReport, repair};
+pub use runs::RunNotes;
 pub use storage::{ObjectTotals, StorageReport, Usage, storage};
 
-/// The lease that whoever deletes packs, or brings back what may be deleted, has to hold.
-const PRUNE_LEASE: &str = "prune";
+use crate::context::Context;
+use crate::error::Result;
+use crate::repository::{KeptLease, Lease, LeaseOptions, Repository};
+
+/// The lease that whoever deletes packs, or brings back what may be deleted, has to hold. `holder` is who that is, for people.
+async fn prune_lease(repository: &Repository, holder: &str, cx: &Context) -> Result<KeptLease> {
+    let options = LeaseOptions { holder: holder.to_owned(), ..LeaseOptions::default() };
+    Ok(Lease::acquire(repository, "prune", &options, cx).await?.keep())
+}

@@ -60,6 +60,10 @@ impl Meter {
         self.counters.done_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    pub(crate) fn done_bytes(&self) -> u64 {
+        self.counters.done_bytes.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn expect(&self, items: u64, bytes: u64) {
         self.counters.total_items.store(items, Ordering::Relaxed);
         self.counters.total_bytes.store(bytes, Ordering::Relaxed);

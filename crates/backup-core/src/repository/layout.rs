@@ -121,6 +121,19 @@ pub(crate) fn minimum_age(job: &str) -> Key {
     key(format!("x-compliance/{}", SnapshotId::digest(job.as_bytes())))
 }
 
+pub(crate) fn minimum_ages() -> Prefix {
+    prefix("x-compliance")
+}
+
+/// What is remembered of a run.
+pub(crate) fn run(name: &str) -> Key {
+    key(format!("x-runs/{name}"))
+}
+
+pub(crate) fn runs() -> Prefix {
+    prefix("x-runs")
+}
+
 /// A snapshot was verified.
 pub(crate) fn proof(id: &SnapshotId) -> Key {
     key(format!("x-proofs/{id}"))
@@ -128,6 +141,27 @@ pub(crate) fn proof(id: &SnapshotId) -> Key {
 
 pub(crate) fn proofs() -> Prefix {
     prefix("x-proofs")
+}
+
+/// How far a chain of audit records had got.
+pub(crate) fn anchor(chain: &str, sequence: u64) -> Result<Key> {
+    let is_plain = !chain.is_empty() && chain.bytes().all(|b| b.is_ascii_alphanumeric());
+    let key = Key::new(format!("x-audit/{chain}/{sequence:016x}")).ok().filter(|_| is_plain);
+    key.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("{chain:?} cannot name a chain")))
+}
+
+pub(crate) fn anchors() -> Prefix {
+    prefix("x-audit")
+}
+
+/// The slices of a log that were not rolled up yet.
+pub(crate) fn lane(stream: &str) -> Prefix {
+    prefix(&format!("x-lane/{stream}"))
+}
+
+/// A slice: its stream, the token of the lease under which it was written, and its number among those.
+pub(crate) fn slice(stream: &str, epoch: u64, sequence: u64) -> Key {
+    key(format!("x-lane/{stream}/{epoch:016x}/{sequence:016x}"))
 }
 
 /// The tokens of a lease.

@@ -218,6 +218,38 @@ impl KeptLease {
         self.held.confirm().await
     }
 
+    /// Does `work` unless, or until, the lease is lost.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] if it is lost; those of `work`.
+    pub async fn guard<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            result = work => result,
+            () = self.lost.cancelled() => Err(self.held.lost()),
+        }
+    }
+
+    /// Gives it back after what was done under it.
+    ///
+    /// # Errors
+    /// That of `result`, else those of [`Self::release`].
+    pub async fn release_after<T>(self, result: Result<T>) -> Result<T> {
+        let released = self.release().await;
+        let value = result?;
+        released.map(|()| value)
+    }
+
+    /// Stops renewing and gives it back, also if it has expired by now: its holder does nothing under it any more, and rivals need
+    /// not wait longer. Whoever took it over meanwhile has a token of their own.
+    ///
+    /// # Errors
+    /// Those of the sink; then rivals wait.
+    pub async fn abandon(self) -> Result<()> {
+        drop(self.stop);
+        self.task.await.map_err(super::cpu::panicked)?;
+        self.held.write_release().await
+    }
+
     /// Stops renewing and gives it back.
     ///
     /// # Errors
@@ -304,6 +336,15 @@ impl Held {
 
     async fn release(&self) -> Result<()> {
         if !self.is_current() {
+            return Ok(());
+        }
+        self.write_release().await
+    }
+
+    /// Unless somebody else has made an object of the same name, in a store that does not prevent that.
+    async fn write_release(&self) -> Result<()> {
+        let is_own = |body: &Body| body.owner == self.owner;
+        if !read(&self.repository, &self.name, self.token).await?.is_some_and(|(body, _)| is_own(&body)) {
             return Ok(());
         }
         self.repository.sink().put_bytes(&self.key()?, self.body(self.clock.now(), true)?).await?;

@@ -105,17 +105,18 @@ impl Repository {
     /// whoever has the same files can compute, so it belongs where only this user reads.
     #[must_use]
     pub fn with_cache(&self, dir: &Path) -> Self {
-        let Inner { sink, key, key_id, config, gear, cpu, .. } = &*self.0;
-        let (sink, key, config) = (Arc::clone(sink), Arc::clone(key), config.clone());
-        let cache = Some(dir.join(&config.id).join("index"));
-        Self(Arc::new(Inner { sink, key, key_id: *key_id, config, gear: gear.clone(), cpu: cpu.clone(), cache }))
+        self.with_index_cache(Some(dir.join(&self.config().id).join("index")))
     }
 
     /// The same repository, its index read from the repository alone.
     pub(crate) fn without_cache(&self) -> Self {
+        self.with_index_cache(None)
+    }
+
+    fn with_index_cache(&self, cache: Option<PathBuf>) -> Self {
         let Inner { sink, key, key_id, config, gear, cpu, .. } = &*self.0;
         let (sink, key, config) = (Arc::clone(sink), Arc::clone(key), config.clone());
-        Self(Arc::new(Inner { sink, key, key_id: *key_id, config, gear: gear.clone(), cpu: cpu.clone(), cache: None }))
+        Self(Arc::new(Inner { sink, key, key_id: *key_id, config, gear: gear.clone(), cpu: cpu.clone(), cache }))
     }
 
     pub(crate) fn index_cache(&self) -> Option<&Path> {
@@ -149,6 +150,22 @@ impl Repository {
                 .with_hint("something between here and the storage answers in its place, or the key files are lost"));
         }
         Ok(objects)
+    }
+
+    /// All packs that are there, each with what `of` takes from it: the list itself would take more memory than all that is
+    /// known of the packs. An empty listing is believed as in [`Self::list`].
+    pub(crate) async fn stored_packs<T>(&self, of: impl Fn(&ObjectMeta) -> T) -> Result<HashMap<PackId, T>> {
+        let mut listing = self.sink().list(&layout::packs());
+        let mut packs = HashMap::new();
+        while let Some(meta) = listing.try_next().await? {
+            if let Ok(id) = meta.key.file_name().parse() {
+                packs.insert(id, of(&meta));
+            }
+        }
+        if packs.is_empty() {
+            self.list(&layout::packs()).await?;
+        }
+        Ok(packs)
     }
 
     pub(crate) fn key(&self) -> &Arc<MasterKey> {
@@ -287,12 +304,7 @@ impl IndexedRepository {
 
     /// Compares the packs in the index with those in the store. Given up packs may be missing.
     pub(crate) async fn compare_packs(&self) -> Result<PackComparison> {
-        let mut stored: HashMap<PackId, u64> = HashMap::new();
-        for meta in self.repository.list(&layout::packs()).await? {
-            if let Ok(id) = meta.key.file_name().parse() {
-                stored.insert(id, meta.size);
-            }
-        }
+        let mut stored = self.repository.stored_packs(|meta| meta.size).await?;
         let mut found = PackComparison::default();
         self.index.for_each_pack(&mut |pack| match stored.remove(&pack.id) {
             Some(size) if size == pack.size => {}

@@ -1,5 +1,7 @@
 //! Receipts: small sealed notes in the side-car `x-receipts/`, written for every snapshot and key file. An object whose
-//! receipt is there but which is gone itself was lost, not forgotten: forgetting removes the receipt first.
+//! receipt is there but which is gone itself was lost, not forgotten: forgetting removes the receipt first. A writer that
+//! completes receipts meanwhile may write one again, for a moment or before it is killed; the note about what was forgotten
+//! (`x-forgotten/`) says then what happened.
 
 use std::collections::HashSet;
 
@@ -40,6 +42,18 @@ impl Repository {
         open_json(self.key(), &sealed).map(Some)
     }
 
+    /// When this repository received a snapshot, if there is a receipt that tells.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub(crate) async fn received(&self, id: &SnapshotId) -> Result<Option<Timestamp>> {
+        match self.receipt(id).await {
+            Ok(receipt) => Ok(receipt.map(|receipt| receipt.received)),
+            Err(error) if error.is_damage() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(crate) async fn save_receipt(&self, id: &SnapshotId, received: Timestamp) -> Result<()> {
         put(&**self.sink(), self.key(), &layout::snapshot_receipt(id), received).await
     }
@@ -59,6 +73,12 @@ impl Repository {
             put(&**self.sink(), self.key(), &layout::key_receipt(id), cx.clock.now()).await?;
         }
         Ok(())
+    }
+
+    /// Whether a snapshot that is gone was lost: it has a receipt still, and nobody forgot it.
+    pub(crate) async fn was_lost(&self, id: &SnapshotId) -> Result<bool> {
+        let sink = self.sink();
+        Ok(sink.exists(&layout::snapshot_receipt(id)).await? && !sink.exists(&layout::forgotten(id)).await?)
     }
 
     /// Whether a receipt can be read.

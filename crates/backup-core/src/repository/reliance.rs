@@ -15,8 +15,9 @@ use super::reach::Reach;
 use super::session::Session;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BlobKind, IndexPack, PackedBlob};
-use crate::id::{BlobId, IndexId};
+use crate::event::Event;
+use crate::format::{BlobKind, IndexPack, PackedBlob, Snapshot};
+use crate::id::{BlobId, IndexId, SnapshotId};
 
 /// Looks after what snapshots rely upon, from loading the index to the end of the session.
 #[derive(Debug)]
@@ -38,17 +39,36 @@ impl<'a> Reliance<'a> {
     /// # Errors
     /// [`ErrorKind::Busy`] if this process was out of touch for so long that something of it may be deleted; those of the sink.
     pub(crate) async fn secure(&mut self, roots: &[BlobId], cx: &Context) -> Result<()> {
-        if !self.session.is_protected() {
-            return Err(Error::new(ErrorKind::Busy, "this process was out of touch for too long")
-                .with_hint("run the command again: what was stored is reused"));
-        }
+        self.session.require_protection()?;
         if !self.learn(cx).await? {
             return Ok(());
         }
+        // Packs of somebody who came too late may be listed only now, and be gone: a copy there is none.
+        self.indexed.hide_lost_packs().await?;
         let mut reach = Reach::new(&self.indexed, None, cx);
         reach.follow(roots.iter().copied()).await?;
         list_again(&self.indexed, &reach).await?;
         Ok(())
+    }
+
+    /// Publishes a snapshot, if what it stands on is there before and after that; otherwise it is taken back.
+    ///
+    /// # Errors
+    /// Those of [`Self::secure`]; of the sink.
+    pub(crate) async fn publish(&mut self, snapshot: &Snapshot, cx: &Context) -> Result<SnapshotId> {
+        self.secure(&[snapshot.tree], cx).await?;
+        let repository = self.indexed.repository().clone();
+        let id = repository.save_snapshot(snapshot, cx).await?;
+        cx.events.emit(&Event::SnapshotSaved { id });
+        let unsure = |error: Error| error.context(format!("snapshot {} is stored, but not confirmed", id.short()));
+        match self.secure(&[snapshot.tree], cx).await {
+            // What it stands on is gone: nobody shall take it for a backup, and no prune shall stop at it.
+            Err(error) if error.kind() == ErrorKind::Busy => {
+                repository.withdraw_snapshot(&id).await.map_err(unsure)?;
+                Err(error)
+            }
+            secured => secured.map_err(unsure).map(|()| id),
+        }
     }
 
     fn is_new(&self, object: &IndexId) -> bool {
@@ -73,7 +93,8 @@ impl<'a> Reliance<'a> {
     }
 }
 
-/// Lists marked packs again that hold something which was reached and is nowhere else. Returns how many.
+/// Lists marked packs again that hold something which was reached and is nowhere else. Returns how many. Packs that are not
+/// in the store have to be hidden before.
 pub(crate) async fn list_again(indexed: &IndexedRepository, reach: &Reach<'_>) -> Result<u64> {
     let index = indexed.index();
     let mut packs = Vec::new();

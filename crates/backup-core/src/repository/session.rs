@@ -23,7 +23,7 @@ use super::store_clock::StoreClock;
 use super::{Repository, layout};
 use crate::clock::SharedClock;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{open_json, seal_json};
 use crate::sink::{ObjectMeta, SinkErrorKind, SinkOps};
 
@@ -105,6 +105,29 @@ impl Session {
     /// reach for long), what was relied upon may be gone.
     pub(crate) fn is_protected(&self) -> bool {
         self.beacons.longest_silence() < VALID_FOR
+    }
+
+    /// Fails if what was relied upon may be gone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`].
+    pub(crate) fn require_protection(&self) -> Result<()> {
+        if self.is_protected() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Busy, "this process was out of touch for too long")
+            .with_hint("run the command again: what was stored is reused"))
+    }
+
+    /// What looks like damage to somebody who was out of touch for too long may have been deleted rightly.
+    pub(crate) fn explain<T>(&self, result: Result<T>) -> Result<T> {
+        match result {
+            Err(error) if error.is_damage() => {
+                self.require_protection().map_err(|late| late.with_source(error.chain()))?;
+                Err(error)
+            }
+            other => other,
+        }
     }
 
     /// Ends the session. That this fails does no harm but that a prune waits until the session has grown old.

@@ -64,6 +64,18 @@ pub trait SinkOps: Sink {
         let stream = self.delete(futures::stream::iter([key.clone()]).boxed());
         async move { stream.try_for_each(|_| std::future::ready(Ok(()))).await }
     }
+
+    /// Deletes objects, as many as can be; those that are gone already are no error.
+    fn delete_all(&self, keys: Vec<Key>) -> impl Future<Output = SinkResult<()>> + Send {
+        let mut stream = self.delete(futures::stream::iter(keys).boxed());
+        async move {
+            let mut first = Ok(());
+            while let Some(result) = stream.next().await {
+                first = first.and(result.map(drop));
+            }
+            first
+        }
+    }
 }
 
 impl<S: Sink + ?Sized> SinkOps for S {}

@@ -1,8 +1,11 @@
-//! Positions in a source's log, and pieces of that log.
+//! What a backup stands for, and pieces of a source's log.
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use super::EntryPath;
+use crate::log::{Position, Scope, Tick};
 
 /// What a backup stands for: an interval of wall-clock time and, for sources with a log, a position in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,15 +17,40 @@ pub struct Checkpoint {
     /// The position in the source's own terms (LSN, oplog timestamp, replication offset), if it has a log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<String>,
+    /// The place in its log, if one can be captured and applied to the backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogStart>,
 }
 
-/// A piece of a source's log in its native form.
-#[derive(Debug, Clone)]
+/// Where a log goes on from a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStart {
+    /// From here on the log is needed; before [`Self::at`] if the source went on while it was read, and the backup does not hold
+    /// that part itself. On the same branch.
+    pub needs: u64,
+    /// The state that the backup stands for, and the earliest that can be restored from it.
+    pub at: Position,
+}
+
+/// A piece of a source's log in its native form: whole events, on one branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSegment {
-    /// Position of its first byte.
-    pub from: Checkpoint,
-    /// Position after its last byte: what to acknowledge.
-    pub to: Checkpoint,
-    /// The bytes.
+    /// Branch that it is a piece of.
+    pub branch: String,
+    /// Where the branch left another one, if this is the first piece of it.
+    pub parent: Option<Position>,
+    /// Where it begins.
+    pub from: u64,
+    /// Where it ends: what to acknowledge.
+    pub to: u64,
+    /// Times of events that end in it, by the clock of the source, in the order of the log.
+    pub ticks: Vec<Tick>,
+    /// The file that its bytes belong to in snapshots.
+    pub path: EntryPath,
+    /// Their place in that file: behind all bytes of it that came before.
+    pub at: u64,
+    /// What its events are about; `None` if that may be anything.
+    pub scope: Option<Scope>,
+    /// The bytes. None for a heartbeat: nothing happened up to [`Self::to`].
     pub data: Bytes,
 }

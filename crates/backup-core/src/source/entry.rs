@@ -15,6 +15,9 @@ pub enum Item {
     /// A directory, file, stream, link or other node. A directory's own entry may come before or after its children;
     /// directories that never get one receive default metadata.
     Entry(Entry),
+    /// What is at this path in the parent snapshot ([`BackupRequest::parent`](super::BackupRequest::parent)) is there as it was,
+    /// with everything below it, without being read: only sources that were given a parent yield it.
+    Keep(EntryPath),
     /// Nothing more comes at or below this directory.
     Close(EntryPath),
     /// Something selected is missing or incomplete; the run ends *completed with warnings*.

@@ -8,7 +8,7 @@
 //! | `path.rs` | [`EntryPath`]: absolute paths of any bytes inside a snapshot |
 //! | `request.rs` | what is asked for: [`BackupRequest`], [`RestoreRequest`], [`Selection`] |
 //! | `report.rs` | what is answered: [`Probe`], [`RestoreReport`], [`Digest`] |
-//! | `checkpoint.rs` | [`Checkpoint`]: a position in a source's log; [`LogSegment`] |
+//! | `checkpoint.rs` | [`Checkpoint`]: what a backup stands for; [`LogSegment`]: a piece of a log |
 //! | `error.rs` | [`SourceError`] |
 
 mod checkpoint;
@@ -23,15 +23,16 @@ use std::fmt::{Debug, Display};
 
 use async_trait::async_trait;
 
-pub use checkpoint::{Checkpoint, LogSegment};
+pub use checkpoint::{Checkpoint, LogSegment, LogStart};
 pub use entry::{BlockingContent, Chunking, Content, ContentEnd, ContentReader, Entry, Item};
 pub use error::{SourceError, SourceErrorKind, SourceResult};
 pub use metadata::{Metadata, NodeKind, Xattr};
 pub use path::EntryPath;
-pub use report::{Digest, ObjectDigest, Probe, RestoreReport, SourceIdentity};
+pub use report::{Difference, Digest, Facts, NOT_POINT_IN_TIME, ObjectDigest, Probe, RestoreReport, SourceIdentity};
 pub use request::{BackupKind, BackupRequest, IfExists, RestoreRequest, Selection, SelectionError};
 
 use crate::context::Context;
+use crate::log::{Position, Timeline};
 use crate::repository::SnapshotReader;
 
 /// What a source can do. Callers decide by this, never by the source's type.
@@ -72,8 +73,15 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
     /// Begins a backup.
     async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>>;
 
-    /// Follows the log from `from`. Sources without a log answer [`SourceErrorKind::Unsupported`].
-    async fn open_log(&self, cx: &Context, from: &Checkpoint) -> SourceResult<Box<dyn LogReader>>;
+    /// Follows the log from a position, or from now on. Sources without a log answer [`SourceErrorKind::Unsupported`]; if what
+    /// comes next is not there any more, the answer is [`SourceErrorKind::LogGap`].
+    async fn open_log(&self, cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>>;
+
+    /// Compares what a repository has noted of the log's branches with what the source remembers. [`SourceErrorKind::Invalid`] if
+    /// they disagree: it is another log whose branches have the same names.
+    async fn require_lineage(&self, _cx: &Context, _known: &Timeline) -> SourceResult<()> {
+        Ok(())
+    }
 
     /// Writes a snapshot, or the selected part of it, to the target.
     async fn restore(
@@ -101,6 +109,11 @@ pub trait BackupReader: Send {
     /// The next item, or `None` at the end.
     async fn next(&mut self) -> SourceResult<Option<Item>>;
 
+    /// All contents have been read, and `finish` comes next: what there is to record besides the checkpoint.
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
+
     /// All contents have been read: says what the backup stands for, and releases slots, cursors and sessions.
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint>;
 
@@ -111,13 +124,18 @@ pub trait BackupReader: Send {
 /// Follows a source's log.
 ///
 /// # Contract
-/// Segments come in order and without a gap; a gap is an error ([`SourceErrorKind::LogGap`]), never skipped.
-/// What was yielded may be forgotten by the source only after `acknowledge`.
+/// - Segments come in order and without a gap; a gap is an error ([`SourceErrorKind::LogGap`]), never skipped. A new branch
+///   begins with a segment that says where it left its parent.
+/// - The first segment begins where the log was opened, or before: a source that keeps its log in larger pieces may go back
+///   to the beginning of one.
+/// - A segment is small, at most some MiB: whoever captures the log holds several of them in memory.
+/// - `next` may be dropped while it waits; nothing is lost by that.
+/// - What was yielded may be forgotten by the source only after `acknowledge`.
 #[async_trait]
 pub trait LogReader: Send {
     /// The next segment; waits until there is one.
     async fn next(&mut self) -> SourceResult<LogSegment>;
 
     /// Everything up to `position` is durable.
-    async fn acknowledge(&mut self, position: &Checkpoint) -> SourceResult<()>;
+    async fn acknowledge(&mut self, position: &Position) -> SourceResult<()>;
 }

@@ -1,8 +1,10 @@
 //! What a source answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+
+use super::BackupKind;
 
 /// Which source this is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -28,6 +30,27 @@ pub struct Probe {
     pub estimated_objects: Option<u64>,
     /// Estimated size in bytes, if cheap to know.
     pub estimated_bytes: Option<u64>,
+}
+
+/// The tag of snapshots that stand for no moment: their parts were read one after the other, while others may have written.
+pub const NOT_POINT_IN_TIME: &str = "not-point-in-time";
+
+/// What a backup reader knows of a backup that has been read, to be recorded with it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// Its type, if that is not the one that was asked for: where a log does not reach back to the parent, only a full backup is
+    /// possible.
+    pub kind: Option<BackupKind>,
+    /// Version of the server, if there is one.
+    pub server_version: Option<String>,
+    /// Counts and digests of its objects, as far as they are known.
+    pub objects: BTreeMap<String, ObjectDigest>,
+    /// Whether these are all: what is not among them is not there, or has nothing in it.
+    pub counted: bool,
+    /// What whoever restores it should know of it.
+    pub remarks: Vec<String>,
+    /// Tags that mark the snapshot wherever snapshots are listed.
+    pub tags: Vec<String>,
 }
 
 /// What a restore did.
@@ -58,7 +81,8 @@ pub struct ObjectDigest {
     pub count: u64,
     /// Total bytes of content.
     pub bytes: u64,
-    /// Order-independent digest of the parts, hexadecimal.
+    /// Order-independent digest of the parts, hexadecimal. A source that has changed what it computes puts its kind in front,
+    /// `kind:`; digests of two kinds cannot be compared.
     pub digest: String,
 }
 
@@ -67,4 +91,31 @@ pub struct ObjectDigest {
 pub struct Digest {
     /// By name of the object.
     pub objects: BTreeMap<String, ObjectDigest>,
+}
+
+/// An object that two digests do not agree about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Its name.
+    pub object: String,
+    /// What the first one says of it, if it has it.
+    pub stored: Option<ObjectDigest>,
+    /// What the other one says of it, if it has it.
+    pub found: Option<ObjectDigest>,
+}
+
+impl Digest {
+    /// The objects about which `found` says something else, by name.
+    #[must_use]
+    pub fn differences(&self, found: &Self) -> Vec<Difference> {
+        let names: BTreeSet<&String> = self.objects.keys().chain(found.objects.keys()).collect();
+        let both = names.into_iter().map(|name| (name, self.objects.get(name), found.objects.get(name)));
+        both.filter(|(_, stored, found)| stored != found)
+            .map(|(name, stored, found)| Difference {
+                object: name.clone(),
+                stored: stored.cloned(),
+                found: found.cloned(),
+            })
+            .collect()
+    }
 }

@@ -1,9 +1,13 @@
 //! What is asked of a source.
 
+use std::sync::Arc;
+
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::EntryPath;
+use crate::log::LogReplay;
+use crate::repository::SnapshotReader;
 
 /// Type of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,6 +43,16 @@ pub struct BackupRequest {
     pub kind: BackupKind,
     /// Which objects.
     pub selection: Selection,
+    /// The earlier snapshot to build on; none for a full one.
+    pub parent: Option<SnapshotReader>,
+}
+
+impl BackupRequest {
+    /// For everything that the selection covers, whatever there is already.
+    #[must_use]
+    pub fn full(selection: Selection) -> Self {
+        Self { kind: BackupKind::Full, selection, parent: None }
+    }
 }
 
 /// A glob that cannot be understood.
@@ -180,6 +194,8 @@ pub struct RestoreRequest {
     pub dry_run: bool,
     /// Leave holes where the content is zeros.
     pub sparse: bool,
+    /// The log to apply afterwards, for sources that have one.
+    pub log: Option<Arc<LogReplay>>,
 }
 
 impl Default for RestoreRequest {
@@ -191,6 +207,7 @@ impl Default for RestoreRequest {
             verify: false,
             dry_run: false,
             sparse: false,
+            log: None,
         }
     }
 }

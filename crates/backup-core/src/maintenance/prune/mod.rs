@@ -37,7 +37,7 @@ use std::collections::{BTreeSet, HashSet};
 
 pub use options::{MaxUnused, PruneOptions, PruneReport};
 
-use super::PRUNE_LEASE;
+use super::prune_lease;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::Stage;
@@ -45,7 +45,7 @@ use crate::id::{PackId, SnapshotId};
 use crate::pipeline::Meter;
 use crate::repository::reach::Reach;
 use crate::repository::reliance::list_again;
-use crate::repository::{IndexedRepository, KeptLease, Lease, LeaseOptions, PackComparison, Repository, layout};
+use crate::repository::{IndexedRepository, KeptLease, PackComparison, Repository, layout};
 use crate::sink::SinkOps;
 use plan::{Facts, Plan};
 use records::Records;
@@ -65,16 +65,9 @@ pub async fn prune(repository: &Repository, options: &PruneOptions, cx: &Context
         return Ok(survey.foretell());
     }
     repository.prepare_writing(cx).await?;
-    let lease = LeaseOptions { holder: options.holder.clone(), ..LeaseOptions::default() };
-    let lease = Lease::acquire(repository, PRUNE_LEASE, &lease, cx).await?.keep();
-    let result = tokio::select! {
-        result = run(repository, options, &lease, cx) => result,
-        () = lease.lost().cancelled() => Err(lease.check().err().unwrap_or_else(Error::cancelled)),
-    };
-    let released = lease.release().await;
-    let report = result?;
-    released?;
-    Ok(report)
+    let lease = prune_lease(repository, &options.holder, cx).await?;
+    let result = lease.guard(run(repository, options, &lease, cx)).await;
+    lease.release_after(result).await
 }
 
 async fn run(repository: &Repository, options: &PruneOptions, lease: &KeptLease, cx: &Context) -> Result<PruneReport> {
@@ -135,6 +128,8 @@ async fn give_back(repository: &Repository, known: &HashSet<SnapshotId>, cx: &Co
         return Ok(());
     }
     let indexed = repository.load_index(cx).await?;
+    // A copy in a pack that is gone, though still listed, is none.
+    indexed.hide_lost_packs().await?;
     let mut reach = Reach::new(&indexed, None, cx);
     for root in roots {
         match reach.follow([root]).await {
@@ -226,8 +221,7 @@ async fn readable_snapshots(repository: &Repository, cx: &Context) -> Result<Vec
     }
     let there: HashSet<SnapshotId> = list.snapshots.iter().map(|info| info.id).collect();
     for id in receipts.into_iter().filter(|id| !there.contains(id)) {
-        // Forgetting removes the receipt first.
-        if repository.sink().exists(&layout::snapshot_receipt(&id)).await? {
+        if repository.was_lost(&id).await? {
             return Err(
                 Error::damaged(format!("snapshot {} is gone, though nobody forgot it", id.short())).with_hint(REPAIR)
             );
@@ -248,7 +242,6 @@ async fn recent_packs(repository: &Repository, records: &Records) -> Result<Hash
         (Some(written), Some(since)) => written >= since,
         _ => true,
     };
-    let packs = repository.list(&layout::packs()).await?;
-    let recent = packs.into_iter().filter(|meta| is_recent(meta.last_modified));
-    Ok(recent.filter_map(|meta| meta.key.file_name().parse().ok()).collect())
+    let packs = repository.stored_packs(|meta| is_recent(meta.last_modified)).await?;
+    Ok(packs.into_iter().filter_map(|(id, recent)| recent.then_some(id)).collect())
 }

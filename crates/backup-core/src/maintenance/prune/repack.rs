@@ -54,18 +54,7 @@ pub(super) async fn repack(
         let blobs = blobs_of(indexed, usage, needed, batch);
         let writer = BlobWriter::new(indexed, &options.write, false);
         let result = move_batch(indexed, usage, batch, blobs, &writer, &meter, cx).await;
-        let result = match result {
-            Ok(done) => writer.clone().finish().await.map(|_| done),
-            Err(error) => Err(error),
-        };
-        match result {
-            Ok(done) => moved.extend(done),
-            Err(error) => {
-                let cause = writer.root_failure().await.unwrap_or(error);
-                writer.abort().await;
-                return Err(cause);
-            }
-        }
+        moved.extend(writer.close(result).await?.0);
     }
     drop(ticking);
     meter.finish();

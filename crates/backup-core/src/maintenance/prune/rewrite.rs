@@ -34,8 +34,6 @@ pub(in crate::maintenance) struct Changes {
 pub(in crate::maintenance) struct Rewritten {
     /// Objects whose content is in new ones now.
     pub(in crate::maintenance) replaced: Vec<IndexId>,
-    /// How many new ones there are.
-    pub(in crate::maintenance) saved: u64,
     /// Packs that were marked.
     pub(in crate::maintenance) marked: HashSet<PackId>,
     /// The times of all marks that the index holds now.
@@ -89,7 +87,7 @@ pub(in crate::maintenance) async fn rewrite(
     while let Some((id, _, file)) = files.try_next().await? {
         run.keep(&file.map_err(|error| error.context(format!("index {}", id.short())))?);
     }
-    run.rewritten.saved = run.batch.finish().await?;
+    run.batch.finish().await?;
     Ok(run.rewritten)
 }
 

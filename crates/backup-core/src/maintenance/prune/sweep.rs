@@ -1,6 +1,6 @@
 //! Deleting what was marked long enough ago.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use futures::StreamExt;
 
@@ -9,7 +9,7 @@ use super::options::PruneReport;
 use super::plan::Plan;
 use super::records::Records;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::Stage;
 use crate::id::PackId;
 use crate::pipeline::Meter;
@@ -49,7 +49,7 @@ pub(super) async fn sweep(
         }
         let free = without_locked(repository, batch, report, cx).await?;
         let keys: Vec<Key> = free.iter().map(|(id, _)| layout::pack(id)).collect();
-        delete(repository, keys).await?;
+        repository.sink().delete_all(keys).await?;
         for (id, size) in free {
             gone.insert(id);
             report.deleted_packs += 1;
@@ -66,17 +66,26 @@ pub(super) async fn sweep(
 /// Snapshots that can still be brought back lose that first: their data is about to go.
 async fn give_up_forgotten(survey: &Survey<'_>, repository: &Repository, cx: &Context) -> Result<()> {
     let clock = StoreClock::read(repository, cx).await?;
-    let forgotten = repository.forgotten(cx).await?;
-    let mut keys = Vec::new();
-    for meta in repository.sink().list_all(&layout::all_forgotten()).await? {
-        // One that cannot be read cannot be brought back either; it goes with the next sweep that can read it, or stays.
-        let known = forgotten.iter().find(|one| layout::forgotten(&one.info.id) == meta.key);
+    let listed = repository.sink().list_all(&layout::all_forgotten()).await?;
+    let written: HashMap<Key, _> = listed.into_iter().map(|meta| (meta.key, meta.last_modified)).collect();
+    let (mut receipts, mut keys) = (Vec::new(), Vec::new());
+    // One that cannot be read cannot be brought back either; it goes with the next sweep that can read it, or stays.
+    for one in repository.forgotten(cx).await? {
+        let key = layout::forgotten(&one.info.id);
         // Marks are younger than the forgetting that caused them: what was forgotten within the grace period loses nothing.
-        if known.is_some_and(|one| clock.age(meta.last_modified, one.forgotten) >= survey.records.grace) {
-            keys.push(meta.key);
+        if let Some(written) = written.get(&key)
+            && clock.age(*written, one.forgotten) >= survey.records.grace
+        {
+            // A receipt that somebody wrote again would say that it was lost, once nothing says that it was forgotten.
+            if !repository.sink().exists(&layout::snapshot(&one.info.id)).await? {
+                receipts.push(layout::snapshot_receipt(&one.info.id));
+            }
+            keys.push(key);
         }
     }
-    delete(repository, keys).await
+    repository.sink().delete_all(receipts).await?;
+    repository.sink().delete_all(keys).await?;
+    Ok(())
 }
 
 async fn without_locked(
@@ -107,20 +116,9 @@ async fn without_locked(
     Ok(free)
 }
 
-/// Deletes objects; those that are gone already are no error.
-async fn delete(repository: &Repository, keys: Vec<Key>) -> Result<()> {
-    let mut deleting = repository.sink().delete(futures::stream::iter(keys).boxed());
-    let mut failure = None;
-    while let Some(result) = deleting.next().await {
-        if let Err(error) = result {
-            failure.get_or_insert(error);
-        }
-    }
-    failure.map_or(Ok(()), |error| Err(Error::from(error)))
-}
-
 /// Removes what is left of sessions that have died.
 pub(super) async fn tidy(records: &Records, repository: &Repository) -> Result<()> {
     let dead: Vec<Key> = records.sessions.dead.iter().map(|meta| meta.key.clone()).collect();
-    delete(repository, dead).await
+    repository.sink().delete_all(dead).await?;
+    Ok(())
 }

@@ -39,7 +39,7 @@ pub(super) async fn mend(run: &mut Run<'_>, snapshots: &[SnapshotInfo], missing:
         done: HashMap::new(),
     };
     let mended = mender.all(snapshots).await;
-    let mended = super::close(writer, mended).await?;
+    let (mended, _) = writer.close(mended).await?;
     for (info, tree, lost) in mended {
         let object = format!("snapshot {}", info.id.short());
         let message = format!("{} of its entries are lost for good", lost.len());
@@ -53,8 +53,7 @@ pub(super) async fn mend(run: &mut Run<'_>, snapshots: &[SnapshotInfo], missing:
         }
         if let Some(tree) = tree {
             let snapshot = without(&info.snapshot, info, tree, lost.len() as u64);
-            let received = repository.receipt(&info.id).await.ok().flatten();
-            let received = received.map_or(info.snapshot.time, |receipt| receipt.received);
+            let received = repository.received(&info.id).await?.unwrap_or(info.snapshot.time);
             let sealed = crate::format::seal_json(repository.key(), &snapshot)?;
             let name = SnapshotId::digest(&sealed);
             if let Some(hold) = repository.read_note::<Hold>(&layout::hold(&info.id)).await? {

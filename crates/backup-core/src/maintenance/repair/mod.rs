@@ -31,14 +31,14 @@ pub use report::{Repair, RepairOptions, RepairReport};
 
 use blobs::Missing;
 
-use super::PRUNE_LEASE;
 use super::prune::{Changes, rewrite};
+use super::prune_lease;
 use crate::check;
 use crate::context::Context;
 use crate::error::Result;
 use crate::id::{BlobId, PackId};
 use crate::repository::session::Session;
-use crate::repository::{BlobWriter, IndexedRepository, Lease, LeaseOptions, Repository, layout};
+use crate::repository::{BlobWriter, IndexedRepository, Repository, layout};
 use crate::sink::{SinkErrorKind, SinkOps};
 
 /// Mends a repository from what is in it and, where that is not enough, from copies of it.
@@ -53,18 +53,16 @@ pub async fn repair(repository: &Repository, options: &RepairOptions, cx: &Conte
         return run(repository, options, cx).await;
     }
     repository.prepare_writing(cx).await?;
-    let lease = LeaseOptions { holder: options.holder.clone(), ..LeaseOptions::default() };
-    let lease = Lease::acquire(repository, PRUNE_LEASE, &lease, cx).await?.keep();
-    let session = Session::begin(repository, "repair", cx).await?;
-    let result = tokio::select! {
-        result = run(repository, options, cx) => result,
-        () = lease.lost().cancelled() => Err(lease.check().err().unwrap_or_else(crate::error::Error::cancelled)),
+    let lease = prune_lease(repository, &options.holder, cx).await?;
+    let result = match Session::begin(repository, "repair", cx).await {
+        Ok(session) => {
+            let result = lease.guard(run(repository, options, cx)).await;
+            session.end().await;
+            result
+        }
+        Err(error) => Err(error),
     };
-    session.end().await;
-    let released = lease.release().await;
-    let report = result?;
-    released?;
-    Ok(report)
+    lease.release_after(result).await
 }
 
 async fn run(repository: &Repository, options: &RepairOptions, cx: &Context) -> Result<RepairReport> {
@@ -139,13 +137,13 @@ impl Run<'_> {
     async fn fill(&mut self, roots: &[BlobId]) -> Result<Missing> {
         let writer = self.writer();
         let salvaged = packs::salvage(self, &writer).await;
-        close(writer, salvaged).await?;
+        writer.close(salvaged).await?;
         // A directory that was found in another copy shows what else is missing.
         loop {
             let missing = blobs::missing(&self.indexed, roots, self.cx).await?;
             let writer = self.writer();
             let found = blobs::take_from_copies(self, &missing, &writer).await;
-            let found = close(writer, found).await?;
+            let (found, _) = writer.close(found).await?;
             if found == 0 || self.options.dry_run {
                 return Ok(blobs::still_missing(self, missing));
             }
@@ -185,23 +183,6 @@ impl Run<'_> {
             repository.sink().delete_one(&layout::index(id)).await?;
         }
         Ok(())
-    }
-}
-
-/// Makes durable what was stored, unless something failed.
-async fn close<T>(writer: BlobWriter, result: Result<T>) -> Result<T> {
-    let result = match result {
-        Ok(value) => writer.clone().finish().await.map(|_| value),
-        Err(error) => Err(error),
-    };
-    match result {
-        Ok(value) => Ok(value),
-        Err(error) => {
-            // If uploading failed, everything else is only a consequence of that.
-            let cause = writer.root_failure().await.unwrap_or(error);
-            writer.abort().await;
-            Err(cause)
-        }
     }
 }
 

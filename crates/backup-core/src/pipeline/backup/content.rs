@@ -12,7 +12,7 @@ use super::assembler::DirId;
 use super::buffers::Buffers;
 use crate::chunker::StreamChunker;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Warning, WarningKind};
 use crate::format::{BlobKind, Node};
 use crate::id::BlobId;
@@ -34,6 +34,8 @@ pub(super) struct Stage {
     pub(super) writer: BlobWriter,
     pub(super) meter: Meter,
     pub(super) buffers: Buffers,
+    /// Bytes that the snapshot may hold.
+    pub(super) max_bytes: Option<u64>,
 }
 
 /// A file to be read.
@@ -88,6 +90,23 @@ impl Stage {
 
     fn chunker(&self, chunking: Chunking) -> StreamChunker<'_> {
         StreamChunker::new(self.repository.gear(), chunking).with_buffer(self.buffers.take())
+    }
+
+    /// Counts bytes of the snapshot, which must not become too many.
+    pub(super) fn count(&self, bytes: u64) -> Result<()> {
+        self.meter.add_bytes(bytes);
+        self.require_room(self.meter.done_bytes())
+    }
+
+    /// Whether a snapshot may hold so many bytes.
+    pub(super) fn require_room(&self, bytes: u64) -> Result<()> {
+        match self.max_bytes {
+            Some(most) if bytes > most => {
+                let text = format!("the backup comes to more than the {most} bytes that are allowed");
+                Err(Error::new(ErrorKind::TooLarge, text))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads a large file; its chunks are stored by all worker threads.
@@ -156,7 +175,7 @@ impl Stage {
             self.cx.check_cancelled().map_err(Failure::Run)?;
             let ended = chunker.fill_from(&mut *reader).map_err(|error| Failure::of(error.into()))?;
             while let Some(chunk) = if ended { chunker.next_at_end() } else { chunker.next_chunk() } {
-                self.meter.add_bytes(chunk.len() as u64);
+                self.count(chunk.len() as u64).map_err(Failure::Run)?;
                 emit(chunk).map_err(Failure::Run)?;
             }
             if ended {
@@ -189,7 +208,7 @@ impl Stage {
                 chunker.push(bytes);
             }
             while let Some(chunk) = if bytes.is_some() { chunker.next_chunk() } else { chunker.next_at_end() } {
-                self.meter.add_bytes(chunk.len() as u64);
+                self.count(chunk.len() as u64)?;
                 done.size += chunk.len() as u64;
                 let chunk = self.buffers.copy(chunk);
                 let permit = self.repository.cpu().permit().await?;

@@ -13,6 +13,7 @@
 //! | `parent.rs` | which earlier snapshot to compare with, and what counts as unchanged |
 //! | `items.rs` | the source, polled item by item |
 //! | `run.rs` | the loop that takes items and results |
+//! | `run/keep.rs` | what is taken over from the parent as it is |
 //! | `assembler.rs` | directories that are still growing |
 //! | `content.rs` | reading, chunking and storing contents |
 //! | `buffers.rs` | memory of chunks on their way to another thread |
@@ -58,7 +59,7 @@ pub async fn backup(
     }
     repository.prepare_writing(cx).await?;
     let session = Session::begin(repository, format!("backup of {}", source.identity().id), cx).await?;
-    let result = run_backup(repository, source, options, Some(&session), cx).await;
+    let result = session.explain(run_backup(repository, source, options, Some(&session), cx).await);
     session.end().await;
     result
 }
@@ -88,7 +89,9 @@ async fn run_backup(
     let started = cx.clock.now();
     // Source and workers are cancelled with the caller, and also when anything else of the run fails.
     let source_cx = Context { cancel: cx.cancel.child_token(), ..cx.clone() };
-    let request = BackupRequest { kind, selection: options.selection.clone() };
+    let earlier = parent.and_then(|parent| snapshots.snapshots.iter().find(|info| info.id == parent.id));
+    let earlier = earlier.map(|info| indexed.snapshot(info));
+    let request = BackupRequest { kind, selection: options.selection.clone(), parent: earlier };
     let reader = source.open_backup(&source_cx, &request).await?;
     let writer = BlobWriter::new(&indexed, &options.write, options.dry_run);
     let meter = Meter::start(Stage::Backup, &cx.events);
@@ -105,6 +108,7 @@ async fn run_backup(
     }
     let reader = items.into_reader().await.ok_or_else(|| Error::internal("the source was lost"))?;
     drop(ticking);
+    let facts = reader.facts();
     let finished = match collected {
         Ok(()) => {
             meter.finish();
@@ -116,19 +120,15 @@ async fn run_backup(
         }
     };
     let reliance = session.map(|session| Reliance::new(&indexed, session));
-    let publication = Publication { cx, repository, source: &identity, options, kind, started };
+    let kind = facts.kind.unwrap_or(kind);
+    let publication = Publication { cx, repository, source: &identity, options, kind, facts, started };
     let result = match finished {
         Ok(checkpoint) => publication.publish(run, &writer, reliance, checkpoint).await,
         Err(error) => Err(error),
     };
     match result {
         Ok(report) => Ok(report),
-        Err(error) => {
-            // If uploading failed, everything else is only a consequence of that.
-            let cause = writer.root_failure().await.unwrap_or(error);
-            writer.abort().await;
-            Err(cause)
-        }
+        Err(error) => Err(writer.give_up(error).await),
     }
 }
 

@@ -22,6 +22,8 @@ pub struct BackupOptions {
     pub tags: Vec<String>,
     /// Which objects of the source.
     pub selection: Selection,
+    /// Whether that is less than what the job is about: then the snapshot stands for its own moment only, and no other is restored from it.
+    pub is_part: bool,
     /// How blobs are stored.
     pub write: WriteSettings,
     /// Time zone of this machine: restic writes times with its offset, and trees only deduplicate with restic's if ours
@@ -33,6 +35,8 @@ pub struct BackupOptions {
     pub program: String,
     /// The job's configuration without secrets, kept in the manifest.
     pub configuration: serde_json::Value,
+    /// Bytes of files and streams that a snapshot may hold: with more, the backup fails and there is no snapshot.
+    pub max_bytes: Option<u64>,
     /// Read, chunk and compress everything, but store nothing.
     pub dry_run: bool,
     /// Ask the source for its size meanwhile, so that progress has totals.
@@ -47,11 +51,13 @@ impl Default for BackupOptions {
             tier: "manual".to_owned(),
             tags: Vec::new(),
             selection: Selection::all(),
+            is_part: false,
             write: WriteSettings::default(),
             time_zone: TimeZone::UTC,
             username: String::new(),
             program: concat!("backup ", env!("CARGO_PKG_VERSION")).to_owned(),
             configuration: serde_json::Value::Null,
+            max_bytes: None,
             dry_run: false,
             estimate: false,
         }

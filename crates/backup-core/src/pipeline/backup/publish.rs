@@ -5,14 +5,17 @@ use jiff::Timestamp;
 use super::options::{BackupOptions, BackupReport};
 use super::run::Run;
 use crate::context::Context;
-use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, Stage};
-use crate::format::{BlobKind, MANIFEST_SCHEMA, METADATA_DIR, Manifest, Node, RESTORE_NOTE, Snapshot, SnapshotSummary};
+use crate::error::{Error, Result};
+use crate::event::Stage;
+use crate::format::{
+    BlobKind, MANIFEST_SCHEMA, METADATA_DIR, Manifest, Node, RESTORE_NOTE, Snapshot, SnapshotLog, SnapshotSummary,
+};
 use crate::id::SnapshotId;
+use crate::log::Stream;
 use crate::pipeline::Meter;
 use crate::repository::reliance::Reliance;
 use crate::repository::{BlobWriter, Repository, WriteStats};
-use crate::source::{BackupKind, Checkpoint, Metadata, SourceIdentity};
+use crate::source::{BackupKind, Checkpoint, Facts, Metadata, SourceIdentity};
 
 /// What a snapshot is made of, besides its content.
 pub(super) struct Publication<'a> {
@@ -21,6 +24,7 @@ pub(super) struct Publication<'a> {
     pub(super) source: &'a SourceIdentity,
     pub(super) options: &'a BackupOptions,
     pub(super) kind: BackupKind,
+    pub(super) facts: Facts,
     pub(super) started: Timestamp,
 }
 
@@ -33,6 +37,12 @@ impl Publication<'_> {
         checkpoint: Checkpoint,
     ) -> Result<BackupReport> {
         let moment = checkpoint.finished;
+        let log = checkpoint.log.clone().filter(|_| !self.options.is_part).map(|start| SnapshotLog {
+            stream: Stream::of(self.source).name(),
+            start,
+            time: moment,
+            extents: Vec::new(),
+        });
         let metadata_dir = self.metadata_dir(&mut run, writer, checkpoint).await?;
         let tree = run.store_root(metadata_dir).await?;
         let meter = Meter::start(Stage::Commit, &self.cx.events);
@@ -43,13 +53,13 @@ impl Publication<'_> {
         let snapshot = match reliance {
             None => None,
             Some(mut reliance) => {
-                let snapshot = self.snapshot(&run, tree, moment, finished, &stored);
-                Some(self.save(&snapshot, &mut reliance).await?)
+                let snapshot = Snapshot { x_log: log, ..self.snapshot(&run, tree, moment, finished, &stored) };
+                Some(reliance.publish(&snapshot, self.cx).await?)
             }
         };
         Ok(BackupReport {
             snapshot,
-            parent: run.parent_id(),
+            parent: self.base(&run),
             kind: self.kind,
             files: run.files,
             dirs: run.dirs,
@@ -61,19 +71,9 @@ impl Publication<'_> {
         })
     }
 
-    async fn save(&self, snapshot: &Snapshot, reliance: &mut Reliance<'_>) -> Result<SnapshotId> {
-        reliance.secure(&[snapshot.tree], self.cx).await?;
-        let id = self.repository.save_snapshot(snapshot, self.cx).await?;
-        self.cx.events.emit(&Event::SnapshotSaved { id });
-        let unsure = |error: Error| error.context(format!("snapshot {} is stored, but not confirmed", id.short()));
-        match reliance.secure(&[snapshot.tree], self.cx).await {
-            // What it stands on is gone: nobody shall take it for a backup, and no prune shall stop at it.
-            Err(error) if error.kind() == ErrorKind::Busy => {
-                self.repository.withdraw_snapshot(&id).await.map_err(unsure)?;
-                Err(error)
-            }
-            secured => secured.map_err(unsure).map(|()| id),
-        }
+    /// The snapshot that this one builds on: none if it came to be a full one.
+    fn base(&self, run: &Run) -> Option<SnapshotId> {
+        run.parent_id().filter(|_| self.kind != BackupKind::Full)
     }
 
     async fn metadata_dir(&self, run: &mut Run, writer: &BlobWriter, checkpoint: Checkpoint) -> Result<Node> {
@@ -102,13 +102,15 @@ impl Publication<'_> {
             created: self.started,
             job: options.job.clone(),
             source: self.source.clone(),
-            server_version: None,
+            server_version: self.facts.server_version.clone(),
             kind: self.kind,
             tier: options.tier.clone(),
-            base: run.parent_id(),
+            base: self.base(run),
             checkpoint,
             totals: run.totals,
-            objects: std::collections::BTreeMap::new(),
+            objects: self.facts.objects.clone(),
+            counted: self.facts.counted,
+            remarks: self.facts.remarks.clone(),
             include: options.selection.include().to_vec(),
             exclude: options.selection.exclude().to_vec(),
             configuration: options.configuration.clone(),
@@ -130,10 +132,10 @@ impl Publication<'_> {
             format!("type={}", self.kind.as_str()),
             format!("tier={}", options.tier),
         ];
-        tags.extend(options.tags.iter().cloned());
+        tags.extend(self.facts.tags.iter().chain(&options.tags).cloned());
         Snapshot {
             time: moment,
-            parent: run.parent_id(),
+            parent: self.base(run),
             tree,
             paths: self.source.paths.clone(),
             hostname: self.source.host.clone(),
@@ -160,6 +162,7 @@ impl Publication<'_> {
                 total_files_processed: run.totals.files,
                 total_bytes_processed: run.totals.bytes,
             }),
+            x_log: None,
             others: serde_json::Map::new(),
             x_warnings: (run.totals.warnings > 0).then_some(run.totals.warnings),
         }

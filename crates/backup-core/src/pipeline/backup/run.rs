@@ -1,5 +1,7 @@
 //! The loop that takes items from the source and results from the workers.
 
+mod keep;
+
 use futures::FutureExt;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
@@ -64,7 +66,14 @@ impl Run {
         // threads, so there must be far fewer readers than threads.
         let max_jobs = (repository.cpu().threads() + 1).min(MAX_READERS);
         Self {
-            stage: Stage { cx: cx.clone(), repository, writer, meter, buffers: Buffers::default() },
+            stage: Stage {
+                cx: cx.clone(),
+                repository,
+                writer,
+                meter,
+                buffers: Buffers::default(),
+                max_bytes: options.max_bytes,
+            },
             reader: indexed.reader(),
             parent,
             zone: options.time_zone.clone(),
@@ -119,6 +128,8 @@ impl Run {
             self.arrived(done.map_err(panicked)??).await?;
             self.stage.cx.check_cancelled()?;
         }
+        // What is taken over from the parent is counted, too.
+        self.stage.require_room(self.totals.bytes)?;
         self.close(&EntryPath::root()).await
     }
 
@@ -131,6 +142,7 @@ impl Run {
     async fn item(&mut self, item: Item) -> Result<()> {
         match item {
             Item::Entry(entry) => self.entry(entry).await,
+            Item::Keep(path) => self.keep(&path).await,
             Item::Close(path) => self.close(&path).await,
             Item::Warning(warning) => {
                 self.warn(warning);
@@ -173,7 +185,7 @@ impl Run {
                 if let Some(known) = known {
                     self.count_file(true, true, metadata.size);
                     self.stage.meter.add_items(1);
-                    self.stage.meter.add_bytes(metadata.size);
+                    self.stage.count(metadata.size)?;
                     let node = Node { name: path.name().into(), metadata, content: known, subtree: None };
                     self.assembler.dir(dir)?.nodes.push(node);
                     return Ok(());

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BlobKind, MANIFEST_PATH, Manifest, Node, Snapshot, Tree};
 use crate::id::{BlobId, SnapshotId};
 use crate::repository::index::BlobLocation;
-use crate::repository::{Repository, SnapshotInfo};
+use crate::repository::{IndexedRepository, Repository, SnapshotInfo};
 use crate::sink::Sink;
 use crate::source::{EntryPath, SourceError};
 
@@ -91,6 +91,13 @@ impl SnapshotReader {
             }
         }
         Ok(None)
+    }
+
+    /// The repository that it is in, with the index that it is read by: the same repository may hold more that belongs to it, such as
+    /// the log of its source.
+    #[must_use]
+    pub fn indexed(&self) -> &IndexedRepository {
+        self.reader.repository()
     }
 
     /// The repository that it is in.

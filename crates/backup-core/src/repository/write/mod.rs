@@ -211,6 +211,25 @@ impl BlobWriter {
         }
     }
 
+    /// Makes durable what was stored, unless something failed.
+    pub(crate) async fn close<T>(self, result: Result<T>) -> Result<(T, WriteStats)> {
+        let result = match result {
+            Ok(value) => self.clone().finish().await.map(|stats| (value, stats)),
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(closed) => Ok(closed),
+            Err(error) => Err(self.give_up(error).await),
+        }
+    }
+
+    /// Gives up after an error; returns its cause: if uploading failed, everything else is only a consequence of that.
+    pub(crate) async fn give_up(self, error: Error) -> Error {
+        let cause = self.0.uploader.failure().await.unwrap_or(error);
+        self.abort().await;
+        cause
+    }
+
     /// Gives up: nothing more is accepted. Packs that are complete are stored and indexed, for the next run to find.
     pub(crate) async fn abort(self) {
         self.0.uploader.abort().await;
@@ -241,13 +260,5 @@ impl Stats {
         self.added.fetch_add(plain as u64, Ordering::Relaxed);
         self.packed.fetch_add(sealed.bytes.len() as u64, Ordering::Relaxed);
         self.sampled.fetch_add(u64::from(sealed.sampled), Ordering::Relaxed);
-    }
-}
-
-impl BlobWriter {
-    /// The error that made uploading stop, if one did; to be asked after any other failure of the run, because that may be
-    /// a mere consequence.
-    pub(crate) async fn root_failure(&self) -> Option<Error> {
-        self.0.uploader.failure().await
     }
 }

@@ -28,10 +28,11 @@ pub use restored::RestoredEntry;
 
 use crate::context::Context;
 use crate::event::{Warning, WarningKind};
+use crate::log::Position;
 use crate::repository::SnapshotReader;
 use crate::source::{
-    BackupReader, BackupRequest, Checkpoint, Digest, EntryPath, LogReader, Probe, RestoreReport, RestoreRequest,
-    Selection, Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+    BackupReader, BackupRequest, Digest, EntryPath, LogReader, Probe, RestoreReport, RestoreRequest, Selection, Source,
+    SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
 };
 
 /// A source in memory that yields what a script says. Clones are handles on the same script and the same counters.
@@ -320,7 +321,7 @@ impl Source for ScriptedSource {
         Ok(Box::new(reader::Reader::new(Arc::clone(&self.0), script, cx, &request.selection)))
     }
 
-    async fn open_log(&self, _cx: &Context, _from: &Checkpoint) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(&self, _cx: &Context, _from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
         Err(SourceError::new(SourceErrorKind::Unsupported, "a script has no log"))
     }
 

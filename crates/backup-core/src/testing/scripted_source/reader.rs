@@ -134,7 +134,7 @@ impl BackupReader for Reader {
         if let Some(kind) = self.fail_finish {
             return Err(scripted(kind, "finishing"));
         }
-        Ok(Checkpoint { started: self.started, finished: self.cx.clock.now(), position: None })
+        Ok(Checkpoint { started: self.started, finished: self.cx.clock.now(), position: None, log: None })
     }
 
     async fn abort(mut self: Box<Self>) {

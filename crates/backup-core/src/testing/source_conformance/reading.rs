@@ -40,6 +40,7 @@ pub(super) async fn items_are_consistent(subject: &Subject) {
     for item in &items {
         match item {
             Item::Warning(warning) => subject.ensure(!warning.message.is_empty(), "a warning says nothing"),
+            Item::Keep(path) => subject.fail(format_args!("{path} is kept, and there is no earlier snapshot")),
             Item::Close(path) => _ = closed.insert(path.clone()),
             Item::Entry(entry) => {
                 entry_is_sound(subject, entry);
@@ -181,12 +182,13 @@ fn selection(subject: &Subject, include: &[&str], exclude: &[&str]) -> Selection
 pub(super) async fn a_log_is_there_if_it_is_declared(subject: &Subject) {
     let (_, checkpoint) = subject.read_all(&Selection::all()).await;
     let cx = Context::silent();
-    let log = subject.source.open_log(&cx, &checkpoint).await;
+    let at = checkpoint.log.as_ref().map(|log| log.at.clone());
+    let log = subject.source.open_log(&cx, at.as_ref()).await;
     if !subject.source.capabilities().log_capture {
         subject.refused(log.map(|_| ()), SourceErrorKind::Unsupported, "following a log that is not declared");
         return;
     }
-    subject.ensure(checkpoint.position.is_some(), "there is a log, but the checkpoint has no position in it");
+    subject.ensure(at.is_some(), "there is a log, but the checkpoint has no position in it");
     let mut log = subject.ok(log, "following the log");
     cx.cancel.cancel();
     let ended = async {

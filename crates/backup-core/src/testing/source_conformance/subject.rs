@@ -14,8 +14,8 @@ use sha2::{Digest as _, Sha256};
 use super::SourceDifferences;
 use crate::context::Context;
 use crate::source::{
-    BackupKind, BackupReader, BackupRequest, Checkpoint, Content, Digest, Entry, EntryPath, Item, NodeKind, Selection,
-    Source, SourceError, SourceErrorKind, SourceResult,
+    BackupReader, BackupRequest, Checkpoint, Content, Digest, Entry, EntryPath, Item, NodeKind, Selection, Source,
+    SourceError, SourceErrorKind, SourceResult,
 };
 
 /// What must end soon ends within this time, also on a busy machine.
@@ -84,7 +84,7 @@ pub(super) struct Read {
 }
 
 pub(super) fn everything() -> BackupRequest {
-    BackupRequest { kind: BackupKind::Full, selection: Selection::all() }
+    BackupRequest::full(Selection::all())
 }
 
 impl Subject {

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::context::Context;
+use crate::log::Position;
 use crate::repository::SnapshotReader;
 use crate::source::{
     BackupReader, BackupRequest, BlockingContent, Checkpoint, Content, ContentReader, Digest, Entry, EntryPath,
@@ -131,7 +132,7 @@ impl Source for Defective {
         Ok(Box::new(Reader { inner, source: self.clone(), asked: Arc::default(), closed: false }))
     }
 
-    async fn open_log(&self, cx: &Context, from: &Checkpoint) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(&self, cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
         if self.has(Defect::LogIsEmpty) {
             return Ok(Box::new(NoLog));
         }
@@ -169,7 +170,7 @@ impl LogReader for NoLog {
         std::future::pending().await
     }
 
-    async fn acknowledge(&mut self, _position: &Checkpoint) -> SourceResult<()> {
+    async fn acknowledge(&mut self, _position: &Position) -> SourceResult<()> {
         Ok(())
     }
 }

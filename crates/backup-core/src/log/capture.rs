@@ -1,0 +1,362 @@
+//! Capturing the log of a source.
+//!
+//! ```text
+//!  LogReader ─segments─▶ slice (1 MiB or 1 s) ─seal─▶ outbox (memory or spool) ─▶ uploader ─▶ lane
+//!      ▲                                                                             │
+//!      └─────────────────────────── acknowledge ◀────────────────────────────────────┘
+//! ```
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::gather::LogView;
+use super::lane::Lane;
+use super::outbox::{Outbox, SpoolOptions, Waiting};
+use super::slice::Filling;
+use super::uploader::{Stored, Uploader};
+use super::{Position, Stream};
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, LogEvent};
+use crate::repository::Repository;
+use crate::source::{LogReader, LogSegment, Source, SourceErrorKind};
+
+/// At the end, so long is waited for what was captured to be stored.
+const LAST_UPLOADS: Duration = Duration::from_secs(10);
+
+/// When a source may forget what was captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Acknowledge {
+    /// When it is in the repository.
+    #[default]
+    Stored,
+    /// When it is in the spool; needs one.
+    Spooled,
+}
+
+/// How to capture.
+#[derive(Debug, Clone)]
+pub struct CaptureOptions {
+    /// A slice is closed when it has so many bytes,
+    pub flush_bytes: usize,
+    /// or is so old. A source in which nothing happens costs nothing.
+    pub flush_after: Duration,
+    /// When the source may forget what was captured.
+    pub acknowledge: Acknowledge,
+    /// How many bytes may wait in memory, if there is no spool.
+    pub memory: u64,
+    /// Where to keep what cannot be stored at the moment.
+    pub spool: Option<SpoolOptions>,
+    /// Who captures, for people.
+    pub holder: String,
+    /// Whoever dies is replaced after two of these.
+    pub lease_period: Duration,
+    /// The source hands over single pieces of its log, and may go back to another branch where something is missing: that is no gap.
+    pub goes_back: bool,
+}
+
+impl Default for CaptureOptions {
+    fn default() -> Self {
+        Self {
+            flush_bytes: 1 << 20,
+            flush_after: Duration::from_secs(1),
+            acknowledge: Acknowledge::Stored,
+            memory: 16 << 20,
+            spool: None,
+            holder: String::new(),
+            lease_period: Duration::from_secs(30),
+            goes_back: false,
+        }
+    }
+}
+
+/// What was captured.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct CaptureReport {
+    /// Slices that were stored.
+    pub slices: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Up to here everything is stored.
+    pub position: Option<Position>,
+    /// How often something was missing.
+    pub gaps: u64,
+}
+
+/// Captures the log of `source` until the caller cancels, which is no error.
+///
+/// # Errors
+/// [`ErrorKind::Busy`] if somebody else captures it; those of the source; those of the sink
+/// before anything was captured. Later ones are tried again for ever, and told by events. Whenever it ends, the next capture
+/// goes on where this one has stopped. A gap is no error: it is noted in the repository, told, and the log followed from behind
+/// it.
+pub async fn capture(
+    repository: &Repository,
+    source: &dyn Source,
+    options: &CaptureOptions,
+    cx: &Context,
+) -> Result<CaptureReport> {
+    match run(repository, source, options, cx).await {
+        Err(error) if error.is_cancelled() && cx.cancel.is_cancelled() => Ok(CaptureReport::default()),
+        other => other,
+    }
+}
+
+async fn run(
+    repository: &Repository,
+    source: &dyn Source,
+    options: &CaptureOptions,
+    cx: &Context,
+) -> Result<CaptureReport> {
+    let stream = Stream::of(&source.identity());
+    let lane = Lane::new(repository, &stream);
+    if options.acknowledge == Acknowledge::Spooled && options.spool.is_none() {
+        return Err(Error::new(ErrorKind::Invalid, "there is no spool to acknowledge from"));
+    }
+    let outbox = Outbox::open(&lane, options.memory, options.spool.as_ref()).await?;
+    let mut uploader = Uploader::new(lane.clone(), &stream, options, cx);
+    let stored_before = uploader.take_over().await?;
+    let (sender, stored) = watch::channel(Stored::default());
+    let starts = starting_points(&lane, &outbox, stored_before, cx).await?;
+    let mut run = Run {
+        lane: &lane,
+        source,
+        options,
+        cx,
+        outbox: &outbox,
+        stored: stored.clone(),
+        filling: None,
+        gap: None,
+        gaps: 0,
+    };
+    let result = tokio::select! {
+        result = run.follow(starts) => result,
+        never = uploader.run(&outbox, &sender) => never.map(|never| match never {}),
+    };
+    let gaps = run.gaps;
+    let result = match result {
+        Err(error) if error.kind() == ErrorKind::Busy => Err(error),
+        other => {
+            tokio::select! {
+                () = outbox.emptied() => {}
+                _ = uploader.run(&outbox, &sender) => {}
+                () = tokio::time::sleep(LAST_UPLOADS) => {}
+            }
+            other
+        }
+    };
+    let released = uploader.end().await;
+    result?;
+    released?;
+    let stored = stored.borrow().clone();
+    Ok(CaptureReport { slices: stored.slices, bytes: stored.bytes, position: stored.position, gaps })
+}
+
+/// Where the log may be followed from, the best first.
+async fn starting_points(
+    lane: &Lane,
+    outbox: &Outbox,
+    stored: Option<Position>,
+    cx: &Context,
+) -> Result<Vec<Option<Position>>> {
+    let view = LogView::of_snapshots(lane, cx).await?;
+    // What this process has taken comes first; if others have got farther on the same branch, that.
+    let (waiting, rolled) = (outbox.end(), view.end());
+    let mut points: Vec<Position> = Vec::new();
+    for point in [waiting, stored, rolled].into_iter().flatten() {
+        match points.iter_mut().find(|known| known.branch == point.branch) {
+            Some(known) => known.offset = known.offset.max(point.offset),
+            None => points.push(point),
+        }
+    }
+    // What a new backup needs, if what comes between is lost.
+    points.extend(view.newest_start().filter(|needed| !points.contains(needed)));
+    Ok(points.into_iter().map(Some).chain([None]).collect())
+}
+
+/// Why reading has ended.
+enum End {
+    Cancelled,
+    Gap(String),
+}
+
+struct Run<'a> {
+    lane: &'a Lane,
+    source: &'a dyn Source,
+    options: &'a CaptureOptions,
+    cx: &'a Context,
+    outbox: &'a Outbox,
+    stored: watch::Receiver<Stored>,
+    filling: Option<(Filling, Instant)>,
+    /// Why something is missing before the next segment.
+    gap: Option<String>,
+    gaps: u64,
+}
+
+impl Run<'_> {
+    /// Follows the log from the first point that the source still has.
+    async fn follow(&mut self, starts: Vec<Option<Position>>) -> Result<()> {
+        let mut starts = starts.into_iter();
+        while let Some(start) = starts.next() {
+            let reader = match self.source.open_log(self.cx, start.as_ref()).await {
+                Ok(reader) => reader,
+                Err(error) if error.kind() == SourceErrorKind::LogGap && start.is_some() => {
+                    self.note_gap(error.to_string());
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            self.cx.events.emit(&Event::Log(LogEvent::Following { from: start.clone() }));
+            match self.read(reader, start).await? {
+                End::Cancelled => return Ok(()),
+                End::Gap(reason) => {
+                    self.note_gap(reason);
+                    starts = vec![None].into_iter();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note_gap(&mut self, reason: String) {
+        if self.gap.is_none() {
+            self.gaps += 1;
+            self.cx.events.emit(&Event::Log(LogEvent::Gap { reason: reason.clone() }));
+            self.gap = Some(reason);
+        }
+    }
+
+    async fn read(&mut self, mut reader: Box<dyn LogReader>, start: Option<Position>) -> Result<End> {
+        let mut last = start;
+        loop {
+            let due = self.filling.as_ref().map(|(_, since)| *since + self.options.flush_after);
+            tokio::select! {
+                biased;
+                () = self.cx.cancel.cancelled() => {
+                    self.flush(None).await?;
+                    return Ok(End::Cancelled);
+                }
+                Ok(()) = self.stored.changed() => self.acknowledge_stored(&mut *reader).await?,
+                () = sleep_until(due) => self.flush(Some(&mut *reader)).await?,
+                segment = reader.next() => match segment {
+                    Ok(segment) => {
+                        self.require_continuity(&segment, last.as_ref());
+                        last = Some(Position::new(segment.branch.clone(), segment.to));
+                        self.take(segment, &mut *reader).await?;
+                    }
+                    Err(error) if error.kind() == SourceErrorKind::Cancelled && self.cx.cancel.is_cancelled() => {
+                        self.flush(None).await?;
+                        return Ok(End::Cancelled);
+                    }
+                    Err(error) => {
+                        self.flush(Some(&mut *reader)).await?;
+                        return match error.kind() {
+                            SourceErrorKind::LogGap => Ok(End::Gap(error.to_string())),
+                            _ => Err(error.into()),
+                        };
+                    }
+                },
+            }
+        }
+    }
+
+    /// What a source has left out is a gap, even if it does not say so.
+    fn require_continuity(&mut self, segment: &LogSegment, last: Option<&Position>) {
+        let Some(last) = last else { return };
+        let goes_on = match &segment.parent {
+            Some(parent) => {
+                parent.branch == last.branch && parent.offset <= last.offset && segment.from <= parent.offset
+            }
+            None => segment.branch == last.branch && segment.from <= last.offset,
+        };
+        let goes_back = self.options.goes_back && (segment.parent.is_some() || segment.branch != last.branch);
+        if !goes_on && !goes_back {
+            self.note_gap(format!("the source went on at {}@{} after {last}", segment.branch, segment.from));
+        }
+    }
+
+    async fn take(&mut self, segment: LogSegment, reader: &mut dyn LogReader) -> Result<()> {
+        let fits = self.gap.is_none() && self.filling.as_ref().is_some_and(|(filling, _)| filling.fits(&segment));
+        if !fits {
+            self.flush(Some(reader)).await?;
+        }
+        match &mut self.filling {
+            Some((filling, _)) => filling.add(segment),
+            None => {
+                let (gap, now) = (self.gap.take(), self.cx.clock.now());
+                self.filling = Some((Filling::begin(self.lane.stream(), segment, gap, now), Instant::now()));
+            }
+        }
+        if self.filling.as_ref().is_some_and(|(filling, _)| filling.len() >= self.options.flush_bytes) {
+            self.flush(Some(reader)).await?;
+        }
+        Ok(())
+    }
+
+    /// Closes the slice. While there is no room for it, `reader` goes on being told what is stored.
+    async fn flush(&mut self, reader: Option<&mut dyn LogReader>) -> Result<()> {
+        let Some((filling, _)) = self.filling.take() else {
+            return Ok(());
+        };
+        let key = self.lane.repository().key().clone();
+        let sealing = move || {
+            let slice = filling.finish();
+            let pack = slice.seal(&key)?;
+            Ok((Waiting::new(&slice, pack), slice.end()))
+        };
+        let (waiting, end) = self.lane.repository().cpu().run(sealing).await?;
+        if !self.outbox.has_room(waiting.size()) {
+            self.cx.events.emit(&Event::Log(LogEvent::Full { waiting_bytes: self.outbox.bytes() }));
+        }
+        let mut putting = std::pin::pin!(self.outbox.put(waiting));
+        let Some(reader) = reader else {
+            // At the end nobody waits for ever: what finds no room is read again from the source.
+            return tokio::time::timeout(LAST_UPLOADS, putting).await.unwrap_or(Ok(()));
+        };
+        loop {
+            tokio::select! {
+                put = &mut putting => {
+                    put?;
+                    break;
+                }
+                () = self.cx.cancel.cancelled() => return Ok(()),
+                Ok(()) = self.stored.changed() => {
+                    let position = self.stored.borrow_and_update().position.clone();
+                    acknowledge(self.options.acknowledge, Acknowledge::Stored, position, reader).await?;
+                }
+            }
+        }
+        if self.outbox.is_durable() {
+            acknowledge(self.options.acknowledge, Acknowledge::Spooled, Some(end), reader).await?;
+        }
+        Ok(())
+    }
+
+    async fn acknowledge_stored(&mut self, reader: &mut dyn LogReader) -> Result<()> {
+        let position = self.stored.borrow_and_update().position.clone();
+        acknowledge(self.options.acknowledge, Acknowledge::Stored, position, reader).await
+    }
+}
+
+/// Acknowledges what has come so far, if that is how far it has to come.
+async fn acknowledge(
+    wanted: Acknowledge,
+    reached: Acknowledge,
+    position: Option<Position>,
+    reader: &mut dyn LogReader,
+) -> Result<()> {
+    match position {
+        Some(position) if wanted == reached => Ok(reader.acknowledge(&position).await?),
+        _ => Ok(()),
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,341 @@
+//! Reading the log that a plan names, piece after piece, from snapshots and slices alike.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use super::detail::{DETAIL_DIR, Detail};
+use super::gather::LogView;
+use super::lane::{Lane, StoredSlice};
+use super::slice::Part;
+use super::{Place, Plan, Position, Scope, Stream, Stretch, Timeline};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::format::{LogExtent, METADATA_DIR, Node};
+use crate::repository::{IndexedRepository, SnapshotInfo, SnapshotReader};
+use crate::source::EntryPath;
+
+/// The log that is to be applied to a base.
+#[derive(Debug)]
+pub struct LogReplay {
+    indexed: IndexedRepository,
+    stream: Stream,
+    view: LogView,
+    plan: Plan,
+}
+
+impl LogReplay {
+    /// The log that `plan`, made from `view`, names.
+    #[must_use]
+    pub fn new(indexed: IndexedRepository, stream: Stream, view: LogView, plan: Plan) -> Self {
+        Self { indexed, stream, view, plan }
+    }
+
+    /// Where it begins and ends.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Everything that is known of the log, also what the plan leaves out.
+    #[must_use]
+    pub fn timeline(&self) -> Timeline {
+        self.view.timeline()
+    }
+
+    /// Reads it, from the beginning.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if the plan is not one of the view.
+    pub fn tape(&self, cx: &Context) -> Result<LogTape> {
+        LogTape::new(&self.indexed, &self.stream, &self.view, &self.plan.log, &self.plan.turns, cx)
+    }
+
+    /// The same without the pieces that are said to be about other things than what `is_wanted` accepts. Of older logs that was
+    /// not noted: they come whole.
+    ///
+    /// # Errors
+    /// As [`Self::tape`].
+    pub fn tape_of(&self, cx: &Context, is_wanted: impl Fn(&Scope) -> bool + Send + Sync + 'static) -> Result<LogTape> {
+        let only = Only { stop: self.plan.stop.clone(), is_wanted: Box::new(is_wanted), left_out: 0 };
+        Ok(LogTape { only: Some(only), ..self.tape(cx)? })
+    }
+}
+
+impl LogView {
+    /// Reads these pieces of it, which [`Timeline::pieces`] names, in order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if they are not of this view.
+    pub fn tape(
+        &self,
+        indexed: &IndexedRepository,
+        stream: &Stream,
+        pieces: &[Stretch],
+        cx: &Context,
+    ) -> Result<LogTape> {
+        LogTape::new(indexed, stream, self, pieces, &[], cx)
+    }
+}
+
+/// Bytes of the log, and the piece that they belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPart {
+    /// Branch of the piece.
+    pub branch: String,
+    /// Where the piece begins. Its bytes may come in several parts.
+    pub from: u64,
+    /// Where it ends.
+    pub to: u64,
+    /// If the log goes on with another branch: events behind this offset do not count.
+    pub limit: Option<u64>,
+    /// The file that the bytes belong to in snapshots.
+    pub path: String,
+    /// Their place in it.
+    pub at: u64,
+    /// The bytes.
+    pub data: Bytes,
+}
+
+/// The log from one position to another, in order. Pieces may overlap: whoever reads it leaves out the events that came already.
+pub struct LogTape {
+    indexed: IndexedRepository,
+    lane: Lane,
+    pieces: VecDeque<Piece>,
+    turns: Vec<Position>,
+    parts: VecDeque<Pending>,
+    reading: Option<Reading>,
+    only: Option<Only>,
+    cx: Context,
+}
+
+/// What is left out.
+struct Only {
+    /// The piece in which the log ends comes in any case: what is behind that place tells where to stop.
+    stop: Position,
+    is_wanted: Box<dyn Fn(&Scope) -> bool + Send + Sync>,
+    left_out: u64,
+}
+
+impl Only {
+    fn takes(&self, branch: &str, part: &Part) -> bool {
+        let is_last = branch == self.stop.branch && part.to > self.stop.offset;
+        is_last || part.scope.as_ref().is_none_or(&self.is_wanted)
+    }
+}
+
+#[derive(Debug)]
+enum Piece {
+    /// With what its header says of its parts.
+    Slice(StoredSlice, String, Vec<Part>),
+    Extent(Box<(SnapshotInfo, LogExtent)>),
+}
+
+enum Pending {
+    Ready(LogPart),
+    File(Box<(SnapshotReader, String, Part)>),
+}
+
+/// A part that is being read from a file.
+struct Reading {
+    next: LogPart,
+    left: u64,
+    stream: BoxStream<'static, Result<Bytes>>,
+}
+
+impl std::fmt::Debug for LogTape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogTape").field("pieces", &self.pieces).finish_non_exhaustive()
+    }
+}
+
+impl LogTape {
+    fn new(
+        indexed: &IndexedRepository,
+        stream: &Stream,
+        view: &LogView,
+        log: &[Stretch],
+        turns: &[Position],
+        cx: &Context,
+    ) -> Result<Self> {
+        let pieces = log.iter().map(|stretch| piece(view, stretch)).collect::<Result<_>>()?;
+        Ok(Self {
+            lane: Lane::new(indexed.repository(), stream),
+            indexed: indexed.clone(),
+            pieces,
+            turns: turns.to_vec(),
+            parts: VecDeque::new(),
+            reading: None,
+            only: None,
+            cx: cx.clone(),
+        })
+    }
+
+    /// How many pieces were left out so far, without being read.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.only.as_ref().map_or(0, |only| only.left_out)
+    }
+
+    /// Whether any of these parts is wanted.
+    fn takes_any(&mut self, branch: &str, parts: &[Part]) -> bool {
+        let Some(only) = &mut self.only else { return true };
+        let takes = parts.iter().any(|part| only.takes(branch, part));
+        only.left_out += u64::from(!takes && !parts.is_empty());
+        takes
+    }
+
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if something of it cannot be read; those of the sink;
+    /// cancellation.
+    pub async fn next(&mut self) -> Result<Option<LogPart>> {
+        loop {
+            self.cx.check_cancelled()?;
+            if let Some(part) = self.read_on().await? {
+                return Ok(Some(part));
+            }
+            match self.parts.pop_front() {
+                Some(Pending::Ready(part)) => return Ok(Some(part)),
+                Some(Pending::File(file)) => {
+                    let (snapshot, branch, part) = *file;
+                    self.open(&snapshot, branch, &part).await?;
+                }
+                None => match self.pieces.pop_front() {
+                    Some(piece) => self.load(piece).await?,
+                    None => return Ok(None),
+                },
+            }
+        }
+    }
+
+    fn limit(&self, branch: &str) -> Option<u64> {
+        self.turns.iter().find(|turn| turn.branch == branch).map(|turn| turn.offset)
+    }
+
+    async fn read_on(&mut self) -> Result<Option<LogPart>> {
+        let Some(reading) = &mut self.reading else { return Ok(None) };
+        if reading.left > 0
+            && let Some(bytes) = reading.stream.next().await.transpose()?
+        {
+            let len = bytes.len().min(usize::try_from(reading.left).unwrap_or(usize::MAX));
+            let part = LogPart { data: bytes.slice(..len), ..reading.next.clone() };
+            reading.left -= len as u64;
+            reading.next.at += len as u64;
+            return Ok(Some(part));
+        }
+        let missing = reading.left;
+        let path = reading.next.path.clone();
+        self.reading = None;
+        if missing > 0 { Err(Error::damaged(format!("{path} is shorter than the log says"))) } else { Ok(None) }
+    }
+
+    async fn load(&mut self, piece: Piece) -> Result<()> {
+        match piece {
+            Piece::Slice(_, branch, parts) if !self.takes_any(&branch, &parts) => {}
+            Piece::Slice(stored, ..) => {
+                let slice = self.lane.read(&stored).await?.ok_or_else(|| {
+                    Error::damaged(format!("slice {} is gone", stored.name()))
+                        .with_hint("it was rolled up meanwhile: try again")
+                })?;
+                let mut data = slice.data;
+                for part in slice.header.parts {
+                    let len = usize::try_from(part.len).unwrap_or(usize::MAX).min(data.len());
+                    self.parts.push_back(Pending::Ready(LogPart {
+                        branch: slice.header.branch.clone(),
+                        from: part.from,
+                        to: part.to,
+                        limit: self.limit(&slice.header.branch),
+                        path: part.path,
+                        at: part.at,
+                        data: data.split_to(len),
+                    }));
+                }
+            }
+            Piece::Extent(extent) => {
+                let (info, extent) = *extent;
+                let snapshot = self.indexed.snapshot(&info);
+                let detail = read_detail(&snapshot, &extent).await?;
+                for part in detail.parts {
+                    if self.takes_any(&extent.branch, std::slice::from_ref(&part)) {
+                        let file = (snapshot.clone(), extent.branch.clone(), part);
+                        self.parts.push_back(Pending::File(Box::new(file)));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to read a part: the blobs that it lies in and, because others are fetched ahead, no more.
+    async fn open(&mut self, snapshot: &SnapshotReader, branch: String, part: &Part) -> Result<()> {
+        let node = find(snapshot, &part.path).await?;
+        let (mut before, mut end) = (0, 0);
+        let mut content = Vec::new();
+        for blob in &node.content {
+            if end >= part.at.saturating_add(part.len) {
+                break;
+            }
+            end += u64::from(snapshot.blob_len(blob)?);
+            if end <= part.at {
+                before = end;
+            } else {
+                content.push(*blob);
+            }
+        }
+        if part.at >= node.metadata.size && part.len > 0 {
+            return Err(Error::damaged(format!("{} is shorter than the log says", part.path)));
+        }
+        let skip = usize::try_from(part.at - before).unwrap_or(usize::MAX);
+        let mut stream = snapshot.content(&Node { content, ..node });
+        let first = stream.next().await.transpose()?.unwrap_or_default();
+        let first = first.slice(skip.min(first.len())..);
+        let stream = futures::stream::iter([Ok(first)]).chain(stream).boxed();
+        let (from, to) = (part.from, part.to);
+        let limit = self.limit(&branch);
+        let next = LogPart { branch, from, to, limit, path: part.path.clone(), at: part.at, data: Bytes::new() };
+        self.reading = Some(Reading { next, left: part.len, stream });
+        Ok(())
+    }
+}
+
+async fn find(snapshot: &SnapshotReader, path: &str) -> Result<Node> {
+    let missing = || Error::damaged(format!("{path} is not in snapshot {}", snapshot.id().short()));
+    let path = EntryPath::new(path).ok_or_else(missing)?;
+    snapshot.find(&path).await?.filter(Node::is_file).ok_or_else(missing)
+}
+
+/// What a snapshot says of one of its pieces.
+pub(super) async fn read_detail(snapshot: &SnapshotReader, extent: &LogExtent) -> Result<Detail> {
+    let path = format!("/{METADATA_DIR}/{DETAIL_DIR}/{}", extent.detail);
+    let node = find(snapshot, &path).await?;
+    let mut json = Vec::new();
+    let mut content = snapshot.content(&node);
+    while let Some(bytes) = content.next().await.transpose()? {
+        json.extend_from_slice(&bytes);
+    }
+    serde_json::from_slice(&json).map_err(|error| Error::damaged(format!("{path} cannot be read")).with_source(error))
+}
+
+fn piece(view: &LogView, stretch: &Stretch) -> Result<Piece> {
+    let unknown = || Error::damaged("the plan names a piece of the log that is not there");
+    match &stretch.place {
+        Place::Slice(name) => {
+            let slice = view.slices.iter().find(|(slice, _)| slice.name() == *name);
+            slice
+                .map(|(slice, header)| Piece::Slice(*slice, header.branch.clone(), header.parts.clone()))
+                .ok_or_else(unknown)
+        }
+        Place::Snapshot(id) => {
+            let (info, log) = view.snapshots.iter().find(|(info, _)| info.id == *id).ok_or_else(unknown)?;
+            let same = |extent: &&LogExtent| {
+                extent.branch == stretch.branch && extent.from == stretch.from && extent.to == stretch.to
+            };
+            let extent = log.extents.iter().find(same).ok_or_else(unknown)?;
+            Ok(Piece::Extent(Box::new((info.clone(), extent.clone()))))
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Storing what was captured, slice after slice, by one capturer at a time.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::lane::Lane;
+use super::outbox::{Outbox, Waiting};
+use super::slice::{Slice, TakeOver};
+use super::{CaptureOptions, Position, Stream};
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, LogEvent};
+use crate::repository::{KeptLease, Lease, LeaseOptions};
+
+/// Time before something is tried again, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
+/// Writes the slices of one stream, under a lease: its token is the epoch.
+#[derive(Debug)]
+pub(super) struct Uploader<'a> {
+    lane: Lane,
+    lease_name: String,
+    options: &'a CaptureOptions,
+    cx: &'a Context,
+    turn: Option<Turn>,
+}
+
+/// The right to write.
+#[derive(Debug)]
+struct Turn {
+    lease: KeptLease,
+    next: u64,
+}
+
+/// What was stored so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) position: Option<Position>,
+    pub(super) slices: u64,
+    pub(super) bytes: u64,
+}
+
+impl<'a> Uploader<'a> {
+    pub(super) fn new(lane: Lane, stream: &Stream, options: &'a CaptureOptions, cx: &'a Context) -> Self {
+        Self { lane, lease_name: stream.capture_lease(), options, cx, turn: None }
+    }
+
+    /// Takes the lease, and notes where this goes on: at the end of the last slice, which is returned.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] if somebody else captures this stream; those of the sink.
+    pub(super) async fn take_over(&mut self) -> Result<Option<Position>> {
+        if let Some(turn) = self.turn.take() {
+            // Lost as far as this process can tell, but nobody else needs to have it yet.
+            _ = turn.lease.abandon().await;
+        }
+        let options = LeaseOptions {
+            holder: self.options.holder.clone(),
+            period: self.options.lease_period,
+            ..LeaseOptions::default()
+        };
+        let lease = Lease::acquire(self.lane.repository(), &self.lease_name, &options, self.cx).await?.keep();
+        let taken = self.note_take_over(&lease).await;
+        match taken {
+            Ok(position) => {
+                self.turn = Some(Turn { lease, next: 1 });
+                Ok(position)
+            }
+            Err(error) => lease.release_after(Err(error)).await,
+        }
+    }
+
+    async fn note_take_over(&self, lease: &KeptLease) -> Result<Option<Position>> {
+        let slices = self.lane.list().await?;
+        let mut position = None;
+        // The last slice, and the note at the beginning of its epoch: what came late may end before what was there then.
+        let last = slices.last().map(|last| last.epoch);
+        let note = slices.iter().find(|slice| Some(slice.epoch) == last && slice.sequence == 0);
+        for slice in slices.last().into_iter().chain(note) {
+            match self.lane.header(slice).await {
+                Ok(Some(header)) => {
+                    // The note of somebody who has not written anything may know no position.
+                    let end = match &header.takes_over {
+                        Some(note) => note.position.clone(),
+                        None => Some(header.end()),
+                    };
+                    position = later(position, end);
+                }
+                Ok(None) => {}
+                // What it held is missing; the timeline will say so.
+                Err(error) if error.is_damage() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let note = TakeOver {
+            holder: self.options.holder.clone(),
+            after: slices.last().map(|slice| (slice.epoch, slice.sequence)),
+            position: position.clone(),
+        };
+        let note = Slice::take_over(self.lane.stream(), note, self.cx.clock.now());
+        let pack = note.seal(self.lane.repository().key())?;
+        if self.lane.create(lease.token(), 0, pack.into()).await? {
+            return Ok(position);
+        }
+        Err(rival())
+    }
+
+    /// Stores what is in the outbox, and what comes, and tells how far that is. Never ends by itself.
+    pub(super) async fn run(&mut self, outbox: &Outbox, stored: &watch::Sender<Stored>) -> Result<Infallible> {
+        loop {
+            let first = outbox.first().await;
+            let size = self.store(&first, outbox).await?;
+            outbox.remove_first().await?;
+            stored.send_modify(|stored| {
+                stored.position = Some(first.end.clone());
+                stored.slices += 1;
+                stored.bytes += size;
+            });
+            let time = first.last.map(|tick| tick.time);
+            let event = LogEvent::Stored { position: first.end, time, waiting_bytes: outbox.bytes() };
+            self.cx.events.emit(&Event::Log(event));
+        }
+    }
+
+    async fn store(&mut self, waiting: &Waiting, outbox: &Outbox) -> Result<u64> {
+        let pack = waiting.pack().await?;
+        let mut delay = RETRY.0;
+        loop {
+            let error = match self.try_store(&pack).await {
+                Ok(()) => return Ok(pack.len() as u64),
+                // Another one captures: two would only do the same twice.
+                Err(error) if error.kind() == ErrorKind::Busy => return Err(error),
+                Err(error) => error,
+            };
+            let message = error.chain();
+            self.cx.events.emit(&Event::Log(LogEvent::Delayed { message, waiting_bytes: outbox.bytes() }));
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(RETRY.1);
+        }
+    }
+
+    async fn try_store(&mut self, pack: &bytes::Bytes) -> Result<()> {
+        if self.turn.as_ref().is_none_or(|turn| turn.lease.check().is_err()) {
+            // The store was out of reach for long; whoever took over meanwhile may be gone again.
+            self.take_over().await?;
+        }
+        let turn = self.turn.as_mut().ok_or_else(|| Error::internal("there is no lease"))?;
+        if !self.lane.create(turn.lease.token(), turn.next, pack.clone()).await? {
+            return Err(rival());
+        }
+        turn.next += 1;
+        Ok(())
+    }
+
+    /// Gives the lease back.
+    pub(super) async fn end(self) -> Result<()> {
+        match self.turn {
+            Some(turn) => turn.lease.abandon().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The later of two positions; the first if they cannot be compared.
+fn later(a: Option<Position>, b: Option<Position>) -> Option<Position> {
+    match (a, b) {
+        (Some(a), Some(b)) if a.branch == b.branch => Some(if a.offset >= b.offset { a } else { b }),
+        (a, b) => a.or(b),
+    }
+}
+
+fn rival() -> Error {
+    Error::new(ErrorKind::Busy, "somebody else captures this log under the same lease")
+        .with_hint("the store does not keep two capturers apart: run only one for each source")
+}
