@@ -9,12 +9,14 @@
 //! | [`settings`] | [`StoreSettings`]: how a store is reached |
 //! | [`retry`] | [`RetrySink`]: the one layer that tries again |
 //! | [`limit`] | [`LimitSink`]: so many bytes per second |
+//! | [`http`] | an HTTP client like that of the stores, for others |
 //! | `credentials/` | credentials of S3, from wherever they are |
 //! | `wire/` | every request and response of an object store: time-outs, signatures, checks |
 //!
 //! Every sink proves itself with `backup_core::testing::sink_conformance`.
 
 mod credentials;
+pub mod http;
 pub mod limit;
 pub mod local;
 mod location;

@@ -5,11 +5,13 @@
 //! | `mod.rs` | [`LocalSink`]: opening, creating, the [`Sink`] itself |
 //! | `root.rs` | the directory that holds everything, and durable directories below it |
 //! | `write.rs` | temporary file, sync, rename, sync of the directory; uploads in parts |
+//! | `direct.rs` | writing large objects past the page cache |
 //! | `leftovers.rs` | names of temporary files; removing those of dead processes |
 //! | `read.rs` | reading objects and ranges |
 //! | `list.rs` | listing by a walk |
 //! | `error.rs` | what the system's errors mean |
 
+mod direct;
 mod error;
 mod leftovers;
 mod list;

@@ -12,8 +12,8 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::error::{blocking, writing};
-use super::leftovers;
 use super::root::{Root, TEMP_DIR, parent};
+use super::{direct, leftovers};
 
 /// A file without a name of its own yet. Dropped before it gets one, it vanishes.
 #[derive(Debug)]
@@ -57,7 +57,8 @@ impl TempFile {
     }
 
     fn write(&mut self, segments: &[Bytes]) -> io::Result<()> {
-        let mut slices: Vec<_> = segments.iter().map(|segment| IoSlice::new(segment)).collect();
+        let left = direct::write(&self.file, segments)?;
+        let mut slices: Vec<_> = left.iter().map(|segment| IoSlice::new(segment)).collect();
         let mut rest = &mut slices[..];
         // Passes over empty segments: writing nothing is no progress.
         IoSlice::advance_slices(&mut rest, 0);
