@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use backup_core::context::Context;
-use backup_core::source::{BackupKind, BackupRequest, Content, Item, Selection, Source as _};
+use backup_core::source::{BackupRequest, Content, Item, Selection, Source as _};
 use backup_sources::mongodb::{MongoOptions, MongoSource};
 use futures::StreamExt as _;
 
@@ -30,7 +30,7 @@ async fn main() {
     let source = MongoSource::connect(MongoOptions::new(arguments.next().unwrap())).await.unwrap();
     let streams = arguments.next().map_or(2, |streams| streams.parse().unwrap());
     let (started, before) = (Instant::now(), cpu());
-    let request = BackupRequest { kind: BackupKind::Full, selection: Selection::all() };
+    let request = BackupRequest::full(Selection::all());
     let mut reader = source.open_backup(&Context::silent(), &request).await.unwrap();
     let mut contents = Vec::new();
     while let Some(item) = reader.next().await.unwrap() {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use backup_core::context::Context;
-use backup_core::source::{BackupKind, BackupRequest, Item, Selection, Source, SourceResult};
+use backup_core::source::{BackupRequest, Item, Selection, Source, SourceResult};
 use backup_sources::files::{FilesOptions, FilesSource};
 
 #[tokio::main]
@@ -17,13 +17,13 @@ async fn main() -> SourceResult<()> {
     let (mut walks, mut entries, mut warnings) = (0_u64, 0_u64, 0_u64);
     let (began, cpu) = (Instant::now(), ticks());
     while began.elapsed() < Duration::from_secs(2) {
-        let request = BackupRequest { kind: BackupKind::Full, selection: Selection::all() };
+        let request = BackupRequest::full(Selection::all());
         let mut reader = source.open_backup(&Context::silent(), &request).await?;
         while let Some(item) = reader.next().await? {
             match item {
                 Item::Entry(_) => entries += 1,
                 Item::Warning(_) => warnings += 1,
-                Item::Close(_) => {}
+                Item::Close(_) | Item::Keep(_) => {}
             }
         }
         reader.finish().await?;

@@ -4,8 +4,18 @@
 //! |---|---|---|
 //! | `files` (default) | [`files`] | directories and files of the local machine |
 //! | `mongodb` | `mongodb` | MongoDB replica sets and standalone servers |
+//! | `postgres` | `postgres` | PostgreSQL clusters: data directories and the log |
+//! | `redis` | `redis` | servers of Redis and Valkey: dumps and the stream of commands |
 
 #[cfg(feature = "files")]
 pub mod files;
 #[cfg(feature = "mongodb")]
 pub mod mongodb;
+#[cfg(any(feature = "mongodb", feature = "postgres"))]
+mod pace;
+#[cfg(any(feature = "mongodb", feature = "postgres"))]
+mod parent;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;

@@ -68,7 +68,8 @@ fn relevant(item: Item, roots: &[EntryPath]) -> SourceResult<Option<(usize, Entr
             let root = roots.iter().position(|root| entry.path.starts_with(root));
             Ok(root.map(|root| (root, entry)))
         }
-        Item::Close(_) => Ok(None),
+        // Nothing is kept where there is no earlier snapshot.
+        Item::Close(_) | Item::Keep(_) => Ok(None),
         Item::Warning(warning) => {
             let message = format!("cannot compare {}: {}", warning.path, warning.message);
             Err(SourceError::new(SourceErrorKind::Io, message))

@@ -38,9 +38,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use backup_core::context::Context;
+use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupReader, BackupRequest, Checkpoint, Digest, EntryPath, Item, LogReader, ObjectDigest, Probe, RestoreReport,
+    BackupReader, BackupRequest, Digest, EntryPath, Item, LogReader, ObjectDigest, Probe, RestoreReport,
     RestoreRequest, Selection, Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
 };
 
@@ -209,7 +210,7 @@ impl Source for FilesSource {
         Ok(Box::new(FilesReader::start(cx, rules, self.roots.clone())))
     }
 
-    async fn open_log(&self, _cx: &Context, _from: &Checkpoint) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(&self, _cx: &Context, _from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
         Err(SourceError::new(SourceErrorKind::Unsupported, "files have no log that could be followed")
             .with_hint("run backups on a schedule instead"))
     }

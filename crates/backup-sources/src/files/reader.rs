@@ -65,7 +65,7 @@ impl BackupReader for FilesReader {
     }
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
-        Ok(Checkpoint { started: self.started, finished: self.cx.clock.now(), position: None })
+        Ok(Checkpoint { started: self.started, finished: self.cx.clock.now(), position: None, log: None })
     }
 
     async fn abort(self: Box<Self>) {}

@@ -10,8 +10,8 @@ use backup_core::event::{Event, Reporter, Warning};
 use backup_core::pipeline::{BackupOptions, backup};
 use backup_core::repository::{InitOptions, Repository, SnapshotReader};
 use backup_core::source::{
-    BackupKind, BackupRequest, Checkpoint, Content, ContentEnd, Entry, EntryPath, IfExists, Item, ObjectDigest,
-    RestoreRequest, Selection, Source, SourceResult,
+    BackupRequest, Checkpoint, Content, ContentEnd, Entry, EntryPath, IfExists, Item, ObjectDigest, RestoreRequest,
+    Selection, Source, SourceResult,
 };
 use backup_core::testing::MemorySink;
 use backup_sources::files::{FilesOptions, FilesSource, digest_of_dir};
@@ -40,7 +40,7 @@ pub(crate) fn entry_path(path: &Path) -> EntryPath {
 
 /// Everything a backup yields.
 pub(crate) async fn items(source: &FilesSource, selection: Selection) -> SourceResult<(Vec<Item>, Checkpoint)> {
-    let request = BackupRequest { kind: BackupKind::Full, selection };
+    let request = BackupRequest::full(selection);
     let mut reader = source.open_backup(&Context::silent(), &request).await?;
     let mut items = Vec::new();
     while let Some(item) = reader.next().await? {
@@ -56,7 +56,7 @@ pub(crate) async fn walk(source: &FilesSource, selection: Selection) -> (Vec<Ent
         match item {
             Item::Entry(entry) => entries.push(entry),
             Item::Warning(warning) => warnings.push(warning),
-            Item::Close(_) => {}
+            Item::Close(_) | Item::Keep(_) => {}
         }
     }
     (entries, warnings)

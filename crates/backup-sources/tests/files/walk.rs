@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::common::*;
 use backup_core::context::Context;
 use backup_core::event::WarningKind;
-use backup_core::source::{BackupKind, BackupRequest, Content, Item, NodeKind, Selection, Source, SourceErrorKind};
+use backup_core::source::{BackupRequest, Content, Item, NodeKind, Selection, Source, SourceErrorKind};
 use backup_sources::files::FilesOptions;
 
 #[tokio::test]
@@ -25,6 +25,7 @@ async fn depth_first_in_byte_order_with_the_directories_above() {
         let (path, mark) = match item {
             Item::Entry(entry) => (&entry.path, ""),
             Item::Close(path) => (path, "close "),
+            Item::Keep(path) => (path, "keep "),
             Item::Warning(warning) => panic!("{warning:?}"),
         };
         let Some(rest) = path.as_bytes().strip_prefix(base.as_bytes()) else {
@@ -293,7 +294,7 @@ async fn a_directory_that_vanishes_is_a_warning() {
     for index in 0..1000 {
         write(dir.path().join(format!("d{index:04}/x")), "x");
     }
-    let request = BackupRequest { kind: BackupKind::Full, selection: Selection::all() };
+    let request = BackupRequest::full(Selection::all());
     let mut reader = source(&[dir.path()]).open_backup(&Context::silent(), &request).await.unwrap();
     reader.next().await.unwrap();
     std::fs::remove_dir_all(dir.path().join("d0999")).unwrap();
@@ -303,7 +304,7 @@ async fn a_directory_that_vanishes_is_a_warning() {
         match item {
             Item::Warning(warning) => warnings.push(warning),
             Item::Entry(_) => entries += 1,
-            Item::Close(_) => {}
+            Item::Close(_) | Item::Keep(_) => {}
         }
     }
     assert!(entries >= 1998);
@@ -318,7 +319,7 @@ async fn cancelling_and_dropping_end_the_walk() {
     for index in 0..1000 {
         write(dir.path().join(format!("d{index:04}/x")), "x");
     }
-    let request = BackupRequest { kind: BackupKind::Full, selection: Selection::all() };
+    let request = BackupRequest::full(Selection::all());
     let source = source(&[dir.path()]);
     let cx = Context::silent();
     let mut reader = source.open_backup(&cx, &request).await.unwrap();
