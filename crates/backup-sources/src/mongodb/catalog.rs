@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use ::mongodb::error::Error;
 use backup_core::context::Context;
 use backup_core::source::SourceResult;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, Document, doc};
 
-use super::error::{Explain as _, code, code_of, malformed};
+use super::error::{Explain as _, code, code_of, is_denied, malformed};
 use super::namespace::{Filter, Namespace};
 use super::server::{Server, unless_cancelled};
 
@@ -96,14 +97,19 @@ pub(super) async fn databases(server: &Server) -> SourceResult<BTreeMap<String, 
 }
 
 /// A number of whichever type; zero if there is none.
+pub(super) fn number(value: Option<&Bson>) -> f64 {
+    match value {
+        Some(Bson::Double(number)) => *number,
+        #[expect(clippy::cast_precision_loss, reason = "sizes and counts, far below what would lose a digit")]
+        Some(Bson::Int64(number)) => *number as f64,
+        Some(Bson::Int32(number)) => f64::from(*number),
+        _ => 0.0,
+    }
+}
+
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sizes are whole and positive")]
 fn whole(value: Option<&Bson>) -> u64 {
-    match value {
-        Some(Bson::Double(number)) => *number as u64,
-        Some(Bson::Int64(number)) => u64::try_from(*number).unwrap_or(0),
-        Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or(0),
-        _ => 0,
-    }
+    number(value) as u64
 }
 
 /// Everything that the filter covers, in order of names.
@@ -117,7 +123,7 @@ pub(super) async fn read(cx: &Context, server: &Server, filter: &Filter) -> Sour
                 continue;
             }
             if collection.kind != Kind::View {
-                let listing = indexes(server, &collection.namespace);
+                let listing = indexes(server, &collection);
                 collection.indexes = unless_cancelled(cx, listing).await?;
             }
             found.push(collection);
@@ -125,6 +131,28 @@ pub(super) async fn read(cx: &Context, server: &Server, filter: &Filter) -> Sour
     }
     found.sort_by(|a, b| a.namespace.cmp(&b.namespace));
     Ok(found)
+}
+
+/// One of them, by its name.
+pub(super) async fn find(server: &Server, namespace: &Namespace) -> SourceResult<Option<Collection>> {
+    let Some(entry) = listed(server, namespace).await.reading("listing collections")? else { return Ok(None) };
+    let mut collection = collection_of(&namespace.db, &entry)?;
+    if collection.kind != Kind::View {
+        collection.indexes = indexes(server, &collection).await?;
+    }
+    Ok(Some(collection))
+}
+
+/// Which collection has a name now; `None` if none has, or it is a view.
+pub(super) async fn uuid_at(server: &Server, namespace: &Namespace) -> Result<Option<CollectionUuid>, Error> {
+    let entry = listed(server, namespace).await?;
+    Ok(entry.and_then(|entry| uuid_of(entry.get_document("info").ok()?.get("uuid"))))
+}
+
+/// What the server lists of one collection.
+async fn listed(server: &Server, namespace: &Namespace) -> Result<Option<Document>, Error> {
+    let command = doc! { "listCollections": 1, "filter": { "name": &namespace.name } };
+    Ok(server.list(&namespace.db, command).await?.into_iter().next())
 }
 
 fn collection_of(db: &str, entry: &Document) -> SourceResult<Collection> {
@@ -142,16 +170,24 @@ fn collection_of(db: &str, entry: &Document) -> SourceResult<Collection> {
 }
 
 /// The finished indexes of a collection; none if it is gone. An index that is still being built is listed like a finished
-/// one unless one asks for the ids of builds.
-pub(super) async fn indexes(server: &Server, namespace: &Namespace) -> SourceResult<Vec<Document>> {
-    let mut command = doc! { "listIndexes": &namespace.name };
-    if server.at_least(4, 4) {
-        command.insert("includeBuildUUIDs", true);
-    }
-    let listed = match server.list(&namespace.db, command).await {
-        Ok(listed) => listed,
-        Err(error) if code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) => Vec::new(),
-        Err(error) => return Err(error).reading(format_args!("listing the indexes of {namespace}")),
+/// one unless one asks for the ids of builds. Asked for by UUID if the rights allow: by name, they would be those of
+/// another collection, or none, if it was renamed since it was listed.
+async fn indexes(server: &Server, collection: &Collection) -> SourceResult<Vec<Document>> {
+    let namespace = &collection.namespace;
+    let command = |which: Bson| doc! { "listIndexes": which, "includeBuildUUIDs": true };
+    let by_name = || server.list(&namespace.db, command(namespace.name.as_str().into()));
+    let listed = match &collection.uuid {
+        Some(uuid) => match server.list(&namespace.db, command(uuid_bson(uuid))).await {
+            Err(error) if is_denied(&error) => by_name().await,
+            listed => listed,
+        },
+        None => by_name().await,
+    };
+    // A collection that has made room for a view is gone as well.
+    let is_gone = |error: &_| matches!(code_of(error), Some(code::NAMESPACE_NOT_FOUND | code::NOT_ON_A_VIEW));
+    let listed = match listed {
+        Err(error) if is_gone(&error) => Vec::new(),
+        other => other.reading(format_args!("listing the indexes of {namespace}"))?,
     };
     let finished = |index: Document| {
         let building = index.contains_key("buildUUID") || index.contains_key("indexBuildInfo");

@@ -11,7 +11,9 @@ pub(super) mod code {
     pub(in super::super) const NAMESPACE_EXISTS: i32 = 48;
     pub(in super::super) const INVALID_NAMESPACE: i32 = 73;
     pub(in super::super) const CAPPED_POSITION_LOST: i32 = 136;
+    pub(in super::super) const NOT_ON_A_VIEW: i32 = 166;
     pub(in super::super) const QUERY_PLAN_KILLED: i32 = 175;
+    pub(in super::super) const KEY_NOT_FOUND: i32 = 211;
     pub(in super::super) const CURSOR_KILLED: i32 = 237;
     pub(in super::super) const SNAPSHOT_TOO_OLD: i32 = 239;
     pub(in super::super) const SNAPSHOT_UNAVAILABLE: i32 = 246;
@@ -37,9 +39,12 @@ pub(super) fn is_denied(error: &Error) -> bool {
 pub(super) fn is_transient(error: &Error) -> bool {
     match error.kind.as_ref() {
         ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::ServerSelection { .. } => true,
-        // Stepping down, shutting down, recovering, unreachable, interrupted, timed out in the network.
+        // Stepping down, shutting down, recovering, unreachable, interrupted, timed out in the network or waiting for members.
         ErrorKind::Command(command) => {
-            matches!(command.code, 6 | 7 | 89 | 91 | 189 | 9001 | 10_107 | 11_600 | 11_601 | 11_602 | 13_435 | 13_436)
+            matches!(
+                command.code,
+                6 | 7 | 64 | 89 | 91 | 189 | 9001 | 10_107 | 11_600 | 11_601 | 11_602 | 13_435 | 13_436
+            )
         }
         _ => false,
     }

@@ -6,8 +6,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use backup_core::context::Context;
+use backup_core::log::LogReplay;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{EntryPath, Selection, SourceError, SourceErrorKind, SourceResult};
 use bson::{Bson, Document, doc};
@@ -60,11 +62,33 @@ pub async fn export(
     directory: &Path,
 ) -> SourceResult<ExportReport> {
     let dump = unless_cancelled(cx, Dump::open(cx, snapshot)).await?;
-    dump.refuse_other_moments(request.until).await?;
-    let folded = unless_cancelled(cx, dump.fold(cx, request.until)).await?;
+    let until = dump.moment(request.until).await?;
+    write(cx, &dump, &ExportRequest { until, ..request.clone() }, directory).await
+}
+
+/// The same for a moment of the captured oplog: `log` says which, and what is to be applied to `snapshot`, the base of its
+/// plan.
+///
+/// # Errors
+/// As [`export()`]; [`SourceErrorKind::Invalid`] if `request` names another moment.
+pub async fn export_with_log(
+    cx: &Context,
+    snapshot: &SnapshotReader,
+    log: Arc<LogReplay>,
+    request: &ExportRequest,
+    directory: &Path,
+) -> SourceResult<ExportReport> {
+    let dump = unless_cancelled(cx, Dump::open(cx, snapshot)).await?.with_log(Some(log));
+    dump.refuse_two_moments(request.until)?;
+    write(cx, &dump, request, directory).await
+}
+
+async fn write(cx: &Context, dump: &Dump, request: &ExportRequest, directory: &Path) -> SourceResult<ExportReport> {
+    let filter = Filter::new(&request.selection)?;
+    let folded = unless_cancelled(cx, dump.fold(cx, request.until, &filter, false)).await?;
     refuse_content(directory).await?;
     let mut export = Export { directory: directory.to_owned(), report: ExportReport::default(), files: HashMap::new() };
-    export.everything(cx, &dump, folded, request).await?;
+    export.everything(cx, dump, folded, (&filter, &request.renames)).await?;
     Ok(export.report)
 }
 
@@ -99,11 +123,10 @@ impl Export {
         cx: &Context,
         dump: &Dump,
         mut folded: Folded,
-        request: &ExportRequest,
+        (filter, renames): (&Filter, &Renames),
     ) -> SourceResult<()> {
-        let filter = Filter::new(&request.selection)?;
         let renamed = |collection: &Collection| {
-            let namespace = request.renames.apply(&collection.namespace)?;
+            let namespace = renames.apply(&collection.namespace)?;
             SourceResult::Ok(Collection { namespace, ..collection.clone() })
         };
         let live: Vec<Live> = folded.live.iter().filter(|live| !live.temporary).cloned().collect();
@@ -222,7 +245,7 @@ async fn close(mut file: BufWriter<File>, path: &Path) -> SourceResult<()> {
 }
 
 /// What the description is of: of buckets, the time-series collection that users see.
-fn described(collection: &Collection, orphan: bool) -> Collection {
+pub(super) fn described(collection: &Collection, orphan: bool) -> Collection {
     if !collection.namespace.is_buckets() || orphan {
         return collection.clone();
     }

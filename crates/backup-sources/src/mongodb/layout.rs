@@ -1,4 +1,7 @@
-//! Where things lie in a snapshot: mongodump's layout below `/mongodb/<replica set>/dump`, and `catalog.bson` beside it.
+//! Where things lie in a snapshot: mongodump's layout below `/mongodb/<replica set>/dump`, and beside it `catalog.bson` and
+//! the captured oplog.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use backup_core::source::EntryPath;
 use bson::{Bson, Document, doc};
@@ -6,6 +9,7 @@ use bson::{Bson, Document, doc};
 use super::catalog::{Collection, Kind};
 use super::extjson;
 use super::namespace::{self, Namespace, file_stem};
+use super::position::Position;
 use super::server::{Server, Topology};
 
 /// Paths of one replica set or server.
@@ -26,6 +30,8 @@ pub(super) const TOP: &str = "mongodb";
 const CATALOG: &str = "catalog.bson";
 const OPLOG: &str = "oplog.bson";
 const DUMP: &str = "dump";
+const CAPTURED: &str = "oplog";
+const SINCE: &str = "since";
 
 impl Layout {
     pub(super) fn of(server: &Server) -> Self {
@@ -53,6 +59,22 @@ impl Layout {
         self.dump().join(OPLOG.as_bytes())
     }
 
+    /// A file of the captured oplog, by its first entry.
+    pub(super) fn captured(&self, first: Position) -> EntryPath {
+        self.set.join(CAPTURED.as_bytes()).join(file_of(first).as_bytes())
+    }
+
+    /// The directory of what incremental and differential backups add to the dump.
+    pub(super) fn since(&self) -> EntryPath {
+        self.set.join(SINCE.as_bytes())
+    }
+
+    /// The oplog from behind an entry on, as one of them adds it. Not where the captured oplog lies: both may begin with the
+    /// same entry.
+    pub(super) fn since_entry(&self, behind: Position) -> EntryPath {
+        self.since().join(file_of(behind).as_bytes())
+    }
+
     pub(super) fn catalog(&self) -> EntryPath {
         self.set.join(CATALOG.as_bytes())
     }
@@ -71,6 +93,11 @@ impl Layout {
     }
 }
 
+/// Names sort as their entries do.
+fn file_of(entry: Position) -> String {
+    format!("{:010}-{:010}.bson", entry.seconds, entry.increment)
+}
+
 /// Paths of the files of a collection in a database of `collections`: views have no data, and buckets no description (it
 /// stands with their view).
 pub(super) fn files(dump: &EntryPath, collection: &Collection, collections: usize) -> Files {
@@ -82,6 +109,35 @@ pub(super) fn files(dump: &EntryPath, collection: &Collection, collections: usiz
     Files {
         data: collection.has_documents().then(|| at(namespace, "bson")),
         metadata: (!namespace.is_buckets()).then(|| at(namespace, "metadata.json")),
+    }
+}
+
+/// Files and directories of a dump.
+#[derive(Debug)]
+pub(super) struct Arranged {
+    pub(super) directories: BTreeSet<EntryPath>,
+    /// In the order of the collections.
+    pub(super) files: Vec<Files>,
+}
+
+impl Layout {
+    /// Where a dump of these collections and views lies.
+    pub(super) fn arrange(&self, collections: &[&Collection]) -> Arranged {
+        let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+        for collection in collections {
+            *count.entry(&collection.namespace.db).or_default() += 1;
+        }
+        let dump = self.dump();
+        let mut directories = BTreeSet::from([self.set(), dump.clone()]);
+        let mut files = Vec::with_capacity(collections.len());
+        for collection in collections {
+            let many = count.get(&*collection.namespace.db).copied().unwrap_or(0);
+            let of = self::files(&dump, collection, many);
+            directories.insert(dump.join(collection.namespace.db.as_bytes()));
+            directories.extend(of.data.iter().chain(&of.metadata).filter_map(EntryPath::parent));
+            files.push(of);
+        }
+        Arranged { directories, files }
     }
 }
 

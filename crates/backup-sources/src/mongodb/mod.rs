@@ -13,12 +13,20 @@
 //! | `layout.rs` | where things lie in a snapshot |
 //! | `state.rs` | `catalog.bson`: what the dump's own files have no place for |
 //! | `scan/` | reading: the backup reader, collections, the oplog |
+//! | `tail.rs` | [`OplogTail`]: reading the oplog without a gap |
+//! | `history.rs` | [`OplogWindow`]: what the oplog has |
+//! | `capture.rs` | following the oplog for the log lane |
+//! | `scope.rs` | what pieces of the oplog are about |
+//! | `watch.rs` | whether the oplog is long enough for who follows it |
+//! | `entries.rs` | the oplog that is folded into a dump: its own, and what was captured since |
 //! | `dump.rs` | reading a dump inside a snapshot |
 //! | `fold/` | bringing a dump to one exact moment by its oplog |
 //! | `restore/` | writing a snapshot to a server |
 //! | `export.rs` | [`export()`]: writing a snapshot as a dump for stock tools |
+//! | `synthetic/` | [`synthetic_full()`]: a full snapshot made of an earlier one and its oplog |
 //! | `ordered.rs` | putting the documents of capped collections in order |
 //! | `digest.rs` | digests of collections, to compare copies |
+//! | `compare.rs` | [`compare()`]: what a snapshot holds beside what a server does |
 //! | `raw.rs` | BSON as bytes |
 //! | `extjson.rs` | canonical extended JSON |
 //! | `error.rs` | from the driver's errors to ours |
@@ -26,15 +34,20 @@
 //! A snapshot holds, below `/mongodb/<replica set>`, what stock mongodump writes (`dump/<database>/<collection>.bson` and
 //! `.metadata.json`, `dump/oplog.bson`) and `catalog.bson`. If the collections were not all read at one moment, only the fold
 //! of the oplog makes them fit together; stock `mongorestore --oplogReplay` does the same unless something was created,
-//! dropped or renamed meanwhile.
+//! dropped or renamed meanwhile. Incremental and differential snapshots hold the dump that they build on and the oplog since
+//! (`since/<last entry before>.bson`); those of type `log` hold the captured oplog as well (`oplog/<first entry>.bson`).
 
+mod capture;
 mod catalog;
+mod compare;
 mod digest;
 mod dump;
+mod entries;
 mod error;
 mod export;
 mod extjson;
 mod fold;
+mod history;
 mod layout;
 mod namespace;
 mod options;
@@ -45,8 +58,12 @@ mod raw;
 mod rename;
 mod restore;
 mod scan;
+mod scope;
 mod server;
 mod state;
+mod synthetic;
+mod tail;
+mod watch;
 
 use std::fmt;
 
@@ -54,14 +71,18 @@ use async_trait::async_trait;
 use backup_core::context::Context;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupReader, BackupRequest, Checkpoint, Digest, LogReader, Probe, RestoreReport, RestoreRequest, Selection,
-    Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+    BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport, RestoreRequest, Selection, Source,
+    SourceCapabilities, SourceIdentity, SourceResult,
 };
 
-pub use export::{ExportReport, ExportRequest, export};
-pub use options::{MongoOptions, SnapshotReads};
-pub use position::Position;
+pub use compare::{CompareRequest, Comparison, compare};
+pub use export::{ExportReport, ExportRequest, export, export_with_log};
+pub use history::OplogWindow;
+pub use options::{MongoOptions, Replay, SnapshotReads, WriteConcern};
+pub use position::{LogPosition, Position};
 pub use rename::Renames;
+pub use synthetic::synthetic_full;
+pub use tail::{OplogBatch, OplogTail, Tick};
 
 use layout::Layout;
 use server::{Purpose, Server, Topology, unless_cancelled};
@@ -77,11 +98,38 @@ impl MongoSource {
     /// Connects to what `options` name.
     ///
     /// # Errors
-    /// [`SourceErrorKind::Invalid`] if the address makes no sense or the credentials are refused,
-    /// [`SourceErrorKind::Unavailable`] if no server can be reached. None of them repeats the address.
+    /// [`SourceErrorKind::Invalid`](backup_core::source::SourceErrorKind::Invalid) if the address makes no sense or the credentials are refused,
+    /// [`SourceErrorKind::Unavailable`](backup_core::source::SourceErrorKind::Unavailable) if no server can be reached. None of them repeats the address.
     pub async fn connect(options: MongoOptions) -> SourceResult<Self> {
         let server = Server::connect(&options, Purpose::Reading).await?;
         Ok(Self { server, options })
+    }
+
+    /// The newest entry of the oplog that a majority has: where following it may begin.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Unsupported`](backup_core::source::SourceErrorKind::Unsupported) without a replica set; otherwise what the server says.
+    pub async fn newest_entry(&self, cx: &Context) -> SourceResult<LogPosition> {
+        self.server.refuse_without_oplog()?;
+        unless_cancelled(cx, history::newest(&self.server)).await
+    }
+
+    /// Follows the oplog from behind `from`.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Unsupported`](backup_core::source::SourceErrorKind::Unsupported) without a replica set.
+    pub fn follow(&self, from: LogPosition) -> SourceResult<OplogTail> {
+        self.server.refuse_without_oplog()?;
+        Ok(OplogTail::after(&self.server, &self.options, from))
+    }
+
+    /// How far back the oplog reaches; `None` if it is empty.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Unsupported`](backup_core::source::SourceErrorKind::Unsupported) without a replica set; otherwise what the server says.
+    pub async fn oplog_window(&self, cx: &Context) -> SourceResult<Option<OplogWindow>> {
+        self.server.refuse_without_oplog()?;
+        unless_cancelled(cx, OplogWindow::of(&self.server)).await
     }
 }
 
@@ -113,22 +161,27 @@ impl Source for MongoSource {
         SourceIdentity { kind: self.kind().to_owned(), id, host, paths }
     }
 
-    /// Neither, until the log lane is there: every snapshot is full.
+    /// Replica sets have an oplog: it says what has changed, and it can be followed.
     fn capabilities(&self) -> SourceCapabilities {
-        SourceCapabilities { incremental: false, log_capture: false }
+        let has_oplog = self.server.is_replica_set();
+        SourceCapabilities { incremental: has_oplog, log_capture: has_oplog }
     }
 
     async fn probe(&self, cx: &Context) -> SourceResult<Probe> {
-        unless_cancelled(cx, probe::probe(&self.server)).await
+        unless_cancelled(cx, probe::probe(&self.server, self.options.log_interval)).await
     }
 
     async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
         let layout = Layout::of(&self.server);
-        scan::open(cx, &self.server, layout, request, self.options.snapshot_reads).await
+        scan::open(cx, &self.server, layout, request, &self.options).await
     }
 
-    async fn open_log(&self, _cx: &Context, _from: &Checkpoint) -> SourceResult<Box<dyn LogReader>> {
-        Err(SourceError::new(SourceErrorKind::Unsupported, "continuous capture of the oplog is not there yet"))
+    async fn open_log(
+        &self,
+        cx: &Context,
+        from: Option<&backup_core::log::Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
+        capture::open(cx, &self.server, Layout::of(&self.server), &self.options, from).await
     }
 
     async fn restore(

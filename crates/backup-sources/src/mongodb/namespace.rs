@@ -43,6 +43,11 @@ impl Namespace {
         Self::new(&*self.db, self.name.strip_prefix(BUCKETS).unwrap_or(&self.name))
     }
 
+    /// What the measurements of a time-series collection of this name would be stored in.
+    pub(super) fn buckets(&self) -> Self {
+        Self::new(&*self.db, format!("{BUCKETS}{}", self.name))
+    }
+
     pub(super) fn is_buckets(&self) -> bool {
         self.name.starts_with(BUCKETS)
     }
@@ -110,12 +115,57 @@ pub(super) fn directory(dump: &EntryPath, namespace: &Namespace, collections: us
 pub(super) struct Filter {
     include: Option<GlobSet>,
     exclude: GlobSet,
+    /// Where the include patterns may match.
+    databases: Option<Vec<Databases>>,
+}
+
+/// Names of databases that a pattern may match something in.
+#[derive(Debug, Clone)]
+struct Databases {
+    /// What stands before the first dot or wildcard.
+    begin: String,
+    /// It is the whole name. Behind a wildcard nothing is known: it also matches dots.
+    is_whole: bool,
+}
+
+impl Databases {
+    fn of(pattern: &str) -> Self {
+        let pattern = pattern.trim_start_matches('/');
+        let end = pattern.find(['.', '*', '?', '[', '{', '\\']);
+        let begin = end.map_or(pattern, |end| &pattern[..end]).to_owned();
+        Self { begin, is_whole: end.is_none_or(|end| pattern[end..].starts_with('.')) }
+    }
+
+    fn has(&self, db: &str) -> bool {
+        if self.is_whole { db == self.begin } else { db.starts_with(&self.begin) }
+    }
 }
 
 impl Filter {
     pub(super) fn new(selection: &Selection) -> SourceResult<Self> {
         let include = (!selection.include().is_empty()).then(|| compile(selection.include())).transpose()?;
-        Ok(Self { include, exclude: compile(selection.exclude())? })
+        let databases = selection.include().iter().map(|pattern| Databases::of(pattern)).collect::<Vec<_>>();
+        let databases = (!databases.is_empty()).then_some(databases);
+        Ok(Self { include, exclude: compile(selection.exclude())?, databases })
+    }
+
+    /// Nothing is left out.
+    pub(super) fn everything() -> Self {
+        Self { include: None, exclude: GlobSet::empty(), databases: None }
+    }
+
+    pub(super) fn covers_everything(&self) -> bool {
+        self.include.is_none() && self.exclude.is_empty()
+    }
+
+    /// Whether a collection is meant, or lies where ones that are meant lie and is not left out: it may become one of them
+    /// by a rename. Views are documents of `system.views`, so that is left out only with its whole database.
+    pub(super) fn may_come_to_cover(&self, namespace: &Namespace) -> bool {
+        let visible = namespace.visible();
+        let is_left_out = self.exclude.is_match(&visible.db)
+            || (visible.name != "system.views" && self.exclude.is_match(visible.to_string()));
+        let lies_there = || self.databases.as_ref().is_none_or(|list| list.iter().any(|these| these.has(&visible.db)));
+        self.covers(namespace) || (!is_left_out && lies_there())
     }
 
     /// Whether a collection is meant. Buckets go by the name of what they are the storage of.
@@ -171,6 +221,66 @@ mod tests {
         assert!(!covers(&f, "shop.sessions") && !covers(&f, "shop.cache.x") && !covers(&f, "other.x"));
         assert!(covers(&filter(&["shop.ts"], &[]), "shop.system.buckets.ts"));
         assert!(!covers(&filter(&[], &["/**"]), "a.b"));
+    }
+
+    #[test]
+    fn what_may_be_renamed_into_a_selection() {
+        let may = |filter: &Filter, name: &str| filter.may_come_to_cover(&Namespace::parse(name).unwrap());
+        let f = filter(&["shop.orders", "c*.x", "crm"], &["*.sessions"]);
+        assert!(may(&f, "shop.tmp.agg_out.1") && may(&f, "crm.a") && may(&f, "cx.other"));
+        assert!(!may(&f, "shop.sessions") && !may(&f, "other.orders"));
+        assert!(may(&filter(&["{a.b,c.d}"], &[]), "c.d"));
+        assert!(may(&filter(&[], &["a"]), "b.x") && !may(&filter(&[], &["a"]), "a.x"));
+    }
+
+    #[test]
+    fn what_is_meant_may_come_to_be_meant() {
+        let patterns = [
+            "*orders",
+            "shop*orders",
+            "shop?orders",
+            "shop.*",
+            "shop",
+            "s*",
+            "*.x",
+            "{shop,crm}.orders",
+            "[sc]*.orders",
+            "shop[.]orders",
+            "/shop.o*",
+            "**",
+            "s\\hop.orders",
+            "shop{.orders,.x}",
+            "?rm.*",
+            "*shop.orders",
+        ];
+        let databases = ["shop", "crm", "s", "myshop", "shop-2"];
+        let names = ["orders", "x", "a.orders", "tmp.agg_out.1", "system.views", "system.buckets.orders"];
+        let names = databases.iter().flat_map(|db| names.iter().map(|name| Namespace::new(*db, *name)));
+        let names = names.collect::<Vec<_>>();
+        let mut covered = 0;
+        for include in patterns {
+            for exclude in patterns.map(Some).into_iter().chain([None]) {
+                let f = filter(&[include], exclude.as_slice());
+                for name in names.iter().filter(|name| f.covers(name)) {
+                    assert!(f.may_come_to_cover(name), "{name} by {include} without {exclude:?}");
+                    covered += 1;
+                }
+            }
+        }
+        assert!(covered > 1000, "{covered}");
+        assert!(filter(&["*orders"], &[]).may_come_to_cover(&Namespace::new("shop", "tmp")));
+    }
+
+    #[test]
+    fn views_are_left_out_with_their_database_only() {
+        let views = Namespace::new("shop", "system.views");
+        for exclude in ["*.system.*", "shop.s*", "*views"] {
+            assert!(filter(&["shop.*"], &[exclude]).may_come_to_cover(&views), "{exclude}");
+            assert!(filter(&[], &[exclude]).may_come_to_cover(&views), "{exclude}");
+        }
+        assert!(filter(&["shop.orders"], &[]).may_come_to_cover(&views));
+        assert!(!filter(&[], &["shop"]).may_come_to_cover(&views));
+        assert!(!filter(&["crm.*"], &[]).may_come_to_cover(&views));
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! What the source can be told.
 
 use std::fmt;
+use std::num::NonZeroU8;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use bson::{Document, doc};
 
 use super::rename::Renames;
 
@@ -18,6 +22,43 @@ pub enum SnapshotReads {
     Never,
 }
 
+/// What brings restored documents to the moment, if their snapshot needs that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Replay {
+    /// This program, which then writes every document once: for every version of the target, with ordinary rights.
+    #[default]
+    Fold,
+    /// The server, by `applyOps`, which needs the right to run it; it cannot be verified at once, and the target must not be
+    /// older than 5.0 if the origin is not.
+    ApplyOps,
+}
+
+/// How many members of the target must have a batch of documents before the next one is sent in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteConcern {
+    /// So many; at least one.
+    Members(NonZeroU8),
+    /// A majority.
+    Majority,
+}
+
+impl Default for WriteConcern {
+    /// One: the fastest.
+    fn default() -> Self {
+        Self::Members(NonZeroU8::MIN)
+    }
+}
+
+impl WriteConcern {
+    /// As commands take it.
+    pub(super) fn document(self) -> Document {
+        match self {
+            Self::Members(count) => doc! { "w": i32::from(count.get()) },
+            Self::Majority => doc! { "w": "majority" },
+        }
+    }
+}
+
 /// Settings of a [`MongoSource`](super::MongoSource).
 #[derive(Clone)]
 pub struct MongoOptions {
@@ -32,12 +73,24 @@ pub struct MongoOptions {
     pub tls_certificate_key_file: Option<PathBuf>,
     /// Whether all collections may be read at one moment.
     pub snapshot_reads: SnapshotReads,
+    /// Most cursors for one large collection whose documents lie in order of `_id`; they read ahead of each other, with up
+    /// to 32 MiB of memory each. 1 reads every collection with one cursor.
+    pub cursors: usize,
+    /// Most bytes of documents per second that are read in a backup, or written in a restore.
+    pub max_bytes_per_second: Option<u64>,
     /// Restore other names than those in the snapshot.
     pub renames: Renames,
     /// Restore users and roles too, if the selection covers `admin.system.users` and `admin.system.roles`.
     pub restore_users: bool,
     /// Restore TTL indexes with an expiry so far away that nothing is deleted at once.
     pub defer_ttl: bool,
+    /// What brings restored documents to the moment.
+    pub replay: Replay,
+    /// When an insertion counts as done; at the end of a restore, a majority has everything in any case.
+    pub write_concern: WriteConcern,
+    /// How much of the log may wait to be captured: what [`probe`](backup_core::source::Source::probe) compares the oplog with. `None` if
+    /// it is not captured.
+    pub log_interval: Option<Duration>,
     /// Bring the restored data to this moment instead of the end of the snapshot.
     pub until: Option<super::Position>,
 }
@@ -52,9 +105,14 @@ impl MongoOptions {
             tls_ca_file: None,
             tls_certificate_key_file: None,
             snapshot_reads: SnapshotReads::Auto,
+            cursors: 4,
+            max_bytes_per_second: None,
             renames: Renames::default(),
             restore_users: true,
             defer_ttl: false,
+            replay: Replay::Fold,
+            write_concern: WriteConcern::default(),
+            log_interval: None,
             until: None,
         }
     }
@@ -64,7 +122,12 @@ impl fmt::Debug for MongoOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MongoOptions")
             .field("snapshot_reads", &self.snapshot_reads)
+            .field("cursors", &self.cursors)
+            .field("max_bytes_per_second", &self.max_bytes_per_second)
             .field("renames", &self.renames)
+            .field("replay", &self.replay)
+            .field("write_concern", &self.write_concern)
+            .field("log_interval", &self.log_interval)
             .field("until", &self.until)
             .finish_non_exhaustive()
     }
@@ -73,6 +136,13 @@ impl fmt::Debug for MongoOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn write_concerns_are_said_as_the_server_takes_them() {
+        assert_eq!(WriteConcern::default().document(), doc! { "w": 1 });
+        assert_eq!(WriteConcern::Members(NonZeroU8::new(3).unwrap()).document(), doc! { "w": 3 });
+        assert_eq!(WriteConcern::Majority.document(), doc! { "w": "majority" });
+    }
 
     #[test]
     fn debug_hides_secrets() {

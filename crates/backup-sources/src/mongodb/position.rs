@@ -18,6 +18,19 @@ pub struct Position {
     pub increment: u32,
 }
 
+impl Position {
+    /// Its place in a captured log.
+    pub(super) fn offset(self) -> u64 {
+        u64::from(self.seconds) << 32 | u64::from(self.increment)
+    }
+
+    /// The opposite of [`Self::offset`].
+    pub(super) fn of_offset(offset: u64) -> Self {
+        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+        Self { seconds: half(offset >> 32), increment: half(offset) }
+    }
+}
+
 impl From<Timestamp> for Position {
     fn from(ts: Timestamp) -> Self {
         Self { seconds: ts.time, increment: ts.increment }
@@ -33,6 +46,39 @@ impl From<Position> for Timestamp {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.seconds, self.increment)
+    }
+}
+
+/// An entry of the oplog: its moment and the term of the primary that wrote it. After a rollback another entry may have the
+/// same moment, but never the same term.
+///
+/// Written `seconds:increment@term`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LogPosition {
+    /// Its moment.
+    pub at: Position,
+    /// The term of the election.
+    pub term: i64,
+}
+
+impl fmt::Display for LogPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.at, self.term)
+    }
+}
+
+impl FromStr for LogPosition {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        let read = || {
+            let (at, term) = text.split_once('@')?;
+            Some(Self { at: at.parse().ok()?, term: term.parse().ok()? })
+        };
+        read().ok_or_else(|| {
+            SourceError::new(SourceErrorKind::Invalid, format!("{text:?} is no entry of an oplog"))
+                .with_hint("write seconds:increment@term")
+        })
     }
 }
 
@@ -61,8 +107,13 @@ mod tests {
     fn is_written_and_read() {
         let at = Position { seconds: 1_700_000_000, increment: 7 };
         assert_eq!(at.to_string().parse::<Position>().unwrap(), at);
+        assert_eq!(Position::of_offset(at.offset()), at);
         let time: Position = "2023-11-14T22:13:20Z".parse().unwrap();
         assert!(time > at && time.seconds == at.seconds);
+        let entry = LogPosition { at, term: -1 };
+        assert_eq!(entry.to_string(), "1700000000:7@-1");
+        assert_eq!(entry.to_string().parse::<LogPosition>().unwrap(), entry);
+        assert!("1:2".parse::<LogPosition>().is_err() && "x@1".parse::<LogPosition>().is_err());
         for bad in ["", "1:", "yesterday", "5000000000:1"] {
             assert!(bad.parse::<Position>().is_err(), "{bad}");
         }

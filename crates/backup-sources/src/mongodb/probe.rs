@@ -1,18 +1,22 @@
 //! What stands in the way of a backup.
 
+use std::time::Duration;
+
 use backup_core::source::{Probe, SourceResult};
 use bson::{Bson, Document, doc};
 
 use super::catalog::{databases, uuid_bson, uuid_of};
 use super::error::{Explain as _, code, code_of, is_denied};
-use super::scan::oldest_entry;
+use super::history::{self, OplogWindow};
 use super::server::{Server, Topology};
 
-/// Oplog windows below this many seconds are pointed out: a scan must fit into them.
-const SHORT_WINDOW: u32 = 3600;
+/// Oplog windows below this many seconds are pointed out where the log is not captured: a scan must fit into them.
+const SCAN: u64 = 3600;
+/// Where it is, the window must be so many times as long as what may wait to be stored.
+const TIMES: u64 = 3;
 
 /// Looks at everything a backup needs, and reads no data but the newest and oldest entries of the oplog.
-pub(super) async fn probe(server: &Server) -> SourceResult<Probe> {
+pub(super) async fn probe(server: &Server, log_interval: Option<Duration>) -> SourceResult<Probe> {
     let mut probe = Probe { version: Some(server.version_text()), ..Probe::default() };
     if let Err(error) = server.refuse_sharded() {
         probe.problems.push(format!("{}: {}", error.chain(), error.hint().unwrap_or_default()));
@@ -47,7 +51,7 @@ pub(super) async fn probe(server: &Server) -> SourceResult<Probe> {
         probe.problems.push(format!("not allowed: {}; {}", denied.join(", "), grant(server).await));
     }
     if server.is_replica_set() {
-        probe.problems.extend(window(server).await?);
+        probe.problems.extend(window(server, log_interval).await?);
     }
     Ok(probe)
 }
@@ -87,6 +91,15 @@ async fn rights(server: &Server) -> SourceResult<Vec<&'static str>> {
     Ok(denied)
 }
 
+/// Users of MongoDB Atlas are made in its console, and not all of its clusters let anybody read what a backup needs.
+const ATLAS: &str = "in Atlas, give the user the specific privilege backup@admin (Database Access); shared tiers (M0, M2, \
+    M5, Flex) let nobody read the oplog, so that they cannot be backed up to one moment: a dedicated tier can";
+
+fn is_atlas(host: &str) -> bool {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    name.ends_with(".mongodb.net")
+}
+
 /// The statement that mends missing rights, for the user that is connected.
 async fn grant(server: &Server) -> String {
     let status = server.run("admin", doc! { "connectionStatus": 1 }).await.unwrap_or_default();
@@ -96,6 +109,9 @@ async fn grant(server: &Server) -> String {
         // A name is data: quoted as the shell wants it.
         Bson::String(user.get_str(field).unwrap_or(default).to_owned()).to_string()
     };
+    if is_atlas(&server.host) {
+        return ATLAS.to_owned();
+    }
     if user.is_empty() {
         return "the address names no user: add one with the built-in role `backup`".to_owned();
     }
@@ -107,29 +123,48 @@ async fn grant(server: &Server) -> String {
 }
 
 /// Whether the oplog reaches back far enough.
-async fn window(server: &Server) -> SourceResult<Option<String>> {
-    let oldest = match oldest_entry(server).await {
-        Ok(Some(oldest)) => oldest,
+async fn window(server: &Server, log_interval: Option<Duration>) -> SourceResult<Option<String>> {
+    let seconds = match OplogWindow::of(server).await {
+        Ok(Some(window)) => u64::from(window.seconds()),
         // What is denied is said already.
         Ok(None) | Err(_) => return Ok(None),
     };
-    let newest = server.majority_time().await?;
-    let seconds = newest.seconds.saturating_sub(oldest.seconds);
-    // A young set has a short oplog because it is young: then nothing was dropped from it yet.
-    let stats = server.run("local", doc! { "collStats": "oplog.rs", "scale": 1 }).await.unwrap_or_default();
-    let number = |field: &str| match stats.get(field) {
-        Some(Bson::Int32(number)) => f64::from(*number),
-        #[expect(clippy::cast_precision_loss, reason = "a share is computed")]
-        Some(Bson::Int64(number)) => *number as f64,
-        Some(Bson::Double(number)) => *number,
-        _ => 0.0,
-    };
-    let full = number("maxSize") > 0.0 && number("size") > number("maxSize") * 0.9;
-    Ok((full && seconds < SHORT_WINDOW).then(|| {
-        format!(
-            "the oplog reaches back only {} minutes: a scan must be shorter, or its snapshot cannot be brought to one \
-             moment; make it larger: db.adminCommand({{replSetResizeOplog: 1, size: MEGABYTES}})",
-            seconds / 60
-        )
-    }))
+    Ok(match too_short(seconds, log_interval) {
+        Some(text) if history::is_full(server).await => Some(text),
+        _ => None,
+    })
+}
+
+/// What is wrong with an oplog that reaches back so many seconds, if it is full.
+fn too_short(seconds: u64, log_interval: Option<Duration>) -> Option<String> {
+    const LARGER: &str = "make it larger: db.adminCommand({replSetResizeOplog: 1, size: MEGABYTES})";
+    let reaches = format!("the oplog reaches back only {} minutes", seconds / 60);
+    match log_interval.map(|interval| interval.as_secs()) {
+        Some(interval) => (seconds < interval.saturating_mul(TIMES)).then(|| {
+            format!("{reaches}, and up to {interval} s of it may wait to be captured: soon something will be missing; {LARGER}")
+        }),
+        None => (seconds < SCAN).then(|| {
+            format!("{reaches}: a scan must be shorter, or its snapshot cannot be brought to one moment; {LARGER}")
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_compared_with_how_often_the_log_is_stored() {
+        let every = |seconds| Some(Duration::from_secs(seconds));
+        assert!(too_short(3599, None).unwrap().contains("59 minutes: a scan") && too_short(3600, None).is_none());
+        assert!(too_short(180, every(60)).is_none() && too_short(3600, every(600)).is_none());
+        assert!(too_short(179, every(60)).unwrap().contains("60 s of it"));
+        assert!(too_short(3600, every(3600)).unwrap().contains("60 minutes"));
+    }
+
+    #[test]
+    fn atlas_is_recognised_by_its_names() {
+        assert!(is_atlas("cluster0-shard-00-00.abcde.mongodb.net:27017") && is_atlas("x.mongodb.net"));
+        assert!(!is_atlas("db.example.org:27017") && !is_atlas("mongodb.net.example.org"));
+    }
 }

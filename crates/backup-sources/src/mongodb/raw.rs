@@ -19,12 +19,20 @@ fn length(bytes: &[u8]) -> Option<SourceResult<usize>> {
     Some(if (5..=LARGEST).contains(&length) { Ok(length) } else { Err(malformed("a document's length")) })
 }
 
-/// Appends the documents of an array of the wire protocol, one after another, as files hold them.
-pub(super) fn append_batch(array: &[u8], out: &mut BytesMut) -> SourceResult<u64> {
+/// Where the first document of an array of the wire protocol is.
+pub(super) const FIRST: usize = 4;
+
+/// Appends the documents of an array of the wire protocol from the one at `at` on, one after another, as files hold them,
+/// until there are `enough` bytes. `at` is then where the next one is; returns how many came.
+pub(super) fn append_batch(array: &[u8], at: &mut usize, enough: usize, out: &mut BytesMut) -> SourceResult<u64> {
     let broken = || malformed("a batch of the server");
-    let mut rest = array.get(4..array.len().saturating_sub(1)).ok_or_else(broken)?;
+    let end = array.len().saturating_sub(1);
+    let mut rest = array.get(*at..end).ok_or_else(broken)?;
     let mut count = 0;
     while let Some((kind, tail)) = rest.split_first() {
+        if out.len() >= enough {
+            break;
+        }
         let name = tail.iter().position(|byte| *byte == 0).ok_or_else(broken)?;
         let value = tail.get(name + 1..).ok_or_else(broken)?;
         let length = length(value).ok_or_else(broken)??;
@@ -35,7 +43,23 @@ pub(super) fn append_batch(array: &[u8], out: &mut BytesMut) -> SourceResult<u64
         rest = &value[length..];
         count += 1;
     }
+    *at = end - rest.len();
     Ok(count)
+}
+
+/// The last document of an array of the wire protocol.
+pub(super) fn last_of(array: &[u8]) -> SourceResult<Option<&[u8]>> {
+    let broken = || malformed("a batch of the server");
+    let mut rest = array.get(FIRST..array.len().saturating_sub(1)).ok_or_else(broken)?;
+    let mut last = None;
+    while let Some((_, tail)) = rest.split_first() {
+        let name = tail.iter().position(|byte| *byte == 0).ok_or_else(broken)?;
+        let value = tail.get(name + 1..).ok_or_else(broken)?;
+        let length = length(value).ok_or_else(broken)??;
+        let (document, next) = value.split_at_checked(length).ok_or_else(broken)?;
+        (last, rest) = (Some(document), next);
+    }
+    Ok(last)
 }
 
 /// The documents of a file that is there as a whole.
@@ -61,6 +85,28 @@ pub(super) fn split(mut bytes: &[u8]) -> impl Iterator<Item = SourceResult<&[u8]
     })
 }
 
+/// Takes the first document from a piece that holds whole ones only.
+pub(super) fn first_of(piece: &mut Bytes) -> SourceResult<Option<Bytes>> {
+    let Some(length) = length(piece).transpose()? else { return Ok(None) };
+    if length > piece.len() {
+        return Err(malformed("the last document: it is cut off"));
+    }
+    Ok(Some(piece.split_to(length)))
+}
+
+/// Length of the whole documents at the beginning of `bytes`.
+fn whole_ones(bytes: &[u8]) -> SourceResult<usize> {
+    let mut end = 0;
+    while let Some(length) = length(&bytes[end..]) {
+        let next = end + length?;
+        if next > bytes.len() {
+            break;
+        }
+        end = next;
+    }
+    Ok(end)
+}
+
 /// Cuts a stream of bytes into documents.
 #[derive(Debug, Default)]
 pub(super) struct Documents {
@@ -81,6 +127,26 @@ impl Documents {
             }
             None => Ok(None),
         }
+    }
+
+    /// Takes the next bytes, and gives all documents that are whole now, copying only the one that began before: that one,
+    /// and the others.
+    pub(super) fn whole(&mut self, mut bytes: Bytes) -> SourceResult<[Bytes; 2]> {
+        let mut begun = Bytes::new();
+        while !self.buffer.is_empty() {
+            let wanted = length(&self.buffer).transpose()?.unwrap_or(4);
+            if self.buffer.len() == wanted && wanted > 4 {
+                begun = self.buffer.split().freeze();
+            } else if bytes.is_empty() {
+                return Ok([begun, bytes]);
+            } else {
+                let more = bytes.split_to(bytes.len().min(wanted - self.buffer.len()));
+                self.buffer.extend_from_slice(&more);
+            }
+        }
+        let others = bytes.split_to(whole_ones(&bytes)?);
+        self.buffer.extend_from_slice(&bytes);
+        Ok([begun, others])
     }
 
     /// Nothing may be left at the end.
@@ -129,13 +195,44 @@ fn key_of(value: bson::RawBsonRef<'_>) -> Vec<u8> {
     }
 }
 
-/// Whether a top-level field holds the empty timestamp, which the server replaces when such a document is inserted.
-pub(super) fn has_empty_timestamp(document: &RawDocument) -> bool {
-    document.iter_elements().flatten().any(|element| {
-        element.element_type() == bson::spec::ElementType::Timestamp
-            && element.key().as_str() != "_id"
-            && matches!(element.value(), Ok(bson::RawBsonRef::Timestamp(ts)) if ts.time == 0 && ts.increment == 0)
-    })
+/// Length of a value of a type; `None` if there is no such type or it is cut off.
+fn value_length(kind: u8, value: &[u8]) -> Option<usize> {
+    let number = || usize::try_from(i32::from_le_bytes(*value.first_chunk()?)).ok();
+    let text = |value: &[u8]| Some(value.iter().position(|byte| *byte == 0)? + 1);
+    match kind {
+        0x01 | 0x09 | 0x11 | 0x12 => Some(8),
+        0x02 | 0x0d | 0x0e => Some(4 + number()?),
+        0x03 | 0x04 | 0x0f => number(),
+        0x05 => Some(5 + number()?),
+        0x06 | 0x0a | 0x7f | 0xff => Some(0),
+        0x07 => Some(12),
+        0x08 => Some(1),
+        0x0b => {
+            let pattern = text(value)?;
+            Some(pattern + text(value.get(pattern..)?)?)
+        }
+        0x0c => Some(16 + number()?),
+        0x10 => Some(4),
+        0x13 => Some(16),
+        _ => None,
+    }
+}
+
+/// Whether a top-level field holds the empty timestamp, which the server replaces when such a document is inserted. Looked
+/// for in every document that is restored: so it goes from field to field without parsing them. What is no document is for
+/// the server to refuse.
+pub(super) fn has_empty_timestamp(document: &[u8]) -> bool {
+    let mut rest = document.get(4..).unwrap_or_default();
+    while let Some((kind, tail)) = rest.split_first().filter(|(kind, _)| **kind != 0) {
+        let Some(name) = tail.iter().position(|byte| *byte == 0) else { return false };
+        let value = &tail[name + 1..];
+        if *kind == 0x11 && value.starts_with(&[0; 8]) && tail[..name] != *b"_id" {
+            return true;
+        }
+        let Some(next) = value_length(*kind, value).and_then(|length| value.get(length..)) else { return false };
+        rest = next;
+    }
+    false
 }
 
 #[cfg(test)]
@@ -149,7 +246,17 @@ mod tests {
         let docs = [rawdoc! { "_id": 1, "x": "y" }, rawdoc! {}, rawdoc! { "_id": [1, 2] }];
         let array: RawArrayBuf = docs.iter().cloned().collect();
         let mut file = BytesMut::new();
-        assert_eq!(append_batch(array.as_bytes(), &mut file).unwrap(), 3);
+        assert_eq!(append_batch(array.as_bytes(), &mut FIRST.clone(), usize::MAX, &mut file).unwrap(), 3);
+        assert_eq!(last_of(array.as_bytes()).unwrap(), Some(docs[2].as_bytes()));
+        assert_eq!(last_of(&[5, 0, 0, 0, 0]).unwrap(), None);
+        let (mut at, mut piecewise) = (FIRST, BytesMut::new());
+        for _ in &docs {
+            let mut piece = BytesMut::new();
+            assert_eq!(append_batch(array.as_bytes(), &mut at, 1, &mut piece).unwrap(), 1);
+            piecewise.extend_from_slice(&piece);
+        }
+        assert_eq!(append_batch(array.as_bytes(), &mut at, 1, &mut piecewise).unwrap(), 0);
+        assert_eq!(piecewise, file);
         let whole: Vec<_> = split(&file).map(|document| document.unwrap().to_vec()).collect();
         assert_eq!(whole, docs.clone().map(RawDocumentBuf::into_bytes));
         for size in [1, 7, 1000] {
@@ -158,6 +265,16 @@ mod tests {
                 cut.push(piece);
                 while let Some(document) = cut.next().unwrap() {
                     found.push(RawDocumentBuf::from_bytes(document.to_vec()).unwrap());
+                }
+            }
+            cut.finish().unwrap();
+            assert_eq!(found, docs);
+            let mut found = Vec::new();
+            for piece in file.chunks(size) {
+                for mut whole in cut.whole(Bytes::copy_from_slice(piece)).unwrap() {
+                    while let Some(document) = first_of(&mut whole).unwrap() {
+                        found.push(RawDocumentBuf::from_bytes(document.to_vec()).unwrap());
+                    }
                 }
             }
             cut.finish().unwrap();
@@ -175,7 +292,12 @@ mod tests {
         cut.push(&rawdoc! { "a": 1 }.as_bytes()[..6]);
         assert_eq!(cut.next().unwrap(), None);
         assert!(cut.finish().is_err());
-        assert!(append_batch(&[9, 0, 0, 0, 3, b'0', 0, 9, 0], &mut BytesMut::new()).is_err());
+        let mut cut = Documents::default();
+        assert!(cut.whole(Bytes::from_static(&[4, 0, 0, 0])).is_err());
+        assert!(Documents::default().whole(Bytes::from_static(&[9, 0, 0])).is_ok());
+        assert!(first_of(&mut Bytes::from_static(&[9, 0, 0, 0, 1])).is_err());
+        let broken = [9, 0, 0, 0, 3, b'0', 0, 9, 0];
+        assert!(append_batch(&broken, &mut FIRST.clone(), usize::MAX, &mut BytesMut::new()).is_err());
     }
 
     #[test]
@@ -192,7 +314,41 @@ mod tests {
     #[test]
     fn empty_timestamps_are_seen() {
         let empty = bson::Timestamp { time: 0, increment: 0 };
-        assert!(has_empty_timestamp(&rawdoc! { "_id": 1, "t": empty }));
-        assert!(!has_empty_timestamp(&rawdoc! { "_id": empty, "x": { "t": empty } }));
+        let has =
+            |document: bson::Document| has_empty_timestamp(RawDocumentBuf::try_from(&document).unwrap().as_bytes());
+        assert!(has(doc! { "_id": 1, "t": empty }));
+        assert!(!has(doc! { "_id": empty, "x": { "t": empty }, "y": bson::Timestamp { time: 0, increment: 1 } }));
+        // Behind a value of every type.
+        use bson::Bson;
+        let binary = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![0; 9] };
+        let code = bson::JavaScriptCodeWithScope { code: "x".to_owned(), scope: doc! { "t": empty } };
+        let regex = bson::Regex { pattern: bson::cstr!("a").into(), options: bson::cstr!("i").into() };
+        let values: Vec<Bson> = vec![
+            1.5.into(),
+            "text".into(),
+            doc! { "t": empty }.into(),
+            vec![empty].into(),
+            binary.into(),
+            Bson::Undefined,
+            bson::oid::ObjectId::new().into(),
+            true.into(),
+            bson::DateTime::now().into(),
+            Bson::Null,
+            regex.into(),
+            Bson::JavaScriptCode("x".to_owned()),
+            Bson::Symbol("x".to_owned()),
+            code.into(),
+            1_i32.into(),
+            bson::Timestamp { time: 1, increment: 0 }.into(),
+            0_i64.into(),
+            "1".parse::<bson::Decimal128>().unwrap().into(),
+            Bson::MinKey,
+            Bson::MaxKey,
+        ];
+        for value in values {
+            assert!(!has(doc! { "x": value.clone() }), "{value}");
+            assert!(has(doc! { "x": value.clone(), "t": empty }), "{value}");
+        }
+        assert!(!has_empty_timestamp(&[9, 0, 0, 0, 2]) && !has_empty_timestamp(b""));
     }
 }

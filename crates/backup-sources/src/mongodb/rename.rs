@@ -20,7 +20,7 @@ struct Rule {
 
 impl Renames {
     /// Rules of the form `from=to`: names `database.collection` with as many `*` on either side; what a `*` on the left
-    /// stands for replaces the one at its place on the right.
+    /// stands for replaces the one at its place on the right. Two names without a dot are databases: `a=b` is `a.*=b.*`.
     ///
     /// # Errors
     /// [`SourceErrorKind::Invalid`] names the first rule that makes no sense.
@@ -58,9 +58,13 @@ impl Rule {
     fn parse(text: &str) -> SourceResult<Self> {
         let invalid = || {
             SourceError::new(SourceErrorKind::Invalid, format!("{text:?} is no renaming"))
-                .with_hint("write from=to with the same number of `*` in both, for instance 'shop.*=shop_test.*'")
+                .with_hint("write from=to with the same number of `*` in both, for instance 'shop.*=shop_test.*', or two databases")
         };
         let (from, to) = text.split_once('=').ok_or_else(invalid)?;
+        let is_database = |side: &str| !side.is_empty() && !side.contains(['.', '*']);
+        if is_database(from) && is_database(to) {
+            return Self::parse(&format!("{from}.*={to}.*"));
+        }
         let parts = |side: &str| side.split('*').map(str::to_owned).collect::<Vec<_>>();
         let rule = Self { from: parts(from), to: parts(to) };
         let sound = rule.from.len() == rule.to.len() && from.contains('.') && to.contains('.');
@@ -100,6 +104,8 @@ mod tests {
     fn stars_stand_for_the_same() {
         assert_eq!(renamed(&["shop.*=shop_test.*"], "shop.a.b"), "shop_test.a.b");
         assert_eq!(renamed(&["shop.*=shop_test.*"], "shop2.a"), "shop2.a");
+        assert_eq!(renamed(&["shop=shop_test"], "shop.a.b"), "shop_test.a.b");
+        assert_eq!(renamed(&["shop=shop_test"], "shop2.a"), "shop2.a");
         assert_eq!(renamed(&["*.log_*=logs.*_*"], "x.log_1"), "logs.x_1");
         assert_eq!(renamed(&["*.*=old_*.*"], "x.y.z"), "old_x.y.z");
         assert_eq!(renamed(&["a.b=c.d", "a.*=e.*"], "a.b"), "c.d");
@@ -109,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for bad in ["a.b", "a.*=b.c", "a=b", "=a.b", "a.b="] {
+        for bad in ["a.b", "a.*=b.c", "a=b.c", "a.*=b", "a=*", "=a.b", "a.b=", "=a", "a=", "="] {
             assert!(Renames::new([bad]).is_err(), "{bad}");
         }
         let rules = Renames::new(["a.*=*.b"]).unwrap();

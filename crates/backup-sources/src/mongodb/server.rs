@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::mongodb::Client;
+use ::mongodb::error::{CommandError, Error, ErrorKind};
 use ::mongodb::options::{
-    ClientOptions, ReadPreference, ReadPreferenceOptions, SelectionCriteria, ServerAddress, Tls, TlsOptions,
+    ClientOptions, CursorType, ReadPreference, ReadPreferenceOptions, SelectionCriteria, ServerAddress, Tls, TlsOptions,
 };
 use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use bson::oid::ObjectId;
 use bson::{Bson, Document, RawDocumentBuf, doc};
+use tokio::time::Instant;
 
 use super::error::{Explain as _, malformed};
 use super::options::MongoOptions;
@@ -20,8 +23,9 @@ use super::position::Position;
 /// Longest that connecting waits for a suitable server, unless the address says something else.
 const SELECTION: Duration = Duration::from_secs(15);
 
-/// How long a secondary is looked for before the primary is taken.
+/// How long a secondary is looked for before the primary is taken, and how long one may take to hear of the majority.
 const SETTLING: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Most that a secondary may lag behind, unless the address says something else (at least 90 seconds, by the driver's
 /// rules).
@@ -48,6 +52,13 @@ pub(super) enum Purpose {
     Reading,
     /// The primary.
     Writing,
+}
+
+/// A process that takes writes, and the election that made it do so: another one of either may lack what was acknowledged before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Primary {
+    process: Option<ObjectId>,
+    election: Option<ObjectId>,
 }
 
 /// A connected client that reads from one chosen member.
@@ -183,12 +194,23 @@ impl Server {
 
     /// Runs a command that writes, on the primary.
     pub(super) async fn write(&self, db: &str, command: Document) -> ::mongodb::error::Result<Document> {
-        self.client.database(db).run_command(command).await
+        let reply = acknowledged(self.client.database(db).run_command(command).await?)?;
+        match reply.get_array("writeErrors").ok().and_then(|errors| errors.first()?.as_document()) {
+            Some(error) => Err(refusal(error)),
+            None => Ok(reply),
+        }
     }
 
-    /// As [`Self::write`], for a command that is bytes already.
+    /// As [`Self::write`], for a command that is bytes already; what is said of single documents is left to the caller.
     pub(super) async fn write_raw(&self, db: &str, command: RawDocumentBuf) -> ::mongodb::error::Result<Document> {
-        self.client.database(db).run_raw_command(command).await
+        acknowledged(self.client.database(db).run_raw_command(command).await?)
+    }
+
+    /// Who takes writes.
+    pub(super) async fn primary(&self) -> SourceResult<Primary> {
+        let hello = self.write("admin", doc! { "isMaster": 1 }).await.writing("asking for the primary")?;
+        let process = hello.get_document("topologyVersion").and_then(|version| version.get_object_id("processId")).ok();
+        Ok(Primary { process, election: hello.get_object_id("electionId").ok() })
     }
 
     /// All results of a command that answers with a cursor.
@@ -209,12 +231,35 @@ impl Server {
         db.run_raw_cursor_command(command).selection_criteria(self.member.clone()).batch().await
     }
 
-    /// The moment up to which the set's majority has what this member has.
+    /// As [`Self::batches`], for a cursor at whose end the server waits this long for more.
+    pub(super) async fn following(
+        &self,
+        db: &str,
+        command: RawDocumentBuf,
+        wait: Option<Duration>,
+    ) -> ::mongodb::error::Result<::mongodb::raw_batch_cursor::RawBatchCursor> {
+        let Some(wait) = wait else { return self.batches(db, command).await };
+        let db = self.client.database(db);
+        let opening = db.run_raw_cursor_command(command).selection_criteria(self.member.clone());
+        opening.cursor_type(CursorType::TailableAwait).max_time(wait).batch().await
+    }
+
+    /// The moment up to which the set's majority and this member have everything. A member that has just started hears of the
+    /// majority a little later.
     pub(super) async fn majority_time(&self) -> SourceResult<Position> {
-        let hello = self.run("admin", doc! { "isMaster": 1 }).await.reading("asking for the last write")?;
-        let last = hello.get_document("lastWrite").and_then(|last| last.get_document("majorityOpTime"));
-        let ts = last.and_then(|optime| optime.get_timestamp("ts"));
-        ts.map(Position::from).map_err(|_| malformed("the moment of the last write"))
+        let begun = Instant::now();
+        loop {
+            let hello = self.run("admin", doc! { "isMaster": 1 }).await.reading("asking for the last write")?;
+            match common_time(&hello) {
+                Some(time) => return Ok(time),
+                None if begun.elapsed() > SETTLING => {
+                    let text = "the member that is read does not know yet what a majority has";
+                    return Err(SourceError::new(SourceErrorKind::Unavailable, text)
+                        .with_hint("has it just started? Try again in a moment"));
+                }
+                None => tokio::time::sleep(PAUSE).await,
+            }
+        }
     }
 
     pub(super) fn is_replica_set(&self) -> bool {
@@ -241,6 +286,16 @@ impl Server {
         format!("{major}.{minor}.{patch}")
     }
 
+    /// Refuses to read an oplog where there is none.
+    pub(super) fn refuse_without_oplog(&self) -> SourceResult<()> {
+        self.refuse_sharded()?;
+        if self.is_replica_set() {
+            return Ok(());
+        }
+        Err(SourceError::new(SourceErrorKind::Unsupported, "a standalone server has no oplog")
+            .with_hint("make it a replica set of one member: --replSet NAME, then rs.initiate()"))
+    }
+
     /// Refuses what cannot be backed up or restored as a whole yet.
     pub(super) fn refuse_sharded(&self) -> SourceResult<()> {
         if self.topology != Topology::Sharded {
@@ -254,6 +309,22 @@ impl Server {
     }
 }
 
+/// A reply that says that too few members have what was written is an error: to the driver it is a success.
+fn acknowledged(reply: Document) -> ::mongodb::error::Result<Document> {
+    match reply.get_document("writeConcernError") {
+        Ok(error) => Err(refusal(error)),
+        Err(_) => Ok(reply),
+    }
+}
+
+/// The error for what a reply says of a write.
+fn refusal(error: &Document) -> Error {
+    match bson::deserialize_from_document::<CommandError>(error.clone()) {
+        Ok(error) => ErrorKind::Command(error).into(),
+        Err(error) => Error::custom(error),
+    }
+}
+
 fn version_of(build: &Document) -> SourceResult<[i32; 3]> {
     let numbers: Vec<i32> = build
         .get_array("versionArray")
@@ -263,6 +334,13 @@ fn version_of(build: &Document) -> SourceResult<[i32; 3]> {
         [major, minor, patch, ..] => Ok([major, minor, patch]),
         _ => Err(malformed("the server's version")),
     }
+}
+
+/// A secondary may know that the majority has what it has not applied itself yet: what it shows is not of that moment.
+fn common_time(hello: &Document) -> Option<Position> {
+    let last = hello.get_document("lastWrite").ok()?;
+    let time = |of: &str| Some(Position::from(last.get_document(of).ok()?.get_timestamp("ts").ok()?));
+    Some(time("majorityOpTime")?.min(time("opTime")?))
 }
 
 fn topology_of(hello: &Document) -> Topology {
@@ -287,5 +365,23 @@ mod tests {
         assert_eq!(topology_of(&doc! { "setName": "rs" }), set);
         assert_eq!(version_of(&doc! { "versionArray": [6, 0, 5, 0] }).unwrap(), [6, 0, 5]);
         assert!(version_of(&doc! {}).is_err());
+    }
+
+    #[test]
+    fn a_write_that_too_few_members_have_is_an_error() {
+        acknowledged(doc! { "ok": 1, "n": 0 }).unwrap();
+        let stepped_down = doc! { "code": 189, "codeName": "PrimarySteppedDown", "errmsg": "primary stepped down" };
+        let error = acknowledged(doc! { "ok": 1, "n": 0, "writeConcernError": stepped_down }).unwrap_err();
+        assert_eq!(crate::mongodb::error::code_of(&error), Some(189));
+        assert!(crate::mongodb::error::is_transient(&error));
+    }
+
+    #[test]
+    fn a_secondary_that_lags_is_not_believed_what_it_knows_of_others() {
+        let at = |time| doc! { "ts": bson::Timestamp { time, increment: 1 }, "t": 1_i64 };
+        let hello = |own, majority| doc! { "lastWrite": { "opTime": at(own), "majorityOpTime": at(majority) } };
+        let seconds = |hello| common_time(&hello).map(|at| at.seconds);
+        assert_eq!((seconds(hello(5, 9)), seconds(hello(9, 5))), (Some(5), Some(5)));
+        assert_eq!(seconds(doc! {}), None);
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use backup_core::source::{Selection, SourceError, SourceErrorKind, SourceResult};
-use bson::{Bson, Document, RawDocument};
+use bson::{Bson, Document, RawDocument, doc};
 
 use super::{Live, unknown};
 use crate::mongodb::catalog::{Collection, CollectionUuid, Kind, uuid_of};
@@ -28,6 +28,21 @@ struct Known {
     foreign: bool,
 }
 
+impl Known {
+    /// Without anything dumped.
+    fn new(collection: Collection) -> Self {
+        Self {
+            collection,
+            changes: Document::new(),
+            path: None,
+            repeated: false,
+            temporary: false,
+            dead: false,
+            foreign: false,
+        }
+    }
+}
+
 /// Collections by UUID. Their numbers are their places.
 #[derive(Debug)]
 pub(super) struct Catalog {
@@ -39,10 +54,7 @@ pub(super) struct Catalog {
 
 impl Catalog {
     pub(super) fn new(state: &State) -> SourceResult<Self> {
-        let selection = Selection::new(state.include.clone(), state.exclude.clone());
-        let selection = selection.map_err(|error| malformed("the snapshot's selection").with_source(error))?;
-        let filter = Filter::new(&selection)?;
-        let mut catalog = Self { known: Vec::new(), numbers: HashMap::new(), filter };
+        let mut catalog = Self { known: Vec::new(), numbers: HashMap::new(), filter: state.filter()? };
         for saved in &state.collections {
             if let Some(uuid) = saved.collection.uuid {
                 let mut collection = saved.collection.clone();
@@ -51,7 +63,7 @@ impl Catalog {
                     uuid,
                     Known {
                         collection,
-                        changes: Document::new(),
+                        changes: saved.changes.clone(),
                         path: saved.path.clone(),
                         repeated: saved.repeated,
                         temporary,
@@ -64,6 +76,24 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// Of a single collection that nothing is known about but that it may have an index, if there is one at all.
+    pub(super) fn of_one(known: Option<(CollectionUuid, Namespace)>, index: Option<&Document>) -> SourceResult<Self> {
+        let mut catalog =
+            Self { known: Vec::new(), numbers: HashMap::new(), filter: Filter::new(&Selection::default())? };
+        if let Some((uuid, namespace)) = known {
+            let named = |index: &Document| {
+                doc! {
+                    "name": index.get("name").cloned().unwrap_or_default(),
+                    "key": index.get("keyPattern").cloned().unwrap_or_default(),
+                }
+            };
+            let (options, indexes) = (Document::new(), index.map(named).into_iter().collect());
+            let collection = Collection { namespace, kind: Kind::Collection, uuid: Some(uuid), options, indexes };
+            catalog.add(uuid, Known::new(collection));
+        }
+        Ok(catalog)
+    }
+
     fn add(&mut self, uuid: CollectionUuid, known: Known) {
         let number = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
         self.numbers.insert(uuid, number);
@@ -72,6 +102,15 @@ impl Catalog {
 
     pub(super) fn number_of(&self, uuid: &CollectionUuid) -> Option<u32> {
         self.numbers.get(uuid).copied()
+    }
+
+    /// Whether the backup was asked for it.
+    pub(super) fn covers(&self, namespace: &Namespace) -> bool {
+        self.filter.covers(namespace)
+    }
+
+    pub(super) fn is_capped(&self, number: u32) -> bool {
+        self.known.get(number as usize).is_some_and(|(_, known)| known.collection.is_capped())
     }
 
     fn get(&mut self, uuid: &CollectionUuid) -> Option<&mut Known> {
@@ -139,18 +178,7 @@ impl Catalog {
             options.remove(of_the_member);
         }
         let collection = Collection { namespace, kind: Kind::Collection, uuid: Some(uuid), options, indexes };
-        self.add(
-            uuid,
-            Known {
-                collection,
-                changes: Document::new(),
-                path: None,
-                repeated: false,
-                temporary,
-                dead: false,
-                foreign: false,
-            },
-        );
+        self.add(uuid, Known { temporary, ..Known::new(collection) });
     }
 
     fn rename(&mut self, uuid: CollectionUuid, object: &Document, entry: &RawDocument) -> SourceResult<()> {
@@ -175,16 +203,7 @@ impl Catalog {
                     options: Document::new(),
                     indexes: Vec::new(),
                 };
-                let known = Known {
-                    collection,
-                    changes: Document::new(),
-                    path: None,
-                    repeated: false,
-                    temporary: false,
-                    dead: false,
-                    foreign: true,
-                };
-                self.add(uuid, known);
+                self.add(uuid, Known { foreign: true, ..Known::new(collection) });
             }
         }
         Ok(())

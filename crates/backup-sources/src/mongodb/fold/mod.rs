@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | [`Fold`]: takes entries of the oplog, then documents of the dump, and gives the documents of the moment |
 //! | `transactions.rs` | from entries to operations: transactions take effect where they commit |
+//! | `check.rs` | whether an entry can be folded, before it is stored |
 //! | `ddl.rs` | which collections there are at the moment, under which names, with which options and indexes |
 //! | `update.rs` | updates as the oplog records them, applied to a document |
 //! | `spill.rs` | operations and documents on disk, in partitions that fit into memory |
@@ -14,15 +15,16 @@
 //! in memory when everything has been read. No operation on a collection as a whole is ever replayed, so renames, drops and
 //! `$out` cannot break anything. What is not known stops the fold; nothing is skipped.
 //!
-//! Memory: 8 MiB for the filter of touched documents, buffers of the partitions, and one partition at a time: about 8 MiB
-//! of oplog and the documents it touches, as long as the oplog has less than 1.5 GiB; beyond that in proportion.
+//! Memory: 8 MiB for the filter of touched documents, 13 MiB for the buffers of the partitions, and the documents of one
+//! partition at a time: 48 MiB at most, because one with more is split.
 
+mod check;
 mod ddl;
 mod spill;
 mod transactions;
 mod update;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bson::{Bson, Document, RawDocument, RawDocumentBuf};
@@ -34,10 +36,12 @@ use super::namespace::{BUCKETS, Namespace};
 use super::position::Position;
 use super::raw::id_of;
 use super::state::State;
+pub(super) use check::understand;
 use ddl::Catalog;
 pub(super) use spill::Settled;
 use spill::{Operation, Spill};
 use transactions::Transactions;
+pub(super) use transactions::{Ready, held, is_of_several, restructures};
 
 /// Something the fold does not know: it stops.
 fn unknown(what: impl std::fmt::Display, entry: &RawDocument) -> SourceError {
@@ -56,17 +60,54 @@ fn unknown(what: impl std::fmt::Display, entry: &RawDocument) -> SourceError {
 /// First pass: the oplog.
 #[derive(Debug)]
 pub(super) struct Fold {
-    until: Option<Position>,
+    flat: Flat,
     catalog: Catalog,
-    transactions: Transactions,
     /// Views by database and `_id` (which is `database.view`), as `system.views` holds them.
     views: BTreeMap<(String, String), Bytes>,
     spill: Spill,
+    /// Documents are brought to the moment elsewhere, but for those of capped collections, and users and roles.
+    only_capped: bool,
+    /// Documents of other collections do not matter.
+    only: Option<HashSet<CollectionUuid>>,
+}
+
+/// Operations in the order in which they take effect, without folding them.
+#[derive(Debug)]
+pub(super) struct Flat {
+    until: Option<Position>,
+    /// What took effect up to here is in the documents already.
+    behind: Option<Position>,
+    transactions: Transactions,
+}
+
+impl Flat {
+    /// Up to a moment, inclusive, or all of them.
+    pub(super) fn until(until: Option<Position>) -> Self {
+        Self { until, behind: None, transactions: Transactions::default() }
+    }
+
+    /// Only what takes effect behind a moment.
+    pub(super) fn behind(self, behind: Option<Position>) -> Self {
+        Self { behind, ..self }
+    }
+
+    /// What takes effect with the next entry.
+    pub(super) fn take(&mut self, entry: &RawDocument) -> SourceResult<Ready> {
+        let ts = entry.get_timestamp("ts").map_err(|_| malformed("an entry of the oplog: it has no time"))?;
+        if self.until.is_some_and(|until| Position::from(ts) > until) {
+            return Ok(Ready::nothing());
+        }
+        if self.behind.is_some_and(|behind| Position::from(ts) <= behind) {
+            self.transactions.pass_over(entry)?;
+            return Ok(Ready::nothing());
+        }
+        self.transactions.take(entry)
+    }
 }
 
 impl Fold {
-    /// A fold of a dump; up to `until`, inclusive, or to the end of the oplog of about `oplog_bytes`.
-    pub(super) fn new(state: &State, until: Option<Position>, oplog_bytes: u64) -> SourceResult<Self> {
+    /// A fold of a dump by an oplog of about `oplog_bytes`.
+    pub(super) fn new(state: &State, flat: Flat, oplog_bytes: u64) -> SourceResult<Self> {
         let mut views = BTreeMap::new();
         for saved in &state.collections {
             let Collection { namespace, kind, options, .. } = &saved.collection;
@@ -81,23 +122,23 @@ impl Fold {
                 views.insert((namespace.db.clone(), id), encode(&view)?);
             }
         }
-        Ok(Self {
-            until,
-            catalog: Catalog::new(state)?,
-            transactions: Transactions::default(),
-            views,
-            spill: Spill::new(oplog_bytes),
-        })
+        let (catalog, spill) = (Catalog::new(state)?, Spill::new(oplog_bytes));
+        Ok(Self { flat, catalog, views, spill, only_capped: false, only: None })
+    }
+
+    /// From here on, documents of other collections do not matter: not all operations on them may come.
+    pub(super) fn only(&mut self, collections: HashSet<CollectionUuid>) {
+        self.only = Some(collections);
+    }
+
+    /// Somebody else brings documents to the moment, but for those of capped collections, and users and roles.
+    pub(super) fn only_capped(self) -> Self {
+        Self { only_capped: true, ..self }
     }
 
     /// Takes the next entry of the oplog.
     pub(super) fn entry(&mut self, entry: &RawDocument) -> SourceResult<()> {
-        let ts = entry.get_timestamp("ts").map_err(|_| malformed("an entry of the oplog: it has no time"))?;
-        let at = Position::from(ts);
-        if self.until.is_some_and(|until| at > until) {
-            return Ok(());
-        }
-        let mut ready = self.transactions.take(entry)?;
+        let mut ready = self.flat.take(entry)?;
         while let Some(operation) = ready.next()? {
             self.operation(&operation)?;
         }
@@ -105,20 +146,7 @@ impl Fold {
     }
 
     fn operation(&mut self, entry: &RawDocument) -> SourceResult<()> {
-        let text = |key: &str| entry.get_str(key).map_err(|_| malformed(format!("an entry of the oplog: no {key}")));
-        let (op, ns) = (text("op")?, text("ns")?);
-        if op == "n" {
-            return Ok(());
-        }
-        // Kinds of later servers that change nothing a dump holds.
-        if matches!(op, "km" | "ci" | "cu" | "cd") {
-            return Ok(());
-        }
-        let namespace =
-            Namespace::parse(ns).ok_or_else(|| malformed(format!("an entry of the oplog: namespace {ns:?}")))?;
-        if matches!(&*namespace.db, "config" | "local") {
-            return Ok(());
-        }
+        let Some((op, namespace)) = meant(entry)? else { return Ok(()) };
         if op == "c" {
             if let Some(db) = self.catalog.command(&namespace.db, entry)? {
                 self.views.retain(|(of, _), _| *of != db);
@@ -133,8 +161,14 @@ impl Fold {
         }
         let uuid = super::catalog::uuid_of(raw_value(entry, "ui")?.as_ref());
         let uuid = uuid.ok_or_else(|| malformed("an entry of the oplog: it does not name its collection by UUID"))?;
+        if self.only.as_ref().is_some_and(|only| !only.contains(&uuid)) {
+            return Ok(());
+        }
         // Unknown ones were dropped before the dump was made, or are not part of it.
         let Some(number) = self.catalog.number_of(&uuid) else { return Ok(()) };
+        if self.only_capped && !self.catalog.is_capped(number) && !namespace.is_authorization() {
+            return Ok(());
+        }
         let (id, operation) = operation_of(op, entry)?;
         self.spill.operation(number, &id, &operation)
     }
@@ -145,6 +179,10 @@ impl Fold {
         let object = if op == "u" { "o2" } else { "o" };
         let id = entry.get_document(object).and_then(|object| object.get_str("_id"));
         let id = id.map_err(|_| malformed("an entry of the oplog about a view"))?.to_owned();
+        // What was captured holds more than the backup was asked for.
+        if !Namespace::parse(&id).is_some_and(|view| self.catalog.covers(&view)) {
+            return Ok(());
+        }
         let key = (db.to_owned(), id);
         let view = self.views.remove(&key);
         if let Some(view) = operation.apply(view)? {
@@ -160,8 +198,21 @@ impl Fold {
         let live = self.catalog.live(has_view)?;
         let views = self.views.into_iter().filter_map(|((db, id), view)| view_of(&db, &id, &view).transpose());
         let views = views.collect::<SourceResult<Vec<_>>>()?;
-        Ok(Folded { live, views, spill: self.spill })
+        Ok(Folded { live, views, unfinished: self.flat.transactions.are_open(), spill: self.spill })
     }
+}
+
+/// The kind of an operation and what it is about; `None` if it changes nothing that a dump holds.
+fn meant(entry: &RawDocument) -> SourceResult<Option<(&str, Namespace)>> {
+    let text = |key: &str| entry.get_str(key).map_err(|_| malformed(format!("an entry of the oplog: no {key}")));
+    let (op, ns) = (text("op")?, text("ns")?);
+    // No-ops, and kinds of later servers.
+    if matches!(op, "n" | "km" | "ci" | "cu" | "cd") {
+        return Ok(None);
+    }
+    let namespace =
+        Namespace::parse(ns).ok_or_else(|| malformed(format!("an entry of the oplog: namespace {ns:?}")))?;
+    Ok((!matches!(&*namespace.db, "config" | "local")).then_some((op, namespace)))
 }
 
 fn raw_value(document: &RawDocument, key: &str) -> SourceResult<Option<Bson>> {
@@ -236,24 +287,37 @@ impl Live {
 pub(super) struct Folded {
     pub(super) live: Vec<Live>,
     pub(super) views: Vec<Collection>,
+    /// Transactions have begun that end later, or never.
+    pub(super) unfinished: bool,
     spill: Spill,
 }
 
 impl Folded {
     /// A document of the dump. What no operation touches comes back at once; the rest with [`Self::settle`].
     pub(super) fn base(&mut self, live: &Live, document: Bytes) -> SourceResult<Option<Bytes>> {
-        let ordered = live.collection.is_capped();
-        let touched = self.spill.is_touched(live.number);
-        if !touched && !live.repeated {
-            return Ok(Some(document));
+        match self.waits(live, &document)? {
+            None => Ok(Some(document)),
+            Some(id) => {
+                self.spill.base(live.number, &id, &document)?;
+                Ok(None)
+            }
         }
-        let id = id_of(super::raw::document(&document)?)?;
-        // Order counts where the oldest documents go first: then all of them are put in order together.
-        if ordered || live.repeated || self.spill.may_touch(live.number, &id) {
-            self.spill.base(live.number, &id, &document)?;
+    }
+
+    /// Whether documents of a collection may have to wait for operations.
+    pub(super) fn is_touched(&self, live: &Live) -> bool {
+        live.repeated || self.spill.is_touched(live.number)
+    }
+
+    /// The `_id` of a document of the dump that comes with [`Self::settle`] only.
+    pub(super) fn waits(&self, live: &Live, document: &[u8]) -> SourceResult<Option<Vec<u8>>> {
+        if !self.is_touched(live) {
             return Ok(None);
         }
-        Ok(Some(document))
+        let id = id_of(super::raw::document(document)?)?;
+        // Order counts where the oldest documents go first: then all of them are put in order together.
+        let together = live.collection.is_capped() || live.repeated;
+        Ok((together || self.spill.may_touch(live.number, &id)).then_some(id))
     }
 
     /// All documents of the dump are in: the documents that operations touch, a part at a time, in no order. Those of

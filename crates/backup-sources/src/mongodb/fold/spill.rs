@@ -1,12 +1,14 @@
-//! Operations and the documents they touch, on disk: in partitions by collection and `_id`, each of which fits into
-//! memory. The files have no name and vanish with the process.
+//! Operations and the documents they touch, on disk: in partitions by collection and `_id`. The files have no name and
+//! vanish with the process.
 //!
-//! Writing goes through buffers into the page cache and is done where the data arrives; a partition is read in one go.
+//! Writing goes through buffers into the page cache and is done where the data arrives; a partition is read in one go. Few
+//! operations may touch large documents: a partition whose documents do not fit into memory is split, as often as needed.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::io::{BufReader, BufWriter, Read as _, Seek as _, Write as _};
+use std::ops::ControlFlow;
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bytes::Bytes;
@@ -16,6 +18,13 @@ use crate::mongodb::raw::LARGEST;
 /// Bytes of oplog per partition, and bounds of their number (each may have two files open).
 const PER_PARTITION: u64 = 8 << 20;
 const MOST: u64 = 200;
+/// Bytes of documents that are in memory at the same time; twice the largest one at least.
+const IN_MEMORY: usize = 48 << 20;
+/// What a document takes beside its bytes and those of its `_id`.
+const OVERHEAD: usize = 128;
+/// Into how many a partition is split that is too large, and how often at most: by then every document is alone.
+const PARTS: u64 = 8;
+const SPLITS: u32 = 16;
 /// Size of the filter of touched documents in bits; with ten million touched documents one in twenty others waits too.
 const FILTER_BITS: u64 = 64 << 20;
 /// Places of documents that were not in the dump.
@@ -58,13 +67,16 @@ pub(super) struct Spill {
     filter: Vec<u64>,
     touched: std::collections::HashSet<u32>,
     sequence: u64,
-    next: usize,
+    /// Bytes of documents in memory.
+    in_memory: usize,
 }
 
 #[derive(Debug, Default)]
 struct Partition {
     operations: Option<BufWriter<File>>,
     base: Option<BufWriter<File>>,
+    /// How often it was split.
+    splits: u32,
 }
 
 impl Spill {
@@ -75,7 +87,7 @@ impl Spill {
             filter: Vec::new(),
             touched: std::collections::HashSet::new(),
             sequence: 0,
-            next: 0,
+            in_memory: IN_MEMORY,
         }
     }
 
@@ -124,54 +136,101 @@ impl Spill {
         usize::try_from((first >> 40) % self.partitions.len() as u64).unwrap_or(0)
     }
 
-    /// Settles the next partition.
+    /// Settles the next partition, or a part of it.
     pub(super) fn settle(&mut self) -> SourceResult<Option<Vec<Settled>>> {
-        let Some(partition) = self.partitions.get_mut(self.next) else { return Ok(None) };
-        self.next += 1;
-        let Partition { operations, base } = std::mem::take(partition);
-        let mut documents: HashMap<Key, (u64, Bytes)> = HashMap::new();
-        read(base, |record| {
+        while let Some(mut partition) = self.partitions.pop() {
+            let limit = if partition.splits < SPLITS { self.in_memory } else { usize::MAX };
+            match partition.settled(limit)? {
+                Some(settled) => return Ok(Some(settled)),
+                None => self.partitions.extend(partition.split()?),
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Partition {
+    /// Its documents, unless they come to more than `limit` bytes.
+    fn settled(&mut self, limit: usize) -> SourceResult<Option<Vec<Settled>>> {
+        let mut held = Held { limit, ..Held::default() };
+        let fits = read(&mut self.base, |record| {
             let key = (record.number, record.id.into());
-            let document = Bytes::copy_from_slice(record.payload);
             // Met twice: the later one counts, in the place of the first.
-            let entry = documents.entry(key).or_insert_with(|| (record.place, Bytes::new()));
-            entry.1 = document;
-            Ok(())
+            let place = held.take(&key).map_or(record.place, |(place, _)| place);
+            Ok(held.put(key, place, Bytes::copy_from_slice(record.payload)))
         })?;
-        read(operations, |record| {
-            let payload = || Bytes::copy_from_slice(record.payload);
-            let operation = match record.kind {
-                1 => Operation::Insert(payload()),
-                2 => Operation::Replace(payload()),
-                3 => Operation::Diff(payload()),
-                4 => Operation::Modify(payload()),
-                _ => Operation::Delete,
-            };
+        if fits.is_break() {
+            return Ok(None);
+        }
+        let fits = read(&mut self.operations, |record| {
             let key = (record.number, Box::from(record.id));
-            let (place, document) = documents.remove(&key).unzip();
+            let (place, document) = held.take(&key).unzip();
             // An insertion goes to the end, also of what was deleted before; everything else stays where it is.
             let place = place.filter(|_| record.kind != 1).unwrap_or(record.place);
-            if let Some(document) = operation.apply(document)? {
-                documents.insert(key, (place, document));
-            }
-            Ok(())
+            Ok(match record.operation().apply(document)? {
+                Some(document) => held.put(key, place, document),
+                None => ControlFlow::Continue(()),
+            })
         })?;
-        let settled = documents.into_iter();
-        Ok(Some(settled.map(|((number, _), (place, document))| Settled { number, place, document }).collect()))
+        Ok(fits.is_continue().then(|| held.settled()))
+    }
+
+    /// In parts, by other bits.
+    fn split(mut self) -> SourceResult<Vec<Self>> {
+        let splits = self.splits + 1;
+        let mut parts: Vec<Self> = (0..PARTS).map(|_| Self { splits, ..Self::default() }).collect();
+        let part_of =
+            |record: &Record<'_>| usize::try_from(hash(splits, record.number, record.id) % PARTS).unwrap_or(0);
+        // To its end: nothing stops it.
+        _ = read(&mut self.base, |record| record.write(&mut parts[part_of(record)].base).map(ControlFlow::Continue))?;
+        _ = read(&mut self.operations, |record| {
+            record.write(&mut parts[part_of(record)].operations).map(ControlFlow::Continue)
+        })?;
+        Ok(parts)
+    }
+}
+
+/// Documents in memory, each with its place.
+#[derive(Default)]
+struct Held {
+    documents: HashMap<Key, (u64, Bytes)>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl Held {
+    fn take(&mut self, key: &Key) -> Option<(u64, Bytes)> {
+        let found = self.documents.remove(key)?;
+        self.bytes -= found.1.len() + key.1.len() + OVERHEAD;
+        Some(found)
+    }
+
+    /// Stops if that is too much.
+    fn put(&mut self, key: Key, place: u64, document: Bytes) -> ControlFlow<()> {
+        self.bytes += document.len() + key.1.len() + OVERHEAD;
+        self.documents.insert(key, (place, document));
+        if self.bytes > self.limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn settled(self) -> Vec<Settled> {
+        let settled = self.documents.into_iter();
+        settled.map(|((number, _), (place, document))| Settled { number, place, document }).collect()
     }
 }
 
 /// Number of the collection and `_id`.
 type Key = (u32, Box<[u8]>);
 
+fn hash(seed: u32, number: u32, id: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_u32(seed);
+    hasher.write_u32(number);
+    hasher.write(id);
+    hasher.finish()
+}
+
 fn hashes(number: u32, id: &[u8]) -> [u64; 2] {
-    [0x9e37_79b9_u32, 0x85eb_ca6b].map(|seed| {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u32(seed);
-        hasher.write_u32(number);
-        hasher.write(id);
-        hasher.finish()
-    })
+    [0x9e37_79b9, 0x85eb_ca6b].map(|seed| hash(seed, number, id))
 }
 
 /// Bits of the filter that stand for a document.
@@ -192,6 +251,17 @@ struct Record<'a> {
 const HEAD: usize = 4 + 1 + 8 + 4 + 4;
 
 impl Record<'_> {
+    fn operation(&self) -> Operation {
+        let payload = || Bytes::copy_from_slice(self.payload);
+        match self.kind {
+            1 => Operation::Insert(payload()),
+            2 => Operation::Replace(payload()),
+            3 => Operation::Diff(payload()),
+            4 => Operation::Modify(payload()),
+            _ => Operation::Delete,
+        }
+    }
+
     fn write(&self, to: &mut Option<BufWriter<File>>) -> SourceResult<()> {
         let to = match to {
             Some(to) => to,
@@ -211,17 +281,20 @@ impl Record<'_> {
     }
 }
 
-fn read(from: Option<BufWriter<File>>, mut take: impl FnMut(&Record<'_>) -> SourceResult<()>) -> SourceResult<()> {
-    let Some(from) = from else { return Ok(()) };
-    let mut file = from.into_inner().map_err(|error| failed(error.into_error()))?;
-    file.rewind().map_err(failed)?;
-    let mut file = BufReader::with_capacity(1 << 20, file);
+/// Hands over all records, in order, unless it is stopped.
+fn read(
+    from: &mut Option<BufWriter<File>>,
+    mut take: impl FnMut(&Record<'_>) -> SourceResult<ControlFlow<()>>,
+) -> SourceResult<ControlFlow<()>> {
+    let Some(from) = from else { return Ok(ControlFlow::Continue(())) };
+    from.rewind().map_err(failed)?;
+    let mut file = BufReader::with_capacity(1 << 20, from.get_ref());
     let (mut head, mut body) = ([0; HEAD], Vec::new());
     let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap_or_default());
     loop {
         match file.read_exact(&mut head) {
             Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(ControlFlow::Continue(())),
             Err(error) => return Err(failed(error)),
         }
         let (id, payload) = (number(&head[13..17]) as usize, number(&head[17..21]) as usize);
@@ -232,6 +305,58 @@ fn read(from: Option<BufWriter<File>>, mut take: impl FnMut(&Record<'_>) -> Sour
         file.read_exact(&mut body).map_err(failed)?;
         let (id, payload) = body.split_at(id);
         let place = u64::from_le_bytes(head[5..13].try_into().unwrap_or_default());
-        take(&Record { number: number(&head[..4]), kind: head[4], place, id, payload })?;
+        let record = Record { number: number(&head[..4]), kind: head[4], place, id, payload };
+        if take(&record)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Documents of the dump and operations on them, on others and on some again and again.
+    fn filled(in_memory: usize) -> Spill {
+        let mut spill = Spill { in_memory, ..Spill::new(0) };
+        let document = |id: u32, n: u32| Bytes::from(vec![u8::try_from(n % 251).unwrap(); 100 + id as usize % 50]);
+        for id in 0..900 {
+            let operation = match id % 3 {
+                0 => Operation::Delete,
+                1 => Operation::Insert(document(id, 1)),
+                _ => Operation::Replace(document(id, 2)),
+            };
+            spill.operation(id % 2, &id.to_le_bytes(), &operation).unwrap();
+            spill.operation(7, b"hot", &Operation::Replace(document(0, id))).unwrap();
+        }
+        for id in (0..900).filter(|id| id % 5 != 0) {
+            spill.base(id % 2, &id.to_le_bytes(), &document(id, 3)).unwrap();
+        }
+        spill
+    }
+
+    fn settled(spill: &mut Spill, most: usize) -> (usize, Vec<(u32, u64, Bytes)>) {
+        let (mut batches, mut all) = (0, Vec::new());
+        while let Some(settled) = spill.settle().unwrap() {
+            let bytes: usize = settled.iter().map(|found| found.document.len()).sum();
+            assert!(bytes <= most, "{bytes} bytes at once");
+            all.extend(settled.into_iter().map(|found| (found.number, found.place, found.document)));
+            batches += 1;
+        }
+        all.sort();
+        (batches, all)
+    }
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_split_and_stays_the_same() {
+        let (whole, expected) = settled(&mut filled(usize::MAX), usize::MAX);
+        assert_eq!((whole, expected.len()), (1, 601));
+        for in_memory in [50_000, 5000, 1000] {
+            let (batches, found) = settled(&mut filled(in_memory), in_memory);
+            assert!(batches > 150_000 / in_memory && found == expected, "{batches} batches for {in_memory}");
+        }
+        // What cannot be split any further comes as it is.
+        let (_, found) = settled(&mut filled(0), usize::MAX);
+        assert!(found == expected);
     }
 }

@@ -19,11 +19,11 @@ fn saved(name: &str, uuid: CollectionUuid, options: Document) -> Saved {
         options,
         indexes: vec![doc! { "key": { "_id": 1 }, "name": "_id_" }, doc! { "key": { "x": 1 }, "name": "x_1" }],
     };
-    Saved { collection, path: Some(name.to_owned()), digest: None, repeated: false }
+    Saved { collection, path: Some(name.to_owned()), digest: None, repeated: false, changes: doc! {} }
 }
 
 fn state(collections: Vec<Saved>) -> State {
-    State { version: [6, 0, 5], needs_oplog: true, include: Vec::new(), exclude: Vec::new(), collections }
+    State { version: [6, 0, 5], needs_oplog: true, include: Vec::new(), exclude: Vec::new(), since: None, collections }
 }
 
 /// A script of entries at moments 1, 2, 3 …
@@ -34,7 +34,7 @@ struct Script {
 
 impl Script {
     fn new(state: &State) -> Self {
-        Self { fold: Fold::new(state, None, 0).unwrap(), time: 0 }
+        Self { fold: Fold::new(state, Flat::until(None), 0).unwrap(), time: 0 }
     }
 
     fn try_entry(&mut self, mut entry: Document) -> SourceResult<()> {
@@ -131,7 +131,7 @@ fn renames_drops_and_new_collections_go_by_uuid() {
     script.command(fresh, doc! { "renameCollection": "db.tmp", "to": "db.b", "dropTarget": uuid_bson(&B) });
     script.crud("i", A, doc! { "_id": 2 }, None);
     script.crud("i", B, doc! { "_id": 3 }, None);
-    let live = Script { fold: Fold::new(&state(vec![]), None, 0).unwrap(), time: 0 };
+    let live = Script { fold: Fold::new(&state(vec![]), Flat::until(None), 0).unwrap(), time: 0 };
     assert!(live.documents(&[]).is_empty());
     let found = script.documents(&[(A, vec![doc! { "_id": 1 }]), (B, vec![doc! { "_id": 9 }])]);
     assert_eq!(found.keys().collect::<Vec<_>>(), ["db.b", "db.old"]);
@@ -178,7 +178,13 @@ fn views_are_documents() {
         options: doc! { "viewOn": "c", "pipeline": [] },
         indexes: Vec::new(),
     };
-    let mut script = Script::new(&state(vec![Saved { collection: view, path: None, digest: None, repeated: false }]));
+    let mut script = Script::new(&state(vec![Saved {
+        collection: view,
+        path: None,
+        digest: None,
+        repeated: false,
+        changes: doc! {},
+    }]));
     let entry = |op: &str, o: Document| doc! { "op": op, "ns": "db.system.views", "ui": uuid_bson(&B), "o": o };
     script.try_entry(entry("i", doc! { "_id": "db.w", "viewOn": "v", "pipeline": [{ "$match": {} }] })).unwrap();
     script.try_entry(entry("d", doc! { "_id": "db.v" })).unwrap();
@@ -192,10 +198,36 @@ fn views_are_documents() {
 fn the_moment_is_inclusive() {
     let state = state(vec![saved("db.c", A, doc! {})]);
     let until = Position { seconds: 1, increment: 1 };
-    let mut script = Script { fold: Fold::new(&state, Some(until), 0).unwrap(), time: 0 };
+    let mut script = Script { fold: Fold::new(&state, Flat::until(Some(until)), 0).unwrap(), time: 0 };
     script.crud("i", A, doc! { "_id": 1 }, None);
     script.crud("i", A, doc! { "_id": 2 }, None);
     assert_eq!(ids(&script.documents(&[])["db.c"]), [1]);
+}
+
+#[test]
+fn what_was_read_is_not_done_again_but_transactions_go_on() {
+    let state = state(vec![saved("db.c", A, doc! {})]);
+    let behind = Position { seconds: 4, increment: 1 };
+    let flat = Flat::until(None).behind(Some(behind));
+    let mut script = Script { fold: Fold::new(&state, flat, 0).unwrap(), time: 0 };
+    let transaction = |number: i64, previous: u32, o: Document| {
+        let previous = Timestamp { time: previous, increment: previous };
+        let lsid = doc! { "id": 1 };
+        doc! { "op": "c", "ns": "admin.$cmd", "lsid": lsid, "txnNumber": number, "prevOpTime": { "ts": previous }, "o": o }
+    };
+    let insert = |id: i32| doc! { "op": "i", "ns": "db.c", "ui": uuid_bson(&A), "o": { "_id": id } };
+    script.crud("i", A, doc! { "_id": 1 }, None);
+    script.command(A, doc! { "drop": "c" });
+    // One of which the beginning is not there, and that has ended.
+    script.try_entry(transaction(1, 1, doc! { "applyOps": [insert(2)], "count": 2 })).unwrap();
+    script.try_entry(transaction(2, 0, doc! { "applyOps": [insert(3)], "partialTxn": true })).unwrap();
+    script.try_entry(transaction(2, 4, doc! { "applyOps": [insert(4)], "count": 2 })).unwrap();
+    script.crud("i", A, doc! { "_id": 5 }, None);
+    let error = script.try_entry(transaction(3, 1, doc! { "applyOps": [insert(6)], "count": 2 })).unwrap_err();
+    assert_eq!(error.kind(), SourceErrorKind::LogGap);
+    let mut found = ids(&script.documents(&[])["db.c"]);
+    found.sort_unstable();
+    assert_eq!(found, [3, 4, 5]);
 }
 
 #[test]
@@ -240,7 +272,7 @@ fn what_a_scan_met_twice_counts_once() {
 #[test]
 fn many_documents_in_many_partitions() {
     let state = state(vec![saved("db.a", A, doc! {}), saved("db.b", B, doc! {})]);
-    let mut fold = Fold::new(&state, None, 100 << 20).unwrap();
+    let mut fold = Fold::new(&state, Flat::until(None), 100 << 20).unwrap();
     let mut model: BTreeMap<(CollectionUuid, i32), i32> = BTreeMap::new();
     let base: Vec<Document> = (0..2000).map(|id| doc! { "_id": id, "n": -1 }).collect();
     for uuid in [A, B] {

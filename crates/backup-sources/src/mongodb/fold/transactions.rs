@@ -25,6 +25,23 @@ pub(super) struct Transactions {
 type Key = (Vec<u8>, i64);
 
 impl Transactions {
+    /// Takes an entry whose effect is known already: only what takes effect later counts. The beginning of a transaction that
+    /// has ended since may be missing.
+    pub(super) fn pass_over(&mut self, entry: &RawDocument) -> SourceResult<()> {
+        if entry.get_str("op").ok() != Some("c") || key_of(entry)?.is_none() {
+            return Ok(());
+        }
+        match self.take(entry) {
+            Err(error) if error.kind() != SourceErrorKind::LogGap => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether some have not ended.
+    pub(super) fn are_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// Takes an entry; returns what takes effect with it.
     pub(super) fn take(&mut self, entry: &RawDocument) -> SourceResult<Ready> {
         if entry.get_str("op").ok() != Some("c") {
@@ -107,14 +124,69 @@ fn flatten(object: &RawDocument, out: &mut Spool) -> SourceResult<()> {
     Ok(())
 }
 
+/// Whether an entry is one of several that make up a transaction, or ends one: alone it does not say what it does.
+pub(in crate::mongodb) fn is_of_several(entry: &RawDocument) -> bool {
+    let Ok(object) = entry.get_document("o") else { return true };
+    let is_true = |key: &str| object.get_bool(key).unwrap_or(false);
+    let ends = |key: &str| matches!(object.get(key), Ok(Some(_)));
+    match key_of(entry) {
+        Ok(None) => false,
+        Ok(Some(_)) => {
+            has_previous(entry)
+                || is_true("partialTxn")
+                || is_true("prepare")
+                || ends("commitTransaction")
+                || ends("abortTransaction")
+        }
+        Err(_) => true,
+    }
+}
+
+/// The operations that an entry holds, whenever they take effect.
+pub(in crate::mongodb) fn held(entry: &RawDocument) -> SourceResult<Ready> {
+    if entry.get_str("op").ok() != Some("c") {
+        return Ok(Ready::of(entry.to_owned()));
+    }
+    let object = entry.get_document("o").map_err(|_| malformed("an entry of the oplog"))?;
+    let has = |key: &str| matches!(object.get(key), Ok(Some(_)));
+    if has("commitTransaction") || has("abortTransaction") {
+        return Ok(Ready::nothing());
+    }
+    if !has("applyOps") {
+        return Ok(Ready::of(entry.to_owned()));
+    }
+    let mut operations = Spool::default();
+    flatten(object, &mut operations)?;
+    Ready::all(operations)
+}
+
+/// Whether an entry does something to collections as a whole: creates, drops, renames or changes them, or views.
+pub(in crate::mongodb) fn restructures(entry: &RawDocument) -> SourceResult<bool> {
+    let is_view = |entry: &RawDocument| entry.get_str("ns").is_ok_and(|ns| ns.ends_with(".system.views"));
+    if entry.get_str("op").ok() != Some("c") {
+        return Ok(is_view(entry));
+    }
+    let mut operations = held(entry)?;
+    while let Some(operation) = operations.next()? {
+        if operation.get_str("op").ok() == Some("c") || is_view(&operation) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// What takes effect, in order.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(in crate::mongodb) struct Ready {
     memory: VecDeque<RawDocumentBuf>,
     disk: Option<BufReader<File>>,
 }
 
 impl Ready {
+    pub(super) fn nothing() -> Self {
+        Self { memory: VecDeque::new(), disk: None }
+    }
+
     fn of(entry: RawDocumentBuf) -> Self {
         Self { memory: VecDeque::from([entry]), disk: None }
     }
@@ -131,7 +203,7 @@ impl Ready {
         Ok(Self { memory: spool.memory, disk })
     }
 
-    pub(super) fn next(&mut self) -> SourceResult<Option<RawDocumentBuf>> {
+    pub(in crate::mongodb) fn next(&mut self) -> SourceResult<Option<RawDocumentBuf>> {
         if let Some(entry) = self.memory.pop_front() {
             return Ok(Some(entry));
         }

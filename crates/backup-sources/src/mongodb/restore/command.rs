@@ -10,6 +10,8 @@ use crate::mongodb::error::malformed;
 pub(super) fn with_documents(head: &Document, field: &str, documents: &[Bytes]) -> SourceResult<RawDocumentBuf> {
     let head = RawDocumentBuf::try_from(head).map_err(|error| malformed("a command").with_source(error))?;
     let mut out = head.into_bytes();
+    // For each document its type, its number and a NUL.
+    out.reserve(field.len() + 16 + documents.iter().map(|document| document.len() + 8).sum::<usize>());
     out.pop();
     out.push(4);
     out.extend_from_slice(field.as_bytes());
@@ -18,7 +20,7 @@ pub(super) fn with_documents(head: &Document, field: &str, documents: &[Bytes]) 
     out.extend_from_slice(&[0; 4]);
     for (at, document) in documents.iter().enumerate() {
         out.push(3);
-        out.extend_from_slice(at.to_string().as_bytes());
+        push_number(&mut out, at);
         out.push(0);
         out.extend_from_slice(document);
     }
@@ -31,13 +33,21 @@ pub(super) fn with_documents(head: &Document, field: &str, documents: &[Bytes]) 
     RawDocumentBuf::from_bytes(out).map_err(|error| malformed("a command").with_source(error))
 }
 
+/// The digits of a number, without an allocation for each document.
+fn push_number(out: &mut Vec<u8>, number: usize) {
+    if number >= 10 {
+        push_number(out, number / 10);
+    }
+    out.push(b'0' + u8::try_from(number % 10).unwrap_or(0));
+}
+
 fn length(bytes: usize) -> SourceResult<[u8; 4]> {
     i32::try_from(bytes).map(i32::to_le_bytes).map_err(|_| malformed("a command: it is too long"))
 }
 
 #[cfg(test)]
 mod tests {
-    use bson::{doc, rawdoc};
+    use bson::{RawArrayBuf, doc, rawdoc};
 
     use super::*;
 
@@ -49,6 +59,10 @@ mod tests {
         let expected =
             rawdoc! { "insert": "c", "ordered": false, "documents": [documents[0].clone(), documents[1].clone()] };
         assert_eq!(command, expected);
+        let many = vec![Bytes::from(documents[0].as_bytes().to_vec()); 1234];
+        let command = with_documents(&doc! { "insert": "c" }, "documents", &many).unwrap();
+        let array: RawArrayBuf = std::iter::repeat_n(documents[0].clone(), 1234).collect();
+        assert_eq!(command, rawdoc! { "insert": "c", "documents": array });
         let empty = with_documents(&doc! { "insert": "c" }, "documents", &[]).unwrap();
         assert_eq!(empty, rawdoc! { "insert": "c", "documents": [] });
     }

@@ -1,18 +1,24 @@
 //! What comes after the documents: indexes, validators, views, users.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use backup_core::context::Context;
-use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{IfExists, RestoreRequest, SourceError, SourceErrorKind, SourceResult};
+use bson::oid::ObjectId;
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures::TryStreamExt as _;
 
+use super::loader::{Loaded, Loader};
 use super::target::{FAR_AWAY, Target, fields, loading_name};
 use crate::mongodb::catalog::Collection;
 use crate::mongodb::error::{Explain as _, code, code_of};
 use crate::mongodb::namespace::Namespace;
 use crate::mongodb::options::MongoOptions;
-use crate::mongodb::server::{Server, unless_cancelled};
+use crate::mongodb::server::{Primary, Server, unless_cancelled};
+
+/// What to do about users and roles that are something else at the target.
+const USERS_STAY: &str = "the server keeps users and roles of its own: drop them there first, or leave them out (--no-users, or \
+    without admin.system.users and admin.system.roles)";
 
 /// All indexes of a collection in one build, which reads the documents once.
 pub(super) async fn indexes(server: &Server, collection: &Collection, options: &MongoOptions) -> SourceResult<()> {
@@ -36,7 +42,7 @@ pub(super) async fn indexes(server: &Server, collection: &Collection, options: &
 }
 
 /// The index on `_id` comes with its collection.
-fn is_made_by_the_server(index: &Document) -> bool {
+pub(super) fn is_made_by_the_server(index: &Document) -> bool {
     index.get_bool("clustered").unwrap_or(false) || index.get_document("key").is_ok_and(is_id)
 }
 
@@ -96,38 +102,57 @@ pub(super) async fn views(cx: &Context, target: &mut Target, views: &[Collection
     Ok(())
 }
 
-/// Adds the users or roles that were loaded, and replaces those of the same names if that is allowed; others stay.
+/// Has the server add users or roles. Those of the same names that are there stay as they are, whatever `if_exists` says: only
+/// reading back tells.
 pub(super) async fn users(
     cx: &Context,
     server: &Server,
     namespace: &Namespace,
-    if_exists: IfExists,
-) -> SourceResult<()> {
-    let loaded = loading_name(namespace);
-    if if_exists == IfExists::Fail {
+    request: &RestoreRequest,
+    loader: Loader,
+) -> SourceResult<Loaded> {
+    let loading = loading_name(namespace);
+    let wanted = loader.waiting()?;
+    if request.if_exists == IfExists::Fail {
         // What the oplog brought was not known when the others were compared.
-        let refused = match documents(server, &loaded).await {
-            Ok(loaded) => refuse_other_users(server, namespace, &loaded).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = refused {
-            server.write("admin", doc! { "drop": &loaded.name }).await.writing(format_args!("dropping {loaded}"))?;
-            return Err(error);
-        }
+        unless_cancelled(cx, refuse_other_users(server, namespace, &wanted)).await?;
     }
-    let field = if namespace.name == "system.users" { "tempUsersCollection" } else { "tempRolesCollection" };
-    let merge = doc! { "_mergeAuthzCollections": 1, field: loaded.to_string(), "db": "", "drop": false };
-    let doing = format!("restoring {namespace}");
-    let merged = unless_cancelled(cx, async { server.write("admin", merge).await.writing(&doing) }).await;
+    let merged = match loader.finish().await {
+        Ok(loaded) => unless_cancelled(cx, merge(server, namespace, &loading)).await.map(|()| loaded),
+        Err(error) => Err(error),
+    };
     // Also after a failure: password hashes must not be left where everybody who reads `admin` finds them.
-    let dropped = server.write("admin", doc! { "drop": &loaded.name }).await;
-    merged?;
+    let dropped = server.write("admin", doc! { "drop": &loading.name }).await;
+    let mut loaded = merged?;
     match dropped {
         Err(error) if code_of(&error) != Some(code::NAMESPACE_NOT_FOUND) => {
-            Err(error).writing(format_args!("dropping {loaded}"))
+            return Err(error).writing(format_args!("dropping {loading}"));
         }
-        _ => Ok(()),
+        _ => {}
     }
+    if request.verify {
+        unless_cancelled(cx, compare_users(server, namespace, &wanted)).await?;
+        loaded.verified = loaded.sum.bytes;
+    }
+    Ok(loaded)
+}
+
+/// Has the server take users or roles over from a collection of their own.
+async fn merge(server: &Server, namespace: &Namespace, loading: &Namespace) -> SourceResult<()> {
+    let field = if namespace.name == "system.users" { "tempUsersCollection" } else { "tempRolesCollection" };
+    let command = doc! { "_mergeAuthzCollections": 1, field: loading.to_string(), "db": "", "drop": false };
+    server.write("admin", command).await.writing(format_args!("restoring {namespace}"))?;
+    Ok(())
+}
+
+/// Reads users or roles back: others may be there too.
+async fn compare_users(server: &Server, namespace: &Namespace, wanted: &[RawDocumentBuf]) -> SourceResult<()> {
+    let there: HashSet<Vec<u8>> =
+        documents(server, namespace).await?.into_iter().map(RawDocumentBuf::into_bytes).collect();
+    let Some(other) = wanted.iter().find(|document| !there.contains(document.as_bytes())) else { return Ok(()) };
+    let name = other.get_str("_id").unwrap_or_default();
+    let text = format!("{namespace}: what is there is not what was restored: {name}");
+    Err(SourceError::new(SourceErrorKind::Mismatch, text).with_hint(USERS_STAY))
 }
 
 async fn documents(server: &Server, namespace: &Namespace) -> SourceResult<Vec<RawDocumentBuf>> {
@@ -156,20 +181,36 @@ pub(super) async fn refuse_other_users(
     }
     let text =
         format!("the target has other {} called {}", namespace.name.trim_start_matches("system."), names.join(", "));
-    Err(SourceError::new(SourceErrorKind::TargetExists, text)
-        .with_hint("choose --if-exists merge to replace them, or leave admin.system.users and admin.system.roles out"))
+    Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(USERS_STAY))
 }
 
-/// Waits until a majority of the target's members has everything: a write that changes nothing does not return before.
-pub(super) async fn barrier(cx: &Context, server: &Server, names: &[Namespace]) -> SourceResult<()> {
-    let Some(namespace) = names.iter().find(|name| !name.is_authorization() && !name.is_buckets()) else {
-        return Ok(());
-    };
-    let nothing = doc! { "q": { "_id": bson::oid::ObjectId::new() }, "limit": 1 };
-    let command = doc! { "delete": &namespace.name, "deletes": [nothing], "writeConcern": { "w": "majority" } };
+/// Waits until a majority of the target's members has everything: a write that changes nothing does not return before. If
+/// somebody else than `primary` takes writes by then, what was acknowledged to us may have been taken back.
+pub(super) async fn barrier(
+    cx: &Context,
+    server: &Server,
+    names: &[Namespace],
+    primary: Primary,
+    again: &str,
+) -> SourceResult<()> {
+    let hint = format!("when the target is well, {again}");
+    // The right to write is there where documents were written.
+    let documents = names.iter().find(|name| !name.is_authorization());
+    let Some(namespace) = documents.or(names.first()) else { return Ok(()) };
+    let nothing = doc! { "q": { "_id": ObjectId::new() }, "limit": 1 };
+    // There is no such collection, and there will be none: any other may be of a kind that does not take this.
+    let command = doc! { "delete": "tmp.restore.barrier", "deletes": [nothing], "writeConcern": { "w": "majority" } };
     let waiting = async { server.write(&namespace.db, command).await.writing("waiting for a majority of the target") };
-    unless_cancelled(cx, waiting).await?;
-    Ok(())
+    unless_cancelled(cx, waiting).await.map_err(|error| match error.hint() {
+        None => error.with_hint(&hint),
+        Some(_) => error,
+    })?;
+    if unless_cancelled(cx, server.primary()).await? == primary {
+        return Ok(());
+    }
+    let text =
+        "the target's primary changed or was started again meanwhile: what the earlier one acknowledged may be lost";
+    Err(SourceError::new(SourceErrorKind::Unavailable, text).with_hint(hint))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! got lost is sent again; what it had inserted already is then a duplicate, and must be the same document.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::mongodb::error::Error;
@@ -11,24 +12,51 @@ use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bson::{Bson, Document, RawBson, RawDocumentBuf, doc};
 use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::command::with_documents;
 use crate::mongodb::catalog::Collection;
 use crate::mongodb::digest::Sum;
-use crate::mongodb::error::{Explain as _, code, is_denied, is_transient, malformed};
+use crate::mongodb::error::{Explain as _, code, is_transient, malformed};
 use crate::mongodb::namespace::Namespace;
+use crate::mongodb::options::WriteConcern;
 use crate::mongodb::raw::{document, has_empty_timestamp};
 use crate::mongodb::server::{Server, unless_cancelled};
+use crate::pace::Pace;
 
 /// Limits of one command.
 const DOCUMENTS: usize = 1000;
 const BYTES: usize = 4 << 20;
 /// Commands of one collection that are under way at the same time.
 const PARALLEL: usize = 3;
+/// Those of all collections: what is read faster than the server takes it waits in at most so many batches.
+const TOGETHER: usize = 8;
 /// How often a command is sent again when the connection fails.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// What all loaders of one restore share.
+#[derive(Debug, Clone)]
+pub(super) struct Flow {
+    pace: Pace,
+    batches: Arc<Semaphore>,
+    write_concern: WriteConcern,
+}
+
+impl Flow {
+    pub(super) fn new(pace: Pace, write_concern: WriteConcern) -> Self {
+        Self { pace, batches: Arc::new(Semaphore::new(TOGETHER)), write_concern }
+    }
+
+    /// Waits until so many bytes may be sent.
+    async fn pass(&self, bytes: usize) -> SourceResult<OwnedSemaphorePermit> {
+        let closed = |error| SourceError::new(SourceErrorKind::Target, "the restore has ended").with_source(error);
+        let permit = Arc::clone(&self.batches).acquire_owned().await.map_err(closed)?;
+        self.pace.pass(bytes).await;
+        Ok(permit)
+    }
+}
 
 /// Where and how documents are written.
 #[derive(Debug, Clone)]
@@ -36,18 +64,14 @@ struct Place {
     cx: Context,
     server: Server,
     namespace: Namespace,
+    /// The name it will have.
+    shown: Namespace,
     /// Others may be there: equal `_id`s are replaced.
     merge: bool,
     ordered: bool,
-    /// Read back what was merged.
+    write_concern: WriteConcern,
+    /// What is written is read back: at once what was merged.
     verify: bool,
-}
-
-/// What one batch came to.
-#[derive(Debug, Default)]
-struct Outcome {
-    verified: u64,
-    inexact: u64,
 }
 
 /// What was loaded.
@@ -56,56 +80,90 @@ pub(super) struct Loaded {
     pub(super) sum: Sum,
     /// Bytes read back by now.
     pub(super) verified: u64,
-    /// Documents that could not be inserted exactly as they are.
-    pub(super) inexact: u64,
     /// The collection existed and may hold other documents.
     pub(super) merged: bool,
 }
 
 pub(super) struct Loader {
     place: Place,
+    flow: Flow,
     batch: Vec<Bytes>,
     bytes: usize,
-    running: JoinSet<SourceResult<Outcome>>,
+    /// Nothing is sent before the end: users and roles are few, and must not lie about.
+    waits: bool,
+    running: JoinSet<SourceResult<u64>>,
     loaded: Loaded,
 }
 
 impl Loader {
-    /// A loader for `collection`; `existed` says that it may hold documents already.
-    pub(super) fn new(cx: &Context, server: &Server, collection: &Collection, existed: bool, verify: bool) -> Self {
+    /// A loader for `collection`, which errors call `shown`; `existed` says that it may hold documents already.
+    pub(super) fn new(
+        (cx, server): (&Context, &Server),
+        (collection, shown): (&Collection, Namespace),
+        flow: &Flow,
+        existed: bool,
+        verify: bool,
+    ) -> Self {
+        let waits = collection.namespace.is_authorization();
         let place = Place {
-            cx: cx.clone(),
+            // An insertion that is given up could still come after what it went to was dropped.
+            cx: if waits { Context::silent() } else { cx.clone() },
             server: server.clone(),
             namespace: super::target::loading_name(&collection.namespace),
+            shown,
             merge: existed,
             ordered: collection.is_capped(),
+            write_concern: flow.write_concern,
             verify,
         };
-        let loaded = Loaded { sum: Sum::default(), verified: 0, inexact: 0, merged: existed };
-        Self { place, batch: Vec::new(), bytes: 0, running: JoinSet::new(), loaded }
+        let loaded = Loaded { sum: Sum::default(), verified: 0, merged: existed };
+        let (batch, running) = (Vec::new(), JoinSet::new());
+        Self { place, flow: flow.clone(), batch, bytes: 0, waits, running, loaded }
     }
 
     pub(super) async fn insert(&mut self, document: Bytes) -> SourceResult<()> {
-        self.loaded.sum.add(&document);
+        // What the blobs hold was verified when they were read: the sum is there to be compared with what the server has.
+        if self.place.verify {
+            self.loaded.sum.add(&document);
+        } else {
+            self.loaded.sum.measure(&document);
+        }
+        self.push(document).await
+    }
+
+    async fn push(&mut self, document: Bytes) -> SourceResult<()> {
         self.bytes += document.len();
         self.batch.push(document);
         if self.batch.len() >= DOCUMENTS || self.bytes >= BYTES { self.flush().await } else { Ok(()) }
     }
 
+    /// All documents so far.
+    pub(super) fn sum(&self) -> &Sum {
+        &self.loaded.sum
+    }
+
+    /// What waits for the end.
+    pub(super) fn waiting(&self) -> SourceResult<Vec<RawDocumentBuf>> {
+        self.batch.iter().map(|bytes| Ok(document(bytes)?.to_owned())).collect()
+    }
+
     /// Sends what there is; waits if too much is under way.
     pub(super) async fn flush(&mut self) -> SourceResult<()> {
-        if self.batch.is_empty() {
+        if self.batch.is_empty() || self.waits {
             return Ok(());
         }
         let limit = if self.place.ordered { 1 } else { PARALLEL };
         while self.running.len() >= limit {
             self.join().await?;
         }
+        let permit = unless_cancelled(&self.place.cx, self.flow.pass(self.bytes)).await?;
         let (batch, place) = (std::mem::take(&mut self.batch), self.place.clone());
         self.bytes = 0;
         self.running.spawn(async move {
             let cx = place.cx.clone();
-            unless_cancelled(&cx, place.write(&batch)).await
+            let written = unless_cancelled(&cx, place.write(&batch)).await;
+            drop((batch, permit));
+            written
         });
         Ok(())
     }
@@ -114,62 +172,61 @@ impl Loader {
         if let Some(outcome) = self.running.join_next().await {
             let failed =
                 |error| SourceError::new(SourceErrorKind::Target, "a writer ended unexpectedly").with_source(error);
-            let Outcome { verified, inexact } = outcome.map_err(failed)??;
-            self.loaded.verified += verified;
-            self.loaded.inexact += inexact;
+            self.loaded.verified += outcome.map_err(failed)??;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything so far is written.
+    pub(super) async fn settle(&mut self) -> SourceResult<()> {
+        self.flush().await?;
+        while !self.running.is_empty() {
+            self.join().await?;
         }
         Ok(())
     }
 
     /// Waits until everything is written.
     pub(super) async fn finish(mut self) -> SourceResult<Loaded> {
-        self.flush().await?;
-        while !self.running.is_empty() {
-            self.join().await?;
+        if std::mem::take(&mut self.waits) {
+            self.bytes = 0;
+            for document in std::mem::take(&mut self.batch) {
+                self.push(document).await?;
+            }
         }
+        self.settle().await?;
         Ok(self.loaded)
     }
 }
 
 impl Place {
-    async fn write(&self, batch: &[Bytes]) -> SourceResult<Outcome> {
-        let mut outcome = Outcome::default();
-        let (mut plain, mut odd) = (Vec::with_capacity(batch.len()), Vec::new());
-        for bytes in batch {
-            let is_odd = has_empty_timestamp(document(bytes)?);
-            if is_odd && !self.ordered {
-                odd.push(bytes.clone());
-            } else {
-                plain.push(bytes.clone());
-            }
-            // The order of a capped collection matters more than an empty timestamp; that it was replaced is said.
-            outcome.inexact += u64::from(is_odd && self.ordered);
+    /// Returns how many bytes were read back.
+    async fn write(&self, batch: &[Bytes]) -> SourceResult<u64> {
+        let (odd, plain): (Vec<Bytes>, Vec<Bytes>) =
+            batch.iter().cloned().partition(|bytes| has_empty_timestamp(bytes));
+        // In a capped collection all of them are inserted in their order, and mended where they are.
+        let inserted = if self.ordered { batch } else { &plain[..] };
+        if !inserted.is_empty() {
+            self.insert(inserted).await?;
         }
         for document in odd {
-            if !self.insert_exactly(&document).await? {
-                plain.push(document);
-                outcome.inexact += 1;
-            }
+            self.write_exactly(&document).await?;
         }
-        if !plain.is_empty() {
-            self.insert(&plain).await?;
-        }
-        if self.merge && self.verify {
-            outcome.verified = self.read_back(batch).await?;
-        }
-        Ok(outcome)
+        if self.merge && self.verify { self.read_back(batch).await } else { Ok(0) }
     }
 
-    /// Runs a command, again if the connection fails.
-    async fn run(&self, command: &RawDocumentBuf) -> Result<Document, Error> {
+    /// Runs a command with these documents, again if the connection fails.
+    async fn run(&self, head: &Document, field: &str, documents: &[Bytes]) -> SourceResult<Result<Document, Error>> {
         let mut attempt = 0;
         loop {
-            match self.server.write_raw(&self.namespace.db, command.clone()).await {
+            // Made anew rather than kept: it is as large as the documents.
+            let command = with_documents(head, field, documents)?;
+            match self.server.write_raw(&self.namespace.db, command).await {
                 Err(error) if is_transient(&error) && attempt < ATTEMPTS => {
                     attempt += 1;
                     tokio::time::sleep(PAUSE * attempt).await;
                 }
-                other => return other,
+                other => return Ok(other),
             }
         }
     }
@@ -177,12 +234,12 @@ impl Place {
     async fn insert(&self, documents: &[Bytes]) -> SourceResult<()> {
         let head = doc! {
             "insert": &self.namespace.name, "ordered": self.ordered, "bypassDocumentValidation": true,
-            "writeConcern": { "w": 1 },
+            "writeConcern": self.write_concern.document(),
         };
         let mut rest = documents;
         loop {
-            let reply = self.run(&with_documents(&head, "documents", rest)?).await;
-            let reply = reply.writing(format_args!("inserting into {}", self.namespace))?;
+            let reply = self.run(&head, "documents", rest).await?;
+            let reply = reply.writing(format_args!("inserting into {}", self.shown))?;
             let failures = failures(&reply)?;
             let mut last = None;
             for (index, code, message) in failures {
@@ -202,7 +259,7 @@ impl Place {
     }
 
     fn refused(&self, code: i32, message: &str) -> SourceError {
-        let text = format!("{}: the server refuses a document: {message} (code {code})", self.namespace);
+        let text = format!("{}: the server refuses a document: {message} (code {code})", self.shown);
         SourceError::new(SourceErrorKind::Target, text)
     }
 
@@ -214,7 +271,7 @@ impl Place {
             return if there.iter().any(|there| there == bytes) {
                 Ok(())
             } else {
-                let text = format!("{}: a document that was restored was changed meanwhile", self.namespace);
+                let text = format!("{}: a document that was restored was changed meanwhile", self.shown);
                 Err(SourceError::new(SourceErrorKind::Target, text)
                     .with_hint("is something else writing to the target?"))
             };
@@ -225,28 +282,37 @@ impl Place {
         change.append(bson::cstr!("q"), query);
         change.append(bson::cstr!("u"), document(bytes)?.to_owned());
         change.append(bson::cstr!("upsert"), true);
-        let head =
-            doc! { "update": &self.namespace.name, "bypassDocumentValidation": true, "writeConcern": { "w": 1 } };
-        let command = with_documents(&head, "updates", &[change.into_bytes().into()])?;
-        let reply = self.run(&command).await.writing(format_args!("replacing in {}", self.namespace))?;
+        self.update(change).await
+    }
+
+    /// Writes a document whose empty timestamp must stay empty. The server puts the time in its place in what is inserted, also by
+    /// `applyOps`, and in what replaces another; what a pipeline comes to it takes as it is.
+    async fn write_exactly(&self, bytes: &Bytes) -> SourceResult<()> {
+        let mut same = RawDocumentBuf::new();
+        same.append(bson::cstr!("$eq"), id_value(bytes)?);
+        let mut query = RawDocumentBuf::new();
+        query.append(bson::cstr!("_id"), same);
+        let mut literal = RawDocumentBuf::new();
+        literal.append(bson::cstr!("$literal"), document(bytes)?.to_owned());
+        let mut stage = RawDocumentBuf::new();
+        stage.append(bson::cstr!("$replaceWith"), literal);
+        let mut pipeline = bson::RawArrayBuf::new();
+        pipeline.push(stage);
+        let mut change = RawDocumentBuf::new();
+        change.append(bson::cstr!("q"), query);
+        change.append(bson::cstr!("u"), pipeline);
+        // What a capped collection has dropped already does not come back.
+        change.append(bson::cstr!("upsert"), !self.ordered);
+        self.update(change).await
+    }
+
+    async fn update(&self, change: RawDocumentBuf) -> SourceResult<()> {
+        let head = doc! { "update": &self.namespace.name, "bypassDocumentValidation": true, "writeConcern": self.write_concern.document() };
+        let reply = self.run(&head, "updates", &[change.into_bytes().into()]).await?;
+        let reply = reply.writing(format_args!("replacing in {}", self.shown))?;
         match failures(&reply)?.first() {
             Some((_, code, message)) => Err(self.refused(*code, message)),
             None => Ok(()),
-        }
-    }
-
-    /// Inserts a document whose empty timestamp must stay empty; false if the rights do not allow it.
-    async fn insert_exactly(&self, bytes: &Bytes) -> SourceResult<bool> {
-        let mut operation = RawDocumentBuf::new();
-        operation.append(bson::cstr!("op"), "i");
-        operation.append(bson::cstr!("ns"), self.namespace.to_string());
-        operation.append(bson::cstr!("o"), document(bytes)?.to_owned());
-        let mut command = with_documents(&doc! {}, "applyOps", &[operation.into_bytes().into()])?;
-        command.append(bson::cstr!("bypassDocumentValidation"), true);
-        match self.server.write_raw("admin", command).await {
-            Ok(_) => Ok(true),
-            Err(error) if is_denied(&error) => Ok(false),
-            Err(error) => Err(error).writing(format_args!("inserting into {}", self.namespace)),
         }
     }
 
@@ -264,7 +330,7 @@ impl Place {
         find.append(bson::cstr!("find"), self.namespace.name.as_str());
         find.append(bson::cstr!("filter"), filter);
         let db = self.server.client.database(&self.namespace.db);
-        let reading = || format!("reading {} back", self.namespace);
+        let reading = || format!("reading {} back", self.shown);
         let mut batches = db.run_raw_cursor_command(find).batch().await.reading(reading())?;
         while let Some(batch) = batches.next().await.transpose().reading(reading())? {
             let documents =
@@ -284,7 +350,7 @@ impl Place {
         let there: HashSet<Bytes> = self.fetch(ids).await?.into_iter().collect();
         for document in batch {
             if !there.contains(document) {
-                let text = format!("{}: a document at the target is not what the snapshot holds", self.namespace);
+                let text = format!("{}: a document at the target is not what the snapshot holds", self.shown);
                 return Err(SourceError::new(SourceErrorKind::Mismatch, text)
                     .with_hint("is something else writing to the target?"));
             }

@@ -1,12 +1,14 @@
 //! What is at the target, and what stands in the way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use backup_core::context::Context;
 use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
 use bson::{Bson, Document, doc};
 
-use crate::mongodb::catalog::{self, Collection, CollectionUuid, Kind, uuid_of};
+use super::aside::Aside;
+use crate::mongodb::catalog::{self, Collection, Kind};
 use crate::mongodb::error::{Explain as _, code, code_of, malformed};
 use crate::mongodb::fold::Live;
 use crate::mongodb::namespace::{Filter, Namespace};
@@ -15,15 +17,19 @@ use crate::mongodb::server::{Server, unless_cancelled};
 
 /// Seconds after which a deferred TTL deletes: 47 years, the longest that every server takes for every kind.
 pub(super) const FAR_AWAY: i32 = 1_500_000_000;
+/// How often what appears while it is created is replaced, and how long that waits, times the number of the attempt.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(100);
 /// Names that an error lists.
 const NAMED: usize = 10;
 
 /// A server that is written to.
 pub(super) struct Target {
-    server: Server,
-    if_exists: IfExists,
+    pub(super) server: Server,
+    pub(super) if_exists: IfExists,
     /// What is there, under the names that users see.
-    existing: BTreeMap<Namespace, Kind>,
+    pub(super) existing: BTreeMap<Namespace, Kind>,
+    pub(super) aside: Aside,
 }
 
 /// Where documents are inserted: users and roles go through collections of their own and are then merged by the server.
@@ -51,15 +57,25 @@ impl Target {
                 existing.insert(Namespace::new(&*db, name), kind);
             }
         }
-        Ok(Self { server: server.clone(), if_exists, existing })
+        Ok(Self { server: server.clone(), if_exists, existing, aside: Aside::new() })
     }
 
     fn exists(&self, namespace: &Namespace) -> bool {
         self.existing.contains_key(namespace) || self.existing.contains_key(&namespace.visible())
     }
 
-    /// With `fail`, nothing of what is restored may be there.
-    pub(super) fn refuse_conflicts(&self, names: &[Namespace]) -> SourceResult<()> {
+    /// With `fail`, nothing of what is restored may be there; with `merge`, nothing else in place of a view.
+    pub(super) fn refuse_conflicts(&self, names: &[Namespace], views: &[Collection]) -> SourceResult<()> {
+        if self.if_exists == IfExists::Merge {
+            views.iter().try_for_each(|view| self.refuse_other_kinds(&view.namespace, Kind::View))?;
+        }
+        let beside_buckets = |name: &&Namespace| names.contains(&name.buckets()) && self.existing.contains_key(*name);
+        if let (IfExists::Merge, Some(name)) = (self.if_exists, names.iter().find(beside_buckets)) {
+            let text =
+                format!("{name} has time-series buckets of its name beside it, so that nothing can be merged into it");
+            return Err(SourceError::new(SourceErrorKind::TargetExists, text)
+                .with_hint("choose --if-exists replace, or leave it out"));
+        }
         // Users and roles are compared one by one when they are merged: some are nearly always there.
         let in_the_way = names.iter().filter(|name| !name.is_authorization() && self.exists(name));
         let in_the_way: BTreeSet<String> = in_the_way.map(|name| name.visible().to_string()).collect();
@@ -76,19 +92,20 @@ impl Target {
         ))
     }
 
-    /// Drops what the selection covers and the snapshot does not hold.
+    /// Drops what the snapshot would hold if it had been there: what both the selection and the backup's own (`filters`)
+    /// cover, and is not among `names`. Of what was left out of the backup the snapshot says nothing.
     pub(super) async fn remove_others(
         &mut self,
         cx: &Context,
         names: &[Namespace],
-        filter: &Filter,
+        filters: [&Filter; 2],
     ) -> SourceResult<u64> {
         let wanted: BTreeSet<Namespace> = names.iter().map(Namespace::visible).collect();
         let others: Vec<Namespace> = self
             .existing
             .keys()
             .filter(|name| !name.is_buckets() && !name.is_internal() && name.db != "admin")
-            .filter(|name| filter.covers(name) && !wanted.contains(name))
+            .filter(|name| filters.iter().all(|filter| filter.covers(name)) && !wanted.contains(name))
             .cloned()
             .collect();
         for namespace in &others {
@@ -97,7 +114,7 @@ impl Target {
         Ok(others.len() as u64)
     }
 
-    async fn drop(&mut self, namespace: &Namespace) -> SourceResult<()> {
+    pub(super) async fn drop(&mut self, namespace: &Namespace) -> SourceResult<()> {
         match self.server.write(&namespace.db, doc! { "drop": &namespace.name }).await {
             Ok(_) => {}
             Err(error) if code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) => {}
@@ -122,7 +139,9 @@ impl Target {
         }
         if self.exists(&collection.namespace) {
             if self.if_exists == IfExists::Merge {
-                return Ok(true);
+                let kind = if collection.namespace.is_buckets() { Kind::TimeSeries } else { Kind::Collection };
+                let checked = if live.orphan { Ok(()) } else { self.refuse_other_kinds(&collection.namespace, kind) };
+                return checked.map(|()| true);
             }
             if collection.namespace.name == "system.js" {
                 // It cannot be dropped.
@@ -138,6 +157,20 @@ impl Target {
         }
         self.create(live, collection, options).await?;
         Ok(false)
+    }
+
+    /// Documents can be merged with others of their kind only: what is written to a view goes elsewhere or nowhere. And a view
+    /// takes the place of views only.
+    fn refuse_other_kinds(&self, namespace: &Namespace, wanted: Kind) -> SourceResult<()> {
+        let namespace = namespace.visible();
+        match self.existing.get(&namespace) {
+            Some(kind) if *kind != wanted => Err(SourceError::new(
+                SourceErrorKind::TargetExists,
+                format!("{namespace} is a {} at the target and a {} in the snapshot", kind.word(), wanted.word()),
+            )
+            .with_hint("choose --if-exists replace, or another name (--rename)")),
+            _ => Ok(()),
+        }
     }
 
     async fn create(&mut self, live: &Live, collection: &Collection, options: &MongoOptions) -> SourceResult<()> {
@@ -162,10 +195,34 @@ impl Target {
         if options.defer_ttl && command.contains_key("expireAfterSeconds") {
             command.insert("expireAfterSeconds", i64::from(FAR_AWAY));
         }
-        let created = self.server.write(&namespace.db, command).await;
-        created.writing(format_args!("creating {namespace}"))?;
+        self.make(namespace, &command).await?;
         self.existing.insert(namespace.clone(), collection.kind);
-        Ok(())
+        if self.aside.is_one(namespace) { self.made_aside(namespace).await } else { Ok(()) }
+    }
+
+    /// Runs a command that creates what was not there. The server may still be busy with what a restore asked for that was
+    /// interrupted a moment ago: what that makes now is replaced like what was there before.
+    async fn make(&mut self, namespace: &Namespace, command: &Document) -> SourceResult<()> {
+        let mut attempt = 0;
+        loop {
+            let error = match self.server.write(&namespace.db, command.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            if code_of(&error) != Some(code::NAMESPACE_EXISTS) {
+                return Err(error).writing(format_args!("creating {namespace}"));
+            }
+            let may_drop = self.if_exists == IfExists::Replace || self.aside.is_one(namespace);
+            if !may_drop || attempt == ATTEMPTS {
+                return Err(came_meanwhile(namespace));
+            }
+            attempt += 1;
+            tokio::time::sleep(PAUSE * attempt).await;
+            self.drop(&namespace.visible()).await?;
+            if namespace.is_buckets() {
+                self.drop(namespace).await?;
+            }
+        }
     }
 
     /// Makes a view, in place of one that is there if that may be replaced.
@@ -175,25 +232,14 @@ impl Target {
         }
         let mut command = doc! { "create": &view.namespace.name };
         command.extend(view.options.clone());
-        let created = self.server.write(&view.namespace.db, command).await;
-        created.writing(format_args!("creating the view {}", view.namespace))?;
-        Ok(())
+        self.make(&view.namespace, &command).await
     }
 }
 
-/// The UUID that a restored collection has got.
-pub(super) async fn uuid_of_collection(server: &Server, namespace: &Namespace) -> SourceResult<CollectionUuid> {
-    let command = doc! { "listCollections": 1, "filter": { "name": &namespace.name } };
-    let db = server.client.database(&namespace.db);
-    let mut cursor = db.run_cursor_command(command).await.writing("listing collections")?;
-    let mut uuid = None;
-    while cursor.advance().await.writing("listing collections")? {
-        let entry = Document::try_from(cursor.current()).map_err(|_| malformed("a list of collections"))?;
-        uuid = uuid_of(entry.get_document("info").ok().and_then(|info: &Document| info.get("uuid")));
-    }
-    uuid.ok_or_else(|| {
-        SourceError::new(SourceErrorKind::Mismatch, format!("{namespace} is not there after it was restored"))
-    })
+pub(super) fn came_meanwhile(namespace: &Namespace) -> SourceError {
+    let text = format!("{} came to be at the target meanwhile", namespace.visible());
+    SourceError::new(SourceErrorKind::TargetExists, text)
+        .with_hint("is something else writing to the target? Otherwise run the restore again")
 }
 
 /// Fields of `document` whose names `keep` accepts.

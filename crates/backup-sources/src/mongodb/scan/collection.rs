@@ -1,32 +1,37 @@
 //! The documents of one collection.
 //!
 //! Collections are addressed by UUID, so that a rename does not matter. Whatever disturbs the scan (a rename, a drop, a
-//! cursor that was killed, a moment too far back) is taken up: at a fixed moment the scan goes on behind the documents
-//! that were yielded; otherwise it starts again, and the fold of the oplog settles documents that were yielded twice.
+//! cursor that was killed or is too old, a moment too far back) is taken up: a scan in natural order goes on behind the
+//! last record, one by ranges of `_id` behind the last `_id`. Where that is not possible it starts again, and the fold of
+//! the oplog settles documents that were yielded twice.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::mongodb::error::Error;
-use ::mongodb::raw_batch_cursor::RawBatchCursor;
+use ::mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
-use bson::{Document, RawDocumentBuf, doc};
+use bson::{Document, RawDocument, RawDocumentBuf, doc};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use futures::stream;
 
+use super::ranges::Ranges;
 use super::{Outcome, Pieces, Scan, Ticket};
-use crate::mongodb::catalog::{Collection, uuid_bson};
+use crate::mongodb::catalog::{Collection, CollectionUuid, uuid_at, uuid_bson};
 use crate::mongodb::digest::Sum;
-use crate::mongodb::error::{Doing, Explain as _, code, code_of, convert, is_denied, is_transient, malformed};
+use crate::mongodb::error::{Doing, Explain as _, code, code_of, convert, is_denied, is_transient};
 use crate::mongodb::position::Position;
-use crate::mongodb::raw::append_batch;
+use crate::mongodb::raw::{FIRST, append_batch};
 use crate::mongodb::server::unless_cancelled;
 
 /// How often in a row a scan is taken up without any progress.
 const ATTEMPTS: u32 = 8;
 /// First wait before taking it up; each further one is longer by as much.
-const PAUSE: Duration = Duration::from_millis(250);
+pub(super) const PAUSE: Duration = Duration::from_millis(250);
+
+/// About how many bytes are handed on at a time: few enough to be in the processor's cache when they are used.
+const PIECE: usize = 1 << 20;
 
 /// What documents are read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +51,10 @@ pub(in crate::mongodb) fn content(scan: &Arc<Scan>, collection: Collection, purp
         collection,
         purpose,
         by_name: false,
-        cursor: None,
+        way: Way::Unknown,
+        taking: None,
+        buffer: BytesMut::new(),
+        behind: None,
         yielded: 0,
         failures: 0,
         sum: Sum::default(),
@@ -61,6 +69,66 @@ pub(in crate::mongodb) fn content(scan: &Arc<Scan>, collection: Collection, purp
     .boxed()
 }
 
+/// How the documents come.
+enum Way {
+    Unknown,
+    /// In natural order, with one cursor.
+    Natural(Option<Box<RawBatchCursor>>),
+    /// In order of `_id`, with several.
+    Ranges(Box<Ranges>),
+}
+
+/// What is read: how to ask for it.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) scan: Arc<Scan>,
+    pub(super) db: String,
+    name: String,
+    uuid: Option<CollectionUuid>,
+    by_name: bool,
+    snapshot: Option<Position>,
+}
+
+impl Place {
+    /// The beginning of a `find`.
+    pub(super) fn find(&self) -> Document {
+        let mut command = Document::new();
+        match (&self.uuid, self.by_name) {
+            (Some(uuid), false) => _ = command.insert("find", uuid_bson(uuid)),
+            (uuid, _) => {
+                command.insert("find", &self.name);
+                if let (Some(uuid), true) = (uuid, self.scan.server.at_least(6, 0)) {
+                    command.insert("collectionUUID", uuid_bson(uuid));
+                }
+            }
+        }
+        let concern = match self.snapshot {
+            Some(at) => doc! { "level": "snapshot", "atClusterTime": bson::Timestamp::from(at) },
+            None => doc! { "level": self.scan.server.read_concern() },
+        };
+        command.insert("readConcern", concern);
+        command
+    }
+}
+
+/// Whether only the cursor is gone, or the way to the server, so that another cursor can go on.
+pub(super) fn is_passing(error: &Error) -> bool {
+    let of_the_cursor = [
+        code::QUERY_PLAN_KILLED,
+        code::CAPPED_POSITION_LOST,
+        code::CURSOR_NOT_FOUND,
+        code::CURSOR_KILLED,
+        code::NAMESPACE_EXISTS,
+    ];
+    is_transient(error) || code_of(error).is_some_and(|code| of_the_cursor.contains(&code))
+}
+
+/// A batch of the server, and where the next document of it is.
+struct Taking {
+    batch: Arc<RawBatch>,
+    at: usize,
+}
+
 struct Reading {
     scan: Arc<Scan>,
     collection: Collection,
@@ -69,7 +137,12 @@ struct Reading {
     snapshot: Option<Position>,
     /// The rights do not allow to read by UUID.
     by_name: bool,
-    cursor: Option<RawBatchCursor>,
+    way: Way,
+    taking: Option<Taking>,
+    /// What is handed on is made here: its memory comes back when it has been used.
+    buffer: BytesMut,
+    /// Behind which record a scan in natural order goes on.
+    behind: Option<RawDocumentBuf>,
     /// Documents since the last start.
     yielded: u64,
     failures: u32,
@@ -84,18 +157,22 @@ impl Reading {
         loop {
             let step = unless_cancelled(&cx, async { Ok(self.step().await) }).await?;
             match step {
-                Ok(Some(batch)) => {
-                    let batch = self.take(&batch)?;
-                    if !batch.is_empty() {
-                        return Ok(Some(batch));
-                    }
+                Ok(Some((batch, count))) if count > 0 => {
+                    self.took(&batch, count)?;
+                    unless_cancelled(&cx, async {
+                        self.scan.pace.pass(batch.len()).await;
+                        Ok(())
+                    })
+                    .await?;
+                    return Ok(Some(batch));
                 }
+                Ok(Some(_)) => {}
                 Ok(None) => {
                     self.finish().await?;
                     return Ok(None);
                 }
-                Err(error) => {
-                    self.cursor = None;
+                Err(Failure::Source(error)) => return Err(error),
+                Err(Failure::Server(error)) => {
                     if !self.survive(&error).await? {
                         return Ok(None);
                     }
@@ -104,28 +181,59 @@ impl Reading {
         }
     }
 
-    /// The next batch of the server.
-    async fn step(&mut self) -> Result<Option<::mongodb::raw_batch_cursor::RawBatch>, Error> {
-        let cursor = match &mut self.cursor {
-            Some(cursor) => cursor,
-            none => none.insert(open(&self.scan, &self.collection, self.snapshot, self.by_name, self.yielded).await?),
-        };
-        cursor.next().await.transpose()
+    fn place(&self) -> Place {
+        Place {
+            scan: Arc::clone(&self.scan),
+            db: self.collection.namespace.db.clone(),
+            name: self.collection.namespace.name.clone(),
+            uuid: self.collection.uuid,
+            by_name: self.by_name,
+            snapshot: self.snapshot,
+        }
     }
 
-    fn take(&mut self, batch: &::mongodb::raw_batch_cursor::RawBatch) -> SourceResult<Bytes> {
-        let documents = batch.doc_slices().map_err(|error| malformed("a batch of the server").with_source(error))?;
-        let mut out = BytesMut::with_capacity(documents.as_bytes().len());
-        let count = append_batch(documents.as_bytes(), &mut out)?;
+    /// The next documents, and how many.
+    async fn step(&mut self) -> Result<Option<(Bytes, u64)>, Failure> {
+        if self.taking.is_none() {
+            self.taking = self.batch().await?.map(|batch| Taking { batch, at: FIRST });
+        }
+        let Some(Taking { batch, at }) = &mut self.taking else { return Ok(None) };
+        let documents = batch.doc_slices()?.as_bytes();
+        self.buffer.reserve(PIECE.min(documents.len()));
+        let count = append_batch(documents, at, PIECE, &mut self.buffer)?;
+        if *at + 1 >= documents.len() {
+            self.taking = None;
+        }
+        Ok(Some((self.buffer.split().freeze(), count)))
+    }
+
+    /// The next batch of the server.
+    async fn batch(&mut self) -> Result<Option<Arc<RawBatch>>, Failure> {
+        if matches!(self.way, Way::Unknown) {
+            self.way = match Ranges::of(&self.place(), &self.collection).await {
+                Some(ranges) => Way::Ranges(Box::new(ranges)),
+                None => Way::Natural(None),
+            };
+        }
+        let place = self.place();
+        let cursor = match &mut self.way {
+            Way::Ranges(ranges) => return Ok(ranges.next().await?),
+            Way::Natural(Some(cursor)) => cursor,
+            Way::Natural(none) => none.insert(Box::new(open(&place, self.behind.as_deref()).await?)),
+            Way::Unknown => return Ok(None),
+        };
+        let Some(batch) = cursor.next().await.transpose()? else { return Ok(None) };
+        self.behind = resume_token(&batch);
+        Ok(Some(Arc::new(batch)))
+    }
+
+    fn took(&mut self, batch: &[u8], count: u64) -> SourceResult<()> {
         self.yielded += count;
-        if count > 0 {
-            self.failures = 0;
-        }
-        let out = out.freeze();
+        self.failures = 0;
         if self.snapshot.is_some() && self.purpose == Purpose::Backup {
-            self.sum.add_all(&out)?;
+            self.sum.add_all(batch)?;
         }
-        Ok(out)
+        Ok(())
     }
 
     /// Makes of an error what the scan can live with; false if the collection is gone.
@@ -156,32 +264,33 @@ impl Reading {
                 self.restart();
                 Ok(true)
             }
-            Some(
-                code::QUERY_PLAN_KILLED
-                | code::CAPPED_POSITION_LOST
-                | code::CURSOR_NOT_FOUND
-                | code::CURSOR_KILLED
-                | code::NAMESPACE_EXISTS,
-            ) => self.take_up().await,
-            _ if is_transient(error) => self.take_up().await,
+            // The record behind which to go on is gone.
+            Some(code::KEY_NOT_FOUND) if self.behind.take().is_some() => self.begin_again().await,
+            _ if is_passing(error) => self.take_up().await,
             _ => fatal(),
         }
     }
 
-    /// Begins again, or goes on at the same place if that is known.
+    /// Goes on at the same place if that is known, or begins again.
     async fn take_up(&mut self) -> SourceResult<bool> {
-        if self.snapshot.is_none() {
-            if !self.scan.server.is_replica_set() && self.purpose == Purpose::Backup && self.yielded > 0 {
-                return Err(SourceError::new(
-                    SourceErrorKind::Unavailable,
-                    format!("reading {} was interrupted", self.collection.namespace),
-                )
-                .with_hint(
-                    "a standalone server has no oplog that would settle what is read twice: run the backup again",
-                ));
-            }
-            self.restart();
+        // Ranges have tried themselves.
+        if self.behind.is_none() || matches!(self.way, Way::Ranges(_)) {
+            return self.begin_again().await;
         }
+        self.way = Way::Natural(None);
+        tokio::time::sleep(PAUSE * self.failures).await;
+        Ok(true)
+    }
+
+    async fn begin_again(&mut self) -> SourceResult<bool> {
+        if !self.scan.server.is_replica_set() && self.purpose == Purpose::Backup && self.yielded > 0 {
+            return Err(SourceError::new(
+                SourceErrorKind::Unavailable,
+                format!("reading {} was interrupted", self.collection.namespace),
+            )
+            .with_hint("a standalone server has no oplog that would settle what is read twice: run the backup again"));
+        }
+        self.restart();
         tokio::time::sleep(PAUSE * self.failures).await;
         Ok(true)
     }
@@ -192,12 +301,14 @@ impl Reading {
             self.scan.disturb();
             self.scan.note(&self.collection.namespace, Outcome::Repeated);
         }
+        self.way = Way::Natural(None);
+        self.behind = None;
         self.yielded = 0;
         self.sum = Sum::default();
     }
 
     async fn finish(&mut self) -> SourceResult<()> {
-        self.cursor = None;
+        self.way = Way::Natural(None);
         if self.by_name {
             self.same_name().await?;
         }
@@ -211,10 +322,7 @@ impl Reading {
     /// By name, another collection may have been read from some moment on.
     async fn same_name(&mut self) -> SourceResult<()> {
         let namespace = &self.collection.namespace;
-        let command = doc! { "listCollections": 1, "filter": { "name": &namespace.name } };
-        let found = self.scan.server.list(&namespace.db, command).await.reading("listing collections")?;
-        let uuid = found.first().and_then(|entry| entry.get_document("info").ok()?.get("uuid"));
-        if crate::mongodb::catalog::uuid_of(uuid) == self.collection.uuid {
+        if uuid_at(&self.scan.server, namespace).await.reading("listing collections")? == self.collection.uuid {
             return Ok(());
         }
         Err(SourceError::new(
@@ -225,35 +333,41 @@ impl Reading {
     }
 }
 
-async fn open(
-    scan: &Scan,
-    collection: &Collection,
-    snapshot: Option<Position>,
-    by_name: bool,
-    skip: u64,
-) -> Result<RawBatchCursor, Error> {
-    let server = &scan.server;
-    let mut command = Document::new();
-    match (&collection.uuid, by_name) {
-        (Some(uuid), false) => _ = command.insert("find", uuid_bson(uuid)),
-        (uuid, _) => {
-            command.insert("find", &collection.namespace.name);
-            if let (Some(uuid), true) = (uuid, server.at_least(6, 0)) {
-                command.insert("collectionUUID", uuid_bson(uuid));
-            }
-        }
+/// What ended a step.
+enum Failure {
+    /// Something that the server said.
+    Server(Error),
+    Source(SourceError),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Server(error)
     }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+/// The record with which a batch ends, as the server wants to be told.
+fn resume_token(batch: &RawBatch) -> Option<RawDocumentBuf> {
+    let cursor = batch.as_raw_document().get_document("cursor").ok()?;
+    let token = cursor.get_document("postBatchResumeToken").ok()?;
+    matches!(token.get("$recordId"), Ok(Some(record)) if record.as_null().is_none()).then(|| token.to_owned())
+}
+
+/// A cursor in natural order, from the beginning or behind a record.
+async fn open(place: &Place, behind: Option<&RawDocument>) -> Result<RawBatchCursor, Error> {
+    let mut command = place.find();
     // Named, because a future server may refuse to scan a whole collection unasked.
     command.insert("hint", doc! { "$natural": 1 });
-    if let Some(at) = snapshot {
-        let concern = doc! { "level": "snapshot", "atClusterTime": bson::Timestamp::from(at) };
-        command.insert("readConcern", concern);
-        // The same moment, order and member: what was yielded is what comes first.
-        if skip > 0 {
-            command.insert("skip", i64::try_from(skip).unwrap_or(i64::MAX));
-        }
-    } else {
-        command.insert("readConcern", doc! { "level": server.read_concern() });
+    command.insert("$_requestResumeToken", true);
+    let mut command = RawDocumentBuf::try_from(&command)?;
+    if let Some(behind) = behind {
+        command.append(bson::cstr!("$_resumeAfter"), behind.to_owned());
     }
-    server.batches(&collection.namespace.db, RawDocumentBuf::try_from(&command)?).await
+    place.scan.server.batches(&place.db, command).await
 }

@@ -4,14 +4,20 @@
 //! |---|---|
 //! | `mod.rs` | [`Scan`]: what all contents of one backup share: the moment, who is still reading, what went wrong |
 //! | `collection.rs` | the documents of one collection as a stream of whole documents, through every disturbance |
+//! | `ranges.rs` | one large collection by several cursors |
 //! | `oplog.rs` | the oplog of the scan's time, and moments to begin and end at |
 //! | `plan.rs` | which collections there are, and at which moment they are read |
+//! | `since.rs` | backups that build on an earlier snapshot: the oplog since |
+//! | `slice.rs` | which of its entries are needed, and whether a fold will know what to do with them |
 //! | `reader.rs` | the backup reader: directories, metadata files, data, oplog, catalog |
 
 mod collection;
 mod oplog;
 mod plan;
+mod ranges;
 mod reader;
+mod since;
+mod slice;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,17 +25,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use backup_core::context::Context;
 use backup_core::source::{ObjectDigest, SourceError, SourceErrorKind, SourceResult};
+use bson::RawDocument;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub(super) use collection::{Purpose, content};
 pub(super) use oplog::oldest_entry;
 pub(super) use reader::open;
 
+use super::fold::restructures;
 use super::namespace::Namespace;
 use super::position::Position;
 use super::server::Server;
+use crate::pace::Pace;
 
 /// What is shared by everything that reads for one backup.
 #[derive(Debug)]
@@ -40,27 +49,39 @@ pub(super) struct Scan {
     snapshot: Option<Position>,
     /// Something was not read at that moment.
     disturbed: AtomicBool,
+    /// The oplog of its time holds more than changes of documents.
+    restructured: AtomicBool,
     /// How reading ended, by collection.
     outcomes: Mutex<BTreeMap<Namespace, Outcome>>,
     /// How many contents are not read to their end yet.
     open: watch::Sender<usize>,
+    /// How many cursors may be open for one collection.
+    cursors: usize,
+    /// Those of them that read ahead, for all collections together.
+    spare: Arc<Semaphore>,
+    /// How fast everything together may be read.
+    pace: Pace,
 }
 
 impl Scan {
-    fn new(cx: &Context, server: &Server, snapshot: Option<Position>) -> Arc<Self> {
+    fn new(cx: &Context, server: &Server, snapshot: Option<Position>, cursors: usize, pace: Pace) -> Arc<Self> {
         Arc::new(Self {
             cx: cx.clone(),
             server: server.clone(),
             snapshot,
             disturbed: AtomicBool::new(false),
+            restructured: AtomicBool::new(false),
             outcomes: Mutex::default(),
             open: watch::Sender::new(0),
+            cursors,
+            spare: Arc::new(Semaphore::new(cursors.saturating_sub(1))),
+            pace,
         })
     }
 
     /// A scan whose disturbances are errors: for comparing what nobody changes.
     pub(super) fn at_once(cx: &Context, server: &Server) -> Arc<Self> {
-        Self::new(cx, server, None)
+        Self::new(cx, server, None, 1, Pace::default())
     }
 
     /// Whether a collection changed its name or vanished, or its history was gone, while it was read.
@@ -70,6 +91,18 @@ impl Scan {
 
     fn disturb(&self) {
         self.disturbed.store(true, Ordering::Release);
+    }
+
+    /// Whether collections were created, dropped, renamed or changed while they were read, as far as the oplog has been read.
+    fn was_restructured(&self) -> bool {
+        self.restructured.load(Ordering::Acquire)
+    }
+
+    fn note_entry(&self, entry: &RawDocument) -> SourceResult<()> {
+        if !self.was_restructured() && restructures(entry)? {
+            self.restructured.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// Whether the collections need the oplog to come to one moment.
@@ -90,6 +123,16 @@ impl Scan {
             Some(Outcome::Repeated) => (None, true),
             None => (None, false),
         }
+    }
+
+    /// The digests of collections that were read at the one moment, by `database.collection`.
+    fn digests(&self) -> BTreeMap<String, ObjectDigest> {
+        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let exact = outcomes.iter().filter_map(|(namespace, outcome)| match outcome {
+            Outcome::Exact(digest) => Some((namespace.to_string(), digest.clone())),
+            Outcome::Repeated => None,
+        });
+        exact.collect()
     }
 
     /// Counts a content that will be read, or dropped.

@@ -3,33 +3,42 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ::mongodb::raw_batch_cursor::RawBatchCursor;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
-use bson::{Document, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc};
-use bytes::{Bytes, BytesMut};
+use bson::{Document, RawDocument, Timestamp, doc};
+use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream;
 
 use super::{Pieces, Scan};
 use crate::mongodb::error::{Explain as _, is_denied, malformed};
+use crate::mongodb::history::entry_at;
 use crate::mongodb::namespace::{Filter, Namespace};
 use crate::mongodb::position::Position;
 use crate::mongodb::server::{Server, unless_cancelled};
+use crate::mongodb::tail::{Keep, OplogTail};
 
 /// How often the majority's moment is looked at.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often it is looked at for a moment between transactions.
+const TRIES: u32 = 20;
 /// Longest that the majority may take to have what was read.
 const MAJORITY: Duration = Duration::from_secs(60);
 /// How far back the oplog is taken if it cannot be told which transactions are under way: the server's default limit of
 /// a transaction's life and a good measure more, in seconds.
 const TRANSACTION: u32 = 120;
 
-/// A moment from which on the oplog holds every transaction that ends later as a whole.
-pub(super) async fn beginning(server: &Server) -> SourceResult<Position> {
+/// A moment from which on the oplog holds every transaction that ends later as a whole, and whether that is so behind it
+/// already, without the entry at that moment itself.
+pub(super) async fn beginning(server: &Server) -> SourceResult<(Position, bool)> {
     // Looked at on either side: a transaction may begin or end in between.
     let before = oldest_transaction(server).await?;
-    let now = server.majority_time().await?;
+    let (now, is_partial) = between_transactions(server).await?;
     let after = oldest_transaction(server).await?;
+    let under_way = matches!(before, Oldest::At(_)) || matches!(after, Oldest::At(_));
+    Ok((earliest(server, before, now, after).await?, !under_way && !is_partial))
+}
+
+async fn earliest(server: &Server, before: Oldest, now: Position, after: Oldest) -> SourceResult<Position> {
     match (before, after) {
         (Oldest::Unknown, _) | (_, Oldest::Unknown) => {
             let back = Position { seconds: now.seconds.saturating_sub(TRANSACTION), increment: 0 };
@@ -38,6 +47,22 @@ pub(super) async fn beginning(server: &Server) -> SourceResult<Position> {
         (Oldest::At(a), Oldest::At(b)) => Ok(now.min(a).min(b)),
         (Oldest::At(a), Oldest::None) | (Oldest::None, Oldest::At(a)) => Ok(now.min(a)),
         (Oldest::None, Oldest::None) => Ok(now),
+    }
+}
+
+/// The majority's moment, if it is not in the middle of the entries of one transaction (else true): these come at once
+/// and are many only if it is large.
+async fn between_transactions(server: &Server) -> SourceResult<(Position, bool)> {
+    let mut tries = 0;
+    loop {
+        let now = server.majority_time().await?;
+        let is_partial = entry_at(server, now).await?.is_some_and(|entry| entry.is_partial);
+        tries += 1;
+        // One that is prepared stays: then it is known as being under way.
+        if !is_partial || tries == TRIES {
+            return Ok((now, is_partial));
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -107,17 +132,20 @@ pub(super) async fn end(scan: &Scan) -> SourceResult<Position> {
     })
 }
 
-/// Whether something was created, dropped, renamed or indexed after `from`.
-pub(super) async fn has_ddl(server: &Server, from: Position) -> SourceResult<bool> {
+/// Whether something was created, dropped, renamed or indexed after `listed`, or by a transaction that was under way after
+/// `from`: it may have been prepared before `listed` and committed behind it.
+pub(super) async fn has_ddl(server: &Server, from: Position, listed: Position) -> SourceResult<bool> {
     let pattern = |text: &bson::raw::CStr| bson::Regex { pattern: text.into(), options: bson::cstr!("").into() };
-    let after = doc! { "$gt": Timestamp::from(from) };
+    let after = doc! { "$gt": Timestamp::from(listed) };
     let commands = doc! {
         "ts": after.clone(), "op": "c", "ns": { "$not": pattern(bson::cstr!("^(config|local)\\.")) },
         "o.applyOps": { "$exists": false }, "o.commitTransaction": { "$exists": false },
         "o.abortTransaction": { "$exists": false },
     };
     let views = doc! { "ts": after, "ns": pattern(bson::cstr!("\\.system\\.views$")) };
-    for filter in [commands, views] {
+    // Since 4.4 transactions create collections, also by their first insertion, and indexes on them.
+    let in_transactions = doc! { "ts": { "$gt": Timestamp::from(from) }, "op": "c", "o.applyOps.op": "c" };
+    for filter in [commands, views, in_transactions] {
         let find = doc! {
             "find": "oplog.rs", "limit": 1, "singleBatch": true, "projection": { "ts": 1 }, "filter": filter,
         };
@@ -128,119 +156,127 @@ pub(super) async fn has_ddl(server: &Server, from: Position) -> SourceResult<boo
     Ok(false)
 }
 
+/// Whether an entry is a command, or is about a collection that is wanted. No-ops carry nothing; what the server writes for
+/// itself belongs to nobody.
+pub(super) fn is_of(entry: &RawDocument, wanted: impl Fn(&Namespace) -> bool) -> bool {
+    let text = |key: &str| entry.get_str(key).unwrap_or_default();
+    let Some(namespace) = Namespace::parse(text("ns")) else { return text("op") != "n" };
+    if matches!(&*namespace.db, "config" | "local") || text("op") == "n" {
+        return false;
+    }
+    text("op") == "c" || wanted(&namespace)
+}
+
 /// What is kept of the oplog.
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     pub(super) filter: Filter,
     /// Databases that collections of the backup lie in: temporary ones are renamed into it.
     pub(super) databases: Vec<String>,
+    /// What happened at this moment has been read with the collections.
+    pub(super) behind: Option<Position>,
 }
 
 impl Kept {
-    /// No-ops carry nothing; what the server writes for itself belongs to nobody.
     fn keeps(&self, entry: &RawDocument) -> bool {
-        let text = |key: &str| entry.get_str(key).unwrap_or_default();
-        let Some(namespace) = Namespace::parse(text("ns")) else { return text("op") != "n" };
-        if matches!(&*namespace.db, "config" | "local") || text("op") == "n" {
+        if self.behind.is_some_and(|behind| entry.get_timestamp("ts").is_ok_and(|ts| Position::from(ts) <= behind)) {
             return false;
         }
-        text("op") == "c" || self.databases.contains(&namespace.db) || self.filter.covers(&namespace)
+        is_of(entry, |namespace| self.databases.contains(&namespace.db) || self.filter.covers(namespace))
     }
 }
 
 /// The entries from `from` on, up to the moment when everything else has been read: empty if nothing needs them.
 pub(super) fn content(scan: &Arc<Scan>, from: Position, kept: Kept, ended: Arc<Mutex<Option<Position>>>) -> Pieces {
-    let reading = Reading { scan: Arc::clone(scan), from, kept, ended, cursor: None };
-    stream::try_unfold(reading, |mut reading| async { Ok(reading.next().await?.map(|bytes| (bytes, reading))) }).boxed()
+    let state = Reading::Waiting { scan: Arc::clone(scan), from, kept, ended };
+    stream::try_unfold(state, |state| async { state.next().await }).boxed()
 }
 
-struct Reading {
-    scan: Arc<Scan>,
-    from: Position,
-    kept: Kept,
-    ended: Arc<Mutex<Option<Position>>>,
-    cursor: Option<RawBatchCursor>,
+pub(super) enum Reading {
+    Waiting {
+        scan: Arc<Scan>,
+        from: Position,
+        kept: Kept,
+        ended: Arc<Mutex<Option<Position>>>,
+    },
+    Begun {
+        scan: Arc<Scan>,
+        tail: Box<OplogTail>,
+        /// What an error means here.
+        explain: fn(SourceError) -> SourceError,
+    },
 }
 
 impl Reading {
-    async fn next(&mut self) -> SourceResult<Option<Bytes>> {
-        let first = self.cursor.is_none();
-        if first {
-            self.scan.all_read().await?;
-            if !self.scan.needs_oplog() {
-                return Ok(None);
-            }
-            self.open().await?;
-        }
-        let cx = self.scan.cx.clone();
-        let mut check_beginning = first;
-        while let Some(cursor) = &mut self.cursor {
-            let batch = unless_cancelled(&cx, async { cursor.next().await.transpose().reading("reading the oplog") });
-            let Some(batch) = batch.await? else {
-                return if check_beginning { Err(gap(self.from)) } else { Ok(None) };
-            };
-            let array = batch.doc_slices().map_err(|error| malformed("a batch of the oplog").with_source(error))?;
-            let mut out = BytesMut::new();
-            for entry in array {
-                let Ok(RawBsonRef::Document(entry)) = entry else { return Err(malformed("an entry of the oplog")) };
-                if std::mem::take(&mut check_beginning) && time_of(entry)? != self.from {
-                    return Err(gap(self.from));
+    pub(super) async fn next(self) -> SourceResult<Option<(Bytes, Self)>> {
+        let (scan, mut tail, explain) = match self {
+            Self::Begun { scan, tail, explain } => (scan, tail, explain),
+            Self::Waiting { scan, from, kept, ended } => {
+                scan.all_read().await?;
+                if !scan.needs_oplog() {
+                    return Ok(None);
                 }
-                if self.kept.keeps(entry) {
-                    self.whole_transaction(entry)?;
-                    out.extend_from_slice(entry.as_bytes());
-                }
+                let to = end(&scan).await?;
+                *ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(to);
+                let noting = Arc::clone(&scan);
+                let keep: Keep = Box::new(move |entry| {
+                    let keeps = kept.keeps(entry);
+                    if keeps {
+                        whole_transaction(entry, from, kept.behind)?;
+                        noting.note_entry(entry)?;
+                    }
+                    Ok(keeps)
+                });
+                let tail = Box::new(OplogTail::between(&scan.server, from, to, keep));
+                (scan, tail, of_the_scan as fn(SourceError) -> SourceError)
             }
-            if !out.is_empty() {
-                return Ok(Some(out.freeze()));
+        };
+        let cx = scan.cx.clone();
+        while let Some(batch) = tail.next(&cx).await.map_err(explain)? {
+            if !batch.data.is_empty() {
+                let pass = async {
+                    scan.pace.pass(batch.data.len()).await;
+                    Ok(())
+                };
+                unless_cancelled(&cx, pass).await?;
+                return Ok(Some((batch.data, Self::Begun { scan, tail, explain })));
             }
         }
         Ok(None)
     }
-
-    async fn open(&mut self) -> SourceResult<()> {
-        let to = end(&self.scan).await?;
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(to);
-        let range = doc! { "$gte": Timestamp::from(self.from), "$lte": Timestamp::from(to) };
-        let find = doc! {
-            "find": "oplog.rs", "filter": { "ts": range }, "hint": { "$natural": 1 },
-            "readConcern": { "level": "majority" },
-        };
-        let command = RawDocumentBuf::try_from(&find).map_err(|error| malformed("a command").with_source(error))?;
-        let cursor = self.scan.server.batches("local", command).await;
-        self.cursor = Some(cursor.reading("reading the oplog")?);
-        Ok(())
-    }
-
-    /// A transaction that begins before the slice could never be applied: better no snapshot than one of that kind.
-    fn whole_transaction(&self, entry: &RawDocument) -> SourceResult<()> {
-        if entry.get_str("op").ok() != Some("c") || entry.get("txnNumber").ok().flatten().is_none() {
-            return Ok(());
-        }
-        let previous = entry.get_document("prevOpTime").and_then(|previous| previous.get_timestamp("ts"));
-        let previous = previous.map(Position::from).unwrap_or_default();
-        let aborted = entry.get_document("o").is_ok_and(|o| matches!(o.get("abortTransaction"), Ok(Some(_))));
-        if previous == Position::default() || previous >= self.from || aborted {
-            return Ok(());
-        }
-        Err(SourceError::new(
-            SourceErrorKind::Unavailable,
-            format!("a transaction that ended during the scan began at {previous}, before it ({})", self.from),
-        )
-        .with_hint("run the backup again; with the built-in role `backup` such transactions are known beforehand"))
-    }
 }
 
-fn time_of(entry: &RawDocument) -> SourceResult<Position> {
-    entry.get_timestamp("ts").map(Position::from).map_err(|_| malformed("an entry of the oplog: it has no time"))
-}
-
-fn gap(from: Position) -> SourceError {
-    SourceError::new(
-        SourceErrorKind::LogGap,
-        format!("the oplog no longer reaches back to {from}, when the scan began: the snapshot could not be brought to one moment"),
+/// What a gap means here.
+fn of_the_scan(error: SourceError) -> SourceError {
+    if error.kind() != SourceErrorKind::LogGap {
+        return error;
+    }
+    error.context("the snapshot cannot be brought to one moment").with_hint(
+        "make the oplog larger (replSetResizeOplog) or the scan shorter (fewer collections per job), and run the backup \
+         again",
     )
-    .with_hint("make the oplog larger (replSetResizeOplog) or the scan shorter (fewer collections per job)")
+}
+
+/// A transaction that begins before the slice could never be applied: better no snapshot than one of that kind.
+pub(super) fn whole_transaction(entry: &RawDocument, from: Position, behind: Option<Position>) -> SourceResult<()> {
+    if entry.get_str("op").ok() != Some("c") || entry.get("txnNumber").ok().flatten().is_none() {
+        return Ok(());
+    }
+    // Vectored writes look like one and are none.
+    if entry.get_i32("multiOpType").ok() == Some(1) {
+        return Ok(());
+    }
+    let previous = entry.get_document("prevOpTime").and_then(|previous| previous.get_timestamp("ts"));
+    let previous = previous.map(Position::from).unwrap_or_default();
+    let aborted = entry.get_document("o").is_ok_and(|o| matches!(o.get("abortTransaction"), Ok(Some(_))));
+    if previous == Position::default() || (previous >= from && behind != Some(previous)) || aborted {
+        return Ok(());
+    }
+    Err(SourceError::new(
+        SourceErrorKind::Unavailable,
+        format!("a transaction whose end is to be stored began at {previous}, before what is stored ({from})"),
+    )
+    .with_hint("run the backup again; with the built-in role `backup` such transactions are known beforehand"))
 }
 
 #[cfg(test)]
@@ -253,7 +289,7 @@ mod tests {
     #[test]
     fn what_the_server_writes_for_itself_is_not_kept() {
         let selection = Selection::new(vec!["shop.*".to_owned()], vec![]).unwrap();
-        let kept = Kept { filter: Filter::new(&selection).unwrap(), databases: vec!["shop".to_owned()] };
+        let kept = Kept { filter: Filter::new(&selection).unwrap(), databases: vec!["shop".to_owned()], behind: None };
         let keeps = |op: &str, ns: &str| kept.keeps(&rawdoc! { "op": op, "ns": ns });
         assert!(keeps("i", "shop.orders") && keeps("c", "admin.$cmd") && keeps("c", "other.$cmd"));
         assert!(!keeps("n", "") && !keeps("u", "config.transactions") && !keeps("i", "other.x"));

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use backup_core::context::Context;
+use backup_core::log;
 use backup_core::source::{
-    BackupReader, BackupRequest, Checkpoint, Chunking, Content, Entry, EntryPath, Item, Metadata, Selection,
-    SourceResult,
+    BackupKind, BackupReader, BackupRequest, Checkpoint, Chunking, Content, Entry, EntryPath, Facts, Item, LogStart,
+    Metadata, Selection, SourceResult,
 };
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
@@ -16,14 +17,16 @@ use jiff::Timestamp as Time;
 use super::collection::{Purpose, content};
 use super::oplog::{self, Kept};
 use super::plan::{Plan, plan};
-use super::{Pieces, Scan};
+use super::{Pieces, Scan, since};
 use crate::mongodb::catalog::{Collection, Kind};
-use crate::mongodb::layout::{self, Layout};
+use crate::mongodb::history;
+use crate::mongodb::layout::{self, Arranged, Layout};
 use crate::mongodb::namespace::Filter;
-use crate::mongodb::options::SnapshotReads;
+use crate::mongodb::options::MongoOptions;
 use crate::mongodb::position::Position;
-use crate::mongodb::server::Server;
+use crate::mongodb::server::{Server, unless_cancelled};
 use crate::mongodb::state::{Saved, State};
+use crate::pace::Pace;
 
 /// Begins a backup.
 pub(in crate::mongodb) async fn open(
@@ -31,13 +34,18 @@ pub(in crate::mongodb) async fn open(
     server: &Server,
     layout: Layout,
     request: &BackupRequest,
-    snapshot_reads: SnapshotReads,
+    options: &MongoOptions,
 ) -> SourceResult<Box<dyn BackupReader>> {
     server.refuse_sharded()?;
+    if let Some(parent) = &request.parent
+        && let Some(reader) = since::open(cx, server, &layout, request, parent, options).await?
+    {
+        return Ok(reader);
+    }
     let started = cx.clock.now();
     let filter = Filter::new(&request.selection)?;
-    let plan = plan(cx, server, &filter, snapshot_reads).await?;
-    let scan = Scan::new(cx, server, plan.snapshot);
+    let plan = plan(cx, server, &filter, options.snapshot_reads).await?;
+    let scan = Scan::new(cx, server, plan.snapshot, options.cursors, Pace::of(options.max_bytes_per_second));
     if plan.snapshot.is_some() && plan.collections.iter().any(Collection::is_capped) {
         // The server does not read capped collections at a moment of its history.
         scan.disturb();
@@ -51,6 +59,7 @@ pub(in crate::mongodb) async fn open(
         started,
         snapshot_time: plan.snapshot_time,
         beginning: plan.beginning,
+        is_read: plan.is_read,
         ended: Arc::default(),
         items: VecDeque::new(),
     };
@@ -72,6 +81,40 @@ fn tell(cx: &Context, server: &Server, plan: &Plan) {
         ),
     };
     cx.events.note(text);
+    if server.at_least(7, 0) {
+        cx.events.note(format!(
+            "MongoDB {} is newer than those that this version was tested with (4.4 to 6.0): it works by the documented \
+             rules; a test restore is advised.",
+            server.version_text()
+        ));
+    }
+}
+
+/// What somebody should know who restores the snapshot by other means, or believes it to be one moment.
+fn remarks(scan: &Scan) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if !scan.server.is_replica_set() {
+        remarks.push(
+            "Of a standalone server: every collection is as it was when it was read, and collections that belong together may not fit."
+                .to_owned(),
+        );
+    }
+    if scan.needs_oplog() && scan.was_restructured() {
+        remarks.push(
+            "Collections were created, dropped, renamed or changed while they were read: stock `mongorestore --oplogReplay` does not bring \
+             `dump/` to one moment exactly; a restore, and `backup export` for stock `mongorestore`, do."
+                .to_owned(),
+        );
+    }
+    remarks
+}
+
+/// The time of a moment: not before the server's own, so that nobody who wants what happened up to a time gets more.
+pub(super) async fn not_before(scan: &Scan, at: Position, time: Time) -> SourceResult<Time> {
+    let Scan { cx, server, .. } = scan;
+    let entry = unless_cancelled(cx, history::entry_at(server, at)).await?;
+    let wall = entry.and_then(|entry| Time::from_millisecond(entry.wall?.timestamp_millis()).ok());
+    Ok(wall.map_or(time, |wall| wall.max(time)))
 }
 
 struct Reader {
@@ -82,6 +125,8 @@ struct Reader {
     started: Time,
     snapshot_time: Time,
     beginning: Option<Position>,
+    /// The entry there is in what is read.
+    is_read: bool,
     /// The moment at which the stored oplog ends.
     ended: Arc<Mutex<Option<Position>>>,
     items: VecDeque<Next>,
@@ -100,23 +145,13 @@ enum Next {
 impl Reader {
     /// Puts the items in order: data first, then what depends on how reading it went.
     fn prepare(&mut self, collections: Vec<Collection>) {
-        let mut count: BTreeMap<String, usize> = BTreeMap::new();
-        for collection in &collections {
-            *count.entry(collection.namespace.db.clone()).or_default() += 1;
-        }
-        let dump = self.layout.dump();
-        let mut directories = BTreeSet::from([self.layout.set(), dump.clone()]);
+        let Arranged { directories, files: paths } = self.layout.arrange(&collections.iter().collect::<Vec<_>>());
         let (mut files, mut saved) = (VecDeque::new(), Vec::new());
-        for collection in collections {
-            let many = count.get(&collection.namespace.db).copied().unwrap_or(0);
-            let files_of = layout::files(&dump, &collection, many);
-            directories.insert(dump.join(collection.namespace.db.as_bytes()));
-            directories.extend(files_of.data.iter().chain(&files_of.metadata).filter_map(EntryPath::parent));
+        for (collection, files_of) in collections.into_iter().zip(paths) {
             if let Some(path) = files_of.metadata {
                 files.push_back(Next::Text(path, layout::metadata(&collection).into()));
             }
-            let path = files_of.data.as_ref().map(|path| self.layout.relative(path));
-            saved.push(Saved { collection: collection.clone(), path, digest: None, repeated: false });
+            saved.push(Saved::of(&collection, files_of.data.as_ref().map(|path| self.layout.relative(path))));
             if let Some(path) = files_of.data {
                 files.push_back(Next::Data(path, Box::new(collection)));
             }
@@ -145,7 +180,11 @@ impl Reader {
             })
             .flatten()
             .collect();
-        let kept = Kept { filter: self.filter.clone(), databases: databases.into_iter().collect() };
+        let kept = Kept {
+            filter: self.filter.clone(),
+            databases: databases.into_iter().collect(),
+            behind: self.is_read.then_some(from),
+        };
         oplog::content(&self.scan, from, kept, Arc::clone(&self.ended))
     }
 
@@ -162,7 +201,8 @@ impl Reader {
                 saved.digest = digest.filter(|_| !needs_oplog);
                 saved.repeated = repeated;
             }
-            State { version: scan.server.version, needs_oplog, include, exclude, collections: saved }.encode()
+            let since = None;
+            State { version: scan.server.version, needs_oplog, include, exclude, since, collections: saved }.encode()
         })
         .boxed()
     }
@@ -193,18 +233,41 @@ impl BackupReader for Reader {
         }))
     }
 
+    fn facts(&self) -> Facts {
+        // With an oplog to fold in, the snapshot stands for a later moment than the one they were taken at.
+        let counted = !self.scan.needs_oplog();
+        let objects = if counted { self.scan.digests() } else { BTreeMap::new() };
+        let server_version = Some(self.scan.server.version_text());
+        Facts {
+            kind: Some(BackupKind::Full),
+            server_version,
+            objects,
+            counted,
+            remarks: remarks(&self.scan),
+            ..Facts::default()
+        }
+    }
+
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
         let stored = *self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let (position, finished) = match (stored, self.scan.snapshot) {
-            (Some(end), _) => (Some(end), self.scan.cx.clock.now()),
-            (None, Some(at)) => (Some(at), self.snapshot_time),
-            (None, None) if self.beginning.is_some() => {
-                // Nobody has read the oplog: still a moment behind everything that was read.
-                (Some(oplog::end(&self.scan).await?), self.scan.cx.clock.now())
-            }
-            (None, None) => (None, self.scan.cx.clock.now()),
+        let now = self.scan.cx.clock.now();
+        let (position, needs, finished) = match (stored, self.scan.snapshot) {
+            // The snapshot holds its own oplog up to there.
+            (Some(end), _) => (Some(end), Some(end), now),
+            // Transactions that began shortly before may end behind it.
+            (None, Some(at)) => (Some(at), self.beginning.map(|from| from.min(at)), self.snapshot_time),
+            // Nobody has read the oplog: still a moment behind everything that was read.
+            (None, None) if self.beginning.is_some() => (Some(oplog::end(&self.scan).await?), None, now),
+            (None, None) => (None, None, now),
         };
-        Ok(Checkpoint { started: self.started, finished, position: position.map(|at| at.to_string()) })
+        let finished = match position {
+            Some(at) => not_before(&self.scan, at, finished).await?,
+            None => finished,
+        };
+        let log = position
+            .zip(needs)
+            .map(|(at, needs)| LogStart { needs: needs.offset(), at: log::Position::new("", at.offset()) });
+        Ok(Checkpoint { started: self.started, finished, position: position.map(|at| at.to_string()), log })
     }
 
     async fn abort(self: Box<Self>) {

@@ -1,0 +1,206 @@
+//! Collections under the names that they have until they are complete: `tmp.restore.RUN.NAME`.
+//!
+//! Every restore has a run number of its own, so that two of them never fill one collection, and nothing that a user may have called
+//! alike is in the way. A collection is renamed only if it is still the one that was made: who drops it meanwhile does not
+//! make half of it pass for all.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
+use bson::doc;
+
+use super::target::{Target, came_meanwhile};
+use crate::mongodb::catalog::{Collection, CollectionUuid, Kind, uuid_at};
+use crate::mongodb::error::{Explain as _, code, code_of};
+use crate::mongodb::namespace::Namespace;
+
+/// What stands before the run's number.
+const PREFIX: &str = "tmp.restore.";
+/// Digits of the run's number.
+const DIGITS: usize = 8;
+/// Longest name of a collection with its database, bytes: what every server from 4.4 on takes.
+const LONGEST: usize = 255;
+/// How long a restore that has failed tries to clear up.
+const CLEARING: Duration = Duration::from_secs(10);
+/// Leftovers that a note names.
+const NAMED: usize = 5;
+
+/// Those of one restore.
+pub(super) struct Aside {
+    run: String,
+    made: BTreeMap<Namespace, Option<CollectionUuid>>,
+}
+
+impl Aside {
+    pub(super) fn new() -> Self {
+        let run = bson::Uuid::new().bytes().iter().take(DIGITS / 2).map(|byte| format!("{byte:02x}")).collect();
+        Self { run, made: BTreeMap::new() }
+    }
+
+    /// Has a collection completed under another name, so that nobody takes half of it for all; returns its own. That can be done with
+    /// plain collections that are not merged into, if the other name is not too long. Encrypted ones cannot be renamed
+    /// (<https://www.mongodb.com/docs/manual/reference/command/renameCollection/>).
+    ///
+    /// Buckets and a plain collection of the name that their time-series collection would have can exist side by side: the server
+    /// allows it when creating one races with writing the other. It takes all that is written to that name for measurements
+    /// then, so that there it has to be done.
+    pub(super) fn name(
+        &self,
+        collection: &mut Collection,
+        names: &HashSet<Namespace>,
+        if_exists: IfExists,
+    ) -> SourceResult<Option<Namespace>> {
+        let namespace = &collection.namespace;
+        let other = Namespace::new(&*namespace.db, format!("{PREFIX}{}.{}", self.run, namespace.name));
+        let is_possible = other.to_string().len() <= LONGEST && !collection.options.contains_key("encryptedFields");
+        let is_free = if_exists != IfExists::Merge && !namespace.name.starts_with("system.");
+        let must = !namespace.is_buckets() && names.contains(&namespace.buckets());
+        if must && !is_possible {
+            let text = format!("{namespace} has time-series buckets of its name beside it, and cannot be renamed");
+            return Err(SourceError::new(SourceErrorKind::Target, text)
+                .with_hint("leave it out (--exclude), or restore it by itself"));
+        }
+        let is_wanted = must || (is_free && is_possible);
+        Ok(is_wanted.then(|| std::mem::replace(&mut collection.namespace, other)))
+    }
+
+    pub(super) fn is_one(&self, namespace: &Namespace) -> bool {
+        run_of(namespace).is_some_and(|(run, _)| run == self.run)
+    }
+}
+
+/// The number and the final name of what some restore has not completed.
+fn run_of(namespace: &Namespace) -> Option<(&str, &str)> {
+    let rest = namespace.name.strip_prefix(PREFIX)?;
+    let (run, name) = rest.split_at_checked(DIGITS)?;
+    let is_run = run.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    Some((run, name.strip_prefix('.')?)).filter(|_| is_run)
+}
+
+impl Target {
+    /// Remembers a collection that was made to be renamed.
+    pub(super) async fn made_aside(&mut self, namespace: &Namespace) -> SourceResult<()> {
+        self.aside.made.insert(namespace.clone(), None);
+        let uuid = uuid_at(&self.server, namespace).await.writing("listing collections")?;
+        self.aside.made.insert(namespace.clone(), uuid);
+        Ok(())
+    }
+
+    /// Gives a collection that is complete its own name. What it replaces was there until now.
+    pub(super) async fn complete(&mut self, from: &Namespace, to: &Namespace) -> SourceResult<()> {
+        let there = uuid_at(&self.server, from).await.writing("listing collections")?;
+        if there != self.aside.made.get(from).copied().flatten() {
+            let text = format!("{to}: what was restored of it was dropped meanwhile");
+            return Err(SourceError::new(SourceErrorKind::TargetExists, text)
+                .with_hint("is another restore replacing it? Otherwise run the restore again"));
+        }
+        let replaces = self.if_exists == IfExists::Replace;
+        // A collection can take the place of another one only.
+        if replaces && self.existing.get(to).is_some_and(|kind| *kind != Kind::Collection) {
+            self.drop(to).await?;
+        }
+        let command = doc! { "renameCollection": from.to_string(), "to": to.to_string(), "dropTarget": replaces };
+        match self.server.write("admin", command).await {
+            Ok(_) => {}
+            Err(error) if code_of(&error) == Some(code::NAMESPACE_EXISTS) => return Err(came_meanwhile(to)),
+            Err(error) => return Err(error).writing(format_args!("renaming {from} to {to}")),
+        }
+        self.aside.made.remove(from);
+        self.existing.remove(from);
+        self.existing.insert(to.clone(), Kind::Collection);
+        Ok(())
+    }
+
+    /// Drops what earlier restores have not completed of these collections, if what is there may be replaced; else returns what to say
+    /// of it. A restore that is still at it notices.
+    pub(super) async fn clear_leftovers(&mut self, names: &HashSet<Namespace>) -> SourceResult<Option<String>> {
+        let is_of_these = |found: &&Namespace| {
+            run_of(found).is_some_and(|(_, name)| names.contains(&Namespace::new(&*found.db, name)))
+        };
+        let leftovers: Vec<Namespace> =
+            self.existing.keys().filter(|name| !names.contains(name)).filter(is_of_these).cloned().collect();
+        if self.if_exists == IfExists::Replace {
+            for leftover in &leftovers {
+                self.drop(leftover).await?;
+            }
+            return Ok(None);
+        }
+        let shown: Vec<String> = leftovers.iter().take(NAMED).map(ToString::to_string).collect();
+        let more = if leftovers.len() > NAMED { ", …" } else { "" };
+        let text = format!(
+            "{}{more}: a restore that was interrupted has left this, unless it is still running. Drop it then.",
+            shown.join(", ")
+        );
+        Ok((!leftovers.is_empty()).then_some(text))
+    }
+
+    /// Drops what a restore that has failed has not completed, as far as the target still answers.
+    pub(super) async fn clear_own(&mut self) {
+        let own: Vec<Namespace> = self.aside.made.keys().cloned().collect();
+        let clearing = async {
+            for namespace in own {
+                // What failed is told already; leftovers are seen by the next restore.
+                if self.drop(&namespace).await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Too late is like not at all.
+        tokio::time::timeout(CLEARING, clearing).await.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::Document;
+
+    use super::*;
+
+    fn collection(name: &str, options: Document) -> Collection {
+        let namespace = Namespace::new("db", name);
+        Collection { namespace, kind: Kind::Collection, uuid: None, options, indexes: Vec::new() }
+    }
+
+    #[test]
+    fn what_can_be_is_completed_under_another_name() {
+        let aside = Aside::new();
+        let prefix = format!("{PREFIX}{}.", aside.run);
+        let long = "x".repeat(LONGEST - "db.".len() - prefix.len());
+        let names = ["db.c", "db.system.buckets.b", "db.b", "db.system.buckets.w"];
+        let names: HashSet<Namespace> = names.iter().map(|name| Namespace::parse(name).unwrap()).collect();
+        let other = |name: &str, if_exists| {
+            let mut collection = collection(name, Document::new());
+            let own = aside.name(&mut collection, &names, if_exists).unwrap();
+            assert!(own.is_none_or(|own| own == Namespace::new("db", name)));
+            collection.namespace.name
+        };
+        for if_exists in [IfExists::Fail, IfExists::Replace] {
+            for own in ["c", &*long, "tmp.restore.c"] {
+                assert_eq!(other(own, if_exists), format!("{prefix}{own}"));
+            }
+            for own in [&*format!("{long}x"), "system.js", "system.buckets.w"] {
+                assert_eq!(other(own, if_exists), own);
+            }
+        }
+        assert_eq!(other("c", IfExists::Merge), "c");
+        assert_eq!(other("b", IfExists::Merge), format!("{prefix}b"));
+        let mut encrypted = collection("c", doc! { "encryptedFields": {} });
+        assert_eq!(aside.name(&mut encrypted, &names, IfExists::Fail).unwrap(), None);
+        let long = "x".repeat(250);
+        let buckets = HashSet::from([Namespace::new("db", &*long).buckets()]);
+        assert!(aside.name(&mut collection(&long, Document::new()), &buckets, IfExists::Fail).is_err());
+    }
+
+    #[test]
+    fn leftovers_are_told_from_what_users_make() {
+        let (aside, other) = (Aside::new(), Aside::new());
+        let mut one = collection("a.b", Document::new());
+        aside.name(&mut one, &HashSet::new(), IfExists::Fail).unwrap();
+        assert!(aside.is_one(&one.namespace) && !other.is_one(&one.namespace));
+        assert_eq!(run_of(&one.namespace), Some((&*aside.run, "a.b")));
+        for name in ["tmp.restore.c", "tmp.restore.12345678", "tmp.restore.1234567x.c", "tmp.restore.ÄÄÄÄ.c", "c"] {
+            assert_eq!(run_of(&Namespace::new("db", name)), None);
+        }
+    }
+}
