@@ -1,0 +1,147 @@
+//! What a restore has to know, and configuration that lies outside of the data directory.
+
+use std::collections::BTreeMap;
+
+use backup_core::context::Context;
+use backup_core::format::Node;
+use backup_core::repository::SnapshotReader;
+use backup_core::source::{EntryPath, SourceResult};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use serde::{Deserialize, Serialize};
+
+use super::super::error::{WireError, invalid, malformed, of_sql};
+use super::super::layout::{Layout, Segments, TOP};
+use super::super::options::PostgresOptions;
+use super::super::wire::{Connection, Sql};
+
+/// A server that replays a log must have these at least as large as the one that wrote it.
+const NEEDED: [&str; 5] = [
+    "max_connections",
+    "max_worker_processes",
+    "max_wal_senders",
+    "max_prepared_transactions",
+    "max_locks_per_transaction",
+];
+
+/// Largest description that is taken.
+const DESCRIPTION: u64 = 16 << 20;
+/// So many build on one full backup, and no more: a restore reads all of them.
+pub(super) const MOST_INCREMENTS: usize = 64;
+
+/// `cluster.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in super::super) struct Description {
+    pub(in super::super) system_id: String,
+    /// For instance 150018 of 15.18.
+    pub(in super::super) version: u32,
+    pub(in super::super) wal_segment_size: u64,
+    pub(in super::super) timeline: u32,
+    /// From here on the log is replayed,
+    pub(in super::super) start: String,
+    /// at least to here.
+    pub(in super::super) end: String,
+    /// Whether pages have checksums; not known of old snapshots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in super::super) data_checksums: Option<String>,
+    /// How many backups of what changed build on the full one, this one included.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(in super::super) increments: usize,
+    /// Where tablespaces were, by their OID.
+    pub(in super::super) tablespaces: BTreeMap<u32, String>,
+    pub(in super::super) settings: BTreeMap<String, String>,
+}
+
+impl Description {
+    /// That of the cluster that a snapshot holds, and where that lies.
+    pub(in super::super) async fn read(snapshot: &SnapshotReader) -> SourceResult<(Layout, Self)> {
+        let top = EntryPath::root().join(TOP.as_bytes());
+        let none = || invalid("the snapshot holds no data directory of PostgreSQL");
+        let node = snapshot.find(&top).await?.ok_or_else(none)?;
+        let tree = snapshot.tree(&node.subtree.ok_or_else(none)?).await?;
+        let mut ids = tree.nodes.iter().filter_map(|node| std::str::from_utf8(&node.name).ok()?.parse().ok());
+        let (Some(id), None) = (ids.next(), ids.next()) else { return Err(none()) };
+        let layout = Layout::of(id);
+        let node = snapshot.find(&layout.description()).await?.ok_or_else(none)?;
+        if node.metadata.size > DESCRIPTION {
+            return Err(malformed("cluster.json"));
+        }
+        let json = content(snapshot, &node).await?;
+        let description: Self = serde_json::from_slice(&json).map_err(|_| malformed("cluster.json"))?;
+        if description.increments > MOST_INCREMENTS {
+            return Err(malformed("cluster.json: how many backups build on the full one"));
+        }
+        Ok((layout, description))
+    }
+}
+
+/// How the log of a snapshot's cluster is cut.
+pub(in super::super) async fn segments_of(snapshot: &SnapshotReader) -> SourceResult<Segments> {
+    let (_, description) = Description::read(snapshot).await?;
+    Segments::of_size(description.wal_segment_size).ok_or_else(|| malformed("cluster.json"))
+}
+
+/// The content of a small file.
+pub(in super::super) async fn content(snapshot: &SnapshotReader, node: &Node) -> SourceResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut content = snapshot.content(node);
+    while let Some(piece) = content.next().await.transpose()? {
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// The settings that a restored server needs.
+pub(super) async fn settings(connection: &mut Connection) -> Result<BTreeMap<String, String>, WireError> {
+    let mut settings = BTreeMap::new();
+    for name in NEEDED {
+        settings.insert(name.to_owned(), connection.show(name).await?);
+    }
+    Ok(settings)
+}
+
+/// What to allow, for the configuration to be read.
+const GRANTS: &str = "GRANT pg_read_all_settings, pg_read_server_files TO backup; \
+     GRANT EXECUTE ON FUNCTION pg_read_file(text) TO backup; and in pg_hba.conf: hostssl postgres backup ADDRESS scram-sha-256";
+
+/// Files of the configuration outside of the data directory, by name, as far as they may be read. A note says why not.
+pub(super) async fn configuration(cx: &Context, options: &PostgresOptions) -> Vec<(String, Bytes)> {
+    match read_configuration(options).await {
+        Ok(files) => files,
+        Err(error) => {
+            let text = format!(
+                "configuration outside of the data directory is not in the snapshot, if there is any: {}. To read it: {GRANTS}",
+                error.chain()
+            );
+            cx.events.note(text);
+            Vec::new()
+        }
+    }
+}
+
+async fn read_configuration(options: &PostgresOptions) -> SourceResult<Vec<(String, Bytes)>> {
+    const FILES: &str = "SELECT setting FROM pg_settings \
+         WHERE name IN ('config_file', 'hba_file', 'ident_file') \
+         AND NOT starts_with(setting, (SELECT setting FROM pg_settings WHERE name = 'data_directory') || '/')";
+    let doing = "reading the configuration";
+    let sql = Sql::open(options, &options.database).await?;
+    // Without the right to, these settings are not listed at all.
+    let may = sql.client.query_one("SELECT pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')", &[]).await;
+    let may: bool = may.and_then(|row| row.try_get(0)).map_err(|error| of_sql(&error, doing))?;
+    if !may {
+        return Err(invalid("settings may not be read"));
+    }
+    let mut files = Vec::new();
+    for row in sql.client.query(FILES, &[]).await.map_err(|error| of_sql(&error, doing))? {
+        let path: String = row.try_get(0).map_err(|error| of_sql(&error, doing))?;
+        let row = sql.client.query_one("SELECT pg_read_file($1)", &[&path]).await;
+        let text: String = row.and_then(|row| row.try_get(0)).map_err(|error| of_sql(&error, doing))?;
+        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+        files.push((name, text.into()));
+    }
+    Ok(files)
+}

@@ -1,0 +1,41 @@
+//! Physical backups: full ones, and what changed since an earlier one.
+//!
+//! ```text
+//!  BASE_BACKUP ─▶ unpack.rs: tar.rs ▸ sums.rs ─▶ entries (contents by bounded channels) ─▶ reader.rs ─▶ pipeline
+//! ```
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | a map |
+//! | `reader.rs` | the backup reader: what is held while it runs, what it stands for |
+//! | `earlier.rs` | the earlier snapshot that an incremental backup builds on |
+//! | `trace.rs` | what changed since, by the log |
+//! | `fetch.rs` | a backup by SQL: its beginning |
+//! | `fetcher.rs` | reading nothing but what changed, by SQL |
+//! | `listing.rs` | the files of a data directory by SQL |
+//! | `manifest.rs` | the manifest of what is read so |
+//! | `thin.rs` | what is stored of files that come in full |
+//! | `unpack.rs` | from the server's archives to entries, while they come |
+//! | `feed.rs` | contents of entries on their way |
+//! | `tar.rs` | archives, piece by piece |
+//! | `sums.rs` | the manifest's checksums against what came |
+//! | `describe.rs` | [`Description`]: what a restore has to know; configuration outside of the data directory |
+
+mod describe;
+mod earlier;
+mod feed;
+mod fetch;
+mod fetcher;
+mod listing;
+mod manifest;
+mod reader;
+mod sums;
+mod tar;
+mod thin;
+mod trace;
+mod unpack;
+
+pub(super) use describe::{Description, content, segments_of};
+pub(super) use earlier::SINCE as INCREMENTAL_SINCE;
+pub(super) use reader::open;
+pub(super) use sums::Sums;

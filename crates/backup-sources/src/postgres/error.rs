@@ -1,0 +1,142 @@
+//! From the server's errors to ours. Messages of servers are repeated; addresses and passwords never are.
+
+use std::fmt;
+
+use backup_core::source::{SourceError, SourceErrorKind};
+
+/// SQLSTATE codes, from PostgreSQL's `errcodes.txt`.
+pub(super) mod code {
+    pub(in super::super) const INVALID_PASSWORD: &str = "28P01";
+    pub(in super::super) const INVALID_AUTHORIZATION: &str = "28000";
+    pub(in super::super) const DENIED: &str = "42501";
+    pub(in super::super) const NOT_SUPPORTED: &str = "0A000";
+    pub(in super::super) const UNDEFINED_FILE: &str = "58P01";
+    pub(in super::super) const DUPLICATE_OBJECT: &str = "42710";
+    pub(in super::super) const NOT_IN_PREREQUISITE_STATE: &str = "55000";
+    pub(in super::super) const CONFIGURATION_LIMIT: &str = "53400";
+    pub(in super::super) const DATA_CORRUPTED: &str = "XX001";
+    pub(in super::super) const TOO_MANY_CONNECTIONS: &str = "53300";
+}
+
+/// What a server answers instead of a result, or remarks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct ServerError {
+    /// SQLSTATE.
+    pub(super) code: String,
+    pub(super) message: String,
+    pub(super) detail: Option<String>,
+    pub(super) hint: Option<String>,
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (SQLSTATE {})", self.message, self.code)?;
+        self.detail.as_ref().map_or(Ok(()), |detail| write!(f, ": {detail}"))
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+/// How to let somebody in, as the administrator writes it.
+const ROLE: &str = "CREATE ROLE backup LOGIN REPLICATION PASSWORD '…'; and in pg_hba.conf: \
+     hostssl replication backup ADDRESS scram-sha-256, then SELECT pg_reload_conf();";
+
+impl ServerError {
+    /// Our error for it.
+    pub(super) fn into_source(self, doing: impl fmt::Display) -> SourceError {
+        let class = self.code.get(..2).unwrap_or_default();
+        let (kind, hint) = match &*self.code {
+            code::INVALID_PASSWORD => (SourceErrorKind::Invalid, Some("check user and password".to_owned())),
+            code::INVALID_AUTHORIZATION => (SourceErrorKind::Invalid, Some(ROLE.to_owned())),
+            code::DENIED => (SourceErrorKind::Invalid, self.hint.clone().or_else(|| Some(ROLE.to_owned()))),
+            code::TOO_MANY_CONNECTIONS => (
+                SourceErrorKind::Unavailable,
+                Some("raise max_wal_senders (and max_connections), or end what holds the connections".to_owned()),
+            ),
+            code::CONFIGURATION_LIMIT => {
+                (SourceErrorKind::Unavailable, Some("raise max_replication_slots, or drop a slot".to_owned()))
+            }
+            _ if matches!(class, "08" | "53" | "55" | "57" | "58" | "XX") => {
+                (SourceErrorKind::Unavailable, self.hint.clone())
+            }
+            _ => (SourceErrorKind::Invalid, self.hint.clone()),
+        };
+        let error = SourceError::new(kind, format!("{doing}: {self}"));
+        match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    }
+}
+
+/// Something went wrong while talking to a server.
+#[derive(Debug)]
+pub(super) enum WireError {
+    /// The way to it failed.
+    Io(std::io::Error),
+    /// It refuses.
+    Server(ServerError),
+    /// Ours already.
+    Source(SourceError),
+}
+
+impl WireError {
+    /// The SQLSTATE, if the server said one.
+    pub(super) fn code(&self) -> Option<&str> {
+        match self {
+            Self::Server(error) => Some(&error.code),
+            _ => None,
+        }
+    }
+
+    /// Our error for it.
+    pub(super) fn into_source(self, doing: impl fmt::Display) -> SourceError {
+        match self {
+            // Not of kind Io: that would leave one file out and go on.
+            Self::Io(error) => {
+                SourceError::new(SourceErrorKind::Unavailable, format!("{doing}: the connection failed"))
+                    .with_source(error)
+            }
+            Self::Server(error) => error.into_source(doing),
+            Self::Source(error) => error.context(doing),
+        }
+    }
+}
+
+impl From<std::io::Error> for WireError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<SourceError> for WireError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+/// Something that a server or a snapshot says and that cannot be understood.
+pub(super) fn malformed(what: impl fmt::Display) -> SourceError {
+    SourceError::new(SourceErrorKind::Invalid, format!("cannot understand {what}"))
+}
+
+/// A request that makes no sense.
+pub(super) fn invalid(what: impl Into<String>) -> SourceError {
+    SourceError::new(SourceErrorKind::Invalid, what)
+}
+
+/// Our error for one of the SQL driver's.
+pub(super) fn of_sql(error: &tokio_postgres::Error, doing: impl fmt::Display) -> SourceError {
+    if let Some(db) = error.as_db_error() {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        let server = ServerError {
+            code: db.code().code().to_owned(),
+            message: db.message().to_owned(),
+            detail: owned(db.detail()),
+            hint: owned(db.hint()),
+        };
+        return server.into_source(doing);
+    }
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    SourceError::new(SourceErrorKind::Unavailable, format!("{doing}: {error}{cause}"))
+}

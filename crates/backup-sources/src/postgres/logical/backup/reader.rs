@@ -1,0 +1,336 @@
+//! The backup reader.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use backup_core::context::Context;
+use backup_core::event::{Warning, WarningKind};
+use backup_core::source::{
+    BackupKind, BackupReader, BackupRequest, Checkpoint, Chunking, Content, Entry, EntryPath, Facts, Item, Metadata,
+    ObjectDigest, SourceError, SourceErrorKind, SourceResult,
+};
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use jiff::Timestamp;
+
+use super::super::super::cluster::Cluster;
+use super::super::super::options::Host;
+use super::super::catalog::{Kind, Relation};
+use super::super::filter::Filter;
+use super::super::layout::{Place, file_name};
+use super::super::manifest::{self, Directory, FORM, Whole};
+use super::super::options::LogicalOptions;
+use super::super::programs::Programs;
+use super::super::{databases, session};
+use super::copy::{self, Part};
+use super::database::{Database, Definitions};
+use super::objects;
+use super::state::State;
+
+/// Below so many bytes it does not matter which table is read first.
+const SMALL: u64 = 16 << 20;
+/// Names that a warning lists.
+const NAMED: usize = 10;
+
+/// Begins a backup.
+pub(in super::super) async fn open(
+    cx: &Context,
+    cluster: &Cluster,
+    options: &LogicalOptions,
+    request: &BackupRequest,
+) -> SourceResult<Box<dyn BackupReader>> {
+    let started = cx.clock.now();
+    let filter = Filter::new(&request.selection)?;
+    let programs = Programs::find(options, cluster.version).await?;
+    let sql = session::open(&options.connection, None, &options.connection.database).await?;
+    let host = sql.host.clone();
+    let (mut held, mut definitions) = (Vec::new(), Vec::new());
+    for name in databases(&sql).await?.into_iter().filter(|name| filter.may_cover(name)) {
+        let (database, of_it) = Database::hold(cx, options, &filter, &programs, (&host, &name)).await?;
+        if !database.covered.is_empty() || filter.covers_database(&name) {
+            held.push(database);
+            definitions.push(of_it);
+        }
+    }
+    drop(sql);
+    // The moment that the snapshots stand for.
+    let taken = cx.clock.now();
+    let globals = globals(cx, options, &host, &programs).await?;
+    if held.len() > 1 {
+        cx.events.note(format!(
+            "Each of the {} databases is stored as it was at one moment of its own, within a second or so of each other.",
+            held.len()
+        ));
+    }
+    let whole = Whole {
+        form: FORM,
+        system_id: cluster.system_id.to_string(),
+        server_version: cluster.version,
+        pg_dump: programs.version.clone(),
+        passwords: globals.as_ref().map(|(_, passwords)| *passwords),
+        databases: held
+            .iter()
+            .map(|one| Directory { name: one.name.clone(), directory: file_name(&one.name) })
+            .collect(),
+    };
+    let mut reader = Reader {
+        state: Arc::new(State::new(cx, options, &request.selection, held)),
+        place: Place::of(cluster.system_id),
+        version: cluster.version,
+        started,
+        taken,
+        items: VecDeque::new(),
+    };
+    reader.prepare(globals.map(|(text, _)| text), definitions, &whole, &filter)?;
+    Ok(Box::new(reader))
+}
+
+/// Roles and the like, and whether their passwords are there. Not everybody may read these.
+async fn globals(
+    cx: &Context,
+    options: &LogicalOptions,
+    host: &Host,
+    programs: &Programs,
+) -> SourceResult<Option<(String, bool)>> {
+    let database = &options.connection.database;
+    if let Ok(text) = programs.globals(cx, options, host, database, true).await {
+        return Ok(Some((text, true)));
+    }
+    cx.check_cancelled()?;
+    match programs.globals(cx, options, host, database, false).await {
+        Ok(text) => {
+            cx.events.note("Passwords of roles are not in the backup: reading them needs a superuser (pg_authid).");
+            Ok(Some((text, false)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+struct Reader {
+    state: Arc<State>,
+    place: Place,
+    version: u32,
+    started: Timestamp,
+    taken: Timestamp,
+    items: VecDeque<Next>,
+}
+
+/// What comes next.
+enum Next {
+    Warning(Warning),
+    Directory(EntryPath),
+    Text(EntryPath, Bytes),
+    Data(EntryPath, Part),
+    LargeObjects(EntryPath, usize),
+    /// Values of sequences, and then the manifest, of a database.
+    Sequences(EntryPath, usize),
+    Manifest(EntryPath, usize),
+}
+
+impl Reader {
+    /// Puts the items in order: data first, the largest before others, then what depends on how reading it went.
+    fn prepare(
+        &mut self,
+        globals: Option<String>,
+        definitions: Vec<Definitions>,
+        whole: &Whole,
+        filter: &Filter,
+    ) -> SourceResult<()> {
+        self.items.push_back(Next::Directory(self.place.top()));
+        self.items.extend(unmatched(&self.state.databases, filter).map(Next::Warning));
+        let (mut data, mut last) = (Vec::new(), Vec::new());
+        for (at, (database, definitions)) in self.state.databases.iter().zip(definitions).enumerate() {
+            let here = self.place.database(&file_name(&database.name));
+            let text = |name: &str, text: String| Next::Text(here.join(name.as_bytes()), text.into());
+            self.items.extend(without_rows(database).into_iter().chain(mixed(database)).map(Next::Warning));
+            self.items.push_back(Next::Directory(here.clone()));
+            self.items.push_back(text("database.sql", definitions.database));
+            self.items.push_back(text("pre-data.sql", definitions.before));
+            self.items.push_back(text("post-data.sql", definitions.after));
+            for part in parts(at, database, self.state.options.split_bytes, self.version) {
+                let path = part.path.split('/').fold(here.clone(), |path, name| path.join(name.as_bytes()));
+                data.push((part.size, Next::Data(path, part)));
+            }
+            if database.large_objects {
+                data.push((u64::MAX, Next::LargeObjects(here.join(b"large-objects.sql"), at)));
+            }
+            last.push(Next::Sequences(here.join(b"sequences.sql"), at));
+            last.push(Next::Manifest(here.join(b"manifest.json"), at));
+        }
+        // Small ones stay together by database: sessions are of one.
+        data.sort_by_key(|(size, _)| std::cmp::Reverse(*size / SMALL));
+        if let Some(globals) = globals {
+            self.items.push_back(Next::Text(self.place.globals(), globals.into()));
+        }
+        self.items.extend(data.into_iter().map(|(_, next)| next));
+        self.items.extend(last);
+        self.items.push_back(Next::Text(self.place.manifest(), manifest::encode(whole)?));
+        Ok(())
+    }
+
+    fn file(&self, path: EntryPath, content: BoxStream<'static, SourceResult<Bytes>>) -> Item {
+        let (metadata, content) = (Metadata::stream(self.started), Content::Stream(content));
+        Item::Entry(Entry { path, metadata, content, chunking: Chunking::ContentDefined })
+    }
+}
+
+/// The files of all tables of a database. Before PostgreSQL 14 each range of pages is a scan of the whole table.
+fn parts(at: usize, database: &Database, split: u64, version: u32) -> Vec<Part> {
+    let tables = database.catalog.relations.iter().filter(|one| database.is_covered(one));
+    let tables: Vec<&Relation> = tables.filter(|one| one.kind == Kind::Table && database.has(one)).collect();
+    let can_split = version >= 140_000;
+    let files =
+        tables.len() + usize::try_from(tables.iter().map(|one| one.size / split.max(1)).sum::<u64>()).unwrap_or(0);
+    tables.iter().flat_map(|one| copy::parts(at, one, &database.encoding, split, files, can_split)).collect()
+}
+
+/// What is meant and is not there: a misspelt name must not look like a backup.
+fn unmatched(databases: &[Database], filter: &Filter) -> Option<Warning> {
+    let names = databases.iter().flat_map(|database| {
+        let name = &database.name;
+        let schemas = database.catalog.schemas.iter().map(move |schema| format!("{name}.{schema}"));
+        let relations = database.catalog.relations.iter().map(move |one| format!("{name}.{}.{}", one.schema, one.name));
+        let large_objects = format!("{name}.pg_catalog.pg_largeobject");
+        schemas.chain(relations).chain([name.clone(), large_objects])
+    });
+    let unmatched = filter.unmatched(names);
+    let what = match (databases.is_empty(), unmatched.is_empty()) {
+        (true, _) => "the selection covers nothing of the cluster".to_owned(),
+        (false, false) => format!("nothing in the cluster matches {}", unmatched.join(", ")),
+        (false, true) => return None,
+    };
+    Some(Warning {
+        kind: WarningKind::Other,
+        path: String::new(),
+        message: format!("{what}: patterns are about database, database.schema and database.schema.table"),
+    })
+}
+
+/// What of a standby is not read.
+fn without_rows(database: &Database) -> Option<Warning> {
+    let missing = database.catalog.relations.iter().filter(|one| database.is_covered(one) && !database.has(one));
+    let names: Vec<String> = missing.map(Relation::sql).collect();
+    let more = if names.len() > NAMED { format!(" and {} more", names.len() - NAMED) } else { String::new() };
+    (!names.is_empty()).then(|| Warning {
+        kind: WarningKind::Other,
+        path: database.name.clone(),
+        message: format!(
+            "a standby has nothing of unlogged relations: {}{more} are without rows and values",
+            names[..names.len().min(NAMED)].join(", ")
+        ),
+    })
+}
+
+/// Definitions that may be those of another moment than the rows, and may not fit each other.
+fn mixed(database: &Database) -> Option<Warning> {
+    let message =
+        "definitions were changed all the time while pg_dump read them: some may be newer than the snapshot, and \
+         not fit the others; back up again when that is over"
+            .to_owned();
+    database.is_mixed.then(|| Warning { kind: WarningKind::Other, path: database.name.clone(), message })
+}
+
+/// Fails if the rows that were copied are not as many as the digest has counted.
+fn require_all(table: &Relation, files: &[manifest::File], digest: Option<&ObjectDigest>) -> SourceResult<()> {
+    let rows: u64 = files.iter().map(|file| file.rows).sum();
+    match digest.filter(|digest| digest.count != rows) {
+        None => Ok(()),
+        Some(digest) => {
+            let text = format!("{}: {rows} rows were read, and {} counted", table.sql(), digest.count);
+            Err(SourceError::new(SourceErrorKind::Mismatch, text))
+        }
+    }
+}
+
+/// `manifest.json` of a database.
+async fn described(state: Arc<State>, version: u32, at: usize) -> SourceResult<Bytes> {
+    state.all_read().await?;
+    state.require_locks(at).await?;
+    let database = &state.databases[at];
+    let name_of = |oid: u32| database.catalog.by_oid(oid).map(|one| (one.schema.clone(), one.name.clone()));
+    let mut files: HashMap<u32, Vec<Part>> = HashMap::new();
+    for part in parts(at, database, state.options.split_bytes, version) {
+        files.entry(part.table).or_default().push(part);
+    }
+    let mut tables = Vec::new();
+    for one in database.catalog.relations.iter().filter(|one| database.is_covered(one)) {
+        if !matches!(one.kind, Kind::Table | Kind::Partitioned) {
+            continue;
+        }
+        let of_it = files.remove(&one.oid).unwrap_or_default();
+        let of_it = of_it.into_iter().map(|part| {
+            let unread = || SourceError::new(SourceErrorKind::Unavailable, format!("{} was not read", part.path));
+            state.file(at, &part.path).ok_or_else(unread)
+        });
+        let of_it = of_it.collect::<SourceResult<Vec<_>>>()?;
+        let digest = state.digest(at, one.oid);
+        require_all(one, &of_it, digest.as_ref())?;
+        tables.push(manifest::Table {
+            schema: one.schema.clone(),
+            name: one.name.clone(),
+            partition_of: one.partition_of.and_then(name_of),
+            of_extension: one.of_extension,
+            columns: one.columns.clone(),
+            files: of_it,
+            without_rows: !database.has(one),
+            digest,
+        });
+    }
+    manifest::encode(&manifest::Database {
+        form: FORM,
+        name: database.name.clone(),
+        encoding: if database.encoding == "SQL_ASCII" { "SQL_ASCII" } else { "UTF8" }.to_owned(),
+        server_encoding: Some(database.encoding.clone()),
+        whole: database.whole,
+        include: state.selection.include().to_vec(),
+        exclude: state.selection.exclude().to_vec(),
+        tables,
+        sequences: objects::sequences(&state, at).await?,
+        large_objects: state.large_objects(at),
+    })
+}
+
+#[async_trait]
+impl BackupReader for Reader {
+    async fn next(&mut self) -> SourceResult<Option<Item>> {
+        if self.state.cx.cancel.is_cancelled() {
+            return Err(SourceError::cancelled());
+        }
+        let Some(next) = self.items.pop_front() else { return Ok(None) };
+        let (state, version) = (Arc::clone(&self.state), self.version);
+        Ok(Some(match next {
+            Next::Warning(warning) => Item::Warning(warning),
+            Next::Directory(path) => {
+                let metadata = Metadata::directory(self.started);
+                Item::Entry(Entry { path, metadata, content: Content::Empty, chunking: Chunking::default() })
+            }
+            Next::Text(path, text) => self.file(path, stream::once(async { Ok(text) }).boxed()),
+            Next::Data(path, part) => self.file(path, copy::content(&state, part)),
+            Next::LargeObjects(path, at) => self.file(path, objects::large_objects(&state, at)),
+            Next::Sequences(path, at) => {
+                let text = async move {
+                    state.all_read().await?;
+                    Ok(objects::sequences_sql(&objects::sequences(&state, at).await?).into())
+                };
+                self.file(path, stream::once(text).boxed())
+            }
+            Next::Manifest(path, at) => self.file(path, stream::once(described(state, version, at)).boxed()),
+        }))
+    }
+
+    fn facts(&self) -> Facts {
+        let server_version = Some(format!("{}.{}", self.version / 10_000, self.version % 10_000));
+        let (objects, counted) = (self.state.digests(), self.state.options.digests);
+        Facts { kind: Some(BackupKind::Full), server_version, objects, counted, ..Facts::default() }
+    }
+
+    async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
+        let position = self.state.databases.first().and_then(|database| database.position.clone());
+        Ok(Checkpoint { started: self.started, finished: self.taken, position, log: None })
+    }
+
+    async fn abort(self: Box<Self>) {
+        // Sessions end with it, and with them snapshots and locks.
+    }
+}

@@ -1,0 +1,108 @@
+//! `manifest.json`, of the cluster and of each database: what a restore has to know besides the SQL.
+
+use backup_core::source::ObjectDigest;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use backup_core::source::SourceResult;
+use bytes::Bytes;
+
+use super::super::error::malformed;
+
+/// The form of these files.
+pub(super) const FORM: u32 = 1;
+
+/// Of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Whole {
+    pub(super) form: u32,
+    pub(super) system_id: String,
+    /// For instance 150018 of 15.18.
+    pub(super) server_version: u32,
+    /// What `pg_dump --version` says.
+    pub(super) pg_dump: String,
+    /// Whether there are passwords of roles in `globals.sql`; `None` if there is no such file.
+    pub(super) passwords: Option<bool>,
+    pub(super) databases: Vec<Directory>,
+}
+
+/// A database and where it lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Directory {
+    pub(super) name: String,
+    pub(super) directory: String,
+}
+
+/// Of a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Database {
+    pub(super) form: u32,
+    pub(super) name: String,
+    /// Of its data files.
+    pub(super) encoding: String,
+    /// Of the database itself, by which digests of its rows can be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) server_encoding: Option<String>,
+    /// Whether nothing of it was left out.
+    pub(super) whole: bool,
+    /// The patterns that the backup went by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) include: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) exclude: Vec<String>,
+    /// Tables with rows of their own, and partitioned ones.
+    pub(super) tables: Vec<Table>,
+    pub(super) sequences: Vec<Sequence>,
+    /// How many large objects there are; `None` if they were left out.
+    pub(super) large_objects: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Table {
+    pub(super) schema: String,
+    pub(super) name: String,
+    /// The partitioned table that it is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) partition_of: Option<(String, String)>,
+    /// Made by an extension, so that only its rows are in the dump.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) of_extension: bool,
+    /// Those in the files, in their order.
+    pub(super) columns: Vec<String>,
+    pub(super) files: Vec<File>,
+    /// A standby has no rows of unlogged tables: there is no file then, whatever the primary has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) without_rows: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) digest: Option<ObjectDigest>,
+}
+
+/// Below the database's directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct File {
+    pub(super) path: String,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sequence {
+    pub(super) schema: String,
+    pub(super) name: String,
+    /// The table whose column it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) owned_by: Option<(String, String)>,
+    /// A standby has no values of unlogged sequences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) last_value: Option<i64>,
+    #[serde(default)]
+    pub(super) is_called: bool,
+}
+
+pub(super) fn encode<T: Serialize>(manifest: &T) -> SourceResult<Bytes> {
+    let json = serde_json::to_vec_pretty(manifest).map_err(|error| malformed(format!("a manifest: {error}")))?;
+    Ok(json.into())
+}
+
+pub(super) fn decode<T: DeserializeOwned>(json: &[u8]) -> SourceResult<T> {
+    serde_json::from_slice(json).map_err(|error| malformed(format!("a manifest of the logical backup: {error}")))
+}

@@ -1,0 +1,157 @@
+//! Logical backups of PostgreSQL: definitions by `pg_dump`, rows by COPY, all of a database as one snapshot shows it. For
+//! services that keep the data directory to themselves, for single databases, schemas and tables, and to get from one
+//! version to another.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`LogicalSource`]: the source itself |
+//! | `options.rs` | [`LogicalOptions`]: what it can be told |
+//! | `filter.rs` | which databases, schemas and relations are meant |
+//! | `rename.rs` | [`Renames`]: restoring under other names |
+//! | `catalog.rs` | which relations there are |
+//! | `layout.rs`, `manifest.rs` | where things lie in a snapshot, and what is said of them |
+//! | `session.rs` | sessions with the settings that values are read and written with |
+//! | `programs.rs` | finding and running `pg_dump` |
+//! | `sql/` | what `pg_dump` writes, taken apart |
+//! | `backup/` | reading |
+//! | `restore/` | writing |
+//! | `probe.rs`, `digest.rs` | what stands in the way; comparing copies |
+//! | `error.rs` | what servers say, with what to do about it |
+
+mod backup;
+mod catalog;
+mod digest;
+mod error;
+mod filter;
+mod layout;
+mod manifest;
+mod options;
+mod probe;
+mod programs;
+mod rename;
+mod restore;
+mod session;
+mod sql;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use backup_core::context::Context;
+use backup_core::log::Position;
+use backup_core::repository::SnapshotReader;
+use backup_core::source::{
+    BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport, RestoreRequest, Selection, Source,
+    SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+};
+
+pub use options::LogicalOptions;
+pub use rename::Renames;
+
+use super::cluster::Cluster;
+use super::error::of_sql;
+use super::options::PostgresOptions;
+use super::unless_cancelled;
+use super::wire::Sql;
+use layout::Place;
+
+/// The databases of a PostgreSQL cluster, read by SQL.
+#[derive(Debug, Clone)]
+pub struct LogicalSource {
+    cluster: Cluster,
+    options: LogicalOptions,
+}
+
+impl LogicalSource {
+    /// What [`Source::kind`] says.
+    pub const KIND: &'static str = "postgres-logical";
+
+    /// Connects to what `options` name.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Invalid`] if the credentials are refused or it is another cluster than
+    /// [`PostgresOptions::system_id`] says, [`SourceErrorKind::Unavailable`] if no server can be reached.
+    pub async fn connect(options: LogicalOptions) -> SourceResult<Self> {
+        let cluster = Cluster::find_by_sql(&options.connection).await?;
+        Ok(Self { cluster, options })
+    }
+}
+
+/// The databases that hold something of users, templates of their own among them.
+async fn databases(sql: &Sql) -> SourceResult<Vec<String>> {
+    // A limit of -2: dropping it was broken off, and nobody can connect any more.
+    const ASKING: &str = "SELECT datname::text FROM pg_database WHERE datallowconn AND datconnlimit <> -2 \
+         AND datname NOT IN ('template0', 'template1', 'rdsadmin', 'cloudsqladmin', 'azure_maintenance', 'azure_sys') ORDER BY 1";
+    let rows = sql.client.query(ASKING, &[]).await;
+    let names = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
+    names.map_err(|error| of_sql(&error, "listing databases"))
+}
+
+/// Writes a snapshot to the server that `options` name: [`LogicalSource::restore`] where the origin may be gone.
+///
+/// # Errors
+/// [`SourceErrorKind::TargetExists`] if the target has something of it already, [`SourceErrorKind::Target`] if the target
+/// refuses, [`SourceErrorKind::Mismatch`] if what was written is not what was backed up.
+pub async fn restore_to_server(
+    cx: &Context,
+    options: &LogicalOptions,
+    request: &RestoreRequest,
+    snapshot: &SnapshotReader,
+) -> SourceResult<RestoreReport> {
+    // Another target has nothing of this source's credentials and certificates.
+    let connection = match &request.target {
+        None => options.connection.clone(),
+        Some(address) => PostgresOptions::parse(address)?,
+    };
+    let options = LogicalOptions { connection, ..options.clone() };
+    Box::pin(restore::restore(cx, &options, request, snapshot)).await
+}
+
+impl fmt::Display for LogicalSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "databases of the PostgreSQL cluster {}", self.cluster.system_id)
+    }
+}
+
+#[async_trait]
+impl Source for LogicalSource {
+    fn kind(&self) -> &'static str {
+        Self::KIND
+    }
+
+    fn identity(&self) -> SourceIdentity {
+        let host = self.options.connection.hosts.first().map(|host| host.name.clone()).unwrap_or_default();
+        let paths = vec![Place::of(self.cluster.system_id).top().display().into_owned()];
+        SourceIdentity { kind: self.kind().to_owned(), id: self.cluster.system_id.to_string(), host, paths }
+    }
+
+    fn capabilities(&self) -> SourceCapabilities {
+        SourceCapabilities { incremental: false, log_capture: false }
+    }
+
+    async fn probe(&self, cx: &Context) -> SourceResult<Probe> {
+        unless_cancelled(cx, probe::probe(cx, &self.cluster, &self.options)).await
+    }
+
+    async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+        unless_cancelled(cx, backup::open(cx, &self.cluster, &self.options, request)).await
+    }
+
+    async fn open_log(&self, _: &Context, _: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
+        let error =
+            SourceError::new(SourceErrorKind::Unsupported, "a logical backup has no log that could be captured");
+        Err(error.with_hint("back the cluster up physically"))
+    }
+
+    async fn restore(
+        &self,
+        cx: &Context,
+        request: &RestoreRequest,
+        snapshot: &SnapshotReader,
+    ) -> SourceResult<RestoreReport> {
+        restore_to_server(cx, &self.options, request, snapshot).await
+    }
+
+    async fn digest(&self, cx: &Context, selection: &Selection) -> SourceResult<Digest> {
+        unless_cancelled(cx, digest::digest(cx, &self.options, selection)).await
+    }
+}

@@ -1,0 +1,360 @@
+//! `pg_dump` and `pg_dumpall`: the definitions of objects are theirs to write.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use backup_core::context::Context;
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+use super::super::options::{Host, PostgresOptions, TlsMode};
+use super::options::LogicalOptions;
+
+/// Where packages put the programs, with one directory per version.
+const DIRECTORIES: [(&str, &str); 5] = [
+    ("/usr/lib/postgresql", "bin"),
+    ("/usr", "bin"),
+    ("/opt/homebrew/opt", "bin"),
+    ("/usr/local/opt", "bin"),
+    ("/Library/PostgreSQL", "bin"),
+];
+
+/// Where systems keep the certificates of the authorities that they trust.
+const AUTHORITIES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/usr/local/etc/openssl/cert.pem",
+];
+/// Bytes of arguments up to which every version is told the same way, and those that any system takes.
+const FEW: usize = 32 << 10;
+const MOST: usize = 512 << 10;
+/// Characters that a key of `\\restrict` has at least.
+const KEY: usize = 32;
+/// Amounts of money in definitions are written as in rows: the program sets everything else by itself.
+const MONEY: &str = "-c lc_monetary=C";
+/// How long the program waits for locks.
+const LOCKING: Duration = Duration::from_secs(5);
+
+/// The programs of one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Programs {
+    /// `None`: found by PATH.
+    directory: Option<PathBuf>,
+    major: u32,
+    /// What it says of its version.
+    pub(super) version: String,
+}
+
+impl Programs {
+    /// The oldest ones that know the server's version: newer ones may write what the same server does not understand.
+    pub(super) async fn find(options: &LogicalOptions, server: u32) -> SourceResult<Self> {
+        let wanted = server / 10_000;
+        if let Some(directory) = &options.programs {
+            let found = Self::at(Some(directory.clone())).await.ok_or_else(|| {
+                let text = format!("there is no pg_dump in {} that starts", directory.display());
+                SourceError::new(SourceErrorKind::Invalid, text)
+                    .with_hint("name the directory of pg_dump and pg_dumpall")
+            })?;
+            return if found.major >= wanted { Ok(found) } else { Err(too_old(wanted, &[found])) };
+        }
+        let mut known = Vec::new();
+        for directory in std::iter::once(None).chain(candidates().await.into_iter().map(Some)) {
+            known.extend(Self::at(directory).await);
+        }
+        let fits = known.iter().filter(|found| found.major >= wanted).min_by_key(|found| found.major).cloned();
+        fits.ok_or_else(|| too_old(wanted, &known))
+    }
+
+    async fn at(directory: Option<PathBuf>) -> Option<Self> {
+        let program = program(directory.as_deref(), "pg_dump");
+        let mut command = Command::new(program);
+        let asking = command.arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
+        let output = tokio::time::timeout(Duration::from_secs(10), asking).await.ok()?.ok()?;
+        let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let number = version.strip_prefix("pg_dump (PostgreSQL) ")?;
+        let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+        Some(Self { directory, major: number[..digits].parse().ok()?, version })
+    }
+
+    /// The definitions of one section, as the snapshot shows them. What is not covered is named by `exclude`.
+    pub(super) async fn dump(
+        &self,
+        cx: &Context,
+        options: &LogicalOptions,
+        dump: &Dump<'_>,
+        section: &str,
+    ) -> SourceResult<String> {
+        let mut command = self.command("pg_dump", &options.connection, dump.host).await?;
+        command.env("PGDATABASE", dump.database).env("PGOPTIONS", MONEY);
+        // Large objects are ours to read. Until version 16 the option has no other name in common.
+        command.args(["--format=plain", "-B", &format!("--section={section}")]);
+        command.arg(format!("--snapshot={}", dump.snapshot));
+        // The tables are locked: whoever is in the way came since, and waits for that.
+        command.arg(format!("--lock-wait-timeout={}", options.lock_timeout.min(LOCKING).as_millis()));
+        if dump.encoding != "SQL_ASCII" {
+            command.arg("--encoding=UTF8");
+        }
+        if section == "pre-data" {
+            command.arg("--create");
+        }
+        let doing = format!("pg_dump cannot write the definitions of {}", dump.database);
+        let arguments: Vec<String> = dump.exclude.iter().map(Excluded::argument).collect();
+        let len: usize = arguments.iter().map(String::len).sum();
+        if len <= FEW {
+            return run(cx, command.args(arguments), None, &doing).await;
+        }
+        if self.major >= 17 {
+            command.arg("--filter=-").stdin(Stdio::piped());
+            let lines: String = dump.exclude.iter().map(Excluded::line).collect();
+            return run(cx, &mut command, Some(lines), &doing).await;
+        }
+        if len <= MOST {
+            return run(cx, command.args(arguments), None, &doing).await;
+        }
+        let text = format!("{doing}: {} tables are left out, which {} cannot be told", arguments.len(), self.version);
+        Err(SourceError::new(SourceErrorKind::Unsupported, text)
+            .with_hint("install pg_dump of PostgreSQL 17 or newer, or select whole schemas"))
+    }
+
+    /// Roles, memberships and tablespaces.
+    pub(super) async fn globals(
+        &self,
+        cx: &Context,
+        options: &LogicalOptions,
+        host: &Host,
+        database: &str,
+        passwords: bool,
+    ) -> SourceResult<String> {
+        let mut command = self.command("pg_dumpall", &options.connection, host).await?;
+        command.args(["--globals-only", "--database", database]);
+        if !passwords {
+            command.arg("--no-role-passwords");
+        }
+        run(cx, &mut command, None, "pg_dumpall cannot write roles and tablespaces").await
+    }
+
+    /// With the same host, user and TLS as our own connections. Secrets go by the environment, which others cannot read.
+    async fn command(&self, name: &str, options: &PostgresOptions, host: &Host) -> SourceResult<Command> {
+        let mut command = Command::new(program(self.directory.as_deref(), name));
+        let inherited = std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("PG"));
+        inherited.for_each(|(key, _)| _ = command.env_remove(key));
+        let mode = match options.tls {
+            TlsMode::Disable => "disable",
+            TlsMode::Prefer => "prefer",
+            TlsMode::Require => "require",
+            TlsMode::VerifyCa => "verify-ca",
+            TlsMode::VerifyFull => "verify-full",
+        };
+        command.env("PGHOST", &host.name).env("PGPORT", host.port.to_string()).env("PGUSER", &options.user);
+        command.env("PGSSLMODE", mode).env("PGAPPNAME", "backup").env("LC_MESSAGES", "C");
+        let files = [
+            ("PGSSLROOTCERT", &options.tls_ca_file),
+            ("PGSSLCERT", &options.tls_certificate_file),
+            ("PGSSLKEY", &options.tls_key_file),
+        ];
+        for (key, file) in files {
+            if let Some(file) = file {
+                command.env(key, file);
+            }
+        }
+        if options.tls >= TlsMode::VerifyCa && options.tls_ca_file.is_none() {
+            // libpq knows `system` since version 16 only, and takes it for full verification only.
+            let file = AUTHORITIES.iter().find(|file| Path::new(file).exists());
+            let (mode, file) = file.map_or(("verify-full", "system"), |file| (mode, *file));
+            command.env("PGSSLMODE", mode).env("PGSSLROOTCERT", file);
+        }
+        let password = options.password().await?;
+        // As our own connections: nobody gets a password that can be read along who merely asks for it.
+        let is_private = options.tls >= TlsMode::VerifyCa || options.weak_passwords || is_local(host).await;
+        if options.channel_binding || (password.is_some() && !is_private) {
+            command.env("PGCHANNELBINDING", "require");
+        }
+        if let Some(password) = password {
+            command.env("PGPASSWORD", password);
+        }
+        // It would ask the terminal for a password.
+        command.arg("--no-password").stdin(Stdio::null()).kill_on_drop(true);
+        Ok(command)
+    }
+}
+
+/// What is dumped.
+#[derive(Debug)]
+pub(super) struct Dump<'a> {
+    pub(super) host: &'a Host,
+    pub(super) database: &'a str,
+    pub(super) snapshot: &'a str,
+    pub(super) encoding: &'a str,
+    pub(super) exclude: &'a [Excluded],
+}
+
+/// What is left out, by its quoted name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Excluded {
+    Schema(String),
+    Table(String),
+}
+
+impl Excluded {
+    fn argument(&self) -> String {
+        match self {
+            Self::Schema(name) => format!("--exclude-schema={name}"),
+            Self::Table(name) => format!("--exclude-table={name}"),
+        }
+    }
+
+    /// The same for `--filter`, where a line is one and backslashes begin what stands for something else.
+    fn line(&self) -> String {
+        let (what, name) = match self {
+            Self::Schema(name) => ("schema", name),
+            Self::Table(name) => ("table", name),
+        };
+        format!("exclude {what} {}\n", name.replace('\\', "\\\\").replace('\n', "\\n"))
+    }
+}
+
+/// Whether nobody else can read what is said to a host.
+async fn is_local(host: &Host) -> bool {
+    if host.name.starts_with('/') {
+        return true;
+    }
+    let found = tokio::net::lookup_host((&*host.name, host.port)).await;
+    found.is_ok_and(|mut found| found.all(|address| address.ip().is_loopback()))
+}
+
+fn program(directory: Option<&Path>, name: &str) -> PathBuf {
+    directory.map_or_else(|| name.into(), |directory| directory.join(name))
+}
+
+/// Directories that may have the programs.
+async fn candidates() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for (above, below) in DIRECTORIES {
+        let Ok(mut entries) = tokio::fs::read_dir(above).await else { continue };
+        while let Ok(Some(entry)) = entries.next_entry().await {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_one =
+                above.ends_with("ostgresql") || above.ends_with("PostgreSQL") || name.starts_with("postgresql@");
+            if is_one || name.starts_with("pgsql-") {
+                found.push(entry.path().join(below));
+            }
+        }
+    }
+    found.push("/usr/local/pgsql/bin".into());
+    found
+}
+
+fn too_old(wanted: u32, known: &[Programs]) -> SourceError {
+    let text = match known.iter().max_by_key(|found| found.major) {
+        None => format!(
+            "pg_dump of PostgreSQL {wanted} or newer is needed for the definitions of objects, and there is none"
+        ),
+        Some(found) => format!("the server is PostgreSQL {wanted}, and {} cannot read it", found.version),
+    };
+    SourceError::new(SourceErrorKind::Unsupported, text).with_hint(format!(
+        "install the client programs (postgresql-client-{wanted} on Debian and Ubuntu, postgresql{wanted} on RHEL, \
+         postgresql@{wanted} with Homebrew), or name the directory of others"
+    ))
+}
+
+async fn run(cx: &Context, command: &mut Command, input: Option<String>, doing: &str) -> SourceResult<String> {
+    let running = async {
+        let Some(input) = input else { return command.output().await };
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut stdin = child.stdin.take();
+        let writing = async {
+            if let Some(stdin) = &mut stdin {
+                // Whoever ends before it has read everything says why.
+                _ = stdin.write_all(input.as_bytes()).await;
+            }
+            drop(stdin);
+        };
+        tokio::join!(child.wait_with_output(), writing).0
+    };
+    let output = tokio::select! {
+        () = cx.cancel.cancelled() => return Err(SourceError::cancelled()),
+        output = running => output,
+    };
+    let output =
+        output.map_err(|error| SourceError::new(SourceErrorKind::Invalid, doing.to_owned()).with_source(error))?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if !output.status.success() {
+        return Err(refused(doing, &said));
+    }
+    if !said.is_empty() {
+        cx.events.note(said);
+    }
+    String::from_utf8(output.stdout).map(settled).map_err(|_| {
+        SourceError::new(SourceErrorKind::Unsupported, format!("{doing}: there are names that are not UTF-8"))
+            .with_hint("rename these objects, or back the cluster up physically")
+    })
+}
+
+/// Newer programs make `\restrict` and `\unrestrict`, between which psql runs no commands of its own, by a random key. One that
+/// depends on the text alone is as hard to foresee for what stands in between, and gives the same text for the same objects.
+fn settled(text: String) -> String {
+    // Not one of a text in the dump: before its own one there are only comments.
+    let head = text.lines().take_while(|line| line.is_empty() || line.starts_with("--") || line.starts_with('\\'));
+    let key = head.filter_map(|line| line.strip_prefix("\\restrict ")).next().map(str::to_owned);
+    let is_key = |key: &String| key.len() >= KEY && key.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let Some(key) = key.filter(is_key) else { return text };
+    let bare = text.replace(&key, "");
+    let settled = hex::encode(Sha256::digest(bare.as_bytes()));
+    text.replace(&key, &settled)
+}
+
+/// By what the program said last: what comes before are details.
+fn refused(doing: &str, said: &str) -> SourceError {
+    let brief: Vec<&str> = said.lines().filter(|line| !line.contains("detail: Query was")).take(3).collect();
+    let text = format!("{doing}: {}", brief.join("; "));
+    let is_lock =
+        ["statement timeout", "lock timeout", "could not obtain lock"].iter().any(|reason| said.contains(reason));
+    if is_lock {
+        return SourceError::new(SourceErrorKind::Unavailable, text)
+            .with_hint("somebody holds a lock: try again later, or wait longer (lock_timeout)");
+    }
+    // It looks some things up as they are now, and not as its snapshot shows them.
+    let races = ["cache lookup failed", "could not open relation with OID", "could not find tuple", "concurrently"];
+    if races.iter().any(|reason| said.contains(reason)) || (said.contains("with OID") && said.contains("not exist")) {
+        return SourceError::new(SourceErrorKind::Unavailable, text)
+            .with_hint("somebody changes definitions without a pause: try again later, or leave these schemas out");
+    }
+    let error = SourceError::new(SourceErrorKind::Invalid, text);
+    if said.contains("permission denied") {
+        return error
+            .with_hint("GRANT pg_read_all_data TO who backs up; before version 14 USAGE and SELECT, one by one");
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_on_their_lines() {
+        let odd = Excluded::Table("\"a\nb\".\"c\\d\"".to_owned());
+        assert_eq!(odd.line(), "exclude table \"a\\nb\".\"c\\\\d\"\n");
+        assert_eq!(odd.argument(), "--exclude-table=\"a\nb\".\"c\\d\"");
+        assert_eq!(Excluded::Schema("\"s\"".to_owned()).line(), "exclude schema \"s\"\n");
+    }
+
+    #[test]
+    fn the_same_objects_give_the_same_text() {
+        let dump = |key: &str| format!("--\n\n\\restrict {key}\n\nCREATE TABLE t ();\n\n\\unrestrict {key}\n");
+        let (one, other) = ("abc123".repeat(10), "xyz".repeat(21));
+        let settled_one = settled(dump(&one));
+        assert_eq!(settled_one, settled(dump(&other)));
+        assert!(!settled_one.contains("abc123") && settled_one.len() > dump("").len() + 100);
+        assert_ne!(settled_one, settled(dump(&one).replace("TABLE t", "TABLE u")));
+        // Older programs make none; then a line of a function's body is none either.
+        let body = format!("--\n\nCREATE FUNCTION f() AS $$\n\\restrict {one}\n$$;\n");
+        assert_eq!(settled(body.clone()), body);
+        assert_eq!(settled("CREATE TABLE t ();".to_owned()), "CREATE TABLE t ();");
+    }
+}

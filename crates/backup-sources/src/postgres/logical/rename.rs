@@ -1,0 +1,118 @@
+//! Restoring under other names: `shop=shop_test`, `shop.public=shop.old`, `shop.public.orders=shop.public.orders_old`.
+
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+
+/// Rules from names in the snapshot to names at the target. The first that matches wins; what none matches keeps its name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Renames {
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Rule {
+    from: Vec<String>,
+    to: Vec<String>,
+}
+
+impl Renames {
+    /// Rules of the form `from=to`: on either side a database, a schema (`database.schema`) or a table
+    /// (`database.schema.table`). A part may have one `*`; what it stands for replaces the one on the right.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Invalid`] names the first rule that makes no sense.
+    pub fn new<S: AsRef<str>>(rules: impl IntoIterator<Item = S>) -> SourceResult<Self> {
+        let rules = rules.into_iter().map(|rule| Rule::parse(rule.as_ref())).collect::<SourceResult<_>>()?;
+        Ok(Self { rules })
+    }
+
+    /// Whether every name stays.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The database that things of `database` go to; all of them go to one.
+    pub(super) fn database(&self, database: &str) -> SourceResult<String> {
+        let mut found: Vec<String> = self.rules.iter().filter_map(|rule| rule.part(0, database)).collect();
+        found.dedup();
+        match found.as_slice() {
+            [] => Ok(database.to_owned()),
+            [one] => Ok(one.clone()),
+            _ => Err(SourceError::new(
+                SourceErrorKind::Invalid,
+                format!("the renamings send {database} to {}", found.join(" and to ")),
+            )
+            .with_hint("restore into one database after the other")),
+        }
+    }
+
+    /// The schema that things of `database.schema` go to.
+    pub(super) fn schema(&self, database: &str, schema: &str) -> Option<String> {
+        let rules = self.rules.iter().filter(|rule| rule.from.len() == 2);
+        rules.filter(|rule| rule.part(0, database).is_some()).find_map(|rule| rule.part(1, schema))
+    }
+
+    /// The schema and name that a relation gets.
+    pub(super) fn relation(&self, database: &str, schema: &str, name: &str) -> Option<(String, String)> {
+        let rules = self.rules.iter().filter(|rule| rule.from.len() == 3);
+        rules
+            .filter(|rule| rule.part(0, database).is_some())
+            .find_map(|rule| rule.part(1, schema).zip(rule.part(2, name)))
+    }
+}
+
+impl Rule {
+    fn parse(text: &str) -> SourceResult<Self> {
+        let invalid = || {
+            SourceError::new(SourceErrorKind::Invalid, format!("{text:?} is no renaming"))
+                .with_hint("write from=to with as many parts on both sides, for instance 'shop.public=shop.old'")
+        };
+        let (from, to) = text.split_once('=').ok_or_else(invalid)?;
+        let parts = |side: &str| side.split('.').map(str::to_owned).collect::<Vec<_>>();
+        let rule = Self { from: parts(from), to: parts(to) };
+        let stars = |part: &String| part.matches('*').count();
+        let pairs = rule.from.iter().zip(&rule.to);
+        let sound = rule.from.len() == rule.to.len()
+            && rule.from.len() <= 3
+            && pairs.clone().all(|(from, to)| !from.is_empty() && !to.is_empty() && stars(from) <= 1)
+            && pairs.clone().all(|(from, to)| stars(to) <= stars(from));
+        if sound { Ok(rule) } else { Err(invalid()) }
+    }
+
+    /// What the part at a place becomes; `None` if the rule does not match it.
+    fn part(&self, at: usize, name: &str) -> Option<String> {
+        let (from, to) = (self.from.get(at)?, self.to.get(at)?);
+        match from.split_once('*') {
+            None => (from == name).then(|| to.clone()),
+            Some((begin, end)) => {
+                let star = name.strip_prefix(begin)?.strip_suffix(end)?;
+                Some(to.replacen('*', star, 1))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_others() {
+        let renames = Renames::new(["shop.public.orders=test.public.old", "shop.a*=test.b*", "w*=w*_2"]).unwrap();
+        assert_eq!(renames.database("shop").unwrap(), "test");
+        assert_eq!(renames.database("wiki").unwrap(), "wiki_2");
+        assert_eq!(renames.database("crm").unwrap(), "crm");
+        assert_eq!(renames.schema("shop", "ax").as_deref(), Some("bx"));
+        assert_eq!(renames.schema("shop", "x"), None);
+        let table = renames.relation("shop", "public", "orders").unwrap();
+        assert_eq!((&*table.0, &*table.1), ("public", "old"));
+        assert!(Renames::new(["a=b", "a.x=c.x"]).unwrap().database("a").is_err());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for bad in ["a", "a=b.c", "a.b.c.d=a.b.c.e", "=a", "a=", "a=b*", "a**=b*"] {
+            assert!(Renames::new([bad]).is_err(), "{bad}");
+        }
+    }
+}

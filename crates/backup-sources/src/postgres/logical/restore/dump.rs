@@ -1,0 +1,122 @@
+//! What a snapshot holds.
+
+use backup_core::repository::SnapshotReader;
+use backup_core::source::{EntryPath, Selection, SourceError, SourceErrorKind, SourceResult};
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::super::super::error::malformed;
+use super::super::super::layout::TOP;
+use super::super::filter::Filter;
+use super::super::layout::Place;
+use super::super::manifest::{self, Database, FORM, Whole};
+
+/// A logical backup inside a snapshot.
+#[derive(Debug)]
+pub(super) struct Dump {
+    snapshot: SnapshotReader,
+    place: Place,
+    pub(super) whole: Whole,
+    /// Those that something may be asked of.
+    pub(super) databases: Vec<Stored>,
+}
+
+/// A database of it.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) manifest: Database,
+    /// What the backup covered, whether there was something or not.
+    pub(super) backed_up: Filter,
+    directory: EntryPath,
+    /// What concerns the database itself.
+    pub(super) database: String,
+    pub(super) before: String,
+    pub(super) after: String,
+}
+
+impl Dump {
+    pub(super) async fn open(snapshot: &SnapshotReader, filter: &Filter) -> SourceResult<Self> {
+        let place = place(snapshot).await?;
+        let mut dump = Self {
+            whole: manifest::decode(&read(snapshot, &place.manifest()).await?)?,
+            snapshot: snapshot.clone(),
+            databases: Vec::new(),
+            place,
+        };
+        known_form(dump.whole.form)?;
+        for one in dump.whole.databases.iter().filter(|one| filter.may_cover(&one.name)) {
+            let directory = dump.place.database(&one.directory);
+            let manifest: Database = manifest::decode(&read(snapshot, &directory.join(b"manifest.json")).await?)?;
+            known_form(manifest.form)?;
+            let selection = Selection::new(manifest.include.clone(), manifest.exclude.clone())
+                .map_err(|error| malformed(format!("a manifest: {error}")))?;
+            dump.databases.push(Stored {
+                manifest,
+                backed_up: Filter::new(&selection)?,
+                database: text(snapshot, &directory.join(b"database.sql")).await?,
+                before: text(snapshot, &directory.join(b"pre-data.sql")).await?,
+                after: text(snapshot, &directory.join(b"post-data.sql")).await?,
+                directory,
+            });
+        }
+        Ok(dump)
+    }
+
+    /// `globals.sql`.
+    pub(super) async fn globals(&self) -> SourceResult<String> {
+        text(&self.snapshot, &self.place.globals()).await
+    }
+
+    /// A file below a database's directory.
+    pub(super) async fn content(
+        &self,
+        stored: &Stored,
+        path: &str,
+    ) -> SourceResult<BoxStream<'static, SourceResult<Bytes>>> {
+        let path = path.split('/').fold(stored.directory.clone(), |path, name| path.join(name.as_bytes()));
+        let node = self.snapshot.find(&path).await?.ok_or_else(|| missing(&path))?;
+        Ok(self.snapshot.content(&node).map_err(SourceError::from).boxed())
+    }
+}
+
+/// Where the backup lies: a snapshot has one cluster.
+async fn place(snapshot: &SnapshotReader) -> SourceResult<Place> {
+    let top = EntryPath::root().join(TOP.as_bytes());
+    if let Some(subtree) = snapshot.find(&top).await?.and_then(|node| node.subtree) {
+        let mut clusters = snapshot.walk_below(top.clone(), subtree);
+        while let Some((path, _)) = clusters.next().await? {
+            let place = Place::at(&path);
+            if path.parent().as_ref() == Some(&top) && snapshot.find(&place.manifest()).await?.is_some() {
+                return Ok(place);
+            }
+        }
+    }
+    Err(SourceError::new(SourceErrorKind::Invalid, "the snapshot holds no logical backup of PostgreSQL")
+        .with_hint("`backup ls` shows what it holds"))
+}
+
+fn known_form(form: u32) -> SourceResult<()> {
+    if form == FORM {
+        return Ok(());
+    }
+    let error = SourceError::new(SourceErrorKind::Unsupported, format!("the backup is of form {form}"));
+    Err(error.with_hint("a newer version of this program made it: use that one, or psql as docs/postgres.md says"))
+}
+
+fn missing(path: &EntryPath) -> SourceError {
+    SourceError::new(SourceErrorKind::Mismatch, format!("{path} is missing in the snapshot"))
+}
+
+async fn read(snapshot: &SnapshotReader, path: &EntryPath) -> SourceResult<Vec<u8>> {
+    let node = snapshot.find(path).await?.ok_or_else(|| missing(path))?;
+    let (mut content, mut whole) = (snapshot.content(&node), Vec::new());
+    while let Some(bytes) = content.try_next().await? {
+        whole.extend_from_slice(&bytes);
+    }
+    Ok(whole)
+}
+
+async fn text(snapshot: &SnapshotReader, path: &EntryPath) -> SourceResult<String> {
+    String::from_utf8(read(snapshot, path).await?).map_err(|_| malformed(format!("{path}: it is not UTF-8")))
+}

@@ -1,0 +1,190 @@
+//! Into a database that is there, in one transaction: others see all of it or nothing.
+
+use std::collections::HashSet;
+
+use backup_core::event::WarningKind;
+use backup_core::source::{IfExists, RestoreReport, SourceError, SourceErrorKind, SourceResult};
+
+use super::super::super::wire::Sql;
+use super::super::catalog::{Catalog, Kind};
+use super::super::error::{code_of, writing};
+use super::super::manifest::Table;
+use super::super::session;
+use super::super::sql::{Entry, Relation, qualified, quoted};
+use super::plan::Plan;
+use super::writer::Writer;
+use super::{Job, clear};
+
+/// What of the names that are restored is taken at the target.
+pub(super) async fn conflicts(job: &Job<'_>, plan: &Plan<'_>) -> SourceResult<Vec<Relation>> {
+    let sql = open(job, &plan.target).await?;
+    let catalog = Catalog::read(&sql, &plan.target).await?;
+    let there = catalog.relations.iter().map(|one| (one.schema.clone(), one.name.clone()));
+    Ok(there.filter(|name| plan.made.contains(name)).collect())
+}
+
+async fn open(job: &Job<'_>, database: &str) -> SourceResult<Sql> {
+    session::open(&job.options.connection, Some(&job.server.sql.host), database).await
+}
+
+/// Writes what is wanted of a database into the one that is there.
+pub(super) async fn restore(job: &Job<'_>, plan: &Plan<'_>, report: &mut RestoreReport) -> SourceResult<()> {
+    let sql = open(job, &plan.target).await?;
+    let writer = Writer { job, plan, sql: &sql };
+    writer.run("BEGIN", "beginning a transaction").await?;
+    let before = Catalog::read(&sql, &plan.target).await?;
+    if job.request.if_exists == IfExists::Replace {
+        report.removed += clear::clear(&writer, &before).await?;
+    }
+    let catalog = Catalog::read(&sql, &plan.target).await?;
+    let there: HashSet<Relation> = catalog.relations.iter().map(|one| (one.schema.clone(), one.name.clone())).collect();
+    define(&writer, &catalog, &there, &plan.before, report).await?;
+    // Rows that are merged meet the foreign keys that are there.
+    for table in plan.in_order() {
+        let name = plan.name_of(table);
+        for file in &table.files {
+            report.written_bytes += if there.contains(&name) && !table.of_extension {
+                merge(&writer, table, &name, file, &catalog).await?
+            } else {
+                writer.copy(table, file, &qualified(&name.0, &name.1)).await?
+            };
+            report.files_written += 1;
+        }
+    }
+    report.warnings += writer.sequences(&there).await?;
+    report.written_bytes += writer.large_objects().await?;
+    let verifies = job.request.verify && can_compare(&writer, report).await?;
+    define(&writer, &catalog, &there, &plan.after, report).await?;
+    for table in plan.tables.iter().filter(|table| !table.files.is_empty()) {
+        let name = plan.name_of(table);
+        writer.run(&format!("ANALYZE {}", qualified(&name.0, &name.1)), "gathering statistics").await?;
+        if verifies && !there.contains(&name) {
+            report.verified_bytes += writer.verify(table).await?;
+        }
+    }
+    // Whether it was done is not known if the connection breaks just now.
+    sql.client.batch_execute("COMMIT").await.map_err(|error| writing(&error, "committing"))
+}
+
+/// Digests are of texts in the encoding of their database: in another one every text with other letters would seem to be another.
+async fn can_compare(writer: &Writer<'_>, report: &mut RestoreReport) -> SourceResult<bool> {
+    let row = writer.sql.client.query_one("SELECT pg_catalog.current_setting('server_encoding')", &[]).await;
+    let found = row.and_then(|row| row.try_get::<_, String>(0));
+    let found = found.map_err(|error| writing(&error, "looking at the target"))?;
+    let known = writer.plan.stored.manifest.server_encoding.as_ref();
+    let Some(other) = known.filter(|known| **known != found) else { return Ok(true) };
+    let text = format!("its encoding is {found}, and not {other}: what was written cannot be compared");
+    writer.job.cx.events.warn(WarningKind::Other, &*writer.plan.target, text);
+    report.warnings += 1;
+    Ok(false)
+}
+
+/// Makes what is not there.
+async fn define(
+    writer: &Writer<'_>,
+    catalog: &Catalog,
+    there: &HashSet<Relation>,
+    entries: &[Entry<'_>],
+    report: &mut RestoreReport,
+) -> SourceResult<()> {
+    let plan = writer.plan;
+    let cleared = plan.cleared();
+    let is_kept = |entry: &Entry<'_>| {
+        writer.job.request.if_exists == IfExists::Merge
+            || (writer.job.request.if_exists == IfExists::Replace
+                && !cleared.contains_key(&plan.names.schema(entry.schema)))
+    };
+    let schemas: HashSet<&String> = plan.made.iter().map(|(schema, _)| schema).collect();
+    for schema in schemas {
+        if !catalog.schemas.contains(schema) {
+            writer.run(&format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema)), "creating schemas").await?;
+        }
+    }
+    for entry in entries {
+        if let Some(why) = plan.loose_end(entry, there) {
+            writer.job.cx.events.warn(WarningKind::Other, entry.name, why);
+            report.warnings += 1;
+            continue;
+        }
+        match entry.about() {
+            Some((schema, name)) if there.contains(&plan.names.of(&schema, &name)) => continue,
+            // Its index is there with its table.
+            Some(_) if entry.is_about_index() && writer.job.request.if_exists == IfExists::Merge => {
+                unless_there(writer, entry).await?;
+            }
+            Some(_) => writer.entry(entry).await?,
+            None if entry.kind == "SCHEMA" => schema(writer, entry).await?,
+            None if !entry.kind.is_empty() && is_kept(entry) => unless_there(writer, entry).await?,
+            None => writer.entry(entry).await?,
+        }
+    }
+    Ok(())
+}
+
+/// A schema may have been made for its tables, or be there.
+async fn schema(writer: &Writer<'_>, entry: &Entry<'_>) -> SourceResult<()> {
+    for statement in writer.plan.statements(entry) {
+        let statement = statement.replacen("CREATE SCHEMA ", "CREATE SCHEMA IF NOT EXISTS ", 1);
+        writer.run(&statement, &format!("creating schema {}", entry.name)).await?;
+    }
+    Ok(())
+}
+
+/// What is no table is kept as it is when merging, and wherever not all of a schema is replaced.
+async fn unless_there(writer: &Writer<'_>, entry: &Entry<'_>) -> SourceResult<()> {
+    let doing = format!("creating {} {}", entry.kind.to_lowercase(), entry.name);
+    writer.run("SAVEPOINT entry", &doing).await?;
+    for statement in writer.plan.statements(entry) {
+        match writer.sql.client.batch_execute(&statement).await {
+            Ok(()) => {}
+            Err(error) if matches!(code_of(&error), "42710" | "42723" | "42P06" | "42P07" | "55000") => {
+                return writer.run("ROLLBACK TO SAVEPOINT entry", &doing).await;
+            }
+            Err(error) => return Err(writing(&error, doing)),
+        }
+    }
+    writer.run("RELEASE SAVEPOINT entry", &doing).await
+}
+
+/// Rows of equal primary key are replaced, others stay.
+async fn merge(
+    writer: &Writer<'_>,
+    table: &Table,
+    name: &Relation,
+    file: &super::super::manifest::File,
+    catalog: &Catalog,
+) -> SourceResult<u64> {
+    const KEY: &str = "SELECT a.attname::text FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid \
+         AND a.attnum = ANY (i.indkey) WHERE i.indrelid = $1 AND i.indisprimary";
+    let target = qualified(&name.0, &name.1);
+    let doing = format!("merging rows into {}.{}", name.0, name.1);
+    let found = catalog.relations.iter().find(|one| (&one.schema, &one.name) == (&name.0, &name.1));
+    let found = found.filter(|one| one.kind == Kind::Table).ok_or_else(|| {
+        let text = format!("{}.{} is no table at the target", name.0, name.1);
+        SourceError::new(SourceErrorKind::TargetExists, text).with_hint("choose another name (--rename)")
+    })?;
+    let rows = writer.sql.client.query(KEY, &[&found.oid]).await;
+    let key = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>());
+    let key = key.map_err(|error| writing(&error, &doing))?;
+    if key.is_empty() {
+        let text = format!("{}.{} has no primary key, so that nothing can be merged into it", name.0, name.1);
+        let error = SourceError::new(SourceErrorKind::TargetExists, text);
+        return Err(error.with_hint("choose --if-exists replace, or another name (--rename)"));
+    }
+    let list = |names: &mut dyn Iterator<Item = &String>| names.map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
+    let columns = list(&mut table.columns.iter());
+    let make =
+        format!("CREATE TEMPORARY TABLE backup_merge ON COMMIT DROP AS SELECT {columns} FROM {target} WITH NO DATA");
+    writer.run(&make, &doing).await?;
+    let bytes = writer.copy(table, file, "pg_temp.backup_merge").await?;
+    let others = table.columns.iter().filter(|name| !key.contains(name));
+    let changes: Vec<String> = others.map(|name| format!("{0} = excluded.{0}", quoted(name))).collect();
+    let change = if changes.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", changes.join(", ")) };
+    let insert = format!(
+        "INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM pg_temp.backup_merge \
+         ON CONFLICT ({}) DO {change}; DROP TABLE pg_temp.backup_merge",
+        list(&mut key.iter())
+    );
+    writer.run(&insert, &doing).await?;
+    Ok(bytes)
+}

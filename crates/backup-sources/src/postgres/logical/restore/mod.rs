@@ -1,0 +1,165 @@
+//! Writing a snapshot to a server.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`restore`]: look, refuse or write |
+//! | `dump.rs` | [`Dump`]: what a snapshot holds |
+//! | `plan.rs` | [`Plan`]: what of a database is restored, under which names |
+//! | `order.rs` | which table comes before which |
+//! | `remarks.rs` | what is said before anything is written |
+//! | `server.rs` | [`Server`]: databases of the target, creating and exchanging them |
+//! | `roles.rs` | roles that are missing |
+//! | `whole.rs` | into a database of its own, several sessions at a time |
+//! | `inside.rs` | into a database that is there, in one transaction |
+//! | `clear.rs` | dropping what is replaced |
+//! | `writer.rs` | statements, rows, sequences, large objects |
+//!
+//! Nothing is visible before it is complete. A database that is not there, or is replaced, is written under another name and gets
+//! its own when all is in it; into a database that is there everything goes in one transaction. What an interrupted restore
+//! leaves is a database called `<name> (restoring)`, which the next one drops.
+
+mod clear;
+mod dump;
+mod inside;
+mod order;
+mod plan;
+mod remarks;
+mod roles;
+mod server;
+mod whole;
+mod writer;
+
+use backup_core::context::Context;
+use backup_core::repository::SnapshotReader;
+use backup_core::source::{IfExists, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult};
+
+use super::super::unless_cancelled;
+use super::filter::Filter;
+use super::options::LogicalOptions;
+use dump::Dump;
+use plan::Plan;
+use server::Server;
+
+/// Names that an error lists.
+const NAMED: usize = 10;
+
+/// How a database gets to the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// As a database of its own; in place of the one that is there, if there is one.
+    Whole,
+    /// Into the one that is there.
+    Inside,
+}
+
+/// What all steps are given.
+#[derive(Debug, Clone, Copy)]
+struct Job<'a> {
+    cx: &'a Context,
+    options: &'a LogicalOptions,
+    request: &'a RestoreRequest,
+    dump: &'a Dump,
+    server: &'a Server,
+}
+
+/// Writes the selected part of a snapshot to the server that `options` name.
+pub(super) async fn restore(
+    cx: &Context,
+    options: &LogicalOptions,
+    request: &RestoreRequest,
+    snapshot: &SnapshotReader,
+) -> SourceResult<RestoreReport> {
+    if request.log.is_some() {
+        let error = SourceError::new(SourceErrorKind::Unsupported, "no log can be applied to a logical backup");
+        return Err(error.with_hint("restore it as it is, or restore a physical backup"));
+    }
+    let filter = Filter::new(&request.selection)?;
+    let dump = unless_cancelled(cx, Dump::open(snapshot, &filter)).await?;
+    let plans =
+        dump.databases.iter().map(|stored| Plan::new(stored, &filter, options)).collect::<SourceResult<Vec<_>>>()?;
+    let plans: Vec<Plan<'_>> = plans.into_iter().filter(|plan| !plan.is_empty()).collect();
+    if plans.is_empty() {
+        let error = SourceError::new(SourceErrorKind::NotFound, "the snapshot has nothing of what is asked for");
+        return Err(error.with_hint("patterns are about database, database.schema and database.schema.table"));
+    }
+    let server = unless_cancelled(cx, Server::open(options, &plans)).await?;
+    let job = Job { cx, options, request, dump: &dump, server: &server };
+    let mut ways = Vec::new();
+    for plan in &plans {
+        ways.push(unless_cancelled(cx, way(&job, plan)).await?);
+    }
+    if server.version / 10_000 < dump.whole.server_version / 10_000 {
+        cx.events.note(format!(
+            "The target is PostgreSQL {}, older than the origin's {}: it may not understand all definitions.",
+            server.version / 10_000,
+            dump.whole.server_version / 10_000
+        ));
+    }
+    let mut report = RestoreReport { warnings: remarks::remark(&job, &filter, &plans), ..RestoreReport::default() };
+    if request.dry_run {
+        plans.iter().for_each(|plan| count(plan, &mut report));
+        return Ok(report);
+    }
+    if options.roles && plans.iter().any(|plan| plan.is_whole) {
+        report.warnings += unless_cancelled(cx, roles::create_missing(&job)).await?;
+    }
+    unless_cancelled(cx, roles::require_owners(&job, &plans)).await?;
+    for (plan, way) in plans.iter().zip(ways) {
+        let done = match way {
+            Way::Whole => Box::pin(whole::restore(&job, plan, &mut report)).await,
+            Way::Inside => Box::pin(inside::restore(&job, plan, &mut report)).await,
+        };
+        done.map_err(|error| told(error, plan, (way, server.has_dropped()), report.files_written))?;
+        count(plan, &mut report);
+    }
+    Ok(report)
+}
+
+/// What is there of the parts that were restored already, and what is not.
+fn told(error: SourceError, plan: &Plan<'_>, (way, has_dropped): (Way, bool), complete: u64) -> SourceError {
+    if error.kind() == SourceErrorKind::Cancelled {
+        return error;
+    }
+    let state = match way {
+        // All of it is there, under the other name.
+        Way::Whole if has_dropped => {
+            let restored = server::restoring(&plan.target);
+            format!("{} was dropped, and its successor is complete but called {restored:?}: rename it", plan.target)
+        }
+        Way::Whole => format!("{} is as it was before", plan.target),
+        Way::Inside => format!("nothing was changed in {}", plan.target),
+    };
+    let others = if complete > 0 { "; databases before it are complete" } else { "" };
+    error.context(format!("restoring {} ({state}{others})", plan.target))
+}
+
+fn count(plan: &Plan<'_>, report: &mut RestoreReport) {
+    for table in &plan.tables {
+        report.entries += 1;
+        report.total_bytes += table.files.iter().map(|file| file.bytes).sum::<u64>();
+    }
+}
+
+/// Decides before anything is written, and refuses what must not be.
+async fn way(job: &Job<'_>, plan: &Plan<'_>) -> SourceResult<Way> {
+    if !job.server.has(&plan.target) {
+        return Ok(Way::Whole);
+    }
+    let in_the_way = inside::conflicts(job, plan).await?;
+    match job.request.if_exists {
+        // What the backup left out is nowhere else.
+        IfExists::Replace if plan.is_whole && plan.stored.manifest.whole => Ok(Way::Whole),
+        IfExists::Fail if !in_the_way.is_empty() => {
+            let names: Vec<String> =
+                in_the_way.iter().take(NAMED).map(|(schema, name)| format!("{schema}.{name}")).collect();
+            let more = in_the_way.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let text = format!("the database {} has {}{more} already", plan.target, names.join(", "));
+            Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(
+                "choose --if-exists replace (drops and restores them) or merge (replaces rows of equal primary key and keeps \
+                 others), or other names (--rename)",
+            ))
+        }
+        _ => Ok(Way::Inside),
+    }
+}

@@ -1,0 +1,246 @@
+//! What of a database is restored, and under which names.
+
+use std::collections::{HashMap, HashSet};
+
+use backup_core::source::SourceResult;
+
+use super::super::filter::Filter;
+use super::super::manifest::{Sequence, Table};
+use super::super::options::LogicalOptions;
+use super::super::sql::{Entry, NewNames, Relation, Script, tokens};
+use super::dump::Stored;
+
+/// One database.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    pub(super) stored: &'a Stored,
+    /// Its name at the target.
+    pub(super) target: String,
+    /// Everything that the snapshot has of it. That is all there was only if the manifest says so, too.
+    pub(super) is_whole: bool,
+    pub(super) tables: Vec<&'a Table>,
+    pub(super) sequences: Vec<&'a Sequence>,
+    pub(super) large_objects: bool,
+    pub(super) names: NewNames,
+    pub(super) before: Vec<Entry<'a>>,
+    pub(super) after: Vec<Entry<'a>>,
+    /// Schemas that are restored with all in them, under their names in the snapshot.
+    pub(super) schemas: HashSet<String>,
+    pub(super) filter: Filter,
+    /// The tables of indexes.
+    indexes: HashMap<Relation, Relation>,
+    /// All relations that are made, under their names at the target.
+    pub(super) made: HashSet<Relation>,
+    owners: bool,
+    privileges: bool,
+}
+
+fn relation(schema: &str, name: &str) -> Relation {
+    (schema.to_owned(), name.to_owned())
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(stored: &'a Stored, filter: &Filter, options: &LogicalOptions) -> SourceResult<Self> {
+        let (manifest, database) = (&stored.manifest, &*stored.manifest.name);
+        let (before, after) = (Script::parse(&stored.before), Script::parse(&stored.after));
+        let covered = covered(stored, filter, &before);
+        let tables: Vec<&Table> =
+            manifest.tables.iter().filter(|table| covered.contains(&relation(&table.schema, &table.name))).collect();
+        let sequences: Vec<&Sequence> =
+            manifest.sequences.iter().filter(|one| covered.contains(&relation(&one.schema, &one.name))).collect();
+        let indexes = indexes(&after);
+        let large_objects = manifest.large_objects.is_some() && filter.covers(database, "pg_catalog", "pg_largeobject");
+        let mut plan = Self {
+            target: options.renames.database(database)?,
+            is_whole: false,
+            large_objects,
+            names: NewNames::default(),
+            schemas: schemas(&before, &after).filter(|schema| filter.covers_schema(database, schema)).collect(),
+            filter: filter.clone(),
+            indexes,
+            made: HashSet::new(),
+            owners: options.owners,
+            privileges: options.privileges,
+            before: Vec::new(),
+            after: Vec::new(),
+            tables,
+            sequences,
+            stored,
+        };
+        let is_all = |script: &Script<'_>| script.entries.iter().all(|entry| plan.wants(entry, &covered, filter));
+        plan.is_whole = filter.covers_database(database)
+            && large_objects == manifest.large_objects.is_some()
+            && is_all(&before)
+            && is_all(&after);
+        let wanted = |script: Script<'a>| -> Vec<Entry<'a>> {
+            script.entries.into_iter().filter(|entry| plan.wants(entry, &covered, filter)).collect()
+        };
+        (plan.before, plan.after) = (wanted(before), wanted(after));
+        plan.names = plan.new_names(options, &covered);
+        let kinds = ["TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE", "FOREIGN TABLE"];
+        let made = plan.before.iter().filter(|entry| kinds.contains(&entry.kind));
+        plan.made = made.map(|entry| plan.names.of(entry.schema, entry.name)).collect();
+        Ok(plan)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let is_something = |entry: &&Entry<'_>| !entry.kind.is_empty();
+        !self.is_whole && !self.large_objects && self.before.iter().chain(&self.after).find(is_something).is_none()
+    }
+
+    /// Whether an entry belongs to what is restored.
+    fn wants(&self, entry: &Entry<'_>, covered: &HashSet<Relation>, filter: &Filter) -> bool {
+        let database = &*self.stored.manifest.name;
+        if entry.kind.is_empty() {
+            return true;
+        }
+        if let Some(found) = entry.about() {
+            let of = if entry.is_about_index() { self.indexes.get(&found).unwrap_or(&found) } else { &found };
+            // Both ends of an attachment.
+            let other = if entry.kind == "TABLE ATTACH" { entry.refers_from() } else { None };
+            return covered.contains(of) && other.is_none_or(|parent| covered.contains(&parent));
+        }
+        if let Some(schema) = entry.about_schema() {
+            return filter.covers_schema(database, schema);
+        }
+        match entry.schema {
+            "" => filter.covers_database(database),
+            schema => filter.covers_schema(database, schema),
+        }
+    }
+
+    /// Those of schemas and relations, and of what belongs to relations and shares their names.
+    fn new_names(&self, options: &LogicalOptions, covered: &HashSet<Relation>) -> NewNames {
+        let database = &*self.stored.manifest.name;
+        let mut names = NewNames { known: self.known(), ..NewNames::default() };
+        for schema in covered.iter().map(|(schema, _)| schema).chain(&self.schemas) {
+            if let Some(renamed) = options.renames.schema(database, schema) {
+                names.schemas.insert(schema.clone(), renamed);
+            }
+        }
+        let relations: HashSet<&String> = names.known.iter().map(|(_, name)| name).collect();
+        names.ambiguous = names.schemas.keys().filter(|schema| relations.contains(schema)).cloned().collect();
+        for (schema, name) in covered {
+            if let Some(renamed) = options.renames.relation(database, schema, name) {
+                names.relations.insert(relation(schema, name), renamed);
+            }
+        }
+        let owned =
+            self.sequences.iter().filter_map(|one| Some((relation(&one.schema, &one.name), one.owned_by.clone()?)));
+        let indexes = self.indexes.iter().map(|(index, table)| (index.clone(), table.clone()));
+        for (part, table) in owned.chain(indexes).collect::<Vec<_>>() {
+            if names.relations.contains_key(&table) && !names.relations.contains_key(&part) {
+                let renamed = (names.of(&table.0, &table.1).0, names.belonging(&table, &part.1));
+                names.relations.insert(part, renamed);
+            }
+        }
+        names
+    }
+
+    /// Everything that the snapshot has with a schema. Functions are called like `f(integer)` there.
+    fn known(&self) -> HashSet<Relation> {
+        let scripts = [Script::parse(&self.stored.before), Script::parse(&self.stored.after)];
+        let entries = scripts.iter().flat_map(|script| &script.entries);
+        let bare = |name: &str| name.split('(').next().unwrap_or_default().to_owned();
+        entries
+            .flat_map(|entry| [relation(entry.schema, entry.name), relation(entry.schema, &bare(entry.name))])
+            .collect()
+    }
+
+    /// Schema and name of a table at the target.
+    pub(super) fn name_of(&self, table: &Table) -> Relation {
+        self.names.of(&table.schema, &table.name)
+    }
+
+    /// Schemas in which nothing may be left that the snapshot does not have, by their names at the target: restored with all in
+    /// them, as they were backed up.
+    pub(super) fn cleared(&self) -> HashMap<String, &str> {
+        let manifest = &self.stored.manifest;
+        let is_whole = |schema: &&String| self.stored.backed_up.covers_schema(&manifest.name, schema);
+        self.schemas.iter().filter(is_whole).map(|schema| (self.names.schema(schema), &**schema)).collect()
+    }
+
+    /// The statements of an entry as the target gets them.
+    pub(super) fn statements(&self, entry: &Entry<'_>) -> Vec<String> {
+        if !self.privileges && matches!(entry.kind, "ACL" | "DEFAULT ACL") {
+            return Vec::new();
+        }
+        let about = entry.about();
+        let table = about.as_ref().map(|found| self.indexes.get(found).unwrap_or(found));
+        let wanted = entry.statements.iter().filter(|statement| self.owners || !sets_owner(statement));
+        wanted.map(|statement| self.names.apply(statement, table)).collect()
+    }
+
+    /// Why an entry cannot be made beside the relations of `others` (at the target), if it cannot: what ties a table to others
+    /// that are not restored with it.
+    pub(super) fn loose_end(&self, entry: &Entry<'_>, others: &HashSet<Relation>) -> Option<String> {
+        let (table, other) = (entry.about()?, entry.references().filter(|_| entry.kind == "FK CONSTRAINT")?);
+        let is_there = |one: &Relation| others.contains(one) || self.made.contains(one);
+        (!is_there(&self.names.of(&other.0, &other.1))).then(|| {
+            let (of, to) = (format!("{}.{}", table.0, table.1), format!("{}.{}", other.0, other.1));
+            format!("a foreign key of {of} is left out: {to}, to which it refers, is not at the target")
+        })
+    }
+
+    /// Who owns what is restored.
+    pub(super) fn owners(&self) -> HashSet<&'a str> {
+        if !self.owners {
+            return HashSet::new();
+        }
+        let entries = self.before.iter().chain(&self.after);
+        let owners = entries.filter(|entry| entry.statements.iter().any(|statement| sets_owner(statement)));
+        owners.map(|entry| entry.owner).filter(|owner| !owner.is_empty()).collect()
+    }
+}
+
+/// `ALTER … OWNER TO somebody;`
+fn sets_owner(statement: &str) -> bool {
+    let said: Vec<_> = tokens(statement).filter(|token| !token.is_blank()).collect();
+    match said.as_slice() {
+        [first, .., owner, to, _, _] => first.is("ALTER") && owner.is("OWNER") && to.is("TO"),
+        _ => false,
+    }
+}
+
+/// Relations that are meant, with partitions of tables and sequences of their columns.
+fn covered(stored: &Stored, filter: &Filter, before: &Script<'_>) -> HashSet<Relation> {
+    let (manifest, database) = (&stored.manifest, &*stored.manifest.name);
+    let above: HashMap<Relation, Relation> = manifest
+        .tables
+        .iter()
+        .filter_map(|table| Some((relation(&table.schema, &table.name), table.partition_of.clone()?)))
+        .chain(
+            manifest.sequences.iter().filter_map(|one| Some((relation(&one.schema, &one.name), one.owned_by.clone()?))),
+        )
+        .collect();
+    let tables = manifest.tables.iter().map(|table| relation(&table.schema, &table.name));
+    let sequences = manifest.sequences.iter().map(|one| relation(&one.schema, &one.name));
+    let others =
+        before.entries.iter().filter(|entry| matches!(entry.kind, "VIEW" | "MATERIALIZED VIEW" | "FOREIGN TABLE"));
+    let others = others.map(|entry| relation(entry.schema, entry.name));
+    let is_covered = |one: &Relation| {
+        let mut at = Some(one);
+        while let Some((schema, name)) = at {
+            if filter.covers(database, schema, name) {
+                return !filter.excludes(database, &one.0, &one.1);
+            }
+            at = above.get(&(schema.clone(), name.clone()));
+        }
+        false
+    };
+    tables.chain(sequences).chain(others).filter(is_covered).collect()
+}
+
+/// Schemas that something lies in.
+fn schemas(before: &Script<'_>, after: &Script<'_>) -> impl Iterator<Item = String> {
+    let entries = before.entries.iter().chain(&after.entries);
+    let named = entries.map(|entry| if entry.kind == "SCHEMA" { entry.name } else { entry.schema });
+    let found: HashSet<String> = named.filter(|schema| !schema.is_empty()).map(str::to_owned).collect();
+    found.into_iter()
+}
+
+/// The tables of indexes, those of constraints among them.
+fn indexes(after: &Script<'_>) -> HashMap<Relation, Relation> {
+    let made = after.entries.iter().filter(|entry| matches!(entry.kind, "INDEX" | "CONSTRAINT"));
+    made.filter_map(|entry| Some((relation(entry.schema, &entry.index()?), entry.about()?))).collect()
+}

@@ -1,0 +1,72 @@
+//! What is said before anything is written: what was asked for and is not there, and what other names do not reach.
+
+use backup_core::event::WarningKind;
+
+use super::super::filter::Filter;
+use super::super::sql::{Kind, Script, quoted, tokens};
+use super::dump::{Dump, Stored};
+use super::plan::Plan;
+use super::{Job, NAMED};
+
+/// Returns how many warnings there were.
+pub(super) fn remark(job: &Job<'_>, filter: &Filter, plans: &[Plan<'_>]) -> u64 {
+    let mut warnings = 0;
+    let mut warn = |about: &str, text: String| {
+        job.cx.events.warn(WarningKind::Other, about, text);
+        warnings += 1;
+    };
+    let unmatched = unmatched(job.dump, filter);
+    if !unmatched.is_empty() {
+        warn("", format!("nothing in the snapshot matches {}", unmatched.join(", ")));
+    }
+    for plan in plans {
+        let mut names = keeping_names(plan);
+        if !names.is_empty() {
+            let more = names.len().saturating_sub(NAMED);
+            names.truncate(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let text = "bodies of functions are text: these go on naming, and using, the schema that was renamed";
+            warn(&plan.target, format!("{text}: {}{more}", names.join(", ")));
+        }
+    }
+    warnings
+}
+
+/// Patterns of what is wanted that nothing in the snapshot goes by.
+fn unmatched<'f>(dump: &Dump, filter: &'f Filter) -> Vec<&'f str> {
+    let names = dump.databases.iter().flat_map(|stored| {
+        let name = &stored.manifest.name;
+        below(stored).into_iter().map(move |below| format!("{name}.{below}")).chain([name.clone()])
+    });
+    filter.unmatched(names)
+}
+
+/// Schemas and relations of a database.
+fn below(stored: &Stored) -> Vec<String> {
+    let manifest = &stored.manifest;
+    let tables = manifest.tables.iter().map(|table| (&*table.schema, &*table.name));
+    let sequences = manifest.sequences.iter().map(|one| (&*one.schema, &*one.name));
+    let large_objects = manifest.large_objects.map(|_| ("pg_catalog", "pg_largeobject"));
+    let mut names: Vec<String> =
+        tables.chain(sequences).chain(large_objects).map(|(schema, name)| format!("{schema}.{name}")).collect();
+    for script in [&stored.before, &stored.after] {
+        for entry in &Script::parse(script).entries {
+            let schema = if entry.kind == "SCHEMA" { entry.name } else { entry.schema };
+            names.extend([schema.to_owned(), format!("{schema}.{}", entry.name)]);
+        }
+    }
+    names
+}
+
+/// Functions whose text names a schema that gets another name.
+fn keeping_names(plan: &Plan<'_>) -> Vec<String> {
+    let schemas = plan.names.schemas.keys();
+    let old: Vec<String> = schemas.flat_map(|schema| [format!("{schema}."), format!("{}.", quoted(schema))]).collect();
+    let functions = plan.before.iter().filter(|entry| matches!(entry.kind, "FUNCTION" | "PROCEDURE"));
+    let names_old = |statement: &&str| {
+        let mut texts = tokens(statement).filter(|token| token.kind == Kind::Text);
+        texts.any(|token| old.iter().any(|name| token.text.contains(name)))
+    };
+    let keeping = functions.filter(|entry| entry.statements.first().is_some_and(names_old));
+    keeping.map(|entry| format!("{}.{}", entry.schema, entry.name)).collect()
+}

@@ -1,0 +1,191 @@
+//! Into a database of its own, several sessions at a time. It gets its name when it is complete.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use backup_core::event::WarningKind;
+use backup_core::source::{RestoreReport, SourceResult};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, TryStreamExt as _};
+
+use super::super::super::unless_cancelled;
+use super::super::super::wire::Sql;
+use super::super::manifest::{File, Table};
+use super::super::session;
+use super::super::sql::{Entry, qualified, quoted, tokens};
+use super::Job;
+use super::plan::Plan;
+use super::writer::Writer;
+
+/// Durable with what comes last: dropping and renaming databases wait for the log.
+const SETTINGS: &str = "SET synchronous_commit = off; SET lock_timeout = 0; SET session_replication_role = origin";
+
+/// Sessions of one database.
+struct Sessions<'a> {
+    job: &'a Job<'a>,
+    database: String,
+    idle: Mutex<Vec<Sql>>,
+}
+
+impl Sessions<'_> {
+    async fn take(&self) -> SourceResult<Sql> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(sql) = idle {
+            return Ok(sql);
+        }
+        let opening = async {
+            let sql =
+                session::open(&self.job.options.connection, Some(&self.job.server.sql.host), &self.database).await?;
+            let set = sql.client.batch_execute(SETTINGS).await;
+            set.map_err(|error| super::super::error::writing(&error, "beginning a session"))?;
+            Ok(sql)
+        };
+        unless_cancelled(self.job.cx, opening).await
+    }
+
+    fn give_back(&self, sql: Sql) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sql);
+    }
+
+    /// Does `work` with each of `items`, as many at a time as may be. It gets a session and gives it back, with the bytes that it
+    /// has dealt with; returns their sum.
+    async fn each<'f, T>(
+        &self,
+        items: Vec<T>,
+        work: impl Fn(Sql, T) -> BoxFuture<'f, SourceResult<(Sql, u64)>>,
+    ) -> SourceResult<u64> {
+        let (mut waiting, mut running, mut sum) = (items.into_iter(), FuturesUnordered::new(), 0);
+        loop {
+            while running.len() < self.job.options.jobs.max(1) {
+                let Some(item) = waiting.next() else { break };
+                let sql = self.take().await?;
+                running.push(work(sql, item));
+            }
+            match running.try_next().await? {
+                Some((sql, bytes)) => {
+                    self.give_back(sql);
+                    sum += bytes;
+                }
+                None => return Ok(sum),
+            }
+        }
+    }
+}
+
+/// Writes a database and puts it in its place.
+pub(super) async fn restore(job: &Job<'_>, plan: &Plan<'_>, report: &mut RestoreReport) -> SourceResult<()> {
+    let name = unless_cancelled(job.cx, job.server.create(plan, job.options)).await?;
+    let sessions = Sessions { job, database: name.clone(), idle: Mutex::default() };
+    let sql = sessions.take().await?;
+    let writer = Writer { job, plan, sql: &sql };
+    before(&writer).await?;
+    load(&sessions, plan, report).await?;
+    report.warnings += writer.sequences(&HashSet::new()).await?;
+    report.written_bytes += writer.large_objects().await?;
+    after(&sessions, &writer, report).await?;
+    if job.request.verify {
+        let verify = |sql: Sql, table| verified(job, plan, sql, table).boxed();
+        report.verified_bytes += sessions.each(plan.tables.clone(), verify).await?;
+    }
+    drop(sql);
+    drop(sessions);
+    // From here on to its end: half of it would be worse.
+    job.cx.check_cancelled()?;
+    job.server.exchange(plan, &name, job.options).await
+}
+
+/// Everything that the rows need. A schema that only some tables of are restored is not among the entries.
+async fn before(writer: &Writer<'_>) -> SourceResult<()> {
+    let made = writer.plan.before.iter().filter(|entry| entry.kind == "SCHEMA");
+    let made: HashSet<String> = made.map(|entry| writer.plan.names.schema(entry.name)).collect();
+    let needed: HashSet<String> = writer.plan.made.iter().map(|(schema, _)| schema.clone()).collect();
+    for schema in needed.difference(&made) {
+        writer.run(&format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema)), "creating schemas").await?;
+    }
+    for entry in &writer.plan.before {
+        writer.entry(entry).await?;
+    }
+    Ok(())
+}
+
+/// Rows, the largest files first.
+async fn load(sessions: &Sessions<'_>, plan: &Plan<'_>, report: &mut RestoreReport) -> SourceResult<()> {
+    let mut files: Vec<(&Table, &File)> =
+        plan.tables.iter().flat_map(|table| table.files.iter().map(move |file| (*table, file))).collect();
+    files.sort_by_key(|(_, file)| std::cmp::Reverse(file.bytes));
+    report.files_written += files.len() as u64;
+    let copy = |sql: Sql, (table, file)| copied(sessions.job, plan, sql, table, file).boxed();
+    report.written_bytes += sessions.each(files, copy).await?;
+    Ok(())
+}
+
+async fn copied(job: &Job<'_>, plan: &Plan<'_>, sql: Sql, table: &Table, file: &File) -> SourceResult<(Sql, u64)> {
+    let (schema, name) = plan.name_of(table);
+    let bytes = Writer { job, plan, sql: &sql }.copy(table, file, &qualified(&schema, &name)).await?;
+    Ok((sql, bytes))
+}
+
+async fn verified(job: &Job<'_>, plan: &Plan<'_>, sql: Sql, table: &Table) -> SourceResult<(Sql, u64)> {
+    let bytes = Writer { job, plan, sql: &sql }.verify(table).await?;
+    Ok((sql, bytes))
+}
+
+async fn analyzed(job: &Job<'_>, plan: &Plan<'_>, sql: Sql, table: &Table) -> SourceResult<(Sql, u64)> {
+    let (schema, name) = plan.name_of(table);
+    let statement = format!("ANALYZE {}", qualified(&schema, &name));
+    Writer { job, plan, sql: &sql }.run(&statement, "gathering statistics").await?;
+    Ok((sql, 0))
+}
+
+/// What is built, in its order, each with the settings that the dump has in force there: its tablespace.
+type Built<'a> = Vec<(Option<&'a Entry<'a>>, &'a Entry<'a>)>;
+
+async fn built(job: &Job<'_>, plan: &Plan<'_>, sql: Sql, entries: Built<'_>) -> SourceResult<(Sql, u64)> {
+    let writer = Writer { job, plan, sql: &sql };
+    for (settings, entry) in entries {
+        if let Some(settings) = settings {
+            writer.entry(settings).await?;
+        }
+        writer.entry(entry).await?;
+    }
+    Ok((sql, 0))
+}
+
+fn sets_tablespace(settings: &Entry<'_>) -> bool {
+    settings.statements.iter().any(|statement| tokens(statement).any(|token| token.is("DEFAULT_TABLESPACE")))
+}
+
+/// Indexes and constraints with indexes first, those of several tables at a time; then, in the order of the dump, what builds on
+/// them. Statistics come before materialized views are filled.
+async fn after(sessions: &Sessions<'_>, writer: &Writer<'_>, report: &mut RestoreReport) -> SourceResult<()> {
+    let plan = writer.plan;
+    let mut by_table: BTreeMap<_, Built<'_>> = BTreeMap::new();
+    let (mut others, mut in_force) = (Vec::new(), None);
+    for entry in &plan.after {
+        if entry.kind.is_empty() && sets_tablespace(entry) {
+            in_force = Some(entry);
+        }
+        match entry.kind {
+            "INDEX" | "CONSTRAINT" => by_table.entry(entry.about()).or_default().push((in_force, entry)),
+            _ => others.push(entry),
+        }
+    }
+    for entry in others.iter().filter(|entry| entry.kind.is_empty()) {
+        writer.entry(entry).await?;
+    }
+    let build = |sql: Sql, entries| built(writer.job, plan, sql, entries).boxed();
+    sessions.each(by_table.into_values().collect(), build).await?;
+    let with_rows = plan.tables.iter().copied().filter(|table| !table.files.is_empty());
+    let analyze = |sql: Sql, table| analyzed(writer.job, plan, sql, table).boxed();
+    sessions.each(with_rows.collect(), analyze).await?;
+    for entry in others {
+        if let Some(why) = plan.loose_end(entry, &HashSet::new()) {
+            writer.job.cx.events.warn(WarningKind::Other, entry.name, why);
+            report.warnings += 1;
+            continue;
+        }
+        writer.entry(entry).await?;
+    }
+    Ok(())
+}

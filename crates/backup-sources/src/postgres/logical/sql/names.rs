@@ -1,0 +1,186 @@
+//! The same statements for other names. `pg_dump` writes every name with its schema, so that each can be told.
+//!
+//! What is text to the server stays as it is, above all bodies of functions; a name in a string is only one if it is cast to
+//! `regclass`.
+
+use std::collections::{HashMap, HashSet};
+
+use super::about::Relation;
+use super::token::{Kind, Token, tokens};
+use super::{literal, qualified, quoted};
+
+/// Longest name, bytes (`NAMEDATALEN` less one).
+const LONGEST: usize = 63;
+
+/// Which names become which.
+#[derive(Debug, Clone, Default)]
+pub(in super::super) struct NewNames {
+    pub(in super::super) schemas: HashMap<String, String>,
+    pub(in super::super) relations: HashMap<Relation, Relation>,
+    /// Schemas that share their name with a table: in front of a dot it may be either.
+    pub(in super::super) ambiguous: HashSet<String>,
+    /// What there is in those schemas.
+    pub(in super::super) known: HashSet<Relation>,
+}
+
+/// A name for what belongs to a table that gets another one: indexes of one schema must not share theirs.
+pub(in super::super) fn belonging(name: &str, table: &str, renamed: &str) -> String {
+    let mut name =
+        name.strip_prefix(table).map_or_else(|| format!("{renamed}_{name}"), |rest| format!("{renamed}{rest}"));
+    while name.len() > LONGEST {
+        name.pop();
+    }
+    name
+}
+
+impl NewNames {
+    pub(in super::super) fn is_empty(&self) -> bool {
+        self.schemas.is_empty() && self.relations.is_empty()
+    }
+
+    /// The name that a relation gets.
+    pub(in super::super) fn of(&self, schema: &str, name: &str) -> Relation {
+        let renamed = self.relations.get(&(schema.to_owned(), name.to_owned())).cloned();
+        renamed.unwrap_or_else(|| (self.schema(schema), name.to_owned()))
+    }
+
+    /// The name that a schema gets.
+    pub(in super::super) fn schema(&self, schema: &str) -> String {
+        self.schemas.get(schema).cloned().unwrap_or_else(|| schema.to_owned())
+    }
+
+    /// Another name for what belongs to a table, unless the table keeps its own.
+    pub(in super::super) fn belonging(&self, table: &Relation, name: &str) -> String {
+        let (_, renamed) = self.of(&table.0, &table.1);
+        if renamed == table.1 { name.to_owned() } else { belonging(name, &table.1, &renamed) }
+    }
+
+    /// A statement about `table`, or about none, under the new names.
+    pub(in super::super) fn apply(&self, statement: &str, table: Option<&Relation>) -> String {
+        if self.is_empty() {
+            return statement.to_owned();
+        }
+        let said: Vec<Token<'_>> = tokens(statement).collect();
+        let mut out = String::with_capacity(statement.len() + 32);
+        let (mut at, mut last) = (0, None::<Token<'_>>);
+        while let Some(token) = said.get(at) {
+            let is_part = last.is_some_and(|last| last.is_sign("."));
+            let followers = (said.get(at + 1), said.get(at + 2));
+            match (token.name(), followers) {
+                (Some(schema), (Some(dot), Some(name))) if !is_part && dot.is_sign(".") && name.name().is_some() => {
+                    let was = (schema, name.name().unwrap_or_default());
+                    let is_column = self.ambiguous.contains(&was.0) && !self.known.contains(&was);
+                    let is = if is_column { was.clone() } else { self.of(&was.0, &was.1) };
+                    if is == was {
+                        [token, dot, name].into_iter().for_each(|token| out.push_str(token.text));
+                    } else {
+                        out.push_str(&qualified(&is.0, &is.1));
+                    }
+                    at += 2;
+                }
+                (Some(name), _) if last.is_some_and(|last| last.is("SCHEMA")) => {
+                    out.push_str(&quoted(&self.schema(&name)));
+                }
+                // Names of constraints and indexes stand without a schema.
+                (Some(name), _) if last.is_some_and(|last| last.is("INDEX") || last.is("CONSTRAINT")) => {
+                    let is_keyword =
+                        token.kind == Kind::Word && token.text.bytes().all(|byte| byte.is_ascii_uppercase());
+                    match table.filter(|_| !is_keyword) {
+                        Some(table) => out.push_str(&quoted(&self.belonging(table, &name))),
+                        None => out.push_str(token.text),
+                    }
+                }
+                _ if token.kind == Kind::Text && is_relation(&said[at + 1..]) => {
+                    out.push_str(&self.in_text(token.text));
+                }
+                _ => out.push_str(token.text),
+            }
+            if let Some(token) = said.get(at).filter(|token| !token.is_blank()) {
+                last = Some(*token);
+            }
+            at += 1;
+        }
+        out
+    }
+
+    /// `'schema.name'`.
+    fn in_text(&self, text: &str) -> String {
+        let inner = text.trim_matches('\'').replace("''", "'");
+        let said: Vec<Token<'_>> = tokens(&inner).collect();
+        match said.as_slice() {
+            [schema, dot, name] if dot.is_sign(".") => match (schema.name(), name.name()) {
+                (Some(schema), Some(name)) => {
+                    let (schema, name) = self.of(&schema, &name);
+                    literal(&qualified(&schema, &name))
+                }
+                _ => text.to_owned(),
+            },
+            _ => text.to_owned(),
+        }
+    }
+}
+
+/// Whether `::regclass` follows.
+fn is_relation(rest: &[Token<'_>]) -> bool {
+    matches!(rest, [one, two, cast, ..] if one.is_sign(":") && two.is_sign(":") && cast.is("REGCLASS"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> NewNames {
+        let pair = |schema: &str, name: &str| (schema.to_owned(), name.to_owned());
+        NewNames {
+            schemas: HashMap::from([("sales".to_owned(), "old".to_owned())]),
+            relations: HashMap::from([
+                (pair("public", "orders"), pair("public", "orders 2")),
+                (pair("public", "orders_id_seq"), pair("public", "orders 2_id_seq")),
+            ]),
+            ..NewNames::default()
+        }
+    }
+
+    #[test]
+    fn a_table_may_be_called_like_a_schema() {
+        let known = HashSet::from([("sales".to_owned(), "t".to_owned())]);
+        let names = NewNames { ambiguous: HashSet::from(["sales".to_owned()]), known, ..names() };
+        let view = "CREATE VIEW sales.t AS SELECT sales.id FROM public.sales;";
+        assert_eq!(names.apply(view, None), "CREATE VIEW \"old\".\"t\" AS SELECT sales.id FROM public.sales;");
+    }
+
+    #[test]
+    fn names_and_nothing_else_change() {
+        let table = ("public".to_owned(), "orders".to_owned());
+        let cases = [
+            ("CREATE SCHEMA sales;", "CREATE SCHEMA \"old\";"),
+            ("GRANT USAGE ON SCHEMA sales TO sales;", "GRANT USAGE ON SCHEMA \"old\" TO sales;"),
+            ("SELECT 'sales.t' FROM sales.t;", "SELECT 'sales.t' FROM \"old\".\"t\";"),
+            (
+                "ALTER TABLE ONLY public.orders ADD CONSTRAINT orders_pkey PRIMARY KEY (id);",
+                "ALTER TABLE ONLY \"public\".\"orders 2\" ADD CONSTRAINT \"orders 2_pkey\" PRIMARY KEY (id);",
+            ),
+            (
+                "CREATE INDEX i ON public.orders USING btree (id);",
+                "CREATE INDEX \"orders 2_i\" ON \"public\".\"orders 2\" USING btree (id);",
+            ),
+            (
+                "ALTER COLUMN id SET DEFAULT nextval('public.orders_id_seq'::regclass);",
+                "ALTER COLUMN id SET DEFAULT nextval('\"public\".\"orders 2_id_seq\"'::regclass);",
+            ),
+            (
+                "COMMENT ON COLUMN sales.t.sales IS $$sales.t$$;",
+                "COMMENT ON COLUMN \"old\".\"t\".sales IS $$sales.t$$;",
+            ),
+        ];
+        for (from, to) in cases {
+            assert_eq!(names().apply(from, Some(&table)), to);
+        }
+    }
+
+    #[test]
+    fn long_names_stay_names() {
+        let name = belonging(&"é".repeat(31), "x", "renamed");
+        assert!(name.len() <= LONGEST && name.starts_with("renamed_é"));
+    }
+}

@@ -1,0 +1,392 @@
+//! Which file comes from which backup.
+//!
+//! The newest layer says which files there are. One that it has in full comes from there; of one that is called
+//! `INCREMENTAL.<name>`, each block comes from the newest layer that has it, down to the one that has the file in full. The
+//! directories of all layers are gone through side by side. A full backup is one layer.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File};
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use backup_core::format::{Node, Tree};
+use backup_core::id::BlobId;
+use backup_core::source::{Metadata, NodeKind, RestoreReport, SourceError, SourceErrorKind, SourceResult};
+use futures::StreamExt as _;
+
+use super::super::backup::Sums;
+use super::super::delta::{Combined, Delta};
+use super::super::error::malformed;
+use super::super::layout::Layout;
+use super::Job;
+use super::files::{Doing, Part, Window};
+use super::maps::Maps;
+use super::target::{Target, failed};
+
+/// Files whose blocks are looked up together.
+const TOGETHER: usize = 64;
+/// Where a data directory has files of relations.
+const RELATIONS: [&[u8]; 3] = [b"base", b"global", b"pg_tblspc"];
+
+/// Writes everything that belongs to the data directory; returns what is to be done to visibility maps.
+pub(super) async fn write(job: &Job<'_>, target: &Target, report: &mut RestoreReport) -> SourceResult<Maps> {
+    refuse_unknown(job).await?;
+    let mut walk = Walk::new(job, target, Doing::Writing);
+    walk.all(report).await?;
+    // A directory that may not be written to gets its mode when it is complete.
+    walk.dirs.iter().rev().try_for_each(|(dir, metadata)| target.own(dir, metadata))?;
+    Ok(walk.maps)
+}
+
+/// Reads everything back: compared with what the server said when it was backed up, or block by block with the repository if it was put
+/// together.
+pub(super) async fn verify(job: &Job<'_>, target: &Target, report: &mut RestoreReport) -> SourceResult<()> {
+    if job.description.increments == 0 {
+        return verify_sums(job, target, report).await;
+    }
+    verify_names(job, target).await?;
+    let mut walk = Walk::new(job, target, Doing::Comparing);
+    walk.all(&mut RestoreReport::default()).await?;
+    report.verified_bytes += walk.window.done();
+    Ok(())
+}
+
+/// A tablespace that nobody knows has no place.
+async fn refuse_unknown(job: &Job<'_>) -> SourceResult<()> {
+    let newest = job.layout.newest(job.description.increments);
+    let Some(tree) = job.snapshot.find(&newest.tablespaces()).await?.and_then(|node| node.subtree) else {
+        return Ok(());
+    };
+    for node in &job.snapshot.tree(&tree).await?.nodes {
+        let oid = std::str::from_utf8(&node.name).ok().and_then(|name| name.parse::<u32>().ok());
+        if oid.is_none_or(|oid| !job.description.tablespaces.contains_key(&oid)) {
+            let path = newest.tablespaces().join(&node.name);
+            return Err(malformed(format!("the snapshot: {} belongs to no tablespace", path.display())));
+        }
+    }
+    Ok(())
+}
+
+/// A directory in all layers, oldest first.
+struct Level {
+    place: PathBuf,
+    trees: Vec<Option<BlobId>>,
+    /// Files of relations are here, or below: what is called like a file of an incremental backup elsewhere is somebody's own.
+    has_relations: bool,
+}
+
+/// A file that is put together: its nodes with their layers, oldest first. The first one has it in full.
+struct Chain {
+    name: Vec<u8>,
+    nodes: Vec<(u8, Node)>,
+}
+
+struct Walk<'a> {
+    job: &'a Job<'a>,
+    target: &'a Target,
+    window: Window,
+    dirs: Vec<(PathBuf, Metadata)>,
+    maps: Maps,
+}
+
+impl<'a> Walk<'a> {
+    fn new(job: &'a Job<'a>, target: &'a Target, doing: Doing) -> Self {
+        Self { job, target, window: Window::new(doing), dirs: Vec::new(), maps: Maps::default() }
+    }
+
+    fn writes(&self) -> bool {
+        !self.job.request.dry_run && self.window.doing() == Doing::Writing
+    }
+
+    async fn all(&mut self, report: &mut RestoreReport) -> SourceResult<()> {
+        let layers: Vec<Layout> = self.job.layout.layers(self.job.description.increments).collect();
+        let places: Vec<Vec<_>> = layers.iter().map(|layer| self.target.places(layer).collect()).collect();
+        let mut waiting = Vec::new();
+        for at in 0..places[0].len() {
+            let mut nodes = Vec::new();
+            for layer in &places {
+                nodes.push(self.job.snapshot.find(&layer[at].0).await?);
+            }
+            let Some(Some(newest)) = nodes.last() else { continue };
+            let place = places[0][at].1.to_path_buf();
+            self.directory(&place, newest, report)?;
+            let trees = nodes.into_iter().map(|node| node?.subtree).collect();
+            waiting.push(Level { place, trees, has_relations: at > 0 });
+        }
+        while let Some(level) = waiting.pop() {
+            self.job.cx.check_cancelled()?;
+            waiting.extend(self.level(level, report).await?);
+        }
+        if self.job.request.dry_run { Ok(()) } else { self.window.fetch(self.job).await }
+    }
+
+    fn directory(&mut self, place: &Path, node: &Node, report: &mut RestoreReport) -> SourceResult<()> {
+        report.entries += 1;
+        if self.writes() {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(place);
+            made.map_err(|error| failed(place, error))?;
+            self.dirs.push((place.to_path_buf(), node.metadata.clone()));
+        }
+        Ok(())
+    }
+
+    /// Everything of a directory but the directories in it, which are returned.
+    async fn level(&mut self, level: Level, report: &mut RestoreReport) -> SourceResult<Vec<Level>> {
+        let mut trees = Vec::with_capacity(level.trees.len());
+        for id in &level.trees {
+            trees.push(match id {
+                Some(id) => self.job.snapshot.tree(id).await?,
+                None => Tree::default(),
+            });
+        }
+        trees.iter().try_for_each(require_names)?;
+        let (older, newest) = trees.split_at(trees.len() - 1);
+        let (mut below, mut chains) = (Vec::new(), Vec::new());
+        for node in newest.iter().flat_map(|tree| &tree.nodes) {
+            let place = self.target.place(&level.place, &node.name);
+            match &node.metadata.kind {
+                NodeKind::Dir => {
+                    self.directory(&place, node, report)?;
+                    let older = older.iter().map(|tree| tree.get(&node.name).and_then(|node| node.subtree));
+                    let is_top = level.place == self.target.root;
+                    let has_relations = level.has_relations || (is_top && RELATIONS.contains(&&*node.name));
+                    below.push(Level { place, trees: older.chain([node.subtree]).collect(), has_relations });
+                }
+                NodeKind::Symlink { target: to } => {
+                    report.entries += 1;
+                    if self.writes() {
+                        let to = std::ffi::OsStr::from_bytes(to);
+                        symlink(to, &place).map_err(|error| failed(&place, error))?;
+                    }
+                }
+                NodeKind::File => match node.name.strip_prefix(Delta::PREFIX) {
+                    Some(name) if !older.is_empty() && level.has_relations => chains.push(chain(older, name, node)?),
+                    _ => self.whole(place, node, report).await?,
+                },
+                _ => return Err(malformed(format!("the snapshot: {} is no file", place.display()))),
+            }
+        }
+        if !older.is_empty() {
+            self.maps.enter(&level.place, older.len(), newest.iter().flat_map(|tree| &tree.nodes));
+        }
+        // Maps first: what becomes of them depends on where their pages come from.
+        let (maps, others): (Vec<Chain>, Vec<Chain>) =
+            chains.into_iter().partition(|chain| chain.name.ends_with(b"_vm"));
+        for chains in [maps, others] {
+            for some in chains.chunks(TOGETHER) {
+                self.chains(&level.place, some, report).await?;
+            }
+        }
+        Ok(below)
+    }
+
+    /// A file that is there in full.
+    async fn whole(&mut self, place: PathBuf, node: &Node, report: &mut RestoreReport) -> SourceResult<()> {
+        count(report, node.metadata.size);
+        if self.job.request.dry_run {
+            return Ok(());
+        }
+        self.window.file(self.job, self.target, (place, node.metadata.size, node)).await?;
+        self.window.blobs(self.job, node, Part::Whole).await
+    }
+
+    /// Files that are put together.
+    async fn chains(&mut self, dir: &Path, chains: &[Chain], report: &mut RestoreReport) -> SourceResult<()> {
+        let nodes: Vec<&Node> = chains.iter().flat_map(|chain| chain.nodes[1..].iter().map(|(_, node)| node)).collect();
+        let mut deltas = deltas(self.job, &nodes).await?.into_iter();
+        for chain in chains {
+            let (Some((first, full)), Some((_, newest))) = (chain.nodes.first(), chain.nodes.last()) else { continue };
+            let of_chain: Vec<(u8, Delta)> =
+                chain.nodes[1..].iter().zip(deltas.by_ref()).map(|((layer, _), delta)| (*layer, delta)).collect();
+            let combined = Arc::new(Combined::new(*first, full.metadata.size, of_chain)?);
+            count(report, combined.len());
+            self.maps.put_together(&chain.name, &combined);
+            if self.job.request.dry_run {
+                continue;
+            }
+            let place = self.target.place(dir, &chain.name);
+            self.window.file(self.job, self.target, (place, combined.len(), newest)).await?;
+            for (layer, node) in &chain.nodes {
+                self.window.blobs(self.job, node, Part::Of(Arc::clone(&combined), *layer)).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Names that lead elsewhere, or that are there twice, are no server's.
+fn require_names(tree: &Tree) -> SourceResult<()> {
+    let is_safe = |node: &Node| {
+        let stripped = node.name.strip_prefix(Delta::PREFIX).unwrap_or(&node.name);
+        node.has_safe_name() && !matches!(stripped, b"" | b"." | b"..")
+    };
+    let twice = tree.nodes.windows(2).any(|two| two[0].name == two[1].name);
+    if !twice && tree.nodes.iter().all(is_safe) {
+        return Ok(());
+    }
+    Err(malformed("the snapshot: it has names that no server makes"))
+}
+
+fn count(report: &mut RestoreReport, size: u64) {
+    report.entries += 1;
+    report.files_written += 1;
+    report.total_bytes += size;
+    report.written_bytes += size;
+}
+
+/// Where the blocks of a file are, down to the layer that has it in full.
+fn chain(older: &[Tree], name: &[u8], newest: &Node) -> SourceResult<Chain> {
+    let number = |at: usize| u8::try_from(at).map_err(|_| malformed("the snapshot: it has too many layers"));
+    let partial = [Delta::PREFIX, name].concat();
+    let mut nodes = vec![(number(older.len())?, newest.clone())];
+    for (at, tree) in older.iter().enumerate().rev() {
+        if let Some(full) = tree.get(name).filter(|node| node.is_file()) {
+            nodes.push((number(at)?, full.clone()));
+            nodes.reverse();
+            return Ok(Chain { name: name.to_vec(), nodes });
+        }
+        match tree.get(&partial).filter(|node| node.is_file()) {
+            Some(node) => nodes.push((number(at)?, node.clone())),
+            None => break,
+        }
+    }
+    let shown = String::from_utf8_lossy(name).into_owned();
+    Err(malformed(format!("the snapshot: nothing has all of {shown}, of which only changes are there")))
+}
+
+/// What files of incremental backups say before their blocks, in their order.
+async fn deltas(job: &Job<'_>, nodes: &[&Node]) -> SourceResult<Vec<Delta>> {
+    let none = || malformed("a file of an incremental backup: it is empty");
+    let blobs: SourceResult<Vec<BlobId>> =
+        nodes.iter().map(|node| node.content.first().copied().ok_or_else(none)).collect();
+    let sizes: Vec<u64> = nodes.iter().map(|node| node.metadata.size).collect();
+    let found: Arc<Mutex<HashMap<usize, Delta>>> = Arc::default();
+    let into = Arc::clone(&found);
+    let handle = move |number: usize, data: &[u8]| {
+        if let Ok(delta) = Delta::parse(data, sizes[number])? {
+            into.lock().unwrap_or_else(PoisonError::into_inner).insert(number, delta);
+        }
+        Ok(())
+    };
+    job.snapshot.fetch(job.cx, &blobs?, handle).await?;
+    let mut found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut deltas = Vec::with_capacity(nodes.len());
+    for (number, node) in nodes.iter().enumerate() {
+        deltas.push(match found.remove(&number) {
+            Some(delta) => delta,
+            None => numbers(job, node).await?,
+        });
+    }
+    Ok(deltas)
+}
+
+/// The same of a file whose numbers are in more than one blob.
+async fn numbers(job: &Job<'_>, node: &Node) -> SourceResult<Delta> {
+    let (mut bytes, mut content) = (Vec::new(), job.snapshot.content(node));
+    while let Some(piece) = content.next().await.transpose()? {
+        bytes.extend_from_slice(&piece);
+        if let Ok(delta) = Delta::parse(&bytes, node.metadata.size)? {
+            return Ok(delta);
+        }
+    }
+    Err(malformed("a file of an incremental backup: it is cut off"))
+}
+
+/// Whether the newest backup has all that its manifest lists.
+async fn verify_names(job: &Job<'_>, target: &Target) -> SourceResult<()> {
+    let newest = job.layout.newest(job.description.increments);
+    let mut sums = Sums::of_sizes();
+    for ((top, _), (prefix, _)) in target.places(&newest).zip(target.roots()) {
+        let Some(tree) = job.snapshot.find(&top).await?.and_then(|node| node.subtree) else { continue };
+        let mut walk = job.snapshot.walk_below(top.clone(), tree);
+        while let Some((path, node)) = walk.next().await? {
+            let name = &path.as_bytes()[top.as_bytes().len() + 1..];
+            if node.is_file() && name != b"backup_manifest" {
+                sums.add(&[prefix.as_bytes(), name].concat(), node.metadata.size, 0);
+            }
+        }
+    }
+    let none = || malformed("the snapshot: it has no manifest");
+    let manifest = job.snapshot.find(&newest.manifest()).await?.ok_or_else(none)?;
+    let mut content = job.snapshot.content(&manifest);
+    let mut compared = Ok(());
+    while let (Some(piece), Ok(())) = (content.next().await.transpose()?, &compared) {
+        compared = sums.manifest(&piece).map(|_| ());
+    }
+    compared.and_then(|()| sums.finish()).map_err(|error| {
+        SourceError::new(SourceErrorKind::Mismatch, "the snapshot is not what the server has sent").with_source(error)
+    })
+}
+
+/// Reads everything back and compares it with the server's manifest.
+async fn verify_sums(job: &Job<'_>, target: &Target, report: &mut RestoreReport) -> SourceResult<()> {
+    let (roots, manifest, cx) = (target.roots(), target.root.join("backup_manifest"), job.cx.clone());
+    let work = move || -> SourceResult<u64> {
+        let (mut sums, mut bytes) = (Sums::default(), 0);
+        let mut buffer = vec![0; 1 << 20];
+        for (prefix, root) in roots {
+            add_dir(&mut sums, &mut bytes, &mut buffer, &root, prefix.as_bytes(), &|| Ok(cx.check_cancelled()?))?;
+        }
+        let mut file = File::open(&manifest).map_err(|error| failed(&manifest, error))?;
+        loop {
+            match file.read(&mut buffer).map_err(|error| failed(&manifest, error))? {
+                0 => break,
+                len => _ = sums.manifest(&buffer[..len])?,
+            }
+        }
+        sums.finish()?;
+        Ok(bytes)
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    let done =
+        done.map_err(|error| SourceError::new(SourceErrorKind::Target, "verifying failed").with_source(error))?;
+    report.verified_bytes += done.map_err(|error| match error.kind() {
+        SourceErrorKind::Unavailable => {
+            SourceError::new(SourceErrorKind::Mismatch, "what was restored is not what was backed up")
+                .with_source(error)
+        }
+        _ => error,
+    })?;
+    Ok(())
+}
+
+fn add_dir(
+    sums: &mut Sums,
+    bytes: &mut u64,
+    buffer: &mut [u8],
+    dir: &Path,
+    prefix: &[u8],
+    go_on: &dyn Fn() -> SourceResult<()>,
+) -> SourceResult<()> {
+    go_on()?;
+    for entry in fs::read_dir(dir).map_err(|error| failed(dir, error))? {
+        let entry = entry.map_err(|error| failed(dir, error))?;
+        let path = entry.path();
+        let listed = [prefix, entry.file_name().as_bytes()].concat();
+        let kind = entry.file_type().map_err(|error| failed(&path, error))?;
+        if kind.is_dir() {
+            add_dir(sums, bytes, buffer, &path, &[&listed[..], b"/"].concat(), go_on)?;
+        } else if kind.is_file() && listed != b"backup_manifest" {
+            let (size, crc) = sum_of(&path, buffer).map_err(|error| failed(&path, error))?;
+            sums.add(&Target::listed(listed), size, crc);
+            *bytes += size;
+        }
+    }
+    Ok(())
+}
+
+fn sum_of(path: &Path, buffer: &mut [u8]) -> std::io::Result<(u64, u32)> {
+    let (mut file, mut size, mut crc) = (File::open(path)?, 0, 0);
+    loop {
+        match file.read(buffer)? {
+            0 => return Ok((size, crc)),
+            len => {
+                size += len as u64;
+                crc = crc32c::crc32c_append(crc, &buffer[..len]);
+            }
+        }
+    }
+}

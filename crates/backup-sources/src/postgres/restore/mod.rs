@@ -1,0 +1,119 @@
+//! Restoring a data directory.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`restore`]: what is done in which order |
+//! | `target.rs` | the directory, its tablespaces, owners |
+//! | `files.rs` | blobs on their way to the files that they belong to |
+//! | `layers.rs` | which file comes from which backup, of a snapshot that builds on others; writing them, reading them back |
+//! | `maps.rs` | visibility maps, brought in line with what was put together |
+//! | `log.rs` | the captured log, put where the server looks for it |
+//! | `moment.rs` | from the moment that is asked for to the record to stop behind |
+//! | `recovery.rs` | the configuration of the restored server |
+//! | `start.rs` | starting it, until it takes writes |
+//!
+//! # What is promised
+//! The restored server always gets an explicit place to stop at, and before that is written every record up to there was read
+//! with its checksum. So it never ends silently where something is missing, which a server without a target does.
+//!
+//! # What a killed restore leaves
+//! `global/pg_control` gets its name last, when settings, `recovery.signal` and everything else are on the disk: no server starts
+//! on a directory without it. The original's `tablespace_map` never has its real name there, so that nothing is written to where
+//! the original's tablespaces are. Restore into another empty directory then.
+
+mod files;
+mod layers;
+mod log;
+mod maps;
+mod moment;
+mod recovery;
+mod start;
+mod target;
+
+use backup_core::context::Context;
+use backup_core::event::WarningKind;
+use backup_core::repository::SnapshotReader;
+use backup_core::source::{IfExists, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult};
+
+use super::backup::Description;
+use super::error::malformed;
+use super::layout::{Layout, Segments};
+use super::options::PostgresOptions;
+use moment::Way;
+use target::Target;
+
+/// What all parts share.
+struct Job<'a> {
+    cx: &'a Context,
+    options: &'a PostgresOptions,
+    request: &'a RestoreRequest,
+    snapshot: &'a SnapshotReader,
+    layout: Layout,
+    description: Description,
+    segments: Segments,
+}
+
+/// Writes a snapshot to an empty directory, and what the server needs to get to the moment that is asked for.
+pub(super) async fn restore(
+    cx: &Context,
+    options: &PostgresOptions,
+    request: &RestoreRequest,
+    snapshot: &SnapshotReader,
+) -> SourceResult<RestoreReport> {
+    if !request.selection.is_all() {
+        let error = SourceError::new(SourceErrorKind::Unsupported, "a data directory is restored as a whole");
+        return Err(error.with_hint("restore it, start it, and take what you need from it"));
+    }
+    if request.if_exists != IfExists::Fail {
+        let error =
+            SourceError::new(SourceErrorKind::Unsupported, "a data directory is never written over another one");
+        return Err(error.with_hint("choose a new or an empty directory, and leave --if-exists out"));
+    }
+    let (layout, description) = Description::read(snapshot).await?;
+    let segments = Segments::of_size(description.wal_segment_size).ok_or_else(|| malformed("cluster.json"))?;
+    let job = Job { cx, options, request, snapshot, layout, description, segments };
+    let mut report = RestoreReport::default();
+    job.warn_of_damage(&mut report).await?;
+    let programs = match &options.start {
+        Some(dirs) => Some(start::programs(&job, dirs).await?),
+        None => None,
+    };
+    let target = Target::open(&job)?;
+    let maps = layers::write(&job, &target, &mut report).await?;
+    if request.dry_run {
+        return Ok(report);
+    }
+    if request.verify {
+        layers::verify(&job, &target, &mut report).await?;
+    }
+    if job.description.increments > 0 {
+        maps.mend()?;
+        target.no_longer_incremental()?;
+    }
+    target.link_tablespaces(&job)?;
+    let way = Way::of(&job)?;
+    if let Some(log) = &request.log {
+        report.written_bytes += log::place(&job, &target, log, &way).await?;
+    }
+    let stop = moment::find(&job, &target, &way).await?;
+    recovery::configure(&job, &target, &way, stop).await?;
+    target.finish(&job)?;
+    if let Some(programs) = &programs {
+        start::start(cx, programs, &target, start::limit(options, way.length())).await?;
+    }
+    Ok(report)
+}
+
+impl Job<'_> {
+    /// Pages that were damaged already when they were read are restored as they were.
+    async fn warn_of_damage(&self, report: &mut RestoreReport) -> SourceResult<()> {
+        for layer in self.layout.layers(self.description.increments) {
+            if self.snapshot.find(&layer.damage()).await?.is_some() {
+                report.warnings += 1;
+                let text = "the server found damaged pages when it was backed up: they are restored as they were";
+                self.cx.events.warn(WarningKind::Other, layer.damage().display(), text);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! The configuration of the restored server.
+
+use backup_core::source::SourceResult;
+use std::fmt::Write as _;
+
+use super::super::backup::content;
+use super::Job;
+use super::moment::{Stop, Way};
+use super::target::Target;
+
+/// Settings that an earlier restore has left, or that would make a copy write where the original does.
+const REMOVED: [&str; 5] = ["recovery_", "restore_command", "archive_cleanup_command", "primary_", "standby_mode"];
+
+/// What stands above the place to stop at.
+const HEADING: &str = "# From the restore: where the server stops to replay its log.\n";
+
+/// What tells a server to recover when it starts.
+const SIGNALS: [&str; 2] = ["standby.signal", "recovery.signal"];
+
+/// Writes settings and `recovery.signal`.
+pub(super) async fn configure(job: &Job<'_>, target: &Target, way: &Way, stop: Stop) -> SourceResult<()> {
+    complete(job, target).await?;
+    let before = target.read("postgresql.auto.conf")?;
+    let mut text = String::new();
+    for line in before.lines().filter(|line| !REMOVED.iter().any(|name| line.trim_start().starts_with(name))) {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text.push_str(&settings(way.timeline, stop));
+    text.push_str("# A server that replays a log must have these at least as large as the one that wrote it.\n");
+    for (name, value) in
+        job.description.settings.iter().chain(job.options.settings.iter().map(|(name, value)| (name, value)))
+    {
+        // Writing to a string never fails.
+        _ = writeln!(text, "{name} = {}", quoted(value));
+    }
+    target.write("postgresql.auto.conf", text.as_bytes())?;
+    // A standby's own would keep the copy from ever taking writes: the server looks for it first.
+    SIGNALS.iter().try_for_each(|name| target.remove(name))?;
+    target.write("recovery.signal", b"")
+}
+
+/// The server has got where it was told to: nobody who makes it replay a log again, such as for a standby, means the same place.
+pub(super) fn forget(target: &Target) -> SourceResult<()> {
+    let before = target.read("postgresql.auto.conf")?;
+    let is_place = |line: &&str| line.starts_with("recovery_target") || line.starts_with("restore_command");
+    let mut text: String = before.lines().filter(|line| !is_place(line)).flat_map(|line| [line, "\n"]).collect();
+    text = text.replace(HEADING, "");
+    target.replace("postgresql.auto.conf", text.as_bytes())
+}
+
+/// Everything that is needed lies in `pg_wal`: nothing is fetched. What a copy would do to others is switched off.
+fn settings(timeline: u32, stop: Stop) -> String {
+    let stop = match stop {
+        Stop::Consistent => "recovery_target = 'immediate'".to_owned(),
+        Stop::Behind(lsn) => format!("recovery_target_lsn = '{lsn}'\nrecovery_target_inclusive = on"),
+    };
+    format!(
+        "{HEADING}\
+         restore_command = 'false'\n{stop}\nrecovery_target_timeline = '{timeline}'\nrecovery_target_action = 'promote'\n\
+         # A copy must not touch what belongs to the original. Take these out when this server takes its place.\n\
+         archive_mode = off\nprimary_conninfo = ''\nprimary_slot_name = ''\nsynchronous_standby_names = ''\n\
+         # Its subscriptions would take what is meant for the original's, and use up the publisher's slots.\n\
+         max_logical_replication_workers = 0\n"
+    )
+}
+
+/// Where the configuration lay outside of the data directory, the server gets one that it can start with; the files of the
+/// original stand beside it.
+async fn complete(job: &Job<'_>, target: &Target) -> SourceResult<()> {
+    if !target.root.join("postgresql.conf").exists() {
+        let text = "# The original's configuration lay outside of its data directory.\n";
+        target.write("postgresql.conf", text.as_bytes())?;
+    }
+    if !target.root.join("pg_hba.conf").exists() {
+        let text = "local all all peer\nhost all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 scram-sha-256\n";
+        target.write("pg_hba.conf", text.as_bytes())?;
+    }
+    if !target.root.join("pg_ident.conf").exists() {
+        target.write("pg_ident.conf", b"")?;
+    }
+    let Some(node) = job.snapshot.find(&job.layout.config()).await? else { return Ok(()) };
+    let Some(subtree) = node.subtree else { return Ok(()) };
+    for node in job.snapshot.tree(&subtree).await?.nodes.iter().filter(|node| node.is_file()) {
+        let name = String::from_utf8_lossy(&node.name);
+        target.write(&format!("{name}.original"), &content(job.snapshot, node).await?)?;
+    }
+    Ok(())
+}
+
+/// A value of a configuration file.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::lsn::Lsn;
+    use super::*;
+
+    #[test]
+    fn a_copy_leaves_others_alone() {
+        let text = settings(7, Stop::Behind(Lsn(0x500_0028)));
+        for line in ["recovery_target_lsn = '0/5000028'", "recovery_target_timeline = '7'", "archive_mode = off"] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+        assert!(text.lines().any(|line| line == "max_logical_replication_workers = 0"), "{text}");
+        assert!(settings(7, Stop::Consistent).contains("recovery_target = 'immediate'"));
+    }
+}

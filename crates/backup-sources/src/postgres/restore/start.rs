@@ -1,0 +1,175 @@
+//! Starting the restored server, until it has replayed its log and takes writes.
+
+use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use backup_core::context::Context;
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use tokio::process::Command;
+use tokio::time::Instant;
+
+use super::super::options::PostgresOptions;
+use super::super::unless_cancelled;
+use super::target::{Target, failed};
+use super::{Job, recovery};
+
+/// So often it is looked whether the server is ready.
+const PAUSE: Duration = Duration::from_millis(200);
+/// A program that only says something may take so long,
+const SAYING: Duration = Duration::from_secs(30);
+/// and one that starts the server so long: it gives up by itself after a minute.
+const STARTING: Duration = Duration::from_secs(120);
+/// A server gets so long to replay its log, and one second more for each so many bytes of it.
+const REPLAYING: Duration = Duration::from_secs(15 * 60);
+const REPLAYED: u64 = 1 << 20;
+/// So often it is said that it is not.
+const REMINDER: Duration = Duration::from_secs(60);
+/// What is shown of its log if it fails.
+const SHOWN: u64 = 2000;
+/// Where the server says how it is, counted from 0, and what is there when it takes connections.
+const STATUS_LINE: usize = 7;
+const READY: &str = "ready";
+
+/// The first directory that holds programs of the version that the snapshot is of.
+pub(super) async fn programs(job: &Job<'_>, dirs: &[PathBuf]) -> SourceResult<PathBuf> {
+    let major = job.description.version / 10_000;
+    for dir in dirs.iter().filter(|dir| dir.join("pg_ctl").exists()) {
+        if major_of(&dir.join("postgres")).await == Some(major) {
+            return Ok(dir.clone());
+        }
+    }
+    let text = format!("the programs of PostgreSQL {major}, which the restored server needs, were not found");
+    let hint = "name the directory that holds its pg_ctl and postgres, or leave starting out";
+    Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint(hint))
+}
+
+/// Of `postgres (PostgreSQL) 15.18 (Debian …)`.
+async fn major_of(postgres: &Path) -> Option<u32> {
+    let asking = Command::new(postgres).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(SAYING, asking).await.ok()?.ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let version = text.split_once("(PostgreSQL) ")?.1;
+    version[..version.find(|c: char| !c.is_ascii_digit())?].parse().ok()
+}
+
+/// How long a server may take that has so many bytes of log to replay.
+pub(super) fn limit(options: &PostgresOptions, log: u64) -> Duration {
+    options.start_timeout.unwrap_or(REPLAYING + Duration::from_secs(log / REPLAYED))
+}
+
+/// Starts it as the owner of its directory: no server runs as root. It may take `limit`.
+pub(super) async fn start(cx: &Context, programs: &Path, target: &Target, limit: Duration) -> SourceResult<()> {
+    let log = target.root.join("restore.log");
+    let pg_ctl = |arguments, limit| unless_cancelled(cx, run(programs, target, arguments, limit));
+    // Before it has replayed what makes it consistent it takes no connections, and `pg_ctl` soon waits no longer.
+    let log = log.to_string_lossy();
+    let arguments = ["-w", "-l", &*log, "start"];
+    let (started, mut reminded) = (Instant::now(), Instant::now());
+    let begun = pg_ctl(&arguments, STARTING.min(limit)).await;
+    if let Err(error) = begun
+        && (error.kind() == SourceErrorKind::Cancelled || pg_ctl(&["status"], SAYING).await.is_err())
+    {
+        return Err(error);
+    }
+    while !is_ready(target) {
+        tokio::select! {
+            () = cx.cancel.cancelled() => return Err(SourceError::cancelled()),
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+        pg_ctl(&["status"], SAYING).await?;
+        if started.elapsed() >= limit {
+            return Err(too_long(target, limit));
+        }
+        if reminded.elapsed() >= REMINDER {
+            reminded = Instant::now();
+            let minutes = started.elapsed().as_secs() / 60;
+            cx.events.note(format!("the restored server still replays its log, after {minutes} min"));
+        }
+    }
+    recovery::forget(target)?;
+    pg_ctl(&["reload"], SAYING).await
+}
+
+/// It may only be slow: it is left alone.
+fn too_long(target: &Target, limit: Duration) -> SourceError {
+    let text = format!("the restored server has not replayed its log after {} s: {}", limit.as_secs(), said(target));
+    SourceError::new(SourceErrorKind::Target, text).with_hint(
+        "it goes on: look whether it gets anywhere (restore.log, ps), and end it with pg_ctl stop if not, or wait longer \
+         (--start-timeout)",
+    )
+}
+
+/// The end of what it has written.
+fn said(target: &Target) -> String {
+    let mut tail = Vec::new();
+    // It may not have written anything.
+    let read = fs::File::open(target.root.join("restore.log")).and_then(|mut log| {
+        let len = log.seek(SeekFrom::End(0))?;
+        log.seek(SeekFrom::Start(len.saturating_sub(SHOWN)))?;
+        log.take(SHOWN).read_to_end(&mut tail)
+    });
+    let shown = read.map(|_| without_statements(&String::from_utf8_lossy(&tail)));
+    shown.unwrap_or_default()
+}
+
+/// Lines of a server's log without statements of users, which may hold anything: they follow what is said of them, and lines that go
+/// on begin with a tab.
+fn without_statements(log: &str) -> String {
+    let mut is_statement = false;
+    let kept = log.lines().filter(|line| {
+        if !line.starts_with('\t') {
+            is_statement = line.contains("STATEMENT:  ") || line.contains("QUERY:  ");
+        }
+        !is_statement
+    });
+    kept.collect::<Vec<_>>().join("\n").trim().to_owned()
+}
+
+/// It removes the file when it has got where it was told to.
+fn is_ready(target: &Target) -> bool {
+    let status = fs::read_to_string(target.root.join("postmaster.pid")).unwrap_or_default();
+    let ready = status.lines().nth(STATUS_LINE).is_some_and(|line| line.trim() == READY);
+    ready && !target.root.join("recovery.signal").exists()
+}
+
+async fn run(programs: &Path, target: &Target, arguments: &[&str], limit: Duration) -> SourceResult<()> {
+    let root = fs::metadata(&target.root).map_err(|error| failed(&target.root, error))?;
+    let mut command = Command::new(programs.join("pg_ctl"));
+    command.arg("-D").arg(&target.root).args(arguments).current_dir(&target.root);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if rustix::process::geteuid().is_root() {
+        command.uid(root.uid()).gid(root.gid());
+    }
+    let program = programs.join("pg_ctl");
+    let Ok(status) = tokio::time::timeout(limit, command.kill_on_drop(true).status()).await else {
+        let text = format!("{} does not end after {} s: {}", program.display(), limit.as_secs(), said(target));
+        return Err(SourceError::new(SourceErrorKind::Target, text));
+    };
+    let status = status.map_err(|error| {
+        SourceError::new(SourceErrorKind::Target, format!("cannot run {}", program.display())).with_source(error)
+    })?;
+    if status.success() {
+        return Ok(());
+    }
+    let text = format!("the restored server does not run: {}", said(target));
+    let hint = "everything is restored: mend what its log says and start it by hand";
+    Err(SourceError::new(SourceErrorKind::Target, text).with_hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_not_shown() {
+        let log = "FATAL:  no room\n2026-01-01 [7] ERROR:  odd\n\tmore of it\n[7] STATEMENT:  SELECT\n\t'secret'\nLOG:  end\n\tof it\n";
+        assert_eq!(
+            without_statements(log),
+            "FATAL:  no room\n2026-01-01 [7] ERROR:  odd\n\tmore of it\nLOG:  end\n\tof it"
+        );
+    }
+}

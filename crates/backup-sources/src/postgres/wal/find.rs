@@ -1,0 +1,219 @@
+//! Looking for the server to follow: of all that can be reached, one that is on the newest timeline that ours leads to.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use backup_core::context::Context;
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::super::cluster::Cluster;
+use super::super::error::{WireError, malformed};
+use super::super::lsn::Lsn;
+use super::super::options::{Host, PostgresOptions};
+use super::super::wire::{Connection, System, WalStream, timely};
+use super::history::History;
+use super::slot;
+
+/// So long a server is looked for that has the log, before that is an error.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tries.
+pub(super) const PAUSE: Duration = Duration::from_millis(500);
+
+/// A server that has the log from a place on.
+pub(super) struct Found {
+    pub(super) stream: WalStream,
+    /// The timelines to get on to before, each with the place where the one before was left, and its history.
+    pub(super) turns: VecDeque<Turn>,
+    /// Whether it is the one that writes the log: its clock tells when nothing happened. That of a standby does not.
+    pub(super) writes: bool,
+}
+
+/// A timeline is left for another one.
+pub(super) struct Turn {
+    pub(super) from: u32,
+    pub(super) at: Lsn,
+    pub(super) next: u32,
+    pub(super) history: Bytes,
+}
+
+/// What is looked for: the log of `timeline` from `at` on; everything before `had` was captured.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) timeline: u32,
+    pub(super) at: Lsn,
+    pub(super) had: Lsn,
+}
+
+/// What is wrong with a host.
+enum Refusal {
+    /// Another one may have the log, or this one in a moment.
+    NotNow(SourceError),
+    /// It is so.
+    Never(SourceError),
+}
+
+impl From<SourceError> for Refusal {
+    fn from(error: SourceError) -> Self {
+        if error.kind() == SourceErrorKind::Unavailable { Self::NotNow(error) } else { Self::Never(error) }
+    }
+}
+
+/// A server that has what is wanted.
+struct Candidate {
+    connection: Connection,
+    system: System,
+    writes: bool,
+    turns: VecDeque<Turn>,
+    timeline: u32,
+    at: Lsn,
+}
+
+/// Looks until there is one, as long as that may help.
+pub(super) async fn find(
+    cx: &Context,
+    cluster: &Cluster,
+    options: &PostgresOptions,
+    wanted: Wanted,
+) -> SourceResult<Found> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (mut later, mut never) = (None, None);
+        let mut refused = |refusal| match refusal {
+            Refusal::NotNow(error) => later = Some(error),
+            Refusal::Never(error) => never = Some(error),
+        };
+        let asking = options.hosts.iter().map(|host| ask(cluster, options, host, wanted));
+        let asked = tokio::select! {
+            () = cx.cancel.cancelled() => return Err(SourceError::cancelled()),
+            asked = futures::future::join_all(asking) => asked,
+        };
+        let mut candidates = Vec::new();
+        for answer in asked {
+            match answer {
+                Ok(candidate) => candidates.push(candidate),
+                Err(refusal) => refused(refusal),
+            }
+        }
+        // Whoever is on an older one writes what nobody goes on with, or will get there by itself.
+        let newest = candidates.iter().map(|candidate| candidate.system.timeline).max();
+        for candidate in candidates.into_iter().filter(|candidate| Some(candidate.system.timeline) == newest) {
+            cx.check_cancelled()?;
+            match candidate.start(options).await {
+                Ok(found) => return Ok(found),
+                Err(refusal) => refused(refusal),
+            }
+        }
+        match (later, never) {
+            // As long as one host may come back, what the others say is not the last word.
+            (Some(error), never) if Instant::now() >= deadline => return Err(last_word(error, never)),
+            (Some(_), _) => {}
+            (None, Some(error)) => return Err(error),
+            (None, None) => return Err(malformed("the address: it names no host")),
+        }
+        tokio::select! {
+            () = cx.cancel.cancelled() => return Err(SourceError::cancelled()),
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+/// Nothing is given up for lost because of one host while another one, which may have it, could not be asked.
+fn last_word(later: SourceError, never: Option<SourceError>) -> SourceError {
+    match never {
+        Some(gap) if gap.kind() == SourceErrorKind::LogGap => {
+            let text = format!("{}; whether another host has it could not be asked: {}", gap.chain(), later.chain());
+            SourceError::new(SourceErrorKind::Unavailable, text)
+                .with_hint("start that host, or take it out of the address if it is gone for good")
+        }
+        Some(never) => never,
+        None => later,
+    }
+}
+
+/// Asks a host how far it is.
+async fn ask(cluster: &Cluster, options: &PostgresOptions, host: &Host, wanted: Wanted) -> Result<Candidate, Refusal> {
+    let doing = format!("following the log of {host}");
+    let asking = async {
+        let mut connection = Connection::to(options, host).await?;
+        let system = cluster.require_same(&mut connection).await?;
+        let writes = !connection.in_recovery().await?;
+        Ok((connection, system, writes))
+    };
+    let asked: Result<_, WireError> = timely(asking).await;
+    let (mut connection, system, writes) = asked.map_err(|error| error.into_source(&doing))?;
+    let Wanted { timeline, at, had } = wanted;
+    if system.timeline < timeline || system.timeline == timeline && system.at < at {
+        let text = format!("{host} is behind: it is at {} on timeline {}", system.at, system.timeline);
+        return Err(Refusal::NotNow(SourceError::new(SourceErrorKind::Unavailable, text)));
+    }
+    let stays = (VecDeque::new(), timeline, at);
+    let (turns, timeline, at) = if system.timeline == timeline {
+        stays
+    } else {
+        turns(&mut connection, cluster, system.timeline, timeline, had).await?.unwrap_or(stays)
+    };
+    Ok(Candidate { connection, system, writes, turns, timeline, at })
+}
+
+impl Candidate {
+    /// Follows it. The slot is made only here: those that are not followed would keep their log for nobody.
+    async fn start(self, options: &PostgresOptions) -> Result<Found, Refusal> {
+        let Self { mut connection, writes, turns, timeline, at, .. } = self;
+        let host = connection.host.clone();
+        let doing = format!("following the log of {host}");
+        if let Some(name) = &options.slot {
+            slot::ensure(&mut connection, options, name).await?;
+        }
+        match WalStream::start(connection, options.slot.as_deref(), timeline, at).await {
+            Ok(stream) => Ok(Found { stream, turns, writes }),
+            Err(error) if slot::is_gone(&error) => {
+                let connection = Connection::to(options, &host).await.ok();
+                Err(Refusal::Never(slot::gap(error, options, connection, &doing).await))
+            }
+            Err(error) => Err(error.into_source(&doing).into()),
+        }
+    }
+}
+
+/// If a server has left `timeline` before `had`: what we have behind that belongs to a branch that nobody goes on with, and the
+/// next one is to be followed. `None` if the server has `timeline` as far as we have it, and goes on by itself.
+async fn turns(
+    connection: &mut Connection,
+    cluster: &Cluster,
+    newest: u32,
+    timeline: u32,
+    had: Lsn,
+) -> Result<Option<(VecDeque<Turn>, u32, Lsn)>, Refusal> {
+    let doing = "asking for the history of a timeline";
+    let failed = |error: WireError| Refusal::NotNow(error.into_source(doing));
+    let text = timely(connection.timeline_history(newest)).await.map_err(failed)?.1;
+    let history = History::parse(&String::from_utf8_lossy(&text)).map_err(Refusal::Never)?;
+    let Some((left, next)) = history.left(timeline, newest) else {
+        let text = format!("the server is on timeline {newest}, which does not come from timeline {timeline}");
+        let error = SourceError::new(SourceErrorKind::LogGap, text);
+        return Err(Refusal::Never(error.with_hint("a new full backup begins anew")));
+    };
+    if left > had {
+        return Ok(None);
+    }
+    let history = timely(connection.timeline_history(next)).await.map_err(failed)?.1;
+    let turn = Turn { from: timeline, at: left, next, history };
+    Ok(Some((VecDeque::from([turn]), next, cluster.segments.floor(left))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_one_when_every_host_says_so() {
+        let error = |kind| SourceError::new(kind, "why");
+        let away = || error(SourceErrorKind::Unavailable);
+        let word = last_word(away(), Some(error(SourceErrorKind::LogGap)));
+        assert!(word.kind() == SourceErrorKind::Unavailable && word.hint().is_some());
+        assert_eq!(last_word(away(), Some(error(SourceErrorKind::Invalid))).kind(), SourceErrorKind::Invalid);
+        assert_eq!(last_word(away(), None).kind(), SourceErrorKind::Unavailable);
+    }
+}

@@ -1,0 +1,127 @@
+//! The replication slot: making it, and how it is.
+
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use serde::Serialize;
+
+use super::super::error::{WireError, code, invalid, of_sql};
+use super::super::options::PostgresOptions;
+use super::super::wire::{Connection, Slot, Sql, timely};
+
+/// Whether the server still has what a slot needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotState {
+    /// It has, and not more of it than without the slot.
+    Reserved,
+    /// It keeps more than `max_wal_size` because of the slot.
+    Extended,
+    /// It may remove what the slot needs at the next checkpoint.
+    Unreserved,
+    /// It has removed that.
+    Lost,
+}
+
+/// How a replication slot is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SlotHealth {
+    /// Whether the server has what it needs.
+    pub state: SlotState,
+    /// Whether somebody reads from it.
+    pub active: bool,
+    /// Log that the server keeps because of it, bytes.
+    pub retained_bytes: u64,
+    /// How much more may be written before the slot is in danger, bytes; `None` without `max_slot_wal_keep_size`: then the
+    /// log grows until the disk is full.
+    pub safe_bytes: Option<u64>,
+}
+
+/// How the slot `name` is; `None` if there is none. Needs no rights.
+pub(in super::super) async fn health(options: &PostgresOptions, name: &str) -> SourceResult<Option<SlotHealth>> {
+    const ASKING: &str = "SELECT wal_status, active, safe_wal_size, \
+         CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END - restart_lsn \
+         FROM (SELECT * FROM pg_replication_slots WHERE slot_name = $1 AND slot_type = 'physical') slot";
+    let doing = "asking for the replication slot";
+    let sql = Sql::open(options, &options.database).await?;
+    // The difference of places is a number without bounds, which the driver does not know.
+    let asking = format!(
+        "SELECT wal_status, active, safe_wal_size, retained::bigint FROM ({ASKING}) slot(wal_status, active, safe_wal_size, retained)"
+    );
+    let row = sql.client.query_opt(&asking, &[&name]).await.map_err(|error| of_sql(&error, doing))?;
+    let Some(row) = row else { return Ok(None) };
+    let get = |error| of_sql(&error, doing);
+    let state: Option<String> = row.try_get(0).map_err(get)?;
+    let (safe, retained): (Option<i64>, Option<i64>) = (row.try_get(2).map_err(get)?, row.try_get(3).map_err(get)?);
+    Ok(Some(SlotHealth {
+        state: match state.as_deref() {
+            Some("reserved") => SlotState::Reserved,
+            Some("extended") => SlotState::Extended,
+            Some("unreserved") => SlotState::Unreserved,
+            _ => SlotState::Lost,
+        },
+        active: row.try_get(1).map_err(get)?,
+        retained_bytes: retained.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
+        safe_bytes: safe.map(|bytes| u64::try_from(bytes).unwrap_or(0)),
+    }))
+}
+
+/// Makes sure that the slot is there, and that it is one for the log as it is: what the server says of another one when it is asked
+/// for its log cannot be told from the log being gone.
+pub(super) async fn ensure(connection: &mut Connection, options: &PostgresOptions, name: &str) -> SourceResult<()> {
+    let doing = format!("making the replication slot {name}");
+    let made = timely(connection.create_slot(name, Slot::Lasting)).await;
+    if made.map_err(|error| error.into_source(&doing))? {
+        return Ok(());
+    }
+    let asked = timely(connection.is_logical(name)).await;
+    let logical = asked.map_err(|error| error.into_source(&doing))?
+        || connection.major() < 15 && is_logical(&on(options, connection), name).await.unwrap_or(false);
+    if !logical {
+        return Ok(());
+    }
+    let error = invalid(format!("the replication slot {name} is a logical one, of somebody else"));
+    Err(error.with_hint("name another slot for the backup"))
+}
+
+/// Until 14 only SQL tells, which may not be allowed.
+async fn is_logical(options: &PostgresOptions, name: &str) -> SourceResult<bool> {
+    const ASKING: &str = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1 AND slot_type = 'logical'";
+    let sql = Sql::open(options, &options.database).await?;
+    let row = sql.client.query_one(ASKING, &[&name]).await;
+    let count: i64 =
+        row.and_then(|row| row.try_get(0)).map_err(|error| of_sql(&error, "asking for the replication slot"))?;
+    Ok(count > 0)
+}
+
+/// The same, of that very server.
+fn on(options: &PostgresOptions, connection: &Connection) -> PostgresOptions {
+    PostgresOptions { hosts: vec![connection.host.clone()], ..options.clone() }
+}
+
+/// Whether the server says that it has not got the log any more.
+pub(super) fn is_gone(error: &WireError) -> bool {
+    matches!(error.code(), Some(code::UNDEFINED_FILE | code::NOT_IN_PREREQUISITE_STATE))
+}
+
+/// What was to be read is gone. A slot that has lost it is of no use any more: it makes room for a new one.
+pub(super) async fn gap(
+    error: WireError,
+    options: &PostgresOptions,
+    connection: Option<Connection>,
+    doing: &str,
+) -> SourceError {
+    let error = error.into_source(doing);
+    let gap = SourceError::new(SourceErrorKind::LogGap, format!("the server has not got the log any more: {error}"));
+    let mut hint =
+        "a new full backup begins anew; raise max_slot_wal_keep_size, so that the server waits longer".to_owned();
+    if let (Some(name), Some(mut connection)) = (&options.slot, connection) {
+        // Only one that is known to be lost, and of that very server: others may be somebody's.
+        let is_lost = match health(&on(options, &connection), name).await {
+            Ok(found) => found.is_some_and(|slot| slot.state == SlotState::Lost),
+            Err(_) => false,
+        };
+        if !is_lost || connection.drop_slot(name).await.is_err() {
+            hint.push_str(&format!("; if the slot is lost: SELECT pg_drop_replication_slot('{name}')"));
+        }
+    }
+    gap.with_hint(hint)
+}

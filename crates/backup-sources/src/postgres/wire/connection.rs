@@ -1,0 +1,154 @@
+//! Commands of the replication protocol and their results.
+
+use std::time::Duration;
+
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use bytes::{Bytes, BytesMut};
+use postgres_protocol::message::frontend;
+
+use super::super::error::{WireError, malformed};
+use super::super::options::{Host, PostgresOptions};
+use super::frame::{Frames, Message};
+use super::socket::Socket;
+use super::startup;
+
+/// Longest that a server may take to let us in, or to answer what it knows by heart.
+const ANSWERING: Duration = Duration::from_secs(30);
+
+/// One that accepts connections and says nothing more must not keep us from the others.
+pub(in super::super) async fn timely<T>(asking: impl Future<Output = Result<T, WireError>>) -> Result<T, WireError> {
+    match tokio::time::timeout(ANSWERING, asking).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let text = format!("no answer within {} seconds", ANSWERING.as_secs());
+            Err(SourceError::new(SourceErrorKind::Unavailable, text).into())
+        }
+    }
+}
+
+/// A connection to a server that sends its log and its files.
+#[derive(Debug)]
+pub(in super::super) struct Connection {
+    pub(super) frames: Frames<Socket>,
+    /// The server's version as a number, for instance 150018 of 15.18.
+    pub(in super::super) version: u32,
+    pub(in super::super) host: Host,
+}
+
+/// A row of a result: what the columns are called, and what is in them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Row {
+    pub(super) columns: Vec<String>,
+    pub(super) values: Vec<Option<Bytes>>,
+}
+
+impl Row {
+    /// The value of a column as text; `None` if it is NULL or not there.
+    pub(super) fn get(&self, column: &str) -> Option<String> {
+        let at = self.columns.iter().position(|name| name == column)?;
+        let value = self.values.get(at)?.as_ref()?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// The value of a column that must be there.
+    pub(super) fn need<T: std::str::FromStr>(&self, column: &str) -> SourceResult<T> {
+        let parsed = self.get(column).and_then(|text| text.parse().ok());
+        parsed.ok_or_else(|| malformed(format!("the server's answer: {column}")))
+    }
+}
+
+/// What came of trying one host after the other.
+#[derive(Debug, Default)]
+pub(super) struct Tries(Option<SourceError>);
+
+impl Tries {
+    /// A host that cannot be used.
+    pub(super) fn failed(&mut self, doing: &str, host: &Host, error: WireError) {
+        // The first one that is no trouble of the network tells most.
+        if self.0.as_ref().is_none_or(|known| known.kind() == SourceErrorKind::Unavailable) {
+            self.0 = Some(error.into_source(format!("{doing} {host}")));
+        }
+    }
+
+    /// No host was left.
+    pub(super) fn error(self) -> SourceError {
+        self.0.unwrap_or_else(|| SourceError::new(SourceErrorKind::Invalid, "the address names no host"))
+    }
+}
+
+impl Connection {
+    /// Connects for replication to the first host that answers.
+    pub(in super::super) async fn open(options: &PostgresOptions) -> SourceResult<Self> {
+        let mut tries = Tries::default();
+        for host in &options.hosts {
+            match Self::to(options, host).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => tries.failed("connecting for replication to", host, error),
+            }
+        }
+        Err(tries.error())
+    }
+
+    /// Connects for replication to one host.
+    pub(in super::super) async fn to(options: &PostgresOptions, host: &Host) -> Result<Self, WireError> {
+        timely(Box::pin(Self::connect(options, host))).await
+    }
+
+    async fn connect(options: &PostgresOptions, host: &Host) -> Result<Self, WireError> {
+        let mut frames = Frames::new(Socket::connect(options, host).await?);
+        let parameters = [("replication", "true"), ("application_name", "backup")];
+        startup::start(&mut frames, options, &parameters).await?;
+        let mut connection = Self { frames, version: 0, host: host.clone() };
+        let version = connection.show("server_version_num").await?;
+        connection.version = version.parse().map_err(|_| malformed("the server's version"))?;
+        if connection.version < 130_000 {
+            let text = format!("PostgreSQL {} is too old", connection.version / 10_000);
+            return Err(SourceError::new(SourceErrorKind::Unsupported, text)
+                .with_hint("13 is the oldest that is known")
+                .into());
+        }
+        Ok(connection)
+    }
+
+    /// Major version.
+    pub(in super::super) fn major(&self) -> u32 {
+        self.version / 10_000
+    }
+
+    /// Whether it replays another one's log, or its own still.
+    pub(in super::super) async fn in_recovery(&mut self) -> Result<bool, WireError> {
+        // Until 13 there is no setting of just this; one whose owner made it so is taken for a standby.
+        let setting = if self.major() < 14 { "transaction_read_only" } else { "in_hot_standby" };
+        Ok(self.show(setting).await? == "on")
+    }
+
+    /// The value of a setting.
+    pub(in super::super) async fn show(&mut self, setting: &str) -> Result<String, WireError> {
+        let rows = self.query(&format!("SHOW {setting}")).await?;
+        let value = rows.first().and_then(|row| row.values.first()?.clone());
+        let value = value.ok_or_else(|| malformed(format!("the server's setting {setting}")))?;
+        Ok(String::from_utf8_lossy(&value).into_owned())
+    }
+
+    pub(super) async fn send_query(&mut self, command: &str) -> Result<(), WireError> {
+        let mut out = BytesMut::new();
+        frontend::query(command, &mut out)?;
+        self.frames.send(&out).await
+    }
+
+    /// Runs a command that answers with rows.
+    pub(super) async fn query(&mut self, command: &str) -> Result<Vec<Row>, WireError> {
+        self.send_query(command).await?;
+        let (mut rows, mut columns, mut failed) = (Vec::new(), Vec::new(), None);
+        loop {
+            match self.frames.next().await? {
+                Message::Columns(names) => columns = names,
+                Message::Row(values) => rows.push(Row { columns: columns.clone(), values }),
+                Message::Error(error) => failed = Some(error),
+                Message::Ready => return failed.map_or(Ok(rows), |error| Err(WireError::Server(error))),
+                Message::Complete | Message::Notice(_) | Message::Parameter(..) | Message::Other => {}
+                _ => return Err(malformed("the server's answer to a command").into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! TCP or Unix sockets, plain or under TLS.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use backup_core::source::{SourceError, SourceErrorKind};
+use bytes::BytesMut;
+use postgres_protocol::message::frontend;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::super::error::{WireError, invalid};
+use super::super::options::{Host, PostgresOptions, TlsMode};
+use super::tls;
+
+/// Longest that one host is waited for.
+const CONNECTING: Duration = Duration::from_secs(15);
+/// A connection that nothing comes over is looked at so often by the system.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// A connected socket.
+#[derive(Debug)]
+pub(in super::super) struct Socket {
+    stream: Stream,
+    /// What SCRAM binds to: the hash of the server's certificate.
+    pub(super) binding: Option<Vec<u8>>,
+    /// Whether nobody can read along: local, or TLS with a server whose certificate was checked.
+    pub(super) private: bool,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    /// Connects to `host`.
+    pub(super) async fn connect(options: &PostgresOptions, host: &Host) -> Result<Self, WireError> {
+        let connecting = Self::open(options, host);
+        tokio::time::timeout(CONNECTING, connecting).await.map_err(|_| {
+            let text = format!("no answer within {} seconds", CONNECTING.as_secs());
+            WireError::Source(SourceError::new(SourceErrorKind::Unavailable, text))
+        })?
+    }
+
+    async fn open(options: &PostgresOptions, host: &Host) -> Result<Self, WireError> {
+        #[cfg(unix)]
+        if host.name.starts_with('/') {
+            let stream = UnixStream::connect(format!("{}/.s.PGSQL.{}", host.name, host.port)).await?;
+            return Ok(Self { stream: Stream::Unix(stream), binding: None, private: true });
+        }
+        let mut tcp = TcpStream::connect((&*host.name, host.port)).await?;
+        tcp.set_nodelay(true)?;
+        let keepalive = rustix::net::sockopt::set_socket_keepalive(&tcp, true)
+            .and_then(|()| rustix::net::sockopt::set_tcp_keepidle(&tcp, KEEPALIVE));
+        keepalive.map_err(io::Error::from)?;
+        let local = tcp.peer_addr()?.ip().is_loopback();
+        if options.tls == TlsMode::Disable || !wants_tls(&mut tcp).await? {
+            if options.tls > TlsMode::Prefer {
+                return Err(invalid("the server does not speak TLS").with_hint("switch ssl on at the server").into());
+            }
+            return Ok(Self { stream: Stream::Tcp(tcp), binding: None, private: local });
+        }
+        let (config, checked) = tls::config(options).await?;
+        let name = ServerName::try_from(host.name.clone())
+            .map_err(|_| invalid(format!("{:?} is no name of a host", host.name)))?;
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(tls_failed)?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let binding = certificate.and_then(|certificate| tls::binding(certificate));
+        Ok(Self { stream: Stream::Tls(Box::new(stream)), binding, private: checked || local })
+    }
+}
+
+/// What TLS itself finds wrong stays wrong; a way that breaks meanwhile may be whole in a moment.
+fn tls_failed(error: io::Error) -> WireError {
+    if !error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+        return error.into();
+    }
+    let hint = "check sslmode and sslrootcert, and the server's certificate";
+    invalid(format!("TLS fails: {error}")).with_hint(hint).into()
+}
+
+/// Asks the server for TLS.
+async fn wants_tls(tcp: &mut TcpStream) -> Result<bool, WireError> {
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    tcp.write_all(&request).await?;
+    // One byte and no more: what somebody slips in behind it would be taken for encrypted later.
+    match tcp.read_u8().await? {
+        b'S' => Ok(true),
+        b'N' => Ok(false),
+        // An error comes before any request is read: it cannot start another process, say. What it says could be anybody's.
+        b'E' => Err(SourceError::new(SourceErrorKind::Unavailable, "the server cannot take connections now").into()),
+        _ => Err(invalid("this is no PostgreSQL server").into()),
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(unix)]
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(unix)]
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(unix)]
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(unix)]
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What connecting fails with if the server answers to the request for TLS with `answer` and hangs up.
+    async fn answered(answer: &'static [u8]) -> SourceErrorKind {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = Host { name: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() };
+        let server = tokio::spawn(async move {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            let mut request = [0; 8];
+            tcp.read_exact(&mut request).await.unwrap();
+            tcp.write_all(answer).await.unwrap();
+            if !answer.is_empty() {
+                // What lies unread when it hangs up would break the way, whatever was answered.
+                _ = tcp.read(&mut [0; 4096]).await;
+            }
+        });
+        let options = PostgresOptions { tls: TlsMode::Require, ..PostgresOptions::default() };
+        let error = Socket::connect(&options, &host).await.unwrap_err();
+        server.await.unwrap();
+        error.into_source("connecting").kind()
+    }
+
+    #[tokio::test]
+    async fn a_way_that_breaks_is_tried_again() {
+        assert_eq!(answered(b"").await, SourceErrorKind::Unavailable);
+        assert_eq!(answered(b"S").await, SourceErrorKind::Unavailable);
+        assert_eq!(answered(b"E").await, SourceErrorKind::Unavailable);
+        assert_eq!(answered(b"N").await, SourceErrorKind::Invalid);
+        assert_eq!(answered(b"S\x15\x03\x03\x00\x02\x02\x28").await, SourceErrorKind::Invalid);
+    }
+}

@@ -1,0 +1,96 @@
+//! SQL, over the same sockets.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+
+use backup_core::source::SourceResult;
+use tokio::task::AbortHandle;
+use tokio_postgres::config::{ChannelBinding as Binding, SslMode, SslNegotiation};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+use tokio_postgres::{Client, Config};
+
+use super::super::error::{WireError, invalid, of_sql};
+use super::super::options::{Host, PostgresOptions};
+use super::connection::{Tries, timely};
+use super::socket::Socket;
+
+/// A session for SQL; it ends when this is dropped.
+#[derive(Debug)]
+pub(in super::super) struct Sql {
+    pub(in super::super) client: Client,
+    /// Which of the hosts it is.
+    pub(in super::super) host: Host,
+    driver: AbortHandle,
+}
+
+impl Drop for Sql {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// The socket speaks TLS already, if it is to.
+struct Done;
+
+impl TlsConnect<Socket> for Done {
+    type Stream = Socket;
+    type Error = Infallible;
+    type Future = Ready<Result<Socket, Infallible>>;
+
+    fn connect(self, socket: Socket) -> Self::Future {
+        ready(Ok(socket))
+    }
+}
+
+impl TlsStream for Socket {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.binding.clone().map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
+    }
+}
+
+impl Sql {
+    /// Connects to `database` on the first host that answers.
+    pub(in super::super) async fn open(options: &PostgresOptions, database: &str) -> SourceResult<Self> {
+        let mut tries = Tries::default();
+        for host in &options.hosts {
+            match Self::to(options, host, database).await {
+                Ok(sql) => return Ok(sql),
+                Err(error) => tries.failed("connecting to", host, error),
+            }
+        }
+        Err(tries.error())
+    }
+
+    async fn to(options: &PostgresOptions, host: &Host, database: &str) -> Result<Self, WireError> {
+        timely(Box::pin(Self::connect(options, host, database))).await
+    }
+
+    async fn connect(options: &PostgresOptions, host: &Host, database: &str) -> Result<Self, WireError> {
+        let socket = Socket::connect(options, host).await?;
+        let mut config = Config::new();
+        config.user(&options.user).dbname(database).application_name("backup");
+        // Not for the driver to negotiate.
+        config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+        if options.channel_binding {
+            config.channel_binding(Binding::Require);
+        }
+        if let Some(password) = options.password().await? {
+            // The driver sends a password that can be read to whoever asks, unless it is to bind to the certificate.
+            match (socket.private || options.weak_passwords, &socket.binding) {
+                (true, _) => {}
+                (false, Some(_)) => _ = config.channel_binding(Binding::Require),
+                (false, None) => {
+                    let text = "SQL needs a connection that others cannot read";
+                    return Err(invalid(text).with_hint("use sslmode=require or verify-full").into());
+                }
+            }
+            config.password(password);
+        }
+        let connected = config.connect_raw(socket, Done).await;
+        let (client, driver) =
+            connected.map_err(|error| WireError::Source(of_sql(&error, "the server does not let us in")))?;
+        // Its end shows in the client, too.
+        let driver = tokio::spawn(async move { _ = driver.await }).abort_handle();
+        Ok(Self { client, host: host.clone(), driver })
+    }
+}
