@@ -1,0 +1,301 @@
+//! Snapshots: the dump that a server sends to a replica, looked through while it comes.
+//!
+//! ```text
+//!  PSYNC ─▶ pieces ─┬─▶ content of dump.rdb ─▶ pipeline
+//!                   └─▶ survey (a thread) ─▶ complete? ─▶ the content ends, node.json
+//! ```
+//!
+//! The content ends well only when all of it has come and its checksum is right; else it fails, and with it the backup.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use backup_core::context::Context;
+use backup_core::event::{Warning, WarningKind};
+use backup_core::log::Position;
+use backup_core::source::{BackupKind, Item, ObjectDigest, SourceError, SourceErrorKind, SourceResult};
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use super::cluster::{Slots, slot_of};
+use super::error::{GRANT, GRANT_SCAN, WireError, malformed};
+use super::layout::Layout;
+use super::options::{RedisOptions, SnapshotReading};
+use super::rdb::{DatabaseSurvey, Pieces, RdbError, Survey, survey};
+use super::reader::{Done, Feed, NO_MOMENT, WAITING};
+use super::scan::Scan;
+use super::server::Info;
+use super::wire::{Connection, Dump, Replication, Sync};
+
+/// `node.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Description {
+    /// The id of the history that the dump is a moment of,
+    pub(super) replication_id: String,
+    /// and the place in it, in bytes.
+    pub(super) offset: u64,
+    /// When that was.
+    pub(super) time: Timestamp,
+    /// When reading began, if keys were read one by one until then: each as it was when it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) scanned_from: Option<Timestamp>,
+    /// Names of the modules that the server has loaded; `None` if it does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) modules: Option<BTreeSet<String>>,
+    /// Which part of a cluster it is, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) member: Option<Member>,
+    /// What the dump holds.
+    pub(super) dump: Survey,
+}
+
+/// A master of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Member {
+    /// Its name in the cluster.
+    pub(super) id: String,
+    /// Its slots, by ranges with first and last.
+    pub(super) slots: Slots,
+    /// How many masters the snapshot has.
+    pub(super) masters: usize,
+}
+
+/// Reads everything.
+pub(super) async fn full(
+    cx: &Context,
+    options: &RedisOptions,
+    layout: &Layout,
+    feed: &Feed,
+    kind: Option<BackupKind>,
+) -> SourceResult<Done> {
+    let started = cx.clock.now();
+    let opened = open(options).await?;
+    if opened.position.is_none() {
+        tell_scan(cx, options, feed).await?;
+    }
+    let stored = store(cx, layout, feed, opened, None).await?;
+    let Description { replication_id, offset, time, scanned_from, dump, .. } = stored;
+    let scanned = scanned_from.is_some();
+    let objects = objects(&dump.databases);
+    Ok(Done {
+        started,
+        time,
+        position: (!scanned).then(|| Position::new(replication_id, offset)),
+        kind,
+        server_version: server_version(&dump),
+        objects,
+        counted: true,
+        remarks: Vec::new(),
+        scanned,
+    })
+}
+
+/// A dump that a server has begun to send.
+pub(super) struct Opened {
+    /// Which moment it is; `None` if keys are read one by one.
+    pub(super) position: Option<Position>,
+    modules: Option<BTreeSet<String>>,
+    dump: Reading,
+}
+
+/// Asks a server for everything.
+pub(super) async fn open(options: &RedisOptions) -> SourceResult<Opened> {
+    let modules = modules(options).await.map_err(|error| error.into_source("asking for a dump"))?;
+    let (position, dump) = read(options).await?;
+    Ok(Opened { position, modules, dump })
+}
+
+/// Hands a dump on, with what it holds; of a cluster it is that of `member`.
+pub(super) async fn store(
+    cx: &Context,
+    layout: &Layout,
+    feed: &Feed,
+    opened: Opened,
+    member: Option<Member>,
+) -> SourceResult<Description> {
+    let Opened { position, modules, dump } = opened;
+    // The server has made its copy just now.
+    let time = cx.clock.now();
+    let content = feed.begin(layout.dump(), time).await?;
+    let slots = member.as_ref().map(|member| member.slots.clone());
+    let dump = match pass_on(dump, &content, slots).await {
+        Ok(found) => found,
+        Err(error) => {
+            // Whoever reads the content must not take its end for complete.
+            _ = content.send(Err(copy_of(&error))).await;
+            return Err(error);
+        }
+    };
+    drop(content);
+    warn(cx, &dump);
+    let (time, scanned_from) = if position.is_some() { (time, None) } else { (cx.clock.now(), Some(time)) };
+    let (replication_id, offset) = position.map_or_else(Default::default, |at| (at.branch, at.offset));
+    let description = Description { replication_id, offset, time, scanned_from, modules, member, dump };
+    let json = serde_json::to_vec_pretty(&description).map_err(|_| malformed("the description of a dump"))?;
+    feed.whole(layout.description(), time, json).await?;
+    Ok(description)
+}
+
+/// The same error, for another reader.
+pub(super) fn copy_of(error: &SourceError) -> SourceError {
+    let copy = SourceError::new(error.kind(), error.chain());
+    match error.hint() {
+        Some(hint) => copy.with_hint(hint),
+        None => copy,
+    }
+}
+
+/// Digests by database, as they are recorded.
+pub(super) fn objects(databases: &BTreeMap<u32, DatabaseSurvey>) -> BTreeMap<String, ObjectDigest> {
+    databases.iter().map(|(number, database)| (database_name(*number), database.object())).collect()
+}
+
+/// A dump on its way, however it is made.
+pub(super) enum Reading {
+    Replica(Dump),
+    Scan(Box<Scan>),
+}
+
+impl Reading {
+    /// The next bytes; `None` at the end, when all have come.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, WireError> {
+        match self {
+            Self::Replica(dump) => dump.next().await,
+            Self::Scan(scan) => scan.next().await,
+        }
+    }
+}
+
+/// Asks for everything, and says of which moment that is; of none if keys are read one by one, because that is wanted or because the
+/// server refuses to be followed.
+pub(super) async fn read(options: &RedisOptions) -> SourceResult<(Option<Position>, Reading)> {
+    let failed = |error: WireError| error.into_source("asking for a dump");
+    let refusal = match options.reader {
+        Some(SnapshotReading::Scan) => None,
+        wanted => match replicate(options).await {
+            Ok((at, dump)) => return Ok((Some(at), Reading::Replica(dump))),
+            Err(WireError::Server(text)) if wanted.is_none() && is_kept(&text) => Some(text),
+            Err(error) => return Err(failed(error)),
+        },
+    };
+    match Scan::open(options).await {
+        Ok(scan) => Ok((None, Reading::Scan(Box::new(scan)))),
+        Err(error) => match refusal {
+            None => Err(error.into_source("reading key by key")),
+            Some(text) => {
+                let also = format!("reading key by key: {}", error.into_source("").chain().trim_start_matches(": "));
+                let error = failed(WireError::Server(text));
+                let hint = error.hint().unwrap_or(GRANT).to_owned();
+                Err(error.context(also).with_hint(format!("{hint}; or, key by key: {GRANT_SCAN}")))
+            }
+        },
+    }
+}
+
+/// Whether the server keeps replication to itself: by rights, or by another name of the command.
+fn is_kept(text: &str) -> bool {
+    text.starts_with("NOPERM") || text.to_lowercase().contains("unknown command")
+}
+
+async fn replicate(options: &RedisOptions) -> Result<(Position, Dump), WireError> {
+    let mut replication = Replication::open(options, true).await?;
+    let Sync::Full { id, offset } = replication.sync(options, None).await? else {
+        return Err(malformed("what the server answers to PSYNC").into());
+    };
+    Ok((Position::new(id, offset), replication.dump().await?))
+}
+
+/// Whoever did not ask for it does not get what was hoped for.
+pub(super) async fn tell_scan(cx: &Context, options: &RedisOptions, feed: &Feed) -> SourceResult<()> {
+    if options.reader == Some(SnapshotReading::Scan) {
+        cx.events.note(NO_MOMENT);
+        return Ok(());
+    }
+    let message =
+        format!("the server refuses to be followed. {NO_MOMENT} `reader = \"scan\"` says that this is wanted");
+    feed.item(Item::Warning(Warning { kind: WarningKind::Other, path: String::new(), message })).await
+}
+
+/// What must be loaded where the dump is to be loaded.
+async fn modules(options: &RedisOptions) -> Result<Option<BTreeSet<String>>, WireError> {
+    let info = Info::ask(&mut Connection::open(options).await?).await?;
+    Ok(info.is_known().then(|| info.modules().clone()))
+}
+
+/// The name that a database has in digests.
+pub(super) fn database_name(number: u32) -> String {
+    format!("db{number}")
+}
+
+/// The version of the server, as the dump says it.
+pub(super) fn server_version(found: &Survey) -> Option<String> {
+    let of = |name: &str| found.remarks.get(name).cloned();
+    of("valkey-ver")
+        .map(|version| format!("Valkey {version}"))
+        .or_else(|| of("redis-ver").map(|version| format!("Redis {version}")))
+}
+
+fn warn(cx: &Context, found: &Survey) {
+    if let Some(what) = &found.unknown {
+        cx.events.note(format!(
+            "the dump has {what}: it is stored as it is and can be restored as a whole, but its keys cannot be told apart"
+        ));
+    }
+}
+
+/// Hands the dump on, and looks through it at the same time; all of its keys must be of `slots`.
+async fn pass_on(
+    mut dump: Reading,
+    content: &Sender<SourceResult<Bytes>>,
+    slots: Option<Slots>,
+) -> SourceResult<Survey> {
+    let (to_survey, pieces) = channel(WAITING);
+    let surveying = tokio::task::spawn_blocking(move || look_through(Channel(pieces), slots.as_ref()));
+    let passing = async {
+        while let Some(piece) = dump.next().await.map_err(|error| error.into_source("reading the dump"))? {
+            // A survey that has found damage does not listen any more.
+            if to_survey.send(Ok(piece.clone())).await.is_err() {
+                return Ok(());
+            }
+            // Nobody has to read it: what it holds is told all the same.
+            _ = content.send(Ok(piece)).await;
+        }
+        SourceResult::Ok(())
+    };
+    let passed = passing.await;
+    drop(to_survey);
+    let found = surveying.await;
+    passed?;
+    found.map_err(|_| malformed("the dump"))?
+}
+
+/// A node that has keys of slots of others is about to hand them over, or to take them over.
+fn look_through(pieces: Channel, slots: Option<&Slots>) -> SourceResult<Survey> {
+    let foreign = Cell::new(0_u64);
+    let found = survey(pieces, |key| {
+        let is_foreign = slots.is_some_and(|slots| !slots.has(slot_of(&key.name)));
+        foreign.set(foreign.get() + u64::from(is_foreign));
+        true
+    });
+    let found = found.map_err(RdbError::into_source)?;
+    match foreign.get() {
+        0 => Ok(found),
+        keys => {
+            let text = format!("a node of the cluster has {keys} keys of slots that are not its own");
+            Err(SourceError::new(SourceErrorKind::Unavailable, text)
+                .with_hint("slots are being moved, or that was broken off: `redis-cli --cluster fix` mends it"))
+        }
+    }
+}
+
+/// Pieces that come by a channel, for a thread that waits for them.
+#[derive(Debug)]
+pub(super) struct Channel(pub(super) Receiver<SourceResult<Bytes>>);
+
+impl Pieces for Channel {
+    fn next(&mut self) -> Result<Option<Bytes>, RdbError> {
+        Ok(self.0.blocking_recv().transpose()?)
+    }
+}

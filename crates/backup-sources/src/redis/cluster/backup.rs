@@ -1,0 +1,118 @@
+//! Snapshots and digests of clusters: a dump of each master, or of one replica of each if a replica is what was named.
+
+use std::collections::BTreeMap;
+
+use backup_core::context::Context;
+use backup_core::event::{Warning, WarningKind};
+use backup_core::source::{BackupKind, Digest, Item, Selection, SourceResult};
+use futures::future::try_join_all;
+
+use super::super::backup::{self, Description, Member, Opened};
+use super::super::digest::look_through;
+use super::super::layout::Layout;
+use super::super::options::RedisOptions;
+use super::super::rdb::{DatabaseSurvey, merge};
+use super::super::reader::{Done, Feed};
+use super::super::server::Version;
+use super::discover::{Cluster, Shard};
+
+/// Reads all masters.
+pub(in super::super) async fn full(
+    cx: &Context,
+    options: &RedisOptions,
+    version: Option<&Version>,
+    feed: &Feed,
+) -> SourceResult<Done> {
+    let started = cx.clock.now();
+    let cluster = Cluster::find(options, version).await?;
+    if cluster.missing() > 0 {
+        let message = format!("{} slots belong to no node: what was in them is lost to the cluster", cluster.missing());
+        feed.item(Item::Warning(Warning { kind: WarningKind::Other, path: String::new(), message })).await?;
+    }
+    let (mut stored, mut scanned) = (Vec::new(), false);
+    let mut waves = cluster.shards.chunks(at_once()).peekable();
+    while let Some(wave) = waves.next() {
+        let opened = try_join_all(wave.iter().map(|shard| open(&cluster, shard))).await?;
+        if waves.peek().is_none() {
+            // All dumps have begun: whatever moves from now on is in none of them.
+            cluster.require_unchanged(version).await?;
+        }
+        if !scanned && opened.iter().any(|opened| opened.position.is_none()) {
+            scanned = true;
+            backup::tell_scan(cx, options, feed).await?;
+        }
+        let storing = wave.iter().zip(opened).map(|(shard, opened)| store(cx, &cluster, shard, opened, feed));
+        stored.extend(try_join_all(storing).await?);
+    }
+    if scanned {
+        cluster.require_unchanged(version).await?;
+    }
+    let mut databases = BTreeMap::new();
+    stored.iter().for_each(|one| merge(&mut databases, &one.dump.databases));
+    Ok(Done {
+        started,
+        time: stored.iter().map(|one| one.time).max().unwrap_or(started),
+        position: None,
+        kind: Some(BackupKind::Full),
+        server_version: stored.first().and_then(|one| backup::server_version(&one.dump)),
+        objects: backup::objects(&databases),
+        counted: true,
+        remarks: vec![remark(&cluster)],
+        scanned,
+    })
+}
+
+/// As many contents are read at a time by whoever stores them: servers hang up on whom nobody reads for a minute.
+fn at_once() -> usize {
+    std::thread::available_parallelism().map_or(2, |threads| threads.get() + 1).min(8)
+}
+
+async fn open(cluster: &Cluster, shard: &Shard) -> SourceResult<Opened> {
+    let opened = backup::open(&cluster.reader(shard)).await;
+    opened.map_err(|error| error.context(format!("node {}", shard.address)))
+}
+
+async fn store(
+    cx: &Context,
+    cluster: &Cluster,
+    shard: &Shard,
+    opened: Opened,
+    feed: &Feed,
+) -> SourceResult<Description> {
+    let member = Member { id: shard.id.clone(), slots: shard.slots.clone(), masters: cluster.shards.len() };
+    let stored = backup::store(cx, &Layout::of(&shard.address), feed, opened, Some(member)).await;
+    stored.map_err(|error| error.context(format!("node {}", shard.address)))
+}
+
+/// What the manifest says of it.
+fn remark(cluster: &Cluster) -> String {
+    const SHOWN: usize = 50;
+    let shards = cluster.shards.iter().take(SHOWN);
+    let shown: Vec<_> = shards.map(|shard| format!("{} has the slots {}", shard.address, shard.slots)).collect();
+    let more = match cluster.shards.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    format!(
+        "A cluster of {} masters, each as it was at a moment of its own: {}{more}.",
+        cluster.shards.len(),
+        shown.join("; ")
+    )
+}
+
+/// Digests of everything that the selection covers, by database: over all nodes, however keys are spread among them.
+pub(in super::super) async fn digest(
+    options: &RedisOptions,
+    version: Option<&Version>,
+    selection: &Selection,
+) -> SourceResult<Digest> {
+    let cluster = Cluster::find(options, version).await?;
+    let found = try_join_all(cluster.shards.iter().map(async |shard| {
+        let (_, dump) = backup::read(&cluster.reader(shard)).await?;
+        look_through(dump, selection).await
+    }));
+    let mut databases: BTreeMap<u32, DatabaseSurvey> = BTreeMap::new();
+    found.await?.iter().for_each(|one| merge(&mut databases, one));
+    cluster.require_unchanged(version).await?;
+    Ok(Digest { objects: backup::objects(&databases) })
+}

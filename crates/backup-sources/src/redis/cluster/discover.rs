@@ -1,0 +1,201 @@
+//! Who has which slots, as all masters agree.
+
+use std::collections::HashMap;
+
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use futures::future::try_join_all;
+
+use super::super::error::{GRANT_CLUSTER, WireError, malformed};
+use super::super::options::RedisOptions;
+use super::super::server::{Vendor, Version};
+use super::super::wire::{Connection, Reply};
+use super::slots::{COUNT, Slots};
+use super::topology::{self, Node};
+
+const DOING: &str = "asking the nodes of the cluster";
+const AGAIN: &str = "try again in a moment; CLUSTER NODES shows what the nodes know";
+
+/// A master with its slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct Shard {
+    /// The master's name in the cluster.
+    pub(in super::super) id: String,
+    /// Its address.
+    pub(in super::super) address: String,
+    pub(in super::super) slots: Slots,
+    epoch: u64,
+    /// Where the master is reached,
+    host: String,
+    port: u16,
+    /// and who is read.
+    reader: (String, u16),
+}
+
+/// A cluster at rest.
+#[derive(Debug, Clone)]
+pub(in super::super) struct Cluster {
+    /// By address.
+    pub(in super::super) shards: Vec<Shard>,
+    options: RedisOptions,
+}
+
+impl Cluster {
+    /// Asks the node that is named, and every master for what it says of itself.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Unavailable`] while slots are being moved, or a master is dead, or the masters do not agree.
+    pub(in super::super) async fn find(options: &RedisOptions, version: Option<&Version>) -> SourceResult<Self> {
+        let nodes = ask(options).await?;
+        let reads_replicas = nodes.iter().any(|node| node.is_self && !node.is_master);
+        let masters = nodes.iter().filter(|node| node.is_master && !node.slots.is_empty());
+        let shards = try_join_all(masters.map(async |master| {
+            require_alive(master)?;
+            let at = at(options, &master.host, master.port);
+            require_rest(master, &at, version).await?;
+            let replica = nodes.iter().filter(|node| node.master.as_ref() == Some(&master.id));
+            // The one that was named is meant.
+            let replica = replica.filter(|node| !node.is_failing && (node.is_linked || node.is_self));
+            let reader = replica.max_by_key(|node| node.is_self).filter(|_| reads_replicas).unwrap_or(master);
+            SourceResult::Ok(Shard {
+                id: master.id.clone(),
+                address: master.address(),
+                slots: master.slots.clone(),
+                epoch: master.epoch,
+                host: master.host.clone(),
+                port: master.port,
+                reader: (reader.host.clone(), reader.port),
+            })
+        }));
+        let mut shards = shards.await?;
+        shards.sort_by(|a, b| a.address.cmp(&b.address));
+        let cluster = Self { shards, options: options.clone() };
+        cluster.require_sense()?;
+        Ok(cluster)
+    }
+
+    /// Every slot has one owner at most, every owner an address of its own.
+    fn require_sense(&self) -> SourceResult<()> {
+        if self.shards.is_empty() {
+            return Err(unrest("no node of the cluster has any slots".to_owned()));
+        }
+        if self.shards.windows(2).any(|pair| pair[0].address == pair[1].address) {
+            return Err(malformed("the answer to CLUSTER NODES: two masters have one address"));
+        }
+        let mut all = Slots::default();
+        let ranges = self.shards.iter().flat_map(|shard| shard.slots.ranges());
+        if ranges.into_iter().all(|(first, last)| all.add(*first, *last)) {
+            return Ok(());
+        }
+        Err(unrest("two nodes say that the same slots are theirs".to_owned()))
+    }
+
+    /// Slots that nobody has.
+    pub(in super::super) fn missing(&self) -> u16 {
+        let ranges = self.shards.iter().flat_map(|shard| shard.slots.ranges());
+        COUNT - ranges.map(|(first, last)| last - first + 1).sum::<u16>()
+    }
+
+    /// How a shard's master is reached.
+    pub(in super::super) fn master(&self, shard: &Shard) -> RedisOptions {
+        at(&self.options, &shard.host, shard.port)
+    }
+
+    /// How the node is reached that is read for a shard.
+    pub(in super::super) fn reader(&self, shard: &Shard) -> RedisOptions {
+        at(&self.options, &shard.reader.0, shard.reader.1)
+    }
+
+    /// Which shard has a slot; `None` for those that nobody has.
+    pub(in super::super) fn owners(&self) -> Vec<Option<usize>> {
+        let owner = |slot| self.shards.iter().position(|shard| shard.slots.has(slot));
+        (0..COUNT).map(owner).collect()
+    }
+
+    /// Refuses if slots have changed hands since, or are about to.
+    pub(super) async fn require_unchanged(&self, version: Option<&Version>) -> SourceResult<()> {
+        let now = Self::find(&self.options, version).await?;
+        let known = |cluster: &Self| -> Vec<_> {
+            cluster.shards.iter().map(|shard| (shard.id.clone(), shard.slots.clone(), shard.epoch)).collect()
+        };
+        if known(self) == known(&now) {
+            return Ok(());
+        }
+        Err(unrest("the cluster has changed while it was read: masters have others or other slots now".to_owned()))
+    }
+}
+
+/// The same settings for another node.
+fn at(options: &RedisOptions, host: &str, port: u16) -> RedisOptions {
+    // A node that does not know its own address is the one that was asked.
+    if host.is_empty() {
+        return options.clone();
+    }
+    RedisOptions { host: host.to_owned(), port, socket: None, ..options.clone() }
+}
+
+fn unrest(text: String) -> SourceError {
+    SourceError::new(SourceErrorKind::Unavailable, text).with_hint(AGAIN)
+}
+
+fn failed(error: WireError) -> SourceError {
+    let is_denied = error.is_denied();
+    let error = error.into_source(DOING);
+    if is_denied { error.with_hint(GRANT_CLUSTER) } else { error }
+}
+
+/// What a node knows.
+async fn ask(options: &RedisOptions) -> SourceResult<Vec<Node>> {
+    let mut connection = Connection::open(options).await.map_err(failed)?;
+    let reply = connection.run(&["CLUSTER", "NODES"]).await.map_err(failed)?;
+    topology::parse(reply.text().ok_or_else(|| malformed("the answer to CLUSTER NODES"))?)
+}
+
+fn require_alive(master: &Node) -> SourceResult<()> {
+    if !master.is_failing {
+        return Ok(());
+    }
+    let text = format!("the master {} does not answer, and nobody has taken over for it", master.address());
+    Err(unrest(text))
+}
+
+/// Asks a master whether it agrees, and whether it hands over or takes over slots.
+async fn require_rest(master: &Node, options: &RedisOptions, version: Option<&Version>) -> SourceResult<()> {
+    let name = master.address();
+    let nodes = ask(options).await.map_err(|error| error.context(format!("node {name}")))?;
+    let own = nodes.into_iter().find(|node| node.is_self).filter(|own| own.id == master.id);
+    let Some(own) = own else {
+        let text = format!("another node answers where {name} should be");
+        return Err(SourceError::new(SourceErrorKind::Invalid, text)
+            .with_hint("the addresses that nodes tell each other must lead to them from here as well"));
+    };
+    if (&own.slots, own.is_master) != (&master.slots, true) {
+        return Err(unrest(format!("{name} says otherwise than others which slots it has")));
+    }
+    let is_moving = !own.moving.is_empty() || has_jobs(options, version).await?;
+    if !is_moving {
+        return Ok(());
+    }
+    let slots = own.moving.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let what = if slots.is_empty() { "slots".to_owned() } else { format!("slots ({slots})") };
+    let text =
+        format!("{what} of {name} are being moved: their keys may be in two nodes, or in none, while dumps are made");
+    Err(SourceError::new(SourceErrorKind::Unavailable, text)
+        .with_hint("back up when that is done; what was broken off is mended by `redis-cli --cluster fix`"))
+}
+
+/// Valkey from 9 on moves slots by jobs, which it tells of by another command.
+async fn has_jobs(options: &RedisOptions, version: Option<&Version>) -> SourceResult<bool> {
+    if !version.is_some_and(|version| version.vendor == Vendor::Valkey && version.major >= 9) {
+        return Ok(false);
+    }
+    let mut connection = Connection::open(options).await.map_err(failed)?;
+    let reply = connection.run(&["CLUSTER", "GETSLOTMIGRATIONS"]).await.map_err(failed)?;
+    Ok(reply.parts().iter().any(is_under_way))
+}
+
+/// A job: names and values, in turn.
+pub(super) fn is_under_way(job: &Reply) -> bool {
+    let facts: HashMap<&str, &str> =
+        job.parts().chunks_exact(2).filter_map(|pair| Some((pair[0].text()?, pair[1].text()?))).collect();
+    !matches!(facts.get("state"), Some(&("success" | "failed" | "cancelled" | "canceled")))
+}

@@ -1,0 +1,250 @@
+//! Joining the stream of commands, reading it and saying that we are alive, whatever happens to the connection.
+
+use std::time::Duration;
+
+use backup_core::context::Context;
+use backup_core::log::Position;
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::error::WireError;
+use super::options::RedisOptions;
+use super::server::Info;
+use super::wire::{Connection, Replication, Sync, silent};
+
+/// Servers take a replica that says nothing for dead after a minute.
+const ACK: Duration = Duration::from_secs(1);
+/// So often, and so long after each other, a connection is made anew before the caller is told.
+const ATTEMPTS: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(250);
+
+pub(super) fn gap(text: String) -> SourceError {
+    SourceError::new(SourceErrorKind::LogGap, text)
+        .with_hint("back up anew; a larger repl-backlog-size bridges longer interruptions")
+}
+
+/// Asked first, because asking for the stream makes the server begin a dump if it cannot go on.
+pub(super) fn refuse_what_is_gone(info: &Info, from: &Position) -> SourceResult<()> {
+    let (Some(id), Some(end)) = (info.get("master_replid"), info.number("master_repl_offset")) else { return Ok(()) };
+    let formerly = (info.get("master_replid2"), info.number("second_repl_offset"));
+    let (first, len) = (info.number("repl_backlog_first_byte_offset"), info.number("repl_backlog_histlen"));
+    let known =
+        from.branch == id || formerly.0 == Some(&*from.branch) && formerly.1.is_some_and(|second| from.offset < second);
+    if !known {
+        return Err(gap(format!("the server's history is another one than that of {from}")));
+    }
+    if from.offset > end {
+        return Err(gap(format!("the server is at {id}@{end}, and has lost what led to {from}")));
+    }
+    match (info.get("repl_backlog_active"), first, len) {
+        (Some("0"), ..) => Err(gap(format!("the server keeps no backlog, so that what follows {from} is gone"))),
+        (_, Some(first), Some(len))
+            if from.offset < first.saturating_sub(1) || from.offset > first.saturating_add(len) =>
+        {
+            Err(gap(format!("what follows {from} is not in the server's backlog any more, which begins at {first}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The stream behind `from`, and the id that it has now.
+pub(super) async fn join(options: &RedisOptions, from: &Position) -> Result<(Replication, Option<String>), WireError> {
+    let mut replication = Replication::open(options, false).await?;
+    match replication.sync(options, Some((&from.branch, from.offset))).await? {
+        Sync::Continue { id } => Ok((replication, id)),
+        Sync::Full { .. } => Err(gap(format!("the server cannot go on from {from}")).into()),
+    }
+}
+
+/// The stream from now on.
+pub(super) async fn begin(
+    options: &RedisOptions,
+    info: &Info,
+) -> SourceResult<(Replication, Position, Option<String>)> {
+    let doing = |error: WireError| error.into_source("following the stream");
+    if let (Some("1"), Some(id), Some(offset)) =
+        (info.get("repl_backlog_active"), info.get("master_replid"), info.number("master_repl_offset"))
+    {
+        let now = Position::new(id, offset);
+        let (replication, id) = join(options, &now).await.map_err(doing)?;
+        return Ok((replication, now, id));
+    }
+    // Without a backlog there is nothing to go on from: asking for a dump makes one. It is not read.
+    let mut first = Replication::open(options, true).await.map_err(doing)?;
+    let Sync::Full { id, offset } = first.sync(options, None).await.map_err(doing)? else {
+        return Err(super::error::malformed("what the server answers to PSYNC"));
+    };
+    let now = Position::new(id, offset);
+    let (replication, id) = join(options, &now).await.map_err(doing)?;
+    drop(first);
+    Ok((replication, now, id))
+}
+
+/// The stream of one connection.
+pub(super) struct Listener {
+    replication: Replication,
+    /// How far the stream is durable. Never more than that is said: WAIT counts replicas by it.
+    durable: watch::Receiver<u64>,
+    silence: Duration,
+    /// When it has to be said again that we are alive.
+    due: Instant,
+}
+
+impl Listener {
+    pub(super) fn new(replication: Replication, durable: watch::Receiver<u64>, options: &RedisOptions) -> Self {
+        Self { replication, durable, silence: options.silence, due: Instant::now() }
+    }
+
+    async fn say_alive(&mut self) -> Result<(), WireError> {
+        self.due = Instant::now() + ACK;
+        let durable = *self.durable.borrow();
+        self.replication.acknowledge(durable).await
+    }
+
+    /// The next bytes. Where nothing happens masters say so every 10 seconds: silence is a sign too.
+    pub(super) async fn next(&mut self) -> Result<Bytes, WireError> {
+        let silent_at = Instant::now() + self.silence;
+        loop {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(self.due) => self.say_alive().await?,
+                bytes = self.replication.next() => return bytes,
+                () = tokio::time::sleep_until(silent_at) => return Err(silent(self.silence)),
+            }
+        }
+    }
+
+    /// Waits for `work`, to its end: that it takes its time must not keep us from saying that we are alive.
+    pub(super) async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> (T, Result<(), WireError>) {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return (done, Ok(())),
+                () = tokio::time::sleep_until(self.due) => {
+                    if let Err(error) = self.say_alive().await {
+                        return (work.await, Err(error));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What the follower tells.
+#[derive(Debug)]
+pub(super) enum Piece {
+    Bytes(Bytes, Timestamp),
+    /// From here on the stream has this id.
+    Branch(String),
+    Failed(SourceError),
+}
+
+/// Reads the stream, whatever happens to the connection.
+pub(super) struct Follower {
+    pub(super) cx: Context,
+    pub(super) options: RedisOptions,
+    /// Up to here it was read.
+    pub(super) place: Position,
+    pub(super) pieces: Sender<Piece>,
+    pub(super) acknowledged: watch::Receiver<u64>,
+}
+
+impl Follower {
+    pub(super) async fn run(mut self, mut replication: Replication) {
+        loop {
+            let Some(error) = self.read(replication).await else { return };
+            match self.reconnect(error).await {
+                Ok(again) => replication = again,
+                Err(error) => {
+                    // Nobody may listen any more.
+                    _ = self.pieces.send(Piece::Failed(error)).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Until the connection breaks; `None` if nobody listens any more.
+    async fn read(&mut self, replication: Replication) -> Option<WireError> {
+        let mut listener = Listener::new(replication, self.acknowledged.clone(), &self.options);
+        loop {
+            let bytes = match listener.next().await {
+                Ok(bytes) => bytes,
+                Err(error) => return Some(error),
+            };
+            self.place.offset += bytes.len() as u64;
+            let piece = Piece::Bytes(bytes, self.cx.clock.now());
+            let (sent, said) = listener.meanwhile(self.pieces.send(piece)).await;
+            sent.ok()?;
+            if let Err(error) = said {
+                return Some(error);
+            }
+        }
+    }
+
+    async fn reconnect(&mut self, mut error: WireError) -> SourceResult<Replication> {
+        let doing = "following the stream";
+        for attempt in 0..ATTEMPTS {
+            tokio::time::sleep(PAUSE * (1 << attempt.min(5))).await;
+            match self.join_again().await {
+                Ok((replication, id)) => {
+                    if let Some(id) = id.filter(|id| *id != self.place.branch) {
+                        self.place.branch.clone_from(&id);
+                        self.pieces.send(Piece::Branch(id)).await.map_err(|_| SourceError::cancelled())?;
+                    }
+                    return Ok(replication);
+                }
+                Err(WireError::Source(gap)) if gap.kind() == SourceErrorKind::LogGap => return Err(gap),
+                Err(again) => error = again,
+            }
+        }
+        let error = error.into_source(doing);
+        match error.kind() {
+            SourceErrorKind::Unavailable => Err(error),
+            // What refuses now may be mended by the time the caller tries again.
+            _ => Err(SourceError::new(SourceErrorKind::Unavailable, error.chain())),
+        }
+    }
+
+    /// Asks first what is still there: a server that cannot go on begins a dump, which nobody reads.
+    async fn join_again(&self) -> Result<(Replication, Option<String>), WireError> {
+        let mut connection = Connection::open(&self.options).await?;
+        refuse_what_is_gone(&Info::ask(&mut connection).await?, &self.place)?;
+        drop(connection);
+        join(&self.options, &self.place).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(offset: u64, first: u64, len: u64) -> Info {
+        let id = "a".repeat(40);
+        Info::parse(&format!(
+            "master_replid:{id}\r\nmaster_repl_offset:{offset}\r\nrepl_backlog_active:1\r\n\
+             repl_backlog_first_byte_offset:{first}\r\nrepl_backlog_histlen:{len}\r\n"
+        ))
+    }
+
+    #[test]
+    fn what_is_gone_is_refused() {
+        let at = |offset| Position::new("a".repeat(40), offset);
+        let answer = |info: &Info, offset| refuse_what_is_gone(info, &at(offset)).map_err(|error| error.kind());
+        let usual = info(200, 101, 100);
+        for (offset, good) in [(99, false), (100, true), (150, true), (200, true), (201, false)] {
+            assert_eq!(answer(&usual, offset), if good { Ok(()) } else { Err(SourceErrorKind::LogGap) }, "{offset}");
+        }
+        // Whatever a server says, nothing wraps round.
+        let last = u64::MAX >> 1;
+        assert_eq!(answer(&info(last, last, last), 5), Err(SourceErrorKind::LogGap));
+        assert_eq!(answer(&info(last, 0, last), last), Ok(()));
+        assert_eq!(info(last + 1, 0, 0).number("master_repl_offset"), None);
+        let stranger = refuse_what_is_gone(&usual, &Position::new("b".repeat(40), 150));
+        assert_eq!(stranger.unwrap_err().kind(), SourceErrorKind::LogGap);
+    }
+}

@@ -1,0 +1,192 @@
+//! The Redis source: Redis from 6.0 on, and Valkey.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`RedisSource`]: the source itself |
+//! | `options.rs` | [`RedisOptions`]: what it can be told; addresses |
+//! | `layout.rs` | where things lie in a snapshot |
+//! | `server.rs` | what a server says of itself |
+//! | `probe.rs` | what stands in the way |
+//! | `backup.rs` | snapshots |
+//! | `reader.rs` | a backup that is read by a task of its own |
+//! | `scan.rs` | reading key by key, where a server keeps PSYNC to itself |
+//! | `since.rs` | incremental and differential snapshots |
+//! | `cluster/` | clusters: who has what, snapshots of all masters |
+//! | `stream.rs` | the stream of commands, cut into whole events |
+//! | `follow.rs` | reading it, and saying that we are alive |
+//! | `capture.rs` | following it for the log lane |
+//! | `directory.rs` | [`RedisDirectory`]: restoring where there is no server |
+//! | `restore/` | writing a snapshot to a server or to a directory |
+//! | `digest.rs` | digests of databases, to compare copies |
+//! | `rdb/` | dumps, read while they come |
+//! | `wire/` | talking to a server |
+//! | `error.rs` | from the server's errors to ours |
+
+mod backup;
+mod capture;
+mod cluster;
+mod digest;
+mod directory;
+mod error;
+mod follow;
+mod layout;
+mod options;
+mod probe;
+mod rdb;
+mod reader;
+mod restore;
+mod scan;
+mod server;
+mod since;
+mod stream;
+mod wire;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use backup_core::context::Context;
+use backup_core::log::Position;
+use backup_core::repository::SnapshotReader;
+use backup_core::source::{
+    BackupKind, BackupReader, BackupRequest, Digest, EntryPath, LogReader, Probe, RestoreReport, RestoreRequest,
+    Selection, Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+};
+
+pub use directory::RedisDirectory;
+pub use options::{Engine, RedisOptions, RestoreOptions, SnapshotReading, Ttl, Way};
+
+use layout::Layout;
+use server::Server;
+
+/// A server of Redis or Valkey, or the cluster that it is a node of.
+#[derive(Debug, Clone)]
+pub struct RedisSource {
+    server: Server,
+    options: RedisOptions,
+    layout: Layout,
+}
+
+impl RedisSource {
+    /// Connects to what `options` name.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Invalid`] if the address makes no sense or the credentials are refused,
+    /// [`SourceErrorKind::Unavailable`] if the server cannot be reached or is not ready.
+    pub async fn connect(options: RedisOptions) -> SourceResult<Self> {
+        let server = Server::find(&options).await?;
+        let layout = Layout::of(&name(&options));
+        Ok(Self { server, options, layout })
+    }
+
+    /// The same, but it restores in another way.
+    #[must_use]
+    pub fn restoring(mut self, restore: RestoreOptions) -> Self {
+        self.options.restore = restore;
+        self
+    }
+
+    fn is_cluster(&self) -> bool {
+        self.server.info.is_cluster()
+    }
+}
+
+fn name(options: &RedisOptions) -> String {
+    options.name.clone().unwrap_or_else(|| options.address())
+}
+
+impl fmt::Display for RedisSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.is_cluster() { "cluster" } else { "server" };
+        match &self.server.version {
+            Some(version) => write!(f, "{:?} {what} {}", version.vendor, name(&self.options)),
+            None => write!(f, "Redis {what} {}", name(&self.options)),
+        }
+    }
+}
+
+/// Runs `work` until the caller cancels.
+async fn unless_cancelled<T>(cx: &Context, work: impl Future<Output = SourceResult<T>>) -> SourceResult<T> {
+    tokio::select! {
+        biased;
+        () = cx.cancel.cancelled() => Err(SourceError::cancelled()),
+        done = work => done,
+    }
+}
+
+#[async_trait]
+impl Source for RedisSource {
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
+    /// By its name or address: what the server calls itself changes with every start.
+    fn identity(&self) -> SourceIdentity {
+        let top = EntryPath::root().join(layout::TOP.as_bytes());
+        let path = if self.is_cluster() { top } else { self.layout.node() };
+        let paths = vec![path.display().into_owned()];
+        SourceIdentity { kind: self.kind().to_owned(), id: name(&self.options), host: self.options.host.clone(), paths }
+    }
+
+    fn capabilities(&self) -> SourceCapabilities {
+        // The streams of several masters have no order among each other.
+        let alone = !self.is_cluster();
+        SourceCapabilities { incremental: alone, log_capture: alone }
+    }
+
+    async fn probe(&self, cx: &Context) -> SourceResult<Probe> {
+        unless_cancelled(cx, probe::probe(cx, &self.options)).await
+    }
+
+    async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+        if !request.selection.is_all() {
+            let error = SourceError::new(SourceErrorKind::Unsupported, "a server is backed up as a whole");
+            return Err(error.with_hint("leave the selection out; select when restoring"));
+        }
+        let (own, options, layout) = (cx.clone(), self.options.clone(), self.layout.clone());
+        let is_scan = self.options.reader == Some(SnapshotReading::Scan);
+        let parent = request.parent.clone().filter(|_| request.kind != BackupKind::Full && !is_scan);
+        if self.is_cluster() {
+            if parent.is_some() {
+                cx.events.note("everything is read: of a cluster there are full snapshots only");
+            }
+            let version = self.server.version.clone();
+            return Ok(reader::reader(cx, async move |feed: reader::Feed| {
+                cluster::full(&own, &options, version.as_ref(), &feed).await
+            }));
+        }
+        Ok(reader::reader(cx, async move |feed: reader::Feed| match &parent {
+            Some(parent) => since::since(&own, &options, &layout, parent, &feed).await,
+            None => backup::full(&own, &options, &layout, &feed, Some(BackupKind::Full)).await,
+        }))
+    }
+
+    async fn open_log(&self, cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
+        if self.options.reader == Some(SnapshotReading::Scan) {
+            let text = "a server that is read key by key has no stream of commands that could be captured";
+            return Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint("set `reader` to `replica`"));
+        }
+        if self.is_cluster() {
+            let text = "the commands of a cluster cannot be captured: each master has a stream of its own, and keys move between them";
+            return Err(SourceError::new(SourceErrorKind::Unsupported, text)
+                .with_hint("run the job more often instead: `backup run` stores only what is new"));
+        }
+        unless_cancelled(cx, capture::open(cx, &self.options, &self.layout, from)).await
+    }
+
+    async fn restore(
+        &self,
+        cx: &Context,
+        request: &RestoreRequest,
+        snapshot: &SnapshotReader,
+    ) -> SourceResult<RestoreReport> {
+        Box::pin(restore::restore(cx, &self.options, request, snapshot)).await
+    }
+
+    async fn digest(&self, cx: &Context, selection: &Selection) -> SourceResult<Digest> {
+        if self.is_cluster() {
+            let version = self.server.version.as_ref();
+            return unless_cancelled(cx, cluster::digest(&self.options, version, selection)).await;
+        }
+        unless_cancelled(cx, digest::digest(&self.options, selection)).await
+    }
+}

@@ -1,0 +1,267 @@
+//! What the source can be told, and addresses: `redis://user:password@host:port`, with `rediss://` for TLS.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+
+use super::error::invalid;
+
+/// How keys that expire are restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ttl {
+    /// At the time they would have expired: those whose time has come are left out, and counted.
+    #[default]
+    Absolute,
+    /// They live as long from now as they had to live at the moment of the snapshot.
+    Shifted,
+    /// They do not expire any more.
+    Never,
+}
+
+/// How a snapshot is written to a server.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// Key by key, with RESTORE. What is not selected and what other databases hold stays; but a snapshot that replaces
+    /// everything, each database in its own place, empties the whole server before, libraries of functions included.
+    #[default]
+    Keys,
+    /// The target becomes a replica of this process for as long as it takes: everything that it holds is replaced. Exact, and
+    /// the way to any moment of a captured log.
+    Replica(Way),
+}
+
+/// How a target that becomes a replica reaches this process.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Way {
+    /// Address and port to listen on, for instance `192.0.2.7:7000`; the target must be able to reach it. `None` for a free
+    /// port of the address by which the target is reached.
+    pub listen: Option<String>,
+    /// The host name or address that the target is told; `None` for the one that is listened on.
+    pub announce: Option<String>,
+    /// Addresses that the target may come from, beside those by which it is reached: whoever connects from them gets all data.
+    pub from: Vec<IpAddr>,
+}
+
+/// How restoring is done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RestoreOptions {
+    /// How a server gets it.
+    pub engine: Engine,
+    /// Database in the snapshot, and the one it goes to; those that are not named keep their number.
+    pub databases: Vec<(u32, u32)>,
+    /// Keys that begin with the first get the second in its place.
+    pub rename_prefix: Option<(String, String)>,
+    /// How keys that expire are restored.
+    pub ttl: Ttl,
+    /// Leave libraries of functions out.
+    pub without_functions: bool,
+}
+
+/// How snapshots are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotReading {
+    /// As a replica does: everything as it was at one moment.
+    Replica,
+    /// Key by key, with SCAN and DUMP: each as it is when it is read.
+    Scan,
+}
+
+/// Settings of a [`RedisSource`](super::RedisSource).
+#[derive(Clone)]
+pub struct RedisOptions {
+    /// Name or address of the server.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Its socket on this machine, in place of host and port.
+    pub socket: Option<PathBuf>,
+    /// Who connects; `None` is the user `default`.
+    pub user: Option<String>,
+    /// Password. It is never shown.
+    pub password: Option<String>,
+    /// A file whose first line is the password; read whenever a connection is made.
+    pub password_file: Option<PathBuf>,
+    /// Whether to use TLS; the server's certificate must then be valid for the host.
+    pub tls: bool,
+    /// Certificates (PEM) of trusted authorities; without, those of the system.
+    pub tls_ca_file: Option<PathBuf>,
+    /// Certificate (PEM) to show to the server,
+    pub tls_certificate_file: Option<PathBuf>,
+    /// and its key (PEM).
+    pub tls_key_file: Option<PathBuf>,
+    /// A name for the instance that stays when its address changes; `None` for `host:port`.
+    pub name: Option<String>,
+    /// A server that says nothing for so long is taken for dead. Masters say something every 10 seconds
+    /// (`repl-ping-replica-period`), and give up replicas that are silent for 60 (`repl-timeout`).
+    pub silence: Duration,
+    /// What the command PSYNC is called, where a service has renamed it.
+    pub psync: String,
+    /// How snapshots are read; `None` for as a replica, and key by key where the server refuses that.
+    pub reader: Option<SnapshotReading>,
+    /// Most of the server's time that reading key by key takes, in percent, from 1 to 100.
+    pub scan_percent: u8,
+    /// How restoring is done.
+    pub restore: RestoreOptions,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 6379,
+            socket: None,
+            user: None,
+            password: None,
+            password_file: None,
+            tls: false,
+            tls_ca_file: None,
+            tls_certificate_file: None,
+            tls_key_file: None,
+            name: None,
+            silence: Duration::from_secs(120),
+            psync: "PSYNC".to_owned(),
+            reader: None,
+            scan_percent: 25,
+            restore: RestoreOptions::default(),
+        }
+    }
+}
+
+impl fmt::Debug for RedisOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisOptions")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("socket", &self.socket)
+            .field("tls", &self.tls)
+            .field("name", &self.name)
+            .field("restore", &self.restore)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RedisOptions {
+    /// Reads `redis://`, `rediss://` (TLS), `valkey://` or `valkeys://` (TLS), then `user:password@host:port`; or `unix://`, then
+    /// `user:password@/path/of/the/socket`.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Invalid`]; the address is not repeated.
+    pub fn parse(address: &str) -> SourceResult<Self> {
+        let (scheme, rest) = address.split_once("://").ok_or_else(no_address)?;
+        let (tls, is_socket) = match &*scheme.to_ascii_lowercase() {
+            "redis" | "valkey" => (false, false),
+            "rediss" | "valkeys" => (true, false),
+            "unix" => (false, true),
+            _ => return Err(no_address()),
+        };
+        let (login, place) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let (user, password) = login.split_once(':').unwrap_or((login, ""));
+        let given = |text: &str| if text.is_empty() { Ok(None) } else { decoded(text).map(Some) };
+        let options = Self { user: given(user)?, password: given(password)?, tls, ..Self::default() };
+        if is_socket {
+            let path = PathBuf::from(decoded(place)?);
+            return if path.is_absolute() { Ok(Self { socket: Some(path), ..options }) } else { Err(no_address()) };
+        }
+        let (host, path) = place.split_once('/').unwrap_or((place, ""));
+        if !path.is_empty() {
+            return Err(invalid("the address names a database, or has something behind the host").with_hint(
+                "a server is backed up as a whole; select databases when restoring, for instance --only '/0/*'",
+            ));
+        }
+        let (host, port) = split_port(host)?;
+        Ok(Self { host, port, ..options })
+    }
+
+    /// Whether an address names a server.
+    pub(super) fn is_address(text: &str) -> bool {
+        ["redis", "rediss", "valkey", "valkeys", "unix"]
+            .iter()
+            .any(|scheme| text.split_once("://").is_some_and(|(found, _)| found.eq_ignore_ascii_case(scheme)))
+    }
+
+    /// The password, from wherever it is.
+    pub(super) async fn password(&self) -> SourceResult<Option<String>> {
+        let Some(file) = &self.password_file else { return Ok(self.password.clone()) };
+        let text = tokio::fs::read_to_string(file).await.map_err(|error| {
+            SourceError::new(SourceErrorKind::Invalid, format!("cannot read the password file {}", file.display()))
+                .with_source(error)
+        })?;
+        match text.lines().next() {
+            Some(password) if !password.is_empty() => Ok(Some(password.to_owned())),
+            _ => Err(invalid(format!("the password file {} holds no password", file.display()))),
+        }
+    }
+
+    /// Host and port, or the socket, as they are shown.
+    pub(super) fn address(&self) -> String {
+        if let Some(socket) = &self.socket {
+            return socket.display().to_string();
+        }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+fn no_address() -> SourceError {
+    invalid("the address cannot be understood")
+        .with_hint("write redis://USER:PASSWORD@HOST:PORT, or rediss:// for TLS, or unix:///PATH")
+}
+
+/// Of `name`, `name:port`, `[v6]` and `[v6]:port`.
+fn split_port(host: &str) -> SourceResult<(String, u16)> {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => {
+            let (name, port) = rest.split_once(']').ok_or_else(no_address)?;
+            (name, port.strip_prefix(':').unwrap_or_default())
+        }
+        None => host.split_once(':').unwrap_or((host, "")),
+    };
+    let port = if port.is_empty() { 6379 } else { port.parse().map_err(|_| no_address())? };
+    Ok((if name.is_empty() { "127.0.0.1".to_owned() } else { decoded(name)? }, port))
+}
+
+/// Without its %-escapes.
+fn decoded(text: &str) -> SourceResult<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let digits = [bytes.next().ok_or_else(no_address)?, bytes.next().ok_or_else(no_address)?];
+            out.extend(hex::decode(digits).map_err(|_| no_address())?);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).map_err(|_| no_address())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_secrets_not_shown() {
+        let options = RedisOptions::parse("rediss://me:p%40ss@db.example:7000").unwrap();
+        assert_eq!((&*options.host, options.port, options.tls), ("db.example", 7000, true));
+        assert_eq!((options.user.as_deref(), options.password.as_deref()), (Some("me"), Some("p@ss")));
+        assert!(!format!("{options:?}").contains("ss\""), "{options:?}");
+        let options = RedisOptions::parse("valkey://:secret@[::1]").unwrap();
+        assert_eq!((options.address(), options.user, options.tls), ("[::1]:6379".to_owned(), None, false));
+        let options = RedisOptions::parse("UNIX://me:p%40ss@/run/redis/a%20b.sock").unwrap();
+        assert_eq!((&*options.address(), options.password.as_deref()), ("/run/redis/a b.sock", Some("p@ss")));
+        assert!(RedisOptions::is_address("Redis://h") && RedisOptions::is_address("unix:///x"));
+        assert!(!RedisOptions::is_address("./redis") && !RedisOptions::is_address("mongodb://h"));
+        for bad in
+            ["unix://relative", "unix://", "db.example:1", "http://x", "redis://x:port", "redis://x/3", "redis://%zz"]
+        {
+            let error = RedisOptions::parse(bad).unwrap_err();
+            assert_eq!(error.kind(), SourceErrorKind::Invalid, "{bad}");
+        }
+    }
+}

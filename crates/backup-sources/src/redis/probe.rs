@@ -1,0 +1,161 @@
+//! What stands in the way of a snapshot, and the statement or setting that mends it.
+
+use backup_core::context::Context;
+use backup_core::source::{Probe, SourceResult};
+
+use super::cluster::Cluster;
+use super::error::{GRANT, WireError};
+use super::options::{RedisOptions, SnapshotReading};
+use super::server::{Info, Server};
+use super::wire::{Connection, Reply};
+
+/// Below this a short interruption tears a hole into the captured stream, bytes.
+const SMALL_BACKLOG: u64 = 16 << 20;
+
+/// Asks the server. Nothing is changed, and it is not made to write a dump.
+pub(super) async fn probe(cx: &Context, options: &RedisOptions) -> SourceResult<Probe> {
+    let server = Server::find(options).await?;
+    let mut connection = Connection::open(options).await.map_err(|error| error.into_source("connecting"))?;
+    let mut probe = Probe { version: server.version.as_ref().map(ToString::to_string), ..Probe::default() };
+    rights(options, &mut connection, &mut probe.problems).await?;
+    let info = &server.info;
+    if info.is_known() {
+        probe.estimated_objects = Some(info.keys().values().sum());
+        probe.estimated_bytes = info.number("used_memory");
+        state(cx, info, &mut probe.problems);
+        if info.is_cluster() {
+            nodes(options, &server, &mut probe).await?;
+        }
+    } else {
+        cx.events
+            .note(format!("INFO is not allowed, so that sizes and the state of the server are not known: {GRANT}"));
+    }
+    limits(cx, &mut connection).await?;
+    Ok(probe)
+}
+
+/// The server's answer; none if it may not be asked.
+async fn ask(connection: &mut Connection, words: &[&str]) -> SourceResult<Option<Reply>> {
+    match connection.run(words).await {
+        Ok(reply) => Ok(Some(reply)),
+        Err(WireError::Server(_)) => Ok(None),
+        Err(error) => Err(error.into_source("asking the server")),
+    }
+}
+
+/// Whether we may be a replica, asked without becoming one.
+async fn rights(options: &RedisOptions, connection: &mut Connection, problems: &mut Vec<String>) -> SourceResult<()> {
+    if options.reader == Some(SnapshotReading::Scan) {
+        return Ok(());
+    }
+    match connection.run(&["REPLCONF", "capa", "psync2"]).await {
+        Ok(_) => {}
+        Err(WireError::Server(text)) => {
+            let what = if text.starts_with("NOPERM") { GRANT.to_owned() } else { managed().to_owned() };
+            problems.push(format!("the server does not let us replicate ({text}): {what}"));
+            return Ok(());
+        }
+        Err(error) => return Err(error.into_source("asking the server")),
+    }
+    let name = options.psync.to_lowercase();
+    // Of an unknown command the answer has an empty place.
+    if let Some(reply) = ask(connection, &["COMMAND", "INFO", &name]).await?
+        && let [one] = reply.parts()
+        && one.parts().is_empty()
+    {
+        problems.push(format!("the server has no command {name}: {}", managed()));
+        return Ok(());
+    }
+    let user = match ask(connection, &["ACL", "WHOAMI"]).await? {
+        Some(reply) => reply.text().unwrap_or_default().to_owned(),
+        None => return Ok(()),
+    };
+    // Servers from 7 on tell it beforehand: OK, or why not.
+    if let Some(reply) = ask(connection, &["ACL", "DRYRUN", &user, &name, "?", "-1"]).await?
+        && let Some(text) = reply.text()
+        && text.contains("no permissions")
+    {
+        problems.push(format!("{text}: {GRANT}"));
+    }
+    Ok(())
+}
+
+fn managed() -> &'static str {
+    "managed services keep it to themselves; ask for the name under which it is allowed, or let keys be read one by one (`reader` = \
+     `scan`), which is not one moment, and nothing of a log"
+}
+
+/// Whether all nodes can be found and read; what all of them hold.
+async fn nodes(options: &RedisOptions, server: &Server, probe: &mut Probe) -> SourceResult<()> {
+    let cluster = match Cluster::find(options, server.version.as_ref()).await {
+        Ok(cluster) => cluster,
+        Err(error) => {
+            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            probe.problems.push(format!("{}{hint}", error.chain()));
+            return Ok(());
+        }
+    };
+    let (mut keys, mut bytes) = (0, 0);
+    for shard in &cluster.shards {
+        let node = Server::find(&cluster.reader(shard)).await?;
+        keys += node.info.keys().values().sum::<u64>();
+        bytes += node.info.number("used_memory").unwrap_or(0);
+        let mut problems = Vec::new();
+        let mut connection =
+            Connection::open(&cluster.reader(shard)).await.map_err(|error| error.into_source("connecting"))?;
+        rights(options, &mut connection, &mut problems).await?;
+        probe.problems.extend(problems.into_iter().map(|problem| format!("node {}: {problem}", shard.address)));
+    }
+    (probe.estimated_objects, probe.estimated_bytes) = (Some(keys), Some(bytes));
+    if cluster.missing() > 0 {
+        probe.problems.push(format!("{} slots belong to no node: assign them (CLUSTER ADDSLOTS)", cluster.missing()));
+    }
+    Ok(())
+}
+
+fn state(cx: &Context, info: &Info, problems: &mut Vec<String>) {
+    if info.get("loading") == Some("1") {
+        problems.push("the server is loading its data: wait until it is done".to_owned());
+    }
+    if info.is_replica() && info.get("master_link_status") == Some("down") {
+        problems.push("this is a replica without its master, whose data may be old: name another server".to_owned());
+    }
+    if info.is_cluster() {
+        cx.events.note("this is a node of a cluster: a snapshot holds all of its masters, each at a moment of its own");
+    }
+    if !info.is_replica() && info.number("connected_slaves") == Some(0) && info.get("aof_enabled") == Some("0") {
+        cx.events.note("the server has no replica and no append-only file: what was written last is lost if it stops");
+    }
+    if info.get("rdb_last_bgsave_status") == Some("err") {
+        problems.push(
+            "the server failed to save its data the last time: look at its log, perhaps it has no memory to fork"
+                .to_owned(),
+        );
+    }
+}
+
+/// What following the stream depends on.
+async fn limits(cx: &Context, connection: &mut Connection) -> SourceResult<()> {
+    let value = async |connection: &mut Connection, name: &str| {
+        let reply = ask(connection, &["CONFIG", "GET", name]).await?;
+        SourceResult::Ok(reply.and_then(|reply| reply.parts().get(1).and_then(Reply::text).map(str::to_owned)))
+    };
+    if let Some(size) = value(connection, "repl-backlog-size").await?.and_then(|text| text.parse::<u64>().ok())
+        && size < SMALL_BACKLOG
+    {
+        cx.events.note(format!(
+            "the backlog has {} KiB: whoever follows the stream and is away for longer than that has a gap: \
+             CONFIG SET repl-backlog-size 64mb",
+            size >> 10
+        ));
+    }
+    if let Some(all) = value(connection, "client-output-buffer-limit").await? {
+        let limit = all.split("slave ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+        if limit.is_some_and(|limit| limit > 0 && limit < SMALL_BACKLOG) {
+            cx.events.note(
+                "the server hangs up on replicas that are slow: CONFIG SET client-output-buffer-limit \"replica 256mb 64mb 60\"",
+            );
+        }
+    }
+    Ok(())
+}

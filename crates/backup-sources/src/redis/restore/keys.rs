@@ -1,0 +1,260 @@
+//! Key by key, with RESTORE: the bytes of each value as they lie in the dump.
+//!
+//! What one key is refused for is no reason to leave out the others; but a restore that leaves a key out is no success.
+
+use backup_core::source::{IfExists, RestoreReport, SourceError, SourceErrorKind, SourceResult};
+use futures::future::try_join_all;
+
+use super::super::error::{WireError, invalid};
+use super::super::options::RedisOptions;
+use super::super::rdb::{RdbError, functions_payload};
+use super::super::wire::{Connection, Reply};
+use super::lanes::{Batches, Target};
+use super::pipeline;
+use super::plan::{Plan, Refused, target_time};
+use super::prepare::{self, Room};
+use super::rehearse::{Found, tell_expired};
+use super::replay::Replay;
+use super::verify;
+use super::writer::{About, Read, Writer};
+use super::{Job, gone};
+
+const DOING: &str = "restoring keys";
+/// Largest argument that servers take, if they do not say: `proto-max-bulk-len`, bytes.
+const LARGEST: usize = 512 << 20;
+
+/// Writes the selected keys to a server, or to the masters of a cluster.
+pub(super) async fn restore(job: &Job<'_>, server: &RedisOptions) -> SourceResult<RestoreReport> {
+    refuse_what_is_impossible(job).await?;
+    let target = Target::find(server).await?;
+    let mut connections = target.connect().await?;
+    let now = target_time(job.cx, &mut connections[0]).await?;
+    let has_modules = target.infos().all(|info| job.has_modules(info));
+    let plan = Plan::of(job, target.version().as_ref(), has_modules, now);
+    let largest = largest(&mut connections).await;
+    let mut found =
+        if plan.is_whole() { Found::recorded(job, &plan) } else { Found::read(job, &plan, largest).await? };
+    plan.check_mapping(&job.description.dump.databases.keys().copied().collect(), &found.databases)?;
+    let rooms = look(job, &plan, &target, &mut connections, &found).await?;
+    let (empties, removed) = (rooms.iter().any(Room::empties), rooms.iter().map(|room| room.keys).sum());
+    if !found.is_read && (empties || job.request.dry_run) {
+        found = super::super::unless_cancelled(job.cx, Found::read(job, &plan, largest)).await?;
+    }
+    if empties {
+        found.require_that_all_fit()?;
+    }
+    if job.request.dry_run {
+        return found.foretold(job, removed);
+    }
+    let lost = |error| if empties { gone(error) } else { error };
+    for (at, (room, connection)) in rooms.iter().zip(&mut connections).enumerate() {
+        // What the nodes before had is gone already.
+        room.make(connection).await.map_err(|error| if at > 0 { lost(error) } else { error })?;
+    }
+    let filled = fill(job, &plan, &target, connections, largest, &rooms).await;
+    let (mut report, refused) = filled.map_err(lost)?;
+    report.removed = removed;
+    finish(job, report, &refused).map_err(lost)
+}
+
+/// Looks at each node; nothing is changed.
+async fn look(
+    job: &Job<'_>,
+    plan: &Plan,
+    target: &Target,
+    connections: &mut [Connection],
+    found: &Found,
+) -> SourceResult<Vec<Room>> {
+    let mut rooms = Vec::new();
+    for (node, connection) in target.nodes.iter().zip(connections) {
+        rooms.push(prepare::look(job, plan, connection, &node.info, found).await?);
+    }
+    if plan.is_whole() {
+        prepare::require_memory(job, target.infos(), rooms.iter().all(|room| room.everything))?;
+    }
+    Ok(rooms)
+}
+
+/// Everything that is asked for, and whether it is there.
+async fn fill(
+    job: &Job<'_>,
+    plan: &Plan,
+    target: &Target,
+    connections: Vec<Connection>,
+    largest: usize,
+    rooms: &[Room],
+) -> SourceResult<(RestoreReport, Refused)> {
+    let (mut report, read, mut refused) = write(job, plan, target, connections, largest).await?;
+    for node in &target.nodes {
+        functions(job, plan, &node.options, &read.libraries, &mut refused).await?;
+    }
+    refused.merge(read.refused);
+    for (room, node) in rooms.iter().zip(&target.nodes) {
+        room.require_that_nothing_was_evicted(&node.options).await?;
+    }
+    if job.request.verify {
+        report.verified_bytes = verify::verify(job, plan, target, &refused).await?;
+    }
+    let keys = report.entries + read.expired + refused.count;
+    tell_expired(job, keys, read.expired, &mut report)?;
+    if read.expired_fields > 0 {
+        let text =
+            format!("{} fields of hashes have expired since the snapshot: servers drop them", read.expired_fields);
+        job.cx.events.note(text);
+    }
+    Ok((report, refused))
+}
+
+async fn refuse_what_is_impossible(job: &Job<'_>) -> SourceResult<()> {
+    if let Some(what) = &job.description.dump.unknown {
+        return Err(RdbError::Unknown(what.clone()).into_source());
+    }
+    if !Replay::of(job).await?.is_empty() {
+        let text = "commands behind the dump cannot be applied key by key";
+        let time = job.description.time.round(jiff::Unit::Second).unwrap_or(job.description.time);
+        let hint = format!(
+            "restore through a replica, or into a directory; or name the full snapshot of {time}, for the keys as they were then"
+        );
+        return Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint(hint));
+    }
+    if job.request.if_exists == IfExists::Replace && !job.request.selection.is_all() {
+        let error = invalid("replacing makes databases equal to the snapshot, and a selection is only a part of it");
+        return Err(error.with_hint("merge instead"));
+    }
+    Ok(())
+}
+
+/// A larger value makes the server hang up, and with it everything that is on its way is lost.
+async fn largest(connections: &mut [Connection]) -> usize {
+    let mut largest = LARGEST;
+    for connection in connections {
+        let reply = connection.run(&["CONFIG", "GET", "proto-max-bulk-len"]).await;
+        let said = reply.ok().and_then(|reply| reply.parts().get(1).and_then(Reply::number));
+        largest = said.and_then(|said| usize::try_from(said).ok()).unwrap_or(LARGEST).min(largest);
+    }
+    largest
+}
+
+async fn write(
+    job: &Job<'_>,
+    plan: &Plan,
+    target: &Target,
+    connections: Vec<Connection>,
+    largest: usize,
+) -> SourceResult<(RestoreReport, Read, Refused)> {
+    let (lanes, ends) = target.lanes();
+    let (dumps, own) = (job.read_dumps(), plan.clone());
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut writer = Writer::new(own, largest, lanes);
+        let done = writer.run(dumps);
+        if let Err(error) = &done {
+            writer.lanes.fail(error);
+        }
+        done.map(|()| writer.read)
+    });
+    let each = connections.into_iter().zip(ends).map(|(connection, batches)| send(connection, batches));
+    let sent = super::super::unless_cancelled(job.cx, try_join_all(each)).await;
+    let read = reading.await.map_err(|_| invalid("the dump could not be read"))?;
+    match (sent, read) {
+        (_, Err(RdbError::Source(error))) if error.kind() != SourceErrorKind::Cancelled => Err(error),
+        (Err(error), _) => Err(error),
+        (Ok(_), Err(error)) => Err(error.into_source()),
+        (Ok(sent), Ok(read)) => {
+            let (mut report, mut refused) = (RestoreReport::default(), Refused::default());
+            for (one, more) in sent {
+                report.entries += one.entries;
+                report.total_bytes += one.total_bytes;
+                report.written_bytes += one.written_bytes;
+                refused.merge(more);
+            }
+            Ok((report, read, refused))
+        }
+    }
+}
+
+/// Sends one node what it gets.
+async fn send(connection: Connection, batches: Batches<About>) -> SourceResult<(RestoreReport, Refused)> {
+    let (mut report, mut refused) = (RestoreReport::default(), Refused::default());
+    let sent = pipeline::run(connection, batches, DOING, |about, reply| {
+        let About::Key { database, name, bytes } = about else { return require(reply) };
+        match reply {
+            Reply::Error(text) if is_of_one_key(&text) && !refused.is_hopeless() => {
+                refused.add_unplanned(database, &name, text);
+            }
+            Reply::Error(text) => return Err(refusal(text)),
+            _ => {
+                report.entries += 1;
+                report.total_bytes += bytes;
+                report.written_bytes += bytes;
+            }
+        }
+        Ok(())
+    });
+    sent.await?;
+    Ok((report, refused))
+}
+
+fn refusal(text: String) -> SourceError {
+    let has_moved = ["MOVED ", "ASK ", "TRYAGAIN"].iter().any(|start| text.starts_with(start));
+    let error = WireError::Server(text).into_source(DOING);
+    if has_moved {
+        error.with_hint("slots of the cluster were moved meanwhile: restore again when it rests")
+    } else {
+        error
+    }
+}
+
+fn require(reply: Reply) -> SourceResult<()> {
+    match reply {
+        Reply::Error(text) => Err(refusal(text)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the server may take the next one all the same.
+fn is_of_one_key(text: &str) -> bool {
+    ["BUSYKEY", "ERR Bad data format", "ERR DUMP payload", "ERR Invalid"].iter().any(|start| text.starts_with(start))
+}
+
+/// Libraries of functions belong to the server, not to a database: they come with everything.
+async fn functions(
+    job: &Job<'_>,
+    plan: &Plan,
+    server: &RedisOptions,
+    libraries: &[Vec<u8>],
+    refused: &mut Refused,
+) -> SourceResult<()> {
+    if libraries.is_empty() || job.options.without_functions || !plan.is_whole() {
+        return Ok(());
+    }
+    if plan.refuses_libraries() {
+        refused.add(0, b"", "libraries of functions, which the target does not know");
+        return Ok(());
+    }
+    let policy = match job.request.if_exists {
+        IfExists::Fail => "APPEND",
+        IfExists::Replace if job.options.databases.is_empty() => "FLUSH",
+        // Libraries of others belong to databases that are not written.
+        IfExists::Replace | IfExists::Merge => "REPLACE",
+    };
+    let payload = functions_payload(libraries, 10);
+    let mut connection = Connection::open(server).await.map_err(|error| error.into_source("connecting"))?;
+    let arguments: [&[u8]; 4] = [b"FUNCTION", b"RESTORE", &payload, policy.as_bytes()];
+    match connection.run(&arguments).await {
+        Err(WireError::Server(text)) => refused.add(0, b"", format!("libraries of functions: {text}")),
+        other => _ = other.map_err(|error| error.into_source("restoring functions"))?,
+    }
+    Ok(())
+}
+
+/// Whoever asked for keys that cannot be had must hear of it.
+fn finish(job: &Job<'_>, report: RestoreReport, refused: &Refused) -> SourceResult<RestoreReport> {
+    if refused.count == 0 {
+        return Ok(report);
+    }
+    refused.tell(job.cx);
+    let text =
+        format!("{} of the keys could not be restored, {} were: {}", refused.count, report.entries, refused.examples());
+    Err(SourceError::new(SourceErrorKind::Mismatch, text)
+        .with_hint("exclude them to leave them out, or restore to a server of the same kind and version"))
+}

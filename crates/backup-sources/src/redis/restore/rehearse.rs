@@ -1,0 +1,234 @@
+//! What a restore will meet: the dump and the commands behind it are read through before anything of a target goes.
+//!
+//! What is missing or damaged in the repository is found here, and so is every key that the target cannot have.
+
+use std::collections::{BTreeSet, HashSet};
+
+use backup_core::event::WarningKind;
+use backup_core::source::{RestoreReport, SourceError, SourceErrorKind, SourceResult};
+use bytes::{Buf as _, BytesMut};
+
+use super::super::backup::Channel;
+use super::super::error::{invalid, malformed};
+use super::super::rdb::{Parser, RdbError, Record};
+use super::super::wire::{Reply, parse_reply};
+use super::Job;
+use super::plan::{Plan, Refused, Way, short_hash, too_large};
+use super::replay::Replay;
+
+/// What is asked for.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) keys: u64,
+    /// Databases of the snapshot that have some of them.
+    pub(super) databases: BTreeSet<u32>,
+    /// One of them: the database and the name it gets.
+    pub(super) example: Option<(u32, Vec<u8>)>,
+    /// Those of them whose time has come.
+    expired: u64,
+    refused: Refused,
+    /// Hashes of the names that they get, where they get others.
+    names: HashSet<u64>,
+    /// Whether the dump was read for it.
+    pub(super) is_read: bool,
+}
+
+impl Found {
+    /// Everything, as it was recorded with the snapshot.
+    pub(super) fn recorded(job: &Job<'_>, plan: &Plan) -> Self {
+        let databases = &job.description.dump.databases;
+        let biggest = job.description.dump.biggest.first();
+        let example = biggest.and_then(|one| Some((plan.database(one.database), plan.name(one.key.as_bytes())?)));
+        let keys = databases.values().map(|database| database.keys).sum();
+        Self { keys, databases: databases.keys().copied().collect(), example, ..Self::default() }
+    }
+
+    /// Reads the dump to its end. `largest` is what the target takes, bytes.
+    pub(super) async fn read(job: &Job<'_>, plan: &Plan, largest: usize) -> SourceResult<Self> {
+        let (mut dumps, plan) = (job.read_dumps(), plan.clone());
+        let reading = move || {
+            let mut found = Self { is_read: true, ..Self::default() };
+            while let Some(mut parser) = dumps.next()? {
+                while let Some(record) = parser.next()? {
+                    found.add(record, &mut parser, &plan, largest)?;
+                }
+            }
+            Ok(found)
+        };
+        let found = tokio::task::spawn_blocking(reading).await.map_err(|_| invalid("the dump could not be read"))?;
+        found.map_err(RdbError::into_source)
+    }
+
+    fn add(
+        &mut self,
+        record: Record,
+        parser: &mut Parser<Channel>,
+        plan: &Plan,
+        largest: usize,
+    ) -> Result<(), RdbError> {
+        let key = match record {
+            Record::Key(key) if plan.is_selected(&key) => key,
+            Record::ModuleData if plan.is_whole() => {
+                self.refused.add(0, b"", "data of a module that belongs to no key");
+                return Ok(());
+            }
+            Record::Library(_) if plan.refuses_libraries() => {
+                self.refused.add(0, b"", "libraries of functions, which the target does not know");
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        self.keys += 1;
+        self.databases.insert(key.database);
+        if self.example.is_none() {
+            self.example = plan.name(&key.name).map(|name| (plan.database(key.database), name));
+        }
+        match plan.way(&key) {
+            Way::NotSelected => {}
+            Way::Expired => self.expired += 1,
+            Way::Refused(why) => self.refused.add(key.database, &key.name, why),
+            Way::To { database, name, .. } => {
+                if plan.renames() && !self.names.insert(short_hash(database, &name)) {
+                    self.refused.add(key.database, &key.name, "another key gets the same name");
+                    return Ok(());
+                }
+                // Type, version and checksum come with it.
+                if parser.skip_value()?.saturating_add(11) > largest as u64 {
+                    self.refused.add(key.database, &key.name, too_large(largest));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses if something would be left out: nothing may be dropped for a part of what was asked for.
+    pub(super) fn require_that_all_fit(&self) -> SourceResult<()> {
+        require_any(self.keys, self.expired)?;
+        if self.refused.count == 0 {
+            return Ok(());
+        }
+        let text = format!(
+            "the target cannot have {} of the keys, and so nothing of it is dropped: {}",
+            self.refused.count,
+            self.refused.examples()
+        );
+        Err(SourceError::new(SourceErrorKind::Target, text).with_hint(
+            "restore to a server of the same kind and version; or merge, which leaves them out and says so at the end",
+        ))
+    }
+
+    /// What a restore would do that drops `removed` keys.
+    pub(super) fn foretold(&self, job: &Job<'_>, removed: u64) -> SourceResult<RestoreReport> {
+        let entries = self.keys.saturating_sub(self.expired).saturating_sub(self.refused.count);
+        let mut report = RestoreReport { entries, removed, warnings: self.refused.count, ..RestoreReport::default() };
+        self.refused.tell(job.cx);
+        tell_expired(job, self.keys, self.expired, &mut report)?;
+        Ok(report)
+    }
+}
+
+/// That nothing is left of what was asked for is no success.
+fn require_any(keys: u64, expired: u64) -> SourceResult<()> {
+    if expired == 0 || expired < keys {
+        return Ok(());
+    }
+    let text = format!("nothing is left to be restored: all {keys} keys have expired since the snapshot");
+    Err(SourceError::new(SourceErrorKind::NotFound, text)
+        .with_hint("key by key, --expiry shifted lets them live as long from now as they had to live then"))
+}
+
+/// What has expired is left out; that little is left has to be seen.
+pub(super) fn tell_expired(job: &Job<'_>, keys: u64, expired: u64, report: &mut RestoreReport) -> SourceResult<()> {
+    require_any(keys, expired)?;
+    if expired == 0 {
+        return Ok(());
+    }
+    let text = format!("{expired} of {keys} keys have expired since the snapshot and are left out");
+    if expired > keys / 2 {
+        job.cx.events.warn(WarningKind::Other, "", format!("{text}: --expiry shifted would keep them"));
+        report.warnings += 1;
+    } else {
+        job.cx.events.note(text);
+    }
+    Ok(())
+}
+
+/// Reads a dump that is sent as it is to its end.
+pub(super) async fn read_dump(job: &Job<'_>) -> SourceResult<()> {
+    let mut pieces = job.read_dump();
+    if job.description.dump.unknown.is_none() {
+        let reading = move || {
+            let mut parser = Parser::new(Channel(pieces));
+            while parser.next()?.is_some() {}
+            Ok(())
+        };
+        let read = tokio::task::spawn_blocking(reading).await.map_err(|_| invalid("the dump could not be read"))?;
+        return read.map_err(RdbError::into_source);
+    }
+    let mut len = 0;
+    while let Some(piece) = pieces.recv().await.transpose()? {
+        len += piece.len() as u64;
+    }
+    if len == job.dump.metadata.size {
+        return Ok(());
+    }
+    Err(SourceError::new(SourceErrorKind::Mismatch, "the snapshot does not hold the whole dump"))
+}
+
+/// Reads the commands to their end; returns the databases that they use.
+pub(super) async fn read_commands(job: &Job<'_>) -> SourceResult<BTreeSet<u32>> {
+    let (mut replay, mut used) = (Replay::of(job).await?, BTreeSet::new());
+    while let Some(bytes) = replay.next().await? {
+        job.cx.check_cancelled()?;
+        let mut bytes = BytesMut::from(bytes);
+        loop {
+            while bytes.first().is_some_and(u8::is_ascii_whitespace) {
+                bytes.advance(1);
+            }
+            if bytes.is_empty() {
+                break;
+            }
+            let command = parse_reply(&mut bytes)?.ok_or_else(|| malformed("the stream of commands"))?;
+            used.extend(databases_of(command.parts()));
+        }
+    }
+    Ok(used)
+}
+
+/// The databases that a command names.
+fn databases_of(words: &[Reply]) -> Vec<u32> {
+    let number = |at: usize| words.get(at).and_then(Reply::number).and_then(|number| u32::try_from(number).ok());
+    let name = words.first().and_then(Reply::text).unwrap_or_default().to_ascii_uppercase();
+    let found = match &*name {
+        "SELECT" => vec![number(1)],
+        "SWAPDB" => vec![number(1), number(2)],
+        "MOVE" => vec![number(2)],
+        "COPY" => {
+            let is_db = |word: &Reply| word.text().is_some_and(|text| text.eq_ignore_ascii_case("DB"));
+            vec![words.iter().skip(3).position(is_db).and_then(|at| number(at + 4))]
+        }
+        _ => Vec::new(),
+    };
+    found.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::wire::command;
+    use super::*;
+
+    #[test]
+    fn databases_of_commands_are_found() {
+        for (words, expected) in [
+            (&["select", "20"][..], &[20][..]),
+            (&["SWAPDB", "3", "17"], &[3, 17]),
+            (&["MOVE", "7", "9"], &[9]),
+            (&["COPY", "a", "DB", "REPLACE"], &[]),
+            (&["COPY", "a", "b", "REPLACE", "DB", "12"], &[12]),
+            (&["SET", "SELECT", "4"], &[]),
+        ] {
+            let parsed = parse_reply(&mut BytesMut::from(&command(words)[..])).unwrap().unwrap();
+            assert_eq!(databases_of(parsed.parts()), expected, "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A connection: who we are, commands and their replies.
+
+use std::time::Duration;
+
+use backup_core::source::{SourceError, SourceErrorKind};
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+
+use super::super::error::WireError;
+use super::super::options::RedisOptions;
+use super::resp::{Reply, command, parse_reply};
+use super::socket::{self, Duplex};
+
+/// Bytes are read in pieces of this size.
+const PIECE: usize = 128 << 10;
+
+type Socket = Box<dyn Duplex>;
+
+/// A connection.
+pub(in super::super) struct Connection {
+    socket: Socket,
+    /// What has come and was not taken.
+    pub(super) input: BytesMut,
+    /// A server that says nothing for so long is taken for dead.
+    silence: Duration,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+/// What must be done within so long.
+pub(in super::super) async fn timely<T>(
+    silence: Duration,
+    work: impl Future<Output = Result<T, WireError>>,
+) -> Result<T, WireError> {
+    tokio::time::timeout(silence, work).await.map_err(|_| silent(silence))?
+}
+
+/// Nothing has come for so long.
+pub(in super::super) fn silent(silence: Duration) -> WireError {
+    let text = format!("the server has said nothing for {} seconds", silence.as_secs_f32());
+    SourceError::new(SourceErrorKind::Unavailable, text).into()
+}
+
+/// What a server says about credentials, which it may repeat: then only the first word of it.
+fn without_secrets(error: WireError) -> WireError {
+    let harmless = ["WRONGPASS", "NOPERM", "LOADING", "BUSY", "ERR AUTH <password> called", "ERR Client sent AUTH"];
+    match error {
+        WireError::Server(text) if !harmless.iter().any(|start| text.starts_with(start)) => {
+            let code = text.split(' ').next().unwrap_or_default();
+            WireError::Server(format!("{code} to AUTH (the rest may hold the password)"))
+        }
+        other => other,
+    }
+}
+
+impl Connection {
+    /// Connects and says who we are.
+    pub(in super::super) async fn open(options: &RedisOptions) -> Result<Self, WireError> {
+        let socket = socket::connect(options).await?;
+        let mut connection = Self { socket, input: BytesMut::new(), silence: options.silence };
+        let answer = match (&options.user, options.password().await?) {
+            (Some(user), password) => connection.run(&["AUTH", user, &password.unwrap_or_default()]).await,
+            (None, Some(password)) => connection.run(&["AUTH", &password]).await,
+            (None, None) => return Ok(connection),
+        };
+        answer.map_err(without_secrets)?;
+        Ok(connection)
+    }
+
+    /// How long the server may say nothing.
+    pub(in super::super) fn silence(&self) -> Duration {
+        self.silence
+    }
+
+    /// Sends bytes. A server that does not take them is dead as well.
+    pub(in super::super) async fn send(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        timely(self.silence, async {
+            self.socket.write_all(bytes).await?;
+            Ok(self.socket.flush().await?)
+        })
+        .await
+    }
+
+    /// Waits for more bytes, which are then in `input`.
+    pub(super) async fn fill(&mut self) -> Result<(), WireError> {
+        self.input.reserve(PIECE);
+        match timely(self.silence, async { Ok(self.socket.read_buf(&mut self.input).await?) }).await? {
+            0 => Err(SourceError::new(SourceErrorKind::Unavailable, "the server has closed the connection").into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next reply, whatever it says.
+    pub(in super::super) async fn reply(&mut self) -> Result<Reply, WireError> {
+        loop {
+            if let Some(reply) = parse_reply(&mut self.input)? {
+                return Ok(reply);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Runs a command.
+    ///
+    /// # Errors
+    /// [`WireError::Server`] if the server refuses.
+    pub(in super::super) async fn run<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Result<Reply, WireError> {
+        self.send(&command(arguments)).await?;
+        match self.reply().await? {
+            Reply::Error(text) => Err(WireError::Server(text)),
+            other => Ok(other),
+        }
+    }
+
+    /// Both directions, to be used at the same time.
+    pub(in super::super) fn split(self) -> (ReadHalf<Socket>, WriteHalf<Socket>) {
+        tokio::io::split(self.socket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_about_credentials_holds_none() {
+        for text in [
+            "ERR unknown command 'AUTH', with args beginning with: 'user' 'secret' ",
+            "ERR unknown command `auth`, with args beginning with: `secret`, ",
+        ] {
+            let shown = without_secrets(WireError::Server(text.to_owned())).to_string();
+            assert!(!shown.contains("secret") && shown.starts_with("ERR to AUTH"), "{shown}");
+        }
+        let wrong = "WRONGPASS invalid username-password pair or user is disabled.";
+        assert_eq!(without_secrets(WireError::Server(wrong.to_owned())).to_string(), wrong);
+    }
+}

@@ -1,0 +1,225 @@
+//! Being a replica.
+
+use bytes::{Buf as _, Bytes};
+
+use super::super::error::{WireError, malformed};
+use super::super::options::RedisOptions;
+use super::{Connection, Reply};
+
+/// The newest version whose dumps are understood here: Valkey 9 sends an older format to whom it takes for older, and fails
+/// if that cannot hold the data. Servers that do not know the question refuse it.
+const VERSION: &str = "9.1.99";
+/// Servers count in 64 bits with a sign.
+const LAST: u64 = u64::MAX >> 1;
+/// Length of the mark behind a dump whose length is not known before.
+const MARK: usize = 40;
+
+/// What a server answers to PSYNC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) enum Sync {
+    /// A dump comes, and stands for this place.
+    Full { id: String, offset: u64 },
+    /// The stream goes on where it was asked to; under another id if the server was promoted meanwhile.
+    Continue { id: Option<String> },
+}
+
+/// A connection of a replica.
+#[derive(Debug)]
+pub(in super::super) struct Replication {
+    connection: Connection,
+}
+
+impl Replication {
+    /// Connects and introduces itself. With `dump_only` the server keeps no commands for it, so that it may be slow.
+    pub(in super::super) async fn open(options: &RedisOptions, dump_only: bool) -> Result<Self, WireError> {
+        let mut connection = Connection::open(options).await?;
+        let mut questions: Vec<&[&str]> = vec![
+            &["REPLCONF", "listening-port", "0"],
+            &["REPLCONF", "ip-address", "backup"],
+            &["REPLCONF", "capa", "eof", "capa", "psync2"],
+            &["REPLCONF", "version", VERSION],
+        ];
+        if dump_only {
+            questions.push(&["REPLCONF", "rdb-only", "1"]);
+        }
+        for question in questions {
+            match connection.run(question).await {
+                // What older servers do not know is no reason to give up.
+                Err(WireError::Server(text)) if !text.starts_with("NO") => {}
+                other => _ = other?,
+            }
+        }
+        Ok(Self { connection })
+    }
+
+    /// Asks for what comes behind `from`, or for everything.
+    pub(in super::super) async fn sync(
+        &mut self,
+        options: &RedisOptions,
+        from: Option<(&str, u64)>,
+    ) -> Result<Sync, WireError> {
+        let (id, offset) =
+            from.map_or(("?", "-1".to_owned()), |(id, offset)| (id, offset.saturating_add(1).to_string()));
+        self.connection.send(&super::command(&[options.psync.as_str(), id, &offset])).await?;
+        self.skip_newlines().await?;
+        match self.connection.reply().await? {
+            Reply::Simple(text) => answer(&text).ok_or_else(|| malformed("what the server answers to PSYNC").into()),
+            Reply::Error(text) => Err(WireError::Server(text)),
+            _ => Err(malformed("what the server answers to PSYNC").into()),
+        }
+    }
+
+    /// The server sends these while it gets ready.
+    async fn skip_newlines(&mut self) -> Result<(), WireError> {
+        loop {
+            let newlines = self.connection.input.iter().take_while(|byte| **byte == b'\n').count();
+            self.connection.input.advance(newlines);
+            if !self.connection.input.is_empty() {
+                return Ok(());
+            }
+            self.connection.fill().await?;
+        }
+    }
+
+    /// The dump that comes.
+    pub(in super::super) async fn dump(mut self) -> Result<Dump, WireError> {
+        let framing = loop {
+            self.skip_newlines().await?;
+            let input = &self.connection.input;
+            if let Some(end) = input.iter().take(100).position(|byte| *byte == b'\n') {
+                let line = String::from_utf8_lossy(&input[..end]).trim_end().to_owned();
+                self.connection.input.advance(end + 1);
+                break framing(&line)?;
+            }
+            if input.len() > 100 {
+                return Err(malformed("the beginning of a dump").into());
+            }
+            self.connection.fill().await?;
+        };
+        Ok(Dump { connection: self.connection, framing })
+    }
+
+    /// Says how much of the stream is safe, and that we are alive.
+    pub(in super::super) async fn acknowledge(&mut self, offset: u64) -> Result<(), WireError> {
+        self.connection.send(&super::command(&["REPLCONF", "ACK", &offset.to_string()])).await
+    }
+
+    /// The next bytes of the stream.
+    pub(in super::super) async fn next(&mut self) -> Result<Bytes, WireError> {
+        if self.connection.input.is_empty() {
+            self.connection.fill().await?;
+        }
+        Ok(self.connection.input.split().freeze())
+    }
+}
+
+fn answer(text: &str) -> Option<Sync> {
+    let mut words = text.split_whitespace();
+    match words.next()? {
+        "FULLRESYNC" => {
+            let id = words.next().filter(|id| is_id(id))?.to_owned();
+            let offset = words.next()?.parse().ok().filter(|offset| *offset <= LAST)?;
+            Some(Sync::Full { id, offset })
+        }
+        "CONTINUE" => match words.next() {
+            Some(id) if is_id(id) => Some(Sync::Continue { id: Some(id.to_owned()) }),
+            Some(_) => None,
+            None => Some(Sync::Continue { id: None }),
+        },
+        _ => None,
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+fn framing(line: &str) -> Result<Framing, WireError> {
+    let bad = || malformed("the beginning of a dump");
+    if let Some(refusal) = line.strip_prefix('-') {
+        return Err(WireError::Server(refusal.to_owned()));
+    }
+    let rest = line.strip_prefix('$').ok_or_else(bad)?;
+    match rest.strip_prefix("EOF:") {
+        Some(mark) => Ok(Framing::Mark(mark.as_bytes().try_into().map_err(|_| bad())?)),
+        None => Ok(Framing::Length(rest.parse().map_err(|_| bad())?)),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// So many bytes are still to come.
+    Length(u64),
+    /// It ends with this.
+    Mark([u8; MARK]),
+    /// It has ended.
+    Ended,
+}
+
+/// A dump on its way.
+#[derive(Debug)]
+pub(in super::super) struct Dump {
+    connection: Connection,
+    framing: Framing,
+}
+
+impl Dump {
+    /// The next bytes; `None` at the end, when all have come.
+    pub(in super::super) async fn next(&mut self) -> Result<Option<Bytes>, WireError> {
+        loop {
+            let input = &mut self.connection.input;
+            match &mut self.framing {
+                Framing::Ended | Framing::Length(0) => return Ok(None),
+                Framing::Length(left) if !input.is_empty() => {
+                    let len = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
+                    *left -= len as u64;
+                    return Ok(Some(input.split_to(len).freeze()));
+                }
+                Framing::Mark(mark) if input.len() >= MARK => {
+                    // Nothing comes behind the mark before we answer; what may be its beginning is kept back.
+                    let len = input.len() - MARK;
+                    if input.ends_with(mark) {
+                        self.framing = Framing::Ended;
+                    }
+                    if len > 0 {
+                        return Ok(Some(input.split_to(len).freeze()));
+                    }
+                    if self.framing == Framing::Ended {
+                        return Ok(None);
+                    }
+                }
+                _ => {}
+            }
+            self.connection.fill().await?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_understood() {
+        let id = "8371b4fb1155b71f4a04d3e1bc3e18c4a990aeeb";
+        let full = answer(&format!("FULLRESYNC {id} 42")).unwrap();
+        assert_eq!(full, Sync::Full { id: id.to_owned(), offset: 42 });
+        assert_eq!(answer("CONTINUE"), Some(Sync::Continue { id: None }));
+        assert_eq!(answer(&format!("CONTINUE {id}")), Some(Sync::Continue { id: Some(id.to_owned()) }));
+        for bad in [
+            "",
+            "OK",
+            "FULLRESYNC x 1",
+            "CONTINUE ../x",
+            &format!("FULLRESYNC {id} -1"),
+            &format!("FULLRESYNC {id} {}", u64::MAX),
+        ] {
+            assert_eq!(answer(bad), None, "{bad}");
+        }
+        assert_eq!(framing("$17").unwrap(), Framing::Length(17));
+        assert_eq!(framing(&format!("$EOF:{id}")).unwrap(), Framing::Mark(id.as_bytes().try_into().unwrap()));
+        for bad in ["$", "$-1", "$EOF:short", "17", "-ERR no"] {
+            assert!(framing(bad).is_err(), "{bad}");
+        }
+    }
+}
