@@ -1,20 +1,24 @@
 //! From a job of the configuration, or from flags alone, to a source and the options of a backup.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use backup_core::compress::Compression;
 use backup_core::pipeline::BackupOptions;
-use backup_core::source::{BackupKind, Selection, Source};
-use backup_sources::files::{FilesOptions, FilesSource};
-use backup_storage::Location;
+use backup_core::source::{BackupKind, Selection};
+use backup_sources::files::FilesOptions;
 use jiff::Span;
 
+use crate::address;
 use crate::age::Age;
-use crate::config::{Config, JobConfig, JobType, SourceConfig, SourceKind};
+use crate::config::{
+    Config, ExpectConfig, HooksConfig, JobConfig, JobType, LogsConfig, MethodConfig, RetryConfig, SourceConfig,
+    SourceKind, WebAddress, Window,
+};
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::machine::Machine;
 use crate::repositories::RepositorySpec;
+use crate::sources::{self, SourceSpec};
 use crate::units::{Share, Size};
 use crate::{names, suggest};
 
@@ -39,10 +43,27 @@ pub struct JobFlags {
     pub one_file_system: bool,
     /// Leave out larger files.
     pub max_file_size: Option<Size>,
+    /// How PostgreSQL is backed up.
+    pub method: Option<MethodConfig>,
+    /// How large a backup may become.
+    pub max_size: Option<Size>,
+    /// Run it at any time, however large it becomes.
+    pub force: bool,
+    /// Run it at any time.
+    pub outside_window: bool,
     /// How hard to compress.
     pub compression: Option<Compression>,
     /// Share of what was written that is compared.
     pub verify_sample: Option<Share>,
+}
+
+/// Where jobs run.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The machine.
+    pub machine: &'a Machine,
+    /// The variables.
+    pub env: &'a Environment,
 }
 
 /// A backup that is ready to run.
@@ -51,11 +72,45 @@ pub struct Job {
     /// Where it goes.
     pub repository: RepositorySpec,
     /// What is read.
-    pub source: Arc<dyn Source>,
+    pub source: SourceSpec,
     /// How.
     pub options: BackupOptions,
     /// No snapshot of it may be forgotten before it is so old.
     pub minimum_age: Option<Span>,
+    /// How the log of the source is captured.
+    pub logs: LogsConfig,
+    /// When it may run, what is done around it, and what must come of it.
+    pub execution: Execution,
+}
+
+/// When a job may run, what is done around it, and what must come of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Execution {
+    /// The time of the day in which it may begin.
+    pub window: Option<Window>,
+    /// Whether it is tried again.
+    pub retry: Option<RetryConfig>,
+    /// What its snapshots must hold.
+    pub expect: Vec<ExpectConfig>,
+    /// What is run around it.
+    pub hooks: HooksConfig,
+    /// What is asked for when it has succeeded.
+    pub heartbeat: Option<WebAddress>,
+    /// Variables that hold secrets of the configuration: its commands do not get them.
+    pub secrets: Vec<String>,
+}
+
+impl Execution {
+    fn of(job: &JobConfig, flags: &JobFlags) -> Self {
+        Self {
+            secrets: Vec::new(),
+            window: job.window.filter(|_| !flags.force && !flags.outside_window),
+            retry: job.retry.clone(),
+            expect: job.expect.clone(),
+            hooks: job.hooks.clone().unwrap_or_default(),
+            heartbeat: job.heartbeat.clone(),
+        }
+    }
 }
 
 impl Job {
@@ -68,7 +123,7 @@ impl Job {
         config: &Config,
         repository: Option<RepositorySpec>,
         flags: &JobFlags,
-        machine: &Machine,
+        place: Place<'_>,
     ) -> Result<Self> {
         let job = find(name, config)?;
         let source = config
@@ -79,12 +134,13 @@ impl Job {
             Some(repository) => repository,
             None => RepositorySpec::named(&job.repository, config)?,
         };
-        let assembled = Self::assemble(name, repository, with_flags(source, flags), Some(job), flags, machine)?;
+        let mut assembled = Self::assemble(name, repository, with_flags(source, flags)?, Some(job), flags, place)?;
+        assembled.execution.secrets = config.secret_variables();
         let minimum_age = config.keep_of(name).and_then(|keep| keep.compliance.as_ref()).map(Age::span);
         Ok(Self { minimum_age, ..assembled })
     }
 
-    /// A backup without any configuration, of `addresses`: paths or `file://` URLs.
+    /// A backup without any configuration, of `addresses`: paths, `file://` URLs, or one server.
     ///
     /// # Errors
     /// As [`Self::from_config`].
@@ -93,20 +149,11 @@ impl Job {
         addresses: &[String],
         repository: RepositorySpec,
         flags: &JobFlags,
-        machine: &Machine,
+        place: Place<'_>,
     ) -> Result<Self> {
         let default = BackupOptions::default().job;
-        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-        let paths = addresses.iter().map(|address| path_of(address).map(absolute)).collect::<Result<_>>()?;
-        let source = SourceConfig {
-            kind: SourceKind::Files,
-            paths,
-            exclude_files: Vec::new(),
-            exclude_if_present: None,
-            one_file_system: false,
-            max_file_size: None,
-        };
-        Self::assemble(name.unwrap_or(&default), repository, with_flags(&source, flags), None, flags, machine)
+        let source = with_flags(&sources::of_addresses(addresses)?, flags)?;
+        Self::assemble(name.unwrap_or(&default), repository, source, None, flags, place)
     }
 
     fn assemble(
@@ -115,7 +162,7 @@ impl Job {
         source: SourceConfig,
         job: Option<&JobConfig>,
         flags: &JobFlags,
-        machine: &Machine,
+        place: Place<'_>,
     ) -> Result<Self> {
         names::check("job", name)?;
         let tier = flags.tier.as_deref().or_else(|| job?.tier.as_deref()).unwrap_or("manual");
@@ -130,20 +177,26 @@ impl Job {
         let mut write = repository.write_settings();
         write.compression = flags.compression.unwrap_or(write.compression);
         write.verify_sample = flags.verify_sample.map_or(write.verify_sample, |share| share.0);
-        let configuration = serde_json::json!({ "source": source, "job": job });
+        let configuration = serde_json::json!({ "source": source.recorded(), "job": job.map(JobConfig::recorded) });
         let options = BackupOptions {
             job: name.to_owned(),
-            kind: flags.kind.or_else(|| job?.kind).map(BackupKind::from),
+            kind: kind_of(&source, flags.kind.or_else(|| job?.kind))?,
             tier: tier.to_owned(),
             tags: both(|job| &job.tags, &flags.tags),
             selection,
+            // What a job is about is what it says itself; without a job, flags say so.
+            is_part: job.is_some() && !(flags.include.is_empty() && flags.exclude.is_empty()),
             write,
-            time_zone: machine.time_zone.clone(),
-            username: machine.user.clone(),
+            time_zone: place.machine.time_zone.clone(),
+            username: place.machine.user.clone(),
             configuration,
+            max_bytes: if flags.force { None } else { flags.max_size.or_else(|| job?.max_size).map(|size| size.0) },
             ..BackupOptions::default()
         };
-        Ok(Self { repository, source: open_source(source, machine)?, options, minimum_age: None })
+        let source = SourceSpec::new(source, place.machine, place.env)?;
+        let logs = job.and_then(|job| job.logs.clone()).unwrap_or_default();
+        let execution = job.map(|job| Execution::of(job, flags)).unwrap_or_default();
+        Ok(Self { repository, source, options, minimum_age: None, logs, execution })
     }
 }
 
@@ -153,7 +206,11 @@ pub const GLOB_HINT: &str =
 
 pub(crate) fn find<'a>(name: &str, config: &'a Config) -> Result<&'a JobConfig> {
     config.jobs.get(name).ok_or_else(|| {
-        let error = Error::invalid(format!("there is no job `{name}`"));
+        // An address in its place may hold a password.
+        let error = Error::invalid(format!("there is no job `{}`", address::without_secrets(name)));
+        if address::scheme(name).is_some() {
+            return error.with_hint("name what is backed up without a job by --source");
+        }
         match suggest::hint(name, config.jobs.keys().map(String::as_str)) {
             Some(hint) => error.with_hint(hint),
             None => error.with_hint("the configuration has no jobs; `backup run --source DIR` works without one"),
@@ -161,67 +218,56 @@ pub(crate) fn find<'a>(name: &str, config: &'a Config) -> Result<&'a JobConfig> 
     })
 }
 
-fn with_flags(source: &SourceConfig, flags: &JobFlags) -> SourceConfig {
+/// The type of a snapshot. Of a database everything is read unless something else is asked for: otherwise its chain of logs would
+/// grow for ever without anybody's wish.
+fn kind_of(source: &SourceConfig, asked: Option<JobType>) -> Result<Option<BackupKind>> {
+    let asked = asked.map(BackupKind::from);
+    match (source.kind, asked) {
+        (SourceKind::Files, asked) => Ok(asked),
+        (SourceKind::Postgres, Some(other))
+            if source.method == Some(MethodConfig::Logical) && other != BackupKind::Full =>
+        {
+            let text = format!("there are no logical snapshots of PostgreSQL of type `{}`", other.as_str());
+            Err(Error::invalid(text).with_hint("rows are read as a whole, and what did not change is not stored again"))
+        }
+        (_, asked) => Ok(asked.or(Some(BackupKind::Full))),
+    }
+}
+
+fn with_flags(source: &SourceConfig, flags: &JobFlags) -> Result<SourceConfig> {
     let mut source = source.clone();
+    let only_files = [
+        ("--exclude-file", !flags.exclude_files.is_empty()),
+        ("--exclude-if-present", !flags.exclude_if_present.is_empty()),
+        ("--one-file-system", flags.one_file_system),
+        ("--max-file-size", flags.max_file_size.is_some()),
+    ];
+    if let Some(method) = flags.method {
+        if source.kind != SourceKind::Postgres {
+            return Err(Error::invalid(format!("--method means nothing to a source of kind `{}`", source.kind))
+                .with_hint("leave it out: it is for PostgreSQL"));
+        }
+        source.method = Some(method);
+    }
+    if source.kind != SourceKind::Files {
+        return match only_files.into_iter().find(|(_, given)| *given) {
+            None => Ok(source),
+            Some((flag, _)) => {
+                Err(Error::invalid(format!("{flag} means nothing to a source of kind `{}`", source.kind))
+                    .with_hint("leave it out: it is for files; --include and --exclude choose parts of a server"))
+            }
+        };
+    }
     source.exclude_files.extend(flags.exclude_files.iter().cloned());
     if !flags.exclude_if_present.is_empty() {
         let markers = source.exclude_if_present.get_or_insert_with(|| FilesOptions::default().exclude_if_present);
         markers.extend(flags.exclude_if_present.iter().cloned());
     }
-    source.one_file_system |= flags.one_file_system;
+    if flags.one_file_system {
+        source.one_file_system = Some(true);
+    }
     source.max_file_size = flags.max_file_size.or(source.max_file_size);
-    source
-}
-
-fn open_source(source: SourceConfig, machine: &Machine) -> Result<Arc<dyn Source>> {
-    match source.kind {
-        SourceKind::Files => {
-            let defaults = FilesOptions::default();
-            let options = FilesOptions {
-                exclude_files: source.exclude_files,
-                exclude_if_present: source.exclude_if_present.unwrap_or(defaults.exclude_if_present),
-                one_file_system: source.one_file_system,
-                max_file_size: source.max_file_size.map(|size| size.0),
-                host: machine.host.clone(),
-                ..FilesOptions::default()
-            };
-            let files = FilesSource::new(source.paths, options).map_err(backup_core::error::Error::from)?;
-            Ok(Arc::new(files))
-        }
-    }
-}
-
-/// The source that restores snapshots of `kind` (the tag `source=…`; none for snapshots of other tools, which hold
-/// files), made from `paths`.
-///
-/// # Errors
-/// [`Error::Invalid`] for a kind that this program does not know.
-pub fn restorer(kind: Option<&str>, paths: &[String], machine: &Machine) -> Result<Arc<dyn Source>> {
-    match kind {
-        None | Some("files") => {
-            let paths = if paths.is_empty() { vec!["/".into()] } else { paths.iter().map(PathBuf::from).collect() };
-            let options = FilesOptions { host: machine.host.clone(), ..FilesOptions::default() };
-            Ok(Arc::new(FilesSource::new(paths, options).map_err(backup_core::error::Error::from)?))
-        }
-        Some(other) => Err(Error::invalid(format!("this program cannot restore snapshots of `{other}`"))
-            .with_hint("use the version that made it, or `restic restore` and the notes in .backup/RESTORE.md")),
-    }
-}
-
-/// The path that an address of a source means.
-fn path_of(address: &str) -> Result<PathBuf> {
-    let scheme = address.split_once("://").map(|(scheme, _)| scheme);
-    let is_scheme = |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic()) && !text.contains('/');
-    match scheme.filter(|scheme| is_scheme(scheme)) {
-        None => Ok(PathBuf::from(address)),
-        Some(scheme) if scheme.eq_ignore_ascii_case("file") => match address.parse() {
-            Ok(Location::Local(path)) => Ok(path),
-            Ok(_) | Err(_) => Err(Error::invalid(format!("{address:?} is no path of this machine"))
-                .with_hint("write file:///absolute/path")),
-        },
-        Some(scheme) => Err(Error::invalid(format!("this program cannot back up `{scheme}` sources"))
-            .with_hint("it knows directories and files; write ./ in front of a path that looks like an address")),
-    }
+    Ok(source)
 }
 
 #[cfg(test)]
@@ -251,52 +297,105 @@ mod tests {
         crate::config::parse(CONFIG, Path::new("/backup.toml"), &Environment::default()).unwrap()
     }
 
-    fn machine() -> Machine {
-        Machine { host: "host".into(), user: "user".into(), time_zone: jiff::tz::TimeZone::UTC }
+    fn place() -> Place<'static> {
+        let machine = Machine { host: "host".into(), user: "user".into(), time_zone: jiff::tz::TimeZone::UTC };
+        Place { machine: Box::leak(Box::new(machine)), env: Box::leak(Box::new(Environment::default())) }
+    }
+
+    async fn identity(job: &Job) -> backup_core::source::SourceIdentity {
+        job.source.open(&Environment::default()).await.unwrap().identity()
     }
 
     fn repository() -> RepositorySpec {
         RepositorySpec::resolve("/other", None).unwrap()
     }
 
-    #[test]
-    fn flags_replace_values_and_add_to_lists() {
+    #[tokio::test]
+    async fn flags_replace_values_and_add_to_lists() {
         let flags = JobFlags {
             tier: Some("weekly".into()),
             exclude: vec!["*.log".into()],
             tags: vec!["b".into()],
             ..JobFlags::default()
         };
-        let job = Job::from_config("docs", &config(), None, &flags, &machine()).unwrap();
+        let job = Job::from_config("docs", &config(), None, &flags, place()).unwrap();
         assert_eq!(job.repository.name.as_deref(), Some("main"));
         assert_eq!(job.options.tier, "weekly");
         assert_eq!(job.options.kind, Some(BackupKind::Differential));
         assert_eq!(job.options.tags, ["a", "b"]);
         assert_eq!(job.options.selection.exclude(), ["*.tmp", "*.log"]);
         assert_eq!(job.options.write.compression, Compression::Max);
-        let identity = job.source.identity();
+        let identity = identity(&job).await;
         assert_eq!((identity.host.as_str(), identity.paths), ("host", vec!["/home".to_owned()]));
     }
 
-    #[test]
-    fn without_configuration() {
+    #[tokio::test]
+    async fn without_configuration() {
         let addresses = ["file:///data".to_owned(), "/etc".to_owned()];
-        let job = Job::ad_hoc(None, &addresses, repository(), &JobFlags::default(), &machine()).unwrap();
+        let job = Job::ad_hoc(None, &addresses, repository(), &JobFlags::default(), place()).unwrap();
         assert_eq!(job.options.job, "manual");
-        assert_eq!(job.source.identity().paths, ["/data", "/etc"]);
+        assert_eq!(identity(&job).await.paths, ["/data", "/etc"]);
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
         let none = JobFlags::default();
-        let error = Job::from_config("doc", &config(), None, &none, &machine()).unwrap_err();
+        let error = Job::from_config("doc", &config(), None, &none, place()).unwrap_err();
         assert_eq!(error.hint(), Some("did you mean `docs`?"));
-        for address in ["postgres://db/x", "file://host/x", ""] {
-            assert!(Job::ad_hoc(None, &[address.to_owned()], repository(), &none, &machine()).is_err(), "{address}");
+        let error = Job::from_config("mongodb://me:hush@db/", &config(), None, &none, place()).unwrap_err();
+        assert!(error.hint().unwrap().contains("--source") && !error.to_string().contains("hush"), "{error}");
+        for address in ["postgres://db/x", "mysql://db/x", "file://host/x", ""] {
+            assert!(Job::ad_hoc(None, &[address.to_owned()], repository(), &none, place()).is_err(), "{address}");
         }
         let bad = JobFlags { exclude: vec!["a[".into()], ..JobFlags::default() };
-        let error = Job::ad_hoc(None, &["/x".into()], repository(), &bad, &machine()).unwrap_err();
+        let error = Job::ad_hoc(None, &["/x".into()], repository(), &bad, place()).unwrap_err();
         assert_eq!(error.hint(), Some(GLOB_HINT));
-        assert!(Job::ad_hoc(Some("a,b"), &["/x".into()], repository(), &none, &machine()).is_err());
+        assert!(Job::ad_hoc(Some("a,b"), &["/x".into()], repository(), &none, place()).is_err());
+    }
+
+    #[cfg(feature = "mongodb")]
+    #[test]
+    fn servers() {
+        let address = ["mongodb://me:hush@host/?x=hush".to_owned()];
+        let none = JobFlags::default();
+        let job = Job::ad_hoc(None, &address, repository(), &none, place()).unwrap();
+        assert_eq!(job.options.kind, Some(BackupKind::Full));
+        let incremental = JobFlags { kind: Some(JobType::Incremental), ..none.clone() };
+        let built_on = Job::ad_hoc(None, &address, repository(), &incremental, place()).unwrap();
+        assert_eq!(built_on.options.kind, Some(BackupKind::Incremental));
+        assert_eq!(job.source.to_string(), "MongoDB at mongodb://…@host/?…");
+        let shown = format!("{job:?} {}", job.options.configuration);
+        assert!(!shown.contains("hush") && shown.contains("mongodb://…@host"), "{shown}");
+        for flags in [
+            JobFlags { one_file_system: true, ..none.clone() },
+            JobFlags { max_file_size: Some(Size(1)), ..none.clone() },
+            JobFlags { exclude_files: vec!["x".into()], ..none.clone() },
+            JobFlags { exclude_if_present: vec!["x".into()], ..none.clone() },
+        ] {
+            let error = Job::ad_hoc(None, &address, repository(), &flags, place()).unwrap_err();
+            assert!(error.hint().is_some() && !format!("{error:?}").contains("hush"), "{error:?}");
+        }
+        let error =
+            Job::ad_hoc(None, &[address[0].clone(), "/etc".to_owned()], repository(), &none, place()).unwrap_err();
+        assert!(error.hint().is_some() && !format!("{error:?}").contains("hush"), "{error:?}");
+    }
+
+    #[cfg(feature = "mongodb")]
+    #[test]
+    fn how_a_password_is_had_is_not_recorded() {
+        let text = r#"
+            [repositories.main]
+            url = "/repo"
+            [sources.shop]
+            kind = "mongodb"
+            url = "mongodb://me:hush@host/"
+            password_command = "echo hush"
+            [jobs.shop]
+            source = "shop"
+            repository = "main"
+        "#;
+        let config = crate::config::parse(text, Path::new("/backup.toml"), &Environment::default()).unwrap();
+        let job = Job::from_config("shop", &config, None, &JobFlags::default(), place()).unwrap();
+        assert!(!job.options.configuration.to_string().contains("hush"), "{}", job.options.configuration);
     }
 }

@@ -1,7 +1,7 @@
 //! Control plane of the backup system: what the command line and the daemon share.
 //!
 //! ```text
-//!  backup.toml ──▶ config ──▶ jobs ──▶ Source + Location + BackupOptions ──▶ backup_core::pipeline
+//!  backup.toml ──▶ config ──▶ jobs ──▶ sources + Location + BackupOptions ──▶ backup_core::pipeline
 //!  flags ─────────────────────▲                │
 //!  environment ──▶ passphrase ─────────────────┘
 //! ```
@@ -12,29 +12,62 @@
 //! | [`passphrase`] | where a pass phrase comes from, and fetching it |
 //! | [`repositories`] | from a name or an address to an opened repository |
 //! | [`jobs`] | from a job or flags to a source and the options of a backup |
+//! | [`sources`] | from what is backed up, or restored, to a source that does it |
+//! | [`catalog`] | what is remembered of runs |
+//! | [`runs`] | runs: recorded from beginning to end, one of a job at a time, closed if they died |
+//! | [`alerts`] | rules, and what was told of what they find |
+//! | [`audit`] | who did what, in a chain that cannot be changed unseen |
+//! | [`heartbeat`] | telling a service that a backup has succeeded |
+//! | [`report`] | what came of all of it, and which demands are met |
+//! | [`hooks`] | shell commands that are run around a backup |
+//! | [`expect`] | what a snapshot must hold at least |
+//! | [`advice`] | what could be done better |
+//! | [`logs`] | logs of jobs: how they are captured, and what a moment takes to be restored |
+//! | [`groups`] | jobs that are restored to one moment |
 //! | [`cleanup`] | from jobs to which of their snapshots stay |
+//! | [`notify`] | telling people and programs what happened: channels, and the outbox that loses nothing |
 //! | [`snapshots`] | from what somebody calls a snapshot to the snapshot |
+//! | [`damage`] | what is done when something is wrong with a snapshot |
+//! | [`address`] | addresses that hold secrets, and what of them may be shown |
 //! | [`age`], [`moment`] | ages, moments and days as people write them |
+//! | [`words`] | sizes and times in words |
 //! | [`units`] | sizes, shares, times and limits as people write them |
-//! | [`cache`] | where things are kept that can be had again |
+//! | [`cache`], [`state`] | where things are kept that can be had again, and that cannot |
 //! | [`environment`], [`machine`] | what is known about the process and the machine, passed in and never looked up below |
 //! | [`error`] | the error of this crate |
 //!
 //! Nothing here touches a terminal.
 
+pub mod address;
+pub mod advice;
 pub mod age;
+pub mod alerts;
+pub mod audit;
 pub mod cache;
+pub mod catalog;
 pub mod cleanup;
 pub mod config;
+pub mod damage;
 pub mod environment;
 pub mod error;
+pub mod expect;
+pub mod groups;
+pub mod heartbeat;
+pub mod hooks;
 pub mod jobs;
+pub mod logs;
 pub mod machine;
 pub mod moment;
+pub mod notify;
 pub mod passphrase;
+pub mod report;
 pub mod repositories;
+pub mod runs;
 pub mod snapshots;
+pub mod sources;
+pub mod state;
 pub mod units;
+pub mod words;
 
 mod names;
 mod suggest;

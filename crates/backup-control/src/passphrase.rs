@@ -1,4 +1,4 @@
-//! Where the pass phrase of a repository comes from, and fetching it.
+//! Where the pass phrase of a repository, or the password of a source, comes from, and fetching it.
 //!
 //! | | first that is given |
 //! |---|---|
@@ -8,7 +8,8 @@
 //! | 4 | nothing: the front-end asks, or fails |
 //!
 //! The environment comes after the configuration because it is one value for all repositories, while a section speaks
-//! of its own.
+//! of its own. The password of a source has no flags: its section, else `BACKUP_SOURCE_PASSWORD…`; that of a target of
+//! which there is no section: `BACKUP_TARGET_PASSWORD…`; else what the address holds.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -26,6 +27,13 @@ use crate::error::{Error, Result};
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 /// No pass phrase is longer than this, nor is what is shown of a command's complaints.
 const LIMIT: u64 = 64 << 10;
+
+/// What is fetched, in messages: what opens a repository, and what a source's user is known by.
+const PASS_PHRASE: &str = "pass phrase";
+#[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
+const PASSWORD: &str = "password";
+
+const SECRET: &str = "secret";
 
 /// What the flags of a front-end say.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +76,20 @@ impl PassphraseOrigin {
         by_flag.or_else(|| Self::from_env("BACKUP_NEW_PASSWORD", env))
     }
 
+    /// The first place that is given for the password of a source's user: its section, else the variable `name`, or
+    /// those that name a file or a command.
+    #[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
+    pub(crate) fn of_source(source: &crate::config::SourceConfig, name: &str, env: &Environment) -> Option<Self> {
+        let variable = source.password_env.as_deref();
+        let own = Self::of(source.password_file.as_deref(), variable, source.password_command.as_deref());
+        own.or_else(|| Self::from_env(name, env))
+    }
+
+    /// The place of a channel's secret.
+    pub(crate) fn of_channel(channel: &crate::config::NotifyConfig) -> Option<Self> {
+        Self::of(channel.secret_file.as_deref(), channel.secret_env.as_deref(), channel.secret_command.as_deref())
+    }
+
     /// From the variable `name`, or those that name a file or a command.
     fn from_env(name: &str, env: &Environment) -> Option<Self> {
         if env.get(name).is_some() {
@@ -88,41 +110,55 @@ impl PassphraseOrigin {
     /// # Errors
     /// [`Error::Passphrase`] if there is none to be had there.
     pub async fn fetch(&self, env: &Environment) -> Result<Passphrase> {
+        self.fetch_as(PASS_PHRASE, env).await
+    }
+
+    /// Fetches the password of a source's user.
+    #[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
+    pub(crate) async fn fetch_password(&self, env: &Environment) -> Result<Passphrase> {
+        self.fetch_as(PASSWORD, env).await
+    }
+
+    /// Fetches a channel's secret.
+    pub(crate) async fn fetch_secret(&self, env: &Environment) -> Result<Passphrase> {
+        self.fetch_as(SECRET, env).await
+    }
+
+    async fn fetch_as(&self, what: &str, env: &Environment) -> Result<Passphrase> {
         let (text, from) = match self {
-            Self::File(path) => (read_file(path)?, path.display().to_string()),
-            Self::Variable(name) => (read_variable(name, env)?, format!("the environment variable {name}")),
+            Self::File(path) => (read_file(what, path)?, path.display().to_string()),
+            Self::Variable(name) => (read_variable(what, name, env)?, format!("the environment variable {name}")),
             Self::Command(line) => {
-                (run(line, env, COMMAND_TIMEOUT).await?, "the command for the pass phrase".to_owned())
+                (run(what, line, env, COMMAND_TIMEOUT).await?, format!("the command for the {what}"))
             }
         };
         if text.is_empty() {
-            return Err(Error::passphrase(format!("{from} holds no pass phrase"))
-                .with_hint("a repository cannot have an empty pass phrase"));
+            return Err(Error::passphrase(format!("{from} holds no {what}"))
+                .with_hint(format!("the {what} cannot be empty; name another place for it")));
         }
         Ok(Passphrase::new(text.as_str()))
     }
 }
 
 /// White space around it does not belong to it: stock restic reads such a file the same way.
-fn read_file(path: &Path) -> Result<Zeroizing<String>> {
+fn read_file(what: &str, path: &Path) -> Result<Zeroizing<String>> {
     let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
         let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                "check the path; `backup init --generate-key` makes a repository and its key"
+            std::io::ErrorKind::NotFound if what == PASS_PHRASE => {
+                "check the path; `backup init --generate-key` makes a repository and its key".to_owned()
             }
-            std::io::ErrorKind::PermissionDenied => "run the command as the user who owns the file",
-            _ => "the file must hold the pass phrase as UTF-8 text",
+            std::io::ErrorKind::NotFound => "check the path".to_owned(),
+            std::io::ErrorKind::PermissionDenied => "run the command as the user who owns the file".to_owned(),
+            _ => format!("the file must hold the {what} as UTF-8 text"),
         };
-        Error::passphrase(format!("cannot read the pass phrase file {}", path.display()))
-            .with_source(error)
-            .with_hint(hint)
+        Error::passphrase(format!("cannot read the {what} file {}", path.display())).with_source(error).with_hint(hint)
     })?;
     Ok(Zeroizing::new(text.trim_start_matches('\u{feff}').trim().to_owned()))
 }
 
-fn read_variable(name: &str, env: &Environment) -> Result<Zeroizing<String>> {
+fn read_variable(what: &str, name: &str, env: &Environment) -> Result<Zeroizing<String>> {
     let value = env.get(name).ok_or_else(|| {
-        Error::passphrase(format!("the environment variable {name}, which should hold the pass phrase, is not set"))
+        Error::passphrase(format!("the environment variable {name}, which should hold the {what}, is not set"))
             .with_hint("set it, or name another place in the configuration")
     })?;
     let text =
@@ -132,9 +168,9 @@ fn read_variable(name: &str, env: &Environment) -> Result<Zeroizing<String>> {
 
 /// Runs a shell command and returns the first line of its output. What it prints is never shown, nor is the command
 /// itself, which may hold a secret; what it complains about is.
-async fn run(line: &str, env: &Environment, timeout: Duration) -> Result<Zeroizing<String>> {
+async fn run(what: &str, line: &str, env: &Environment, timeout: Duration) -> Result<Zeroizing<String>> {
     let failed =
-        |error: std::io::Error| Error::passphrase("cannot run the command for the pass phrase").with_source(error);
+        |error: std::io::Error| Error::passphrase(format!("cannot run the command for the {what}")).with_source(error);
     let mut child = tokio::process::Command::new("/bin/sh")
         .args(["-c", line])
         .env_clear()
@@ -152,20 +188,18 @@ async fn run(line: &str, env: &Environment, timeout: Duration) -> Result<Zeroizi
     let (status, output, complaints) = tokio::time::timeout(timeout, work)
         .await
         .map_err(|_| {
-            Error::passphrase(format!(
-                "the command for the pass phrase did not end within {} seconds",
-                timeout.as_secs()
-            ))
-            .with_hint("run it by hand to see what it waits for")
+            Error::passphrase(format!("the command for the {what} did not end within {} seconds", timeout.as_secs()))
+                .with_hint("run it by hand to see what it waits for")
         })?
         .map_err(failed)?;
-    let text = std::str::from_utf8(&output)
-        .map_err(|_| Error::passphrase("the command for the pass phrase printed something that is not UTF-8 text"))?;
+    let text = std::str::from_utf8(&output).map_err(|_| {
+        Error::passphrase(format!("the command for the {what} printed something that is not UTF-8 text"))
+    })?;
     let first = Zeroizing::new(text.lines().next().unwrap_or_default().trim().to_owned());
     if status.success() {
         return Ok(first);
     }
-    let mut error = Error::passphrase(format!("the command for the pass phrase failed ({status})"))
+    let mut error = Error::passphrase(format!("the command for the {what} failed ({status})"))
         .with_hint("run it by hand to see what is wrong");
     let shown = presentable(&complaints, &first);
     if !shown.is_empty() {
@@ -241,7 +275,7 @@ mod tests {
     }
 
     async fn command(line: &str) -> Result<Zeroizing<String>> {
-        run(line, &env(&[("PATH", "/usr/bin:/bin"), ("NAME", "joe")]), Duration::from_millis(500)).await
+        run(PASS_PHRASE, line, &env(&[("PATH", "/usr/bin:/bin"), ("NAME", "joe")]), Duration::from_millis(500)).await
     }
 
     #[tokio::test]

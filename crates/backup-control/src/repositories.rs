@@ -11,6 +11,7 @@ use backup_core::sink::{Key, Sink, SinkError, SinkErrorKind, SinkOps};
 use backup_storage::resolver;
 use backup_storage::{Location, StoreSettings};
 
+use crate::address::without_secrets;
 use crate::config::{Config, RepositoryConfig};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
@@ -41,16 +42,6 @@ pub fn location(address: &str) -> Result<Location> {
     address.parse().map_err(|error| unusable(address, &error))
 }
 
-/// An address without what may be a pass word: whatever stands before the host, and behind a question mark.
-fn without_secrets(address: &str) -> String {
-    let Some((scheme, rest)) = address.split_once("://") else {
-        return address.to_owned();
-    };
-    let (before, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("…@", rest));
-    let (rest, behind) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?…"));
-    format!("{scheme}://{before}{rest}{behind}")
-}
-
 /// The error for a place that cannot hold a repository.
 fn unusable(address: &str, error: &SinkError) -> Error {
     let why = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
@@ -77,6 +68,14 @@ impl RepositorySpec {
     #[must_use]
     pub fn at(dir: &std::path::Path) -> Self {
         Self { name: None, location: Location::local(dir), config: None, similar: None, storage_class: None }
+    }
+
+    /// Its address as runs remember it: the same from every directory, without secrets.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let shown = self.to_string();
+        let path = if shown.contains("://") { None } else { std::path::absolute(&shown).ok() };
+        path.and_then(|path| path.into_os_string().into_string().ok()).unwrap_or(shown)
     }
 
     /// The repository called `text`: a name in the configuration, else an address.

@@ -7,6 +7,7 @@ use backup_core::repository::{SnapshotFilter, SnapshotInfo, SnapshotList};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::address;
 use crate::error::{Error, Result};
 use crate::moment::Moment;
 
@@ -55,8 +56,11 @@ pub fn find<'a>(list: &'a SnapshotList, name: &str, choice: &Choice, now: &Now<'
         let info = list.resolve(name, &choice.filter)?;
         return if choice.matches(info) { Ok(info) } else { Err(not_meant(info)) };
     }
-    let moment = Moment::parse(name, now.time, now.zone)
-        .map_err(|_| Error::invalid(format!("{name:?} does not name a snapshot")).with_hint(HINT))?;
+    let moment = Moment::parse(name, now.time, now.zone).map_err(|_| {
+        // An address in its place may hold a password.
+        let shown = address::without_secrets(name);
+        Error::invalid(format!("{shown:?} does not name a snapshot")).with_hint(HINT)
+    })?;
     newest(list, choice, Some(moment.end())).ok_or_else(|| {
         let hint = match list.snapshots.iter().find(|info| choice.matches(info)) {
             Some(oldest) => format!("the oldest is {}, of {}", oldest.id.short(), oldest.snapshot.time),
@@ -134,6 +138,8 @@ mod tests {
         ] {
             assert_eq!(found(name, choice).unwrap(), id, "{name}");
         }
+        let error = found("mongodb://me:hush@db/", &all).unwrap_err();
+        assert!(!format!("{error:?}").contains("hush"), "{error:?}");
         let of_day = Choice {
             within: Some("2026-03-02T00:00:00Z".parse().unwrap().."2026-03-03T00:00:00Z".parse().unwrap()),
             ..x

@@ -147,6 +147,26 @@ impl fmt::Display for UnusedLimit {
     }
 }
 
+/// In a schema: text, or a number.
+macro_rules! text_or_number {
+    ($name:ident) => {
+        impl schemars::JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": ["string", "integer"] })
+            }
+        }
+    };
+}
+pub(crate) use text_or_number;
+
 macro_rules! serde_as_text {
     ($name:ident, $expecting:literal) => {
         impl Serialize for $name {
@@ -160,6 +180,8 @@ macro_rules! serde_as_text {
                 deserializer.deserialize_any(Text::new($expecting))
             }
         }
+
+        text_or_number!($name);
     };
 }
 

@@ -25,6 +25,15 @@ fn all_examples_are_understood() {
     }
 }
 
+#[test]
+fn all_examples_can_be_printed() {
+    let files: Vec<String> =
+        examples().iter().map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    let mut names = config::EXAMPLES.map(|(name, _)| name);
+    names.sort_unstable();
+    assert_eq!(files, names);
+}
+
 /// The commented keys of the example are keys too: uncommented one at a time they must be understood.
 #[test]
 fn commented_keys_are_understood() {

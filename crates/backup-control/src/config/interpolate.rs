@@ -12,7 +12,8 @@ use toml::de::{DeTable, DeValue};
 use crate::environment::Environment;
 
 /// Keys whose values are run by a shell.
-const COMMANDS: [&str; 1] = ["passphrase_command"];
+const COMMANDS: [&str; 7] =
+    ["passphrase_command", "password_command", "secret_command", "command", "before", "after", "on_failure"];
 
 /// A reference that cannot be resolved, and where it stands.
 #[derive(Debug)]
@@ -25,7 +26,8 @@ pub(super) struct Unresolved {
 /// Resolves the references in all string values of `table`.
 pub(super) fn table(table: &mut DeTable<'_>, env: &Environment) -> Result<(), Unresolved> {
     for (key, value) in table.iter_mut() {
-        if !COMMANDS.contains(&key.get_ref().as_ref()) {
+        let is_command = COMMANDS.contains(&key.get_ref().as_ref()) && matches!(value.get_ref(), DeValue::String(_));
+        if !is_command {
             resolve(value, env)?;
         }
     }

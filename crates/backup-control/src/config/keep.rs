@@ -5,10 +5,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use backup_core::retention::{Keep, Policy, PolicyError, Rule};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::age::Age;
-use crate::units::{Size, Text, Time, UnusedLimit};
+use crate::units::{Size, Text, Time, UnusedLimit, text_or_number};
 
 /// How many stay: a number, or `"all"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,8 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
+text_or_number!(Count);
+
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
@@ -52,7 +55,7 @@ impl fmt::Display for Count {
 }
 
 /// A rule for the snapshots of one tier or type.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RuleConfig {
     /// So many of the newest.
@@ -60,12 +63,13 @@ pub struct RuleConfig {
     pub last: Option<Count>,
     /// All that are younger.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub within: Option<Age>,
 }
 
 /// `[jobs.NAME.keep]` and `[defaults.keep]`: which snapshots `backup cleanup` leaves. A snapshot stays if any of these keeps
 /// it; a job's own section takes the place of the default one as a whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepConfig {
     /// So many of the newest.
@@ -88,18 +92,21 @@ pub struct KeepConfig {
     pub yearly: Option<Count>,
     /// All that are younger.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub within: Option<Age>,
     /// All with one of these tags.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// For how long every moment can be restored: all snapshots and logs of that time, and what they begin with.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub point_in_time: Option<Age>,
     /// So many of the newest stay whatever the other keys say. Default: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_copies: Option<u32>,
     /// Nothing younger is dropped by anybody. Written into the repository by `backup run`, and only ever lengthened there.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub compliance: Option<Age>,
     /// `[….keep.tiers.NAME]`: rules for the snapshots of one tier.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -164,7 +171,7 @@ impl fmt::Display for KeepConfig {
 }
 
 /// `[repositories.NAME.prune]`: how data that no snapshot needs is removed.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PruneConfig {
     /// How long a pack that nothing needs any more is still there, and a forgotten snapshot can be brought back. Default: 24h.

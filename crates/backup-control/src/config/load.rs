@@ -7,6 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, Deserializer};
 
+use super::origins::{self, Origins};
 use super::{Config, interpolate, validate};
 use crate::environment::Environment;
 use crate::error::{ConfigError, Result};
@@ -19,16 +20,8 @@ pub struct LoadedConfig {
     pub file: PathBuf,
     /// What it says, with references resolved and relative paths made to start at the file's directory.
     pub config: Config,
-}
-
-impl LoadedConfig {
-    /// The configuration as text again.
-    ///
-    /// # Errors
-    /// The message of the serializer, which would be a bug in the types.
-    pub fn to_toml(&self) -> Result<String, String> {
-        toml::to_string(&self.config).map_err(|error| error.to_string())
-    }
+    /// Where its values come from.
+    pub origins: Origins,
 }
 
 /// Loads a configuration file.
@@ -38,7 +31,7 @@ impl LoadedConfig {
 pub fn load(file: &Path, env: &Environment) -> Result<LoadedConfig> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| ConfigError::new(file, format!("cannot read the configuration: {error}")))?;
-    Ok(LoadedConfig { file: file.to_path_buf(), config: parse(&text, file, env)? })
+    Ok(read(&text, file, env)?)
 }
 
 /// Reads the text of a configuration that is kept in `file`.
@@ -46,12 +39,17 @@ pub fn load(file: &Path, env: &Environment) -> Result<LoadedConfig> {
 /// # Errors
 /// [`ConfigError`] with the line of the first mistake.
 pub fn parse(text: &str, file: &Path, env: &Environment) -> Result<Config, ConfigError> {
+    read(text, file, env).map(|loaded| loaded.config)
+}
+
+pub(super) fn read(text: &str, file: &Path, env: &Environment) -> Result<LoadedConfig, ConfigError> {
     let at = |span: Option<Range<usize>>| span.map(|span| line_of(text, span.start));
     let failed = |error: &toml::de::Error| {
         let (message, hint) = explain(error.message());
         ConfigError::new(file, message).at_line(at(error.span())).with_hint(hint)
     };
     let mut table = DeTable::parse(text).map_err(|error| failed(&error))?;
+    let origins = origins::of(text, table.get_ref(), env);
     interpolate::table(table.get_mut(), env).map_err(|unresolved| {
         ConfigError::new(file, unresolved.message).at_line(at(Some(unresolved.span))).with_hint(Some(unresolved.hint))
     })?;
@@ -62,7 +60,7 @@ pub fn parse(text: &str, file: &Path, env: &Environment) -> Result<Config, Confi
     validate::config(&config).map_err(|mistake| {
         ConfigError::new(file, mistake.message).at_line(lines.of(&mistake.at)).with_hint(mistake.hint)
     })?;
-    Ok(config)
+    Ok(LoadedConfig { file: file.to_path_buf(), config, origins })
 }
 
 /// Finds the lines of keys.
@@ -90,7 +88,7 @@ impl Lines<'_> {
     }
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
+pub(super) fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
 }
 
@@ -105,8 +103,16 @@ fn explain(message: &str) -> (String, Option<String>) {
     if !message.starts_with("unknown field") {
         return (format!("`{word}` is not known here"), suggest::hint(word, quoted));
     }
+    let is_of_source = message.contains("`password_file`,");
+    let is_of_channel = message.contains("`secret_file`,");
     let hint = match word {
+        "secret" | "password" | "token" | "api_key" | "routing_key" if is_of_channel => {
+            Some("name where the secret is kept by `secret_file`, `secret_env` or `secret_command`".to_owned())
+        }
         // The nearest key would be a reference to a secret; say why it takes one.
+        "passphrase" | "password" if is_of_source => {
+            Some("name where the password is kept by `password_file`, `password_env` or `password_command`".to_owned())
+        }
         "passphrase" | "password" | "password_file" | "password_command" => Some(
             "name where the pass phrase is kept by `passphrase_file`, `passphrase_env` or `passphrase_command`"
                 .to_owned(),
@@ -143,9 +149,21 @@ fn absolutize(config: &mut Config, base: &Path) -> Result<(), String> {
             repository.url = text.to_owned();
         }
     }
+    let channels = config.notify.values_mut();
+    channels.flat_map(|channel| [&mut channel.secret_file, &mut channel.ca_file]).flatten().for_each(fix);
+    config.groups.values_mut().try_for_each(|group| group.absolutize(&base))?;
+    config.jobs.values_mut().filter_map(|job| job.logs.as_mut()?.spool.as_mut()).for_each(fix);
     for source in config.sources.values_mut() {
         source.paths.iter_mut().for_each(fix);
         source.exclude_files.iter_mut().for_each(fix);
+        let files = [
+            &mut source.password_file,
+            &mut source.tls_ca_file,
+            &mut source.tls_certificate_key_file,
+            &mut source.tls_certificate_file,
+            &mut source.tls_key_file,
+        ];
+        files.into_iter().flatten().for_each(fix);
     }
     Ok(())
 }
@@ -193,6 +211,22 @@ mod tests {
     }
 
     #[test]
+    fn groups() {
+        let text = format!(
+            "{GOOD}\n[groups.all]\njobs = [\"docs\"]\n[groups.all.targets]\ndocs = \"out/docs\"\n\
+             [groups.servers]\njobs = [\"docs\"]\ntargets = {{ docs = \"redis://me:hush@h\" }}\n\
+             [groups.names]\njobs = [\"docs\"]\ntargets = {{ docs = \"standby\" }}"
+        );
+        let config = read(&text).unwrap();
+        let target = |group: &str| config.groups[group].targets["docs"].reveal().to_owned();
+        assert_eq!(target("all"), "/etc/backup/out/docs");
+        assert_eq!((target("servers"), target("names")), ("redis://me:hush@h".to_owned(), "standby".to_owned()));
+        assert_eq!(config.groups["all"].parallel(), 4);
+        let shown = format!("{} {config:?}", toml::to_string(&config).unwrap());
+        assert!(!shown.contains("hush"), "{shown}");
+    }
+
+    #[test]
     fn what_is_shown_can_be_read_again() {
         let config = read(GOOD).unwrap();
         assert_eq!(read(&toml::to_string(&config).unwrap()).unwrap(), config);
@@ -212,6 +246,35 @@ mod tests {
             "[sources.a]\nkind = \"files\"",
             "[sources.a]\nkind = \"files\"\npaths = [\"${NOPE}\"]",
             "[sources.a]\nkind = \"files\"\npaths = []",
+            "[sources.a]\nkind = \"files\"\npaths = [\"/x\"]\nurl = \"mongodb://h\"",
+            "[sources.a]\nkind = \"mongo\"\nurl = \"mongodb://h\"",
+            "[sources.a]\nkind = \"mongodb\"\nuri = \"mongodb://h\"",
+            "[sources.a]\nkind = \"mongodb\"",
+            "[sources.a]\nkind = \"mongodb\"\nurl = \"postgres://me:hush@h\"",
+            "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\none_file_system = false",
+            "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\npassword = \"hush\"",
+            "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\npassword_env = \"A\"\npassword_file = \"b\"",
+            "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\nsnapshot_reads = \"always\"",
+            "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\ncursors = 0",
+            "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\nmax_bytes_per_second = \"fast\"",
+            "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\nreplay = \"applyOps\"",
+            "[sources.a]\nkind = \"files\"\npaths = [\"/x\"]\ncursors = 2",
+            "[sources.a]\nkind = \"postgres\"",
+            "[sources.a]\nkind = \"postgres\"\nurl = \"mongodb://me:hush@h\"",
+            "[sources.a]\nkind = \"postgres\"\nurl = \"postgres://me@h\"\nslot = \"Back up\"",
+            "[sources.a]\nkind = \"postgres\"\nurl = \"postgres://me@h\"\nsystem_id = \"0x7\"",
+            "[sources.a]\nkind = \"postgres\"\nurl = \"postgres://me@h\"\nmethod = \"magical\"",
+            "[sources.a]\nkind = \"postgres\"\nurl = \"postgres://me@h\"\ncursors = 2",
+            "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\nslot = \"x\"",
+            "[sources.a]\nkind = \"redis\"\nurl = \"postgres://me:hush@h\"",
+            "[sources.a]\nkind = \"valkey\"\nurl = \"valkey://h\"\nmax_bytes_per_second = \"1MiB\"",
+            "[sources.a]\nkind = \"redis\"\nurl = \"rediss://h\"\ntls_key_file = \"/key.pem\"",
+            "[sources.a]\nkind = \"redis\"\nurl = \"redis://h\"\npsync = \"two words\"",
+            "[sources.a]\nkind = \"postgres\"\nurl = \"postgres://h\"\npsync = \"x\"",
+            "[sources.a]\nkind = \"redis\"\nurl = \"redis://h\"\nreader = \"scan\"\nscan_percent = 0",
+            "[sources.a]\nkind = \"redis\"\nurl = \"redis://h\"\nreader = \"replica\"\nscan_percent = 5",
+            "[repositories.r]\nurl = \"r\"\n[sources.a]\nkind = \"redis\"\nurl = \"redis://h\"\nreader = \"scan\"\n\
+             [jobs.j]\nsource = \"a\"\nrepository = \"r\"\nlogs.flush_after = \"1s\"",
             "[defaults]\ntime_zone = \"Europe/Berln\"",
             "[defaults]\n[defaults.keep]\ndayly = 7",
             "[defaults.keep]\ndaily = \"many\"",
@@ -222,6 +285,33 @@ mod tests {
             "[repositories.a]\nurl = \"x\"\n[repositories.a.prune]\nmax_unused = \"little\"",
         ];
         insta::assert_snapshot!(mistakes.map(mistake).join("\n"));
+    }
+
+    #[test]
+    fn servers() {
+        let text = r#"
+            [repositories.main]
+            url = "repo"
+            [sources.shop]
+            kind = "mongodb"
+            url = "mongodb://${NAME}:hush@db1,db2/?replicaSet=rs"
+            password_command = "echo ${NAME}"
+            tls_ca_file = "ca.pem"
+            snapshot_reads = "never"
+            [jobs.shop]
+            source = "shop"
+            repository = "main"
+            exclude = ["*.sessions"]
+        "#;
+        let config = read(text).unwrap();
+        let shop = &config.sources["shop"];
+        assert_eq!(shop.url.as_ref().unwrap().reveal(), "mongodb://docs:hush@db1,db2/?replicaSet=rs");
+        assert_eq!(shop.password_command.as_deref(), Some("echo ${NAME}"), "the shell expands it");
+        assert_eq!(shop.tls_ca_file.as_deref(), Some(Path::new("/etc/backup/ca.pem")));
+        let shown = format!("{} {config:?}", toml::to_string(&config).unwrap());
+        assert!(!shown.contains("hush") && shown.contains("mongodb://…@db1,db2/?…"), "{shown}");
+        let config = read(&text.replace("exclude =", "type = \"incremental\"\nexclude =")).unwrap();
+        assert_eq!(config.jobs["shop"].kind, Some(crate::config::JobType::Incremental));
     }
 
     #[test]
@@ -239,8 +329,25 @@ mod tests {
             ("pack_size = \"64MiB\"", "prune.max_repack = 0"),
             ("[jobs.docs]", "[defaults]\nkeep = { daily = 0 }\n[jobs.docs]"),
             ("[jobs.docs]", "[jobs.docs]\nkeep = { last = 1, min_copies = 0 }"),
+            ("[jobs.docs]", "[jobs.docs]\nwindow = \"22-06\""),
+            ("[jobs.docs]", "[jobs.docs]\nmax_size = 0"),
+            ("[jobs.docs]", "[jobs.docs]\nretry.times = 100"),
+            ("[jobs.docs]", "[jobs.docs]\nretry = { times = 1, pause = \"2h\" }"),
+            ("[jobs.docs]", "[jobs.docs]\nhooks.before = \" \""),
+            ("[jobs.docs]", "[jobs.docs]\nhooks.timeout = \"1h\""),
+            ("[jobs.docs]", "[jobs.docs]\nhooks = { after = \"x\", env = { \"A=\" = \"b\" } }"),
+            ("[jobs.docs]", "[jobs.docs]\nhooks.befor = \"x\""),
+            ("[jobs.docs]", "[jobs.docs]\nexpect = [{ object = \"users\", min = 1 }]"),
+            ("[jobs.docs]", "[jobs.docs]\nexpect = [{ min = 0 }]"),
             ("[jobs.docs]", "[jobs.docs]\nkeep.types.fulll.last = 1"),
             ("[jobs.docs]", "[jobs.docs]\nkeep.tiers.\"a,b\".last = 1"),
+            ("[jobs.docs]", "[groups.docs]\njobs = [\"docs\"]\n[jobs.docs]"),
+            ("[jobs.docs]", "[groups.yesterday]\njobs = [\"docs\"]\n[jobs.docs]"),
+            ("[jobs.docs]", "[groups.all]\njobs = []\n[jobs.docs]"),
+            ("[jobs.docs]", "[groups.all]\njobs = [\"dosc\"]\n[jobs.docs]"),
+            ("[jobs.docs]", "[groups.all]\njobs = [\"docs\", \"docs\"]\n[jobs.docs]"),
+            ("[jobs.docs]", "[groups.all]\njobs = [\"docs\"]\nparallel = 0\n[jobs.docs]"),
+            ("[jobs.docs]", "[groups.all]\njobs = [\"docs\"]\ntargets = { doc = \"/x\" }\n[jobs.docs]"),
         ];
         insta::assert_snapshot!(mistakes.map(|(good, bad)| mistake(&GOOD.replace(good, bad))).join("\n"));
     }

@@ -7,27 +7,79 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `types.rs` | [`Config`], [`RepositoryConfig`], [`SourceConfig`], [`JobConfig`]: every key, with its meaning |
+//! | `types.rs` | [`Config`], [`RepositoryConfig`], [`JobConfig`]: every key, with its meaning |
+//! | `source.rs` | [`SourceConfig`]: the keys of sources, and which kind each belongs to |
+//! | `job.rs` | [`HooksConfig`], [`RetryConfig`], [`ExpectConfig`], [`Window`]: when jobs may run, and what is done around them |
+//! | `group.rs` | [`GroupConfig`]: jobs that are backed up together and restored to one moment |
 //! | `keep.rs` | [`KeepConfig`], [`PruneConfig`]: what stays |
+//! | `alerts.rs` | [`AlertConfig`]: when who is told |
+//! | `audit.rs` | [`AuditConfig`]: how long is kept what was done |
+//! | `logs.rs` | [`LogsConfig`]: how logs are captured |
+//! | `notify.rs` | [`NotifyConfig`]: the keys of channels, and which kind each belongs to |
+//! | `report.rs` | [`ReportConfig`]: prices |
+//! | `origins.rs` | [`Origin`]: where a value comes from; showing a configuration |
+//! | `schema.rs` | [`schema()`]: the JSON schema, and the reference of all keys |
+//! | `from_env.rs` | [`from_env()`]: a configuration from the variables of other tools |
 //! | `find.rs` | where the file is looked for |
 //! | `load.rs` | reading it; mistakes with line and suggestion |
 //! | `interpolate.rs` | `${NAME}` and `${NAME:-default}` in string values |
 //! | `validate.rs` | what the types cannot say: references between sections, names, addresses |
 //!
-//! To add a key: a field with a doc comment in `types.rs`, its use in `jobs.rs` or `repositories.rs`, a line in
+//! To add a key: a field with a doc comment in `types.rs` or `source.rs`, its use in `jobs.rs`, `sources/` or `repositories.rs`, a line in
 //! `examples/`. A key that nothing honours does not belong here.
 
+mod alerts;
+mod audit;
 mod find;
+mod from_env;
+mod group;
 mod interpolate;
+mod job;
 mod keep;
 mod load;
+mod logs;
+mod notify;
+mod origins;
+mod report;
+mod schema;
+mod source;
 mod types;
 mod validate;
 
+pub use alerts::AlertConfig;
+pub use audit::{AuditConfig, AuditKeepConfig};
 pub use find::{find, not_found, search_path};
+pub use from_env::{FromEnv, from_env};
+pub use group::GroupConfig;
+pub use job::{ExpectConfig, HooksConfig, RetryConfig, Window};
 pub use keep::{Count, KeepConfig, PruneConfig, RuleConfig};
 pub use load::{LoadedConfig, load, parse};
-pub use types::{Config, DefaultsConfig, JobConfig, JobType, RepositoryConfig, SourceConfig, SourceKind};
+pub use logs::{AcknowledgeConfig, LogsConfig};
+pub use notify::{ChannelKind, NotifyConfig, SecurityConfig, WebAddress};
+pub use origins::{Origin, Origins};
+pub use report::ReportConfig;
+pub use schema::{reference, schema};
+pub use source::{
+    MajorityConfig, MethodConfig, ReaderConfig, ReplayConfig, SnapshotReadsConfig, SourceConfig, SourceKind,
+    WriteConcernConfig,
+};
+pub use types::{Config, DefaultsConfig, JobConfig, JobType, RepositoryConfig};
 
-/// An example of a configuration, with every key explained; also at `examples/files.toml`.
-pub const EXAMPLE: &str = include_str!("../../../../examples/files.toml");
+/// The examples, by name: those of `examples/`. The first explains what holds for all.
+pub const EXAMPLES: [(&str, &str); 12] = [
+    ("files", include_str!("../../../../examples/files.toml")),
+    ("mongodb", include_str!("../../../../examples/mongodb.toml")),
+    ("postgres", include_str!("../../../../examples/postgres.toml")),
+    ("redis", include_str!("../../../../examples/redis.toml")),
+    ("object-stores", include_str!("../../../../examples/object-stores.toml")),
+    ("retention", include_str!("../../../../examples/retention.toml")),
+    ("notifications", include_str!("../../../../examples/notifications.toml")),
+    ("lending", include_str!("../../../../examples/lending.toml")),
+    ("legal", include_str!("../../../../examples/legal.toml")),
+    ("trading", include_str!("../../../../examples/trading.toml")),
+    ("leads", include_str!("../../../../examples/leads.toml")),
+    ("aquarium", include_str!("../../../../examples/aquarium.toml")),
+];
+
+/// The first of them.
+pub const EXAMPLE: &str = EXAMPLES[0].1;

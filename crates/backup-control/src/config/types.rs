@@ -6,28 +6,52 @@ use std::path::PathBuf;
 use backup_core::compress::Compression;
 use backup_core::source::BackupKind;
 use backup_storage::StoreSettings;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::alerts::AlertConfig;
+use super::audit::AuditConfig;
+use super::group::GroupConfig;
+use super::job::{ExpectConfig, HooksConfig, RetryConfig, Window};
 use super::keep::{KeepConfig, PruneConfig};
-use crate::units::{Share, Size, Text};
+use super::logs::LogsConfig;
+use super::notify::{NotifyConfig, WebAddress};
+use super::report::ReportConfig;
+use super::source::SourceConfig;
+use crate::units::{Share, Size, Text, Time};
 
 /// A whole configuration.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// What holds for all of it.
     #[serde(skip_serializing_if = "is_default")]
     pub defaults: DefaultsConfig,
+    /// What reports need to know besides.
+    #[serde(skip_serializing_if = "is_default")]
+    pub report: ReportConfig,
+    /// What is recorded of what was done.
+    #[serde(skip_serializing_if = "is_default")]
+    pub audit: AuditConfig,
     /// Where backups are kept, by name.
     pub repositories: BTreeMap<String, RepositoryConfig>,
     /// What is backed up, by name.
     pub sources: BTreeMap<String, SourceConfig>,
     /// Which source goes into which repository and how, by name.
     pub jobs: BTreeMap<String, JobConfig>,
+    /// Which jobs are backed up together, and restored to one moment, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, GroupConfig>,
+    /// What is watched, and who is told, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub alerts: BTreeMap<String, AlertConfig>,
+    /// Who is told what happened, and how, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub notify: BTreeMap<String, NotifyConfig>,
 }
 
 /// `[defaults]`: what holds wherever nothing else is said.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DefaultsConfig {
     /// The time zone whose days, weeks, months and years count, and in which dates are understood and shown, for instance
@@ -40,7 +64,7 @@ pub struct DefaultsConfig {
 }
 
 /// `[repositories.NAME]`: a place for backups. At most one of the `passphrase_…` keys.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RepositoryConfig {
     /// Its address: a directory, or a URL. Relative directories start at the configuration file.
@@ -56,6 +80,7 @@ pub struct RepositoryConfig {
     pub passphrase_command: Option<String>,
     /// How hard to compress: `off`, `fast`, `auto`, `max`, or a zstd level from 1 to 19. Default: `auto`.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "compression")]
+    #[schemars(with = "Option<Size>")]
     pub compression: Option<Compression>,
     /// Size at which a pack is closed. Default: 32MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,6 +100,7 @@ pub struct RepositoryConfig {
     pub prune: PruneConfig,
     /// `[repositories.NAME.store]`: how an object store is reached, and the rate limits of any store.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(schema_with = "super::schema::store")]
     pub store: StoreSettings,
 }
 
@@ -82,38 +108,8 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Kind of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SourceKind {
-    /// Directories and files of this machine.
-    Files,
-}
-
-/// `[sources.NAME]`: something to back up.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct SourceConfig {
-    /// What kind of source it is: `files`.
-    pub kind: SourceKind,
-    /// Directories and files. Relative ones start at the configuration file.
-    pub paths: Vec<PathBuf>,
-    /// Files with exclude patterns, one per line.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub exclude_files: Vec<PathBuf>,
-    /// Directories that hold a file of one of these names are left empty. Default: `[".nobackup"]`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exclude_if_present: Option<Vec<String>>,
-    /// Do not go into other file systems. Default: false.
-    #[serde(default)]
-    pub one_file_system: bool,
-    /// Leave out larger files.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_file_size: Option<Size>,
-}
-
 /// Type of the snapshots a job makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobType {
     /// Everything is read.
@@ -135,14 +131,15 @@ impl From<JobType> for BackupKind {
 }
 
 /// `[jobs.NAME]`: one source, one repository, and how.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobConfig {
     /// Name of the source.
     pub source: String,
     /// Name of the repository.
     pub repository: String,
-    /// Type of the snapshots. Default: incremental, and full where there is no earlier snapshot.
+    /// Type of the snapshots. Default: of files incremental, and full where there is no earlier snapshot;
+    /// of databases full.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<JobType>,
     /// Tier of the snapshots, for instance `daily`. Default: `manual`.
@@ -157,12 +154,57 @@ pub struct JobConfig {
     /// Tags of the snapshots.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// How large a backup may become: with more, it fails, and there is no snapshot. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_size: Option<Size>,
+    /// The time of the day in which it may begin, for instance `22:00-06:00`, in `defaults.time_zone`; at other times it takes
+    /// `--force`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub window: Option<Window>,
+    /// `[jobs.NAME.retry]`: trying again what failed because a store or a server was away. Default: not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryConfig>,
+    /// How much of its data may be lost at most, for instance `15min`: the rule `rpo` and reports measure it. Default: not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpo: Option<Time>,
+    /// How long a restore may take at most, for instance `1h`: reports measure it. Default: not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rto: Option<Time>,
+    /// Address that is asked for (`GET`) whenever a backup has succeeded: a service there tells you if it is not, also when this
+    /// machine is gone. It may be secret, and is not shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub heartbeat: Option<WebAddress>,
+    /// `[[jobs.NAME.expect]]`: what a snapshot must hold at least.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expect: Vec<ExpectConfig>,
+    /// `[jobs.NAME.hooks]`: shell commands that are run around a backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<HooksConfig>,
     /// `[jobs.NAME.keep]`: which of its snapshots stay. Default: `[defaults.keep]`, and all if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<KeepConfig>,
+    /// `[jobs.NAME.logs]`: how the log of its source is captured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<LogsConfig>,
+}
+
+impl JobConfig {
+    /// What snapshots record of it: everything but the commands of its hooks and its heartbeat.
+    pub(crate) fn recorded(&self) -> Self {
+        Self { hooks: None, heartbeat: None, ..self.clone() }
+    }
 }
 
 impl Config {
+    /// The environment variables that it says hold pass phrases and passwords.
+    #[must_use]
+    pub fn secret_variables(&self) -> Vec<String> {
+        let repositories = self.repositories.values().filter_map(|repository| repository.passphrase_env.clone());
+        repositories.chain(self.sources.values().filter_map(|source| source.password_env.clone())).collect()
+    }
+
     /// Which snapshots of a job stay: what it says itself, else the default.
     #[must_use]
     pub fn keep_of(&self, job: &str) -> Option<&KeepConfig> {

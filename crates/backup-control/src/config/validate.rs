@@ -3,13 +3,20 @@
 use backup_core::repository::WriteSettings;
 use backup_core::source::Selection;
 
-use super::{Config, DefaultsConfig, JobConfig, KeepConfig, RepositoryConfig, SourceConfig};
+use super::{
+    AlertConfig, Config, DefaultsConfig, HooksConfig, JobConfig, KeepConfig, MethodConfig, NotifyConfig, ReaderConfig,
+    RepositoryConfig, RetryConfig, SourceConfig, SourceKind,
+};
+use crate::address::ServerAddress;
 use crate::error::Error;
 use crate::units::Size;
 use crate::{names, suggest};
 
 /// Smallest size of a pack: below this, packs would be mere overhead.
 const MIN_PACK_SIZE: u64 = 1 << 20;
+
+/// How many cursors a collection may be read with.
+const CURSORS: std::ops::RangeInclusive<usize> = 1..=64;
 
 /// A mistake and the path of the key it is about.
 #[derive(Debug)]
@@ -29,6 +36,12 @@ impl Mistake {
         self
     }
 
+    /// The key of the table that it is about.
+    fn within(mut self, key: &str) -> Self {
+        self.at.push(key.to_owned());
+        self
+    }
+
     fn from_error(at: [&str; 3], error: &Error) -> Self {
         Self::new(at, error.to_string()).hint(error.hint().map(str::to_owned))
     }
@@ -43,7 +56,16 @@ pub(super) fn config(config: &Config) -> Result<(), Mistake> {
     for (name, value) in &config.sources {
         source(name, value)?;
     }
-    config.jobs.iter().try_for_each(|(name, value)| job(config, name, value))
+    for (name, value) in &config.jobs {
+        job(config, name, value)?;
+    }
+    config.groups.iter().try_for_each(|(name, group)| match group.mistake(name, config) {
+        None => Ok(()),
+        Some((key, error)) => Err(Mistake::from_error(["groups", name, key], &error)),
+    })?;
+    report(config)?;
+    config.alerts.iter().try_for_each(|(name, value)| alert(config, name, value))?;
+    config.notify.iter().try_for_each(|(name, value)| channel(name, value))
 }
 
 fn defaults(defaults: &DefaultsConfig) -> Result<(), Mistake> {
@@ -120,11 +142,140 @@ fn repository(own: &str, repository: &RepositoryConfig) -> Result<(), Mistake> {
 fn source(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
     const SECTION: &str = "sources";
     name(SECTION, "source", own)?;
+    if let Some((key, owners)) = source.keys_of_kinds().find(|(_, owners)| !owners.contains(&source.kind)) {
+        let message = format!("a source of kind `{}` has no `{key}`", source.kind);
+        let owners = owners.iter().map(|owner| format!("`{owner}`")).collect::<Vec<_>>().join(" or ");
+        return Err(Mistake::new([SECTION, own, key], message)
+            .hint(Some(format!("`{key}` is for sources of kind {owners}; leave it out, or change `kind`"))));
+    }
+    match source.kind {
+        SourceKind::Files => files(own, source),
+        SourceKind::Mongodb => mongodb(own, source),
+        SourceKind::Postgres => postgres(own, source),
+        SourceKind::Redis => redis(own, source),
+    }
+}
+
+fn files(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
     if source.paths.is_empty() || source.paths.iter().any(|path| path.as_os_str().is_empty()) {
-        return Err(Mistake::new([SECTION, own, "paths"], "a path is missing")
-            .hint(Some("name at least one directory or file".to_owned())));
+        return Err(Mistake::new(["sources", own, "paths"], "a path is missing")
+            .hint(Some("name at least one directory or file in `paths`".to_owned())));
     }
     Ok(())
+}
+
+/// The address of a server, of which `is_one` says whether it is of the right kind, and its password.
+fn server(
+    own: &str,
+    source: &SourceConfig,
+    what: &str,
+    is_one: fn(&ServerAddress) -> bool,
+    hint: &str,
+) -> Result<(), Mistake> {
+    let at = ["sources", own, "url"];
+    let Some(url) = &source.url else {
+        return Err(Mistake::new(at, "the address of the server is missing").hint(Some(hint.to_owned())));
+    };
+    if !is_one(url) {
+        return Err(Mistake::new(at, format!("this is no address of a {what} server")).hint(Some(hint.to_owned())));
+    }
+    let given: Vec<&str> = [
+        ("password_file", source.password_file.is_some()),
+        ("password_env", source.password_env.is_some()),
+        ("password_command", source.password_command.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(key, given)| given.then_some(key))
+    .collect();
+    if let [_, second, ..] = given[..] {
+        return Err(Mistake::new(["sources", own, second], "the password is given in several ways")
+            .hint(Some(format!("keep one of `{}`", given.join("`, `")))));
+    }
+    Ok(())
+}
+
+fn mongodb(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
+    const HINT: &str = "for instance `url = \"mongodb://USER@HOST/?replicaSet=NAME\"`";
+    server(own, source, "MongoDB", ServerAddress::is_mongodb, HINT)?;
+    if let Some(cursors) = source.cursors.filter(|cursors| !CURSORS.contains(cursors)) {
+        let message = format!("a collection cannot be read with {cursors} cursors");
+        return Err(Mistake::new(["sources", own, "cursors"], message).hint(Some(format!(
+            "choose from {} to {}; without the key it is 4",
+            CURSORS.start(),
+            CURSORS.end()
+        ))));
+    }
+    Ok(())
+}
+
+fn postgres(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
+    const HINT: &str = "for instance `url = \"postgres://USER@HOST,HOST2/\"`";
+    server(own, source, "PostgreSQL", ServerAddress::is_postgres, HINT)?;
+    if source.system_id.as_ref().is_some_and(|id| id.parse::<u64>().is_err()) {
+        let hint = "`pg_controldata` shows it as \"Database system identifier\"; leave it out if you do not know it";
+        return Err(Mistake::new(["sources", own, "system_id"], "this is no identifier of a cluster")
+            .hint(Some(hint.to_owned())));
+    }
+    let is_logical = source.method == Some(MethodConfig::Logical);
+    if let Some(key) = keys_of_method(source, !is_logical).into_iter().find_map(|(key, given)| given.then_some(key)) {
+        let (other, word) = if is_logical { ("physical", "logical") } else { ("logical", "physical") };
+        let hint = format!("leave it out; it is for `method = \"{other}\"`");
+        return Err(
+            Mistake::new(["sources", own, key], format!("this means nothing to {word} backups")).hint(Some(hint))
+        );
+    }
+    if source.parallel.is_some_and(|count| !CURSORS.contains(&count)) {
+        let hint = format!("choose from {} to {}; without the key it is 4", CURSORS.start(), CURSORS.end());
+        return Err(Mistake::new(["sources", own, "parallel"], "so many are not possible").hint(Some(hint)));
+    }
+    // As the server takes them; so it is no statement either.
+    let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if source.slot.as_ref().is_some_and(|name| !is_name(name) || name.len() > 63) {
+        return Err(Mistake::new(["sources", own, "slot"], "no replication slot can have this name")
+            .hint(Some("use up to 63 small letters, digits and underscores".to_owned())));
+    }
+    Ok(())
+}
+
+fn redis(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
+    const HINT: &str = "for instance `url = \"redis://USER@HOST:6379\"`, or rediss:// for TLS";
+    server(own, source, "Redis or Valkey", ServerAddress::is_redis, HINT)?;
+    let pair = [("tls_certificate_file", &source.tls_key_file), ("tls_key_file", &source.tls_certificate_file)];
+    if source.tls_certificate_file.is_some() != source.tls_key_file.is_some()
+        && let Some((missing, _)) = pair.into_iter().find(|(_, other)| other.is_some())
+    {
+        let hint = format!("name it in `{missing}`");
+        let text = "a certificate needs its key, and a key its certificate";
+        return Err(Mistake::new(["sources", own, missing], text).hint(Some(hint)));
+    }
+    let mistake = |key: &str, text: &str| Err(Mistake::new(["sources", own, key], text));
+    if source.name.as_ref().is_some_and(|name| name.trim().is_empty()) {
+        return mistake("name", "a server cannot be called that");
+    }
+    if source.scan_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {
+        return mistake("scan_percent", "this is no share of the server's time: choose from 1 to 100");
+    }
+    if source.scan_percent.is_some() && source.reader == Some(ReaderConfig::Replica) {
+        return mistake("scan_percent", "this means nothing where snapshots are not read key by key");
+    }
+    let is_command = |name: &String| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+    if source.psync.as_ref().is_some_and(|name| !is_command(name)) {
+        return mistake("psync", "no command can be called that");
+    }
+    Ok(())
+}
+
+/// The keys that only logical backups have, or only physical ones, and whether they are given.
+fn keys_of_method(source: &SourceConfig, logical: bool) -> Vec<(&'static str, bool)> {
+    if logical {
+        return vec![
+            ("programs", source.programs.is_some()),
+            ("parallel", source.parallel.is_some()),
+            ("lock_timeout", source.lock_timeout.is_some()),
+            ("digests", source.digests.is_some()),
+        ];
+    }
+    vec![("slot", source.slot.is_some()), ("fast_checkpoint", source.fast_checkpoint.is_some())]
 }
 
 fn job(config: &Config, own: &str, job: &JobConfig) -> Result<(), Mistake> {
@@ -134,6 +285,7 @@ fn job(config: &Config, own: &str, job: &JobConfig) -> Result<(), Mistake> {
         let hint = suggest::hint(&job.source, config.sources.keys().map(String::as_str));
         return Err(Mistake::new([SECTION, own, "source"], format!("there is no source `{}`", job.source)).hint(hint));
     }
+    let kind = config.sources.get(&job.source).map(|source| source.kind);
     if !config.repositories.contains_key(&job.repository) {
         let hint = suggest::hint(&job.repository, config.repositories.keys().map(String::as_str));
         let message = format!("there is no repository `{}`", job.repository);
@@ -150,5 +302,92 @@ fn job(config: &Config, own: &str, job: &JobConfig) -> Result<(), Mistake> {
             return Err(Mistake::new([SECTION, own, key], error.to_string()));
         }
     }
+    execution(own, job, config.sources.get(&job.source))?;
+    if let Some(logs) = &job.logs {
+        if kind == Some(SourceKind::Files) {
+            return Err(Mistake::new([SECTION, own, "logs"], "sources of kind `files` have no log")
+                .hint(Some("leave `logs` out: back files up more often instead".to_owned())));
+        }
+        if config.sources.get(&job.source).is_some_and(|source| source.reader == Some(ReaderConfig::Scan)) {
+            let hint =
+                "leave `logs` out, or read it as a replica: its snapshots are of no moment that a log could go on from";
+            let text = "a source with `reader = \"scan\"` has no log that could be captured";
+            return Err(Mistake::new([SECTION, own, "logs"], text).hint(Some(hint.to_owned())));
+        }
+        if let Some((key, error)) = logs.mistake() {
+            let mistake = Mistake::from_error([SECTION, own, "logs"], &error);
+            return Err(mistake.within(key));
+        }
+    }
     job.keep.as_ref().map_or(Ok(()), |keep| policy([SECTION, own, "keep"], keep))
+}
+
+/// Prices, of repositories that there are.
+fn report(config: &Config) -> Result<(), Mistake> {
+    const AT: [&str; 3] = ["report", "prices", ""];
+    for (name, price) in &config.report.prices {
+        if !config.repositories.contains_key(name) {
+            return Err(Mistake::new(AT, format!("there is no repository `{name}`"))
+                .hint(suggest::hint(name, config.repositories.keys().map(String::as_str))));
+        }
+        if !price.is_finite() || *price < 0.0 {
+            return Err(Mistake::new(AT, format!("{price} is no price")));
+        }
+    }
+    Ok(())
+}
+
+/// A rule, and who is told.
+fn alert(config: &Config, own: &str, alert: &AlertConfig) -> Result<(), Mistake> {
+    const SECTION: &str = "alerts";
+    name(SECTION, "rule", own)?;
+    if let Err(error) = crate::notify::patterns(&alert.only) {
+        return Err(Mistake::from_error([SECTION, own, "only"], &error));
+    }
+    if let Some(unknown) = alert.notify.iter().find(|channel| !config.notify.contains_key(*channel)) {
+        return Err(Mistake::new([SECTION, own, "notify"], format!("there is no channel `{unknown}`"))
+            .hint(suggest::hint(unknown, config.notify.keys().map(String::as_str))));
+    }
+    let lasts =
+        [("for", alert.lasting.is_some()), ("repeat", alert.repeat.is_some()), ("resolve", alert.resolve.is_some())];
+    match lasts.into_iter().find(|(_, given)| *given && alert.condition.is_event()) {
+        Some((key, _)) => Err(Mistake::new([SECTION, own, key], format!("`{}` is told once", alert.condition))
+            .hint(Some(format!("leave `{key}` out")))),
+        None => Ok(()),
+    }
+}
+
+/// A channel of notifications.
+fn channel(own: &str, channel: &NotifyConfig) -> Result<(), Mistake> {
+    name("notify", "channel", own)?;
+    let mistake = crate::notify::mistake(channel);
+    mistake.map_or(Ok(()), |(key, error)| Err(Mistake::from_error(["notify", own, key], &error)))
+}
+
+/// When it may run, what is done around it, and what must come of it.
+fn execution(own: &str, job: &JobConfig, source: Option<&SourceConfig>) -> Result<(), Mistake> {
+    let mistake = |key: &str, text: &str| Mistake::new(["jobs", own, key], text);
+    if job.max_size == Some(Size(0)) {
+        return Err(mistake("max_size", "a backup of nothing is none").hint(Some("leave `max_size` out".to_owned())));
+    }
+    if let Some(error) = job.retry.as_ref().and_then(RetryConfig::mistake) {
+        return Err(Mistake::from_error(["jobs", own, "retry"], &error));
+    }
+    if let Some((key, error)) = job.hooks.as_ref().and_then(HooksConfig::mistake) {
+        return Err(Mistake::from_error(["jobs", own, "hooks"], &error).within(key));
+    }
+    let counts = |source: &SourceConfig| match source.kind {
+        SourceKind::Files => false,
+        SourceKind::Postgres => source.method == Some(MethodConfig::Logical),
+        SourceKind::Mongodb | SourceKind::Redis => true,
+    };
+    let of_object = job.expect.iter().find_map(|expect| expect.object.as_ref());
+    if let (Some(object), false) = (of_object, source.is_some_and(counts)) {
+        let text = format!("backups of this source count no {object:?}");
+        return Err(mistake("expect", &text).hint(Some("leave `object` out: then files are counted".to_owned())));
+    }
+    if job.expect.iter().any(|expect| expect.min == 0) {
+        return Err(mistake("expect", "at least 0 is always there").hint(Some("write `min = 1`".to_owned())));
+    }
+    Ok(())
 }

@@ -1,0 +1,124 @@
+//! Addresses: what of them may be shown, and those that must not be shown as they are.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+/// An address without what may be a password: whatever stands before the host, and behind a question mark.
+pub(crate) fn without_secrets(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return address.to_owned();
+    };
+    let (before, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("…@", rest));
+    let (rest, behind) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?…"));
+    format!("{scheme}://{before}{rest}{behind}")
+}
+
+/// Whether a text is an address that holds a password.
+pub(crate) fn has_password(text: &str) -> bool {
+    let before = text.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
+    before.is_some_and(|(before, _)| before.contains(':'))
+}
+
+/// The scheme of an address, in small letters; none for a path.
+pub(crate) fn scheme(address: &str) -> Option<String> {
+    let (scheme, _) = address.split_once("://")?;
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && !scheme.contains('/');
+    is_scheme.then(|| scheme.to_ascii_lowercase())
+}
+
+/// An address of a server that may hold credentials. Shown, stored and logged, it has none; only [`Self::reveal`] gives
+/// all of it.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct ServerAddress(String);
+
+impl ServerAddress {
+    /// An address as somebody wrote it.
+    #[must_use]
+    pub fn new(address: impl Into<String>) -> Self {
+        Self(address.into())
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it leads to a MongoDB server.
+    #[must_use]
+    pub fn is_mongodb(&self) -> bool {
+        matches!(scheme(&self.0).as_deref(), Some("mongodb" | "mongodb+srv"))
+    }
+
+    /// Whether it leads to a PostgreSQL cluster.
+    #[must_use]
+    pub fn is_postgres(&self) -> bool {
+        matches!(scheme(&self.0).as_deref(), Some("postgres" | "postgresql"))
+    }
+
+    /// Whether it leads to a server of Redis or Valkey, perhaps by a socket of this machine.
+    #[must_use]
+    pub fn is_redis(&self) -> bool {
+        matches!(scheme(&self.0).as_deref(), Some("redis" | "rediss" | "valkey" | "valkeys" | "unix"))
+    }
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&without_secrets(&self.0))
+    }
+}
+
+impl fmt::Debug for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for ServerAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_of_an_address_is_shown() {
+        for address in [
+            "mongodb://me:hush@host:27017/shop?replicaSet=rs",
+            "mongodb://me:hu@sh@host,other/",
+            "mongodb+srv://me:hu/sh?@host/?authMechanismProperties=AWS_SESSION_TOKEN:hush",
+            "mongodb://host/?proxyPassword=hush",
+            "postgresql://me:hu@sh@host,other:5433/shop?password=hush",
+            "rediss://me:hu@sh@host:7000",
+            "unix://:hush@/run/host.sock",
+        ] {
+            let shown = ServerAddress::new(address);
+            let json = serde_json::to_string(&shown).unwrap();
+            let shown = format!("{shown} {shown:?} {json}");
+            assert!(!shown.contains("hu") && !shown.contains("sh@"), "{shown}");
+            assert!(shown.contains("host"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn schemes() {
+        assert_eq!(scheme("MongoDB://h").as_deref(), Some("mongodb"));
+        for path in ["/a/b", "./mongodb://x", "a", "://x", "1a://x"] {
+            assert_eq!(scheme(path), None, "{path}");
+        }
+        assert!(ServerAddress::new("mongodb+srv://h").is_mongodb());
+        assert!(!ServerAddress::new("postgres://h").is_mongodb());
+        assert!(ServerAddress::new("Postgresql://h").is_postgres() && ServerAddress::new("postgres://h").is_postgres());
+        assert!(!ServerAddress::new("mongodb://h").is_postgres());
+        for address in ["redis://h", "REDISS://h", "valkey://h", "valkeys://h", "unix:///run/x.sock"] {
+            assert!(ServerAddress::new(address).is_redis(), "{address}");
+        }
+        assert!(!ServerAddress::new("postgres://h").is_redis() && !ServerAddress::new("./redis").is_redis());
+    }
+}

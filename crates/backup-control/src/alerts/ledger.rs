@@ -1,0 +1,361 @@
+//! What fires, since when, and what was told of it. Kept in the state directory, for all processes.
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Observation;
+use crate::cache;
+use crate::config::AlertConfig;
+use crate::notify::{Kind, Message, Severity};
+use crate::units::Time;
+use crate::words;
+
+/// How long others are waited for.
+const AT_THE_DOOR: Duration = Duration::from_secs(10);
+
+/// What goes wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file or its directory cannot be used.
+    #[error("cannot use {}", .0.display())]
+    Place(PathBuf, #[source] io::Error),
+    /// Another process holds it for too long.
+    #[error("another process holds {} and does not let go of it", .0.display())]
+    Busy(PathBuf),
+}
+
+/// How far an alert has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// It holds, but not yet for as long as the rule says.
+    Pending,
+    /// It holds.
+    Firing,
+}
+
+/// An alert that is not over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// The name of the rule.
+    pub rule: String,
+    /// The configuration that has it: several may share a state directory.
+    #[serde(default)]
+    pub config: String,
+    /// The job or the repository.
+    pub subject: String,
+    /// Whether it is a job.
+    pub is_job: bool,
+    /// How much it matters.
+    pub severity: Severity,
+    /// How far it has got.
+    pub phase: Phase,
+    /// Since when it holds.
+    pub since: Timestamp,
+    /// When somebody was told last.
+    pub told: Option<Timestamp>,
+    /// How often somebody was told.
+    pub times: u32,
+    /// What is wrong.
+    pub title: String,
+    /// Why.
+    pub cause: String,
+    /// What can be done about it.
+    pub next: String,
+}
+
+/// Nobody is told of what it covers, until it ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// Its name.
+    pub id: String,
+    /// The rule.
+    pub rule: String,
+    /// Only of this job or repository; of all if none is named.
+    pub subject: Option<String>,
+    /// When it ends.
+    pub until: Timestamp,
+    /// Why.
+    pub reason: String,
+    /// Who wanted it.
+    pub user: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Stored {
+    first_look: Option<Timestamp>,
+    last_look: Option<Timestamp>,
+    alerts: Vec<Alert>,
+    silences: Vec<Silence>,
+}
+
+/// The ledger, while no other process has it.
+#[derive(Debug)]
+pub struct Ledger {
+    path: PathBuf,
+    /// The configuration whose rules are looked at.
+    config: String,
+    stored: Stored,
+    lock: Option<File>,
+}
+
+impl Ledger {
+    /// Opens the ledger in the state directory `dir`, which is made if it is not there, and waits until no other process has it. One
+    /// that cannot be read counts as empty: what lasts is found again. Blocks.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub fn open(dir: &Path, config: &str) -> Result<Self, Error> {
+        let path = dir.join("alerts.json");
+        let failed = |error| Error::Place(path.clone(), error);
+        cache::create(dir).map_err(failed)?;
+        let lock = dir.join("alerts.lock");
+        let lock = File::options().append(true).create(true).mode(0o600).open(lock).map_err(failed)?;
+        let since = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+                Err(TryLockError::WouldBlock) if since.elapsed() > AT_THE_DOOR => return Err(Error::Busy(path)),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+        let stored = match std::fs::read(&path) {
+            Ok(json) => serde_json::from_slice(&json).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Stored::default(),
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(Self { path, config: config.to_owned(), stored, lock: Some(lock) })
+    }
+
+    /// Lets other processes have it: nothing is saved any more.
+    pub fn let_go(&mut self) {
+        self.lock = None;
+    }
+
+    /// What is not over.
+    #[must_use]
+    pub fn alerts(&self) -> &[Alert] {
+        &self.stored.alerts
+    }
+
+    /// Silences that have not ended.
+    #[must_use]
+    pub fn silences(&self, now: Timestamp) -> Vec<&Silence> {
+        self.stored.silences.iter().filter(|silence| silence.until > now).collect()
+    }
+
+    /// Whether nobody is told of an alert.
+    #[must_use]
+    pub fn is_silenced(&self, rule: &str, subject: &str, now: Timestamp) -> bool {
+        let covers = |silence: &&Silence| {
+            silence.rule == rule && silence.subject.as_deref().is_none_or(|silenced| silenced == subject)
+        };
+        self.silences(now).into_iter().any(|silence| covers(&silence))
+    }
+
+    /// Adds a silence.
+    pub fn silence(&mut self, silence: Silence) {
+        self.stored.silences.push(silence);
+    }
+
+    /// Ends the silence called `id`; says whether there was one.
+    pub fn unsilence(&mut self, id: &str) -> Option<Silence> {
+        let at = self.stored.silences.iter().position(|silence| silence.id == id)?;
+        Some(self.stored.silences.remove(at))
+    }
+
+    /// When events were looked at first and last; now at the first look, so that nobody is told of what is long over.
+    pub fn looks(&mut self, now: Timestamp) -> (Timestamp, Timestamp) {
+        let first = *self.stored.first_look.get_or_insert(now);
+        (first, self.stored.last_look.replace(now).unwrap_or(now))
+    }
+
+    /// Takes note of what a rule sees. Returns what is to be told; `host` is the name of this one. What nobody hears is not told: a channel
+    /// that is added later is.
+    pub fn observe(
+        &mut self,
+        name: &str,
+        rule: &AlertConfig,
+        observed: &[Observation],
+        host: &str,
+        is_heard: impl Fn(&Message) -> bool,
+        now: Timestamp,
+    ) -> Vec<Message> {
+        let mut messages = Vec::new();
+        for observation in observed {
+            let is_silenced = self.is_silenced(name, &observation.subject, now);
+            let at = self.position(name, &observation.subject);
+            match (observation.holds, at) {
+                (false, None) => {}
+                (false, Some(at)) => {
+                    let alert = self.stored.alerts.remove(at);
+                    // Also in a silence: somebody was told that it began.
+                    let is_told = alert.told.is_some() && rule.resolve.unwrap_or(true);
+                    messages.extend(is_told.then(|| alert.over(observation.details.clone(), host, now)));
+                }
+                (true, at) => {
+                    let at = at.unwrap_or_else(|| {
+                        self.stored.alerts.push(Alert::begin(name, &self.config, rule, observation, now));
+                        self.stored.alerts.len() - 1
+                    });
+                    let (before, alert) = (self.stored.alerts[at].clone(), &mut self.stored.alerts[at]);
+                    let Some(message) = alert.goes_on(rule, observation, is_silenced, host, now) else { continue };
+                    if !is_heard(&message) {
+                        (alert.told, alert.times) = (before.told, before.times);
+                    }
+                    messages.push(message);
+                }
+            }
+        }
+        messages
+    }
+
+    fn position(&self, rule: &str, subject: &str) -> Option<usize> {
+        let is_it = |alert: &Alert| alert.config == self.config && alert.rule == rule && alert.subject == subject;
+        self.stored.alerts.iter().position(is_it)
+    }
+
+    /// Ends what no rule of the configuration is about any more. Returns what is to be told.
+    pub fn retain(&mut self, is_watched: impl Fn(&Alert) -> bool, host: &str, now: Timestamp) -> Vec<Message> {
+        let (mut messages, config) = (Vec::new(), self.config.clone());
+        self.stored.alerts.retain(|alert| {
+            let stays = alert.config != config || is_watched(alert);
+            if !stays && alert.told.is_some() {
+                let message = alert.over(BTreeMap::new(), host, now);
+                messages.push(Message { cause: "nobody watches it any more".to_owned(), ..message });
+            }
+            stays
+        });
+        self.stored.silences.retain(|silence| silence.until > now);
+        messages
+    }
+
+    /// What it is, to be gone back to.
+    pub(super) fn memory(&self) -> Memory {
+        Memory(self.stored.clone())
+    }
+
+    /// Writes what has begun since `before`, and that nothing of it is told yet: whoever dies now tells the same again, with the same name.
+    pub(super) fn save_begun(&self, before: &Memory) -> Result<(), Error> {
+        let mut begun = before.0.clone();
+        for alert in &self.stored.alerts {
+            let is_same = |known: &Alert| {
+                (&known.config, &known.rule, &known.subject) == (&alert.config, &alert.rule, &alert.subject)
+            };
+            if !begun.alerts.iter().any(is_same) {
+                begun.alerts.push(Alert { told: None, times: 0, ..alert.clone() });
+            }
+        }
+        self.write(&begun)
+    }
+
+    /// Writes it. What is told has to be in the outbox before: after a crash it is told again, and the outbox knows it.
+    ///
+    /// # Errors
+    /// [`Error::Place`]
+    pub fn save(self) -> Result<(), Error> {
+        self.write(&self.stored)
+    }
+
+    fn write(&self, stored: &Stored) -> Result<(), Error> {
+        let failed = |error| Error::Place(self.path.clone(), error);
+        let json = serde_json::to_vec_pretty(stored).map_err(|error| failed(error.into()))?;
+        let new = self.path.with_extension("new");
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new);
+        let mut file = file.map_err(failed)?;
+        file.write_all(&json).and_then(|()| file.sync_all()).map_err(failed)?;
+        std::fs::rename(&new, &self.path).map_err(failed)
+    }
+}
+
+/// What a ledger was.
+#[derive(Debug)]
+pub(super) struct Memory(Stored);
+
+impl Alert {
+    fn begin(name: &str, config: &str, rule: &AlertConfig, observation: &Observation, now: Timestamp) -> Self {
+        Self {
+            rule: name.to_owned(),
+            config: config.to_owned(),
+            subject: observation.subject.clone(),
+            is_job: observation.is_job,
+            severity: rule.severity,
+            phase: Phase::Pending,
+            since: now,
+            told: None,
+            times: 0,
+            title: observation.title.clone(),
+            cause: observation.cause.clone(),
+            next: observation.next.clone(),
+        }
+    }
+
+    /// It holds. Says what is to be told, if it is time.
+    fn goes_on(
+        &mut self,
+        rule: &AlertConfig,
+        observation: &Observation,
+        is_silenced: bool,
+        host: &str,
+        now: Timestamp,
+    ) -> Option<Message> {
+        self.severity = rule.severity;
+        (self.title, self.cause, self.next) =
+            (observation.title.clone(), observation.cause.clone(), observation.next.clone());
+        let lasting = rule.lasting.as_ref().map_or(Duration::ZERO, Time::length);
+        if words::between(self.since, now) < lasting {
+            return None;
+        }
+        self.phase = Phase::Firing;
+        let is_due = match (self.told, &rule.repeat) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(told), Some(repeat)) => words::between(told, now) >= repeat.length(),
+        };
+        if is_silenced || !is_due {
+            return None;
+        }
+        (self.told, self.times) = (Some(now), self.times + 1);
+        Some(self.message(Kind::Firing, observation.details.clone(), host, now))
+    }
+
+    fn over(&self, details: BTreeMap<String, String>, host: &str, now: Timestamp) -> Message {
+        let lasted = words::duration(words::between(self.since, now));
+        let message = self.message(Kind::Resolved, details, host, now);
+        Message { cause: format!("it is over after {lasted}"), next: String::new(), ..message }
+    }
+
+    fn message(&self, kind: Kind, mut details: BTreeMap<String, String>, host: &str, now: Timestamp) -> Message {
+        let Self { rule, subject, .. } = self;
+        let what = if self.is_job { "job" } else { "repository" };
+        let times = if kind == Kind::Resolved { "over".to_owned() } else { self.times.to_string() };
+        details.insert("rule".to_owned(), rule.clone());
+        details.insert("since".to_owned(), format!("{:.0}", self.since));
+        Message {
+            id: format!("{rule}/{subject}/{}/{times}", self.since.as_millisecond()),
+            incident: format!("{host}/{rule}/{subject}"),
+            kind,
+            severity: self.severity,
+            title: self.title.clone(),
+            place: format!("{what} {subject}, host {host}"),
+            cause: self.cause.clone(),
+            next: self.next.clone(),
+            job: self.is_job.then(|| subject.clone()),
+            time: now,
+            details,
+            html: None,
+        }
+    }
+}

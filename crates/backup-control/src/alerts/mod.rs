@@ -1,0 +1,34 @@
+//! Alerts: rules of the configuration, held against what is known of jobs and repositories; who is concerned is told once when
+//! something begins, again while it lasts, and when it is over.
+//!
+//! ```text
+//!  catalog, audit log, repositories ─▶ Facts ─▶ rules ─▶ Observation ─▶ Ledger (who was told what) ─▶ Message ─▶ notify
+//! ```
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `condition.rs` | [`Condition`]: what a rule watches, as text |
+//! | `facts.rs` | [`Facts`]: what is known, and finding it out |
+//! | `rules.rs` | [`observe`]: what a rule sees in the facts |
+//! | `events.rs` | what is told once: restores that begin, backups that succeed |
+//! | `ledger.rs` | [`Ledger`]: what fires, since when, and what was told of it; silences |
+//! | `watch.rs` | [`look`]: all of it once |
+//! | `tests.rs` | each rule, from its beginning to its end |
+//!
+//! What is not known neither begins nor ends an alert.
+
+mod condition;
+mod events;
+mod facts;
+mod ledger;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub use condition::Condition;
+pub use events::tell;
+pub use facts::{Done, Facts, JobFacts, LogFacts, RepositoryFacts, StorageFacts};
+pub use ledger::{Alert, Error, Ledger, Phase, Silence};
+pub use rules::{Observation, observe};
+pub use watch::{Looked, look};

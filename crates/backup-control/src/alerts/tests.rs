@@ -1,0 +1,305 @@
+//! Each rule, from its beginning to its end.
+
+use std::time::Duration;
+
+use backup_core::clock::Clock;
+use backup_core::testing::FakeClock;
+use jiff::{SignedDuration, Timestamp};
+
+use super::*;
+use crate::catalog;
+use crate::config::AlertConfig;
+use crate::machine::Machine;
+use crate::notify::{Kind, Message};
+use crate::runs::{Failure, Run, State, What};
+
+fn now() -> Timestamp {
+    "2026-03-01T12:00:00Z".parse().unwrap()
+}
+
+fn rule(text: &str) -> AlertConfig {
+    toml::from_str(text).unwrap()
+}
+
+fn of(condition: &str) -> AlertConfig {
+    rule(&format!("condition = \"{condition}\"\nseverity = \"warning\""))
+}
+
+/// A backup that began so many hours ago and took so many minutes.
+fn run(hours: i64, minutes: i64, state: State) -> Run {
+    let machine = Machine { host: "host".into(), user: "me".into(), time_zone: jiff::tz::TimeZone::UTC };
+    let started = now() - SignedDuration::from_hours(hours);
+    let mut run = Run::new(What::Backup, "shop", "/repo", &machine, started);
+    (run.state, run.finished) = (state, Some(started + SignedDuration::from_mins(minutes)));
+    run.evidence.bytes = 1000;
+    run.evidence.kind = Some("full".to_owned());
+    run
+}
+
+fn failed(hours: i64) -> Run {
+    let mut run = run(hours, 1, State::Failed);
+    run.evidence.failure = Some(Failure { message: "no route to db1".into(), hint: Some("start it".into()) });
+    run
+}
+
+fn facts(runs: Vec<Run>) -> Facts {
+    let last_success = runs.iter().find(|run| run.state.is_success()).map(|run| run.started);
+    let first_run = runs.last().map(|run| run.started);
+    let job =
+        JobFacts { repository: "main".into(), runs, last_success, rpo: None, is_looked_at: true, first_run, log: None };
+    Facts { jobs: [("shop".to_owned(), job)].into(), ..Facts::default() }
+}
+
+fn of_repository(known: RepositoryFacts) -> Facts {
+    Facts { repositories: [("main".to_owned(), known)].into(), ..Facts::default() }
+}
+
+/// Whether a rule holds; nothing if that is not known.
+fn holds(condition: &str, facts: &Facts) -> Option<bool> {
+    observe(&of(condition), facts, now()).unwrap().first().map(|observed| observed.holds)
+}
+
+#[test]
+fn failures_and_missing_backups() {
+    let (good, bad) = (run(1, 1, State::Verified), failed(2));
+    assert_eq!(holds("failure", &facts(vec![])), None);
+    assert_eq!(holds("failure", &facts(vec![failed(1), good.clone()])), Some(true));
+    assert_eq!(holds("failure", &facts(vec![good, bad])), Some(false));
+    // Whoever stops a backup knows it.
+    assert_eq!(holds("failure", &facts(vec![run(0, 1, State::Cancelled), failed(3)])), Some(true));
+    let observed = observe(&of("failure"), &facts(vec![failed(1)]), now()).unwrap().remove(0);
+    assert_eq!(observed.cause, "no route to db1");
+    assert!(observed.next.starts_with("start it; then `backup retry 2026"), "{}", observed.next);
+    assert_eq!(holds("stale > 24h", &facts(vec![run(25, 1, State::Verified)])), Some(true));
+    assert_eq!(holds("stale > 24h", &facts(vec![failed(1), run(23, 1, State::Verified)])), Some(false));
+    assert_eq!(holds("stale > 24h", &facts(vec![failed(1), failed(30)])), Some(true), "there never was one");
+    assert_eq!(holds("stale > 24h", &facts(vec![])), None);
+}
+
+#[test]
+fn lengths_and_sizes() {
+    let usual = |last: Run| facts([vec![last], (2..6).map(|hours| run(hours, 10, State::Verified)).collect()].concat());
+    assert_eq!(holds("duration > 2x", &usual(run(1, 21, State::Verified))), Some(true));
+    assert_eq!(holds("duration > 2x", &usual(run(1, 19, State::Verified))), Some(false));
+    let mut goes_on = run(1, 0, State::Running);
+    goes_on.finished = None;
+    assert_eq!(holds("duration > 2x", &usual(goes_on.clone())), Some(true), "an hour already");
+    goes_on.started = now() - SignedDuration::from_mins(5);
+    assert_eq!(holds("duration > 2x", &usual(goes_on)), None, "nobody knows yet");
+    assert_eq!(holds("duration > 2x", &facts(vec![run(1, 50, State::Verified), run(2, 1, State::Verified)])), None);
+    let sized = |bytes: u64| {
+        let mut last = run(1, 1, State::Verified);
+        last.evidence.bytes = bytes;
+        facts(vec![last, failed(2), run(3, 1, State::Verified)])
+    };
+    for (bytes, expected) in [(400, true), (500, false), (1500, false), (1501, true)] {
+        assert_eq!(holds("size_anomaly > 50%", &sized(bytes)), Some(expected), "{bytes}");
+    }
+    assert_eq!(holds("size_anomaly > 50%", &facts(vec![run(1, 1, State::Verified)])), None);
+}
+
+#[test]
+fn logs_and_what_could_be_lost() {
+    let logged = |point: i64, gap: bool| {
+        let mut facts = facts(vec![run(5, 1, State::Verified)]);
+        let job = facts.jobs.get_mut("shop").unwrap();
+        job.rpo = Some(Duration::from_secs(900));
+        let recovery_point = Some(now() - SignedDuration::from_mins(point));
+        job.log = Some(LogFacts { recovery_point, gap: gap.then_some(now()) });
+        facts
+    };
+    assert_eq!(holds("log_gap", &logged(1, true)), Some(true));
+    assert_eq!(holds("log_gap", &logged(1, false)), Some(false));
+    assert_eq!(holds("log_lag > 5min", &logged(6, false)), Some(true));
+    assert_eq!(holds("log_lag > 5min", &logged(4, false)), Some(false));
+    assert_eq!(holds("rpo", &logged(16, false)), Some(true), "the job says 15 minutes");
+    assert_eq!(holds("rpo", &logged(14, false)), Some(false));
+    assert_eq!(holds("rpo > 1h", &logged(16, false)), Some(false));
+    let unlogged = facts(vec![run(5, 1, State::Verified)]);
+    assert_eq!(holds("rpo > 4h", &unlogged), Some(true), "the last backup counts");
+    let mut unseen = unlogged;
+    unseen.jobs.get_mut("shop").unwrap().is_looked_at = false;
+    assert_eq!(holds("rpo > 4h", &unseen), None, "there may be more in its repository");
+    assert_eq!(holds("stale > 4h", &unseen), None);
+    assert_eq!((holds("rpo > 6h", &unseen), holds("stale > 6h", &unseen)), (Some(false), Some(false)));
+    let unlogged = facts(vec![run(5, 1, State::Verified)]);
+    for unknown in ["rpo", "log_gap", "log_lag > 1min"] {
+        assert_eq!(holds(unknown, &unlogged), None, "{unknown}");
+    }
+}
+
+#[test]
+fn room_verification_and_copies() {
+    let room = |left: u64, lasts: Option<u64>| {
+        let lasts = lasts.map(|days| Duration::from_secs(days * 86400));
+        let storage = StorageFacts { used: 100 - left, whole: 100, left, lasts };
+        of_repository(RepositoryFacts { storage: Some(storage), ..RepositoryFacts::default() })
+    };
+    assert_eq!(holds("storage_free < 20%", &room(19, None)), Some(true));
+    assert_eq!(holds("storage_free < 20%", &room(20, None)), Some(false));
+    assert_eq!(holds("storage_used > 80%", &room(19, None)), Some(true));
+    assert_eq!(holds("storage_full < 14d", &room(50, Some(13))), Some(true));
+    assert_eq!(holds("storage_full < 14d", &room(50, Some(15))), Some(false));
+    assert_eq!(holds("storage_full < 14d", &room(50, None)), Some(false));
+    let done = |is_success| Some(Done { time: now(), is_success, operation: "check".into(), error: String::new() });
+    let known = |verified, copied| of_repository(RepositoryFacts { verified, copied, ..RepositoryFacts::default() });
+    assert_eq!(holds("verify_failed", &known(done(false), None)), Some(true));
+    assert_eq!(holds("verify_failed", &known(done(true), None)), Some(false));
+    assert_eq!(holds("copy_failed", &known(None, done(false))), Some(true));
+    assert_eq!(holds("copy_failed", &known(done(false), None)), None);
+    let copied = |hours: i64| {
+        let (last_copy, last_success) = (Some(now() - SignedDuration::from_hours(hours)), Some(now()));
+        of_repository(RepositoryFacts { last_copy, last_success, ..RepositoryFacts::default() })
+    };
+    assert_eq!(holds("copy_lag > 24h", &copied(25)), Some(true));
+    assert_eq!(holds("copy_lag > 24h", &copied(23)), Some(false));
+    for unknown in ["storage_free < 20%", "verify_failed", "copy_failed", "copy_lag > 1h"] {
+        assert_eq!(holds(unknown, &of_repository(RepositoryFacts::default())), None, "{unknown}");
+    }
+}
+
+#[test]
+fn patterns_say_which() {
+    let only = rule("condition = \"failure\"\nseverity = \"high\"\nonly = [\"crm-*\"]");
+    assert!(observe(&only, &facts(vec![failed(1)]), now()).unwrap().is_empty());
+    let only = rule("condition = \"failure\"\nseverity = \"high\"\nonly = [\"sh*\"]");
+    assert_eq!(observe(&only, &facts(vec![failed(1)]), now()).unwrap().len(), 1);
+}
+
+/// What is told at so many minutes, while the rule holds or does not.
+fn told(dir: &std::path::Path, rule: &AlertConfig, holds: bool, minutes: i64) -> Vec<Message> {
+    let now = now() + SignedDuration::from_mins(minutes);
+    let mut ledger = Ledger::open(dir, "c").unwrap();
+    let runs = if holds { vec![failed(1)] } else { vec![run(1, 1, State::Verified)] };
+    let observed = observe(rule, &facts(runs), now).unwrap();
+    let messages = ledger.observe("backup_failure", rule, &observed, "host", |_| true, now);
+    ledger.save().unwrap();
+    messages
+}
+
+#[test]
+fn is_told_once_again_and_when_it_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let rule = rule("condition = \"failure\"\nseverity = \"critical\"\nfor = \"10min\"\nrepeat = \"1h\"");
+    let tell = |holds, minutes| told(dir.path(), &rule, holds, minutes);
+    assert!(tell(true, 0).is_empty() && tell(true, 9).is_empty(), "not yet");
+    assert_eq!(Ledger::open(dir.path(), "c").unwrap().alerts()[0].phase, Phase::Pending);
+    let first = tell(true, 10).remove(0);
+    assert_eq!(
+        (first.kind, first.place.as_str(), first.job.as_deref()),
+        (Kind::Firing, "job shop, host host", Some("shop"))
+    );
+    assert!(tell(true, 11).is_empty() && tell(true, 69).is_empty(), "once is enough");
+    let again = tell(true, 70).remove(0);
+    assert_ne!(again.id, first.id);
+    assert_eq!(again.incident, first.incident);
+    let over = tell(false, 80).remove(0);
+    assert_eq!(
+        (over.kind, &over.incident, over.title.as_str()),
+        (Kind::Resolved, &first.incident, "the backup of shop failed")
+    );
+    assert_eq!(over.cause, "it is over after 1 h 20 min");
+    assert!(tell(false, 81).is_empty());
+    assert!(tell(true, 90).is_empty(), "it begins anew");
+    assert_ne!(tell(true, 100).remove(0).id, first.id);
+    // What was never told is not told to be over.
+    assert_eq!(tell(false, 101).len(), 1);
+    assert!(tell(true, 102).is_empty() && tell(false, 103).is_empty());
+}
+
+#[test]
+fn a_crash_before_it_is_noted_tells_the_same_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let rule = of("failure");
+    let look = |minutes: i64| {
+        let mut ledger = Ledger::open(dir.path(), "c").unwrap();
+        let (before, now) = (ledger.memory(), now() + SignedDuration::from_mins(minutes));
+        let observed = observe(&rule, &facts(vec![failed(1)]), now).unwrap();
+        let messages = ledger.observe("r", &rule, &observed, "host", |_| true, now);
+        ledger.save_begun(&before).unwrap();
+        (ledger, messages)
+    };
+    let first = look(0).1.remove(0);
+    let (ledger, mut second) = look(5);
+    assert_eq!(first.id, second.remove(0).id, "so the outbox knows it");
+    ledger.save().unwrap();
+    assert!(look(6).1.is_empty());
+}
+
+#[test]
+fn what_nobody_hears_is_told_when_somebody_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let rule = of("failure");
+    let look = |is_heard: bool| {
+        let mut ledger = Ledger::open(dir.path(), "c").unwrap();
+        let observed = observe(&rule, &facts(vec![failed(1)]), now()).unwrap();
+        let messages = ledger.observe("r", &rule, &observed, "host", |_| is_heard, now());
+        ledger.save().unwrap();
+        messages.len()
+    };
+    assert_eq!((look(false), look(true), look(true)), (1, 1, 0));
+}
+
+#[test]
+fn what_is_watched_no_longer_is_over_and_other_configurations_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    told(dir.path(), &of("failure"), true, 0);
+    let mut other = Ledger::open(dir.path(), "other").unwrap();
+    assert!(other.retain(|_| false, "host", now()).is_empty() && other.alerts().len() == 1);
+    drop(other);
+    let mut ledger = Ledger::open(dir.path(), "c").unwrap();
+    let over = ledger.retain(|_| false, "host", now()).remove(0);
+    assert_eq!((over.kind, over.cause.as_str()), (Kind::Resolved, "nobody watches it any more"));
+    assert!(ledger.alerts().is_empty());
+}
+
+#[test]
+fn silences_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let rule = of("failure");
+    let silence = Silence {
+        id: "s1".into(),
+        rule: "backup_failure".into(),
+        subject: Some("shop".into()),
+        until: now() + SignedDuration::from_mins(30),
+        reason: "db1 moves".into(),
+        user: "me".into(),
+        since: now(),
+    };
+    let mut ledger = Ledger::open(dir.path(), "c").unwrap();
+    ledger.silence(silence.clone());
+    assert!(ledger.is_silenced("backup_failure", "shop", now()));
+    assert!(!ledger.is_silenced("backup_failure", "crm", now()) && !ledger.is_silenced("other", "shop", now()));
+    ledger.save().unwrap();
+    assert!(told(dir.path(), &rule, true, 0).is_empty());
+    assert_eq!(Ledger::open(dir.path(), "c").unwrap().alerts()[0].phase, Phase::Firing, "it is known all the same");
+    assert_eq!(told(dir.path(), &rule, true, 31).len(), 1, "what still lasts is told afterwards");
+    let mut ledger = Ledger::open(dir.path(), "c").unwrap();
+    assert_eq!(ledger.unsilence("s1"), Some(silence));
+    assert_eq!(ledger.unsilence("s1"), None);
+}
+
+#[tokio::test]
+async fn events_are_told_once_and_not_those_of_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = FakeClock::at(now());
+    let opened = catalog::open(dir.path(), clock.now()).await.unwrap();
+    let mut restore = run(2, 1, State::Completed);
+    restore.what = What::Restore;
+    opened.catalog.add(&restore).await.unwrap();
+    let filter = catalog::RunFilter { restores: true, ..catalog::RunFilter::default() };
+    let found = opened.catalog.runs(&filter).await.unwrap().runs;
+    let facts = Facts { restores: found, ..facts(vec![run(1, 5, State::Verified)]) };
+    let tell = |condition: &str, since: i64| {
+        tell("r", &of(condition), &facts, now() - SignedDuration::from_hours(since), "host").unwrap()
+    };
+    assert_eq!(tell("restore_started", 1).len(), 0);
+    let started = tell("restore_started", 3).remove(0);
+    assert_eq!((started.title.as_str(), started.kind), ("me restores shop", Kind::Notice));
+    assert_eq!(tell("success", 0).len(), 0);
+    assert_eq!(tell("success", 1).remove(0).title, "shop is backed up");
+    let mut ledger = Ledger::open(dir.path(), "c").unwrap();
+    let (first, last) = ledger.looks(clock.now());
+    assert_eq!((first, last), (now(), now()));
+    assert_eq!(ledger.looks(now() + SignedDuration::from_hours(1)), (now(), now()));
+}

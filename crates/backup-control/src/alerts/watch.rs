@@ -1,0 +1,125 @@
+//! Looking once: every rule is held against the facts, what is to be told goes into the outbox, and the outbox is delivered.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use backup_core::context::Context;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Alert, Facts, Ledger, observe, tell};
+use crate::config::{Config, LoadedConfig};
+use crate::environment::Environment;
+use crate::error::Result;
+use crate::machine::Machine;
+use crate::notify::{Channels, Delivered, Message, Outbox};
+
+/// Events are looked for so long before the last look: what ended may be remembered a little later. The outbox knows what was told.
+const OVERLAP: SignedDuration = SignedDuration::from_mins(10);
+
+/// What came of looking.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// What is told to somebody from now on.
+    pub told: Vec<Message>,
+    /// Messages that no channel wants.
+    pub unheard: usize,
+    /// What came of sending.
+    pub delivered: Delivered,
+    /// What is wrong with the state directory.
+    pub trouble: Vec<String>,
+}
+
+/// Holds the rules of a configuration against `facts`, and tells who is to be told. `dir` is the state directory; sending may take as
+/// long as `within`.
+///
+/// # Errors
+/// The configuration makes no sense, which is found when it is loaded.
+pub async fn look(
+    config: &LoadedConfig,
+    env: &Environment,
+    machine: &Machine,
+    dir: &Path,
+    facts: Facts,
+    within: Duration,
+    cx: &Context,
+) -> Result<Looked> {
+    let (file, config) = (config.file.clone(), &config.config);
+    let file = std::path::absolute(&file).unwrap_or(file).display().to_string();
+    let channels = Channels::new(config, env)?;
+    let (rules, host, now) = (config.alerts.clone(), machine.host.clone(), cx.clock.now());
+    let state = dir.to_path_buf();
+    let route = |message: &Message, named: &[String]| channels.route(named, message.severity, message.job.as_deref());
+    let mut looked = Looked::default();
+    let opening = tokio::task::spawn_blocking(move || Ledger::open(&state, &file)).await;
+    let mut ledger = match opening {
+        Ok(Ok(ledger)) => ledger,
+        Ok(Err(error)) => {
+            looked.trouble.push(crate::words::chain(&error));
+            return Ok(looked);
+        }
+        Err(error) => {
+            looked.trouble.push(error.to_string());
+            return Ok(looked);
+        }
+    };
+    let (before, since) = (ledger.memory(), events_since(&mut ledger, now));
+    let mut messages = Vec::new();
+    for (name, rule) in &rules {
+        let observed = observe(rule, &facts, now)?;
+        let is_heard = |message: &Message| !route(message, &rule.notify).is_empty();
+        let mut of_rule = ledger.observe(name, rule, &observed, &host, is_heard, now);
+        of_rule.extend(tell(name, rule, &facts, since, &host)?);
+        messages.extend(of_rule.into_iter().map(|message| (route(&message, &rule.notify), message)));
+    }
+    let gone = ledger.retain(|alert| is_watched(config, alert), &host, now);
+    messages.extend(gone.into_iter().map(|message| (route(&message, &[]), message)));
+    if !messages.is_empty()
+        && let Err(error) = ledger.save_begun(&before)
+    {
+        looked.trouble.push(crate::words::chain(&error));
+        return Ok(looked);
+    }
+    let outbox = Outbox::open(dir);
+    match outbox.and_then(|outbox| put(&outbox, messages, &mut looked).map(|()| outbox)) {
+        Ok(outbox) => {
+            // Not before what is told lies in the outbox.
+            if let Err(error) = ledger.save() {
+                looked.trouble.push(crate::words::chain(&error));
+            }
+            looked.delivered = outbox.deliver(&channels, cx, within).await;
+        }
+        Err(error) => looked.trouble.push(format!("the outbox cannot be used: {error}")),
+    }
+    Ok(looked)
+}
+
+fn put(outbox: &Outbox, messages: Vec<(Vec<String>, Message)>, looked: &mut Looked) -> io::Result<()> {
+    for (channels, message) in messages {
+        looked.unheard += usize::from(channels.is_empty());
+        let mut is_new = false;
+        for channel in &channels {
+            is_new |= outbox.put(channel, &message)?;
+        }
+        if is_new {
+            looked.told.push(message);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a rule of the configuration is about the job or the repository of an alert.
+fn is_watched(config: &Config, alert: &Alert) -> bool {
+    let Some(rule) = config.alerts.get(&alert.rule) else { return false };
+    let is_there = match alert.is_job {
+        true => config.jobs.contains_key(&alert.subject),
+        false => config.repositories.contains_key(&alert.subject),
+    };
+    let is_meant = || crate::notify::patterns(&rule.only).is_ok_and(|only| only.is_match(&alert.subject));
+    is_there && rule.condition.is_of_repositories() != alert.is_job && (rule.only.is_empty() || is_meant())
+}
+
+fn events_since(ledger: &mut Ledger, now: Timestamp) -> Timestamp {
+    let (first, last) = ledger.looks(now);
+    last.checked_sub(OVERLAP).unwrap_or(last).max(first)
+}

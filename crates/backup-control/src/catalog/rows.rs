@@ -1,0 +1,109 @@
+//! Runs as rows of a table.
+
+use jiff::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Row, ToSql};
+
+use super::RunFilter;
+use crate::runs::{Run, RunId, State, What};
+
+/// The columns in the order of [`values`] and [`read`].
+pub(super) const COLUMNS: &str = "id, what, job, repository, state, started, finished, host, user, pid, evidence";
+
+/// The values of a row.
+pub(super) fn values(run: &Run) -> rusqlite::Result<[Box<dyn ToSql>; 11]> {
+    let evidence = serde_json::to_string(&run.evidence)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    Ok([
+        Box::new(run.id.as_str().to_owned()),
+        Box::new(run.what.as_str()),
+        Box::new(run.job.clone()),
+        Box::new(run.repository.clone()),
+        Box::new(run.state.as_str()),
+        Box::new(run.started.as_millisecond()),
+        Box::new(run.finished.map(Timestamp::as_millisecond)),
+        Box::new(run.host.clone()),
+        Box::new(run.user.clone()),
+        Box::new(run.pid),
+        Box::new(evidence),
+    ])
+}
+
+/// The run of a row.
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Run> {
+    Ok(Run {
+        id: RunId::stored(row.get(0)?),
+        what: known(row, 1, What::stored)?,
+        job: row.get(2)?,
+        repository: row.get(3)?,
+        state: known(row, 4, State::stored)?,
+        started: time(5, row.get(5)?)?,
+        finished: row.get::<_, Option<i64>>(6)?.map(|millis| time(6, millis)).transpose()?,
+        host: row.get(7)?,
+        user: row.get(8)?,
+        pid: row.get(9)?,
+        evidence: serde_json::from_str(&row.get::<_, String>(10)?).map_err(|error| unknown(10, error))?,
+    })
+}
+
+fn known<T>(row: &Row<'_>, at: usize, of: impl Fn(&str) -> Option<T>) -> rusqlite::Result<T> {
+    let text: String = row.get(at)?;
+    of(&text).ok_or_else(|| unknown(at, format!("{text:?} is not known")))
+}
+
+fn time(at: usize, millis: i64) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_millisecond(millis).map_err(|error| unknown(at, error))
+}
+
+fn unknown(at: usize, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(at, Type::Text, why.into())
+}
+
+/// The query for what a filter means, and its parameters.
+pub(super) fn query(filter: &RunFilter) -> (String, Vec<Box<dyn ToSql>>) {
+    let (mut conditions, mut parameters) = (Vec::new(), Vec::<Box<dyn ToSql>>::new());
+    if let Some(job) = &filter.job {
+        conditions.push("job = ?");
+        parameters.push(Box::new(job.clone()));
+    }
+    if let Some(repository) = &filter.repository {
+        conditions.push("repository = ?");
+        parameters.push(Box::new(repository.clone()));
+    }
+    if let Some(host) = &filter.host {
+        conditions.push("host = ?");
+        parameters.push(Box::new(host.clone()));
+    }
+    if let Some(within) = &filter.within {
+        conditions.push("started >= ? AND started < ?");
+        parameters.push(Box::new(within.start.as_millisecond()));
+        parameters.push(Box::new(within.end.as_millisecond()));
+    }
+    if filter.unfinished {
+        conditions.push("finished IS NULL");
+    }
+    if filter.successful {
+        conditions.push("state IN ('verified', 'completed')");
+    }
+    if filter.failed {
+        conditions.push("state IN ('failed', 'cancelled')");
+    }
+    if filter.backups {
+        conditions.push("what = 'backup'");
+    }
+    if filter.restores {
+        conditions.push("what = 'restore'");
+    }
+    // Few have not ended: without a word about it, all would be looked at in their order.
+    let index = if filter.unfinished { " INDEXED BY runs_unfinished" } else { "" };
+    let mut text = format!("SELECT {COLUMNS} FROM runs{index}");
+    if !conditions.is_empty() {
+        text.push_str(&format!(" WHERE {}", conditions.join(" AND ")));
+    }
+    // Runs of one millisecond have an order too, always the same.
+    text.push_str(if filter.oldest_first { " ORDER BY started, id" } else { " ORDER BY started DESC, id DESC" });
+    if let Some(limit) = filter.limit {
+        text.push_str(&format!(" LIMIT {limit}"));
+    }
+    (text, parameters)
+}

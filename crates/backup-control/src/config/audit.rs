@@ -1,0 +1,52 @@
+//! The keys of `[audit]`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::age::Age;
+use crate::audit::Class;
+use crate::error::Result;
+
+/// `[audit]`: how long is kept what was done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// `[audit.keep]`: for how long, by what the records are about. Default: for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<AuditKeepConfig>,
+}
+
+/// `[audit.keep]`: for how long records of actions are kept. What an older one said is removed; that it was there, and when, stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditKeepConfig {
+    /// Backups, copies, verification, for instance `90d`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub operation: Option<Age>,
+    /// Restores and exports, for instance `12mo`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub access: Option<Age>,
+    /// Deletions, holds, keys, configuration, silences, for instance `7y`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub compliance: Option<Age>,
+}
+
+impl AuditKeepConfig {
+    /// Before which moment records of a class are not kept.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::error::Error::Invalid) for an age that leads out of the calendar.
+    pub fn cut_offs(&self, now: Timestamp, zone: &TimeZone) -> Result<BTreeMap<Class, Timestamp>> {
+        let ages =
+            [(Class::Operation, &self.operation), (Class::Access, &self.access), (Class::Compliance, &self.compliance)];
+        let given = ages.into_iter().filter_map(|(class, age)| age.as_ref().map(|age| (class, age)));
+        given.map(|(class, age)| Ok((class, age.before(now, zone)?))).collect()
+    }
+}

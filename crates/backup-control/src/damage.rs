@@ -1,0 +1,78 @@
+//! Snapshots that something is wrong with: damaged data of a server, or less than is expected. Policies must not leave only such ones.
+
+use backup_core::context::Context;
+use backup_core::format::Snapshot;
+use backup_core::id::SnapshotId;
+use backup_core::repository::{Repository, SnapshotInfo};
+use backup_core::retention::Hold;
+
+use crate::config::ExpectConfig;
+use crate::error::Result;
+use crate::expect;
+
+/// Holds the newest snapshot of the same job and source that nothing was wrong with, when `damaged` has something wrong with it. Returns
+/// it, unless it is held already or there is none.
+///
+/// # Errors
+/// Those of the sink.
+pub async fn hold_last_clean(
+    repository: &Repository,
+    damaged: &SnapshotId,
+    cx: &Context,
+) -> Result<Option<SnapshotInfo>> {
+    let before = before(repository, damaged, cx).await?;
+    let Some(clean) = before.iter().find(|info| info.snapshot.x_warnings.unwrap_or(0) == 0) else { return Ok(None) };
+    let reason = format!("the last one before snapshot {}, which has damaged pages", damaged.short());
+    hold(repository, clean, reason, cx).await
+}
+
+/// Holds the newest snapshot of the same job and source that has what is `expected`, when `lacking` does not. Returns it, unless it is
+/// held already or there is none.
+///
+/// # Errors
+/// Those of the sink; what cannot be read is no reason to hold nothing, and is passed over.
+pub async fn hold_last_complete(
+    repository: &Repository,
+    lacking: &SnapshotId,
+    expected: &[ExpectConfig],
+    cx: &Context,
+) -> Result<Option<SnapshotInfo>> {
+    let before = before(repository, lacking, cx).await?;
+    let indexed = repository.load_index(cx).await?;
+    for info in &before {
+        let Ok(Some(manifest)) = indexed.snapshot(info).manifest().await else { continue };
+        let can_tell = expected.iter().all(|expected| expect::can_tell(expected, &manifest));
+        if can_tell && expect::unmet(expected, &manifest).is_empty() {
+            let reason = format!("the last one before snapshot {}, which lacks what is expected", lacking.short());
+            return hold(repository, info, reason, cx).await;
+        }
+    }
+    Ok(None)
+}
+
+/// The snapshots of the same job and source before one, newest first. Logs alone are none.
+async fn before(repository: &Repository, id: &SnapshotId, cx: &Context) -> Result<Vec<SnapshotInfo>> {
+    let list = repository.snapshots(cx).await?.snapshots;
+    let Some(own) = list.iter().find(|info| info.id == *id).cloned() else { return Ok(Vec::new()) };
+    let same = |other: &Snapshot| other.tag("job") == own.snapshot.tag("job") && other.paths == own.snapshot.paths;
+    let earlier = |info: &SnapshotInfo| {
+        let snapshot = &info.snapshot;
+        snapshot.tag("type") != Some("log") && same(snapshot) && snapshot.time < own.snapshot.time
+    };
+    Ok(list.iter().rev().filter(|info| earlier(info)).cloned().collect())
+}
+
+/// Holds a snapshot for good; none if it is held already.
+async fn hold(
+    repository: &Repository,
+    info: &SnapshotInfo,
+    reason: String,
+    cx: &Context,
+) -> Result<Option<SnapshotInfo>> {
+    let now = cx.clock.now();
+    if repository.holds().await?.get(&info.id).is_some_and(|hold| hold.is_in_force(now) && hold.until.is_none()) {
+        return Ok(None);
+    }
+    repository.hold(&info.id, &Hold { until: None, reason, since: now }).await?;
+    Ok(Some(info.clone()))
+}

@@ -1,0 +1,346 @@
+//! Shell commands that are run around a backup, or a restore.
+
+use std::ffi::OsStr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use backup_core::context::Context;
+use backup_core::error::{Error as CoreError, ErrorKind};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::address;
+use crate::config::HooksConfig;
+use crate::environment::Environment;
+use crate::error::Result;
+
+/// Variables that hold secrets of this program, and how the names of others begin: pass phrases, passwords and what prints them,
+/// credentials of object stores.
+const SECRETS: [&str; 9] = [
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AZURE_STORAGE_ACCESS_KEY",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_KEY",
+    "AZURE_STORAGE_SAS_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_CLIENT_SECRET",
+];
+const PASSWORDS: [&str; 4] =
+    ["BACKUP_PASSWORD", "BACKUP_NEW_PASSWORD", "BACKUP_SOURCE_PASSWORD", "BACKUP_TARGET_PASSWORD"];
+/// Letters of what a command is told, for instance of an error: the system takes 128 KiB in a variable, and nobody reads as much.
+const MAX_FACT: usize = 4000;
+/// Bytes of its output that are kept.
+const MAX_OUTPUT: u64 = 64 << 10;
+/// Lines that may wait to be told.
+const QUEUE: usize = 64;
+/// How long the output may stay open after the command has ended: something that it left in the background may hold it.
+const AFTERWARDS: Duration = Duration::from_millis(500);
+
+/// Which of the commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// Before the backup.
+    Before,
+    /// After it, whatever came of it.
+    After,
+    /// After it, if it failed.
+    OnFailure,
+    /// Before a restore to where the data came from.
+    BeforeRestore,
+    /// After that, whatever came of it.
+    AfterRestore,
+}
+
+impl Hook {
+    /// As in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Before => "before",
+            Self::After => "after",
+            Self::OnFailure => "on_failure",
+            Self::BeforeRestore => "before_restore",
+            Self::AfterRestore => "after_restore",
+        }
+    }
+
+    fn of(self, hooks: &HooksConfig) -> Option<&str> {
+        match self {
+            Self::Before => hooks.before.as_deref(),
+            Self::After => hooks.after.as_deref(),
+            Self::OnFailure => hooks.on_failure.as_deref(),
+            Self::BeforeRestore => hooks.before_restore.as_deref(),
+            Self::AfterRestore => hooks.after_restore.as_deref(),
+        }
+    }
+}
+
+/// What commands know besides the variables of their configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Around<'a> {
+    /// The variables of the process. Those that hold secrets are not handed on.
+    pub env: &'a Environment,
+    /// Which the configuration says hold secrets.
+    pub secrets: &'a [String],
+    /// What is told of the run.
+    pub facts: &'a [(&'a str, String)],
+}
+
+impl Around<'_> {
+    fn is_secret(&self, name: &str, value: &str) -> bool {
+        let is_known = || SECRETS.contains(&name) || self.secrets.iter().any(|secret| secret == name);
+        // Where a secret lies is none.
+        let is_password = || PASSWORDS.iter().any(|start| name.starts_with(start)) && !name.ends_with("_FILE");
+        is_known() || is_password() || address::has_password(value)
+    }
+
+    /// The variables that are handed on, and the values of the others.
+    fn split(&self) -> (Environment, Vec<String>) {
+        let is_secret = |name: &OsStr, value: &OsStr| self.is_secret(&name.to_string_lossy(), &value.to_string_lossy());
+        let handed = self.env.iter().filter(|(name, value)| !is_secret(name, value)).collect();
+        let kept = self.env.iter().filter(|(name, value)| is_secret(name, value));
+        (handed, kept.map(|(_, value)| value.to_string_lossy().into_owned()).collect())
+    }
+}
+
+/// Runs one of the commands, if there is one; what it prints is told as remarks.
+///
+/// # Errors
+/// It cannot be run, takes too long or fails; the caller has cancelled. In all cases nothing of it goes on, unless it has left its
+/// group of processes.
+pub async fn run(hook: Hook, hooks: &HooksConfig, around: Around<'_>, cx: &Context) -> Result<()> {
+    let Some(line) = hook.of(hooks) else { return Ok(()) };
+    cx.check_cancelled()?;
+    let name = hook.as_str();
+    let failed = |why: String| CoreError::new(ErrorKind::Source, format!("the hook `{name}` {why}"));
+    let (env, mut secrets) = around.split();
+    secrets.extend(hooks.env.values().cloned());
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", line])
+        .env_clear()
+        .envs(env.iter())
+        .envs(&hooks.env)
+        .env("BACKUP_HOOK", name)
+        .envs(around.facts.iter().map(|(name, value)| (name, bounded(value))))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| failed("cannot be run".to_owned()).with_source(error))?;
+    let mut group = Group::of(&child);
+    let timeout = hooks.timeout();
+    let work = follow(&mut child, |line| cx.events.note(format!("{name}: {}", without_secrets(line, &secrets))));
+    let status = tokio::select! {
+        ended = tokio::time::timeout(timeout, work) => ended,
+        () = cx.cancel.cancelled() => return Err(CoreError::cancelled().into()),
+    };
+    let Ok(status) = status else {
+        let error = failed(format!("did not end within {} seconds", timeout.as_secs()));
+        return Err(error.with_hint("raise `hooks.timeout`, or run it by hand to see what it waits for").into());
+    };
+    let status = status.map_err(|error| failed("cannot be followed".to_owned()).with_source(error))?;
+    // What it has left in the background is meant to go on.
+    group.0 = None;
+    if status.success() {
+        return Ok(());
+    }
+    Err(failed(format!("failed ({status})")).with_hint("its output is in the messages of the run").into())
+}
+
+/// The processes of a command, which end with it.
+pub(crate) struct Group(pub(crate) Option<Pid>);
+
+impl Group {
+    pub(crate) fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // It may have ended by itself.
+            _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// Waits for a command to end, and hands on the lines that it prints.
+pub(crate) async fn follow(child: &mut Child, mut tell: impl FnMut(&str)) -> std::io::Result<std::process::ExitStatus> {
+    let (lines, mut told) = tokio::sync::mpsc::channel(QUEUE);
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let reading = async {
+        let (error_lines, lines) = (lines.clone(), lines);
+        tokio::join!(read(stdout, lines), read(stderr, error_lines));
+    };
+    tokio::pin!(reading);
+    let (mut status, mut is_read) = (None, false);
+    let deadline = tokio::time::sleep(Duration::MAX);
+    tokio::pin!(deadline);
+    loop {
+        tokio::select! {
+            Some(line) = told.recv() => {
+                let line: String = line;
+                tell(&line);
+            }
+            () = &mut reading, if !is_read => is_read = true,
+            ended = child.wait(), if status.is_none() => {
+                status = Some(ended?);
+                deadline.as_mut().reset(tokio::time::Instant::now() + AFTERWARDS);
+            }
+            () = &mut deadline, if status.is_some() && !is_read => is_read = true,
+        }
+        if let (Some(status), true) = (status, is_read) {
+            while let Ok(line) = told.try_recv() {
+                tell(&line);
+            }
+            return Ok(status);
+        }
+    }
+}
+
+/// Hands lines on; beyond the limit they are read, so that nobody waits for a full pipe, and dropped.
+async fn read(stream: Option<impl AsyncRead + Unpin>, lines: tokio::sync::mpsc::Sender<String>) {
+    let Some(mut stream) = stream else { return };
+    let mut kept = BufReader::new((&mut stream).take(MAX_OUTPUT));
+    let mut line = Vec::new();
+    while matches!(kept.read_until(b'\n', &mut line).await, Ok(1..)) {
+        let text = String::from_utf8_lossy(&line);
+        // Nobody listens any more: the command has ended.
+        _ = lines.send(text.trim_end().to_owned()).await;
+        line.clear();
+    }
+    _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+}
+
+/// A value that is not so long that the system refuses to run a command with it.
+fn bounded(value: &str) -> String {
+    match value.char_indices().nth(MAX_FACT) {
+        None => value.to_owned(),
+        Some((end, _)) => format!("{}…", &value[..end]),
+    }
+}
+
+/// A line without the values of variables that only its command, or not even that, is to know. Values of several lines are looked for line by line, those
+/// that others are part of before these.
+fn without_secrets(line: &str, secrets: &[String]) -> String {
+    let lines = secrets.iter().flat_map(|value| value.lines()).map(str::trim);
+    let mut secrets: Vec<&str> = lines.filter(|secret| secret.len() > 3).collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.into_iter().fold(line.to_owned(), |line, secret| line.replace(secret, "…"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Instant;
+
+    use backup_core::event::{Event, Events, Reporter};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Reporter for Heard {
+        fn report(&self, event: &Event) {
+            if let Event::Note { message } = event {
+                self.0.lock().unwrap().push(message.clone());
+            }
+        }
+    }
+
+    async fn before(line: &str, timeout: &str) -> (Result<()>, Vec<String>) {
+        let heard = Arc::new(Heard::default());
+        let cx = Context::new(Events::to(Arc::clone(&heard) as _));
+        let variables = [
+            ("PATH", "/usr/bin:/bin"),
+            ("OWN", "own"),
+            ("BACKUP_PASSWORD", "hush-phrase"),
+            ("BACKUP_PASSWORD_COMMAND", "echo hush-phrase"),
+            ("BACKUP_PASSWORD_FILE", "/key"),
+            ("AWS_SECRET_ACCESS_KEY", "hush-key"),
+            ("CRM", "postgres://me:hush-crm@h/"),
+            ("NAMED", "hush-named"),
+        ];
+        let env: Environment = variables.into_iter().collect();
+        let hooks = HooksConfig {
+            before: Some(line.to_owned()),
+            timeout: Some(timeout.parse().unwrap()),
+            env: [("TOKEN".to_owned(), "hush!".to_owned())].into(),
+            ..HooksConfig::default()
+        };
+        let facts = [("BACKUP_HOOK_JOB", "docs".to_owned()), ("BACKUP_HOOK_ERROR", "é".repeat(200_000))];
+        let around = Around { env: &env, secrets: &["NAMED".to_owned()], facts: &facts };
+        let result = run(Hook::Before, &hooks, around, &cx).await;
+        let lines = heard.0.lock().unwrap().clone();
+        (result, lines)
+    }
+
+    #[tokio::test]
+    async fn are_run_with_variables_and_heard() {
+        let (result, lines) =
+            before("echo $OWN $BACKUP_HOOK $BACKUP_HOOK_JOB; echo $TOKEN >&2; printf end", "10s").await;
+        result.unwrap();
+        let mut sorted = lines.clone();
+        sorted.sort();
+        assert_eq!(sorted, ["before: end", "before: own before docs", "before: …"], "{lines:?}");
+        let (result, _) = before("exit 3", "10s").await;
+        assert!(result.unwrap_err().to_string().contains("`before` failed (exit status: 3)"));
+    }
+
+    #[tokio::test]
+    async fn secrets_are_neither_handed_on_nor_shown() {
+        let (result, lines) = before(
+            "env | grep -c hush; echo a hush-named b hush-phrase $BACKUP_PASSWORD_FILE; echo ${#BACKUP_HOOK_ERROR}",
+            "10s",
+        )
+        .await;
+        result.unwrap();
+        // Only that which the configuration hands to it.
+        assert_eq!(lines[..2], ["before: 1", "before: a … b … /key"], "{lines:?}");
+        assert!(lines[2].ends_with("4001") || lines[2].ends_with("8003"), "{lines:?}");
+    }
+
+    #[test]
+    fn values_of_variables_are_not_shown() {
+        let env = [("A", "abcd"), ("B", "abcdefgh"), ("KEY", "-- BEGIN --\nsecret line\n-- END --\n"), ("ON", "1")];
+        let secrets = env.map(|(_, value)| value.to_owned());
+        for (line, shown) in [("B is abcdefgh", "B is …"), ("abcd1", "…1"), ("secret line", "…"), ("1 of 2", "1 of 2")]
+        {
+            assert_eq!(without_secrets(line, &secrets), shown);
+        }
+    }
+
+    #[tokio::test]
+    async fn much_output_is_cut_and_holds_nothing_up() {
+        let (result, lines) = before("yes | head -c 1000000; echo the end", "60s").await;
+        result.unwrap();
+        let kept: usize = lines.iter().map(|line| line.len() - "before: ".len() + 1).sum();
+        assert!(kept <= MAX_OUTPUT as usize && kept > MAX_OUTPUT as usize / 2, "{kept}");
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_ended_with_all_it_began() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("late");
+        let (result, _) = before(&format!("(sleep 1; touch {}) & wait", file.display()), "200ms").await;
+        assert!(result.unwrap_err().to_string().contains("did not end within"));
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert!(!file.exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_left_in_the_background_is_not_waited_for() {
+        let since = Instant::now();
+        let (result, lines) = before("sleep 5 & echo begun", "10s").await;
+        result.unwrap();
+        assert_eq!(lines, ["before: begun"]);
+        assert!(since.elapsed() < Duration::from_secs(4));
+    }
+}

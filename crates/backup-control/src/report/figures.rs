@@ -1,0 +1,358 @@
+//! The figures of a report.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::Serialize;
+
+use super::checklist::{self, Check};
+use super::{Given, RepositoryGiven};
+use crate::audit::{Record, Status};
+use crate::config::JobConfig;
+use crate::runs::{Run, State, What};
+use crate::units::Time;
+use crate::words;
+
+/// The version of the JSON form; fields may be added without a new one.
+const SCHEMA_VERSION: u32 = 1;
+/// Bytes of a GiB, which prices are for.
+const GIB: f64 = 1_073_741_824.0;
+
+/// A report.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// The version of this form.
+    pub schema_version: u32,
+    /// Where it begins.
+    pub from: Timestamp,
+    /// Where it ends.
+    pub to: Timestamp,
+    /// The host that it was made on.
+    pub host: String,
+    /// Of all jobs.
+    pub totals: Totals,
+    /// By job, by name.
+    pub jobs: Vec<JobReport>,
+    /// The restores, oldest first.
+    pub restores: Vec<RestoreReport>,
+    /// By repository, by name.
+    pub repositories: Vec<RepositoryReport>,
+    /// What is demanded, and the evidence.
+    pub checklist: Vec<Check>,
+    /// What prices are in.
+    pub currency: String,
+    /// By day, all of the time.
+    pub days: Vec<Day>,
+}
+
+/// Backups of all jobs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Totals {
+    /// Backups that ended.
+    pub backups: u64,
+    /// Those that did what they were to do.
+    pub succeeded: u64,
+    /// Those that did not.
+    pub failed: u64,
+    /// Those that somebody stopped; they count neither way.
+    pub cancelled: u64,
+    /// The share of successes among those that nobody stopped, from 0 to 1.
+    pub success_rate: Option<f64>,
+    /// Bytes that were stored.
+    pub stored_bytes: u64,
+    /// What all repositories cost in a month, if all have prices and could be asked.
+    pub cost_per_month: Option<f64>,
+}
+
+/// A day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Day {
+    /// Which.
+    pub date: Date,
+    /// Backups that succeeded.
+    pub succeeded: u64,
+    /// Backups that failed.
+    pub failed: u64,
+    /// Bytes that were stored.
+    pub stored_bytes: u64,
+}
+
+/// What came of a job.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct JobReport {
+    /// Its name.
+    pub job: String,
+    /// The name of its repository.
+    pub repository: String,
+    /// Backups that ended.
+    pub backups: u64,
+    /// Those that did what they were to do.
+    pub succeeded: u64,
+    /// Those that did not.
+    pub failed: u64,
+    /// The share of successes among those that nobody stopped, from 0 to 1.
+    pub success_rate: Option<f64>,
+    /// When the last success began.
+    pub last_success: Option<Timestamp>,
+    /// Why the last failure was one.
+    pub last_failure: Option<String>,
+    /// How long successes took on average, in seconds.
+    pub average_seconds: Option<u64>,
+    /// How long the longest took, in seconds.
+    pub longest_seconds: Option<u64>,
+    /// Bytes of the last success.
+    pub bytes: Option<u64>,
+    /// How many more than the first success of the time had.
+    pub growth_bytes: Option<i64>,
+    /// Bytes that were stored.
+    pub stored_bytes: u64,
+    /// How many times what was read it is of what was stored.
+    pub ratio: Option<f64>,
+    /// How much may be lost, in seconds.
+    pub rpo_seconds: Option<u64>,
+    /// How much would have been lost at the worst moment of the time, in seconds; where a log is captured: would be now.
+    pub rpo_measured_seconds: Option<u64>,
+    /// How long a restore may take, in seconds.
+    pub rto_seconds: Option<u64>,
+    /// How long the longest restore took, in seconds.
+    pub rto_measured_seconds: Option<u64>,
+    /// Copies of its data: the source, its repository, repositories that this one was copied into.
+    pub copies: u64,
+    /// Whether one of them is not on this machine, besides the source.
+    pub is_offsite: bool,
+}
+
+/// A restore.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RestoreReport {
+    /// Its name.
+    pub run: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// The job whose snapshot it was.
+    pub job: String,
+    /// Where to.
+    pub target: String,
+    /// Who did it.
+    pub user: String,
+    /// What came of it.
+    pub state: &'static str,
+    /// How long it took, in seconds.
+    pub seconds: Option<u64>,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// What there is of a repository.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct RepositoryReport {
+    /// Its name.
+    pub repository: String,
+    /// Its address.
+    pub place: String,
+    /// Bytes that lie in it.
+    pub used_bytes: Option<u64>,
+    /// Bytes that are left.
+    pub left_bytes: Option<u64>,
+    /// What that costs in a month.
+    pub cost_per_month: Option<f64>,
+    /// When it was last verified or checked with success.
+    pub verified: Option<Timestamp>,
+    /// When it was last copied with success.
+    pub copied: Option<Timestamp>,
+}
+
+impl Report {
+    /// Makes a report.
+    #[must_use]
+    pub fn of(given: &Given<'_>) -> Self {
+        let repositories = given.config.repositories.keys().map(|name| of_repository(given, name)).collect::<Vec<_>>();
+        let jobs = given.config.jobs.iter().map(|(name, job)| of_job(given, name, job)).collect::<Vec<_>>();
+        let mut restores: Vec<&Run> = given.runs.iter().filter(|run| run.what == What::Restore).collect();
+        restores.sort_by_key(|run| run.started);
+        let costs: Option<Vec<f64>> = repositories.iter().map(|repository| repository.cost_per_month).collect();
+        let cost_per_month = costs.filter(|costs| !costs.is_empty()).map(|costs| costs.into_iter().sum());
+        let mut report = Self {
+            schema_version: SCHEMA_VERSION,
+            from: given.from,
+            to: given.to,
+            host: given.host.clone(),
+            totals: Totals { cost_per_month, ..totals(backups(given)) },
+            jobs,
+            restores: restores.into_iter().map(restore).collect(),
+            repositories,
+            checklist: Vec::new(),
+            currency: given.config.report.currency.clone().unwrap_or_else(|| "USD".to_owned()),
+            days: days(given),
+        };
+        report.checklist = checklist::of(given, &report);
+        report
+    }
+}
+
+fn backups<'a>(given: &'a Given<'_>) -> impl Iterator<Item = &'a Run> {
+    given.runs.iter().filter(|run| run.what == What::Backup && run.finished.is_some())
+}
+
+fn totals<'a>(runs: impl Iterator<Item = &'a Run>) -> Totals {
+    let mut totals = Totals::default();
+    for run in runs {
+        totals.backups += 1;
+        match run.state {
+            State::Cancelled => totals.cancelled += 1,
+            state if state.is_success() => totals.succeeded += 1,
+            _ => totals.failed += 1,
+        }
+        totals.stored_bytes += run.evidence.stored_bytes;
+    }
+    let counted = totals.succeeded + totals.failed;
+    totals.success_rate = (counted > 0).then(|| totals.succeeded as f64 / counted as f64);
+    totals
+}
+
+/// All days of the time, also those on which nothing happened.
+fn days(given: &Given<'_>) -> Vec<Day> {
+    let date = |moment: Timestamp| moment.to_zoned(given.zone.clone()).date();
+    let mut days = BTreeMap::new();
+    let (mut day, last) = (date(given.from), date(given.to));
+    while day <= last {
+        days.insert(day, Day { date: day, succeeded: 0, failed: 0, stored_bytes: 0 });
+        let Ok(next) = day.tomorrow() else { break };
+        day = next;
+    }
+    for run in backups(given) {
+        let Some(day) = days.get_mut(&date(run.started)) else { continue };
+        day.stored_bytes += run.evidence.stored_bytes;
+        match run.state {
+            State::Cancelled => {}
+            state if state.is_success() => day.succeeded += 1,
+            _ => day.failed += 1,
+        }
+    }
+    days.into_values().collect()
+}
+
+fn seconds(time: Duration) -> u64 {
+    time.as_secs()
+}
+
+fn took(run: &Run) -> Option<Duration> {
+    run.finished.map(|finished| words::between(run.started, finished))
+}
+
+fn of_job(given: &Given<'_>, name: &str, job: &JobConfig) -> JobReport {
+    let mut runs: Vec<&Run> = backups(given).filter(|run| run.job == name).collect();
+    runs.sort_by_key(|run| run.started);
+    let Totals { backups, succeeded, failed, success_rate, stored_bytes, .. } = totals(runs.iter().copied());
+    let successes: Vec<&Run> = runs.iter().copied().filter(|run| run.state.is_success()).collect();
+    let (first, last) = (successes.first(), successes.last());
+    let times: Vec<u64> = successes.iter().filter_map(|run| took(run)).map(seconds).collect();
+    let read: u64 = successes.iter().map(|run| run.evidence.bytes).sum();
+    let restores =
+        given.runs.iter().filter(|run| run.what == What::Restore && run.job == name && run.state.is_success());
+    let failure =
+        runs.iter().rev().find(|run| run.state == State::Failed).and_then(|run| run.evidence.failure.as_ref());
+    let growth = |first: &Run, last: &Run| {
+        let (first, last) = (i64::try_from(first.evidence.bytes).ok()?, i64::try_from(last.evidence.bytes).ok()?);
+        Some(last - first)
+    };
+    let (copies, is_offsite) = copies(given, &job.repository);
+    JobReport {
+        job: name.to_owned(),
+        repository: job.repository.clone(),
+        backups,
+        succeeded,
+        failed,
+        success_rate,
+        last_success: last.map(|run| run.started).or(given.before.get(name).copied()),
+        last_failure: failure.map(|failure| failure.message.clone()),
+        average_seconds: (times.iter().sum::<u64>()).checked_div(times.len() as u64),
+        longest_seconds: times.iter().max().copied(),
+        bytes: last.map(|run| run.evidence.bytes),
+        growth_bytes: first.zip(last).and_then(|(first, last)| growth(first, last)),
+        stored_bytes,
+        ratio: (stored_bytes > 0).then(|| read as f64 / stored_bytes as f64),
+        rpo_seconds: job.rpo.as_ref().map(Time::length).map(seconds),
+        rpo_measured_seconds: lost(given, name, job, &successes).map(seconds),
+        rto_seconds: job.rto.as_ref().map(Time::length).map(seconds),
+        rto_measured_seconds: restores.filter_map(took).map(seconds).max(),
+        copies,
+        is_offsite,
+    }
+}
+
+/// How much would have been lost at the worst moment: the longest time without a success that began in it. Where a log is captured
+/// only what would be lost now is known.
+fn lost(given: &Given<'_>, name: &str, job: &JobConfig, successes: &[&Run]) -> Option<Duration> {
+    let recovery = given.repositories.get(&job.repository).and_then(|known| known.recovery.get(name));
+    if let Some(point) = recovery {
+        return Some(words::between(*point, given.to));
+    }
+    let mut moments: Vec<Timestamp> =
+        given.before.get(name).copied().into_iter().chain(successes.iter().map(|run| run.started)).collect();
+    moments.push(given.to);
+    // A success alone, at the end, says nothing about the time before.
+    moments.windows(2).map(|pair| words::between(pair[0], pair[1])).max()
+}
+
+/// Copies of what is in a repository, with the source, and whether one is elsewhere.
+fn copies(given: &Given<'_>, name: &str) -> (u64, bool) {
+    let is_remote = |known: &RepositoryGiven| !known.is_local;
+    let Some(own) = given.repositories.get(name) else { return (1, false) };
+    let mut places: Vec<&str> = vec![own.place.as_str()];
+    let mut is_offsite = is_remote(own);
+    for record in given.records.iter().filter(|record| is_copy(record)) {
+        let (from, to) = (record.details.get("repository"), record.details.get("to"));
+        let (Some(from), Some(to)) = (from, to) else { continue };
+        if *from == own.place && !places.contains(&to.as_str()) {
+            places.push(to);
+            is_offsite |= to.contains("://") && !to.starts_with("file://");
+        }
+    }
+    (1 + places.len() as u64, is_offsite)
+}
+
+fn is_copy(record: &Record) -> bool {
+    record.operation == "copy" && is_done(record)
+}
+
+pub(super) fn is_done(record: &Record) -> bool {
+    matches!(record.status, Status::Success | Status::Warnings)
+}
+
+fn restore(run: &Run) -> RestoreReport {
+    RestoreReport {
+        run: run.id.to_string(),
+        started: run.started,
+        job: run.job.clone(),
+        target: run.evidence.subject.clone(),
+        user: run.user.clone(),
+        state: run.state.as_str(),
+        seconds: took(run).map(seconds),
+        bytes: run.evidence.bytes,
+    }
+}
+
+fn of_repository(given: &Given<'_>, name: &str) -> RepositoryReport {
+    let known = given.repositories.get(name).cloned().unwrap_or_default();
+    let last = |operations: &[&str]| {
+        let of_it = |record: &&Record| {
+            operations.contains(&record.operation.as_str())
+                && is_done(record)
+                && record.details.get("repository") == Some(&known.place)
+        };
+        given.records.iter().filter(of_it).map(|record| record.timestamp).max()
+    };
+    let price = given.config.report.prices.get(name);
+    RepositoryReport {
+        repository: name.to_owned(),
+        used_bytes: known.used,
+        left_bytes: known.left,
+        cost_per_month: price.zip(known.used).map(|(price, used)| price * used as f64 / GIB),
+        verified: last(&["verify", "check"]),
+        copied: last(&["copy", "archive"]),
+        place: known.place,
+    }
+}

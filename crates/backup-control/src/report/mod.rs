@@ -1,0 +1,30 @@
+//! Reports: what came of backups and restores in a time, what is stored and what that costs, and which demands are met by what
+//! evidence.
+//!
+//! ```text
+//!  catalog, audit log, repositories ─▶ Given ─▶ Report ─▶ JSON, Markdown, HTML
+//! ```
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `given.rs` | [`Given`]: what a report is made from |
+//! | `figures.rs` | [`Report`]: its figures, and making them |
+//! | `checklist.rs` | [`Check`]: demands, and the evidence for them |
+//! | `markdown.rs`, `html.rs` | as text, and as a page that needs nothing else |
+//! | `chart.rs` | pictures of figures by day (SVG) |
+//! | `tests.rs` | the report of a made-up year |
+
+mod chart;
+mod checklist;
+mod figures;
+mod given;
+mod html;
+mod markdown;
+#[cfg(test)]
+mod tests;
+
+pub use checklist::{Check, Met};
+pub use figures::{Day, JobReport, Report, RepositoryReport, RestoreReport, Totals};
+pub use given::{Given, RepositoryGiven};
+pub use html::html;
+pub use markdown::markdown;

@@ -1,0 +1,132 @@
+//! One execution of a job at a time, among the processes that share a state directory. The operating system keeps the lock, so
+//! nobody waits for a process that died. Across hosts nothing is locked: writers of a repository need no lock, and two backups of one
+//! job at once cost time, no data.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use backup_core::error::{Error as CoreError, ErrorKind};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Run;
+use crate::cache;
+use crate::error::Result;
+
+/// The directory of the locks, in that of the catalog.
+const DIR: &str = "flights";
+
+/// Who executes a job, as it is told to others.
+#[derive(Debug, Serialize, Deserialize)]
+struct Holder {
+    run: String,
+    user: String,
+    host: String,
+    pid: u32,
+    since: Timestamp,
+}
+
+/// The right to execute a job. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Flight {
+    _file: File,
+}
+
+impl Flight {
+    /// Takes the right to execute the job of `run`, whose source is `source`, into the repository with the address `repository`. An
+    /// error of the file system inside if it cannot be told whether anybody else does: the file system knows no locks, or the directory cannot be written.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] if somebody else does it: who, and since when.
+    pub fn take(dir: &Path, repository: &str, source: &str, run: &Run) -> Result<io::Result<Self>> {
+        // One name may stand for several sources: `backup run --source` calls every one `manual`.
+        let key = Sha256::digest(format!("{repository}\0{}\0{source}", run.job));
+        let name: String = key[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let (mut file, is_free) = match lock(&dir.join(DIR), &name) {
+            Ok(locked) => locked,
+            Err(error) => return Ok(Err(error)),
+        };
+        if !is_free {
+            return Err(busy(&mut file, run).into());
+        }
+        let holder = Holder {
+            run: run.id.to_string(),
+            user: run.user.clone(),
+            host: run.host.clone(),
+            pid: run.pid,
+            since: run.started,
+        };
+        Ok(write(&mut file, &holder).map(|()| Self { _file: file }))
+    }
+}
+
+fn lock(dir: &Path, name: &str) -> io::Result<(File, bool)> {
+    cache::create(dir)?;
+    let path = dir.join(name);
+    let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok((file, true)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok((file, false)),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn write(file: &mut File, holder: &Holder) -> io::Result<()> {
+    let text = serde_json::to_vec(holder).map_err(io::Error::other)?;
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(&text)
+}
+
+fn busy(file: &mut File, run: &Run) -> CoreError {
+    let mut text = Vec::new();
+    // Whoever has just taken it may not have written yet who it is.
+    let holder = file.read_to_end(&mut text).ok().and_then(|_| serde_json::from_slice::<Holder>(&text).ok());
+    let who = match holder {
+        Some(Holder { run, user, host, pid, since }) => {
+            format!("by {user}@{host}, process {pid}, since {since:.0} (run {run})")
+        }
+        None => "by another process".to_owned(),
+    };
+    CoreError::new(ErrorKind::Busy, format!("job {} is being run already {who}", run.job))
+        .with_hint("wait until that process has finished, or stop it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Machine;
+    use crate::runs::What;
+
+    fn run(job: &str) -> Run {
+        let machine = Machine { host: "host".into(), user: "me".into(), time_zone: jiff::tz::TimeZone::UTC };
+        Run::new(What::Backup, job, "/repo", &machine, "2026-03-01T12:00:00.5Z".parse().unwrap())
+    }
+
+    #[test]
+    fn one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (docs, other) = (run("docs"), run("other"));
+        let first = Flight::take(dir.path(), "r", "s", &docs).unwrap().unwrap();
+        let error = Flight::take(dir.path(), "r", "s", &docs).unwrap_err();
+        for word in ["job docs", "me@host", &format!("process {}", std::process::id()), "2026-03-01T12:00:00Z"] {
+            assert!(error.to_string().contains(word), "{word}: {error}");
+        }
+        assert!(matches!(&error, crate::error::Error::Core(core) if core.kind() == ErrorKind::Busy));
+        for (repository, source, run) in [("r", "s", &other), ("r", "t", &docs), ("q", "s", &docs)] {
+            Flight::take(dir.path(), repository, source, run).unwrap().unwrap();
+        }
+        drop(first);
+        Flight::take(dir.path(), "r", "s", &docs).unwrap().unwrap();
+    }
+
+    #[test]
+    fn where_nothing_can_be_locked_that_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(DIR), "in the way").unwrap();
+        assert!(Flight::take(dir.path(), "r", "s", &run("docs")).unwrap().is_err());
+    }
+}

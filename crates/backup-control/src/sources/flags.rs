@@ -1,0 +1,135 @@
+//! What restores are told that only some kinds of snapshots know.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// The tag of logical backups of PostgreSQL.
+pub(super) const LOGICAL: &str = "postgres-logical";
+
+/// What a restore is told that only some kinds of snapshots know.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreFlags {
+    /// Rules for other names, `from=to`.
+    pub renames: Vec<String>,
+    /// The moment to restore; the end of the snapshot if none is given.
+    pub until: Option<String>,
+    /// Leave out users and roles.
+    pub no_users: bool,
+    /// Leave out who owns what.
+    pub no_owner: bool,
+    /// Leave out grants.
+    pub no_privileges: bool,
+    /// Let no document expire.
+    pub defer_ttl: bool,
+    /// Leave holes in files.
+    pub sparse: bool,
+    /// Other places for tablespaces, `old=new`.
+    pub tablespaces: Vec<String>,
+    /// Settings of the restored server (PostgreSQL), or of the restore itself (MongoDB), `name=value`.
+    pub settings: Vec<String>,
+    /// Start the restored server, with the programs in this directory if there is one.
+    pub start: Option<Option<PathBuf>>,
+    /// How long that may take.
+    pub start_timeout: Option<Duration>,
+    /// What only Redis knows.
+    pub redis: RedisFlags,
+}
+
+/// What a restore is told that only snapshots of Redis and Valkey know.
+#[derive(Debug, Clone, Default)]
+pub struct RedisFlags {
+    /// Make the target a replica of this process, which listens there, or else on a free port.
+    pub replica: Option<Option<String>>,
+    /// The name or address by which the target reaches this process.
+    pub announce: Option<String>,
+    /// Addresses that the target may come from, beside those by which it is reached.
+    pub replica_from: Vec<IpAddr>,
+    /// Other databases, `from=to`.
+    pub databases: Vec<String>,
+    /// What becomes of keys that expire.
+    pub expiry: Option<ExpiryFlag>,
+    /// Leave libraries of functions out.
+    pub no_functions: bool,
+}
+
+/// What becomes of keys that expire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpiryFlag {
+    /// They do so at their time.
+    Absolute,
+    /// They have as long as they had at the moment of the snapshot.
+    Shifted,
+    /// They do not any more.
+    Never,
+}
+
+impl RestoreFlags {
+    /// The flags that only some kinds of snapshots know: its name, whether it is given, and these kinds.
+    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 16] {
+        [
+            ("--rename", !self.renames.is_empty(), &["mongodb", LOGICAL, "redis"]),
+            ("--replica", self.redis.replica.is_some(), &["redis"]),
+            ("--announce", self.redis.announce.is_some(), &["redis"]),
+            ("--replica-from", !self.redis.replica_from.is_empty(), &["redis"]),
+            ("--db", !self.redis.databases.is_empty(), &["redis"]),
+            ("--expiry", self.redis.expiry.is_some(), &["redis"]),
+            ("--no-functions", self.redis.no_functions, &["redis"]),
+            ("--no-users", self.no_users, &["mongodb", LOGICAL]),
+            ("--no-owner", self.no_owner, &[LOGICAL]),
+            ("--no-privileges", self.no_privileges, &[LOGICAL]),
+            ("--defer-ttl", self.defer_ttl, &["mongodb"]),
+            ("--sparse", self.sparse, &["files"]),
+            ("--tablespace", !self.tablespaces.is_empty(), &["postgres"]),
+            ("--set", !self.settings.is_empty(), &["postgres", "mongodb"]),
+            ("--start", self.start.is_some(), &["postgres"]),
+            ("--start-timeout", self.start_timeout.is_some(), &["postgres"]),
+        ]
+    }
+
+    /// What of them is for snapshots of `kind`, one of several `kinds` that are restored together. Settings are for PostgreSQL, if that is
+    /// among them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what means nothing to any of the kinds.
+    pub fn of_kind(&self, kind: &str, kinds: &[&str]) -> Result<Self> {
+        let means_something = |owners: &[&str]| owners.iter().any(|owner| kinds.contains(owner));
+        if let Some((flag, ..)) =
+            self.of_kinds().into_iter().find(|(_, given, owners)| *given && !means_something(owners))
+        {
+            return Err(Error::invalid(format!("{flag} means nothing to any of them")).with_hint("leave it out"));
+        }
+        let is = |owners: &[&str]| owners.contains(&kind);
+        let settings = if kinds.contains(&"postgres") { &["postgres"] } else { &["mongodb"] };
+        Ok(Self {
+            no_users: self.no_users && is(&["mongodb", LOGICAL]),
+            no_owner: self.no_owner && is(&[LOGICAL]),
+            no_privileges: self.no_privileges && is(&[LOGICAL]),
+            defer_ttl: self.defer_ttl && is(&["mongodb"]),
+            sparse: self.sparse && is(&["files"]),
+            settings: self.settings.iter().filter(|_| is(settings)).cloned().collect(),
+            start: self.start.clone().filter(|_| is(&["postgres"])),
+            start_timeout: self.start_timeout.filter(|_| is(&["postgres"])),
+            redis: if is(&["redis"]) { self.redis.clone() } else { RedisFlags::default() },
+            ..Self::default()
+        })
+    }
+
+    /// Refuses what is given and means nothing to snapshots of `kind`.
+    pub(super) fn require_meaning(&self, kind: &str) -> Result<()> {
+        let refused = |flag: &str, hint: String| {
+            Err(Error::invalid(format!("{flag} means nothing to a snapshot of `{kind}`")).with_hint(hint))
+        };
+        if matches!(kind, "files" | LOGICAL | "redis") && self.until.is_some() {
+            return refused("--at", "leave it out; it is for snapshots of databases that have a log".to_owned());
+        }
+        match self.of_kinds().into_iter().find(|(_, given, owners)| *given && !owners.contains(&kind)) {
+            None => Ok(()),
+            Some((flag, _, owners)) => {
+                refused(flag, format!("leave it out; it is for snapshots of `{}`", owners.join("` and `")))
+            }
+        }
+    }
+}

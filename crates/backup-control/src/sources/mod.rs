@@ -1,0 +1,188 @@
+//! From what somebody says is backed up, or restored, to a source that does it.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`SourceSpec`]: a source that is meant, before it is connected; what addresses mean |
+//! | `files.rs` | directories and files |
+//! | `flags.rs` | [`RestoreFlags`]: what only some kinds of snapshots know |
+//! | `mongodb.rs` | MongoDB servers; without the feature `mongodb`, why there are none |
+//! | `postgres.rs` | PostgreSQL clusters; without the feature `postgres`, why there are none |
+//! | `redis.rs` | servers of Redis and Valkey; without the feature `redis`, why there are none |
+//! | `restore.rs` | [`Restorer`]: the source that restores a snapshot, and where to |
+//! | `compact.rs` | [`compact()`]: full snapshots made of earlier ones and their logs |
+//! | `export.rs` | [`export()`]: snapshots of databases as files for their own tools |
+//! | `compare.rs` | [`compare()`]: what a snapshot holds beside what a server holds |
+//!
+//! To add a kind: its word in `config/source.rs`, a file here, a line in each `match` below.
+
+mod compact;
+mod compare;
+mod export;
+mod files;
+mod flags;
+#[cfg_attr(not(feature = "mongodb"), path = "without_mongodb.rs")]
+mod mongodb;
+#[cfg_attr(not(feature = "postgres"), path = "without_postgres.rs")]
+mod postgres;
+#[cfg_attr(not(feature = "redis"), path = "without_redis.rs")]
+mod redis;
+mod restore;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backup_core::source::Source;
+use backup_sources::files::FilesSource;
+use backup_storage::Location;
+
+pub use compact::{compact, is_compact};
+pub use compare::{CompareFlags, Compared, compare};
+pub use export::{ExportFlags, Exported, export};
+pub use flags::{ExpiryFlag, RedisFlags, RestoreFlags};
+pub use mongodb::MongoSpec;
+pub use postgres::PostgresSpec;
+pub use redis::RedisSpec;
+pub use restore::{RestoreTo, Restorer, Surroundings, replaceable};
+
+use crate::address::{self, ServerAddress};
+use crate::config::{SourceConfig, SourceKind};
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::machine::Machine;
+
+/// The variables that give the password of a source's user if nothing else does.
+const SOURCE_PASSWORD: &str = "BACKUP_SOURCE_PASSWORD";
+
+/// A source that is meant. Servers are not connected yet: one that is away must not keep other jobs from running.
+#[derive(Debug, Clone)]
+pub enum SourceSpec {
+    /// Directories and files.
+    Files(Arc<FilesSource>),
+    /// A MongoDB server.
+    Mongodb(Box<MongoSpec>),
+    /// A PostgreSQL cluster.
+    Postgres(Box<PostgresSpec>),
+    /// A server of Redis or Valkey.
+    Redis(Box<RedisSpec>),
+}
+
+impl SourceSpec {
+    pub(crate) fn new(source: SourceConfig, machine: &Machine, env: &Environment) -> Result<Self> {
+        match source.kind {
+            SourceKind::Files => Ok(Self::Files(Arc::new(files::open(source, machine)?))),
+            SourceKind::Mongodb => Ok(Self::Mongodb(Box::new(MongoSpec::new(source, SOURCE_PASSWORD, env)?))),
+            SourceKind::Postgres => Ok(Self::Postgres(Box::new(PostgresSpec::new(source, SOURCE_PASSWORD, env)?))),
+            SourceKind::Redis => Ok(Self::Redis(Box::new(RedisSpec::new(source, SOURCE_PASSWORD, env)?))),
+        }
+    }
+
+    /// What addresses given on a command line mean: paths, `file://` URLs, or one server.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if they make no sense.
+    pub fn of_addresses(addresses: &[String], machine: &Machine, env: &Environment) -> Result<Self> {
+        Self::new(of_addresses(addresses)?, machine, env)
+    }
+
+    /// What kind of source it is.
+    #[must_use]
+    pub fn kind(&self) -> SourceKind {
+        match self {
+            Self::Files(_) => SourceKind::Files,
+            Self::Mongodb(_) => SourceKind::Mongodb,
+            Self::Postgres(_) => SourceKind::Postgres,
+            Self::Redis(_) => SourceKind::Redis,
+        }
+    }
+
+    /// As one whose log is captured: up to so much of it may wait to be stored. What probing it compares its log with.
+    #[must_use]
+    pub fn capturing(self, interval: Duration) -> Self {
+        match self {
+            Self::Mongodb(server) => Self::Mongodb(Box::new(server.capturing(interval))),
+            other => other,
+        }
+    }
+
+    /// Whether the configuration says which cluster it must be: then nobody has to wonder about another one.
+    #[must_use]
+    pub fn names_cluster(&self) -> bool {
+        match self {
+            Self::Files(_) | Self::Mongodb(_) | Self::Redis(_) => false,
+            Self::Postgres(cluster) => cluster.names_cluster(),
+        }
+    }
+
+    /// The source, connected.
+    ///
+    /// # Errors
+    /// Its password cannot be had, it cannot be reached, or it refuses the credentials.
+    pub async fn open(&self, env: &Environment) -> Result<Arc<dyn Source>> {
+        match self {
+            Self::Files(files) => Ok(Arc::clone(files) as _),
+            Self::Mongodb(server) => server.open(env).await,
+            Self::Postgres(cluster) => cluster.open(env).await,
+            Self::Redis(server) => server.open(env).await,
+        }
+    }
+}
+
+impl fmt::Display for SourceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(files) => files.fmt(f),
+            Self::Mongodb(server) => server.fmt(f),
+            Self::Postgres(cluster) => cluster.fmt(f),
+            Self::Redis(server) => server.fmt(f),
+        }
+    }
+}
+
+/// Whether what `text` names can be found in the log of such a source only by reading it.
+#[must_use]
+pub fn is_event(kind: Option<&str>, text: &str) -> bool {
+    kind == Some(SourceKind::Postgres.as_str()) && postgres::recovery(text).is_some()
+}
+
+/// What addresses given on a command line mean: paths, or one server.
+pub(crate) fn of_addresses(addresses: &[String]) -> Result<SourceConfig> {
+    let servers: Vec<_> = addresses.iter().filter_map(|address| of_server(address)).collect();
+    match (addresses, &servers[..]) {
+        ([_], [server]) => Ok(server.clone()),
+        (_, []) => {
+            let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+            let paths = addresses.iter().map(|address| path_of(address).map(absolute));
+            Ok(SourceConfig::files(paths.collect::<Result<_>>()?))
+        }
+        _ => Err(Error::invalid("a server is backed up alone, one at a time")
+            .with_hint("run the backup once for each, or write jobs into a configuration")),
+    }
+}
+
+/// The server that an address leads to, if it leads to one.
+fn of_server(address: &str) -> Option<SourceConfig> {
+    let address = ServerAddress::new(address);
+    match () {
+        () if address.is_mongodb() => Some(SourceConfig::mongodb(address)),
+        () if address.is_postgres() => Some(SourceConfig::postgres(address)),
+        () if address.is_redis() => Some(SourceConfig::redis(address)),
+        () => None,
+    }
+}
+
+/// The path that an address of a source means.
+fn path_of(address: &str) -> Result<PathBuf> {
+    match address::scheme(address) {
+        None => Ok(PathBuf::from(address)),
+        Some(scheme) if scheme == "file" => match address.parse() {
+            Ok(Location::Local(path)) => Ok(path),
+            Ok(_) | Err(_) => Err(Error::invalid(format!("{address:?} is no path of this machine"))
+                .with_hint("write file:///absolute/path")),
+        },
+        Some(scheme) => Err(Error::invalid(format!("this program cannot back up `{scheme}` sources")).with_hint(
+            "it knows directories, files, mongodb://, postgres:// and redis:// servers; write ./ in front of a path that looks like an address",
+        )),
+    }
+}

@@ -1,0 +1,233 @@
+//! PostgreSQL clusters.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backup_core::source::Source;
+use backup_sources::postgres::{
+    LogicalOptions, LogicalSource, PostgresDirectory, PostgresOptions, PostgresSource, RecoveryTarget, Renames, TlsMode,
+};
+use backup_storage::settings::Rate;
+
+use super::RestoreFlags;
+use crate::address::ServerAddress;
+use crate::config::{MethodConfig, SourceConfig};
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::passphrase::PassphraseOrigin;
+
+/// Where distributions put the programs of their major versions, below which each has its own `bin`.
+const INSTALLATIONS: [&str; 3] = ["/usr/lib/postgresql", "/usr/local/lib/postgresql", "/opt/postgresql"];
+
+/// A PostgreSQL cluster that is meant.
+#[derive(Debug, Clone)]
+pub struct PostgresSpec {
+    address: ServerAddress,
+    password: Option<PassphraseOrigin>,
+    config: SourceConfig,
+}
+
+impl PostgresSpec {
+    /// `variable` gives the password if the configuration names no place for it.
+    pub(super) fn new(config: SourceConfig, variable: &str, env: &Environment) -> Result<Self> {
+        let address = config.url.clone().ok_or_else(|| Error::invalid("the address of the server is missing"))?;
+        let password = PassphraseOrigin::of_source(&config, variable, env);
+        let spec = Self { address, password, config };
+        // A mistake in the address is found before anything is connected.
+        spec.options(None)?;
+        Ok(spec)
+    }
+
+    pub(super) fn names_cluster(&self) -> bool {
+        self.config.system_id.is_some()
+    }
+
+    pub(super) async fn open(&self, env: &Environment) -> Result<Arc<dyn Source>> {
+        let password = match &self.password {
+            Some(origin) => Some(origin.fetch_password(env).await?.reveal().to_owned()),
+            None => None,
+        };
+        match self.config.method {
+            Some(MethodConfig::Logical) => {
+                let connected = LogicalSource::connect(self.logical(password)?).await;
+                Ok(Arc::new(connected.map_err(backup_core::error::Error::from)?))
+            }
+            None | Some(MethodConfig::Physical) => {
+                let connected = PostgresSource::connect(self.options(password)?).await;
+                Ok(Arc::new(connected.map_err(backup_core::error::Error::from)?))
+            }
+        }
+    }
+
+    fn logical(&self, password: Option<String>) -> Result<LogicalOptions> {
+        let mut options = LogicalOptions::new(self.options(password)?);
+        let config = &self.config;
+        options.programs.clone_from(&config.programs);
+        options.jobs = config.parallel.unwrap_or(options.jobs);
+        options.lock_timeout =
+            config.lock_timeout.map_or(options.lock_timeout, |seconds| Duration::from_secs(u64::from(seconds)));
+        options.digests = config.digests.unwrap_or(options.digests);
+        Ok(options)
+    }
+
+    /// The server that a logical backup is restored into, as `flags` say.
+    pub(super) async fn restorer(&self, flags: &RestoreFlags, env: &Environment) -> Result<Arc<dyn Source>> {
+        let password = match &self.password {
+            Some(origin) => Some(origin.fetch_password(env).await?.reveal().to_owned()),
+            None => None,
+        };
+        let mut options = self.logical(password)?;
+        options.renames = Renames::new(&flags.renames).map_err(backup_core::error::Error::from)?;
+        options.owners = !flags.no_owner;
+        options.privileges = !flags.no_privileges;
+        options.roles = !flags.no_users;
+        let connected = LogicalSource::connect(options).await;
+        Ok(Arc::new(connected.map_err(backup_core::error::Error::from)?))
+    }
+
+    /// The address without secrets.
+    pub(super) fn address(&self) -> &ServerAddress {
+        &self.address
+    }
+
+    fn options(&self, password: Option<String>) -> Result<PostgresOptions> {
+        let parsed = PostgresOptions::parse(self.address.reveal()).map_err(backup_core::error::Error::from)?;
+        let config = &self.config;
+        let by_name = |id: &String| {
+            id.parse::<u64>().map_err(|_| Error::invalid(format!("{id:?} is no identifier of a cluster")))
+        };
+        let mut options = PostgresOptions {
+            password: password.or(parsed.password),
+            max_bytes_per_second: config.max_bytes_per_second.map(Rate::get),
+            fast_checkpoint: config.fast_checkpoint.unwrap_or(parsed.fast_checkpoint),
+            weak_passwords: config.weak_passwords.unwrap_or(parsed.weak_passwords),
+            system_id: config.system_id.as_ref().map(by_name).transpose()?,
+            ..parsed
+        };
+        if let Some(slot) = &config.slot {
+            options.slot = Some(slot.clone()).filter(|slot| !slot.is_empty());
+        }
+        if let Some(file) = &config.tls_ca_file {
+            options.tls_ca_file = Some(file.clone());
+            // Whoever names an authority wants it to be asked.
+            if options.tls != TlsMode::VerifyCa {
+                options.tls = TlsMode::VerifyFull;
+            }
+        }
+        Ok(options)
+    }
+}
+
+impl fmt::Display for PostgresSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PostgreSQL at {}", self.address)
+    }
+}
+
+/// Where a snapshot is restored to, as a source.
+pub(super) fn directory(flags: &RestoreFlags, env: &Environment) -> Result<Arc<dyn Source>> {
+    let options = PostgresOptions {
+        tablespaces: pairs("--tablespace", "OLD=NEW", &flags.tablespaces)?
+            .into_iter()
+            .map(|(old, new)| (old, PathBuf::from(new)))
+            .collect(),
+        settings: pairs("--set", "NAME=VALUE", &flags.settings)?,
+        start: flags.start.as_ref().map(|dir| dir.clone().map_or_else(|| installations(env), |dir| vec![dir])),
+        start_timeout: flags.start_timeout,
+        recovery: match flags.until.as_deref().map(recovery) {
+            None => RecoveryTarget::Planned,
+            Some(Some(target)) => target,
+            Some(None) => return Err(Error::invalid("the snapshot has no log that could be restored to a moment")),
+        },
+        ..PostgresOptions::default()
+    };
+    Ok(Arc::new(PostgresDirectory::new(options)))
+}
+
+/// Moments that only reading the log can find: `xid:NUMBER`, the end of a transaction, and `name:TEXT`, a restore point.
+pub(super) fn recovery(text: &str) -> Option<RecoveryTarget> {
+    match text.split_once(':')? {
+        ("xid", number) => number.trim().parse().ok().map(RecoveryTarget::Transaction),
+        ("name", name) if !name.is_empty() => Some(RecoveryTarget::RestorePoint(name.to_owned())),
+        _ => None,
+    }
+}
+
+fn pairs(flag: &str, form: &str, texts: &[String]) -> Result<Vec<(String, String)>> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((left, right)) if !left.is_empty() => Ok((left.to_owned(), right.to_owned())),
+        _ => Err(Error::invalid(format!("{flag} {text:?} makes no sense")).with_hint(format!("write {flag} {form}"))),
+    };
+    texts.iter().map(pair).collect()
+}
+
+/// Directories that may hold programs of the server: those that programs are looked for in, and those of the distribution.
+fn installations(env: &Environment) -> Vec<PathBuf> {
+    let mut dirs: Vec<PathBuf> = env.get("PATH").map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
+    for root in INSTALLATIONS {
+        let versions = std::fs::read_dir(root).into_iter().flatten().flatten();
+        dirs.extend(versions.map(|version| version.path().join("bin")));
+    }
+    dirs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(url: &str, change: impl FnOnce(&mut SourceConfig)) -> Result<PostgresOptions> {
+        let mut config = SourceConfig::postgres(ServerAddress::new(url));
+        change(&mut config);
+        PostgresSpec::new(config, "X", &Environment::default())?.options(None)
+    }
+
+    #[test]
+    fn every_setting_is_used() {
+        let options = spec("postgres://me:hush@one,two:5433/?sslmode=require", |config| {
+            config.max_bytes_per_second = Some("1MiB".parse().unwrap());
+            config.slot = Some("other".to_owned());
+            config.system_id = Some("7".to_owned());
+            config.tls_ca_file = Some("/ca.pem".into());
+            config.fast_checkpoint = Some(false);
+            config.weak_passwords = Some(true);
+        });
+        let options = options.unwrap();
+        assert_eq!(options.hosts.len(), 2);
+        assert_eq!((options.password.as_deref(), options.slot.as_deref()), (Some("hush"), Some("other")));
+        assert_eq!((options.max_bytes_per_second, options.system_id), (Some(1 << 20), Some(7)));
+        assert_eq!((options.tls, options.tls_ca_file), (TlsMode::VerifyFull, Some("/ca.pem".into())));
+        assert!(!options.fast_checkpoint && options.weak_passwords);
+        let without = spec("postgresql://me@one/", |config| config.slot = Some(String::new())).unwrap();
+        assert_eq!((without.slot, without.tls), (None, TlsMode::Prefer));
+        let only_authority = spec("postgres://me@one/?sslmode=verify-ca", |c| c.tls_ca_file = Some("/ca".into()));
+        assert_eq!(only_authority.unwrap().tls, TlsMode::VerifyCa);
+    }
+
+    #[test]
+    fn addresses_are_looked_at_first() {
+        for url in ["postgres://one/", "postgres://me:hush@one/?sslmode=yes", "postgres://me:hush@one:x/"] {
+            let error = spec(url, |_| {}).unwrap_err();
+            assert!(!format!("{error:?}").contains("hush"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn moments_in_the_log() {
+        assert_eq!(recovery("xid:771"), Some(RecoveryTarget::Transaction(771)));
+        assert_eq!(recovery("name:a: b"), Some(RecoveryTarget::RestorePoint("a: b".to_owned())));
+        for other in ["latest", "2026-01-01 12:30", "xid:x", "name:", "0/3000028"] {
+            assert_eq!(recovery(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn flags_are_understood_or_refused() {
+        assert_eq!(pairs("--set", "N=V", &["a=b=c".to_owned()]).unwrap(), [("a".to_owned(), "b=c".to_owned())]);
+        assert_eq!(pairs("--set", "N=V", &["a=".to_owned()]).unwrap(), [("a".to_owned(), String::new())]);
+        for wrong in ["a", "=b"] {
+            assert!(pairs("--set", "N=V", &[wrong.to_owned()]).unwrap_err().hint().is_some());
+        }
+    }
+}

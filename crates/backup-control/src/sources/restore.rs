@@ -1,0 +1,418 @@
+//! The source that restores a snapshot, and where to.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use backup_core::format::Snapshot;
+use backup_core::source::{Selection, Source};
+use backup_sources::files::{FilesOptions, FilesSource};
+
+use super::flags::{LOGICAL, RestoreFlags};
+use super::mongodb::MongoSpec;
+use super::{PostgresSpec, RedisSpec, of_server, path_of, postgres, redis};
+use crate::address;
+use crate::config::{Config, SourceConfig, SourceKind};
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::machine::Machine;
+use crate::snapshots::Now;
+use crate::suggest;
+
+/// The variables that give the password of a target's user if nothing else does.
+const TARGET_PASSWORD: &str = "BACKUP_TARGET_PASSWORD";
+
+/// Where a restore writes.
+#[derive(Debug, Clone, Copy)]
+pub enum RestoreTo<'a> {
+    /// To where the data came from.
+    Origin,
+    /// A directory, a server, or a server's name in the configuration.
+    Target(&'a str),
+}
+
+/// What is known when a restore is prepared.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The configuration, if there is one.
+    pub config: Option<&'a Config>,
+    /// The machine.
+    pub machine: &'a Machine,
+    /// The variables.
+    pub env: &'a Environment,
+}
+
+/// A source that restores, and where to.
+#[derive(Debug, Clone)]
+pub struct Restorer {
+    /// What kind of data it is.
+    pub kind: SourceKind,
+    /// The source.
+    pub source: Arc<dyn Source>,
+    /// What the request to the source names as the target.
+    pub target: Option<String>,
+    /// Where it goes, for people: without secrets.
+    pub place: String,
+}
+
+impl Restorer {
+    /// For a snapshot that holds `paths`. A server is connected.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a kind of snapshot that this program does not know, a target that does not fit it, and flags
+    /// that mean nothing to it; those of connecting.
+    pub async fn of(
+        snapshot: &Snapshot,
+        paths: &[String],
+        to: RestoreTo<'_>,
+        flags: &RestoreFlags,
+        now: &Now<'_>,
+        around: Surroundings<'_>,
+    ) -> Result<Self> {
+        match snapshot.tag("source") {
+            None | Some("files") => Self::files(paths, to, flags, around.machine),
+            Some("mongodb") => Self::mongodb(snapshot, to, flags, now, around).await,
+            Some("postgres") => Self::postgres(to, flags, around.env),
+            Some(LOGICAL) => Self::logical(snapshot, to, flags, around).await,
+            Some("redis") => Self::redis(snapshot, to, flags, around).await,
+            Some(other) => Err(unknown(other)),
+        }
+    }
+
+    /// Whether it goes into a server, not into a directory.
+    #[must_use]
+    pub fn is_server(&self) -> bool {
+        self.target.is_none() && self.kind != SourceKind::Files
+    }
+
+    fn files(paths: &[String], to: RestoreTo<'_>, flags: &RestoreFlags, machine: &Machine) -> Result<Self> {
+        flags.require_meaning("files")?;
+        let target = match to {
+            RestoreTo::Origin => None,
+            RestoreTo::Target(target) => Some(directory(target)?),
+        };
+        let paths = if paths.is_empty() { vec!["/".into()] } else { paths.iter().map(PathBuf::from).collect() };
+        let options = FilesOptions { host: machine.host.clone(), ..FilesOptions::default() };
+        let source = Arc::new(FilesSource::new(paths, options).map_err(backup_core::error::Error::from)?);
+        let place = target.clone().unwrap_or_else(|| format!("where it came from ({source})"));
+        Ok(Self { kind: SourceKind::Files, source, target, place })
+    }
+
+    async fn mongodb(
+        snapshot: &Snapshot,
+        to: RestoreTo<'_>,
+        flags: &RestoreFlags,
+        now: &Now<'_>,
+        around: Surroundings<'_>,
+    ) -> Result<Self> {
+        flags.require_meaning("mongodb")?;
+        let server = match to {
+            RestoreTo::Origin => origin(snapshot, around.config, SourceKind::Mongodb)?,
+            RestoreTo::Target(target) => server(target, around.config, SourceKind::Mongodb)?,
+        };
+        let spec = MongoSpec::new(server, TARGET_PASSWORD, around.env)?.restoring(flags, now)?;
+        let source = spec.open(around.env).await?;
+        // The source is connected to the target itself.
+        Ok(Self { kind: SourceKind::Mongodb, target: None, place: format!("{source} ({})", spec.address()), source })
+    }
+
+    async fn logical(
+        snapshot: &Snapshot,
+        to: RestoreTo<'_>,
+        flags: &RestoreFlags,
+        around: Surroundings<'_>,
+    ) -> Result<Self> {
+        flags.require_meaning(LOGICAL)?;
+        let mut server = match to {
+            RestoreTo::Origin => origin(snapshot, around.config, SourceKind::Postgres)?,
+            RestoreTo::Target(target) => server(target, around.config, SourceKind::Postgres)?,
+        };
+        if matches!(to, RestoreTo::Target(_)) {
+            // Another cluster than the one that is backed up under this name, perhaps.
+            server.system_id = None;
+        }
+        let spec = PostgresSpec::new(server, TARGET_PASSWORD, around.env)?;
+        let source = spec.restorer(flags, around.env).await?;
+        // The source is connected to the target itself.
+        Ok(Self { kind: SourceKind::Postgres, target: None, place: format!("{source} ({})", spec.address()), source })
+    }
+
+    async fn redis(
+        snapshot: &Snapshot,
+        to: RestoreTo<'_>,
+        flags: &RestoreFlags,
+        around: Surroundings<'_>,
+    ) -> Result<Self> {
+        flags.require_meaning("redis")?;
+        let kind = SourceKind::Redis;
+        let server = match to {
+            RestoreTo::Origin => origin(snapshot, around.config, kind)?,
+            RestoreTo::Target(target) => match server(target, around.config, kind) {
+                Ok(server) => server,
+                // A directory, unless it is an address or looks like a name.
+                Err(_) if is_path(target) => {
+                    let only_servers =
+                        ["--rename", "--replica", "--announce", "--replica-from", "--db", "--expiry", "--no-functions"];
+                    let given = |(flag, given, _): &(&'static str, bool, _)| *given && only_servers.contains(flag);
+                    if let Some((flag, ..)) = flags.of_kinds().into_iter().find(given) {
+                        let text = format!("{flag} means nothing where files are written for a server");
+                        return Err(Error::invalid(text).with_hint("leave it out, or name a server with --target"));
+                    }
+                    let target = directory(target)?;
+                    return Ok(Self { kind, source: redis::directory()?, place: target.clone(), target: Some(target) });
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        let spec = RedisSpec::new(server, TARGET_PASSWORD, around.env)?.restoring(flags)?;
+        let source = spec.open(around.env).await?;
+        // The source is connected to the target itself.
+        Ok(Self { kind, target: None, place: format!("{source} ({})", spec.address()), source })
+    }
+
+    fn postgres(to: RestoreTo<'_>, flags: &RestoreFlags, env: &Environment) -> Result<Self> {
+        const HINT: &str =
+            "name a new or an empty directory with --target, and start a server there, for instance by --start";
+        flags.require_meaning("postgres")?;
+        let target = match to {
+            RestoreTo::Target(target) if of_server(target).is_none() => directory(target)?,
+            RestoreTo::Target(_) => {
+                return Err(Error::invalid("a data directory cannot be restored into a server").with_hint(HINT));
+            }
+            RestoreTo::Origin => {
+                return Err(
+                    Error::invalid("a data directory is not restored over the one it came from").with_hint(HINT)
+                );
+            }
+        };
+        let source = postgres::directory(flags, env)?;
+        Ok(Self { kind: SourceKind::Postgres, source, place: target.clone(), target: Some(target) })
+    }
+}
+
+/// What of a server may be replaced by a snapshot that was made of `include` without `exclude`, if `asked` is asked for: of
+/// what the snapshot was not made of it says nothing, and so nothing of that may be dropped.
+///
+/// # Errors
+/// [`Error::Invalid`] if both choose a part by patterns: what they have in common is no pattern.
+pub fn replaceable(asked: &Selection, include: &[String], exclude: &[String]) -> Result<Selection> {
+    let exclude = asked.exclude().iter().chain(exclude).cloned().collect();
+    let is_collection = |pattern: &String| pattern.contains('.') && !pattern.contains(['*', '?', '[', '{', '\\']);
+    let include = match (asked.include(), include) {
+        (asked, []) => asked,
+        ([], made) => made,
+        (asked, _) if asked.iter().all(is_collection) => asked,
+        (_, made) => {
+            let made = made.join(", ");
+            return Err(Error::invalid(format!(
+                "the snapshot holds only {made}: patterns could drop what it knows nothing of"
+            ))
+            .with_hint("name collections in full, leave --only out, or use --if-exists merge, which drops nothing"));
+        }
+    };
+    Selection::new(include.to_vec(), exclude).map_err(|error| Error::invalid(error.to_string()))
+}
+
+/// The error for snapshots of a kind that this program does not know.
+pub(super) fn unknown(kind: &str) -> Error {
+    Error::invalid(format!("this program cannot restore snapshots of `{kind}`"))
+        .with_hint("use the version that made it, or `restic restore` and the notes in .backup/RESTORE.md")
+}
+
+/// The directory that files are restored below.
+fn directory(target: &str) -> Result<String> {
+    if of_server(target).is_some() {
+        return Err(Error::invalid("a snapshot of files cannot be restored into a server")
+            .with_hint("name a directory with --target"));
+    }
+    match address::scheme(target) {
+        None => Ok(target.to_owned()),
+        Some(scheme) => match path_of(target).ok().and_then(|path| path.to_str().map(str::to_owned)) {
+            Some(path) => Ok(path),
+            None => Err(Error::invalid(format!("files cannot be restored to a `{scheme}` address"))
+                .with_hint("name a directory; write ./ in front of one that looks like an address")),
+        },
+    }
+}
+
+/// Whether a target is written as a path.
+fn is_path(target: &str) -> bool {
+    address::scheme(target).is_none_or(|scheme| scheme == "file") && (target.contains('/') || target.starts_with('.'))
+}
+
+/// The server that a target means: an address, or a name in the configuration.
+fn server(target: &str, config: Option<&Config>, kind: SourceKind) -> Result<SourceConfig> {
+    let (name, hint) = match kind {
+        SourceKind::Postgres => (
+            "logical PostgreSQL",
+            "write --target postgres://USER@HOST/, or the name of a PostgreSQL source of the configuration",
+        ),
+        SourceKind::Redis => (
+            "Redis",
+            "write --target redis://USER@HOST:PORT, the name of a Redis source of the configuration, or a directory such as \
+             /srv/redis or ./redis",
+        ),
+        SourceKind::Mongodb | SourceKind::Files => (
+            "MongoDB",
+            "write --target mongodb://USER@HOST/, or the name of a MongoDB source of the configuration; \
+             `backup export … --to DIR` writes files for mongorestore",
+        ),
+    };
+    if let Some(found) = of_server(target).filter(|found| found.kind == kind) {
+        return Ok(found);
+    }
+    let sources = config.into_iter().flat_map(|config| &config.sources);
+    let servers: Vec<_> = sources.filter(|(_, source)| source.kind == kind).collect();
+    if let Some((_, source)) = servers.iter().find(|(name, _)| *name == target) {
+        return Ok((*source).clone());
+    }
+    // An address of another kind may hold secrets too.
+    let shown = address::without_secrets(target);
+    let error = Error::invalid(format!("a {name} snapshot is restored into a server, and {shown:?} is none"));
+    Err(match suggest::closest(target, servers.iter().map(|(name, _)| name.as_str())) {
+        Some(close) => error.with_hint(format!("did you mean `{close}`?")),
+        None => error.with_hint(hint),
+    })
+}
+
+/// The server that a snapshot was made of: only the configuration knows its address.
+fn origin(snapshot: &Snapshot, config: Option<&Config>, kind: SourceKind) -> Result<SourceConfig> {
+    let job = snapshot.tag("job").unwrap_or_default();
+    let source = config.and_then(|config| config.sources.get(&config.jobs.get(job)?.source));
+    source.filter(|source| source.kind == kind).cloned().ok_or_else(|| {
+        let word = match kind {
+            SourceKind::Postgres => ("PostgreSQL", "postgres"),
+            SourceKind::Redis => ("Redis", "redis"),
+            SourceKind::Mongodb | SourceKind::Files => ("MongoDB", "mongodb"),
+        };
+        Error::invalid(format!(
+            "where the snapshot came from is not known: no configuration has a {} job `{job}`",
+            word.0
+        ))
+        .with_hint(format!("name the server with --target {}://USER@HOST/", word.1))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::flags::{ExpiryFlag, RedisFlags};
+    use super::*;
+
+    const CONFIG: &str = r#"
+        [repositories.main]
+        url = "/repo"
+        [sources.shop]
+        kind = "mongodb"
+        url = "mongodb://host/"
+        [sources.home]
+        kind = "files"
+        paths = ["/home"]
+        [jobs.nightly]
+        source = "shop"
+        repository = "main"
+        [jobs.docs]
+        source = "home"
+        repository = "main"
+    "#;
+
+    fn config() -> Config {
+        crate::config::parse(CONFIG, Path::new("/backup.toml"), &Environment::default()).unwrap()
+    }
+
+    fn snapshot(job: &str, source: &str) -> Snapshot {
+        let json = serde_json::json!({
+            "time": "2026-03-01T12:00:00Z", "tree": "00".repeat(32), "paths": ["/data"], "hostname": "h",
+            "username": "u", "tags": [format!("job={job}"), format!("source={source}")],
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn targets_of_servers() {
+        let config = config();
+        assert!(server("mongodb://h/", None, SourceKind::Mongodb).is_ok());
+        assert_eq!(server("shop", Some(&config), SourceKind::Mongodb).unwrap(), config.sources["shop"]);
+        assert_eq!(
+            server("shopp", Some(&config), SourceKind::Mongodb).unwrap_err().hint(),
+            Some("did you mean `shop`?")
+        );
+        for wrong in ["home", "/tmp/out", "postgres://me:hush@h/"] {
+            let error = server(wrong, Some(&config), SourceKind::Mongodb).unwrap_err();
+            assert!(error.hint().unwrap().contains("--target mongodb://"), "{wrong}");
+            assert!(!error.to_string().contains("hush"), "{error}");
+        }
+        assert_eq!(
+            origin(&snapshot("nightly", "mongodb"), Some(&config), SourceKind::Mongodb).unwrap(),
+            config.sources["shop"]
+        );
+        for job in ["docs", "other"] {
+            assert!(
+                origin(&snapshot(job, "mongodb"), Some(&config), SourceKind::Mongodb).unwrap_err().hint().is_some()
+            );
+        }
+        assert!(origin(&snapshot("nightly", "mongodb"), None, SourceKind::Mongodb).is_err());
+    }
+
+    #[test]
+    fn only_what_a_snapshot_was_made_of_is_replaced() {
+        let strings = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let asked = |include: &[&str]| Selection::new(strings(include), strings(&["a.b"])).unwrap();
+        let safe = |include: &[&str], made: &[&str]| replaceable(&asked(include), &strings(made), &strings(&["*.x"]));
+        for (include, made, expected) in [
+            (&[][..], &[][..], &[][..]),
+            (&["crm.*"], &[], &["crm.*"]),
+            (&[], &["shop"], &["shop"]),
+            (&["shop.orders"], &["shop.*"], &["shop.orders"]),
+        ] {
+            let selection = safe(include, made).unwrap();
+            assert_eq!(selection.include(), expected);
+            assert_eq!(selection.exclude(), ["a.b", "*.x"]);
+        }
+        for include in ["shop", "*.orders", "shop.{a,b}"] {
+            assert!(safe(&[include], &["shop.*"]).unwrap_err().hint().is_some(), "{include}");
+        }
+    }
+
+    #[test]
+    fn targets_of_files() {
+        assert_eq!(directory("/tmp/out").unwrap(), "/tmp/out");
+        assert_eq!(directory("file:///tmp/out").unwrap(), "/tmp/out");
+        assert_eq!(directory("./mongodb://x").unwrap(), "./mongodb://x");
+        for wrong in ["mongodb://me:hush@h/", "s3://bucket/x?secret=hush"] {
+            let error = directory(wrong).unwrap_err();
+            assert!(error.hint().is_some() && !format!("{error:?}").contains("hush"), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn flags_that_mean_nothing_are_refused() {
+        let machine = Machine { host: "h".into(), user: "u".into(), time_zone: jiff::tz::TimeZone::UTC };
+        let (env, now) = (Environment::default(), "2026-03-03T13:00:00Z".parse().unwrap());
+        let now = Now { time: now, zone: &machine.time_zone };
+        let around = Surroundings { config: None, machine: &machine, env: &env };
+        let some = |text: &str| Some(text.to_owned());
+        let redis = |redis| RestoreFlags { redis, ..RestoreFlags::default() };
+        for (source, flags) in [
+            ("files", RestoreFlags { renames: vec!["a.*=b.*".to_owned()], ..RestoreFlags::default() }),
+            ("files", RestoreFlags { until: some("latest"), ..RestoreFlags::default() }),
+            ("files", RestoreFlags { no_users: true, ..RestoreFlags::default() }),
+            ("files", RestoreFlags { defer_ttl: true, ..RestoreFlags::default() }),
+            ("mongodb", RestoreFlags { sparse: true, ..RestoreFlags::default() }),
+            ("mongodb", RestoreFlags { start: Some(None), ..RestoreFlags::default() }),
+            ("files", RestoreFlags { settings: vec!["port=1".to_owned()], ..RestoreFlags::default() }),
+            ("postgres", RestoreFlags { no_users: true, ..RestoreFlags::default() }),
+            ("redis", RestoreFlags { no_users: true, ..RestoreFlags::default() }),
+            ("mongodb", redis(RedisFlags { databases: vec!["0=1".to_owned()], ..RedisFlags::default() })),
+            ("files", redis(RedisFlags { replica: Some(None), ..RedisFlags::default() })),
+            ("postgres", redis(RedisFlags { expiry: Some(ExpiryFlag::Never), ..RedisFlags::default() })),
+            ("files", redis(RedisFlags { no_functions: true, ..RedisFlags::default() })),
+        ] {
+            let snapshot = snapshot("x", source);
+            let to = RestoreTo::Target("mongodb://nowhere.invalid/");
+            let error = Restorer::of(&snapshot, &[], to, &flags, &now, around).await.unwrap_err();
+            assert!(error.to_string().contains("means nothing"), "{error}");
+            assert!(error.hint().is_some());
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! In place of `mongodb.rs` where MongoDB is left out of the build.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backup_core::context::Context;
+use backup_core::log::LogReplay;
+use backup_core::pipeline::{BackupOptions, BackupReport};
+use backup_core::repository::{Repository, SnapshotReader};
+use backup_core::source::{Selection, Source};
+
+use super::{CompareFlags, Compared, Exported, RestoreFlags};
+use crate::address::ServerAddress;
+use crate::config::SourceConfig;
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::snapshots::Now;
+
+/// There is none: a MongoDB server cannot be meant.
+#[derive(Debug, Clone)]
+pub enum MongoSpec {}
+
+fn left_out() -> Error {
+    Error::invalid("this program was built without MongoDB").with_hint("build it with the feature `mongodb`")
+}
+
+impl MongoSpec {
+    pub(super) fn new(_config: SourceConfig, _variable: &str, _env: &Environment) -> Result<Self> {
+        Err(left_out())
+    }
+
+    pub(super) fn restoring(self, _flags: &RestoreFlags, _now: &Now<'_>) -> Result<Self> {
+        match self {}
+    }
+
+    pub(super) fn capturing(self, _interval: Duration) -> Self {
+        match self {}
+    }
+
+    pub(super) fn address(&self) -> &ServerAddress {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "the other one waits for a server")]
+    pub(super) async fn open(&self, _env: &Environment) -> Result<Arc<dyn Source>> {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "the other one reads both")]
+    pub(super) async fn compare(
+        &self,
+        _snapshot: &SnapshotReader,
+        _log: Option<Arc<LogReplay>>,
+        _flags: &CompareFlags,
+        _surroundings: (&Now<'_>, &Environment),
+        _cx: &Context,
+    ) -> Result<Compared> {
+        match *self {}
+    }
+}
+
+impl fmt::Display for MongoSpec {
+    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
+    }
+}
+
+#[expect(clippy::unused_async, reason = "the other one stores a snapshot")]
+pub(super) async fn compact(
+    _repository: &Repository,
+    _snapshot: &SnapshotReader,
+    _log: Option<Arc<LogReplay>>,
+    _options: &BackupOptions,
+    _cx: &Context,
+) -> Result<BackupReport> {
+    Err(left_out())
+}
+
+#[expect(clippy::unused_async, reason = "the other one writes files")]
+pub(super) async fn export(
+    _cx: &Context,
+    _snapshot: &SnapshotReader,
+    _selection: Selection,
+    _flags: &RestoreFlags,
+    _now: &Now<'_>,
+    _directory: &Path,
+) -> Result<Exported> {
+    Err(left_out())
+}

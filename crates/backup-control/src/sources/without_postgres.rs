@@ -1,0 +1,59 @@
+//! In place of `postgres.rs` where PostgreSQL is left out of the build.
+
+use std::fmt;
+use std::sync::Arc;
+
+use backup_core::source::Source;
+
+use super::RestoreFlags;
+use crate::address::ServerAddress;
+use crate::config::SourceConfig;
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+
+/// There is none: a PostgreSQL cluster cannot be meant.
+#[derive(Debug, Clone)]
+pub enum PostgresSpec {}
+
+fn left_out() -> Error {
+    Error::invalid("this program was built without PostgreSQL").with_hint("build it with the feature `postgres`")
+}
+
+impl PostgresSpec {
+    pub(super) fn new(_config: SourceConfig, _variable: &str, _env: &Environment) -> Result<Self> {
+        Err(left_out())
+    }
+
+    pub(super) fn names_cluster(&self) -> bool {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "the other one waits for a server")]
+    pub(super) async fn open(&self, _env: &Environment) -> Result<Arc<dyn Source>> {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "the other one waits for a server")]
+    pub(super) async fn restorer(&self, _flags: &RestoreFlags, _env: &Environment) -> Result<Arc<dyn Source>> {
+        match *self {}
+    }
+
+    pub(super) fn address(&self) -> &ServerAddress {
+        match *self {}
+    }
+}
+
+impl fmt::Display for PostgresSpec {
+    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
+    }
+}
+
+pub(super) fn directory(_flags: &RestoreFlags, _env: &Environment) -> Result<Arc<dyn Source>> {
+    Err(left_out())
+}
+
+/// Nobody could look for it.
+pub(super) fn recovery(_text: &str) -> Option<()> {
+    None
+}

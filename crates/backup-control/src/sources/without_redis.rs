@@ -1,0 +1,49 @@
+//! In place of `redis.rs` where Redis is left out of the build.
+
+use std::fmt;
+use std::sync::Arc;
+
+use backup_core::source::Source;
+
+use super::RestoreFlags;
+use crate::address::ServerAddress;
+use crate::config::SourceConfig;
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+
+/// There is none: a server of Redis cannot be meant.
+#[derive(Debug, Clone)]
+pub enum RedisSpec {}
+
+fn left_out() -> Error {
+    Error::invalid("this program was built without Redis").with_hint("build it with the feature `redis`")
+}
+
+impl RedisSpec {
+    pub(super) fn new(_config: SourceConfig, _variable: &str, _env: &Environment) -> Result<Self> {
+        Err(left_out())
+    }
+
+    pub(super) fn restoring(self, _flags: &RestoreFlags) -> Result<Self> {
+        match self {}
+    }
+
+    pub(super) fn address(&self) -> &ServerAddress {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "the other one waits for a server")]
+    pub(super) async fn open(&self, _env: &Environment) -> Result<Arc<dyn Source>> {
+        match *self {}
+    }
+}
+
+impl fmt::Display for RedisSpec {
+    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
+    }
+}
+
+pub(super) fn directory() -> Result<Arc<dyn Source>> {
+    Err(left_out())
+}

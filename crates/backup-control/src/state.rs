@@ -1,0 +1,74 @@
+//! Where things are kept that must not get lost while this machine needs them.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::environment::Environment;
+
+/// The directory for what must survive a restart: `BACKUP_STATE_DIR`, else `backup` in the user's state directory. `None` if the
+/// user has no place.
+#[must_use]
+pub fn dir(env: &Environment) -> Option<PathBuf> {
+    if let Some(dir) = env.get("BACKUP_STATE_DIR") {
+        // The same from every directory that the program is started in.
+        return std::path::absolute(Path::new(dir)).ok();
+    }
+    let user = match (env.get("XDG_STATE_HOME"), env.get("HOME")) {
+        (Some(dir), _) => PathBuf::from(dir),
+        (None, Some(home)) => Path::new(home).join(".local/state"),
+        (None, None) => return None,
+    };
+    user.is_absolute().then(|| user.join("backup"))
+}
+
+/// Names by which the system knows file systems of this machine's own disks and memory: ext, XFS, Btrfs, tmpfs, overlayfs, ZFS, F2FS,
+/// bcachefs, ReiserFS, ramfs (`linux/magic.h`, and those of the file systems that are not in it).
+const LOCAL: [u32; 10] = [
+    0xef53,
+    0x5846_5342,
+    0x9123_683e,
+    0x0102_1994,
+    0x794c_7630,
+    0x2fc1_2fc1,
+    0xf2f5_2010,
+    0xca45_1a4e,
+    0x5265_4973,
+    0x8584_58f6,
+];
+
+/// Whether a file lies on a file system of this machine alone. What is not known counts as another's.
+#[must_use]
+pub fn is_local(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|found| LOCAL.contains(&(found.f_type as u32)))
+}
+
+/// Whose a file is, if that is not the user of this process.
+pub(crate) fn owner(path: &Path) -> Option<String> {
+    let uid = nix::unistd::Uid::from_raw(std::fs::metadata(path).ok()?.uid());
+    let name = || nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+    (uid != nix::unistd::geteuid()).then(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variable_before_state_directory_before_home() {
+        let of = |variables: &[(&str, &str)]| dir(&variables.iter().copied().collect());
+        let (own, xdg, home) = (("BACKUP_STATE_DIR", "/s"), ("XDG_STATE_HOME", "/x"), ("HOME", "/h"));
+        assert_eq!(of(&[own, xdg, home]), Some("/s".into()));
+        assert_eq!(of(&[xdg, home]), Some("/x/backup".into()));
+        assert_eq!(of(&[home]), Some("/h/.local/state/backup".into()));
+        assert_eq!(of(&[("HOME", "h")]), None);
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn what_another_machine_may_see_is_not_local() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(is_local(dir.path()), "{:#x}", rustix::fs::statfs(dir.path()).unwrap().f_type);
+        assert!(!is_local(Path::new("/proc")) && !is_local(&dir.path().join("none")));
+        assert_eq!(owner(dir.path()), None);
+    }
+}
