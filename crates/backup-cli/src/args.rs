@@ -1,11 +1,15 @@
 //! Groups of flags that several verbs share, and the parsers of their values.
 
-use backup_control::config::JobType;
+use std::ops::Range;
+
+use backup_control::config::{JobType, MethodConfig};
+use backup_control::moment::Moment;
 use backup_control::snapshots::Choice;
 use backup_core::compress::Compression;
 use backup_core::repository::SnapshotFilter;
 use backup_core::source::Selection;
 use clap::ValueEnum;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::command_error::{CommandError, CommandResult};
 use crate::session::Session;
@@ -35,6 +39,12 @@ pub(crate) struct FilterArgs {
 }
 
 impl FilterArgs {
+    /// Whether all snapshots are meant.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { job, source, tier, host, tags, date } = self;
+        [job, source, tier, host, date].into_iter().all(Option::is_none) && tags.is_empty()
+    }
+
     pub(crate) fn choice(&self, session: &Session) -> CommandResult<Choice> {
         let filter = SnapshotFilter {
             job: self.job.clone(),
@@ -46,6 +56,40 @@ impl FilterArgs {
         };
         let day = |date: &String| Ok::<_, CommandError>(session.moment(date)?.day(session.zone())?);
         Ok(Choice { filter, within: self.date.as_ref().map(day).transpose()? })
+    }
+}
+
+/// When snapshots were made.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Which snapshots")]
+pub(crate) struct TimeArgs {
+    /// Only snapshots from before this moment: `2026-11-21 14:30`, `2h ago`; a day means its beginning
+    #[arg(long, value_name = "MOMENT")]
+    before: Option<String>,
+    /// Only snapshots from this moment on; a day means its beginning
+    #[arg(long, value_name = "MOMENT")]
+    after: Option<String>,
+    /// Only snapshots of the last so many times 24 hours
+    #[arg(long, value_name = "NUMBER", conflicts_with = "after", value_parser = clap::value_parser!(i64).range(1..=36_500))]
+    days: Option<i64>,
+}
+
+impl TimeArgs {
+    /// The time that is meant.
+    pub(crate) fn within(&self, session: &Session) -> CommandResult<Range<Timestamp>> {
+        let begin = |text: &String| {
+            Ok::<_, CommandError>(match session.moment(text)? {
+                Moment::Instant(instant) => instant,
+                Moment::Day(day) => day.start,
+            })
+        };
+        let now = session.cx.clock.now();
+        let start = match (&self.after, self.days) {
+            (Some(text), _) => begin(text)?,
+            (None, Some(days)) => now.checked_sub(SignedDuration::from_hours(24 * days)).unwrap_or(Timestamp::MIN),
+            (None, None) => Timestamp::MIN,
+        };
+        Ok(start..self.before.as_ref().map_or(Ok(Timestamp::MAX), begin)?)
     }
 }
 
@@ -82,4 +126,22 @@ pub(crate) fn compression(text: &str) -> Result<Compression, String> {
 pub(crate) fn selection(include: &[String], exclude: &[String]) -> CommandResult<Selection> {
     Selection::new(include.to_vec(), exclude.to_vec())
         .map_err(|error| CommandError::usage(error.to_string()).with_hint(backup_control::jobs::GLOB_HINT))
+}
+
+/// How PostgreSQL is backed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MethodArg {
+    /// The data directory of the whole cluster, whose log can be captured
+    Physical,
+    /// Databases, by SQL
+    Logical,
+}
+
+impl From<MethodArg> for MethodConfig {
+    fn from(arg: MethodArg) -> Self {
+        match arg {
+            MethodArg::Physical => Self::Physical,
+            MethodArg::Logical => Self::Logical,
+        }
+    }
 }

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    archive, check, cleanup, completions, config, copy, diff, doctor, export, forget, hold, init, key, list, ls, prune,
-    quickstart, release, repair, restore, run, show, stats, storage, undo_forget, verify,
+    advise, alerts, analyze, archive, audit, catalog, check, cleanup, compare, completions, config, copy, diff, doctor,
+    export, find, forget, hold, init, key, list, logs, ls, notify, prune, quickstart, release, repair, report, restore,
+    retry, run, show, stats, status, storage, timeline, undo_forget, verify, wal_fetch, wal_push,
 };
 use crate::reporter::Detail;
 use crate::{exit_code, style};
@@ -83,11 +84,24 @@ pub(crate) enum Command {
     Quickstart(quickstart::Args),
     Init(init::Args),
     Run(run::Args),
+    Retry(retry::Args),
+    Status(status::Args),
+    Analyze(analyze::Args),
+    Advise(advise::Args),
+    Alerts(alerts::Args),
+    Audit(audit::Args),
+    Report(report::Args),
+    Logs(logs::Args),
+    Timeline(timeline::Args),
+    WalPush(wal_push::Args),
+    WalFetch(wal_fetch::Args),
     List(list::Args),
+    Find(find::Args),
     Show(show::Args),
     Ls(ls::Args),
     Diff(diff::Args),
-    Restore(restore::Args),
+    Restore(Box<restore::Args>),
+    Compare(compare::Args),
     Export(export::Args),
     Copy(copy::Args),
     Archive(archive::Args),
@@ -104,6 +118,8 @@ pub(crate) enum Command {
     Stats(stats::Args),
     Storage(storage::Args),
     Doctor(doctor::Args),
+    Notify(notify::Args),
+    Catalog(catalog::Args),
     Config(config::Args),
     Completions(completions::Args),
 }
@@ -112,9 +128,15 @@ impl Command {
     /// What `--json` prints: one object, or the events of long work.
     pub(crate) fn detail(&self) -> Detail {
         match self {
-            Self::Quickstart(_) | Self::Run(_) | Self::Restore(_) | Self::Verify(_) | Self::Check(_) => Detail::All,
+            Self::Quickstart(_)
+            | Self::Run(_)
+            | Self::Retry(_)
+            | Self::Restore(_)
+            | Self::Verify(_)
+            | Self::Check(_) => Detail::All,
             Self::Copy(_) | Self::Archive(_) | Self::Cleanup(_) | Self::Prune(_) | Self::Repair(_) => Detail::All,
             Self::Key(args) => args.detail(),
+            Self::Logs(args) => args.detail(),
             // What `ls` and `diff` find are events too, but nobody wants others between them.
             _ => Detail::OneObject,
         }
@@ -130,5 +152,30 @@ mod tests {
     #[test]
     fn the_tree_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// What the examples say to put into crontab can be put there.
+    #[test]
+    fn lines_for_crontab_are_understood() {
+        let mut lines = 0;
+        for (name, text) in backup_control::config::EXAMPLES {
+            let config =
+                backup_control::config::parse(text, std::path::Path::new("/x.toml"), &Default::default()).unwrap();
+            for line in text.lines().filter_map(|line| line.strip_prefix("#   ")) {
+                let words: Vec<&str> = line.split_whitespace().skip(5).collect();
+                if words.first() != Some(&"backup") {
+                    continue;
+                }
+                lines += 1;
+                let cli = Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{name}: {line}: {error}"));
+                let named = match &cli.command {
+                    Command::Run(_) => words[2..].iter().take_while(|word| !word.starts_with('-')).collect(),
+                    _ => Vec::new(),
+                };
+                let is_known = |what: &&&str| config.jobs.contains_key(**what) || config.groups.contains_key(**what);
+                assert!(named.iter().all(is_known), "{name}: {line}");
+            }
+        }
+        assert!(lines > 20, "{lines}");
     }
 }

@@ -4,13 +4,20 @@ use std::error::Error as StdError;
 use std::fmt::Display;
 use std::io;
 
+use backup_control::catalog::Error as CatalogError;
 use backup_control::error::Error as ControlError;
 use backup_core::error::{Error as CoreError, ErrorKind};
+use backup_core::id::SnapshotId;
+use backup_core::sink::{SinkError, SinkErrorKind};
 use backup_core::source::SourceError;
 use serde::Serialize;
 
 use crate::exit_code;
 use crate::ui::SCHEMA_VERSION;
+
+/// What helps where archived data is in the way of a verb that thaws nothing.
+const THAW_HINT: &str = "only a restore thaws: `backup restore SNAPSHOT --thaw --no-wait --target DIR` asks the store to make \
+                         the data of a snapshot readable; run this again when it is";
 
 /// How a command ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +36,11 @@ impl Outcome {
     /// [`Self::Warnings`] if there were any.
     pub(crate) fn with_warnings(warnings: u64) -> Self {
         if warnings == 0 { Self::Success } else { Self::Warnings }
+    }
+
+    /// [`Self::Failed`] because of `error`, unless another one was the first.
+    pub(crate) fn or_failed(self, error: &CommandError) -> Self {
+        if matches!(self, Self::Failed(_)) { self } else { Self::Failed(error.exit_code()) }
     }
 
     pub(crate) fn exit_code(self) -> u8 {
@@ -72,6 +84,10 @@ pub(crate) struct CommandError {
     message: String,
     causes: Vec<String>,
     hint: Option<String>,
+    /// Whether data lies in an archive and has to be thawed.
+    is_archived: bool,
+    /// The snapshot that was made before it failed.
+    snapshot: Option<SnapshotId>,
 }
 
 /// The JSON form.
@@ -89,7 +105,7 @@ struct ErrorEvent<'a> {
 
 impl CommandError {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), causes: Vec::new(), hint: None }
+        Self { kind, message: message.into(), causes: Vec::new(), hint: None, is_archived: false, snapshot: None }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -105,9 +121,19 @@ impl CommandError {
         Self { causes: vec![error.to_string()], ..Self::new(Kind::Io, doing.to_string()) }
     }
 
+    /// With the causes of another error.
+    pub(crate) fn from_error(kind: Kind, error: &dyn StdError) -> Self {
+        Self { causes: causes(error), ..Self::new(kind, error.to_string()) }
+    }
+
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// For verbs that thaw nothing: which one does, if data has to be thawed.
+    pub(crate) fn with_hint_at_thawing(self) -> Self {
+        if self.is_archived { self.with_hint(THAW_HINT) } else { self }
     }
 
     /// Puts `doing` in front of the message.
@@ -132,13 +158,44 @@ impl CommandError {
         self
     }
 
+    /// Whether the same may succeed later without anybody doing anything.
+    pub(crate) fn may_pass(&self) -> bool {
+        // What is done already is not to be done again.
+        self.snapshot.is_none() && matches!(self.kind, Kind::Core(ErrorKind::Unavailable | ErrorKind::Source))
+    }
+
+    /// A failure after the snapshot was made.
+    pub(crate) fn after(self, snapshot: Option<SnapshotId>) -> Self {
+        Self { snapshot, ..self }
+    }
+
+    /// The snapshot that was made before it failed.
+    pub(crate) fn snapshot(&self) -> Option<SnapshotId> {
+        self.snapshot
+    }
+
+    /// Whether it is the same the next time, as long as nobody changes anything.
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self.kind, Kind::Usage | Kind::Config | Kind::Mismatch | Kind::Core(ErrorKind::TooLarge))
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         self.kind == Kind::Core(ErrorKind::Cancelled)
+    }
+
+    /// Whether the request makes no sense.
+    pub(crate) fn is_usage(&self) -> bool {
+        self.kind == Kind::Usage
     }
 
     /// Whether nothing has to be said about it.
     pub(crate) fn is_silent(&self) -> bool {
         self.kind == Kind::BrokenPipe
+    }
+
+    /// The message with its causes, in one line.
+    pub(crate) fn chain(&self) -> String {
+        std::iter::once(&self.message).chain(&self.causes).cloned().collect::<Vec<_>>().join(": ")
     }
 
     pub(crate) fn message(&self) -> &str {
@@ -196,6 +253,7 @@ impl CommandError {
                 ErrorKind::StorageFull => "storage_full",
                 ErrorKind::Unavailable => "unavailable",
                 ErrorKind::Busy => "busy",
+                ErrorKind::TooLarge => "too_large",
                 ErrorKind::Source => "source",
                 ErrorKind::Target => "target",
                 ErrorKind::Cancelled => "cancelled",
@@ -234,6 +292,18 @@ fn causes(error: &dyn StdError) -> Vec<String> {
     causes
 }
 
+/// Whether `error` comes from data in an archive.
+fn is_archived(error: &dyn StdError) -> bool {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if cause.downcast_ref::<SinkError>().is_some_and(|cause| cause.kind() == SinkErrorKind::Archived) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
 impl From<CoreError> for CommandError {
     fn from(error: CoreError) -> Self {
         Self {
@@ -241,6 +311,8 @@ impl From<CoreError> for CommandError {
             message: error.to_string(),
             causes: causes(&error),
             hint: error.hint().map(str::to_owned),
+            is_archived: is_archived(&error),
+            snapshot: None,
         }
     }
 }
@@ -248,6 +320,13 @@ impl From<CoreError> for CommandError {
 impl From<SourceError> for CommandError {
     fn from(error: SourceError) -> Self {
         CoreError::from(error).into()
+    }
+}
+
+impl From<CatalogError> for CommandError {
+    fn from(error: CatalogError) -> Self {
+        let hint = error.hint();
+        Self { causes: causes(&error), ..Self::new(Kind::Io, error.to_string()).with_hint(hint) }
     }
 }
 
@@ -259,7 +338,8 @@ impl From<ControlError> for CommandError {
             ControlError::Passphrase(_) => Kind::Passphrase,
             _ => Kind::Usage,
         };
-        Self { kind, message: error.to_string(), causes: causes(&error), hint: error.hint().map(str::to_owned) }
+        let hint = error.hint().map(str::to_owned);
+        Self { hint, causes: causes(&error), ..Self::new(kind, error.to_string()) }
     }
 }
 
@@ -292,5 +372,15 @@ mod tests {
         ] {
             assert_eq!(CommandError::from(CoreError::new(kind, "x")).exit_code(), code, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn what_was_made_is_not_made_again() {
+        let away = || CommandError::new(Kind::Core(ErrorKind::Unavailable), "the store is away");
+        assert!(away().may_pass());
+        let id = "a1".repeat(32).parse().unwrap();
+        let after = away().after(Some(id));
+        assert!(!after.may_pass() && after.snapshot() == Some(id));
+        assert!(away().after(None).may_pass(), "there is none");
     }
 }

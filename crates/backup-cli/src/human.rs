@@ -52,6 +52,16 @@ pub(crate) fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
+/// A word of a command line as a shell needs it: what is shown can be pasted.
+pub(crate) fn shell(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%=,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 /// How long ago something was: `just now`, `3 minutes ago`, `2 days ago`.
 pub(crate) fn age(then: Timestamp, now: Timestamp) -> String {
     if then > now {
@@ -140,6 +150,18 @@ pub(crate) fn kind(kind: &NodeKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shells_see_words_as_they_are() {
+        for (word, shown) in [
+            ("/a/b-1", "/a/b-1"),
+            ("/a b/it's", r"'/a b/it'\''s'"),
+            ("s3://bucket/x?region=eu&endpoint=http://h", "'s3://bucket/x?region=eu&endpoint=http://h'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell(word), shown);
+        }
+    }
 
     #[test]
     fn sizes_have_at_most_three_digits() {

@@ -13,6 +13,8 @@
 //! | `cli.rs`, `args.rs` | the tree of verbs and flags; groups of flags |
 //! | `commands/` | one file per verb |
 //! | `session.rs` | what a command works with: flags, environment, opening repositories |
+//! | `records.rs` | what is remembered of runs |
+//! | `trail.rs` | what the audit log is told |
 //! | `ui.rs` | the only door to stdout and stderr; `style.rs`: colours, `table.rs`: tables |
 //! | `reporter/` | events as bars, lines or JSON |
 //! | `human.rs` | sizes, ages, times for people |
@@ -27,14 +29,17 @@ mod command_error;
 mod commands;
 pub mod exit_code;
 mod human;
+mod records;
 mod reporter;
 mod session;
 mod signals;
 mod style;
 mod table;
+mod trail;
 mod ui;
 
 use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -45,9 +50,10 @@ use backup_core::context::Context;
 use clap::Parser;
 
 use cli::{Cli, ColorArg, GlobalArgs};
-use command_error::{CommandError, Kind};
+use command_error::{CommandError, CommandResult, Kind};
 use reporter::Detail;
 use session::Session;
+use trail::Trail;
 use ui::Ui;
 
 /// More workers do not make a backup faster: what computes has a pool of its own.
@@ -61,9 +67,26 @@ const SHUTDOWN: Duration = Duration::from_secs(1);
 #[must_use]
 pub fn run(args: &[OsString], env: Environment) -> ExitCode {
     allocator::tune();
+    ExitCode::from(guarded(args, |failed| run_to_the_end(args, env, failed)))
+}
+
+/// What the exit code of an error is.
+type ExitCodeOf = fn(&CommandError) -> u8;
+
+/// A server that fetches its log takes most codes, and that of a panic among them, for the end of the log: no failure may have one
+/// of these.
+fn guarded(args: &[OsString], running: impl FnOnce(ExitCodeOf) -> u8) -> u8 {
+    if !args.iter().any(|arg| arg == "wal-fetch") {
+        return running(CommandError::exit_code);
+    }
+    let done = std::panic::catch_unwind(AssertUnwindSafe(|| running(|_| exit_code::STOP)));
+    done.unwrap_or(exit_code::STOP)
+}
+
+fn run_to_the_end(args: &[OsString], env: Environment, failed: ExitCodeOf) -> u8 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(error) => return usage(args, &env, &error),
+        Err(error) => return usage(args, &env, &error, failed),
     };
     let ui = Arc::new(Ui::new(&cli.global, &env));
     let workers = std::thread::available_parallelism().map_or(2, usize::from).min(MAX_WORKERS);
@@ -77,12 +100,20 @@ pub fn run(args: &[OsString], env: Environment) -> ExitCode {
         Err(error) => {
             let error = CommandError::io("cannot start", &error);
             ui.error(&error);
-            return ExitCode::from(error.exit_code());
+            return failed(&error);
         }
     };
-    let code = runtime.block_on(execute(cli, program(args), env, Arc::clone(&ui)));
+    let words = args.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let trail = Arc::new(Trail::new(words));
+    let ended = runtime.block_on(execute(cli, program(args), env, Arc::clone(&ui), trail));
     runtime.shutdown_timeout(SHUTDOWN);
-    ExitCode::from(code)
+    match ended {
+        Ok(outcome) => outcome.exit_code(),
+        Err(error) => {
+            ui.error(&error);
+            failed(&error)
+        }
+    }
 }
 
 /// How to call this program again: its path if it was called by one, else its name.
@@ -91,7 +122,7 @@ fn program(args: &[OsString]) -> String {
     if called.contains('/') { called.to_owned() } else { "backup".to_owned() }
 }
 
-async fn execute(cli: Cli, program: String, env: Environment, ui: Arc<Ui>) -> u8 {
+async fn execute(cli: Cli, program: String, env: Environment, ui: Arc<Ui>, trail: Arc<Trail>) -> CommandResult {
     let detail = cli.command.detail();
     if detail == Detail::All {
         ui.work_unread();
@@ -104,38 +135,33 @@ async fn execute(cli: Cli, program: String, env: Environment, ui: Arc<Ui>) -> u8
         machine: Machine::local(),
         global: cli.global,
         cx: Context::new(events),
+        trail,
         zone: OnceLock::new(),
     };
     signals::watch(Arc::clone(&ui), session.cx.cancel.clone());
     let result = commands::run(&session, cli.command).await;
     // Bars that are left are cleared before the last word.
     drop(session);
-    let result = result.and_then(|outcome| ui.flush().map(|()| outcome));
-    match result {
-        Ok(outcome) => outcome.exit_code(),
-        Err(error) => {
-            ui.error(&error);
-            error.exit_code()
-        }
-    }
+    result.and_then(|outcome| ui.flush().map(|()| outcome))
 }
 
 /// Help, version, and command lines that cannot be understood.
-fn usage(args: &[OsString], env: &Environment, error: &clap::Error) -> ExitCode {
+fn usage(args: &[OsString], env: &Environment, error: &clap::Error, failed: ExitCodeOf) -> u8 {
     let global = guess(args);
     let ui = Ui::new(&global, env);
     if !error.use_stderr() {
         ui.clap(error);
-        return ExitCode::from(exit_code::SUCCESS);
+        return exit_code::SUCCESS;
     }
+    let text = error.to_string();
+    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let told = CommandError::new(Kind::Usage, message).with_hint("see `backup --help`");
     if global.json {
-        let text = error.to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        ui.error(&CommandError::new(Kind::Usage, message).with_hint("see `backup --help`"));
+        ui.error(&told);
     } else {
         ui.clap(error);
     }
-    ExitCode::from(exit_code::USAGE)
+    failed(&told)
 }
 
 /// How to print, as far as it can be told from a command line that was not understood.
@@ -158,5 +184,21 @@ fn guess(args: &[OsString]) -> GlobalArgs {
             (_, true) => ColorArg::Never,
             _ => ColorArg::Auto,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_failure_looks_like_the_end_of_a_log() {
+        let args = |verb: &str| ["backup", verb, "a", "b"].map(OsString::from);
+        let fails = |failed: ExitCodeOf| failed(&CommandError::new(Kind::Io, "no thread"));
+        assert_eq!(guarded(&args("wal-fetch"), fails), exit_code::STOP);
+        assert_eq!(guarded(&args("list"), fails), exit_code::FAILURE);
+        let panics = |_: ExitCodeOf| std::panic::resume_unwind(Box::new("no thread"));
+        assert_eq!(guarded(&args("wal-fetch"), panics), exit_code::STOP);
+        assert_eq!(guarded(&args("wal-fetch"), |_| exit_code::FAILURE), exit_code::FAILURE);
     }
 }

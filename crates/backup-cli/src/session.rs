@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 use backup_control::cache;
 use backup_control::config::{self, LoadedConfig};
 use backup_control::environment::Environment;
+use backup_control::error::Error as ControlError;
+use backup_control::jobs::Place;
 use backup_control::machine::{self, Machine};
 use backup_control::moment::Moment;
 use backup_control::passphrase::{PassphraseFlags, PassphraseOrigin};
@@ -19,6 +21,7 @@ use jiff::tz::TimeZone;
 
 use crate::cli::GlobalArgs;
 use crate::command_error::{CommandError, CommandResult, Kind};
+use crate::trail::Trail;
 use crate::ui::Ui;
 
 /// What helps if there is no pass phrase.
@@ -26,7 +29,7 @@ const PASSPHRASE_HINT: &str =
     "use --password-file, --password-command, BACKUP_PASSWORD, BACKUP_PASSWORD_FILE or BACKUP_PASSWORD_COMMAND";
 
 /// Everything a command is given besides its own flags.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Session {
     /// How this program was called: what commands that are suggested begin with.
     pub(crate) program: String,
@@ -35,6 +38,7 @@ pub(crate) struct Session {
     pub(crate) machine: Machine,
     pub(crate) global: GlobalArgs,
     pub(crate) cx: Context,
+    pub(crate) trail: Arc<Trail>,
     /// See [`Session::zone`].
     pub(crate) zone: OnceLock<TimeZone>,
 }
@@ -93,8 +97,28 @@ impl Session {
         name: &str,
         choice: &Choice,
     ) -> CommandResult<&'a SnapshotInfo> {
-        let now = Now { time: self.cx.clock.now(), zone: self.zone() };
-        Ok(snapshots::find(list, name, choice, &now)?)
+        Ok(snapshots::find(list, name, choice, &self.now())?)
+    }
+
+    /// The time and the zone.
+    pub(crate) fn now(&self) -> Now<'_> {
+        Now { time: self.cx.clock.now(), zone: self.zone() }
+    }
+
+    /// Where jobs run.
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place { machine: &self.machine, env: &self.env }
+    }
+
+    /// Waits for something that does not watch for cancellation itself.
+    pub(crate) async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = Result<T, ControlError>>,
+    ) -> CommandResult<T> {
+        tokio::select! {
+            done = work => Ok(done?),
+            () = self.cx.cancel.cancelled() => Err(CoreError::cancelled().into()),
+        }
     }
 
     /// The snapshots called `names`, each once.
@@ -185,12 +209,25 @@ impl Session {
 
     /// Asks before something is replaced or removed; `--yes` answers.
     pub(crate) async fn confirm(&self, question: &str) -> CommandResult<()> {
+        self.confirm_with(format!("{question} [y/N] "), |answer| matches!(answer, "y" | "yes")).await
+    }
+
+    /// The same, where the answer has to be this word.
+    pub(crate) async fn confirm_by_typing(&self, question: &str, word: &'static str) -> CommandResult<()> {
+        self.confirm_with(format!("{question} Type `{word}`: "), move |answer| answer == word).await
+    }
+
+    async fn confirm_with(
+        &self,
+        question: String,
+        is_yes: impl FnOnce(&str) -> bool + Send + 'static,
+    ) -> CommandResult<()> {
         self.require_confirmable()?;
         if self.global.yes {
             return Ok(());
         }
-        let (ui, question) = (Arc::clone(&self.ui), question.to_owned());
-        if self.blocking(move || ui.confirm(&question)).await? {
+        let ui = Arc::clone(&self.ui);
+        if self.blocking(move || Ok(is_yes(&ui.ask(&question)?))).await? {
             Ok(())
         } else {
             Err(CommandError::refused("not confirmed; nothing was replaced or removed"))
@@ -235,7 +272,9 @@ impl Session {
             let opened = repository.open(&passphrase, &self.env).await?;
             // The directory is made when there is something to be kept in it.
             let cache = cache::dir(&self.env).filter(|_| !self.global.no_cache);
-            Ok(cache.map_or_else(|| opened.clone(), |dir| opened.with_cache(&dir)))
+            let opened = cache.map_or_else(|| opened.clone(), |dir| opened.with_cache(&dir));
+            self.trail.opened(&opened);
+            Ok(opened)
         };
         tokio::select! {
             opened = open => opened,

@@ -35,7 +35,7 @@ impl Table {
             let mut line = String::new();
             for (at, width) in used.iter().zip(&widths) {
                 let text = cell(*at);
-                let space = " ".repeat(width.saturating_sub(text.chars().count()));
+                let space = " ".repeat(width.saturating_sub(length(&text)));
                 if !line.is_empty() {
                     line.push_str("  ");
                 }
@@ -52,9 +52,14 @@ impl Table {
     }
 
     fn width(&self, at: usize) -> usize {
-        let cells = self.rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
-        cells.chain([self.columns[at].0.chars().count()]).max().unwrap_or(0)
+        let cells = self.rows.iter().filter_map(|row| row.get(at)).map(|cell| length(cell));
+        cells.chain([length(self.columns[at].0)]).max().unwrap_or(0)
     }
+}
+
+/// Characters that are seen: colours are not.
+fn length(text: &str) -> usize {
+    anstream::adapter::strip_str(text).map(|part| part.chars().count()).sum()
 }
 
 /// Lines of a label and what belongs to it; labels without content are left out.
@@ -83,5 +88,15 @@ mod tests {
         let lines = table.lines();
         assert_eq!(lines[1..], ["a       5 B", "höhe  500 B"]);
         assert!(lines[0].contains("ID     Size") && !lines[0].contains("None"));
+    }
+
+    #[test]
+    fn colours_take_no_room() {
+        let mut table = Table::new([("ID", Align::Left), ("State", Align::Left), ("Size", Align::Right)]);
+        table.row(["a".to_owned(), paint(style::SNAPSHOT, "good"), "5 B".to_owned()]);
+        table.row(["b".to_owned(), "failed".to_owned(), "500 B".to_owned()]);
+        let plain: Vec<String> =
+            table.lines().iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect();
+        assert_eq!(plain, ["ID  State    Size", "a   good      5 B", "b   failed  500 B"]);
     }
 }

@@ -190,20 +190,20 @@ impl Ui {
         !self.json && io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
-    /// Asks a question whose careful answer is no. Blocks until it is answered.
-    pub(crate) fn confirm(&self, question: &str) -> CommandResult<bool> {
+    /// Asks a question; the answer in small letters. Blocks until it is answered.
+    pub(crate) fn ask(&self, question: &str) -> CommandResult<String> {
         let failed = |error: io::Error| CommandError::io("cannot ask for a confirmation", &error);
         self.bars
             .suspend(|| {
                 let mut err = lock(&self.err);
-                write!(err, "{question} [y/N] ")?;
+                write!(err, "{question}")?;
                 err.flush()
             })
             .map_err(failed)?;
         // Nothing is locked while somebody thinks, or a signal could not be answered.
         let mut answer = String::new();
         io::stdin().read_line(&mut answer).map_err(failed)?;
-        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+        Ok(answer.trim().to_ascii_lowercase())
     }
 
     /// Asks for a secret, without showing it. Blocks until it is answered.

@@ -75,6 +75,12 @@ fn is_checked_and_shown() {
     env.run(&["config", "check", "--json"]).ok().snapshot_json("config_check_json");
     env.run_with(&["config", "show"], &[("OTHER", "/srv/other")]).ok().snapshot("config_show");
     env.run(&["config", "show", "--json"]).ok().snapshot_json("config_show_json");
+    let schema = env.run(&["config", "schema"]).ok().json();
+    assert!(schema["$defs"]["JobConfig"]["properties"]["hooks"].is_object(), "{schema}");
+    let example = env.run(&["config", "example", "legal"]).ok().stdout;
+    env.write("legal.toml", &example);
+    env.run(&["config", "check", "--config", "legal.toml"]).ok();
+    assert_eq!(env.run(&["config", "example", "illegal"]).code, 2);
     let example = env.run(&["config", "example"]).ok().stdout;
     env.write("example.toml", &example);
     env.run(&["config", "check", "--config", "example.toml"]).ok().snapshot("config_check_example");
@@ -93,4 +99,23 @@ fn mistakes_are_explained() {
     env.run(&["list", "--config", "none.toml"]).snapshot("error_no_configuration");
     // An address needs no configuration, so a mistake in one does not stand in the way.
     assert_eq!(env.run(&["list", "-r", "./nowhere"]).code, 10);
+}
+
+#[test]
+fn is_made_from_variables() {
+    let env = configured();
+    env.run(&["config", "from-env"]).snapshot("config_from_env_nothing");
+    let variables = [
+        ("MONGODB_URI", "mongodb://me:hush@localhost:27017/app"),
+        ("MONGODB_BACKUP_PATH", "/backups"),
+        ("BACKUP_RETENTION_DAYS", "30"),
+        ("BACKUP_SCHEDULE", "0 2 * * *"),
+        ("ALERT_EMAIL", "me@example.org"),
+    ];
+    let made = env.run_with(&["config", "from-env"], &variables).ok().snapshot("config_from_env");
+    assert!(!made.text().contains("hush"));
+    env.write("made.toml", &made.stdout);
+    env.run_with(&["config", "check", "--config", "made.toml"], &variables).ok();
+    let json = env.run_with(&["config", "from-env", "--json"], &variables).ok().json();
+    assert_eq!(json["without"], serde_json::json!(["ALERT_EMAIL"]));
 }

@@ -82,10 +82,39 @@ fn archives_old_snapshots_and_removes_them_only_when_told() {
     env.run(&with(&["--job", "second"])).ok().snapshot("archive_one");
     assert_eq!((snapshots(&env, "repo"), snapshots(&env, "other")), (3, 2));
     // The newest of each job stays here too.
-    env.run(&with(&["--remove", "--yes"])).ok().snapshot("archive_remove");
+    env.run(&with(&["--remove", "--yes"])).ok().snapshot_table("archive_remove");
     assert_eq!((snapshots(&env, "repo"), snapshots(&env, "other")), (2, 3));
     env.run(&["check", "--read-data"]).ok();
     env.run(&["verify", "--all", "-r", "other"]).ok();
+}
+
+/// What must be kept stays, is named before anything is done, and keeps nothing else from being removed.
+#[test]
+fn archives_remove_what_is_not_held() {
+    let env = two_repositories();
+    for _ in 0..2 {
+        env.run(&["run", "-q", "--source", "data"]).ok();
+    }
+    // Oldest first: two of `manual` that are not the newest, and the only one of `second` between them.
+    let first = env.run(&["list", "--json"]).ok().json()["snapshots"][0]["id"].as_str().unwrap().to_owned();
+    env.run(&["hold", &first, "--reason", "case 4711", "-q"]).ok();
+    let archive = ["archive", "--older-than", "0s", "--to", "other", "--remove"];
+    let dry = env.run(&[&archive[..], &["--dry-run"]].concat()).snapshot_table("archive_held_dry_run");
+    assert_eq!((dry.code, snapshots(&env, "repo"), snapshots(&env, "other")), (3, 4, 0));
+    let done = env.run(&[&archive[..], &["--yes"]].concat()).snapshot_table("archive_held");
+    assert_eq!((done.code, snapshots(&env, "repo"), snapshots(&env, "other")), (3, 3, 4));
+    env.run(&["show", &first]).ok();
+    let events = env.run(&[&archive[..], &["--dry-run", "--json"]].concat()).events();
+    let plan = events.iter().find(|event| event["event"] == "plan").unwrap();
+    assert_eq!(plan["snapshots"][0]["stays"], "held: case 4711");
+}
+
+/// What a hint shows can be pasted into a shell.
+#[test]
+fn addresses_in_hints_are_quoted() {
+    let env = Env::with_repository();
+    let run = env.run(&["copy", "--all", "--to", "no where&x"]);
+    assert!(run.stderr.contains("init -r 'no where&x' --like "), "{}", run.text());
 }
 
 /// What is in the archive by name only is not removed here.

@@ -62,7 +62,7 @@ fn sources() {
     env.run(&["run"]).snapshot("error_nothing_to_back_up");
     env.run(&["run", "documents"]).snapshot("error_job_without_configuration");
     env.run(&["run", "--source", "none"]).snapshot("error_source_does_not_exist");
-    env.run(&["run", "--source", "postgres://db/x"]).snapshot("error_unknown_source");
+    env.run(&["run", "--source", "mysql://db/x"]).snapshot("error_unknown_source");
     env.run(&["run", "--source", "none", "--job", "a,b"]).snapshot("error_job_name");
     env.run(&["run", "--source", "none", "--tag", "job=x"]).snapshot("error_reserved_tag");
 }

@@ -2,15 +2,28 @@
 
 use crate::common::Env;
 
-const VERBS: [&str; 26] = [
+const VERBS: [&str; 41] = [
     "quickstart",
     "init",
     "run",
+    "retry",
+    "status",
+    "analyze",
+    "advise",
+    "alerts",
+    "audit",
+    "report",
+    "logs",
+    "timeline",
+    "wal-push",
+    "wal-fetch",
     "list",
+    "find",
     "show",
     "ls",
     "diff",
     "restore",
+    "compare",
     "export",
     "copy",
     "archive",
@@ -27,6 +40,8 @@ const VERBS: [&str; 26] = [
     "stats",
     "storage",
     "doctor",
+    "notify",
+    "catalog",
     "config",
     "completions",
 ];
@@ -41,6 +56,19 @@ fn of_every_verb() {
     let env = Env::new();
     for verb in VERBS {
         env.run(&[verb, "--help"]).ok().snapshot(&format!("help_{verb}"));
+    }
+    for verb in ["follow", "status", "roll-up", "compact", "run"] {
+        env.run(&["logs", verb, "--help"]).ok().snapshot(&format!("help_logs_{verb}"));
+    }
+    for verb in ["check", "silence", "unsilence"] {
+        env.run(&["alerts", verb, "--help"]).ok().snapshot(&format!("help_alerts_{verb}"));
+    }
+    env.run(&["catalog", "rebuild", "--help"]).ok().snapshot("help_catalog_rebuild");
+    for verb in ["check", "show", "schema", "from-env", "example"] {
+        env.run(&["config", verb, "--help"]).ok().snapshot(&format!("help_config_{verb}"));
+    }
+    for verb in ["status", "list", "test", "send", "discard"] {
+        env.run(&["notify", verb, "--help"]).ok().snapshot(&format!("help_notify_{verb}"));
     }
     for verb in ["generate", "add", "remove", "rotate", "export", "import"] {
         env.run(&["key", verb, "--help"]).ok().snapshot(&format!("help_key_{verb}"));

@@ -116,6 +116,49 @@ fn forgotten_snapshots_come_back() {
     env.run(&["check", "--read-data", "-q"]).ok();
 }
 
+/// A promise is kept by `archive` too.
+#[test]
+fn archives_remove_nothing_that_is_promised() {
+    let env = configured();
+    env.run(&["run", "-q", "ledger"]).ok();
+    env.run(&["run", "-q", "ledger"]).ok();
+    env.run(&["init", "-q", "-r", "other", "--like", "main"]).ok();
+    let run = env.run(&[
+        "archive",
+        "-r",
+        "main",
+        "--job",
+        "ledger",
+        "--older-than",
+        "0s",
+        "--to",
+        "other",
+        "--remove",
+        "--yes",
+    ]);
+    assert_eq!((run.code, ids(&env).len()), (3, 6), "{}", run.text());
+    assert!(run.stdout.contains("younger than job ledger promises"), "{}", run.text());
+}
+
+/// Nobody is asked about a repository that he cannot open.
+#[test]
+fn a_wrong_pass_phrase_is_noticed_first() {
+    let env = configured();
+    std::fs::write(env.path("key"), "wrong").unwrap();
+    env.run(&["init", "-q", "-r", "other"]).ok();
+    for args in [
+        &["cleanup", "--all"][..],
+        &["forget", "latest"],
+        &["repair"],
+        &["archive", "--older-than", "0s", "--to", "other", "--remove"],
+        &["key", "rotate"],
+        &["key", "remove", "1a"],
+    ] {
+        let run = env.run(args);
+        assert_eq!(run.code, 12, "{args:?}: {}", run.text());
+    }
+}
+
 #[test]
 fn a_cleanup_does_what_its_plan_says() {
     let env = configured();
@@ -157,6 +200,7 @@ fn what_was_promised_is_kept_by_every_command() {
     env.run(&["run", "-q", "ledger"]).ok();
     env.run(&["run", "-q", "ledger"]).ok();
     assert_eq!(env.run(&["forget", "latest", "--yes"]).snapshot_table("forget_protected").code, 5);
+    assert_eq!(env.run(&["forget", "latest", "--dry-run"]).snapshot_table("forget_protected_dry_run").code, 5);
     // Whoever shortens it in the configuration shortens nothing.
     env.write("backup.toml", &CONFIG.replace("compliance = \"7y\"", "compliance = \"1s\""));
     std::thread::sleep(std::time::Duration::from_millis(1100));

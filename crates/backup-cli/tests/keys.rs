@@ -41,6 +41,7 @@ fn adds_generates_and_lists() {
     env.run_with(&["key", "add"], &[("BACKUP_NEW_PASSWORD_COMMAND", "echo third")]).ok();
     assert!(opens(&env, "second") && opens(&env, "third") && !opens(&env, "fourth"));
     env.run(&add).snapshot("key_add_without_passphrase");
+    assert_eq!(env.run_with(&add, &[("BACKUP_NEW_PASSWORD", "second")]).snapshot("key_add_known").code, 5);
     env.run(&["key", "list"]).ok().snapshot_table("key_list");
     env.run(&["key", "list", "--json"]).ok().snapshot_json("key_list_json");
 }
@@ -52,6 +53,8 @@ fn a_removed_key_opens_nothing_and_the_last_one_stays() {
     let (first, second) = (&keys(&env)[0], &keys(&env)[1]);
     assert_eq!(env.run(&["key", "remove", second]).snapshot("key_remove_unconfirmed").code, 5);
     env.run(&["key", "remove", "zebra", "--yes"]).snapshot("key_remove_unknown");
+    // Whether the other one works is not known.
+    assert_eq!(env.run(&["key", "remove", first, "--yes"]).snapshot("key_remove_in_use").code, 5);
     env.run(&["key", "remove", &second[..12], "--yes"]).ok().snapshot("key_remove");
     assert!(!opens(&env, "second"));
     assert_eq!(env.run(&["key", "remove", first, "--yes"]).snapshot("key_remove_last").code, 5);
@@ -69,6 +72,9 @@ fn rotating_revokes_the_old_pass_phrase() {
     env.run(&["key", "rotate", "--key-file", "new", "--yes"]).ok().snapshot("key_rotate");
     assert!(!opens(&env, old.trim()) && opens(&env, "second"));
     let with = [("BACKUP_PASSWORD_FILE", "new")];
+    let known = ["key", "rotate", "--new-password-command", "echo second", "--yes"];
+    assert_eq!(env.run_with(&known, &with).snapshot("key_rotate_known").code, 5);
+    assert!(opens(&env, "second"));
     env.run_with(&["verify", "latest", "-q"], &with).ok();
     let rotate = ["key", "rotate", "--new-password-command", "echo fourth", "--yes", "--json"];
     env.run_with(&rotate, &[("BACKUP_PASSWORD_FILE", ""), ("BACKUP_PASSWORD", "second")])

@@ -92,9 +92,12 @@ fn tells_how_much_room_is_left() {
     quota(used * 10);
     let json = env.run(&["storage", "-r", "main", "--json"]).ok().json();
     assert_eq!(json["room_bytes"], used * 9);
-    assert_eq!(json["days_left"], used * 9 / json["growth_per_day"].as_u64().unwrap());
+    // Two backups of one moment say nothing about how it goes on.
+    assert_eq!((&json["days_left"], &json["full_on"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    assert_eq!(json["growth_is_known"], false);
     let run = env.run(&["storage", "-r", "main"]).ok();
     assert!(run.stdout.contains("10% of it used") && run.stderr.is_empty(), "{}", run.text());
+    assert!(run.stdout.contains("not known yet") && run.stdout.contains("known after a day"), "{}", run.text());
     quota(used / 2);
     let run = env.run(&["storage", "-r", "main"]).ok();
     assert!(run.stderr.contains("Warning: 200% of the quota"), "{}", run.text());
@@ -126,4 +129,52 @@ fn nobody_reading_ends_quietly() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(141));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn finds_in_all_snapshots() {
+    let env = history();
+    let all = ids(&env);
+    let found = |args: &[&str]| -> Vec<(String, String)> {
+        let out = env.run(&[&["find", "--json"], args].concat()).ok().stdout;
+        let lines = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let found = lines.filter(|line| line["event"] == "found");
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        found.map(|line| (text(&line["snapshot"]), text(&line["path"]))).collect()
+    };
+    let letter = env.path("data/letter.txt").display().to_string();
+    assert_eq!(
+        found(&["letter.*"]),
+        [(all[1].clone(), letter.clone()), (all[0].clone(), letter.clone())],
+        "newest first"
+    );
+    assert_eq!(found(&["sky.jpg"]).len(), 1, "it is gone later");
+    assert_eq!(found(&["photos", "--job", "manual"]).len(), 2, "and not what is below");
+    assert_eq!(found(&["letter.*", "--limit", "1"]), [(all[1].clone(), letter)]);
+    let run = env.run(&["find", "nothing.*"]);
+    assert!(run.code == 1 && run.stderr.contains("Hint:"), "{}", run.stderr);
+    assert_eq!(env.run(&["find", "a["]).code, 2);
+    let text = env.run(&["find", "letter.*"]).ok();
+    assert!(text.stdout.contains("letter.txt") && text.stderr.contains("2 matches in 2 snapshots"), "{}", text.stderr);
+}
+
+#[test]
+fn finds_snapshots_by_what_they_are() {
+    let env = history();
+    let all = ids(&env);
+    let found = |args: &[&str]| -> Vec<String> {
+        let out = env.run(&[&["find", "--json"], args].concat()).ok().stdout;
+        let lines = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.filter_map(|line| line["id"].as_str().map(str::to_owned)).collect()
+    };
+    assert_eq!(found(&[]).len(), 3);
+    assert_eq!(found(&["--before", "tomorrow", "--status", "completed", "--limit", "1"]), all[2..]);
+    assert_eq!(found(&["--job", "manual", "--days", "1", "--limit", "1"]), all[1..2]);
+    assert_eq!(env.run(&["find", "--before", "today"]).code, 1);
+    assert_eq!(env.run(&["find", "--status", "incomplete"]).code, 1);
+    assert_eq!(env.run(&["find", "--after", "tomorrow"]).code, 1);
+    let listed = env.run(&["list", "--days", "7", "--json"]).ok().json();
+    assert_eq!(listed["snapshots"].as_array().unwrap().len(), 3);
+    let listed = env.run(&["list", "--before", "2020-01-01", "--json"]).ok().json();
+    assert_eq!(listed["snapshots"].as_array().unwrap().len(), 0);
 }

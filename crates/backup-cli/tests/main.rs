@@ -7,32 +7,48 @@
 //! |---|---|
 //! | `common/` | the environment, and what is replaced before comparing (and why) |
 //! | `help.rs` | the help of every verb |
+//! | `alerts.rs` | what is wrong and who is told |
+//! | `audit.rs` | what is recorded of what was done |
 //! | `errors.rs` | mistakes of users, with hints and exit codes |
+//! | `logs.rs` | captured logs: shown and refused |
+//! | `groups.rs` | jobs that are run together and restored together |
+//! | `jobs.rs` | hooks, windows, limits, what is expected |
 //! | `looking.rs` | list, show, ls, diff, stats: text and JSON |
 //! | `running.rs` | init, run, verify, check |
+//! | `runs.rs` | status, retry, logs run: what is remembered of runs |
+//! | `reporting.rs` | report |
 //! | `restoring.rs` | restore and export |
 //! | `configured.rs` | configuration files |
 //! | `copying.rs` | copy, archive, doctor |
 //! | `keeping.rs` | hold, release, forget, undo-forget, cleanup, prune |
 //! | `keys.rs` | key |
 //! | `mending.rs` | repair |
+//! | `notify.rs` | notify: channels, and what waits for them |
 //! | `quickstart.rs` | the first command of the README, twice |
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails as tests do")]
 
 mod common;
 
+mod alerts;
+mod audit;
 mod configured;
 mod copying;
 mod errors;
+mod groups;
 mod help;
+mod jobs;
 mod keeping;
 mod keys;
+mod logs;
 mod looking;
 mod mending;
+mod notify;
 mod quickstart;
+mod reporting;
 mod restoring;
 mod running;
+mod runs;
 
 #[test]
 fn no_file_is_forgotten() {

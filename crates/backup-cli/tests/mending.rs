@@ -61,6 +61,45 @@ fn lost_data_is_taken_from_a_copy() {
     assert_eq!(std::fs::read_to_string(restored.join("letter.txt")).unwrap(), "Dear reader\n");
 }
 
+/// A snapshot whose largest pack is lost.
+fn with_a_lost_pack() -> Env {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.write("data/big.bin", &(0..40_000).map(|at| format!("{at} ")).collect::<String>());
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    let dirs = std::fs::read_dir(env.path("repo/data")).unwrap();
+    let packs = dirs.flat_map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap()).map(|file| file.unwrap().path());
+    std::fs::remove_file(packs.max_by_key(|pack| pack.metadata().unwrap().len()).unwrap()).unwrap();
+    env
+}
+
+/// What is left of it restores, and nobody takes it for all there was.
+#[test]
+fn a_repaired_snapshot_says_that_it_is_not_whole() {
+    let env = with_a_lost_pack();
+    assert_eq!(env.run(&["repair", "--yes", "-q"]).code, 4);
+    for args in [&["--dry-run"][..], &["--target", "out"], &["--target", "out2", "--json"]] {
+        let target: &[&str] = if args.contains(&"--target") { &[] } else { &["--target", "out"] };
+        let run = env.run(&[&["restore", "latest"], args, target].concat());
+        assert_eq!(run.code, 3, "{}", run.text());
+        assert!(run.text().contains("was repaired and lacks what was lost"), "{}", run.text());
+    }
+}
+
+#[test]
+fn a_backup_that_finds_losses_says_what_to_do() {
+    let env = with_a_lost_pack();
+    let run = env.run(&["run", "--source", "data"]).ok();
+    assert!(run.stdout.contains("Damage") && run.stdout.contains("`backup repair` mends"), "{}", run.text());
+    let run = env.run(&["run", "--source", "data"]).ok();
+    assert!(run.stdout.contains("Damage"), "as long as it lasts: {}", run.text());
+    // What was not stored again, if it was in that pack, is lost for good.
+    let repaired = env.run(&["repair", "--yes", "-q"]);
+    assert!(matches!(repaired.code, 0 | 4), "{}", repaired.text());
+    let run = env.run(&["run", "--source", "data"]).ok();
+    assert!(!run.stdout.contains("Damage"), "{}", run.text());
+}
+
 #[test]
 fn a_snapshot_that_cannot_be_read_is_put_aside() {
     let env = two_repositories();

@@ -34,6 +34,42 @@ fn restores_a_part() {
     env.run(&["restore", "latest", "--target", "out", "--only", "a["]).snapshot("restore_glob");
 }
 
+/// A misspelt pattern must not look like a restore.
+#[test]
+fn a_selection_of_nothing_is_an_error() {
+    let env = backed_up();
+    env.run(&["restore", "latest", "--target", "out", "--only", "nosuch"]).snapshot("restore_only_nosuch");
+    for more in [&["--exclude", "*"][..], &["--only", "nosuch", "--dry-run"], &["--only", "nosuch", "--thaw", "--json"]]
+    {
+        let run = env.run(&[&["restore", "latest", "--target", "out"], more].concat());
+        assert_eq!(run.code, 1, "{}", run.text());
+    }
+    assert!(!env.path("out").exists());
+}
+
+#[test]
+fn flags_of_databases_mean_nothing_to_files() {
+    let env = backed_up();
+    let restore = ["restore", "latest", "--target"];
+    env.run(&[&restore[..], &["mongodb://me:hush@db/"]].concat()).snapshot("restore_files_to_a_server");
+    env.run(&[&restore[..], &["out", "--rename", "a.*=b.*"]].concat()).snapshot("restore_files_renamed");
+    env.run(&["export", "latest", "--to", "out"]).snapshot("export_files_to_a_directory");
+    assert_eq!(env.run(&["export", "latest", "--only", "a.*"]).code, 2);
+    assert!(!env.path("out").exists());
+}
+
+/// Before a store is asked, and paid, to thaw anything.
+#[test]
+fn the_target_is_looked_at_before_anything_is_thawed() {
+    let env = backed_up();
+    env.write("out/there", "x");
+    let thaw = ["restore", "latest", "--thaw", "--target"];
+    assert_eq!(env.run(&[&thaw[..], &["out"]].concat()).code, 5);
+    let run = env.run(&[&thaw[..], &["out/there/below"]].concat());
+    assert_eq!(run.code, 1, "{}", run.text());
+    assert!(run.stderr.contains("cannot write to out/there/below"), "{}", run.text());
+}
+
 #[test]
 fn replacing_needs_a_confirmation() {
     let env = backed_up();

@@ -4,6 +4,17 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::common::Env;
 
+/// That nothing was verified is no success.
+#[test]
+fn a_day_without_snapshots_is_not_verified() {
+    let env = Env::with_repository();
+    env.run(&["verify", "--all"]).ok();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    env.run(&["verify", "--date", "2020-02-02"]).snapshot("verify_of_no_day");
+    assert_eq!(env.run(&["verify", "--all", "--job", "nosuch", "--json"]).code, 1);
+}
+
 #[test]
 fn creates_repositories() {
     let env = Env::new();

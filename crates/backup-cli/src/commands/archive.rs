@@ -8,7 +8,7 @@ use backup_core::copy::{CopiedSnapshot, CopyReport, require_complete};
 use backup_core::id::SnapshotId;
 use backup_core::repository::SnapshotInfo;
 use backup_core::retention::Candidate;
-use jiff::Timestamp;
+use serde::Serialize;
 
 use super::copy::{self, Target, ToArgs};
 use super::{forget, view};
@@ -17,11 +17,14 @@ use crate::command_error::{CommandResult, Outcome};
 use crate::human;
 use crate::session::{Opened, Session};
 use crate::style::{self, paint};
+use crate::table::Align;
+use crate::ui::SCHEMA_VERSION;
 
 /// Copy old snapshots into an archive, and remove them here if asked to
 ///
 /// A snapshot is removed only after its copy was looked through and found complete, and never the newest of its job and
-/// source; its data leaves this repository with the next prune. With --storage-class, the data goes into a cold class of
+/// source. Held snapshots, and those that are younger than their job promises to keep them, stay too; the exit code is then
+/// 3. The data leaves this repository with the next prune. With --storage-class, the data goes into a cold class of
 /// the archive's store while everything that is needed to list and browse it stays hot; `backup restore --thaw` brings it
 /// back.
 #[derive(Debug, clap::Args)]
@@ -49,27 +52,106 @@ const EXAMPLES: &str = "\
 Examples:
   backup archive -r ./repo --older-than 90d --to s3://archive/backup --storage-class GLACIER --remove";
 
+/// What becomes of a snapshot in the repository it was copied from.
+#[derive(Serialize)]
+struct Fate<'a> {
+    id: String,
+    #[serde(skip)]
+    info: &'a SnapshotInfo,
+    /// Why it stays; none if it goes.
+    stays: Option<String>,
+    /// Whether it stays although it was asked to go.
+    is_kept_back: bool,
+}
+
+#[derive(Serialize)]
+struct PlanEvent<'a> {
+    schema_version: u32,
+    event: &'static str,
+    verb: &'static str,
+    repository: String,
+    dry_run: bool,
+    snapshots: &'a [Fate<'a>],
+}
+
+impl Args {
+    /// Whether snapshots go that are archived.
+    pub(crate) fn removes(&self) -> bool {
+        self.remove
+    }
+}
+
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let cutoff = age::before(&args.older_than, session.cx.clock.now(), session.zone())?;
+    let spec = session.repository()?;
+    let opened = session.open_indexed_at(&spec).await?;
     if args.remove && !args.dry_run {
         // Not only after hours of copying.
         session.require_confirmable()?;
     }
-    let spec = session.repository()?;
-    let opened = session.open_indexed_at(&spec).await?;
-    let worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
+    let mut worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
     let filter = args.filter.choice(session)?;
     let old = |info: &&SnapshotInfo| info.snapshot.time < cutoff && filter.matches(info);
     let meant: Vec<SnapshotInfo> = opened.snapshots.snapshots.iter().filter(old).cloned().collect();
+    let fates = if args.remove { fates(session, &opened, &meant).await? } else { Vec::new() };
     let target = args.to.open(session, &opened.indexed, args.storage_class.as_deref()).await?;
+    if !fates.is_empty() {
+        show(session, &spec, &fates, args.dry_run)?;
+        if fates.iter().any(|fate| fate.is_kept_back) {
+            worst = worst.max(Outcome::Warnings);
+        }
+    }
     let report = copy::copy_to(session, &opened.indexed, &meant, &target, args.dry_run, "archive").await?;
     let outcome = worst.max(if report.problems.is_empty() { Outcome::Success } else { Outcome::Damage });
     if args.dry_run || !args.remove {
         return Ok(outcome);
     }
     copy::require_whole(&report)?;
-    remove(session, &opened, &report, &target, &spec, cutoff).await?;
+    remove(session, &opened, &report, &target, &spec, &fates).await?;
     Ok(outcome)
+}
+
+/// What becomes of the snapshots that are archived: known before anything is copied.
+async fn fates<'a>(session: &Session, opened: &Opened, meant: &'a [SnapshotInfo]) -> CommandResult<Vec<Fate<'a>>> {
+    let newest = newest_of_each(&opened.snapshots.snapshots);
+    let protected = opened.indexed.repository().protected(meant, &session.cx).await?;
+    let protected: HashMap<SnapshotId, String> =
+        protected.into_iter().map(|(id, error)| (id, because(id, &error.to_string()))).collect();
+    let fate = |info: &'a SnapshotInfo| {
+        let must = protected.get(&info.id).cloned();
+        let is_newest = newest.contains(&info.id);
+        let is_kept_back = must.is_some() && !is_newest;
+        let stays = if is_newest { Some("the newest of its job and source".to_owned()) } else { must };
+        Fate { id: info.id.to_hex(), info, stays, is_kept_back }
+    };
+    Ok(meant.iter().map(fate).collect())
+}
+
+/// The reason alone: the row of the table says which snapshot it is about.
+fn because(id: SnapshotId, refusal: &str) -> String {
+    let about = format!("snapshot {} is ", id.short());
+    human::text(refusal.strip_prefix(&about).unwrap_or(refusal).as_bytes())
+}
+
+/// Shows what goes, and what stays and why.
+fn show(session: &Session, spec: &RepositorySpec, fates: &[Fate<'_>], dry_run: bool) -> CommandResult<()> {
+    let ui = &session.ui;
+    if ui.is_json() {
+        let (schema_version, repository) = (SCHEMA_VERSION, spec.to_string());
+        let (event, verb, snapshots) = ("plan", "archive", fates);
+        ui.event(&PlanEvent { schema_version, event, verb, repository, dry_run, snapshots });
+        return Ok(());
+    }
+    let mut table = view::snapshot_table(&[("", Align::Left), ("Because", Align::Left)]);
+    for fate in fates {
+        let mut row = view::snapshot_row(session, fate.info);
+        row.push(if fate.stays.is_some() { "stays" } else { "goes" }.to_owned());
+        row.push(fate.stays.clone().unwrap_or_default());
+        table.row(row);
+    }
+    let going = fates.iter().filter(|fate| fate.stays.is_none()).count();
+    let heading = format!("Plan: once they are copied, {going} of {} go from {spec}", fates.len());
+    ui.print(format_args!("{heading}\n{}", table.lines().join("\n")))
 }
 
 /// Removes what is in the archive, after a look whether it really is.
@@ -79,24 +161,19 @@ async fn remove(
     report: &CopyReport,
     target: &Target,
     spec: &RepositorySpec,
-    cutoff: Timestamp,
+    fates: &[Fate<'_>],
 ) -> CommandResult<()> {
-    let newest = newest_of_each(&opened.snapshots.snapshots);
+    let going: HashSet<SnapshotId> =
+        fates.iter().filter(|fate| fate.stays.is_none()).map(|fate| fate.info.id).collect();
     let pairs = report.copied.iter().chain(&report.present);
-    let (kept, gone): (Vec<CopiedSnapshot>, Vec<CopiedSnapshot>) =
-        pairs.copied().partition(|copied| newest.contains(&copied.from));
-    for copied in kept {
-        let short = copied.from.short();
-        session.ui.status(format_args!("Snapshot {short} stays here too: it is the newest of its job and source"));
-    }
+    let gone: Vec<CopiedSnapshot> = pairs.copied().filter(|copied| going.contains(&copied.from)).collect();
     if gone.is_empty() {
         return Ok(());
     }
     let count = human::count(gone.len() as u64, "snapshot", "snapshots");
     let there: Vec<SnapshotId> = gone.iter().filter_map(|copied| copied.to).collect();
     require_complete(&target.repository, &there, &session.cx).await?;
-    let (cutoff, to) = (human::time(cutoff, session.zone()), &target.spec);
-    session.confirm(&format!("Remove {count} from before {cutoff} from {spec}? They are complete in {to}.")).await?;
+    session.confirm(&format!("Remove {count} from {spec}? They are complete in {}.", target.spec)).await?;
     let ids: Vec<SnapshotId> = gone.iter().map(|copied| copied.from).collect();
     forget::forget(session, opened.indexed.repository(), &ids).await?;
     session.ui.status(format_args!("{count} {} from {spec}", paint(style::GOOD, "removed")));

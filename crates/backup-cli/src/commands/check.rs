@@ -41,6 +41,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         None if args.read_data => ReadData::All,
         None => ReadData::None,
     };
+    if args.read_data {
+        // Only another one like it says that what it found is mended.
+        session.trail.note("data", "all");
+    }
     let resume = if args.resume { Some(notes(session, &repository, read_data)?) } else { None };
     let report = check::check(&repository, &CheckOptions { read_data, resume }, &session.cx).await?;
     let outcome = if report.problems.is_empty() { Outcome::Success } else { Outcome::Damage };

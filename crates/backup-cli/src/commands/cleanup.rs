@@ -1,6 +1,7 @@
 //! `backup cleanup`.
 
 use backup_control::cleanup::{self, Cleanup};
+use backup_control::runs;
 use backup_core::id::SnapshotId;
 use backup_core::maintenance::{CleanupPlan, PlannedSnapshot, plan_cleanup};
 use backup_core::repository::Repository;
@@ -89,13 +90,13 @@ type Repositories = Vec<(backup_control::repositories::RepositorySpec, Repositor
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let cleanups = cleanups(session, args)?;
-    if !args.dry_run {
-        // Not only after all snapshots were read.
-        session.require_confirmable()?;
-    }
     let (mut repositories, mut plans) = (Repositories::new(), Vec::new());
     for cleanup in cleanups {
         let at = open(session, &mut repositories, &cleanup).await?;
+        if !args.dry_run {
+            // Not only after all snapshots were read.
+            session.require_confirmable()?;
+        }
         let (repository, cx) = (&repositories[at].1, &session.cx);
         let plan = plan_cleanup(repository, &cleanup.filter, &cleanup.policy, session.zone(), cx).await?;
         show(session, &cleanup, &plan, args.dry_run)?;
@@ -115,6 +116,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if !args.no_prune {
         for (spec, repository) in &repositories {
             prune::prune(session, spec, repository, &spec.prune_options(session.holder())).await?;
+            repository.thin_out_run_notes(runs::NOTES).await?;
         }
     }
     Ok(Outcome::Success)

@@ -1,8 +1,9 @@
 //! `backup config`.
 
-use backup_control::config::{self, Config, LoadedConfig};
+use backup_control::config::{self, Config, LoadedConfig, Origins};
 use backup_control::jobs::{Job, JobFlags};
 use backup_core::error::{Error as CoreError, ErrorKind};
+use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
 use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
@@ -21,11 +22,37 @@ pub(crate) struct Args {
 enum Verb {
     /// Check the configuration and say what its jobs would do
     Check,
-    /// Show the configuration as it is understood, with variables and paths resolved
+    /// Show the configuration as it is understood, with variables and paths resolved, and where each value comes from
+    ///
+    /// Nothing that may be a secret is shown. What it prints is a configuration, but for that.
     Show,
-    /// Print an example with every key explained
-    Example,
+    /// Print the JSON schema of configurations, for editors
+    Schema,
+    /// Print a configuration made from the variables of home-made scripts
+    ///
+    /// Understood are MONGODB_URI, REDIS_URL; BACKUP_S3_BUCKET or AWS_S3_BACKUP_BUCKET, AWS_REGION, S3_SSE_ALGORITHM,
+    /// S3_KMS_KEY_ID; MONGODB_BACKUP_PATH; BACKUP_RETENTION_DAYS, …_WEEKS, …_MONTHS; BACKUP_MAX_FILE_SIZE; ALERT_WEBHOOK_URL;
+    /// BACKUP_SCHEDULE, …_DAILY, …_WEEKLY, …_MONTHLY, …_REDIS, which become lines for crontab. Addresses and credentials
+    /// stay in the environment.
+    FromEnv,
+    /// Print an example
+    Example {
+        /// Which: `files` explains every key that all kinds of sources have
+        #[arg(value_name = "NAME", default_value = "files", value_parser = PossibleValuesParser::new(EXAMPLE_NAMES))]
+        name: String,
+    },
 }
+
+/// The names of the examples.
+const EXAMPLE_NAMES: [&str; config::EXAMPLES.len()] = {
+    let mut names = [""; config::EXAMPLES.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = config::EXAMPLES[at].0;
+        at += 1;
+    }
+    names
+};
 
 #[derive(Serialize)]
 struct CheckJson<'a> {
@@ -34,6 +61,7 @@ struct CheckJson<'a> {
     repositories: Vec<&'a String>,
     sources: Vec<&'a String>,
     jobs: Vec<&'a String>,
+    groups: Vec<&'a String>,
 }
 
 #[derive(Serialize)]
@@ -41,19 +69,55 @@ struct ShowJson<'a> {
     schema_version: u32,
     file: &'a std::path::Path,
     config: &'a Config,
+    /// By the names of keys, joined by dots.
+    origins: &'a Origins,
+}
+
+#[derive(Serialize)]
+struct FromEnvJson<'a> {
+    schema_version: u32,
+    config: &'a str,
+    without: Vec<&'a str>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
     let needed = || session.config()?.ok_or_else(|| CommandError::from(config::not_found(&session.env)));
-    match args.verb {
+    match &args.verb {
         Verb::Check => check(session, &needed()?),
         Verb::Show => show(session, &needed()?),
-        Verb::Example if session.ui.is_json() => Err(CommandError::usage("the example is TOML and has no JSON form")),
-        Verb::Example => {
-            session.ui.print(config::EXAMPLE.trim_end())?;
+        Verb::Schema => {
+            let text = serde_json::to_string_pretty(&config::schema());
+            session.ui.print(text.map_err(|error| internal(error.to_string()))?)?;
+            Ok(Outcome::Success)
+        }
+        Verb::FromEnv => from_env(session),
+        Verb::Example { .. } if session.ui.is_json() => {
+            Err(CommandError::usage("the example is TOML and has no JSON form"))
+        }
+        Verb::Example { name } => {
+            let example = config::EXAMPLES.into_iter().find(|(known, _)| known == name);
+            session.ui.print(example.map_or("", |(_, text)| text).trim_end())?;
             Ok(Outcome::Success)
         }
     }
+}
+
+fn internal(message: String) -> CommandError {
+    CommandError::new(Kind::Core(ErrorKind::Internal), CoreError::internal(message).to_string())
+}
+
+fn from_env(session: &Session) -> CommandResult {
+    let made = config::from_env(&session.env)?;
+    if session.ui.is_json() {
+        let without = made.without.iter().map(|(name, _)| *name).collect();
+        session.ui.json(&FromEnvJson { schema_version: SCHEMA_VERSION, config: &made.text, without })?;
+        return Ok(Outcome::Success);
+    }
+    session.ui.print(made.text.trim_end())?;
+    for (name, instead) in made.without {
+        session.ui.warning(format_args!("nothing stands for {name}: {instead}"));
+    }
+    Ok(Outcome::Success)
 }
 
 fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
@@ -69,16 +133,30 @@ fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
         lines.push(format!("  repository {name}: {}, {how}", repository.url));
     }
     for name in config.jobs.keys() {
-        let job = Job::from_config(name, config, None, &JobFlags::default(), &session.machine)?;
+        let job = Job::from_config(name, config, None, &JobFlags::default(), session.place())?;
         let repository = job.repository.name.as_deref().unwrap_or_default();
         let keeps = match config.keep_of(name) {
             Some(keep) => format!("keeps {keep}"),
             None => "keeps everything".to_owned(),
         };
-        lines.push(format!("  job {name}: {} into {repository}, tier {}, {keeps}", job.source, job.options.tier));
+        let mut line = format!("  job {name}: {} into {repository}, tier {}, {keeps}", job.source, job.options.tier);
+        if let Some(window) = job.execution.window {
+            line.push_str(&format!(", begins at {window}"));
+        }
+        if let Some(size) = config.jobs.get(name).and_then(|job| job.max_size) {
+            line.push_str(&format!(", at most {size}"));
+        }
+        lines.push(line);
     }
     if config.jobs.is_empty() {
         lines.push("  no jobs".to_owned());
+    }
+    for (name, group) in &config.groups {
+        lines.push(format!(
+            "  group {name}: {}, {} at a time",
+            group.jobs.join(", "),
+            group.parallel().min(group.jobs.len())
+        ));
     }
     if session.ui.is_json() {
         session.ui.json(&CheckJson {
@@ -87,6 +165,7 @@ fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
             repositories: config.repositories.keys().collect(),
             sources: config.sources.keys().collect(),
             jobs: config.jobs.keys().collect(),
+            groups: config.groups.keys().collect(),
         })?;
     } else {
         session.ui.print(lines.join("\n"))?;
@@ -97,12 +176,15 @@ fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
 fn show(session: &Session, loaded: &LoadedConfig) -> CommandResult {
     if session.ui.is_json() {
         let (schema_version, file) = (SCHEMA_VERSION, loaded.file.as_path());
-        session.ui.json(&ShowJson { schema_version, file, config: &loaded.config })?;
-    } else {
-        let text = loaded.to_toml().map_err(|message| {
-            CommandError::new(Kind::Core(ErrorKind::Internal), CoreError::internal(message).to_string())
-        })?;
-        session.ui.print(format_args!("# {}\n{}", loaded.file.display(), text.trim_end()))?;
+        session.ui.json(&ShowJson { schema_version, file, config: &loaded.shown(), origins: &loaded.origins })?;
+        return Ok(Outcome::Success);
     }
+    let named = match (&session.global.config, session.env.get("BACKUP_CONFIG")) {
+        (Some(_), _) => "named by --config",
+        (None, Some(_)) => "named by BACKUP_CONFIG",
+        (None, None) => "found",
+    };
+    let text = loaded.to_toml().map_err(internal)?;
+    session.ui.print(format_args!("# {}, {named}\n{}", loaded.file.display(), text.trim_end()))?;
     Ok(Outcome::Success)
 }

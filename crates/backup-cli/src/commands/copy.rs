@@ -12,6 +12,7 @@ use super::view::{self, Summary};
 use crate::args::FilterArgs;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
+use crate::records;
 use crate::session::Session;
 use crate::style::{self, paint};
 use crate::table::facts;
@@ -75,8 +76,9 @@ impl ToArgs {
         let spec = session.resolve(&self.to)?.with_storage_class(storage_class)?;
         match session.open_with(&spec, &self.flags(session)).await {
             Err(error) if error.is_missing_repository() => {
-                let from = from.repository().sink();
-                let command = format!("{} init -r {} --like {from}", session.program, self.to);
+                let from = human::shell(&from.repository().sink().to_string());
+                let (program, to) = (human::shell(&session.program), human::shell(&self.to));
+                let command = format!("{program} init -r {to} --like {from}");
                 Err(error.with_hint(format!("create it first: {command}")))
             }
             opened => Ok(Target { repository: opened?, spec }),
@@ -110,6 +112,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         Some(name) => session.resolve(name)?,
         None => session.repository()?,
     };
+    session.trail.note("repository", records::place(&from));
     let opened = session.open_indexed_at(&from).await?;
     let filter = args.filter.choice(session)?;
     let mut worst = Outcome::Success;
@@ -134,6 +137,7 @@ pub(super) async fn copy_to(
     verb: &'static str,
 ) -> CommandResult<CopyReport> {
     let Target { spec, repository } = target;
+    session.trail.note("to", records::place(spec));
     if snapshots.is_empty() {
         session.ui.status("No snapshots.");
     }

@@ -1,13 +1,9 @@
 //! `backup forget`.
 
-use std::collections::BTreeMap;
-
 use backup_core::id::SnapshotId;
 use backup_core::repository::{Repository, SnapshotInfo};
-use backup_core::retention::Hold;
 use serde::Serialize;
 
-use super::hold;
 use super::view::{self, SnapshotJson};
 use crate::args::FilterArgs;
 use crate::command_error::{CommandError, CommandResult, Outcome};
@@ -51,7 +47,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let repository = session.open(&spec).await?;
     let list = repository.snapshots(&session.cx).await?;
     let infos = session.find_all(&list, &args.snapshots, &args.filter.choice(session)?)?;
-    require_released(session, &infos, &repository.holds().await?)?;
+    require_free(session, &repository, &infos).await?;
     let ui = &session.ui;
     let count = human::count(infos.len() as u64, "snapshot", "snapshots");
     if !ui.is_json() {
@@ -74,27 +70,23 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 
 /// Forgets snapshots; what must be kept is a refusal.
 pub(super) async fn forget(session: &Session, repository: &Repository, ids: &[SnapshotId]) -> CommandResult<()> {
+    session.trail.snapshots(ids);
     repository.forget(ids, &session.cx).await.map_err(|error| CommandError::from(error).invalid_is_refused())
 }
 
-/// Held snapshots are named before anybody is asked.
-fn require_released(
-    session: &Session,
-    infos: &[&SnapshotInfo],
-    holds: &BTreeMap<SnapshotId, Hold>,
-) -> CommandResult<()> {
-    let now = session.cx.clock.now();
-    let in_force = |info: &&&SnapshotInfo| holds.get(&info.id).is_some_and(|hold| hold.is_in_force(now));
-    let held: Vec<String> = infos
-        .iter()
-        .filter(in_force)
-        .filter_map(|info| Some(format!("{} is {}", info.id.short(), hold::words(session, holds.get(&info.id)?))))
-        .collect();
-    if held.is_empty() {
+/// What must be kept is named before anybody is asked, and by a dry run too.
+async fn require_free(session: &Session, repository: &Repository, infos: &[&SnapshotInfo]) -> CommandResult<()> {
+    let infos: Vec<SnapshotInfo> = infos.iter().map(|info| (*info).clone()).collect();
+    let protected = repository.protected(&infos, &session.cx).await?;
+    let Some((_, first)) = protected.first() else {
         return Ok(());
-    }
-    Err(CommandError::refused(format!("nothing is forgotten: snapshot {}", held.join("; snapshot ")))
-        .with_hint("`backup release` ends a hold"))
+    };
+    let reasons: Vec<String> = protected.iter().map(|(_, error)| human::text(error.to_string().as_bytes())).collect();
+    let refusal = CommandError::refused(format!("nothing is forgotten: {}", reasons.join("; ")));
+    Err(match first.hint() {
+        Some(hint) => refusal.with_hint(hint),
+        None => refusal,
+    })
 }
 
 fn plan(session: &Session, infos: &[&SnapshotInfo], repository: &str) -> String {

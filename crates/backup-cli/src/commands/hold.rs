@@ -73,6 +73,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let repository = session.open(&spec).await?;
     let list = repository.snapshots(&session.cx).await?;
     let infos = session.find_all(&list, &args.snapshots, &args.filter.choice(session)?)?;
+    session.trail.snapshots(infos.iter().map(|info| &info.id));
+    session.trail.note("reason", &hold.reason);
     let (earlier, _) = in_force(session, &repository).await?;
     for info in &infos {
         if let Some(earlier) = earlier.get(&info.id) {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::hold::{self, HoldJson, Holds};
 use super::view::{self, DamagedJson, SnapshotJson};
-use crate::args::FilterArgs;
+use crate::args::{FilterArgs, TimeArgs};
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
 use crate::session::Session;
@@ -17,6 +17,8 @@ use crate::ui::SCHEMA_VERSION;
 pub(crate) struct Args {
     #[command(flatten)]
     filter: FilterArgs,
+    #[command(flatten)]
+    times: TimeArgs,
 }
 
 #[derive(Serialize)]
@@ -42,8 +44,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let repository = session.open(&spec).await?;
     let list = repository.snapshots(&session.cx).await?;
     let (holds, unreadable) = hold::in_force(session, &repository).await?;
-    let filter = args.filter.choice(session)?;
-    let shown: Vec<&SnapshotInfo> = list.snapshots.iter().filter(|info| filter.matches(info)).collect();
+    let (filter, within) = (args.filter.choice(session)?, args.times.within(session)?);
+    let is_meant = |info: &&SnapshotInfo| filter.matches(info) && within.contains(&info.snapshot.time);
+    let shown: Vec<&SnapshotInfo> = list.snapshots.iter().filter(is_meant).collect();
     if session.ui.is_json() {
         session.ui.json(&ListJson {
             schema_version: SCHEMA_VERSION,
@@ -121,7 +124,6 @@ fn table(session: &Session, shown: &[&SnapshotInfo], holds: &Holds) -> Table {
 }
 
 fn state(info: &SnapshotInfo, holds: &Holds) -> String {
-    let incomplete = info.snapshot.x_warnings.unwrap_or(0) > 0;
-    let states = [(incomplete, "incomplete"), (holds.contains_key(&info.id), "held")];
-    states.iter().filter_map(|(is, name)| is.then_some(*name)).collect::<Vec<_>>().join(", ")
+    let held = holds.contains_key(&info.id).then_some("held");
+    view::states(info).into_iter().chain(held).collect::<Vec<_>>().join(", ")
 }

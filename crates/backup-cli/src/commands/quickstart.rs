@@ -8,11 +8,12 @@ use backup_control::jobs::{Job, JobFlags};
 use backup_control::passphrase::PassphraseOrigin;
 use backup_control::repositories::RepositorySpec;
 use backup_control::snapshots::Choice;
+use backup_control::sources::Restorer;
 use backup_core::crypto::Passphrase;
 use backup_core::error::{Error as CoreError, ErrorKind};
 use backup_core::pipeline::VerifyLevel;
 use backup_core::repository::{InitOptions, Repository};
-use backup_core::source::{IfExists, ObjectDigest, RestoreRequest};
+use backup_core::source::{IfExists, ObjectDigest, RestoreRequest, Selection, Source};
 use backup_sources::files::digest_of_dir;
 use serde::Serialize;
 
@@ -72,7 +73,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let spec = RepositorySpec::at(&folder.repository);
     let repository = folder.open(session, &spec).await?;
     let job = job(session, &dir, &folder, spec.clone())?;
-    let backup = run_verb::back_up(session, &repository, &job).await?;
+    let source = job.source.open(&session.env).await?;
+    let backup = run_verb::back_up(session, &repository, &job, &*source).await?.report;
     let opened = Opened {
         snapshots: repository.snapshots(&session.cx).await?,
         indexed: repository.load_index(&session.cx).await?,
@@ -83,26 +85,38 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if !verified.problems.is_empty() {
         return Ok(Outcome::Damage);
     }
+    let restored = folder.restored.to_string_lossy().into_owned();
     let restore = Restore {
-        session,
+        session: session.clone(),
+        member: None,
         repository: spec.to_string(),
+        place: crate::records::place(&spec),
         snapshot: opened.indexed.snapshot(info),
-        source: Arc::clone(&job.source),
+        restorer: Restorer {
+            kind: job.source.kind(),
+            source: Arc::clone(&source),
+            target: Some(restored.clone()),
+            place: restored.clone(),
+        },
+        is_part: false,
+        is_renaming: false,
+        is_mapping: false,
+        hooks: None,
         request: RestoreRequest {
-            target: Some(folder.restored.to_string_lossy().into_owned()),
+            target: Some(restored),
             if_exists: IfExists::Replace,
             verify: true,
             ..RestoreRequest::default()
         },
     };
-    let restored = restore.execute().await?;
+    let restored = restore.execute(&session.cx).await?;
     let warnings = backup.warnings + restored.warnings;
     if warnings > 0 {
         session
             .ui
             .warning("some entries could not be read or restored, so the copy was not compared with the original");
     } else {
-        let digest = compare(session, &dir, &folder, &job).await?;
+        let digest = compare(session, &dir, &folder, &*source, &job.options.selection).await?;
         finish(session, &folder, &id.to_hex(), &digest)?;
     }
     next_steps(session, &folder);
@@ -178,7 +192,7 @@ fn job(session: &Session, dir: &Path, folder: &Folder, spec: RepositorySpec) -> 
     let exclude = if inside { vec![escape(&text(&folder.path)?)] } else { Vec::new() };
     // Build directories and the like would make a first try needlessly long.
     let flags = JobFlags { exclude, exclude_if_present: vec![CACHE_MARKER.to_owned()], ..JobFlags::default() };
-    let mut job = Job::ad_hoc(Some("quickstart"), &[text(dir)?], spec, &flags, &session.machine)?;
+    let mut job = Job::ad_hoc(Some("quickstart"), &[text(dir)?], spec, &flags, session.place())?;
     job.options.estimate = session.ui.bars().is_some();
     Ok(job)
 }
@@ -196,9 +210,15 @@ fn escape(path: &str) -> String {
 }
 
 /// Compares the restored copy with the original by the digests of both.
-async fn compare(session: &Session, dir: &Path, folder: &Folder, job: &Job) -> CommandResult<ObjectDigest> {
+async fn compare(
+    session: &Session,
+    dir: &Path,
+    folder: &Folder,
+    source: &dyn Source,
+    selection: &Selection,
+) -> CommandResult<ObjectDigest> {
     session.ui.status(format_args!("Comparing {} with the restored copy", dir.display()));
-    let original = job.source.digest(&session.cx, &job.options.selection).await?;
+    let original = source.digest(&session.cx, selection).await?;
     let original = original.objects.into_values().next();
     let copy = folder.restored.join(dir.strip_prefix("/").unwrap_or(dir));
     let restored = digest_of_dir(&session.cx, &copy).await?;
@@ -228,8 +248,9 @@ fn finish(session: &Session, folder: &Folder, snapshot: &str, digest: &ObjectDig
 }
 
 fn next_steps(session: &Session, folder: &Folder) {
+    let shell = |path: &Path| human::shell(&path.display().to_string());
     let (repository, key) = (shell(&folder.repository), shell(&folder.key_file));
-    let backup = shell(Path::new(&session.program));
+    let backup = human::shell(&session.program);
     let heading = |text| paint(style::HEADING, text);
     session.ui.status(format_args!(
         "
@@ -250,23 +271,14 @@ fn next_steps(session: &Session, folder: &Folder) {
     ));
 }
 
-/// A path as a shell needs it.
-fn shell(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
 #[cfg(test)]
 mod tests {
-    use backup_core::source::{EntryPath, Selection};
+    use backup_core::source::EntryPath;
 
     use super::*;
 
     #[test]
-    fn shells_and_globs_see_paths_as_they_are() {
-        assert_eq!(shell(Path::new("/a/b-1")), "/a/b-1");
-        assert_eq!(shell(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+    fn globs_see_paths_as_they_are() {
         let path = "/a[1]/{b,c}*?\\x";
         let selection = Selection::new(Vec::new(), vec![escape(path)]).unwrap();
         assert!(selection.is_excluded(&EntryPath::new(path).unwrap()));

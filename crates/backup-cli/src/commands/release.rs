@@ -34,6 +34,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let (mut released, mut not_held) = (Vec::new(), Vec::new());
     for info in session.find_all(&list, &args.snapshots, &args.filter.choice(session)?)? {
         let id = paint(style::SNAPSHOT, info.id.short());
+        session.trail.snapshots([&info.id]);
         if repository.release(&info.id).await? {
             ui.status(format_args!("Snapshot {id} is released"));
             released.push(info.id.to_hex());

@@ -53,12 +53,12 @@ impl Args {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let spec = session.repository()?;
+    let repository = session.open(&spec).await?;
     if !args.dry_run {
         // Not only after everything was read.
         session.require_confirmable()?;
     }
-    let spec = session.repository()?;
-    let repository = session.open(&spec).await?;
     let mut options = RepairOptions {
         from: copies(session, args).await?,
         read_data: args.read_data,

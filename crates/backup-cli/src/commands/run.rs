@@ -1,20 +1,35 @@
 //! `backup run`.
 
+pub(in crate::commands) mod again;
+pub(in crate::commands) mod execute;
+mod group;
+mod told;
+
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use backup_control::jobs::{Job, JobFlags};
 use backup_control::units::{Share, Size};
+use backup_control::{damage, logs};
 use backup_core::compress::Compression;
-use backup_core::pipeline::{self, BackupReport, EntryCounts};
-use backup_core::repository::Repository;
+use backup_core::context::Context;
+use backup_core::error::ErrorKind;
+use backup_core::event::Events;
+use backup_core::id::SnapshotId;
+use backup_core::log::{Stream, roll_up};
+use backup_core::pipeline::{self, BackupReport};
+use backup_core::repository::{Repository, SnapshotInfo};
+use backup_core::source::Source;
 
 use super::view::Summary;
-use crate::args::{self, TypeArg};
+use crate::args::{self, MethodArg, TypeArg};
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
+use crate::records::Records;
 use crate::session::Session;
-use crate::style::{self, paint};
-use crate::table::facts;
+
+use crate::trail::{self, Action};
+use told::{Notices, describe};
 
 /// Back up: run jobs of the configuration, or paths given here
 ///
@@ -24,16 +39,18 @@ use crate::table::facts;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Jobs of the configuration, run one after the other
-    #[arg(value_name = "JOB", conflicts_with = "source")]
+    /// Jobs of the configuration, run one after the other, and groups, whose jobs are run together
+    #[arg(value_name = "JOB_OR_GROUP", conflicts_with = "source")]
     jobs: Vec<String>,
-    /// Back up this directory or file instead of a job; repeat it for several
+    /// Back up this directory or file instead of a job, repeated for several; or one server, mongodb://…, postgres://… or
+    /// redis://…
+    /// [env: BACKUP_SOURCE_PASSWORD, BACKUP_SOURCE_PASSWORD_FILE, BACKUP_SOURCE_PASSWORD_COMMAND: the password of its user]
     #[arg(long, value_name = "PATH_OR_URL")]
     source: Vec<String>,
     /// Name that snapshots of --source are filed under [default: manual]
     #[arg(long, value_name = "NAME", requires = "source")]
     job: Option<String>,
-    /// Type of the snapshot [default: incremental, and full where there is no earlier one]
+    /// Type of the snapshot [default: incremental of files, full of databases]
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<TypeArg>,
     /// Tier of the snapshot, for instance daily, weekly, monthly, yearly [default: manual]
@@ -48,18 +65,30 @@ pub(crate) struct Args {
     /// Leave out what matches this glob; repeat it for several
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Leave out what matches the globs in this file, one per line; repeat it for several
+    /// Files: leave out what matches the globs in this file, one per line; repeat it for several
     #[arg(long, value_name = "FILE")]
     exclude_file: Vec<PathBuf>,
-    /// Leave out the content of directories that hold a file of this name, besides .nobackup; repeat it for several
+    /// Files: leave out the content of directories that hold a file of this name, besides .nobackup; repeat it for several
     #[arg(long, value_name = "NAME")]
     exclude_if_present: Vec<String>,
-    /// Do not go into other file systems
+    /// Files: do not go into other file systems
     #[arg(long)]
     one_file_system: bool,
-    /// Leave out larger files, for instance 1G
+    /// Files: leave out larger ones, for instance 1G
     #[arg(long, value_name = "SIZE")]
     max_file_size: Option<Size>,
+    /// Fail if the backup comes to more than this, for instance 500G
+    #[arg(long, value_name = "SIZE")]
+    max_size: Option<Size>,
+    /// Run jobs also outside their window, and however large they become
+    #[arg(long, conflicts_with = "max_size")]
+    force: bool,
+    /// Run jobs also outside their window
+    #[arg(long, hide = true)]
+    outside_window: bool,
+    /// PostgreSQL: what is read: physical (the data directory) or logical (databases, by SQL) [default: physical]
+    #[arg(long, value_name = "METHOD", requires = "source")]
+    method: Option<MethodArg>,
     /// How hard to compress: off, fast, auto, max, or a zstd level from 1 to 19 [default: auto]
     #[arg(long, value_name = "HOW", value_parser = args::compression)]
     compression: Option<Compression>,
@@ -74,34 +103,61 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   backup run documents
+  backup run platform
   backup run -r ./repo --source ~/documents --exclude '*.tmp'
+  backup run -r ./repo --source 'mongodb://backup@db1/?replicaSet=rs' --job shop --exclude '*.sessions'
+  backup run -r ./repo --source 'postgres://backup@db1,db2/' --job crm
+  backup run -r ./repo --source 'rediss://backup@db1:6379' --job cache
 
-Globs: `*` does not cross `/`, `**` does; one that begins with `/` is anchored at the root, others match at any depth;
-each also covers everything below what it matches; --exclude wins over --include.";
+Globs of files: `*` does not cross `/`, `**` does; one that begins with `/` is anchored at the root, others match at any depth;
+each also covers everything below what it matches. Globs of databases match `database.collection`, or the database.
+--exclude wins over --include.";
+
+/// What is run one after the other.
+enum Task {
+    Job(Box<Job>),
+    Group(group::Group),
+}
+
+/// Repositories that are opened already, by their addresses.
+type OpenedRepositories = tokio::sync::Mutex<Vec<(String, Repository)>>;
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let jobs = jobs(session, args)?;
-    let several = jobs.len() > 1;
-    let mut opened: Vec<(String, Repository)> = Vec::new();
+    let tasks = tasks(session, args)?;
+    let several = tasks.len() > 1;
+    let records = if args.dry_run { None } else { Records::open(session).await };
+    let opened = OpenedRepositories::default();
     let mut worst = Outcome::Success;
-    for job in &jobs {
-        match one(session, job, &mut opened).await {
-            Ok(outcome) => worst = worst.max(outcome),
-            Err(error) if several && !error.is_cancelled() => {
-                // The others do not depend on this one.
-                let error = error.context(format_args!("job {}", job.options.job));
-                session.ui.error(&error);
-                if !matches!(worst, Outcome::Failed(_)) {
-                    worst = Outcome::Failed(error.exit_code());
-                }
+    for task in &tasks {
+        let before = session.trail.told();
+        let done = match task {
+            Task::Job(job) => {
+                let done = one(session, args, job, &opened, records.as_ref()).await;
+                done.map_err(|error| (format!("job {}", job.options.job), error)).map(|done| done.outcome())
             }
-            Err(error) => return Err(error),
+            Task::Group(group) => {
+                let done = group.run(session, args, &opened, records.as_ref()).await;
+                done.map_err(|error| (format!("group {}", group.name), error))
+            }
+        };
+        match done {
+            Ok(outcome) => worst = worst.max(outcome),
+            // The others do not depend on this one.
+            Err((of, error)) if several && !error.is_cancelled() => {
+                let error = error.context(of);
+                if session.trail.told() == before {
+                    trail::failed_or_done(session, Action::BACKUP, Err(&error)).await;
+                }
+                session.ui.error(&error);
+                worst = worst.or_failed(&error);
+            }
+            Err((_, error)) => return Err(error),
         }
     }
     Ok(worst)
 }
 
-fn jobs(session: &Session, args: &Args) -> CommandResult<Vec<Job>> {
+fn tasks(session: &Session, args: &Args) -> CommandResult<Vec<Task>> {
     let flags = JobFlags {
         kind: args.kind.map(Into::into),
         tier: args.tier.clone(),
@@ -112,23 +168,32 @@ fn jobs(session: &Session, args: &Args) -> CommandResult<Vec<Job>> {
         exclude_if_present: args.exclude_if_present.clone(),
         one_file_system: args.one_file_system,
         max_file_size: args.max_file_size,
+        max_size: args.max_size,
+        force: args.force,
+        outside_window: args.outside_window,
+        method: args.method.map(Into::into),
         compression: args.compression,
         verify_sample: args.verify_sample,
     };
-    let mut jobs = if args.source.is_empty() {
+    let mut tasks = if args.source.is_empty() {
         configured(session, &args.jobs, &flags)?
     } else {
         let repository = session.repository()?;
-        vec![Job::ad_hoc(args.job.as_deref(), &args.source, repository, &flags, &session.machine)?]
+        let job = Job::ad_hoc(args.job.as_deref(), &args.source, repository, &flags, session.place())?;
+        vec![Task::Job(Box::new(job))]
     };
-    for job in &mut jobs {
+    let jobs = tasks.iter_mut().flat_map(|task| match task {
+        Task::Job(job) => std::slice::from_mut(&mut **job),
+        Task::Group(group) => &mut group.jobs[..],
+    });
+    for job in jobs {
         job.options.dry_run = args.dry_run;
         job.options.estimate = session.ui.bars().is_some();
     }
-    Ok(jobs)
+    Ok(tasks)
 }
 
-fn configured(session: &Session, names: &[String], flags: &JobFlags) -> CommandResult<Vec<Job>> {
+fn configured(session: &Session, names: &[String], flags: &JobFlags) -> CommandResult<Vec<Task>> {
     let Some(loaded) = session.config()? else {
         return Err(match names {
             [] => CommandError::usage("nothing to back up is given")
@@ -136,91 +201,175 @@ fn configured(session: &Session, names: &[String], flags: &JobFlags) -> CommandR
             _ => backup_control::config::not_found(&session.env).into(),
         });
     };
+    let config = &loaded.config;
     if names.is_empty() {
-        let known: Vec<&str> = loaded.config.jobs.keys().map(String::as_str).collect();
+        let known: Vec<&str> = config.jobs.keys().chain(config.groups.keys()).map(String::as_str).collect();
         let hint = match known[..] {
             [] => format!("{} has no jobs; name directories with --source", loaded.file.display()),
-            _ => format!("jobs in {}: {}", loaded.file.display(), known.join(", ")),
+            _ if config.groups.is_empty() => format!("jobs in {}: {}", loaded.file.display(), known.join(", ")),
+            _ => format!("jobs and groups in {}: {}", loaded.file.display(), known.join(", ")),
         };
         return Err(CommandError::usage("no job is given").with_hint(hint));
     }
     let repository = session.named_repository()?;
-    let job = |name: &String| Job::from_config(name, &loaded.config, repository.clone(), flags, &session.machine);
-    Ok(names.iter().map(job).collect::<Result<_, _>>()?)
-}
-
-async fn one(session: &Session, job: &Job, opened: &mut Vec<(String, Repository)>) -> CommandResult {
-    let place = job.repository.to_string();
-    let repository = match opened.iter().find(|(known, _)| *known == place) {
-        Some((_, repository)) => repository.clone(),
-        None => {
-            let repository = session.open(&job.repository).await?;
-            opened.push((place, repository.clone()));
-            repository
+    let job = |name: &String| Job::from_config(name, config, repository.clone(), flags, session.place());
+    let task = |name: &String| match config.groups.get(name) {
+        None => job(name).map(|job| Task::Job(Box::new(job))),
+        Some(group) => {
+            let jobs = group.jobs.iter().map(job).collect::<Result<_, _>>()?;
+            Ok(Task::Group(group::Group { name: name.clone(), jobs, parallel: group.parallel() }))
         }
     };
-    let report = back_up(session, &repository, job).await?;
-    Ok(Outcome::with_warnings(report.warnings))
+    Ok(names.iter().map(task).collect::<Result<_, _>>()?)
+}
+
+async fn one(
+    session: &Session,
+    args: &Args,
+    job: &Job,
+    opened: &OpenedRepositories,
+    records: Option<&Records>,
+) -> CommandResult<BackedUp> {
+    if !args.dry_run
+        && let Err(error) = execute::require_window(session, job)
+    {
+        trail::not_begun(session, &job.options.job, &error).await;
+        return Err(error);
+    }
+    let work = async |session: &Session| execute::open_and_back_up(session, job, opened).await;
+    let again = again::words(session, args, job);
+    let opened = async || execute::opened(job, opened).await;
+    execute::execute(session, job, again, records, work, opened).await
+}
+
+/// What came of a backup.
+pub(in crate::commands) struct BackedUp {
+    pub(in crate::commands) report: BackupReport,
+    /// What came of what is done besides: rolling up the log of the source, hooks.
+    besides: Outcome,
+}
+
+impl BackedUp {
+    fn outcome(&self) -> Outcome {
+        self.besides.max(Outcome::with_warnings(self.report.warnings))
+    }
 }
 
 /// Runs one backup and says what came of it.
-pub(super) async fn back_up(session: &Session, repository: &Repository, job: &Job) -> CommandResult<BackupReport> {
-    session.ui.status(format_args!("Backing up {} into {}", job.source, job.repository));
+pub(in crate::commands) async fn back_up(
+    session: &Session,
+    repository: &Repository,
+    job: &Job,
+    source: &dyn Source,
+) -> CommandResult<BackedUp> {
+    session.ui.status(format_args!("Backing up {source} into {}", job.repository));
     if let Some(age) = job.minimum_age.filter(|_| !job.options.dry_run) {
         // Before there is a snapshot that somebody could forget.
         repository.protect_job(&job.options.job, age, &session.cx).await?;
     }
-    let report = pipeline::backup(repository, &*job.source, &job.options, &session.cx).await?;
+    require_same_cluster(session, repository, job, source).await?;
+    let notices = Notices::over(session.cx.events.clone());
+    let cx = Context { events: Events::to(Arc::clone(&notices) as _), ..session.cx.clone() };
+    let report = pipeline::backup(repository, source, &job.options, &cx).await.map_err(with_hint_at_limit)?;
+    // Whatever fails from here on: the snapshot is there.
+    let besides = after_snapshot(session, repository, job, source, (&report, notices.finds_damage())).await;
+    let besides = besides.map_err(|error| error.after(report.snapshot))?;
+    Ok(BackedUp { report, besides })
+}
+
+/// What is done and said when a snapshot was made.
+async fn after_snapshot(
+    session: &Session,
+    repository: &Repository,
+    job: &Job,
+    source: &dyn Source,
+    (report, finds_damage): (&BackupReport, bool),
+) -> CommandResult {
+    if let (Some(id), "postgres", true) = (&report.snapshot, source.kind(), report.warnings > 0) {
+        hold_last_clean(session, repository, id).await?;
+    }
+    let besides = roll_up_log(session, repository, job, source).await?;
     if session.ui.is_json() {
-        let summary = Summary::new("run", job.repository.to_string(), &report);
+        let summary = Summary::new("run", job.repository.to_string(), report);
         session.ui.event(&Summary { job: Some(&job.options.job), ..summary });
     } else {
-        session.ui.summary(describe(&report))?;
+        session.ui.summary(describe(report, finds_damage))?;
     }
-    Ok(report)
+    Ok(besides.max(execute::require_expected(session, repository, job, report).await?))
 }
 
-fn describe(report: &BackupReport) -> String {
-    let kind = report.kind.as_str();
-    let compared = match &report.parent {
-        Some(parent) => format!(", compared with {}", paint(style::SNAPSHOT, parent.short())),
-        None => String::new(),
-    };
-    let heading = match &report.snapshot {
-        Some(id) => {
-            let saved = paint(style::GOOD, "saved");
-            format!("Snapshot {} {saved}: {kind}{compared}", paint(style::SNAPSHOT, id.short()))
+fn with_hint_at_limit(error: backup_core::error::Error) -> backup_core::error::Error {
+    match error.kind() {
+        ErrorKind::TooLarge => error.with_hint("raise `max_size`, leave something out by `exclude`, or add --force"),
+        _ => error,
+    }
+}
+
+/// Kinds of sources whose paths begin with the identifier of a PostgreSQL cluster.
+const KINDS_OF_CLUSTERS: [&str; 2] = ["postgres", "postgres-logical"];
+
+/// Another cluster under the address of a job would get among its snapshots, and policies would forget those of the right one.
+async fn require_same_cluster(
+    session: &Session,
+    repository: &Repository,
+    job: &Job,
+    source: &dyn Source,
+) -> CommandResult<()> {
+    if !KINDS_OF_CLUSTERS.contains(&source.kind()) || job.source.names_cluster() {
+        return Ok(());
+    }
+    let list = repository.snapshots(&session.cx).await?;
+    let of_job = |info: &&SnapshotInfo| info.snapshot.tag("job") == Some(&job.options.job);
+    let is_of_cluster =
+        |info: &&SnapshotInfo| info.snapshot.tag("source").is_some_and(|kind| KINDS_OF_CLUSTERS.contains(&kind));
+    let newest = list.snapshots.iter().rev().filter(of_job).find(is_of_cluster);
+    let (found, id) = (source.identity(), |paths: &[String]| paths.first()?.split('/').nth(2).map(str::to_owned));
+    let Some(known) = newest.and_then(|info| id(&info.snapshot.paths)) else { return Ok(()) };
+    if known == found.id {
+        return Ok(());
+    }
+    let text =
+        format!("the snapshots of job {} are of cluster {known}, and this is cluster {}", job.options.job, found.id);
+    Err(CommandError::refused(text).with_hint(
+        "use a job of its own for it; if it takes the other one's place, say so by its `system_id` in the configuration",
+    ))
+}
+
+async fn hold_last_clean(session: &Session, repository: &Repository, damaged: &SnapshotId) -> CommandResult<()> {
+    if let Some(clean) = damage::hold_last_clean(repository, damaged, &session.cx).await? {
+        let short = clean.id.short();
+        session.ui.warning(format_args!("snapshot {short}, the last one without damage, is held from now on"));
+        session.ui.hint(format_args!("when the damage is mended and backed up: `backup release {short}`"));
+    }
+    Ok(())
+}
+
+/// What was captured of the source's log up to this backup goes into a snapshot: it belongs to the backup before. The new one is safe
+/// without, and whoever captures tries again.
+async fn roll_up_log(
+    session: &Session,
+    repository: &Repository,
+    job: &Job,
+    source: &dyn Source,
+) -> CommandResult<Outcome> {
+    if job.options.dry_run || !source.capabilities().log_capture {
+        return Ok(Outcome::Success);
+    }
+    let options = logs::roll_up_options(job, &session.holder());
+    match roll_up(repository, &Stream::of(&source.identity()), &options, &session.cx).await {
+        Ok(report) => {
+            if !session.ui.is_json() && !report.snapshots.is_empty() {
+                let slices = human::count(report.slices, "slice", "slices");
+                session.ui.status(format_args!("Log rolled up: {slices}, {}", human::size(report.bytes)));
+            }
+            Ok(Outcome::Success)
         }
-        None => format!("Dry run, nothing was stored. It would be: {kind}{compared}"),
-    };
-    let (totals, stored) = (&report.totals, &report.stored);
-    let packed = match stored.added_bytes {
-        0 => "nothing new".to_owned(),
-        added => format!(
-            "{} new, {} as stored, in {}",
-            human::size(added),
-            human::size(stored.packed_bytes),
-            human::count(stored.packs, "pack", "packs")
-        ),
-    };
-    let time = human::between(report.started, report.finished);
-    let speed = human::rate(totals.bytes, time).map(|rate| format!(", {rate}")).unwrap_or_default();
-    let missing = match report.warnings {
-        0 => String::new(),
-        some => format!("{} missing or incomplete; see the warnings", human::count(some, "entry", "entries")),
-    };
-    let lines = facts(&[
-        ("Files", counts(&report.files)),
-        ("Directories", counts(&report.dirs)),
-        ("Others", if totals.others == 0 { String::new() } else { totals.others.to_string() }),
-        ("Size", human::size(totals.bytes)),
-        (if report.snapshot.is_some() { "Stored" } else { "To store" }, packed),
-        ("Warnings", missing),
-        ("Time", format!("{}{speed}", human::duration(time))),
-    ]);
-    format!("{heading}\n{lines}")
-}
-
-fn counts(counts: &EntryCounts) -> String {
-    format!("{} new, {} changed, {} unchanged", counts.new, counts.changed, counts.unmodified)
+        // Somebody else does it.
+        Err(error) if error.kind() == ErrorKind::Busy => Ok(Outcome::Success),
+        Err(error) if error.is_cancelled() => Err(error.into()),
+        Err(error) => {
+            session.ui.warning(format_args!("the log was not rolled up: {}", human::text(error.chain().as_bytes())));
+            Ok(Outcome::Warnings)
+        }
+    }
 }

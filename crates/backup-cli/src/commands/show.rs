@@ -50,9 +50,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         Ok(if unreadable.is_none() { Outcome::Success } else { Outcome::Damage })
     } else {
         let id = paint(style::SNAPSHOT, info.id);
-        let held = hold.as_ref().map(|hold| hold::words(session, hold)).unwrap_or_default();
+        let held = hold.as_ref().map(|hold| hold::words(session, hold));
+        let state = view::states(info).into_iter().map(str::to_owned).chain(held).collect::<Vec<_>>().join(", ");
         let more = manifest.as_ref().map(details).unwrap_or_default();
-        let facts = facts(&[basics(session, info), vec![("State", held)], more].concat());
+        let facts = facts(&[basics(session, info), vec![("State", state)], more].concat());
         session.ui.print(format_args!("Snapshot {id}\n{facts}"))?;
         Ok(hold::warn_of_unreadable(&session.ui, unreadable.as_deref()))
     }
@@ -102,6 +103,7 @@ fn details(manifest: &Manifest) -> Vec<(&'static str, String)> {
         ("Read within", human::duration(took)),
         ("Position", human::text(manifest.checkpoint.position.as_deref().unwrap_or_default().as_bytes())),
         ("Server", human::text(manifest.server_version.as_deref().unwrap_or_default().as_bytes())),
+        ("Remarks", human::text(manifest.remarks.join(" ").as_bytes())),
         ("Included", human::text(manifest.include.join(" ").as_bytes())),
     ]
 }

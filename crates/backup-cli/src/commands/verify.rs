@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use backup_core::error::ErrorKind;
+use backup_core::error::{Error as CoreError, ErrorKind};
 use backup_core::pipeline::{self, VerifyLevel, VerifyReport};
 use backup_core::repository::SnapshotInfo;
 use clap::ValueEnum;
@@ -99,11 +99,12 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     } else {
         session.find_all(&opened.snapshots, &args.snapshots, &filter)?
     };
-    if meant.is_empty() {
-        session.ui.status("No snapshots.");
+    if meant.is_empty() && worst == Outcome::Success {
+        require_any(session, args)?;
     }
     let (level, repository) = (args.level.into(), spec.to_string());
     let mut found = Vec::new();
+    session.trail.snapshots(meant.iter().map(|info| &info.id));
     for info in meant {
         let report = verify(session, &opened, info, &repository, level).await?;
         if !report.problems.is_empty() {
@@ -120,6 +121,16 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         session.ui.status(format_args!("The report is in {}", path.display()));
     }
     Ok(worst)
+}
+
+/// That nothing was verified is no success where certain snapshots were meant.
+fn require_any(session: &Session, args: &Args) -> CommandResult<()> {
+    if args.all && args.filter.is_empty() {
+        session.ui.status("No snapshots.");
+        return Ok(());
+    }
+    let error = CoreError::new(ErrorKind::NotFound, "no snapshot fits what is asked for, so nothing was verified");
+    Err(error.with_hint("`backup list` shows what there is").into())
 }
 
 fn verified<'a>(info: &SnapshotInfo, level: VerifyLevel, report: &'a VerifyReport) -> Verified<'a> {

@@ -2,7 +2,7 @@
 
 use backup_core::check::Problem;
 use backup_core::repository::{SnapshotInfo, SnapshotList};
-use backup_core::source::EntryPath;
+use backup_core::source::{EntryPath, NOT_POINT_IN_TIME};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
@@ -74,6 +74,18 @@ pub(super) fn user_tags(info: &SnapshotInfo) -> String {
     let own = |tag: &&String| !OWN_TAGS.iter().any(|own| tag.starts_with(own));
     let tags: Vec<&str> = info.snapshot.tags.iter().filter(own).map(String::as_str).collect();
     human::text(tags.join(", ").as_bytes())
+}
+
+/// What has to be known of a snapshot before it is relied on.
+pub(super) fn states(info: &SnapshotInfo) -> Vec<&'static str> {
+    let incomplete = info.snapshot.x_warnings.unwrap_or(0) > 0;
+    let states = [(incomplete, "incomplete"), (is_of_no_moment(info), "not point-in-time")];
+    states.into_iter().filter_map(|(is, name)| is.then_some(name)).collect()
+}
+
+/// Whether its parts were read one after the other, while others may have written.
+pub(super) fn is_of_no_moment(info: &SnapshotInfo) -> bool {
+    info.snapshot.tags.iter().any(|tag| tag == NOT_POINT_IN_TIME)
 }
 
 /// A table of snapshots, with columns of its own at the end; see [`snapshot_row`].

@@ -20,6 +20,8 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Shows events to people.
 pub(super) struct HumanReporter {
     ui: Arc<Ui>,
+    /// Of several that go on at the same time.
+    job: Option<String>,
     stages: Mutex<Vec<View>>,
 }
 
@@ -34,12 +36,17 @@ struct View {
 }
 
 impl HumanReporter {
-    pub(super) fn new(ui: Arc<Ui>) -> Self {
-        Self { ui, stages: Mutex::default() }
+    pub(super) fn new(ui: Arc<Ui>, job: Option<String>) -> Self {
+        Self { ui, job, stages: Mutex::default() }
     }
 
     fn stages(&self) -> std::sync::MutexGuard<'_, Vec<View>> {
         self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a stage is called.
+    fn label(&self, stage: Stage) -> String {
+        of_job(self.job.as_deref(), label(stage))
     }
 
     fn start(&self, stage: Stage) {
@@ -60,7 +67,7 @@ impl HumanReporter {
             Some(bars) if passed >= DELAY => {
                 let bar = view.bar.get_or_insert_with(|| {
                     let bar = bars.add(ProgressBar::no_length());
-                    bar.set_prefix(label(stage));
+                    bar.set_prefix(self.label(stage));
                     bar.enable_steady_tick(Duration::from_millis(100));
                     bar
                 });
@@ -70,7 +77,7 @@ impl HumanReporter {
             None if view.last_line.elapsed() >= LINE_EVERY => {
                 view.last_line = Instant::now();
                 view.has_lines = true;
-                self.ui.status(format_args!("{}: {text}", label(stage)));
+                self.ui.status(format_args!("{}: {text}", self.label(stage)));
             }
             None => {}
         }
@@ -89,7 +96,7 @@ impl HumanReporter {
         if view.has_lines {
             let text = Pace::default().describe(progress);
             let time = human::duration(view.started.elapsed());
-            self.ui.status(format_args!("{}: {text} in {time}.", label(stage)));
+            self.ui.status(format_args!("{}: {text} in {time}.", self.label(stage)));
         }
     }
 }
@@ -100,8 +107,8 @@ impl Reporter for HumanReporter {
             Event::StageStarted { stage } => self.start(*stage),
             Event::Progress { stage, progress } => self.progress(*stage, progress),
             Event::StageFinished { stage, progress } => self.finish(*stage, progress),
-            Event::Warning(warning) => show_warning(&self.ui, warning),
-            Event::Note { message } => self.ui.status(message),
+            Event::Warning(warning) => show_warning(&self.ui, self.job.as_deref(), warning),
+            Event::Note { message } => self.ui.status(of_job(self.job.as_deref(), message)),
             // The summary says it.
             _ => {}
         }
@@ -117,13 +124,18 @@ impl Drop for HumanReporter {
     }
 }
 
-pub(super) fn show_warning(ui: &Ui, warning: &Warning) {
+pub(super) fn show_warning(ui: &Ui, job: Option<&str>, warning: &Warning) {
     let message = human::text(warning.message.as_bytes());
     if warning.path.is_empty() {
-        ui.warning(message);
+        ui.warning(of_job(job, &message));
     } else {
-        ui.warning(format_args!("{}: {message}", human::text(warning.path.as_bytes())));
+        ui.warning(of_job(job, &format!("{}: {message}", human::text(warning.path.as_bytes()))));
     }
+}
+
+/// What is said of one of several jobs.
+fn of_job(job: Option<&str>, text: &str) -> String {
+    job.map_or_else(|| text.to_owned(), |job| format!("{}: {text}", human::text(job.as_bytes())))
 }
 
 fn show(bar: &ProgressBar, progress: &Progress, text: String) {

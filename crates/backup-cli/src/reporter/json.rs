@@ -14,12 +14,14 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Prints events.
 pub(super) struct JsonReporter {
     ui: Arc<Ui>,
+    /// Of several that go on at the same time.
+    job: Option<String>,
     last_progress: Mutex<Option<Instant>>,
 }
 
 impl JsonReporter {
-    pub(super) fn new(ui: Arc<Ui>) -> Self {
-        Self { ui, last_progress: Mutex::default() }
+    pub(super) fn new(ui: Arc<Ui>, job: Option<String>) -> Self {
+        Self { ui, job, last_progress: Mutex::default() }
     }
 
     fn is_due(&self, event: &Event) -> bool {
@@ -37,6 +39,8 @@ impl JsonReporter {
 #[derive(Serialize)]
 struct Line<'a> {
     schema_version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<&'a str>,
     #[serde(flatten)]
     event: &'a Event,
 }
@@ -44,7 +48,7 @@ struct Line<'a> {
 impl Reporter for JsonReporter {
     fn report(&self, event: &Event) {
         if self.is_due(event) {
-            self.ui.event(&Line { schema_version: SCHEMA_VERSION, event });
+            self.ui.event(&Line { schema_version: SCHEMA_VERSION, job: self.job.as_deref(), event });
         }
     }
 }

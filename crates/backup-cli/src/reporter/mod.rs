@@ -32,23 +32,37 @@ pub(crate) enum Detail {
 
 /// The events of a command.
 pub(crate) fn events(ui: &Arc<Ui>, detail: Detail) -> Events {
+    match (ui.is_json(), detail) {
+        (true, Detail::OneObject) => Events::silent(),
+        _ => of(ui, None),
+    }
+}
+
+/// The events of one of several jobs that go on at the same time, in a command that shows all.
+pub(crate) fn of_job(ui: &Arc<Ui>, job: &str) -> Events {
+    of(ui, Some(job.to_owned()))
+}
+
+fn of(ui: &Arc<Ui>, job: Option<String>) -> Events {
     let ui = Arc::clone(ui);
-    let reporter: Arc<dyn Reporter> = match (ui.is_json(), detail) {
-        (true, Detail::All) => Arc::new(JsonReporter::new(ui)),
-        (true, Detail::OneObject) => return Events::silent(),
-        (false, _) if ui.is_quiet() => Arc::new(QuietReporter(ui)),
-        (false, _) => Arc::new(HumanReporter::new(ui)),
+    let reporter: Arc<dyn Reporter> = match ui.is_json() {
+        true => Arc::new(JsonReporter::new(ui, job)),
+        false if ui.is_quiet() => Arc::new(QuietReporter { ui, job }),
+        false => Arc::new(HumanReporter::new(ui, job)),
     };
     Events::to(reporter)
 }
 
 /// Shows warnings and nothing else.
-struct QuietReporter(Arc<Ui>);
+struct QuietReporter {
+    ui: Arc<Ui>,
+    job: Option<String>,
+}
 
 impl Reporter for QuietReporter {
     fn report(&self, event: &Event) {
         if let Event::Warning(warning) = event {
-            human::show_warning(&self.0, warning);
+            human::show_warning(&self.ui, self.job.as_deref(), warning);
         }
     }
 }

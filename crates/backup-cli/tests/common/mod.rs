@@ -12,9 +12,14 @@ use tempfile::TempDir;
 const NOBODY: u32 = 65534;
 
 /// What differs from run to run and from machine to machine, and what stands for it.
-const FILTERS: [(&str, &str); 34] = [
+const FILTERS: [(&str, &str); 38] = [
+    // Runs: named by the time, done by a process.
+    (r"\b\d{8}-\d{6}-[0-9a-f]{6}\b", "[RUN]"),
+    (r#""(pid|millis|age_seconds)": \d+"#, r#""$1": 0"#),
+    (r#""seconds": [\d.]+"#, r#""seconds": 0.0"#),
     // Identifiers: the content holds times and random numbers.
     (r"\b[0-9a-f]{64}\b", "[ID]"),
+    (r"\b[0-9a-f]{32}\b", "[CHAIN]"),
     (r"\b[0-9a-f]{8}\b", "[SHORT]"),
     (r"\b([0-9a-z]{4}-){12}[0-9a-z]{4}\b", "[KEY]"),
     // Time and speed.

@@ -5,11 +5,13 @@
 //! | `mod.rs` | the verb: what is exported, and the task that reads it |
 //! | `output.rs` | where it goes: standard output, or a file that appears when it is complete |
 //! | `tar.rs` | the thread that writes the archive |
+//! | `dump.rs` | snapshots of databases, as files for their own tools |
 //!
 //! ```text
 //!  async task: walk, read, decrypt ──(bounded channel)──▶ blocking thread: tar or raw ──▶ output
 //! ```
 
+mod dump;
 mod output;
 mod tar;
 
@@ -37,10 +39,12 @@ use output::Output;
 /// Pieces that reading may be ahead of writing.
 const AHEAD: usize = 16;
 
-/// Write a file of a snapshot, or a directory as a tar archive, to a file or to standard output
+/// Write a file of a snapshot, or a directory as a tar archive, to a file or to standard output; or a database to a
+/// directory
 ///
 /// Without PATH the whole snapshot is exported. Paths in the archive are those in the snapshot, without the leading
-/// `/`.
+/// `/`. With --to, a MongoDB snapshot is written as mongodump writes it, brought to its moment: stock mongorestore
+/// takes it; one of Redis as the files that a server is started on: a dump, or with commands behind it an append-only file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -56,6 +60,11 @@ pub(crate) struct Args {
     /// What to do about a file that exists
     #[arg(long, value_name = "WHAT", default_value = "fail")]
     if_exists: IfFileExists,
+    /// Write a snapshot of MongoDB or Redis to this directory, which must be empty or not there
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["path", "output", "if_exists"])]
+    to: Option<PathBuf>,
+    #[command(flatten)]
+    dump: dump::DumpArgs,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -64,7 +73,9 @@ const EXAMPLES: &str = "\
 Examples:
   backup export latest /etc/hosts
   backup export latest /home/me -o home.tar
-  backup export latest | tar -x -C /tmp/restored --xattrs";
+  backup export latest | tar -x -C /tmp/restored --xattrs
+  backup export latest --job shop --to /tmp/dump --only 'shop.*'
+  backup export latest --job cache --to /srv/redis";
 
 /// What to do about a file that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -95,6 +106,9 @@ enum Step {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    if let Some(directory) = &args.to {
+        return dump::run(session, args, directory).await;
+    }
     let to_stdout = args.output.as_os_str() == "-";
     if to_stdout && session.ui.is_json() {
         return Err(CommandError::usage("the standard output cannot hold both the export and JSON")
@@ -103,6 +117,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let path = entry_path(&args.path)?;
     let opened = session.open_indexed().await?;
     let info = session.find(&opened.snapshots, &args.snapshot, &args.filter.choice(session)?)?;
+    session.trail.snapshots([&info.id]);
     let snapshot = opened.indexed.snapshot(info);
     let node = match path.is_root() {
         true => None,

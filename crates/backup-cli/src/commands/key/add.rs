@@ -13,7 +13,7 @@ use crate::style::{self, paint};
 
 /// Add a key with another pass phrase, which opens the repository too
 ///
-/// The new pass phrase comes from the flags below, from BACKUP_NEW_PASSWORD, BACKUP_NEW_PASSWORD_FILE or
+/// A pass phrase that opens the repository already is refused. The new pass phrase comes from the flags below, from BACKUP_NEW_PASSWORD, BACKUP_NEW_PASSWORD_FILE or
 /// BACKUP_NEW_PASSWORD_COMMAND, or is asked for twice.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -78,7 +78,9 @@ pub(super) async fn add(session: &Session, args: &Args) -> CommandResult {
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
     let passphrase = args.new.fetch(session).await?;
-    let key = repository.add_key(&passphrase, args.label.clone(), &session.cx).await?;
+    let key = repository.add_key(&passphrase, args.label.clone(), &session.cx).await;
+    let key = key.map_err(|error| CommandError::from(error).invalid_is_refused())?;
+    session.trail.note("key", key.short());
     if session.ui.is_json() {
         let label = args.label.as_deref();
         session.ui.json(&KeyJson { label, ..KeyJson::new(spec.to_string(), &key) })?;
@@ -93,6 +95,7 @@ pub(super) async fn generate(session: &Session, args: &GenerateArgs) -> CommandR
     let passphrase = Passphrase::generate();
     let file = args.key_file.as_deref().map(|path| KeyFile::create(path, &passphrase)).transpose()?;
     let key = repository.add_key(&passphrase, Some(args.label.clone()), &session.cx).await?;
+    session.trail.note("key", key.short());
     let file = file.map(KeyFile::keep);
     let ui = &session.ui;
     if ui.is_json() {

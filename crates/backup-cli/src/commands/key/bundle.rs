@@ -43,6 +43,7 @@ pub(super) async fn export(session: &Session, args: &ExportArgs) -> CommandResul
         Some(name) => super::find(&repository, name).await?.0,
         None => repository.key_id(),
     };
+    session.trail.note("key", id.short());
     let bundle = repository.export_key(&id).await?;
     write(&args.to, &bundle)?;
     let ui = &session.ui;

@@ -1,19 +1,17 @@
 //! `backup key rotate --master`: a new key for the data itself, in a new repository.
 
-use std::collections::BTreeMap;
-
 use backup_control::environment::Environment;
 use backup_control::passphrase::{PassphraseFlags, PassphraseOrigin};
 use backup_control::repositories::RepositorySpec;
-use backup_core::copy::CopyReport;
-use backup_core::id::SnapshotId;
-use backup_core::repository::{IndexedRepository, InitOptions, Likeness, Repository};
+use backup_core::copy::CopiedSnapshot;
+use backup_core::repository::{InitOptions, Likeness, Repository};
 
 use super::rotate::Args;
-use crate::command_error::{CommandError, CommandResult, Outcome};
+use crate::command_error::{CommandResult, Outcome};
 use crate::commands::copy::{self, Target};
 use crate::commands::init::KeyFile;
 use crate::commands::view;
+use crate::human;
 use crate::session::Session;
 use crate::style::{self, paint};
 
@@ -26,7 +24,9 @@ pub(super) async fn run(session: &Session, args: &Args, to: &str) -> CommandResu
     let target = Target { spec, repository };
     let snapshots = &opened.snapshots.snapshots;
     let report = copy::copy_to(session, &opened.indexed, snapshots, &target, false, "rotate").await?;
-    copy_holds(&opened.indexed, &target.repository, &report).await?;
+    // What is held or promised here is held and promised there.
+    let copies: Vec<CopiedSnapshot> = report.copied.iter().chain(&report.present).copied().collect();
+    target.repository.take_over_protection(opened.indexed.repository(), &copies).await?;
     if !report.problems.is_empty() {
         return Ok(Outcome::Damage);
     }
@@ -64,19 +64,6 @@ async fn target(session: &Session, args: &Args, to: &RepositorySpec, from: &Repo
     Ok(created)
 }
 
-/// What somebody holds here is held there too.
-async fn copy_holds(from: &IndexedRepository, to: &Repository, report: &CopyReport) -> CommandResult<()> {
-    let holds = from.repository().holds().await?;
-    let pairs = report.copied.iter().chain(&report.present);
-    let there: BTreeMap<SnapshotId, SnapshotId> = pairs.filter_map(|pair| Some((pair.from, pair.to?))).collect();
-    for (id, hold) in holds {
-        if let Some(copy) = there.get(&id) {
-            to.hold(copy, &hold).await.map_err(CommandError::from)?;
-        }
-    }
-    Ok(())
-}
-
 /// What is left to be done by a person.
 fn explain(session: &Session, from: &RepositorySpec, to: &RepositorySpec) {
     let ui = &session.ui;
@@ -96,5 +83,5 @@ fn explain(session: &Session, from: &RepositorySpec, to: &RepositorySpec) {
 
 /// How a repository is named on a command line.
 fn called(spec: &RepositorySpec) -> String {
-    spec.name.clone().unwrap_or_else(|| spec.to_string())
+    human::shell(&spec.name.clone().unwrap_or_else(|| spec.to_string()))
 }

@@ -51,7 +51,8 @@ enum Verb {
 /// Remove a key: its pass phrase opens the repository no longer
 ///
 /// Whoever opened the repository with it before may have kept the master key; `backup key rotate --master` helps against that.
-/// The last key that works is not removed.
+/// The key that opened the repository for this is not removed, nor the last one that works: give the pass phrase of another
+/// key, which proves that it opens the repository.
 #[derive(Debug, clap::Args)]
 struct RemoveArgs {
     /// The key: the beginning of its identifier
@@ -60,6 +61,19 @@ struct RemoveArgs {
 }
 
 impl Args {
+    /// What is recorded of it.
+    pub(crate) fn operation(&self) -> Option<&'static str> {
+        match self.verb {
+            Verb::List => None,
+            Verb::Generate(_) => Some("key generate"),
+            Verb::Add(_) => Some("key add"),
+            Verb::Remove(_) => Some("key remove"),
+            Verb::Rotate(_) => Some("key rotate"),
+            Verb::Export(_) => Some("key export"),
+            Verb::Import(_) => Some("key import"),
+        }
+    }
+
     /// Only making a new repository is long work.
     pub(crate) fn detail(&self) -> Detail {
         match &self.verb {
@@ -179,9 +193,9 @@ async fn find(repository: &Repository, name: &str) -> CommandResult<(KeyId, Opti
 }
 
 async fn remove(session: &Session, args: &RemoveArgs) -> CommandResult {
-    require_confirmable(session)?;
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
+    require_confirmable(session)?;
     let (id, info) = find(&repository, &args.key).await?;
     let label = info.as_ref().and_then(|info| info.label.as_deref());
     let ui = &session.ui;
@@ -189,10 +203,8 @@ async fn remove(session: &Session, args: &RemoveArgs) -> CommandResult {
         Some(label) => format!("key {} ({})", id.short(), human::text(label.as_bytes())),
         None => format!("key {}", id.short()),
     };
-    if info.is_some_and(|info| info.current) {
-        ui.warning("this is the key that opened the repository just now");
-    }
     session.confirm(&format!("Remove {named} of {spec}? Its pass phrase opens nothing afterwards.")).await?;
+    session.trail.note("key", id.short());
     repository.remove_key(&id).await.map_err(|error| CommandError::from(error).invalid_is_refused())?;
     if ui.is_json() {
         ui.json(&KeyJson::new(spec.to_string(), &id))?;

@@ -16,7 +16,7 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Put a new pass phrase in the place of the one that opened the repository, which opens nothing afterwards
 ///
-/// Backups that are under way go on. The data is not touched: whoever had the old pass phrase before may have kept the master
+/// A new pass phrase that opens the repository already is refused. Backups that are under way go on. The data is not touched: whoever had the old pass phrase before may have kept the master
 /// key. Against that helps --master: it makes a new repository with a new master key that cuts data the same way, and copies
 /// all snapshots into it; it can be interrupted and called again, and both repositories can be read meanwhile.
 #[derive(Debug, clap::Args)]
@@ -79,9 +79,9 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
 }
 
 async fn rotate(session: &Session, args: &Args) -> CommandResult {
-    super::require_confirmable(session)?;
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
+    super::require_confirmable(session)?;
     let old = repository.key_id();
     let label = match &args.label {
         Some(label) => Some(label.clone()),

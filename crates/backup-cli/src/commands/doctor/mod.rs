@@ -1,4 +1,11 @@
 //! `backup doctor`.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | the verb; storage |
+//! | `sources.rs` | sources |
+
+mod sources;
 
 use backup_core::repository::{LockReport, StoreVerdict};
 use jiff::SignedDuration;
@@ -14,12 +21,19 @@ use crate::table::facts;
 /// Uploads that were begun longer ago than this are not of a run that is under way.
 const UNFINISHED_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// Examine the storage of a repository: whether it can be relied upon
+/// Examine the storage of a repository: whether it can be relied upon; or sources: whether they can be backed up
 ///
 /// Small objects are written under x-probe/ and deleted again. The verdict is kept in the repository: maintenance goes by
-/// it.
+/// it. With jobs, or with --source, these sources are examined and nothing else: what is missing is shown with the statement or
+/// setting that mends it, and the exit code is then 3.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Examine the sources of these jobs of the configuration instead of storage
+    #[arg(value_name = "JOB", conflicts_with_all = ["source", "renew_locks", "clear_unfinished"])]
+    jobs: Vec<String>,
+    /// Examine this source instead of storage: paths, or one server [env: BACKUP_SOURCE_PASSWORD, …: the password of its user]
+    #[arg(long, value_name = "PATH_OR_URL", conflicts_with_all = ["renew_locks", "clear_unfinished"])]
+    source: Vec<String>,
     /// Renew the locks against deletion where less than half of their time is left
     #[arg(long)]
     renew_locks: bool,
@@ -41,6 +55,9 @@ struct DoctorJson<'a> {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    if !args.jobs.is_empty() || !args.source.is_empty() {
+        return sources::run(session, args).await;
+    }
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
     let cx = &session.cx;

@@ -1,0 +1,69 @@
+//! `backup advise`.
+
+use backup_control::advice::{self, Advice};
+use backup_control::catalog::RunFilter;
+use backup_control::runs::COMPARED;
+use serde::Serialize;
+
+use crate::command_error::{CommandError, CommandResult, Outcome};
+use crate::commands::logs;
+use crate::human;
+use crate::records::{self, Records};
+use crate::session::Session;
+use crate::ui::SCHEMA_VERSION;
+
+/// Say what could be done better, from the configuration and from what came of the runs that this machine remembers
+///
+/// Nothing is connected or read but the configuration and the catalog: `backup doctor` looks at sources and stores.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Jobs of the configuration [default: all]
+    #[arg(value_name = "JOB")]
+    jobs: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct AdviceJson<'a> {
+    schema_version: u32,
+    advice: &'a [Advice],
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let loaded =
+        session.config()?.ok_or_else(|| CommandError::from(backup_control::config::not_found(&session.env)))?;
+    let records = Records::open(session).await;
+    let names: Vec<&String> = match &args.jobs[..] {
+        [] => loaded.config.jobs.keys().collect(),
+        jobs => jobs.iter().collect(),
+    };
+    let mut given = if args.jobs.is_empty() { advice::of_all(&loaded.config) } else { Vec::new() };
+    for name in names {
+        let repository = logs::repository_of(session, name)?;
+        let filter = RunFilter {
+            job: Some(name.clone()),
+            repository: Some(records::place(&repository)),
+            backups: true,
+            limit: Some(COMPARED),
+            ..RunFilter::default()
+        };
+        let runs = match &records {
+            Some(records) => records.catalog.runs(&filter).await?.runs,
+            None => Vec::new(),
+        };
+        given.extend(advice::of_job(&loaded.config, name, &runs, session.cx.clock.now())?);
+    }
+    if session.ui.is_json() {
+        session.ui.json(&AdviceJson { schema_version: SCHEMA_VERSION, advice: &given })?;
+        return Ok(Outcome::Success);
+    }
+    if given.is_empty() {
+        session.ui.status("Nothing to advise.");
+        return Ok(Outcome::Success);
+    }
+    let line = |Advice { job, seen, advice }: &Advice| {
+        let about = job.as_ref().map(|job| format!("{job}: ")).unwrap_or_default();
+        format!("{}\n  {advice}", human::text(format!("{about}{seen}").as_bytes()))
+    };
+    session.ui.print(given.iter().map(line).collect::<Vec<_>>().join("\n"))?;
+    Ok(Outcome::Success)
+}

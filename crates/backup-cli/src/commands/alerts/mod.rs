@@ -1,0 +1,285 @@
+//! `backup alerts`.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | the verbs; listing and silencing |
+//! | `check.rs` | looking at everything and telling who is to be told; what commands do of that when they are done |
+
+pub(crate) mod check;
+
+use std::path::PathBuf;
+
+use backup_control::age::Age;
+use backup_control::alerts::{Alert, Ledger, Phase, Silence};
+use backup_control::config::LoadedConfig;
+use backup_control::state;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
+use crate::human;
+use crate::session::Session;
+use crate::style::{self, paint};
+use crate::table::{Align, Table};
+use crate::trail::Action;
+use crate::ui::SCHEMA_VERSION;
+
+/// Show what is wrong by the rules of the configuration, look at everything anew, or silence a rule
+///
+/// Rules are the sections `[alerts.NAME]` of the configuration. Commands that back up, restore, copy or verify look at what they can see
+/// when they are done; `backup alerts check`, from a timer, looks at everything, also at what nobody runs any more. See docs/alerts.md.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  backup alerts
+  backup alerts check
+  backup alerts silence stale --on crm --for 2h --reason 'db1 moves'";
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Show what is wrong, and which rules are silenced (without a verb: this)
+    List,
+    /// Look at jobs, logs and repositories, tell who is to be told, and show what is wrong
+    ///
+    /// Exit code 3 if something could not be looked at or told. What is wrong does not change the exit code.
+    Check,
+    Silence(SilenceArgs),
+    /// End a silence
+    Unsilence(UnsilenceArgs),
+}
+
+/// Tell nobody what a rule finds, for a while
+///
+/// What fires stays in the list. What still lasts when the silence ends is told then.
+#[derive(Debug, clap::Args)]
+struct SilenceArgs {
+    /// The rule
+    #[arg(value_name = "RULE")]
+    rule: String,
+    /// Only what it finds of this job or repository
+    #[arg(long, value_name = "NAME")]
+    on: Option<String>,
+    /// For so long, for instance 2h or 3d
+    #[arg(
+        long = "for",
+        value_name = "AGE",
+        required_unless_present = "until",
+        conflicts_with = "until",
+        id = "length"
+    )]
+    length: Option<Age>,
+    /// Until this moment, or the end of this day
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Why, for those who wonder
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct UnsilenceArgs {
+    /// The silence, as `backup alerts` shows it
+    #[arg(value_name = "SILENCE")]
+    id: String,
+}
+
+impl Args {
+    /// What is recorded of it.
+    pub(crate) fn operation(&self) -> Option<&'static str> {
+        match self.verb {
+            Some(Verb::Silence(_)) => Some("silence"),
+            Some(Verb::Unsilence(_)) => Some("unsilence"),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct AlertJson<'a> {
+    #[serde(flatten)]
+    alert: &'a Alert,
+    silenced: bool,
+}
+
+#[derive(Serialize)]
+struct ListJson<'a> {
+    schema_version: u32,
+    alerts: Vec<AlertJson<'a>>,
+    silences: Vec<&'a Silence>,
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    match &args.verb {
+        None | Some(Verb::List) => list(session).await,
+        Some(Verb::Check) => check::everything(session).await,
+        Some(Verb::Silence(args)) => silence(session, args).await,
+        Some(Verb::Unsilence(args)) => unsilence(session, args).await,
+    }
+}
+
+fn dir(session: &Session) -> CommandResult<PathBuf> {
+    state::dir(&session.env).ok_or_else(|| {
+        CommandError::new(Kind::Io, "there is no place for what fires")
+            .with_hint("name a directory in BACKUP_STATE_DIR")
+    })
+}
+
+async fn ledger(session: &Session) -> CommandResult<Ledger> {
+    let dir = dir(session)?;
+    let config = session.config().ok().flatten().map(|loaded| loaded.file).unwrap_or_default();
+    let config = std::path::absolute(&config).unwrap_or(config).display().to_string();
+    match tokio::task::spawn_blocking(move || Ledger::open(&dir, &config)).await {
+        Ok(opened) => opened.map_err(|error| CommandError::from_error(Kind::Io, &error)),
+        Err(error) => Err(CommandError::new(Kind::Io, error.to_string())),
+    }
+}
+
+fn saved(ledger: Ledger) -> CommandResult<()> {
+    ledger.save().map_err(|error| CommandError::from_error(Kind::Io, &error))
+}
+
+/// The configuration, without which there are no rules.
+fn configured(session: &Session) -> CommandResult<LoadedConfig> {
+    let loaded = session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
+    if loaded.config.alerts.is_empty() {
+        return Err(CommandError::usage(format!("{} has no rules", loaded.file.display()))
+            .with_hint("add `[alerts.NAME]`; `backup config example aquarium` shows some"));
+    }
+    Ok(loaded)
+}
+
+async fn list(session: &Session) -> CommandResult {
+    let mut ledger = ledger(session).await?;
+    // Somebody may read slowly.
+    ledger.let_go();
+    show(session, &ledger)?;
+    Ok(Outcome::Success)
+}
+
+fn show(session: &Session, ledger: &Ledger) -> CommandResult<()> {
+    let (ui, now) = (&session.ui, session.cx.clock.now());
+    let (alerts, silences) = (ledger.alerts(), ledger.silences(now));
+    if ui.is_json() {
+        let silenced = |alert: &Alert| ledger.is_silenced(&alert.rule, &alert.subject, now);
+        let alerts = alerts.iter().map(|alert| AlertJson { alert, silenced: silenced(alert) }).collect();
+        return ui.json(&ListJson { schema_version: SCHEMA_VERSION, alerts, silences });
+    }
+    if alerts.is_empty() {
+        ui.print(paint(style::GOOD, "Nothing is wrong, as far as the rules see."))?;
+    } else {
+        ui.print(table(session, ledger).lines().join("\n"))?;
+    }
+    for silence in silences {
+        let on = silence.subject.as_ref().map(|subject| format!(" on {subject}")).unwrap_or_default();
+        let until = human::time(silence.until, session.zone());
+        let text = format!(
+            "Silence {}: {}{on} until {until}, by {} ({})",
+            silence.id, silence.rule, silence.user, silence.reason
+        );
+        ui.print(human::text(text.as_bytes()))?;
+    }
+    Ok(())
+}
+
+fn table(session: &Session, ledger: &Ledger) -> Table {
+    let columns = [
+        ("Severity", Align::Left),
+        ("Rule", Align::Left),
+        ("What", Align::Left),
+        ("Since", Align::Left),
+        ("Told", Align::Left),
+    ];
+    let (mut table, now) = (Table::new(columns), session.cx.clock.now());
+    for alert in ledger.alerts() {
+        let is_silenced = ledger.is_silenced(&alert.rule, &alert.subject, now);
+        table.row([
+            alert.severity.to_string(),
+            human::text(alert.rule.as_bytes()),
+            human::text(format!("{}: {}", alert.title, alert.cause).as_bytes()),
+            human::time(alert.since, session.zone()),
+            match (alert.phase, is_silenced, alert.told) {
+                (Phase::Pending, ..) => "not yet".to_owned(),
+                (_, true, _) => "silenced".to_owned(),
+                (_, _, Some(told)) => human::time(told, session.zone()),
+                (_, _, None) => "no".to_owned(),
+            },
+        ]);
+    }
+    table
+}
+
+async fn silence(session: &Session, args: &SilenceArgs) -> CommandResult {
+    let loaded = configured(session)?;
+    if !loaded.config.alerts.contains_key(&args.rule) {
+        let known: Vec<&str> = loaded.config.alerts.keys().map(String::as_str).collect();
+        return Err(CommandError::usage(format!("there is no rule {}", human::text(args.rule.as_bytes())))
+            .with_hint(format!("rules in {}: {}", loaded.file.display(), known.join(", "))));
+    }
+    let silence = Silence {
+        id: format!("{:06x}", rand_number(session)),
+        rule: args.rule.clone(),
+        subject: args.on.clone(),
+        until: until(session, args)?,
+        reason: args.reason.trim().to_owned(),
+        user: session.machine.user.clone(),
+        since: session.cx.clock.now(),
+    };
+    if silence.reason.is_empty() {
+        return Err(CommandError::usage("the reason is empty").with_hint("say why, for those who wonder"));
+    }
+    session.trail.note("reason", &silence.reason);
+    session.trail.note("rule", &silence.rule);
+    let mut ledger = ledger(session).await?;
+    ledger.silence(silence.clone());
+    saved(ledger)?;
+    let ui = &session.ui;
+    if ui.is_json() {
+        ui.json(&serde_json::json!({ "schema_version": SCHEMA_VERSION, "silence": silence }))?;
+        return Ok(Outcome::Success);
+    }
+    let until = human::time(silence.until, session.zone());
+    ui.status(format_args!("Nobody is told of {} until {until}", human::text(silence.rule.as_bytes())));
+    ui.hint(format_args!("`backup alerts unsilence {}` ends it", silence.id));
+    Ok(Outcome::Success)
+}
+
+/// Names of silences only have to differ.
+fn rand_number(session: &Session) -> i64 {
+    session.cx.clock.now().as_microsecond() & 0xff_ffff
+}
+
+fn until(session: &Session, args: &SilenceArgs) -> CommandResult<Timestamp> {
+    let now = session.cx.clock.now();
+    let until = match (&args.until, &args.length) {
+        (Some(until), _) => session.moment(until)?.end(),
+        (None, Some(length)) => length.after(now, session.zone())?,
+        (None, None) => now,
+    };
+    if until <= now {
+        return Err(CommandError::usage("the silence would be over already").with_hint("give a later time"));
+    }
+    Ok(until)
+}
+
+async fn unsilence(session: &Session, args: &UnsilenceArgs) -> CommandResult {
+    let mut ledger = ledger(session).await?;
+    let Some(silence) = ledger.unsilence(&args.id) else {
+        return Err(CommandError::usage(format!("there is no silence {}", human::text(args.id.as_bytes())))
+            .with_hint("`backup alerts` shows those that there are"));
+    };
+    session.trail.note("rule", &silence.rule);
+    saved(ledger)?;
+    session.ui.status(format_args!("{} is heard again", human::text(silence.rule.as_bytes())));
+    Ok(Outcome::Success)
+}
+
+/// Whether a command changes what rules see.
+pub(crate) fn is_seen(action: Action) -> bool {
+    matches!(action.operation, "backup" | "restore" | "verify" | "check" | "copy" | "archive" | "cleanup" | "prune")
+}

@@ -1,0 +1,272 @@
+//! `backup audit`.
+
+use backup_control::age::Age;
+use backup_control::audit::{Audit, Filter, Found, Record, Status, Verdict};
+use backup_control::state;
+use backup_core::maintenance::Anchor;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
+use crate::human;
+use crate::session::Session;
+use crate::style::{self, paint};
+use crate::table::{Align, Table};
+use crate::ui::SCHEMA_VERSION;
+
+/// Show who did what, when, and what came of it; or verify that nothing of that was changed
+///
+/// Every command of this machine that changes something or gives data out is recorded in the state directory, line by line, each with
+/// a hash over itself and the line before; how far that has got is noted in the repositories. See docs/audit.md.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// Only what was done in this time, for instance 7d
+    #[arg(long, value_name = "AGE")]
+    since: Option<Age>,
+    /// Only what this user did
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Only this, for instance `restore`, or `key` for all that was done with keys
+    #[arg(long, value_name = "OPERATION")]
+    operation: Option<String>,
+    /// Only what ended so
+    #[arg(long, value_name = "STATUS")]
+    status: Option<StatusArg>,
+    /// At most so many: the newest
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    limit: usize,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Verify that no record was changed, removed or put elsewhere, also not at the end
+    ///
+    /// Reads the whole chain, and compares it with what was noted in the repositories of the configuration, or in the one of --repo.
+    /// Exit code 4 if something is not as it was left.
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct VerifyArgs {
+    /// Look at the file alone: what was cut off its end is not found
+    #[arg(long)]
+    offline: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  backup audit --since 7d
+  backup audit --operation restore --user anna --json
+  backup audit verify";
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StatusArg {
+    Started,
+    Success,
+    Warnings,
+    Failure,
+    Cancelled,
+}
+
+impl From<StatusArg> for Status {
+    fn from(status: StatusArg) -> Self {
+        match status {
+            StatusArg::Started => Self::Started,
+            StatusArg::Success => Self::Success,
+            StatusArg::Warnings => Self::Warnings,
+            StatusArg::Failure => Self::Failure,
+            StatusArg::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ListJson<'a> {
+    schema_version: u32,
+    file: String,
+    records: &'a [Record],
+    expired: u64,
+    unreadable: u64,
+}
+
+#[derive(Serialize)]
+struct VerifyJson<'a> {
+    schema_version: u32,
+    file: String,
+    sound: bool,
+    #[serde(flatten)]
+    verdict: &'a Verdict,
+    repositories: Vec<String>,
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let Some(dir) = state::dir(&session.env) else {
+        return Err(CommandError::new(Kind::Io, "there is no place for an audit log")
+            .with_hint("name a directory in BACKUP_STATE_DIR"));
+    };
+    let audit = Audit::in_state(&dir);
+    match &args.verb {
+        None => list(session, args, &audit).await,
+        Some(Verb::Verify(args)) => verify(session, args, &audit).await,
+    }
+}
+
+/// Does what blocks elsewhere.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, backup_control::audit::Error> + Send + 'static,
+) -> CommandResult<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| CommandError::from_error(Kind::Io, &error)),
+        Err(error) => Err(CommandError::new(Kind::Io, error.to_string())),
+    }
+}
+
+async fn list(session: &Session, args: &Args, audit: &Audit) -> CommandResult {
+    let since = args.since.as_ref().map(|age| age.before(session.cx.clock.now(), session.zone())).transpose()?;
+    let filter = Filter {
+        since,
+        until: None,
+        user: args.user.clone(),
+        operation: args.operation.clone(),
+        status: args.status.map(Status::from),
+        limit: Some(args.limit),
+    };
+    let reading = audit.clone();
+    let found: Found = blocking(move || reading.read(&filter)).await?;
+    let ui = &session.ui;
+    if ui.is_json() {
+        let Found { records, expired, unreadable } = &found;
+        let file = audit.path().display().to_string();
+        let (schema_version, expired, unreadable) = (SCHEMA_VERSION, *expired, *unreadable);
+        ui.json(&ListJson { schema_version, file, records, expired, unreadable })?;
+    } else if found.records.is_empty() {
+        ui.status("Nothing is recorded that fits.");
+    } else {
+        ui.print(table(session, &found.records).lines().join("\n"))?;
+    }
+    if found.unreadable > 0 {
+        let lines = human::count(found.unreadable, "line", "lines");
+        ui.warning(format_args!("{lines} of {} cannot be read", audit.path().display()));
+        ui.hint("`backup audit verify` names them");
+        return Ok(Outcome::Damage);
+    }
+    Ok(Outcome::Success)
+}
+
+fn table(session: &Session, records: &[Record]) -> Table {
+    let columns = [
+        ("Time", Align::Left),
+        ("User", Align::Left),
+        ("Operation", Align::Left),
+        ("Status", Align::Left),
+        ("About", Align::Left),
+    ];
+    let mut table = Table::new(columns);
+    for record in records {
+        let status = record.status.as_str();
+        let status = match record.status {
+            Status::Started => status.to_owned(),
+            Status::Success => paint(style::GOOD, status),
+            Status::Warnings => paint(style::WARNING, status),
+            Status::Failure | Status::Cancelled => paint(style::ERROR, status),
+        };
+        table.row([
+            human::time(record.timestamp, session.zone()),
+            human::text(record.user.as_bytes()),
+            human::text(record.operation.as_bytes()),
+            status,
+            human::text(about(record).as_bytes()),
+        ]);
+    }
+    table
+}
+
+/// What it was done to, in a few words.
+fn about(record: &Record) -> String {
+    let short = |name: &str| match name {
+        "snapshot" => record.details.get(name).map(|id| id.chars().take(8).collect()),
+        _ => record.details.get(name).cloned(),
+    };
+    let names = ["job", "snapshot", "snapshots", "target", "repository", "file", "reason", "error"];
+    let known: Vec<String> =
+        names.into_iter().filter_map(|name| short(name).map(|value| format!("{name} {value}"))).collect();
+    match known[..] {
+        // What has only begun knows no more than what was typed.
+        [] => record.details.get("command").cloned().unwrap_or_default(),
+        _ => known.join(", "),
+    }
+}
+
+async fn verify(session: &Session, args: &VerifyArgs, audit: &Audit) -> CommandResult {
+    let (mut anchors, mut asked, mut outcome) = (Vec::new(), Vec::new(), Outcome::Success);
+    if !args.offline {
+        outcome = collect(session, &mut anchors, &mut asked).await?;
+    }
+    let (reading, host) = (audit.clone(), session.machine.host.clone());
+    let verdict = blocking(move || reading.verify(&anchors, &host)).await?;
+    let (ui, file) = (&session.ui, audit.path().display().to_string());
+    if ui.is_json() {
+        let (schema_version, sound) = (SCHEMA_VERSION, verdict.is_sound());
+        ui.json(&VerifyJson { schema_version, file, sound, verdict: &verdict, repositories: asked })?;
+    } else {
+        say(session, &verdict, &file, asked.len())?;
+    }
+    Ok(if verdict.is_sound() { outcome } else { Outcome::Damage })
+}
+
+/// The anchors of all repositories that are meant. One that cannot be asked is a warning.
+async fn collect(session: &Session, anchors: &mut Vec<Anchor>, asked: &mut Vec<String>) -> CommandResult {
+    let mut specs = Vec::from_iter(session.named_repository()?);
+    if specs.is_empty() {
+        match session.config()? {
+            Some(loaded) => {
+                for name in loaded.config.repositories.keys() {
+                    specs.push(session.resolve(name)?);
+                }
+            }
+            None => specs.extend(session.repository().ok()),
+        }
+    }
+    let mut outcome = Outcome::Success;
+    for spec in specs {
+        let read = async { CommandResult::Ok(session.open(&spec).await?.anchors().await?) };
+        match read.await {
+            Ok((found, damaged)) => {
+                anchors.extend(found);
+                asked.push(spec.to_string());
+                for error in damaged {
+                    session.ui.warning(format_args!("an anchor in {spec} cannot be read: {}", error.chain()));
+                    outcome = Outcome::Warnings;
+                }
+            }
+            Err(error) if error.is_cancelled() => return Err(error),
+            Err(error) => {
+                crate::records::warn(session, &format!("what {spec} knows of the audit log cannot be read"), &error);
+                outcome = Outcome::Warnings;
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+fn say(session: &Session, verdict: &Verdict, file: &str, repositories: usize) -> CommandResult<()> {
+    let ui = &session.ui;
+    let records = human::count(verdict.lines, "record", "records");
+    if verdict.is_sound() {
+        let vouched = match verdict.anchored {
+            Some(sequence) if repositories == 1 => format!("a repository vouches for it up to record {sequence}"),
+            Some(sequence) => format!("{repositories} repositories vouch for it up to record {sequence}"),
+            None => "no repository vouches for its end".to_owned(),
+        };
+        return ui.print(format!("{}: {records} in {file}; {vouched}", paint(style::GOOD, "The chain is whole")));
+    }
+    ui.print(format!("{}: {records} in {file}", paint(style::ERROR, "The chain is not whole")))?;
+    for finding in &verdict.findings {
+        let at = finding.line.map(|line| format!("line {line}: ")).unwrap_or_default();
+        ui.print(human::text(format!("  {at}{}", finding.what).as_bytes()))?;
+    }
+    Ok(())
+}

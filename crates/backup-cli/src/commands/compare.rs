@@ -1,0 +1,149 @@
+//! `backup compare`.
+
+use backup_control::jobs::{Job, JobFlags};
+use backup_control::sources::{self, CompareFlags, Compared, SourceSpec};
+use backup_core::repository::SnapshotInfo;
+use backup_core::source::{Difference, ObjectDigest};
+use serde::Serialize;
+
+use super::restore::at;
+use crate::args::{self, FilterArgs};
+use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
+use crate::human;
+use crate::session::Session;
+use crate::style::{self, paint};
+use crate::table::{Align, Table};
+use crate::ui::SCHEMA_VERSION;
+
+/// Compare what a snapshot of MongoDB holds with what a server holds now, without restoring it
+///
+/// Both sides are read in full, collection by collection: documents byte for byte, in any order, and options and indexes. What the
+/// backup left out does not count, nor do collections that a restore leaves to the server. A server that is written to meanwhile
+/// differs: this is for copies, for what was restored, and for data that rests. Differences are shown, and the exit code is 1.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`, `2h ago`). With --at it only says of
+    /// which source, and can be left out if only one job has a log
+    #[arg(value_name = "SNAPSHOT", required_unless_present = "at")]
+    snapshot: Option<String>,
+    /// The moment of a captured log to compare, as `backup restore` takes it
+    #[arg(long, value_name = "MOMENT")]
+    at: Option<String>,
+    /// The server, mongodb://… [default: the source of the snapshot's job in the configuration]
+    /// [env: BACKUP_SOURCE_PASSWORD, BACKUP_SOURCE_PASSWORD_FILE, BACKUP_SOURCE_PASSWORD_COMMAND: the password of its user]
+    #[arg(long, value_name = "URL")]
+    with: Option<String>,
+    /// Only what matches this glob of database.collection; repeat it for several
+    #[arg(long, value_name = "GLOB", visible_alias = "include")]
+    only: Vec<String>,
+    /// Leave out what matches this glob; repeat it for several
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  backup compare latest --job shop --with mongodb://backup@copy/
+  backup compare --job shop --at '2026-11-21 14:30' --only 'shop.*'";
+
+#[derive(Serialize)]
+struct CompareJson<'a> {
+    schema_version: u32,
+    snapshot: String,
+    server: String,
+    same: usize,
+    differences: &'a [Difference],
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let selection = args::selection(&args.only, &args.exclude)?;
+    let opened = session.open_indexed().await?;
+    let asked = at::Asked { snapshot: args.snapshot.as_deref(), at: args.at.as_deref(), filter: &args.filter };
+    let at::Chosen { info, log, until } = at::choose(session, &opened, asked).await?;
+    let server = server(session, args, &info)?;
+    let (snapshot, flags) = (opened.indexed.snapshot(&info), CompareFlags { selection, until });
+    let (now, short) = (session.now(), info.id.short());
+    session.ui.status(format_args!("Comparing snapshot {short} with {server}"));
+    let compared = sources::compare(&snapshot, log, &server, &flags, (&now, &session.env), &session.cx).await?;
+    let differences = compared.stored.differences(&compared.found);
+    let same = same(&compared, &differences)?;
+    if session.ui.is_json() {
+        let (snapshot, server) = (info.id.to_hex(), server.to_string());
+        let schema_version = SCHEMA_VERSION;
+        session.ui.json(&CompareJson { schema_version, snapshot, server, same, differences: &differences })?;
+    } else {
+        show(session, &short, same, &differences)?;
+    }
+    if differences.is_empty() {
+        return Ok(Outcome::Success);
+    }
+    let text = format!(
+        "{} not what snapshot {short} holds",
+        human::count(differences.len() as u64, "object is", "objects are")
+    );
+    Err(CommandError::new(Kind::Mismatch, text).with_hint("was the server written to since, or is it another one?"))
+}
+
+/// The server that is meant.
+fn server(session: &Session, args: &Args, info: &SnapshotInfo) -> CommandResult<SourceSpec> {
+    if let Some(address) = &args.with {
+        let addresses = std::slice::from_ref(address);
+        return Ok(SourceSpec::of_addresses(addresses, &session.machine, &session.env)?);
+    }
+    let job = info.snapshot.tag("job").unwrap_or_default();
+    let known = session.config()?.filter(|loaded| loaded.config.jobs.contains_key(job));
+    let Some(loaded) = known else {
+        let text = format!("no configuration has a job {job:?}, so its server is not known");
+        return Err(CommandError::usage(text).with_hint("name the server by --with"));
+    };
+    let repository = Some(session.repository()?);
+    Ok(Job::from_config(job, &loaded.config, repository, &JobFlags::default(), session.place())?.source)
+}
+
+/// How many objects are the same; that nothing was compared is no success.
+fn same(compared: &Compared, differences: &[Difference]) -> CommandResult<usize> {
+    let same = compared.stored.objects.len() - differences.iter().filter(|one| one.stored.is_some()).count();
+    if same == 0 && differences.is_empty() {
+        return Err(CommandError::usage("nothing of the snapshot is selected, so nothing was compared")
+            .with_hint("`backup ls … -R` lists what it holds; patterns are globs over database.collection"));
+    }
+    Ok(same)
+}
+
+fn show(session: &Session, short: &str, same: usize, differences: &[Difference]) -> CommandResult<()> {
+    let same = human::count(same as u64, "object", "objects");
+    let id = paint(style::SNAPSHOT, short);
+    if differences.is_empty() {
+        return session.ui.summary(format_args!("Snapshot {id} and the server are the same: {same}"));
+    }
+    let mut table = Table::new([
+        ("Object", Align::Left),
+        ("In the snapshot", Align::Right),
+        ("On the server", Align::Right),
+        ("", Align::Left),
+    ]);
+    for one in differences {
+        let count =
+            |digest: &Option<ObjectDigest>| digest.as_ref().map_or_else(|| "-".to_owned(), |it| it.count.to_string());
+        let object = human::text(one.object.as_bytes());
+        table.row([object, count(&one.stored), count(&one.found), why(one).to_owned()]);
+    }
+    for line in table.lines() {
+        session.ui.line(line)?;
+    }
+    session.ui.print(format_args!("Snapshot {id} and the server differ; the same: {same}"))
+}
+
+/// How the two sides differ.
+fn why(one: &Difference) -> &'static str {
+    match (&one.stored, &one.found) {
+        (Some(stored), Some(found)) if stored.count != found.count => "other documents",
+        (Some(stored), Some(found)) if stored.bytes != found.bytes => "documents of other content",
+        (Some(_), Some(_)) => "other content, options or indexes",
+        (Some(_), None) => "not on the server",
+        (None, _) => "not in the snapshot",
+    }
+}

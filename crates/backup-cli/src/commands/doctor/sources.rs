@@ -1,0 +1,85 @@
+//! Sources: whether they can be backed up, and what is missing.
+
+use backup_control::jobs::{Job, JobFlags};
+use backup_control::sources::SourceSpec;
+use backup_core::source::Probe;
+use serde::Serialize;
+
+use super::Args;
+use crate::command_error::{CommandResult, Outcome};
+use crate::human;
+use crate::session::Session;
+use crate::style::{self, paint};
+use crate::table::facts;
+use crate::ui::SCHEMA_VERSION;
+
+/// What was found, in JSON.
+#[derive(Serialize)]
+struct SourcesJson {
+    schema_version: u32,
+    sources: Vec<SourceJson>,
+}
+
+#[derive(Serialize)]
+struct SourceJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<String>,
+    source: String,
+    captures_log: bool,
+    #[serde(flatten)]
+    probe: Probe,
+}
+
+pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let mut found = Vec::new();
+    for (job, spec) in meant(session, args)? {
+        let source = session.unless_cancelled(spec.open(&session.env)).await?;
+        let probe = source.probe(&session.cx).await.map_err(backup_core::error::Error::from)?;
+        let captures_log = source.capabilities().log_capture;
+        found.push(SourceJson { job, source: format!("{source} ({spec})"), captures_log, probe });
+    }
+    let problems: usize = found.iter().map(|source| source.probe.problems.len()).sum();
+    if session.ui.is_json() {
+        session.ui.json(&SourcesJson { schema_version: SCHEMA_VERSION, sources: found })?;
+        return Ok(Outcome::with_warnings(problems as u64));
+    }
+    for source in &found {
+        session.ui.print(describe(source))?;
+        for problem in &source.probe.problems {
+            session.ui.warning(problem);
+        }
+        if source.probe.problems.is_empty() {
+            session.ui.print(format_args!("{}: it can be backed up", paint(style::GOOD, "All is well")))?;
+        }
+    }
+    Ok(Outcome::with_warnings(problems as u64))
+}
+
+/// The sources that are asked for, with their jobs.
+fn meant(session: &Session, args: &Args) -> CommandResult<Vec<(Option<String>, SourceSpec)>> {
+    if !args.source.is_empty() {
+        return Ok(vec![(None, SourceSpec::of_addresses(&args.source, &session.machine, &session.env)?)]);
+    }
+    let loaded = session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
+    let repository = session.named_repository()?;
+    let job = |name: &String| {
+        let job = Job::from_config(name, &loaded.config, repository.clone(), &JobFlags::default(), session.place())?;
+        let captured = loaded.config.jobs.get(name).is_some_and(|job| job.logs.is_some());
+        let source = if captured { job.source.capturing(job.logs.waits_at_most()) } else { job.source };
+        Ok((Some(name.clone()), source))
+    };
+    args.jobs.iter().map(job).collect()
+}
+
+fn describe(source: &SourceJson) -> String {
+    let probe = &source.probe;
+    let count = |count: u64| human::count(count, "object", "objects");
+    facts(&[
+        ("Job", source.job.clone().unwrap_or_default()),
+        ("Source", source.source.clone()),
+        ("Version", probe.version.clone().unwrap_or_default()),
+        ("Objects, about", probe.estimated_objects.map_or_else(String::new, count)),
+        ("Size, about", probe.estimated_bytes.map_or_else(String::new, human::size)),
+        ("Log can be captured", if source.captures_log { "yes" } else { "no" }.to_owned()),
+    ])
+}

@@ -1,0 +1,110 @@
+//! Snapshots of databases, as files for their own tools.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use backup_control::logs::{self, Answer};
+use backup_control::sources::{self, ExportFlags, Exported};
+use backup_core::log::LogReplay;
+use backup_core::repository::SnapshotInfo;
+use serde::Serialize;
+
+use super::Args;
+use crate::args;
+use crate::command_error::{CommandResult, Outcome};
+use crate::commands::restore::at;
+use crate::human;
+use crate::session::{Opened, Session};
+use crate::style::{self, paint};
+use crate::ui::SCHEMA_VERSION;
+
+/// What is exported of a database.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "With --to")]
+pub(super) struct DumpArgs {
+    /// Only what matches this glob of database.collection; repeat it for several
+    #[arg(long, value_name = "GLOB", visible_alias = "include", requires = "to")]
+    only: Vec<String>,
+    /// Leave out what matches this glob of database.collection; repeat it for several
+    #[arg(long, value_name = "GLOB", requires = "to")]
+    exclude: Vec<String>,
+    /// Export under other names, for instance 'shop.*=shop_test.*'; repeat it for several, the first that fits counts
+    #[arg(long, value_name = "FROM=TO", requires = "to")]
+    rename: Vec<String>,
+    /// The moment. For MongoDB as seconds:increment or a time, refused if the snapshot does not stand for it; for Redis any moment of
+    /// its log, as `backup restore --at` takes it [default: latest, the end of the snapshot]
+    #[arg(long, value_name = "MOMENT", requires = "to")]
+    until: Option<String>,
+}
+
+#[derive(Serialize)]
+struct DumpJson<'a> {
+    schema_version: u32,
+    snapshot: String,
+    to: &'a Path,
+    #[serde(flatten)]
+    exported: Exported,
+}
+
+pub(super) async fn run(session: &Session, args: &Args, directory: &Path) -> CommandResult {
+    let dump = &args.dump;
+    let flags = ExportFlags {
+        selection: args::selection(&dump.only, &dump.exclude)?,
+        renames: dump.rename.clone(),
+        until: dump.until.clone(),
+    };
+    let opened = session.open_indexed().await?;
+    let info = session.find(&opened.snapshots, &args.snapshot, &args.filter.choice(session)?)?;
+    let (info, log) = with_log(session, &opened, info, flags.until.as_deref()).await?;
+    let (snapshot, kind) = (opened.indexed.snapshot(&info), info.snapshot.tag("source"));
+    let exported = sources::export(kind, &snapshot, log, &flags, directory, &session.now(), &session.cx).await?;
+    if session.ui.is_json() {
+        let (schema_version, snapshot, to) = (SCHEMA_VERSION, info.id.to_hex(), directory);
+        session.ui.json(&DumpJson { schema_version, snapshot, to, exported })?;
+        return Ok(Outcome::Success);
+    }
+    let (what, hint) = words(exported, directory);
+    let (short, done) = (paint(style::SNAPSHOT, info.id.short()), paint(style::GOOD, "exported"));
+    session.ui.summary(format_args!("Snapshot {short} {done} to {}: {what}", directory.display()))?;
+    if let Some(hint) = hint {
+        session.ui.hint(hint);
+    }
+    Ok(Outcome::Success)
+}
+
+/// What was exported, and how it is taken.
+fn words(exported: Exported, directory: &Path) -> (String, Option<String>) {
+    match exported {
+        Exported::Collections { collections, documents, bytes } => {
+            let collections = human::count(collections, "collection or view", "collections and views");
+            let documents = human::count(documents, "document", "documents");
+            let hint = format!("`mongorestore {}` restores it", human::shell(&directory.display().to_string()));
+            (format!("{collections}, {documents}, {}", human::size(bytes)), Some(hint))
+        }
+        // How a server is started on them has been said already.
+        Exported::Files { files, bytes } => {
+            (format!("{}, {}", human::count(files, "file", "files"), human::size(bytes)), None)
+        }
+    }
+}
+
+/// Of Redis, the snapshot that is begun with, and the commands behind it; of others the snapshot as it is.
+async fn with_log(
+    session: &Session,
+    opened: &Opened,
+    named: &SnapshotInfo,
+    until: Option<&str>,
+) -> CommandResult<(SnapshotInfo, Option<Arc<LogReplay>>)> {
+    let end = at::end_of(named).map(|end| end.to_string());
+    let moment = match until {
+        _ if named.snapshot.tag("source") != Some("redis") => None,
+        // The end of this snapshot, not of the log.
+        None | Some("latest") => end.as_deref(),
+        Some(until) => Some(until),
+    };
+    let Some(moment) = moment else { return Ok((named.clone(), None)) };
+    match logs::plan(&opened.indexed, named, moment, &session.now(), &session.cx).await? {
+        Answer::Planned { base, replay } => Ok((*base, Some(replay))),
+        Answer::Refused(refusal) => Err(at::refused(&refusal, session.zone())),
+    }
+}

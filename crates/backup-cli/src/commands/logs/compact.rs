@@ -1,0 +1,65 @@
+//! `backup logs compact`.
+
+use backup_control::logs::{self, Answer};
+use backup_control::sources;
+use backup_core::error::{Error as CoreError, ErrorKind};
+use backup_core::pipeline::BackupReport;
+
+use crate::command_error::{CommandResult, Outcome};
+use crate::commands::view::Summary;
+use crate::human;
+use crate::session::Session;
+use crate::style::{self, paint};
+
+/// Make a full snapshot of the newest one of a job and the log since, without the server
+///
+/// Incremental snapshots and captured logs are applied when they are restored: the more of them, the longer that takes. This
+/// applies them once, in the repository. What it was made of stays until a policy forgets it; later incremental backups build on the
+/// new snapshot. Temporary files take as much room as the documents that were changed.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The job of the configuration
+    #[arg(value_name = "JOB")]
+    job: String,
+}
+
+pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let job = super::configured(session, &args.job)?;
+    let opened = session.open_indexed_at(&job.repository).await?;
+    let none = || {
+        let message = format!("no snapshot of a job {} has a log", human::text(args.job.as_bytes()));
+        CoreError::new(ErrorKind::NotFound, message).with_hint("`backup run` makes the first one")
+    };
+    let newest = logs::newest_of_job(&opened.snapshots.snapshots, &args.job).ok_or_else(none)?;
+    let (base, replay) = match logs::plan(&opened.indexed, newest, "latest", &session.now(), &session.cx).await? {
+        Answer::Planned { base, replay } => (base, replay),
+        Answer::Refused(refusal) => return Err(CoreError::new(ErrorKind::NotFound, refusal.reason.clone()).into()),
+    };
+    if sources::is_compact(&base, &replay) {
+        session.ui.status(format_args!(
+            "Nothing to apply: {} is a full snapshot, and there is no log behind it.",
+            base.id.short()
+        ));
+        return Ok(Outcome::Success);
+    }
+    let (repository, snapshot) = (opened.indexed.repository(), opened.indexed.snapshot(&base));
+    let report = sources::compact(repository, &snapshot, replay, &job.options, &session.cx).await?;
+    if session.ui.is_json() {
+        let summary = Summary::new("logs compact", job.repository.to_string(), &report);
+        session.ui.event(&Summary { job: Some(&args.job), ..summary });
+    } else {
+        session.ui.summary(describe(&report))?;
+    }
+    Ok(Outcome::with_warnings(report.warnings))
+}
+
+/// What was made, in one line.
+fn describe(report: &BackupReport) -> String {
+    let id = report.snapshot.map(|id| paint(style::SNAPSHOT, id.short())).unwrap_or_default();
+    format!(
+        "{} a full snapshot {id}: {}, {} new",
+        paint(style::GOOD, "Made"),
+        human::size(report.totals.bytes),
+        human::size(report.stored.packed_bytes),
+    )
+}

@@ -1,0 +1,120 @@
+//! `backup logs follow`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backup_control::jobs::Job;
+use backup_control::logs;
+use backup_core::context::Context;
+use backup_core::event::{Event, Events, LogEvent, Reporter};
+use backup_core::log::follow;
+use backup_core::pipeline::BackupOptions;
+use backup_core::repository::Repository;
+use backup_core::source::{BackupKind, Source};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::lines::Lines;
+use crate::command_error::{CommandResult, Outcome};
+use crate::commands::run::execute::execute;
+use crate::commands::run::{self, again};
+use crate::records::Records;
+use crate::session::Session;
+
+/// Time before a full backup that failed is tried again, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
+
+/// Capture the log of a job's source until Ctrl-C
+///
+/// What happens in the source is in the repository within seconds, and in a snapshot every hour. It goes on where the last one
+/// stopped. Whatever fails is said and tried again; something that is missing is said, and a full backup is made at once, with which
+/// a new range of moments begins. If somebody else captures the same log, this waits to take over. Settings: `[jobs.NAME.logs]` in the
+/// configuration. The exit code after Ctrl-C is 0.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The job of the configuration
+    #[arg(value_name = "JOB")]
+    job: String,
+}
+
+pub(super) async fn follow_job(session: &Session, args: &Args) -> CommandResult {
+    let job = super::configured(session, &args.job)?;
+    let source = super::source_with_log(session, &job).await?;
+    let repository: Repository = session.open(&job.repository).await?;
+    let id = &repository.config().id;
+    let options = logs::follow_options(&job, id, &session.holder(), &session.env)?;
+    session.ui.status(format_args!("Following the log of {source} into {}; Ctrl-C ends it.", job.repository));
+    let lines = Arc::new(Lines::new(session, &job.options.job));
+    let gaps = Arc::new(Gaps { events: Events::to(Arc::clone(&lines) as _), noted: Notify::new() });
+    let cx = Context { events: Events::to(Arc::clone(&gaps) as _), ..session.cx.clone() };
+    let renews = job.logs.full_after_gap.unwrap_or(true);
+    let full = Job { options: BackupOptions { kind: Some(BackupKind::Full), ..job.options.clone() }, ..job.clone() };
+    // A backup that has begun comes to its end, and its hooks are run: also after Ctrl-C, which it hears by itself.
+    let over = session.cx.cancel.child_token();
+    let following = async {
+        let followed = Box::pin(follow(&repository, &source, &options, &cx)).await;
+        over.cancel();
+        followed
+    };
+    let renewing = async {
+        if renews {
+            Box::pin(begin_anew(session, &repository, &full, &*source, &gaps, &over)).await;
+        }
+    };
+    let (followed, ()) = tokio::join!(following, renewing);
+    lines.end();
+    followed?;
+    Ok(Outcome::Success)
+}
+
+/// Hears of gaps, and hands everything on.
+struct Gaps {
+    events: Events,
+    noted: Notify,
+}
+
+impl Reporter for Gaps {
+    fn report(&self, event: &Event) {
+        self.events.emit(event);
+        if matches!(event, Event::Log(LogEvent::Gap { .. })) {
+            self.noted.notify_one();
+        }
+    }
+}
+
+/// Makes a full backup whenever something is missing, until it is `over`: no moment behind a gap can be restored without one.
+async fn begin_anew(
+    session: &Session,
+    repository: &Repository,
+    job: &Job,
+    source: &dyn Source,
+    gaps: &Gaps,
+    over: &CancellationToken,
+) {
+    let again = again::of_full(session, job);
+    loop {
+        tokio::select! {
+            () = over.cancelled() => return,
+            () = gaps.noted.notified() => {}
+        }
+        let records = Records::open(session).await;
+        let mut pause = RETRY.0;
+        let back_up = async |session: &Session| run::back_up(session, repository, job, source).await;
+        let opened = async || Some(repository.clone());
+        while let Err(error) = execute(session, job, again.clone(), records.as_ref(), back_up, opened).await {
+            if error.is_cancelled() {
+                return;
+            }
+            let is_lasting = error.is_lasting();
+            session.ui.error(&error.context("the full backup after a gap"));
+            // Or there would be one snapshot after the other that does not hold what is expected.
+            if is_lasting {
+                break;
+            }
+            tokio::select! {
+                () = over.cancelled() => return,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY.1),
+            }
+        }
+    }
+}

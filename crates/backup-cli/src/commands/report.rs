@@ -1,0 +1,230 @@
+//! `backup report`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use backup_control::age::Age;
+use backup_control::audit::{Audit, Filter};
+use backup_control::catalog::RunFilter;
+use backup_control::config::{Config, LoadedConfig};
+use backup_control::notify::{Channels, Kind as MessageKind, Message, Outbox, Severity};
+use backup_control::report::{Given, Report, RepositoryGiven, html, markdown};
+use backup_core::log::{LogView, Target};
+use backup_core::maintenance;
+use clap::ValueEnum;
+use jiff::Timestamp;
+
+use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
+use crate::human;
+use crate::records::{self, Records};
+use crate::session::Session;
+
+/// How long sending may take: what is not sent waits in the outbox.
+const SENDING: Duration = Duration::from_secs(60);
+
+/// Report what came of backups and restores, what is stored and what that costs, and which demands are met by what evidence
+///
+/// Figures of runs are those that this machine remembers. See docs/compliance.md for what each demand takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Over this time, up to now
+    #[arg(long, value_name = "AGE", default_value = "7d")]
+    since: Age,
+    /// As what
+    #[arg(long, value_name = "FORMAT", default_value = "md")]
+    format: FormatArg,
+    /// Write it to this file, which is replaced [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Send it through this channel of the configuration; repeat it for several
+    #[arg(long, value_name = "CHANNEL")]
+    send: Vec<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  backup report
+  backup report --since 30d --format html --output report.html
+  backup report --since 7d --send ops-mail";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FormatArg {
+    /// Markdown
+    Md,
+    /// A page that needs nothing else
+    Html,
+    /// For programs
+    Json,
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let LoadedConfig { config, .. } =
+        session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
+    let channels = Channels::new(&config, &session.env)?;
+    args.send.iter().try_for_each(|name| channels.check(name))?;
+    let records = Records::require(session).await?;
+    let (report, mut outcome) = make(session, args, &config, &records).await?;
+    let text = match args.format {
+        FormatArg::Json => as_json(&report)?,
+        FormatArg::Html => html(&report),
+        FormatArg::Md if session.ui.is_json() => as_json(&report)?,
+        FormatArg::Md => markdown(&report),
+    };
+    match &args.output {
+        Some(file) => {
+            std::fs::write(file, &text)
+                .map_err(|error| CommandError::io(format!("cannot write {}", file.display()), &error))?;
+            session.ui.status(format_args!("The report is in {}", file.display()));
+        }
+        // Somebody who only sends it does not want to read it here.
+        None if args.send.is_empty() => session.ui.print(text.trim_end())?,
+        None => {}
+    }
+    if !args.send.is_empty() {
+        outcome = outcome.max(send(session, args, &channels, &records, &report).await?);
+    }
+    Ok(outcome)
+}
+
+fn as_json(report: &Report) -> CommandResult<String> {
+    serde_json::to_string_pretty(report).map_err(|error| CommandError::new(Kind::Io, error.to_string()))
+}
+
+async fn make(session: &Session, args: &Args, config: &Config, records: &Records) -> CommandResult<(Report, Outcome)> {
+    let to = session.cx.clock.now();
+    let from = args.since.before(to, session.zone())?;
+    let mut outcome = Outcome::Success;
+    let mut repositories = BTreeMap::new();
+    for name in config.repositories.keys() {
+        match of_repository(session, config, name).await {
+            Ok(known) => _ = repositories.insert(name.clone(), known),
+            Err(error) if error.is_cancelled() => return Err(error),
+            Err(error) => {
+                records::warn(session, &format!("repository {name} could not be asked"), &error);
+                outcome = Outcome::Warnings;
+                let spec = session.resolve(name)?;
+                let place = records::place(&spec);
+                let is_local = !place.contains("://");
+                repositories.insert(name.clone(), RepositoryGiven { place, is_local, ..RepositoryGiven::default() });
+            }
+        }
+    }
+    let audit = Audit::in_state(&records.dir);
+    let (reading, host) = (audit.clone(), session.machine.host.clone());
+    let anchors: Vec<_> = repositories.values().flat_map(|known| known.anchors.clone()).collect();
+    let (found, verdict) = tokio::task::spawn_blocking(move || {
+        let filter = Filter { since: Some(from), ..Filter::default() };
+        Ok((reading.read(&filter)?, reading.verify(&anchors, &host)?))
+    })
+    .await
+    .map_err(|error| CommandError::new(Kind::Io, error.to_string()))?
+    .map_err(|error: backup_control::audit::Error| CommandError::from_error(Kind::Io, &error))?;
+    let within = RunFilter { within: Some(from..to), ..RunFilter::default() };
+    let given = Given {
+        config,
+        from,
+        to,
+        zone: session.zone().clone(),
+        host: session.machine.host.clone(),
+        runs: records.catalog.runs(&within).await?.runs,
+        before: before(config, records, from).await?,
+        records: found.records,
+        audit_is_whole: Some(verdict.is_sound()),
+        repositories,
+    };
+    Ok((Report::of(&given), outcome))
+}
+
+/// When the last success before a moment began, by job.
+async fn before(config: &Config, records: &Records, from: Timestamp) -> CommandResult<BTreeMap<String, Timestamp>> {
+    let mut found = BTreeMap::new();
+    for name in config.jobs.keys() {
+        let filter = RunFilter {
+            job: Some(name.clone()),
+            within: Some(Timestamp::UNIX_EPOCH..from),
+            successful: true,
+            backups: true,
+            limit: Some(1),
+            ..RunFilter::default()
+        };
+        if let Some(run) = records.catalog.runs(&filter).await?.runs.first() {
+            found.insert(name.clone(), run.started);
+        }
+    }
+    Ok(found)
+}
+
+async fn of_repository(session: &Session, config: &Config, name: &str) -> CommandResult<RepositoryGiven> {
+    let spec = session.resolve(name)?;
+    let opened = session.open_indexed_at(&spec).await?;
+    let repository = opened.indexed.repository();
+    let report = maintenance::storage(repository, &session.cx).await?;
+    let quota = config.repositories.get(name).and_then(|section| section.quota);
+    let of_quota = quota.map(|quota| quota.0.saturating_sub(report.total.bytes));
+    let mut recovery = BTreeMap::new();
+    for (job, _) in config.jobs.iter().filter(|(_, job)| job.repository == name && job.logs.is_some()) {
+        let Some(newest) = backup_control::logs::newest_of_job(&opened.snapshots.snapshots, job) else { continue };
+        let stream = backup_control::logs::stream_of(&opened.indexed, newest).await?;
+        let view = LogView::load(repository, &stream, &session.cx).await?.of_job(job);
+        if let Some(time) = view.timeline().plan(&Target::Latest).ok().and_then(|plan| plan.time) {
+            recovery.insert(job.clone(), time);
+        }
+    }
+    let place = records::place(&spec);
+    Ok(RepositoryGiven {
+        is_local: !place.contains("://"),
+        place,
+        used: Some(report.total.bytes),
+        anchors: repository.anchors().await?.0,
+        left: [of_quota, report.free_bytes].into_iter().flatten().min(),
+        recovery,
+    })
+}
+
+async fn send(
+    session: &Session,
+    args: &Args,
+    channels: &Channels,
+    records: &Records,
+    report: &Report,
+) -> CommandResult {
+    let (ui, host) = (&session.ui, &report.host);
+    let failed = |error: &std::io::Error| CommandError::io("the outbox cannot be used", error);
+    let outbox = Outbox::open(&records.dir).map_err(|error| failed(&error))?;
+    let text = markdown(report);
+    let message = Message {
+        id: format!("report/{host}/{}", report.to),
+        incident: format!("report/{host}"),
+        kind: MessageKind::Notice,
+        severity: Severity::Info,
+        title: format!("Backup report of {host}"),
+        place: format!("host {host}"),
+        // The headings and the line behind them.
+        cause: text.lines().nth(4).unwrap_or_default().to_owned(),
+        next: "read the report, and what its checklist does not find met".to_owned(),
+        job: None,
+        time: report.to,
+        details: [("report".to_owned(), text)].into(),
+        html: Some(html(report)),
+    };
+    for channel in &args.send {
+        outbox.put(channel, &message).map_err(|error| failed(&error))?;
+    }
+    let delivered = outbox.deliver(channels, &session.cx, SENDING).await;
+    for sent in delivered.sent.iter().filter(|sent| args.send.contains(&sent.channel)) {
+        ui.status(format_args!("Sent through {}", sent.channel));
+    }
+    let mut outcome = Outcome::Success;
+    for (channel, waiting) in &delivered.waiting {
+        let why = waiting.error.as_deref().unwrap_or("not tried yet");
+        ui.warning(human::text(format!("channel {channel}: not sent yet: {why}").as_bytes()));
+        outcome = Outcome::Warnings;
+    }
+    for given_up in &delivered.given_up {
+        ui.warning(human::text(format!("channel {}: refused: {}", given_up.channel, given_up.why).as_bytes()));
+        outcome = Outcome::Warnings;
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,140 @@
+//! What is looked at before anything is written or paid for.
+
+use std::path::Path;
+
+use backup_control::config::SourceKind;
+use backup_control::sources::replaceable;
+use backup_core::error::{Error as CoreError, ErrorKind};
+use backup_core::source::{IfExists, RestoreReport};
+use rustix::fs::Access;
+
+use super::Restore;
+use crate::command_error::{CommandError, CommandResult, Outcome};
+use crate::human;
+
+/// The tag of snapshots that a repair left something out of.
+const REPAIRED: &str = "repaired";
+
+impl Restore {
+    /// Fails if nothing in a snapshot of files is selected: a misspelt pattern must not look like a restore.
+    pub(super) async fn require_match(&self) -> CommandResult<()> {
+        let selection = &self.request.selection;
+        if !self.is_part || self.restorer.kind != SourceKind::Files {
+            return Ok(());
+        }
+        let mut walk = self.snapshot.walk();
+        while let Some((path, _)) = walk.next().await? {
+            self.session.cx.check_cancelled()?;
+            if selection.covers(&path) {
+                return Ok(());
+            }
+        }
+        Err(self.nothing_matches())
+    }
+
+    /// The same for databases, of which only the source knows what is selected.
+    pub(super) fn require_entries(&self, report: &RestoreReport) -> CommandResult<()> {
+        // What is selected and cannot be restored was warned of.
+        let is_empty = self.restorer.kind != SourceKind::Files && report.entries == 0 && report.warnings == 0;
+        if is_empty && self.is_part { Err(self.nothing_matches()) } else { Ok(()) }
+    }
+
+    fn nothing_matches(&self) -> CommandError {
+        let short = self.snapshot.id().short();
+        let hint = match self.restorer.kind {
+            SourceKind::Files => format!("`backup ls {short} -R` lists what it holds; patterns are globs over paths"),
+            SourceKind::Mongodb => {
+                format!("`backup ls {short} -R` lists what it holds; patterns are globs over database.collection")
+            }
+            SourceKind::Redis if self.restorer.is_server() => {
+                "patterns are globs over /database/key, for instance '/0/session:*'".to_owned()
+            }
+            SourceKind::Redis => "files for a server hold everything: leave --only and --exclude out".to_owned(),
+            SourceKind::Postgres if self.restorer.is_server() => {
+                "patterns are globs over database, database.schema and database.schema.table".to_owned()
+            }
+            SourceKind::Postgres => {
+                "a data directory is restored as a whole: leave --only and --exclude out".to_owned()
+            }
+        };
+        let error = CoreError::new(ErrorKind::NotFound, format!("nothing in snapshot {short} is selected"));
+        error.with_hint(hint).into()
+    }
+
+    /// Lets a replacement drop nothing of a server that the snapshot was not made of.
+    pub(super) async fn spare_the_rest(&mut self) -> CommandResult<()> {
+        // Under other names only what is restored is dropped.
+        let drops = self.request.if_exists == IfExists::Replace && !self.is_renaming;
+        if self.restorer.kind != SourceKind::Mongodb || !drops {
+            return Ok(());
+        }
+        let Some(manifest) = self.snapshot.manifest().await? else {
+            let error = CommandError::refused("the snapshot does not say what it was made of");
+            return Err(error.with_hint("use --if-exists merge, which drops nothing"));
+        };
+        self.request.selection = replaceable(&self.request.selection, &manifest.include, &manifest.exclude)?;
+        Ok(())
+    }
+
+    /// Says so if a repair left something out of the snapshot: what is restored is not all there was.
+    pub(super) fn warn_of_incomplete(&self) -> Outcome {
+        let snapshot = self.snapshot.snapshot();
+        let entries = human::count(snapshot.x_warnings.unwrap_or(0), "entry", "entries");
+        let (ui, short) = (&self.session.ui, self.snapshot.id().short());
+        if snapshot.tags.iter().any(|tag| tag == REPAIRED) {
+            ui.warning(format_args!("snapshot {short} was repaired and lacks what was lost: {entries}"));
+            ui.hint("an earlier or later snapshot, or a copy in another repository, may have them");
+            return Outcome::Warnings;
+        }
+        if snapshot.x_warnings.is_some_and(|some| some > 0) {
+            ui.status(format_args!(
+                "Note: {entries} of snapshot {short} could not be backed up in full when it was made"
+            ));
+        }
+        Outcome::Success
+    }
+
+    /// Fails if a restore could not be written anyway: before the store is asked, and paid, to thaw anything. A server was
+    /// reached already; what is in its way is in data that may have to be thawed.
+    pub(super) async fn require_target(&self) -> CommandResult<()> {
+        if self.restorer.is_server() {
+            return Ok(());
+        }
+        self.require_writable()?;
+        self.rehearse().await.map(|_| ())
+    }
+
+    /// The same without looking at what the target has.
+    pub(super) fn require_writable(&self) -> CommandResult<()> {
+        let directory = self.request.target.as_ref().filter(|_| !self.restorer.is_server());
+        directory.map_or(Ok(()), |target| require_writable(Path::new(target)))
+    }
+}
+
+/// Fails if nothing can be written at, or made below, the nearest directory that exists.
+fn require_writable(target: &Path) -> CommandResult<()> {
+    let absolute = std::path::absolute(target).map_err(|error| cannot_write(target, &error))?;
+    let nearest = absolute.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
+    rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| cannot_write(target, &error.into()))
+}
+
+fn cannot_write(target: &Path, error: &std::io::Error) -> CommandError {
+    CommandError::io(format!("cannot write to {}", target.display()), error)
+        .with_hint("name another directory with --target, or run the command as a user who may write there")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_that_cannot_be_written_are_known_before() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(require_writable(&dir.path().join("a/b/c")).is_ok());
+        let file = dir.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        for bad in [file.join("below"), file] {
+            assert!(require_writable(&bad).is_err_and(|error| error.hint().is_some()), "{}", bad.display());
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Restoring a group: every member to the same moment, by its own engine and to its own target. Nothing is written before the plans of
+//! all of them stand.
+
+use backup_control::config::{Config, GroupConfig, LoadedConfig, SourceKind};
+use backup_control::groups::{self, Member, MemberPlan};
+use backup_control::jobs::{Job, JobFlags};
+use backup_control::repositories::RepositorySpec;
+use backup_control::sources::{RestoreFlags, RestoreTo};
+use backup_core::context::Context;
+use backup_core::source::{IfExists, RestoreReport};
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Args, Chosen, Restore, assemble, at};
+use crate::command_error::{CommandError, CommandResult, Outcome};
+use crate::human;
+use crate::records::Records;
+use crate::reporter;
+use crate::session::{Opened, Session};
+use crate::style::{self, paint};
+use crate::ui::SCHEMA_VERSION;
+
+/// A group that somebody has named.
+pub(super) struct Group {
+    name: String,
+    loaded: LoadedConfig,
+}
+
+/// A member with the repository that it is in.
+struct Place<'a> {
+    spec: RepositorySpec,
+    kind: SourceKind,
+    opened: &'a Opened,
+}
+
+/// What came of a member.
+#[derive(Serialize)]
+struct MemberJson<'a> {
+    job: &'a str,
+    snapshot: String,
+    target: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct GroupEvent<'a> {
+    schema_version: u32,
+    event: &'static str,
+    verb: &'static str,
+    group: &'a str,
+    moment: Timestamp,
+    dry_run: bool,
+    members: Vec<MemberJson<'a>>,
+}
+
+/// The group that is named in place of a snapshot.
+pub(super) fn named(session: &Session, args: &Args) -> CommandResult<Option<Group>> {
+    let Some(name) = &args.snapshot else { return Ok(None) };
+    let is_snapshot = name == "latest"
+        || name.bytes().all(|byte| byte.is_ascii_hexdigit())
+        || name.contains("://")
+        || session.moment(name).is_ok();
+    if is_snapshot {
+        return Ok(None);
+    }
+    let loaded = session.config()?.filter(|loaded| loaded.config.groups.contains_key(name));
+    Ok(loaded.map(|loaded| Group { name: name.clone(), loaded }))
+}
+
+impl Group {
+    fn config(&self) -> &Config {
+        &self.loaded.config
+    }
+
+    fn section(&self) -> &GroupConfig {
+        &self.config().groups[&self.name]
+    }
+
+    pub(super) async fn run(&self, session: &Session, args: &Args) -> CommandResult {
+        require_meaning(args)?;
+        let targets = self.targets(args)?;
+        if args.overwrites() && !args.dry_run {
+            // Not only when everything is planned.
+            session.require_confirmable()?;
+        }
+        let (moment, restores) = self.plans(session, args, &targets).await?;
+        let (mut incomplete, mut rehearsed, mut refused) = (Outcome::Success, Vec::new(), None);
+        for mut restore in restores {
+            match rehearse(&mut restore).await {
+                Ok((outcome, report)) => {
+                    incomplete = incomplete.max(outcome);
+                    rehearsed.push((restore, report));
+                }
+                Err(error) => refuse(session, restore.member(), error, &mut refused)?,
+            }
+        }
+        require_plans(refused)?;
+        require_different_targets(&rehearsed)?;
+        if args.dry_run || args.overwrites() {
+            rehearsed.iter().try_for_each(|(restore, report)| restore.show_plan(report))?;
+        }
+        let restores: Vec<Restore> = rehearsed.into_iter().map(|(restore, _)| restore).collect();
+        if args.dry_run {
+            self.report(session, moment, true, restores.iter().map(|restore| restore.json(None)).collect())?;
+            return Ok(incomplete);
+        }
+        self.confirm(session, args, &restores).await?;
+        Ok(incomplete.max(self.execute(session, moment, &restores).await?))
+    }
+
+    /// Where each member goes.
+    fn targets(&self, args: &Args) -> CommandResult<Vec<(&str, Option<String>)>> {
+        let members = &self.section().jobs;
+        let mut given: Vec<(&str, &str)> = Vec::new();
+        for text in &args.target {
+            let pair = text.split_once('=').filter(|(job, _)| members.iter().any(|member| member == job));
+            let (job, target) = pair.ok_or_else(|| {
+                CommandError::usage("this --target does not say which member of the group it is for")
+                    .with_hint(format!("write --target JOB=DIR_OR_SERVER, for one of {}", members.join(", ")))
+            })?;
+            if given.iter().any(|(known, _)| *known == job) {
+                return Err(CommandError::usage(format!("there are two targets for job {job}")));
+            }
+            given.push((job, target));
+        }
+        let target = |job: &String| {
+            let own = given.iter().find(|(known, _)| known == job).map(|(_, target)| (*target).to_owned());
+            own.or_else(|| Some(self.section().targets.get(job)?.reveal().to_owned()))
+        };
+        let of = |job: &'_ String| match target(job) {
+            _ if args.in_place => Ok(None),
+            Some(target) => Ok(Some(target)),
+            None => Err(CommandError::usage(format!("where to restore job {job} to is not said")).with_hint(format!(
+                "add --target {job}=DIR_OR_SERVER, or name it in [groups.{}.targets] of the configuration",
+                self.name
+            ))),
+        };
+        members.iter().map(|job| Ok((job.as_str(), of(job)?))).collect()
+    }
+
+    /// What has to be restored to which moment. All members that cannot be are named.
+    async fn plans(
+        &self,
+        session: &Session,
+        args: &Args,
+        targets: &[(&str, Option<String>)],
+    ) -> CommandResult<(Timestamp, Vec<Restore>)> {
+        let mut opened: Vec<(String, Opened)> = Vec::new();
+        let mut specs = Vec::new();
+        for (job, _) in targets {
+            let flags = JobFlags::default();
+            let job = Job::from_config(job, self.config(), session.named_repository()?, &flags, session.place())?;
+            let place = job.repository.to_string();
+            if !opened.iter().any(|(known, _)| *known == place) {
+                opened.push((place.clone(), session.open_indexed_at(&job.repository).await?));
+            }
+            specs.push((job.repository, job.source.kind(), place));
+        }
+        let (mut members, mut places, mut refused) = (Vec::new(), Vec::new(), None);
+        for ((job, _), (spec, kind, place)) in targets.iter().zip(specs) {
+            let Some((_, opened)) = opened.iter().find(|(known, _)| *known == place) else { continue };
+            match Member::load(job, kind, &opened.indexed, &opened.snapshots, &session.cx).await {
+                Ok(member) => members.push(member),
+                Err(error) => refuse(session, job, error.into(), &mut refused)?,
+            }
+            places.push(Place { spec, kind, opened });
+        }
+        require_plans(refused.take())?;
+        let moment = match args.at.as_deref() {
+            None | Some("latest") => groups::latest(&members, session.cx.clock.now())?,
+            Some(text) => groups::moment(text, &session.now())?,
+        };
+        session.ui.status(format_args!(
+            "Group {} as of {}",
+            human::text(self.name.as_bytes()),
+            human::full_time(moment, session.zone())
+        ));
+        let kinds: Vec<&str> = places.iter().map(|place| place.kind.as_str()).collect();
+        let mut restores = Vec::new();
+        for ((member, place), (job, target)) in members.into_iter().zip(&places).zip(targets) {
+            let flags = args.flags().of_kind(place.kind.as_str(), &kinds)?;
+            let to = target.as_deref().map_or(RestoreTo::Origin, RestoreTo::Target);
+            match self.plan(session, args, member, place, (to, &flags, moment)).await {
+                Ok(restore) => restores.push(restore),
+                Err(error) => refuse(session, job, error, &mut refused)?,
+            }
+        }
+        require_plans(refused)?;
+        Ok((moment, restores))
+    }
+
+    async fn plan(
+        &self,
+        session: &Session,
+        args: &Args,
+        member: Member,
+        place: &Place<'_>,
+        (to, flags, moment): (RestoreTo<'_>, &RestoreFlags, Timestamp),
+    ) -> CommandResult<Restore> {
+        let job = member.job.clone();
+        let (info, log) = match member.plan(moment).await? {
+            MemberPlan::Log(info, log) => (info, Some(log)),
+            MemberPlan::Snapshot(info) => {
+                let time = human::full_time(info.snapshot.time, session.zone());
+                session
+                    .ui
+                    .status(format_args!("{}: has no log; its snapshot is of {time}", human::text(job.as_bytes())));
+                (info, None)
+            }
+            MemberPlan::Refused(refusal) => return Err(at::refused(&refusal, session.zone())),
+        };
+        let snapshot = place.opened.indexed.snapshot(&info);
+        // What is heard of it says which member it is.
+        let events = reporter::of_job(&session.ui, &job);
+        let session = Session { cx: Context { events, ..session.cx.clone() }, ..session.clone() };
+        let chosen = Chosen { spec: &place.spec, snapshot, info: &info, log, to };
+        let mut restore = assemble(&session, args, chosen, flags, Some(self.config())).await?;
+        if restore.restorer.kind == SourceKind::Postgres && !restore.restorer.is_server() {
+            // A data directory is always a new one; what the flag says is for the others.
+            restore.request.if_exists = IfExists::Fail;
+        }
+        Ok(Restore { member: Some(job), ..restore })
+    }
+
+    async fn confirm(&self, session: &Session, args: &Args, restores: &[Restore]) -> CommandResult<()> {
+        if !args.overwrites() {
+            return Ok(());
+        }
+        let question = format!("Restore all members of group {}?", human::text(self.name.as_bytes()));
+        if restores.iter().any(Restore::replaces_server) {
+            return session.confirm_by_typing(&format!("{question} What is there is dropped."), "replace").await;
+        }
+        session.confirm(&question).await
+    }
+
+    /// Restores all members, whatever comes of each.
+    async fn execute(&self, session: &Session, moment: Timestamp, restores: &[Restore]) -> CommandResult {
+        let records = Records::open(session).await;
+        let one = async |restore| (restore, Restore::execute_recorded(restore, records.as_ref()).await);
+        let mut running = stream::iter(restores.iter().map(one)).buffered(self.section().parallel());
+        let (mut worst, mut members, mut cancelled) = (Outcome::Success, Vec::new(), None);
+        while let Some((restore, result)) = running.next().await {
+            let error = match result {
+                Ok(report) => {
+                    worst = worst.max(Outcome::with_warnings(report.warnings));
+                    None
+                }
+                Err(error) => {
+                    worst = worst.or_failed(&error);
+                    let text = error.chain();
+                    if error.is_cancelled() {
+                        cancelled = Some(error);
+                    } else {
+                        session.ui.error(&error.context(format_args!("job {}", restore.member())));
+                    }
+                    Some(text)
+                }
+            };
+            members.push(restore.json(error));
+        }
+        drop(running);
+        match cancelled {
+            Some(error) => Err(error),
+            None => self.report(session, moment, false, members).map(|()| worst),
+        }
+    }
+
+    fn report(
+        &self,
+        session: &Session,
+        moment: Timestamp,
+        dry_run: bool,
+        members: Vec<MemberJson<'_>>,
+    ) -> CommandResult<()> {
+        if session.ui.is_json() {
+            let (schema_version, event, verb) = (SCHEMA_VERSION, "summary", "restore");
+            let group = self.name.as_str();
+            session.ui.event(&GroupEvent { schema_version, event, verb, group, moment, dry_run, members });
+            return Ok(());
+        }
+        let name = human::text(self.name.as_bytes());
+        let moment = human::full_time(moment, session.zone());
+        if dry_run {
+            return session.ui.print(format_args!("Group {name} can be restored as of {moment}"));
+        }
+        let good = members.iter().filter(|member| member.error.is_none()).count();
+        let count = human::count(members.len() as u64, "job", "jobs");
+        let word = match good == members.len() {
+            true => paint(style::GOOD, "restored"),
+            false => paint(style::ERROR, "restored in part"),
+        };
+        session.ui.summary(format_args!("Group {name} {word} as of {moment}: {good} of {count}"))
+    }
+}
+
+impl Restore {
+    /// Its job, where it is one of a group.
+    fn member(&self) -> &str {
+        self.member.as_deref().unwrap_or_default()
+    }
+
+    fn json(&self, error: Option<String>) -> MemberJson<'_> {
+        MemberJson { job: self.member(), snapshot: self.snapshot.id().to_hex(), target: &self.restorer.place, error }
+    }
+}
+
+/// Everything that is looked at before a member is restored.
+async fn rehearse(restore: &mut Restore) -> CommandResult<(Outcome, RestoreReport)> {
+    let incomplete = restore.warn_of_incomplete();
+    restore.require_writable()?;
+    restore.spare_the_rest().await?;
+    let report = restore.rehearse().await?;
+    restore.require_entries(&report)?;
+    Ok((incomplete, report))
+}
+
+/// Tells of a member that cannot be restored; the others are looked at all the same.
+fn refuse(session: &Session, job: &str, error: CommandError, refused: &mut Option<CommandError>) -> CommandResult<()> {
+    if error.is_cancelled() {
+        return Err(error);
+    }
+    let error = error.context(format_args!("job {}", human::text(job.as_bytes())));
+    match refused {
+        None => *refused = Some(error),
+        Some(_) => session.ui.error(&error),
+    }
+    Ok(())
+}
+
+/// Fails with the first of those that cannot be restored; the others were told already.
+fn require_plans(refused: Option<CommandError>) -> CommandResult<()> {
+    refused.map_or(Ok(()), |first| Err(first.context("nothing was restored")))
+}
+
+/// Two members in one place would be found out only when the first has been written.
+fn require_different_targets(restores: &[(Restore, RestoreReport)]) -> CommandResult<()> {
+    let alone = [SourceKind::Postgres, SourceKind::Redis];
+    for (at, (one, _)) in restores.iter().enumerate() {
+        let same = |other: &&(Restore, RestoreReport)| {
+            other.0.restorer.place == one.restorer.place && alone.contains(&other.0.restorer.kind)
+        };
+        if let Some((other, _)) = restores[..at].iter().find(same) {
+            let text = format!("jobs {} and {} would be restored to the same place", other.member(), one.member());
+            return Err(CommandError::usage(text).with_hint("give each a target of its own"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what names parts of one source.
+fn require_meaning(args: &Args) -> CommandResult<()> {
+    let of_one = [
+        ("--only", !args.only.is_empty()),
+        ("--exclude", !args.exclude.is_empty()),
+        ("--rename", !args.rename.is_empty()),
+        ("--tablespace", !args.tablespace.is_empty()),
+        ("--db", !args.db.is_empty()),
+        ("--thaw", args.thaw.is_some()),
+        ("--job, --source, --tier, --host, --tag and --date", !args.filter.is_empty()),
+    ];
+    match of_one.into_iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((flag, _)) => {
+            let hint = "leave it out, or restore the member alone: `backup restore --job JOB --at MOMENT --target …`";
+            Err(CommandError::usage(format!("{flag} is not for groups, but for one of their jobs")).with_hint(hint))
+        }
+    }
+}

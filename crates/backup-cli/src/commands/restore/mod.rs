@@ -1,0 +1,238 @@
+//! `backup restore`.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | the verb: plan, confirmation, restore |
+//! | `args.rs` | its flags |
+//! | `at.rs` | a moment of a log: what it takes |
+//! | `group.rs` | a group: every member to the same moment |
+//! | `hooks.rs` | what a job has to be done around a restore |
+//! | `checks.rs` | what is looked at before anything is written or paid for |
+//! | `thaw.rs` | making archived data readable first |
+//! | `shown.rs` | what is said of a plan and of what came of it |
+
+mod args;
+pub(super) mod at;
+mod checks;
+mod group;
+mod hooks;
+mod shown;
+mod thaw;
+
+use std::sync::Arc;
+
+use backup_control::config::{Config, SourceKind};
+use backup_control::repositories::RepositorySpec;
+use backup_control::runs::{Evidence, Run, What};
+use backup_control::sources::{RestoreFlags, RestoreTo, Restorer, Surroundings};
+use backup_core::context::Context;
+use backup_core::log::LogReplay;
+use backup_core::pipeline;
+use backup_core::repository::{SnapshotInfo, SnapshotReader};
+use backup_core::source::{IfExists, RestoreReport, RestoreRequest};
+
+use crate::command_error::{CommandError, CommandResult, Outcome};
+use crate::records::{self, Records};
+use crate::session::Session;
+use crate::style::{self, paint};
+
+pub(crate) use args::Args;
+
+/// A restore that is ready to run.
+pub(super) struct Restore {
+    pub(super) session: Session,
+    /// Its job, if it is one of a group.
+    pub(super) member: Option<String>,
+    pub(super) repository: String,
+    /// The same as runs remember it.
+    pub(super) place: String,
+    pub(super) snapshot: SnapshotReader,
+    pub(super) restorer: Restorer,
+    pub(super) request: RestoreRequest,
+    /// Whether only a part was asked for.
+    pub(super) is_part: bool,
+    /// Whether anything gets another name.
+    pub(super) is_renaming: bool,
+    /// Whether databases of Redis go to others.
+    pub(super) is_mapping: bool,
+    /// What is done around it.
+    pub(super) hooks: Option<hooks::RestoreHooks>,
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    if let Some(group) = group::named(session, args)? {
+        return group.run(session, args).await;
+    }
+    let mut restore = prepare(session, args).await?;
+    restore.require_match().await?;
+    let incomplete = restore.warn_of_incomplete();
+    let overwrites = args.overwrites();
+    if args.dry_run {
+        restore.spare_the_rest().await?;
+        restore.plan().await?;
+        return Ok(incomplete);
+    }
+    if let Some(speed) = args.thaw {
+        if overwrites {
+            // Not only after hours of thawing.
+            session.require_confirmable()?;
+        }
+        restore.require_target().await?;
+        if !restore.thaw(speed.into(), args.thaw_days, !args.no_wait).await? {
+            return Ok(Outcome::Warnings);
+        }
+    }
+    restore.spare_the_rest().await?;
+    if overwrites {
+        restore.plan().await?;
+        let question = format!("Restore to {}?", restore.restorer.place);
+        if restore.replaces_server() {
+            // A whole server may go at once: that takes more than one letter.
+            session.confirm_by_typing(&format!("{question} What is there is dropped."), "replace").await?;
+        } else {
+            session.confirm(&question).await?;
+        }
+    }
+    let records = Records::open(session).await;
+    let report = restore.execute_recorded(records.as_ref()).await?;
+    Ok(incomplete.max(Outcome::with_warnings(report.warnings)))
+}
+
+/// What is restored, from which repository, and where to.
+struct Chosen<'a> {
+    spec: &'a RepositorySpec,
+    snapshot: SnapshotReader,
+    info: &'a SnapshotInfo,
+    log: Option<Arc<LogReplay>>,
+    to: RestoreTo<'a>,
+}
+
+async fn prepare(session: &Session, args: &Args) -> CommandResult<Restore> {
+    let to = match &args.target[..] {
+        [] if args.in_place => RestoreTo::Origin,
+        [] => {
+            let hint = "name a directory or a server by --target, or restore to where the data came from by --in-place";
+            return Err(CommandError::usage("where to restore to is not said").with_hint(hint));
+        }
+        [target] => RestoreTo::Target(target),
+        _ => {
+            return Err(CommandError::usage("a snapshot is restored to one target")
+                .with_hint("several are for groups of the configuration"));
+        }
+    };
+    let spec = session.repository()?;
+    let opened = session.open_indexed().await?;
+    let asked = at::Asked { snapshot: args.snapshot.as_deref(), at: args.at.as_deref(), filter: &args.filter };
+    let at::Chosen { info, log, until } = at::choose(session, &opened, asked).await?;
+    let snapshot = opened.indexed.snapshot(&info);
+    let flags = RestoreFlags { until, ..args.flags() };
+    // A mistake in a configuration is nothing to somebody who restores without it.
+    let config = if args.in_place { session.config()? } else { session.config().ok().flatten() };
+    let config = config.as_ref().map(|loaded| &loaded.config);
+    let chosen = Chosen { spec: &spec, snapshot, info: &info, log, to };
+    assemble(session, args, chosen, &flags, config).await
+}
+
+async fn assemble(
+    session: &Session,
+    args: &Args,
+    chosen: Chosen<'_>,
+    flags: &RestoreFlags,
+    config: Option<&Config>,
+) -> CommandResult<Restore> {
+    let Chosen { spec, snapshot, info, log, to } = chosen;
+    let job = info.snapshot.tag("job").unwrap_or_default();
+    let is_origin = matches!(to, RestoreTo::Origin);
+    let hooks = if is_origin { hooks::RestoreHooks::of(job, config) } else { None };
+    let around = Surroundings { config, machine: &session.machine, env: &session.env };
+    let (paths, now) = (snapshot.paths(), session.now());
+    let connecting = Restorer::of(&info.snapshot, &paths, to, flags, &now, around);
+    let restorer = session.unless_cancelled(connecting).await?;
+    let request = RestoreRequest {
+        target: restorer.target.clone(),
+        selection: crate::args::selection(&args.only, &args.exclude)?,
+        if_exists: args.if_exists.into(),
+        verify: args.verify,
+        dry_run: false,
+        sparse: args.sparse,
+        log,
+    };
+    let repository = spec.to_string();
+    let (is_part, is_renaming) = (!request.selection.is_all(), !args.rename.is_empty());
+    let (is_mapping, place) = (!args.db.is_empty(), records::place(spec));
+    let (session, member) = (session.clone(), None);
+    Ok(Restore {
+        session,
+        member,
+        repository,
+        place,
+        snapshot,
+        restorer,
+        request,
+        is_part,
+        is_renaming,
+        is_mapping,
+        hooks,
+    })
+}
+
+impl Restore {
+    /// Shows what would be done.
+    async fn plan(&self) -> CommandResult<RestoreReport> {
+        let report = self.rehearse().await?;
+        self.require_entries(&report)?;
+        self.show_plan(&report)?;
+        Ok(report)
+    }
+
+    fn show_plan(&self, report: &RestoreReport) -> CommandResult<()> {
+        let heading = format!("Plan: restore snapshot {} to {}", self.short(), self.restorer.place);
+        self.report(report, true, &heading, ["write", "leave as they are", "remove"])
+    }
+
+    /// What would be done; nothing is.
+    async fn rehearse(&self) -> CommandResult<RestoreReport> {
+        let request = RestoreRequest { dry_run: true, ..self.request.clone() };
+        let source = &*self.restorer.source;
+        Ok(pipeline::restore(&self.snapshot, source, &request, &self.session.cx).await?)
+    }
+
+    /// Restores, and says what came of it.
+    pub(super) async fn execute(&self, cx: &Context) -> CommandResult<RestoreReport> {
+        let source = &*self.restorer.source;
+        let report = pipeline::restore(&self.snapshot, source, &self.request, cx).await?;
+        self.require_entries(&report)?;
+        let restored = paint(style::GOOD, "restored");
+        let heading = format!("Snapshot {} {restored} to {}", self.short(), self.restorer.place);
+        self.report(&report, false, &heading, ["written", "as they were", "removed"])?;
+        Ok(report)
+    }
+
+    /// Whether databases of a server are emptied, with all keys in them.
+    fn replaces_server(&self) -> bool {
+        let is_redis = self.restorer.kind == SourceKind::Redis && self.restorer.is_server();
+        is_redis && self.request.if_exists == IfExists::Replace
+    }
+
+    /// Restores as a run that is remembered.
+    async fn execute_recorded(&self, records: Option<&Records>) -> CommandResult<RestoreReport> {
+        let session = &self.session;
+        let job = self.snapshot.snapshot().tag("job").unwrap_or_default();
+        let now = session.cx.clock.now();
+        let mut run = Run::new(What::Restore, job, &self.place, &session.machine, now);
+        run.evidence.subject = self.restorer.place.clone();
+        run.evidence.snapshot = Some(self.snapshot.id().to_hex());
+        let id = run.id.clone();
+        let work = async |heard: &Session| self.between_hooks(heard, &id).await;
+        let describe = |done: &(RestoreReport, u64), evidence: &mut Evidence| {
+            evidence.restored(&done.0);
+            evidence.warnings += done.1;
+        };
+        let (report, warnings) = records::recorded(session, records, run, work, describe).await?;
+        Ok(RestoreReport { warnings: report.warnings + warnings, ..report })
+    }
+
+    fn short(&self) -> String {
+        paint(style::SNAPSHOT, self.snapshot.id().short())
+    }
+}

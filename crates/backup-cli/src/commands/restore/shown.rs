@@ -1,0 +1,119 @@
+//! What is said of a plan, and of what came of it.
+
+use backup_control::config::SourceKind;
+use backup_core::source::{IfExists, RestoreReport};
+use serde::Serialize;
+
+use super::Restore;
+use super::at::{self, LogJson};
+use crate::command_error::CommandResult;
+use crate::commands::view::Summary;
+use crate::human;
+
+/// A restore in JSON.
+#[derive(Serialize)]
+struct RestoreJson<'a> {
+    snapshot: String,
+    target: Option<&'a str>,
+    dry_run: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<LogJson<'a>>,
+    #[serde(flatten)]
+    report: &'a RestoreReport,
+}
+
+impl Restore {
+    pub(super) fn report(
+        &self,
+        report: &RestoreReport,
+        dry_run: bool,
+        heading: &str,
+        verbs: [&str; 3],
+    ) -> CommandResult<()> {
+        let ui = &self.session.ui;
+        let of_server = self.restorer.is_server();
+        if ui.is_json() {
+            let place = of_server.then_some(self.restorer.place.as_str());
+            let (snapshot, target) = (self.snapshot.id().to_hex(), self.request.target.as_deref().or(place));
+            let log = self.request.log.as_ref().map(|log| LogJson::from(log.plan()));
+            let json = RestoreJson { snapshot, target, dry_run, log, report };
+            let summary = Summary::new("restore", self.repository.clone(), &json);
+            ui.event(&Summary { job: self.member.as_deref(), ..summary });
+            return Ok(());
+        }
+        let mut lines = match &self.member {
+            Some(job) => vec![format!("{}: {heading}", human::text(job.as_bytes()))],
+            None => vec![heading.to_owned()],
+        };
+        if let Some(log) = &self.request.log {
+            lines.extend(at::words(log.plan(), self.session.zone()));
+        }
+        lines.extend(if of_server { self.collections(report, dry_run, verbs) } else { files(report, dry_run, verbs) });
+        // What somebody is about to confirm is shown even to those who want quiet.
+        if dry_run { ui.print(lines.join("\n")) } else { ui.summary(lines.join("\n")) }
+    }
+
+    fn collections(&self, report: &RestoreReport, dry_run: bool, [write, _, remove]: [&str; 3]) -> Vec<String> {
+        let words = match self.restorer.kind {
+            SourceKind::Mongodb => ("collection or view", "collections and views"),
+            SourceKind::Redis => ("key", "keys"),
+            SourceKind::Postgres | SourceKind::Files => ("table", "tables"),
+        };
+        let count = |count: u64| human::count(count, words.0, words.1);
+        let mut lines = match dry_run {
+            true => vec![format!("  {write}: {}", count(report.entries))],
+            false => vec![format!("  {write}: {}, {}", count(report.entries), human::size(report.written_bytes))],
+        };
+        let drops = self.request.if_exists == IfExists::Replace;
+        match (dry_run, report.removed) {
+            (true, _) if self.replaces_server() => {
+                let what = match (self.is_mapping, self.is_renaming) {
+                    (true, _) => "everything in the databases that are written",
+                    (false, true) => "everything that the target has, under whatever name",
+                    (false, false) => "everything that the target has",
+                };
+                lines.push(format!("  {remove}: {what}, {}", count(report.removed)));
+            }
+            // How many is known only when they are dropped.
+            (true, _) if drops && !self.is_renaming => {
+                lines.push(format!("  {remove}: whatever else is there of what the snapshot was made of"));
+            }
+            (_, 0) => {}
+            (_, some) => lines.push(format!("  {remove}: {}", count(some))),
+        }
+        lines.extend(rest(report));
+        lines
+    }
+}
+
+fn files(report: &RestoreReport, dry_run: bool, [write, leave, remove]: [&str; 3]) -> Vec<String> {
+    let bytes = |part: u64| match part == report.total_bytes {
+        true => human::size(part),
+        false => format!("{} of {}", human::size(part), human::size(report.total_bytes)),
+    };
+    let files = |count: u64| human::count(count, "file", "files");
+    let mut lines = vec![format!("  {write}: {}, {}", files(report.files_written), bytes(report.written_bytes))];
+    if report.files_unchanged > 0 {
+        lines.push(format!("  {leave}: {}", files(report.files_unchanged)));
+    }
+    if report.removed > 0 || dry_run {
+        lines.push(format!("  {remove}: {}", human::count(report.removed, "entry", "entries")));
+    }
+    lines.extend(rest(report));
+    lines
+}
+
+/// What is said of every kind.
+fn rest(report: &RestoreReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    if report.verified_bytes > 0 {
+        lines.push(format!("  read back and compared: {}", human::size(report.verified_bytes)));
+    }
+    if report.warnings > 0 {
+        lines.push(format!(
+            "  not exactly as in the snapshot: {}; see the warnings",
+            human::count(report.warnings, "entry", "entries")
+        ));
+    }
+    lines
+}

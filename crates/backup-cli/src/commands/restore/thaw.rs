@@ -1,0 +1,77 @@
+//! Making archived data readable before a restore.
+
+use std::time::Duration;
+
+use backup_control::config::SourceKind;
+use backup_core::pipeline::Thaw;
+use backup_core::sink::ThawSpeed;
+use backup_core::source::Selection;
+use clap::ValueEnum;
+
+use super::Restore;
+use crate::command_error::CommandResult;
+use crate::human;
+
+/// How often the store is asked whether a thaw is done: it takes minutes at best.
+const THAW_POLL: Duration = Duration::from_secs(30);
+
+/// How fast archived data is made readable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ThawArg {
+    Expedited,
+    Standard,
+    Bulk,
+}
+
+impl From<ThawArg> for ThawSpeed {
+    fn from(arg: ThawArg) -> Self {
+        match arg {
+            ThawArg::Expedited => Self::Expedited,
+            ThawArg::Standard => Self::Standard,
+            ThawArg::Bulk => Self::Bulk,
+        }
+    }
+}
+
+impl Restore {
+    /// Makes archived data readable; says whether it is.
+    pub(super) async fn thaw(&self, speed: ThawSpeed, days: u32, wait: bool) -> CommandResult<bool> {
+        let (ui, cx) = (&self.session.ui, &self.session.cx);
+        // Patterns of databases are no paths: all of the snapshot may be needed.
+        let all = Selection::all();
+        let selection = if self.restorer.kind == SourceKind::Files { &self.request.selection } else { &all };
+        let mut thaw = Thaw::survey(&self.snapshot, selection, cx).await?;
+        if !thaw.is_possible() {
+            ui.warning("this storage has no archive that can be thawed from here; restoring what can be read");
+        }
+        let figures = thaw.figures();
+        if figures.is_ready() {
+            return Ok(true);
+        }
+        if figures.archived > 0 {
+            ui.status(format_args!(
+                "To be thawed for {days} days: {} of {}; {} of {} can be read already",
+                human::count(figures.archived, "object", "objects"),
+                human::size(figures.archived_bytes),
+                figures.ready + figures.thawing,
+                human::size(figures.ready_bytes + figures.thawing_bytes)
+            ));
+            self.session.confirm("Thaw them? The store charges by object and by size.").await?;
+            thaw.request(days, speed, cx).await?;
+        }
+        let figures = thaw.figures();
+        ui.status(format_args!(
+            "Thawing: {} of {}; {} of {} can be read already",
+            human::count(figures.thawing, "object", "objects"),
+            human::size(figures.thawing_bytes),
+            figures.ready,
+            human::size(figures.ready_bytes)
+        ));
+        if !wait {
+            ui.status("The same command restores as soon as the store has thawed them.");
+            return Ok(false);
+        }
+        thaw.wait(THAW_POLL, cx).await?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,113 @@
+//! `backup retry`.
+
+use backup_control::runs::{Run, State, What};
+use clap::Parser;
+
+use super::run as run_verb;
+use crate::cli::{Cli, Command, GlobalArgs};
+use crate::command_error::{CommandError, CommandResult};
+use crate::human;
+use crate::records::Records;
+use crate::session::Session;
+use crate::ui::SCHEMA_VERSION;
+
+/// Run a backup again that failed or was stopped, with the flags that it had
+///
+/// The configuration and the variables are those of now. What the failed run stored is reused.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The run: the beginning of its name as `backup status --runs` shows it, or `latest`: the newest backup that failed and that
+    /// no other of its job came after
+    #[arg(value_name = "RUN")]
+    run: String,
+}
+
+/// What is about to be run again.
+#[derive(serde::Serialize)]
+struct RetryEvent<'a> {
+    schema_version: u32,
+    event: &'static str,
+    run: &'a str,
+    command: &'a [String],
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let records = Records::require(session).await?;
+    let run = match args.run.as_str() {
+        "latest" => records.find_failed().await?,
+        name => records.find(name).await?,
+    };
+    let words = words(&records, &run)?;
+    if session.ui.is_json() {
+        let (schema_version, event) = (SCHEMA_VERSION, "retry");
+        session.ui.event(&RetryEvent { schema_version, event, run: run.id.as_str(), command: words });
+    } else {
+        let shown: Vec<String> = words.iter().map(|word| human::shell(word)).collect();
+        let shown = human::text(shown.join(" ").as_bytes());
+        session.ui.status(format_args!("Run {} again: {} {shown}", run.id, session.program));
+    }
+    remind(session, &run);
+    if run.host != session.machine.host {
+        let question = format!("The run was on {}, and this is {}. Run it here?", run.host, session.machine.host);
+        session.confirm(&human::text(question.as_bytes())).await?;
+    }
+    let parsed = Cli::try_parse_from(std::iter::once("backup").chain(words.iter().map(String::as_str)));
+    let Ok(Cli { command: Command::Run(again), global }) = parsed else {
+        return Err(CommandError::refused(format!("the flags of run {} mean nothing to this version", run.id))
+            .with_hint("run it by `backup run`"));
+    };
+    let session = Session { global: merged(&session.global, global), ..session.clone() };
+    Box::pin(run_verb::run(&session, &again)).await
+}
+
+/// Says which flags are missing, unless they were given again.
+fn remind(session: &Session, run: &Run) {
+    let has_passphrase = session.global.password_file.is_some() || session.global.password_command.is_some();
+    if !run.evidence.left_out.is_empty() && !has_passphrase {
+        let flags = run.evidence.left_out.join(", ");
+        session.ui.warning(format_args!("{flags} may hold a secret and was not remembered"));
+        session.ui.hint("give it to `backup retry` again if it is needed");
+    }
+}
+
+/// The words of its command line.
+fn words<'a>(records: &Records, run: &'a Run) -> CommandResult<&'a [String]> {
+    let id = &run.id;
+    let refused = |message: String, hint: &str| Err(CommandError::refused(message).with_hint(hint));
+    if run.what == What::Restore {
+        return refused(
+            format!("run {id} is a restore"),
+            "restore again by `backup restore`, which shows its plan first",
+        );
+    }
+    match run.state {
+        State::Failed | State::Cancelled => {}
+        state if state.is_success() => {
+            return refused(format!("run {id} did not fail"), "`backup run` makes another snapshot");
+        }
+        // Nobody could close it, but nobody is at it.
+        _ if !records.may_live(run) => {}
+        _ => {
+            let message = format!("run {id} goes on, as process {} on {}", run.pid, run.host);
+            return refused(message, "wait until it has finished");
+        }
+    }
+    match &run.evidence.again {
+        Some(words) => Ok(words),
+        None => refused(
+            format!("the flags of run {id} are not remembered: they would hold a secret, or what is no text"),
+            "run it by `backup run`, with the address once more",
+        ),
+    }
+}
+
+/// The flags of now, and where they say nothing, those of then.
+fn merged(now: &GlobalArgs, then: GlobalArgs) -> GlobalArgs {
+    let has_passphrase = now.password_file.is_some() || now.password_command.is_some();
+    GlobalArgs {
+        config: now.config.clone().or(then.config),
+        repo: now.repo.clone().or(then.repo),
+        password_file: if has_passphrase { now.password_file.clone() } else { then.password_file },
+        ..now.clone()
+    }
+}

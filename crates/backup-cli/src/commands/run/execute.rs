@@ -1,0 +1,224 @@
+//! Executing a job: alone, remembered, between its hooks, tried again, and looked at when it is done.
+
+use backup_control::heartbeat;
+use backup_control::hooks::{self, Around, Hook};
+use backup_control::jobs::Job;
+use backup_control::runs::{Evidence, Run, RunId, What};
+use backup_control::{damage, expect};
+use backup_core::context::Context;
+use backup_core::error::Error as CoreError;
+use backup_core::event::WarningKind;
+use backup_core::pipeline::BackupReport;
+use backup_core::repository::Repository;
+use backup_core::source::BackupKind;
+
+use super::{BackedUp, OpenedRepositories};
+use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
+use crate::human;
+use crate::records::{self, Records};
+use crate::session::Session;
+use crate::trail;
+
+/// Fails where a job may not begin now.
+pub(super) fn require_window(session: &Session, job: &Job) -> CommandResult<()> {
+    let now = session.cx.clock.now().to_zoned(session.zone().clone());
+    match job.execution.window.filter(|window| !window.contains(&now)) {
+        None => Ok(()),
+        Some(window) => {
+            let text =
+                format!("job {} may begin at {window} only, and it is {}", job.options.job, now.strftime("%H:%M"));
+            Err(CommandError::refused(text).with_hint("add --force to run it now"))
+        }
+    }
+}
+
+/// Executes a job by `work`, which makes one backup. `again` are the words that do the same again; `opened` is the repository, if that
+/// could be opened.
+pub(in crate::commands) async fn execute(
+    session: &Session,
+    job: &Job,
+    again: Option<Vec<String>>,
+    records: Option<&Records>,
+    mut work: impl AsyncFnMut(&Session) -> CommandResult<BackedUp>,
+    opened: impl AsyncFnOnce() -> Option<Repository>,
+) -> CommandResult<BackedUp> {
+    if job.options.dry_run {
+        return work(session).await;
+    }
+    let now = session.cx.clock.now();
+    let mut run = Run::new(What::Backup, &job.options.job, &records::place(&job.repository), &session.machine, now);
+    run.evidence.subject = job.source.to_string();
+    run.evidence.again = again;
+    if session.global.password_command.is_some() {
+        run.evidence.left_out.push("--password-command".to_owned());
+    }
+    // Until it is over.
+    let _flight = match records::flight(session, &run) {
+        Ok(flight) => flight,
+        Err(error) => {
+            trail::not_begun(session, &job.options.job, &error).await;
+            return Err(error);
+        }
+    };
+    let id = run.id.clone();
+    let whole = async |session: &Session| between_hooks(session, job, &id, &mut work).await;
+    let describe = |done: &BackedUp, evidence: &mut Evidence| evidence.backed_up(&done.report);
+    let (result, run) = records::recorded_as(session, records, run, whole, describe).await;
+    if let Some(run) = run
+        && let Some(repository) = opened().await
+    {
+        records::save(session, &repository, &run).await;
+    }
+    if result.is_ok() {
+        beat(session, job).await;
+    }
+    result
+}
+
+/// Tells whoever listens that the job has succeeded. The backup is what it is; that it is not heard of is a warning.
+async fn beat(session: &Session, job: &Job) {
+    let Some(address) = &job.execution.heartbeat else { return };
+    if let Err(why) = heartbeat::send(address, &session.env, &session.cx).await {
+        session.ui.warning(format_args!("the heartbeat of job {} was not heard by {address}: {why}", job.options.job));
+    }
+}
+
+/// Opens the repository, unless it is among those that are opened, connects the source, and makes one backup.
+pub(super) async fn open_and_back_up(
+    session: &Session,
+    job: &Job,
+    opened: &OpenedRepositories,
+) -> CommandResult<BackedUp> {
+    let repository = open(session, job, opened).await?;
+    let source = session.unless_cancelled(job.source.open(&session.env)).await?;
+    super::back_up(session, &repository, job, &*source).await
+}
+
+/// The repository of a job, if it was opened.
+pub(super) async fn opened(job: &Job, opened: &OpenedRepositories) -> Option<Repository> {
+    let place = job.repository.to_string();
+    opened.lock().await.iter().find(|(known, _)| *known == place).map(|(_, repository)| repository.clone())
+}
+
+/// The repository of a job. One at a time is opened: somebody may be asked for its pass phrase, who shall be asked once.
+pub(super) async fn open(session: &Session, job: &Job, opened: &OpenedRepositories) -> CommandResult<Repository> {
+    let place = job.repository.to_string();
+    let mut opened = opened.lock().await;
+    if let Some((_, repository)) = opened.iter().find(|(known, _)| *known == place) {
+        return Ok(repository.clone());
+    }
+    let repository = session.open(&job.repository).await?;
+    opened.push((place, repository.clone()));
+    Ok(repository)
+}
+
+async fn between_hooks(
+    session: &Session,
+    job: &Job,
+    id: &RunId,
+    work: &mut impl AsyncFnMut(&Session) -> CommandResult<BackedUp>,
+) -> CommandResult<BackedUp> {
+    let hooks = &job.execution.hooks;
+    let mut facts = vec![("BACKUP_HOOK_JOB", job.options.job.clone()), ("BACKUP_HOOK_RUN", id.to_string())];
+    let (env, secrets) = (&session.env, job.execution.secrets.as_slice());
+    let begun = hooks::run(Hook::Before, hooks, Around { env, secrets, facts: &facts }, &session.cx).await;
+    let mut result = match begun {
+        Ok(()) => Box::pin(persistently(session, job, work)).await,
+        Err(error) => Err(error.into()),
+    };
+    let (word, snapshot, error) = match &result {
+        Ok(done) if done.outcome() == Outcome::Success => ("success", done.report.snapshot, String::new()),
+        Ok(done) => ("warnings", done.report.snapshot, String::new()),
+        Err(error) if error.is_cancelled() => ("cancelled", error.snapshot(), error.chain()),
+        Err(error) => ("failed", error.snapshot(), error.chain()),
+    };
+    facts.push(("BACKUP_HOOK_RESULT", word.to_owned()));
+    facts.push(("BACKUP_HOOK_SNAPSHOT", snapshot.map(|id| id.to_hex()).unwrap_or_default()));
+    facts.push(("BACKUP_HOOK_ERROR", error));
+    // What was stopped for the backup has to be started again, also if somebody has stopped the backup.
+    let cx = Context::new(session.cx.events.clone());
+    let mut last = Vec::new();
+    if result.is_err() {
+        last.push(Hook::OnFailure);
+    }
+    last.push(Hook::After);
+    for hook in last {
+        let done = hooks::run(hook, hooks, Around { env, secrets, facts: &facts }, &cx).await;
+        let Err(error) = done else { continue };
+        // The backup is what it is; whoever fails already says why.
+        cx.events.warn(WarningKind::Other, "", error.to_string());
+        if let Ok(done) = &mut result {
+            done.besides = done.besides.max(Outcome::Warnings);
+        }
+    }
+    result
+}
+
+/// Tries again what failed because a store or a server was away, if the job says so.
+async fn persistently(
+    session: &Session,
+    job: &Job,
+    work: &mut impl AsyncFnMut(&Session) -> CommandResult<BackedUp>,
+) -> CommandResult<BackedUp> {
+    let mut failed = 0;
+    loop {
+        let error = match work(session).await {
+            Err(error) if error.may_pass() => error,
+            other => return other,
+        };
+        failed += 1;
+        let Some(pause) = job.execution.retry.as_ref().and_then(|retry| retry.pause(failed)) else {
+            return Err(error);
+        };
+        let text = format!("failed, and is tried again in {}: {}", human::duration(pause), error.chain());
+        session.cx.events.note(text);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = session.cx.cancel.cancelled() => return Err(CoreError::cancelled().into()),
+        }
+    }
+}
+
+/// Fails if the snapshot that was made does not hold what is expected; warns if a full one cannot tell.
+pub(super) async fn require_expected(
+    session: &Session,
+    repository: &Repository,
+    job: &Job,
+    report: &BackupReport,
+) -> CommandResult {
+    let expected = &job.execution.expect;
+    let Some(id) = report.snapshot.filter(|_| !expected.is_empty()) else { return Ok(Outcome::Success) };
+    let list = repository.snapshots(&session.cx).await?;
+    let indexed = repository.load_index(&session.cx).await?;
+    let manifest = match list.snapshots.iter().find(|info| info.id == id) {
+        Some(info) => indexed.snapshot(info).manifest().await?,
+        None => None,
+    };
+    let Some(manifest) = manifest else {
+        return Err(CommandError::new(Kind::Mismatch, format!("what snapshot {} holds cannot be told", id.short())));
+    };
+    let unmet = expect::unmet(expected, &manifest);
+    if !unmet.is_empty() {
+        let text = format!("snapshot {} does not hold what is expected: {}", id.short(), unmet.join("; "));
+        match damage::hold_last_complete(repository, &id, expected, &session.cx).await {
+            Ok(Some(last)) => session.ui.warning(format_args!(
+                "snapshot {0}, the last one that does, is held from now on; `backup release {0}` ends that",
+                last.id.short()
+            )),
+            Ok(None) => {}
+            Err(error) => records::warn(session, "the last one that does could not be held", &error.into()),
+        }
+        return Err(CommandError::new(Kind::Mismatch, text)
+            .with_hint("it is kept; look at the source before older snapshots are forgotten"));
+    }
+    if expected.iter().all(|expected| expect::can_tell(expected, &manifest)) {
+        return Ok(Outcome::Success);
+    }
+    let text = format!("snapshot {} counts no objects: what is expected of them is not known", id.short());
+    if report.kind == BackupKind::Full {
+        session.cx.events.warn(WarningKind::Other, "", text);
+        return Ok(Outcome::Warnings);
+    }
+    session.cx.events.note(text);
+    Ok(Outcome::Success)
+}

@@ -1,0 +1,87 @@
+//! What is said of a backup.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use backup_core::event::{Event, Events, Reporter};
+use backup_core::pipeline::{BackupReport, EntryCounts};
+
+use crate::human;
+use crate::style::{self, paint};
+use crate::table::facts;
+
+/// What to do about a repository that lacks packs.
+const DAMAGE: &str = "the repository lost data that earlier snapshots need: `backup check` names them, `backup repair` mends \
+                      what can be mended, also from a copy (--from)";
+
+/// Hears whether a backup finds the repository damaged, which it survives: what it needs is stored again.
+pub(super) struct Notices {
+    events: Events,
+    damage: AtomicBool,
+}
+
+impl Notices {
+    pub(super) fn over(events: Events) -> Arc<Self> {
+        Arc::new(Self { events, damage: AtomicBool::new(false) })
+    }
+
+    pub(super) fn finds_damage(&self) -> bool {
+        self.damage.load(Ordering::Relaxed)
+    }
+}
+
+impl Reporter for Notices {
+    fn report(&self, event: &Event) {
+        // The one remark that asks for a check.
+        if matches!(event, Event::Note { message } if message.contains("`backup check`")) {
+            self.damage.store(true, Ordering::Relaxed);
+        }
+        self.events.emit(event);
+    }
+}
+
+pub(super) fn describe(report: &BackupReport, finds_damage: bool) -> String {
+    let kind = report.kind.as_str();
+    let compared = match &report.parent {
+        Some(parent) => format!(", compared with {}", paint(style::SNAPSHOT, parent.short())),
+        None => String::new(),
+    };
+    let heading = match &report.snapshot {
+        Some(id) => {
+            let saved = paint(style::GOOD, "saved");
+            format!("Snapshot {} {saved}: {kind}{compared}", paint(style::SNAPSHOT, id.short()))
+        }
+        None => format!("Dry run, nothing was stored. It would be: {kind}{compared}"),
+    };
+    let (totals, stored) = (&report.totals, &report.stored);
+    let packed = match stored.added_bytes {
+        0 => "nothing new".to_owned(),
+        added => format!(
+            "{} new, {} as stored, in {}",
+            human::size(added),
+            human::size(stored.packed_bytes),
+            human::count(stored.packs, "pack", "packs")
+        ),
+    };
+    let time = human::between(report.started, report.finished);
+    let speed = human::rate(totals.bytes, time).map(|rate| format!(", {rate}")).unwrap_or_default();
+    let missing = match report.warnings {
+        0 => String::new(),
+        some => format!("{} missing or incomplete; see the warnings", human::count(some, "entry", "entries")),
+    };
+    let lines = facts(&[
+        ("Files", counts(&report.files)),
+        ("Directories", counts(&report.dirs)),
+        ("Others", if totals.others == 0 { String::new() } else { totals.others.to_string() }),
+        ("Size", human::size(totals.bytes)),
+        (if report.snapshot.is_some() { "Stored" } else { "To store" }, packed),
+        ("Warnings", missing),
+        ("Damage", if finds_damage { DAMAGE.to_owned() } else { String::new() }),
+        ("Time", format!("{}{speed}", human::duration(time))),
+    ]);
+    format!("{heading}\n{lines}")
+}
+
+fn counts(counts: &EntryCounts) -> String {
+    format!("{} new, {} changed, {} unchanged", counts.new, counts.changed, counts.unmodified)
+}

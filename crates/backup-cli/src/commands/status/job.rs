@@ -1,0 +1,296 @@
+//! What is known of one job: from its repository, and from the runs that this machine remembers.
+
+use std::ops::Range;
+
+use backup_control::catalog::RunFilter;
+use backup_control::logs;
+use backup_control::repositories::RepositorySpec;
+use backup_control::runs::{Failure, Run, State};
+use backup_core::log::{LogView, Target};
+use backup_core::repository::{IndexedRepository, Repository, SnapshotInfo, SnapshotList};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::command_error::{CommandResult, Outcome};
+use crate::commands::view;
+use crate::human;
+use crate::records::{self, Records};
+use crate::session::Session;
+
+/// What is known of a job.
+#[derive(Debug, Serialize)]
+pub(super) struct JobStatus {
+    pub(super) job: String,
+    repository: String,
+    /// Whether the repository could be read.
+    reachable: bool,
+    pub(super) last_success: Option<Success>,
+    age_seconds: Option<u64>,
+    pub(super) last_run: Option<LastRun>,
+    /// Whether the runs that this machine remembers could be looked at.
+    runs_known: bool,
+    /// The last moment that can be restored, by the clock of the source, if the log is captured.
+    pub(super) recovery_point: Option<Timestamp>,
+    /// Why there is none, although a log is captured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery_refused: Option<String>,
+}
+
+/// The newest backup.
+#[derive(Debug, Serialize)]
+pub(super) struct Success {
+    pub(super) snapshot: String,
+    pub(super) time: Timestamp,
+    pub(super) bytes: Option<u64>,
+    /// The host whose files they are; none of a database.
+    host: Option<String>,
+    /// Entries that are missing or incomplete.
+    warnings: u64,
+    /// Whether it stands for one moment; unknown while the repository cannot be read.
+    point_in_time: Option<bool>,
+}
+
+/// What is asked about a job.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) name: &'a str,
+    pub(super) spec: &'a RepositorySpec,
+    /// Only of this host.
+    pub(super) host: Option<&'a str>,
+    /// Only of this time.
+    pub(super) within: Option<&'a Range<Timestamp>>,
+}
+
+/// The newest run.
+#[derive(Debug, Serialize)]
+pub(super) struct LastRun {
+    run: String,
+    pub(super) state: State,
+    pub(super) started: Timestamp,
+    finished: Option<Timestamp>,
+    pub(super) warnings: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<Failure>,
+}
+
+/// Repositories that were opened, by their addresses; none where that failed, which was reported.
+#[derive(Debug, Default)]
+pub(super) struct Repositories(Vec<(String, Option<Opened>, Outcome)>);
+
+/// An opened repository. Its index is loaded only for a log.
+#[derive(Debug)]
+pub(super) struct Opened {
+    repository: Repository,
+    pub(super) snapshots: SnapshotList,
+    indexed: Option<IndexedRepository>,
+}
+
+impl Repositories {
+    /// Opens a repository, without which nothing can be said.
+    pub(super) async fn open(&mut self, session: &Session, spec: &RepositorySpec) -> CommandResult<&mut Opened> {
+        let repository = session.open(spec).await?;
+        let snapshots = repository.snapshots(&session.cx).await?;
+        let outcome = view::warn_of_damaged(&session.ui, &snapshots);
+        self.0.push((spec.to_string(), None, outcome));
+        let at = self.0.len() - 1;
+        Ok(self.0[at].1.insert(Opened { repository, snapshots, indexed: None }))
+    }
+
+    /// The worst that opening them came to, whether or not a job is in them.
+    pub(super) fn outcome(&self) -> Outcome {
+        self.0.iter().map(|(.., outcome)| *outcome).max().unwrap_or(Outcome::Success)
+    }
+
+    /// A repository, opened at most once; one that cannot be is an error that hides nothing else.
+    async fn get(&mut self, session: &Session, spec: &RepositorySpec) -> CommandResult<(Option<&mut Opened>, Outcome)> {
+        let place = spec.to_string();
+        if !self.0.iter().any(|(known, ..)| *known == place)
+            && let Err(error) = self.open(session, spec).await
+        {
+            if error.is_cancelled() {
+                return Err(error);
+            }
+            let outcome = Outcome::Failed(error.exit_code());
+            session.ui.error(&error.context(format_args!("repository {place}")));
+            self.0.push((place.clone(), None, outcome));
+        }
+        let known = self.0.iter_mut().find(|(known, ..)| *known == place);
+        Ok(known.map_or((None, Outcome::Success), |(_, opened, outcome)| (opened.as_mut(), *outcome)))
+    }
+}
+
+impl JobStatus {
+    /// Whether there is no trace of it.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.reachable && self.last_success.is_none() && self.last_run.is_none()
+    }
+
+    /// What does not fit a table.
+    pub(super) fn remarks(&self) -> Vec<String> {
+        let warnings = self.last_success.as_ref().map_or(0, |success| success.warnings);
+        let incomplete = (warnings > 0)
+            .then(|| format!("its last snapshot lacks something: {}", human::count(warnings, "warning", "warnings")));
+        let of_no_moment = self.last_success.as_ref().is_some_and(|success| success.point_in_time == Some(false));
+        let of_no_moment = of_no_moment.then(|| {
+            "its last snapshot is not point-in-time: it was read piece by piece, while others may have written"
+                .to_owned()
+        });
+        let failure = self.last_run.as_ref().and_then(|run| run.failure.as_ref());
+        let failed = failure.map(|failure| format!("its last run failed: {}", failure.message));
+        let refused = self.recovery_refused.as_ref().map(|why| format!("no moment of its log can be restored: {why}"));
+        let line = |text: String| human::text(format!("{}: {text}", self.job).as_bytes());
+        [failed, incomplete, of_no_moment, refused].into_iter().flatten().map(line).collect()
+    }
+}
+
+/// What is known of a job.
+pub(super) async fn status(
+    session: &Session,
+    repositories: &mut Repositories,
+    known_runs: Option<&Records>,
+    asked: Asked<'_>,
+) -> CommandResult<(JobStatus, Outcome)> {
+    let Asked { name, spec, host, within } = asked;
+    let mut filter = RunFilter {
+        job: Some(name.to_owned()),
+        repository: Some(records::place(spec)),
+        host: host.map(str::to_owned),
+        within: within.cloned(),
+        backups: true,
+        limit: Some(1),
+        ..RunFilter::default()
+    };
+    let last_run = newest(session, known_runs, &filter).await;
+    let (opened, mut outcome) = repositories.get(session, spec).await?;
+    let reachable = opened.is_some();
+    let mut recovery = None;
+    let last_success = match opened {
+        Some(opened) => {
+            if within.is_none() {
+                match opened.recovery_point(session, name).await {
+                    Ok(point) => recovery = point,
+                    Err(error) if error.is_cancelled() => return Err(error),
+                    Err(error) => {
+                        outcome = outcome.max(Outcome::Failed(error.exit_code()));
+                        session.ui.error(&error.context(format_args!("log of job {}", human::text(name.as_bytes()))));
+                    }
+                }
+            }
+            opened.last_success(asked)
+        }
+        None => {
+            filter.successful = true;
+            newest(session, known_runs, &filter).await.ok().flatten().and_then(|run| Success::remembered(&run))
+        }
+    };
+    let now = session.cx.clock.now();
+    let (recovery_point, recovery_refused) = match recovery {
+        Some(Ok(point)) => (point, None),
+        Some(Err(refused)) => (None, Some(refused)),
+        None => (None, None),
+    };
+    let status = JobStatus {
+        job: name.to_owned(),
+        repository: records::place(spec),
+        reachable,
+        age_seconds: last_success.as_ref().map(|success| human::between(success.time, now).as_secs()),
+        last_success,
+        runs_known: last_run.is_ok(),
+        last_run: last_run.ok().flatten().map(LastRun::from),
+        recovery_point,
+        recovery_refused,
+    };
+    Ok((status, outcome))
+}
+
+/// The newest run that is meant. That it cannot be had was said, and is in the way of nothing else.
+async fn newest(session: &Session, records: Option<&Records>, filter: &RunFilter) -> Result<Option<Run>, ()> {
+    let records = records.ok_or(())?;
+    match records.catalog.runs(filter).await {
+        Ok(found) => Ok(found.runs.into_iter().next()),
+        Err(error) => {
+            records::warn(session, "what came of runs is not known", &error.into());
+            Err(())
+        }
+    }
+}
+
+impl Opened {
+    /// The newest backup of a job. What was captured of its log is none, though it is kept like one.
+    fn last_success(&self, asked: Asked<'_>) -> Option<Success> {
+        let fits = |info: &&SnapshotInfo| {
+            let snapshot = &info.snapshot;
+            let is_backup = snapshot.tag("job") == Some(asked.name) && snapshot.tag("type") != Some("log");
+            is_backup
+                && asked.host.is_none_or(|host| snapshot.hostname == host)
+                && asked.within.is_none_or(|within| within.contains(&snapshot.time))
+        };
+        self.snapshots.snapshots.iter().rev().find(fits).map(Success::from)
+    }
+
+    /// The last moment that can be restored, or why there is none; nothing without a snapshot.
+    async fn recovery_point(
+        &mut self,
+        session: &Session,
+        job: &str,
+    ) -> CommandResult<Option<Result<Option<Timestamp>, String>>> {
+        let Some(newest) = logs::newest_of_job(&self.snapshots.snapshots, job) else { return Ok(None) };
+        let indexed = match &mut self.indexed {
+            Some(indexed) => indexed,
+            none => none.insert(self.repository.load_index(&session.cx).await?),
+        };
+        let stream = logs::stream_of(indexed, newest).await?;
+        let view = LogView::load(&self.repository, &stream, &session.cx).await?.of_job(job);
+        let plan = view.timeline().plan(&Target::Latest);
+        Ok(Some(plan.map(|plan| plan.time).map_err(|refusal| refusal.reason)))
+    }
+}
+
+impl From<&SnapshotInfo> for Success {
+    fn from(info: &SnapshotInfo) -> Self {
+        let snapshot = &info.snapshot;
+        let is_files = matches!(snapshot.tag("source"), None | Some("files"));
+        Self {
+            snapshot: info.id.to_hex(),
+            time: snapshot.time,
+            bytes: snapshot.summary.as_ref().map(|summary| summary.total_bytes_processed),
+            host: is_files.then(|| snapshot.hostname.clone()),
+            warnings: snapshot.x_warnings.unwrap_or(0),
+            point_in_time: Some(!view::is_of_no_moment(info)),
+        }
+    }
+}
+
+impl Success {
+    fn remembered(run: &Run) -> Option<Self> {
+        let snapshot = run.evidence.snapshot.clone()?;
+        let (host, warnings) = (Some(run.host.clone()), run.evidence.warnings);
+        Some(Self {
+            snapshot,
+            time: run.finished?,
+            bytes: Some(run.evidence.bytes),
+            host,
+            warnings,
+            point_in_time: None,
+        })
+    }
+
+    /// Its host, if that is not this one.
+    pub(super) fn other_host(&self, session: &Session) -> Option<String> {
+        let host = self.host.as_ref().filter(|host| **host != session.machine.host)?;
+        Some(human::text(host.as_bytes()))
+    }
+}
+
+impl From<Run> for LastRun {
+    fn from(run: Run) -> Self {
+        Self {
+            run: run.id.to_string(),
+            state: run.state,
+            started: run.started,
+            finished: run.finished,
+            warnings: run.evidence.warnings,
+            failure: run.evidence.failure,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `backup status`.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | the verb: its flags, which jobs are meant |
+//! | `job.rs` | what is known of one job, from its repository and from the catalog |
+//! | `runs.rs` | the newest runs |
+
+mod job;
+mod runs;
+
+use std::collections::BTreeSet;
+
+use backup_control::repositories::RepositorySpec;
+use backup_core::error::{Error as CoreError, ErrorKind};
+use serde::Serialize;
+
+use crate::command_error::{CommandResult, Outcome};
+use crate::commands::logs;
+use crate::human;
+use crate::records::{self, Records};
+use crate::session::Session;
+use crate::style::{self, paint};
+use crate::table::{Align, Table};
+use crate::ui::SCHEMA_VERSION;
+use job::{JobStatus, Repositories};
+
+/// Show for every job when it last succeeded, what came of its last run, and up to which moment it can be restored
+///
+/// Successes are read from the repositories: this works on any machine that has their addresses and keys. A snapshot of files of
+/// another host is shown with its name. Runs are those that this machine remembers. The exit code does not say whether the jobs are well; it is 0 if that could be found out.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Jobs [default: all of the configuration; with --repo, or without a configuration, all of the repository]
+    #[arg(value_name = "JOB")]
+    jobs: Vec<String>,
+    /// Only what happened on this day: `yesterday`, `today`, `2026-11-21`
+    #[arg(long, value_name = "DAY")]
+    date: Option<String>,
+    /// Only snapshots and runs of this host
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Show the newest runs that this machine remembers instead, at most so many
+    #[arg(long, value_name = "NUMBER", num_args = 0..=1, require_equals = true, default_missing_value = "20",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    runs: Option<u32>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  backup status
+  backup status documents --date yesterday
+  backup status --runs=50";
+
+#[derive(Serialize)]
+struct StatusJson<'a> {
+    schema_version: u32,
+    jobs: &'a [JobStatus],
+}
+
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let within = match &args.date {
+        Some(date) => Some(session.moment(date)?.day(session.zone())?),
+        None => None,
+    };
+    if let Some(number) = args.runs {
+        let asked = runs::Asked { jobs: &args.jobs, host: args.host.as_deref(), within, number };
+        return runs::run(session, asked).await;
+    }
+    let records = Records::open(session).await;
+    let mut repositories = Repositories::default();
+    let meant = jobs(session, &args.jobs, &mut repositories, records.as_ref()).await?;
+    let (mut known, mut worst) = (Vec::new(), Outcome::Success);
+    for (name, spec) in &meant {
+        let asked = job::Asked { name, spec, host: args.host.as_deref(), within: within.as_ref() };
+        let (status, outcome) = job::status(session, &mut repositories, records.as_ref(), asked).await?;
+        if args.jobs.contains(name) && status.is_unknown() && within.is_none() {
+            return Err(unknown(session, name)?.into());
+        }
+        known.push(status);
+        worst = worst.max(outcome);
+    }
+    worst = worst.max(repositories.outcome());
+    if session.ui.is_json() {
+        session.ui.json(&StatusJson { schema_version: SCHEMA_VERSION, jobs: &known })?;
+        return Ok(worst);
+    }
+    if known.is_empty() {
+        session.ui.status("No jobs.");
+        session.ui.hint("`backup run` makes the first snapshot");
+        return Ok(worst);
+    }
+    let mut lines = table(session, &known).lines();
+    lines.extend(known.iter().flat_map(JobStatus::remarks));
+    session.ui.print(lines.join("\n"))?;
+    Ok(worst)
+}
+
+/// Neither the configuration nor the repository nor the catalog knows it; a job that was only never run is no mistake.
+fn unknown(session: &Session, name: &str) -> CommandResult<CoreError> {
+    let shown = human::text(name.as_bytes());
+    let message = match session.config()?.is_some_and(|loaded| loaded.config.jobs.contains_key(name)) {
+        true => format!("job {shown} was never run"),
+        false => format!("nothing is known of a job {shown}"),
+    };
+    Ok(CoreError::new(ErrorKind::NotFound, message).with_hint("`backup status` without a name shows all jobs"))
+}
+
+/// The jobs that are meant, and where their snapshots are.
+async fn jobs(
+    session: &Session,
+    names: &[String],
+    repositories: &mut Repositories,
+    records: Option<&Records>,
+) -> CommandResult<Vec<(String, RepositorySpec)>> {
+    if !names.is_empty() {
+        let spec = |name: &String| Ok((name.clone(), logs::repository_of(session, name)?));
+        return names.iter().map(spec).collect();
+    }
+    if session.named_repository()?.is_none()
+        && let Some(loaded) = session.config()?
+        && !loaded.config.jobs.is_empty()
+    {
+        let spec = |name: &String| Ok((name.clone(), logs::repository_of(session, name)?));
+        return loaded.config.jobs.keys().map(spec).collect();
+    }
+    let spec = session.repository()?;
+    let snapshots = &repositories.open(session, &spec).await?.snapshots.snapshots;
+    let mut names: BTreeSet<String> =
+        snapshots.iter().filter_map(|info| info.snapshot.tag("job")).map(str::to_owned).collect();
+    // Those that have never succeeded are in no repository.
+    if let Some(records) = records {
+        names.extend(records.catalog.jobs(&records::place(&spec)).await?);
+    }
+    Ok(names.into_iter().map(|name| (name, spec.clone())).collect())
+}
+
+fn table(session: &Session, jobs: &[JobStatus]) -> Table {
+    let mut table = Table::new([
+        ("Job", Align::Left),
+        ("Last success", Align::Left),
+        ("Host", Align::Left),
+        ("Age", Align::Left),
+        ("Snapshot", Align::Left),
+        ("Size", Align::Right),
+        ("Last run", Align::Left),
+        ("State", Align::Left),
+        ("Can be restored up to", Align::Left),
+    ]);
+    let (zone, now) = (session.zone(), session.cx.clock.now());
+    for job in jobs {
+        let success = job.last_success.as_ref();
+        let run = job.last_run.as_ref();
+        table.row([
+            human::text(job.job.as_bytes()),
+            success.map_or_else(|| paint(style::WARNING, "none"), |success| human::time(success.time, zone)),
+            success.and_then(|success| success.other_host(session)).unwrap_or_default(),
+            success.map(|success| human::age(success.time, now)).unwrap_or_default(),
+            success.map(|success| success.snapshot.chars().take(8).collect()).unwrap_or_default(),
+            success.and_then(|success| success.bytes).map(human::size).unwrap_or_default(),
+            run.map(|run| human::time(run.started, zone)).unwrap_or_default(),
+            run.map(|run| runs::state(run.state, run.warnings)).unwrap_or_default(),
+            job.recovery_point.map(|time| human::full_time(time, zone)).unwrap_or_default(),
+        ]);
+    }
+    table
+}

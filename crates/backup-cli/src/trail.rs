@@ -1,0 +1,289 @@
+//! What the audit log is told of a command: who did what, and what came of it. No command fails because of it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use backup_control::audit::{self, Appended, Audit, Class, Head, Record, Status};
+use backup_control::config;
+use backup_control::runs::{Run, State, What};
+use backup_control::state;
+use backup_core::error::ErrorKind;
+use backup_core::id::SnapshotId;
+use backup_core::maintenance::Anchor;
+use backup_core::repository::Repository;
+
+use crate::cli::Command;
+use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
+use crate::records;
+use crate::session::Session;
+
+/// How long an anchor may take: the command is done, and somebody waits.
+const ANCHORING: Duration = Duration::from_secs(30);
+
+/// What is known of the command that goes on.
+#[derive(Debug, Default)]
+pub(crate) struct Trail {
+    /// What was typed, without the program.
+    words: Vec<String>,
+    /// Records of it so far.
+    told: AtomicUsize,
+    notes: Mutex<BTreeMap<&'static str, String>>,
+    opened: Mutex<Vec<Repository>>,
+}
+
+impl Trail {
+    pub(crate) fn new(words: Vec<String>) -> Self {
+        Self { words, ..Self::default() }
+    }
+
+    /// How many records there are of this command.
+    pub(crate) fn told(&self) -> usize {
+        self.told.load(Ordering::Relaxed)
+    }
+
+    /// More about what is being done.
+    pub(crate) fn note(&self, name: &'static str, value: impl Into<String>) {
+        lock(&self.notes).insert(name, value.into());
+    }
+
+    /// Notes the snapshots that it is about.
+    pub(crate) fn snapshots<'a>(&self, ids: impl IntoIterator<Item = &'a SnapshotId>) {
+        let ids: Vec<String> = ids.into_iter().map(SnapshotId::short).collect();
+        if !ids.is_empty() {
+            // A cleanup is about one job after the other.
+            let mut notes = lock(&self.notes);
+            let noted = notes.entry("snapshots").or_default();
+            *noted = if noted.is_empty() { ids.join(" ") } else { format!("{noted} {}", ids.join(" ")) };
+        }
+    }
+
+    /// Notes a repository that was opened: there it is noted how far the audit log has got.
+    pub(crate) fn opened(&self, repository: &Repository) {
+        let mut opened = lock(&self.opened);
+        if !opened.iter().any(|known| known.config().id == repository.config().id) {
+            opened.push(repository.clone());
+        }
+    }
+
+    fn is_rehearsal(&self) -> bool {
+        self.words.iter().take_while(|word| *word != "--").any(|word| word == "--dry-run")
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a command does, if it is recorded: all that changes something or gives data out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Action {
+    pub(crate) operation: &'static str,
+    pub(crate) class: Class,
+    /// Each run of it is recorded by itself.
+    pub(crate) has_runs: bool,
+}
+
+impl Action {
+    pub(crate) const fn new(operation: &'static str, class: Class) -> Self {
+        Self { operation, class, has_runs: false }
+    }
+
+    pub(crate) const BACKUP: Self = Self::new("backup", Class::Operation);
+
+    /// What a command does.
+    pub(crate) fn of(command: &Command) -> Option<Self> {
+        let (operation, class) = match command {
+            Command::Run(_) | Command::Retry(_) | Command::Quickstart(_) => ("backup", Class::Operation),
+            Command::Restore(_) => ("restore", Class::Access),
+            Command::Export(_) => ("export", Class::Access),
+            Command::Init(_) => ("init", Class::Compliance),
+            Command::Copy(_) => ("copy", Class::Operation),
+            Command::Archive(args) if args.removes() => ("archive", Class::Compliance),
+            Command::Archive(_) => ("archive", Class::Operation),
+            Command::Verify(_) => ("verify", Class::Operation),
+            Command::Check(_) => ("check", Class::Operation),
+            Command::Hold(_) => ("hold", Class::Compliance),
+            Command::Release(_) => ("release", Class::Compliance),
+            Command::Forget(_) => ("forget", Class::Compliance),
+            Command::UndoForget(_) => ("undo-forget", Class::Compliance),
+            Command::Cleanup(_) => ("cleanup", Class::Compliance),
+            Command::Prune(_) => ("prune", Class::Compliance),
+            Command::Repair(_) => ("repair", Class::Compliance),
+            Command::Key(args) => (args.operation()?, Class::Compliance),
+            Command::Catalog(_) => ("catalog rebuild", Class::Compliance),
+            Command::Notify(args) => (args.operation()?, Class::Compliance),
+            Command::Report(_) => ("report", Class::Compliance),
+            Command::Alerts(args) => (args.operation()?, Class::Compliance),
+            Command::Logs(args) => (args.operation()?, Class::Operation),
+            _ => return None,
+        };
+        let has_runs = matches!(operation, "backup" | "restore");
+        Some(Self { has_runs, ..Self::new(operation, class) })
+    }
+}
+
+/// Records what came of a command, unless each of its runs was recorded, and notes in the repositories how far the log has got.
+pub(crate) async fn record(session: &Session, action: Action, result: &CommandResult) {
+    let trail = &session.trail;
+    // Whoever asks wrongly has done nothing.
+    if trail.is_rehearsal() || matches!(result, Err(error) if error.is_usage()) {
+        return;
+    }
+    if !(action.has_runs && trail.told() > 0) {
+        failed_or_done(session, action, result.as_ref().copied()).await;
+    }
+    retain(session).await;
+    // Who could not be reached just now is not asked again.
+    if trail.told() > 0 && !matches!(result, Err(error) if error.may_pass() || error.is_cancelled()) {
+        anchor(session).await;
+    }
+}
+
+/// Records that data begins to be given out, also if the process dies before anything more can be recorded.
+pub(crate) async fn begun(session: &Session, action: Action) {
+    if action.class == Class::Access && !session.trail.is_rehearsal() {
+        let now = session.cx.clock.now();
+        let record = Record::new(action.operation, action.class, Status::Started, &session.machine, now);
+        append(session, record).await;
+        // What came of it is told apart.
+        session.trail.told.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Records that a job was not even begun.
+pub(crate) async fn not_begun(session: &Session, job: &str, error: &CommandError) {
+    let now = session.cx.clock.now();
+    let record = Record::new("backup", Class::Operation, Status::Failure, &session.machine, now);
+    append(session, record.with("job", job).with("error", error.chain())).await;
+}
+
+/// Records what came of a command or a part of it.
+pub(crate) async fn failed_or_done(session: &Session, action: Action, result: Result<Outcome, &CommandError>) {
+    let status = match result {
+        Ok(Outcome::Success) => Status::Success,
+        Ok(Outcome::Warnings) => Status::Warnings,
+        // Whoever reads it has enough: data was given out all the same.
+        Err(error) if error.is_cancelled() || error.is_silent() => Status::Cancelled,
+        Ok(_) | Err(_) => Status::Failure,
+    };
+    let now = session.cx.clock.now();
+    let mut record = Record::new(action.operation, action.class, status, &session.machine, now);
+    if let Err(error) = result {
+        record = record.with("error", error.chain());
+    }
+    for (name, value) in &*lock(&session.trail.notes) {
+        record = record.with(name, value.clone());
+    }
+    // The repository that would be asked for, unless the verb has noted another.
+    if let (false, Ok(spec)) = (record.details.contains_key("repository"), session.repository()) {
+        record = record.with("repository", records::place(&spec));
+    }
+    append(session, record).await;
+}
+
+/// Records a run whose process died, which nobody has recorded.
+pub(crate) async fn closed(session: &Session, run: &Run) {
+    let told = session.trail.told();
+    self::run(session, run).await;
+    // This command has not done it.
+    session.trail.told.store(told, Ordering::Relaxed);
+}
+
+/// Records a run that has ended.
+pub(crate) async fn run(session: &Session, run: &Run) {
+    let action = match run.what {
+        What::Backup => Action::BACKUP,
+        What::Group => Action::new("backup group", Class::Operation),
+        What::Restore => Action::new("restore", Class::Access),
+    };
+    let status = match run.state {
+        State::Cancelled => Status::Cancelled,
+        state if !state.is_success() => Status::Failure,
+        _ if run.evidence.warnings > 0 => Status::Warnings,
+        _ => Status::Success,
+    };
+    let now = session.cx.clock.now();
+    let evidence = &run.evidence;
+    let mut record = Record::new(action.operation, action.class, status, &session.machine, now)
+        .with("run", run.id.as_str())
+        .with("job", run.job.clone())
+        .with("repository", run.repository.clone())
+        .with(if run.what == What::Restore { "target" } else { "source" }, evidence.subject.clone())
+        .with("snapshot", evidence.snapshot.clone().unwrap_or_default())
+        .with("bytes", evidence.bytes.to_string());
+    if let Some(failure) = &evidence.failure {
+        record = record.with("error", failure.message.clone());
+    }
+    append(session, record).await;
+}
+
+async fn append(session: &Session, record: Record) {
+    let Some(dir) = state::dir(&session.env) else { return };
+    let record = record
+        .with("command", audit::without_secrets(&session.trail.words))
+        .with("sudo_user", session.env.text("SUDO_USER").unwrap_or_default());
+    let file = config::find(session.global.config.as_deref(), &session.env).ok().flatten();
+    let (machine, now) = (session.machine.clone(), session.cx.clock.now());
+    let writing = tokio::task::spawn_blocking(move || {
+        let audit = Audit::in_state(&dir);
+        // That a change is not noted keeps nothing else from being recorded.
+        let noted = file.map_or(Ok(false), |file| audit.note_configuration(&file, &machine, now));
+        (audit.append(record, &machine), noted)
+    });
+    match writing.await {
+        Ok((Ok(Appended { put_aside, .. }), noted)) => {
+            session.trail.told.fetch_add(1, Ordering::Relaxed);
+            if let Some(aside) = put_aside {
+                session.ui.warning(format_args!("the audit log was damaged: it is put aside as {}", aside.display()));
+                session.ui.hint("another one was begun; look at who changed it");
+            }
+            if let Err(error) = noted {
+                warn(session, &error);
+            }
+        }
+        Ok((Err(error), _)) => warn(session, &error),
+        Err(error) => session.ui.warning(format_args!("what was done is not recorded: {error}")),
+    }
+}
+
+fn warn(session: &Session, error: &audit::Error) {
+    let error = CommandError::from_error(Kind::Io, error);
+    records::warn(session, "what was done is not recorded", &error);
+}
+
+/// Removes what records said whose time is over, if the configuration says when that is.
+async fn retain(session: &Session) {
+    let keep = session.config().ok().flatten().and_then(|loaded| loaded.config.audit.keep);
+    let (Some(keep), Some(dir)) = (keep, state::dir(&session.env)) else { return };
+    let (machine, now) = (session.machine.clone(), session.cx.clock.now());
+    let Ok(cut_offs) = keep.cut_offs(now, session.zone()) else { return };
+    let work = move || Audit::in_state(&dir).retain_daily(&cut_offs, &machine, now);
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
+        warn(session, &error);
+    }
+}
+
+/// Notes in the repositories that were opened how far the log has got. Whoever may not write there cannot.
+async fn anchor(session: &Session) {
+    let opened = lock(&session.trail.opened).clone();
+    let Some(dir) = state::dir(&session.env).filter(|_| !opened.is_empty()) else { return };
+    let audit = Audit::in_state(&dir);
+    let place = audit.path().display().to_string();
+    let Ok(Ok(Some(Head { chain, sequence, hash }))) = tokio::task::spawn_blocking(move || audit.head()).await else {
+        return;
+    };
+    let (time, host) = (session.cx.clock.now(), session.machine.host.clone());
+    let anchor = Anchor { chain, sequence, hash, time, host, place };
+    for repository in opened {
+        match tokio::time::timeout(ANCHORING, repository.anchor(&anchor)).await {
+            Ok(Err(error)) if error.kind() != ErrorKind::PermissionDenied => {
+                let what = "how far the audit log has got is not noted in the repository";
+                records::warn(session, what, &error.into());
+            }
+            Err(_) => session.ui.warning("the repository takes too long to note how far the audit log has got"),
+            Ok(_) => {}
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! alerts: what is wrong, who is told, and what is silenced. Messages go to a file by a channel of kind `command`.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use crate::common::Env;
+
+const CONFIG: &str = r#"
+[repositories.main]
+url = "repo"
+passphrase_file = "key"
+quota = "10GiB"
+
+[sources.data]
+kind = "files"
+paths = ["data"]
+
+[jobs.docs]
+source = "data"
+repository = "main"
+heartbeat = "http://127.0.0.1:[PORT]/ping/hush"
+
+[notify.file]
+kind = "command"
+severity = "info"
+command = "cat >> told.jsonl; echo >> told.jsonl"
+
+[alerts.broken]
+condition = "failure"
+severity = "critical"
+
+[alerts.full]
+condition = "storage_free < 20%"
+severity = "warning"
+
+[alerts.restores]
+condition = "restore_started"
+severity = "info"
+
+[alerts.unsound]
+condition = "verify_failed"
+severity = "high"
+"#;
+
+fn configured() -> Env {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.write("backup.toml", &CONFIG.replace("heartbeat", "# heartbeat"));
+    env
+}
+
+/// What was told, as kind and title.
+fn told(env: &Env) -> Vec<(String, String)> {
+    let text = fs::read_to_string(env.path("told.jsonl")).unwrap_or_default();
+    let messages = text.lines().filter(|line| !line.is_empty());
+    let messages = messages.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    messages.map(|m| (m["kind"].as_str().unwrap().to_owned(), m["title"].as_str().unwrap().to_owned())).collect()
+}
+
+fn one(kind: &str, title: &str) -> (String, String) {
+    (kind.to_owned(), title.to_owned())
+}
+
+#[test]
+fn a_failure_is_told_once_and_when_it_is_over() {
+    let env = configured();
+    fs::rename(env.path("data"), env.path("away")).unwrap();
+    assert_ne!(env.run(&["run", "-q", "docs"]).code, 0);
+    assert_ne!(env.run(&["run", "-q", "docs"]).code, 0);
+    let broken = "the backup of docs failed";
+    assert_eq!(told(&env), [one("firing", broken)], "once");
+    let listed = env.run(&["alerts", "--json"]).ok().json();
+    assert_eq!((&listed["alerts"][0]["rule"], &listed["alerts"][0]["phase"]), (&"broken".into(), &"firing".into()));
+    env.run(&["alerts"]).ok().snapshot_table("alerts_firing");
+    fs::rename(env.path("away"), env.path("data")).unwrap();
+    env.run(&["run", "-q", "docs"]).ok();
+    assert_eq!(told(&env)[1..], [one("resolved", broken)]);
+    env.run(&["alerts"]).ok().snapshot("alerts_none");
+}
+
+#[test]
+fn restores_damage_and_room_are_told() {
+    let env = configured();
+    env.run(&["run", "-q", "docs"]).ok();
+    // The first look: what was before is not told.
+    env.run(&["alerts", "check"]).ok();
+    env.run(&["restore", "-q", "latest", "--target", "out"]).ok();
+    let user = env.run(&["status", "--runs", "--json"]).ok().json()["runs"][0]["user"].as_str().unwrap().to_owned();
+    assert_eq!(told(&env), [one("notice", &format!("{user} restores docs"))]);
+    env.run(&["alerts", "check"]).ok();
+    assert_eq!(told(&env).len(), 1, "once");
+    let pack = env.run(&["storage", "--json"]).ok();
+    assert!(pack.stdout.contains("quota_bytes"));
+    env.write("backup.toml", &CONFIG.replace("heartbeat", "# heartbeat").replace("10GiB", "1KiB"));
+    env.run(&["alerts", "check"]).ok();
+    assert_eq!(told(&env)[1..], [one("firing", "0% of repository main is left")]);
+    let packs = fs::read_dir(env.path("repo/data")).unwrap().map(|dir| dir.unwrap().path());
+    for dir in packs {
+        fs::remove_dir_all(dir).unwrap();
+    }
+    assert_eq!(env.run(&["check", "-q"]).code, 4);
+    assert_eq!(told(&env)[2..], [one("firing", "verification of repository main failed")]);
+}
+
+#[test]
+fn silences_are_recorded_and_heard() {
+    let env = configured();
+    env.run(&["alerts", "silence", "broken", "--on", "docs", "--for", "2h", "--reason", "the disk moves"]).ok();
+    fs::rename(env.path("data"), env.path("away")).unwrap();
+    assert_ne!(env.run(&["run", "-q", "docs"]).code, 0);
+    assert!(told(&env).is_empty());
+    let listed = env.run(&["alerts", "--json"]).ok().json();
+    assert_eq!(listed["alerts"][0]["silenced"], true);
+    assert_eq!(listed["silences"][0]["reason"], "the disk moves");
+    let id = listed["silences"][0]["id"].as_str().unwrap();
+    env.run(&["alerts", "unsilence", id]).ok();
+    env.run(&["alerts", "check"]).ok();
+    assert_eq!(told(&env), [one("firing", "the backup of docs failed")]);
+    let records = env.run(&["audit", "--json", "--operation", "silence"]).ok().json();
+    assert_eq!(records["records"][0]["details"]["reason"], "the disk moves");
+    let unknown = env.run(&["alerts", "unsilence", id]);
+    assert!(unknown.code == 2 && unknown.stderr.contains("there is no silence"), "{}", unknown.text());
+    env.run(&["alerts", "silence", "brokn", "--for", "2h", "--reason", "x"]).snapshot("alerts_silence_unknown");
+}
+
+#[test]
+fn a_channel_that_is_away_loses_nothing_and_stops_nothing() {
+    let env = configured();
+    let away = CONFIG.replace("heartbeat", "# heartbeat").replace("cat >> told.jsonl; echo >> told.jsonl", "exit 75");
+    env.write("backup.toml", &away);
+    fs::rename(env.path("data"), env.path("away")).unwrap();
+    let failed = env.run(&["run", "docs"]);
+    assert!(failed.code == 1 && failed.stderr.contains("waits for channel file"), "{}", failed.text());
+    env.write("backup.toml", &CONFIG.replace("heartbeat", "# heartbeat"));
+    env.run(&["notify", "send"]).ok();
+    assert_eq!(told(&env), [one("firing", "the backup of docs failed")]);
+}
+
+#[test]
+fn mistakes_in_rules_have_lines() {
+    let env = configured();
+    for (wrong, name) in [
+        ("[alerts.a]\ncondition = \"stale > soon\"\nseverity = \"high\"", "alerts_config_condition"),
+        ("[alerts.a]\ncondition = \"failure\"\nseverity = \"high\"\nnotify = [\"fle\"]", "alerts_config_channel"),
+        ("[alerts.a]\ncondition = \"success\"\nseverity = \"info\"\nrepeat = \"1h\"", "alerts_config_repeat"),
+    ] {
+        env.write("backup.toml", &format!("{}\n{wrong}\n", CONFIG.replace("heartbeat", "# heartbeat")));
+        env.run(&["config", "check"]).snapshot(name);
+    }
+}
+
+#[test]
+fn a_heartbeat_follows_success_and_is_no_secret_told() {
+    let env = Env::with_repository();
+    env.write_tree();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    env.write("backup.toml", &CONFIG.replace("[PORT]", &port));
+    let server = std::thread::spawn(move || {
+        let mut requests = Vec::new();
+        for answer in ["503 No", "200 OK"] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let read = stream.read(&mut request).unwrap();
+            requests.push(String::from_utf8_lossy(&request[..read]).lines().next().unwrap().to_owned());
+            write!(stream, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+        }
+        requests
+    });
+    env.run(&["run", "-q", "docs"]).ok();
+    assert_eq!(server.join().unwrap(), ["GET /ping/hush HTTP/1.1"; 2]);
+    // Nobody listens any more: a warning, without the address, and the backup is what it is.
+    let alone = env.run(&["run", "docs"]).ok();
+    assert!(alone.stderr.contains("was not heard") && !alone.stderr.contains("hush"), "{}", alone.text());
+    assert!(!env.run(&["config", "show"]).ok().stdout.contains("hush"));
+    let manifest = env.run(&["show", "latest", "--json"]).ok().stdout;
+    assert!(!manifest.contains("hush"), "{manifest}");
+}
