@@ -7,6 +7,8 @@ mod support {
     pub(crate) mod damage;
     pub(crate) mod gate;
     pub(crate) mod history;
+    pub(crate) mod log_trouble;
+    pub(crate) mod logs;
     pub(crate) mod long;
     pub(crate) mod noise;
     pub(crate) mod process;
@@ -27,6 +29,7 @@ mod scenarios {
     mod histories;
     mod keys;
     mod leases;
+    mod logs;
     mod repair;
     mod roles;
     mod roundtrip;

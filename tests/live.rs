@@ -10,6 +10,7 @@ mod support {
     pub(crate) mod gcs_double;
     pub(crate) mod history;
     pub(crate) mod http;
+    pub(crate) mod logs;
     pub(crate) mod long;
     pub(crate) mod noise;
     pub(crate) mod plain;
@@ -29,6 +30,7 @@ mod scenarios {
     mod histories_with_restic;
     mod interop;
     mod limits;
+    mod logs_with_restic;
     mod processes;
     mod pruning;
     mod stores {
@@ -44,6 +46,7 @@ mod scenarios {
         mod large;
         mod leases;
         mod locks;
+        mod logs;
         mod pace;
         mod proxy;
         mod restic;

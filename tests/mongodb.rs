@@ -2,12 +2,24 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests: what must not happen fails them")]
 
 mod support {
+    #[expect(dead_code, reason = "other tests use more of it")]
+    pub(crate) mod cli;
+    pub(crate) mod dying;
+    #[expect(dead_code, reason = "other tests use more of it")]
+    pub(crate) mod http;
     pub(crate) mod long;
     pub(crate) mod mongod;
     pub(crate) mod mongod_state;
-    #[expect(dead_code, reason = "other tests use more of it")]
-    #[path = "servers/process.rs"]
+    pub(crate) mod plain;
     pub(crate) mod process;
+    pub(crate) mod servers {
+        pub(crate) mod again;
+        #[expect(dead_code, reason = "other tests use more of it")]
+        pub(crate) mod process;
+        #[expect(dead_code, reason = "other tests use more of it")]
+        pub(crate) mod s3;
+        pub(crate) mod weed;
+    }
     pub(crate) mod tls;
     pub(crate) mod tools;
 }

@@ -1,15 +1,22 @@
 //! Every kind of damage to every kind of object: it is found and named with what it affects, what is undamaged still
 //! restores, and the next backup is sound or fails.
 
+use std::sync::Arc;
+
 use backup_core::check::{CheckReport, ReadData};
+use backup_core::clock::SharedClock;
+use backup_core::context::Context;
 use backup_core::error::Error;
 use backup_core::id::SnapshotId;
-use backup_core::sink::Key;
+use backup_core::maintenance::{PruneOptions, prune};
+use backup_core::sink::{Key, SinkOps};
 use backup_core::source::Selection;
-use backup_core::testing::MemorySink;
+use backup_core::testing::{FakeClock, MemorySink};
+use jiff::SignedDuration;
 
 use crate::support::damage::{DAMAGES, Damage, Fixture, one_pack};
-use crate::support::repo::Repo;
+use crate::support::repo::{Repo, options};
+use crate::support::samples::script;
 use crate::support::script::{assert_holds, digest, restore_script};
 
 /// Whether some problem is of an object whose name contains `object`, and affects something with `affected` in it.
@@ -215,4 +222,30 @@ async fn receipts() {
             assert!(sink.objects().contains_key(&key), "{case}: the next backup has not written it again");
         }
     }
+}
+
+/// A backup that lists a snapshot, and is killed when it has completed its receipt, may do so after it was forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_that_comes_after_the_forgetting_alarms_nobody() {
+    let clock = Arc::new(FakeClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
+    let sink = MemorySink::on_clock(Arc::clone(&clock) as SharedClock);
+    let repo = Repo::init(Arc::new(sink.clone())).await;
+    let cx = Context { clock: Arc::clone(&clock) as SharedClock, ..Context::silent() };
+    let id = repo.backup(&script("first"), &options()).await.snapshot.unwrap();
+    repo.backup(&script("second"), &options()).await;
+    let key = Key::new(format!("x-receipts/snapshots/{id}")).unwrap();
+    let receipt = sink.objects()[&key].clone();
+    repo.repository.forget(&[id], &cx).await.unwrap();
+    sink.put_bytes(&key, receipt).await.unwrap();
+    repo.assert_sound().await;
+    let sweep = || async {
+        clock.advance(SignedDuration::from_hours(30));
+        prune(&repo.repository, &PruneOptions::default(), &cx).await.unwrap()
+    };
+    sweep().await;
+    assert!(sweep().await.deleted_packs > 0);
+    // Now nothing says any more that it was forgotten.
+    assert!(repo.repository.forgotten(&cx).await.unwrap().is_empty());
+    repo.assert_sound().await;
+    assert!(!sink.objects().contains_key(&key));
 }

@@ -260,6 +260,37 @@ mod needs_restic_new {
     const NO_RECOVERY: &InitOptions = &InitOptions { recovery: None, like: None };
 }
 
+mod needs_restic_for_keys {
+    use backup_core::context::Context;
+    use backup_core::crypto::Passphrase;
+
+    use super::*;
+    use crate::support::restic::RESTICS;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn opens_with_keys_that_were_added_and_with_no_others() {
+        for version in RESTICS {
+            let place = Place::new(version);
+            let (repo, id) = place.ours().await;
+            let (added, new, cx) = (Passphrase::generate(), Passphrase::generate(), Context::silent());
+            repo.repository.add_key(&added, Some("for the vault".to_owned()), &cx).await.unwrap();
+            let target = place.room.path().join("restored");
+            place.restic(version, added.reveal()).restore(&id.to_hex(), &target);
+            assert_eq!(place.differences(&target), [""; 0], "{version}");
+            // Its own list of keys has ours.
+            let keys = place.restic(version, added.reveal()).run(&["key", "list", "--no-lock", "--json"]).succeeded();
+            let keys: Vec<serde_json::Value> = serde_json::from_str(&keys.text()).unwrap();
+            assert_eq!(keys.len(), repo.repository.keys().await.unwrap().len(), "{version}: {keys:?}");
+            assert!(keys.iter().any(|key| key["current"] == true), "{version}: {keys:?}");
+
+            repo.repository.rotate_key(&new, None, &cx).await.unwrap();
+            let old = place.restic(version, repo.passphrase.reveal()).run(&["snapshots", "--no-lock"]);
+            assert!(old.code != 0 && old.to_string().contains("wrong password"), "{version}: {old}");
+            place.restic(version, new.reveal()).check();
+        }
+    }
+}
+
 mod needs_restic_014 {
     use backup_core::error::ErrorKind;
 

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use backup_core::context::Context;
+use backup_core::copy::{CopyOptions, copy};
 use backup_core::crypto::Passphrase;
 use backup_core::error::ErrorKind;
-use backup_core::pipeline::backup;
+use backup_core::id::SnapshotId;
+use backup_core::pipeline::{BackupOptions, backup};
 use backup_core::repository::Repository;
+use backup_core::retention::Hold;
 use backup_core::sink::{Operation, Prefix, Sink, SinkOps};
-use backup_core::testing::MemorySink;
+use backup_core::testing::{FakeClock, MemorySink};
+use jiff::Span;
 
 use crate::support::gate::{Gate, Stop};
 use crate::support::repo::{Repo, options};
@@ -62,13 +66,67 @@ async fn the_last_key_stays() {
     let refused = repo.repository.remove_key(&only).await.unwrap_err();
     assert!(refused.kind() == ErrorKind::Invalid && refused.hint().is_some(), "{}", refused.chain());
     let second = repo.repository.add_key(&Passphrase::new("second"), None, &Context::silent()).await.unwrap();
+    // Nothing has proven that the other one works.
+    let refused = repo.repository.remove_key(&only).await.unwrap_err();
+    assert!(refused.kind() == ErrorKind::Invalid && refused.hint().is_some(), "{}", refused.chain());
+    let sink = Arc::clone(repo.repository.sink());
+    let repo = Repo::open(Arc::clone(&sink), "second").await.unwrap();
     repo.repository.remove_key(&only).await.unwrap();
     let refused = repo.repository.remove_key(&second).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid, "{}", refused.chain());
     let gone = repo.repository.remove_key(&only).await.unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::NotFound, "{}", gone.chain());
-    let sink = Arc::clone(repo.repository.sink());
     assert!(Repo::open(sink, "second").await.is_ok(), "the last key opens nothing");
+}
+
+#[tokio::test]
+async fn a_pass_phrase_has_one_key() {
+    let repo = Repo::in_memory().await;
+    let cx = Context::silent();
+    let keys = repo.repository.keys().await.unwrap().len();
+    let refused = repo.repository.add_key(&repo.passphrase, None, &cx).await.unwrap_err();
+    assert!(refused.kind() == ErrorKind::Invalid && refused.hint().is_some(), "{}", refused.chain());
+    // A rotation to the same pass phrase would revoke nothing.
+    let refused = repo.repository.rotate_key(&repo.passphrase, None, &cx).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{}", refused.chain());
+    assert_eq!(repo.repository.keys().await.unwrap().len(), keys);
+}
+
+#[tokio::test]
+async fn what_protects_snapshots_goes_along_to_a_repository_with_another_master_key() {
+    let cx = Context::silent();
+    let (old, new) = (Repo::in_memory().await, Repo::in_memory().await);
+    let job = |name: &str| BackupOptions { job: name.to_owned(), ..options() };
+    let promised = old.backup(&script("promised"), &job("promised")).await.snapshot.unwrap();
+    let held = old.backup(&script("held"), &job("held")).await.snapshot.unwrap();
+    let free = old.backup(&script("free"), &job("free")).await.snapshot.unwrap();
+    old.repository.protect_job("promised", Span::new().years(7), &cx).await.unwrap();
+    let hold = Hold { reason: "court".to_owned(), until: None, since: cx.clock.now() };
+    old.repository.hold(&held, &hold).await.unwrap();
+    new.repository.protect_job("promised", Span::new().days(1), &cx).await.unwrap();
+
+    let from = old.repository.load_index(&cx).await.unwrap();
+    let copied = copy(&from, &old.snapshots().await, &new.repository, &CopyOptions::default(), &cx).await.unwrap();
+    let name = |id: SnapshotId| copied.copied.iter().find(|copy| copy.from == id).unwrap().to.unwrap();
+    assert!(new.repository.protected(&new.snapshots().await, &later(&cx)).await.unwrap().is_empty());
+    // Twice is as once.
+    for _ in 0..2 {
+        new.repository.take_over_protection(&old.repository, &copied.copied).await.unwrap();
+    }
+    let protected = new.repository.protected(&new.snapshots().await, &later(&cx)).await.unwrap();
+    let mut ids: Vec<SnapshotId> = protected.iter().map(|(id, _)| *id).collect();
+    let mut expected = vec![name(promised), name(held)];
+    ids.sort();
+    expected.sort();
+    assert_eq!(ids, expected);
+    let refused = new.repository.forget(&[name(held)], &cx).await.unwrap_err();
+    assert!(refused.chain().contains("court"), "{}", refused.chain());
+    new.repository.forget(&[name(free)], &cx).await.unwrap();
+}
+
+/// Three days later.
+fn later(cx: &Context) -> Context {
+    Context { clock: Arc::new(FakeClock::at(cx.clock.now() + Span::new().hours(72))), ..cx.clone() }
 }
 
 #[tokio::test]

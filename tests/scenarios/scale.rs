@@ -92,7 +92,7 @@ async fn measure(dir: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn heavy_two_million_blobs_and_fifty_thousand_snapshots() {
     if let Some(dir) = std::env::var_os(DIR) {
-        return measure(Path::new(&dir)).await;
+        return Box::pin(measure(Path::new(&dir))).await;
     }
     let room = tempfile::tempdir().unwrap();
     let dir = room.path().join("repository");

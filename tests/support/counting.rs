@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backup_core::context::Context;
+use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
     BackupReader, BackupRequest, BlockingContent, Checkpoint, Content, ContentEnd, ContentReader, Digest, Item,
@@ -81,7 +82,7 @@ impl<S: Source> Source for Counting<S> {
         Ok(Box::new(CountingReader { inner, seen }))
     }
 
-    async fn open_log(&self, cx: &Context, from: &Checkpoint) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(&self, cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
         self.inner.open_log(cx, from).await
     }
 

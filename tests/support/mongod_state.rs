@@ -73,8 +73,12 @@ pub(crate) async fn state(client: &Client) -> State {
         }
         for entry in all(client, &db, doc! { "listCollections": 1 }).await {
             let name = entry.get_str("name").unwrap();
-            let server_made =
-                name == "system.views" || name == "system.profile" || (db == "admin" && name.starts_with("system."));
+            // Left over from an operation that failed; the server drops it when it next becomes a primary.
+            let temporary = entry.get_document("options").unwrap().get_bool("temp").unwrap_or(false);
+            let server_made = temporary
+                || name == "system.views"
+                || name == "system.profile"
+                || (db == "admin" && name.starts_with("system."));
             if !server_made {
                 found.insert(format!("{db}.{name}"), facts(client, &db, &entry).await);
             }

@@ -1,12 +1,11 @@
 //! Replica sets of three members.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backup_core::context::Context;
-use backup_core::source::{BackupKind, BackupRequest, Content, Item, Selection, Source as _};
+use backup_core::source::Selection;
 use backup_sources::mongodb::{MongoOptions, MongoSource, SnapshotReads};
 use bson::doc;
-use futures::StreamExt as _;
 
 use super::{restored, snapshot_of, source, verified};
 use crate::support::mongod::{Members, Mongod, Version};
@@ -29,16 +28,11 @@ async fn reads(host: &str) -> i64 {
     commands.get_i64("returned").unwrap()
 }
 
-async fn primary(set: &Members) -> String {
-    let hello = set.client.database("admin").run_command(doc! { "isMaster": 1 }).await.unwrap();
-    hello.get_str("primary").unwrap().to_owned()
-}
-
 /// Without a preference a secondary is read, and the primary is left alone.
 pub(super) async fn a_secondary_is_read(version: Version) {
     let set = Members::start(version).await;
     fill(&set).await;
-    let primary = primary(&set).await;
+    let primary = set.primary().await;
     for snapshot_reads in [SnapshotReads::Auto, SnapshotReads::Never] {
         let before = reads(&primary).await;
         let options = MongoOptions { snapshot_reads, ..MongoOptions::new(set.uri()) };
@@ -61,27 +55,26 @@ pub(super) async fn a_secondary_is_read(version: Version) {
 
 /// The primary dies while a secondary is read: the scan goes on, and its end waits for a majority.
 pub(super) async fn a_failover_is_survived(version: Version) {
-    let set = Members::start(version).await;
+    let (set, target) = (Members::start(version).await, Mongod::start(version).await);
     fill(&set).await;
-    let options = MongoOptions { snapshot_reads: SnapshotReads::Never, ..MongoOptions::new(set.uri()) };
+    let options = MongoOptions {
+        snapshot_reads: SnapshotReads::Never,
+        max_bytes_per_second: Some(16_000_000),
+        ..MongoOptions::new(set.uri())
+    };
     let source = MongoSource::connect(options).await.unwrap();
-    let request = BackupRequest { kind: BackupKind::Full, selection: Selection::all() };
-    let mut reader = source.open_backup(&Context::silent(), &request).await.unwrap();
-    let (mut bytes, mut killed) = (0, false);
-    while let Some(item) = reader.next().await.unwrap() {
-        let Item::Entry(entry) = item else { continue };
-        let Content::Stream(mut content) = entry.content else { continue };
-        let is_data = entry.path.name() == b"c.bson";
-        while let Some(piece) = content.next().await {
-            let piece = piece.unwrap_or_else(|error| panic!("{}: {}", entry.path, error.chain()));
-            bytes += if is_data { piece.len() } else { 0 };
-            if is_data && !killed {
-                killed = true;
-                set.kill(&primary(&set).await);
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
-    }
-    assert!(killed && bytes >= 8000 * 6000, "{bytes}");
-    assert!(reader.finish().await.unwrap().position.is_some());
+    let over = AtomicBool::new(false);
+    let backing_up = async {
+        let snapshot = snapshot_of(&source, Selection::all()).await;
+        over.store(true, Ordering::SeqCst);
+        snapshot
+    };
+    let killing = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        set.kill(&set.primary().await);
+        assert!(!over.load(Ordering::SeqCst), "the backup was over before");
+    };
+    let (snapshot, ()) = tokio::join!(backing_up, killing);
+    restored(&snapshot, &super::source(&target).await, verified()).await;
+    same(&state(&set.client).await, &state(&target.client).await);
 }

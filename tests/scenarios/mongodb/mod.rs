@@ -8,17 +8,51 @@
 //! | `slow.rs` | a source that is read slowly, for things to happen meanwhile |
 //! | `workload.rs` | writers and schema changers that spare nothing |
 //! | `hostile.rs` | backups while they are at work, and the fold to one exact moment |
+//! | `capped.rs` | the order of capped collections, and what members agree on |
 //! | `members.rs` | replica sets of three members |
+//! | `tail.rs` | following the oplog |
+//! | `logs.rs` | the oplog in a repository, and restoring to any moment |
+//! | `parts.rs` | restoring a part of it by the log |
+//! | `built_on.rs` | incremental and differential snapshots, and full ones made of them |
+//! | `failover.rs` | the same on sets whose members lag, die and take back |
+//! | `prepared.rs` | the same with transactions that are prepared |
+//! | `damaged.rs` | what is not built on because the repository has lost something |
+//! | `verified.rs` | restores that are read back |
+//! | `moments.rs` | the program, restoring to a moment and in part |
+//! | `kills.rs` | the program, killed at any moment |
+//! | `deaths.rs` | what the program works with, killed at any moment |
+//! | `ranges.rs` | reading large collections |
+//! | `targets.rs` | targets that fail, change or take their time |
+//! | `told.rs` | what is told of servers and snapshots |
+//! | `own.rs` | servers and tools that the environment names |
 //! | `rights.rs` | users with few rights |
 //! | `failures.rs` | servers that die or cannot be used |
+//! | `program.rs` | the program, from the first backup to a restored copy |
 
+mod built_on;
+mod capped;
+mod damaged;
+mod deaths;
+mod failover;
 mod failures;
 mod hostile;
+mod kills;
+mod logs;
 mod members;
+mod moments;
 mod odd;
+mod own;
+mod parts;
+mod prepared;
+mod program;
+mod ranges;
 mod rights;
 mod round_trip;
 mod slow;
+mod tail;
+mod targets;
+mod told;
+mod verified;
 mod workload;
 
 use std::sync::Arc;
@@ -52,24 +86,87 @@ macro_rules! scenarios {
 
 scenarios! {
     needs_mongod_4_4 Version::V4_4 => {
+        built_on::what_is_built_on_others_is_exact as what_is_built_on_others_is_exact,
+        built_on::everything_comes_by_the_oplog as everything_comes_by_the_oplog,
+        failover::what_is_taken_back_is_in_no_snapshot as what_is_taken_back_is_in_no_snapshot,
+        kills::a_killed_backup_leaves_nothing_half as a_killed_backup_leaves_nothing_half,
+        kills::a_killed_capture_has_lost_nothing as a_killed_capture_has_lost_nothing,
+        kills::a_killed_restore_is_done_again as a_killed_restore_is_done_again,
+        prepared::prepared_transactions_may_cross_borders as prepared_transactions_may_cross_borders,
+        logs::every_moment_comes_back as every_moment_comes_back,
+        failures::an_index_that_is_being_built_is_left_out as an_index_that_is_being_built_is_left_out,
+        ranges::a_large_collection_is_read_by_ranges as a_large_collection_is_read_by_ranges,
+        ranges::sessions_that_end_are_made_up_for as sessions_that_end_are_made_up_for,
+        tail::the_oplog_is_followed as the_oplog_is_followed,
+        tail::what_is_gone_is_a_gap as what_is_gone_is_a_gap,
+        tail::what_is_taken_back_was_never_seen as what_is_taken_back_was_never_seen,
         round_trip::everything_comes_back as everything_comes_back,
-        #[ignore = "differs now and then on 4.4: not understood yet"]
+        capped::a_secondary_has_the_order_of_the_oplog as a_secondary_has_the_order_of_the_oplog,
         hostile::the_fold_is_exact as the_fold_is_exact,
         round_trip::conformance as conformance,
     }
     needs_mongod_5_0 Version::V5_0 => {
+        built_on::what_is_built_on_others_is_exact as what_is_built_on_others_is_exact,
+        built_on::everything_comes_by_the_oplog as everything_comes_by_the_oplog,
+        failover::what_is_taken_back_is_in_no_snapshot as what_is_taken_back_is_in_no_snapshot,
+        kills::a_killed_backup_leaves_nothing_half as a_killed_backup_leaves_nothing_half,
+        kills::a_killed_capture_has_lost_nothing as a_killed_capture_has_lost_nothing,
+        kills::a_killed_restore_is_done_again as a_killed_restore_is_done_again,
+        prepared::prepared_transactions_may_cross_borders as prepared_transactions_may_cross_borders,
+        logs::every_moment_comes_back as every_moment_comes_back,
+        tail::the_oplog_is_followed as the_oplog_is_followed,
+        tail::what_is_gone_is_a_gap as what_is_gone_is_a_gap,
+        tail::what_is_taken_back_was_never_seen as what_is_taken_back_was_never_seen,
+        capped::a_secondary_has_the_order_of_the_oplog as a_secondary_has_the_order_of_the_oplog,
         round_trip::everything_comes_back as everything_comes_back,
         hostile::the_fold_is_exact as the_fold_is_exact,
     }
     needs_mongod_6_0 Version::V6_0 => {
+        built_on::what_is_built_on_others_is_exact as what_is_built_on_others_is_exact,
+        built_on::everything_comes_by_the_oplog as everything_comes_by_the_oplog,
+        built_on::what_cannot_be_built_on_is_read_in_full as what_cannot_be_built_on_is_read_in_full,
+        built_on::what_a_transaction_creates_is_not_overlooked as what_a_transaction_creates_is_not_overlooked,
+        damaged::what_lost_something_is_not_built_on as what_lost_something_is_not_built_on,
+        damaged::what_is_lost_costs_nothing_at_the_target as what_is_lost_costs_nothing_at_the_target,
+        told::a_short_oplog as a_short_oplog_is_told,
+        told::remarks_of_a_snapshot as remarks_of_a_snapshot,
+        told::the_write_concern_of_a_restore as the_write_concern_of_a_restore,
+        targets::what_no_majority_has_is_an_error as what_no_majority_has_is_an_error,
+        targets::nobody_sees_half_a_collection as nobody_sees_half_a_collection,
+        targets::two_restores_at_once as two_restores_at_once,
+        targets::another_primary_is_an_error as another_primary_is_an_error,
+        targets::no_password_lies_about as no_password_lies_about,
+        targets::few_batches_wait_for_a_slow_target as few_batches_wait_for_a_slow_target,
+        round_trip::merging_spares_what_is_in_the_place_of_a_view as merging_spares_what_is_in_the_place_of_a_view,
+        failover::a_member_that_lags_adds_nothing_wrong as a_member_that_lags_adds_nothing_wrong,
+        failover::what_is_taken_back_is_in_no_snapshot as what_is_taken_back_is_in_no_snapshot,
+        prepared::prepared_transactions_may_cross_borders as prepared_transactions_may_cross_borders,
+        prepared::a_backup_does_not_wait_for_what_is_prepared as a_backup_does_not_wait_for_what_is_prepared,
+        kills::a_killed_backup_leaves_nothing_half as a_killed_backup_leaves_nothing_half,
+        kills::a_killed_capture_has_lost_nothing as a_killed_capture_has_lost_nothing,
+        kills::a_killed_restore_is_done_again as a_killed_restore_is_done_again,
+        logs::every_moment_comes_back as every_moment_comes_back,
+        logs::the_log_is_close_behind as alone_the_log_is_close_behind,
+        logs::what_was_not_captured_is_refused as what_was_not_captured_is_refused,
+        parts::a_part_reads_less_of_the_log as a_part_reads_less_of_the_log,
+        ranges::a_large_collection_is_read_by_ranges as a_large_collection_is_read_by_ranges,
+        ranges::other_collections_are_read_by_one_cursor as other_collections_are_read_by_one_cursor,
+        ranges::sessions_that_end_are_made_up_for as sessions_that_end_are_made_up_for,
+        ranges::a_limit_is_kept as a_limit_is_kept,
+        tail::the_oplog_is_followed as the_oplog_is_followed,
+        tail::what_is_gone_is_a_gap as what_is_gone_is_a_gap,
+        tail::what_is_taken_back_was_never_seen as what_is_taken_back_was_never_seen,
+        capped::a_secondary_has_the_order_of_the_oplog as a_secondary_has_the_order_of_the_oplog,
         round_trip::everything_comes_back as everything_comes_back,
         round_trip::everything_comes_back_by_the_oplog as everything_comes_back_by_the_oplog,
         round_trip::conformance as conformance,
         round_trip::conformance_of_a_standalone_server as conformance_of_a_standalone_server,
         round_trip::other_names_and_parts as other_names_and_parts,
         round_trip::what_is_there_already as what_is_there_already,
+        round_trip::replacing_spares_what_was_left_out as replacing_spares_what_was_left_out,
         round_trip::the_tree_is_mongodumps as the_tree_is_mongodumps,
         round_trip::an_export_is_the_dump as an_export_is_the_dump,
+        round_trip::an_export_has_the_expected_files as an_export_has_the_expected_files,
         members::a_secondary_is_read as a_secondary_is_read,
         members::a_failover_is_survived as a_failover_is_survived,
         round_trip::ttl_may_be_deferred as ttl_may_be_deferred,
@@ -84,7 +181,56 @@ scenarios! {
         rights::tls_with_an_authority_of_ones_own as tls_with_an_authority_of_ones_own,
         failures::cursors_that_are_killed_are_made_up_for as cursors_that_are_killed_are_made_up_for,
         failures::a_server_that_dies_leaves_no_snapshot as a_server_that_dies_leaves_no_snapshot,
+        failures::an_index_that_is_being_built_is_left_out as an_index_that_is_being_built_is_left_out,
+        failures::a_restore_that_was_cut_off_is_done_again as a_restore_that_was_cut_off_is_done_again,
+        failures::a_target_that_dies_is_an_error as a_target_that_dies_is_an_error,
+        rights::a_certificate_is_enough as a_certificate_is_enough,
         failures::a_wrong_address_tells_no_secret as a_wrong_address_tells_no_secret,
+        program::from_the_first_backup_to_a_copy as from_the_first_backup_to_a_copy,
+        program::by_a_configuration as by_a_configuration,
+        moments::to_a_moment_and_in_part as to_a_moment_and_in_part,
+        verified::what_is_not_as_it_was_is_an_error as what_is_not_as_it_was_is_an_error,
+    }
+}
+
+scenarios! {
+    needs_mongod_6_0_and_weed Version::V6_0 => {
+        deaths::a_backup_among_the_dying as a_backup_among_the_dying,
+        deaths::a_capture_among_the_dying as a_capture_among_the_dying,
+        deaths::a_restore_among_the_dying as a_restore_among_the_dying,
+    }
+}
+
+scenarios! {
+    needs_own_mongod Version::Own => {
+        #[ignore = "needs a server: set MONGOD to a mongod of 6.0 or later"]
+        own::everything_comes_back as everything_comes_back,
+        #[ignore = "needs a server: set MONGOD to a mongod of 6.0 or later"]
+        hostile::the_fold_is_exact as the_fold_is_exact,
+        #[ignore = "needs a server: set MONGOD to a mongod of 6.0 or later"]
+        logs::every_moment_comes_back as every_moment_comes_back,
+        #[ignore = "needs a server: set MONGOD to a mongod of 6.0 or later"]
+        built_on::what_is_built_on_others_is_exact as what_is_built_on_others_is_exact,
+        #[ignore = "needs a server: set MONGOD to a mongod of 6.0 or later"]
+        tail::what_is_gone_is_a_gap as what_is_gone_is_a_gap,
+        #[ignore = "needs a server: set MONGOD to a mongod of 6.0 or later"]
+        rights::users_come_back as users_come_back,
+    }
+    needs_own_mongodump_4_4 Version::V4_4 => {
+        #[ignore = "needs MongoDB's tools: set MONGODUMP"]
+        own::an_export_is_what_mongodump_writes as an_export_is_what_mongodump_writes,
+    }
+    needs_own_mongodump_6_0 Version::V6_0 => {
+        #[ignore = "needs MongoDB's tools: set MONGODUMP"]
+        own::an_export_is_what_mongodump_writes as an_export_is_what_mongodump_writes,
+    }
+    needs_own_mongorestore_4_4 Version::V4_4 => {
+        #[ignore = "needs MongoDB's tools: set MONGORESTORE"]
+        own::mongorestore_takes_an_export as mongorestore_takes_an_export,
+    }
+    needs_own_mongorestore_6_0 Version::V6_0 => {
+        #[ignore = "needs MongoDB's tools: set MONGORESTORE"]
+        own::mongorestore_takes_an_export as mongorestore_takes_an_export,
     }
 }
 

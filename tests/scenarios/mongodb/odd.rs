@@ -17,6 +17,7 @@ pub(super) async fn fill(server: &Mongod, version: Version) {
     views(server).await;
     if version.has_time_series() {
         time_series(server).await;
+        orphans(server).await;
     }
     if version >= Version::V6_0 {
         clustered(server).await;
@@ -53,10 +54,8 @@ async fn documents(server: &Mongod) {
     insert(server, "odd", "many", many.collect()).await;
     let large = "x".repeat(16 * 1024 * 1024 - 30);
     insert(server, "odd", "large", vec![doc! { "_id": 1, "p": large }]).await;
-    // Only applyOps lets an empty timestamp be.
-    let empty = doc! { "_id": 1, "t": bson::Timestamp { time: 0, increment: 0 }, "x": 1 };
     insert(server, "odd", "empty timestamps", vec![doc! { "_id": 0 }]).await;
-    server.run("admin", doc! { "applyOps": [{ "op": "i", "ns": "odd.empty timestamps", "o": empty }] }).await;
+    empty_timestamp(server, "empty timestamps", 1).await;
     for name in ["with space", "per%cent", "slash/back\\", "ünï.cødé.", "-dash", "UPPER", "upper", "a+b", &long_name()]
     {
         insert(server, "odd", name, vec![doc! { "_id": name }]).await;
@@ -66,12 +65,23 @@ async fn documents(server: &Mongod) {
     insert(server, "Ödd-db", "c", vec![doc! { "_id": 1 }]).await;
 }
 
+/// Of what is inserted, the server replaces it.
+async fn empty_timestamp(server: &Mongod, name: &str, id: i32) {
+    let empty = doc! { "_id": id, "t": bson::Timestamp { time: 0, increment: 0 }, "x": 1 };
+    let update = doc! { "q": { "_id": id }, "u": [{ "$replaceWith": { "$literal": empty } }], "upsert": true };
+    server.run("odd", doc! { "update": name, "updates": [update] }).await;
+}
+
 async fn collections(server: &Mongod) {
     server.run("odd", doc! { "create": "empty" }).await;
     server.run("odd", doc! { "create": "capped", "capped": true, "size": 8192, "max": 20 }).await;
     for n in 0..50 {
         insert(server, "odd", "capped", vec![doc! { "_id": (n * 37) % 50, "n": n }]).await;
     }
+    server.run("odd", doc! { "create": "capped empty", "capped": true, "size": 8192 }).await;
+    insert(server, "odd", "capped empty", vec![doc! { "_id": 1 }]).await;
+    empty_timestamp(server, "capped empty", 2).await;
+    insert(server, "odd", "capped empty", vec![doc! { "_id": 3 }]).await;
     let validator = doc! { "$jsonSchema": { "required": ["must"], "properties": { "must": { "bsonType": "int" } } } };
     insert(server, "odd", "validated", vec![doc! { "_id": 1, "breaks": "the rule" }]).await;
     let change = doc! { "collMod": "validated", "validator": validator, "validationLevel": "moderate", "validationAction": "warn" };
@@ -126,6 +136,29 @@ async fn time_series(server: &Mongod) {
     server
         .run("odd", doc! { "createIndexes": "weather", "indexes": [{ "key": { "m": 1, "t": -1 }, "name": "own" }] })
         .await;
+}
+
+/// Buckets without their view, alone and beside a plain collection of their name: the server allows it when creating one
+/// races with writing the other.
+async fn orphans(server: &Mongod) {
+    insert(server, "odd", "twin", vec![doc! { "_id": 1, "plain": true }, doc! { "_id": 2, "t": 1 }]).await;
+    server
+        .run(
+            "odd",
+            doc! { "createIndexes": "twin", "indexes": [{ "key": { "plain": 1 }, "name": "of the plain one" }] },
+        )
+        .await;
+    for name in ["system.buckets.twin", "system.buckets.orphan"] {
+        let series = doc! { "timeField": "t", "granularity": "seconds", "bucketMaxSpanSeconds": 3600 };
+        server.run("odd", doc! { "create": name, "clusteredIndex": true, "timeseries": series }).await;
+        let at = bson::DateTime::from_millis(1_700_000_000_000);
+        let bucket = doc! {
+            "_id": bson::oid::ObjectId::from_bytes([9; 12]),
+            "control": { "version": 1, "min": { "_id": 1, "t": at }, "max": { "_id": 1, "t": at } },
+            "data": { "t": { "0": at }, "_id": { "0": 1 } },
+        };
+        insert(server, "odd", name, vec![bucket]).await;
+    }
 }
 
 async fn clustered(server: &Mongod) {

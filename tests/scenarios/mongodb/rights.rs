@@ -85,7 +85,12 @@ pub(super) async fn users_come_back(version: Version) {
     let error = try_restore(&snapshot, &source(&target).await, verified()).await.unwrap_err();
     assert!(error.chain().contains("other users called shop.clerk"), "{}", error.chain());
     assert!(state(&target.client).await.is_empty(), "nothing was written");
-    restored(&snapshot, &source(&target).await, RestoreRequest { if_exists: IfExists::Merge, ..verified() }).await;
+    // The server keeps them when it is to merge, which reading back shows.
+    let merge = || RestoreRequest { if_exists: IfExists::Merge, ..verified() };
+    let error = try_restore(&snapshot, &source(&target).await, merge()).await.unwrap_err();
+    assert!(error.chain().contains("not what was restored: shop.clerk"), "{}", error.chain());
+    target.run("shop", doc! { "dropUser": "clerk" }).await;
+    restored(&snapshot, &source(&target).await, merge()).await;
     assert_eq!(all(&origin, "system.users").await.len(), all(&target, "system.users").await.len());
 
     // Left out if they are not asked for.
@@ -99,13 +104,11 @@ pub(super) async fn users_come_back(version: Version) {
 pub(super) async fn the_roles_for_restoring_are_enough(version: Version) {
     let (origin, target) = (Mongod::start(version).await, Mongod::with_users(version).await);
     odd::fill(&origin, version).await;
-    let few = Selection::new(vec![], vec!["odd.empty timestamps".to_owned()]).unwrap();
-    let snapshot = snapshot_of(&source(&origin).await, few).await;
+    let snapshot = snapshot_of(&source(&origin).await, Selection::all()).await;
     let roles = ["restore", "readWriteAnyDatabase", "dbAdminAnyDatabase"].map(Bson::from).to_vec();
     let restorer = user(&target, "restorer", roles).await;
     restored(&snapshot, &restorer, verified()).await;
-    let mut expected = state(&origin.client).await;
-    expected.remove("odd.empty timestamps");
+    let expected = state(&origin.client).await;
     same(&expected, &state(&target.client).await);
     restored(&snapshot, &restorer, RestoreRequest { if_exists: IfExists::Replace, ..verified() }).await;
     same(&expected, &state(&target.client).await);
@@ -133,4 +136,45 @@ pub(super) async fn tls_with_an_authority_of_ones_own(version: Version) {
     same(&state(&server.client).await, &state(&target.client).await);
     let error = MongoSource::connect(options).await.unwrap_err();
     assert!(error.hint().unwrap_or_default().contains("TLS") && !error.chain().contains("word"), "{}", error.chain());
+}
+
+/// A certificate instead of a password, with the role for backups alone.
+pub(super) async fn a_certificate_is_enough(version: Version) {
+    let (room, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let authority = Authority::new();
+    let ca = authority.write(room.path());
+    let pem = |dir: &std::path::Path| {
+        let (certificate, key) = authority.issue(dir);
+        let pem = dir.join("both.pem");
+        std::fs::write(&pem, [std::fs::read(certificate).unwrap(), std::fs::read(key).unwrap()].concat()).unwrap();
+        pem
+    };
+    let server = Mongod::with_tls(version, &ca, &pem(room.path())).await;
+    server.run("shop", doc! { "insert": "orders", "documents": [{ "_id": 1 }] }).await;
+    let subject = "CN=rcgen self signed cert";
+    let roles = vec![doc! { "role": "backup", "db": "admin" }];
+    server.run("$external", doc! { "createUser": subject, "roles": roles }).await;
+    let uri = format!(
+        "mongodb://127.0.0.1:{}/?directConnection=true&authMechanism=MONGODB-X509&authSource=%24external",
+        server.port()
+    );
+    let certified = MongoOptions {
+        tls_ca_file: Some(ca.clone()),
+        tls_certificate_key_file: Some(pem(own.path())),
+        ..MongoOptions::new(uri.clone())
+    };
+    let reader = MongoSource::connect(certified).await.unwrap();
+    assert_eq!(reader.probe(&Context::silent()).await.unwrap().problems, Vec::<String>::new());
+    let snapshot = snapshot_of(&reader, Selection::all()).await;
+    let target = Mongod::start(version).await;
+    let without_users = MongoOptions { restore_users: false, ..MongoOptions::new(target.uri()) };
+    restored(&snapshot, &MongoSource::connect(without_users).await.unwrap(), verified()).await;
+    same(&state(&server.client).await, &state(&target.client).await);
+    // Without the certificate nobody gets in.
+    let nobody = MongoOptions { tls_ca_file: Some(ca), ..MongoOptions::new(uri) };
+    let refused = match MongoSource::connect(nobody).await {
+        Ok(source) => source.probe(&Context::silent()).await.is_err(),
+        Err(_) => true,
+    };
+    assert!(refused);
 }

@@ -8,6 +8,7 @@ use backup_core::testing::{SourceDifferences, SourceTarget, source_conformance};
 use backup_sources::mongodb::{ExportRequest, MongoOptions, MongoSource, Renames, export};
 use bson::doc;
 use futures::TryStreamExt as _;
+use sha2::{Digest as _, Sha256};
 
 use super::{by_the_oplog, odd, options, restored, snapshot_of, source, try_restore, verified};
 use crate::support::mongod::{Mongod, Version};
@@ -48,6 +49,11 @@ async fn conforms(origin: &Mongod, target: Arc<Mongod>, version: Version) {
     odd::fill(origin, version).await;
     // Large documents make the suite's thirty readings long.
     origin.run("odd", doc! { "drop": "large" }).await;
+    // Nothing can be merged into a collection that has buckets of its name beside it.
+    if version.has_time_series() {
+        origin.run("odd", doc! { "drop": "twin" }).await;
+        origin.run("odd", doc! { "drop": "system.buckets.twin" }).await;
+    }
     let restored: Arc<MongoSource> = Arc::new(source(&target).await);
     let fresh = async || {
         target.clear().await;
@@ -118,6 +124,43 @@ pub(super) async fn what_is_there_already(version: Version) {
     let report = restored(&snapshot, &to, RestoreRequest { if_exists: IfExists::Replace, ..verified() }).await;
     assert_eq!(report.removed, 1);
     same(&expected, &state(&target.client).await);
+}
+
+/// Merging drops nothing: a view does not take the place of a collection.
+pub(super) async fn merging_spares_what_is_in_the_place_of_a_view(version: Version) {
+    let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
+    origin.run("shop", doc! { "insert": "a", "documents": [{ "_id": 1 }] }).await;
+    origin.run("shop", doc! { "create": "v", "viewOn": "a", "pipeline": [] }).await;
+    let snapshot = snapshot_of(&source(&origin).await, Selection::all()).await;
+    target.run("shop", doc! { "insert": "v", "documents": [{ "_id": "mine" }] }).await;
+    let (before, to) = (state(&target.client).await, source(&target).await);
+    let merge = || RestoreRequest { if_exists: IfExists::Merge, ..verified() };
+    let error = try_restore(&snapshot, &to, merge()).await.unwrap_err();
+    assert!(error.chain().contains("shop.v is a collection at the target and a view"), "{}", error.chain());
+    same(&before, &state(&target.client).await);
+    target.run("shop", doc! { "drop": "v" }).await;
+    target.run("shop", doc! { "create": "v", "viewOn": "other", "pipeline": [] }).await;
+    restored(&snapshot, &to, merge()).await;
+    same(&state(&origin.client).await, &state(&target.client).await);
+}
+
+/// Of what was left out of a backup its snapshot says nothing: replacing spares it.
+pub(super) async fn replacing_spares_what_was_left_out(version: Version) {
+    let server = Mongod::start(version).await;
+    let insert = async |db: &str, name: &str| {
+        server.run(db, doc! { "insert": name, "documents": [{ "_id": 1 }] }).await;
+    };
+    for (db, name) in [("shop", "orders"), ("shop", "cache"), ("crm", "people")] {
+        insert(db, name).await;
+    }
+    let selection = Selection::new(vec!["shop.*".to_owned()], vec!["shop.cache".to_owned()]).unwrap();
+    let snapshot = snapshot_of(&source(&server).await, selection).await;
+    let expected = state(&server.client).await;
+    insert("shop", "later").await;
+    let replace = RestoreRequest { if_exists: IfExists::Replace, ..verified() };
+    let report = restored(&snapshot, &source(&server).await, replace).await;
+    assert_eq!(report.removed, 1);
+    same(&expected, &state(&server.client).await);
 }
 
 /// The files of the dump are called and made as mongodump does it.
@@ -205,4 +248,31 @@ pub(super) async fn an_export_is_the_dump(version: Version) {
         std::fs::read_dir(room.path().join("part/new")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["system.buckets.weather.bson", "weather.metadata.json"]);
+}
+
+/// What MongoDB's mongodump writes of it: every file with the SHA-256 of its content, without what differs from run to run.
+const EXPORTED: &str = include_str!("exported.txt");
+
+/// The same files and contents as ever: those of mongodump (`own.rs` compares them), and buckets that have no view of their own.
+pub(super) async fn an_export_has_the_expected_files(version: Version) {
+    let origin = Mongod::start(version).await;
+    odd::fill(&origin, version).await;
+    let snapshot = snapshot_of(&by_the_oplog(&origin).await, Selection::all()).await;
+    let room = tempfile::tempdir().unwrap();
+    export(&Context::silent(), &snapshot, &ExportRequest::default(), room.path()).await.unwrap();
+    let mut list = String::new();
+    for (path, bytes) in super::own::files(room.path()) {
+        let content = match path.extension().map(|end| end.to_str().unwrap()) {
+            Some("json") => {
+                let mut json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+                json.as_object_mut().unwrap().remove("uuid");
+                json.to_string().into_bytes()
+            }
+            // The server makes their `_id`s, and what it says of itself.
+            _ if path.ends_with("system.buckets.weather.bson") || path.starts_with("admin") => Vec::new(),
+            _ => bytes,
+        };
+        list.push_str(&format!("{}  {}\n", hex::encode(Sha256::digest(&content)), path.display()));
+    }
+    assert!(list == EXPORTED, "an export is now:\n{list}");
 }

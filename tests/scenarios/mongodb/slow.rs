@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backup_core::context::Context;
+use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupKind, BackupReader, BackupRequest, Checkpoint, Content, Digest, Item, LogReader, Probe, RestoreReport,
+    BackupKind, BackupReader, BackupRequest, Checkpoint, Content, Digest, Facts, Item, LogReader, Probe, RestoreReport,
     RestoreRequest, Selection, Source, SourceCapabilities, SourceIdentity, SourceResult,
 };
 use backup_sources::mongodb::MongoSource;
@@ -62,6 +63,10 @@ struct Reader {
 
 #[async_trait]
 impl BackupReader for Reader {
+    fn facts(&self) -> Facts {
+        self.inner.facts()
+    }
+
     async fn next(&mut self) -> SourceResult<Option<Item>> {
         let Some(Item::Entry(mut entry)) = self.inner.next().await? else { return Ok(None) };
         let name = entry.path.name().to_vec();
@@ -131,7 +136,7 @@ impl Source for Slow {
         Ok(Box::new(Reader { inner, pause: self.pause, gate: Arc::clone(&self.gate) }))
     }
 
-    async fn open_log(&self, cx: &Context, from: &Checkpoint) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(&self, cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
         self.inner.open_log(cx, from).await
     }
 

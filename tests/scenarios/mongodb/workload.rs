@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinHandle;
 
-use crate::support::mongod::{Mongod, Version, connect};
+use crate::support::mongod::{Version, connect};
 
 const WRITERS: u64 = 3;
 const CHANGERS: u64 = 2;
@@ -47,26 +47,29 @@ impl State {
 }
 
 impl Workload {
-    pub(super) async fn start(server: &Mongod, version: Version, seed: u64) -> Self {
+    /// Writes to the server behind `uri`, by itself or the primary of a set.
+    pub(super) async fn start(uri: &str, version: Version, seed: u64) -> Self {
+        let client = connect(uri).await;
+        let run = async |db: &str, command: Document| client.database(db).run_command(command).await.unwrap();
         for db in DATABASES {
             for name in NAMES {
                 let documents: Vec<_> = (0..3000).map(|id| doc! { "_id": id, "n": f64::from(id) / 3000.0 }).collect();
-                server.run(db, doc! { "insert": name, "documents": documents }).await;
+                run(db, doc! { "insert": name, "documents": documents }).await;
             }
-            server.run(db, doc! { "create": "cap", "capped": true, "size": 20_480, "max": 30 }).await;
+            run(db, doc! { "create": "cap", "capped": true, "size": 20_480, "max": 30 }).await;
             if version.has_time_series() {
-                server.run(db, doc! { "create": "ts", "timeseries": { "timeField": "t", "metaField": "m" } }).await;
+                run(db, doc! { "create": "ts", "timeseries": { "timeField": "t", "metaField": "m" } }).await;
             }
         }
         let state = Arc::new(State::default());
         let mut tasks = Vec::new();
         for n in 0..WRITERS {
-            let (state, client) = (Arc::clone(&state), connect(server.uri()).await);
+            let (state, client) = (Arc::clone(&state), connect(uri).await);
             let random = StdRng::seed_from_u64(seed * 100 + n);
             tasks.push(tokio::spawn(write(state, client, random, version)));
         }
         for n in 0..CHANGERS {
-            let (state, client) = (Arc::clone(&state), connect(server.uri()).await);
+            let (state, client) = (Arc::clone(&state), connect(uri).await);
             let random = StdRng::seed_from_u64(seed * 977 + n);
             tasks.push(tokio::spawn(change(state, client, random, version)));
         }

@@ -82,6 +82,23 @@ mod needs_moto_server {
         assert!(refused.code == 1 && refused.stderr.contains("--thaw"), "{refused}");
     }
 
+    /// What thaws nothing says what does.
+    #[test]
+    fn what_reads_archived_data_names_the_verb_that_thaws() {
+        let place = archived("0%");
+        let copy = place.room.path().join("copy");
+        place.cli.run(&["init", "-r", text(&copy)]).succeeded();
+        for verb in [
+            &["verify", "latest"][..],
+            &["check", "--read-data"],
+            &["copy", "latest", "--to", text(&copy)],
+            &["export", "latest", "-o", text(&place.room.path().join("out.tar"))],
+        ] {
+            let refused = place.cli.run(verb);
+            assert!(refused.code == 1 && refused.stderr.contains("`backup restore SNAPSHOT --thaw"), "{refused}");
+        }
+    }
+
     /// Who waits for others may ask once more for what is readable already, so that it stays so.
     #[tokio::test(flavor = "multi_thread")]
     async fn what_is_thawed_is_kept_for_longer_by_another_thaw() {
@@ -130,7 +147,13 @@ mod needs_moto_server {
             let head = |key: &str| place.moto.s3.send(http::Method::HEAD, &format!("/{BUCKET}/{key}"), &[], b"");
             cold.iter().filter(|(key, _)| !head(key).succeeded().header("x-amz-restore").is_empty()).count()
         };
-        // It costs money: nothing is asked for by the way.
+        // Nor for a target that cannot be restored to.
+        let full = place.room.path().join("full");
+        write(full.join("there"), "x");
+        let in_the_way = place.restore(&full, &["--thaw", "--yes"]);
+        assert!(in_the_way.code == 5 && asked_for() == 0, "{in_the_way}");
+        // It costs money: nothing is asked for by the way. What the first attempt left would be in the way too.
+        std::fs::remove_dir_all(&target).unwrap();
         let asking = place.restore(&target, &["--thaw"]);
         assert!(asking.code == 5 && asking.stderr.contains("--yes") && asked_for() == 0, "{asking}");
         let begun = place.restore(&target, &["--thaw", "--yes", "--no-wait"]);

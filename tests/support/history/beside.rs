@@ -177,6 +177,8 @@ impl World {
     pub(super) async fn slow_prune(&mut self) {
         let (gate, repository) = self.gates.pop().expect("no two prunes at a time");
         let (stop, options) = (self.stop_at(&IN_A_PRUNE), self.prune_options());
+        // It mends what those left behind who came too late before, not those who do meanwhile.
+        self.late = false;
         // A lease of somebody who was killed runs out first.
         self.clock.advance(SignedDuration::from_mins(5));
         gate.close(stop);
@@ -206,7 +208,7 @@ impl World {
         pruned.unwrap_or_else(|error| panic!("{}: a prune that stopped at {stop:?}: {}", self.at, error.chain()));
         gate.open();
         self.gates.push((gate, repository));
-        self.settle();
+        self.unsettled = false;
         self.assert_listed().await;
         self.count("slow prune");
     }

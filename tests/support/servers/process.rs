@@ -53,9 +53,9 @@ impl Ports {
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct Server {
-    child: Child,
+    pub(super) child: Child,
     pub(crate) ports: Ports,
-    room: TempDir,
+    pub(super) room: TempDir,
     /// How long it took to get ready.
     pub(crate) took: Duration,
 }
@@ -75,17 +75,26 @@ impl Server {
             fs::create_dir(&data).unwrap();
             let child = spawn(quiet(&command(&ports, &data), room.path()));
             let mut server = Self { child, ports, room, took: Duration::ZERO };
-            while server.child.try_wait().unwrap().is_none() {
-                if TcpStream::connect(("127.0.0.1", server.ports.port(0))).is_ok() && ready(&server.ports) {
-                    server.took = started.elapsed();
-                    return server;
-                }
-                assert!(started.elapsed() < Duration::from_secs(90), "{name} is not ready:\n{}", server.log());
-                thread::sleep(Duration::from_millis(30));
+            if server.comes_up(name, &ready) {
+                server.took = started.elapsed();
+                return server;
             }
             log = server.log();
         }
         panic!("{name} does not start:\n{log}");
+    }
+
+    /// Waits until it is ready; false if it ends instead.
+    pub(super) fn comes_up(&mut self, name: &str, ready: &impl Fn(&Ports) -> bool) -> bool {
+        let started = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            if TcpStream::connect(("127.0.0.1", self.ports.port(0))).is_ok() && ready(&self.ports) {
+                return true;
+            }
+            assert!(started.elapsed() < Duration::from_secs(90), "{name} is not ready:\n{}", self.log());
+            thread::sleep(Duration::from_millis(30));
+        }
+        false
     }
 
     /// Where it keeps its data.
@@ -124,7 +133,7 @@ impl Drop for Server {
 }
 
 /// Nothing of the user's, nothing on the terminal.
-fn quiet(inner: &Command, room: &Path) -> Command {
+pub(super) fn quiet(inner: &Command, room: &Path) -> Command {
     let log = File::create(room.join("log")).unwrap();
     let mut command = dying_with_us();
     command.arg(inner.get_program()).args(inner.get_args()).env_clear();
@@ -148,7 +157,7 @@ fn dying_with_us() -> Command {
 }
 
 /// Spawns on a thread that never ends: to the kernel a parent is a thread, and one of a test or a runtime may end early.
-fn spawn(command: Command) -> Child {
+pub(super) fn spawn(command: Command) -> Child {
     type Order = (Command, SyncSender<Child>);
     static SPAWNER: Mutex<Option<SyncSender<Order>>> = Mutex::new(None);
     let mut spawner = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);

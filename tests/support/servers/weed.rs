@@ -57,7 +57,7 @@ impl Drop for SeaweedFs {
     }
 }
 
-fn command(ports: &Ports, data: &Path, users: &[User<'_>]) -> Command {
+pub(super) fn command(ports: &Ports, data: &Path, users: &[User<'_>]) -> Command {
     let room = data.parent().unwrap();
     let config = room.join("users.json");
     fs::write(&config, identities(users).to_string()).unwrap();

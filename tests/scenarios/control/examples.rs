@@ -1,0 +1,242 @@
+//! The examples as they are shipped, against real servers and a real object store: their lines for crontab are run as they stand there,
+//! and what they made is restored, from the repository and from its copy.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use bson::{Document, doc};
+
+use super::Place;
+use crate::support::mongod::{Mongod, Version};
+use crate::support::redis::{self, Redis};
+use crate::support::servers::moto::Moto;
+
+/// An example on this machine.
+struct Example {
+    place: Place,
+    /// Its lines for crontab, without the times.
+    lines: Vec<String>,
+    /// Its repositories.
+    repositories: Vec<String>,
+    moto: Moto,
+}
+
+/// Commands that hooks call, each of which notes what it is called with.
+const COMMANDS: [&str; 3] = ["logger", "mail", "curl"];
+
+impl Example {
+    fn new(name: &str, environment: &[(&str, String)], buckets: &[&str]) -> Self {
+        let file = crate::support::tools::workspace().join(format!("examples/{name}.toml"));
+        let text = std::fs::read_to_string(file).unwrap();
+        let lines = text.lines().filter_map(|line| line.strip_prefix("#   "));
+        let lines = lines.filter_map(|line| line.split_once("backup ").map(|(_, line)| line.to_owned())).collect();
+        let section = |line: &str| line.strip_prefix("[repositories.")?.strip_suffix(']').map(str::to_owned);
+        let repositories: Vec<String> = text.lines().filter_map(section).filter(|name| !name.contains('.')).collect();
+        // Directories of this test, servers of this machine; nothing else is another.
+        let config = text
+            .replace("\"/etc/backup/", "\"ROOM/keys/")
+            .replace("\"/var/backups/", "\"ROOM/backups/")
+            .replace("?replicaSet=rs0", "?directConnection=true")
+            .replace("&tls=true", "")
+            .replace("region = ", "allow_http = true\nregion = ");
+        let moto = Moto::start();
+        buckets.iter().for_each(|bucket| moto.s3.create_bucket(bucket, false));
+        let mut all: Vec<(&str, String)> = environment.to_vec();
+        let of_store = moto.s3.environment();
+        all.extend(of_store.iter().map(|(name, value)| (name.as_str(), value.clone())));
+        all.push(("AWS_ENDPOINT_URL", moto.server.endpoint()));
+        all.push(("PATH", format!("ROOM/bin:{}", std::env::var("PATH").unwrap())));
+        let place = Place::new(&config, &all);
+        std::fs::create_dir(place.path("keys")).unwrap();
+        std::fs::create_dir(place.path("bin")).unwrap();
+        for command in COMMANDS {
+            let file = place.path(&format!("bin/{command}"));
+            let noted = place.path(&format!("{command}.log"));
+            std::fs::write(&file, format!("#!/bin/sh\necho \"$@\" >> {}\n", noted.display())).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        Self { place, lines, repositories, moto }
+    }
+
+    /// Writes a file that the example names below `/etc/backup`.
+    fn key(&self, name: &str, content: &str) {
+        std::fs::write(self.place.path(&format!("keys/{name}")), content).unwrap();
+    }
+
+    /// Makes the repositories; copies cut as the others do.
+    fn init(&self) {
+        for name in &self.repositories {
+            self.place.done(&["init", "-r", name]);
+        }
+    }
+
+    /// Runs what crontab would, in its order.
+    fn run_lines(&self, which: impl Fn(&str) -> bool) {
+        let lines: Vec<&String> = self.lines.iter().filter(|line| which(line)).collect();
+        assert!(!lines.is_empty());
+        for line in lines {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            self.place.done(&words);
+        }
+    }
+
+    fn snapshots(&self, repository: &str, job: &str) -> usize {
+        let list = self.place.run(&["list", "-r", repository, "--job", job, "--json"]).succeeded();
+        let list: serde_json::Value = serde_json::from_str(&list.text()).unwrap();
+        list["snapshots"].as_array().unwrap().len()
+    }
+
+    /// Restores what a repository has newest of a job into a new server, and returns that.
+    async fn restored(&self, repository: &str, job: &str) -> Mongod {
+        let target = Mongod::start(Version::V6_0).await;
+        let to = ["--target", target.uri(), "--verify", "--no-users"];
+        self.place.done(&[&["restore", "latest", "-r", repository, "--job", job], &to[..]].concat());
+        target
+    }
+
+    fn noted(&self, command: &str) -> String {
+        std::fs::read_to_string(self.place.path(&format!("{command}.log"))).unwrap_or_default()
+    }
+}
+
+async fn fill(server: &Mongod, db: &str, collections: &[&str]) {
+    for (at, name) in collections.iter().enumerate() {
+        let documents =
+            (0..100 * (at + 1)).map(|number| doc! { "_id": number as i64, "text": format!("{name} {number}") });
+        let collection = server.client.database(db).collection::<Document>(name);
+        collection.insert_many(documents).await.unwrap();
+    }
+}
+
+async fn counts(server: &Mongod, db: &str, collections: &[&str]) -> Vec<u64> {
+    let mut counts = Vec::new();
+    for name in collections {
+        let collection = server.client.database(db).collection::<Document>(name);
+        counts.push(collection.count_documents(doc! {}).await.unwrap());
+    }
+    counts
+}
+
+/// `seeds/000`: development on a disk, staging with a copy in a bucket, production in a bucket with a copy elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn needs_examples_of_lending() {
+    let server = Mongod::with_users(Version::V6_0).await;
+    let roles = bson::bson!(["backup", "clusterMonitor"]);
+    server.run("admin", doc! { "createUser": "backup", "pwd": "hush", "roles": roles }).await;
+    fill(&server, "loans", &["loans", "sessions"]).await;
+    fill(&server, "other", &["things"]).await;
+    // Development knows no users.
+    let dev = Mongod::start(Version::V6_0).await;
+    fill(&dev, "loans", &["loans", "sessions"]).await;
+    let address = format!("127.0.0.1:{}", server.port());
+    let environment = [
+        ("LOANS_DEV", format!("127.0.0.1:{}", dev.port())),
+        ("LOANS_STAGING", address.clone()),
+        ("LOANS_PRODUCTION", address),
+        ("LOANS_DATA", tempfile::tempdir().unwrap().path().to_str().unwrap().to_owned()),
+    ];
+    let buckets = ["example-loans-staging", "example-loans", "example-loans-west"];
+    let example = Example::new("lending", &environment, &buckets);
+    for name in ["dev", "staging", "staging-offsite", "production", "production-west"] {
+        example.key(&format!("{name}.key"), name);
+    }
+    example.key("staging.password", "hush");
+    example.key("production.password", "hush");
+    example.init();
+    example.run_lines(|_| true);
+    example.run_lines(|line| line.starts_with("run"));
+    for (repository, job) in [
+        ("dev", "loans-dev"),
+        ("staging", "loans-staging"),
+        ("staging-offsite", "loans-staging"),
+        ("production-west", "loans"),
+    ] {
+        let restored = example.restored(repository, job).await;
+        let found = counts(&restored, "loans", &["loans", "sessions"]).await;
+        assert_eq!(found, [100, 0], "{job} in {repository}: sessions are left out");
+        assert_eq!(counts(&restored, "other", &["things"]).await, [0]);
+    }
+    assert_eq!((example.snapshots("production", "loans"), example.snapshots("production-west", "loans")), (2, 1));
+    // An emptied database is no success, and the last good backup stays.
+    server.client.database("loans").drop().await.unwrap();
+    let told = example.place.run(&["run", "loans"]);
+    assert!(told.code == 1 && told.stderr.contains("loans.loans has 0"), "{told}");
+    assert!(told.stderr.contains("is held from now on"), "{told}");
+    assert_ne!(example.moto.server.id(), 0);
+}
+
+/// `seeds/001`: MongoDB and Redis in a bucket that is encrypted by the store, with a copy in another region and an archive.
+#[tokio::test(flavor = "multi_thread")]
+async fn needs_examples_of_legal() {
+    let (server, cache) = (Mongod::start(Version::V6_0).await, Redis::start(redis::Version::Redis7));
+    let collections = ["users", "cases", "invoices"];
+    fill(&server, "legal", &collections).await;
+    cache.run(&["SET", "session:1", "somebody"]);
+    let environment = [("MONGODB_URI", server.uri().to_owned()), ("REDIS_URL", cache.address())];
+    let buckets = ["example-legal", "example-legal-dr", "example-legal-cold"];
+    let example = Example::new("legal", &environment, &buckets);
+    for name in ["legal", "legal-dr", "legal-cold"] {
+        example.key(&format!("{name}.key"), name);
+    }
+    example.init();
+    example.run_lines(|line| line.starts_with("run"));
+    assert_eq!((example.snapshots("main", "cases"), example.snapshots("main", "cache")), (3, 1));
+    example.run_lines(|line| !line.starts_with("run"));
+    // One a day is what is left of a day; the copy was made before.
+    assert_eq!((example.snapshots("main", "cases"), example.snapshots("elsewhere", "cases")), (1, 3));
+    for repository in ["main", "elsewhere"] {
+        let restored = example.restored(repository, "cases").await;
+        assert_eq!(counts(&restored, "legal", &collections).await, [100, 200, 300], "{repository}");
+    }
+    let files = example.place.path("cache");
+    let target = files.to_str().unwrap();
+    example.place.done(&["restore", "latest", "-r", "elsewhere", "--job", "cache", "--target", target]);
+    let copy = Redis::on(redis::Version::Redis7, Some(&files), &["--appendonly", "no"]);
+    assert_eq!(copy.run(&["GET", "session:1"]).text(), "somebody");
+    assert_eq!(example.noted("logger").matches("cases: success").count(), 3, "{}", example.noted("logger"));
+    let head = example.moto.s3.send(http::Method::HEAD, "/example-legal/config", &[], b"").succeeded();
+    assert_eq!(head.header("x-amz-server-side-encryption"), "aws:kms");
+}
+
+/// `seeds/002`: all of MongoDB on a disk, a copy with credentials of its own in a bucket, and any moment of a week.
+#[tokio::test(flavor = "multi_thread")]
+async fn needs_examples_of_trading() {
+    let server = Mongod::start(Version::V6_0).await;
+    let collections = ["users", "orders", "products", "cache"];
+    fill(&server, "platform", &collections).await;
+    let local = tempfile::tempdir().unwrap();
+    let environment = [
+        ("MONGODB_URI", server.uri().to_owned()),
+        ("MONGODB_BACKUP_PATH", local.path().join("backups").to_str().unwrap().to_owned()),
+        ("AWS_SHARED_CREDENTIALS_FILE", local.path().join("credentials").to_str().unwrap().to_owned()),
+        ("ALERT_WEBHOOK_URL", "http://127.0.0.1:1/".to_owned()),
+    ];
+    let example = Example::new("trading", &environment, &["example-platform"]);
+    let s3 = &example.moto.s3;
+    let profile = format!("[backup]\naws_access_key_id = {}\naws_secret_access_key = {}\n", s3.key, s3.secret);
+    std::fs::write(local.path().join("credentials"), profile).unwrap();
+    example.key("platform.key", "local");
+    example.key("platform-offsite.key", "offsite");
+    example.init();
+    example.run_lines(|_| true);
+    let capturing = example.place.spawn(&["logs", "follow", "platform"]);
+    let orders = server.client.database("platform").collection::<Document>("orders");
+    orders.insert_one(doc! { "_id": 1_000_000_i64 }).await.unwrap();
+    let moment = super::now().to_string();
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    orders.delete_many(doc! {}).await.unwrap();
+    let target = Mongod::start(Version::V6_0).await;
+    let restore = ["restore", "-r", "local", "--job", "platform", "--at", &moment, "--target", target.uri()];
+    let started = std::time::Instant::now();
+    while example.place.run(&[&restore[..], &["--dry-run"]].concat()).code != 0 {
+        assert!(started.elapsed() < std::time::Duration::from_secs(60), "the log does not get there");
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
+    example.place.done(&restore);
+    assert_eq!(counts(&target, "platform", &collections).await, [100, 201, 300, 0], "before the orders were deleted");
+    capturing.stop();
+    let restored = example.restored("offsite", "platform").await;
+    assert_eq!(counts(&restored, "platform", &collections).await, [100, 200, 300, 0]);
+    // Somebody is told of a failure.
+    let told = example.place.run(&["run", "platform"]);
+    assert!(told.code == 1 && example.noted("curl").contains("backup platform failed"), "{told}");
+}

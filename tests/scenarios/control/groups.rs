@@ -1,0 +1,257 @@
+//! A row in PostgreSQL, then an event in MongoDB, then a counter in Redis, again and again: at whatever moment the group is restored,
+//! no event is without its row, and no count without its event.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bson::doc;
+use jiff::{SignedDuration, Timestamp};
+use rand::RngExt as _;
+use tokio::task::JoinHandle;
+
+use super::{Place, Running, now};
+use crate::support::long::long;
+use crate::support::mongod::{self, Mongod};
+use crate::support::noise::rng;
+use crate::support::postgres::{self, Postgres, hand_over_all};
+use crate::support::redis::{self, Redis};
+
+const POSTGRES: postgres::Version = postgres::Version::V17;
+const REDIS: redis::Version = redis::Version::Redis8;
+
+/// Two repositories, as such databases deserve: one failing must not take the other with it.
+const CONFIG: &str = r#"
+    [repositories.first]
+    url = "ROOM/first"
+    [repositories.second]
+    url = "ROOM/second"
+
+    [sources.crm]
+    kind = "postgres"
+    url = "${CRM}"
+    fast_checkpoint = true
+    [sources.events]
+    kind = "mongodb"
+    url = "${EVENTS}"
+    [sources.cache]
+    kind = "redis"
+    url = "${CACHE}"
+    [sources.uploads]
+    kind = "files"
+    paths = ["ROOM/uploads"]
+
+    [jobs.crm]
+    source = "crm"
+    repository = "first"
+    logs.flush_after = "200ms"
+    [jobs.events]
+    source = "events"
+    repository = "second"
+    logs.flush_after = "200ms"
+    [jobs.cache]
+    source = "cache"
+    repository = "second"
+    logs.flush_after = "200ms"
+    [jobs.uploads]
+    source = "uploads"
+    repository = "first"
+
+    [groups.platform]
+    jobs = ["crm", "events", "cache", "uploads"]
+    parallel = 3
+    [groups.platform.targets]
+    uploads = "ROOM/restored/uploads"
+"#;
+
+struct Servers {
+    crm: Postgres,
+    events: Mongod,
+    cache: Redis,
+}
+
+/// What was written, and when it was confirmed.
+type Written = Vec<(i64, Timestamp)>;
+
+impl Servers {
+    async fn start() -> Self {
+        let crm = Postgres::with(POSTGRES, &[], &["wal_level=replica"]).await;
+        crm.run("CREATE TABLE rows (id bigint)").await;
+        let events = Mongod::start(mongod::Version::V6_0).await;
+        Self { crm, events, cache: Redis::start(REDIS) }
+    }
+
+    /// Writes in order until it is told to end.
+    async fn write(&self, end: Arc<AtomicBool>) -> JoinHandle<Written> {
+        let (crm, events) = (self.crm.client().await, self.events.client.database("shop").collection("events"));
+        let mut cache = self.cache.client();
+        tokio::spawn(async move {
+            let mut written = Vec::new();
+            for number in 1_i64.. {
+                crm.execute("INSERT INTO rows VALUES ($1)", &[&number]).await.unwrap();
+                events.insert_one(doc! { "_id": number }).await.unwrap();
+                cache.ok(&["SET", "counter", &number.to_string()]);
+                written.push((number, now()));
+                if end.load(Ordering::Relaxed) {
+                    break;
+                }
+                // Now close together, now apart.
+                if number % 7 == 0 {
+                    tokio::time::sleep(Duration::from_millis(number.unsigned_abs() % 50)).await;
+                }
+            }
+            written
+        })
+    }
+}
+
+/// Restores the group, and returns the numbers that its members have got to.
+async fn restored(place: &Place, at: &str, number: usize) -> [i64; 3] {
+    let target = Mongod::start(mongod::Version::V6_0).await;
+    let (crm, cache) = (place.path(&format!("crm-{number}")), place.path(&format!("cache-{number}")));
+    let to = |job: &str, target: &str| format!("--target={job}={target}");
+    let targets = [
+        to("crm", crm.to_str().unwrap()),
+        to("events", target.uri()),
+        to("cache", cache.to_str().unwrap()),
+        to("uploads", place.path(&format!("uploads-{number}")).to_str().unwrap()),
+    ];
+    let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+    let told = place.done(&[&["restore", "platform", "--at", at], &targets[..]].concat());
+    assert!(told.contains("Group platform restored"), "{told}");
+    assert!(place.path(&format!("uploads-{number}")).exists());
+
+    hand_over_all(&crm);
+    let rows = Postgres::recovered(POSTGRES, &crm, &[]).await;
+    let counted = rows.value("SELECT count(*)::text || ' ' || coalesce(max(id), 0) FROM rows").await;
+    let (count, rows) = counted.split_once(' ').unwrap();
+    assert_eq!(count, rows, "nothing is missing between");
+    let events = target.client.database("shop").collection::<bson::Document>("events");
+    let count = events.count_documents(doc! {}).await.unwrap();
+    let last = events.find_one(doc! {}).sort(doc! { "_id": -1 }).await.unwrap();
+    let last = last.map_or(0, |event| event.get_i64("_id").unwrap());
+    assert_eq!(i64::try_from(count).unwrap(), last, "nothing is missing between");
+    // Without commands behind the dump there is no append-only file, and a server that is to have one would begin with nothing.
+    let appends = if cache.join("appendonlydir").exists() { "yes" } else { "no" };
+    let cache = Redis::on(REDIS, Some(&cache), &["--appendonly", appends]);
+    let counter = cache.client().run(&["GET", "counter"]).unwrap();
+    let counter = if counter == redis::Answer::Nil { 0 } else { counter.text().parse().unwrap() };
+    [rows.parse().unwrap(), last, counter]
+}
+
+/// The order holds, and all is there that was confirmed before.
+fn require_order(at: Timestamp, [rows, events, counter]: [i64; 3], written: &Written) {
+    let found = format!("at {at}: {rows} rows, {events} events, count {counter}");
+    assert!(counter <= events && events <= rows && rows <= events + 1, "{found}");
+    let until = |moment: Timestamp| written.iter().take_while(|(_, time)| *time <= moment).count();
+    let (confirmed, begun) = (until(at) as i64, until(at + SignedDuration::from_millis(1)) as i64 + 1);
+    assert!(confirmed <= events && rows <= begun, "{found}, and {confirmed} to {begun} were written");
+    // What Redis sent was received a moment later.
+    let surely = until(at - SignedDuration::from_secs(5)) as i64;
+    assert!(surely <= counter, "{found}, and {surely} were received");
+}
+
+fn refusals(place: &Place, before: Timestamp) {
+    let some = place.path("never");
+    let to = |job: &str| format!("--target={job}={}", some.join(job).display());
+    let targets = ["crm", "cache"].map(to);
+    let [crm, cache] = [&*targets[0], &*targets[1]];
+    let (before, events) = (before.to_string(), "--target=events=mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=500");
+    let restore = ["restore", "platform", "--at"];
+    let lacks = place.fails(2, &[&restore[..], &["latest", crm, cache]].concat());
+    assert!(lacks.contains("job events") && lacks.contains("[groups.platform.targets]"), "{lacks}");
+    place.fails(2, &[&restore[..], &["latest", crm, cache, events, "--only", "x"]].concat());
+    place.fails(2, &[&restore[..], &["latest", crm, cache, events, "--target=/x"]].concat());
+    place.fails(2, &[&restore[..], &["latest", crm, cache, events, "--defer-ttl", "--no-owner"]].concat());
+    place.fails(2, &[&restore[..], &["7@8", crm, cache, events]].concat());
+    // Nobody can be restored to it, and all of them say so.
+    let early = place.fails(1, &[&restore[..], &[&before, crm, cache, events]].concat());
+    assert!(early.contains("nothing was restored") && early.contains("job cache"), "{early}");
+    // The others could be.
+    place.fails(1, &[&restore[..], &["latest", crm, cache, events]].concat());
+    assert!(!some.exists() && !place.path("restored").exists(), "something was written");
+}
+
+fn capture(place: &Place) -> [Running; 3] {
+    ["crm", "events", "cache"].map(|job| place.spawn(&["logs", "follow", job]))
+}
+
+/// What is told by those who look.
+fn remembered(place: &Place) {
+    let runs = place.done(&["status", "--runs", "--json"]);
+    assert!(runs.contains("\"what\":\"group\"") && runs.contains("\"moment\":\"20"), "{runs}");
+    let log = place.done(&["status", "--runs"]);
+    assert!(log.contains("platform"), "{log}");
+}
+
+mod needs_platform {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn heavy_a_group_is_restored_to_one_moment() {
+        let servers = Servers::start().await;
+        let environment = [
+            ("CRM", servers.crm.uri()),
+            ("EVENTS", servers.events.uri().to_owned()),
+            ("CACHE", servers.cache.address()),
+        ];
+        let place = Place::new(CONFIG, &environment);
+        std::fs::create_dir(place.path("uploads")).unwrap();
+        std::fs::write(place.path("uploads/picture"), "a picture").unwrap();
+        for repository in ["first", "second"] {
+            place.done(&["init", "-r", repository]);
+        }
+        let before = now();
+        let end = Arc::new(AtomicBool::new(false));
+        let writing = servers.write(Arc::clone(&end)).await;
+        let told = place.done(&["run", "platform"]);
+        assert!(told.contains("Group platform: 4 of 4 jobs backed up") && told.contains("Moments from"), "{told}");
+        let capturing = capture(&place);
+        let backed_up = now();
+        tokio::time::sleep(Duration::from_secs(if long() { 20 } else { 8 })).await;
+        // From another base, for some of the moments. That of a part is none.
+        place.done(&["run", "events", "--include", "shop.other"]);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        place.done(&["run", "platform"]);
+        remembered(&place);
+        tokio::time::sleep(Duration::from_secs(if long() { 10 } else { 4 })).await;
+        let last = now();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        end.store(true, Ordering::Relaxed);
+        let written = writing.await.unwrap();
+
+        let never = place.path("never");
+        let to = |job: &str| format!("--target={job}={}", never.join(job).display());
+        let targets = [to("crm"), format!("--target=events={}", servers.events.uri()), to("cache")];
+        let mut targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+        targets.push("--if-exists=merge");
+        let (started, last_moment) = (Instant::now(), last.to_string());
+        loop {
+            let done = place.run(&[&["restore", "platform", "--at", &last_moment, "--dry-run"], &targets[..]].concat());
+            if done.code == 0 {
+                break;
+            }
+            assert!(started.elapsed() < Duration::from_secs(60), "the logs do not get there: {done}");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        // What was rolled up is read in another way.
+        capturing.into_iter().for_each(Running::stop);
+        place.done(&["logs", "roll-up", "events"]);
+        refusals(&place, before);
+
+        let seed = 7;
+        let mut random = rng(seed);
+        let span = last.duration_since(backed_up).as_micros();
+        let moments = if long() { 10 } else { 3 };
+        for number in 0..moments {
+            let at = backed_up + SignedDuration::from_micros(random.random_range(0..i64::try_from(span).unwrap()));
+            let found = restored(&place, &at.to_string(), number).await;
+            require_order(at, found, &written);
+        }
+        let [rows, events, counter] = restored(&place, "latest", moments).await;
+        assert!(
+            counter <= events && events <= rows && events > 0,
+            "latest: {rows} rows, {events} events, count {counter}"
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! The control plane with real servers.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`Place`]: a configuration, and the program on it |
+//! | `examples.rs` | the examples, as they are shipped |
+//! | `groups.rs` | databases that are written one after the other, restored to one moment |
+
+mod examples;
+mod groups;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use backup_core::clock::{Clock as _, SystemClock};
+use jiff::Timestamp;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::cli::Cli;
+use crate::support::postgres::hand_over;
+use crate::support::process::{Outcome, run};
+
+/// The time.
+fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+/// A configuration, and a home of the program.
+struct Place {
+    cli: Cli,
+    room: tempfile::TempDir,
+}
+
+/// A program in the background; killed if nobody ends it.
+struct Running(Child);
+
+impl Running {
+    /// Ends it as Ctrl-C does.
+    fn stop(mut self) {
+        kill_process(Pid::from_raw(self.0.id().cast_signed()).unwrap(), Signal::INT).unwrap();
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended.
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+impl Place {
+    /// With `config`, in which, and in the values of variables, `ROOM` stands for the directory of this place.
+    fn new(config: &str, environment: &[(&str, String)]) -> Self {
+        let room = tempfile::tempdir().unwrap();
+        hand_over(room.path());
+        let dir = room.path().to_str().unwrap().to_owned();
+        let own = [("HOME", dir.clone()), ("BACKUP_CONFIG", format!("{dir}/backup.toml"))];
+        let environment: BTreeMap<String, String> = own
+            .iter()
+            .chain(environment)
+            .map(|(name, value)| ((*name).to_owned(), value.replace("ROOM", &dir)))
+            .collect();
+        std::fs::write(room.path().join("backup.toml"), config.replace("ROOM", &dir)).unwrap();
+        Self { cli: Cli::remote("", "key", environment), room }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.room.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        self.cli.command(&[], arguments)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Outcome {
+        run(&mut self.command(arguments))
+    }
+
+    fn spawn(&self, arguments: &[&str]) -> Running {
+        Running(self.command(arguments).stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    /// Runs with success.
+    #[track_caller]
+    fn done(&self, arguments: &[&str]) -> String {
+        let outcome = self.run(arguments).succeeded();
+        format!("{}{}", outcome.text(), outcome.stderr)
+    }
+
+    /// Fails with that exit code and a hint.
+    #[track_caller]
+    fn fails(&self, code: i32, arguments: &[&str]) -> String {
+        let outcome = self.run(arguments);
+        let text = format!("{}{}", outcome.text(), outcome.stderr);
+        assert_eq!(outcome.code, code, "{arguments:?} {text}");
+        assert!(text.contains("Hint:"), "{text}");
+        text
+    }
+}

@@ -1,0 +1,265 @@
+//! Redis and Valkey.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | what the scenarios share, and each of them for each version of the server |
+//! | `cluster.rs` | clusters |
+//! | `data.rs` | data of every type |
+//! | `failures.rs` | rights, TLS, damage, writers beside us |
+//! | `stock.rs` | what stock tools make of our snapshots |
+//! | `logs.rs` | the stream of commands in a repository, and restoring to any moment |
+//! | `program.rs` | the program itself |
+//! | `restores.rs` | what is restored |
+//! | `scans.rs` | servers that are read key by key |
+//! | `snapshots.rs` | what is in snapshots |
+//! | `unsuited.rs` | targets that cannot have it, and stay as they are |
+//! | `targets.rs` | what targets are like, and what is not for every target |
+
+mod cluster;
+mod data;
+mod failures;
+mod logs;
+mod program;
+mod restores;
+mod scans;
+mod snapshots;
+mod stock;
+mod targets;
+mod unsuited;
+
+use std::sync::Arc;
+
+use backup_core::context::Context;
+use backup_core::event::{Event, Events, Reporter};
+use backup_core::pipeline::{BackupOptions, BackupReport};
+use backup_core::repository::SnapshotReader;
+use backup_core::source::{Digest, EntryPath, Selection, Source as _};
+use backup_sources::redis::{RedisOptions, RedisSource};
+use futures::StreamExt as _;
+
+use crate::support::redis::{Redis, Version};
+use crate::support::repo::Repo;
+
+/// Each scenario for each version, in modules that say which server they need.
+macro_rules! scenarios {
+    ($($module:ident $version:expr => { $($scenario:path as $name:ident),+ $(,)? })+) => {
+        $(mod $module {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    Box::pin($scenario($version)).await;
+                }
+            )+
+        })+
+    };
+}
+
+scenarios! {
+    needs_redis_6_0 Version::Redis6 => {
+        program::from_the_first_backup_to_any_moment as from_the_first_backup_to_any_moment,
+        targets::nothing_is_dropped_in_vain as nothing_is_dropped_in_vain,
+        targets::a_target_is_its_own_master_again as a_target_is_its_own_master_again,
+        failures::silence_is_noticed as silence_is_noticed,
+        failures::slow_readers_are_waited_for as slow_readers_are_waited_for,
+        snapshots::the_dump_is_what_the_server_has as the_dump_is_what_the_server_has,
+        scans::a_server_that_is_not_followed_is_scanned as a_server_that_is_not_followed_is_scanned,
+        scans::few_rights_are_enough_for_a_scan as few_rights_are_enough_for_a_scan,
+        restores::all_keys_come_back as all_keys_come_back,
+        restores::a_replica_gets_everything as a_replica_gets_everything,
+        restores::a_server_starts_on_the_files as a_server_starts_on_the_files,
+        logs::every_moment_comes_back as every_moment_comes_back,
+        unsuited::rights_are_looked_at_first as rights_are_looked_at_first,
+        unsuited::whoever_loads_is_alive as whoever_loads_is_alive,
+        unsuited::what_has_expired_is_no_success as what_has_expired_is_no_success,
+        unsuited::a_full_target_is_enough as a_full_target_is_enough,
+        restores::parts_go_where_they_are_wanted as parts_go_where_they_are_wanted,
+        restores::expired_keys_stay_away_and_use_is_kept as expired_keys_stay_away_and_use_is_kept,
+        restores::values_that_are_too_large_are_refused_alone as values_that_are_too_large_are_refused_alone,
+        logs::increments_build_on_each_other as increments_build_on_each_other,
+        logs::whoever_dies_is_followed as whoever_dies_is_followed,
+        logs::a_failover_is_followed as a_failover_is_followed,
+        logs::what_was_not_captured_is_refused as what_was_not_captured_is_refused,
+        failures::few_rights_are_enough as few_rights_are_enough,
+        failures::damaged_dumps_become_no_snapshot as damaged_dumps_become_no_snapshot,
+        failures::sums_hold_while_others_write as sums_hold_while_others_write,
+        failures::nobody_is_promised_what_is_not_stored as nobody_is_promised_what_is_not_stored,
+    }
+    needs_redis_7_0 Version::Redis7 => {
+        cluster::a_cluster_is_one_source as a_cluster_is_one_source,
+        cluster::a_cluster_gets_another_shape as a_cluster_gets_another_shape,
+        cluster::moving_slots_are_refused as moving_slots_are_refused,
+        unsuited::data_of_modules_needs_them as data_of_modules_needs_them,
+        snapshots::the_dump_is_what_the_server_has as the_dump_is_what_the_server_has,
+        scans::a_server_that_is_not_followed_is_scanned as a_server_that_is_not_followed_is_scanned,
+        scans::few_rights_are_enough_for_a_scan as few_rights_are_enough_for_a_scan,
+        restores::all_keys_come_back as all_keys_come_back,
+        restores::a_replica_gets_everything as a_replica_gets_everything,
+        restores::a_server_starts_on_the_files as a_server_starts_on_the_files,
+        logs::every_moment_comes_back as every_moment_comes_back,
+    }
+    needs_redis_8_0 Version::Redis8 => {
+        cluster::a_cluster_gets_another_shape as a_cluster_gets_another_shape,
+        cluster::nodes_start_on_their_files as nodes_start_on_their_files,
+        program::from_the_first_backup_to_any_moment as from_the_first_backup_to_any_moment,
+        program::keys_go_where_they_are_wanted as keys_go_where_they_are_wanted,
+        program::what_is_of_no_moment_is_marked as what_is_of_no_moment_is_marked,
+        targets::nothing_is_dropped_in_vain as nothing_is_dropped_in_vain,
+        targets::a_target_is_its_own_master_again as a_target_is_its_own_master_again,
+        failures::silence_is_noticed as silence_is_noticed,
+        failures::slow_readers_are_waited_for as slow_readers_are_waited_for,
+        targets::the_dead_stay_dead as the_dead_stay_dead,
+        targets::what_expands_to_a_lot_is_stored_all_the_same as what_expands_to_a_lot_is_stored_all_the_same,
+        snapshots::the_dump_is_what_the_server_has as the_dump_is_what_the_server_has,
+        scans::a_server_that_is_not_followed_is_scanned as a_server_that_is_not_followed_is_scanned,
+        scans::few_rights_are_enough_for_a_scan as few_rights_are_enough_for_a_scan,
+        restores::all_keys_come_back as all_keys_come_back,
+        restores::a_replica_gets_everything as a_replica_gets_everything,
+        restores::a_server_starts_on_the_files as a_server_starts_on_the_files,
+        logs::every_moment_comes_back as every_moment_comes_back,
+        unsuited::rights_are_looked_at_first as rights_are_looked_at_first,
+        unsuited::whoever_loads_is_alive as whoever_loads_is_alive,
+        unsuited::what_has_expired_is_no_success as what_has_expired_is_no_success,
+        unsuited::a_full_target_is_enough as a_full_target_is_enough,
+        restores::parts_go_where_they_are_wanted as parts_go_where_they_are_wanted,
+        restores::expired_keys_stay_away_and_use_is_kept as expired_keys_stay_away_and_use_is_kept,
+        restores::values_that_are_too_large_are_refused_alone as values_that_are_too_large_are_refused_alone,
+        logs::increments_build_on_each_other as increments_build_on_each_other,
+        logs::whoever_dies_is_followed as whoever_dies_is_followed,
+        logs::a_failover_is_followed as a_failover_is_followed,
+        logs::what_was_not_captured_is_refused as what_was_not_captured_is_refused,
+        failures::few_rights_are_enough as few_rights_are_enough,
+        failures::damaged_dumps_become_no_snapshot as damaged_dumps_become_no_snapshot,
+        failures::sums_hold_while_others_write as sums_hold_while_others_write,
+        failures::nobody_is_promised_what_is_not_stored as nobody_is_promised_what_is_not_stored,
+        failures::certificates_are_checked as certificates_are_checked,
+        unsuited::a_target_follows_over_tls as a_target_follows_over_tls,
+        unsuited::whoever_does_not_come_keeps_what_he_has as whoever_does_not_come_keeps_what_he_has,
+    }
+    needs_valkey_8 Version::Valkey8 => {
+        cluster::a_cluster_is_one_source as a_cluster_is_one_source,
+        cluster::a_cluster_gets_another_shape as a_cluster_gets_another_shape,
+        cluster::nodes_start_on_their_files as nodes_start_on_their_files,
+        cluster::moving_slots_are_refused as moving_slots_are_refused,
+        cluster::nodes_that_are_not_followed_are_scanned as nodes_that_are_not_followed_are_scanned,
+        snapshots::the_dump_is_what_the_server_has as the_dump_is_what_the_server_has,
+        scans::a_server_that_is_not_followed_is_scanned as a_server_that_is_not_followed_is_scanned,
+        scans::few_rights_are_enough_for_a_scan as few_rights_are_enough_for_a_scan,
+        restores::all_keys_come_back as all_keys_come_back,
+        restores::a_replica_gets_everything as a_replica_gets_everything,
+        restores::a_server_starts_on_the_files as a_server_starts_on_the_files,
+        logs::every_moment_comes_back as every_moment_comes_back,
+    }
+    needs_valkey_9 Version::Valkey9 => {
+        cluster::a_cluster_is_one_source as a_cluster_is_one_source,
+        cluster::a_cluster_gets_another_shape as a_cluster_gets_another_shape,
+        cluster::nodes_start_on_their_files as nodes_start_on_their_files,
+        cluster::moving_slots_are_refused as moving_slots_are_refused,
+        unsuited::data_of_modules_needs_them as data_of_modules_needs_them,
+        program::from_the_first_backup_to_any_moment as from_the_first_backup_to_any_moment,
+        program::keys_go_where_they_are_wanted as keys_go_where_they_are_wanted,
+        targets::nothing_is_dropped_in_vain as nothing_is_dropped_in_vain,
+        targets::a_target_is_its_own_master_again as a_target_is_its_own_master_again,
+        failures::silence_is_noticed as silence_is_noticed,
+        failures::slow_readers_are_waited_for as slow_readers_are_waited_for,
+        targets::the_dead_stay_dead as the_dead_stay_dead,
+        targets::what_expands_to_a_lot_is_stored_all_the_same as what_expands_to_a_lot_is_stored_all_the_same,
+        snapshots::the_dump_is_what_the_server_has as the_dump_is_what_the_server_has,
+        scans::a_server_that_is_not_followed_is_scanned as a_server_that_is_not_followed_is_scanned,
+        scans::few_rights_are_enough_for_a_scan as few_rights_are_enough_for_a_scan,
+        restores::all_keys_come_back as all_keys_come_back,
+        restores::a_replica_gets_everything as a_replica_gets_everything,
+        restores::a_server_starts_on_the_files as a_server_starts_on_the_files,
+        logs::every_moment_comes_back as every_moment_comes_back,
+        unsuited::rights_are_looked_at_first as rights_are_looked_at_first,
+        unsuited::whoever_loads_is_alive as whoever_loads_is_alive,
+        unsuited::what_has_expired_is_no_success as what_has_expired_is_no_success,
+        unsuited::a_full_target_is_enough as a_full_target_is_enough,
+        restores::parts_go_where_they_are_wanted as parts_go_where_they_are_wanted,
+        restores::expired_keys_stay_away_and_use_is_kept as expired_keys_stay_away_and_use_is_kept,
+        restores::values_that_are_too_large_are_refused_alone as values_that_are_too_large_are_refused_alone,
+        logs::increments_build_on_each_other as increments_build_on_each_other,
+        logs::whoever_dies_is_followed as whoever_dies_is_followed,
+        logs::a_failover_is_followed as a_failover_is_followed,
+        logs::what_was_not_captured_is_refused as what_was_not_captured_is_refused,
+        failures::few_rights_are_enough as few_rights_are_enough,
+        failures::damaged_dumps_become_no_snapshot as damaged_dumps_become_no_snapshot,
+        failures::sums_hold_while_others_write as sums_hold_while_others_write,
+        failures::nobody_is_promised_what_is_not_stored as nobody_is_promised_what_is_not_stored,
+        failures::certificates_are_checked as certificates_are_checked,
+        unsuited::a_target_follows_over_tls as a_target_follows_over_tls,
+        unsuited::whoever_does_not_come_keeps_what_he_has as whoever_does_not_come_keeps_what_he_has,
+    }
+    needs_redis_restic Version::Redis8 => {
+        stock::restic_and_a_server_are_enough as restic_and_a_server_are_enough,
+    }
+}
+
+mod needs_redis_all {
+    use super::{restores, unsuited};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn versions_are_no_wall() {
+        Box::pin(restores::versions_are_no_wall()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn names_that_meet_are_refused_first() {
+        Box::pin(unsuited::names_that_meet_are_refused_first()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nothing_goes_for_what_cannot_come() {
+        Box::pin(unsuited::nothing_goes_for_what_cannot_come()).await;
+    }
+}
+
+async fn source(server: &Redis) -> RedisSource {
+    source_with(RedisOptions::parse(&server.address()).unwrap()).await
+}
+
+async fn source_with(options: RedisOptions) -> RedisSource {
+    let connected = RedisSource::connect(options).await;
+    connected.unwrap_or_else(|error| panic!("connecting: {} ({:?})", error.chain(), error.hint()))
+}
+
+/// Shown when the test fails.
+#[expect(clippy::print_stdout, reason = "the harness keeps it for tests that fail")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+/// A context whose remarks and warnings are shown when the test fails.
+fn talking() -> Context {
+    struct Shown;
+    impl Reporter for Shown {
+        fn report(&self, event: &Event) {
+            if matches!(event, Event::Note { .. } | Event::Warning(_)) {
+                say(&format!("{event:?}"));
+            }
+        }
+    }
+    Context::new(Events::to(Arc::new(Shown)))
+}
+
+async fn back_up(repo: &Repo, source: &RedisSource) -> BackupReport {
+    let report = backup_core::pipeline::backup(&repo.repository, source, &BackupOptions::default(), &talking()).await;
+    report.unwrap_or_else(|error| panic!("backing up: {} ({:?})", error.chain(), error.hint()))
+}
+
+async fn digest(source: &RedisSource) -> Digest {
+    let digest = source.digest(&Context::silent(), &Selection::all()).await;
+    digest.unwrap_or_else(|error| panic!("digest: {} ({:?})", error.chain(), error.hint()))
+}
+
+/// A file of the only node in a snapshot.
+async fn file(snapshot: &SnapshotReader, name: &str) -> Vec<u8> {
+    let paths = snapshot.paths();
+    let node = snapshot.find(&EntryPath::new(format!("{}/{name}", paths[0])).unwrap()).await.unwrap().unwrap();
+    let mut content = snapshot.content(&node);
+    let mut bytes = Vec::new();
+    while let Some(piece) = content.next().await {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    bytes
+}

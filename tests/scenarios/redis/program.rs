@@ -1,0 +1,293 @@
+//! The program itself, as somebody at a terminal uses it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::data::fill;
+use super::logs::{mark, work};
+use crate::support::cli::Cli;
+use crate::support::process::{Outcome, run};
+use crate::support::redis::{Redis, Version};
+
+/// What must never be seen anywhere.
+const SECRET: &str = "kaixoo:pass/word";
+
+/// A repository, a configuration, and a home of the program.
+struct Place {
+    cli: Cli,
+    room: tempfile::TempDir,
+}
+
+/// A program in the background; killed if nobody ends it.
+struct Running(Child);
+
+impl Running {
+    /// Ends it as Ctrl-C does.
+    fn stop(mut self) {
+        kill_process(Pid::from_raw(self.0.id().cast_signed()).unwrap(), Signal::INT).unwrap();
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended.
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+impl Place {
+    /// With a job `cache` of this server.
+    fn new(server: &Redis) -> Self {
+        let room = tempfile::tempdir().unwrap();
+        let environment = [
+            ("CACHE_PORT", server.port().to_string()),
+            ("CACHE_PASSWORD", SECRET.to_owned()),
+            ("HOME", room.path().to_str().unwrap().to_owned()),
+        ];
+        let environment: BTreeMap<_, _> =
+            environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let place = Self { cli: Cli::remote(room.path().join("repository"), "key", environment), room };
+        let kind = if server.version.is_valkey() { "valkey" } else { "redis" };
+        let config = format!(
+            r#"
+            [repositories.main]
+            url = {:?}
+            passphrase_env = "BACKUP_PASSWORD"
+            [sources.cache]
+            kind = "{kind}"
+            url = "{kind}://backup@127.0.0.1:${{CACHE_PORT}}"
+            password_env = "CACHE_PASSWORD"
+            name = "the cache"
+            [jobs.cache]
+            source = "cache"
+            repository = "main"
+            tier = "daily"
+            [jobs.cache.logs]
+            flush_after = "200ms"
+            "#,
+            place.path("repository")
+        );
+        std::fs::write(place.path("backup.toml"), config).unwrap();
+        place.done(&["init"]);
+        place
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.room.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        self.cli.command(&[], &[&["--config", &self.path("backup.toml")], arguments].concat())
+    }
+
+    fn run(&self, arguments: &[&str]) -> Outcome {
+        run(&mut self.command(arguments))
+    }
+
+    fn spawn(&self, arguments: &[&str]) -> Running {
+        Running(self.command(arguments).stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    /// Runs with success, and shows nothing that is secret.
+    #[track_caller]
+    fn done(&self, arguments: &[&str]) -> String {
+        let outcome = self.run(arguments).succeeded();
+        let text = format!("{}{}", outcome.text(), outcome.stderr);
+        assert!(!text.contains("kaixoo"), "{text}");
+        text
+    }
+
+    /// Fails with that exit code, a hint, and nothing that is secret.
+    #[track_caller]
+    fn fails(&self, code: i32, arguments: &[&str]) -> String {
+        let outcome = self.run(arguments);
+        let text = format!("{}{}", outcome.text(), outcome.stderr);
+        assert_eq!(outcome.code, code, "{arguments:?} {text}");
+        assert!(text.contains("Hint:") && !text.contains("kaixoo"), "{text}");
+        text
+    }
+
+    /// Waits until a position can be restored.
+    fn reached(&self, at: &str) {
+        let started = Instant::now();
+        let dir = self.path("never");
+        loop {
+            let outcome = self.run(&["restore", "--job", "cache", "--at", at, "--target", &dir, "--dry-run"]);
+            if outcome.code == 0 {
+                return;
+            }
+            assert!(started.elapsed() < Duration::from_secs(60), "{at}: {outcome}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+/// With the user that the documentation asks for.
+fn with_user(version: Version) -> Redis {
+    let server = Redis::start(version);
+    let password = format!(">{SECRET}");
+    server.run(&["ACL", "SETUSER", "backup", "on", &password, "+psync", "+replconf", "+ping", "+info"]);
+    server
+}
+
+/// By a configuration: doctor, backup, capture while others write, timeline, any moment; as a replica, as files, exported.
+pub(super) async fn from_the_first_backup_to_any_moment(version: Version) {
+    let server = with_user(version);
+    let mut client = server.client();
+    work(&mut client, 0);
+    let place = Place::new(&server);
+    assert!(place.done(&["config", "check"]).contains("Redis at "));
+    assert!(place.done(&["doctor", "cache"]).contains("it can be backed up"));
+    let full = place.done(&["run", "cache"]);
+    assert!(full.contains("server the cache"), "{full}");
+    let shown = place.done(&["show", "latest", "--json"]);
+    assert!(shown.contains("://…@127.0.0.1") && !shown.contains("CACHE_PASSWORD"), "{shown}");
+    let exported = place.path("exported");
+    place.done(&["export", "latest", "--to", &exported]);
+    assert_eq!(Redis::on(version, Some(Path::new(&exported)), &[]).debug_digest(), server.debug_digest());
+
+    let capturing = place.spawn(&["logs", "follow", "cache"]);
+    std::thread::sleep(Duration::from_millis(1500));
+    let mut marks = Vec::new();
+    for round in 1..4 {
+        work(&mut client, round);
+        marks.push(mark(&server));
+    }
+    let last = marks.last().unwrap();
+    place.reached(&last.at.to_string());
+    assert!(place.done(&["logs", "status", "cache"]).contains("cache"));
+    capturing.stop();
+    assert!(place.done(&["timeline", "cache"]).contains(&last.at.branch));
+
+    // A server that others use is replaced only by whoever wants that.
+    let target = Redis::start(version);
+    target.run(&["SET", "old", "x"]);
+    let address = target.address();
+    let at = marks[0].at.to_string();
+    let restore = ["restore", "--job", "cache", "--at", &at, "--target", &address];
+    let replace = ["--replica", "--if-exists", "replace"];
+    assert!(place.fails(2, &restore).contains("replica"));
+    place.fails(5, &[&restore[..], &["--replica"]].concat());
+    place.fails(5, &[&restore[..], &replace].concat());
+    assert!(place.done(&[&restore[..], &replace, &["--dry-run"]].concat()).contains("everything that the target has"));
+    assert_eq!(target.run(&["GET", "old"]).text(), "x");
+    let moments = [
+        (at.clone(), &marks[0]),
+        (marks[1].at.offset.to_string(), &marks[1]),
+        (marks[0].time.to_string(), &marks[0]),
+        ("latest".to_owned(), last),
+    ];
+    for (at, mark) in &moments {
+        let restore = ["restore", "--job", "cache", "--at", at, "--target", &address, "--yes"];
+        place.done(&[&restore[..], &replace].concat());
+        assert_eq!(target.debug_digest(), mark.digest, "{at}");
+    }
+    let directory = place.path("files");
+    let said = place.done(&["restore", "--job", "cache", "--at", &at, "--target", &directory, "--verify"]);
+    assert!(said.contains("--appendonly yes"), "{said}");
+    let started = Redis::on(version, Some(Path::new(&directory)), &["--appendonly", "yes"]);
+    assert_eq!(started.debug_digest(), marks[0].digest);
+    place.fails(5, &["restore", "--job", "cache", "--at", &at, "--target", &directory]);
+
+    // A snapshot of the log stands for its end, however it is taken out.
+    place.done(&["logs", "roll-up", "cache"]);
+    for (verb, name) in [(["restore", "latest", "--target"], "rolled"), (["export", "latest", "--to"], "out")] {
+        let directory = place.path(name);
+        place.done(&[&verb[..], &[directory.as_str()]].concat());
+        let started = Redis::on(version, Some(Path::new(&directory)), &["--appendonly", "yes"]);
+        assert_eq!(started.debug_digest(), last.digest, "{verb:?}");
+    }
+    // Key by key only a snapshot itself can be restored: which, is said.
+    let part = ["--target", &address, "--if-exists", "merge", "--yes", "--only", "/0/key*"];
+    let refused = place.fails(2, &[&["restore", "latest"][..], &part].concat());
+    assert!(refused.contains("name the full snapshot of"), "{refused}");
+    place.done(&["check", "--read-data"]);
+    // An incremental one holds the commands since, out of the server's backlog.
+    work(&mut client, 4);
+    let before = mark(&server);
+    let run = place.done(&["run", "cache", "--type", "incremental"]);
+    assert!(!run.contains("everything is read"), "{run}");
+    let restore = ["restore", "latest", "--target", &address, "--yes"];
+    place.done(&[&restore[..], &replace].concat());
+    assert_eq!(target.debug_digest(), before.digest);
+}
+
+/// Without a configuration: addresses, keys into another server, what makes no sense.
+pub(super) async fn keys_go_where_they_are_wanted(version: Version) {
+    let room = tempfile::tempdir().unwrap();
+    let socket = room.path().join("server.sock");
+    let server = Redis::with(version, &["--unixsocket", socket.to_str().unwrap()]);
+    fill(&server);
+    let place = Place::new(&server);
+    // This user may do everything but what backups need.
+    server.run(&["ACL", "SETUSER", "reader", "on", &format!(">{SECRET}"), "+@read", "+ping", "+info", "~*"]);
+    let weak = format!("redis://reader:{}@127.0.0.1:{}", SECRET.replace('/', "%2F"), server.port());
+    let told = place.run(&["doctor", "--source", &weak]);
+    let text = format!("{}{}", told.text(), told.stderr);
+    assert!(told.code == 3 && text.contains("+psync +replconf") && !text.contains("kaixoo"), "{told}");
+    place.fails(2, &["run", "--source", &weak, "--job", "weak"]);
+
+    place.done(&["run", "--source", &format!("unix://{}", socket.display()), "--job", "local"]);
+    let target = Redis::start(version);
+    let address = target.address();
+    let restore = ["restore", "latest", "--job", "local", "--target", &address];
+    let part = ["--only", "/3/hash1:*", "--only", "/3/s1:ttl"];
+    let ways = ["--db", "3=7", "--rename", "hash*=copy of hash*", "--expiry", "never", "--verify"];
+    let said = place.done(&[&restore[..], &part, &ways].concat());
+    assert!(said.contains("4 keys"), "{said}");
+    let mut client = target.client();
+    client.ok(&["SELECT", "7"]);
+    assert_eq!(client.ok(&["EXISTS", "copy of hash1:large", "copy of hash1:wide", "s1:ttl"]).number(), 3);
+    assert_eq!(client.ok(&["PTTL", "s1:ttl"]).number(), -1);
+    let files = place.path("files");
+    let to_files = ["restore", "latest", "--job", "local", "--target", &files];
+    for (code, arguments) in [
+        (2, [&restore[..], &["--db", "x"]].concat()),
+        (2, [&restore[..], &["--rename", "a=b"]].concat()),
+        (2, [&restore[..], &["--sparse"]].concat()),
+        (2, [&restore[..], &["--announce", "me"]].concat()),
+        (2, [&restore[..], &["--db", "5=1"]].concat()),
+        (1, [&restore[..], &["--only", "/0/nothing"]].concat()),
+        (5, [&restore[..], &["--only", "/3/*", "--db", "3=7"]].concat()),
+        (5, [&restore[..], &["--if-exists", "replace"]].concat()),
+        (2, [&to_files[..], &["--db", "0=1"]].concat()),
+        (2, [&to_files[..], &["--only", "/0/*"]].concat()),
+        (2, ["restore", "latest", "--job", "local", "--in-place", "--yes"].to_vec()),
+        (2, ["export", "latest", "--job", "local", "--to", &files, "--only", "x"].to_vec()),
+    ] {
+        // Clap has usage lines in the place of hints.
+        let outcome = place.run(&arguments);
+        assert_eq!(outcome.code, code, "{arguments:?} {outcome}");
+        assert!(!Path::new(&files).join("dump.rdb").exists());
+    }
+    // Everything, in place of what is there.
+    target.run(&["SET", "another", "x"]);
+    place.done(&[&restore[..], &["--if-exists", "replace", "--yes", "--verify"]].concat());
+    assert_eq!(target.debug_digest(), server.debug_digest());
+    place.done(&to_files);
+    assert_eq!(Redis::on(version, Some(Path::new(&files)), &[]).debug_digest(), server.debug_digest());
+}
+
+/// Whoever lists snapshots, looks at one or asks how jobs are hears that one stands for no moment.
+pub(super) async fn what_is_of_no_moment_is_marked(version: Version) {
+    let server = Redis::with(version, &["--rename-command", "PSYNC", ""]);
+    server.run(&["ACL", "SETUSER", "backup", "on", &format!(">{SECRET}"), "~*", "+@all"]);
+    server.run(&["SET", "k", "v"]);
+    let place = Place::new(&server);
+    let run = place.run(&["run", "cache"]);
+    assert_eq!(run.code, 3, "{run}");
+    for verb in [&["list"][..], &["show", "latest"], &["status", "cache"]] {
+        let said = place.done(verb);
+        assert!(said.contains("not point-in-time"), "{said}");
+    }
+    let state = place.done(&["show", "latest"]);
+    assert!(state.lines().any(|line| line.contains("State") && line.contains("not point-in-time")), "{state}");
+    let json = place.done(&["status", "cache", "--json"]);
+    assert!(json.contains("\"point_in_time\":false"), "{json}");
+}
