@@ -21,7 +21,7 @@ use std::process::{Command, Stdio};
 use measure::Cost;
 use synthetic::{ADDED_BLOBS, Synthetic};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const HELP: &str = "\
 cargo bench -p backup-benches --bench index -- [OPTIONS]

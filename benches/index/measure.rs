@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use backup_benches::kilobytes;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::Result;
@@ -94,14 +95,6 @@ impl Step {
 fn cpu_seconds() -> f64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-/// A line of this process's status.
-fn kilobytes(name: &str) -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let number = line.and_then(|line| line.split_whitespace().next()).ok_or(format!("no {name} in the status"))?;
-    Ok(number.parse()?)
 }
 
 /// Bytes of all files below a directory.

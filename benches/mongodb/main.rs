@@ -1,0 +1,71 @@
+//! What a backup of MongoDB costs this side of the connection: CPU seconds per GB, wall seconds and peak memory.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `main.rs` | arguments, the table |
+//! | `server.rs` | servers and their data |
+//! | `steps.rs` | what is measured, each step in a process of its own |
+//!
+//! `cargo bench -p backup-benches --bench mongodb` runs it; `README.md` says more.
+
+#![expect(clippy::print_stdout, reason = "this program prints a table")]
+
+mod server;
+mod steps;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use server::Server;
+use steps::{Cost, STEPS, Step};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if let Some(at) = args.iter().position(|arg| arg == "--step") {
+        let cost = runtime.block_on(steps::run(&args[at + 1..]))?;
+        println!("{cost}");
+        return Ok(());
+    }
+    let megabytes = number(&args, "--mb", 1000)?;
+    let runs = number(&args, "--runs", 3)?;
+    let (origin, target) = (Server::start()?, Server::start()?);
+    println!("making {megabytes} MB of documents …");
+    runtime.block_on(server::fill(&origin.uri, megabytes))?;
+    println!("medians of {runs} runs; per GB of documents, the last one per operation\n");
+    println!("{:<34}{:>10}{:>10}{:>12}{:>10}", "", "CPU s/GB", "wall s/GB", "peak MB", "at most");
+    let mut missed = Vec::new();
+    for step in STEPS {
+        let mut costs = Vec::new();
+        for _ in 0..runs {
+            let scratch = tempfile::Builder::new().prefix("backup-bench-").tempdir()?;
+            runtime.block_on(server::clear(&target.uri))?;
+            costs.push(in_a_process(step, &origin, &target, scratch.path())?);
+        }
+        costs.sort_by(|a, b| a.cpu.total_cmp(&b.cpu));
+        let median = costs.swap_remove(costs.len() / 2);
+        println!("{}", step.row(&median));
+        if !step.is_kept(&median) {
+            missed.push(step.title());
+        }
+    }
+    if missed.is_empty() { Ok(()) } else { Err(format!("missed: {}", missed.join(", ")).into()) }
+}
+
+fn number(args: &[String], name: &str, default: u32) -> Result<u32> {
+    match args.iter().position(|arg| arg == name) {
+        None => Ok(default),
+        Some(at) => Ok(args.get(at + 1).ok_or(format!("{name} needs a number"))?.parse()?),
+    }
+}
+
+fn in_a_process(step: Step, origin: &Server, target: &Server, scratch: &std::path::Path) -> Result<Cost> {
+    let itself: PathBuf = std::env::current_exe()?;
+    let output = Command::new(itself).args(["--step", step.word(), &origin.uri, &target.uri]).arg(scratch).output()?;
+    if !output.status.success() {
+        return Err(format!("{}: {}", step.title(), String::from_utf8_lossy(&output.stderr)).into());
+    }
+    String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().parse()
+}

@@ -1,0 +1,51 @@
+//! What the system says of processes, for all benches.
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// User and system time of a process or a thread, in seconds. `id` is its number, or `self`, or `PROCESS/task/THREAD`.
+///
+/// # Errors
+/// There is no such process.
+pub fn cpu_of(id: impl std::fmt::Display) -> Result<f64> {
+    times(id, 11)
+}
+
+/// The same of its children that have ended.
+///
+/// # Errors
+/// There is no such process.
+pub fn cpu_of_children(id: impl std::fmt::Display) -> Result<f64> {
+    times(id, 13)
+}
+
+fn times(id: impl std::fmt::Display, at: usize) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+    // The name of the program, in parentheses, may hold anything.
+    let rest = text.rsplit_once(')').ok_or("no name in /proc")?.1;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).ok_or("no times in /proc");
+    #[expect(clippy::cast_precision_loss, reason = "a hundred or so")]
+    let per_second = rustix::param::clock_ticks_per_second() as f64;
+    Ok((ticks(at)? + ticks(at + 1)?) / per_second)
+}
+
+/// The largest resident set of this process so far, megabytes.
+///
+/// # Errors
+/// The system does not tell.
+pub fn peak() -> Result<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "less than 2⁵² kilobytes")]
+    let kilobytes = kilobytes("VmHWM")? as f64;
+    Ok(kilobytes * 1024.0 / 1e6)
+}
+
+/// A line of this process's status.
+///
+/// # Errors
+/// It has no such line.
+pub fn kilobytes(name: &str) -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let number = line.and_then(|line| line.split_whitespace().next()).ok_or(format!("no {name} in the status"))?;
+    Ok(number.parse()?)
+}
