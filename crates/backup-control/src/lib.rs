@@ -26,6 +26,7 @@
 //! | [`groups`] | jobs that are restored to one moment |
 //! | [`cleanup`] | from jobs to which of their snapshots stay |
 //! | [`notify`] | telling people and programs what happened: channels, and the outbox that loses nothing |
+//! | [`schedule`] | what happens when: cron expressions, what is due, the tasks of a configuration |
 //! | [`snapshots`] | from what somebody calls a snapshot to the snapshot |
 //! | [`damage`] | what is done when something is wrong with a snapshot |
 //! | [`address`] | addresses that hold secrets, and what of them may be shown |
@@ -63,6 +64,7 @@ pub mod passphrase;
 pub mod report;
 pub mod repositories;
 pub mod runs;
+pub mod schedule;
 pub mod snapshots;
 pub mod sources;
 pub mod state;

@@ -7,8 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Config;
+use super::schedule::{self, ScheduleConfig};
 use crate::address::{self, ServerAddress};
 use crate::error::Error;
+use crate::units::Time;
 use crate::{names, suggest};
 
 /// How many members of a group may go on at a time.
@@ -29,6 +31,16 @@ pub struct GroupConfig {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, String>")]
     pub targets: BTreeMap<String, ServerAddress>,
+    /// `[[groups.NAME.schedule]]`: when the daemon backs it up, or one cron expression, as for jobs. Default: never.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "super::schedule::one_or_many")]
+    #[schemars(schema_with = "super::schedule::one_or_many_schema")]
+    pub schedule: Vec<ScheduleConfig>,
+    /// Which of the things that wait for their turn goes first, from -100 to 100: the highest. Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// How long a backup by the daemon may take before it is stopped, at least 1min. Default: `schedule.deadline`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Time>,
 }
 
 impl GroupConfig {
@@ -77,6 +89,10 @@ impl GroupConfig {
         if self.parallel.is_some_and(|parallel| !PARALLEL.contains(&parallel)) {
             let hint = format!("choose from {} to {}", PARALLEL.start(), PARALLEL.end());
             return Some(("parallel", Error::invalid("so many are not possible").with_hint(hint)));
+        }
+        let ranks = (self.priority, self.deadline.as_ref());
+        if let Some(mistake) = schedule::mistake(&self.schedule, ranks, None, &jiff::tz::TimeZone::UTC) {
+            return Some(mistake);
         }
         let stranger = self.targets.keys().find(|job| !self.jobs.contains(job))?;
         let error = Error::invalid(format!("job `{stranger}` is no member of this group"));

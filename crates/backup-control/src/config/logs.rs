@@ -65,6 +65,9 @@ pub struct LogsConfig {
     /// How long slices stay after they are in a snapshot. Default: 1h.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_slices: Option<Time>,
+    /// Whether the daemon captures the log all the time. Default: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub follow: Option<bool>,
     /// Whether a full backup is made at once when a part of the log is missing, so that moments can be restored again from there on.
     /// Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]

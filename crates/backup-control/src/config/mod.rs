@@ -17,6 +17,7 @@
 //! | `logs.rs` | [`LogsConfig`]: how logs are captured |
 //! | `notify.rs` | [`NotifyConfig`]: the keys of channels, and which kind each belongs to |
 //! | `report.rs` | [`ReportConfig`]: prices |
+//! | `schedule.rs` | [`ScheduleConfig`], [`DaemonConfig`]: when things happen |
 //! | `origins.rs` | [`Origin`]: where a value comes from; showing a configuration |
 //! | `schema.rs` | [`schema()`]: the JSON schema, and the reference of all keys |
 //! | `from_env.rs` | [`from_env()`]: a configuration from the variables of other tools |
@@ -41,6 +42,7 @@ mod logs;
 mod notify;
 mod origins;
 mod report;
+mod schedule;
 mod schema;
 mod source;
 mod types;
@@ -58,6 +60,7 @@ pub use logs::{AcknowledgeConfig, LogsConfig};
 pub use notify::{ChannelKind, NotifyConfig, SecurityConfig, WebAddress};
 pub use origins::{Origin, Origins};
 pub use report::ReportConfig;
+pub use schedule::{DaemonConfig, ScheduleConfig};
 pub use schema::{reference, schema};
 pub use source::{
     MajorityConfig, MethodConfig, ReaderConfig, ReplayConfig, SnapshotReadsConfig, SourceConfig, SourceKind,

@@ -8,12 +8,13 @@ use serde_json::{Map, Value};
 use super::Config;
 
 /// The sections in the order of the reference, and the definitions of their keys.
-const SECTIONS: [(&str, &str); 17] = [
+const SECTIONS: [(&str, &str); 19] = [
     ("[defaults]", "DefaultsConfig"),
     ("[repositories.NAME]", "RepositoryConfig"),
     ("[repositories.NAME.prune]", "PruneConfig"),
     ("[sources.NAME]", "SourceConfig"),
     ("[jobs.NAME]", "JobConfig"),
+    ("[[jobs.NAME.schedule]], [[groups.NAME.schedule]]", "ScheduleConfig"),
     ("[jobs.NAME.retry]", "RetryConfig"),
     ("[[jobs.NAME.expect]]", "ExpectConfig"),
     ("[jobs.NAME.hooks]", "HooksConfig"),
@@ -21,6 +22,7 @@ const SECTIONS: [(&str, &str); 17] = [
     ("[jobs.NAME.keep], [defaults.keep]", "KeepConfig"),
     ("[….keep.tiers.NAME], [….keep.types.NAME]", "RuleConfig"),
     ("[groups.NAME]", "GroupConfig"),
+    ("[schedule]", "DaemonConfig"),
     ("[alerts.NAME]", "AlertConfig"),
     ("[notify.NAME]", "NotifyConfig"),
     ("[report]", "ReportConfig"),

@@ -17,6 +17,7 @@ use super::keep::{KeepConfig, PruneConfig};
 use super::logs::LogsConfig;
 use super::notify::{NotifyConfig, WebAddress};
 use super::report::ReportConfig;
+use super::schedule::{DaemonConfig, ScheduleConfig};
 use super::source::SourceConfig;
 use crate::units::{Share, Size, Text, Time};
 
@@ -30,6 +31,9 @@ pub struct Config {
     /// What reports need to know besides.
     #[serde(skip_serializing_if = "is_default")]
     pub report: ReportConfig,
+    /// What the daemon does besides backups, and how much at a time.
+    #[serde(skip_serializing_if = "is_default")]
+    pub schedule: DaemonConfig,
     /// What is recorded of what was done.
     #[serde(skip_serializing_if = "is_default")]
     pub audit: AuditConfig,
@@ -162,6 +166,16 @@ pub struct JobConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub window: Option<Window>,
+    /// `[[jobs.NAME.schedule]]`: when the daemon backs it up, or one cron expression. Default: never.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "super::schedule::one_or_many")]
+    #[schemars(schema_with = "super::schedule::one_or_many_schema")]
+    pub schedule: Vec<ScheduleConfig>,
+    /// Which of the things that wait for their turn goes first, from -100 to 100: the highest. Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// How long a backup by the daemon may take before it is stopped, at least 1min. Default: `schedule.deadline`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Time>,
     /// `[jobs.NAME.retry]`: trying again what failed because a store or a server was away. Default: not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryConfig>,
@@ -191,9 +205,9 @@ pub struct JobConfig {
 }
 
 impl JobConfig {
-    /// What snapshots record of it: everything but the commands of its hooks and its heartbeat.
+    /// What snapshots record of it: everything but the commands of its hooks, its heartbeat, and when it runs.
     pub(crate) fn recorded(&self) -> Self {
-        Self { hooks: None, heartbeat: None, ..self.clone() }
+        Self { hooks: None, heartbeat: None, schedule: Vec::new(), priority: None, deadline: None, ..self.clone() }
     }
 }
 

@@ -5,7 +5,7 @@ use backup_core::source::Selection;
 
 use super::{
     AlertConfig, Config, DefaultsConfig, HooksConfig, JobConfig, KeepConfig, MethodConfig, NotifyConfig, ReaderConfig,
-    RepositoryConfig, RetryConfig, SourceConfig, SourceKind,
+    RepositoryConfig, RetryConfig, SourceConfig, SourceKind, schedule,
 };
 use crate::address::ServerAddress;
 use crate::error::Error;
@@ -64,6 +64,7 @@ pub(super) fn config(config: &Config) -> Result<(), Mistake> {
         Some((key, error)) => Err(Mistake::from_error(["groups", name, key], &error)),
     })?;
     report(config)?;
+    daemon(config)?;
     config.alerts.iter().try_for_each(|(name, value)| alert(config, name, value))?;
     config.notify.iter().try_for_each(|(name, value)| channel(name, value))
 }
@@ -303,6 +304,11 @@ fn job(config: &Config, own: &str, job: &JobConfig) -> Result<(), Mistake> {
         }
     }
     execution(own, job, config.sources.get(&job.source))?;
+    let zone = config.defaults.time_zone.as_ref().and_then(|name| crate::machine::zone(name).ok());
+    let (zone, ranks) = (zone.unwrap_or(jiff::tz::TimeZone::UTC), (job.priority, job.deadline.as_ref()));
+    if let Some((key, error)) = schedule::mistake(&job.schedule, ranks, job.window.as_ref(), &zone) {
+        return Err(Mistake::from_error([SECTION, own, key], &error));
+    }
     if let Some(logs) = &job.logs {
         if kind == Some(SourceKind::Files) {
             return Err(Mistake::new([SECTION, own, "logs"], "sources of kind `files` have no log")
@@ -335,6 +341,21 @@ fn report(config: &Config) -> Result<(), Mistake> {
         }
     }
     Ok(())
+}
+
+/// What the daemon does, through channels that there are.
+fn daemon(config: &Config) -> Result<(), Mistake> {
+    const SECTION: &str = "schedule";
+    if let Some((key, error)) = config.schedule.mistake() {
+        return Err(Mistake::from_error([SECTION, key, ""], &error));
+    }
+    match config.schedule.report_to.iter().find(|channel| !config.notify.contains_key(*channel)) {
+        Some(unknown) => {
+            Err(Mistake::new([SECTION, "report_to", ""], format!("there is no channel `{unknown}`"))
+                .hint(suggest::hint(unknown, config.notify.keys().map(String::as_str))))
+        }
+        None => Ok(()),
+    }
 }
 
 /// A rule, and who is told.

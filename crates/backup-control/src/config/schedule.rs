@@ -1,0 +1,267 @@
+//! When things happen: `[[jobs.NAME.schedule]]`, `[[groups.NAME.schedule]]` and `[schedule]`.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use schemars::JsonSchema;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::job::Window;
+use super::types::JobType;
+use crate::age::Age;
+use crate::error::Error;
+use crate::names;
+use crate::schedule::Cron;
+use crate::units::Time;
+
+/// Which goes first is said by numbers from the one to the other.
+const PRIORITIES: std::ops::RangeInclusive<i32> = -100..=100;
+/// So many at a time are possible.
+const PARALLEL: std::ops::RangeInclusive<usize> = 1..=64;
+/// What is stopped earlier would never be done.
+const SHORTEST_DEADLINE: Duration = Duration::from_secs(60);
+/// How long anything may take if nothing else is said.
+const DEADLINE: Duration = Duration::from_secs(24 * 3600);
+/// How old a missed time may be if nothing else is said.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
+/// So many of its times are looked at to find out whether a job is ever in its window.
+const LOOKED_AT: usize = 400;
+
+/// `[[jobs.NAME.schedule]]`: when the daemon makes backups of the job, and which. `schedule = "30 2 * * *"` says only when.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleConfig {
+    /// When: a cron expression of minute, hour, day, month and weekday, or `@daily` and the like, in `schedule.time_zone`.
+    #[schemars(with = "String")]
+    pub at: Cron,
+    /// Type of the snapshots. Default: that of the job.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<JobType>,
+    /// Tier of the snapshots. Default: that of the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// It begins up to so much later, always by the same time: so not everything begins at once, on several machines either. Default:
+    /// at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<Time>,
+    /// Whether it also begins outside of the window of the job. Default: it waits for the window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside_window: Option<bool>,
+}
+
+impl ScheduleConfig {
+    fn at(at: Cron) -> Self {
+        Self { at, kind: None, tier: None, jitter: None, outside_window: None }
+    }
+
+    /// Why it cannot be meant, with the window of its job.
+    fn mistake(&self, window: Option<&Window>, zone: &TimeZone) -> Option<Error> {
+        if let Some(tier) = &self.tier
+            && let Err(error) = names::check("tier", tier)
+        {
+            return Some(error);
+        }
+        if self.jitter.as_ref().is_some_and(|jitter| jitter.length() > DEADLINE) {
+            return Some(Error::invalid("a jitter of more than a day is too long").with_hint("choose at most 24h"));
+        }
+        match window {
+            None if self.outside_window.is_some() => {
+                Some(Error::invalid("there is no window that `outside_window` could be about").with_hint("leave it out"))
+            }
+            Some(window) if self.outside_window != Some(true) && !self.is_ever_in(window, zone) => {
+                let text = format!("`{}` is never in the window of the job, {window}", self.at);
+                let hint = "choose times in it, or add `outside_window = true`";
+                Some(Error::invalid(text).with_hint(hint))
+            }
+            _ => None,
+        }
+    }
+
+    fn is_ever_in(&self, window: &Window, zone: &TimeZone) -> bool {
+        let next = |last: &jiff::Timestamp| self.at.next(*last, zone);
+        let times = std::iter::successors(next(&jiff::Timestamp::UNIX_EPOCH), next).take(LOOKED_AT);
+        times.into_iter().any(|time| window.contains(&time.to_zoned(zone.clone())))
+    }
+}
+
+/// The first of `schedules`, a priority and a deadline that cannot be meant: its key, and why.
+pub(super) fn mistake(
+    schedules: &[ScheduleConfig],
+    (priority, deadline): (Option<i32>, Option<&Time>),
+    window: Option<&Window>,
+    zone: &TimeZone,
+) -> Option<(&'static str, Error)> {
+    if priority.is_some_and(|priority| !PRIORITIES.contains(&priority)) {
+        let hint = format!("choose from {} to {}", PRIORITIES.start(), PRIORITIES.end());
+        return Some(("priority", Error::invalid("there is no such priority").with_hint(hint)));
+    }
+    if let Some(error) = deadline.and_then(wrong_deadline) {
+        return Some(("deadline", error));
+    }
+    schedules.iter().find_map(|schedule| schedule.mistake(window, zone)).map(|error| ("schedule", error))
+}
+
+fn wrong_deadline(deadline: &Time) -> Option<Error> {
+    let error = || Error::invalid(format!("in {deadline} nothing can be done")).with_hint("choose a time of 1min or more");
+    (deadline.length() < SHORTEST_DEADLINE).then(error)
+}
+
+/// One expression, or tables.
+pub(super) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ScheduleConfig>, D::Error> {
+    struct OneOrMany;
+
+    impl<'de> Visitor<'de> for OneOrMany {
+        type Value = Vec<ScheduleConfig>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a cron expression such as \"30 2 * * *\", or tables with `at`")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            text.parse().map(|at| vec![ScheduleConfig::at(at)]).map_err(E::custom)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, tables: A) -> Result<Self::Value, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(tables))
+        }
+    }
+
+    deserializer.deserialize_any(OneOrMany)
+}
+
+/// What [`one_or_many`] takes.
+pub(super) fn one_or_many_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let table = generator.subschema_for::<ScheduleConfig>();
+    schemars::json_schema!({ "type": ["string", "array"], "items": table })
+}
+
+/// `[schedule]`: what the daemon does besides backups, and how much at a time. Every time is a cron expression.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DaemonConfig {
+    /// The time zone of all schedules, for instance `Europe/Berlin`. Default: `defaults.time_zone`, else that of the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// When snapshots are forgotten that no policy keeps, and what only they needed is removed. Default: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub cleanup: Option<Cron>,
+    /// When every repository is checked. Default: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub check: Option<Cron>,
+    /// When the newest snapshot of every job is read back and verified. Default: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub verify: Option<Cron>,
+    /// When all alert rules are looked at. Default: every five minutes, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub alerts: Option<Cron>,
+    /// When a report is sent to `report_to`. Default: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub report: Option<Cron>,
+    /// The channels that reports are sent through, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub report_to: Vec<String>,
+    /// Of how long a time reports are. Default: 7d.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub report_since: Option<Age>,
+    /// How many things are done at a time, from 1 to 64, besides following logs, looking for alerts and reports. Default: 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_parallel: Option<usize>,
+    /// How many of them with the same source host, from 1 to 64. Default: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_source_host: Option<usize>,
+    /// How many of them with the same repository, from 1 to 64. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_repository: Option<usize>,
+    /// Whether a time that was missed is made up for: once, however many were missed. Default: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catch_up: Option<bool>,
+    /// How old a missed time may be to be made up for. Default: 7d.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catch_up_within: Option<Time>,
+    /// How long anything may take before it is stopped, unless it says so itself. Default: 24h.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Time>,
+}
+
+impl DaemonConfig {
+    /// How long anything may take that does not say so itself.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.deadline.as_ref().map_or(DEADLINE, Time::length)
+    }
+
+    /// How old a missed time may be; none if it is not made up for.
+    #[must_use]
+    pub fn catch_up(&self) -> Option<Duration> {
+        let within = self.catch_up_within.as_ref().map_or(CATCH_UP_WITHIN, Time::length);
+        (self.catch_up != Some(false)).then_some(within)
+    }
+
+    /// The first key that cannot be meant, and why.
+    pub(super) fn mistake(&self) -> Option<(&'static str, Error)> {
+        if let Some(name) = &self.time_zone
+            && let Err(error) = crate::machine::zone(name)
+        {
+            return Some(("time_zone", error));
+        }
+        let limits = [
+            ("max_parallel", self.max_parallel),
+            ("per_source_host", self.per_source_host),
+            ("per_repository", self.per_repository),
+        ];
+        if let Some((key, _)) = limits.into_iter().find(|(_, limit)| limit.is_some_and(|limit| !PARALLEL.contains(&limit))) {
+            let hint = format!("choose from {} to {}", PARALLEL.start(), PARALLEL.end());
+            return Some((key, Error::invalid("so many are not possible").with_hint(hint)));
+        }
+        if let Some(error) = self.deadline.as_ref().and_then(wrong_deadline) {
+            return Some(("deadline", error));
+        }
+        if self.report.is_some() && self.report_to.is_empty() {
+            let error = Error::invalid("nobody would get the report");
+            return Some(("report", error.with_hint("name channels of [notify.NAME] in `report_to`")));
+        }
+        let about_report = [("report_to", !self.report_to.is_empty()), ("report_since", self.report_since.is_some())];
+        if let (None, Some((key, _))) = (&self.report, about_report.into_iter().find(|(_, given)| *given)) {
+            let error = Error::invalid("there is no report that this could be about");
+            return Some((key, error.with_hint("say when by `report`, or leave it out")));
+        }
+        if self.catch_up == Some(false) && self.catch_up_within.is_some() {
+            let error = Error::invalid("missed times are not made up for");
+            return Some(("catch_up_within", error.with_hint("leave out `catch_up = false`, or this")));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Holder {
+        #[serde(deserialize_with = "one_or_many")]
+        schedule: Vec<ScheduleConfig>,
+    }
+
+    #[test]
+    fn one_expression_or_tables() {
+        let of = |text: &str| toml::from_str::<Holder>(text).map(|holder| holder.schedule);
+        let one = of("schedule = \"30 2 * * *\"").unwrap();
+        assert_eq!(one, of("[[schedule]]\nat = \"30 2 * * *\"").unwrap());
+        let two = of("schedule = [{ at = \"@daily\", tier = \"daily\" }, { at = \"@weekly\", type = \"full\" }]").unwrap();
+        assert_eq!((two.len(), two[1].kind), (2, Some(JobType::Full)));
+        for (bad, word) in [("schedule = 5", "cron"), ("schedule = \"often\"", "1 fields"), ("schedule = [{ on = 1 }]", "on")] {
+            let error = of(bad).err().unwrap().to_string();
+            assert!(error.contains(word), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! The tasks of a configuration.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::timetable::{self, CatchUp, Timetable};
+use super::Cron;
+use crate::config::{Config, DaemonConfig, JobConfig, JobType, ScheduleConfig, SourceConfig, Window};
+use crate::machine::{self, Machine};
+
+/// When alert rules are looked at if nothing else is said.
+const ALERTS: &str = "*/5 * * * *";
+/// Of how long a time reports are if nothing else is said.
+const REPORT_SINCE: &str = "7d";
+/// What stands for this machine among the hosts of sources.
+const THIS_MACHINE: &str = "localhost";
+
+/// Everything that happens, and how much of it at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The time zone of all schedules.
+    pub zone: TimeZone,
+    /// The time zone of the windows of jobs.
+    pub window_zone: TimeZone,
+    /// The tasks, in the order of the configuration.
+    pub tasks: Vec<Planned>,
+    /// How much at a time.
+    pub limits: Limits,
+    /// How long anything may take that does not say so itself.
+    pub deadline: Duration,
+}
+
+/// How much is done at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Altogether.
+    pub parallel: usize,
+    /// With the same source host.
+    pub per_host: usize,
+    /// With the same repository.
+    pub per_repository: usize,
+}
+
+/// A task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// Unique, and the same after a restart.
+    pub name: String,
+    /// What it does.
+    pub duty: Duty,
+    /// When; none: all the time.
+    pub timetable: Option<Timetable>,
+    /// Which goes first.
+    pub priority: i32,
+    /// How long it may take; none: for ever.
+    pub deadline: Option<Duration>,
+    /// When it may begin.
+    pub window: Option<Window>,
+    /// What it uses.
+    pub uses: Uses,
+}
+
+/// What a task does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Duty {
+    /// A backup of a job or a group.
+    Backup {
+        /// The job or group.
+        job: String,
+        /// The type of the snapshots, if it is not that of the job.
+        kind: Option<JobType>,
+        /// The tier of the snapshots, if it is not that of the job.
+        tier: Option<String>,
+        /// It also begins outside of the job's window.
+        outside_window: bool,
+    },
+    /// Capturing the log of a job.
+    Follow {
+        /// The job.
+        job: String,
+    },
+    /// Verifying the newest snapshot of a job.
+    Verify {
+        /// The job.
+        job: String,
+    },
+    /// Forgetting and removing.
+    Cleanup,
+    /// Checking a repository.
+    Check {
+        /// The repository.
+        repository: String,
+    },
+    /// Looking for alerts.
+    Alerts,
+    /// Sending a report.
+    Report {
+        /// Of how long a time.
+        since: String,
+        /// Through which channels.
+        to: Vec<String>,
+    },
+}
+
+/// What something uses, so that not too much of it is used at a time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// Jobs: each is backed up once at a time.
+    pub jobs: BTreeSet<String>,
+    /// Repositories.
+    pub repositories: BTreeSet<String>,
+    /// Hosts of sources.
+    pub hosts: BTreeSet<String>,
+    /// It is short, and not counted: alerts have to be told however much goes on.
+    pub aside: bool,
+}
+
+impl Uses {
+    /// What a backup of a job or group uses.
+    #[must_use]
+    pub fn of_backup(name: &str, config: &Config) -> Self {
+        let mut uses = Self::default();
+        let members = config.groups.get(name).map(|group| group.jobs.as_slice());
+        for name in members.unwrap_or(&[name.to_owned()]) {
+            let Some(job) = config.jobs.get(name) else { continue };
+            uses.jobs.insert(name.clone());
+            uses.repositories.insert(job.repository.clone());
+            uses.hosts.extend(config.sources.get(&job.source).map(hosts).unwrap_or_default());
+        }
+        uses
+    }
+
+    /// What something uses that only deals with repositories.
+    #[must_use]
+    pub fn of_repositories<'a>(names: impl IntoIterator<Item = &'a String>) -> Self {
+        Self { repositories: names.into_iter().cloned().collect(), ..Self::default() }
+    }
+
+    /// What is short uses nothing that counts.
+    #[must_use]
+    pub fn aside() -> Self {
+        Self { aside: true, ..Self::default() }
+    }
+}
+
+/// The hosts of a source.
+fn hosts(source: &SourceConfig) -> BTreeSet<String> {
+    let Some((scheme, rest)) = source.url.as_ref().and_then(|url| url.reveal().split_once("://")) else {
+        return BTreeSet::from([THIS_MACHINE.to_owned()]);
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+    if scheme.eq_ignore_ascii_case("unix") || authority.is_empty() {
+        return BTreeSet::from([THIS_MACHINE.to_owned()]);
+    }
+    authority.split(',').map(host).collect()
+}
+
+/// A host without its port.
+fn host(text: &str) -> String {
+    let end = if text.starts_with('[') { text.find(']').map(|at| at + 1) } else { text.find(':') };
+    let name = end.map_or(text, |end| &text[..end]).to_ascii_lowercase();
+    match name.as_str() {
+        "127.0.0.1" | "[::1]" => THIS_MACHINE.to_owned(),
+        _ => name,
+    }
+}
+
+impl Plan {
+    /// The tasks of a configuration on a machine.
+    #[must_use]
+    pub fn new(config: &Config, machine: &Machine) -> Self {
+        let DaemonConfig { max_parallel, per_source_host, per_repository, .. } = config.schedule;
+        let zone = |name: &Option<String>| name.as_ref().and_then(|name| machine::zone(name).ok());
+        let window_zone = zone(&config.defaults.time_zone).unwrap_or_else(|| machine.time_zone.clone());
+        let mut plan = Self {
+            zone: zone(&config.schedule.time_zone).unwrap_or_else(|| window_zone.clone()),
+            window_zone,
+            tasks: Vec::new(),
+            limits: Limits {
+                parallel: max_parallel.unwrap_or(2),
+                per_host: per_source_host.unwrap_or(1),
+                per_repository: per_repository.unwrap_or(usize::MAX),
+            },
+            deadline: config.schedule.deadline(),
+        };
+        for (name, job) in &config.jobs {
+            plan.job(name, job, config, machine);
+        }
+        for (name, group) in &config.groups {
+            let ranks = (group.priority.unwrap_or(0), group.deadline.as_ref().map(crate::units::Time::length));
+            plan.backups(name, &group.schedule, ranks, None, (config, machine));
+        }
+        plan.besides(config, machine);
+        plan
+    }
+
+    fn job(&mut self, name: &str, job: &JobConfig, config: &Config, machine: &Machine) {
+        let ranks = (job.priority.unwrap_or(0), job.deadline.as_ref().map(crate::units::Time::length));
+        self.backups(name, &job.schedule, ranks, job.window, (config, machine));
+        if job.logs.as_ref().is_some_and(|logs| logs.follow != Some(false)) {
+            let duty = Duty::Follow { job: name.to_owned() };
+            self.add(Planned {
+                name: format!("{name}/logs"),
+                duty,
+                timetable: None,
+                priority: ranks.0,
+                deadline: None,
+                window: None,
+                uses: Uses::aside(),
+            });
+        }
+        if let Some(at) = &config.schedule.verify {
+            let duty = Duty::Verify { job: name.to_owned() };
+            let uses = Uses::of_repositories([&job.repository]);
+            self.scheduled((format!("{name}/verify"), duty, uses), at, Duration::ZERO, (config, machine));
+        }
+    }
+
+    /// The backups of a job or a group.
+    fn backups(
+        &mut self,
+        name: &str,
+        schedules: &[ScheduleConfig],
+        (priority, deadline): (i32, Option<Duration>),
+        window: Option<Window>,
+        (config, machine): (&Config, &Machine),
+    ) {
+        for schedule in schedules {
+            let outside_window = schedule.outside_window == Some(true);
+            let (kind, tier) = (schedule.kind, schedule.tier.clone());
+            let label = tier.as_deref().or(kind.map(word)).unwrap_or("backup");
+            let task = format!("{name}/{label}");
+            let duty = Duty::Backup { job: name.to_owned(), kind, tier, outside_window };
+            let jitter = schedule.jitter.as_ref().map_or(Duration::ZERO, crate::units::Time::length);
+            let work = (task, duty, Uses::of_backup(name, config));
+            let planned = self.scheduled(work, &schedule.at, jitter, (config, machine));
+            planned.priority = priority;
+            planned.deadline = deadline.or(planned.deadline);
+            planned.window = window.filter(|_| !outside_window);
+        }
+    }
+
+    /// What happens besides backups.
+    fn besides(&mut self, config: &Config, machine: &Machine) {
+        let daemon = &config.schedule;
+        let place = (config, machine);
+        if let Some(at) = &daemon.cleanup {
+            let uses = Uses::of_repositories(config.jobs.values().map(|job| &job.repository));
+            self.scheduled(("cleanup".to_owned(), Duty::Cleanup, uses), at, Duration::ZERO, place);
+        }
+        for name in config.repositories.keys().filter(|_| daemon.check.is_some()) {
+            let Some(at) = &daemon.check else { continue };
+            let duty = Duty::Check { repository: name.clone() };
+            self.scheduled((format!("check/{name}"), duty, Uses::of_repositories([name])), at, Duration::ZERO, place);
+        }
+        let usual = || ALERTS.parse::<Cron>().ok().filter(|_| !config.alerts.is_empty());
+        if let Some(at) = daemon.alerts.clone().or_else(usual) {
+            self.scheduled(("alerts".to_owned(), Duty::Alerts, Uses::aside()), &at, Duration::ZERO, place);
+        }
+        if let Some(at) = &daemon.report {
+            let since = daemon.report_since.as_ref().map_or(REPORT_SINCE.to_owned(), ToString::to_string);
+            let duty = Duty::Report { since, to: daemon.report_to.clone() };
+            self.scheduled(("report".to_owned(), duty, Uses::aside()), at, Duration::ZERO, place);
+        }
+    }
+
+    fn scheduled(
+        &mut self,
+        (name, duty, uses): (String, Duty, Uses),
+        at: &Cron,
+        jitter: Duration,
+        (config, machine): (&Config, &Machine),
+    ) -> &mut Planned {
+        let timetable = Timetable {
+            cron: at.clone(),
+            zone: self.zone.clone(),
+            delay: timetable::delay(&name, &machine.host, jitter),
+            catch_up: config.schedule.catch_up().map_or(CatchUp::Never, CatchUp::Within),
+        };
+        let deadline = Some(config.schedule.deadline());
+        self.add(Planned { name, duty, timetable: Some(timetable), priority: 0, deadline, window: None, uses })
+    }
+
+    /// Adds a task, under another name if there is one of its name already.
+    fn add(&mut self, mut planned: Planned) -> &mut Planned {
+        let known = |name: &String| self.tasks.iter().any(|task| task.name == *name);
+        if known(&planned.name) {
+            let numbered = (2..).map(|number| format!("{}-{number}", planned.name)).find(|name| !known(name));
+            planned.name = numbered.unwrap_or_default();
+        }
+        let at = self.tasks.len();
+        self.tasks.push(planned);
+        &mut self.tasks[at]
+    }
+}
+
+fn word(kind: JobType) -> &'static str {
+    match kind {
+        JobType::Full => "full",
+        JobType::Incremental => "incremental",
+        JobType::Differential => "differential",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const TEXT: &str = r#"
+        [repositories.main]
+        url = "/r"
+        [sources.shop]
+        kind = "mongodb"
+        url = "mongodb://me:hush@DB1:27017,db2,[::1]:5/?replicaSet=rs"
+        [sources.home]
+        kind = "files"
+        paths = ["/home"]
+        [jobs.home]
+        source = "home"
+        repository = "main"
+        schedule = "0 1 * * *"
+        [jobs.shop]
+        source = "shop"
+        repository = "main"
+        window = "22:00-06:00"
+        priority = 5
+        deadline = "2h"
+        logs = { flush_after = "1s" }
+        [[jobs.shop.schedule]]
+        at = "0 2 * * 0"
+        type = "full"
+        tier = "weekly"
+        [[jobs.shop.schedule]]
+        at = "0 2 * * 1-6"
+        type = "incremental"
+        jitter = "10min"
+        [[jobs.shop.schedule]]
+        at = "0 12 * * *"
+        type = "incremental"
+        outside_window = true
+        [groups.all]
+        jobs = ["home", "shop"]
+        schedule = "@monthly"
+        [alerts.failed]
+        condition = "failure"
+        severity = "high"
+        [schedule]
+        time_zone = "Europe/Berlin"
+        cleanup = "30 5 * * *"
+        check = "0 6 * * 0"
+        verify = "0 7 * * *"
+    "#;
+
+    #[test]
+    fn tasks_of_a_configuration() {
+        let config = crate::config::parse(TEXT, Path::new("/x.toml"), &Default::default()).unwrap();
+        let machine = Machine { host: "h".into(), user: "u".into(), time_zone: TimeZone::UTC };
+        let plan = Plan::new(&config, &machine);
+        let lines = plan.tasks.iter().map(|task| {
+            let when = task.timetable.as_ref().map_or("always".to_owned(), |table| table.cron.to_string());
+            let window = task.window.map(|window| format!(" in {window}")).unwrap_or_default();
+            let hosts: Vec<_> = task.uses.hosts.iter().map(String::as_str).collect();
+            let hours = task.deadline.map(|deadline| deadline.as_secs() / 3600);
+            format!("{} {when}{window} {} {hours:?} {}", task.name, task.priority, hosts.join(","))
+        });
+        insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @"");
+        assert_eq!((plan.zone.iana_name(), plan.window_zone.iana_name()), (Some("Europe/Berlin"), Some("UTC")));
+        let jitter = plan.tasks.iter().find(|task| task.name == "shop/incremental").unwrap();
+        let delay = jitter.timetable.as_ref().unwrap().delay;
+        assert!(delay > Duration::ZERO && delay < Duration::from_secs(600), "{delay:?}");
+        assert!(!format!("{plan:?}").contains("hush"));
+    }
+}
