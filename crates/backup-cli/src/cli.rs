@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::commands::{
     advise, alerts, analyze, archive, audit, catalog, check, cleanup, compare, completions, config, copy, diff, doctor,
     export, find, forget, hold, init, key, list, logs, ls, notify, prune, quickstart, release, repair, report, restore,
-    retry, run, show, stats, status, storage, timeline, undo_forget, verify, wal_fetch, wal_push,
+    retry, run, schedule, show, stats, status, storage, timeline, undo_forget, verify, wal_fetch, wal_push,
 };
 use crate::reporter::Detail;
 use crate::{exit_code, style};
@@ -85,6 +85,7 @@ pub(crate) enum Command {
     Init(init::Args),
     Run(run::Args),
     Retry(retry::Args),
+    Schedule(schedule::Args),
     Status(status::Args),
     Analyze(analyze::Args),
     Advise(advise::Args),

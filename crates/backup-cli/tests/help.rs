@@ -2,11 +2,12 @@
 
 use crate::common::Env;
 
-const VERBS: [&str; 41] = [
+const VERBS: [&str; 42] = [
     "quickstart",
     "init",
     "run",
     "retry",
+    "schedule",
     "status",
     "analyze",
     "advise",

@@ -16,6 +16,7 @@
 //! | `looking.rs` | list, show, ls, diff, stats: text and JSON |
 //! | `running.rs` | init, run, verify, check |
 //! | `runs.rs` | status, retry, logs run: what is remembered of runs |
+//! | `schedule.rs` | schedule: what happens when |
 //! | `reporting.rs` | report |
 //! | `restoring.rs` | restore and export |
 //! | `configured.rs` | configuration files |
@@ -49,6 +50,7 @@ mod reporting;
 mod restoring;
 mod running;
 mod runs;
+mod schedule;
 
 #[test]
 fn no_file_is_forgotten() {

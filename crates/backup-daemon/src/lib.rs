@@ -1,5 +1,25 @@
-//! The daemon of the backup system, as far as it exists: it checks the configuration that it would run with and names
-//! the jobs it knows. Scheduling is not part of this version, and it says so.
+//! The daemon of the backup system: runs what the configuration schedules, and follows logs.
+//!
+//! ```text
+//!  backup.toml ──▶ Scheduler ──▶ processes of `backup` ──▶ repositories, runs, audit, alerts
+//!                     ▲ Engine
+//! ```
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `engine.rs` | [`engine::Engine`]: what can be asked of whatever runs tasks |
+//! | `scheduler/` | [`Scheduler`]: runs them; another service can do that too, see `examples/embedded.rs` |
+//! | `run.rs` | `backupd run`: signals, the manager of services |
+//! | `journal.rs` | what the daemon says of itself |
+//! | `clock.rs` | a clock that goes faster, for tests |
+
+mod clock;
+pub mod engine;
+pub mod journal;
+mod run;
+pub mod scheduler;
+
+pub use scheduler::Scheduler;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -8,6 +28,8 @@ use std::process::ExitCode;
 
 use backup_control::config::{self, LoadedConfig};
 use backup_control::environment::Environment;
+use backup_control::machine::Machine;
+use backup_control::schedule::Plan;
 use clap::{Parser, Subcommand};
 
 /// The configuration can be used, or help was asked for.
@@ -17,13 +39,20 @@ const FAILURE: u8 = 1;
 /// The command line cannot be understood.
 const USAGE: u8 = 2;
 
-/// What has to be said until there is a scheduler.
-const NO_SCHEDULER: &str =
-    "This version does not run jobs by itself: start them with `backup run JOB`, from cron or a systemd timer.";
+/// What `backupd --help` says of exit codes and signals.
+const HELP: &str = "\
+Signals:
+  TERM, INT  stop: what goes on comes to a safe point; a second one kills it
+  HUP        read the configuration anew; if it cannot be used, the old one stays
 
-/// The daemon of the backup system. This version checks its configuration; it does not schedule jobs yet.
+Exit codes:
+  0  stopped because it was told to
+  1  cannot begin: the configuration, the state directory or the program `backup` cannot be used
+  2  the command line cannot be understood";
+
+/// The daemon of the backup system: makes backups by the schedules of the configuration, and follows logs
 #[derive(Debug, Parser)]
-#[command(name = "backupd", version, arg_required_else_help = true)]
+#[command(name = "backupd", version, arg_required_else_help = true, after_help = HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -31,6 +60,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run until told to stop
+    ///
+    /// Every task is a process of the program `backup`: that of BACKUP_PROGRAM, else the one beside this program. State is kept in
+    /// BACKUP_STATE_DIR, default: ~/.local/state/backup. `backup schedule` shows what happens when.
+    Run(run::Args),
     /// Check the configuration and name the jobs in it; exit code 0 if it can be used, 1 if not.
     CheckConfig {
         /// The configuration file. Default: BACKUP_CONFIG, ./backup.toml, ~/.config/backup/backup.toml,
@@ -49,6 +83,14 @@ pub fn run(
 ) -> ExitCode {
     // Output that nobody reads any more is no reason to fail: the exit code says what was found.
     let code = match Cli::try_parse_from(args) {
+        Ok(Cli { command: Command::Run(args) }) => match run::run(&args, env) {
+            Ok(()) => SUCCESS,
+            Err(failure) => {
+                let hint = failure.hint.map(|hint| format!("Hint: {hint}\n")).unwrap_or_default();
+                _ = write!(err, "Error: {}\n{hint}", failure.message);
+                FAILURE
+            }
+        },
         Ok(Cli { command: Command::CheckConfig { config } }) => match check(config.as_deref(), env) {
             Ok(text) => {
                 _ = out.write_all(text.as_bytes());
@@ -88,8 +130,14 @@ fn describe(loaded: &LoadedConfig) -> String {
     if loaded.config.jobs.is_empty() {
         text.push_str("  It has no jobs.\n");
     }
-    text.push_str(NO_SCHEDULER);
-    text.push('\n');
+    let plan = Plan::new(&loaded.config, &Machine::local());
+    for task in &plan.tasks {
+        let when = task.timetable.as_ref().map_or("all the time".to_owned(), |table| table.cron.to_string());
+        text.push_str(&format!("  task {}: {when}\n", task.name));
+    }
+    if plan.tasks.is_empty() {
+        text.push_str("  Nothing is scheduled: add `schedule = \"30 2 * * *\"` to a job.\n");
+    }
     text
 }
 
@@ -106,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_jobs_and_does_not_pretend_to_run_them() {
+    fn names_jobs_and_tasks() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("backup.toml");
         std::fs::write(&file, config::EXAMPLE).unwrap();
@@ -117,7 +165,7 @@ mod tests {
         DIR/backup.toml can be used.
           job documents: home into local, tier daily
           job settings: home into local, tier weekly
-        This version does not run jobs by itself: start them with `backup run JOB`, from cron or a systemd timer.
+        TASKS
         ");
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `quickstart.rs` | the whole way once: key, repository, backup, verification, restore, comparison |
 //! | `init.rs`, `run.rs`, `retry.rs` | creating repositories and snapshots |
+//! | `schedule.rs` | what the daemon does when |
 //! | `status/`, `analyze.rs`, `advise.rs` | how jobs are, what came of runs, what took how long, what could be better |
 //! | `alerts/`, `audit.rs`, `report.rs` | what is wrong, who is told; who did what; what came of it |
 //! | `logs/`, `timeline/` | capturing logs; which moments can be restored |
@@ -52,6 +53,7 @@ mod report_file;
 pub(crate) mod restore;
 pub(crate) mod retry;
 pub(crate) mod run;
+pub(crate) mod schedule;
 pub(crate) mod show;
 pub(crate) mod stats;
 pub(crate) mod status;
@@ -91,6 +93,7 @@ async fn dispatch(session: &Session, command: Command) -> CommandResult {
         Command::Init(args) => Box::pin(init::run(session, &args)).await,
         Command::Run(args) => Box::pin(run::run(session, &args)).await,
         Command::Retry(args) => Box::pin(retry::run(session, &args)).await,
+        Command::Schedule(args) => schedule::run(session, &args),
         Command::Status(args) => Box::pin(status::run(session, &args)).await,
         Command::Analyze(args) => Box::pin(analyze::run(session, &args)).await,
         Command::Advise(args) => Box::pin(advise::run(session, &args)).await,

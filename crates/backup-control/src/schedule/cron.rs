@@ -115,7 +115,8 @@ impl FromStr for Cron {
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
         let pattern = parser.parse(&text).map_err(|error| {
-            let why = error.to_string();
+            let why = error.to_string().to_lowercase();
+            let why = why.split_once(": ").map_or(why.as_str(), |(_, why)| why);
             format!("{text:?} is no cron expression ({}); {LIKE}", why.trim_end_matches('.'))
         })?;
         let every_hour = pattern.pattern.hours.values().len() == 24;

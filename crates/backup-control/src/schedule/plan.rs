@@ -366,9 +366,21 @@ mod tests {
             let window = task.window.map(|window| format!(" in {window}")).unwrap_or_default();
             let hosts: Vec<_> = task.uses.hosts.iter().map(String::as_str).collect();
             let hours = task.deadline.map(|deadline| deadline.as_secs() / 3600);
-            format!("{} {when}{window} {} {hours:?} {}", task.name, task.priority, hosts.join(","))
+            format!("{} {when}{window} {} {hours:?} [{}]", task.name, task.priority, hosts.join(","))
         });
-        insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @"");
+        insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @r"
+        home/backup 0 1 * * * 0 Some(24) [localhost]
+        home/verify 0 7 * * * 0 Some(24) []
+        shop/weekly 0 2 * * 0 in 22:00-06:00 5 Some(2) [db1,db2,localhost]
+        shop/incremental 0 2 * * 1-6 in 22:00-06:00 5 Some(2) [db1,db2,localhost]
+        shop/incremental-2 0 12 * * * 5 Some(2) [db1,db2,localhost]
+        shop/logs always 5 None []
+        shop/verify 0 7 * * * 0 Some(24) []
+        all/backup @monthly 0 Some(24) [db1,db2,localhost]
+        cleanup 30 5 * * * 0 Some(24) []
+        check/main 0 6 * * 0 0 Some(24) []
+        alerts */5 * * * * 0 Some(24) []
+        ");
         assert_eq!((plan.zone.iana_name(), plan.window_zone.iana_name()), (Some("Europe/Berlin"), Some("UTC")));
         let jitter = plan.tasks.iter().find(|task| task.name == "shop/incremental").unwrap();
         let delay = jitter.timetable.as_ref().unwrap().delay;

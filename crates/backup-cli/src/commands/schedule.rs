@@ -1,0 +1,176 @@
+//! `backup schedule`.
+
+use backup_control::config::JobType;
+use backup_control::schedule::{Duty, Plan, Planned};
+use jiff::{Timestamp, ToSpan};
+use serde::Serialize;
+
+use crate::command_error::{CommandResult, Outcome};
+use crate::human;
+use crate::session::Session;
+use crate::style::{self, paint};
+use crate::table::{Align, Table};
+use crate::ui::SCHEMA_VERSION;
+
+/// No more times than this are shown.
+const MOST: usize = 10_000;
+
+/// Show what the daemon does when, by the configuration
+///
+/// It need not run. Whoever has no daemon has the same done by cron or systemd timers: docs/daemon.md shows how.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Show every time of so many days from now on
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=3660))]
+    days: Option<u32>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  backup schedule
+  backup schedule --days 7";
+
+#[derive(Serialize)]
+struct TaskJson<'a> {
+    task: &'a str,
+    does: String,
+    schedule: Option<String>,
+    /// It goes on all the time.
+    continuous: bool,
+    /// How long after the times of its schedule it begins.
+    delay_seconds: u64,
+    next: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+struct TimeJson<'a> {
+    time: Timestamp,
+    local: String,
+    task: &'a str,
+}
+
+#[derive(Serialize)]
+struct ScheduleJson<'a> {
+    schema_version: u32,
+    time_zone: String,
+    tasks: Vec<TaskJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    times: Option<Vec<TimeJson<'a>>>,
+}
+
+pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
+    let loaded = session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
+    let plan = Plan::new(&loaded.config, &session.machine);
+    let now = session.cx.clock.now();
+    let times = args.days.map(|days| times(&plan, now, days));
+    let zone = plan.zone.iana_name().unwrap_or("the time zone of this machine").to_owned();
+    if session.ui.is_json() {
+        let tasks = plan.tasks.iter().map(|task| as_json(task, now)).collect();
+        let times = times.as_ref().map(|times| times.iter().map(|time| time_json(&plan, *time)).collect());
+        session.ui.json(&ScheduleJson { schema_version: SCHEMA_VERSION, time_zone: zone, tasks, times })?;
+        return Ok(Outcome::Success);
+    }
+    if plan.tasks.is_empty() {
+        session.ui.status("Nothing is scheduled.");
+        session.ui.hint("add `schedule = \"30 2 * * *\"` to a job, or look at `backup config example trading`");
+        return Ok(Outcome::Success);
+    }
+    session.ui.status(format_args!("Times are in {zone}."));
+    let lines = match times {
+        Some(times) => table_of_times(&plan, &times).lines(),
+        None => table_of_tasks(&plan, now).lines(),
+    };
+    session.ui.print(lines.join("\n"))?;
+    Ok(Outcome::Success)
+}
+
+/// When a task begins next.
+fn next(task: &Planned, now: Timestamp) -> Option<Timestamp> {
+    let table = task.timetable.as_ref()?;
+    table.next(table.from_now_on(now))
+}
+
+/// Everything that begins in so many days, in the order of time.
+fn times(plan: &Plan, now: Timestamp, days: u32) -> Vec<(Timestamp, &Planned)> {
+    // Days of the calendar: one on which clocks are changed is longer or shorter.
+    let end = now.to_zoned(plan.zone.clone()).checked_add(i64::from(days).days()).map_or(Timestamp::MAX, |end| end.timestamp());
+    let mut waiting: Vec<_> = plan.tasks.iter().filter_map(|task| Some((next(task, now)?, task))).collect();
+    let mut found = Vec::new();
+    while found.len() < MOST {
+        let Some(first) = waiting.iter_mut().filter(|(time, _)| *time < end).min_by_key(|(time, _)| *time) else { break };
+        found.push(*first);
+        first.0 = next(first.1, first.0).unwrap_or(Timestamp::MAX);
+    }
+    found
+}
+
+fn table_of_tasks(plan: &Plan, now: Timestamp) -> Table {
+    let mut table = Table::new([
+        ("Task", Align::Left),
+        ("Does", Align::Left),
+        ("Schedule", Align::Left),
+        ("Next", Align::Left),
+        ("Window", Align::Left),
+    ]);
+    for task in &plan.tasks {
+        let schedule = task.timetable.as_ref().map_or("always".to_owned(), |table| table.cron.to_string());
+        let begins = next(task, now).map(|time| human::time(time, &plan.zone));
+        let window = task.window.map(|window| window.to_string());
+        table.row([
+            paint(style::HEADING, &task.name),
+            does(&task.duty),
+            schedule,
+            begins.unwrap_or_default(),
+            window.unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn table_of_times(plan: &Plan, times: &[(Timestamp, &Planned)]) -> Table {
+    let mut table = Table::new([("Time", Align::Left), ("Task", Align::Left), ("Does", Align::Left)]);
+    for (time, task) in times {
+        let local = time.to_zoned(plan.zone.clone()).strftime("%a %Y-%m-%d %H:%M").to_string();
+        table.row([local, task.name.clone(), does(&task.duty)]);
+    }
+    table
+}
+
+fn as_json(task: &Planned, now: Timestamp) -> TaskJson<'_> {
+    let table = task.timetable.as_ref();
+    TaskJson {
+        task: &task.name,
+        does: does(&task.duty),
+        schedule: table.map(|table| table.cron.to_string()),
+        continuous: table.is_none(),
+        delay_seconds: table.map_or(0, |table| table.delay.as_secs()),
+        next: next(task, now),
+    }
+}
+
+fn time_json<'a>(plan: &Plan, (time, task): (Timestamp, &'a Planned)) -> TimeJson<'a> {
+    let local = time.to_zoned(plan.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+    TimeJson { time, local, task: &task.name }
+}
+
+/// What a task does, in words.
+fn does(duty: &Duty) -> String {
+    match duty {
+        Duty::Backup { job, kind, tier, .. } => {
+            let kind = kind.map(|kind| match kind {
+                JobType::Full => "full ",
+                JobType::Incremental => "incremental ",
+                JobType::Differential => "differential ",
+            });
+            let tier = tier.as_ref().map(|tier| format!(", tier {tier}")).unwrap_or_default();
+            format!("{}backup of {job}{tier}", kind.unwrap_or_default())
+        }
+        Duty::Follow { job } => format!("captures the log of {job}"),
+        Duty::Verify { job } => format!("verifies the newest snapshot of {job}"),
+        Duty::Cleanup => "forgets and removes what no policy keeps".to_owned(),
+        Duty::Check { repository } => format!("checks repository {repository}"),
+        Duty::Alerts => "looks at all alert rules".to_owned(),
+        Duty::Report { since, to } => format!("reports on {since} to {}", to.join(", ")),
+    }
+}

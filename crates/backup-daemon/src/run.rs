@@ -1,0 +1,219 @@
+//! `backupd run`: a scheduler, signals, and the manager of services.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backup_control::config::{self, LoadedConfig};
+use backup_control::environment::Environment;
+use backup_core::clock::{Clock, SharedClock, SystemClock};
+use clap::ValueEnum;
+use jiff::Timestamp;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::clock::Accelerated;
+use crate::engine::Engine;
+use crate::journal::{Form, Journal, Level, Line, Written};
+use crate::scheduler::Scheduler;
+
+/// The trouble that the configuration in the file cannot be used.
+const CONFIGURATION: &str = "configuration";
+/// How often the manager of services is told that all is well, if it does not say how often it wants to be.
+const STILL_ALIVE: Duration = Duration::from_secs(10);
+
+/// How the daemon is run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The configuration file. Default: BACKUP_CONFIG, ./backup.toml, ~/.config/backup/backup.toml,
+    /// /etc/backup/backup.toml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What its messages look like
+    #[arg(long, value_name = "FORM", default_value = "human")]
+    log: LogArg,
+    /// Only for tests: schedules go by a clock that is so many times as fast
+    #[arg(long, value_name = "FACTOR", hide = true, requires = "accelerate_from", value_parser = clap::value_parser!(i32).range(1..=86_400))]
+    accelerate: Option<i32>,
+    /// Only for tests: from this moment on
+    #[arg(long, value_name = "TIME", hide = true)]
+    accelerate_from: Option<Timestamp>,
+}
+
+/// What messages look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogArg {
+    /// Lines for people, and for the journal of systemd where that reads them
+    Human,
+    /// One JSON object per line
+    Json,
+}
+
+/// Why the daemon cannot begin.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    fn new(message: impl Into<String>, hint: Option<&str>) -> Self {
+        Self { message: message.into(), hint: hint.map(str::to_owned) }
+    }
+}
+
+impl From<backup_control::error::Error> for Failure {
+    fn from(error: backup_control::error::Error) -> Self {
+        Self::new(error.to_string(), error.hint())
+    }
+}
+
+/// Runs until it is told to stop.
+pub(crate) fn run(args: &Args, env: &Environment) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(format!("cannot start: {error}"), None))?;
+    runtime.block_on(serve(args, env))
+}
+
+async fn serve(args: &Args, env: &Environment) -> Result<(), Failure> {
+    let loaded = load(args, env)?;
+    let said = Said { clock: clock(args), journal: journal(args, env) };
+    let mut signals = Signals::new().map_err(|error| Failure::new(format!("cannot watch for signals: {error}"), None))?;
+    let builder = Scheduler::builder(loaded.clone(), program(env)?).environment(env.clone());
+    let started = builder.clock(Arc::clone(&said.clock)).journal(Arc::clone(&said.journal)).start();
+    let scheduler = started.map_err(|error| Failure::new(error.to_string(), Some(error.hint())))?;
+    let tasks = scheduler.tasks().len();
+    said.say(Level::Info, format!("{} is ready: {tasks} tasks of {}", version(), loaded.file.display()));
+    notify(&[NotifyState::Ready, NotifyState::Status(&format!("{tasks} tasks"))]);
+    watch(args, env, &scheduler, &mut signals, &said).await;
+    notify(&[NotifyState::Stopping]);
+    said.say(Level::Info, "stopping: what goes on comes to a safe point".to_owned());
+    let mut over = std::pin::pin!(scheduler.shutdown());
+    loop {
+        tokio::select! {
+            () = &mut over => break,
+            _ = signals.terminate.recv() => scheduler.kill(),
+            _ = signals.interrupt.recv() => scheduler.kill(),
+            // It is not dead because somebody needs long to come to a safe point.
+            () = tokio::time::sleep(still_alive()) => notify(&[NotifyState::Watchdog]),
+        }
+    }
+    said.say(Level::Info, "stopped".to_owned());
+    Ok(())
+}
+
+/// Until somebody wants it to stop.
+async fn watch(args: &Args, env: &Environment, scheduler: &Scheduler, signals: &mut Signals, said: &Said) {
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
+            _ = signals.hang_up.recv() => reload(args, env, scheduler, said),
+            () = tokio::time::sleep(still_alive()) => {
+                let health = scheduler.health();
+                if health.is_alive(said.clock.now()) {
+                    notify(&[NotifyState::Watchdog]);
+                }
+            }
+        }
+    }
+}
+
+fn reload(args: &Args, env: &Environment, scheduler: &Scheduler, said: &Said) {
+    let mut began = vec![NotifyState::Reloading];
+    began.extend(NotifyState::monotonic_usec_now());
+    notify(&began);
+    match load(args, env) {
+        Ok(loaded) => {
+            scheduler.reload(loaded);
+            scheduler.trouble(CONFIGURATION, None);
+            said.say(Level::Info, format!("the configuration was read anew: {} tasks", scheduler.tasks().len()));
+        }
+        Err(Failure { message, hint }) => {
+            let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+            let text = format!("the configuration cannot be used, and the schedules stay as they were: {message}{hint}");
+            said.say(Level::Error, text.clone());
+            scheduler.trouble(CONFIGURATION, Some(text));
+        }
+    }
+    notify(&[NotifyState::Ready]);
+}
+
+fn load(args: &Args, env: &Environment) -> Result<LoadedConfig, Failure> {
+    match config::find(args.config.as_deref(), env)? {
+        Some(file) => {
+            // The processes find it from wherever they are.
+            let file = std::path::absolute(&file).unwrap_or(file);
+            Ok(config::load(&file, env)?)
+        }
+        None => Err(config::not_found(env).into()),
+    }
+}
+
+/// The program that does everything.
+fn program(env: &Environment) -> Result<PathBuf, Failure> {
+    if let Some(program) = env.get("BACKUP_PROGRAM") {
+        return Ok(PathBuf::from(program));
+    }
+    let own = std::env::current_exe();
+    let own = own.map_err(|error| Failure::new(format!("cannot tell where this program is: {error}"), None))?;
+    Ok(own.parent().unwrap_or(Path::new("/")).join("backup"))
+}
+
+fn clock(args: &Args) -> SharedClock {
+    match (args.accelerate, args.accelerate_from) {
+        (Some(factor), Some(from)) => Arc::new(Accelerated { factor, from }),
+        _ => Arc::new(SystemClock),
+    }
+}
+
+fn journal(args: &Args, env: &Environment) -> Arc<dyn Journal> {
+    let form = match args.log {
+        LogArg::Json => Form::Json,
+        LogArg::Human if env.get("JOURNAL_STREAM").is_some() => Form::Journald,
+        LogArg::Human => Form::Human,
+    };
+    Arc::new(Written::new(form, std::io::stderr()))
+}
+
+fn version() -> String {
+    format!("backupd {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// How often the manager of services wants to hear something: twice as often as it would act.
+fn still_alive() -> Duration {
+    sd_notify::watchdog_enabled().map_or(STILL_ALIVE, |limit| limit / 2)
+}
+
+/// Tells the manager of services, if there is one.
+fn notify(states: &[NotifyState<'_>]) {
+    _ = sd_notify::notify(states);
+}
+
+/// Where lines of the daemon itself go.
+struct Said {
+    clock: SharedClock,
+    journal: Arc<dyn Journal>,
+}
+
+impl Said {
+    fn say(&self, level: Level, message: String) {
+        self.journal.line(&Line { time: self.clock.now(), level, task: None, id: None, message });
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}

@@ -1,0 +1,271 @@
+//! One process of the program: reading what it says, stopping it.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use backup_control::environment::Environment;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use super::items::Ending;
+
+/// A longer line is not read as one: nothing that says how far it is has so much to say.
+const LONGEST_LINE: usize = 64 << 10;
+/// So much is kept of what was wrong.
+const MOST_ERROR: usize = 4 << 10;
+/// How long its output is read after its end.
+const AFTERWARDS: Duration = Duration::from_secs(2);
+/// What the manager of services gives to this process, and to no other.
+const OWN_VARIABLES: [&str; 5] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"];
+
+/// What a process is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Go on.
+    GoOn,
+    /// Come to a safe point and end.
+    Stop,
+    /// End now, with all that it has begun.
+    Die,
+}
+
+/// The command of some work.
+pub(super) fn command(program: &Path, args: &[String], env: &Environment, state_dir: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).env_clear().envs(env.iter().filter(|(name, _)| {
+        // What is given to a manager's child tells that one how to answer.
+        !OWN_VARIABLES.iter().any(|own| *name == *own)
+    }));
+    command.env("BACKUP_STATE_DIR", state_dir);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A group of its own: Ctrl-C on the daemon's terminal is for the daemon, which asks once; asked twice, it would end at once.
+    command.process_group(0).kill_on_drop(true);
+    command
+}
+
+/// Runs a process to its end; `said` is told what it says of its progress.
+pub(super) async fn run(
+    command: &mut Command,
+    wish: watch::Receiver<Wish>,
+    mut said: impl FnMut(serde_json::Value),
+) -> Ending {
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return Ending { exit_code: None, error: format!("it could not be started: {error}") },
+    };
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let mut wrong = String::new();
+    let reading = async {
+        if let Some(out) = out {
+            lines(out, |line| match serde_json::from_slice::<serde_json::Value>(line) {
+                Ok(event) if event["event"] == "error" => wrong = error(&event),
+                Ok(event) if event["event"] == "progress" => said(event),
+                // Warnings, summaries and results are in its own records.
+                _ => {}
+            })
+            .await;
+        }
+    };
+    let mut tail = Tail::default();
+    let hearing = async {
+        if let Some(err) = err {
+            lines(err, |line| tail.add(line)).await;
+        }
+    };
+    let status = {
+        let mut all = std::pin::pin!(async { tokio::join!(reading, hearing) });
+        let ended = wait(&mut child, wish);
+        let (status, is_read) = until_ended(ended, all.as_mut()).await;
+        if !is_read {
+            // What a hook has left behind may hold the output open for ever.
+            _ = tokio::time::timeout(AFTERWARDS, all).await;
+        }
+        status
+    };
+    let failed = !matches!(&status, Ok(status) if status.success());
+    let words = match (wrong.is_empty(), &status) {
+        (false, _) => wrong,
+        (true, Ok(_)) if failed => tail.text(),
+        (true, Ok(_)) => String::new(),
+        (true, Err(error)) => format!("its end could not be waited for: {error}"),
+    };
+    let exit_code = status.ok().and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
+    Ending { exit_code, error: words }
+}
+
+/// Waits for the end of `process` while `reading` goes on; whether that has come to its end too.
+async fn until_ended<T>(process: impl Future<Output = T>, mut reading: Pin<&mut impl Future>) -> (T, bool) {
+    let mut process = std::pin::pin!(process);
+    let mut is_read = false;
+    loop {
+        tokio::select! {
+            ended = &mut process => return (ended, is_read),
+            _ = &mut reading, if !is_read => is_read = true,
+        }
+    }
+}
+
+/// Waits for its end, and does what is wished meanwhile.
+async fn wait(child: &mut Child, mut wish: watch::Receiver<Wish>) -> std::io::Result<ExitStatus> {
+    loop {
+        tokio::select! {
+            ended = child.wait() => return ended,
+            changed = wish.changed() => {
+                if changed.is_err() {
+                    return child.wait().await;
+                }
+            }
+        }
+        let number = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let Some(number) = number else { continue };
+        let wished = *wish.borrow();
+        // It may have ended in this moment; its number is its own until it was waited for.
+        _ = match wished {
+            Wish::GoOn => Ok(()),
+            Wish::Stop => kill_process(number, Signal::TERM),
+            Wish::Die => kill_process_group(number, Signal::KILL),
+        };
+    }
+}
+
+/// Hands on line after line. Of longer ones than are read, nothing.
+async fn lines(stream: impl AsyncRead + Unpin, mut take: impl FnMut(&[u8])) {
+    let mut reader = BufReader::new(stream);
+    let (mut line, mut too_long) = (Vec::new(), false);
+    loop {
+        let Ok(part) = reader.fill_buf().await else { return };
+        if part.is_empty() {
+            break;
+        }
+        let end = part.iter().position(|byte| *byte == b'\n');
+        let length = end.unwrap_or(part.len());
+        too_long |= line.len() + length > LONGEST_LINE;
+        if !too_long {
+            line.extend_from_slice(&part[..length]);
+        }
+        let read = end.map_or(length, |end| end + 1);
+        reader.consume(read);
+        if end.is_some() {
+            if !too_long {
+                take(&line);
+            }
+            line.clear();
+            too_long = false;
+        }
+    }
+    if !too_long && !line.is_empty() {
+        take(&line);
+    }
+}
+
+/// The message of an error event, with its causes and its hint.
+fn error(event: &serde_json::Value) -> String {
+    let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+    let causes = event["causes"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+    let mut words = causes.fold(text("message"), |words, cause| format!("{words}: {cause}"));
+    let hint = text("hint");
+    if !hint.is_empty() {
+        words.push_str(&format!(" ({hint})"));
+    }
+    shortened(&words)
+}
+
+fn shortened(text: &str) -> String {
+    let mut end = text.len().min(MOST_ERROR);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+/// The last that was said.
+#[derive(Debug, Default)]
+struct Tail(String);
+
+impl Tail {
+    fn add(&mut self, line: &[u8]) {
+        let line = shortened(&String::from_utf8_lossy(line));
+        if !self.0.is_empty() {
+            self.0.push('\n');
+        }
+        self.0.push_str(&line);
+        while self.0.len() > MOST_ERROR {
+            let rest = self.0.find('\n').map_or(String::new(), |end| self.0[end + 1..].to_owned());
+            self.0 = rest;
+        }
+    }
+
+    fn text(self) -> String {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn run_script(script: &str, wish: watch::Receiver<Wish>) -> (Ending, Vec<serde_json::Value>) {
+        let env = Environment::from_process();
+        let args = ["-c", script].map(str::to_owned);
+        let mut said = Vec::new();
+        let mut command = command(Path::new("/bin/sh"), &args, &env, Path::new("/tmp"));
+        let ending = run(&mut command, wish, |progress| said.push(progress)).await;
+        (ending, said)
+    }
+
+    #[tokio::test]
+    async fn what_it_says_is_understood() {
+        let (_keep, wish) = watch::channel(Wish::GoOn);
+        let (ending, said) = run_script(
+            r#"echo '{"event":"progress","done":1}'; echo noise
+               echo '{"event":"error","message":"no","causes":["why"],"hint":"try"}'; exit 4"#,
+            wish.clone(),
+        )
+        .await;
+        assert_eq!((ending.exit_code, ending.error.as_str()), (Some(4), "no: why (try)"));
+        assert_eq!(said.len(), 1);
+        let (ending, _) = run_script("echo one >&2; echo two >&2; exit 1", wish.clone()).await;
+        assert_eq!(ending.error, "one\ntwo");
+        let (ending, _) = run_script("echo fine >&2", wish.clone()).await;
+        assert_eq!((ending.exit_code, ending.error.as_str()), (Some(0), ""));
+        let none = run(&mut command(Path::new("/nowhere"), &[], &Environment::default(), Path::new("/")), wish, |_| {}).await;
+        assert!(none.exit_code.is_none() && none.error.contains("could not be started"));
+    }
+
+    #[tokio::test]
+    async fn however_much_it_says() {
+        let (_keep, wish) = watch::channel(Wish::GoOn);
+        let script = r#"head -c 50000000 /dev/zero | tr '\0' x; echo; head -c 50000000 /dev/zero >&2
+                        echo '{"event":"progress"}'; echo last >&2; exit 1"#;
+        let (ending, said) = run_script(script, wish).await;
+        assert_eq!(said.len(), 1);
+        assert!(ending.error.len() <= MOST_ERROR, "{}", ending.error.len());
+    }
+
+    #[tokio::test]
+    async fn it_is_asked_and_then_killed() {
+        let (send, wish) = watch::channel(Wish::GoOn);
+        let asked = run_script("trap 'exit 130' TERM; while :; do sleep 0.05; done", wish.clone());
+        let ask = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            send.send(Wish::Stop).unwrap();
+        };
+        let ((ending, _), ()) = tokio::join!(asked, ask);
+        assert_eq!(ending.exit_code, Some(130));
+        let (send, wish) = watch::channel(Wish::GoOn);
+        // What it has begun holds its output open: it goes too.
+        let deaf = run_script("trap '' TERM; sleep 1000 & sleep 1000", wish);
+        let kill = async {
+            for wish in [Wish::Stop, Wish::Die] {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                send.send(wish).unwrap();
+            }
+        };
+        let ((ending, _), ()) = tokio::join!(deaf, kill);
+        assert_eq!(ending.exit_code, None);
+    }
+}

@@ -1,0 +1,117 @@
+//! What the API asks and orders.
+
+use super::{Core, Kept, MAX_WAITING, Now, stop};
+use crate::engine::{Ended, Health, Refusal, Running, Task, TaskEvent, Work};
+use crate::journal::Level;
+use crate::scheduler::follow::Supervised;
+use crate::scheduler::items::{Ending, Item, Why};
+
+impl Core {
+    pub(in crate::scheduler) fn tasks(&self) -> Vec<Task> {
+        let task = |kept: &Kept| {
+            let Kept { planned, order, remembered, .. } = kept;
+            let table = planned.timetable.as_ref();
+            let next = table.zip(remembered.handled).and_then(|(table, handled)| table.next(handled));
+            Task {
+                name: planned.name.clone(),
+                work: order.work.clone(),
+                schedule: table.map(|table| table.cron.to_string()),
+                next: next.filter(|_| !remembered.paused),
+                paused: remembered.paused,
+                last: remembered.last.as_ref().map(Ended::from),
+            }
+        };
+        let mut tasks: Vec<Task> = self.tasks.iter().map(task).collect();
+        tasks.sort_by(|a, b| a.name.cmp(&b.name));
+        tasks
+    }
+
+    pub(in crate::scheduler) fn running(&self) -> Vec<Running> {
+        self.items.iter().map(Item::shown).collect()
+    }
+
+    pub(in crate::scheduler) fn ended(&self) -> Vec<Ended> {
+        self.ended.iter().cloned().collect()
+    }
+
+    pub(in crate::scheduler) fn health(&self) -> Health {
+        Health { looked: self.looked, troubles: self.troubles.clone(), stopping: self.stopping }
+    }
+
+    pub(in crate::scheduler) fn start(&mut self, work: Work, by: &str, now: Now) -> Result<String, Refusal> {
+        if self.stopping {
+            return Err(Refusal::Busy("the daemon is ending".to_owned()));
+        }
+        if let Work::Follow { job } = &work
+            && self.tasks.iter().any(|kept| kept.order.work == work)
+        {
+            return Err(Refusal::Refused(format!("the log of job {job} is followed all the time: resume or pause that")));
+        }
+        let order = self.orders.asked(work, self.plan.deadline)?;
+        let same = |item: &&Item| {
+            item.order.work == order.work || !item.order.uses.jobs.is_disjoint(&order.uses.jobs)
+        };
+        if let Some(item) = self.items.iter().find(same) {
+            let how = if item.waits() { "waits for its turn" } else { "goes on" };
+            return Err(Refusal::Refused(format!("it {how} already, as {}", item.id)));
+        }
+        if self.items.iter().filter(|item| item.waits()).count() >= MAX_WAITING {
+            return Err(Refusal::Busy(format!("{MAX_WAITING} pieces of work wait already")));
+        }
+        Ok(self.push(None, by, order, now))
+    }
+
+    pub(in crate::scheduler) fn cancel(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
+        let Some(at) = self.items.iter().position(|item| item.id == id) else {
+            return Err(Refusal::Unknown(format!("piece of work {id} that goes on or waits")));
+        };
+        let item = &mut self.items[at];
+        if let (Work::Follow { .. }, Some(task)) = (&item.order.work, &item.task) {
+            return Err(Refusal::Refused(format!("it would be begun again: pause the task {task}")));
+        }
+        if item.waits() {
+            let ending = Ending { exit_code: None, error: "it was stopped before it began".to_owned() };
+            self.over(id, ending, now);
+        } else {
+            stop(item, Why::Cancelled, now);
+        }
+        Ok(())
+    }
+
+    pub(in crate::scheduler) fn pause(&mut self, task: Option<&str>, paused: bool, now: Now) -> Result<(), Refusal> {
+        if let Some(name) = task
+            && !self.tasks.iter().any(|kept| kept.planned.name == name)
+        {
+            return Err(Refusal::Unknown(format!("task {name}")));
+        }
+        let mut named = Vec::new();
+        for kept in &mut self.tasks {
+            if task.is_none_or(|task| task == kept.planned.name) && kept.remembered.paused != paused {
+                kept.remembered.paused = paused;
+                kept.supervised = Supervised::default();
+                named.push(kept.planned.name.clone());
+            }
+        }
+        self.changed = true;
+        for name in named {
+            let text = if paused { "paused: it is begun no more" } else { "resumed" };
+            self.say(Level::Info, Some(&name), None, text.into(), now);
+            if paused {
+                self.withdraw(&name, now);
+            }
+            self.events.push(TaskEvent::Paused { task: name, paused });
+        }
+        Ok(())
+    }
+
+    /// Of a paused task, what waits is not begun, and its log is followed no more. A backup that goes on comes to its end.
+    fn withdraw(&mut self, task: &str, now: Now) {
+        let Some(item) = self.items.iter_mut().find(|item| item.task.as_deref() == Some(task)) else { return };
+        if item.waits() {
+            let (id, ending) = (item.id.clone(), Ending { exit_code: None, error: "it was paused".to_owned() });
+            self.over(&id, ending, now);
+        } else if matches!(item.order.work, Work::Follow { .. }) {
+            stop(item, Why::Cancelled, now);
+        }
+    }
+}

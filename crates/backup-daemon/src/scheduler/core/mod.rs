@@ -1,0 +1,363 @@
+//! What is to be begun and stopped when, without doing it.
+//!
+//! Who drives it calls [`Core::tick`] every second and whenever something may have changed, stores what is to survive, does what it
+//! says, and tells it what became of that.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`Core`]: what is due, and whose turn it is |
+//! | `endings.rs` | how pieces of work come to their end |
+//! | `asked.rs` | what the API asks and orders |
+
+mod asked;
+mod endings;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::time::Duration;
+
+use backup_control::schedule::{CatchUp, Due, Plan, Planned};
+use jiff::Timestamp;
+
+use crate::scheduler::follow::Supervised;
+use crate::scheduler::items::{Item, Runs, Stage, Why};
+use crate::scheduler::memory::{Memory, Remembered};
+use crate::scheduler::orders::{Order, Orders};
+use crate::scheduler::turns;
+use crate::engine::{Ended, TaskEvent, Work};
+use crate::journal::{Level, Line};
+
+/// So many wait at most: more are refused, or left out.
+const MAX_WAITING: usize = 256;
+/// So many that are over are remembered.
+const MAX_ENDED: usize = 300;
+/// Who begins what is scheduled.
+const SCHEDULE: &str = "schedule";
+/// The trouble that what must survive cannot be stored.
+const STATE: &str = "state";
+
+/// The time, by two clocks: that of the calendar, and one that nobody changes.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::scheduler) struct Now {
+    pub(in crate::scheduler) wall: Timestamp,
+    pub(in crate::scheduler) steady: Duration,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::scheduler) enum Do {
+    /// Begin a process.
+    Begin {
+        id: String,
+        args: Vec<String>,
+    },
+    /// Ask one to stop.
+    Ask(String),
+    /// Kill one.
+    Kill(String),
+}
+
+/// A task and what is remembered of it.
+#[derive(Debug)]
+struct Kept {
+    planned: Planned,
+    order: Order,
+    remembered: Remembered,
+    supervised: Supervised,
+    /// Nothing is due before this, unless the clock is put back.
+    next: Option<Timestamp>,
+}
+
+/// The state of the scheduler.
+#[derive(Debug)]
+pub(in crate::scheduler) struct Core {
+    plan: Plan,
+    orders: Orders,
+    tasks: Vec<Kept>,
+    items: Vec<Item>,
+    ended: VecDeque<Ended>,
+    troubles: BTreeMap<String, String>,
+    looked: Timestamp,
+    grace: Duration,
+    stopping: bool,
+    hurry: bool,
+    changed: bool,
+    begun: Timestamp,
+    numbers: u64,
+    events: Vec<TaskEvent>,
+    lines: Vec<Line>,
+}
+
+impl Core {
+    pub(in crate::scheduler) fn new(plan: Plan, orders: Orders, memory: Memory, grace: Duration, now: Now) -> Self {
+        let mut core = Self {
+            plan: Plan { tasks: Vec::new(), ..plan.clone() },
+            orders,
+            tasks: Vec::new(),
+            items: Vec::new(),
+            ended: VecDeque::new(),
+            troubles: BTreeMap::new(),
+            looked: now.wall,
+            grace,
+            stopping: false,
+            hurry: false,
+            changed: true,
+            begun: now.wall,
+            numbers: 0,
+            events: Vec::new(),
+            lines: Vec::new(),
+        };
+        core.take_over(plan.tasks, memory, now);
+        core
+    }
+
+    /// Takes tasks over, with what is remembered of them, and makes up for what they owe.
+    fn take_over(&mut self, planned: Vec<Planned>, mut memory: Memory, now: Now) {
+        for planned in planned {
+            let schedule = planned.timetable.as_ref().map_or(String::new(), |table| {
+                format!("{} {}", table.cron, table.zone.iana_name().unwrap_or("local"))
+            });
+            let mut remembered = memory.tasks.remove(&planned.name).unwrap_or_default();
+            if remembered.schedule != schedule {
+                // It was due at other times: none of them was missed.
+                remembered = Remembered { handled: None, owed: None, schedule, ..remembered };
+            }
+            let order = self.orders.planned(&planned);
+            self.tasks.push(Kept { planned, order, remembered, supervised: Supervised::default(), next: None });
+        }
+        for at in 0..self.tasks.len() {
+            self.make_up(at, now);
+        }
+    }
+
+    /// What a task owes since before a restart is due, unless it is too old.
+    fn make_up(&mut self, at: usize, now: Now) {
+        let kept = &mut self.tasks[at];
+        if self.items.iter().any(|item| item.task.as_ref() == Some(&kept.planned.name)) {
+            return;
+        }
+        let (Some(owed), Some(table)) = (kept.remembered.owed.take(), &kept.planned.timetable) else { return };
+        let age = now.wall.duration_since(owed);
+        let counts = match table.catch_up {
+            CatchUp::Never => false,
+            CatchUp::Within(limit) => !age.is_positive() || age.unsigned_abs() <= limit,
+        };
+        let name = kept.planned.name.clone();
+        if counts && !kept.remembered.paused {
+            self.due(at, Due { time: owed, late: true }, now);
+        } else {
+            self.say(Level::Warning, Some(&name), None, format!("what was due at {owed} had no end, and is not made up for"), now);
+        }
+    }
+
+    /// Goes on with another configuration.
+    pub(in crate::scheduler) fn replace(&mut self, plan: Plan, orders: Orders, now: Now) {
+        let memory = self.memory();
+        self.orders = orders;
+        self.plan = Plan { tasks: Vec::new(), ..plan.clone() };
+        let old = std::mem::take(&mut self.tasks);
+        // What waits for its turn is made up for below, with the settings of now.
+        self.items.retain(|item| !item.waits() || item.by != SCHEDULE);
+        self.take_over(plan.tasks, memory, now);
+        for kept in &mut self.tasks {
+            if let Some(before) = old.iter().find(|before| before.planned.name == kept.planned.name) {
+                kept.supervised = before.supervised;
+            }
+        }
+        // Whoever follows a log goes on where it stopped, with the settings of now.
+        let follows = |item: &&mut Item| matches!(item.order.work, Work::Follow { .. });
+        for item in self.items.iter_mut().filter(follows) {
+            stop(item, Why::Anew, now);
+        }
+        self.changed = true;
+    }
+
+    /// What must survive, if it has changed since it was asked for last.
+    pub(in crate::scheduler) fn changed_memory(&mut self) -> Option<Memory> {
+        std::mem::take(&mut self.changed).then(|| self.memory())
+    }
+
+    fn memory(&self) -> Memory {
+        Memory { tasks: self.tasks.iter().map(|kept| (kept.planned.name.clone(), kept.remembered.clone())).collect() }
+    }
+
+    /// That what must survive could not be stored, or could be again.
+    pub(in crate::scheduler) fn stored(&mut self, failure: Option<String>) {
+        self.changed |= failure.is_some();
+        self.trouble(STATE, failure);
+    }
+
+    pub(in crate::scheduler) fn damaged_memory(&mut self, aside: &Path, now: Now) {
+        let text = format!("what was remembered of tasks is damaged, and put aside as {}", aside.display());
+        self.say(Level::Warning, None, None, text, now);
+    }
+
+    /// Looks what is to be done now.
+    pub(in crate::scheduler) fn tick(&mut self, now: Now) -> Vec<Do> {
+        let put_back = now.wall < self.looked;
+        self.looked = now.wall;
+        if !self.stopping {
+            for at in 0..self.tasks.len() {
+                if put_back || self.tasks[at].next.is_none_or(|next| next <= now.wall) {
+                    self.look(at, now);
+                }
+            }
+        }
+        let mut todo = self.stop_late(now);
+        if !self.stopping {
+            todo.extend(self.begin(now));
+        }
+        todo
+    }
+
+    /// Looks whether a task is due.
+    fn look(&mut self, at: usize, now: Now) {
+        let kept = &mut self.tasks[at];
+        let name = kept.planned.name.clone();
+        let Some(table) = &kept.planned.timetable else {
+            self.look_after(at, now);
+            return;
+        };
+        let Some(handled) = kept.remembered.handled else {
+            kept.remembered.handled = Some(table.from_now_on(now.wall));
+            self.changed = true;
+            return;
+        };
+        let look = table.look(handled, now.wall);
+        kept.next = table.next(look.handled);
+        if look.handled == handled {
+            return;
+        }
+        kept.remembered.handled = Some(look.handled);
+        self.changed = true;
+        if look.put_back {
+            self.say(Level::Warning, Some(&name), None, "the clock was put back: its times begin anew".into(), now);
+        }
+        if self.tasks[at].remembered.paused {
+            return;
+        }
+        if let Some(missed) = look.missed {
+            self.say(Level::Warning, Some(&name), None, format!("what was due at {missed} was missed, and is not made up for"), now);
+        }
+        if let Some(due) = look.due {
+            self.due(at, due, now);
+        }
+    }
+
+    /// Lets a task wait for its turn.
+    fn due(&mut self, at: usize, due: Due, now: Now) {
+        let kept = &self.tasks[at];
+        let name = kept.planned.name.clone();
+        if let Some(item) = self.items.iter().find(|item| item.task.as_ref() == Some(&name)) {
+            let how = if item.waits() { "still waits for its turn" } else { "still goes on" };
+            self.say(Level::Warning, Some(&name), None, format!("what is due at {} is left out: it {how}", due.time), now);
+            return;
+        }
+        if self.items.iter().filter(|item| item.waits()).count() >= MAX_WAITING {
+            self.say(Level::Error, Some(&name), None, "it is left out: too much waits already".into(), now);
+            return;
+        }
+        if due.late {
+            self.say(Level::Info, Some(&name), None, format!("what was due at {} is made up for", due.time), now);
+        }
+        let order = kept.order.clone();
+        self.tasks[at].remembered.owed = Some(due.time);
+        self.changed = true;
+        self.push(Some(name), SCHEDULE, order, now);
+    }
+
+    fn push(&mut self, task: Option<String>, by: &str, order: Order, now: Now) -> String {
+        self.numbers += 1;
+        let id = format!("{:x}-{}", self.begun.as_millisecond(), self.numbers);
+        let (by, waits) = (by.to_owned(), now.steady);
+        let item = Item { id: id.clone(), task, by, order, waits, said_waiting: false, stage: Stage::Waits };
+        self.items.push(item);
+        id
+    }
+
+    /// Looks after what goes on all the time.
+    fn look_after(&mut self, at: usize, now: Now) {
+        let kept = &self.tasks[at];
+        let name = &kept.planned.name;
+        match self.items.iter().find(|item| item.task.as_ref() == Some(name)) {
+            Some(item) => {
+                if item.runs().is_some_and(|runs| Supervised::is_well(runs.began, now.steady)) {
+                    self.troubles.remove(name);
+                }
+            }
+            None if kept.remembered.paused || !kept.supervised.may_begin(now.steady) => {}
+            None => {
+                let (name, order) = (name.clone(), kept.order.clone());
+                self.push(Some(name), SCHEDULE, order, now);
+            }
+        }
+    }
+
+    /// Begins those whose turn has come.
+    fn begin(&mut self, now: Now) -> Vec<Do> {
+        if !self.items.iter().any(Item::waits) {
+            return Vec::new();
+        }
+        let local = now.wall.to_zoned(self.plan.window_zone.clone());
+        let is_open = |item: &Item| item.order.window.is_none_or(|window| window.contains(&local));
+        let next = turns::next(&self.items, &self.plan.limits, now.steady, is_open);
+        let mut todo = Vec::new();
+        for item in &mut self.items {
+            if !next.contains(&item.id) {
+                continue;
+            }
+            let (since, began) = (now.wall, now.steady);
+            item.stage = Stage::Runs(Runs { since, began, stop: None, asked: false, killed: false, progress: None });
+            todo.push(Do::Begin { id: item.id.clone(), args: item.order.args.clone() });
+            self.events.push(TaskEvent::Began(item.shown()));
+        }
+        for id in next {
+            let item = self.items.iter().find(|item| item.id == id);
+            let (task, by) = item.map(|item| (item.task.clone(), item.by.clone())).unwrap_or_default();
+            let by = if by == SCHEDULE { String::new() } else { format!(", asked for by {by}") };
+            self.say(Level::Info, task.as_deref(), Some(&id), format!("begun{by}"), now);
+        }
+        self.say_who_waits(now);
+        todo
+    }
+
+    /// Whoever waits for something else than the moment is told of once.
+    fn say_who_waits(&mut self, now: Now) {
+        let waiting = self.items.iter_mut().filter(|item| item.waits() && !item.said_waiting);
+        let said: Vec<_> = waiting
+            .map(|item| {
+                item.said_waiting = true;
+                (item.task.clone(), item.id.clone())
+            })
+            .collect();
+        for (task, id) in said {
+            self.say(Level::Info, task.as_deref(), Some(&id), "waits for its turn".into(), now);
+        }
+    }
+
+    pub(in crate::scheduler) fn trouble(&mut self, what: &str, trouble: Option<String>) {
+        match trouble {
+            Some(trouble) => _ = self.troubles.insert(what.to_owned(), trouble),
+            None => _ = self.troubles.remove(what),
+        }
+    }
+
+    /// What there is to say since it was asked for last.
+    pub(in crate::scheduler) fn take_said(&mut self) -> (Vec<TaskEvent>, Vec<Line>) {
+        (std::mem::take(&mut self.events), std::mem::take(&mut self.lines))
+    }
+
+    pub(in crate::scheduler) fn say(&mut self, level: Level, task: Option<&str>, id: Option<&str>, message: String, now: Now) {
+        let (task, id) = (task.map(str::to_owned), id.map(str::to_owned));
+        self.lines.push(Line { time: now.wall, level, task, id, message });
+    }
+}
+
+/// Has something stopped, at the next look.
+fn stop(item: &mut Item, why: Why, now: Now) {
+    if let Some(runs) = item.runs_mut()
+        && runs.stop.is_none()
+    {
+        runs.stop = Some((why, now.steady));
+    }
+}

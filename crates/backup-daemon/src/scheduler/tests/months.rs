@@ -1,0 +1,170 @@
+//! Whole months.
+
+use super::*;
+
+const DAY: Duration = Duration::from_secs(86_400);
+const STEP: Duration = Duration::from_secs(20);
+
+/// A job every night, one every hour that takes too long at times, one on Sundays that does not fit beside the night's, a quarter-hourly
+/// look, and a log.
+fn config(zone: &str) -> String {
+    format!(
+        r#"
+        [defaults]
+        time_zone = "{zone}"
+        [repositories.main]
+        url = "/r"
+        [sources.home]
+        kind = "files"
+        paths = ["/home"]
+        [sources.db]
+        kind = "mongodb"
+        url = "mongodb://db1"
+        [jobs.night]
+        source = "home"
+        repository = "main"
+        [[jobs.night.schedule]]
+        at = "30 2 * * *"
+        tier = "daily"
+        [[jobs.night.schedule]]
+        at = "30 2 * * 0"
+        tier = "weekly"
+        [jobs.db]
+        source = "db"
+        repository = "main"
+        schedule = "10 * * * *"
+        [jobs.db.logs]
+        [schedule]
+        alerts = "*/15 * * * *"
+        "#
+    )
+}
+
+fn takes(task: &str) -> Duration {
+    match task {
+        "night/daily" => Duration::from_secs(40 * 60),
+        "night/weekly" => Duration::from_secs(2 * 3600),
+        // Every second one is still going on when the next is due.
+        "db/backup" => Duration::from_secs(70 * 60),
+        "db/logs" => Duration::MAX,
+        _ => Duration::from_secs(30),
+    }
+}
+
+/// The local time of every minute, with how often it was there before.
+fn minutes(zone: &str, from: &str, days: i32) -> Vec<(jiff::civil::DateTime, bool)> {
+    let zone = TimeZone::get(zone).unwrap();
+    let from: Timestamp = from.parse().unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    let minute = |at: i32| {
+        let time = zone.to_datetime(from + SignedDuration::from_mins(i64::from(at)));
+        (time, seen.insert(time))
+    };
+    (1..=days * 24 * 60).map(minute).collect()
+}
+
+fn shown(time: jiff::civil::DateTime) -> String {
+    time.strftime("%d %H:%M").to_string()
+}
+
+/// Runs a month, in which clocks are changed on `day`, with restarts; `after_gap` is when that day's 02:30 comes if there is none.
+fn month(zone: &str, from: &str, day: &str, days: i32, night: &str) {
+    let mut world = World::new(&config(zone), from, takes);
+    world.pass(DAY * u32::try_from(days).unwrap(), STEP);
+    let minutes = minutes(zone, from, days);
+    let is = |hour: i8, minute: i8| move |time: &jiff::civil::DateTime| (time.hour(), time.minute()) == (hour, minute);
+
+    // Once every night, on the day on which clocks are changed as documented. On Sundays both are due at once, and one waits.
+    let mut daily: Vec<String> = minutes.iter().filter(|(time, first)| *first && is(2, 30)(time)).map(|(time, _)| shown(*time)).collect();
+    if !daily.iter().any(|time| time.starts_with(day)) {
+        daily.push(format!("{day} {night}"));
+        daily.sort();
+    }
+    assert_eq!(world.times("night/daily", zone), daily, "{zone}");
+    assert_eq!(daily.len(), usize::try_from(days).unwrap());
+    let weekly = world.begun.iter().filter(|begun| begun.task == "night/weekly");
+    let sundays = minutes.iter().filter(|(time, _)| is(12, 0)(time) && time.weekday() == jiff::civil::Weekday::Sunday);
+    assert_eq!(weekly.clone().count(), sundays.count());
+    for weekly in weekly {
+        let daily = world.begun.iter().find(|begun| begun.task == "night/daily" && begun.at.duration_since(weekly.at).abs() < SignedDuration::from_hours(3));
+        assert!(weekly.at >= daily.unwrap().ended.unwrap(), "not both at once");
+    }
+
+    // By the clock, whatever it shows: every quarter of an hour that there is.
+    let quarters: Vec<String> = minutes.iter().filter(|(time, _)| time.minute() % 15 == 0).map(|(time, _)| shown(*time)).collect();
+    assert_eq!(world.times("alerts", zone), quarters);
+
+    // Every hour is due; what takes 70 minutes lets every second one go by.
+    let hours: Vec<String> = minutes.iter().filter(|(time, _)| time.minute() == 10).step_by(2).map(|(time, _)| shown(*time)).collect();
+    assert_eq!(world.times("db/backup", zone), hours);
+    assert_eq!(world.begun.iter().filter(|begun| begun.task == "db/logs").count(), 1);
+}
+
+#[test]
+fn clocks_go_forward_in_berlin() {
+    month("Europe/Berlin", "2026-03-01T10:59:30Z", "29", 30, "03:00");
+}
+
+#[test]
+fn clocks_go_back_in_berlin() {
+    month("Europe/Berlin", "2026-10-02T10:59:30Z", "25", 29, "-");
+}
+
+#[test]
+fn clocks_go_forward_in_new_york() {
+    month("America/New_York", "2026-03-01T15:59:30Z", "08", 28, "03:00");
+}
+
+#[test]
+fn clocks_go_back_in_new_york() {
+    month("America/New_York", "2026-11-01T01:00:00Z", "01", 28, "-");
+}
+
+#[test]
+fn restarts_make_up_for_what_was_missed_once() {
+    let zone = "Europe/Berlin";
+    let mut world = World::new(&config(zone), "2026-05-04T10:00:00Z", |_| Duration::from_secs(600));
+    let hour = Duration::from_secs(3600);
+    // From 12:00 of the 4th to 00:00 of the 5th, then gone until 08:05 of the 8th: four nights and many hours were missed.
+    world.pass(hour * 12, STEP);
+    world.killed_for(hour * 80 + Duration::from_secs(300));
+    world.pass(hour, STEP);
+    assert_eq!(world.times("night/daily", zone), ["08 08:05"]);
+    let of_that_day = |task| world.times(task, zone).into_iter().filter(|time| time.starts_with("08")).collect::<Vec<_>>();
+    // That of 08:10 is left out: what makes up for 07:10 goes on.
+    assert_eq!(of_that_day("db/backup"), ["08 08:05"]);
+    assert_eq!(of_that_day("alerts"), ["08 08:05", "08 08:15", "08 08:30", "08 08:45", "08 09:00"]);
+    // Short restarts repeat nothing and leave nothing out.
+    let before = world.begun.len();
+    for _ in 0..6 {
+        world.killed_for(Duration::from_secs(40));
+        world.pass(Duration::from_secs(560), STEP);
+    }
+    let hourly = world.begun[before..].iter().filter(|begun| begun.task == "db/backup").count();
+    assert_eq!(hourly, 2, "that of 09:10, which was cut off, and is made up for: {:?}", world.times("db/backup", zone));
+}
+
+#[test]
+fn a_clock_that_jumps() {
+    let zone = "UTC";
+    let mut world = World::new(&config(zone), "2026-05-04T00:00:00Z", |_| Duration::from_secs(60));
+    world.minutes(4 * 60);
+    let count = |world: &World| world.times("night/daily", zone).len();
+    assert_eq!(count(&world), 1);
+    // Two hours back: 02:30 comes again, and is not done again.
+    world.now.wall -= SignedDuration::from_hours(2);
+    world.minutes(3 * 60);
+    assert_eq!(count(&world), 1);
+    // Three days forward: once.
+    world.now.wall += SignedDuration::from_hours(72);
+    world.minutes(60);
+    assert_eq!(count(&world), 2);
+    // Ten years forward and back: what was done then says nothing of now.
+    world.now.wall += SignedDuration::from_hours(10 * 365 * 24);
+    world.minutes(1);
+    assert_eq!(count(&world), 3);
+    world.now.wall -= SignedDuration::from_hours(10 * 365 * 24);
+    world.minutes(24 * 60);
+    assert_eq!(count(&world), 4, "{:?}", world.times("night/daily", zone));
+    assert!(world.said.iter().any(|line| line.contains("put back")));
+}
