@@ -48,7 +48,7 @@ fn tasks_and_their_times() {
 #[test]
 fn nothing_and_mistakes() {
     let env = Env::new();
-    assert_eq!(env.run(&["schedule"]).code, 1);
+    assert_eq!(env.run(&["schedule"]).code, 2);
     env.write("backup.toml", CONFIG.split("window").next().unwrap());
     env.run(&["schedule"]).ok().snapshot("schedule_of_nothing");
     env.write("backup.toml", &CONFIG.replace("30 2 * * 0", "30 26 * * 0"));

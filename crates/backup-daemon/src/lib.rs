@@ -165,7 +165,10 @@ mod tests {
         DIR/backup.toml can be used.
           job documents: home into local, tier daily
           job settings: home into local, tier weekly
-        TASKS
+          task documents/backup: 30 2 * * *
+          task settings/backup: 0 4 * * 0
+          task cleanup: 30 5 * * *
+          task check/local: 0 6 * * 6
         ");
     }
 

@@ -246,8 +246,7 @@ impl Core {
 
     /// Lets a task wait for its turn.
     fn due(&mut self, at: usize, due: Due, now: Now) {
-        let kept = &self.tasks[at];
-        let name = kept.planned.name.clone();
+        let name = self.tasks[at].planned.name.clone();
         if let Some(item) = self.items.iter().find(|item| item.task.as_ref() == Some(&name)) {
             let how = if item.waits() { "still waits for its turn" } else { "still goes on" };
             self.say(Level::Warning, Some(&name), None, format!("what is due at {} is left out: it {how}", due.time), now);
@@ -260,7 +259,7 @@ impl Core {
         if due.late {
             self.say(Level::Info, Some(&name), None, format!("what was due at {} is made up for", due.time), now);
         }
-        let order = kept.order.clone();
+        let order = self.tasks[at].order.clone();
         self.tasks[at].remembered.owed = Some(due.time);
         self.changed = true;
         self.push(Some(name), SCHEDULE, order, now);
