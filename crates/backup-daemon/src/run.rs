@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use backup_control::config::{self, LoadedConfig};
 use backup_control::environment::Environment;
-use backup_core::clock::{Clock, SharedClock, SystemClock};
+use backup_core::clock::{SharedClock, SystemClock};
 use clap::ValueEnum;
 use jiff::Timestamp;
 use sd_notify::NotifyState;
@@ -78,7 +78,8 @@ pub(crate) fn run(args: &Args, env: &Environment) -> Result<(), Failure> {
 async fn serve(args: &Args, env: &Environment) -> Result<(), Failure> {
     let loaded = load(args, env)?;
     let said = Said { clock: clock(args), journal: journal(args, env) };
-    let mut signals = Signals::new().map_err(|error| Failure::new(format!("cannot watch for signals: {error}"), None))?;
+    let mut signals =
+        Signals::new().map_err(|error| Failure::new(format!("cannot watch for signals: {error}"), None))?;
     let builder = Scheduler::builder(loaded.clone(), program(env)?).environment(env.clone());
     let started = builder.clock(Arc::clone(&said.clock)).journal(Arc::clone(&said.journal)).start();
     let scheduler = started.map_err(|error| Failure::new(error.to_string(), Some(error.hint())))?;
@@ -131,7 +132,8 @@ fn reload(args: &Args, env: &Environment, scheduler: &Scheduler, said: &Said) {
         }
         Err(Failure { message, hint }) => {
             let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-            let text = format!("the configuration cannot be used, and the schedules stay as they were: {message}{hint}");
+            let text =
+                format!("the configuration cannot be used, and the schedules stay as they were: {message}{hint}");
             said.say(Level::Error, text.clone());
             scheduler.trouble(CONFIGURATION, Some(text));
         }

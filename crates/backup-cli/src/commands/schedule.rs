@@ -94,11 +94,16 @@ fn next(task: &Planned, now: Timestamp) -> Option<Timestamp> {
 /// Everything that begins in so many days, in the order of time.
 fn times(plan: &Plan, now: Timestamp, days: u32) -> Vec<(Timestamp, &Planned)> {
     // Days of the calendar: one on which clocks are changed is longer or shorter.
-    let end = now.to_zoned(plan.zone.clone()).checked_add(i64::from(days).days()).map_or(Timestamp::MAX, |end| end.timestamp());
+    let end = now
+        .to_zoned(plan.zone.clone())
+        .checked_add(i64::from(days).days())
+        .map_or(Timestamp::MAX, |end| end.timestamp());
     let mut waiting: Vec<_> = plan.tasks.iter().filter_map(|task| Some((next(task, now)?, task))).collect();
     let mut found = Vec::new();
     while found.len() < MOST {
-        let Some(first) = waiting.iter_mut().filter(|(time, _)| *time < end).min_by_key(|(time, _)| *time) else { break };
+        let Some(first) = waiting.iter_mut().filter(|(time, _)| *time < end).min_by_key(|(time, _)| *time) else {
+            break;
+        };
         found.push(*first);
         first.0 = next(first.1, first.0).unwrap_or(Timestamp::MAX);
     }

@@ -68,9 +68,9 @@ impl ScheduleConfig {
             return Some(Error::invalid("a jitter of more than a day is too long").with_hint("choose at most 24h"));
         }
         match window {
-            None if self.outside_window.is_some() => {
-                Some(Error::invalid("there is no window that `outside_window` could be about").with_hint("leave it out"))
-            }
+            None if self.outside_window.is_some() => Some(
+                Error::invalid("there is no window that `outside_window` could be about").with_hint("leave it out"),
+            ),
             Some(window) if self.outside_window != Some(true) && !self.is_ever_in(window, zone) => {
                 let text = format!("`{}` is never in the window of the job, {window}", self.at);
                 let hint = "choose times in it, or add `outside_window = true`";
@@ -105,7 +105,8 @@ pub(super) fn mistake(
 }
 
 fn wrong_deadline(deadline: &Time) -> Option<Error> {
-    let error = || Error::invalid(format!("in {deadline} nothing can be done")).with_hint("choose a time of 1min or more");
+    let error =
+        || Error::invalid(format!("in {deadline} nothing can be done")).with_hint("choose a time of 1min or more");
     (deadline.length() < SHORTEST_DEADLINE).then(error)
 }
 
@@ -218,7 +219,9 @@ impl DaemonConfig {
             ("per_source_host", self.per_source_host),
             ("per_repository", self.per_repository),
         ];
-        if let Some((key, _)) = limits.into_iter().find(|(_, limit)| limit.is_some_and(|limit| !PARALLEL.contains(&limit))) {
+        if let Some((key, _)) =
+            limits.into_iter().find(|(_, limit)| limit.is_some_and(|limit| !PARALLEL.contains(&limit)))
+        {
             let hint = format!("choose from {} to {}", PARALLEL.start(), PARALLEL.end());
             return Some((key, Error::invalid("so many are not possible").with_hint(hint)));
         }
@@ -257,9 +260,12 @@ mod tests {
         let of = |text: &str| toml::from_str::<Holder>(text).map(|holder| holder.schedule);
         let one = of("schedule = \"30 2 * * *\"").unwrap();
         assert_eq!(one, of("[[schedule]]\nat = \"30 2 * * *\"").unwrap());
-        let two = of("schedule = [{ at = \"@daily\", tier = \"daily\" }, { at = \"@weekly\", type = \"full\" }]").unwrap();
+        let two =
+            of("schedule = [{ at = \"@daily\", tier = \"daily\" }, { at = \"@weekly\", type = \"full\" }]").unwrap();
         assert_eq!((two.len(), two[1].kind), (2, Some(JobType::Full)));
-        for (bad, word) in [("schedule = 5", "cron"), ("schedule = \"often\"", "1 fields"), ("schedule = [{ on = 1 }]", "on")] {
+        for (bad, word) in
+            [("schedule = 5", "cron"), ("schedule = \"often\"", "1 fields"), ("schedule = [{ on = 1 }]", "on")]
+        {
             let error = of(bad).err().unwrap().to_string();
             assert!(error.contains(word), "{bad}: {error}");
         }

@@ -350,10 +350,8 @@ fn daemon(config: &Config) -> Result<(), Mistake> {
         return Err(Mistake::from_error([SECTION, key, ""], &error));
     }
     match config.schedule.report_to.iter().find(|channel| !config.notify.contains_key(*channel)) {
-        Some(unknown) => {
-            Err(Mistake::new([SECTION, "report_to", ""], format!("there is no channel `{unknown}`"))
-                .hint(suggest::hint(unknown, config.notify.keys().map(String::as_str))))
-        }
+        Some(unknown) => Err(Mistake::new([SECTION, "report_to", ""], format!("there is no channel `{unknown}`"))
+            .hint(suggest::hint(unknown, config.notify.keys().map(String::as_str)))),
         None => Ok(()),
     }
 }

@@ -45,7 +45,8 @@ impl Cron {
         const HOUR: i64 = 3600;
         // The first of these that holds one holds few, whatever the expression.
         let lengths = [HOUR, 24 * HOUR, 32 * 24 * HOUR, 366 * 24 * HOUR];
-        let begins = lengths.into_iter().filter_map(|seconds| until.checked_sub(jiff::SignedDuration::from_secs(seconds)).ok());
+        let begins =
+            lengths.into_iter().filter_map(|seconds| until.checked_sub(jiff::SignedDuration::from_secs(seconds)).ok());
         for begin in begins.map(|begin| begin.max(after)).chain([after]) {
             let mut found = self.next(begin, zone).filter(|first| *first <= until);
             while let Some(later) = found.and_then(|last| self.next(last, zone)).filter(|later| *later <= until) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::timetable::{self, CatchUp, Timetable};
 use super::Cron;
+use super::timetable::{self, CatchUp, Timetable};
 use crate::config::{Config, DaemonConfig, JobConfig, JobType, ScheduleConfig, SourceConfig, Window};
 use crate::machine::{self, Machine};
 

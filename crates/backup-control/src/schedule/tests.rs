@@ -64,7 +64,12 @@ fn fields() -> impl Strategy<Value = Fields> {
     let days = prop::option::of(prop::collection::btree_set(1..29_i8, 1..20));
     let weekdays = prop::option::of(prop::collection::btree_set(0..7_i8, 1..6));
     let minutes = prop::collection::btree_set(0..60_i8, 1..6);
-    (minutes, hours, days, weekdays).prop_map(|(minutes, hours, days, weekdays)| Fields { minutes, hours, days, weekdays })
+    (minutes, hours, days, weekdays).prop_map(|(minutes, hours, days, weekdays)| Fields {
+        minutes,
+        hours,
+        days,
+        weekdays,
+    })
 }
 
 /// Zones, and a day on which their clocks are changed.

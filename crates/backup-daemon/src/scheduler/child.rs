@@ -232,7 +232,8 @@ mod tests {
         assert_eq!(ending.error, "one\ntwo");
         let (ending, _) = run_script("echo fine >&2", wish.clone()).await;
         assert_eq!((ending.exit_code, ending.error.as_str()), (Some(0), ""));
-        let none = run(&mut command(Path::new("/nowhere"), &[], &Environment::default(), Path::new("/")), wish, |_| {}).await;
+        let none =
+            run(&mut command(Path::new("/nowhere"), &[], &Environment::default(), Path::new("/")), wish, |_| {}).await;
         assert!(none.exit_code.is_none() && none.error.contains("could not be started"));
     }
 

@@ -46,10 +46,10 @@ use backup_core::clock::{SharedClock, SystemClock};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 
-use crate::engine::{Ended, Engine, Health, Refusal, Running, Task, TaskEvent, Work};
-use crate::journal::{Journal, Silence};
 use self::core::{Core, Now};
 use self::orders::Orders;
+use crate::engine::{Ended, Engine, Health, Refusal, Running, Task, TaskEvent, Work};
+use crate::journal::{Journal, Silence};
 
 /// Events that wait for a listener who is slow.
 const EVENTS: usize = 1024;

@@ -134,7 +134,10 @@ impl Orders {
             return Err(Refusal::Unknown(format!("job or group {job}")));
         }
         if let Some(kind) = kind.filter(|kind| !KINDS.contains(kind)) {
-            return Err(Refusal::Refused(format!("there are no snapshots of type {kind}: choose {}", KINDS.join(", "))));
+            return Err(Refusal::Refused(format!(
+                "there are no snapshots of type {kind}: choose {}",
+                KINDS.join(", ")
+            )));
         }
         let mut words = vec!["run".to_owned()];
         words.extend(kind.map(|kind| format!("--type={kind}")));

@@ -26,11 +26,9 @@ impl InUse {
         if !uses.aside {
             self.count += 1;
         }
-        for (names, counts) in [
-            (&uses.jobs, &mut self.jobs),
-            (&uses.repositories, &mut self.repositories),
-            (&uses.hosts, &mut self.hosts),
-        ] {
+        for (names, counts) in
+            [(&uses.jobs, &mut self.jobs), (&uses.repositories, &mut self.repositories), (&uses.hosts, &mut self.hosts)]
+        {
             for name in names {
                 *counts.entry(name.clone()).or_default() += 1;
             }

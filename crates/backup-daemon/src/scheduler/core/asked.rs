@@ -45,12 +45,12 @@ impl Core {
         if let Work::Follow { job } = &work
             && self.tasks.iter().any(|kept| kept.order.work == work)
         {
-            return Err(Refusal::Refused(format!("the log of job {job} is followed all the time: resume or pause that")));
+            return Err(Refusal::Refused(format!(
+                "the log of job {job} is followed all the time: resume or pause that"
+            )));
         }
         let order = self.orders.asked(work, self.plan.deadline)?;
-        let same = |item: &&Item| {
-            item.order.work == order.work || !item.order.uses.jobs.is_disjoint(&order.uses.jobs)
-        };
+        let same = |item: &&Item| item.order.work == order.work || !item.order.uses.jobs.is_disjoint(&order.uses.jobs);
         if let Some(item) = self.items.iter().find(same) {
             let how = if item.waits() { "waits for its turn" } else { "goes on" };
             return Err(Refusal::Refused(format!("it {how} already, as {}", item.id)));

@@ -36,7 +36,13 @@ impl Core {
             }
         }
         for (id, task) in late {
-            self.say(Level::Error, task.as_deref(), Some(&id), "it takes longer than it may, and is stopped".into(), now);
+            self.say(
+                Level::Error,
+                task.as_deref(),
+                Some(&id),
+                "it takes longer than it may, and is stopped".into(),
+                now,
+            );
         }
         todo
     }
@@ -56,7 +62,8 @@ impl Core {
         let why = item.runs().and_then(|runs| runs.stop).map(|(why, _)| why);
         let mut ending = ending;
         if why == Some(Why::Deadline) {
-            ending.error = format!("it took longer than it may, and was stopped. {}", ending.error).trim_end().to_owned();
+            ending.error =
+                format!("it took longer than it may, and was stopped. {}", ending.error).trim_end().to_owned();
         }
         let is_follow = matches!(item.order.work, Work::Follow { .. });
         self.say_ended(&item, &ending, why, now);
@@ -70,7 +77,8 @@ impl Core {
             if is_follow && why.is_none() {
                 let began = item.runs().map_or(now.steady, |runs| runs.began);
                 let pause = kept.supervised.failed(began, now.steady);
-                let trouble = format!("ended {}: {}; begun again after {} s", code(&ending), ending.error, pause.as_secs());
+                let trouble =
+                    format!("ended {}: {}; begun again after {} s", code(&ending), ending.error, pause.as_secs());
                 self.troubles.insert(kept.planned.name.clone(), trouble);
             } else if is_follow {
                 self.troubles.remove(&kept.planned.name);

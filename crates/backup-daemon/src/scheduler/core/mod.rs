@@ -19,13 +19,13 @@ use std::time::Duration;
 use backup_control::schedule::{CatchUp, Due, Plan, Planned};
 use jiff::Timestamp;
 
+use crate::engine::{Ended, TaskEvent, Work};
+use crate::journal::{Level, Line};
 use crate::scheduler::follow::Supervised;
 use crate::scheduler::items::{Item, Runs, Stage, Why};
 use crate::scheduler::memory::{Memory, Remembered};
 use crate::scheduler::orders::{Order, Orders};
 use crate::scheduler::turns;
-use crate::engine::{Ended, TaskEvent, Work};
-use crate::journal::{Level, Line};
 
 /// So many wait at most: more are refused, or left out.
 const MAX_WAITING: usize = 256;
@@ -47,10 +47,7 @@ pub(in crate::scheduler) struct Now {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::scheduler) enum Do {
     /// Begin a process.
-    Begin {
-        id: String,
-        args: Vec<String>,
-    },
+    Begin { id: String, args: Vec<String> },
     /// Ask one to stop.
     Ask(String),
     /// Kill one.
@@ -114,9 +111,10 @@ impl Core {
     /// Takes tasks over, with what is remembered of them, and makes up for what they owe.
     fn take_over(&mut self, planned: Vec<Planned>, mut memory: Memory, now: Now) {
         for planned in planned {
-            let schedule = planned.timetable.as_ref().map_or(String::new(), |table| {
-                format!("{} {}", table.cron, table.zone.iana_name().unwrap_or("local"))
-            });
+            let schedule = planned
+                .timetable
+                .as_ref()
+                .map_or(String::new(), |table| format!("{} {}", table.cron, table.zone.iana_name().unwrap_or("local")));
             let mut remembered = memory.tasks.remove(&planned.name).unwrap_or_default();
             if remembered.schedule != schedule {
                 // It was due at other times: none of them was missed.
@@ -146,7 +144,13 @@ impl Core {
         if counts && !kept.remembered.paused {
             self.due(at, Due { time: owed, late: true }, now);
         } else {
-            self.say(Level::Warning, Some(&name), None, format!("what was due at {owed} had no end, and is not made up for"), now);
+            self.say(
+                Level::Warning,
+                Some(&name),
+                None,
+                format!("what was due at {owed} had no end, and is not made up for"),
+                now,
+            );
         }
     }
 
@@ -237,7 +241,13 @@ impl Core {
             return;
         }
         if let Some(missed) = look.missed {
-            self.say(Level::Warning, Some(&name), None, format!("what was due at {missed} was missed, and is not made up for"), now);
+            self.say(
+                Level::Warning,
+                Some(&name),
+                None,
+                format!("what was due at {missed} was missed, and is not made up for"),
+                now,
+            );
         }
         if let Some(due) = look.due {
             self.due(at, due, now);
@@ -249,7 +259,13 @@ impl Core {
         let name = self.tasks[at].planned.name.clone();
         if let Some(item) = self.items.iter().find(|item| item.task.as_ref() == Some(&name)) {
             let how = if item.waits() { "still waits for its turn" } else { "still goes on" };
-            self.say(Level::Warning, Some(&name), None, format!("what is due at {} is left out: it {how}", due.time), now);
+            self.say(
+                Level::Warning,
+                Some(&name),
+                None,
+                format!("what is due at {} is left out: it {how}", due.time),
+                now,
+            );
             return;
         }
         if self.items.iter().filter(|item| item.waits()).count() >= MAX_WAITING {
@@ -346,7 +362,14 @@ impl Core {
         (std::mem::take(&mut self.events), std::mem::take(&mut self.lines))
     }
 
-    pub(in crate::scheduler) fn say(&mut self, level: Level, task: Option<&str>, id: Option<&str>, message: String, now: Now) {
+    pub(in crate::scheduler) fn say(
+        &mut self,
+        level: Level,
+        task: Option<&str>,
+        id: Option<&str>,
+        message: String,
+        now: Now,
+    ) {
         let (task, id) = (task.map(str::to_owned), id.map(str::to_owned));
         self.lines.push(Line { time: now.wall, level, task, id, message });
     }

@@ -75,7 +75,8 @@ fn month(zone: &str, from: &str, day: &str, days: i32, night: &str) {
     let is = |hour: i8, minute: i8| move |time: &jiff::civil::DateTime| (time.hour(), time.minute()) == (hour, minute);
 
     // Once every night, on the day on which clocks are changed as documented. On Sundays both are due at once, and one waits.
-    let mut daily: Vec<String> = minutes.iter().filter(|(time, first)| *first && is(2, 30)(time)).map(|(time, _)| shown(*time)).collect();
+    let mut daily: Vec<String> =
+        minutes.iter().filter(|(time, first)| *first && is(2, 30)(time)).map(|(time, _)| shown(*time)).collect();
     if !daily.iter().any(|time| time.starts_with(day)) {
         daily.push(format!("{day} {night}"));
         daily.sort();
@@ -86,16 +87,20 @@ fn month(zone: &str, from: &str, day: &str, days: i32, night: &str) {
     let sundays = minutes.iter().filter(|(time, _)| is(12, 0)(time) && time.weekday() == jiff::civil::Weekday::Sunday);
     assert_eq!(weekly.clone().count(), sundays.count());
     for weekly in weekly {
-        let daily = world.begun.iter().find(|begun| begun.task == "night/daily" && begun.at.duration_since(weekly.at).abs() < SignedDuration::from_hours(3));
+        let daily = world.begun.iter().find(|begun| {
+            begun.task == "night/daily" && begun.at.duration_since(weekly.at).abs() < SignedDuration::from_hours(3)
+        });
         assert!(weekly.at >= daily.unwrap().ended.unwrap(), "not both at once");
     }
 
     // By the clock, whatever it shows: every quarter of an hour that there is.
-    let quarters: Vec<String> = minutes.iter().filter(|(time, _)| time.minute() % 15 == 0).map(|(time, _)| shown(*time)).collect();
+    let quarters: Vec<String> =
+        minutes.iter().filter(|(time, _)| time.minute() % 15 == 0).map(|(time, _)| shown(*time)).collect();
     assert_eq!(world.times("alerts", zone), quarters);
 
     // Every hour is due; what takes 70 minutes lets every second one go by.
-    let hours: Vec<String> = minutes.iter().filter(|(time, _)| time.minute() == 10).step_by(2).map(|(time, _)| shown(*time)).collect();
+    let hours: Vec<String> =
+        minutes.iter().filter(|(time, _)| time.minute() == 10).step_by(2).map(|(time, _)| shown(*time)).collect();
     assert_eq!(world.times("db/backup", zone), hours);
     assert_eq!(world.begun.iter().filter(|begun| begun.task == "db/logs").count(), 1);
 }
@@ -132,7 +137,8 @@ fn restarts_make_up_for_what_was_missed_once() {
     world.killed_for(hour * 80 + Duration::from_secs(300));
     world.pass(hour, STEP);
     assert_eq!(world.times("night/daily", zone), ["08 08:05"]);
-    let of_that_day = |task| world.times(task, zone).into_iter().filter(|time| time.starts_with("08")).collect::<Vec<_>>();
+    let of_that_day =
+        |task| world.times(task, zone).into_iter().filter(|time| time.starts_with("08")).collect::<Vec<_>>();
     // That of 08:10 is left out: what makes up for 07:10 goes on.
     assert_eq!(of_that_day("db/backup"), ["08 08:05"]);
     assert_eq!(of_that_day("alerts"), ["08 08:05", "08 08:15", "08 08:30", "08 08:45", "08 09:00"]);
@@ -144,7 +150,8 @@ fn restarts_make_up_for_what_was_missed_once() {
         world.pass(Duration::from_secs(560), STEP);
     }
     world.pass(Duration::from_secs(900), STEP);
-    let later: Vec<String> = world.times("db/backup", zone).into_iter().filter(|time| time.as_str() > "08 09").collect();
+    let later: Vec<String> =
+        world.times("db/backup", zone).into_iter().filter(|time| time.as_str() > "08 09").collect();
     // That of 09:10 is cut off again and again, until it comes to its end.
     assert_eq!(later, ["08 09:10", "08 09:17", "08 09:27", "08 09:37", "08 09:47", "08 09:57", "08 10:10"]);
     let looks = world.begun[before..].iter().filter(|begun| begun.task == "alerts").count();

@@ -42,7 +42,11 @@ const CONFIG: &str = r#"
 "#;
 
 fn world(takes: fn(&str) -> Duration) -> World {
-    World::new(&CONFIG.replace("[repositories.main]", "[defaults]\ntime_zone = \"UTC\"\n[repositories.main]"), "2026-05-04T00:30:00Z", takes)
+    World::new(
+        &CONFIG.replace("[repositories.main]", "[defaults]\ntime_zone = \"UTC\"\n[repositories.main]"),
+        "2026-05-04T00:30:00Z",
+        takes,
+    )
 }
 
 fn backup(job: &str) -> Work {
@@ -196,7 +200,10 @@ fn another_configuration() {
     let mut world = world(hour);
     world.minutes(31);
     assert_eq!(world.going.len(), 3);
-    let text = CONFIG.replace("[jobs.b]\n    source = \"b\"\n    repository = \"main\"\n    schedule = \"0 1 * * *\"", "[jobs.b]\n    source = \"b\"\n    repository = \"main\"\n    schedule = \"0 5 * * *\"");
+    let text = CONFIG.replace(
+        "[jobs.b]\n    source = \"b\"\n    repository = \"main\"\n    schedule = \"0 1 * * *\"",
+        "[jobs.b]\n    source = \"b\"\n    repository = \"main\"\n    schedule = \"0 5 * * *\"",
+    );
     let next = loaded(&text);
     world.core.replace(plan(&next), Orders::new(next.clone()), world.now);
     world.minutes(1);

@@ -1,0 +1,17 @@
+//! `backupd` as a program, with the real program `backup`.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `common.rs` | a directory with a repository, and a daemon in it |
+//! | `killed.rs` | killed in the middle, and begun again |
+//! | `signals.rs` | stopping, reloading, the manager of services, one at a time |
+//! | `embedded.rs` | the example of a service that holds a scheduler |
+//! | `packaging.rs` | what is shipped for managers of services and of containers |
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails as tests do")]
+
+mod common;
+mod embedded;
+mod killed;
+mod packaging;
+mod signals;
