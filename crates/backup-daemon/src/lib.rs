@@ -1,6 +1,11 @@
 //! The daemon of the backup system, as far as it exists: it checks the configuration that it would run with and names
 //! the jobs it knows. Scheduling is not part of this version, and it says so.
 
+pub mod api;
+pub mod engine;
+pub mod metrics;
+pub mod tokens;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
