@@ -4,6 +4,8 @@
 pub mod api;
 pub mod engine;
 pub mod metrics;
+#[cfg(test)]
+mod testing;
 pub mod tokens;
 
 use std::ffi::OsString;

@@ -71,7 +71,9 @@ impl ApiConfig {
         match self.listen {
             Some(address) if !address.ip().is_loopback() && self.tls_cert.is_none() => mistake(
                 "listen",
-                &format!("{address} can be reached from other machines, and without TLS tokens could be read on the way"),
+                &format!(
+                    "{address} can be reached from other machines, and without TLS tokens could be read on the way"
+                ),
                 "add `tls_cert` and `tls_key`, or listen on 127.0.0.1 alone",
             ),
             None if self.tls_cert.is_some() => {

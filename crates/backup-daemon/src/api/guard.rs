@@ -147,10 +147,9 @@ async fn through(api: &Shared, who: Option<Who>, route: Option<&str>, request: R
 /// The request with all of its body: nobody waits for one that comes slowly, or does not end.
 async fn whole(request: Request) -> Answer<Request> {
     let (parts, body) = request.into_parts();
-    let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let too_large = || {
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {MAX_BODY} bytes"))
-    };
+    let announced =
+        parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {MAX_BODY} bytes"));
     if announced.is_some_and(|bytes| bytes > MAX_BODY as u64) {
         return Err(too_large());
     }

@@ -48,8 +48,8 @@ use axum::middleware;
 use backup_control::config::ApiConfig;
 use tokio_util::sync::CancellationToken;
 
-pub use program::{Child, Program, Spoken, Unheard};
 pub(crate) use problem::Problem;
+pub use program::{Child, Program, Spoken, Unheard};
 pub use reads::Reads;
 pub use tls::TlsFiles;
 
@@ -236,10 +236,7 @@ async fn listen(
 fn router(api: Api) -> Router {
     let api = Arc::new(api);
     let (routes, _) = document::document();
-    routes
-        .fallback(routes::none)
-        .layer(middleware::from_fn_with_state(Arc::clone(&api), guard::guard))
-        .with_state(api)
+    routes.fallback(routes::none).layer(middleware::from_fn_with_state(Arc::clone(&api), guard::guard)).with_state(api)
 }
 
 /// Writes down which tokens were used, from time to time and at the end.

@@ -102,9 +102,7 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::Unknown(_) => Self::unknown(error),
             Refusal::Refused(_) => Self::new(StatusCode::CONFLICT, error),
-            Refusal::Busy(_) => {
-                Self { retry_after: Some(30), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error) }
-            }
+            Refusal::Busy(_) => Self { retry_after: Some(30), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error) },
         }
     }
 }

@@ -176,7 +176,12 @@ impl Spoken {
             let text = |value: &Value| value.as_str().map(str::to_owned);
             let causes = event["causes"].as_array().into_iter().flatten().filter_map(text);
             let parts: Vec<String> = text(&event["message"]).into_iter().chain(causes).collect();
-            return Unheard::Failed { message: parts.join(": "), hint: text(&event["hint"]), code: self.code, is_unknown: matches!(event["kind"].as_str(), Some("not_found" | "no_repository")) };
+            return Unheard::Failed {
+                message: parts.join(": "),
+                hint: text(&event["hint"]),
+                code: self.code,
+                is_unknown: matches!(event["kind"].as_str(), Some("not_found" | "no_repository")),
+            };
         }
         let with = |heading: &str| self.err.lines().find_map(|line| line.trim().strip_prefix(heading)).map(str::trim);
         let message = with("Error:").map_or_else(|| format!("the program failed: {:?}", self.code), str::to_owned);
@@ -220,7 +225,9 @@ mod tests {
         assert_eq!((message.as_str(), hint.as_deref(), code), ("no: gone", Some("look"), Some(1)));
         let spoken = child(dir.path(), "echo 'Error: bad' >&2; echo 'Hint: good' >&2; exit 2").ask(&[], "x").await;
         let failure = spoken.unwrap().failure();
-        assert!(matches!(&failure, Unheard::Failed { message, hint: Some(hint), .. } if message == "bad" && hint == "good"));
+        assert!(
+            matches!(&failure, Unheard::Failed { message, hint: Some(hint), .. } if message == "bad" && hint == "good")
+        );
         let missing = Child::new(dir.path().join("none"), None, Environment::default()).ask(&[], "x").await;
         assert!(matches!(missing, Err(Unheard::Missing(..))));
     }

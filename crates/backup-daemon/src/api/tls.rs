@@ -45,7 +45,9 @@ impl Tls {
         if known.0 != stamp {
             match read(&self.files) {
                 Ok(config) => known.1 = config,
-                Err(error) => tracing::error!("the certificate stays as it was: {}", backup_control::words::chain(&error)),
+                Err(error) => {
+                    tracing::error!("the certificate stays as it was: {}", backup_control::words::chain(&error))
+                }
             }
             known.0 = stamp;
         }
@@ -68,7 +70,7 @@ fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map(rustls::ConfigBuilder::with_no_client_auth)
+        .map(|builder| builder.with_no_client_auth())
         .and_then(|builder| builder.with_single_cert(certs, key))
         .map_err(|error| failed(&files.cert, io::Error::other(error)))?;
     Ok(Arc::new(config))

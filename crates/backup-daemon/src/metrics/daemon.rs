@@ -76,10 +76,8 @@ fn running(board: &Board, engine: &dyn Engine) -> Result<()> {
 
 /// How much is done, by a line of progress of the program; by bytes, or else by items.
 fn share(progress: &Value) -> Option<f64> {
-    // Totals stand beside the stage, or in an object of their own.
     let of = |done: &str, total: &str| {
-        let number = |key: &str| progress.get(key).or_else(|| progress.get("progress")?.get(key))?.as_f64();
-        let (done, total) = (number(done)?, number(total)?);
+        let (done, total) = (progress.get(done)?.as_f64()?, progress.get(total)?.as_f64()?);
         (total > 0.0).then(|| (done / total).clamp(0.0, 1.0))
     };
     of("done_bytes", "total_bytes").or_else(|| of("done_items", "total_items"))
@@ -93,7 +91,7 @@ mod tests {
     fn shares_of_progress() {
         let share = |json: &str| share(&serde_json::from_str(json).unwrap());
         assert_eq!(share(r#"{"done_bytes":25,"total_bytes":100,"done_items":1,"total_items":2}"#), Some(0.25));
-        assert_eq!(share(r#"{"progress":{"done_bytes":5,"total_bytes":0,"done_items":1,"total_items":2}}"#), Some(0.5));
+        assert_eq!(share(r#"{"done_bytes":5,"total_bytes":0,"done_items":1,"total_items":2}"#), Some(0.5));
         assert_eq!(share(r#"{"done_bytes":500,"total_bytes":100}"#), Some(1.0), "more than was expected");
         assert_eq!(share(r#"{"stage":"plan"}"#), None);
     }

@@ -9,8 +9,8 @@ use prometheus::Result;
 
 use super::board::{Board, time, yes};
 use super::gauges::{
-    AGE, DURATION, EXPOSED, LAST_SUCCESS, LOG_LAG, REDUCTION, RESTORE_DURATION, RESTORE_LAST, RESTORE_SUCCESS, RPO, RTO,
-    SIZE, STATUS, STORED, SUCCESS_RATIO,
+    AGE, DURATION, EXPOSED, LAST_SUCCESS, LOG_LAG, REDUCTION, RESTORE_DURATION, RESTORE_LAST, RESTORE_SUCCESS, RPO,
+    RTO, SIZE, STATUS, STORED, SUCCESS_RATIO,
 };
 use super::looked::{JobLooked, Looked};
 
@@ -46,7 +46,11 @@ fn of_job(
     let age = |moment: Timestamp| between(moment, now).as_secs_f64();
     board.set(&LAST_SUCCESS, &[name], success.map(time))?;
     board.set(&AGE, &[name], success.map(age))?;
-    board.set(&LOG_LAG, &[name], looked.and_then(|looked| Some(between(looked.recovery_point?, looked.at).as_secs_f64())))?;
+    board.set(
+        &LOG_LAG,
+        &[name],
+        looked.and_then(|looked| Some(between(looked.recovery_point?, looked.at).as_secs_f64())),
+    )?;
     board.set(&EXPOSED, &[name], point.max(success).map(age))?;
     board.set(&RPO, &[name], job.rpo.as_ref().map(|rpo| rpo.length().as_secs_f64()))?;
     board.set(&RTO, &[name], job.rto.as_ref().map(|rto| rto.length().as_secs_f64()))

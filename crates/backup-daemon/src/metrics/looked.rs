@@ -83,7 +83,9 @@ pub(super) async fn once(reads: &Reads, looked: &Mutex<Looked>) {
     if let Some(said) = ask(reads, &["status", "--json"]).await {
         for job in said["jobs"].as_array().into_iter().flatten() {
             let time = |path: &str| job.pointer(path).and_then(|time| time.as_str()?.parse().ok());
-            let Some(name) = job["job"].as_str().filter(|name| config.config.jobs.contains_key(*name)) else { continue };
+            let Some(name) = job["job"].as_str().filter(|name| config.config.jobs.contains_key(*name)) else {
+                continue;
+            };
             let known = JobLooked {
                 at: reads.now(),
                 last_success: time("/last_success/time"),

@@ -71,9 +71,10 @@ impl Checker {
         let mut found = None;
         for entry in self.entries()?.iter() {
             let is = |sha256: &str| sha256.as_bytes().ct_eq(given.as_bytes());
-            let before = entry.before.as_ref().map_or(Choice::from(0), |before| {
-                is(&before.sha256) & Choice::from(u8::from(before.until > now))
-            });
+            let before = entry
+                .before
+                .as_ref()
+                .map_or(Choice::from(0), |before| is(&before.sha256) & Choice::from(u8::from(before.until > now)));
             let current = is(&entry.sha256) & Choice::from(u8::from(!entry.is_over(now)));
             if bool::from(current | before) {
                 found = Some(Known { name: entry.name.clone(), role: entry.role });

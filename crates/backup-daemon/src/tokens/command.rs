@@ -249,7 +249,8 @@ mod tests {
         assert!(json.contains("\"name\":\"anna\"") && !json.contains("sha256"), "{json}");
         assert_eq!(token("revoke anna").1.unwrap(), ["The token of anna is worthless now."]);
         insta::assert_snapshot!(token("revoke anna").1.unwrap_err(), @"there is no token `anna`; `backupd token list` shows those that there are");
-        let records = place.audit.read(&Filter { operation: Some("token".into()), ..Filter::default() }).unwrap().records;
+        let records =
+            place.audit.read(&Filter { operation: Some("token".into()), ..Filter::default() }).unwrap().records;
         let operations: Vec<&str> = records.iter().map(|record| record.operation.as_str()).collect();
         assert_eq!(operations, ["token create", "token rotate", "token revoke"]);
         let log = std::fs::read_to_string(place.audit.path()).unwrap();

@@ -10,8 +10,8 @@ use backup_control::{audit, cache};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::secret::{Secret, hash};
 use super::Role;
+use super::secret::{Secret, hash};
 
 /// Its name in the state directory.
 pub const FILE: &str = "tokens.json";
@@ -62,7 +62,9 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Place(..) => "name another file as `tokens_file` in `[api]`, or another directory in BACKUP_STATE_DIR".into(),
+            Self::Place(..) => {
+                "name another file as `tokens_file` in `[api]`, or another directory in BACKUP_STATE_DIR".into()
+            }
             Self::Damaged(path, _) => format!("remove {}, and create the tokens anew", path.display()),
             Self::Open(path) => format!("`chmod 600 {}`, and look at what is in it", path.display()),
             Self::Busy(path) => format!("`fuser {}` names it", path.display()),
@@ -165,9 +167,9 @@ impl Tokens {
             return Err(Error::Open(self.path.clone()));
         }
         let mut json = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(&mut file, MAX_FILE), &mut json).map_err(|error| self.failed(error))?;
-        let stored: Stored =
-            serde_json::from_slice(&json).map_err(|error| Error::Damaged(self.path.clone(), error))?;
+        io::Read::read_to_end(&mut io::Read::take(&mut file, MAX_FILE), &mut json)
+            .map_err(|error| self.failed(error))?;
+        let stored: Stored = serde_json::from_slice(&json).map_err(|error| Error::Damaged(self.path.clone(), error))?;
         Ok(stored.tokens)
     }
 

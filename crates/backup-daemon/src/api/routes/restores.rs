@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::super::Shared;
 use super::super::guard::Who;
 use super::super::problem::{Answer, Problem};
 use super::super::told::Noted;
 use super::super::views::RestoreJson;
 use super::super::words::{self, Target};
-use super::super::Shared;
 use super::running::StartedJson;
 use crate::engine::{RestoreOrder, Work};
 use crate::tokens::Role;

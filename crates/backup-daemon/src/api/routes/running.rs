@@ -49,7 +49,10 @@ pub(super) async fn start(
 ) -> Answer<(StatusCode, Extension<Noted>, Json<StartedJson>)> {
     let work = checked(work)?;
     if work == Work::Cleanup && !who.role.may(Role::Admin) {
-        return Err(Problem::forbidden(format!("a cleanup removes snapshots: it takes an admin, and {} is {}", who.name, who.role)));
+        return Err(Problem::forbidden(format!(
+            "a cleanup removes snapshots: it takes an admin, and {} is {}",
+            who.name, who.role
+        )));
     }
     let noted = noted(&work);
     let id = api.engine.start(work, &who.name)?;
@@ -101,9 +104,9 @@ fn noted(work: &Work) -> Noted {
     responses((status = 200, description = "It", body = RunningJson)))]
 pub(super) async fn one(State(api): State<Shared>, Path(id): Path<String>) -> Answer<Json<RunningJson>> {
     let found = api.engine.running().into_iter().find(|running| running.id == id);
-    found.map(|running| Json(running.into())).ok_or_else(|| {
-        Problem::unknown("nothing of that id goes on").hint("`GET /api/v1/ended` has what is over")
-    })
+    found
+        .map(|running| Json(running.into()))
+        .ok_or_else(|| Problem::unknown("nothing of that id goes on").hint("`GET /api/v1/ended` has what is over"))
 }
 
 /// Stop something as Ctrl-C does: at a safe point

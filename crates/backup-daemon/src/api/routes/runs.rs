@@ -1,9 +1,9 @@
 //! What is remembered of runs.
 
+use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use backup_control::catalog::RunFilter;
 use backup_control::runs::{Log, Run};
 use jiff::Timestamp;
@@ -68,7 +68,8 @@ pub(super) struct RunsJson {
 #[utoipa::path(get, path = "/api/v1/runs", tag = "runs", security(("token" = ["operator"])), params(WhichRuns),
     responses((status = 200, description = "They", body = RunsJson)))]
 pub(super) async fn runs(State(api): State<Shared>, Query(which): Query<WhichRuns>) -> Answer<Json<RunsJson>> {
-    let moment = |text: &Option<String>, else_: Timestamp| text.as_deref().map_or(Ok(else_), |text| api.reads.moment(text));
+    let moment =
+        |text: &Option<String>, else_: Timestamp| text.as_deref().map_or(Ok(else_), |text| api.reads.moment(text));
     let within = moment(&which.since, Timestamp::MIN)?..moment(&which.until, Timestamp::MAX)?;
     let limit = limit(which.limit, MOST)?;
     let filter = RunFilter {
