@@ -95,7 +95,7 @@ mod tests {
         let read = |text: &str| {
             parse(&format!("[api]\n{text}"), Path::new("/etc/backup/backup.toml"), &Default::default())
                 .map(|config| config.api)
-                .map_err(|error| format!("{error}; {}", error.hint().unwrap_or_default()))
+                .map_err(|error| format!("{error}; {}", error.hint.clone().unwrap_or_default()))
         };
         let api = read("listen = \"0.0.0.0:8321\"\ntls_cert = \"cert.pem\"\ntls_key = \"/key.pem\"").unwrap();
         assert_eq!(api.tls_cert.as_deref(), Some(Path::new("/etc/backup/cert.pem")));

@@ -19,28 +19,28 @@ macro_rules! gauges {
 }
 
 gauges! {
-    STATUS = "backup_status" ["job", "state"]
+    STATUS = "backup_status" ["backup_job", "state"]
         "1 for the state of the newest backup of a job, 0 for the others: none, running, verified, failed, cancelled.";
-    LAST_SUCCESS = "backup_last_success_timestamp_seconds" ["job"]
+    LAST_SUCCESS = "backup_last_success_timestamp_seconds" ["backup_job"]
         "When the last backup of a job that succeeded began.";
-    AGE = "backup_age_seconds" ["job"] "How long ago that was.";
-    DURATION = "backup_last_duration_seconds" ["job"] "How long the last backup that succeeded took.";
-    SIZE = "backup_last_size_bytes" ["job"] "How much the last snapshot holds.";
-    STORED = "backup_last_stored_bytes" ["job"] "How much the last backup that succeeded had to store.";
-    REDUCTION = "backup_reduction_ratio" ["job"]
+    AGE = "backup_age_seconds" ["backup_job"] "How long ago that was.";
+    DURATION = "backup_last_duration_seconds" ["backup_job"] "How long the last backup that succeeded took.";
+    SIZE = "backup_last_size_bytes" ["backup_job"] "How much the last snapshot holds.";
+    STORED = "backup_last_stored_bytes" ["backup_job"] "How much the last backup that succeeded had to store.";
+    REDUCTION = "backup_reduction_ratio" ["backup_job"]
         "How many times what was read it is of what was stored, over the newest 25 backups.";
-    SUCCESS_RATIO = "backup_success_ratio" ["job"]
+    SUCCESS_RATIO = "backup_success_ratio" ["backup_job"]
         "The share of successes among the newest 25 backups that nobody stopped, from 0 to 1.";
-    RPO = "backup_rpo_seconds" ["job"] "How much may be lost, by the configuration.";
-    EXPOSED = "backup_recovery_point_age_seconds" ["job"]
+    RPO = "backup_rpo_seconds" ["backup_job"] "How much may be lost, by the configuration.";
+    EXPOSED = "backup_recovery_point_age_seconds" ["backup_job"]
         "How much would be lost now: since the last moment of the captured log, or else since the last success.";
-    LOG_LAG = "backup_log_lag_seconds" ["job"]
+    LOG_LAG = "backup_log_lag_seconds" ["backup_job"]
         "How far the captured log is behind, as it was when the repository was looked into.";
-    RTO = "backup_rto_seconds" ["job"] "How long a restore may take, by the configuration.";
+    RTO = "backup_rto_seconds" ["backup_job"] "How long a restore may take, by the configuration.";
     RESTORE_PROGRESS = "restore_progress" ["id", "what"] "How much of a restore that goes on is done, from 0 to 1.";
-    RESTORE_LAST = "restore_last_timestamp_seconds" ["job"] "When the last restore of a snapshot of a job began.";
-    RESTORE_DURATION = "restore_last_duration_seconds" ["job"] "How long the last restore that succeeded took.";
-    RESTORE_SUCCESS = "restore_last_success" ["job"] "Whether the last restore that ended did what it was to do.";
+    RESTORE_LAST = "restore_last_timestamp_seconds" ["backup_job"] "When the last restore of a snapshot of a job began.";
+    RESTORE_DURATION = "restore_last_duration_seconds" ["backup_job"] "How long the last restore that succeeded took.";
+    RESTORE_SUCCESS = "restore_last_success" ["backup_job"] "Whether the last restore that ended did what it was to do.";
     STORAGE = "storage_usage" ["repository"] "Bytes that lie in a repository.";
     STORAGE_OBJECTS = "storage_objects" ["repository"] "Objects that lie in a repository.";
     STORAGE_FREE = "storage_free_bytes" ["repository"] "Bytes that are left, of the quota or of the disk.";

@@ -60,6 +60,14 @@ impl ScriptedEngine {
             error: String::new(),
         }
     }
+
+    /// A restore that failed.
+    pub(crate) fn ended_restore(id: &str) -> Ended {
+        let order = RestoreOrder { what: "latest".into(), at: None, target: "/srv/x".into(), dry_run: false };
+        let work = Work::Restore(order);
+        let error = "no room".to_owned();
+        Ended { task: None, work, by: "anna".into(), exit_code: Some(1), error, ..Self::ended_backup(id) }
+    }
 }
 
 fn backup() -> Work {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backup_control::alerts::Ledger;
-use backup_control::audit::{Audit, Filter, Record};
+use backup_control::audit::{Audit, Class, Filter, Record, Status};
 use backup_control::catalog::{self, SharedCatalog};
 use backup_control::config::{self, LoadedConfig};
 use backup_control::machine::Machine;
@@ -206,6 +206,16 @@ impl Server {
         ledger.save().unwrap();
     }
 
+    /// A verification and a copy of the repository, as the audit log has them.
+    pub(crate) fn note_verification(&self) {
+        let (audit, machine) = (Audit::in_state(&self.state()), Machine::local());
+        let place = RepositorySpec::named("main", &self.loaded.config).unwrap().place();
+        for operation in ["verify", "copy"] {
+            let record = Record::new(operation, Class::Operation, Status::Success, &machine, now());
+            audit.append(record.with("repository", place.clone()).with("to", "/else"), &machine).unwrap();
+        }
+    }
+
     /// Stops it, and waits for that.
     pub(crate) async fn stop(self) -> TempDir {
         self.shutdown.cancel();
@@ -217,4 +227,13 @@ impl Server {
 /// The time.
 pub(crate) fn now() -> Timestamp {
     SystemClock.now()
+}
+
+/// A program that `scripts/tools` fetches.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    let tools = std::env::var_os("BACKUP_TEST_TOOLS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools"), PathBuf::from);
+    let path = tools.join("bin").join(name);
+    assert!(path.exists(), "{} is not there: run `scripts/tools {name}`", path.display());
+    path
 }
