@@ -34,7 +34,18 @@ pub(super) enum WorkJson {
         job: String,
     },
     /// A restore. Begun by `POST /api/v1/restores`.
-    Restore(RestoreJson),
+    Restore {
+        /// The snapshot: an id, `latest`; with `at`: the job or group.
+        what: String,
+        /// The moment, as `backup restore --at` takes it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<String>,
+        /// A directory, or the name of a target of the configuration.
+        target: String,
+        /// Only say what would be done.
+        #[serde(default)]
+        dry_run: bool,
+    },
     /// Reading a snapshot back.
     Verify {
         /// The snapshot: an id, `latest`, `JOB:latest`.
@@ -73,12 +84,6 @@ pub(super) struct RestoreJson {
     pub(super) dry_run: bool,
 }
 
-impl From<RestoreOrder> for RestoreJson {
-    fn from(RestoreOrder { what, at, target, dry_run }: RestoreOrder) -> Self {
-        Self { what, at, target, dry_run }
-    }
-}
-
 impl From<RestoreJson> for RestoreOrder {
     fn from(RestoreJson { what, at, target, dry_run }: RestoreJson) -> Self {
         Self { what, at, target, dry_run }
@@ -90,7 +95,7 @@ impl From<Work> for WorkJson {
         match work {
             Work::Backup { job, kind, tier } => Self::Backup { job, kind, tier },
             Work::Follow { job } => Self::Follow { job },
-            Work::Restore(order) => Self::Restore(order.into()),
+            Work::Restore(RestoreOrder { what, at, target, dry_run }) => Self::Restore { what, at, target, dry_run },
             Work::Verify { snapshot } => Self::Verify { snapshot },
             Work::Cleanup => Self::Cleanup,
             Work::Check { repository } => Self::Check { repository },

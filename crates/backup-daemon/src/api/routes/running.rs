@@ -63,7 +63,7 @@ pub(super) async fn start(
 fn checked(work: WorkJson) -> Answer<Work> {
     let optional = |what: &str, text: Option<String>| text.map(|text| words::name(what, &text)).transpose();
     Ok(match work {
-        WorkJson::Restore(_) => {
+        WorkJson::Restore { .. } => {
             return Err(Problem::wrong("a restore is not begun here").hint("use `POST /api/v1/restores`"));
         }
         WorkJson::Backup { kind: Some(kind), .. } if !TYPES.contains(&kind.as_str()) => {

@@ -6,8 +6,10 @@
 //! | `routes.rs` | what routes answer, and what they ask for |
 //! | `abuse.rs` | malformed, huge, slow and many requests |
 //! | `connections.rs` | the socket, TLS, events, the end |
+//! | `needs_schemathesis.rs` | everything that the document allows, and more |
 
 mod abuse;
 mod connections;
+mod needs_schemathesis;
 mod roles;
 mod routes;
