@@ -222,6 +222,7 @@ pub(crate) async fn run(session: &Session, run: &Run) {
 async fn append(session: &Session, record: Record) {
     let Some(dir) = state::dir(&session.env) else { return };
     let record = record
+        .on_behalf(&session.env)
         .with("command", audit::without_secrets(&session.trail.words))
         .with("sudo_user", session.env.text("SUDO_USER").unwrap_or_default());
     let file = config::find(session.global.config.as_deref(), &session.env).ok().flatten();

@@ -3,21 +3,33 @@
 //! ```text
 //!  backup.toml ──▶ Scheduler ──▶ processes of `backup` ──▶ repositories, runs, audit, alerts
 //!                     ▲ Engine
+//!     tokens ──▶ api ─┘        metrics
 //! ```
 //!
 //! | file | what is in it |
 //! |---|---|
 //! | `engine.rs` | [`engine::Engine`]: what can be asked of whatever runs tasks |
 //! | `scheduler/` | [`Scheduler`]: runs them; another service can do that too, see `examples/embedded.rs` |
-//! | `run.rs` | `backupd run`: signals, the manager of services |
-//! | `journal.rs` | what the daemon says of itself |
+//! | `run.rs`, `answering.rs`, `alive.rs` | `backupd run`: signals, the manager of services; the API beside it; its sign of life |
+//! | `api/` | [`api::serve`]: who asks what of the daemon, over a socket or by TCP |
+//! | `tokens/` | who may do that |
+//! | `metrics/` | what monitoring reads |
+//! | `journal/` | what the daemon says of itself |
 //! | `clock.rs` | a clock that goes faster, for tests |
 
+mod alive;
+mod answering;
+pub mod api;
 mod clock;
 pub mod engine;
 pub mod journal;
+pub mod metrics;
 mod run;
 pub mod scheduler;
+
+#[cfg(test)]
+mod testing;
+pub mod tokens;
 
 pub use scheduler::Scheduler;
 
@@ -26,11 +38,17 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use backup_control::audit::Audit;
 use backup_control::config::{self, LoadedConfig};
 use backup_control::environment::Environment;
 use backup_control::machine::Machine;
 use backup_control::schedule::Plan;
+use backup_control::words;
+use backup_core::clock::{Clock, SystemClock};
 use clap::{Parser, Subcommand};
+
+use crate::run::Failure;
+use crate::tokens::{Place, TokenArgs, Tokens};
 
 /// The configuration can be used, or help was asked for.
 const SUCCESS: u8 = 0;
@@ -65,6 +83,7 @@ enum Command {
     /// Every task is a process of the program `backup`: that of BACKUP_PROGRAM, else the one beside this program. State is kept in
     /// BACKUP_STATE_DIR, default: ~/.local/state/backup. `backup schedule` shows what happens when.
     Run(run::Args),
+    Token(TokenCommand),
     /// Check the configuration and name the jobs in it; exit code 0 if it can be used, 1 if not.
     CheckConfig {
         /// The configuration file. Default: BACKUP_CONFIG, ./backup.toml, ~/.config/backup/backup.toml,
@@ -72,6 +91,18 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+}
+
+/// Create, list, replace and revoke the tokens by which others use the API
+///
+/// A token is shown once; what is kept is its hash. The Unix socket of the daemon needs none.
+#[derive(Debug, clap::Args)]
+struct TokenCommand {
+    /// The configuration file, which may name the file with the tokens. Default: as of `run`, or none
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    args: TokenArgs,
 }
 
 /// Runs `backupd` with the given arguments (the first is the program's name).
@@ -85,6 +116,17 @@ pub fn run(
     let code = match Cli::try_parse_from(args) {
         Ok(Cli { command: Command::Run(args) }) => match run::run(&args, env) {
             Ok(()) => SUCCESS,
+            Err(failure) => {
+                let hint = failure.hint.map(|hint| format!("Hint: {hint}\n")).unwrap_or_default();
+                _ = write!(err, "Error: {}\n{hint}", failure.message);
+                FAILURE
+            }
+        },
+        Ok(Cli { command: Command::Token(command) }) => match token(&command, env, out) {
+            Ok(said) => {
+                said.iter().for_each(|line| _ = writeln!(err, "{line}"));
+                SUCCESS
+            }
             Err(failure) => {
                 let hint = failure.hint.map(|hint| format!("Hint: {hint}\n")).unwrap_or_default();
                 _ = write!(err, "Error: {}\n{hint}", failure.message);
@@ -112,6 +154,25 @@ pub fn run(
         }
     };
     ExitCode::from(code)
+}
+
+/// Returns what has to be said besides.
+fn token(command: &TokenCommand, env: &Environment, out: &mut dyn Write) -> Result<Vec<String>, Failure> {
+    let loaded = config::find(command.config.as_deref(), env)?.map(|file| config::load(&file, env)).transpose()?;
+    let hint = "name a directory that this user may write to in BACKUP_STATE_DIR";
+    let state =
+        backup_control::state::dir(env).ok_or_else(|| Failure::new("there is no place for tokens", Some(hint)))?;
+    let machine = Machine::local();
+    let api = loaded.map(|loaded| loaded.config.api).unwrap_or_default();
+    let place = Place {
+        tokens: Tokens::at(api::Settings::of(&api, &state).tokens),
+        audit: Audit::in_state(&state),
+        machine: &machine,
+        env,
+        now: SystemClock.now(),
+        zone: &machine.time_zone,
+    };
+    tokens::run(&command.args, &place, out).map_err(|error| Failure::new(words::chain(&error), Some(&error.hint())))
 }
 
 fn check(file: Option<&std::path::Path>, env: &Environment) -> Result<String, backup_control::error::Error> {

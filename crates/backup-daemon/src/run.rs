@@ -1,8 +1,8 @@
-//! `backupd run`: a scheduler, signals, and the manager of services.
+//! `backupd run`: a scheduler, the API, signals, and the manager of services.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backup_control::config::{self, LoadedConfig};
 use backup_control::environment::Environment;
@@ -12,13 +12,17 @@ use jiff::Timestamp;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::alive::{self, Alive};
+use crate::answering::Answering;
 use crate::clock::Accelerated;
 use crate::engine::Engine;
-use crate::journal::{Form, Journal, Level, Line, Written};
+use crate::journal::{Form, Journal, Level, Line, Written, traced};
 use crate::scheduler::Scheduler;
 
 /// The trouble that the configuration in the file cannot be used.
 const CONFIGURATION: &str = "configuration";
+/// The trouble that there is no sign of life.
+const SIGN_OF_LIFE: &str = "sign of life";
 /// How often the manager of services is told that all is well, if it does not say how often it wants to be.
 const STILL_ALIVE: Duration = Duration::from_secs(10);
 
@@ -57,7 +61,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    fn new(message: impl Into<String>, hint: Option<&str>) -> Self {
+    pub(crate) fn new(message: impl Into<String>, hint: Option<&str>) -> Self {
         Self { message: message.into(), hint: hint.map(str::to_owned) }
     }
 }
@@ -80,65 +84,110 @@ async fn serve(args: &Args, env: &Environment) -> Result<(), Failure> {
     let said = Said { clock: clock(args), journal: journal(args, env) };
     let mut signals =
         Signals::new().map_err(|error| Failure::new(format!("cannot watch for signals: {error}"), None))?;
-    let builder = Scheduler::builder(loaded.clone(), program(env)?).environment(env.clone());
+    traced::install(Arc::clone(&said.journal), Arc::clone(&said.clock));
+    let program = program(env)?;
+    let builder = Scheduler::builder(loaded.clone(), program.clone()).environment(env.clone());
     let started = builder.clock(Arc::clone(&said.clock)).journal(Arc::clone(&said.journal)).start();
-    let scheduler = started.map_err(|error| Failure::new(error.to_string(), Some(error.hint())))?;
-    let tasks = scheduler.tasks().len();
-    said.say(Level::Info, format!("{} is ready: {tasks} tasks of {}", version(), loaded.file.display()));
-    notify(&[NotifyState::Ready, NotifyState::Status(&format!("{tasks} tasks"))]);
-    watch(args, env, &scheduler, &mut signals, &said).await;
-    notify(&[NotifyState::Stopping]);
-    said.say(Level::Info, "stopping: what goes on comes to a safe point".to_owned());
-    let mut over = std::pin::pin!(scheduler.shutdown());
-    loop {
-        tokio::select! {
-            () = &mut over => break,
-            _ = signals.terminate.recv() => scheduler.kill(),
-            _ = signals.interrupt.recv() => scheduler.kill(),
-            // It is not dead because somebody needs long to come to a safe point.
-            () = tokio::time::sleep(still_alive()) => notify(&[NotifyState::Watchdog]),
+    let scheduler = Arc::new(started.map_err(|error| Failure::new(error.to_string(), Some(error.hint())))?);
+    let file = loaded.file.display().to_string();
+    let begun = Answering::begin(loaded, &program, env, Arc::clone(&said.clock), &scheduler).await;
+    let (answering, listening) = match begun {
+        Ok(begun) => begun,
+        Err(failure) => {
+            scheduler.shutdown().await;
+            return Err(failure);
         }
-    }
-    said.say(Level::Info, "stopped".to_owned());
+    };
+    let tasks = scheduler.tasks().len();
+    let besides = listening.address.map(|address| format!(" and {address}")).unwrap_or_default();
+    let listens = format!("listening on {}{besides}", listening.socket.display());
+    said.say(Level::Info, format!("{} is ready: {tasks} tasks of {file}, {listens}", version()));
+    notify(&[NotifyState::Ready, NotifyState::Status(&format!("{tasks} tasks"))]);
+    let daemon = Daemon { alive: Alive::new(scheduler.state_dir()), scheduler, answering, said };
+    daemon.watch(args, env, &mut signals).await;
+    daemon.end(&mut signals).await;
     Ok(())
 }
 
-/// Until somebody wants it to stop.
-async fn watch(args: &Args, env: &Environment, scheduler: &Scheduler, signals: &mut Signals, said: &Said) {
-    loop {
-        tokio::select! {
-            _ = signals.terminate.recv() => return,
-            _ = signals.interrupt.recv() => return,
-            _ = signals.hang_up.recv() => reload(args, env, scheduler, said),
-            () = tokio::time::sleep(still_alive()) => {
-                let health = scheduler.health();
-                if health.is_alive(said.clock.now()) {
-                    notify(&[NotifyState::Watchdog]);
+/// What runs.
+struct Daemon {
+    scheduler: Arc<Scheduler>,
+    answering: Answering,
+    alive: Alive,
+    said: Said,
+}
+
+impl Daemon {
+    /// Until somebody wants it to stop.
+    async fn watch(&self, args: &Args, env: &Environment, signals: &mut Signals) {
+        let mut told: Option<Instant> = None;
+        loop {
+            let is_alive = self.scheduler.health().is_alive(self.said.clock.now());
+            if is_alive && told.is_none_or(|told| told.elapsed() >= alive::EVERY) {
+                told = Some(Instant::now());
+                self.show_life();
+            }
+            tokio::select! {
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+                _ = signals.hang_up.recv() => self.reload(args, env),
+                () = tokio::time::sleep(still_alive().min(alive::EVERY)) => {
+                    if is_alive {
+                        notify(&[NotifyState::Watchdog]);
+                    }
                 }
             }
         }
     }
-}
 
-fn reload(args: &Args, env: &Environment, scheduler: &Scheduler, said: &Said) {
-    let mut began = vec![NotifyState::Reloading];
-    began.extend(NotifyState::monotonic_usec_now());
-    notify(&began);
-    match load(args, env) {
-        Ok(loaded) => {
-            scheduler.reload(loaded);
-            scheduler.trouble(CONFIGURATION, None);
-            said.say(Level::Info, format!("the configuration was read anew: {} tasks", scheduler.tasks().len()));
-        }
-        Err(Failure { message, hint }) => {
-            let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-            let text =
-                format!("the configuration cannot be used, and the schedules stay as they were: {message}{hint}");
-            said.say(Level::Error, text.clone());
-            scheduler.trouble(CONFIGURATION, Some(text));
-        }
+    fn show_life(&self) {
+        // By the clock of the system, whatever schedules go by: whoever looks for it has no other.
+        let trouble = self.alive.say(Timestamp::now()).err();
+        let trouble = trouble.map(|error| format!("no sign of life can be left in the state directory: {error}"));
+        self.scheduler.trouble(SIGN_OF_LIFE, trouble);
     }
-    notify(&[NotifyState::Ready]);
+
+    fn reload(&self, args: &Args, env: &Environment) {
+        let mut began = vec![NotifyState::Reloading];
+        began.extend(NotifyState::monotonic_usec_now());
+        notify(&began);
+        match load(args, env) {
+            Ok(loaded) => {
+                self.answering.reload(loaded.clone());
+                self.scheduler.reload(loaded);
+                self.scheduler.trouble(CONFIGURATION, None);
+                let tasks = self.scheduler.tasks().len();
+                self.said.say(Level::Info, format!("the configuration was read anew: {tasks} tasks"));
+            }
+            Err(Failure { message, hint }) => {
+                let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+                let text =
+                    format!("the configuration cannot be used, and the schedules stay as they were: {message}{hint}");
+                self.said.say(Level::Error, text.clone());
+                self.scheduler.trouble(CONFIGURATION, Some(text));
+            }
+        }
+        notify(&[NotifyState::Ready]);
+    }
+
+    /// Comes to a safe point, and answers until then.
+    async fn end(self, signals: &mut Signals) {
+        notify(&[NotifyState::Stopping]);
+        self.said.say(Level::Info, "stopping: what goes on comes to a safe point".to_owned());
+        let mut over = std::pin::pin!(self.scheduler.shutdown());
+        loop {
+            tokio::select! {
+                () = &mut over => break,
+                _ = signals.terminate.recv() => self.scheduler.kill(),
+                _ = signals.interrupt.recv() => self.scheduler.kill(),
+                // It is not dead because somebody needs long to come to a safe point.
+                () = tokio::time::sleep(still_alive()) => notify(&[NotifyState::Watchdog]),
+            }
+        }
+        self.answering.end().await;
+        self.alive.end();
+        self.said.say(Level::Info, "stopped".to_owned());
+    }
 }
 
 fn load(args: &Args, env: &Environment) -> Result<LoadedConfig, Failure> {

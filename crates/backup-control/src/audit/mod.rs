@@ -8,6 +8,7 @@
 //! | `line.rs` | a record as a line of the file, its hashes, and what is left of one whose time is over |
 //! | `file.rs` | [`Audit`]: adding and reading records |
 //! | `retain.rs` | removing what records whose time is over said, without breaking the chain |
+//! | `behalf.rs` | on whose behalf a process works that a daemon has started |
 //! | `configuration.rs` | recording that a configuration file was changed |
 //! | `words.rs` | command lines without secrets |
 //! | `verify.rs` | [`Verdict`]: whether the chain is whole |
@@ -20,6 +21,7 @@
 //!  content  ┘◀─ hash ──────────────────────┘   (these go when their time is over; the hash of them stays)
 //! ```
 
+mod behalf;
 mod configuration;
 mod file;
 mod line;
@@ -30,6 +32,7 @@ mod tests;
 mod verify;
 mod words;
 
+pub use behalf::{USER_VARIABLE, is_name};
 pub use file::{Appended, Audit, Error, Filter, Found, Head};
 pub use record::{Class, Record, Status};
 pub use retain::Retained;

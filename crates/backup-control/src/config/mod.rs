@@ -13,6 +13,7 @@
 //! | `group.rs` | [`GroupConfig`]: jobs that are backed up together and restored to one moment |
 //! | `keep.rs` | [`KeepConfig`], [`PruneConfig`]: what stays |
 //! | `alerts.rs` | [`AlertConfig`]: when who is told |
+//! | `api.rs` | [`ApiConfig`]: where the daemon answers, and whom |
 //! | `audit.rs` | [`AuditConfig`]: how long is kept what was done |
 //! | `logs.rs` | [`LogsConfig`]: how logs are captured |
 //! | `notify.rs` | [`NotifyConfig`]: the keys of channels, and which kind each belongs to |
@@ -30,6 +31,7 @@
 //! `examples/`. A key that nothing honours does not belong here.
 
 mod alerts;
+mod api;
 mod audit;
 mod find;
 mod from_env;
@@ -49,6 +51,7 @@ mod types;
 mod validate;
 
 pub use alerts::AlertConfig;
+pub use api::ApiConfig;
 pub use audit::{AuditConfig, AuditKeepConfig};
 pub use find::{find, not_found, search_path};
 pub use from_env::{FromEnv, from_env};

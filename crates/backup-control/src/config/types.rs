@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::alerts::AlertConfig;
+use super::api::ApiConfig;
 use super::audit::AuditConfig;
 use super::group::GroupConfig;
 use super::job::{ExpectConfig, HooksConfig, RetryConfig, Window};
@@ -37,6 +38,9 @@ pub struct Config {
     /// What is recorded of what was done.
     #[serde(skip_serializing_if = "is_default")]
     pub audit: AuditConfig,
+    /// Where the daemon answers, and whom.
+    #[serde(skip_serializing_if = "is_default")]
+    pub api: ApiConfig,
     /// Where backups are kept, by name.
     pub repositories: BTreeMap<String, RepositoryConfig>,
     /// What is backed up, by name.

@@ -27,11 +27,11 @@ pub(super) struct Mistake {
 }
 
 impl Mistake {
-    fn new(at: [&str; 3], message: impl Into<String>) -> Self {
+    pub(super) fn new(at: [&str; 3], message: impl Into<String>) -> Self {
         Self { at: at.map(str::to_owned).to_vec(), message: message.into(), hint: None }
     }
 
-    fn hint(mut self, hint: Option<String>) -> Self {
+    pub(super) fn hint(mut self, hint: Option<String>) -> Self {
         self.hint = hint;
         self
     }
@@ -65,6 +65,7 @@ pub(super) fn config(config: &Config) -> Result<(), Mistake> {
     })?;
     report(config)?;
     daemon(config)?;
+    config.api.mistake().map_or(Ok(()), Err)?;
     config.alerts.iter().try_for_each(|(name, value)| alert(config, name, value))?;
     config.notify.iter().try_for_each(|(name, value)| channel(name, value))
 }

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backup_control::audit::USER_VARIABLE;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Shared;
 use super::child::{self, Wish};
-use super::core::Do;
+use super::core::{Do, SCHEDULE};
 use super::items::Ending;
 use super::memory::Store;
 
@@ -72,6 +73,11 @@ fn wish(wishes: &HashMap<String, watch::Sender<Wish>>, id: &str, wish: Wish) {
 /// One piece of work, from its beginning to its end.
 async fn one(shared: Arc<Shared>, id: String, args: Vec<String>, wish: watch::Receiver<Wish>) {
     let mut command = child::command(&shared.program, &args, &shared.env, &shared.state_dir);
+    let by = shared.core().running().into_iter().find(|running| running.id == id).map(|running| running.by);
+    // What nobody asked for is done for the user of the daemon.
+    if let Some(by) = by.filter(|by| by != SCHEDULE) {
+        command.env(USER_VARIABLE, by);
+    }
     let said = |progress| {
         shared.core().progress(&id, progress);
         shared.tell();

@@ -1,4 +1,11 @@
 //! What the daemon says of itself: lines for people, or JSON.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`Line`], whoever takes one, and the forms in which they are written |
+//! | `traced.rs` | what is said by `tracing`, as lines |
+
+pub(crate) mod traced;
 
 use std::fmt::{self, Debug};
 use std::io::Write;

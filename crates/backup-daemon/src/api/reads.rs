@@ -1,0 +1,141 @@
+//! What is known without the engine: the configuration, the catalog, alerts, the audit log, and the program `backup`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use backup_control::alerts::{Facts, Ledger};
+use backup_control::audit::Audit;
+use backup_control::catalog::{self, SharedCatalog};
+use backup_control::config::LoadedConfig;
+use backup_control::environment::Environment;
+use backup_control::machine::{self, Machine};
+use backup_control::moment::Moment;
+use backup_control::repositories::RepositorySpec;
+use backup_core::clock::SharedClock;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::problem::{Answer, Problem};
+use super::program::{Program, Spoken, Unheard};
+
+/// What is known without the engine.
+#[derive(Debug, Clone)]
+pub struct Reads {
+    /// The configuration as it is now: it may be loaded anew.
+    pub config: watch::Receiver<Arc<LoadedConfig>>,
+    /// The environment of the daemon.
+    pub env: Environment,
+    /// The machine, and the user of the daemon.
+    pub machine: Machine,
+    /// The state directory.
+    pub state: PathBuf,
+    /// What this machine remembers of runs.
+    pub catalog: SharedCatalog,
+    /// The time.
+    pub clock: SharedClock,
+    /// The program `backup`.
+    pub program: Arc<dyn Program>,
+}
+
+impl Reads {
+    /// For the state directory `state`, in which the catalog is opened.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub async fn open(
+        config: watch::Receiver<Arc<LoadedConfig>>,
+        env: Environment,
+        state: PathBuf,
+        clock: SharedClock,
+        program: Arc<dyn Program>,
+    ) -> catalog::Result<Self> {
+        let opened = catalog::open(&state, clock.now()).await?;
+        if let Some(aside) = opened.put_aside {
+            tracing::warn!("the catalog was damaged: it is put aside as {}", aside.display());
+        }
+        Ok(Self { config, env, machine: Machine::local(), state, catalog: opened.catalog, clock, program })
+    }
+
+    pub(crate) fn config(&self) -> Arc<LoadedConfig> {
+        Arc::clone(&self.config.borrow())
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The time zone of the configuration, else that of the machine.
+    pub(super) fn zone(&self) -> TimeZone {
+        let configured = self.config().config.defaults.time_zone.as_deref().and_then(|name| machine::zone(name).ok());
+        configured.unwrap_or_else(|| self.machine.time_zone.clone())
+    }
+
+    /// The first moment of what somebody wrote.
+    pub(super) fn moment(&self, text: &str) -> Answer<Timestamp> {
+        Ok(match Moment::parse(text, self.now(), &self.zone())? {
+            Moment::Instant(instant) => instant,
+            Moment::Day(day) => day.start,
+        })
+    }
+
+    pub(crate) fn audit(&self) -> Audit {
+        Audit::in_state(&self.state)
+    }
+
+    /// What this machine remembers of jobs and repositories.
+    pub(crate) async fn facts(&self) -> catalog::Result<Facts> {
+        let loaded = self.config();
+        let place = |name: &str| RepositorySpec::named(name, &loaded.config).ok().map(|spec| spec.place());
+        Facts::remembered(&loaded.config, &*self.catalog, self.audit(), place).await
+    }
+
+    /// The ledger of alerts, for as long as `work` takes.
+    pub(crate) async fn ledger<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Ledger) -> Result<T, backup_control::alerts::Error> + Send + 'static,
+    ) -> Answer<T> {
+        let (dir, file) = (self.state.clone(), self.config().file.clone());
+        let file = std::path::absolute(&file).unwrap_or(file).display().to_string();
+        let done = tokio::task::spawn_blocking(move || Ledger::open(&dir, &file).and_then(work)).await;
+        done.map_err(|error| Problem::of_thread(&error))?.map_err(|error| Problem::failed(&error))
+    }
+
+    /// Asks the program for an object.
+    pub(super) async fn object(&self, words: Vec<String>, by: &str) -> Answer<Value> {
+        Ok(self.ask(words, by).await?.object()?)
+    }
+
+    /// Asks the program.
+    pub(super) async fn ask(&self, words: Vec<String>, by: &str) -> Answer<Spoken> {
+        Ok(self.program.ask(&words, by).await?)
+    }
+}
+
+impl From<Unheard> for Problem {
+    fn from(unheard: Unheard) -> Self {
+        let error = backup_control::words::chain(&unheard);
+        match unheard {
+            Unheard::Missing(..) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error)
+                .hint("is the program `backup` where the daemon looks for it?"),
+            Unheard::Late(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, error).hint("can the repository be reached?"),
+            Unheard::Long => Self::wrong(error).hint("narrow it down: `job`, `days`, `limit`"),
+            Unheard::Busy => Self::later(error, 5),
+            Unheard::Failed { hint, code, is_unknown, .. } => {
+                let status = match code {
+                    _ if is_unknown => StatusCode::NOT_FOUND,
+                    Some(2) => StatusCode::BAD_REQUEST,
+                    Some(5 | 11) => StatusCode::CONFLICT,
+                    _ => StatusCode::BAD_GATEWAY,
+                };
+                let problem = Self::new(status, error);
+                match hint {
+                    Some(hint) => problem.hint(hint),
+                    None => problem,
+                }
+            }
+        }
+    }
+}

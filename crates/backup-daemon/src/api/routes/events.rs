@@ -1,0 +1,69 @@
+//! What happens, as it happens: server-sent events.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures::Stream;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use super::super::Shared;
+use super::super::guard::GoingOn;
+use crate::engine::TaskEvent;
+
+/// How often something is sent if nothing happens, so that whoever stands between keeps the connection.
+const ALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// What happens from now on, as server-sent events
+///
+/// The events `began`, `progress`, `ended` and `paused`, with JSON as their data. Whoever reads too slowly misses some, and is told by
+/// the event `missed` how many.
+#[utoipa::path(get, path = "/api/v1/events", tag = "running", security(("token" = ["operator"])),
+    responses((status = 200, description = "Events, without an end", body = String, content_type = "text/event-stream")))]
+pub(super) async fn events(
+    State(api): State<Shared>,
+    Extension(going_on): Extension<GoingOn>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let heard = Hearing { events: api.engine.events(), shutdown: api.shutdown.clone(), _going_on: going_on };
+    let stream = futures::stream::unfold(heard, |mut hearing| async move {
+        let event = hearing.next().await?;
+        Some((Ok(event), hearing))
+    });
+    Sse::new(stream).keep_alive(KeepAlive::new().interval(ALIVE_EVERY))
+}
+
+/// Somebody who listens. It counts as going on as long as they do.
+struct Hearing {
+    events: Receiver<TaskEvent>,
+    shutdown: CancellationToken,
+    _going_on: GoingOn,
+}
+
+impl Hearing {
+    /// The next event; none when the server ends.
+    async fn next(&mut self) -> Option<Event> {
+        let received = tokio::select! {
+            received = self.events.recv() => received,
+            () = self.shutdown.cancelled() => return None,
+        };
+        let (name, data) = match received {
+            Ok(event) => (name(&event), serde_json::to_string(&event).ok()?),
+            Err(RecvError::Lagged(number)) => ("missed", serde_json::json!({ "missed": number }).to_string()),
+            Err(RecvError::Closed) => return None,
+        };
+        Some(Event::default().event(name).data(data))
+    }
+}
+
+fn name(event: &TaskEvent) -> &'static str {
+    match event {
+        TaskEvent::Began(_) => "began",
+        TaskEvent::Progress { .. } => "progress",
+        TaskEvent::Ended(_) => "ended",
+        TaskEvent::Paused { .. } => "paused",
+    }
+}

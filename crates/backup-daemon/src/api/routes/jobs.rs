@@ -1,0 +1,76 @@
+//! Jobs, and the moments that can be restored of one.
+
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use backup_control::catalog::RunFilter;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::super::guard::Who;
+use super::super::problem::{Answer, Problem};
+use super::super::views::JobJson;
+use super::super::{Shared, words};
+
+/// The jobs and groups of the configuration.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct JobsJson {
+    jobs: Vec<JobJson>,
+    groups: Vec<GroupJson>,
+}
+
+/// Jobs that are backed up together.
+#[derive(Debug, Serialize, ToSchema)]
+struct GroupJson {
+    name: String,
+    jobs: Vec<String>,
+}
+
+/// The jobs and groups of the configuration, and what came of them
+#[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", security(("token" = ["operator"])),
+    responses((status = 200, description = "They, by name", body = JobsJson)))]
+pub(super) async fn jobs(State(api): State<Shared>) -> Answer<Json<JobsJson>> {
+    let (loaded, facts) = (api.reads.config(), api.reads.facts().await?);
+    let jobs = loaded.config.jobs.iter().map(|(name, job)| {
+        let known = facts.jobs.get(name);
+        JobJson::of(name, job, known.and_then(|known| known.last_success), known.and_then(|known| known.runs.first()))
+    });
+    let groups = loaded.config.groups.iter();
+    let groups = groups.map(|(name, group)| GroupJson { name: name.clone(), jobs: group.jobs.clone() });
+    Ok(Json(JobsJson { jobs: jobs.collect(), groups: groups.collect() }))
+}
+
+/// One job, and what came of it
+#[utoipa::path(get, path = "/api/v1/jobs/{job}", tag = "jobs", security(("token" = ["operator"])),
+    params(("job" = String, Path, description = "Its name")),
+    responses((status = 200, description = "It", body = JobJson)))]
+pub(super) async fn job(State(api): State<Shared>, Path(job): Path<String>) -> Answer<Json<JobJson>> {
+    let loaded = api.reads.config();
+    let known = loaded.config.jobs.get(&job).ok_or_else(|| unknown(&job))?;
+    let filter = RunFilter { job: Some(job.clone()), backups: true, limit: Some(1), ..RunFilter::default() };
+    let last = api.reads.catalog.runs(&filter).await?.runs;
+    let success = api.reads.catalog.runs(&RunFilter { successful: true, ..filter }).await?.runs;
+    Ok(Json(JobJson::of(&job, known, success.first().map(|run| run.started), last.first())))
+}
+
+/// The moments of a job that can be restored, as `backup timeline --json` says them
+#[utoipa::path(get, path = "/api/v1/jobs/{job}/timeline", tag = "jobs", security(("token" = ["operator"])),
+    params(("job" = String, Path, description = "Its name")),
+    responses((status = 200, description = "Ranges, gaps, bases and the last moment", body = Object)))]
+pub(super) async fn timeline(
+    State(api): State<Shared>,
+    Extension(who): Extension<Who>,
+    Path(job): Path<String>,
+) -> Answer<Json<Value>> {
+    if !api.reads.config().config.jobs.contains_key(&job) {
+        return Err(unknown(&job));
+    }
+    let job = words::name("job", &job)?;
+    let asked = ["timeline", "--json", "--", &job].map(str::to_owned).to_vec();
+    Ok(Json(api.reads.object(asked, &who.name).await?))
+}
+
+/// Whatever was asked for may be anything: it is not repeated.
+fn unknown(_: &str) -> Problem {
+    Problem::unknown("there is no such job").hint("`GET /api/v1/jobs` names those that there are")
+}

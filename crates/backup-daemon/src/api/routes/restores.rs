@@ -1,0 +1,121 @@
+//! Planning and beginning restores. What exists at a target is never touched: the program refuses it, and nothing here can say otherwise.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::super::Shared;
+use super::super::guard::Who;
+use super::super::problem::{Answer, Problem};
+use super::super::told::Noted;
+use super::super::views::RestoreJson;
+use super::super::words::{self, Target};
+use super::running::StartedJson;
+use crate::engine::{RestoreOrder, Work};
+use crate::tokens::Role;
+
+/// What would be restored, and where to.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PlanJson {
+    /// The snapshot: an id, `latest`; with `at`: the job.
+    what: String,
+    /// The moment, as `backup restore --at` takes it.
+    #[serde(default)]
+    at: Option<String>,
+    /// A directory from the root on.
+    target: String,
+}
+
+/// A plan.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PlannedJson {
+    /// What `backup restore --dry-run --json` says, line by line.
+    #[schema(value_type = Vec<Object>)]
+    plan: Vec<Value>,
+}
+
+/// Say what a restore would do, and do nothing
+///
+/// For directories. What would be restored to a target of the configuration is begun with `dry_run` by `POST /api/v1/restores`.
+#[utoipa::path(post, path = "/api/v1/restores/plan", operation_id = "plan_restore", tag = "restores",
+    security(("token" = ["operator"])), request_body = PlanJson,
+    responses((status = 200, description = "What would be done", body = PlannedJson)))]
+pub(super) async fn plan(
+    State(api): State<Shared>,
+    Extension(who): Extension<Who>,
+    Json(plan): Json<PlanJson>,
+) -> Answer<(Extension<Noted>, Json<PlannedJson>)> {
+    let PlanJson { what, at, target } = plan;
+    let (order, target) = checked(RestoreJson { what, at, target, dry_run: true })?;
+    let Target::Directory(directory) = target else {
+        return Err(Problem::wrong("only restores to a directory are planned at once")
+            .hint("`POST /api/v1/restores` with `dry_run`, and follow its events"));
+    };
+    let mut asked = vec!["restore".to_owned(), "--json".to_owned(), "--dry-run".to_owned()];
+    asked.push(format!("--target={directory}"));
+    asked.extend(order.at.as_ref().map(|at| format!("--at={at}")));
+    // With a moment a job is named, by a flag; groups and snapshots are named by themselves.
+    match order.at.is_some() && !api.reads.config().config.groups.contains_key(&order.what) {
+        true => asked.push(format!("--job={}", order.what)),
+        false => asked.extend(["--".to_owned(), order.what.clone()]),
+    }
+    let spoken = api.reads.ask(asked, &who.name).await?;
+    if !spoken.is_done() {
+        return Err(spoken.failure().into());
+    }
+    Ok((Extension(noted(&order)), Json(PlannedJson { plan: spoken.lines().collect() })))
+}
+
+/// Begin a restore as soon as its turn comes
+///
+/// Operators restore to a directory where nothing is; the targets of the configuration take an admin. Nobody restores over what exists.
+#[utoipa::path(post, path = "/api/v1/restores", operation_id = "start_restore", tag = "restores",
+    security(("token" = ["operator"])), request_body = RestoreJson,
+    responses((status = 202, description = "It will be done", body = StartedJson)))]
+pub(super) async fn start(
+    State(api): State<Shared>,
+    Extension(who): Extension<Who>,
+    Json(order): Json<RestoreJson>,
+) -> Answer<(StatusCode, Extension<Noted>, Json<StartedJson>)> {
+    let (order, target) = checked(order)?;
+    if !order.dry_run && !who.role.may(Role::Admin) {
+        allowed(&target, &who).await?;
+    }
+    let noted = noted(&order);
+    let id = api.engine.start(Work::Restore(order), &who.name)?;
+    Ok((StatusCode::ACCEPTED, Extension(noted.with("started", id.clone())), Json(StartedJson { id })))
+}
+
+/// Whether an operator may restore there. The program looks again when its turn comes.
+async fn allowed(target: &Target, who: &Who) -> Answer<()> {
+    let forbidden = |why: &str| Err(Problem::forbidden(format!("{why}, and {} is {}", who.name, who.role)));
+    let Target::Directory(directory) = target else {
+        return forbidden("a restore to a target of the configuration takes an admin");
+    };
+    match tokio::fs::read_dir(directory).await {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Ok(mut entries) => match entries.next_entry().await {
+            Ok(None) => Ok(()),
+            _ => forbidden("a restore to where something is takes an admin"),
+        },
+        Err(_) => forbidden("a restore to what is no empty directory takes an admin"),
+    }
+}
+
+/// An order none of whose words can be taken for a flag, or be an address.
+fn checked(order: RestoreJson) -> Answer<(RestoreOrder, Target)> {
+    let target = Target::parse(&order.target)?;
+    let what = words::name("what", &order.what)?;
+    let at = order.at.as_deref().map(|at| words::word("at", at)).transpose()?;
+    Ok((RestoreOrder { what, at, target: order.target, dry_run: order.dry_run }, target))
+}
+
+fn noted(order: &RestoreOrder) -> Noted {
+    let noted = Noted::default().with("what", order.what.clone()).with("target", order.target.clone());
+    let noted = noted.with("at", order.at.clone().unwrap_or_default());
+    if order.dry_run { noted.with("dry_run", "true") } else { noted }
+}

@@ -1,0 +1,136 @@
+//! What goes on: beginning and stopping it.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::super::guard::Who;
+use super::super::problem::{Answer, Problem};
+use super::super::told::Noted;
+use super::super::views::{EndedJson, RunningJson, WorkJson};
+use super::super::{Shared, words};
+use crate::engine::Work;
+use crate::tokens::Role;
+
+/// Types of backups.
+const TYPES: [&str; 3] = ["full", "incremental", "differential"];
+
+/// What goes on, and what waits for its turn.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RunningListJson {
+    running: Vec<RunningJson>,
+}
+
+/// What goes on, and what waits for its turn
+#[utoipa::path(get, path = "/api/v1/running", tag = "running", security(("token" = ["operator"])),
+    responses((status = 200, description = "It", body = RunningListJson)))]
+pub(super) async fn running(State(api): State<Shared>) -> Json<RunningListJson> {
+    Json(RunningListJson { running: api.engine.running().into_iter().map(RunningJson::from).collect() })
+}
+
+/// What was begun.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StartedJson {
+    /// By which it is found below `/api/v1/running`, in events, and when it is over in `/api/v1/ended`.
+    pub(super) id: String,
+}
+
+/// Begin something as soon as its turn comes
+///
+/// Restores are begun by `POST /api/v1/restores`. A cleanup takes an admin.
+#[utoipa::path(post, path = "/api/v1/running", tag = "running", security(("token" = ["operator"])),
+    request_body = WorkJson, responses((status = 202, description = "It will be done", body = StartedJson)))]
+pub(super) async fn start(
+    State(api): State<Shared>,
+    Extension(who): Extension<Who>,
+    Json(work): Json<WorkJson>,
+) -> Answer<(StatusCode, Extension<Noted>, Json<StartedJson>)> {
+    let work = checked(work)?;
+    if work == Work::Cleanup && !who.role.may(Role::Admin) {
+        return Err(Problem::forbidden(format!(
+            "a cleanup removes snapshots: it takes an admin, and {} is {}",
+            who.name, who.role
+        )));
+    }
+    let noted = noted(&work);
+    let id = api.engine.start(work, &who.name)?;
+    Ok((StatusCode::ACCEPTED, Extension(noted.with("started", id.clone())), Json(StartedJson { id })))
+}
+
+/// Work that may be begun here, none of whose words can be taken for a flag.
+fn checked(work: WorkJson) -> Answer<Work> {
+    let optional = |what: &str, text: Option<String>| text.map(|text| words::name(what, &text)).transpose();
+    Ok(match work {
+        WorkJson::Restore { .. } => {
+            return Err(Problem::wrong("a restore is not begun here").hint("use `POST /api/v1/restores`"));
+        }
+        WorkJson::Backup { kind: Some(kind), .. } if !TYPES.contains(&kind.as_str()) => {
+            return Err(Problem::wrong("there are no backups of that type").hint(TYPES.join(", ")));
+        }
+        WorkJson::Backup { job, kind, tier } => {
+            Work::Backup { job: words::name("job", &job)?, kind, tier: optional("tier", tier)? }
+        }
+        WorkJson::Follow { job } => Work::Follow { job: words::name("job", &job)? },
+        WorkJson::Verify { snapshot } => Work::Verify { snapshot: words::name("snapshot", &snapshot)? },
+        WorkJson::Cleanup => Work::Cleanup,
+        WorkJson::Check { repository } => Work::Check { repository: optional("repository", repository)? },
+        WorkJson::Alerts => Work::Alerts,
+        WorkJson::Report { since } => {
+            let age = backup_control::age::Age::parse(&since)?;
+            Work::Report { since: age.to_string() }
+        }
+    })
+}
+
+fn noted(work: &Work) -> Noted {
+    let noted = |kind: &str| Noted::default().with("work", kind);
+    match work {
+        Work::Backup { job, .. } => noted("backup").with("job", job.clone()),
+        Work::Follow { job } => noted("follow").with("job", job.clone()),
+        Work::Restore(order) => noted("restore").with("what", order.what.clone()),
+        Work::Verify { snapshot } => noted("verify").with("snapshot", snapshot.clone()),
+        Work::Cleanup => noted("cleanup"),
+        Work::Check { repository } => noted("check").with("repository", repository.clone().unwrap_or_default()),
+        Work::Alerts => noted("alerts"),
+        Work::Report { since } => noted("report").with("since", since.clone()),
+    }
+}
+
+/// One piece of work that goes on
+#[utoipa::path(get, path = "/api/v1/running/{id}", operation_id = "running_one", tag = "running",
+    security(("token" = ["operator"])), params(("id" = String, Path, description = "Which")),
+    responses((status = 200, description = "It", body = RunningJson)))]
+pub(super) async fn one(State(api): State<Shared>, Path(id): Path<String>) -> Answer<Json<RunningJson>> {
+    let found = api.engine.running().into_iter().find(|running| running.id == id);
+    found
+        .map(|running| Json(running.into()))
+        .ok_or_else(|| Problem::unknown("nothing of that id goes on").hint("`GET /api/v1/ended` has what is over"))
+}
+
+/// Stop something as Ctrl-C does: at a safe point
+#[utoipa::path(post, path = "/api/v1/running/{id}/cancel", tag = "running", security(("token" = ["operator"])),
+    params(("id" = String, Path, description = "Which")),
+    responses((status = 202, description = "It will stop", body = StartedJson)))]
+pub(super) async fn cancel(
+    State(api): State<Shared>,
+    Path(id): Path<String>,
+) -> Answer<(StatusCode, Extension<Noted>, Json<StartedJson>)> {
+    api.engine.cancel(&id)?;
+    let noted = Noted::default().with("cancelled", id.clone());
+    Ok((StatusCode::ACCEPTED, Extension(noted), Json(StartedJson { id })))
+}
+
+/// What is over.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EndedListJson {
+    ended: Vec<EndedJson>,
+}
+
+/// What the daemon did last, the newest first
+#[utoipa::path(get, path = "/api/v1/ended", tag = "running", security(("token" = ["operator"])),
+    responses((status = 200, description = "At most a few hundred", body = EndedListJson)))]
+pub(super) async fn ended(State(api): State<Shared>) -> Json<EndedListJson> {
+    Json(EndedListJson { ended: api.engine.ended().into_iter().map(EndedJson::from).collect() })
+}

@@ -1,0 +1,259 @@
+//! `backupd token`.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::str::FromStr;
+
+use backup_control::age::Age;
+use backup_control::audit::{Audit, Class, Record, Status};
+use backup_control::environment::Environment;
+use backup_control::machine::Machine;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::{Entry, Error, Role, Secret, Tokens};
+
+/// Create, list, replace and revoke the tokens by which others use the API
+///
+/// A token is shown once; what is kept is its hash. The Unix socket of the daemon needs none.
+#[derive(Debug, clap::Args)]
+pub struct TokenArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Create a token, and print it on the standard output
+    Create {
+        /// Whose it is: the name by which the audit log calls whoever uses it
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// What it is good for
+        #[arg(long, value_name = "ROLE")]
+        role: Role,
+        /// For how long, for instance 30d or 1y, or `never` if it does not end
+        #[arg(long, value_name = "AGE", default_value = "90d")]
+        expires: Lifetime,
+    },
+    /// Show which tokens there are
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a token worthless, at once
+    Revoke {
+        /// Whose
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Replace a token by another of the same name and role, and print that
+    Rotate {
+        /// Whose
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// For how long the new one is good, or `never` if it does not end
+        #[arg(long, value_name = "AGE", default_value = "90d")]
+        expires: Lifetime,
+        /// For how long the old one is good besides, for instance 1h [default: it is worthless at once]
+        #[arg(long, value_name = "AGE")]
+        overlap: Option<Age>,
+    },
+}
+
+/// How long a token is good.
+#[derive(Debug, Clone)]
+struct Lifetime(Option<Age>);
+
+impl FromStr for Lifetime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "never" => Ok(Self(None)),
+            age => age.parse().map(|age| Self(Some(age))),
+        }
+    }
+}
+
+/// Where tokens are, and what is known about whoever changes them.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// The tokens.
+    pub tokens: Tokens,
+    /// The log that is told of changes.
+    pub audit: Audit,
+    /// The machine.
+    pub machine: &'a Machine,
+    /// The environment.
+    pub env: &'a Environment,
+    /// The time.
+    pub now: Timestamp,
+    /// The zone in which times are shown.
+    pub zone: &'a TimeZone,
+}
+
+/// Does what was asked for. Returns what has to be said on the standard error.
+///
+/// # Errors
+/// [`Error`]
+pub fn run(args: &TokenArgs, place: &Place<'_>, out: &mut dyn Write) -> Result<Vec<String>, Error> {
+    let printed = |error: io::Error| Error::Place("standard output".into(), error);
+    let until = |age: &Option<Age>| {
+        age.as_ref().map(|age| age.after(place.now, place.zone)).transpose().map_err(|_| Error::Over)
+    };
+    match &args.verb {
+        Verb::List { json } => {
+            let text = if *json { as_json(place) } else { table(place) }?;
+            out.write_all(text.as_bytes()).map_err(printed)?;
+            Ok(Vec::new())
+        }
+        Verb::Create { name, role, expires } => {
+            let expires = until(&expires.0)?;
+            let secret = place.tokens.create(name, *role, expires, place.now)?;
+            let said = told(place, "token create", name, Some((*role, expires)));
+            show(&secret, out).map_err(printed)?;
+            Ok([format!("Token of {name}, {role}, {}. It is not shown again.", Ends(expires, place.zone))]
+                .into_iter()
+                .chain(said)
+                .collect())
+        }
+        Verb::Rotate { name, expires, overlap } => {
+            let expires = until(&expires.0)?;
+            let (secret, role) = place.tokens.rotate(name, expires, until(overlap)?, place.now)?;
+            let said = told(place, "token rotate", name, Some((role, expires)));
+            show(&secret, out).map_err(printed)?;
+            Ok([format!("New token of {name}, {role}, {}. It is not shown again.", Ends(expires, place.zone))]
+                .into_iter()
+                .chain(said)
+                .collect())
+        }
+        Verb::Revoke { name } => {
+            place.tokens.revoke(name)?;
+            let said = told(place, "token revoke", name, None);
+            Ok([format!("The token of {name} is worthless now.")].into_iter().chain(said).collect())
+        }
+    }
+}
+
+/// The one place that gives a token out.
+fn show(secret: &Secret, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}", secret.reveal())?;
+    out.flush()
+}
+
+/// Records a change. That it cannot be is said.
+fn told(place: &Place<'_>, operation: &str, name: &str, given: Option<(Role, Option<Timestamp>)>) -> Option<String> {
+    let mut record = Record::new(operation, Class::Compliance, Status::Success, place.machine, place.now)
+        .on_behalf(place.env)
+        .with("token", name)
+        .with("sudo_user", place.env.text("SUDO_USER").unwrap_or_default());
+    if let Some((role, expires)) = given {
+        let expires = expires.map_or_else(|| "never".to_owned(), |expires| format!("{expires:.0}"));
+        record = record.with("role", role.as_str()).with("expires", expires);
+    }
+    let error = place.audit.append(record, place.machine).err()?;
+    Some(format!("Warning: what was done is not recorded: {}", backup_control::words::chain(&error)))
+}
+
+fn as_json(place: &Place<'_>) -> Result<String, Error> {
+    let shown = |token: &Entry| {
+        serde_json::json!({
+            "name": token.name, "role": token.role, "created": token.created, "expires": token.expires,
+            "last_used": token.last_used, "over": token.is_over(place.now),
+        })
+    };
+    let tokens: Vec<_> = place.tokens.list()?.iter().map(shown).collect();
+    Ok(format!("{}\n", serde_json::json!({ "schema_version": 1, "tokens": tokens })))
+}
+
+fn table(place: &Place<'_>) -> Result<String, Error> {
+    let time = |time: Timestamp| time.to_zoned(place.zone.clone()).strftime("%Y-%m-%d %H:%M").to_string();
+    let mut rows = vec![["Name", "Role", "Created", "Ends", "Last used"].map(str::to_owned)];
+    for token in place.tokens.list()? {
+        let ends = match token.expires {
+            Some(_) if token.is_over(place.now) => "over".to_owned(),
+            Some(expires) => time(expires),
+            None => "never".to_owned(),
+        };
+        let used = token.last_used.map_or_else(|| "never".to_owned(), time);
+        rows.push([token.name, token.role.to_string(), time(token.created), ends, used]);
+    }
+    if rows.len() == 1 {
+        return Ok("No tokens.\n".to_owned());
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(width);
+    let line = |row: &[String; 5]| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    Ok(rows.iter().map(line).collect())
+}
+
+struct Ends<'a>(Option<Timestamp>, &'a TimeZone);
+
+impl fmt::Display for Ends<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(time) => write!(f, "good until {}", time.to_zoned(self.1.clone()).strftime("%Y-%m-%d %H:%M")),
+            None => f.write_str("without an end"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backup_control::audit::Filter;
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        token: TokenArgs,
+    }
+
+    #[test]
+    fn shows_a_token_once_and_records_what_was_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = Machine { host: "h".into(), user: "me".into(), time_zone: TimeZone::UTC };
+        let env = Environment::default();
+        let place = Place {
+            tokens: Tokens::at(dir.path().join("tokens.json")),
+            audit: Audit::in_state(dir.path()),
+            machine: &machine,
+            env: &env,
+            now: Timestamp::from_second(1_800_000_000).unwrap(),
+            zone: &TimeZone::UTC,
+        };
+        let token = |words: &str| {
+            let mut out = Vec::new();
+            let cli = Cli::try_parse_from(["backupd"].into_iter().chain(words.split(' '))).unwrap();
+            let said = run(&cli.token, &place, &mut out).map_err(|error| format!("{error}; {}", error.hint()));
+            (String::from_utf8(out).unwrap(), said)
+        };
+        let (shown, said) = token("create anna --role operator --expires 30d");
+        assert!(shown.starts_with("bkpd_") && shown.lines().count() == 1, "{shown}");
+        assert_eq!(said.unwrap(), ["Token of anna, operator, good until 2027-02-14 08:00. It is not shown again."]);
+        let (other, _) = token("rotate anna --expires never --overlap 1h");
+        assert_ne!(shown, other);
+        let (list, _) = token("list");
+        insta::assert_snapshot!(list, @r"
+        Name  Role      Created           Ends   Last used
+        anna  operator  2027-01-15 08:00  never  never
+        ");
+        let (json, _) = token("list --json");
+        assert!(json.contains("\"name\":\"anna\"") && !json.contains("sha256"), "{json}");
+        assert_eq!(token("revoke anna").1.unwrap(), ["The token of anna is worthless now."]);
+        insta::assert_snapshot!(token("revoke anna").1.unwrap_err(), @"there is no token `anna`; `backupd token list` shows those that there are");
+        let records =
+            place.audit.read(&Filter { operation: Some("token".into()), ..Filter::default() }).unwrap().records;
+        let operations: Vec<&str> = records.iter().map(|record| record.operation.as_str()).collect();
+        assert_eq!(operations, ["token create", "token rotate", "token revoke"]);
+        let log = std::fs::read_to_string(place.audit.path()).unwrap();
+        assert!(!log.contains(shown.trim()) && !log.contains(other.trim()));
+    }
+}
