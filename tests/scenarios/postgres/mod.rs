@@ -17,6 +17,7 @@
 //! | `program.rs` | the program itself |
 //! | `workloads.rs` | whatever dice do to files of relations |
 //! | `dice.rs` | those workloads |
+//! | `vast.rs` | a table over 1 GiB among them |
 //! | `logical/` | logical backups |
 //! | `base.rs` | backups of data directories, and servers that start on what is restored |
 
@@ -35,6 +36,7 @@ mod program;
 mod scratch;
 mod stock;
 mod synthetic;
+mod vast;
 mod workloads;
 
 use std::path::Path;
