@@ -74,6 +74,13 @@ fn paths(data: &Path, with_maps: bool) -> BTreeMap<PathBuf, PathBuf> {
     found
 }
 
+/// What SP-GiST indexes note on their first page, where they found room last, is in no log of any version: it is a hint, and looked at again
+/// before it is used.
+fn is_hint(number: usize, page: &[u8], other: &[u8]) -> bool {
+    const MAGIC: [u8; 4] = 0xba0b_abee_u32.to_le_bytes();
+    number == 0 && [page, other].iter().all(|page| page.get(24..28) == Some(&MAGIC))
+}
+
 /// All files and directories, but for the log and what a restore writes.
 fn names(data: &Path) -> BTreeSet<PathBuf> {
     const OF_RESTORE: [&str; 3] = ["backup_manifest", "recovery.signal", "postgresql.auto.conf"];
@@ -99,8 +106,11 @@ fn assert_same_pages(mine: &Path, whole: &Path, with_maps: bool, seed: u64) {
     for (path, place) in &mine {
         let (pages, others) = (fs::read(place).unwrap(), fs::read(&whole[path]).unwrap());
         let two = pages.chunks(8192).zip(others.chunks(8192));
-        let differing: Vec<usize> =
-            two.enumerate().filter(|(_, (one, other))| one != other).map(|(at, _)| at).collect();
+        let differing: Vec<usize> = two
+            .enumerate()
+            .filter(|(at, (one, other))| one != other && !is_hint(*at, one, other))
+            .map(|(at, _)| at)
+            .collect();
         let lengths = (pages.len() / 8192, others.len() / 8192);
         assert!(differing.is_empty() && lengths.0 == lengths.1, "seed {seed}, {path:?}: {differing:?} of {lengths:?}");
     }
