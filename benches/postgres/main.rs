@@ -6,6 +6,7 @@
 //! | `main.rs` | arguments, the table, the limits |
 //! | `server.rs` | a server and its data |
 //! | `steps.rs` | what is measured |
+//! | `increments.rs` | what changed after transactions, beside pgBackRest's blocks |
 //! | `stock.rs` | the commands of others |
 //! | `ours.rs` | our own, in a process of their own |
 //! | `measure.rs` | a command, and what it and the server have taken |
@@ -14,6 +15,7 @@
 
 #![expect(clippy::print_stdout, reason = "this program prints a table")]
 
+mod increments;
 mod measure;
 mod ours;
 mod server;
@@ -47,6 +49,9 @@ fn main() -> Result<()> {
     let runs = number(&args, "--runs", 3)?;
     let bench = Bench::new(Server::start()?)?;
     println!("medians of {runs} runs");
+    if args.iter().any(|arg| arg == "--increments") {
+        return verdict(&increments::judge(&bench, runs)?);
+    }
     if megabytes > FEW {
         let medians = table(&bench, FEW, &[Step::Dump, Step::Logical], runs)?;
         let share = medians[1].sum() / medians[0].sum();
@@ -57,7 +62,14 @@ fn main() -> Result<()> {
         );
         bench.server.clear()?;
     }
-    judge(&table(&bench, megabytes, &STEPS, runs)?)
+    let mut missed = judge(&table(&bench, megabytes, &STEPS, runs)?)?;
+    bench.server.clear()?;
+    missed.extend(increments::judge(&bench, runs)?);
+    verdict(&missed)
+}
+
+fn verdict(missed: &[String]) -> Result<()> {
+    if missed.is_empty() { Ok(()) } else { Err(format!("missed: {}", missed.join(", ")).into()) }
 }
 
 /// Makes so many megabytes of rows, measures steps, and prints them.
@@ -79,8 +91,8 @@ fn table(bench: &Bench, megabytes: u32, steps: &[Step], runs: u32) -> Result<Vec
     Ok(medians)
 }
 
-/// Compares with the limits.
-fn judge(medians: &[Cost]) -> Result<()> {
+/// Compares with the limits: what was missed.
+fn judge(medians: &[Cost]) -> Result<Vec<String>> {
     let of = |wanted: Step| {
         let at = STEPS.iter().position(|step| *step == wanted);
         at.and_then(|at| medians.get(at)).ok_or_else(|| format!("{} was not measured", wanted.title()))
@@ -100,7 +112,7 @@ fn judge(medians: &[Cost]) -> Result<()> {
             missed.push(format!("{}: {peak:.0} MB (at most {MEMORY:.0})", step.title()));
         }
     }
-    if missed.is_empty() { Ok(()) } else { Err(format!("missed: {}", missed.join(", ")).into()) }
+    Ok(missed)
 }
 
 fn number(args: &[String], name: &str, default: u32) -> Result<u32> {

@@ -8,7 +8,7 @@ use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
 use backup_core::pipeline::{BackupOptions, backup, restore};
 use backup_core::repository::{InitOptions, Repository};
-use backup_core::source::{RestoreRequest, Source};
+use backup_core::source::{BackupKind, RestoreRequest, Source};
 use backup_sources::postgres::{LogicalOptions, LogicalSource, PostgresDirectory, PostgresOptions, PostgresSource};
 use backup_storage::LocalSink;
 
@@ -17,7 +17,8 @@ use crate::server::{Server, programs};
 
 const PASSPHRASE: &str = "of the bench";
 
-/// This program again, for one step: `logical`, `digests`, `physical` or `restore`. The repository is new, or has what is restored.
+/// This program again, for one step: `logical`, `digests`, `physical`, `increment` or `restore`. The repository is new, or has what is
+/// restored or built on.
 pub(crate) fn command(step: &str, server: &Server, repository: &std::path::Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--step", step, &server.port.to_string()]).arg(repository);
@@ -33,6 +34,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     runtime.block_on(async {
         match &**step {
             "physical" => back_up(&PostgresSource::connect(connection).await?, repository).await,
+            "increment" => add(&PostgresSource::connect(connection).await?, repository).await,
             "restore" => restored(repository).await,
             kind => {
                 let digests = kind == "digests";
@@ -52,6 +54,15 @@ async fn back_up(source: &dyn Source, repository: &str) -> Result<()> {
     let options = BackupOptions { estimate: false, ..BackupOptions::default() };
     backup(&repository, source, &options, &cx).await?;
     Ok(())
+}
+
+/// What changed since the backup before.
+async fn add(source: &dyn Source, repository: &str) -> Result<()> {
+    let cx = Context::silent();
+    let repository = Repository::open(Arc::new(LocalSink::open(repository)?), &Passphrase::new(PASSPHRASE)).await?;
+    let options = BackupOptions { kind: Some(BackupKind::Incremental), estimate: false, ..BackupOptions::default() };
+    let report = backup(&repository, source, &options, &cx).await?;
+    if report.kind == BackupKind::Incremental { Ok(()) } else { Err("the backup became a full one".into()) }
 }
 
 async fn restored(repository: &str) -> Result<()> {

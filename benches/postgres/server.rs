@@ -77,7 +77,8 @@ impl Server {
         let mut command = unprivileged(&server);
         command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
         let sockets = format!("unix_socket_directories={}", room.path().display());
-        for setting in ["listen_addresses=127.0.0.1", &sockets, "fsync=off", "shared_buffers=256MB"] {
+        for setting in ["listen_addresses=127.0.0.1", &sockets, "fsync=off", "shared_buffers=256MB", "summarize_wal=on"]
+        {
             command.args(["-c", setting]);
         }
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;

@@ -78,7 +78,7 @@ impl Bench {
     }
 
     /// A path at which there is nothing.
-    fn new_path(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn new_path(&self, name: &str) -> Result<PathBuf> {
         let path = self.room.path().join(name);
         if path.is_dir() {
             std::fs::remove_dir_all(&path)?;
@@ -115,14 +115,25 @@ impl Bench {
         cost(&command, server, self.room.path())
     }
 
+    /// What a command takes.
+    pub(crate) fn cost(&self, command: &std::process::Command) -> Result<Cost> {
+        rustix::fs::sync();
+        cost(command, &self.server, self.room.path())
+    }
+
     /// Its repository is new each time; making that is not measured.
     fn backrest(&self, name: &str, encrypts: bool) -> Result<std::process::Command> {
-        let repository: &Path = &self.new_path(name)?;
+        self.stanza(&self.new_path(name)?, encrypts)?;
+        stock::pgbackrest(&self.server, &self.room.path().join(name), encrypts, "backup")
+    }
+
+    /// A new repository of pgBackRest.
+    pub(crate) fn stanza(&self, repository: &Path, encrypts: bool) -> Result<()> {
         let made = stock::pgbackrest(&self.server, repository, encrypts, "stanza-create")?.output()?;
         if !made.status.success() {
             let said = format!("{}{}", String::from_utf8_lossy(&made.stdout), String::from_utf8_lossy(&made.stderr));
             return Err(format!("pgbackrest stanza-create: {said}").into());
         }
-        stock::pgbackrest(&self.server, repository, encrypts, "backup")
+        Ok(())
     }
 }

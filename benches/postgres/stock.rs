@@ -6,7 +6,26 @@ use std::process::Command;
 use crate::Result;
 use crate::server::{Server, programs, tool, unprivileged};
 
-/// `pg_dump` or `pg_basebackup`.
+/// Backups of pgBackRest of which only changed blocks are stored, and what the first of them builds on.
+pub(crate) const FULL: &str = "full";
+pub(crate) const INCREMENT: &str = "incremental";
+
+/// So many transactions as of TPC-B, on a bank of so many branches.
+pub(crate) fn transactions(server: &Server, count: u32) -> Result<Command> {
+    let mut command = client("pgbench", server)?;
+    // Two clients, which wait for each other where they want the same row.
+    command.args(["-n", "-c", "2", "-t", &(count / 2).to_string(), "postgres"]);
+    Ok(command)
+}
+
+/// That bank.
+pub(crate) fn bank(server: &Server, branches: u32) -> Result<Command> {
+    let mut command = client("pgbench", server)?;
+    command.args(["-i", "-q", "-s", &branches.to_string(), "postgres"]);
+    Ok(command)
+}
+
+/// A client of the server.
 fn client(name: &str, server: &Server) -> Result<Command> {
     let mut command = Command::new(programs()?.join(name));
     command.args(["-h", "127.0.0.1", "-p", &server.port.to_string(), "-U", "postgres"]);
@@ -57,14 +76,18 @@ pub(crate) fn pgbackrest(server: &Server, repository: &Path, encrypts: bool, ver
             command.args(["--pg1-user=postgres", "--pg1-database=postgres"]);
         }
     }
-    if verb == "backup" {
-        command.args(["--type=full", "--start-fast", "--no-archive-check", "--process-max=2"]);
+    if let "backup" | FULL | INCREMENT = verb {
+        command.arg(if verb == INCREMENT { "--type=incr" } else { "--type=full" });
+        if verb != "backup" {
+            command.args(["--repo1-bundle", "--repo1-block"]);
+        }
+        command.args(["--start-fast", "--no-archive-check", "--process-max=2"]);
         command.args(["--compress-type=zst", "--compress-level=3"]);
     }
     // It starts itself, several times.
     if verb != "stanza-create" {
         command.arg(format!("--cmd={}", program.display()));
     }
-    command.arg(verb);
+    command.arg(if let FULL | INCREMENT = verb { "backup" } else { verb });
     Ok(command)
 }

@@ -31,7 +31,7 @@ use crate::support::restic::Restic;
 use tempfile::TempDir;
 
 /// A server that knows what has changed, or has its log at least, and does nothing by itself.
-async fn attentive(version: Version) -> Postgres {
+pub(super) async fn attentive(version: Version) -> Postgres {
     let knows = if version >= Version::V17 { "summarize_wal=on" } else { "wal_log_hints=on" };
     Postgres::with(version, &[], &[knows, "wal_keep_size=512MB", "autovacuum=off", "max_wal_size=512MB"]).await
 }
@@ -45,7 +45,7 @@ pub(super) async fn made(repo: &Repo, source: &PostgresSource, kind: BackupKind)
 }
 
 /// Everything that files of relations go through, `round` after round.
-async fn work(server: &Postgres, version: Version, round: u32) {
+pub(super) async fn work(server: &Postgres, version: Version, round: u32) {
     let shop = server.client_of("shop").await;
     let sql = format!(
         "UPDATE large SET t = t || 'x{round}' WHERE id % 50 = {round};
@@ -88,7 +88,7 @@ pub(super) async fn comes_back(
 }
 
 /// Forgets snapshots, and lets time pass until nothing of them is left.
-async fn forget(repo: &Repo, clock: &Arc<FakeClock>, ids: &[SnapshotId]) {
+pub(super) async fn forget(repo: &Repo, clock: &Arc<FakeClock>, ids: &[SnapshotId]) {
     let cx = Context { clock: Arc::clone(clock) as SharedClock, ..Context::silent() };
     repo.repository.forget(ids, &cx).await.unwrap();
     for _ in 0..3 {

@@ -7,14 +7,17 @@
 //! | `moments.rs` | moments that lie close together |
 //! | `failures.rs` | rights, TLS, damage, whoever dies on the way |
 //! | `increments.rs` | backups of what changed, and what is put together of them |
+//! | `synthetic.rs` | full snapshots made of chains, without the server |
 //! | `stock.rs` | what stock tools make of our snapshots |
 //! | `archive.rs` | the log file by file |
 //! | `kills.rs` | whoever is killed at any moment |
 //! | `deaths.rs` | whoever dies and comes back while others work |
+//! | `scratch.rs` | parts of a data directory, by a scratch server |
 //! | `place.rs` | a repository with a configuration |
 //! | `program.rs` | the program itself |
 //! | `workloads.rs` | whatever dice do to files of relations |
 //! | `dice.rs` | those workloads |
+//! | `vast.rs` | a table over 1 GiB among them |
 //! | `logical/` | logical backups |
 //! | `base.rs` | backups of data directories, and servers that start on what is restored |
 
@@ -30,7 +33,10 @@ mod logs;
 mod moments;
 mod place;
 mod program;
+mod scratch;
 mod stock;
+mod synthetic;
+mod vast;
 mod workloads;
 
 use std::path::Path;
@@ -63,6 +69,7 @@ macro_rules! scenarios {
 
 scenarios! {
     needs_postgres_13 Version::V13 => {
+        synthetic::a_chain_becomes_a_full_one as a_chain_becomes_a_full_one,
         increments::rights_decide_what_is_read as rights_decide_what_is_read,
         increments::what_changed_is_enough as what_changed_is_enough,
         increments::moments_behind_them_come_back as moments_behind_them_come_back,
@@ -98,6 +105,8 @@ scenarios! {
         base::a_server_starts_on_what_is_restored as a_server_starts_on_what_is_restored,
     }
     needs_postgres_17 Version::V17 => {
+        synthetic::maps_tell_the_truth as maps_of_a_full_one_made_of_a_chain_tell_the_truth,
+        synthetic::the_verb_makes_one as the_verb_makes_a_full_one,
         workloads::pages_that_nobody_wrote_to as pages_that_nobody_wrote_to,
         workloads::what_dice_do_comes_back as what_dice_do_comes_back,
         workloads::the_log_tells_what_summaries_tell as the_log_tells_what_summaries_tell,
@@ -110,12 +119,14 @@ scenarios! {
         logs::segments_have_any_size as segments_have_any_size,
     }
     needs_pg_dump_13 Version::V13 => {
+        scratch::a_table_comes_out_of_a_data_directory as a_table_comes_out_of_a_data_directory,
         logical::round_trip::everything_comes_back as everything_comes_back,
         logical::round_trip::everything_gets_to_18 as everything_gets_to_18,
         moments::a_millisecond_is_enough as a_millisecond_is_enough,
         logical::parts::a_part_is_backed_up_alone as a_part_is_backed_up_alone,
     }
     needs_pg_dump_17 Version::V17 => {
+        scratch::a_table_comes_out_of_a_data_directory as a_table_comes_out_of_a_data_directory,
         moments::a_millisecond_is_enough as a_millisecond_is_enough,
     }
     needs_pg_dump_15 Version::V15 => {
@@ -171,6 +182,7 @@ scenarios! {
         logical::by_hand::restic_and_psql_are_enough as restic_and_psql_are_enough,
     }
     needs_pg_tools Version::V15 => {
+        synthetic::stock_tools_find_nothing_wrong as stock_tools_find_nothing_wrong_with_a_full_one_made_of_a_chain,
         stock::stock_tools_find_nothing_wrong as stock_tools_find_nothing_wrong,
         logical::failures::pg_dump_may_be_as_old_as_the_server as pg_dump_may_be_as_old_as_the_server,
     }
@@ -178,6 +190,7 @@ scenarios! {
         stock::restic_and_a_server_are_enough as restic_and_a_server_are_enough,
     }
     needs_postgres_18 Version::V18 => {
+        synthetic::a_chain_becomes_a_full_one as a_chain_becomes_a_full_one,
         workloads::pages_that_nobody_wrote_to as pages_that_nobody_wrote_to,
         workloads::what_dice_do_comes_back as what_dice_do_comes_back,
         workloads::the_log_tells_what_summaries_tell as the_log_tells_what_summaries_tell,

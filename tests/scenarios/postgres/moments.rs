@@ -14,7 +14,7 @@ use crate::support::postgres::{Postgres, Version};
 use crate::support::process::run;
 
 /// Somebody who writes until this is dropped.
-struct Load(Child);
+pub(super) struct Load(pub(super) Child);
 
 impl Drop for Load {
     fn drop(&mut self) {
@@ -24,7 +24,7 @@ impl Drop for Load {
     }
 }
 
-fn pgbench(server: &Postgres, args: &[&str]) -> Command {
+pub(super) fn pgbench(server: &Postgres, args: &[&str]) -> Command {
     let mut command = Command::new(programs().join("pgbench"));
     command.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &server.port().to_string()]).args(args).arg("postgres");
     command

@@ -7,16 +7,23 @@ use backup_core::log::LogReplay;
 use backup_core::pipeline::{BackupOptions, BackupReport};
 use backup_core::repository::{Repository, SnapshotInfo, SnapshotReader};
 
-use super::{mongodb, restore};
+use super::flags::LOGICAL;
+use super::{mongodb, postgres, restore};
 use crate::error::{Error, Result};
 
-/// Whether a snapshot, with `log` applied, is a full one as it is.
+/// Whether a snapshot, with what can be applied of `log`, is a full one as it is.
 #[must_use]
 pub fn is_compact(info: &SnapshotInfo, log: &LogReplay) -> bool {
-    log.plan().log.is_empty() && info.snapshot.tag("type") == Some("full")
+    (log.plan().log.is_empty() || !applies_log(info)) && info.snapshot.tag("type") == Some("full")
 }
 
-/// Stores what `snapshot` comes to with `log` as a new full snapshot. `options` say how blobs are stored.
+/// Whether the log behind a snapshot can be applied without a server.
+#[must_use]
+pub fn applies_log(info: &SnapshotInfo) -> bool {
+    info.snapshot.tag("source") != Some("postgres")
+}
+
+/// Stores what `snapshot` comes to with `log`, if that can be applied without a server, as a new full snapshot. `options` say how blobs are stored.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a kind of source that cannot do it; those of reading the log and of the repository.
@@ -32,9 +39,10 @@ pub async fn compact(
         Some("mongodb") => mongodb::compact(repository, snapshot, log, options, cx).await,
         None | Some("files") => Err(Error::invalid("snapshots of files are full ones, whatever their type")
             .with_hint("nothing has to be applied when they are restored")),
-        Some("postgres") => {
-            Err(Error::invalid("a data directory is not made of an earlier one and its log without a server")
-                .with_hint("`backup run` makes a full snapshot; what did not change is not stored again"))
+        // What the log changes only a server knows.
+        Some("postgres") => postgres::compact(repository, snapshot, options, cx).await,
+        Some(LOGICAL) => {
+            Err(Error::invalid("logical backups are full ones").with_hint("nothing has to be done to them"))
         }
         Some("redis") => Err(Error::invalid("commands are not made into a dump without a server")
             .with_hint("`backup run` makes a full snapshot")),

@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 
 /// The tag of logical backups of PostgreSQL.
 pub(super) const LOGICAL: &str = "postgres-logical";
+/// A physical backup of which a part is restored into a server, as refusals call it.
+pub(super) const PARTS: &str = "postgres with --only";
 
 /// What a restore is told that only some kinds of snapshots know.
 #[derive(Debug, Clone, Default)]
@@ -34,8 +36,23 @@ pub struct RestoreFlags {
     pub start: Option<Option<PathBuf>>,
     /// How long that may take.
     pub start_timeout: Option<Duration>,
+    /// Whether only a part of the snapshot is asked for.
+    pub is_part: bool,
+    /// Where and how a scratch server runs.
+    pub scratch: ScratchFlags,
     /// What only Redis knows.
     pub redis: RedisFlags,
+}
+
+/// Where and how a scratch server of PostgreSQL runs.
+#[derive(Debug, Clone, Default)]
+pub struct ScratchFlags {
+    /// The directory that it is made in.
+    pub directory: Option<PathBuf>,
+    /// The user that it runs as: a name or a number.
+    pub user: Option<String>,
+    /// The directory of its programs.
+    pub programs: Option<PathBuf>,
 }
 
 /// What a restore is told that only snapshots of Redis and Valkey know.
@@ -68,18 +85,21 @@ pub enum ExpiryFlag {
 
 impl RestoreFlags {
     /// The flags that only some kinds of snapshots know: its name, whether it is given, and these kinds.
-    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 16] {
+    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 19] {
         [
-            ("--rename", !self.renames.is_empty(), &["mongodb", LOGICAL, "redis"]),
+            ("--rename", !self.renames.is_empty(), &["mongodb", LOGICAL, PARTS, "redis"]),
             ("--replica", self.redis.replica.is_some(), &["redis"]),
             ("--announce", self.redis.announce.is_some(), &["redis"]),
             ("--replica-from", !self.redis.replica_from.is_empty(), &["redis"]),
             ("--db", !self.redis.databases.is_empty(), &["redis"]),
             ("--expiry", self.redis.expiry.is_some(), &["redis"]),
             ("--no-functions", self.redis.no_functions, &["redis"]),
-            ("--no-users", self.no_users, &["mongodb", LOGICAL]),
-            ("--no-owner", self.no_owner, &[LOGICAL]),
-            ("--no-privileges", self.no_privileges, &[LOGICAL]),
+            ("--no-users", self.no_users, &["mongodb", LOGICAL, PARTS]),
+            ("--no-owner", self.no_owner, &[LOGICAL, PARTS]),
+            ("--no-privileges", self.no_privileges, &[LOGICAL, PARTS]),
+            ("--scratch", self.scratch.directory.is_some(), &[PARTS]),
+            ("--scratch-user", self.scratch.user.is_some(), &[PARTS]),
+            ("--scratch-programs", self.scratch.programs.is_some(), &[PARTS]),
             ("--defer-ttl", self.defer_ttl, &["mongodb"]),
             ("--sparse", self.sparse, &["files"]),
             ("--tablespace", !self.tablespaces.is_empty(), &["postgres"]),

@@ -6,7 +6,7 @@
 //! | `files.rs` | directories and files |
 //! | `flags.rs` | [`RestoreFlags`]: what only some kinds of snapshots know |
 //! | `mongodb.rs` | MongoDB servers; without the feature `mongodb`, why there are none |
-//! | `postgres.rs` | PostgreSQL clusters; without the feature `postgres`, why there are none |
+//! | `postgres/` | PostgreSQL clusters; without the feature `postgres`, why there are none |
 //! | `redis.rs` | servers of Redis and Valkey; without the feature `redis`, why there are none |
 //! | `restore.rs` | [`Restorer`]: the source that restores a snapshot, and where to |
 //! | `compact.rs` | [`compact()`]: full snapshots made of earlier ones and their logs |
@@ -37,10 +37,10 @@ use backup_core::source::Source;
 use backup_sources::files::FilesSource;
 use backup_storage::Location;
 
-pub use compact::{compact, is_compact};
+pub use compact::{applies_log, compact, is_compact};
 pub use compare::{CompareFlags, Compared, compare};
 pub use export::{ExportFlags, Exported, export};
-pub use flags::{ExpiryFlag, RedisFlags, RestoreFlags};
+pub use flags::{ExpiryFlag, RedisFlags, RestoreFlags, ScratchFlags};
 pub use mongodb::MongoSpec;
 pub use postgres::PostgresSpec;
 pub use redis::RedisSpec;

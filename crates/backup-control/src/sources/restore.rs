@@ -7,7 +7,7 @@ use backup_core::format::Snapshot;
 use backup_core::source::{Selection, Source};
 use backup_sources::files::{FilesOptions, FilesSource};
 
-use super::flags::{LOGICAL, RestoreFlags};
+use super::flags::{LOGICAL, PARTS, RestoreFlags};
 use super::mongodb::MongoSpec;
 use super::{PostgresSpec, RedisSpec, of_server, path_of, postgres, redis};
 use crate::address;
@@ -71,7 +71,12 @@ impl Restorer {
         match snapshot.tag("source") {
             None | Some("files") => Self::files(paths, to, flags, around.machine),
             Some("mongodb") => Self::mongodb(snapshot, to, flags, now, around).await,
-            Some("postgres") => Self::postgres(to, flags, around.env),
+            Some("postgres") => match to {
+                RestoreTo::Target(target) if flags.is_part && is_postgres(target) => {
+                    Self::parts(target, flags, around).await
+                }
+                _ => Self::postgres(to, flags, around.env),
+            },
             Some(LOGICAL) => Self::logical(snapshot, to, flags, around).await,
             Some("redis") => Self::redis(snapshot, to, flags, around).await,
             Some(other) => Err(unknown(other)),
@@ -136,6 +141,16 @@ impl Restorer {
         Ok(Self { kind: SourceKind::Postgres, target: None, place: format!("{source} ({})", spec.address()), source })
     }
 
+    /// Of a data directory, what is asked for.
+    async fn parts(target: &str, flags: &RestoreFlags, around: Surroundings<'_>) -> Result<Self> {
+        flags.require_meaning(PARTS)?;
+        let server = server(target, None, SourceKind::Postgres)?;
+        let spec = PostgresSpec::new(server, TARGET_PASSWORD, around.env)?;
+        let source = spec.of_parts(flags, around.env).await?;
+        // The source is connected to the target itself.
+        Ok(Self { kind: SourceKind::Postgres, target: None, place: format!("{source} ({})", spec.address()), source })
+    }
+
     async fn redis(
         snapshot: &Snapshot,
         to: RestoreTo<'_>,
@@ -175,6 +190,13 @@ impl Restorer {
         flags.require_meaning("postgres")?;
         let target = match to {
             RestoreTo::Target(target) if of_server(target).is_none() => directory(target)?,
+            RestoreTo::Target(target) if is_postgres(target) => {
+                let error = Error::invalid("a data directory cannot be restored into a server as a whole");
+                return Err(error.with_hint(
+                    "choose databases, schemas or tables by --only (database.schema.table), or name a new or an empty directory \
+                     with --target, and start a server there, for instance by --start",
+                ));
+            }
             RestoreTo::Target(_) => {
                 return Err(Error::invalid("a data directory cannot be restored into a server").with_hint(HINT));
             }
@@ -232,6 +254,11 @@ fn directory(target: &str) -> Result<String> {
                 .with_hint("name a directory; write ./ in front of one that looks like an address")),
         },
     }
+}
+
+/// Whether it is the address of a server of PostgreSQL.
+fn is_postgres(target: &str) -> bool {
+    of_server(target).is_some_and(|server| server.kind == SourceKind::Postgres)
 }
 
 /// Whether a target is written as a path.
@@ -296,7 +323,7 @@ fn origin(snapshot: &Snapshot, config: Option<&Config>, kind: SourceKind) -> Res
 mod tests {
     use std::path::Path;
 
-    use super::super::flags::{ExpiryFlag, RedisFlags};
+    use super::super::flags::{ExpiryFlag, RedisFlags, ScratchFlags};
     use super::*;
 
     const CONFIG: &str = r#"
@@ -392,6 +419,7 @@ mod tests {
         let now = Now { time: now, zone: &machine.time_zone };
         let around = Surroundings { config: None, machine: &machine, env: &env };
         let some = |text: &str| Some(text.to_owned());
+        let scratch = ScratchFlags { user: some("nobody"), ..ScratchFlags::default() };
         let redis = |redis| RestoreFlags { redis, ..RestoreFlags::default() };
         for (source, flags) in [
             ("files", RestoreFlags { renames: vec!["a.*=b.*".to_owned()], ..RestoreFlags::default() }),
@@ -403,6 +431,8 @@ mod tests {
             ("files", RestoreFlags { settings: vec!["port=1".to_owned()], ..RestoreFlags::default() }),
             ("postgres", RestoreFlags { no_users: true, ..RestoreFlags::default() }),
             ("redis", RestoreFlags { no_users: true, ..RestoreFlags::default() }),
+            ("postgres", RestoreFlags { scratch: scratch.clone(), ..RestoreFlags::default() }),
+            (LOGICAL, RestoreFlags { scratch: scratch.clone(), is_part: true, ..RestoreFlags::default() }),
             ("mongodb", redis(RedisFlags { databases: vec!["0=1".to_owned()], ..RedisFlags::default() })),
             ("files", redis(RedisFlags { replica: Some(None), ..RedisFlags::default() })),
             ("postgres", redis(RedisFlags { expiry: Some(ExpiryFlag::Never), ..RedisFlags::default() })),

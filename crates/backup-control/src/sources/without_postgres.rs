@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use backup_core::context::Context;
+use backup_core::pipeline::{BackupOptions, BackupReport};
+use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::Source;
 
 use super::RestoreFlags;
@@ -38,6 +41,11 @@ impl PostgresSpec {
         match *self {}
     }
 
+    #[expect(clippy::unused_async, reason = "the other one waits for a server")]
+    pub(super) async fn of_parts(&self, _flags: &RestoreFlags, _env: &Environment) -> Result<Arc<dyn Source>> {
+        match *self {}
+    }
+
     pub(super) fn address(&self) -> &ServerAddress {
         match *self {}
     }
@@ -47,6 +55,16 @@ impl fmt::Display for PostgresSpec {
     fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {}
     }
+}
+
+#[expect(clippy::unused_async, reason = "the other one reads a repository")]
+pub(super) async fn compact(
+    _repository: &Repository,
+    _snapshot: &SnapshotReader,
+    _options: &BackupOptions,
+    _cx: &Context,
+) -> Result<BackupReport> {
+    Err(left_out())
 }
 
 pub(super) fn directory(_flags: &RestoreFlags, _env: &Environment) -> Result<Arc<dyn Source>> {

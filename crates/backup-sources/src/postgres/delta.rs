@@ -152,6 +152,20 @@ impl Combined {
         self.owners.iter().map(|owner| (*owner != EMPTY).then_some(*owner))
     }
 
+    /// Which layer a block is from, and where it stands in that layer's file; `None` if it is empty.
+    pub(super) fn place_of(&self, block: u64) -> Option<(u8, u64)> {
+        let number = u32::try_from(block).ok()?;
+        let owner = *self.owners.get(number as usize).filter(|owner| **owner != EMPTY)?;
+        if owner == self.full {
+            return Some((owner, block * BLOCK));
+        }
+        let (_, delta) = self.deltas.iter().find(|(layer, _)| *layer == owner)?;
+        // Servers write them in rising order, and are not asked to.
+        let found = delta.numbers.binary_search(&number).ok();
+        let at = found.or_else(|| delta.numbers.iter().position(|one| *one == number))?;
+        Some((owner, delta.header() + at as u64 * BLOCK))
+    }
+
     /// Whether anything is needed of these bytes of the file of a layer.
     pub(super) fn needs(&self, layer: u8, at: u64, len: u64) -> bool {
         if layer != self.full {
@@ -246,6 +260,14 @@ mod tests {
             }
         }
         assert_eq!(written, combined.owners().flatten().count() * 8192, "each block once");
+        // The other way round, from the blocks to where they come from.
+        let layers: Vec<&Vec<u8>> = std::iter::once(&whole).chain(files).collect();
+        for (block, bytes) in (0..).zip(result.chunks(8192)) {
+            let place = combined.place_of(block).map(|(layer, at)| (usize::from(layer), usize::try_from(at).unwrap()));
+            let expected = place.map_or_else(|| vec![0; 8192], |(layer, at)| layers[layer][at..at + 8192].to_vec());
+            assert!(bytes == expected, "{block}");
+        }
+        assert_eq!(combined.place_of(combined.len() / BLOCK), None);
         assert!(result.chunks(8192).all(|block| block.iter().all(|byte| *byte == block[0])));
         result.chunks(8192).map(|block| block[0]).collect()
     }

@@ -13,6 +13,7 @@
 //! | `wal/` | the log: capturing it, finding moments in it |
 //! | `directory.rs` | [`PostgresDirectory`]: restoring without a server |
 //! | `restore/` | writing a data directory that gets to a moment by itself |
+//! | `scratch/` | [`Scratch`]: a server of our own on a restored copy |
 //! | `probe.rs` | what stands in the way of a backup |
 //! | `digest.rs` | digests of tables, to compare copies |
 //! | `page.rs` | checksums of pages |
@@ -34,6 +35,7 @@ mod options;
 mod page;
 mod probe;
 mod restore;
+mod scratch;
 mod wal;
 mod wire;
 
@@ -48,10 +50,12 @@ use backup_core::source::{
     SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
 };
 
+pub use backup::synthetic_full;
 pub use directory::PostgresDirectory;
 pub use logical::{LogicalOptions, LogicalSource, Renames, restore_to_server};
 pub use lsn::Lsn;
 pub use options::{Host, PostgresOptions, RecoveryTarget, TlsMode};
+pub use scratch::{Scratch, ScratchOptions};
 pub use wal::{SlotHealth, SlotState, WalFile, fetch_wal, system_id_of};
 
 use cluster::Cluster;

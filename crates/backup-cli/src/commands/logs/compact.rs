@@ -15,7 +15,8 @@ use crate::style::{self, paint};
 ///
 /// Incremental snapshots and captured logs are applied when they are restored: the more of them, the longer that takes. This
 /// applies them once, in the repository. What it was made of stays until a policy forgets it; later incremental backups build on the
-/// new snapshot. Temporary files take as much room as the documents that were changed.
+/// new snapshot. For MongoDB, temporary files take as much room as the documents that were changed. For PostgreSQL, incremental snapshots
+/// are put together, and the log behind them stays what it is: only a server can apply it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The job of the configuration
@@ -36,10 +37,12 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
         Answer::Refused(refusal) => return Err(CoreError::new(ErrorKind::NotFound, refusal.reason.clone()).into()),
     };
     if sources::is_compact(&base, &replay) {
-        session.ui.status(format_args!(
-            "Nothing to apply: {} is a full snapshot, and there is no log behind it.",
-            base.id.short()
-        ));
+        let rest = if sources::applies_log(&base) {
+            "and there is no log behind it"
+        } else {
+            "and the log behind it is a server's to apply"
+        };
+        session.ui.status(format_args!("Nothing to apply: {} is a full snapshot, {rest}.", base.id.short()));
         return Ok(Outcome::Success);
     }
     let (repository, snapshot) = (opened.indexed.repository(), opened.indexed.snapshot(&base));

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use backup_control::sources::{ExpiryFlag, RedisFlags, RestoreFlags};
+use backup_control::sources::{ExpiryFlag, RedisFlags, RestoreFlags, ScratchFlags};
 use backup_control::units::Time;
 use backup_core::source::IfExists;
 use clap::ValueEnum;
@@ -13,8 +13,8 @@ use crate::args::FilterArgs;
 
 /// Restore a snapshot, or part of it
 ///
-/// Below --target, files lie at the paths they had; MongoDB is restored into a server, PostgreSQL into a new data directory,
-/// Redis into a server or as files that a server is started on. What exists there is never touched unless --if-exists says so;
+/// Below --target, files lie at the paths they had; MongoDB is restored into a server, PostgreSQL into a new data directory, or a
+/// part of it (--only) into a server, Redis into a server or as files that a server is started on. What exists there is never touched unless --if-exists says so;
 /// then, and with --in-place, the plan is shown first and has to be confirmed. If a repair left something out of the snapshot,
 /// it is restored without that, with a warning and exit code 3.
 ///
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MOMENT", visible_alias = "until")]
     pub(super) at: Option<String>,
     /// Restore below this directory, which is made if it does not exist; for PostgreSQL: as this data directory; for MongoDB,
-    /// Redis and logical PostgreSQL: into this server, mongodb://…, redis://… or postgres://…, or the name of a source of the
+    /// Redis, logical PostgreSQL and, with --only, physical PostgreSQL: into this server, mongodb://…, redis://… or postgres://…, or the name of a source of the
     /// configuration [env: BACKUP_TARGET_PASSWORD, BACKUP_TARGET_PASSWORD_FILE,
     /// BACKUP_TARGET_PASSWORD_COMMAND: the password of the server's user]. For a group: JOB=DIR_OR_SERVER for each of its jobs
     /// whose target is not in the configuration
@@ -63,18 +63,18 @@ pub(crate) struct Args {
     /// Files: leave holes where the content is zeros
     #[arg(long)]
     pub(super) sparse: bool,
-    /// MongoDB: restore under other names, for instance 'shop.*=shop_test.*'; PostgreSQL, logical: databases, schemas or tables,
+    /// MongoDB: restore under other names, for instance 'shop.*=shop_test.*'; PostgreSQL, into a server: databases, schemas or tables,
     /// for instance 'shop=shop_test' or 'shop.public.orders=shop.public.orders_old'. Repeat it for several, the first that fits
     /// counts. Redis: one rule for the beginning of keys, for instance 'shop:*=shop_test:*'
     #[arg(long, value_name = "FROM=TO")]
     pub(super) rename: Vec<String>,
-    /// MongoDB and logical PostgreSQL: leave out users and roles
+    /// MongoDB and PostgreSQL, into a server: leave out users and roles
     #[arg(long)]
     pub(super) no_users: bool,
-    /// PostgreSQL, logical: leave out who owns what: all belongs to who restores
+    /// PostgreSQL, into a server: leave out who owns what: all belongs to who restores
     #[arg(long)]
     pub(super) no_owner: bool,
-    /// PostgreSQL, logical: leave out grants
+    /// PostgreSQL, into a server: leave out grants
     #[arg(long)]
     pub(super) no_privileges: bool,
     /// MongoDB: let TTL indexes delete nothing until their expiry is set anew
@@ -95,6 +95,17 @@ pub(crate) struct Args {
     /// PostgreSQL: how long the start may take, for instance 2h [default: 15min, and a second more for each MiB of log]
     #[arg(long, value_name = "TIME", requires = "start")]
     pub(super) start_timeout: Option<Time>,
+    /// PostgreSQL, a part of a physical backup into a server: where the whole cluster is restored for as long as it takes to read that
+    /// part of it [default: the system's directory for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub(super) scratch: Option<PathBuf>,
+    /// PostgreSQL: the user whom the scratch server runs as, by name or number; needed by root, as whom no server runs
+    #[arg(long, value_name = "USER")]
+    pub(super) scratch_user: Option<String>,
+    /// PostgreSQL: the directory of postgres, pg_ctl and pg_dump for the scratch server, of the version of the cluster [default: those
+    /// that are found]
+    #[arg(long, value_name = "DIR")]
+    pub(super) scratch_programs: Option<PathBuf>,
     /// Redis: make the target a replica of this program for as long as it takes: exactly everything, at any moment, in place of
     /// whatever it has. It has to reach this machine, at ADDRESS:PORT if that is given, or else at a free port
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true)]
@@ -140,6 +151,7 @@ Examples:
   backup restore latest --job shop --target mongodb://admin@db1/ --rename 'shop.*=shop_test.*'
   backup restore --job shop --at '2026-11-21 14:30' --target mongodb://admin@db1/ --dry-run
   backup restore --job crm --at '2026-11-21 14:30' --target /srv/crm --start --set port=5433
+  backup restore --job crm --at '2026-11-21 14:30' --only crm.public.orders --target postgres://admin@db1/
   backup restore latest --job cache --target redis://db2 --only '/0/session:*' --db 0=7
   backup restore --job cache --at '2026-11-21 14:30' --target redis://db2 --replica
   backup restore platform --at '2026-11-21 14:30' --target crm=/srv/crm --target cache=/srv/cache --dry-run";
@@ -206,6 +218,12 @@ impl Args {
             settings: self.set.clone(),
             start: self.start.clone(),
             start_timeout: self.start_timeout.as_ref().map(Time::length),
+            is_part: !self.only.is_empty() || !self.exclude.is_empty(),
+            scratch: ScratchFlags {
+                directory: self.scratch.clone(),
+                user: self.scratch_user.clone(),
+                programs: self.scratch_programs.clone(),
+            },
             redis: RedisFlags {
                 replica: self.replica.clone(),
                 announce: self.announce.clone(),

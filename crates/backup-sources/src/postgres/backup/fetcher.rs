@@ -72,7 +72,7 @@ impl Fetcher<'_> {
         let end = self.stop().await?;
         self.log(end).await?;
         let now = self.cx.clock.now();
-        let text = std::mem::take(&mut self.manifest).finish(self.cluster, (self.fetch.from, end), self.fetch.timeline);
+        let text = std::mem::take(&mut self.manifest).text(self.cluster, (self.fetch.from, end), self.fetch.timeline);
         self.feed.whole(self.layout.manifest(), self.metadata(0, now), Chunking::ContentDefined, text.into()).await?;
         if !self.damage.is_empty() {
             let text = format!("{}\n", self.damage.join("\n"));

@@ -35,7 +35,7 @@ impl Manifest {
     }
 
     /// All of it, for a backup that needs the log from one place to another.
-    pub(super) fn finish(self, cluster: &Cluster, (from, to): (Lsn, Lsn), timeline: u32) -> String {
+    pub(super) fn text(&self, cluster: &Cluster, (from, to): (Lsn, Lsn), timeline: u32) -> String {
         let head = match cluster.version < NAMES_CLUSTER {
             true => "\"PostgreSQL-Backup-Manifest-Version\": 1,".to_owned(),
             false => {
@@ -70,7 +70,7 @@ mod tests {
                 manifest.add(path, size, Timestamp::UNIX_EPOCH, crc).unwrap();
                 sums.add(path.as_bytes(), size, crc);
             }
-            let text = manifest.finish(&cluster, (Lsn(0x28), Lsn(0x100)), 3);
+            let text = manifest.text(&cluster, (Lsn(0x28), Lsn(0x100)), 3);
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();
             assert_eq!(json["Files"][1]["Last-Modified"], "1970-01-01 00:00:00 GMT");
             assert_eq!(json["WAL-Ranges"][0]["Start-LSN"], "0/28");

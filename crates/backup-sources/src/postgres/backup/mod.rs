@@ -19,6 +19,7 @@
 //! | `feed.rs` | contents of entries on their way |
 //! | `tar.rs` | archives, piece by piece |
 //! | `sums.rs` | the manifest's checksums against what came |
+//! | `synthetic/` | [`synthetic_full()`]: a full one made of one that builds on others, without a server |
 //! | `describe.rs` | [`Description`]: what a restore has to know; configuration outside of the data directory |
 
 mod describe;
@@ -30,6 +31,7 @@ mod listing;
 mod manifest;
 mod reader;
 mod sums;
+mod synthetic;
 mod tar;
 mod thin;
 mod trace;
@@ -39,3 +41,4 @@ pub(super) use describe::{Description, content, segments_of};
 pub(super) use earlier::SINCE as INCREMENTAL_SINCE;
 pub(super) use reader::open;
 pub(super) use sums::Sums;
+pub use synthetic::synthetic_full;

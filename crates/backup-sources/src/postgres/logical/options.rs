@@ -22,6 +22,8 @@ pub struct LogicalOptions {
     pub lock_timeout: Duration,
     /// Record digests of tables, so that a restored copy can be compared: the server reads every row once more.
     pub digests: bool,
+    /// The server has no rows of unlogged tables, whatever the one had that it is a copy of.
+    pub is_copy: bool,
     /// Restore other names than those in the snapshot.
     pub renames: Renames,
     /// Restore who owns what.
@@ -43,6 +45,7 @@ impl LogicalOptions {
             split_bytes: 1 << 30,
             lock_timeout: Duration::from_secs(60),
             digests: true,
+            is_copy: false,
             renames: Renames::default(),
             owners: true,
             privileges: true,

@@ -12,8 +12,10 @@ use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use backup_core::context::Context;
 use backup_core::format::{Node, Tree};
 use backup_core::id::BlobId;
+use backup_core::repository::SnapshotReader;
 use backup_core::source::{Metadata, NodeKind, RestoreReport, SourceError, SourceErrorKind, SourceResult};
 use futures::StreamExt as _;
 
@@ -27,7 +29,7 @@ use super::maps::Maps;
 use super::target::{Target, failed};
 
 /// Files whose blocks are looked up together.
-const TOGETHER: usize = 64;
+pub(in super::super) const TOGETHER: usize = 64;
 /// Where a data directory has files of relations.
 const RELATIONS: [&[u8]; 3] = [b"base", b"global", b"pg_tblspc"];
 
@@ -79,9 +81,21 @@ struct Level {
 }
 
 /// A file that is put together: its nodes with their layers, oldest first. The first one has it in full.
-struct Chain {
-    name: Vec<u8>,
-    nodes: Vec<(u8, Node)>,
+pub(in super::super) struct Chain {
+    pub(in super::super) name: Vec<u8>,
+    pub(in super::super) nodes: Vec<(u8, Node)>,
+}
+
+impl Chain {
+    /// Whether it is a visibility map.
+    pub(in super::super) fn is_map(&self) -> bool {
+        self.name.ends_with(b"_vm")
+    }
+}
+
+/// Whether a directory of a data directory has files of relations.
+pub(in super::super) fn is_of_relations(name: &[u8]) -> bool {
+    RELATIONS.contains(&name)
 }
 
 struct Walk<'a> {
@@ -152,7 +166,7 @@ impl<'a> Walk<'a> {
                     self.directory(&place, node, report)?;
                     let older = older.iter().map(|tree| tree.get(&node.name).and_then(|node| node.subtree));
                     let is_top = level.place == self.target.root;
-                    let has_relations = level.has_relations || (is_top && RELATIONS.contains(&&*node.name));
+                    let has_relations = level.has_relations || (is_top && is_of_relations(&node.name));
                     below.push(Level { place, trees: older.chain([node.subtree]).collect(), has_relations });
                 }
                 NodeKind::Symlink { target: to } => {
@@ -173,8 +187,7 @@ impl<'a> Walk<'a> {
             self.maps.enter(&level.place, older.len(), newest.iter().flat_map(|tree| &tree.nodes));
         }
         // Maps first: what becomes of them depends on where their pages come from.
-        let (maps, others): (Vec<Chain>, Vec<Chain>) =
-            chains.into_iter().partition(|chain| chain.name.ends_with(b"_vm"));
+        let (maps, others): (Vec<Chain>, Vec<Chain>) = chains.into_iter().partition(Chain::is_map);
         for chains in [maps, others] {
             for some in chains.chunks(TOGETHER) {
                 self.chains(&level.place, some, report).await?;
@@ -195,13 +208,9 @@ impl<'a> Walk<'a> {
 
     /// Files that are put together.
     async fn chains(&mut self, dir: &Path, chains: &[Chain], report: &mut RestoreReport) -> SourceResult<()> {
-        let nodes: Vec<&Node> = chains.iter().flat_map(|chain| chain.nodes[1..].iter().map(|(_, node)| node)).collect();
-        let mut deltas = deltas(self.job, &nodes).await?.into_iter();
-        for chain in chains {
-            let (Some((first, full)), Some((_, newest))) = (chain.nodes.first(), chain.nodes.last()) else { continue };
-            let of_chain: Vec<(u8, Delta)> =
-                chain.nodes[1..].iter().zip(deltas.by_ref()).map(|((layer, _), delta)| (*layer, delta)).collect();
-            let combined = Arc::new(Combined::new(*first, full.metadata.size, of_chain)?);
+        let together = combined(self.job.cx, self.job.snapshot, chains).await?;
+        for (chain, combined) in chains.iter().zip(together.into_iter().map(Arc::new)) {
+            let Some((_, newest)) = chain.nodes.last() else { continue };
             count(report, combined.len());
             self.maps.put_together(&chain.name, &combined);
             if self.job.request.dry_run {
@@ -218,7 +227,7 @@ impl<'a> Walk<'a> {
 }
 
 /// Names that lead elsewhere, or that are there twice, are no server's.
-fn require_names(tree: &Tree) -> SourceResult<()> {
+pub(in super::super) fn require_names(tree: &Tree) -> SourceResult<()> {
     let is_safe = |node: &Node| {
         let stripped = node.name.strip_prefix(Delta::PREFIX).unwrap_or(&node.name);
         node.has_safe_name() && !matches!(stripped, b"" | b"." | b"..")
@@ -238,7 +247,7 @@ fn count(report: &mut RestoreReport, size: u64) {
 }
 
 /// Where the blocks of a file are, down to the layer that has it in full.
-fn chain(older: &[Tree], name: &[u8], newest: &Node) -> SourceResult<Chain> {
+pub(in super::super) fn chain(older: &[Tree], name: &[u8], newest: &Node) -> SourceResult<Chain> {
     let number = |at: usize| u8::try_from(at).map_err(|_| malformed("the snapshot: it has too many layers"));
     let partial = [Delta::PREFIX, name].concat();
     let mut nodes = vec![(number(older.len())?, newest.clone())];
@@ -257,8 +266,27 @@ fn chain(older: &[Tree], name: &[u8], newest: &Node) -> SourceResult<Chain> {
     Err(malformed(format!("the snapshot: nothing has all of {shown}, of which only changes are there")))
 }
 
+/// What becomes of files, in their order.
+pub(in super::super) async fn combined(
+    cx: &Context,
+    snapshot: &SnapshotReader,
+    chains: &[Chain],
+) -> SourceResult<Vec<Combined>> {
+    let later = |chain: &Chain| chain.nodes.len().saturating_sub(1);
+    let nodes: Vec<&Node> = chains.iter().flat_map(|chain| chain.nodes.iter().skip(1).map(|(_, node)| node)).collect();
+    let mut deltas = deltas(cx, snapshot, &nodes).await?.into_iter();
+    let mut together = Vec::with_capacity(chains.len());
+    for chain in chains {
+        let layers = chain.nodes.iter().skip(1).map(|(layer, _)| *layer);
+        let of_chain: Vec<(u8, Delta)> = layers.zip(deltas.by_ref().take(later(chain))).collect();
+        let (first, full) = chain.nodes.first().ok_or_else(|| malformed("the snapshot: a file without a layer"))?;
+        together.push(Combined::new(*first, full.metadata.size, of_chain)?);
+    }
+    Ok(together)
+}
+
 /// What files of incremental backups say before their blocks, in their order.
-async fn deltas(job: &Job<'_>, nodes: &[&Node]) -> SourceResult<Vec<Delta>> {
+async fn deltas(cx: &Context, snapshot: &SnapshotReader, nodes: &[&Node]) -> SourceResult<Vec<Delta>> {
     let none = || malformed("a file of an incremental backup: it is empty");
     let blobs: SourceResult<Vec<BlobId>> =
         nodes.iter().map(|node| node.content.first().copied().ok_or_else(none)).collect();
@@ -271,21 +299,21 @@ async fn deltas(job: &Job<'_>, nodes: &[&Node]) -> SourceResult<Vec<Delta>> {
         }
         Ok(())
     };
-    job.snapshot.fetch(job.cx, &blobs?, handle).await?;
+    snapshot.fetch(cx, &blobs?, handle).await?;
     let mut found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
     let mut deltas = Vec::with_capacity(nodes.len());
     for (number, node) in nodes.iter().enumerate() {
         deltas.push(match found.remove(&number) {
             Some(delta) => delta,
-            None => numbers(job, node).await?,
+            None => numbers(snapshot, node).await?,
         });
     }
     Ok(deltas)
 }
 
 /// The same of a file whose numbers are in more than one blob.
-async fn numbers(job: &Job<'_>, node: &Node) -> SourceResult<Delta> {
-    let (mut bytes, mut content) = (Vec::new(), job.snapshot.content(node));
+async fn numbers(snapshot: &SnapshotReader, node: &Node) -> SourceResult<Delta> {
+    let (mut bytes, mut content) = (Vec::new(), snapshot.content(node));
     while let Some(piece) = content.next().await.transpose()? {
         bytes.extend_from_slice(&piece);
         if let Ok(delta) = Delta::parse(&bytes, node.metadata.size)? {

@@ -31,7 +31,7 @@ const MAP: &[u8] = b"_vm";
 
 /// What is to be done.
 #[derive(Debug, Default)]
-pub(super) struct Maps {
+pub(in super::super) struct Maps {
     maps: Vec<Map>,
     /// Of the directory that is gone through: its maps by the name of their table,
     here: HashMap<Vec<u8>, usize>,
@@ -41,7 +41,7 @@ pub(super) struct Maps {
 }
 
 #[derive(Debug)]
-struct Map {
+pub(in super::super) struct Map {
     path: PathBuf,
     /// Which layer each of its pages is from.
     owners: Vec<Option<u8>>,
@@ -71,6 +71,27 @@ impl Map {
         }
     }
 
+    /// Bytes that it has at most: it says nothing of pages that are not there.
+    pub(in super::super) fn longest(&self) -> u64 {
+        self.len.div_ceil(KNOWN) * BLOCK
+    }
+
+    /// Clears what page `number` of the map says of pages of the table of which nothing is known, or which are not there; whether there was
+    /// anything.
+    pub(in super::super) fn mend_page(&self, number: u64, page: &mut [u8; BLOCK as usize]) -> bool {
+        let first = number * KNOWN;
+        let before = *page;
+        for at in (0..KNOWN).filter(|at| first + at >= self.len || self.is_stale(first + at)) {
+            let byte = usize::try_from(HEADER + at / 4).unwrap_or(usize::MAX);
+            page[byte] &= !(3 << (at % 4 * 2));
+        }
+        if *page == before {
+            return false;
+        }
+        page::seal(page, u32::try_from(number).unwrap_or(u32::MAX));
+        true
+    }
+
     fn is_stale(&self, at: u64) -> bool {
         let word = usize::try_from(at / WORD).ok().and_then(|word| self.stale.get(word));
         word.is_some_and(|word| word >> (at % WORD) & 1 != 0)
@@ -87,7 +108,7 @@ fn table(name: &[u8]) -> Option<(Vec<u8>, u64)> {
 
 impl Maps {
     /// Another directory, whose files in the newest layer are `nodes`.
-    pub(super) fn enter<'n>(&mut self, dir: &Path, newest: usize, nodes: impl Iterator<Item = &'n Node>) {
+    pub(in super::super) fn enter<'n>(&mut self, dir: &Path, newest: usize, nodes: impl Iterator<Item = &'n Node>) {
         use std::os::unix::ffi::OsStrExt as _;
         self.leave();
         self.newest = u8::try_from(newest).unwrap_or(u8::MAX);
@@ -104,7 +125,7 @@ impl Maps {
     }
 
     /// A file of the directory that was put together; maps come before tables.
-    pub(super) fn put_together(&mut self, name: &[u8], combined: &Combined) {
+    pub(in super::super) fn put_together(&mut self, name: &[u8], combined: &Combined) {
         if let Some(table) = name.strip_suffix(MAP) {
             if let Some(map) = self.here.get(table).and_then(|at| self.maps.get_mut(*at)) {
                 map.owners = combined.owners().collect();
@@ -117,7 +138,7 @@ impl Maps {
     }
 
     /// The directory is complete.
-    pub(super) fn leave(&mut self) {
+    pub(in super::super) fn leave(&mut self) {
         for (name, number, pages) in std::mem::take(&mut self.full) {
             if let Some(map) = self.here.get(&name).and_then(|at| self.maps.get_mut(*at)) {
                 let pages = usize::try_from(pages).unwrap_or(usize::MAX);
@@ -131,6 +152,11 @@ impl Maps {
         }
     }
 
+    /// What is to be done to the map at `path`, if anything has to be.
+    pub(in super::super) fn of(&self, path: &Path) -> Option<&Map> {
+        self.maps.iter().find(|map| map.path == path)
+    }
+
     /// Does it.
     pub(super) fn mend(mut self) -> SourceResult<()> {
         self.leave();
@@ -140,7 +166,7 @@ impl Maps {
 
 fn mend(map: &Map) -> std::io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(&map.path)?;
-    let len = map.len.div_ceil(KNOWN) * BLOCK;
+    let len = map.longest();
     if file.metadata()?.len() > len {
         file.set_len(len)?;
     }
@@ -151,22 +177,13 @@ fn mend(map: &Map) -> std::io::Result<()> {
 /// Clears the bits of pages of the table of which nothing is known, or which are not there, in a page of the map.
 fn forget(file: &File, number: u64, map: &Map) -> std::io::Result<()> {
     let first = number * KNOWN;
-    let mut stale = (0..KNOWN).filter(|at| first + at >= map.len || map.is_stale(first + at)).peekable();
-    if stale.peek().is_none() {
+    // Most pages need not be read.
+    if first + KNOWN <= map.len && !(first..first + KNOWN).any(|at| map.is_stale(at)) {
         return Ok(());
     }
     let mut page = [0; BLOCK as usize];
     file.read_exact_at(&mut page, number * BLOCK)?;
-    let before = page;
-    for at in stale {
-        let byte = usize::try_from(HEADER + at / 4).unwrap_or(usize::MAX);
-        page[byte] &= !(3 << (at % 4 * 2));
-    }
-    if page == before {
-        return Ok(());
-    }
-    page::seal(&mut page, u32::try_from(number).unwrap_or(u32::MAX));
-    file.write_all_at(&page, number * BLOCK)
+    if map.mend_page(number, &mut page) { file.write_all_at(&page, number * BLOCK) } else { Ok(()) }
 }
 
 #[cfg(test)]

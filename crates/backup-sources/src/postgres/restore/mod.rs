@@ -30,6 +30,8 @@ mod recovery;
 mod start;
 mod target;
 
+use std::path::Path;
+
 use backup_core::context::Context;
 use backup_core::event::WarningKind;
 use backup_core::repository::SnapshotReader;
@@ -39,8 +41,37 @@ use super::backup::Description;
 use super::error::malformed;
 use super::layout::{Layout, Segments};
 use super::options::PostgresOptions;
+pub(super) use layers::{Chain, TOGETHER, chain, combined, is_of_relations, require_names};
+pub(super) use maps::Maps;
 use moment::Way;
+pub(super) use start::find as find_programs;
 use target::Target;
+pub(super) use target::label_of_full;
+
+/// What a restored data directory is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To take the place of the original, or to go on beside it.
+    Successor,
+    /// To be read for a while by nobody else: nothing of the original's configuration counts, and everything belongs to this user and
+    /// group, if they are given.
+    Scratch { owner: Option<(u32, u32)> },
+}
+
+/// A data directory that is complete.
+#[derive(Debug)]
+pub(super) struct Restored {
+    target: Target,
+    /// Bytes of log that the server will replay.
+    log: u64,
+}
+
+impl Restored {
+    /// Starts the server with the programs in a directory, and waits until it has replayed its log.
+    pub(super) async fn start(&self, cx: &Context, options: &PostgresOptions, programs: &Path) -> SourceResult<()> {
+        start::start(cx, programs, &self.target, start::limit(options, self.log)).await
+    }
+}
 
 /// What all parts share.
 struct Job<'a> {
@@ -51,18 +82,42 @@ struct Job<'a> {
     layout: Layout,
     description: Description,
     segments: Segments,
+    purpose: Purpose,
 }
 
-/// Writes a snapshot to an empty directory, and what the server needs to get to the moment that is asked for.
+/// Writes a snapshot to an empty directory, and what the server needs to get to the moment that is asked for; starts the server, if
+/// `options` say so.
 pub(super) async fn restore(
     cx: &Context,
     options: &PostgresOptions,
     request: &RestoreRequest,
     snapshot: &SnapshotReader,
 ) -> SourceResult<RestoreReport> {
+    let programs = match &options.start {
+        Some(dirs) => {
+            let (_, description) = Description::read(snapshot).await?;
+            Some(start::programs(description.version, dirs).await?)
+        }
+        None => None,
+    };
+    let (report, restored) = restore_for(cx, options, request, snapshot, Purpose::Successor).await?;
+    if let (Some(restored), Some(programs)) = (restored, programs) {
+        restored.start(cx, options, &programs).await?;
+    }
+    Ok(report)
+}
+
+/// Writes a snapshot to an empty directory, and what the server needs to get to the moment that is asked for.
+pub(super) async fn restore_for(
+    cx: &Context,
+    options: &PostgresOptions,
+    request: &RestoreRequest,
+    snapshot: &SnapshotReader,
+    purpose: Purpose,
+) -> SourceResult<(RestoreReport, Option<Restored>)> {
     if !request.selection.is_all() {
         let error = SourceError::new(SourceErrorKind::Unsupported, "a data directory is restored as a whole");
-        return Err(error.with_hint("restore it, start it, and take what you need from it"));
+        return Err(error.with_hint("name a server as the target, postgres://…, for a part of it"));
     }
     if request.if_exists != IfExists::Fail {
         let error =
@@ -71,17 +126,13 @@ pub(super) async fn restore(
     }
     let (layout, description) = Description::read(snapshot).await?;
     let segments = Segments::of_size(description.wal_segment_size).ok_or_else(|| malformed("cluster.json"))?;
-    let job = Job { cx, options, request, snapshot, layout, description, segments };
+    let job = Job { cx, options, request, snapshot, layout, description, segments, purpose };
     let mut report = RestoreReport::default();
     job.warn_of_damage(&mut report).await?;
-    let programs = match &options.start {
-        Some(dirs) => Some(start::programs(&job, dirs).await?),
-        None => None,
-    };
     let target = Target::open(&job)?;
     let maps = layers::write(&job, &target, &mut report).await?;
     if request.dry_run {
-        return Ok(report);
+        return Ok((report, None));
     }
     if request.verify {
         layers::verify(&job, &target, &mut report).await?;
@@ -98,10 +149,7 @@ pub(super) async fn restore(
     let stop = moment::find(&job, &target, &way).await?;
     recovery::configure(&job, &target, &way, stop).await?;
     target.finish(&job)?;
-    if let Some(programs) = &programs {
-        start::start(cx, programs, &target, start::limit(options, way.length())).await?;
-    }
-    Ok(report)
+    Ok((report, Some(Restored { target, log: way.length() })))
 }
 
 impl Job<'_> {

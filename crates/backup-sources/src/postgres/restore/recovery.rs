@@ -4,9 +4,9 @@ use backup_core::source::SourceResult;
 use std::fmt::Write as _;
 
 use super::super::backup::content;
-use super::Job;
 use super::moment::{Stop, Way};
 use super::target::Target;
+use super::{Job, Purpose};
 
 /// Settings that an earlier restore has left, or that would make a copy write where the original does.
 const REMOVED: [&str; 5] = ["recovery_", "restore_command", "archive_cleanup_command", "primary_", "standby_mode"];
@@ -19,8 +19,16 @@ const SIGNALS: [&str; 2] = ["standby.signal", "recovery.signal"];
 
 /// Writes settings and `recovery.signal`.
 pub(super) async fn configure(job: &Job<'_>, target: &Target, way: &Way, stop: Stop) -> SourceResult<()> {
-    complete(job, target).await?;
-    let before = target.read("postgresql.auto.conf")?;
+    let before = match job.purpose {
+        Purpose::Successor => {
+            complete(job, target).await?;
+            target.read("postgresql.auto.conf")?
+        }
+        Purpose::Scratch { .. } => {
+            isolate(target)?;
+            String::new()
+        }
+    };
     let mut text = String::new();
     for line in before.lines().filter(|line| !REMOVED.iter().any(|name| line.trim_start().starts_with(name))) {
         text.push_str(line);
@@ -84,6 +92,16 @@ async fn complete(job: &Job<'_>, target: &Target) -> SourceResult<()> {
     for node in job.snapshot.tree(&subtree).await?.nodes.iter().filter(|node| node.is_file()) {
         let name = String::from_utf8_lossy(&node.name);
         target.write(&format!("{name}.original"), &content(job.snapshot, node).await?)?;
+    }
+    Ok(())
+}
+
+/// Nothing of the original's configuration counts: it may load what is not here, and lead to where the original's files are.
+fn isolate(target: &Target) -> SourceResult<()> {
+    let files = [("postgresql.conf", "# All settings are in postgresql.auto.conf.\n"), ("pg_ident.conf", "")];
+    for (name, text) in files.into_iter().chain([("pg_hba.conf", "local all all trust\n")]) {
+        target.remove(name)?;
+        target.write(name, text.as_bytes())?;
     }
     Ok(())
 }

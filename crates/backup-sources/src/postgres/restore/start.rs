@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::super::options::PostgresOptions;
 use super::super::unless_cancelled;
+use super::recovery;
 use super::target::{Target, failed};
-use super::{Job, recovery};
 
 /// So often it is looked whether the server is ready.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -34,13 +34,21 @@ const SHOWN: u64 = 2000;
 const STATUS_LINE: usize = 7;
 const READY: &str = "ready";
 
-/// The first directory that holds programs of the version that the snapshot is of.
-pub(super) async fn programs(job: &Job<'_>, dirs: &[PathBuf]) -> SourceResult<PathBuf> {
-    let major = job.description.version / 10_000;
+/// The first directory that holds programs of a major version.
+pub(in super::super) async fn find(major: u32, dirs: &[PathBuf]) -> Option<PathBuf> {
     for dir in dirs.iter().filter(|dir| dir.join("pg_ctl").exists()) {
         if major_of(&dir.join("postgres")).await == Some(major) {
-            return Ok(dir.clone());
+            return Some(dir.clone());
         }
+    }
+    None
+}
+
+/// Those of the version that a snapshot is of.
+pub(super) async fn programs(version: u32, dirs: &[PathBuf]) -> SourceResult<PathBuf> {
+    let major = version / 10_000;
+    if let Some(found) = find(major, dirs).await {
+        return Ok(found);
     }
     let text = format!("the programs of PostgreSQL {major}, which the restored server needs, were not found");
     let hint = "name the directory that holds its pg_ctl and postgres, or leave starting out";

@@ -10,7 +10,7 @@ use backup_core::source::{EntryPath, Metadata, SourceError, SourceErrorKind, Sou
 
 use super::super::error::invalid;
 use super::super::layout::Layout;
-use super::Job;
+use super::{Job, Purpose};
 
 /// What a file is called until everything else is there.
 const HELD: &str = ".restoring";
@@ -28,8 +28,28 @@ pub(super) struct Target {
     pub(super) root: PathBuf,
     /// Directories of tablespaces by OID.
     tablespaces: Vec<(u32, PathBuf)>,
-    /// Whether owners can be set.
-    privileged: bool,
+    owner: Owner,
+}
+
+/// Whose everything is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// Whoever writes it.
+    Ours,
+    /// As in the snapshot.
+    AsStored,
+    /// A user and a group, by number.
+    This(u32, u32),
+}
+
+impl Owner {
+    fn of(purpose: Purpose) -> Self {
+        match purpose {
+            Purpose::Scratch { owner: Some((user, group)) } => Self::This(user, group),
+            _ if rustix::process::geteuid().is_root() => Self::AsStored,
+            _ => Self::Ours,
+        }
+    }
 }
 
 /// An error of writing at `path`.
@@ -66,7 +86,7 @@ impl Target {
                 tablespaces.push((*oid, place_of_tablespace(job, &root, *oid, location)?));
             }
         }
-        let target = Self { root, tablespaces, privileged: rustix::process::geteuid().is_root() };
+        let target = Self { root, tablespaces, owner: Owner::of(job.purpose) };
         for dir in std::iter::once(&target.root).chain(target.tablespaces.iter().map(|(_, dir)| dir)) {
             refuse_filled(dir)?;
         }
@@ -99,8 +119,7 @@ impl Target {
         if label.is_empty() {
             return Err(SourceError::new(SourceErrorKind::Mismatch, format!("the snapshot has no {LABEL}")));
         }
-        let lines: Vec<&str> = label.lines().filter(|line| !line.starts_with("INCREMENTAL FROM ")).collect();
-        self.write(LABEL, format!("{}\n", lines.join("\n")).as_bytes())?;
+        self.write(LABEL, label_of_full(&label).as_bytes())?;
         self.remove("backup_manifest")
     }
 
@@ -130,8 +149,13 @@ impl Target {
 
     /// Owner and mode as in the snapshot. By number: names may mean somebody else on another machine.
     pub(super) fn own(&self, path: &Path, metadata: &Metadata) -> SourceResult<()> {
-        if self.privileged {
-            lchown(path, Some(metadata.uid), Some(metadata.gid)).map_err(|error| failed(path, error))?;
+        let (user, group) = match self.owner {
+            Owner::Ours => (None, None),
+            Owner::AsStored => (Some(metadata.uid), Some(metadata.gid)),
+            Owner::This(user, group) => (Some(user), Some(group)),
+        };
+        if user.is_some() {
+            lchown(path, user, group).map_err(|error| failed(path, error))?;
         }
         fs::set_permissions(path, Permissions::from_mode(metadata.mode)).map_err(|error| failed(path, error))
     }
@@ -139,7 +163,7 @@ impl Target {
     /// The owner of everything, for what the snapshot does not have.
     pub(super) fn own_like_root(&self, path: &Path) -> SourceResult<()> {
         use std::os::unix::fs::MetadataExt as _;
-        if !self.privileged {
+        if self.owner == Owner::Ours {
             return Ok(());
         }
         let root = fs::metadata(&self.root).map_err(|error| failed(&self.root, error))?;
@@ -205,6 +229,11 @@ impl Target {
         fs::rename(self.held(CONTROL), &control).map_err(|error| failed(&control, error))?;
         sync(&self.root).map_err(|error| failed(&self.root, error))
     }
+}
+
+/// The label of a backup that was put together: that of its newest layer, without what that builds on.
+pub(in super::super) fn label_of_full(label: &str) -> String {
+    label.lines().filter(|line| !line.starts_with("INCREMENTAL FROM ")).flat_map(|line| [line, "\n"]).collect()
 }
 
 /// Whether there was one.
@@ -278,7 +307,7 @@ mod tests {
 
     #[test]
     fn what_waits_has_its_own_name_in_the_manifest() {
-        let target = Target { root: "/data".into(), tablespaces: Vec::new(), privileged: false };
+        let target = Target { root: "/data".into(), tablespaces: Vec::new(), owner: Owner::Ours };
         for name in [CONTROL, MAP] {
             let waits = target.held(name);
             assert_ne!(waits, target.root.join(name));

@@ -60,7 +60,7 @@ pub(super) struct Database {
     pub(super) position: Option<String>,
     /// Definitions went on changing while `pg_dump` read them: it looks some things up as they are now, whatever its snapshot.
     pub(super) is_mixed: bool,
-    /// A standby has no rows of unlogged tables.
+    /// A standby, and a copy, has no rows of unlogged tables.
     pub(super) is_standby: bool,
     /// The snapshot and the locks are there as long as this is. It reads what somebody else waits to lock: whoever came later
     /// would have to wait behind that one.
@@ -153,7 +153,7 @@ impl Database {
             host: host.clone(),
             snapshot: row.try_get(0).map_err(doing)?,
             encoding: row.try_get(1).map_err(doing)?,
-            is_standby: row.try_get(2).map_err(doing)?,
+            is_standby: options.is_copy || row.try_get::<_, bool>(2).map_err(doing)?,
             position: row.try_get(3).map_err(doing)?,
             large_objects,
             covered: covered_now,

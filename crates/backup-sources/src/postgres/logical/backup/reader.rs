@@ -207,7 +207,7 @@ fn unmatched(databases: &[Database], filter: &Filter) -> Option<Warning> {
     })
 }
 
-/// What of a standby is not read.
+/// What of a standby, or of a copy, is not read.
 fn without_rows(database: &Database) -> Option<Warning> {
     let missing = database.catalog.relations.iter().filter(|one| database.is_covered(one) && !database.has(one));
     let names: Vec<String> = missing.map(Relation::sql).collect();
@@ -216,7 +216,7 @@ fn without_rows(database: &Database) -> Option<Warning> {
         kind: WarningKind::Other,
         path: database.name.clone(),
         message: format!(
-            "a standby has nothing of unlogged relations: {}{more} are without rows and values",
+            "a standby or a restored copy has nothing of unlogged relations: {}{more} are without rows and values",
             names[..names.len().min(NAMED)].join(", ")
         ),
     })

@@ -1,15 +1,28 @@
 //! PostgreSQL clusters.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | [`PostgresSpec`]: a cluster that is meant; where snapshots of one are restored to |
+//! | `parts.rs` | databases, schemas and tables out of a data directory, by a scratch server |
+
+mod parts;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backup_core::context::Context;
+use backup_core::pipeline::{BackupOptions, BackupReport};
+use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::Source;
 use backup_sources::postgres::{
-    LogicalOptions, LogicalSource, PostgresDirectory, PostgresOptions, PostgresSource, RecoveryTarget, Renames, TlsMode,
+    LogicalOptions, LogicalSource, PostgresDirectory, PostgresOptions, PostgresSource, RecoveryTarget, Renames,
+    ScratchOptions, TlsMode,
 };
 use backup_storage::settings::Rate;
+
+use parts::Parts;
 
 use super::RestoreFlags;
 use crate::address::ServerAddress;
@@ -87,6 +100,18 @@ impl PostgresSpec {
         Ok(Arc::new(connected.map_err(backup_core::error::Error::from)?))
     }
 
+    /// The server that parts of a data directory are restored into, by a scratch server.
+    pub(super) async fn of_parts(&self, flags: &RestoreFlags, env: &Environment) -> Result<Arc<dyn Source>> {
+        let scratch = ScratchOptions {
+            directory: flags.scratch.directory.clone().unwrap_or_else(std::env::temp_dir),
+            programs: flags.scratch.programs.clone().map_or_else(|| installations(env), |dir| vec![dir]),
+            user: flags.scratch.user.as_deref().map(user).transpose()?,
+            recovery: recovery_of(flags)?,
+            start_timeout: None,
+        };
+        Ok(Arc::new(Parts::new(self.restorer(flags, env).await?, scratch)))
+    }
+
     /// The address without secrets.
     pub(super) fn address(&self) -> &ServerAddress {
         &self.address
@@ -126,6 +151,16 @@ impl fmt::Display for PostgresSpec {
     }
 }
 
+/// Puts a snapshot together with those that it builds on.
+pub(super) async fn compact(
+    repository: &Repository,
+    snapshot: &SnapshotReader,
+    options: &BackupOptions,
+    cx: &Context,
+) -> Result<BackupReport> {
+    Ok(backup_sources::postgres::synthetic_full(repository, snapshot, options, cx).await?)
+}
+
 /// Where a snapshot is restored to, as a source.
 pub(super) fn directory(flags: &RestoreFlags, env: &Environment) -> Result<Arc<dyn Source>> {
     let options = PostgresOptions {
@@ -136,14 +171,36 @@ pub(super) fn directory(flags: &RestoreFlags, env: &Environment) -> Result<Arc<d
         settings: pairs("--set", "NAME=VALUE", &flags.settings)?,
         start: flags.start.as_ref().map(|dir| dir.clone().map_or_else(|| installations(env), |dir| vec![dir])),
         start_timeout: flags.start_timeout,
-        recovery: match flags.until.as_deref().map(recovery) {
-            None => RecoveryTarget::Planned,
-            Some(Some(target)) => target,
-            Some(None) => return Err(Error::invalid("the snapshot has no log that could be restored to a moment")),
-        },
+        recovery: recovery_of(flags)?,
         ..PostgresOptions::default()
     };
     Ok(Arc::new(PostgresDirectory::new(options)))
+}
+
+/// Where the log is left, if only reading it can tell that.
+fn recovery_of(flags: &RestoreFlags) -> Result<RecoveryTarget> {
+    match flags.until.as_deref().map(recovery) {
+        None => Ok(RecoveryTarget::Planned),
+        Some(Some(target)) => Ok(target),
+        Some(None) => Err(Error::invalid("the snapshot has no log that could be restored to a moment")),
+    }
+}
+
+/// A user by name or number, and the group.
+fn user(text: &str) -> Result<(u32, u32)> {
+    use nix::unistd::{Uid, User};
+    let found = match text.parse() {
+        Ok(number) => User::from_uid(Uid::from_raw(number)),
+        Err(_) => User::from_name(text),
+    };
+    match (found, text.parse()) {
+        (Ok(Some(user)), _) => Ok((user.uid.as_raw(), user.gid.as_raw())),
+        // Nobody has to be called by that number.
+        (Ok(None), Ok(number)) => Ok((number, number)),
+        _ => {
+            Err(Error::invalid(format!("this machine knows no user {text:?}")).with_hint("name one by --scratch-user"))
+        }
+    }
 }
 
 /// Moments that only reading the log can find: `xid:NUMBER`, the end of a transaction, and `name:TEXT`, a restore point.
@@ -220,6 +277,14 @@ mod tests {
         for other in ["latest", "2026-01-01 12:30", "xid:x", "name:", "0/3000028"] {
             assert_eq!(recovery(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn users_have_names_or_numbers() {
+        assert_eq!(user("0").unwrap().0, 0);
+        assert_eq!(user("root").unwrap(), user("0").unwrap());
+        assert_eq!(user("4000000001").unwrap(), (4_000_000_001, 4_000_000_001));
+        assert!(user("no such user").unwrap_err().hint().is_some());
     }
 
     #[test]
