@@ -11,6 +11,7 @@
 //! | `archive.rs` | the log file by file |
 //! | `kills.rs` | whoever is killed at any moment |
 //! | `deaths.rs` | whoever dies and comes back while others work |
+//! | `slots.rs` | what alerts see of the slot that the log is kept for |
 //! | `place.rs` | a repository with a configuration |
 //! | `program.rs` | the program itself |
 //! | `workloads.rs` | whatever dice do to files of relations |
@@ -30,6 +31,7 @@ mod logs;
 mod moments;
 mod place;
 mod program;
+mod slots;
 mod stock;
 mod workloads;
 
@@ -77,6 +79,7 @@ scenarios! {
         logs::a_promotion_is_followed as a_promotion_is_followed,
         base::rows_that_differ_have_other_digests as rows_that_differ_have_other_digests,
         failures::a_logical_slot_is_left_alone as a_logical_slot_is_left_alone,
+        slots::what_is_wrong_with_a_slot_is_told as what_is_wrong_with_a_slot_is_told,
         program::from_the_first_backup_to_a_running_copy as from_the_first_backup_to_a_running_copy,
     }
     needs_postgres_14 Version::V14 => {
@@ -108,6 +111,7 @@ scenarios! {
         base::a_server_starts_on_what_is_restored as a_server_starts_on_what_is_restored,
         logs::every_moment_comes_back as every_moment_comes_back,
         logs::segments_have_any_size as segments_have_any_size,
+        slots::what_is_wrong_with_a_slot_is_told as what_is_wrong_with_a_slot_is_told,
     }
     needs_pg_dump_13 Version::V13 => {
         logical::round_trip::everything_comes_back as everything_comes_back,
