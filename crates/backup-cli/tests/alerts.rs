@@ -4,6 +4,10 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
+use backup_control::alive::Alive;
+use backup_core::clock::{Clock as _, SystemClock};
+use jiff::SignedDuration;
+
 use crate::common::Env;
 
 const CONFIG: &str = r#"
@@ -138,11 +142,37 @@ fn a_channel_that_is_away_loses_nothing_and_stops_nothing() {
 }
 
 #[test]
+fn a_daemon_that_gives_no_sign_of_life_is_told() {
+    let env = configured();
+    let rule = "\n[alerts.silent]\ncondition = \"daemon_silent > 2min\"\nseverity = \"critical\"\n";
+    env.write("backup.toml", &format!("{}{rule}", CONFIG.replace("heartbeat", "# heartbeat")));
+    let lives = |seconds: i64| {
+        let at = SystemClock.now() - SignedDuration::from_secs(seconds);
+        let alive = Alive { pid: 7, at, version: "1.2.3".to_owned() };
+        alive.write(&env.path("home/.local/state/backup")).unwrap();
+    };
+    env.run(&["alerts", "check"]).ok();
+    assert!(told(&env).is_empty(), "there is none");
+    lives(60);
+    env.run(&["alerts", "check"]).ok();
+    assert!(told(&env).is_empty(), "it lives");
+    lives(180);
+    env.run(&["alerts", "check"]).ok();
+    let silent = "the daemon gives no sign of life";
+    assert_eq!(told(&env), [one("firing", silent)]);
+    lives(0);
+    // Whatever else looks at rules sees it too.
+    env.run(&["run", "-q", "docs"]).ok();
+    assert_eq!(told(&env)[1..], [one("resolved", silent)]);
+}
+
+#[test]
 fn mistakes_in_rules_have_lines() {
     let env = configured();
     for (wrong, name) in [
         ("[alerts.a]\ncondition = \"stale > soon\"\nseverity = \"high\"", "alerts_config_condition"),
         ("[alerts.a]\ncondition = \"failure\"\nseverity = \"high\"\nnotify = [\"fle\"]", "alerts_config_channel"),
+        ("[alerts.a]\ncondition = \"daemon_silent\"\nseverity = \"info\"\nonly = [\"x\"]", "alerts_config_daemon"),
         ("[alerts.a]\ncondition = \"success\"\nseverity = \"info\"\nrepeat = \"1h\"", "alerts_config_repeat"),
     ] {
         env.write("backup.toml", &format!("{}\n{wrong}\n", CONFIG.replace("heartbeat", "# heartbeat")));

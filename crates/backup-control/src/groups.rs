@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use backup_core::context::Context;
 use backup_core::error::{Error as CoreError, ErrorKind};
-use backup_core::id::SnapshotId;
 use backup_core::log::{LogReplay, LogView, Refusal, Stream, Target, Timeline, latest_common};
 use backup_core::repository::{IndexedRepository, SnapshotInfo, SnapshotList};
 use jiff::{SignedDuration, Timestamp};
@@ -155,12 +154,6 @@ pub fn first_of<'a>(snapshots: impl IntoIterator<Item = &'a SnapshotInfo>) -> Op
     };
     let times: Option<Vec<Timestamp>> = snapshots.into_iter().map(time).collect();
     times?.into_iter().max().map(end_of_millisecond)
-}
-
-/// The snapshot with an identifier.
-#[must_use]
-pub fn of_id<'a>(list: &'a SnapshotList, id: &SnapshotId) -> Option<&'a SnapshotInfo> {
-    list.snapshots.iter().find(|info| info.id == *id)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@
 //! | [`catalog`] | what is remembered of runs |
 //! | [`runs`] | runs: recorded from beginning to end, one of a job at a time, closed if they died |
 //! | [`alerts`] | rules, and what was told of what they find |
+//! | [`alive`] | the sign of life of the daemon |
 //! | [`audit`] | who did what, in a chain that cannot be changed unseen |
 //! | [`heartbeat`] | telling a service that a backup has succeeded |
 //! | [`report`] | what came of all of it, and which demands are met |
@@ -43,6 +44,7 @@ pub mod address;
 pub mod advice;
 pub mod age;
 pub mod alerts;
+pub mod alive;
 pub mod audit;
 pub mod cache;
 pub mod catalog;

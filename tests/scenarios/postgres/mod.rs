@@ -13,6 +13,7 @@
 //! | `kills.rs` | whoever is killed at any moment |
 //! | `deaths.rs` | whoever dies and comes back while others work |
 //! | `scratch.rs` | parts of a data directory, by a scratch server |
+//! | `slots.rs` | what alerts see of the slot that the log is kept for |
 //! | `place.rs` | a repository with a configuration |
 //! | `program.rs` | the program itself |
 //! | `workloads.rs` | whatever dice do to files of relations |
@@ -34,6 +35,7 @@ mod moments;
 mod place;
 mod program;
 mod scratch;
+mod slots;
 mod stock;
 mod synthetic;
 mod vast;
@@ -84,6 +86,7 @@ scenarios! {
         logs::a_promotion_is_followed as a_promotion_is_followed,
         base::rows_that_differ_have_other_digests as rows_that_differ_have_other_digests,
         failures::a_logical_slot_is_left_alone as a_logical_slot_is_left_alone,
+        slots::what_is_wrong_with_a_slot_is_told as what_is_wrong_with_a_slot_is_told,
         program::from_the_first_backup_to_a_running_copy as from_the_first_backup_to_a_running_copy,
     }
     needs_postgres_14 Version::V14 => {
@@ -117,6 +120,7 @@ scenarios! {
         base::a_server_starts_on_what_is_restored as a_server_starts_on_what_is_restored,
         logs::every_moment_comes_back as every_moment_comes_back,
         logs::segments_have_any_size as segments_have_any_size,
+        slots::what_is_wrong_with_a_slot_is_told as what_is_wrong_with_a_slot_is_told,
     }
     needs_pg_dump_13 Version::V13 => {
         scratch::a_table_comes_out_of_a_data_directory as a_table_comes_out_of_a_data_directory,

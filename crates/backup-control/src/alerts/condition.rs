@@ -6,7 +6,30 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::suggest;
-use crate::units::{Share, Text, Time};
+use crate::units::{Share, Size, Text, Time};
+
+/// What a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum About {
+    /// Jobs.
+    Job,
+    /// Repositories.
+    Repository,
+    /// The daemon of this machine.
+    Daemon,
+}
+
+/// What a replication slot may do at most.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SlotLimit {
+    /// Nothing is said.
+    None,
+    /// Be there for so long without being read.
+    Unread(Time),
+    /// Make the server keep so much of its log.
+    Kept(Size),
+}
 
 /// What a rule watches, as it is written: `failure`, `stale > 24h`, `duration > 2x`, `storage_free < 20%`.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,12 +62,16 @@ pub enum Condition {
     CopyFailed,
     /// The last copy is so much older than the last backup.
     CopyLag(Time),
+    /// The replication slot of a job lost what it keeps, is about to, is not read, or keeps too much.
+    SlotUnhealthy(SlotLimit),
+    /// The daemon of this machine has given no sign of life for so long; without a time, for five minutes.
+    DaemonSilent(Option<Time>),
     /// Somebody began a restore: told once, never over.
     RestoreStarted,
 }
 
 /// How conditions are written.
-const FORMS: [&str; 15] = [
+const FORMS: [&str; 17] = [
     "failure",
     "success",
     "stale > 24h",
@@ -59,6 +86,8 @@ const FORMS: [&str; 15] = [
     "verify_failed",
     "copy_failed",
     "copy_lag > 24h",
+    "slot_unhealthy > 10GiB",
+    "daemon_silent > 5min",
     "restore_started",
 ];
 
@@ -81,22 +110,25 @@ impl Condition {
             Self::VerifyFailed => "verify_failed",
             Self::CopyFailed => "copy_failed",
             Self::CopyLag(_) => "copy_lag",
+            Self::SlotUnhealthy(_) => "slot_unhealthy",
+            Self::DaemonSilent(_) => "daemon_silent",
             Self::RestoreStarted => "restore_started",
         }
     }
 
-    /// Whether it is about repositories and not about jobs.
+    /// What it is about.
     #[must_use]
-    pub fn is_of_repositories(&self) -> bool {
-        matches!(
-            self,
+    pub fn about(&self) -> About {
+        match self {
             Self::StorageUsed(_)
-                | Self::StorageFree(_)
-                | Self::StorageFull(_)
-                | Self::VerifyFailed
-                | Self::CopyFailed
-                | Self::CopyLag(_)
-        )
+            | Self::StorageFree(_)
+            | Self::StorageFull(_)
+            | Self::VerifyFailed
+            | Self::CopyFailed
+            | Self::CopyLag(_) => About::Repository,
+            Self::DaemonSilent(_) => About::Daemon,
+            _ => About::Job,
+        }
     }
 
     /// Whether it happens, and does not last.
@@ -124,6 +156,8 @@ impl FromStr for Condition {
         let value = match (sign, rest) {
             (None, "") => "",
             (Some(_), "") if word == "rpo" => return Ok(Self::Rpo(None)),
+            (Some(_), "") if word == "slot_unhealthy" => return Ok(Self::SlotUnhealthy(SlotLimit::None)),
+            (Some(_), "") if word == "daemon_silent" => return Ok(Self::DaemonSilent(None)),
             (Some(sign), rest) => {
                 rest.strip_prefix(sign).map(str::trim).filter(|rest| !rest.is_empty()).ok_or_else(wrong)?
             }
@@ -146,6 +180,11 @@ impl FromStr for Condition {
             "verify_failed" => Self::VerifyFailed,
             "copy_failed" => Self::CopyFailed,
             "copy_lag" => Self::CopyLag(time()?),
+            "slot_unhealthy" => Self::SlotUnhealthy(match value.parse() {
+                Ok(size) => SlotLimit::Kept(size),
+                Err(_) => SlotLimit::Unread(value.parse().map_err(|_| format!("{}, or `{word} > 30min`", wrong()))?),
+            }),
+            "daemon_silent" => Self::DaemonSilent(Some(time()?)),
             _ => Self::RestoreStarted,
         })
     }
@@ -165,9 +204,13 @@ impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = self.word();
         match self {
-            Self::Stale(time) | Self::LogLag(time) | Self::CopyLag(time) | Self::Rpo(Some(time)) => {
-                write!(f, "{word} > {time}")
-            }
+            Self::Stale(time)
+            | Self::LogLag(time)
+            | Self::CopyLag(time)
+            | Self::Rpo(Some(time))
+            | Self::DaemonSilent(Some(time))
+            | Self::SlotUnhealthy(SlotLimit::Unread(time)) => write!(f, "{word} > {time}"),
+            Self::SlotUnhealthy(SlotLimit::Kept(size)) => write!(f, "{word} > {size}"),
             Self::StorageFull(time) => write!(f, "{word} < {time}"),
             Self::SizeAnomaly(share) | Self::StorageUsed(share) => write!(f, "{word} > {share}"),
             Self::StorageFree(share) => write!(f, "{word} < {share}"),
@@ -199,6 +242,9 @@ mod tests {
             assert_eq!(form.parse::<Condition>().unwrap().to_string(), form);
         }
         assert_eq!("rpo".parse::<Condition>().unwrap(), Condition::Rpo(None));
+        for form in ["slot_unhealthy", "slot_unhealthy > 30min", "daemon_silent"] {
+            assert_eq!(form.parse::<Condition>().unwrap().to_string(), form);
+        }
         assert_eq!(" duration > average * 2.5 ".parse::<Condition>().unwrap(), Condition::Duration(2.5));
         assert_eq!("stale>2d".parse::<Condition>().unwrap().to_string(), "stale > 2d");
     }
@@ -215,6 +261,8 @@ mod tests {
             ("duration > 2", "duration > 2x"),
             ("storage_free < 200%", "storage_free < 20%"),
             ("failure > 1", "`failure`"),
+            ("slot_unhealthy > much", "slot_unhealthy > 30min"),
+            ("daemon_silent > 5", "daemon_silent > 5min"),
         ] {
             let error = text.parse::<Condition>().unwrap_err();
             assert!(error.contains(word), "{text}: {error}");

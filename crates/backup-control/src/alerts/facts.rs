@@ -6,6 +6,8 @@ use std::time::Duration;
 use backup_core::maintenance::StorageReport;
 use jiff::Timestamp;
 
+use super::SlotFacts;
+use crate::alive::Alive;
 use crate::audit::{Audit, Filter, Record, Status};
 use crate::catalog::{self, Catalog, RunFilter};
 use crate::config::Config;
@@ -25,6 +27,9 @@ pub struct Facts {
     pub repositories: BTreeMap<String, RepositoryFacts>,
     /// The newest restores, newest first.
     pub restores: Vec<Run>,
+    /// The last sign of life of the daemon of this machine. Unknown if nobody has looked; none if there is no daemon, or it ended as it
+    /// should.
+    pub daemon: Option<Option<Alive>>,
 }
 
 /// What is known of a job.
@@ -44,6 +49,8 @@ pub struct JobFacts {
     pub first_run: Option<Timestamp>,
     /// Of its log; none if it has none, or nobody has looked.
     pub log: Option<LogFacts>,
+    /// Of its replication slot; none if it has none, or nobody has asked.
+    pub slot: Option<SlotFacts>,
 }
 
 /// What is known of a captured log.
@@ -120,7 +127,8 @@ impl Facts {
             let rpo = job.rpo.as_ref().map(crate::units::Time::length);
             let repository = job.repository.clone();
             let first_run = catalog.runs(&first).await?.runs.first().map(|run| run.started);
-            let known = JobFacts { repository, runs, last_success, rpo, is_looked_at: false, first_run, log: None };
+            let known =
+                JobFacts { repository, runs, last_success, rpo, is_looked_at: false, first_run, log: None, slot: None };
             facts.jobs.insert(name.clone(), known);
         }
         let newest = RunFilter { limit: Some(RUNS), restores: true, ..RunFilter::default() };
@@ -168,7 +176,7 @@ impl Facts {
         for (name, from) in looked.jobs {
             if let Some(known) = self.jobs.get_mut(&name) {
                 known.last_success = known.last_success.max(from.last_success);
-                (known.log, known.is_looked_at) = (from.log, from.is_looked_at);
+                (known.log, known.is_looked_at, known.slot) = (from.log, from.is_looked_at, from.slot);
             }
         }
     }

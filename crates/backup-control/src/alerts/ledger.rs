@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Observation;
+use super::{About, Facts, Observation};
 use crate::cache;
 use crate::config::AlertConfig;
 use crate::notify::{Kind, Message, Severity};
@@ -50,10 +50,10 @@ pub struct Alert {
     /// The configuration that has it: several may share a state directory.
     #[serde(default)]
     pub config: String,
-    /// The job or the repository.
+    /// The job or the repository, or the daemon.
     pub subject: String,
-    /// Whether it is a job.
-    pub is_job: bool,
+    /// Which of these it is.
+    pub about: About,
     /// How much it matters.
     pub severity: Severity,
     /// How far it has got.
@@ -98,6 +98,8 @@ struct Stored {
     last_look: Option<Timestamp>,
     alerts: Vec<Alert>,
     silences: Vec<Silence>,
+    /// Since when replication slots are seen that nobody reads, by configuration and job.
+    unread: BTreeMap<String, BTreeMap<String, Timestamp>>,
 }
 
 /// The ledger, while no other process has it.
@@ -180,6 +182,22 @@ impl Ledger {
     pub fn looks(&mut self, now: Timestamp) -> (Timestamp, Timestamp) {
         let first = *self.stored.first_look.get_or_insert(now);
         (first, self.stored.last_look.replace(now).unwrap_or(now))
+    }
+
+    /// Takes note of replication slots that nobody reads. Since when that is so, the facts know afterwards also of servers that do not
+    /// tell.
+    pub fn note_slots(&mut self, facts: &mut Facts, now: Timestamp) {
+        let unread = self.stored.unread.entry(self.config.clone()).or_default();
+        unread.retain(|job, _| facts.jobs.contains_key(job));
+        for (job, known) in &mut facts.jobs {
+            let Some(slot) = &mut known.slot else { continue };
+            if slot.is_idle() {
+                let since = unread.entry(job.clone()).or_insert(now);
+                slot.unread_since.get_or_insert(*since);
+            } else {
+                unread.remove(job);
+            }
+        }
     }
 
     /// Takes note of what a rule sees. Returns what is to be told; `host` is the name of this one. What nobody hears is not told: a channel
@@ -290,7 +308,7 @@ impl Alert {
             rule: name.to_owned(),
             config: config.to_owned(),
             subject: observation.subject.clone(),
-            is_job: observation.is_job,
+            about: observation.about,
             severity: rule.severity,
             phase: Phase::Pending,
             since: now,
@@ -339,7 +357,11 @@ impl Alert {
 
     fn message(&self, kind: Kind, mut details: BTreeMap<String, String>, host: &str, now: Timestamp) -> Message {
         let Self { rule, subject, .. } = self;
-        let what = if self.is_job { "job" } else { "repository" };
+        let place = match self.about {
+            About::Job => format!("job {subject}, host {host}"),
+            About::Repository => format!("repository {subject}, host {host}"),
+            About::Daemon => format!("daemon, host {host}"),
+        };
         let times = if kind == Kind::Resolved { "over".to_owned() } else { self.times.to_string() };
         details.insert("rule".to_owned(), rule.clone());
         details.insert("since".to_owned(), format!("{:.0}", self.since));
@@ -349,10 +371,10 @@ impl Alert {
             kind,
             severity: self.severity,
             title: self.title.clone(),
-            place: format!("{what} {subject}, host {host}"),
+            place,
             cause: self.cause.clone(),
             next: self.next.clone(),
-            job: self.is_job.then(|| subject.clone()),
+            job: (self.about == About::Job).then(|| subject.clone()),
             time: now,
             details,
             html: None,

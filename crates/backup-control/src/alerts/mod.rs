@@ -10,6 +10,7 @@
 //! | `condition.rs` | [`Condition`]: what a rule watches, as text |
 //! | `facts.rs` | [`Facts`]: what is known, and finding it out |
 //! | `rules.rs` | [`observe`]: what a rule sees in the facts |
+//! | `slots.rs` | [`SlotFacts`]: replication slots, and what a rule sees in them |
 //! | `events.rs` | what is told once: restores that begin, backups that succeed |
 //! | `ledger.rs` | [`Ledger`]: what fires, since when, and what was told of it; silences |
 //! | `watch.rs` | [`look`]: all of it once |
@@ -22,13 +23,15 @@ mod events;
 mod facts;
 mod ledger;
 mod rules;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod watch;
 
-pub use condition::Condition;
+pub use condition::{About, Condition, SlotLimit};
 pub use events::tell;
 pub use facts::{Done, Facts, JobFacts, LogFacts, RepositoryFacts, StorageFacts};
 pub use ledger::{Alert, Error, Ledger, Phase, Silence};
 pub use rules::{Observation, observe};
+pub use slots::{SlotFacts, SlotState, jobs_with_slots, slot_of};
 pub use watch::{Looked, look};

@@ -6,7 +6,8 @@ use std::time::Duration;
 use globset::GlobSet;
 use jiff::Timestamp;
 
-use super::{Condition, Done, Facts, JobFacts, RepositoryFacts};
+use super::{About, Condition, Done, Facts, JobFacts, RepositoryFacts, slots};
+use crate::alive::{self, Alive};
 use crate::config::AlertConfig;
 use crate::error::Result;
 use crate::runs::{Run, State};
@@ -16,13 +17,18 @@ use crate::words;
 /// Successful runs that say how long one usually takes, at least and at most.
 const USUAL: (usize, usize) = (3, 20);
 
-/// What a rule sees of one job or one repository.
+/// The daemon is silent after so long if the rule says nothing else: it misses its turn ten times.
+const SILENT: Duration = Duration::from_secs(300);
+/// What the daemon is called where jobs and repositories have names.
+const DAEMON: &str = "backupd";
+
+/// What a rule sees of one job, one repository or the daemon.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
-    /// The name of the job or the repository.
+    /// The name of the job or the repository, or the daemon.
     pub subject: String,
-    /// Whether it is a job.
-    pub is_job: bool,
+    /// Which of these it is.
+    pub about: About,
     /// Whether the rule holds.
     pub holds: bool,
     /// What is wrong, in one line; also when it is over.
@@ -36,20 +42,20 @@ pub struct Observation {
 }
 
 impl Observation {
-    fn new(holds: bool, title: String) -> Self {
+    pub(super) fn new(holds: bool, title: String) -> Self {
         let (subject, cause, next) = (String::new(), String::new(), String::new());
-        Self { subject, is_job: false, holds, title, cause, next, details: BTreeMap::new() }
+        Self { subject, about: About::Job, holds, title, cause, next, details: BTreeMap::new() }
     }
 
-    fn because(self, cause: impl Into<String>, next: impl Into<String>) -> Self {
+    pub(super) fn because(self, cause: impl Into<String>, next: impl Into<String>) -> Self {
         Self { cause: cause.into(), next: next.into(), ..self }
     }
 
-    fn of(self, subject: &str, is_job: bool) -> Self {
-        Self { subject: subject.to_owned(), is_job, ..self }
+    fn of(self, subject: &str, about: About) -> Self {
+        Self { subject: subject.to_owned(), about, ..self }
     }
 
-    fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub(super) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.details.insert(name.to_owned(), value.into());
         self
     }
@@ -63,14 +69,39 @@ pub fn observe(rule: &AlertConfig, facts: &Facts, now: Timestamp) -> Result<Vec<
     let only = crate::notify::patterns(&rule.only)?;
     let is_meant = |name: &str| rule.only.is_empty() || GlobSet::is_match(&only, name);
     let condition = &rule.condition;
-    if condition.is_of_repositories() {
-        let meant = facts.repositories.iter().filter(|(name, _)| is_meant(name));
-        return Ok(meant
-            .filter_map(|(name, known)| Some(of_repository(condition, name, known)?.of(name, false)))
-            .collect());
-    }
-    let meant = facts.jobs.iter().filter(|(name, _)| is_meant(name));
-    Ok(meant.filter_map(|(name, known)| Some(of_job(condition, name, known, now)?.of(name, true))).collect())
+    let about = condition.about();
+    Ok(match about {
+        About::Job => {
+            let meant = facts.jobs.iter().filter(|(name, _)| is_meant(name));
+            meant.filter_map(|(name, known)| Some(of_job(condition, name, known, now)?.of(name, about))).collect()
+        }
+        About::Repository => {
+            let meant = facts.repositories.iter().filter(|(name, _)| is_meant(name));
+            meant.filter_map(|(name, known)| Some(of_repository(condition, name, known)?.of(name, about))).collect()
+        }
+        About::Daemon => {
+            let known = facts.daemon.iter();
+            known.filter_map(|last| Some(of_daemon(condition, last.as_ref(), now)?.of(DAEMON, about))).collect()
+        }
+    })
+}
+
+fn of_daemon(condition: &Condition, last: Option<&Alive>, now: Timestamp) -> Option<Observation> {
+    let Condition::DaemonSilent(limit) = condition else { return None };
+    let title = "the daemon gives no sign of life".to_owned();
+    // None was left, or it was taken away: nobody expects one.
+    let Some(last) = last else { return Some(Observation::new(false, title)) };
+    let silent = words::between(last.at, now);
+    let longest = limit.as_ref().map_or(SILENT, Time::length);
+    let cause = format!(
+        "the last one is {} old; process {} writes one every {}",
+        words::duration(silent),
+        last.pid,
+        words::duration(alive::EVERY)
+    );
+    let next = "is `backupd` running? Its messages say why it is not; until it is, nothing is backed up on time";
+    let observed = Observation::new(silent > longest, title).because(cause, next);
+    Some(observed.with("version", last.version.as_str()))
 }
 
 fn of_job(condition: &Condition, job: &str, known: &JobFacts, now: Timestamp) -> Option<Observation> {
@@ -98,6 +129,7 @@ fn of_job(condition: &Condition, job: &str, known: &JobFacts, now: Timestamp) ->
             let next = format!("is `backup logs follow {job}` running? `backup logs status {job}` shows where it is");
             Some(Observation::new(lag > limit.length(), title).because(cause, next))
         }
+        Condition::SlotUnhealthy(limit) => Some(slots::observe(job, known.slot.as_ref()?, limit, now)),
         _ => None,
     }
 }

@@ -7,6 +7,7 @@ use backup_core::testing::FakeClock;
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
+use crate::alive::Alive;
 use crate::catalog;
 use crate::config::AlertConfig;
 use crate::machine::Machine;
@@ -45,8 +46,8 @@ fn failed(hours: i64) -> Run {
 fn facts(runs: Vec<Run>) -> Facts {
     let last_success = runs.iter().find(|run| run.state.is_success()).map(|run| run.started);
     let first_run = runs.last().map(|run| run.started);
-    let job =
-        JobFacts { repository: "main".into(), runs, last_success, rpo: None, is_looked_at: true, first_run, log: None };
+    let (repository, is_looked_at) = ("main".into(), true);
+    let job = JobFacts { repository, runs, last_success, is_looked_at, first_run, ..JobFacts::default() };
     Facts { jobs: [("shop".to_owned(), job)].into(), ..Facts::default() }
 }
 
@@ -156,6 +157,83 @@ fn room_verification_and_copies() {
     for unknown in ["storage_free < 20%", "verify_failed", "copy_failed", "copy_lag > 1h"] {
         assert_eq!(holds(unknown, &of_repository(RepositoryFacts::default())), None, "{unknown}");
     }
+}
+
+fn with_slot(slot: SlotFacts) -> Facts {
+    let mut facts = facts(vec![]);
+    facts.jobs.get_mut("shop").unwrap().slot = Some(slot);
+    facts
+}
+
+fn slot(state: SlotState, unread_minutes: Option<i64>) -> SlotFacts {
+    let unread_since = unread_minutes.map(|minutes| now() - SignedDuration::from_mins(minutes));
+    let is_read = unread_since.is_none();
+    SlotFacts { name: "crm".into(), state, is_read, unread_since, retained_bytes: 10 << 30 }
+}
+
+#[test]
+fn slots_of_postgres() {
+    let holds = |condition, state, unread| holds(condition, &with_slot(slot(state, unread)));
+    let read = None;
+    assert_eq!(holds("slot_unhealthy", SlotState::Kept, read), Some(false));
+    assert_eq!(holds("slot_unhealthy", SlotState::InDanger, read), Some(true));
+    assert_eq!(holds("slot_unhealthy", SlotState::Lost, read), Some(true));
+    assert_eq!(holds("slot_unhealthy", SlotState::Missing, read), Some(false), "nothing is kept for it");
+    assert_eq!(holds("slot_unhealthy", SlotState::Kept, Some(15)), Some(false));
+    assert_eq!(holds("slot_unhealthy", SlotState::Kept, Some(16)), Some(true));
+    assert_eq!(holds("slot_unhealthy > 1h", SlotState::Kept, Some(60)), Some(false));
+    assert_eq!(holds("slot_unhealthy > 1h", SlotState::Kept, Some(61)), Some(true));
+    assert_eq!(holds("slot_unhealthy > 1h", SlotState::Lost, Some(1)), Some(true));
+    assert_eq!(holds("slot_unhealthy > 10GiB", SlotState::Kept, read), Some(false));
+    assert_eq!(holds("slot_unhealthy > 9GiB", SlotState::Kept, read), Some(true));
+    assert_eq!(holds("slot_unhealthy > 10GiB", SlotState::Kept, Some(16)), Some(true));
+    assert_eq!(super::tests::holds("slot_unhealthy", &facts(vec![])), None, "nobody has asked");
+    let lost = with_slot(slot(SlotState::Lost, read));
+    let observed = observe(&of("slot_unhealthy"), &lost, now()).unwrap().remove(0);
+    assert!(observed.next.starts_with("SELECT pg_drop_replication_slot('crm'); then"), "{}", observed.next);
+}
+
+#[test]
+fn since_when_nobody_reads_is_remembered_for_servers_that_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let look = |minutes: i64, is_read: bool| {
+        let mut facts = with_slot(SlotFacts { is_read, unread_since: None, ..slot(SlotState::Kept, None) });
+        let (mut ledger, now) = (Ledger::open(dir.path(), "c").unwrap(), now() + SignedDuration::from_mins(minutes));
+        ledger.note_slots(&mut facts, now);
+        ledger.save().unwrap();
+        observe(&of("slot_unhealthy"), &facts, now).unwrap()[0].holds
+    };
+    assert!(!look(0, false) && !look(15, false) && look(16, false));
+    assert!(!look(17, true) && !look(18, false) && !look(33, false) && look(34, false));
+    // What the server says itself counts.
+    let mut facts = with_slot(slot(SlotState::Kept, Some(5)));
+    Ledger::open(dir.path(), "c").unwrap().note_slots(&mut facts, now() + SignedDuration::from_mins(60));
+    assert_eq!(facts.jobs["shop"].slot, Some(slot(SlotState::Kept, Some(5))));
+}
+
+#[test]
+fn a_daemon_that_is_silent() {
+    let last = |minutes: i64| {
+        let at = now() - SignedDuration::from_mins(minutes);
+        Facts { daemon: Some(Some(Alive { pid: 7, at, version: "1".into() })), ..Facts::default() }
+    };
+    assert_eq!(holds("daemon_silent", &last(5)), Some(false));
+    assert_eq!(holds("daemon_silent", &last(6)), Some(true));
+    assert_eq!(holds("daemon_silent > 10min", &last(10)), Some(false));
+    assert_eq!(holds("daemon_silent > 10min", &last(11)), Some(true));
+    assert_eq!(holds("daemon_silent", &Facts { daemon: Some(None), ..Facts::default() }), Some(false), "it ended");
+    assert_eq!(holds("daemon_silent", &Facts::default()), None);
+    let dir = tempfile::tempdir().unwrap();
+    let tell = |facts: &Facts| {
+        let (rule, mut ledger) = (of("daemon_silent"), Ledger::open(dir.path(), "c").unwrap());
+        let observed = observe(&rule, facts, now()).unwrap();
+        let messages = ledger.observe("silent", &rule, &observed, "host", |_| true, now());
+        ledger.save().unwrap();
+        messages
+    };
+    let begun = tell(&last(6)).remove(0);
+    assert_eq!((begun.kind, begun.place.as_str(), &begun.job), (Kind::Firing, "daemon, host host", &None));
+    assert_eq!(tell(&last(0)).remove(0).kind, Kind::Resolved);
 }
 
 #[test]

@@ -7,10 +7,11 @@ use std::time::Duration;
 use backup_core::context::Context;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Alert, Facts, Ledger, observe, tell};
+use super::{About, Alert, Facts, Ledger, observe, tell};
+use crate::alive::Alive;
 use crate::config::{Config, LoadedConfig};
 use crate::environment::Environment;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::machine::Machine;
 use crate::notify::{Channels, Delivered, Message, Outbox};
 
@@ -40,7 +41,7 @@ pub async fn look(
     env: &Environment,
     machine: &Machine,
     dir: &Path,
-    facts: Facts,
+    mut facts: Facts,
     within: Duration,
     cx: &Context,
 ) -> Result<Looked> {
@@ -51,18 +52,20 @@ pub async fn look(
     let state = dir.to_path_buf();
     let route = |message: &Message, named: &[String]| channels.route(named, message.severity, message.job.as_deref());
     let mut looked = Looked::default();
-    let opening = tokio::task::spawn_blocking(move || Ledger::open(&state, &file)).await;
-    let mut ledger = match opening {
-        Ok(Ok(ledger)) => ledger,
-        Ok(Err(error)) => {
+    let opening = tokio::task::spawn_blocking(move || (Alive::read(&state), Ledger::open(&state, &file)));
+    let (alive, opened) = opening.await.map_err(|error| Error::invalid(error.to_string()))?;
+    match alive {
+        Ok(alive) => facts.daemon = Some(alive),
+        Err(error) => looked.trouble.push(format!("the sign of life of the daemon cannot be read: {error}")),
+    }
+    let mut ledger = match opened {
+        Ok(ledger) => ledger,
+        Err(error) => {
             looked.trouble.push(crate::words::chain(&error));
             return Ok(looked);
         }
-        Err(error) => {
-            looked.trouble.push(error.to_string());
-            return Ok(looked);
-        }
     };
+    ledger.note_slots(&mut facts, now);
     let (before, since) = (ledger.memory(), events_since(&mut ledger, now));
     let mut messages = Vec::new();
     for (name, rule) in &rules {
@@ -111,12 +114,13 @@ fn put(outbox: &Outbox, messages: Vec<(Vec<String>, Message)>, looked: &mut Look
 /// Whether a rule of the configuration is about the job or the repository of an alert.
 fn is_watched(config: &Config, alert: &Alert) -> bool {
     let Some(rule) = config.alerts.get(&alert.rule) else { return false };
-    let is_there = match alert.is_job {
-        true => config.jobs.contains_key(&alert.subject),
-        false => config.repositories.contains_key(&alert.subject),
+    let is_there = match alert.about {
+        About::Job => config.jobs.contains_key(&alert.subject),
+        About::Repository => config.repositories.contains_key(&alert.subject),
+        About::Daemon => true,
     };
     let is_meant = || crate::notify::patterns(&rule.only).is_ok_and(|only| only.is_match(&alert.subject));
-    is_there && rule.condition.is_of_repositories() != alert.is_job && (rule.only.is_empty() || is_meant())
+    is_there && rule.condition.about() == alert.about && (rule.only.is_empty() || is_meant())
 }
 
 fn events_since(ledger: &mut Ledger, now: Timestamp) -> Timestamp {

@@ -8,6 +8,7 @@ use super::{
     RepositoryConfig, RetryConfig, SourceConfig, SourceKind, schedule,
 };
 use crate::address::ServerAddress;
+use crate::alerts::About;
 use crate::error::Error;
 use crate::units::Size;
 use crate::{names, suggest};
@@ -363,6 +364,10 @@ fn alert(config: &Config, own: &str, alert: &AlertConfig) -> Result<(), Mistake>
     name(SECTION, "rule", own)?;
     if let Err(error) = crate::notify::patterns(&alert.only) {
         return Err(Mistake::from_error([SECTION, own, "only"], &error));
+    }
+    if alert.condition.about() == About::Daemon && !alert.only.is_empty() {
+        let mistake = Mistake::new([SECTION, own, "only"], format!("`{}` is about the daemon", alert.condition));
+        return Err(mistake.hint(Some("leave `only` out: a machine has one".to_owned())));
     }
     if let Some(unknown) = alert.notify.iter().find(|channel| !config.notify.contains_key(*channel)) {
         return Err(Mistake::new([SECTION, own, "notify"], format!("there is no channel `{unknown}`"))

@@ -33,6 +33,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backup_core::context::Context;
 use backup_core::source::Source;
 use backup_sources::files::FilesSource;
 use backup_storage::Location;
@@ -47,6 +48,7 @@ pub use redis::RedisSpec;
 pub use restore::{RestoreTo, Restorer, Surroundings, replaceable};
 
 use crate::address::{self, ServerAddress};
+use crate::alerts::SlotFacts;
 use crate::config::{SourceConfig, SourceKind};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
@@ -112,6 +114,17 @@ impl SourceSpec {
         match self {
             Self::Files(_) | Self::Mongodb(_) | Self::Redis(_) => false,
             Self::Postgres(cluster) => cluster.names_cluster(),
+        }
+    }
+
+    /// How the replication slot is that capturing its log keeps; none of sources that have no such thing.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn slot(&self, env: &Environment, cx: &Context) -> Result<Option<SlotFacts>> {
+        match self {
+            Self::Files(_) | Self::Mongodb(_) | Self::Redis(_) => Ok(None),
+            Self::Postgres(cluster) => cluster.slot(env, cx).await,
         }
     }
 

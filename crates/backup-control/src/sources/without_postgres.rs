@@ -10,6 +10,7 @@ use backup_core::source::Source;
 
 use super::RestoreFlags;
 use crate::address::ServerAddress;
+use crate::alerts::SlotFacts;
 use crate::config::SourceConfig;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
@@ -33,6 +34,11 @@ impl PostgresSpec {
 
     #[expect(clippy::unused_async, reason = "the other one waits for a server")]
     pub(super) async fn open(&self, _env: &Environment) -> Result<Arc<dyn Source>> {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "the other one waits for a server")]
+    pub(super) async fn slot(&self, _env: &Environment, _cx: &Context) -> Result<Option<SlotFacts>> {
         match *self {}
     }
 

@@ -39,6 +39,7 @@ pub(super) async fn everything(session: &Session) -> CommandResult {
             }
         }
     }
+    worst = worst.max(of_slots(session, config, &mut looked_into).await?);
     // Looking into repositories takes its time: what came of runs meanwhile counts.
     let mut facts = remembered(session, config, &records).await?;
     facts.take_over(looked_into);
@@ -99,6 +100,27 @@ async fn of_repository(session: &Session, config: &Config, name: &str, facts: &m
         known.last_success = of_jobs.filter_map(|job| job.last_success).max();
     }
     Ok(())
+}
+
+/// What servers say of the slots that they keep their logs for.
+async fn of_slots(session: &Session, config: &Config, facts: &mut Facts) -> CommandResult {
+    let mut worst = Outcome::Success;
+    for job in alerts::jobs_with_slots(config)? {
+        let asking = alerts::slot_of(config, job, session.place(), &session.cx);
+        match session.unless_cancelled(asking).await {
+            Ok(slot) => {
+                if let Some(known) = facts.jobs.get_mut(job) {
+                    known.slot = slot;
+                }
+            }
+            Err(error) if error.is_cancelled() => return Err(error),
+            Err(error) => {
+                worst = Outcome::Warnings;
+                records::warn(session, &format!("the server of job {job} could not be asked for its slot"), &error);
+            }
+        }
+    }
+    Ok(worst)
 }
 
 fn newest<'a>(opened: &'a Opened, job: &str) -> Option<&'a SnapshotInfo> {

@@ -18,14 +18,16 @@ use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::Source;
 use backup_sources::postgres::{
     LogicalOptions, LogicalSource, PostgresDirectory, PostgresOptions, PostgresSource, RecoveryTarget, Renames,
-    ScratchOptions, TlsMode,
+    ScratchOptions, SlotHealth, SlotState as ServerSays, TlsMode,
 };
 use backup_storage::settings::Rate;
+use jiff::Timestamp;
 
 use parts::Parts;
 
 use super::RestoreFlags;
 use crate::address::ServerAddress;
+use crate::alerts::{SlotFacts, SlotState};
 use crate::config::{MethodConfig, SourceConfig};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
@@ -57,11 +59,29 @@ impl PostgresSpec {
         self.config.system_id.is_some()
     }
 
+    async fn fetch_password(&self, env: &Environment) -> Result<Option<String>> {
+        match &self.password {
+            Some(origin) => Ok(Some(origin.fetch_password(env).await?.reveal().to_owned())),
+            None => Ok(None),
+        }
+    }
+
+    /// How its slot is; none if it has none, because its log is not captured by one.
+    pub(super) async fn slot(&self, env: &Environment, cx: &Context) -> Result<Option<SlotFacts>> {
+        if self.config.method == Some(MethodConfig::Logical) {
+            return Ok(None);
+        }
+        let options = self.options(self.fetch_password(env).await?)?;
+        let Some(name) = options.slot.clone() else { return Ok(None) };
+        let core = backup_core::error::Error::from;
+        let source = PostgresSource::connect(options).await.map_err(core)?;
+        let health = source.slot_health(cx).await.map_err(core)?;
+        let now = cx.clock.now();
+        Ok(Some(health.map_or_else(|| SlotFacts::missing(&name), |health| slot_facts(name.clone(), &health, now))))
+    }
+
     pub(super) async fn open(&self, env: &Environment) -> Result<Arc<dyn Source>> {
-        let password = match &self.password {
-            Some(origin) => Some(origin.fetch_password(env).await?.reveal().to_owned()),
-            None => None,
-        };
+        let password = self.fetch_password(env).await?;
         match self.config.method {
             Some(MethodConfig::Logical) => {
                 let connected = LogicalSource::connect(self.logical(password)?).await;
@@ -87,11 +107,7 @@ impl PostgresSpec {
 
     /// The server that a logical backup is restored into, as `flags` say.
     pub(super) async fn restorer(&self, flags: &RestoreFlags, env: &Environment) -> Result<Arc<dyn Source>> {
-        let password = match &self.password {
-            Some(origin) => Some(origin.fetch_password(env).await?.reveal().to_owned()),
-            None => None,
-        };
-        let mut options = self.logical(password)?;
+        let mut options = self.logical(self.fetch_password(env).await?)?;
         options.renames = Renames::new(&flags.renames).map_err(backup_core::error::Error::from)?;
         options.owners = !flags.no_owner;
         options.privileges = !flags.no_privileges;
@@ -159,6 +175,20 @@ pub(super) async fn compact(
     cx: &Context,
 ) -> Result<BackupReport> {
     Ok(backup_sources::postgres::synthetic_full(repository, snapshot, options, cx).await?)
+}
+
+fn slot_facts(name: String, health: &SlotHealth, now: Timestamp) -> SlotFacts {
+    SlotFacts {
+        name,
+        state: match health.state {
+            ServerSays::Reserved | ServerSays::Extended => SlotState::Kept,
+            ServerSays::Unreserved => SlotState::InDanger,
+            ServerSays::Lost => SlotState::Lost,
+        },
+        is_read: health.active,
+        unread_since: health.unread_for.and_then(|length| now.checked_sub(length).ok()),
+        retained_bytes: health.retained_bytes,
+    }
 }
 
 /// Where a snapshot is restored to, as a source.

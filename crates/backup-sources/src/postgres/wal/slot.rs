@@ -1,5 +1,7 @@
 //! The replication slot: making it, and how it is.
 
+use std::time::Duration;
+
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use serde::Serialize;
 
@@ -28,6 +30,8 @@ pub struct SlotHealth {
     pub state: SlotState,
     /// Whether somebody reads from it.
     pub active: bool,
+    /// For how long nobody has; `None` if somebody does, and of servers before 17, which do not remember it.
+    pub unread_for: Option<Duration>,
     /// Log that the server keeps because of it, bytes.
     pub retained_bytes: u64,
     /// How much more may be written before the slot is in danger, bytes; `None` without `max_slot_wal_keep_size`: then the
@@ -38,19 +42,24 @@ pub struct SlotHealth {
 /// How the slot `name` is; `None` if there is none. Needs no rights.
 pub(in super::super) async fn health(options: &PostgresOptions, name: &str) -> SourceResult<Option<SlotHealth>> {
     const ASKING: &str = "SELECT wal_status, active, safe_wal_size, \
-         CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END - restart_lsn \
+         CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END - restart_lsn, \
+         extract(epoch FROM now() - (to_jsonb(slot) ->> 'inactive_since')::timestamptz)::float8 \
          FROM (SELECT * FROM pg_replication_slots WHERE slot_name = $1 AND slot_type = 'physical') slot";
     let doing = "asking for the replication slot";
     let sql = Sql::open(options, &options.database).await?;
-    // The difference of places is a number without bounds, which the driver does not know.
+    // The difference of places is a number without bounds, which the driver does not know. (Older servers have no column
+    // `inactive_since`: of a row as JSON it may be asked all the same.)
     let asking = format!(
-        "SELECT wal_status, active, safe_wal_size, retained::bigint FROM ({ASKING}) slot(wal_status, active, safe_wal_size, retained)"
+        "SELECT wal_status, active, safe_wal_size, retained::bigint, unread FROM ({ASKING}) \
+         slot(wal_status, active, safe_wal_size, retained, unread)"
     );
     let row = sql.client.query_opt(&asking, &[&name]).await.map_err(|error| of_sql(&error, doing))?;
     let Some(row) = row else { return Ok(None) };
     let get = |error| of_sql(&error, doing);
     let state: Option<String> = row.try_get(0).map_err(get)?;
     let (safe, retained): (Option<i64>, Option<i64>) = (row.try_get(2).map_err(get)?, row.try_get(3).map_err(get)?);
+    let (active, unread): (bool, Option<f64>) = (row.try_get(1).map_err(get)?, row.try_get(4).map_err(get)?);
+    let unread = unread.filter(|_| !active).map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
     Ok(Some(SlotHealth {
         state: match state.as_deref() {
             Some("reserved") => SlotState::Reserved,
@@ -58,7 +67,8 @@ pub(in super::super) async fn health(options: &PostgresOptions, name: &str) -> S
             Some("unreserved") => SlotState::Unreserved,
             _ => SlotState::Lost,
         },
-        active: row.try_get(1).map_err(get)?,
+        active,
+        unread_for: unread,
         retained_bytes: retained.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
         safe_bytes: safe.map(|bytes| u64::try_from(bytes).unwrap_or(0)),
     }))

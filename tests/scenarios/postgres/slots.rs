@@ -1,0 +1,113 @@
+//! What alerts see of the slot that a server keeps its log for.
+
+use std::time::{Duration, Instant};
+
+use super::logs::write;
+use super::place::{Place, with_role};
+use crate::support::postgres::{Postgres, Version};
+
+const RULES: &str = r#"
+[notify.file]
+kind = "command"
+severity = "info"
+command = "cat >> ROOM/told.jsonl; echo >> ROOM/told.jsonl"
+
+[alerts.unread]
+condition = "slot_unhealthy > 2s"
+severity = "warning"
+
+[alerts.large]
+condition = "slot_unhealthy > 16MiB"
+severity = "warning"
+
+[alerts.lost]
+condition = "slot_unhealthy"
+severity = "critical"
+"#;
+
+/// What was told, as rule and kind.
+fn told(place: &Place) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(place.path("told.jsonl")).unwrap_or_default();
+    let messages = text.lines().filter(|line| !line.is_empty());
+    let messages = messages.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let word = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    messages.map(|message| (word(&message["details"]["rule"]), word(&message["kind"]))).collect()
+}
+
+/// Looks until what is told last is this, and nothing else since the last time.
+#[track_caller]
+fn looked(place: &Place, seen: &mut usize, rule: &str, kind: &str) {
+    let started = Instant::now();
+    loop {
+        place.done(&["alerts", "check"]);
+        let new = told(place).split_off(*seen);
+        if !new.is_empty() {
+            assert_eq!(new, [(rule.to_owned(), kind.to_owned())]);
+            *seen += 1;
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "{rule} is not {kind}");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+async fn set(server: &Postgres, setting: &str) {
+    server.run(&format!("ALTER SYSTEM SET {setting}")).await;
+    server.run("SELECT pg_reload_conf()").await;
+}
+
+/// Not read, keeping too much, lost; and well again, each time.
+pub(super) async fn what_is_wrong_with_a_slot_is_told(version: Version) {
+    let server = with_role(version, &["--wal-segsize", "1"], &["min_wal_size=2MB", "max_wal_size=4MB"]).await;
+    server.run("CREATE TABLE log (id int, t text)").await;
+    let place = Place::new(&server, "slot = \"crm\"\nfast_checkpoint = true");
+    let file = place.path("backup.toml");
+    let config = std::fs::read_to_string(&file).unwrap() + &RULES.replace("ROOM", &place.path(""));
+    std::fs::write(&file, config).unwrap();
+    let mut seen = 0;
+    place.done(&["alerts", "check"]);
+    assert!(told(&place).is_empty(), "there is no slot yet");
+    place.done(&["run", "crm"]);
+    let capturing = place.spawn(&["logs", "follow", "crm"]);
+    write(&server, 0, 3).await;
+    place.reached("latest");
+    place.done(&["alerts", "check"]);
+    assert!(told(&place).is_empty(), "it is read");
+    capturing.stop();
+    looked(&place, &mut seen, "unread", "firing");
+    let capturing = place.spawn(&["logs", "follow", "crm"]);
+    looked(&place, &mut seen, "unread", "resolved");
+    // Whoever reads, but does not get on: the server keeps more and more.
+    capturing.signal(rustix::process::Signal::STOP);
+    write(&server, 10, 150).await;
+    looked(&place, &mut seen, "large", "firing");
+    capturing.signal(rustix::process::Signal::CONT);
+    looked(&place, &mut seen, "large", "resolved");
+    capturing.stop();
+    looked(&place, &mut seen, "unread", "firing");
+    set(&server, "max_slot_wal_keep_size = '2MB'").await;
+    for round in 1..5 {
+        write(&server, 1000 + 10 * round, 1010 + 10 * round).await;
+        write(&server, 2000 + 10 * round, 2010 + 10 * round).await;
+        server.run("CHECKPOINT").await;
+    }
+    let lost = |seen: &mut usize, kind: &str| {
+        let started = Instant::now();
+        // The other rules hold for a slot that has lost what it keeps, too.
+        let is_told = |(rule, known): &(String, String)| rule == "lost" && known == kind;
+        while !told(&place)[*seen..].iter().any(is_told) {
+            assert!(started.elapsed() < Duration::from_secs(60), "that it is lost is not {kind}");
+            place.done(&["alerts", "check"]);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        *seen = told(&place).len();
+    };
+    lost(&mut seen, "firing");
+    let shown = place.done(&["alerts"]);
+    assert!(shown.contains("thrown away"), "{shown}");
+    set(&server, "max_slot_wal_keep_size = '-1'").await;
+    // Makes a new slot, and a full backup.
+    let capturing = place.spawn(&["logs", "follow", "crm"]);
+    lost(&mut seen, "resolved");
+    capturing.stop();
+}
