@@ -21,7 +21,7 @@ const POSTGRES: postgres::Version = postgres::Version::V17;
 const REDIS: redis::Version = redis::Version::Redis8;
 
 /// Two repositories, as such databases deserve: one failing must not take the other with it.
-const CONFIG: &str = r#"
+pub(super) const CONFIG: &str = r#"
     [repositories.first]
     url = "ROOM/first"
     [repositories.second]
@@ -64,25 +64,31 @@ const CONFIG: &str = r#"
     uploads = "ROOM/restored/uploads"
 "#;
 
-struct Servers {
+pub(super) struct Servers {
     crm: Postgres,
     events: Mongod,
     cache: Redis,
 }
 
 /// What was written, and when it was confirmed.
-type Written = Vec<(i64, Timestamp)>;
+pub(super) type Written = Vec<(i64, Timestamp)>;
 
 impl Servers {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let crm = Postgres::with(POSTGRES, &[], &["wal_level=replica"]).await;
         crm.run("CREATE TABLE rows (id bigint)").await;
         let events = Mongod::start(mongod::Version::V6_0).await;
         Self { crm, events, cache: Redis::start(REDIS) }
     }
 
+    /// The variables by which the configuration knows them.
+    pub(super) fn environment(&self) -> [(&'static str, String); 3] {
+        let (crm, events, cache) = (self.crm.uri(), self.events.uri().to_owned(), self.cache.address());
+        [("CRM", crm), ("EVENTS", events), ("CACHE", cache)]
+    }
+
     /// Writes in order until it is told to end.
-    async fn write(&self, end: Arc<AtomicBool>) -> JoinHandle<Written> {
+    pub(super) async fn write(&self, end: Arc<AtomicBool>) -> JoinHandle<Written> {
         let (crm, events) = (self.crm.client().await, self.events.client.database("shop").collection("events"));
         let mut cache = self.cache.client();
         tokio::spawn(async move {
@@ -106,7 +112,7 @@ impl Servers {
 }
 
 /// Restores the group, and returns the numbers that its members have got to.
-async fn restored(place: &Place, at: &str, number: usize) -> [i64; 3] {
+pub(super) async fn restored(place: &Place, at: &str, number: usize) -> [i64; 3] {
     let target = Mongod::start(mongod::Version::V6_0).await;
     let (crm, cache) = (place.path(&format!("crm-{number}")), place.path(&format!("cache-{number}")));
     let to = |job: &str, target: &str| format!("--target={job}={target}");
@@ -140,7 +146,7 @@ async fn restored(place: &Place, at: &str, number: usize) -> [i64; 3] {
 }
 
 /// The order holds, and all is there that was confirmed before.
-fn require_order(at: Timestamp, [rows, events, counter]: [i64; 3], written: &Written) {
+pub(super) fn require_order(at: Timestamp, [rows, events, counter]: [i64; 3], written: &Written) {
     let found = format!("at {at}: {rows} rows, {events} events, count {counter}");
     assert!(counter <= events && events <= rows && rows <= events + 1, "{found}");
     let until = |moment: Timestamp| written.iter().take_while(|(_, time)| *time <= moment).count();
@@ -190,12 +196,7 @@ mod needs_platform {
     #[tokio::test(flavor = "multi_thread")]
     async fn heavy_a_group_is_restored_to_one_moment() {
         let servers = Servers::start().await;
-        let environment = [
-            ("CRM", servers.crm.uri()),
-            ("EVENTS", servers.events.uri().to_owned()),
-            ("CACHE", servers.cache.address()),
-        ];
-        let place = Place::new(CONFIG, &environment);
+        let place = Place::new(CONFIG, &servers.environment());
         std::fs::create_dir(place.path("uploads")).unwrap();
         std::fs::write(place.path("uploads/picture"), "a picture").unwrap();
         for repository in ["first", "second"] {

@@ -3,9 +3,11 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod.rs` | [`Place`]: a configuration, and the program on it |
+//! | `daemon.rs` | the daemon with databases, killed in the middle |
 //! | `examples.rs` | the examples, as they are shipped |
 //! | `groups.rs` | databases that are written one after the other, restored to one moment |
 
+mod daemon;
 mod examples;
 mod groups;
 

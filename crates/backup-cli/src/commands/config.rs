@@ -32,7 +32,7 @@ enum Verb {
     ///
     /// Understood are MONGODB_URI, REDIS_URL; BACKUP_S3_BUCKET or AWS_S3_BACKUP_BUCKET, AWS_REGION, S3_SSE_ALGORITHM,
     /// S3_KMS_KEY_ID; MONGODB_BACKUP_PATH; BACKUP_RETENTION_DAYS, …_WEEKS, …_MONTHS; BACKUP_MAX_FILE_SIZE; ALERT_WEBHOOK_URL;
-    /// BACKUP_SCHEDULE, …_DAILY, …_WEEKLY, …_MONTHLY, …_REDIS, which become lines for crontab. Addresses and credentials
+    /// BACKUP_SCHEDULE, …_DAILY, …_WEEKLY, …_MONTHLY, …_REDIS. Addresses and credentials
     /// stay in the environment.
     FromEnv,
     /// Print an example

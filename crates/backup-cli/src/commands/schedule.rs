@@ -85,12 +85,6 @@ pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
     Ok(Outcome::Success)
 }
 
-/// When a task begins next.
-fn next(task: &Planned, now: Timestamp) -> Option<Timestamp> {
-    let table = task.timetable.as_ref()?;
-    table.next(table.from_now_on(now))
-}
-
 /// Everything that begins in so many days, in the order of time.
 fn times(plan: &Plan, now: Timestamp, days: u32) -> Vec<(Timestamp, &Planned)> {
     // Days of the calendar: one on which clocks are changed is longer or shorter.
@@ -98,14 +92,14 @@ fn times(plan: &Plan, now: Timestamp, days: u32) -> Vec<(Timestamp, &Planned)> {
         .to_zoned(plan.zone.clone())
         .checked_add(i64::from(days).days())
         .map_or(Timestamp::MAX, |end| end.timestamp());
-    let mut waiting: Vec<_> = plan.tasks.iter().filter_map(|task| Some((next(task, now)?, task))).collect();
+    let mut waiting: Vec<_> = plan.tasks.iter().filter_map(|task| Some((task.next(now)?, task))).collect();
     let mut found = Vec::new();
     while found.len() < MOST {
         let Some(first) = waiting.iter_mut().filter(|(time, _)| *time < end).min_by_key(|(time, _)| *time) else {
             break;
         };
         found.push(*first);
-        first.0 = next(first.1, first.0).unwrap_or(Timestamp::MAX);
+        first.0 = first.1.next(first.0).unwrap_or(Timestamp::MAX);
     }
     found
 }
@@ -120,7 +114,7 @@ fn table_of_tasks(plan: &Plan, now: Timestamp) -> Table {
     ]);
     for task in &plan.tasks {
         let schedule = task.timetable.as_ref().map_or("always".to_owned(), |table| table.cron.to_string());
-        let begins = next(task, now).map(|time| human::time(time, &plan.zone));
+        let begins = task.next(now).map(|time| human::time(time, &plan.zone));
         let window = task.window.map(|window| window.to_string());
         table.row([
             paint(style::HEADING, &task.name),
@@ -150,7 +144,7 @@ fn as_json(task: &Planned, now: Timestamp) -> TaskJson<'_> {
         schedule: table.map(|table| table.cron.to_string()),
         continuous: table.is_none(),
         delay_seconds: table.map_or(0, |table| table.delay.as_secs()),
-        next: next(task, now),
+        next: task.next(now),
     }
 }
 

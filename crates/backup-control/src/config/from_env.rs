@@ -11,7 +11,7 @@ use crate::units::Size;
 
 /// Variables that name a bucket, of which one is enough.
 const BUCKETS: [&str; 2] = ["BACKUP_S3_BUCKET", "AWS_S3_BACKUP_BUCKET"];
-/// Variables with the time of backups in cron's notation: which source, and which tier. The first one is for all sources.
+/// Variables with the time of backups in cron's notation: for which source, and of which tier. The first one is for all sources.
 const SCHEDULES: [(&str, Option<&str>, &str); 5] = [
     ("BACKUP_SCHEDULE", None, "daily"),
     ("BACKUP_SCHEDULE_DAILY", Some("mongodb"), "daily"),
@@ -21,7 +21,7 @@ const SCHEDULES: [(&str, Option<&str>, &str); 5] = [
 ];
 /// Variables that nothing here stands for, and what does the same.
 const WITHOUT: [(&str, &str); 5] = [
-    ("BACKUP_ENABLED", "what runs is what a timer or cron runs"),
+    ("BACKUP_ENABLED", "what runs is what is scheduled, while the daemon runs"),
     ("BACKUP_NOTIFICATION_ENABLED", "a command in [jobs.NAME.hooks] can tell what came of a backup"),
     ("BACKUP_NOTIFICATION_EMAIL", "a command in [jobs.NAME.hooks] can send a message"),
     ("RESEND_API_KEY", "a command in [jobs.NAME.hooks] can use it"),
@@ -81,7 +81,10 @@ pub fn from_env(env: &Environment) -> Result<FromEnv> {
             put(&mut text, format_args!("hooks.on_failure = '''{line}'''\n"));
         }
     }
-    schedules(&mut text, env, &sources);
+    let scheduled = schedules(&mut text, env, &sources);
+    if scheduled {
+        text.push_str("\n[schedule]\ncleanup = \"30 5 * * *\"\n");
+    }
     let without = WITHOUT.into_iter().filter(|(name, _)| env.get(name).is_some()).collect();
     parse(&text, Path::new("backup.toml"), env)?;
     Ok(FromEnv { text, without })
@@ -147,25 +150,17 @@ fn keep(env: &Environment) -> Result<Option<String>> {
     Ok(Some(rules.collect::<Vec<_>>().join(", ")))
 }
 
-/// Times are for cron: what it runs then stands at the end.
-fn schedules(text: &mut String, env: &Environment, sources: &[(&str, &str)]) {
-    let mut lines = String::new();
-    for (name, source, tier) in SCHEDULES {
-        let Some(time) = env.text(name).map(str::trim).filter(|time| !time.contains('\n')) else { continue };
-        let jobs: Vec<&str> =
-            sources.iter().map(|(kind, _)| *kind).filter(|kind| source.is_none_or(|source| source == *kind)).collect();
-        if !jobs.is_empty() {
-            put(&mut lines, format_args!("#   {time}  backup run --tier {tier} {}\n", jobs.join(" ")));
+/// Times stay in the environment too; whether there are any.
+fn schedules(text: &mut String, env: &Environment, sources: &[(&str, &str)]) -> bool {
+    let mut any = false;
+    for (kind, _) in sources {
+        let of_source = SCHEDULES.into_iter().filter(|(_, source, _)| source.is_none_or(|source| source == *kind));
+        for (name, _, tier) in of_source.filter(|(name, ..)| env.get(name).is_some()) {
+            put(text, format_args!("\n[[jobs.{kind}.schedule]]\nat = \"${{{name}}}\"\ntier = \"{tier}\"\n"));
+            any = true;
         }
     }
-    if !lines.is_empty() {
-        put(
-            text,
-            format_args!(
-                "\n# For crontab, with the same variables:\n{lines}#   30 5 * * *  backup cleanup --all --yes\n"
-            ),
-        );
-    }
+    any
 }
 
 /// The database that an address of MongoDB names.
@@ -252,6 +247,7 @@ mod tests {
             (&[uri, bucket, ("BACKUP_RETENTION_DAYS", "many")][..], "BACKUP_RETENTION_DAYS"),
             (&[uri, bucket, ("BACKUP_MAX_FILE_SIZE", "much")][..], "BACKUP_MAX_FILE_SIZE"),
             (&[uri, bucket, ("S3_SSE_ALGORITHM", "rot13")][..], "rot13"),
+            (&[uri, bucket, ("BACKUP_SCHEDULE", "nightly")][..], "nightly"),
             (&[bucket, ("MONGODB_URI", "http://me:hush@h")][..], "no address"),
         ] {
             let error = of(more).unwrap_err();

@@ -1,5 +1,6 @@
 //! When things happen: `[[jobs.NAME.schedule]]`, `[[groups.NAME.schedule]]` and `[schedule]`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -10,11 +11,13 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::job::Window;
+use super::notify::NotifyConfig;
 use super::types::JobType;
 use crate::age::Age;
 use crate::error::Error;
 use crate::names;
 use crate::schedule::Cron;
+use crate::suggest;
 use crate::units::Time;
 
 /// Which goes first is said by numbers from the one to the other.
@@ -207,8 +210,8 @@ impl DaemonConfig {
         (self.catch_up != Some(false)).then_some(within)
     }
 
-    /// The first key that cannot be meant, and why.
-    pub(super) fn mistake(&self) -> Option<(&'static str, Error)> {
+    /// The first key that cannot be meant, and why; with the channels that there are.
+    pub(super) fn mistake(&self, channels: &BTreeMap<String, NotifyConfig>) -> Option<(&'static str, Error)> {
         if let Some(name) = &self.time_zone
             && let Err(error) = crate::machine::zone(name)
         {
@@ -231,6 +234,11 @@ impl DaemonConfig {
         if self.report.is_some() && self.report_to.is_empty() {
             let error = Error::invalid("nobody would get the report");
             return Some(("report", error.with_hint("name channels of [notify.NAME] in `report_to`")));
+        }
+        if let Some(unknown) = self.report_to.iter().find(|channel| !channels.contains_key(*channel)) {
+            let error = Error::invalid(format!("there is no channel `{unknown}`"));
+            let hint = suggest::hint(unknown, channels.keys().map(String::as_str));
+            return Some(("report_to", hint.into_iter().fold(error, Error::with_hint)));
         }
         let about_report = [("report_to", !self.report_to.is_empty()), ("report_since", self.report_since.is_some())];
         if let (None, Some((key, _))) = (&self.report, about_report.into_iter().find(|(_, given)| *given)) {

@@ -65,7 +65,9 @@ pub(super) fn config(config: &Config) -> Result<(), Mistake> {
         Some((key, error)) => Err(Mistake::from_error(["groups", name, key], &error)),
     })?;
     report(config)?;
-    daemon(config)?;
+    if let Some((key, error)) = config.schedule.mistake(&config.notify) {
+        return Err(Mistake::from_error(["schedule", key, ""], &error));
+    }
     config.api.mistake().map_or(Ok(()), Err)?;
     config.alerts.iter().try_for_each(|(name, value)| alert(config, name, value))?;
     config.notify.iter().try_for_each(|(name, value)| channel(name, value))
@@ -343,19 +345,6 @@ fn report(config: &Config) -> Result<(), Mistake> {
         }
     }
     Ok(())
-}
-
-/// What the daemon does, through channels that there are.
-fn daemon(config: &Config) -> Result<(), Mistake> {
-    const SECTION: &str = "schedule";
-    if let Some((key, error)) = config.schedule.mistake() {
-        return Err(Mistake::from_error([SECTION, key, ""], &error));
-    }
-    match config.schedule.report_to.iter().find(|channel| !config.notify.contains_key(*channel)) {
-        Some(unknown) => Err(Mistake::new([SECTION, "report_to", ""], format!("there is no channel `{unknown}`"))
-            .hint(suggest::hint(unknown, config.notify.keys().map(String::as_str)))),
-        None => Ok(()),
-    }
 }
 
 /// A rule, and who is told.

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `cron.rs` | [`Cron`]: an expression, and its times in a time zone, also where clocks are changed |
 //! | `timetable.rs` | [`Timetable`]: what is due, what was missed, and what a changed clock does to it |
-//! | `plan.rs` | [`Plan`]: the tasks of a configuration, and what each of them uses |
+//! | `plan.rs` | [`Plan`]: the tasks of a configuration |
+//! | `uses.rs` | [`Uses`]: jobs, repositories and hosts, of which not too much is used at a time |
 //! | `tests.rs` | times beside those that a look at every minute finds |
 //!
 //! ```text
@@ -16,7 +17,9 @@ mod plan;
 #[cfg(test)]
 mod tests;
 mod timetable;
+mod uses;
 
 pub use cron::Cron;
-pub use plan::{Duty, Limits, Plan, Planned, Uses};
+pub use plan::{Duty, Limits, Plan, Planned};
 pub use timetable::{CatchUp, Due, Look, Timetable, delay};
+pub use uses::Uses;

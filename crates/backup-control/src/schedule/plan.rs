@@ -1,21 +1,19 @@
 //! The tasks of a configuration.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::Cron;
 use super::timetable::{self, CatchUp, Timetable};
-use crate::config::{Config, DaemonConfig, JobConfig, JobType, ScheduleConfig, SourceConfig, Window};
+use super::{Cron, Uses};
+use crate::config::{Config, DaemonConfig, JobConfig, JobType, ScheduleConfig, Window};
 use crate::machine::{self, Machine};
 
 /// When alert rules are looked at if nothing else is said.
 const ALERTS: &str = "*/5 * * * *";
 /// Of how long a time reports are if nothing else is said.
 const REPORT_SINCE: &str = "7d";
-/// What stands for this machine among the hosts of sources.
-const THIS_MACHINE: &str = "localhost";
 
 /// Everything that happens, and how much of it at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,67 +102,12 @@ pub enum Duty {
     },
 }
 
-/// What something uses, so that not too much of it is used at a time.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Uses {
-    /// Jobs: each is backed up once at a time.
-    pub jobs: BTreeSet<String>,
-    /// Repositories.
-    pub repositories: BTreeSet<String>,
-    /// Hosts of sources.
-    pub hosts: BTreeSet<String>,
-    /// It is short, and not counted: alerts have to be told however much goes on.
-    pub aside: bool,
-}
-
-impl Uses {
-    /// What a backup of a job or group uses.
+impl Planned {
+    /// When it begins next; none if it goes on all the time.
     #[must_use]
-    pub fn of_backup(name: &str, config: &Config) -> Self {
-        let mut uses = Self::default();
-        let members = config.groups.get(name).map(|group| group.jobs.as_slice());
-        for name in members.unwrap_or(&[name.to_owned()]) {
-            let Some(job) = config.jobs.get(name) else { continue };
-            uses.jobs.insert(name.clone());
-            uses.repositories.insert(job.repository.clone());
-            uses.hosts.extend(config.sources.get(&job.source).map(hosts).unwrap_or_default());
-        }
-        uses
-    }
-
-    /// What something uses that only deals with repositories.
-    #[must_use]
-    pub fn of_repositories<'a>(names: impl IntoIterator<Item = &'a String>) -> Self {
-        Self { repositories: names.into_iter().cloned().collect(), ..Self::default() }
-    }
-
-    /// What is short uses nothing that counts.
-    #[must_use]
-    pub fn aside() -> Self {
-        Self { aside: true, ..Self::default() }
-    }
-}
-
-/// The hosts of a source.
-fn hosts(source: &SourceConfig) -> BTreeSet<String> {
-    let Some((scheme, rest)) = source.url.as_ref().and_then(|url| url.reveal().split_once("://")) else {
-        return BTreeSet::from([THIS_MACHINE.to_owned()]);
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
-    if scheme.eq_ignore_ascii_case("unix") || authority.is_empty() {
-        return BTreeSet::from([THIS_MACHINE.to_owned()]);
-    }
-    authority.split(',').map(host).collect()
-}
-
-/// A host without its port.
-fn host(text: &str) -> String {
-    let end = if text.starts_with('[') { text.find(']').map(|at| at + 1) } else { text.find(':') };
-    let name = end.map_or(text, |end| &text[..end]).to_ascii_lowercase();
-    match name.as_str() {
-        "127.0.0.1" | "[::1]" => THIS_MACHINE.to_owned(),
-        _ => name,
+    pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        let table = self.timetable.as_ref()?;
+        table.next(table.from_now_on(now))
     }
 }
 
@@ -195,6 +138,13 @@ impl Plan {
         }
         plan.besides(config, machine);
         plan
+    }
+
+    /// When a job is backed up next, by itself or with a group.
+    #[must_use]
+    pub fn next_backup(&self, job: &str, now: Timestamp) -> Option<Timestamp> {
+        let is_backup = |task: &&Planned| matches!(task.duty, Duty::Backup { .. }) && task.uses.jobs.contains(job);
+        self.tasks.iter().filter(is_backup).filter_map(|task| task.next(now)).min()
     }
 
     fn job(&mut self, name: &str, job: &JobConfig, config: &Config, machine: &Machine) {
@@ -386,5 +336,12 @@ mod tests {
         let delay = jitter.timetable.as_ref().unwrap().delay;
         assert!(delay > Duration::ZERO && delay < Duration::from_secs(600), "{delay:?}");
         assert!(!format!("{plan:?}").contains("hush"));
+        // By itself, at one o'clock in Berlin.
+        let now: Timestamp = "2026-03-30T22:00:00Z".parse().unwrap();
+        assert_eq!(plan.next_backup("home", now), Some("2026-03-30T23:00:00Z".parse().unwrap()));
+        // With the group.
+        let of_month = plan.next_backup("home", "2026-03-31T21:00:00Z".parse().unwrap());
+        assert_eq!(of_month, Some("2026-03-31T22:00:00Z".parse().unwrap()));
+        assert_eq!(plan.next_backup("other", now), None);
     }
 }

@@ -34,6 +34,9 @@ pub(super) struct JobStatus {
     /// Why there is none, although a log is captured.
     #[serde(skip_serializing_if = "Option::is_none")]
     recovery_refused: Option<String>,
+    /// When the daemon backs it up next, by itself or with a group, by the configuration of this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next_run: Option<Timestamp>,
 }
 
 /// The newest backup.
@@ -199,6 +202,7 @@ pub(super) async fn status(
         last_run: last_run.ok().flatten().map(LastRun::from),
         recovery_point,
         recovery_refused,
+        next_run: None,
     };
     Ok((status, outcome))
 }

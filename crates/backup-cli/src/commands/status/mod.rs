@@ -12,6 +12,7 @@ mod runs;
 use std::collections::BTreeSet;
 
 use backup_control::repositories::RepositorySpec;
+use backup_control::schedule::Plan;
 use backup_core::error::{Error as CoreError, ErrorKind};
 use serde::Serialize;
 
@@ -72,9 +73,13 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let mut repositories = Repositories::default();
     let meant = jobs(session, &args.jobs, &mut repositories, records.as_ref()).await?;
     let (mut known, mut worst) = (Vec::new(), Outcome::Success);
+    // It says nothing of the jobs of another repository, or of another time.
+    let is_here = session.named_repository()?.is_none() && within.is_none() && args.host.is_none();
+    let plan = session.config()?.filter(|_| is_here).map(|loaded| Plan::new(&loaded.config, &session.machine));
     for (name, spec) in &meant {
         let asked = job::Asked { name, spec, host: args.host.as_deref(), within: within.as_ref() };
-        let (status, outcome) = job::status(session, &mut repositories, records.as_ref(), asked).await?;
+        let (mut status, outcome) = job::status(session, &mut repositories, records.as_ref(), asked).await?;
+        status.next_run = plan.as_ref().and_then(|plan| plan.next_backup(name, session.cx.clock.now()));
         if args.jobs.contains(name) && status.is_unknown() && within.is_none() {
             return Err(unknown(session, name)?.into());
         }
@@ -147,6 +152,7 @@ fn table(session: &Session, jobs: &[JobStatus]) -> Table {
         ("Last run", Align::Left),
         ("State", Align::Left),
         ("Can be restored up to", Align::Left),
+        ("Next run", Align::Left),
     ]);
     let (zone, now) = (session.zone(), session.cx.clock.now());
     for job in jobs {
@@ -162,6 +168,7 @@ fn table(session: &Session, jobs: &[JobStatus]) -> Table {
             run.map(|run| human::time(run.started, zone)).unwrap_or_default(),
             run.map(|run| runs::state(run.state, run.warnings)).unwrap_or_default(),
             job.recovery_point.map(|time| human::full_time(time, zone)).unwrap_or_default(),
+            job.next_run.map(|time| human::time(time, zone)).unwrap_or_default(),
         ]);
     }
     table
