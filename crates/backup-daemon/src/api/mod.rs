@@ -191,9 +191,8 @@ pub async fn serve(
     let by_address = {
         let serving = serving.clone();
         async move {
-            match address {
-                Some(listener) => server::serve_address(listener, tls, serving).await,
-                None => {}
+            if let Some(listener) = address {
+                server::serve_address(listener, tls, serving).await;
             }
         }
     };

@@ -46,7 +46,7 @@ impl Tls {
             match read(&self.files) {
                 Ok(config) => known.1 = config,
                 Err(error) => {
-                    tracing::error!("the certificate stays as it was: {}", backup_control::words::chain(&error))
+                    tracing::error!("the certificate stays as it was: {}", backup_control::words::chain(&error));
                 }
             }
             known.0 = stamp;

@@ -33,7 +33,7 @@ gauges! {
         "The share of successes among the newest 25 backups that nobody stopped, from 0 to 1.";
     RPO = "backup_rpo_seconds" ["backup_job"] "How much may be lost, by the configuration.";
     EXPOSED = "backup_recovery_point_age_seconds" ["backup_job"]
-        "How much would be lost now: since the last moment of the captured log, or else since the last success.";
+        "How much would be lost now: what the captured log is behind, or else since the last success.";
     LOG_LAG = "backup_log_lag_seconds" ["backup_job"]
         "How far the captured log is behind, as it was when the repository was looked into.";
     RTO = "backup_rto_seconds" ["backup_job"] "How long a restore may take, by the configuration.";

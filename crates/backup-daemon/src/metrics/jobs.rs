@@ -14,6 +14,8 @@ use super::gauges::{
 };
 use super::looked::{JobLooked, Looked};
 
+/// So many times the usual time after a look, the next is late.
+const LATE: f64 = 2.0;
 /// The states of [`STATUS`].
 const STATES: [&str; 5] = ["none", "running", "verified", "failed", "cancelled"];
 
@@ -42,16 +44,16 @@ fn of_job(
     }
     // Backups of other machines count too.
     let success = known.last_success.max(looked.and_then(|looked| looked.last_success));
-    let point = looked.and_then(|looked| looked.recovery_point);
     let age = |moment: Timestamp| between(moment, now).as_secs_f64();
     board.set(&LAST_SUCCESS, &[name], success.map(time))?;
     board.set(&AGE, &[name], success.map(age))?;
-    board.set(
-        &LOG_LAG,
-        &[name],
-        looked.and_then(|looked| Some(between(looked.recovery_point?, looked.at).as_secs_f64())),
-    )?;
-    board.set(&EXPOSED, &[name], point.max(success).map(age))?;
+    let lag = looked.and_then(|looked| Some(between(looked.recovery_point?, looked.at).as_secs_f64()));
+    board.set(&LOG_LAG, &[name], lag)?;
+    // A log is not behind because nobody has looked since; it may be when looks fail.
+    let by_log =
+        lag.zip(looked).map(|(lag, looked)| lag + (age(looked.at) - LATE * looked.every.as_secs_f64()).max(0.0));
+    let exposed = [by_log, success.map(age)].into_iter().flatten().reduce(f64::min);
+    board.set(&EXPOSED, &[name], exposed)?;
     board.set(&RPO, &[name], job.rpo.as_ref().map(|rpo| rpo.length().as_secs_f64()))?;
     board.set(&RTO, &[name], job.rto.as_ref().map(|rto| rto.length().as_secs_f64()))
 }
@@ -92,5 +94,40 @@ fn state(state: State) -> &'static str {
         State::Verified | State::Completed => "verified",
         State::Failed => "failed",
         State::Cancelled => "cancelled",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::testing::now;
+
+    #[test]
+    fn a_log_is_not_behind_because_nobody_has_looked_since() {
+        let now = now();
+        let ago = |minutes: i64| now - SignedDuration::from_mins(minutes);
+        let exposed = |looked_ago: i64, success_ago: i64| {
+            let (board, known) =
+                (Board::new().unwrap(), JobFacts { last_success: Some(ago(success_ago)), ..JobFacts::default() });
+            let looked = JobLooked {
+                at: ago(looked_ago),
+                every: Duration::from_secs(900),
+                last_success: None,
+                recovery_point: Some(ago(looked_ago + 1)),
+            };
+            let job = serde_json::from_str(r#"{"source":"a","repository":"b"}"#).unwrap();
+            of_job(&board, "x", &job, &known, Some(&looked), now).unwrap();
+            let families = board.gather();
+            let family = families.iter().find(|family| family.name() == EXPOSED.name).unwrap();
+            family.get_metric()[0].get_gauge().value() / 60.0
+        };
+        assert_eq!(exposed(0, 1000), 1.0);
+        assert_eq!(exposed(14, 1000), 1.0, "as it was when somebody looked");
+        assert_eq!(exposed(50, 1000), 21.0, "nobody looks any more");
+        assert_eq!(exposed(50, 5), 5.0, "a backup is newer");
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct RepositoryLooked {
 pub(super) struct JobLooked {
     /// When.
     pub(super) at: Timestamp,
+    /// How often it is looked.
+    pub(super) every: Duration,
     pub(super) last_success: Option<Timestamp>,
     /// The last moment of the captured log.
     pub(super) recovery_point: Option<Timestamp>,
@@ -54,7 +56,7 @@ pub(super) async fn look(reads: &Reads, looked: &Mutex<Looked>, every: Duration,
             () = shutdown.cancelled() => return,
         }
         tokio::select! {
-            () = once(reads, looked) => {}
+            () = once(reads, looked, every) => {}
             // What is being asked is stopped.
             () = shutdown.cancelled() => return,
         }
@@ -63,7 +65,7 @@ pub(super) async fn look(reads: &Reads, looked: &Mutex<Looked>, every: Duration,
 }
 
 /// Looks once. What cannot be had stays as it was found last; how old that is is a metric.
-pub(super) async fn once(reads: &Reads, looked: &Mutex<Looked>) {
+pub(super) async fn once(reads: &Reads, looked: &Mutex<Looked>, every: Duration) {
     let lock = || looked.lock().unwrap_or_else(PoisonError::into_inner);
     let config = reads.config();
     for name in config.config.repositories.keys() {
@@ -88,6 +90,7 @@ pub(super) async fn once(reads: &Reads, looked: &Mutex<Looked>) {
             };
             let known = JobLooked {
                 at: reads.now(),
+                every,
                 last_success: time("/last_success/time"),
                 recovery_point: time("/recovery_point"),
             };

@@ -2,16 +2,18 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 use std::str::FromStr;
 
 use backup_control::age::Age;
 use backup_control::audit::{Audit, Class, Record, Status};
+use backup_control::config::ApiConfig;
 use backup_control::environment::Environment;
 use backup_control::machine::Machine;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Entry, Error, Role, Secret, Tokens};
+use super::{Entry, Error, FILE, Role, Secret, Tokens};
 
 /// Create, list, replace and revoke the tokens by which others use the API
 ///
@@ -92,6 +94,15 @@ pub struct Place<'a> {
     pub now: Timestamp,
     /// The zone in which times are shown.
     pub zone: &'a TimeZone,
+}
+
+impl<'a> Place<'a> {
+    /// As the configuration has it, with `state` as the state directory.
+    #[must_use]
+    pub fn of(config: &ApiConfig, state: &Path, machine: &'a Machine, env: &'a Environment, now: Timestamp) -> Self {
+        let tokens = Tokens::at(config.tokens_file.clone().unwrap_or_else(|| state.join(FILE)));
+        Self { tokens, audit: Audit::in_state(state), machine, env, now, zone: &machine.time_zone }
+    }
 }
 
 /// Does what was asked for. Returns what has to be said on the standard error.
@@ -221,14 +232,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let machine = Machine { host: "h".into(), user: "me".into(), time_zone: TimeZone::UTC };
         let env = Environment::default();
-        let place = Place {
-            tokens: Tokens::at(dir.path().join("tokens.json")),
-            audit: Audit::in_state(dir.path()),
-            machine: &machine,
-            env: &env,
-            now: Timestamp::from_second(1_800_000_000).unwrap(),
-            zone: &TimeZone::UTC,
-        };
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let place = Place::of(&ApiConfig::default(), dir.path(), &machine, &env, now);
         let token = |words: &str| {
             let mut out = Vec::new();
             let cli = Cli::try_parse_from(["backupd"].into_iter().chain(words.split(' '))).unwrap();

@@ -3,6 +3,7 @@
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use backup_control::catalog::RunFilter;
+use backup_control::config::JobConfig;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -30,14 +31,14 @@ struct GroupJson {
 #[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", security(("token" = ["operator"])),
     responses((status = 200, description = "They, by name", body = JobsJson)))]
 pub(super) async fn jobs(State(api): State<Shared>) -> Answer<Json<JobsJson>> {
-    let (loaded, facts) = (api.reads.config(), api.reads.facts().await?);
-    let jobs = loaded.config.jobs.iter().map(|(name, job)| {
-        let known = facts.jobs.get(name);
-        JobJson::of(name, job, known.and_then(|known| known.last_success), known.and_then(|known| known.runs.first()))
-    });
+    let loaded = api.reads.config();
+    let mut jobs = Vec::new();
+    for (name, job) in &loaded.config.jobs {
+        jobs.push(of(&api, name, job).await?);
+    }
     let groups = loaded.config.groups.iter();
     let groups = groups.map(|(name, group)| GroupJson { name: name.clone(), jobs: group.jobs.clone() });
-    Ok(Json(JobsJson { jobs: jobs.collect(), groups: groups.collect() }))
+    Ok(Json(JobsJson { jobs, groups: groups.collect() }))
 }
 
 /// One job, and what came of it
@@ -47,10 +48,14 @@ pub(super) async fn jobs(State(api): State<Shared>) -> Answer<Json<JobsJson>> {
 pub(super) async fn job(State(api): State<Shared>, Path(job): Path<String>) -> Answer<Json<JobJson>> {
     let loaded = api.reads.config();
     let known = loaded.config.jobs.get(&job).ok_or_else(|| unknown(&job))?;
-    let filter = RunFilter { job: Some(job.clone()), backups: true, limit: Some(1), ..RunFilter::default() };
+    Ok(Json(of(&api, &job, known).await?))
+}
+
+async fn of(api: &Shared, name: &str, job: &JobConfig) -> Answer<JobJson> {
+    let filter = RunFilter { job: Some(name.to_owned()), backups: true, limit: Some(1), ..RunFilter::default() };
     let last = api.reads.catalog.runs(&filter).await?.runs;
     let success = api.reads.catalog.runs(&RunFilter { successful: true, ..filter }).await?.runs;
-    Ok(Json(JobJson::of(&job, known, success.first().map(|run| run.started), last.first())))
+    Ok(JobJson::of(name, job, success.first().map(|run| run.started), last.first()))
 }
 
 /// The moments of a job that can be restored, as `backup timeline --json` says them
