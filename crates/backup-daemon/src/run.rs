@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use backup_control::config::{self, LoadedConfig};
 use backup_control::environment::Environment;
-use backup_core::clock::{SharedClock, SystemClock};
+use backup_core::clock::{Clock, SharedClock, SystemClock};
 use clap::ValueEnum;
 use jiff::Timestamp;
 use sd_notify::NotifyState;
@@ -142,7 +142,7 @@ impl Daemon {
 
     fn show_life(&self) {
         // By the clock of the system, whatever schedules go by: whoever looks for it has no other.
-        let trouble = self.alive.say(Timestamp::now()).err();
+        let trouble = self.alive.say(SystemClock.now()).err();
         let trouble = trouble.map(|error| format!("no sign of life can be left in the state directory: {error}"));
         self.scheduler.trouble(SIGN_OF_LIFE, trouble);
     }

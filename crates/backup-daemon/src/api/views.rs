@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use backup_control::alerts::{Alert, Phase, Silence};
+use backup_control::alerts::{About, Alert, Phase, Silence};
 use backup_control::audit::{Class, Record, Status};
 use backup_control::config::JobConfig;
 use backup_control::runs::Run;
@@ -275,9 +275,10 @@ impl From<&Run> for RunJson {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AlertJson {
     rule: String,
-    /// The job or the repository.
+    /// The job, the repository or the daemon.
     subject: String,
-    is_job: bool,
+    /// Which of these it is: `job`, `repository`, `daemon`.
+    about: String,
     severity: String,
     /// `pending`: it does not hold for long enough yet; `firing`.
     phase: String,
@@ -300,10 +301,15 @@ impl AlertJson {
             Phase::Pending => "pending",
             Phase::Firing => "firing",
         };
+        let about = match alert.about {
+            About::Job => "job",
+            About::Repository => "repository",
+            About::Daemon => "daemon",
+        };
         Self {
             rule: alert.rule.clone(),
             subject: alert.subject.clone(),
-            is_job: alert.is_job,
+            about: about.to_owned(),
             severity: alert.severity.to_string(),
             phase: phase.to_owned(),
             since: alert.since,

@@ -195,7 +195,7 @@ impl Server {
         let rule = &self.loaded.config.alerts["stale"];
         let observed = backup_control::alerts::Observation {
             subject: "docs".into(),
-            is_job: true,
+            about: backup_control::alerts::About::Job,
             holds: true,
             title: "docs is stale".into(),
             cause: "nobody ran it".into(),
