@@ -123,7 +123,7 @@ mod tests {
             of_job(&board, "x", &job, &known, Some(&looked), now).unwrap();
             let families = board.gather();
             let family = families.iter().find(|family| family.name() == EXPOSED.name).unwrap();
-            family.get_metric()[0].get_gauge().value() / 60.0
+            family.get_metric()[0].get_gauge().get_value() / 60.0
         };
         assert_eq!(exposed(0, 1000), 1.0);
         assert_eq!(exposed(14, 1000), 1.0, "as it was when somebody looked");
