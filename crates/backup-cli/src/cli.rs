@@ -9,8 +9,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     advise, alerts, analyze, archive, audit, catalog, check, cleanup, compare, completions, config, copy, diff, doctor,
-    export, find, forget, hold, init, key, list, logs, ls, notify, prune, quickstart, release, repair, report, restore,
-    retry, run, schedule, show, stats, status, storage, timeline, undo_forget, verify, wal_fetch, wal_push,
+    export, find, forget, hold, init, key, list, logs, ls, man, notify, prune, quickstart, release, repair, report,
+    restore, retry, run, schedule, show, stats, status, storage, timeline, undo_forget, verify, wal_fetch, wal_push,
 };
 use crate::reporter::Detail;
 use crate::{exit_code, style};
@@ -123,6 +123,8 @@ pub(crate) enum Command {
     Catalog(catalog::Args),
     Config(config::Args),
     Completions(completions::Args),
+    #[command(hide = true)]
+    Man(man::Args),
 }
 
 impl Command {

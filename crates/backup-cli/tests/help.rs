@@ -107,6 +107,33 @@ fn completions_exist_for_every_shell() {
     }
 }
 
+/// Of each verb, and of the verbs below it: what the help says stands in the page.
+#[test]
+fn every_verb_has_a_manual_page() {
+    let env = Env::new();
+    env.run(&["man", "pages/man1"]).ok();
+    let page = |name: &str| {
+        let text = std::fs::read_to_string(env.path(&format!("pages/man1/{name}.1")));
+        text.unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    for verb in VERBS {
+        let text = page(&format!("backup-{verb}"));
+        let help = env.run(&[verb, "--help"]).ok().stdout;
+        let first = help.lines().next().unwrap().split_whitespace().next().unwrap();
+        assert!(text.contains(".SH DESCRIPTION") && text.contains(first) && text.contains("password\\-file"), "{text}");
+    }
+    let overview = page("backup");
+    for verb in VERBS {
+        assert!(overview.contains(&format!("backup\\-{}(1)", verb.replace('-', "\\-"))), "{verb}: {overview}");
+    }
+    for below in ["backup-logs-follow", "backup-key-add", "backup-config-schema", "backup-alerts-silence"] {
+        assert!(page(below).contains(".SH OPTIONS"), "{below}");
+    }
+    assert!(!env.path("pages/man1/backup-man.1").exists(), "it is for those who package");
+    let refused = env.run(&["man", "--json", "pages"]);
+    assert_eq!(refused.code, 2, "{}", refused.text());
+}
+
 #[test]
 fn colours_only_where_they_are_wanted() {
     let env = Env::new();

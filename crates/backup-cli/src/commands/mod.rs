@@ -17,7 +17,7 @@
 //! | `verify.rs`, `check.rs`, `repair.rs`, `doctor.rs` | damage, and storage that cannot be relied upon |
 //! | `key/` | keys |
 //! | `notify/` | channels that people are told by, and what waits for them |
-//! | `catalog.rs`, `config.rs`, `completions.rs` | the program itself |
+//! | `catalog.rs`, `config.rs`, `completions.rs`, `man.rs` | the program itself |
 //! | `view.rs`, `report_file.rs` | how snapshots and problems are shown by several verbs; reports in files |
 
 pub(crate) mod advise;
@@ -43,6 +43,7 @@ pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod ls;
+pub(crate) mod man;
 pub(crate) mod notify;
 pub(crate) mod prune;
 pub(crate) mod quickstart;
@@ -131,5 +132,6 @@ async fn dispatch(session: &Session, command: Command) -> CommandResult {
         Command::Catalog(args) => Box::pin(catalog::run(session, &args)).await,
         Command::Config(args) => config::run(session, &args),
         Command::Completions(args) => completions::run(session, &args),
+        Command::Man(args) => man::run(session, &args),
     }
 }
