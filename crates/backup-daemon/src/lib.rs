@@ -10,14 +10,13 @@
 //! |---|---|
 //! | `engine.rs` | [`engine::Engine`]: what can be asked of whatever runs tasks |
 //! | `scheduler/` | [`Scheduler`]: runs them; another service can do that too, see `examples/embedded.rs` |
-//! | `run.rs`, `answering.rs`, `alive.rs` | `backupd run`: signals, the manager of services; the API beside it; its sign of life |
+//! | `run.rs`, `answering.rs` | `backupd run`: signals, the manager of services, its sign of life; the API beside it |
 //! | `api/` | [`api::serve`]: who asks what of the daemon, over a socket or by TCP |
 //! | `tokens/` | who may do that |
 //! | `metrics/` | what monitoring reads |
 //! | `journal/` | what the daemon says of itself |
 //! | `clock.rs` | a clock that goes faster, for tests |
 
-mod alive;
 mod answering;
 pub mod api;
 mod clock;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use backup_control::alive::{self, Alive};
 use backup_control::config::{self, LoadedConfig};
 use backup_control::environment::Environment;
 use backup_core::clock::{Clock, SharedClock, SystemClock};
@@ -12,7 +13,6 @@ use jiff::Timestamp;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::alive::{self, Alive};
 use crate::answering::Answering;
 use crate::clock::Accelerated;
 use crate::engine::Engine;
@@ -103,7 +103,7 @@ async fn serve(args: &Args, env: &Environment) -> Result<(), Failure> {
     let listens = format!("listening on {}{besides}", listening.socket.display());
     said.say(Level::Info, format!("{} is ready: {tasks} tasks of {file}, {listens}", version()));
     notify(&[NotifyState::Ready, NotifyState::Status(&format!("{tasks} tasks"))]);
-    let daemon = Daemon { alive: Alive::new(scheduler.state_dir()), scheduler, answering, said };
+    let daemon = Daemon { scheduler, answering, said };
     daemon.watch(args, env, &mut signals).await;
     daemon.end(&mut signals).await;
     Ok(())
@@ -113,7 +113,6 @@ async fn serve(args: &Args, env: &Environment) -> Result<(), Failure> {
 struct Daemon {
     scheduler: Arc<Scheduler>,
     answering: Answering,
-    alive: Alive,
     said: Said,
 }
 
@@ -142,7 +141,9 @@ impl Daemon {
 
     fn show_life(&self) {
         // By the clock of the system, whatever schedules go by: whoever looks for it has no other.
-        let trouble = self.alive.say(SystemClock.now()).err();
+        let at = SystemClock.now();
+        let alive = Alive { pid: std::process::id(), at, version: env!("CARGO_PKG_VERSION").to_owned() };
+        let trouble = alive.write(self.scheduler.state_dir()).err();
         let trouble = trouble.map(|error| format!("no sign of life can be left in the state directory: {error}"));
         self.scheduler.trouble(SIGN_OF_LIFE, trouble);
     }
@@ -185,7 +186,10 @@ impl Daemon {
             }
         }
         self.answering.end().await;
-        self.alive.end();
+        // Nobody shall miss a daemon that was told to stop.
+        if let Err(error) = Alive::remove(self.scheduler.state_dir()) {
+            self.said.say(Level::Warning, format!("the sign of life cannot be taken away: {error}"));
+        }
         self.said.say(Level::Info, "stopped".to_owned());
     }
 }

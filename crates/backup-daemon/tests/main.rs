@@ -5,11 +5,13 @@
 //! | `common.rs` | a directory with a repository, and a daemon in it |
 //! | `killed.rs` | killed in the middle, and begun again |
 //! | `signals.rs` | stopping, reloading, the manager of services, one at a time |
+//! | `answering.rs` | its API, and its sign of life |
 //! | `embedded.rs` | the example of a service that holds a scheduler |
 //! | `packaging.rs` | what is shipped for managers of services and of containers |
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails as tests do")]
 
+mod answering;
 mod common;
 mod embedded;
 mod killed;
