@@ -126,8 +126,12 @@ fn of_server(config: &Config, name: &str, job: &JobConfig, kind: SourceKind) -> 
     {
         let seen = "only increments are made: a restore goes through all of them since the first backup";
         let full = format!("`backup run {name} --type full` once a week");
-        // The others take a server.
-        let what = if kind == SourceKind::Mongodb { format!("{full}, or `backup logs compact {name}`") } else { full };
+        // The others take a server, or have nothing to put together.
+        let what = if matches!(kind, SourceKind::Mongodb | SourceKind::Postgres) {
+            format!("{full}, or `backup logs compact {name}`")
+        } else {
+            full
+        };
         advice.push(Advice::of(name, seen, what));
     }
     advice

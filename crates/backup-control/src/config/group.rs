@@ -91,7 +91,7 @@ impl GroupConfig {
             return Some(("parallel", Error::invalid("so many are not possible").with_hint(hint)));
         }
         let ranks = (self.priority, self.deadline.as_ref());
-        if let Some(mistake) = schedule::mistake(&self.schedule, ranks, None, &jiff::tz::TimeZone::UTC) {
+        if let Some(mistake) = schedule::mistake(&self.schedule, ranks, None, &schedule::Zones::of(config)) {
             return Some(mistake);
         }
         let stranger = self.targets.keys().find(|job| !self.jobs.contains(job))?;

@@ -37,6 +37,13 @@ impl Window {
         }
         self.from <= time || time < self.to
     }
+
+    /// When it opens next behind a moment; `None` at the end of time.
+    pub(super) fn opens_behind(&self, moment: &Zoned) -> Option<Zoned> {
+        let days = [Some(moment.date()), moment.date().tomorrow().ok()];
+        let opens = |day: jiff::civil::Date| day.to_datetime(self.from).to_zoned(moment.time_zone().clone()).ok();
+        days.into_iter().flatten().filter_map(opens).find(|opens| opens > moment)
+    }
 }
 
 impl FromStr for Window {

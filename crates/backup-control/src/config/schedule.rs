@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::job::Window;
 use super::notify::NotifyConfig;
-use super::types::JobType;
+use super::types::{Config, JobType};
 use crate::age::Age;
 use crate::error::Error;
 use crate::names;
@@ -61,7 +61,7 @@ impl ScheduleConfig {
     }
 
     /// Why it cannot be meant, with the window of its job.
-    fn mistake(&self, window: Option<&Window>, zone: &TimeZone) -> Option<Error> {
+    fn mistake(&self, window: Option<&Window>, zones: &Zones) -> Option<Error> {
         if let Some(tier) = &self.tier
             && let Err(error) = names::check("tier", tier)
         {
@@ -74,7 +74,7 @@ impl ScheduleConfig {
             None if self.outside_window.is_some() => Some(
                 Error::invalid("there is no window that `outside_window` could be about").with_hint("leave it out"),
             ),
-            Some(window) if self.outside_window != Some(true) && !self.is_ever_in(window, zone) => {
+            Some(window) if self.outside_window != Some(true) && !self.is_ever_in(window, zones) => {
                 let text = format!("`{}` is never in the window of the job, {window}", self.at);
                 let hint = "choose times in it, or add `outside_window = true`";
                 Some(Error::invalid(text).with_hint(hint))
@@ -83,10 +83,36 @@ impl ScheduleConfig {
         }
     }
 
-    fn is_ever_in(&self, window: &Window, zone: &TimeZone) -> bool {
-        let next = |last: &jiff::Timestamp| self.at.next(*last, zone);
-        let times = std::iter::successors(next(&jiff::Timestamp::UNIX_EPOCH), next).take(LOOKED_AT);
-        times.into_iter().any(|time| window.contains(&time.to_zoned(zone.clone())))
+    /// Looks at the next time, at the first one behind the next opening of the window, and so on.
+    fn is_ever_in(&self, window: &Window, zones: &Zones) -> bool {
+        let mut last = jiff::Timestamp::UNIX_EPOCH;
+        for _ in 0..LOOKED_AT {
+            let Some(time) = self.at.next(last, &zones.schedules) else { return false };
+            let time = time.to_zoned(zones.windows.clone());
+            if window.contains(&time) {
+                return true;
+            }
+            let Some(opens) = window.opens_behind(&time) else { return false };
+            // The moment at which it opens is in it.
+            last = opens.timestamp() - jiff::SignedDuration::from_secs(1);
+        }
+        false
+    }
+}
+
+/// The time zones in which times are meant. Not known before there is a machine: UTC.
+#[derive(Debug)]
+pub(super) struct Zones {
+    pub(super) schedules: TimeZone,
+    pub(super) windows: TimeZone,
+}
+
+impl Zones {
+    /// What a configuration says.
+    pub(super) fn of(config: &Config) -> Self {
+        let named = |name: Option<&String>| name.and_then(|name| crate::machine::zone(name).ok());
+        let windows = named(config.defaults.time_zone.as_ref()).unwrap_or(TimeZone::UTC);
+        Self { schedules: named(config.schedule.time_zone.as_ref()).unwrap_or_else(|| windows.clone()), windows }
     }
 }
 
@@ -95,7 +121,7 @@ pub(super) fn mistake(
     schedules: &[ScheduleConfig],
     (priority, deadline): (Option<i32>, Option<&Time>),
     window: Option<&Window>,
-    zone: &TimeZone,
+    zones: &Zones,
 ) -> Option<(&'static str, Error)> {
     if priority.is_some_and(|priority| !PRIORITIES.contains(&priority)) {
         let hint = format!("choose from {} to {}", PRIORITIES.start(), PRIORITIES.end());
@@ -104,7 +130,7 @@ pub(super) fn mistake(
     if let Some(error) = deadline.and_then(wrong_deadline) {
         return Some(("deadline", error));
     }
-    schedules.iter().find_map(|schedule| schedule.mistake(window, zone)).map(|error| ("schedule", error))
+    schedules.iter().find_map(|schedule| schedule.mistake(window, zones)).map(|error| ("schedule", error))
 }
 
 fn wrong_deadline(deadline: &Time) -> Option<Error> {
@@ -261,6 +287,23 @@ mod tests {
     struct Holder {
         #[serde(deserialize_with = "one_or_many")]
         schedule: Vec<ScheduleConfig>,
+    }
+
+    #[test]
+    fn times_in_windows() {
+        let zone = |name: &str| TimeZone::get(name).unwrap();
+        let is_fine = |at: &str, window: &str, schedules: &str| {
+            let schedule = toml::from_str::<Holder>(&format!("schedule = \"{at}\"")).unwrap().schedule.remove(0);
+            let zones = Zones { schedules: zone(schedules), windows: zone("Europe/Berlin") };
+            schedule.mistake(Some(&window.parse().unwrap()), &zones).is_none()
+        };
+        for (at, window) in [("* * * * *", "20:00-22:00"), ("*/3 * * * *", "21:00-23:00"), ("0 2 1 1 *", "02:00-02:01")]
+        {
+            assert!(is_fine(at, window, "Europe/Berlin"), "{at} {window}");
+        }
+        assert!(!is_fine("0 20 * * *", "00:00-06:00", "Europe/Berlin"));
+        assert!(is_fine("0 20 * * *", "00:00-06:00", "America/New_York"), "02:00 in Berlin");
+        assert!(!is_fine("0 2 * * *", "00:00-06:00", "America/New_York"), "08:00 in Berlin");
     }
 
     #[test]

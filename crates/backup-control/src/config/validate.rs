@@ -308,9 +308,8 @@ fn job(config: &Config, own: &str, job: &JobConfig) -> Result<(), Mistake> {
         }
     }
     execution(own, job, config.sources.get(&job.source))?;
-    let zone = config.defaults.time_zone.as_ref().and_then(|name| crate::machine::zone(name).ok());
-    let (zone, ranks) = (zone.unwrap_or(jiff::tz::TimeZone::UTC), (job.priority, job.deadline.as_ref()));
-    if let Some((key, error)) = schedule::mistake(&job.schedule, ranks, job.window.as_ref(), &zone) {
+    let (zones, ranks) = (schedule::Zones::of(config), (job.priority, job.deadline.as_ref()));
+    if let Some((key, error)) = schedule::mistake(&job.schedule, ranks, job.window.as_ref(), &zones) {
         return Err(Mistake::from_error([SECTION, own, key], &error));
     }
     if let Some(logs) = &job.logs {

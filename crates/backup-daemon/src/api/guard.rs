@@ -45,10 +45,11 @@ pub(super) async fn guard(State(api): State<Shared>, request: Request, next: Nex
     let name = who.as_ref().map(|who| who.as_ref().map_or("", |who| &who.name).to_owned()).unwrap_or_default();
     let mut response = match who {
         Ok(who) => {
-            let answered = through(&api, who.clone(), route.as_deref(), request, next).await;
-            match who.filter(|_| !is_safe(&method)) {
-                Some(who) => told::record(&api, &who, &method, route.as_deref(), answered).await,
-                None => answered,
+            let work = answered(Arc::clone(&api), who, method.clone(), route.clone(), request, next);
+            match is_safe(&method) {
+                true => work.await,
+                // To its end, also if nobody waits for the answer any more: it is recorded.
+                false => tokio::spawn(work).await.unwrap_or_else(|_| mistake()),
             }
         }
         Err(problem) => problem.into_response(),
@@ -71,6 +72,30 @@ pub(super) async fn guard(State(api): State<Shared>, request: Request, next: Nex
         false => tracing::info!(%method, route = shown, status, by = name, millis, "request"),
     }
     response
+}
+
+/// What is answered, and recorded if it changes something.
+async fn answered(
+    api: Shared,
+    who: Option<Who>,
+    method: Method,
+    route: Option<String>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let answered = through(&api, who.clone(), route.as_deref(), request, next).await;
+    // Whoever asks too often cannot fill the audit log.
+    let is_recorded = !is_safe(&method) && answered.status() != StatusCode::TOO_MANY_REQUESTS;
+    match who.filter(|_| is_recorded) {
+        Some(who) => told::record(&api, &who, &method, route.as_deref(), answered).await,
+        None => answered,
+    }
+}
+
+fn mistake() -> Response {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a mistake in the program")
+        .hint("the log of the daemon says more")
+        .into_response()
 }
 
 /// Whether a method changes nothing.
@@ -147,9 +172,7 @@ async fn through(api: &Shared, who: Option<Who>, route: Option<&str>, request: R
     match tokio::time::timeout(patience::ANSWER, answering).await {
         Ok(Ok(response)) => response,
         // What the panic said is in the log of the daemon.
-        Ok(Err(_)) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a mistake in the program")
-            .hint("the log of the daemon says more")
-            .into_response(),
+        Ok(Err(_)) => mistake(),
         Err(_) => Problem::new(StatusCode::GATEWAY_TIMEOUT, "it took too long").into_response(),
     }
 }

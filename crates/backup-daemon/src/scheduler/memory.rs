@@ -94,17 +94,22 @@ impl Store {
     }
 
     /// What is remembered; and where it was put if it could not be understood, in which case nothing is remembered.
-    pub(super) fn read(&self) -> (Memory, Option<PathBuf>) {
+    pub(super) fn read(&self) -> Result<(Memory, Option<PathBuf>), StartError> {
         let file = self.dir.join(FILE);
-        let Ok(text) = std::fs::read(&file) else { return (Memory::default(), None) };
-        match serde_json::from_slice(&text) {
+        let text = match std::fs::read(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Memory::default(), None)),
+            // There may be something in it: it must not be written over.
+            Err(error) => return Err(StartError::State(file, error)),
+        };
+        Ok(match serde_json::from_slice(&text) {
             Ok(memory) => (memory, None),
             Err(_) => {
                 let aside = self.dir.join("tasks.damaged.json");
                 let moved = std::fs::rename(&file, &aside);
                 (Memory::default(), Some(if moved.is_ok() { aside } else { file }))
             }
-        }
+        })
     }
 
     /// Writes what is remembered, so that it is whole at every moment.
@@ -134,9 +139,9 @@ mod tests {
         store.write(&memory).unwrap();
         drop(store);
         let store = Store::open(dir.path()).unwrap();
-        assert_eq!(store.read(), (memory, None));
+        assert_eq!(store.read().unwrap(), (memory, None));
         std::fs::write(dir.path().join("daemon/tasks.json"), "{").unwrap();
-        let (memory, aside) = store.read();
+        let (memory, aside) = store.read().unwrap();
         assert!(memory.tasks.is_empty() && aside.unwrap().is_file());
     }
 }

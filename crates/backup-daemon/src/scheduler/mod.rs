@@ -144,7 +144,7 @@ impl Builder {
         }
         let base = self.state_dir.or_else(|| backup_control::state::dir(&self.env)).ok_or(StartError::NoPlace)?;
         let store = memory::Store::open(&base)?;
-        let (memory, damaged) = store.read();
+        let (memory, damaged) = store.read()?;
         let plan = Plan::new(&self.loaded.config, &self.machine);
         let orders = Orders::new(self.loaded);
         let steady = std::time::Instant::now();

@@ -26,6 +26,10 @@ impl InUse {
         if !uses.aside {
             self.count += 1;
         }
+        self.add_names(uses);
+    }
+
+    fn add_names(&mut self, uses: &Uses) {
         for (names, counts) in
             [(&uses.jobs, &mut self.jobs), (&uses.repositories, &mut self.repositories), (&uses.hosts, &mut self.hosts)]
         {
@@ -36,11 +40,14 @@ impl InUse {
     }
 
     fn has_room(&self, uses: &Uses, limits: &Limits) -> bool {
+        (uses.aside || self.count < limits.parallel) && self.has_names(uses, limits)
+    }
+
+    fn has_names(&self, uses: &Uses, limits: &Limits) -> bool {
         let fits = |names: &std::collections::BTreeSet<String>, counts: &BTreeMap<String, usize>, limit: usize| {
             names.iter().all(|name| counts.get(name).is_none_or(|count| *count < limit))
         };
-        (uses.aside || self.count < limits.parallel)
-            && fits(&uses.jobs, &self.jobs, 1)
+        fits(&uses.jobs, &self.jobs, 1)
             && fits(&uses.repositories, &self.repositories, limits.per_repository)
             && fits(&uses.hosts, &self.hosts, limits.per_host)
     }
@@ -65,8 +72,12 @@ pub(super) fn next(items: &[Item], limits: &Limits, steady: Duration, may: impl 
             in_use.add(uses);
             chosen.push(item.id.clone());
         } else if waits(item) > PATIENCE {
-            // Or something that needs several things would wait for ever for all of them to be free at once.
-            in_use.add(uses);
+            // Or something that needs several things would wait for ever for all of them to be free at once. Whoever waits for what
+            // somebody else uses leaves the room for one more process to others meanwhile.
+            match in_use.has_names(uses, limits) {
+                true => in_use.add(uses),
+                false => in_use.add_names(uses),
+            }
         }
     }
     chosen

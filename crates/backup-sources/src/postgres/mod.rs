@@ -19,6 +19,7 @@
 //! | `page.rs` | checksums of pages |
 //! | `wire/` | connections for replication and for SQL |
 //! | `logical/` | [`LogicalSource`]: databases by SQL instead |
+//! | `surroundings.rs` | the environment of servers that are started |
 //! | `error.rs` | from the server's errors to ours |
 
 mod backup;
@@ -36,6 +37,7 @@ mod page;
 mod probe;
 mod restore;
 mod scratch;
+mod surroundings;
 mod wal;
 mod wire;
 

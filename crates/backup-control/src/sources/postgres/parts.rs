@@ -60,6 +60,7 @@ impl Parts {
         };
         // What it was made of takes much more space than what was read of it.
         scratch.end_server().await?;
+        let warnings = warnings + scratch.warnings();
         Ok(Read { snapshot, selection: request.selection.clone(), warnings, scratch })
     }
 }

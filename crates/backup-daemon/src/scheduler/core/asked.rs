@@ -1,6 +1,6 @@
 //! What the API asks and orders.
 
-use super::{Core, Kept, MAX_WAITING, Now, stop};
+use super::{Core, Kept, MAX_WAITING, Now, SCHEDULE, stop};
 use crate::engine::{Ended, Health, Refusal, Running, Task, TaskEvent, Work};
 use crate::journal::Level;
 use crate::scheduler::follow::Supervised;
@@ -55,7 +55,8 @@ impl Core {
             let how = if item.waits() { "waits for its turn" } else { "goes on" };
             return Err(Refusal::Refused(format!("it {how} already, as {}", item.id)));
         }
-        if self.items.iter().filter(|item| item.waits()).count() >= MAX_WAITING {
+        // Tasks wait once each, and are never left out because of what people ask for.
+        if self.items.iter().filter(|item| item.waits() && item.by != SCHEDULE).count() >= MAX_WAITING {
             return Err(Refusal::Busy(format!("{MAX_WAITING} pieces of work wait already")));
         }
         Ok(self.push(None, by, order, now))
@@ -97,6 +98,7 @@ impl Core {
             let text = if paused { "paused: it is begun no more" } else { "resumed" };
             self.say(Level::Info, Some(&name), None, text.into(), now);
             if paused {
+                self.troubles.remove(&name);
                 self.withdraw(&name, now);
             }
             self.events.push(TaskEvent::Paused { task: name, paused });

@@ -70,8 +70,8 @@ impl Core {
         let ended = item.ended(ending.clone(), now.wall);
         if let Some(kept) = self.tasks.iter_mut().find(|kept| Some(&kept.planned.name) == item.task.as_ref()) {
             kept.remembered.last = Some(Last::from(&ended));
-            // What was cut off because the daemon ends is made up for when it begins again.
-            if why != Some(Why::Ending) {
+            // What was cut off because the daemon ends is made up for when it begins again; not what came to its end all the same.
+            if why != Some(Why::Ending) || matches!(ending.exit_code, Some(0 | WARNINGS)) {
                 kept.remembered.owed = None;
             }
             if is_follow && why.is_none() {

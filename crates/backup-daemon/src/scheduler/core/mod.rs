@@ -160,16 +160,25 @@ impl Core {
         self.orders = orders;
         self.plan = Plan { tasks: Vec::new(), ..plan.clone() };
         let old = std::mem::take(&mut self.tasks);
-        // What waits for its turn is made up for below, with the settings of now.
-        self.items.retain(|item| !item.waits() || item.by != SCHEDULE);
+        let stays = |item: &Item| plan.tasks.iter().any(|planned| item.task.as_ref() == Some(&planned.name));
+        self.items.retain(|item| !item.waits() || item.by != SCHEDULE || stays(item));
         self.take_over(plan.tasks, memory, now);
         for kept in &mut self.tasks {
             if let Some(before) = old.iter().find(|before| before.planned.name == kept.planned.name) {
                 kept.supervised = before.supervised;
             }
+            // What waits for its turn goes on waiting, and is done with the settings of now.
+            let of_task = |item: &&mut Item| item.waits() && item.task.as_ref() == Some(&kept.planned.name);
+            for item in self.items.iter_mut().filter(of_task) {
+                item.order = kept.order.clone();
+            }
+        }
+        // What was wrong with those that are gone is wrong no more; of the others it will be seen.
+        for before in &old {
+            self.troubles.remove(&before.planned.name);
         }
         // Whoever follows a log goes on where it stopped, with the settings of now.
-        let follows = |item: &&mut Item| matches!(item.order.work, Work::Follow { .. });
+        let follows = |item: &&mut Item| item.task.is_some() && matches!(item.order.work, Work::Follow { .. });
         for item in self.items.iter_mut().filter(follows) {
             stop(item, Why::Anew, now);
         }
@@ -266,10 +275,6 @@ impl Core {
                 format!("what is due at {} is left out: it {how}", due.time),
                 now,
             );
-            return;
-        }
-        if self.items.iter().filter(|item| item.waits()).count() >= MAX_WAITING {
-            self.say(Level::Error, Some(&name), None, "it is left out: too much waits already".into(), now);
             return;
         }
         if due.late {

@@ -85,6 +85,34 @@ fn what_hangs_is_stopped_and_holds_up_nothing_else() {
 }
 
 #[test]
+fn whoever_waits_for_a_host_leaves_room_to_others() {
+    let text = CONFIG.replace("window = \"01:00-03:00\"\n    schedule = \"0 1 * * *\"", "schedule = \"0 2 * * *\"");
+    let mut world = World::new(&text, "2026-05-04T00:30:00Z", |task| match task {
+        "b/backup" => Duration::MAX,
+        _ => Duration::from_secs(60),
+    });
+    world.minutes(4 * 60);
+    assert_eq!(world.times("b/backup", "UTC"), ["04 01:00"]);
+    assert!(world.times("a/backup", "UTC").is_empty(), "its host is in use");
+    assert_eq!(world.times("c/backup", "UTC"), ["04 02:00"]);
+}
+
+#[test]
+fn what_ended_well_while_the_daemon_stops_is_done() {
+    let mut world = world(hour);
+    world.deaf = "b/backup";
+    world.minutes(31);
+    world.core.stop(world.now);
+    world.look();
+    let id = world.going.iter().find(|(_, (at, _))| world.begun[*at].task == "b/backup").unwrap().0.clone();
+    world.end(&id, Some(0));
+    world.killed_for(Duration::from_secs(60));
+    world.minutes(5 * 60);
+    assert_eq!(world.times("b/backup", "UTC"), ["04 01:00"]);
+    assert_eq!(world.times("a/backup", "UTC").len(), 1, "what waited is made up for");
+}
+
+#[test]
 fn windows_are_waited_for() {
     let mut world = world(hour);
     // Gone from 00:35 to 04:00: the window is over, and the next one is waited for.
@@ -155,6 +183,9 @@ fn queues_are_bounded() {
     assert_eq!(refused, 1000 - 256);
     world.look();
     assert_eq!(world.core.running().iter().filter(|running| running.since.is_some()).count(), 2);
+    world.minutes(31);
+    let has_come = world.core.running().iter().any(|running| running.task.as_deref() == Some("b/backup"));
+    assert!(has_come, "tasks come all the same");
     world.core.stop(world.now);
     world.look();
     assert!(world.core.is_over());
@@ -212,4 +243,16 @@ fn another_configuration() {
     // That of 05:00 is done: 01:00 was another schedule.
     assert_eq!(world.times("b/backup", "UTC"), ["04 01:00", "04 05:00"]);
     assert_eq!(world.times("a/backup", "UTC"), ["04 02:00"], "what waited still comes");
+}
+
+#[test]
+fn another_configuration_takes_nothing_from_what_waits() {
+    let text = CONFIG.replace("max_parallel = 2", "max_parallel = 2\n    catch_up = false");
+    let mut world = World::new(&text, "2026-05-04T00:30:00Z", hour);
+    world.minutes(40);
+    let next = loaded(&text.replace("deadline = \"10h\"", "deadline = \"11h\""));
+    world.core.replace(plan(&next), Orders::new(next.clone()), world.now);
+    world.minutes(60 * 4);
+    assert_eq!(world.times("a/backup", "UTC"), ["04 02:00"]);
+    assert_eq!(world.times("b/backup", "UTC"), ["04 01:00"]);
 }

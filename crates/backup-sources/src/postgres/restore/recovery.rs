@@ -2,10 +2,12 @@
 
 use backup_core::source::SourceResult;
 use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 
 use super::super::backup::content;
 use super::moment::{Stop, Way};
-use super::target::Target;
+use super::target::{Target, failed};
 use super::{Job, Purpose};
 
 /// Settings that an earlier restore has left, or that would make a copy write where the original does.
@@ -87,6 +89,13 @@ async fn complete(job: &Job<'_>, target: &Target) -> SourceResult<()> {
     if !target.root.join("pg_ident.conf").exists() {
         target.write("pg_ident.conf", b"")?;
     }
+    let path = target.root.join("postgresql.conf");
+    let mut conf = fs::read(&path).map_err(|error| failed(&path, error))?;
+    // It may be written in any encoding.
+    if let Some(places) = own_places(&String::from_utf8_lossy(&conf), &target.root) {
+        conf.extend(places.into_bytes());
+        target.replace("postgresql.conf", &conf)?;
+    }
     let Some(node) = job.snapshot.find(&job.layout.config()).await? else { return Ok(()) };
     let Some(subtree) = node.subtree else { return Ok(()) };
     for node in job.snapshot.tree(&subtree).await?.nodes.iter().filter(|node| node.is_file()) {
@@ -94,6 +103,24 @@ async fn complete(job: &Job<'_>, target: &Target) -> SourceResult<()> {
         target.write(&format!("{name}.original"), &content(job.snapshot, node).await?)?;
     }
     Ok(())
+}
+
+/// What has to stand behind a configuration that says where the original has its files, or may say so in files that it includes: the
+/// last value counts. `data_directory` would make the copy's server run on the original, whatever `-D` says.
+fn own_places(conf: &str, root: &Path) -> Option<String> {
+    const PLACES: [&str; 5] = ["data_directory", "hba_file", "ident_file", "external_pid_file", "include"];
+    let names = |line: &str| PLACES.iter().any(|name| line.trim_start().to_ascii_lowercase().starts_with(name));
+    if !conf.lines().any(names) {
+        return None;
+    }
+    let at = |name: &str| quoted(&root.join(name).to_string_lossy());
+    Some(format!(
+        "\n# From the restore: this copy has files of its own.\n\
+         data_directory = {}\nhba_file = {}\nident_file = {}\nexternal_pid_file = ''\n",
+        quoted(&root.to_string_lossy()),
+        at("pg_hba.conf"),
+        at("pg_ident.conf")
+    ))
 }
 
 /// Nothing of the original's configuration counts: it may load what is not here, and lead to where the original's files are.
@@ -115,6 +142,18 @@ fn quoted(value: &str) -> String {
 mod tests {
     use super::super::super::lsn::Lsn;
     use super::*;
+
+    #[test]
+    fn a_copy_runs_on_its_own_files() {
+        let root = Path::new("/srv/o'neill");
+        assert_eq!(own_places("port = 5432\n# data_directory = '/x'\n", root), None);
+        for conf in ["data_directory = '/var/lib/pgsql/data'\n", "a = b\n  HBA_FILE '/etc/hba'", "include_dir 'conf.d'"]
+        {
+            let places = own_places(conf, root).unwrap();
+            assert!(places.contains("\ndata_directory = '/srv/o''neill'\n"), "{places}");
+            assert!(places.contains("\nhba_file = '/srv/o''neill/pg_hba.conf'\n"), "{places}");
+        }
+    }
 
     #[test]
     fn a_copy_leaves_others_alone() {

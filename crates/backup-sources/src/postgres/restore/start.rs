@@ -13,6 +13,7 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::super::options::PostgresOptions;
+use super::super::surroundings::surroundings;
 use super::super::unless_cancelled;
 use super::recovery;
 use super::target::{Target, failed};
@@ -148,6 +149,7 @@ async fn run(programs: &Path, target: &Target, arguments: &[&str], limit: Durati
     let root = fs::metadata(&target.root).map_err(|error| failed(&target.root, error))?;
     let mut command = Command::new(programs.join("pg_ctl"));
     command.arg("-D").arg(&target.root).args(arguments).current_dir(&target.root);
+    command.env_clear().envs(surroundings());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if rustix::process::geteuid().is_root() {
         command.uid(root.uid()).gid(root.gid());

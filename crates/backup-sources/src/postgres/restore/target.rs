@@ -170,12 +170,22 @@ impl Target {
         lchown(path, Some(root.uid()), Some(root.gid())).map_err(|error| failed(path, error))
     }
 
-    /// Writes a small file.
+    /// Writes a small file. The server's user, to whom the directory belongs, may run already: what lies there is no more than a name,
+    /// and nothing is written through a link.
     pub(super) fn write(&self, name: &str, content: &[u8]) -> SourceResult<()> {
+        use std::io::Write as _;
+        use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
         let path = self.root.join(name);
-        fs::write(&path, content).map_err(|error| failed(&path, error))?;
-        fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(|error| failed(&path, error))?;
-        self.own_like_root(&path)
+        remove(&path)?;
+        let written = fs::File::options().write(true).create_new(true).mode(0o600).open(&path).and_then(|mut file| {
+            file.write_all(content)?;
+            if self.owner == Owner::Ours {
+                return Ok(());
+            }
+            let root = fs::metadata(&self.root)?;
+            fchown(&file, Some(root.uid()), Some(root.gid()))
+        });
+        written.map_err(|error| failed(&path, error))
     }
 
     /// Puts a small file in the place of another one, of which a server may read.

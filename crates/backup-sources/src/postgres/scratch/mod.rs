@@ -57,6 +57,7 @@ pub struct Scratch {
     room: Room,
     connection: PostgresOptions,
     programs: PathBuf,
+    warnings: u64,
 }
 
 impl Scratch {
@@ -98,19 +99,25 @@ impl Scratch {
             snapshot.id().short(),
             room.path().display()
         ));
-        let (_, restored) = restore::restore_for(cx, &settings, &request, snapshot, purpose).await?;
+        let (report, restored) = restore::restore_for(cx, &settings, &request, snapshot, purpose).await?;
         let restored = restored.ok_or_else(|| invalid("nothing was restored"))?;
         // From now on it may run, whatever becomes of starting it.
         let server = Server::new(&programs, &data, owner);
         restored.start(cx, &settings, &programs).await.map_err(not_started)?;
         let connection = unless_cancelled(cx, server.connection(&socket)).await?;
-        Ok(Self { server: Some(server), room, connection, programs })
+        Ok(Self { server: Some(server), room, connection, programs, warnings: report.warnings })
     }
 
     /// How to ask it, as somebody who may ask everything.
     #[must_use]
     pub fn connection(&self) -> &PostgresOptions {
         &self.connection
+    }
+
+    /// How many warnings there were about what it is made of, such as damaged pages.
+    #[must_use]
+    pub fn warnings(&self) -> u64 {
+        self.warnings
     }
 
     /// The directory of its programs.

@@ -13,6 +13,7 @@ use tokio::process::Command;
 
 use super::super::error::{invalid, malformed};
 use super::super::options::{Host, PostgresOptions, TlsMode};
+use super::super::surroundings::surroundings;
 use super::super::wire::Sql;
 
 /// A program that only says something may take so long,
@@ -97,6 +98,7 @@ fn command(program: &Path, owner: Option<(u32, u32)>) -> Command {
     if let Some((user, group)) = owner {
         command.uid(user).gid(group);
     }
+    command.env_clear().envs(surroundings());
     let mut command = Command::from(command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     command
@@ -170,9 +172,10 @@ impl Server {
 
     /// Ends it.
     pub(super) async fn stop(mut self) {
-        // It may not run: then there is nothing to be ended.
+        // It may not run: then there is nothing to be ended. If it did not end by that, it is ended without asking.
         _ = self.control(&["-m", "immediate", "stop"]).await;
-        self.is_stopped = true;
+        let data = self.data.clone();
+        self.is_stopped = tokio::task::spawn_blocking(move || halt(&data)).await.is_ok();
     }
 }
 

@@ -64,8 +64,11 @@ pub(in super::super) async fn health(options: &PostgresOptions, name: &str) -> S
         state: match state.as_deref() {
             Some("reserved") => SlotState::Reserved,
             Some("extended") => SlotState::Extended,
-            Some("unreserved") => SlotState::Unreserved,
-            _ => SlotState::Lost,
+            Some("lost") => SlotState::Lost,
+            // It was never used: it needs nothing yet.
+            None => SlotState::Reserved,
+            // Including words of servers to come: only what is known to be lost may be dropped.
+            Some(_) => SlotState::Unreserved,
         },
         active,
         unread_for: unread,

@@ -104,6 +104,10 @@ impl Source for Folding {
             )
             .with_hint("it is a full one as it is"));
         }
+        // What is made of it would no longer say what is missing.
+        if let Some(reason) = crate::parent::incomplete(&self.snapshot) {
+            return Err(SourceError::new(SourceErrorKind::Invalid, reason).with_hint("make a full backup instead"));
+        }
         self.refuse_damaged(&layout, &description).await?;
         let checkpoint = self.checkpoint(&description)?;
         Ok(reader::open(cx, &self.snapshot, layout, description, checkpoint))
