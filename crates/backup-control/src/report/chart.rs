@@ -23,7 +23,7 @@ pub(super) fn outcomes(days: &[Day]) -> String {
         let of = |count: fn(&Day) -> u64| days.iter().map(count).sum::<u64>() as f64;
         Bar { label, parts: vec![(of(|day| day.succeeded), "good"), (of(|day| day.failed), "bad")] }
     });
-    picture("Backups by day", &bars.collect::<Vec<_>>(), |value| format!("{value:.0}"))
+    picture(&format!("Backups {}", per(days)), &bars.collect::<Vec<_>>(), |value| format!("{value:.0}"))
 }
 
 /// Bytes that were stored by day.
@@ -32,12 +32,23 @@ pub(super) fn stored(days: &[Day]) -> String {
         label,
         parts: vec![(days.iter().map(|day| day.stored_bytes).sum::<u64>() as f64, "neutral")],
     });
-    picture("Stored by day", &bars.collect::<Vec<_>>(), |value| crate::words::size(value as u64))
+    picture(&format!("Stored {}", per(days)), &bars.collect::<Vec<_>>(), |value| crate::words::size(value as u64))
+}
+
+/// What a bar stands for: "by day", or more of them.
+pub(super) fn per(days: &[Day]) -> String {
+    match together(days) {
+        1 => "by day".to_owned(),
+        several => format!("by {several} days"),
+    }
+}
+
+fn together(days: &[Day]) -> usize {
+    days.len().div_ceil(BARS).max(1)
 }
 
 fn grouped(days: &[Day]) -> impl Iterator<Item = (String, &[Day])> {
-    let together = days.len().div_ceil(BARS).max(1);
-    days.chunks(together).map(|days| {
+    days.chunks(together(days)).map(|days| {
         let first = days[0].date.to_string();
         let label = if days.len() == 1 { first } else { format!("{first} to {}", days[days.len() - 1].date) };
         (label, days)

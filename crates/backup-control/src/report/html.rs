@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::markdown::{date, job_row, money, summary, time};
+use super::markdown::summary;
+use super::tables::{Table, date, money};
 use super::{Met, Report, chart};
 use crate::words;
 
@@ -11,12 +12,18 @@ const STYLE: &str = "\
 @media(prefers-color-scheme:dark){:root{--text:#e4e9ee;--faint:#98a4b0;--line:#36414c;--page:#151b21;--card:#1e262e;--good:#48bb78;--bad:#fc8181;--neutral:#63b3ed}}
 *{box-sizing:border-box}body{margin:0 auto;padding:2rem 1.5rem 4rem;max-width:70rem;font:16px/1.5 system-ui,sans-serif;color:var(--text);background:var(--page)}
 h1{margin:0;font-size:1.8rem}h2{margin:2.5rem 0 .75rem;font-size:1.2rem}p{margin:.25rem 0;color:var(--faint)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(10rem,1fr));gap:1rem;margin:1.5rem 0}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.75rem;margin:1.5rem 0}
 .card{padding:1rem;border-radius:.5rem;background:var(--card)}.card b{display:block;font-size:1.6rem;font-weight:600}.card span{color:var(--faint);font-size:.85rem}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.875rem}th,td{padding:.45rem .6rem;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
+.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.875rem}th,td{padding:.45rem .6rem;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}td.short{white-space:nowrap}
 th{color:var(--faint);font-weight:500;white-space:nowrap}td.mark{font-weight:700;text-align:center}.yes{color:var(--good)}.no{color:var(--bad)}.byhand{color:var(--faint)}
-svg{width:100%;height:auto;margin:.5rem 0}svg text{font-size:11px;fill:var(--faint)}svg .axis{stroke:var(--line)}.good{fill:var(--good)}.bad{fill:var(--bad)}.neutral{fill:var(--neutral)}
+svg{width:100%;min-width:44rem;height:auto;margin:.5rem 0}svg text{font-size:13px;fill:var(--faint)}svg .axis{stroke:var(--line)}.good{fill:var(--good)}.bad{fill:var(--bad)}.neutral{fill:var(--neutral)}
+.legend span::before{content:\"\";display:inline-block;width:.75rem;height:.75rem;margin-right:.4rem;border-radius:.15rem;background:var(--neutral)}.legend span{margin-right:1.25rem}.legend .ok::before{background:var(--good)}.legend .not::before{background:var(--bad)}
+@media print{body{max-width:none;padding:0}.scroll{overflow:visible}svg{min-width:0}tr,.card,svg{break-inside:avoid}}
 footer{margin-top:3rem;color:var(--faint);font-size:.8rem}";
+
+const LEGEND: &str = "<p class=\"legend\"><span class=\"ok\">succeeded</span><span class=\"not\">failed</span></p>";
+/// Characters of a cell that stay on one line: figures, times and names, but no sentences.
+const SHORT: usize = 24;
 
 /// A report as a page.
 #[must_use]
@@ -40,9 +47,10 @@ pub fn html(report: &Report) -> String {
     cards(&mut page, report);
     _ = writeln!(
         page,
-        "<h2>Backups</h2>\n{}\n<h2>Stored</h2>\n{}",
+        "<h2>Backups {per}</h2>\n{LEGEND}\n<div class=\"scroll\">{}</div>\n<h2>Stored {per}</h2>\n<div class=\"scroll\">{}</div>",
         chart::outcomes(&report.days),
-        chart::stored(&report.days)
+        chart::stored(&report.days),
+        per = chart::per(&report.days),
     );
     tables(&mut page, report);
     checklist(&mut page, report);
@@ -76,53 +84,9 @@ fn cards(page: &mut String, report: &Report) {
 }
 
 fn tables(page: &mut String, report: &Report) {
-    let columns = [
-        "Job",
-        "Backups",
-        "Failed",
-        "Success",
-        "Last success",
-        "Size",
-        "Growth",
-        "Stored",
-        "Ratio",
-        "Longest",
-        "RPO",
-        "RTO",
-        "Copies",
-    ];
-    table(page, "Jobs", &columns, report.jobs.iter().map(|job| job_row(job).to_vec()));
-    let failures = report.jobs.iter().filter_map(|job| Some(vec![job.job.clone(), job.last_failure.clone()?]));
-    table(page, "Last failures", &["Job", "Why"], failures);
-    let repositories = report.repositories.iter().map(|known| {
-        vec![
-            known.repository.clone(),
-            known.place.clone(),
-            known.used_bytes.map(words::size).unwrap_or_default(),
-            known.left_bytes.map(words::size).unwrap_or_default(),
-            known.cost_per_month.map(|cost| money(cost, &report.currency)).unwrap_or_default(),
-            known.verified.map(date).unwrap_or_default(),
-            known.copied.map(date).unwrap_or_default(),
-        ]
-    });
-    table(
-        page,
-        "Storage",
-        &["Repository", "Place", "Used", "Left", "Cost per month", "Verified", "Copied"],
-        repositories,
-    );
-    let restores = report.restores.iter().map(|restore| {
-        vec![
-            format!("{:.0}", restore.started),
-            restore.job.clone(),
-            restore.target.clone(),
-            restore.user.clone(),
-            restore.state.to_owned(),
-            restore.seconds.map(time).unwrap_or_default(),
-            words::size(restore.bytes),
-        ]
-    });
-    table(page, "Restores", &["Began", "Job", "To", "By", "Result", "Took", "Size"], restores);
+    for Table { heading, columns, rows } in super::tables::tables(report) {
+        table(page, heading, &columns, rows.into_iter());
+    }
 }
 
 fn checklist(page: &mut String, report: &Report) {
@@ -157,7 +121,10 @@ fn table(page: &mut String, heading: &str, columns: &[&str], rows: impl Iterator
     page.push_str("</tr>\n");
     for row in rows {
         page.push_str("<tr>");
-        row.iter().for_each(|cell| page.push_str(&format!("<td>{}</td>", escaped(cell))));
+        for cell in row {
+            let class = if cell.chars().count() <= SHORT { " class=\"short\"" } else { "" };
+            _ = write!(page, "<td{class}>{}</td>", escaped(&cell));
+        }
         page.push_str("</tr>\n");
     }
     page.push_str("</table></div>\n");

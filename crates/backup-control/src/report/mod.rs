@@ -11,15 +11,20 @@
 //! | `figures.rs` | [`Report`]: its figures, and making them |
 //! | `checklist.rs` | [`Check`]: demands, and the evidence for them |
 //! | `markdown.rs`, `html.rs` | as text, and as a page that needs nothing else |
+//! | `tables.rs` | what both have in tables |
 //! | `chart.rs` | pictures of figures by day (SVG) |
 //! | `tests.rs` | the report of a made-up year |
+//! | `browser/` | tests of what a browser makes of it |
 
+#[cfg(test)]
+mod browser;
 mod chart;
 mod checklist;
 mod figures;
 mod given;
 mod html;
 mod markdown;
+mod tables;
 #[cfg(test)]
 mod tests;
 

@@ -42,7 +42,7 @@ currency = "EUR"
 prices = { main = 0.5, offsite = 0.02 }
 "#;
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     config::parse(CONFIG, std::path::Path::new("/backup.toml"), &Environment::default()).unwrap()
 }
 
@@ -72,7 +72,7 @@ fn backup(day: i64) -> Run {
     run
 }
 
-fn given(config: &Config) -> Given<'_> {
+pub(super) fn given(config: &Config) -> Given<'_> {
     let mut runs: Vec<Run> = (0..365).map(backup).collect();
     let mut restore = Run::new(What::Restore, "docs", "/repo", &machine(), start() + SignedDuration::from_hours(1000));
     (restore.state, restore.finished) = (State::Completed, Some(restore.started + SignedDuration::from_mins(30)));
