@@ -17,6 +17,8 @@ mod support {
     pub(crate) mod process;
     #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod redis;
+    #[expect(dead_code, reason = "other tests use more of it")]
+    pub(crate) mod running;
     pub(crate) mod servers {
         #[expect(dead_code, reason = "other tests use more of it")]
         pub(crate) mod again;

@@ -16,6 +16,7 @@ mod support {
     pub(crate) mod repo;
     #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod restic;
+    pub(crate) mod running;
     pub(crate) mod servers {
         pub(crate) mod again;
         #[expect(dead_code, reason = "other tests use more of it")]

@@ -12,6 +12,8 @@ mod support {
     pub(crate) mod repo;
     #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod restic;
+    #[expect(dead_code, reason = "other tests use more of it")]
+    pub(crate) mod running;
     pub(crate) mod servers {
         #[expect(dead_code, reason = "other tests use more of it")]
         pub(crate) mod process;

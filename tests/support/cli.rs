@@ -20,25 +20,28 @@ use super::tools::workspace;
 /// The program.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let own = std::env::current_exe().unwrap();
-        let profile = own.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
-        let program = profile.join("backup");
-        // Several tests may find out at the same time.
-        let lock = File::create(profile.join(".backup-tests.lock")).unwrap();
-        lock.lock().unwrap();
-        if !program.exists() {
-            build(profile);
-        }
-        program
-    })
+    PROGRAM.get_or_init(|| built("backup-cli", "backup"))
 }
 
-fn build(profile: &Path) {
+/// A program of this build.
+pub(crate) fn built(package: &str, name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let profile = own.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
+    let program = profile.join(name);
+    // Several tests may find out at the same time.
+    let lock = File::create(profile.join(format!(".{name}-tests.lock"))).unwrap();
+    lock.lock().unwrap();
+    if !program.exists() {
+        build(profile, package, name);
+    }
+    program
+}
+
+fn build(profile: &Path, package: &str, name: &str) {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(workspace())
-        .args(["build", "--package", "backup-cli", "--bin", "backup", "--target-dir"])
+        .args(["build", "--package", package, "--bin", name, "--target-dir"])
         .arg(profile.parent().expect("a profile has a target directory"));
     if profile.ends_with("release") {
         cargo.arg("--release");

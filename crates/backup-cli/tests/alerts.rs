@@ -48,10 +48,7 @@ severity = "high"
 "#;
 
 fn configured() -> Env {
-    let env = Env::with_repository();
-    env.write_tree();
-    env.write("backup.toml", &CONFIG.replace("heartbeat", "# heartbeat"));
-    env
+    Env::configured(&CONFIG.replace("heartbeat", "# heartbeat"))
 }
 
 /// What was told, as kind and title.

@@ -25,10 +25,7 @@ operation = "90d"
 "#;
 
 fn configured() -> Env {
-    let env = Env::with_repository();
-    env.write_tree();
-    env.write("backup.toml", CONFIG);
-    env
+    Env::configured(CONFIG)
 }
 
 /// Operation and status of all records.

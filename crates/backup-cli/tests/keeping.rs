@@ -29,9 +29,7 @@ repository = "main"
 
 /// Four snapshots of `docs`, each with data of its own.
 fn configured() -> Env {
-    let env = Env::with_repository();
-    env.write_tree();
-    env.write("backup.toml", CONFIG);
+    let env = Env::configured(CONFIG);
     for at in 0..4 {
         env.write("data/log.txt", &format!("line {at} ").repeat(3000));
         env.run(&["run", "-q", "docs"]).ok();

@@ -98,9 +98,7 @@ async fn moments_that_cannot_be_restored_are_refused_with_the_nearest() {
 
 #[test]
 fn jobs_without_a_log() {
-    let env = Env::with_repository();
-    env.write_tree();
-    env.write("backup.toml", CONFIG);
+    let env = Env::configured(CONFIG);
     env.run(&["run", "-q", "docs"]).ok();
     assert_eq!(env.run(&["logs", "follow", "docs"]).snapshot("logs_follow_without_log").code, 2);
     assert_eq!(env.run(&["logs", "roll-up", "docs"]).snapshot("logs_roll_up_without_log").code, 2);

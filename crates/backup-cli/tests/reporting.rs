@@ -30,9 +30,7 @@ prices = { main = 100.0 }
 
 #[test]
 fn of_what_was_done() {
-    let env = Env::with_repository();
-    env.write_tree();
-    env.write("backup.toml", CONFIG);
+    let env = Env::configured(CONFIG);
     env.run(&["run", "-q", "docs"]).ok();
     env.run(&["run", "-q", "docs"]).ok();
     fs::rename(env.path("data"), env.path("away")).unwrap();
@@ -67,9 +65,7 @@ fn of_what_was_done() {
 
 #[test]
 fn a_repository_that_is_away_hides_nothing_else() {
-    let env = Env::with_repository();
-    env.write_tree();
-    env.write("backup.toml", CONFIG);
+    let env = Env::configured(CONFIG);
     env.run(&["run", "-q", "docs"]).ok();
     fs::rename(env.path("repo"), env.path("gone")).unwrap();
     let report = env.run(&["report"]);

@@ -112,47 +112,27 @@ pub fn run(
     err: &mut dyn Write,
 ) -> ExitCode {
     // Output that nobody reads any more is no reason to fail: the exit code says what was found.
-    let code = match Cli::try_parse_from(args) {
-        Ok(Cli { command: Command::Run(args) }) => match run::run(&args, env) {
-            Ok(()) => SUCCESS,
-            Err(failure) => {
-                let hint = failure.hint.map(|hint| format!("Hint: {hint}\n")).unwrap_or_default();
-                _ = write!(err, "Error: {}\n{hint}", failure.message);
-                FAILURE
-            }
-        },
-        Ok(Cli { command: Command::Token(command) }) => match token(&command, env, out) {
-            Ok(said) => {
-                said.iter().for_each(|line| _ = writeln!(err, "{line}"));
-                SUCCESS
-            }
-            Err(failure) => {
-                let hint = failure.hint.map(|hint| format!("Hint: {hint}\n")).unwrap_or_default();
-                _ = write!(err, "Error: {}\n{hint}", failure.message);
-                FAILURE
-            }
-        },
-        Ok(Cli { command: Command::CheckConfig { config } }) => match check(config.as_deref(), env) {
-            Ok(text) => {
-                _ = out.write_all(text.as_bytes());
-                SUCCESS
-            }
-            Err(error) => {
-                let hint = error.hint().map(|hint| format!("Hint: {hint}\n")).unwrap_or_default();
-                _ = write!(err, "Error: {error}\n{hint}");
-                FAILURE
-            }
-        },
+    let done = match Cli::try_parse_from(args) {
+        Ok(Cli { command: Command::Run(args) }) => run::run(&args, env),
+        Ok(Cli { command: Command::Token(command) }) => {
+            token(&command, env, out).map(|said| said.iter().for_each(|line| _ = writeln!(err, "{line}")))
+        }
+        Ok(Cli { command: Command::CheckConfig { config } }) => {
+            check(config.as_deref(), env).map(|text| _ = out.write_all(text.as_bytes()))
+        }
         Err(error) if error.use_stderr() => {
             _ = write!(err, "{error}");
-            USAGE
+            return ExitCode::from(USAGE);
         }
         Err(help) => {
             _ = write!(out, "{help}");
-            SUCCESS
+            Ok(())
         }
     };
-    ExitCode::from(code)
+    let Err(Failure { message, hint }) = done else { return ExitCode::from(SUCCESS) };
+    let hint = hint.map(|hint| format!("Hint: {hint}\n")).unwrap_or_default();
+    _ = write!(err, "Error: {message}\n{hint}");
+    ExitCode::from(FAILURE)
 }
 
 /// Returns what has to be said besides.
@@ -174,10 +154,10 @@ fn token(command: &TokenCommand, env: &Environment, out: &mut dyn Write) -> Resu
     tokens::run(&command.args, &place, out).map_err(|error| Failure::new(words::chain(&error), Some(&error.hint())))
 }
 
-fn check(file: Option<&std::path::Path>, env: &Environment) -> Result<String, backup_control::error::Error> {
+fn check(file: Option<&std::path::Path>, env: &Environment) -> Result<String, Failure> {
     match config::find(file, env)? {
         Some(file) => Ok(describe(&config::load(&file, env)?)),
-        None => Err(config::not_found(env)),
+        None => Err(config::not_found(env).into()),
     }
 }
 

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::groups::{CONFIG, Servers, require_order, restored};
 use super::{Place, now};
+use crate::support::cli::built;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -26,25 +27,6 @@ fn config() -> String {
     )
 }
 
-/// The daemon of this build; if it is not there, it is built once.
-fn program() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let profile = own.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
-    let program = profile.join("backupd");
-    let lock = File::create(profile.join(".backupd-tests.lock")).unwrap();
-    lock.lock().unwrap();
-    if !program.exists() {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--package", "backup-daemon", "--bin", "backupd", "--target-dir"]);
-        cargo.arg(profile.parent().unwrap());
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success());
-    }
-    program
-}
-
 struct Daemon {
     child: Child,
     log: PathBuf,
@@ -55,7 +37,7 @@ impl Daemon {
         let log = place.path(log);
         // As the program has it.
         let like = place.command(&[]);
-        let mut command = Command::new(program());
+        let mut command = Command::new(built("backup-daemon", "backupd"));
         command.args(["run", "--accelerate", "60", "--accelerate-from", &from.to_string()]);
         command.env_clear().envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.env("BACKUP_PROGRAM", like.get_program()).stdin(Stdio::null());

@@ -10,12 +10,13 @@ use jiff::{SignedDuration, Timestamp};
 use rand::RngExt as _;
 use tokio::task::JoinHandle;
 
-use super::{Place, Running, now};
+use super::{Place, now};
 use crate::support::long::long;
 use crate::support::mongod::{self, Mongod};
 use crate::support::noise::rng;
 use crate::support::postgres::{self, Postgres, hand_over_all};
 use crate::support::redis::{self, Redis};
+use crate::support::running::Running;
 
 const POSTGRES: postgres::Version = postgres::Version::V17;
 const REDIS: redis::Version = redis::Version::Redis8;

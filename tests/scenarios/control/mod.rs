@@ -13,15 +13,15 @@ mod groups;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use backup_core::clock::{Clock as _, SystemClock};
 use jiff::Timestamp;
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::cli::Cli;
 use crate::support::postgres::hand_over;
 use crate::support::process::{Outcome, run};
+use crate::support::running::Running;
 
 /// The time.
 fn now() -> Timestamp {
@@ -32,25 +32,6 @@ fn now() -> Timestamp {
 struct Place {
     cli: Cli,
     room: tempfile::TempDir,
-}
-
-/// A program in the background; killed if nobody ends it.
-struct Running(Child);
-
-impl Running {
-    /// Ends it as Ctrl-C does.
-    fn stop(mut self) {
-        kill_process(Pid::from_raw(self.0.id().cast_signed()).unwrap(), Signal::INT).unwrap();
-        assert!(self.0.wait().unwrap().success());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended.
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
 }
 
 impl Place {
@@ -82,7 +63,7 @@ impl Place {
     }
 
     fn spawn(&self, arguments: &[&str]) -> Running {
-        Running(self.command(arguments).stdout(Stdio::null()).spawn().unwrap())
+        Running::start(self.command(arguments).stdout(Stdio::null()))
     }
 
     /// Runs with success.

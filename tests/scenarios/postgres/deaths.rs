@@ -11,11 +11,12 @@ use tokio_postgres::NoTls;
 
 use super::kills::{restored, times};
 use super::logs::write;
-use super::place::{Place, Running, with_role};
+use super::place::{Place, with_role};
 use super::{digest, say, source};
 use crate::support::dying::{DyingStore, ended};
 use crate::support::long::long;
 use crate::support::postgres::{Postgres, Version};
+use crate::support::running::Running;
 
 /// Numbers that were committed, each with the place in the log up to which it surely is.
 type Committed = Arc<Mutex<Vec<(u32, Lsn)>>>;

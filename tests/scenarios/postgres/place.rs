@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::room;
 use crate::support::cli::Cli;
 use crate::support::dying::DyingStore;
 use crate::support::postgres::{Postgres, Version, as_servers};
 use crate::support::process::{Outcome, run};
+use crate::support::running::Running;
 
 /// What must never be seen anywhere.
 pub(super) const SECRET: &str = "pass word";
@@ -22,39 +21,6 @@ pub(super) struct Place {
     room: tempfile::TempDir,
     /// Whoever runs the program, if not the one who tests.
     wrapper: Vec<String>,
-}
-
-/// A program in the background; killed if nobody ends it.
-pub(super) struct Running(Child);
-
-impl Running {
-    pub(super) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap(), signal).unwrap();
-    }
-
-    pub(super) fn has_ended(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_some()
-    }
-
-    /// Ends it as Ctrl-C does.
-    pub(super) fn stop(mut self) {
-        self.signal(Signal::INT);
-        assert!(self.0.wait().unwrap().success());
-    }
-
-    /// Ends it as a crash does.
-    pub(super) fn kill(mut self) {
-        self.signal(Signal::KILL);
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended.
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
 }
 
 impl Place {
@@ -127,7 +93,7 @@ impl Place {
     }
 
     pub(super) fn spawn(&self, arguments: &[&str]) -> Running {
-        Running(self.command(arguments).stdout(Stdio::null()).spawn().unwrap())
+        Running::start(self.command(arguments).stdout(Stdio::null()))
     }
 
     /// Runs with success, and shows nothing that is secret.

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::data::fill;
 use super::logs::{mark, work};
 use crate::support::cli::Cli;
 use crate::support::process::{Outcome, run};
 use crate::support::redis::{Redis, Version};
+use crate::support::running::Running;
 
 /// What must never be seen anywhere.
 const SECRET: &str = "kaixoo:pass/word";
@@ -20,25 +19,6 @@ const SECRET: &str = "kaixoo:pass/word";
 struct Place {
     cli: Cli,
     room: tempfile::TempDir,
-}
-
-/// A program in the background; killed if nobody ends it.
-struct Running(Child);
-
-impl Running {
-    /// Ends it as Ctrl-C does.
-    fn stop(mut self) {
-        kill_process(Pid::from_raw(self.0.id().cast_signed()).unwrap(), Signal::INT).unwrap();
-        assert!(self.0.wait().unwrap().success());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended.
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
 }
 
 impl Place {
@@ -91,7 +71,7 @@ impl Place {
     }
 
     fn spawn(&self, arguments: &[&str]) -> Running {
-        Running(self.command(arguments).stdout(Stdio::null()).spawn().unwrap())
+        Running::start(self.command(arguments).stdout(Stdio::null()))
     }
 
     /// Runs with success, and shows nothing that is secret.

@@ -94,6 +94,14 @@ impl Env {
         env
     }
 
+    /// With that, something in it to be backed up, and a configuration.
+    pub(crate) fn configured(config: &str) -> Self {
+        let env = Self::with_repository();
+        env.write_tree();
+        env.write("backup.toml", config);
+        env
+    }
+
     /// Runs as a user whom permissions apply to, also where the tests run as root.
     pub(crate) fn unprivileged(mut self) -> Self {
         if std::fs::metadata(self.path("")).unwrap().uid() != 0 {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backup_control::audit::USER_VARIABLE;
+use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -29,10 +30,15 @@ pub(super) async fn run(shared: Arc<Shared>, store: Store) {
         store_changes(&shared, &store).await;
         for what in todo {
             match what {
-                Do::Begin { id, args } => {
+                Do::Begin { id, args, by } => {
                     let (send, wish) = watch::channel(Wish::GoOn);
                     wishes.insert(id.clone(), send);
-                    let task = children.spawn(one(Arc::clone(&shared), id.clone(), args, wish));
+                    let mut command = child::command(&shared.program, &args, &shared.env, &shared.state_dir);
+                    // What nobody asked for is done for the user of the daemon.
+                    if by != SCHEDULE {
+                        command.env(USER_VARIABLE, by);
+                    }
+                    let task = children.spawn(one(Arc::clone(&shared), id.clone(), command, wish));
                     ids.insert(task.id(), id);
                 }
                 Do::Ask(id) => wish(&wishes, &id, Wish::Stop),
@@ -71,13 +77,7 @@ fn wish(wishes: &HashMap<String, watch::Sender<Wish>>, id: &str, wish: Wish) {
 }
 
 /// One piece of work, from its beginning to its end.
-async fn one(shared: Arc<Shared>, id: String, args: Vec<String>, wish: watch::Receiver<Wish>) {
-    let mut command = child::command(&shared.program, &args, &shared.env, &shared.state_dir);
-    let by = shared.core().running().into_iter().find(|running| running.id == id).map(|running| running.by);
-    // What nobody asked for is done for the user of the daemon.
-    if let Some(by) = by.filter(|by| by != SCHEDULE) {
-        command.env(USER_VARIABLE, by);
-    }
+async fn one(shared: Arc<Shared>, id: String, mut command: Command, wish: watch::Receiver<Wish>) {
     let said = |progress| {
         shared.core().progress(&id, progress);
         shared.tell();

@@ -46,8 +46,8 @@ pub(in crate::scheduler) struct Now {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::scheduler) enum Do {
-    /// Begin a process.
-    Begin { id: String, args: Vec<String> },
+    /// Begin a process, with these arguments, on whose behalf.
+    Begin { id: String, args: Vec<String>, by: String },
     /// Ask one to stop.
     Ask(String),
     /// Kill one.
@@ -328,7 +328,7 @@ impl Core {
             }
             let (since, began) = (now.wall, now.steady);
             item.stage = Stage::Runs(Runs { since, began, stop: None, asked: false, killed: false, progress: None });
-            todo.push(Do::Begin { id: item.id.clone(), args: item.order.args.clone() });
+            todo.push(Do::Begin { id: item.id.clone(), args: item.order.args.clone(), by: item.by.clone() });
             self.events.push(TaskEvent::Began(item.shown()));
         }
         for id in next {
