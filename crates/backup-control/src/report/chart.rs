@@ -7,7 +7,7 @@ use super::Day;
 /// Width and height, in units of the picture.
 const SIZE: (f64, f64) = (900.0, 160.0);
 /// Room for what stands beside and below.
-const MARGIN: (f64, f64) = (60.0, 22.0);
+const MARGIN: (f64, f64) = (84.0, 22.0);
 /// Bars that fit: more days are put together.
 const BARS: usize = 120;
 

@@ -10,13 +10,13 @@ use crate::words;
 const STYLE: &str = "\
 :root{color-scheme:light dark;--text:#1c2733;--faint:#66727f;--line:#d9dfe5;--page:#fff;--card:#f5f7f9;--good:#2f855a;--bad:#c53030;--neutral:#2b6cb0}
 @media(prefers-color-scheme:dark){:root{--text:#e4e9ee;--faint:#98a4b0;--line:#36414c;--page:#151b21;--card:#1e262e;--good:#48bb78;--bad:#fc8181;--neutral:#63b3ed}}
-*{box-sizing:border-box}body{margin:0 auto;padding:2rem 1.5rem 4rem;max-width:70rem;font:16px/1.5 system-ui,sans-serif;color:var(--text);background:var(--page)}
+*{box-sizing:border-box}body{margin:0 auto;padding:2rem 1.5rem 4rem;max-width:76rem;font:16px/1.5 system-ui,sans-serif;color:var(--text);background:var(--page)}
 h1{margin:0;font-size:1.8rem}h2{margin:2.5rem 0 .75rem;font-size:1.2rem}p{margin:.25rem 0;color:var(--faint)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.75rem;margin:1.5rem 0}
-.card{padding:1rem;border-radius:.5rem;background:var(--card)}.card b{display:block;font-size:1.6rem;font-weight:600}.card span{color:var(--faint);font-size:.85rem}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.875rem}th,td{padding:.45rem .6rem;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}td.short{white-space:nowrap}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.75rem,1fr));gap:.75rem;margin:1.5rem 0}
+.card{padding:.85rem;border-radius:.5rem;background:var(--card)}.card b{display:block;font-size:1.4rem;font-weight:600;white-space:nowrap}.card span{color:var(--faint);font-size:.85rem}
+.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.875rem}th,td{padding:.45rem .55rem;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}td.short{white-space:nowrap}
 th{color:var(--faint);font-weight:500;white-space:nowrap}td.mark{font-weight:700;text-align:center}.yes{color:var(--good)}.no{color:var(--bad)}.byhand{color:var(--faint)}
-svg{width:100%;min-width:44rem;height:auto;margin:.5rem 0}svg text{font-size:13px;fill:var(--faint)}svg .axis{stroke:var(--line)}.good{fill:var(--good)}.bad{fill:var(--bad)}.neutral{fill:var(--neutral)}
+svg{width:100%;min-width:44rem;height:auto;margin:.5rem 0}svg text{font-size:14px;fill:var(--faint)}svg .axis{stroke:var(--line)}.good{fill:var(--good)}.bad{fill:var(--bad)}.neutral{fill:var(--neutral)}
 .legend span::before{content:\"\";display:inline-block;width:.75rem;height:.75rem;margin-right:.4rem;border-radius:.15rem;background:var(--neutral)}.legend span{margin-right:1.25rem}.legend .ok::before{background:var(--good)}.legend .not::before{background:var(--bad)}
 @media print{body{max-width:none;padding:0}.scroll{overflow:visible}svg{min-width:0}tr,.card,svg{break-inside:avoid}}
 footer{margin-top:3rem;color:var(--faint);font-size:.8rem}";
