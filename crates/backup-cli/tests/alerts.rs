@@ -104,9 +104,50 @@ fn restores_damage_and_room_are_told() {
     assert_eq!(told(&env)[2..], [one("firing", "verification of repository main failed")]);
 }
 
+/// Also the first restore that this machine makes, before anybody has looked; and while it goes on.
+#[test]
+fn a_restore_is_told_when_it_begins() {
+    let env = configured();
+    env.run(&["run", "-q", "docs"]).ok();
+    env.run(&["restore", "-q", "latest", "--target", "out"]).ok();
+    assert_eq!(told(&env).len(), 1, "{:?}", told(&env));
+}
+
+#[test]
+fn what_was_found_wrong_stays_until_as_much_is_found_sound() {
+    let env = configured();
+    env.run(&["run", "-q", "docs"]).ok();
+    let flip = || {
+        let packs = fs::read_dir(env.path("repo/data")).unwrap().map(|dir| dir.unwrap().path());
+        let pack = packs.flat_map(|dir| fs::read_dir(dir).unwrap()).map(|file| file.unwrap().path()).max().unwrap();
+        let mut bytes = fs::read(&pack).unwrap();
+        bytes[40] ^= 1;
+        fs::remove_file(&pack).unwrap();
+        fs::write(&pack, bytes).unwrap();
+    };
+    flip();
+    assert_eq!(env.run(&["check", "-q", "--read-data"]).code, 4);
+    let wrong = "verification of repository main failed";
+    assert_eq!(told(&env), [one("firing", wrong)]);
+    env.run(&["check", "-q"]).ok();
+    assert_eq!(told(&env).len(), 1, "that everything is there does not say that it is sound");
+    let checklist = |env: &Env| {
+        let report = env.run(&["report", "--format", "json"]).ok().json();
+        let checks = report["checklist"].as_array().unwrap().clone();
+        checks.into_iter().find(|check| check["demand"] == "Backups are verified").unwrap()["met"].clone()
+    };
+    assert_eq!(checklist(&env), "no");
+    flip();
+    env.run(&["check", "-q", "--read-data"]).ok();
+    assert_eq!(told(&env)[1..], [one("resolved", wrong)]);
+    assert_eq!(checklist(&env), "yes");
+}
+
 #[test]
 fn silences_are_recorded_and_heard() {
     let env = configured();
+    let typo = env.run(&["alerts", "silence", "broken", "--on", "dosc", "--for", "2h", "--reason", "the disk moves"]);
+    assert!(typo.code == 2 && typo.stderr.contains("docs"), "{}", typo.stderr);
     env.run(&["alerts", "silence", "broken", "--on", "docs", "--for", "2h", "--reason", "the disk moves"]).ok();
     fs::rename(env.path("data"), env.path("away")).unwrap();
     assert_ne!(env.run(&["run", "-q", "docs"]).code, 0);

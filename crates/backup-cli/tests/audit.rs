@@ -141,6 +141,24 @@ fn changes_of_the_log_and_of_the_configuration_are_found() {
     assert_eq!(changes, 2);
 }
 
+/// Also if commands have gone on since, and as many records are there again.
+#[test]
+fn what_was_cut_off_is_missed_for_good() {
+    let env = configured();
+    env.run(&["run", "-q", "docs"]).ok();
+    env.run(&["hold", "latest", "--reason", "case 4711"]).ok();
+    env.run(&["audit", "verify"]).ok();
+    let text = fs::read_to_string(env.path(STATE)).unwrap();
+    let shorter: Vec<&str> = text.lines().collect();
+    env.write(STATE, &shorter[..shorter.len() - 1].iter().map(|line| format!("{line}\n")).collect::<String>());
+    assert_eq!(env.run(&["audit", "verify"]).code, 4);
+    for _ in 0..3 {
+        env.run(&["check", "-q"]).ok();
+        let verdict = env.run(&["audit", "verify"]);
+        assert!(verdict.code == 4 && verdict.stdout.contains("is not what it was"), "{}", verdict.stdout);
+    }
+}
+
 #[test]
 fn secrets_are_not_recorded() {
     let env = configured();

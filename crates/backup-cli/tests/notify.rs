@@ -53,7 +53,7 @@ fn message(number: u32) -> Message {
 
 fn put(env: &Env, channel: &str, number: u32) {
     let outbox = Outbox::open(&env.path("home/.local/state/backup")).unwrap();
-    assert!(outbox.put(channel, &message(number)).unwrap());
+    assert!(outbox.put(channel, &message(number)).unwrap().is_new());
 }
 
 #[test]

@@ -7,11 +7,45 @@ use serde::{Deserialize, Serialize, Serializer};
 /// An address without what may be a password: whatever stands before the host, and behind a question mark.
 pub(crate) fn without_secrets(address: &str) -> String {
     let Some((scheme, rest)) = address.split_once("://") else {
-        return address.to_owned();
+        return without_keywords(address);
     };
     let (before, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("…@", rest));
     let (rest, behind) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?…"));
     format!("{scheme}://{before}{rest}{behind}")
+}
+
+/// The other way in which clients of PostgreSQL write addresses, `host=h password=p`, without the passwords in it.
+fn without_keywords(text: &str) -> String {
+    let (mut shown, mut rest) = (String::new(), text);
+    while let Some((before, value)) = keyword(rest) {
+        let length = match value.strip_prefix('\'') {
+            // A quote behind a backslash does not end it.
+            Some(quoted) => {
+                let is_end = |(at, _): &(usize, &str)| !quoted[..*at].ends_with('\\');
+                quoted.match_indices('\'').find(is_end).map_or(value.len(), |(at, _)| at + 2)
+            }
+            None => value.find(char::is_whitespace).unwrap_or(value.len()),
+        };
+        shown.push_str(before);
+        shown.push('…');
+        rest = &value[length..];
+    }
+    shown + rest
+}
+
+/// What stands before the value of the first password, and what begins with it.
+fn keyword(text: &str) -> Option<(&str, &str)> {
+    const KEYWORD: &str = "password";
+    let lower = text.to_ascii_lowercase();
+    lower.match_indices(KEYWORD).find_map(|(at, _)| {
+        let behind = text[at + KEYWORD.len()..].trim_start().strip_prefix('=')?.trim_start();
+        Some(text.split_at(text.len() - behind.len()))
+    })
+}
+
+/// Whether a text is the other way of writing an address, with a password in it.
+pub(crate) fn has_keywords(text: &str) -> bool {
+    keyword(text).is_some()
 }
 
 /// Whether a text is an address that holds a password.
@@ -86,6 +120,20 @@ impl Serialize for ServerAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_among_keywords_are_left_out() {
+        for (typed, shown) in [
+            ("host=db password=hush user=me", "host=db password=… user=me"),
+            ("PASSWORD = 'hu\\'sh it' host=db", "PASSWORD = … host=db"),
+            ("password='hush", "password=…"),
+            ("/data/password", "/data/password"),
+            ("sslpassword=a password=b", "sslpassword=… password=…"),
+        ] {
+            assert_eq!(without_secrets(typed), shown);
+        }
+        assert!(has_keywords("password=x") && !has_keywords("/data/password"));
+    }
 
     #[test]
     fn no_secret_of_an_address_is_shown() {

@@ -71,6 +71,7 @@ macro_rules! scenarios {
 
 scenarios! {
     needs_postgres_13 Version::V13 => {
+        moments::settings_may_have_grown as settings_may_have_grown,
         synthetic::a_chain_becomes_a_full_one as a_chain_becomes_a_full_one,
         increments::rights_decide_what_is_read as rights_decide_what_is_read,
         increments::what_changed_is_enough as what_changed_is_enough,
@@ -108,6 +109,7 @@ scenarios! {
         base::a_server_starts_on_what_is_restored as a_server_starts_on_what_is_restored,
     }
     needs_postgres_17 Version::V17 => {
+        moments::settings_may_have_grown as settings_may_have_grown,
         synthetic::maps_tell_the_truth as maps_of_a_full_one_made_of_a_chain_tell_the_truth,
         synthetic::the_verb_makes_one as the_verb_makes_a_full_one,
         workloads::pages_that_nobody_wrote_to as pages_that_nobody_wrote_to,

@@ -8,8 +8,8 @@ use backup_sources::postgres::RecoveryTarget;
 use jiff::Timestamp;
 
 use super::logical::programs;
-use super::logs::{Logged, newest};
-use super::{back_up, say, source};
+use super::logs::{Logged, newest, write};
+use super::{back_up, digest, say, source};
 use crate::support::postgres::{Postgres, Version};
 use crate::support::process::run;
 
@@ -37,6 +37,26 @@ type Commit = (i32, i64);
 fn apart(commits: &[Commit], wanted: i64) -> (Commit, Commit) {
     let pairs = commits.windows(2).map(|two| (two[0], two[1])).filter(|(one, other)| other.1 - one.1 >= 2);
     pairs.min_by_key(|(one, other)| (other.1 - one.1 - wanted).abs()).unwrap()
+}
+
+/// Settings that a server with readers needs while it replays may grow between a backup and the moment.
+pub(super) async fn settings_may_have_grown(version: Version) {
+    let mut server = Postgres::start(version).await;
+    server.run("CREATE TABLE log (id int, t text)").await;
+    let logged = Logged::new(source(&server).await).await;
+    let capturing = logged.begin();
+    back_up(&logged.repo, &logged.source).await;
+    write(&server, 0, 5).await;
+    for setting in ["max_connections = 300", "max_worker_processes = 50", "max_locks_per_transaction = 200"] {
+        server.run(&format!("ALTER SYSTEM SET {setting}")).await;
+    }
+    server.start_again(version).await;
+    write(&server, 5, 10).await;
+    let (last, expected) = (newest(&server).await, digest(&logged.source).await);
+    logged.reached(&last).await;
+    capturing.stop().await;
+    let found = logged.state_at(version, &Target::Position(last), RecoveryTarget::Planned, &[]).await;
+    assert_eq!(found, expected);
 }
 
 /// Between two commits that are a millisecond apart: the first is there, and the second is not; nothing is damaged.

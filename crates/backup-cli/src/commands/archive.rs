@@ -84,6 +84,7 @@ impl Args {
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let cutoff = age::before(&args.older_than, session.cx.clock.now(), session.zone())?;
     let spec = session.repository()?;
+    args.to.note(session)?;
     let opened = session.open_indexed_at(&spec).await?;
     if args.remove && !args.dry_run {
         // Not only after hours of copying.

@@ -1,10 +1,13 @@
 //! `backup audit`.
 
+use std::collections::BTreeMap;
+
 use backup_control::age::Age;
-use backup_control::audit::{Audit, Filter, Found, Record, Status, Verdict};
+use backup_control::audit::{Against, Audit, Class, Filter, Found, Record, Status, Verdict};
 use backup_control::state;
 use backup_core::maintenance::Anchor;
 use clap::ValueEnum;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
@@ -206,7 +209,9 @@ async fn verify(session: &Session, args: &VerifyArgs, audit: &Audit) -> CommandR
         outcome = collect(session, &mut anchors, &mut asked).await?;
     }
     let (reading, host) = (audit.clone(), session.machine.host.clone());
-    let verdict = blocking(move || reading.verify(&anchors, &host)).await?;
+    let keep = kept(session)?;
+    let verdict =
+        blocking(move || reading.verify(Against { anchors: &anchors, host: &host, keep: keep.as_ref() })).await?;
     let (ui, file) = (&session.ui, audit.path().display().to_string());
     if ui.is_json() {
         let (schema_version, sound) = (SCHEMA_VERSION, verdict.is_sound());
@@ -215,6 +220,13 @@ async fn verify(session: &Session, args: &VerifyArgs, audit: &Audit) -> CommandR
         say(session, &verdict, &file, asked.len())?;
     }
     Ok(if verdict.is_sound() { outcome } else { Outcome::Damage })
+}
+
+/// Before which moment records may be removed, by the configuration; unknown without one.
+pub(super) fn kept(session: &Session) -> CommandResult<Option<BTreeMap<Class, Timestamp>>> {
+    let Some(loaded) = session.config()? else { return Ok(None) };
+    let keep = loaded.config.audit.keep.unwrap_or_default();
+    Ok(Some(keep.cut_offs(session.cx.clock.now(), session.zone())?))
 }
 
 /// The anchors of all repositories that are meant. One that cannot be asked is a warning.

@@ -41,9 +41,12 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         None if args.read_data => ReadData::All,
         None => ReadData::None,
     };
-    if args.read_data {
-        // Only another one like it says that what it found is mended.
-        session.trail.note("data", "all");
+    // Only another one like it says that what it found is mended.
+    match read_data {
+        ReadData::All => session.trail.note("data", "all"),
+        ReadData::Part { index, of } => session.trail.note("data", format!("{index}/{of}")),
+        ReadData::Percent(_) | ReadData::Bytes(_) => session.trail.note("data", "some"),
+        ReadData::None => {}
     }
     let resume = if args.resume { Some(notes(session, &repository, read_data)?) } else { None };
     let report = check::check(&repository, &CheckOptions { read_data, resume }, &session.cx).await?;

@@ -66,6 +66,12 @@ impl ToArgs {
         PassphraseFlags { file: self.to_password_file.clone(), command: self.to_password_command.clone() }
     }
 
+    /// Notes where copies go, also if it cannot be opened.
+    pub(super) fn note(&self, session: &Session) -> CommandResult<()> {
+        session.trail.note("to", records::place(&session.resolve(&self.to)?));
+        Ok(())
+    }
+
     /// Opens it, to put copies from another one into that class of its store.
     pub(super) async fn open(
         &self,
@@ -113,6 +119,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         None => session.repository()?,
     };
     session.trail.note("repository", records::place(&from));
+    args.to.note(session)?;
     let opened = session.open_indexed_at(&from).await?;
     let filter = args.filter.choice(session)?;
     let mut worst = Outcome::Success;
@@ -137,7 +144,6 @@ pub(super) async fn copy_to(
     verb: &'static str,
 ) -> CommandResult<CopyReport> {
     let Target { spec, repository } = target;
-    session.trail.note("to", records::place(spec));
     if snapshots.is_empty() {
         session.ui.status("No snapshots.");
     }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use backup_control::age::Age;
-use backup_control::audit::{Audit, Filter};
+use backup_control::audit::{Against, Audit, Filter};
 use backup_control::catalog::RunFilter;
 use backup_control::config::{Config, LoadedConfig};
-use backup_control::notify::{Channels, Kind as MessageKind, Message, Outbox, Severity};
+use backup_control::notify::{Channels, Kind as MessageKind, Message, Outbox, Put, Severity};
 use backup_control::report::{Given, Report, RepositoryGiven, html, markdown};
 use backup_core::log::{LogView, Target};
 use backup_core::maintenance;
@@ -111,12 +111,16 @@ async fn make(session: &Session, args: &Args, config: &Config, records: &Records
             }
         }
     }
+    // Who could not be asked may know of records that are gone.
+    let all_asked = outcome == Outcome::Success;
     let audit = Audit::in_state(&records.dir);
+    let keep = super::audit::kept(session)?;
     let (reading, host) = (audit.clone(), session.machine.host.clone());
     let anchors: Vec<_> = repositories.values().flat_map(|known| known.anchors.clone()).collect();
     let (found, verdict) = tokio::task::spawn_blocking(move || {
         let filter = Filter { since: Some(from), ..Filter::default() };
-        Ok((reading.read(&filter)?, reading.verify(&anchors, &host)?))
+        let against = Against { anchors: &anchors, host: &host, keep: keep.as_ref() };
+        Ok((reading.read(&filter)?, reading.verify(against)?))
     })
     .await
     .map_err(|error| CommandError::new(Kind::Io, error.to_string()))?
@@ -131,7 +135,7 @@ async fn make(session: &Session, args: &Args, config: &Config, records: &Records
         runs: records.catalog.runs(&within).await?.runs,
         before: before(config, records, from).await?,
         records: found.records,
-        audit_is_whole: Some(verdict.is_sound()),
+        audit_is_whole: if verdict.is_sound() { all_asked.then_some(true) } else { Some(false) },
         repositories,
     };
     Ok((Report::of(&given), outcome))
@@ -209,14 +213,20 @@ async fn send(
         details: [("report".to_owned(), text)].into(),
         html: Some(html(report)),
     };
+    let mut outcome = Outcome::Success;
     for channel in &args.send {
-        outbox.put(channel, &message).map_err(|error| failed(&error))?;
+        if let Put::Waits { given_up } = outbox.put(channel, &message).map_err(|error| failed(&error))?
+            && !given_up.is_empty()
+        {
+            let count = human::count(given_up.len() as u64, "message was", "messages were");
+            ui.warning(human::text(format!("channel {channel}: too much waits; {count} given up").as_bytes()));
+            outcome = Outcome::Warnings;
+        }
     }
     let delivered = outbox.deliver(channels, &session.cx, SENDING).await;
     for sent in delivered.sent.iter().filter(|sent| args.send.contains(&sent.channel)) {
         ui.status(format_args!("Sent through {}", sent.channel));
     }
-    let mut outcome = Outcome::Success;
     for (channel, waiting) in &delivered.waiting {
         let why = waiting.error.as_deref().unwrap_or("not tried yet");
         ui.warning(human::text(format!("channel {channel}: not sent yet: {why}").as_bytes()));

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::SlotFacts;
 use crate::alive::Alive;
-use crate::audit::{Audit, Filter, Record, Status};
+use crate::audit::{self, Audit, Filter, Record, Status};
 use crate::catalog::{self, Catalog, RunFilter};
 use crate::config::Config;
 use crate::runs::{Run, What};
@@ -30,6 +30,8 @@ pub struct Facts {
     /// The last sign of life of the daemon of this machine. Unknown if nobody has looked; none if there is no daemon, or it ended as it
     /// should.
     pub daemon: Option<Option<Alive>>,
+    /// Since when rules are held against them; none if that begins now.
+    pub watched_since: Option<Timestamp>,
 }
 
 /// What is known of a job.
@@ -45,6 +47,10 @@ pub struct JobFacts {
     pub rpo: Option<Duration>,
     /// Whether its repository was looked into: else what is old here may be newer there.
     pub is_looked_at: bool,
+    /// Whether that was tried in vain: then what is old here counts.
+    pub is_out_of_reach: bool,
+    /// How long it may take, before it is stopped.
+    pub deadline: Option<Duration>,
     /// When the first run of it that is remembered began.
     pub first_run: Option<Timestamp>,
     /// Of its log; none if it has none, or nobody has looked.
@@ -127,8 +133,8 @@ impl Facts {
             let rpo = job.rpo.as_ref().map(crate::units::Time::length);
             let repository = job.repository.clone();
             let first_run = catalog.runs(&first).await?.runs.first().map(|run| run.started);
-            let known =
-                JobFacts { repository, runs, last_success, rpo, is_looked_at: false, first_run, log: None, slot: None };
+            let deadline = Some(deadline_of(config, name));
+            let known = JobFacts { repository, runs, last_success, rpo, first_run, deadline, ..JobFacts::default() };
             facts.jobs.insert(name.clone(), known);
         }
         let newest = RunFilter { limit: Some(RUNS), restores: true, ..RunFilter::default() };
@@ -154,6 +160,14 @@ impl Facts {
     }
 }
 
+/// How long a backup of a job may take before the daemon stops it.
+fn deadline_of(config: &Config, job: &str) -> Duration {
+    let groups = config.groups.values().filter(|group| group.jobs.iter().any(|member| member == job));
+    let own = config.jobs.get(job).and_then(|job| job.deadline.as_ref()).into_iter();
+    let all = own.chain(groups.filter_map(|group| group.deadline.as_ref())).map(crate::units::Time::length);
+    all.min().unwrap_or_else(|| config.schedule.deadline())
+}
+
 /// Records of verification and copies that somebody did not stop, oldest first. A log that cannot be read is said by whoever writes it.
 fn done(audit: &Audit) -> Vec<Record> {
     let mut records = audit.read(&Filter { limit: Some(RECORDS), ..Filter::default() }).unwrap_or_default().records;
@@ -176,7 +190,8 @@ impl Facts {
         for (name, from) in looked.jobs {
             if let Some(known) = self.jobs.get_mut(&name) {
                 known.last_success = known.last_success.max(from.last_success);
-                (known.log, known.is_looked_at, known.slot) = (from.log, from.is_looked_at, from.slot);
+                (known.log, known.slot) = (from.log, from.slot);
+                (known.is_looked_at, known.is_out_of_reach) = (from.is_looked_at, from.is_out_of_reach);
             }
         }
     }
@@ -191,7 +206,7 @@ impl RepositoryFacts {
             };
             records.iter().filter(is_meant).collect()
         };
-        self.verified = last_of_each(&of(["verify", "check"]), "data");
+        self.verified = audit::standing(of(["verify", "check"])).map(Done::of);
         let copies = of(["copy", "archive"]);
         self.copied = last_of_each(&copies, "to");
         self.last_copy = copies.iter().rev().find(|record| Done::of(record).is_success).map(|record| record.timestamp);

@@ -70,6 +70,21 @@ pub struct Alert {
     pub cause: String,
     /// What can be done about it.
     pub next: String,
+    /// The channels that its rule named, who also hear that it is over if the rule is gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<String>,
+    /// Whether it is told when it is over.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub resolve: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_yes(resolve: &bool) -> bool {
+    *resolve
 }
 
 /// Nobody is told of what it covers, until it ends.
@@ -77,6 +92,9 @@ pub struct Alert {
 pub struct Silence {
     /// Its name.
     pub id: String,
+    /// The configuration that has the rule; several may share a state directory.
+    #[serde(default)]
+    pub config: String,
     /// The rule.
     pub rule: String,
     /// Only of this job or repository; of all if none is named.
@@ -94,8 +112,8 @@ pub struct Silence {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Stored {
-    first_look: Option<Timestamp>,
-    last_look: Option<Timestamp>,
+    /// When events were looked at first and last, by configuration.
+    looks: BTreeMap<String, (Timestamp, Timestamp)>,
     alerts: Vec<Alert>,
     silences: Vec<Silence>,
     /// Since when replication slots are seen that nobody reads, by configuration and job.
@@ -110,11 +128,12 @@ pub struct Ledger {
     config: String,
     stored: Stored,
     lock: Option<File>,
+    put_aside: Option<PathBuf>,
 }
 
 impl Ledger {
     /// Opens the ledger in the state directory `dir`, which is made if it is not there, and waits until no other process has it. One
-    /// that cannot be read counts as empty: what lasts is found again. Blocks.
+    /// that cannot be read is put aside, and another begun: what lasts is found again. Blocks.
     ///
     /// # Errors
     /// [`Error`]
@@ -133,12 +152,23 @@ impl Ledger {
                 Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
             }
         }
-        let stored = match std::fs::read(&path) {
-            Ok(json) => serde_json::from_slice(&json).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Stored::default(),
+        let (stored, put_aside) = match std::fs::read(&path).map(|json| serde_json::from_slice(&json)) {
+            Ok(Ok(stored)) => (stored, None),
+            Ok(Err(_)) => {
+                let aside = dir.join("alerts.damaged.json");
+                std::fs::rename(&path, &aside).map_err(failed)?;
+                (Stored::default(), Some(aside))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Stored::default(), None),
             Err(error) => return Err(failed(error)),
         };
-        Ok(Self { path, config: config.to_owned(), stored, lock: Some(lock) })
+        Ok(Self { path, config: config.to_owned(), stored, lock: Some(lock), put_aside })
+    }
+
+    /// Where one was put that could not be read: silences are lost, and that what fired is over is not told.
+    #[must_use]
+    pub fn put_aside(&self) -> Option<&Path> {
+        self.put_aside.as_deref()
     }
 
     /// Lets other processes have it: nothing is saved any more.
@@ -152,10 +182,11 @@ impl Ledger {
         &self.stored.alerts
     }
 
-    /// Silences that have not ended.
+    /// Silences of the configuration that have not ended.
     #[must_use]
     pub fn silences(&self, now: Timestamp) -> Vec<&Silence> {
-        self.stored.silences.iter().filter(|silence| silence.until > now).collect()
+        let is_own = |silence: &&Silence| silence.config.is_empty() || silence.config == self.config;
+        self.stored.silences.iter().filter(is_own).filter(|silence| silence.until > now).collect()
     }
 
     /// Whether nobody is told of an alert.
@@ -167,21 +198,29 @@ impl Ledger {
         self.silences(now).into_iter().any(|silence| covers(&silence))
     }
 
-    /// Adds a silence.
+    /// Adds a silence of a rule of the configuration.
     pub fn silence(&mut self, silence: Silence) {
-        self.stored.silences.push(silence);
+        self.stored.silences.push(Silence { config: self.config.clone(), ..silence });
     }
 
     /// Ends the silence called `id`; says whether there was one.
     pub fn unsilence(&mut self, id: &str) -> Option<Silence> {
-        let at = self.stored.silences.iter().position(|silence| silence.id == id)?;
+        let is_own = |silence: &Silence| silence.config.is_empty() || silence.config == self.config;
+        let at = self.stored.silences.iter().position(|silence| silence.id == id && is_own(silence))?;
         Some(self.stored.silences.remove(at))
     }
 
-    /// When events were looked at first and last; now at the first look, so that nobody is told of what is long over.
-    pub fn looks(&mut self, now: Timestamp) -> (Timestamp, Timestamp) {
-        let first = *self.stored.first_look.get_or_insert(now);
-        (first, self.stored.last_look.replace(now).unwrap_or(now))
+    /// When events were looked at first and last; `since` and now at the first look, so that nobody is told of what is long over.
+    pub fn looks(&mut self, since: Timestamp, now: Timestamp) -> (Timestamp, Timestamp) {
+        let (first, last) = self.stored.looks.get(&self.config).copied().unwrap_or((since, now));
+        self.stored.looks.insert(self.config.clone(), (first, now));
+        (first, last)
+    }
+
+    /// Since when the rules of the configuration are looked at; none if that begins now.
+    #[must_use]
+    pub fn watched_since(&self) -> Option<Timestamp> {
+        self.stored.looks.get(&self.config).map(|(first, _)| *first)
     }
 
     /// Takes note of replication slots that nobody reads. Since when that is so, the facts know afterwards also of servers that do not
@@ -245,14 +284,20 @@ impl Ledger {
         self.stored.alerts.iter().position(is_it)
     }
 
-    /// Ends what no rule of the configuration is about any more. Returns what is to be told.
-    pub fn retain(&mut self, is_watched: impl Fn(&Alert) -> bool, host: &str, now: Timestamp) -> Vec<Message> {
+    /// Ends what no rule of the configuration is about any more. Returns what is to be told, and which channels its rule had named.
+    pub fn retain(
+        &mut self,
+        is_watched: impl Fn(&Alert) -> bool,
+        host: &str,
+        now: Timestamp,
+    ) -> Vec<(Vec<String>, Message)> {
         let (mut messages, config) = (Vec::new(), self.config.clone());
         self.stored.alerts.retain(|alert| {
             let stays = alert.config != config || is_watched(alert);
-            if !stays && alert.told.is_some() {
+            if !stays && alert.told.is_some() && alert.resolve {
                 let message = alert.over(BTreeMap::new(), host, now);
-                messages.push(Message { cause: "nobody watches it any more".to_owned(), ..message });
+                let message = Message { cause: "nobody watches it any more".to_owned(), ..message };
+                messages.push((alert.notify.clone(), message));
             }
             stays
         });
@@ -317,6 +362,8 @@ impl Alert {
             title: observation.title.clone(),
             cause: observation.cause.clone(),
             next: observation.next.clone(),
+            notify: rule.notify.clone(),
+            resolve: rule.resolve.unwrap_or(true),
         }
     }
 
@@ -330,6 +377,7 @@ impl Alert {
         now: Timestamp,
     ) -> Option<Message> {
         self.severity = rule.severity;
+        (self.notify, self.resolve) = (rule.notify.clone(), rule.resolve.unwrap_or(true));
         (self.title, self.cause, self.next) =
             (observation.title.clone(), observation.cause.clone(), observation.next.clone());
         let lasting = rule.lasting.as_ref().map_or(Duration::ZERO, Time::length);

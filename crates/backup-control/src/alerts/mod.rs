@@ -32,6 +32,6 @@ pub use condition::{About, Condition, SlotLimit};
 pub use events::tell;
 pub use facts::{Done, Facts, JobFacts, LogFacts, RepositoryFacts, StorageFacts};
 pub use ledger::{Alert, Error, Ledger, Phase, Silence};
-pub use rules::{Observation, observe};
+pub use rules::{DAEMON, Observation, observe};
 pub use slots::{SlotFacts, SlotState, jobs_with_slots, slot_of};
 pub use watch::{Looked, look};

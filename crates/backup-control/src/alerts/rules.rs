@@ -20,7 +20,7 @@ const USUAL: (usize, usize) = (3, 20);
 /// The daemon is silent after so long if the rule says nothing else: it misses its turn ten times.
 const SILENT: Duration = Duration::from_secs(300);
 /// What the daemon is called where jobs and repositories have names.
-const DAEMON: &str = "backupd";
+pub const DAEMON: &str = "backupd";
 
 /// What a rule sees of one job, one repository or the daemon.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,7 +73,11 @@ pub fn observe(rule: &AlertConfig, facts: &Facts, now: Timestamp) -> Result<Vec<
     Ok(match about {
         About::Job => {
             let meant = facts.jobs.iter().filter(|(name, _)| is_meant(name));
-            meant.filter_map(|(name, known)| Some(of_job(condition, name, known, now)?.of(name, about))).collect()
+            meant
+                .filter_map(|(name, known)| {
+                    Some(of_job(condition, name, known, facts.watched_since, now)?.of(name, about))
+                })
+                .collect()
         }
         About::Repository => {
             let meant = facts.repositories.iter().filter(|(name, _)| is_meant(name));
@@ -104,13 +108,19 @@ fn of_daemon(condition: &Condition, last: Option<&Alive>, now: Timestamp) -> Opt
     Some(observed.with("version", last.version.as_str()))
 }
 
-fn of_job(condition: &Condition, job: &str, known: &JobFacts, now: Timestamp) -> Option<Observation> {
+fn of_job(
+    condition: &Condition,
+    job: &str,
+    known: &JobFacts,
+    watched_since: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Observation> {
     match condition {
         Condition::Failure => failure(job, known),
-        Condition::Stale(limit) => stale(job, known, limit, now),
+        Condition::Stale(limit) => stale(job, known, limit, watched_since, now),
         Condition::Duration(factor) => duration(job, known, *factor, now),
         Condition::SizeAnomaly(share) => size(job, known, *share),
-        Condition::Rpo(limit) => rpo(job, known, limit.as_ref(), now),
+        Condition::Rpo(limit) => rpo(job, known, limit.as_ref(), watched_since, now),
         Condition::LogGap => {
             let gap = known.log?.gap;
             let title = format!("the log of {job} has a gap");
@@ -134,14 +144,25 @@ fn of_job(condition: &Condition, job: &str, known: &JobFacts, now: Timestamp) ->
     }
 }
 
+/// Whether a run was stopped because it took too long: nobody wanted that.
+fn is_late(known: &JobFacts, run: &Run) -> bool {
+    let took = run.finished.map(|finished| words::between(run.started, finished));
+    run.state == State::Cancelled && took.zip(known.deadline).is_some_and(|(took, deadline)| took >= deadline)
+}
+
 /// What came of runs that were not stopped by somebody.
 fn ended(known: &JobFacts) -> impl Iterator<Item = &Run> {
-    known.runs.iter().filter(|run| run.state.is_success() || run.state == State::Failed)
+    known.runs.iter().filter(|run| run.state.is_success() || run.state == State::Failed || is_late(known, run))
 }
 
 fn failure(job: &str, known: &JobFacts) -> Option<Observation> {
     let last = ended(known).next()?;
-    let observed = Observation::new(last.state == State::Failed, format!("the backup of {job} failed"));
+    let observed = Observation::new(!last.state.is_success(), format!("the backup of {job} failed"));
+    if let Some(deadline) = known.deadline.filter(|_| is_late(known, last)) {
+        let cause = format!("it took longer than {}, and was stopped", words::duration(deadline));
+        let next = format!("`backup analyze {}` shows which stage took how long; or a longer `deadline`", last.id);
+        return Some(observed.because(cause, next).with("run", last.id.as_str()));
+    }
     let Some(failure) = &last.evidence.failure else {
         return Some(observed.with("run", last.id.as_str()));
     };
@@ -150,17 +171,29 @@ fn failure(job: &str, known: &JobFacts) -> Option<Observation> {
     Some(observed.because(failure.message.clone(), next).with("run", last.id.as_str()))
 }
 
-fn stale(job: &str, known: &JobFacts, limit: &Time, now: Timestamp) -> Option<Observation> {
-    // One that never succeeded is late from its first try on; of one that was never tried nothing is known.
-    let since = known.last_success.or(known.first_run)?;
+fn stale(
+    job: &str,
+    known: &JobFacts,
+    limit: &Time,
+    watched_since: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Observation> {
+    // One that never succeeded is late from its first try on, and one that was never tried since somebody has looked for it.
+    let since = known.last_success.or(known.first_run).or(watched_since)?;
     let age = words::between(since, now);
-    if age > limit.length() && !known.is_looked_at {
+    if age > limit.length() && !known.is_looked_at && !known.is_out_of_reach {
         // Another machine may have made one.
         return None;
     }
-    let what = if known.last_success.is_some() { "the last one began" } else { "there is none; the first try was" };
+    let what = match (known.last_success, known.first_run) {
+        (Some(_), _) => "the last one began",
+        (None, Some(_)) => "there is none; the first try was",
+        (None, None) => "there is none, and nobody has tried; it is watched since",
+    };
+    let where_else =
+        if known.is_out_of_reach { "; its repository cannot be reached, which may have others" } else { "" };
     Some(Observation::new(age > limit.length(), format!("{job} has no backup of the last {limit}")).because(
-        format!("{what} {} ago", words::duration(age)),
+        format!("{what} {} ago{where_else}", words::duration(age)),
         format!("`backup run {job}`; is its timer still there?"),
     ))
 }
@@ -215,11 +248,19 @@ fn short(run: &Run) -> &str {
     run.evidence.snapshot.as_deref().and_then(|id| id.get(..8)).unwrap_or("SNAPSHOT")
 }
 
-fn rpo(job: &str, known: &JobFacts, limit: Option<&Time>, now: Timestamp) -> Option<Observation> {
+fn rpo(
+    job: &str,
+    known: &JobFacts,
+    limit: Option<&Time>,
+    watched_since: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Observation> {
     let limit = limit.map(Time::length).or(known.rpo)?;
-    let point = known.log.and_then(|log| log.recovery_point).max(known.last_success)?;
+    // Of what was never backed up, everything there is since somebody has looked for it.
+    let point = known.log.and_then(|log| log.recovery_point).max(known.last_success);
+    let point = point.or(known.first_run).or(watched_since)?;
     let lost = words::between(point, now);
-    if lost > limit && !known.is_looked_at {
+    if lost > limit && !known.is_looked_at && !known.is_out_of_reach {
         // Its log may hold more, and another machine may have made a backup.
         return None;
     }

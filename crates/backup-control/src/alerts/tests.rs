@@ -326,7 +326,7 @@ fn what_is_watched_no_longer_is_over_and_other_configurations_stay() {
     assert!(other.retain(|_| false, "host", now()).is_empty() && other.alerts().len() == 1);
     drop(other);
     let mut ledger = Ledger::open(dir.path(), "c").unwrap();
-    let over = ledger.retain(|_| false, "host", now()).remove(0);
+    let (_, over) = ledger.retain(|_| false, "host", now()).remove(0);
     assert_eq!((over.kind, over.cause.as_str()), (Kind::Resolved, "nobody watches it any more"));
     assert!(ledger.alerts().is_empty());
 }
@@ -337,6 +337,7 @@ fn silences_end() {
     let rule = of("failure");
     let silence = Silence {
         id: "s1".into(),
+        config: "c".into(),
         rule: "backup_failure".into(),
         subject: Some("shop".into()),
         until: now() + SignedDuration::from_mins(30),
@@ -352,9 +353,54 @@ fn silences_end() {
     assert!(told(dir.path(), &rule, true, 0).is_empty());
     assert_eq!(Ledger::open(dir.path(), "c").unwrap().alerts()[0].phase, Phase::Firing, "it is known all the same");
     assert_eq!(told(dir.path(), &rule, true, 31).len(), 1, "what still lasts is told afterwards");
+    let mut other = Ledger::open(dir.path(), "other").unwrap();
+    assert!(other.silences(now()).is_empty() && other.unsilence("s1").is_none(), "of another configuration");
+    drop(other);
     let mut ledger = Ledger::open(dir.path(), "c").unwrap();
     assert_eq!(ledger.unsilence("s1"), Some(silence));
     assert_eq!(ledger.unsilence("s1"), None);
+}
+
+#[test]
+fn one_that_cannot_be_read_is_put_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("alerts.json"), "{").unwrap();
+    let ledger = Ledger::open(dir.path(), "c").unwrap();
+    let aside = ledger.put_aside().unwrap().to_owned();
+    ledger.save().unwrap();
+    assert_eq!(std::fs::read_to_string(aside).unwrap(), "{");
+    assert!(Ledger::open(dir.path(), "c").unwrap().put_aside().is_none());
+}
+
+/// What was stopped because it took too long has failed; what somebody stopped has not.
+#[test]
+fn deadlines_are_failures() {
+    let holds = |deadline: Option<u64>| {
+        let mut known = facts(vec![run(1, 30, State::Cancelled), run(5, 30, State::Verified)]);
+        known.jobs.get_mut("shop").unwrap().deadline = deadline.map(|minutes| Duration::from_secs(60 * minutes));
+        observe(&of("failure"), &known, now()).unwrap().remove(0).holds
+    };
+    assert_eq!([None, Some(45), Some(30)].map(holds), [false, false, true]);
+}
+
+/// What was never backed up is told too, as soon as it is known that nobody else did.
+#[test]
+fn what_was_never_tried_is_late_as_well() {
+    for condition in ["stale(1h)", "rpo(1h)"] {
+        let seen = |looked_at: bool, out_of_reach: bool, hours: Option<i64>| {
+            let mut known = facts(Vec::new());
+            known.watched_since = hours.map(|hours| now() - SignedDuration::from_hours(hours));
+            let job = known.jobs.get_mut("shop").unwrap();
+            (job.is_looked_at, job.is_out_of_reach) = (looked_at, out_of_reach);
+            (job.last_success, job.first_run) = (None, None);
+            observe(&of(condition), &known, now()).unwrap().first().map(|seen| seen.holds)
+        };
+        assert_eq!(seen(true, false, None), None, "it has only begun");
+        assert_eq!(seen(true, false, Some(0)), Some(false));
+        assert_eq!(seen(true, false, Some(2)), Some(true));
+        assert_eq!(seen(false, true, Some(2)), Some(true), "nobody can tell otherwise");
+        assert_eq!(seen(false, false, Some(2)), None, "nobody has looked");
+    }
 }
 
 #[tokio::test]
@@ -377,7 +423,9 @@ async fn events_are_told_once_and_not_those_of_before() {
     assert_eq!(tell("success", 0).len(), 0);
     assert_eq!(tell("success", 1).remove(0).title, "shop is backed up");
     let mut ledger = Ledger::open(dir.path(), "c").unwrap();
-    let (first, last) = ledger.looks(clock.now());
-    assert_eq!((first, last), (now(), now()));
-    assert_eq!(ledger.looks(now() + SignedDuration::from_hours(1)), (now(), now()));
+    let before = now() - SignedDuration::from_mins(10);
+    assert_eq!((ledger.watched_since(), ledger.looks(before, clock.now())), (None, (before, now())));
+    let later = now() + SignedDuration::from_hours(1);
+    assert_eq!(ledger.looks(later, later), (before, now()));
+    assert_eq!(ledger.watched_since(), Some(before));
 }

@@ -13,7 +13,7 @@ use crate::config::{Config, LoadedConfig};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::machine::Machine;
-use crate::notify::{Channels, Delivered, Message, Outbox};
+use crate::notify::{Channels, Delivered, Message, Outbox, Put};
 
 /// Events are looked for so long before the last look: what ended may be remembered a little later. The outbox knows what was told.
 const OVERLAP: SignedDuration = SignedDuration::from_mins(10);
@@ -65,6 +65,11 @@ pub async fn look(
             return Ok(looked);
         }
     };
+    if let Some(aside) = ledger.put_aside() {
+        let aside = aside.display();
+        looked.trouble.push(format!("what fired could not be read, and silences are lost: it is put aside as {aside}"));
+    }
+    facts.watched_since = ledger.watched_since();
     ledger.note_slots(&mut facts, now);
     let (before, since) = (ledger.memory(), events_since(&mut ledger, now));
     let mut messages = Vec::new();
@@ -72,11 +77,17 @@ pub async fn look(
         let observed = observe(rule, &facts, now)?;
         let is_heard = |message: &Message| !route(message, &rule.notify).is_empty();
         let mut of_rule = ledger.observe(name, rule, &observed, &host, is_heard, now);
-        of_rule.extend(tell(name, rule, &facts, since, &host)?);
+        let events = tell(name, rule, &facts, since, &host)?.into_iter();
+        let is_silenced =
+            |message: &Message| message.job.as_ref().is_some_and(|job| ledger.is_silenced(name, job, now));
+        of_rule.extend(events.filter(|message| !is_silenced(message)));
         messages.extend(of_rule.into_iter().map(|message| (route(&message, &rule.notify), message)));
     }
     let gone = ledger.retain(|alert| is_watched(config, alert), &host, now);
-    messages.extend(gone.into_iter().map(|message| (route(&message, &[]), message)));
+    // Channels may have gone with the rule.
+    let named =
+        |named: Vec<String>| named.into_iter().filter(|name| config.notify.contains_key(name)).collect::<Vec<_>>();
+    messages.extend(gone.into_iter().map(|(channels, message)| (route(&message, &named(channels)), message)));
     if !messages.is_empty()
         && let Err(error) = ledger.save_begun(&before)
     {
@@ -102,7 +113,14 @@ fn put(outbox: &Outbox, messages: Vec<(Vec<String>, Message)>, looked: &mut Look
         looked.unheard += usize::from(channels.is_empty());
         let mut is_new = false;
         for channel in &channels {
-            is_new |= outbox.put(channel, &message)?;
+            let put = outbox.put(channel, &message)?;
+            is_new |= put.is_new();
+            if let Put::Waits { given_up } = put
+                && !given_up.is_empty()
+            {
+                let count = crate::words::count(given_up.len() as u64, "message was", "messages were");
+                looked.trouble.push(format!("too much waits for channel {channel}: {count} given up"));
+            }
         }
         if is_new {
             looked.told.push(message);
@@ -124,6 +142,6 @@ fn is_watched(config: &Config, alert: &Alert) -> bool {
 }
 
 fn events_since(ledger: &mut Ledger, now: Timestamp) -> Timestamp {
-    let (first, last) = ledger.looks(now);
+    let (first, last) = ledger.looks(now.checked_sub(OVERLAP).unwrap_or(now), now);
     last.checked_sub(OVERLAP).unwrap_or(last).max(first)
 }

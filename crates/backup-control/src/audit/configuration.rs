@@ -25,6 +25,8 @@ impl Audit {
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
         let name = file.display().to_string();
         let known_at = self.path().with_file_name("audit-configuration.json");
+        // Of several that find the same change, one records it.
+        let _lock = self.lock_of(&known_at.with_extension("lock"))?;
         let mut known: BTreeMap<String, String> =
             std::fs::read(&known_at).ok().and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default();
         let before = known.insert(name.clone(), digest.clone());

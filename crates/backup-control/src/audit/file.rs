@@ -110,9 +110,13 @@ impl Audit {
 
     /// Waits until no other process writes.
     pub(super) fn lock(&self) -> Result<File, Error> {
+        self.lock_of(&self.path.with_extension("lock"))
+    }
+
+    /// Waits until no other process has this lock.
+    pub(super) fn lock_of(&self, path: &Path) -> Result<File, Error> {
         let failed = |error| self.failed(error);
         cache::create(self.path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
-        let path = self.path.with_extension("lock");
         let lock = File::options().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
         let since = Instant::now();
         loop {

@@ -10,6 +10,7 @@
 //! | `retain.rs` | removing what records whose time is over said, without breaking the chain |
 //! | `behalf.rs` | on whose behalf a process works that a daemon has started |
 //! | `configuration.rs` | recording that a configuration file was changed |
+//! | `standing.rs` | [`standing`]: what verifications of a repository have come to |
 //! | `words.rs` | command lines without secrets |
 //! | `verify.rs` | [`Verdict`]: whether the chain is whole |
 //!
@@ -27,6 +28,7 @@ mod file;
 mod line;
 mod record;
 mod retain;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -36,5 +38,6 @@ pub use behalf::{USER_VARIABLE, is_name};
 pub use file::{Appended, Audit, Error, Filter, Found, Head};
 pub use record::{Class, Record, Status};
 pub use retain::Retained;
-pub use verify::{Finding, Verdict};
+pub use standing::standing;
+pub use verify::{Against, Finding, Verdict};
 pub use words::without_secrets;

@@ -48,15 +48,19 @@ fn write(audit: &Audit, lines: &[String]) {
     std::fs::write(audit.path(), lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
 }
 
+fn against(anchors: &[Anchor]) -> Against<'_> {
+    Against { anchors, host: "host", keep: None }
+}
+
 fn whats(audit: &Audit, anchors: &[Anchor]) -> Vec<String> {
-    audit.verify(anchors, "host").unwrap().findings.into_iter().map(|finding| finding.what).collect()
+    audit.verify(against(anchors)).unwrap().findings.into_iter().map(|finding| finding.what).collect()
 }
 
 #[test]
 fn what_is_recorded_is_found_again() {
     let dir = tempfile::tempdir().unwrap();
     let (audit, head) = filled(&dir.path().join("state"), 9);
-    let verdict = audit.verify(&[anchor(&audit, &head)], "host").unwrap();
+    let verdict = audit.verify(against(&[anchor(&audit, &head)])).unwrap();
     assert!(verdict.is_sound(), "{verdict:?}");
     assert_eq!((verdict.lines, verdict.anchored, verdict.head), (10, Some(10), Some(head.hash)));
     let found = |filter: Filter| audit.read(&filter).unwrap().records.len();
@@ -149,6 +153,15 @@ fn what_is_removed_when_its_time_is_over_breaks_nothing() {
     assert_eq!(retained.expired, 7 + 3);
     assert_eq!(audit.retain(&cut_offs, &machine(), now).unwrap(), Retained::default(), "once is enough");
     assert_eq!(whats(&audit, &anchors), Vec::<String>::new());
+    // A policy that allows that, one that keeps some of it, and one that keeps more.
+    let under = |keep: &BTreeMap<Class, Timestamp>| {
+        let verdict = audit.verify(Against { keep: Some(keep), ..against(&anchors) }).unwrap();
+        verdict.findings.into_iter().map(|finding| finding.what).collect::<Vec<_>>()
+    };
+    assert_eq!(under(&cut_offs), Vec::<String>::new());
+    let shorter = under(&BTreeMap::from([(Class::Operation, days(20)), (Class::Access, days(9))]));
+    assert!(shorter.len() == 1 && shorter[0].contains("class access"), "{shorter:?}");
+    assert_eq!(under(&BTreeMap::new()).len(), 2);
     let found = audit.read(&Filter::default()).unwrap();
     assert_eq!((found.records.len(), found.expired), (32 - 10, 10));
     let text = std::fs::read_to_string(audit.path()).unwrap();
@@ -175,7 +188,7 @@ fn writers_keep_one_chain() {
             });
         }
     });
-    let verdict = Audit::in_state(dir.path()).verify(&[], "host").unwrap();
+    let verdict = Audit::in_state(dir.path()).verify(against(&[])).unwrap();
     assert!(verdict.is_sound(), "{verdict:?}");
     assert_eq!(verdict.lines, 201);
 }

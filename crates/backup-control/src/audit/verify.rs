@@ -65,22 +65,36 @@ struct Seen {
     expired: Vec<(u64, Class, Timestamp)>,
     /// Up to when records of a class were allowed to be removed, and by which line.
     allowed: Vec<(u64, Class, Timestamp)>,
+    /// The same, where the policy of today does not allow it.
+    too_much: Vec<(u64, Class, Timestamp)>,
     /// The hashes of records that anchors are about.
     hashes: BTreeMap<u64, String>,
 }
 
+/// What a chain is held against.
+#[derive(Debug, Clone, Copy)]
+pub struct Against<'a> {
+    /// How far chains had got.
+    pub anchors: &'a [Anchor],
+    /// The name of this host.
+    pub host: &'a str,
+    /// Before which moment records of a class may be removed; none of a class that is kept for ever. Unknown without a configuration.
+    pub keep: Option<&'a BTreeMap<Class, Timestamp>>,
+}
+
 impl Audit {
-    /// Reads the whole chain, and compares it with the anchors of this host; `host` is its name. Blocks.
+    /// Reads the whole chain, and compares it with the anchors of this host and with how long records are kept. Blocks.
     ///
     /// # Errors
     /// [`Error::Place`]: what is wrong with the chain is no error, but in the verdict.
-    pub fn verify(&self, anchors: &[Anchor], host: &str) -> Result<Verdict, Error> {
-        let mut verdict = self.verify_file(anchors, host)?;
-        self.look_aside(anchors, host, &mut verdict)?;
+    pub fn verify(&self, against: Against<'_>) -> Result<Verdict, Error> {
+        let mut verdict = self.verify_file(against)?;
+        self.look_aside(against, &mut verdict)?;
         Ok(verdict)
     }
 
-    fn verify_file(&self, anchors: &[Anchor], host: &str) -> Result<Verdict, Error> {
+    fn verify_file(&self, against: Against<'_>) -> Result<Verdict, Error> {
+        let Against { anchors, host, keep } = against;
         let mut verdict = Verdict::default();
         let mut seen = Seen::default();
         let chain = self.chain().ok().flatten();
@@ -90,7 +104,7 @@ impl Audit {
             verdict.lines += 1;
             match line.map_err(|error| self.failed(error))? {
                 None => verdict.find(Some(verdict.lines), "this is no line of an audit log"),
-                Some(line) => seen.look_at(line, &wanted, &mut verdict),
+                Some(line) => seen.look_at(line, &wanted, keep, &mut verdict),
             }
         }
         for (line, class, time) in std::mem::take(&mut seen.expired) {
@@ -98,6 +112,13 @@ impl Audit {
             if !seen.allowed.iter().any(allows) {
                 verdict.find(Some(line), format!("what this record of {time:.0} said was removed before its time"));
             }
+        }
+        for (line, class, cut_off) in std::mem::take(&mut seen.too_much) {
+            let class = class.as_str();
+            let what = format!(
+                "this removed records of class {class} up to {cut_off:.0}, which `[audit.keep]` does not allow; was it shorter then?"
+            );
+            verdict.find(Some(line), what);
         }
         verdict.head = seen.last.as_ref().map(|(_, hash)| hash.clone());
         self.compare(anchors, host, &seen, &mut verdict);
@@ -152,10 +173,10 @@ impl Audit {
     }
 
     /// What was put aside is damaged, which stays a finding; whatever else is wrong with it is one too.
-    fn look_aside(&self, anchors: &[Anchor], host: &str, verdict: &mut Verdict) -> Result<(), Error> {
+    fn look_aside(&self, against: Against<'_>, verdict: &mut Verdict) -> Result<(), Error> {
         for audit in self.aside() {
             let name = audit.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let found = audit.verify_file(anchors, host)?;
+            let found = audit.verify_file(against)?;
             if found.is_sound() {
                 verdict.find(None, format!("{name} was put aside, and nothing seems to be wrong with it"));
             }
@@ -169,7 +190,13 @@ impl Audit {
 }
 
 impl Seen {
-    fn look_at(&mut self, line: Line, wanted: &BTreeSet<u64>, verdict: &mut Verdict) {
+    fn look_at(
+        &mut self,
+        line: Line,
+        wanted: &BTreeSet<u64>,
+        keep: Option<&BTreeMap<Class, Timestamp>>,
+        verdict: &mut Verdict,
+    ) {
         let at = Some(verdict.lines);
         let (expected, previous) = match &self.last {
             None => (1, NOTHING),
@@ -196,11 +223,11 @@ impl Seen {
         if is_first {
             verdict.chain = record.details.get("chain").cloned();
         }
-        self.allow(verdict.lines, &record);
+        self.allow(verdict.lines, &record, keep);
     }
 
     /// Takes note of what was allowed to be removed.
-    fn allow(&mut self, line: u64, record: &Record) {
+    fn allow(&mut self, line: u64, record: &Record, keep: Option<&BTreeMap<Class, Timestamp>>) {
         if record.operation != retain::OPERATION {
             return;
         }
@@ -209,6 +236,10 @@ impl Seen {
             // Nobody keeps records for less than nothing.
             if let Some(cut_off) = cut_off.filter(|cut_off| *cut_off < record.timestamp) {
                 self.allowed.push((line, class, cut_off));
+                // What was allowed then is allowed now: time goes on.
+                if keep.is_some_and(|keep| keep.get(&class).is_none_or(|allowed| cut_off > *allowed)) {
+                    self.too_much.push((line, class, cut_off));
+                }
             }
         }
     }

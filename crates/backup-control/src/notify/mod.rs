@@ -30,6 +30,6 @@ mod template;
 
 pub use channels::{Channels, NotSent};
 pub use message::{Kind, Message, Severity};
-pub use outbox::{Delivered, Entry, GivenUp, Outbox, Sent, StillWaiting};
+pub use outbox::{Delivered, Entry, GivenUp, Outbox, Put, Sent, StillWaiting};
 
 pub(crate) use check::{mistake, patterns};

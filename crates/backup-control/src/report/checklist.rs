@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use super::figures::is_done;
 use super::{Given, Report};
+use crate::alerts::Condition;
+use crate::config::AlertConfig;
 use crate::words;
 
 /// Whether a demand is met.
@@ -67,6 +69,7 @@ pub(super) fn of(given: &Given<'_>, report: &Report) -> Vec<Check> {
         alerts(given),
         by_hand("Procedures are up to date", "who is responsible says so"),
         by_hand("Staff is trained", "who is responsible says so"),
+        by_hand("Compliance is verified", "who is responsible says so, by this report and `backup audit`"),
     ]
 }
 
@@ -165,7 +168,7 @@ fn audit(given: &Given<'_>) -> Check {
     let (is_met, what) = match given.audit_is_whole {
         Some(true) => (true, "the chain is whole"),
         Some(false) => (false, "the chain is NOT whole: `backup audit verify`"),
-        None => (false, "nobody has verified the chain"),
+        None => (false, "whether the chain is whole is not known: a repository could not be asked"),
     };
     check(
         "Access is logged",
@@ -178,9 +181,12 @@ fn verified(report: &Report) -> Check {
     let without = names(
         report.repositories.iter().filter(|known| known.verified.is_none()).map(|known| known.repository.as_str()),
     );
-    let evidence = match without.is_empty() {
-        true => "every repository was verified in this time".to_owned(),
-        false => format!("not verified in this time: {}", without.join(", ")),
+    let damaged =
+        names(report.repositories.iter().filter(|known| known.is_damaged).map(|known| known.repository.as_str()));
+    let evidence = match (damaged.is_empty(), without.is_empty()) {
+        (false, _) => format!("something was found wrong, and was not found sound since: {}", damaged.join(", ")),
+        (true, true) => "every repository was verified in this time".to_owned(),
+        (true, false) => format!("not verified in this time: {}", without.join(", ")),
     };
     check("Backups are verified", without.is_empty() && !report.repositories.is_empty(), evidence)
 }
@@ -196,9 +202,10 @@ fn restores(report: &Report) -> Check {
 
 fn alerts(given: &Given<'_>) -> Check {
     let (rules, channels) = (given.config.alerts.len(), given.config.notify.len());
+    let is_about_failures = |rule: &AlertConfig| matches!(rule.condition, Condition::Failure | Condition::Stale(_));
     check(
         "Somebody is told of failures",
-        rules > 0 && channels > 0,
+        given.config.alerts.values().any(is_about_failures) && channels > 0,
         format!(
             "{}, {}",
             words::count(rules as u64, "rule", "rules"),

@@ -41,6 +41,10 @@ pub struct Report {
     pub repositories: Vec<RepositoryReport>,
     /// What is demanded, and the evidence.
     pub checklist: Vec<Check>,
+    /// What else was done or went wrong, oldest first: tests, changes, failures. Of very many, the newest.
+    pub log: Vec<LogEntry>,
+    /// Entries that were left out because there are too many.
+    pub log_left_out: usize,
     /// What prices are in.
     pub currency: String,
     /// By day, all of the time.
@@ -145,6 +149,21 @@ pub struct RestoreReport {
     pub bytes: u64,
 }
 
+/// Something that was done or went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogEntry {
+    /// When.
+    pub time: Timestamp,
+    /// The operation, as the audit log calls it.
+    pub operation: String,
+    /// Who did it.
+    pub user: String,
+    /// What came of it.
+    pub status: Status,
+    /// What it is about: a job or a repository, why it failed, why it was done.
+    pub about: String,
+}
+
 /// What there is of a repository.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct RepositoryReport {
@@ -158,8 +177,10 @@ pub struct RepositoryReport {
     pub left_bytes: Option<u64>,
     /// What that costs in a month.
     pub cost_per_month: Option<f64>,
-    /// When it was last verified or checked with success.
+    /// When it was last verified or checked with success; none if something that was found wrong was not found sound since.
     pub verified: Option<Timestamp>,
+    /// Whether something was found wrong that was not found sound since.
+    pub is_damaged: bool,
     /// When it was last copied with success.
     pub copied: Option<Timestamp>,
 }
@@ -174,7 +195,10 @@ impl Report {
         restores.sort_by_key(|run| run.started);
         let costs: Option<Vec<f64>> = repositories.iter().map(|repository| repository.cost_per_month).collect();
         let cost_per_month = costs.filter(|costs| !costs.is_empty()).map(|costs| costs.into_iter().sum());
+        let (log, log_left_out) = log(given);
         let mut report = Self {
+            log,
+            log_left_out,
             schema_version: SCHEMA_VERSION,
             from: given.from,
             to: given.to,
@@ -190,6 +214,29 @@ impl Report {
         report.checklist = checklist::of(given, &report);
         report
     }
+}
+
+/// Entries of the log that are shown.
+const LOG: usize = 100;
+
+/// Backups, copies and restores that succeeded are in the figures; the rest is here.
+fn log(given: &Given<'_>) -> (Vec<LogEntry>, usize) {
+    let is_usual = |record: &&Record| {
+        let is_figure = matches!(record.operation.as_str(), "backup" | "backup group" | "copy" | "restore" | "report");
+        is_figure && matches!(record.status, Status::Success | Status::Started)
+    };
+    let within = |record: &&Record| record.timestamp >= given.from && record.timestamp < given.to;
+    let meant: Vec<&Record> = given.records.iter().filter(within).filter(|record| !is_usual(record)).collect();
+    let left_out = meant.len().saturating_sub(LOG);
+    let shown = meant.into_iter().skip(left_out).map(|record| {
+        let detail = |name: &str| record.details.get(name).filter(|value| !value.is_empty()).cloned();
+        let subject = ["job", "repository", "file", "rule", "key"].into_iter().find_map(detail);
+        let why = detail("error").or_else(|| detail("reason"));
+        let about = [subject, why].into_iter().flatten().collect::<Vec<_>>().join(": ");
+        let (operation, user) = (record.operation.clone(), record.user.clone());
+        LogEntry { time: record.timestamp, operation, user, status: record.status, about }
+    });
+    (shown.collect(), left_out)
 }
 
 fn backups<'a>(given: &'a Given<'_>) -> impl Iterator<Item = &'a Run> {
@@ -345,13 +392,16 @@ fn of_repository(given: &Given<'_>, name: &str) -> RepositoryReport {
         };
         given.records.iter().filter(of_it).map(|record| record.timestamp).max()
     };
+    let of_it = given.records.iter().filter(|record| record.details.get("repository") == Some(&known.place));
+    let standing = crate::audit::standing(of_it);
     let price = given.config.report.prices.get(name);
     RepositoryReport {
         repository: name.to_owned(),
         used_bytes: known.used,
         left_bytes: known.left,
         cost_per_month: price.zip(known.used).map(|(price, used)| price * used as f64 / GIB),
-        verified: last(&["verify", "check"]),
+        verified: standing.filter(|record| is_done(record)).map(|record| record.timestamp),
+        is_damaged: standing.is_some_and(|record| !is_done(record)),
         copied: last(&["copy", "archive"]),
         place: known.place,
     }

@@ -29,7 +29,7 @@ mod tables;
 mod tests;
 
 pub use checklist::{Check, Met};
-pub use figures::{Day, JobReport, Report, RepositoryReport, RestoreReport, Totals};
+pub use figures::{Day, JobReport, LogEntry, Report, RepositoryReport, RestoreReport, Totals};
 pub use given::{Given, RepositoryGiven};
 pub use html::html;
 pub use markdown::markdown;

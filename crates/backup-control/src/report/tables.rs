@@ -30,8 +30,8 @@ impl Table {
 }
 
 /// All but the checklist. Some may have no rows.
-pub(super) fn tables(report: &Report) -> [Table; 4] {
-    [jobs(report), failures(report), storage(report), restores(report)]
+pub(super) fn tables(report: &Report) -> [Table; 5] {
+    [jobs(report), failures(report), storage(report), restores(report), log(report)]
 }
 
 fn jobs(report: &Report) -> Table {
@@ -86,6 +86,27 @@ fn restores(report: &Report) -> Table {
         ]
     });
     Table::new("Restores", ["Began, UTC", "Job", "To", "By", "Result", "Took", "Size"], rows)
+}
+
+fn log(report: &Report) -> Table {
+    let more = (report.log_left_out > 0).then(|| {
+        let text = format!("{} before: `backup audit`", words::count(report.log_left_out as u64, "record", "records"));
+        ["…".to_owned(), String::new(), String::new(), String::new(), text]
+    });
+    let rows = report.log.iter().map(|entry| {
+        [
+            moment(entry.time),
+            entry.operation.clone(),
+            entry.user.clone(),
+            entry.status.as_str().to_owned(),
+            entry.about.clone(),
+        ]
+    });
+    Table::new(
+        "Tests, changes and incidents",
+        ["When, UTC", "What", "Who", "Result", "About"],
+        more.into_iter().chain(rows),
+    )
 }
 
 /// What a table has of a job.

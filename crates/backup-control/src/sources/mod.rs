@@ -188,6 +188,10 @@ fn of_server(address: &str) -> Option<SourceConfig> {
 /// The path that an address of a source means.
 fn path_of(address: &str) -> Result<PathBuf> {
     match address::scheme(address) {
+        // It may hold anything: it is not repeated.
+        None if address::has_keywords(address) => {
+            Err(Error::invalid("a server is not named in this way").with_hint("write postgres://user@host/database"))
+        }
         None => Ok(PathBuf::from(address)),
         Some(scheme) if scheme == "file" => match address.parse() {
             Ok(Location::Local(path)) => Ok(path),

@@ -37,7 +37,7 @@ impl Repository {
     /// # Errors
     /// Those of the sink; [`ErrorKind::Invalid`] for a chain with another name.
     pub async fn anchor(&self, anchor: &Anchor) -> Result<()> {
-        let key = layout::anchor(&anchor.chain, anchor.sequence)?;
+        let key = layout::anchor(&anchor.chain, anchor.sequence, &anchor.hash)?;
         self.sink().put_bytes(&key, seal_json(self.key(), anchor)?).await?;
         // Not every time: that would double what an anchor costs. A command adds no more records than that.
         if anchor.sequence % (KEPT as u64) < 8 {
@@ -118,6 +118,10 @@ mod tests {
         assert!(of("b2").eq([7]));
         let kept = repository.sink().list_all(&layout::anchors()).await.unwrap().len();
         assert_eq!(kept, 32 + 1, "thinned out at the last of them, and before the one of the other chain");
+        // A chain that was cut off and goes on replaces nothing.
+        repository.anchor(&Anchor { hash: "cd".to_owned(), ..anchor("b2", 7) }).await.unwrap();
+        let (found, _) = repository.anchors().await.unwrap();
+        assert_eq!(found.iter().filter(|anchor| anchor.chain == "b2").count(), 2);
         let refused = repository.anchor(&anchor("../x", 1)).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Invalid);
     }

@@ -143,10 +143,13 @@ pub(crate) fn proofs() -> Prefix {
     prefix("x-proofs")
 }
 
-/// How far a chain of audit records had got.
-pub(crate) fn anchor(chain: &str, sequence: u64) -> Result<Key> {
-    let is_plain = !chain.is_empty() && chain.bytes().all(|b| b.is_ascii_alphanumeric());
-    let key = Key::new(format!("x-audit/{chain}/{sequence:016x}")).ok().filter(|_| is_plain);
+/// How far a chain of audit records had got. The hash is part of the name: a chain that was shortened and goes on does not replace what
+/// was noted of the longer one.
+pub(crate) fn anchor(chain: &str, sequence: u64, hash: &str) -> Result<Key> {
+    let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    let short = hash.get(..16).unwrap_or(hash);
+    let key = Key::new(format!("x-audit/{chain}/{sequence:016x}-{short}")).ok();
+    let key = key.filter(|_| is_plain(chain) && is_plain(short));
     key.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("{chain:?} cannot name a chain")))
 }
 

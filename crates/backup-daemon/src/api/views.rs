@@ -338,7 +338,7 @@ pub(super) struct SilenceJson {
 
 impl From<&Silence> for SilenceJson {
     fn from(silence: &Silence) -> Self {
-        let Silence { id, rule, subject, until, reason, user, since } = silence.clone();
+        let Silence { id, rule, subject, until, reason, user, since, .. } = silence.clone();
         Self { id, rule, subject, until, reason, user, since }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use backup_control::alerts::{self, Facts, LogFacts, Looked, StorageFacts};
+use backup_control::alerts::{self, Condition, Facts, LogFacts, Looked, StorageFacts};
 use backup_control::audit::Audit;
-use backup_control::config::Config;
+use backup_control::config::{Config, LoadedConfig};
 use backup_control::state;
 use backup_core::log::{LogView, Target};
 use backup_core::maintenance;
@@ -35,6 +35,8 @@ pub(super) async fn everything(session: &Session) -> CommandResult {
             Err(error) if error.is_cancelled() => return Err(error),
             Err(error) => {
                 worst = Outcome::Warnings;
+                let of_it = looked_into.jobs.values_mut().filter(|job| job.repository == *name);
+                of_it.for_each(|job| job.is_out_of_reach = true);
                 records::warn(session, &format!("repository {name} could not be looked at"), &error);
             }
         }
@@ -53,15 +55,28 @@ pub(super) async fn everything(session: &Session) -> CommandResult {
 /// Looks at what this machine remembers, when a command is done that changed it. Nothing fails because of it.
 pub(crate) async fn afterwards(session: &Session) {
     // A mistake in the configuration is told by whoever needs it.
-    let Some(loaded) = session.config().ok().flatten().filter(|loaded| !loaded.config.alerts.is_empty()) else {
-        return;
+    if let Some(loaded) = session.config().ok().flatten().filter(|loaded| !loaded.config.alerts.is_empty()) {
+        besides(session, &loaded, BESIDES).await;
+    }
+}
+
+/// The same when a restore has begun, if a rule is about that. What cannot be sent at once is sent when the restore is over.
+pub(crate) async fn restore_began(session: &Session) {
+    let is_about_it = |loaded: &LoadedConfig| {
+        loaded.config.alerts.values().any(|rule| matches!(rule.condition, Condition::RestoreStarted))
     };
+    if let Some(loaded) = session.config().ok().flatten().filter(is_about_it) {
+        besides(session, &loaded, Duration::ZERO).await;
+    }
+}
+
+async fn besides(session: &Session, loaded: &LoadedConfig, within: Duration) {
     let config = &loaded.config;
     let (Some(dir), Some(records)) = (state::dir(&session.env), Records::open(session).await) else { return };
     let looked = async {
         let facts = remembered(session, config, &records).await?;
         let cx = backup_core::context::Context::new(session.cx.events.clone());
-        CommandResult::Ok(alerts::look(&loaded, &session.env, &session.machine, &dir, facts, BESIDES, &cx).await?)
+        CommandResult::Ok(alerts::look(loaded, &session.env, &session.machine, &dir, facts, within, &cx).await?)
     };
     match looked.await {
         Ok(looked) => {

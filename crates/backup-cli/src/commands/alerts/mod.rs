@@ -134,10 +134,14 @@ async fn ledger(session: &Session) -> CommandResult<Ledger> {
     let dir = dir(session)?;
     let config = session.config().ok().flatten().map(|loaded| loaded.file).unwrap_or_default();
     let config = std::path::absolute(&config).unwrap_or(config).display().to_string();
-    match tokio::task::spawn_blocking(move || Ledger::open(&dir, &config)).await {
-        Ok(opened) => opened.map_err(|error| CommandError::from_error(Kind::Io, &error)),
-        Err(error) => Err(CommandError::new(Kind::Io, error.to_string())),
+    let opened = tokio::task::spawn_blocking(move || Ledger::open(&dir, &config)).await;
+    let ledger = opened.map_err(|error| CommandError::new(Kind::Io, error.to_string()))?;
+    let ledger = ledger.map_err(|error| CommandError::from_error(Kind::Io, &error))?;
+    if let Some(aside) = ledger.put_aside() {
+        session.ui.warning(format_args!("what fired could not be read: it is put aside as {}", aside.display()));
+        session.ui.hint("silences are lost; `backup alerts check` finds again what lasts");
     }
+    Ok(ledger)
 }
 
 fn saved(ledger: Ledger) -> CommandResult<()> {
@@ -221,7 +225,18 @@ async fn silence(session: &Session, args: &SilenceArgs) -> CommandResult {
         return Err(CommandError::usage(format!("there is no rule {}", human::text(args.rule.as_bytes())))
             .with_hint(format!("rules in {}: {}", loaded.file.display(), known.join(", "))));
     }
+    if let Some(on) = &args.on
+        && !loaded.config.jobs.contains_key(on)
+        && !loaded.config.repositories.contains_key(on)
+        && on != backup_control::alerts::DAEMON
+    {
+        let known: Vec<&str> =
+            loaded.config.jobs.keys().chain(loaded.config.repositories.keys()).map(String::as_str).collect();
+        return Err(CommandError::usage(format!("there is no job or repository {}", human::text(on.as_bytes())))
+            .with_hint(format!("in {}: {}", loaded.file.display(), known.join(", "))));
+    }
     let silence = Silence {
+        config: String::new(),
         id: format!("{:06x}", rand_number(session)),
         rule: args.rule.clone(),
         subject: args.on.clone(),

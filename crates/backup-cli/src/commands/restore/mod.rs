@@ -31,6 +31,7 @@ use backup_core::pipeline;
 use backup_core::repository::{SnapshotInfo, SnapshotReader};
 use backup_core::source::{IfExists, RestoreReport, RestoreRequest};
 
+use super::alerts;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::records::{self, Records};
 use crate::session::Session;
@@ -223,7 +224,11 @@ impl Restore {
         run.evidence.subject = self.restorer.place.clone();
         run.evidence.snapshot = Some(self.snapshot.id().to_hex());
         let id = run.id.clone();
-        let work = async |heard: &Session| self.between_hooks(heard, &id).await;
+        let work = async |heard: &Session| {
+            // Whoever watches over restores hears of it now, not when all is over.
+            let (done, ()) = tokio::join!(self.between_hooks(heard, &id), alerts::check::restore_began(session));
+            done
+        };
         let describe = |done: &(RestoreReport, u64), evidence: &mut Evidence| {
             evidence.restored(&done.0);
             evidence.warnings += done.1;

@@ -93,6 +93,21 @@ impl Until {
     }
 }
 
+/// Those that were tried least first, and of each incident what was told of it first: nobody hears that something is over before that it
+/// began.
+fn in_turn(waiting: Vec<Entry>) -> Vec<Entry> {
+    let mut incidents = BTreeMap::<String, Vec<Entry>>::new();
+    for entry in waiting {
+        incidents.entry(entry.message.incident.clone()).or_default().push(entry);
+    }
+    let mut incidents: Vec<Vec<Entry>> = incidents.into_values().collect();
+    for entries in &mut incidents {
+        entries.sort_by_cached_key(|entry| (entry.message.time, entry.key()));
+    }
+    incidents.sort_by_cached_key(|entries| entries.first().map(|entry| (entry.tries, entry.message.time, entry.key())));
+    incidents.into_iter().flatten().collect()
+}
+
 impl Outbox {
     /// Sends what waits. Each channel is tried once, also if there is no time; other tries begin within the time that is given, as far as
     /// pauses allow. The last one may take as much longer as its channel may take. Whatever happens is in what is returned.
@@ -197,11 +212,15 @@ impl Outbox {
         let mut waiting = self.files.list_waiting()?.entries;
         waiting.retain(|entry| entry.channel == channel);
         let now = cx.clock.now();
-        let mut pause = None::<Duration>;
-        for entry in waiting {
+        let (mut pause, mut paused) = (None::<Duration>, None::<String>);
+        for entry in in_turn(waiting) {
+            if paused.as_ref() == Some(&entry.message.incident) {
+                continue;
+            }
             let wait = entry.wait(now);
             if !wait.is_zero() {
                 pause = Some(pause.map_or(wait, |pause| pause.min(wait)));
+                paused = Some(entry.message.incident);
                 continue;
             }
             if cx.cancel.is_cancelled() || may_try.is_over() {

@@ -2,7 +2,7 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `mod.rs` | [`Outbox`]: putting messages in, looking at them |
+//! | `mod.rs` | [`Outbox`]: putting messages in ([`Put`]), looking at them |
 //! | `entry.rs` | [`Entry`]: a message that waits, and when it is tried again |
 //! | `files.rs` | the files, their locks, what is remembered of what was sent |
 //! | `deliver.rs` | delivering: [`Delivered`] |
@@ -33,6 +33,26 @@ const MAX_BYTES: usize = 64 << 20;
 /// Bytes of one message.
 const MAX_MESSAGE: usize = 8 << 20;
 
+/// What came of putting a message in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Put {
+    /// It is known already: it waits, was sent or was given up within the last 30 days.
+    Known,
+    /// It waits.
+    Waits {
+        /// What was given up because too much waited, in one line each.
+        given_up: Vec<String>,
+    },
+}
+
+impl Put {
+    /// Whether it was not known.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        matches!(self, Self::Waits { .. })
+    }
+}
+
 /// See the module documentation.
 #[derive(Debug, Clone)]
 pub struct Outbox {
@@ -48,13 +68,11 @@ impl Outbox {
         Ok(Self { files: Files::open(state_dir)? })
     }
 
-    /// Puts a message in, for a channel. False if it is known already: it waits, was sent or was given up within the last 30 days.
-    ///
-    /// If too much waits for the channel, what matters least and is oldest is given up for it.
+    /// Puts a message in, for a channel. If too much waits for the channel, what matters least and is oldest is given up, which may be this one.
     ///
     /// # Errors
     /// Those of the file system; the message is too large.
-    pub fn put(&self, channel: &str, message: &Message) -> io::Result<bool> {
+    pub fn put(&self, channel: &str, message: &Message) -> io::Result<Put> {
         let entry = Entry::new(channel, message);
         let size = size(&entry)?;
         if size > MAX_MESSAGE {
@@ -62,25 +80,27 @@ impl Outbox {
         }
         let _lock = self.files.lock()?;
         if self.files.knows(&entry.key()) {
-            return Ok(false);
+            return Ok(Put::Known);
         }
-        self.make_room(channel, size)?;
         self.files.write(&entry)?;
-        Ok(true)
+        Ok(Put::Waits { given_up: self.make_room(channel)? })
     }
 
-    fn make_room(&self, channel: &str, size_of_new: usize) -> io::Result<()> {
+    /// Gives up what is too much for a channel; returns what each of it says in one line.
+    fn make_room(&self, channel: &str) -> io::Result<Vec<String>> {
         let mut waiting = self.files.list_waiting()?.entries;
         waiting.retain(|entry| entry.channel == channel);
         waiting.sort_by_cached_key(|entry| std::cmp::Reverse((entry.message.severity, entry.message.time)));
-        let mut bytes = waiting.iter().map(size).sum::<io::Result<usize>>()? + size_of_new;
-        while waiting.len() >= MAX_WAITING || bytes > MAX_BYTES {
+        let mut bytes = waiting.iter().map(size).sum::<io::Result<usize>>()?;
+        let mut given_up = Vec::new();
+        while waiting.len() > MAX_WAITING || bytes > MAX_BYTES {
             let Some(mut victim) = waiting.pop() else { break };
             bytes -= size(&victim)?;
             victim.error = Some("too much waited for this channel".to_owned());
             self.files.record_failed(&victim)?;
+            given_up.push(victim.message.subject());
         }
-        Ok(())
+        Ok(given_up)
     }
 
     /// What waits, those that are tried next first.

@@ -86,19 +86,19 @@ async fn every_message_goes_out_once_and_in_order() {
     let place = Place::new();
     let channels = place.channels(&[WRITES]);
     for number in [2, 0, 1] {
-        assert!(place.outbox.put("good", &numbered(number)).unwrap());
-        assert!(!place.outbox.put("good", &numbered(number)).unwrap(), "it waits");
+        assert!(place.outbox.put("good", &numbered(number)).unwrap().is_new());
+        assert!(!place.outbox.put("good", &numbered(number)).unwrap().is_new(), "it waits");
     }
     let delivered = place.deliver(&channels).await;
     assert!(delivered.is_complete() && delivered.sent.len() == 3, "{delivered:?}");
     assert_eq!(delivered.sent[0].subject, "[critical] Number 0");
-    assert!(!place.outbox.put("good", &numbered(1)).unwrap(), "it was sent");
+    assert!(!place.outbox.put("good", &numbered(1)).unwrap().is_new(), "it was sent");
     assert_eq!(place.deliver(&channels).await, Delivered::default());
     assert_eq!(place.lines("good"), ["m0", "m1", "m2"]);
     // It is remembered for a while, and not for ever.
     place.later(Duration::from_secs(31 * 86_400));
     place.deliver(&channels).await;
-    assert!(place.outbox.put("good", &numbered(1)).unwrap());
+    assert!(place.outbox.put("good", &numbered(1)).unwrap().is_new());
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn after_seven_days_it_is_given_up_and_can_be_brought_back() {
     place.later(Duration::from_secs(7200));
     let delivered = place.deliver(&channels).await;
     assert_eq!(delivered.given_up[0].why, format!("it could not be sent for 7 days: {why}"));
-    assert!(place.outbox.waiting().unwrap().is_empty() && !place.outbox.put("gone", &message()).unwrap());
+    assert!(place.outbox.waiting().unwrap().is_empty() && !place.outbox.put("gone", &message()).unwrap().is_new());
     let (failed, _) = place.outbox.failed().unwrap();
     assert_eq!(failed[0].error.as_deref(), Some(delivered.given_up[0].why.as_str()));
 
@@ -193,6 +193,29 @@ async fn two_who_deliver_send_nothing_twice() {
     assert_eq!(place.lines("good").len(), 10);
 }
 
+#[tokio::test]
+async fn nobody_hears_the_end_before_the_beginning() {
+    let place = Place::new();
+    let of = |number: usize, id: &str, incident: &str| Message {
+        id: id.to_owned(),
+        incident: incident.to_owned(),
+        time: numbered(number).time,
+        ..message()
+    };
+    let away = place.channels(&[("good", "exit 75")]);
+    place.outbox.put("good", &of(0, "begins", "one")).unwrap();
+    assert_eq!(place.deliver(&away).await.sent, []);
+    // It was tried, and waits; what came later was not.
+    place.outbox.put("good", &of(1, "ends", "one")).unwrap();
+    place.outbox.put("good", &of(2, "other", "two")).unwrap();
+    let back = place.channels(&[WRITES]);
+    place.deliver(&back).await;
+    assert_eq!(place.lines("good"), ["other"]);
+    place.later(Duration::from_secs(3600));
+    assert!(place.deliver(&back).await.is_complete());
+    assert_eq!(place.lines("good"), ["other", "begins", "ends"]);
+}
+
 #[test]
 fn what_matters_least_makes_room() {
     let place = Place::new();
@@ -203,11 +226,12 @@ fn what_matters_least_makes_room() {
     }
     place.outbox.put("other", &numbered(0)).unwrap();
     assert_eq!(place.outbox.failed().unwrap().0, []);
-    for number in [1000, 1001] {
-        assert!(place.outbox.put("mail", &with(number, Severity::Warning)).unwrap());
+    for (number, severity) in [(1000, Severity::Warning), (1001, Severity::Critical), (1002, Severity::Info)] {
+        let Put::Waits { given_up } = place.outbox.put("mail", &with(number, severity)).unwrap() else { panic!("new") };
+        assert_eq!(given_up.len(), 1);
     }
     let failed: Vec<String> = place.outbox.failed().unwrap().0.into_iter().map(|entry| entry.message.id).collect();
-    assert_eq!(failed, ["m7", "m1000"], "the least severe, the oldest of these");
+    assert_eq!(failed, ["m7", "m1000", "m1002"], "the least severe, which may be the new one");
     assert_eq!(place.outbox.waiting().unwrap().len(), MAX_WAITING + 1);
     let large = Message { html: Some("x".repeat(MAX_MESSAGE)), ..numbered(2000) };
     assert!(place.outbox.put("mail", &large).is_err());

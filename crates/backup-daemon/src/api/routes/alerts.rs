@@ -86,6 +86,7 @@ pub(super) async fn silence(
         return Err(Problem::unknown("`subject` is neither a job nor a repository"));
     }
     let silence = Silence {
+        config: String::new(),
         id: format!("{:08x}", rand::random::<u32>()),
         rule: order.rule,
         subject: order.subject,

@@ -19,6 +19,9 @@ const HEADING: &str = "# From the restore: where the server stops to replay its 
 /// What tells a server to recover when it starts.
 const SIGNALS: [&str; 2] = ["standby.signal", "recovery.signal"];
 
+/// The original's own setting, if there is one, has its value in quotes.
+const NOBODY_READS: &str = "hot_standby = off";
+
 /// Writes settings and `recovery.signal`.
 pub(super) async fn configure(job: &Job<'_>, target: &Target, way: &Way, stop: Stop) -> SourceResult<()> {
     let before = match job.purpose {
@@ -53,7 +56,9 @@ pub(super) async fn configure(job: &Job<'_>, target: &Target, way: &Way, stop: S
 /// The server has got where it was told to: nobody who makes it replay a log again, such as for a standby, means the same place.
 pub(super) fn forget(target: &Target) -> SourceResult<()> {
     let before = target.read("postgresql.auto.conf")?;
-    let is_place = |line: &&str| line.starts_with("recovery_target") || line.starts_with("restore_command");
+    let is_place = |line: &&str| {
+        line.starts_with("recovery_target") || line.starts_with("restore_command") || *line == NOBODY_READS
+    };
     let mut text: String = before.lines().filter(|line| !is_place(line)).flat_map(|line| [line, "\n"]).collect();
     text = text.replace(HEADING, "");
     target.replace("postgresql.auto.conf", text.as_bytes())
@@ -68,6 +73,8 @@ fn settings(timeline: u32, stop: Stop) -> String {
     format!(
         "{HEADING}\
          restore_command = 'false'\n{stop}\nrecovery_target_timeline = '{timeline}'\nrecovery_target_action = 'promote'\n\
+         # Whoever reads while it replays wants settings as large as the original had at any time since; nobody does.\n\
+         {NOBODY_READS}\n\
          # A copy must not touch what belongs to the original. Take these out when this server takes its place.\n\
          archive_mode = off\nprimary_conninfo = ''\nprimary_slot_name = ''\nsynchronous_standby_names = ''\n\
          # Its subscriptions would take what is meant for the original's, and use up the publisher's slots.\n\
