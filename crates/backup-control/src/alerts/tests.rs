@@ -386,7 +386,7 @@ fn deadlines_are_failures() {
 /// What was never backed up is told too, as soon as it is known that nobody else did.
 #[test]
 fn what_was_never_tried_is_late_as_well() {
-    for condition in ["stale(1h)", "rpo(1h)"] {
+    for condition in ["stale > 1h", "rpo > 1h"] {
         let seen = |looked_at: bool, out_of_reach: bool, hours: Option<i64>| {
             let mut known = facts(Vec::new());
             known.watched_since = hours.map(|hours| now() - SignedDuration::from_hours(hours));

@@ -76,7 +76,8 @@ impl Place {
 
 fn numbered(number: usize) -> Message {
     let time = message().time + Duration::from_secs(number as u64);
-    Message { id: format!("m{number}"), title: format!("Number {number}"), time, ..message() }
+    let incident = format!("i{number}");
+    Message { id: format!("m{number}"), incident, title: format!("Number {number}"), time, ..message() }
 }
 
 const WRITES: (&str, &str) = ("good", "echo $BACKUP_NOTIFY_ID >> DIR/good");
