@@ -73,6 +73,16 @@ use crate::trail::{self, Action};
 
 /// Runs a verb.
 pub(crate) async fn run(session: &Session, command: Command) -> CommandResult {
+    match command {
+        Command::Restore(args) if args.is_open() => {
+            let (session, args) = Box::pin(restore::asked(session, &args)).await?;
+            run_said(&session, Command::Restore(Box::new(args))).await
+        }
+        said => run_said(session, said).await,
+    }
+}
+
+async fn run_said(session: &Session, command: Command) -> CommandResult {
     let restores = matches!(command, Command::Restore(_));
     let action = Action::of(&command);
     if let Some(action) = action {

@@ -37,4 +37,4 @@ pub use file::{Appended, Audit, Error, Filter, Found, Head};
 pub use record::{Class, Record, Status};
 pub use retain::Retained;
 pub use verify::{Finding, Verdict};
-pub use words::without_secrets;
+pub use words::{without_passwords, without_secrets};

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | the verb: plan, confirmation, restore |
 //! | `args.rs` | its flags |
+//! | `asked/` | questions on a terminal to whoever says nothing |
 //! | `at.rs` | a moment of a log: what it takes |
 //! | `group.rs` | a group: every member to the same moment |
 //! | `hooks.rs` | what a job has to be done around a restore |
@@ -12,6 +13,7 @@
 //! | `shown.rs` | what is said of a plan and of what came of it |
 
 mod args;
+mod asked;
 pub(super) mod at;
 mod checks;
 mod group;
@@ -37,6 +39,7 @@ use crate::session::Session;
 use crate::style::{self, paint};
 
 pub(crate) use args::Args;
+pub(super) use asked::asked;
 
 /// A restore that is ready to run.
 pub(super) struct Restore {
@@ -83,15 +86,13 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         }
     }
     restore.spare_the_rest().await?;
-    if overwrites {
+    if overwrites || args.asked {
         restore.plan().await?;
-        let question = format!("Restore to {}?", restore.restorer.place);
-        if restore.replaces_server() {
-            // A whole server may go at once: that takes more than one letter.
-            session.confirm_by_typing(&format!("{question} What is there is dropped."), "replace").await?;
-        } else {
-            session.confirm(&question).await?;
+        if args.asked && overwrites {
+            session.ui.hint("what is replaced is not kept; to have it again, back it up first");
         }
+        let question = format!("Restore to {}?", restore.restorer.place);
+        asked::confirm(session, args, &question, restore.replaces_server()).await?;
     }
     let records = Records::open(session).await;
     let report = restore.execute_recorded(records.as_ref()).await?;
@@ -151,7 +152,7 @@ async fn assemble(
     let request = RestoreRequest {
         target: restorer.target.clone(),
         selection: crate::args::selection(&args.only, &args.exclude)?,
-        if_exists: args.if_exists.into(),
+        if_exists: args.if_exists(),
         verify: args.verify,
         dry_run: false,
         sparse: args.sparse,
