@@ -81,7 +81,7 @@ impl Trail {
     }
 
     fn is_rehearsal(&self) -> bool {
-        self.words().iter().take_while(|word| *word != "--").any(|word| word == "--dry-run")
+        self.words().iter().take_while(|word| *word != "--").any(|word| word == "--dry-run" || word == "--check")
     }
 }
 

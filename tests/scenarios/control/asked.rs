@@ -63,7 +63,7 @@ fn read(path: impl AsRef<Path>) -> String {
 
 /// The command line that was shown.
 fn command_line(screen: &str) -> Vec<String> {
-    let line = screen.split("The same by one command:").nth(1).unwrap().trim().lines().next().unwrap();
+    let line = screen.split("The same by commands:").nth(1).unwrap().trim().lines().next().unwrap();
     line.split_whitespace().skip(1).map(str::to_owned).collect()
 }
 
@@ -75,11 +75,12 @@ fn files_come_back_by_questions() {
     // The job with the newest snapshot is the first; typing searches.
     terminal.sees("What do you want back?").sees("letters").sees("2 snapshots, the newest").types("hom").types(ENTER);
     terminal.sees("Which state of it?").sees("ago)").types(ENTER);
+    terminal.sees("Verify it first?").types("y").types(ENTER);
     terminal.sees("What of it?").types(ENTER);
     terminal.sees("Where to?").sees("below a directory").types(ENTER);
     terminal.sees("Which directory?").sees("restored-").types("back again").types(ENTER);
     terminal.sees("Read back what was written").types(ENTER);
-    terminal.sees("The same by one command:").sees("Plan: restore snapshot").sees("write: 2 files");
+    terminal.sees("The same by commands:").sees("Plan: restore snapshot").sees("write: 2 files");
     assert!(!place.path("back again").exists(), "written before it is confirmed");
     terminal.sees("Restore to ./back again?").types("y").types(ENTER);
     let (code, screen) = terminal.ends();
@@ -89,8 +90,9 @@ fn files_come_back_by_questions() {
     assert_eq!(read(copy(&place, "back again", "home/photos/sea.jpg")), "blue");
     assert!(!copy(&place, "back again", "letters").exists());
     assert!(screen.contains("restore -r main --target './back again' --verify "), "{screen}");
+    assert!(screen.contains("-r main verify ") && screen.contains("verified"), "{screen}");
     // Who did it, and what, is known as of any other restore.
-    let audit = place.done(&["audit", "list", "--json"]);
+    let audit = place.done(&["audit", "--json"]);
     assert!(audit.contains("--target ./back again --verify"), "{audit}");
 }
 
@@ -99,7 +101,7 @@ fn an_older_state_and_a_part_come_back() {
     let place = place();
     let terminal = restore(&place, &["-r", "main", "--job", "home"]);
     terminal.sees("Restoring home").sees("Which state of it?").types(DOWN).types(ENTER);
-    terminal.sees("What of it?").types(DOWN).types(ENTER);
+    terminal.sees("Verify it").types(ENTER).sees("What of it?").types(DOWN).types(ENTER);
     terminal.sees("Which?").types("nosuch*").types(ENTER).sees("nothing in it matches nosuch*");
     terminal.types("*.txt").types(ENTER).sees("And?").types(ENTER);
     terminal.sees("Where to?").types(ENTER).sees("Which directory?").types("old").types(ENTER);
@@ -124,16 +126,23 @@ fn what_is_there_is_replaced_only_by_whoever_says_so() {
     fs::write(place.path("home/new"), "new").unwrap();
     let asked = |policy: &str| {
         let terminal = restore(&place, &["-r", "main", "--job", "home"]);
-        terminal.sees("Which state of it?").types(ENTER).sees("What of it?").types(ENTER);
+        terminal
+            .sees("Which state of it?")
+            .types(ENTER)
+            .sees("Verify it")
+            .types(ENTER)
+            .sees("What of it?")
+            .types(ENTER);
         terminal.sees("Where to?").types(DOWN).types(ENTER);
         terminal.sees("If something is there already?").types(policy).types(ENTER);
+        terminal.sees("Back up what is there first?").types(ENTER);
         terminal.sees("Read back").types(ENTER);
         terminal
     };
     let (code, screen) = asked("").ends();
     assert_eq!((code, screen.contains("Hint:")), (5, true), "{screen}");
     let terminal = asked(DOWN);
-    terminal.sees("what is replaced is not kept").sees("Restore to where it came from").types(ENTER);
+    terminal.sees("backup run home").sees("Restore to where it came from").types(ENTER);
     let (code, screen) = terminal.ends();
     assert_eq!((code, screen.contains("not confirmed")), (5, true), "{screen}");
     assert_eq!(read(place.path("home/a b.txt")), "spoilt");
@@ -142,12 +151,25 @@ fn what_is_there_is_replaced_only_by_whoever_says_so() {
     let (code, screen) = terminal.ends();
     assert_eq!(code, 0, "{screen}");
     assert_eq!((read(place.path("home/a b.txt")), read(place.path("home/new"))), ("the second".into(), "new".into()));
+    // What was there before is the newest snapshot.
+    place.done(&["restore", "latest", "-r", "main", "--job", "home", "--target", place.path("kept").to_str().unwrap()]);
+    assert_eq!(read(copy(&place, "kept", "home/a b.txt")), "spoilt");
 }
 
 #[test]
 fn whoever_leaves_has_changed_nothing() {
     let place = place();
-    let steps = ["From which", "What do you want", "Which state", "What of it", "Where to", "Which dir", "Read back", "Restore to"];
+    let steps = [
+        "From which",
+        "What do you want",
+        "Which state",
+        "Verify it",
+        "What of it",
+        "Where to",
+        "Which dir",
+        "Read back",
+        "Restore to",
+    ];
     for (at, last) in steps.iter().enumerate() {
         for key in [ESCAPE, CTRL_C] {
             let terminal = restore(&place, &[]);
@@ -207,7 +229,15 @@ mod needs_redis_8 {
         place.done(&["run", "cache"]);
         standby.run(&["SET", "own", "x"]);
         let terminal = restore(&place, &[]);
-        terminal.sees("Restoring cache").sees("Which state of it?").types(ENTER).sees("What of it?").types(DOWN).types(ENTER);
+        terminal
+            .sees("Restoring cache")
+            .sees("Which state of it?")
+            .types(ENTER)
+            .sees("Verify it")
+            .types(ENTER)
+            .sees("What of it?")
+            .types(DOWN)
+            .types(ENTER);
         terminal.sees("Which?").types("/0/session:*").types(ENTER).sees("And?").types(ENTER);
         terminal.sees("Where to?").sees("into the server standby").types(ENTER);
         terminal.sees("If something is there already?").types(DOWN).types(ENTER).sees("Read back").types(ENTER);
@@ -221,8 +251,22 @@ mod needs_redis_8 {
         // All of it, in place of what is there: that takes a word.
         let everything = || {
             let terminal = restore(&place, &[]);
-            terminal.sees("Which state of it?").types(ENTER).sees("What of it?").types(ENTER).sees("Where to?").types(ENTER);
-            terminal.sees("If something is there already?").types(DOWN).types(DOWN).types(ENTER).sees("Read back").types(ENTER);
+            terminal
+                .sees("Which state of it?")
+                .types(ENTER)
+                .sees("Verify it")
+                .types(ENTER)
+                .sees("What of it?")
+                .types(ENTER)
+                .sees("Where to?")
+                .types(ENTER);
+            terminal
+                .sees("If something is there already?")
+                .types(DOWN)
+                .types(DOWN)
+                .types(ENTER)
+                .sees("Read back")
+                .types(ENTER);
             terminal.sees("Type `replace`:");
             terminal
         };

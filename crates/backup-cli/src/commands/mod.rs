@@ -98,7 +98,7 @@ async fn run_said(session: &Session, command: Command) -> CommandResult {
     result.map_err(|error| if restores { error } else { error.with_hint_at_thawing() })
 }
 
-async fn dispatch(session: &Session, command: Command) -> CommandResult {
+pub(in crate::commands) async fn dispatch(session: &Session, command: Command) -> CommandResult {
     match command {
         Command::Quickstart(args) => Box::pin(quickstart::run(session, &args)).await,
         Command::Init(args) => Box::pin(init::run(session, &args)).await,

@@ -89,7 +89,10 @@ mod tests {
     #[test]
     fn whoever_typed_it_sees_what_can_be_typed_again() {
         for (typed, shown) in [
-            ("restore 1a --target mongodb://me@h,i/?authSource=x", "restore 1a --target mongodb://me@h,i/?authSource=x"),
+            (
+                "restore 1a --target mongodb://me@h,i/?authSource=x",
+                "restore 1a --target mongodb://me@h,i/?authSource=x",
+            ),
             ("restore 1a --target=redis://me:hu:s@h@h/", "restore 1a --target=redis://me:…@h/"),
             ("restore 1a --target postgres://h/?password=hush", "restore 1a --target postgres://h/?…"),
             ("restore 1a --target crm=redis://:hush@h", "restore 1a --target crm=redis://:…@h"),

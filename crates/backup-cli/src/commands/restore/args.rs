@@ -140,13 +140,13 @@ pub(crate) struct Args {
     #[arg(long, requires = "thaw")]
     pub(super) no_wait: bool,
     /// Show what would be done, and do nothing
-    #[arg(long)]
+    #[arg(long, visible_alias = "check")]
     pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) filter: FilterArgs,
-    /// Whether it was put together by questions: then it is confirmed whatever it does.
+    /// Given if it was put together by questions.
     #[arg(skip)]
-    pub(super) asked: bool,
+    pub(super) asked: Option<super::asked::Before>,
 }
 
 const EXAMPLES: &str = "\

@@ -98,7 +98,7 @@ impl Group {
         }
         require_plans(refused)?;
         require_different_targets(&rehearsed)?;
-        if args.dry_run || args.overwrites() || args.asked {
+        if args.dry_run || args.overwrites() || args.asked.is_some() {
             rehearsed.iter().try_for_each(|(restore, report)| restore.show_plan(report))?;
         }
         let restores: Vec<Restore> = rehearsed.into_iter().map(|(restore, _)| restore).collect();
@@ -107,6 +107,9 @@ impl Group {
             return Ok(incomplete);
         }
         self.confirm(session, args, &restores).await?;
+        if let Some(before) = &args.asked {
+            before.backed_up(session).await?;
+        }
         Ok(incomplete.max(self.execute(session, moment, &restores).await?))
     }
 
@@ -225,7 +228,7 @@ impl Group {
     }
 
     async fn confirm(&self, session: &Session, args: &Args, restores: &[Restore]) -> CommandResult<()> {
-        if !args.overwrites() && !args.asked {
+        if !args.overwrites() && args.asked.is_none() {
             return Ok(());
         }
         let question = format!("Restore all members of group {}?", human::text(self.name.as_bytes()));

@@ -66,6 +66,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if let Some(group) = group::named(session, args)? {
         return group.run(session, args).await;
     }
+    if let Some(before) = &args.asked {
+        before.verified(session).await?;
+    }
     let mut restore = prepare(session, args).await?;
     restore.require_match().await?;
     let incomplete = restore.warn_of_incomplete();
@@ -86,13 +89,13 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         }
     }
     restore.spare_the_rest().await?;
-    if overwrites || args.asked {
+    if overwrites || args.asked.is_some() {
         restore.plan().await?;
-        if args.asked && overwrites {
-            session.ui.hint("what is replaced is not kept; to have it again, back it up first");
-        }
         let question = format!("Restore to {}?", restore.restorer.place);
         asked::confirm(session, args, &question, restore.replaces_server()).await?;
+    }
+    if let Some(before) = &args.asked {
+        before.backed_up(session).await?;
     }
     let records = Records::open(session).await;
     let report = restore.execute_recorded(records.as_ref()).await?;

@@ -16,7 +16,11 @@ impl Asking<'_> {
         let (time, zone) = (session.cx.clock.now(), session.zone().clone());
         let check = move |text: &str| {
             let now = backup_control::snapshots::Now { time, zone: &zone };
-            if text == "latest" { Ok(()) } else { groups::moment(text, &now).map(|_| ()).map_err(|error| error.to_string()) }
+            if text == "latest" {
+                Ok(())
+            } else {
+                groups::moment(text, &now).map(|_| ()).map_err(|error| error.to_string())
+            }
         };
         let question = "Which moment? (`latest` that all have, a time such as `2026-11-21 14:30` or `2h ago`)";
         let moment = session.prompts().text(question, Some("latest".to_owned()), check).await?;
@@ -27,6 +31,7 @@ impl Asking<'_> {
             self.targets(name, &group.jobs, |job| group.targets.get(job).map(ToString::to_string)).await?;
         }
         self.policy().await?;
+        self.safety(name).await?;
         self.verification().await?;
         self.words.name = Some(name.to_owned());
         Ok(())
@@ -39,8 +44,10 @@ impl Asking<'_> {
         configured: impl Fn(&str) -> Option<String>,
     ) -> CommandResult<()> {
         let shown = human::text(name.as_bytes());
-        let lines =
-            vec![format!("to targets of their own ([groups.{shown}.targets], or asked for)"), "to where they came from".to_owned()];
+        let lines = vec![
+            format!("to targets of their own ([groups.{shown}.targets], or asked for)"),
+            "to where they came from".to_owned(),
+        ];
         let session = self.session.clone();
         if session.prompts().choose("Where to?", lines, 0).await? == 1 {
             self.words.switch("--in-place");
@@ -52,7 +59,8 @@ impl Asking<'_> {
                 session.ui.status(format_args!("{shown} goes to {}", human::text(target.as_bytes())));
                 continue;
             }
-            let check = |text: &str| if text.is_empty() { Err("name a directory or a server".to_owned()) } else { Ok(()) };
+            let check =
+                |text: &str| if text.is_empty() { Err("name a directory or a server".to_owned()) } else { Ok(()) };
             let question = format!("Where to for {shown}? (a directory with a / in it, or a server)");
             let target = session.prompts().text(&question, None, check).await?;
             self.words.flag("--target", &format!("{job}={target}"));

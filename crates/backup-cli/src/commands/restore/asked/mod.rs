@@ -3,7 +3,7 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `mod.rs` | from questions to the words of a command line; the last confirmation |
+//! | `mod.rs` | from questions to the words of command lines; the last confirmation |
 //! | `what.rs` | which repository, job, snapshot or moment, and what of it |
 //! | `place.rs` | where to, and what becomes of what is there |
 //! | `group.rs` | the same for a group |
@@ -18,7 +18,8 @@ use clap::Parser;
 
 use super::Args;
 use crate::cli::{Cli, Command, GlobalArgs};
-use crate::command_error::{CommandError, CommandResult};
+use crate::command_error::{CommandError, CommandResult, Outcome};
+use crate::commands;
 use crate::human;
 use crate::session::Session;
 use crate::style::{self, paint};
@@ -44,6 +45,11 @@ impl Words {
         }
     }
 
+    /// Whether what is there is written to.
+    fn is_in_place(&self) -> bool {
+        self.flags.iter().any(|flag| flag == "--in-place")
+    }
+
     /// Behind the words that were typed, which say nothing of what is restored.
     fn after(self, typed: &[String]) -> Vec<String> {
         let mut words: Vec<String> = typed.iter().filter(|word| *word != "--").cloned().collect();
@@ -57,6 +63,50 @@ impl Words {
     }
 }
 
+/// What was put together by questions: it is confirmed whatever it does, and more may be wanted before.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Before {
+    /// The words of a verification, before anything else.
+    verify: Option<Vec<String>>,
+    /// The words of a backup of what is there, before that is written to.
+    backup: Option<Vec<String>>,
+}
+
+impl Before {
+    /// Reads what is to be restored, if that is wanted.
+    pub(super) async fn verified(&self, session: &Session) -> CommandResult<()> {
+        match &self.verify {
+            Some(words) => done(session, words, "what was chosen is damaged; nothing was restored").await,
+            None => Ok(()),
+        }
+    }
+
+    /// Backs up what is to be replaced, if that is wanted.
+    pub(super) async fn backed_up(&self, session: &Session) -> CommandResult<()> {
+        match &self.backup {
+            Some(words) => done(session, words, "what is there is not backed up in full; nothing was restored").await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Runs another verb, by its words; anything but success ends the restore.
+async fn done(session: &Session, words: &[String], otherwise: &str) -> CommandResult<()> {
+    let Cli { command, global } = parsed(words)?;
+    let session = Session { global: GlobalArgs { repo: global.repo, ..session.global.clone() }, ..session.clone() };
+    match Box::pin(commands::dispatch(&session, command)).await? {
+        Outcome::Success => Ok(()),
+        _ => Err(CommandError::refused(otherwise)),
+    }
+}
+
+fn parsed(words: &[String]) -> CommandResult<Cli> {
+    Cli::try_parse_from(std::iter::once("backup").chain(words.iter().map(String::as_str))).map_err(|error| {
+        let message = error.to_string();
+        CommandError::usage(message.lines().next().unwrap_or_default().trim_start_matches("error: "))
+    })
+}
+
 /// Asks what is to be restored, and where to. Nothing is changed by that.
 pub(in crate::commands) async fn asked(session: &Session, args: &Args) -> CommandResult<(Session, Args)> {
     if !session.can_converse() {
@@ -65,36 +115,48 @@ pub(in crate::commands) async fn asked(session: &Session, args: &Args) -> Comman
         ));
     }
     let loaded = session.config()?;
-    let mut asking = Asking { session: session.clone(), args, words: Words::default() };
+    let (prompts, verify) = (session.clone(), None);
+    let mut asking = Asking { session: prompts, args, words: Words::default(), verify, backup: None };
     asking.ask(loaded.as_ref().map(|loaded| &loaded.config)).await?;
-    let words = asking.words.after(session.trail.words());
-    show(session, &words)?;
-    let parsed = Cli::try_parse_from(std::iter::once("backup").chain(words.iter().map(String::as_str)));
-    let (Command::Restore(chosen), global) = parsed.map(|cli| (cli.command, cli.global)).map_err(|error| {
-        let message = error.to_string();
-        CommandError::usage(message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned())
-    })?
-    else {
+    let Asking { session: asked, words, verify, backup, .. } = asking;
+    let typed = session.trail.words();
+    let config = asked.global.config.as_ref().map(|file| file.to_string_lossy().into_owned());
+    // A backup goes into the repository of its job.
+    let with = |repository: Option<String>, words: Vec<String>| -> Vec<String> {
+        let flags = [("--config", config.clone()), ("-r", repository)];
+        let flags = flags.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
+        flags.flatten().chain(words).collect()
+    };
+    let before = Before {
+        verify: verify.map(|words| with(asked.global.repo, words)),
+        backup: backup.map(|words| with(None, words)),
+    };
+    let words = words.after(typed);
+    show(session, before.verify.iter().chain(&before.backup).chain([&words]))?;
+    let Cli { command: Command::Restore(chosen), global } = parsed(&words)? else {
         return Err(CommandError::usage("what was chosen is no restore"));
     };
     session.trail.chosen(words);
     let session = Session { global: GlobalArgs { repo: global.repo, ..session.global.clone() }, ..session.clone() };
-    Ok((session, Args { asked: true, ..*chosen }))
+    Ok((session, Args { asked: Some(before), ..*chosen }))
 }
 
-/// Shows the command line that says the same.
-fn show(session: &Session, words: &[String]) -> CommandResult<()> {
-    let words = audit::without_passwords(words);
-    let words: Vec<String> = words.iter().map(|word| human::shell(word)).collect();
-    let line = human::text(words.join(" ").as_bytes());
+/// Shows the command lines that do the same.
+fn show<'a>(session: &Session, all: impl Iterator<Item = &'a Vec<String>>) -> CommandResult<()> {
     let program = human::shell(&session.program);
-    session.ui.print(format_args!("\n{}\n  {program} {line}\n", paint(style::FAINT, "The same by one command:")))
+    let line = |words: &Vec<String>| {
+        let words = audit::without_passwords(words);
+        let words: Vec<String> = words.iter().map(|word| human::shell(word)).collect();
+        format!("  {program} {}\n", human::text(words.join(" ").as_bytes()))
+    };
+    let lines: String = all.map(line).collect();
+    session.ui.print(format_args!("\n{}\n{lines}", paint(style::FAINT, "The same by commands:")))
 }
 
 /// Asks before something is written: in words of a terminal if what to restore was asked there too.
 pub(super) async fn confirm(session: &Session, args: &Args, question: &str, drops: bool) -> CommandResult<()> {
     const DROPS: &str = "What is there is dropped.";
-    if !args.asked || session.global.yes {
+    if args.asked.is_none() || session.global.yes {
         return match drops {
             // A whole server may go at once: that takes more than one letter.
             true => session.confirm_by_typing(&format!("{question} {DROPS}"), "replace").await,
@@ -116,6 +178,10 @@ struct Asking<'a> {
     /// What was said already.
     args: &'a Args,
     words: Words,
+    /// Words of a verification of what is chosen.
+    verify: Option<Vec<String>>,
+    /// Words of a backup of what is there.
+    backup: Option<Vec<String>>,
 }
 
 impl Asking<'_> {
@@ -124,10 +190,25 @@ impl Asking<'_> {
         match self.subject(config).await? {
             Subject::Group(name) => self.ask_of_group(&name, config).await,
             Subject::Snapshot(subject) => {
+                let question = "Verify it first? (everything that it holds is read)";
+                if self.session.prompts().confirm(question, false).await? {
+                    let name = self.words.name.clone().unwrap_or_default();
+                    self.verify = Some(vec!["verify".to_owned(), name]);
+                }
                 let is_part = self.part(&subject).await?;
                 self.place(&subject, is_part, config).await
             }
         }
+    }
+
+    /// Asks whether what is there is backed up before: by a job or a group of the configuration, to which it belongs.
+    async fn safety(&mut self, name: &str) -> CommandResult<()> {
+        let shown = human::text(name.as_bytes());
+        let question = format!("Back up what is there first? (backup run {shown})");
+        if self.words.is_in_place() && self.session.prompts().confirm(&question, true).await? {
+            self.backup = Some(vec!["run".to_owned(), name.to_owned()]);
+        }
+        Ok(())
     }
 
     /// Asks whether what was written is read back.

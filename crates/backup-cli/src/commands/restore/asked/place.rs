@@ -36,12 +36,17 @@ impl Asking<'_> {
     pub(super) async fn place(&mut self, chosen: &Chosen, is_part: bool, config: Option<&Config>) -> CommandResult<()> {
         let there = match (&self.args.target[..], self.args.in_place) {
             ([], false) => self.target(chosen, is_part, config).await?,
-            ([target], false) if !chosen.kind().starts_with("postgres") && target.contains('/') => there(Path::new(target)),
+            ([target], false) if !chosen.kind().starts_with("postgres") && target.contains('/') => {
+                there(Path::new(target))
+            }
             _ => There::Perhaps,
         };
         if !is_directory_of_postgres(chosen, is_part) {
             if there == There::Perhaps {
                 self.policy().await?;
+            }
+            if config.is_some_and(|config| config.jobs.contains_key(chosen.job())) {
+                self.safety(chosen.job()).await?;
             }
             self.verification().await?;
         }
@@ -128,7 +133,9 @@ impl Asking<'_> {
         let must_be_new = chosen.kind() != "files";
         let check = move |text: &str| match there(Path::new(&path(text))) {
             _ if text.is_empty() => Err("name a directory".to_owned()),
-            There::Perhaps if must_be_new => Err("there is something: name a new directory, or an empty one".to_owned()),
+            There::Perhaps if must_be_new => {
+                Err("there is something: name a new directory, or an empty one".to_owned())
+            }
             _ => Ok(()),
         };
         let default = format!("./restored-{}", chosen.info.id.short());
@@ -183,8 +190,12 @@ fn kind_of(kind: &str) -> CommandResult<SourceKind> {
         "redis" => Ok(SourceKind::Redis),
         "postgres" | "postgres-logical" => Ok(SourceKind::Postgres),
         other => {
-            let error = CommandError::usage(format!("this program cannot restore snapshots of `{}`", human::text(other.as_bytes())));
-            Err(error.with_hint("use the version that made it, or `restic restore` and the notes in .backup/RESTORE.md"))
+            let error = CommandError::usage(format!(
+                "this program cannot restore snapshots of `{}`",
+                human::text(other.as_bytes())
+            ));
+            Err(error
+                .with_hint("use the version that made it, or `restic restore` and the notes in .backup/RESTORE.md"))
         }
     }
 }

@@ -78,11 +78,7 @@ impl Asking<'_> {
     }
 
     /// Which repository, if the configuration has several and none is named; or a group, whose members may be in several.
-    async fn repository(
-        &mut self,
-        config: Option<&Config>,
-        groups: &mut Vec<String>,
-    ) -> CommandResult<Option<String>> {
+    async fn repository(&mut self, config: Option<&Config>, groups: &mut Vec<String>) -> CommandResult<Option<String>> {
         let is_named = self.session.named_repository()?.is_some() || self.session.env.text("BACKUP_REPO").is_some();
         let Some(config) = config.filter(|config| !is_named && config.repositories.len() > 1) else {
             return Ok(None);
@@ -110,7 +106,9 @@ impl Asking<'_> {
         for JobLine { newest, snapshots } in jobs {
             let tag = |name: &str| human::text(newest.snapshot.tag(name).unwrap_or_default().as_bytes());
             let name = match tag("job") {
-                name if name.is_empty() => format!("(no job, host {})", human::text(newest.snapshot.hostname.as_bytes())),
+                name if name.is_empty() => {
+                    format!("(no job, host {})", human::text(newest.snapshot.hostname.as_bytes()))
+                }
                 name => name,
             };
             let count = human::count(*snapshots, "snapshot", "snapshots");
@@ -128,12 +126,7 @@ impl Asking<'_> {
     }
 
     /// Which snapshot of the job, or which moment of its log.
-    async fn moment(
-        &mut self,
-        opened: &Opened,
-        choice: &Choice,
-        newest: &SnapshotInfo,
-    ) -> CommandResult<SnapshotInfo> {
+    async fn moment(&mut self, opened: &Opened, choice: &Choice, newest: &SnapshotInfo) -> CommandResult<SnapshotInfo> {
         let of_job = |info: &&SnapshotInfo| choice.matches(info) && key(info) == key(newest);
         let snapshots: Vec<&SnapshotInfo> = opened.snapshots.snapshots.iter().rev().filter(of_job).collect();
         let mut table = Table::new([("", Align::Left); 7]);
@@ -197,8 +190,7 @@ impl Asking<'_> {
             return Ok(false);
         }
         let manifest = chosen.opened.indexed.snapshot(&chosen.info).manifest().await?;
-        let objects: Vec<String> =
-            manifest.map(|manifest| manifest.objects.into_keys().collect()).unwrap_or_default();
+        let objects: Vec<String> = manifest.map(|manifest| manifest.objects.into_keys().collect()).unwrap_or_default();
         let globs = match chosen.kind() {
             "mongodb" | "postgres-logical" if !objects.is_empty() && objects.len() <= MAX_LISTED => {
                 let lines = objects.iter().map(|name| human::text(name.as_bytes())).collect();
@@ -229,7 +221,9 @@ impl Asking<'_> {
             let check = move |text: &str| match text {
                 "" if is_first => Err("name at least one; `**` is everything".to_owned()),
                 "" => Ok(()),
-                glob => Selection::new(vec![glob.to_owned()], Vec::new()).map(|_| ()).map_err(|error| error.to_string()),
+                glob => {
+                    Selection::new(vec![glob.to_owned()], Vec::new()).map(|_| ()).map_err(|error| error.to_string())
+                }
             };
             let glob = self.session.prompts().text(&question, None, check).await?;
             if glob.is_empty() {
