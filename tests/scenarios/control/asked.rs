@@ -74,7 +74,7 @@ fn files_come_back_by_questions() {
     terminal.sees("From which repository?").sees("other").types(ENTER);
     // The job with the newest snapshot is the first; typing searches.
     terminal.sees("What do you want back?").sees("letters").sees("2 snapshots, the newest").types("hom").types(ENTER);
-    terminal.sees("Which state of it?").sees("ago)").types(ENTER);
+    terminal.sees("Which state of it?").sees("incremental").types(ENTER);
     terminal.sees("Verify it first?").types("y").types(ENTER);
     terminal.sees("What of it?").types(ENTER);
     terminal.sees("Where to?").sees("below a directory").types(ENTER);

@@ -15,6 +15,7 @@ const CONFIG: &str = r#"
     kind = "postgres"
     method = "logical"
     url = "${CRM}"
+    programs = "${PROGRAMS}"
     [sources.events]
     kind = "mongodb"
     url = "${EVENTS}"

@@ -24,7 +24,7 @@ pub(super) const SECRET: [(&str, &str); 8] = [
 /// What holds none: names, patterns, times, sizes, what everybody may see. Addresses among them that have a password are refused, which
 /// is tested beside.
 const PUBLIC: [(&str, &str); 19] = [
-    ("AlertConfig", "condition for lasting notify only repeat"),
+    ("AlertConfig", "condition for notify only repeat"),
     ("ApiConfig", "listen look_every socket tls_cert"),
     ("AuditKeepConfig", "access compliance operation"),
     ("DaemonConfig", "alerts catch_up_within check cleanup deadline report report_since report_to time_zone verify"),

@@ -11,7 +11,6 @@ mod fields;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
@@ -63,7 +62,8 @@ impl Refusing {
                         let commands = buffer[..read].iter().filter(|byte| **byte == b'*').count();
                         let answer =
                             "-WRONGPASS invalid username-password pair or user is disabled.\r\n".repeat(commands);
-                        if stream.write_all(answer.as_bytes()).await.is_err() {
+                        // Who greets otherwise, as TLS does, is not answered.
+                        if commands == 0 || stream.write_all(answer.as_bytes()).await.is_err() {
                             return;
                         }
                     }

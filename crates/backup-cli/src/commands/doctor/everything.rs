@@ -91,12 +91,12 @@ impl Round<'_> {
         self.add(Check { of: of.to_owned(), what, well: false, found, fix: Some(fix.into()) })
     }
 
-    /// A failure, unless it is that of somebody who has no time.
-    fn failed(&mut self, of: &str, what: &'static str, error: CommandError) -> CommandResult<()> {
+    /// A failure, unless it is that of somebody who has no time. What mends it, if the failure does not say.
+    fn failed(&mut self, of: &str, what: &'static str, error: CommandError, fix: &str) -> CommandResult<()> {
         if error.is_cancelled() {
             return Err(error);
         }
-        let fix = error.hint().unwrap_or("see the message; `--json` has all of it").to_owned();
+        let fix = error.hint().unwrap_or(fix).to_owned();
         self.ill(of, what, error.chain(), fix)
     }
 
@@ -129,7 +129,9 @@ impl Round<'_> {
         let of = format!("repository {name}");
         let repository = match self.session.open(spec).await {
             Ok(repository) => repository,
-            Err(error) => return self.failed(&of, "can be opened", error),
+            Err(error) => {
+                return self.failed(&of, "can be opened", error, "correct its address or pass phrase in [repositories]");
+            }
         };
         self.well(&of, "can be opened", spec.place())?;
         match repository.probe_store(&self.session.cx).await {
@@ -148,7 +150,7 @@ impl Round<'_> {
                     (None, None) => {}
                 }
             }
-            Err(error) => self.failed(&of, "storage", error.into())?,
+            Err(error) => self.failed(&of, "storage", error.into(), "docs/storage.md says which rights it takes")?,
         }
         match repository.sink().free_bytes() {
             None => Ok(()),
@@ -165,12 +167,15 @@ impl Round<'_> {
         let session = self.session;
         let job = match Job::from_config(name, &loaded.config, None, &JobFlags::default(), session.place()) {
             Ok(job) => job,
-            Err(error) => return self.failed(&of, "configuration", error.into()),
+            Err(error) => return self.failed(&of, "configuration", error.into(), "`backup config check` says where"),
         };
         let source = sources::of_job(&loaded.config, name, job);
         let connected = match session.unless_cancelled(source.open(&session.env)).await {
             Ok(connected) => connected,
-            Err(error) => return self.failed(&of, "connection", error),
+            Err(error) => {
+                let fix = "start the server, let this machine reach it, or correct its address in [sources]";
+                return self.failed(&of, "connection", error, fix);
+            }
         };
         self.well(&of, "connection", connected.to_string())?;
         match connected.probe(&session.cx).await.map_err(backup_core::error::Error::from) {
@@ -185,7 +190,7 @@ impl Round<'_> {
                     self.ill(&of, "rights and tools", found.to_owned(), fix)?;
                 }
             }
-            Err(error) => self.failed(&of, "rights and tools", error.into())?,
+            Err(error) => self.failed(&of, "rights and tools", error.into(), "see what the server says of it")?,
         }
         Ok(())
     }
