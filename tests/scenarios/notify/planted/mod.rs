@@ -101,7 +101,7 @@ impl Garden {
         fs::write(path(".aws/credentials"), profile).unwrap();
         let port = cache.server.port.to_string();
         let config =
-            CONFIG.replace("ROOM", room.path().to_str().unwrap()).replace("WEB", &web.url()).replace("PORT", &port);
+            CONFIG.replace("ROOM", room.path().to_str().unwrap()).replace("WEB/", &format!("{}/", web.url())).replace("PORT", &port);
         fs::write(path("backup.toml"), &config).unwrap();
         let variables = [
             ("HOME", path("")),
