@@ -97,7 +97,8 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_and_headers_may_be_secret() {
-        let channel = "kind = \"webhook\"\nurl = \"https://host/a/hush-hush?x=hushed\"\nheaders = { X-Key = \"hushing\" }";
+        let channel =
+            "kind = \"webhook\"\nurl = \"https://host/a/hush-hush?x=hushed\"\nheaders = { X-Key = \"hushing\" }";
         let channel: NotifyConfig = toml::from_str(channel).unwrap();
         let secret = Secret::fetch(&channel, &Environment::default()).await.unwrap();
         assert_eq!(secret.hide("POST /a/hush-hush?x=hushed X-Key: hushing"), "POST /a/…?x=… X-Key: …");

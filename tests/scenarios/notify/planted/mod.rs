@@ -13,12 +13,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::{Arc, Mutex};
 
+use backup_control::notify::Outbox;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::read_all;
+use super::{message, read_all};
 use crate::support::cli::Cli;
 use crate::support::http::Background;
 use crate::support::receiver::{Receiver, Reply};
@@ -100,8 +101,10 @@ impl Garden {
         let profile = "[planted]\naws_access_key_id = AKIA2\naws_secret_access_key = planted-profile\n";
         fs::write(path(".aws/credentials"), profile).unwrap();
         let port = cache.server.port.to_string();
-        let config =
-            CONFIG.replace("ROOM", room.path().to_str().unwrap()).replace("WEB/", &format!("{}/", web.url())).replace("PORT", &port);
+        let config = CONFIG
+            .replace("ROOM", room.path().to_str().unwrap())
+            .replace("WEB/", &format!("{}/", web.url()))
+            .replace("PORT", &port);
         fs::write(path("backup.toml"), &config).unwrap();
         let variables = [
             ("HOME", path("")),
@@ -175,14 +178,10 @@ impl Garden {
 
 #[test]
 fn no_secret_is_seen_but_where_it_belongs() {
-    let web = Receiver::start(|got| {
-        let told = String::from_utf8_lossy(&got.head.raw).into_owned();
-        match got.head.target() {
-            path if path.starts_with("/good/") => Reply::status(200),
-            path if path.starts_with("/store") => Reply::status(403),
-            // It repeats everything that it is told.
-            _ => Reply::Status(500, "", format!("{told} {}", got.body)),
-        }
+    let web = Receiver::start(|got| match got.head.target() {
+        path if path.starts_with("/store") => Reply::status(403),
+        path if path.starts_with("/bad/planted-heartbeat") => Reply::status(500),
+        _ => Reply::status(200),
     });
     let cache = Refusing::start();
     let mut garden = Garden::new(&web, &cache);
@@ -192,6 +191,9 @@ fn no_secret_is_seen_but_where_it_belongs() {
     restore(&mut garden);
     look(&mut garden);
     fail_by_address(&mut garden, &cache);
+    // From now on channels fail, by a service that repeats everything that it is told.
+    web.answer(|got| Reply::Status(500, "", format!("{} {}", String::from_utf8_lossy(&got.head.raw), got.body)));
+    notify(&mut garden);
     for (path, text) in garden.files() {
         for planted in PLANTED {
             let at = text
@@ -204,9 +206,17 @@ fn no_secret_is_seen_but_where_it_belongs() {
     let heard: Vec<String> =
         web.received().iter().map(|got| format!("{}{}", String::from_utf8_lossy(&got.head.raw), got.body)).collect();
     let sms = STANDARD.encode("AC1:planted-sms");
-    for secret in
-        ["heartbeat", "heartbeat-bad", "slack", "url-webhook", "header", "webhook", "pagerduty", "notify-command"]
-    {
+    for secret in [
+        "heartbeat",
+        "heartbeat-bad",
+        "slack",
+        "url-webhook",
+        "header",
+        "webhook",
+        "pagerduty",
+        "notify-command",
+        "s3-token",
+    ] {
         let secret = format!("planted-{secret}");
         assert!(heard.iter().any(|heard| heard.contains(&secret)), "{secret} was never used");
     }
@@ -214,8 +224,7 @@ fn no_secret_is_seen_but_where_it_belongs() {
     for key in ["AKIA0", "AKIA1", "AKIA2", "SharedKey someone"] {
         assert!(heard.iter().any(|heard| heard.contains(key)), "{key} was never used: {heard:?}");
     }
-    assert!(heard.iter().any(|heard| heard.contains("planted-s3-token")));
-    for secret in ["redis-file", "redis-variable", "redis-command", "address-redis", "target"] {
+    for secret in ["redis-file", "redis-variable", "redis-command", "address-redis"] {
         assert!(cache.told().contains(&format!("planted-{secret}\r\n")), "{secret}: {}", cache.told());
     }
     assert_eq!(fs::read_to_string(garden.room.path().join("seen")).unwrap(), "planted-hook-env");
@@ -262,7 +271,7 @@ fn restore(garden: &mut Garden) {
         &["restore", "latest", "-r", "main", "--job", "home", "--in-place", "--if-exists", "replace", "--yes"],
     );
     garden.does(&[1, 2], &["restore", "platform"]);
-    garden.does(&[0], &["export", "latest", "-r", "main", "--to", "out.tar"]);
+    garden.does(&[0], &["export", "latest", "-r", "main", "-o", "out.tar"]);
 }
 
 fn look(garden: &mut Garden) {
@@ -280,12 +289,6 @@ fn look(garden: &mut Garden) {
         &["report", "--format", "json"],
         &["alerts", "check"],
         &["alerts", "--json"],
-        &["notify", "test"],
-        &["notify", "send", "--within", "1s"],
-        &["notify", "send", "--within", "1s", "--json"],
-        &["notify", "status", "--json"],
-        &["notify", "list"],
-        &["notify", "list", "--json"],
         &["audit"],
         &["audit", "--json"],
         &["audit", "verify"],
@@ -311,6 +314,27 @@ fn look(garden: &mut Garden) {
     ] {
         garden.does(&[0, 1, 3], &[arguments, &main].concat());
     }
+}
+
+fn notify(garden: &mut Garden) {
+    let outbox = Outbox::open(&garden.room.path().join("state")).unwrap();
+    for channel in ["smtp", "slack", "resend", "webhook", "pagerduty", "sms", "shell"] {
+        assert!(outbox.put(channel, &message(1)).unwrap());
+    }
+    for arguments in [
+        &["notify", "send", "--within", "1s"][..],
+        &["notify", "send", "--within", "1s", "--json"],
+        &["notify", "test"],
+        &["notify", "test", "--json"],
+        &["notify", "status"],
+        &["notify", "status", "--json"],
+        &["notify", "list"],
+        &["notify", "list", "--json"],
+    ] {
+        garden.does(&[0, 1, 3], arguments);
+    }
+    let repeated = garden.said.matches("POST /").count();
+    assert!(repeated > 4, "answers are told: {repeated}");
 }
 
 /// Addresses on the command line, and where none should be.

@@ -130,7 +130,12 @@ impl Round<'_> {
         let repository = match self.session.open(spec).await {
             Ok(repository) => repository,
             Err(error) => {
-                return self.failed(&of, "can be opened", error, "correct its address or pass phrase in [repositories]");
+                return self.failed(
+                    &of,
+                    "can be opened",
+                    error,
+                    "correct its address or pass phrase in [repositories]",
+                );
             }
         };
         self.well(&of, "can be opened", spec.place())?;
