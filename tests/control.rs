@@ -31,6 +31,7 @@ mod support {
         #[expect(dead_code, reason = "other tests use more of it")]
         pub(crate) mod weed;
     }
+    pub(crate) mod terminal;
     #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod tls;
     pub(crate) mod tools;

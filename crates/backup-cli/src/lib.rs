@@ -16,6 +16,7 @@
 //! | `records.rs` | what is remembered of runs |
 //! | `trail.rs` | what the audit log is told |
 //! | `ui.rs` | the only door to stdout and stderr; `style.rs`: colours, `table.rs`: tables |
+//! | `prompts.rs` | questions to somebody at a terminal |
 //! | `reporter/` | events as bars, lines or JSON |
 //! | `human.rs` | sizes, ages, times for people |
 //! | `command_error.rs`, [`exit_code`] | failures and how the program ends |
@@ -29,6 +30,7 @@ mod command_error;
 mod commands;
 pub mod exit_code;
 mod human;
+mod prompts;
 mod records;
 mod reporter;
 mod session;
@@ -137,6 +139,7 @@ async fn execute(cli: Cli, program: String, env: Environment, ui: Arc<Ui>, trail
         cx: Context::new(events),
         trail,
         zone: OnceLock::new(),
+        typed: Arc::default(),
     };
     signals::watch(Arc::clone(&ui), session.cx.cancel.clone());
     let result = commands::run(&session, cli.command).await;

@@ -1,7 +1,8 @@
 //! What a command works with: the terminal, the environment, the flags, and how it gets at repositories.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use backup_control::cache;
 use backup_control::config::{self, LoadedConfig};
@@ -41,6 +42,8 @@ pub(crate) struct Session {
     pub(crate) trail: Arc<Trail>,
     /// See [`Session::zone`].
     pub(crate) zone: OnceLock<TimeZone>,
+    /// Pass phrases that were typed, by the repository: nobody is asked for one twice.
+    pub(crate) typed: Arc<Mutex<BTreeMap<String, Passphrase>>>,
 }
 
 /// The snapshots of an opened repository, and its index.
@@ -176,8 +179,21 @@ impl Session {
             // Nobody is asked for the pass phrase of a repository that is not there; opening it says so, whatever the
             // pass phrase.
             None if !repository.exists(&self.env).await? => Ok(Passphrase::new("")),
-            None => self.ask(&format!("Pass phrase of {repository}: ")).await,
+            None => {
+                let name = repository.to_string();
+                let known = self.typed().get(&name).cloned();
+                if let Some(known) = known {
+                    return Ok(known);
+                }
+                let typed = self.ask(&format!("Pass phrase of {repository}: ")).await?;
+                self.typed().insert(name, typed.clone());
+                Ok(typed)
+            }
         }
+    }
+
+    fn typed(&self) -> MutexGuard<'_, BTreeMap<String, Passphrase>> {
+        self.typed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for a pass phrase on the terminal.
@@ -244,7 +260,7 @@ impl Session {
     }
 
     /// Runs something that waits for a person, until it is done or the command is cancelled.
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> CommandResult<T> + Send + 'static,
     ) -> CommandResult<T> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use backup_control::audit::{self, Appended, Audit, Class, Head, Record, Status};
@@ -27,6 +27,8 @@ const ANCHORING: Duration = Duration::from_secs(30);
 pub(crate) struct Trail {
     /// What was typed, without the program.
     words: Vec<String>,
+    /// The same with what was chosen on a terminal instead.
+    chosen: OnceLock<Vec<String>>,
     /// Records of it so far.
     told: AtomicUsize,
     notes: Mutex<BTreeMap<&'static str, String>>,
@@ -36,6 +38,17 @@ pub(crate) struct Trail {
 impl Trail {
     pub(crate) fn new(words: Vec<String>) -> Self {
         Self { words, ..Self::default() }
+    }
+
+    /// The words of the command.
+    pub(crate) fn words(&self) -> &[String] {
+        self.chosen.get().unwrap_or(&self.words)
+    }
+
+    /// Notes the words that would have said what was chosen on a terminal.
+    pub(crate) fn chosen(&self, words: Vec<String>) {
+        // Nobody chooses twice in one command.
+        _ = self.chosen.set(words);
     }
 
     /// How many records there are of this command.
@@ -68,7 +81,7 @@ impl Trail {
     }
 
     fn is_rehearsal(&self) -> bool {
-        self.words.iter().take_while(|word| *word != "--").any(|word| word == "--dry-run")
+        self.words().iter().take_while(|word| *word != "--").any(|word| word == "--dry-run" || word == "--check")
     }
 }
 
@@ -223,7 +236,7 @@ async fn append(session: &Session, record: Record) {
     let Some(dir) = state::dir(&session.env) else { return };
     let record = record
         .on_behalf(&session.env)
-        .with("command", audit::without_secrets(&session.trail.words))
+        .with("command", audit::without_secrets(session.trail.words()))
         .with("sudo_user", session.env.text("SUDO_USER").unwrap_or_default());
     let file = config::find(session.global.config.as_deref(), &session.env).ok().flatten();
     let (machine, now) = (session.machine.clone(), session.cx.clock.now());

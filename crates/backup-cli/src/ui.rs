@@ -36,6 +36,7 @@ pub(crate) struct Ui {
     err: Mutex<AutoStream<Stderr>>,
     bars: MultiProgress,
     shows_bars: bool,
+    coloured: bool,
     closed: AtomicBool,
     closed_is_fine: AtomicBool,
 }
@@ -56,7 +57,8 @@ impl Ui {
         let shows_bars = terminal && !args.json && !args.quiet && !args.no_progress;
         let target = if shows_bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let out = AutoStream::new(io::stdout(), choice(args.color, env, io::stdout().is_terminal()));
-        let err = AutoStream::new(io::stderr(), choice(args.color, env, io::stderr().is_terminal()));
+        let of_err = choice(args.color, env, io::stderr().is_terminal());
+        let err = AutoStream::new(io::stderr(), of_err);
         Self {
             json: args.json,
             quiet: args.quiet,
@@ -64,6 +66,7 @@ impl Ui {
             err: Mutex::new(err),
             bars: MultiProgress::with_draw_target(target),
             shows_bars,
+            coloured: of_err == ColorChoice::Always,
             closed: AtomicBool::new(false),
             closed_is_fine: AtomicBool::new(false),
         }
@@ -82,6 +85,11 @@ impl Ui {
     /// Whether only results, warnings and errors are wanted.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
+    }
+
+    /// Whether what goes to stderr has colours.
+    pub(crate) fn is_coloured(&self) -> bool {
+        self.coloured
     }
 
     /// The progress bars, if there is a terminal for them.

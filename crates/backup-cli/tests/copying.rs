@@ -150,3 +150,25 @@ fn thawing_what_is_not_archived_just_restores() {
     env.run(&["restore", "latest", "--target", "out", "--thaw", "-q"]).ok();
     env.run(&["restore", "latest", "--target", "out2", "--no-wait"]).snapshot("restore_no_wait_alone");
 }
+
+#[test]
+fn doctor_examines_everything_that_is_configured() {
+    let env = Env::new();
+    env.write_tree();
+    env.write(
+        "backup.toml",
+        "[repositories.main]\nurl = \"main\"\npassphrase_file = \"key\"\n[repositories.none]\nurl = \"none\"\npassphrase_file = \"key\"\n\
+         [sources.data]\nkind = \"files\"\npaths = [\"data\"]\n[sources.shop]\nkind = \"redis\"\nurl = \"redis://127.0.0.1:1\"\n\
+         [jobs.data]\nsource = \"data\"\nrepository = \"main\"\n[jobs.shop]\nsource = \"shop\"\nrepository = \"main\"\n",
+    );
+    env.run(&["init", "-r", "main", "--generate-key", "--key-file", "key"]).ok();
+    let run = env.run(&["doctor"]);
+    let lines: Vec<&str> = run.stdout.lines().filter(|line| !line.contains("room:")).collect();
+    run.compare("doctor_everything", &format!("exit code {}\n{}\n{}", run.code, lines.join("\n"), run.stderr));
+    let json = env.run(&["doctor", "--json"]).json();
+    let crosses: Vec<_> = json["checks"].as_array().unwrap().iter().filter(|check| check["well"] == false).collect();
+    let of: Vec<&str> = crosses.iter().map(|check| check["of"].as_str().unwrap()).collect();
+    assert_eq!(of, ["repository none", "job shop"]);
+    assert!(crosses.iter().all(|check| check["fix"].is_string()), "{json}");
+    env.run(&["doctor", "-r", "main"]).ok();
+}

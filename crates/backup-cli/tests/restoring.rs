@@ -24,6 +24,19 @@ fn restores_to_a_new_place() {
     env.run(&["restore", "latest", "--target", "out2", "--json", "--sparse"]).ok().snapshot_json("restore_json");
 }
 
+/// Whether it would succeed, without a change.
+#[test]
+fn a_restore_is_checked() {
+    let env = backed_up();
+    let run = env.run(&["restore", "latest", "--target", "out", "--check"]).ok();
+    assert!(run.stdout.contains("Plan: restore snapshot") && !env.path("out").exists(), "{}", run.text());
+    let before = env.run(&["audit", "--json"]).ok().stdout;
+    env.write("out/there", "x");
+    assert_eq!(env.run(&["restore", "latest", "--target", "out", "--check"]).code, 5);
+    assert_eq!(env.run(&["audit", "--json"]).ok().stdout, before);
+    env.run(&["restore"]).snapshot("restore_of_nothing");
+}
+
 #[test]
 fn restores_a_part() {
     let env = backed_up();

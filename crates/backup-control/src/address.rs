@@ -48,6 +48,28 @@ pub(crate) fn has_keywords(text: &str) -> bool {
     keyword(text).is_some()
 }
 
+/// An address without a password, and otherwise as somebody wrote it.
+pub(crate) fn without_password(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return without_keywords(address);
+    };
+    let (before, rest) = match rest.rsplit_once('@') {
+        None => (String::new(), rest),
+        Some((before, rest)) => match before.split_once(':') {
+            Some((user, _)) => (format!("{user}:…@"), rest),
+            None => (format!("{before}@"), rest),
+        },
+    };
+    let is_secret = |query: &str| {
+        let query = query.to_ascii_lowercase();
+        ["pass", "secret", "token", "key", "cred", "properties"].iter().any(|word| query.contains(word))
+    };
+    match rest.split_once('?') {
+        Some((rest, query)) if is_secret(query) => format!("{scheme}://{before}{rest}?…"),
+        _ => format!("{scheme}://{before}{rest}"),
+    }
+}
+
 /// Whether a text is an address that holds a password.
 pub(crate) fn has_password(text: &str) -> bool {
     let before = text.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));

@@ -3,12 +3,16 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod.rs` | [`Place`]: a configuration, and the program on it |
+//! | `asked.rs` | restores put together by questions at a terminal |
 //! | `daemon.rs` | the daemon with databases, killed in the middle |
 //! | `examples.rs` | the examples, as they are shipped |
+//! | `found.rs` | what `find` finds in databases |
 //! | `groups.rs` | databases that are written one after the other, restored to one moment |
 
+mod asked;
 mod daemon;
 mod examples;
+mod found;
 mod groups;
 
 use std::collections::BTreeMap;

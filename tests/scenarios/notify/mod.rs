@@ -6,10 +6,12 @@
 //! | `mail.rs` | a real mail server; servers that say nothing |
 //! | `services.rs` | what each service is sent, byte for byte |
 //! | `outbox.rs` | endpoints that are away, processes that die |
-//! | `secrets.rs` | what nobody must see |
+//! | `secrets.rs` | what nobody must see of channels |
+//! | `planted/` | what nobody must see of a whole configuration |
 
 mod mail;
 mod outbox;
+mod planted;
 mod secrets;
 mod services;
 

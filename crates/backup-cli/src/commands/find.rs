@@ -1,5 +1,6 @@
 //! `backup find`.
 
+use backup_control::sources::{SnapshotKey, find_keys};
 use backup_core::error::ErrorKind;
 use backup_core::format::Manifest;
 use backup_core::repository::{SnapshotInfo, SnapshotReader};
@@ -15,17 +16,24 @@ use crate::session::{Opened, Session};
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 
-/// Find files, collections and tables in all snapshots, or snapshots by what they are, newest first
+/// Find files, collections, tables and keys in all snapshots, or snapshots by what they are, newest first
 ///
 /// Of files, whatever a glob matches is shown, and not what is below it. Databases are searched by the names of their collections and
-/// tables, as far as snapshots count them: those of a data directory of PostgreSQL, and keys of Redis, are in no list. Exit code 1 if
-/// nothing is found.
+/// tables, as far as snapshots count them: those of a data directory of PostgreSQL are in no list. Keys of Redis are in none either: with
+/// --keys, the dump of each snapshot is read to its end, which is slow; choose few snapshots, by --snapshot, --job or the time. Exit code 1
+/// if nothing is found.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Globs of paths, of `database.collection` or of `database.schema.table`; without any, snapshots are found
+    /// Globs of paths, of `database.collection`, of `database.schema.table` or of `/database/key`; without any, snapshots are found
     #[arg(value_name = "GLOB")]
     globs: Vec<String>,
+    /// Search the keys of Redis too, by reading dumps as a whole: slow
+    #[arg(long, requires = "globs")]
+    keys: bool,
+    /// Only in this snapshot; repeat it for several
+    #[arg(long, value_name = "SNAPSHOT")]
+    snapshot: Vec<String>,
     /// Only snapshots that are complete, or that lack something
     #[arg(long, value_name = "STATUS")]
     status: Option<StatusArg>,
@@ -42,7 +50,11 @@ const EXAMPLES: &str = "\
 Examples:
   backup find 'letter*.txt' --days 30
   backup find shop.users --job shop
+  backup find '/0/session:*' --keys --job cache --limit 1
   backup find --job shop --before '2026-11-21 14:30' --status completed --limit 1";
+
+/// Keys of a snapshot that are listed in a table: nobody reads more, and memory is not for them.
+const MAX_KEYS: u64 = 1_000;
 
 /// Whether a snapshot lacks something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -65,6 +77,8 @@ enum Found {
     Entry { path: EntryPath, kind: NodeKind, bytes: Option<u64>, mtime: Timestamp },
     /// A collection or a table.
     Object { name: String, count: u64, bytes: u64 },
+    /// A key of Redis.
+    Key(SnapshotKey),
 }
 
 #[derive(Serialize)]
@@ -74,16 +88,27 @@ struct FoundJson<'a> {
     snapshot: String,
     time: Timestamp,
     job: Option<&'a str>,
+    #[serde(flatten)]
+    what: WhatJson<'a>,
+}
+
+/// What was found, in JSON.
+#[derive(Default, Serialize)]
+struct WhatJson<'a> {
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     path: Option<PathJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     object: Option<&'a str>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mtime: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -99,57 +124,152 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let (choice, within) = (args.filter.choice(session)?, args.times.within(session)?);
     let globs = if args.globs.is_empty() { None } else { Some(args::selection(&args.globs, &[])?) };
     let opened = session.open_indexed().await?;
+    let named = session.find_all(&opened.snapshots, &args.snapshot, &choice)?;
     let is_meant = |info: &&SnapshotInfo| {
         choice.matches(info)
+            && (named.is_empty() || named.iter().any(|one| one.id == info.id))
             && within.contains(&info.snapshot.time)
             && args.status.is_none_or(|status| status == StatusArg::of(info))
     };
     let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
-    let (mut snapshots, mut found) = (Vec::new(), 0);
-    let mut table = Table::new([
-        ("Snapshot", Align::Left),
-        ("Time", Align::Left),
-        ("Job", Align::Left),
-        ("Found", Align::Left),
-        ("Count", Align::Right),
-        ("Size", Align::Right),
-        ("Changed", Align::Left),
-    ]);
+    let mut snapshots = Vec::new();
+    let mut search = Search { session, opened: &opened, keys: args.keys, table: table(), found: 0, more: 0, dumps: 0 };
     for info in opened.snapshots.snapshots.iter().rev().filter(is_meant) {
         if snapshots.len() >= limit {
             break;
         }
         session.cx.check_cancelled()?;
-        let Some(globs) = &globs else {
-            snapshots.push(info);
-            continue;
-        };
-        let matches = search(session, &opened, info, globs).await?;
-        found += matches.len() as u64;
-        if !matches.is_empty() {
-            snapshots.push(info);
-        }
-        for one in matches {
-            show(session, info, &one, &mut table)?;
+        match &globs {
+            Some(globs) if !search.within(info, globs).await? => {}
+            _ => snapshots.push(info),
         }
     }
-    report(session, &opened, &snapshots, found, (globs.is_none(), &table))
+    search.report(&snapshots, globs.is_none())
 }
 
-/// What a snapshot has of what is looked for.
-async fn search(
-    session: &Session,
-    opened: &Opened,
-    info: &SnapshotInfo,
-    globs: &Selection,
-) -> CommandResult<Vec<Found>> {
-    let snapshot = opened.indexed.snapshot(info);
-    let is_of_files = matches!(info.snapshot.tag("source"), None | Some("files"));
-    if !is_of_files {
-        let manifest = snapshot.manifest().await?;
-        return Ok(manifest.map(|manifest| objects(&manifest, globs)).unwrap_or_default());
+fn table() -> Table {
+    Table::new([
+        ("Snapshot", Align::Left),
+        ("Time", Align::Left),
+        ("Job", Align::Left),
+        ("Found", Align::Left),
+        ("Type", Align::Left),
+        ("Count", Align::Right),
+        ("Size", Align::Right),
+        ("Changed", Align::Left),
+        ("Expires", Align::Left),
+    ])
+}
+
+/// What goes on, and what it came to so far.
+struct Search<'a> {
+    session: &'a Session,
+    opened: &'a Opened,
+    /// Whether dumps are read.
+    keys: bool,
+    table: Table,
+    found: u64,
+    /// Keys of all snapshots that are counted, but not listed.
+    more: u64,
+    /// Dumps that were not read.
+    dumps: u64,
+}
+
+impl Search<'_> {
+    /// Looks through a snapshot; says whether anything was found.
+    async fn within(&mut self, info: &SnapshotInfo, globs: &Selection) -> CommandResult<bool> {
+        let before = self.found;
+        let snapshot = self.opened.indexed.snapshot(info);
+        let matches = match info.snapshot.tag("source") {
+            None | Some("files") => entries(self.session, &snapshot, globs).await?,
+            kind => {
+                let manifest = snapshot.manifest().await?;
+                if kind == Some("redis") {
+                    self.keys_within(info, &snapshot, globs).await?;
+                }
+                manifest.map(|manifest| objects(&manifest, globs)).unwrap_or_default()
+            }
+        };
+        for one in matches {
+            self.found += 1;
+            show(self.session, info, &one, &mut self.table)?;
+        }
+        Ok(self.found > before)
     }
-    entries(session, &snapshot, globs).await
+
+    /// Keys of Redis: as many of them as somebody reads are listed, and all in JSON.
+    async fn keys_within(
+        &mut self,
+        info: &SnapshotInfo,
+        snapshot: &SnapshotReader,
+        globs: &Selection,
+    ) -> CommandResult<()> {
+        if !self.keys {
+            self.dumps += 1;
+            return Ok(());
+        }
+        let (session, mut listed) = (self.session, 0);
+        session.ui.status(format_args!("Reading the dump of snapshot {}", info.id.short()));
+        let mut tell = |key: SnapshotKey| -> CommandResult<()> {
+            session.cx.check_cancelled()?;
+            self.found += 1;
+            if listed < MAX_KEYS || session.ui.is_json() {
+                listed += 1;
+                return show(session, info, &Found::Key(key), &mut self.table);
+            }
+            self.more += 1;
+            Ok(())
+        };
+        let has_commands = find_keys(snapshot, globs, &session.cx, &mut tell).await?;
+        if has_commands || info.snapshot.x_log.as_ref().is_some_and(|log| !log.extents.is_empty()) {
+            session.ui.warning(format_args!(
+                "snapshot {} has commands behind its dump: what they wrote or deleted is not searched",
+                info.id.short()
+            ));
+        }
+        Ok(())
+    }
+
+    fn report(&self, snapshots: &[&SnapshotInfo], of_snapshots: bool) -> CommandResult {
+        let (session, ui, found) = (self.session, &self.session.ui, self.found);
+        let count = snapshots.len() as u64;
+        if ui.is_json() {
+            if of_snapshots {
+                snapshots.iter().try_for_each(|info| ui.json_line(&view::SnapshotJson::from(*info)))?;
+            }
+            let (schema_version, event, verb) = (SCHEMA_VERSION, "summary", "find");
+            ui.json(&FindSummary { schema_version, event, verb, snapshots: count, found })?;
+        } else if count > 0 {
+            let mut all = view::snapshot_table(&[]);
+            snapshots.iter().for_each(|info| all.row(view::snapshot_row(session, info)));
+            let table = if of_snapshots { &all } else { &self.table };
+            table.lines().into_iter().try_for_each(|line| ui.line(line))?;
+            ui.flush()?;
+            let snapshots = human::count(count, "snapshot", "snapshots");
+            if of_snapshots {
+                ui.status(snapshots);
+            } else {
+                ui.status(format_args!("{} in {snapshots}", human::count(found, "match", "matches")));
+            }
+            if self.more > 0 {
+                ui.status(format_args!("{} of them are not listed; --json lists all", self.more));
+            }
+        }
+        if self.dumps > 0 {
+            let dumps = human::count(self.dumps, "snapshot", "snapshots");
+            ui.hint(format_args!(
+                "the keys of {dumps} of Redis were not searched: --keys reads their dumps, which is slow"
+            ));
+        }
+        let outcome = view::warn_of_damaged(ui, &self.opened.snapshots);
+        if count == 0 {
+            let error = CommandError::new(Kind::Core(ErrorKind::NotFound), "nothing was found");
+            return Err(
+                error.with_hint("`backup list` shows what snapshots there are, `backup ls SNAPSHOT -R` what is in one")
+            );
+        }
+        Ok(outcome)
+    }
 }
 
 async fn entries(session: &Session, snapshot: &SnapshotReader, globs: &Selection) -> CommandResult<Vec<Found>> {
@@ -181,73 +301,46 @@ fn show(session: &Session, info: &SnapshotInfo, found: &Found, table: &mut Table
         let job = info.snapshot.tag("job");
         let (schema_version, event) = (SCHEMA_VERSION, "found");
         let (snapshot, time) = (info.id.to_hex(), info.snapshot.time);
-        let (path, object, count, bytes, mtime) = match found {
-            Found::Entry { path, bytes, mtime, .. } => (Some(PathJson::from(path)), None, None, *bytes, Some(*mtime)),
-            Found::Object { name, count, bytes } => (None, Some(name.as_str()), Some(*count), Some(*bytes), None),
+        let what = match found {
+            Found::Entry { path, bytes, mtime, .. } => {
+                WhatJson { path: Some(PathJson::from(path)), bytes: *bytes, mtime: Some(*mtime), ..WhatJson::default() }
+            }
+            Found::Object { name, count, bytes } => WhatJson {
+                object: Some(name.as_str()),
+                count: Some(*count),
+                bytes: Some(*bytes),
+                ..WhatJson::default()
+            },
+            Found::Key(SnapshotKey { path, kind, bytes, expires }) => WhatJson {
+                path: Some(PathJson::from(path)),
+                kind: Some(kind),
+                bytes: Some(*bytes),
+                expires: *expires,
+                ..WhatJson::default()
+            },
         };
-        return session.ui.json_line(&FoundJson {
-            schema_version,
-            event,
-            snapshot,
-            time,
-            job,
-            path,
-            object,
-            count,
-            bytes,
-            mtime,
-        });
+        return session.ui.json_line(&FoundJson { schema_version, event, snapshot, time, job, what });
     }
-    let (name, count, size, changed) = match found {
+    let job = human::text(info.snapshot.tag("job").unwrap_or_default().as_bytes());
+    let time = |time: Timestamp| human::time(time, session.zone());
+    let mut row = vec![info.id.short(), time(info.snapshot.time), job];
+    row.extend(match found {
         Found::Entry { path, kind, bytes, mtime } => {
             let slash = if *kind == NodeKind::Dir { "/" } else { "" };
             let name = format!("{}{slash}", human::text(path.as_bytes()));
-            (name, String::new(), bytes.map(human::size), human::time(*mtime, session.zone()))
+            let size = bytes.map(human::size).unwrap_or_default();
+            [name, String::new(), String::new(), size, time(*mtime), String::new()]
         }
         Found::Object { name, count, bytes } => {
-            (human::text(name.as_bytes()), count.to_string(), Some(human::size(*bytes)), String::new())
+            let name = human::text(name.as_bytes());
+            [name, String::new(), count.to_string(), human::size(*bytes), String::new(), String::new()]
         }
-    };
-    let job = human::text(info.snapshot.tag("job").unwrap_or_default().as_bytes());
-    let time = human::time(info.snapshot.time, session.zone());
-    table.row([info.id.short(), time, job, name, count, size.unwrap_or_default(), changed]);
+        Found::Key(SnapshotKey { path, kind, bytes, expires }) => {
+            let expires = expires.map(time).unwrap_or_default();
+            let name = human::text(path.as_bytes());
+            [name, (*kind).to_owned(), String::new(), human::size(*bytes), String::new(), expires]
+        }
+    });
+    table.row(row);
     Ok(())
-}
-
-fn report(
-    session: &Session,
-    opened: &Opened,
-    snapshots: &[&SnapshotInfo],
-    found: u64,
-    (of_snapshots, table): (bool, &Table),
-) -> CommandResult {
-    let ui = &session.ui;
-    let count = snapshots.len() as u64;
-    if ui.is_json() {
-        if of_snapshots {
-            snapshots.iter().try_for_each(|info| ui.json_line(&view::SnapshotJson::from(*info)))?;
-        }
-        let (schema_version, event, verb) = (SCHEMA_VERSION, "summary", "find");
-        ui.json(&FindSummary { schema_version, event, verb, snapshots: count, found })?;
-    } else if count > 0 {
-        let mut all = view::snapshot_table(&[]);
-        snapshots.iter().for_each(|info| all.row(view::snapshot_row(session, info)));
-        let table = if of_snapshots { &all } else { table };
-        table.lines().into_iter().try_for_each(|line| ui.line(line))?;
-        ui.flush()?;
-        let snapshots = human::count(count, "snapshot", "snapshots");
-        if of_snapshots {
-            ui.status(snapshots);
-        } else {
-            ui.status(format_args!("{} in {snapshots}", human::count(found, "match", "matches")));
-        }
-    }
-    let outcome = view::warn_of_damaged(ui, &opened.snapshots);
-    if count == 0 {
-        let error = CommandError::new(Kind::Core(ErrorKind::NotFound), "nothing was found");
-        return Err(
-            error.with_hint("`backup list` shows what snapshots there are, `backup ls SNAPSHOT -R` what is in one")
-        );
-    }
-    Ok(outcome)
 }

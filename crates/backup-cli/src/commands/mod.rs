@@ -73,6 +73,16 @@ use crate::trail::{self, Action};
 
 /// Runs a verb.
 pub(crate) async fn run(session: &Session, command: Command) -> CommandResult {
+    match command {
+        Command::Restore(args) if args.is_open() => {
+            let (session, args) = Box::pin(restore::asked(session, &args)).await?;
+            run_said(&session, Command::Restore(Box::new(args))).await
+        }
+        said => run_said(session, said).await,
+    }
+}
+
+async fn run_said(session: &Session, command: Command) -> CommandResult {
     let restores = matches!(command, Command::Restore(_));
     let action = Action::of(&command);
     if let Some(action) = action {
@@ -88,7 +98,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> CommandResult {
     result.map_err(|error| if restores { error } else { error.with_hint_at_thawing() })
 }
 
-async fn dispatch(session: &Session, command: Command) -> CommandResult {
+pub(in crate::commands) async fn dispatch(session: &Session, command: Command) -> CommandResult {
     match command {
         Command::Quickstart(args) => Box::pin(quickstart::run(session, &args)).await,
         Command::Init(args) => Box::pin(init::run(session, &args)).await,

@@ -40,4 +40,4 @@ pub use record::{Class, Record, Status};
 pub use retain::Retained;
 pub use standing::standing;
 pub use verify::{Against, Finding, Verdict};
-pub use words::without_secrets;
+pub use words::{without_passwords, without_secrets};

@@ -6,6 +6,16 @@ use crate::address;
 /// pass phrases nor values of settings.
 #[must_use]
 pub fn without_secrets(words: &[String]) -> String {
+    hiding(words, address::without_secrets).join(" ")
+}
+
+/// The same for whoever has typed them, one by one: what can be typed again as it is stays, the users of servers for instance.
+#[must_use]
+pub fn without_passwords(words: &[String]) -> Vec<String> {
+    hiding(words, address::without_password)
+}
+
+fn hiding(words: &[String], of_address: fn(&str) -> String) -> Vec<String> {
     let mut shown = Vec::new();
     let mut hides_next = None;
     for word in words {
@@ -19,15 +29,15 @@ pub fn without_secrets(words: &[String]) -> String {
         }
         match (flag, Kind::of(flag.unwrap_or(word.trim_start_matches('-')))) {
             (Some(flag), Some(kind)) => shown.push(format!("--{flag}={}", hidden(kind, value))),
-            (Some(flag), None) => shown.push(format!("--{flag}={}", address::without_secrets(value))),
+            (Some(flag), None) => shown.push(format!("--{flag}={}", of_address(value))),
             (None, Some(kind)) if word.starts_with("--") => {
                 hides_next = Some(kind);
                 shown.push(word.clone());
             }
-            (None, _) => shown.push(address::without_secrets(word)),
+            (None, _) => shown.push(of_address(word)),
         }
     }
-    shown.join(" ")
+    shown
 }
 
 /// Flags whose values may hold secrets.
@@ -73,6 +83,23 @@ mod tests {
         ] {
             let words: Vec<String> = typed.split(' ').map(str::to_owned).collect();
             assert_eq!(without_secrets(&words), shown);
+        }
+    }
+
+    #[test]
+    fn whoever_typed_it_sees_what_can_be_typed_again() {
+        for (typed, shown) in [
+            (
+                "restore 1a --target mongodb://me@h,i/?authSource=x",
+                "restore 1a --target mongodb://me@h,i/?authSource=x",
+            ),
+            ("restore 1a --target=redis://me:hu:s@h@h/", "restore 1a --target=redis://me:…@h/"),
+            ("restore 1a --target postgres://h/?password=hush", "restore 1a --target postgres://h/?…"),
+            ("restore 1a --target crm=redis://:hush@h", "restore 1a --target crm=redis://:…@h"),
+            ("restore 1a --password-command hush", "restore 1a --password-command …"),
+        ] {
+            let words: Vec<String> = typed.split(' ').map(str::to_owned).collect();
+            assert_eq!(without_passwords(&words).join(" "), shown);
         }
     }
 }

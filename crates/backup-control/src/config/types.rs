@@ -216,11 +216,15 @@ impl JobConfig {
 }
 
 impl Config {
-    /// The environment variables that it says hold pass phrases and passwords.
+    /// The environment variables that it says hold pass phrases, passwords, keys of stores, and secrets of channels.
     #[must_use]
     pub fn secret_variables(&self) -> Vec<String> {
-        let repositories = self.repositories.values().filter_map(|repository| repository.passphrase_env.clone());
-        repositories.chain(self.sources.values().filter_map(|source| source.password_env.clone())).collect()
+        let repositories = self.repositories.values().flat_map(|RepositoryConfig { passphrase_env, store, .. }| {
+            [passphrase_env, &store.secret_access_key_env, &store.session_token_env, &store.account_key_env]
+        });
+        let sources = self.sources.values().map(|source| &source.password_env);
+        let channels = self.notify.values().map(|channel| &channel.secret_env);
+        repositories.chain(sources).chain(channels).flatten().cloned().collect()
     }
 
     /// Which snapshots of a job stay: what it says itself, else the default.

@@ -158,9 +158,8 @@ impl Channels {
             ChannelKind::Sms => sms::send(&task, reached).await,
             ChannelKind::Command => command::send(&task).await,
         };
-        let user = config.user.as_deref().or(config.account.as_deref());
         // Others may repeat what they were told.
-        sent.map_err(|failure| failure.reworded(|why| task.secret.hide(why, user)))
+        sent.map_err(|failure| failure.reworded(|why| task.secret.hide(why)))
     }
 }
 

@@ -34,9 +34,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backup_core::context::Context;
-use backup_core::source::Source;
+use backup_core::source::{EntryPath, Source};
 use backup_sources::files::FilesSource;
 use backup_storage::Location;
+use jiff::Timestamp;
 
 pub use compact::{applies_log, compact, is_compact};
 pub use compare::{CompareFlags, Compared, compare};
@@ -44,7 +45,7 @@ pub use export::{ExportFlags, Exported, export};
 pub use flags::{ExpiryFlag, RedisFlags, RestoreFlags, ScratchFlags};
 pub use mongodb::MongoSpec;
 pub use postgres::PostgresSpec;
-pub use redis::RedisSpec;
+pub use redis::{RedisSpec, find_keys};
 pub use restore::{RestoreTo, Restorer, Surroundings, replaceable};
 
 use crate::address::{self, ServerAddress};
@@ -151,6 +152,19 @@ impl fmt::Display for SourceSpec {
             Self::Redis(server) => server.fmt(f),
         }
     }
+}
+
+/// A key of a snapshot of Redis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotKey {
+    /// `/<database>/<key>`.
+    pub path: EntryPath,
+    /// Type of its value.
+    pub kind: &'static str,
+    /// Bytes of its value in the dump.
+    pub bytes: u64,
+    /// When it expires.
+    pub expires: Option<Timestamp>,
 }
 
 /// Whether what `text` names can be found in the log of such a source only by reading it.

@@ -3,12 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use backup_core::source::Source;
+use backup_core::context::Context;
+use backup_core::repository::SnapshotReader;
+use backup_core::source::{Selection, Source};
 use backup_sources::redis::{
     Engine, RedisDirectory, RedisOptions, RedisSource, RestoreOptions, SnapshotReading, Ttl, Way,
 };
+use jiff::Timestamp;
 
-use super::{ExpiryFlag, RestoreFlags};
+use super::{ExpiryFlag, RestoreFlags, SnapshotKey};
 use crate::address::ServerAddress;
 use crate::config::{ReaderConfig, SourceConfig};
 use crate::environment::Environment;
@@ -108,6 +111,28 @@ impl fmt::Display for RedisSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Redis at {}", self.address)
     }
+}
+
+/// Hands the keys of a snapshot that `selection` covers to `tell`, as its dump is read; says whether there are commands behind the dump,
+/// which are not looked through.
+///
+/// # Errors
+/// The snapshot is none of Redis, or cannot be read; those of `tell`.
+pub async fn find_keys<E: From<Error>>(
+    snapshot: &SnapshotReader,
+    selection: &Selection,
+    cx: &Context,
+    mut tell: impl FnMut(SnapshotKey) -> std::result::Result<(), E>,
+) -> std::result::Result<bool, E> {
+    let failed = |error| E::from(Error::from(backup_core::error::Error::from(error)));
+    let mut keys = backup_sources::redis::find_keys(cx, snapshot, selection).await.map_err(failed)?;
+    while let Some(batch) = keys.next().await.map_err(failed)? {
+        for key in batch {
+            let expires = key.expires.and_then(|millis| Timestamp::from_millisecond(i64::try_from(millis).ok()?).ok());
+            tell(SnapshotKey { path: key.path, kind: key.kind, bytes: key.bytes, expires })?;
+        }
+    }
+    Ok(keys.has_commands())
 }
 
 /// Where a snapshot is restored to, as a source.

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use backup_core::source::Source;
+use backup_core::context::Context;
+use backup_core::repository::SnapshotReader;
+use backup_core::source::{Selection, Source};
 
-use super::RestoreFlags;
+use super::{RestoreFlags, SnapshotKey};
 use crate::address::ServerAddress;
 use crate::config::SourceConfig;
 use crate::environment::Environment;
@@ -42,6 +44,17 @@ impl fmt::Display for RedisSpec {
     fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {}
     }
+}
+
+/// Nothing is found by a program that cannot read dumps.
+#[expect(clippy::unused_async, reason = "the other one reads a dump")]
+pub async fn find_keys<E: From<Error>>(
+    _snapshot: &SnapshotReader,
+    _selection: &Selection,
+    _cx: &Context,
+    _tell: impl FnMut(SnapshotKey) -> std::result::Result<(), E>,
+) -> std::result::Result<bool, E> {
+    Err(left_out().into())
 }
 
 pub(super) fn directory() -> Result<Arc<dyn Source>> {

@@ -54,6 +54,7 @@ use backup_core::source::{
 
 pub use directory::RedisDirectory;
 pub use options::{Engine, RedisOptions, RestoreOptions, SnapshotReading, Ttl, Way};
+pub use restore::{FoundKey, FoundKeys, find_keys};
 
 use layout::Layout;
 use server::Server;

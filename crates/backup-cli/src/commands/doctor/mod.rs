@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `mod.rs` | the verb; storage |
 //! | `sources.rs` | sources |
+//! | `everything.rs` | all that a configuration names |
 
+mod everything;
 mod sources;
 
 use backup_core::repository::{LockReport, StoreVerdict};
@@ -21,9 +23,13 @@ use crate::table::facts;
 /// Uploads that were begun longer ago than this are not of a run that is under way.
 const UNFINISHED_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// Examine the storage of a repository: whether it can be relied upon; or sources: whether they can be backed up
+/// Examine everything that the configuration names; or the storage of one repository; or sources: whether they can be backed up
 ///
-/// Small objects are written under x-probe/ and deleted again. The verdict is kept in the repository: maintenance goes by
+/// With a configuration and nothing else, all its repositories and the sources of all its jobs are examined: connections, pass phrases,
+/// rights, tools, clocks, room, what the stores can do. Each line has a tick or a cross, and each cross is followed by what mends it; the
+/// exit code is 3 if there is one.
+///
+/// With a repository (--repo), its storage is examined and nothing else. Small objects are written under x-probe/ and deleted again. The verdict is kept in the repository: maintenance goes by
 /// it. With jobs, or with --source, these sources are examined and nothing else: what is missing is shown with the statement or
 /// setting that mends it, and the exit code is then 3.
 #[derive(Debug, clap::Args)]
@@ -57,6 +63,14 @@ struct DoctorJson<'a> {
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if !args.jobs.is_empty() || !args.source.is_empty() {
         return sources::run(session, args).await;
+    }
+    let is_named = session.named_repository()?.is_some() || session.env.text("BACKUP_REPO").is_some();
+    if !is_named
+        && !args.renew_locks
+        && !args.clear_unfinished
+        && let Some(loaded) = session.config()?
+    {
+        return everything::run(session, &loaded).await;
     }
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;

@@ -1,5 +1,6 @@
 //! Sources: whether they can be backed up, and what is missing.
 
+use backup_control::config::Config;
 use backup_control::jobs::{Job, JobFlags};
 use backup_control::sources::SourceSpec;
 use backup_core::source::Probe;
@@ -64,11 +65,15 @@ fn meant(session: &Session, args: &Args) -> CommandResult<Vec<(Option<String>, S
     let repository = session.named_repository()?;
     let job = |name: &String| {
         let job = Job::from_config(name, &loaded.config, repository.clone(), &JobFlags::default(), session.place())?;
-        let captured = loaded.config.jobs.get(name).is_some_and(|job| job.logs.is_some());
-        let source = if captured { job.source.capturing(job.logs.waits_at_most()) } else { job.source };
-        Ok((Some(name.clone()), source))
+        Ok((Some(name.clone()), of_job(&loaded.config, name, job)))
     };
     args.jobs.iter().map(job).collect()
+}
+
+/// The source of a job, as one whose log is captured if it is.
+pub(super) fn of_job(config: &Config, name: &str, job: Job) -> SourceSpec {
+    let is_captured = config.jobs.get(name).is_some_and(|job| job.logs.is_some());
+    if is_captured { job.source.capturing(job.logs.waits_at_most()) } else { job.source }
 }
 
 fn describe(source: &SourceJson) -> String {

@@ -23,13 +23,16 @@ use crate::args::FilterArgs;
 ///
 /// A group of the configuration is restored to one moment: that of --at, or else the latest that all its members have. Every member
 /// goes to its own target, and nothing is written before it is known that all of them can be restored.
+///
+/// On a terminal, `backup restore` alone asks what to restore and where to, shows the plan and the command line that says the same, and
+/// writes when that is confirmed. Escape and Ctrl-C end it at any time, with exit code 130 and nothing changed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 #[group(id = "place", args = ["target", "in_place"])]
 pub(crate) struct Args {
     /// The snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`, `2h ago`). With --at it only says of
-    /// which source, and can be left out if only one job has a log. Or a group of the configuration
-    #[arg(value_name = "SNAPSHOT_OR_GROUP", required_unless_present = "at")]
+    /// which source, and can be left out if only one job has a log. Or a group of the configuration. Without both, on a terminal, it is asked for
+    #[arg(value_name = "SNAPSHOT_OR_GROUP")]
     pub(super) snapshot: Option<String>,
     /// The moment to restore of a source whose log is captured: a time (a day means its end), `latest`, or a position as
     /// `backup timeline` shows it (branch@offset; for MongoDB also seconds:increment, for Redis the offset alone). For PostgreSQL
@@ -54,9 +57,9 @@ pub(crate) struct Args {
     /// Leave out what matches this glob; repeat it for several
     #[arg(long, value_name = "GLOB")]
     pub(super) exclude: Vec<String>,
-    /// What to do about what exists at the target
-    #[arg(long, value_name = "WHAT", default_value = "fail")]
-    pub(super) if_exists: IfExistsArg,
+    /// What to do about what exists at the target [default: fail]
+    #[arg(long, value_name = "WHAT")]
+    pub(super) if_exists: Option<IfExistsArg>,
     /// Read back what was written and compare it
     #[arg(long)]
     pub(super) verify: bool,
@@ -137,14 +140,18 @@ pub(crate) struct Args {
     #[arg(long, requires = "thaw")]
     pub(super) no_wait: bool,
     /// Show what would be done, and do nothing
-    #[arg(long)]
+    #[arg(long, visible_alias = "check")]
     pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) filter: FilterArgs,
+    /// Given if it was put together by questions.
+    #[arg(skip)]
+    pub(super) asked: Option<super::asked::Before>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
+  backup restore
   backup restore latest --target /tmp/restored
   backup restore latest --target /tmp/restored --only /home/me/letters
   backup restore 1a2b3c4d --in-place --if-exists merge --only '/etc/**/*.conf'
@@ -201,7 +208,17 @@ impl From<IfExistsArg> for IfExists {
 impl Args {
     /// Whether something may be replaced that is there.
     pub(super) fn overwrites(&self) -> bool {
-        self.in_place || self.if_exists != IfExistsArg::Fail
+        self.in_place || self.if_exists() != IfExists::Fail
+    }
+
+    /// What becomes of what exists at the target.
+    pub(super) fn if_exists(&self) -> IfExists {
+        self.if_exists.map_or(IfExists::Fail, IfExists::from)
+    }
+
+    /// Whether it is not said what to restore.
+    pub(in crate::commands) fn is_open(&self) -> bool {
+        self.snapshot.is_none() && self.at.is_none()
     }
 
     /// What only some kinds of snapshots know, but for the moment.

@@ -12,7 +12,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Args, Chosen, Restore, assemble, at};
+use super::{Args, Chosen, Restore, asked, assemble, at};
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::records::Records;
@@ -98,7 +98,7 @@ impl Group {
         }
         require_plans(refused)?;
         require_different_targets(&rehearsed)?;
-        if args.dry_run || args.overwrites() {
+        if args.dry_run || args.overwrites() || args.asked.is_some() {
             rehearsed.iter().try_for_each(|(restore, report)| restore.show_plan(report))?;
         }
         let restores: Vec<Restore> = rehearsed.into_iter().map(|(restore, _)| restore).collect();
@@ -107,6 +107,9 @@ impl Group {
             return Ok(incomplete);
         }
         self.confirm(session, args, &restores).await?;
+        if let Some(before) = &args.asked {
+            before.backed_up(session).await?;
+        }
         Ok(incomplete.max(self.execute(session, moment, &restores).await?))
     }
 
@@ -225,14 +228,11 @@ impl Group {
     }
 
     async fn confirm(&self, session: &Session, args: &Args, restores: &[Restore]) -> CommandResult<()> {
-        if !args.overwrites() {
+        if !args.overwrites() && args.asked.is_none() {
             return Ok(());
         }
         let question = format!("Restore all members of group {}?", human::text(self.name.as_bytes()));
-        if restores.iter().any(Restore::replaces_server) {
-            return session.confirm_by_typing(&format!("{question} What is there is dropped."), "replace").await;
-        }
-        session.confirm(&question).await
+        asked::confirm(session, args, &question, restores.iter().any(Restore::replaces_server)).await
     }
 
     /// Restores all members, whatever comes of each.

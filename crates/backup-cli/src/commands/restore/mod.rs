@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | the verb: plan, confirmation, restore |
 //! | `args.rs` | its flags |
+//! | `asked/` | questions on a terminal to whoever says nothing |
 //! | `at.rs` | a moment of a log: what it takes |
 //! | `group.rs` | a group: every member to the same moment |
 //! | `hooks.rs` | what a job has to be done around a restore |
@@ -12,6 +13,7 @@
 //! | `shown.rs` | what is said of a plan and of what came of it |
 
 mod args;
+mod asked;
 pub(super) mod at;
 mod checks;
 mod group;
@@ -38,6 +40,7 @@ use crate::session::Session;
 use crate::style::{self, paint};
 
 pub(crate) use args::Args;
+pub(super) use asked::asked;
 
 /// A restore that is ready to run.
 pub(super) struct Restore {
@@ -64,6 +67,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if let Some(group) = group::named(session, args)? {
         return group.run(session, args).await;
     }
+    if let Some(before) = &args.asked {
+        before.verified(session).await?;
+    }
     let mut restore = prepare(session, args).await?;
     restore.require_match().await?;
     let incomplete = restore.warn_of_incomplete();
@@ -84,15 +90,13 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         }
     }
     restore.spare_the_rest().await?;
-    if overwrites {
+    if overwrites || args.asked.is_some() {
         restore.plan().await?;
         let question = format!("Restore to {}?", restore.restorer.place);
-        if restore.replaces_server() {
-            // A whole server may go at once: that takes more than one letter.
-            session.confirm_by_typing(&format!("{question} What is there is dropped."), "replace").await?;
-        } else {
-            session.confirm(&question).await?;
-        }
+        asked::confirm(session, args, &question, restore.replaces_server()).await?;
+    }
+    if let Some(before) = &args.asked {
+        before.backed_up(session).await?;
     }
     let records = Records::open(session).await;
     let report = restore.execute_recorded(records.as_ref()).await?;
@@ -152,7 +156,7 @@ async fn assemble(
     let request = RestoreRequest {
         target: restorer.target.clone(),
         selection: crate::args::selection(&args.only, &args.exclude)?,
-        if_exists: args.if_exists.into(),
+        if_exists: args.if_exists(),
         verify: args.verify,
         dry_run: false,
         sparse: args.sparse,

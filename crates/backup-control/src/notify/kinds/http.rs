@@ -80,7 +80,8 @@ pub(super) async fn send(task: &Task<'_>, request: RequestBuilder) -> Result<Ans
     while let (true, Ok(Some(piece))) = (body.len() < READ, response.chunk().await) {
         body.extend_from_slice(&piece);
     }
-    Ok(Answer { status, after, text: String::from_utf8_lossy(&body).into_owned() })
+    // Before it is cut: of a secret that is cut, the rest would not be known again.
+    Ok(Answer { status, after, text: task.secret.hide(&String::from_utf8_lossy(&body)) })
 }
 
 impl Answer {

@@ -48,7 +48,7 @@ pub(super) use parser::{Flavour, Key, Parser, Record};
 pub(super) use payload::{dump_parts, frame, functions_payload, oldest_version, payload_version};
 pub(super) use sums::is_comparable;
 pub(super) use survey::{DatabaseSurvey, Survey, merge, survey};
-pub(super) use value::is_module;
+pub(super) use value::{is_module, type_name};
 
 /// Why a file cannot be read.
 #[derive(Debug)]

@@ -239,7 +239,7 @@ impl<P: Pieces> Parser<P> {
     }
 
     /// Takes the memory of a key that is not needed any more.
-    pub(super) fn reuse(&mut self, key: Key) {
+    pub(in super::super) fn reuse(&mut self, key: Key) {
         self.name = key.name;
     }
 

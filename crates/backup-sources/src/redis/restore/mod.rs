@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | [`restore`]: what a snapshot holds, and which way it goes |
 //! | `dumps.rs` | the dumps that a snapshot holds |
+//! | `find.rs` | [`find_keys`]: which keys a snapshot has |
 //! | `keys.rs` | key by key, with RESTORE |
 //! | `lanes.rs` | what the target is: a server, or the masters of a cluster; ways to them |
 //! | `rehearse.rs` | the dump and the commands behind it, read through before anything of the target goes |
@@ -22,6 +23,7 @@
 mod dumps;
 mod feed;
 mod files;
+mod find;
 mod keys;
 mod lanes;
 mod listen;
@@ -50,6 +52,7 @@ use super::options::{Engine, RedisOptions, RestoreOptions, Ttl};
 use super::reader::NO_MOMENT;
 use super::server::Info;
 use dumps::{Dump, Dumps};
+pub use find::{FoundKey, FoundKeys, find_keys};
 
 /// Pieces of the dump, of at most some MiB, that wait.
 const WAITING: usize = 4;

@@ -1,0 +1,202 @@
+//! Everything that a configuration names: a tick or a cross for each thing, and what mends it for each cross.
+
+use std::fs;
+
+use backup_control::config::LoadedConfig;
+use backup_control::jobs::{Job, JobFlags};
+use backup_control::repositories::RepositorySpec;
+use backup_control::{cache, state};
+use serde::Serialize;
+
+use super::sources;
+use crate::command_error::{CommandError, CommandResult, Outcome};
+use crate::human;
+use crate::session::Session;
+use crate::style::{self, paint};
+use crate::ui::SCHEMA_VERSION;
+
+/// With less room than this, a backup of anything may fail.
+const LITTLE: u64 = 1 << 30;
+
+/// Something that was looked at.
+#[derive(Debug, Serialize)]
+struct Check {
+    /// What it is about: this machine, a repository, a job.
+    of: String,
+    /// What was looked at.
+    what: &'static str,
+    well: bool,
+    /// What was found.
+    found: String,
+    /// What mends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+#[derive(Serialize)]
+struct EverythingJson<'a> {
+    schema_version: u32,
+    checks: &'a [Check],
+}
+
+/// What goes on.
+struct Round<'a> {
+    session: &'a Session,
+    checks: Vec<Check>,
+}
+
+pub(super) async fn run(session: &Session, loaded: &LoadedConfig) -> CommandResult {
+    let mut round = Round { session, checks: Vec::new() };
+    round.machine()?;
+    let config = &loaded.config;
+    for name in config.repositories.keys() {
+        let spec = RepositorySpec::resolve(name, Some(config))?;
+        Box::pin(round.repository(name, &spec)).await?;
+    }
+    for name in config.jobs.keys() {
+        Box::pin(round.job(name, loaded)).await?;
+    }
+    let crosses = round.checks.iter().filter(|check| !check.well).count();
+    if session.ui.is_json() {
+        session.ui.json(&EverythingJson { schema_version: SCHEMA_VERSION, checks: &round.checks })?;
+    } else if crosses == 0 {
+        session.ui.print(paint(style::GOOD, "All is well"))?;
+    } else {
+        session.ui.print(format_args!("{} to be mended", human::count(crosses as u64, "thing has", "things have")))?;
+    }
+    Ok(Outcome::with_warnings(crosses as u64))
+}
+
+impl Round<'_> {
+    /// Shows at once what was found: the next may take a while.
+    fn add(&mut self, check: Check) -> CommandResult<()> {
+        if !self.session.ui.is_json() {
+            let mark = if check.well { paint(style::GOOD, "✓") } else { paint(style::ERROR, "✗") };
+            let (of, found) = (human::text(check.of.as_bytes()), human::text(check.found.as_bytes()));
+            self.session.ui.print(format_args!("{mark} {of}: {}: {found}", check.what))?;
+            if let Some(fix) = &check.fix {
+                let fix = human::text(fix.as_bytes());
+                self.session.ui.print(format_args!("    {} {fix}", paint(style::HINT, "Fix:")))?;
+            }
+        }
+        self.checks.push(check);
+        Ok(())
+    }
+
+    fn well(&mut self, of: &str, what: &'static str, found: impl Into<String>) -> CommandResult<()> {
+        self.add(Check { of: of.to_owned(), what, well: true, found: found.into(), fix: None })
+    }
+
+    fn ill(&mut self, of: &str, what: &'static str, found: String, fix: impl Into<String>) -> CommandResult<()> {
+        self.add(Check { of: of.to_owned(), what, well: false, found, fix: Some(fix.into()) })
+    }
+
+    /// A failure, unless it is that of somebody who has no time. What mends it, if the failure does not say.
+    fn failed(&mut self, of: &str, what: &'static str, error: CommandError, fix: &str) -> CommandResult<()> {
+        if error.is_cancelled() {
+            return Err(error);
+        }
+        let fix = error.hint().unwrap_or(fix).to_owned();
+        self.ill(of, what, error.chain(), fix)
+    }
+
+    /// Where this program keeps what it remembers.
+    fn machine(&mut self) -> CommandResult<()> {
+        const OF: &str = "this machine";
+        let dirs = [
+            ("state directory", state::dir(&self.session.env), "BACKUP_STATE_DIR"),
+            ("cache directory", cache::dir(&self.session.env), "BACKUP_CACHE_DIR"),
+        ];
+        for (what, dir, variable) in dirs {
+            let fix = format!("name a directory that this user may write in {variable}");
+            let Some(dir) = dir else {
+                self.ill(OF, what, "there is no place for it".to_owned(), fix)?;
+                continue;
+            };
+            let tried = cache::create(&dir).and_then(|()| {
+                let probe = dir.join(".probe");
+                fs::write(&probe, b"x").and_then(|()| fs::remove_file(&probe))
+            });
+            match tried {
+                Ok(()) => self.well(OF, what, dir.display().to_string())?,
+                Err(error) => self.ill(OF, what, format!("cannot write to {}: {error}", dir.display()), fix)?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn repository(&mut self, name: &str, spec: &RepositorySpec) -> CommandResult<()> {
+        let of = format!("repository {name}");
+        let repository = match self.session.open(spec).await {
+            Ok(repository) => repository,
+            Err(error) => {
+                return self.failed(
+                    &of,
+                    "can be opened",
+                    error,
+                    "correct its address or pass phrase in [repositories]",
+                );
+            }
+        };
+        self.well(&of, "can be opened", spec.place())?;
+        match repository.probe_store(&self.session.cx).await {
+            Ok(verdict) => {
+                let is_of_clock = |concern: &String| concern.contains("clock");
+                let (clock, concerns): (Vec<_>, Vec<_>) = verdict.concerns().into_iter().partition(is_of_clock);
+                if concerns.is_empty() {
+                    self.well(&of, "storage", format!("{}: does what it must", verdict.store))?;
+                }
+                for concern in concerns {
+                    self.ill(&of, "storage", concern, "docs/storage.md says what that means; or use another store")?;
+                }
+                match (verdict.clock_ahead_seconds, clock.into_iter().next()) {
+                    (_, Some(concern)) => self.ill(&of, "clock", concern, "let NTP set the clock of this machine")?,
+                    (Some(_), None) => self.well(&of, "clock", "as here")?,
+                    (None, None) => {}
+                }
+            }
+            Err(error) => self.failed(&of, "storage", error.into(), "docs/storage.md says which rights it takes")?,
+        }
+        match repository.sink().free_bytes() {
+            None => Ok(()),
+            Some(free) if free < LITTLE => {
+                let fix = "make room, remove what is not needed (`backup cleanup`, `backup prune`), or move it to a larger disk";
+                self.ill(&of, "room", format!("{} free", human::size(free)), fix)
+            }
+            Some(free) => self.well(&of, "room", format!("{} free", human::size(free))),
+        }
+    }
+
+    async fn job(&mut self, name: &str, loaded: &LoadedConfig) -> CommandResult<()> {
+        let of = format!("job {name}");
+        let session = self.session;
+        let job = match Job::from_config(name, &loaded.config, None, &JobFlags::default(), session.place()) {
+            Ok(job) => job,
+            Err(error) => return self.failed(&of, "configuration", error.into(), "`backup config check` says where"),
+        };
+        let source = sources::of_job(&loaded.config, name, job);
+        let connected = match session.unless_cancelled(source.open(&session.env)).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                let fix = "start the server, let this machine reach it, or correct its address in [sources]";
+                return self.failed(&of, "connection", error, fix);
+            }
+        };
+        self.well(&of, "connection", connected.to_string())?;
+        match connected.probe(&session.cx).await.map_err(backup_core::error::Error::from) {
+            Ok(probe) if probe.problems.is_empty() => {
+                self.well(&of, "rights and tools", "it can be backed up")?;
+            }
+            Ok(probe) => {
+                for problem in probe.problems {
+                    // Each says what mends it.
+                    let (found, fix) =
+                        problem.split_once(": ").map_or((problem.as_str(), problem.as_str()), |both| both);
+                    self.ill(&of, "rights and tools", found.to_owned(), fix)?;
+                }
+            }
+            Err(error) => self.failed(&of, "rights and tools", error.into(), "see what the server says of it")?,
+        }
+        Ok(())
+    }
+}
