@@ -179,6 +179,11 @@ impl CommandError {
         matches!(self.kind, Kind::Usage | Kind::Config | Kind::Mismatch | Kind::Core(ErrorKind::TooLarge))
     }
 
+    pub(crate) fn is_busy(&self) -> bool {
+        self.kind == Kind::Core(ErrorKind::Busy)
+    }
+
+    /// Whether somebody has stopped the command.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.kind == Kind::Core(ErrorKind::Cancelled)
     }

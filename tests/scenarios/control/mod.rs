@@ -3,13 +3,17 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod.rs` | [`Place`]: a configuration, and the program on it |
+//! | `catalog.rs` | the catalog in PostgreSQL |
 //! | `daemon.rs` | the daemon with databases, killed in the middle |
 //! | `examples.rs` | the examples, as they are shipped |
 //! | `groups.rs` | databases that are written one after the other, restored to one moment |
+//! | `hosts.rs` | machines that want to execute the same job |
 
+mod catalog;
 mod daemon;
 mod examples;
 mod groups;
+mod hosts;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::alerts::AlertConfig;
 use super::api::ApiConfig;
 use super::audit::AuditConfig;
+use super::catalog::CatalogConfig;
 use super::group::GroupConfig;
 use super::job::{ExpectConfig, HooksConfig, RetryConfig, Window};
 use super::keep::{KeepConfig, PruneConfig};
@@ -38,6 +39,9 @@ pub struct Config {
     /// What is recorded of what was done.
     #[serde(skip_serializing_if = "is_default")]
     pub audit: AuditConfig,
+    /// Where runs are remembered.
+    #[serde(skip_serializing_if = "is_default")]
+    pub catalog: CatalogConfig,
     /// Where the daemon answers, and whom.
     #[serde(skip_serializing_if = "is_default")]
     pub api: ApiConfig,
@@ -220,7 +224,8 @@ impl Config {
     #[must_use]
     pub fn secret_variables(&self) -> Vec<String> {
         let repositories = self.repositories.values().filter_map(|repository| repository.passphrase_env.clone());
-        repositories.chain(self.sources.values().filter_map(|source| source.password_env.clone())).collect()
+        let sources = self.sources.values().filter_map(|source| source.password_env.clone());
+        repositories.chain(sources).chain(self.catalog.password_env.clone()).collect()
     }
 
     /// Which snapshots of a job stay: what it says itself, else the default.

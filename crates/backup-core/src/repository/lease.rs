@@ -47,6 +47,8 @@ pub struct LeaseOptions {
     pub period: Duration,
     /// Who takes it, for people: a host and a purpose.
     pub holder: String,
+    /// A holder whose process is known to have died: if the lease is its, nobody has to wait until it expires.
+    pub dead: Option<String>,
     /// After taking it from a store that cannot create atomically: how long to wait before looking whether a rival took
     /// it at the same moment.
     pub settle: Duration,
@@ -55,7 +57,7 @@ pub struct LeaseOptions {
 impl Default for LeaseOptions {
     /// A period of one minute; three seconds to settle.
     fn default() -> Self {
-        Self { period: Duration::from_secs(60), holder: String::new(), settle: Duration::from_secs(3) }
+        Self { period: Duration::from_secs(60), holder: String::new(), dead: None, settle: Duration::from_secs(3) }
     }
 }
 
@@ -108,6 +110,7 @@ impl Lease {
         if let Some(token) = previous
             && let Some((body, written)) = read(repository, name, token).await?
             && !body.released
+            && options.dead.as_ref() != Some(&body.holder)
         {
             let age = StoreClock::read(repository, cx).await?.age(written, body.renewed);
             let period = i64::try_from(body.period_seconds.min(LONGEST.as_secs())).unwrap_or(i64::MAX / 2);
@@ -135,6 +138,15 @@ impl Lease {
         held.confirm().await?;
         held.remove_older().await;
         Ok(Self(Arc::new(held)))
+    }
+
+    /// Who holds, or has held last, the lease `name`; none if nobody ever did.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub async fn holder(repository: &Repository, name: &str) -> Result<Option<String>> {
+        let Some(token) = highest(repository, name).await? else { return Ok(None) };
+        Ok(read(repository, name, token).await?.map(|(body, _)| body.holder))
     }
 
     /// Grows with every holder of this lease.
