@@ -20,7 +20,7 @@ use backup_core::crypto::Passphrase;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use zeroize::Zeroizing;
 
-use crate::config::{CatalogConfig, RepositoryConfig};
+use crate::config::RepositoryConfig;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 
@@ -88,7 +88,8 @@ impl PassphraseOrigin {
 
     /// The first place that is given for the password of the catalog's user: its section, else `BACKUP_CATALOG_PASSWORD`, or those that
     /// name a file or a command.
-    pub(crate) fn of_catalog(catalog: Option<&CatalogConfig>, env: &Environment) -> Option<Self> {
+    #[cfg(feature = "postgres")]
+    pub(crate) fn of_catalog(catalog: Option<&crate::config::CatalogConfig>, env: &Environment) -> Option<Self> {
         let own = catalog.and_then(|catalog| {
             let variable = catalog.password_env.as_deref();
             Self::of(catalog.password_file.as_deref(), variable, catalog.password_command.as_deref())

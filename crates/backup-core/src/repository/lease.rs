@@ -16,6 +16,7 @@
 //! So between the last moment at which a holder acts or renews and the first at which another one takes over there is a
 //! whole period, for requests that were on their way.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -379,6 +380,31 @@ impl Held {
                 _ = self.repository.sink().delete_one(&key).await;
             }
         }
+    }
+}
+
+impl Repository {
+    /// Removes the tokens of leases that have served, but for the last ones: holders that may not delete leave them. Returns how many.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub async fn thin_out_leases(&self) -> Result<usize> {
+        let mut names: BTreeMap<String, Vec<(u64, Key)>> = BTreeMap::new();
+        for meta in self.list(&layout::leases()).await? {
+            let Some((name, token)) = meta.key.as_str().rsplit_once('/') else { continue };
+            if let Ok(token) = token.parse() {
+                names.entry(name.to_owned()).or_default().push((token, meta.key));
+            }
+        }
+        let mut removed = 0;
+        for tokens in names.values() {
+            let highest = tokens.iter().map(|(token, _)| *token).filter(|token| *token < MAX_TOKEN).max().unwrap_or(0);
+            for (_, key) in tokens.iter().filter(|(token, _)| token + 1 < highest) {
+                self.sink().delete_one(key).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 }
 

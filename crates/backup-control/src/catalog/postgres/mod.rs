@@ -42,6 +42,16 @@ impl Postgres {
     pub(super) fn new(server: Server) -> Self {
         Self { sessions: Sessions::new(server) }
     }
+
+    /// Removes the oldest runs if there are too many. One machine does it once an hour: counting takes its time.
+    async fn thin_out(&self) -> Result<()> {
+        let due = "UPDATE backup_catalog SET thinned = clock_timestamp() \
+                   WHERE thinned < clock_timestamp() - interval '1 hour' RETURNING version";
+        if !self.sessions.ask(due, &[]).await?.is_empty() {
+            self.sessions.ask(THIN_OUT, &[&MAX_RUNS, &(MAX_RUNS - MAX_RUNS / 10)]).await?;
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -61,8 +71,8 @@ impl Catalog for Postgres {
         if self.sessions.ask(&text, &parameters).await?.is_empty() {
             return Err(Error::Known(self.sessions.shown()));
         }
-        // The next run tries again. That the old ones stay is no reason to forget this one.
-        _ = self.sessions.ask(THIN_OUT, &[&MAX_RUNS, &(MAX_RUNS - MAX_RUNS / 10)]).await;
+        // The next one tries again. That the old ones stay is no reason to forget this one.
+        _ = self.thin_out().await;
         Ok(())
     }
 
@@ -112,9 +122,9 @@ impl Catalog for Postgres {
 
 /// Removes the oldest runs if there are more than $1, down to $2. The newest of every job stays, and so do those that have not ended.
 const THIN_OUT: &str = "DELETE FROM backup_runs AS old WHERE finished IS NOT NULL \
-     AND EXISTS (SELECT 1 FROM backup_runs ORDER BY started DESC, id DESC OFFSET $1 LIMIT 1) \
+     AND (SELECT count(*) FROM backup_runs) > $1 \
      AND started < (SELECT started FROM backup_runs ORDER BY started DESC, id DESC OFFSET $2 LIMIT 1) \
-     AND EXISTS (SELECT 1 FROM backup_runs AS other WHERE other.job = old.job AND other.started > old.started)";
+     AND id <> (SELECT id FROM backup_runs AS other WHERE other.job = old.job ORDER BY started DESC, id DESC LIMIT 1)";
 
 /// From one job to the next by the index: there are few of them among many runs.
 const JOBS: &str = "WITH RECURSIVE known (job) AS ( \

@@ -40,8 +40,13 @@ pub(super) fn read(row: &Row) -> Result<Run, Cause> {
     let (what, state): (&str, &str) = (row.try_get(1)?, row.try_get(4)?);
     let unknown = |text: &str| format!("{text:?} is not known");
     let finished: Option<i64> = row.try_get(6)?;
+    let id: String = row.try_get(0)?;
+    // Files are named by it here, and another machine wrote it.
+    if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Err(unknown(&id).into());
+    }
     Ok(Run {
-        id: RunId::stored(row.try_get(0)?),
+        id: RunId::stored(id),
         what: What::stored(what).ok_or_else(|| unknown(what))?,
         job: row.try_get(2)?,
         repository: row.try_get(3)?,

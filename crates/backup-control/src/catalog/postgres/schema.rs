@@ -28,7 +28,7 @@ const STEPS: [&str; 1] = [
     );
     CREATE INDEX backup_runs_by_time ON backup_runs (started, id);
     CREATE INDEX backup_runs_by_job ON backup_runs (job, started, id);
-    CREATE INDEX backup_runs_by_repository ON backup_runs (repository, job) WHERE what = 'backup';
+    CREATE INDEX backup_runs_by_repository ON backup_runs (repository, job, started, id) WHERE what = 'backup';
     CREATE INDEX backup_runs_unfinished ON backup_runs (started, id) WHERE finished IS NULL;
     CREATE INDEX backup_runs_failed ON backup_runs (started, id) WHERE state IN ('failed', 'cancelled');
     CREATE INDEX backup_runs_restores ON backup_runs (started, id) WHERE what = 'restore';
@@ -71,8 +71,9 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), Trouble> {
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
     let table = "CREATE TABLE IF NOT EXISTS backup_catalog (
-         only boolean PRIMARY KEY DEFAULT true CHECK (only),
-         version integer NOT NULL
+         single boolean PRIMARY KEY DEFAULT true CHECK (single),
+         version integer NOT NULL,
+         thinned timestamptz NOT NULL DEFAULT '-infinity'
      )";
     transaction.batch_execute(table).await?;
     // Somebody else may have done it meanwhile, or a newer program more than it.
@@ -83,7 +84,7 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), Trouble> {
     for step in STEPS.iter().skip(usize::try_from(reached).unwrap_or(0)) {
         transaction.batch_execute(step).await?;
     }
-    let note = "INSERT INTO backup_catalog (version) VALUES ($1) ON CONFLICT (only) DO UPDATE SET version = $1";
+    let note = "INSERT INTO backup_catalog (version) VALUES ($1) ON CONFLICT (single) DO UPDATE SET version = $1";
     transaction.execute(note, &[&VERSION]).await?;
     Ok(transaction.commit().await?)
 }
