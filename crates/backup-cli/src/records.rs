@@ -151,11 +151,66 @@ pub(crate) fn place(spec: &RepositorySpec) -> String {
 /// The right to execute a job.
 #[derive(Debug)]
 pub(crate) struct Right {
-    _flight: Option<Flight>,
+    flight: Option<Flight>,
     agreed: Option<Agreed>,
 }
 
+/// What is said where others cannot be asked.
+const UNKNOWN: &str = "whether another machine runs the job already is not known";
+
 impl Right {
+    /// The right to execute the job of `run`. On this machine the system tells who has it; among machines a catalog that they share does,
+    /// else [the repository](Self::in_repository). Whoever cannot be asked says so in a warning.
+    pub(crate) async fn take(
+        session: &Session,
+        records: Option<&Records>,
+        job: &Job,
+        run: &Run,
+    ) -> CommandResult<Self> {
+        let mut right = Self { flight: flight(session, run)?, agreed: None };
+        // What a shared catalog calls the same are several, if each machine has its own.
+        if let Some(records) = records.filter(|_| !job.repository.is_of_machine()) {
+            let source = job.source.among_machines(&run.host);
+            match Agreed::by_catalog(&records.catalog, right.claim(run, &source), &session.cx.events).await? {
+                Ok(taken) => right.agreed = taken,
+                Err(error) => warn(session, UNKNOWN, &error.into()),
+            }
+        }
+        Ok(right)
+    }
+
+    /// Agrees with others in the repository, unless that was done elsewhere; `open` opens it.
+    pub(crate) async fn in_repository(
+        &mut self,
+        session: &Session,
+        job: &Job,
+        run: &Run,
+        open: impl AsyncFnOnce() -> Option<Repository>,
+    ) -> CommandResult<()> {
+        if self.agreed.is_some() {
+            return Ok(());
+        }
+        let Some(repository) = open().await else { return Ok(()) };
+        let source = job.source.among_machines(&run.host);
+        match Agreed::by_repository(&repository, self.claim(run, &source), &session.cx).await {
+            Ok(taken) => self.agreed = Some(taken),
+            Err(error) => {
+                let error = CommandError::from(error);
+                match error.is_busy() {
+                    true => return Err(error.held()),
+                    false if error.is_cancelled() => return Err(error),
+                    false => warn(session, UNKNOWN, &error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn claim<'a>(&'a self, run: &'a Run, source: &'a str) -> Claim<'a> {
+        let before = self.flight.as_ref().and_then(Flight::before);
+        Claim { run, repository: &run.repository, source, before }
+    }
+
     /// Gives it back.
     pub(crate) async fn end(self, session: &Session) {
         let Some(agreed) = self.agreed else { return };
@@ -164,44 +219,6 @@ impl Right {
             session.ui.warning(format_args!("other machines do not know yet that the job is not run any more: {why}"));
         }
     }
-}
-
-/// The right to execute the job of `run`. On this machine the system tells who has it; among machines a catalog that they share does, else
-/// the repository, which `open` opens. Whoever cannot be asked says so in a warning.
-pub(crate) async fn right(
-    session: &Session,
-    records: Option<&Records>,
-    (job, run): (&Job, &Run),
-    open: impl AsyncFnOnce() -> Option<Repository>,
-) -> CommandResult<Right> {
-    const UNKNOWN: &str = "whether another machine runs the job already is not known";
-    let flight = flight(session, run)?;
-    let source = job.source.among_machines(&run.host);
-    let before = flight.as_ref().and_then(Flight::before);
-    let claim = Claim { run, repository: &run.repository, source: &source, before };
-    let mut agreed = None;
-    // What a shared catalog calls the same are several, if each machine has its own.
-    if let Some(records) = records.filter(|_| !job.repository.is_of_machine()) {
-        match Agreed::by_catalog(&records.catalog, claim, &session.cx.events).await? {
-            Ok(taken) => agreed = taken,
-            Err(error) => warn(session, UNKNOWN, &error.into()),
-        }
-    }
-    if agreed.is_none()
-        && let Some(repository) = open().await
-    {
-        match Agreed::by_repository(&repository, claim, &session.cx).await {
-            Ok(taken) => agreed = Some(taken),
-            Err(error) => {
-                let error = CommandError::from(error);
-                if error.is_cancelled() || error.is_busy() {
-                    return Err(error);
-                }
-                warn(session, UNKNOWN, &error);
-            }
-        }
-    }
-    Ok(Right { _flight: flight, agreed })
 }
 
 /// The right to execute the job of `run` on this machine; none if nothing can be locked here, which is a warning.
@@ -249,7 +266,8 @@ pub(crate) async fn recorded_as<T>(
     let ended = match &result {
         Ok(value) => recording.end(done, |evidence| describe(value, evidence)).await,
         Err(error) => {
-            let state = if error.is_cancelled() { State::Cancelled } else { State::Failed };
+            let is_left = error.is_cancelled() || error.is_held();
+            let state = if is_left { State::Cancelled } else { State::Failed };
             recording.end(state, |evidence| evidence.failure = Some(failure(error))).await
         }
     };

@@ -95,7 +95,8 @@ impl Agreed {
             period: PERIOD,
             holder: Holder::of(claim.run).to_string(),
             dead: claim.before.map(Holder::to_string),
-            ..LeaseOptions::default()
+            // Two at once do no harm.
+            settle: Duration::from_secs(1),
         };
         let taken = match Lease::acquire(repository, &lease, &options, cx).await {
             Ok(taken) => taken.keep(),

@@ -15,7 +15,7 @@ use backup_core::source::BackupKind;
 use super::{BackedUp, OpenedRepositories};
 use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
 use crate::human;
-use crate::records::{self, Records};
+use crate::records::{self, Records, Right};
 use crate::session::Session;
 use crate::trail;
 
@@ -80,29 +80,27 @@ pub(in crate::commands) async fn execute(
     if session.global.password_command.is_some() {
         run.evidence.left_out.push("--password-command".to_owned());
     }
-    let mut unopened = None;
-    let open = async || match reach.open(session, job).await {
-        Ok(repository) => Some(repository),
-        Err(error) => {
-            unopened = Some(error);
-            None
-        }
-    };
-    let right = match records::right(session, records, (job, &run), open).await {
+    let mut right = match Right::take(session, records, job, &run).await {
         Ok(right) => right,
         Err(error) => {
             trail::not_begun(session, &job.options.job, &error).await;
             return Err(error);
         }
     };
-    // What cannot be opened is not waited for twice, unless a hook may change that.
-    unopened = unopened.filter(|_| job.execution.hooks.before.is_none());
-    let mut work = async |session: &Session| match unopened.take() {
-        Some(error) => Err(error),
-        None => work(session).await,
+    let begun = run.clone();
+    let whole = async |session: &Session| {
+        let mut unopened = None;
+        let open = async || reach.open(session, job).await.map_err(|error| unopened = Some(error)).ok();
+        // Nothing is stopped by hooks for what somebody else does.
+        right.in_repository(session, job, &begun, open).await?;
+        // What cannot be opened is not waited for twice, unless a hook may change that.
+        unopened = unopened.filter(|_| job.execution.hooks.before.is_none());
+        let mut work = async |session: &Session| match unopened.take() {
+            Some(error) => Err(error),
+            None => work(session).await,
+        };
+        between_hooks(session, job, &begun.id, &mut work).await
     };
-    let id = run.id.clone();
-    let whole = async |session: &Session| between_hooks(session, job, &id, &mut work).await;
     let describe = |done: &BackedUp, evidence: &mut Evidence| evidence.backed_up(&done.report);
     let (result, run) = records::recorded_as(session, records, run, whole, describe).await;
     if let Some(run) = run
