@@ -1,14 +1,14 @@
 //! Machines with one configuration: one of them executes a job, whatever the others want, by the catalog that they share or by the
 //! repository. They are this machine under other names.
 
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use object_store::ObjectStore as _;
 
+use super::Place;
 use super::catalog::database;
-use super::{Place, Running};
 use crate::support::postgres::{Postgres, Version};
 use crate::support::process::{Outcome, run};
 use crate::support::servers::moto::Moto;
@@ -33,6 +33,23 @@ const CONFIG: &str = r#"
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A backup that goes on; killed if nobody waits for it.
+struct Begun(Child);
+
+impl Begun {
+    fn succeeds(mut self) {
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        // It may have ended.
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
 
 /// Machines that share a repository, and perhaps a catalog.
 struct Hosts {
@@ -84,10 +101,10 @@ impl Hosts {
     }
 
     /// Lets backups last, and begins one on a machine.
-    fn begin(&self, host: &str) -> Running {
+    fn begin(&self, host: &str) -> Begun {
         std::fs::write(self.place.path("wait"), "").unwrap();
         let (before, since) = (self.began(), Instant::now());
-        let running = Running(self.command(host, &["run", "-q", "crm"]).spawn().unwrap());
+        let running = Begun(self.command(host, &["run", "-q", "crm"]).spawn().unwrap());
         while self.began() == before {
             assert!(since.elapsed() < PATIENCE, "it does not begin");
             std::thread::sleep(Duration::from_millis(20));
@@ -138,17 +155,15 @@ mod needs_postgres_17 {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_repository_knows_who_runs_a_job() {
         let hosts = Hosts::new(false).await;
-        let mut first = hosts.begin("one");
+        let first = hosts.begin("one");
         hosts.is_held("two", "one");
         hosts.let_go();
-        assert!(first.0.wait().unwrap().success());
+        first.succeeds();
         // At once, also on another machine.
         hosts.run("two", &["run", "-q", "crm"]).succeeded();
         hosts.race();
         // Who was killed is known to be dead by its own machine, and not by others.
-        let mut killed = hosts.begin("one");
-        killed.0.kill().unwrap();
-        killed.0.wait().unwrap();
+        drop(hosts.begin("one"));
         hosts.let_go();
         hosts.is_held("two", "one");
         hosts.run("one", &["run", "-q", "crm"]).succeeded();
@@ -213,24 +228,20 @@ mod needs_catalog_of_hosts {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_shared_catalog_knows_who_runs_a_job() {
         let hosts = Hosts::new(true).await;
-        let mut first = hosts.begin("one");
+        let first = hosts.begin("one");
         hosts.is_held("two", "one");
         let status = hosts.run("two", &["status", "--runs", "--json"]).succeeded().text();
         assert!(status.contains("\"running\"") && status.contains("\"host\":\"one\""), "{status}");
         hosts.let_go();
-        assert!(first.0.wait().unwrap().success());
+        first.succeeds();
         hosts.run("two", &["run", "-q", "crm"]).succeeded();
         hosts.race();
-        let mut killed = hosts.begin("one");
-        killed.0.kill().unwrap();
-        killed.0.wait().unwrap();
+        drop(hosts.begin("one"));
         hosts.let_go();
         hosts.is_held("two", "one");
         // Its own machine knows that it has died.
         hosts.run("one", &["run", "-q", "crm"]).succeeded();
-        let mut killed = hosts.begin("one");
-        killed.0.kill().unwrap();
-        killed.0.wait().unwrap();
+        drop(hosts.begin("one"));
         hosts.let_go();
         hosts.is_held("two", "one");
         let sql = hosts.server.client_of("catalog").await;

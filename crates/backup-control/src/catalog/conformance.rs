@@ -1,10 +1,5 @@
 //! What every catalog must do, wherever it keeps its rows. Each test takes catalogs with nothing in them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::missing_panics_doc,
-    missing_docs,
-    reason = "tests: what must not happen fails them"
-)]
+#![expect(clippy::unwrap_used, reason = "tests: what must not happen fails them")]
 
 use std::collections::BTreeSet;
 
@@ -15,6 +10,7 @@ use super::{Catalog, RunFilter, SharedCatalog};
 use crate::machine::Machine;
 use crate::runs::{Evidence, Failure, Run, RunId, StageTime, State, What};
 
+/// When the tests begin.
 #[must_use]
 pub fn now() -> Timestamp {
     "2026-03-01T12:00:00.123Z".parse().unwrap()
@@ -27,6 +23,7 @@ pub fn run_on(host: &str, job: &str, minute: i64) -> Run {
     Run::new(What::Backup, job, "/repo", &machine, now() + SignedDuration::from_mins(minute))
 }
 
+/// The same, on some host.
 #[must_use]
 pub fn run(job: &str, minute: i64) -> Run {
     run_on("host", job, minute)

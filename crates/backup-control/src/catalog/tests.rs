@@ -6,12 +6,12 @@ use std::path::Path;
 use super::conformance::{now, remembers, run, several_write_at_once};
 use super::*;
 
-async fn opened(dir: &Path) -> Result<Opened> {
+async fn open_in(dir: &Path) -> Result<Opened> {
     open(&Home::Directory(dir.to_path_buf()), now()).await
 }
 
 async fn fresh(dir: &Path) -> SharedCatalog {
-    let opened = opened(dir).await.unwrap();
+    let opened = open_in(dir).await.unwrap();
     assert_eq!(opened.put_aside, None);
     opened.catalog
 }
@@ -53,7 +53,7 @@ async fn a_damaged_one_is_put_aside() {
         for end in ["-wal", "-shm"] {
             _ = std::fs::remove_file(dir.path().join(format!("catalog.db{end}")));
         }
-        let opened = opened(dir.path()).await.unwrap();
+        let opened = open_in(dir.path()).await.unwrap();
         let aside = opened.put_aside.unwrap();
         assert_eq!(std::fs::read(&aside).unwrap(), damage);
         assert!(opened.catalog.runs(&RunFilter::default()).await.unwrap().runs.is_empty());
@@ -78,11 +78,11 @@ async fn damage_found_in_use_is_mended_at_the_next_opening() {
     // The first pages hold the roots.
     bytes[8 * 4096..(pages - 8) * 4096].fill(0xff);
     std::fs::write(&file, bytes).unwrap();
-    let opened = opened(dir.path()).await.unwrap();
+    let opened = open_in(dir.path()).await.unwrap();
     if opened.put_aside.is_none() {
         assert!(opened.catalog.runs(&RunFilter::default()).await.is_err());
         drop(opened);
-        assert!(opened(dir.path()).await.unwrap().put_aside.is_some());
+        assert!(open_in(dir.path()).await.unwrap().put_aside.is_some());
     }
     assert!(fresh(dir.path()).await.runs(&RunFilter::default()).await.unwrap().runs.is_empty());
 }
@@ -94,7 +94,7 @@ async fn a_newer_one_is_left_alone() {
     let connection = rusqlite::Connection::open(dir.path().join("catalog.db")).unwrap();
     connection.pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
     drop(connection);
-    let error = opened(dir.path()).await.unwrap_err();
+    let error = open_in(dir.path()).await.unwrap_err();
     assert!(matches!(error, Error::Newer(_)), "{error:?}");
     assert!(
         !std::fs::read_dir(dir.path()).unwrap().any(|file| file.unwrap().path().to_string_lossy().contains("damaged"))
@@ -106,7 +106,7 @@ async fn a_place_that_cannot_be_used_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "in the way").unwrap();
-    assert!(matches!(opened(&file.join("state")).await, Err(Error::Place(..))));
+    assert!(matches!(open_in(&file.join("state")).await, Err(Error::Place(..))));
 }
 
 /// Whoever still has the old one open must not take away what lies beside the new one.
@@ -116,7 +116,7 @@ async fn closing_one_that_was_put_aside_harms_nothing() {
     let old = fresh(dir.path()).await;
     old.add(&run("docs", 0)).await.unwrap();
     std::fs::write(dir.path().join("catalog.suspect"), "").unwrap();
-    let opened = opened(dir.path()).await.unwrap();
+    let opened = open_in(dir.path()).await.unwrap();
     assert!(opened.put_aside.is_some());
     opened.catalog.add(&run("docs", 1)).await.unwrap();
     drop(old);
