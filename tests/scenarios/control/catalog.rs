@@ -154,7 +154,7 @@ async fn a_server_may_go_and_come_back(version: Version) {
 /// As many as are remembered, one every minute.
 const MANY: &str = "INSERT INTO backup_runs SELECT '20200101-000000-' || lpad(to_hex(i), 6, '0'), what, job, repository, state, \
      started - i * 60000, finished - i * 60000, host, \"user\", pid, evidence, i, seen \
-     FROM backup_runs, generate_series(1, 100000) AS i";
+     FROM backup_runs, generate_series(1::bigint, 100000) AS i";
 
 const SMALL: &str = r#"
     [repositories.main]
