@@ -43,7 +43,7 @@ impl Home {
                 Err(Error::invalid(format!("{url} is no address of a PostgreSQL database"))
                     .with_hint("write postgres://USER@HOST/DATABASE in `[catalog] url` or BACKUP_CATALOG"))
             }
-            Some(url) => server(url, section, env),
+            Some(url) => server(&url, section, env),
         }
     }
 }
@@ -53,16 +53,16 @@ impl Home {
 /// # Errors
 /// [`Error::Invalid`] or an error of the source's options.
 pub(crate) fn check(url: &ServerAddress) -> Result<()> {
-    server(url.clone(), None, &Environment::default()).map(drop)
+    server(url, None, &Environment::default()).map(drop)
 }
 
 #[cfg(feature = "postgres")]
-fn server(url: ServerAddress, section: Option<&crate::config::CatalogConfig>, env: &Environment) -> Result<Home> {
+fn server(url: &ServerAddress, section: Option<&crate::config::CatalogConfig>, env: &Environment) -> Result<Home> {
     Server::new(url, section, env).map(Home::Server)
 }
 
 #[cfg(not(feature = "postgres"))]
-fn server(_: ServerAddress, _: Option<&crate::config::CatalogConfig>, _: &Environment) -> Result<Home> {
+fn server(_: &ServerAddress, _: Option<&crate::config::CatalogConfig>, _: &Environment) -> Result<Home> {
     Err(Error::invalid("a catalog in PostgreSQL is not known to this program: it was built without PostgreSQL"))
 }
 

@@ -32,7 +32,7 @@ pub struct Server {
 
 impl Server {
     pub(in super::super) fn new(
-        url: ServerAddress,
+        url: &ServerAddress,
         section: Option<&CatalogConfig>,
         env: &Environment,
     ) -> crate::error::Result<Self> {
