@@ -69,7 +69,8 @@ impl Sink for Careless {
 }
 
 fn held_by(holder: &str) -> LeaseOptions {
-    LeaseOptions { period: Duration::from_secs(30), holder: holder.to_owned(), settle: Duration::from_millis(200) }
+    let settle = Duration::from_millis(200);
+    LeaseOptions { period: Duration::from_secs(30), holder: holder.to_owned(), dead: None, settle }
 }
 
 /// A context whose clock the test moves; the tests that use it run on tokio's paused time.
@@ -139,6 +140,48 @@ async fn a_live_lease_is_respected_and_a_dead_one_taken_over() {
     first.release().await.unwrap();
     second.confirm().await.unwrap();
     assert_eq!(take("the third").await.unwrap_err().kind(), ErrorKind::Busy);
+}
+
+/// Who knows that a holder has died need not wait, and takes it from no other.
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_is_known_to_be_dead_is_not_waited_for() {
+    let repo = Repo::in_memory().await;
+    let (cx, _clock) = clocked();
+    let take = |who: &str, dead: Option<&str>| {
+        let options = LeaseOptions { dead: dead.map(str::to_owned), ..held_by(who) };
+        let (repository, cx) = (repo.repository.clone(), cx.clone());
+        async move { Lease::acquire(&repository, "run", &options, &cx).await }
+    };
+    assert_eq!(Lease::holder(&repo.repository, "run").await.unwrap(), None);
+    let first = take("the first", None).await.unwrap();
+    assert_eq!(take("the second", Some("another")).await.unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(Lease::holder(&repo.repository, "run").await.unwrap().as_deref(), Some("the first"));
+    let second = take("the second", Some("the first")).await.unwrap();
+    assert_eq!(first.confirm().await.unwrap_err().kind(), ErrorKind::Busy);
+    second.confirm().await.unwrap();
+    assert_eq!(take("the third", Some("the first")).await.unwrap_err().kind(), ErrorKind::Busy);
+}
+
+/// Holders that may not delete leave their tokens; whoever may removes them, but for what still counts.
+#[tokio::test(start_paused = true)]
+async fn tokens_that_have_served_can_be_removed() {
+    let sink = MemorySink::new();
+    let repo = Repo::init(Arc::new(sink.clone())).await;
+    let (cx, _clock) = clocked();
+    for _ in 0..3 {
+        let lease = Lease::acquire(&repo.repository, "run", &held_by("me"), &cx).await.unwrap();
+        lease.release().await.unwrap();
+    }
+    let other = Lease::acquire(&repo.repository, "prune", &held_by("me"), &cx).await.unwrap();
+    // As if the first one were left.
+    let first = Key::new("x-leases/run/00000000000000000001").unwrap();
+    sink.put_bytes(&first, b"old".to_vec()).await.unwrap();
+    assert_eq!(repo.repository.thin_out_leases().await.unwrap(), 1);
+    assert_eq!(repo.repository.thin_out_leases().await.unwrap(), 0);
+    let left = sink.list_all(&Prefix::new("x-leases").unwrap()).await.unwrap();
+    assert_eq!(left.len(), 3, "{left:?}");
+    other.confirm().await.unwrap();
+    assert_eq!(Lease::acquire(&repo.repository, "run", &held_by("me"), &cx).await.unwrap().token(), 4);
 }
 
 #[tokio::test(start_paused = true)]

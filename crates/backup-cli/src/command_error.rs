@@ -67,6 +67,8 @@ pub(crate) enum Kind {
     Passphrase,
     /// It needs a confirmation that was not given, or something exists already.
     Refused,
+    /// Somebody else executes the job.
+    Held,
     /// A file of this machine could not be read or written.
     Io,
     /// What was restored is not what was backed up.
@@ -179,6 +181,22 @@ impl CommandError {
         matches!(self.kind, Kind::Usage | Kind::Config | Kind::Mismatch | Kind::Core(ErrorKind::TooLarge))
     }
 
+    /// Whether somebody else is at it.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.kind == Kind::Core(ErrorKind::Busy)
+    }
+
+    /// As one that says that somebody else executes the job.
+    pub(crate) fn held(self) -> Self {
+        Self { kind: Kind::Held, ..self }
+    }
+
+    /// Whether somebody else executes the job.
+    pub(crate) fn is_held(&self) -> bool {
+        self.kind == Kind::Held
+    }
+
+    /// Whether somebody has stopped the command.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.kind == Kind::Core(ErrorKind::Cancelled)
     }
@@ -215,6 +233,7 @@ impl CommandError {
             Kind::Usage | Kind::Config => exit_code::USAGE,
             Kind::Passphrase => exit_code::PASSPHRASE,
             Kind::Refused => exit_code::REFUSED,
+            Kind::Held => exit_code::BUSY,
             Kind::Io | Kind::Mismatch => exit_code::FAILURE,
             Kind::BrokenPipe => exit_code::BROKEN_PIPE,
             Kind::Core(kind) => match kind {
@@ -236,6 +255,7 @@ impl CommandError {
             Kind::Config => "config",
             Kind::Passphrase => "passphrase",
             Kind::Refused => "refused",
+            Kind::Held => "busy",
             Kind::Io => "io",
             Kind::Mismatch => "mismatch",
             Kind::BrokenPipe => "broken_pipe",

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
-use backup_control::catalog::{self, RunFilter, SharedCatalog};
+use backup_control::catalog::{self, Home, RunFilter, SharedCatalog};
+use backup_control::jobs::Job;
 use backup_control::repositories::RepositorySpec;
-use backup_control::runs::{self, Evidence, Failure, Flight, Log, Recording, Run, SavedRun, State, What};
+use backup_control::runs::{
+    self, Agreed, Claim, Evidence, Failure, Flight, Log, Recording, Run, SavedRun, State, What,
+};
 use backup_control::state;
 use backup_core::context::Context;
 use backup_core::error::{Error as CoreError, ErrorKind};
@@ -20,7 +23,7 @@ use crate::trail;
 /// Backups that failed and that are looked at for one that nothing came after.
 const MAX_FAILED: u32 = 200;
 
-/// The catalog of this machine.
+/// The catalog, and the directory of what this machine keeps beside it.
 #[derive(Debug)]
 pub(crate) struct Records {
     pub(crate) dir: PathBuf,
@@ -48,8 +51,9 @@ impl Records {
                 .with_hint("name a directory in BACKUP_STATE_DIR"));
         };
         let now = session.cx.clock.now();
+        let home = Home::of(session.config()?.as_ref().map(|loaded| &loaded.config), &session.env, &dir)?;
         let opened = tokio::select! {
-            opened = catalog::open(&dir, now) => opened?,
+            opened = catalog::open(&home, now) => opened?,
             () = session.cx.cancel.cancelled() => return Err(CoreError::cancelled().into()),
         };
         if let Some(aside) = opened.put_aside {
@@ -57,18 +61,28 @@ impl Records {
             session.ui.hint("what it knew of earlier runs is gone; nothing in a repository depends on it");
         }
         let catalog = opened.catalog;
-        let closed = runs::close_dead(&dir, &catalog, &session.machine.host, now).await?;
+        let closed = tokio::select! {
+            closed = runs::close_dead(&dir, &catalog, &session.machine.host, now) => closed?,
+            () = session.cx.cancel.cancelled() => return Err(CoreError::cancelled().into()),
+        };
         for run in &closed.runs {
             let (job, state) = (human::text(run.job.as_bytes()), run.state.as_str());
-            session.ui.status(format_args!("Run {} of job {job} is closed as {state}: its process died", run.id));
+            session.ui.status(format_args!(
+                "Run {} of job {job} is closed as {state}: {}",
+                run.id,
+                why_closed(run, session)
+            ));
             trail::closed(session, run).await;
         }
         warn_of_unreadable(session, closed.unreadable);
         Ok(Self { dir, catalog })
     }
 
-    /// Whether the process of a run that has not ended may live.
+    /// Whether the process of a run that has not ended may live. Those of other machines are closed when nothing is heard of them.
     pub(crate) fn may_live(&self, run: &Run) -> bool {
+        if self.catalog.shared().is_some() && !Log::is_here(&self.dir, &run.id).unwrap_or(true) {
+            return true;
+        }
         Log::is_alive(&self.dir, &run.id).unwrap_or(true)
     }
 
@@ -110,6 +124,10 @@ impl Records {
     }
 }
 
+fn why_closed(run: &Run, session: &Session) -> &'static str {
+    if run.host == session.machine.host { "its process died" } else { "nothing was heard of its process for long" }
+}
+
 /// Rows of the catalog that hold what no run has.
 pub(crate) fn warn_of_unreadable(session: &Session, rows: u64) {
     if rows > 0 {
@@ -130,8 +148,81 @@ pub(crate) fn place(spec: &RepositorySpec) -> String {
     spec.place()
 }
 
-/// The right to execute the job of `run`; none if nothing can be locked here, which is a warning.
-pub(crate) fn flight(session: &Session, run: &Run) -> CommandResult<Option<Flight>> {
+/// The right to execute a job.
+#[derive(Debug)]
+pub(crate) struct Right {
+    flight: Option<Flight>,
+    agreed: Option<Agreed>,
+}
+
+/// What is said where others cannot be asked.
+const UNKNOWN: &str = "whether another machine runs the job already is not known";
+
+impl Right {
+    /// The right to execute the job of `run`. On this machine the system tells who has it; among machines a catalog that they share does,
+    /// else [the repository](Self::in_repository). Whoever cannot be asked says so in a warning.
+    pub(crate) async fn take(
+        session: &Session,
+        records: Option<&Records>,
+        job: &Job,
+        run: &Run,
+    ) -> CommandResult<Self> {
+        let mut right = Self { flight: flight(session, run)?, agreed: None };
+        // What a shared catalog calls the same are several, if each machine has its own.
+        if let Some(records) = records.filter(|_| !job.repository.is_of_machine()) {
+            let source = job.source.among_machines(&run.host);
+            match Agreed::by_catalog(&records.catalog, right.claim(run, &source), &session.cx.events).await? {
+                Ok(taken) => right.agreed = taken,
+                Err(error) => warn(session, UNKNOWN, &error.into()),
+            }
+        }
+        Ok(right)
+    }
+
+    /// Agrees with others in the repository, unless that was done elsewhere; `open` opens it.
+    pub(crate) async fn in_repository(
+        &mut self,
+        session: &Session,
+        job: &Job,
+        run: &Run,
+        open: impl AsyncFnOnce() -> Option<Repository>,
+    ) -> CommandResult<()> {
+        if self.agreed.is_some() {
+            return Ok(());
+        }
+        let Some(repository) = open().await else { return Ok(()) };
+        let source = job.source.among_machines(&run.host);
+        match Agreed::by_repository(&repository, self.claim(run, &source), &session.cx).await {
+            Ok(taken) => self.agreed = Some(taken),
+            Err(error) => {
+                let error = CommandError::from(error);
+                match error.is_busy() {
+                    true => return Err(error.held()),
+                    false if error.is_cancelled() => return Err(error),
+                    false => warn(session, UNKNOWN, &error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn claim<'a>(&'a self, run: &'a Run, source: &'a str) -> Claim<'a> {
+        let before = self.flight.as_ref().and_then(Flight::before);
+        Claim { run, repository: &run.repository, source, before }
+    }
+
+    /// Gives it back.
+    pub(crate) async fn end(self, session: &Session) {
+        let Some(agreed) = self.agreed else { return };
+        if let Err(why) = agreed.end().await {
+            let why = human::text(why.as_bytes());
+            session.ui.warning(format_args!("other machines do not know yet that the job is not run any more: {why}"));
+        }
+    }
+}
+
+/// The right to execute the job of `run` on this machine; none if nothing can be locked here, which is a warning.
+fn flight(session: &Session, run: &Run) -> CommandResult<Option<Flight>> {
     let Some(dir) = state::dir(&session.env) else { return Ok(None) };
     match Flight::take(&dir, &run.repository, &run.evidence.subject, run)? {
         Ok(flight) => Ok(Some(flight)),
@@ -175,7 +266,8 @@ pub(crate) async fn recorded_as<T>(
     let ended = match &result {
         Ok(value) => recording.end(done, |evidence| describe(value, evidence)).await,
         Err(error) => {
-            let state = if error.is_cancelled() { State::Cancelled } else { State::Failed };
+            let is_left = error.is_cancelled() || error.is_held();
+            let state = if is_left { State::Cancelled } else { State::Failed };
             recording.end(state, |evidence| evidence.failure = Some(failure(error))).await
         }
     };

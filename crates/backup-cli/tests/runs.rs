@@ -131,6 +131,51 @@ fn one_of_a_job_at_a_time() {
     assert!(runs(&env).iter().all(|run| run["state"] == "verified"));
 }
 
+/// As machines do that share the repository and nothing else: each with a state directory of its own.
+#[test]
+fn one_of_a_job_at_a_time_in_a_repository() {
+    let env = Env::new();
+    env.write_tree();
+    env.write("key", "secret");
+    let hooks = "hooks = { before = \"touch began; while [ ! -e go ]; do sleep 0.02; done\" }";
+    env.write("backup.toml", &CONFIG.replace("[jobs.docs]", &format!("[jobs.docs]\n{hooks}")));
+    env.run(&["init", "-q"]).ok();
+    let begin = || {
+        _ = std::fs::remove_file(env.path("go"));
+        _ = std::fs::remove_file(env.path("began"));
+        let child = env.command(&["run", "-q", "docs"]).spawn().unwrap();
+        let since = Instant::now();
+        while !env.path("began").exists() {
+            assert!(since.elapsed() < Duration::from_secs(30), "it never began");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child
+    };
+    let other = env.path("other-state");
+    let elsewhere = |args: &[&str]| env.run_with(args, &[("BACKUP_STATE_DIR", other.to_str().unwrap())]);
+    let is_held = |child: &Child| {
+        let busy = elsewhere(&["run", "docs"]);
+        assert!(busy.code == 11 && busy.stderr.contains("job docs is being run already by "), "{}", busy.text());
+        assert!(busy.stderr.contains(&format!("process {}, since ", child.id())), "{}", busy.text());
+    };
+    let mut first = begin();
+    is_held(&first);
+    env.write("go", "");
+    assert!(first.wait().unwrap().success());
+    elsewhere(&["run", "-q", "docs"]).ok();
+    let told = elsewhere(&["status", "--runs", "--json"]).ok().json();
+    let states: Vec<&str> = told["runs"].as_array().unwrap().iter().map(|run| run["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["verified", "cancelled"], "what somebody else does has not failed");
+    // Whoever was killed blocks nobody who knows that it is dead, and others for a while.
+    let mut killed = begin();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    env.write("go", "");
+    is_held(&killed);
+    env.run(&["run", "-q", "docs"]).ok();
+    elsewhere(&["run", "-q", "docs"]).ok();
+}
+
 #[test]
 fn that_were_killed_are_closed_and_can_be_run_again() {
     let env = Env::with_repository();
@@ -352,7 +397,12 @@ fn alone_a_hundred_thousand_are_no_burden() {
         )
         .unwrap();
     assert_eq!(added, 100_000);
-    for args in [&["status", "--runs=50"][..], &["status", "--runs=50", "manual"], &["logs", "run", "latest"]] {
+    for args in [
+        &["status", "--runs=50"][..],
+        &["status", "--runs=50", "manual"],
+        &["logs", "run", "latest"],
+        &["analyze", "latest"],
+    ] {
         let time = shortest(&env, args);
         assert!(time < Duration::from_millis(200), "{args:?}: {time:?}");
     }

@@ -76,6 +76,23 @@ pub(crate) fn has_password(text: &str) -> bool {
     before.is_some_and(|(before, _)| before.contains(':'))
 }
 
+/// Whether an address leads to what each machine has of its own: a socket or a port of the machine itself.
+pub(crate) fn is_of_machine(address: &str) -> bool {
+    let Some((scheme, rest)) = address.split_once("://") else { return true };
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    let hosts = rest.split(['/', '?']).next().unwrap_or_default();
+    let is_own = |host: &str| {
+        let name = match host.strip_prefix('[') {
+            Some(inner) => inner.split(']').next().unwrap_or_default(),
+            None => host.split(':').next().unwrap_or_default(),
+        };
+        let is_loopback = || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        // Escaped, a path stands for a directory of sockets.
+        name.is_empty() || name.eq_ignore_ascii_case("localhost") || name.starts_with('%') || is_loopback()
+    };
+    scheme == "unix" || hosts.split(',').all(is_own)
+}
+
 /// The scheme of an address, in small letters; none for a path.
 pub(crate) fn scheme(address: &str) -> Option<String> {
     let (scheme, _) = address.split_once("://")?;
@@ -173,6 +190,24 @@ mod tests {
             let shown = format!("{shown} {shown:?} {json}");
             assert!(!shown.contains("hu") && !shown.contains("sh@"), "{shown}");
             assert!(shown.contains("host"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_each_machine_has_of_its_own() {
+        for own in [
+            "/data",
+            "unix:///run/x",
+            "redis://localhost:1/",
+            "postgres://me:p@127.0.0.1:1,[::1]:2/x",
+            "mongodb://%2Frun%2Fx/",
+        ] {
+            assert!(is_of_machine(own), "{own}");
+        }
+        for shared in
+            ["redis://db1", "postgres://…@127.0.0.1,db1/x?…", "s3://localhost.example/x", "mongodb://[2001:db8::1]/"]
+        {
+            assert!(!is_of_machine(shared), "{shared}");
         }
     }
 

@@ -28,8 +28,13 @@ const SECRETS: [&str; 9] = [
     "AZURE_STORAGE_SAS_TOKEN",
     "AZURE_CLIENT_SECRET",
 ];
-const PASSWORDS: [&str; 4] =
-    ["BACKUP_PASSWORD", "BACKUP_NEW_PASSWORD", "BACKUP_SOURCE_PASSWORD", "BACKUP_TARGET_PASSWORD"];
+const PASSWORDS: [&str; 5] = [
+    "BACKUP_PASSWORD",
+    "BACKUP_NEW_PASSWORD",
+    "BACKUP_SOURCE_PASSWORD",
+    "BACKUP_TARGET_PASSWORD",
+    "BACKUP_CATALOG_PASSWORD",
+];
 /// Letters of what a command is told, for instance of an error: the system takes 128 KiB in a variable, and nobody reads as much.
 const MAX_FACT: usize = 4000;
 /// Bytes of its output that are kept.

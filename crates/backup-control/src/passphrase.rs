@@ -9,7 +9,8 @@
 //!
 //! The environment comes after the configuration because it is one value for all repositories, while a section speaks
 //! of its own. The password of a source has no flags: its section, else `BACKUP_SOURCE_PASSWORD…`; that of a target of
-//! which there is no section: `BACKUP_TARGET_PASSWORD…`; else what the address holds.
+//! which there is no section: `BACKUP_TARGET_PASSWORD…`; that of the catalog: `[catalog]`, else `BACKUP_CATALOG_PASSWORD…`; else what
+//! the address holds.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -85,6 +86,17 @@ impl PassphraseOrigin {
         own.or_else(|| Self::from_env(name, env))
     }
 
+    /// The first place that is given for the password of the catalog's user: its section, else `BACKUP_CATALOG_PASSWORD`, or those that
+    /// name a file or a command.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn of_catalog(catalog: Option<&crate::config::CatalogConfig>, env: &Environment) -> Option<Self> {
+        let own = catalog.and_then(|catalog| {
+            let variable = catalog.password_env.as_deref();
+            Self::of(catalog.password_file.as_deref(), variable, catalog.password_command.as_deref())
+        });
+        own.or_else(|| Self::from_env("BACKUP_CATALOG_PASSWORD", env))
+    }
+
     /// The place of a channel's secret.
     pub(crate) fn of_channel(channel: &crate::config::NotifyConfig) -> Option<Self> {
         Self::of(channel.secret_file.as_deref(), channel.secret_env.as_deref(), channel.secret_command.as_deref())
@@ -113,7 +125,7 @@ impl PassphraseOrigin {
         self.fetch_as(PASS_PHRASE, env).await
     }
 
-    /// Fetches the password of a source's user.
+    /// Fetches the password of a server's user.
     #[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
     pub(crate) async fn fetch_password(&self, env: &Environment) -> Result<Passphrase> {
         self.fetch_as(PASSWORD, env).await

@@ -1,5 +1,6 @@
 //! From a name or an address to an opened repository.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use backup_core::context::Context;
@@ -76,6 +77,14 @@ impl RepositorySpec {
         let shown = self.to_string();
         let path = if shown.contains("://") { None } else { std::path::absolute(&shown).ok() };
         path.and_then(|path| path.into_os_string().into_string().ok()).unwrap_or(shown)
+    }
+
+    /// Whether it lies on a disk of this machine alone: what another machine calls the same is another one.
+    #[must_use]
+    pub fn is_of_machine(&self) -> bool {
+        let place = self.place();
+        let there = Path::new(&place).ancestors().find(|path| path.exists());
+        !place.contains("://") && there.is_some_and(crate::state::is_local)
     }
 
     /// The repository called `text`: a name in the configuration, else an address.

@@ -4,16 +4,20 @@
 //! |---|---|
 //! | `mod.rs` | [`Place`]: a configuration, and the program on it |
 //! | `asked.rs` | restores put together by questions at a terminal |
+//! | `catalog.rs` | the catalog in PostgreSQL |
 //! | `daemon.rs` | the daemon with databases, killed in the middle |
 //! | `examples.rs` | the examples, as they are shipped |
 //! | `found.rs` | what `find` finds in databases |
 //! | `groups.rs` | databases that are written one after the other, restored to one moment |
+//! | `hosts.rs` | machines that want to execute the same job |
 
 mod asked;
+mod catalog;
 mod daemon;
 mod examples;
 mod found;
 mod groups;
+mod hosts;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

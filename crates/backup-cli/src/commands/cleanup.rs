@@ -117,6 +117,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         for (spec, repository) in &repositories {
             prune::prune(session, spec, repository, &spec.prune_options(session.holder())).await?;
             repository.thin_out_run_notes(runs::NOTES).await?;
+            repository.thin_out_leases().await?;
         }
     }
     Ok(Outcome::Success)

@@ -238,8 +238,7 @@ async fn one(
     }
     let work = async |session: &Session| execute::open_and_back_up(session, job, opened).await;
     let again = again::words(session, args, job);
-    let opened = async || execute::opened(job, opened).await;
-    execute::execute(session, job, again, records, work, opened).await
+    execute::execute(session, job, again, records, work, execute::Reach::Among(opened)).await
 }
 
 /// What came of a backup.

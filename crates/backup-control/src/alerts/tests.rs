@@ -407,7 +407,7 @@ fn what_was_never_tried_is_late_as_well() {
 async fn events_are_told_once_and_not_those_of_before() {
     let dir = tempfile::tempdir().unwrap();
     let clock = FakeClock::at(now());
-    let opened = catalog::open(dir.path(), clock.now()).await.unwrap();
+    let opened = catalog::open(&catalog::Home::Directory(dir.path().to_path_buf()), clock.now()).await.unwrap();
     let mut restore = run(2, 1, State::Completed);
     restore.what = What::Restore;
     opened.catalog.add(&restore).await.unwrap();

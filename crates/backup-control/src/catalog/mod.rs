@@ -3,12 +3,25 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `mod.rs` | [`Catalog`]: what every catalog can do; [`open`] |
+//! | `mod.rs` | [`Catalog`]: what every catalog can do; [`Shared`]: what machines that share one agree on; [`open`] |
+//! | `home.rs` | [`Home`]: where the catalog is |
+//! | `error.rs` | [`Error`]: what goes wrong |
+//! | `filter.rs` | what a filter means in SQL |
 //! | `sqlite.rs` | the catalog in a file |
 //! | `schema.rs` | its tables, version by version |
-//! | `rows.rs` | runs as rows |
-//! | `tests.rs` | what every catalog must do |
+//! | `rows.rs` | runs as its rows |
+//! | `postgres/` | the catalog in a database of PostgreSQL |
+//! | `conformance.rs` | what every catalog must do (feature `testing`) |
+//! | `tests.rs` | what SQLite does besides |
 
+#[doc(hidden)]
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+mod error;
+mod filter;
+mod home;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod rows;
 mod schema;
 mod sqlite;
@@ -16,68 +29,25 @@ mod sqlite;
 mod tests;
 
 use std::fmt::Debug;
-use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::runs::Run;
-use crate::state;
+pub use error::{Error, Result};
+pub use home::Home;
+#[cfg(feature = "postgres")]
+pub use postgres::Server;
+
+pub(crate) use home::check;
+
+use crate::runs::{Holder, Run, RunId};
 
 /// A catalog that several tasks use.
 pub type SharedCatalog = Arc<dyn Catalog>;
-
-/// Result of an operation of a catalog.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// What goes wrong with a catalog.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// A newer version of this program has written it.
-    #[error("the catalog {} was written by a newer version of this program", .0.display())]
-    Newer(PathBuf),
-    /// Its directory cannot be used.
-    #[error("cannot use {}", .0.display())]
-    Place(PathBuf, #[source] io::Error),
-    /// Another process has stood in its door for too long.
-    #[error("another process holds {} and does not let go of it", .0.display())]
-    Busy(PathBuf),
-    /// The database failed.
-    #[error("the catalog {} failed", .0.display())]
-    Database(PathBuf, #[source] rusqlite::Error),
-    /// A bug in this program.
-    #[error("a thread of the catalog failed")]
-    Internal(#[from] tokio::task::JoinError),
-}
-
-impl Error {
-    /// What can be done about it.
-    #[must_use]
-    pub fn hint(&self) -> String {
-        match self {
-            Self::Newer(_) => "use that version, or another directory by BACKUP_STATE_DIR".to_owned(),
-            Self::Place(path, error) if error.kind() == io::ErrorKind::PermissionDenied => match state::owner(path) {
-                Some(owner) => {
-                    format!(
-                        "it belongs to {owner}: give it to this user, or name another directory in BACKUP_STATE_DIR"
-                    )
-                }
-                None => "name a directory that this user may write in BACKUP_STATE_DIR".to_owned(),
-            },
-            Self::Place(..) => "name a directory that this user may write in BACKUP_STATE_DIR".to_owned(),
-            Self::Busy(path) => format!("`fuser {}` names it", path.display()),
-            Self::Database(_, error) if sqlite::is_damage(error) => {
-                "the next command puts it aside and makes a new one; nothing in a repository depends on it".to_owned()
-            }
-            Self::Database(..) => "is there room on its disk, and does no other program hold it?".to_owned(),
-            Self::Internal(_) => "this is a mistake in the program".to_owned(),
-        }
-    }
-}
 
 /// Runs that were found.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -115,7 +85,7 @@ pub struct RunFilter {
     pub limit: Option<u32>,
 }
 
-/// What is remembered of runs. Safe for several processes at once.
+/// What is remembered of runs. Safe for several processes at once, those of other machines too if it is [shared](Catalog::shared).
 #[async_trait]
 pub trait Catalog: Debug + Send + Sync {
     /// Adds a run; of very many, the oldest go.
@@ -147,7 +117,54 @@ pub trait Catalog: Debug + Send + Sync {
     /// # Errors
     /// Those of the database.
     async fn named(&self, beginning: &str) -> Result<Vec<Run>>;
+
+    /// What machines that share it agree on; none if it is of this machine alone, whose system tells the living from the dead.
+    fn shared(&self) -> Option<&dyn Shared> {
+        None
+    }
 }
+
+/// What machines that share a catalog agree on. Times are those of the database: no clock of a machine is compared with another's.
+#[async_trait]
+pub trait Shared: Debug + Send + Sync {
+    /// Shows that a run goes on.
+    ///
+    /// # Errors
+    /// Those of the database.
+    async fn beat(&self, run: &RunId) -> Result<()>;
+
+    /// The runs that have not ended, and have shown nothing for [`SILENCE`].
+    ///
+    /// # Errors
+    /// Those of the database.
+    async fn silent(&self) -> Result<Vec<RunId>>;
+
+    /// Takes the right to what `key` stands for, for [`FLIGHT`] and for the process of `run`; else says who has it. `dead` is a run whose
+    /// process has died, which therefore has it no more.
+    ///
+    /// # Errors
+    /// Those of the database.
+    async fn take_flight(&self, key: &str, run: &Run, dead: Option<&str>) -> Result<Option<Holder>>;
+
+    /// Keeps it for as long again; false if `run` does not have it any more.
+    ///
+    /// # Errors
+    /// Those of the database.
+    async fn keep_flight(&self, key: &str, run: &RunId) -> Result<bool>;
+
+    /// Gives it back.
+    ///
+    /// # Errors
+    /// Those of the database.
+    async fn end_flight(&self, key: &str, run: &RunId) -> Result<()>;
+}
+
+/// How often a run shows that it goes on.
+pub const BEAT: Duration = Duration::from_secs(60);
+/// How long a run that nobody hears of is taken for one that goes on.
+pub const SILENCE: Duration = Duration::from_secs(30 * 60);
+/// How long the right to execute a job lasts, unless it is kept.
+pub const FLIGHT: Duration = Duration::from_secs(90);
 
 /// An opened catalog.
 #[derive(Debug)]
@@ -158,13 +175,22 @@ pub struct Opened {
     pub put_aside: Option<PathBuf>,
 }
 
-/// Opens the catalog in the state directory `dir`, making it if it is not there. A damaged one is put aside.
+/// Opens the catalog. One in a directory is made if it is not there, and put aside if it is damaged; one of a server is connected to when
+/// it is asked for something.
 ///
 /// # Errors
 /// [`Error::Newer`], [`Error::Place`], [`Error::Busy`], and those of the database.
-pub async fn open(dir: &Path, now: Timestamp) -> Result<Opened> {
-    let dir = dir.to_path_buf();
-    let (catalog, put_aside) =
-        tokio::task::spawn_blocking(move || sqlite::open(&dir, now, sqlite::AT_THE_DOOR)).await??;
-    Ok(Opened { catalog: Arc::new(catalog), put_aside })
+pub async fn open(home: &Home, now: Timestamp) -> Result<Opened> {
+    match home {
+        Home::Directory(dir) => {
+            let dir = dir.clone();
+            let (catalog, put_aside) =
+                tokio::task::spawn_blocking(move || sqlite::open(&dir, now, sqlite::AT_THE_DOOR)).await??;
+            Ok(Opened { catalog: Arc::new(catalog), put_aside })
+        }
+        #[cfg(feature = "postgres")]
+        Home::Server(server) => {
+            Ok(Opened { catalog: Arc::new(postgres::Postgres::new(server.clone())), put_aside: None })
+        }
+    }
 }

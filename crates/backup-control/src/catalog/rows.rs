@@ -1,10 +1,11 @@
-//! Runs as rows of a table.
+//! Runs as rows of a table in SQLite.
 
 use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Row, ToSql};
 
 use super::RunFilter;
+use super::filter::{Value, clause};
 use crate::runs::{Run, RunId, State, What};
 
 /// The columns in the order of [`values`] and [`read`].
@@ -61,49 +62,14 @@ fn unknown(at: usize, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) 
 
 /// The query for what a filter means, and its parameters.
 pub(super) fn query(filter: &RunFilter) -> (String, Vec<Box<dyn ToSql>>) {
-    let (mut conditions, mut parameters) = (Vec::new(), Vec::<Box<dyn ToSql>>::new());
-    if let Some(job) = &filter.job {
-        conditions.push("job = ?");
-        parameters.push(Box::new(job.clone()));
-    }
-    if let Some(repository) = &filter.repository {
-        conditions.push("repository = ?");
-        parameters.push(Box::new(repository.clone()));
-    }
-    if let Some(host) = &filter.host {
-        conditions.push("host = ?");
-        parameters.push(Box::new(host.clone()));
-    }
-    if let Some(within) = &filter.within {
-        conditions.push("started >= ? AND started < ?");
-        parameters.push(Box::new(within.start.as_millisecond()));
-        parameters.push(Box::new(within.end.as_millisecond()));
-    }
-    if filter.unfinished {
-        conditions.push("finished IS NULL");
-    }
-    if filter.successful {
-        conditions.push("state IN ('verified', 'completed')");
-    }
-    if filter.failed {
-        conditions.push("state IN ('failed', 'cancelled')");
-    }
-    if filter.backups {
-        conditions.push("what = 'backup'");
-    }
-    if filter.restores {
-        conditions.push("what = 'restore'");
-    }
+    let (clause, values) = clause(filter, |number| format!("?{number}"));
     // Few have not ended: without a word about it, all would be looked at in their order.
     let index = if filter.unfinished { " INDEXED BY runs_unfinished" } else { "" };
-    let mut text = format!("SELECT {COLUMNS} FROM runs{index}");
-    if !conditions.is_empty() {
-        text.push_str(&format!(" WHERE {}", conditions.join(" AND ")));
-    }
-    // Runs of one millisecond have an order too, always the same.
-    text.push_str(if filter.oldest_first { " ORDER BY started, id" } else { " ORDER BY started DESC, id DESC" });
-    if let Some(limit) = filter.limit {
-        text.push_str(&format!(" LIMIT {limit}"));
-    }
-    (text, parameters)
+    let parameter = |value| -> Box<dyn ToSql> {
+        match value {
+            Value::Text(text) => Box::new(text),
+            Value::Number(number) => Box::new(number),
+        }
+    };
+    (format!("SELECT {COLUMNS} FROM runs{index}{clause}"), values.into_iter().map(parameter).collect())
 }

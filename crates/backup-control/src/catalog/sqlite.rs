@@ -115,7 +115,7 @@ fn connect(file: &Path) -> Result<Sqlite> {
         schema::version(connection)
     };
     if set_up(&connection).map_err(failed)? > schema::VERSION {
-        return Err(Error::Newer(file.to_path_buf()));
+        return Err(Error::Newer(file.display().to_string()));
     }
     schema::migrate(&mut connection).map_err(failed)?;
     // Whatever else is damaged shows where it is read; that the table is there at all is asked here.

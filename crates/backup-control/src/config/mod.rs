@@ -14,6 +14,7 @@
 //! | `keep.rs` | [`KeepConfig`], [`PruneConfig`]: what stays |
 //! | `alerts.rs` | [`AlertConfig`]: when who is told |
 //! | `api.rs` | [`ApiConfig`]: where the daemon answers, and whom |
+//! | `catalog.rs` | [`CatalogConfig`]: where runs are remembered |
 //! | `audit.rs` | [`AuditConfig`]: how long is kept what was done |
 //! | `logs.rs` | [`LogsConfig`]: how logs are captured |
 //! | `notify.rs` | [`NotifyConfig`]: the keys of channels, and which kind each belongs to |
@@ -33,6 +34,7 @@
 mod alerts;
 mod api;
 mod audit;
+mod catalog;
 mod find;
 mod from_env;
 mod group;
@@ -53,6 +55,7 @@ mod validate;
 pub use alerts::AlertConfig;
 pub use api::ApiConfig;
 pub use audit::{AuditConfig, AuditKeepConfig};
+pub use catalog::CatalogConfig;
 pub use find::{find, not_found, search_path};
 pub use from_env::{FromEnv, from_env};
 pub use group::GroupConfig;

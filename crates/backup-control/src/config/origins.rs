@@ -88,6 +88,7 @@ impl LoadedConfig {
         };
         config.repositories.values_mut().for_each(|repository| hide(&mut repository.passphrase_command));
         config.sources.values_mut().for_each(|source| hide(&mut source.password_command));
+        hide(&mut config.catalog.password_command);
         for channel in config.notify.values_mut() {
             [&mut channel.secret_command, &mut channel.command].into_iter().for_each(hide);
         }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::Config;
 
 /// The sections in the order of the reference, and the definitions of their keys.
-const SECTIONS: [(&str, &str); 20] = [
+const SECTIONS: [(&str, &str); 21] = [
     ("[defaults]", "DefaultsConfig"),
     ("[repositories.NAME]", "RepositoryConfig"),
     ("[repositories.NAME.prune]", "PruneConfig"),
@@ -26,6 +26,7 @@ const SECTIONS: [(&str, &str); 20] = [
     ("[alerts.NAME]", "AlertConfig"),
     ("[notify.NAME]", "NotifyConfig"),
     ("[report]", "ReportConfig"),
+    ("[catalog]", "CatalogConfig"),
     ("[api]", "ApiConfig"),
     ("[audit]", "AuditConfig"),
     ("[audit.keep]", "AuditKeepConfig"),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::alerts::AlertConfig;
 use super::api::ApiConfig;
 use super::audit::AuditConfig;
+use super::catalog::CatalogConfig;
 use super::group::GroupConfig;
 use super::job::{ExpectConfig, HooksConfig, RetryConfig, Window};
 use super::keep::{KeepConfig, PruneConfig};
@@ -38,6 +39,9 @@ pub struct Config {
     /// What is recorded of what was done.
     #[serde(skip_serializing_if = "is_default")]
     pub audit: AuditConfig,
+    /// Where runs are remembered.
+    #[serde(skip_serializing_if = "is_default")]
+    pub catalog: CatalogConfig,
     /// Where the daemon answers, and whom.
     #[serde(skip_serializing_if = "is_default")]
     pub api: ApiConfig,
@@ -224,7 +228,8 @@ impl Config {
         });
         let sources = self.sources.values().map(|source| &source.password_env);
         let channels = self.notify.values().map(|channel| &channel.secret_env);
-        repositories.chain(sources).chain(channels).flatten().cloned().collect()
+        let catalog = [&self.catalog.password_env];
+        repositories.chain(sources).chain(channels).chain(catalog).flatten().cloned().collect()
     }
 
     /// Which snapshots of a job stay: what it says itself, else the default.

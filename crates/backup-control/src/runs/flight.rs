@@ -1,7 +1,7 @@
 //! One execution of a job at a time, among the processes that share a state directory. The operating system keeps the lock, so
-//! nobody waits for a process that died. Across hosts nothing is locked: writers of a repository need no lock, and two backups of one
-//! job at once cost time, no data.
+//! nobody waits for a process that died. What other machines do is told by [`Agreed`](super::Agreed).
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,19 +20,40 @@ use crate::error::Result;
 const DIR: &str = "flights";
 
 /// Who executes a job, as it is told to others.
-#[derive(Debug, Serialize, Deserialize)]
-struct Holder {
-    run: String,
-    user: String,
-    host: String,
-    pid: u32,
-    since: Timestamp,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The name of the run.
+    pub run: String,
+    /// The user whose process it is.
+    pub user: String,
+    /// The host that it runs on.
+    pub host: String,
+    /// The number of the process.
+    pub pid: u32,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl Holder {
+    /// The process of a run.
+    pub(super) fn of(run: &Run) -> Self {
+        let (user, host) = (run.user.clone(), run.host.clone());
+        Self { run: run.id.to_string(), user, host, pid: run.pid, since: run.started }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { run, user, host, pid, since } = self;
+        write!(f, "{user}@{host}, process {pid}, since {since:.0} (run {run})")
+    }
 }
 
 /// The right to execute a job. Dropping it gives it back.
 #[derive(Debug)]
 pub struct Flight {
     _file: File,
+    before: Option<Holder>,
 }
 
 impl Flight {
@@ -42,25 +63,30 @@ impl Flight {
     /// # Errors
     /// [`ErrorKind::Busy`] if somebody else does it: who, and since when.
     pub fn take(dir: &Path, repository: &str, source: &str, run: &Run) -> Result<io::Result<Self>> {
-        // One name may stand for several sources: `backup run --source` calls every one `manual`.
-        let key = Sha256::digest(format!("{repository}\0{}\0{source}", run.job));
-        let name: String = key[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = name(repository, source, run);
         let (mut file, is_free) = match lock(&dir.join(DIR), &name) {
             Ok(locked) => locked,
             Err(error) => return Ok(Err(error)),
         };
+        // Whoever has just taken it may not have written yet who it is.
+        let before = read(&mut file);
         if !is_free {
-            return Err(busy(&mut file, run).into());
+            return Err(busy(before.as_ref(), run).into());
         }
-        let holder = Holder {
-            run: run.id.to_string(),
-            user: run.user.clone(),
-            host: run.host.clone(),
-            pid: run.pid,
-            since: run.started,
-        };
-        Ok(write(&mut file, &holder).map(|()| Self { _file: file }))
+        Ok(write(&mut file, &Holder::of(run)).map(|()| Self { _file: file, before }))
     }
+
+    /// Whose right it was before, whose process has ended therefore.
+    #[must_use]
+    pub fn before(&self) -> Option<&Holder> {
+        self.before.as_ref()
+    }
+}
+
+/// What stands for executing the job of a run. One name may stand for several sources: `backup run --source` calls every one `manual`.
+pub(super) fn name(repository: &str, source: &str, run: &Run) -> String {
+    let key = Sha256::digest(format!("{repository}\0{}\0{source}", run.job));
+    key[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn lock(dir: &Path, name: &str) -> io::Result<(File, bool)> {
@@ -81,16 +107,15 @@ fn write(file: &mut File, holder: &Holder) -> io::Result<()> {
     file.write_all(&text)
 }
 
-fn busy(file: &mut File, run: &Run) -> CoreError {
+fn read(file: &mut File) -> Option<Holder> {
     let mut text = Vec::new();
-    // Whoever has just taken it may not have written yet who it is.
-    let holder = file.read_to_end(&mut text).ok().and_then(|_| serde_json::from_slice::<Holder>(&text).ok());
-    let who = match holder {
-        Some(Holder { run, user, host, pid, since }) => {
-            format!("by {user}@{host}, process {pid}, since {since:.0} (run {run})")
-        }
-        None => "by another process".to_owned(),
-    };
+    file.read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// An error that says who executes the job.
+pub(super) fn busy(holder: Option<&Holder>, run: &Run) -> CoreError {
+    let who = holder.map_or_else(|| "by another process".to_owned(), |holder| format!("by {holder}"));
     CoreError::new(ErrorKind::Busy, format!("job {} is being run already {who}", run.job))
         .with_hint("wait until that process has finished, or stop it")
 }

@@ -84,6 +84,14 @@ impl Log {
         Ok(Self::read(dir, id)?.as_deref().and_then(end_in))
     }
 
+    /// Whether the log of a run is kept here.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn is_here(dir: &Path, id: &RunId) -> io::Result<bool> {
+        path(dir, id).try_exists()
+    }
+
     /// Whether the process of a run lives, if it is of this host or the directory is on a disk of this machine. Whoever removed the
     /// log made it look dead.
     ///

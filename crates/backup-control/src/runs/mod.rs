@@ -8,7 +8,8 @@
 //! | `recording.rs` | [`Recording`]: a run that is being recorded, from its beginning to its end |
 //! | `elsewhere.rs` | runs in the repository: saved there, or known by their snapshots |
 //! | `log.rs` | the messages of a run, in a file of its own |
-//! | `flight.rs` | [`Flight`]: one execution of a job at a time |
+//! | `flight.rs` | [`Flight`]: one execution of a job at a time on this machine |
+//! | `agreed.rs` | [`Agreed`]: and among machines |
 //! | `tests.rs` | tests of recordings |
 //!
 //! ```text
@@ -18,6 +19,7 @@
 //!  Recording::end ─▶ row with state and evidence        killed: the lock is free, `close_dead` closes it as failed
 //! ```
 
+mod agreed;
 mod analysis;
 mod elsewhere;
 mod evidence;
@@ -33,10 +35,11 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+pub use agreed::{Agreed, Claim};
 pub use analysis::{Analysis, COMPARED, Earlier, StageAnalysis, analyze};
 pub use elsewhere::{NOTES, SavedRun, unknown};
 pub use evidence::{Evidence, Failure, StageTime};
-pub use flight::Flight;
+pub use flight::{Flight, Holder};
 pub use log::{Log, MAX_LOG};
 pub use recording::{Recording, close_dead};
 

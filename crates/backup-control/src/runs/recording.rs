@@ -8,10 +8,11 @@ use backup_core::context::Context;
 use backup_core::event::{Event, Events, Progress, Reporter, Stage};
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::log::End;
 use super::{Evidence, Failure, Log, Run, RunId, StageTime, State, What};
-use crate::catalog::{Error, Found, Result, RunFilter, SharedCatalog};
+use crate::catalog::{BEAT, Error, Found, Result, RunFilter, SILENCE, SharedCatalog};
 use crate::state;
 
 /// Stages that are remembered of one run: more than any run has.
@@ -22,6 +23,7 @@ const MAX_STAGES: usize = 64;
 pub struct Recording {
     catalog: SharedCatalog,
     recorder: Arc<Recorder>,
+    _beating: AbortOnDropHandle<()>,
 }
 
 /// Listens to the events of a run.
@@ -60,9 +62,10 @@ impl Recording {
         catalog.add(&run).await?;
         let (states, changes) = watch::channel(run.clone());
         tokio::spawn(follow(Arc::clone(&catalog), changes));
+        let beating = AbortOnDropHandle::new(tokio::spawn(beat(Arc::clone(&catalog), run.id.clone())));
         let seen = Mutex::new(Seen { run, log, stages: Vec::new(), trouble: None });
         let recorder = Recorder { clock: Arc::clone(&cx.clock), next: cx.events.clone(), seen, states };
-        Ok(Self { catalog, recorder: Arc::new(recorder) })
+        Ok(Self { catalog, recorder: Arc::new(recorder), _beating: beating })
     }
 
     /// The name of the run.
@@ -129,19 +132,38 @@ async fn follow(catalog: SharedCatalog, mut changes: watch::Receiver<Run>) {
     }
 }
 
+/// Shows others that a run goes on, if it is seen by others.
+async fn beat(catalog: SharedCatalog, id: RunId) {
+    while let Some(shared) = catalog.shared() {
+        tokio::time::sleep(BEAT).await;
+        // One that is away may be back the next time.
+        _ = shared.beat(&id).await;
+    }
+}
+
 /// Closes the runs whose processes died, as failed, or as what their messages end with: those died when only the catalog did not
-/// know yet. Those of other hosts are closed where a lock tells of them, too, as with containers. Returns them.
+/// know yet. Those of other hosts are closed where a lock tells of them, too, as with containers; in a catalog that is shared, where
+/// nothing was heard of them for long. Returns them.
 ///
 /// # Errors
 /// Those of the catalog, and of the files with the messages.
 pub async fn close_dead(dir: &Path, catalog: &SharedCatalog, host: &str, now: Timestamp) -> Result<Found> {
     let filter = RunFilter { unfinished: true, ..RunFilter::default() };
     let Found { runs, unreadable } = catalog.runs(&filter).await?;
+    let silent = match catalog.shared() {
+        Some(shared) if !runs.is_empty() => shared.silent().await?,
+        _ => Vec::new(),
+    };
     let (mut died, sees_all) = (Vec::new(), state::is_local(dir));
     for mut run in runs {
         let failed = |error| Error::Place(dir.to_path_buf(), error);
-        // The name of a container's host goes with the container.
-        if !(sees_all || run.host == host) || Log::is_alive(dir, &run.id).map_err(failed)? {
+        let is_elsewhere = catalog.shared().is_some() && !Log::is_here(dir, &run.id).map_err(failed)?;
+        let lives = match () {
+            () if is_elsewhere => !silent.contains(&run.id),
+            // The name of a container's host goes with the container.
+            () => !(sees_all || run.host == host) || Log::is_alive(dir, &run.id).map_err(failed)?,
+        };
+        if lives {
             continue;
         }
         match Log::end_of(dir, &run.id).map_err(failed)? {
@@ -150,7 +172,7 @@ pub async fn close_dead(dir: &Path, catalog: &SharedCatalog, host: &str, now: Ti
                 (run.state, run.finished) = (state, Some(time));
             }
             None => {
-                run.evidence.failure = Some(death_of(&run));
+                run.evidence.failure = Some(if is_elsewhere { silence_of(&run) } else { death_of(&run) });
                 (run.state, run.finished) = (State::Failed, Some(now));
             }
         }
@@ -158,6 +180,12 @@ pub async fn close_dead(dir: &Path, catalog: &SharedCatalog, host: &str, now: Ti
         died.push(run);
     }
     Ok(Found { runs: died, unreadable })
+}
+
+fn silence_of(run: &Run) -> Failure {
+    let minutes = SILENCE.as_secs() / 60;
+    let message = format!("nothing was heard of process {} on {} for {minutes} minutes", run.pid, run.host);
+    Failure { message, ..death_of(run) }
 }
 
 fn death_of(run: &Run) -> Failure {

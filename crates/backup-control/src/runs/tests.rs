@@ -20,7 +20,7 @@ fn run(host: &str) -> Run {
 }
 
 async fn open(dir: &Path) -> SharedCatalog {
-    catalog::open(dir, Timestamp::UNIX_EPOCH).await.unwrap().catalog
+    catalog::open(&catalog::Home::Directory(dir.to_path_buf()), Timestamp::UNIX_EPOCH).await.unwrap().catalog
 }
 
 async fn stored(catalog: &SharedCatalog, id: &RunId) -> Run {

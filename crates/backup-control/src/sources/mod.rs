@@ -100,6 +100,18 @@ impl SourceSpec {
         }
     }
 
+    /// What other machines call the same if it is the same to them: with the name of the machine `host`, if each has its own.
+    #[must_use]
+    pub fn among_machines(&self, host: &str) -> String {
+        let shown = self.to_string();
+        let address = shown.split(' ').find(|word| word.contains("://"));
+        match self {
+            Self::Files(_) => format!("{host}: {shown}"),
+            _ if address.is_none_or(address::is_of_machine) => format!("{host}: {shown}"),
+            _ => shown,
+        }
+    }
+
     /// As one whose log is captured: up to so much of it may wait to be stored. What probing it compares its log with.
     #[must_use]
     pub fn capturing(self, interval: Duration) -> Self {

@@ -167,6 +167,11 @@ pub(crate) fn slice(stream: &str, epoch: u64, sequence: u64) -> Key {
     key(format!("x-lane/{stream}/{epoch:016x}/{sequence:016x}"))
 }
 
+/// The tokens of all leases.
+pub(crate) fn leases() -> Prefix {
+    prefix("x-leases")
+}
+
 /// The tokens of a lease.
 pub(crate) fn lease(name: &str) -> Result<Prefix> {
     let is_plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');

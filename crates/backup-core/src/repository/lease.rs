@@ -16,6 +16,7 @@
 //! So between the last moment at which a holder acts or renews and the first at which another one takes over there is a
 //! whole period, for requests that were on their way.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub struct LeaseOptions {
     pub period: Duration,
     /// Who takes it, for people: a host and a purpose.
     pub holder: String,
+    /// A holder whose process is known to have died: if the lease is its, nobody has to wait until it expires.
+    pub dead: Option<String>,
     /// After taking it from a store that cannot create atomically: how long to wait before looking whether a rival took
     /// it at the same moment.
     pub settle: Duration,
@@ -55,7 +58,7 @@ pub struct LeaseOptions {
 impl Default for LeaseOptions {
     /// A period of one minute; three seconds to settle.
     fn default() -> Self {
-        Self { period: Duration::from_secs(60), holder: String::new(), settle: Duration::from_secs(3) }
+        Self { period: Duration::from_secs(60), holder: String::new(), dead: None, settle: Duration::from_secs(3) }
     }
 }
 
@@ -108,6 +111,7 @@ impl Lease {
         if let Some(token) = previous
             && let Some((body, written)) = read(repository, name, token).await?
             && !body.released
+            && options.dead.as_ref() != Some(&body.holder)
         {
             let age = StoreClock::read(repository, cx).await?.age(written, body.renewed);
             let period = i64::try_from(body.period_seconds.min(LONGEST.as_secs())).unwrap_or(i64::MAX / 2);
@@ -135,6 +139,15 @@ impl Lease {
         held.confirm().await?;
         held.remove_older().await;
         Ok(Self(Arc::new(held)))
+    }
+
+    /// Who holds, or has held last, the lease `name`; none if nobody ever did.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub async fn holder(repository: &Repository, name: &str) -> Result<Option<String>> {
+        let Some(token) = highest(repository, name).await? else { return Ok(None) };
+        Ok(read(repository, name, token).await?.map(|(body, _)| body.holder))
     }
 
     /// Grows with every holder of this lease.
@@ -367,6 +380,31 @@ impl Held {
                 _ = self.repository.sink().delete_one(&key).await;
             }
         }
+    }
+}
+
+impl Repository {
+    /// Removes the tokens of leases that have served, but for the last ones: holders that may not delete leave them. Returns how many.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub async fn thin_out_leases(&self) -> Result<usize> {
+        let mut names: BTreeMap<String, Vec<(u64, Key)>> = BTreeMap::new();
+        for meta in self.list(&layout::leases()).await? {
+            let Some((name, token)) = meta.key.as_str().rsplit_once('/') else { continue };
+            if let Ok(token) = token.parse() {
+                names.entry(name.to_owned()).or_default().push((token, meta.key));
+            }
+        }
+        let mut removed = 0;
+        for tokens in names.values() {
+            let highest = tokens.iter().map(|(token, _)| *token).filter(|token| *token < MAX_TOKEN).max().unwrap_or(0);
+            for (_, key) in tokens.iter().filter(|(token, _)| token + 1 < highest) {
+                self.sink().delete_one(key).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 }
 

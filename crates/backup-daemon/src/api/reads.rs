@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use backup_control::alerts::{Facts, Ledger};
 use backup_control::audit::Audit;
-use backup_control::catalog::{self, SharedCatalog};
+use backup_control::catalog::{self, Home, SharedCatalog};
 use backup_control::config::LoadedConfig;
 use backup_control::environment::Environment;
 use backup_control::machine::{self, Machine};
@@ -32,7 +32,7 @@ pub struct Reads {
     pub machine: Machine,
     /// The state directory.
     pub state: PathBuf,
-    /// What this machine remembers of runs.
+    /// What is remembered of runs.
     pub catalog: SharedCatalog,
     /// The time.
     pub clock: SharedClock,
@@ -41,7 +41,8 @@ pub struct Reads {
 }
 
 impl Reads {
-    /// For the state directory `state`, in which the catalog is opened.
+    /// For the state directory `state`. The catalog is the one of the configuration; one of a server that is away is not waited for, and
+    /// another one takes a restart.
     ///
     /// # Errors
     /// Those of the catalog.
@@ -52,7 +53,8 @@ impl Reads {
         clock: SharedClock,
         program: Arc<dyn Program>,
     ) -> catalog::Result<Self> {
-        let opened = catalog::open(&state, clock.now()).await?;
+        let home = Home::of(Some(&config.borrow().config), &env, &state).map_err(catalog::Error::Unclear)?;
+        let opened = catalog::open(&home, clock.now()).await?;
         if let Some(aside) = opened.put_aside {
             tracing::warn!("the catalog was damaged: it is put aside as {}", aside.display());
         }

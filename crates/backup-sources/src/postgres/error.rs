@@ -38,8 +38,12 @@ impl fmt::Display for ServerError {
 impl std::error::Error for ServerError {}
 
 /// How to let somebody in, as the administrator writes it.
-const ROLE: &str = "CREATE ROLE backup LOGIN REPLICATION PASSWORD '…'; and in pg_hba.conf: \
+pub(super) const ROLE: &str = "CREATE ROLE backup LOGIN REPLICATION PASSWORD '…'; and in pg_hba.conf: \
      hostssl replication backup ADDRESS scram-sha-256, then SELECT pg_reload_conf();";
+
+/// The same for somebody who only wants a database.
+pub(super) const LOGIN: &str = "CREATE ROLE backup LOGIN PASSWORD '…'; CREATE DATABASE backup OWNER backup; and in pg_hba.conf: \
+     hostssl backup backup ADDRESS scram-sha-256, then SELECT pg_reload_conf();";
 
 impl ServerError {
     /// Our error for it.

@@ -18,6 +18,7 @@
 //! | `digest.rs` | digests of tables, to compare copies |
 //! | `page.rs` | checksums of pages |
 //! | `wire/` | connections for replication and for SQL |
+//! | `session.rs` | [`PostgresSession`]: such a connection for others |
 //! | `logical/` | [`LogicalSource`]: databases by SQL instead |
 //! | `surroundings.rs` | the environment of servers that are started |
 //! | `error.rs` | from the server's errors to ours |
@@ -37,6 +38,7 @@ mod page;
 mod probe;
 mod restore;
 mod scratch;
+mod session;
 mod surroundings;
 mod wal;
 mod wire;
@@ -58,6 +60,7 @@ pub use logical::{LogicalOptions, LogicalSource, Renames, restore_to_server};
 pub use lsn::Lsn;
 pub use options::{Host, PostgresOptions, RecoveryTarget, TlsMode};
 pub use scratch::{Scratch, ScratchOptions};
+pub use session::PostgresSession;
 pub use wal::{SlotHealth, SlotState, WalFile, fetch_wal, system_id_of};
 
 use cluster::Cluster;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lines::Lines;
 use crate::command_error::{CommandResult, Outcome};
-use crate::commands::run::execute::execute;
+use crate::commands::run::execute::{Reach, execute};
 use crate::commands::run::{self, again};
 use crate::records::Records;
 use crate::session::Session;
@@ -100,8 +100,8 @@ async fn begin_anew(
         let records = Records::open(session).await;
         let mut pause = RETRY.0;
         let back_up = async |session: &Session| run::back_up(session, repository, job, source).await;
-        let opened = async || Some(repository.clone());
-        while let Err(error) = execute(session, job, again.clone(), records.as_ref(), back_up, opened).await {
+        let reach = Reach::Opened(repository);
+        while let Err(error) = execute(session, job, again.clone(), records.as_ref(), back_up, reach).await {
             if error.is_cancelled() {
                 return;
             }

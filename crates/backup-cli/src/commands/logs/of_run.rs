@@ -33,7 +33,11 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
     let run = records.find(&args.run).await?;
     let failed = |error| CommandError::io(format!("cannot read the messages of run {}", run.id), &error);
     let Some(text) = Log::read(&records.dir, &run.id).map_err(failed)? else {
-        let message = format!("the messages of run {} are not kept any more", run.id);
+        let message = if run.host == session.machine.host {
+            format!("the messages of run {} are not kept any more", run.id)
+        } else {
+            format!("the messages of run {} are not here: it was on {}", run.id, human::text(run.host.as_bytes()))
+        };
         return Err(CommandError::new(Kind::Core(ErrorKind::NotFound), message)
             .with_hint("what came of it: `backup status --runs --json`"));
     };

@@ -15,7 +15,7 @@ use backup_core::source::BackupKind;
 use super::{BackedUp, OpenedRepositories};
 use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
 use crate::human;
-use crate::records::{self, Records};
+use crate::records::{self, Records, Right};
 use crate::session::Session;
 use crate::trail;
 
@@ -32,15 +32,43 @@ pub(super) fn require_window(session: &Session, job: &Job) -> CommandResult<()> 
     }
 }
 
-/// Executes a job by `work`, which makes one backup. `again` are the words that do the same again; `opened` is the repository, if that
-/// could be opened.
+/// How the repository of a job is had.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::commands) enum Reach<'a> {
+    /// It is opened.
+    Opened(&'a Repository),
+    /// Among those that are opened, as soon as it is.
+    Among(&'a OpenedRepositories),
+}
+
+impl Reach<'_> {
+    async fn open(self, session: &Session, job: &Job) -> CommandResult<Repository> {
+        match self {
+            Self::Opened(repository) => Ok(repository.clone()),
+            Self::Among(opened) => open(session, job, opened).await,
+        }
+    }
+
+    /// The repository, if it was opened.
+    async fn opened(self, job: &Job) -> Option<Repository> {
+        match self {
+            Self::Opened(repository) => Some(repository.clone()),
+            Self::Among(opened) => {
+                let place = job.repository.to_string();
+                opened.lock().await.iter().find(|(known, _)| *known == place).map(|(_, repository)| repository.clone())
+            }
+        }
+    }
+}
+
+/// Executes a job by `work`, which makes one backup. `again` are the words that do the same again.
 pub(in crate::commands) async fn execute(
     session: &Session,
     job: &Job,
     again: Option<Vec<String>>,
     records: Option<&Records>,
     mut work: impl AsyncFnMut(&Session) -> CommandResult<BackedUp>,
-    opened: impl AsyncFnOnce() -> Option<Repository>,
+    reach: Reach<'_>,
 ) -> CommandResult<BackedUp> {
     if job.options.dry_run {
         return work(session).await;
@@ -52,23 +80,35 @@ pub(in crate::commands) async fn execute(
     if session.global.password_command.is_some() {
         run.evidence.left_out.push("--password-command".to_owned());
     }
-    // Until it is over.
-    let _flight = match records::flight(session, &run) {
-        Ok(flight) => flight,
+    let mut right = match Right::take(session, records, job, &run).await {
+        Ok(right) => right,
         Err(error) => {
             trail::not_begun(session, &job.options.job, &error).await;
             return Err(error);
         }
     };
-    let id = run.id.clone();
-    let whole = async |session: &Session| between_hooks(session, job, &id, &mut work).await;
+    let begun = run.clone();
+    let whole = async |session: &Session| {
+        let mut unopened = None;
+        let open = async || reach.open(session, job).await.map_err(|error| unopened = Some(error)).ok();
+        // Nothing is stopped by hooks for what somebody else does.
+        right.in_repository(session, job, &begun, open).await?;
+        // What cannot be opened is not waited for twice, unless a hook may change that.
+        unopened = unopened.filter(|_| job.execution.hooks.before.is_none());
+        let mut work = async |session: &Session| match unopened.take() {
+            Some(error) => Err(error),
+            None => work(session).await,
+        };
+        between_hooks(session, job, &begun.id, &mut work).await
+    };
     let describe = |done: &BackedUp, evidence: &mut Evidence| evidence.backed_up(&done.report);
     let (result, run) = records::recorded_as(session, records, run, whole, describe).await;
     if let Some(run) = run
-        && let Some(repository) = opened().await
+        && let Some(repository) = reach.opened(job).await
     {
         records::save(session, &repository, &run).await;
     }
+    right.end(session).await;
     if result.is_ok() {
         beat(session, job).await;
     }
@@ -92,12 +132,6 @@ pub(super) async fn open_and_back_up(
     let repository = open(session, job, opened).await?;
     let source = session.unless_cancelled(job.source.open(&session.env)).await?;
     super::back_up(session, &repository, job, &*source).await
-}
-
-/// The repository of a job, if it was opened.
-pub(super) async fn opened(job: &Job, opened: &OpenedRepositories) -> Option<Repository> {
-    let place = job.repository.to_string();
-    opened.lock().await.iter().find(|(known, _)| *known == place).map(|(_, repository)| repository.clone())
 }
 
 /// The repository of a job. One at a time is opened: somebody may be asked for its pass phrase, who shall be asked once.

@@ -115,7 +115,9 @@ pub(super) async fn log(State(api): State<Shared>, Path(run): Path<String>) -> A
     let read = tokio::task::spawn_blocking(move || Log::read(&dir, &id)).await;
     match read.map_err(|error| Problem::of_thread(&error))? {
         Ok(Some(text)) => Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()),
-        Ok(None) => Err(Problem::unknown("the messages of this run are not kept any more")),
+        Ok(None) => {
+            Err(Problem::unknown("the messages of this run are not kept any more, or on the host that it ran on"))
+        }
         Err(error) => Err(Problem::failed(&error)),
     }
 }

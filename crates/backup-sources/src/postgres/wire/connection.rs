@@ -59,11 +59,11 @@ impl Row {
 
 /// What came of trying one host after the other.
 #[derive(Debug, Default)]
-pub(super) struct Tries(Option<SourceError>);
+pub(in super::super) struct Tries(Option<SourceError>);
 
 impl Tries {
     /// A host that cannot be used.
-    pub(super) fn failed(&mut self, doing: &str, host: &Host, error: WireError) {
+    pub(in super::super) fn failed(&mut self, doing: &str, host: &Host, error: WireError) {
         // The first one that is no trouble of the network tells most.
         if self.0.as_ref().is_none_or(|known| known.kind() == SourceErrorKind::Unavailable) {
             self.0 = Some(error.into_source(format!("{doing} {host}")));
@@ -71,7 +71,7 @@ impl Tries {
     }
 
     /// No host was left.
-    pub(super) fn error(self) -> SourceError {
+    pub(in super::super) fn error(self) -> SourceError {
         self.0.unwrap_or_else(|| SourceError::new(SourceErrorKind::Invalid, "the address names no host"))
     }
 }

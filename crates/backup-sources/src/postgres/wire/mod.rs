@@ -26,7 +26,7 @@ mod tls;
 mod wal_stream;
 
 pub(super) use base_backup::{BackupEvent, BackupStream, BaseBackup, Tablespace};
-pub(super) use connection::{Connection, timely};
+pub(super) use connection::{Connection, Tries, timely};
 pub(super) use replication::{Slot, System};
 pub(super) use sql::Sql;
 pub(super) use wal_stream::{WalEvent, WalStream};

@@ -61,7 +61,12 @@ impl Sql {
         Err(tries.error())
     }
 
-    async fn to(options: &PostgresOptions, host: &Host, database: &str) -> Result<Self, WireError> {
+    /// Connects to `database` on one host.
+    pub(in super::super) async fn to(
+        options: &PostgresOptions,
+        host: &Host,
+        database: &str,
+    ) -> Result<Self, WireError> {
         timely(Box::pin(Self::connect(options, host, database))).await
     }
 

@@ -1,0 +1,152 @@
+//! What every catalog must do, wherever it keeps its rows. Each test takes catalogs with nothing in them.
+#![expect(clippy::unwrap_used, reason = "tests: what must not happen fails them")]
+
+use std::collections::BTreeSet;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Catalog, RunFilter, SharedCatalog};
+use crate::machine::Machine;
+use crate::runs::{Evidence, Failure, Run, RunId, StageTime, State, What};
+
+/// When the tests begin.
+#[must_use]
+pub fn now() -> Timestamp {
+    "2026-03-01T12:00:00.123Z".parse().unwrap()
+}
+
+/// A run of a job that began so many minutes later, on `host`.
+#[must_use]
+pub fn run_on(host: &str, job: &str, minute: i64) -> Run {
+    let machine = Machine { host: host.into(), user: "me".into(), time_zone: TimeZone::UTC };
+    Run::new(What::Backup, job, "/repo", &machine, now() + SignedDuration::from_mins(minute))
+}
+
+/// The same, on some host.
+#[must_use]
+pub fn run(job: &str, minute: i64) -> Run {
+    run_on("host", job, minute)
+}
+
+fn ids(runs: &[Run]) -> Vec<RunId> {
+    runs.iter().map(|run| run.id.clone()).collect()
+}
+
+/// Everything that is asked of one catalog.
+pub async fn remembers(catalog: &dyn Catalog) {
+    let (mut docs, other) = (run("docs", 0), run("other", 1));
+    let later = Run { what: What::Restore, ..run("docs", 2) };
+    for run in [&docs, &other, &later] {
+        catalog.add(run).await.unwrap();
+    }
+    assert!(catalog.add(&docs).await.is_err(), "a name stands for one run");
+    docs.state = State::Failed;
+    docs.finished = Some(now());
+    docs.evidence = Evidence {
+        subject: "'; DROP TABLE runs; -- \u{1f41f}\u{0}".to_owned(),
+        snapshot: Some("a1".repeat(32)),
+        bytes: u64::MAX,
+        stages: vec![StageTime { stage: "backup".to_owned(), millis: 7, bytes: 8, items: 9 }],
+        failure: Some(Failure { message: "no".to_owned(), hint: None }),
+        again: Some(vec!["run".to_owned(), "docs".to_owned()]),
+        ..Evidence::default()
+    };
+    catalog.update(&docs).await.unwrap();
+    // What has ended stays as it is.
+    catalog.update(&Run { state: State::Captured, finished: None, ..docs.clone() }).await.unwrap();
+    let all = RunFilter::default();
+    assert_eq!(catalog.runs(&all).await.unwrap().runs, [later.clone(), other.clone(), docs.clone()]);
+    catalog.update(&Run { state: State::Verified, finished: Some(now()), ..other.clone() }).await.unwrap();
+    filters(catalog, &docs, &other, &later).await;
+    assert_eq!(catalog.jobs(&docs.repository).await.unwrap(), ["docs", "other"]);
+    assert!(catalog.jobs("/x").await.unwrap().is_empty());
+
+    let named = async |text: &str| ids(&catalog.named(text).await.unwrap());
+    assert_eq!(named(docs.id.as_str()).await, std::slice::from_ref(&docs.id));
+    assert_eq!(named("20260301-1201").await, std::slice::from_ref(&other.id));
+    assert_eq!(named("20260301").await.len(), 2, "no more than that it is ambiguous");
+    assert_eq!(named("2027").await, []);
+}
+
+/// `docs` has failed, `other` has not, and `later` is a restore that goes on.
+async fn filters(catalog: &dyn Catalog, docs: &Run, other: &Run, later: &Run) {
+    let all = RunFilter::default();
+    let of = async |filter: RunFilter| ids(&catalog.runs(&filter).await.unwrap().runs);
+    let job = Some("docs".to_owned());
+    assert_eq!(of(RunFilter { job: job.clone(), ..all.clone() }).await, [later.id.clone(), docs.id.clone()]);
+    assert_eq!(of(RunFilter { job, backups: true, ..all.clone() }).await, std::slice::from_ref(&docs.id));
+    assert_eq!(of(RunFilter { restores: true, ..all.clone() }).await, std::slice::from_ref(&later.id));
+    assert_eq!(of(RunFilter { unfinished: true, ..all.clone() }).await, std::slice::from_ref(&later.id));
+    assert_eq!(of(RunFilter { successful: true, ..all.clone() }).await, std::slice::from_ref(&other.id));
+    assert_eq!(of(RunFilter { failed: true, ..all.clone() }).await, std::slice::from_ref(&docs.id));
+    assert_eq!(of(RunFilter { host: Some("elsewhere".into()), ..all.clone() }).await, []);
+    assert_eq!(of(RunFilter { host: Some("host".into()), ..all.clone() }).await.len(), 3);
+    assert_eq!(of(RunFilter { limit: Some(1), ..all.clone() }).await, std::slice::from_ref(&later.id));
+    let oldest = RunFilter { limit: Some(1), oldest_first: true, ..all.clone() };
+    assert_eq!(of(oldest).await, std::slice::from_ref(&docs.id));
+    assert_eq!(of(RunFilter { repository: Some("/x".into()), ..all.clone() }).await, []);
+    let within = Some(other.started..later.started);
+    let both = RunFilter { within, repository: Some("/repo".into()), job: Some("other".into()), ..all.clone() };
+    assert_eq!(of(both).await, std::slice::from_ref(&other.id));
+}
+
+/// Each writer with a catalog of its own on the same rows, as processes have.
+pub async fn several_write_at_once(open: impl AsyncFn() -> SharedCatalog) {
+    let mut writers = Vec::new();
+    for writer in 0..8 {
+        let catalog = open().await;
+        writers.push(tokio::spawn(async move {
+            for at in 0..20 {
+                let mut run = run("docs", writer * 100 + at);
+                catalog.add(&run).await.unwrap();
+                run.state = State::Verified;
+                run.finished = Some(now());
+                catalog.update(&run).await.unwrap();
+            }
+        }));
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let runs = open().await.runs(&RunFilter::default()).await.unwrap().runs;
+    assert_eq!(runs.iter().filter(|run| run.state == State::Verified).count(), 160);
+}
+
+/// What machines that share a catalog agree on.
+pub async fn agrees(here: &dyn Catalog, there: &dyn Catalog) {
+    let (here, there) = (here.shared().unwrap(), there.shared().unwrap());
+    let (first, second) = (run_on("one", "docs", 0), run_on("two", "docs", 1));
+    assert_eq!(here.take_flight("k", &first, None).await.unwrap(), None);
+    assert_eq!(here.take_flight("k", &first, None).await.unwrap(), None, "asked again it is the same");
+    let holder = there.take_flight("k", &second, None).await.unwrap().unwrap();
+    let told = (holder.host.as_str(), holder.user.as_str(), holder.pid, holder.since, holder.run.as_str());
+    assert_eq!(told, ("one", "me", std::process::id(), first.started, first.id.as_str()));
+    assert_eq!(there.take_flight("k2", &second, None).await.unwrap(), None, "another job is another one's");
+    assert!(here.keep_flight("k", &first.id).await.unwrap() && !there.keep_flight("k", &second.id).await.unwrap());
+    // Nobody gives back what he does not have.
+    there.end_flight("k", &second.id).await.unwrap();
+    assert!(there.take_flight("k", &second, Some("another")).await.unwrap().is_some());
+    // Whose process has died has it no more.
+    assert_eq!(there.take_flight("k", &second, Some(first.id.as_str())).await.unwrap(), None);
+    assert!(!here.keep_flight("k", &first.id).await.unwrap());
+    there.end_flight("k", &second.id).await.unwrap();
+    assert_eq!(here.take_flight("k", &first, None).await.unwrap(), None);
+}
+
+/// Of many who want the same at once, one gets it.
+pub async fn one_of_many_takes_a_flight(open: impl AsyncFn() -> SharedCatalog) {
+    let mut rivals = Vec::new();
+    for rival in 0..8 {
+        let (catalog, run) = (open().await, run_on(&format!("host{rival}"), "docs", rival));
+        rivals.push(tokio::spawn(async move {
+            let taken = catalog.shared().unwrap().take_flight("many", &run, None).await.unwrap();
+            taken.map_or_else(|| run.id.to_string(), |holder| holder.run)
+        }));
+    }
+    let mut named = BTreeSet::new();
+    for rival in rivals {
+        named.insert(rival.await.unwrap());
+    }
+    assert_eq!(named.len(), 1, "all name the same one: {named:?}");
+}

@@ -1,0 +1,61 @@
+//! Runs as rows of a table in PostgreSQL.
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::super::error::{Cause, Error, Result};
+use crate::runs::{Run, RunId, State, What};
+
+/// The columns in the order of [`values`] and [`read`].
+pub(super) const COLUMNS: &str = "id, what, job, repository, state, started, finished, host, \"user\", pid, evidence";
+
+/// A value of a column.
+pub(super) type Value = Box<dyn ToSql + Sync + Send>;
+
+/// The values of a row.
+pub(super) fn values(run: &Run) -> Result<[Value; 11]> {
+    let evidence = serde_json::to_string(&run.evidence).map_err(|error| Error::Server {
+        catalog: String::new(),
+        hint: "this is a mistake in the program".to_owned(),
+        cause: error.into(),
+    })?;
+    Ok([
+        Box::new(run.id.as_str().to_owned()),
+        Box::new(run.what.as_str()),
+        Box::new(run.job.clone()),
+        Box::new(run.repository.clone()),
+        Box::new(run.state.as_str()),
+        Box::new(run.started.as_millisecond()),
+        Box::new(run.finished.map(Timestamp::as_millisecond)),
+        Box::new(run.host.clone()),
+        Box::new(run.user.clone()),
+        Box::new(i64::from(run.pid)),
+        Box::new(evidence),
+    ])
+}
+
+/// The run of a row.
+pub(super) fn read(row: &Row) -> Result<Run, Cause> {
+    let (what, state): (&str, &str) = (row.try_get(1)?, row.try_get(4)?);
+    let unknown = |text: &str| format!("{text:?} is not known");
+    let finished: Option<i64> = row.try_get(6)?;
+    let id: String = row.try_get(0)?;
+    // Files are named by it here, and another machine wrote it.
+    if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Err(unknown(&id).into());
+    }
+    Ok(Run {
+        id: RunId::stored(id),
+        what: What::stored(what).ok_or_else(|| unknown(what))?,
+        job: row.try_get(2)?,
+        repository: row.try_get(3)?,
+        state: State::stored(state).ok_or_else(|| unknown(state))?,
+        started: Timestamp::from_millisecond(row.try_get(5)?)?,
+        finished: finished.map(Timestamp::from_millisecond).transpose()?,
+        host: row.try_get(7)?,
+        user: row.try_get(8)?,
+        pid: row.try_get::<_, i64>(9)?.try_into()?,
+        evidence: serde_json::from_str(row.try_get(10)?)?,
+    })
+}

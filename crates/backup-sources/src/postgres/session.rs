@@ -1,0 +1,62 @@
+//! Sessions for those who keep something of their own in a database, over the same connections.
+
+use std::time::Duration;
+
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use tokio_postgres::Client;
+
+use super::PostgresOptions;
+use super::error::{LOGIN, ROLE, WireError, of_sql};
+use super::options::Host;
+use super::wire::{Sql, Tries};
+
+/// A session in the database of [`PostgresOptions::database`], on a server that takes writes. It ends when this is dropped.
+#[derive(Debug)]
+pub struct PostgresSession(Sql);
+
+impl PostgresSession {
+    /// Connects to the first host that takes writes, each of which is waited for no longer than `patience`.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Unavailable`] if none can be reached or takes writes now, [`SourceErrorKind::Invalid`] if the address or the
+    /// credentials are wrong. Neither holds a password.
+    pub async fn open(options: &PostgresOptions, patience: Duration) -> SourceResult<Self> {
+        let mut tries = Tries::default();
+        for host in &options.hosts {
+            let opened = tokio::time::timeout(patience, Box::pin(writable(options, host))).await;
+            match opened.unwrap_or_else(|_| Err(silent(patience))) {
+                Ok(sql) => return Ok(Self(sql)),
+                Err(error) => tries.failed("connecting to", host, error),
+            }
+        }
+        let error = tries.error();
+        // Who replicates is asked for elsewhere.
+        Err(if error.hint() == Some(ROLE) { error.with_hint(LOGIN) } else { error })
+    }
+
+    /// What it is used by.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    /// The same, for transactions.
+    pub fn client_mut(&mut self) -> &mut Client {
+        &mut self.0.client
+    }
+}
+
+async fn writable(options: &PostgresOptions, host: &Host) -> Result<Sql, WireError> {
+    let sql = Sql::to(options, host, &options.database).await?;
+    let asked = sql.client.query_one("SELECT pg_is_in_recovery()", &[]).await;
+    let answer = asked.and_then(|row| row.try_get(0));
+    if answer.map_err(|error| of_sql(&error, "asking whether it takes writes"))? {
+        return Err(SourceError::new(SourceErrorKind::Unavailable, "it is a standby, which takes no writes").into());
+    }
+    Ok(sql)
+}
+
+fn silent(patience: Duration) -> WireError {
+    let text = format!("no answer within {} seconds", patience.as_secs());
+    SourceError::new(SourceErrorKind::Unavailable, text).into()
+}
