@@ -32,6 +32,8 @@ pub(crate) const SCHEMA_VERSION: u32 = 1;
 pub(crate) struct Ui {
     json: bool,
     quiet: bool,
+    /// Whether results have colours.
+    colored: bool,
     out: Mutex<BufWriter<AutoStream<Stdout>>>,
     err: Mutex<AutoStream<Stderr>>,
     bars: MultiProgress,
@@ -55,11 +57,13 @@ impl Ui {
         let terminal = io::stderr().is_terminal() && env.text("TERM") != Some("dumb");
         let shows_bars = terminal && !args.json && !args.quiet && !args.no_progress;
         let target = if shows_bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let out = AutoStream::new(io::stdout(), choice(args.color, env, io::stdout().is_terminal()));
+        let colors = choice(args.color, env, io::stdout().is_terminal());
+        let out = AutoStream::new(io::stdout(), colors);
         let err = AutoStream::new(io::stderr(), choice(args.color, env, io::stderr().is_terminal()));
         Self {
             json: args.json,
             quiet: args.quiet,
+            colored: colors == ColorChoice::Always,
             out: Mutex::new(BufWriter::with_capacity(64 << 10, out)),
             err: Mutex::new(err),
             bars: MultiProgress::with_draw_target(target),
@@ -82,6 +86,11 @@ impl Ui {
     /// Whether only results, warnings and errors are wanted.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
+    }
+
+    /// Whether what people read has colours.
+    pub(crate) fn has_colors(&self) -> bool {
+        self.colored
     }
 
     /// The progress bars, if there is a terminal for them.
@@ -135,6 +144,11 @@ impl Ui {
         if !self.quiet && !self.json {
             self.write_err(format_args!("{text}"));
         }
+    }
+
+    /// What another program said on its standard error.
+    pub(crate) fn relay(&self, text: impl Display) {
+        self.write_err(format_args!("{text}"));
     }
 
     /// Something the user must know although the work goes on.

@@ -19,6 +19,7 @@
 //! | `notify.rs` | [`NotifyConfig`]: the keys of channels, and which kind each belongs to |
 //! | `report.rs` | [`ReportConfig`]: prices |
 //! | `schedule.rs` | [`ScheduleConfig`], [`DaemonConfig`]: when things happen |
+//! | `server.rs` | [`ServerConfig`]: daemons elsewhere |
 //! | `origins.rs` | [`Origin`]: where a value comes from; showing a configuration |
 //! | `schema.rs` | [`schema()`]: the JSON schema, and the reference of all keys |
 //! | `from_env.rs` | [`from_env()`]: a configuration from the variables of other tools |
@@ -46,6 +47,7 @@ mod origins;
 mod report;
 mod schedule;
 mod schema;
+mod server;
 mod source;
 mod types;
 mod validate;
@@ -63,8 +65,9 @@ pub use logs::{AcknowledgeConfig, LogsConfig};
 pub use notify::{ChannelKind, NotifyConfig, SecurityConfig, WebAddress};
 pub use origins::{Origin, Origins};
 pub use report::ReportConfig;
-pub use schedule::{DaemonConfig, ScheduleConfig};
+pub use schedule::{ArchiveConfig, CheckData, CopyConfig, DaemonConfig, ScheduleConfig};
 pub use schema::{reference, schema};
+pub use server::ServerConfig;
 pub use source::{
     MajorityConfig, MethodConfig, ReaderConfig, ReplayConfig, SnapshotReadsConfig, SourceConfig, SourceKind,
     WriteConcernConfig,

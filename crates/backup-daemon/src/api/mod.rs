@@ -16,7 +16,7 @@
 //! | `views.rs` | what is answered |
 //! | `problem.rs` | what is answered when something is not done |
 //! | `reads.rs`, `program.rs` | what is known without the engine; asking the program |
-//! | `words.rs` | words of requests that become words of a command line |
+//! | `words.rs`, `verbs.rs` | words of requests that become words of a command line |
 //!
 //! To add a route: a function with `#[utoipa::path(…)]` in `routes/`, with the role that it takes as its `security`, a line in
 //! `routes/mod.rs`, and `UPDATE_DOCS=1`. The test of all routes and roles finds it by the document.
@@ -34,6 +34,7 @@ mod server;
 mod tests;
 mod tls;
 mod told;
+mod verbs;
 mod views;
 mod words;
 
@@ -63,6 +64,8 @@ use tls::Tls;
 
 /// The name of the Unix socket in the state directory.
 pub const SOCKET: &str = "backupd.sock";
+/// Variables that make `backup` ask a daemon. Those that a daemon begins must do it themselves, and need no token.
+pub(crate) const REMOTE_VARIABLES: [&str; 3] = ["BACKUP_SERVER", "BACKUP_TOKEN", "BACKUP_TOKEN_FILE"];
 /// Requests a second that are answered to each, unless the configuration says otherwise.
 const RATE: u32 = 50;
 /// How often repositories are looked into, unless the configuration says otherwise.

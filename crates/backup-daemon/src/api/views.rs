@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::engine::{Ended, Health, RestoreOrder, Running, Task, Work};
+use crate::engine::{ArchiveOrder, CopyOrder, Ended, Health, RestoreOrder, Running, Task, Work};
 
 /// One thing that the program `backup` does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -35,8 +35,11 @@ pub(super) enum WorkJson {
     },
     /// A restore. Begun by `POST /api/v1/restores`.
     Restore {
-        /// The snapshot: an id, `latest`; with `at`: the job or group.
+        /// The snapshot: an id, `latest`, `JOB:latest`; the job or group, with `at` or as its newest moment.
         what: String,
+        /// The repository that has it; none: that of the job, or the one of the configuration, if there is only one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
         /// The moment, as `backup restore --at` takes it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         at: Option<String>,
@@ -50,6 +53,9 @@ pub(super) enum WorkJson {
     Verify {
         /// The snapshot: an id, `latest`, `JOB:latest`.
         snapshot: String,
+        /// Its repository; none: that of the job, or the one of the configuration, if there is only one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
     },
     /// Applying the retention of all jobs, and removing what nothing needs any more. Takes an admin.
     Cleanup,
@@ -58,6 +64,48 @@ pub(super) enum WorkJson {
         /// The repository; none: the one of the configuration, if there is only one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         repository: Option<String>,
+        /// How much of the data is read too: a share (`5%`), a part (`1/12`) or an amount (`10G`).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        data: Option<String>,
+    },
+    /// Removing from a repository what nothing needs. Takes an admin.
+    Prune {
+        /// The repository; none: the one of the configuration, if there is only one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
+    },
+    /// Copying snapshots from one repository of the configuration into another.
+    Copy {
+        /// The repository that has the snapshots.
+        from: String,
+        /// The repository that gets them.
+        to: String,
+        /// Only those of this job.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        job: Option<String>,
+    },
+    /// Copying old snapshots into a repository that is an archive. With `remove` it takes an admin.
+    Archive {
+        /// The repository that has the snapshots.
+        from: String,
+        /// The repository that gets them.
+        to: String,
+        /// Only those that are older than this, for instance `90d`.
+        older_than: String,
+        /// Only those of this job.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        job: Option<String>,
+        /// The storage class of their data.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        storage_class: Option<String>,
+        /// Whether they are removed where they were.
+        #[serde(default)]
+        remove: bool,
+    },
+    /// Making a full snapshot of a captured log and the snapshot before it, without the server.
+    Compact {
+        /// The job.
+        job: String,
     },
     /// Looking for alerts.
     Alerts,
@@ -72,8 +120,11 @@ pub(super) enum WorkJson {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RestoreJson {
-    /// The snapshot: an id, `latest`; with `at`: the job or group.
+    /// The snapshot: an id, `latest`, `JOB:latest`; the job or group, with `at` or as its newest moment.
     pub(super) what: String,
+    /// The repository that has it; none: that of the job, or the one of the configuration, if there is only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) repository: Option<String>,
     /// The moment, as `backup restore --at` takes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) at: Option<String>,
@@ -85,8 +136,8 @@ pub(super) struct RestoreJson {
 }
 
 impl From<RestoreJson> for RestoreOrder {
-    fn from(RestoreJson { what, at, target, dry_run }: RestoreJson) -> Self {
-        Self { what, at, target, dry_run }
+    fn from(RestoreJson { what, repository, at, target, dry_run }: RestoreJson) -> Self {
+        Self { what, repository, at, target, dry_run }
     }
 }
 
@@ -95,10 +146,18 @@ impl From<Work> for WorkJson {
         match work {
             Work::Backup { job, kind, tier } => Self::Backup { job, kind, tier },
             Work::Follow { job } => Self::Follow { job },
-            Work::Restore(RestoreOrder { what, at, target, dry_run }) => Self::Restore { what, at, target, dry_run },
-            Work::Verify { snapshot } => Self::Verify { snapshot },
+            Work::Restore(RestoreOrder { what, repository, at, target, dry_run }) => {
+                Self::Restore { what, repository, at, target, dry_run }
+            }
+            Work::Verify { snapshot, repository } => Self::Verify { snapshot, repository },
             Work::Cleanup => Self::Cleanup,
-            Work::Check { repository } => Self::Check { repository },
+            Work::Check { repository, data } => Self::Check { repository, data },
+            Work::Prune { repository } => Self::Prune { repository },
+            Work::Copy(CopyOrder { from, to, job }) => Self::Copy { from, to, job },
+            Work::Archive(ArchiveOrder { from, to, older_than, job, storage_class, remove }) => {
+                Self::Archive { from, to, older_than, job, storage_class, remove }
+            }
+            Work::Compact { job } => Self::Compact { job },
             Work::Alerts => Self::Alerts,
             Work::Report { since } => Self::Report { since },
         }
@@ -162,11 +221,14 @@ pub(super) struct EndedJson {
     exit_code: Option<u8>,
     /// What it said was wrong; empty if nothing was.
     error: String,
+    /// The last of what it said besides its progress: warnings, remarks and summaries.
+    #[schema(value_type = Vec<Object>)]
+    said: Vec<Value>,
 }
 
 impl From<Ended> for EndedJson {
-    fn from(Ended { id, task, work, by, began, ended, exit_code, error }: Ended) -> Self {
-        Self { id, task, work: work.into(), by, began, ended, exit_code, error }
+    fn from(Ended { id, task, work, by, began, ended, exit_code, error, said }: Ended) -> Self {
+        Self { id, task, work: work.into(), by, began, ended, exit_code, error, said }
     }
 }
 

@@ -163,7 +163,13 @@ async fn restores_go_where_they_may() {
     let order = json!({ "what": "docs", "at": "latest", "target": "standby", "dry_run": true });
     assert_eq!(admin.post("/api/v1/restores", order).await.status, 202);
     let order =
-        RestoreOrder { what: "docs".into(), at: Some("latest".into()), target: "standby".into(), dry_run: true };
+        RestoreOrder {
+            what: "docs".into(),
+            repository: None,
+            at: Some("latest".into()),
+            target: "standby".into(),
+            dry_run: true,
+        };
     assert_eq!(server.engine.asked().started[0].0, Work::Restore(order));
     for target in ["postgres://me:hush@db/x", "relative", "/a/../b", "-x", ""] {
         for path in ["/api/v1/restores", "/api/v1/restores/plan"] {

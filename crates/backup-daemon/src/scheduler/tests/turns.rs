@@ -157,9 +157,9 @@ fn what_somebody_asks_for() {
     assert!(matches!(start(&mut world, backup("a")), Err(Refusal::Refused(text)) if text.contains(&first)));
     assert!(matches!(start(&mut world, backup("all")), Err(Refusal::Refused(_))));
     assert!(matches!(start(&mut world, backup("d")), Err(Refusal::Unknown(_))));
-    assert!(matches!(start(&mut world, Work::Check { repository: None }), Err(Refusal::Refused(_))));
+    assert!(matches!(start(&mut world, Work::Check { repository: None, data: None }), Err(Refusal::Refused(_))));
     assert!(matches!(start(&mut world, Work::Report { since: "7d".into() }), Err(Refusal::Refused(_))));
-    let order = RestoreOrder { what: "a".into(), at: None, target: "mongodb://me:hush@h".into(), dry_run: false };
+    let order = RestoreOrder { what: "a".into(), repository: None, at: None, target: "mongodb://me:hush@h".into(), dry_run: false };
     let refused = start(&mut world, Work::Restore(order)).unwrap_err().to_string();
     assert!(!refused.contains("hush"), "{refused}");
     // It can be cancelled, while it goes on and before.
@@ -177,7 +177,7 @@ fn what_somebody_asks_for() {
 fn queues_are_bounded() {
     let mut world = world(hour);
     let restore = |at: usize| {
-        Work::Restore(RestoreOrder { what: "latest".into(), at: None, target: format!("/t/{at}"), dry_run: false })
+        Work::Restore(RestoreOrder { what: "latest".into(), repository: None, at: None, target: format!("/t/{at}"), dry_run: false })
     };
     let refused = (0..1000).map(|at| world.core.start(restore(at), "me", world.now)).filter(Result::is_err).count();
     assert_eq!(refused, 1000 - 256);
@@ -198,14 +198,14 @@ fn the_words_of_every_kind_of_work() {
     let words = |work| orders.asked(work, Duration::from_secs(60)).unwrap().args[4..].join(" ");
     let restore = |what: &str, at: Option<&str>| {
         let (what, at) = (what.to_owned(), at.map(str::to_owned));
-        words(Work::Restore(RestoreOrder { what, at, target: "/t".into(), dry_run: true }))
+        words(Work::Restore(RestoreOrder { what, repository: None, at, target: "/t".into(), dry_run: true }))
     };
     let lines = [
         words(Work::Backup { job: "a".into(), kind: Some("full".into()), tier: Some("--x".into()) }),
-        words(Work::Verify { snapshot: "a:latest".into() }),
-        words(Work::Verify { snapshot: "--all".into() }),
+        words(Work::Verify { snapshot: "a:latest".into(), repository: None }),
+        words(Work::Verify { snapshot: "--all".into(), repository: None }),
         words(Work::Cleanup),
-        words(Work::Check { repository: Some("other".into()) }),
+        words(Work::Check { repository: Some("other".into()), data: Some("5%".into()) }),
         words(Work::Alerts),
         restore("a:latest", None),
         restore("a", Some("2026-05-01 10:00")),
