@@ -10,7 +10,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::commands::{
     advise, alerts, analyze, archive, audit, cancel, catalog, check, cleanup, compare, completions, config, copy, diff,
     doctor, export, find, forget, hold, init, key, list, logs, ls, man, notify, prune, quickstart, release, repair,
-    report, restore, retry, run, running, schedule, show, stats, status, storage, timeline, undo_forget, verify, wal_fetch, wal_push,
+    report, restore, retry, run, running, schedule, show, stats, status, storage, timeline, undo_forget, verify,
+    wal_fetch, wal_push,
 };
 use crate::reporter::Detail;
 use crate::{exit_code, style};

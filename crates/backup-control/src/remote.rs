@@ -82,9 +82,13 @@ mod tests {
 
     #[test]
     fn addresses() {
-        for good in
-            ["unix:///run/backupd.sock", "https://backup1:8321", "http://127.0.0.1:8321", "http://[::1]:1", "http://localhost:2"]
-        {
+        for good in [
+            "unix:///run/backupd.sock",
+            "https://backup1:8321",
+            "http://127.0.0.1:8321",
+            "http://[::1]:1",
+            "http://localhost:2",
+        ] {
             assert_eq!(Address::parse(good).unwrap().to_string(), good);
         }
         for bad in [

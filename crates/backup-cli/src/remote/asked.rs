@@ -43,8 +43,10 @@ impl Asked {
     fn take(&mut self, command: &clap::Command, matches: &ArgMatches) -> CommandResult<()> {
         for arg in command.get_arguments().filter(|arg| !arg.is_global_set()) {
             let id = arg.get_id().as_str();
-            if matches!(arg.get_action(), ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version)
-                || matches.value_source(id) != Some(ValueSource::CommandLine)
+            if matches!(
+                arg.get_action(),
+                ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
+            ) || matches.value_source(id) != Some(ValueSource::CommandLine)
             {
                 continue;
             }
@@ -99,9 +101,14 @@ impl Asked {
             let known: Vec<String> = flags.iter().map(|flag| format!("--{flag}")).collect();
             let hint = match known[..] {
                 [] => format!("`backup {verb}` takes no flags with --server; do it on the machine of the daemon"),
-                _ => format!("with --server it takes {}; all else is done on the machine of the daemon", known.join(", ")),
+                _ => format!(
+                    "with --server it takes {}; all else is done on the machine of the daemon",
+                    known.join(", ")
+                ),
             };
-            return Err(CommandError::usage(format!("a daemon cannot be told --{flag} of `backup {verb}`")).with_hint(hint));
+            return Err(
+                CommandError::usage(format!("a daemon cannot be told --{flag} of `backup {verb}`")).with_hint(hint)
+            );
         }
         if self.names.len() > names {
             return Err(CommandError::usage(format!("a daemon cannot be told so much at once of `backup {verb}`"))
@@ -113,7 +120,8 @@ impl Asked {
 
 fn text(value: &OsStr) -> CommandResult<String> {
     value.to_str().map(str::to_owned).ok_or_else(|| {
-        CommandError::usage("a daemon can only be told what is valid UTF-8").with_hint("do it on the machine of the daemon")
+        CommandError::usage("a daemon can only be told what is valid UTF-8")
+            .with_hint("do it on the machine of the daemon")
     })
 }
 
@@ -129,14 +137,20 @@ mod tests {
     #[test]
     fn command_lines_become_words() {
         let list = of("--server unix:///s -r main list --job crm --tag a --tag b --days 7 --json");
-        assert_eq!((list.verb.as_str(), list.words().join(" ").as_str()), ("list", "--job=crm --tag=a --tag=b --days=7"));
+        assert_eq!(
+            (list.verb.as_str(), list.words().join(" ").as_str()),
+            ("list", "--job=crm --tag=a --tag=b --days=7")
+        );
         let ls = of("ls -l -R latest /etc");
         assert_eq!(ls.words().join(" "), "--long --recursive -- latest /etc");
         assert_eq!(of("logs status crm").verb, "logs-status");
         assert_eq!(of("status --runs").words(), ["--runs=20"]);
         assert_eq!(of("schedule pause crm/daily").names, ["crm/daily"]);
         let silence = of("alerts silence stale --for 2h --reason why");
-        assert_eq!((silence.value("for"), silence.value("reason"), silence.name(0)), (Some("2h"), Some("why"), Some("stale")));
+        assert_eq!(
+            (silence.value("for"), silence.value("reason"), silence.name(0)),
+            (Some("2h"), Some("why"), Some("stale"))
+        );
         // What is the same without being said is not said.
         assert_eq!(of("report").words(), Vec::<String>::new());
     }

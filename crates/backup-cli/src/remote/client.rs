@@ -129,15 +129,20 @@ impl Client {
         let failed = shown.context(format!("the daemon at {} cannot be reached", self.shown));
         failed.with_hint(match (is_unknown, self.has_ca_file) {
             (true, false) => "name the file with the authority that vouches for it by --ca-file",
-            (true, true) => "the authorities in --ca-file do not vouch for it: is it the right one, and the right host?",
+            (true, true) => {
+                "the authorities in --ca-file do not vouch for it: is it the right one, and the right host?"
+            }
             _ => "does `backupd` run there, and does `[api]` of its configuration say that it listens?",
         })
     }
 
     /// Something answers that is no daemon.
     fn strange(&self) -> CommandError {
-        CommandError::new(Kind::Core(ErrorKind::Unavailable), format!("{} does not answer as a daemon does", self.shown))
-            .with_hint("is something else at this address, or a daemon of another version?")
+        CommandError::new(
+            Kind::Core(ErrorKind::Unavailable),
+            format!("{} does not answer as a daemon does", self.shown),
+        )
+        .with_hint("is something else at this address, or a daemon of another version?")
     }
 
     /// What a status means.

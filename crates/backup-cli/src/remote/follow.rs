@@ -108,7 +108,10 @@ impl Events {
             let piece = tokio::time::timeout(SILENCE, self.response.chunk()).await;
             let Ok(Ok(Some(piece))) = piece else { return Ok(None) };
             if self.read.len() + piece.len() > LONGEST {
-                return Err(CommandError::new(Kind::Core(ErrorKind::Unavailable), "the daemon sends events without an end"));
+                return Err(CommandError::new(
+                    Kind::Core(ErrorKind::Unavailable),
+                    "the daemon sends events without an end",
+                ));
             }
             self.read.extend_from_slice(&piece);
         }

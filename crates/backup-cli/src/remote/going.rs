@@ -130,11 +130,11 @@ pub(super) async fn pause(session: &Session, client: &Client, asked: &Asked, pau
     asked.allow(&[], 1)?;
     let verb = if paused { "pause" } else { "resume" };
     let order = asked.name(0).map_or_else(|| json!({}), |task| json!({ "task": task }));
-    let mut answer = client.post(session, &["api", "v1", "tasks", verb], &order).await.map_err(|error| {
-        match error.is_not_found() {
-            true => error.with_hint(format!("`backup schedule{}` shows the tasks", client.flag())),
-            false => error,
-        }
+    let mut answer = client.post(session, &["api", "v1", "tasks", verb], &order).await.map_err(|error| match error
+        .is_not_found()
+    {
+        true => error.with_hint(format!("`backup schedule{}` shows the tasks", client.flag())),
+        false => error,
     })?;
     if session.ui.is_json() {
         answer["schema_version"] = json!(SCHEMA_VERSION);
@@ -142,7 +142,8 @@ pub(super) async fn pause(session: &Session, client: &Client, asked: &Asked, pau
         return Ok(Outcome::Success);
     }
     let what = asked.name(0).map_or_else(|| "Every task".to_owned(), |task| human::text(task.as_bytes()));
-    let words = if paused { "is paused: nothing of it is begun until it is resumed" } else { "begins by the schedule again" };
+    let words =
+        if paused { "is paused: nothing of it is begun until it is resumed" } else { "begins by the schedule again" };
     session.ui.status(format_args!("{what} {words}."));
     Ok(Outcome::Success)
 }

@@ -28,7 +28,8 @@ impl Server {
     /// The daemon that flags, or else the environment, name; that of this machine, if only a daemon will do.
     pub(super) fn of(session: &Session, is_for_daemon: bool) -> CommandResult<Option<Self>> {
         let global = &session.global;
-        let name = global.server.as_deref().or_else(|| session.env.text("BACKUP_SERVER").filter(|name| !name.is_empty()));
+        let name =
+            global.server.as_deref().or_else(|| session.env.text("BACKUP_SERVER").filter(|name| !name.is_empty()));
         let Some(name) = name else {
             if global.token_file.is_some() || global.ca_file.is_some() {
                 return Err(CommandError::usage("--token-file and --ca-file are for a daemon, and none is named")

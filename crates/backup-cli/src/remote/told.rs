@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use super::{failure, outcome};
 use crate::command_error::{CommandResult, Outcome};
+use crate::commands::restore::shown;
 use crate::commands::run::told::describe;
 use crate::commands::{check, view};
 use crate::human;
 use crate::session::Session;
 use crate::style::{self, paint};
-use crate::table::facts;
 
 /// Says what came of it.
 pub(super) fn tell(session: &Session, ended: &Value) -> CommandResult {
@@ -78,7 +78,9 @@ fn verified(session: &Session, event: &Value) -> CommandResult<()> {
     if problems.is_empty() {
         let entries = human::count(number("entries"), "entry", "entries");
         let verified = paint(style::GOOD, "verified");
-        return session.ui.summary(format_args!("Snapshot {id} {verified}: {entries}, {}", human::size(number("bytes"))));
+        return session
+            .ui
+            .summary(format_args!("Snapshot {id} {verified}: {entries}, {}", human::size(number("bytes"))));
     }
     for line in view::problems(&problems) {
         session.ui.line(line)?;
@@ -88,15 +90,18 @@ fn verified(session: &Session, event: &Value) -> CommandResult<()> {
 }
 
 fn restored(event: &Value, report: &RestoreReport) -> String {
-    let target = event["target"].as_str().map(|target| format!(" to {}", human::text(target.as_bytes()))).unwrap_or_default();
+    let target = event["target"].as_str().map(|target| human::text(target.as_bytes())).unwrap_or_default();
     let job = event["job"].as_str().map(|job| format!("{}: ", human::text(job.as_bytes()))).unwrap_or_default();
-    let lines = facts(&[
-        ("Written", format!("{}, {}", human::count(report.entries, "entry", "entries"), human::size(report.written_bytes))),
-        ("Compared", if report.verified_bytes == 0 { String::new() } else { human::size(report.verified_bytes) }),
-        ("Warnings", if report.warnings == 0 { String::new() } else { report.warnings.to_string() }),
-    ]);
-    let restored = paint(style::GOOD, "restored");
-    format!("{job}Snapshot {} {restored}{target}\n{lines}", paint(style::SNAPSHOT, short(&event["snapshot"])))
+    let id = paint(style::SNAPSHOT, short(&event["snapshot"]));
+    let mut lines = vec![format!("{job}Snapshot {id} {} to {target}", paint(style::GOOD, "restored"))];
+    if target.contains("://") {
+        let entries = human::count(report.entries, "object", "objects");
+        lines.push(format!("  written: {entries}, {}", human::size(report.written_bytes)));
+        lines.extend(shown::rest(report));
+    } else {
+        lines.extend(shown::files(report, false, ["written", "as they were", "removed"]));
+    }
+    lines.join("\n")
 }
 
 /// The beginning of an identifier.

@@ -20,8 +20,11 @@ pub(super) async fn run(session: &Session, client: &Client, asked: &Asked) -> Co
     }
     let works = works(asked, repository)?;
     if removes(asked) && !session.global.yes {
-        return Err(CommandError::refused(format!("`backup {}` removes something, and is not planned first", asked.verb))
-            .with_hint("add --yes if this is what you want; on the machine of the daemon --dry-run shows the plan"));
+        return Err(CommandError::refused(format!(
+            "`backup {}` removes something, and is not planned first",
+            asked.verb
+        ))
+        .with_hint("add --yes if this is what you want; on the machine of the daemon --dry-run shows the plan"));
     }
     let several = works.len() > 1;
     let mut worst = Outcome::Success;
@@ -55,9 +58,16 @@ fn works(asked: &Asked, repository: Option<&str>) -> CommandResult<Vec<Value>> {
         "run" => {
             asked.allow(&["type", "tier"], 64)?;
             if asked.names.is_empty() {
-                return Err(CommandError::usage("no job is given").with_hint("`backup status` shows those of the daemon"));
+                return Err(
+                    CommandError::usage("no job is given").with_hint("`backup status` shows those of the daemon")
+                );
             }
-            let of = |job| with(json!({ "kind": "backup", "job": job }), [("type", asked.value("type")), ("tier", asked.value("tier"))]);
+            let of = |job| {
+                with(
+                    json!({ "kind": "backup", "job": job }),
+                    [("type", asked.value("type")), ("tier", asked.value("tier"))],
+                )
+            };
             asked.names.iter().map(of).collect()
         }
         "verify" => {
@@ -91,14 +101,16 @@ fn works(asked: &Asked, repository: Option<&str>) -> CommandResult<Vec<Value>> {
             asked.allow(&["from", "to", "all", "job"], 0)?;
             let (from, to) = (asked.value("from"), asked.value("to"));
             if from.is_none() {
-                return Err(CommandError::usage("a daemon has to be told which repository is copied").with_hint("add --from NAME"));
+                return Err(CommandError::usage("a daemon has to be told which repository is copied")
+                    .with_hint("add --from NAME"));
             }
             vec![with(json!({ "kind": "copy" }), [("from", from), ("to", to), ("job", asked.value("job"))])]
         }
         "archive" => {
             asked.allow(&["to", "older-than", "storage-class", "remove", "job"], 0)?;
             if repository.is_none() {
-                return Err(CommandError::usage("a daemon has to be told which repository is archived").with_hint("add --repo NAME"));
+                return Err(CommandError::usage("a daemon has to be told which repository is archived")
+                    .with_hint("add --repo NAME"));
             }
             let values = [
                 ("from", repository),
@@ -119,7 +131,9 @@ fn works(asked: &Asked, repository: Option<&str>) -> CommandResult<Vec<Value>> {
         }
         verb => {
             let verb = verb.replace('-', " ");
-            return Err(CommandError::usage(format!("`backup {verb}` cannot be done by a daemon elsewhere")).with_hint(HINT));
+            return Err(
+                CommandError::usage(format!("`backup {verb}` cannot be done by a daemon elsewhere")).with_hint(HINT)
+            );
         }
     })
 }
@@ -219,7 +233,8 @@ mod tests {
             ("init", None),
             ("export latest --dump x", None),
         ] {
-            let words: Vec<_> = std::iter::once("backup").chain(line.split(' ')).map(std::ffi::OsString::from).collect();
+            let words: Vec<_> =
+                std::iter::once("backup").chain(line.split(' ')).map(std::ffi::OsString::from).collect();
             let Ok(asked) = Asked::of(&words) else { continue };
             let error = works_error(&asked, repository);
             assert!(error.is_usage() && error.hint().is_some(), "{line}: {error:?}");

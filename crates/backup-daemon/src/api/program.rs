@@ -101,7 +101,8 @@ impl Child {
     async fn hear(&self, words: &[String], by: &str) -> Result<Spoken, Unheard> {
         let failed = |error| Unheard::Missing(self.program.clone(), error);
         let mut command = Command::new(&self.program);
-        let own = |(name, _): &(&std::ffi::OsStr, &std::ffi::OsStr)| !REMOTE_VARIABLES.iter().any(|other| *name == *other);
+        let own =
+            |(name, _): &(&std::ffi::OsStr, &std::ffi::OsStr)| !REMOTE_VARIABLES.iter().any(|other| *name == *other);
         command.env_clear().envs(self.env.iter().filter(own)).env(USER_VARIABLE, by).env("NO_COLOR", "1");
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);

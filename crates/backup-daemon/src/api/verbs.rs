@@ -47,10 +47,7 @@ pub(super) const VERBS: [Verb; 18] = [
     Verb { names: 16, ..verb("advise", &["advise"], Role::Operator) },
     verb("alerts", &["alerts"], Role::Operator),
     Verb { names: 1, ..verb("analyze", &["analyze"], Role::Operator) },
-    Verb {
-        values: &["since", "user", "operation", "status", "limit"],
-        ..verb("audit", &["audit"], Role::Auditor)
-    },
+    Verb { values: &["since", "user", "operation", "status", "limit"], ..verb("audit", &["audit"], Role::Auditor) },
     Verb { switches: &["offline"], ..verb("audit-verify", &["audit", "verify"], Role::Auditor) },
     Verb { names: 2, repository: true, ..verb("diff", &["diff"], Role::Operator) },
     Verb { names: 16, repository: true, ..verb("doctor", &["doctor"], Role::Operator) },
@@ -62,7 +59,12 @@ pub(super) const VERBS: [Verb; 18] = [
     Verb { values: &["since", "format"], ..verb("report", &["report"], Role::Auditor) },
     Verb { values: &["days"], ..verb("schedule", &["schedule"], Role::Operator) },
     Verb { names: 1, ..looking("show", &["show"]) },
-    Verb { values: &["date", "host", "runs"], names: 16, repository: true, ..verb("status", &["status"], Role::Operator) },
+    Verb {
+        values: &["date", "host", "runs"],
+        names: 16,
+        repository: true,
+        ..verb("status", &["status"], Role::Operator)
+    },
     Verb { repository: true, ..verb("storage", &["storage"], Role::Operator) },
     Verb { names: 1, repository: true, ..verb("timeline", &["timeline"], Role::Operator) },
 ];

@@ -133,9 +133,7 @@ impl Orders {
             Work::Copy(order) => self.copy(order),
             Work::Archive(order) => self.archive(order),
             Work::Compact { job } => match self.config().jobs.get(job) {
-                Some(known) if known.logs.is_some() => {
-                    Ok(["logs", "compact", "--", job].map(str::to_owned).to_vec())
-                }
+                Some(known) if known.logs.is_some() => Ok(["logs", "compact", "--", job].map(str::to_owned).to_vec()),
                 _ => Err(Refusal::Unknown(format!("job {job} whose log is captured"))),
             },
             Work::Alerts => Ok(["alerts", "check"].map(str::to_owned).to_vec()),
@@ -249,20 +247,22 @@ pub(crate) fn restore(order: &RestoreOrder, config: &Config) -> Result<Vec<Strin
     if order.target.starts_with('.') {
         return Err(Refusal::Refused("the directory of a target begins at the root".to_owned()));
     }
+    let more = [order.at.as_ref().map(|at| format!("--at={at}")), order.dry_run.then(|| "--dry-run".to_owned())];
     let mut words = vec!["restore".to_owned()];
-    words.extend(order.at.as_ref().map(|at| format!("--at={at}")));
-    words.extend(order.dry_run.then(|| "--dry-run".to_owned()));
     if let Some(group) = config.groups.get(&order.what) {
-        words.extend(in_repository(order.repository.as_deref(), config)?);
+        if order.repository.is_some() {
+            return Err(Refusal::Refused("the jobs of a group have repositories of their own".to_owned()));
+        }
         // Each member has a place of its own below a directory. The name of the group stands for the targets that it has.
         let place = |job: &String| format!("--target={job}={}/{job}", order.target.trim_end_matches('/'));
         if order.target != order.what {
             words.extend(group.jobs.iter().map(place));
         }
-        words.extend(["--".to_owned(), order.what.clone()]);
+        words.extend(more.into_iter().flatten().chain(["--".to_owned(), order.what.clone()]));
         return Ok(words);
     }
     words.push(format!("--target={}", order.target));
+    words.extend(more.into_iter().flatten());
     let of_job = order.what.split_once(':').filter(|(_, which)| *which == "latest").map(|(job, _)| job);
     let of_log = config.jobs.contains_key(&order.what).then_some(order.what.as_str());
     let Some(job) = of_job.or(of_log) else {
@@ -306,9 +306,7 @@ fn work(duty: &Duty) -> Work {
         Duty::Follow { job } => Work::Follow { job: job.clone() },
         Duty::Verify { job } => Work::Verify { snapshot: format!("{job}:latest"), repository: None },
         Duty::Cleanup => Work::Cleanup,
-        Duty::Check { repository, data } => {
-            Work::Check { repository: Some(repository.clone()), data: data.clone() }
-        }
+        Duty::Check { repository, data } => Work::Check { repository: Some(repository.clone()), data: data.clone() },
         Duty::Prune { repository } => Work::Prune { repository: Some(repository.clone()) },
         Duty::Copy(copy) => {
             let CopyConfig { from, to, job, .. } = copy.clone();

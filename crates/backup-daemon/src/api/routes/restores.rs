@@ -73,9 +73,11 @@ pub(super) async fn plan(
 ) -> Answer<(Extension<Noted>, Json<PlannedJson>)> {
     let PlanJson { what, repository, at, target, format } = plan;
     let (order, _) = checked(RestoreJson { what, repository, at, target, dry_run: true })?;
-    let asked = crate::scheduler::restore_words(&order, &api.reads.config().config)?;
-    let head = (format == PlanFormat::Json).then(|| "--json".to_owned());
-    let spoken = api.reads.ask(head.into_iter().chain(asked).collect(), &who.name).await?;
+    let mut asked = crate::scheduler::restore_words(&order, &api.reads.config().config)?;
+    if format == PlanFormat::Json {
+        asked.insert(1, "--json".to_owned());
+    }
+    let spoken = api.reads.ask(asked, &who.name).await?;
     if !spoken.is_done() {
         return Err(spoken.failure().into());
     }

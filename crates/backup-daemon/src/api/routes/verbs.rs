@@ -58,15 +58,15 @@ pub(super) async fn verb(
     }
     let given: Vec<String> = match &which.words {
         None => Vec::new(),
-        Some(text) => {
-            serde_json::from_str(text).map_err(|_| Problem::wrong("`words` is no JSON array of strings"))?
-        }
+        Some(text) => serde_json::from_str(text).map_err(|_| Problem::wrong("`words` is no JSON array of strings"))?,
     };
     let config = api.reads.config();
-    let asked = verb.words(&given, |name| config.config.repositories.contains_key(name))?;
+    let mut asked = verb.words(&given, |name| config.config.repositories.contains_key(name))?;
     let flags = [("--json", which.json), ("--quiet", which.quiet), ("--color=always", which.color)];
-    let head = flags.into_iter().filter(|(_, wanted)| *wanted == Some(true)).map(|(flag, _)| flag.to_owned());
-    let spoken = api.reads.ask(head.chain(asked).collect(), &who.name).await?;
+    for (flag, _) in flags.into_iter().filter(|(_, wanted)| *wanted == Some(true)) {
+        asked.insert(1, flag.to_owned());
+    }
+    let spoken = api.reads.ask(asked, &who.name).await?;
     match spoken.code {
         Some(exit_code) => {
             let out = String::from_utf8_lossy(&spoken.out).into_owned();
