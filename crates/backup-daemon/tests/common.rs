@@ -74,7 +74,7 @@ impl Place {
         place.write("key", "secret");
         place.write("docs/a", "0");
         place.write("more/b", "0");
-        place.backup(&["init", "-q"]);
+        place.backup(&["init", "-q", "-r", "main"]);
         place
     }
 

@@ -218,7 +218,17 @@ mod tests {
             ("alerts check", None),
         ];
         let works: Vec<String> = lines.iter().map(|(line, repository)| of(line, *repository).unwrap()).collect();
-        insta::assert_snapshot!(works.join("\n"), @"");
+        insta::assert_snapshot!(works.join("\n"), @r#"
+        [{"job":"crm","kind":"backup","type":"full"},{"job":"shop","kind":"backup","type":"full"}]
+        [{"kind":"verify","snapshot":"crm:latest"}]
+        [{"kind":"verify","repository":"main","snapshot":"1a2b"}]
+        [{"data":"5%","kind":"check","repository":"main"}]
+        [{"kind":"cleanup"}]
+        [{"from":"main","kind":"copy","to":"offsite"}]
+        [{"from":"main","kind":"archive","older_than":"90d","remove":true,"to":"cold"}]
+        [{"job":"crm","kind":"compact"}]
+        [{"kind":"alerts"}]
+        "#);
         for (line, repository) in [
             ("run", None),
             ("run crm", Some("main")),

@@ -190,7 +190,7 @@ fn a_jitter_that_is_raised_and_lowered_repeats_nothing() {
     let mut world = World::new(&text, "2026-05-04T00:00:00Z", |_| Duration::from_secs(60));
     world.minutes(4 * 60);
     assert_eq!(world.times("night/daily", zone).len(), 1);
-    let mut jitter = |world: &mut World, jitter: &str| {
+    let jitter = |world: &mut World, jitter: &str| {
         let text = text.replace("tier = \"daily\"", &format!("tier = \"daily\"\n        jitter = \"{jitter}\""));
         world.loaded = loaded(&text);
         let new = plan(&world.loaded);
