@@ -18,10 +18,19 @@ pub(super) async fn running(session: &Session, client: &Client, asked: &Asked) -
     let what = if asked.has("ended") { "ended" } else { "running" };
     let health = client.get(session, &["api", "v1", "health"], &[]).await?;
     let mut answer = client.get(session, &["api", "v1", what], &[]).await?;
+    let tasks = client.get(session, &["api", "v1", "tasks"], &[]).await?;
+    let paused: Vec<String> = tasks["tasks"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|task| task["paused"] == json!(true))
+        .map(|task| text(&task["name"]))
+        .collect();
     let outcome = if health["healthy"] == json!(true) { Outcome::Success } else { Outcome::Warnings };
     if session.ui.is_json() {
         answer["schema_version"] = json!(SCHEMA_VERSION);
         answer["health"] = health;
+        answer["paused"] = json!(paused);
         session.ui.json(&answer)?;
         return Ok(outcome);
     }
@@ -31,6 +40,10 @@ pub(super) async fn running(session: &Session, client: &Client, asked: &Asked) -
         ([], _) => session.ui.status("Nothing is over since the daemon began."),
         (list, "running") => session.ui.print(table_of_running(session, list).lines().join("\n"))?,
         (list, _) => session.ui.print(table_of_ended(session, list).lines().join("\n"))?,
+    }
+    if !paused.is_empty() {
+        session.ui.status(format_args!("Paused: {}.", paused.join(", ")));
+        session.ui.hint(format_args!("`backup schedule resume{}` lets them begin again", client.flag()));
     }
     say_health(session, &health);
     Ok(outcome)

@@ -54,88 +54,95 @@ fn works(asked: &Asked, repository: Option<&str>) -> CommandResult<Vec<Value>> {
         return Err(CommandError::usage(format!("`backup {}` of a daemon goes by its configuration", asked.verb))
             .with_hint("leave --repo out"));
     }
-    Ok(match asked.verb.as_str() {
-        "run" => {
-            asked.allow(&["type", "tier"], 64)?;
-            if asked.names.is_empty() {
-                return Err(
-                    CommandError::usage("no job is given").with_hint("`backup status` shows those of the daemon")
-                );
-            }
-            let of = |job| {
-                with(
-                    json!({ "kind": "backup", "job": job }),
-                    [("type", asked.value("type")), ("tier", asked.value("tier"))],
-                )
-            };
-            asked.names.iter().map(of).collect()
-        }
-        "verify" => {
-            asked.allow(&["job"], 1)?;
-            let snapshot = match (asked.name(0), asked.value("job")) {
-                (Some("latest"), Some(job)) => format!("{job}:latest"),
-                (Some(_), Some(_)) => {
-                    return Err(CommandError::usage("--job says of which job `latest` is").with_hint("leave it out"));
-                }
-                (name, _) => name.unwrap_or_default().to_owned(),
-            };
-            vec![with(json!({ "kind": "verify", "snapshot": snapshot }), [("repository", repository)])]
-        }
+    match asked.verb.as_str() {
+        "run" => backups(asked),
+        "verify" => verification(asked, repository).map(one),
         "check" => {
             asked.allow(&["read-data-subset", "read-data"], 0)?;
             let data = if asked.has("read-data") { Some("100%") } else { asked.value("read-data-subset") };
-            vec![with(json!({ "kind": "check" }), [("repository", repository), ("data", data)])]
+            Ok(one(with(json!({ "kind": "check" }), [("repository", repository), ("data", data)])))
         }
         "cleanup" => {
             asked.allow(&["all"], 0)?;
             if !asked.has("all") {
                 return Err(CommandError::usage("a daemon cleans up after all jobs").with_hint("add --all"));
             }
-            vec![json!({ "kind": "cleanup" })]
+            Ok(one(json!({ "kind": "cleanup" })))
         }
         "prune" => {
             asked.allow(&[], 0)?;
-            vec![with(json!({ "kind": "prune" }), [("repository", repository)])]
+            Ok(one(with(json!({ "kind": "prune" }), [("repository", repository)])))
         }
-        "copy" => {
-            asked.allow(&["from", "to", "all", "job"], 0)?;
-            let (from, to) = (asked.value("from"), asked.value("to"));
-            if from.is_none() {
-                return Err(CommandError::usage("a daemon has to be told which repository is copied")
-                    .with_hint("add --from NAME"));
-            }
-            vec![with(json!({ "kind": "copy" }), [("from", from), ("to", to), ("job", asked.value("job"))])]
-        }
-        "archive" => {
-            asked.allow(&["to", "older-than", "storage-class", "remove", "job"], 0)?;
-            if repository.is_none() {
-                return Err(CommandError::usage("a daemon has to be told which repository is archived")
-                    .with_hint("add --repo NAME"));
-            }
-            let values = [
-                ("from", repository),
-                ("to", asked.value("to")),
-                ("older_than", asked.value("older-than")),
-                ("storage_class", asked.value("storage-class")),
-                ("job", asked.value("job")),
-            ];
-            vec![with(json!({ "kind": "archive", "remove": asked.has("remove") }), values)]
-        }
+        "copy" => copy(asked).map(one),
+        "archive" => archive(asked, repository).map(one),
         "logs-compact" => {
             asked.allow(&[], 1)?;
-            vec![json!({ "kind": "compact", "job": asked.name(0) })]
+            Ok(one(json!({ "kind": "compact", "job": asked.name(0) })))
         }
         "alerts-check" => {
             asked.allow(&[], 0)?;
-            vec![json!({ "kind": "alerts" })]
+            Ok(one(json!({ "kind": "alerts" })))
         }
         verb => {
             let verb = verb.replace('-', " ");
-            return Err(
-                CommandError::usage(format!("`backup {verb}` cannot be done by a daemon elsewhere")).with_hint(HINT)
-            );
+            Err(CommandError::usage(format!("`backup {verb}` cannot be done by a daemon elsewhere")).with_hint(HINT))
         }
-    })
+    }
+}
+
+fn one(work: Value) -> Vec<Value> {
+    vec![work]
+}
+
+fn backups(asked: &Asked) -> CommandResult<Vec<Value>> {
+    asked.allow(&["type", "tier"], 64)?;
+    if asked.names.is_empty() {
+        return Err(CommandError::usage("no job is given").with_hint("`backup status` shows those of the daemon"));
+    }
+    let of = |job| {
+        with(json!({ "kind": "backup", "job": job }), [("type", asked.value("type")), ("tier", asked.value("tier"))])
+    };
+    Ok(asked.names.iter().map(of).collect())
+}
+
+fn verification(asked: &Asked, repository: Option<&str>) -> CommandResult<Value> {
+    asked.allow(&["job"], 1)?;
+    let snapshot = match (asked.name(0), asked.value("job")) {
+        (Some("latest"), Some(job)) => format!("{job}:latest"),
+        (Some(_), Some(_)) => {
+            return Err(CommandError::usage("--job says of which job `latest` is").with_hint("leave it out"));
+        }
+        (name, _) => name.unwrap_or_default().to_owned(),
+    };
+    Ok(with(json!({ "kind": "verify", "snapshot": snapshot }), [("repository", repository)]))
+}
+
+fn copy(asked: &Asked) -> CommandResult<Value> {
+    asked.allow(&["from", "to", "all", "job"], 0)?;
+    let (from, to) = (asked.value("from"), asked.value("to"));
+    if from.is_none() {
+        return Err(
+            CommandError::usage("a daemon has to be told which repository is copied").with_hint("add --from NAME")
+        );
+    }
+    Ok(with(json!({ "kind": "copy" }), [("from", from), ("to", to), ("job", asked.value("job"))]))
+}
+
+fn archive(asked: &Asked, repository: Option<&str>) -> CommandResult<Value> {
+    asked.allow(&["to", "older-than", "storage-class", "remove", "job"], 0)?;
+    if repository.is_none() {
+        return Err(
+            CommandError::usage("a daemon has to be told which repository is archived").with_hint("add --repo NAME")
+        );
+    }
+    let values = [
+        ("from", repository),
+        ("to", asked.value("to")),
+        ("older_than", asked.value("older-than")),
+        ("storage_class", asked.value("storage-class")),
+        ("job", asked.value("job")),
+    ];
+    Ok(with(json!({ "kind": "archive", "remove": asked.has("remove") }), values))
 }
 
 /// An object with these values besides, if they are given.
@@ -243,15 +250,8 @@ mod tests {
             ("init", None),
             ("export latest --dump x", None),
         ] {
-            let words: Vec<_> =
-                std::iter::once("backup").chain(line.split(' ')).map(std::ffi::OsString::from).collect();
-            let Ok(asked) = Asked::of(&words) else { continue };
-            let error = works_error(&asked, repository);
+            let error = of(line, repository).unwrap_err();
             assert!(error.is_usage() && error.hint().is_some(), "{line}: {error:?}");
         }
-    }
-
-    fn works_error(asked: &Asked, repository: Option<&str>) -> CommandError {
-        works(asked, repository).unwrap_err()
     }
 }

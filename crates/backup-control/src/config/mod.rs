@@ -20,6 +20,7 @@
 //! | `report.rs` | [`ReportConfig`]: prices |
 //! | `schedule.rs` | [`ScheduleConfig`], [`DaemonConfig`]: when things happen |
 //! | `server.rs` | [`ServerConfig`]: daemons elsewhere |
+//! | `copies.rs` | [`CopyConfig`], [`ArchiveConfig`]: what goes into other repositories when |
 //! | `origins.rs` | [`Origin`]: where a value comes from; showing a configuration |
 //! | `schema.rs` | [`schema()`]: the JSON schema, and the reference of all keys |
 //! | `from_env.rs` | [`from_env()`]: a configuration from the variables of other tools |
@@ -34,6 +35,7 @@
 mod alerts;
 mod api;
 mod audit;
+mod copies;
 mod find;
 mod from_env;
 mod group;
@@ -55,6 +57,7 @@ mod validate;
 pub use alerts::AlertConfig;
 pub use api::ApiConfig;
 pub use audit::{AuditConfig, AuditKeepConfig};
+pub use copies::{ArchiveConfig, CheckData, CopyConfig};
 pub use find::{find, not_found, search_path};
 pub use from_env::{FromEnv, from_env};
 pub use group::GroupConfig;
@@ -65,7 +68,7 @@ pub use logs::{AcknowledgeConfig, LogsConfig};
 pub use notify::{ChannelKind, NotifyConfig, SecurityConfig, WebAddress};
 pub use origins::{Origin, Origins};
 pub use report::ReportConfig;
-pub use schedule::{ArchiveConfig, CheckData, CopyConfig, DaemonConfig, ScheduleConfig};
+pub use schedule::{DaemonConfig, ScheduleConfig};
 pub use schema::{reference, schema};
 pub use server::ServerConfig;
 pub use source::{

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use backup_core::check::ReadData;
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::copies::{ArchiveConfig, CheckData, CopyConfig};
 use super::job::Window;
 use super::notify::NotifyConfig;
 use super::types::{Config, JobType};
@@ -169,77 +169,6 @@ pub(super) fn one_or_many_schema(generator: &mut schemars::SchemaGenerator) -> s
     schemars::json_schema!({ "type": ["string", "array"], "items": table })
 }
 
-/// `[[schedule.copy]]`: when snapshots are copied from one repository into another. What is there already is not copied again.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CopyConfig {
-    /// When: a cron expression.
-    #[schemars(with = "String")]
-    pub at: Cron,
-    /// The repository that has the snapshots.
-    pub from: String,
-    /// The repository that gets them. It is made by `backup init --like`.
-    pub to: String,
-    /// Only snapshots of this job. Default: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<String>,
-}
-
-/// `[[schedule.archive]]`: when old snapshots are copied into a repository that is an archive.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ArchiveConfig {
-    /// When: a cron expression.
-    #[schemars(with = "String")]
-    pub at: Cron,
-    /// The repository that has the snapshots.
-    pub from: String,
-    /// The repository that gets them.
-    pub to: String,
-    /// Only snapshots that are older than this, for instance `90d`.
-    #[schemars(with = "String")]
-    pub older_than: Age,
-    /// Only snapshots of this job. Default: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<String>,
-    /// The storage class of their data, for instance `GLACIER`. Default: that of the repository.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub storage_class: Option<String>,
-    /// Whether they are removed where they were. Default: they stay.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remove: Option<bool>,
-}
-
-/// How much of the data a check reads: a part that is another one each time.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
-pub struct CheckData(String);
-
-impl TryFrom<String> for CheckData {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        // The same part every time would say nothing of the others.
-        if text.contains('/') {
-            return Err(format!("{text} is the same part every time: choose a share (5%) or an amount (10GiB)"));
-        }
-        text.parse::<ReadData>().map(|_| Self(text)).map_err(|error| error.to_string())
-    }
-}
-
-impl From<CheckData> for String {
-    fn from(data: CheckData) -> Self {
-        data.0
-    }
-}
-
-impl fmt::Display for CheckData {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// `[schedule]`: what the daemon does besides backups, and how much at a time. Every time is a cron expression.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -323,28 +252,6 @@ impl DaemonConfig {
     pub fn catch_up(&self) -> Option<Duration> {
         let within = self.catch_up_within.as_ref().map_or(CATCH_UP_WITHIN, Time::length);
         (self.catch_up != Some(false)).then_some(within)
-    }
-
-    /// The first copy or archive that cannot be made with the repositories and jobs that there are: its key, and why.
-    pub(super) fn wrong_copy(&self, config: &Config) -> Option<(&'static str, Error)> {
-        let copies = self.copy.iter().map(|copy| ("copy", &copy.from, &copy.to, &copy.job));
-        let archives = self.archive.iter().map(|archive| ("archive", &archive.from, &archive.to, &archive.job));
-        copies.chain(archives).find_map(|(key, from, to, job)| {
-            let repositories = &config.repositories;
-            if let Some(unknown) = [from, to].into_iter().find(|name| !repositories.contains_key(*name)) {
-                let error = Error::invalid(format!("there is no repository `{unknown}`"));
-                let hint = suggest::hint(unknown, repositories.keys().map(String::as_str));
-                return Some((key, hint.into_iter().fold(error, Error::with_hint)));
-            }
-            if from == to {
-                let error = Error::invalid(format!("repository `{from}` is not copied into itself"));
-                return Some((key, error.with_hint("name another one in `to`")));
-            }
-            let unknown = job.as_ref().filter(|job| !config.jobs.contains_key(*job))?;
-            let error = Error::invalid(format!("there is no job `{unknown}`"));
-            let hint = suggest::hint(unknown, config.jobs.keys().map(String::as_str));
-            Some((key, hint.into_iter().fold(error, Error::with_hint)))
-        })
     }
 
     /// The first key that cannot be meant, and why; with the channels that there are.

@@ -13,7 +13,7 @@
 //! | `guard.rs`, `limits.rs`, `told.rs` | what every request goes through; how much is answered; what is recorded |
 //! | `document.rs` | the OpenAPI document, and what it says about who may what |
 //! | `routes/` | the routes, by what they are about |
-//! | `views.rs` | what is answered |
+//! | `orders.rs`, `views.rs` | what is asked for; what is answered |
 //! | `problem.rs` | what is answered when something is not done |
 //! | `reads.rs`, `program.rs` | what is known without the engine; asking the program |
 //! | `words.rs`, `verbs.rs` | words of requests that become words of a command line |
@@ -24,6 +24,7 @@
 mod document;
 mod guard;
 mod limits;
+mod orders;
 mod peer;
 mod problem;
 mod program;

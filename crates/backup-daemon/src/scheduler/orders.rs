@@ -253,6 +253,10 @@ pub(crate) fn restore(order: &RestoreOrder, config: &Config) -> Result<Vec<Strin
         if order.repository.is_some() {
             return Err(Refusal::Refused("the jobs of a group have repositories of their own".to_owned()));
         }
+        if order.target != order.what && !order.target.starts_with('/') {
+            let text = "a group is restored below a directory, or to its own targets: then its name is the target";
+            return Err(Refusal::Refused(text.to_owned()));
+        }
         // Each member has a place of its own below a directory. The name of the group stands for the targets that it has.
         let place = |job: &String| format!("--target={job}={}/{job}", order.target.trim_end_matches('/'));
         if order.target != order.what {

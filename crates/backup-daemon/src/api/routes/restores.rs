@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 
 use super::super::Shared;
 use super::super::guard::Who;
+use super::super::orders::RestoreJson;
 use super::super::problem::{Answer, Problem};
 use super::super::told::Noted;
-use super::super::views::RestoreJson;
 use super::super::words::{self, Target};
 use super::running::StartedJson;
 use crate::engine::{RestoreOrder, Work};

@@ -7,9 +7,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::guard::Who;
+use super::super::orders::WorkJson;
 use super::super::problem::{Answer, Problem};
 use super::super::told::Noted;
-use super::super::views::{EndedJson, RunningJson, WorkJson};
+use super::super::views::{EndedJson, RunningJson};
 use super::super::{Shared, words};
 use crate::engine::{ArchiveOrder, CopyOrder, Work};
 use crate::tokens::Role;

@@ -215,7 +215,15 @@ fn what_is_not_in_the_configuration_is_not_done() {
     assert!(matches!(copy("main", "/tmp/x", None), Refusal::Unknown(_)));
     assert!(matches!(copy("s3://x", "main", None), Refusal::Unknown(_)));
     assert!(matches!(copy("main", "other", Some("nosuch")), Refusal::Unknown(_)));
+    let restore = |what: &str, target: &str, repository: Option<&str>| {
+        let (what, target, repository) = (what.to_owned(), target.to_owned(), repository.map(str::to_owned));
+        Work::Restore(RestoreOrder { what, repository, at: None, target, dry_run: false })
+    };
     for work in [
+        restore("all", "standby", None),
+        restore("all", "/t", Some("main")),
+        restore("1a2b", "/t", Some("nosuch")),
+        restore("nosuch:latest", "/t", None),
         Work::Prune { repository: Some("nosuch".into()) },
         Work::Verify { snapshot: "1a2b".into(), repository: Some("nosuch".into()) },
         Work::Compact { job: "a".into() },
