@@ -64,9 +64,6 @@ fn works(asked: &Asked, repository: Option<&str>) -> CommandResult<Vec<Value>> {
         }
         "cleanup" => {
             asked.allow(&["all"], 0)?;
-            if !asked.has("all") {
-                return Err(CommandError::usage("a daemon cleans up after all jobs").with_hint("add --all"));
-            }
             Ok(one(json!({ "kind": "cleanup" })))
         }
         "prune" => {
@@ -242,7 +239,7 @@ mod tests {
             ("run --source /etc", None),
             ("verify --all", None),
             ("verify 1a2b --job crm", None),
-            ("cleanup", None),
+            ("cleanup --job crm", None),
             ("copy latest --to offsite", None),
             ("copy --to offsite --all", None),
             ("archive --older-than 90d --to cold", None),
