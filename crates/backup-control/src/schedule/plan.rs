@@ -373,10 +373,16 @@ mod tests {
         shop/incremental 0 2 * * 1-6 in 22:00-06:00 5 Some(2) [db1,db2,localhost]
         shop/incremental-2 0 12 * * * 5 Some(2) [db1,db2,localhost]
         shop/logs always 5 None []
+        shop/compact 0 4 * * 6 0 Some(24) []
         shop/verify 0 7 * * * 0 Some(24) []
         all/backup @monthly 0 Some(24) [db1,db2,localhost]
         cleanup 30 5 * * * 0 Some(24) []
         check/main 0 6 * * 0 0 Some(24) []
+        prune/main 0 5 * * 6 0 Some(24) []
+        check/offsite 0 6 * * 0 0 Some(24) []
+        prune/offsite 0 5 * * 6 0 Some(24) []
+        copy/offsite 0 8 * * * 0 Some(24) []
+        archive/offsite 0 9 1 * * 0 Some(24) []
         alerts */5 * * * * 0 Some(24) []
         ");
         assert_eq!((plan.zone.iana_name(), plan.window_zone.iana_name()), (Some("Europe/Berlin"), Some("UTC")));
