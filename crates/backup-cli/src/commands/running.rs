@@ -1,6 +1,6 @@
 //! `backup running`: what goes on in a daemon.
 
-/// Show what goes on in the daemon, what waits for its turn, which tasks are paused, and what is wrong
+/// Show what goes on in the daemon, and what waits for its turn
 ///
 /// Asks the daemon of this machine, through its socket in the state directory, or that of --server.
 #[derive(Debug, clap::Args)]

@@ -36,6 +36,10 @@ impl Client {
     pub(super) fn new(session: &Session, server: &Server) -> CommandResult<Self> {
         let ca_file = server.ca_file.as_deref();
         let made = match &server.address {
+            Address::Socket(_) if ca_file.is_some() => {
+                return Err(CommandError::usage("nobody has to vouch for a socket of this machine")
+                    .with_hint("leave --ca-file out"));
+            }
             Address::Socket(socket) => http::client_of_machine(None, Some(socket)),
             address if address.is_this_machine() => http::client_of_machine(ca_file, None),
             Address::Web(_) => http::client(ca_file, &session.env.texts().collect()),
