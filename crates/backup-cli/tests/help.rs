@@ -2,7 +2,7 @@
 
 use crate::common::Env;
 
-const VERBS: [&str; 42] = [
+const VERBS: [&str; 44] = [
     "quickstart",
     "init",
     "run",
