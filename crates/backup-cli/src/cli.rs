@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    advise, alerts, analyze, archive, audit, catalog, check, cleanup, compare, completions, config, copy, diff, doctor,
-    export, find, forget, hold, init, key, list, logs, ls, man, notify, prune, quickstart, release, repair, report,
-    restore, retry, run, schedule, show, stats, status, storage, timeline, undo_forget, verify, wal_fetch, wal_push,
+    advise, alerts, analyze, archive, audit, cancel, catalog, check, cleanup, compare, completions, config, copy, diff,
+    doctor, export, find, forget, hold, init, key, list, logs, ls, man, notify, prune, quickstart, release, repair,
+    report, restore, retry, run, running, schedule, show, stats, status, storage, timeline, undo_forget, verify,
+    wal_fetch, wal_push,
 };
 use crate::reporter::Detail;
 use crate::{exit_code, style};
@@ -49,6 +50,16 @@ pub(crate) struct GlobalArgs {
     /// Shell command that prints the pass phrase [env: BACKUP_PASSWORD_COMMAND]
     #[arg(long, global = true, value_name = "COMMAND")]
     pub(crate) password_command: Option<String>,
+    /// Let a daemon do it: https://HOST:PORT, unix:///PATH of its socket, or the name of a server in the configuration
+    /// [env: BACKUP_SERVER]
+    #[arg(long, global = true, value_name = "SERVER")]
+    pub(crate) server: Option<String>,
+    /// File that holds the token for --server [env: BACKUP_TOKEN_FILE; the token itself: BACKUP_TOKEN]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// File with the authorities (PEM) that may vouch for --server, besides those of the system
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// Do not keep indexes of repositories in files of this user: everything is read anew, and memory grows with the
     /// repository [place of the files: BACKUP_CACHE_DIR, default: ~/.cache/backup]
     #[arg(long, global = true)]
@@ -86,6 +97,8 @@ pub(crate) enum Command {
     Run(run::Args),
     Retry(retry::Args),
     Schedule(schedule::Args),
+    Running(running::Args),
+    Cancel(cancel::Args),
     Status(status::Args),
     Analyze(analyze::Args),
     Advise(advise::Args),

@@ -13,6 +13,7 @@
 //! | `cli.rs`, `args.rs` | the tree of verbs and flags; groups of flags |
 //! | `commands/` | one file per verb |
 //! | `session.rs` | what a command works with: flags, environment, opening repositories |
+//! | `remote/` | the same verbs, done by a daemon: `--server` |
 //! | `records.rs` | what is remembered of runs |
 //! | `trail.rs` | what the audit log is told |
 //! | `ui.rs` | the only door to stdout and stderr; `style.rs`: colours, `table.rs`: tables |
@@ -32,6 +33,7 @@ pub mod exit_code;
 mod human;
 mod prompts;
 mod records;
+mod remote;
 mod reporter;
 mod session;
 mod signals;
@@ -107,7 +109,7 @@ fn run_to_the_end(args: &[OsString], env: Environment, failed: ExitCodeOf) -> u8
     };
     let words = args.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let trail = Arc::new(Trail::new(words));
-    let ended = runtime.block_on(execute(cli, program(args), env, Arc::clone(&ui), trail));
+    let ended = runtime.block_on(execute(cli, args, env, Arc::clone(&ui), trail));
     runtime.shutdown_timeout(SHUTDOWN);
     match ended {
         Ok(outcome) => outcome.exit_code(),
@@ -124,14 +126,14 @@ fn program(args: &[OsString]) -> String {
     if called.contains('/') { called.to_owned() } else { "backup".to_owned() }
 }
 
-async fn execute(cli: Cli, program: String, env: Environment, ui: Arc<Ui>, trail: Arc<Trail>) -> CommandResult {
+async fn execute(cli: Cli, args: &[OsString], env: Environment, ui: Arc<Ui>, trail: Arc<Trail>) -> CommandResult {
     let detail = cli.command.detail();
     if detail == Detail::All {
         ui.work_unread();
     }
     let events = reporter::events(&ui, detail);
     let session = Session {
-        program,
+        program: program(args),
         ui: Arc::clone(&ui),
         env,
         machine: Machine::local(),
@@ -141,8 +143,13 @@ async fn execute(cli: Cli, program: String, env: Environment, ui: Arc<Ui>, trail
         zone: OnceLock::new(),
         typed: Arc::default(),
     };
-    signals::watch(Arc::clone(&ui), session.cx.cancel.clone());
-    let result = commands::run(&session, cli.command).await;
+    let server = remote::server(&session, &cli.command)?;
+    let notice = if server.is_some() { signals::LEAVING } else { signals::STOPPING };
+    signals::watch(Arc::clone(&ui), session.cx.cancel.clone(), notice);
+    let result = match server {
+        Some(server) => Box::pin(remote::run(&session, &server, args)).await,
+        None => commands::run(&session, cli.command).await,
+    };
     // Bars that are left are cleared before the last word.
     drop(session);
     result.and_then(|outcome| ui.flush().map(|()| outcome))
@@ -177,6 +184,9 @@ fn guess(args: &[OsString]) -> GlobalArgs {
         repo: None,
         password_file: None,
         password_command: None,
+        server: None,
+        token_file: None,
+        ca_file: None,
         no_cache: false,
         json: has("--json"),
         quiet: false,

@@ -116,7 +116,7 @@ impl Prompts<'_> {
     }
 
     fn style(&self) -> RenderConfig<'static> {
-        if self.session.ui.is_coloured() { RenderConfig::default_colored() } else { RenderConfig::empty() }
+        if self.session.ui.are_messages_colored() { RenderConfig::default_colored() } else { RenderConfig::empty() }
     }
 }
 

@@ -8,8 +8,13 @@ use tokio_util::sync::CancellationToken;
 use crate::exit_code;
 use crate::ui::Ui;
 
+/// What is said at the first signal, if something is to be stopped.
+pub(crate) const STOPPING: &str = "Stopping cleanly; the same once more stops at once.";
+/// Where what goes on elsewhere goes on.
+pub(crate) const LEAVING: &str = "Leaving it to the daemon.";
+
 /// Watches for signals from now on. Must be called on a tokio runtime.
-pub(crate) fn watch(ui: Arc<Ui>, cancel: CancellationToken) {
+pub(crate) fn watch(ui: Arc<Ui>, cancel: CancellationToken, notice: &'static str) {
     // Without a handler the default action remains: the program ends at the first signal, and what was stored is
     // reused by the next run all the same.
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
@@ -19,7 +24,7 @@ pub(crate) fn watch(ui: Arc<Ui>, cancel: CancellationToken) {
     tokio::spawn(async move {
         next(&mut interrupt, &mut terminate).await;
         cancel.cancel();
-        ui.status("Stopping cleanly; the same once more stops at once.");
+        ui.status(notice);
         next(&mut interrupt, &mut terminate).await;
         abort();
     });

@@ -32,11 +32,14 @@ pub(crate) const SCHEMA_VERSION: u32 = 1;
 pub(crate) struct Ui {
     json: bool,
     quiet: bool,
+    /// Whether results have colours.
+    colored: bool,
     out: Mutex<BufWriter<AutoStream<Stdout>>>,
     err: Mutex<AutoStream<Stderr>>,
     bars: MultiProgress,
     shows_bars: bool,
-    coloured: bool,
+    /// Whether messages have.
+    messages_colored: bool,
     closed: AtomicBool,
     closed_is_fine: AtomicBool,
 }
@@ -56,17 +59,19 @@ impl Ui {
         let terminal = io::stderr().is_terminal() && env.text("TERM") != Some("dumb");
         let shows_bars = terminal && !args.json && !args.quiet && !args.no_progress;
         let target = if shows_bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let out = AutoStream::new(io::stdout(), choice(args.color, env, io::stdout().is_terminal()));
+        let colors = choice(args.color, env, io::stdout().is_terminal());
+        let out = AutoStream::new(io::stdout(), colors);
         let of_err = choice(args.color, env, io::stderr().is_terminal());
         let err = AutoStream::new(io::stderr(), of_err);
         Self {
             json: args.json,
             quiet: args.quiet,
+            colored: colors == ColorChoice::Always,
             out: Mutex::new(BufWriter::with_capacity(64 << 10, out)),
             err: Mutex::new(err),
             bars: MultiProgress::with_draw_target(target),
             shows_bars,
-            coloured: of_err == ColorChoice::Always,
+            messages_colored: of_err == ColorChoice::Always,
             closed: AtomicBool::new(false),
             closed_is_fine: AtomicBool::new(false),
         }
@@ -89,7 +94,12 @@ impl Ui {
 
     /// Whether what goes to stderr has colours.
     pub(crate) fn is_coloured(&self) -> bool {
-        self.coloured
+        self.messages_colored
+    }
+
+    /// Whether what people read has colours.
+    pub(crate) fn has_colors(&self) -> bool {
+        self.colored
     }
 
     /// The progress bars, if there is a terminal for them.
@@ -143,6 +153,11 @@ impl Ui {
         if !self.quiet && !self.json {
             self.write_err(format_args!("{text}"));
         }
+    }
+
+    /// What another program said on its standard error.
+    pub(crate) fn relay(&self, text: impl Display) {
+        self.write_err(format_args!("{text}"));
     }
 
     /// Something the user must know although the work goes on.

@@ -2,12 +2,14 @@
 
 use crate::common::Env;
 
-const VERBS: [&str; 42] = [
+const VERBS: [&str; 44] = [
     "quickstart",
     "init",
     "run",
     "retry",
     "schedule",
+    "running",
+    "cancel",
     "status",
     "analyze",
     "advise",
@@ -60,6 +62,9 @@ fn of_every_verb() {
     }
     for verb in ["follow", "status", "roll-up", "compact", "run"] {
         env.run(&["logs", verb, "--help"]).ok().snapshot(&format!("help_logs_{verb}"));
+    }
+    for verb in ["pause", "resume"] {
+        env.run(&["schedule", verb, "--help"]).ok().snapshot(&format!("help_schedule_{verb}"));
     }
     for verb in ["check", "silence", "unsilence"] {
         env.run(&["alerts", verb, "--help"]).ok().snapshot(&format!("help_alerts_{verb}"));

@@ -63,6 +63,7 @@ pub mod machine;
 pub mod moment;
 pub mod notify;
 pub mod passphrase;
+pub mod remote;
 pub mod report;
 pub mod repositories;
 pub mod runs;

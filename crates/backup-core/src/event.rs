@@ -7,13 +7,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::id::SnapshotId;
 use crate::log::Position;
 
 /// The stages of a long operation, in the order in which people see them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Stage {
@@ -46,7 +46,7 @@ pub enum Stage {
 }
 
 /// Running totals of one stage. Zero totals are unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Progress {
     /// Entries (files, directories, streams) or objects done.
     pub done_items: u64,
@@ -59,7 +59,7 @@ pub struct Progress {
 }
 
 /// Why an entry is missing from a snapshot, or is not exactly what the source held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum WarningKind {
@@ -76,7 +76,7 @@ pub enum WarningKind {
 }
 
 /// Something that does not stop a run but makes it end *completed with warnings*.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
     /// What kind of trouble.
     pub kind: WarningKind,

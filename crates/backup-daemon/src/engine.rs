@@ -50,6 +50,9 @@ pub enum Work {
     Verify {
         /// The snapshot: an id, `latest`, `JOB:latest`.
         snapshot: String,
+        /// Its repository; none: that of the job, or the one of the configuration, if there is only one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
     },
     /// Applying the retention of all jobs, and removing what nothing needs any more.
     Cleanup,
@@ -58,6 +61,24 @@ pub enum Work {
         /// The repository; none: the one of the configuration, if there is only one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         repository: Option<String>,
+        /// How much of the data is read too: a share (`5%`), a part (`1/12`) or an amount (`10G`).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        data: Option<String>,
+    },
+    /// Removing from a repository what nothing needs.
+    Prune {
+        /// The repository; none: the one of the configuration, if there is only one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
+    },
+    /// Copying snapshots from one repository into another.
+    Copy(CopyOrder),
+    /// Copying old snapshots into a repository that is an archive.
+    Archive(ArchiveOrder),
+    /// Making a full snapshot of a captured log and the snapshot before it, without the server.
+    Compact {
+        /// The job.
+        job: String,
     },
     /// Looking for alerts.
     Alerts,
@@ -68,12 +89,49 @@ pub enum Work {
     },
 }
 
+/// What is copied, and where to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopyOrder {
+    /// The repository that has the snapshots.
+    pub from: String,
+    /// The repository that gets them.
+    pub to: String,
+    /// Only those of this job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+}
+
+/// What is archived, and where to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveOrder {
+    /// The repository that has the snapshots.
+    pub from: String,
+    /// The repository that gets them.
+    pub to: String,
+    /// Only those that are older than this.
+    pub older_than: String,
+    /// Only those of this job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// The storage class of their data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+    /// Whether they are removed where they were.
+    #[serde(default)]
+    pub remove: bool,
+}
+
 /// What is restored, and where to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RestoreOrder {
-    /// The snapshot: an id, `latest`; with `at`: the job or group.
+    /// The snapshot: an id, `latest`, `JOB:latest`; the job or group, with `at` or as its newest moment.
     pub what: String,
+    /// The repository that has it; none: that of the job, or the one of the configuration, if there is only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
     /// The moment, as `backup restore --at` takes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
@@ -120,6 +178,8 @@ pub struct Ended {
     pub exit_code: Option<u8>,
     /// What it said was wrong, at most some kilobytes; empty if nothing was.
     pub error: String,
+    /// The last of what it said besides its progress, in JSON: warnings, remarks and summaries, at most some kilobytes.
+    pub said: Vec<serde_json::Value>,
 }
 
 /// What happens, for whoever listens.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::common::{CONFIG, Place};
 
 /// Asks the daemon of a place through its socket: the status, and what it answers.
-fn ask(place: &Place, method: &str, path: &str, body: &str) -> (u16, String) {
+pub(crate) fn ask(place: &Place, method: &str, path: &str, body: &str) -> (u16, String) {
     let mut stream = UnixStream::connect(place.path("state/backupd.sock")).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let length = body.len();

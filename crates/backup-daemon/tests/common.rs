@@ -74,7 +74,7 @@ impl Place {
         place.write("key", "secret");
         place.write("docs/a", "0");
         place.write("more/b", "0");
-        place.backup(&["init", "-q"]);
+        place.backup(&["init", "-q", "-r", "main"]);
         place
     }
 
@@ -162,6 +162,11 @@ impl Daemon {
             assert!(began.elapsed() < PATIENCE, "{:#?}", self.lines());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn kill(&mut self) {

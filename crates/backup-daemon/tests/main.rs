@@ -6,6 +6,8 @@
 //! | `killed.rs` | killed in the middle, and begun again |
 //! | `signals.rs` | stopping, reloading, the manager of services, one at a time |
 //! | `answering.rs` | its API, and its sign of life |
+//! | `remote.rs` | driven from elsewhere by the verbs of `backup` |
+//! | `soak.rs` | a day by a clock that goes faster: nothing grows |
 //! | `embedded.rs` | the example of a service that holds a scheduler |
 //! | `packaging.rs` | what is shipped for managers of services and of containers |
 
@@ -16,4 +18,6 @@ mod common;
 mod embedded;
 mod killed;
 mod packaging;
+mod remote;
 mod signals;
+mod soak;

@@ -40,6 +40,104 @@ fn the_configuration_in_the_manifests_is_understood() {
     assert!(config.jobs.contains_key("crm") && config.schedule.cleanup.is_some());
 }
 
+/// What the container file copies is there, or made by its first stage; and what it runs is what it copied.
+#[test]
+fn the_container_file_copies_what_there_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let (_, text) = shipped("container").remove(0);
+    // Lines that go on are one.
+    let text = text.replace("\\\n", " ");
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let cargo = lines.iter().find(|words| words.contains(&"cargo")).unwrap();
+    let after = |flag: &str| {
+        let pairs = cargo.windows(2).filter(|pair| pair[0] == flag);
+        pairs.map(|pair| pair[1]).collect::<Vec<_>>()
+    };
+    let manifest =
+        |package: &str| std::fs::read_to_string(root.join("crates").join(package).join("Cargo.toml")).unwrap();
+    let manifests: String = after("-p").into_iter().map(manifest).collect();
+    for program in after("--bin") {
+        assert!(manifests.contains(&format!("[[bin]]\nname = \"{program}\"")), "{program}");
+    }
+    assert!(root.join("Cargo.lock").is_file(), "--locked takes it");
+    for copy in lines.iter().filter(|words| words.first() == Some(&"COPY")) {
+        let from = copy.iter().find_map(|word| word.strip_prefix("--from="));
+        let paths: Vec<&str> = copy[1..copy.len() - 1].iter().filter(|word| !word.starts_with("--")).copied().collect();
+        for path in paths {
+            match from {
+                None => assert!(root.join(path).exists(), "{path} is not in the sources"),
+                Some(stage) => {
+                    assert!(text.contains(&format!(" AS {stage}\n")), "{stage}");
+                    let program = path.strip_prefix("/src/target/release/").unwrap();
+                    assert!(after("--bin").contains(&program), "{path} is not built");
+                }
+            }
+        }
+    }
+    let entry = lines.iter().find(|words| words.first() == Some(&"ENTRYPOINT")).unwrap();
+    let program = entry[1].trim_matches(['[', ']', '"']).strip_prefix("/usr/local/bin/").unwrap();
+    assert!(after("--bin").contains(&program), "{program}");
+    // What is kept is where the programs look for it, and the user may write there.
+    for (variable, place) in [("BACKUP_STATE_DIR", "/var/lib/backup"), ("BACKUP_CACHE_DIR", "/var/lib/backup/cache")] {
+        assert!(text.contains(&format!("{variable}={place}")), "{variable}");
+        let made = lines.iter().any(|words| words.contains(&"install") && words.contains(&place));
+        assert!(made, "{place}");
+    }
+    assert!(text.contains("VOLUME /var/lib/backup\n"));
+}
+
+mod needs_container_engine {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Takes long, and a network: with --long.
+    #[test]
+    #[ignore = "builds everything once more, in a container"]
+    fn an_image_is_built_and_runs() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let podman = |args: &[&str]| {
+            let output = Command::new("podman").current_dir(&root).args(args).output().unwrap();
+            assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        podman(&["build", "-t", "backup-test", "-f", "packaging/container/Containerfile", "."]);
+        let run = ["run", "--rm", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "all", "backup-test", "--version"];
+        assert!(podman(&run).starts_with("backupd "));
+    }
+}
+
+mod needs_kubernetes_validate {
+    use std::process::Command;
+
+    use super::*;
+
+    /// The program with the schemas, on a file; what it says if it finds something.
+    fn wrong(file: &Path) -> Option<String> {
+        let tools = std::env::var_os("BACKUP_TEST_TOOLS")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools"), PathBuf::from);
+        let mut validate = Command::new(tools.join("bin/kubernetes-validate"));
+        let output = validate.args(["--strict", "--quiet"]).arg(file).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (!output.status.success()).then(|| String::from_utf8(said).unwrap())
+    }
+
+    #[test]
+    fn manifests_are_those_of_the_schema() {
+        let dir = tempfile::tempdir().unwrap();
+        let manifests = shipped("kubernetes");
+        assert!(manifests.len() >= 4);
+        for (name, text) in &manifests {
+            let file = dir.path().join(name);
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(wrong(&file), None, "{name}");
+            // What it has to find, it finds.
+            std::fs::write(&file, text.replace("metadata:", "metadatum:")).unwrap();
+            assert!(wrong(&file).is_some(), "{name}");
+        }
+    }
+}
+
 mod needs_systemd_analyze {
     use std::process::Command;
 

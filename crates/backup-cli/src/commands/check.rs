@@ -72,7 +72,7 @@ fn notes(session: &Session, repository: &Repository, read_data: ReadData) -> Com
     Ok(session.cache_of(repository)?.join(name))
 }
 
-fn print(session: &Session, report: &CheckReport) -> CommandResult<()> {
+pub(crate) fn print(session: &Session, report: &CheckReport) -> CommandResult<()> {
     let ui = &session.ui;
     for line in view::problems(&report.problems) {
         ui.line(line)?;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `quickstart.rs` | the whole way once: key, repository, backup, verification, restore, comparison |
 //! | `init.rs`, `run.rs`, `retry.rs` | creating repositories and snapshots |
-//! | `schedule.rs` | what the daemon does when |
+//! | `schedule.rs`, `running.rs`, `cancel.rs` | what the daemon does when; what goes on in it |
 //! | `status/`, `analyze.rs`, `advise.rs` | how jobs are, what came of runs, what took how long, what could be better |
 //! | `alerts/`, `audit.rs`, `report.rs` | what is wrong, who is told; who did what; what came of it |
 //! | `logs/`, `timeline/` | capturing logs; which moments can be restored |
@@ -25,6 +25,7 @@ pub(crate) mod alerts;
 pub(crate) mod analyze;
 pub(crate) mod archive;
 pub(crate) mod audit;
+pub(crate) mod cancel;
 pub(crate) mod catalog;
 pub(crate) mod check;
 pub(crate) mod cleanup;
@@ -54,6 +55,7 @@ mod report_file;
 pub(crate) mod restore;
 pub(crate) mod retry;
 pub(crate) mod run;
+pub(crate) mod running;
 pub(crate) mod schedule;
 pub(crate) mod show;
 pub(crate) mod stats;
@@ -62,7 +64,7 @@ pub(crate) mod storage;
 pub(crate) mod timeline;
 pub(crate) mod undo_forget;
 pub(crate) mod verify;
-mod view;
+pub(crate) mod view;
 pub(crate) mod wal_fetch;
 pub(crate) mod wal_push;
 
@@ -105,6 +107,8 @@ pub(in crate::commands) async fn dispatch(session: &Session, command: Command) -
         Command::Run(args) => Box::pin(run::run(session, &args)).await,
         Command::Retry(args) => Box::pin(retry::run(session, &args)).await,
         Command::Schedule(args) => schedule::run(session, &args),
+        // Only a daemon knows: they never come here.
+        Command::Running(_) | Command::Cancel(_) => Err(crate::remote::only_by_a_daemon()),
         Command::Status(args) => Box::pin(status::run(session, &args)).await,
         Command::Analyze(args) => Box::pin(analyze::run(session, &args)).await,
         Command::Advise(args) => Box::pin(advise::run(session, &args)).await,

@@ -3,7 +3,7 @@
 pub(in crate::commands) mod again;
 pub(in crate::commands) mod execute;
 mod group;
-mod told;
+pub(crate) mod told;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -19,8 +19,10 @@ const MOST: usize = 10_000;
 ///
 /// It need not run. Whoever has no daemon has the same done by cron or systemd timers: docs/daemon.md shows how.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// Show every time of so many days from now on
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=3660))]
     days: Option<u32>,
@@ -29,7 +31,32 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   backup schedule
-  backup schedule --days 7";
+  backup schedule --days 7
+  backup schedule pause crm/daily
+  backup schedule resume";
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Let the daemon begin nothing of a task, or nothing at all, until it is resumed
+    Pause(TaskArgs),
+    /// Let the daemon begin a task, or all of them, by the schedule again
+    Resume(TaskArgs),
+}
+
+/// Which task.
+#[derive(Debug, clap::Args)]
+struct TaskArgs {
+    /// The task; none: all of them
+    #[arg(value_name = "TASK")]
+    task: Option<String>,
+}
+
+impl Args {
+    /// Whether only a daemon can do it.
+    pub(crate) fn is_for_daemon(&self) -> bool {
+        self.verb.is_some()
+    }
+}
 
 #[derive(Serialize)]
 struct TaskJson<'a> {
@@ -168,7 +195,21 @@ fn does(duty: &Duty) -> String {
         Duty::Follow { job } => format!("captures the log of {job}"),
         Duty::Verify { job } => format!("verifies the newest snapshot of {job}"),
         Duty::Cleanup => "forgets and removes what no policy keeps".to_owned(),
-        Duty::Check { repository } => format!("checks repository {repository}"),
+        Duty::Check { repository, data } => {
+            let data = data.as_ref().map(|data| format!(", and reads {data} of its data")).unwrap_or_default();
+            format!("checks repository {repository}{data}")
+        }
+        Duty::Prune { repository } => format!("removes from {repository} what nothing needs"),
+        Duty::Copy(copy) => {
+            let of = copy.job.as_ref().map(|job| format!(" of {job}")).unwrap_or_default();
+            format!("copies snapshots{of} from {} to {}", copy.from, copy.to)
+        }
+        Duty::Archive(archive) => {
+            let of = archive.job.as_ref().map(|job| format!(" of {job}")).unwrap_or_default();
+            let moves = if archive.remove == Some(true) { "moves" } else { "copies" };
+            format!("{moves} snapshots{of} older than {} from {} to {}", archive.older_than, archive.from, archive.to)
+        }
+        Duty::Compact { job } => format!("makes a full snapshot of the log of {job}"),
         Duty::Alerts => "looks at all alert rules".to_owned(),
         Duty::Report { since, to } => format!("reports on {since} to {}", to.join(", ")),
     }

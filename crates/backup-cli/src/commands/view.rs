@@ -159,7 +159,7 @@ pub(super) fn warn_of_damaged(ui: &Ui, list: &SnapshotList) -> Outcome {
 }
 
 /// Problems as lines.
-pub(super) fn problems(problems: &[Problem]) -> Vec<String> {
+pub(crate) fn problems(problems: &[Problem]) -> Vec<String> {
     let mut lines = Vec::new();
     for problem in problems {
         let heading = paint(style::ERROR, "Damaged:");

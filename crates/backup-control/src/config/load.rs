@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, Deserializer};
 
 use super::origins::{self, Origins};
-use super::{Config, interpolate, validate};
+use super::{Config, ServerConfig, interpolate, validate};
 use crate::environment::Environment;
 use crate::error::{ConfigError, Result};
 use crate::suggest;
@@ -153,6 +153,7 @@ fn absolutize(config: &mut Config, base: &Path) -> Result<(), String> {
     channels.flat_map(|channel| [&mut channel.secret_file, &mut channel.ca_file]).flatten().for_each(fix);
     config.api.paths().for_each(fix);
     config.catalog.paths().for_each(fix);
+    config.servers.values_mut().flat_map(ServerConfig::paths).for_each(fix);
     config.groups.values_mut().try_for_each(|group| group.absolutize(&base))?;
     config.jobs.values_mut().filter_map(|job| job.logs.as_mut()?.spool.as_mut()).for_each(fix);
     for source in config.sources.values_mut() {

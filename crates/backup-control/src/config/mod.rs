@@ -20,6 +20,8 @@
 //! | `notify.rs` | [`NotifyConfig`]: the keys of channels, and which kind each belongs to |
 //! | `report.rs` | [`ReportConfig`]: prices |
 //! | `schedule.rs` | [`ScheduleConfig`], [`DaemonConfig`]: when things happen |
+//! | `server.rs` | [`ServerConfig`]: daemons elsewhere |
+//! | `copies.rs` | [`CopyConfig`], [`ArchiveConfig`]: what goes into other repositories when |
 //! | `origins.rs` | [`Origin`]: where a value comes from; showing a configuration |
 //! | `schema.rs` | [`schema()`]: the JSON schema, and the reference of all keys |
 //! | `from_env.rs` | [`from_env()`]: a configuration from the variables of other tools |
@@ -35,6 +37,7 @@ mod alerts;
 mod api;
 mod audit;
 mod catalog;
+mod copies;
 mod find;
 mod from_env;
 mod group;
@@ -48,6 +51,7 @@ mod origins;
 mod report;
 mod schedule;
 mod schema;
+mod server;
 mod source;
 mod types;
 mod validate;
@@ -56,6 +60,7 @@ pub use alerts::AlertConfig;
 pub use api::ApiConfig;
 pub use audit::{AuditConfig, AuditKeepConfig};
 pub use catalog::CatalogConfig;
+pub use copies::{ArchiveConfig, CheckData, CopyConfig};
 pub use find::{find, not_found, search_path};
 pub use from_env::{FromEnv, from_env};
 pub use group::GroupConfig;
@@ -68,6 +73,7 @@ pub use origins::{Origin, Origins};
 pub use report::ReportConfig;
 pub use schedule::{DaemonConfig, ScheduleConfig};
 pub use schema::{reference, schema};
+pub use server::ServerConfig;
 pub use source::{
     MajorityConfig, MethodConfig, ReaderConfig, ReplayConfig, SnapshotReadsConfig, SourceConfig, SourceKind,
     WriteConcernConfig,

@@ -10,6 +10,7 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::copies::{ArchiveConfig, CheckData, CopyConfig};
 use super::job::Window;
 use super::notify::NotifyConfig;
 use super::types::{Config, JobType};
@@ -187,6 +188,23 @@ pub struct DaemonConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub verify: Option<Cron>,
+    /// How much of the data a check also reads, another part each time: a share (`5%`) or an amount (`10GiB`). Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check_data: Option<CheckData>,
+    /// When what nothing needs is removed from every repository, without forgetting any snapshot. `cleanup` does that too. Default: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub prune: Option<Cron>,
+    /// When the captured log of every job that has one becomes a full snapshot, without its server. Default: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub compact: Option<Cron>,
+    /// When snapshots are copied from one repository into another.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copy: Vec<CopyConfig>,
+    /// When old snapshots are copied into an archive.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub archive: Vec<ArchiveConfig>,
     /// When all alert rules are looked at. Default: every five minutes, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -270,6 +288,10 @@ impl DaemonConfig {
         if let (None, Some((key, _))) = (&self.report, about_report.into_iter().find(|(_, given)| *given)) {
             let error = Error::invalid("there is no report that this could be about");
             return Some((key, error.with_hint("say when by `report`, or leave it out")));
+        }
+        if self.check.is_none() && self.check_data.is_some() {
+            let error = Error::invalid("there is no check that could read data");
+            return Some(("check_data", error.with_hint("say when by `check`, or leave it out")));
         }
         if self.catch_up == Some(false) && self.catch_up_within.is_some() {
             let error = Error::invalid("missed times are not made up for");

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::Config;
 
 /// The sections in the order of the reference, and the definitions of their keys.
-const SECTIONS: [(&str, &str); 21] = [
+const SECTIONS: [(&str, &str); 24] = [
     ("[defaults]", "DefaultsConfig"),
     ("[repositories.NAME]", "RepositoryConfig"),
     ("[repositories.NAME.prune]", "PruneConfig"),
@@ -23,11 +23,14 @@ const SECTIONS: [(&str, &str); 21] = [
     ("[….keep.tiers.NAME], [….keep.types.NAME]", "RuleConfig"),
     ("[groups.NAME]", "GroupConfig"),
     ("[schedule]", "DaemonConfig"),
+    ("[[schedule.copy]]", "CopyConfig"),
+    ("[[schedule.archive]]", "ArchiveConfig"),
     ("[alerts.NAME]", "AlertConfig"),
     ("[notify.NAME]", "NotifyConfig"),
     ("[report]", "ReportConfig"),
     ("[catalog]", "CatalogConfig"),
     ("[api]", "ApiConfig"),
+    ("[servers.NAME]", "ServerConfig"),
     ("[audit]", "AuditConfig"),
     ("[audit.keep]", "AuditKeepConfig"),
 ];

@@ -20,6 +20,7 @@ use super::logs::LogsConfig;
 use super::notify::{NotifyConfig, WebAddress};
 use super::report::ReportConfig;
 use super::schedule::{DaemonConfig, ScheduleConfig};
+use super::server::ServerConfig;
 use super::source::SourceConfig;
 use crate::units::{Share, Size, Text, Time};
 
@@ -45,6 +46,9 @@ pub struct Config {
     /// Where the daemon answers, and whom.
     #[serde(skip_serializing_if = "is_default")]
     pub api: ApiConfig,
+    /// Daemons elsewhere that `--server` can name, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub servers: BTreeMap<String, ServerConfig>,
     /// Where backups are kept, by name.
     pub repositories: BTreeMap<String, RepositoryConfig>,
     /// What is backed up, by name.

@@ -68,8 +68,15 @@ pub(super) fn config(config: &Config) -> Result<(), Mistake> {
     if let Some((key, error)) = config.schedule.mistake(&config.notify) {
         return Err(Mistake::from_error(["schedule", key, ""], &error));
     }
+    if let Some((key, error)) = config.schedule.wrong_copy(config) {
+        return Err(Mistake::from_error(["schedule", key, ""], &error));
+    }
     config.api.mistake().map_or(Ok(()), Err)?;
     config.catalog.mistake().map_or(Ok(()), Err)?;
+    config.servers.iter().try_for_each(|(own, server)| {
+        name("servers", "server", own)?;
+        server.mistake(own).map_or(Ok(()), Err)
+    })?;
     config.alerts.iter().try_for_each(|(name, value)| alert(config, name, value))?;
     config.notify.iter().try_for_each(|(name, value)| channel(name, value))
 }

@@ -25,6 +25,9 @@ pub struct Evidence {
     pub new_bytes: u64,
     /// Bytes that were stored, as they lie there.
     pub stored_bytes: u64,
+    /// Bytes that a restore has read back and compared with the snapshot.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub compared_bytes: u64,
     /// Entries that are missing or incomplete.
     pub warnings: u64,
     /// How long its stages took.
@@ -66,6 +69,11 @@ pub struct Failure {
     pub hint: Option<String>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Evidence {
     /// Takes over what a backup reports.
     pub fn backed_up(&mut self, report: &BackupReport) {
@@ -84,6 +92,7 @@ impl Evidence {
         self.files = report.files_written + report.files_unchanged;
         self.bytes = report.total_bytes;
         self.new_bytes = report.written_bytes;
+        self.compared_bytes = report.verified_bytes;
         self.warnings = report.warnings;
     }
 }

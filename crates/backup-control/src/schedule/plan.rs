@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::timetable::{self, CatchUp, Timetable};
 use super::{Cron, Uses};
-use crate::config::{Config, DaemonConfig, JobConfig, JobType, ScheduleConfig, Window};
+use crate::config::{ArchiveConfig, Config, CopyConfig, DaemonConfig, JobConfig, JobType, ScheduleConfig, Window};
 use crate::machine::{self, Machine};
 
 /// When alert rules are looked at if nothing else is said.
@@ -90,6 +90,22 @@ pub enum Duty {
     Check {
         /// The repository.
         repository: String,
+        /// How much of the data is read too.
+        data: Option<String>,
+    },
+    /// Removing from a repository what nothing needs.
+    Prune {
+        /// The repository.
+        repository: String,
+    },
+    /// Copying snapshots into another repository.
+    Copy(CopyConfig),
+    /// Copying old snapshots into an archive.
+    Archive(ArchiveConfig),
+    /// Making a full snapshot of the captured log of a job.
+    Compact {
+        /// The job.
+        job: String,
     },
     /// Looking for alerts.
     Alerts,
@@ -162,6 +178,11 @@ impl Plan {
                 uses: Uses::aside(),
             });
         }
+        if let (Some(at), Some(_)) = (&config.schedule.compact, &job.logs) {
+            let duty = Duty::Compact { job: name.to_owned() };
+            let uses = Uses::of_repositories([&job.repository]);
+            self.scheduled((format!("{name}/compact"), duty, uses), at, Duration::ZERO, (config, machine));
+        }
         if let Some(at) = &config.schedule.verify {
             let duty = Duty::Verify { job: name.to_owned() };
             let uses = Uses::of_repositories([&job.repository]);
@@ -201,10 +222,23 @@ impl Plan {
             let uses = Uses::of_repositories(config.jobs.values().map(|job| &job.repository));
             self.scheduled(("cleanup".to_owned(), Duty::Cleanup, uses), at, Duration::ZERO, place);
         }
-        for name in config.repositories.keys().filter(|_| daemon.check.is_some()) {
-            let Some(at) = &daemon.check else { continue };
-            let duty = Duty::Check { repository: name.clone() };
-            self.scheduled((format!("check/{name}"), duty, Uses::of_repositories([name])), at, Duration::ZERO, place);
+        for name in config.repositories.keys() {
+            let data = daemon.check_data.as_ref().map(ToString::to_string);
+            let check = Duty::Check { repository: name.clone(), data };
+            let prune = Duty::Prune { repository: name.clone() };
+            for (at, word, duty) in [(&daemon.check, "check", check), (&daemon.prune, "prune", prune)] {
+                let Some(at) = at else { continue };
+                let uses = Uses::of_repositories([name]);
+                self.scheduled((format!("{word}/{name}"), duty, uses), at, Duration::ZERO, place);
+            }
+        }
+        for copy in &daemon.copy {
+            let (name, uses) = (format!("copy/{}", copy.to), Uses::of_repositories([&copy.from, &copy.to]));
+            self.scheduled((name, Duty::Copy(copy.clone()), uses), &copy.at, Duration::ZERO, place);
+        }
+        for archive in &daemon.archive {
+            let (name, uses) = (format!("archive/{}", archive.to), Uses::of_repositories([&archive.from, &archive.to]));
+            self.scheduled((name, Duty::Archive(archive.clone()), uses), &archive.at, Duration::ZERO, place);
         }
         let usual = || ALERTS.parse::<Cron>().ok().filter(|_| !config.alerts.is_empty());
         if let Some(at) = daemon.alerts.clone().or_else(usual) {
@@ -299,11 +333,25 @@ mod tests {
         [alerts.failed]
         condition = "failure"
         severity = "high"
+        [repositories.offsite]
+        url = "/o"
         [schedule]
         time_zone = "Europe/Berlin"
         cleanup = "30 5 * * *"
+        compact = "0 4 * * 6"
+        prune = "0 5 * * 6"
         check = "0 6 * * 0"
+        check_data = "5%"
         verify = "0 7 * * *"
+        [[schedule.copy]]
+        at = "0 8 * * *"
+        from = "main"
+        to = "offsite"
+        [[schedule.archive]]
+        at = "0 9 1 * *"
+        from = "main"
+        to = "offsite"
+        older_than = "90d"
     "#;
 
     #[test]
@@ -325,10 +373,16 @@ mod tests {
         shop/incremental 0 2 * * 1-6 in 22:00-06:00 5 Some(2) [db1,db2,localhost]
         shop/incremental-2 0 12 * * * 5 Some(2) [db1,db2,localhost]
         shop/logs always 5 None []
+        shop/compact 0 4 * * 6 0 Some(24) []
         shop/verify 0 7 * * * 0 Some(24) []
         all/backup @monthly 0 Some(24) [db1,db2,localhost]
         cleanup 30 5 * * * 0 Some(24) []
         check/main 0 6 * * 0 0 Some(24) []
+        prune/main 0 5 * * 6 0 Some(24) []
+        check/offsite 0 6 * * 0 0 Some(24) []
+        prune/offsite 0 5 * * 6 0 Some(24) []
+        copy/offsite 0 8 * * * 0 Some(24) []
+        archive/offsite 0 9 1 * * 0 Some(24) []
         alerts */5 * * * * 0 Some(24) []
         ");
         assert_eq!((plan.zone.iana_name(), plan.window_zone.iana_name()), (Some("Europe/Berlin"), Some("UTC")));

@@ -65,12 +65,20 @@ pub struct Due {
 }
 
 impl Timetable {
-    /// Looks what is due, when all times up to `handled` were dealt with.
+    /// Looks what is due, when all times up to `handled` were dealt with, each as long after its time as it begins now.
     #[must_use]
     pub fn look(&self, handled: Timestamp, now: Timestamp) -> Look {
+        self.look_again(handled, self.delay, now)
+    }
+
+    /// The same, when the last of them was dealt with so long after its time: what it begins later by is not what a clock was put back by.
+    #[must_use]
+    pub fn look_again(&self, handled: Timestamp, delayed: Duration, now: Timestamp) -> Look {
+        let reached = handled.saturating_add(SignedDuration::try_from(delayed).unwrap_or_default());
+        let is_put_back = reached.is_ok_and(|reached| reached.duration_since(now) > PUT_BACK);
         let now = self.delayed(now);
         let nothing = Look { handled, due: None, missed: None, put_back: false };
-        if handled.duration_since(now) > PUT_BACK {
+        if is_put_back {
             return Look { handled: now, put_back: true, ..nothing };
         }
         let Some(time) = self.cron.last(handled, now, &self.zone) else { return nothing };
@@ -160,6 +168,29 @@ mod tests {
         let look = hourly.look(handled, now);
         assert_eq!((look.due, look.handled, look.put_back), (None, now, true));
         assert!(hourly.look(look.handled, at("2016-05-01T11:00:00Z")).due.is_some());
+    }
+
+    #[test]
+    fn a_raised_jitter_is_no_clock_that_was_put_back() {
+        let of = |hours: u64| Timetable {
+            delay: Duration::from_secs(hours * 3600),
+            ..table("0 6 * * *", CatchUp::Within(Duration::from_secs(86_400)))
+        };
+        let handled = at("2026-05-01T06:00:00Z");
+        // Dealt with at once, at six; from eight o'clock on it begins twenty hours later.
+        let raised = of(20);
+        let look = raised.look_again(handled, Duration::ZERO, at("2026-05-01T08:00:00Z"));
+        assert_eq!((look.due, look.handled, look.put_back), (None, handled, false));
+        // Not a second time for the first of May, and in time for the second.
+        let look = raised.look_again(handled, Duration::ZERO, at("2026-05-02T02:01:00Z"));
+        assert_eq!((look.due, look.put_back), (None, false));
+        let due = Due { time: at("2026-05-02T06:00:00Z"), late: false };
+        assert_eq!(raised.look_again(handled, Duration::ZERO, at("2026-05-03T02:00:30Z")).due, Some(due));
+        // And lowered again: dealt with at two in the night, twenty hours after its time.
+        let lowered = of(0).look_again(handled, Duration::from_secs(20 * 3600), at("2026-05-02T03:00:00Z"));
+        assert_eq!((lowered.due, lowered.put_back), (None, false));
+        // A clock that was put back is one all the same.
+        assert!(raised.look_again(handled, Duration::ZERO, at("2026-05-01T02:00:00Z")).put_back);
     }
 
     #[test]

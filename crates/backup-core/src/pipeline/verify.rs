@@ -34,7 +34,7 @@ pub enum VerifyLevel {
 }
 
 /// What verification found.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct VerifyReport {
     /// Entries of the snapshot.
     pub entries: u64,

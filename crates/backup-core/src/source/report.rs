@@ -54,7 +54,7 @@ pub struct Facts {
 }
 
 /// What a restore did.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RestoreReport {
     /// Entries restored, directories included.
     pub entries: u64,

@@ -13,10 +13,10 @@
 //! | `guard.rs`, `limits.rs`, `told.rs` | what every request goes through; how much is answered; what is recorded |
 //! | `document.rs` | the OpenAPI document, and what it says about who may what |
 //! | `routes/` | the routes, by what they are about |
-//! | `views.rs` | what is answered |
+//! | `orders.rs`, `views.rs` | what is asked for; what is answered |
 //! | `problem.rs` | what is answered when something is not done |
 //! | `reads.rs`, `program.rs` | what is known without the engine; asking the program |
-//! | `words.rs` | words of requests that become words of a command line |
+//! | `words.rs`, `verbs.rs` | words of requests that become words of a command line |
 //!
 //! To add a route: a function with `#[utoipa::path(…)]` in `routes/`, with the role that it takes as its `security`, a line in
 //! `routes/mod.rs`, and `UPDATE_DOCS=1`. The test of all routes and roles finds it by the document.
@@ -24,6 +24,7 @@
 mod document;
 mod guard;
 mod limits;
+mod orders;
 mod peer;
 mod problem;
 mod program;
@@ -34,6 +35,7 @@ mod server;
 mod tests;
 mod tls;
 mod told;
+mod verbs;
 mod views;
 mod words;
 
@@ -63,6 +65,8 @@ use tls::Tls;
 
 /// The name of the Unix socket in the state directory.
 pub const SOCKET: &str = "backupd.sock";
+/// Variables that make `backup` ask a daemon. Those that a daemon begins must do it themselves, and need no token.
+pub(crate) const REMOTE_VARIABLES: [&str; 3] = ["BACKUP_SERVER", "BACKUP_TOKEN", "BACKUP_TOKEN_FILE"];
 /// Requests a second that are answered to each, unless the configuration says otherwise.
 const RATE: u32 = 50;
 /// How often repositories are looked into, unless the configuration says otherwise.

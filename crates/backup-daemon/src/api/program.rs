@@ -14,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
+use super::REMOTE_VARIABLES;
+
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Bytes of what it says that are kept.
@@ -99,7 +101,9 @@ impl Child {
     async fn hear(&self, words: &[String], by: &str) -> Result<Spoken, Unheard> {
         let failed = |error| Unheard::Missing(self.program.clone(), error);
         let mut command = Command::new(&self.program);
-        command.env_clear().envs(self.env.iter()).env(USER_VARIABLE, by).env("NO_COLOR", "1");
+        let own =
+            |(name, _): &(&std::ffi::OsStr, &std::ffi::OsStr)| !REMOTE_VARIABLES.iter().any(|other| *name == *other);
+        command.env_clear().envs(self.env.iter().filter(own)).env(USER_VARIABLE, by).env("NO_COLOR", "1");
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
         }

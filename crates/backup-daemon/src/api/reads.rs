@@ -83,6 +83,11 @@ impl Reads {
         })
     }
 
+    /// The last moment of what somebody wrote: a day means its end.
+    pub(super) fn end_of(&self, text: &str) -> Answer<Timestamp> {
+        Ok(Moment::parse(text, self.now(), &self.zone())?.end())
+    }
+
     pub(crate) fn audit(&self) -> Audit {
         Audit::in_state(&self.state)
     }

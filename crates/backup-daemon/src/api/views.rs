@@ -1,4 +1,4 @@
-//! What is answered, and what is asked for, as the document describes it.
+//! What is answered, as the document describes it.
 
 use std::collections::BTreeMap;
 
@@ -7,103 +7,12 @@ use backup_control::audit::{Class, Record, Status};
 use backup_control::config::JobConfig;
 use backup_control::runs::Run;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::engine::{Ended, Health, RestoreOrder, Running, Task, Work};
-
-/// One thing that the program `backup` does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum WorkJson {
-    /// A backup of one job, or of a group.
-    Backup {
-        /// The job or group.
-        job: String,
-        /// `full`, `incremental` or `differential`; none: what the job says.
-        #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
-        kind: Option<String>,
-        /// The tier of the snapshot; none: what the job says.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        tier: Option<String>,
-    },
-    /// Capturing the log of a job, all the time.
-    Follow {
-        /// The job.
-        job: String,
-    },
-    /// A restore. Begun by `POST /api/v1/restores`.
-    Restore {
-        /// The snapshot: an id, `latest`; with `at`: the job or group.
-        what: String,
-        /// The moment, as `backup restore --at` takes it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        at: Option<String>,
-        /// A directory, or the name of a target of the configuration.
-        target: String,
-        /// Only say what would be done.
-        #[serde(default)]
-        dry_run: bool,
-    },
-    /// Reading a snapshot back.
-    Verify {
-        /// The snapshot: an id, `latest`, `JOB:latest`.
-        snapshot: String,
-    },
-    /// Applying the retention of all jobs, and removing what nothing needs any more. Takes an admin.
-    Cleanup,
-    /// Checking a repository.
-    Check {
-        /// The repository; none: the one of the configuration, if there is only one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        repository: Option<String>,
-    },
-    /// Looking for alerts.
-    Alerts,
-    /// Making the report of some time, and sending it.
-    Report {
-        /// Of how long a time, for instance `7d`.
-        since: String,
-    },
-}
-
-/// What is restored, and where to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RestoreJson {
-    /// The snapshot: an id, `latest`; with `at`: the job or group.
-    pub(super) what: String,
-    /// The moment, as `backup restore --at` takes it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) at: Option<String>,
-    /// A directory from the root on, where nothing is yet; or, for admins, the name of a target of the configuration.
-    pub(super) target: String,
-    /// Only say what would be done.
-    #[serde(default)]
-    pub(super) dry_run: bool,
-}
-
-impl From<RestoreJson> for RestoreOrder {
-    fn from(RestoreJson { what, at, target, dry_run }: RestoreJson) -> Self {
-        Self { what, at, target, dry_run }
-    }
-}
-
-impl From<Work> for WorkJson {
-    fn from(work: Work) -> Self {
-        match work {
-            Work::Backup { job, kind, tier } => Self::Backup { job, kind, tier },
-            Work::Follow { job } => Self::Follow { job },
-            Work::Restore(RestoreOrder { what, at, target, dry_run }) => Self::Restore { what, at, target, dry_run },
-            Work::Verify { snapshot } => Self::Verify { snapshot },
-            Work::Cleanup => Self::Cleanup,
-            Work::Check { repository } => Self::Check { repository },
-            Work::Alerts => Self::Alerts,
-            Work::Report { since } => Self::Report { since },
-        }
-    }
-}
+use super::orders::WorkJson;
+use crate::engine::{Ended, Health, Running, Task};
 
 /// A task.
 #[derive(Debug, Serialize, ToSchema)]
@@ -162,11 +71,14 @@ pub(super) struct EndedJson {
     exit_code: Option<u8>,
     /// What it said was wrong; empty if nothing was.
     error: String,
+    /// The last of what it said besides its progress: warnings, remarks and summaries.
+    #[schema(value_type = Vec<Object>)]
+    said: Vec<Value>,
 }
 
 impl From<Ended> for EndedJson {
-    fn from(Ended { id, task, work, by, began, ended, exit_code, error }: Ended) -> Self {
-        Self { id, task, work: work.into(), by, began, ended, exit_code, error }
+    fn from(Ended { id, task, work, by, began, ended, exit_code, error, said }: Ended) -> Self {
+        Self { id, task, work: work.into(), by, began, ended, exit_code, error, said }
     }
 }
 

@@ -112,6 +112,10 @@ pub(super) fn kind(work: &Work) -> &'static str {
         Work::Verify { .. } => "verify",
         Work::Cleanup => "cleanup",
         Work::Check { .. } => "check",
+        Work::Prune { .. } => "prune",
+        Work::Copy(_) => "copy",
+        Work::Archive(_) => "archive",
+        Work::Compact { .. } => "compact",
         Work::Alerts => "alerts",
         Work::Report { .. } => "report",
     }

@@ -41,6 +41,8 @@ gauges! {
     RESTORE_LAST = "restore_last_timestamp_seconds" ["backup_job"] "When the last restore of a snapshot of a job began.";
     RESTORE_DURATION = "restore_last_duration_seconds" ["backup_job"] "How long the last restore that succeeded took.";
     RESTORE_SUCCESS = "restore_last_success" ["backup_job"] "Whether the last restore that ended did what it was to do.";
+    RESTORE_COMPARED = "restore_last_compared_timestamp_seconds" ["backup_job"]
+        "When the last restore was over that succeeded, and read back and compared what it had restored (`--verify`).";
     STORAGE = "storage_usage" ["repository"] "Bytes that lie in a repository.";
     STORAGE_OBJECTS = "storage_objects" ["repository"] "Objects that lie in a repository.";
     STORAGE_FREE = "storage_free_bytes" ["repository"] "Bytes that are left, of the quota or of the disk.";

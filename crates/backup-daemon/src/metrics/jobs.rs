@@ -9,8 +9,8 @@ use prometheus::Result;
 
 use super::board::{Board, time, yes};
 use super::gauges::{
-    AGE, DURATION, EXPOSED, LAST_SUCCESS, LOG_LAG, REDUCTION, RESTORE_DURATION, RESTORE_LAST, RESTORE_SUCCESS, RPO,
-    RTO, SIZE, STATUS, STORED, SUCCESS_RATIO,
+    AGE, DURATION, EXPOSED, LAST_SUCCESS, LOG_LAG, REDUCTION, RESTORE_COMPARED, RESTORE_DURATION, RESTORE_LAST,
+    RESTORE_SUCCESS, RPO, RTO, SIZE, STATUS, STORED, SUCCESS_RATIO,
 };
 use super::looked::{JobLooked, Looked};
 
@@ -80,6 +80,11 @@ fn restores<'a>(board: &Board, name: &str, runs: impl Iterator<Item = &'a Run>) 
     board.set(&RESTORE_LAST, &[name], runs.first().map(|run| time(run.started)))?;
     let success = runs.iter().find(|run| run.state.is_success());
     board.set(&RESTORE_DURATION, &[name], success.and_then(|run| took(run)))?;
+    // What had warnings was not all there.
+    let is_proof =
+        |run: &&&Run| run.state.is_success() && run.evidence.compared_bytes > 0 && run.evidence.warnings == 0;
+    let compared = runs.iter().find(is_proof).and_then(|run| run.finished);
+    board.set(&RESTORE_COMPARED, &[name], compared.map(time))?;
     let ended = runs.iter().find(|run| run.finished.is_some());
     board.set(&RESTORE_SUCCESS, &[name], ended.map(|run| yes(run.state.is_success())))
 }
@@ -105,6 +110,39 @@ mod tests {
 
     use super::*;
     use crate::testing::now;
+
+    #[test]
+    fn only_a_whole_restore_that_was_compared_is_a_proof() {
+        use backup_control::machine::Machine;
+        use backup_control::runs::What;
+
+        let run = |minutes: i64, state: State, compared: u64, warnings: u64| {
+            let began = now() - SignedDuration::from_mins(minutes);
+            let mut run = Run::new(What::Restore, "x", "/r", &Machine::local(), began);
+            (run.state, run.finished) = (state, Some(began + SignedDuration::from_secs(30)));
+            (run.evidence.compared_bytes, run.evidence.warnings) = (compared, warnings);
+            run
+        };
+        let proof = run(50, State::Completed, 10, 0);
+        let runs = [
+            run(10, State::Completed, 0, 0),
+            run(20, State::Failed, 10, 0),
+            run(30, State::Completed, 10, 1),
+            proof.clone(),
+            run(60, State::Completed, 10, 0),
+        ];
+        let board = Board::new().unwrap();
+        restores(&board, "x", runs.iter()).unwrap();
+        let families = board.gather();
+        let family = families.iter().find(|family| family.name() == RESTORE_COMPARED.name).unwrap();
+        assert_eq!(family.get_metric()[0].get_gauge().get_value(), time(proof.finished.unwrap()));
+        let board = Board::new().unwrap();
+        restores(&board, "x", runs[..3].iter()).unwrap();
+        assert!(
+            board.gather().iter().all(|family| family.name() != RESTORE_COMPARED.name),
+            "what is not known is left out"
+        );
+    }
 
     #[test]
     fn a_log_is_not_behind_because_nobody_has_looked_since() {

@@ -1,5 +1,6 @@
 //! One process of the program: reading what it says, stopping it.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::{ExitStatus, Stdio};
@@ -12,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use super::items::Ending;
+use crate::api::REMOTE_VARIABLES;
 
 /// A longer line is not read as one: nothing that says how far it is has so much to say.
 const LONGEST_LINE: usize = 64 << 10;
@@ -19,6 +21,8 @@ const LONGEST_LINE: usize = 64 << 10;
 const MOST_ERROR: usize = 4 << 10;
 /// How long its output is read after its end.
 const AFTERWARDS: Duration = Duration::from_secs(2);
+/// So much is kept of what else it said.
+const MOST_SAID: usize = 8 << 10;
 /// What the manager of services gives to this process, and to no other.
 const OWN_VARIABLES: [&str; 5] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"];
 
@@ -38,7 +42,8 @@ pub(super) fn command(program: &Path, args: &[String], env: &Environment, state_
     let mut command = Command::new(program);
     command.args(args).env_clear().envs(env.iter().filter(|(name, _)| {
         // What is given to a manager's child tells that one how to answer.
-        !OWN_VARIABLES.iter().any(|own| *name == *own)
+        // And what is done here must not be handed to a daemon again.
+        !OWN_VARIABLES.iter().chain(&REMOTE_VARIABLES).any(|own| *name == *own)
     }));
     command.env("BACKUP_STATE_DIR", state_dir);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -55,16 +60,17 @@ pub(super) async fn run(
 ) -> Ending {
     let mut child = match command.spawn() {
         Ok(child) => child,
-        Err(error) => return Ending { exit_code: None, error: format!("it could not be started: {error}") },
+        Err(error) => return Ending::failed(format!("it could not be started: {error}")),
     };
     let (out, err) = (child.stdout.take(), child.stderr.take());
-    let mut wrong = String::new();
+    let (mut wrong, mut besides) = (String::new(), Said::default());
     let reading = async {
         if let Some(out) = out {
             lines(out, |line| match serde_json::from_slice::<serde_json::Value>(line) {
                 Ok(event) if event["event"] == "error" => wrong = error(&event),
                 Ok(event) if event["event"] == "progress" => said(event),
-                // Warnings, summaries and results are in its own records.
+                Ok(event) if event["event"].as_str().is_some_and(is_told) => besides.add(event, line.len()),
+                // Anything else is in its own records.
                 _ => {}
             })
             .await;
@@ -94,7 +100,30 @@ pub(super) async fn run(
         (true, Err(error)) => format!("its end could not be waited for: {error}"),
     };
     let exit_code = status.ok().and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
-    Ending { exit_code, error: words }
+    Ending { exit_code, error: words, said: besides.events.into() }
+}
+
+/// Whether an event is for whoever asked for the work.
+fn is_told(event: &str) -> bool {
+    matches!(event, "warning" | "note" | "plan" | "summary")
+}
+
+/// The last of what was said besides the progress.
+#[derive(Debug, Default)]
+struct Said {
+    events: VecDeque<serde_json::Value>,
+    sizes: VecDeque<usize>,
+}
+
+impl Said {
+    fn add(&mut self, event: serde_json::Value, size: usize) {
+        self.events.push_back(event);
+        self.sizes.push_back(size);
+        while self.sizes.iter().sum::<usize>() > MOST_SAID {
+            self.events.pop_front();
+            self.sizes.pop_front();
+        }
+    }
 }
 
 /// Waits for the end of `process` while `reading` goes on; whether that has come to its end too.
@@ -221,13 +250,14 @@ mod tests {
     async fn what_it_says_is_understood() {
         let (_keep, wish) = watch::channel(Wish::GoOn);
         let (ending, said) = run_script(
-            r#"echo '{"event":"progress","done":1}'; echo noise
+            r#"echo '{"event":"progress","done":1}'; echo noise; echo '{"event":"summary","files":3}'
                echo '{"event":"error","message":"no","causes":["why"],"hint":"try"}'; exit 4"#,
             wish.clone(),
         )
         .await;
         assert_eq!((ending.exit_code, ending.error.as_str()), (Some(4), "no: why (try)"));
         assert_eq!(said.len(), 1);
+        assert_eq!(ending.said, [serde_json::json!({ "event": "summary", "files": 3 })]);
         let (ending, _) = run_script("echo one >&2; echo two >&2; exit 1", wish.clone()).await;
         assert_eq!(ending.error, "one\ntwo");
         let (ending, _) = run_script("echo fine >&2", wish.clone()).await;

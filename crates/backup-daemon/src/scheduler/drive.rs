@@ -60,7 +60,7 @@ pub(super) async fn run(shared: Arc<Shared>, store: Store) {
                 let Some(id) = ids.remove(&task) else { continue };
                 wishes.remove(&id);
                 if let Some(error) = failure {
-                    shared.core().over(&id, Ending { exit_code: None, error }, shared.now());
+                    shared.core().over(&id, Ending::failed(error), shared.now());
                 }
             }
         }

@@ -98,6 +98,7 @@ impl Item {
             ended: now,
             exit_code: ending.exit_code,
             error: ending.error,
+            said: ending.said,
         }
     }
 }
@@ -107,4 +108,13 @@ impl Item {
 pub(super) struct Ending {
     pub(super) exit_code: Option<u8>,
     pub(super) error: String,
+    /// The last of what it said besides its progress.
+    pub(super) said: Vec<serde_json::Value>,
+}
+
+impl Ending {
+    /// It did not end by itself.
+    pub(super) fn failed(error: impl Into<String>) -> Self {
+        Self { error: error.into(), ..Self::default() }
+    }
 }

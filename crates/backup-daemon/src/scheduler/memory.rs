@@ -35,6 +35,9 @@ pub(super) struct Remembered {
     pub(super) schedule: String,
     /// Up to which of its times it is dealt with.
     pub(super) handled: Option<Timestamp>,
+    /// By how many seconds that was delayed.
+    #[serde(default)]
+    pub(super) delay: u64,
     /// The time for which it has to be done, and is not done yet.
     pub(super) owed: Option<Timestamp>,
     /// It is not begun until it is resumed.
@@ -58,7 +61,8 @@ pub(super) struct Last {
 
 impl From<&Ended> for Last {
     fn from(ended: &Ended) -> Self {
-        let Ended { id, task, work, by, began, ended, exit_code, error } = ended.clone();
+        // What it said is long, and in the records of the program.
+        let Ended { id, task, work, by, began, ended, exit_code, error, said: _ } = ended.clone();
         Self { id, task, work, by, began, ended, exit_code, error }
     }
 }
@@ -66,7 +70,7 @@ impl From<&Ended> for Last {
 impl From<&Last> for Ended {
     fn from(last: &Last) -> Self {
         let Last { id, task, work, by, began, ended, exit_code, error } = last.clone();
-        Self { id, task, work, by, began, ended, exit_code, error }
+        Self { id, task, work, by, began, ended, exit_code, error, said: Vec::new() }
     }
 }
 

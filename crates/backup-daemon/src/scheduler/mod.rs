@@ -48,6 +48,7 @@ use tokio::task::JoinHandle;
 
 use self::core::{Core, Now};
 use self::orders::Orders;
+pub(crate) use self::orders::restore as restore_words;
 use crate::engine::{Ended, Engine, Health, Refusal, Running, Task, TaskEvent, Work};
 use crate::journal::{Journal, Silence};
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use backup_control::config::{Config, JobType, LoadedConfig, Window};
+use backup_control::config::{ArchiveConfig, Config, CopyConfig, JobType, LoadedConfig, Window};
 use backup_control::schedule::{Duty, Planned, Uses};
 
-use crate::engine::{Refusal, RestoreOrder, Work};
+use crate::engine::{ArchiveOrder, CopyOrder, Refusal, RestoreOrder, Work};
 
 /// What somebody asks for goes before what is scheduled.
 const ASKED_FOR: i32 = 50;
@@ -66,12 +66,23 @@ impl Orders {
         let (uses, deadline) = match &work {
             Work::Backup { job, .. } => (Uses::of_backup(job, config), self.deadline_of(job).or(Some(usual_deadline))),
             // Half a restore is worse than a slow one.
-            Work::Restore(order) => (self.uses_of_snapshot(&order.what), None),
-            Work::Verify { snapshot } => (self.uses_of_snapshot(snapshot), Some(usual_deadline)),
+            Work::Restore(order) => (self.uses_of_snapshot(&order.what, order.repository.as_ref()), None),
+            Work::Verify { snapshot, repository } => {
+                (self.uses_of_snapshot(snapshot, repository.as_ref()), Some(usual_deadline))
+            }
             Work::Cleanup => {
                 (Uses::of_repositories(config.jobs.values().map(|job| &job.repository)), Some(usual_deadline))
             }
-            Work::Check { repository } => (Uses::of_repositories(repository), Some(usual_deadline)),
+            Work::Check { repository, .. } | Work::Prune { repository } => {
+                (Uses::of_repositories(repository), Some(usual_deadline))
+            }
+            Work::Copy(CopyOrder { from, to, .. }) | Work::Archive(ArchiveOrder { from, to, .. }) => {
+                (Uses::of_repositories([from, to]), Some(usual_deadline))
+            }
+            Work::Compact { job } => {
+                let repository = config.jobs.get(job).map(|job| &job.repository);
+                (Uses::of_repositories(repository), Some(usual_deadline))
+            }
             Work::Alerts | Work::Report { .. } => (Uses::aside(), Some(usual_deadline)),
             Work::Follow { .. } => (Uses::aside(), None),
         };
@@ -85,10 +96,10 @@ impl Orders {
         of_job.or(of_group).map(backup_control::units::Time::length)
     }
 
-    fn uses_of_snapshot(&self, snapshot: &str) -> Uses {
+    fn uses_of_snapshot(&self, snapshot: &str, repository: Option<&String>) -> Uses {
         let job = snapshot.split_once(':').map_or(snapshot, |(job, _)| job);
-        let repositories = self.config().jobs.get(job).map(|job| &job.repository);
-        Uses::of_repositories(repositories)
+        let of_job = self.config().jobs.get(job).map(|job| &job.repository);
+        Uses::of_repositories(repository.or(of_job))
     }
 
     fn complete(&self, words: Vec<String>) -> Vec<String> {
@@ -108,14 +119,23 @@ impl Orders {
                 }
                 Ok(["logs", "follow", "--", job].map(str::to_owned).to_vec())
             }
-            Work::Restore(order) => self.restore(order),
-            Work::Verify { snapshot } => match snapshot.split_once(':') {
-                Some((job, "latest")) if self.config().jobs.contains_key(job) => Ok(self.verify_newest(job)),
-                Some((job, "latest")) => Err(Refusal::Unknown(format!("job {job}"))),
-                _ => Ok(["verify", "--", snapshot].map(str::to_owned).to_vec()),
-            },
+            Work::Restore(order) => restore(order, self.config()),
+            Work::Verify { snapshot, repository } => self.verify(snapshot, repository.as_deref()),
             Work::Cleanup => Ok(["cleanup", "--all", "--yes"].map(str::to_owned).to_vec()),
-            Work::Check { repository } => self.check(repository.as_deref()),
+            Work::Check { repository, data } => {
+                let of = self.of_one("check", repository.as_deref())?;
+                Ok(of.into_iter().chain(data.as_ref().map(|data| format!("--read-data-subset={data}"))).collect())
+            }
+            Work::Prune { repository } => {
+                let of = self.of_one("prune", repository.as_deref())?;
+                Ok(of.into_iter().chain(["--yes".to_owned()]).collect())
+            }
+            Work::Copy(order) => self.copy(order),
+            Work::Archive(order) => self.archive(order),
+            Work::Compact { job } => match self.config().jobs.get(job) {
+                Some(known) if known.logs.is_some() => Ok(["logs", "compact", "--", job].map(str::to_owned).to_vec()),
+                _ => Err(Refusal::Unknown(format!("job {job} whose log is captured"))),
+            },
             Work::Alerts => Ok(["alerts", "check"].map(str::to_owned).to_vec()),
             Work::Report { since } => {
                 let to = &self.config().schedule.report_to;
@@ -146,30 +166,57 @@ impl Orders {
         Ok(words)
     }
 
-    fn restore(&self, order: &RestoreOrder) -> Result<Vec<String>, Refusal> {
-        if order.target.contains("://") {
-            let text = "a target is a directory, or a name in the configuration: an address may hold a password";
-            return Err(Refusal::Refused(text.to_owned()));
-        }
-        if order.target.starts_with('.') {
-            return Err(Refusal::Refused("the directory of a target begins at the root".to_owned()));
-        }
-        let config = self.config();
-        let mut words = vec!["restore".to_owned(), format!("--target={}", order.target)];
-        words.extend(order.at.as_ref().map(|at| format!("--at={at}")));
-        words.extend(order.dry_run.then(|| "--dry-run".to_owned()));
-        let of_job = order.what.split_once(':').filter(|(_, which)| *which == "latest").map(|(job, _)| job);
-        let of_log = config.jobs.contains_key(&order.what).then_some(order.what.as_str());
-        match of_job.or(of_log) {
-            Some(job) => {
-                let Some(known) = config.jobs.get(job) else { return Err(Refusal::Unknown(format!("job {job}"))) };
-                words.extend([format!("--job={job}"), format!("--repo={}", known.repository)]);
-                let newest = order.at.is_none().then(|| ["--".to_owned(), "latest".to_owned()]);
-                words.extend(newest.into_iter().flatten());
+    fn verify(&self, snapshot: &str, repository: Option<&str>) -> Result<Vec<String>, Refusal> {
+        match (snapshot.split_once(':'), repository) {
+            (Some((job, "latest")), None) if self.config().jobs.contains_key(job) => Ok(self.verify_newest(job)),
+            (Some((job, "latest")), None) => Err(Refusal::Unknown(format!("job {job}"))),
+            _ => {
+                let mut words = vec!["verify".to_owned()];
+                words.extend(in_repository(repository, self.config())?);
+                match snapshot.split_once(':') {
+                    Some((job, "latest")) => {
+                        words.extend([format!("--job={job}"), "--".to_owned(), "latest".to_owned()]);
+                    }
+                    _ => words.extend(["--".to_owned(), snapshot.to_owned()]),
+                }
+                Ok(words)
             }
-            None => words.extend(["--".to_owned(), order.what.clone()]),
         }
+    }
+
+    fn copy(&self, order: &CopyOrder) -> Result<Vec<String>, Refusal> {
+        let CopyOrder { from, to, job } = order;
+        self.two(from, to)?;
+        let which = self.of_job(job.as_deref())?.unwrap_or_else(|| "--all".to_owned());
+        Ok(vec!["copy".to_owned(), format!("--from={from}"), format!("--to={to}"), which])
+    }
+
+    fn archive(&self, order: &ArchiveOrder) -> Result<Vec<String>, Refusal> {
+        let ArchiveOrder { from, to, older_than, job, storage_class, remove } = order;
+        self.two(from, to)?;
+        let mut words = vec!["archive".to_owned(), format!("--repo={from}"), format!("--to={to}")];
+        words.push(format!("--older-than={older_than}"));
+        words.extend(self.of_job(job.as_deref())?);
+        words.extend(storage_class.as_ref().map(|class| format!("--storage-class={class}")));
+        words.extend(remove.then(|| ["--remove", "--yes"].map(str::to_owned)).into_iter().flatten());
         Ok(words)
+    }
+
+    /// Two repositories of the configuration: an address may hold a password.
+    fn two(&self, from: &str, to: &str) -> Result<(), Refusal> {
+        let known = &self.config().repositories;
+        match [from, to].into_iter().find(|name| !known.contains_key(*name)) {
+            Some(unknown) => Err(Refusal::Unknown(format!("repository {unknown}"))),
+            None if from == to => Err(Refusal::Refused("a repository is not copied into itself".to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    fn of_job(&self, job: Option<&str>) -> Result<Option<String>, Refusal> {
+        match job {
+            Some(job) if !self.config().jobs.contains_key(job) => Err(Refusal::Unknown(format!("job {job}"))),
+            job => Ok(job.map(|job| format!("--job={job}"))),
+        }
     }
 
     fn verify_newest(&self, job: &str) -> Vec<String> {
@@ -178,7 +225,8 @@ impl Orders {
         words.into_iter().chain(repository).chain(["--".to_owned(), "latest".to_owned()]).collect()
     }
 
-    fn check(&self, repository: Option<&str>) -> Result<Vec<String>, Refusal> {
+    /// A verb that is about one repository.
+    fn of_one(&self, verb: &str, repository: Option<&str>) -> Result<Vec<String>, Refusal> {
         let known = &self.config().repositories;
         let name = match (repository, known.len()) {
             (Some(name), _) if known.contains_key(name) => name,
@@ -186,7 +234,60 @@ impl Orders {
             (None, 1) => known.keys().next().map(String::as_str).unwrap_or_default(),
             (None, _) => return Err(Refusal::Refused("say which repository: there are several, or none".to_owned())),
         };
-        Ok(vec!["check".to_owned(), format!("--repo={name}")])
+        Ok(vec![verb.to_owned(), format!("--repo={name}")])
+    }
+}
+
+/// The words of a restore. Nothing is restored over what exists.
+pub(crate) fn restore(order: &RestoreOrder, config: &Config) -> Result<Vec<String>, Refusal> {
+    if order.target.contains("://") {
+        let text = "a target is a directory, or a name in the configuration: an address may hold a password";
+        return Err(Refusal::Refused(text.to_owned()));
+    }
+    if order.target.starts_with('.') {
+        return Err(Refusal::Refused("the directory of a target begins at the root".to_owned()));
+    }
+    let more = [order.at.as_ref().map(|at| format!("--at={at}")), order.dry_run.then(|| "--dry-run".to_owned())];
+    let mut words = vec!["restore".to_owned()];
+    if let Some(group) = config.groups.get(&order.what) {
+        if order.repository.is_some() {
+            return Err(Refusal::Refused("the jobs of a group have repositories of their own".to_owned()));
+        }
+        if order.target != order.what && !order.target.starts_with('/') {
+            let text = "a group is restored below a directory, or to its own targets: then its name is the target";
+            return Err(Refusal::Refused(text.to_owned()));
+        }
+        // Each member has a place of its own below a directory. The name of the group stands for the targets that it has.
+        let place = |job: &String| format!("--target={job}={}/{job}", order.target.trim_end_matches('/'));
+        if order.target != order.what {
+            words.extend(group.jobs.iter().map(place));
+        }
+        words.extend(more.into_iter().flatten().chain(["--".to_owned(), order.what.clone()]));
+        return Ok(words);
+    }
+    words.push(format!("--target={}", order.target));
+    words.extend(more.into_iter().flatten());
+    let of_job = order.what.split_once(':').filter(|(_, which)| *which == "latest").map(|(job, _)| job);
+    let of_log = config.jobs.contains_key(&order.what).then_some(order.what.as_str());
+    let Some(job) = of_job.or(of_log) else {
+        words.extend(in_repository(order.repository.as_deref(), config)?);
+        words.extend(["--".to_owned(), order.what.clone()]);
+        return Ok(words);
+    };
+    let Some(known) = config.jobs.get(job) else { return Err(Refusal::Unknown(format!("job {job}"))) };
+    let repository = order.repository.as_deref().unwrap_or(&known.repository);
+    words.push(format!("--job={job}"));
+    words.extend(in_repository(Some(repository), config)?);
+    let newest = order.at.is_none().then(|| ["--".to_owned(), "latest".to_owned()]);
+    words.extend(newest.into_iter().flatten());
+    Ok(words)
+}
+
+/// A repository of the configuration.
+fn in_repository(name: Option<&str>, config: &Config) -> Result<Option<String>, Refusal> {
+    match name {
+        Some(name) if !config.repositories.contains_key(name) => Err(Refusal::Unknown(format!("repository {name}"))),
+        name => Ok(name.map(|name| format!("--repo={name}"))),
     }
 }
 
@@ -207,9 +308,20 @@ fn work(duty: &Duty) -> Work {
             Work::Backup { job: job.clone(), kind: kind.map(str::to_owned), tier: tier.clone() }
         }
         Duty::Follow { job } => Work::Follow { job: job.clone() },
-        Duty::Verify { job } => Work::Verify { snapshot: format!("{job}:latest") },
+        Duty::Verify { job } => Work::Verify { snapshot: format!("{job}:latest"), repository: None },
         Duty::Cleanup => Work::Cleanup,
-        Duty::Check { repository } => Work::Check { repository: Some(repository.clone()) },
+        Duty::Check { repository, data } => Work::Check { repository: Some(repository.clone()), data: data.clone() },
+        Duty::Prune { repository } => Work::Prune { repository: Some(repository.clone()) },
+        Duty::Copy(copy) => {
+            let CopyConfig { from, to, job, .. } = copy.clone();
+            Work::Copy(CopyOrder { from, to, job })
+        }
+        Duty::Archive(archive) => {
+            let ArchiveConfig { from, to, older_than, job, storage_class, remove, .. } = archive.clone();
+            let (older_than, remove) = (older_than.to_string(), remove == Some(true));
+            Work::Archive(ArchiveOrder { from, to, older_than, job, storage_class, remove })
+        }
+        Duty::Compact { job } => Work::Compact { job: job.clone() },
         Duty::Alerts => Work::Alerts,
         Duty::Report { since, .. } => Work::Report { since: since.clone() },
     }

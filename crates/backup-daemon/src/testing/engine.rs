@@ -58,12 +58,14 @@ impl ScriptedEngine {
             ended: ago(60),
             exit_code: Some(0),
             error: String::new(),
+            said: Vec::new(),
         }
     }
 
     /// A restore that failed.
     pub(crate) fn ended_restore(id: &str) -> Ended {
-        let order = RestoreOrder { what: "latest".into(), at: None, target: "/srv/x".into(), dry_run: false };
+        let order =
+            RestoreOrder { what: "latest".into(), repository: None, at: None, target: "/srv/x".into(), dry_run: false };
         let work = Work::Restore(order);
         let error = "no room".to_owned();
         Ended { task: None, work, by: "anna".into(), exit_code: Some(1), error, ..Self::ended_backup(id) }
@@ -92,7 +94,8 @@ impl Engine for ScriptedEngine {
     }
 
     fn running(&self) -> Vec<Running> {
-        let order = RestoreOrder { what: "latest".into(), at: None, target: "/srv/x".into(), dry_run: false };
+        let order =
+            RestoreOrder { what: "latest".into(), repository: None, at: None, target: "/srv/x".into(), dry_run: false };
         let progress = serde_json::json!({ "event": "progress", "done_bytes": 25, "total_bytes": 100 });
         let restore = Running {
             id: "r1".into(),

@@ -1,6 +1,6 @@
 //! The HTTP client: certificates, proxy, time to connect.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,15 +40,16 @@ pub(crate) struct Clients {
 
 /// Builds them. The error says what is wrong with the settings.
 pub(crate) fn build(settings: &ClientSettings) -> Result<Clients, String> {
-    let network = build_one(settings)?;
+    let network = build_one(settings, None)?;
     let machine = match settings.proxy_of_network() {
         None => network.clone(),
-        Some(_) => build_one(&ClientSettings { proxy: None, ..settings.clone() })?,
+        Some(_) => build_one(&ClientSettings { proxy: None, ..settings.clone() }, None)?,
     };
     Ok(Clients { network, machine })
 }
 
-fn build_one(settings: &ClientSettings) -> Result<reqwest::Client, String> {
+/// Builds one, which talks to a Unix socket if one is named.
+pub(crate) fn build_one(settings: &ClientSettings, socket: Option<&Path>) -> Result<reqwest::Client, String> {
     let mut builder = reqwest::Client::builder()
         .use_preconfigured_tls(tls(settings)?)
         .connect_timeout(settings.connect_timeout)
@@ -63,6 +64,9 @@ fn build_one(settings: &ClientSettings) -> Result<reqwest::Client, String> {
     #[cfg(target_os = "linux")]
     {
         builder = builder.tcp_user_timeout(settings.stall);
+    }
+    if let Some(socket) = socket {
+        builder = builder.unix_socket(socket);
     }
     if let Some(proxy) = settings.proxy_of_network() {
         let excluded = settings.no_proxy.as_deref().unwrap_or_default();

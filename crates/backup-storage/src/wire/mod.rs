@@ -38,7 +38,7 @@ use object_store::client::{
 
 use crate::limit::Pace;
 
-pub(crate) use client::{ClientSettings, Clients, build as build_clients};
+pub(crate) use client::{ClientSettings, Clients, build as build_clients, build_one as build_client};
 pub(crate) use error::{Refusal, WireError, tag};
 pub(crate) use extras::{Confirmed, Digests, Headers};
 pub(crate) use gate::Gate;

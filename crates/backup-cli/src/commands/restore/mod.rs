@@ -18,7 +18,7 @@ pub(super) mod at;
 mod checks;
 mod group;
 mod hooks;
-mod shown;
+pub(crate) mod shown;
 mod thaw;
 
 use std::sync::Arc;

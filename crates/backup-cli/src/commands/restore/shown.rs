@@ -86,7 +86,8 @@ impl Restore {
     }
 }
 
-fn files(report: &RestoreReport, dry_run: bool, [write, leave, remove]: [&str; 3]) -> Vec<String> {
+/// What is said of files.
+pub(crate) fn files(report: &RestoreReport, dry_run: bool, [write, leave, remove]: [&str; 3]) -> Vec<String> {
     let bytes = |part: u64| match part == report.total_bytes {
         true => human::size(part),
         false => format!("{} of {}", human::size(part), human::size(report.total_bytes)),
@@ -104,7 +105,7 @@ fn files(report: &RestoreReport, dry_run: bool, [write, leave, remove]: [&str; 3
 }
 
 /// What is said of every kind.
-fn rest(report: &RestoreReport) -> Vec<String> {
+pub(crate) fn rest(report: &RestoreReport) -> Vec<String> {
     let mut lines = Vec::new();
     if report.verified_bytes > 0 {
         lines.push(format!("  read back and compared: {}", human::size(report.verified_bytes)));

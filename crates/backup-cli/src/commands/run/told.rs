@@ -40,7 +40,7 @@ impl Reporter for Notices {
     }
 }
 
-pub(super) fn describe(report: &BackupReport, finds_damage: bool) -> String {
+pub(crate) fn describe(report: &BackupReport, finds_damage: bool) -> String {
     let kind = report.kind.as_str();
     let compared = match &report.parent {
         Some(parent) => format!(", compared with {}", paint(style::SNAPSHOT, parent.short())),

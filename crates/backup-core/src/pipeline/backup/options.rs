@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::format::ManifestTotals;
 use crate::id::SnapshotId;
@@ -65,7 +65,7 @@ impl Default for BackupOptions {
 }
 
 /// Entries by what became of them since the parent snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct EntryCounts {
     /// Not in the parent.
     pub new: u64,
@@ -76,7 +76,7 @@ pub struct EntryCounts {
 }
 
 /// What a backup did.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BackupReport {
     /// The new snapshot; `None` after a dry run.
     pub snapshot: Option<SnapshotId>,

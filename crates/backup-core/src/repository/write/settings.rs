@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compress::Compression;
 
@@ -80,7 +80,7 @@ impl std::ops::AddAssign for WriteStats {
 }
 
 /// What was stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct WriteStats {
     /// New data blobs.
     pub data_blobs: u64,

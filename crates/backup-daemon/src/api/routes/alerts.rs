@@ -53,7 +53,7 @@ pub(super) struct SilenceOrder {
     /// For so long, for instance `2h`. Either this or `until`.
     #[serde(default, rename = "for")]
     length: Option<String>,
-    /// Until this moment, for instance `2026-11-21 14:30`.
+    /// Until this moment, for instance `2026-11-21 14:30`, or the end of this day.
     #[serde(default)]
     until: Option<String>,
     /// Why, for those who wonder.
@@ -108,7 +108,7 @@ pub(super) async fn silence(
 fn until(api: &Shared, order: &SilenceOrder, now: Timestamp) -> Answer<Timestamp> {
     let until = match (&order.length, &order.until) {
         (Some(length), None) => Age::parse(length)?.after(now, &api.reads.zone())?,
-        (None, Some(until)) => api.reads.moment(until)?,
+        (None, Some(until)) => api.reads.end_of(until)?,
         _ => return Err(Problem::wrong("a silence takes either `for` or `until`")),
     };
     if until <= now {

@@ -12,6 +12,7 @@
 //! | `restores.rs` | planning and beginning restores |
 //! | `alerts.rs` | alerts and silences |
 //! | `audit.rs`, `reports.rs` | who did what; what came of it |
+//! | `verbs.rs` | what the program says, for its like elsewhere |
 
 mod alerts;
 mod audit;
@@ -24,6 +25,7 @@ mod running;
 mod runs;
 mod snapshots;
 mod tasks;
+mod verbs;
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -64,6 +66,7 @@ pub(super) fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(audit::audit))
         .routes(routes!(audit::verdict))
         .routes(routes!(reports::report))
+        .routes(routes!(verbs::verb))
 }
 
 /// There is no such route.

@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 
 use super::super::Shared;
 use super::super::guard::Who;
+use super::super::orders::RestoreJson;
 use super::super::problem::{Answer, Problem};
 use super::super::told::Noted;
-use super::super::views::RestoreJson;
 use super::super::words::{self, Target};
 use super::running::StartedJson;
 use crate::engine::{RestoreOrder, Work};
@@ -21,26 +21,48 @@ use crate::tokens::Role;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlanJson {
-    /// The snapshot: an id, `latest`; with `at`: the job.
+    /// The snapshot: an id, `latest`, `JOB:latest`; the job or group, with `at` or as its newest moment.
     what: String,
+    /// The repository that has it; none: that of the job, or the one of the configuration, if there is only one.
+    #[serde(default)]
+    repository: Option<String>,
     /// The moment, as `backup restore --at` takes it.
     #[serde(default)]
     at: Option<String>,
-    /// A directory from the root on.
+    /// A directory from the root on, or the name of a target of the configuration.
     target: String,
+    /// As what. Default: `json`.
+    #[serde(default)]
+    format: PlanFormat,
+}
+
+/// As what a plan is told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum PlanFormat {
+    /// For programs.
+    #[default]
+    Json,
+    /// For people.
+    Text,
 }
 
 /// A plan.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PlannedJson {
-    /// What `backup restore --dry-run --json` says, line by line.
+    /// What `backup restore --dry-run --json` says, line by line; empty with the format `text`.
     #[schema(value_type = Vec<Object>)]
     plan: Vec<Value>,
+    /// What `backup restore --dry-run` says, with the format `text`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    /// The exit code of the program: 0, 3 if something would be missing, or 4 if something stored is damaged.
+    exit_code: i32,
 }
 
 /// Say what a restore would do, and do nothing
 ///
-/// For directories. What would be restored to a target of the configuration is begun with `dry_run` by `POST /api/v1/restores`.
+/// Of snapshots in every repository of the configuration, to directories and to targets of the configuration: a server is asked what it has.
 #[utoipa::path(post, path = "/api/v1/restores/plan", operation_id = "plan_restore", tag = "restores",
     security(("token" = ["operator"])), request_body = PlanJson,
     responses((status = 200, description = "What would be done", body = PlannedJson)))]
@@ -49,25 +71,22 @@ pub(super) async fn plan(
     Extension(who): Extension<Who>,
     Json(plan): Json<PlanJson>,
 ) -> Answer<(Extension<Noted>, Json<PlannedJson>)> {
-    let PlanJson { what, at, target } = plan;
-    let (order, target) = checked(RestoreJson { what, at, target, dry_run: true })?;
-    let Target::Directory(directory) = target else {
-        return Err(Problem::wrong("only restores to a directory are planned at once")
-            .hint("`POST /api/v1/restores` with `dry_run`, and follow its events"));
-    };
-    let mut asked = vec!["restore".to_owned(), "--json".to_owned(), "--dry-run".to_owned()];
-    asked.push(format!("--target={directory}"));
-    asked.extend(order.at.as_ref().map(|at| format!("--at={at}")));
-    // With a moment a job is named, by a flag; groups and snapshots are named by themselves.
-    match order.at.is_some() && !api.reads.config().config.groups.contains_key(&order.what) {
-        true => asked.push(format!("--job={}", order.what)),
-        false => asked.extend(["--".to_owned(), order.what.clone()]),
+    let PlanJson { what, repository, at, target, format } = plan;
+    let (order, _) = checked(RestoreJson { what, repository, at, target, dry_run: true })?;
+    let mut asked = crate::scheduler::restore_words(&order, &api.reads.config().config)?;
+    if format == PlanFormat::Json {
+        asked.insert(1, "--json".to_owned());
     }
     let spoken = api.reads.ask(asked, &who.name).await?;
     if !spoken.is_done() {
         return Err(spoken.failure().into());
     }
-    Ok((Extension(noted(&order)), Json(PlannedJson { plan: spoken.lines().collect() })))
+    let planned = PlannedJson {
+        plan: if format == PlanFormat::Json { spoken.lines().collect() } else { Vec::new() },
+        text: (format == PlanFormat::Text).then(|| String::from_utf8_lossy(&spoken.out).into_owned()),
+        exit_code: spoken.code.unwrap_or_default(),
+    };
+    Ok((Extension(noted(&order)), Json(planned)))
 }
 
 /// Begin a restore as soon as its turn comes
@@ -111,7 +130,8 @@ fn checked(order: RestoreJson) -> Answer<(RestoreOrder, Target)> {
     let target = Target::parse(&order.target)?;
     let what = words::name("what", &order.what)?;
     let at = order.at.as_deref().map(|at| words::word("at", at)).transpose()?;
-    Ok((RestoreOrder { what, at, target: order.target, dry_run: order.dry_run }, target))
+    let repository = order.repository.as_deref().map(|name| words::name("repository", name)).transpose()?;
+    Ok((RestoreOrder { what, repository, at, target: order.target, dry_run: order.dry_run }, target))
 }
 
 fn noted(order: &RestoreOrder) -> Noted {

@@ -7,11 +7,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::guard::Who;
+use super::super::orders::WorkJson;
 use super::super::problem::{Answer, Problem};
 use super::super::told::Noted;
-use super::super::views::{EndedJson, RunningJson, WorkJson};
+use super::super::views::{EndedJson, RunningJson};
 use super::super::{Shared, words};
-use crate::engine::Work;
+use crate::engine::{ArchiveOrder, CopyOrder, Work};
 use crate::tokens::Role;
 
 /// Types of backups.
@@ -39,7 +40,7 @@ pub(super) struct StartedJson {
 
 /// Begin something as soon as its turn comes
 ///
-/// Restores are begun by `POST /api/v1/restores`. A cleanup takes an admin.
+/// Restores are begun by `POST /api/v1/restores`. What removes something takes an admin.
 #[utoipa::path(post, path = "/api/v1/running", tag = "running", security(("token" = ["operator"])),
     request_body = WorkJson, responses((status = 202, description = "It will be done", body = StartedJson)))]
 pub(super) async fn start(
@@ -48,15 +49,24 @@ pub(super) async fn start(
     Json(work): Json<WorkJson>,
 ) -> Answer<(StatusCode, Extension<Noted>, Json<StartedJson>)> {
     let work = checked(work)?;
-    if work == Work::Cleanup && !who.role.may(Role::Admin) {
-        return Err(Problem::forbidden(format!(
-            "a cleanup removes snapshots: it takes an admin, and {} is {}",
-            who.name, who.role
-        )));
+    if let Some(what) = removal(&work)
+        && !who.role.may(Role::Admin)
+    {
+        return Err(Problem::forbidden(format!("{what}: it takes an admin, and {} is {}", who.name, who.role)));
     }
     let noted = noted(&work);
     let id = api.engine.start(work, &who.name)?;
     Ok((StatusCode::ACCEPTED, Extension(noted.with("started", id.clone())), Json(StartedJson { id })))
+}
+
+/// What a piece of work removes, if it does.
+fn removal(work: &Work) -> Option<&'static str> {
+    match work {
+        Work::Cleanup => Some("a cleanup removes snapshots"),
+        Work::Prune { .. } => Some("this removes what no snapshot needs"),
+        Work::Archive(order) if order.remove => Some("this removes what it has archived"),
+        _ => None,
+    }
 }
 
 /// Work that may be begun here, none of whose words can be taken for a flag.
@@ -73,9 +83,30 @@ fn checked(work: WorkJson) -> Answer<Work> {
             Work::Backup { job: words::name("job", &job)?, kind, tier: optional("tier", tier)? }
         }
         WorkJson::Follow { job } => Work::Follow { job: words::name("job", &job)? },
-        WorkJson::Verify { snapshot } => Work::Verify { snapshot: words::name("snapshot", &snapshot)? },
+        WorkJson::Verify { snapshot, repository } => Work::Verify {
+            snapshot: words::name("snapshot", &snapshot)?,
+            repository: optional("repository", repository)?,
+        },
         WorkJson::Cleanup => Work::Cleanup,
-        WorkJson::Check { repository } => Work::Check { repository: optional("repository", repository)? },
+        WorkJson::Check { repository, data } => Work::Check {
+            repository: optional("repository", repository)?,
+            data: data.map(|data| words::word("data", &data)).transpose()?,
+        },
+        WorkJson::Prune { repository } => Work::Prune { repository: optional("repository", repository)? },
+        WorkJson::Copy { from, to, job } => Work::Copy(CopyOrder {
+            from: words::name("from", &from)?,
+            to: words::name("to", &to)?,
+            job: optional("job", job)?,
+        }),
+        WorkJson::Archive { from, to, older_than, job, storage_class, remove } => Work::Archive(ArchiveOrder {
+            from: words::name("from", &from)?,
+            to: words::name("to", &to)?,
+            older_than: backup_control::age::Age::parse(&older_than)?.to_string(),
+            job: optional("job", job)?,
+            storage_class: optional("storage_class", storage_class)?,
+            remove,
+        }),
+        WorkJson::Compact { job } => Work::Compact { job: words::name("job", &job)? },
         WorkJson::Alerts => Work::Alerts,
         WorkJson::Report { since } => {
             let age = backup_control::age::Age::parse(&since)?;
@@ -90,9 +121,13 @@ fn noted(work: &Work) -> Noted {
         Work::Backup { job, .. } => noted("backup").with("job", job.clone()),
         Work::Follow { job } => noted("follow").with("job", job.clone()),
         Work::Restore(order) => noted("restore").with("what", order.what.clone()),
-        Work::Verify { snapshot } => noted("verify").with("snapshot", snapshot.clone()),
+        Work::Verify { snapshot, .. } => noted("verify").with("snapshot", snapshot.clone()),
         Work::Cleanup => noted("cleanup"),
-        Work::Check { repository } => noted("check").with("repository", repository.clone().unwrap_or_default()),
+        Work::Check { repository, .. } => noted("check").with("repository", repository.clone().unwrap_or_default()),
+        Work::Prune { repository } => noted("prune").with("repository", repository.clone().unwrap_or_default()),
+        Work::Copy(order) => noted("copy").with("repository", order.from.clone()).with("to", order.to.clone()),
+        Work::Archive(order) => noted("archive").with("repository", order.from.clone()).with("to", order.to.clone()),
+        Work::Compact { job } => noted("compact").with("job", job.clone()),
         Work::Alerts => noted("alerts"),
         Work::Report { since } => noted("report").with("since", since.clone()),
     }

@@ -20,8 +20,14 @@ fn requests(document: &Value) -> Vec<Request> {
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let role = operation["security"][0]["token"][0].as_str();
-            let filled =
-                [("{job}", "docs"), ("{id}", "r1"), ("{run}", "latest"), ("{snapshot}", "1a2b"), ("{silence}", "x")];
+            let filled = [
+                ("{job}", "docs"),
+                ("{id}", "r1"),
+                ("{run}", "latest"),
+                ("{snapshot}", "1a2b"),
+                ("{silence}", "x"),
+                ("{verb}", "audit"),
+            ];
             let path = filled.iter().fold(path.clone(), |path, (name, value)| path.replace(name, value));
             assert!(!path.contains('{'), "{path}: the test has no value for its parameter");
             let body = match operation["operationId"].as_str().unwrap() {
@@ -110,6 +116,7 @@ async fn auditors_read_logs_reports_metrics_and_health_alone() {
             "GET /api/v1/health",
             "GET /api/v1/openapi.json",
             "GET /api/v1/reports",
+            "GET /api/v1/verbs/audit",
             "GET /metrics",
         ]
     );

@@ -50,6 +50,10 @@ async fn work_is_begun_stopped_and_paused_and_recorded() {
         (json!({ "kind": "restore", "what": "latest", "target": "/x" }), 400),
         (json!({ "kind": "report", "since": "yesterday" }), 400),
         (json!({ "kind": "dance" }), 400),
+        (json!({ "kind": "prune", "repository": "main" }), 403),
+        (json!({ "kind": "archive", "from": "main", "to": "x", "older_than": "90d", "remove": true }), 403),
+        (json!({ "kind": "archive", "from": "main", "to": "x", "older_than": "long" }), 400),
+        (json!({ "kind": "copy", "from": "main", "to": "s3://me:hush@x/" }), 400),
     ] {
         let reply = operator.post("/api/v1/running", body.clone()).await;
         assert_eq!(reply.status, status, "{body}: {reply:?}");
@@ -67,9 +71,9 @@ async fn work_is_begun_stopped_and_paused_and_recorded() {
     let told: Vec<String> =
         server.audit("api").iter().map(|record| format!("{} {}", record.operation, record.status.as_str())).collect();
     assert_eq!(told[0], "api start success");
-    assert_eq!(told.iter().filter(|told| *told == "api start failure").count(), 9, "{told:?}");
+    assert_eq!(told.iter().filter(|told| *told == "api start failure").count(), 13, "{told:?}");
     assert_eq!(
-        told[10..],
+        told[14..],
         ["api cancel success", "api cancel failure", "api pause success", "api resume success", "api pause failure"]
     );
     let first = &server.audit("api start")[0];
@@ -120,7 +124,18 @@ async fn the_program_is_asked_on_behalf_of_whoever_asks() {
     let plan =
         operator.post("/api/v1/restores/plan", json!({ "what": "docs", "at": "2h ago", "target": "/srv/x" })).await;
     assert_eq!(plan.json()["plan"][1]["files"], 3);
-    operator.post("/api/v1/restores/plan", json!({ "what": "all", "at": "latest", "target": "/srv/x" })).await;
+    for (what, target) in [("all", "/srv/x"), ("all", "all"), ("docs:latest", "standby"), ("1a2b", "/srv/x")] {
+        let order = json!({ "what": what, "target": target, "format": "text" });
+        let plan = operator.post("/api/v1/restores/plan", order).await;
+        assert!(plan.json()["text"].as_str().is_some_and(|text| text.contains("summary")), "{plan:?}");
+    }
+    let order = json!({ "what": "1a2b", "repository": "main", "target": "/srv/x" });
+    operator.post("/api/v1/restores/plan", order).await;
+    for (what, repository) in [("1a2b", "nosuch"), ("nosuch:latest", "main"), ("all", "main")] {
+        let order = json!({ "what": what, "repository": repository, "target": "/srv/x" });
+        let reply = operator.post("/api/v1/restores/plan", order.clone()).await;
+        assert!(matches!(reply.status, 404 | 409) && reply.is_problem(), "{order}: {reply:?}");
+    }
     let auditor = server.remote(Role::Auditor);
     assert_eq!(auditor.get("/api/v1/audit/verdict").await.json()["sound"], true);
     assert_eq!(auditor.get("/api/v1/reports?since=30d").await.json()["schema_version"], 1);
@@ -131,8 +146,12 @@ async fn the_program_is_asked_on_behalf_of_whoever_asks() {
     operator-anna: list --json --repo=main --job=docs --before=2h ago --days=7
     operator-anna: show --json --job=docs -- 1a2b
     operator-anna: timeline --json -- docs
-    operator-anna: restore --json --dry-run --target=/srv/x --at=2h ago --job=docs
-    operator-anna: restore --json --dry-run --target=/srv/x --at=latest -- all
+    operator-anna: restore --json --target=/srv/x --at=2h ago --dry-run --job=docs --repo=main
+    operator-anna: restore --target=docs=/srv/x/docs --target=new=/srv/x/new --dry-run -- all
+    operator-anna: restore --dry-run -- all
+    operator-anna: restore --target=standby --dry-run --job=docs --repo=main -- latest
+    operator-anna: restore --target=/srv/x --dry-run -- 1a2b
+    operator-anna: restore --json --target=/srv/x --dry-run --repo=main -- 1a2b
     auditor-anna: audit verify --json
     auditor-anna: report --since=30d --format=json
     auditor-anna: report --since=7d --format=html
@@ -147,6 +166,11 @@ async fn the_program_is_asked_on_behalf_of_whoever_asks() {
         "snapshots?days=0",
         "snapshots?days=1&after=today",
         "snapshots/a%0Ab",
+        "verbs/restore",
+        "verbs/list?words=--job",
+        "verbs/list?words=%5B%22--config%3D/x%22%5D",
+        "verbs/show?words=%5B%22--%22%2C%22--help%22%5D",
+        "verbs/list?words=%5B%22--repo%3Ds3://elsewhere%22%5D",
         "reports?since=--help",
         "reports?format=pdf",
     ] {
@@ -157,18 +181,47 @@ async fn the_program_is_asked_on_behalf_of_whoever_asks() {
 }
 
 #[tokio::test]
+async fn verbs_are_asked_for_by_who_may() {
+    let server = Server::start().await;
+    let (operator, auditor) = (server.remote(Role::Operator), server.remote(Role::Auditor));
+    let said = operator.get("/api/v1/verbs/list?words=%5B%22--job%3Ddocs%22%5D&json=true&quiet=true").await.json();
+    assert_eq!((&said["exit_code"], &said["err"]), (&json!(0), &json!("")));
+    assert!(said["out"].as_str().unwrap().contains("snapshots"));
+    // What the program says when it fails is an answer.
+    let gone = operator.get("/api/v1/verbs/show?words=%5B%22--%22%2C%22gone%22%5D").await.json();
+    assert!(gone["exit_code"] == 1 && gone["out"].as_str().unwrap().contains("no snapshot"), "{gone}");
+    auditor.get("/api/v1/verbs/audit-verify").await.json();
+    for verb in super::super::verbs::VERBS.iter().filter(|verb| verb.role > Role::Auditor) {
+        let reply = auditor.get(&format!("/api/v1/verbs/{}", verb.name)).await;
+        assert!(reply.status == 403 && reply.is_problem(), "{}: {reply:?}", verb.name);
+    }
+    let calls: Vec<String> = server.program.calls().into_iter().map(|(words, by)| format!("{by}: {words}")).collect();
+    insta::assert_snapshot!(calls.join("\n"), @r"
+    operator-anna: list --quiet --json --job=docs
+    operator-anna: show -- gone
+    auditor-anna: audit verify
+    ");
+}
+
+#[tokio::test]
 async fn restores_go_where_they_may() {
     let server = Server::start().await;
     let admin = server.remote(Role::Admin);
     let order = json!({ "what": "docs", "at": "latest", "target": "standby", "dry_run": true });
     assert_eq!(admin.post("/api/v1/restores", order).await.status, 202);
-    let order =
-        RestoreOrder { what: "docs".into(), at: Some("latest".into()), target: "standby".into(), dry_run: true };
+    let order = RestoreOrder {
+        what: "docs".into(),
+        repository: None,
+        at: Some("latest".into()),
+        target: "standby".into(),
+        dry_run: true,
+    };
     assert_eq!(server.engine.asked().started[0].0, Work::Restore(order));
     for target in ["postgres://me:hush@db/x", "relative", "/a/../b", "-x", ""] {
         for path in ["/api/v1/restores", "/api/v1/restores/plan"] {
             let reply = admin.post(path, json!({ "what": "latest", "target": target })).await;
-            assert!(reply.status == 400 || (target == "relative" && path.ends_with("restores")), "{target}: {reply:?}");
+            // It may be the name of a target.
+            assert!(reply.status == 400 || target == "relative", "{target}: {reply:?}");
             assert!(!reply.body.contains("hush"), "{reply:?}");
         }
     }

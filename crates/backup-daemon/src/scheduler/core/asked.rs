@@ -71,7 +71,7 @@ impl Core {
             return Err(Refusal::Refused(format!("it would be begun again: pause the task {task}")));
         }
         if item.waits() {
-            let ending = Ending { exit_code: None, error: "it was stopped before it began".to_owned() };
+            let ending = Ending::failed("it was stopped before it began");
             self.over(id, ending, now);
         } else {
             stop(item, Why::Cancelled, now);
@@ -110,7 +110,7 @@ impl Core {
     fn withdraw(&mut self, task: &str, now: Now) {
         let Some(item) = self.items.iter_mut().find(|item| item.task.as_deref() == Some(task)) else { return };
         if item.waits() {
-            let (id, ending) = (item.id.clone(), Ending { exit_code: None, error: "it was paused".to_owned() });
+            let (id, ending) = (item.id.clone(), Ending::failed("it was paused"));
             self.over(&id, ending, now);
         } else if matches!(item.order.work, Work::Follow { .. }) {
             stop(item, Why::Cancelled, now);

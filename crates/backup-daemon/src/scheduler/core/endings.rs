@@ -119,7 +119,7 @@ impl Core {
             let Some(at) = self.items.iter().position(|item| item.id == id) else { continue };
             let item = self.items.remove(at);
             if item.by != SCHEDULE {
-                let ending = Ending { exit_code: None, error: "the daemon ended before it began".to_owned() };
+                let ending = Ending::failed("the daemon ended before it began");
                 self.events.push(TaskEvent::Ended(item.ended(ending, now.wall)));
             }
         }

@@ -233,15 +233,17 @@ impl Core {
         };
         let Some(handled) = kept.remembered.handled else {
             kept.remembered.handled = Some(table.from_now_on(now.wall));
+            kept.remembered.delay = table.delay.as_secs();
             self.changed = true;
             return;
         };
-        let look = table.look(handled, now.wall);
+        let look = table.look_again(handled, Duration::from_secs(kept.remembered.delay), now.wall);
         kept.next = table.next(look.handled);
         if look.handled == handled {
             return;
         }
         kept.remembered.handled = Some(look.handled);
+        kept.remembered.delay = table.delay.as_secs();
         self.changed = true;
         if look.put_back {
             self.say(Level::Warning, Some(&name), None, "the clock was put back: its times begin anew".into(), now);

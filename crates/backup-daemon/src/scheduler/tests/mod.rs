@@ -126,7 +126,7 @@ impl World {
     fn end(&mut self, id: &str, exit_code: Option<u8>) {
         let (begun, _) = self.going.remove(id).unwrap();
         self.begun[begun].ended = Some(self.now.wall);
-        self.core.over(id, Ending { exit_code, error: String::new() }, self.now);
+        self.core.over(id, Ending { exit_code, ..Ending::default() }, self.now);
     }
 
     /// The daemon and all it has begun are killed, and it is begun again after some time.

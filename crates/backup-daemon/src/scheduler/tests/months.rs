@@ -182,3 +182,36 @@ fn a_clock_that_jumps() {
     assert_eq!(count(&world), 4, "{:?}", world.times("night/daily", zone));
     assert!(world.said.iter().any(|line| line.contains("put back")));
 }
+
+#[test]
+fn a_jitter_that_is_raised_and_lowered_repeats_nothing() {
+    let zone = "UTC";
+    let text = config(zone);
+    let mut world = World::new(&text, "2026-05-04T00:00:00Z", |_| Duration::from_secs(60));
+    world.minutes(4 * 60);
+    assert_eq!(world.times("night/daily", zone).len(), 1);
+    let jitter = |world: &mut World, jitter: &str| {
+        let text = text.replace("tier = \"daily\"", &format!("tier = \"daily\"\n        jitter = \"{jitter}\""));
+        world.loaded = loaded(&text);
+        let new = plan(&world.loaded);
+        let task = new.tasks.iter().find(|task| task.name == "night/daily").unwrap();
+        let delay = task.timetable.as_ref().unwrap().delay;
+        world.core.replace(new, Orders::new(world.loaded.clone()), world.now);
+        delay
+    };
+    // Later by more than a clock may be put back by.
+    let delay = jitter(&mut world, "20h");
+    assert!(delay > Duration::from_secs(4 * 3600), "{delay:?}");
+    world.killed_for(Duration::from_secs(60));
+    world.minutes(20 * 60);
+    assert_eq!(world.times("night/daily", zone).len(), 1, "not for the same night again");
+    world.minutes(48 * 60);
+    let so_far = world.times("night/daily", zone);
+    assert!((2..=3).contains(&so_far.len()), "{so_far:?}");
+    assert_eq!(jitter(&mut world, "1s"), Duration::ZERO);
+    let before = so_far.len();
+    world.minutes(48 * 60);
+    let nights = world.times("night/daily", zone).len() - before;
+    assert!((2..=3).contains(&nights), "{:?}", world.times("night/daily", zone));
+    assert!(!world.said.iter().any(|line| line.contains("put back")), "{:?}", world.said);
+}

@@ -1,7 +1,7 @@
 //! Limits, priorities, deadlines, pauses, and what somebody asks for.
 
 use super::*;
-use crate::engine::{Refusal, RestoreOrder, Work};
+use crate::engine::{ArchiveOrder, CopyOrder, Refusal, RestoreOrder, Work};
 
 /// Three jobs of two hosts at the same time, one before the others.
 const CONFIG: &str = r#"
@@ -157,9 +157,15 @@ fn what_somebody_asks_for() {
     assert!(matches!(start(&mut world, backup("a")), Err(Refusal::Refused(text)) if text.contains(&first)));
     assert!(matches!(start(&mut world, backup("all")), Err(Refusal::Refused(_))));
     assert!(matches!(start(&mut world, backup("d")), Err(Refusal::Unknown(_))));
-    assert!(matches!(start(&mut world, Work::Check { repository: None }), Err(Refusal::Refused(_))));
+    assert!(matches!(start(&mut world, Work::Check { repository: None, data: None }), Err(Refusal::Refused(_))));
     assert!(matches!(start(&mut world, Work::Report { since: "7d".into() }), Err(Refusal::Refused(_))));
-    let order = RestoreOrder { what: "a".into(), at: None, target: "mongodb://me:hush@h".into(), dry_run: false };
+    let order = RestoreOrder {
+        what: "a".into(),
+        repository: None,
+        at: None,
+        target: "mongodb://me:hush@h".into(),
+        dry_run: false,
+    };
     let refused = start(&mut world, Work::Restore(order)).unwrap_err().to_string();
     assert!(!refused.contains("hush"), "{refused}");
     // It can be cancelled, while it goes on and before.
@@ -177,7 +183,13 @@ fn what_somebody_asks_for() {
 fn queues_are_bounded() {
     let mut world = world(hour);
     let restore = |at: usize| {
-        Work::Restore(RestoreOrder { what: "latest".into(), at: None, target: format!("/t/{at}"), dry_run: false })
+        Work::Restore(RestoreOrder {
+            what: "latest".into(),
+            repository: None,
+            at: None,
+            target: format!("/t/{at}"),
+            dry_run: false,
+        })
     };
     let refused = (0..1000).map(|at| world.core.start(restore(at), "me", world.now)).filter(Result::is_err).count();
     assert_eq!(refused, 1000 - 256);
@@ -193,19 +205,60 @@ fn queues_are_bounded() {
 }
 
 #[test]
+fn what_is_not_in_the_configuration_is_not_done() {
+    let orders = Orders::new(loaded(CONFIG));
+    let copy = |from: &str, to: &str, job: Option<&str>| {
+        let (from, to, job) = (from.to_owned(), to.to_owned(), job.map(str::to_owned));
+        orders.asked(Work::Copy(CopyOrder { from, to, job }), Duration::from_secs(60)).unwrap_err()
+    };
+    assert!(matches!(copy("main", "main", None), Refusal::Refused(_)));
+    assert!(matches!(copy("main", "/tmp/x", None), Refusal::Unknown(_)));
+    assert!(matches!(copy("s3://x", "main", None), Refusal::Unknown(_)));
+    assert!(matches!(copy("main", "other", Some("nosuch")), Refusal::Unknown(_)));
+    let restore = |what: &str, target: &str, repository: Option<&str>| {
+        let (what, target, repository) = (what.to_owned(), target.to_owned(), repository.map(str::to_owned));
+        Work::Restore(RestoreOrder { what, repository, at: None, target, dry_run: false })
+    };
+    for work in [
+        restore("all", "standby", None),
+        restore("all", "/t", Some("main")),
+        restore("1a2b", "/t", Some("nosuch")),
+        restore("nosuch:latest", "/t", None),
+        Work::Prune { repository: Some("nosuch".into()) },
+        Work::Verify { snapshot: "1a2b".into(), repository: Some("nosuch".into()) },
+        Work::Compact { job: "a".into() },
+        Work::Compact { job: "nosuch".into() },
+    ] {
+        assert!(orders.asked(work.clone(), Duration::from_secs(60)).is_err(), "{work:?}");
+    }
+}
+
+#[test]
 fn the_words_of_every_kind_of_work() {
     let orders = Orders::new(loaded(CONFIG));
     let words = |work| orders.asked(work, Duration::from_secs(60)).unwrap().args[4..].join(" ");
     let restore = |what: &str, at: Option<&str>| {
         let (what, at) = (what.to_owned(), at.map(str::to_owned));
-        words(Work::Restore(RestoreOrder { what, at, target: "/t".into(), dry_run: true }))
+        words(Work::Restore(RestoreOrder { what, repository: None, at, target: "/t".into(), dry_run: true }))
     };
     let lines = [
         words(Work::Backup { job: "a".into(), kind: Some("full".into()), tier: Some("--x".into()) }),
-        words(Work::Verify { snapshot: "a:latest".into() }),
-        words(Work::Verify { snapshot: "--all".into() }),
+        words(Work::Verify { snapshot: "a:latest".into(), repository: None }),
+        words(Work::Verify { snapshot: "--all".into(), repository: None }),
         words(Work::Cleanup),
-        words(Work::Check { repository: Some("other".into()) }),
+        words(Work::Check { repository: Some("other".into()), data: Some("5%".into()) }),
+        words(Work::Prune { repository: Some("main".into()) }),
+        words(Work::Copy(CopyOrder { from: "main".into(), to: "other".into(), job: None })),
+        words(Work::Copy(CopyOrder { from: "main".into(), to: "other".into(), job: Some("a".into()) })),
+        words(Work::Archive(ArchiveOrder {
+            from: "main".into(),
+            to: "other".into(),
+            older_than: "90d".into(),
+            job: Some("a".into()),
+            storage_class: Some("GLACIER".into()),
+            remove: true,
+        })),
+        words(Work::Verify { snapshot: "1a2b".into(), repository: Some("other".into()) }),
         words(Work::Alerts),
         restore("a:latest", None),
         restore("a", Some("2026-05-01 10:00")),
@@ -217,11 +270,16 @@ fn the_words_of_every_kind_of_work() {
     verify --job=a --repo=main -- latest
     verify -- --all
     cleanup --all --yes
-    check --repo=other
+    check --repo=other --read-data-subset=5%
+    prune --repo=main --yes
+    copy --from=main --to=other --all
+    copy --from=main --to=other --job=a
+    archive --repo=main --to=other --older-than=90d --job=a --storage-class=GLACIER --remove --yes
+    verify --repo=other -- 1a2b
     alerts check
     restore --target=/t --dry-run --job=a --repo=main -- latest
     restore --target=/t --at=2026-05-01 10:00 --dry-run --job=a --repo=main
-    restore --target=/t --at=latest --dry-run -- all
+    restore --target=a=/t/a --target=c=/t/c --at=latest --dry-run -- all
     restore --target=/t --dry-run -- 1a2b3c4d
     ");
 }
