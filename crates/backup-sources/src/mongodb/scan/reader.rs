@@ -266,7 +266,7 @@ impl BackupReader for Reader {
         };
         let log = position
             .zip(needs)
-            .map(|(at, needs)| LogStart { needs: needs.offset(), at: log::Position::new("", at.offset()) });
+            .map(|(at, needs)| LogStart::new(needs.offset(), log::Position::new("", at.offset())));
         Ok(Checkpoint { started: self.started, finished, position: position.map(|at| at.to_string()), log })
     }
 

@@ -50,6 +50,9 @@ use super::options::{Engine, RedisOptions, RestoreOptions, Ttl};
 use super::reader::NO_MOMENT;
 use super::server::Info;
 use dumps::{Dump, Dumps};
+use replay::Replay;
+
+pub(super) use dumps::places_of;
 
 /// Pieces of the dump, of at most some MiB, that wait.
 const WAITING: usize = 4;
@@ -151,6 +154,17 @@ impl Job<'_> {
         Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint(
             "restore key by key, to a server or a cluster; or into a directory, for a server on the files of each",
         ))
+    }
+
+    /// Whether there are commands behind any of the dumps.
+    async fn has_commands(&self) -> SourceResult<bool> {
+        for dump in &self.dumps {
+            let one = Job::new(self.cx, self.options, self.request, self.snapshot, vec![dump.clone()])?;
+            if !Replay::of(&one).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether a target has loaded what the origin had, or anything if that was not recorded.
