@@ -10,6 +10,7 @@ use super::super::options::RedisOptions;
 use super::super::rdb::{RdbError, functions_payload};
 use super::super::wire::{Connection, Reply};
 use super::lanes::{Batches, Target};
+use super::merged::Replays;
 use super::pipeline;
 use super::plan::{Plan, Refused, target_time};
 use super::prepare::{self, Room};
@@ -108,11 +109,12 @@ async fn refuse_what_is_impossible(job: &Job<'_>) -> SourceResult<()> {
     if let Some(what) = &job.description.dump.unknown {
         return Err(RdbError::Unknown(what.clone()).into_source());
     }
-    if job.has_commands().await? {
+    if !Replays::of(job).await?.is_empty() {
         let text = "commands behind the dump cannot be applied key by key";
         let time = job.description.time.round(jiff::Unit::Second).unwrap_or(job.description.time);
-        let ways = if job.dumps.len() == 1 { "through a replica, or into a directory" } else { "into a directory" };
-        let hint = format!("restore {ways}; or name the full snapshot of {time}, for the keys as they were then");
+        let hint = format!(
+            "restore through a replica, or into a directory; or name the full snapshot of {time}, for the keys as they were then"
+        );
         return Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint(hint));
     }
     if job.request.if_exists == IfExists::Replace && !job.request.selection.is_all() {
