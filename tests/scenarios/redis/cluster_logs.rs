@@ -84,6 +84,21 @@ async fn reached(logged: &Logged, mark: &Mark) {
     }
 }
 
+/// Waits until what is written is received at once: a moment is one of whoever receives it.
+async fn follows(logged: &Logged, cluster: &mut Cluster) {
+    let started = Instant::now();
+    while cluster.nodes[..3].iter().any(|master| master.info("connected_slaves") == "0") {
+        assert!(started.elapsed() < Duration::from_secs(60), "nobody follows");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let now = SystemClock.now();
+    while logged.plan(&Target::Time(now)).await.is_err() {
+        cluster.run(&["INCR", "waiting"]);
+        assert!(started.elapsed() < Duration::from_secs(60), "nobody follows");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Starts a node on the files of each master, by the port that the directory is called by.
 fn compare(version: Version, directory: &Path, mark: &Mark, ports: &[u16]) {
     for ((_, digest), port) in mark.digests.iter().zip(ports) {
@@ -118,6 +133,7 @@ pub(super) async fn every_moment_of_all_masters_comes_back(version: Version) {
     // What was written before anybody followed is in the backlogs.
     work(&mut cluster, 1);
     let mut capturing = logged.begin();
+    follows(&logged, &mut cluster).await;
     let mut marks = Vec::new();
     for round in 2..6 {
         work(&mut cluster, round);
@@ -128,6 +144,8 @@ pub(super) async fn every_moment_of_all_masters_comes_back(version: Version) {
             2 => {
                 capturing.kill().await;
                 capturing = logged.begin();
+                work(&mut cluster, 50);
+                follows(&logged, &mut cluster).await;
             }
             3 => logged.roll_up().await,
             4 => _ = back_up(&logged.repo, &logged.source).await,
@@ -160,6 +178,7 @@ pub(super) async fn every_moment_of_all_masters_comes_back(version: Version) {
     // What has emptied one master must not empty all.
     cluster.nodes[2].run(&["FLUSHALL"]);
     let capturing = logged.begin();
+    follows(&logged, &mut cluster).await;
     let emptied = mark(&all(&cluster));
     work(&mut cluster, 300);
     reached(&logged, &emptied).await;
@@ -235,6 +254,7 @@ pub(super) async fn moved_slots_leave_a_gap_that_is_told(version: Version) {
     work(&mut cluster, 0);
     back_up(&logged.repo, &logged.source).await;
     let capturing = logged.begin();
+    follows(&logged, &mut cluster).await;
     work(&mut cluster, 1);
     let before = mark(&all(&cluster));
     work(&mut cluster, 2);
@@ -278,11 +298,13 @@ pub(super) async fn a_failover_of_one_master_is_followed(version: Version) {
     work(&mut cluster, 0);
     back_up(&logged.repo, &logged.source).await;
     let capturing = logged.begin();
+    follows(&logged, &mut cluster).await;
     work(&mut cluster, 1);
     let before = mark(&all(&cluster)[..3]);
     let mut ports: Vec<u16> = cluster.nodes[..3].iter().map(Redis::port).collect();
     cluster.fail_over_to_replica();
     work(&mut cluster, 2);
+    follows(&logged, &mut cluster).await;
     let after = mark(&all(&cluster));
     work(&mut cluster, 3);
     reached(&logged, &after).await;
@@ -297,7 +319,8 @@ pub(super) async fn a_failover_of_one_master_is_followed(version: Version) {
     }
     // A full one has the new master.
     let options = BackupOptions { kind: Some(BackupKind::Full), ..BackupOptions::default() };
-    let full = backup_core::pipeline::backup(&logged.repo.repository, &logged.source, &options, &Context::silent()).await;
+    let full =
+        backup_core::pipeline::backup(&logged.repo.repository, &logged.source, &options, &Context::silent()).await;
     ports[0] = cluster.nodes[0].port();
     let room = tempfile::tempdir().unwrap();
     let directory = room.path().join("files");

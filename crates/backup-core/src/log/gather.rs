@@ -148,10 +148,7 @@ impl LogView {
     pub(super) fn end(&self) -> Option<Mark> {
         let extents = self.snapshots.iter().flat_map(|(_, log)| &log.extents);
         let newest = extents.max_by_key(|extent| (extent.last.map(|last| last.time), extent.to));
-        newest.map(|extent| Mark {
-            at: Position::new(extent.branch.clone(), extent.to),
-            state: extent.state.clone(),
-        })
+        newest.map(|extent| Mark { at: Position::new(extent.branch.clone(), extent.to), state: extent.state.clone() })
     }
 
     /// From where the log is needed for the newest backup.

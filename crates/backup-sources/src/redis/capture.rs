@@ -26,8 +26,8 @@ use super::options::RedisOptions;
 use super::server::Server;
 use super::stream::Splitter;
 
-/// Pieces of at most 256 KiB that wait.
-const WAITING: usize = 16;
+/// Pieces of at most 128 KiB that wait.
+const WAITING: usize = 32;
 /// Segments end here, behind a whole event.
 pub(super) const SEGMENT: usize = 1 << 20;
 /// Files end here.

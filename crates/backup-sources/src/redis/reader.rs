@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::task::AbortOnDropHandle;
 
-/// Pieces of at most 512 KiB that wait on each way.
-pub(super) const WAITING: usize = 8;
+/// Pieces of at most 128 KiB that wait on each way.
+pub(super) const WAITING: usize = 64;
 
 /// What is said of snapshots that were read key by key.
 pub(super) const NO_MOMENT: &str = "This is not point-in-time: keys were read one after the other, each as it was then, while others may have written.";

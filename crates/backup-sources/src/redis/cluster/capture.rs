@@ -31,11 +31,11 @@ use super::super::layout::{cluster_log, cluster_log_file};
 use super::super::options::RedisOptions;
 use super::super::server::Version;
 use super::discover::{Cluster, Rest};
-use super::places::{Places, nanoseconds, position};
+use super::places::{CLOCKS, Places, nanoseconds, position};
 use super::stream::{Stream, Whole};
 
-/// Pieces of at most 256 KiB that wait, of all masters.
-const WAITING: usize = 16;
+/// Pieces of at most 128 KiB that wait, of all masters.
+const WAITING: usize = 32;
 /// What was received within this time, of whichever masters, belongs together.
 const WINDOW: SignedDuration = SignedDuration::from_millis(100);
 /// So long after something has come the masters are asked, unless so much is held back before.
@@ -76,7 +76,8 @@ pub(in super::super) async fn open(
         let stream = Stream::begin(cx, &cluster, shard, known.transpose()?, (number, sender.clone())).await;
         streams.push(stream.map_err(|error| error.context(format!("node {}", shard.address)))?);
     }
-    let at = from.map_or_else(|| nanoseconds(cx.clock.now()), |(at, _)| at.offset);
+    let begun = cx.clock.now();
+    let at = from.map_or_else(|| nanoseconds(begun.checked_sub(CLOCKS).unwrap_or(begun)), |(at, _)| at.offset);
     Ok(Box::new(Capture {
         cx: cx.clone(),
         cluster,
@@ -96,8 +97,11 @@ pub(in super::super) async fn open(
     }))
 }
 
-/// A log that begins anew waits until slots are where they stay: the next reason for a gap would only be another one.
+/// A log that begins anew waits until slots are where they stay: the next reason for a gap would only be another one. And it begins
+/// earlier than it does by as much as backups ask for, so that one can build on it that is begun now: not before whatever was
+/// captured until now has ended.
 async fn at_rest(cx: &Context, options: &RedisOptions, version: Option<&Version>) -> SourceResult<Cluster> {
+    tokio::time::sleep(CLOCKS.unsigned_abs() + WINDOW.unsigned_abs()).await;
     let (begun, mut told) = (Instant::now(), false);
     loop {
         match Cluster::find(options, version).await {

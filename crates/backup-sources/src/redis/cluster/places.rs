@@ -15,7 +15,7 @@ use super::slots::Slots;
 /// The log of a cluster has one branch: ids and offsets of its masters are in the paths of its files.
 const BRANCH: &str = "cluster";
 /// By so much the clock of whoever backs up may be ahead of that of whoever follows the streams.
-const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
+pub(super) const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
 
 /// A master's place in its stream, by its slots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

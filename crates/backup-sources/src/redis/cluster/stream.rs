@@ -21,7 +21,7 @@ use super::discover::{Cluster, Shard};
 use super::places::Place;
 use super::slots::Slots;
 
-/// Pieces of at most 256 KiB of one master that wait.
+/// Pieces of at most 128 KiB of one master that wait.
 const WAITING: usize = 4;
 
 /// Whole events that came at once.
@@ -70,8 +70,7 @@ impl Stream {
                 let from = Position::new(place.id.clone(), place.offset);
                 refuse_what_is_gone(&server.info, &from)?;
                 let joined = join(&options, &from).await;
-                let (replication, id) =
-                    joined.map_err(|error: WireError| error.into_source("following the stream"))?;
+                let (replication, id) = joined.map_err(|error: WireError| error.into_source("following the stream"))?;
                 (replication, from, id)
             }
             None => begin(&options, &server.info).await?,

@@ -32,8 +32,7 @@ struct Cut {
 /// What can be taken for one server only if the masters are alike.
 pub(super) fn require_alike(job: &Job<'_>) -> SourceResult<()> {
     let refuse = |why: &str| {
-        let text =
-            format!("the snapshot has the dumps of {} masters, and a replica takes one: {why}", job.dumps.len());
+        let text = format!("the snapshot has the dumps of {} masters, and a replica takes one: {why}", job.dumps.len());
         Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint(
             "restore key by key, to a server or a cluster; or into a directory, for a server on the files of each",
         ))

@@ -211,7 +211,8 @@ fn require_of_some_keys(words: &[Reply]) -> SourceResult<()> {
     if !["FLUSHALL", "FLUSHDB", "SWAPDB"].contains(&&*name) {
         return Ok(());
     }
-    let text = format!("{name} is among the commands of a master, and one server of all of them would lose what others had");
+    let text =
+        format!("{name} is among the commands of a master, and one server of all of them would lose what others had");
     Err(SourceError::new(SourceErrorKind::Unsupported, text)
         .with_hint("restore into a directory, for a server on the files of each"))
 }

@@ -57,16 +57,7 @@ impl Replay {
         }
         let tape = log.map(|log| log.tape(job.cx)).transpose()?;
         let order = Order { next: job.description.offset, stop, splitter: Splitter::default() };
-        Ok(Self {
-            snapshot: job.snapshot.clone(),
-            files,
-            file: None,
-            tape,
-            piece: None,
-            share,
-            order,
-            ended: false,
-        })
+        Ok(Self { snapshot: job.snapshot.clone(), files, file: None, tape, piece: None, share, order, ended: false })
     }
 
     /// Whether there is anything behind the dump.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use backup_core::source::{SourceError, SourceErrorKind};
 use bytes::BytesMut;
-use futures::FutureExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use super::super::error::WireError;
@@ -12,10 +11,8 @@ use super::super::options::RedisOptions;
 use super::resp::{Reply, command, parse_reply};
 use super::socket::{self, Duplex};
 
-/// Memory that bytes are read into, as much of it as there is at once. New memory costs more than copying into it: it is taken when
-/// little of the last piece is left.
-const PIECE: usize = 256 << 10;
-const LITTLE: usize = PIECE / 8;
+/// Bytes are read in pieces of this size.
+const PIECE: usize = 128 << 10;
 
 type Socket = Box<dyn Duplex>;
 
@@ -88,32 +85,12 @@ impl Connection {
         .await
     }
 
-    /// Waits for more bytes, which are then in `input`; says how many.
-    pub(super) async fn fill(&mut self) -> Result<usize, WireError> {
-        self.make_room();
+    /// Waits for more bytes, which are then in `input`.
+    pub(super) async fn fill(&mut self) -> Result<(), WireError> {
+        self.input.reserve(PIECE);
         match timely(self.silence, async { Ok(self.socket.read_buf(&mut self.input).await?) }).await? {
             0 => Err(SourceError::new(SourceErrorKind::Unavailable, "the server has closed the connection").into()),
-            len => Ok(len),
-        }
-    }
-
-    /// The same, and whatever else has come already, up to a piece. TLS hands over 16 KiB at a time.
-    pub(super) async fn fill_well(&mut self) -> Result<usize, WireError> {
-        let mut filled = self.fill().await?;
-        while filled < PIECE {
-            self.make_room();
-            match self.socket.read_buf(&mut self.input).now_or_never() {
-                // The end, or what has broken, is found again by whoever waits for more.
-                None | Some(Ok(0) | Err(_)) => break,
-                Some(Ok(len)) => filled += len,
-            }
-        }
-        Ok(filled)
-    }
-
-    fn make_room(&mut self) {
-        if self.input.capacity() - self.input.len() < LITTLE {
-            self.input.reserve(PIECE);
+            _ => Ok(()),
         }
     }
 

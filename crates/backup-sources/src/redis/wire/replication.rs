@@ -1,7 +1,5 @@
 //! Being a replica.
 
-use std::time::Duration;
-
 use bytes::{Buf as _, Bytes};
 
 use super::super::error::{WireError, malformed};
@@ -15,10 +13,6 @@ const VERSION: &str = "9.1.99";
 const LAST: u64 = u64::MAX >> 1;
 /// Length of the mark behind a dump whose length is not known before.
 const MARK: usize = 40;
-/// Servers send dumps in pieces of 16 KiB. To wake up for each of them costs more than what is done with it: less than this is a reason
-/// to wait a moment, in which the system gathers more.
-const ENOUGH: usize = 128 << 10;
-const MOMENT: Duration = Duration::from_millis(2);
 
 /// What a server answers to PSYNC.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +96,7 @@ impl Replication {
             }
             self.connection.fill().await?;
         };
-        Ok(Dump { connection: self.connection, framing, came: ENOUGH })
+        Ok(Dump { connection: self.connection, framing })
     }
 
     /// Says how much of the stream is safe, and that we are alive.
@@ -167,8 +161,6 @@ enum Framing {
 pub(in super::super) struct Dump {
     connection: Connection,
     framing: Framing,
-    /// How much came the last time.
-    came: usize,
 }
 
 impl Dump {
@@ -198,10 +190,7 @@ impl Dump {
                 }
                 _ => {}
             }
-            if self.came < ENOUGH {
-                tokio::time::sleep(MOMENT).await;
-            }
-            self.came = self.connection.fill_well().await?;
+            self.connection.fill().await?;
         }
     }
 }
