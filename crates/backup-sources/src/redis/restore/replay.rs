@@ -103,14 +103,14 @@ impl Replay {
             }
             let Some(tape) = &mut self.tape else { return Ok(None) };
             let Some(part) = tape.next().await? else { return Ok(None) };
-            if let Some(found) = self.place(part)? {
+            if let Some(found) = self.place(&part)? {
                 return Ok(Some(found));
             }
         }
     }
 
     /// Where the bytes of a part belong: a piece has as many bytes as it covers offsets, in one file.
-    fn place(&mut self, part: LogPart) -> SourceResult<Option<(u64, Bytes)>> {
+    fn place(&mut self, part: &LogPart) -> SourceResult<Option<(u64, Bytes)>> {
         let same = |(branch, from, path, _): &(String, u64, String, u64)| {
             *branch == part.branch && *from == part.from && *path == part.path
         };
@@ -122,7 +122,7 @@ impl Replay {
         let offset = offset.ok_or_else(|| malformed(format!("the places in {}", part.path)))?;
         self.piece = Some((part.branch.clone(), part.from, part.path.clone(), first));
         if let Some(share) = &mut self.share {
-            return share.place(&part, offset, self.order.next);
+            return share.place(part, offset, self.order.next);
         }
         let most = part.limit.map_or(u64::MAX, |limit| limit.saturating_sub(offset));
         let len = part.data.len().min(usize::try_from(most).unwrap_or(usize::MAX));
