@@ -181,6 +181,11 @@ impl CommandError {
         matches!(self.kind, Kind::Usage | Kind::Config | Kind::Mismatch | Kind::Core(ErrorKind::TooLarge))
     }
 
+    /// Whether damage was found.
+    pub(crate) fn is_damage(&self) -> bool {
+        self.kind == Kind::Core(ErrorKind::Damaged)
+    }
+
     /// Whether somebody else is at it.
     pub(crate) fn is_busy(&self) -> bool {
         self.kind == Kind::Core(ErrorKind::Busy)

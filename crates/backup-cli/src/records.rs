@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::command_error::{CommandError, CommandResult, Kind};
 use crate::human;
 use crate::session::Session;
+use crate::signals;
 use crate::trail;
 
 /// Backups that failed and that are looked at for one that nothing came after.
@@ -265,11 +266,7 @@ pub(crate) async fn recorded_as<T>(
     drop(heard);
     let ended = match &result {
         Ok(value) => recording.end(done, |evidence| describe(value, evidence)).await,
-        Err(error) => {
-            let is_left = error.is_cancelled() || error.is_held();
-            let state = if is_left { State::Cancelled } else { State::Failed };
-            recording.end(state, |evidence| evidence.failure = Some(failure(error))).await
-        }
+        Err(error) => recording.end(without_success(error), |evidence| evidence.failure = Some(failure(error))).await,
     };
     match ended {
         Ok(run) => {
@@ -290,8 +287,18 @@ pub(crate) async fn save(session: &Session, repository: &Repository, run: &Run) 
     }
 }
 
+/// How a run ends that has not succeeded: failed, unless somebody stopped it, or another one is at it.
+pub(crate) fn without_success(error: &CommandError) -> State {
+    let is_stopped = error.is_cancelled() && !signals::is_late();
+    if is_stopped || error.is_held() { State::Cancelled } else { State::Failed }
+}
+
 /// Why a run failed.
 pub(crate) fn failure(error: &CommandError) -> Failure {
+    if error.is_cancelled() && signals::is_late() {
+        let hint = "`backup analyze` shows which stage took how long; or give it a longer `deadline`".to_owned();
+        return Failure { message: "it took longer than it may, and was stopped".to_owned(), hint: Some(hint) };
+    }
     Failure { message: error.chain(), hint: error.hint().map(str::to_owned) }
 }
 

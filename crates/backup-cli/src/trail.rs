@@ -186,6 +186,9 @@ pub(crate) async fn failed_or_done(session: &Session, action: Action, result: Re
     if let Err(error) = result {
         record = record.with("error", error.chain());
     }
+    if matches!(result, Ok(Outcome::Damage)) || matches!(result, Err(error) if error.is_damage()) {
+        record = record.with(audit::DAMAGE, "yes");
+    }
     for (name, value) in &*lock(&session.trail.notes) {
         record = record.with(name, value.clone());
     }

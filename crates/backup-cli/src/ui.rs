@@ -93,7 +93,7 @@ impl Ui {
     }
 
     /// Whether what goes to stderr has colours.
-    pub(crate) fn is_coloured(&self) -> bool {
+    pub(crate) fn are_messages_colored(&self) -> bool {
         self.messages_colored
     }
 

@@ -76,7 +76,8 @@ pub(crate) fn has_password(text: &str) -> bool {
     before.is_some_and(|(before, _)| before.contains(':'))
 }
 
-/// Whether an address leads to what each machine has of its own: a socket or a port of the machine itself.
+/// Whether an address leads to what each machine has of its own: a socket or a port of the machine itself, or a name without a domain, which
+/// each network gives to another server.
 pub(crate) fn is_of_machine(address: &str) -> bool {
     let Some((scheme, rest)) = address.split_once("://") else { return true };
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
@@ -88,7 +89,7 @@ pub(crate) fn is_of_machine(address: &str) -> bool {
         };
         let is_loopback = || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
         // Escaped, a path stands for a directory of sockets.
-        name.is_empty() || name.eq_ignore_ascii_case("localhost") || name.starts_with('%') || is_loopback()
+        name.is_empty() || name.starts_with('%') || is_loopback() || !(name.contains('.') || host.starts_with('['))
     };
     scheme == "unix" || hosts.split(',').all(is_own)
 }
@@ -201,12 +202,16 @@ mod tests {
             "redis://localhost:1/",
             "postgres://me:p@127.0.0.1:1,[::1]:2/x",
             "mongodb://%2Frun%2Fx/",
+            "redis://redis:6379/0",
         ] {
             assert!(is_of_machine(own), "{own}");
         }
-        for shared in
-            ["redis://db1", "postgres://…@127.0.0.1,db1/x?…", "s3://localhost.example/x", "mongodb://[2001:db8::1]/"]
-        {
+        for shared in [
+            "redis://db1.example",
+            "postgres://…@127.0.0.1,db1.example/x?…",
+            "s3://localhost.example/x",
+            "mongodb://[2001:db8::1]/",
+        ] {
             assert!(!is_of_machine(shared), "{shared}");
         }
     }

@@ -28,7 +28,8 @@ const SECRETS: [&str; 9] = [
     "AZURE_STORAGE_SAS_TOKEN",
     "AZURE_CLIENT_SECRET",
 ];
-const PASSWORDS: [&str; 5] = [
+const PASSWORDS: [&str; 6] = [
+    "BACKUP_TOKEN",
     "BACKUP_PASSWORD",
     "BACKUP_NEW_PASSWORD",
     "BACKUP_SOURCE_PASSWORD",

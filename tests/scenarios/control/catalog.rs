@@ -106,6 +106,13 @@ async fn what_is_silent_is_closed(version: Version) {
     let why = known.evidence.failure.unwrap().message;
     assert!(known.state == State::Failed && why.contains("gone for 30 minutes"), "{why}");
     assert_eq!(close().await, []);
+    // It was only away: what came of it counts, and is not changed again.
+    let (mut ended, mut again) = (gone.clone(), gone.clone());
+    (ended.state, ended.finished) = (State::Verified, Some(now()));
+    here.update(&ended).await.unwrap();
+    (again.state, again.finished) = (State::Failed, Some(now()));
+    here.update(&again).await.unwrap();
+    assert_eq!(there.named(gone.id.as_str()).await.unwrap().remove(0).state, State::Verified);
 
     // Who executes a job, and has gone without a word.
     let flights = (here.shared().unwrap(), there.shared().unwrap());
@@ -188,7 +195,7 @@ async fn alone_a_hundred_thousand_are_no_burden(version: Version) {
         (0..5).map(|_| time()).min().unwrap()
     };
     let opens = [&["status"][..], &["advise"], &["report", "--since", "1d"]];
-    let alone = opens.map(|arguments| shortest(arguments));
+    let alone = opens.map(&shortest);
     let sql = server.client_of("many").await;
     assert_eq!(sql.execute(MANY, &[]).await.unwrap(), 100_000);
     // As the server does by itself after a while.

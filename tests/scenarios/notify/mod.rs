@@ -65,7 +65,7 @@ impl Place {
 
     /// Puts a message in, for a channel.
     fn put(&self, channel: &str, message: &Message) {
-        assert!(self.outbox.put(channel, message).unwrap(), "{message:?}");
+        assert!(self.outbox.put(channel, message).unwrap().is_new(), "{message:?}");
     }
 
     async fn deliver(&self, within: Duration) -> Delivered {

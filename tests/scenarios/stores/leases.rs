@@ -10,7 +10,8 @@ use crate::support::repo::Repo;
 use crate::support::store::Store;
 
 fn held_by(holder: &str) -> LeaseOptions {
-    LeaseOptions { period: Duration::from_secs(60), holder: holder.to_owned(), settle: Duration::from_millis(500) }
+    let settle = Duration::from_millis(500);
+    LeaseOptions { period: Duration::from_secs(60), holder: holder.to_owned(), dead: None, settle }
 }
 
 /// Rivals with a connection each.

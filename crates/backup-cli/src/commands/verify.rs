@@ -102,9 +102,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if meant.is_empty() && worst == Outcome::Success {
         require_any(session, args)?;
     }
-    let (level, repository) = (args.level.into(), spec.to_string());
+    let (level, repository) = (VerifyLevel::from(args.level), spec.to_string());
     let mut found = Vec::new();
     session.trail.snapshots(meant.iter().map(|info| &info.id));
+    session.trail.note("level", level.as_str());
     for info in meant {
         let report = verify(session, &opened, info, &repository, level).await?;
         if !report.problems.is_empty() {

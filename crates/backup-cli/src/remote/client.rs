@@ -80,8 +80,12 @@ impl Client {
     /// What happens from now on, as server-sent events.
     pub(super) async fn events(&self) -> CommandResult<Response> {
         let request = self.request(Method::GET, &["api", "v1", "events"], &[])?;
-        let response = request.send().await.map_err(|error| self.unreachable(error))?;
-        if response.status().is_success() { Ok(response) } else { Err(self.problem(response).await) }
+        // Without a limit for all of it: it goes on as long as there is something to be said.
+        let begun = async {
+            let response = request.send().await.map_err(|error| self.unreachable(error))?;
+            if response.status().is_success() { Ok(response) } else { Err(self.problem(response).await) }
+        };
+        tokio::time::timeout(PATIENCE, begun).await.unwrap_or_else(|_| Err(self.silent()))
     }
 
     fn request(&self, method: Method, path: &[&str], query: &[(&str, &str)]) -> CommandResult<RequestBuilder> {
@@ -138,6 +142,12 @@ impl Client {
             }
             _ => "does `backupd` run there, and does `[api]` of its configuration say that it listens?",
         })
+    }
+
+    /// It takes the request, and says nothing.
+    fn silent(&self) -> CommandError {
+        CommandError::new(Kind::Core(ErrorKind::Unavailable), format!("{} does not answer", self.shown))
+            .with_hint("`backupd` may hang there: look at its log")
     }
 
     /// Something answers that is no daemon.

@@ -46,7 +46,10 @@ async fn until_the_end(session: &Session, client: &Client, id: &str) -> CommandR
             }
             // Whatever was missed, it is asked for.
             Ok(None) => lost = None,
-            Err(error) if !error.may_pass() => return Err(error),
+            // That too many listen does not end what was begun.
+            Err(error) if !error.may_pass() && !error.is_busy() => {
+                return Err(error.with_hint(format!("what was begun, {id}, goes on if the daemon does")));
+            }
             Err(error) => {
                 if lost.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
                     return Err(error.with_hint(format!("what was begun, {id}, goes on if the daemon does")));

@@ -49,8 +49,6 @@ pub struct JobFacts {
     pub is_looked_at: bool,
     /// Whether that was tried in vain: then what is old here counts.
     pub is_out_of_reach: bool,
-    /// How long it may take, before it is stopped.
-    pub deadline: Option<Duration>,
     /// When the first run of it that is remembered began.
     pub first_run: Option<Timestamp>,
     /// Of its log; none if it has none, or nobody has looked.
@@ -111,7 +109,7 @@ pub struct Done {
 
 impl Facts {
     /// What the catalog and the audit log of this machine know. `place` is the address of a repository as runs remember it, by its
-    /// name.
+    /// name. In a catalog that machines share, only runs of this one, `host`, count: jobs of others may have the same names.
     ///
     /// # Errors
     /// Those of the catalog.
@@ -119,13 +117,20 @@ impl Facts {
         config: &Config,
         catalog: &dyn Catalog,
         audit: Audit,
+        host: &str,
         place: impl Fn(&str) -> Option<String>,
     ) -> catalog::Result<Self> {
         let mut facts = Self::default();
+        let host = catalog.shared().map(|_| host.to_owned());
         for (name, job) in &config.jobs {
             let Some(place) = place(&job.repository) else { continue };
-            let of_job =
-                RunFilter { job: Some(name.clone()), repository: Some(place), backups: true, ..RunFilter::default() };
+            let of_job = RunFilter {
+                job: Some(name.clone()),
+                repository: Some(place),
+                host: host.clone(),
+                backups: true,
+                ..RunFilter::default()
+            };
             let runs = catalog.runs(&RunFilter { limit: Some(RUNS), ..of_job.clone() }).await?.runs;
             let first = RunFilter { oldest_first: true, limit: Some(1), ..of_job.clone() };
             let last = RunFilter { successful: true, limit: Some(1), ..of_job };
@@ -133,11 +138,10 @@ impl Facts {
             let rpo = job.rpo.as_ref().map(crate::units::Time::length);
             let repository = job.repository.clone();
             let first_run = catalog.runs(&first).await?.runs.first().map(|run| run.started);
-            let deadline = Some(deadline_of(config, name));
-            let known = JobFacts { repository, runs, last_success, rpo, first_run, deadline, ..JobFacts::default() };
+            let known = JobFacts { repository, runs, last_success, rpo, first_run, ..JobFacts::default() };
             facts.jobs.insert(name.clone(), known);
         }
-        let newest = RunFilter { limit: Some(RUNS), restores: true, ..RunFilter::default() };
+        let newest = RunFilter { limit: Some(RUNS), restores: true, host, ..RunFilter::default() };
         facts.restores = catalog.runs(&newest).await?.runs;
         facts.restores.retain(|run| run.what == What::Restore);
         let records = tokio::task::spawn_blocking(move || done(&audit)).await?;
@@ -158,14 +162,6 @@ impl Facts {
         }
         Ok(facts)
     }
-}
-
-/// How long a backup of a job may take before the daemon stops it.
-fn deadline_of(config: &Config, job: &str) -> Duration {
-    let groups = config.groups.values().filter(|group| group.jobs.iter().any(|member| member == job));
-    let own = config.jobs.get(job).and_then(|job| job.deadline.as_ref()).into_iter();
-    let all = own.chain(groups.filter_map(|group| group.deadline.as_ref())).map(crate::units::Time::length);
-    all.min().unwrap_or_else(|| config.schedule.deadline())
 }
 
 /// Records of verification and copies that somebody did not stop, oldest first. A log that cannot be read is said by whoever writes it.

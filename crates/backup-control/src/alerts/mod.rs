@@ -12,12 +12,14 @@
 //! | `rules.rs` | [`observe`]: what a rule sees in the facts |
 //! | `slots.rs` | [`SlotFacts`]: replication slots, and what a rule sees in them |
 //! | `events.rs` | what is told once: restores that begin, backups that succeed |
-//! | `ledger.rs` | [`Ledger`]: what fires, since when, and what was told of it; silences |
+//! | `alert.rs` | [`Alert`]: what fires, since when, and what is told of it |
+//! | `ledger.rs` | [`Ledger`]: all alerts, silences, when was looked |
 //! | `watch.rs` | [`look`]: all of it once |
 //! | `tests.rs` | each rule, from its beginning to its end |
 //!
 //! What is not known neither begins nor ends an alert.
 
+mod alert;
 mod condition;
 mod events;
 mod facts;
@@ -28,10 +30,11 @@ mod slots;
 mod tests;
 mod watch;
 
+pub use alert::{Alert, Phase};
 pub use condition::{About, Condition, SlotLimit};
 pub use events::tell;
 pub use facts::{Done, Facts, JobFacts, LogFacts, RepositoryFacts, StorageFacts};
-pub use ledger::{Alert, Error, Ledger, Phase, Silence};
+pub use ledger::{Error, Ledger, Silence};
 pub use rules::{DAEMON, Observation, observe};
 pub use slots::{SlotFacts, SlotState, jobs_with_slots, slot_of};
 pub use watch::{Looked, look};

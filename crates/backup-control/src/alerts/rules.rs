@@ -144,25 +144,14 @@ fn of_job(
     }
 }
 
-/// Whether a run was stopped because it took too long: nobody wanted that.
-fn is_late(known: &JobFacts, run: &Run) -> bool {
-    let took = run.finished.map(|finished| words::between(run.started, finished));
-    run.state == State::Cancelled && took.zip(known.deadline).is_some_and(|(took, deadline)| took >= deadline)
-}
-
 /// What came of runs that were not stopped by somebody.
 fn ended(known: &JobFacts) -> impl Iterator<Item = &Run> {
-    known.runs.iter().filter(|run| run.state.is_success() || run.state == State::Failed || is_late(known, run))
+    known.runs.iter().filter(|run| run.state.is_success() || run.state == State::Failed)
 }
 
 fn failure(job: &str, known: &JobFacts) -> Option<Observation> {
     let last = ended(known).next()?;
-    let observed = Observation::new(!last.state.is_success(), format!("the backup of {job} failed"));
-    if let Some(deadline) = known.deadline.filter(|_| is_late(known, last)) {
-        let cause = format!("it took longer than {}, and was stopped", words::duration(deadline));
-        let next = format!("`backup analyze {}` shows which stage took how long; or a longer `deadline`", last.id);
-        return Some(observed.because(cause, next).with("run", last.id.as_str()));
-    }
+    let observed = Observation::new(last.state == State::Failed, format!("the backup of {job} failed"));
     let Some(failure) = &last.evidence.failure else {
         return Some(observed.with("run", last.id.as_str()));
     };

@@ -372,17 +372,6 @@ fn one_that_cannot_be_read_is_put_aside() {
     assert!(Ledger::open(dir.path(), "c").unwrap().put_aside().is_none());
 }
 
-/// What was stopped because it took too long has failed; what somebody stopped has not.
-#[test]
-fn deadlines_are_failures() {
-    let holds = |deadline: Option<u64>| {
-        let mut known = facts(vec![run(1, 30, State::Cancelled), run(5, 30, State::Verified)]);
-        known.jobs.get_mut("shop").unwrap().deadline = deadline.map(|minutes| Duration::from_secs(60 * minutes));
-        observe(&of("failure"), &known, now()).unwrap().remove(0).holds
-    };
-    assert_eq!([None, Some(45), Some(30)].map(holds), [false, false, true]);
-}
-
 /// What was never backed up is told too, as soon as it is known that nobody else did.
 #[test]
 fn what_was_never_tried_is_late_as_well() {

@@ -38,6 +38,6 @@ pub use behalf::{USER_VARIABLE, is_name};
 pub use file::{Appended, Audit, Error, Filter, Found, Head};
 pub use record::{Class, Record, Status};
 pub use retain::Retained;
-pub use standing::standing;
+pub use standing::{DAMAGE, found_damage, standing};
 pub use verify::{Against, Finding, Verdict};
 pub use words::{without_passwords, without_secrets};

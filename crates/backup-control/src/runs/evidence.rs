@@ -38,6 +38,9 @@ pub struct Evidence {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Whether another machine has closed it, because nothing was heard of it: if it ends after all, that counts.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_presumed: bool,
     /// The words of a command line that does the same again, without the program; none if they would hold a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub again: Option<Vec<String>>,

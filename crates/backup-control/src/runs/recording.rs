@@ -173,6 +173,7 @@ pub async fn close_dead(dir: &Path, catalog: &SharedCatalog, host: &str, now: Ti
             }
             None => {
                 run.evidence.failure = Some(if is_elsewhere { silence_of(&run) } else { death_of(&run) });
+                run.evidence.is_presumed = is_elsewhere;
                 (run.state, run.finished) = (State::Failed, Some(now));
             }
         }

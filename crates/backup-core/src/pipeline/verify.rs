@@ -33,6 +33,18 @@ pub enum VerifyLevel {
     Deep,
 }
 
+impl VerifyLevel {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Checksum => "checksum",
+            Self::Structure => "structure",
+            Self::Deep => "deep",
+        }
+    }
+}
+
 /// What verification found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct VerifyReport {

@@ -96,7 +96,7 @@ impl Reads {
     pub(crate) async fn facts(&self) -> catalog::Result<Facts> {
         let loaded = self.config();
         let place = |name: &str| RepositorySpec::named(name, &loaded.config).ok().map(|spec| spec.place());
-        Facts::remembered(&loaded.config, &*self.catalog, self.audit(), place).await
+        Facts::remembered(&loaded.config, &*self.catalog, self.audit(), &self.machine.host, place).await
     }
 
     /// The ledger of alerts, for as long as `work` takes.

@@ -75,6 +75,11 @@ pub(super) fn named(name: &str) -> Option<&'static Verb> {
 }
 
 impl Verb {
+    /// How many words it is itself, before any flag.
+    pub(super) fn length(&self) -> usize {
+        self.words.len()
+    }
+
     /// The words of a command line, from those of a request: flags as `--flag` or `--flag=value`, behind `--` names. Repositories are
     /// named by the configuration: `knows` says whether one is.
     pub(super) fn words(&self, given: &[String], knows: impl Fn(&str) -> bool) -> Answer<Vec<String>> {

@@ -33,6 +33,8 @@ pub(super) enum Wish {
     GoOn,
     /// Come to a safe point and end.
     Stop,
+    /// The same, because it takes longer than it may.
+    StopLate,
     /// End now, with all that it has begun.
     Die,
 }
@@ -116,7 +118,11 @@ struct Said {
 }
 
 impl Said {
-    fn add(&mut self, event: serde_json::Value, size: usize) {
+    fn add(&mut self, mut event: serde_json::Value, mut size: usize) {
+        if size > MOST_SAID {
+            shorten(&mut event);
+            size = event.to_string().len();
+        }
         self.events.push_back(event);
         self.sizes.push_back(size);
         while self.sizes.iter().sum::<usize>() > MOST_SAID {
@@ -124,6 +130,20 @@ impl Said {
             self.sizes.pop_front();
         }
     }
+}
+
+/// Of what is too long, such as the summary of a check that found much, the beginnings of its lists, and how many there are.
+fn shorten(event: &mut serde_json::Value) {
+    const KEPT: usize = 5;
+    let Some(fields) = event.as_object_mut() else { return };
+    let mut counts = serde_json::Map::new();
+    for (name, value) in fields.iter_mut() {
+        if let Some(list) = value.as_array_mut().filter(|list| list.len() > KEPT) {
+            counts.insert(format!("{name}_count"), list.len().into());
+            list.truncate(KEPT);
+        }
+    }
+    fields.extend(counts);
 }
 
 /// Waits for the end of `process` while `reading` goes on; whether that has come to its end too.
@@ -156,6 +176,7 @@ async fn wait(child: &mut Child, mut wish: watch::Receiver<Wish>) -> std::io::Re
         _ = match wished {
             Wish::GoOn => Ok(()),
             Wish::Stop => kill_process(number, Signal::TERM),
+            Wish::StopLate => kill_process(number, Signal::USR2),
             Wish::Die => kill_process_group(number, Signal::KILL),
         };
     }

@@ -41,7 +41,8 @@ pub(super) async fn run(shared: Arc<Shared>, store: Store) {
                     let task = children.spawn(one(Arc::clone(&shared), id.clone(), command, wish));
                     ids.insert(task.id(), id);
                 }
-                Do::Ask(id) => wish(&wishes, &id, Wish::Stop),
+                Do::Ask { id, is_late: true } => wish(&wishes, &id, Wish::StopLate),
+                Do::Ask { id, is_late: false } => wish(&wishes, &id, Wish::Stop),
                 Do::Kill(id) => wish(&wishes, &id, Wish::Die),
             }
         }

@@ -319,7 +319,7 @@ fn look(garden: &mut Garden) {
 fn notify(garden: &mut Garden) {
     let outbox = Outbox::open(&garden.room.path().join("state")).unwrap();
     for channel in ["smtp", "slack", "resend", "webhook", "pagerduty", "sms", "shell"] {
-        assert!(outbox.put(channel, &message(1)).unwrap());
+        assert!(outbox.put(channel, &message(1)).unwrap().is_new());
     }
     for arguments in [
         &["notify", "send", "--within", "1s"][..],

@@ -89,7 +89,7 @@ async fn besides(session: &Session, loaded: &LoadedConfig, within: Duration) {
 async fn remembered(session: &Session, config: &Config, records: &Records) -> CommandResult<Facts> {
     let audit = Audit::in_state(&records.dir);
     let place = |name: &str| session.resolve(name).ok().map(|spec| records::place(&spec));
-    Ok(Facts::remembered(config, &*records.catalog, audit, place).await?)
+    Ok(Facts::remembered(config, &*records.catalog, audit, &session.machine.host, place).await?)
 }
 
 /// What a repository itself says: its room, its newest snapshots, the logs in it.

@@ -79,8 +79,7 @@ impl Group {
         if let Some(recording) = recording {
             let (state, failure, moment) = match &done {
                 Ok(done) => (done.state(), done.failure(), done.moment),
-                Err(error) if error.is_cancelled() => (State::Cancelled, Some(records::failure(error)), None),
-                Err(error) => (State::Failed, Some(records::failure(error)), None),
+                Err(error) => (records::without_success(error), Some(records::failure(error)), None),
             };
             let change = |evidence: &mut Evidence| (evidence.failure, evidence.moment) = (failure, moment);
             match recording.end(state, change).await {

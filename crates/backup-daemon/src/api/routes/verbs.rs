@@ -64,7 +64,7 @@ pub(super) async fn verb(
     let mut asked = verb.words(&given, |name| config.config.repositories.contains_key(name))?;
     let flags = [("--json", which.json), ("--quiet", which.quiet), ("--color=always", which.color)];
     for (flag, _) in flags.into_iter().filter(|(_, wanted)| *wanted == Some(true)) {
-        asked.insert(1, flag.to_owned());
+        asked.insert(verb.length(), flag.to_owned());
     }
     let spoken = api.reads.ask(asked, &who.name).await?;
     match spoken.code {

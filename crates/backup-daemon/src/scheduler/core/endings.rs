@@ -28,9 +28,9 @@ impl Core {
                     todo.push(Do::Kill(id));
                 }
                 // Asking once more would end it at once.
-                Some(_) if !runs.asked => {
+                Some((why, _)) if !runs.asked => {
                     runs.asked = true;
-                    todo.push(Do::Ask(id));
+                    todo.push(Do::Ask { id, is_late: matches!(why, Why::Deadline) });
                 }
                 _ => {}
             }

@@ -48,8 +48,8 @@ pub(in crate::scheduler) struct Now {
 pub(in crate::scheduler) enum Do {
     /// Begin a process, with these arguments, on whose behalf.
     Begin { id: String, args: Vec<String>, by: String },
-    /// Ask one to stop.
-    Ask(String),
+    /// Ask one to stop, perhaps because it takes longer than it may.
+    Ask { id: String, is_late: bool },
     /// Kill one.
     Kill(String),
 }

@@ -113,7 +113,7 @@ impl World {
                 self.going.insert(id, (self.begun.len(), end));
                 self.begun.push(Begun { task, at: self.now.wall, ended: None });
             }
-            Do::Ask(id) => {
+            Do::Ask { id, .. } => {
                 let (begun, _) = self.going[&id];
                 if self.begun[begun].task != self.deaf {
                     self.end(&id, Some(130));

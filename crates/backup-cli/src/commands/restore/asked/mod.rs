@@ -45,7 +45,7 @@ impl Words {
         }
     }
 
-    /// Whether what is there is written to.
+    /// Whether it was chosen that what is there is written to.
     fn is_in_place(&self) -> bool {
         self.flags.iter().any(|flag| flag == "--in-place")
     }
@@ -205,7 +205,7 @@ impl Asking<'_> {
     async fn safety(&mut self, name: &str) -> CommandResult<()> {
         let shown = human::text(name.as_bytes());
         let question = format!("Back up what is there first? (backup run {shown})");
-        if self.words.is_in_place() && self.session.prompts().confirm(&question, true).await? {
+        if (self.args.in_place || self.words.is_in_place()) && self.session.prompts().confirm(&question, true).await? {
             self.backup = Some(vec!["run".to_owned(), name.to_owned()]);
         }
         Ok(())
