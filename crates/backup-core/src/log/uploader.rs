@@ -7,7 +7,6 @@ use tokio::sync::watch;
 
 use super::lane::Lane;
 use super::outbox::{Outbox, Waiting};
-use super::position::Mark;
 use super::slice::{Slice, TakeOver};
 use super::{CaptureOptions, Position, Stream};
 use crate::context::Context;
@@ -52,7 +51,7 @@ impl<'a> Uploader<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] if somebody else captures this stream; those of the sink.
-    pub(super) async fn take_over(&mut self) -> Result<Option<Mark>> {
+    pub(super) async fn take_over(&mut self) -> Result<Option<Position>> {
         if let Some(turn) = self.turn.take() {
             // Lost as far as this process can tell, but nobody else needs to have it yet.
             _ = turn.lease.abandon().await;
@@ -65,23 +64,30 @@ impl<'a> Uploader<'a> {
         let lease = Lease::acquire(self.lane.repository(), &self.lease_name, &options, self.cx).await?.keep();
         let taken = self.note_take_over(&lease).await;
         match taken {
-            Ok(mark) => {
+            Ok(position) => {
                 self.turn = Some(Turn { lease, next: 1 });
-                Ok(mark)
+                Ok(position)
             }
             Err(error) => lease.release_after(Err(error)).await,
         }
     }
 
-    async fn note_take_over(&self, lease: &KeptLease) -> Result<Option<Mark>> {
+    async fn note_take_over(&self, lease: &KeptLease) -> Result<Option<Position>> {
         let slices = self.lane.list().await?;
-        let mut mark = None;
+        let mut position = None;
         // The last slice, and the note at the beginning of its epoch: what came late may end before what was there then.
         let last = slices.last().map(|last| last.epoch);
         let note = slices.iter().find(|slice| Some(slice.epoch) == last && slice.sequence == 0);
         for slice in slices.last().into_iter().chain(note) {
             match self.lane.header(slice).await {
-                Ok(Some(header)) => mark = later(mark, header.mark()),
+                Ok(Some(header)) => {
+                    // The note of somebody who has not written anything may know no position.
+                    let end = match &header.takes_over {
+                        Some(note) => note.position.clone(),
+                        None => Some(header.end()),
+                    };
+                    position = later(position, end);
+                }
                 Ok(None) => {}
                 // What it held is missing; the timeline will say so.
                 Err(error) if error.is_damage() => {}
@@ -91,13 +97,12 @@ impl<'a> Uploader<'a> {
         let note = TakeOver {
             holder: self.options.holder.clone(),
             after: slices.last().map(|slice| (slice.epoch, slice.sequence)),
-            position: mark.as_ref().map(|mark| mark.at.clone()),
-            state: mark.as_ref().and_then(|mark| mark.state.clone()),
+            position: position.clone(),
         };
         let note = Slice::take_over(self.lane.stream(), note, self.cx.clock.now());
         let pack = note.seal(self.lane.repository().key())?;
         if self.lane.create(lease.token(), 0, pack.into()).await? {
-            return Ok(mark);
+            return Ok(position);
         }
         Err(rival())
     }
@@ -159,9 +164,9 @@ impl<'a> Uploader<'a> {
 }
 
 /// The later of two positions; the first if they cannot be compared.
-fn later(a: Option<Mark>, b: Option<Mark>) -> Option<Mark> {
+fn later(a: Option<Position>, b: Option<Position>) -> Option<Position> {
     match (a, b) {
-        (Some(a), Some(b)) if a.at.branch == b.at.branch => Some(if a.at.offset >= b.at.offset { a } else { b }),
+        (Some(a), Some(b)) if a.branch == b.branch => Some(if a.offset >= b.offset { a } else { b }),
         (a, b) => a.or(b),
     }
 }
