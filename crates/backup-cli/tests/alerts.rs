@@ -116,10 +116,15 @@ fn a_restore_is_told_when_it_begins() {
 #[test]
 fn what_was_found_wrong_stays_until_as_much_is_found_sound() {
     let env = configured();
+    // Most of what is stored is content.
+    let numbers: String =
+        (0..40_000_u64).map(|number| format!("{:x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    env.write("data/numbers", &numbers);
     env.run(&["run", "-q", "docs"]).ok();
     let flip = || {
         let packs = fs::read_dir(env.path("repo/data")).unwrap().map(|dir| dir.unwrap().path());
-        let pack = packs.flat_map(|dir| fs::read_dir(dir).unwrap()).map(|file| file.unwrap().path()).max().unwrap();
+        let packs = packs.flat_map(|dir| fs::read_dir(dir).unwrap()).map(|file| file.unwrap());
+        let pack = packs.max_by_key(|file| file.metadata().unwrap().len()).unwrap().path();
         let mut bytes = fs::read(&pack).unwrap();
         bytes[40] ^= 1;
         fs::remove_file(&pack).unwrap();

@@ -47,6 +47,14 @@ fn commented_keys_are_understood() {
             true => config::EXAMPLE.replace("passphrase_file =", "# passphrase_file ="),
             false => config::EXAMPLE.to_owned(),
         };
+        // A section that is commented too comes along.
+        let section = config::EXAMPLE.lines().take_while(|other| *other != line).filter(|line| !line.is_empty());
+        let section =
+            section.collect::<Vec<_>>().into_iter().rev().find(|line| line.trim_start_matches("# ").starts_with('['));
+        let without = match section.filter(|section| section.starts_with("# [")) {
+            Some(section) => without.replace(section, &section[2..]),
+            None => without,
+        };
         let text = without.replace(line, &line[2..]);
         config::parse(&text, Path::new("example.toml"), &env).unwrap_or_else(|error| panic!("{line}: {error}"));
     }

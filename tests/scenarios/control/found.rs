@@ -7,6 +7,7 @@ use super::Place;
 use crate::support::mongod::{self, Mongod};
 use crate::support::postgres::{self, Postgres};
 use crate::support::redis::{self, Redis};
+use crate::support::tools::tool;
 
 const CONFIG: &str = r#"
     [repositories.main]
@@ -56,8 +57,15 @@ mod needs_platform {
     async fn collections_tables_and_keys_are_found() {
         let (crm, events) = (Postgres::start(postgres::Version::V17).await, Mongod::start(mongod::Version::V6_0).await);
         let cache = Redis::start(redis::Version::Redis8);
-        let place =
-            Place::new(CONFIG, &[("CRM", crm.uri()), ("EVENTS", events.uri().to_owned()), ("CACHE", cache.address())]);
+        // The system may have an older pg_dump.
+        let programs = std::fs::canonicalize(tool("pg_dump-18")).unwrap().parent().unwrap().display().to_string();
+        let variables = [
+            ("CRM", crm.uri()),
+            ("EVENTS", events.uri().to_owned()),
+            ("CACHE", cache.address()),
+            ("PROGRAMS", programs),
+        ];
+        let place = Place::new(CONFIG, &variables);
         place.done(&["init"]);
         crm.run("CREATE TABLE orders (id bigint); INSERT INTO orders VALUES (1), (2)").await;
         let orders = events.client.database("shop").collection("orders");

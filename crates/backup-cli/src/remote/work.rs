@@ -245,7 +245,7 @@ mod tests {
             ("archive --older-than 90d --to cold", None),
             ("key list", None),
             ("init", None),
-            ("export latest --dump x", None),
+            ("export latest --to x", None),
         ] {
             let error = of(line, repository).unwrap_err();
             assert!(error.is_usage() && error.hint().is_some(), "{line}: {error:?}");

@@ -7,8 +7,9 @@ use backup_control::config::schema;
 use serde_json::Value;
 
 /// What may hold a secret, or say where one is: a value for each must be planted.
-pub(super) const SECRET: [(&str, &str); 8] = [
+pub(super) const SECRET: [(&str, &str); 10] = [
     ("ApiConfig", "tls_key tokens_file"),
+    ("CatalogConfig", "password_command password_env password_file url"),
     ("GroupConfig", "targets"),
     ("HooksConfig", "after after_restore before before_restore env on_failure"),
     ("JobConfig", "heartbeat"),
@@ -18,16 +19,23 @@ pub(super) const SECRET: [(&str, &str); 8] = [
         "RepositoryConfig.store",
         "account_key_env customer_key_file profile secret_access_key_env secret_access_key_file service_account session_token_env",
     ),
+    ("ServerConfig", "token_file"),
     ("SourceConfig", "password_command password_env password_file tls_certificate_key_file tls_key_file url"),
 ];
 
 /// What holds none: names, patterns, times, sizes, what everybody may see. Addresses among them that have a password are refused, which
 /// is tested beside.
-const PUBLIC: [(&str, &str); 19] = [
+const PUBLIC: [(&str, &str); 23] = [
     ("AlertConfig", "condition for notify only repeat"),
     ("ApiConfig", "listen look_every socket tls_cert"),
+    ("ArchiveConfig", "at from job older_than storage_class to"),
     ("AuditKeepConfig", "access compliance operation"),
-    ("DaemonConfig", "alerts catch_up_within check cleanup deadline report report_since report_to time_zone verify"),
+    ("CatalogConfig", "tls_ca_file"),
+    ("CopyConfig", "at from job to"),
+    (
+        "DaemonConfig",
+        "alerts catch_up_within check check_data cleanup compact deadline prune report report_since report_to time_zone verify",
+    ),
     ("DefaultsConfig", "time_zone"),
     ("ExpectConfig", "object"),
     ("GroupConfig", "deadline jobs schedule"),
@@ -47,6 +55,7 @@ const PUBLIC: [(&str, &str); 19] = [
     ("RetryConfig", "pause"),
     ("RuleConfig", "last within"),
     ("ScheduleConfig", "at jitter tier"),
+    ("ServerConfig", "ca_file url"),
 ];
 /// The rest of it, which no definition has alone.
 const PUBLIC_OF_SOURCES: (&str, &str) = (
@@ -142,9 +151,9 @@ fn leaves(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Fails unless every key of the schema is in one of the lists, and something is planted at each that may hold a secret: `secrets` says
-/// what a text at a key leads to.
-pub(super) fn require_all(config: &str, leads_to_secret: impl Fn(&str) -> bool) {
+/// Fails unless every key of the schema is in one of the lists, and in one of the configurations something is planted at each that may hold a
+/// secret.
+pub(super) fn require_all(configs: &[&str], leads_to_secret: impl Fn(&str) -> bool) {
     let schema = Schema(schema());
     let mut known = Keys::new();
     for (name, definition) in schema.0["$defs"].as_object().unwrap() {
@@ -158,9 +167,11 @@ pub(super) fn require_all(config: &str, leads_to_secret: impl Fn(&str) -> bool) 
     assert!(new.is_empty(), "may these hold a secret? Then plant one: {new:?}");
     let gone: Vec<_> = listed.difference(&known).collect();
     assert!(gone.is_empty(), "no keys of the configuration: {gone:?}");
-    let value: Value = serde_json::to_value(toml::from_str::<toml::Table>(config).unwrap()).unwrap();
     let mut texts = BTreeMap::new();
-    schema.texts("Config", &schema.0, &value, &mut texts);
+    for config in configs {
+        let value: Value = serde_json::to_value(toml::from_str::<toml::Table>(config).unwrap()).unwrap();
+        schema.texts("Config", &schema.0, &value, &mut texts);
+    }
     let is_planted =
         |key: &&(String, String)| texts.get(*key).is_some_and(|texts| texts.iter().any(|text| leads_to_secret(text)));
     let missing: Vec<_> = secret.iter().filter(|key| !is_planted(key)).collect();

@@ -28,7 +28,7 @@ const CONFIG: &str = include_str!("config.toml");
 /// What every secret begins with, or Base64 of that.
 const PLANTED: [&str; 2] = ["planted-", "cGxhbnRlZC"];
 /// Files with secrets, and what is in them.
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 12] = [
     ("passphrase", "planted-passphrase"),
     ("s3", "planted-s3-secret"),
     ("customer", "planted-customer-key-of-32-bytes"),
@@ -39,6 +39,21 @@ const FILES: [(&str, &str); 10] = [
     ("mongodb.pem", "-----BEGIN PRIVATE KEY-----\nplanted-mongodb-key\n-----END PRIVATE KEY-----\n"),
     ("api.key", "-----BEGIN PRIVATE KEY-----\nplanted-api-key\n-----END PRIVATE KEY-----\n"),
     ("tokens.json", r#"{"planted-tokens":0}"#),
+    ("catalog", "planted-catalog-file"),
+    ("token", "planted-token-file"),
+];
+/// What a configuration has once only, in other ways: nothing answers there.
+const OTHERS: [&str; 5] = [
+    "[catalog]\nurl = '${CATALOG}'",
+    "[catalog]\nurl = 'postgres://backup@127.0.0.1:1/runs'\npassword_file = 'secrets/catalog'",
+    "[catalog]\nurl = 'postgres://backup@127.0.0.1:1/runs'\npassword_env = 'CATALOG_PASSWORD'",
+    "[catalog]\nurl = 'postgres://backup@127.0.0.1:1/runs'\npassword_command = 'echo planted-catalog-command'",
+    "[servers.far]\nurl = 'http://127.0.0.1:1'\ntoken_file = 'ROOM/secrets/token'",
+];
+/// Only they know that these are secrets.
+const OF_OTHERS: [(&str, &str); 2] = [
+    ("CATALOG", "postgres://backup:planted-catalog-address@127.0.0.1:1/runs"),
+    ("CATALOG_PASSWORD", "planted-catalog-variable"),
 ];
 const GOOGLE: &str = r#"{"type":"service_account","client_email":"b@example.com","private_key_id":"planted-google-id",
     "private_key":"-----BEGIN PRIVATE KEY-----\nplanted-google-key\n-----END PRIVATE KEY-----\n","token_uri":"http://127.0.0.1:1/"}"#;
@@ -185,12 +200,17 @@ fn no_secret_is_seen_but_where_it_belongs() {
     });
     let cache = Refusing::start();
     let mut garden = Garden::new(&web, &cache);
-    fields::require_all(&garden.config, |text| garden.leads_to_secret(text));
+    let others = OTHERS.map(|text| text.replace("secrets/", "ROOM/secrets/").replace("ROOM/ROOM", "ROOM"));
+    let others = others.map(|text| text.replace("ROOM", garden.room.path().to_str().unwrap()));
+    let configs: Vec<&str> = others.iter().chain([&garden.config]).map(String::as_str).collect();
+    let is_of_others = |text: &str| OF_OTHERS.iter().any(|(name, _)| text.trim_matches(['$', '{', '}']) == *name);
+    fields::require_all(&configs, |text| garden.leads_to_secret(text) || is_of_others(text));
     begin(&mut garden);
     back_up(&mut garden);
     restore(&mut garden);
     look(&mut garden);
     fail_by_address(&mut garden, &cache);
+    elsewhere(&mut garden, &others);
     // From now on channels fail, by a service that repeats everything that it is told.
     web.answer(|got| Reply::Status(500, "", format!("{} {}", String::from_utf8_lossy(&got.head.raw), got.body)));
     notify(&mut garden);
@@ -314,6 +334,25 @@ fn look(garden: &mut Garden) {
     ] {
         garden.does(&[0, 1, 3], &[arguments, &main].concat());
     }
+}
+
+/// Catalogs that other machines share, and daemons: none is there.
+fn elsewhere(garden: &mut Garden, configs: &[String]) {
+    let local = "[repositories.main]\nurl = 'ROOM/main'\npassphrase_file = 'ROOM/secrets/passphrase'\n\
+                 [sources.home]\nkind = 'files'\npaths = ['ROOM/home']\n[jobs.home]\nsource = 'home'\nrepository = 'main'\n";
+    let local = local.replace("ROOM", garden.room.path().to_str().unwrap());
+    garden.variables.extend(OF_OTHERS.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    for config in configs {
+        fs::write(garden.room.path().join("secrets/other.toml"), format!("{local}{config}\n")).unwrap();
+        let other = ["--config", "ROOM/secrets/other.toml"];
+        for arguments in [&["config", "show"][..], &["status"], &["status", "--json"], &["logs", "run", "latest"]] {
+            garden.does(&[0, 1, 2, 3, 10, 12], &[&other, arguments].concat());
+        }
+        if config.contains("servers") {
+            garden.does(&[1, 2, 10, 12], &[&other[..], &["--server", "far", "status"]].concat());
+        }
+    }
+    garden.variables.retain(|name, _| OF_OTHERS.iter().all(|(other, _)| name != other));
 }
 
 fn notify(garden: &mut Garden) {
