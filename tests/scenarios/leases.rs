@@ -70,7 +70,7 @@ impl Sink for Careless {
 
 fn held_by(holder: &str) -> LeaseOptions {
     let settle = Duration::from_millis(200);
-    LeaseOptions { period: Duration::from_secs(30), holder: holder.to_owned(), dead: None, settle }
+    LeaseOptions { period: Duration::from_secs(30), holder: holder.to_owned(), dead: Vec::new(), settle }
 }
 
 /// A context whose clock the test moves; the tests that use it run on tokio's paused time.
@@ -148,7 +148,7 @@ async fn a_holder_that_is_known_to_be_dead_is_not_waited_for() {
     let repo = Repo::in_memory().await;
     let (cx, _clock) = clocked();
     let take = |who: &str, dead: Option<&str>| {
-        let options = LeaseOptions { dead: dead.map(str::to_owned), ..held_by(who) };
+        let options = LeaseOptions { dead: dead.map(str::to_owned).into_iter().collect(), ..held_by(who) };
         let (repository, cx) = (repo.repository.clone(), cx.clone());
         async move { Lease::acquire(&repository, "run", &options, &cx).await }
     };

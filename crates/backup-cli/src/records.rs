@@ -59,7 +59,9 @@ impl Records {
         };
         if let Some(aside) = opened.put_aside {
             session.ui.warning(format_args!("the catalog was damaged: it is put aside as {}", aside.display()));
-            session.ui.hint("what it knew of earlier runs is gone; nothing in a repository depends on it");
+            session.ui.hint(
+                "`backup catalog rebuild` brings back what is saved in repositories; nothing in them depends on it",
+            );
         }
         let catalog = opened.catalog;
         let closed = tokio::select! {
@@ -173,7 +175,7 @@ impl Right {
         if let Some(records) = records.filter(|_| !job.repository.is_of_machine()) {
             let source = job.source.among_machines(&run.host);
             match Agreed::by_catalog(&records.catalog, right.claim(run, &source), &session.cx.events).await? {
-                Ok(taken) => right.agreed = taken,
+                Ok(taken) => right.agreed_on(taken),
                 Err(error) => warn(session, UNKNOWN, &error.into()),
             }
         }
@@ -194,7 +196,7 @@ impl Right {
         let Some(repository) = open().await else { return Ok(()) };
         let source = job.source.among_machines(&run.host);
         match Agreed::by_repository(&repository, self.claim(run, &source), &session.cx).await {
-            Ok(taken) => self.agreed = Some(taken),
+            Ok(taken) => self.agreed_on(Some(taken)),
             Err(error) => {
                 let error = CommandError::from(error);
                 match error.is_busy() {
@@ -207,8 +209,15 @@ impl Right {
         Ok(())
     }
 
+    fn agreed_on(&mut self, agreed: Option<Agreed>) {
+        if let (Some(_), Some(flight)) = (&agreed, &mut self.flight) {
+            flight.settle();
+        }
+        self.agreed = agreed;
+    }
+
     fn claim<'a>(&'a self, run: &'a Run, source: &'a str) -> Claim<'a> {
-        let before = self.flight.as_ref().and_then(Flight::before);
+        let before = self.flight.as_ref().map_or(&[][..], Flight::before);
         Claim { run, repository: &run.repository, source, before }
     }
 

@@ -140,8 +140,9 @@ impl Action {
 /// Records what came of a command, unless each of its runs was recorded, and notes in the repositories how far the log has got.
 pub(crate) async fn record(session: &Session, action: Action, result: &CommandResult) {
     let trail = &session.trail;
-    // Whoever asks wrongly has done nothing.
-    if trail.is_rehearsal() || matches!(result, Err(error) if error.is_usage()) {
+    // Whoever asks wrongly has done nothing; but what was recorded as begun has to end.
+    let is_begun = action.class == Class::Access;
+    if trail.is_rehearsal() || !is_begun && matches!(result, Err(error) if error.is_usage()) {
         return;
     }
     if !(action.has_runs && trail.told() > 0) {

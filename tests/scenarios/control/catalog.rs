@@ -116,10 +116,10 @@ async fn what_is_silent_is_closed(version: Version) {
 
     // Who executes a job, and has gone without a word.
     let flights = (here.shared().unwrap(), there.shared().unwrap());
-    assert_eq!(flights.0.take_flight("k", &gone, None).await.unwrap(), None);
-    assert!(flights.1.take_flight("k", &lives, None).await.unwrap().is_some());
+    assert_eq!(flights.0.take_flight("k", &gone, &[]).await.unwrap(), None);
+    assert!(flights.1.take_flight("k", &lives, &[]).await.unwrap().is_some());
     aged(&sql, "backup_flights", 2).await;
-    assert_eq!(flights.1.take_flight("k", &lives, None).await.unwrap(), None);
+    assert_eq!(flights.1.take_flight("k", &lives, &[]).await.unwrap(), None);
     assert!(!flights.0.keep_flight("k", &gone.id).await.unwrap());
 }
 

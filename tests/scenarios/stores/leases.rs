@@ -11,7 +11,7 @@ use crate::support::store::Store;
 
 fn held_by(holder: &str) -> LeaseOptions {
     let settle = Duration::from_millis(500);
-    LeaseOptions { period: Duration::from_secs(60), holder: holder.to_owned(), dead: None, settle }
+    LeaseOptions { period: Duration::from_secs(60), holder: holder.to_owned(), dead: Vec::new(), settle }
 }
 
 /// Rivals with a connection each.

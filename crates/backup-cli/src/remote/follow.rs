@@ -48,7 +48,10 @@ async fn until_the_end(session: &Session, client: &Client, id: &str) -> CommandR
             Ok(None) => lost = None,
             // That too many listen does not end what was begun.
             Err(error) if !error.may_pass() && !error.is_busy() => {
-                return Err(error.with_hint(format!("what was begun, {id}, goes on if the daemon does")));
+                return Err(match error.hint() {
+                    Some(_) => error,
+                    None => error.with_hint(format!("what was begun, {id}, goes on if the daemon does")),
+                });
             }
             Err(error) => {
                 if lost.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
@@ -87,7 +90,7 @@ async fn over(session: &Session, client: &Client, id: &str) -> CommandResult<Val
     let found = list["ended"].as_array().into_iter().flatten().find(|ended| ended["id"] == id);
     found.cloned().ok_or_else(|| {
         CommandError::new(Kind::Io, format!("the daemon does not know any more what came of {id}"))
-            .with_hint("it was begun anew meanwhile: `backup status` shows what came of the job")
+            .with_hint("it was begun anew meanwhile: `backup status --runs` shows what came of it")
     })
 }
 

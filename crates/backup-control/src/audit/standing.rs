@@ -22,7 +22,8 @@ impl Scope {
         let detail = |name: &str| record.details.get(name).map(String::as_str);
         match (record.operation.as_str(), detail("data")) {
             ("verify", _) => {
-                let snapshots = detail("snapshots").unwrap_or_default();
+                // Where there was nothing to look at, nothing is known.
+                let snapshots = detail("snapshots").filter(|snapshots| !snapshots.is_empty())?;
                 let level = match detail("level") {
                     Some("deep") => 2,
                     Some("structure") => 1,
@@ -162,6 +163,7 @@ mod tests {
             ("check:5%? check", "1 sound"),
             ("verify:a? check", "0 failed"),
             ("verify:a? verify:b", "1 sound"),
+            ("check verify?", "0 sound"),
             ("verify:a! verify:b! verify:b", "0 failed"),
         ] {
             assert_eq!(after(told), stands, "{told}");

@@ -117,21 +117,21 @@ pub async fn several_write_at_once(open: impl AsyncFn() -> SharedCatalog) {
 pub async fn agrees(here: &dyn Catalog, there: &dyn Catalog) {
     let (here, there) = (here.shared().unwrap(), there.shared().unwrap());
     let (first, second) = (run_on("one", "docs", 0), run_on("two", "docs", 1));
-    assert_eq!(here.take_flight("k", &first, None).await.unwrap(), None);
-    assert_eq!(here.take_flight("k", &first, None).await.unwrap(), None, "asked again it is the same");
-    let holder = there.take_flight("k", &second, None).await.unwrap().unwrap();
+    assert_eq!(here.take_flight("k", &first, &[]).await.unwrap(), None);
+    assert_eq!(here.take_flight("k", &first, &[]).await.unwrap(), None, "asked again it is the same");
+    let holder = there.take_flight("k", &second, &[]).await.unwrap().unwrap();
     let told = (holder.host.as_str(), holder.user.as_str(), holder.pid, holder.since, holder.run.as_str());
     assert_eq!(told, ("one", "me", std::process::id(), first.started, first.id.as_str()));
-    assert_eq!(there.take_flight("k2", &second, None).await.unwrap(), None, "another job is another one's");
+    assert_eq!(there.take_flight("k2", &second, &[]).await.unwrap(), None, "another job is another one's");
     assert!(here.keep_flight("k", &first.id).await.unwrap() && !there.keep_flight("k", &second.id).await.unwrap());
     // Nobody gives back what he does not have.
     there.end_flight("k", &second.id).await.unwrap();
-    assert!(there.take_flight("k", &second, Some("another")).await.unwrap().is_some());
+    assert!(there.take_flight("k", &second, &["another".to_owned()]).await.unwrap().is_some());
     // Whose process has died has it no more.
-    assert_eq!(there.take_flight("k", &second, Some(first.id.as_str())).await.unwrap(), None);
+    assert_eq!(there.take_flight("k", &second, &[first.id.as_str().to_owned()]).await.unwrap(), None);
     assert!(!here.keep_flight("k", &first.id).await.unwrap());
     there.end_flight("k", &second.id).await.unwrap();
-    assert_eq!(here.take_flight("k", &first, None).await.unwrap(), None);
+    assert_eq!(here.take_flight("k", &first, &[]).await.unwrap(), None);
 }
 
 /// Of many who want the same at once, one gets it.
@@ -140,7 +140,7 @@ pub async fn one_of_many_takes_a_flight(open: impl AsyncFn() -> SharedCatalog) {
     for rival in 0..8 {
         let (catalog, run) = (open().await, run_on(&format!("host{rival}"), "docs", rival));
         rivals.push(tokio::spawn(async move {
-            let taken = catalog.shared().unwrap().take_flight("many", &run, None).await.unwrap();
+            let taken = catalog.shared().unwrap().take_flight("many", &run, &[]).await.unwrap();
             taken.map_or_else(|| run.id.to_string(), |holder| holder.run)
         }));
     }

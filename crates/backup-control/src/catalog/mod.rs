@@ -139,12 +139,12 @@ pub trait Shared: Debug + Send + Sync {
     /// Those of the database.
     async fn silent(&self) -> Result<Vec<RunId>>;
 
-    /// Takes the right to what `key` stands for, for [`FLIGHT`] and for the process of `run`; else says who has it. `dead` is a run whose
-    /// process has died, which therefore has it no more.
+    /// Takes the right to what `key` stands for, for [`FLIGHT`] and for the process of `run`; else says who has it. `dead` are runs whose
+    /// processes have died, which therefore have it no more.
     ///
     /// # Errors
     /// Those of the database.
-    async fn take_flight(&self, key: &str, run: &Run, dead: Option<&str>) -> Result<Option<Holder>>;
+    async fn take_flight(&self, key: &str, run: &Run, dead: &[String]) -> Result<Option<Holder>>;
 
     /// Keeps it for as long again; false if `run` does not have it any more.
     ///

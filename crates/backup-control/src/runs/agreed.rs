@@ -43,8 +43,8 @@ pub struct Claim<'a> {
     pub repository: &'a str,
     /// The source, with the name of the machine if each has its own.
     pub source: &'a str,
-    /// Who had it on this machine, and has died.
-    pub before: Option<&'a Holder>,
+    /// Who may have it on this machine, and has died.
+    pub before: &'a [Holder],
 }
 
 impl Agreed {
@@ -59,8 +59,8 @@ impl Agreed {
     ) -> Result<catalog::Result<Option<Self>>> {
         let Some(shared) = catalog.shared() else { return Ok(Ok(None)) };
         let key = name(claim.repository, claim.source, claim.run);
-        let dead = claim.before.map(|holder| holder.run.as_str());
-        match shared.take_flight(&key, claim.run, dead).await {
+        let dead: Vec<String> = claim.before.iter().map(|holder| holder.run.clone()).collect();
+        match shared.take_flight(&key, claim.run, &dead).await {
             Ok(None) => {}
             Ok(Some(holder)) => return Err(lasting(busy(Some(&holder), claim.run), FLIGHT).into()),
             Err(error) => return Ok(Err(error)),
@@ -94,7 +94,7 @@ impl Agreed {
         let options = LeaseOptions {
             period: PERIOD,
             holder: Holder::of(claim.run).to_string(),
-            dead: claim.before.map(Holder::to_string),
+            dead: claim.before.iter().map(Holder::to_string).collect(),
             // Two at once do no harm.
             settle: Duration::from_secs(1),
         };

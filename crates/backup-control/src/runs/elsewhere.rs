@@ -47,7 +47,7 @@ impl From<&Run> for SavedRun {
 
 impl SavedRun {
     /// As a run of the repository with the address `repository`: each machine may have another one for it.
-    fn of(self, repository: &str) -> Run {
+    pub(super) fn of(self, repository: &str) -> Run {
         Run {
             id: self.id,
             what: self.what,

@@ -18,6 +18,8 @@ use crate::error::Result;
 
 /// The directory of the locks, in that of the catalog.
 const DIR: &str = "flights";
+/// Processes in a row that died before they had the right among machines, which are remembered.
+const MOST: usize = 100;
 
 /// Who executes a job, as it is told to others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,8 +54,9 @@ impl fmt::Display for Holder {
 /// The right to execute a job. Dropping it gives it back.
 #[derive(Debug)]
 pub struct Flight {
-    _file: File,
-    before: Option<Holder>,
+    file: File,
+    before: Vec<Holder>,
+    own: Holder,
 }
 
 impl Flight {
@@ -69,17 +72,28 @@ impl Flight {
             Err(error) => return Ok(Err(error)),
         };
         // Whoever has just taken it may not have written yet who it is.
-        let before = read(&mut file);
+        let mut before = read(&mut file);
         if !is_free {
-            return Err(busy(before.as_ref(), run).into());
+            return Err(busy(before.last(), run).into());
         }
-        Ok(write(&mut file, &Holder::of(run)).map(|()| Self { _file: file, before }))
+        before.drain(..before.len().saturating_sub(MOST));
+        let own = Holder::of(run);
+        let all: Vec<&Holder> = before.iter().chain([&own]).collect();
+        Ok(write(&mut file, &all).map(|()| Self { file, before, own }))
     }
 
-    /// Whose right it was before, whose process has ended therefore.
+    /// Whose right it was before, whose processes have ended therefore. Each of them may have died before it had what the one before it
+    /// still has among machines.
     #[must_use]
-    pub fn before(&self) -> Option<&Holder> {
-        self.before.as_ref()
+    pub fn before(&self) -> &[Holder] {
+        &self.before
+    }
+
+    /// Nobody of those before has anything any more. That it cannot be written does no harm.
+    pub fn settle(&mut self) {
+        if !self.before.is_empty() && write(&mut self.file, &[&self.own]).is_ok() {
+            self.before.clear();
+        }
     }
 }
 
@@ -100,17 +114,20 @@ fn lock(dir: &Path, name: &str) -> io::Result<(File, bool)> {
     }
 }
 
-fn write(file: &mut File, holder: &Holder) -> io::Result<()> {
-    let text = serde_json::to_vec(holder).map_err(io::Error::other)?;
+fn write(file: &mut File, holders: &[&Holder]) -> io::Result<()> {
+    let text = serde_json::to_vec(holders).map_err(io::Error::other)?;
     file.set_len(0)?;
     file.rewind()?;
     file.write_all(&text)
 }
 
-fn read(file: &mut File) -> Option<Holder> {
+/// What cannot be read was being written by a process that died.
+fn read(file: &mut File) -> Vec<Holder> {
     let mut text = Vec::new();
-    file.read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
+    if file.read_to_end(&mut text).is_err() {
+        return Vec::new();
+    }
+    serde_json::from_slice(&text).unwrap_or_default()
 }
 
 /// An error that says who executes the job.
@@ -146,6 +163,21 @@ mod tests {
         }
         drop(first);
         Flight::take(dir.path(), "r", "s", &docs).unwrap().unwrap();
+    }
+
+    /// One after the other that dies early: all of them are known to be dead, until one has settled what they have left.
+    #[test]
+    fn all_that_died_in_a_row_are_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let take = || Flight::take(dir.path(), "r", "s", &run("docs")).unwrap().unwrap();
+        let died: Vec<Holder> = (0..3).map(|_| take().own).collect();
+        let mut settles = take();
+        assert_eq!(settles.before(), died);
+        settles.settle();
+        let own = settles.own.clone();
+        drop(settles);
+        assert_eq!(take().before(), [own]);
+        assert_eq!((0..2 * MOST).map(|_| take().before.len()).max(), Some(MOST));
     }
 
     #[test]

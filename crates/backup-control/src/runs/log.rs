@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::{RunId, State};
+use super::{Run, RunId, SavedRun, State};
 use crate::cache;
 
 /// Bytes of messages that are kept of one run.
@@ -17,11 +17,15 @@ pub const MAX_LOG: u64 = 1 << 20;
 const MAX_LOGS: usize = 1000;
 /// The directory of the logs, in that of the catalog.
 const DIR: &str = "runs";
+/// How names of files end that hold what came of a run.
+const ENDED: &str = "ended";
 
 /// The log of a run that goes on. Dropping it frees the lock.
 #[derive(Debug)]
 pub struct Log {
     file: File,
+    /// What came of the run, if the catalog could not be told.
+    ended: PathBuf,
     written: u64,
     left_out: u64,
 }
@@ -36,7 +40,7 @@ impl Log {
         remove_oldest(&dir.join(DIR))?;
         let file = File::options().write(true).create_new(true).mode(0o600).open(path(dir, id))?;
         file.try_lock()?;
-        Ok(Self { file, written: 0, left_out: 0 })
+        Ok(Self { file, ended: path(dir, id).with_extension(ENDED), written: 0, left_out: 0 })
     }
 
     /// Adds a message, unless there are too many.
@@ -62,6 +66,41 @@ impl Log {
             writeln!(self.file, "{now:.3} (messages that are not kept: {})", self.left_out)?;
         }
         writeln!(self.file, "{now:.3} {}", message.replace('\n', "\n  "))
+    }
+
+    /// Keeps what came of a run until the catalog can be told.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn keep(&self, run: &Run) -> io::Result<()> {
+        let new = self.ended.with_extension("new");
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let kept = (&run.repository, SavedRun::from(run));
+        file.write_all(&serde_json::to_vec(&kept).map_err(io::Error::other)?)?;
+        std::fs::rename(new, &self.ended)
+    }
+
+    /// What is kept so in the state directory `dir`, and where.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn kept(dir: &Path) -> io::Result<Vec<(PathBuf, Run)>> {
+        let entries = match std::fs::read_dir(dir.join(DIR)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut kept = Vec::new();
+        for path in entries.map(|entry| entry.map(|entry| entry.path())) {
+            let path = path?;
+            if path.extension().is_some_and(|extension| extension == ENDED)
+                && let Ok(json) = std::fs::read(&path)
+                && let Ok((repository, saved)) = serde_json::from_slice::<(String, SavedRun)>(&json)
+            {
+                kept.push((path, saved.of(&repository)));
+            }
+        }
+        Ok(kept)
     }
 
     /// The log of a run; none if it is not kept any more.

@@ -98,7 +98,11 @@ impl Recording {
             };
             (seen.run.clone(), kept)
         };
-        self.catalog.update(&run).await?;
+        if let Err(error) = self.catalog.update(&run).await {
+            // Whoever opens the catalog next tells it.
+            _ = self.recorder.seen().log.keep(&run);
+            return Err(error);
+        }
         kept.map_err(|error| Error::Place(format!("log of run {}", run.id).into(), error))?;
         Ok(run)
     }
@@ -141,13 +145,17 @@ async fn beat(catalog: SharedCatalog, id: RunId) {
     }
 }
 
-/// Closes the runs whose processes died, as failed, or as what their messages end with: those died when only the catalog did not
+/// Tells the catalog what it could not be told before, and closes the runs whose processes died, as failed, or as what their messages end with: those died when only the catalog did not
 /// know yet. Those of other hosts are closed where a lock tells of them, too, as with containers; in a catalog that is shared, where
 /// nothing was heard of them for long. Returns them.
 ///
 /// # Errors
 /// Those of the catalog, and of the files with the messages.
 pub async fn close_dead(dir: &Path, catalog: &SharedCatalog, host: &str, now: Timestamp) -> Result<Found> {
+    for (file, run) in Log::kept(dir).map_err(|error| Error::Place(dir.to_path_buf(), error))? {
+        catalog.update(&run).await?;
+        std::fs::remove_file(&file).map_err(|error| Error::Place(file, error))?;
+    }
     let filter = RunFilter { unfinished: true, ..RunFilter::default() };
     let Found { runs, unreadable } = catalog.runs(&filter).await?;
     let silent = match catalog.shared() {

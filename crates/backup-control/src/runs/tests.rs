@@ -121,3 +121,48 @@ async fn what_died_is_closed_and_what_lives_is_not() {
     let unfinished = catalog.runs(&RunFilter { unfinished: true, ..RunFilter::default() }).await.unwrap();
     assert_eq!(unfinished.runs, []);
 }
+
+/// A catalog that can be told of no end.
+#[derive(Debug)]
+struct Away(SharedCatalog);
+
+#[async_trait::async_trait]
+impl catalog::Catalog for Away {
+    async fn add(&self, run: &Run) -> catalog::Result<()> {
+        self.0.add(run).await
+    }
+
+    async fn update(&self, _: &Run) -> catalog::Result<()> {
+        Err(catalog::Error::Busy("away".into()))
+    }
+
+    async fn runs(&self, filter: &RunFilter) -> catalog::Result<catalog::Found> {
+        self.0.runs(filter).await
+    }
+
+    async fn jobs(&self, repository: &str) -> catalog::Result<Vec<String>> {
+        self.0.jobs(repository).await
+    }
+
+    async fn named(&self, beginning: &str) -> catalog::Result<Vec<Run>> {
+        self.0.named(beginning).await
+    }
+}
+
+#[tokio::test]
+async fn what_a_catalog_could_not_be_told_it_is_told_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalog, cx) = (open(dir.path()).await, Context::silent());
+    let away: SharedCatalog = std::sync::Arc::new(Away(catalog.clone()));
+    let begun = Recording::begin(dir.path(), away, run("here"), &cx).await.unwrap();
+    let id = begun.id();
+    assert!(begun.end(State::Verified, |evidence| evidence.bytes = 7).await.is_err());
+    assert_eq!(stored(&catalog, &id).await.finished, None);
+    for _ in 0..2 {
+        let closed = close_dead(dir.path(), &catalog, "here", Timestamp::UNIX_EPOCH).await.unwrap();
+        assert_eq!(closed.runs, [], "nobody has died");
+        let known = stored(&catalog, &id).await;
+        assert_eq!((known.state, known.evidence.bytes, known.finished.is_some()), (State::Verified, 7, true));
+        assert!(Log::kept(dir.path()).unwrap().is_empty());
+    }
+}

@@ -48,8 +48,8 @@ pub struct LeaseOptions {
     pub period: Duration,
     /// Who takes it, for people: a host and a purpose.
     pub holder: String,
-    /// A holder whose process is known to have died: if the lease is its, nobody has to wait until it expires.
-    pub dead: Option<String>,
+    /// Holders whose processes are known to have died: if the lease is one's, nobody has to wait until it expires.
+    pub dead: Vec<String>,
     /// After taking it from a store that cannot create atomically: how long to wait before looking whether a rival took
     /// it at the same moment.
     pub settle: Duration,
@@ -58,7 +58,12 @@ pub struct LeaseOptions {
 impl Default for LeaseOptions {
     /// A period of one minute; three seconds to settle.
     fn default() -> Self {
-        Self { period: Duration::from_secs(60), holder: String::new(), dead: None, settle: Duration::from_secs(3) }
+        Self {
+            period: Duration::from_secs(60),
+            holder: String::new(),
+            dead: Vec::new(),
+            settle: Duration::from_secs(3),
+        }
     }
 }
 
@@ -111,7 +116,7 @@ impl Lease {
         if let Some(token) = previous
             && let Some((body, written)) = read(repository, name, token).await?
             && !body.released
-            && options.dead.as_ref() != Some(&body.holder)
+            && !options.dead.contains(&body.holder)
         {
             let age = StoreClock::read(repository, cx).await?.age(written, body.renewed);
             let period = i64::try_from(body.period_seconds.min(LONGEST.as_secs())).unwrap_or(i64::MAX / 2);

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::sources;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
+use crate::records::Records;
 use crate::session::Session;
 use crate::style::{self, paint};
 use crate::ui::SCHEMA_VERSION;
@@ -48,6 +49,7 @@ struct Round<'a> {
 pub(super) async fn run(session: &Session, loaded: &LoadedConfig) -> CommandResult {
     let mut round = Round { session, checks: Vec::new() };
     round.machine()?;
+    round.catalog().await?;
     let config = &loaded.config;
     for name in config.repositories.keys() {
         let spec = RepositorySpec::resolve(name, Some(config))?;
@@ -98,6 +100,15 @@ impl Round<'_> {
         }
         let fix = error.hint().unwrap_or(fix).to_owned();
         self.ill(of, what, error.chain(), fix)
+    }
+
+    /// Where runs are remembered.
+    async fn catalog(&mut self) -> CommandResult<()> {
+        const OF: &str = "this machine";
+        match Records::require(self.session).await {
+            Ok(_) => self.well(OF, "catalog of runs", "can be used"),
+            Err(error) => self.failed(OF, "catalog of runs", error, "backups go on without it; look at its server"),
+        }
     }
 
     /// Where this program keeps what it remembers.

@@ -22,12 +22,12 @@ impl Shared for Postgres {
         rows.iter().map(|row| id(row).map_err(|error| self.sessions.unreadable(&error))).collect()
     }
 
-    async fn take_flight(&self, key: &str, run: &Run, dead: Option<&str>) -> Result<Option<Holder>> {
+    async fn take_flight(&self, key: &str, run: &Run, dead: &[String]) -> Result<Option<Holder>> {
         let take = "INSERT INTO backup_flights AS held (key, run, \"user\", host, pid, since, seen) \
              VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp()) ON CONFLICT (key) DO UPDATE \
              SET run = excluded.run, \"user\" = excluded.\"user\", host = excluded.host, pid = excluded.pid, \
                  since = excluded.since, seen = excluded.seen \
-             WHERE held.run = excluded.run OR held.run = $7 \
+             WHERE held.run = excluded.run OR held.run = ANY($7) \
                 OR held.seen < clock_timestamp() - $8 * interval '1 second' \
              RETURNING run";
         let (pid, since, lasts) = (i64::from(run.pid), run.started.as_millisecond(), FLIGHT.as_secs_f64());

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use backup_control::config::Config;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -72,7 +73,7 @@ pub(super) async fn plan(
     Json(plan): Json<PlanJson>,
 ) -> Answer<(Extension<Noted>, Json<PlannedJson>)> {
     let PlanJson { what, repository, at, target, format } = plan;
-    let (order, _) = checked(RestoreJson { what, repository, at, target, dry_run: true })?;
+    let (order, _) = checked(RestoreJson { what, repository, at, target, dry_run: true }, &api.reads.config().config)?;
     let mut asked = crate::scheduler::restore_words(&order, &api.reads.config().config)?;
     if format == PlanFormat::Json {
         asked.insert(1, "--json".to_owned());
@@ -100,7 +101,7 @@ pub(super) async fn start(
     Extension(who): Extension<Who>,
     Json(order): Json<RestoreJson>,
 ) -> Answer<(StatusCode, Extension<Noted>, Json<StartedJson>)> {
-    let (order, target) = checked(order)?;
+    let (order, target) = checked(order, &api.reads.config().config)?;
     if !order.dry_run && !who.role.may(Role::Admin) {
         allowed(&target, &who).await?;
     }
@@ -126,8 +127,16 @@ async fn allowed(target: &Target, who: &Who) -> Answer<()> {
 }
 
 /// An order none of whose words can be taken for a flag, or be an address.
-fn checked(order: RestoreJson) -> Answer<(RestoreOrder, Target)> {
+fn checked(order: RestoreJson, config: &Config) -> Answer<(RestoreOrder, Target)> {
     let target = Target::parse(&order.target)?;
+    // The program would take it for a directory where the daemon happens to work.
+    if let Target::Named(name) = &target
+        && !config.sources.contains_key(name)
+        && !config.groups.contains_key(name)
+    {
+        return Err(Problem::unknown("`target` is no name that the configuration has")
+            .hint("give a directory from the root on, the name of a source, or that of a group"));
+    }
     let what = words::name("what", &order.what)?;
     let at = order.at.as_deref().map(|at| words::word("at", at)).transpose()?;
     let repository = order.repository.as_deref().map(|name| words::name("repository", name)).transpose()?;

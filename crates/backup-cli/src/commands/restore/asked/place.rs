@@ -133,6 +133,9 @@ impl Asking<'_> {
         let must_be_new = chosen.kind() != "files";
         let check = move |text: &str| match there(Path::new(&path(text))) {
             _ if text.is_empty() => Err("name a directory".to_owned()),
+            _ if text.starts_with('~') => {
+                Err("write the whole path: no shell puts your home in the place of ~".to_owned())
+            }
             There::Perhaps if must_be_new => {
                 Err("there is something: name a new directory, or an empty one".to_owned())
             }
