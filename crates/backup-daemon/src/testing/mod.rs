@@ -41,6 +41,10 @@ const CONFIG: &str = r#"
 [repositories.main]
 url = "repo"
 quota = "10GiB"
+[sources.standby]
+kind = "files"
+paths = ["/standby"]
+
 [sources.docs]
 kind = "files"
 paths = ["docs"]
