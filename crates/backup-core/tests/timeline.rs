@@ -113,12 +113,23 @@ fn timeline(lines: &[Line], bases: &[(usize, u64, u64)], rng: &mut SmallRng) -> 
             let most = rng.random_range(1..6);
             let len = (0..most).take_while(|n| from + n < line.end && is_kept(from + n + 1)).count() as u64;
             if len > 0 {
-                let ticks = (from + 1..=from + len).map(|offset| Tick { offset, time: time(line.time_at(offset)) });
+                let mut ticks: Vec<Tick> = Vec::new();
+                for offset in from + 1..=from + len {
+                    let tick = Tick { offset, time: time(line.time_at(offset)) };
+                    // Not every one is noted, but the first and the last one are, and when the clock was turned back.
+                    if let [.., before, last] = &ticks[..]
+                        && (before.time..=tick.time).contains(&last.time)
+                        && rng.random_bool(0.5)
+                    {
+                        ticks.pop();
+                    }
+                    ticks.push(tick);
+                }
                 stretches.push(Stretch {
                     branch: line.name.clone(),
                     from,
                     to: from + len,
-                    ticks: ticks.collect(),
+                    ticks,
                     place: Place::Slice(format!("{}/{from}", line.name)),
                     bytes: len,
                 });
@@ -212,6 +223,10 @@ proptest! {
                     prop_assert!(line.time_at(offset) <= moment, "{offset} of {plan:#?}");
                 }
             }
+            // The pieces hold everything up to the first event that happened later, and that one.
+            let later = (plan.stop.offset + 1..=line.end).find(|offset| line.time_at(*offset) > moment);
+            let end = plan.log.iter().filter(|piece| piece.branch == line.name).map(|piece| piece.to).max();
+            prop_assert!(later.is_some_and(|later| end >= Some(later)), "{later:?} is not in {plan:#?}");
         }
     }
 

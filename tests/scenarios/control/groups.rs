@@ -148,14 +148,17 @@ pub(super) async fn restored(place: &Place, at: &str, number: usize) -> [i64; 3]
 
 /// The order holds, and all is there that was confirmed before.
 pub(super) fn require_order(at: Timestamp, [rows, events, counter]: [i64; 3], written: &Written) {
-    let found = format!("at {at}: {rows} rows, {events} events, count {counter}");
-    assert!(counter <= events && events <= rows && rows <= events + 1, "{found}");
     let until = |moment: Timestamp| written.iter().take_while(|(_, time)| *time <= moment).count();
     let (confirmed, begun) = (until(at) as i64, until(at + SignedDuration::from_millis(1)) as i64 + 1);
-    assert!(confirmed <= events && rows <= begun, "{found}, and {confirmed} to {begun} were written");
+    let found = format!(
+        "at {at}: {rows} rows, {events} events, count {counter}, and {confirmed} to {begun} were written; around it: {:?}",
+        &written[(confirmed as usize).saturating_sub(3)..written.len().min(confirmed as usize + 5)],
+    );
+    assert!(counter <= events && events <= rows && rows <= events + 1, "{found}");
+    assert!(confirmed <= events && rows <= begun, "{found}");
     // What Redis sent was received a moment later.
     let surely = until(at - SignedDuration::from_secs(5)) as i64;
-    assert!(surely <= counter, "{found}, and {surely} were received");
+    assert!(surely <= counter, "{found}; {surely} were received");
 }
 
 fn refusals(place: &Place, before: Timestamp) {

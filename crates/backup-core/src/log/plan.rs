@@ -95,6 +95,11 @@ impl Timeline {
     }
 
     fn plan_position(&self, target: &Position) -> Result<Plan, Box<Refusal>> {
+        self.plan_through(target, target.offset)
+    }
+
+    /// With the log on the branch of the target up to `seen`.
+    fn plan_through(&self, target: &Position, seen: u64) -> Result<Plan, Box<Refusal>> {
         let usable = |base: &&Base| {
             let ranges = self.ranges_of(base, &target.branch);
             ranges.iter().any(|(name, from, to)| *name == target.branch && (*from..=*to).contains(&target.offset))
@@ -106,20 +111,20 @@ impl Timeline {
             (branch, base.at.offset, std::cmp::Reverse(base.bytes))
         };
         match self.bases.iter().filter(usable).max_by_key(rank) {
-            Some(base) => Ok(self.follow(base, target, &lineage)),
+            Some(base) => Ok(self.follow(base, target, &lineage, seen)),
             None => Err(Box::new(self.refuse(target))),
         }
     }
 
-    /// The pieces from a base to a position that is known to be reachable from it.
-    fn follow(&self, base: &Base, target: &Position, lineage: &[(String, Option<u64>)]) -> Plan {
+    /// The pieces from a base to a position that is known to be reachable from it, and on to `seen`.
+    fn follow(&self, base: &Base, target: &Position, lineage: &[(String, Option<u64>)], seen: u64) -> Plan {
         let mut log = Vec::new();
         let start = lineage.iter().position(|(name, _)| *name == base.at.branch).unwrap_or(0);
         let mut from = base.needs;
         let left = lineage[start..].iter().filter_map(|(name, end)| Some(Position::new(name.clone(), (*end)?)));
         let turns = left.collect();
         for (name, end) in &lineage[start..] {
-            let to = end.unwrap_or(target.offset);
+            let to = end.unwrap_or(seen);
             log.extend(self.pieces(name, from, to));
             from = to;
         }
@@ -151,18 +156,19 @@ impl Timeline {
     }
 
     /// Everything up to the first event that happened later. If the clock of the source was turned back, that is the first
-    /// time it showed a later time.
+    /// time it showed a later time. Not every event is noted with its time: the log comes up to one that is known to be later, and what
+    /// is before that is told by the events themselves, wherever one piece ends and another one begins.
     fn plan_time(&self, time: Timestamp) -> Result<Plan, Box<Refusal>> {
         let branch = self.current_branch().ok_or_else(|| nothing("there is no snapshot yet"))?;
         let lineage = self.lineage(&branch);
-        let mut best: Option<(usize, u64)> = None;
+        let mut best: Option<(usize, u64, u64)> = None;
         let mut past_end = false;
         for base in self.bases.iter().filter(|base| base.time <= time) {
             for (name, from, to) in self.ranges_of(base, &branch) {
                 let place = lineage.iter().position(|(on, _)| *on == name).unwrap_or(0);
                 match self.stop_in(&name, from, to, time) {
-                    Stop::At(offset) => {
-                        best = best.max(Some((place, offset)));
+                    Stop::At(offset, later) => {
+                        best = best.max(Some((place, offset, later)));
                         break;
                     }
                     // What follows on the next branch may tell; if nothing does, the log has not got so far.
@@ -171,8 +177,8 @@ impl Timeline {
                 }
             }
         }
-        if let Some((place, offset)) = best {
-            let plan = self.plan_position(&Position::new(lineage[place].0.clone(), offset))?;
+        if let Some((place, offset, later)) = best {
+            let plan = self.plan_through(&Position::new(lineage[place].0.clone(), offset), later)?;
             return Ok(Plan { until: Some(time), ..plan });
         }
         Err(Box::new(self.refuse_time(time, past_end)))
@@ -185,8 +191,7 @@ impl Timeline {
         ticks.sort_unstable();
         let later = ticks.iter().position(|tick| tick.time > time);
         match later {
-            Some(0) => Stop::At(from),
-            Some(at) => Stop::At(ticks[at - 1].offset),
+            Some(at) => Stop::At(at.checked_sub(1).map_or(from, |before| ticks[before].offset), ticks[at].offset),
             None if ticks.is_empty() && to > from => Stop::Before,
             None => Stop::NotReached,
         }
@@ -240,7 +245,8 @@ impl Timeline {
 }
 
 enum Stop {
-    At(u64),
+    /// Behind this offset; what is at the second one happened later.
+    At(u64, u64),
     /// Nothing later is known.
     NotReached,
     /// There are no times at all.
