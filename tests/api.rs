@@ -5,8 +5,6 @@ mod support {
     #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod cli;
     pub(crate) mod process;
-    #[expect(dead_code, reason = "other tests use more of it")]
-    pub(crate) mod tools;
 }
 
 mod scenarios {

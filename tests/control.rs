@@ -34,7 +34,6 @@ mod support {
     pub(crate) mod terminal;
     #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod tls;
-    pub(crate) mod tools;
 }
 
 mod scenarios {

@@ -21,7 +21,6 @@ mod support {
     pub(crate) mod servers;
     pub(crate) mod store;
     pub(crate) mod tls;
-    pub(crate) mod tools;
     pub(crate) mod tree;
 }
 

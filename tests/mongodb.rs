@@ -21,7 +21,6 @@ mod support {
         pub(crate) mod weed;
     }
     pub(crate) mod tls;
-    pub(crate) mod tools;
 }
 
 mod scenarios {

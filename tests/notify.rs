@@ -14,7 +14,6 @@ mod support {
         pub(crate) mod process;
     }
     pub(crate) mod tls;
-    pub(crate) mod tools;
 }
 
 mod scenarios {

@@ -26,7 +26,6 @@ mod support {
         pub(crate) mod weed;
     }
     pub(crate) mod tls;
-    pub(crate) mod tools;
     pub(crate) mod tree;
 }
 

@@ -19,7 +19,6 @@ mod support {
         pub(crate) mod process;
     }
     pub(crate) mod tls;
-    pub(crate) mod tools;
     pub(crate) mod tree;
 }
 

@@ -78,7 +78,7 @@ mod needs_time {
     use crate::support::process::run;
     use crate::support::repo::restored;
     use crate::support::restic::text;
-    use crate::support::tools::tool;
+    use backup_core::testing::tool;
 
     /// Runs the program with success; returns its summary and its peak memory in bytes.
     fn measured(cli: &Cli, arguments: &[&str]) -> (Value, u64) {

@@ -15,12 +15,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process::{Outcome, run};
-use super::tools::workspace;
 
 /// The program.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| built("backup-cli", "backup"))
+}
+
+/// The workspace.
+pub(crate) fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace")
 }
 
 /// A program of this build.

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::servers::process::Server;
 use super::tls::Authority;
-use super::tools::tool;
+use backup_core::testing::tool;
 
 /// The password of the user `backup`.
 pub(crate) const PASSWORD: &str = "hush-hush-of-mail";

@@ -8,7 +8,7 @@ use bson::{Document, doc};
 use mongodb::Client;
 
 use super::servers::process::{Ports, Server};
-use super::tools::tool;
+use backup_core::testing::tool;
 
 /// A version that `scripts/tools` fetches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::process::run;
 use super::servers::process::{Ports, Server};
-use super::tools::tool;
+use backup_core::testing::tool;
 
 /// `nobody`.
 const UNPRIVILEGED: u32 = 65534;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::servers::process::{Ports, Server};
-use super::tools::tool;
+use backup_core::testing::tool;
 
 /// A version that `scripts/tools` fetches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use super::process::{Outcome, run};
 use super::repo::HOST;
-use super::tools::tool;
 use super::tree::{STRANGE_NAMES, chmod, everything, settle};
+use backup_core::testing::tool;
 
 /// Both versions of stock restic that every repository must suit.
 pub(crate) const RESTICS: [&str; 2] = ["restic-0.14", "restic-new"];

@@ -14,6 +14,7 @@ use crate::address;
 use crate::config::HooksConfig;
 use crate::environment::Environment;
 use crate::error::Result;
+use crate::remote::TOKEN_VARIABLE;
 
 /// Variables that hold secrets of this program, and how the names of others begin: pass phrases, passwords and what prints them,
 /// credentials of object stores.
@@ -29,7 +30,7 @@ const SECRETS: [&str; 9] = [
     "AZURE_CLIENT_SECRET",
 ];
 const PASSWORDS: [&str; 6] = [
-    "BACKUP_TOKEN",
+    TOKEN_VARIABLE,
     "BACKUP_PASSWORD",
     "BACKUP_NEW_PASSWORD",
     "BACKUP_SOURCE_PASSWORD",

@@ -8,6 +8,15 @@ use url::{Host, Url};
 
 use crate::error::Error;
 
+/// The variable that names the daemon to ask.
+pub const SERVER_VARIABLE: &str = "BACKUP_SERVER";
+/// The one that holds the token for it,
+pub const TOKEN_VARIABLE: &str = "BACKUP_TOKEN";
+/// and the one that names the file with the token.
+pub const TOKEN_FILE_VARIABLE: &str = "BACKUP_TOKEN_FILE";
+/// All of them. What a daemon begins must be done by itself, and needs no token.
+pub const VARIABLES: [&str; 3] = [SERVER_VARIABLE, TOKEN_VARIABLE, TOKEN_FILE_VARIABLE];
+
 /// What addresses look like.
 const HINT: &str = "write https://HOST:PORT, or unix:///PATH of its socket; http:// only for this machine";
 

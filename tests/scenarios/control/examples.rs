@@ -25,7 +25,7 @@ const COMMANDS: [&str; 3] = ["logger", "mail", "curl"];
 
 impl Example {
     fn new(name: &str, environment: &[(&str, String)], buckets: &[&str]) -> Self {
-        let file = crate::support::tools::workspace().join(format!("examples/{name}.toml"));
+        let file = crate::support::cli::workspace().join(format!("examples/{name}.toml"));
         let text = std::fs::read_to_string(file).unwrap();
         let lines = text.lines().filter_map(|line| line.strip_prefix("#   "));
         let lines = lines.filter_map(|line| line.split_once("backup ").map(|(_, line)| line.to_owned())).collect();

@@ -7,7 +7,7 @@ use super::Place;
 use crate::support::mongod::{self, Mongod};
 use crate::support::postgres::{self, Postgres};
 use crate::support::redis::{self, Redis};
-use crate::support::tools::tool;
+use backup_core::testing::tool;
 
 const CONFIG: &str = r#"
     [repositories.main]

@@ -116,6 +116,14 @@ impl Hosts {
         std::fs::remove_file(self.place.path("wait")).unwrap();
     }
 
+    /// Is killed while it backs up, which another machine cannot know.
+    #[track_caller]
+    fn dies(&self, host: &str, other: &str) {
+        drop(self.begin(host));
+        self.let_go();
+        self.is_held(other, host);
+    }
+
     /// Fails because another one is at it.
     #[track_caller]
     fn is_held(&self, host: &str, by: &str) {
@@ -163,9 +171,7 @@ mod needs_postgres_17 {
         hosts.run("two", &["run", "-q", "crm"]).succeeded();
         hosts.race();
         // Who was killed is known to be dead by its own machine, and not by others.
-        drop(hosts.begin("one"));
-        hosts.let_go();
-        hosts.is_held("two", "one");
+        hosts.dies("one", "two");
         hosts.run("one", &["run", "-q", "crm"]).succeeded();
         hosts.run("two", &["run", "-q", "crm"]).succeeded();
         // What machines have of their own is not the same.
@@ -236,14 +242,10 @@ mod needs_catalog_of_hosts {
         first.succeeds();
         hosts.run("two", &["run", "-q", "crm"]).succeeded();
         hosts.race();
-        drop(hosts.begin("one"));
-        hosts.let_go();
-        hosts.is_held("two", "one");
+        hosts.dies("one", "two");
         // Its own machine knows that it has died.
         hosts.run("one", &["run", "-q", "crm"]).succeeded();
-        drop(hosts.begin("one"));
-        hosts.let_go();
-        hosts.is_held("two", "one");
+        hosts.dies("one", "two");
         let sql = hosts.server.client_of("catalog").await;
         let aged = sql.execute("UPDATE backup_flights SET seen = seen - interval '2 minutes'", &[]).await.unwrap();
         assert_eq!(aged, 1);

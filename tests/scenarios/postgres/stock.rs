@@ -13,7 +13,7 @@ use crate::support::postgres::{Postgres, Version, hand_over_all};
 use crate::support::process::run;
 use crate::support::repo::Repo;
 use crate::support::restic::Restic;
-use crate::support::tools::tool;
+use backup_core::testing::tool;
 
 /// The same files with the same checksums as pg_basebackup would have, and no page damaged.
 pub(super) async fn stock_tools_find_nothing_wrong(version: Version) {

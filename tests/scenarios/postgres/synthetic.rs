@@ -21,7 +21,7 @@ use super::{digest, restored, room, source, talking};
 use crate::support::postgres::{Postgres, Version};
 use crate::support::process::run;
 use crate::support::repo::Repo;
-use crate::support::tools::tool;
+use backup_core::testing::tool;
 
 async fn folded(repo: &Repo, id: SnapshotId) -> BackupReport {
     let snapshot = repo.reader(id).await;

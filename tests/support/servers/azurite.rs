@@ -11,7 +11,7 @@ use super::process::Server;
 use super::s3::{Answer, once};
 use crate::support::http::wait_for;
 use crate::support::plain::Plain;
-use crate::support::tools::tool;
+use backup_core::testing::tool;
 
 /// The account that every Azurite has; its key is public.
 pub(crate) const ACCOUNT: &str = "devstoreaccount1";

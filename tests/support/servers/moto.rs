@@ -6,7 +6,7 @@ use http::Method;
 
 use super::process::Server;
 use super::s3::S3;
-use crate::support::tools::tool;
+use backup_core::testing::tool;
 
 /// See the module documentation. Its metadata service (`IMDSv2`), STS and IAM answer at the same address.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use http::Method;
 use super::process::{Ports, Server};
 use super::s3::S3;
 use crate::support::tls::Authority;
-use crate::support::tools::tool;
+use backup_core::testing::tool;
 
 /// See the module documentation. Its buckets are directories.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::process::{Ports, Server};
 use super::s3::S3;
-use crate::support::tools::tool;
+use backup_core::testing::tool;
 
 /// A user besides the administrator.
 #[derive(Clone, Copy, Debug)]

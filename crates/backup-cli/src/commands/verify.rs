@@ -180,7 +180,12 @@ fn show(
         ui.event(&Summary::new("verify", repository.to_owned(), &verified(info, level, report)));
         return Ok(());
     }
-    let id = paint(style::SNAPSHOT, info.id.short());
+    print(session, &info.id.short(), report)
+}
+
+/// Says in words what came of it for the snapshot with this short name.
+pub(crate) fn print(session: &Session, id: &str, report: &VerifyReport) -> CommandResult<()> {
+    let (ui, id) = (&session.ui, paint(style::SNAPSHOT, id));
     if report.problems.is_empty() {
         let entries = human::count(report.entries, "entry", "entries");
         let verified = paint(style::GOOD, "verified");

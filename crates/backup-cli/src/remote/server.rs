@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use backup_control::config::ServerConfig;
-use backup_control::remote::Address;
+use backup_control::remote::{Address, SERVER_VARIABLE, TOKEN_FILE_VARIABLE, TOKEN_VARIABLE};
 use backup_control::state;
 use reqwest::header::HeaderValue;
 
@@ -29,7 +29,7 @@ impl Server {
     pub(super) fn of(session: &Session, is_for_daemon: bool) -> CommandResult<Option<Self>> {
         let global = &session.global;
         let name =
-            global.server.as_deref().or_else(|| session.env.text("BACKUP_SERVER").filter(|name| !name.is_empty()));
+            global.server.as_deref().or_else(|| session.env.text(SERVER_VARIABLE).filter(|name| !name.is_empty()));
         let Some(name) = name else {
             if global.token_file.is_some() || global.ca_file.is_some() {
                 return Err(CommandError::usage("--token-file and --ca-file are for a daemon, and none is named")
@@ -39,10 +39,10 @@ impl Server {
         };
         let known = if name.contains("://") { None } else { Some(known(session, name)?) };
         let address = Address::parse(known.as_ref().map_or(name, |known| &known.url))?;
-        let token_file = global.token_file.clone().or_else(|| session.env.get("BACKUP_TOKEN_FILE").map(PathBuf::from));
+        let token_file = global.token_file.clone().or_else(|| session.env.get(TOKEN_FILE_VARIABLE).map(PathBuf::from));
         let (of_config, ca_of_config) = known.map(|known| (known.token_file, known.ca_file)).unwrap_or_default();
-        let token = match (&global.token_file, session.env.text("BACKUP_TOKEN")) {
-            (None, Some(token)) => Some(header(token, "BACKUP_TOKEN")?),
+        let token = match (&global.token_file, session.env.text(TOKEN_VARIABLE)) {
+            (None, Some(token)) => Some(header(token, TOKEN_VARIABLE)?),
             _ => token_file.or(of_config).map(|file| read(&file)).transpose()?,
         };
         let ca_file = global.ca_file.clone().or(ca_of_config);

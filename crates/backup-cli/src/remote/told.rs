@@ -1,8 +1,8 @@
 //! What came of a piece of work, as the verb itself says it.
 
-use backup_core::check::{CheckReport, Problem};
+use backup_core::check::CheckReport;
 use backup_core::event::{Event, Warning};
-use backup_core::pipeline::BackupReport;
+use backup_core::pipeline::{BackupReport, VerifyReport};
 use backup_core::source::RestoreReport;
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use super::{failure, outcome};
 use crate::command_error::{CommandResult, Outcome};
 use crate::commands::restore::shown;
 use crate::commands::run::told::describe;
-use crate::commands::{check, view};
+use crate::commands::{check, verify};
 use crate::human;
 use crate::session::Session;
 use crate::style::{self, paint};
@@ -46,7 +46,14 @@ fn say(session: &Session, event: &Value) -> CommandResult<()> {
             ui.status(human::text(event["message"].as_str().unwrap_or_default().as_bytes()));
             Ok(())
         }
-        Some("summary") => summary(session, event),
+        Some("summary") => {
+            summary(session, event)?;
+            // A long list has only its beginning.
+            match event["problems_count"].as_u64() {
+                Some(all) => ui.print(format_args!("The first of {}.", human::count(all, "problem", "problems"))),
+                None => Ok(()),
+            }
+        }
         _ => Ok(()),
     }
 }
@@ -62,31 +69,16 @@ fn summary(session: &Session, event: &Value) -> CommandResult<()> {
             Ok(report) => check::print(session, &report),
             Err(_) => ui.summary(plain(event)),
         },
-        Some("verify") => verified(session, event),
+        Some("verify") => match VerifyReport::deserialize(event) {
+            Ok(report) => verify::print(session, &short(&event["snapshot"]), &report),
+            Err(_) => ui.summary(plain(event)),
+        },
         Some("restore") => match RestoreReport::deserialize(event) {
             Ok(report) => ui.summary(restored(event, &report)),
             Err(_) => ui.summary(plain(event)),
         },
         _ => ui.summary(plain(event)),
     }
-}
-
-fn verified(session: &Session, event: &Value) -> CommandResult<()> {
-    let problems = Vec::<Problem>::deserialize(&event["problems"]).unwrap_or_default();
-    let number = |key: &str| event[key].as_u64().unwrap_or_default();
-    let id = paint(style::SNAPSHOT, short(&event["snapshot"]));
-    if problems.is_empty() {
-        let entries = human::count(number("entries"), "entry", "entries");
-        let verified = paint(style::GOOD, "verified");
-        return session
-            .ui
-            .summary(format_args!("Snapshot {id} {verified}: {entries}, {}", human::size(number("bytes"))));
-    }
-    for line in view::problems(&problems) {
-        session.ui.line(line)?;
-    }
-    let found = human::count(problems.len() as u64, "problem", "problems");
-    session.ui.print(format_args!("Snapshot {id} is {}: {found}", paint(style::ERROR, "damaged")))
 }
 
 fn restored(event: &Value, report: &RestoreReport) -> String {

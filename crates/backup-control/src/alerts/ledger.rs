@@ -128,8 +128,12 @@ impl Ledger {
     /// Silences of the configuration that have not ended.
     #[must_use]
     pub fn silences(&self, now: Timestamp) -> Vec<&Silence> {
-        let is_own = |silence: &&Silence| silence.config.is_empty() || silence.config == self.config;
-        self.stored.silences.iter().filter(is_own).filter(|silence| silence.until > now).collect()
+        self.stored.silences.iter().filter(|silence| self.has(silence) && silence.until > now).collect()
+    }
+
+    /// Whether a silence is one of the configuration.
+    fn has(&self, silence: &Silence) -> bool {
+        silence.config.is_empty() || silence.config == self.config
     }
 
     /// Whether nobody is told of an alert.
@@ -148,8 +152,7 @@ impl Ledger {
 
     /// Ends the silence called `id`; says whether there was one.
     pub fn unsilence(&mut self, id: &str) -> Option<Silence> {
-        let is_own = |silence: &Silence| silence.config.is_empty() || silence.config == self.config;
-        let at = self.stored.silences.iter().position(|silence| silence.id == id && is_own(silence))?;
+        let at = self.stored.silences.iter().position(|silence| silence.id == id && self.has(silence))?;
         Some(self.stored.silences.remove(at))
     }
 

@@ -1,14 +1,38 @@
-//! The query for what a filter means, in the SQL that all databases have in common.
+//! What all databases have in common: the values of a row, and the query for what a filter means.
+
+use jiff::Timestamp;
 
 use super::RunFilter;
+use crate::runs::Run;
 
-/// A parameter.
+/// A value of a column, or a parameter.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
+    /// None.
+    Nothing,
     /// A text.
     Text(String),
     /// A number, or a time in milliseconds.
     Number(i64),
+}
+
+/// The values of the row of a run, in the order of the columns.
+pub(super) fn values(run: &Run) -> serde_json::Result<[Value; 11]> {
+    let (text, time) =
+        (|text: &str| Value::Text(text.to_owned()), |time: Timestamp| Value::Number(time.as_millisecond()));
+    Ok([
+        text(run.id.as_str()),
+        text(run.what.as_str()),
+        text(&run.job),
+        text(&run.repository),
+        text(run.state.as_str()),
+        time(run.started),
+        run.finished.map_or(Value::Nothing, time),
+        text(&run.host),
+        text(&run.user),
+        Value::Number(i64::from(run.pid)),
+        Value::Text(serde_json::to_string(&run.evidence)?),
+    ])
 }
 
 /// What comes behind `SELECT … FROM …`, and its parameters; `place` writes the place of the one with this number, from 1.

@@ -6,7 +6,7 @@
 //! | `mod.rs` | [`Catalog`]: what every catalog can do; [`Shared`]: what machines that share one agree on; [`open`] |
 //! | `home.rs` | [`Home`]: where the catalog is |
 //! | `error.rs` | [`Error`]: what goes wrong |
-//! | `filter.rs` | what a filter means in SQL |
+//! | `filter.rs` | what all databases have in common: the values of a row, what a filter means |
 //! | `sqlite.rs` | the catalog in a file |
 //! | `schema.rs` | its tables, version by version |
 //! | `rows.rs` | runs as its rows |

@@ -1,33 +1,29 @@
 //! Runs as rows of a table in SQLite.
 
 use jiff::Timestamp;
-use rusqlite::types::Type;
+use rusqlite::types::{Null, ToSqlOutput, Type};
 use rusqlite::{Row, ToSql};
 
 use super::RunFilter;
-use super::filter::{Value, clause};
+use super::filter::{self, Value};
 use crate::runs::{Run, RunId, State, What};
 
 /// The columns in the order of [`values`] and [`read`].
 pub(super) const COLUMNS: &str = "id, what, job, repository, state, started, finished, host, user, pid, evidence";
 
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Nothing => Ok(ToSqlOutput::from(Null)),
+            Self::Text(text) => text.to_sql(),
+            Self::Number(number) => number.to_sql(),
+        }
+    }
+}
+
 /// The values of a row.
-pub(super) fn values(run: &Run) -> rusqlite::Result<[Box<dyn ToSql>; 11]> {
-    let evidence = serde_json::to_string(&run.evidence)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-    Ok([
-        Box::new(run.id.as_str().to_owned()),
-        Box::new(run.what.as_str()),
-        Box::new(run.job.clone()),
-        Box::new(run.repository.clone()),
-        Box::new(run.state.as_str()),
-        Box::new(run.started.as_millisecond()),
-        Box::new(run.finished.map(Timestamp::as_millisecond)),
-        Box::new(run.host.clone()),
-        Box::new(run.user.clone()),
-        Box::new(run.pid),
-        Box::new(evidence),
-    ])
+pub(super) fn values(run: &Run) -> rusqlite::Result<[Value; 11]> {
+    filter::values(run).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
 /// The run of a row.
@@ -61,15 +57,9 @@ fn unknown(at: usize, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) 
 }
 
 /// The query for what a filter means, and its parameters.
-pub(super) fn query(filter: &RunFilter) -> (String, Vec<Box<dyn ToSql>>) {
-    let (clause, values) = clause(filter, |number| format!("?{number}"));
+pub(super) fn query(filter: &RunFilter) -> (String, Vec<Value>) {
+    let (clause, values) = filter::clause(filter, |number| format!("?{number}"));
     // Few have not ended: without a word about it, all would be looked at in their order.
     let index = if filter.unfinished { " INDEXED BY runs_unfinished" } else { "" };
-    let parameter = |value| -> Box<dyn ToSql> {
-        match value {
-            Value::Text(text) => Box::new(text),
-            Value::Number(number) => Box::new(number),
-        }
-    };
-    (format!("SELECT {COLUMNS} FROM runs{index}{clause}"), values.into_iter().map(parameter).collect())
+    (format!("SELECT {COLUMNS} FROM runs{index}{clause}"), values)
 }

@@ -384,16 +384,10 @@ fn restore(run: &Run) -> RestoreReport {
 
 fn of_repository(given: &Given<'_>, name: &str) -> RepositoryReport {
     let known = given.repositories.get(name).cloned().unwrap_or_default();
-    let last = |operations: &[&str]| {
-        let of_it = |record: &&Record| {
-            operations.contains(&record.operation.as_str())
-                && is_done(record)
-                && record.details.get("repository") == Some(&known.place)
-        };
-        given.records.iter().filter(of_it).map(|record| record.timestamp).max()
-    };
-    let of_it = given.records.iter().filter(|record| record.details.get("repository") == Some(&known.place));
-    let standing = crate::audit::standing(of_it);
+    let of_it = || given.records.iter().filter(|record| record.details.get("repository") == Some(&known.place));
+    let is_copy = |record: &&Record| matches!(record.operation.as_str(), "copy" | "archive") && is_done(record);
+    let copied = of_it().filter(is_copy).map(|record| record.timestamp).max();
+    let standing = crate::audit::standing(of_it());
     let price = given.config.report.prices.get(name);
     RepositoryReport {
         repository: name.to_owned(),
@@ -402,7 +396,7 @@ fn of_repository(given: &Given<'_>, name: &str) -> RepositoryReport {
         cost_per_month: price.zip(known.used).map(|(price, used)| price * used as f64 / GIB),
         verified: standing.filter(|record| is_done(record)).map(|record| record.timestamp),
         is_damaged: standing.is_some_and(|record| !is_done(record)),
-        copied: last(&["copy", "archive"]),
+        copied,
         place: known.place,
     }
 }

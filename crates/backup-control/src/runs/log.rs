@@ -17,14 +17,14 @@ pub const MAX_LOG: u64 = 1 << 20;
 const MAX_LOGS: usize = 1000;
 /// The directory of the logs, in that of the catalog.
 const DIR: &str = "runs";
-/// How names of files end that hold what came of a run.
-const ENDED: &str = "ended";
+/// The directory of what came of runs that the catalog could not be told of; it is not there while there is nothing.
+const ENDED: &str = "runs-ended";
 
 /// The log of a run that goes on. Dropping it frees the lock.
 #[derive(Debug)]
 pub struct Log {
     file: File,
-    /// What came of the run, if the catalog could not be told.
+    /// Where what came of the run is kept, if the catalog cannot be told.
     ended: PathBuf,
     written: u64,
     left_out: u64,
@@ -40,7 +40,7 @@ impl Log {
         remove_oldest(&dir.join(DIR))?;
         let file = File::options().write(true).create_new(true).mode(0o600).open(path(dir, id))?;
         file.try_lock()?;
-        Ok(Self { file, ended: path(dir, id).with_extension(ENDED), written: 0, left_out: 0 })
+        Ok(Self { file, ended: dir.join(ENDED).join(format!("{id}.json")), written: 0, left_out: 0 })
     }
 
     /// Adds a message, unless there are too many.
@@ -73,6 +73,7 @@ impl Log {
     /// # Errors
     /// Those of the file system.
     pub(super) fn keep(&self, run: &Run) -> io::Result<()> {
+        self.ended.parent().map_or(Ok(()), cache::create)?;
         let new = self.ended.with_extension("new");
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         let kept = (&run.repository, SavedRun::from(run));
@@ -85,7 +86,7 @@ impl Log {
     /// # Errors
     /// Those of the file system.
     pub(super) fn kept(dir: &Path) -> io::Result<Vec<(PathBuf, Run)>> {
-        let entries = match std::fs::read_dir(dir.join(DIR)) {
+        let entries = match std::fs::read_dir(dir.join(ENDED)) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
@@ -93,7 +94,7 @@ impl Log {
         let mut kept = Vec::new();
         for path in entries.map(|entry| entry.map(|entry| entry.path())) {
             let path = path?;
-            if path.extension().is_some_and(|extension| extension == ENDED)
+            if path.extension().is_some_and(|extension| extension == "json")
                 && let Ok(json) = std::fs::read(&path)
                 && let Ok((repository, saved)) = serde_json::from_slice::<(String, SavedRun)>(&json)
             {

@@ -12,6 +12,7 @@
 //! | `sink_conformance/` | [`sink_conformance`]: the suite for every sink |
 //! | `source_conformance/` | [`source_conformance`]: the suite for every source |
 //! | `fake_clock.rs` | [`FakeClock`]: a clock that a test sets |
+//! | `tool.rs` | [`tool`]: programs that tests compare us with |
 
 #![expect(
     clippy::panic,
@@ -27,6 +28,7 @@ mod scripted_log;
 mod scripted_source;
 mod sink_conformance;
 mod source_conformance;
+mod tool;
 
 pub use capture_all::capture_all;
 pub use fake_clock::FakeClock;
@@ -37,3 +39,4 @@ pub use scripted_log::ScriptedLog;
 pub use scripted_source::{Data, RestoredEntry, ScriptedEntry, ScriptedSource, SourceCalls, Trouble};
 pub use sink_conformance::{SinkDifferences, SinkHandles, sink_conformance};
 pub use source_conformance::{SourceDifferences, SourceTarget, source_conformance};
+pub use tool::tool;

@@ -65,8 +65,6 @@ use tls::Tls;
 
 /// The name of the Unix socket in the state directory.
 pub const SOCKET: &str = "backupd.sock";
-/// Variables that make `backup` ask a daemon. Those that a daemon begins must do it themselves, and need no token.
-pub(crate) const REMOTE_VARIABLES: [&str; 3] = ["BACKUP_SERVER", "BACKUP_TOKEN", "BACKUP_TOKEN_FILE"];
 /// Requests a second that are answered to each, unless the configuration says otherwise.
 const RATE: u32 = 50;
 /// How often repositories are looked into, unless the configuration says otherwise.

@@ -9,12 +9,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backup_control::audit::USER_VARIABLE;
 use backup_control::environment::Environment;
+use backup_control::remote;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
-
-use super::REMOTE_VARIABLES;
 
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -102,7 +101,7 @@ impl Child {
         let failed = |error| Unheard::Missing(self.program.clone(), error);
         let mut command = Command::new(&self.program);
         let own =
-            |(name, _): &(&std::ffi::OsStr, &std::ffi::OsStr)| !REMOTE_VARIABLES.iter().any(|other| *name == *other);
+            |(name, _): &(&std::ffi::OsStr, &std::ffi::OsStr)| !remote::VARIABLES.iter().any(|other| *name == *other);
         command.env_clear().envs(self.env.iter().filter(own)).env(USER_VARIABLE, by).env("NO_COLOR", "1");
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);

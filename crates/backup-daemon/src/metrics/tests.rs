@@ -212,7 +212,7 @@ mod needs_promtool {
     use super::*;
 
     fn promtool(words: &[&str], input: &str) -> (bool, String) {
-        let mut child = Command::new(crate::testing::tool("promtool"))
+        let mut child = Command::new(backup_core::testing::tool("promtool"))
             .args(words)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -7,13 +7,13 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use backup_control::environment::Environment;
+use backup_control::remote;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use super::items::Ending;
-use crate::api::REMOTE_VARIABLES;
 
 /// A longer line is not read as one: nothing that says how far it is has so much to say.
 const LONGEST_LINE: usize = 64 << 10;
@@ -45,7 +45,7 @@ pub(super) fn command(program: &Path, args: &[String], env: &Environment, state_
     command.args(args).env_clear().envs(env.iter().filter(|(name, _)| {
         // What is given to a manager's child tells that one how to answer.
         // And what is done here must not be handed to a daemon again.
-        !OWN_VARIABLES.iter().chain(&REMOTE_VARIABLES).any(|own| *name == *own)
+        !OWN_VARIABLES.iter().chain(&remote::VARIABLES).any(|own| *name == *own)
     }));
     command.env("BACKUP_STATE_DIR", state_dir);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -233,12 +233,3 @@ impl Server {
 pub(crate) fn now() -> Timestamp {
     SystemClock.now()
 }
-
-/// A program that `scripts/tools` fetches.
-pub(crate) fn tool(name: &str) -> PathBuf {
-    let tools = std::env::var_os("BACKUP_TEST_TOOLS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools"), PathBuf::from);
-    let path = tools.join("bin").join(name);
-    assert!(path.exists(), "{} is not there: run `scripts/tools {name}`", path.display());
-    path
-}

@@ -15,7 +15,7 @@ use super::{
     try_restore, value_of,
 };
 use crate::support::postgres::{Postgres, hand_over_all};
-use crate::support::tools::tool;
+use backup_core::testing::tool;
 
 /// Rows that policies hide from who backs up are an error, never missing in silence.
 pub(crate) async fn hidden_rows_are_refused(version: Version) {

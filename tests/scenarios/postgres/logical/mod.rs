@@ -35,7 +35,7 @@ use super::{options, talking};
 use crate::support::postgres::{Postgres, Version};
 use crate::support::process::run;
 use crate::support::repo::Repo;
-use crate::support::tools::tool;
+use backup_core::testing::tool;
 
 /// Directory of `pg_dump`, `psql` and the like, of the newest version.
 pub(super) fn programs() -> PathBuf {

@@ -14,7 +14,7 @@ use super::{
     try_back_up, try_restore, value_of,
 };
 use crate::support::postgres::Postgres;
-use crate::support::tools::tool;
+use backup_core::testing::tool;
 
 fn request(include: &[&str], if_exists: IfExists) -> RestoreRequest {
     RestoreRequest { selection: selection(include, &[]), if_exists, ..RestoreRequest::default() }

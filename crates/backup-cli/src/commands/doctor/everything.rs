@@ -16,6 +16,8 @@ use crate::session::Session;
 use crate::style::{self, paint};
 use crate::ui::SCHEMA_VERSION;
 
+/// What the checks are about that are about no repository and no job.
+const MACHINE: &str = "this machine";
 /// With less room than this, a backup of anything may fail.
 const LITTLE: u64 = 1 << 30;
 
@@ -104,16 +106,16 @@ impl Round<'_> {
 
     /// Where runs are remembered.
     async fn catalog(&mut self) -> CommandResult<()> {
-        const OF: &str = "this machine";
         match Records::require(self.session).await {
-            Ok(_) => self.well(OF, "catalog of runs", "can be used"),
-            Err(error) => self.failed(OF, "catalog of runs", error, "backups go on without it; look at its server"),
+            Ok(_) => self.well(MACHINE, "catalog of runs", "can be used"),
+            Err(error) => {
+                self.failed(MACHINE, "catalog of runs", error, "backups go on without it; look at its server")
+            }
         }
     }
 
     /// Where this program keeps what it remembers.
     fn machine(&mut self) -> CommandResult<()> {
-        const OF: &str = "this machine";
         let dirs = [
             ("state directory", state::dir(&self.session.env), "BACKUP_STATE_DIR"),
             ("cache directory", cache::dir(&self.session.env), "BACKUP_CACHE_DIR"),
@@ -121,7 +123,7 @@ impl Round<'_> {
         for (what, dir, variable) in dirs {
             let fix = format!("name a directory that this user may write in {variable}");
             let Some(dir) = dir else {
-                self.ill(OF, what, "there is no place for it".to_owned(), fix)?;
+                self.ill(MACHINE, what, "there is no place for it".to_owned(), fix)?;
                 continue;
             };
             let tried = cache::create(&dir).and_then(|()| {
@@ -129,8 +131,8 @@ impl Round<'_> {
                 fs::write(&probe, b"x").and_then(|()| fs::remove_file(&probe))
             });
             match tried {
-                Ok(()) => self.well(OF, what, dir.display().to_string())?,
-                Err(error) => self.ill(OF, what, format!("cannot write to {}: {error}", dir.display()), fix)?,
+                Ok(()) => self.well(MACHINE, what, dir.display().to_string())?,
+                Err(error) => self.ill(MACHINE, what, format!("cannot write to {}: {error}", dir.display()), fix)?,
             }
         }
         Ok(())

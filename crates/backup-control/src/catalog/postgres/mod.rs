@@ -24,7 +24,7 @@ pub use server::Server;
 
 use sessions::Sessions;
 
-use super::filter::{Value, clause};
+use super::filter::clause;
 use super::{Catalog, Error, Found, Result, RunFilter, Shared};
 use crate::runs::Run;
 
@@ -67,7 +67,7 @@ impl Catalog for Postgres {
         let written = rand::random::<i64>();
         let values = rows::values(run)?;
         let parameters: Vec<&(dyn ToSql + Sync)> =
-            values.iter().map(|value| &**value as _).chain([&written as _]).collect();
+            values.iter().map(|value| value as _).chain([&written as _]).collect();
         if self.sessions.ask(&text, &parameters).await?.is_empty() {
             return Err(Error::Known(self.sessions.shown()));
         }
@@ -81,18 +81,12 @@ impl Catalog for Postgres {
         let text = "UPDATE backup_runs SET state = $1, finished = $2, evidence = $3, seen = clock_timestamp() \
                     WHERE id = $4 AND (finished IS NULL OR evidence LIKE '%\"is_presumed\":true%')";
         let [id, _, _, _, state, _, finished, _, _, _, evidence] = rows::values(run)?;
-        self.sessions.ask(text, &[&*state, &*finished, &*evidence, &*id]).await.map(drop)
+        self.sessions.ask(text, &[&state, &finished, &evidence, &id]).await.map(drop)
     }
 
     async fn runs(&self, filter: &RunFilter) -> Result<Found> {
         let (clause, values) = clause(filter, |number| format!("${number}"));
-        let parameters: Vec<&(dyn ToSql + Sync)> = values
-            .iter()
-            .map(|value| match value {
-                Value::Text(text) => text as _,
-                Value::Number(number) => number as _,
-            })
-            .collect();
+        let parameters: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
         let text = format!("SELECT {} FROM backup_runs{clause}", rows::COLUMNS);
         let (mut found, rows) = (Found::default(), self.sessions.ask(&text, &parameters).await?);
         for row in rows {

@@ -1,38 +1,40 @@
 //! Runs as rows of a table in PostgreSQL.
 
+use bytes::BytesMut;
 use jiff::Timestamp;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::super::error::{Cause, Error, Result};
+use super::super::filter::{self, Value};
 use crate::runs::{Run, RunId, State, What};
 
 /// The columns in the order of [`values`] and [`read`].
 pub(super) const COLUMNS: &str = "id, what, job, repository, state, started, finished, host, \"user\", pid, evidence";
 
-/// A value of a column.
-pub(super) type Value = Box<dyn ToSql + Sync + Send>;
+impl ToSql for Value {
+    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Cause> {
+        match self {
+            Self::Nothing => Ok(IsNull::Yes),
+            Self::Text(text) => text.to_sql_checked(kind, out),
+            Self::Number(number) => number.to_sql_checked(kind, out),
+        }
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        <String as ToSql>::accepts(kind) || <i64 as ToSql>::accepts(kind)
+    }
+
+    to_sql_checked!();
+}
 
 /// The values of a row.
 pub(super) fn values(run: &Run) -> Result<[Value; 11]> {
-    let evidence = serde_json::to_string(&run.evidence).map_err(|error| Error::Server {
+    filter::values(run).map_err(|error| Error::Server {
         catalog: String::new(),
         hint: "this is a mistake in the program".to_owned(),
         cause: error.into(),
-    })?;
-    Ok([
-        Box::new(run.id.as_str().to_owned()),
-        Box::new(run.what.as_str()),
-        Box::new(run.job.clone()),
-        Box::new(run.repository.clone()),
-        Box::new(run.state.as_str()),
-        Box::new(run.started.as_millisecond()),
-        Box::new(run.finished.map(Timestamp::as_millisecond)),
-        Box::new(run.host.clone()),
-        Box::new(run.user.clone()),
-        Box::new(i64::from(run.pid)),
-        Box::new(evidence),
-    ])
+    })
 }
 
 /// The run of a row.

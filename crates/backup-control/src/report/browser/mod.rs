@@ -6,9 +6,9 @@
 //! | `harness.html` | the page that shows a report at several widths and says what is seen |
 
 mod needs_chromium {
-    use std::path::{Path, PathBuf};
     use std::process::Command;
 
+    use backup_core::testing::tool;
     use serde::Deserialize;
 
     use super::super::tests::{config, given};
@@ -39,18 +39,12 @@ mod needs_chromium {
         text_height: f64,
     }
 
-    fn chromium() -> PathBuf {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
-        let tools = std::env::var_os("BACKUP_TEST_TOOLS").map_or_else(|| root.join(".tools"), PathBuf::from);
-        tools.join("bin/chromium-headless-shell")
-    }
-
     /// Shows a page, and gives what is seen at each width and what the browser has to complain of.
     fn look(page: &str, scheme: &str) -> (Vec<Seen>, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("report.html"), page).unwrap();
         std::fs::write(dir.path().join("harness.html"), HARNESS).unwrap();
-        let out = Command::new(chromium())
+        let out = Command::new(tool("chromium-headless-shell"))
             // No sandbox: there is none for root. Nothing is fetched, also not by the browser for itself.
             .args([
                 "--no-sandbox",

@@ -4,9 +4,10 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use backup_core::testing::tool;
 use tokio::process::Command;
 
-use crate::testing::{Server, tool};
+use crate::testing::Server;
 use crate::tokens::Role;
 
 /// How long all of it may take.
