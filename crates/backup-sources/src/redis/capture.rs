@@ -29,15 +29,16 @@ use super::stream::Splitter;
 /// Pieces of at most 128 KiB that wait.
 const WAITING: usize = 32;
 /// Segments end here, behind a whole event.
-const SEGMENT: usize = 1 << 20;
+pub(super) const SEGMENT: usize = 1 << 20;
 /// Files end here.
-const FILE: u64 = 64 << 20;
+pub(super) const FILE: u64 = 64 << 20;
 /// What was received within this time is one segment, whose time is that of the last of it.
 const AT_ONCE: SignedDuration = SignedDuration::from_millis(10);
 /// An event is kept in memory until it is whole: of a larger one the log has a gap. Servers take no more from their clients.
-const LARGEST_EVENT: usize = 1 << 30;
+pub(super) const LARGEST_EVENT: usize = 1 << 30;
 /// Signs of life alone are stored so rarely: where nothing happens nothing is to be stored.
-const NOISE: Duration = Duration::from_secs(600);
+pub(super) const NOISE: Duration = Duration::from_secs(600);
+
 /// Follows the stream from `from`, or from now on.
 pub(super) async fn open(
     cx: &Context,
@@ -62,7 +63,8 @@ pub(super) async fn open(
     let parent = branch.as_ref().map(|_| at.clone());
     let branch = branch.unwrap_or_else(|| at.branch.clone());
     let place = Position::new(branch.clone(), at.offset);
-    let follower = Follower { cx: cx.clone(), options: options.clone(), place, pieces: sender, acknowledged };
+    let follower =
+        Follower { cx: cx.clone(), options: options.clone(), seek: None, place, pieces: sender, acknowledged };
     let task = AbortOnDropHandle::new(tokio::spawn(follower.run(replication)));
     Ok(Box::new(Capture {
         cx: cx.clone(),

@@ -1,5 +1,6 @@
 //! Joining the stream of commands, reading it and saying that we are alive, whatever happens to the connection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backup_core::context::Context;
@@ -11,6 +12,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::cluster::{Cluster, Slots};
 use super::error::WireError;
 use super::options::RedisOptions;
 use super::server::Info;
@@ -143,10 +145,19 @@ pub(super) enum Piece {
     Failed(SourceError),
 }
 
+/// A master of a cluster, by its slots: after a failover it is another node.
+#[derive(Debug)]
+pub(super) struct Seek {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) slots: Slots,
+}
+
 /// Reads the stream, whatever happens to the connection.
 pub(super) struct Follower {
     pub(super) cx: Context,
     pub(super) options: RedisOptions,
+    /// Who is followed, if that is a master of a cluster.
+    pub(super) seek: Option<Seek>,
     /// Up to here it was read.
     pub(super) place: Position,
     pub(super) pieces: Sender<Piece>,
@@ -188,7 +199,9 @@ impl Follower {
 
     async fn reconnect(&mut self, mut error: WireError) -> SourceResult<Replication> {
         let doing = "following the stream";
-        for attempt in 0..ATTEMPTS {
+        // It takes nodes their time to notice that a master is dead.
+        let attempts = if self.seek.is_some() { 2 * ATTEMPTS } else { ATTEMPTS };
+        for attempt in 0..attempts {
             tokio::time::sleep(PAUSE * (1 << attempt.min(5))).await;
             match self.join_again().await {
                 Ok((replication, id)) => {
@@ -211,7 +224,10 @@ impl Follower {
     }
 
     /// Asks first what is still there: a server that cannot go on begins a dump, which nobody reads.
-    async fn join_again(&self) -> Result<(Replication, Option<String>), WireError> {
+    async fn join_again(&mut self) -> Result<(Replication, Option<String>), WireError> {
+        if let Some(Seek { cluster, slots }) = &self.seek {
+            self.options = cluster.master_of(slots).await?;
+        }
         let mut connection = Connection::open(&self.options).await?;
         refuse_what_is_gone(&Info::ask(&mut connection).await?, &self.place)?;
         drop(connection);

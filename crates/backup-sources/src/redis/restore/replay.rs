@@ -11,9 +11,9 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 
 use super::super::error::malformed;
-use super::super::layout::offset_of;
+use super::super::layout::{of_cluster_log, offset_of};
 use super::super::stream::Splitter;
-use super::Job;
+use super::{Job, dumps};
 
 /// Handed on when so many bytes of whole events have come.
 const ENOUGH: usize = 256 << 10;
@@ -27,6 +27,8 @@ pub(super) struct Replay {
     tape: Option<LogTape>,
     /// The piece of the tape that is being read: branch, beginning, path, and its first place in that file.
     piece: Option<(String, u64, String, u64)>,
+    /// Which part of the log is wanted, if it is that of a cluster.
+    share: Option<Share>,
     order: Order,
     ended: bool,
 }
@@ -34,21 +36,20 @@ pub(super) struct Replay {
 impl Replay {
     /// What follows the dump. Without a log, what the snapshot itself has.
     pub(super) async fn of(job: &Job<'_>) -> SourceResult<Self> {
-        let mut files: Vec<(u64, Node)> = Vec::new();
-        if let Some(node) = job.snapshot.find(&job.layout.since_dir()).await?
-            && let Some(tree) = node.subtree
-        {
-            let mut walk = job.snapshot.walk_below(job.layout.since_dir(), tree);
-            while let Some((path, node)) = walk.next().await? {
-                if node.is_file() {
-                    let offset = offset_of(&path.display()).ok_or_else(|| malformed(format!("the name {path}")))?;
-                    files.push((offset, node));
-                }
-            }
-        }
-        files.sort_by_key(|(offset, _)| *offset);
+        let files = dumps::since(job.snapshot, &job.layout).await?;
+        let member = job.description.member.as_ref();
+        let last_id = files.last().map_or(&job.description.replication_id, |file| &file.id).clone();
+        let files: VecDeque<(u64, Node)> = files.into_iter().map(|file| (file.offset, file.node)).collect();
         let log = job.request.log.as_ref();
-        let stop = log.map(|log| log.plan().stop.offset);
+        // What a cluster has captured up to the snapshot itself is older than its dumps.
+        let log = log.filter(|log| member.is_none() || log.plan().stop.offset > log.plan().base.at.offset);
+        let share = member.zip(log).map(|(member, log)| Share {
+            slots: member.slots.name(),
+            id: last_id,
+            stop: log.plan().stop.offset,
+        });
+        // Of a cluster the plan does not say where each of the streams ends.
+        let stop = log.map(|log| if share.is_some() { u64::MAX } else { log.plan().stop.offset });
         let own_end = files.iter().map(|(offset, node)| offset.saturating_add(node.metadata.size)).max();
         let stop = stop.or(own_end).unwrap_or(job.description.offset);
         if stop < job.description.offset {
@@ -56,15 +57,7 @@ impl Replay {
         }
         let tape = log.map(|log| log.tape(job.cx)).transpose()?;
         let order = Order { next: job.description.offset, stop, splitter: Splitter::default() };
-        Ok(Self {
-            snapshot: job.snapshot.clone(),
-            files: files.into(),
-            file: None,
-            tape,
-            piece: None,
-            order,
-            ended: false,
-        })
+        Ok(Self { snapshot: job.snapshot.clone(), files, file: None, tape, piece: None, share, order, ended: false })
     }
 
     /// Whether there is anything behind the dump.
@@ -82,7 +75,9 @@ impl Replay {
                 Some((offset, bytes)) => self.order.push(offset, &bytes)?,
                 None => {
                     self.ended = true;
-                    self.order.require_end()?;
+                    if self.share.is_none() {
+                        self.order.require_end()?;
+                    }
                 }
             }
         }
@@ -108,14 +103,14 @@ impl Replay {
             }
             let Some(tape) = &mut self.tape else { return Ok(None) };
             let Some(part) = tape.next().await? else { return Ok(None) };
-            if let Some(found) = self.place(part)? {
+            if let Some(found) = self.place(&part)? {
                 return Ok(Some(found));
             }
         }
     }
 
     /// Where the bytes of a part belong: a piece has as many bytes as it covers offsets, in one file.
-    fn place(&mut self, part: LogPart) -> SourceResult<Option<(u64, Bytes)>> {
+    fn place(&mut self, part: &LogPart) -> SourceResult<Option<(u64, Bytes)>> {
         let same = |(branch, from, path, _): &(String, u64, String, u64)| {
             *branch == part.branch && *from == part.from && *path == part.path
         };
@@ -125,10 +120,46 @@ impl Replay {
         };
         let offset = part.at.checked_sub(first).and_then(|behind| part.from.checked_add(behind));
         let offset = offset.ok_or_else(|| malformed(format!("the places in {}", part.path)))?;
-        self.piece = Some((part.branch, part.from, part.path, first));
+        self.piece = Some((part.branch.clone(), part.from, part.path.clone(), first));
+        if let Some(share) = &mut self.share {
+            return share.place(part, offset, self.order.next);
+        }
         let most = part.limit.map_or(u64::MAX, |limit| limit.saturating_sub(offset));
         let len = part.data.len().min(usize::try_from(most).unwrap_or(usize::MAX));
         Ok((len > 0).then(|| (offset, part.data.slice(..len))))
+    }
+}
+
+/// What a master has of the log of its cluster.
+#[derive(Debug)]
+struct Share {
+    /// The directory of its files.
+    slots: String,
+    /// The replication id of what came last.
+    id: String,
+    /// Where the log ends, of all masters.
+    stop: u64,
+}
+
+impl Share {
+    /// Where the bytes of a part belong in the stream of the master, if they are its own; `place` is theirs in the log, `next` what
+    /// the stream comes to.
+    fn place(&mut self, part: &LogPart, place: u64, next: u64) -> SourceResult<Option<(u64, Bytes)>> {
+        let bad = || malformed(format!("the places in {}", part.path));
+        let (slots, id) = of_cluster_log(&part.path).ok_or_else(bad)?;
+        let len = part.data.len().min(usize::try_from(self.stop.saturating_sub(place)).unwrap_or(usize::MAX));
+        if slots != self.slots || len == 0 {
+            return Ok(None);
+        }
+        let offset = offset_of(&part.path).and_then(|begin| begin.checked_add(part.at)).ok_or_else(bad)?;
+        if id != self.id && offset.saturating_add(len as u64) > next {
+            if offset != next {
+                let text = format!("the stream of the slots {slots} goes on with another history at offset {next}");
+                return Err(SourceError::new(SourceErrorKind::Mismatch, text));
+            }
+            id.clone_into(&mut self.id);
+        }
+        Ok(Some((offset, part.data.slice(..len))))
     }
 }
 
