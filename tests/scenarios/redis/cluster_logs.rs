@@ -331,3 +331,36 @@ pub(super) async fn a_failover_of_one_master_is_followed(version: Version) {
     compare(version, &directory, &last, &ports);
     assert_eq!(logged.source.identity().id, "the cluster");
 }
+
+/// While nobody follows there is a backup, and then a failover: the history of the dump goes on to where that of the new master begins.
+/// And the newest snapshot is the latest moment, though nothing is captured of what led to it.
+pub(super) async fn a_failover_that_nobody_saw_is_made_up_for(version: Version) {
+    let mut cluster = Cluster::start(version, 3);
+    cluster.add_replica();
+    let logged = logged(&cluster, 1, None).await;
+    work(&mut cluster, 0);
+    back_up(&logged.repo, &logged.source).await;
+    let capturing = logged.begin();
+    follows(&logged, &mut cluster).await;
+    work(&mut cluster, 1);
+    capturing.stop().await;
+    work(&mut cluster, 2);
+    let latest = mark(&all(&cluster)[..3]);
+    let second = back_up(&logged.repo, &logged.source).await.snapshot.unwrap();
+    let ports: Vec<u16> = cluster.nodes[..3].iter().map(Redis::port).collect();
+    assert_eq!(logged.plan(&Target::Latest).await.unwrap().base.id, second);
+    restore_and_compare(&logged, version, &Target::Latest, &latest, &ports).await;
+    work(&mut cluster, 3);
+    cluster.fail_over_to_replica();
+    work(&mut cluster, 4);
+    let capturing = logged.begin();
+    follows(&logged, &mut cluster).await;
+    let after = mark(&all(&cluster));
+    work(&mut cluster, 5);
+    reached(&logged, &after).await;
+    capturing.stop().await;
+    assert!(logged.view().await.timeline().gaps().is_empty());
+    assert_eq!(logged.plan(&Target::Time(after.time)).await.unwrap().base.id, second);
+    restore_and_compare(&logged, version, &Target::Time(after.time), &after, &ports).await;
+    logged.repo.assert_sound().await;
+}

@@ -280,8 +280,10 @@ impl Run<'_> {
             None => segment.branch == last.branch && segment.from <= last.offset,
         };
         let goes_back = self.options.goes_back && (segment.parent.is_some() || segment.branch != last.branch);
-        if !goes_on && !goes_back {
+        if !goes_on && !goes_back && self.gap.is_none() {
             self.note_gap(format!("the source went on at {}@{} after {last}", segment.branch, segment.from));
+            let from = Some(Position::new(segment.branch.clone(), segment.from));
+            self.cx.events.emit(&Event::Log(LogEvent::Following { from }));
         }
     }
 

@@ -194,6 +194,7 @@ impl LogView {
             id: info.id,
             needs: log.start.needs,
             at: log.start.at.clone(),
+            is_whole: log.start.state.is_some(),
             time: log.time,
             bytes: info.snapshot.summary.as_ref().map_or(0, |summary| summary.total_bytes_processed),
             rate: info.snapshot.summary.as_ref().and_then(rate),

@@ -34,6 +34,6 @@ mod tests;
 pub(super) use backup::{digest, full};
 pub(super) use capture::open;
 pub(super) use discover::Cluster;
-pub(super) use places::Place;
+pub(super) use places::{CLOCKS, Place, end_of};
 pub(super) use since::since;
 pub(super) use slots::{Slots, slot_of};

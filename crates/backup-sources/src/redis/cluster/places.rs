@@ -15,7 +15,7 @@ use super::slots::Slots;
 /// The log of a cluster has one branch: ids and offsets of its masters are in the paths of its files.
 const BRANCH: &str = "cluster";
 /// By so much the clock of whoever backs up may be ahead of that of whoever follows the streams.
-pub(super) const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
+pub(in super::super) const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
 
 /// A master's place in its stream, by its slots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,12 @@ impl Places {
         let needs = nanoseconds(started.checked_sub(CLOCKS).unwrap_or(started));
         LogStart { needs, at: position(nanoseconds(time)), state: self.text() }
     }
+}
+
+/// The offset of the master of these slots, by what was stored.
+pub(in super::super) fn end_of(slots: &Slots, state: &str) -> SourceResult<u64> {
+    let gone = || malformed(format!("the log: it does not say where the master of the slots {slots} was"));
+    Places::parse(state)?.of(slots).map(|place| place.offset).ok_or_else(gone)
 }
 
 pub(super) fn position(place: u64) -> Position {

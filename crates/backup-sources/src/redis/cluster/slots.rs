@@ -43,7 +43,7 @@ pub(in super::super) struct Slots(Vec<(u16, u16)>);
 
 impl Slots {
     /// Adds a range; false if that makes no sense.
-    pub(super) fn add(&mut self, first: u16, last: u16) -> bool {
+    pub(in super::super) fn add(&mut self, first: u16, last: u16) -> bool {
         let at = self.0.partition_point(|range| range.0 < first);
         let before = at.checked_sub(1).is_none_or(|at| self.0[at].1 < first);
         let behind = self.0.get(at).is_none_or(|range| last < range.0);

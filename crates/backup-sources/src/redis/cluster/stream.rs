@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::super::capture::{FILE, LARGEST_EVENT, NOISE};
 use super::super::error::WireError;
-use super::super::follow::{Follower, Piece, Seek, begin, gap, join, refuse_what_is_gone};
+use super::super::follow::{Follower, Piece, Seek, begin, gap, join, refuse_what_is_gone, turn_of};
 use super::super::server::Server;
 use super::super::stream::Splitter;
 use super::discover::{Cluster, Shard};
@@ -65,22 +65,22 @@ impl Stream {
     ) -> SourceResult<Self> {
         let options = cluster.master(shard);
         let server = Server::find(&options).await?;
-        let (replication, at, id) = match known {
+        let (replication, place, turn) = match known {
             Some(place) => {
                 let from = Position::new(place.id.clone(), place.offset);
                 refuse_what_is_gone(&server.info, &from)?;
                 let joined = join(&options, &from).await;
                 let (replication, id) = joined.map_err(|error: WireError| error.into_source("following the stream"))?;
-                (replication, from, id)
+                let turn = turn_of(&server.info, &from, id);
+                (replication, from, turn)
             }
             None => begin(&options, &server.info).await?,
         };
-        let id = id.unwrap_or(at.branch);
         let (durable, acknowledged) = watch::channel(0);
         let (sender, mut pieces) = channel(WAITING);
         let seek = Some(Seek { cluster: cluster.clone(), slots: shard.slots.clone() });
-        let place = Position::new(id.clone(), at.offset);
-        let follower = Follower { cx: cx.clone(), options, seek, place, pieces: sender, acknowledged };
+        let (id, at) = (place.branch.clone(), place.offset);
+        let follower = Follower { cx: cx.clone(), options, seek, place, turn, pieces: sender, acknowledged };
         let following = tokio::spawn(follower.run(replication));
         let numbering = tokio::spawn(async move {
             let (number, to) = to;
@@ -95,7 +95,7 @@ impl Stream {
             slots: shard.slots.clone(),
             splitter: Splitter::default(),
             id,
-            at: at.offset,
+            at,
             told: Instant::now(),
             file: None,
             time: cx.clock.now(),

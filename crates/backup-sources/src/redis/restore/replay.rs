@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 
 use backup_core::format::Node;
-use backup_core::log::{LogPart, LogTape};
+use backup_core::log::{LogPart, LogReplay, LogTape};
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 
+use super::super::cluster::{CLOCKS, Slots, end_of};
 use super::super::error::malformed;
 use super::super::layout::{of_cluster_log, offset_of};
 use super::super::stream::Splitter;
@@ -43,15 +44,12 @@ impl Replay {
         let log = job.request.log.as_ref();
         // What a cluster has captured up to the snapshot itself is older than its dumps.
         let log = log.filter(|log| member.is_none() || log.plan().stop.offset > log.plan().base.at.offset);
-        let share = member.zip(log).map(|(member, log)| Share {
-            slots: member.slots.name(),
-            id: last_id,
-            stop: log.plan().stop.offset,
-        });
+        let own_end = files.iter().map(|(offset, node)| offset.saturating_add(node.metadata.size)).max();
+        let stands = own_end.unwrap_or(job.description.offset);
+        let share = member.zip(log).map(|(member, log)| Share::of(&member.slots, last_id, stands, log)).transpose()?;
         // Of a cluster the plan does not say where each of the streams ends.
         let stop = log.map(|log| if share.is_some() { u64::MAX } else { log.plan().stop.offset });
-        let own_end = files.iter().map(|(offset, node)| offset.saturating_add(node.metadata.size)).max();
-        let stop = stop.or(own_end).unwrap_or(job.description.offset);
+        let stop = stop.unwrap_or(stands);
         if stop < job.description.offset {
             return Err(malformed("the plan: it stops before the dump"));
         }
@@ -75,8 +73,9 @@ impl Replay {
                 Some((offset, bytes)) => self.order.push(offset, &bytes)?,
                 None => {
                     self.ended = true;
-                    if self.share.is_none() {
-                        self.order.require_end()?;
+                    match &self.share {
+                        Some(share) => share.require_end()?,
+                        None => self.order.require_end()?,
                     }
                 }
             }
@@ -131,6 +130,9 @@ impl Replay {
 }
 
 /// What a master has of the log of its cluster.
+///
+/// A place in that log does not say where each of the masters was: that everything of one has come can only be told at the end of a
+/// piece, with which the places of all are stored. So the last piece is followed to its end, and applied up to the moment.
 #[derive(Debug)]
 struct Share {
     /// The directory of its files.
@@ -139,19 +141,49 @@ struct Share {
     id: String,
     /// Where the log ends, of all masters.
     stop: u64,
+    /// Up to here its stream was seen, without a break,
+    seen: u64,
+    /// and up to here there must be something at the end of the last piece.
+    end: u64,
 }
 
 impl Share {
+    /// Of the master of these slots, whose snapshot stands at an offset.
+    fn of(slots: &Slots, id: String, stands: u64, log: &LogReplay) -> SourceResult<Self> {
+        let plan = log.plan();
+        let end = end_of(slots, log.state().ok_or_else(|| malformed("the log: it does not say where masters were"))?)?;
+        let behind = plan.stop.offset.saturating_sub(plan.base.at.offset);
+        if stands > end && u128::from(behind) > CLOCKS.unsigned_abs().as_nanos() {
+            let text = format!(
+                "the snapshot of the slots {slots} is newer than what was captured until the moment, by the clock of whoever follows"
+            );
+            return Err(SourceError::new(SourceErrorKind::Mismatch, text)
+                .with_hint("the clock of the machine that backs up is slow: choose a moment before the snapshot, or the snapshot itself"));
+        }
+        Ok(Self { slots: slots.name(), id, stop: plan.stop.offset, seen: stands, end })
+    }
+
+    fn require_end(&self) -> SourceResult<()> {
+        if self.seen < self.end { Err(missing(self.seen, self.end)) } else { Ok(()) }
+    }
+
     /// Where the bytes of a part belong in the stream of the master, if they are its own; `place` is theirs in the log, `next` what
     /// the stream comes to.
     fn place(&mut self, part: &LogPart, place: u64, next: u64) -> SourceResult<Option<(u64, Bytes)>> {
         let bad = || malformed(format!("the places in {}", part.path));
         let (slots, id) = of_cluster_log(&part.path).ok_or_else(bad)?;
-        let len = part.data.len().min(usize::try_from(self.stop.saturating_sub(place)).unwrap_or(usize::MAX));
-        if slots != self.slots || len == 0 {
+        if slots != self.slots {
             return Ok(None);
         }
         let offset = offset_of(&part.path).and_then(|begin| begin.checked_add(part.at)).ok_or_else(bad)?;
+        if offset > self.seen {
+            return Err(missing(self.seen, offset));
+        }
+        self.seen = self.seen.max(offset.saturating_add(part.data.len() as u64));
+        let len = part.data.len().min(usize::try_from(self.stop.saturating_sub(place)).unwrap_or(usize::MAX));
+        if len == 0 {
+            return Ok(None);
+        }
         if id != self.id && offset.saturating_add(len as u64) > next {
             if offset != next {
                 let text = format!("the stream of the slots {slots} goes on with another history at offset {next}");
@@ -199,6 +231,7 @@ fn missing(from: u64, to: u64) -> SourceError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::layout::cluster_log_file;
     use super::super::super::wire::command;
     use super::*;
 
@@ -225,5 +258,32 @@ mod tests {
         let mut order = Order { next: 1000, stop: 1100, splitter: Splitter::default() };
         assert_eq!(order.push(1001, &stream[1..]).unwrap_err().kind(), SourceErrorKind::Mismatch);
         assert_eq!(order.require_end().unwrap_err().kind(), SourceErrorKind::Mismatch);
+    }
+
+    #[test]
+    fn what_one_master_lacks_at_the_end_is_noticed() {
+        let mut slots = Slots::default();
+        assert!(slots.add(0, 99));
+        let share = |end| Share { slots: slots.name(), id: "a".repeat(40), stop: 1050, seen: 500, end };
+        let part = |offset: u64, from: u64, len: u64| LogPart {
+            branch: "cluster".to_owned(),
+            from,
+            to: from + len,
+            limit: None,
+            path: cluster_log_file(&slots.name(), &"a".repeat(40), 400).display().into_owned(),
+            at: offset - 400,
+            data: vec![b'x'; usize::try_from(len).unwrap()].into(),
+        };
+        // Applied up to the moment, and followed to the end.
+        let mut whole = share(600);
+        let (offset, bytes) = whole.place(&part(480, 1000, 60), 1000, 500).unwrap().unwrap();
+        assert_eq!((offset, bytes.len()), (480, 50));
+        assert_eq!(whole.place(&part(540, 1070, 60), 1070, 530).unwrap(), None);
+        whole.require_end().unwrap();
+        // Its last commands are missing, or some before them.
+        let mut cut = share(600);
+        cut.place(&part(480, 1000, 60), 1000, 500).unwrap();
+        assert_eq!(cut.require_end().unwrap_err().kind(), SourceErrorKind::Mismatch);
+        assert_eq!(cut.place(&part(560, 1070, 40), 1070, 530).unwrap_err().kind(), SourceErrorKind::Mismatch);
     }
 }
