@@ -213,6 +213,10 @@ impl Run<'_> {
             match self.read(reader, start).await? {
                 End::Cancelled => return Ok(()),
                 End::Gap(reason) => {
+                    // Until something is captured it is the same one. It is told again: a backup that was begun since is of no use.
+                    if self.gap.is_some() {
+                        self.tell_gap(&reason);
+                    }
                     self.note_gap(reason);
                     starts = vec![None].into_iter();
                 }
@@ -224,9 +228,13 @@ impl Run<'_> {
     fn note_gap(&mut self, reason: String) {
         if self.gap.is_none() {
             self.gaps += 1;
-            self.cx.events.emit(&Event::Log(LogEvent::Gap { reason: reason.clone() }));
+            self.tell_gap(&reason);
             self.gap = Some(reason);
         }
+    }
+
+    fn tell_gap(&self, reason: &str) {
+        self.cx.events.emit(&Event::Log(LogEvent::Gap { reason: reason.to_owned() }));
     }
 
     async fn read(&mut self, mut reader: Box<dyn LogReader>, start: Option<Position>) -> Result<End> {
@@ -273,8 +281,10 @@ impl Run<'_> {
             None => segment.branch == last.branch && segment.from <= last.offset,
         };
         let goes_back = self.options.goes_back && (segment.parent.is_some() || segment.branch != last.branch);
-        if !goes_on && !goes_back {
+        if !goes_on && !goes_back && self.gap.is_none() {
             self.note_gap(format!("the source went on at {}@{} after {last}", segment.branch, segment.from));
+            let from = Some(Position::new(segment.branch.clone(), segment.from));
+            self.cx.events.emit(&Event::Log(LogEvent::Following { from }));
         }
     }
 

@@ -1,6 +1,7 @@
 //! `backup logs follow`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backup_control::jobs::Job;
@@ -45,7 +46,11 @@ pub(super) async fn follow_job(session: &Session, args: &Args) -> CommandResult 
     let options = logs::follow_options(&job, id, &session.holder(), &session.env)?;
     session.ui.status(format_args!("Following the log of {source} into {}; Ctrl-C ends it.", job.repository));
     let lines = Arc::new(Lines::new(session, &job.options.job));
-    let gaps = Arc::new(Gaps { events: Events::to(Arc::clone(&lines) as _), noted: Notify::new() });
+    let gaps = Arc::new(Gaps {
+        events: Events::to(Arc::clone(&lines) as _),
+        open: AtomicBool::new(false),
+        noted: Notify::new(),
+    });
     let cx = Context { events: Events::to(Arc::clone(&gaps) as _), ..session.cx.clone() };
     let renews = job.logs.full_after_gap.unwrap_or(true);
     let full = Job { options: BackupOptions { kind: Some(BackupKind::Full), ..job.options.clone() }, ..job.clone() };
@@ -70,14 +75,21 @@ pub(super) async fn follow_job(session: &Session, args: &Args) -> CommandResult 
 /// Hears of gaps, and hands everything on.
 struct Gaps {
     events: Events,
+    /// Something is missing, and the log has not begun again.
+    open: AtomicBool,
     noted: Notify,
 }
 
 impl Reporter for Gaps {
     fn report(&self, event: &Event) {
         self.events.emit(event);
-        if matches!(event, Event::Log(LogEvent::Gap { .. })) {
-            self.noted.notify_one();
+        match event {
+            Event::Log(LogEvent::Gap { .. }) => self.open.store(true, Ordering::Relaxed),
+            // A backup that was begun earlier would not be one that the log goes on from.
+            Event::Log(LogEvent::Following { .. }) if self.open.swap(false, Ordering::Relaxed) => {
+                self.noted.notify_one()
+            }
+            _ => {}
         }
     }
 }
