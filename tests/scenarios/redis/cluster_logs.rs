@@ -364,3 +364,30 @@ pub(super) async fn a_failover_that_nobody_saw_is_made_up_for(version: Version) 
     restore_and_compare(&logged, version, &Target::Time(after.time), &after, &ports).await;
     logged.repo.assert_sound().await;
 }
+
+/// A master that has nothing to do says only that it lives: it is as far as its dump all the same.
+pub(super) async fn an_idle_master_is_no_obstacle(version: Version) {
+    let mut cluster = Cluster::start(version, 3);
+    for node in &cluster.nodes {
+        node.run(&["CONFIG", "SET", "repl-ping-replica-period", "1"]);
+    }
+    let logged = logged(&cluster, 0, None).await;
+    work(&mut cluster, 0);
+    back_up(&logged.repo, &logged.source).await;
+    let capturing = logged.begin();
+    follows(&logged, &mut cluster).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let base = back_up(&logged.repo, &logged.source).await.snapshot.unwrap();
+    // One key is in one master.
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        cluster.run(&["INCR", "busy"]);
+    }
+    let after = mark(&all(&cluster));
+    cluster.run(&["INCR", "busy"]);
+    reached(&logged, &after).await;
+    capturing.stop().await;
+    assert_eq!(logged.plan(&Target::Time(after.time)).await.unwrap().base.id, base);
+    let ports: Vec<u16> = cluster.nodes.iter().map(Redis::port).collect();
+    restore_and_compare(&logged, version, &Target::Time(after.time), &after, &ports).await;
+}

@@ -1,7 +1,10 @@
 //! `backup schedule`.
 
+use std::collections::BTreeSet;
+
 use backup_control::config::JobType;
-use backup_control::schedule::{Duty, Plan, Planned};
+use backup_control::schedule::{self, Duty, Plan, Planned};
+use backup_control::state;
 use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
 
@@ -67,6 +70,8 @@ struct TaskJson<'a> {
     continuous: bool,
     /// How long after the times of its schedule it begins.
     delay_seconds: u64,
+    /// The daemon was told to leave it for now.
+    paused: bool,
     next: Option<Timestamp>,
 }
 
@@ -90,10 +95,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
     let loaded = session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
     let plan = Plan::new(&loaded.config, &session.machine);
     let now = session.cx.clock.now();
-    let times = args.days.map(|days| times(&plan, now, days));
+    let paused = paused(session);
+    let times = args.days.map(|days| times(&plan, &paused, now, days));
     let zone = plan.zone.iana_name().unwrap_or("the time zone of this machine").to_owned();
     if session.ui.is_json() {
-        let tasks = plan.tasks.iter().map(|task| as_json(task, now)).collect();
+        let tasks = plan.tasks.iter().map(|task| as_json(task, paused.contains(&task.name), now)).collect();
         let times = times.as_ref().map(|times| times.iter().map(|time| time_json(&plan, *time)).collect());
         session.ui.json(&ScheduleJson { schema_version: SCHEMA_VERSION, time_zone: zone, tasks, times })?;
         return Ok(Outcome::Success);
@@ -106,20 +112,35 @@ pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
     session.ui.status(format_args!("Times are in {zone}."));
     let lines = match times {
         Some(times) => table_of_times(&plan, &times).lines(),
-        None => table_of_tasks(&plan, now).lines(),
+        None => table_of_tasks(&plan, &paused, now).lines(),
     };
     session.ui.print(lines.join("\n"))?;
+    if plan.tasks.iter().any(|task| paused.contains(&task.name)) {
+        session.ui.hint("`backup schedule resume` lets the daemon begin what is paused again");
+    }
     Ok(Outcome::Success)
 }
 
+/// What the daemon of this machine was told to leave.
+fn paused(session: &Session) -> BTreeSet<String> {
+    let known = state::dir(&session.env).map_or_else(|| Ok(BTreeSet::new()), |dir| schedule::paused(&dir));
+    known.unwrap_or_else(|error| {
+        session.ui.warning(format_args!(
+            "what the daemon remembers cannot be read: whether a task is paused is not known: {error}"
+        ));
+        BTreeSet::new()
+    })
+}
+
 /// Everything that begins in so many days, in the order of time.
-fn times(plan: &Plan, now: Timestamp, days: u32) -> Vec<(Timestamp, &Planned)> {
+fn times<'a>(plan: &'a Plan, paused: &BTreeSet<String>, now: Timestamp, days: u32) -> Vec<(Timestamp, &'a Planned)> {
     // Days of the calendar: one on which clocks are changed is longer or shorter.
     let end = now
         .to_zoned(plan.zone.clone())
         .checked_add(i64::from(days).days())
         .map_or(Timestamp::MAX, |end| end.timestamp());
-    let mut waiting: Vec<_> = plan.tasks.iter().filter_map(|task| Some((task.next(now)?, task))).collect();
+    let begins = plan.tasks.iter().filter(|task| !paused.contains(&task.name));
+    let mut waiting: Vec<_> = begins.filter_map(|task| Some((task.next(now)?, task))).collect();
     let mut found = Vec::new();
     while found.len() < MOST {
         let Some(first) = waiting.iter_mut().filter(|(time, _)| *time < end).min_by_key(|(time, _)| *time) else {
@@ -131,7 +152,7 @@ fn times(plan: &Plan, now: Timestamp, days: u32) -> Vec<(Timestamp, &Planned)> {
     found
 }
 
-fn table_of_tasks(plan: &Plan, now: Timestamp) -> Table {
+fn table_of_tasks(plan: &Plan, paused: &BTreeSet<String>, now: Timestamp) -> Table {
     let mut table = Table::new([
         ("Task", Align::Left),
         ("Does", Align::Left),
@@ -141,7 +162,10 @@ fn table_of_tasks(plan: &Plan, now: Timestamp) -> Table {
     ]);
     for task in &plan.tasks {
         let schedule = task.timetable.as_ref().map_or("always".to_owned(), |table| table.cron.to_string());
-        let begins = task.next(now).map(|time| human::time(time, &plan.zone));
+        let begins = match paused.contains(&task.name) {
+            true => Some(paint(style::WARNING, "paused")),
+            false => task.next(now).map(|time| human::time(time, &plan.zone)),
+        };
         let window = task.window.map(|window| window.to_string());
         table.row([
             paint(style::HEADING, &task.name),
@@ -163,7 +187,7 @@ fn table_of_times(plan: &Plan, times: &[(Timestamp, &Planned)]) -> Table {
     table
 }
 
-fn as_json(task: &Planned, now: Timestamp) -> TaskJson<'_> {
+fn as_json(task: &Planned, paused: bool, now: Timestamp) -> TaskJson<'_> {
     let table = task.timetable.as_ref();
     TaskJson {
         task: &task.name,
@@ -171,7 +195,8 @@ fn as_json(task: &Planned, now: Timestamp) -> TaskJson<'_> {
         schedule: table.map(|table| table.cron.to_string()),
         continuous: table.is_none(),
         delay_seconds: table.map_or(0, |table| table.delay.as_secs()),
-        next: task.next(now),
+        paused,
+        next: task.next(now).filter(|_| !paused),
     }
 }
 

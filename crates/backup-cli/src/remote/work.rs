@@ -1,11 +1,13 @@
 //! Verbs that the daemon begins, and that are followed to their end.
 
+use backup_core::error::ErrorKind;
 use serde_json::{Value, json};
 
 use super::asked::Asked;
 use super::client::Client;
 use super::{follow, outcome};
-use crate::command_error::{CommandError, CommandResult, Outcome};
+use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
+use crate::human;
 use crate::session::Session;
 
 /// What else there is to be done.
@@ -27,6 +29,9 @@ pub(super) async fn run(session: &Session, client: &Client, asked: &Asked) -> Co
         .with_hint("add --yes if this is what you want; on the machine of the daemon --dry-run shows the plan"));
     }
     let several = works.len() > 1;
+    if asked.verb == "run" && several {
+        require_known(session, client, &asked.names).await?;
+    }
     let mut worst = Outcome::Success;
     for work in works {
         match begin(session, client, &["api", "v1", "running"], &work).await {
@@ -40,6 +45,22 @@ pub(super) async fn run(session: &Session, client: &Client, asked: &Asked) -> Co
         }
     }
     Ok(worst)
+}
+
+/// Nothing is begun of what has a mistake in it.
+async fn require_known(session: &Session, client: &Client, names: &[String]) -> CommandResult<()> {
+    let known = client.get(session, &["api", "v1", "jobs"], &[]).await?;
+    let is_known = |name: &&String| {
+        let all = ["jobs", "groups"].into_iter().filter_map(|key| known[key].as_array()).flatten();
+        all.into_iter().any(|one| one["name"] == json!(name))
+    };
+    let unknown: Vec<String> =
+        names.iter().filter(|name| !is_known(name)).map(|name| human::text(name.as_bytes())).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let text = format!("the daemon has no job or group {}; nothing was begun", unknown.join(", "));
+    Err(CommandError::new(Kind::Core(ErrorKind::NotFound), text).with_hint("`backup status` shows those of the daemon"))
 }
 
 /// Whether something goes.

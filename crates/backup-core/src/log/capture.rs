@@ -220,6 +220,10 @@ impl Run<'_> {
             match self.read(reader, start).await? {
                 End::Cancelled => return Ok(()),
                 End::Gap(reason) => {
+                    // Until something is captured it is the same one. It is told again: a backup that was begun since is of no use.
+                    if self.gap.is_some() {
+                        self.tell_gap(&reason);
+                    }
                     self.note_gap(reason);
                     starts = vec![None].into_iter();
                 }
@@ -231,9 +235,13 @@ impl Run<'_> {
     fn note_gap(&mut self, reason: String) {
         if self.gap.is_none() {
             self.gaps += 1;
-            self.cx.events.emit(&Event::Log(LogEvent::Gap { reason: reason.clone() }));
+            self.tell_gap(&reason);
             self.gap = Some(reason);
         }
+    }
+
+    fn tell_gap(&self, reason: &str) {
+        self.cx.events.emit(&Event::Log(LogEvent::Gap { reason: reason.to_owned() }));
     }
 
     async fn read(&mut self, mut reader: Box<dyn LogReader>, start: Option<Position>) -> Result<End> {

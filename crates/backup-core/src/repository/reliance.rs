@@ -62,8 +62,8 @@ impl<'a> Reliance<'a> {
         cx.events.emit(&Event::SnapshotSaved { id });
         let unsure = |error: Error| error.context(format!("snapshot {} is stored, but not confirmed", id.short()));
         match self.secure(&[snapshot.tree], cx).await {
-            // What it stands on is gone: nobody shall take it for a backup, and no prune shall stop at it.
-            Err(error) if error.kind() == ErrorKind::Busy => {
+            // What it stands on is gone, or may be by now: nobody shall take it for a backup, and no prune shall stop at it.
+            Err(error) if error.kind() == ErrorKind::Busy || !self.session.is_protected() => {
                 repository.withdraw_snapshot(&id).await.map_err(unsure)?;
                 Err(error)
             }

@@ -11,15 +11,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use backup_control::schedule::{DAEMON_DIR, TASKS_FILE};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::StartError;
 use crate::engine::{Ended, Work};
-
-/// The directory below the state directory.
-const DIR: &str = "daemon";
-const FILE: &str = "tasks.json";
 
 /// What is remembered of all tasks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +81,7 @@ pub(super) struct Store {
 impl Store {
     /// Takes the directory below that of the state.
     pub(super) fn open(base: &Path) -> Result<Self, StartError> {
-        let dir = base.join(DIR);
+        let dir = base.join(DAEMON_DIR);
         let failed = |error| StartError::State(dir.clone(), error);
         backup_control::cache::create(&dir).map_err(failed)?;
         let mut options = File::options();
@@ -99,7 +96,7 @@ impl Store {
 
     /// What is remembered; and where it was put if it could not be understood, in which case nothing is remembered.
     pub(super) fn read(&self) -> Result<(Memory, Option<PathBuf>), StartError> {
-        let file = self.dir.join(FILE);
+        let file = self.dir.join(TASKS_FILE);
         let text = match std::fs::read(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Memory::default(), None)),
@@ -123,7 +120,7 @@ impl Store {
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&text)?;
         file.sync_all()?;
-        std::fs::rename(&new, self.dir.join(FILE))?;
+        std::fs::rename(&new, self.dir.join(TASKS_FILE))?;
         File::open(&self.dir)?.sync_all()
     }
 }

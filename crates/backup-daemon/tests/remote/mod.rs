@@ -219,10 +219,21 @@ fn work_is_begun_followed_and_told_as_by_the_verb_itself() {
     elsewhere.run(&["schedule", "pause", "docs/daily"]).ended(0);
     assert_eq!(elsewhere.run(&["running", "--json"]).ended(0).json()["paused"], serde_json::json!(["docs/daily"]));
     assert!(elsewhere.run(&["running"]).ended(0).err.contains("Paused: docs/daily."));
+    for said in [elsewhere.run(&["schedule"]), here(&place, &["schedule"])] {
+        let line = said.out.lines().find(|line| line.contains("docs/daily")).unwrap().to_owned();
+        assert!(line.contains("paused") && !line.contains("20") && said.out.matches("paused").count() == 1, "{said:?}");
+    }
     elsewhere.run(&["schedule", "resume"]).ended(0);
+    assert!(!elsewhere.run(&["schedule"]).ended(0).out.contains("paused"));
     let unknown = elsewhere.run(&["schedule", "pause", "nosuch"]).ended(1);
     assert!(unknown.err.contains("backup schedule --server"), "{unknown:?}");
     elsewhere.run(&["run", "nosuch"]).ended(1);
+    // Nothing is begun of what has a mistake in it.
+    let ended = || elsewhere.run(&["running", "--ended", "--json"]).ended(0).json()["ended"].as_array().unwrap().len();
+    let before = ended();
+    let unknown = elsewhere.run(&["run", "docs", "nosuch", "none"]).ended(1);
+    assert!(unknown.err.contains("no job or group nosuch, none"), "{unknown:?}");
+    assert_eq!(ended(), before);
     let ended = elsewhere.run(&["running", "--ended", "--json"]).ended(0).json();
     assert!(ended["ended"].as_array().unwrap().len() >= 10, "{ended}");
     // The daemon of this machine needs no name.

@@ -87,7 +87,7 @@ impl Reporter for Gaps {
             Event::Log(LogEvent::Gap { .. }) => self.open.store(true, Ordering::Relaxed),
             // A backup that was begun earlier would not be one that the log goes on from.
             Event::Log(LogEvent::Following { .. }) if self.open.swap(false, Ordering::Relaxed) => {
-                self.noted.notify_one()
+                self.noted.notify_one();
             }
             _ => {}
         }

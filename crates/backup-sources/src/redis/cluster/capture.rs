@@ -174,7 +174,17 @@ impl Capture {
     fn take(&mut self, number: usize, piece: Piece) {
         let Some(stream) = self.streams.get_mut(number) else { return };
         match stream.take(piece) {
-            Ok(Some(whole)) => self.hold(number, whole),
+            Ok(Some(whole)) => {
+                self.hold(number, whole);
+                // Where the others are is stored with it. That they live moves their offsets too.
+                for other in 0..self.streams.len() {
+                    if let Some(time) = self.held.back().map(|window| window.begun)
+                        && let Some(whole) = self.streams[other].whole()
+                    {
+                        self.hold(other, Whole { time, ..whole });
+                    }
+                }
+            }
             Ok(None) => {}
             Err(error) => self.failed = Some(error),
         }

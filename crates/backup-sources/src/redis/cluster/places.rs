@@ -51,10 +51,10 @@ impl Places {
     }
 }
 
-/// The offset of the master of these slots, by what was stored.
-pub(in super::super) fn end_of(slots: &Slots, state: &str) -> SourceResult<u64> {
+/// Where the master of these slots was, by what was stored.
+pub(in super::super) fn end_of(slots: &Slots, state: &str) -> SourceResult<Place> {
     let gone = || malformed(format!("the log: it does not say where the master of the slots {slots} was"));
-    Places::parse(state)?.of(slots).map(|place| place.offset).ok_or_else(gone)
+    Places::parse(state)?.of(slots).cloned().ok_or_else(gone)
 }
 
 pub(super) fn position(place: u64) -> Position {

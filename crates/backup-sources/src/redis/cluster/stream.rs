@@ -136,7 +136,8 @@ impl Stream {
         }
     }
 
-    fn whole(&mut self) -> Option<Whole> {
+    /// What is whole so far, also if it tells nothing but that the master lives.
+    pub(super) fn whole(&mut self) -> Option<Whole> {
         let taken = self.splitter.take()?;
         let from = self.at;
         self.at += taken.bytes.len() as u64;

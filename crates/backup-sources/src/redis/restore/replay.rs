@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 
-use super::super::cluster::{CLOCKS, Slots, end_of};
+use super::super::cluster::{CLOCKS, Place, Slots, end_of};
 use super::super::error::malformed;
 use super::super::layout::{of_cluster_log, offset_of};
 use super::super::stream::Splitter;
@@ -143,8 +143,15 @@ struct Share {
     stop: u64,
     /// Up to here its stream was seen, without a break,
     seen: u64,
-    /// and up to here there must be something at the end of the last piece.
-    end: u64,
+    /// and what came last had this id.
+    seen_id: Option<String>,
+    /// Here it must be at the end of the last piece.
+    end: Place,
+    /// The snapshot stands there; it is not to be of a later moment than the log.
+    stands: u64,
+    is_behind: bool,
+    /// What the log has behind the moment, and the snapshot as well.
+    ahead: Option<Order>,
 }
 
 impl Share {
@@ -153,18 +160,35 @@ impl Share {
         let plan = log.plan();
         let end = end_of(slots, log.state().ok_or_else(|| malformed("the log: it does not say where masters were"))?)?;
         let behind = plan.stop.offset.saturating_sub(plan.base.at.offset);
-        if stands > end && u128::from(behind) > CLOCKS.unsigned_abs().as_nanos() {
-            let text = format!(
-                "the snapshot of the slots {slots} is newer than what was captured until the moment, by the clock of whoever follows"
-            );
-            return Err(SourceError::new(SourceErrorKind::Mismatch, text)
-                .with_hint("the clock of the machine that backs up is slow: choose a moment before the snapshot, or the snapshot itself"));
+        // So close to each other they may be in either order.
+        let is_behind = u128::from(behind) > CLOCKS.unsigned_abs().as_nanos();
+        if is_behind && stands > end.offset {
+            return Err(newer(&slots.name()));
         }
-        Ok(Self { slots: slots.name(), id, stop: plan.stop.offset, seen: stands, end })
+        let (slots, stop) = (slots.name(), plan.stop.offset);
+        Ok(Self { slots, id, stop, seen: stands, seen_id: None, end, stands, is_behind, ahead: None })
     }
 
     fn require_end(&self) -> SourceResult<()> {
-        if self.seen < self.end { Err(missing(self.seen, self.end)) } else { Ok(()) }
+        if self.seen < self.end.offset {
+            return Err(missing(self.seen, self.end.offset));
+        }
+        match &self.seen_id {
+            Some(id) if *id != self.end.id => Err(another(&self.slots, self.end.offset)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is behind the moment must not be in the snapshot.
+    fn see_ahead(&mut self, offset: u64, bytes: &[u8]) -> SourceResult<()> {
+        let stop = self.stands;
+        if !self.is_behind || bytes.is_empty() || offset >= stop {
+            return Ok(());
+        }
+        let ahead = self.ahead.get_or_insert_with(|| Order { next: offset, stop, splitter: Splitter::default() });
+        // A moment within a command tells nothing.
+        let is_read = ahead.push(offset, bytes).is_ok();
+        if is_read && ahead.splitter.tells() { Err(newer(&self.slots)) } else { Ok(()) }
     }
 
     /// Where the bytes of a part belong in the stream of the master, if they are its own; `place` is theirs in the log, `next` what
@@ -180,14 +204,15 @@ impl Share {
             return Err(missing(self.seen, offset));
         }
         self.seen = self.seen.max(offset.saturating_add(part.data.len() as u64));
+        self.seen_id = Some(id.to_owned());
         let len = part.data.len().min(usize::try_from(self.stop.saturating_sub(place)).unwrap_or(usize::MAX));
+        self.see_ahead(offset.saturating_add(len as u64), &part.data[len..])?;
         if len == 0 {
             return Ok(None);
         }
         if id != self.id && offset.saturating_add(len as u64) > next {
             if offset != next {
-                let text = format!("the stream of the slots {slots} goes on with another history at offset {next}");
-                return Err(SourceError::new(SourceErrorKind::Mismatch, text));
+                return Err(another(slots, next));
             }
             id.clone_into(&mut self.id);
         }
@@ -223,6 +248,20 @@ impl Order {
     fn require_end(&self) -> SourceResult<()> {
         if self.next == self.stop { Ok(()) } else { Err(missing(self.next, self.stop)) }
     }
+}
+
+fn another(slots: &str, at: u64) -> SourceError {
+    let text = format!("the stream of the slots {slots} goes on with another history at offset {at}");
+    SourceError::new(SourceErrorKind::Mismatch, text)
+}
+
+fn newer(slots: &str) -> SourceError {
+    let text = format!(
+        "the snapshot of the slots {slots} is newer than what had come by that moment, by the clock of whoever follows"
+    );
+    SourceError::new(SourceErrorKind::Mismatch, text).with_hint(
+        "the clock of the machine that backs up was slow: choose a later moment, the snapshot itself, or one before it",
+    )
 }
 
 fn missing(from: u64, to: u64) -> SourceError {
@@ -264,7 +303,17 @@ mod tests {
     fn what_one_master_lacks_at_the_end_is_noticed() {
         let mut slots = Slots::default();
         assert!(slots.add(0, 99));
-        let share = |end| Share { slots: slots.name(), id: "a".repeat(40), stop: 1050, seen: 500, end };
+        let share = |end| Share {
+            slots: slots.name(),
+            id: "a".repeat(40),
+            stop: 1050,
+            seen: 500,
+            seen_id: None,
+            end: Place { slots: slots.clone(), id: "a".repeat(40), offset: end },
+            stands: 500,
+            is_behind: true,
+            ahead: None,
+        };
         let part = |offset: u64, from: u64, len: u64| LogPart {
             branch: "cluster".to_owned(),
             from,
@@ -280,6 +329,9 @@ mod tests {
         assert_eq!((offset, bytes.len()), (480, 50));
         assert_eq!(whole.place(&part(540, 1070, 60), 1070, 530).unwrap(), None);
         whole.require_end().unwrap();
+        // Another history has got as far.
+        whole.end.id = "b".repeat(40);
+        assert_eq!(whole.require_end().unwrap_err().kind(), SourceErrorKind::Mismatch);
         // Its last commands are missing, or some before them.
         let mut cut = share(600);
         cut.place(&part(480, 1000, 60), 1000, 500).unwrap();
