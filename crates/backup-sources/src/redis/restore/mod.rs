@@ -20,6 +20,7 @@
 //! | `merged.rs` | the masters of a cluster as one server |
 //! | `files.rs` | files for a server that is started on them |
 //! | `replay.rs` | commands since the dump, up to the moment that is asked for |
+//! | `share.rs` | what a master has of the log of its cluster, and whether all of it came |
 
 mod dumps;
 mod feed;
@@ -35,6 +36,7 @@ mod prepare;
 mod rehearse;
 mod replay;
 mod replica;
+mod share;
 mod suited;
 mod verify;
 mod writer;
