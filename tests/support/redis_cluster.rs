@@ -50,6 +50,54 @@ impl Cluster {
         self.agree();
     }
 
+    /// Moves the slot of a key, with all that is in it, from its master to the next one.
+    pub(crate) fn move_slot_of(&mut self, key: &str) {
+        let from = self.owner(key);
+        let to = (from + 1) % 3;
+        let slot = self.nodes[0].run(&["CLUSTER", "KEYSLOT", key]).text();
+        let (source, target) = (self.id(from), self.id(to));
+        self.nodes[to].run(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source]);
+        self.nodes[from].run(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target]);
+        let keys = self.nodes[from].run(&["CLUSTER", "GETKEYSINSLOT", &slot, "1000"]);
+        for key in keys.list() {
+            let port = self.nodes[to].port().to_string();
+            self.nodes[from].run(&["MIGRATE", "127.0.0.1", &port, &key.text(), "0", "5000"]);
+        }
+        for at in [to, from] {
+            self.nodes[at].run(&["CLUSTER", "SETSLOT", &slot, "NODE", &target]);
+        }
+        let started = Instant::now();
+        let knows = |node: &Redis| {
+            let nodes = node.run(&["CLUSTER", "NODES"]).text();
+            let owner = nodes.lines().find(|line| line.starts_with(&target));
+            owner.is_some_and(|line| line.split(' ').any(|word| word == slot))
+        };
+        while !self.nodes.iter().all(knows) {
+            wait(started, "the nodes do not know where the slot is");
+        }
+    }
+
+    /// The first master is gone at once, and its replica, which is the last node, takes its place here as well.
+    pub(crate) fn fail_over_to_replica(&mut self) {
+        let Some(replica) = self.nodes.pop() else { return };
+        let started = Instant::now();
+        while replica.info("master_repl_offset") != self.nodes[0].info("master_repl_offset") {
+            wait(started, "the replica does not keep up");
+        }
+        self.clients[0] = replica.client();
+        drop(std::mem::replace(&mut self.nodes[0], replica));
+        self.nodes[0].run(&["CLUSTER", "FAILOVER", "TAKEOVER"]);
+        let id = self.id(0);
+        let knows = |node: &Redis| {
+            let nodes = node.run(&["CLUSTER", "NODES"]).text();
+            let line = nodes.lines().find(|line| line.starts_with(&id));
+            line.is_some_and(|line| line.contains("master") && line.contains(" 0-"))
+        };
+        while !self.nodes.iter().all(knows) {
+            wait(started, "the nodes do not know who took over");
+        }
+    }
+
     /// Waits until every node knows all others, and which slots they have.
     fn agree(&self) {
         let started = Instant::now();

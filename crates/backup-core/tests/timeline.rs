@@ -25,8 +25,8 @@ struct Line {
 #[derive(Debug)]
 struct Model {
     lines: Vec<Line>,
-    /// Line, offset from which the log is needed, offset of the state.
-    bases: Vec<(usize, u64, u64)>,
+    /// Line, offset from which the log is needed, offset of the state, whether it is that state by itself.
+    bases: Vec<(usize, u64, u64, bool)>,
     timeline: Timeline,
 }
 
@@ -69,7 +69,7 @@ impl Model {
             .map(|_| {
                 let line = rng.random_range(0..lines.len());
                 let at = rng.random_range(lines[line].start()..=lines[line].end);
-                (line, at - rng.random_range(0..=(at - lines[line].start()).min(3)), at)
+                (line, at - rng.random_range(0..=(at - lines[line].start()).min(3)), at, rng.random_bool(0.3))
             })
             .collect();
         let timeline = timeline(&lines, &bases, &mut rng);
@@ -82,10 +82,10 @@ impl Model {
     }
 
     /// One event after the other, from the base to the position.
-    fn leads_to(&self, base: (usize, u64, u64), line: usize, offset: u64) -> bool {
-        let (base_line, needs, at) = base;
+    fn leads_to(&self, base: (usize, u64, u64, bool), line: usize, offset: u64) -> bool {
+        let (base_line, needs, at, is_whole) = base;
         if !self.is_kept(base_line, needs, at) {
-            return false;
+            return is_whole && (base_line, at) == (line, offset);
         }
         if base_line == line {
             return at <= offset && self.is_kept(line, at, offset);
@@ -104,7 +104,7 @@ fn base_id(number: usize) -> SnapshotId {
 }
 
 /// The same, as pieces of random length that overlap here and there.
-fn timeline(lines: &[Line], bases: &[(usize, u64, u64)], rng: &mut SmallRng) -> Timeline {
+fn timeline(lines: &[Line], bases: &[(usize, u64, u64, bool)], rng: &mut SmallRng) -> Timeline {
     let mut stretches = Vec::new();
     for line in lines {
         let is_kept = |offset: u64| line.kept[usize::try_from(offset - line.start()).unwrap()];
@@ -137,10 +137,11 @@ fn timeline(lines: &[Line], bases: &[(usize, u64, u64)], rng: &mut SmallRng) -> 
             from += len.max(1) - u64::from(len > 2 && rng.random_bool(0.3));
         }
     }
-    let bases = bases.iter().enumerate().map(|(number, (line, needs, at))| Base {
+    let bases = bases.iter().enumerate().map(|(number, (line, needs, at, is_whole))| Base {
         id: base_id(number),
         needs: *needs,
         at: Position::new(lines[*line].name.clone(), *at),
+        is_whole: *is_whole,
         time: time(lines[*line].time_at(*at)),
         bytes: 1000,
         rate: Some(500),

@@ -41,7 +41,7 @@ impl Capturing {
     }
 
     /// Gone at once, as if it were killed.
-    async fn kill(self) {
+    pub(super) async fn kill(self) {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
     }
@@ -82,12 +82,12 @@ impl Logged {
         done.unwrap_or_else(|error| panic!("rolling up: {}", error.chain()));
     }
 
-    async fn view(&self) -> LogView {
+    pub(super) async fn view(&self) -> LogView {
         let view = LogView::load(&self.repo.repository, &self.stream, &Context::silent()).await;
         view.unwrap_or_else(|error| panic!("{}", error.chain()))
     }
 
-    async fn plan(&self, target: &Target) -> Result<Plan, Box<Refusal>> {
+    pub(super) async fn plan(&self, target: &Target) -> Result<Plan, Box<Refusal>> {
         self.view().await.timeline().plan(target)
     }
 
@@ -100,7 +100,7 @@ impl Logged {
         }
     }
 
-    async fn replay(&self, moment: &Target) -> (SnapshotReader, Arc<LogReplay>) {
+    pub(super) async fn replay(&self, moment: &Target) -> (SnapshotReader, Arc<LogReplay>) {
         let indexed = self.repo.repository.load_index(&Context::silent()).await.unwrap();
         let mut view = self.view().await;
         if let Target::Time(time) = moment {
@@ -112,7 +112,7 @@ impl Logged {
         (snapshot, Arc::new(LogReplay::new(indexed, self.stream.clone(), view, plan)))
     }
 
-    async fn restore(&self, moment: &Target, target: String) -> RestoreReport {
+    pub(super) async fn restore(&self, moment: &Target, target: String) -> RestoreReport {
         let (snapshot, log) = self.replay(moment).await;
         let engine = Engine::Replica(Way::default());
         let source = self.source.clone().restoring(RestoreOptions { engine, ..RestoreOptions::default() });

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | what the scenarios share, and each of them for each version of the server |
 //! | `cluster.rs` | clusters |
+//! | `cluster_logs.rs` | increments and logs of clusters |
 //! | `data.rs` | data of every type |
 //! | `failures.rs` | rights, TLS, damage, writers beside us |
 //! | `stock.rs` | what stock tools make of our snapshots |
@@ -16,6 +17,7 @@
 //! | `targets.rs` | what targets are like, and what is not for every target |
 
 mod cluster;
+mod cluster_logs;
 mod data;
 mod failures;
 mod logs;
@@ -99,6 +101,12 @@ scenarios! {
         logs::every_moment_comes_back as every_moment_comes_back,
     }
     needs_redis_8_0 Version::Redis8 => {
+        cluster_logs::every_moment_of_all_masters_comes_back as every_moment_of_all_masters_comes_back,
+        cluster_logs::increments_of_all_masters_build_on_each_other as increments_of_all_masters_build_on_each_other,
+        cluster_logs::moved_slots_leave_a_gap_that_is_told as moved_slots_leave_a_gap_that_is_told,
+        cluster_logs::a_failover_of_one_master_is_followed as a_failover_of_one_master_is_followed,
+        cluster_logs::a_failover_that_nobody_saw_is_made_up_for as a_failover_that_nobody_saw_is_made_up_for,
+        cluster_logs::an_idle_master_is_no_obstacle as an_idle_master_is_no_obstacle,
         cluster::a_cluster_gets_another_shape as a_cluster_gets_another_shape,
         cluster::nodes_start_on_their_files as nodes_start_on_their_files,
         program::from_the_first_backup_to_any_moment as from_the_first_backup_to_any_moment,
@@ -151,6 +159,12 @@ scenarios! {
         logs::every_moment_comes_back as every_moment_comes_back,
     }
     needs_valkey_9 Version::Valkey9 => {
+        cluster_logs::every_moment_of_all_masters_comes_back as every_moment_of_all_masters_comes_back,
+        cluster_logs::increments_of_all_masters_build_on_each_other as increments_of_all_masters_build_on_each_other,
+        cluster_logs::moved_slots_leave_a_gap_that_is_told as moved_slots_leave_a_gap_that_is_told,
+        cluster_logs::a_failover_of_one_master_is_followed as a_failover_of_one_master_is_followed,
+        cluster_logs::a_failover_that_nobody_saw_is_made_up_for as a_failover_that_nobody_saw_is_made_up_for,
+        cluster_logs::an_idle_master_is_no_obstacle as an_idle_master_is_no_obstacle,
         cluster::a_cluster_is_one_source as a_cluster_is_one_source,
         cluster::a_cluster_gets_another_shape as a_cluster_gets_another_shape,
         cluster::nodes_start_on_their_files as nodes_start_on_their_files,

@@ -97,6 +97,9 @@ pub struct LogExtent {
     /// Why what comes before is missing, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<String>,
+    /// What the source needs, besides the position, to go on behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
 }
 
 /// What a backup found and stored, in restic's terms.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::gather::LogView;
 use super::lane::Lane;
 use super::outbox::{Outbox, SpoolOptions, Waiting};
+use super::position::Mark;
 use super::slice::Filling;
 use super::uploader::{Stored, Uploader};
 use super::{Position, Stream};
@@ -159,21 +160,22 @@ async fn run(
 async fn starting_points(
     lane: &Lane,
     outbox: &Outbox,
-    stored: Option<Position>,
+    stored: Option<Mark>,
     cx: &Context,
-) -> Result<Vec<Option<Position>>> {
+) -> Result<Vec<Option<Mark>>> {
     let view = LogView::of_snapshots(lane, cx).await?;
     // What this process has taken comes first; if others have got farther on the same branch, that.
     let (waiting, rolled) = (outbox.end(), view.end());
-    let mut points: Vec<Position> = Vec::new();
+    let mut points: Vec<Mark> = Vec::new();
     for point in [waiting, stored, rolled].into_iter().flatten() {
-        match points.iter_mut().find(|known| known.branch == point.branch) {
-            Some(known) => known.offset = known.offset.max(point.offset),
+        match points.iter_mut().find(|known| known.at.branch == point.at.branch) {
+            Some(known) if known.at.offset < point.at.offset => *known = point,
+            Some(_) => {}
             None => points.push(point),
         }
     }
     // What a new backup needs, if what comes between is lost.
-    points.extend(view.newest_start().filter(|needed| !points.contains(needed)));
+    points.extend(view.newest_start().filter(|needed| points.iter().all(|point| point.at != needed.at)));
     Ok(points.into_iter().map(Some).chain([None]).collect())
 }
 
@@ -198,10 +200,15 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Follows the log from the first point that the source still has.
-    async fn follow(&mut self, starts: Vec<Option<Position>>) -> Result<()> {
+    async fn follow(&mut self, starts: Vec<Option<Mark>>) -> Result<()> {
         let mut starts = starts.into_iter();
         while let Some(start) = starts.next() {
-            let reader = match self.source.open_log(self.cx, start.as_ref()).await {
+            let opened = match &start {
+                Some(Mark { at, state: Some(state) }) => self.source.resume_log(self.cx, at, state).await,
+                other => self.source.open_log(self.cx, other.as_ref().map(|mark| &mark.at)).await,
+            };
+            let start = start.map(|mark| mark.at);
+            let reader = match opened {
                 Ok(reader) => reader,
                 Err(error) if error.kind() == SourceErrorKind::LogGap && start.is_some() => {
                     self.note_gap(error.to_string());
@@ -299,6 +306,9 @@ impl Run<'_> {
                 let (gap, now) = (self.gap.take(), self.cx.clock.now());
                 self.filling = Some((Filling::begin(self.lane.stream(), segment, gap, now), Instant::now()));
             }
+        }
+        if let Some((filling, _)) = &mut self.filling {
+            filling.keep_state(reader.state());
         }
         if self.filling.as_ref().is_some_and(|(filling, _)| filling.len() >= self.options.flush_bytes) {
             self.flush(Some(reader)).await?;

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use jiff::Timestamp;
 
 use super::lane::{Lane, StoredSlice};
+use super::position::Mark;
 use super::slice::SliceHeader;
 use super::tape::read_detail;
 use super::{Base, Branch, Gap, Place, Position, Stream, Stretch, Tick, Timeline};
@@ -144,16 +145,19 @@ impl LogView {
     }
 
     /// Where the log ends that snapshots hold.
-    pub(super) fn end(&self) -> Option<Position> {
+    pub(super) fn end(&self) -> Option<Mark> {
         let extents = self.snapshots.iter().flat_map(|(_, log)| &log.extents);
         let newest = extents.max_by_key(|extent| (extent.last.map(|last| last.time), extent.to));
-        newest.map(|extent| Position::new(extent.branch.clone(), extent.to))
+        newest.map(|extent| Mark { at: Position::new(extent.branch.clone(), extent.to), state: extent.state.clone() })
     }
 
     /// From where the log is needed for the newest backup.
-    pub(super) fn newest_start(&self) -> Option<Position> {
+    pub(super) fn newest_start(&self) -> Option<Mark> {
         let newest = self.snapshots.iter().filter(|(_, log)| log.extents.is_empty()).max_by_key(|(_, log)| log.time);
-        newest.map(|(_, log)| Position::new(log.start.at.branch.clone(), log.start.needs))
+        newest.map(|(_, log)| Mark {
+            at: Position::new(log.start.at.branch.clone(), log.start.needs),
+            state: log.start.state.clone(),
+        })
     }
 
     /// Only what belongs to a job: several jobs may back up the same source, each in part.
@@ -190,6 +194,7 @@ impl LogView {
             id: info.id,
             needs: log.start.needs,
             at: log.start.at.clone(),
+            is_whole: log.start.state.is_some(),
             time: log.time,
             bytes: info.snapshot.summary.as_ref().map_or(0, |summary| summary.total_bytes_processed),
             rate: info.snapshot.summary.as_ref().and_then(rate),

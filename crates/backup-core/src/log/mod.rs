@@ -7,7 +7,7 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `position.rs` | [`Position`]: a place in a log |
+//! | `position.rs` | [`Position`]: a place in a log; what is needed to go on from it |
 //! | `timeline.rs` | [`Timeline`]: bases, pieces of the log, branches, gaps; ranges that can be restored |
 //! | `plan.rs` | [`Plan`]: from a moment to what has to be restored, or a [`Refusal`] that names the nearest ones |
 //! | `scope.rs` | [`Scope`]: what a piece of a log is about |

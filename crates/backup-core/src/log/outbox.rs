@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::lane::Lane;
+use super::position::Mark;
 use super::slice::Slice;
 use super::{Position, Tick};
 use crate::crypto::MasterKey;
@@ -32,6 +33,7 @@ pub struct SpoolOptions {
 pub(super) struct Waiting {
     pub(super) end: Position,
     pub(super) last: Option<Tick>,
+    state: Option<String>,
     size: u64,
     content: Content,
 }
@@ -71,6 +73,7 @@ impl Waiting {
         Self {
             end: slice.end(),
             last: slice.header.ticks.last().copied(),
+            state: slice.header.state.clone(),
             size: pack.len() as u64,
             content: Content::Memory(pack.into()),
         }
@@ -190,8 +193,8 @@ impl Outbox {
     }
 
     /// Where the last slice ends.
-    pub(super) fn end(&self) -> Option<Position> {
-        self.lock().waiting.back().map(|waiting| waiting.end.clone())
+    pub(super) fn end(&self) -> Option<Mark> {
+        self.lock().waiting.back().map(|waiting| Mark { at: waiting.end.clone(), state: waiting.state.clone() })
     }
 
     /// A slice of any size fits into an outbox that is empty.

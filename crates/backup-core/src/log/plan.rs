@@ -119,11 +119,12 @@ impl Timeline {
     /// The pieces from a base to a position that is known to be reachable from it, and on to `seen`.
     fn follow(&self, base: &Base, target: &Position, lineage: &[(String, Option<u64>)], seen: u64) -> Plan {
         let mut log = Vec::new();
+        let needs_none = base.is_whole && *target == base.at && seen == target.offset;
         let start = lineage.iter().position(|(name, _)| *name == base.at.branch).unwrap_or(0);
         let mut from = base.needs;
         let left = lineage[start..].iter().filter_map(|(name, end)| Some(Position::new(name.clone(), (*end)?)));
         let turns = left.collect();
-        for (name, end) in &lineage[start..] {
+        for (name, end) in lineage[start..].iter().filter(|_| !needs_none) {
             let to = end.unwrap_or(seen);
             log.extend(self.pieces(name, from, to));
             from = to;

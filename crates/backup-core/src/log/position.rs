@@ -24,6 +24,13 @@ impl Position {
     }
 }
 
+/// A position, and what a source needs besides to go on from there; see [`LogReader::state`](crate::source::LogReader::state).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) at: Position,
+    pub(super) state: Option<String>,
+}
+
 impl PartialOrd for Position {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         (self.branch == other.branch).then(|| self.offset.cmp(&other.offset))

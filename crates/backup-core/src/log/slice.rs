@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::position::Mark;
 use super::{Position, Scope, Tick};
 use crate::compress::{Compression, Packer};
 use crate::crypto::{IV_LEN, MasterKey, OVERHEAD};
@@ -54,6 +55,9 @@ pub struct SliceHeader {
     /// Why what comes before it is missing, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<String>,
+    /// What the source needs, besides the position, to go on behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// The first of an epoch: which slice was the last one then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_over: Option<TakeOver>,
@@ -66,8 +70,11 @@ pub struct TakeOver {
     pub holder: String,
     /// Epoch and sequence of the last slice that was there.
     pub after: Option<(u64, u64)>,
-    /// Where that ended.
+    /// Where that ended,
     pub position: Option<Position>,
+    /// and what the source needs besides to go on from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
 }
 
 /// Bytes of a file, and the piece of the log that they are.
@@ -119,6 +126,7 @@ impl Filling {
             parts: Vec::new(),
             sha256: String::new(),
             gap,
+            state: None,
             takes_over: None,
         };
         let mut filling = Self { header, data: Vec::new() };
@@ -152,6 +160,11 @@ impl Filling {
                 self.header.parts.push(Part { from, to, path, at, len, scope: scope.and_then(Scope::noted) });
             }
         }
+    }
+
+    /// What the source needs to go on behind what was added last.
+    pub(super) fn keep_state(&mut self, state: Option<String>) {
+        self.header.state = state;
     }
 
     /// A moment takes the place of the last one that was noted if both are close to the one before.
@@ -194,6 +207,7 @@ impl Slice {
             parts: Vec::new(),
             sha256: hex::encode(Sha256::digest(b"")),
             gap: None,
+            state: None,
             takes_over: Some(note),
         };
         Self { header, data: Bytes::new() }
@@ -252,6 +266,15 @@ impl SliceHeader {
     #[must_use]
     pub fn end(&self) -> Position {
         Position::new(self.branch.clone(), self.to)
+    }
+
+    /// From where to go on; `None` if that is not known.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        match &self.takes_over {
+            // The note of somebody who has not written anything may know no position.
+            Some(note) => Some(Mark { at: note.position.clone()?, state: note.state.clone() }),
+            None => Some(Mark { at: self.end(), state: self.state.clone() }),
+        }
     }
 
     /// The header of a pack of which only the end was read; `None` if that is too little.

@@ -39,6 +39,23 @@ impl LogReplay {
         &self.plan
     }
 
+    /// What the source had stored with the end of its last piece; see [`LogReader::state`](crate::source::LogReader::state).
+    #[must_use]
+    pub fn state(&self) -> Option<&str> {
+        let last = self.plan.log.last()?;
+        match &last.place {
+            Place::Slice(name) => {
+                let (_, header) = self.view.slices.iter().find(|(slice, _)| slice.name() == *name)?;
+                header.state.as_deref()
+            }
+            Place::Snapshot(id) => {
+                let (_, log) = self.view.snapshots.iter().find(|(info, _)| info.id == *id)?;
+                let is_it = |extent: &&LogExtent| extent.branch == last.branch && extent.to == last.to;
+                log.extents.iter().find(is_it)?.state.as_deref()
+            }
+        }
+    }
+
     /// Everything that is known of the log, also what the plan leaves out.
     #[must_use]
     pub fn timeline(&self) -> Timeline {

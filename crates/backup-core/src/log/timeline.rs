@@ -17,6 +17,9 @@ pub struct Base {
     pub needs: u64,
     /// The state that it stands for, and the earliest that can be restored from it.
     pub at: Position,
+    /// It is that state by itself: without the log, it can be restored as of that position.
+    #[serde(skip)]
+    pub is_whole: bool,
     /// When that was.
     pub time: Timestamp,
     /// What restoring it reads, bytes.
@@ -265,6 +268,9 @@ impl Timeline {
             return ranges;
         };
         if !self.covers(&base.at.branch, base.needs, base.at.offset) {
+            if base.is_whole {
+                ranges.push((base.at.branch.clone(), base.at.offset, base.at.offset));
+            }
             return ranges;
         }
         let mut from = base.at.offset;

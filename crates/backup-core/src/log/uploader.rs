@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::lane::Lane;
 use super::outbox::{Outbox, Waiting};
+use super::position::Mark;
 use super::slice::{Slice, TakeOver};
 use super::{CaptureOptions, Position, Stream};
 use crate::context::Context;
@@ -51,7 +52,7 @@ impl<'a> Uploader<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] if somebody else captures this stream; those of the sink.
-    pub(super) async fn take_over(&mut self) -> Result<Option<Position>> {
+    pub(super) async fn take_over(&mut self) -> Result<Option<Mark>> {
         if let Some(turn) = self.turn.take() {
             // Lost as far as this process can tell, but nobody else needs to have it yet.
             _ = turn.lease.abandon().await;
@@ -64,30 +65,23 @@ impl<'a> Uploader<'a> {
         let lease = Lease::acquire(self.lane.repository(), &self.lease_name, &options, self.cx).await?.keep();
         let taken = self.note_take_over(&lease).await;
         match taken {
-            Ok(position) => {
+            Ok(mark) => {
                 self.turn = Some(Turn { lease, next: 1 });
-                Ok(position)
+                Ok(mark)
             }
             Err(error) => lease.release_after(Err(error)).await,
         }
     }
 
-    async fn note_take_over(&self, lease: &KeptLease) -> Result<Option<Position>> {
+    async fn note_take_over(&self, lease: &KeptLease) -> Result<Option<Mark>> {
         let slices = self.lane.list().await?;
-        let mut position = None;
+        let mut mark = None;
         // The last slice, and the note at the beginning of its epoch: what came late may end before what was there then.
         let last = slices.last().map(|last| last.epoch);
         let note = slices.iter().find(|slice| Some(slice.epoch) == last && slice.sequence == 0);
         for slice in slices.last().into_iter().chain(note) {
             match self.lane.header(slice).await {
-                Ok(Some(header)) => {
-                    // The note of somebody who has not written anything may know no position.
-                    let end = match &header.takes_over {
-                        Some(note) => note.position.clone(),
-                        None => Some(header.end()),
-                    };
-                    position = later(position, end);
-                }
+                Ok(Some(header)) => mark = later(mark, header.mark()),
                 Ok(None) => {}
                 // What it held is missing; the timeline will say so.
                 Err(error) if error.is_damage() => {}
@@ -97,12 +91,13 @@ impl<'a> Uploader<'a> {
         let note = TakeOver {
             holder: self.options.holder.clone(),
             after: slices.last().map(|slice| (slice.epoch, slice.sequence)),
-            position: position.clone(),
+            position: mark.as_ref().map(|mark| mark.at.clone()),
+            state: mark.as_ref().and_then(|mark| mark.state.clone()),
         };
         let note = Slice::take_over(self.lane.stream(), note, self.cx.clock.now());
         let pack = note.seal(self.lane.repository().key())?;
         if self.lane.create(lease.token(), 0, pack.into()).await? {
-            return Ok(position);
+            return Ok(mark);
         }
         Err(rival())
     }
@@ -164,9 +159,9 @@ impl<'a> Uploader<'a> {
 }
 
 /// The later of two positions; the first if they cannot be compared.
-fn later(a: Option<Position>, b: Option<Position>) -> Option<Position> {
+fn later(a: Option<Mark>, b: Option<Mark>) -> Option<Mark> {
     match (a, b) {
-        (Some(a), Some(b)) if a.branch == b.branch => Some(if a.offset >= b.offset { a } else { b }),
+        (Some(a), Some(b)) if a.at.branch == b.at.branch => Some(if a.at.offset >= b.at.offset { a } else { b }),
         (a, b) => a.or(b),
     }
 }

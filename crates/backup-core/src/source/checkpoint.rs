@@ -30,6 +30,17 @@ pub struct LogStart {
     pub needs: u64,
     /// The state that the backup stands for, and the earliest that can be restored from it.
     pub at: Position,
+    /// What the source needs, besides the position, to go on from [`Self::needs`]; only the source understands it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+}
+
+impl LogStart {
+    /// A place from which a log goes on by itself.
+    #[must_use]
+    pub fn new(needs: u64, at: Position) -> Self {
+        Self { needs, at, state: None }
+    }
 }
 
 /// A piece of a source's log in its native form: whole events, on one branch.

@@ -77,6 +77,11 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
     /// comes next is not there any more, the answer is [`SourceErrorKind::LogGap`].
     async fn open_log(&self, cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>>;
 
+    /// The same from a position with which something more was stored, by [`LogReader::state`] or [`LogStart::state`].
+    async fn resume_log(&self, cx: &Context, from: &Position, _state: &str) -> SourceResult<Box<dyn LogReader>> {
+        self.open_log(cx, Some(from)).await
+    }
+
     /// Compares what a repository has noted of the log's branches with what the source remembers. [`SourceErrorKind::Invalid`] if
     /// they disagree: it is another log whose branches have the same names.
     async fn require_lineage(&self, _cx: &Context, _known: &Timeline) -> SourceResult<()> {
@@ -135,6 +140,12 @@ pub trait BackupReader: Send {
 pub trait LogReader: Send {
     /// The next segment; waits until there is one.
     async fn next(&mut self) -> SourceResult<LogSegment>;
+
+    /// What the source needs, besides the position, to go on behind the segment that came last: stored with it, and handed to
+    /// [`Source::resume_log`]. Most need nothing.
+    fn state(&self) -> Option<String> {
+        None
+    }
 
     /// Everything up to `position` is durable.
     async fn acknowledge(&mut self, position: &Position) -> SourceResult<()>;

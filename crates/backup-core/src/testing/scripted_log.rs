@@ -245,7 +245,7 @@ impl BackupReader for Base {
             started: self.started,
             finished: self.started,
             position: Some(self.at.to_string()),
-            log: Some(LogStart { needs: self.at.offset, at: self.at }),
+            log: Some(LogStart::new(self.at.offset, self.at)),
         })
     }
 

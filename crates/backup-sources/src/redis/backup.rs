@@ -83,6 +83,7 @@ pub(super) async fn full(
         started,
         time,
         position: (!scanned).then(|| Position::new(replication_id, offset)),
+        log: None,
         kind,
         server_version: server_version(&dump),
         objects,

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::follow::{Follower, Piece, begin, gap, join, refuse_what_is_gone};
+use super::follow::{Follower, Piece, begin, gap, join, refuse_what_is_gone, turn_of};
 use super::layout::Layout;
 use super::options::RedisOptions;
 use super::server::Server;
@@ -29,15 +29,16 @@ use super::stream::Splitter;
 /// Pieces of at most 128 KiB that wait.
 const WAITING: usize = 32;
 /// Segments end here, behind a whole event.
-const SEGMENT: usize = 1 << 20;
+pub(super) const SEGMENT: usize = 1 << 20;
 /// Files end here.
-const FILE: u64 = 64 << 20;
+pub(super) const FILE: u64 = 64 << 20;
 /// What was received within this time is one segment, whose time is that of the last of it.
 const AT_ONCE: SignedDuration = SignedDuration::from_millis(10);
 /// An event is kept in memory until it is whole: of a larger one the log has a gap. Servers take no more from their clients.
-const LARGEST_EVENT: usize = 1 << 30;
+pub(super) const LARGEST_EVENT: usize = 1 << 30;
 /// Signs of life alone are stored so rarely: where nothing happens nothing is to be stored.
-const NOISE: Duration = Duration::from_secs(600);
+pub(super) const NOISE: Duration = Duration::from_secs(600);
+
 /// Follows the stream from `from`, or from now on.
 pub(super) async fn open(
     cx: &Context,
@@ -46,23 +47,26 @@ pub(super) async fn open(
     from: Option<&Position>,
 ) -> SourceResult<Box<dyn LogReader>> {
     let server = Server::find(options).await?;
-    let (replication, at, id) = match from {
+    let (replication, at, turn) = match from {
         Some(from) => {
             refuse_what_is_gone(&server.info, from)?;
             let (replication, id) =
                 join(options, from).await.map_err(|error| error.into_source("following the stream"))?;
-            (replication, from.clone(), id)
+            (replication, from.clone(), turn_of(&server.info, from, id))
         }
         None => begin(options, &server.info).await?,
     };
     let (durable, acknowledged) = watch::channel(0);
     let (sender, pieces) = channel(WAITING);
-    // What follows belongs to the new branch, and begins where the old one was left.
-    let branch = id.filter(|id| *id != at.branch);
-    let parent = branch.as_ref().map(|_| at.clone());
-    let branch = branch.unwrap_or_else(|| at.branch.clone());
-    let place = Position::new(branch.clone(), at.offset);
-    let follower = Follower { cx: cx.clone(), options: options.clone(), place, pieces: sender, acknowledged };
+    let follower = Follower {
+        cx: cx.clone(),
+        options: options.clone(),
+        seek: None,
+        place: at.clone(),
+        turn,
+        pieces: sender,
+        acknowledged,
+    };
     let task = AbortOnDropHandle::new(tokio::spawn(follower.run(replication)));
     Ok(Box::new(Capture {
         cx: cx.clone(),
@@ -70,8 +74,8 @@ pub(super) async fn open(
         pieces,
         durable,
         splitter: Splitter::default(),
-        at: Position::new(branch, at.offset),
-        parent,
+        at,
+        parent: None,
         file: None,
         time: cx.clock.now(),
         told: Instant::now(),

@@ -1,5 +1,6 @@
 //! Joining the stream of commands, reading it and saying that we are alive, whatever happens to the connection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backup_core::context::Context;
@@ -11,6 +12,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::cluster::{Cluster, Slots};
 use super::error::WireError;
 use super::options::RedisOptions;
 use super::server::Info;
@@ -60,18 +62,30 @@ pub(super) async fn join(options: &RedisOptions, from: &Position) -> Result<(Rep
     }
 }
 
+/// A stream gets another id where a replica has become a master: from that offset on it has this one.
+pub(super) type Turn = (u64, String);
+
+/// Where the stream behind `from`, which the server calls `id`, has that id. What `info` says was asked for just before; if it knows
+/// nothing of it, that is where it was left.
+pub(super) fn turn_of(info: &Info, from: &Position, id: Option<String>) -> Option<Turn> {
+    let id = id.filter(|id| *id != from.branch)?;
+    let at = match (info.get("master_replid2"), info.number("second_repl_offset")) {
+        (Some(formerly), Some(second)) if formerly == from.branch => second.saturating_sub(1).max(from.offset),
+        _ => from.offset,
+    };
+    Some((at, id))
+}
+
 /// The stream from now on.
-pub(super) async fn begin(
-    options: &RedisOptions,
-    info: &Info,
-) -> SourceResult<(Replication, Position, Option<String>)> {
+pub(super) async fn begin(options: &RedisOptions, info: &Info) -> SourceResult<(Replication, Position, Option<Turn>)> {
     let doing = |error: WireError| error.into_source("following the stream");
     if let (Some("1"), Some(id), Some(offset)) =
         (info.get("repl_backlog_active"), info.get("master_replid"), info.number("master_repl_offset"))
     {
         let now = Position::new(id, offset);
         let (replication, id) = join(options, &now).await.map_err(doing)?;
-        return Ok((replication, now, id));
+        let turn = turn_of(info, &now, id);
+        return Ok((replication, now, turn));
     }
     // Without a backlog there is nothing to go on from: asking for a dump makes one. It is not read.
     let mut first = Replication::open(options, true).await.map_err(doing)?;
@@ -81,7 +95,8 @@ pub(super) async fn begin(
     let now = Position::new(id, offset);
     let (replication, id) = join(options, &now).await.map_err(doing)?;
     drop(first);
-    Ok((replication, now, id))
+    let turn = turn_of(info, &now, id);
+    Ok((replication, now, turn))
 }
 
 /// The stream of one connection.
@@ -143,12 +158,23 @@ pub(super) enum Piece {
     Failed(SourceError),
 }
 
+/// A master of a cluster, by its slots: after a failover it is another node.
+#[derive(Debug)]
+pub(super) struct Seek {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) slots: Slots,
+}
+
 /// Reads the stream, whatever happens to the connection.
 pub(super) struct Follower {
     pub(super) cx: Context,
     pub(super) options: RedisOptions,
+    /// Who is followed, if that is a master of a cluster.
+    pub(super) seek: Option<Seek>,
     /// Up to here it was read.
     pub(super) place: Position,
+    /// Where it gets another id, if that is known and ahead.
+    pub(super) turn: Option<Turn>,
     pub(super) pieces: Sender<Piece>,
     pub(super) acknowledged: watch::Receiver<u64>,
 }
@@ -171,31 +197,46 @@ impl Follower {
     /// Until the connection breaks; `None` if nobody listens any more.
     async fn read(&mut self, replication: Replication) -> Option<WireError> {
         let mut listener = Listener::new(replication, self.acknowledged.clone(), &self.options);
+        self.turn().await?;
         loop {
-            let bytes = match listener.next().await {
+            let mut bytes = match listener.next().await {
                 Ok(bytes) => bytes,
                 Err(error) => return Some(error),
             };
-            self.place.offset += bytes.len() as u64;
-            let piece = Piece::Bytes(bytes, self.cx.clock.now());
-            let (sent, said) = listener.meanwhile(self.pieces.send(piece)).await;
-            sent.ok()?;
-            if let Err(error) = said {
-                return Some(error);
+            let time = self.cx.clock.now();
+            while !bytes.is_empty() {
+                let until = self.turn.as_ref().map_or(u64::MAX, |(at, _)| at - self.place.offset);
+                let some = bytes.split_to(bytes.len().min(usize::try_from(until).unwrap_or(usize::MAX)));
+                self.place.offset += some.len() as u64;
+                let (sent, said) = listener.meanwhile(self.pieces.send(Piece::Bytes(some, time))).await;
+                sent.ok()?;
+                if let Err(error) = said {
+                    return Some(error);
+                }
+                self.turn().await?;
             }
         }
     }
 
+    /// Says that the stream has another id from here on, where that is so; `None` if nobody listens any more.
+    async fn turn(&mut self) -> Option<()> {
+        let here = self.place.offset;
+        if let Some((_, id)) = self.turn.take_if(|(at, _)| *at <= here) {
+            self.place.branch.clone_from(&id);
+            self.pieces.send(Piece::Branch(id)).await.ok()?;
+        }
+        Some(())
+    }
+
     async fn reconnect(&mut self, mut error: WireError) -> SourceResult<Replication> {
         let doing = "following the stream";
-        for attempt in 0..ATTEMPTS {
+        // It takes nodes their time to notice that a master is dead.
+        let attempts = if self.seek.is_some() { 2 * ATTEMPTS } else { ATTEMPTS };
+        for attempt in 0..attempts {
             tokio::time::sleep(PAUSE * (1 << attempt.min(5))).await;
             match self.join_again().await {
-                Ok((replication, id)) => {
-                    if let Some(id) = id.filter(|id| *id != self.place.branch) {
-                        self.place.branch.clone_from(&id);
-                        self.pieces.send(Piece::Branch(id)).await.map_err(|_| SourceError::cancelled())?;
-                    }
+                Ok((replication, turn)) => {
+                    self.turn = turn;
                     return Ok(replication);
                 }
                 Err(WireError::Source(gap)) if gap.kind() == SourceErrorKind::LogGap => return Err(gap),
@@ -211,11 +252,17 @@ impl Follower {
     }
 
     /// Asks first what is still there: a server that cannot go on begins a dump, which nobody reads.
-    async fn join_again(&self) -> Result<(Replication, Option<String>), WireError> {
+    async fn join_again(&mut self) -> Result<(Replication, Option<Turn>), WireError> {
+        if let Some(Seek { cluster, slots }) = &self.seek {
+            self.options = cluster.master_of(slots).await?;
+        }
         let mut connection = Connection::open(&self.options).await?;
-        refuse_what_is_gone(&Info::ask(&mut connection).await?, &self.place)?;
+        let info = Info::ask(&mut connection).await?;
+        refuse_what_is_gone(&info, &self.place)?;
         drop(connection);
-        join(&self.options, &self.place).await
+        let (replication, id) = join(&self.options, &self.place).await?;
+        let turn = turn_of(&info, &self.place, id);
+        Ok((replication, turn))
     }
 }
 
@@ -229,6 +276,20 @@ mod tests {
             "master_replid:{id}\r\nmaster_repl_offset:{offset}\r\nrepl_backlog_active:1\r\n\
              repl_backlog_first_byte_offset:{first}\r\nrepl_backlog_histlen:{len}\r\n"
         ))
+    }
+
+    #[test]
+    fn a_stream_turns_where_its_master_was_promoted() {
+        let (old, new) = ("b".repeat(40), "a".repeat(40));
+        let promoted =
+            Info::parse(&format!("master_replid:{new}\r\nmaster_replid2:{old}\r\nsecond_repl_offset:101\r\n"));
+        let turn = |from: &Position, id: &str| turn_of(&promoted, from, Some(id.to_owned()));
+        assert_eq!(turn(&Position::new(&*old, 60), &new), Some((100, new.clone())));
+        assert_eq!(turn(&Position::new(&*old, 100), &new), Some((100, new.clone())));
+        assert_eq!(turn(&Position::new(&*new, 120), &new), None);
+        // It was promoted again since it was asked.
+        assert_eq!(turn(&Position::new(&*new, 120), &old), Some((120, old.clone())));
+        assert_eq!(turn_of(&promoted, &Position::new(&*old, 60), None), None);
     }
 
     #[test]

@@ -7,7 +7,12 @@
 //! log/<replication id>/<offset>.resp        captured commands, from this offset on
 //! ```
 //!
-//! Of a cluster there are as many nodes as it has masters, each by the address of the master.
+//! Of a cluster there are as many nodes as it has masters, each by the address of the master, without a log of their own: what was
+//! captured lies by slots, as a failover gives them another master.
+//!
+//! ```text
+//! /redis/log/<slots>/<replication id>/<offset>.resp
+//! ```
 
 use backup_core::source::EntryPath;
 
@@ -68,6 +73,22 @@ impl Layout {
     }
 }
 
+/// Where the captured commands of clusters are, and how a directory there is called.
+pub(super) fn cluster_log() -> EntryPath {
+    EntryPath::root().join(TOP.as_bytes()).join(LOG)
+}
+
+/// Captured commands of the master that has the slots which the directory `slots` stands for.
+pub(super) fn cluster_log_file(slots: &str, id: &str, offset: u64) -> EntryPath {
+    cluster_log().join(slots.as_bytes()).join(id.as_bytes()).join(file_name(offset).as_bytes())
+}
+
+/// The directory of the slots and the replication id that a path of [`cluster_log_file`] names.
+pub(super) fn of_cluster_log(path: &str) -> Option<(&str, &str)> {
+    let mut names = path.strip_prefix("/redis/log/")?.split('/');
+    Some((names.next()?, names.next()?))
+}
+
 /// So that names sort as their offsets do.
 fn file_name(offset: u64) -> String {
     format!("{offset:020}.resp")
@@ -99,5 +120,8 @@ mod tests {
         assert_eq!(offset_of(&path), Some(42));
         assert_eq!(offset_of(&format!("{path}@8")), Some(50));
         assert_eq!(offset_of("/redis/x/dump.rdb"), None);
+        let path = cluster_log_file("0-5460", "abc", 42).display().into_owned();
+        assert_eq!((offset_of(&path), of_cluster_log(&path)), (Some(42), Some(("0-5460", "abc"))));
+        assert_eq!(of_cluster_log("/redis/x:1/log/abc/42.resp"), None);
     }
 }

@@ -89,6 +89,15 @@ impl RedisSource {
     fn is_cluster(&self) -> bool {
         self.server.info.is_cluster()
     }
+
+    /// Whether there may be a stream of commands.
+    fn require_stream(&self) -> SourceResult<()> {
+        if self.options.reader != Some(SnapshotReading::Scan) {
+            return Ok(());
+        }
+        let text = "a server that is read key by key has no stream of commands that could be captured";
+        Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint("set `reader` to `replica`"))
+    }
 }
 
 fn name(options: &RedisOptions) -> String {
@@ -129,9 +138,7 @@ impl Source for RedisSource {
     }
 
     fn capabilities(&self) -> SourceCapabilities {
-        // The streams of several masters have no order among each other.
-        let alone = !self.is_cluster();
-        SourceCapabilities { incremental: alone, log_capture: alone }
+        SourceCapabilities { incremental: true, log_capture: true }
     }
 
     async fn probe(&self, cx: &Context) -> SourceResult<Probe> {
@@ -147,12 +154,10 @@ impl Source for RedisSource {
         let is_scan = self.options.reader == Some(SnapshotReading::Scan);
         let parent = request.parent.clone().filter(|_| request.kind != BackupKind::Full && !is_scan);
         if self.is_cluster() {
-            if parent.is_some() {
-                cx.events.note("everything is read: of a cluster there are full snapshots only");
-            }
             let version = self.server.version.clone();
-            return Ok(reader::reader(cx, async move |feed: reader::Feed| {
-                cluster::full(&own, &options, version.as_ref(), &feed).await
+            return Ok(reader::reader(cx, async move |feed: reader::Feed| match &parent {
+                Some(parent) => cluster::since(&own, &options, version.as_ref(), parent, &feed).await,
+                None => cluster::full(&own, &options, version.as_ref(), &feed).await,
             }));
         }
         Ok(reader::reader(cx, async move |feed: reader::Feed| match &parent {
@@ -162,16 +167,23 @@ impl Source for RedisSource {
     }
 
     async fn open_log(&self, cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
-        if self.options.reader == Some(SnapshotReading::Scan) {
-            let text = "a server that is read key by key has no stream of commands that could be captured";
-            return Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint("set `reader` to `replica`"));
-        }
+        self.require_stream()?;
         if self.is_cluster() {
-            let text = "the commands of a cluster cannot be captured: each master has a stream of its own, and keys move between them";
-            return Err(SourceError::new(SourceErrorKind::Unsupported, text)
-                .with_hint("run the job more often instead: `backup run` stores only what is new"));
+            if let Some(from) = from {
+                return Err(follow::gap(format!("where the masters were at {from} is not known")));
+            }
+            return unless_cancelled(cx, cluster::open(cx, &self.options, self.server.version.as_ref(), None)).await;
         }
         unless_cancelled(cx, capture::open(cx, &self.options, &self.layout, from)).await
+    }
+
+    async fn resume_log(&self, cx: &Context, from: &Position, state: &str) -> SourceResult<Box<dyn LogReader>> {
+        self.require_stream()?;
+        if !self.is_cluster() {
+            return Err(follow::gap("the log is that of a cluster, and this is a server by itself".to_owned()));
+        }
+        let opening = cluster::open(cx, &self.options, self.server.version.as_ref(), Some((from, state)));
+        unless_cancelled(cx, opening).await
     }
 
     async fn restore(

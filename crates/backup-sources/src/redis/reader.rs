@@ -26,8 +26,10 @@ pub(super) const NO_MOMENT: &str = "This is not point-in-time: keys were read on
 pub(super) struct Done {
     pub(super) started: Timestamp,
     pub(super) time: Timestamp,
-    /// `None` if it is of no moment of a history.
+    /// `None` if it is of no moment of one history.
     pub(super) position: Option<Position>,
+    /// Where the log goes on; `None` if that is from `position`.
+    pub(super) log: Option<LogStart>,
     pub(super) kind: Option<BackupKind>,
     pub(super) server_version: Option<String>,
     pub(super) objects: BTreeMap<String, ObjectDigest>,
@@ -124,7 +126,7 @@ impl BackupReader for Reader {
             started: done.started,
             finished: done.time,
             position: done.position.as_ref().map(ToString::to_string),
-            log: done.position.map(|at| LogStart { needs: at.offset, at }),
+            log: done.log.or(done.position.map(|at| LogStart::new(at.offset, at))),
         })
     }
 

@@ -9,6 +9,7 @@ use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{BackupKind, Item, SourceError, SourceErrorKind, SourceResult};
 use bytes::Bytes;
+use jiff::Timestamp;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 
@@ -32,7 +33,11 @@ pub(super) async fn since(
     feed: &Feed,
 ) -> SourceResult<Done> {
     match find(options, layout, parent).await {
-        Ok(since) => read(cx, layout, parent, feed, since).await,
+        Ok(since) => {
+            let time = cx.clock.now();
+            let to = since.read(time, layout, parent, feed).await?;
+            Ok(done(time, Some(to)))
+        }
         Err(error) if error.kind() == SourceErrorKind::LogGap => {
             cx.events.note(format!("everything is read: {error}"));
             backup::full(cx, options, layout, feed, Some(BackupKind::Full)).await
@@ -41,8 +46,25 @@ pub(super) async fn since(
     }
 }
 
+/// What the backup has found: nothing is counted anew.
+pub(super) fn done(time: Timestamp, position: Option<Position>) -> Done {
+    Done {
+        started: time,
+        time,
+        position,
+        log: None,
+        kind: None,
+        server_version: None,
+        // Those are of the snapshot that it builds on.
+        objects: BTreeMap::new(),
+        counted: false,
+        remarks: Vec::new(),
+        scanned: false,
+    }
+}
+
 /// The commands between two places.
-struct Since {
+pub(super) struct Since {
     /// Where the earlier snapshot ends,
     from: Position,
     /// and where the server was when it was asked.
@@ -59,6 +81,12 @@ async fn find(options: &RedisOptions, layout: &Layout, parent: &SnapshotReader) 
     if parent.find(&layout.dump()).await?.is_none() || parent.find(&layout.description()).await?.is_none() {
         return Err(gap("the earlier snapshot holds no dump of this server"));
     }
+    reach(options, from).await
+}
+
+/// The way from a place to where the server is now, if the server still knows it.
+pub(super) async fn reach(options: &RedisOptions, from: Position) -> SourceResult<Since> {
+    let gap = |text: &str| SourceError::new(SourceErrorKind::LogGap, text);
     let info = replication_info(options).await?;
     follow::refuse_what_is_gone(&info, &from)?;
     let (Some(id), Some(offset)) = (info.get("master_replid"), info.number("master_repl_offset")) else {
@@ -75,47 +103,6 @@ async fn find(options: &RedisOptions, layout: &Layout, parent: &SnapshotReader) 
     // Nothing of it is durable before the snapshot is, and nobody must count on us.
     let (_, durable) = watch::channel(0);
     Ok(Since { from, to, listener: Listener::new(replication, durable, options) })
-}
-
-async fn read(
-    cx: &Context,
-    layout: &Layout,
-    parent: &SnapshotReader,
-    feed: &Feed,
-    mut since: Since,
-) -> SourceResult<Done> {
-    let time = cx.clock.now();
-    // The server must hear of us while others take their time.
-    let (kept, said) = since.listener.meanwhile(keep(layout, parent, feed)).await;
-    kept?;
-    said.map_err(|error| error.into_source(DOING))?;
-    if since.to.offset > since.from.offset {
-        let beginning = feed.begin(layout.since(&since.to.branch, since.from.offset), time);
-        let (content, said) = since.listener.meanwhile(beginning).await;
-        let content = content?;
-        let done = match said {
-            Ok(()) => since.pass_on(&content).await,
-            error => error,
-        };
-        if let Err(error) = done {
-            let error = error.into_source(DOING);
-            // Whoever reads the content must not take its end for complete.
-            _ = content.send(Err(backup::copy_of(&error))).await;
-            return Err(error);
-        }
-    }
-    Ok(Done {
-        started: time,
-        time,
-        position: Some(since.to),
-        kind: None,
-        server_version: None,
-        // Those are of the snapshot that it builds on.
-        objects: BTreeMap::new(),
-        counted: false,
-        remarks: Vec::new(),
-        scanned: false,
-    })
 }
 
 /// What the earlier snapshot has.
@@ -135,6 +122,36 @@ async fn keep(layout: &Layout, parent: &SnapshotReader, feed: &Feed) -> SourceRe
 }
 
 impl Since {
+    /// Hands on what the earlier snapshot has and the commands behind it; says where they end.
+    pub(super) async fn read(
+        mut self,
+        time: Timestamp,
+        layout: &Layout,
+        parent: &SnapshotReader,
+        feed: &Feed,
+    ) -> SourceResult<Position> {
+        // The server must hear of us while others take their time.
+        let (kept, said) = self.listener.meanwhile(keep(layout, parent, feed)).await;
+        kept?;
+        said.map_err(|error| error.into_source(DOING))?;
+        if self.to.offset > self.from.offset {
+            let beginning = feed.begin(layout.since(&self.to.branch, self.from.offset), time);
+            let (content, said) = self.listener.meanwhile(beginning).await;
+            let content = content?;
+            let done = match said {
+                Ok(()) => self.pass_on(&content).await,
+                error => error,
+            };
+            if let Err(error) = done {
+                let error = error.into_source(DOING);
+                // Whoever reads the content must not take its end for complete.
+                _ = content.send(Err(backup::copy_of(&error))).await;
+                return Err(error);
+            }
+        }
+        Ok(self.to)
+    }
+
     /// Hands the commands on, up to the place where the server was.
     async fn pass_on(&mut self, out: &Sender<SourceResult<Bytes>>) -> Result<(), WireError> {
         let mut left = self.to.offset - self.from.offset;

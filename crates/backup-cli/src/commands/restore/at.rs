@@ -241,6 +241,7 @@ mod tests {
             id: "a1".repeat(32).parse().unwrap(),
             needs: 3,
             at: Position::new("", 5),
+            is_whole: false,
             time: "2026-03-01T12:00:00Z".parse().unwrap(),
             bytes: 1024,
             rate: None,

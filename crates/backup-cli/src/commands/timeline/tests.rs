@@ -13,7 +13,7 @@ fn stretch(branch: &str, from: u64, to: u64, times: [&str; 2]) -> Stretch {
 
 fn base(digit: char, branch: &str, at: u64, moment: &str) -> Base {
     let id = digit.to_string().repeat(64).parse().unwrap();
-    Base { id, needs: at, at: Position::new(branch, at), time: time(moment), bytes: 2048, rate: None }
+    Base { id, needs: at, at: Position::new(branch, at), is_whole: false, time: time(moment), bytes: 2048, rate: None }
 }
 
 fn drawn(timeline: &Timeline, gaps: Vec<Missing>) -> String {

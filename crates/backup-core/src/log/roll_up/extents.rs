@@ -34,10 +34,14 @@ impl Extents {
                 bytes: 0,
                 detail: String::new(),
                 gap: slice.gap.clone(),
+                state: None,
             };
             self.pieces.push((extent, Detail::new(&slice.branch)));
         }
         if let Some((extent, detail)) = self.pieces.last_mut() {
+            if slice.to >= extent.to {
+                extent.state.clone_from(&slice.state);
+            }
             extent.to = extent.to.max(slice.to);
             let ticks: &[Tick] = &slice.ticks;
             extent.first = extent.first.or(ticks.first().copied());

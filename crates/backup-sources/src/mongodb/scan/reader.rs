@@ -264,9 +264,8 @@ impl BackupReader for Reader {
             Some(at) => not_before(&self.scan, at, finished).await?,
             None => finished,
         };
-        let log = position
-            .zip(needs)
-            .map(|(at, needs)| LogStart { needs: needs.offset(), at: log::Position::new("", at.offset()) });
+        let log =
+            position.zip(needs).map(|(at, needs)| LogStart::new(needs.offset(), log::Position::new("", at.offset())));
         Ok(Checkpoint { started: self.started, finished, position: position.map(|at| at.to_string()), log })
     }
 

@@ -212,8 +212,7 @@ impl BackupReader for Reader {
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
         let finished = super::reader::not_before(&self.scan, self.to, self.finished).await?;
-        let log =
-            LogStart { needs: self.from.needed_after(self.to).offset(), at: log::Position::new("", self.to.offset()) };
+        let log = LogStart::new(self.from.needed_after(self.to).offset(), log::Position::new("", self.to.offset()));
         let position = Some(self.to.to_string());
         Ok(Checkpoint { started: self.started, finished, position, log: Some(log) })
     }

@@ -141,7 +141,7 @@ impl Folding {
                 (position.parse()?, made.finished)
             }
         };
-        let log = LogStart { needs: at.offset(), at: log::Position::new("", at.offset()) };
+        let log = LogStart::new(at.offset(), log::Position::new("", at.offset()));
         let finished = finished.checked_add(SignedDuration::from_millis(1)).unwrap_or(finished);
         Ok(Checkpoint { started: made.started, finished, position: Some(at.to_string()), log: Some(log) })
     }

@@ -119,7 +119,7 @@ impl BackupReader for Reader {
             finished: done.finished,
             position: Some(format!("{} on timeline {}", done.end, done.timeline)),
             // The log up to there is in the snapshot itself.
-            log: Some(LogStart { needs: done.end.0, at }),
+            log: Some(LogStart::new(done.end.0, at)),
         })
     }
 

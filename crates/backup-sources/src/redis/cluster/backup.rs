@@ -15,6 +15,7 @@ use super::super::rdb::{DatabaseSurvey, merge};
 use super::super::reader::{Done, Feed};
 use super::super::server::Version;
 use super::discover::{Cluster, Shard};
+use super::places::{Place, Places};
 
 /// Reads all masters.
 pub(in super::super) async fn full(
@@ -49,10 +50,12 @@ pub(in super::super) async fn full(
     }
     let mut databases = BTreeMap::new();
     stored.iter().for_each(|one| merge(&mut databases, &one.dump.databases));
+    let time = stored.iter().map(|one| one.time).max().unwrap_or(started);
     Ok(Done {
         started,
-        time: stored.iter().map(|one| one.time).max().unwrap_or(started),
+        time,
         position: None,
+        log: places(&stored).map(|places| places.log_start(started, time)),
         kind: Some(BackupKind::Full),
         server_version: stored.first().and_then(|one| backup::server_version(&one.dump)),
         objects: backup::objects(&databases),
@@ -60,6 +63,15 @@ pub(in super::super) async fn full(
         remarks: vec![remark(&cluster)],
         scanned,
     })
+}
+
+/// Where the dumps end in the streams of the masters; `None` if keys were read one by one.
+fn places(stored: &[Description]) -> Option<Places> {
+    let place = |one: &Description| {
+        let slots = one.member.as_ref().filter(|_| one.scanned_from.is_none())?.slots.clone();
+        Some(Place { slots, id: one.replication_id.clone(), offset: one.offset })
+    };
+    stored.iter().map(place).collect::<Option<_>>().map(Places)
 }
 
 /// As many contents are read at a time by whoever stores them: servers hang up on whom nobody reads for a minute.

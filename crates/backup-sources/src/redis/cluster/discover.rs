@@ -37,6 +37,19 @@ pub(in super::super) struct Cluster {
     /// By address.
     pub(in super::super) shards: Vec<Shard>,
     options: RedisOptions,
+    /// All nodes: any of them leads to the others.
+    nodes: Vec<RedisOptions>,
+}
+
+/// What has become of a cluster.
+#[derive(Debug)]
+pub(super) enum Rest {
+    /// Every slot is where it was, and stays there.
+    Still,
+    /// It is not: what has changed.
+    Changed(String),
+    /// That cannot be told at the moment.
+    Unknown(SourceError),
 }
 
 impl Cluster {
@@ -68,7 +81,10 @@ impl Cluster {
         }));
         let mut shards = shards.await?;
         shards.sort_by(|a, b| a.address.cmp(&b.address));
-        let cluster = Self { shards, options: options.clone() };
+        let others = nodes.iter().filter(|node| !node.is_self && node.port != 0);
+        let others = others.map(|node| at(options, &node.host, node.port));
+        let nodes = std::iter::once(options.clone()).chain(others).collect();
+        let cluster = Self { shards, options: options.clone(), nodes };
         cluster.require_sense()?;
         Ok(cluster)
     }
@@ -109,6 +125,51 @@ impl Cluster {
     pub(in super::super) fn owners(&self) -> Vec<Option<usize>> {
         let owner = |slot| self.shards.iter().position(|shard| shard.slots.has(slot));
         (0..COUNT).map(owner).collect()
+    }
+
+    /// Asks whoever answers.
+    async fn ask_any(&self) -> SourceResult<Vec<Node>> {
+        let mut last = unrest("no node of the cluster answers".to_owned());
+        for node in &self.nodes {
+            match ask(node).await {
+                Ok(nodes) => return Ok(nodes),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// How the master is reached that has these slots by now.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Unavailable`] if there is none at the moment.
+    pub(in super::super) async fn master_of(&self, slots: &Slots) -> SourceResult<RedisOptions> {
+        let nodes = self.ask_any().await?;
+        let master = nodes.iter().find(|node| node.is_master && node.slots == *slots);
+        let master = master.ok_or_else(|| unrest(format!("no master has the slots {slots} now")))?;
+        require_alive(master)?;
+        Ok(at(&self.options, &master.host, master.port))
+    }
+
+    /// Whether slots have changed hands since, or are about to; that another node is the master of some is no change.
+    pub(super) async fn rest(&self, version: Option<&Version>) -> Rest {
+        let nodes = match self.ask_any().await {
+            Ok(nodes) => nodes,
+            Err(error) => return Rest::Unknown(error),
+        };
+        let masters: Vec<&Node> = nodes.iter().filter(|node| node.is_master && !node.slots.is_empty()).collect();
+        let is_known = |node: &&Node| self.shards.iter().any(|shard| shard.slots == node.slots);
+        if masters.len() != self.shards.len() || !masters.iter().all(is_known) {
+            return Rest::Changed("slots of the cluster have changed hands".to_owned());
+        }
+        let looking = masters.into_iter().map(async |master| {
+            require_alive(master)?;
+            moving(master, &at(&self.options, &master.host, master.port), version).await
+        });
+        match try_join_all(looking).await {
+            Ok(found) => found.into_iter().flatten().next().map_or(Rest::Still, Rest::Changed),
+            Err(error) => Rest::Unknown(error),
+        }
     }
 
     /// Refuses if slots have changed hands since, or are about to.
@@ -158,8 +219,16 @@ fn require_alive(master: &Node) -> SourceResult<()> {
     Err(unrest(text))
 }
 
-/// Asks a master whether it agrees, and whether it hands over or takes over slots.
+/// Refuses if a master does not agree, or hands over or takes over slots.
 async fn require_rest(master: &Node, options: &RedisOptions, version: Option<&Version>) -> SourceResult<()> {
+    let Some(what) = moving(master, options, version).await? else { return Ok(()) };
+    let text = format!("{what}: their keys may be in two nodes, or in none, while dumps are made");
+    Err(SourceError::new(SourceErrorKind::Unavailable, text)
+        .with_hint("back up when that is done; what was broken off is mended by `redis-cli --cluster fix`"))
+}
+
+/// Asks a master whether it agrees, and which slots it hands over or takes over, if it does.
+async fn moving(master: &Node, options: &RedisOptions, version: Option<&Version>) -> SourceResult<Option<String>> {
     let name = master.address();
     let nodes = ask(options).await.map_err(|error| error.context(format!("node {name}")))?;
     let own = nodes.into_iter().find(|node| node.is_self).filter(|own| own.id == master.id);
@@ -173,14 +242,11 @@ async fn require_rest(master: &Node, options: &RedisOptions, version: Option<&Ve
     }
     let is_moving = !own.moving.is_empty() || has_jobs(options, version).await?;
     if !is_moving {
-        return Ok(());
+        return Ok(None);
     }
     let slots = own.moving.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", ");
     let what = if slots.is_empty() { "slots".to_owned() } else { format!("slots ({slots})") };
-    let text =
-        format!("{what} of {name} are being moved: their keys may be in two nodes, or in none, while dumps are made");
-    Err(SourceError::new(SourceErrorKind::Unavailable, text)
-        .with_hint("back up when that is done; what was broken off is mended by `redis-cli --cluster fix`"))
+    Ok(Some(format!("{what} of {name} are being moved")))
 }
 
 /// Valkey from 9 on moves slots by jobs, which it tells of by another command.

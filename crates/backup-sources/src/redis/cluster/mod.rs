@@ -11,18 +11,29 @@
 //! | `topology.rs` | what a node says of the cluster |
 //! | `discover.rs` | [`Cluster`]: who has what, as all masters agree; refusals |
 //! | `backup.rs` | snapshots and digests |
+//! | `since.rs` | incremental and differential snapshots |
+//! | `places.rs` | where every master is in its stream, as a place in the log of the cluster |
+//! | `capture.rs` | following the streams of all masters for the log lane |
+//! | `stream.rs` | the stream of one of them |
 //!
 //! There is no moment of a whole cluster: each node's dump is of a moment of its own, within seconds of the others. A key must not be
 //! on its way from one node to another meanwhile: it may then be in both dumps or in none, so that this is refused.
 
 mod backup;
+mod capture;
 mod discover;
+mod places;
+mod since;
 mod slots;
+mod stream;
 mod topology;
 
 #[cfg(test)]
 mod tests;
 
 pub(super) use backup::{digest, full};
+pub(super) use capture::open;
 pub(super) use discover::Cluster;
+pub(super) use places::{CLOCKS, Place, end_of};
+pub(super) use since::since;
 pub(super) use slots::{Slots, slot_of};

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// How many there are.
 pub(super) const COUNT: u16 = 16_384;
@@ -42,7 +43,7 @@ pub(in super::super) struct Slots(Vec<(u16, u16)>);
 
 impl Slots {
     /// Adds a range; false if that makes no sense.
-    pub(super) fn add(&mut self, first: u16, last: u16) -> bool {
+    pub(in super::super) fn add(&mut self, first: u16, last: u16) -> bool {
         let at = self.0.partition_point(|range| range.0 < first);
         let before = at.checked_sub(1).is_none_or(|at| self.0[at].1 < first);
         let behind = self.0.get(at).is_none_or(|range| last < range.0);
@@ -64,6 +65,18 @@ impl Slots {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The name of a directory for them: they themselves, or a hash where that would be long.
+    pub(in super::super) fn name(&self) -> String {
+        const LONGEST: usize = 100;
+        let one = |(first, last): &(u16, u16)| format!("{first}-{last}");
+        let whole = self.0.iter().map(one).collect::<Vec<_>>().join("+");
+        if whole.len() <= LONGEST {
+            return whole;
+        }
+        let first = self.0.first().map(one).unwrap_or_default();
+        format!("{first}+{}", hex::encode(&Sha256::digest(whole)[..12]))
     }
 }
 

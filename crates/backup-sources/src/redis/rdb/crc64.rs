@@ -3,7 +3,7 @@
 use crc_fast::{CrcAlgorithm, Digest};
 
 /// The checksum of what had `crc`, and `bytes` behind it.
-pub(super) fn crc64(crc: u64, bytes: &[u8]) -> u64 {
+pub(in super::super) fn crc64(crc: u64, bytes: &[u8]) -> u64 {
     let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc64Redis, crc);
     digest.update(bytes);
     digest.finalize()

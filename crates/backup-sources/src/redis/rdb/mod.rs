@@ -43,6 +43,7 @@ use backup_core::source::{SourceError, SourceErrorKind};
 
 pub(super) use builder::Builder;
 pub(super) use content::{content_hash, has_field_times, living_fields};
+pub(super) use crc64::crc64;
 pub(super) use input::Pieces;
 pub(super) use parser::{Flavour, Key, Parser, Record};
 pub(super) use payload::{dump_parts, frame, functions_payload, oldest_version, payload_version};

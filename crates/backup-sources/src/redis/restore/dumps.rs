@@ -10,8 +10,9 @@ use futures::StreamExt as _;
 use tokio::sync::mpsc::Receiver;
 
 use super::super::backup::{Channel, Description};
+use super::super::cluster::Place;
 use super::super::error::{invalid, malformed};
-use super::super::layout::{Layout, TOP};
+use super::super::layout::{Layout, TOP, cluster_log, offset_of};
 use super::super::rdb::{Parser, RdbError, merge};
 
 /// Largest description that is taken, bytes.
@@ -33,6 +34,12 @@ pub(super) async fn find(snapshot: &SnapshotReader) -> SourceResult<Vec<Dump>> {
     let tree = snapshot.tree(&node.subtree.ok_or_else(none)?).await?;
     let mut dumps = Vec::new();
     for node in &tree.nodes {
+        // What was captured of a cluster, unless a server is called so.
+        if top.join(&node.name) == cluster_log()
+            && snapshot.find(&Layout::at(cluster_log()).description()).await?.is_none()
+        {
+            continue;
+        }
         dumps.push(read(snapshot, Layout::at(top.join(&node.name))).await?);
     }
     let nodes: BTreeSet<_> = dumps.iter().map(|dump| Some(&dump.description.member.as_ref()?.id)).collect();
@@ -47,6 +54,51 @@ pub(super) async fn find(snapshot: &SnapshotReader) -> SourceResult<Vec<Dump>> {
         ));
     }
     Ok(dumps)
+}
+
+/// Where the masters of a cluster are at the end of a snapshot, each with its part of that.
+pub(in super::super) async fn places_of(snapshot: &SnapshotReader) -> SourceResult<Vec<(Layout, Place)>> {
+    let mut places = Vec::new();
+    for dump in find(snapshot).await? {
+        let Description { replication_id, offset, scanned_from, member, .. } = dump.description;
+        let Some(member) = member.filter(|_| scanned_from.is_none()) else {
+            return Err(invalid("the earlier snapshot does not say where the masters of a cluster stand"));
+        };
+        let last = since(snapshot, &dump.layout).await?.pop();
+        let (id, offset) = match last {
+            Some(file) => (file.id, file.offset.saturating_add(file.node.metadata.size)),
+            None => (replication_id, offset),
+        };
+        places.push((dump.layout, Place { slots: member.slots, id, offset }));
+    }
+    Ok(places)
+}
+
+/// A file of commands since a dump.
+pub(super) struct Since {
+    /// The replication id that it was read under.
+    pub(super) id: String,
+    /// Of its first byte.
+    pub(super) offset: u64,
+    pub(super) node: Node,
+}
+
+/// Those that a snapshot has itself, in order.
+pub(super) async fn since(snapshot: &SnapshotReader, layout: &Layout) -> SourceResult<Vec<Since>> {
+    let mut files = Vec::new();
+    if let Some(tree) = snapshot.find(&layout.since_dir()).await?.and_then(|node| node.subtree) {
+        let mut walk = snapshot.walk_below(layout.since_dir(), tree);
+        while let Some((path, node)) = walk.next().await? {
+            if node.is_file() {
+                let name = || malformed(format!("the name {path}"));
+                let offset = offset_of(&path.display()).ok_or_else(name)?;
+                let id = path.parent().ok_or_else(name)?;
+                files.push(Since { id: String::from_utf8_lossy(id.name()).into_owned(), offset, node });
+            }
+        }
+    }
+    files.sort_by_key(|file| file.offset);
+    Ok(files)
 }
 
 async fn read(snapshot: &SnapshotReader, layout: Layout) -> SourceResult<Dump> {

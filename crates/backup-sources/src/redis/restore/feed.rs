@@ -14,7 +14,7 @@ use super::super::error::{WireError, malformed};
 use super::super::wire::{Duplex, command, parse_reply};
 use super::Job;
 use super::listen::Listener;
-use super::replay::Replay;
+use super::merged::{self, Replays};
 use super::replica::{ASKING, DOING};
 
 /// So long whoever has connected may take to say what a replica says.
@@ -45,7 +45,7 @@ pub(super) struct Master<'a> {
 
 impl Master<'_> {
     /// Gives the target everything, as soon as it has connected and said what a replica says; returns how many bytes that were.
-    pub(super) async fn feed(&self, replay: Replay) -> SourceResult<u64> {
+    pub(super) async fn feed(&self, replay: Replays) -> SourceResult<u64> {
         let (mut reading, writing, mut input) = self.meet().await?;
         let said = Said { last: watch::Sender::new(Instant::now()), at: watch::Sender::new(None) };
         let out = Out { writing, silence: self.silence, last: said.last.subscribe() };
@@ -77,10 +77,10 @@ impl Master<'_> {
         tokio::time::timeout(self.listener.reaching(), meeting).await.map_err(|_| self.listener.nobody())?
     }
 
-    async fn send_all(&self, mut out: Out, at: watch::Receiver<Option<u64>>, mut replay: Replay) -> SourceResult<u64> {
-        let (job, offset, size) = (self.job, self.job.description.offset, self.job.dump.metadata.size);
+    async fn send_all(&self, mut out: Out, at: watch::Receiver<Option<u64>>, mut replay: Replays) -> SourceResult<u64> {
+        let (job, offset) = (self.job, self.job.description.offset);
+        let (size, mut pieces) = merged::dump(job).await?;
         out.send(format!("+FULLRESYNC {} {offset}\r\n${size}\r\n", new_id(job)).as_bytes()).await?;
-        let mut pieces = job.read_dump();
         let mut sent = 0;
         while let Some(piece) = pieces.recv().await.transpose()? {
             sent += piece.len() as u64;

@@ -10,11 +10,11 @@ use super::super::options::RedisOptions;
 use super::super::rdb::{RdbError, functions_payload};
 use super::super::wire::{Connection, Reply};
 use super::lanes::{Batches, Target};
+use super::merged::Replays;
 use super::pipeline;
 use super::plan::{Plan, Refused, target_time};
 use super::prepare::{self, Room};
 use super::rehearse::{Found, tell_expired};
-use super::replay::Replay;
 use super::verify;
 use super::writer::{About, Read, Writer};
 use super::{Job, gone};
@@ -109,7 +109,7 @@ async fn refuse_what_is_impossible(job: &Job<'_>) -> SourceResult<()> {
     if let Some(what) = &job.description.dump.unknown {
         return Err(RdbError::Unknown(what.clone()).into_source());
     }
-    if !Replay::of(job).await?.is_empty() {
+    if !Replays::of(job).await?.is_empty() {
         let text = "commands behind the dump cannot be applied key by key";
         let time = job.description.time.round(jiff::Unit::Second).unwrap_or(job.description.time);
         let hint = format!(

@@ -17,8 +17,10 @@
 //! | `suited.rs` | which targets can |
 //! | `listen.rs` | where it connects to us |
 //! | `feed.rs` | what its master says to it |
+//! | `merged.rs` | the masters of a cluster as one server |
 //! | `files.rs` | files for a server that is started on them |
 //! | `replay.rs` | commands since the dump, up to the moment that is asked for |
+//! | `share.rs` | what a master has of the log of its cluster, and whether all of it came |
 
 mod dumps;
 mod feed;
@@ -27,12 +29,14 @@ mod find;
 mod keys;
 mod lanes;
 mod listen;
+mod merged;
 mod pipeline;
 mod plan;
 mod prepare;
 mod rehearse;
 mod replay;
 mod replica;
+mod share;
 mod suited;
 mod verify;
 mod writer;
@@ -53,6 +57,8 @@ use super::reader::NO_MOMENT;
 use super::server::Info;
 use dumps::{Dump, Dumps};
 pub use find::{FoundKey, FoundKeys, find_keys};
+
+pub(super) use dumps::places_of;
 
 /// Pieces of the dump, of at most some MiB, that wait.
 const WAITING: usize = 4;
@@ -109,7 +115,7 @@ pub(super) async fn restore(
         Engine::Keys => keys::restore(&job, &server).await,
         Engine::Replica(way) => {
             job.refuse_choices("a replica gets everything as it was")?;
-            job.refuse_several()?;
+            merged::require_alike(&job)?;
             Box::pin(replica::restore(&job, &server, way)).await
         }
     }
@@ -145,15 +151,15 @@ impl Job<'_> {
         Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint("restore key by key to a server"))
     }
 
-    /// What only a server on its own can take.
-    fn refuse_several(&self) -> SourceResult<()> {
-        if self.dumps.len() == 1 {
-            return Ok(());
-        }
-        let text = format!("the snapshot has the dumps of {} masters, and a replica takes one", self.dumps.len());
-        Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint(
-            "restore key by key, to a server or a cluster; or into a directory, for a server on the files of each",
-        ))
+    /// For each dump a job of its own.
+    fn parts(&self) -> SourceResult<Vec<Job<'_>>> {
+        let part = |dump: &Dump| Job::new(self.cx, self.options, self.request, self.snapshot, vec![dump.clone()]);
+        self.dumps.iter().map(part).collect()
+    }
+
+    /// Bytes of all dumps.
+    fn size(&self) -> u64 {
+        self.dumps.iter().map(|dump| dump.file.metadata.size).sum()
     }
 
     /// Whether a target has loaded what the origin had, or anything if that was not recorded.

@@ -13,8 +13,8 @@ use super::super::error::{invalid, malformed};
 use super::super::rdb::{Parser, RdbError, Record};
 use super::super::wire::{Reply, parse_reply};
 use super::Job;
+use super::merged::Replays;
 use super::plan::{Plan, Refused, Way, short_hash, too_large};
-use super::replay::Replay;
 
 /// What is asked for.
 #[derive(Debug, Default)]
@@ -153,8 +153,15 @@ pub(super) fn tell_expired(job: &Job<'_>, keys: u64, expired: u64, report: &mut 
     Ok(())
 }
 
-/// Reads a dump that is sent as it is to its end.
-pub(super) async fn read_dump(job: &Job<'_>) -> SourceResult<()> {
+/// Reads all dumps that are sent as they are to their ends.
+pub(super) async fn read_dumps(job: &Job<'_>) -> SourceResult<()> {
+    for one in job.parts()? {
+        read_dump(&one).await?;
+    }
+    Ok(())
+}
+
+async fn read_dump(job: &Job<'_>) -> SourceResult<()> {
     let mut pieces = job.read_dump();
     if job.description.dump.unknown.is_none() {
         let reading = move || {
@@ -177,7 +184,7 @@ pub(super) async fn read_dump(job: &Job<'_>) -> SourceResult<()> {
 
 /// Reads the commands to their end; returns the databases that they use.
 pub(super) async fn read_commands(job: &Job<'_>) -> SourceResult<BTreeSet<u32>> {
-    let (mut replay, mut used) = (Replay::of(job).await?, BTreeSet::new());
+    let (mut replay, mut used) = (Replays::of(job).await?, BTreeSet::new());
     while let Some(bytes) = replay.next().await? {
         job.cx.check_cancelled()?;
         let mut bytes = BytesMut::from(bytes);
@@ -189,10 +196,25 @@ pub(super) async fn read_commands(job: &Job<'_>) -> SourceResult<BTreeSet<u32>> 
                 break;
             }
             let command = parse_reply(&mut bytes)?.ok_or_else(|| malformed("the stream of commands"))?;
+            if job.dumps.len() > 1 {
+                require_of_some_keys(command.parts())?;
+            }
             used.extend(databases_of(command.parts()));
         }
     }
     Ok(used)
+}
+
+/// What empties one master of a cluster would empty all of them, where they become one server.
+fn require_of_some_keys(words: &[Reply]) -> SourceResult<()> {
+    let name = words.first().and_then(Reply::text).unwrap_or_default().to_ascii_uppercase();
+    if !["FLUSHALL", "FLUSHDB", "SWAPDB"].contains(&&*name) {
+        return Ok(());
+    }
+    let text =
+        format!("{name} is among the commands of a master, and one server of all of them would lose what others had");
+    Err(SourceError::new(SourceErrorKind::Unsupported, text)
+        .with_hint("restore into a directory, for a server on the files of each"))
 }
 
 /// The databases that a command names.

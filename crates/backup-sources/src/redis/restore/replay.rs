@@ -11,9 +11,9 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 
 use super::super::error::malformed;
-use super::super::layout::offset_of;
 use super::super::stream::Splitter;
-use super::Job;
+use super::share::Share;
+use super::{Job, dumps};
 
 /// Handed on when so many bytes of whole events have come.
 const ENOUGH: usize = 256 << 10;
@@ -27,6 +27,8 @@ pub(super) struct Replay {
     tape: Option<LogTape>,
     /// The piece of the tape that is being read: branch, beginning, path, and its first place in that file.
     piece: Option<(String, u64, String, u64)>,
+    /// Which part of the log is wanted, if it is that of a cluster.
+    share: Option<Share>,
     order: Order,
     ended: bool,
 }
@@ -34,37 +36,25 @@ pub(super) struct Replay {
 impl Replay {
     /// What follows the dump. Without a log, what the snapshot itself has.
     pub(super) async fn of(job: &Job<'_>) -> SourceResult<Self> {
-        let mut files: Vec<(u64, Node)> = Vec::new();
-        if let Some(node) = job.snapshot.find(&job.layout.since_dir()).await?
-            && let Some(tree) = node.subtree
-        {
-            let mut walk = job.snapshot.walk_below(job.layout.since_dir(), tree);
-            while let Some((path, node)) = walk.next().await? {
-                if node.is_file() {
-                    let offset = offset_of(&path.display()).ok_or_else(|| malformed(format!("the name {path}")))?;
-                    files.push((offset, node));
-                }
-            }
-        }
-        files.sort_by_key(|(offset, _)| *offset);
+        let files = dumps::since(job.snapshot, &job.layout).await?;
+        let member = job.description.member.as_ref();
+        let last_id = files.last().map_or(&job.description.replication_id, |file| &file.id).clone();
+        let files: VecDeque<(u64, Node)> = files.into_iter().map(|file| (file.offset, file.node)).collect();
         let log = job.request.log.as_ref();
-        let stop = log.map(|log| log.plan().stop.offset);
+        // What a cluster has captured up to the snapshot itself is older than its dumps.
+        let log = log.filter(|log| member.is_none() || log.plan().stop.offset > log.plan().base.at.offset);
         let own_end = files.iter().map(|(offset, node)| offset.saturating_add(node.metadata.size)).max();
-        let stop = stop.or(own_end).unwrap_or(job.description.offset);
+        let stands = own_end.unwrap_or(job.description.offset);
+        let share = member.zip(log).map(|(member, log)| Share::of(&member.slots, last_id, stands, log)).transpose()?;
+        // Of a cluster the plan does not say where each of the streams ends.
+        let stop = log.map(|log| if share.is_some() { u64::MAX } else { log.plan().stop.offset });
+        let stop = stop.unwrap_or(stands);
         if stop < job.description.offset {
             return Err(malformed("the plan: it stops before the dump"));
         }
         let tape = log.map(|log| log.tape(job.cx)).transpose()?;
-        let order = Order { next: job.description.offset, stop, splitter: Splitter::default() };
-        Ok(Self {
-            snapshot: job.snapshot.clone(),
-            files: files.into(),
-            file: None,
-            tape,
-            piece: None,
-            order,
-            ended: false,
-        })
+        let order = Order::new(job.description.offset, stop);
+        Ok(Self { snapshot: job.snapshot.clone(), files, file: None, tape, piece: None, share, order, ended: false })
     }
 
     /// Whether there is anything behind the dump.
@@ -82,7 +72,10 @@ impl Replay {
                 Some((offset, bytes)) => self.order.push(offset, &bytes)?,
                 None => {
                     self.ended = true;
-                    self.order.require_end()?;
+                    match &self.share {
+                        Some(share) => share.require_end()?,
+                        None => self.order.require_end()?,
+                    }
                 }
             }
         }
@@ -108,14 +101,14 @@ impl Replay {
             }
             let Some(tape) = &mut self.tape else { return Ok(None) };
             let Some(part) = tape.next().await? else { return Ok(None) };
-            if let Some(found) = self.place(part)? {
+            if let Some(found) = self.place(&part)? {
                 return Ok(Some(found));
             }
         }
     }
 
     /// Where the bytes of a part belong: a piece has as many bytes as it covers offsets, in one file.
-    fn place(&mut self, part: LogPart) -> SourceResult<Option<(u64, Bytes)>> {
+    fn place(&mut self, part: &LogPart) -> SourceResult<Option<(u64, Bytes)>> {
         let same = |(branch, from, path, _): &(String, u64, String, u64)| {
             *branch == part.branch && *from == part.from && *path == part.path
         };
@@ -125,7 +118,10 @@ impl Replay {
         };
         let offset = part.at.checked_sub(first).and_then(|behind| part.from.checked_add(behind));
         let offset = offset.ok_or_else(|| malformed(format!("the places in {}", part.path)))?;
-        self.piece = Some((part.branch, part.from, part.path, first));
+        self.piece = Some((part.branch.clone(), part.from, part.path.clone(), first));
+        if let Some(share) = &mut self.share {
+            return share.place(part, offset);
+        }
         let most = part.limit.map_or(u64::MAX, |limit| limit.saturating_sub(offset));
         let len = part.data.len().min(usize::try_from(most).unwrap_or(usize::MAX));
         Ok((len > 0).then(|| (offset, part.data.slice(..len))))
@@ -134,7 +130,7 @@ impl Replay {
 
 /// Bytes from one offset to another, once each.
 #[derive(Debug)]
-struct Order {
+pub(super) struct Order {
     /// What comes next.
     next: u64,
     stop: u64,
@@ -142,7 +138,11 @@ struct Order {
 }
 
 impl Order {
-    fn push(&mut self, offset: u64, bytes: &[u8]) -> SourceResult<()> {
+    pub(super) fn new(next: u64, stop: u64) -> Self {
+        Self { next, stop, splitter: Splitter::default() }
+    }
+
+    pub(super) fn push(&mut self, offset: u64, bytes: &[u8]) -> SourceResult<()> {
         let end = offset.saturating_add(bytes.len() as u64).min(self.stop);
         if end <= self.next {
             return Ok(());
@@ -156,13 +156,18 @@ impl Order {
         Ok(())
     }
 
+    /// Whether any of it changes anything.
+    pub(super) fn tells(&self) -> bool {
+        self.splitter.tells()
+    }
+
     /// What is left of an event that was not whole at the moment is not applied.
     fn require_end(&self) -> SourceResult<()> {
         if self.next == self.stop { Ok(()) } else { Err(missing(self.next, self.stop)) }
     }
 }
 
-fn missing(from: u64, to: u64) -> SourceError {
+pub(super) fn missing(from: u64, to: u64) -> SourceError {
     SourceError::new(SourceErrorKind::Mismatch, format!("commands from offset {from} to {to} are missing"))
 }
 
@@ -182,7 +187,7 @@ mod tests {
             })
             .collect();
         for stop in 0..=len {
-            let mut order = Order { next: 1000, stop: 1000 + stop, splitter: Splitter::default() };
+            let mut order = Order::new(1000, 1000 + stop);
             for (from, to) in [(0, 10), (5, 300), (100, 200), (300, stream.len()), (0, stream.len())] {
                 order.push(1000 + from as u64, &stream[from..to]).unwrap();
             }
@@ -191,7 +196,7 @@ mod tests {
             let expected = ends.iter().copied().filter(|end| *end <= stop).max().unwrap_or(0);
             assert!(found.len() as u64 == expected && stream.starts_with(&found), "{stop}");
         }
-        let mut order = Order { next: 1000, stop: 1100, splitter: Splitter::default() };
+        let mut order = Order::new(1000, 1100);
         assert_eq!(order.push(1001, &stream[1..]).unwrap_err().kind(), SourceErrorKind::Mismatch);
         assert_eq!(order.require_end().unwrap_err().kind(), SourceErrorKind::Mismatch);
     }

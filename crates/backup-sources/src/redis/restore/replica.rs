@@ -21,10 +21,10 @@ use super::super::server::Info;
 use super::super::wire::Connection;
 use super::feed::Master;
 use super::listen::Listener;
+use super::merged::Replays;
 use super::plan::target_time;
 use super::prepare::require_that_nothing_was_evicted;
 use super::rehearse::tell_expired;
-use super::replay::Replay;
 use super::suited::{self, refused};
 use super::{Job, gone};
 
@@ -37,13 +37,13 @@ pub(super) const ASKING: Duration = Duration::from_millis(100);
 
 /// Replaces what a server has.
 pub(super) async fn restore(job: &Job<'_>, server: &RedisOptions, way: &Way) -> SourceResult<RestoreReport> {
-    let replay = Replay::of(job).await?;
+    let replay = Replays::of(job).await?;
     let plain = replay.is_empty();
     let mut control = Connection::open(server).await.map_err(refused)?;
     let suited = super::super::unless_cancelled(job.cx, suited::look(job, server, &mut control)).await?;
     let keys = job.description.dump.databases.values().map(|database| database.keys).sum();
     let mut report = RestoreReport { entries: keys, removed: suited.keys, ..RestoreReport::default() };
-    report.total_bytes = job.dump.metadata.size;
+    report.total_bytes = job.size();
     let now = target_time(job.cx, &mut control).await?;
     if plain {
         tell_expired(job, keys, surely_expired(job, now), &mut report)?;
@@ -70,7 +70,7 @@ async fn follow(
     master: &Master<'_>,
     server: &RedisOptions,
     mut control: Connection,
-    replay: Replay,
+    replay: Replays,
 ) -> SourceResult<u64> {
     let (host, port) = (&*master.listener.host, master.listener.port.to_string());
     let release = Release { server: Some(server.clone()) };

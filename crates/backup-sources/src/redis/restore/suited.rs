@@ -49,7 +49,7 @@ pub(super) async fn look(job: &Job<'_>, server: &RedisOptions, control: &mut Con
     databases.extend(job.description.dump.databases.keys());
     require_databases(&databases, control).await?;
     if keys > 0 || libraries > 0 || job.request.dry_run {
-        rehearse::read_dump(job).await?;
+        rehearse::read_dumps(job).await?;
     }
     Ok(Suited { keys, evicted: info.number("evicted_keys"), tls })
 }

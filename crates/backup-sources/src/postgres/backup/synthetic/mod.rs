@@ -150,7 +150,7 @@ impl Folding {
             started: made.started,
             finished,
             position: Some(format!("{end} on timeline {}", description.timeline)),
-            log: Some(LogStart { needs: end.0, at }),
+            log: Some(LogStart::new(end.0, at)),
         })
     }
 }

@@ -1,0 +1,353 @@
+//! Following the streams of all masters at the same time.
+//!
+//! ```text
+//!  each master ─▶ Follower ─▶ Stream (whole events) ─▶ windows by time of receipt ─▶ are slots at rest? ─▶ segments
+//! ```
+//!
+//! What was received is held back until the masters have been asked, after it came, whether any slot is on its way: while one is, a key
+//! may be in two streams or in none, and no moment of that is a state of the cluster. Then the log ends with what came before the
+//! last good answer, and has a gap.
+//!
+//! Places are nanoseconds, as `places.rs` says. Between two windows there is a heartbeat; within a segment a byte takes a nanosecond, so
+//! that a place in it is one in the stream of its master.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backup_core::context::Context;
+use backup_core::log::{Position, Tick};
+use backup_core::source::{LogReader, LogSegment, SourceError, SourceErrorKind, SourceResult};
+use bytes::{Bytes, BytesMut};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::super::capture::SEGMENT;
+use super::super::follow::{Piece, gap};
+use super::super::layout::{cluster_log, cluster_log_file};
+use super::super::options::RedisOptions;
+use super::super::server::Version;
+use super::discover::{Cluster, Rest};
+use super::places::{CLOCKS, Places, nanoseconds, position};
+use super::stream::{Stream, Whole};
+
+/// Pieces of at most 128 KiB that wait, of all masters.
+const WAITING: usize = 32;
+/// What was received within this time, of whichever masters, belongs together.
+const WINDOW: SignedDuration = SignedDuration::from_millis(100);
+/// So long after something has come the masters are asked, unless so much is held back before.
+const ASKING: Duration = Duration::from_millis(500);
+const MUCH: usize = 1 << 20;
+/// Asked they are no more often than this, and where nothing happens no more rarely than that.
+const SELDOM: Duration = Duration::from_millis(100);
+const IDLE: Duration = Duration::from_secs(10);
+/// No more is held back.
+const MOST: usize = 32 << 20;
+/// So long it may not be known whether slots are at rest.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// So long a cluster is waited for whose log begins anew.
+const BEGINNING: Duration = Duration::from_secs(600);
+
+/// Follows all masters from where they were, or from now on.
+pub(in super::super) async fn open(
+    cx: &Context,
+    options: &RedisOptions,
+    version: Option<&Version>,
+    from: Option<(&Position, &str)>,
+) -> SourceResult<Box<dyn LogReader>> {
+    let places = from.map(|(_, state)| Places::parse(state)).transpose()?;
+    let cluster = match &places {
+        Some(_) => Cluster::find(options, version).await?,
+        None => at_rest(cx, options, version).await?,
+    };
+    let cluster = Arc::new(cluster);
+    if places.as_ref().is_some_and(|places| places.0.len() != cluster.shards.len()) {
+        return Err(gap("the cluster has another number of masters".to_owned()));
+    }
+    let (sender, pieces) = channel(WAITING);
+    let mut streams = Vec::new();
+    for (shard, number) in cluster.shards.iter().zip(0..) {
+        let known = places.as_ref().map(|places| {
+            places.of(&shard.slots).ok_or_else(|| gap("slots of the cluster have changed hands".to_owned()))
+        });
+        let stream = Stream::begin(cx, &cluster, shard, known.transpose()?, (number, sender.clone())).await;
+        streams.push(stream.map_err(|error| error.context(format!("node {}", shard.address)))?);
+    }
+    let begun = cx.clock.now();
+    let at = from.map_or_else(|| nanoseconds(begun.checked_sub(CLOCKS).unwrap_or(begun)), |(at, _)| at.offset);
+    Ok(Box::new(Capture {
+        cx: cx.clone(),
+        cluster,
+        version: version.cloned(),
+        stored: Places(streams.iter().map(Stream::place).collect()),
+        streams,
+        pieces,
+        at,
+        held: VecDeque::new(),
+        covered: 0,
+        ready: VecDeque::new(),
+        unacknowledged: VecDeque::new(),
+        asking: None,
+        due: Instant::now() + ASKING,
+        known: Instant::now(),
+        failed: None,
+    }))
+}
+
+/// A log that begins anew waits until slots are where they stay: the next reason for a gap would only be another one. And it begins
+/// earlier than it does by as much as backups ask for, so that one can build on it that is begun now: not before whatever was
+/// captured until now has ended.
+async fn at_rest(cx: &Context, options: &RedisOptions, version: Option<&Version>) -> SourceResult<Cluster> {
+    tokio::time::sleep(CLOCKS.unsigned_abs() + WINDOW.unsigned_abs()).await;
+    let (begun, mut told) = (Instant::now(), false);
+    loop {
+        match Cluster::find(options, version).await {
+            Err(error) if error.kind() == SourceErrorKind::Unavailable && begun.elapsed() < BEGINNING => {
+                if !std::mem::replace(&mut told, true) {
+                    cx.events.note(format!("the log begins when the cluster is at rest: {error}"));
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// What was received within a short time.
+struct Window {
+    begun: Timestamp,
+    last: Timestamp,
+    units: Vec<Unit>,
+    len: usize,
+}
+
+/// Whole events of one master.
+struct Unit {
+    stream: usize,
+    id: String,
+    /// Offset of the first byte.
+    from: u64,
+    /// Where the first event ends.
+    first: usize,
+    data: BytesMut,
+}
+
+/// What may be told.
+struct Ready {
+    segment: LogSegment,
+    /// Whose it is, its id, and where it ends; none of a heartbeat.
+    end: Option<(usize, String, u64)>,
+}
+
+struct Capture {
+    cx: Context,
+    cluster: Arc<Cluster>,
+    version: Option<Version>,
+    streams: Vec<Stream>,
+    pieces: Receiver<(usize, Piece)>,
+    /// Where the last segment ends.
+    at: u64,
+    /// What is held back. The first ones came before the question that is being asked.
+    held: VecDeque<Window>,
+    covered: usize,
+    ready: VecDeque<Ready>,
+    /// Where the masters were behind the segment that was told last.
+    stored: Places,
+    /// Ends of segments, whose they were, and the offset there.
+    unacknowledged: VecDeque<(u64, usize, u64)>,
+    asking: Option<AbortOnDropHandle<Rest>>,
+    due: Instant,
+    /// When it was last known that slots are at rest.
+    known: Instant,
+    /// Why it ends, when everything before that was told.
+    failed: Option<SourceError>,
+}
+
+impl Capture {
+    fn held_bytes(&self) -> usize {
+        self.held.iter().map(|window| window.len).sum()
+    }
+
+    fn take(&mut self, number: usize, piece: Piece) {
+        let Some(stream) = self.streams.get_mut(number) else { return };
+        match stream.take(piece) {
+            Ok(Some(whole)) => {
+                self.hold(number, whole);
+                // Where the others are is stored with it. That they live moves their offsets too.
+                for other in 0..self.streams.len() {
+                    if let Some(time) = self.held.back().map(|window| window.begun)
+                        && let Some(whole) = self.streams[other].whole()
+                    {
+                        self.hold(other, Whole { time, ..whole });
+                    }
+                }
+            }
+            Ok(None) => {}
+            Err(error) => self.failed = Some(error),
+        }
+    }
+
+    fn hold(&mut self, number: usize, whole: Whole) {
+        let Whole { id, from, first, bytes, time } = whole;
+        if self.held_bytes() == 0 {
+            self.due = self.due.min(Instant::now() + ASKING);
+        }
+        let is_open = |window: &Window| time.duration_since(window.begun).abs() < WINDOW && window.len < SEGMENT;
+        if self.held.len() <= self.covered || !self.held.back().is_some_and(is_open) {
+            self.held.push_back(Window { begun: time, last: time, units: Vec::new(), len: 0 });
+        }
+        if let Some(window) = self.held.back_mut() {
+            window.last = window.last.max(time);
+            window.len += bytes.len();
+            match window.units.iter_mut().find(|unit| unit.stream == number && unit.id == id) {
+                Some(unit) => unit.data.extend_from_slice(&bytes),
+                None => window.units.push(Unit { stream: number, id, from, first, data: bytes.into() }),
+            }
+        }
+        if self.held_bytes() >= MUCH {
+            self.due = self.due.min(self.known + SELDOM);
+        }
+    }
+
+    /// The masters have answered whether slots are at rest.
+    fn answered(&mut self, rest: Rest) {
+        let covered = std::mem::take(&mut self.covered);
+        let now = Instant::now();
+        self.due = now + if self.held.len() > covered { ASKING } else { IDLE };
+        match rest {
+            Rest::Still => {
+                self.known = now;
+                for window in self.held.drain(..covered).collect::<Vec<_>>() {
+                    self.release(window);
+                }
+            }
+            Rest::Changed(what) => {
+                self.held.clear();
+                self.failed = Some(gap(format!("{what}: the log of the cluster ends before that")));
+            }
+            Rest::Unknown(error) => {
+                self.due = now + ASKING;
+                if self.known.elapsed() > PATIENCE {
+                    self.held.clear();
+                    self.failed.get_or_insert(error);
+                }
+            }
+        }
+    }
+
+    /// Makes segments of a window.
+    fn release(&mut self, window: Window) {
+        for unit in window.units {
+            let begin = self.at.max(nanoseconds(window.last));
+            if begin > self.at {
+                self.ready.push_back(Ready { segment: heartbeat(self.at, begin), end: None });
+            }
+            self.at = begin + unit.data.len() as u64;
+            let stream = &mut self.streams[unit.stream];
+            let file = stream.file_for(&unit.id, unit.from);
+            let end = (unit.stream, unit.id.clone(), unit.from + unit.data.len() as u64);
+            let mut ticks = vec![Tick { offset: begin + unit.first as u64, time: window.last }];
+            if ticks[0].offset < self.at {
+                ticks.push(Tick { offset: self.at, time: window.last });
+            }
+            let segment = LogSegment {
+                path: cluster_log_file(&stream.name, &unit.id, file),
+                at: unit.from - file,
+                ticks,
+                data: unit.data.freeze(),
+                ..heartbeat(begin, self.at)
+            };
+            self.ready.push_back(Ready { segment, end: Some(end) });
+        }
+    }
+
+    /// Notes that it is told.
+    fn tell(&mut self, ready: Ready) -> LogSegment {
+        if let Some((number, id, offset)) = ready.end {
+            self.unacknowledged.push_back((ready.segment.to, number, offset));
+            if let Some(place) = self.stored.0.get_mut(number) {
+                (place.id, place.offset) = (id, offset);
+            }
+        }
+        ready.segment
+    }
+
+    fn ask(&mut self) {
+        self.covered = self.held.len();
+        let (cluster, version) = (self.cluster.clone(), self.version.clone());
+        self.asking = Some(AbortOnDropHandle::new(tokio::spawn(async move { cluster.rest(version.as_ref()).await })));
+    }
+}
+
+/// Time passes, and nothing happens.
+fn heartbeat(from: u64, to: u64) -> LogSegment {
+    LogSegment {
+        branch: position(to).branch,
+        parent: None,
+        from,
+        to,
+        ticks: Vec::new(),
+        path: cluster_log(),
+        at: 0,
+        scope: None,
+        data: Bytes::new(),
+    }
+}
+
+#[async_trait]
+impl LogReader for Capture {
+    async fn next(&mut self) -> SourceResult<LogSegment> {
+        loop {
+            if let Some(ready) = self.ready.pop_front() {
+                return Ok(self.tell(ready));
+            }
+            if self.held.is_empty()
+                && let Some(error) = self.failed.take()
+            {
+                return Err(error);
+            }
+            let is_asking = self.asking.is_some();
+            let has_room = self.failed.is_none() && self.held_bytes() < MOST;
+            let answer = async {
+                match &mut self.asking {
+                    Some(asking) => asking.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.cx.cancel.cancelled() => return Err(SourceError::cancelled()),
+                answer = answer => {
+                    self.asking = None;
+                    let broken = || SourceError::new(SourceErrorKind::Unavailable, "asking the masters was broken off");
+                    self.answered(answer.unwrap_or_else(|_| Rest::Unknown(broken())));
+                }
+                () = tokio::time::sleep_until(self.due), if !is_asking => self.ask(),
+                piece = self.pieces.recv(), if has_room => {
+                    let ended = || SourceError::new(SourceErrorKind::Unavailable, "the streams have ended");
+                    match piece {
+                        Some((number, piece)) => self.take(number, piece),
+                        None => self.failed = Some(ended()),
+                    }
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> Option<String> {
+        self.stored.text()
+    }
+
+    async fn acknowledge(&mut self, position: &Position) -> SourceResult<()> {
+        while let Some((to, number, offset)) = self.unacknowledged.front().copied()
+            && to <= position.offset
+        {
+            self.unacknowledged.pop_front();
+            self.streams[number].acknowledge(offset);
+        }
+        Ok(())
+    }
+}
