@@ -84,8 +84,24 @@ impl Cluster {
         while replica.info("master_repl_offset") != self.nodes[0].info("master_repl_offset") {
             wait(started, "the replica does not keep up");
         }
+        drop(self.take_over(replica));
+    }
+
+    /// The first master knows no other node any more, though all reach it. Its replica, which is the last node, takes its place; who
+    /// does not know that is handed back.
+    pub(crate) fn cut_off_first(&mut self) -> Option<Redis> {
+        let replica = self.nodes.pop()?;
+        for other in self.nodes[1..].iter().chain([&replica]) {
+            let id = other.run(&["CLUSTER", "MYID"]).text();
+            self.nodes[0].run(&["CLUSTER", "FORGET", &id]);
+        }
+        Some(self.take_over(replica))
+    }
+
+    fn take_over(&mut self, replica: Redis) -> Redis {
+        let started = Instant::now();
         self.clients[0] = replica.client();
-        drop(std::mem::replace(&mut self.nodes[0], replica));
+        let first = std::mem::replace(&mut self.nodes[0], replica);
         self.nodes[0].run(&["CLUSTER", "FAILOVER", "TAKEOVER"]);
         let id = self.id(0);
         let knows = |node: &Redis| {
@@ -96,6 +112,7 @@ impl Cluster {
         while !self.nodes.iter().all(knows) {
             wait(started, "the nodes do not know who took over");
         }
+        first
     }
 
     /// Waits until every node knows all others, and which slots they have.

@@ -391,3 +391,48 @@ pub(super) async fn an_idle_master_is_no_obstacle(version: Version) {
     let ports: Vec<u16> = cluster.nodes.iter().map(Redis::port).collect();
     restore_and_compare(&logged, version, &Target::Time(after.time), &after, &ports).await;
 }
+
+/// A master that is cut off from the others is the last to know that it is none any more: what is written to the one that took over
+/// is in no stream that is followed, and no moment since then is said to be one of the cluster.
+pub(super) async fn a_master_that_is_cut_off_is_left(version: Version) {
+    let mut cluster = Cluster::start(version, 3);
+    cluster.add_replica();
+    let logged = logged(&cluster, 1, None).await;
+    work(&mut cluster, 0);
+    back_up(&logged.repo, &logged.source).await;
+    let capturing = logged.begin();
+    follows(&logged, &mut cluster).await;
+    work(&mut cluster, 1);
+    let before = mark(&all(&cluster)[..3]);
+    let ports: Vec<u16> = cluster.nodes[..3].iter().map(Redis::port).collect();
+    work(&mut cluster, 2);
+    reached(&logged, &before).await;
+    let lost = (0..).map(|n| format!("lost{n}")).find(|key| cluster.owner(key) == 0).unwrap();
+    let cut_off = cluster.cut_off_first().unwrap();
+    let since = SystemClock.now();
+    let started = Instant::now();
+    let reason = loop {
+        // It goes on, and so does the cluster.
+        cut_off.run(&["INCR", &lost]);
+        work(&mut cluster, 3);
+        let gaps = logged.view().await.timeline().gaps();
+        if let Some(reason) = gaps.iter().find_map(|gap| gap.reason.clone()) {
+            break reason;
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "{gaps:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    assert!(reason.contains("another one") || reason.contains("has lost"), "{reason}");
+    assert!(logged.plan(&Target::Time(since)).await.is_err());
+    back_up(&logged.repo, &logged.source).await;
+    let now: Vec<u16> = cluster.nodes.iter().map(Redis::port).collect();
+    work(&mut cluster, 4);
+    let after = mark(&all(&cluster));
+    work(&mut cluster, 5);
+    reached(&logged, &after).await;
+    capturing.stop().await;
+    for (mark, ports) in [(&before, &ports), (&after, &now)] {
+        restore_and_compare(&logged, version, &Target::Time(mark.time), mark, ports).await;
+    }
+    logged.repo.assert_sound().await;
+}

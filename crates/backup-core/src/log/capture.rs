@@ -175,8 +175,16 @@ async fn starting_points(
         }
     }
     // What a new backup needs, if what comes between is lost.
-    points.extend(view.newest_start().filter(|needed| points.iter().all(|point| point.at != needed.at)));
+    points.extend(view.newest_start().filter(|needed| points.iter().all(|point| adds(needed, point))));
     Ok(points.into_iter().map(Some).chain([None]).collect())
+}
+
+/// Whether the log can be followed from where a backup needs it, besides from here.
+fn adds(needed: &Mark, point: &Mark) -> bool {
+    // What lies between them was captured of what the source lost: where positions are times, it would be there twice, with different
+    // content.
+    let is_lost = needed.state.is_some() && needed.at.branch == point.at.branch && needed.at.offset < point.at.offset;
+    needed.at != point.at && !is_lost
 }
 
 /// Why reading has ended.
@@ -201,6 +209,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Follows the log from the first point that the source still has.
     async fn follow(&mut self, starts: Vec<Option<Mark>>) -> Result<()> {
+        let mut known: Vec<Position> = starts.iter().flatten().map(|mark| mark.at.clone()).collect();
         let mut starts = starts.into_iter();
         while let Some(start) = starts.next() {
             let opened = match &start {
@@ -208,7 +217,7 @@ impl Run<'_> {
                 other => self.source.open_log(self.cx, other.as_ref().map(|mark| &mark.at)).await,
             };
             let start = start.map(|mark| mark.at);
-            let reader = match opened {
+            let mut reader = match opened {
                 Ok(reader) => reader,
                 Err(error) if error.kind() == SourceErrorKind::LogGap && start.is_some() => {
                     self.note_gap(error.to_string());
@@ -216,8 +225,11 @@ impl Run<'_> {
                 }
                 Err(error) => return Err(error.into()),
             };
+            if start.is_none() {
+                reader.begin_behind(&known);
+            }
             self.cx.events.emit(&Event::Log(LogEvent::Following { from: start.clone() }));
-            match self.read(reader, start).await? {
+            match self.read(reader, start, &mut known).await? {
                 End::Cancelled => return Ok(()),
                 End::Gap(reason) => {
                     // Until something is captured it is the same one. It is told again: a backup that was begun since is of no use.
@@ -244,7 +256,12 @@ impl Run<'_> {
         self.cx.events.emit(&Event::Log(LogEvent::Gap { reason: reason.to_owned() }));
     }
 
-    async fn read(&mut self, mut reader: Box<dyn LogReader>, start: Option<Position>) -> Result<End> {
+    async fn read(
+        &mut self,
+        mut reader: Box<dyn LogReader>,
+        start: Option<Position>,
+        known: &mut Vec<Position>,
+    ) -> Result<End> {
         let mut last = start;
         loop {
             let due = self.filling.as_ref().map(|(_, since)| *since + self.options.flush_after);
@@ -269,7 +286,10 @@ impl Run<'_> {
                     Err(error) => {
                         self.flush(Some(&mut *reader)).await?;
                         return match error.kind() {
-                            SourceErrorKind::LogGap => Ok(End::Gap(error.to_string())),
+                            SourceErrorKind::LogGap => {
+                                known.extend(last);
+                                Ok(End::Gap(error.to_string()))
+                            }
                             _ => Err(error.into()),
                         };
                     }

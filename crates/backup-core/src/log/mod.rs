@@ -20,6 +20,7 @@
 //! | `roll_up/` | [`roll_up`]: from slices to snapshots |
 //! | `detail.rs` | what a snapshot says of the pieces of a log that it holds |
 //! | `gather.rs` | [`LogView`]: what a repository has of a log |
+//! | `log_file.rs` | a file of the log in a snapshot: which blobs a part of it lies in |
 //! | `tape.rs` | [`LogTape`]: reading the log that a plan names |
 //! | `supervisor.rs` | [`follow`]: capturing for ever |
 //!
@@ -32,6 +33,7 @@ mod capture;
 mod detail;
 mod gather;
 mod lane;
+mod log_file;
 mod outbox;
 mod plan;
 mod position;

@@ -9,13 +9,14 @@ use futures::stream::BoxStream;
 use super::detail::{DETAIL_DIR, Detail};
 use super::gather::LogView;
 use super::lane::{Lane, StoredSlice};
+use super::log_file::{LogFile, find};
 use super::slice::Part;
 use super::{Place, Plan, Position, Scope, Stream, Stretch, Timeline};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::format::{LogExtent, METADATA_DIR, Node};
+use crate::format::{LogExtent, METADATA_DIR};
+use crate::id::BlobId;
 use crate::repository::{IndexedRepository, SnapshotInfo, SnapshotReader};
-use crate::source::EntryPath;
 
 /// The log that is to be applied to a base.
 #[derive(Debug)]
@@ -76,7 +77,21 @@ impl LogReplay {
     /// # Errors
     /// As [`Self::tape`].
     pub fn tape_of(&self, cx: &Context, is_wanted: impl Fn(&Scope) -> bool + Send + Sync + 'static) -> Result<LogTape> {
-        let only = Only { stop: self.plan.stop.clone(), is_wanted: Box::new(is_wanted), left_out: 0 };
+        let is_wanted = move |part: &Part| part.scope.as_ref().is_none_or(&is_wanted);
+        let only = Only { stop: Some(self.plan.stop.clone()), is_wanted: Box::new(is_wanted), left_out: 0 };
+        Ok(LogTape { only: Some(only), ..self.tape(cx)? })
+    }
+
+    /// The same with the files of these paths only. Other ones may come where they are read anyway.
+    ///
+    /// # Errors
+    /// As [`Self::tape`].
+    pub fn tape_of_files(
+        &self,
+        cx: &Context,
+        is_wanted: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> Result<LogTape> {
+        let only = Only { stop: None, is_wanted: Box::new(move |part| is_wanted(&part.path)), left_out: 0 };
         Ok(LogTape { only: Some(only), ..self.tape(cx)? })
     }
 }
@@ -124,22 +139,25 @@ pub struct LogTape {
     turns: Vec<Position>,
     parts: VecDeque<Pending>,
     reading: Option<Reading>,
+    /// The file that was read last, and the blob: small parts lie behind each other.
+    file: Option<LogFile>,
+    blob: Option<(BlobId, Bytes)>,
     only: Option<Only>,
     cx: Context,
 }
 
 /// What is left out.
 struct Only {
-    /// The piece in which the log ends comes in any case: what is behind that place tells where to stop.
-    stop: Position,
-    is_wanted: Box<dyn Fn(&Scope) -> bool + Send + Sync>,
+    /// If this is known, the piece in which the log ends comes in any case: what is behind that place tells where to stop.
+    stop: Option<Position>,
+    is_wanted: Box<dyn Fn(&Part) -> bool + Send + Sync>,
     left_out: u64,
 }
 
 impl Only {
     fn takes(&self, branch: &str, part: &Part) -> bool {
-        let is_last = branch == self.stop.branch && part.to > self.stop.offset;
-        is_last || part.scope.as_ref().is_none_or(&self.is_wanted)
+        let is_last = |stop: &Position| branch == stop.branch && part.to > stop.offset;
+        self.stop.as_ref().is_some_and(is_last) || (self.is_wanted)(part)
     }
 }
 
@@ -185,6 +203,8 @@ impl LogTape {
             turns: turns.to_vec(),
             parts: VecDeque::new(),
             reading: None,
+            file: None,
+            blob: None,
             only: None,
             cx: cx.clone(),
         })
@@ -289,40 +309,41 @@ impl LogTape {
 
     /// Begins to read a part: the blobs that it lies in and, because others are fetched ahead, no more.
     async fn open(&mut self, snapshot: &SnapshotReader, branch: String, part: &Part) -> Result<()> {
-        let node = find(snapshot, &part.path).await?;
-        let (mut before, mut end) = (0, 0);
-        let mut content = Vec::new();
-        for blob in &node.content {
-            if end >= part.at.saturating_add(part.len) {
-                break;
-            }
-            end += u64::from(snapshot.blob_len(blob)?);
-            if end <= part.at {
-                before = end;
-            } else {
-                content.push(*blob);
-            }
-        }
-        if part.at >= node.metadata.size && part.len > 0 {
+        let file = match self.file.take_if(|file| file.snapshot == snapshot.id() && file.path == part.path) {
+            Some(file) => file,
+            None => LogFile::open(snapshot, &part.path).await?,
+        };
+        if part.at >= file.len && part.len > 0 {
             return Err(Error::damaged(format!("{} is shorter than the log says", part.path)));
         }
-        let skip = usize::try_from(part.at - before).unwrap_or(usize::MAX);
-        let mut stream = snapshot.content(&Node { content, ..node });
-        let first = stream.next().await.transpose()?.unwrap_or_default();
-        let first = first.slice(skip.min(first.len())..);
-        let stream = futures::stream::iter([Ok(first)]).chain(stream).boxed();
+        let (skip, blobs) = file.blobs(part.at, part.len);
+        let first = match blobs.first() {
+            Some(id) => self.blob(snapshot, *id).await?,
+            None => Bytes::new(),
+        };
+        let first = futures::stream::iter([Ok(first.slice(skip.min(first.len())..))]);
+        let stream = match blobs.get(1..) {
+            None | Some([]) => first.boxed(),
+            Some(rest) => first.chain(snapshot.blobs(rest.to_vec())).boxed(),
+        };
+        self.file = Some(file);
         let (from, to) = (part.from, part.to);
         let limit = self.limit(&branch);
         let next = LogPart { branch, from, to, limit, path: part.path.clone(), at: part.at, data: Bytes::new() };
         self.reading = Some(Reading { next, left: part.len, stream });
         Ok(())
     }
-}
 
-async fn find(snapshot: &SnapshotReader, path: &str) -> Result<Node> {
-    let missing = || Error::damaged(format!("{path} is not in snapshot {}", snapshot.id().short()));
-    let path = EntryPath::new(path).ok_or_else(missing)?;
-    snapshot.find(&path).await?.filter(Node::is_file).ok_or_else(missing)
+    async fn blob(&mut self, snapshot: &SnapshotReader, id: BlobId) -> Result<Bytes> {
+        if let Some((known, bytes)) = &self.blob
+            && *known == id
+        {
+            return Ok(bytes.clone());
+        }
+        let bytes = snapshot.blobs(vec![id]).next().await.transpose()?.unwrap_or_default();
+        self.blob = Some((id, bytes.clone()));
+        Ok(bytes)
+    }
 }
 
 /// What a snapshot says of one of its pieces.

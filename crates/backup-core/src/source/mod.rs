@@ -147,6 +147,10 @@ pub trait LogReader: Send {
         None
     }
 
+    /// The log begins anew, and that much of it is stored already. A source whose positions are times says later ones from here on,
+    /// whatever its clock shows; others need nothing.
+    fn begin_behind(&mut self, _known: &[Position]) {}
+
     /// Everything up to `position` is durable.
     async fn acknowledge(&mut self, position: &Position) -> SourceResult<()>;
 }

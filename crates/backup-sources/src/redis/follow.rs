@@ -9,7 +9,7 @@ use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::mpsc::Sender;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::cluster::{Cluster, Slots};
@@ -163,6 +163,20 @@ pub(super) enum Piece {
 pub(super) struct Seek {
     pub(super) cluster: Arc<Cluster>,
     pub(super) slots: Slots,
+    /// Which node is followed; `None` while there is no connection.
+    pub(super) followed: watch::Sender<Option<String>>,
+    /// Said when that is not the master any more, which it may be the last to know.
+    pub(super) leave: Arc<Notify>,
+}
+
+impl Seek {
+    /// Waits until the node that is followed has to be left.
+    async fn left(seek: Option<&Self>) {
+        match seek {
+            Some(seek) => seek.leave.notified().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// Reads the stream, whatever happens to the connection.
@@ -183,6 +197,9 @@ impl Follower {
     pub(super) async fn run(mut self, mut replication: Replication) {
         loop {
             let Some(error) = self.read(replication).await else { return };
+            if let Some(seek) = &self.seek {
+                seek.followed.send_replace(None);
+            }
             match self.reconnect(error).await {
                 Ok(again) => replication = again,
                 Err(error) => {
@@ -199,9 +216,13 @@ impl Follower {
         let mut listener = Listener::new(replication, self.acknowledged.clone(), &self.options);
         self.turn().await?;
         loop {
-            let mut bytes = match listener.next().await {
-                Ok(bytes) => bytes,
-                Err(error) => return Some(error),
+            let mut bytes = tokio::select! {
+                biased;
+                () = Seek::left(self.seek.as_ref()) => return Some(no_master()),
+                bytes = listener.next() => match bytes {
+                    Ok(bytes) => bytes,
+                    Err(error) => return Some(error),
+                },
             };
             let time = self.cx.clock.now();
             while !bytes.is_empty() {
@@ -253,8 +274,10 @@ impl Follower {
 
     /// Asks first what is still there: a server that cannot go on begins a dump, which nobody reads.
     async fn join_again(&mut self) -> Result<(Replication, Option<Turn>), WireError> {
-        if let Some(Seek { cluster, slots }) = &self.seek {
-            self.options = cluster.master_of(slots).await?;
+        let mut master = None;
+        if let Some(Seek { cluster, slots, .. }) = &self.seek {
+            let (id, options) = cluster.master_of(slots).await?;
+            (master, self.options) = (Some(id), options);
         }
         let mut connection = Connection::open(&self.options).await?;
         let info = Info::ask(&mut connection).await?;
@@ -262,8 +285,16 @@ impl Follower {
         drop(connection);
         let (replication, id) = join(&self.options, &self.place).await?;
         let turn = turn_of(&info, &self.place, id);
+        if let Some(seek) = &self.seek {
+            seek.followed.send_replace(master);
+        }
         Ok((replication, turn))
     }
+}
+
+fn no_master() -> WireError {
+    let text = "another node is the master now".to_owned();
+    WireError::Source(SourceError::new(SourceErrorKind::Unavailable, text))
 }
 
 #[cfg(test)]

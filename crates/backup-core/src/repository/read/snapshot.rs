@@ -150,7 +150,12 @@ impl SnapshotReader {
     /// The content of a file as a stream.
     #[must_use]
     pub fn content(&self, node: &Node) -> BoxStream<'static, Result<Bytes>> {
-        self.reader.stream(node.content.clone())
+        self.blobs(node.content.clone())
+    }
+
+    /// Contents of blobs, in order.
+    pub(crate) fn blobs(&self, ids: Vec<BlobId>) -> BoxStream<'static, Result<Bytes>> {
+        self.reader.stream(ids)
     }
 
     /// What the snapshot says of itself in `.backup/manifest.json`; `None` if another tool made it.

@@ -1,11 +1,13 @@
 //! Snapshots and digests of clusters: a dump of each master, or of one replica of each if a replica is what was named.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use backup_core::context::Context;
 use backup_core::event::{Warning, WarningKind};
-use backup_core::source::{BackupKind, Digest, Item, Selection, SourceResult};
+use backup_core::source::{BackupKind, Digest, Item, Selection, SourceError, SourceErrorKind, SourceResult};
 use futures::future::try_join_all;
+use tokio::time::Instant;
 
 use super::super::backup::{self, Description, Member, Opened};
 use super::super::digest::look_through;
@@ -13,9 +15,12 @@ use super::super::layout::Layout;
 use super::super::options::RedisOptions;
 use super::super::rdb::{DatabaseSurvey, merge};
 use super::super::reader::{Done, Feed};
-use super::super::server::Version;
+use super::super::server::{Server, Version};
 use super::discover::{Cluster, Shard};
 use super::places::{Place, Places};
+
+/// So long a replica may take to have what its master had.
+const LAG: Duration = Duration::from_secs(60);
 
 /// Reads all masters.
 pub(in super::super) async fn full(
@@ -30,6 +35,7 @@ pub(in super::super) async fn full(
         let message = format!("{} slots belong to no node: what was in them is lost to the cluster", cluster.missing());
         feed.item(Item::Warning(Warning { kind: WarningKind::Other, path: String::new(), message })).await?;
     }
+    try_join_all(cluster.shards.iter().map(|shard| caught_up(&cluster, shard))).await?;
     let (mut stored, mut scanned) = (Vec::new(), false);
     let mut waves = cluster.shards.chunks(at_once()).peekable();
     while let Some(wave) = waves.next() {
@@ -77,6 +83,39 @@ fn places(stored: &[Description]) -> Option<Places> {
 /// As many contents are read at a time by whoever stores them: servers hang up on whom nobody reads for a minute.
 fn at_once() -> usize {
     std::thread::available_parallelism().map_or(2, |threads| threads.get() + 1).min(8)
+}
+
+/// Waits until a replica that is read has what its master had when the backup began: what comes behind a dump is looked for in the
+/// log from then on.
+async fn caught_up(cluster: &Cluster, shard: &Shard) -> SourceResult<()> {
+    let (master, reader) = (cluster.master(shard), cluster.reader(shard));
+    if (&master.host, master.port) == (&reader.host, reader.port) {
+        return Ok(());
+    }
+    let offset = async |options: &RedisOptions| {
+        let server = Server::find(options).await;
+        let server = server.map_err(|error| error.context(format!("node {}:{}", options.host, options.port)))?;
+        SourceResult::Ok(server.info.number("master_repl_offset").unwrap_or(0))
+    };
+    let begun = Instant::now();
+    let wanted = offset(&master).await?;
+    loop {
+        let has = offset(&reader).await?;
+        if has >= wanted {
+            return Ok(());
+        }
+        if begun.elapsed() > LAG {
+            let text = format!(
+                "the replica {}:{} is {} bytes behind its master, and has been for {LAG:?}",
+                reader.host,
+                reader.port,
+                wanted - has
+            );
+            return Err(SourceError::new(SourceErrorKind::Unavailable, text)
+                .with_hint("name a master, or back up when the replica has caught up"));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 async fn open(cluster: &Cluster, shard: &Shard) -> SourceResult<Opened> {

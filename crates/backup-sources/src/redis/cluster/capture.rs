@@ -4,7 +4,8 @@
 //!  each master ─▶ Follower ─▶ Stream (whole events) ─▶ windows by time of receipt ─▶ are slots at rest? ─▶ segments
 //! ```
 //!
-//! What was received is held back until the masters have been asked, after it came, whether any slot is on its way: while one is, a key
+//! What was received is held back until the masters have been asked, after it came, whether those that are followed are still the masters
+//! (one that is cut off from the others does not know), and whether any slot is on its way: while one is, a key
 //! may be in two streams or in none, and no moment of that is a state of the cluster. Then the log ends with what came before the
 //! last good answer, and has a gap.
 //!
@@ -37,7 +38,7 @@ use super::stream::{Stream, Whole};
 /// Pieces of at most 128 KiB that wait, of all masters.
 const WAITING: usize = 32;
 /// What was received within this time, of whichever masters, belongs together.
-const WINDOW: SignedDuration = SignedDuration::from_millis(100);
+const WINDOW: SignedDuration = SignedDuration::from_millis(250);
 /// So long after something has come the masters are asked, unless so much is held back before.
 const ASKING: Duration = Duration::from_millis(500);
 const MUCH: usize = 1 << 20;
@@ -91,6 +92,7 @@ pub(in super::super) async fn open(
         ready: VecDeque::new(),
         unacknowledged: VecDeque::new(),
         asking: None,
+        asked: Vec::new(),
         due: Instant::now() + ASKING,
         known: Instant::now(),
         failed: None,
@@ -159,6 +161,8 @@ struct Capture {
     /// Ends of segments, whose they were, and the offset there.
     unacknowledged: VecDeque<(u64, usize, u64)>,
     asking: Option<AbortOnDropHandle<Rest>>,
+    /// Which nodes were followed when that began.
+    asked: Vec<Option<String>>,
     due: Instant,
     /// When it was last known that slots are at rest.
     known: Instant,
@@ -218,7 +222,7 @@ impl Capture {
         let now = Instant::now();
         self.due = now + if self.held.len() > covered { ASKING } else { IDLE };
         match rest {
-            Rest::Still => {
+            Rest::Still if self.asked == self.followed() => {
                 self.known = now;
                 for window in self.held.drain(..covered).collect::<Vec<_>>() {
                     self.release(window);
@@ -228,14 +232,34 @@ impl Capture {
                 self.held.clear();
                 self.failed = Some(gap(format!("{what}: the log of the cluster ends before that")));
             }
+            Rest::Still => self.due = now,
+            Rest::Elsewhere(numbers) => {
+                self.due = now + ASKING;
+                for stream in numbers.into_iter().filter_map(|number| self.streams.get(number)) {
+                    stream.leave();
+                }
+                self.wait_no_longer(None);
+            }
             Rest::Unknown(error) => {
                 self.due = now + ASKING;
-                if self.known.elapsed() > PATIENCE {
-                    self.held.clear();
-                    self.failed.get_or_insert(error);
-                }
+                self.wait_no_longer(Some(error));
             }
         }
+    }
+
+    /// What is held back is given up when nobody can tell any more what it is worth: it is read again, or behind a gap.
+    fn wait_no_longer(&mut self, error: Option<SourceError>) {
+        let is_over = self.failed.is_some() && self.followed().contains(&None);
+        if is_over || self.known.elapsed() > PATIENCE {
+            self.held.clear();
+            let unknown =
+                || SourceError::new(SourceErrorKind::Unavailable, "a master of the cluster cannot be followed");
+            self.failed.get_or_insert(error.unwrap_or_else(unknown));
+        }
+    }
+
+    fn followed(&self) -> Vec<Option<String>> {
+        self.streams.iter().map(Stream::followed).collect()
     }
 
     /// Makes segments of a window.
@@ -277,8 +301,10 @@ impl Capture {
 
     fn ask(&mut self) {
         self.covered = self.held.len();
-        let (cluster, version) = (self.cluster.clone(), self.version.clone());
-        self.asking = Some(AbortOnDropHandle::new(tokio::spawn(async move { cluster.rest(version.as_ref()).await })));
+        self.asked = self.followed();
+        let (cluster, version, followed) = (self.cluster.clone(), self.version.clone(), self.asked.clone());
+        let asking = tokio::spawn(async move { cluster.rest(version.as_ref(), &followed).await });
+        self.asking = Some(AbortOnDropHandle::new(asking));
     }
 }
 
@@ -339,6 +365,11 @@ impl LogReader for Capture {
 
     fn state(&self) -> Option<String> {
         self.stored.text()
+    }
+
+    fn begin_behind(&mut self, known: &[Position]) {
+        let ends = known.iter().filter(|known| known.branch == position(0).branch).map(|known| known.offset);
+        self.at = ends.fold(self.at, u64::max);
     }
 
     async fn acknowledge(&mut self, position: &Position) -> SourceResult<()> {

@@ -1,6 +1,9 @@
 //! Who has which slots, as all masters agree.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use futures::future::try_join_all;
@@ -13,6 +16,8 @@ use super::slots::{COUNT, Slots};
 use super::topology::{self, Node};
 
 const DOING: &str = "asking the nodes of the cluster";
+/// So long a node is waited for that others can stand in for: one that is gone must not hold up the log of all.
+const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: &str = "try again in a moment; CLUSTER NODES shows what the nodes know";
 
 /// A master with its slots.
@@ -39,6 +44,8 @@ pub(in super::super) struct Cluster {
     options: RedisOptions,
     /// All nodes: any of them leads to the others.
     nodes: Vec<RedisOptions>,
+    /// Which of them has answered last.
+    answered: Arc<AtomicUsize>,
 }
 
 /// What has become of a cluster.
@@ -48,6 +55,8 @@ pub(super) enum Rest {
     Still,
     /// It is not: what has changed.
     Changed(String),
+    /// They are, but by now these belong to another node than the one that is followed: numbers of shards.
+    Elsewhere(Vec<usize>),
     /// That cannot be told at the moment.
     Unknown(SourceError),
 }
@@ -84,7 +93,7 @@ impl Cluster {
         let others = nodes.iter().filter(|node| !node.is_self && node.port != 0);
         let others = others.map(|node| at(options, &node.host, node.port));
         let nodes = std::iter::once(options.clone()).chain(others).collect();
-        let cluster = Self { shards, options: options.clone(), nodes };
+        let cluster = Self { shards, options: options.clone(), nodes, answered: Arc::default() };
         cluster.require_sense()?;
         Ok(cluster)
     }
@@ -130,29 +139,36 @@ impl Cluster {
     /// Asks whoever answers.
     async fn ask_any(&self) -> SourceResult<Vec<Node>> {
         let mut last = unrest("no node of the cluster answers".to_owned());
-        for node in &self.nodes {
-            match ask(node).await {
-                Ok(nodes) => return Ok(nodes),
-                Err(error) => last = error,
+        let first = self.answered.load(Ordering::Relaxed);
+        for number in (0..self.nodes.len()).map(|at| (at + first) % self.nodes.len()) {
+            match tokio::time::timeout(PATIENCE, ask(&self.nodes[number])).await {
+                Ok(Ok(nodes)) => {
+                    self.answered.store(number, Ordering::Relaxed);
+                    return Ok(nodes);
+                }
+                Ok(Err(error)) => last = error,
+                Err(_) => last = unrest(format!("a node of the cluster does not answer within {PATIENCE:?}")),
             }
         }
         Err(last)
     }
 
-    /// How the master is reached that has these slots by now.
+    /// Which node the master is that has these slots by now, and how it is reached.
     ///
     /// # Errors
     /// [`SourceErrorKind::Unavailable`] if there is none at the moment.
-    pub(in super::super) async fn master_of(&self, slots: &Slots) -> SourceResult<RedisOptions> {
+    pub(in super::super) async fn master_of(&self, slots: &Slots) -> SourceResult<(String, RedisOptions)> {
         let nodes = self.ask_any().await?;
         let master = nodes.iter().find(|node| node.is_master && node.slots == *slots);
         let master = master.ok_or_else(|| unrest(format!("no master has the slots {slots} now")))?;
         require_alive(master)?;
-        Ok(at(&self.options, &master.host, master.port))
+        Ok((master.id.clone(), at(&self.options, &master.host, master.port)))
     }
 
-    /// Whether slots have changed hands since, or are about to; that another node is the master of some is no change.
-    pub(super) async fn rest(&self, version: Option<&Version>) -> Rest {
+    /// Whether slots have changed hands since, or are about to. That another node is the master of some is no change, but it has to be
+    /// the one that is followed: what is written to it is in no other stream. `followed` are the nodes of all shards, `None` while there
+    /// is no connection.
+    pub(super) async fn rest(&self, version: Option<&Version>, followed: &[Option<String>]) -> Rest {
         let nodes = match self.ask_any().await {
             Ok(nodes) => nodes,
             Err(error) => return Rest::Unknown(error),
@@ -162,12 +178,32 @@ impl Cluster {
         if masters.len() != self.shards.len() || !masters.iter().all(is_known) {
             return Rest::Changed("slots of the cluster have changed hands".to_owned());
         }
-        let looking = masters.into_iter().map(async |master| {
+        let owner = |shard: &Shard| masters.iter().find(|node| node.slots == shard.slots).map(|node| &node.id);
+        let strays =
+            |(shard, followed): (&Shard, &Option<String>)| followed.is_some() && followed.as_ref() != owner(shard);
+        let elsewhere: Vec<usize> =
+            self.shards.iter().zip(followed).enumerate().filter(|(_, pair)| strays(*pair)).map(|(at, _)| at).collect();
+        if !elsewhere.is_empty() {
+            return Rest::Elsewhere(elsewhere);
+        }
+        let looking = masters.iter().map(async |master| {
             require_alive(master)?;
-            moving(master, &at(&self.options, &master.host, master.port), version).await
+            let (own, moving) = moving(master, &at(&self.options, &master.host, master.port), version).await?;
+            if owners(&own) != owners(&nodes) {
+                return Err(unrest(format!(
+                    "{} says otherwise than others which node has which slots",
+                    master.address()
+                )));
+            }
+            Ok(moving)
         });
-        match try_join_all(looking).await {
-            Ok(found) => found.into_iter().flatten().next().map_or(Rest::Still, Rest::Changed),
+        let found = tokio::time::timeout(2 * PATIENCE, try_join_all(looking)).await;
+        match found.unwrap_or_else(|_| Err(unrest("a master of the cluster does not answer".to_owned()))) {
+            Ok(found) => match found.into_iter().flatten().next() {
+                Some(what) => Rest::Changed(what),
+                None if followed.contains(&None) => Rest::Unknown(unrest("a master is being connected to".to_owned())),
+                None => Rest::Still,
+            },
             Err(error) => Rest::Unknown(error),
         }
     }
@@ -221,17 +257,27 @@ fn require_alive(master: &Node) -> SourceResult<()> {
 
 /// Refuses if a master does not agree, or hands over or takes over slots.
 async fn require_rest(master: &Node, options: &RedisOptions, version: Option<&Version>) -> SourceResult<()> {
-    let Some(what) = moving(master, options, version).await? else { return Ok(()) };
+    let (_, Some(what)) = moving(master, options, version).await? else { return Ok(()) };
     let text = format!("{what}: their keys may be in two nodes, or in none, while dumps are made");
     Err(SourceError::new(SourceErrorKind::Unavailable, text)
         .with_hint("back up when that is done; what was broken off is mended by `redis-cli --cluster fix`"))
 }
 
-/// Asks a master whether it agrees, and which slots it hands over or takes over, if it does.
-async fn moving(master: &Node, options: &RedisOptions, version: Option<&Version>) -> SourceResult<Option<String>> {
+/// Who has which slots, as a node sees it.
+fn owners(nodes: &[Node]) -> BTreeMap<&str, &Slots> {
+    let masters = nodes.iter().filter(|node| node.is_master && !node.slots.is_empty());
+    masters.map(|node| (&*node.id, &node.slots)).collect()
+}
+
+/// Asks a master whether it agrees, what it knows, and which slots it hands over or takes over, if it does.
+async fn moving(
+    master: &Node,
+    options: &RedisOptions,
+    version: Option<&Version>,
+) -> SourceResult<(Vec<Node>, Option<String>)> {
     let name = master.address();
     let nodes = ask(options).await.map_err(|error| error.context(format!("node {name}")))?;
-    let own = nodes.into_iter().find(|node| node.is_self).filter(|own| own.id == master.id);
+    let own = nodes.iter().find(|node| node.is_self).filter(|own| own.id == master.id);
     let Some(own) = own else {
         let text = format!("another node answers where {name} should be");
         return Err(SourceError::new(SourceErrorKind::Invalid, text)
@@ -242,11 +288,11 @@ async fn moving(master: &Node, options: &RedisOptions, version: Option<&Version>
     }
     let is_moving = !own.moving.is_empty() || has_jobs(options, version).await?;
     if !is_moving {
-        return Ok(None);
+        return Ok((nodes, None));
     }
     let slots = own.moving.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", ");
     let what = if slots.is_empty() { "slots".to_owned() } else { format!("slots ({slots})") };
-    Ok(Some(format!("{what} of {name} are being moved")))
+    Ok((nodes, Some(format!("{what} of {name} are being moved"))))
 }
 
 /// Valkey from 9 on moves slots by jobs, which it tells of by another command.

@@ -8,7 +8,7 @@ use backup_core::source::{SourceErrorKind, SourceResult};
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::mpsc::{Sender, channel};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -51,6 +51,8 @@ pub(super) struct Stream {
     /// When the last bytes came.
     time: Timestamp,
     durable: watch::Sender<u64>,
+    followed: watch::Receiver<Option<String>>,
+    leave: Arc<Notify>,
     _tasks: [AbortOnDropHandle<()>; 2],
 }
 
@@ -78,9 +80,12 @@ impl Stream {
         };
         let (durable, acknowledged) = watch::channel(0);
         let (sender, mut pieces) = channel(WAITING);
-        let seek = Some(Seek { cluster: cluster.clone(), slots: shard.slots.clone() });
+        let (now, followed) = watch::channel(Some(shard.id.clone()));
+        let leave = Arc::new(Notify::new());
+        let seek = Seek { cluster: cluster.clone(), slots: shard.slots.clone(), followed: now, leave: leave.clone() };
         let (id, at) = (place.branch.clone(), place.offset);
-        let follower = Follower { cx: cx.clone(), options, seek, place, turn, pieces: sender, acknowledged };
+        let follower =
+            Follower { cx: cx.clone(), options, seek: Some(seek), place, turn, pieces: sender, acknowledged };
         let following = tokio::spawn(follower.run(replication));
         let numbering = tokio::spawn(async move {
             let (number, to) = to;
@@ -100,6 +105,8 @@ impl Stream {
             file: None,
             time: cx.clock.now(),
             durable,
+            followed,
+            leave,
             _tasks: [following, numbering].map(AbortOnDropHandle::new),
         })
     }
@@ -154,6 +161,16 @@ impl Stream {
                 from
             }
         }
+    }
+
+    /// Which node is followed; `None` while there is no connection.
+    pub(super) fn followed(&self) -> Option<String> {
+        self.followed.borrow().clone()
+    }
+
+    /// That node is not the master any more.
+    pub(super) fn leave(&self) {
+        self.leave.notify_waiters();
     }
 
     /// Everything up to this offset is durable.

@@ -22,6 +22,8 @@ use super::{Job, WAITING};
 const END: u64 = 9;
 const MARKER: u8 = 0xff;
 
+const OTHER_LIBRARIES: &str = "their libraries of functions are not the same";
+
 /// Which bytes of a dump are taken.
 struct Cut {
     from: u64,
@@ -46,6 +48,7 @@ pub(super) fn require_alike(job: &Job<'_>) -> SourceResult<()> {
         () if dumps().any(|dump| dump.version != first.version || dump.format != first.format) => {
             refuse("they are of different versions")
         }
+        () if dumps().any(|dump| dump.libraries != first.libraries) => refuse(OTHER_LIBRARIES),
         () => Ok(()),
     }
 }

@@ -52,7 +52,11 @@ impl Replay {
         if stop < job.description.offset {
             return Err(malformed("the plan: it stops before the dump"));
         }
-        let tape = log.map(|log| log.tape(job.cx)).transpose()?;
+        let tape = match (log, &share) {
+            (None, _) => None,
+            (Some(log), None) => Some(log.tape(job.cx)?),
+            (Some(log), Some(share)) => Some(log.tape_of_files(job.cx, share.files())?),
+        };
         let order = Order::new(job.description.offset, stop);
         Ok(Self { snapshot: job.snapshot.clone(), files, file: None, tape, piece: None, share, order, ended: false })
     }

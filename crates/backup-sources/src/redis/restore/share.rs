@@ -51,6 +51,13 @@ impl Share {
         Ok(Self { slots, id, promised: None, stop, seen: stands, seen_id: None, end, stands, is_behind, ahead: None })
     }
 
+    /// Which files of the log are those of this master.
+    pub(super) fn files(&self) -> impl Fn(&str) -> bool + Send + Sync + use<> {
+        let slots = self.slots.clone();
+        // What is no such path is refused where it comes.
+        move |path| of_cluster_log(path).is_none_or(|(of, _)| *of == slots)
+    }
+
     pub(super) fn require_end(&self) -> SourceResult<()> {
         if self.seen < self.end.offset {
             return Err(missing(self.seen, self.end.offset));
