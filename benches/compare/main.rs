@@ -3,7 +3,6 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `main.rs` | arguments, the table |
-//! | `data.rs` | the data: about 1 GB in 21 000 files, the same for every run |
 //! | `tools.rs` | the commands of each tool |
 //! | `measure.rs` | one command under GNU time |
 //!
@@ -11,16 +10,14 @@
 
 #![expect(clippy::print_stdout, reason = "this program prints a table")]
 
-mod data;
 mod measure;
 mod tools;
 
 use std::path::{Path, PathBuf};
 
+use backup_benches::{Result, data};
 use measure::Cost;
 use tools::{STEPS, Tool};
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::Result;
+use backup_benches::Result;
 
 /// What a command cost.
 #[derive(Debug, Clone)]

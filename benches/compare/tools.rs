@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Result;
+use backup_benches::Result;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,10 @@ const SMALL_FILE: u64 = 12_000;
 const FILES_PER_DIR: u64 = 100;
 
 /// Fills `dir` with about `bytes` bytes; returns the number of files.
-pub(crate) fn create(dir: &Path, bytes: u64) -> Result<u64> {
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn create(dir: &Path, bytes: u64) -> Result<u64> {
     let mut rng = StdRng::seed_from_u64(2026);
     let words: Vec<String> = (0..4000).map(|_| word(&mut rng)).collect();
     let small = bytes / 4 / SMALL_FILE;
@@ -106,7 +109,10 @@ fn random(out: &mut Vec<u8>, _: &[String], rng: &mut StdRng) {
 }
 
 /// Bytes of a file, or of all files below a directory.
-pub(crate) fn size_of(path: &Path) -> Result<u64> {
+///
+/// # Errors
+/// It cannot be read.
+pub fn size_of(path: &Path) -> Result<u64> {
     let meta = fs::symlink_metadata(path)?;
     if !meta.is_dir() {
         return Ok(meta.len());
