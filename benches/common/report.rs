@@ -18,6 +18,9 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// What was to be reached.
     pub bars: Vec<Judged>,
+    /// Names and contents of pictures (SVG).
+    #[serde(skip)]
+    pub pictures: Vec<(String, String)>,
 }
 
 /// One step of one tool.
@@ -45,7 +48,9 @@ pub enum Measure {
 }
 
 impl Measure {
-    fn name(self) -> &'static str {
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "CPU",
             Self::Wall => "wall",
@@ -173,7 +178,7 @@ impl Report {
             Judged { what, value, at_most: bar.at_most }
         };
         let bars = bars.iter().map(judge).collect();
-        Self { name: name.to_owned(), title, rows, bars }
+        Self { name: name.to_owned(), title, rows, bars, pictures: Vec::new() }
     }
 
     /// The table and the verdicts.
@@ -194,10 +199,14 @@ impl Report {
             };
             table(&mut text, &["bar", "measured", "at most", ""], &self.bars.iter().map(cells).collect::<Vec<_>>());
         }
+        for (name, _) in &self.pictures {
+            // Writing to a string cannot fail.
+            _ = write!(text, "\n![{name}]({name}.svg)\n");
+        }
         text
     }
 
-    /// Writes `NAME.md` and `NAME.json`.
+    /// Writes `NAME.md`, `NAME.json` and the pictures.
     ///
     /// # Errors
     /// The directory cannot be written.
@@ -205,6 +214,9 @@ impl Report {
         std::fs::create_dir_all(dir)?;
         std::fs::write(dir.join(&self.name).with_extension("md"), self.markdown())?;
         std::fs::write(dir.join(&self.name).with_extension("json"), serde_json::to_string_pretty(self)? + "\n")?;
+        for (name, picture) in &self.pictures {
+            std::fs::write(dir.join(name).with_extension("svg"), picture)?;
+        }
         Ok(())
     }
 

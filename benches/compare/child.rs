@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::io::{Read, Stdin, Write};
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,6 +19,7 @@ use backup_core::source::{
 };
 use backup_storage::LocalSink;
 use jiff::Timestamp;
+use tokio::runtime::{Builder, Runtime};
 
 /// Makes this program one of the processes that are measured.
 pub(crate) const WORD: &str = "--child";
@@ -28,7 +28,7 @@ const BLOBS_PER_FILE: u64 = 1000;
 const BLOB: u32 = 4096;
 
 /// `generate SEED BYTES` writes to the standard output, `stream REPOSITORY` backs the standard input up, `blobs REPOSITORY SEED
-/// BLOBS` so many small blobs, and says which snapshot that is.
+/// BLOBS` so many small blobs, and says which snapshot that is; `snapshots REPOSITORY COUNT` makes so many, all with the same.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
@@ -43,24 +43,42 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
                 }
             }
         }
-        ["stream", repository] => stored(Path::new(repository), Fed::Stream).map(drop),
+        ["stream", repository] => stored(repository, Fed::Stream).map(drop),
         ["blobs", repository, seed, blobs] => {
-            let id = stored(Path::new(repository), Fed::Blobs { seed: seed.parse()?, blobs: blobs.parse()? })?;
+            let id = stored(repository, Fed::Blobs { seed: seed.parse()?, blobs: blobs.parse()? })?;
             Ok(writeln!(std::io::stdout(), "{id}")?)
+        }
+        ["snapshots", repository, count] => {
+            let count: u32 = count.parse()?;
+            runtime()?.block_on(async {
+                // That they are lasting is not what is measured.
+                let opened = open(Arc::new(LocalSink::without_fsync(repository)?)).await?;
+                for _ in 0..count {
+                    backed_up(&opened, Fed::Stream).await?;
+                }
+                Ok(())
+            })
         }
         _ => Err(format!("{WORD} is for this program itself").into()),
     }
 }
 
-fn stored(repository: &Path, source: Fed) -> Result<String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        let phrase = Passphrase::new(std::env::var("BACKUP_PASSWORD")?);
-        let opened = Repository::open(Arc::new(LocalSink::open(repository)?), &phrase).await?;
-        let options = BackupOptions { estimate: false, ..BackupOptions::default() };
-        let report = backup(&opened, &source, &options, &Context::silent()).await?;
-        Ok(report.snapshot.ok_or("there is no snapshot")?.to_string())
-    })
+fn stored(repository: &str, source: Fed) -> Result<String> {
+    runtime()?.block_on(async { backed_up(&open(Arc::new(LocalSink::open(repository)?)).await?, source).await })
+}
+
+fn runtime() -> Result<Runtime> {
+    Ok(Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+async fn open(sink: Arc<LocalSink>) -> Result<Repository> {
+    Ok(Repository::open(sink, &Passphrase::new(std::env::var("BACKUP_PASSWORD")?)).await?)
+}
+
+async fn backed_up(repository: &Repository, source: Fed) -> Result<String> {
+    let options = BackupOptions { estimate: false, ..BackupOptions::default() };
+    let report = backup(repository, &source, &options, &Context::silent()).await?;
+    Ok(report.snapshot.ok_or("there is no snapshot")?.to_string())
 }
 
 /// What is backed up.

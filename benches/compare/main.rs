@@ -11,6 +11,7 @@
 //! | `stream.rs` | one endless stream |
 //! | `seaweed.rs` | an object store |
 //! | `prune.rs` | half of a repository is no longer needed |
+//! | `curves.rs`, `svg.rs` | what grows with what, and pictures of it |
 //! | `child.rs` | processes of this program: what feeds a stream, and a source that reads one |
 //!
 //! `cargo bench -p backup-benches --bench compare` runs it; `README.md` says more.
@@ -19,12 +20,14 @@
 
 mod child;
 mod contest;
+mod curves;
 mod files;
 mod peers;
 mod prune;
 mod same;
 mod seaweed;
 mod stream;
+mod svg;
 
 use std::path::PathBuf;
 
@@ -38,11 +41,13 @@ cargo bench -p backup-benches --bench compare -- [OPTIONS] [CONTEST...]
   stream       20 GB from a pipe
   seaweedfs    2 GB of files into an object store, and back
   prune        half of 2 million blobs is no longer needed
+  curves       what grows with bytes, files, blobs and snapshots
 
   --runs N     times that each step is measured (3)
-  --size N     MB of files, files of small, MB of stream, MB of seaweedfs, blobs of prune; for one contest
+  --size N     MB of files, files of small, MB of stream, MB of seaweedfs, blobs of prune, the first
+               points of curves; for one contest
   --quick      small and once: whether everything works; what is missed fails nothing
-  --results D  write NAME.md and NAME.json there
+  --results D  write NAME.md and NAME.json there, and pictures
 ";
 
 /// What was asked for.
@@ -67,12 +72,13 @@ impl Options {
 
 type Contest = (&'static str, fn(&Options) -> Result<Report>);
 
-const CONTESTS: [Contest; 5] = [
+const CONTESTS: [Contest; 6] = [
     ("files", files::mixed),
     ("small", files::small),
     ("stream", stream::contest),
     ("seaweedfs", seaweed::contest),
     ("prune", prune::contest),
+    ("curves", curves::contest),
 ];
 
 fn main() -> Result<()> {
