@@ -1,98 +1,115 @@
-//! Runs `backup`, stock restic and `tar | zstd` on the same data and prints CPU seconds, wall seconds and peak memory.
+//! Runs `backup` and others on the same data, in turn, and prints CPU seconds, seconds, peak memory, bytes stored and requests of
+//! each, with ratios and what was to be reached.
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `main.rs` | arguments, the table |
-//! | `data.rs` | the data: about 1 GB in 21 000 files, the same for every run |
-//! | `tools.rs` | the commands of each tool |
-//! | `measure.rs` | one command under GNU time |
+//! | `main.rs` | arguments, the contests |
+//! | `contest.rs` | measuring step by step, each tool in turn |
+//! | `peers.rs` | the commands of each tool |
+//! | `same.rs` | whether what was restored is what was backed up |
+//! | `files.rs` | directories of files: large ones, a million small ones |
+//! | `stream.rs` | one endless stream |
+//! | `seaweed.rs` | an object store |
+//! | `prune.rs` | half of a repository is no longer needed |
+//! | `curves.rs`, `svg.rs` | what grows with what, and pictures of it |
+//! | `child.rs` | processes of this program: what feeds a stream, and a source that reads one |
 //!
 //! `cargo bench -p backup-benches --bench compare` runs it; `README.md` says more.
 
 #![expect(clippy::print_stdout, reason = "this program prints a table")]
 
-mod data;
-mod measure;
-mod tools;
+mod child;
+mod contest;
+mod curves;
+mod files;
+mod peers;
+mod prune;
+mod same;
+mod seaweed;
+mod stream;
+mod svg;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use measure::Cost;
-use tools::{STEPS, Tool};
+use backup_benches::{Args, Report, Result};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+const HELP: &str = "\
+cargo bench -p backup-benches --bench compare -- [OPTIONS] [CONTEST...]
+
+  files        1 GB of files: first backup, unchanged, forced re-read, restore, check; the default
+  small        a million small files: first backup, restore
+  stream       20 GB from a pipe
+  seaweedfs    2 GB of files into an object store, and back
+  prune        half of 2 million blobs is no longer needed
+  curves       what grows with bytes, files, blobs and snapshots
+
+  --runs N     times that each step is measured (3)
+  --size N     MB of files, files of small, MB of stream, MB of seaweedfs, blobs of prune, the first
+               points of curves; for one contest
+  --quick      small and once: whether everything works; what is missed fails nothing
+  --results D  write NAME.md and NAME.json there, and pictures
+";
+
+/// What was asked for.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) runs: u32,
+    size: Option<u64>,
+    quick: bool,
+}
+
+impl Options {
+    /// The size that was asked for, or else the one of a contest: that of a full one, or of a quick one.
+    pub(crate) fn size(&self, full: u64, quick: u64) -> u64 {
+        self.size.unwrap_or(if self.quick { quick } else { full })
+    }
+
+    /// What the numbers of a table are.
+    pub(crate) fn told(&self) -> String {
+        if self.runs == 1 { "one run".to_owned() } else { format!("medians (and least–most) of {} runs", self.runs) }
+    }
+}
+
+type Contest = (&'static str, fn(&Options) -> Result<Report>);
+
+const CONTESTS: [Contest; 6] = [
+    ("files", files::mixed),
+    ("small", files::small),
+    ("stream", stream::contest),
+    ("seaweedfs", seaweed::contest),
+    ("prune", prune::contest),
+    ("curves", curves::contest),
+];
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let runs = number(&args, "--runs", 3)?;
-    let megabytes = number(&args, "--mb", 1000)?;
-    let scratch = tempfile::Builder::new().prefix("backup-bench-").tempdir()?;
-    let source = scratch.path().join("data");
-    println!("making {megabytes} MB of data …");
-    let files = data::create(&source, u64::from(megabytes) * 1_000_000)?;
-    println!("{files} files; {runs} runs of every step, medians: CPU s · wall s · peak MB\n");
-    let tools = tools::available(&workspace()?)?;
-    let table = measure_all(&tools, &source, scratch.path(), runs)?;
-    print_table(&tools, &table);
-    Ok(())
-}
-
-fn number(args: &[String], name: &str, default: u32) -> Result<u32> {
-    match args.iter().position(|arg| arg == name) {
-        None => Ok(default),
-        Some(at) => Ok(args.get(at + 1).ok_or(format!("{name} needs a number"))?.parse()?),
+    let mut args = Args::new();
+    if let Some(args) = args.child(child::WORD) {
+        return child::run(args);
     }
-}
-
-fn workspace() -> Result<PathBuf> {
-    let package = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    Ok(package.parent().ok_or("the package has no parent directory")?.to_path_buf())
-}
-
-/// Of every tool the median cost of every step, and the size of what was stored. The tools take turns, and each run begins
-/// with another one, so that neither a slow minute of the machine nor what the tool before has left behind is one tool's
-/// alone.
-fn measure_all(tools: &[Tool], source: &Path, scratch: &Path, runs: u32) -> Result<Vec<(Vec<Option<Cost>>, u64)>> {
-    let mut costs: Vec<Vec<Vec<Cost>>> = vec![vec![Vec::new(); STEPS.len()]; tools.len()];
-    let mut stored = vec![0; tools.len()];
-    for run in 0..runs as usize {
-        for which in (0..tools.len()).map(|at| (at + run) % tools.len()) {
-            let tool = &tools[which];
-            let place = tempfile::tempdir_in(scratch)?;
-            for (at, step) in STEPS.iter().enumerate() {
-                let Some(command) = (tool.command)(*step, source, place.path()) else {
-                    continue;
-                };
-                costs[which][at].push(measure::run(&command, place.path())?);
-                if *step == tools::Step::First {
-                    stored[which] = data::size_of(&place.path().join("repo"))?;
-                }
-            }
+    if args.flag("--help") || args.flag("-h") {
+        print!("{HELP}");
+        return Ok(());
+    }
+    let quick = args.flag("--quick");
+    let options =
+        Options { runs: args.value_or("--runs", if quick { 1 } else { 3 })?, size: args.value("--size")?, quick };
+    let results: Option<PathBuf> = args.value("--results")?;
+    let words = args.words()?;
+    let wanted = if words.is_empty() { vec!["files".to_owned()] } else { words };
+    if let Some(unknown) = wanted.iter().find(|name| CONTESTS.iter().all(|(known, _)| known != name)) {
+        return Err(format!("there is no contest {unknown}").into());
+    }
+    if options.size.is_some() && wanted.len() > 1 {
+        return Err("--size is for one contest".into());
+    }
+    let mut missed = Vec::new();
+    for (_, contest) in CONTESTS.iter().filter(|(name, _)| wanted.iter().any(|wanted| wanted == name)) {
+        let report = contest(&options)?;
+        println!("\n{}", report.markdown());
+        if let Some(dir) = &results {
+            report.store(dir)?;
         }
+        missed.extend(report.missed());
     }
-    let medians = costs.into_iter().map(|steps| steps.into_iter().map(measure::median).collect());
-    Ok(medians.zip(stored).collect())
-}
-
-fn print_table(tools: &[Tool], table: &[(Vec<Option<Cost>>, u64)]) {
-    print!("{:<14}", "");
-    for tool in tools {
-        print!("{:>26}", tool.name);
-    }
-    println!("{:>18}", "CPU, ours/restic");
-    let peer = tools.iter().position(|tool| tool.name.starts_with("restic"));
-    for (at, step) in STEPS.iter().enumerate() {
-        print!("{:<14}", step.title());
-        for (costs, _) in table {
-            let text = costs[at].as_ref().map_or("–".to_owned(), ToString::to_string);
-            print!("{text:>26}");
-        }
-        let ratio = peer.and_then(|peer| Some(table[0].0[at].as_ref()?.cpu / table[peer].0[at].as_ref()?.cpu));
-        println!("{:>18}", ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}")));
-    }
-    print!("{:<14}", "stored");
-    for (_, stored) in table {
-        print!("{:>26}", format!("{} MB", stored / 1_000_000));
-    }
-    println!();
+    if missed.is_empty() || quick { Ok(()) } else { Err(format!("missed: {}", missed.join(", ")).into()) }
 }

@@ -3,7 +3,6 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `main.rs` | arguments, one process per step, the table, the limit |
-//! | `synthetic.rs` | a repository of 100 million blobs: its index objects, and nothing else |
 //! | `steps.rs` | what each process does |
 //! | `measure.rs` | time and memory of a process |
 //!
@@ -13,15 +12,14 @@
 
 mod measure;
 mod steps;
-mod synthetic;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use backup_benches::synthetic::{ADDED_BLOBS, Synthetic};
+use backup_benches::{Result, data};
+use backup_core::crypto::Passphrase;
 use measure::Cost;
-use synthetic::{ADDED_BLOBS, Synthetic};
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const HELP: &str = "\
 cargo bench -p backup-benches --bench index -- [OPTIONS]
@@ -85,8 +83,8 @@ async fn bench(dir: &Path, blobs: u64) -> Result<()> {
             println!("{stored} are stored");
         }
     };
-    let synthetic = Synthetic::make(&repository, blobs, told).await?;
-    println!("they have {} MB\n", measure::size_of(&repository.join("index"))? / 1_000_000);
+    let synthetic = Synthetic::make(&repository, &Passphrase::new(steps::PHRASE), blobs, told).await?;
+    println!("they have {} MB\n", data::size_of(&repository.join("index"))? / 1_000_000);
     let cache = tempfile::Builder::new().prefix("cache-").tempdir_in(dir)?;
     println!("{:<24}{:>10}{:>10}{:>16}{:>14}{:>12}", "", "CPU s", "wall s", "peak anon MB", "peak RSS MB", "cache MB");
     let run = |title: &str, step: &str, blobs: u64| run(title, step, &repository, cache.path(), blobs);
@@ -133,7 +131,7 @@ fn run(title: &str, step: &str, repository: &Path, cache: &Path, blobs: u64) -> 
     }
     let (cost, times) = Cost::parse(&String::from_utf8_lossy(&output.stdout))?;
     let Cost { wall, cpu, anon, rss } = cost;
-    let size = measure::size_of(cache)? / 1_000_000;
+    let size = data::size_of(cache)? / 1_000_000;
     println!("{title:<24}{cpu:>10.1}{wall:>10.1}{anon:>16.0}{rss:>14.0}{size:>12}");
     let times = match times[..] {
         [unknown, known, again] => format!("unknown {unknown:.0}, known {known:.0}, known again {again:.0}"),

@@ -1,17 +1,13 @@
 //! What a process costs, told by itself: it is started for one step and ends with it.
 
 use std::fmt;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use backup_benches::kilobytes;
+use backup_benches::{Result, kilobytes};
 use rustix::time::{ClockId, clock_gettime};
-
-use crate::Result;
 
 /// How often memory is looked at.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -95,15 +91,4 @@ impl Step {
 fn cpu_seconds() -> f64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-/// Bytes of all files below a directory.
-pub(crate) fn size_of(dir: &Path) -> Result<u64> {
-    let mut sum = 0;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let meta = entry.metadata()?;
-        sum += if meta.is_dir() { size_of(&entry.path())? } else { meta.len() };
-    }
-    Ok(sum)
 }

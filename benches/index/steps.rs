@@ -1,20 +1,24 @@
 //! What is measured, each in a process of its own.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use backup_benches::Result;
+use backup_benches::synthetic::{blob_id, kind_of, pack_of};
 use backup_core::context::Context;
+use backup_core::crypto::Passphrase;
 use backup_core::format::BlobKind;
 use backup_core::id::{BlobId, PackId};
-use backup_core::repository::IndexedRepository;
 use backup_core::repository::index::BlobIndex;
+use backup_core::repository::{IndexedRepository, Repository};
+use backup_storage::LocalSink;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::Result;
 use crate::measure::{Cost, Step, Watch};
-use crate::synthetic::{self, blob_id, kind_of, pack_of};
 
+pub(crate) const PHRASE: &str = "bench";
 /// Look-ups of each sort.
 const LOOKUPS: u32 = 1_000_000;
 /// Names are computed for so many look-ups in advance, outside the measured time.
@@ -48,7 +52,8 @@ pub(crate) async fn lookups(repository: &Path, cache: &Path, blobs: u64) -> Resu
 }
 
 async fn load(repository: &Path, cache: &Path) -> Result<(IndexedRepository, Step)> {
-    let repository = synthetic::open(repository).await?.with_cache(cache);
+    let repository =
+        Repository::open(Arc::new(LocalSink::open(repository)?), &Passphrase::new(PHRASE)).await?.with_cache(cache);
     let step = Step::begin();
     Ok((repository.load_index(&Context::silent()).await?, step))
 }

@@ -15,27 +15,33 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::Result;
 
-pub(crate) const BLOBS_PER_PACK: u64 = 100;
+/// Blobs that each pack is said to hold.
+pub const BLOBS_PER_PACK: u64 = 100;
 /// As in every repository.
 const BLOBS_PER_OBJECT: u64 = 50_000;
 /// One pack of so many holds trees.
 const TREES: u64 = 16;
 /// How many objects are added afterwards, and how many packs each has.
 const ADDED: (u64, u64) = (20, 5);
-const PHRASE: &str = "bench";
 
 /// Blobs in the objects that [`Synthetic::add`] stores.
-pub(crate) const ADDED_BLOBS: u64 = ADDED.0 * ADDED.1 * BLOBS_PER_PACK;
+pub const ADDED_BLOBS: u64 = ADDED.0 * ADDED.1 * BLOBS_PER_PACK;
 
-pub(crate) fn blob_id(number: u64) -> BlobId {
+/// The name of a blob.
+#[must_use]
+pub fn blob_id(number: u64) -> BlobId {
     BlobId::digest(&number.to_le_bytes())
 }
 
-pub(crate) fn pack_of(blob: u64) -> PackId {
+/// The pack that holds it.
+#[must_use]
+pub fn pack_of(blob: u64) -> PackId {
     pack_id(blob / BLOBS_PER_PACK)
 }
 
-pub(crate) fn kind_of(blob: u64) -> BlobKind {
+/// What it holds.
+#[must_use]
+pub fn kind_of(blob: u64) -> BlobKind {
     if (blob / BLOBS_PER_PACK).is_multiple_of(TREES) { BlobKind::Tree } else { BlobKind::Data }
 }
 
@@ -43,7 +49,9 @@ fn pack_id(number: u64) -> PackId {
     PackId::digest(format!("pack {number}").as_bytes())
 }
 
-fn pack(number: u64) -> IndexPack {
+/// A pack, as an index has it.
+#[must_use]
+pub fn pack(number: u64) -> IndexPack {
     let mut offset = 0;
     let first = number * BLOBS_PER_PACK;
     let blob = |number| {
@@ -57,14 +65,9 @@ fn pack(number: u64) -> IndexPack {
     IndexPack { id: pack_id(number), blobs: (first..first + BLOBS_PER_PACK).map(blob).collect() }
 }
 
-/// Opens the repository in `dir`.
-pub(crate) async fn open(dir: &Path) -> Result<Repository> {
-    Ok(Repository::open(Arc::new(LocalSink::open(dir)?), &Passphrase::new(PHRASE)).await?)
-}
-
 /// The repository that is being made.
 #[derive(Debug)]
-pub(crate) struct Synthetic {
+pub struct Synthetic {
     sink: LocalSink,
     key: Arc<MasterKey>,
     blobs: u64,
@@ -72,20 +75,23 @@ pub(crate) struct Synthetic {
 
 impl Synthetic {
     /// How many index objects so many blobs need.
-    pub(crate) fn objects(blobs: u64) -> u64 {
+    #[must_use]
+    pub fn objects(blobs: u64) -> u64 {
         blobs.div_ceil(BLOBS_PER_OBJECT)
     }
 
     /// Makes a repository of so many blobs in `dir`, or takes the one that is there. Calls `told` with the number of objects
     /// that are stored.
-    pub(crate) async fn make(dir: &Path, blobs: u64, told: impl Fn(u64)) -> Result<Self> {
-        let phrase = Passphrase::new(PHRASE);
+    ///
+    /// # Errors
+    /// The directory cannot be written, or holds another repository.
+    pub async fn make(dir: &Path, phrase: &Passphrase, blobs: u64, told: impl Fn(u64)) -> Result<Self> {
         let sink = LocalSink::without_fsync(dir)?;
         if sink.list_all(&Prefix::new("keys")?).await?.is_empty() {
-            Repository::init(Arc::new(sink.clone()), &phrase, &InitOptions::default(), &Context::silent()).await?;
+            Repository::init(Arc::new(sink.clone()), phrase, &InitOptions::default(), &Context::silent()).await?;
         }
         let key = match sink.list_all(&Prefix::new("keys")?).await?.first() {
-            Some(file) => KeyFile::from_json(&sink.get_bytes(&file.key).await?)?.unwrap_with(&phrase)?,
+            Some(file) => KeyFile::from_json(&sink.get_bytes(&file.key).await?)?.unwrap_with(phrase)?,
             None => None,
         };
         let key = Arc::new(key.ok_or(format!("{} holds another repository", dir.display()))?);
@@ -121,7 +127,10 @@ impl Synthetic {
     }
 
     /// Stores a few small objects with blobs that follow the last one.
-    pub(crate) async fn add(&self) -> Result<Vec<Key>> {
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub async fn add(&self) -> Result<Vec<Key>> {
         let (objects, each) = ADDED;
         let first = self.blobs / BLOBS_PER_PACK;
         let mut keys = Vec::new();
@@ -132,7 +141,10 @@ impl Synthetic {
     }
 
     /// Removes what [`Self::add`] has stored: the next run finds the repository as this one did.
-    pub(crate) async fn remove(&self, keys: &[Key]) -> Result<()> {
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub async fn remove(&self, keys: &[Key]) -> Result<()> {
         for key in keys {
             self.sink.delete_one(key).await?;
         }

@@ -14,7 +14,10 @@ const SMALL_FILE: u64 = 12_000;
 const FILES_PER_DIR: u64 = 100;
 
 /// Fills `dir` with about `bytes` bytes; returns the number of files.
-pub(crate) fn create(dir: &Path, bytes: u64) -> Result<u64> {
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn create(dir: &Path, bytes: u64) -> Result<u64> {
     let mut rng = StdRng::seed_from_u64(2026);
     let words: Vec<String> = (0..4000).map(|_| word(&mut rng)).collect();
     let small = bytes / 4 / SMALL_FILE;
@@ -106,7 +109,10 @@ fn random(out: &mut Vec<u8>, _: &[String], rng: &mut StdRng) {
 }
 
 /// Bytes of a file, or of all files below a directory.
-pub(crate) fn size_of(path: &Path) -> Result<u64> {
+///
+/// # Errors
+/// It cannot be read.
+pub fn size_of(path: &Path) -> Result<u64> {
     let meta = fs::symlink_metadata(path)?;
     if !meta.is_dir() {
         return Ok(meta.len());
@@ -116,4 +122,85 @@ pub(crate) fn size_of(path: &Path) -> Result<u64> {
         sum += size_of(&entry?.path())?;
     }
     Ok(sum)
+}
+
+/// Fills `dir` with so many files of 100 to 2000 bytes of text, a hundred in each directory; returns their bytes.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn create_small(dir: &Path, files: u64) -> Result<u64> {
+    let mut rng = StdRng::seed_from_u64(2027);
+    let words: Vec<String> = (0..4000).map(|_| word(&mut rng)).collect();
+    let (mut text_of_all, mut sum) = (Vec::new(), 0);
+    while text_of_all.len() < 1 << 20 {
+        text(&mut text_of_all, &words, &mut rng);
+    }
+    for at in 0..files {
+        let folder = dir.join(format!("{}/{}", at / FILES_PER_DIR / FILES_PER_DIR, at / FILES_PER_DIR));
+        if at.is_multiple_of(FILES_PER_DIR) {
+            fs::create_dir_all(&folder)?;
+        }
+        let start = rng.random_range(0..text_of_all.len() - 2000);
+        let len = rng.random_range(100..2000);
+        let mut content = format!("file {at}\n").into_bytes();
+        content.extend_from_slice(&text_of_all[start..start + len]);
+        fs::write(folder.join(format!("file-{at}.txt")), &content)?;
+        sum += content.len() as u64;
+    }
+    Ok(sum)
+}
+
+/// So many bytes that compress as those of [`create`] do, and of which no 4 KiB come twice. Costs hardly more than a copy.
+#[derive(Debug)]
+pub struct Endless {
+    base: Vec<u8>,
+    at: u64,
+    len: u64,
+}
+
+/// Each of these has a number of its own.
+const STAMPED: u64 = 4096;
+
+impl Endless {
+    /// The same for the same `seed`.
+    #[must_use]
+    pub fn new(seed: u64, len: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let words: Vec<String> = (0..4000).map(|_| word(&mut rng)).collect();
+        let (mut base, mut line) = (Vec::new(), Vec::new());
+        for fill in [text, document, page, code, random].iter().cycle().take(40) {
+            let end = base.len() + (256 << 10);
+            while base.len() < end {
+                line.clear();
+                fill(&mut line, &words, &mut rng);
+                base.extend_from_slice(&line);
+            }
+            base.truncate(end);
+        }
+        Self { base, at: seed << 40, len }
+    }
+}
+
+impl std::io::Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut written = 0;
+        while written < buffer.len() && self.len > 0 {
+            let within = self.at % STAMPED;
+            let start = usize::try_from(self.at % self.base.len() as u64).unwrap_or(0);
+            let room = (buffer.len() - written) as u64;
+            let len = usize::try_from((STAMPED - within).min(room).min(self.len)).unwrap_or(0);
+            let out = &mut buffer[written..written + len];
+            out.copy_from_slice(&self.base[start..start + len]);
+            let stamp = (self.at / STAMPED).to_le_bytes();
+            for (at, byte) in stamp.iter().enumerate().skip(usize::try_from(within).unwrap_or(usize::MAX)) {
+                if let Some(out) = out.get_mut(at - usize::try_from(within).unwrap_or(0)) {
+                    *out = *byte;
+                }
+            }
+            written += len;
+            self.at += len as u64;
+            self.len -= len as u64;
+        }
+        Ok(written)
+    }
 }

@@ -1,6 +1,6 @@
-//! What the system says of processes, for all benches.
+//! What the system says of processes.
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+use crate::Result;
 
 /// User and system time of a process or a thread, in seconds. `id` is its number, or `self`, or `PROCESS/task/THREAD`.
 ///

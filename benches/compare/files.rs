@@ -1,0 +1,57 @@
+//! Directories of files.
+
+use backup_benches::{Bar, Measure, Report, Result, data};
+
+use crate::Options;
+use crate::contest::{Contest, Directories, measure};
+use crate::peers::{Kind, Step, available};
+
+const MIXED: [Bar; 8] = [
+    Bar { step: "first backup", beside: Some("restic"), measure: Measure::Cpu, at_most: 0.42 },
+    Bar { step: "first backup", beside: Some("tar"), measure: Measure::Cpu, at_most: 1.15 },
+    Bar { step: "unchanged", beside: Some("restic"), measure: Measure::Cpu, at_most: 0.15 },
+    Bar { step: "forced re-read", beside: Some("restic"), measure: Measure::Cpu, at_most: 0.42 },
+    Bar { step: "restore", beside: Some("restic"), measure: Measure::Cpu, at_most: 0.6 },
+    Bar { step: "check, all data", beside: Some("restic"), measure: Measure::Cpu, at_most: 0.6 },
+    Bar { step: "first backup", beside: Some("restic"), measure: Measure::Peak, at_most: 0.75 },
+    Bar { step: "restore", beside: Some("restic"), measure: Measure::Peak, at_most: 0.6 },
+];
+
+const SMALL: [Bar; 4] = [
+    Bar { step: "first backup", beside: Some("restic"), measure: Measure::Cpu, at_most: 0.35 },
+    Bar { step: "restore", beside: Some("restic"), measure: Measure::Cpu, at_most: 0.6 },
+    Bar { step: "first backup", beside: None, measure: Measure::Peak, at_most: 300.0 },
+    Bar { step: "restore", beside: None, measure: Measure::Peak, at_most: 300.0 },
+];
+
+/// Large and small ones.
+pub(crate) fn mixed(options: &Options) -> Result<Report> {
+    let megabytes = options.size(1000, 60);
+    let scratch = tempfile::Builder::new().prefix("backup-bench-").tempdir()?;
+    let source = scratch.path().join("data");
+    let files = data::create(&source, megabytes * 1_000_000)?;
+    let steps = [Step::Init, Step::First, Step::Unchanged, Step::Reread, Step::Restore, Step::Check];
+    let peers = available(&[Kind::Backup, Kind::Restic, Kind::Rustic, Kind::Borg, Kind::Tar])?;
+    let contest = Contest { source, scratch: &scratch, steps: &steps, runs: options.runs, store: &Directories };
+    let rows = measure(&contest, &peers)?;
+    let title = format!("{megabytes} MB in {files} files; {}", options.told());
+    Ok(Report::new("files", title, rows, &MIXED))
+}
+
+/// So many that what each one costs is all that counts.
+pub(crate) fn small(options: &Options) -> Result<Report> {
+    let files = options.size(1_000_000, 5000);
+    let scratch = tempfile::Builder::new().prefix("backup-bench-").tempdir()?;
+    let source = scratch.path().join("data");
+    let bytes = data::create_small(&source, files)?;
+    let contest = Contest {
+        source,
+        scratch: &scratch,
+        steps: &[Step::Init, Step::First, Step::Restore],
+        runs: options.runs,
+        store: &Directories,
+    };
+    let rows = measure(&contest, &available(&[Kind::Backup, Kind::Restic])?)?;
+    let title = format!("{files} files of {} MB; {}", bytes / 1_000_000, options.told());
+    Ok(Report::new("small", title, rows, &SMALL))
+}

@@ -1,0 +1,137 @@
+//! Counts the instructions that each hot stage takes and compares them with `counts.json`: unlike seconds they are the same on a
+//! busy machine, so that CI can hold a change to them.
+//!
+//! Each stage runs in processes of its own under valgrind's callgrind, once with one round of work and once with two: the difference
+//! is one round, without the start of the process and what the stage prepares.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `main.rs` | arguments, the comparison |
+//! | `callgrind.rs` | counting one process |
+//! | `work.rs` | a stage: what it prepares, and a round of it |
+//! | `bytes.rs` | stages of the core on bytes in memory |
+//! | `whole.rs` | backup, restore and check, and the index of a repository |
+//! | `wal.rs` | PostgreSQL's log, and some to read |
+//!
+//! `scripts/counts` builds and runs it; `README.md` says more.
+
+#![expect(clippy::print_stdout, reason = "this program prints a table")]
+
+mod bytes;
+mod callgrind;
+mod wal;
+mod whole;
+mod work;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use backup_benches::{Result, data};
+use callgrind::Callgrind;
+use work::{STAGES, Stage};
+
+const HELP: &str = "\
+scripts/counts [--update] [STAGE...]
+
+  --update   write what was counted into benches/stages/counts.json
+  STAGE...   only these
+";
+/// How much more or less than what is written down is said, percent; more of it fails.
+const TOLERANCE: f64 = 5.0;
+/// Bytes of files that the stages work on.
+const BYTES: u64 = 2_000_000;
+
+type Counts = BTreeMap<String, u64>;
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, stage, rounds, dir] = &args[..]
+        && flag == "--round"
+    {
+        return work::run(stage, rounds.parse()?, Path::new(dir));
+    }
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        print!("{HELP}");
+        return Ok(());
+    }
+    let is_update = args.iter().any(|arg| arg == "--update");
+    let wanted: Vec<&String> = args.iter().filter(|arg| *arg != "--update").collect();
+    if let Some(unknown) = wanted.iter().find(|name| STAGES.iter().all(|stage| stage.name != **name)) {
+        return Err(format!("there is no stage {unknown}").into());
+    }
+    let stages = STAGES.iter().filter(|stage| wanted.is_empty() || wanted.iter().any(|name| *name == stage.name));
+    let stages: Vec<&Stage> = stages.collect();
+    let counted = count(&stages)?;
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("stages/counts.json");
+    let known = written(&file)?;
+    let worse = compare(&stages, &counted, &known);
+    if is_update {
+        let mut all: Counts =
+            known.into_iter().filter(|(name, _)| STAGES.iter().any(|stage| stage.name == name)).collect();
+        all.extend(counted);
+        std::fs::write(&file, serde_json::to_string_pretty(&all)? + "\n")?;
+        println!("\nwritten to {}", file.display());
+        return Ok(());
+    }
+    if worse.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{}: more than what is written down; if that is meant, scripts/counts --update", worse.join(", "))
+        .into())
+}
+
+fn written(file: &Path) -> Result<Counts> {
+    match std::fs::read(file) {
+        Ok(text) => Ok(serde_json::from_slice(&text)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Counts::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Instructions of one round of each stage. As many stages at a time as there are processors: that changes nothing.
+fn count(stages: &[&Stage]) -> Result<Counts> {
+    let callgrind = Callgrind::find()?;
+    let scratch = tempfile::Builder::new().prefix("backup-counts-").tempdir()?;
+    data::create(&scratch.path().join(work::FILES), BYTES)?;
+    let (left, counts) = (Mutex::new(stages.to_vec()), Mutex::new(Ok(Counts::new())));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, Into::into) {
+            scope.spawn(|| {
+                while let Some(stage) = left.lock().ok().and_then(|mut left| left.pop()) {
+                    let counted = callgrind.round(stage.name, scratch.path());
+                    let Ok(mut counts) = counts.lock() else { return };
+                    match (&mut *counts, counted) {
+                        (Ok(counts), Ok(counted)) => drop(counts.insert(stage.name.to_owned(), counted)),
+                        (Ok(_), Err(error)) => *counts = Err(error),
+                        (Err(_), _) => {}
+                    }
+                }
+            });
+        }
+    });
+    counts.into_inner().map_err(|_| "a thread of the count failed")?
+}
+
+/// Prints the table and says which stages take more than they may.
+fn compare(stages: &[&Stage], counted: &Counts, known: &Counts) -> Vec<String> {
+    println!("{:<16}{:>16}{:>16}{:>9}  a round of it", "stage", "instructions", "written down", "more");
+    let mut worse = Vec::new();
+    for stage in stages {
+        let Some(count) = counted.get(stage.name) else { continue };
+        let Some(before) = known.get(stage.name) else {
+            println!("{:<16}{count:>16}{:>16}{:>9}  {}", stage.name, "–", "", stage.what);
+            worse.push(format!("{} is not written down", stage.name));
+            continue;
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a share is wanted")]
+        let more = (*count as f64 / *before as f64 - 1.0) * 100.0;
+        println!("{:<16}{count:>16}{before:>16}{:>9}  {}", stage.name, format!("{more:+.1} %"), stage.what);
+        if more > TOLERANCE {
+            worse.push(format!("{} {more:+.1} %", stage.name));
+        } else if more < -TOLERANCE {
+            println!("  less than what is written down: `scripts/counts --update {}`, so that it stays so", stage.name);
+        }
+    }
+    worse
+}
