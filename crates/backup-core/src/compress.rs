@@ -1,9 +1,13 @@
 //! zstd, one frame per blob, with reused contexts and a cheap look at whether it is worth while.
 
+mod choice;
+
 use std::fmt;
 use std::str::FromStr;
 
 use zstd::bulk::{Compressor, Decompressor};
+
+pub(crate) use choice::Verdicts;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -17,7 +21,8 @@ pub enum Compression {
     Off,
     /// zstd level 1: about a third less CPU for about a tenth more size.
     Fast,
-    /// zstd level 3 where it pays, else level 1: on documents with short, varied fields level 1 takes half the CPU and is not larger.
+    /// zstd level 3 where it pays, else level 2 or 1: on documents with short, varied fields level 1 takes half the CPU and is not
+    /// larger.
     #[default]
     Auto,
     /// zstd level 19: 5–10 % smaller for many times the CPU.
@@ -76,19 +81,14 @@ const SAMPLE: usize = 16 << 10;
 /// Levels up to this one notice incompressible data by themselves at the cost of about 0.14 s per GB.
 const SELF_DETECTING_LEVEL: i32 = 4;
 
-/// By so many hundredths level 3 has to make a sample smaller. Program text and machine code gain 2 to 7, and twice that over
-/// a whole blob; documents with short fields of random content lose 1 to 5.
-const WORTH: usize = 1;
-/// Where level 3 finds what level 1 does not, it shows in this much.
-const TRIAL: usize = 32 << 10;
-
 /// A compressor for many blobs one after the other.
 #[derive(Default)]
 pub(crate) struct Packer {
-    /// Contexts by level: one, or two for [`Compression::Auto`].
+    /// Contexts by level: one, or three for [`Compression::Auto`].
     contexts: Vec<(i32, Compressor<'static>)>,
     /// Where samples are compressed to.
     scratch: Vec<u8>,
+    verdicts: Verdicts,
 }
 
 impl fmt::Debug for Packer {
@@ -98,6 +98,11 @@ impl fmt::Debug for Packer {
 }
 
 impl Packer {
+    /// One that knows what others have found.
+    pub(crate) fn sharing(verdicts: &Verdicts) -> Self {
+        Self { verdicts: verdicts.clone(), ..Self::default() }
+    }
+
     /// Room that [`Self::pack`] needs for `len` bytes.
     pub(crate) fn room_for(len: usize) -> usize {
         zstd::zstd_safe::compress_bound(len)
@@ -111,22 +116,9 @@ impl Packer {
         if level > SELF_DETECTING_LEVEL && data.len() >= SAMPLE_FROM && looks_incompressible(data)? {
             return Ok(None);
         }
-        let is_wasted = compression == Compression::Auto && data.len() >= SAMPLE_FROM && !self.is_worth_it(data)?;
-        let level = if is_wasted { QUICK } else { level };
+        let level = if compression == Compression::Auto { self.level_for(data)? } else { level };
         let len = self.context(level)?.compress_to_buffer(data, out).map_err(failed)?;
         Ok((len < data.len()).then_some(len))
-    }
-
-    /// Whether level 3 makes less of a sample out of the middle than level 1 does.
-    fn is_worth_it(&mut self, data: &[u8]) -> Result<bool> {
-        let start = (data.len() - TRIAL) / 2;
-        let sample = &data[start..start + TRIAL];
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.resize(Self::room_for(TRIAL), 0);
-        let quick = self.context(QUICK)?.compress_to_buffer(sample, &mut scratch[..]).map_err(failed)?;
-        let thorough = self.context(THOROUGH)?.compress_to_buffer(sample, &mut scratch[..]).map_err(failed)?;
-        self.scratch = scratch;
-        Ok(thorough * 100 <= quick * (100 - WORTH))
     }
 
     fn context(&mut self, level: i32) -> Result<&mut Compressor<'static>> {
@@ -224,6 +216,7 @@ pub(crate) fn decompress_up_to(data: &[u8], limit: usize) -> Result<Vec<u8>> {
 mod tests {
     use rand::{Rng, RngExt as _};
 
+    use super::choice::{SMALL, TRUST_HINT};
     use super::*;
 
     fn pack(data: &[u8], compression: Compression) -> Option<Vec<u8>> {
@@ -262,6 +255,57 @@ mod tests {
 
     #[test]
     fn auto_spends_time_where_it_pays() {
+        let documents = documents();
+        assert_eq!(pack(documents.as_bytes(), Compression::Auto), pack(documents.as_bytes(), Compression::Fast));
+        let sources = sources();
+        assert_eq!(pack(&sources, Compression::Auto), pack(&sources, Compression::Level(3)));
+        assert!(pack(&sources, Compression::Auto).unwrap().len() < pack(&sources, Compression::Fast).unwrap().len());
+        let small = &sources[..SMALL];
+        assert_eq!(pack(small, Compression::Auto), pack(small, Compression::Fast));
+    }
+
+    #[test]
+    fn what_was_found_of_one_content_is_not_believed_of_others() {
+        let (documents, sources) = (documents().into_bytes(), sources());
+        let auto = |packer: &mut Packer, data: &[u8]| {
+            let mut out = vec![0; Packer::room_for(data.len())];
+            let len = packer.pack(data, Compression::Auto, &mut out).unwrap().unwrap();
+            out.truncate(len);
+            out
+        };
+        let (mut of_both, mut of_one, mut of_other) = (Packer::default(), Packer::default(), Packer::default());
+        for _ in 0..TRUST_HINT + 3 {
+            assert!(auto(&mut of_both, &documents) == auto(&mut of_one, &documents));
+            assert!(auto(&mut of_both, &sources) == auto(&mut of_other, &sources));
+        }
+        // Another one that shares what was found needs no hint: it is not the first.
+        let mut sharing = Packer::sharing(&of_both.verdicts);
+        assert!(auto(&mut sharing, &documents) == auto(&mut of_both, &documents));
+    }
+
+    #[test]
+    fn what_is_far_apart_is_found_at_the_second_look() {
+        // Rows with a few thousand words at random: each comes again far behind.
+        let mut random = rand::rng();
+        let words: Vec<[u8; 12]> =
+            (0..4000).map(|_| std::array::from_fn(|_| random.random_range(b'a'..=b'z'))).collect();
+        let mut table = Vec::new();
+        while table.len() < 1 << 20 {
+            table.extend(random.random::<u64>().to_le_bytes());
+            table.extend(words[random.random_range(0..words.len())]);
+            table.extend([b' '; 18]);
+        }
+        let mut packer = Packer::default();
+        let mut out = vec![0; Packer::room_for(table.len())];
+        let mut lens = Vec::new();
+        for _ in 0..TRUST_HINT + 3 {
+            lens.push(packer.pack(&table, Compression::Auto, &mut out).unwrap().unwrap());
+        }
+        let best = pack(&table, Compression::Level(3)).unwrap().len();
+        assert!(lens[lens.len() - 1] * 100 <= best * 105, "{lens:?}, at level 3 {best}");
+    }
+
+    fn documents() -> String {
         let mut random = rand::rng();
         let mut line = |n| {
             format!(
@@ -270,11 +314,11 @@ mod tests {
                 random.random::<f64>()
             )
         };
-        let documents: String = (1_700_000_000..1_700_005_000).map(&mut line).collect();
-        assert_eq!(pack(documents.as_bytes(), Compression::Auto), pack(documents.as_bytes(), Compression::Fast));
-        let sources = walk(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/repository")));
-        assert_eq!(pack(&sources, Compression::Auto), pack(&sources, Compression::Level(3)));
-        assert!(pack(&sources, Compression::Auto).unwrap().len() < pack(&sources, Compression::Fast).unwrap().len());
+        (1_700_000_000..1_700_005_000).map(&mut line).collect()
+    }
+
+    fn sources() -> Vec<u8> {
+        walk(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/repository")))
     }
 
     /// The contents of all files below a directory.

@@ -3,7 +3,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `gear.rs` | [`Gear`]: the hash table and cut search of FastCDC |
-//! | `stream.rs` | [`StreamChunker`]: feeds bytes in, takes chunks out, without copying them twice |
+//! | `stream.rs` | [`StreamChunker`]: feeds bytes in, takes chunks out with the memory that they were collected in |
 //!
 //! Readers never look at how a stream was cut. The gear table comes from a random seed of the repository, so that the
 //! sizes of stored chunks tell nobody which public files are in it.
@@ -12,7 +12,7 @@ mod gear;
 mod stream;
 
 pub use gear::Gear;
-pub use stream::StreamChunker;
+pub use stream::{Chunk, StreamChunker};
 
 /// Smallest chunk except at the end of a stream, bytes.
 pub const MIN_CHUNK: usize = 512 << 10;

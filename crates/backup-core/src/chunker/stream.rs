@@ -1,21 +1,52 @@
 //! From bytes as they arrive to chunks.
 
 use std::io::{self, Read};
+use std::ops::Deref;
 
-use super::{Gear, MAX_CHUNK, MAX_FIXED_CHUNK};
+use super::{Gear, MAX_FIXED_CHUNK, MIN_CHUNK};
 use crate::source::Chunking;
 
-/// Extra room behind the look-ahead, so that few bytes are moved to the front again and again.
-const SLACK: usize = 1 << 20;
+/// So many bytes at a time are read, or taken over, and then searched for the end of the chunk: few enough to be in the
+/// processor's cache still, and of what was read behind the end only so much has to be moved.
+const STEP: usize = 128 << 10;
 
-/// Collects bytes and hands out chunks as soon as their ends are known. Memory: look-ahead plus 1 MiB.
+/// A chunk in memory that may be longer.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    memory: Vec<u8>,
+    len: usize,
+}
+
+impl Chunk {
+    /// The memory, to be used for another one.
+    #[must_use]
+    pub fn into_memory(self) -> Vec<u8> {
+        self.memory
+    }
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.memory[..self.len]
+    }
+}
+
+/// Collects the bytes of one chunk and hands it out as soon as its end is known, with the memory that it is in. Memory: a chunk
+/// and 128 KiB.
 #[derive(Debug)]
 pub struct StreamChunker<'a> {
     gear: &'a Gear,
     chunking: Chunking,
-    buffer: Vec<u8>,
-    start: usize,
-    /// How long the stream is said to be: a small one needs no large buffer.
+    /// Longer than what is in it: to make it longer is to clear it.
+    memory: Vec<u8>,
+    filled: usize,
+    /// So many of these bytes were searched.
+    searched: usize,
+    /// Where the chunk ends, once that is known.
+    end: Option<usize>,
+    /// How long the rest of the stream is said to be: a small one needs no large buffer.
     expected: usize,
 }
 
@@ -23,23 +54,24 @@ impl<'a> StreamChunker<'a> {
     /// A chunker for one stream. A fixed size is limited to between 4 KiB and [`MAX_FIXED_CHUNK`].
     #[must_use]
     pub fn new(gear: &'a Gear, chunking: Chunking) -> Self {
-        let mut new = Self { gear, chunking, buffer: Vec::new(), start: 0, expected: usize::MAX };
+        let mut new =
+            Self { gear, chunking, memory: Vec::new(), filled: 0, searched: 0, end: None, expected: usize::MAX };
         new.restart(chunking, u64::MAX);
         new
     }
 
-    /// Works in `buffer`, whose content is thrown away; take it back with [`Self::into_buffer`] to use it again.
+    /// Works in `memory`, whose content is thrown away; take it back with [`Self::into_memory`] to use it again.
     #[must_use]
-    pub fn with_buffer(mut self, buffer: Vec<u8>) -> Self {
-        self.buffer = buffer;
-        self.buffer.clear();
+    pub fn with_memory(mut self, memory: Vec<u8>) -> Self {
+        self.memory = memory;
+        self.begin(0);
         self
     }
 
-    /// The buffer, for the next chunker.
+    /// The memory, for the next chunker.
     #[must_use]
-    pub fn into_buffer(self) -> Vec<u8> {
-        self.buffer
+    pub fn into_memory(self) -> Vec<u8> {
+        self.memory
     }
 
     /// Starts another stream of about `expected` bytes, keeping the memory. What was left of the last one is thrown away.
@@ -49,73 +81,98 @@ impl<'a> StreamChunker<'a> {
             Chunking::Fixed(size) => Chunking::Fixed(size.clamp(4 << 10, MAX_FIXED_CHUNK)),
             Chunking::ContentDefined => Chunking::ContentDefined,
         };
-        self.buffer.clear();
-        self.start = 0;
+        self.begin(0);
     }
 
-    /// How many bytes must be buffered before a chunk's end is certain.
-    fn lookahead(&self) -> usize {
-        match self.chunking {
-            Chunking::ContentDefined => MAX_CHUNK,
-            Chunking::Fixed(size) => size as usize,
+    /// Begins a chunk of which so many bytes are there.
+    fn begin(&mut self, filled: usize) {
+        (self.filled, self.searched, self.end) = (filled, 0, None);
+    }
+
+    /// Adds bytes up to the end of the chunk, taking them from the front of `bytes`; says whether the chunk is complete. Then take it
+    /// with [`Self::take`] before adding more.
+    pub fn push(&mut self, bytes: &mut &[u8]) -> bool {
+        self.search();
+        while self.end.is_none() && !bytes.is_empty() {
+            let all = *bytes;
+            let len = self.wanted().min(all.len());
+            self.room(len).copy_from_slice(&all[..len]);
+            self.filled += len;
+            self.search();
+            let excess = self.end.map_or(0, |end| self.filled - end);
+            self.filled -= excess;
+            *bytes = &all[len - excess..];
         }
+        self.end.is_some()
     }
 
-    fn buffered(&self) -> &[u8] {
-        &self.buffer[self.start..]
-    }
-
-    /// Moves what is left to the front if the room behind it is used up.
-    fn make_room(&mut self) {
-        if self.start > 0 && (self.start == self.buffer.len() || self.buffer.len() >= self.lookahead() + SLACK) {
-            self.buffer.drain(..self.start);
-            self.start = 0;
-        }
-    }
-
-    /// Adds bytes; take all chunks with [`Self::next_chunk`] before adding more.
-    pub fn push(&mut self, bytes: &[u8]) {
-        self.make_room();
-        self.buffer.extend_from_slice(bytes);
-    }
-
-    /// Reads until a chunk's end is certain or the reader ends; says whether it ended.
+    /// Reads up to the end of the chunk; says whether the reader ended instead, so that what there is is the last one.
     ///
     /// # Errors
     /// Those of the reader.
     pub fn fill_from(&mut self, reader: &mut dyn Read) -> io::Result<bool> {
-        self.make_room();
-        let full = self.lookahead() + SLACK;
-        // One byte more than expected, so that the end is noticed without growing.
-        self.buffer.reserve(full.min(self.expected.saturating_add(1)).saturating_sub(self.buffer.len()));
-        while self.buffered().len() < self.lookahead() {
-            let room = (full.max(self.buffer.len() + 1) - self.buffer.len()) as u64;
-            if Read::take(&mut *reader, room).read_to_end(&mut self.buffer)? == 0 {
-                return Ok(true);
+        self.search();
+        while self.end.is_none() {
+            // One byte more than expected, so that the end is noticed without growing.
+            let len = self.wanted().min(self.expected.saturating_add(1));
+            match reader.read(self.room(len)) {
+                Ok(0) => return Ok(true),
+                Ok(read) => {
+                    self.filled += read;
+                    // What is longer than it was said to be may have any length.
+                    self.expected = self.expected.checked_sub(read).unwrap_or(usize::MAX);
+                    self.search();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(false)
     }
 
-    /// The next chunk whose end is certain.
-    pub fn next_chunk(&mut self) -> Option<&[u8]> {
-        (self.buffered().len() >= self.lookahead()).then(|| self.take())
+    /// Whether there is nothing to take.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.filled == 0
     }
 
-    /// The next chunk at the end of the stream; `None` when nothing is left.
-    pub fn next_at_end(&mut self) -> Option<&[u8]> {
-        (!self.buffered().is_empty()).then(|| self.take())
+    /// The chunk, complete or, at the end of the stream, as far as it goes. The next one is made in `memory`.
+    pub fn take(&mut self, memory: Vec<u8>) -> Chunk {
+        let len = self.end.unwrap_or(self.filled);
+        let memory = std::mem::replace(&mut self.memory, memory);
+        let behind = &memory[len..self.filled];
+        self.begin(0);
+        self.room(behind.len()).copy_from_slice(behind);
+        self.begin(behind.len());
+        Chunk { memory, len }
     }
 
-    fn take(&mut self) -> &[u8] {
-        let data = self.buffered();
-        let len = match self.chunking {
-            Chunking::ContentDefined => self.gear.cut(data),
-            Chunking::Fixed(size) => data.len().min(size as usize),
+    /// How many bytes to add before the end is looked for.
+    fn wanted(&self) -> usize {
+        match self.chunking {
+            Chunking::ContentDefined => MIN_CHUNK.saturating_sub(self.filled).max(STEP),
+            Chunking::Fixed(size) => (size as usize).saturating_sub(self.filled),
+        }
+    }
+
+    /// Room for so many bytes behind those that are there.
+    fn room(&mut self, len: usize) -> &mut [u8] {
+        let end = self.filled + len;
+        if self.memory.len() < end {
+            self.memory.resize(end, 0);
+        }
+        &mut self.memory[self.filled..end]
+    }
+
+    fn search(&mut self) {
+        if self.end.is_some() {
+            return;
+        }
+        self.end = match self.chunking {
+            Chunking::ContentDefined => self.gear.cut(&self.memory[..self.filled], self.searched),
+            Chunking::Fixed(size) => (self.filled >= size as usize).then_some(size as usize),
         };
-        let start = self.start;
-        self.start += len;
-        &self.buffer[start..start + len]
+        self.searched = self.filled;
     }
 }
 
@@ -130,23 +187,44 @@ mod tests {
     fn pushed(gear: &Gear, data: &[u8], piece: usize, chunking: Chunking) -> Vec<Vec<u8>> {
         let mut chunker = StreamChunker::new(gear, chunking);
         let mut out = Vec::new();
-        for part in data.chunks(piece) {
-            chunker.push(part);
-            while let Some(chunk) = chunker.next_chunk() {
-                out.push(chunk.to_vec());
+        for mut part in data.chunks(piece) {
+            while chunker.push(&mut part) {
+                out.push(chunker.take(Vec::new()).to_vec());
             }
+            assert!(part.is_empty());
         }
-        out.extend(std::iter::from_fn(|| chunker.next_at_end().map(<[u8]>::to_vec)));
+        if !chunker.is_empty() {
+            out.push(chunker.take(Vec::new()).to_vec());
+        }
         out
     }
 
-    fn read(gear: &Gear, mut data: &[u8], chunking: Chunking) -> Vec<Vec<u8>> {
-        let mut chunker = StreamChunker::new(gear, chunking);
-        let mut out = Vec::new();
-        while !chunker.fill_from(&mut data).unwrap() {
-            out.extend(std::iter::from_fn(|| chunker.next_chunk().map(<[u8]>::to_vec)));
+    /// Gives a few bytes at a time, and is interrupted now and then.
+    struct Slow<'a>(&'a [u8], usize);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 += 1;
+            if self.1.is_multiple_of(7) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let len = buffer.len().min(50_021);
+            self.0.read(&mut buffer[..len])
         }
-        out.extend(std::iter::from_fn(|| chunker.next_at_end().map(<[u8]>::to_vec)));
+    }
+
+    fn read(gear: &Gear, data: &[u8], chunking: Chunking, expected: u64) -> Vec<Vec<u8>> {
+        let mut chunker = StreamChunker::new(gear, chunking).with_memory(vec![7; 1000]);
+        chunker.restart(chunking, expected);
+        let mut reader = Slow(data, 0);
+        let mut out = Vec::new();
+        while !chunker.fill_from(&mut reader).unwrap() {
+            out.push(chunker.take(vec![9; 77]).to_vec());
+        }
+        if !chunker.is_empty() {
+            out.push(chunker.take(Vec::new()).to_vec());
+        }
+        assert!(chunker.is_empty());
         out
     }
 
@@ -158,18 +236,20 @@ mod tests {
             let expected = pushed(&gear, &data, 10_007, chunking);
             assert_eq!(expected.concat(), data);
             assert_eq!(pushed(&gear, &data, 9_000_000, chunking), expected);
-            assert_eq!(read(&gear, &data, chunking), expected);
+            for said in [0, 1000, data.len() as u64, u64::MAX] {
+                assert_eq!(read(&gear, &data, chunking, said), expected, "{said}");
+            }
         }
     }
 
     #[test]
     fn fixed_chunks_are_aligned() {
-        let cut = read(&Gear::from_seed([3; 32]), &data(), Chunking::Fixed(256 << 10));
+        let cut = read(&Gear::from_seed([3; 32]), &data(), Chunking::Fixed(256 << 10), u64::MAX);
         assert!(cut[..cut.len() - 1].iter().all(|chunk| chunk.len() == 256 << 10));
     }
 
     #[test]
     fn an_empty_stream_has_no_chunks() {
-        assert!(read(&Gear::from_seed([3; 32]), &[], Chunking::ContentDefined).is_empty());
+        assert!(read(&Gear::from_seed([3; 32]), &[], Chunking::ContentDefined, 0).is_empty());
     }
 }

@@ -4,14 +4,16 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::chunker::{Chunk, StreamChunker};
+
 /// Buffers that are not in use. Cheap to clone. There are never more than chunks in flight at one time.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
-/// A chunk in a borrowed buffer, which goes back when this is dropped.
+/// A chunk in borrowed memory, which goes back when this is dropped.
 #[derive(Debug)]
-pub(super) struct ChunkBuffer {
-    bytes: Vec<u8>,
+pub(super) struct BorrowedChunk {
+    chunk: Chunk,
     home: Buffers,
 }
 
@@ -24,24 +26,22 @@ impl Buffers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
     }
 
-    pub(super) fn copy(&self, chunk: &[u8]) -> ChunkBuffer {
-        let mut bytes = self.take();
-        bytes.clear();
-        bytes.extend_from_slice(chunk);
-        ChunkBuffer { bytes, home: self.clone() }
+    /// The chunk that a chunker has, unless it has none; it goes on in other memory.
+    pub(super) fn chunk(&self, chunker: &mut StreamChunker<'_>) -> Option<BorrowedChunk> {
+        (!chunker.is_empty()).then(|| BorrowedChunk { chunk: chunker.take(self.take()), home: self.clone() })
     }
 }
 
-impl Deref for ChunkBuffer {
+impl Deref for BorrowedChunk {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        &self.chunk
     }
 }
 
-impl Drop for ChunkBuffer {
+impl Drop for BorrowedChunk {
     fn drop(&mut self) {
-        self.home.put(std::mem::take(&mut self.bytes));
+        self.home.put(std::mem::take(&mut self.chunk).into_memory());
     }
 }

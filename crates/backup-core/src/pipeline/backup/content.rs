@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::assembler::DirId;
-use super::buffers::Buffers;
+use super::buffers::{BorrowedChunk, Buffers};
 use crate::chunker::StreamChunker;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
@@ -79,17 +79,17 @@ impl Stage {
             chunker.restart(job.chunking, job.metadata.size);
             finished.push(self.read_file(job, &mut chunker, &mut |chunk| {
                 let permit = cpu.permit_blocking(handle)?;
-                let stored = self.writer.store(BlobKind::Data, chunk);
+                let stored = self.writer.store(BlobKind::Data, &chunk);
                 drop(permit);
                 Ok(Chunk::Stored(stored?.id))
             })?);
         }
-        self.buffers.put(chunker.into_buffer());
+        self.buffers.put(chunker.into_memory());
         Ok(finished)
     }
 
     fn chunker(&self, chunking: Chunking) -> StreamChunker<'_> {
-        StreamChunker::new(self.repository.gear(), chunking).with_buffer(self.buffers.take())
+        StreamChunker::new(self.repository.gear(), chunking).with_memory(self.buffers.take())
     }
 
     /// Counts bytes of the snapshot, which must not become too many.
@@ -115,14 +115,13 @@ impl Stage {
         let mut chunker = self.chunker(job.chunking);
         let finished = self.read_file(job, &mut chunker, &mut |chunk| {
             let permit = cpu.permit_blocking(handle)?;
-            let chunk = self.buffers.copy(chunk);
             let writer = self.writer.clone();
             Ok(Chunk::Pending(
                 CpuPool::spawn(permit, move || Ok(writer.store(BlobKind::Data, &chunk)?.id)),
                 handle.clone(),
             ))
         });
-        self.buffers.put(chunker.into_buffer());
+        self.buffers.put(chunker.into_memory());
         finished
     }
 
@@ -130,7 +129,7 @@ impl Stage {
         &self,
         job: FileJob,
         chunker: &mut StreamChunker<'_>,
-        store: &mut dyn FnMut(&[u8]) -> Result<Chunk>,
+        store: &mut dyn FnMut(BorrowedChunk) -> Result<Chunk>,
     ) -> Result<Finished> {
         let FileJob { dir, path, metadata, existed, content, .. } = job;
         let mut chunks = Chunks::default();
@@ -168,13 +167,13 @@ impl Stage {
         &self,
         content: Box<dyn BlockingContent>,
         chunker: &mut StreamChunker<'_>,
-        emit: &mut dyn FnMut(&[u8]) -> Result<()>,
+        emit: &mut dyn FnMut(BorrowedChunk) -> Result<()>,
     ) -> Result<ContentEnd, Failure> {
         let mut reader = content.open().map_err(Failure::of)?;
         loop {
             self.cx.check_cancelled().map_err(Failure::Run)?;
             let ended = chunker.fill_from(&mut *reader).map_err(|error| Failure::of(error.into()))?;
-            while let Some(chunk) = if ended { chunker.next_at_end() } else { chunker.next_chunk() } {
+            if let Some(chunk) = self.buffers.chunk(chunker) {
                 self.count(chunk.len() as u64).map_err(Failure::Run)?;
                 emit(chunk).map_err(Failure::Run)?;
             }
@@ -204,13 +203,13 @@ impl Stage {
                 }
                 Err(error) => return Err(error.into()),
             };
-            if let Some(bytes) = &bytes {
-                chunker.push(bytes);
-            }
-            while let Some(chunk) = if bytes.is_some() { chunker.next_chunk() } else { chunker.next_at_end() } {
+            let ended = bytes.is_none();
+            let bytes = bytes.unwrap_or_default();
+            let mut rest = &bytes[..];
+            while chunker.push(&mut rest) || ended {
+                let Some(chunk) = self.buffers.chunk(&mut chunker) else { break };
                 self.count(chunk.len() as u64)?;
                 done.size += chunk.len() as u64;
-                let chunk = self.buffers.copy(chunk);
                 let permit = self.repository.cpu().permit().await?;
                 let writer = self.writer.clone();
                 pending.push_back(CpuPool::spawn(permit, move || Ok(writer.store(BlobKind::Data, &chunk)?.id)));
@@ -218,14 +217,14 @@ impl Stage {
                     done.take(pending.pop_front()).await?;
                 }
             }
-            if bytes.is_none() {
+            if ended {
                 break;
             }
         }
         while !pending.is_empty() {
             done.take(pending.pop_front()).await?;
         }
-        self.buffers.put(chunker.into_buffer());
+        self.buffers.put(chunker.into_memory());
         metadata.size = done.size;
         self.meter.add_items(1);
         let node = Node { name: path.name().into(), metadata, content: done.content, subtree: None };

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rand::RngExt;
 
-use crate::compress::{Compression, Packer};
+use crate::compress::{Compression, Packer, Verdicts};
 use crate::crypto::{IV_LEN, MasterKey, OVERHEAD};
 use crate::error::{Error, Result};
 use crate::format::{BlobKind, PackedBlob};
@@ -17,6 +17,7 @@ use crate::repository::read::{Buffers, Decoded};
 pub(super) struct Sealer {
     compression: Compression,
     verify_sample: f64,
+    verdicts: Verdicts,
     idle: Mutex<Vec<Bench>>,
 }
 
@@ -36,7 +37,7 @@ pub(super) struct Sealed<'a> {
 
 impl Sealer {
     pub(super) fn new(compression: Compression, verify_sample: f64) -> Self {
-        Self { compression, verify_sample, idle: Mutex::default() }
+        Self { compression, verify_sample, verdicts: Verdicts::default(), idle: Mutex::default() }
     }
 
     pub(super) fn compression(&self) -> Compression {
@@ -78,7 +79,8 @@ impl Sealer {
     }
 
     fn bench(&self) -> Bench {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.unwrap_or_else(|| Bench { packer: Packer::sharing(&self.verdicts), ..Bench::default() })
     }
 
     /// Seals the `len` bytes that lie on the bench, looks at a sample of what was sealed, and hands it over.
