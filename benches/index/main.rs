@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use backup_benches::synthetic::{ADDED_BLOBS, Synthetic};
-use backup_benches::{Result, data};
+use backup_benches::{Args, Result, data};
 use backup_core::crypto::Passphrase;
 use measure::Cost;
 
@@ -36,11 +36,11 @@ const CHILD: &str = "--child";
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    if args.first().is_some_and(|arg| arg == CHILD) {
-        return child(&args[1..]).await;
+    let args = Args::new();
+    if let Some(args) = args.child(CHILD) {
+        return child(args).await;
     }
-    let Some((millions, dir)) = options(&args)? else {
+    let Some((millions, dir)) = options(args)? else {
         print!("{HELP}");
         return Ok(());
     };
@@ -54,18 +54,12 @@ async fn main() -> Result<()> {
 }
 
 /// Millions of blobs, and the directory; nothing if help is wanted.
-fn options(args: &[String]) -> Result<Option<(u64, Option<PathBuf>)>> {
-    let (mut millions, mut dir) = (100, None);
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
-        match arg.as_str() {
-            "--help" | "-h" => return Ok(None),
-            "--millions" => millions = value()?.parse()?,
-            "--dir" => dir = Some(PathBuf::from(value()?)),
-            _ => return Err(format!("{arg} is not known; --help tells what is").into()),
-        }
+fn options(mut args: Args) -> Result<Option<(u64, Option<PathBuf>)>> {
+    if args.flag("--help") || args.flag("-h") {
+        return Ok(None);
     }
+    let (millions, dir) = (args.value_or("--millions", 100)?, args.value("--dir")?);
+    args.end()?;
     if millions == 0 {
         return Err("--millions needs a number above 0".into());
     }

@@ -16,21 +16,21 @@ mod steps;
 use std::path::PathBuf;
 use std::process::Command;
 
+use backup_benches::{Args, Result};
 use server::Server;
 use steps::{Cost, STEPS, Step};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let mut args = Args::new();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    if let Some(at) = args.iter().position(|arg| arg == "--step") {
-        let cost = runtime.block_on(steps::run(&args[at + 1..]))?;
+    if let Some(args) = args.child("--step") {
+        let cost = runtime.block_on(steps::run(args))?;
         println!("{cost}");
         return Ok(());
     }
-    let megabytes = number(&args, "--mb", 1000)?;
-    let runs = number(&args, "--runs", 3)?;
+    let megabytes: u32 = args.value_or("--mb", 1000)?;
+    let runs: u32 = args.value_or("--runs", 3)?;
+    args.end()?;
     let (origin, target) = (Server::start()?, Server::start()?);
     println!("making {megabytes} MB of documents …");
     runtime.block_on(server::fill(&origin.uri, megabytes))?;
@@ -52,13 +52,6 @@ fn main() -> Result<()> {
         }
     }
     if missed.is_empty() { Ok(()) } else { Err(format!("missed: {}", missed.join(", ")).into()) }
-}
-
-fn number(args: &[String], name: &str, default: u32) -> Result<u32> {
-    match args.iter().position(|arg| arg == name) {
-        None => Ok(default),
-        Some(at) => Ok(args.get(at + 1).ok_or(format!("{name} needs a number"))?.parse()?),
-    }
 }
 
 fn in_a_process(step: Step, origin: &Server, target: &Server, scratch: &std::path::Path) -> Result<Cost> {

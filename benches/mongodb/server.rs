@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use backup_benches::tools;
 use bson::{Document, doc};
 use mongodb::Client;
 use rand::rngs::StdRng;
@@ -29,16 +30,15 @@ impl Drop for Server {
 }
 
 /// `MONGOD`, or what `scripts/tools` has fetched.
-fn program() -> PathBuf {
-    let fetched = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/mongod-6.0");
-    std::env::var_os("MONGOD").map_or_else(fetched, PathBuf::from)
+fn program() -> Result<PathBuf> {
+    std::env::var_os("MONGOD").map_or_else(|| tools::tool("mongod-6.0"), |program| Ok(PathBuf::from(program)))
 }
 
 impl Server {
     pub(crate) fn start() -> Result<Self> {
         let data = tempfile::Builder::new().prefix("backup-bench-mongod-").tempdir()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut command = Command::new(program());
+        let mut command = Command::new(program()?);
         command.args(["--replSet", "rs", "--oplogSize", "4000", "--wiredTigerCacheSizeGB", "2", "--nounixsocket"]);
         command.args(["--bind_ip", "127.0.0.1", "--port", &port.to_string(), "--dbpath"]).arg(data.path());
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;

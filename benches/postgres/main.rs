@@ -22,11 +22,10 @@ mod server;
 mod steps;
 mod stock;
 
+use backup_benches::{Args, Result};
 use measure::Cost;
 use server::Server;
 use steps::{Bench, STEPS, Step};
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// CPU seconds of both sides of one step, as a share of another one's, at most.
 const LIMITS: [(Step, Step, f64); 4] = [
@@ -41,15 +40,17 @@ const MEMORY: f64 = 150.0;
 const FEW: u32 = 30;
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    if let Some(at) = args.iter().position(|arg| arg == "--step") {
-        return ours::run(&args[at + 1..]);
+    let mut args = Args::new();
+    if let Some(args) = args.child("--step") {
+        return ours::run(args);
     }
-    let megabytes = number(&args, "--mb", 500)?;
-    let runs = number(&args, "--runs", 3)?;
+    let megabytes: u32 = args.value_or("--mb", 500)?;
+    let runs: u32 = args.value_or("--runs", 3)?;
+    let is_of_increments = args.flag("--increments");
+    args.end()?;
     let bench = Bench::new(Server::start()?)?;
     println!("medians of {runs} runs");
-    if args.iter().any(|arg| arg == "--increments") {
+    if is_of_increments {
         return verdict(&increments::judge(&bench, runs)?);
     }
     if megabytes > FEW {
@@ -113,11 +114,4 @@ fn judge(medians: &[Cost]) -> Result<Vec<String>> {
         }
     }
     Ok(missed)
-}
-
-fn number(args: &[String], name: &str, default: u32) -> Result<u32> {
-    match args.iter().position(|arg| arg == name) {
-        None => Ok(default),
-        Some(at) => Ok(args.get(at + 1).ok_or(format!("{name} needs a number"))?.parse()?),
-    }
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use backup_benches::cpu_of_children;
 
 use crate::Result;
-use crate::server::{Server, tool};
+use crate::server::Server;
+use backup_benches::tools::tool;
 
 /// The server has the time of a session when that has ended.
 const ENDING: Duration = Duration::from_millis(500);

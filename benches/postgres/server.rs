@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use backup_benches::tools::tool;
 use tempfile::TempDir;
 
 use crate::Result;
@@ -27,12 +28,6 @@ impl Drop for Server {
         id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::QUIT).ok());
         self.child.wait().ok();
     }
-}
-
-/// A program that `scripts/tools` has fetched.
-pub(crate) fn tool(name: &str) -> Result<PathBuf> {
-    let link = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin").join(name);
-    Ok(link.canonicalize().map_err(|error| format!("{}: {error} (scripts/tools {name})", link.display()))?)
 }
 
 /// Directory of `pg_dump` and `psql`.

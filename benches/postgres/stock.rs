@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::Result;
-use crate::server::{Server, programs, tool, unprivileged};
+use crate::server::{Server, programs, unprivileged};
+use backup_benches::tools::tool;
 
 /// Backups of pgBackRest of which only changed blocks are stored, and what the first of them builds on.
 pub(crate) const FULL: &str = "full";

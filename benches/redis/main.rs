@@ -13,9 +13,8 @@
 mod ours;
 mod server;
 
+use backup_benches::{Args, Result};
 use server::{Cost, Server};
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Server's main thread of a snapshot, as a share of that of `redis-cli --rdb`, at most.
 const SERVER: f64 = 1.2;
@@ -29,13 +28,14 @@ const PIPE: f64 = 1.3;
 const MEMORY: f64 = 100.0;
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    if let Some(at) = args.iter().position(|arg| arg == "--step") {
-        println!("{}", ours::run(&args[at + 1..])?);
+    let mut args = Args::new();
+    if let Some(args) = args.child("--step") {
+        println!("{}", ours::run(args)?);
         return Ok(());
     }
-    let keys = number(&args, "--keys", 1_000_000)?;
-    let runs = number(&args, "--runs", 3)?.max(1);
+    let keys: u32 = args.value_or("--keys", 1_000_000)?;
+    let runs = args.value_or("--runs", 3_u32)?.max(1);
+    args.end()?;
     let room = tempfile::Builder::new().prefix("backup-bench-redis-").tempdir()?;
     let (origin, target) = (Server::start()?, Server::start()?);
     println!("making {keys} keys …");
@@ -80,11 +80,4 @@ fn judge(keys: u32, rdb: &Cost, snapshot: &Cost, pipe: &Cost, restored: &Cost) -
     ];
     let missed: Vec<&str> = rows.into_iter().filter(|(good, _)| !good).map(|(_, what)| what).collect();
     if missed.is_empty() { Ok(()) } else { Err(format!("missed: {}", missed.join(", ")).into()) }
-}
-
-fn number(args: &[String], name: &str, default: u32) -> Result<u32> {
-    match args.iter().position(|arg| arg == name) {
-        None => Ok(default),
-        Some(at) => Ok(args.get(at + 1).ok_or(format!("{name} needs a number"))?.parse()?),
-    }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use backup_benches::{cpu_of, cpu_of_children};
+use backup_benches::{cpu_of, cpu_of_children, tools};
 use tempfile::TempDir;
 
 use crate::Result;
@@ -51,10 +51,7 @@ impl Drop for Server {
 
 /// The server or another program of Redis 8.0, as `scripts/tools` has fetched it.
 fn program(name: &str) -> Result<PathBuf> {
-    let link = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.tools/bin/redis-8.0");
-    let server =
-        link.canonicalize().map_err(|error| format!("{}: {error} (scripts/tools redis-8.0)", link.display()))?;
-    Ok(server.with_file_name(name))
+    Ok(tools::tool("redis-8.0")?.with_file_name(name))
 }
 
 impl Server {
