@@ -37,16 +37,15 @@ pub(crate) fn cut(dir: &Path) -> Result<Work> {
     let (bytes, gear) = (large_files(dir, 8)?, Gear::from_seed([7; 32]));
     Ok(Box::new(move || {
         let mut chunker = StreamChunker::new(&gear, Chunking::ContentDefined);
-        let mut lens = Vec::new();
-        for piece in bytes.chunks(64 << 10) {
-            chunker.push(piece);
-            while let Some(chunk) = chunker.next_chunk() {
+        let (mut lens, mut memory) = (Vec::new(), Vec::new());
+        for mut piece in bytes.chunks(64 << 10) {
+            while chunker.push(&mut piece) {
+                let chunk = chunker.take(memory);
                 lens.push(chunk.len());
+                memory = chunk.into_memory();
             }
         }
-        while let Some(chunk) = chunker.next_at_end() {
-            lens.push(chunk.len());
-        }
+        lens.push(chunker.take(memory).len());
         expect(lens.iter().sum::<usize>() == bytes.len(), "chunks are not the whole")
     }))
 }

@@ -63,7 +63,9 @@ fn main() -> Result<()> {
     let stages = STAGES.iter().filter(|stage| wanted.is_empty() || wanted.iter().any(|name| *name == stage.name));
     let stages: Vec<&Stage> = stages.collect();
     if !callgrind::sees_the_same_everywhere() {
-        println!("Nothing is counted: counts can be compared on x86-64 with AVX2 only, elsewhere other code is chosen.");
+        println!(
+            "Nothing is counted: counts can be compared on x86-64 with AVX2 only, elsewhere other code is chosen."
+        );
         return Ok(());
     }
     let counted = count(&stages)?;
