@@ -51,12 +51,21 @@ pub(crate) struct Contest<'a> {
 }
 
 /// The tools take turns, and each run begins with another one, so that neither a slow minute of the machine nor what the tool
-/// before has left behind is one tool's alone. What is restored must be what was backed up.
+/// before has left behind is one tool's alone. What is restored must be what was backed up. A tool that no bar is about and that fails
+/// takes no further part.
 pub(crate) fn measure(contest: &Contest<'_>, peers: &[Peer]) -> Result<Vec<Row>> {
     let mut costs: Vec<Vec<Vec<Cost>>> = vec![vec![Vec::new(); contest.steps.len()]; peers.len()];
+    let mut failed = vec![false; peers.len()];
     for run in 0..contest.runs as usize {
-        for which in (0..peers.len()).map(|at| (at + run) % peers.len()) {
-            one_run(contest, &peers[which], &mut costs[which])?;
+        for which in (0..peers.len()).map(|at| (at + run) % peers.len()).filter(|at| !failed[*at]).collect::<Vec<_>>() {
+            match one_run(contest, &peers[which], &mut costs[which]) {
+                Err(error) if peers[which].kind.is_extra() => {
+                    println!("{} takes no part: {error}", peers[which].name);
+                    costs[which].iter_mut().for_each(Vec::clear);
+                    failed[which] = true;
+                }
+                other => other?,
+            }
         }
     }
     let mut rows = Vec::new();

@@ -37,6 +37,13 @@ pub(crate) enum Kind {
     Tar,
 }
 
+impl Kind {
+    /// Whether nothing has to be reached beside it.
+    pub(crate) fn is_extra(self) -> bool {
+        matches!(self, Self::Rustic | Self::Borg)
+    }
+}
+
 /// A tool.
 #[derive(Debug)]
 pub(crate) struct Peer {

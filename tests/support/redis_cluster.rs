@@ -87,13 +87,23 @@ impl Cluster {
         drop(self.take_over(replica));
     }
 
-    /// The first master knows no other node any more, though all reach it. Its replica, which is the last node, takes its place; who
-    /// does not know that is handed back.
+    /// The first master hears of no other node any more, though all reach it. Its replica, which is the last node, takes its place; who
+    /// does not know that, and goes on to write, is handed back.
     pub(crate) fn cut_off_first(&mut self) -> Option<Redis> {
         let replica = self.nodes.pop()?;
-        for other in self.nodes[1..].iter().chain([&replica]) {
-            let id = other.run(&["CLUSTER", "MYID"]).text();
-            self.nodes[0].run(&["CLUSTER", "FORGET", &id]);
+        let mut first = self.nodes[0].client();
+        if self.nodes[0].version.is_valkey() {
+            first.ok(&["DEBUG", "DROP-CLUSTER-PACKET-FILTER", "-2"]);
+        } else {
+            // Redis drops packets of one kind only. All are forgotten at once: who is still known is told whom to forget.
+            first.ok(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
+            first.ok(&["MULTI"]);
+            for other in self.nodes[1..].iter().chain([&replica]) {
+                let id = other.run(&["CLUSTER", "MYID"]).text();
+                first.ok(&["CLUSTER", "FORGET", &id]);
+            }
+            let forgotten = first.ok(&["EXEC"]);
+            assert!(forgotten.list().iter().all(|answer| answer.text() == "OK"), "{forgotten:?}");
         }
         Some(self.take_over(replica))
     }
