@@ -139,11 +139,10 @@ impl Facts<'_> {
 
     fn is_small(&self, number: u32) -> bool {
         let pack = self.pack(number);
-        let target = match pack.kind {
+        pack.is_small(match pack.kind {
             BlobKind::Data => self.options.write.data_pack_size(),
             BlobKind::Tree => self.options.write.tree_pack_size(),
-        };
-        pack.info.size < target as u64 / 4
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::format::BlobKind;
+use crate::format::{BlobKind, PackHeader};
 use crate::repository::index::{BlobIndex, PackInfo};
 use crate::repository::reach::Bits;
 
@@ -25,6 +25,12 @@ impl PackUse {
 
     pub(super) fn unused_bytes(&self) -> u64 {
         self.info.end.saturating_sub(self.used_bytes)
+    }
+
+    /// Whether more of what it holds would fit into one pack of `size` bytes. A pack that is full of tiny blobs never gets near that size:
+    /// it would be moved again and again.
+    pub(super) fn is_small(&self, size: usize) -> bool {
+        self.info.size < size as u64 / 4 && (self.info.blobs as usize) < PackHeader::MAX_BLOBS / 4
     }
 }
 
@@ -96,5 +102,22 @@ impl PackUse {
     fn add(&mut self, len: u32) {
         self.used_blobs += 1;
         self.used_bytes += u64::from(len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::PackId;
+
+    #[test]
+    fn what_is_full_of_tiny_blobs_is_not_small() {
+        let pack = |blobs, size| {
+            let info = PackInfo { id: PackId::digest(b""), blobs, end: size, size, mark: None, listed: true };
+            PackUse { info, kind: BlobKind::Data, used_blobs: blobs, used_bytes: size, needed_bytes: size }
+        };
+        assert!(pack(10, 1 << 20).is_small(16 << 20));
+        assert!(!pack(10, 5 << 20).is_small(16 << 20));
+        assert!(!pack(50_000, 3 << 20).is_small(16 << 20));
     }
 }
