@@ -145,11 +145,18 @@ impl Repository {
     /// one): it is believed if the same store still lists the key files, of which every repository has one.
     pub(crate) async fn list(&self, prefix: &Prefix) -> Result<Vec<ObjectMeta>> {
         let objects = self.sink().list_all(prefix).await?;
-        if objects.is_empty() && self.sink().list_all(&layout::keys()).await?.is_empty() {
+        if objects.is_empty() {
+            self.require_key_files().await?;
+        }
+        Ok(objects)
+    }
+
+    async fn require_key_files(&self) -> Result<()> {
+        if self.sink().list_all(&layout::keys()).await?.is_empty() {
             return Err(Error::new(ErrorKind::Unavailable, "the storage lists no objects, not even the key files")
                 .with_hint("something between here and the storage answers in its place, or the key files are lost"));
         }
-        Ok(objects)
+        Ok(())
     }
 
     /// All packs that are there, each with what `of` takes from it: the list itself would take more memory than all that is
@@ -163,7 +170,7 @@ impl Repository {
             }
         }
         if packs.is_empty() {
-            self.list(&layout::packs()).await?;
+            self.require_key_files().await?;
         }
         Ok(packs)
     }

@@ -72,6 +72,8 @@ pub struct SinkCapabilities {
     pub retention_locks: bool,
     /// How many requests at a time suit this sink.
     pub concurrency: usize,
+    /// So many bytes are worth a request, where they lie together.
+    pub read_size: u64,
 }
 
 /// A flat store of immutable objects under validated keys.

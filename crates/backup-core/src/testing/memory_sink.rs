@@ -183,7 +183,13 @@ impl fmt::Display for MemorySink {
 #[async_trait]
 impl Sink for MemorySink {
     fn capabilities(&self) -> SinkCapabilities {
-        SinkCapabilities { conditional_put: true, storage_classes: false, retention_locks: false, concurrency: 4 }
+        SinkCapabilities {
+            conditional_put: true,
+            storage_classes: false,
+            retention_locks: false,
+            concurrency: 4,
+            read_size: 4 << 20,
+        }
     }
 
     async fn put(&self, key: &Key, payload: Payload, mode: PutMode) -> SinkResult<PutOutcome> {

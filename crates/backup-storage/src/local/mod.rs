@@ -40,6 +40,8 @@ use root::{Root, TEMP_DIR};
 
 /// Requests at a time: enough to overlap one put's syncs with the writing of others.
 const CONCURRENCY: usize = 4;
+/// Larger pieces are not read faster.
+const READ_SIZE: u64 = 4 << 20;
 /// Deletions that share a thread hop.
 const DELETE_TOGETHER: usize = 256;
 
@@ -161,6 +163,7 @@ impl Sink for LocalSink {
             storage_classes: false,
             retention_locks: false,
             concurrency: CONCURRENCY,
+            read_size: READ_SIZE,
         }
     }
 

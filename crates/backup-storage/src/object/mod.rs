@@ -52,6 +52,9 @@ use crate::retry::RetryPolicy;
 use crate::settings::LockMode;
 use crate::wire::Gate;
 
+/// A whole pack: each request takes a round trip, and costs money in most stores.
+const READ_SIZE: u64 = 16 << 20;
+
 /// What is needed of a store of `object_store`.
 pub(crate) trait Store: ObjectStore + MultipartStore {}
 
@@ -167,6 +170,7 @@ impl Sink for ObjectSink {
             storage_classes: self.0.storage_class.is_some(),
             retention_locks: self.0.lock.is_some(),
             concurrency: self.0.gate.most(),
+            read_size: READ_SIZE,
         }
     }
 

@@ -16,8 +16,9 @@ use crate::repository::index::BlobLocation;
 use crate::repository::{IndexedRepository, layout};
 use crate::sink::{SinkErrorKind, SinkOps};
 
-/// Trees are small and lie close together: they are read in aligned windows, of which a few are kept.
-const WINDOW: u64 = 256 << 10;
+/// Trees are small and lie close together: they are read in aligned windows, of which a few are kept, each this part of what the sink
+/// likes to read at a time.
+const WINDOW: u64 = 16;
 const WINDOWS: usize = 16;
 
 /// Memory for decoding one blob after the other.
@@ -256,8 +257,9 @@ impl BlobReader {
 
     async fn windowed(&self, at: &BlobLocation) -> Result<Bytes> {
         let (start, len) = (u64::from(at.blob.offset), u64::from(at.blob.len));
-        let window_start = start / WINDOW * WINDOW;
-        if start + len > window_start + WINDOW {
+        let window = self.repository.repository().sink().capabilities().read_size / WINDOW;
+        let window_start = start / window * window;
+        if start + len > window_start + window {
             return self.range(&at.pack, start..start + len).await;
         }
         let cut = |window: &Window| {
@@ -272,7 +274,7 @@ impl BlobReader {
         if let Some(bytes) = found {
             return Ok(bytes);
         }
-        let end = (window_start + WINDOW).min(at.pack_end);
+        let end = (window_start + window).min(at.pack_end);
         let bytes = match self.range(&at.pack, window_start..end).await {
             Ok(bytes) => bytes,
             // Damage elsewhere in the window must not hide this blob.

@@ -14,10 +14,10 @@ use crate::id::{BlobId, PackId};
 use crate::repository::cpu::{CpuPool, panicked};
 use crate::source::SourceError;
 
-/// Ranges end here unless a single blob is longer, bytes.
-const MAX_RANGE: u64 = 4 << 20;
-/// Bytes that are rather read in vain than skipped by another request.
-const MAX_GAP: u64 = 64 << 10;
+/// So much of what a sink likes to read at a time is rather read in vain than skipped by another request.
+const GAP: u64 = 64;
+/// No more requests than for so many bytes are under way, unless processors would have to wait.
+const UNDER_WAY: u64 = 64 << 20;
 
 /// Blobs of one pack that are read with one request.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ struct Batch {
     blobs: Vec<(usize, PackedBlob)>,
 }
 
-/// Groups blobs into requests; those that are not in the index come back apart.
+/// Groups blobs into requests for as much as the sink likes to read at a time, or for single blobs that are larger; those that are not in the index come back apart.
 fn plan(reader: &BlobReader, blobs: &[BlobId]) -> (Vec<Batch>, Vec<(usize, Error)>) {
     let mut located = Vec::with_capacity(blobs.len());
     let mut unknown = Vec::new();
@@ -40,11 +40,12 @@ fn plan(reader: &BlobReader, blobs: &[BlobId]) -> (Vec<Batch>, Vec<(usize, Error
         }
     }
     located.sort_unstable_by_key(|(pack, blob, at)| (*pack, blob.offset, *at));
+    let most = reader.repository().repository().sink().capabilities().read_size;
     let mut batches: Vec<Batch> = Vec::new();
     for (pack, blob, at) in located {
         let (start, end) = (u64::from(blob.offset), u64::from(blob.offset) + u64::from(blob.len));
         match batches.last_mut() {
-            Some(last) if last.pack == pack && start <= last.end + MAX_GAP && end - last.start <= MAX_RANGE => {
+            Some(last) if last.pack == pack && start <= last.end + most / GAP && end - last.start <= most => {
                 last.end = last.end.max(end);
                 last.blobs.push((at, blob));
             }
@@ -71,7 +72,9 @@ impl BlobReader {
     {
         let handle = Arc::new(handle);
         let repository = self.repository().repository();
-        let concurrency = (repository.cpu().threads() + 1).max(repository.sink().capabilities().concurrency);
+        let (threads, sink) = (repository.cpu().threads() + 1, repository.sink().capabilities());
+        let held = usize::try_from(UNDER_WAY / sink.read_size.max(1)).unwrap_or(usize::MAX);
+        let concurrency = threads.max(sink.concurrency).min(held.max(threads));
         let (batches, unknown) = plan(self, blobs);
         for (at, error) in unknown {
             handle(at, Err(error))?;
