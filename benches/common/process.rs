@@ -2,6 +2,10 @@
 
 use crate::Result;
 
+/// What `backup` sets for itself (`crates/backup-cli/src/allocator.rs`): for steps of ours that are not that program.
+pub const ALLOCATOR: [(&str, &str); 3] =
+    [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "33554432"), ("MALLOC_TRIM_THRESHOLD_", "67108864")];
+
 /// User and system time of a process or a thread, in seconds. `id` is its number, or `self`, or `PROCESS/task/THREAD`.
 ///
 /// # Errors

@@ -105,9 +105,11 @@ impl Peer {
             (self.program.display(), place.source.display(), &place.repo, place.target.display());
         match self.kind {
             Kind::Backup => {
-                let backup = |words: &str| format!("{program} {words} --repo '{repo}' --quiet");
+                // As the README says it: a generated key needs no stretching. The others stretch whatever they are given.
+                let with = |words: &str| format!("{program} {words} --repo '{repo}' --quiet");
+                let backup = |words: &str| with(&format!("{words} --password-file \"$HOME/key\""));
                 Some(match step {
-                    Step::Init => backup("init"),
+                    Step::Init => with("init --generate-key --key-file \"$HOME/key\""),
                     Step::First | Step::Unchanged => backup(&format!("run --source {source}")),
                     Step::Reread => backup(&format!("run --source {source} --type full")),
                     Step::Restore => backup(&format!("restore latest --target {target}")),

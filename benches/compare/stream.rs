@@ -1,19 +1,18 @@
 //! One endless stream from a pipe. What makes it is measured on both sides, it costs hardly more than a copy.
 
-use backup_benches::{Bar, Cost, Measure, Report, Result, Row, data, timed, tools, untimed};
+use backup_benches::{ALLOCATOR, Bar, Cost, Measure, Report, Result, Row, data, timed, tools, untimed};
 
 use crate::peers::{Kind, available, variables};
 use crate::{Options, child};
 
 const STEP: &str = "backup of a stream";
 const BARS: [Bar; 1] = [Bar { step: STEP, beside: Some("restic"), measure: Measure::Wall, at_most: 0.5 }];
-/// What `backup` sets for itself (crates/backup-cli/src/allocator.rs).
-const ALLOCATOR: &str = "MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=67108864";
 
 pub(crate) fn contest(options: &Options) -> Result<Report> {
     let megabytes = options.size(20_000, 100);
     let itself = format!("{} {}", std::env::current_exe()?.display(), child::WORD);
     let input = format!("{itself} generate 1 {}", megabytes * 1_000_000);
+    let allocator = ALLOCATOR.map(|(name, value)| format!("{name}={value}")).join(" ");
     let backup = tools::backup()?.display().to_string();
     let restic = tools::tool("restic-new")?.display().to_string();
     let peers = available(&[Kind::Backup, Kind::Restic])?;
@@ -26,7 +25,7 @@ pub(crate) fn contest(options: &Options) -> Result<Report> {
             let (init, script) = match peers[which].kind {
                 Kind::Backup => (
                     format!("{backup} init --quiet --repo {repo}"),
-                    format!("{input} | {ALLOCATOR} {itself} stream {repo}"),
+                    format!("{input} | {allocator} {itself} stream {repo}"),
                 ),
                 _ => (
                     format!("{restic} init --quiet --repo {repo}"),

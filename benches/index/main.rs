@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use backup_benches::synthetic::{ADDED_BLOBS, Synthetic};
-use backup_benches::{Args, Result, data};
+use backup_benches::{ALLOCATOR, Args, Result, data};
 use backup_core::crypto::Passphrase;
 use measure::Cost;
 
@@ -116,8 +116,7 @@ fn run(title: &str, step: &str, repository: &Path, cache: &Path, blobs: u64) -> 
         .args([CHILD, step])
         .args([repository, cache])
         .arg(blobs.to_string())
-        // As the command line sets it for itself.
-        .env("MALLOC_ARENA_MAX", "2")
+        .envs(ALLOCATOR)
         .stderr(Stdio::inherit())
         .output()?;
     if !output.status.success() {

@@ -16,7 +16,7 @@ mod steps;
 use std::path::PathBuf;
 use std::process::Command;
 
-use backup_benches::{Args, Result};
+use backup_benches::{ALLOCATOR, Args, Result};
 use server::Server;
 use steps::{Cost, STEPS, Step};
 
@@ -57,13 +57,8 @@ fn main() -> Result<()> {
 fn in_a_process(step: Step, origin: &Server, target: &Server, scratch: &std::path::Path) -> Result<Cost> {
     let itself: PathBuf = std::env::current_exe()?;
     let mut command = Command::new(itself);
-    // What `backup` sets for itself (crates/backup-cli/src/allocator.rs).
-    command.envs([
-        ("MALLOC_ARENA_MAX", "2"),
-        ("MALLOC_MMAP_THRESHOLD_", "33554432"),
-        ("MALLOC_TRIM_THRESHOLD_", "67108864"),
-    ]);
-    let output = command.args(["--step", step.word(), &origin.uri, &target.uri]).arg(scratch).output()?;
+    let output =
+        command.envs(ALLOCATOR).args(["--step", step.word(), &origin.uri, &target.uri]).arg(scratch).output()?;
     if !output.status.success() {
         return Err(format!("{}: {}", step.title(), String::from_utf8_lossy(&output.stderr)).into());
     }

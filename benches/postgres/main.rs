@@ -56,11 +56,7 @@ fn main() -> Result<()> {
     if megabytes > FEW {
         let medians = table(&bench, FEW, &[Step::Dump, Step::Logical], runs)?;
         let share = medians[1].sum() / medians[0].sum();
-        println!(
-            "\n{}: {share:.2} of {} (a key is made of the pass phrase)",
-            Step::Logical.title(),
-            Step::Dump.title()
-        );
+        println!("\n{}: {share:.2} of {}", Step::Logical.title(), Step::Dump.title());
         bench.server.clear()?;
     }
     let mut missed = judge(&table(&bench, megabytes, &STEPS, runs)?)?;

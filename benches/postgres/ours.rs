@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
+use backup_benches::ALLOCATOR;
 use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
 use backup_core::pipeline::{BackupOptions, backup, restore};
@@ -15,13 +16,11 @@ use backup_storage::LocalSink;
 use crate::Result;
 use crate::server::{Server, programs};
 
-const PASSPHRASE: &str = "of the bench";
-
 /// This program again, for one step: `logical`, `digests`, `physical`, `increment` or `restore`. The repository is new, or has what is
 /// restored or built on.
 pub(crate) fn command(step: &str, server: &Server, repository: &std::path::Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--step", step, &server.port.to_string()]).arg(repository);
+    command.envs(ALLOCATOR).args(["--step", step, &server.port.to_string()]).arg(repository);
     Ok(command)
 }
 
@@ -49,17 +48,28 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 async fn back_up(source: &dyn Source, repository: &str) -> Result<()> {
     let cx = Context::silent();
     let sink = Arc::new(LocalSink::create(repository)?);
-    let passphrase = Passphrase::new(PASSPHRASE);
+    let passphrase = Passphrase::generate();
+    std::fs::write(key_file(repository), passphrase.reveal())?;
     let repository = Repository::init(sink, &passphrase, &InitOptions::default(), &cx).await?;
     let options = BackupOptions { estimate: false, ..BackupOptions::default() };
     backup(&repository, source, &options, &cx).await?;
     Ok(())
 }
 
+/// As `init --generate-key --key-file` writes it: pgBackRest takes its pass phrase as it is, too.
+fn key_file(repository: &str) -> PathBuf {
+    PathBuf::from(repository).with_extension("key")
+}
+
+async fn opened(repository: &str) -> Result<Repository> {
+    let passphrase = Passphrase::new(std::fs::read_to_string(key_file(repository))?);
+    Ok(Repository::open(Arc::new(LocalSink::open(repository)?), &passphrase).await?)
+}
+
 /// What changed since the backup before.
 async fn add(source: &dyn Source, repository: &str) -> Result<()> {
     let cx = Context::silent();
-    let repository = Repository::open(Arc::new(LocalSink::open(repository)?), &Passphrase::new(PASSPHRASE)).await?;
+    let repository = opened(repository).await?;
     let options = BackupOptions { kind: Some(BackupKind::Incremental), estimate: false, ..BackupOptions::default() };
     let report = backup(&repository, source, &options, &cx).await?;
     if report.kind == BackupKind::Incremental { Ok(()) } else { Err("the backup became a full one".into()) }
@@ -68,7 +78,7 @@ async fn add(source: &dyn Source, repository: &str) -> Result<()> {
 async fn restored(repository: &str) -> Result<()> {
     let cx = Context::silent();
     let target = PathBuf::from(repository).with_extension("restored");
-    let opened = Repository::open(Arc::new(LocalSink::open(repository)?), &Passphrase::new(PASSPHRASE)).await?;
+    let opened = opened(repository).await?;
     let snapshots = opened.snapshots(&cx).await?;
     let newest = snapshots.snapshots.last().ok_or("there is no snapshot")?;
     let snapshot = opened.load_index(&cx).await?.snapshot(newest);

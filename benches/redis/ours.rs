@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
-use backup_benches::{cpu_of, peak};
+use backup_benches::{ALLOCATOR, cpu_of, peak};
 use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
 use backup_core::pipeline::{BackupOptions, backup, restore};
@@ -23,7 +23,7 @@ const PASSPHRASE: &str = "of the bench";
 pub(crate) fn step(step: &str, server: &Server, repository: &Path) -> Result<Cost> {
     let before = server.cpu()?;
     let mut command = Command::new(std::env::current_exe()?);
-    let output = command.args(["--step", step, &server.port.to_string()]).arg(repository).output()?;
+    let output = command.envs(ALLOCATOR).args(["--step", step, &server.port.to_string()]).arg(repository).output()?;
     if !output.status.success() {
         return Err(format!("{step}: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
