@@ -84,12 +84,12 @@ impl Cluster {
         while replica.info("master_repl_offset") != self.nodes[0].info("master_repl_offset") {
             wait(started, "the replica does not keep up");
         }
-        drop(self.take_over(replica));
+        drop(self.take_over(replica, None));
     }
 
     /// The first master hears of no other node any more, though all reach it. Its replica, which is the last node, takes its place; who
-    /// does not know that, and goes on to write, is handed back.
-    pub(crate) fn cut_off_first(&mut self) -> Option<Redis> {
+    /// does not know that, and goes on to count up `key`, is handed back.
+    pub(crate) fn cut_off_first(&mut self, key: &str) -> Option<Redis> {
         let replica = self.nodes.pop()?;
         let mut first = self.nodes[0].client();
         if self.nodes[0].version.is_valkey() {
@@ -105,14 +105,18 @@ impl Cluster {
             let forgotten = first.ok(&["EXEC"]);
             assert!(forgotten.list().iter().all(|answer| answer.text() == "OK"), "{forgotten:?}");
         }
-        Some(self.take_over(replica))
+        Some(self.take_over(replica, Some(key)))
     }
 
-    fn take_over(&mut self, replica: Redis) -> Redis {
+    /// The first master still counts up a key, before anybody else can know of it.
+    fn take_over(&mut self, replica: Redis, counted: Option<&str>) -> Redis {
         let started = Instant::now();
         self.clients[0] = replica.client();
         let first = std::mem::replace(&mut self.nodes[0], replica);
         self.nodes[0].run(&["CLUSTER", "FAILOVER", "TAKEOVER"]);
+        if let Some(key) = counted {
+            first.run(&["INCR", key]);
+        }
         let id = self.id(0);
         let knows = |node: &Redis| {
             let nodes = node.run(&["CLUSTER", "NODES"]).text();

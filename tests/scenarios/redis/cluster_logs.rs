@@ -408,7 +408,7 @@ pub(super) async fn a_master_that_is_cut_off_is_left(version: Version) {
     work(&mut cluster, 2);
     reached(&logged, &before).await;
     let lost = (0..).map(|n| format!("lost{n}")).find(|key| cluster.owner(key) == 0).unwrap();
-    let cut_off = cluster.cut_off_first().unwrap();
+    let cut_off = cluster.cut_off_first(&lost).unwrap();
     let since = SystemClock.now();
     let started = Instant::now();
     let reason = loop {
