@@ -22,12 +22,20 @@ fn arguments<'a>(top: &'a Path, job: &'a str) -> [&'a str; 5] {
     ["run", "--source", path_text(top), "--job", job]
 }
 
-/// Runs, and is killed at a random moment; says whether before its end.
-fn kill_at_random(cli: &Cli, arguments: &[&str], whole: Duration, seed: u64) -> bool {
+/// Runs, and is killed at a random moment of the time a run is thought to take; had it ended before, that is how long it took.
+fn kill_at_random(cli: &Cli, arguments: &[&str], whole: Duration, seed: u64) -> Option<Duration> {
+    let started = Instant::now();
     let mut child = cli.command(&[], arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(whole.mul_f64(rng(seed).random_range(0.1..1.1)));
+    let moment = whole.mul_f64(rng(seed).random_range(0.1..1.1));
+    while started.elapsed() < moment {
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success(), "nobody killed it: {status}");
+            return Some(started.elapsed());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
     child.kill().unwrap();
-    !child.wait().unwrap().success()
+    child.wait().unwrap().success().then(|| started.elapsed())
 }
 
 /// Backs up without end until `stop`; returns how many runs there were, all with success.
@@ -65,16 +73,19 @@ mod needs_weed {
             let often = arguments(killed_source.path(), "killed");
             let started = Instant::now();
             killed.run(&often).succeeded();
-            let whole = started.elapsed();
+            // Two at a time take twice as long.
+            let mut whole = started.elapsed() * 2;
 
             let (stop, kills) = (AtomicBool::new(false), if long() { 50 } else { 10 });
             let (before_end, runs) = std::thread::scope(|scope| {
                 let steady = scope.spawn(|| work(&steady, steady_source.path(), &stop));
-                let mut before_end = 0;
+                let mut before_end = 0_u64;
                 for seed in 1..=kills {
                     change(killed_source.path(), seed);
-                    // Two at a time take twice as long.
-                    before_end += u64::from(kill_at_random(&killed, &often, whole * 2, seed));
+                    match kill_at_random(&killed, &often, whole, seed) {
+                        Some(took) => whole = took,
+                        None => before_end += 1,
+                    }
                 }
                 stop.store(true, Ordering::SeqCst);
                 (before_end, steady.join().unwrap())
