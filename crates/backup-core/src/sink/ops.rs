@@ -8,6 +8,9 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::{Key, ObjectMeta, Payload, Prefix, PutMode, PutOutcome, Sink, SinkErrorKind, SinkResult};
 
+/// Memory that is taken before so many bytes of a part have come: more than is ever asked for at a time.
+const RESERVED: usize = 32 << 20;
+
 /// Blanket conveniences over [`Sink`]; not to be implemented by hand.
 pub trait SinkOps: Sink {
     /// Stores an object, replacing what is there.
@@ -30,12 +33,13 @@ pub trait SinkOps: Sink {
 
     /// Reads a whole object into memory.
     fn get_bytes(&self, key: &Key) -> impl Future<Output = SinkResult<Bytes>> + Send {
-        async move { collect(self.get(key, None).await?).await }
+        async move { collect(self.get(key, None).await?, 0).await }
     }
 
     /// Reads a part of an object into memory.
     fn get_range(&self, key: &Key, range: Range<u64>) -> impl Future<Output = SinkResult<Bytes>> + Send {
-        async move { collect(self.get(key, Some(range)).await?).await }
+        let expected = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX).min(RESERVED);
+        async move { collect(self.get(key, Some(range)).await?, expected).await }
     }
 
     /// Whether an object is there.
@@ -80,14 +84,18 @@ pub trait SinkOps: Sink {
 
 impl<S: Sink + ?Sized> SinkOps for S {}
 
-async fn collect(mut stream: futures::stream::BoxStream<'static, SinkResult<Bytes>>) -> SinkResult<Bytes> {
+async fn collect(
+    mut stream: futures::stream::BoxStream<'static, SinkResult<Bytes>>,
+    expected: usize,
+) -> SinkResult<Bytes> {
     let Some(first) = stream.next().await.transpose()? else {
         return Ok(Bytes::new());
     };
     let Some(second) = stream.next().await.transpose()? else {
         return Ok(first);
     };
-    let mut all = BytesMut::from(first);
+    let mut all = BytesMut::with_capacity(expected.max(first.len() + second.len()));
+    all.extend_from_slice(&first);
     all.extend_from_slice(&second);
     while let Some(next) = stream.next().await.transpose()? {
         all.extend_from_slice(&next);

@@ -52,7 +52,7 @@ use crate::retry::RetryPolicy;
 use crate::settings::LockMode;
 use crate::wire::Gate;
 
-/// A whole pack: each request takes a round trip, and costs money in most stores.
+/// Each request takes a round trip, and costs money in most stores.
 const READ_SIZE: u64 = 16 << 20;
 
 /// What is needed of a store of `object_store`.

@@ -107,7 +107,7 @@ enum Step {
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if let Some(directory) = &args.to {
-        return dump::run(session, args, directory).await;
+        return Box::pin(dump::run(session, args, directory)).await;
     }
     let to_stdout = args.output.as_os_str() == "-";
     if to_stdout && session.ui.is_json() {

@@ -257,7 +257,7 @@ impl BlobReader {
 
     async fn windowed(&self, at: &BlobLocation) -> Result<Bytes> {
         let (start, len) = (u64::from(at.blob.offset), u64::from(at.blob.len));
-        let window = self.repository.repository().sink().capabilities().read_size / WINDOW;
+        let window = (self.repository.repository().sink().capabilities().read_size / WINDOW).max(1);
         let window_start = start / window * window;
         if start + len > window_start + window {
             return self.range(&at.pack, start..start + len).await;

@@ -16,8 +16,10 @@ use crate::source::SourceError;
 
 /// So much of what a sink likes to read at a time is rather read in vain than skipped by another request.
 const GAP: u64 = 64;
-/// No more requests than for so many bytes are under way, unless processors would have to wait.
-const UNDER_WAY: u64 = 64 << 20;
+/// Requests are for less than the sink likes if otherwise more bytes than this were under way, or fewer requests than can be;
+const UNDER_WAY: u64 = 128 << 20;
+/// but not for less than this.
+const LEAST: u64 = 4 << 20;
 
 /// Blobs of one pack that are read with one request.
 #[derive(Debug)]
@@ -29,8 +31,9 @@ struct Batch {
     blobs: Vec<(usize, PackedBlob)>,
 }
 
-/// Groups blobs into requests for as much as the sink likes to read at a time, or for single blobs that are larger; those that are not in the index come back apart.
-fn plan(reader: &BlobReader, blobs: &[BlobId]) -> (Vec<Batch>, Vec<(usize, Error)>) {
+/// Groups blobs into requests for at most so many bytes, or for single blobs that are larger; for less, if there were not enough for
+/// all that are made at a time. Those that are not in the index come back apart.
+fn plan(reader: &BlobReader, blobs: &[BlobId], most: u64, at_a_time: usize) -> (Vec<Batch>, Vec<(usize, Error)>) {
     let mut located = Vec::with_capacity(blobs.len());
     let mut unknown = Vec::new();
     for (at, id) in blobs.iter().enumerate() {
@@ -40,7 +43,8 @@ fn plan(reader: &BlobReader, blobs: &[BlobId]) -> (Vec<Batch>, Vec<(usize, Error
         }
     }
     located.sort_unstable_by_key(|(pack, blob, at)| (*pack, blob.offset, *at));
-    let most = reader.repository().repository().sink().capabilities().read_size;
+    let total: u64 = located.iter().map(|(_, blob, _)| u64::from(blob.len)).sum();
+    let most = most.min((total / at_a_time as u64).max(LEAST));
     let mut batches: Vec<Batch> = Vec::new();
     for (pack, blob, at) in located {
         let (start, end) = (u64::from(blob.offset), u64::from(blob.offset) + u64::from(blob.len));
@@ -72,10 +76,10 @@ impl BlobReader {
     {
         let handle = Arc::new(handle);
         let repository = self.repository().repository();
-        let (threads, sink) = (repository.cpu().threads() + 1, repository.sink().capabilities());
-        let held = usize::try_from(UNDER_WAY / sink.read_size.max(1)).unwrap_or(usize::MAX);
-        let concurrency = threads.max(sink.concurrency).min(held.max(threads));
-        let (batches, unknown) = plan(self, blobs);
+        let sink = repository.sink().capabilities();
+        let concurrency = (repository.cpu().threads() + 1).max(sink.concurrency);
+        let most = sink.read_size.min((UNDER_WAY / concurrency as u64).max(LEAST));
+        let (batches, unknown) = plan(self, blobs, most, concurrency);
         for (at, error) in unknown {
             handle(at, Err(error))?;
         }
