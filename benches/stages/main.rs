@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `main.rs` | arguments, the comparison |
 //! | `callgrind.rs` | counting one process |
+//! | `seconds.rs` | a program of its own: what stages on bytes take in time, by criterion |
 //! | `work.rs` | a stage: what it prepares, and a round of it |
 //! | `bytes.rs` | stages of the core on bytes in memory |
 //! | `whole.rs` | backup, restore and check, and the index of a repository |
@@ -29,7 +30,8 @@ use std::sync::Mutex;
 
 use backup_benches::{Result, data};
 use callgrind::Callgrind;
-use work::{STAGES, Stage};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use work::Stage;
 
 const HELP: &str = "\
 scripts/counts [--update] [STAGE...]
@@ -49,7 +51,7 @@ fn main() -> Result<()> {
     if let [flag, stage, rounds, dir] = &args[..]
         && flag == "--round"
     {
-        return work::run(stage, rounds.parse()?, Path::new(dir));
+        return run_rounds(stage, rounds.parse()?, Path::new(dir));
     }
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         print!("{HELP}");
@@ -57,10 +59,10 @@ fn main() -> Result<()> {
     }
     let is_update = args.iter().any(|arg| arg == "--update");
     let wanted: Vec<&String> = args.iter().filter(|arg| *arg != "--update").collect();
-    if let Some(unknown) = wanted.iter().find(|name| STAGES.iter().all(|stage| stage.name != **name)) {
+    if let Some(unknown) = wanted.iter().find(|name| all_stages().all(|stage| stage.name != **name)) {
         return Err(format!("there is no stage {unknown}").into());
     }
-    let stages = STAGES.iter().filter(|stage| wanted.is_empty() || wanted.iter().any(|name| *name == stage.name));
+    let stages = all_stages().filter(|stage| wanted.is_empty() || wanted.iter().any(|name| *name == stage.name));
     let stages: Vec<&Stage> = stages.collect();
     if !callgrind::sees_the_same_everywhere() {
         println!(
@@ -74,7 +76,7 @@ fn main() -> Result<()> {
     let worse = compare(&stages, &counted, &known);
     if is_update {
         let mut all: Counts =
-            known.into_iter().filter(|(name, _)| STAGES.iter().any(|stage| stage.name == name)).collect();
+            known.into_iter().filter(|(name, _)| all_stages().any(|stage| stage.name == name)).collect();
         all.extend(counted);
         std::fs::write(&file, serde_json::to_string_pretty(&all)? + "\n")?;
         println!("\nwritten to {}", file.display());
@@ -85,6 +87,33 @@ fn main() -> Result<()> {
     }
     Err(format!("{}: more than what is written down; if that is meant, scripts/counts --update", worse.join(", "))
         .into())
+}
+
+/// Those that take longest last: they are begun first.
+fn all_stages() -> impl Iterator<Item = &'static Stage> {
+    work::STAGES.iter().chain(&whole::STAGES)
+}
+
+/// Runs so many rounds of a stage.
+fn run_rounds(name: &str, rounds: usize, dir: &Path) -> Result<()> {
+    on_one_processor()?;
+    let stage = all_stages().find(|stage| stage.name == name).ok_or(format!("there is no stage {name}"))?;
+    let mut work = (stage.prepare)(dir)?;
+    for _ in 0..rounds.min(whole::ROUNDS) {
+        work()?;
+    }
+    Ok(())
+}
+
+/// How many threads there are must not depend on the machine.
+fn on_one_processor() -> Result<()> {
+    let allowed = sched_getaffinity(None)?;
+    let all: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
+    // Not always the first one: several stages run at a time.
+    let which = all.get(std::process::id() as usize % all.len().max(1)).ok_or("there is no processor")?;
+    let mut one = CpuSet::new();
+    one.set(*which);
+    Ok(sched_setaffinity(None, &one)?)
 }
 
 fn written(file: &Path) -> Result<Counts> {

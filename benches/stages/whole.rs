@@ -18,7 +18,17 @@ use backup_storage::LocalSink;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::work::{FILES, ROUNDS, Work};
+use crate::work::{FILES, Stage, Work};
+
+/// The most rounds that are asked for: whatever can be used once only is prepared so many times.
+pub(crate) const ROUNDS: usize = 2;
+/// Those that take longest last: they are begun first.
+pub(crate) const STAGES: [Stage; 4] = [
+    Stage { name: "index-load", what: "50 000 blobs into the index on disk", prepare: load_index },
+    Stage { name: "restore", what: "2 MB of files out of a repository", prepare: restore },
+    Stage { name: "check", what: "a repository of 2 MB, all its data", prepare: check },
+    Stage { name: "backup", what: "2 MB of files into a new repository", prepare: backup },
+];
 
 /// Blobs of the repository that has an index only.
 const BLOBS: u64 = 50_000;
@@ -65,13 +75,13 @@ impl Place {
     }
 }
 
-pub(crate) fn backup(dir: &Path) -> Result<Work> {
+fn backup(dir: &Path) -> Result<Work> {
     let place = Place::new(dir)?;
     let mut repositories = (0..ROUNDS).map(|number| place.repository(number)).collect::<Result<Vec<_>>>()?;
     Ok(Box::new(move || place.back_up(&repositories.pop().ok_or("there is no repository left")?)))
 }
 
-pub(crate) fn restore(dir: &Path) -> Result<Work> {
+fn restore(dir: &Path) -> Result<Work> {
     let place = Place::new(dir)?;
     let repository = place.repository(0)?;
     place.back_up(&repository)?;
@@ -88,7 +98,7 @@ pub(crate) fn restore(dir: &Path) -> Result<Work> {
     }))
 }
 
-pub(crate) fn check(dir: &Path) -> Result<Work> {
+fn check(dir: &Path) -> Result<Work> {
     let place = Place::new(dir)?;
     let repository = place.repository(0)?;
     place.back_up(&repository)?;
@@ -101,7 +111,7 @@ pub(crate) fn check(dir: &Path) -> Result<Work> {
     }))
 }
 
-pub(crate) fn load_index(dir: &Path) -> Result<Work> {
+fn load_index(dir: &Path) -> Result<Work> {
     let (place, phrase) = (Place::new(dir)?, Passphrase::generate());
     let path = place.path("synthetic", 0);
     place.runtime.block_on(Synthetic::make(&path, &phrase, BLOBS, |_| {}))?;
