@@ -155,8 +155,23 @@ impl Postgres {
     pub(crate) async fn start_again(&mut self, version: Version) {
         let data = self.data.clone();
         self.server.kill();
+        self.outlive().await;
         self.server.start_again("postgres", |ports, _| command(version, ports, &data, &[]), |_| true);
         self.client().await;
+    }
+
+    /// Waits until none of its processes holds its shared memory any more: they end some time after the first one was killed.
+    async fn outlive(&self) {
+        let (started, pid_file) = (Instant::now(), fs::read_to_string(self.data.join("postmaster.pid")).unwrap());
+        let memory = pid_file.lines().nth(6).and_then(|keys| keys.split_whitespace().nth(1)).unwrap().to_owned();
+        let is_attached = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields.get(1) == Some(&memory.as_str()) && fields.get(6) != Some(&"0")
+        };
+        while fs::read_to_string("/proc/sysvipc/shm").unwrap().lines().any(is_attached) {
+            assert!(started.elapsed() < Duration::from_secs(60), "its processes do not end:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// On a data directory that was restored: waits until it takes writes.

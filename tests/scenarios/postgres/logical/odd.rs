@@ -186,7 +186,8 @@ pub(crate) async fn one_of_many_tables_is_enough(version: Version) {
 pub(crate) async fn nothing_is_dropped_too_early(version: Version) {
     let server = Postgres::start(version).await;
     server.run("CREATE DATABASE shop").await;
-    run_in(&server, "shop", "CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 1000)").await;
+    // So many that somebody has the time to enter.
+    run_in(&server, "shop", "CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 100000)").await;
     let snapshot = backed_up(&repo().await, &source(logical(&server)).await, selection(&["shop"], &[])).await;
     run_in(&server, "shop", "INSERT INTO t VALUES (0)").await;
     let was = digests(&server).await;
@@ -206,7 +207,7 @@ pub(crate) async fn nothing_is_dropped_too_early(version: Version) {
     assert_eq!(digests(&server).await["shop.public.t"], was["shop.public.t"]);
     drop(intruder);
     restored(&snapshot, logical(&server), replace).await;
-    assert_eq!(count(&server, "shop", "t").await, "1000");
+    assert_eq!(count(&server, "shop", "t").await, "100000");
 }
 
 /// As many bytes in a second as were asked for, and no more; whoever gives up does not wait for them.
