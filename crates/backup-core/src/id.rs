@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use sha2::{Digest, Sha256};
 
 /// Length of an identifier in bytes.
@@ -17,16 +17,27 @@ pub struct ParseIdError(String);
 /// Of every byte, what it stands for as a digit; of all that are none, more than a digit can be.
 static DIGITS: [u8; 256] = digits();
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 const fn digits() -> [u8; 256] {
     let (mut digits, mut value) = ([u8::MAX; 256], 0);
     while value < 16 {
-        digits[b"0123456789abcdef"[value] as usize] = value as u8;
+        digits[HEX[value] as usize] = value as u8;
         value += 1;
     }
     digits
 }
 
-/// Indexes and trees are full of identifiers: this takes a tenth of what a general decoder takes.
+/// Indexes and trees are full of identifiers: these take a tenth of what general ones take.
+fn print(id: &[u8; ID_LEN]) -> [u8; 2 * ID_LEN] {
+    let mut text = [0; 2 * ID_LEN];
+    let (pairs, _) = text.as_chunks_mut::<2>();
+    for (pair, byte) in pairs.iter_mut().zip(id) {
+        *pair = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+    }
+    text
+}
+
 fn parse(text: &[u8]) -> Option<[u8; ID_LEN]> {
     let (pairs, rest) = text.as_chunks::<2>();
     let mut bytes = [0; ID_LEN];
@@ -82,7 +93,8 @@ macro_rules! id_type {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.to_hex())
+                let text = print(&self.0);
+                f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
             }
         }
 
@@ -102,7 +114,8 @@ macro_rules! id_type {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(&self.to_hex())
+                let text = print(&self.0);
+                serializer.serialize_str(std::str::from_utf8(&text).map_err(ser::Error::custom)?)
             }
         }
 
@@ -117,10 +130,16 @@ macro_rules! id_type {
                     }
 
                     fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
-                        text.parse().map_err(E::custom)
+                        self.visit_bytes(text.as_bytes())
+                    }
+
+                    fn visit_bytes<E: de::Error>(self, text: &[u8]) -> Result<$name, E> {
+                        let bad = || E::custom(ParseIdError(String::from_utf8_lossy(text).into_owned()));
+                        parse(text).map($name).ok_or_else(bad)
                     }
                 }
-                deserializer.deserialize_str(Visitor)
+                // As bytes: what are digits is UTF-8, and need not be looked through for that first.
+                deserializer.deserialize_bytes(Visitor)
             }
         }
     };
@@ -161,7 +180,7 @@ mod tests {
             assert!(bad.parse::<BlobId>().is_err(), "{bad}");
         }
         for at in 0..2 * ID_LEN {
-            for byte in (0..=u8::MAX).filter(|byte| !b"0123456789abcdef".contains(byte)) {
+            for byte in (0..=u8::MAX).filter(|byte| !HEX.contains(byte)) {
                 let mut text = id.to_hex().into_bytes();
                 text[at] = byte;
                 assert_eq!(parse(&text), None, "{byte} at {at}");

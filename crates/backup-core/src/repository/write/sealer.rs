@@ -40,8 +40,12 @@ impl Sealer {
         Self { compression, verify_sample, verdicts: Verdicts::default(), idle: Mutex::default() }
     }
 
-    pub(super) fn compression(&self) -> Compression {
-        self.compression
+    /// Directories are names and random hexadecimal digits: level 1 takes half the time that level 3 does, and is smaller.
+    pub(super) fn compression(&self, kind: BlobKind) -> Compression {
+        match (self.compression, kind) {
+            (Compression::Auto, BlobKind::Tree) => Compression::Fast,
+            (compression, _) => compression,
+        }
     }
 
     /// Compresses and seals `plain` and hands it to `take`.
@@ -56,7 +60,7 @@ impl Sealer {
         let mut bench = self.bench();
         let Bench { packer, sealed, .. } = &mut bench;
         let body = body(sealed, Packer::room_for(plain.len()));
-        let compressed = packer.pack(plain, self.compression, body)?;
+        let compressed = packer.pack(plain, self.compression(kind), body)?;
         if compressed.is_none() {
             body[..plain.len()].copy_from_slice(plain);
         }
@@ -110,7 +114,8 @@ impl Sealer {
 /// Where the content of a sealed blob goes; makes room for it.
 fn body(sealed: &mut Vec<u8>, len: usize) -> &mut [u8] {
     if sealed.len() < len + OVERHEAD {
-        sealed.resize(len + OVERHEAD, 0);
+        // Not longer memory with the old content in it: of new memory only what is written to costs anything.
+        *sealed = vec![0; (len + OVERHEAD).max(2 * sealed.len())];
     }
     &mut sealed[IV_LEN..IV_LEN + len]
 }

@@ -28,7 +28,7 @@ impl BlobWriter {
         inner.uploader.check()?;
         let too_long = |_| Error::internal("a blob is longer than 4 GiB");
         let plain_len = u32::try_from(len).map_err(too_long)?;
-        let level = inner.sealer.compression().level();
+        let level = inner.sealer.compression(kind).level();
         let mut bytes = match level {
             Some(level) => compress::compress_pieces(vec![0; IV_LEN], len, level, produce)?,
             None => {
