@@ -37,6 +37,12 @@ impl Bits {
         self.0.get(word).is_some_and(|word| word & bit != 0)
     }
 
+    /// How many smaller numbers of the same 64, of which the first is divisible by 64, are in the set.
+    pub(crate) fn before_in_word(&self, number: u64) -> u32 {
+        let (word, bit) = Self::place(number);
+        self.0.get(word).map_or(0, |word| (word & (bit - 1)).count_ones())
+    }
+
     fn place(number: u64) -> (usize, u64) {
         (usize::try_from(number / 64).unwrap_or(usize::MAX), 1 << (number % 64))
     }
@@ -122,8 +128,9 @@ async fn read(reader: BlobReader, id: BlobId) -> Result<Found> {
 }
 
 fn slot(reader: &BlobReader, kind: BlobKind, id: &BlobId) -> Result<u64> {
-    // Asked first: what is in lost packs only has a slot, but cannot be reached.
+    if let Some(slot) = reader.repository().index().slot_if_found(kind, id) {
+        return Ok(slot);
+    }
     reader.locate(kind, id)?;
-    let slot = reader.repository().index().slot(kind, id);
-    slot.ok_or_else(|| Error::internal(format!("blob {} has a place but no slot", id.short())))
+    Err(Error::internal(format!("blob {} has a place but no slot", id.short())))
 }

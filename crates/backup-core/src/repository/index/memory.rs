@@ -169,6 +169,12 @@ impl BlobIndex for MemoryIndex {
         2 * inner.data.records.len().max(inner.tree.records.len()) as u64
     }
 
+    fn slot_if_found(&self, kind: BlobKind, id: &BlobId) -> Option<u64> {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        inner.visible(kind, id).next()?;
+        inner.table(kind).first(id).map(|record| slot_of(kind, record))
+    }
+
     fn for_each_copy(&self, f: &mut dyn FnMut(u64, u32, &PackedBlob)) {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
         for kind in [BlobKind::Data, BlobKind::Tree] {

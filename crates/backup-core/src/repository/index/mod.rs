@@ -86,6 +86,9 @@ pub trait BlobIndex: std::fmt::Debug + Send + Sync {
     /// See [`Self::slot`].
     fn slots(&self) -> u64;
 
+    /// Its slot, if [`Self::find`] finds it: what is in hidden packs only has a slot as well.
+    fn slot_if_found(&self, kind: BlobKind, id: &BlobId) -> Option<u64>;
+
     /// Calls `f` for every copy of every blob, also in hidden packs: with its slot, and the number of its pack in the order
     /// of [`Self::for_each_pack`].
     fn for_each_copy(&self, f: &mut dyn FnMut(u64, u32, &PackedBlob));

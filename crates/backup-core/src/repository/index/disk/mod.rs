@@ -49,6 +49,14 @@ struct Part {
     first_slot: u64,
 }
 
+/// A copy of a blob in a file: its place there, and the number of its pack among all that count.
+#[derive(Debug)]
+struct Copied {
+    record: Record,
+    at: u64,
+    pack: u32,
+}
+
 /// See the module documentation.
 #[derive(Debug, Default)]
 pub(crate) struct DiskIndex {
@@ -90,9 +98,7 @@ impl Part {
         if self.dead.contains(u64::from(number)) {
             return None;
         }
-        let word = number / 64 * 64;
-        let dead = (word..number).filter(|number| self.dead.contains(u64::from(*number))).count();
-        let before = self.dead_before.get(number as usize / 64)? + u32::try_from(dead).ok()?;
+        let before = self.dead_before.get(number as usize / 64)? + self.dead.before_in_word(u64::from(number));
         Some(self.first_pack + number - before)
     }
 
@@ -102,6 +108,14 @@ impl Part {
         (first..self.segment.count(kind))
             .map_while(move |at| Some((at, self.segment.record(kind, at).filter(|record| record.id == *id)?)))
             .filter(|(_, record)| !self.dead.contains(u64::from(record.pack)))
+    }
+
+    /// The first copy that counts from a place on.
+    fn next(&self, kind: BlobKind, from: u64) -> Option<Copied> {
+        (from..self.segment.count(kind)).find_map(|at| {
+            let record = self.segment.record(kind, at)?;
+            Some(Copied { record, at, pack: self.global(record.pack)? })
+        })
     }
 
     fn slot(&self, kind: BlobKind, at: u64) -> u64 {
@@ -166,6 +180,27 @@ impl DiskIndex {
         self.parts.iter().find_map(|part| Some(part.slot(kind, part.copies(kind, id).next()?.0)))
     }
 
+    /// All files at once, by name: the first copy of each name is the one whose place is its slot.
+    fn for_each_in_files(&self, kind: BlobKind, f: &mut dyn FnMut(u64, u32, &PackedBlob)) {
+        let mut heads: Vec<(&Part, Copied)> =
+            self.parts.iter().filter_map(|part| Some((part, part.next(kind, 0)?))).collect();
+        let mut earlier: Option<(BlobId, u64)> = None;
+        // Of several that are equal the first is taken: that of the first file.
+        while let Some(first) = (0..heads.len()).min_by_key(|head| &heads[*head].1.record.id) {
+            let (part, copy) = &mut heads[first];
+            let slot = match earlier {
+                Some((id, slot)) if id == copy.record.id => slot,
+                _ => part.slot(kind, copy.at),
+            };
+            earlier = Some((copy.record.id, slot));
+            f(slot, copy.pack, &copy.record.blob(kind));
+            match part.next(kind, copy.at + 1) {
+                Some(next) => *copy = next,
+                None => drop(heads.remove(first)),
+            }
+        }
+    }
+
     fn info(&self, part: &Part, number: u32, global: u32) -> Option<PackInfo> {
         let pack = part.segment.pack(number)?;
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
@@ -224,21 +259,24 @@ impl BlobIndex for DiskIndex {
         self.slots + self.added.slots()
     }
 
-    fn for_each_copy(&self, f: &mut dyn FnMut(u64, u32, &PackedBlob)) {
+    fn slot_if_found(&self, kind: BlobKind, id: &BlobId) -> Option<u64> {
+        let mut slot = None;
         for part in &self.parts {
-            for kind in [BlobKind::Data, BlobKind::Tree] {
-                let mut earlier: Option<(BlobId, u64)> = None;
-                for at in 0..part.segment.count(kind) {
-                    let Some(record) = part.segment.record(kind, at) else { continue };
-                    let Some(pack) = part.global(record.pack) else { continue };
-                    let slot = match earlier {
-                        Some((id, slot)) if id == record.id => slot,
-                        _ => self.slot_in_files(kind, &record.id).unwrap_or_else(|| part.slot(kind, at)),
-                    };
-                    earlier = Some((record.id, slot));
-                    f(slot, pack, &record.blob(kind));
+            for (at, record) in part.copies(kind, id) {
+                slot = slot.or(Some(part.slot(kind, at)));
+                let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+                if part.global(record.pack).is_some_and(|pack| !state.hidden.contains(pack.into())) {
+                    return slot;
                 }
             }
+        }
+        let added = self.added.slot_if_found(kind, id)?;
+        slot.or(Some(self.slots + added))
+    }
+
+    fn for_each_copy(&self, f: &mut dyn FnMut(u64, u32, &PackedBlob)) {
+        for kind in [BlobKind::Data, BlobKind::Tree] {
+            self.for_each_in_files(kind, f);
         }
         self.added.for_each_copy(&mut |slot, pack, blob| {
             let slot = self.slot_in_files(blob.kind, &blob.id).unwrap_or(self.slots + slot);

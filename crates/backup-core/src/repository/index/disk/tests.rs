@@ -84,6 +84,7 @@ fn lookups(index: &dyn BlobIndex, n: u32) -> Vec<(Option<bool>, Option<bool>, BT
                 assert_eq!(found.map(|found| found.blob.id), Some(at.blob.id));
                 assert_eq!(index.find_all(kind, &id).first().map(|first| first.blob.id), Some(id));
             }
+            assert_eq!(index.slot_if_found(kind, &id), found.and(index.slot(kind, &id)));
             let all = index.find_all(kind, &id).into_iter().map(|at| format!("{at:?}")).collect();
             (lasting.map(|at| at.blob.id == id), found.map(|at| at.blob.id == id), all)
         })
