@@ -76,7 +76,7 @@ pub(super) async fn read(
             let meter = meter.clone();
             async move {
                 cx.check_cancelled()?;
-                let bad = read_pack(repository, pack.id).await?;
+                let bad = read_pack(repository, &pack).await?;
                 meter.add_items(1);
                 meter.add_bytes(pack.size);
                 Ok::<_, Error>((pack, bad))
@@ -107,8 +107,9 @@ enum PackState {
     Unreadable(String),
 }
 
-async fn read_pack(repository: &Repository, id: PackId) -> Result<PackState> {
-    let bytes = match repository.sink().get_bytes(&layout::pack(&id)).await {
+async fn read_pack(repository: &Repository, pack: &PackInfo) -> Result<PackState> {
+    let id = pack.id;
+    let bytes = match repository.sink().get_expected(&layout::pack(&id), pack.size).await {
         Ok(bytes) => bytes,
         Err(error) => {
             let error = Error::from(error);

@@ -8,8 +8,8 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::{Key, ObjectMeta, Payload, Prefix, PutMode, PutOutcome, Sink, SinkErrorKind, SinkResult};
 
-/// Memory that is taken before so many bytes of a part have come: more than is ever asked for at a time.
-const RESERVED: usize = 32 << 20;
+/// No more memory than this is taken before the bytes have come: more than any pack has.
+const RESERVED: usize = 160 << 20;
 
 /// Blanket conveniences over [`Sink`]; not to be implemented by hand.
 pub trait SinkOps: Sink {
@@ -36,9 +36,14 @@ pub trait SinkOps: Sink {
         async move { collect(self.get(key, None).await?, 0).await }
     }
 
+    /// Reads a whole object that is thought to have so many bytes into memory.
+    fn get_expected(&self, key: &Key, expected: u64) -> impl Future<Output = SinkResult<Bytes>> + Send {
+        async move { collect(self.get(key, None).await?, expected).await }
+    }
+
     /// Reads a part of an object into memory.
     fn get_range(&self, key: &Key, range: Range<u64>) -> impl Future<Output = SinkResult<Bytes>> + Send {
-        let expected = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX).min(RESERVED);
+        let expected = range.end.saturating_sub(range.start);
         async move { collect(self.get(key, Some(range)).await?, expected).await }
     }
 
@@ -86,7 +91,7 @@ impl<S: Sink + ?Sized> SinkOps for S {}
 
 async fn collect(
     mut stream: futures::stream::BoxStream<'static, SinkResult<Bytes>>,
-    expected: usize,
+    expected: u64,
 ) -> SinkResult<Bytes> {
     let Some(first) = stream.next().await.transpose()? else {
         return Ok(Bytes::new());
@@ -94,6 +99,7 @@ async fn collect(
     let Some(second) = stream.next().await.transpose()? else {
         return Ok(first);
     };
+    let expected = usize::try_from(expected).unwrap_or(RESERVED).min(RESERVED);
     let mut all = BytesMut::with_capacity(expected.max(first.len() + second.len()));
     all.extend_from_slice(&first);
     all.extend_from_slice(&second);

@@ -89,7 +89,7 @@ impl Publication<'_> {
             let metadata = Metadata { size, ..Metadata::stream(time) };
             nodes.push(Node { name: name.as_bytes().into(), metadata, content: vec![id], subtree: None });
         }
-        let tree = run.store_tree(nodes).await?;
+        let tree = run.store_tree(nodes, None).await?;
         let metadata = Metadata::directory(time);
         Ok(Node { name: METADATA_DIR.as_bytes().into(), metadata, content: Vec::new(), subtree: Some(tree) })
     }

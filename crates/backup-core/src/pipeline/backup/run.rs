@@ -36,6 +36,10 @@ const MAX_READERS: usize = 8;
 /// Directories from this many entries on are written piece by piece.
 const LARGE_DIR: usize = 20_000;
 
+/// One that was there before is likely the same: with fewer entries than this, finding that out takes less time than handing it
+/// to another thread.
+const SMALL_DIR: usize = 64;
+
 /// One backup on its way from items to a root directory.
 pub(super) struct Run {
     stage: Stage,
@@ -347,7 +351,7 @@ impl Run {
     async fn store_dir(&mut self, dir: Dir) -> Result<Node> {
         let Dir { path, metadata, nodes, earlier_id, earlier, .. } = dir;
         drop(earlier);
-        let tree = self.store_tree(nodes).await.map_err(|error| error.context(&path))?;
+        let tree = self.store_tree(nodes, earlier_id).await.map_err(|error| error.context(&path))?;
         self.totals.dirs += 1;
         match earlier_id {
             None => self.dirs.new += 1,
@@ -359,9 +363,18 @@ impl Run {
         Ok(Node { name: path.name().into(), metadata, content: Vec::new(), subtree: Some(tree) })
     }
 
-    /// Stores a directory of these nodes.
-    pub(super) async fn store_tree(&mut self, mut nodes: Vec<Node>) -> Result<BlobId> {
+    /// Stores a directory of these nodes; `earlier` is what it was in the parent snapshot.
+    pub(super) async fn store_tree(&mut self, mut nodes: Vec<Node>, earlier: Option<BlobId>) -> Result<BlobId> {
         let (writer, zone) = (self.stage.writer.clone(), self.zone.clone());
+        if let Some(earlier) = earlier
+            && nodes.len() < SMALL_DIR
+        {
+            let tree = write_tree(&mut nodes, &zone)?;
+            if BlobId::digest(&tree) == earlier && writer.knows(BlobKind::Tree, &earlier) {
+                return Ok(earlier);
+            }
+            return self.stage.repository.cpu().run(move || Ok(writer.store(BlobKind::Tree, &tree)?.id)).await;
+        }
         let work = move || {
             if nodes.len() < LARGE_DIR {
                 return Ok(writer.store(BlobKind::Tree, &write_tree(&mut nodes, &zone)?)?.id);
@@ -389,6 +402,6 @@ impl Run {
             .with_hint("exclude it or rename it"));
         }
         nodes.push(metadata_dir);
-        self.store_tree(nodes).await
+        self.store_tree(nodes, None).await
     }
 }

@@ -284,10 +284,13 @@ impl BlobReader {
         let window = Window { pack: at.pack, start: window_start, bytes };
         let sealed = cut(&window).ok_or_else(|| Error::internal("a blob lies outside its window"))?;
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        if windows.len() == WINDOWS {
-            windows.pop_front();
+        // Somebody else may have read it meanwhile.
+        if !windows.iter().any(|known| known.pack == window.pack && known.start == window.start) {
+            if windows.len() == WINDOWS {
+                windows.pop_front();
+            }
+            windows.push_back(window);
         }
-        windows.push_back(window);
         Ok(sealed)
     }
 }
