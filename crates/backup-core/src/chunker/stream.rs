@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::ops::Deref;
 
-use super::{Gear, MAX_FIXED_CHUNK, MIN_CHUNK};
+use super::{Gear, MAX_CHUNK, MAX_FIXED_CHUNK, MIN_CHUNK};
 use crate::source::Chunking;
 
 /// So many bytes at a time are read, or taken over, and then searched for the end of the chunk: few enough to be in the
@@ -158,10 +158,25 @@ impl<'a> StreamChunker<'a> {
     /// Room for so many bytes behind those that are there.
     fn room(&mut self, len: usize) -> &mut [u8] {
         let end = self.filled + len;
+        if self.memory.capacity() < end {
+            self.grow(end);
+        }
         if self.memory.len() < end {
             self.memory.resize(end, 0);
         }
         &mut self.memory[self.filled..end]
+    }
+
+    /// Takes as much memory as the chunk may need, once: pages that nothing is written to cost nothing, and growing in steps would copy.
+    fn grow(&mut self, needed: usize) {
+        let longest = match self.chunking {
+            Chunking::ContentDefined => MAX_CHUNK,
+            Chunking::Fixed(size) => size as usize,
+        };
+        let likely = self.filled.saturating_add(self.expected).max(self.memory.capacity() * 2).min(longest + STEP);
+        let mut memory = Vec::with_capacity(needed.max(likely));
+        memory.extend_from_slice(&self.memory[..self.filled]);
+        self.memory = memory;
     }
 
     fn search(&mut self) {
