@@ -156,6 +156,9 @@ impl RepositorySpec {
     #[must_use]
     pub fn write_settings(&self) -> WriteSettings {
         let mut settings = WriteSettings::default();
+        if self.is_local() {
+            settings.pack_size = WriteSettings::LOCAL_PACK_SIZE;
+        }
         let Some(config) = &self.config else {
             return settings;
         };

@@ -98,7 +98,7 @@ pub struct RepositoryConfig {
     #[serde(default, skip_serializing_if = "Option::is_none", with = "compression")]
     #[schemars(with = "Option<Size>")]
     pub compression: Option<Compression>,
-    /// Size at which a pack is closed. Default: 32MiB.
+    /// Size at which a pack is closed. Default: 8MiB in a directory, else 32MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack_size: Option<Size>,
     /// Share of what was written that is opened or read back and compared. Default: 5%.

@@ -29,6 +29,8 @@ pub struct WriteSettings {
 impl WriteSettings {
     /// Default size of a pack: 32 MiB.
     pub const PACK_SIZE: usize = 32 << 20;
+    /// What suits a directory: 8 MiB. Files cost little there, and every pack that is open costs memory.
+    pub const LOCAL_PACK_SIZE: usize = 8 << 20;
     /// Largest size of a pack that stock tools handle well: 128 MiB.
     pub const MAX_PACK_SIZE: usize = 128 << 20;
 
