@@ -66,7 +66,11 @@ impl Workshop {
         let started = Instant::now();
         loop {
             let found = fs::read_dir(&self.scratch).unwrap().map(|entry| entry.unwrap().path()).next();
-            match found.filter(|room| room.join("data/postmaster.pid").exists()) {
+            // The file is there before anything is in it.
+            let is_told = |room: &PathBuf| {
+                fs::read_to_string(room.join("data/postmaster.pid")).is_ok_and(|text| text.contains('\n'))
+            };
+            match found.filter(is_told) {
                 Some(room) => return room,
                 None => assert!(started.elapsed() < Duration::from_secs(120), "no scratch server runs"),
             }
