@@ -138,7 +138,7 @@ async fn killed_restores() {
     cli.check();
 }
 
-/// The first index object is written when a pack is complete a second after the start: a pause makes that early.
+/// The first index object is written when a pack is complete five seconds after the start: a pause makes that early.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_backup_has_stored_is_used_again() {
     let (source, room) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -152,7 +152,7 @@ async fn what_a_killed_backup_has_stored_is_used_again() {
     let pid = Pid::from_child(&child);
     wait_for(&repository.join("data"), &mut child);
     kill_process(pid, Signal::STOP).unwrap();
-    std::thread::sleep(Duration::from_millis(1200));
+    std::thread::sleep(Duration::from_millis(5200));
     kill_process(pid, Signal::CONT).unwrap();
     wait_for(&repository.join("index"), &mut child);
     child.kill().unwrap();

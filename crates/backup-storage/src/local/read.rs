@@ -17,8 +17,8 @@ use rustix::io::Errno;
 use super::error::{blocking, reading};
 use super::root::Root;
 
-/// A range up to this many bytes comes in one piece.
-const ONE_PIECE: u64 = 8 << 20;
+/// A range up to this many bytes comes in one piece: a pack does, of the size that suits a directory.
+const ONE_PIECE: u64 = 12 << 20;
 /// Larger ones come in pieces of so many bytes.
 const PIECE: u64 = 4 << 20;
 

@@ -52,8 +52,8 @@ use crate::retry::RetryPolicy;
 use crate::settings::LockMode;
 use crate::wire::Gate;
 
-/// Each request takes a round trip, and costs money in most stores.
-const READ_SIZE: u64 = 16 << 20;
+/// A whole pack, with the blob that made it full: each request takes a round trip, and costs money in most stores.
+const READ_SIZE: u64 = 36 << 20;
 
 /// What is needed of a store of `object_store`.
 pub(crate) trait Store: ObjectStore + MultipartStore {}

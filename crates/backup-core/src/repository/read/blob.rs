@@ -17,13 +17,13 @@ use crate::repository::{IndexedRepository, layout};
 use crate::sink::{SinkErrorKind, SinkOps};
 
 /// Trees are small and lie close together: they are read in aligned windows, of which a few are kept, each this part of what the sink
-/// likes to read at a time.
-const WINDOW: u64 = 16;
-const WINDOWS: usize = 16;
+/// likes to read at a time: in an object store, a whole pack of them.
+const WINDOW: u64 = 8;
+const WINDOWS: usize = 8;
 
 /// Memory for decoding one blob after the other.
 #[derive(Debug, Default)]
-pub(crate) struct Buffers {
+struct Buffers {
     opened: Vec<u8>,
     plain: Vec<u8>,
     unpacker: Unpacker,
@@ -43,12 +43,7 @@ pub(crate) struct Decoded<'a> {
 
 impl Buffers {
     /// Opens a sealed blob and checks it against its name.
-    pub(crate) fn decode<'a>(
-        &'a mut self,
-        key: &MasterKey,
-        blob: &'a PackedBlob,
-        sealed: &'a [u8],
-    ) -> Result<Decoded<'a>> {
+    fn decode<'a>(&'a mut self, key: &MasterKey, blob: &'a PackedBlob, sealed: &'a [u8]) -> Result<Decoded<'a>> {
         let Self { opened, plain, unpacker } = self;
         key.open_into(sealed, opened).map_err(|error| damaged(blob).with_source(error))?;
         let opened = &*opened;

@@ -16,10 +16,11 @@ use crate::source::SourceError;
 
 /// So much of what a sink likes to read at a time is rather read in vain than skipped by another request.
 const GAP: u64 = 64;
-/// Requests are for less than the sink likes if otherwise more bytes than this were under way, or fewer requests than can be;
-const UNDER_WAY: u64 = 128 << 20;
+/// Requests are for less than the sink likes if otherwise there were fewer than can be under way at a time,
 /// but not for less than this.
 const LEAST: u64 = 4 << 20;
+/// Fewer are under way if otherwise it were more bytes than these, unless processors would have to wait.
+const UNDER_WAY: u64 = 144 << 20;
 
 /// Blobs of one pack that are read with one request.
 #[derive(Debug)]
@@ -31,9 +32,19 @@ struct Batch {
     blobs: Vec<(usize, PackedBlob)>,
 }
 
-/// Groups blobs into requests for at most so many bytes, or for single blobs that are larger; for less, if there were not enough for
-/// all that are made at a time. Those that are not in the index come back apart.
-fn plan(reader: &BlobReader, blobs: &[BlobId], most: u64, at_a_time: usize) -> (Vec<Batch>, Vec<(usize, Error)>) {
+/// What is to be read, and how.
+#[derive(Debug)]
+struct Plan {
+    batches: Vec<Batch>,
+    /// So many at a time.
+    at_a_time: usize,
+    /// Those that are not in the index.
+    unknown: Vec<(usize, Error)>,
+}
+
+/// Groups blobs into requests for as much as the sink likes to read at a time, or for single blobs that are larger; for less, if
+/// there were not enough for all that can be made at a time.
+fn plan(reader: &BlobReader, blobs: &[BlobId]) -> Plan {
     let mut located = Vec::with_capacity(blobs.len());
     let mut unknown = Vec::new();
     for (at, id) in blobs.iter().enumerate() {
@@ -44,7 +55,11 @@ fn plan(reader: &BlobReader, blobs: &[BlobId], most: u64, at_a_time: usize) -> (
     }
     located.sort_unstable_by_key(|(pack, blob, at)| (*pack, blob.offset, *at));
     let total: u64 = located.iter().map(|(_, blob, _)| u64::from(blob.len)).sum();
-    let most = most.min((total / at_a_time as u64).max(LEAST));
+    let repository = reader.repository().repository();
+    let (threads, sink) = (repository.cpu().threads() + 1, repository.sink().capabilities());
+    let concurrency = threads.max(sink.concurrency);
+    let most = sink.read_size.min((total / concurrency as u64).max(LEAST));
+    let at_a_time = usize::try_from(UNDER_WAY / most.max(1)).unwrap_or(usize::MAX).clamp(threads, concurrency);
     let mut batches: Vec<Batch> = Vec::new();
     for (pack, blob, at) in located {
         let (start, end) = (u64::from(blob.offset), u64::from(blob.offset) + u64::from(blob.len));
@@ -56,7 +71,7 @@ fn plan(reader: &BlobReader, blobs: &[BlobId], most: u64, at_a_time: usize) -> (
             _ => batches.push(Batch { pack, start, end, blobs: vec![(at, blob)] }),
         }
     }
-    (batches, unknown)
+    Plan { batches, at_a_time, unknown }
 }
 
 impl BlobReader {
@@ -75,11 +90,7 @@ impl BlobReader {
         F: Fn(usize, Result<Decoded<'_>, Error>) -> Result<(), SourceError> + Send + Sync + 'static,
     {
         let handle = Arc::new(handle);
-        let repository = self.repository().repository();
-        let sink = repository.sink().capabilities();
-        let concurrency = (repository.cpu().threads() + 1).max(sink.concurrency);
-        let most = sink.read_size.min((UNDER_WAY / concurrency as u64).max(LEAST));
-        let (batches, unknown) = plan(self, blobs, most, concurrency);
+        let Plan { batches, at_a_time, unknown } = plan(self, blobs);
         for (at, error) in unknown {
             handle(at, Err(error))?;
         }
@@ -99,7 +110,7 @@ impl BlobReader {
                     }
                 }
             })
-            .buffer_unordered(concurrency);
+            .buffer_unordered(at_a_time);
         let mut result = Ok(());
         while let Some(done) = running.next().await {
             if done.is_err() {

@@ -12,6 +12,6 @@ mod fetch;
 mod snapshot;
 mod walk;
 
-pub(crate) use blob::{BlobReader, Buffers, Decoded, decode_with};
+pub(crate) use blob::{BlobReader, Decoded, decode_with};
 pub use snapshot::SnapshotReader;
 pub use walk::TreeWalk;

@@ -9,7 +9,7 @@ use crate::crypto::{IV_LEN, MasterKey, OVERHEAD};
 use crate::error::{Error, Result};
 use crate::format::{BlobKind, PackedBlob};
 use crate::id::BlobId;
-use crate::repository::read::{Buffers, Decoded};
+use crate::repository::read::{Decoded, decode_with};
 
 /// Seals blobs. Keeps as many workspaces as there are threads that seal at the same time: large buffers that were
 /// allocated and freed by many threads would pile up in the allocator's per-thread pools.
@@ -25,7 +25,6 @@ pub(super) struct Sealer {
 struct Bench {
     packer: Packer,
     sealed: Vec<u8>,
-    buffers: Buffers,
 }
 
 /// A sealed blob and whether it was opened again and compared.
@@ -58,7 +57,7 @@ impl Sealer {
         take: impl FnOnce(Sealed<'_>) -> Result<T>,
     ) -> Result<T> {
         let mut bench = self.bench();
-        let Bench { packer, sealed, .. } = &mut bench;
+        let Bench { packer, sealed } = &mut bench;
         let body = body(sealed, Packer::room_for(plain.len()));
         let compressed = packer.pack(plain, self.compression(kind), body)?;
         if compressed.is_none() {
@@ -97,13 +96,12 @@ impl Sealer {
         plain: &[u8],
         take: impl FnOnce(Sealed<'_>) -> Result<T>,
     ) -> Result<T> {
-        let Bench { sealed, buffers, .. } = &mut bench;
-        let sealed = &mut sealed[..len + OVERHEAD];
+        let sealed = &mut bench.sealed[..len + OVERHEAD];
         key.seal_in_place(sealed);
         let blob = PackedBlob { len: u32::try_from(sealed.len()).map_err(too_long)?, ..blob };
         let sampled = self.verify_sample > 0.0 && rand::rng().random_bool(self.verify_sample);
         if sampled {
-            verify(key, &blob, sealed, plain, buffers)?;
+            verify(key, &blob, sealed, plain)?;
         }
         let result = take(Sealed { blob, bytes: sealed, sampled });
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
@@ -125,8 +123,8 @@ fn too_long(_: std::num::TryFromIntError) -> Error {
 }
 
 /// Opens and compares what was sealed: bad memory must not become a bad backup.
-fn verify(key: &MasterKey, blob: &PackedBlob, sealed: &[u8], plain: &[u8], buffers: &mut Buffers) -> Result<()> {
-    if buffers.decode(key, blob, sealed).is_ok_and(|decoded| decoded.plain == plain) {
+fn verify(key: &MasterKey, blob: &PackedBlob, sealed: &[u8], plain: &[u8]) -> Result<()> {
+    if decode_with(key, blob, sealed, |decoded| decoded.is_ok_and(|decoded| decoded.plain == plain)) {
         return Ok(());
     }
     Err(Error::damaged("a blob could not be opened again right after it was sealed")

@@ -63,7 +63,7 @@ impl Default for WriteSettings {
             open_packs: 2,
             uploads: None,
             verify_sample: 0.05,
-            index_interval: Duration::from_secs(1),
+            index_interval: Duration::from_secs(5),
         }
     }
 }
