@@ -41,8 +41,6 @@ scripts/counts [--update] [STAGE...]
 ";
 /// How much more or less than what is written down is said, percent; more of it fails.
 const TOLERANCE: f64 = 5.0;
-/// Bytes of files that the stages work on.
-const BYTES: u64 = 2_000_000;
 
 type Counts = BTreeMap<String, u64>;
 
@@ -128,7 +126,7 @@ fn written(file: &Path) -> Result<Counts> {
 fn count(stages: &[&Stage]) -> Result<Counts> {
     let callgrind = Callgrind::find()?;
     let scratch = tempfile::Builder::new().prefix("backup-counts-").tempdir()?;
-    data::create(&scratch.path().join(work::FILES), BYTES)?;
+    data::create(&scratch.path().join(work::FILES), work::BYTES)?;
     let (left, counts) = (Mutex::new(stages.to_vec()), Mutex::new(Ok(Counts::new())));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, Into::into) {

@@ -11,12 +11,9 @@ use std::path::Path;
 use backup_benches::{Result, data};
 use criterion::Criterion;
 
-/// Bytes of files that the stages work on, as many as where instructions are counted.
-const BYTES: u64 = 2_000_000;
-
 fn main() -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("backup-stages-").tempdir()?;
-    data::create(&scratch.path().join(work::FILES), BYTES)?;
+    data::create(&scratch.path().join(work::FILES), work::BYTES)?;
     let mut criterion = Criterion::default().without_plots().configure_from_args();
     for stage in &work::STAGES {
         measure(&mut criterion, stage, scratch.path())?;

@@ -8,6 +8,8 @@ use crate::{bytes, wal};
 
 /// Directory of files that all stages can read.
 pub(crate) const FILES: &str = "files";
+/// So many bytes of them.
+pub(crate) const BYTES: u64 = 2_000_000;
 
 /// A round of work.
 pub(crate) type Work = Box<dyn FnMut() -> Result<()>>;

@@ -150,11 +150,12 @@ async fn what_a_killed_backup_has_stored_is_used_again() {
     let arguments = ["run", "--source", path_text(source.path())];
     let mut child = spawn(&cli, &arguments);
     let pid = Pid::from_child(&child);
-    wait_for(&repository.join("data"), &mut child);
+    // Of 8 MiB: three are what must not be lost.
+    wait_for(&repository.join("data"), 3, &mut child);
     kill_process(pid, Signal::STOP).unwrap();
     std::thread::sleep(Duration::from_millis(5200));
     kill_process(pid, Signal::CONT).unwrap();
-    wait_for(&repository.join("index"), &mut child);
+    wait_for(&repository.join("index"), 1, &mut child);
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success(), "it was faster than this test");
 
@@ -162,15 +163,14 @@ async fn what_a_killed_backup_has_stored_is_used_again() {
     let summary = cli.summary(&arguments);
     let (total, packed) = (40 * 8_000_000, summary["stored"]["packed_bytes"].as_u64().unwrap());
     assert_eq!(summary["totals"]["bytes"], total);
-    // A pack at least.
-    assert!(packed < total - 8_000_000, "{packed} of {total} bytes were stored again");
+    assert!(packed < total - 20_000_000, "{packed} of {total} bytes were stored again");
     cli.summary(&["verify", "latest"]);
 }
 
-/// Waits until something is in a directory.
-fn wait_for(dir: &Path, child: &mut Child) {
-    while fs::read_dir(dir).map_or(0, Iterator::count) == 0 {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before anything was in {}", dir.display());
+/// Waits until so many entries are in a directory.
+fn wait_for(dir: &Path, entries: usize, child: &mut Child) {
+    while fs::read_dir(dir).map_or(0, Iterator::count) < entries {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before enough was in {}", dir.display());
         std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -5,6 +5,8 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use backup_core::chunker::MAX_CHUNK;
+use backup_core::repository::WriteSettings;
 use backup_core::sink::{Key, ObjectMeta, Operation, SinkError, SinkErrorKind, SinkResult};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -18,7 +20,7 @@ use super::error::{blocking, reading};
 use super::root::Root;
 
 /// A range up to this many bytes comes in one piece: a pack does, of the size that suits a directory.
-const ONE_PIECE: u64 = 12 << 20;
+const ONE_PIECE: u64 = (WriteSettings::LOCAL_PACK_SIZE + MAX_CHUNK) as u64;
 /// Larger ones come in pieces of so many bytes.
 const PIECE: u64 = 4 << 20;
 

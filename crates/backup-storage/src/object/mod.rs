@@ -34,6 +34,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backup_core::chunker::MAX_CHUNK;
+use backup_core::repository::WriteSettings;
 use backup_core::sink::{
     Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkError,
     SinkErrorKind, SinkResult, Upload,
@@ -53,7 +55,7 @@ use crate::settings::LockMode;
 use crate::wire::Gate;
 
 /// A whole pack, with the blob that made it full: each request takes a round trip, and costs money in most stores.
-const READ_SIZE: u64 = 36 << 20;
+const READ_SIZE: u64 = (WriteSettings::PACK_SIZE + MAX_CHUNK) as u64;
 
 /// What is needed of a store of `object_store`.
 pub(crate) trait Store: ObjectStore + MultipartStore {}
