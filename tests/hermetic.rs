@@ -35,6 +35,7 @@ mod scenarios {
     mod roundtrip;
     mod scale;
     mod source_faults;
+    mod sparing;
     mod streams;
     mod unchanged;
 }

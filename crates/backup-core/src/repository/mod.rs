@@ -198,6 +198,7 @@ impl Repository {
             index: Arc::from(loaded.index),
             damaged: Arc::new(loaded.damaged),
             objects: Arc::new(loaded.objects),
+            read: Arc::new(loaded.read),
             saved: Arc::default(),
         })
     }
@@ -236,6 +237,8 @@ pub struct IndexedRepository {
     damaged: Arc<Vec<(IndexId, Error)>>,
     /// The index objects that were there when the index was loaded.
     objects: Arc<HashSet<IndexId>>,
+    /// Those of them that were read then, and understood.
+    read: Arc<HashSet<IndexId>>,
     /// Those that this process has stored since.
     saved: Arc<Mutex<HashSet<IndexId>>>,
 }
@@ -259,24 +262,13 @@ impl IndexedRepository {
         &self.damaged
     }
 
-    /// Index objects that cannot be used as they are stored now, whatever a cache knows of them. Reads all of them if there is
-    /// a cache.
+    /// Index objects that cannot be used as they are stored now, whatever a cache knows of them: reads those that were not read
+    /// when the index was loaded.
     pub(crate) async fn damaged_objects(&self, cx: &Context) -> Result<Vec<(IndexId, Error)>> {
-        let mut damaged = Vec::new();
-        let ids =
-            if self.repository.index_cache().is_some() { self.objects.iter().copied().collect() } else { Vec::new() };
-        let mut files = index::read_all(&self.repository, ids, cx);
-        while let Some((id, _, file)) = files.try_next().await? {
-            match file {
-                // Gone since: a prune has put others in its place.
-                Err(error) if error.kind() != ErrorKind::NotFound => damaged.push((id, error)),
-                _ => {}
-            }
-        }
-        if self.repository.index_cache().is_none() {
-            let known = self.damaged.iter().map(|(id, error)| (*id, Error::damaged(error.chain())));
-            damaged.extend(known);
-        }
+        let is_known = |id: &IndexId| self.read.contains(id) || self.damaged.iter().any(|(bad, _)| bad == id);
+        let cached = self.objects.iter().filter(|id| !is_known(id)).copied().collect();
+        let mut damaged = index::find_changed(&self.repository, cached, cx).await?;
+        damaged.extend(self.damaged.iter().map(|(id, error)| (*id, Error::damaged(error.chain()))));
         damaged.sort_by_key(|(id, _)| *id);
         Ok(damaged)
     }

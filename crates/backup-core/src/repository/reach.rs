@@ -32,6 +32,16 @@ impl Bits {
         new
     }
 
+    /// Whether the number was there.
+    pub(crate) fn remove(&mut self, number: u64) -> bool {
+        let (word, bit) = Self::place(number);
+        self.0.get_mut(word).is_some_and(|word| {
+            let there = *word & bit != 0;
+            *word &= !bit;
+            there
+        })
+    }
+
     pub(crate) fn contains(&self, number: u64) -> bool {
         let (word, bit) = Self::place(number);
         self.0.get(word).is_some_and(|word| word & bit != 0)
@@ -48,6 +58,9 @@ impl Bits {
     }
 }
 
+/// So many data blobs are looked up at once.
+const AT_ONCE: usize = 1 << 16;
+
 /// Follows directories; every one of them is read once.
 #[derive(Debug)]
 pub(crate) struct Reach<'a> {
@@ -57,13 +70,53 @@ pub(crate) struct Reach<'a> {
     meter: Option<Meter>,
     /// Slots of the blobs that were reached.
     reached: Bits,
+    named: Named,
 }
 
 /// What a directory leads to.
 struct Found {
+    directory: BlobId,
     subtrees: Vec<BlobId>,
-    /// Slots of data blobs.
-    data: Vec<u64>,
+    data: Vec<BlobId>,
+}
+
+/// Data blobs that were reached and are not looked up yet.
+#[derive(Debug, Default)]
+struct Named {
+    /// Each with the number of the directory that leads to it.
+    blobs: Vec<(BlobId, u32)>,
+    directories: Vec<BlobId>,
+}
+
+impl Named {
+    fn add(&mut self, directory: BlobId, blobs: Vec<BlobId>) {
+        let number = u32::try_from(self.directories.len()).unwrap_or(u32::MAX);
+        self.directories.push(directory);
+        self.blobs.extend(blobs.into_iter().map(|blob| (blob, number)));
+    }
+
+    fn is_full(&self) -> bool {
+        self.blobs.len() >= AT_ONCE
+    }
+
+    /// Their slots, and what cannot be found. In the order of their names, which is that of the index: one look-up finds in the
+    /// processor's caches what the one before has brought there.
+    fn slots(mut self, reader: &BlobReader) -> (Vec<u64>, Result<()>) {
+        self.blobs.sort_unstable_by_key(|(id, _)| *id);
+        let mut slots = Vec::with_capacity(self.blobs.len());
+        let mut found = Ok(());
+        for (blob, directory) in self.blobs {
+            match slot(reader, BlobKind::Data, &blob) {
+                Ok(slot) => slots.push(slot),
+                Err(error) if found.is_ok() => {
+                    let directory = self.directories.get(directory as usize).map(BlobId::short).unwrap_or_default();
+                    found = Err(error.context(format!("directory {directory}")));
+                }
+                Err(_) => {}
+            }
+        }
+        (slots, found)
+    }
 }
 
 impl<'a> Reach<'a> {
@@ -74,6 +127,7 @@ impl<'a> Reach<'a> {
             cx,
             meter,
             reached: Bits::below(indexed.index().slots()),
+            named: Named::default(),
         }
     }
 
@@ -85,9 +139,14 @@ impl<'a> Reach<'a> {
     /// Reaches everything at and below these directories.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if something of it is lost or damaged; those of the sink.
+    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if something of it is lost or damaged; those of the sink. What could be
+    /// reached counts all the same.
     pub(crate) async fn follow(&mut self, roots: impl IntoIterator<Item = BlobId>) -> Result<()> {
-        let mut waiting: Vec<BlobId> = roots.into_iter().collect();
+        let followed = self.follow_trees(roots.into_iter().collect()).await;
+        followed.and(self.look_up().await)
+    }
+
+    async fn follow_trees(&mut self, mut waiting: Vec<BlobId>) -> Result<()> {
         let mut reading: JoinSet<Result<Found>> = JoinSet::new();
         loop {
             while reading.len() < self.concurrency
@@ -103,25 +162,34 @@ impl<'a> Reach<'a> {
             };
             self.cx.check_cancelled()?;
             let found = found.map_err(panicked)??;
-            for slot in found.data {
-                self.reached.insert(slot);
-            }
             waiting.extend(found.subtrees);
+            self.named.add(found.directory, found.data);
+            if self.named.is_full() {
+                self.look_up().await?;
+            }
             if let Some(meter) = &self.meter {
                 meter.add_items(1);
             }
         }
     }
+
+    async fn look_up(&mut self) -> Result<()> {
+        let (named, reader) = (std::mem::take(&mut self.named), self.reader.clone());
+        let work = move || Ok(named.slots(&reader));
+        let (slots, found) = self.reader.repository().repository().cpu().run(work).await?;
+        for slot in slots {
+            self.reached.insert(slot);
+        }
+        found
+    }
 }
 
-async fn read(reader: BlobReader, id: BlobId) -> Result<Found> {
-    let in_directory = |error: Error| error.context(format!("directory {}", id.short()));
-    let tree = reader.tree(&id).await.map_err(in_directory)?;
-    let mut found = Found { subtrees: Vec::new(), data: Vec::new() };
+async fn read(reader: BlobReader, directory: BlobId) -> Result<Found> {
+    let tree =
+        reader.tree(&directory).await.map_err(|error| error.context(format!("directory {}", directory.short())))?;
+    let mut found = Found { directory, subtrees: Vec::new(), data: Vec::new() };
     for node in tree.nodes.iter() {
-        for blob in &node.content {
-            found.data.push(slot(&reader, BlobKind::Data, blob).map_err(in_directory)?);
-        }
+        found.data.extend(&node.content);
         found.subtrees.extend(node.subtree);
     }
     Ok(found)

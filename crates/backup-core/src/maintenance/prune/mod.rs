@@ -86,7 +86,7 @@ async fn run(repository: &Repository, options: &PruneOptions, lease: &KeptLease,
     };
     lease.confirm().await?;
     let objects = survey.indexed.loaded_objects();
-    let rewritten = rewrite(repository, objects, &changes, cx).await?;
+    let rewritten = rewrite(&survey.indexed, objects, &changes, cx).await?;
     if !rewritten.marked.is_empty() {
         give_back(repository, &survey.snapshots, cx).await?;
     }

@@ -1,6 +1,6 @@
 //! Index objects written anew: with marks, without what is gone, and fewer of them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -9,11 +9,11 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::format::{IndexFile, IndexPack, MarkedPack};
 use crate::id::{IndexId, PackId};
-use crate::repository::index::{self, IndexBatch};
-use crate::repository::{Repository, layout};
+use crate::repository::index::{self, IndexBatch, Listing};
+use crate::repository::{IndexedRepository, Repository, layout};
 
 /// Index objects with fewer blobs are small.
-const SMALL: usize = 5_000;
+const SMALL: u64 = 5_000;
 /// So many small ones are worth being put together.
 const MANY_SMALL: usize = 20;
 
@@ -41,53 +41,67 @@ pub(in crate::maintenance) struct Rewritten {
 }
 
 impl Changes {
-    fn touch(&self, file: &IndexFile) -> bool {
-        let lives = file.packs.iter().any(|pack| self.mark.contains(&pack.id) || self.drop.contains(&pack.id));
-        let marked = |pack: &MarkedPack| {
-            self.mark.contains(&pack.id) || self.recover.contains(&pack.id) || self.drop.contains(&pack.id)
-        };
-        lives || file.packs_to_delete.iter().any(marked)
+    fn touch(&self, listing: &Listing) -> bool {
+        let recover = listing.mark.is_some() && self.recover.contains(&listing.pack);
+        recover || self.mark.contains(&listing.pack) || self.drop.contains(&listing.pack)
     }
 }
 
-/// Writes what has to change of these index objects. The old ones stay, until all that depends on it is done.
+/// An index object as far as its listings tell what becomes of it.
+#[derive(Debug, Default)]
+struct Listed {
+    blobs: u64,
+    touched: bool,
+    /// Whether it lists a pack that is not gone.
+    lives: bool,
+    /// The times of its marks.
+    marks: BTreeSet<Option<Timestamp>>,
+}
+
+impl Listed {
+    /// Whether nothing but its size speaks for writing it anew.
+    fn is_only_small(&self) -> bool {
+        !self.touched && self.blobs < SMALL
+    }
+}
+
+/// Writes what has to change of these index objects; only those are read. The old ones stay, until all that depends on it is done.
 pub(in crate::maintenance) async fn rewrite(
-    repository: &Repository,
+    indexed: &IndexedRepository,
     objects: &HashSet<IndexId>,
     changes: &Changes,
     cx: &Context,
 ) -> Result<Rewritten> {
+    let repository = indexed.repository();
+    let mut listed: BTreeMap<IndexId, Listed> = objects.iter().map(|id| (*id, Listed::default())).collect();
+    indexed.index().for_each_listing(&mut |object, listing| {
+        if let Some(listed) = listed.get_mut(object) {
+            listed.blobs += u64::from(listing.blobs);
+            listed.touched |= changes.touch(&listing);
+            listed.lives |= !changes.drop.contains(&listing.pack);
+            listed.marks.extend(listing.mark.map(|mark| mark.time));
+        }
+    });
     let free = unlocked(repository, objects, cx).await?;
-    let locked: Vec<IndexId> = objects.iter().filter(|id| !free.contains(*id)).copied().collect();
-    let objects: Vec<IndexId> = free.into_iter().collect();
-    let mut run =
-        Run { changes, batch: IndexBatch::new(repository), listed: HashSet::new(), rewritten: Rewritten::default() };
-    let mut small: Vec<(IndexId, IndexFile)> = Vec::new();
-    let mut put_together = false;
-    let mut files = index::read_all(repository, objects, cx);
-    while let Some((id, _, file)) = files.try_next().await? {
-        let file = file.map_err(|error| error.context(format!("index {}", id.short())))?;
-        if changes.touch(&file) || (put_together && file.blobs() < SMALL) {
-            run.replace(id, file).await?;
-        } else if file.blobs() < SMALL {
-            small.push((id, file));
-            put_together = small.len() >= MANY_SMALL;
-            for (id, file) in if put_together { std::mem::take(&mut small) } else { Vec::new() } {
-                run.replace(id, file).await?;
-            }
+    let small = listed.iter().filter(|(id, listed)| free.contains(*id) && listed.is_only_small()).count();
+    let mut run = Run::new(repository, changes);
+    let mut reading = Vec::new();
+    for (id, listed) in listed {
+        let worth_it = listed.touched || (listed.is_only_small() && small >= MANY_SMALL);
+        if !worth_it || !free.contains(&id) {
+            run.rewritten.marks.extend(listed.marks);
+        } else if listed.lives {
+            reading.push(id);
         } else {
-            run.keep(&file);
+            run.rewritten.replaced.push(id);
         }
     }
-    for (_, file) in &small {
-        run.keep(file);
-    }
-    // They stay as they are, with their marks.
-    let mut files = index::read_all(repository, locked, cx);
+    let mut files = index::read_all(repository, reading, cx);
     while let Some((id, _, file)) = files.try_next().await? {
-        run.keep(&file.map_err(|error| error.context(format!("index {}", id.short())))?);
+        run.replace(id, file.map_err(|error| error.context(format!("index {}", id.short())))?).await?;
     }
-    run.batch.finish().await?;
+    run.lasting.finish().await?;
+    run.marked.finish().await?;
     Ok(run.rewritten)
 }
 
@@ -110,15 +124,18 @@ async fn unlocked(repository: &Repository, objects: &HashSet<IndexId>, cx: &Cont
 
 struct Run<'a> {
     changes: &'a Changes,
-    batch: IndexBatch,
+    lasting: IndexBatch,
+    /// In objects of their own: when they go, nothing else has to be written anew.
+    marked: IndexBatch,
     /// Recovered packs that are listed already.
     listed: HashSet<PackId>,
     rewritten: Rewritten,
 }
 
-impl Run<'_> {
-    fn keep(&mut self, file: &IndexFile) {
-        self.rewritten.marks.extend(file.packs_to_delete.iter().map(|pack| pack.time));
+impl<'a> Run<'a> {
+    fn new(repository: &Repository, changes: &'a Changes) -> Self {
+        let (lasting, marked) = (IndexBatch::new(repository), IndexBatch::new(repository));
+        Self { changes, lasting, marked, listed: HashSet::new(), rewritten: Rewritten::default() }
     }
 
     async fn replace(&mut self, id: IndexId, file: IndexFile) -> Result<()> {
@@ -140,7 +157,7 @@ impl Run<'_> {
                 self.list(IndexPack { id: pack.id, blobs: pack.blobs }).await?;
             } else {
                 self.rewritten.marks.insert(pack.time);
-                self.batch.add_marked(pack).await?;
+                self.marked.add_marked(pack).await?;
             }
         }
         self.rewritten.replaced.push(id);
@@ -153,13 +170,13 @@ impl Run<'_> {
         }
         let time = Some(self.changes.time);
         self.rewritten.marks.insert(time);
-        self.batch.add_marked(MarkedPack { id: pack.id, blobs: pack.blobs, time, size: None }).await
+        self.marked.add_marked(MarkedPack { id: pack.id, blobs: pack.blobs, time, size: None }).await
     }
 
     async fn list(&mut self, pack: IndexPack) -> Result<()> {
         if self.changes.recover.contains(&pack.id) && !self.listed.insert(pack.id) {
             return Ok(());
         }
-        self.batch.add(pack).await
+        self.lasting.add(pack).await
     }
 }

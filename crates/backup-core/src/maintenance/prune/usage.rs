@@ -50,13 +50,7 @@ impl Usage {
             packs.push(PackUse { info, kind: BlobKind::Data, used_blobs: 0, used_bytes: 0, needed_bytes: 0 });
         });
         let there: Vec<bool> = packs.iter().map(|pack| is_there(&pack.info)).collect();
-        let (mut seen, mut several) = (Bits::below(index.slots()), Bits::below(index.slots()));
-        index.for_each_copy(&mut |slot, pack, _| {
-            if needed.contains(slot) && there[pack as usize] && !seen.insert(slot) {
-                several.insert(slot);
-            }
-        });
-        let mut copies: Vec<(u64, u32, u32)> = Vec::new();
+        let (mut seen, mut several, mut any) = (Bits::below(index.slots()), Bits::below(index.slots()), false);
         index.for_each_copy(&mut |slot, pack, blob| {
             let used = &mut packs[pack as usize];
             used.kind = blob.kind;
@@ -64,12 +58,25 @@ impl Usage {
                 return;
             }
             used.needed_bytes += u64::from(blob.len);
-            if several.contains(slot) {
-                copies.push((slot, pack, blob.len));
-            } else {
+            if seen.insert(slot) {
                 used.add(blob.len);
+            } else {
+                several.insert(slot);
+                any = true;
             }
         });
+        let mut copies: Vec<(u64, u32, u32)> = Vec::new();
+        if any {
+            index.for_each_copy(&mut |slot, pack, blob| {
+                if several.contains(slot) && there[pack as usize] {
+                    // The first of them was counted, because nobody knew of the others yet.
+                    if seen.remove(slot) {
+                        packs[pack as usize].subtract(blob.len);
+                    }
+                    copies.push((slot, pack, blob.len));
+                }
+            });
+        }
         let mut usage = Self { packs, chosen: HashMap::new() };
         usage.choose(copies);
         usage
@@ -102,6 +109,11 @@ impl PackUse {
     fn add(&mut self, len: u32) {
         self.used_blobs += 1;
         self.used_bytes += u64::from(len);
+    }
+
+    fn subtract(&mut self, len: u32) {
+        self.used_blobs -= 1;
+        self.used_bytes -= u64::from(len);
     }
 }
 

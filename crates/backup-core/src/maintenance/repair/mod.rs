@@ -178,7 +178,7 @@ impl Run<'_> {
         };
         let mut objects = self.indexed.loaded_objects().clone();
         objects.retain(|id| !damaged_indexes.contains(id));
-        let rewritten = rewrite(&repository, &objects, &changes, self.cx).await?;
+        let rewritten = rewrite(&self.indexed, &objects, &changes, self.cx).await?;
         for id in rewritten.replaced.iter().chain(&damaged_indexes) {
             repository.sink().delete_one(&layout::index(id)).await?;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
 use super::{BlobIndex, Mark, MemoryIndex, disk};
@@ -24,6 +25,8 @@ pub(crate) struct LoadedIndex {
     pub(crate) damaged: Vec<(IndexId, Error)>,
     /// The index objects that were there.
     pub(crate) objects: HashSet<IndexId>,
+    /// Those of them that were read for this, and understood; the others are known from a cache.
+    pub(crate) read: HashSet<IndexId>,
 }
 
 /// Loads every index object; damaged ones are reported, not fatal: whether they matter depends on what is looked for.
@@ -55,7 +58,7 @@ async fn load_into_memory(repository: &Repository, cx: &Context) -> Result<Loade
         while let Some((id, size, file)) = files.try_next().await? {
             match file {
                 Ok(file) => {
-                    add(&index, &file);
+                    index.add_object(id, &file);
                     objects.insert(id);
                 }
                 // Its successors were stored before it went.
@@ -74,8 +77,9 @@ async fn load_into_memory(repository: &Repository, cx: &Context) -> Result<Loade
     progress.total_items = progress.done_items;
     cx.events.emit(&Event::StageFinished { stage: Stage::LoadIndex, progress });
     damaged.sort_by_key(|(id, _)| *id);
+    let read = objects.clone();
     objects.extend(damaged.iter().map(|(id, _)| *id));
-    Ok(LoadedIndex { index: Box::new(index), damaged, objects })
+    Ok(LoadedIndex { index: Box::new(index), damaged, objects, read })
 }
 
 /// The index objects that are there.
@@ -93,8 +97,6 @@ pub(crate) fn read_all<'a>(
     ids: Vec<IndexId>,
     cx: &'a Context,
 ) -> impl futures::Stream<Item = Result<Read>> + Unpin + 'a {
-    // Each is held several times over while it is decoded: more at a time would cost more memory than they save time.
-    let concurrency = repository.sink().capabilities().concurrency.clamp(1, 8);
     let read = move |id: IndexId| async move {
         cx.check_cancelled()?;
         match load_one(repository, id).await {
@@ -103,7 +105,32 @@ pub(crate) fn read_all<'a>(
             Err(error) => Err(error.context(format!("index {}", id.short()))),
         }
     };
-    Box::pin(futures::stream::iter(ids).map(read).buffer_unordered(concurrency))
+    Box::pin(futures::stream::iter(ids).map(read).buffer_unordered(at_a_time(repository)))
+}
+
+/// Each is held several times over while it is decoded: more at a time would cost more memory than they save time.
+fn at_a_time(repository: &Repository) -> usize {
+    repository.sink().capabilities().concurrency.clamp(1, 8)
+}
+
+/// Reads index objects that were understood before, and returns those that are no longer what their names say.
+pub(crate) async fn find_changed(
+    repository: &Repository,
+    ids: Vec<IndexId>,
+    cx: &Context,
+) -> Result<Vec<(IndexId, Error)>> {
+    let look = move |id: IndexId| async move {
+        cx.check_cancelled()?;
+        match load_sealed(repository, id).await {
+            Ok(_) => Ok(None),
+            // Gone since: a prune has put others in its place.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.is_damage() => Ok(Some((id, error))),
+            Err(error) => Err(error.context(format!("index {}", id.short()))),
+        }
+    };
+    let looked = futures::stream::iter(ids).map(look).buffer_unordered(at_a_time(repository));
+    looked.try_filter_map(|changed| std::future::ready(Ok(changed))).try_collect().await
 }
 
 /// Adds what an index object says.
@@ -119,15 +146,16 @@ pub(crate) fn add(index: &dyn BlobIndex, file: &IndexFile) {
 }
 
 async fn load_one(repository: &Repository, id: IndexId) -> Result<(u64, IndexFile)> {
-    let bytes = repository.sink().get_bytes(&layout::index(&id)).await?;
+    let bytes = load_sealed(repository, id).await?;
     let key = repository.key().clone();
-    repository
-        .cpu()
-        .run(move || {
-            if IndexId::digest(&bytes) != id {
-                return Err(Error::damaged("content does not match the name"));
-            }
-            Ok((bytes.len() as u64, open_json(&key, &bytes)?))
-        })
-        .await
+    repository.cpu().run(move || Ok((bytes.len() as u64, open_json(&key, &bytes)?))).await
+}
+
+async fn load_sealed(repository: &Repository, id: IndexId) -> Result<Bytes> {
+    let bytes = repository.sink().get_bytes(&layout::index(&id)).await?;
+    let compare = move || match IndexId::digest(&bytes) == id {
+        true => Ok(bytes),
+        false => Err(Error::damaged("content does not match the name")),
+    };
+    repository.cpu().run(compare).await
 }

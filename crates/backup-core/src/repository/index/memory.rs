@@ -4,9 +4,9 @@ use std::sync::{PoisonError, RwLock};
 
 use hashbrown::{HashMap, HashSet, HashTable};
 
-use super::{BlobIndex, BlobLocation, Mark, PackInfo};
-use crate::format::{BlobKind, PackHeader, PackedBlob};
-use crate::id::{BlobId, PackId};
+use super::{BlobIndex, BlobLocation, Listing, Mark, PackInfo, add};
+use crate::format::{BlobKind, IndexBlob, IndexFile, PackHeader, PackedBlob};
+use crate::id::{BlobId, IndexId, PackId};
 
 #[derive(Debug, Clone, Copy)]
 struct Record {
@@ -61,11 +61,27 @@ struct Inner {
     known_packs: HashMap<PackId, u32, std::hash::RandomState>,
     data: Table,
     tree: Table,
+    listings: Vec<(IndexId, Listing)>,
 }
 
 /// See the module documentation.
 #[derive(Debug, Default)]
 pub struct MemoryIndex(RwLock<Inner>);
+
+impl MemoryIndex {
+    /// Adds what an index object says.
+    pub(crate) fn add_object(&self, object: IndexId, file: &IndexFile) {
+        add(self, file);
+        let listing = |pack, blobs: &[IndexBlob], mark| {
+            let blobs = u32::try_from(blobs.len()).unwrap_or(u32::MAX);
+            (object, Listing { pack, blobs, mark })
+        };
+        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        inner.listings.extend(file.packs.iter().map(|pack| listing(pack.id, &pack.blobs, None)));
+        let marked = file.packs_to_delete.iter();
+        inner.listings.extend(marked.map(|pack| listing(pack.id, &pack.blobs, Some(Mark { time: pack.time }))));
+    }
+}
 
 impl Inner {
     fn table(&self, kind: BlobKind) -> &Table {
@@ -205,6 +221,13 @@ impl BlobIndex for MemoryIndex {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
         for pack in &inner.packs {
             f(*pack);
+        }
+    }
+
+    fn for_each_listing(&self, f: &mut dyn FnMut(&IndexId, Listing)) {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        for (object, listing) in &inner.listings {
+            f(object, *listing);
         }
     }
 

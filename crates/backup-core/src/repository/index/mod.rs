@@ -13,14 +13,14 @@ mod load;
 mod memory;
 mod save;
 
-pub(crate) use load::{add, load, names, read_all};
+pub(crate) use load::{add, find_changed, load, names, read_all};
 pub use memory::MemoryIndex;
 pub(crate) use save::{IndexBatch, MAX_BLOBS, save};
 
 use jiff::Timestamp;
 
 use crate::format::{BlobKind, PackedBlob};
-use crate::id::{BlobId, PackId};
+use crate::id::{BlobId, IndexId, PackId};
 
 /// Where a blob is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,17 @@ impl PackInfo {
     pub fn is_given_up(&self) -> bool {
         self.mark.is_some() && !self.listed
     }
+}
+
+/// A pack as one index object lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listing {
+    /// The pack.
+    pub pack: PackId,
+    /// How many blobs it holds.
+    pub blobs: u32,
+    /// When it was marked for deletion, if it is.
+    pub mark: Option<Mark>,
 }
 
 /// A pack was marked for deletion.
@@ -104,6 +115,9 @@ pub trait BlobIndex: std::fmt::Debug + Send + Sync {
 
     /// Calls `f` for every pack, also hidden ones.
     fn for_each_pack(&self, f: &mut dyn FnMut(PackInfo));
+
+    /// Calls `f` for everything that the index objects list that were there when this was loaded: for a pack as often as it is listed.
+    fn for_each_listing(&self, f: &mut dyn FnMut(&IndexId, Listing));
 
     /// Calls `f` for every blob in every pack, also hidden ones.
     fn for_each_blob(&self, f: &mut dyn FnMut(BlobLocation));

@@ -270,7 +270,7 @@ async fn store(repository: Repository, pack: FinishedPack, sample: bool, buffers
             return Err(Error::damaged(format!("{key} was stored with {stored} instead of {len} bytes")));
         }
         if sample {
-            sampled = read_back(&repository, pack.id).await?;
+            sampled = read_back(&repository, pack.id, len).await?;
         }
     }
     Ok(Verified { pack: pack.id, blobs: pack.blobs, sampled })
@@ -289,21 +289,25 @@ async fn stored_size(repository: &Repository, key: &Key) -> Result<u64> {
     }
 }
 
-/// Reads a pack and compares it with its name; says whether these credentials may do so.
-async fn read_back(repository: &Repository, id: PackId) -> Result<bool> {
-    use futures::TryStreamExt;
+/// Reads a pack and compares it with its name; says whether these credentials may do so. No more at a time than is worth a request: it
+/// comes on top of all packs that are being filled.
+async fn read_back(repository: &Repository, id: PackId, len: u64) -> Result<bool> {
     use sha2::{Digest, Sha256};
-    let key = layout::pack(&id);
-    let mut stream = match repository.sink().get(&key, None).await {
-        // These credentials may not, or it is in the archive already: its size was compared.
-        Err(error) if matches!(error.kind(), SinkErrorKind::PermissionDenied | SinkErrorKind::Archived) => {
-            return Ok(false);
-        }
-        other => other?,
-    };
+    let (key, sink) = (layout::pack(&id), repository.sink());
+    let most = sink.capabilities().read_size.max(1);
     let mut hash = Sha256::new();
-    while let Some(bytes) = stream.try_next().await? {
-        hash.update(&bytes);
+    let mut at = 0;
+    while at < len {
+        let end = len.min(at + most);
+        match sink.get_range(&key, at..end).await {
+            Ok(bytes) => hash.update(&bytes),
+            // These credentials may not, or it is in the archive already: its size was compared.
+            Err(error) if matches!(error.kind(), SinkErrorKind::PermissionDenied | SinkErrorKind::Archived) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        at = end;
     }
     if PackId::from_bytes(hash.finalize().into()) == id {
         return Ok(true);

@@ -57,6 +57,7 @@ pub(crate) async fn open(repository: &Repository, dir: &Path, cx: &Context) -> R
     let mut progress = Progress::default();
     let mut damaged = Vec::new();
     let mut listed: HashSet<IndexId> = HashSet::new();
+    let mut read = HashSet::new();
     let mut assembled = None;
     for round in 1.. {
         listed = names(repository).await?.into_iter().collect();
@@ -69,7 +70,10 @@ pub(crate) async fn open(repository: &Repository, dir: &Path, cx: &Context) -> R
         let mut files = read_all(repository, new, cx);
         while let Some((id, size, file)) = files.try_next().await? {
             match file {
-                Ok(file) => collector.add(id, &file),
+                Ok(file) => {
+                    collector.add(id, &file);
+                    read.insert(id);
+                }
                 // Its successors were stored before it went.
                 Err(error) if error.kind() == ErrorKind::NotFound && round < ROUNDS => vanished = true,
                 Err(error) => damaged.push((id, error)),
@@ -103,7 +107,7 @@ pub(crate) async fn open(repository: &Repository, dir: &Path, cx: &Context) -> R
     let objects = listed;
     cx.events.emit(&Event::StageFinished { stage: Stage::LoadIndex, progress });
     damaged.sort_by_key(|(id, _)| *id);
-    Ok(LoadedIndex { index: Box::new(index), damaged, objects })
+    Ok(LoadedIndex { index: Box::new(index), damaged, objects, read })
 }
 
 async fn blocking<T: Send + 'static>(
@@ -177,8 +181,8 @@ pub(super) fn assemble(dir: &Path, listed: &HashSet<IndexId>) -> std::io::Result
     let mut index = DiskIndex::default();
     let mut known = HashSet::new();
     for Chosen { segment, dead, counts, .. } in chosen {
-        known.extend(segment.objects().into_iter().zip(counts).filter(|(_, counts)| *counts).map(|(id, _)| id));
-        index.push(segment, dead);
+        known.extend(segment.objects().into_iter().zip(&counts).filter(|(_, counts)| **counts).map(|(id, _)| id));
+        index.push(segment, dead, counts);
     }
     Ok((index, known))
 }

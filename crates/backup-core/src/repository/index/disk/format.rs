@@ -9,6 +9,8 @@
 //! from the name's first bits, so that filters, like everything else, are written from front to back. The file is a cache: its
 //! form may change with every version, and what is not understood is made anew.
 
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -210,6 +212,22 @@ pub(super) fn fence_of(id: &[u8; ID_LEN], bits: u32) -> u64 {
     first_bits(id).checked_shr(64 - bits).unwrap_or(0)
 }
 
+/// Of so many records with the same first bits that a fence distinguishes, about so many have smaller names.
+pub(super) fn place_between_fences(id: &[u8; ID_LEN], bits: u32, records: u64) -> u64 {
+    share(first_bits(id) << bits, records)
+}
+
+/// The order of names. They are random: nearly always the first bits tell.
+pub(super) fn order(a: &[u8; ID_LEN], b: &[u8; ID_LEN]) -> Ordering {
+    first_bits(a).cmp(&first_bits(b)).then_with(|| a.cmp(b))
+}
+
+/// The same share of a whole as `part` is of all numbers of 64 bits.
+fn share(part: u64, whole: u64) -> u64 {
+    let scaled = (u128::from(part) * u128::from(whole)) >> 64;
+    u64::try_from(scaled).unwrap_or(0)
+}
+
 fn first_bits(id: &[u8; ID_LEN]) -> u64 {
     let mut first = [0; 8];
     first.copy_from_slice(&id[..8]);
@@ -223,8 +241,7 @@ pub(super) const NAMES_PER_BLOCK: u64 = 42;
 
 /// The block of a filter that a name is looked up in.
 pub(super) fn filter_block(id: &[u8; ID_LEN], blocks: u64) -> u64 {
-    let scaled = (u128::from(first_bits(id)) * u128::from(blocks)) >> 64;
-    u64::try_from(scaled).unwrap_or(0)
+    share(first_bits(id), blocks)
 }
 
 /// The bits of a name in its block.
@@ -243,6 +260,8 @@ mod tests {
         let mut id = [0; ID_LEN];
         id[0] = 0b1010_0000;
         assert_eq!((fence_of(&id, 0), fence_of(&id, 1), fence_of(&id, 3)), (0, 1, 0b101));
+        let places = [(0, 1000), (1, 1000), (2, 1000), (3, 1000), (0, 0)];
+        assert_eq!(places.map(|(bits, records)| place_between_fences(&id, bits, records)), [625, 250, 500, 0, 0]);
     }
 
     #[test]

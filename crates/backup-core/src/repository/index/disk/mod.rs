@@ -28,11 +28,11 @@ use std::sync::{PoisonError, RwLock};
 
 pub(crate) use cache::{Failure, open};
 
-use super::{BlobIndex, BlobLocation, Mark, MemoryIndex, PackInfo};
+use super::{BlobIndex, BlobLocation, Listing, Mark, MemoryIndex, PackInfo};
 use crate::format::{BlobKind, PackedBlob};
-use crate::id::{BlobId, PackId};
+use crate::id::{BlobId, IndexId, PackId};
 use crate::repository::reach::Bits;
-use format::Record;
+use format::{Record, order};
 use segment::Segment;
 
 /// A file, and which of its packs do not count: those of index objects that are gone or that an earlier file has as well, and
@@ -41,6 +41,8 @@ use segment::Segment;
 struct Part {
     segment: Segment,
     dead: Bits,
+    /// Whether an object counts.
+    counts: Vec<bool>,
     /// Dead packs before every 64th.
     dead_before: Vec<u32>,
     /// Number of its first pack among all that count.
@@ -80,7 +82,7 @@ struct State {
 }
 
 impl Part {
-    fn new(segment: Segment, dead: Bits) -> Self {
+    fn new(segment: Segment, dead: Bits, counts: Vec<bool>) -> Self {
         let mut dead_before = Vec::new();
         let mut count = 0;
         for number in 0..segment.packs() {
@@ -90,7 +92,7 @@ impl Part {
             count += u32::from(dead.contains(u64::from(number)));
         }
         let packs = segment.packs() - count;
-        Self { segment, dead, dead_before, first_pack: 0, packs, first_slot: 0 }
+        Self { segment, dead, counts, dead_before, first_pack: 0, packs, first_slot: 0 }
     }
 
     /// The number of a pack of this file among all that count.
@@ -125,7 +127,7 @@ impl Part {
 
 impl DiskIndex {
     /// Adds a file. Packs that an earlier one lists as well are looked up there.
-    fn push(&mut self, segment: Segment, mut dead: Bits) {
+    fn push(&mut self, segment: Segment, mut dead: Bits, counts: Vec<bool>) {
         let mut several = Vec::new();
         let mut number = 0;
         while let Some(pack) = segment.pack(number) {
@@ -149,7 +151,7 @@ impl DiskIndex {
                 several.push((live[0], mark, listed));
             }
         }
-        let mut part = Part::new(segment, dead);
+        let mut part = Part::new(segment, dead, counts);
         (part.first_pack, part.first_slot) = (self.packs, self.slots);
         self.packs += part.packs;
         self.slots += 2 * part.segment.count(BlobKind::Data).max(part.segment.count(BlobKind::Tree));
@@ -186,7 +188,8 @@ impl DiskIndex {
             self.parts.iter().filter_map(|part| Some((part, part.next(kind, 0)?))).collect();
         let mut earlier: Option<(BlobId, u64)> = None;
         // Of several that are equal the first is taken: that of the first file.
-        while let Some(first) = (0..heads.len()).min_by_key(|head| &heads[*head].1.record.id) {
+        let name = |head: &(&Part, Copied)| *head.1.record.id.as_bytes();
+        while let Some(first) = (0..heads.len()).min_by(|a, b| order(&name(&heads[*a]), &name(&heads[*b]))) {
             let (part, copy) = &mut heads[first];
             let slot = match earlier {
                 Some((id, slot)) if id == copy.record.id => slot,
@@ -317,6 +320,18 @@ impl BlobIndex for DiskIndex {
             }
         }
         self.added.for_each_pack(f);
+    }
+
+    fn for_each_listing(&self, f: &mut dyn FnMut(&IndexId, Listing)) {
+        for part in &self.parts {
+            let objects = part.segment.objects();
+            let listings = (0..part.segment.packs()).filter_map(|number| part.segment.pack(number));
+            for pack in listings.filter(|pack| part.counts.get(pack.object as usize) == Some(&true)) {
+                if let Some(object) = objects.get(pack.object as usize) {
+                    f(object, Listing { pack: pack.id, blobs: pack.blobs, mark: pack.mark });
+                }
+            }
+        }
     }
 
     fn for_each_blob(&self, f: &mut dyn FnMut(BlobLocation)) {

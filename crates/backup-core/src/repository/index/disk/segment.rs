@@ -1,13 +1,15 @@
 //! One file of the cache, mapped into memory.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use memmap2::Mmap;
 
 use super::format::{
-    BLOCK, FILTER_BLOCK, HEADER, Header, Pack, Record, Section, fence_of, filter_bits, filter_block, object,
+    BLOCK, FILTER_BLOCK, HEADER, Header, Pack, Record, Section, Table, fence_of, filter_bits, filter_block, object,
+    order, place_between_fences,
 };
 use crate::format::BlobKind;
 use crate::id::{BlobId, ID_LEN, IndexId, PackId};
@@ -102,12 +104,52 @@ impl Segment {
             return None;
         }
         let fence = fence_of(id.as_bytes(), table.fence_bits);
-        let (mut low, mut high) = (self.fence(table.fence, fence)?, self.fence(table.fence, fence + 1)?);
+        let range = self.fence(table.fence, fence)?..self.fence(table.fence, fence + 1)?;
+        let Range { start: mut low, end: mut high } = self.narrow(table, range, id)?;
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.record(kind, middle)?.id < *id { low = middle + 1 } else { high = middle }
+            if self.is_before(table.records, middle, id)? { low = middle + 1 } else { high = middle }
         }
         (low < table.count() && self.record(kind, low)?.id == *id).then_some(low)
+    }
+
+    /// Where in a range between two fences the first record of a blob is, if it is there. Names are spread evenly, so that its place can
+    /// be guessed: what is looked at lies side by side, while halves of halves lie far apart.
+    fn narrow(&self, table: &Table, range: Range<u64>, id: &BlobId) -> Option<Range<u64>> {
+        let Range { start: mut low, end: mut high } = range;
+        let guess = low + place_between_fences(id.as_bytes(), table.fence_bits, high - low);
+        let mut step = 2;
+        if guess >= high {
+            return Some(low..high);
+        }
+        if self.is_before(table.records, guess, id)? {
+            low = guess + 1;
+            while low + step < high {
+                if !self.is_before(table.records, low + step, id)? {
+                    high = low + step;
+                    break;
+                }
+                low += step + 1;
+                step *= 2;
+            }
+        } else {
+            high = guess;
+            while low + step < high {
+                if self.is_before(table.records, high - step, id)? {
+                    low = high - step + 1;
+                    break;
+                }
+                high -= step;
+                step *= 2;
+            }
+        }
+        Some(low..high)
+    }
+
+    /// Whether a record has a smaller name.
+    fn is_before(&self, records: Section, at: u64, id: &BlobId) -> Option<bool> {
+        let name: &[u8; ID_LEN] = self.entry(records, at, Record::LEN)?.first_chunk()?;
+        Some(order(name, id.as_bytes()).is_lt())
     }
 
     fn may_contain(&self, filter: Section, id: &BlobId) -> bool {
