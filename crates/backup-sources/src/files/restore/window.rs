@@ -1,4 +1,4 @@
-//! Files a few thousand at a time, so that memory depends on this and not on the snapshot.
+//! Files some ten thousand at a time, so that memory depends on this and not on the snapshot.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicUsize;
@@ -19,9 +19,9 @@ use super::site::Mode;
 use super::special::HardLink;
 use super::tally::Part;
 
-/// Entries and blobs after which a window is worked off.
-const ENTRIES: usize = 10_000;
-const BLOBS: usize = 65_536;
+/// Entries and blobs after which a window is worked off. Packs at the border of two are read for both, and little of them for each.
+const ENTRIES: usize = 1 << 15;
+const BLOBS: usize = 1 << 16;
 /// Files that are kept open while their pieces come in.
 const OPEN_FILES: usize = 128;
 
