@@ -91,11 +91,16 @@ pub(crate) fn available(wanted: &[Kind]) -> Result<Vec<Peer>> {
 
 /// Pass phrases, and where each keeps what it remembers.
 pub(crate) fn variables(room: &Path) -> Vec<(String, String)> {
-    let phrases = ["RESTIC_PASSWORD", "BACKUP_PASSWORD", "RUSTIC_PASSWORD", "BORG_PASSPHRASE"];
-    let mut variables: Vec<_> = phrases.iter().map(|name| ((*name).to_owned(), "bench".to_owned())).collect();
+    let mut variables = phrases("bench");
     variables.push(("BORG_BASE_DIR".to_owned(), room.display().to_string()));
     variables.push(("XDG_CACHE_HOME".to_owned(), room.join("cache").display().to_string()));
     variables
+}
+
+/// The same pass phrase for all of them.
+pub(crate) fn phrases(phrase: &str) -> Vec<(String, String)> {
+    let names = ["RESTIC_PASSWORD", "BACKUP_PASSWORD", "RUSTIC_PASSWORD", "BORG_PASSPHRASE"];
+    names.iter().map(|name| ((*name).to_owned(), phrase.to_owned())).collect()
 }
 
 impl Peer {
