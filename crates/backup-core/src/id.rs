@@ -78,6 +78,11 @@ macro_rules! id_type {
                 &self.0
             }
 
+            /// What 64 hexadecimal digits stand for.
+            pub(crate) fn from_digits(text: &[u8]) -> Option<Self> {
+                parse(text).map(Self)
+            }
+
             /// The 64-digit hexadecimal form.
             #[must_use]
             pub fn to_hex(&self) -> String {
@@ -108,7 +113,7 @@ macro_rules! id_type {
             type Err = ParseIdError;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                parse(text.as_bytes()).map(Self).ok_or_else(|| ParseIdError(text.to_owned()))
+                Self::from_digits(text.as_bytes()).ok_or_else(|| ParseIdError(text.to_owned()))
             }
         }
 
@@ -135,7 +140,7 @@ macro_rules! id_type {
 
                     fn visit_bytes<E: de::Error>(self, text: &[u8]) -> Result<$name, E> {
                         let bad = || E::custom(ParseIdError(String::from_utf8_lossy(text).into_owned()));
-                        parse(text).map($name).ok_or_else(bad)
+                        $name::from_digits(text).ok_or_else(bad)
                     }
                 }
                 // As bytes: what are digits is UTF-8, and need not be looked through for that first.

@@ -8,6 +8,7 @@
 //! | `sealed.rs` | encoding of indexes, snapshots and locks: compressed JSON, sealed |
 //! | `pack.rs` | [`PackHeader`]: the table at the end of a pack |
 //! | `index.rs` | [`IndexFile`]: which pack holds which blob |
+//! | `index_json.rs` | reading it |
 //! | `tree.rs` | [`Tree`], [`Node`]: reading directories |
 //! | `tree_json.rs` | writing directories exactly as Go's encoder does, so that restic's trees and ours deduplicate |
 //! | `quote.rs` | Go's `strconv.Quote` and JSON string escaping |
@@ -19,6 +20,7 @@
 
 mod config;
 mod index;
+mod index_json;
 mod keyfile;
 mod lock;
 mod manifest;

@@ -1,0 +1,205 @@
+//! Reading index objects as restic, rustic and this program write them: without white space, and with fields in one order. The index of a
+//! large repository is gigabytes of that, and this takes a third of a general parser's time. Whatever looks different is left to one.
+
+use super::{BlobKind, IndexBlob, IndexFile, IndexPack, MarkedPack};
+use crate::error::{Error, Result};
+use crate::id::{BlobId, ID_LEN, PackId};
+
+impl IndexFile {
+    /// Reads the JSON text of an index object.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it is none.
+    pub fn from_json(json: &[u8]) -> Result<Self> {
+        if let Some(file) = usual(json) {
+            return Ok(file);
+        }
+        serde_json::from_slice(json).map_err(|error| Error::damaged("object cannot be understood").with_source(error))
+    }
+}
+
+/// The whole text, if all of it has the usual form.
+fn usual(json: &[u8]) -> Option<IndexFile> {
+    let mut text = Text(json);
+    text.skip(b"{\"packs\":")?;
+    let packs = text.list(Text::pack)?;
+    let is_marked = text.skip(b",\"packs_to_delete\":").is_some();
+    let packs_to_delete = if is_marked { text.list(Text::marked_pack)? } else { Vec::new() };
+    text.skip(b"}")?;
+    text.0.is_empty().then_some(IndexFile { packs, packs_to_delete })
+}
+
+/// What is still to be read.
+struct Text<'a>(&'a [u8]);
+
+impl Text<'_> {
+    fn skip(&mut self, expected: &[u8]) -> Option<()> {
+        self.0 = self.0.strip_prefix(expected)?;
+        Some(())
+    }
+
+    fn list<T>(&mut self, item: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let mut items = Vec::new();
+        self.skip(b"[")?;
+        if self.skip(b"]").is_some() {
+            return Some(items);
+        }
+        loop {
+            items.push(item(self)?);
+            if self.skip(b",").is_none() {
+                self.skip(b"]")?;
+                return Some(items);
+            }
+        }
+    }
+
+    fn pack(&mut self) -> Option<IndexPack> {
+        let pack = self.listed_pack()?;
+        self.skip(b"}")?;
+        Some(pack)
+    }
+
+    fn marked_pack(&mut self) -> Option<MarkedPack> {
+        let IndexPack { id, blobs } = self.listed_pack()?;
+        let mut time = None;
+        if self.skip(b",\"time\":\"").is_some() {
+            let (text, _) = self.0.split_at_checked(self.0.iter().position(|byte| *byte == b'"')?)?;
+            time = Some(std::str::from_utf8(text).ok()?.parse().ok()?);
+            self.skip(text)?;
+            self.skip(b"\"")?;
+        }
+        let size = self.optional_number(b",\"size\":")?;
+        self.skip(b"}")?;
+        Some(MarkedPack { id, blobs, time, size })
+    }
+
+    fn listed_pack(&mut self) -> Option<IndexPack> {
+        self.skip(b"{\"id\":\"")?;
+        let id = PackId::from_digits(self.digits_of_id()?)?;
+        self.skip(b"\",\"blobs\":")?;
+        Some(IndexPack { id, blobs: self.list(Self::blob)? })
+    }
+
+    fn blob(&mut self) -> Option<IndexBlob> {
+        self.skip(b"{\"id\":\"")?;
+        let id = BlobId::from_digits(self.digits_of_id()?)?;
+        let kind = match self.skip(b"\",\"type\":\"data\",\"offset\":") {
+            Some(()) => BlobKind::Data,
+            None => {
+                self.skip(b"\",\"type\":\"tree\",\"offset\":")?;
+                BlobKind::Tree
+            }
+        };
+        let offset = self.number()?;
+        self.skip(b",\"length\":")?;
+        let length = self.number()?;
+        let uncompressed_length = self.optional_number(b",\"uncompressed_length\":")?;
+        self.skip(b"}")?;
+        Some(IndexBlob { id, kind, offset, length, uncompressed_length })
+    }
+
+    fn digits_of_id(&mut self) -> Option<&[u8]> {
+        let (digits, rest) = self.0.split_at_checked(2 * ID_LEN)?;
+        self.0 = rest;
+        Some(digits)
+    }
+
+    /// The number that follows this, if it does.
+    fn optional_number(&mut self, name: &[u8]) -> Option<Option<u32>> {
+        match self.skip(name) {
+            Some(()) => self.number().map(Some),
+            None => Some(None),
+        }
+    }
+
+    fn number(&mut self) -> Option<u32> {
+        let mut value: u32 = 0;
+        let mut digits = 0;
+        while let Some(byte @ b'0'..=b'9') = self.0.get(digits) {
+            value = value.checked_mul(10)?.checked_add(u32::from(byte - b'0'))?;
+            digits += 1;
+        }
+        // Numbers do not begin with zeros.
+        if digits == 0 || (digits > 1 && self.0[0] == b'0') {
+            return None;
+        }
+        self.0 = &self.0[digits..];
+        Some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn blob() -> impl Strategy<Value = IndexBlob> {
+        let kind = prop_oneof![Just(BlobKind::Data), Just(BlobKind::Tree)];
+        (any::<[u8; ID_LEN]>(), kind, any::<u32>(), any::<u32>(), any::<Option<u32>>()).prop_map(
+            |(id, kind, offset, length, uncompressed_length)| IndexBlob {
+                id: BlobId::from_bytes(id),
+                kind,
+                offset,
+                length,
+                uncompressed_length,
+            },
+        )
+    }
+
+    fn pack() -> impl Strategy<Value = IndexPack> {
+        (any::<[u8; ID_LEN]>(), prop::collection::vec(blob(), 0..4))
+            .prop_map(|(id, blobs)| IndexPack { id: PackId::from_bytes(id), blobs })
+    }
+
+    fn marked() -> impl Strategy<Value = MarkedPack> {
+        let time = prop::option::of((-9_000_000_000_i64..9_000_000_000, 0..1_000_000_000_i32));
+        (pack(), time, any::<Option<u32>>()).prop_map(|(IndexPack { id, blobs }, time, size)| {
+            let time = time.and_then(|(second, nano)| jiff::Timestamp::new(second, nano).ok());
+            MarkedPack { id, blobs, time, size }
+        })
+    }
+
+    fn file() -> impl Strategy<Value = IndexFile> {
+        (prop::collection::vec(pack(), 0..4), prop::collection::vec(marked(), 0..3))
+            .prop_map(|(packs, packs_to_delete)| IndexFile { packs, packs_to_delete })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_of_the_usual_form(file in file()) {
+            prop_assert_eq!(usual(&serde_json::to_vec(&file).unwrap()), Some(file));
+        }
+
+        /// Whatever is changed: it says what a general parser says.
+        #[test]
+        fn changed_text_means_what_it_says(
+            file in file(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(&b"0019af,:\"{}[]-.eE \\x"[..]), 0..3), 1..4),
+        ) {
+            let mut json = serde_json::to_vec(&file).unwrap();
+            for (at, byte, how) in changes {
+                let at = at.index(json.len());
+                match how {
+                    0 => json[at] = byte,
+                    1 => json.insert(at, byte),
+                    _ => _ = json.remove(at),
+                }
+            }
+            let general = serde_json::from_slice::<IndexFile>(&json).ok();
+            prop_assert_eq!(IndexFile::from_json(&json).ok(), general, "{}", String::from_utf8_lossy(&json));
+        }
+    }
+
+    #[test]
+    fn other_forms_are_left_to_a_general_parser() {
+        let id = "ab".repeat(ID_LEN);
+        let blob = format!(r#"{{"type":"data","id":"{id}","offset":0,"length":5}}"#);
+        let text = format!(r#"{{ "supersedes": ["{id}"], "packs": [{{"blobs":[{blob}],"id":"{id}"}}] }}"#);
+        assert_eq!(usual(text.as_bytes()), None);
+        let file = IndexFile::from_json(text.as_bytes()).unwrap();
+        assert_eq!((file.blobs(), file.packs[0].blobs[0].length), (1, 5));
+        assert!(IndexFile::from_json(b"{\"packs\":[]").unwrap_err().is_damage());
+        assert_eq!(usual(b"{\"packs\":[]}"), Some(IndexFile::default()));
+    }
+}
