@@ -2,9 +2,12 @@
 
 mod keep;
 
+use std::sync::Arc;
+
 use futures::FutureExt;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::assembler::{Assembler, Dir, DirId};
@@ -49,6 +52,8 @@ pub(super) struct Run {
     assembler: Assembler,
     jobs: JoinSet<Result<Vec<Finished>>>,
     max_jobs: usize,
+    /// One fewer may read large files at a time: each of these holds a chunk of megabytes.
+    large: Arc<Semaphore>,
     batch: Vec<FileJob>,
     batch_bytes: u64,
     pub(super) files: EntryCounts,
@@ -67,7 +72,7 @@ impl Run {
     ) -> Self {
         let repository = indexed.repository().clone();
         // A reader more than there are cores: one may wait for the disk. Readers and the chunks they wait for run on the same
-        // threads, so there must be far fewer readers than threads.
+        // blocking threads, so there must be far fewer readers than the runtime has of these.
         let max_jobs = (repository.cpu().threads() + 1).min(MAX_READERS);
         Self {
             stage: Stage {
@@ -84,6 +89,7 @@ impl Run {
             assembler: Assembler::default(),
             jobs: JoinSet::new(),
             max_jobs,
+            large: Arc::new(Semaphore::new(max_jobs - 1)),
             batch: Vec::new(),
             batch_bytes: 0,
             files: EntryCounts::default(),
@@ -217,8 +223,11 @@ impl Run {
     fn start_file(&mut self, job: FileJob) {
         if job.metadata.size > SMALL {
             let stage = self.stage.clone();
-            let handle = Handle::current();
-            self.jobs.spawn_blocking(move || Ok(vec![stage.read_large(job, &handle)?]));
+            let (handle, large) = (Handle::current(), Arc::clone(&self.large));
+            self.jobs.spawn_blocking(move || {
+                let _turn = handle.block_on(large.acquire_owned()).map_err(|_closed| Error::cancelled())?;
+                Ok(vec![stage.read_large(job, &handle)?])
+            });
             return;
         }
         self.batch_bytes += job.metadata.size;
