@@ -17,9 +17,11 @@ use jiff::{SignedDuration, Timestamp};
 use rand::rngs::SmallRng;
 use rand::seq::IteratorRandom;
 use rand::{RngExt, SeedableRng};
+use tempfile::TempDir;
 
 use super::beside::{Reader, Writer};
 use crate::support::gate::Gate;
+
 use crate::support::repo::{Repo, options};
 
 /// For this long marked packs stay, and forgotten snapshots can come back. Shorter than a silent session is respected: both
@@ -80,19 +82,27 @@ pub(crate) struct World {
     pub(super) needs: BTreeMap<SnapshotId, BTreeSet<BlobId>>,
     /// How often what happened.
     pub(crate) counts: BTreeMap<&'static str, u64>,
+    _cache: Option<TempDir>,
 }
 
 impl World {
     pub(super) async fn new(seed: u64) -> Self {
         let clock = Arc::new(FakeClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
         let sink = MemorySink::on_clock(Arc::clone(&clock) as SharedClock);
-        let repo = Repo::init(Arc::new(sink.clone())).await;
+        // In every other world all share a cache of the index.
+        let cache = seed.is_multiple_of(2).then(|| tempfile::tempdir().unwrap());
+        let with_cache = |repository: Repository| match &cache {
+            Some(dir) => repository.with_cache(dir.path()),
+            None => repository,
+        };
+        let mut repo = Repo::init(Arc::new(sink.clone())).await;
+        repo.repository = with_cache(repo.repository);
         let like = Likeness { repository: repo.repository.clone(), share_key: true };
         let other_sink: Arc<dyn Sink> = Arc::new(MemorySink::on_clock(Arc::clone(&clock) as SharedClock));
         let passphrase = Passphrase::generate();
         let init = InitOptions { like: Some(like), ..InitOptions::default() };
         let other = Repository::init(other_sink, &passphrase, &init, &Context::silent()).await.unwrap();
-        let again = |sink: Arc<dyn Sink>| async { Repository::open(sink, &repo.passphrase).await.unwrap() };
+        let again = |sink: Arc<dyn Sink>| async { with_cache(Repository::open(sink, &repo.passphrase).await.unwrap()) };
         let faulty = FaultySink::new(Arc::new(sink.clone()));
         let faulty = (faulty.clone(), again(Arc::new(faulty)).await);
         let mut gates = Vec::new();
@@ -121,6 +131,7 @@ impl World {
             late: false,
             needs: BTreeMap::new(),
             counts: BTreeMap::new(),
+            _cache: cache,
         }
     }
 

@@ -77,7 +77,8 @@ pub(crate) struct Reach<'a> {
 struct Found {
     directory: BlobId,
     subtrees: Vec<BlobId>,
-    data: Vec<BlobId>,
+    /// Of each file.
+    data: Vec<Vec<BlobId>>,
 }
 
 /// Data blobs that were reached and are not looked up yet.
@@ -89,10 +90,12 @@ struct Named {
 }
 
 impl Named {
-    fn add(&mut self, directory: BlobId, blobs: Vec<BlobId>) {
-        let number = u32::try_from(self.directories.len()).unwrap_or(u32::MAX);
-        self.directories.push(directory);
-        self.blobs.extend(blobs.into_iter().map(|blob| (blob, number)));
+    fn add(&mut self, directory: BlobId, blobs: &[BlobId]) {
+        if self.directories.last() != Some(&directory) {
+            self.directories.push(directory);
+        }
+        let number = u32::try_from(self.directories.len() - 1).unwrap_or(u32::MAX);
+        self.blobs.extend(blobs.iter().map(|blob| (*blob, number)));
     }
 
     fn is_full(&self) -> bool {
@@ -139,8 +142,8 @@ impl<'a> Reach<'a> {
     /// Reaches everything at and below these directories.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if something of it is lost or damaged; those of the sink. What could be
-    /// reached counts all the same.
+    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if something of it is lost or damaged; those of the sink. What was read by
+    /// then counts all the same.
     pub(crate) async fn follow(&mut self, roots: impl IntoIterator<Item = BlobId>) -> Result<()> {
         let followed = self.follow_trees(roots.into_iter().collect()).await;
         followed.and(self.look_up().await)
@@ -163,9 +166,11 @@ impl<'a> Reach<'a> {
             self.cx.check_cancelled()?;
             let found = found.map_err(panicked)??;
             waiting.extend(found.subtrees);
-            self.named.add(found.directory, found.data);
-            if self.named.is_full() {
-                self.look_up().await?;
+            for piece in found.data.iter().flat_map(|blobs| blobs.chunks(AT_ONCE)) {
+                self.named.add(found.directory, piece);
+                if self.named.is_full() {
+                    self.look_up().await?;
+                }
             }
             if let Some(meter) = &self.meter {
                 meter.add_items(1);
@@ -188,9 +193,11 @@ async fn read(reader: BlobReader, directory: BlobId) -> Result<Found> {
     let tree =
         reader.tree(&directory).await.map_err(|error| error.context(format!("directory {}", directory.short())))?;
     let mut found = Found { directory, subtrees: Vec::new(), data: Vec::new() };
-    for node in tree.nodes.iter() {
-        found.data.extend(&node.content);
+    for node in tree.nodes {
         found.subtrees.extend(node.subtree);
+        if !node.content.is_empty() {
+            found.data.push(node.content);
+        }
     }
     Ok(found)
 }

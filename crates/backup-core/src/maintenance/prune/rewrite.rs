@@ -82,7 +82,8 @@ pub(in crate::maintenance) async fn rewrite(
             listed.marks.extend(listing.mark.map(|mark| mark.time));
         }
     });
-    let free = unlocked(repository, objects, cx).await?;
+    let eligible = listed.iter().filter(|(_, listed)| listed.touched || listed.is_only_small()).map(|(id, _)| *id);
+    let free = unlocked(repository, eligible.collect(), cx).await?;
     let small = listed.iter().filter(|(id, listed)| free.contains(*id) && listed.is_only_small()).count();
     let mut run = Run::new(repository, changes);
     let mut reading = Vec::new();
@@ -106,9 +107,9 @@ pub(in crate::maintenance) async fn rewrite(
 }
 
 /// Without those that the store has locked against deletion: their content would only be doubled.
-async fn unlocked(repository: &Repository, objects: &HashSet<IndexId>, cx: &Context) -> Result<HashSet<IndexId>> {
+async fn unlocked(repository: &Repository, objects: HashSet<IndexId>, cx: &Context) -> Result<HashSet<IndexId>> {
     let Some(custody) = repository.sink().custody().filter(|custody| custody.lock_period().is_some()) else {
-        return Ok(objects.clone());
+        return Ok(objects);
     };
     let now = cx.clock.now();
     let custody = &*custody;
@@ -118,7 +119,7 @@ async fn unlocked(repository: &Repository, objects: &HashSet<IndexId>, cx: &Cont
     };
     let concurrency = repository.sink().capabilities().concurrency.max(1);
     let looked: Vec<Option<IndexId>> =
-        futures::stream::iter(objects.iter().copied()).map(look).buffer_unordered(concurrency).try_collect().await?;
+        futures::stream::iter(objects).map(look).buffer_unordered(concurrency).try_collect().await?;
     Ok(looked.into_iter().flatten().collect())
 }
 

@@ -9,7 +9,7 @@ use super::{BlobIndex, Mark, MemoryIndex, disk};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Progress, Stage};
-use crate::format::{IndexFile, PackedBlob, open_json};
+use crate::format::{IndexFile, PackedBlob, open_raw};
 use crate::id::IndexId;
 use crate::repository::{Repository, layout};
 use crate::sink::SinkOps;
@@ -148,7 +148,7 @@ pub(crate) fn add(index: &dyn BlobIndex, file: &IndexFile) {
 async fn load_one(repository: &Repository, id: IndexId) -> Result<(u64, IndexFile)> {
     let bytes = load_sealed(repository, id).await?;
     let key = repository.key().clone();
-    repository.cpu().run(move || Ok((bytes.len() as u64, open_json(&key, &bytes)?))).await
+    repository.cpu().run(move || Ok((bytes.len() as u64, IndexFile::from_json(&open_raw(&key, &bytes)?)?))).await
 }
 
 async fn load_sealed(repository: &Repository, id: IndexId) -> Result<Bytes> {

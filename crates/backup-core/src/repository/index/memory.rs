@@ -61,7 +61,9 @@ struct Inner {
     known_packs: HashMap<PackId, u32, std::hash::RandomState>,
     data: Table,
     tree: Table,
-    listings: Vec<(IndexId, Listing)>,
+    objects: Vec<IndexId>,
+    /// Each with the number of its object.
+    listings: Vec<(u32, Listing)>,
 }
 
 /// See the module documentation.
@@ -72,11 +74,15 @@ impl MemoryIndex {
     /// Adds what an index object says.
     pub(crate) fn add_object(&self, object: IndexId, file: &IndexFile) {
         add(self, file);
+        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let Ok(number) = u32::try_from(inner.objects.len()) else {
+            return;
+        };
+        inner.objects.push(object);
         let listing = |pack, blobs: &[IndexBlob], mark| {
             let blobs = u32::try_from(blobs.len()).unwrap_or(u32::MAX);
-            (object, Listing { pack, blobs, mark })
+            (number, Listing { pack, blobs, mark })
         };
-        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
         inner.listings.extend(file.packs.iter().map(|pack| listing(pack.id, &pack.blobs, None)));
         let marked = file.packs_to_delete.iter();
         inner.listings.extend(marked.map(|pack| listing(pack.id, &pack.blobs, Some(Mark { time: pack.time }))));
@@ -226,8 +232,8 @@ impl BlobIndex for MemoryIndex {
 
     fn for_each_listing(&self, f: &mut dyn FnMut(&IndexId, Listing)) {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        for (object, listing) in &inner.listings {
-            f(object, *listing);
+        for (number, listing) in &inner.listings {
+            f(&inner.objects[*number as usize], *listing);
         }
     }
 

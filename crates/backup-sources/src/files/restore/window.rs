@@ -1,4 +1,4 @@
-//! Files some ten thousand at a time, so that memory depends on this and not on the snapshot.
+//! Files some thirty thousand at a time, so that memory depends on this and not on the snapshot.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicUsize;

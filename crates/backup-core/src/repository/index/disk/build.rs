@@ -10,7 +10,7 @@ use super::segment::Segment;
 use super::writer::SegmentWriter;
 use crate::format::{BlobKind, IndexBlob, IndexFile, PackHeader, PackedBlob};
 use crate::id::{IndexId, PackId};
-use crate::repository::index::Mark;
+use crate::repository::index::{MAX_BLOBS, Mark};
 use crate::repository::reach::Bits;
 
 /// So many records are collected before a file is written: some 25 MB of memory.
@@ -37,6 +37,10 @@ impl Collector {
     pub(super) fn add(&mut self, id: IndexId, file: &IndexFile) {
         let object = u32::try_from(self.objects.len()).unwrap_or(u32::MAX);
         self.objects.push(id);
+        if self.data.capacity() == 0 {
+            // Growing would copy all of it; of what is not used no page is ever touched.
+            self.data.reserve(RUN + MAX_BLOBS);
+        }
         for pack in &file.packs {
             self.add_pack(object, pack.id, &pack.blobs, None);
         }

@@ -169,14 +169,20 @@ pub(super) fn assemble(dir: &Path, listed: &HashSet<IndexId>) -> std::io::Result
         let rest = chosen.len() - few;
         let parts: Vec<Part<'_>> = chosen[rest..].iter().map(Chosen::part).collect();
         merge(&parts, &path)?;
-        if let Some(merged) = Segment::open(&path) {
+        let merged = if chosen.iter().all(|one| one.segment.is_intact()) { Segment::open(&path) } else { None };
+        let mut segments = Vec::new();
+        if merged.is_some() {
             for old in chosen.drain(rest..) {
                 _ = fs::remove_file(old.segment.path());
             }
-            let mut segments: Vec<Segment> = chosen.into_iter().map(|one| one.segment).collect();
-            segments.push(merged);
-            chosen = choose(segments, listed);
+        } else {
+            // What is missing from damaged files would be missing from one that looks sound.
+            _ = fs::remove_file(&path);
+            chosen.retain(|one| one.segment.is_intact());
         }
+        segments.extend(chosen.into_iter().map(|one| one.segment));
+        segments.extend(merged);
+        chosen = choose(segments, listed);
     }
     let mut index = DiskIndex::default();
     let mut known = HashSet::new();

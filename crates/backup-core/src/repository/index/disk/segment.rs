@@ -117,7 +117,7 @@ impl Segment {
     /// be guessed: what is looked at lies side by side, while halves of halves lie far apart.
     fn narrow(&self, table: &Table, range: Range<u64>, id: &BlobId) -> Option<Range<u64>> {
         let Range { start: mut low, end: mut high } = range;
-        let guess = low + place_between_fences(id.as_bytes(), table.fence_bits, high - low);
+        let guess = low + place_between_fences(id.as_bytes(), table.fence_bits, high.saturating_sub(low));
         let mut step = 2;
         if guess >= high {
             return Some(low..high);

@@ -179,3 +179,29 @@ fn damage_is_noticed_and_makes_it_know_less_never_other_things() {
         assert!(assemble(dir.path(), &listed).unwrap().0.is_empty(), "cut at {len}");
     }
 }
+
+#[test]
+fn what_is_damaged_is_not_made_part_of_what_looks_sound() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = SmallRng::seed_from_u64(11);
+    let files: Vec<_> = (0..8_u32).map(|n| (IndexId::digest(&n.to_le_bytes()), object(&mut rng, &[]))).collect();
+    // As many files as objects: so many that they are put together.
+    files.iter().for_each(|file| store(dir.path(), std::slice::from_ref(file)));
+    let listed: HashSet<IndexId> = files.iter().map(|(id, _)| *id).collect();
+    let path = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&path).unwrap();
+    // In the first record.
+    bytes[super::format::HEADER + 1] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+
+    let (disk, known) = assemble(dir.path(), &listed).unwrap();
+    assert!(!path.exists(), "it is made anew");
+    assert_eq!(known.len(), 7, "one of them has to be read again");
+    let memory = MemoryIndex::default();
+    for (id, file) in files.iter().filter(|(id, _)| known.contains(id)) {
+        memory.add_object(*id, file);
+    }
+    assert_eq!(all_of(&disk), all_of(&memory));
+    assert_eq!(listings(&disk), listings(&memory));
+    assert!(disk.is_intact());
+}
