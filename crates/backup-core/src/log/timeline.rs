@@ -268,7 +268,8 @@ impl Timeline {
             return ranges;
         };
         if !self.covers(&base.at.branch, base.needs, base.at.offset) {
-            if base.is_whole {
+            // Also a state by itself is one of this history only up to where that left the branch.
+            if base.is_whole && lineage[start].1.is_none_or(|end| base.at.offset <= end) {
                 ranges.push((base.at.branch.clone(), base.at.offset, base.at.offset));
             }
             return ranges;
