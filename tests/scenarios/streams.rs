@@ -26,6 +26,7 @@ async fn every_size_and_every_cut() {
             };
             source.set(entry("file"));
             source.set(entry("stream").streamed());
+            source.set(entry("pipe").of_unknown_size());
         }
     }
     let repo = Repo::in_memory().await;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 use super::assembler::DirId;
@@ -23,6 +24,8 @@ use crate::source::{
     BlockingContent, Chunking, ContentEnd, EntryPath, Metadata, SourceError, SourceErrorKind, SourceResult,
 };
 
+/// Files up to this size are read in batches, so that handing them over costs little per file.
+pub(super) const SMALL: u64 = 512 << 10;
 /// Chunks of one content whose results are waited for at a time.
 const MAX_PENDING: usize = 32;
 
@@ -77,8 +80,14 @@ impl Stage {
         let mut finished = Vec::with_capacity(jobs.len());
         for job in jobs {
             chunker.restart(job.chunking, job.metadata.size);
+            let mut size = 0;
             finished.push(self.read_file(job, &mut chunker, &mut |chunk| {
                 let permit = cpu.permit_blocking(handle)?;
+                size += chunk.len() as u64;
+                if size > SMALL {
+                    // It has grown, or nobody knew its size: it may go on for long, and all processors are to work for it.
+                    return Ok(self.store_aside(permit, chunk, handle));
+                }
                 let stored = self.writer.store(BlobKind::Data, &chunk);
                 drop(permit);
                 Ok(Chunk::Stored(stored?.id))
@@ -114,15 +123,17 @@ impl Stage {
         let cpu = self.repository.cpu();
         let mut chunker = self.chunker(job.chunking);
         let finished = self.read_file(job, &mut chunker, &mut |chunk| {
-            let permit = cpu.permit_blocking(handle)?;
-            let writer = self.writer.clone();
-            Ok(Chunk::Pending(
-                CpuPool::spawn(permit, move || Ok(writer.store(BlobKind::Data, &chunk)?.id)),
-                handle.clone(),
-            ))
+            Ok(self.store_aside(cpu.permit_blocking(handle)?, chunk, handle))
         });
         self.buffers.put(chunker.into_memory());
         finished
+    }
+
+    /// Stores a chunk on a worker thread.
+    fn store_aside(&self, permit: OwnedSemaphorePermit, chunk: BorrowedChunk, handle: &Handle) -> Chunk {
+        let writer = self.writer.clone();
+        let stored = CpuPool::spawn(permit, move || Ok(writer.store(BlobKind::Data, &chunk)?.id));
+        Chunk::Pending(stored, handle.clone())
     }
 
     fn read_file(
@@ -253,7 +264,7 @@ enum Chunk {
     Pending(JoinHandle<Result<BlobId>>, Handle),
 }
 
-/// The chunks of one file in order.
+/// The chunks of one file in order: behind one that is on its way, all are.
 #[derive(Default)]
 struct Chunks {
     content: Vec<BlobId>,

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::assembler::{Assembler, Dir, DirId};
 use super::buffers::Buffers;
-use super::content::{FileJob, Finished, Stage, StreamJob};
+use super::content::{FileJob, Finished, SMALL, Stage, StreamJob};
 use super::items::Items;
 use super::options::{BackupOptions, EntryCounts};
 use super::parent::Parent;
@@ -27,8 +27,6 @@ use crate::repository::cpu::panicked;
 use crate::repository::{BlobReader, BlobWriter, IndexedRepository};
 use crate::source::{Content, Entry, EntryPath, Item, Metadata};
 
-/// Files up to this size are read in batches, so that handing them over costs little per file.
-const SMALL: u64 = 512 << 10;
 /// A batch is complete with so many bytes or files.
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_FILES: usize = 128;

@@ -98,6 +98,13 @@ impl ScriptedEntry {
         self
     }
 
+    /// With metadata that say nothing of the size, as those of a pipe.
+    #[must_use]
+    pub fn of_unknown_size(mut self) -> Self {
+        self.metadata.size = 0;
+        self
+    }
+
     /// Cut in this way.
     #[must_use]
     pub fn chunked(mut self, chunking: Chunking) -> Self {
