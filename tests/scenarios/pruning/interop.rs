@@ -167,7 +167,7 @@ mod needs_rustic {
 
         // What comes back is stored again: what is in marked packs is not relied upon.
         let again = tempfile::tempdir().unwrap();
-        write(again.path().join("again"), noise(0, 90_000));
+        write(again.path().join("again"), noise(1, 90_000));
         let report = repo.backup(&files(&[again.path()]), &options()).await;
         assert!(report.stored.added_bytes >= 90_000, "a new backup relies on marked packs: {:?}", report.stored);
 

@@ -19,9 +19,10 @@ use super::site::Mode;
 use super::special::HardLink;
 use super::tally::Part;
 
-/// Entries and blobs after which a window is worked off. Packs at the border of two are read for both, and little of them for each.
-const ENTRIES: usize = 1 << 15;
-const BLOBS: usize = 1 << 16;
+/// Entries without content and blobs after which a window is worked off. Packs at the border of two are read for both, and little of them
+/// for each.
+const EMPTY: usize = 10_000;
+const BLOBS: usize = 1 << 15;
 /// Files that are kept open while their pieces come in.
 const OPEN_FILES: usize = 128;
 
@@ -40,6 +41,8 @@ pub(super) struct FinishedDir {
 #[derive(Debug, Default)]
 pub(super) struct Window {
     files: Vec<FileTask>,
+    /// How many files have no content.
+    empty: usize,
     blobs: usize,
     pub(super) links: Vec<HardLink>,
     /// Inner before outer ones.
@@ -48,12 +51,13 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn push(&mut self, file: FileTask) {
+        self.empty += usize::from(file.blobs() == 0);
         self.blobs += file.blobs();
         self.files.push(file);
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.files.len() + self.links.len() + self.dirs.len() >= ENTRIES || self.blobs >= BLOBS
+        self.empty + self.links.len() + self.dirs.len() >= EMPTY || self.blobs >= BLOBS
     }
 
     /// Does everything that waits.
