@@ -21,7 +21,6 @@ use tempfile::TempDir;
 
 use super::beside::{Reader, Writer};
 use crate::support::gate::Gate;
-
 use crate::support::repo::{Repo, options};
 
 /// For this long marked packs stay, and forgotten snapshots can come back. Shorter than a silent session is respected: both
