@@ -25,6 +25,8 @@ use tokio::runtime::{Builder, Runtime};
 pub(crate) const WORD: &str = "--child";
 /// Blobs of each file of a source of blobs, and bytes of each.
 const BLOBS_PER_FILE: u64 = 1000;
+/// So many files lie in one directory; all in one would make it a text of 67 MB, as nobody has them.
+const FILES_PER_DIRECTORY: u64 = 10;
 const BLOB: u32 = 4096;
 
 /// `generate SEED BYTES` writes to the standard output, `stream REPOSITORY` backs the standard input up, `blobs REPOSITORY SEED
@@ -151,7 +153,8 @@ impl BackupReader for Reader {
             Fed::Stream if number == 0 => ("stream".to_owned(), Chunking::ContentDefined, Box::new(Input)),
             Fed::Blobs { seed, blobs } if number * BLOBS_PER_FILE < blobs => {
                 let content = Numbers { at: 0, seed, first: number * BLOBS_PER_FILE };
-                (format!("blobs-{seed}-{number:06}"), Chunking::Fixed(BLOB), Box::new(content))
+                let directory = number / FILES_PER_DIRECTORY;
+                (format!("blobs-{seed}-{directory:04}/{number:06}"), Chunking::Fixed(BLOB), Box::new(content))
             }
             _ => return Ok(None),
         };

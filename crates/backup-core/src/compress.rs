@@ -142,14 +142,20 @@ fn looks_incompressible(data: &[u8]) -> Result<bool> {
     let mut compressed = 0;
     let starts = [0, data.len() / 2, data.len() - SAMPLE];
     for start in starts {
-        compressed += compress_at(&data[start..start + SAMPLE], 1)?.len();
+        compressed += zstd::bulk::compress(&data[start..start + SAMPLE], QUICK).map_err(failed)?.len();
     }
     Ok(compressed * 100 > SAMPLE * starts.len() * 97)
 }
 
-/// Compresses at a level, whatever comes of it; for single small objects.
-pub(crate) fn compress_at(data: &[u8], level: i32) -> Result<Vec<u8>> {
-    zstd::bulk::compress(data, level).map_err(failed)
+/// Compresses what `write` writes, at a level and whatever comes of it, and appends it to `out`.
+pub(crate) fn compress_with(
+    out: Vec<u8>,
+    level: i32,
+    write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>,
+) -> std::io::Result<Vec<u8>> {
+    let mut encoder = zstd::stream::write::Encoder::new(out, level)?;
+    write(&mut encoder)?;
+    encoder.finish()
 }
 
 /// Takes a piece of a content.

@@ -1,41 +1,90 @@
 //! Reading index objects as restic, rustic and this program write them: without white space, and with fields in one order. The index of a
 //! large repository is gigabytes of that, and this takes a third of a general parser's time. Whatever looks different is left to one.
 
+use std::io::Read;
+
+use bytes::Bytes;
+
+use super::sealed::{Opened, PIECE, understand};
 use super::{BlobKind, IndexBlob, IndexFile, IndexPack, MarkedPack};
-use crate::error::{Error, Result};
+use crate::crypto::MasterKey;
+use crate::error::Result;
 use crate::id::{BlobId, ID_LEN, PackId};
 
 impl IndexFile {
-    /// Reads the JSON text of an index object.
+    /// Opens and reads an index object.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it is none.
-    pub fn from_json(json: &[u8]) -> Result<Self> {
-        if let Some(file) = usual(json) {
-            return Ok(file);
-        }
-        serde_json::from_slice(json).map_err(|error| Error::damaged("object cannot be understood").with_source(error))
+    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it is none, or was changed.
+    pub fn open(key: &MasterKey, sealed: Bytes) -> Result<Self> {
+        let opened = Opened::new(key, &sealed)?;
+        drop(sealed);
+        Self::read(opened)
+    }
+
+    fn read(opened: Opened) -> Result<Self> {
+        let file = usual(opened.reader()?);
+        file.map_or_else(|| understand(&opened.text()?), Ok)
     }
 }
 
 /// The whole text, if all of it has the usual form.
-fn usual(json: &[u8]) -> Option<IndexFile> {
-    let mut text = Text(json);
+fn usual(json: impl Read) -> Option<IndexFile> {
+    let mut text = Text::of(json);
+    text.show_more();
     text.skip(b"{\"packs\":")?;
     let packs = text.list(Text::pack)?;
     let is_marked = text.skip(b",\"packs_to_delete\":").is_some();
     let packs_to_delete = if is_marked { text.list(Text::marked_pack)? } else { Vec::new() };
     text.skip(b"}")?;
-    text.0.is_empty().then_some(IndexFile { packs, packs_to_delete })
+    text.show_more();
+    (text.is_whole && text.rest().is_empty()).then_some(IndexFile { packs, packs_to_delete })
 }
 
-/// What is still to be read.
-struct Text<'a>(&'a [u8]);
+/// More than any item has before its list begins, and after that has ended.
+const AHEAD: usize = 1 << 10;
 
-impl Text<'_> {
+/// What is still to be read. Only a piece of it is in memory: of an item that begins there at least [`AHEAD`] bytes.
+struct Text<R> {
+    source: R,
+    piece: Box<[u8]>,
+    at: usize,
+    end: usize,
+    /// Whether the piece holds all that was left, and all of it could be read.
+    is_whole: bool,
+}
+
+impl<R: Read> Text<R> {
+    fn of(source: R) -> Self {
+        Self { source, piece: vec![0; PIECE].into(), at: 0, end: 0, is_whole: false }
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.piece[self.at..self.end]
+    }
+
+    fn show_more(&mut self) {
+        if self.end - self.at >= AHEAD || self.is_whole {
+            return;
+        }
+        self.piece.copy_within(self.at..self.end, 0);
+        (self.at, self.end) = (0, self.end - self.at);
+        while self.end < self.piece.len() {
+            match self.source.read(&mut self.piece[self.end..]) {
+                Ok(0) => {
+                    self.is_whole = true;
+                    return;
+                }
+                Ok(len) => self.end += len,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                // What is missing does not have the usual form; the general parser meets the same error, and tells it.
+                Err(_) => return,
+            }
+        }
+    }
+
     fn skip(&mut self, expected: &[u8]) -> Option<()> {
-        self.0 = self.0.strip_prefix(expected)?;
-        Some(())
+        self.rest().starts_with(expected).then(|| self.at += expected.len())
     }
 
     fn list<T>(&mut self, item: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
@@ -45,6 +94,7 @@ impl Text<'_> {
             return Some(items);
         }
         loop {
+            self.show_more();
             items.push(item(self)?);
             if self.skip(b",").is_none() {
                 self.skip(b"]")?;
@@ -63,9 +113,10 @@ impl Text<'_> {
         let IndexPack { id, blobs } = self.listed_pack()?;
         let mut time = None;
         if self.skip(b",\"time\":\"").is_some() {
-            let (text, _) = self.0.split_at_checked(self.0.iter().position(|byte| *byte == b'"')?)?;
+            let text = self.rest().split(|byte| *byte == b'"').next()?;
+            let len = text.len();
             time = Some(std::str::from_utf8(text).ok()?.parse().ok()?);
-            self.skip(text)?;
+            self.at += len;
             self.skip(b"\"")?;
         }
         let size = self.optional_number(b",\"size\":")?;
@@ -99,8 +150,8 @@ impl Text<'_> {
     }
 
     fn digits_of_id(&mut self) -> Option<&[u8]> {
-        let (digits, rest) = self.0.split_at_checked(2 * ID_LEN)?;
-        self.0 = rest;
+        let digits = self.piece[..self.end].get(self.at..)?.get(..2 * ID_LEN)?;
+        self.at += 2 * ID_LEN;
         Some(digits)
     }
 
@@ -115,15 +166,15 @@ impl Text<'_> {
     fn number(&mut self) -> Option<u32> {
         let mut value: u32 = 0;
         let mut digits = 0;
-        while let Some(byte @ b'0'..=b'9') = self.0.get(digits) {
+        while let Some(byte @ b'0'..=b'9') = self.rest().get(digits) {
             value = value.checked_mul(10)?.checked_add(u32::from(byte - b'0'))?;
             digits += 1;
         }
         // Numbers do not begin with zeros.
-        if digits == 0 || (digits > 1 && self.0[0] == b'0') {
+        if digits == 0 || (digits > 1 && self.piece[self.at] == b'0') {
             return None;
         }
-        self.0 = &self.0[digits..];
+        self.at += digits;
         Some(value)
     }
 }
@@ -168,7 +219,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_of_the_usual_form(file in file()) {
-            prop_assert_eq!(usual(&serde_json::to_vec(&file).unwrap()), Some(file));
+            prop_assert_eq!(usual(&serde_json::to_vec(&file).unwrap()[..]), Some(file));
         }
 
         /// Whatever is changed: it says what a general parser says.
@@ -187,7 +238,7 @@ mod tests {
                 }
             }
             let general = serde_json::from_slice::<IndexFile>(&json).ok();
-            prop_assert_eq!(IndexFile::from_json(&json).ok(), general, "{}", String::from_utf8_lossy(&json));
+            prop_assert_eq!(IndexFile::read(Opened::of(&json)).ok(), general, "{}", String::from_utf8_lossy(&json));
         }
     }
 
@@ -197,9 +248,46 @@ mod tests {
         let blob = format!(r#"{{"type":"data","id":"{id}","offset":0,"length":5}}"#);
         let text = format!(r#"{{ "supersedes": ["{id}"], "packs": [{{"blobs":[{blob}],"id":"{id}"}}] }}"#);
         assert_eq!(usual(text.as_bytes()), None);
-        let file = IndexFile::from_json(text.as_bytes()).unwrap();
+        let file = IndexFile::read(Opened::of(text.as_bytes())).unwrap();
         assert_eq!((file.blobs(), file.packs[0].blobs[0].length), (1, 5));
-        assert!(IndexFile::from_json(b"{\"packs\":[]").unwrap_err().is_damage());
-        assert_eq!(usual(b"{\"packs\":[]}"), Some(IndexFile::default()));
+        assert!(IndexFile::read(Opened::of(b"{\"packs\":[]")).unwrap_err().is_damage());
+        assert_eq!(usual(&b"{\"packs\":[]}"[..]), Some(IndexFile::default()));
+    }
+
+    /// Gives a few bytes at a time.
+    struct Slowly<'a>(&'a [u8], usize);
+
+    impl Read for Slowly<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let len = self.1.min(buffer.len());
+            self.0.read(&mut buffer[..len])
+        }
+    }
+
+    /// Pieces end anywhere.
+    #[test]
+    fn what_is_longer_than_a_piece_is_read_whole() {
+        let blob = |number: u32, kind| {
+            let uncompressed_length = (number % 3 == 0).then_some(number * 7);
+            let id = BlobId::digest(&number.to_le_bytes());
+            IndexBlob { id, kind, offset: number * 1000, length: number, uncompressed_length }
+        };
+        let id = PackId::digest(b"pack");
+        let marked = |number| MarkedPack {
+            id,
+            blobs: vec![blob(number, BlobKind::Tree)],
+            time: Some(jiff::Timestamp::from_second(number.into()).unwrap()),
+            size: Some(number),
+        };
+        for shift in 0..150 {
+            let packs = vec![IndexPack { id, blobs: (0..700 + shift).map(|n| blob(n, BlobKind::Data)).collect() }];
+            let file = IndexFile { packs, packs_to_delete: (0..shift).map(marked).collect() };
+            let json = serde_json::to_vec(&file).unwrap();
+            assert!(json.len() > PIECE);
+            assert_eq!(usual(&json[..]).as_ref(), Some(&file));
+            assert_eq!(usual(Slowly(&json, 100 + shift as usize)).as_ref(), Some(&file));
+            assert_eq!(usual(&json[..json.len() - 1]), None);
+            assert_eq!(IndexFile::read(Opened::of(&json)).unwrap(), file);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Indexes, snapshots and locks: `seal(0x02 ‖ zstd(JSON))`, or plain sealed JSON as format 1 writes it.
 
+use std::io::{BufWriter, Read};
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,17 +15,61 @@ const COMPRESSED: u8 = 2;
 const LEVEL: i32 = 1;
 /// Largest metadata object that is accepted, uncompressed. An index of 50 000 blobs has about 8 MB.
 const LIMIT: usize = 1 << 30;
+/// Text is written and read in pieces of so many bytes.
+pub(super) const PIECE: usize = 64 << 10;
 
 /// Encodes, compresses and seals.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) only.
 pub fn seal_json(key: &MasterKey, value: &impl Serialize) -> Result<Vec<u8>> {
-    let json =
-        serde_json::to_vec(value).map_err(|error| Error::internal("cannot encode an object").with_source(error))?;
-    let mut plain = vec![COMPRESSED];
-    plain.extend(compress::compress_at(&json, LEVEL)?);
+    let plain = compress::compress_with(vec![COMPRESSED], LEVEL, |out| {
+        // The text of an index object is of megabytes, and never there as a whole.
+        let mut out = BufWriter::with_capacity(PIECE, out);
+        serde_json::to_writer(&mut out, value)?;
+        std::io::Write::flush(&mut out)
+    });
+    let plain = plain.map_err(|error| Error::internal("cannot encode an object").with_source(error))?;
     Ok(key.seal(&plain))
+}
+
+/// What was sealed: JSON text, compressed or as it is.
+#[derive(Debug)]
+pub(super) struct Opened(Vec<u8>);
+
+impl Opened {
+    pub(super) fn new(key: &MasterKey, sealed: &[u8]) -> Result<Self> {
+        let plain = key.open(sealed).map_err(|error| Error::damaged("object is damaged").with_source(error))?;
+        match plain.first() {
+            Some(&COMPRESSED | b'{' | b'[') => Ok(Self(plain)),
+            _ => Err(Error::damaged("object has an unknown encoding")),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(text: &[u8]) -> Self {
+        let write = |out: &mut dyn std::io::Write| out.write_all(text);
+        Self(compress::compress_with(vec![COMPRESSED], LEVEL, write).unwrap())
+    }
+
+    fn compressed(&self) -> Option<&[u8]> {
+        self.0.strip_prefix(&[COMPRESSED])
+    }
+
+    /// Reads the text piece by piece.
+    pub(super) fn reader(&self) -> Result<Box<dyn Read + '_>> {
+        match self.compressed() {
+            Some(frame) => Ok(Box::new(compress::decompressing(frame)?.take(LIMIT as u64))),
+            None => Ok(Box::new(&self.0[..])),
+        }
+    }
+
+    pub(super) fn text(self) -> Result<Vec<u8>> {
+        match self.compressed() {
+            Some(frame) => compress::decompress_up_to(frame, LIMIT),
+            None => Ok(self.0),
+        }
+    }
 }
 
 /// Opens to the JSON text.
@@ -31,12 +77,7 @@ pub fn seal_json(key: &MasterKey, value: &impl Serialize) -> Result<Vec<u8>> {
 /// # Errors
 /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if the object was changed or cannot be understood.
 pub fn open_raw(key: &MasterKey, sealed: &[u8]) -> Result<Vec<u8>> {
-    let plain = key.open(sealed).map_err(|error| Error::damaged("object is damaged").with_source(error))?;
-    match plain.first() {
-        Some(&COMPRESSED) => compress::decompress_up_to(&plain[1..], LIMIT),
-        Some(b'{' | b'[') => Ok(plain),
-        _ => Err(Error::damaged("object has an unknown encoding")),
-    }
+    Opened::new(key, sealed)?.text()
 }
 
 /// Opens and decodes.
@@ -44,8 +85,11 @@ pub fn open_raw(key: &MasterKey, sealed: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if the object was changed or cannot be understood.
 pub fn open_json<T: DeserializeOwned>(key: &MasterKey, sealed: &[u8]) -> Result<T> {
-    serde_json::from_slice(&open_raw(key, sealed)?)
-        .map_err(|error| Error::damaged("object cannot be understood").with_source(error))
+    understand(&open_raw(key, sealed)?)
+}
+
+pub(super) fn understand<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
+    serde_json::from_slice(json).map_err(|error| Error::damaged("object cannot be understood").with_source(error))
 }
 
 #[cfg(test)]

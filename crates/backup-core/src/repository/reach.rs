@@ -108,7 +108,13 @@ impl Named {
         self.blobs.sort_unstable_by_key(|(id, _)| *id);
         let mut slots = Vec::with_capacity(self.blobs.len());
         let mut found = Ok(());
+        let mut first_byte = 0;
         for (blob, directory) in self.blobs {
+            // Another part of the index: what shows the one before is not looked at again.
+            if first_byte != blob.as_bytes()[0] {
+                first_byte = blob.as_bytes()[0];
+                reader.repository().index().release();
+            }
             match slot(reader, BlobKind::Data, &blob) {
                 Ok(slot) => slots.push(slot),
                 Err(error) if found.is_ok() => {

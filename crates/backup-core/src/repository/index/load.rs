@@ -2,14 +2,13 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
 use super::{BlobIndex, Mark, MemoryIndex, disk};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Progress, Stage};
-use crate::format::{IndexFile, PackedBlob, open_raw};
+use crate::format::{IndexFile, PackedBlob};
 use crate::id::IndexId;
 use crate::repository::{Repository, layout};
 use crate::sink::SinkOps;
@@ -110,7 +109,7 @@ pub(crate) fn read_all<'a>(
 
 /// Each is held several times over while it is decoded: more at a time would cost more memory than they save time.
 fn at_a_time(repository: &Repository) -> usize {
-    repository.sink().capabilities().concurrency.clamp(1, 8)
+    repository.sink().capabilities().concurrency.div_ceil(2).clamp(1, 8)
 }
 
 /// Reads index objects that were understood before, and returns those that are no longer what their names say.
@@ -121,8 +120,8 @@ pub(crate) async fn find_changed(
 ) -> Result<Vec<(IndexId, Error)>> {
     let look = move |id: IndexId| async move {
         cx.check_cancelled()?;
-        match load_sealed(repository, id).await {
-            Ok(_) => Ok(None),
+        match compare_one(repository, id).await {
+            Ok(()) => Ok(None),
             // Gone since: a prune has put others in its place.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) if error.is_damage() => Ok(Some((id, error))),
@@ -146,16 +145,23 @@ pub(crate) fn add(index: &dyn BlobIndex, file: &IndexFile) {
 }
 
 async fn load_one(repository: &Repository, id: IndexId) -> Result<(u64, IndexFile)> {
-    let bytes = load_sealed(repository, id).await?;
+    let bytes = repository.sink().get_bytes(&layout::index(&id)).await?;
     let key = repository.key().clone();
-    repository.cpu().run(move || Ok((bytes.len() as u64, IndexFile::from_json(&open_raw(&key, &bytes)?)?))).await
+    let decode = move || {
+        compare(id, &bytes)?;
+        Ok((bytes.len() as u64, IndexFile::open(&key, bytes)?))
+    };
+    repository.cpu().run(decode).await
 }
 
-async fn load_sealed(repository: &Repository, id: IndexId) -> Result<Bytes> {
+async fn compare_one(repository: &Repository, id: IndexId) -> Result<()> {
     let bytes = repository.sink().get_bytes(&layout::index(&id)).await?;
-    let compare = move || match IndexId::digest(&bytes) == id {
-        true => Ok(bytes),
+    repository.cpu().run(move || compare(id, &bytes)).await
+}
+
+fn compare(id: IndexId, sealed: &[u8]) -> Result<()> {
+    match IndexId::digest(sealed) == id {
+        true => Ok(()),
         false => Err(Error::damaged("content does not match the name")),
-    };
-    repository.cpu().run(compare).await
+    }
 }

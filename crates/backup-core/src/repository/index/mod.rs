@@ -131,6 +131,10 @@ pub trait BlobIndex: std::fmt::Debug + Send + Sync {
         true
     }
 
+    /// Gives back memory that holds nothing but what can be had from disk again: for who looks up or walks over very much, in the
+    /// order of names.
+    fn release(&self) {}
+
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0

@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::io::Result;
 use std::path::Path;
 
+use super::WALKED;
 use super::format::{Pack, Record};
 use super::segment::Segment;
 use super::writer::SegmentWriter;
@@ -13,8 +14,8 @@ use crate::id::{IndexId, PackId};
 use crate::repository::index::{MAX_BLOBS, Mark};
 use crate::repository::reach::Bits;
 
-/// So many records are collected before a file is written: some 25 MB of memory.
-const RUN: usize = 1 << 19;
+/// So many records are collected before a file is written: some 13 MB of memory.
+const RUN: usize = 1 << 18;
 
 /// Collects index objects for a file.
 #[derive(Debug, Default)]
@@ -188,8 +189,13 @@ fn merge_records(
         })
     };
     let mut heap: BinaryHeap<_> = (0..segments.len()).filter_map(|at| next(at, 0)).map(Reverse).collect();
+    let mut walked = 0;
     while let Some(Reverse((record, at, place))) = heap.pop() {
         writer.record(&record)?;
+        walked += 1;
+        if walked % WALKED == 0 {
+            segments.iter().for_each(|part| part.segment.release());
+        }
         heap.extend(next(at, place + 1).map(Reverse));
     }
     Ok(())

@@ -35,6 +35,9 @@ use crate::repository::reach::Bits;
 use format::{Record, order};
 use segment::Segment;
 
+/// So many records are walked over before the memory that shows them is given back: some megabytes.
+const WALKED: usize = 1 << 16;
+
 /// A file, and which of its packs do not count: those of index objects that are gone or that an earlier file has as well, and
 /// second copies of a pack's listing.
 #[derive(Debug)]
@@ -187,6 +190,7 @@ impl DiskIndex {
         let mut heads: Vec<(&Part, Copied)> =
             self.parts.iter().filter_map(|part| Some((part, part.next(kind, 0)?))).collect();
         let mut earlier: Option<(BlobId, u64)> = None;
+        let mut walked = 0;
         // Of several that are equal the first is taken: that of the first file.
         let name = |head: &(&Part, Copied)| *head.1.record.id.as_bytes();
         while let Some(first) = (0..heads.len()).min_by(|a, b| order(&name(&heads[*a]), &name(&heads[*b]))) {
@@ -197,6 +201,10 @@ impl DiskIndex {
             };
             earlier = Some((copy.record.id, slot));
             f(slot, copy.pack, &copy.record.blob(kind));
+            walked += 1;
+            if walked % WALKED == 0 {
+                self.release();
+            }
             match part.next(kind, copy.at + 1) {
                 Some(next) => *copy = next,
                 None => drop(heads.remove(first)),
@@ -338,6 +346,9 @@ impl BlobIndex for DiskIndex {
         for part in &self.parts {
             for kind in [BlobKind::Data, BlobKind::Tree] {
                 for at in 0..part.segment.count(kind) {
+                    if at % WALKED as u64 == 0 {
+                        part.segment.release();
+                    }
                     let Some(record) = part.segment.record(kind, at) else { continue };
                     let Some(pack) = part.global(record.pack).and_then(|global| self.info(part, record.pack, global))
                     else {
@@ -352,6 +363,10 @@ impl BlobIndex for DiskIndex {
 
     fn len(&self) -> usize {
         self.blobs + self.added.len()
+    }
+
+    fn release(&self) {
+        self.parts.iter().for_each(|part| part.segment.release());
     }
 
     fn is_intact(&self) -> bool {

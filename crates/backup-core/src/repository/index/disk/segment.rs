@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 use super::format::{
     BLOCK, FILTER_BLOCK, HEADER, Header, Pack, Record, Section, Table, fence_of, filter_bits, filter_block, object,
@@ -58,6 +58,13 @@ impl Segment {
     /// Whether no damage was found so far.
     pub(super) fn is_intact(&self) -> bool {
         !self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Gives back the memory that shows what was looked at; looking again brings it back.
+    #[expect(unsafe_code, reason = "the system counts what is mapped as this process's memory until it is short of it")]
+    pub(super) fn release(&self) {
+        // SAFETY: the mapping is of a file and never written to: what is dropped is read from the file again. See `map`.
+        _ = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 
     pub(super) fn path(&self) -> &Path {
