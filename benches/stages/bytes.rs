@@ -8,12 +8,11 @@ use backup_benches::Result;
 use backup_benches::synthetic::{self, BLOBS_PER_PACK, blob_id, kind_of};
 use backup_core::chunker::{Gear, StreamChunker};
 use backup_core::crypto::{IV_LEN, MasterKey};
-use backup_core::format::{
-    self, BlobKind, IndexBlob, IndexFile, Node, PackHeader, PackedBlob, Tree, open_raw, seal_json,
-};
+use backup_core::format::{self, BlobKind, IndexBlob, IndexFile, Node, PackHeader, PackedBlob, Tree, seal_json};
 use backup_core::id::PackId;
 use backup_core::repository::index::{BlobIndex, MemoryIndex};
 use backup_core::source::{Chunking, Metadata};
+use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -154,8 +153,8 @@ pub(crate) fn write_index(_: &Path) -> Result<Work> {
 }
 
 pub(crate) fn read_index(_: &Path) -> Result<Work> {
-    let (key, sealed) = (key(), seal_json(&key(), &index())?);
-    let read = move || IndexFile::from_json(&open_raw(&key, &sealed)?);
+    let (key, sealed) = (key(), Bytes::from(seal_json(&key(), &index())?));
+    let read = move || IndexFile::open(&key, sealed.clone());
     Ok(Box::new(move || expect(read()?.blobs() == 10_000, "blobs are missing")))
 }
 

@@ -38,7 +38,7 @@ pub use keyfile::KeyFile;
 pub use lock::Lock;
 pub use manifest::{MANIFEST_PATH, MANIFEST_SCHEMA, METADATA_DIR, Manifest, ManifestTotals, RESTORE_NOTE};
 pub use pack::{BlobKind, PackHeader, PackedBlob};
-pub use sealed::{open_json, open_raw, seal_json};
+pub use sealed::{open_json, seal_json};
 pub use snapshot::{LogExtent, Snapshot, SnapshotLog, SnapshotSummary};
 pub use tree::{Node, Tree};
 pub(crate) use tree_json::stream_tree;

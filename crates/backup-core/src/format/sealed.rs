@@ -72,20 +72,12 @@ impl Opened {
     }
 }
 
-/// Opens to the JSON text.
-///
-/// # Errors
-/// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if the object was changed or cannot be understood.
-pub fn open_raw(key: &MasterKey, sealed: &[u8]) -> Result<Vec<u8>> {
-    Opened::new(key, sealed)?.text()
-}
-
 /// Opens and decodes.
 ///
 /// # Errors
 /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if the object was changed or cannot be understood.
 pub fn open_json<T: DeserializeOwned>(key: &MasterKey, sealed: &[u8]) -> Result<T> {
-    understand(&open_raw(key, sealed)?)
+    understand(&Opened::new(key, sealed)?.text()?)
 }
 
 pub(super) fn understand<T: DeserializeOwned>(json: &[u8]) -> Result<T> {

@@ -128,6 +128,26 @@ impl Named {
     }
 }
 
+/// The first of what is lost or damaged.
+#[derive(Debug, Default)]
+struct Damage {
+    first: Option<Error>,
+}
+
+impl Damage {
+    /// What there is, if it is neither lost nor damaged; other errors are not put off.
+    fn note<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Ok(there) => Ok(Some(there)),
+            Err(error) if error.is_damage() => {
+                self.first.get_or_insert(error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
 impl<'a> Reach<'a> {
     pub(crate) fn new(indexed: &IndexedRepository, meter: Option<Meter>, cx: &'a Context) -> Self {
         Self {
@@ -148,8 +168,8 @@ impl<'a> Reach<'a> {
     /// Reaches everything at and below these directories.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if something of it is lost or damaged; those of the sink. What was read by
-    /// then counts all the same.
+    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if something of it is lost or damaged, after all the rest was reached;
+    /// those of the sink, at once.
     pub(crate) async fn follow(&mut self, roots: impl IntoIterator<Item = BlobId>) -> Result<()> {
         let followed = self.follow_trees(roots.into_iter().collect()).await;
         followed.and(self.look_up().await)
@@ -157,25 +177,28 @@ impl<'a> Reach<'a> {
 
     async fn follow_trees(&mut self, mut waiting: Vec<BlobId>) -> Result<()> {
         let mut reading: JoinSet<Result<Found>> = JoinSet::new();
+        let mut damage = Damage::default();
         loop {
             while reading.len() < self.concurrency
                 && let Some(id) = waiting.pop()
             {
-                let slot = slot(&self.reader, BlobKind::Tree, &id)?;
-                if self.reached.insert(slot) {
+                let slot = damage.note(slot(&self.reader, BlobKind::Tree, &id))?;
+                if slot.is_some_and(|slot| self.reached.insert(slot)) {
                     reading.spawn(read(self.reader.clone(), id));
                 }
             }
             let Some(found) = reading.join_next().await else {
-                return Ok(());
+                return damage.first.map_or(Ok(()), Err);
             };
             self.cx.check_cancelled()?;
-            let found = found.map_err(panicked)??;
+            let Some(found) = damage.note(found.map_err(panicked)?)? else {
+                continue;
+            };
             waiting.extend(found.subtrees);
             for piece in found.data.iter().flat_map(|blobs| blobs.chunks(AT_ONCE)) {
                 self.named.add(found.directory, piece);
                 if self.named.is_full() {
-                    self.look_up().await?;
+                    damage.note(self.look_up().await)?;
                 }
             }
             if let Some(meter) = &self.meter {
@@ -214,4 +237,39 @@ fn slot(reader: &BlobReader, kind: BlobKind, id: &BlobId) -> Result<u64> {
     }
     reader.locate(kind, id)?;
     Err(Error::internal(format!("blob {} has a place but no slot", id.short())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::crypto::Passphrase;
+    use crate::pipeline::{BackupOptions, backup};
+    use crate::repository::{InitOptions, Repository};
+    use crate::testing::{MemorySink, ScriptedSource};
+
+    #[tokio::test]
+    async fn what_is_lost_hides_nothing_else() {
+        let (cx, sink) = (Context::silent(), Arc::new(MemorySink::new()));
+        let opened = Repository::init(sink, &Passphrase::new("x"), &InitOptions::default(), &cx).await;
+        let repository = opened.unwrap();
+        let source = ScriptedSource::new().file("/a/b/file", "one").file("/c/file", "two");
+        let snapshot = backup(&repository, &source, &BackupOptions::default(), &cx).await.unwrap().snapshot.unwrap();
+        let root = repository.load_snapshot(snapshot).await.unwrap().tree;
+        let indexed = repository.load_index(&cx).await.unwrap();
+        let reached = |reach: &Reach<'_>| -> Vec<u64> {
+            (0..indexed.index().slots()).filter(|slot| reach.reached().contains(*slot)).collect()
+        };
+        let mut all = Reach::new(&indexed, None, &cx);
+        all.follow([root]).await.unwrap();
+        assert!(reached(&all).len() >= 6, "directories and contents");
+        let nowhere = BlobId::digest(b"nowhere");
+        for roots in [[root, nowhere], [nowhere, root]] {
+            let mut reach = Reach::new(&indexed, None, &cx);
+            let error = reach.follow(roots).await.unwrap_err();
+            assert!(error.is_damage(), "{error:?}");
+            assert_eq!(reached(&reach), reached(&all));
+        }
+    }
 }

@@ -107,9 +107,9 @@ pub(crate) fn read_all<'a>(
     Box::pin(futures::stream::iter(ids).map(read).buffer_unordered(at_a_time(repository)))
 }
 
-/// Each is held several times over while it is decoded: more at a time would cost more memory than they save time.
+/// Each is held several times over while it is decoded, so they are few: where nothing but a disk is waited for, one.
 fn at_a_time(repository: &Repository) -> usize {
-    repository.sink().capabilities().concurrency.div_ceil(2).clamp(1, 8)
+    repository.sink().capabilities().concurrency.div_ceil(4).clamp(1, 8)
 }
 
 /// Reads index objects that were understood before, and returns those that are no longer what their names say.

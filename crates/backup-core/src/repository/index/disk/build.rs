@@ -14,8 +14,8 @@ use crate::id::{IndexId, PackId};
 use crate::repository::index::{MAX_BLOBS, Mark};
 use crate::repository::reach::Bits;
 
-/// So many records are collected before a file is written: some 13 MB of memory.
-const RUN: usize = 1 << 18;
+/// So many records are collected before a file is written (those of three full index objects): some 9 MB of memory.
+const RUN: usize = 3 * MAX_BLOBS;
 
 /// Collects index objects for a file.
 #[derive(Debug, Default)]
@@ -79,16 +79,16 @@ impl Collector {
         }
     }
 
-    /// Writes what was collected, and begins anew.
+    /// Writes what was collected, and begins anew: in the same memory, as long as there is more.
     pub(super) fn write(&mut self, path: &Path) -> Result<()> {
-        let Self { mut data, mut trees, packs, objects } = std::mem::take(self);
+        let Self { data, trees, packs, objects } = self;
         let mut order: Vec<usize> = (0..packs.len()).collect();
         order.sort_by_key(|at| (packs[*at].id, packs[*at].mark));
         let mut numbers = vec![0; packs.len()];
         for (number, at) in (0_u32..).zip(&order) {
             numbers[*at] = number;
         }
-        for records in [&mut data, &mut trees] {
+        for records in [&mut *data, &mut *trees] {
             for record in records.iter_mut() {
                 record.pack = numbers[record.pack as usize];
             }
@@ -98,7 +98,12 @@ impl Collector {
         data.iter().try_for_each(|record| writer.record(record))?;
         writer.begin_trees(trees.len() as u64)?;
         trees.iter().try_for_each(|record| writer.record(record))?;
-        writer.finish(order.into_iter().map(|at| packs[at]), &objects, path)
+        writer.finish(order.into_iter().map(|at| packs[at]), objects, path)?;
+        data.clear();
+        trees.clear();
+        packs.clear();
+        objects.clear();
+        Ok(())
     }
 }
 

@@ -25,7 +25,7 @@ use crate::repository::reach::Bits;
 /// How a file of the cache is called.
 const EXTENSION: &str = "index";
 /// More files than this become fewer.
-pub(super) const MANY: usize = 8;
+pub(super) const MANY: usize = 16;
 /// What is older and has no name yet was left behind by a process that was killed.
 const LEFT_BEHIND: SignedDuration = SignedDuration::from_hours(24);
 

@@ -112,7 +112,7 @@ fn it_says_what_the_index_in_memory_says() {
         let dir = tempfile::tempdir().unwrap();
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut objects: Vec<(IndexId, IndexFile)> = Vec::new();
-        for round in 0..12_u32 {
+        for round in 0..20_u32 {
             let old: Vec<IndexPack> = objects.iter().flat_map(|(_, file)| file.packs.clone()).collect();
             let new: Vec<_> = (0..rng.random_range(1..5_u32))
                 .map(|n| (IndexId::digest(&[round.to_le_bytes(), n.to_le_bytes()].concat()), object(&mut rng, &old)))
