@@ -111,18 +111,35 @@ impl MasterKey {
     /// Those of [`Self::open`].
     pub fn open_into(&self, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), OpenError> {
         out.clear();
+        let (iv, end) = self.check(sealed)?;
+        out.extend_from_slice(&sealed[IV_LEN..end]);
+        Aes256Ctr::new(&self.encrypt.into(), &iv.into()).apply_keystream(out);
+        Ok(())
+    }
+
+    /// Like [`Self::open`], in the same memory: for what is long.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub fn open_vec(&self, mut sealed: Vec<u8>) -> Result<Vec<u8>, OpenError> {
+        let (iv, end) = self.check(&sealed)?;
+        sealed.truncate(end);
+        sealed.drain(..IV_LEN);
+        Aes256Ctr::new(&self.encrypt.into(), &iv.into()).apply_keystream(&mut sealed);
+        Ok(sealed)
+    }
+
+    /// The initialisation vector, and where the content ends behind it, if nothing was changed.
+    fn check(&self, sealed: &[u8]) -> Result<([u8; IV_LEN], usize), OpenError> {
         let Some(end) = sealed.len().checked_sub(TAG_LEN).filter(|end| *end >= IV_LEN) else {
             return Err(OpenError);
         };
         let mut iv = [0; IV_LEN];
         iv.copy_from_slice(&sealed[..IV_LEN]);
-        let body = &sealed[IV_LEN..end];
-        if !bool::from(self.tag(&iv, body).ct_eq(&sealed[end..])) {
-            return Err(OpenError);
+        match self.tag(&iv, &sealed[IV_LEN..end]).ct_eq(&sealed[end..]).into() {
+            true => Ok((iv, end)),
+            false => Err(OpenError),
         }
-        out.extend_from_slice(body);
-        Aes256Ctr::new(&self.encrypt.into(), &iv.into()).apply_keystream(out);
-        Ok(())
     }
 
     fn tag(&self, iv: &[u8; IV_LEN], body: &[u8]) -> [u8; TAG_LEN] {

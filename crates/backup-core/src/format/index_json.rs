@@ -5,7 +5,7 @@ use std::io::Read;
 
 use bytes::Bytes;
 
-use super::sealed::{Opened, PIECE, understand};
+use super::sealed::{LIMIT, Opened, PIECE, understand};
 use super::{BlobKind, IndexBlob, IndexFile, IndexPack, MarkedPack};
 use crate::crypto::MasterKey;
 use crate::error::Result;
@@ -17,9 +17,7 @@ impl IndexFile {
     /// # Errors
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it is none, or was changed.
     pub fn open(key: &MasterKey, sealed: Bytes) -> Result<Self> {
-        let opened = Opened::new(key, &sealed)?;
-        drop(sealed);
-        Self::read(opened)
+        Self::read(Opened::new(key, sealed.into())?)
     }
 
     fn read(opened: Opened) -> Result<Self> {
@@ -38,7 +36,7 @@ fn usual(json: impl Read) -> Option<IndexFile> {
     let packs_to_delete = if is_marked { text.list(Text::marked_pack)? } else { Vec::new() };
     text.skip(b"}")?;
     text.show_more();
-    (text.is_whole && text.rest().is_empty()).then_some(IndexFile { packs, packs_to_delete })
+    (text.has_ended && !text.has_failed && text.rest().is_empty()).then_some(IndexFile { packs, packs_to_delete })
 }
 
 /// More than any item has before its list begins, and after that has ended.
@@ -50,13 +48,17 @@ struct Text<R> {
     piece: Box<[u8]>,
     at: usize,
     end: usize,
-    /// Whether the piece holds all that was left, and all of it could be read.
-    is_whole: bool,
+    /// How much more may be read.
+    most: usize,
+    /// Whether nothing more is read; for there is nothing, or
+    has_ended: bool,
+    /// because it could not be read, or is too long. The general parser meets the same, and tells it.
+    has_failed: bool,
 }
 
 impl<R: Read> Text<R> {
     fn of(source: R) -> Self {
-        Self { source, piece: vec![0; PIECE].into(), at: 0, end: 0, is_whole: false }
+        Self { source, piece: vec![0; PIECE].into(), at: 0, end: 0, most: LIMIT, has_ended: false, has_failed: false }
     }
 
     fn rest(&self) -> &[u8] {
@@ -64,21 +66,20 @@ impl<R: Read> Text<R> {
     }
 
     fn show_more(&mut self) {
-        if self.end - self.at >= AHEAD || self.is_whole {
+        if self.end - self.at >= AHEAD || self.has_ended {
             return;
         }
         self.piece.copy_within(self.at..self.end, 0);
         (self.at, self.end) = (0, self.end - self.at);
-        while self.end < self.piece.len() {
+        while self.end < self.piece.len() && !self.has_ended {
             match self.source.read(&mut self.piece[self.end..]) {
-                Ok(0) => {
-                    self.is_whole = true;
-                    return;
+                Ok(0) => self.has_ended = true,
+                Ok(len) if len <= self.most => {
+                    self.end += len;
+                    self.most -= len;
                 }
-                Ok(len) => self.end += len,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                // What is missing does not have the usual form; the general parser meets the same error, and tells it.
-                Err(_) => return,
+                _ => (self.has_ended, self.has_failed) = (true, true),
             }
         }
     }
@@ -268,7 +269,7 @@ mod tests {
     #[test]
     fn what_is_longer_than_a_piece_is_read_whole() {
         let blob = |number: u32, kind| {
-            let uncompressed_length = (number % 3 == 0).then_some(number * 7);
+            let uncompressed_length = number.is_multiple_of(3).then_some(number * 7);
             let id = BlobId::digest(&number.to_le_bytes());
             IndexBlob { id, kind, offset: number * 1000, length: number, uncompressed_length }
         };

@@ -14,7 +14,7 @@ const COMPRESSED: u8 = 2;
 /// Names are random hexadecimal digits: level 3 takes five times as long, finds chance matches, and comes to 9 % more.
 const LEVEL: i32 = 1;
 /// Largest metadata object that is accepted, uncompressed. An index of 50 000 blobs has about 8 MB.
-const LIMIT: usize = 1 << 30;
+pub(super) const LIMIT: usize = 1 << 30;
 /// Text is written and read in pieces of so many bytes.
 pub(super) const PIECE: usize = 64 << 10;
 
@@ -38,8 +38,8 @@ pub fn seal_json(key: &MasterKey, value: &impl Serialize) -> Result<Vec<u8>> {
 pub(super) struct Opened(Vec<u8>);
 
 impl Opened {
-    pub(super) fn new(key: &MasterKey, sealed: &[u8]) -> Result<Self> {
-        let plain = key.open(sealed).map_err(|error| Error::damaged("object is damaged").with_source(error))?;
+    pub(super) fn new(key: &MasterKey, sealed: Vec<u8>) -> Result<Self> {
+        let plain = key.open_vec(sealed).map_err(|error| Error::damaged("object is damaged").with_source(error))?;
         match plain.first() {
             Some(&COMPRESSED | b'{' | b'[') => Ok(Self(plain)),
             _ => Err(Error::damaged("object has an unknown encoding")),
@@ -56,10 +56,10 @@ impl Opened {
         self.0.strip_prefix(&[COMPRESSED])
     }
 
-    /// Reads the text piece by piece.
+    /// Reads the text piece by piece; it may be longer than [`LIMIT`].
     pub(super) fn reader(&self) -> Result<Box<dyn Read + '_>> {
         match self.compressed() {
-            Some(frame) => Ok(Box::new(compress::decompressing(frame)?.take(LIMIT as u64))),
+            Some(frame) => Ok(Box::new(compress::decompressing(frame)?)),
             None => Ok(Box::new(&self.0[..])),
         }
     }
@@ -77,7 +77,7 @@ impl Opened {
 /// # Errors
 /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if the object was changed or cannot be understood.
 pub fn open_json<T: DeserializeOwned>(key: &MasterKey, sealed: &[u8]) -> Result<T> {
-    understand(&Opened::new(key, sealed)?.text()?)
+    understand(&Opened::new(key, sealed.to_vec())?.text()?)
 }
 
 pub(super) fn understand<T: DeserializeOwned>(json: &[u8]) -> Result<T> {

@@ -1,8 +1,10 @@
 //! Reading all index objects.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
+use tokio::sync::Semaphore;
 
 use super::{BlobIndex, Mark, MemoryIndex, disk};
 use crate::context::Context;
@@ -96,20 +98,29 @@ pub(crate) fn read_all<'a>(
     ids: Vec<IndexId>,
     cx: &'a Context,
 ) -> impl futures::Stream<Item = Result<Read>> + Unpin + 'a {
-    let read = move |id: IndexId| async move {
-        cx.check_cancelled()?;
-        match load_one(repository, id).await {
-            Ok((size, file)) => Ok::<_, Error>((id, size, Ok(file))),
-            Err(error) if error.is_damage() => Ok((id, 0, Err(error))),
-            Err(error) => Err(error.context(format!("index {}", id.short()))),
+    let decoding = Arc::new(Semaphore::new(repository.cpu().threads().div_ceil(2)));
+    let read = move |id: IndexId| {
+        let decoding = Arc::clone(&decoding);
+        async move {
+            cx.check_cancelled()?;
+            match load_one(repository, id, &decoding).await {
+                Ok((size, file)) => Ok::<_, Error>((id, size, Ok(file))),
+                Err(error) if error.is_damage() => Ok((id, 0, Err(error))),
+                Err(error) => Err(error.context(format!("index {}", id.short()))),
+            }
         }
     };
     Box::pin(futures::stream::iter(ids).map(read).buffer_unordered(at_a_time(repository)))
 }
 
-/// Each is held several times over while it is decoded, so they are few: where nothing but a disk is waited for, one.
+/// Where more bytes than this are worth a request, it takes longer than bringing an index object, which has two megabytes at most.
+const FAR: u64 = 8 << 20;
+
+/// Few are in memory at a time; but those that are far away are waited for together.
 fn at_a_time(repository: &Repository) -> usize {
-    repository.sink().capabilities().concurrency.div_ceil(4).clamp(1, 8)
+    let capabilities = repository.sink().capabilities();
+    let most = if capabilities.read_size > FAR { 8 } else { 2 };
+    capabilities.concurrency.clamp(1, most)
 }
 
 /// Reads index objects that were understood before, and returns those that are no longer what their names say.
@@ -144,8 +155,9 @@ pub(crate) fn add(index: &dyn BlobIndex, file: &IndexFile) {
     }
 }
 
-async fn load_one(repository: &Repository, id: IndexId) -> Result<(u64, IndexFile)> {
+async fn load_one(repository: &Repository, id: IndexId, decoding: &Semaphore) -> Result<(u64, IndexFile)> {
     let bytes = repository.sink().get_bytes(&layout::index(&id)).await?;
+    let _one_of_few = decoding.acquire().await.map_err(|_| Error::cancelled())?;
     let key = repository.key().clone();
     let decode = move || {
         compare(id, &bytes)?;

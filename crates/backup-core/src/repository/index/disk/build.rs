@@ -197,11 +197,13 @@ fn merge_records(
     let mut walked = 0;
     while let Some(Reverse((record, at, place))) = heap.pop() {
         writer.record(&record)?;
-        walked += 1;
-        if walked % WALKED == 0 {
+        let next = next(at, place + 1);
+        walked += next.as_ref().map_or(1, |(_, _, next)| next - place);
+        if walked >= WALKED {
+            walked = 0;
             segments.iter().for_each(|part| part.segment.release());
         }
-        heap.extend(next(at, place + 1).map(Reverse));
+        heap.extend(next.map(Reverse));
     }
     Ok(())
 }

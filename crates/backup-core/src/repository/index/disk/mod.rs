@@ -23,20 +23,24 @@ mod segment;
 mod tests;
 mod writer;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::collections::binary_heap::{BinaryHeap, PeekMut};
 use std::sync::{PoisonError, RwLock};
 
 pub(crate) use cache::{Failure, open};
 
 use super::{BlobIndex, BlobLocation, Listing, Mark, MemoryIndex, PackInfo};
 use crate::format::{BlobKind, PackedBlob};
-use crate::id::{BlobId, IndexId, PackId};
+use crate::id::{BlobId, ID_LEN, IndexId, PackId};
 use crate::repository::reach::Bits;
-use format::{Record, order};
+use format::Record;
 use segment::Segment;
 
-/// So many records are walked over before the memory that shows them is given back: some megabytes.
-const WALKED: usize = 1 << 16;
+/// So many records are walked over before the memory that shows them is given back: some megabytes, and a few pages of every file.
+const WALKED: u64 = 1 << 16;
+/// Less than this is not worth being given back.
+const LITTLE: u64 = 16 << 20;
 
 /// A file, and which of its packs do not count: those of index objects that are gone or that an earlier file has as well, and
 /// second copies of a pack's listing.
@@ -187,28 +191,37 @@ impl DiskIndex {
 
     /// All files at once, by name: the first copy of each name is the one whose place is its slot.
     fn for_each_in_files(&self, kind: BlobKind, f: &mut dyn FnMut(u64, u32, &PackedBlob)) {
-        let mut heads: Vec<(&Part, Copied)> =
-            self.parts.iter().filter_map(|part| Some((part, part.next(kind, 0)?))).collect();
+        let mut heads: Vec<Option<Copied>> = self.parts.iter().map(|part| part.next(kind, 0)).collect();
+        // Of several that are equal that of the first file comes first.
+        let name = |at: usize, copy: &Copied| Reverse((*copy.record.id.as_bytes(), at));
+        let mut names: BinaryHeap<Reverse<([u8; ID_LEN], usize)>> =
+            heads.iter().enumerate().filter_map(|(at, head)| Some(name(at, head.as_ref()?))).collect();
         let mut earlier: Option<(BlobId, u64)> = None;
         let mut walked = 0;
-        // Of several that are equal the first is taken: that of the first file.
-        let name = |head: &(&Part, Copied)| *head.1.record.id.as_bytes();
-        while let Some(first) = (0..heads.len()).min_by(|a, b| order(&name(&heads[*a]), &name(&heads[*b]))) {
-            let (part, copy) = &mut heads[first];
+        while let Some(mut first) = names.peek_mut() {
+            let Reverse((_, at)) = *first;
+            let part = &self.parts[at];
+            let Some(copy) = heads[at].take() else {
+                PeekMut::pop(first);
+                continue;
+            };
             let slot = match earlier {
                 Some((id, slot)) if id == copy.record.id => slot,
                 _ => part.slot(kind, copy.at),
             };
             earlier = Some((copy.record.id, slot));
             f(slot, copy.pack, &copy.record.blob(kind));
-            walked += 1;
-            if walked % WALKED == 0 {
+            let next = part.next(kind, copy.at + 1);
+            walked += next.as_ref().map_or(1, |next| next.at - copy.at);
+            if walked >= WALKED {
+                walked = 0;
                 self.release();
             }
-            match part.next(kind, copy.at + 1) {
-                Some(next) => *copy = next,
-                None => drop(heads.remove(first)),
+            match &next {
+                Some(next) => *first = name(at, next),
+                None => _ = PeekMut::pop(first),
             }
+            heads[at] = next;
         }
     }
 
@@ -346,7 +359,7 @@ impl BlobIndex for DiskIndex {
         for part in &self.parts {
             for kind in [BlobKind::Data, BlobKind::Tree] {
                 for at in 0..part.segment.count(kind) {
-                    if at % WALKED as u64 == 0 {
+                    if at % WALKED == 0 {
                         part.segment.release();
                     }
                     let Some(record) = part.segment.record(kind, at) else { continue };
@@ -366,7 +379,9 @@ impl BlobIndex for DiskIndex {
     }
 
     fn release(&self) {
-        self.parts.iter().for_each(|part| part.segment.release());
+        if self.parts.iter().map(|part| part.segment.bytes()).sum::<u64>() > LITTLE {
+            self.parts.iter().for_each(|part| part.segment.release());
+        }
     }
 
     fn is_intact(&self) -> bool {

@@ -67,6 +67,10 @@ impl Segment {
         _ = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 
+    pub(super) fn bytes(&self) -> u64 {
+        self.map.len() as u64
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
