@@ -1,5 +1,10 @@
 //! The API of the daemon with the real program behind it.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests: what must not happen fails them")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests: what must not happen fails them"
+)]
 
 mod support {
     #[expect(dead_code, reason = "other tests use more of it")]

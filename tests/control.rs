@@ -1,5 +1,10 @@
 //! Scenarios of the program as a whole, with servers of several kinds at once.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests: what must not happen fails them")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests: what must not happen fails them"
+)]
 
 mod support {
     #[expect(dead_code, reason = "other tests use more of it")]

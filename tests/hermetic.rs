@@ -1,5 +1,10 @@
 //! Scenarios in memory and in temporary directories: they need nothing but this workspace.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests: what must not happen fails them")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests: what must not happen fails them"
+)]
 
 mod support {
     pub(crate) mod compare;

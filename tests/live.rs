@@ -1,5 +1,11 @@
-//! Scenarios with other programs: the `backup` binary, stock restic, rustic, object stores (and their doubles).
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests: what must not happen fails them")]
+//! Scenarios with other programs: the `backup` binary, stock restic, rustic, object stores (and
+//! their doubles).
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests: what must not happen fails them"
+)]
 
 mod support {
     pub(crate) mod cli;

@@ -1,5 +1,11 @@
-//! Notifications: with a mail server, with services that the tests play themselves, and with processes that die.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests: what must not happen fails them")]
+//! Notifications: with a mail server, with services that the tests play themselves, and with
+//! processes that die.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests: what must not happen fails them"
+)]
 
 mod support {
     #[expect(dead_code, reason = "other tests use more of it")]

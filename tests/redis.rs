@@ -1,5 +1,10 @@
 //! Scenarios with real servers of Redis and Valkey, each on ports and in directories of its own.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests: what must not happen fails them")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests: what must not happen fails them"
+)]
 
 mod support {
     #[expect(dead_code, reason = "other tests use more of it")]

@@ -1,5 +1,6 @@
-//! The data: a quarter program text in many small files, the rest documents, table pages, code-like and random bytes in
-//! large ones. Everything comes from one seed: every run on every machine has the same bytes.
+//! The data: a quarter program text in many small files, the rest documents, table pages, code-like
+//! and random bytes in large ones. Everything comes from one seed: every run on every machine has
+//! the same bytes.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -24,13 +25,18 @@ pub fn create(dir: &Path, bytes: u64) -> Result<u64> {
     for at in 0..small {
         let folder = dir.join("src").join(format!("module-{}", at / FILES_PER_DIR));
         fs::create_dir_all(&folder)?;
-        let mut out = BufWriter::with_capacity(1 << 20, File::create(folder.join(format!("file-{at}.rs")))?);
+        let mut out =
+            BufWriter::with_capacity(1 << 20, File::create(folder.join(format!("file-{at}.rs")))?);
         let len = rng.random_range(SMALL_FILE / 10..SMALL_FILE * 2);
         fill(&mut out, len, |line| text(line, &words, &mut rng))?;
     }
     type Line = fn(&mut Vec<u8>, &[String], &mut StdRng);
-    let large: [(&str, Line, u64); 4] =
-        [("documents.bson", document, 5), ("table.heap", page, 5), ("library.so", code, 8), ("random.bin", random, 5)];
+    let large: [(&str, Line, u64); 4] = [
+        ("documents.bson", document, 5),
+        ("table.heap", page, 5),
+        ("library.so", code, 8),
+        ("random.bin", random, 5),
+    ];
     for (name, line, share) in large {
         let mut out = BufWriter::with_capacity(1 << 20, File::create(dir.join(name))?);
         fill(&mut out, bytes / share, |buffer| line(buffer, &words, &mut rng))?;
@@ -65,7 +71,11 @@ fn text(out: &mut Vec<u8>, words: &[String], rng: &mut StdRng) {
     out.extend(std::iter::repeat_n(b' ', indent * 4));
     for _ in 0..rng.random_range(2..9) {
         out.extend(pick(words, rng).as_bytes());
-        out.push(*[b' ', b' ', b'.', b'(', b')', b';', b'_'].get(rng.random_range(0..7)).unwrap_or(&b' '));
+        out.push(
+            *[b' ', b' ', b'.', b'(', b')', b';', b'_']
+                .get(rng.random_range(0..7))
+                .unwrap_or(&b' '),
+        );
     }
     out.push(b'\n');
 }
@@ -96,7 +106,11 @@ fn page(out: &mut Vec<u8>, words: &[String], rng: &mut StdRng) {
 
 fn code(out: &mut Vec<u8>, _: &[String], rng: &mut StdRng) {
     for _ in 0..64 {
-        out.push(*[0x48, 0x89, 0x8b, 0x0f, 0xe8, 0x55, 0xc3, 0x41].get(rng.random_range(0..8)).unwrap_or(&0x90));
+        out.push(
+            *[0x48, 0x89, 0x8b, 0x0f, 0xe8, 0x55, 0xc3, 0x41]
+                .get(rng.random_range(0..8))
+                .unwrap_or(&0x90),
+        );
         if rng.random_bool(0.4) {
             out.extend(rng.random_range(0_u32..5000).to_le_bytes());
         }
@@ -124,7 +138,8 @@ pub fn size_of(path: &Path) -> Result<u64> {
     Ok(sum)
 }
 
-/// Fills `dir` with so many files of 100 to 2000 bytes of text, a hundred in each directory; returns their bytes.
+/// Fills `dir` with so many files of 100 to 2000 bytes of text, a hundred in each directory;
+/// returns their bytes.
 ///
 /// # Errors
 /// The directory cannot be written.
@@ -136,7 +151,8 @@ pub fn create_small(dir: &Path, files: u64) -> Result<u64> {
         text(&mut text_of_all, &words, &mut rng);
     }
     for at in 0..files {
-        let folder = dir.join(format!("{}/{}", at / FILES_PER_DIR / FILES_PER_DIR, at / FILES_PER_DIR));
+        let folder =
+            dir.join(format!("{}/{}", at / FILES_PER_DIR / FILES_PER_DIR, at / FILES_PER_DIR));
         if at.is_multiple_of(FILES_PER_DIR) {
             fs::create_dir_all(&folder)?;
         }
@@ -150,7 +166,8 @@ pub fn create_small(dir: &Path, files: u64) -> Result<u64> {
     Ok(sum)
 }
 
-/// So many bytes that compress as those of [`create`] do, and of which no 4 KiB come twice. Costs hardly more than a copy.
+/// So many bytes that compress as those of [`create`] do, and of which no 4 KiB come twice. Costs
+/// hardly more than a copy.
 #[derive(Debug)]
 pub struct Endless {
     base: Vec<u8>,
@@ -192,7 +209,9 @@ impl std::io::Read for Endless {
             let out = &mut buffer[written..written + len];
             out.copy_from_slice(&self.base[start..start + len]);
             let stamp = (self.at / STAMPED).to_le_bytes();
-            for (at, byte) in stamp.iter().enumerate().skip(usize::try_from(within).unwrap_or(usize::MAX)) {
+            for (at, byte) in
+                stamp.iter().enumerate().skip(usize::try_from(within).unwrap_or(usize::MAX))
+            {
                 if let Some(out) = out.get_mut(at - usize::try_from(within).unwrap_or(0)) {
                     *out = *byte;
                 }

@@ -2,11 +2,16 @@
 
 use crate::Result;
 
-/// What `backup` sets for itself (`crates/backup-cli/src/allocator.rs`): for steps of ours that are not that program.
-pub const ALLOCATOR: [(&str, &str); 3] =
-    [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "33554432"), ("MALLOC_TRIM_THRESHOLD_", "67108864")];
+/// What `backup` sets for itself (`crates/backup-cli/src/allocator.rs`): for steps of ours that are
+/// not that program.
+pub const ALLOCATOR: [(&str, &str); 3] = [
+    ("MALLOC_ARENA_MAX", "2"),
+    ("MALLOC_MMAP_THRESHOLD_", "33554432"),
+    ("MALLOC_TRIM_THRESHOLD_", "67108864"),
+];
 
-/// User and system time of a process or a thread, in seconds. `id` is its number, or `self`, or `PROCESS/task/THREAD`.
+/// User and system time of a process or a thread, in seconds. `id` is its number, or `self`, or
+/// `PROCESS/task/THREAD`.
 ///
 /// # Errors
 /// There is no such process.
@@ -27,7 +32,9 @@ fn times(id: impl std::fmt::Display, at: usize) -> Result<f64> {
     // The name of the program, in parentheses, may hold anything.
     let rest = text.rsplit_once(')').ok_or("no name in /proc")?.1;
     let fields: Vec<&str> = rest.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).ok_or("no times in /proc");
+    let ticks = |at: usize| {
+        fields.get(at).and_then(|text| text.parse::<f64>().ok()).ok_or("no times in /proc")
+    };
     #[expect(clippy::cast_precision_loss, reason = "a hundred or so")]
     let per_second = rustix::param::clock_ticks_per_second() as f64;
     Ok((ticks(at)? + ticks(at + 1)?) / per_second)
@@ -50,6 +57,8 @@ pub fn peak() -> Result<f64> {
 pub fn kilobytes(name: &str) -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let number = line.and_then(|line| line.split_whitespace().next()).ok_or(format!("no {name} in the status"))?;
+    let number = line
+        .and_then(|line| line.split_whitespace().next())
+        .ok_or(format!("no {name} in the status"))?;
     Ok(number.parse()?)
 }

@@ -137,10 +137,13 @@ impl Row {
             None => String::new(),
         };
         #[expect(clippy::cast_precision_loss, reason = "megabytes with one digit")]
-        let stored = spread(self.costs.iter().filter_map(|cost| cost.stored).map(|bytes| bytes as f64 / 1e6));
+        let stored = spread(
+            self.costs.iter().filter_map(|cost| cost.stored).map(|bytes| bytes as f64 / 1e6),
+        );
         let stored = stored.map_or(String::new(), |(median, ..)| format!("{median:.1}"));
         let ratio = |measure| Some(ours?.median(measure)? / self.median(measure)?);
-        let ratio = |measure| ratio(measure).filter(|_| ours.is_some_and(|ours| ours.tool != self.tool));
+        let ratio =
+            |measure| ratio(measure).filter(|_| ours.is_some_and(|ours| ours.tool != self.tool));
         let told = |ratio: Option<f64>| ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
         vec![
             self.step.clone(),
@@ -157,16 +160,31 @@ impl Row {
     }
 }
 
-const HEAD: [&str; 10] =
-    ["step", "tool", "CPU s", "wall s", "peak MB", "stored MB", "requests", "ours/its CPU", "wall", "memory"];
+const HEAD: [&str; 10] = [
+    "step",
+    "tool",
+    "CPU s",
+    "wall s",
+    "peak MB",
+    "stored MB",
+    "requests",
+    "ours/its CPU",
+    "wall",
+    "memory",
+];
 
 impl Report {
     /// With each bar judged. The medians count.
     #[must_use]
     pub fn new(name: &str, title: String, rows: Vec<Row>, bars: &[Bar]) -> Self {
-        let of = |step: &str, tool: &str| rows.iter().find(|row| row.step == step && row.tool.starts_with(tool));
+        let of = |step: &str, tool: &str| {
+            rows.iter().find(|row| row.step == step && row.tool.starts_with(tool))
+        };
         let judge = |bar: &Bar| {
-            let ours = rows.iter().find(|row| row.step == bar.step).and_then(|row| row.median(bar.measure));
+            let ours = rows
+                .iter()
+                .find(|row| row.step == bar.step)
+                .and_then(|row| row.median(bar.measure));
             let (what, value) = match bar.beside {
                 None => (format!("{}: {}", bar.step, bar.measure.name()), ours),
                 Some(tool) => {
@@ -187,7 +205,8 @@ impl Report {
         let mut text = format!("{}\n\n", self.title);
         if !self.rows.is_empty() {
             let ours = |row: &Row| self.rows.iter().find(|other| other.step == row.step);
-            let cells: Vec<Vec<String>> = self.rows.iter().map(|row| row.cells(ours(row))).collect();
+            let cells: Vec<Vec<String>> =
+                self.rows.iter().map(|row| row.cells(ours(row))).collect();
             table(&mut text, &HEAD, &cells);
         }
         if !self.bars.is_empty() {
@@ -197,7 +216,11 @@ impl Report {
                 let value = bar.value.map_or(String::new(), number);
                 vec![bar.what.clone(), value, number(bar.at_most), bar.verdict().to_owned()]
             };
-            table(&mut text, &["bar", "measured", "at most", ""], &self.bars.iter().map(cells).collect::<Vec<_>>());
+            table(
+                &mut text,
+                &["bar", "measured", "at most", ""],
+                &self.bars.iter().map(cells).collect::<Vec<_>>(),
+            );
         }
         for (name, _) in &self.pictures {
             // Writing to a string cannot fail.
@@ -213,7 +236,10 @@ impl Report {
     pub fn store(&self, dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir)?;
         std::fs::write(dir.join(&self.name).with_extension("md"), self.markdown())?;
-        std::fs::write(dir.join(&self.name).with_extension("json"), serde_json::to_string_pretty(self)? + "\n")?;
+        std::fs::write(
+            dir.join(&self.name).with_extension("json"),
+            serde_json::to_string_pretty(self)? + "\n",
+        )?;
         for (name, picture) in &self.pictures {
             std::fs::write(dir.join(name).with_extension("svg"), picture)?;
         }
@@ -223,7 +249,11 @@ impl Report {
     /// What was missed.
     #[must_use]
     pub fn missed(&self) -> Vec<String> {
-        self.bars.iter().filter(|bar| !bar.is_met()).map(|bar| format!("{}: {}", self.name, bar.what)).collect()
+        self.bars
+            .iter()
+            .filter(|bar| !bar.is_met())
+            .map(|bar| format!("{}: {}", self.name, bar.what))
+            .collect()
     }
 }
 
@@ -231,10 +261,13 @@ impl Report {
 fn table(out: &mut String, head: &[&str], rows: &[Vec<String>]) {
     let has_content = |at: &usize| rows.iter().any(|row| !row[*at].is_empty());
     let columns: Vec<usize> = (0..head.len()).filter(has_content).collect();
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).chain([head[at].chars().count()]).max();
+    let width = |at: usize| {
+        rows.iter().map(|row| row[at].chars().count()).chain([head[at].chars().count()]).max()
+    };
     let widths: Vec<usize> = columns.iter().map(|at| width(*at).unwrap_or(0)).collect();
     let mut line = |cells: &mut dyn Iterator<Item = String>| {
-        let cells = cells.zip(&widths).map(|(cell, width)| format!(" {cell:<width$} ")).collect::<Vec<_>>();
+        let cells =
+            cells.zip(&widths).map(|(cell, width)| format!(" {cell:<width$} ")).collect::<Vec<_>>();
         // Writing to a string cannot fail.
         _ = writeln!(out, "|{}|", cells.join("|"));
     };

@@ -1,5 +1,5 @@
-//! A repository that has index objects only. Everything in them follows from a number: whoever looks for a blob computes
-//! where it must be.
+//! A repository that has index objects only. Everything in them follows from a number: whoever
+//! looks for a blob computes where it must be.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -60,7 +60,13 @@ pub fn pack(number: u64) -> IndexPack {
         let length = 64 + u32::from(u16::from_le_bytes([low, high]));
         offset += length;
         let uncompressed_length = (kind < 224).then_some(length * 2);
-        IndexBlob { id, kind: kind_of(number), offset: offset - length, length, uncompressed_length }
+        IndexBlob {
+            id,
+            kind: kind_of(number),
+            offset: offset - length,
+            length,
+            uncompressed_length,
+        }
     };
     IndexPack { id: pack_id(number), blobs: (first..first + BLOBS_PER_PACK).map(blob).collect() }
 }
@@ -80,18 +86,31 @@ impl Synthetic {
         blobs.div_ceil(BLOBS_PER_OBJECT)
     }
 
-    /// Makes a repository of so many blobs in `dir`, or takes the one that is there. Calls `told` with the number of objects
-    /// that are stored.
+    /// Makes a repository of so many blobs in `dir`, or takes the one that is there. Calls `told`
+    /// with the number of objects that are stored.
     ///
     /// # Errors
     /// The directory cannot be written, or holds another repository.
-    pub async fn make(dir: &Path, phrase: &Passphrase, blobs: u64, told: impl Fn(u64)) -> Result<Self> {
+    pub async fn make(
+        dir: &Path,
+        phrase: &Passphrase,
+        blobs: u64,
+        told: impl Fn(u64),
+    ) -> Result<Self> {
         let sink = LocalSink::without_fsync(dir)?;
         if sink.list_all(&Prefix::new("keys")?).await?.is_empty() {
-            Repository::init(Arc::new(sink.clone()), phrase, &InitOptions::default(), &Context::silent()).await?;
+            Repository::init(
+                Arc::new(sink.clone()),
+                phrase,
+                &InitOptions::default(),
+                &Context::silent(),
+            )
+            .await?;
         }
         let key = match sink.list_all(&Prefix::new("keys")?).await?.first() {
-            Some(file) => KeyFile::from_json(&sink.get_bytes(&file.key).await?)?.unwrap_with(phrase)?,
+            Some(file) => {
+                KeyFile::from_json(&sink.get_bytes(&file.key).await?)?.unwrap_with(phrase)?
+            }
             None => None,
         };
         let key = Arc::new(key.ok_or(format!("{} holds another repository", dir.display()))?);
@@ -100,7 +119,11 @@ impl Synthetic {
         match there {
             0 => made.store_all(told).await?,
             _ if there == Self::objects(blobs) => {}
-            _ => return Err(format!("{} holds {there} index objects: remove it", dir.display()).into()),
+            _ => {
+                return Err(
+                    format!("{} holds {there} index objects: remove it", dir.display()).into()
+                );
+            }
         }
         Ok(made)
     }

@@ -30,14 +30,19 @@ pub struct Cost {
 /// It fails, or GNU time is not there.
 pub fn timed(script: &str, place: &Path, variables: &[(String, String)]) -> Result<Cost> {
     let time = tools::tool("time")?;
-    // What the step before left in memory is written before the clock starts: a step that syncs would pay for it.
+    // What the step before left in memory is written before the clock starts: a step that syncs
+    // would pay for it.
     rustix::fs::sync();
     let report = place.join("time");
     let mut command = Command::new(time);
-    command.args(["-f", "%U %S %e %M", "-o"]).arg(&report).args(["bash", "-o", "pipefail", "-c", script]);
+    command
+        .args(["-f", "%U %S %e %M", "-o"])
+        .arg(&report)
+        .args(["bash", "-o", "pipefail", "-c", script]);
     run(command.env("HOME", place).envs(variables.iter().cloned()), script)?;
     let text = std::fs::read_to_string(&report)?;
-    let numbers: Vec<f64> = text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?;
+    let numbers: Vec<f64> =
+        text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?;
     match numbers[..] {
         [user, system, wall, kilobytes] => {
             Ok(Cost { cpu: user + system, wall, peak: kilobytes * 1024.0 / 1e6, ..Cost::default() })
@@ -59,7 +64,8 @@ pub fn untimed(script: &str, place: &Path, variables: &[(String, String)]) -> Re
 fn run(command: &mut Command, script: &str) -> Result<String> {
     let output = command.output()?;
     if !output.status.success() {
-        let said = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let said =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         return Err(format!("{script}\nfailed: {}{}", said.0, said.1).into());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

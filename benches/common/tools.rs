@@ -13,7 +13,8 @@ fn workspace() -> PathBuf {
 /// A program of others, if it is there.
 #[must_use]
 pub fn tool_if_there(name: &str) -> Option<PathBuf> {
-    let tools = std::env::var_os("BACKUP_TEST_TOOLS").map_or_else(|| workspace().join(".tools"), PathBuf::from);
+    let tools = std::env::var_os("BACKUP_TEST_TOOLS")
+        .map_or_else(|| workspace().join(".tools"), PathBuf::from);
     Some(tools.join("bin").join(name)).filter(|path| path.exists())
 }
 
@@ -40,7 +41,8 @@ pub fn backup() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(build).current_dir(workspace());
-    // What cargo tells this bench of itself: build scripts that look at it would run again, and everything be built anew.
+    // What cargo tells this bench of itself: build scripts that look at it would run again, and
+    // everything be built anew.
     let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(told)) {
         command.env_remove(name);
@@ -48,7 +50,8 @@ pub fn backup() -> Result<PathBuf> {
     if !command.status()?.success() {
         return Err("building backup failed".into());
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace().join("target"), PathBuf::from);
     Ok(target.join("release/backup"))
 }
 

@@ -1,5 +1,5 @@
-//! Processes of this program: what feeds a stream, and backups of what is not a file. The command line has no source that reads a
-//! pipe, whoever builds on the crates has: this is one.
+//! Processes of this program: what feeds a stream, and backups of what is not a file. The command
+//! line has no source that reads a pipe, whoever builds on the crates has: this is one.
 
 use std::fmt;
 use std::io::{Read, Stdin, Write};
@@ -13,9 +13,10 @@ use backup_core::log::Position;
 use backup_core::pipeline::{BackupOptions, backup};
 use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::{
-    BackupReader, BackupRequest, BlockingContent, Checkpoint, Chunking, Content, ContentEnd, ContentReader, Digest,
-    Entry, EntryPath, Item, LogReader, Metadata, Probe, RestoreReport, RestoreRequest, Selection, Source,
-    SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+    BackupReader, BackupRequest, BlockingContent, Checkpoint, Chunking, Content, ContentEnd,
+    ContentReader, Digest, Entry, EntryPath, Item, LogReader, Metadata, Probe, RestoreReport,
+    RestoreRequest, Selection, Source, SourceCapabilities, SourceError, SourceErrorKind,
+    SourceIdentity, SourceResult,
 };
 use backup_storage::LocalSink;
 use jiff::Timestamp;
@@ -25,12 +26,14 @@ use tokio::runtime::{Builder, Runtime};
 pub(crate) const WORD: &str = "--child";
 /// Blobs of each file of a source of blobs, and bytes of each.
 const BLOBS_PER_FILE: u64 = 1000;
-/// So many files lie in one directory; all in one would make it a text of 67 MB, as nobody has them.
+/// So many files lie in one directory; all in one would make it a text of 67 MB, as nobody has
+/// them.
 const FILES_PER_DIRECTORY: u64 = 10;
 const BLOB: u32 = 4096;
 
-/// `generate SEED BYTES` writes to the standard output, `stream REPOSITORY` backs the standard input up, `blobs REPOSITORY SEED
-/// BLOBS` so many small blobs, and says which snapshot that is; `snapshots REPOSITORY COUNT` makes so many, all with the same.
+/// `generate SEED BYTES` writes to the standard output, `stream REPOSITORY` backs the standard
+/// input up, `blobs REPOSITORY SEED BLOBS` so many small blobs, and says which snapshot that is;
+/// `snapshots REPOSITORY COUNT` makes so many, all with the same.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
@@ -66,7 +69,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 }
 
 fn stored(repository: &str, source: Fed) -> Result<String> {
-    runtime()?.block_on(async { backed_up(&open(Arc::new(LocalSink::open(repository)?)).await?, source).await })
+    runtime()?.block_on(async {
+        backed_up(&open(Arc::new(LocalSink::open(repository)?)).await?, source).await
+    })
 }
 
 fn runtime() -> Result<Runtime> {
@@ -109,7 +114,12 @@ impl Source for Fed {
     }
 
     fn identity(&self) -> SourceIdentity {
-        SourceIdentity { kind: "bench".into(), id: "bench".into(), host: "bench".into(), paths: vec!["/bench".into()] }
+        SourceIdentity {
+            kind: "bench".into(),
+            id: "bench".into(),
+            host: "bench".into(),
+            paths: vec!["/bench".into()],
+        }
     }
 
     fn capabilities(&self) -> SourceCapabilities {
@@ -120,15 +130,28 @@ impl Source for Fed {
         Ok(Probe::default())
     }
 
-    async fn open_backup(&self, cx: &Context, _: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        cx: &Context,
+        _: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         Ok(Box::new(Reader { cx: cx.clone(), source: *self, yielded: 0, started: cx.clock.now() }))
     }
 
-    async fn open_log(&self, _: &Context, _: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(
+        &self,
+        _: &Context,
+        _: Option<&Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
         Err(nothing())
     }
 
-    async fn restore(&self, _: &Context, _: &RestoreRequest, _: &SnapshotReader) -> SourceResult<RestoreReport> {
+    async fn restore(
+        &self,
+        _: &Context,
+        _: &RestoreRequest,
+        _: &SnapshotReader,
+    ) -> SourceResult<RestoreReport> {
         Err(nothing())
     }
 
@@ -150,21 +173,37 @@ impl BackupReader for Reader {
         let number = self.yielded;
         self.yielded += 1;
         let (path, chunking, content): (_, _, Box<dyn BlockingContent>) = match self.source {
-            Fed::Stream if number == 0 => ("stream".to_owned(), Chunking::ContentDefined, Box::new(Input)),
+            Fed::Stream if number == 0 => {
+                ("stream".to_owned(), Chunking::ContentDefined, Box::new(Input))
+            }
             Fed::Blobs { seed, blobs } if number * BLOBS_PER_FILE < blobs => {
                 let content = Numbers { at: 0, seed, first: number * BLOBS_PER_FILE };
                 let directory = number / FILES_PER_DIRECTORY;
-                (format!("blobs-{seed}-{directory:04}/{number:06}"), Chunking::Fixed(BLOB), Box::new(content))
+                (
+                    format!("blobs-{seed}-{directory:04}/{number:06}"),
+                    Chunking::Fixed(BLOB),
+                    Box::new(content),
+                )
             }
             _ => return Ok(None),
         };
         let path = EntryPath::new(format!("/{path}").into_bytes()).ok_or_else(nothing)?;
         let metadata = Metadata::stream(self.started);
-        Ok(Some(Item::Entry(Entry { path, metadata, content: Content::Blocking(content), chunking })))
+        Ok(Some(Item::Entry(Entry {
+            path,
+            metadata,
+            content: Content::Blocking(content),
+            chunking,
+        })))
     }
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
-        Ok(Checkpoint { started: self.started, finished: self.cx.clock.now(), position: None, log: None })
+        Ok(Checkpoint {
+            started: self.started,
+            finished: self.cx.clock.now(),
+            position: None,
+            log: None,
+        })
     }
 
     async fn abort(self: Box<Self>) {}

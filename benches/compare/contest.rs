@@ -50,14 +50,18 @@ pub(crate) struct Contest<'a> {
     pub(crate) store: &'a dyn Store,
 }
 
-/// The tools take turns, and each run begins with another one, so that neither a slow minute of the machine nor what the tool
-/// before has left behind is one tool's alone. What is restored must be what was backed up. A tool that no bar is about and that fails
-/// takes no further part.
+/// The tools take turns, and each run begins with another one, so that neither a slow minute of the
+/// machine nor what the tool before has left behind is one tool's alone. What is restored must be
+/// what was backed up. A tool that no bar is about and that fails takes no further part.
 pub(crate) fn measure(contest: &Contest<'_>, peers: &[Peer]) -> Result<Vec<Row>> {
     let mut costs: Vec<Vec<Vec<Cost>>> = vec![vec![Vec::new(); contest.steps.len()]; peers.len()];
     let mut failed = vec![false; peers.len()];
     for run in 0..contest.runs as usize {
-        for which in (0..peers.len()).map(|at| (at + run) % peers.len()).filter(|at| !failed[*at]).collect::<Vec<_>>() {
+        for which in (0..peers.len())
+            .map(|at| (at + run) % peers.len())
+            .filter(|at| !failed[*at])
+            .collect::<Vec<_>>()
+        {
             match one_run(contest, &peers[which], &mut costs[which]) {
                 Err(error) if peers[which].kind.is_extra() => {
                     println!("{} takes no part: {error}", peers[which].name);
@@ -71,7 +75,11 @@ pub(crate) fn measure(contest: &Contest<'_>, peers: &[Peer]) -> Result<Vec<Row>>
     let mut rows = Vec::new();
     for (at, step) in contest.steps.iter().enumerate() {
         for (peer, costs) in peers.iter().zip(&costs).filter(|(_, costs)| !costs[at].is_empty()) {
-            rows.push(Row { step: step.title().to_owned(), tool: peer.name.clone(), costs: costs[at].clone() });
+            rows.push(Row {
+                step: step.title().to_owned(),
+                tool: peer.name.clone(),
+                costs: costs[at].clone(),
+            });
         }
     }
     Ok(rows)
@@ -98,7 +106,8 @@ fn one_run(contest: &Contest<'_>, peer: &Peer, costs: &mut [Vec<Cost>]) -> Resul
         }
         costs.push(cost);
         if *step == Step::Restore {
-            same::require(&contest.source, &place.target).map_err(|error| format!("{}: {error}", peer.name))?;
+            same::require(&contest.source, &place.target)
+                .map_err(|error| format!("{}: {error}", peer.name))?;
             fs::remove_dir_all(&place.target)?;
         }
     }

@@ -1,5 +1,5 @@
-//! What grows with what: CPU seconds and peak memory of `backup` against bytes, files, blobs and snapshots. Nothing may grow faster
-//! than the data does.
+//! What grows with what: CPU seconds and peak memory of `backup` against bytes, files, blobs and
+//! snapshots. Nothing may grow faster than the data does.
 
 use std::path::Path;
 
@@ -32,7 +32,9 @@ const CURVES: [Curve; 4] = [
         unit: "MB",
         what: "first backup",
         first: (250, 10),
-        prepare: |room, megabytes| data::create(&room.join("data"), megabytes * 1_000_000).map(drop),
+        prepare: |room, megabytes| {
+            data::create(&room.join("data"), megabytes * 1_000_000).map(drop)
+        },
         script: first_backup,
     },
     Curve {
@@ -49,7 +51,9 @@ const CURVES: [Curve; 4] = [
         what: "check",
         first: (250_000, 2000),
         prepare: |room, blobs| by_child(room, &format!("blobs repo 1 {blobs}")),
-        script: |backup, room| format!("{backup} check --quiet --no-cache --repo {}/repo", room.display()),
+        script: |backup, room| {
+            format!("{backup} check --quiet --no-cache --repo {}/repo", room.display())
+        },
     },
     Curve {
         name: "snapshots",
@@ -65,7 +69,8 @@ fn first_backup(backup: &str, room: &Path) -> String {
     // Each time a first one.
     let (repo, room) = ("repo-$$", room.display());
     format!(
-        "{backup} init --quiet --repo {room}/{repo} && {backup} run --quiet --repo {room}/{repo} --source {room}/data"
+        "{backup} init --quiet --repo {room}/{repo} && {backup} run --quiet --repo {room}/{repo} \
+         --source {room}/data"
     )
 }
 
@@ -89,7 +94,10 @@ pub(crate) fn contest(options: &Options) -> Result<Report> {
         pictures.push((format!("curve-{}", curve.name), curve.picture(&measured)));
         rows.extend(measured.into_iter().map(|(_, row)| row));
     }
-    let title = format!("What `backup` takes for twice as much, and twice as much again; {}", options.told());
+    let title = format!(
+        "What `backup` takes for twice as much, and twice as much again; {}",
+        options.told()
+    );
     let mut report = Report::new("curves", title, rows, &[]);
     (report.bars, report.pictures) = (bars, pictures);
     Ok(report)
@@ -104,7 +112,8 @@ impl Curve {
             let room = tempfile::Builder::new().prefix("backup-bench-").tempdir()?;
             (self.prepare)(room.path(), size)?;
             let script = (self.script)(&backup, room.path());
-            let costs = (0..options.runs).map(|_| timed(&script, room.path(), &variables(room.path())));
+            let costs =
+                (0..options.runs).map(|_| timed(&script, room.path(), &variables(room.path())));
             let costs = costs.collect::<Result<Vec<Cost>>>()?;
             let step = format!("{}, {size} {}", self.what, self.unit);
             points.push((size, Row { step, tool: "backup".to_owned(), costs }));
@@ -115,22 +124,29 @@ impl Curve {
     /// How much more the last point takes than the one before it, for each that it is larger.
     fn judge(&self, measure: Measure, points: &[(u64, Row)]) -> Judged {
         let slope = match points {
-            [.., (_, before), (_, last)] => {
-                last.median(measure).zip(before.median(measure)).map(|(last, before)| last / before / 2.0)
-            }
+            [.., (_, before), (_, last)] => last
+                .median(measure)
+                .zip(before.median(measure))
+                .map(|(last, before)| last / before / 2.0),
             _ => None,
         };
-        let what = format!("{} against {}: {}, last doubling", self.what, self.name, measure.name());
+        let what =
+            format!("{} against {}: {}, last doubling", self.what, self.name, measure.name());
         Judged { what, value: slope, at_most: SLOPE }
     }
 
     fn picture(&self, points: &[(u64, Row)]) -> String {
         let panel = |title: &'static str, measure: Measure| {
             #[expect(clippy::cast_precision_loss, reason = "a place on paper")]
-            let point = |(size, row): &(u64, Row)| Some(Point { x: *size as f64, y: row.median(measure)? });
+            let point =
+                |(size, row): &(u64, Row)| Some(Point { x: *size as f64, y: row.median(measure)? });
             Panel { title, points: points.iter().filter_map(point).collect() }
         };
         let title = format!("{} against {}", self.what, self.name);
-        svg::picture(&title, self.unit, &[panel("CPU seconds", Measure::Cpu), panel("peak memory, MB", Measure::Peak)])
+        svg::picture(
+            &title,
+            self.unit,
+            &[panel("CPU seconds", Measure::Cpu), panel("peak memory, MB", Measure::Peak)],
+        )
     }
 }

@@ -30,9 +30,16 @@ pub(crate) fn mixed(options: &Options) -> Result<Report> {
     let scratch = tempfile::Builder::new().prefix("backup-bench-").tempdir()?;
     let source = scratch.path().join("data");
     let files = data::create(&source, megabytes * 1_000_000)?;
-    let steps = [Step::Init, Step::First, Step::Unchanged, Step::Reread, Step::Restore, Step::Check];
+    let steps =
+        [Step::Init, Step::First, Step::Unchanged, Step::Reread, Step::Restore, Step::Check];
     let peers = available(&[Kind::Backup, Kind::Restic, Kind::Rustic, Kind::Borg, Kind::Tar])?;
-    let contest = Contest { source, scratch: &scratch, steps: &steps, runs: options.runs, store: &Directories };
+    let contest = Contest {
+        source,
+        scratch: &scratch,
+        steps: &steps,
+        runs: options.runs,
+        store: &Directories,
+    };
     let rows = measure(&contest, &peers)?;
     let title = format!("{megabytes} MB in {files} files; {}", options.told());
     Ok(Report::new("files", title, rows, &MIXED))

@@ -1,5 +1,5 @@
-//! Runs `backup` and others on the same data, in turn, and prints CPU seconds, seconds, peak memory, bytes stored and requests of
-//! each, with ratios and what was to be reached.
+//! Runs `backup` and others on the same data, in turn, and prints CPU seconds, seconds, peak
+//! memory, bytes stored and requests of each, with ratios and what was to be reached.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -59,14 +59,19 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// The size that was asked for, or else the one of a contest: that of a full one, or of a quick one.
+    /// The size that was asked for, or else the one of a contest: that of a full one, or of a quick
+    /// one.
     pub(crate) fn size(&self, full: u64, quick: u64) -> u64 {
         self.size.unwrap_or(if self.quick { quick } else { full })
     }
 
     /// What the numbers of a table are.
     pub(crate) fn told(&self) -> String {
-        if self.runs == 1 { "one run".to_owned() } else { format!("medians (and least–most) of {} runs", self.runs) }
+        if self.runs == 1 {
+            "one run".to_owned()
+        } else {
+            format!("medians (and least–most) of {} runs", self.runs)
+        }
     }
 }
 
@@ -91,19 +96,26 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let quick = args.flag("--quick");
-    let options =
-        Options { runs: args.value_or("--runs", if quick { 1 } else { 3 })?, size: args.value("--size")?, quick };
+    let options = Options {
+        runs: args.value_or("--runs", if quick { 1 } else { 3 })?,
+        size: args.value("--size")?,
+        quick,
+    };
     let results: Option<PathBuf> = args.value("--results")?;
     let words = args.words()?;
     let wanted = if words.is_empty() { vec!["files".to_owned()] } else { words };
-    if let Some(unknown) = wanted.iter().find(|name| CONTESTS.iter().all(|(known, _)| known != name)) {
+    if let Some(unknown) =
+        wanted.iter().find(|name| CONTESTS.iter().all(|(known, _)| known != name))
+    {
         return Err(format!("there is no contest {unknown}").into());
     }
     if options.size.is_some() && wanted.len() > 1 {
         return Err("--size is for one contest".into());
     }
     let mut missed = Vec::new();
-    for (_, contest) in CONTESTS.iter().filter(|(name, _)| wanted.iter().any(|wanted| wanted == name)) {
+    for (_, contest) in
+        CONTESTS.iter().filter(|(name, _)| wanted.iter().any(|wanted| wanted == name))
+    {
         let report = contest(&options)?;
         println!("\n{}", report.markdown());
         if let Some(dir) = &results {
@@ -111,5 +123,9 @@ fn main() -> Result<()> {
         }
         missed.extend(report.missed());
     }
-    if missed.is_empty() || quick { Ok(()) } else { Err(format!("missed: {}", missed.join(", ")).into()) }
+    if missed.is_empty() || quick {
+        Ok(())
+    } else {
+        Err(format!("missed: {}", missed.join(", ")).into())
+    }
 }

@@ -70,11 +70,19 @@ pub(crate) fn available(wanted: &[Kind]) -> Result<Vec<Peer>> {
     for kind in wanted {
         let (name, program, ask) = match kind {
             Kind::Backup => {
-                peers.push(Peer { kind: *kind, name: "backup".to_owned(), program: tools::backup()? });
+                peers.push(Peer {
+                    kind: *kind,
+                    name: "backup".to_owned(),
+                    program: tools::backup()?,
+                });
                 continue;
             }
             Kind::Tar => {
-                peers.push(Peer { kind: *kind, name: "tar, zstd -3".to_owned(), program: tools::tool("zstd")? });
+                peers.push(Peer {
+                    kind: *kind,
+                    name: "tar, zstd -3".to_owned(),
+                    program: tools::tool("zstd")?,
+                });
                 continue;
             }
             Kind::Restic => ("restic", tools::tool_if_there("restic-new"), "version"),
@@ -110,7 +118,8 @@ impl Peer {
             (self.program.display(), place.source.display(), &place.repo, place.target.display());
         match self.kind {
             Kind::Backup => {
-                // As the README says it: a generated key needs no stretching. The others stretch whatever they are given.
+                // As the README says it: a generated key needs no stretching. The others stretch
+                // whatever they are given.
                 let with = |words: &str| format!("{program} {words} --repo '{repo}' --quiet");
                 let backup = |words: &str| with(&format!("{words} --password-file \"$HOME/key\""));
                 Some(match step {
@@ -132,7 +141,9 @@ impl Peer {
                 })
             }
             Kind::Rustic => {
-                let rustic = |words: &str| format!("{program} --log-level error --no-progress -r '{repo}' {words}");
+                let rustic = |words: &str| {
+                    format!("{program} --log-level error --no-progress -r '{repo}' {words}")
+                };
                 Some(match step {
                     Step::Init => rustic("init"),
                     Step::First | Step::Unchanged => rustic(&format!("backup {source}")),
@@ -146,13 +157,21 @@ impl Peer {
                 Step::Init => format!("{program} init -e repokey-blake2 {repo}"),
                 Step::First => format!("{program} create -C zstd,3 {repo}::first {source}"),
                 Step::Unchanged => format!("{program} create -C zstd,3 {repo}::unchanged {source}"),
-                Step::Reread => format!("{program} create -C zstd,3 --files-cache disabled {repo}::reread {source}"),
-                Step::Restore => format!("mkdir {target} && cd {target} && {program} extract {repo}::first"),
+                Step::Reread => format!(
+                    "{program} create -C zstd,3 --files-cache disabled {repo}::reread {source}"
+                ),
+                Step::Restore => {
+                    format!("mkdir {target} && cd {target} && {program} extract {repo}::first")
+                }
                 Step::Check => format!("{program} check --verify-data {repo}"),
             }),
             Kind::Tar => match step {
-                Step::First => Some(format!("tar -cf - -C {source} . | {program} -q -3 -T2 -o {repo}")),
-                Step::Restore => Some(format!("mkdir {target} && {program} -q -dc {repo} | tar -xf - -C {target}")),
+                Step::First => {
+                    Some(format!("tar -cf - -C {source} . | {program} -q -3 -T2 -o {repo}"))
+                }
+                Step::Restore => Some(format!(
+                    "mkdir {target} && {program} -q -dc {repo} | tar -xf - -C {target}"
+                )),
                 _ => None,
             },
         }

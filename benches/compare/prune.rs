@@ -1,5 +1,6 @@
-//! Half of a repository is no longer needed: one of two snapshots of very many blobs is forgotten, and what only it needed removed.
-//! Both tools work on copies of the same repository, which is a restic repository.
+//! Half of a repository is no longer needed: one of two snapshots of very many blobs is forgotten,
+//! and what only it needed removed. Both tools work on copies of the same repository, which is a
+//! restic repository.
 
 use std::fs;
 
@@ -23,10 +24,14 @@ pub(crate) fn contest(options: &Options) -> Result<Report> {
     let backup = tools::backup()?.display().to_string();
     let restic = tools::tool("restic-new")?.display().to_string();
     let make = format!("{} {} blobs {template}", std::env::current_exe()?.display(), child::WORD);
-    // As the README says it: a generated key needs no stretching, which ours would be charged for three times. It opens for both.
+    // As the README says it: a generated key needs no stretching, which ours would be charged for
+    // three times. It opens for both.
     let key = scratch.path().join("key");
     let own = variables(scratch.path());
-    let init = format!("{backup} init --quiet --repo {template} --generate-key --key-file {}", key.display());
+    let init = format!(
+        "{backup} init --quiet --repo {template} --generate-key --key-file {}",
+        key.display()
+    );
     untimed(&init, scratch.path(), &own)?;
     let phrases = phrases(fs::read_to_string(&key)?.trim_end());
     let own = [own, phrases.clone()].concat();
@@ -39,13 +44,20 @@ pub(crate) fn contest(options: &Options) -> Result<Report> {
         for which in (0..peers.len()).map(|at| (at + run) % peers.len()) {
             let room = tempfile::tempdir_in(&scratch)?;
             let repo = room.path().join("repo").display().to_string();
-            let (variables, id) = ([variables(room.path()), phrases.clone()].concat(), snapshot.trim());
-            // The lock that keeps stock tools from removing anything beside our writers: nobody writes here.
-            untimed(&format!("cp -a {template} {repo} && rm -f {repo}/locks/*"), room.path(), &variables)?;
+            let (variables, id) =
+                ([variables(room.path()), phrases.clone()].concat(), snapshot.trim());
+            // The lock that keeps stock tools from removing anything beside our writers: nobody
+            // writes here.
+            untimed(
+                &format!("cp -a {template} {repo} && rm -f {repo}/locks/*"),
+                room.path(),
+                &variables,
+            )?;
             let script = match peers[which].kind {
                 // It marks what is not needed, and the next run removes it.
                 Kind::Backup => {
-                    let ours = |words: &str| format!("{backup} {words} --repo {repo} --quiet --yes");
+                    let ours =
+                        |words: &str| format!("{backup} {words} --repo {repo} --quiet --yes");
                     let prune = ours("prune --grace 0s --max-unused 5%");
                     [ours(&format!("forget {id}")), prune.clone(), prune].join(" && ")
                 }
@@ -55,13 +67,25 @@ pub(crate) fn contest(options: &Options) -> Result<Report> {
             let stored = data::size_of(&room.path().join("repo/data"))?;
             #[expect(clippy::cast_precision_loss, reason = "a share is wanted")]
             if stored as f64 > full as f64 * LEFT {
-                return Err(format!("{}: {stored} of {full} bytes of data are left", peers[which].name).into());
+                return Err(format!(
+                    "{}: {stored} of {full} bytes of data are left",
+                    peers[which].name
+                )
+                .into());
             }
             costs[which].push(Cost { stored: Some(stored), ..cost });
-            untimed(&format!("{restic} --quiet --no-lock --repo {repo} check"), room.path(), &variables)?;
+            untimed(
+                &format!("{restic} --quiet --no-lock --repo {repo} check"),
+                room.path(),
+                &variables,
+            )?;
         }
     }
-    let row = |(peer, costs): (&crate::peers::Peer, _)| Row { step: STEP.to_owned(), tool: peer.name.clone(), costs };
+    let row = |(peer, costs): (&crate::peers::Peer, _)| Row {
+        step: STEP.to_owned(),
+        tool: peer.name.clone(),
+        costs,
+    };
     let rows = peers.iter().zip(costs).map(row).collect();
     let title = format!("half of {blobs} blobs; {}", options.told());
     Ok(Report::new("prune", title, rows, &BARS))

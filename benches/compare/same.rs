@@ -30,7 +30,9 @@ fn same(one: &Path, other: &Path) -> Result<()> {
 }
 
 fn entries(dir: &Path) -> Result<BTreeMap<OsString, PathBuf>> {
-    fs::read_dir(dir)?.map(|entry| entry.map(|entry| (entry.file_name(), entry.path())).map_err(Into::into)).collect()
+    fs::read_dir(dir)?
+        .map(|entry| entry.map(|entry| (entry.file_name(), entry.path())).map_err(Into::into))
+        .collect()
 }
 
 fn same_content(one: &Path, other: &Path) -> Result<()> {
@@ -49,5 +51,9 @@ fn same_content(one: &Path, other: &Path) -> Result<()> {
             break false;
         }
     };
-    if is_same { Ok(()) } else { Err(format!("{} is not {}", other.display(), one.display()).into()) }
+    if is_same {
+        Ok(())
+    } else {
+        Err(format!("{} is not {}", other.display(), one.display()).into())
+    }
 }

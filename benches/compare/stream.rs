@@ -1,12 +1,16 @@
-//! One endless stream from a pipe. What makes it is measured on both sides, it costs hardly more than a copy.
+//! One endless stream from a pipe. What makes it is measured on both sides, it costs hardly more
+//! than a copy.
 
-use backup_benches::{ALLOCATOR, Bar, Cost, Measure, Report, Result, Row, data, timed, tools, untimed};
+use backup_benches::{
+    ALLOCATOR, Bar, Cost, Measure, Report, Result, Row, data, timed, tools, untimed,
+};
 
 use crate::peers::{Kind, available, variables};
 use crate::{Options, child};
 
 const STEP: &str = "backup of a stream";
-const BARS: [Bar; 1] = [Bar { step: STEP, beside: Some("restic"), measure: Measure::Wall, at_most: 0.5 }];
+const BARS: [Bar; 1] =
+    [Bar { step: STEP, beside: Some("restic"), measure: Measure::Wall, at_most: 0.5 }];
 
 pub(crate) fn contest(options: &Options) -> Result<Report> {
     let megabytes = options.size(20_000, 100);
@@ -29,7 +33,10 @@ pub(crate) fn contest(options: &Options) -> Result<Report> {
                 ),
                 _ => (
                     format!("{restic} init --quiet --repo {repo}"),
-                    format!("{input} | {restic} backup --quiet --repo {repo} --stdin --stdin-filename stream"),
+                    format!(
+                        "{input} | {restic} backup --quiet --repo {repo} --stdin --stdin-filename \
+                         stream"
+                    ),
                 ),
             };
             untimed(&init, room.path(), &variables)?;
@@ -37,12 +44,15 @@ pub(crate) fn contest(options: &Options) -> Result<Report> {
             let stored = Some(data::size_of(&room.path().join("repo"))?);
             costs[which].push(Cost { stored, ..cost });
             // Stock restic reads both.
-            let same = format!("cmp <({restic} --quiet --no-lock --repo {repo} dump latest /stream) <({input})");
+            let same = format!(
+                "cmp <({restic} --quiet --no-lock --repo {repo} dump latest /stream) <({input})"
+            );
             untimed(&same, room.path(), &variables)?;
         }
     }
     let row = |(peer, costs): (&crate::peers::Peer, _)| {
-        let tool = if peer.kind == Kind::Backup { "backup-core".to_owned() } else { peer.name.clone() };
+        let tool =
+            if peer.kind == Kind::Backup { "backup-core".to_owned() } else { peer.name.clone() };
         Row { step: STEP.to_owned(), tool, costs }
     };
     let rows = peers.iter().zip(costs).map(row).collect();

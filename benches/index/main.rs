@@ -1,4 +1,5 @@
-//! Opens the index of a very large repository and prints what that takes; fails if it takes too much memory.
+//! Opens the index of a very large repository and prints what that takes; fails if it takes too
+//! much memory.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -71,18 +72,28 @@ async fn bench(dir: &Path, blobs: u64) -> Result<()> {
     need_space(dir, blobs * if repository.exists() { NEEDED.1 } else { NEEDED.0 + NEEDED.1 })?;
     let objects = Synthetic::objects(blobs);
     let tenth = objects.div_ceil(10);
-    println!("{objects} index objects for {} million blobs in {} …", blobs / 1_000_000, repository.display());
+    println!(
+        "{objects} index objects for {} million blobs in {} …",
+        blobs / 1_000_000,
+        repository.display()
+    );
     let told = |stored: u64| {
         if stored.is_multiple_of(tenth) {
             println!("{stored} are stored");
         }
     };
-    let synthetic = Synthetic::make(&repository, &Passphrase::new(steps::PHRASE), blobs, told).await?;
+    let synthetic =
+        Synthetic::make(&repository, &Passphrase::new(steps::PHRASE), blobs, told).await?;
     println!("they have {} MB\n", data::size_of(&repository.join("index"))? / 1_000_000);
     let cache = tempfile::Builder::new().prefix("cache-").tempdir_in(dir)?;
-    println!("{:<24}{:>10}{:>10}{:>16}{:>14}{:>12}", "", "CPU s", "wall s", "peak anon MB", "peak RSS MB", "cache MB");
-    let run = |title: &str, step: &str, blobs: u64| run(title, step, &repository, cache.path(), blobs);
-    let mut peaks = vec![run("open, empty cache", "open", blobs)?.0, run("open, warm cache", "open", blobs)?.0];
+    println!(
+        "{:<24}{:>10}{:>10}{:>16}{:>14}{:>12}",
+        "", "CPU s", "wall s", "peak anon MB", "peak RSS MB", "cache MB"
+    );
+    let run =
+        |title: &str, step: &str, blobs: u64| run(title, step, &repository, cache.path(), blobs);
+    let mut peaks =
+        vec![run("open, empty cache", "open", blobs)?.0, run("open, warm cache", "open", blobs)?.0];
     let (peak, times) = run("3 million look-ups", "lookups", blobs)?;
     peaks.push(peak);
     let added = synthetic.add().await?;
@@ -103,13 +114,22 @@ fn need_space(dir: &Path, needed: u64) -> Result<()> {
     let free = space.f_bavail * space.f_frsize;
     if free < needed {
         let (free, needed) = (free / 1_000_000, needed / 1_000_000);
-        return Err(format!("{} has {free} MB free, and {needed} MB are needed", dir.display()).into());
+        return Err(
+            format!("{} has {free} MB free, and {needed} MB are needed", dir.display()).into()
+        );
     }
     Ok(())
 }
 
-/// Runs a step in a process of its own and prints what it cost; returns its peak of memory, and the times of look-ups.
-fn run(title: &str, step: &str, repository: &Path, cache: &Path, blobs: u64) -> Result<(f64, String)> {
+/// Runs a step in a process of its own and prints what it cost; returns its peak of memory, and the
+/// times of look-ups.
+fn run(
+    title: &str,
+    step: &str,
+    repository: &Path,
+    cache: &Path,
+    blobs: u64,
+) -> Result<(f64, String)> {
     // What the step before left in memory is written before the clock starts.
     rustix::fs::sync();
     let output = Command::new(std::env::current_exe()?)
@@ -127,7 +147,9 @@ fn run(title: &str, step: &str, repository: &Path, cache: &Path, blobs: u64) -> 
     let size = data::size_of(cache)? / 1_000_000;
     println!("{title:<24}{cpu:>10.1}{wall:>10.1}{anon:>16.0}{rss:>14.0}{size:>12}");
     let times = match times[..] {
-        [unknown, known, again] => format!("unknown {unknown:.0}, known {known:.0}, known again {again:.0}"),
+        [unknown, known, again] => {
+            format!("unknown {unknown:.0}, known {known:.0}, known again {again:.0}")
+        }
         _ => String::new(),
     };
     Ok((anon, times))

@@ -34,9 +34,12 @@ impl fmt::Display for Cost {
 impl Cost {
     /// What a child has written with [`Display`](fmt::Display), and the numbers behind it.
     pub(crate) fn parse(text: &str) -> Result<(Self, Vec<f64>)> {
-        let numbers: Vec<f64> = text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?;
+        let numbers: Vec<f64> =
+            text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?;
         match numbers[..] {
-            [wall, cpu, anon, rss, ref rest @ ..] => Ok((Self { wall, cpu, anon, rss }, rest.to_vec())),
+            [wall, cpu, anon, rss, ref rest @ ..] => {
+                Ok((Self { wall, cpu, anon, rss }, rest.to_vec()))
+            }
             _ => Err(format!("a child wrote {text:?}").into()),
         }
     }

@@ -35,9 +35,13 @@ pub(crate) async fn open(repository: &Path, cache: &Path, blobs: u64) -> Result<
     Ok(cost)
 }
 
-/// Opens the index and looks blobs up. Nanoseconds for each that is not there, each that is, and each that is when most
-/// blocks of the files were looked at before.
-pub(crate) async fn lookups(repository: &Path, cache: &Path, blobs: u64) -> Result<(Cost, [f64; 3])> {
+/// Opens the index and looks blobs up. Nanoseconds for each that is not there, each that is, and
+/// each that is when most blocks of the files were looked at before.
+pub(crate) async fn lookups(
+    repository: &Path,
+    cache: &Path,
+    blobs: u64,
+) -> Result<(Cost, [f64; 3])> {
     let watch = Watch::start();
     let (loaded, _) = load(repository, cache).await?;
     let step = Step::begin();
@@ -53,7 +57,9 @@ pub(crate) async fn lookups(repository: &Path, cache: &Path, blobs: u64) -> Resu
 
 async fn load(repository: &Path, cache: &Path) -> Result<(IndexedRepository, Step)> {
     let repository =
-        Repository::open(Arc::new(LocalSink::open(repository)?), &Passphrase::new(PHRASE)).await?.with_cache(cache);
+        Repository::open(Arc::new(LocalSink::open(repository)?), &Passphrase::new(PHRASE))
+            .await?
+            .with_cache(cache);
     let step = Step::begin();
     Ok((repository.load_index(&Context::silent()).await?, step))
 }
@@ -62,7 +68,12 @@ async fn load(repository: &Path, cache: &Path) -> Result<(IndexedRepository, Ste
 fn expect(loaded: &IndexedRepository, blobs: u64) -> Result<()> {
     let index = loaded.index();
     if index.len() as u64 != blobs || !index.is_intact() || !loaded.damaged_indexes().is_empty() {
-        return Err(format!("the index has {} blobs, not {blobs}; intact: {}", index.len(), index.is_intact()).into());
+        return Err(format!(
+            "the index has {} blobs, not {blobs}; intact: {}",
+            index.len(),
+            index.is_intact()
+        )
+        .into());
     }
     for blob in [0, blobs / 2, blobs - 1] {
         let found = index.find_lasting(kind_of(blob), &blob_id(blob));
@@ -73,7 +84,8 @@ fn expect(loaded: &IndexedRepository, blobs: u64) -> Result<()> {
     Ok(())
 }
 
-/// Nanoseconds for each of many blobs that `choose` chooses; each must be in the pack that `expected` says.
+/// Nanoseconds for each of many blobs that `choose` chooses; each must be in the pack that
+/// `expected` says.
 fn look_up(
     index: &dyn BlobIndex,
     mut choose: impl FnMut() -> u64,
@@ -82,7 +94,8 @@ fn look_up(
     let mut time = Duration::ZERO;
     for _ in 0..LOOKUPS / TOGETHER {
         let numbers: Vec<u64> = (0..TOGETHER).map(|_| choose()).collect();
-        let wanted: Vec<(BlobKind, BlobId)> = numbers.iter().map(|blob| (kind_of(*blob), blob_id(*blob))).collect();
+        let wanted: Vec<(BlobKind, BlobId)> =
+            numbers.iter().map(|blob| (kind_of(*blob), blob_id(*blob))).collect();
         let begun = Instant::now();
         let found: Vec<_> = wanted.iter().map(|(kind, id)| index.find_lasting(*kind, id)).collect();
         time += begun.elapsed();

@@ -1,4 +1,5 @@
-//! What a backup of MongoDB costs this side of the connection: CPU seconds per GB, wall seconds and peak memory.
+//! What a backup of MongoDB costs this side of the connection: CPU seconds per GB, wall seconds and
+//! peak memory.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -22,7 +23,8 @@ use steps::{Cost, STEPS, Step};
 
 fn main() -> Result<()> {
     let mut args = Args::new();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     if let Some(args) = args.child("--step") {
         let cost = runtime.block_on(steps::run(args))?;
         println!("{cost}");
@@ -54,11 +56,19 @@ fn main() -> Result<()> {
     if missed.is_empty() { Ok(()) } else { Err(format!("missed: {}", missed.join(", ")).into()) }
 }
 
-fn in_a_process(step: Step, origin: &Server, target: &Server, scratch: &std::path::Path) -> Result<Cost> {
+fn in_a_process(
+    step: Step,
+    origin: &Server,
+    target: &Server,
+    scratch: &std::path::Path,
+) -> Result<Cost> {
     let itself: PathBuf = std::env::current_exe()?;
     let mut command = Command::new(itself);
-    let output =
-        command.envs(ALLOCATOR).args(["--step", step.word(), &origin.uri, &target.uri]).arg(scratch).output()?;
+    let output = command
+        .envs(ALLOCATOR)
+        .args(["--step", step.word(), &origin.uri, &target.uri])
+        .arg(scratch)
+        .output()?;
     if !output.status.success() {
         return Err(format!("{}: {}", step.title(), String::from_utf8_lossy(&output.stderr)).into());
     }

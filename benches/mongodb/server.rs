@@ -31,7 +31,8 @@ impl Drop for Server {
 
 /// `MONGOD`, or what `scripts/tools` has fetched.
 fn program() -> Result<PathBuf> {
-    std::env::var_os("MONGOD").map_or_else(|| tools::tool("mongod-6.0"), |program| Ok(PathBuf::from(program)))
+    std::env::var_os("MONGOD")
+        .map_or_else(|| tools::tool("mongod-6.0"), |program| Ok(PathBuf::from(program)))
 }
 
 impl Server {
@@ -39,8 +40,18 @@ impl Server {
         let data = tempfile::Builder::new().prefix("backup-bench-mongod-").tempdir()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut command = Command::new(program()?);
-        command.args(["--replSet", "rs", "--oplogSize", "4000", "--wiredTigerCacheSizeGB", "2", "--nounixsocket"]);
-        command.args(["--bind_ip", "127.0.0.1", "--port", &port.to_string(), "--dbpath"]).arg(data.path());
+        command.args([
+            "--replSet",
+            "rs",
+            "--oplogSize",
+            "4000",
+            "--wiredTigerCacheSizeGB",
+            "2",
+            "--nounixsocket",
+        ]);
+        command
+            .args(["--bind_ip", "127.0.0.1", "--port", &port.to_string(), "--dbpath"])
+            .arg(data.path());
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let uri = format!("mongodb://127.0.0.1:{port}/?directConnection=true");
         let server = Self { child, uri, _data: data };
@@ -53,10 +64,16 @@ impl Server {
 async fn initiate(uri: &str, port: u16) -> Result<()> {
     let client = Client::with_uri_str(uri).await?;
     let admin = client.database("admin");
-    let config = doc! { "_id": "rs", "members": [{ "_id": 0, "host": format!("127.0.0.1:{port}") }] };
+    let config =
+        doc! { "_id": "rs", "members": [{ "_id": 0, "host": format!("127.0.0.1:{port}") }] };
     admin.run_command(doc! { "replSetInitiate": config }).await?;
     let started = Instant::now();
-    while !admin.run_command(doc! { "hello": 1 }).await?.get_bool("isWritablePrimary").unwrap_or(false) {
+    while !admin
+        .run_command(doc! { "hello": 1 })
+        .await?
+        .get_bool("isWritablePrimary")
+        .unwrap_or(false)
+    {
         if started.elapsed() > Duration::from_secs(60) {
             return Err("the server does not become a primary".into());
         }
@@ -65,7 +82,8 @@ async fn initiate(uri: &str, port: u16) -> Result<()> {
     Ok(())
 }
 
-/// Half of it small documents (about 280 bytes), half of it large ones (about 3600): words that compress.
+/// Half of it small documents (about 280 bytes), half of it large ones (about 3600): words that
+/// compress.
 pub(crate) async fn fill(uri: &str, megabytes: u32) -> Result<()> {
     let client = Client::with_uri_str(uri).await?;
     let mut random = StdRng::seed_from_u64(7);
@@ -73,15 +91,20 @@ pub(crate) async fn fill(uri: &str, megabytes: u32) -> Result<()> {
         let count = u64::from(megabytes) * 500_000 / size;
         for _ in 0..count / each {
             let documents: Vec<Document> = (0..each).map(|_| document(&mut random, size)).collect();
-            client.database("bench").run_command(doc! { "insert": name, "documents": documents }).await?;
+            client
+                .database("bench")
+                .run_command(doc! { "insert": name, "documents": documents })
+                .await?;
         }
     }
     Ok(())
 }
 
 fn document(random: &mut StdRng, size: u64) -> Document {
-    const WORDS: [&str; 12] =
-        ["order", "customer", "street", "status", "paid", "open", "closed", "north", "amount", "note", "blue", "item"];
+    const WORDS: [&str; 12] = [
+        "order", "customer", "street", "status", "paid", "open", "closed", "north", "amount",
+        "note", "blue", "item",
+    ];
     let mut text = String::new();
     while (text.len() as u64) < size.saturating_sub(120) {
         text.push_str(WORDS[random.random_range(0..WORDS.len())]);

@@ -14,8 +14,8 @@ use backup_core::log::Position;
 use backup_core::pipeline::{BackupOptions, backup, restore};
 use backup_core::repository::{InitOptions, Repository, SnapshotReader};
 use backup_core::source::{
-    BackupReader, BackupRequest, Content, Digest, Item, LogReader, Probe, RestoreReport, RestoreRequest, Selection,
-    Source, SourceCapabilities, SourceIdentity, SourceResult,
+    BackupReader, BackupRequest, Content, Digest, Item, LogReader, Probe, RestoreReport,
+    RestoreRequest, Selection, Source, SourceCapabilities, SourceIdentity, SourceResult,
 };
 use backup_sources::mongodb::{ExportRequest, MongoOptions, MongoSource, SnapshotReads, export};
 use backup_storage::LocalSink;
@@ -34,7 +34,8 @@ const OPERATIONS: i32 = 200_000;
 pub(crate) enum Step {
     /// Read, and throw away.
     Read,
-    /// The same documents through zstd alone, at level 3: what `mongodump | zstd` spends besides reading.
+    /// The same documents through zstd alone, at level 3: what `mongodump | zstd` spends besides
+    /// reading.
     Zstd3,
     /// The same at level 1, which is ours.
     Zstd1,
@@ -46,7 +47,8 @@ pub(crate) enum Step {
     Fold,
 }
 
-pub(crate) const STEPS: [Step; 6] = [Step::Read, Step::Zstd3, Step::Zstd1, Step::Backup, Step::Restore, Step::Fold];
+pub(crate) const STEPS: [Step; 6] =
+    [Step::Read, Step::Zstd3, Step::Zstd1, Step::Backup, Step::Restore, Step::Fold];
 
 impl Step {
     pub(crate) fn word(self) -> &'static str {
@@ -89,16 +91,27 @@ impl Step {
     }
 
     pub(crate) fn is_kept(self, cost: &Cost) -> bool {
-        let is_fast = if self == Self::Fold { cost.rate() >= self.limit() } else { cost.cpu / cost.gb <= self.limit() };
+        let is_fast = if self == Self::Fold {
+            cost.rate() >= self.limit()
+        } else {
+            cost.cpu / cost.gb <= self.limit()
+        };
         is_fast && cost.peak <= self.memory()
     }
 
     pub(crate) fn row(self, cost: &Cost) -> String {
         let (title, peak, limit) = (self.title(), cost.peak, self.limit());
         if self == Self::Fold {
-            return format!("{title:<34}{:>20.0} per second{peak:>12.0}  at least {limit}", cost.rate());
+            return format!(
+                "{title:<34}{:>20.0} per second{peak:>12.0}  at least {limit}",
+                cost.rate()
+            );
         }
-        format!("{title:<34}{:>10.2}{:>10.2}{peak:>12.0}{limit:>10.1}", cost.cpu / cost.gb, cost.wall / cost.gb)
+        format!(
+            "{title:<34}{:>10.2}{:>10.2}{peak:>12.0}{limit:>10.1}",
+            cost.cpu / cost.gb,
+            cost.wall / cost.gb
+        )
     }
 }
 
@@ -131,7 +144,8 @@ impl FromStr for Cost {
     type Err = Box<dyn std::error::Error + Send + Sync>;
 
     fn from_str(text: &str) -> Result<Self> {
-        let numbers: Vec<f64> = text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?;
+        let numbers: Vec<f64> =
+            text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?;
         match numbers[..] {
             [cpu, wall, peak, gb] => Ok(Self { cpu, wall, peak, gb }),
             _ => Err(format!("a step wrote {text:?}").into()),
@@ -164,7 +178,9 @@ impl Clock {
 
 /// Runs a step: its word, the servers' addresses and a scratch directory.
 pub(crate) async fn run(args: &[String]) -> Result<Cost> {
-    let [word, origin, target, scratch] = args else { return Err("a step has four arguments".into()) };
+    let [word, origin, target, scratch] = args else {
+        return Err("a step has four arguments".into());
+    };
     let scratch = Path::new(scratch);
     match word.as_str() {
         "read" => read(origin).await,
@@ -179,9 +195,11 @@ pub(crate) async fn run(args: &[String]) -> Result<Cost> {
 
 /// Documents that are in memory already, compressed in pieces of about the size of a chunk.
 async fn compressed(origin: &str, level: i32) -> Result<Cost> {
-    let options = MongoOptions { snapshot_reads: SnapshotReads::Never, ..MongoOptions::new(origin) };
+    let options =
+        MongoOptions { snapshot_reads: SnapshotReads::Never, ..MongoOptions::new(origin) };
     let source = MongoSource::connect(options).await?;
-    let mut reader = source.open_backup(&Context::silent(), &BackupRequest::full(Selection::all())).await?;
+    let mut reader =
+        source.open_backup(&Context::silent(), &BackupRequest::full(Selection::all())).await?;
     let mut documents = Vec::new();
     while let Some(item) = reader.next().await? {
         let Item::Entry(entry) = item else { continue };
@@ -205,9 +223,11 @@ async fn source(uri: &str) -> Result<MongoSource> {
     Ok(MongoSource::connect(MongoOptions::new(uri)).await?)
 }
 
-/// Collections one by one: at one moment, every document would be hashed for the snapshot's own record.
+/// Collections one by one: at one moment, every document would be hashed for the snapshot's own
+/// record.
 async fn read(origin: &str) -> Result<Cost> {
-    let options = MongoOptions { snapshot_reads: SnapshotReads::Never, ..MongoOptions::new(origin) };
+    let options =
+        MongoOptions { snapshot_reads: SnapshotReads::Never, ..MongoOptions::new(origin) };
     let source = MongoSource::connect(options).await?;
     let clock = Clock::start();
     let request = BackupRequest::full(Selection::all());
@@ -220,13 +240,14 @@ async fn read(origin: &str) -> Result<Cost> {
             contents.push(content);
         }
     }
-    let count = async |mut content: futures::stream::BoxStream<'static, SourceResult<bytes::Bytes>>| {
-        let mut bytes = 0;
-        while let Some(piece) = content.next().await {
-            bytes += piece?.len() as u64;
-        }
-        SourceResult::Ok(bytes)
-    };
+    let count =
+        async |mut content: futures::stream::BoxStream<'static, SourceResult<bytes::Bytes>>| {
+            let mut bytes = 0;
+            while let Some(piece) = content.next().await {
+                bytes += piece?.len() as u64;
+            }
+            SourceResult::Ok(bytes)
+        };
     let mut reading = futures::stream::iter(contents.into_iter().map(count)).buffered(2);
     let mut bytes = 0;
     while let Some(read) = reading.next().await {
@@ -239,12 +260,14 @@ async fn read(origin: &str) -> Result<Cost> {
 async fn backed_up(source: &dyn Source, scratch: &Path) -> Result<(Cost, SnapshotReader)> {
     let cx = Context::silent();
     let sink = Arc::new(LocalSink::create(scratch.join("repo"))?);
-    let repository = Repository::init(sink, &Passphrase::generate(), &InitOptions::default(), &cx).await?;
+    let repository =
+        Repository::init(sink, &Passphrase::generate(), &InitOptions::default(), &cx).await?;
     let clock = Clock::start();
     let options = BackupOptions { estimate: false, ..BackupOptions::default() };
     let report = backup(&repository, source, &options, &cx).await?;
     let list = repository.snapshots(&cx).await?;
-    let info = list.snapshots.iter().find(|info| Some(info.id) == report.snapshot).ok_or("no snapshot")?;
+    let info =
+        list.snapshots.iter().find(|info| Some(info.id) == report.snapshot).ok_or("no snapshot")?;
     let snapshot = repository.load_index(&cx).await?.snapshot(info);
     let bytes = snapshot.manifest().await?.map_or(0, |manifest| manifest.totals.bytes);
     Ok((clock.stop(bytes)?, snapshot))
@@ -254,7 +277,8 @@ async fn restored(origin: &str, target: &str, scratch: &Path) -> Result<Cost> {
     let (_, snapshot) = backed_up(&source(origin).await?, scratch).await?;
     let target = source(target).await?;
     let clock = Clock::start();
-    let report = restore(&snapshot, &target, &RestoreRequest::default(), &Context::silent()).await?;
+    let report =
+        restore(&snapshot, &target, &RestoreRequest::default(), &Context::silent()).await?;
     clock.stop(report.total_bytes)
 }
 
@@ -289,17 +313,26 @@ impl Source for Busy {
         self.inner.probe(cx).await
     }
 
-    async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        cx: &Context,
+        request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         let reader = self.inner.open_backup(cx, request).await?;
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
             let kind = backup_core::source::SourceErrorKind::Io;
-            backup_core::source::SourceError::new(kind, "cannot write what is to be folded").with_source(error)
+            backup_core::source::SourceError::new(kind, "cannot write what is to be folded")
+                .with_source(error)
         };
         operations(&self.uri).await.map_err(failed)?;
         Ok(reader)
     }
 
-    async fn open_log(&self, cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(
+        &self,
+        cx: &Context,
+        from: Option<&Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
         self.inner.open_log(cx, from).await
     }
 
@@ -322,10 +355,13 @@ async fn operations(uri: &str) -> Result<()> {
     let db = Client::with_uri_str(uri).await?.database("bench");
     for n in 0..OPERATIONS / 3000 {
         let ids = n * 2000..(n + 1) * 2000;
-        let documents: Vec<Document> =
-            ids.clone().map(|id| doc! { "_id": id, "n": 0, "text": "x".repeat(200), "list": [1, 2, 3] }).collect();
+        let documents: Vec<Document> = ids
+            .clone()
+            .map(|id| doc! { "_id": id, "n": 0, "text": "x".repeat(200), "list": [1, 2, 3] })
+            .collect();
         db.run_command(doc! { "insert": "folded", "documents": documents }).await?;
-        let change = |id: i32| doc! { "q": { "_id": id }, "u": { "$set": { "n": id, "list.1": 7 } } };
+        let change =
+            |id: i32| doc! { "q": { "_id": id }, "u": { "$set": { "n": id, "list.1": 7 } } };
         let updates: Vec<Document> = ids.step_by(2).map(change).collect();
         db.run_command(doc! { "update": "folded", "updates": updates }).await?;
     }
@@ -334,11 +370,14 @@ async fn operations(uri: &str) -> Result<()> {
 
 async fn folded(server: &str, scratch: &Path) -> Result<Cost> {
     db_with_one_document(server).await?;
-    let options = MongoOptions { snapshot_reads: SnapshotReads::Never, ..MongoOptions::new(server) };
+    let options =
+        MongoOptions { snapshot_reads: SnapshotReads::Never, ..MongoOptions::new(server) };
     let busy = Busy { inner: MongoSource::connect(options).await?, uri: server.to_owned() };
     let (_, snapshot) = backed_up(&busy, scratch).await?;
     let clock = Clock::start();
-    let report = export(&Context::silent(), &snapshot, &ExportRequest::default(), &scratch.join("export")).await?;
+    let report =
+        export(&Context::silent(), &snapshot, &ExportRequest::default(), &scratch.join("export"))
+            .await?;
     clock.stop(report.bytes)
 }
 

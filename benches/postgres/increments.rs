@@ -1,5 +1,5 @@
-//! What changed after transactions as of TPC-B, beside pgBackRest's incremental backup of blocks: both build on their own backup before, of
-//! the same state, and store the same changes.
+//! What changed after transactions as of TPC-B, beside pgBackRest's incremental backup of blocks:
+//! both build on their own backup before, of the same state, and store the same changes.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,8 @@ use crate::{Result, ours, stock};
 /// Branches of the bank: 100 000 accounts each, 15 MB.
 const BRANCHES: u32 = 50;
 const TRANSACTIONS: u32 = 10_000;
-/// CPU seconds of both sides and stored bytes, as a share of theirs, and megabytes of memory, at most.
+/// CPU seconds of both sides and stored bytes, as a share of theirs, and megabytes of memory, at
+/// most.
 const CPU: f64 = 0.5;
 const STORED: f64 = 0.6;
 const MEMORY: f64 = 200.0;
@@ -39,13 +40,19 @@ pub(crate) fn judge(bench: &Bench, runs: u32) -> Result<Vec<String>> {
         of_own.push(increment(bench, &ours::command("increment", &bench.server, &own)?, &own)?);
     }
     let (theirs, own) = (median(of_theirs)?, median(of_own)?);
-    println!("\n{TRANSACTIONS} transactions of TPC-B on {BRANCHES} branches; stored MB are behind each");
+    println!(
+        "\n{TRANSACTIONS} transactions of TPC-B on {BRANCHES} branches; stored MB are behind each"
+    );
     println!("{}{:>10.1}", theirs.cost.row("pgBackRest: changed blocks"), theirs.stored);
     println!("{}{:>10.1}", own.cost.row("incremental backup, encrypted"), own.stored);
     let (cpu, stored) = (own.cost.sum() / theirs.cost.sum(), own.stored / theirs.stored);
-    println!("\nincremental backup: {cpu:.2} of its CPU (at most {CPU}), {stored:.2} of its bytes (at most {STORED})");
+    println!(
+        "\nincremental backup: {cpu:.2} of its CPU (at most {CPU}), {stored:.2} of its bytes (at \
+         most {STORED})"
+    );
     let mut missed = Vec::new();
-    for (what, found, limit) in [("CPU", cpu, CPU), ("bytes", stored, STORED), ("MB of memory", own.cost.peak, MEMORY)]
+    for (what, found, limit) in
+        [("CPU", cpu, CPU), ("bytes", stored, STORED), ("MB of memory", own.cost.peak, MEMORY)]
     {
         if found > limit {
             missed.push(format!("incremental backup: {found:.2} {what}"));
@@ -54,7 +61,11 @@ pub(crate) fn judge(bench: &Bench, runs: u32) -> Result<Vec<String>> {
     Ok(missed)
 }
 
-fn increment(bench: &Bench, command: &std::process::Command, repository: &Path) -> Result<Increment> {
+fn increment(
+    bench: &Bench,
+    command: &std::process::Command,
+    repository: &Path,
+) -> Result<Increment> {
     let before = size(repository)?;
     let cost = bench.cost(command)?;
     #[expect(clippy::cast_precision_loss, reason = "megabytes for people")]
@@ -90,6 +101,10 @@ fn done(mut command: std::process::Command) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     Err(format!("{:?} failed: {said}", command.get_program()).into())
 }

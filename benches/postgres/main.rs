@@ -1,5 +1,6 @@
-//! What backups of PostgreSQL cost beside `pg_dump -Fc`, `pg_basebackup` and pgBackRest: CPU seconds of both sides of the connection,
-//! wall seconds and peak memory, on the same data in the same run.
+//! What backups of PostgreSQL cost beside `pg_dump -Fc`, `pg_basebackup` and pgBackRest: CPU
+//! seconds of both sides of the connection, wall seconds and peak memory, on the same data in the
+//! same run.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -36,7 +37,8 @@ const LIMITS: [(Step, Step, f64); 4] = [
 ];
 /// Megabytes of ours.
 const MEMORY: f64 = 150.0;
-/// Megabytes of rows of which a logical backup takes hardly longer than of none: that shows what it costs to begin.
+/// Megabytes of rows of which a logical backup takes hardly longer than of none: that shows what it
+/// costs to begin.
 const FEW: u32 = 30;
 
 fn main() -> Result<()> {
@@ -73,7 +75,10 @@ fn verdict(missed: &[String]) -> Result<()> {
 fn table(bench: &Bench, megabytes: u32, steps: &[Step], runs: u32) -> Result<Vec<Cost>> {
     bench.server.fill(megabytes)?;
     let title = format!("{megabytes} MB of rows");
-    println!("\n{title:<34}{:>10}{:>10}{:>10}{:>10}{:>10}", "client s", "server s", "sum s", "wall s", "peak MB");
+    println!(
+        "\n{title:<34}{:>10}{:>10}{:>10}{:>10}{:>10}",
+        "client s", "server s", "sum s", "wall s", "peak MB"
+    );
     let mut medians: Vec<Cost> = Vec::new();
     for step in steps {
         let mut costs = Vec::new();
@@ -92,7 +97,8 @@ fn table(bench: &Bench, megabytes: u32, steps: &[Step], runs: u32) -> Result<Vec
 fn judge(medians: &[Cost]) -> Result<Vec<String>> {
     let of = |wanted: Step| {
         let at = STEPS.iter().position(|step| *step == wanted);
-        at.and_then(|at| medians.get(at)).ok_or_else(|| format!("{} was not measured", wanted.title()))
+        at.and_then(|at| medians.get(at))
+            .ok_or_else(|| format!("{} was not measured", wanted.title()))
     };
     println!();
     let mut missed = Vec::new();

@@ -31,7 +31,10 @@ impl Cost {
 
     pub(crate) fn row(&self, title: &str) -> String {
         let Self { client, server, wall, peak } = self;
-        format!("{title:<34}{client:>10.2}{server:>10.2}{:>10.2}{wall:>10.2}{peak:>10.0}", self.sum())
+        format!(
+            "{title:<34}{client:>10.2}{server:>10.2}{:>10.2}{wall:>10.2}{peak:>10.0}",
+            self.sum()
+        )
     }
 }
 
@@ -43,15 +46,21 @@ pub(crate) fn cost(command: &Command, server: &Server, scratch: &Path) -> Result
     for (name, value) in command.get_envs() {
         timed.env(name, value.unwrap_or_default());
     }
-    let (before, children, clock) = (cpu_of_children(server.id())?, cpu_of_children("self")?, Instant::now());
+    let (before, children, clock) =
+        (cpu_of_children(server.id())?, cpu_of_children("self")?, Instant::now());
     let output = timed.stdin(Stdio::null()).stdout(Stdio::piped()).output()?;
     let wall = clock.elapsed().as_secs_f64();
     if !output.status.success() {
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         return Err(format!("{:?} failed: {said}", command.get_program()).into());
     }
     std::thread::sleep(ENDING);
     let kilobytes: f64 = std::fs::read_to_string(report)?.trim().parse()?;
-    let (server, client) = (cpu_of_children(server.id())? - before, cpu_of_children("self")? - children);
+    let (server, client) =
+        (cpu_of_children(server.id())? - before, cpu_of_children("self")? - children);
     Ok(Cost { client, server, wall, peak: kilobytes * 1024.0 / 1e6 })
 }

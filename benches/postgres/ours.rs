@@ -10,24 +10,32 @@ use backup_core::crypto::Passphrase;
 use backup_core::pipeline::{BackupOptions, backup, restore};
 use backup_core::repository::{InitOptions, Repository};
 use backup_core::source::{BackupKind, RestoreRequest, Source};
-use backup_sources::postgres::{LogicalOptions, LogicalSource, PostgresDirectory, PostgresOptions, PostgresSource};
+use backup_sources::postgres::{
+    LogicalOptions, LogicalSource, PostgresDirectory, PostgresOptions, PostgresSource,
+};
 use backup_storage::LocalSink;
 
 use crate::Result;
 use crate::server::{Server, programs};
 
-/// This program again, for one step: `logical`, `digests`, `physical`, `increment` or `restore`. The repository is new, or has what is
-/// restored or built on.
-pub(crate) fn command(step: &str, server: &Server, repository: &std::path::Path) -> Result<Command> {
+/// This program again, for one step: `logical`, `digests`, `physical`, `increment` or `restore`.
+/// The repository is new, or has what is restored or built on.
+pub(crate) fn command(
+    step: &str,
+    server: &Server,
+    repository: &std::path::Path,
+) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.envs(ALLOCATOR).args(["--step", step, &server.port.to_string()]).arg(repository);
     Ok(command)
 }
 
-/// A step: its name, the server's port, and where the repository is. What is restored goes beside that.
+/// A step: its name, the server's port, and where the repository is. What is restored goes beside
+/// that.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let [step, port, repository] = args else { return Err("a step has three arguments".into()) };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let address = format!("postgres://postgres@127.0.0.1:{port}/?sslmode=disable");
     let connection = PostgresOptions { slot: None, ..PostgresOptions::parse(&address)? };
     runtime.block_on(async {
@@ -37,8 +45,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             "restore" => restored(repository).await,
             kind => {
                 let digests = kind == "digests";
-                let options =
-                    LogicalOptions { programs: Some(programs()?), digests, jobs: 2, ..LogicalOptions::new(connection) };
+                let options = LogicalOptions {
+                    programs: Some(programs()?),
+                    digests,
+                    jobs: 2,
+                    ..LogicalOptions::new(connection)
+                };
                 back_up(&LogicalSource::connect(options).await?, repository).await
             }
         }
@@ -70,9 +82,17 @@ async fn opened(repository: &str) -> Result<Repository> {
 async fn add(source: &dyn Source, repository: &str) -> Result<()> {
     let cx = Context::silent();
     let repository = opened(repository).await?;
-    let options = BackupOptions { kind: Some(BackupKind::Incremental), estimate: false, ..BackupOptions::default() };
+    let options = BackupOptions {
+        kind: Some(BackupKind::Incremental),
+        estimate: false,
+        ..BackupOptions::default()
+    };
     let report = backup(&repository, source, &options, &cx).await?;
-    if report.kind == BackupKind::Incremental { Ok(()) } else { Err("the backup became a full one".into()) }
+    if report.kind == BackupKind::Incremental {
+        Ok(())
+    } else {
+        Err("the backup became a full one".into())
+    }
 }
 
 async fn restored(repository: &str) -> Result<()> {
@@ -82,7 +102,8 @@ async fn restored(repository: &str) -> Result<()> {
     let snapshots = opened.snapshots(&cx).await?;
     let newest = snapshots.snapshots.last().ok_or("there is no snapshot")?;
     let snapshot = opened.load_index(&cx).await?.snapshot(newest);
-    let request = RestoreRequest { target: Some(target.display().to_string()), ..RestoreRequest::default() };
+    let request =
+        RestoreRequest { target: Some(target.display().to_string()), ..RestoreRequest::default() };
     restore(&snapshot, &PostgresDirectory::new(PostgresOptions::default()), &request, &cx).await?;
     Ok(())
 }

@@ -24,7 +24,8 @@ pub(crate) struct Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        // At once, but not killed: the system would keep its shared memory. It may have ended already.
+        // At once, but not killed: the system would keep its shared memory. It may have ended
+        // already.
         id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::QUIT).ok());
         self.child.wait().ok();
     }
@@ -51,7 +52,9 @@ pub(crate) fn unprivileged(program: &Path) -> Command {
     }
     let mut command = Command::new("setpriv");
     let id = UNPRIVILEGED.to_string();
-    command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--pdeathsig", "KILL", "--"]).arg(program);
+    command
+        .args(["--reuid", &id, "--regid", &id, "--clear-groups", "--pdeathsig", "KILL", "--"])
+        .arg(program);
     command
 }
 
@@ -64,7 +67,16 @@ impl Server {
         std::fs::create_dir(&data)?;
         hand_over(&data)?;
         let mut make = unprivileged(&server.with_file_name("initdb"));
-        make.arg("-D").arg(&data).args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]);
+        make.arg("-D").arg(&data).args([
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "-N",
+        ]);
         if !make.stdout(Stdio::null()).status()?.success() {
             return Err("initdb failed".into());
         }
@@ -72,8 +84,13 @@ impl Server {
         let mut command = unprivileged(&server);
         command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
         let sockets = format!("unix_socket_directories={}", room.path().display());
-        for setting in ["listen_addresses=127.0.0.1", &sockets, "fsync=off", "shared_buffers=256MB", "summarize_wal=on"]
-        {
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            &sockets,
+            "fsync=off",
+            "shared_buffers=256MB",
+            "summarize_wal=on",
+        ] {
             command.args(["-c", setting]);
         }
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
@@ -105,7 +122,17 @@ impl Server {
 
     pub(crate) fn sql(&self, text: &str) -> Result<()> {
         let mut psql = Command::new(programs()?.join("psql"));
-        psql.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-q", "-c", text]);
+        psql.args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &self.port.to_string(),
+            "-U",
+            "postgres",
+            "-q",
+            "-c",
+            text,
+        ]);
         let is_done = psql.stdout(Stdio::null()).stderr(Stdio::null()).status()?.success();
         if is_done { Ok(()) } else { Err(format!("psql: {text}").into()) }
     }
@@ -119,17 +146,19 @@ impl Server {
     pub(crate) fn fill(&self, megabytes: u32) -> Result<()> {
         let rows = u64::from(megabytes) * 1_000_000 / 130;
         self.sql(
-            "CREATE TABLE orders (id bigint, customer int, total numeric(12,2), at timestamptz, state text, note text)",
+            "CREATE TABLE orders (id bigint, customer int, total numeric(12,2), at timestamptz, \
+             state text, note text)",
         )?;
         for table in ["lines_1", "lines_2"] {
             self.sql(&format!("CREATE TABLE {table} (LIKE orders)"))?;
         }
         for (table, rows) in [("orders", rows / 2), ("lines_1", rows / 4), ("lines_2", rows / 4)] {
             self.sql(&format!(
-                "INSERT INTO {table} SELECT n, hashint8(n) % 100000, abs(hashint8(n * 7) % 1000000) / 100.0, \
-                 '2026-01-01'::timestamptz + n * interval '7.3 s', (ARRAY['open', 'paid', 'sent', 'closed'])[n % 4 + 1], \
-                 'customer ' || hashint8(n * 3) % 5000 || ' ordered item ' || hashint8(n * 5) % 9000 || ' to street ' || n % 700 \
-                 FROM generate_series(1, {rows}) n"
+                "INSERT INTO {table} SELECT n, hashint8(n) % 100000, abs(hashint8(n * 7) % \
+                 1000000) / 100.0, '2026-01-01'::timestamptz + n * interval '7.3 s', \
+                 (ARRAY['open', 'paid', 'sent', 'closed'])[n % 4 + 1], 'customer ' || hashint8(n * \
+                 3) % 5000 || ' ordered item ' || hashint8(n * 5) % 9000 || ' to street ' || n % \
+                 700 FROM generate_series(1, {rows}) n"
             ))?;
         }
         self.sql("VACUUM ANALYZE")?;

@@ -60,7 +60,10 @@ impl Step {
     }
 
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Logical | Self::LogicalDigests | Self::Physical | Self::PhysicalRestore)
+        matches!(
+            self,
+            Self::Logical | Self::LogicalDigests | Self::Physical | Self::PhysicalRestore
+        )
     }
 }
 
@@ -129,9 +132,14 @@ impl Bench {
 
     /// A new repository of pgBackRest.
     pub(crate) fn stanza(&self, repository: &Path, encrypts: bool) -> Result<()> {
-        let made = stock::pgbackrest(&self.server, repository, encrypts, "stanza-create")?.output()?;
+        let made =
+            stock::pgbackrest(&self.server, repository, encrypts, "stanza-create")?.output()?;
         if !made.status.success() {
-            let said = format!("{}{}", String::from_utf8_lossy(&made.stdout), String::from_utf8_lossy(&made.stderr));
+            let said = format!(
+                "{}{}",
+                String::from_utf8_lossy(&made.stdout),
+                String::from_utf8_lossy(&made.stderr)
+            );
             return Err(format!("pgbackrest stanza-create: {said}").into());
         }
         Ok(())

@@ -7,7 +7,8 @@ use crate::Result;
 use crate::server::{Server, programs, unprivileged};
 use backup_benches::tools::tool;
 
-/// Backups of pgBackRest of which only changed blocks are stored, and what the first of them builds on.
+/// Backups of pgBackRest of which only changed blocks are stored, and what the first of them builds
+/// on.
 pub(crate) const FULL: &str = "full";
 pub(crate) const INCREMENT: &str = "incremental";
 
@@ -55,15 +56,23 @@ pub(crate) fn base_backup(server: &Server, to: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// pgBackRest with zstd as we have it, into a repository of its own; it must not be run as root, as little as servers.
-pub(crate) fn pgbackrest(server: &Server, repository: &Path, encrypts: bool, verb: &str) -> Result<Command> {
+/// pgBackRest with zstd as we have it, into a repository of its own; it must not be run as root, as
+/// little as servers.
+pub(crate) fn pgbackrest(
+    server: &Server,
+    repository: &Path,
+    encrypts: bool,
+    verb: &str,
+) -> Result<Command> {
     let program = tool("pgbackrest")?;
     let mut command = unprivileged(&program);
     command.args(["--stanza=bench", "--log-level-file=off", "--log-level-console=warn"]);
     command.arg(format!("--repo1-path={}", repository.display()));
     command.arg(format!("--lock-path={}", repository.with_extension("locks").display()));
     if encrypts {
-        command.arg("--repo1-cipher-type=aes-256-cbc").env("PGBACKREST_REPO1_CIPHER_PASS", "of the bench");
+        command
+            .arg("--repo1-cipher-type=aes-256-cbc")
+            .env("PGBACKREST_REPO1_CIPHER_PASS", "of the bench");
     }
     match verb {
         "restore" => {

@@ -1,4 +1,5 @@
-//! What a snapshot of Redis and a restore cost, beside `redis-cli --rdb` and `redis-cli --pipe` on the same data in the same run.
+//! What a snapshot of Redis and a restore cost, beside `redis-cli --rdb` and `redis-cli --pipe` on
+//! the same data in the same run.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -18,7 +19,8 @@ use server::{Cost, Server};
 
 /// Server's main thread of a snapshot, as a share of that of `redis-cli --rdb`, at most.
 const SERVER: f64 = 1.2;
-/// CPU seconds of the client for each million keys of a snapshot, beyond opening the repository, at most.
+/// CPU seconds of the client for each million keys of a snapshot, beyond opening the repository, at
+/// most.
 const CLIENT: f64 = 0.3;
 /// Keys per second that are restored, at least, or
 const RATE: f64 = 300_000.0;
@@ -56,7 +58,8 @@ fn main() -> Result<()> {
     };
     let repository = |run: u32| room.path().join(format!("repository-{run}"));
     let rdb = median("redis-cli --rdb", &|_| origin.rdb(&room.path().join("dump.rdb")))?;
-    let snapshot = median("snapshot, encrypted", &|run| ours::step("backup", &origin, &repository(run)))?;
+    let snapshot =
+        median("snapshot, encrypted", &|run| ours::step("backup", &origin, &repository(run)))?;
     let pipe = median("redis-cli --pipe", &|_| target.pipe(&commands))?;
     let restored = median("restore, RESTORE", &|_| {
         target.clear()?;
@@ -69,8 +72,14 @@ fn main() -> Result<()> {
 fn judge(keys: u32, rdb: &Cost, snapshot: &Cost, pipe: &Cost, restored: &Cost) -> Result<()> {
     let millions = f64::from(keys) / 1e6;
     let (server, slower) = (snapshot.server / rdb.server, restored.wall / pipe.wall);
-    println!("\nsnapshot: {server:.2} of the server's main thread with redis-cli --rdb (at most {SERVER})");
-    println!("restore: {slower:.2} times as long as redis-cli --pipe (at most {PIPE}, or {RATE} keys per second)");
+    println!(
+        "\nsnapshot: {server:.2} of the server's main thread with redis-cli --rdb (at most \
+         {SERVER})"
+    );
+    println!(
+        "restore: {slower:.2} times as long as redis-cli --pipe (at most {PIPE}, or {RATE} keys \
+         per second)"
+    );
     let is_fast = slower <= PIPE || f64::from(keys) / restored.wall >= RATE;
     let rows = [
         (server <= SERVER, "the server's part of a snapshot"),
@@ -78,6 +87,7 @@ fn judge(keys: u32, rdb: &Cost, snapshot: &Cost, pipe: &Cost, restored: &Cost) -
         (is_fast, "restoring"),
         (snapshot.peak.max(restored.peak) <= MEMORY, "memory"),
     ];
-    let missed: Vec<&str> = rows.into_iter().filter(|(good, _)| !good).map(|(_, what)| what).collect();
+    let missed: Vec<&str> =
+        rows.into_iter().filter(|(good, _)| !good).map(|(_, what)| what).collect();
     if missed.is_empty() { Ok(()) } else { Err(format!("missed: {}", missed.join(", ")).into()) }
 }

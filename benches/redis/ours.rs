@@ -1,4 +1,5 @@
-//! Our own steps, each in a process of its own: what it says of itself is counted from where the repository is open.
+//! Our own steps, each in a process of its own: what it says of itself is counted from where the
+//! repository is open.
 
 use std::path::Path;
 use std::process::Command;
@@ -23,23 +24,32 @@ const PASSPHRASE: &str = "of the bench";
 pub(crate) fn step(step: &str, server: &Server, repository: &Path) -> Result<Cost> {
     let before = server.cpu()?;
     let mut command = Command::new(std::env::current_exe()?);
-    let output = command.envs(ALLOCATOR).args(["--step", step, &server.port.to_string()]).arg(repository).output()?;
+    let output = command
+        .envs(ALLOCATOR)
+        .args(["--step", step, &server.port.to_string()])
+        .arg(repository)
+        .output()?;
     if !output.status.success() {
         return Err(format!("{step}: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let numbers: Vec<f64> = said.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?;
+    let numbers: Vec<f64> =
+        said.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?;
     let [client, wall, peak] = numbers[..] else { return Err("a step says three numbers".into()) };
     Ok(Cost { client, server: server.cpu()? - before, wall, peak })
 }
 
-/// A step: its name, the server's port, and where the repository is. Says CPU seconds, seconds and megabytes.
+/// A step: its name, the server's port, and where the repository is. Says CPU seconds, seconds and
+/// megabytes.
 pub(crate) fn run(args: &[String]) -> Result<String> {
     let [step, port, repository] = args else { return Err("a step has three arguments".into()) };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let cx = Context::silent();
-        let source = RedisSource::connect(RedisOptions::parse(&format!("redis://127.0.0.1:{port}"))?).await?;
+        let source =
+            RedisSource::connect(RedisOptions::parse(&format!("redis://127.0.0.1:{port}"))?)
+                .await?;
         let passphrase = Passphrase::new(PASSPHRASE);
         let (begun, cpu) = if step == "backup" {
             let sink = Arc::new(LocalSink::create(repository)?);
@@ -49,7 +59,8 @@ pub(crate) fn run(args: &[String]) -> Result<String> {
             backup(&opened, &source, &options, &cx).await?;
             begun
         } else {
-            let opened = Repository::open(Arc::new(LocalSink::open(repository)?), &passphrase).await?;
+            let opened =
+                Repository::open(Arc::new(LocalSink::open(repository)?), &passphrase).await?;
             let snapshots = opened.snapshots(&cx).await?;
             let newest = snapshots.snapshots.last().ok_or("there is no snapshot")?;
             let snapshot = opened.load_index(&cx).await?.snapshot(newest);

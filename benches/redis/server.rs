@@ -30,7 +30,10 @@ pub(crate) struct Cost {
 impl Cost {
     pub(crate) fn row(&self, title: &str, keys: u32) -> String {
         let Self { client, server, wall, peak } = self;
-        format!("{title:<22}{client:>12.2}{server:>16.2}{wall:>10.2}{:>12.0}{peak:>10.0}", f64::from(keys) / wall)
+        format!(
+            "{title:<22}{client:>12.2}{server:>16.2}{wall:>10.2}{:>12.0}{peak:>10.0}",
+            f64::from(keys) / wall
+        )
     }
 }
 
@@ -59,7 +62,9 @@ impl Server {
         let room = tempfile::Builder::new().prefix("backup-bench-redis-").tempdir()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut command = Command::new(program("server")?);
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(room.path());
+        command
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
+            .arg(room.path());
         command.args(["--repl-diskless-sync-delay", "0"]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let server = Self { child, port, _room: room };
@@ -83,8 +88,11 @@ impl Server {
         self.all(
             keys,
             |n| {
-                let value =
-                    format!("{{\"id\":{n},\"name\":\"user {}\",\"score\":{}}}", n / 7, u64::from(n) * 7919 % 10_007);
+                let value = format!(
+                    "{{\"id\":{n},\"name\":\"user {}\",\"score\":{}}}",
+                    n / 7,
+                    u64::from(n) * 7919 % 10_007
+                );
                 vec![b"SET".to_vec(), format!("user:{n}").into_bytes(), value.into_bytes()]
             },
             |_, _| Ok(()),
@@ -98,7 +106,12 @@ impl Server {
         self.all(
             keys,
             |n| vec![b"DUMP".to_vec(), name(n)],
-            |n, payload| push(&mut file, &[b"RESTORE".to_vec(), name(n), b"0".to_vec(), payload, b"ABSTTL".to_vec()]),
+            |n, payload| {
+                push(
+                    &mut file,
+                    &[b"RESTORE".to_vec(), name(n), b"0".to_vec(), payload, b"ABSTTL".to_vec()],
+                )
+            },
         )?;
         Ok(file.flush()?)
     }
@@ -128,24 +141,38 @@ impl Server {
     }
 
     pub(crate) fn rdb(&self, path: &Path) -> Result<Cost> {
-        self.cost(Command::new(program("cli")?).args(["-p", &self.port.to_string(), "--rdb"]).arg(path))
+        self.cost(
+            Command::new(program("cli")?).args(["-p", &self.port.to_string(), "--rdb"]).arg(path),
+        )
     }
 
     pub(crate) fn pipe(&self, commands: &Path) -> Result<Cost> {
         self.clear()?;
         let input = File::open(commands)?;
-        self.cost(Command::new(program("cli")?).args(["-p", &self.port.to_string(), "--pipe"]).stdin(input))
+        self.cost(
+            Command::new(program("cli")?)
+                .args(["-p", &self.port.to_string(), "--pipe"])
+                .stdin(input),
+        )
     }
 
     fn cost(&self, command: &mut Command) -> Result<Cost> {
         let (client, server, clock) = (cpu_of_children("self")?, self.cpu()?, Instant::now());
-        let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?.wait_with_output()?;
+        let output =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?.wait_with_output()?;
         let wall = clock.elapsed().as_secs_f64();
         let said = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() || said.contains("errors: ") && !said.contains("errors: 0,") {
-            return Err(format!("{command:?}: {said}{}", String::from_utf8_lossy(&output.stderr)).into());
+            return Err(
+                format!("{command:?}: {said}{}", String::from_utf8_lossy(&output.stderr)).into()
+            );
         }
-        Ok(Cost { client: cpu_of_children("self")? - client, server: self.cpu()? - server, wall, peak: 0.0 })
+        Ok(Cost {
+            client: cpu_of_children("self")? - client,
+            server: self.cpu()? - server,
+            wall,
+            peak: 0.0,
+        })
     }
 }
 

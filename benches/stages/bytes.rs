@@ -8,7 +8,9 @@ use backup_benches::Result;
 use backup_benches::synthetic::{self, BLOBS_PER_PACK, blob_id, kind_of};
 use backup_core::chunker::{Gear, StreamChunker};
 use backup_core::crypto::{IV_LEN, MasterKey};
-use backup_core::format::{self, BlobKind, IndexBlob, IndexFile, Node, PackHeader, PackedBlob, Tree, seal_json};
+use backup_core::format::{
+    self, BlobKind, IndexBlob, IndexFile, Node, PackHeader, PackedBlob, Tree, seal_json,
+};
 use backup_core::id::PackId;
 use backup_core::repository::index::{BlobIndex, MemoryIndex};
 use backup_core::source::{Chunking, Metadata};
@@ -61,7 +63,8 @@ pub(crate) fn seal(dir: &Path) -> Result<Work> {
 
 pub(crate) fn open(dir: &Path) -> Result<Work> {
     let (bytes, key) = (large_files(dir, 3)?, key());
-    let sealed: Vec<_> = bytes.chunks(1 << 20).map(|chunk| key.seal_with_iv(chunk, [9; IV_LEN])).collect();
+    let sealed: Vec<_> =
+        bytes.chunks(1 << 20).map(|chunk| key.seal_with_iv(chunk, [9; IV_LEN])).collect();
     Ok(Box::new(move || {
         let mut plain = Vec::new();
         for chunk in &sealed {
@@ -104,7 +107,10 @@ pub(crate) fn write_header(_: &Path) -> Result<Work> {
 pub(crate) fn read_header(_: &Path) -> Result<Work> {
     let (key, tail) = (key(), header().seal(&key()));
     Ok(Box::new(move || {
-        expect(PackHeader::open(&tail, pack_len(&tail), &key)?.blobs.len() == 2000, "blobs are missing")
+        expect(
+            PackHeader::open(&tail, pack_len(&tail), &key)?.blobs.len() == 2000,
+            "blobs are missing",
+        )
     }))
 }
 
@@ -122,7 +128,12 @@ fn nodes() -> Vec<Node> {
             ..Metadata::stream(Timestamp::constant(1_700_000_000 + second, 123_456_789))
         };
         let content = (0..=number % 3).map(|part| blob_id(number * 3 + part)).collect();
-        Node { name: format!("file-{number:05}.rs").into_bytes().into(), metadata, content, subtree: None }
+        Node {
+            name: format!("file-{number:05}.rs").into_bytes().into(),
+            metadata,
+            content,
+            subtree: None,
+        }
     };
     (0..2000).map(node).collect()
 }
@@ -190,7 +201,8 @@ pub(crate) fn find_in_index(_: &Path) -> Result<Work> {
     let there = packs().len() as u64 * BLOBS_PER_PACK;
     let wanted: Vec<_> = (0..there * 2).map(|number| (kind_of(number), blob_id(number))).collect();
     Ok(Box::new(move || {
-        let found = wanted.iter().filter(|(kind, id)| index.find_lasting(*kind, id).is_some()).count();
+        let found =
+            wanted.iter().filter(|(kind, id)| index.find_lasting(*kind, id).is_some()).count();
         expect(found as u64 == there, "blobs are missing")
     }))
 }

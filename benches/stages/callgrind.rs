@@ -5,8 +5,8 @@ use std::process::Command;
 
 use backup_benches::Result;
 
-/// valgrind as `scripts/tools` unpacks it. Always that one: what counts as an instruction, and which processor a program sees, are the
-/// version's.
+/// valgrind as `scripts/tools` unpacks it. Always that one: what counts as an instruction, and
+/// which processor a program sees, are the version's.
 pub(crate) struct Callgrind {
     program: PathBuf,
     /// Where its own parts lie.
@@ -15,10 +15,14 @@ pub(crate) struct Callgrind {
 
 impl Callgrind {
     pub(crate) fn find() -> Result<Self> {
-        let tools = std::env::var_os("BACKUP_TEST_TOOLS")
-            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.tools"), PathBuf::from);
+        let tools = std::env::var_os("BACKUP_TEST_TOOLS").map_or_else(
+            || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.tools"),
+            PathBuf::from,
+        );
         let link = tools.join("bin/valgrind");
-        let program = link.canonicalize().map_err(|_| format!("no {}: scripts/tools valgrind", link.display()))?;
+        let program = link
+            .canonicalize()
+            .map_err(|_| format!("no {}: scripts/tools valgrind", link.display()))?;
         let parts = program.with_file_name("../libexec/valgrind").canonicalize()?;
         Ok(Self { program, parts })
     }
@@ -36,19 +40,26 @@ impl Callgrind {
             .args(["--round", stage, &rounds.to_string()])
             .arg(dir)
             .env("VALGRIND_LIB", &self.parts)
-            // Copies by `rep movsb` count once for each byte, and where they begin to pay depends on the processor's caches.
+            // Copies by `rep movsb` count once for each byte, and where they begin to pay depends
+            // on the processor's caches.
             .env("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-ERMS,-FSRM")
             .output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
             return Err(format!("{stage}: {said}").into());
         }
-        let collected = said.lines().find_map(|line| line.split_once("Collected :")).map(|(_, count)| count.trim());
-        Ok(collected.ok_or(format!("{stage}: callgrind has not said what it counted: {said}"))?.parse()?)
+        let collected = said
+            .lines()
+            .find_map(|line| line.split_once("Collected :"))
+            .map(|(_, count)| count.trim());
+        Ok(collected
+            .ok_or(format!("{stage}: callgrind has not said what it counted: {said}"))?
+            .parse()?)
     }
 }
 
-/// Of every processor with AVX2 valgrind shows a program the same one, without the instructions for SHA-256.
+/// Of every processor with AVX2 valgrind shows a program the same one, without the instructions for
+/// SHA-256.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn sees_the_same_everywhere() -> bool {
     std::arch::is_x86_feature_detected!("avx2")

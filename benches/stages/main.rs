@@ -1,8 +1,9 @@
-//! Counts the instructions that each hot stage takes and compares them with `counts.json`: unlike seconds they are the same on a
-//! busy machine, so that CI can hold a change to them.
+//! Counts the instructions that each hot stage takes and compares them with `counts.json`: unlike
+//! seconds they are the same on a busy machine, so that CI can hold a change to them.
 //!
-//! Each stage runs in processes of its own under valgrind's callgrind, once with one round of work and once with two: the difference
-//! is one round, without the start of the process and what the stage prepares.
+//! Each stage runs in processes of its own under valgrind's callgrind, once with one round of work
+//! and once with two: the difference is one round, without the start of the process and what the
+//! stage prepares.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -57,14 +58,17 @@ fn main() -> Result<()> {
     }
     let is_update = args.iter().any(|arg| arg == "--update");
     let wanted: Vec<&String> = args.iter().filter(|arg| *arg != "--update").collect();
-    if let Some(unknown) = wanted.iter().find(|name| all_stages().all(|stage| stage.name != **name)) {
+    if let Some(unknown) = wanted.iter().find(|name| all_stages().all(|stage| stage.name != **name))
+    {
         return Err(format!("there is no stage {unknown}").into());
     }
-    let stages = all_stages().filter(|stage| wanted.is_empty() || wanted.iter().any(|name| *name == stage.name));
+    let stages = all_stages()
+        .filter(|stage| wanted.is_empty() || wanted.iter().any(|name| *name == stage.name));
     let stages: Vec<&Stage> = stages.collect();
     if !callgrind::sees_the_same_everywhere() {
         println!(
-            "Nothing is counted: counts can be compared on x86-64 with AVX2 only, elsewhere other code is chosen."
+            "Nothing is counted: counts can be compared on x86-64 with AVX2 only, elsewhere other \
+             code is chosen."
         );
         return Ok(());
     }
@@ -73,8 +77,10 @@ fn main() -> Result<()> {
     let known = written(&file)?;
     let worse = compare(&stages, &counted, &known);
     if is_update {
-        let mut all: Counts =
-            known.into_iter().filter(|(name, _)| all_stages().any(|stage| stage.name == name)).collect();
+        let mut all: Counts = known
+            .into_iter()
+            .filter(|(name, _)| all_stages().any(|stage| stage.name == name))
+            .collect();
         all.extend(counted);
         std::fs::write(&file, serde_json::to_string_pretty(&all)? + "\n")?;
         println!("\nwritten to {}", file.display());
@@ -83,8 +89,11 @@ fn main() -> Result<()> {
     if worse.is_empty() {
         return Ok(());
     }
-    Err(format!("{}: more than what is written down; if that is meant, scripts/counts --update", worse.join(", "))
-        .into())
+    Err(format!(
+        "{}: more than what is written down; if that is meant, scripts/counts --update",
+        worse.join(", ")
+    )
+    .into())
 }
 
 /// Those that take longest last: they are begun first.
@@ -95,7 +104,8 @@ fn all_stages() -> impl Iterator<Item = &'static Stage> {
 /// Runs so many rounds of a stage.
 fn run_rounds(name: &str, rounds: usize, dir: &Path) -> Result<()> {
     on_one_processor()?;
-    let stage = all_stages().find(|stage| stage.name == name).ok_or(format!("there is no stage {name}"))?;
+    let stage =
+        all_stages().find(|stage| stage.name == name).ok_or(format!("there is no stage {name}"))?;
     let mut work = (stage.prepare)(dir)?;
     for _ in 0..rounds.min(whole::ROUNDS) {
         work()?;
@@ -108,7 +118,8 @@ fn on_one_processor() -> Result<()> {
     let allowed = sched_getaffinity(None)?;
     let all: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
     // Not always the first one: several stages run at a time.
-    let which = all.get(std::process::id() as usize % all.len().max(1)).ok_or("there is no processor")?;
+    let which =
+        all.get(std::process::id() as usize % all.len().max(1)).ok_or("there is no processor")?;
     let mut one = CpuSet::new();
     one.set(*which);
     Ok(sched_setaffinity(None, &one)?)
@@ -122,7 +133,8 @@ fn written(file: &Path) -> Result<Counts> {
     }
 }
 
-/// Instructions of one round of each stage. As many stages at a time as there are processors: that changes nothing.
+/// Instructions of one round of each stage. As many stages at a time as there are processors: that
+/// changes nothing.
 fn count(stages: &[&Stage]) -> Result<Counts> {
     let callgrind = Callgrind::find()?;
     let scratch = tempfile::Builder::new().prefix("backup-counts-").tempdir()?;
@@ -135,7 +147,9 @@ fn count(stages: &[&Stage]) -> Result<Counts> {
                     let counted = callgrind.round(stage.name, scratch.path());
                     let Ok(mut counts) = counts.lock() else { return };
                     match (&mut *counts, counted) {
-                        (Ok(counts), Ok(counted)) => drop(counts.insert(stage.name.to_owned(), counted)),
+                        (Ok(counts), Ok(counted)) => {
+                            drop(counts.insert(stage.name.to_owned(), counted))
+                        }
                         (Ok(_), Err(error)) => *counts = Err(error),
                         (Err(_), _) => {}
                     }
@@ -148,7 +162,10 @@ fn count(stages: &[&Stage]) -> Result<Counts> {
 
 /// Prints the table and says which stages take more than they may.
 fn compare(stages: &[&Stage], counted: &Counts, known: &Counts) -> Vec<String> {
-    println!("{:<16}{:>16}{:>16}{:>9}  a round of it", "stage", "instructions", "written down", "more");
+    println!(
+        "{:<16}{:>16}{:>16}{:>9}  a round of it",
+        "stage", "instructions", "written down", "more"
+    );
     let mut worse = Vec::new();
     for stage in stages {
         let Some(count) = counted.get(stage.name) else { continue };
@@ -159,11 +176,20 @@ fn compare(stages: &[&Stage], counted: &Counts, known: &Counts) -> Vec<String> {
         };
         #[expect(clippy::cast_precision_loss, reason = "a share is wanted")]
         let more = (*count as f64 / *before as f64 - 1.0) * 100.0;
-        println!("{:<16}{count:>16}{before:>16}{:>9}  {}", stage.name, format!("{more:+.1} %"), stage.what);
+        println!(
+            "{:<16}{count:>16}{before:>16}{:>9}  {}",
+            stage.name,
+            format!("{more:+.1} %"),
+            stage.what
+        );
         if more > TOLERANCE {
             worse.push(format!("{} {more:+.1} %", stage.name));
         } else if more < -TOLERANCE {
-            println!("  less than what is written down: `scripts/counts --update {}`, so that it stays so", stage.name);
+            println!(
+                "  less than what is written down: `scripts/counts --update {}`, so that it stays \
+                 so",
+                stage.name
+            );
         }
     }
     worse

@@ -1,4 +1,5 @@
-//! What stages on bytes in memory take in time, by criterion: their instructions are what CI counts, but not all of them take as long.
+//! What stages on bytes in memory take in time, by criterion: their instructions are what CI
+//! counts, but not all of them take as long.
 //!
 //! `cargo bench -p backup-benches --bench stages [-- NAME]`; `main.rs` has the map.
 

@@ -1,4 +1,5 @@
-//! PostgreSQL's log: a segment is made as the server makes it (`xlog_internal.h`, `xlogrecord.h`), and read.
+//! PostgreSQL's log: a segment is made as the server makes it (`xlog_internal.h`, `xlogrecord.h`),
+//! and read.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -17,7 +18,8 @@ const NAME: &str = "000000010000000000000001";
 const MAGIC: u16 = 0xd118;
 /// Bytes of a record before what it says.
 const HEADER: usize = 24;
-/// A page that has no more room is filled up by its last record, so that none goes on on the next page.
+/// A page that has no more room is filled up by its last record, so that none goes on on the next
+/// page.
 const LEAST: usize = 64;
 
 pub(crate) fn read(dir: &Path) -> Result<Work> {
@@ -34,7 +36,8 @@ pub(crate) fn read(dir: &Path) -> Result<Work> {
 }
 
 fn segment() -> Result<Vec<u8>> {
-    let (mut rng, mut out, mut last) = (StdRng::seed_from_u64(2026), Vec::with_capacity(SEGMENT), 0);
+    let (mut rng, mut out, mut last) =
+        (StdRng::seed_from_u64(2026), Vec::with_capacity(SEGMENT), 0);
     while out.len() < SEGMENT {
         let is_first = out.is_empty();
         let begin = SEGMENT + out.len();

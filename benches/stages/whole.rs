@@ -1,6 +1,7 @@
 //! Whole operations: of 2 MB of files, and of the index of a repository.
 //!
-//! No file is as long as the shortest chunk: how a repository cuts follows from its own random seed, and must not count.
+//! No file is as long as the shortest chunk: how a repository cuts follows from its own random
+//! seed, and must not count.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,17 +68,25 @@ impl Place {
     }
 
     fn back_up(&self, repository: &Repository) -> Result<()> {
-        // Nothing that is left to chance: which blobs are compared again, and in which pack they come.
+        // Nothing that is left to chance: which blobs are compared again, and in which pack they
+        // come.
         let write = WriteSettings { verify_sample: 0.0, open_packs: 1, ..WriteSettings::default() };
-        let (source, options) = (self.source()?, BackupOptions { estimate: false, write, ..BackupOptions::default() });
-        let report = self.runtime.block_on(pipeline::backup(repository, &source, &options, &self.cx))?;
-        if report.files.new == 0 || report.warnings > 0 { Err("the backup is not whole".into()) } else { Ok(()) }
+        let (source, options) =
+            (self.source()?, BackupOptions { estimate: false, write, ..BackupOptions::default() });
+        let report =
+            self.runtime.block_on(pipeline::backup(repository, &source, &options, &self.cx))?;
+        if report.files.new == 0 || report.warnings > 0 {
+            Err("the backup is not whole".into())
+        } else {
+            Ok(())
+        }
     }
 }
 
 fn backup(dir: &Path) -> Result<Work> {
     let place = Place::new(dir)?;
-    let mut repositories = (0..ROUNDS).map(|number| place.repository(number)).collect::<Result<Vec<_>>>()?;
+    let mut repositories =
+        (0..ROUNDS).map(|number| place.repository(number)).collect::<Result<Vec<_>>>()?;
     Ok(Box::new(move || place.back_up(&repositories.pop().ok_or("there is no repository left")?)))
 }
 
@@ -93,7 +102,8 @@ fn restore(dir: &Path) -> Result<Work> {
         round += 1;
         let target = place.path("target", round).display().to_string();
         let request = RestoreRequest { target: Some(target), ..RestoreRequest::default() };
-        let report = place.runtime.block_on(pipeline::restore(&snapshot, &source, &request, &place.cx))?;
+        let report =
+            place.runtime.block_on(pipeline::restore(&snapshot, &source, &request, &place.cx))?;
         if report.total_bytes == 0 { Err("nothing was restored".into()) } else { Ok(()) }
     }))
 }
@@ -115,7 +125,8 @@ fn load_index(dir: &Path) -> Result<Work> {
     let (place, phrase) = (Place::new(dir)?, Passphrase::generate());
     let path = place.path("synthetic", 0);
     place.runtime.block_on(Synthetic::make(&path, &phrase, BLOBS, |_| {}))?;
-    let repository = place.runtime.block_on(Repository::open(Arc::new(LocalSink::open(&path)?), &phrase))?;
+    let repository =
+        place.runtime.block_on(Repository::open(Arc::new(LocalSink::open(&path)?), &phrase))?;
     let mut round = 0;
     Ok(Box::new(move || {
         round += 1;

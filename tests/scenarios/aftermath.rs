@@ -1,5 +1,5 @@
-//! Whoever gives up leaves nothing running: when a failed or cancelled operation has returned, nothing of it reads the
-//! source or writes the target any more.
+//! Whoever gives up leaves nothing running: when a failed or cancelled operation has returned,
+//! nothing of it reads the source or writes the target any more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,7 +22,9 @@ use crate::support::tree::write;
 const A_WHILE: Duration = Duration::from_millis(300);
 
 fn large_files() -> ScriptedSource {
-    (0..6).fold(ScriptedSource::new(), |source, at| source.file(&format!("/large {at}"), noise(at, 3_000_000)))
+    (0..6).fold(ScriptedSource::new(), |source, at| {
+        source.file(&format!("/large {at}"), noise(at, 3_000_000))
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,8 +83,11 @@ async fn of_a_failed_fetch() {
     while let Some((_, node)) = walk.next().await.unwrap() {
         blobs.extend(node.content);
     }
-    let (calls, returned, late) =
-        (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (calls, returned, late) = (
+        Arc::new(AtomicU64::new(0)),
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
     let (count, ended, missed) = (Arc::clone(&calls), Arc::clone(&returned), Arc::clone(&late));
     let cx = Context::silent();
     let fetched = reader.fetch(&cx, &blobs, move |_, _| {
@@ -110,7 +115,10 @@ async fn of_a_cancelled_restore() {
     let id = repo.backup(&files(&[from.path()]), &options()).await.snapshot.unwrap();
     for delay in [0, 1, 3, 10, 30] {
         let target = room.path().join(format!("target {delay}"));
-        let request = RestoreRequest { target: Some(target.to_str().unwrap().to_owned()), ..RestoreRequest::default() };
+        let request = RestoreRequest {
+            target: Some(target.to_str().unwrap().to_owned()),
+            ..RestoreRequest::default()
+        };
         let cx = Context::silent();
         let cancel = async {
             tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -118,12 +126,19 @@ async fn of_a_cancelled_restore() {
         };
         let (reader, any) = (repo.reader(id).await, files(&[&target]));
         let (result, ()) = tokio::join!(restore(&reader, &any, &request, &cx), cancel);
-        assert!(result.is_ok() || result.is_err_and(|error| error.is_cancelled()), "after {delay} ms");
+        assert!(
+            result.is_ok() || result.is_err_and(|error| error.is_cancelled()),
+            "after {delay} ms"
+        );
         if target.exists() {
             let copy = room.path().join(format!("copy {delay}"));
             crate::support::repo::keep(&target, &copy);
             tokio::time::sleep(A_WHILE).await;
-            assert_eq!(differences(&copy, &target), [""; 0], "after {delay} ms: the target changed after the end");
+            assert_eq!(
+                differences(&copy, &target),
+                [""; 0],
+                "after {delay} ms: the target changed after the end"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The API of the daemon, with the real program behind it: what the one asks is what the other understands.
+//! The API of the daemon, with the real program behind it: what the one asks is what the other
+//! understands.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -78,8 +79,9 @@ impl Place {
         let file = at("backup.toml");
         std::fs::write(
             &file,
-            "[repositories.main]\nurl = \"repo\"\nquota = \"1GiB\"\n[sources.docs]\nkind = \"files\"\npaths = [\"docs\"]\n\
-             [jobs.docs]\nsource = \"docs\"\nrepository = \"main\"\nrpo = \"1d\"\n",
+            "[repositories.main]\nurl = \"repo\"\nquota = \"1GiB\"\n[sources.docs]\nkind = \
+             \"files\"\npaths = [\"docs\"]\n[jobs.docs]\nsource = \"docs\"\nrepository = \
+             \"main\"\nrpo = \"1d\"\n",
         )
         .unwrap();
         let cli = Cli::new(&at("repo"), "hush");
@@ -105,12 +107,17 @@ impl Place {
         (command.get_program().into(), env.collect())
     }
 
-    async fn serve(&self, shutdown: CancellationToken) -> (Listening, Tokens, tokio::task::JoinHandle<()>) {
+    async fn serve(
+        &self,
+        shutdown: CancellationToken,
+    ) -> (Listening, Tokens, tokio::task::JoinHandle<()>) {
         let (program, env) = self.program();
         let state = backup_control::state::dir(&env).unwrap();
         let loaded = Arc::new(config::load(&self.file, &env).unwrap());
-        let settings =
-            Settings { listen: Some("127.0.0.1:0".parse().unwrap()), ..Settings::of(&loaded.config.api, &state) };
+        let settings = Settings {
+            listen: Some("127.0.0.1:0".parse().unwrap()),
+            ..Settings::of(&loaded.config.api, &state)
+        };
         let tokens = Tokens::at(settings.tokens.clone());
         tokens.create("first", Role::Auditor, None, now()).unwrap();
         let child = Arc::new(Child::new(program, Some(self.file.clone()), env.clone()));
@@ -119,7 +126,9 @@ impl Place {
         let (ready, listening) = oneshot::channel();
         let serving = tokio::spawn(async move {
             let engine = Arc::new(Idle(broadcast::channel(8).0));
-            api::serve(settings, engine, reads, shutdown, |listening| _ = ready.send(listening)).await.unwrap();
+            api::serve(settings, engine, reads, shutdown, |listening| _ = ready.send(listening))
+                .await
+                .unwrap();
         });
         (listening.await.unwrap(), tokens, serving)
     }
@@ -130,11 +139,17 @@ fn state(place: &Place) -> PathBuf {
 }
 
 /// Asks with a token; the status, and what was answered.
-async fn ask(listening: &Listening, token: &str, method: &str, path: &str, body: &str) -> (u16, String) {
+async fn ask(
+    listening: &Listening,
+    token: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (u16, String) {
     let address = listening.address.unwrap();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer \
+         {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     let asking = tokio::task::spawn_blocking(move || {
@@ -176,7 +191,8 @@ async fn the_program_understands_what_the_api_asks() {
     assert!(status >= 400 && body.contains("log"), "{status} {body}");
     let target = place.room.path().join("restored");
     let order = serde_json::json!({ "what": "latest", "target": target }).to_string();
-    let (status, plan) = ask(&listening, token.reveal(), "POST", "/api/v1/restores/plan", &order).await;
+    let (status, plan) =
+        ask(&listening, token.reveal(), "POST", "/api/v1/restores/plan", &order).await;
     assert!(status == 200 && plan.contains("summary") && !target.exists(), "{status} {plan}");
     assert_eq!(json("/api/v1/audit/verdict").await["sound"], true);
     assert_eq!(json("/api/v1/reports?since=2d").await["totals"]["succeeded"], 1);
@@ -186,7 +202,11 @@ async fn the_program_understands_what_the_api_asks() {
     let records = json("/api/v1/audit?user=anna&operation=report").await;
     assert_eq!(records["records"].as_array().unwrap().len(), 3, "{records}");
     assert!(records["records"][0]["details"]["process_user"].is_string(), "{records}");
-    assert!(json("/api/v1/audit?operation=backup").await["records"][0]["details"].get("process_user").is_none());
+    assert!(
+        json("/api/v1/audit?operation=backup").await["records"][0]["details"]
+            .get("process_user")
+            .is_none()
+    );
     let since = Instant::now();
     let metrics = loop {
         let metrics = get("/metrics").await.1;
@@ -197,11 +217,18 @@ async fn the_program_understands_what_the_api_asks() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
     let value = |name: &str| -> f64 {
-        let line = metrics.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {metrics}"));
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_else(|| panic!("{name}: {metrics}"));
         line.rsplit(' ').next().unwrap().parse().unwrap()
     };
     assert_eq!(value("backup_status{backup_job=\"docs\",state=\"verified\"}"), 1.0);
-    assert!(value("storage_usage{") > 100.0 && value("storage_objects{") > 3.0 && value("storage_usage_ratio{") < 0.01);
+    assert!(
+        value("storage_usage{") > 100.0
+            && value("storage_objects{") > 3.0
+            && value("storage_usage_ratio{") < 0.01
+    );
     let file = std::fs::read_to_string(state(&place).join("audit.jsonl")).unwrap();
     assert!(!file.contains(token.reveal()));
     shutdown.cancel();

@@ -20,12 +20,15 @@ fn found_after(change: impl FnOnce(&Path)) -> Vec<String> {
     differences(&one, &two)
 }
 
-/// Asserts that `change`, which keeps the directories' times, is seen as `expected` and nothing else.
+/// Asserts that `change`, which keeps the directories' times, is seen as `expected` and nothing
+/// else.
 #[track_caller]
 fn seen(expected: &[&str], change: impl FnOnce(&Path)) {
     let found: Vec<_> = found_after(change)
         .into_iter()
-        .filter(|difference| !difference.contains("mtime") || expected.iter().any(|e| e.contains("mtime")))
+        .filter(|difference| {
+            !difference.contains("mtime") || expected.iter().any(|e| e.contains("mtime"))
+        })
         .collect();
     assert_eq!(found.len(), expected.len(), "{found:?}");
     for (found, expected) in found.iter().zip(expected) {
@@ -35,9 +38,16 @@ fn seen(expected: &[&str], change: impl FnOnce(&Path)) {
 
 #[test]
 fn sees_contents() {
-    seen(&["content/one byte: content: "], |top| fs::write(top.join("content/one byte"), "y").unwrap());
+    seen(&["content/one byte: content: "], |top| {
+        fs::write(top.join("content/one byte"), "y").unwrap()
+    });
     seen(&["content/text: content: ", "content/text: size: "], |top| {
-        fs::File::options().write(true).open(top.join("content/text")).unwrap().set_len(299_999).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(top.join("content/text"))
+            .unwrap()
+            .set_len(299_999)
+            .unwrap();
         chmod(top.join("content/text"), 0o4755);
     });
 }
@@ -50,8 +60,11 @@ fn sees_what_is_missing_or_too_much() {
 
 #[test]
 fn sees_modes_and_times() {
-    seen(&["content/text: type and mode: expected 104755, found 100755"], |top| chmod(top.join("content/text"), 0o755));
-    let expected = ["content/text: mtime: expected 1000000000.123456789, found 1000000000.123456788"];
+    seen(&["content/text: type and mode: expected 104755, found 100755"], |top| {
+        chmod(top.join("content/text"), 0o755)
+    });
+    let expected =
+        ["content/text: mtime: expected 1000000000.123456789, found 1000000000.123456788"];
     seen(&expected, |top| touch(top.join("content/text"), 1_000_000_000, 123_456_788));
     seen(&["empty directory: mtime: "], |top| touch(top.join("empty directory"), 1_400_000_000, 0));
     seen(&["links/dangling: mtime: "], |top| touch(top.join("links/dangling"), 1, 0));
@@ -85,7 +98,9 @@ fn sees_owners() {
             lchown(top.join("content/noise"), Some(5), None).unwrap();
             chmod(top.join("content/noise"), 0o2751);
         });
-        seen(&["links/to a file: owner: "], |top| lchown(top.join("links/to a file"), Some(5), None).unwrap());
+        seen(&["links/to a file: owner: "], |top| {
+            lchown(top.join("links/to a file"), Some(5), None).unwrap()
+        });
         seen(&["special/null: device: "], |top| {
             fs::remove_file(top.join("special/null")).unwrap();
             tree::make_node(

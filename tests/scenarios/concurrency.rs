@@ -1,5 +1,5 @@
-//! Five writers at the same time into one repository, and a reader beside them: nobody waits, nothing is lost, everything
-//! that is listed restores.
+//! Five writers at the same time into one repository, and a reader beside them: nobody waits,
+//! nothing is lost, everything that is listed restores.
 
 use std::path::Path;
 

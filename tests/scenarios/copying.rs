@@ -1,4 +1,5 @@
-//! Copies between repositories: the same snapshots, the least work, and nothing lost when it is interrupted.
+//! Copies between repositories: the same snapshots, the least work, and nothing lost when it is
+//! interrupted.
 
 use std::sync::Arc;
 
@@ -24,7 +25,12 @@ async fn relative(sink: MemorySink, other: &Repo, share_key: bool) -> Repo {
     Repo { repository: made.unwrap(), passphrase }
 }
 
-async fn try_copy(from: &Repo, snapshots: &[SnapshotInfo], to: &Repo, options: &CopyOptions) -> Result<CopyReport> {
+async fn try_copy(
+    from: &Repo,
+    snapshots: &[SnapshotInfo],
+    to: &Repo,
+    options: &CopyOptions,
+) -> Result<CopyReport> {
     let cx = Context::silent();
     copy(&from.repository.load_index(&cx).await?, snapshots, &to.repository, options, &cx).await
 }
@@ -60,10 +66,19 @@ async fn of_everything_into_a_repository_with_another_key() {
             let repository = repo.repository.clone();
             async move { repository.receipt(&id).await.unwrap() }
         };
-        assert_eq!(received(&from, original.id).await, received(&to, copied.id).await, "carried along");
+        assert_eq!(
+            received(&from, original.id).await,
+            received(&to, copied.id).await,
+            "carried along"
+        );
     }
-    let name = |id: SnapshotId| report.copied.iter().find(|copied| copied.from == id).unwrap().to.unwrap();
-    assert_eq!(there[2].snapshot.parent, Some(name(first)), "the parent is called by its name there");
+    let name =
+        |id: SnapshotId| report.copied.iter().find(|copied| copied.from == id).unwrap().to.unwrap();
+    assert_eq!(
+        there[2].snapshot.parent,
+        Some(name(first)),
+        "the parent is called by its name there"
+    );
     assert_holds(&to, name(first), &a).await;
     assert_holds(&to, name(second), &b).await;
     to.assert_sound().await;
@@ -83,10 +98,15 @@ async fn with_the_same_key_is_verbatim() {
     assert_eq!(report.copied[0].to, Some(id));
     let snapshots = Prefix::new("snapshots").unwrap();
     for meta in sink.list_all(&snapshots).await.unwrap() {
-        let (here, there) = (sink.get_bytes(&meta.key).await.unwrap(), copied.get_bytes(&meta.key).await.unwrap());
+        let (here, there) =
+            (sink.get_bytes(&meta.key).await.unwrap(), copied.get_bytes(&meta.key).await.unwrap());
         assert_eq!(here, there);
     }
-    assert_eq!(report.stored.packed_bytes, from_bytes(&from).await, "sealed blobs are as long as they were");
+    assert_eq!(
+        report.stored.packed_bytes,
+        from_bytes(&from).await,
+        "sealed blobs are as long as they were"
+    );
     assert_holds(&to, id, &source).await;
     to.assert_sound().await;
 }
@@ -109,7 +129,8 @@ async fn again_copies_nothing_and_a_changed_source_little() {
     let passphrase = Passphrase::generate();
     let like = Likeness { repository: from.repository.clone(), share_key: false };
     let init = InitOptions { recovery: None, like: Some(like) };
-    let made = Repository::init(Arc::new(puts.clone()), &passphrase, &init, &Context::silent()).await;
+    let made =
+        Repository::init(Arc::new(puts.clone()), &passphrase, &init, &Context::silent()).await;
     let to = Repo { repository: made.unwrap(), passphrase };
     copy_all(&from, &to).await;
 
@@ -240,8 +261,10 @@ async fn every_operation_fails_once() {
         for n in 0.. {
             let (source_sink, target_sink) =
                 (FaultySink::new(Arc::new(home.copy())), FaultySink::new(Arc::new(empty.copy())));
-            let from = Repo::open(Arc::new(source_sink.clone()), from.passphrase.reveal()).await.unwrap();
-            let to = Repo::open(Arc::new(target_sink.clone()), to.passphrase.reveal()).await.unwrap();
+            let from =
+                Repo::open(Arc::new(source_sink.clone()), from.passphrase.reveal()).await.unwrap();
+            let to =
+                Repo::open(Arc::new(target_sink.clone()), to.passphrase.reveal()).await.unwrap();
             let snapshots = from.snapshots().await;
             let faulty = if at_source { &source_sink } else { &target_sink };
             faulty.fail_nth(n, fault);

@@ -1,4 +1,5 @@
-//! A backup or a restore that is killed at any moment: the repository stays sound, and running it again completes it.
+//! A backup or a restore that is killed at any moment: the repository stays sound, and running it
+//! again completes it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,10 @@ impl Place {
         let repo = Repo::in_dir(&room.path().join("base")).await;
         repo.backup(&files(&[&top]), &options()).await;
         for at in 0..300 {
-            write(top.join(format!("grown/{}/{at}", at % 7)), text(at, 1000 * at as usize % 90_000));
+            write(
+                top.join(format!("grown/{}/{at}", at % 7)),
+                text(at, 1000 * at as usize % 90_000),
+            );
         }
         for at in 0..6 {
             write(top.join(format!("grown/large {at}")), noise(1000 + at, 6_000_000));
@@ -66,7 +70,8 @@ fn time_of(cli: &Cli, arguments: &[&str]) -> Duration {
     started.elapsed()
 }
 
-/// Starts it and kills it at a random moment of its life; says whether it was killed before its end.
+/// Starts it and kills it at a random moment of its life; says whether it was killed before its
+/// end.
 fn kill_at_random(cli: &Cli, arguments: &[&str], whole: Duration, seed: u64) -> bool {
     let mut child = spawn(cli, arguments);
     std::thread::sleep(whole.mul_f64(rng(seed).random_range(0.0..1.05)));
@@ -125,7 +130,8 @@ async fn killed_restores() {
     let (top, (_, cli)) = (place.top(), place.copy("repository"));
     cli.summary(&["run", "--source", path_text(&top)]);
     let target = place.room.path().join("restored");
-    let arguments = ["restore", "latest", "--if-exists", "merge", "--yes", "--target", path_text(&target)];
+    let arguments =
+        ["restore", "latest", "--if-exists", "merge", "--yes", "--target", path_text(&target)];
     let whole = time_of(&cli, &arguments);
     let mut killed = 0;
     for seed in seeds(4) {
@@ -138,7 +144,8 @@ async fn killed_restores() {
     cli.check();
 }
 
-/// The first index object is written when a pack is complete five seconds after the start: a pause makes that early.
+/// The first index object is written when a pack is complete five seconds after the start: a pause
+/// makes that early.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_backup_has_stored_is_used_again() {
     let (source, room) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -170,7 +177,11 @@ async fn what_a_killed_backup_has_stored_is_used_again() {
 /// Waits until so many entries are in a directory.
 fn wait_for(dir: &Path, entries: usize, child: &mut Child) {
     while fs::read_dir(dir).map_or(0, Iterator::count) < entries {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before enough was in {}", dir.display());
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it ended before enough was in {}",
+            dir.display()
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
 }

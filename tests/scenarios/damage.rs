@@ -1,5 +1,5 @@
-//! Every kind of damage to every kind of object: it is found and named with what it affects, what is undamaged still
-//! restores, and the next backup is sound or fails.
+//! Every kind of damage to every kind of object: it is found and named with what it affects, what
+//! is undamaged still restores, and the next backup is sound or fails.
 
 use std::sync::Arc;
 
@@ -19,10 +19,15 @@ use crate::support::repo::{Repo, options};
 use crate::support::samples::script;
 use crate::support::script::{assert_holds, digest, restore_script};
 
-/// Whether some problem is of an object whose name contains `object`, and affects something with `affected` in it.
+/// Whether some problem is of an object whose name contains `object`, and affects something with
+/// `affected` in it.
 fn names(report: &CheckReport, object: &str, affected: &str) -> bool {
     let hit = |problem: &&backup_core::check::Problem| problem.object.contains(object);
-    report.problems.iter().filter(hit).any(|problem| problem.affects.iter().any(|text| text.contains(affected)))
+    report
+        .problems
+        .iter()
+        .filter(hit)
+        .any(|problem| problem.affects.iter().any(|text| text.contains(affected)))
 }
 
 /// The beginning of a name that messages show.
@@ -37,7 +42,8 @@ fn message(error: &Error) -> String {
 
 /// Everything that must hold whatever was damaged, in a repository that still opens.
 async fn assert_survives(fixture: &Fixture, sink: &MemorySink, case: &str) {
-    let repo = fixture.open(sink, true).await.unwrap_or_else(|error| panic!("{case}: {}", error.chain()));
+    let repo =
+        fixture.open(sink, true).await.unwrap_or_else(|error| panic!("{case}: {}", error.chain()));
     let full = repo.check(ReadData::All).await.unwrap();
     let found = !full.problems.is_empty() || !full.notes.is_empty();
     assert!(found || case.starts_with("x-receipts"), "{case}: nothing is found");
@@ -51,7 +57,13 @@ async fn assert_survives(fixture: &Fixture, sink: &MemorySink, case: &str) {
 }
 
 /// Verification says that a snapshot is sound exactly if it restores, and then a full check agrees.
-async fn assert_verify_is_right(fixture: &Fixture, repo: &Repo, id: SnapshotId, full: &CheckReport, case: &str) {
+async fn assert_verify_is_right(
+    fixture: &Fixture,
+    repo: &Repo,
+    id: SnapshotId,
+    full: &CheckReport,
+    case: &str,
+) {
     let problems = repo.verify(id).await.problems;
     let restored = restore_script(repo, id).await;
     let whole = match &restored {
@@ -60,22 +72,38 @@ async fn assert_verify_is_right(fixture: &Fixture, repo: &Repo, id: SnapshotId, 
     };
     assert!(whole || restored.is_err(), "{case}: a restore succeeded with other content");
     // The manifest, which a restore leaves out, may be what is damaged.
-    let manifest = problems.iter().all(|problem| problem.affects.iter().all(|text| text.contains("/.backup/")));
-    assert!(problems.is_empty() == whole || manifest, "{case}: restores: {whole}, but {problems:?}");
+    let manifest = problems
+        .iter()
+        .all(|problem| problem.affects.iter().all(|text| text.contains("/.backup/")));
+    assert!(
+        problems.is_empty() == whole || manifest,
+        "{case}: restores: {whole}, but {problems:?}"
+    );
     let short = id.short();
-    let checked = full.problems.iter().any(|problem| problem.affects.iter().any(|text| text.contains(&short)));
-    assert_eq!(checked, !problems.is_empty(), "{case}: check and verify differ: {full:?}\n{problems:?}");
+    let checked = full
+        .problems
+        .iter()
+        .any(|problem| problem.affects.iter().any(|text| text.contains(&short)));
+    assert_eq!(
+        checked,
+        !problems.is_empty(),
+        "{case}: check and verify differ: {full:?}\n{problems:?}"
+    );
     for problem in &problems {
         assert!(problem.affects.iter().any(|text| text.contains(&short)), "{case}: {problem:?}");
     }
 }
 
-/// The next backup fails, or publishes a snapshot that is sound. Whether bytes deep in a pack of data have changed is for
-/// `check --read-data` to find, which then names the new snapshot as well.
+/// The next backup fails, or publishes a snapshot that is sound. Whether bytes deep in a pack of
+/// data have changed is for `check --read-data` to find, which then names the new snapshot as well.
 async fn assert_next_backup(fixture: &Fixture, repo: &Repo, case: &str) {
     let before = repo.snapshots().await.len();
     let Ok(report) = repo.try_backup(&fixture.hit, &one_pack()).await else {
-        assert_eq!(repo.snapshots().await.len(), before, "{case}: a failed run published a snapshot");
+        assert_eq!(
+            repo.snapshots().await.len(),
+            before,
+            "{case}: a failed run published a snapshot"
+        );
         return;
     };
     let id = report.snapshot.unwrap();
@@ -83,7 +111,10 @@ async fn assert_next_backup(fixture: &Fixture, repo: &Repo, case: &str) {
     if problems.is_empty() {
         assert_holds(repo, id, &fixture.hit).await;
     } else {
-        assert!(case.starts_with("data pack, Flip"), "{case}: the next snapshot is published and broken: {problems:?}");
+        assert!(
+            case.starts_with("data pack, Flip"),
+            "{case}: the next snapshot is published and broken: {problems:?}"
+        );
         let full = repo.check(ReadData::All).await.unwrap();
         assert!(names(&full, "pack", &id.short()), "{case}: {full:?}");
     }
@@ -98,7 +129,11 @@ async fn config() {
         for recovery in [false, true] {
             let error = fixture.open(&sink, recovery).await.map(drop).unwrap_err();
             assert!(error.is_damage(), "{damage:?}: {error:?}");
-            assert!(message(&error).contains("x-receipts/config"), "{damage:?}: {}", message(&error));
+            assert!(
+                message(&error).contains("x-receipts/config"),
+                "{damage:?}: {}",
+                message(&error)
+            );
         }
         // What the message advises.
         let copy = sink.objects()[&Key::new("x-receipts/config").unwrap()].clone();
@@ -132,7 +167,11 @@ async fn key_file() {
         let sink = fixture.damaged(&fixture.key_file, damage);
         let error = fixture.open(&sink, false).await.map(drop).unwrap_err();
         if damage != Damage::Delete {
-            assert!(message(&error).contains(short(&fixture.key_file)), "{case}: {}", message(&error));
+            assert!(
+                message(&error).contains(short(&fixture.key_file)),
+                "{case}: {}",
+                message(&error)
+            );
         }
         let report = fixture.open(&sink, true).await.unwrap().check(ReadData::None).await.unwrap();
         assert!(names(&report, short(&fixture.key_file), "pass phrase"), "{case}: {report:?}");
@@ -164,7 +203,10 @@ async fn data_pack() {
         let case = format!("data pack, {damage:?}");
         let sink = fixture.damaged(&fixture.data_pack, damage);
         let repo = fixture.open(&sink, false).await.unwrap();
-        let report = repo.check(if damage.is_flip() { ReadData::All } else { ReadData::None }).await.unwrap();
+        let report = repo
+            .check(if damage.is_flip() { ReadData::All } else { ReadData::None })
+            .await
+            .unwrap();
         // The last bytes are the pack's own header, which no snapshot needs.
         let affected = match damage {
             Damage::Flip(990 | 1000) | Damage::Shorten(1) => "snapshot".to_owned(),
@@ -184,9 +226,13 @@ async fn tree_pack() {
         let sink = fixture.damaged(&fixture.tree_pack, damage);
         let repo = fixture.open(&sink, false).await.unwrap();
         let in_header = matches!(damage, Damage::Flip(990 | 1000));
-        let report = repo.check(if in_header { ReadData::All } else { ReadData::None }).await.unwrap();
-        let affected =
-            if in_header || damage == Damage::Shorten(1) { "snapshot" } else { &format!("snapshot {hit}: /") };
+        let report =
+            repo.check(if in_header { ReadData::All } else { ReadData::None }).await.unwrap();
+        let affected = if in_header || damage == Damage::Shorten(1) {
+            "snapshot"
+        } else {
+            &format!("snapshot {hit}: /")
+        };
         assert!(names(&report, short(&fixture.tree_pack), affected), "{case}: {report:?}");
         assert_survives(&fixture, &sink, &case).await;
     }
@@ -217,14 +263,22 @@ async fn receipts() {
             let repo = fixture.open(&sink, false).await.unwrap();
             let report = repo.check(ReadData::None).await.unwrap();
             // Other tools write no receipts: a missing one is no problem, a broken one is.
-            assert_eq!(names(&report, short(&key), ""), damage != Damage::Delete, "{case}: {report:?}");
+            assert_eq!(
+                names(&report, short(&key), ""),
+                damage != Damage::Delete,
+                "{case}: {report:?}"
+            );
             assert_survives(&fixture, &sink, &case).await;
-            assert!(sink.objects().contains_key(&key), "{case}: the next backup has not written it again");
+            assert!(
+                sink.objects().contains_key(&key),
+                "{case}: the next backup has not written it again"
+            );
         }
     }
 }
 
-/// A backup that lists a snapshot, and is killed when it has completed its receipt, may do so after it was forgotten.
+/// A backup that lists a snapshot, and is killed when it has completed its receipt, may do so after
+/// it was forgotten.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receipt_that_comes_after_the_forgetting_alarms_nobody() {
     let clock = Arc::new(FakeClock::at("2026-01-01T00:00:00Z".parse().unwrap()));

@@ -1,5 +1,5 @@
-//! Every operation on the storage fails once, in every way: what runs then fails loudly or succeeds truly, and a second
-//! run converges.
+//! Every operation on the storage fails once, in every way: what runs then fails loudly or succeeds
+//! truly, and a second run converges.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,8 @@ use crate::support::tree::write;
 const LOST: SinkErrorKind = SinkErrorKind::Unavailable;
 
 /// What can befall whoever only reads.
-const READING: [Fault; 4] = [Fault::Before(LOST), Fault::Midway(LOST), Fault::Truncated, Fault::Corrupted];
+const READING: [Fault; 4] =
+    [Fault::Before(LOST), Fault::Midway(LOST), Fault::Truncated, Fault::Corrupted];
 
 /// Longer than anything takes here: a run that waits for ever has failed too.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -67,7 +68,8 @@ impl Base {
     }
 }
 
-/// Runs `attempt` once for each operation that can fail with `fault`; `attempt` gets the sink, in which it fails.
+/// Runs `attempt` once for each operation that can fail with `fault`; `attempt` gets the sink, in
+/// which it fails.
 async fn sweep<F: Future<Output = bool>>(fault: Fault, attempt: impl Fn(u64) -> F) {
     for n in 0.. {
         let fired = tokio::time::timeout(PATIENCE, attempt(n)).await;
@@ -86,7 +88,8 @@ async fn assert_converges(repo: &Repo, source: &ScriptedSource, case: &str) {
         assert_eq!(repo.verify(info.id).await.problems, [], "{case}: listed, but broken");
     }
     let again = repo.try_backup(source, &options()).await;
-    let again = again.unwrap_or_else(|error| panic!("{case}: the second run fails: {}", error.chain()));
+    let again =
+        again.unwrap_or_else(|error| panic!("{case}: the second run fails: {}", error.chain()));
     assert_holds(repo, again.snapshot.unwrap(), source).await;
     assert_eq!(repo.snapshots().await.len(), listed.len() + 1, "{case}");
     let report = repo.check(ReadData::All).await.unwrap();
@@ -111,7 +114,8 @@ async fn backups(fault: Fault) {
             }
             Err(error) => {
                 assert_told(&error, &case);
-                // Listed all the same if the fault came after the snapshot was stored; then it must be sound.
+                // Listed all the same if the fault came after the snapshot was stored; then it must
+                // be sound.
                 assert!(new <= 1, "{case}");
             }
         }
@@ -163,7 +167,8 @@ async fn the_first_backup_and_its_repository() {
             let sink = FaultySink::new(Arc::new(place.clone()));
             let passphrase = Passphrase::generate();
             let (passphrase, cx) = (&passphrase, &Context::silent());
-            let with_recovery = &InitOptions { recovery: Some(Passphrase::generate()), ..InitOptions::default() };
+            let with_recovery =
+                &InitOptions { recovery: Some(Passphrase::generate()), ..InitOptions::default() };
             let init = || Repository::init(Arc::new(sink.clone()), passphrase, with_recovery, cx);
             sink.fail_nth(n, fault);
             let first = init().await.map(drop);
@@ -172,12 +177,19 @@ async fn the_first_backup_and_its_repository() {
             // Again: there is a whole repository by now, or it can be made.
             match (&first, init().await.map(drop)) {
                 (_, Ok(())) => assert!(first.is_err(), "{case}: it was made twice"),
-                (_, Err(error)) => assert_eq!(error.kind(), ErrorKind::RepositoryExists, "{case}: {}", error.chain()),
+                (_, Err(error)) => assert_eq!(
+                    error.kind(),
+                    ErrorKind::RepositoryExists,
+                    "{case}: {}",
+                    error.chain()
+                ),
             }
             let repo = Repo::open(Arc::new(sink.clone()), passphrase.reveal()).await;
             let repo = repo.unwrap_or_else(|error| panic!("{case}: {}", error.chain()));
-            // A key file of the first attempt would have another master key, and stock restic might try it first.
-            let keys = place.objects().into_keys().filter(|key| key.as_str().starts_with("keys/")).count();
+            // A key file of the first attempt would have another master key, and stock restic might
+            // try it first.
+            let keys =
+                place.objects().into_keys().filter(|key| key.as_str().starts_with("keys/")).count();
             assert_eq!(keys, 2, "{case}: key files of two repositories");
             assert_converges(&repo, &small_script(), &case).await;
             fired
@@ -194,10 +206,16 @@ async fn opening() {
         sweep(fault, |n| async move {
             let sink = FaultySink::new(Arc::new(base.sink.copy()));
             sink.fail_nth(n, fault);
-            let opened = Repo::open(Arc::new(sink.clone()), base.passphrase.reveal()).await.map(drop);
+            let opened =
+                Repo::open(Arc::new(sink.clone()), base.passphrase.reveal()).await.map(drop);
             let fired = sink.fired() > 0;
             if let Err(error) = opened {
-                assert_ne!(error.kind(), ErrorKind::NoRepository, "{fault:?} at {n}: {}", error.chain());
+                assert_ne!(
+                    error.kind(),
+                    ErrorKind::NoRepository,
+                    "{fault:?} at {n}: {}",
+                    error.chain()
+                );
             }
             fired
         })
@@ -242,7 +260,9 @@ async fn restoring() {
             let restored = restore_script(&repo, base.id).await;
             let fired = sink.fired() > 0;
             match restored {
-                Ok(restored) => assert_eq!(restored.restored_digest(&Selection::all()), *expected, "{case}"),
+                Ok(restored) => {
+                    assert_eq!(restored.restored_digest(&Selection::all()), *expected, "{case}")
+                }
                 Err(error) => assert_told(&error, &case),
             }
             sink.heal();
@@ -263,10 +283,12 @@ async fn checking() {
             let copy = base.sink.copy();
             let (sink, repo) = base.faulty(copy.clone()).await;
             sink.fail_nth(n, fault);
-            // Whatever is read wrongly is an error or a problem; what is right once it is read again may be neither.
+            // Whatever is read wrongly is an error or a problem; what is right once it is read
+            // again may be neither.
             let checked = repo.check(ReadData::All).await;
             let fired = sink.fired() > 0;
-            // Its first request and its last ones say only that somebody is at work; a check does without, where it must.
+            // Its first request and its last ones say only that somebody is at work; a check does
+            // without, where it must.
             let of_the_session = n == 0 || n + 2 >= sink.operations();
             sink.heal();
             if let (Ok(report), Fault::Before(_) | Fault::Midway(_)) = (checked, fault) {
@@ -338,7 +360,8 @@ async fn restoring_files() {
                 Ok(report) => assert_eq!(report.warnings, 0, "{case}"),
                 Err(error) => {
                     assert_told(&error, &case);
-                    let merge = RestoreRequest { if_exists: IfExists::Merge, ..RestoreRequest::default() };
+                    let merge =
+                        RestoreRequest { if_exists: IfExists::Merge, ..RestoreRequest::default() };
                     repo.restore_with(id, &merge, &target).await.unwrap();
                 }
             }

@@ -1,6 +1,7 @@
-//! Random histories of a repository: whatever happens, every snapshot that is listed restores byte for byte, what was
-//! forgotten can be brought back within the grace period, a prune leaves nothing to do for the next, and in the end nothing
-//! is left behind. A failure names its seed; `BACKUP_TEST_SEED` repeats that history.
+//! Random histories of a repository: whatever happens, every snapshot that is listed restores byte
+//! for byte, what was forgotten can be brought back within the grace period, a prune leaves nothing
+//! to do for the next, and in the end nothing is left behind. A failure names its seed;
+//! `BACKUP_TEST_SEED` repeats that history.
 
 use crate::support::history::History;
 use crate::support::long::long;
@@ -18,6 +19,10 @@ async fn any_history_keeps_every_snapshot() {
     history.world.everything_can_go().await;
     let counts = &history.world.counts;
     for (what, count) in counts {
-        assert!(*count > 0 || !long(), "never happened: {what}; in {}: {counts:?}", history.world.at);
+        assert!(
+            *count > 0 || !long(),
+            "never happened: {what}; in {}: {counts:?}",
+            history.world.at
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Random histories of a repository: at any moment at which nobody writes, stock restic finds nothing to complain.
+//! Random histories of a repository: at any moment at which nobody writes, stock restic finds
+//! nothing to complain.
 
 use std::fs;
 
@@ -22,7 +23,11 @@ mod needs_restic {
         for version in RESTICS {
             let restic = Restic::new(version, dir.path(), world.repo.passphrase.reveal());
             let checked = restic.run(&["check", "--read-data", "--no-lock"]);
-            assert!(checked.text().contains("no errors were found"), "{}: {version}: {checked}", world.at);
+            assert!(
+                checked.text().contains("no errors were found"),
+                "{}: {version}: {checked}",
+                world.at
+            );
         }
     }
 

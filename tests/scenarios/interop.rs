@@ -88,9 +88,12 @@ mod needs_restic {
             restic.restore(&id.to_hex(), &target);
             assert_eq!(place.differences(&target), [""; 0], "{version}");
             let manifest: Value =
-                serde_json::from_slice(&fs::read(target.join(".backup/manifest.json")).unwrap()).unwrap();
+                serde_json::from_slice(&fs::read(target.join(".backup/manifest.json")).unwrap())
+                    .unwrap();
             assert_eq!(manifest["type"], "incremental");
-            assert!(fs::read_to_string(target.join(".backup/RESTORE.md")).unwrap().contains("restic"));
+            assert!(
+                fs::read_to_string(target.join(".backup/RESTORE.md")).unwrap().contains("restic")
+            );
         }
     }
 
@@ -100,8 +103,10 @@ mod needs_restic {
             let place = Place::new(version);
             let (repo, id) = place.ours().await;
             let restic = place.restic(version, repo.passphrase.reveal());
-            let listed: Value =
-                serde_json::from_slice(&restic.run(&["snapshots", "--no-lock", "--json"]).succeeded().stdout).unwrap();
+            let listed: Value = serde_json::from_slice(
+                &restic.run(&["snapshots", "--no-lock", "--json"]).succeeded().stdout,
+            )
+            .unwrap();
             let listed = listed.as_array().unwrap();
             assert_eq!(listed.len(), 2, "{version}");
             assert_eq!(listed[1]["id"], id.to_hex());
@@ -111,12 +116,15 @@ mod needs_restic {
             assert_eq!(listed[1]["tags"][2], "type=incremental");
 
             let shown = restic.run(&["ls", "--no-lock", "latest"]).succeeded().stdout;
-            for path in paths(&place.top)
-                .iter()
-                .filter(|path| path.iter().all(|b| (32..127).contains(b) && *b != b'"' && *b != b'\\'))
-            {
+            for path in paths(&place.top).iter().filter(|path| {
+                path.iter().all(|b| (32..127).contains(b) && *b != b'"' && *b != b'\\')
+            }) {
                 let line = [b"\n", &path[..], b"\n"].concat();
-                assert!(shown.windows(line.len()).any(|window| window == line), "{version}: {}", path.escape_ascii());
+                assert!(
+                    shown.windows(line.len()).any(|window| window == line),
+                    "{version}: {}",
+                    path.escape_ascii()
+                );
             }
             let json = restic.run(&["ls", "--no-lock", "--json", "latest"]).succeeded().text();
             let nodes = json.lines().filter(|line| line.contains(r#""node""#)).count();
@@ -124,7 +132,12 @@ mod needs_restic {
             let described = [".backup", "manifest.json", "RESTORE.md"].len();
             assert_eq!(nodes, paths(&place.top).len() + above + described, "{version}");
 
-            for name in ["content/many chunks", "content/empty", "content/sparse", "names/files/*?[a-z]{x,y}"] {
+            for name in [
+                "content/many chunks",
+                "content/empty",
+                "content/sparse",
+                "names/files/*?[a-z]{x,y}",
+            ] {
                 let path = place.top.join(name);
                 let dumped = restic.run(&["dump", "--no-lock", "latest", text(&path)]).succeeded();
                 assert!(dumped.stdout == fs::read(&path).unwrap(), "{version}: {name}");
@@ -140,7 +153,9 @@ mod needs_restic {
             let totals = repo.reader(id).await.manifest().await.unwrap().unwrap().totals;
             let restic = place.restic(version, repo.passphrase.reveal());
             let stats = |mode: &str| -> Value {
-                let shown = restic.run(&["stats", "--no-lock", "--json", "--mode", mode, "latest"]).succeeded();
+                let shown = restic
+                    .run(&["stats", "--no-lock", "--json", "--mode", mode, "latest"])
+                    .succeeded();
                 serde_json::from_slice(&shown.stdout).unwrap()
             };
             let restore = stats("restore-size");
@@ -151,7 +166,10 @@ mod needs_restic {
                 "{version}"
             );
             let raw = stats("raw-data");
-            assert!(raw["total_size"].as_u64().unwrap() < restore["total_size"].as_u64().unwrap(), "{version}: {raw}");
+            assert!(
+                raw["total_size"].as_u64().unwrap() < restore["total_size"].as_u64().unwrap(),
+                "{version}: {raw}"
+            );
         }
     }
 
@@ -170,7 +188,10 @@ mod needs_restic {
                 "{version}: {summary}"
             );
             assert_eq!(summary["data_blobs"], 0, "{version}: {summary}");
-            assert_eq!(summary["tree_blobs"], 1, "only the root, which lacks our .backup: {version}: {summary}");
+            assert_eq!(
+                summary["tree_blobs"], 1,
+                "only the root, which lacks our .backup: {version}: {summary}"
+            );
             let theirs = repo.snapshots().await.pop().unwrap();
             assert_eq!(theirs.snapshot.parent, Some(id), "{version}");
             restic.check();
@@ -224,7 +245,9 @@ mod needs_restic {
             }
             // Without --no-lock: shared locks beside the guard.
             restic.run(&["ls", "latest"]).succeeded();
-            restic.run(&["restore", "latest", "--target", text(&place.room.path().join(version))]).succeeded();
+            restic
+                .run(&["restore", "latest", "--target", text(&place.room.path().join(version))])
+                .succeeded();
             restic.backup(&[&place.top]);
             repo.assert_sound().await;
         }
@@ -250,7 +273,11 @@ mod needs_restic_new {
             let sink = FaultySink::new(local(room.path()));
             let (passphrase, cx) = (Passphrase::generate(), Context::silent());
             let init = || Repository::init(Arc::new(sink.clone()), &passphrase, NO_RECOVERY, &cx);
-            sink.add(FaultRule::new(Fault::Before(SinkErrorKind::Unavailable)).on(Operation::Put).under("config"));
+            sink.add(
+                FaultRule::new(Fault::Before(SinkErrorKind::Unavailable))
+                    .on(Operation::Put)
+                    .under("config"),
+            );
             init().await.unwrap_err();
             init().await.unwrap();
             Restic::new("restic-new", room.path(), passphrase.reveal()).check();
@@ -272,20 +299,32 @@ mod needs_restic_for_keys {
         for version in RESTICS {
             let place = Place::new(version);
             let (repo, id) = place.ours().await;
-            let (added, new, cx) = (Passphrase::generate(), Passphrase::generate(), Context::silent());
+            let (added, new, cx) =
+                (Passphrase::generate(), Passphrase::generate(), Context::silent());
             repo.repository.add_key(&added, Some("for the vault".to_owned()), &cx).await.unwrap();
             let target = place.room.path().join("restored");
             place.restic(version, added.reveal()).restore(&id.to_hex(), &target);
             assert_eq!(place.differences(&target), [""; 0], "{version}");
             // Its own list of keys has ours.
-            let keys = place.restic(version, added.reveal()).run(&["key", "list", "--no-lock", "--json"]).succeeded();
+            let keys = place
+                .restic(version, added.reveal())
+                .run(&["key", "list", "--no-lock", "--json"])
+                .succeeded();
             let keys: Vec<serde_json::Value> = serde_json::from_str(&keys.text()).unwrap();
-            assert_eq!(keys.len(), repo.repository.keys().await.unwrap().len(), "{version}: {keys:?}");
+            assert_eq!(
+                keys.len(),
+                repo.repository.keys().await.unwrap().len(),
+                "{version}: {keys:?}"
+            );
             assert!(keys.iter().any(|key| key["current"] == true), "{version}: {keys:?}");
 
             repo.repository.rotate_key(&new, None, &cx).await.unwrap();
-            let old = place.restic(version, repo.passphrase.reveal()).run(&["snapshots", "--no-lock"]);
-            assert!(old.code != 0 && old.to_string().contains("wrong password"), "{version}: {old}");
+            let old =
+                place.restic(version, repo.passphrase.reveal()).run(&["snapshots", "--no-lock"]);
+            assert!(
+                old.code != 0 && old.to_string().contains("wrong password"),
+                "{version}: {old}"
+            );
             place.restic(version, new.reveal()).check();
         }
     }
@@ -326,7 +365,10 @@ mod needs_rustic {
         let (repo, id) = place.ours().await;
         let rustic = Rustic::new(&place.repository(), repo.passphrase.reveal());
         let checked = rustic.run(&["check", "--read-data"]).succeeded();
-        assert!(!checked.stderr.contains("ERROR") && !checked.text().contains("ERROR"), "{checked}");
+        assert!(
+            !checked.stderr.contains("ERROR") && !checked.text().contains("ERROR"),
+            "{checked}"
+        );
         let target = place.room.path().join("rustic");
         rustic.run(&["restore", &id.to_hex(), text(&target)]).succeeded();
         assert_eq!(place.differences(&target), [""; 0]);
@@ -348,7 +390,11 @@ mod needs_rustic {
         repo.assert_sound().await;
         let source = Counting::new(files(&[&place.top]));
         let report = repo.backup(&source, &options()).await;
-        assert_eq!((report.parent, source.opened_and_late().0), (Some(theirs), 0), "no content is read again");
+        assert_eq!(
+            (report.parent, source.opened_and_late().0),
+            (Some(theirs), 0),
+            "no content is read again"
+        );
         rustic.run(&["check", "--read-data"]).succeeded();
     }
 }

@@ -30,7 +30,9 @@ async fn a_pass_phrase_is_rotated_while_a_backup_runs() {
     let old = Repo::init(Arc::new(sink.clone())).await;
     let (before, during) = (script("before"), script("during"));
     let first = old.backup(&before, &options()).await.snapshot.unwrap();
-    for (top, operation) in [("data", Operation::Put), ("index", Operation::Put), ("snapshots", Operation::Put)] {
+    for (top, operation) in
+        [("data", Operation::Put), ("index", Operation::Put), ("snapshots", Operation::Put)]
+    {
         let gate = Gate::new(Arc::new(sink.clone()));
         let old_phrase = Passphrase::generate();
         old.repository.add_key(&old_phrase, None, &Context::silent()).await.unwrap();
@@ -38,14 +40,21 @@ async fn a_pass_phrase_is_rotated_while_a_backup_runs() {
         gate.close(Stop { operation, top, skip: 0, done: false });
         let source = during.clone().file("/during/round", top);
         let (running, backed_up) = (writer.clone(), source.clone());
-        let task = tokio::spawn(async move { backup(&running, &backed_up, &options(), &Context::silent()).await });
+        let task = tokio::spawn(async move {
+            backup(&running, &backed_up, &options(), &Context::silent()).await
+        });
         gate.stopped().await;
 
         let new_phrase = Passphrase::generate();
         let opened = opens(&sink, &old_phrase).await.unwrap();
-        let rotation = opened.repository.rotate_key(&new_phrase, None, &Context::silent()).await.unwrap();
+        let rotation =
+            opened.repository.rotate_key(&new_phrase, None, &Context::silent()).await.unwrap();
         assert_eq!(rotation.removed, writer.key_id(), "{top}");
-        assert_eq!(opens(&sink, &old_phrase).await.unwrap_err(), ErrorKind::WrongPassphrase, "{top}");
+        assert_eq!(
+            opens(&sink, &old_phrase).await.unwrap_err(),
+            ErrorKind::WrongPassphrase,
+            "{top}"
+        );
 
         gate.open();
         let report = task.await.unwrap().unwrap_or_else(|error| panic!("{top}: {}", error.chain()));
@@ -55,7 +64,11 @@ async fn a_pass_phrase_is_rotated_while_a_backup_runs() {
         assert_holds(&new, first, &before).await;
         // A backup that began with the old key notes no key that is gone.
         new.assert_sound().await;
-        assert_eq!(opens(&sink, &old_phrase).await.unwrap_err(), ErrorKind::WrongPassphrase, "{top}: it is back");
+        assert_eq!(
+            opens(&sink, &old_phrase).await.unwrap_err(),
+            ErrorKind::WrongPassphrase,
+            "{top}: it is back"
+        );
     }
 }
 
@@ -64,11 +77,23 @@ async fn the_last_key_stays() {
     let repo = Repo::in_memory().await;
     let only = repo.repository.key_id();
     let refused = repo.repository.remove_key(&only).await.unwrap_err();
-    assert!(refused.kind() == ErrorKind::Invalid && refused.hint().is_some(), "{}", refused.chain());
-    let second = repo.repository.add_key(&Passphrase::new("second"), None, &Context::silent()).await.unwrap();
+    assert!(
+        refused.kind() == ErrorKind::Invalid && refused.hint().is_some(),
+        "{}",
+        refused.chain()
+    );
+    let second = repo
+        .repository
+        .add_key(&Passphrase::new("second"), None, &Context::silent())
+        .await
+        .unwrap();
     // Nothing has proven that the other one works.
     let refused = repo.repository.remove_key(&only).await.unwrap_err();
-    assert!(refused.kind() == ErrorKind::Invalid && refused.hint().is_some(), "{}", refused.chain());
+    assert!(
+        refused.kind() == ErrorKind::Invalid && refused.hint().is_some(),
+        "{}",
+        refused.chain()
+    );
     let sink = Arc::clone(repo.repository.sink());
     let repo = Repo::open(Arc::clone(&sink), "second").await.unwrap();
     repo.repository.remove_key(&only).await.unwrap();
@@ -85,7 +110,11 @@ async fn a_pass_phrase_has_one_key() {
     let cx = Context::silent();
     let keys = repo.repository.keys().await.unwrap().len();
     let refused = repo.repository.add_key(&repo.passphrase, None, &cx).await.unwrap_err();
-    assert!(refused.kind() == ErrorKind::Invalid && refused.hint().is_some(), "{}", refused.chain());
+    assert!(
+        refused.kind() == ErrorKind::Invalid && refused.hint().is_some(),
+        "{}",
+        refused.chain()
+    );
     // A rotation to the same pass phrase would revoke nothing.
     let refused = repo.repository.rotate_key(&repo.passphrase, None, &cx).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid, "{}", refused.chain());
@@ -106,9 +135,14 @@ async fn what_protects_snapshots_goes_along_to_a_repository_with_another_master_
     new.repository.protect_job("promised", Span::new().days(1), &cx).await.unwrap();
 
     let from = old.repository.load_index(&cx).await.unwrap();
-    let copied = copy(&from, &old.snapshots().await, &new.repository, &CopyOptions::default(), &cx).await.unwrap();
-    let name = |id: SnapshotId| copied.copied.iter().find(|copy| copy.from == id).unwrap().to.unwrap();
-    assert!(new.repository.protected(&new.snapshots().await, &later(&cx)).await.unwrap().is_empty());
+    let copied = copy(&from, &old.snapshots().await, &new.repository, &CopyOptions::default(), &cx)
+        .await
+        .unwrap();
+    let name =
+        |id: SnapshotId| copied.copied.iter().find(|copy| copy.from == id).unwrap().to.unwrap();
+    assert!(
+        new.repository.protected(&new.snapshots().await, &later(&cx)).await.unwrap().is_empty()
+    );
     // Twice is as once.
     for _ in 0..2 {
         new.repository.take_over_protection(&old.repository, &copied.copied).await.unwrap();
@@ -137,7 +171,8 @@ async fn an_exported_key_brings_back_what_was_lost() {
     let id = repo.backup(&source, &options()).await.snapshot.unwrap();
     let exported = repo.repository.export_key(&repo.repository.key_id()).await.unwrap();
     for prefix in ["keys", "config", "x-receipts"] {
-        let lost: Vec<_> = sink.objects().into_keys().filter(|key| key.as_str().starts_with(prefix)).collect();
+        let lost: Vec<_> =
+            sink.objects().into_keys().filter(|key| key.as_str().starts_with(prefix)).collect();
         assert!(!lost.is_empty(), "there is nothing of {prefix} to lose");
         lost.iter().for_each(|key| sink.remove(key));
     }
@@ -146,7 +181,10 @@ async fn an_exported_key_brings_back_what_was_lost() {
     assert_eq!(imported, repo.repository.key_id());
     let again = opens(&sink, &repo.passphrase).await.unwrap();
     assert_holds(&again, id, &source).await;
-    assert_eq!(opens(&sink, &Passphrase::new("another")).await.unwrap_err(), ErrorKind::WrongPassphrase);
+    assert_eq!(
+        opens(&sink, &Passphrase::new("another")).await.unwrap_err(),
+        ErrorKind::WrongPassphrase
+    );
     again.backup(&source, &options()).await;
     again.assert_sound().await;
     let keys = sink.list_all(&Prefix::new("x-receipts/keys").unwrap()).await.unwrap();
@@ -157,7 +195,11 @@ async fn an_exported_key_brings_back_what_was_lost() {
     let refused = Repository::import_key(&**other.repository.sink(), &exported).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid, "{}", refused.chain());
     let refused = Repository::import_key(&empty, &exported).await.unwrap_err();
-    assert!(refused.kind() == ErrorKind::NoRepository && empty.objects().is_empty(), "{}", refused.chain());
+    assert!(
+        refused.kind() == ErrorKind::NoRepository && empty.objects().is_empty(),
+        "{}",
+        refused.chain()
+    );
     let refused = Repository::import_key(&sink as &dyn Sink, b"{}").await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid, "{}", refused.chain());
 }

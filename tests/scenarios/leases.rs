@@ -9,7 +9,8 @@ use backup_core::context::Context;
 use backup_core::error::ErrorKind;
 use backup_core::repository::{Lease, LeaseOptions};
 use backup_core::sink::{
-    Custody, Key, ObjectMeta, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkOps, SinkResult, Upload,
+    Custody, Key, ObjectMeta, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities,
+    SinkOps, SinkResult, Upload,
 };
 use backup_core::testing::{FakeClock, MemorySink};
 use bytes::Bytes;
@@ -43,7 +44,11 @@ impl Sink for Careless {
         self.0.upload(key).await
     }
 
-    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
+    async fn get(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+    ) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
         self.0.get(key, range).await
     }
 
@@ -70,12 +75,18 @@ impl Sink for Careless {
 
 fn held_by(holder: &str) -> LeaseOptions {
     let settle = Duration::from_millis(200);
-    LeaseOptions { period: Duration::from_secs(30), holder: holder.to_owned(), dead: Vec::new(), settle }
+    LeaseOptions {
+        period: Duration::from_secs(30),
+        holder: holder.to_owned(),
+        dead: Vec::new(),
+        settle,
+    }
 }
 
 /// A context whose clock the test moves; the tests that use it run on tokio's paused time.
 fn clocked() -> (Context, Arc<FakeClock>) {
-    let clock = Arc::new(FakeClock::at(Timestamp::UNIX_EPOCH + SignedDuration::from_hours(500_000)));
+    let clock =
+        Arc::new(FakeClock::at(Timestamp::UNIX_EPOCH + SignedDuration::from_hours(500_000)));
     (Context { clock: clock.clone(), ..Context::silent() }, clock)
 }
 
@@ -92,7 +103,13 @@ async fn of_many_rivals_one_wins() {
             let rivals = (0..16).map(|rival| {
                 let repository = repo.repository.clone();
                 tokio::spawn(async move {
-                    Lease::acquire(&repository, "prune", &held_by(&format!("rival {rival}")), &Context::silent()).await
+                    Lease::acquire(
+                        &repository,
+                        "prune",
+                        &held_by(&format!("rival {rival}")),
+                        &Context::silent(),
+                    )
+                    .await
                 })
             });
             let mut won = Vec::new();
@@ -148,7 +165,8 @@ async fn a_holder_that_is_known_to_be_dead_is_not_waited_for() {
     let repo = Repo::in_memory().await;
     let (cx, _clock) = clocked();
     let take = |who: &str, dead: Option<&str>| {
-        let options = LeaseOptions { dead: dead.map(str::to_owned).into_iter().collect(), ..held_by(who) };
+        let options =
+            LeaseOptions { dead: dead.map(str::to_owned).into_iter().collect(), ..held_by(who) };
         let (repository, cx) = (repo.repository.clone(), cx.clone());
         async move { Lease::acquire(&repository, "run", &options, &cx).await }
     };
@@ -162,7 +180,8 @@ async fn a_holder_that_is_known_to_be_dead_is_not_waited_for() {
     assert_eq!(take("the third", Some("the first")).await.unwrap_err().kind(), ErrorKind::Busy);
 }
 
-/// Holders that may not delete leave their tokens; whoever may removes them, but for what still counts.
+/// Holders that may not delete leave their tokens; whoever may removes them, but for what still
+/// counts.
 #[tokio::test(start_paused = true)]
 async fn tokens_that_have_served_can_be_removed() {
     let sink = MemorySink::new();
@@ -181,7 +200,10 @@ async fn tokens_that_have_served_can_be_removed() {
     let left = sink.list_all(&Prefix::new("x-leases").unwrap()).await.unwrap();
     assert_eq!(left.len(), 3, "{left:?}");
     other.confirm().await.unwrap();
-    assert_eq!(Lease::acquire(&repo.repository, "run", &held_by("me"), &cx).await.unwrap().token(), 4);
+    assert_eq!(
+        Lease::acquire(&repo.repository, "run", &held_by("me"), &cx).await.unwrap().token(),
+        4
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -236,7 +258,9 @@ async fn a_forged_token_blocks_nobody() {
         let key = Key::new(format!("x-leases/prune/{token}")).unwrap();
         sink.put_bytes(&key, b"forged".to_vec()).await.unwrap();
     }
-    let lease = Lease::acquire(&repo.repository, "prune", &held_by("me"), &Context::silent()).await.unwrap();
+    let lease = Lease::acquire(&repo.repository, "prune", &held_by("me"), &Context::silent())
+        .await
+        .unwrap();
     assert_eq!(lease.token(), 1);
 }
 
@@ -246,12 +270,18 @@ async fn released_is_free_at_once_and_old_tokens_go() {
     let repo = Repo::init(Arc::new(sink.clone())).await;
     let cx = Context::silent();
     for token in 1..=3 {
-        let lease = Lease::acquire(&repo.repository, "capture-1", &held_by("me"), &cx).await.unwrap();
+        let lease =
+            Lease::acquire(&repo.repository, "capture-1", &held_by("me"), &cx).await.unwrap();
         assert_eq!(lease.token(), token);
         lease.keep().release().await.unwrap();
     }
-    assert_eq!(sink.list_all(&Prefix::new("x-leases").unwrap()).await.unwrap().len(), 2, "the last and the one before");
-    let error = Lease::acquire(&repo.repository, "../config", &held_by("me"), &cx).await.unwrap_err();
+    assert_eq!(
+        sink.list_all(&Prefix::new("x-leases").unwrap()).await.unwrap().len(),
+        2,
+        "the last and the one before"
+    );
+    let error =
+        Lease::acquire(&repo.repository, "../config", &held_by("me"), &cx).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
@@ -261,7 +291,10 @@ async fn the_probe_tells_stores_apart() {
     let dir = tempfile::tempdir().unwrap();
     for repo in [Repo::in_memory().await, Repo::init(local(dir.path())).await] {
         let verdict = repo.repository.probe_store(&cx).await.unwrap();
-        assert!(verdict.creates_atomically() && verdict.lists_at_once && verdict.ranges, "{verdict:?}");
+        assert!(
+            verdict.creates_atomically() && verdict.lists_at_once && verdict.ranges,
+            "{verdict:?}"
+        );
         assert_eq!(verdict.deletes, Some(true));
         assert_eq!(verdict.concerns(), Vec::<String>::new());
         assert_eq!(repo.repository.store_verdict().await.unwrap(), Some(verdict));
@@ -271,7 +304,10 @@ async fn the_probe_tells_stores_apart() {
     let verdict = repo.repository.probe_store(&cx).await.unwrap();
     assert!(!verdict.refuses_second_create && !verdict.one_winner, "{verdict:?}");
     assert!(verdict.concerns()[0].contains("ignores the conditions"));
-    assert!(sink.0.list_all(&Prefix::new("x-probe").unwrap()).await.unwrap().is_empty(), "nothing stays");
+    assert!(
+        sink.0.list_all(&Prefix::new("x-probe").unwrap()).await.unwrap().is_empty(),
+        "nothing stays"
+    );
     // Moved elsewhere, the verdict means nothing.
     let moved = Repo::open(Arc::new(sink.0.copy()), repo.passphrase.reveal()).await.unwrap();
     assert_eq!(moved.repository.store_verdict().await.unwrap(), None);
@@ -285,7 +321,13 @@ async fn a_careless_store_gets_a_second_look() {
         let rivals = (0..8).map(|rival| {
             let repository = repo.repository.clone();
             tokio::spawn(async move {
-                Lease::acquire(&repository, "prune", &held_by(&format!("rival {rival}")), &Context::silent()).await
+                Lease::acquire(
+                    &repository,
+                    "prune",
+                    &held_by(&format!("rival {rival}")),
+                    &Context::silent(),
+                )
+                .await
             })
         });
         let results = futures::future::join_all(rivals).await;
@@ -303,7 +345,10 @@ async fn an_empty_listing_is_not_believed() {
     let sink = MemorySink::new();
     let repo = Repo::init(Arc::new(sink.clone())).await;
     let cx = Context::silent();
-    assert!(repo.repository.snapshots(&cx).await.unwrap().snapshots.is_empty(), "a new repository has none");
+    assert!(
+        repo.repository.snapshots(&cx).await.unwrap().snapshots.is_empty(),
+        "a new repository has none"
+    );
     for meta in sink.list_all(&Prefix::new("keys").unwrap()).await.unwrap() {
         sink.remove(&meta.key);
     }

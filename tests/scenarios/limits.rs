@@ -1,5 +1,6 @@
-//! Memory stays within its bounds whatever the amount of data; the measured figures are printed. The sizes of the issue
-//! need `BACKUP_TEST_LONG=1`; otherwise smaller ones have to do, with the same bounds or lower ones.
+//! Memory stays within its bounds whatever the amount of data; the measured figures are printed.
+//! The sizes of the issue need `BACKUP_TEST_LONG=1`; otherwise smaller ones have to do, with the
+//! same bounds or lower ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,8 @@ use crate::support::repo::{Repo, options};
 
 const MB: u64 = 1_000_000;
 
-/// Memory of this process, bytes: `VmRSS:` now, `VmHWM:` at its peak so far. Every test is a process of its own under
-/// nextest.
+/// Memory of this process, bytes: `VmRSS:` now, `VmHWM:` at its peak so far. Every test is a
+/// process of its own under nextest.
 fn own_memory(field: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("Linux has it");
@@ -38,11 +39,14 @@ fn real_directories(files: usize) -> Vec<PathBuf> {
     let cargo = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
     let registry = cargo.map(|cargo| cargo.join("registry/src"));
     let registries = registry.into_iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten());
-    let tops =
-        registries.flatten().map(|entry| entry.path()).chain([PathBuf::from("/usr/lib"), PathBuf::from("/usr/share")]);
+    let tops = registries
+        .flatten()
+        .map(|entry| entry.path())
+        .chain([PathBuf::from("/usr/lib"), PathBuf::from("/usr/share")]);
     let (mut found, mut chosen) = (0, Vec::new());
     for top in tops {
-        let mut dirs: Vec<_> = fs::read_dir(top).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        let mut dirs: Vec<_> =
+            fs::read_dir(top).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         dirs.sort();
         for dir in dirs.into_iter().filter(|dir| dir.is_dir() && !dir.is_symlink()) {
             if found >= files {
@@ -86,12 +90,15 @@ mod needs_time {
         let time = tool("time");
         let wrapper = [text(&time), "-f", "%M", "-o", text(note.path())];
         let done = run(&mut cli.command(&wrapper, &[arguments, &["--json"]].concat())).succeeded();
-        let summary = serde_json::from_str(done.text().lines().last().expect("it ends with a summary")).unwrap();
+        let summary =
+            serde_json::from_str(done.text().lines().last().expect("it ends with a summary"))
+                .unwrap();
         let kilobytes: u64 = fs::read_to_string(note.path()).unwrap().trim().parse().unwrap();
         (summary, 1024 * kilobytes)
     }
 
-    /// A stream is backed up and restored by this process: the program has no source of streams yet.
+    /// A stream is backed up and restored by this process: the program has no source of streams
+    /// yet.
     async fn stream(chunking: Chunking) {
         let len = if long() { 5_000 * MB } else { 500 * MB };
         let room = tempfile::tempdir().unwrap();
@@ -146,7 +153,11 @@ mod needs_time {
         let (summary, peak) = measured(&cli, &arguments);
         let files = summary["totals"]["files"].as_u64().unwrap();
         assert!(files >= wanted as u64, "{summary}");
-        assert_below(&format!("backup of {files} files, {} bytes", summary["totals"]["bytes"]), peak, 150 * MB);
+        assert_below(
+            &format!("backup of {files} files, {} bytes", summary["totals"]["bytes"]),
+            peak,
+            150 * MB,
+        );
         let (_, peak) = measured(&cli, &arguments);
         assert_below("unchanged", peak, 150 * MB);
         let target = room.path().join("restored");

@@ -57,11 +57,16 @@ mod needs_restic {
             assert!(state == logged.source.bytes_up_to(30), "{version}: the base differs");
             let log = std::fs::read(target.join("scripted/log/-00000000")).err();
             assert!(log.is_some(), "{version}: nothing was captured before the base");
-            let mut files: Vec<_> =
-                std::fs::read_dir(target.join("scripted/log")).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let mut files: Vec<_> = std::fs::read_dir(target.join("scripted/log"))
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .collect();
             files.sort();
             let log: Vec<u8> = files.iter().flat_map(|file| std::fs::read(file).unwrap()).collect();
-            assert!([state, log].concat() == logged.source.bytes_up_to(150), "{version}: the log differs");
+            assert!(
+                [state, log].concat() == logged.source.bytes_up_to(150),
+                "{version}: the log differs"
+            );
         }
     }
 
@@ -78,7 +83,8 @@ mod needs_restic {
         for version in crate::support::restic::RESTICS {
             let copy = copy.join(version);
             copy_without_locks(&dir, &copy);
-            let lane = repo.repository.sink().list_all(&Prefix::new("x-lane").unwrap()).await.unwrap();
+            let lane =
+                repo.repository.sink().list_all(&Prefix::new("x-lane").unwrap()).await.unwrap();
             for meta in lane {
                 let pack = std::fs::read(dir.join(meta.key.as_str())).unwrap();
                 let name = hex::encode(Sha256::digest(&pack));
@@ -86,7 +92,11 @@ mod needs_restic {
                 std::fs::write(copy.join("data").join(&name[..2]).join(&name), pack).unwrap();
             }
             let restic = Restic::new(version, &copy, repo.passphrase.reveal());
-            let repair = if version == "restic-0.14" { &["rebuild-index"][..] } else { &["repair", "index"][..] };
+            let repair = if version == "restic-0.14" {
+                &["rebuild-index"][..]
+            } else {
+                &["repair", "index"][..]
+            };
             restic.run(repair).succeeded();
             let mut log = BTreeMap::new();
             for header in logged.view().await.slices().filter(|header| header.to > header.from) {
@@ -99,7 +109,8 @@ mod needs_restic {
         }
     }
 
-    /// Thirty days at two seconds a slice, a base every week, a roll-up every hour, a prune every day.
+    /// Thirty days at two seconds a slice, a base every week, a roll-up every hour, a prune every
+    /// day.
     #[tokio::test(start_paused = true)]
     async fn a_month_of_capture_stays_small() {
         let hours: u64 = if long() { 30 * 24 } else { 30 };
@@ -114,7 +125,9 @@ mod needs_restic {
                 logged.back_up().await;
             }
             hour_of_slices(&logged, &clock, slice_every).await;
-            logged.roll_up_with(&RollUpOptions { grace: Duration::ZERO, ..RollUpOptions::default() }).await;
+            logged
+                .roll_up_with(&RollUpOptions { grace: Duration::ZERO, ..RollUpOptions::default() })
+                .await;
             if hour % 24 == 23 {
                 let options = PruneOptions { grace: Duration::ZERO, ..PruneOptions::default() };
                 for _ in 0..2 {
@@ -130,8 +143,12 @@ mod needs_restic {
             let sink = Arc::clone(repo.repository.sink());
             async move { sink.list_all(&Prefix::new(prefix).unwrap()).await.unwrap().len() as u64 }
         };
-        let (snapshots, indexes, packs) = (count("snapshots").await, count("index").await, count("data").await);
-        println!("{hours} h: {snapshots} snapshots, {indexes} index objects, {packs} packs, planned in {planned:?}");
+        let (snapshots, indexes, packs) =
+            (count("snapshots").await, count("index").await, count("data").await);
+        println!(
+            "{hours} h: {snapshots} snapshots, {indexes} index objects, {packs} packs, planned in \
+             {planned:?}"
+        );
         let bases = hours.div_ceil(7 * 24);
         assert_eq!(snapshots, 2 * bases);
         assert!(indexes <= 24 + 2 * 24 + hours / 24, "{indexes} index objects");
@@ -141,7 +158,8 @@ mod needs_restic {
     }
 
     async fn hour_of_slices(logged: &Logged, clock: &FakeClock, every: u64) {
-        let capturing = logged.begin(CaptureOptions { lease_period: Duration::from_secs(7200), ..fast() });
+        let capturing =
+            logged.begin(CaptureOptions { lease_period: Duration::from_secs(7200), ..fast() });
         tokio::time::sleep(Duration::from_millis(500)).await;
         for number in 0..3600 / every {
             clock.advance(SignedDuration::from_secs(i64::try_from(every).unwrap()));

@@ -14,7 +14,8 @@ use crate::support::tree::write;
 
 const WRITERS: u64 = 5;
 
-/// Lets five processes back up one tree each; returns the repository's checked state to whoever looks further.
+/// Lets five processes back up one tree each; returns the repository's checked state to whoever
+/// looks further.
 async fn five_writers(look: impl Fn(&Cli, &std::path::Path)) {
     let (source, room) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let repository = room.path().join("repository");
@@ -38,12 +39,14 @@ async fn five_writers(look: impl Fn(&Cli, &std::path::Path)) {
         }
     }
     cli.check();
-    let listed: Value = serde_json::from_slice(&cli.run(&["list", "--json"]).succeeded().stdout).unwrap();
+    let listed: Value =
+        serde_json::from_slice(&cli.run(&["list", "--json"]).succeeded().stdout).unwrap();
     let listed = listed["snapshots"].as_array().unwrap();
     assert_eq!(listed.len() as u64, 2 * WRITERS);
     let target = room.path().join("restored");
     for snapshot in listed {
-        cli.run(&["restore", snapshot["id"].as_str().unwrap(), "--target", path_text(&target)]).succeeded();
+        cli.run(&["restore", snapshot["id"].as_str().unwrap(), "--target", path_text(&target)])
+            .succeeded();
         let top = std::path::Path::new(snapshot["paths"][0].as_str().unwrap());
         assert_same(top, &restored(&target, top));
         fs::remove_dir_all(&target).unwrap();
@@ -61,6 +64,9 @@ mod needs_restic_new {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn five_processes() {
-        five_writers(|cli, repository| Restic::new("restic-new", repository, cli.password()).check()).await;
+        five_writers(|cli, repository| {
+            Restic::new("restic-new", repository, cli.password()).check()
+        })
+        .await;
     }
 }

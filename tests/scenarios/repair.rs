@@ -1,4 +1,5 @@
-//! Repair: what is recoverable is recovered, what is not is named, and nothing that is sound is touched.
+//! Repair: what is recoverable is recovered, what is not is named, and nothing that is sound is
+//! touched.
 
 use std::sync::Arc;
 
@@ -57,7 +58,9 @@ impl Fixture {
         assert_eq!(self.sink.objects(), before, "a dry run changes nothing");
         let options = RepairOptions { dry_run: false, ..options };
         let done = repair(&self.repo.repository, &options, &Context::silent()).await.unwrap();
-        let objects = |report: &RepairReport| report.lost.iter().map(|lost| lost.object.clone()).collect::<Vec<_>>();
+        let objects = |report: &RepairReport| {
+            report.lost.iter().map(|lost| lost.object.clone()).collect::<Vec<_>>()
+        };
         assert_eq!(objects(&told), objects(&done));
         done
     }
@@ -132,7 +135,11 @@ async fn flipped_bits_are_found_by_reading_and_come_back_from_a_copy() {
 #[tokio::test]
 async fn a_cut_pack_gives_what_is_left_of_it() {
     let fixture = Fixture::new().await;
-    let largest = fixture.objects("data").into_iter().max_by_key(|key| fixture.sink.objects()[key].len()).unwrap();
+    let largest = fixture
+        .objects("data")
+        .into_iter()
+        .max_by_key(|key| fixture.sink.objects()[key].len())
+        .unwrap();
     fixture.sink.corrupt(&largest, |bytes| bytes.truncate(bytes.len() / 2));
     let report = fixture.repair(Vec::new(), false).await;
     assert!(!report.lost.is_empty(), "half of a pack is lost for good");
@@ -143,7 +150,10 @@ async fn a_cut_pack_gives_what_is_left_of_it() {
     assert!(left[0].snapshot.tags.contains(&"repaired".to_owned()));
     let (before, after) = (left[0].snapshot.tree, fixture.repo.verify(left[0].id).await);
     assert!(after.entries > 3, "not all was lost: {after:?} below {before:?}");
-    assert!(!fixture.objects("x-quarantine").is_empty(), "the old one is put aside, not thrown away");
+    assert!(
+        !fixture.objects("x-quarantine").is_empty(),
+        "the old one is put aside, not thrown away"
+    );
     // Nothing stands in the way of the next backup and of a prune.
     let again = fixture.repo.backup(&fixture.source, &options()).await.snapshot.unwrap();
     assert_holds(&fixture.repo, again, &fixture.source).await;
@@ -156,7 +166,9 @@ async fn a_truncated_snapshot_is_taken_from_a_copy_or_put_aside() {
     let copied = fixture.copied(true).await;
     let key = fixture.objects("snapshots").remove(0);
     fixture.sink.corrupt(&key, |bytes| bytes.truncate(30));
-    let refused = prune(&fixture.repo.repository, &PruneOptions::default(), &Context::silent()).await.unwrap_err();
+    let refused = prune(&fixture.repo.repository, &PruneOptions::default(), &Context::silent())
+        .await
+        .unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Damaged, "what it needs is not known");
     let report = fixture.repair(vec![copied], false).await;
     assert!(report.lost.is_empty(), "{report:?}");
@@ -175,7 +187,9 @@ async fn a_snapshot_that_vanished_is_named() {
     let fixture = Fixture::new().await;
     let key = fixture.objects("snapshots").remove(0);
     fixture.sink.remove(&key);
-    let refused = prune(&fixture.repo.repository, &PruneOptions::default(), &Context::silent()).await.unwrap_err();
+    let refused = prune(&fixture.repo.repository, &PruneOptions::default(), &Context::silent())
+        .await
+        .unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Damaged);
     let report = fixture.repair(Vec::new(), false).await;
     assert_eq!(report.lost.len(), 1, "{report:?}");

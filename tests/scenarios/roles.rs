@@ -34,7 +34,10 @@ async fn a_writer_needs_neither_to_read_packs_nor_to_delete_anything() {
     assert_eq!(first.stored.sampled_packs, 0, "they cannot be read back; their size was checked");
     let changed = script("a").file("/a/new", "a new file");
     let second = writer.backup(&changed, &thorough).await;
-    assert_eq!(second.stored.data_blobs, 2, "nothing is stored twice: the new file and the manifest");
+    assert_eq!(
+        second.stored.data_blobs, 2,
+        "nothing is stored twice: the new file and the manifest"
+    );
     assert!(restricted.fired() > 0, "the rules were met");
 
     assert_holds(&owner, first.snapshot.unwrap(), &source).await;

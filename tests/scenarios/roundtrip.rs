@@ -1,4 +1,5 @@
-//! What is backed up comes back: contents, names, metadata; full, incremental and differential; whole or in part.
+//! What is backed up comes back: contents, names, metadata; full, incremental and differential;
+//! whole or in part.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -34,7 +35,12 @@ impl Place {
     }
 
     /// Backs up with success and keeps a copy of what was backed up.
-    async fn backup(&self, repo: &Repo, copy: &str, options: &BackupOptions) -> backup_core::pipeline::BackupReport {
+    async fn backup(
+        &self,
+        repo: &Repo,
+        copy: &str,
+        options: &BackupOptions,
+    ) -> backup_core::pipeline::BackupReport {
         settle();
         let report = repo.backup(&files(&[&self.top]), options).await;
         keep(&self.top, &self.path(copy));
@@ -120,11 +126,18 @@ async fn incremental_differential_and_full() {
     assert_eq!(again.files.unmodified, 0, "a full backup reads everything");
     assert_eq!(again.stored.tree_blobs, 2, "but stores only .backup and the root again");
 
-    let kinds: Vec<_> =
-        repo.snapshots().await.iter().map(|info| info.snapshot.tag("type").map(str::to_owned)).collect();
-    let expected = ["full", "incremental", "differential", "full"].map(|kind| Some(kind.to_owned()));
+    let kinds: Vec<_> = repo
+        .snapshots()
+        .await
+        .iter()
+        .map(|info| info.snapshot.tag("type").map(str::to_owned))
+        .collect();
+    let expected =
+        ["full", "incremental", "differential", "full"].map(|kind| Some(kind.to_owned()));
     assert_eq!(kinds, expected);
-    for (report, copy) in [(full, "one"), (incremental, "two"), (differential, "three"), (again, "four")] {
+    for (report, copy) in
+        [(full, "one"), (incremental, "two"), (differential, "three"), (again, "four")]
+    {
         let id = report.snapshot.unwrap();
         let manifest = repo.reader(id).await.manifest().await.unwrap().unwrap();
         assert_eq!((manifest.kind, manifest.base), (report.kind, report.parent));
@@ -156,16 +169,33 @@ async fn what_changed_is_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn excluded_files_stay_out() {
     let place = Place::new();
-    for name in ["keep.txt", "drop.tmp", "cache/deep/file", "a/b.tmp", "a/keep", "marked/.nobackup", "marked/file"] {
+    for name in [
+        "keep.txt",
+        "drop.tmp",
+        "cache/deep/file",
+        "a/b.tmp",
+        "a/keep",
+        "marked/.nobackup",
+        "marked/file",
+    ] {
         write(place.top.join(name), name);
     }
     let exclude = vec!["*.tmp".to_owned(), place.top.join("cache").display().to_string()];
-    let options = BackupOptions { selection: Selection::new(Vec::new(), exclude).unwrap(), ..options() };
+    let options =
+        BackupOptions { selection: Selection::new(Vec::new(), exclude).unwrap(), ..options() };
     let repo = Repo::in_memory().await;
     let report = place.backup(&repo, "copy", &options).await;
     let target = place.path("restored");
     repo.restore(report.snapshot.unwrap(), &target).await;
-    let missing = ["a/b.tmp", "cache", "cache/deep", "cache/deep/file", "drop.tmp", "marked/.nobackup", "marked/file"];
+    let missing = [
+        "a/b.tmp",
+        "cache",
+        "cache/deep",
+        "cache/deep/file",
+        "drop.tmp",
+        "marked/.nobackup",
+        "marked/file",
+    ];
     let expected = missing.map(|path| format!("{path}: missing"));
     assert_eq!(differences(&place.path("copy"), &restored(&target, &place.top)), expected);
     assert_eq!(repo.snapshots().await[0].snapshot.excludes, options.selection.exclude());
@@ -178,17 +208,22 @@ async fn chosen_paths_are_restored_alone() {
     let repo = Repo::in_memory().await;
     let id = place.backup(&repo, "copy", &options()).await.snapshot.unwrap();
     let request = RestoreRequest {
-        selection: Selection::new(vec![place.top.join("links").display().to_string()], Vec::new()).unwrap(),
+        selection: Selection::new(vec![place.top.join("links").display().to_string()], Vec::new())
+            .unwrap(),
         ..RestoreRequest::default()
     };
     let target = place.path("restored");
     repo.restore_with(id, &request, &target).await.unwrap();
     let top = restored(&target, &place.top);
-    let names: Vec<_> = fs::read_dir(&top).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        fs::read_dir(&top).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["links"]);
     // One name of the hard-linked file lies outside of what was chosen.
     let found = differences(&place.path("copy/links"), &top.join("links"));
-    assert!(found.iter().all(|difference| difference.contains("hard link: expected a hard link")), "{found:?}");
+    assert!(
+        found.iter().all(|difference| difference.contains("hard link: expected a hard link")),
+        "{found:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,9 +247,13 @@ async fn what_exists_is_refused_merged_or_replaced() {
     repo.restore_with(id, &with(IfExists::Merge), &target).await.unwrap();
     let kept = differences(&place.path("copy"), &top);
     let extra = ["content/renamed", "new"];
-    assert!(kept.iter().any(|difference| difference == "new/directory/file: should not be there"), "{kept:?}");
+    assert!(
+        kept.iter().any(|difference| difference == "new/directory/file: should not be there"),
+        "{kept:?}"
+    );
     let surplus = |difference: &String| {
-        extra.iter().any(|path| difference.starts_with(path)) && difference.ends_with("not be there")
+        extra.iter().any(|path| difference.starts_with(path))
+            && difference.ends_with("not be there")
     };
     assert!(kept.iter().all(surplus), "{kept:?}");
 
@@ -236,7 +275,10 @@ async fn several_roots_and_single_files() {
     let source = files(&roots.each_ref().map(PathBuf::as_path));
     let repo = Repo::in_memory().await;
     let id = repo.backup(&source, &options()).await.snapshot.unwrap();
-    assert_eq!(repo.snapshots().await[0].snapshot.paths, roots.each_ref().map(|root| root.display().to_string()));
+    assert_eq!(
+        repo.snapshots().await[0].snapshot.paths,
+        roots.each_ref().map(|root| root.display().to_string())
+    );
     let target = place.path("restored");
     repo.restore(id, &target).await;
     assert_eq!(differences(&place.top, &restored(&target, &place.top)), ["left out: missing"]);

@@ -1,6 +1,6 @@
-//! A repository of 2 million blobs and 50 000 snapshots (with `BACKUP_TEST_LONG=1`; otherwise of a twentieth) is listed,
-//! checked, and its prune planned in bounded memory. What is measured runs in a process of its own, which has not built
-//! anything.
+//! A repository of 2 million blobs and 50 000 snapshots (with `BACKUP_TEST_LONG=1`; otherwise of a
+//! twentieth) is listed, checked, and its prune planned in bounded memory. What is measured runs in
+//! a process of its own, which has not built anything.
 
 use std::fs;
 use std::path::Path;
@@ -60,8 +60,17 @@ async fn measured<T>(what: &str, limit: u64, work: impl Future<Output = T>) -> T
     stop.store(true, Ordering::SeqCst);
     watching.join().unwrap();
     let peak = peak.load(Ordering::SeqCst);
-    println!("{what}: {} of {} MB RssAnon, {cpu:.1?} processor time, {wall:.1?}", peak / MB, limit / MB);
-    assert!(peak <= limit, "{what}: {} MB of anonymous memory, allowed are {} MB", peak / MB, limit / MB);
+    println!(
+        "{what}: {} of {} MB RssAnon, {cpu:.1?} processor time, {wall:.1?}",
+        peak / MB,
+        limit / MB
+    );
+    assert!(
+        peak <= limit,
+        "{what}: {} MB of anonymous memory, allowed are {} MB",
+        peak / MB,
+        limit / MB
+    );
     result
 }
 
@@ -77,7 +86,9 @@ async fn measure(dir: &Path) {
     })
     .await;
     let repository = repo.repository.with_cache(&cache);
-    let indexed = measured("index, read for the first time", 300 * MB, repository.load_index(&cx)).await.unwrap();
+    let indexed = measured("index, read for the first time", 300 * MB, repository.load_index(&cx))
+        .await
+        .unwrap();
     assert!(indexed.index().len() as u64 >= blobs, "{} blobs", indexed.index().len());
     drop(indexed);
     let repo = Repo { repository, ..repo };
@@ -101,7 +112,10 @@ async fn heavy_two_million_blobs_and_fifty_thousand_snapshots() {
     Vast::within(&dir, &repo.passphrase).fill(blobs, snapshots, UNNEEDED_PACKS);
     let name = "scenarios::scale::heavy_two_million_blobs_and_fifty_thousand_snapshots";
     let mut again = Command::new(std::env::current_exe().unwrap());
-    again.args(["--exact", name, "--nocapture"]).env(DIR, room.path()).env(PASSPHRASE, repo.passphrase.reveal());
+    again
+        .args(["--exact", name, "--nocapture"])
+        .env(DIR, room.path())
+        .env(PASSPHRASE, repo.passphrase.reveal());
     let outcome = run(&mut again);
     print!("{}", outcome.text());
     let outcome = outcome.succeeded();

@@ -1,5 +1,5 @@
-//! Everything that a source does fails once, and the caller cancels at every moment: no snapshot is published that lacks
-//! something silently, every reader is concluded, and the next run succeeds.
+//! Everything that a source does fails once, and the caller cancels at every moment: no snapshot is
+//! published that lacks something silently, every reader is concluded, and the next run succeeds.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,7 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[track_caller]
 fn assert_concluded(source: &ScriptedSource, case: &str) {
     let calls = source.calls();
-    assert_eq!((calls.finished + calls.aborted, calls.dropped), (calls.opened, 0), "{case}: {calls:?}");
+    assert_eq!(
+        (calls.finished + calls.aborted, calls.dropped),
+        (calls.opened, 0),
+        "{case}: {calls:?}"
+    );
 }
 
 async fn paths_of(repo: &Repo, report: &BackupReport) -> BTreeSet<EntryPath> {
@@ -30,7 +34,8 @@ async fn paths_of(repo: &Repo, report: &BackupReport) -> BTreeSet<EntryPath> {
     restored.restored().into_keys().collect()
 }
 
-/// Backs up while the `n`-th step of the source fails, for every `n`; `assess` gets what came of it.
+/// Backs up while the `n`-th step of the source fails, for every `n`; `assess` gets what came of
+/// it.
 async fn sweep(kind: SourceErrorKind, assess: impl AsyncFn(&Repo, Result<BackupReport>, &str)) {
     for n in 0.. {
         let case = format!("{kind:?} at step {n}");
@@ -39,14 +44,20 @@ async fn sweep(kind: SourceErrorKind, assess: impl AsyncFn(&Repo, Result<BackupR
         source.fail_nth(n, kind);
         let options = options();
         let run = repo.try_backup(&source, &options);
-        let result = tokio::time::timeout(PATIENCE, run).await.unwrap_or_else(|_| panic!("{case}: it hangs"));
+        let result = tokio::time::timeout(PATIENCE, run)
+            .await
+            .unwrap_or_else(|_| panic!("{case}: it hangs"));
         assert_concluded(&source, &case);
         if !source.fault_fired() {
             assert!(n > 20, "{case}: most steps were not met");
             break;
         }
         let listed = repo.snapshots().await.len();
-        assert_eq!(listed, usize::from(result.is_ok()), "{case}: a failed run published a snapshot");
+        assert_eq!(
+            listed,
+            usize::from(result.is_ok()),
+            "{case}: a failed run published a snapshot"
+        );
         assess(&repo, result, &case).await;
         let again = repo.backup(&source, &options).await;
         assert_holds(&repo, again.snapshot.unwrap(), &source).await;
@@ -58,7 +69,8 @@ async fn sweep(kind: SourceErrorKind, assess: impl AsyncFn(&Repo, Result<BackupR
 async fn a_lost_connection_fails_the_run() {
     sweep(SourceErrorKind::Unavailable, async |repo, result, case| match result {
         Err(error) => assert_eq!(error.kind(), ErrorKind::Source, "{case}: {}", error.chain()),
-        // Blocking contents can only say that reading failed: then that file is missing, with a warning.
+        // Blocking contents can only say that reading failed: then that file is missing, with a
+        // warning.
         Ok(report) => assert_lacks_one(repo, &report, case).await,
     })
     .await;
@@ -66,7 +78,8 @@ async fn a_lost_connection_fails_the_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_is_left_out_with_a_warning() {
-    for kind in [SourceErrorKind::Io, SourceErrorKind::PermissionDenied, SourceErrorKind::NotFound] {
+    for kind in [SourceErrorKind::Io, SourceErrorKind::PermissionDenied, SourceErrorKind::NotFound]
+    {
         sweep(kind, async |repo, result, case| {
             if let Ok(report) = result {
                 assert_lacks_one(repo, &report, case).await;
@@ -91,8 +104,12 @@ async fn assert_lacks_one(repo: &Repo, report: &BackupReport, case: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn troubles_of_single_contents() {
     let io = SourceErrorKind::Io;
-    let troubles =
-        [Trouble::Vanished, Trouble::FailsAt(0, io), Trouble::FailsAt(70_000, io), Trouble::FailsAt(2_000_000, io)];
+    let troubles = [
+        Trouble::Vanished,
+        Trouble::FailsAt(0, io),
+        Trouble::FailsAt(70_000, io),
+        Trouble::FailsAt(2_000_000, io),
+    ];
     for trouble in troubles {
         for streamed in [false, true] {
             let case = format!("{trouble:?}, streamed: {streamed}");
@@ -110,7 +127,11 @@ async fn troubles_of_single_contents() {
 }
 
 /// Backs up and cancels as soon as `reached`.
-async fn cancelled(repo: &Repo, source: &ScriptedSource, reached: impl Fn() -> bool) -> Option<Error> {
+async fn cancelled(
+    repo: &Repo,
+    source: &ScriptedSource,
+    reached: impl Fn() -> bool,
+) -> Option<Error> {
     let cx = Context::silent();
     let options = options();
     let run = backup(&repo.repository, source, &options, &cx);
@@ -142,7 +163,9 @@ async fn cancelling_at_every_item() {
         match error {
             // The run was faster than its caller.
             None => assert_eq!(listed, 1),
-            Some(error) => assert!(error.is_cancelled() && listed == 0, "item {n}: {}", error.chain()),
+            Some(error) => {
+                assert!(error.is_cancelled() && listed == 0, "item {n}: {}", error.chain())
+            }
         }
     }
     let source = small_script();
@@ -154,7 +177,8 @@ async fn cancelling_at_every_item() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelling_what_has_stalled() {
     for streamed in [false, true] {
-        let entry = ScriptedEntry::file("/d/stalls", vec![1; 2_000_000]).with_trouble(Trouble::StallsAt(1_500_000));
+        let entry = ScriptedEntry::file("/d/stalls", vec![1; 2_000_000])
+            .with_trouble(Trouble::StallsAt(1_500_000));
         let source = small_script().with(if streamed { entry.streamed() } else { entry });
         let repo = Repo::in_memory().await;
         let error = cancelled(&repo, &source, || source.calls().bytes >= 1_500_000).await;

@@ -25,34 +25,52 @@ async fn index_objects_that_stay_are_left_alone() {
         if cached {
             repo.repository = repo.repository.with_cache(cache.path());
         }
-        let gone = repo.backup(&ScriptedSource::new().file("/gone", "what goes"), &options()).await.snapshot.unwrap();
+        let gone = repo
+            .backup(&ScriptedSource::new().file("/gone", "what goes"), &options())
+            .await
+            .snapshot
+            .unwrap();
         let before = indexes(&repo).await;
         repo.backup(&ScriptedSource::new().file("/stays", "what stays"), &options()).await;
         let kept: BTreeSet<String> = indexes(&repo).await.difference(&before).cloned().collect();
         assert_eq!((before.len(), kept.len()), (1, 1));
 
         repo.repository.forget(&[gone], &Context::silent()).await.unwrap();
-        let options =
-            PruneOptions { grace: Duration::ZERO, max_unused: MaxUnused::Percent(0.0), ..PruneOptions::default() };
+        let options = PruneOptions {
+            grace: Duration::ZERO,
+            max_unused: MaxUnused::Percent(0.0),
+            ..PruneOptions::default()
+        };
         let run = async || {
             sink.reset();
             let report = prune(&repo.repository, &options, &Context::silent()).await.unwrap();
             let counts = sink.counts();
-            let [get, put, delete] =
-                [Operation::Get, Operation::Put, Operation::Delete].map(|operation| counts.count(operation, "index"));
+            let [get, put, delete] = [Operation::Get, Operation::Put, Operation::Delete]
+                .map(|operation| counts.count(operation, "index"));
             (report, get, put, delete)
         };
 
         let (report, get, put, delete) = run().await;
         assert!(report.marked_packs > 0 && report.deleted_packs == 0, "{report:?}");
-        assert_eq!(get, 5, "both, the one that is written anew again, and what is written is read back");
-        assert_eq!((put, delete), (2, 1), "what was moved, because both snapshots need it, and what is marked");
+        assert_eq!(
+            get, 5,
+            "both, the one that is written anew again, and what is written is read back"
+        );
+        assert_eq!(
+            (put, delete),
+            (2, 1),
+            "what was moved, because both snapshots need it, and what is marked"
+        );
         let between = indexes(&repo).await;
         assert!(between.is_superset(&kept) && between.is_disjoint(&before));
 
         let (report, get, put, delete) = run().await;
         assert!(report.marked_packs == 0 && report.deleted_packs > 0, "{report:?}");
-        assert_eq!((get, put, delete), (3, 0, 1), "all are read once, and the one with marks goes as it is");
+        assert_eq!(
+            (get, put, delete),
+            (3, 0, 1),
+            "all are read once, and the one with marks goes as it is"
+        );
         let after = indexes(&repo).await;
         assert!(after.is_superset(&kept) && after.is_subset(&between));
         repo.assert_sound().await;

@@ -1,4 +1,5 @@
-//! A second backup of what has not changed stores its own description and nothing else, and reads no content.
+//! A second backup of what has not changed stores its own description and nothing else, and reads
+//! no content.
 
 use std::sync::Arc;
 
@@ -18,11 +19,19 @@ fn assert_cheap(counts: &Counts, snapshots: u64, indexes: u64) {
     // Index, snapshot, its receipt, and the sign that somebody is at work.
     assert_eq!(counts.total(Operation::Put), put("data") + 4, "nothing else is put: {counts:?}");
     let beacons = counts.count(Operation::Delete, "x-sessions");
-    assert_eq!((counts.total(Operation::Delete), beacons, counts.total(Operation::Upload)), (1, 1, 0), "{counts:?}");
+    assert_eq!(
+        (counts.total(Operation::Delete), beacons, counts.total(Operation::Upload)),
+        (1, 1, 0),
+        "{counts:?}"
+    );
     assert!(counts.bytes_written("data") < 10_000, "{counts:?}");
 
     let get = |top| counts.count(Operation::Get, top);
-    assert_eq!(get("index"), indexes + 1, "each index once, and what was written read back: {counts:?}");
+    assert_eq!(
+        get("index"),
+        indexes + 1,
+        "each index once, and what was written read back: {counts:?}"
+    );
     assert_eq!(get("snapshots"), snapshots + 1, "{counts:?}");
     assert_eq!((get("config"), get("keys"), get("locks")), (0, 0, 0), "{counts:?}");
 }
@@ -39,10 +48,18 @@ async fn of_a_script() {
         source.reset_calls();
         let report = repo.backup(&source, &options()).await;
         assert_cheap(&sink.counts(), run, run);
-        assert_eq!(source.calls().contents, streams, "a stream has no times to compare: it is read");
+        assert_eq!(
+            source.calls().contents,
+            streams,
+            "a stream has no times to compare: it is read"
+        );
         let files = report.totals.files;
         assert_eq!((report.files.unmodified, report.files.new), (files - streams, 0));
-        assert_eq!((report.stored.data_blobs, report.stored.tree_blobs), (1, 2), "manifest; .backup and root");
+        assert_eq!(
+            (report.stored.data_blobs, report.stored.tree_blobs),
+            (1, 2),
+            "manifest; .backup and root"
+        );
     }
     repo.assert_sound().await;
 }
@@ -64,7 +81,11 @@ async fn of_files() {
         assert_cheap(&sink.counts(), run, run);
         assert_eq!(source.opened_and_late().0, before, "contents were opened");
         assert_eq!(report.files.unmodified, first.totals.files);
-        assert_eq!((report.stored.data_blobs, report.stored.tree_blobs), (1, 2), "manifest; .backup and root");
+        assert_eq!(
+            (report.stored.data_blobs, report.stored.tree_blobs),
+            (1, 2),
+            "manifest; .backup and root"
+        );
     }
 }
 
@@ -74,5 +95,9 @@ async fn of_directories_that_no_entry_describes() {
     let source = ScriptedSource::new().file("/a/b/c/file", "content");
     repo.backup(&source, &options()).await;
     let second = repo.backup(&source, &options()).await;
-    assert_eq!((second.stored.data_blobs, second.stored.tree_blobs), (1, 2), "manifest; .backup and root");
+    assert_eq!(
+        (second.stored.data_blobs, second.stored.tree_blobs),
+        (1, 2),
+        "manifest; .backup and root"
+    );
 }

@@ -1,8 +1,9 @@
 //! The `backup` binary of this build, on one repository.
 //!
-//! Cargo tells only the tests of a binary's own package where it is. It lies two directories above this test; if it is
-//! not there (a run of this package alone), it is built once. Whoever changes the program and then runs this package
-//! alone has to build it himself: `cargo build --bin backup`.
+//! Cargo tells only the tests of a binary's own package where it is. It lies two directories above
+//! this test; if it is not there (a run of this package alone), it is built once. Whoever changes
+//! the program and then runs this package alone has to build it himself:
+//! `cargo build --bin backup`.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -68,9 +69,18 @@ impl Cli {
     }
 
     /// On any kind of storage; with `HOME` in the environment, that home is used.
-    pub(crate) fn remote(repository: impl AsRef<OsStr>, password: &str, environment: BTreeMap<String, String>) -> Self {
+    pub(crate) fn remote(
+        repository: impl AsRef<OsStr>,
+        password: &str,
+        environment: BTreeMap<String, String>,
+    ) -> Self {
         let repository = repository.as_ref().to_owned();
-        Self { repository, password: password.to_owned(), environment, home: tempfile::tempdir().unwrap() }
+        Self {
+            repository,
+            password: password.to_owned(),
+            environment,
+            home: tempfile::tempdir().unwrap(),
+        }
     }
 
     /// The pass phrase.

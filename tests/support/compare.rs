@@ -1,4 +1,5 @@
-//! Comparing two directories: every attribute that a restore must bring back, every difference by name.
+//! Comparing two directories: every attribute that a restore must bring back, every difference by
+//! name.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, Metadata};
@@ -16,7 +17,13 @@ type Facts = BTreeMap<String, String>;
 #[track_caller]
 pub(crate) fn assert_same(expected: &Path, found: &Path) {
     let differences = differences(expected, found);
-    assert!(differences.is_empty(), "{} is not {}:\n{}", found.display(), expected.display(), differences.join("\n"));
+    assert!(
+        differences.is_empty(),
+        "{} is not {}:\n{}",
+        found.display(),
+        expected.display(),
+        differences.join("\n")
+    );
 }
 
 /// Every difference: `path: attribute: expected, found`.
@@ -30,10 +37,13 @@ pub(crate) fn differences(expected: &Path, found: &Path) -> Vec<String> {
             (Some(expected), Some(found)) => {
                 let names: BTreeSet<_> = expected.keys().chain(found.keys()).collect();
                 for name in names {
-                    let show = |facts: &Facts| facts.get(name).map_or("nothing", String::as_str).to_owned();
+                    let show = |facts: &Facts| {
+                        facts.get(name).map_or("nothing", String::as_str).to_owned()
+                    };
                     let (expected, found) = (show(expected), show(found));
                     if expected != found {
-                        differences.push(format!("{shown}: {name}: expected {expected}, found {found}"));
+                        differences
+                            .push(format!("{shown}: {name}: expected {expected}, found {found}"));
                     }
                 }
             }
@@ -52,7 +62,8 @@ fn survey(top: &Path) -> BTreeMap<PathBuf, Facts> {
     while let Some(path) = stack.pop() {
         // Joining an empty path would add a slash, which follows a link.
         let full = if path.as_os_str().is_empty() { top.to_path_buf() } else { top.join(&path) };
-        let metadata = fs::symlink_metadata(&full).unwrap_or_else(|error| panic!("{}: {error}", full.display()));
+        let metadata = fs::symlink_metadata(&full)
+            .unwrap_or_else(|error| panic!("{}: {error}", full.display()));
         nodes.insert(path.clone(), facts(&full, &metadata));
         if metadata.is_dir() {
             let children = fs::read_dir(&full).unwrap();

@@ -11,9 +11,9 @@ use backup_core::context::Context;
 use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupReader, BackupRequest, BlockingContent, Checkpoint, Content, ContentEnd, ContentReader, Digest, Item,
-    LogReader, Probe, RestoreReport, RestoreRequest, Selection, Source, SourceCapabilities, SourceIdentity,
-    SourceResult,
+    BackupReader, BackupRequest, BlockingContent, Checkpoint, Content, ContentEnd, ContentReader,
+    Digest, Item, LogReader, Probe, RestoreReport, RestoreRequest, Selection, Source,
+    SourceCapabilities, SourceIdentity, SourceResult,
 };
 
 /// See the module documentation.
@@ -46,7 +46,8 @@ impl<S: Source> Counting<S> {
         Self { inner, seen: Arc::new(seen) }
     }
 
-    /// How many blocking contents were opened so far, and how many reads ended after their backup was concluded.
+    /// How many blocking contents were opened so far, and how many reads ended after their backup
+    /// was concluded.
     pub(crate) fn opened_and_late(&self) -> (u64, u64) {
         (self.seen.opened.load(Ordering::SeqCst), self.seen.late.load(Ordering::SeqCst))
     }
@@ -76,13 +77,21 @@ impl<S: Source> Source for Counting<S> {
         self.inner.probe(cx).await
     }
 
-    async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        cx: &Context,
+        request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         let inner = self.inner.open_backup(cx, request).await?;
         let seen = Arc::clone(&self.seen);
         Ok(Box::new(CountingReader { inner, seen }))
     }
 
-    async fn open_log(&self, cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(
+        &self,
+        cx: &Context,
+        from: Option<&Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
         self.inner.open_log(cx, from).await
     }
 

@@ -19,7 +19,8 @@ use super::samples::script;
 /// Something done to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Damage {
-    /// One bit of the byte at this share of the length, in thousandths, is flipped; 1000 is the last byte.
+    /// One bit of the byte at this share of the length, in thousandths, is flipped; 1000 is the
+    /// last byte.
     Flip(usize),
     /// So many bytes at the end are gone.
     Shorten(usize),
@@ -31,7 +32,8 @@ pub(crate) enum Damage {
     Delete,
 }
 
-/// All of them: flips from the first byte to the last, with the IV, the MAC and a pack's header length among them.
+/// All of them: flips from the first byte to the last, with the IV, the MAC and a pack's header
+/// length among them.
 pub(crate) const DAMAGES: [Damage; 10] = [
     Damage::Flip(0),
     Damage::Flip(10),
@@ -64,7 +66,8 @@ impl Damage {
     }
 }
 
-/// A repository with two pass phrases and three snapshots: of nothing, and of two sources with nothing in common.
+/// A repository with two pass phrases and three snapshots: of nothing, and of two sources with
+/// nothing in common.
 pub(crate) struct Fixture {
     sink: MemorySink,
     passphrase: Passphrase,
@@ -96,7 +99,8 @@ impl Fixture {
         let sink = MemorySink::new();
         let (passphrase, recovery) = (Passphrase::generate(), Passphrase::generate());
         let init = InitOptions { recovery: Some(recovery.clone()), ..InitOptions::default() };
-        let made = Repository::init(Arc::new(sink.clone()), &passphrase, &init, &Context::silent()).await;
+        let made =
+            Repository::init(Arc::new(sink.clone()), &passphrase, &init, &Context::silent()).await;
         let repo = Repo { repository: made.unwrap(), passphrase: passphrase.clone() };
         // What all snapshots have in common is stored with this one.
         repo.backup(&ScriptedSource::named("nothing"), &one_pack()).await;
@@ -105,13 +109,18 @@ impl Fixture {
         let before: BTreeSet<_> = sink.objects().into_keys().collect();
         let hit_id = repo.backup(&hit, &one_pack()).await.snapshot.unwrap();
         let new: Vec<_> = sink.objects().into_keys().filter(|key| !before.contains(key)).collect();
-        let only = |top: &str| new.iter().find(|key| key.as_str().starts_with(top)).cloned().expect("it is stored");
+        let only = |top: &str| {
+            new.iter().find(|key| key.as_str().starts_with(top)).cloned().expect("it is stored")
+        };
         let indexed = repo.repository.load_index(&Context::silent()).await.unwrap();
         let root = repo.reader(hit_id).await.root_id();
         let tree_pack = indexed.index().find(BlobKind::Tree, &root).unwrap().pack.to_hex();
         let pack = |of_trees: bool| {
             let mut found = new.iter().filter(|key| key.as_str().starts_with("data/"));
-            found.find(|key| (key.file_name() == tree_pack) == of_trees).cloned().expect("it is stored")
+            found
+                .find(|key| (key.file_name() == tree_pack) == of_trees)
+                .cloned()
+                .expect("it is stored")
         };
         Self {
             key_file: Key::new(format!("keys/{}", repo.repository.key_id())).unwrap(),

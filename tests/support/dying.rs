@@ -33,7 +33,8 @@ impl DyingStore {
         self.0.s3.environment()
     }
 
-    /// The repository `main` of a configuration: with little patience, so that failures come to light.
+    /// The repository `main` of a configuration: with little patience, so that failures come to
+    /// light.
     pub(crate) fn config(&self) -> String {
         format!(
             "[repositories.main]\nurl = {:?}\npassphrase_env = \"BACKUP_PASSWORD\"\n\

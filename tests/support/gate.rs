@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use backup_core::sink::{
-    Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkResult,
-    Upload,
+    Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink,
+    SinkCapabilities, SinkResult, Upload,
 };
 use bytes::Bytes;
 use futures::StreamExt;
@@ -88,8 +88,9 @@ impl Gate {
     /// Whether this is the request.
     fn is_here(&self, operation: Operation, key: &str) -> Option<Stop> {
         let mut stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
-        let meant =
-            stop.as_mut().filter(|stop| stop.operation == operation && key.split('/').next() == Some(stop.top))?;
+        let meant = stop.as_mut().filter(|stop| {
+            stop.operation == operation && key.split('/').next() == Some(stop.top)
+        })?;
         if meant.skip > 0 {
             meant.skip -= 1;
             return None;
@@ -104,7 +105,12 @@ impl Gate {
     }
 
     /// Does something, and stops before or after it if this is the request.
-    async fn pass<T>(&self, operation: Operation, key: &str, request: impl Future<Output = T>) -> T {
+    async fn pass<T>(
+        &self,
+        operation: Operation,
+        key: &str,
+        request: impl Future<Output = T>,
+    ) -> T {
         let stop = self.is_here(operation, key);
         if stop.is_some_and(|stop| !stop.done) {
             self.wait().await;
@@ -147,7 +153,11 @@ impl Sink for Gate {
         self.inner.upload(key).await
     }
 
-    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
+    async fn get(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+    ) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
         self.pass(Operation::Get, key.as_str(), self.inner.get(key, range)).await
     }
 
@@ -155,7 +165,8 @@ impl Sink for Gate {
         self.inner.head(key).await
     }
 
-    /// What is listed is what is there when it is let go, or, if it stops when done, what was there before.
+    /// What is listed is what is there when it is let go, or, if it stops when done, what was there
+    /// before.
     fn list(&self, prefix: &Prefix) -> BoxStream<'static, SinkResult<ObjectMeta>> {
         let (gate, prefix) = (self.clone(), prefix.clone());
         stream::once(async move {

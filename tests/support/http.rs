@@ -1,5 +1,5 @@
-//! HTTP/1.1 as bytes on a socket, for servers that must be able to misbehave: no library lets one cut a body short or
-//! close a connection in the middle of an answer.
+//! HTTP/1.1 as bytes on a socket, for servers that must be able to misbehave: no library lets one
+//! cut a body short or close a connection in the middle of an answer.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -24,7 +24,11 @@ impl Head {
         loop {
             let start = raw.len();
             if from.read_until(b'\n', &mut raw).await? == 0 {
-                return if raw.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+                return if raw.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                };
             }
             if raw[start..] == *b"\r\n" {
                 break;
@@ -82,7 +86,9 @@ impl Head {
     /// The body that follows, if this is the response to a request of that method.
     pub(crate) fn response_body(&self, method: &str) -> Body {
         match self.length() {
-            _ if method == "HEAD" || matches!(self.status(), 100..200 | 204 | 304) => Body::Length(0),
+            _ if method == "HEAD" || matches!(self.status(), 100..200 | 204 | 304) => {
+                Body::Length(0)
+            }
             _ if self.is_chunked() => Body::Chunked { left: 0 },
             Some(length) => Body::Length(length),
             None => Body::UntilClosed,
@@ -105,7 +111,10 @@ const PIECE: u64 = 64 << 10;
 
 impl Body {
     /// The next piece of the payload; `None` at its end.
-    pub(crate) async fn next(&mut self, from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) async fn next(
+        &mut self,
+        from: &mut (impl AsyncBufRead + Unpin),
+    ) -> io::Result<Option<Vec<u8>>> {
         let piece = match self {
             Self::Length(0) => return Ok(None),
             Self::Length(left) => some(from, left).await?,
@@ -135,7 +144,9 @@ impl Body {
     /// A piece as it goes onto the wire.
     pub(crate) fn encode(&self, piece: &[u8]) -> Vec<u8> {
         match self {
-            Self::Chunked { .. } => [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat(),
+            Self::Chunked { .. } => {
+                [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat()
+            }
             _ => piece.to_vec(),
         }
     }
@@ -146,7 +157,10 @@ impl Body {
     }
 
     /// All of it.
-    pub(crate) async fn all(mut self, from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Vec<u8>> {
+    pub(crate) async fn all(
+        mut self,
+        from: &mut (impl AsyncBufRead + Unpin),
+    ) -> io::Result<Vec<u8>> {
         let mut all = Vec::new();
         while let Some(piece) = self.next(from).await? {
             all.extend(piece);
@@ -177,10 +191,12 @@ async fn line(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<String> {
 async fn chunk_size(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<u64> {
     let line = line(from).await?;
     let digits = line.split(';').next().unwrap_or_default();
-    u64::from_str_radix(digits.trim(), 16).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    u64::from_str_radix(digits.trim(), 16)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// A server of this process, on a thread and runtime of its own: a test may block its own on a program that talks to it.
+/// A server of this process, on a thread and runtime of its own: a test may block its own on a
+/// program that talks to it.
 #[derive(Debug)]
 pub(crate) struct Background {
     pub(crate) port: u16,
@@ -223,6 +239,8 @@ impl Drop for Background {
 
 /// Runs a future to its end on a thread of its own: works inside and outside of a runtime.
 pub(crate) fn wait_for<T: Send>(future: impl Future<Output = T> + Send) -> T {
-    let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future);
+    let run = || {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    };
     std::thread::scope(|scope| scope.spawn(run).join().unwrap())
 }

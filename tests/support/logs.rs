@@ -6,8 +6,8 @@ use backup_core::clock::{Clock as _, SharedClock, SystemClock};
 use backup_core::context::Context;
 use backup_core::error::Result;
 use backup_core::log::{
-    CaptureOptions, CaptureReport, LogReplay, LogView, Plan, Refusal, RollUpOptions, RollUpReport, Stream, Target,
-    capture, roll_up,
+    CaptureOptions, CaptureReport, LogReplay, LogView, Plan, Refusal, RollUpOptions, RollUpReport,
+    Stream, Target, capture, roll_up,
 };
 use backup_core::pipeline::backup;
 use backup_core::repository::Repository;
@@ -45,7 +45,11 @@ impl Capturing {
 
 /// Flushes fast: tests have no second to spare.
 pub(crate) fn fast() -> CaptureOptions {
-    CaptureOptions { flush_after: Duration::from_millis(50), flush_bytes: 2000, ..CaptureOptions::default() }
+    CaptureOptions {
+        flush_after: Duration::from_millis(50),
+        flush_bytes: 2000,
+        ..CaptureOptions::default()
+    }
 }
 
 impl Logged {
@@ -59,7 +63,8 @@ impl Logged {
     pub(crate) fn begin(&self, options: CaptureOptions) -> Capturing {
         let cancel = CancellationToken::new();
         let (one, cx) = (self.clone(), Context { cancel: cancel.clone(), ..self.cx.clone() });
-        let task = tokio::spawn(async move { capture(&one.repository, &one.source, &options, &cx).await });
+        let task =
+            tokio::spawn(async move { capture(&one.repository, &one.source, &options, &cx).await });
         Capturing { task, cancel }
     }
 
@@ -121,13 +126,20 @@ impl Logged {
             state.extend_from_slice(&bytes.unwrap());
         }
         let until = plan.until;
-        let mut events = Applied { at: plan.base.at.offset, stop: plan.stop.offset, until, log: self.source.clone() };
+        let mut events = Applied {
+            at: plan.base.at.offset,
+            stop: plan.stop.offset,
+            until,
+            log: self.source.clone(),
+        };
         let replay = LogReplay::new(indexed.clone(), self.stream.clone(), view, plan);
         let mut tape = replay.tape(&self.cx).unwrap();
         let mut piece = None;
         let mut bytes: Vec<u8> = Vec::new();
-        while let Some(part) = tape.next().await.unwrap_or_else(|error| panic!("{}", error.chain())) {
-            let this = Piece { from: part.from, to: part.to, path: part.path.clone(), limit: part.limit };
+        while let Some(part) = tape.next().await.unwrap_or_else(|error| panic!("{}", error.chain()))
+        {
+            let this =
+                Piece { from: part.from, to: part.to, path: part.path.clone(), limit: part.limit };
             if piece.as_ref() != Some(&this) {
                 events.apply(piece.take(), &bytes, &mut state);
                 bytes.clear();
@@ -175,7 +187,9 @@ impl Applied {
             let (event, rest) = bytes.split_at(len);
             number += 1;
             let wanted = number <= self.stop
-                || self.until.is_some_and(|until| self.at + 1 == number && self.log.time_of(number).unwrap() <= until);
+                || self.until.is_some_and(|until| {
+                    self.at + 1 == number && self.log.time_of(number).unwrap() <= until
+                });
             if number == self.at + 1 && wanted && piece.limit.is_none_or(|limit| number <= limit) {
                 state.extend_from_slice(event);
                 self.at = number;
@@ -186,7 +200,8 @@ impl Applied {
     }
 }
 
-/// Two thousand events a second; how long ago the first one happened that would be lost if the source died, at the worst moment.
+/// Two thousand events a second; how long ago the first one happened that would be lost if the
+/// source died, at the worst moment.
 pub(crate) async fn worst_lag(logged: &Logged, duration: Duration) -> Duration {
     let data = Bytes::from(noise(1, 500));
     let begun = Instant::now();
@@ -199,7 +214,9 @@ pub(crate) async fn worst_lag(logged: &Logged, duration: Duration) -> Duration {
         }
         let stored = logged.source.acknowledged().map_or(0, |at| at.offset);
         if let Some(since) = logged.source.time_of(stored + 1) {
-            worst = worst.max(Duration::try_from(since.duration_until(SystemClock.now())).unwrap_or_default());
+            worst = worst.max(
+                Duration::try_from(since.duration_until(SystemClock.now())).unwrap_or_default(),
+            );
         }
     }
     worst

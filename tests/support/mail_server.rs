@@ -1,6 +1,7 @@
 //! A real mail server, aiosmtpd, that keeps what it is given in files.
 //!
-//! It knows nobody at `nobody@…`, and asks to come back later for every `grey…@…` once. The user `backup` has a password.
+//! It knows nobody at `nobody@…`, and asks to come back later for every `grey…@…` once. The user
+//! `backup` has a password.
 
 use std::fs;
 use std::path::PathBuf;
@@ -46,12 +47,25 @@ impl MailServer {
             |ports, _| {
                 let mut command = Command::new("sh");
                 // Python finds the class in the directory that it is started in.
-                command.args(["-c", "cd \"$0\" && exec \"$@\""]).arg(room.path()).arg(tool("aiosmtpd"));
-                command.args(["-n", "-c", "mail_server.Handler", "-l", &format!("127.0.0.1:{}", ports.port(0))]);
+                command
+                    .args(["-c", "cd \"$0\" && exec \"$@\""])
+                    .arg(room.path())
+                    .arg(tool("aiosmtpd"));
+                command.args([
+                    "-n",
+                    "-c",
+                    "mail_server.Handler",
+                    "-l",
+                    &format!("127.0.0.1:{}", ports.port(0)),
+                ]);
                 match security {
                     Security::Clear => &mut command,
-                    Security::StartTls => command.arg("--tlscert").arg(&certificate).arg("--tlskey").arg(&key),
-                    Security::Tls => command.arg("--smtpscert").arg(&certificate).arg("--smtpskey").arg(&key),
+                    Security::StartTls => {
+                        command.arg("--tlscert").arg(&certificate).arg("--tlskey").arg(&key)
+                    }
+                    Security::Tls => {
+                        command.arg("--smtpscert").arg(&certificate).arg("--smtpskey").arg(&key)
+                    }
                 };
                 command.arg(room.path().join("mails")).arg(PASSWORD);
                 command
@@ -70,17 +84,21 @@ impl MailServer {
     pub(crate) fn channel(&self, to: &[&str], more: &str) -> String {
         let port = self.server.ports.port(0);
         format!(
-            "[notify.mail]\nkind = \"smtp\"\nhost = \"localhost\"\nport = {port}\nfrom = \"Backup <backup@example.com>\"\n\
-             to = {to:?}\nca_file = {:?}\n{more}\n",
+            "[notify.mail]\nkind = \"smtp\"\nhost = \"localhost\"\nport = {port}\nfrom = \"Backup \
+             <backup@example.com>\"\nto = {to:?}\nca_file = {:?}\n{more}\n",
             self.authority()
         )
     }
 
     fn noted(&self, kind: &str) -> Vec<Value> {
-        let files = fs::read_dir(self.room.path().join("mails")).unwrap().map(|found| found.unwrap().path());
-        let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|end| end == "json")).collect();
+        let files = fs::read_dir(self.room.path().join("mails"))
+            .unwrap()
+            .map(|found| found.unwrap().path());
+        let mut files: Vec<PathBuf> =
+            files.filter(|path| path.extension().is_some_and(|end| end == "json")).collect();
         files.sort();
-        let read = |path: PathBuf| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap();
+        let read =
+            |path: PathBuf| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap();
         files.into_iter().map(read).filter_map(|noted| noted.get(kind).cloned()).collect()
     }
 

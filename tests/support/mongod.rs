@@ -45,13 +45,18 @@ struct Started {
 
 impl Started {
     fn begin(version: Version, more: &[String]) -> (Server, Self) {
-        let server = Server::start("mongod", |ports, data| command(version, ports, data, more), |_| true);
+        let server =
+            Server::start("mongod", |ports, data| command(version, ports, data, more), |_| true);
         (server, Self { version, more: more.to_vec() })
     }
 
     fn again(&self, server: &mut Server) {
         server.kill();
-        server.start_again("mongod", |ports, data| command(self.version, ports, data, &self.more), |_| true);
+        server.start_again(
+            "mongod",
+            |ports, data| command(self.version, ports, data, &self.more),
+            |_| true,
+        );
     }
 }
 
@@ -103,7 +108,8 @@ impl Mongod {
 
     /// A replica set of one member that is started with more arguments.
     pub(crate) async fn with(version: Version, more: &[&str]) -> Self {
-        let more: Vec<String> = ["--replSet", "rs"].iter().chain(more).map(|&text| text.to_owned()).collect();
+        let more: Vec<String> =
+            ["--replSet", "rs"].iter().chain(more).map(|&text| text.to_owned()).collect();
         let (server, started) = Started::begin(version, &more);
         let uri = format!("mongodb://127.0.0.1:{}/?directConnection=true", server.ports.port(0));
         let client = connect(&uri).await;
@@ -122,7 +128,8 @@ impl Mongod {
         Self { server, started, client, uri }
     }
 
-    /// A replica set of one member that knows its users: `admin` with the password `pass word`, key file included.
+    /// A replica set of one member that knows its users: `admin` with the password `pass word`, key
+    /// file included.
     pub(crate) async fn with_users(version: Version) -> Self {
         Self::secured(version, &[], "").await
     }
@@ -131,7 +138,8 @@ impl Mongod {
     pub(crate) async fn with_tls(version: Version, authority: &Path, certificate: &Path) -> Self {
         let file = |path: &Path| path.display().to_string();
         let more =
-            ["--tlsMode", "requireTLS", "--tlsAllowConnectionsWithoutCertificates", "--tlsCAFile"].map(str::to_owned);
+            ["--tlsMode", "requireTLS", "--tlsAllowConnectionsWithoutCertificates", "--tlsCAFile"]
+                .map(str::to_owned);
         let files = [file(authority), "--tlsCertificateKeyFile".to_owned(), file(certificate)];
         let more: Vec<String> = more.into_iter().chain(files).collect();
         Self::secured(version, &more, &format!("&tls=true&tlsCAFile={}", file(authority))).await
@@ -141,19 +149,31 @@ impl Mongod {
         let room = tempfile::tempdir().unwrap();
         let key = room.path().join("key");
         std::fs::write(&key, "abcdefghijklmnopqrstuvwxyz0123456789").unwrap();
-        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        let all = ["--replSet", "rs", "--oplogSize", "990", "--auth", "--keyFile"].map(str::to_owned);
-        let all: Vec<String> = all.into_iter().chain([key.display().to_string()]).chain(more.iter().cloned()).collect();
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+        let all =
+            ["--replSet", "rs", "--oplogSize", "990", "--auth", "--keyFile"].map(str::to_owned);
+        let all: Vec<String> = all
+            .into_iter()
+            .chain([key.display().to_string()])
+            .chain(more.iter().cloned())
+            .collect();
         let (server, started) = Started::begin(version, &all);
         let port = server.ports.port(0);
-        let first = connect(&format!("mongodb://127.0.0.1:{port}/?directConnection=true{options}")).await;
-        let config = doc! { "_id": "rs", "members": [{ "_id": 0, "host": format!("127.0.0.1:{port}") }] };
+        let first =
+            connect(&format!("mongodb://127.0.0.1:{port}/?directConnection=true{options}")).await;
+        let config =
+            doc! { "_id": "rs", "members": [{ "_id": 0, "host": format!("127.0.0.1:{port}") }] };
         let admin = first.database("admin");
         admin.run_command(doc! { "replSetInitiate": config }).await.unwrap();
         writable(&first).await;
         // Whoever is on the machine may make the first user.
-        admin.run_command(doc! { "createUser": "admin", "pwd": "pass word", "roles": ["root"] }).await.unwrap();
-        let uri = format!("mongodb://admin:pass%20word@127.0.0.1:{port}/?directConnection=true{options}");
+        admin
+            .run_command(doc! { "createUser": "admin", "pwd": "pass word", "roles": ["root"] })
+            .await
+            .unwrap();
+        let uri =
+            format!("mongodb://admin:pass%20word@127.0.0.1:{port}/?directConnection=true{options}");
         let client = connect(&uri).await;
         Self { server, started, client, uri }
     }
@@ -169,7 +189,11 @@ impl Mongod {
 
     /// Runs a command that must succeed.
     #[track_caller]
-    pub(crate) fn run<'a>(&'a self, db: &'a str, command: Document) -> impl Future<Output = Document> + 'a {
+    pub(crate) fn run<'a>(
+        &'a self,
+        db: &'a str,
+        command: Document,
+    ) -> impl Future<Output = Document> + 'a {
         let caller = std::panic::Location::caller();
         async move {
             let shown = command.to_string();
@@ -225,13 +249,16 @@ impl Members {
     }
 
     async fn with(version: Version, count: usize, parameters: &[&str]) -> Self {
-        let more: Vec<String> =
-            ["--replSet", "rs", "--oplogSize", "990"].iter().chain(parameters).map(|&text| text.to_owned()).collect();
+        let more: Vec<String> = ["--replSet", "rs", "--oplogSize", "990"]
+            .iter()
+            .chain(parameters)
+            .map(|&text| text.to_owned())
+            .collect();
         let servers: Vec<Server> = (0..count).map(|_| Started::begin(version, &more).0).collect();
         let started = Started { version, more };
-        let names: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", server.ports.port(0))).collect();
-        let member =
-            |(host, id): (&String, i32)| doc! { "_id": id, "host": host, "priority": i32::from(id == 0 || count > 2) };
+        let names: Vec<String> =
+            servers.iter().map(|server| format!("127.0.0.1:{}", server.ports.port(0))).collect();
+        let member = |(host, id): (&String, i32)| doc! { "_id": id, "host": host, "priority": i32::from(id == 0 || count > 2) };
         let members: Vec<Document> = names.iter().zip(0..).map(member).collect();
         let settings = doc! { "electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200 };
         let config = doc! { "_id": "rs", "members": members, "settings": settings };
@@ -258,7 +285,13 @@ impl Members {
         let newest = async |client: &Client| {
             // A member that takes something back closes its connections.
             let hello = client.database("admin").run_command(doc! { "isMaster": 1 }).await.ok()?;
-            hello.get_document("lastWrite").unwrap().get_document("opTime").unwrap().get_timestamp("ts").ok()
+            hello
+                .get_document("lastWrite")
+                .unwrap()
+                .get_document("opTime")
+                .unwrap()
+                .get_timestamp("ts")
+                .ok()
         };
         let wanted = newest(&self.client).await.unwrap();
         let started = Instant::now();
@@ -272,18 +305,29 @@ impl Members {
     pub(crate) async fn healthy(&self) {
         let started = Instant::now();
         loop {
-            let status = self.client.database("admin").run_command(doc! { "replSetGetStatus": 1 }).await;
+            let status =
+                self.client.database("admin").run_command(doc! { "replSetGetStatus": 1 }).await;
             let states: Vec<i32> = status
                 .ok()
                 .and_then(|status| {
                     let members = status.get_array("members").ok()?;
-                    Some(members.iter().filter_map(|member| member.as_document()?.get_i32("state").ok()).collect())
+                    Some(
+                        members
+                            .iter()
+                            .filter_map(|member| member.as_document()?.get_i32("state").ok())
+                            .collect(),
+                    )
                 })
                 .unwrap_or_default();
-            if states.contains(&1) && states.iter().filter(|state| **state == 2).count() + 1 == self.servers.len() {
+            if states.contains(&1)
+                && states.iter().filter(|state| **state == 2).count() + 1 == self.servers.len()
+            {
                 return;
             }
-            assert!(started.elapsed() < Duration::from_secs(60), "the set does not come together: {states:?}");
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "the set does not come together: {states:?}"
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -314,7 +358,8 @@ impl Members {
     }
 
     async fn fail_point(&self, member: usize, name: &str, on: bool) {
-        let point = doc! { "configureFailPoint": name, "mode": if on { "alwaysOn" } else { "off" } };
+        let point =
+            doc! { "configureFailPoint": name, "mode": if on { "alwaysOn" } else { "off" } };
         connect(&self.direct(member)).await.database("admin").run_command(point).await.unwrap();
     }
 
@@ -330,7 +375,8 @@ impl Members {
 
     /// `host:port` of the primary.
     pub(crate) async fn primary(&self) -> String {
-        let hello = self.client.database("admin").run_command(doc! { "isMaster": 1 }).await.unwrap();
+        let hello =
+            self.client.database("admin").run_command(doc! { "isMaster": 1 }).await.unwrap();
         hello.get_str("primary").unwrap().to_owned()
     }
 }

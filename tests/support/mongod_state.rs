@@ -1,4 +1,5 @@
-//! What a server holds, read by plain commands of the driver: the oracle. None of the code under test takes part.
+//! What a server holds, read by plain commands of the driver: the oracle. None of the code under
+//! test takes part.
 
 use std::collections::BTreeMap;
 
@@ -45,8 +46,13 @@ async fn facts(client: &Client, db: &str, entry: &Document) -> Facts {
     let name = entry.get_str("name").unwrap();
     let kind = entry.get_str("type").unwrap().to_owned();
     let options = entry.get_document("options").unwrap();
-    let mut facts =
-        Facts { options: sorted(options), indexes: Vec::new(), documents: BTreeMap::new(), order: Vec::new(), kind };
+    let mut facts = Facts {
+        options: sorted(options),
+        indexes: Vec::new(),
+        documents: BTreeMap::new(),
+        order: Vec::new(),
+        kind,
+    };
     if facts.kind != "collection" {
         return facts;
     }
@@ -73,8 +79,10 @@ pub(crate) async fn state(client: &Client) -> State {
         }
         for entry in all(client, &db, doc! { "listCollections": 1 }).await {
             let name = entry.get_str("name").unwrap();
-            // Left over from an operation that failed; the server drops it when it next becomes a primary.
-            let temporary = entry.get_document("options").unwrap().get_bool("temp").unwrap_or(false);
+            // Left over from an operation that failed; the server drops it when it next becomes a
+            // primary.
+            let temporary =
+                entry.get_document("options").unwrap().get_bool("temp").unwrap_or(false);
             let server_made = temporary
                 || name == "system.views"
                 || name == "system.profile"
@@ -98,8 +106,9 @@ pub(crate) fn same(expected: &State, found: &State) {
         assert_eq!(expected.indexes, found.indexes, "{name}");
         assert_eq!(expected.documents.len(), found.documents.len(), "{name}");
         for (id, document) in &expected.documents {
-            let show =
-                |bytes: &Vec<u8>| Document::try_from(RawDocumentBuf::from_bytes(bytes.clone()).unwrap()).unwrap();
+            let show = |bytes: &Vec<u8>| {
+                Document::try_from(RawDocumentBuf::from_bytes(bytes.clone()).unwrap()).unwrap()
+            };
             match found.documents.get(id) {
                 Some(other) if other == document => {}
                 Some(other) => panic!("{name}: {} is {}", show(document), show(other)),

@@ -1,5 +1,6 @@
-//! Plain HTTP for `object_store`, so that tests need no second client with a TLS of its own. A connection per request;
-//! an answer is read to its end, or to where it breaks, before it is handed on.
+//! Plain HTTP for `object_store`, so that tests need no second client with a TLS of its own. A
+//! connection per request; an answer is read to its end, or to where it breaks, before it is handed
+//! on.
 
 use std::io;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, StreamBody};
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpResponseBody, HttpService,
 };
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -89,7 +91,11 @@ async fn exchange(request: HttpRequest) -> io::Result<HttpResponse> {
 }
 
 /// The body, or what there is of it and why there is no more.
-async fn received(answer: &Head, method: &str, stream: &mut BufReader<TcpStream>) -> HttpResponseBody {
+async fn received(
+    answer: &Head,
+    method: &str,
+    stream: &mut BufReader<TcpStream>,
+) -> HttpResponseBody {
     let (mut body, mut all, mut frames) = (answer.response_body(method), Vec::new(), Vec::new());
     let broken = loop {
         match body.next(stream).await {

@@ -1,4 +1,5 @@
-//! Real PostgreSQL servers. They refuse to run as root: then they run as the user that owns nothing.
+//! Real PostgreSQL servers. They refuse to run as root: then they run as the user that owns
+//! nothing.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -60,7 +61,9 @@ fn unprivileged(program: &Path) -> Command {
     }
     let mut command = Command::new("setpriv");
     let id = UNPRIVILEGED.to_string();
-    command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--pdeathsig", "KILL", "--"]).arg(program);
+    command
+        .args(["--reuid", &id, "--regid", &id, "--clear-groups", "--pdeathsig", "KILL", "--"])
+        .arg(program);
     command
 }
 
@@ -83,7 +86,11 @@ pub(crate) fn hand_over(dir: &Path) {
 
 /// A directory and all in it.
 pub(crate) fn hand_over_all(dir: &Path) {
-    let owner = if is_root() { UNPRIVILEGED.to_string() } else { rustix::process::getuid().as_raw().to_string() };
+    let owner = if is_root() {
+        UNPRIVILEGED.to_string()
+    } else {
+        rustix::process::getuid().as_raw().to_string()
+    };
     run(Command::new("chown").args(["-R", &owner]).arg(dir)).succeeded();
 }
 
@@ -121,14 +128,28 @@ impl Postgres {
         Self::make(version, &[], &[], Some(locales)).await
     }
 
-    async fn make(version: Version, initdb: &[&str], settings: &[&str], locales: Option<&Path>) -> Self {
+    async fn make(
+        version: Version,
+        initdb: &[&str],
+        settings: &[&str],
+        locales: Option<&Path>,
+    ) -> Self {
         let server = Server::start(
             "postgres",
             |ports, data| {
                 hand_over(data.parent().unwrap());
                 hand_over(data);
                 let mut make = unprivileged(&version.programs().join("initdb"));
-                make.arg("-D").arg(data).args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]);
+                make.arg("-D").arg(data).args([
+                    "-U",
+                    "postgres",
+                    "-A",
+                    "trust",
+                    "-E",
+                    "UTF8",
+                    "--locale=C",
+                    "-N",
+                ]);
                 make.args(["--data-checksums"]).args(initdb);
                 run(&mut make).succeeded();
                 let mut command = command(version, ports, data, settings);
@@ -145,7 +166,8 @@ impl Postgres {
 
     /// On a data directory that is there.
     pub(crate) async fn on(version: Version, data: &Path, settings: &[&str]) -> Self {
-        let server = Server::start("postgres", |ports, _| command(version, ports, data, settings), |_| true);
+        let server =
+            Server::start("postgres", |ports, _| command(version, ports, data, settings), |_| true);
         let server = Self { server, data: data.to_owned() };
         server.client().await;
         server
@@ -156,22 +178,35 @@ impl Postgres {
         let data = self.data.clone();
         self.server.kill();
         self.outlive().await;
-        self.server.start_again("postgres", |ports, _| command(version, ports, &data, &[]), |_| true);
+        self.server.start_again(
+            "postgres",
+            |ports, _| command(version, ports, &data, &[]),
+            |_| true,
+        );
         self.client().await;
     }
 
-    /// Waits until none of its processes holds its shared memory any more: they end some time after the first one was killed.
+    /// Waits until none of its processes holds its shared memory any more: they end some time after
+    /// the first one was killed.
     async fn outlive(&self) {
         let started = Instant::now();
-        // Gone if the first one ended by itself, last of all; without that line if there was no memory yet.
+        // Gone if the first one ended by itself, last of all; without that line if there was no
+        // memory yet.
         let pid_file = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
-        let Some(memory) = pid_file.lines().nth(6).and_then(|keys| keys.split_whitespace().nth(1)) else { return };
+        let Some(memory) = pid_file.lines().nth(6).and_then(|keys| keys.split_whitespace().nth(1))
+        else {
+            return;
+        };
         let is_attached = |line: &str| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             fields.get(1) == Some(&memory) && fields.get(6) != Some(&"0")
         };
         while fs::read_to_string("/proc/sysvipc/shm").unwrap().lines().any(is_attached) {
-            assert!(started.elapsed() < Duration::from_secs(60), "its processes do not end:\n{}", self.log());
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "its processes do not end:\n{}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -181,7 +216,11 @@ impl Postgres {
         let server = Self::on(version, data, settings).await;
         let started = Instant::now();
         while server.value("SELECT pg_is_in_recovery()::text").await != "false" {
-            assert!(started.elapsed() < Duration::from_secs(60), "it does not end to recover:\n{}", server.log());
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "it does not end to recover:\n{}",
+                server.log()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         server
@@ -216,7 +255,8 @@ impl Postgres {
 
     pub(crate) async fn client_of(&self, database: &str) -> Client {
         let started = Instant::now();
-        let config = format!("host=127.0.0.1 port={} user=postgres dbname='{database}'", self.port());
+        let config =
+            format!("host=127.0.0.1 port={} user=postgres dbname='{database}'", self.port());
         loop {
             match tokio_postgres::connect(&config, NoTls).await {
                 Ok((client, connection)) => {
@@ -225,7 +265,12 @@ impl Postgres {
                 }
                 Err(error) => {
                     let late = started.elapsed() > Duration::from_secs(60);
-                    assert!(!late, "no connection: {error}: {:?}\n{}", error.as_db_error(), self.log());
+                    assert!(
+                        !late,
+                        "no connection: {error}: {:?}\n{}",
+                        error.as_db_error(),
+                        self.log()
+                    );
                 }
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -248,7 +293,9 @@ impl Postgres {
         let caller = std::panic::Location::caller();
         async move {
             let row = self.client().await.query_one(sql, &[]).await;
-            let row = row.unwrap_or_else(|error| panic!("{caller}: {sql}: {error} {:?}", error.as_db_error()));
+            let row = row.unwrap_or_else(|error| {
+                panic!("{caller}: {sql}: {error} {:?}", error.as_db_error())
+            });
             row.get::<_, String>(0)
         }
     }
@@ -257,7 +304,9 @@ impl Postgres {
     pub(crate) fn kill(&self) {
         self.signal(rustix::process::Signal::QUIT);
         let started = Instant::now();
-        while self.data.join("postmaster.pid").exists() && started.elapsed() < Duration::from_secs(5) {
+        while self.data.join("postmaster.pid").exists()
+            && started.elapsed() < Duration::from_secs(5)
+        {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -267,7 +316,11 @@ impl Postgres {
         self.signal(rustix::process::Signal::INT);
         let started = Instant::now();
         while self.data.join("postmaster.pid").exists() {
-            assert!(started.elapsed() < Duration::from_secs(30), "it does not stop:\n{}", self.log());
+            assert!(
+                started.elapsed() < Duration::from_secs(30),
+                "it does not stop:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }

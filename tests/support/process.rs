@@ -15,7 +15,10 @@ pub(crate) struct Outcome {
 /// Runs to the end, without a terminal.
 pub(crate) fn run(command: &mut Command) -> Outcome {
     let shown = format!("{command:?}");
-    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("cannot run {shown}: {error}"));
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("cannot run {shown}: {error}"));
     Outcome {
         command: shown,
         code: output.status.code().unwrap_or(-1),
@@ -40,6 +43,13 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\nexit code {}\n--- stdout\n{}\n--- stderr\n{}", self.command, self.code, self.text(), self.stderr)
+        write!(
+            f,
+            "{}\nexit code {}\n--- stdout\n{}\n--- stderr\n{}",
+            self.command,
+            self.code,
+            self.text(),
+            self.stderr
+        )
     }
 }

@@ -98,16 +98,25 @@ impl Receiver {
     pub(crate) fn wait_for(&self, count: usize) {
         let started = Instant::now();
         while self.received().len() < count {
-            assert!(started.elapsed() < Duration::from_secs(60), "{} requests have come", self.received().len());
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "{} requests have come",
+                self.received().len()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
-async fn serve(stream: TcpStream, kept: &Mutex<Vec<Received>>, answers: &Mutex<Answers>) -> std::io::Result<()> {
+async fn serve(
+    stream: TcpStream,
+    kept: &Mutex<Vec<Received>>,
+    answers: &Mutex<Answers>,
+) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     while let Some(head) = Head::read(&mut stream).await? {
-        let body = String::from_utf8_lossy(&head.request_body().all(&mut stream).await?).into_owned();
+        let body =
+            String::from_utf8_lossy(&head.request_body().all(&mut stream).await?).into_owned();
         let received = Received { head, body };
         kept.lock().unwrap().push(received.clone());
         let reply = answers.lock().unwrap()(&received);
@@ -120,7 +129,10 @@ async fn serve(stream: TcpStream, kept: &Mutex<Vec<Received>>, answers: &Mutex<A
             Reply::Close => return Ok(()),
             Reply::Silence => std::future::pending().await,
         };
-        let head = format!("HTTP/1.1 {status} Said\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len());
+        let head = format!(
+            "HTTP/1.1 {status} Said\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         stream.write_all(head.as_bytes()).await?;
     }
     Ok(())

@@ -20,7 +20,8 @@ pub(crate) enum Version {
 }
 
 impl Version {
-    pub(crate) const ALL: [Self; 5] = [Self::Redis6, Self::Redis7, Self::Redis8, Self::Valkey8, Self::Valkey9];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Redis6, Self::Redis7, Self::Redis8, Self::Valkey8, Self::Valkey9];
 
     /// A program of it: `server`, `cli`, `check-rdb`, `check-aof`.
     pub(crate) fn program(self, name: &str) -> PathBuf {
@@ -65,7 +66,14 @@ impl Redis {
     pub(crate) fn on(version: Version, data: Option<&Path>, settings: &[&str]) -> Self {
         let command = |ports: &Ports, own: &Path| {
             let mut command = Command::new(version.program("server"));
-            command.args(["--port", &ports.port(0).to_string(), "--bind", "127.0.0.1", "--save", ""]);
+            command.args([
+                "--port",
+                &ports.port(0).to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+            ]);
             command.arg("--dir").arg(data.unwrap_or(own)).args(["--repl-diskless-sync-delay", "0"]);
             // Redis 6 always has DEBUG, and no such setting.
             if version != Version::Redis6 {
@@ -86,7 +94,11 @@ impl Redis {
     fn wait(&self) {
         let started = Instant::now();
         while self.client().run(&["PING"]).is_err_and(|error| error.starts_with("LOADING")) {
-            assert!(started.elapsed() < Duration::from_secs(60), "it does not end to load:\n{}", self.log());
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "it does not end to load:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -116,7 +128,8 @@ impl Redis {
     /// Stops it as it is, or lets it go on.
     pub(crate) fn pause(&self, pause: bool) {
         let pid = rustix::process::Pid::from_raw(self.server.id().cast_signed()).unwrap();
-        let signal = if pause { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        let signal =
+            if pause { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
@@ -138,7 +151,9 @@ impl Redis {
     /// A line of INFO.
     pub(crate) fn info(&self, name: &str) -> String {
         let info = self.run(&["INFO", "everything"]).text();
-        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::to_owned));
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::to_owned));
         line.unwrap_or_else(|| panic!("no {name} in {info}"))
     }
 }
@@ -219,7 +234,8 @@ impl Client {
     pub(crate) fn ok<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Answer {
         let answer = self.run(arguments);
         answer.unwrap_or_else(|error| {
-            let shown: Vec<_> = arguments.iter().map(|one| String::from_utf8_lossy(one.as_ref())).collect();
+            let shown: Vec<_> =
+                arguments.iter().map(|one| String::from_utf8_lossy(one.as_ref())).collect();
             panic!("{shown:?}: {error}")
         })
     }

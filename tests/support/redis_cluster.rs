@@ -77,7 +77,8 @@ impl Cluster {
         }
     }
 
-    /// The first master is gone at once, and its replica, which is the last node, takes its place here as well.
+    /// The first master is gone at once, and its replica, which is the last node, takes its place
+    /// here as well.
     pub(crate) fn fail_over_to_replica(&mut self) {
         let Some(replica) = self.nodes.pop() else { return };
         let started = Instant::now();
@@ -87,15 +88,17 @@ impl Cluster {
         drop(self.take_over(replica, None));
     }
 
-    /// The first master hears of no other node any more, though all reach it. Its replica, which is the last node, takes its place; who
-    /// does not know that, and goes on to count up `key`, is handed back.
+    /// The first master hears of no other node any more, though all reach it. Its replica, which is
+    /// the last node, takes its place; who does not know that, and goes on to count up `key`, is
+    /// handed back.
     pub(crate) fn cut_off_first(&mut self, key: &str) -> Option<Redis> {
         let replica = self.nodes.pop()?;
         let mut first = self.nodes[0].client();
         if self.nodes[0].version.is_valkey() {
             first.ok(&["DEBUG", "DROP-CLUSTER-PACKET-FILTER", "-2"]);
         } else {
-            // Redis drops packets of one kind only. All are forgotten at once: who is still known is told whom to forget.
+            // Redis drops packets of one kind only. All are forgotten at once: who is still known
+            // is told whom to forget.
             first.ok(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
             first.ok(&["MULTI"]);
             for other in self.nodes[1..].iter().chain([&replica]) {
@@ -135,7 +138,10 @@ impl Cluster {
         let knows_all = |node: &Redis| {
             let all = node.run(&["CLUSTER", "NODES"]).text();
             let info = node.run(&["CLUSTER", "INFO"]).text();
-            let linked = all.lines().filter(|line| line.contains(" connected") && !line.contains("handshake")).count();
+            let linked = all
+                .lines()
+                .filter(|line| line.contains(" connected") && !line.contains("handshake"))
+                .count();
             linked == self.nodes.len()
                 && info.contains("cluster_state:ok")
                 && all.lines().all(|line| line.contains("slave") || line.contains(" connected "))
@@ -164,7 +170,9 @@ impl Cluster {
             match self.clients[at].run(words) {
                 Ok(answer) => return answer,
                 Err(error) => {
-                    let port = error.strip_prefix("MOVED ").and_then(|place| place.rsplit_once(':')?.1.parse().ok());
+                    let port = error
+                        .strip_prefix("MOVED ")
+                        .and_then(|place| place.rsplit_once(':')?.1.parse().ok());
                     let moved = |port: u16| self.nodes.iter().position(|node| node.port() == port);
                     at = port.and_then(moved).unwrap_or_else(|| panic!("{words:?}: {error}"));
                 }
@@ -179,7 +187,13 @@ impl Cluster {
 }
 
 fn meet(one: &Redis, other: &Redis) {
-    one.run(&["CLUSTER", "MEET", "127.0.0.1", &other.port().to_string(), &other.bus_port().to_string()]);
+    one.run(&[
+        "CLUSTER",
+        "MEET",
+        "127.0.0.1",
+        &other.port().to_string(),
+        &other.bus_port().to_string(),
+    ]);
 }
 
 fn wait(started: Instant, what: &str) {

@@ -9,8 +9,12 @@ use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
 use backup_core::error::Result;
 use backup_core::id::SnapshotId;
-use backup_core::pipeline::{BackupOptions, BackupReport, VerifyLevel, VerifyReport, backup, restore, verify};
-use backup_core::repository::{InitOptions, Repository, SnapshotFilter, SnapshotInfo, SnapshotReader};
+use backup_core::pipeline::{
+    BackupOptions, BackupReport, VerifyLevel, VerifyReport, backup, restore, verify,
+};
+use backup_core::repository::{
+    InitOptions, Repository, SnapshotFilter, SnapshotInfo, SnapshotReader,
+};
 use backup_core::sink::Sink;
 use backup_core::source::{RestoreReport, RestoreRequest, Source};
 use backup_sources::files::{FilesOptions, FilesSource};
@@ -33,7 +37,8 @@ impl Repo {
     /// A new repository in `sink`.
     pub(crate) async fn init(sink: Arc<dyn Sink>) -> Self {
         let passphrase = Passphrase::generate();
-        let made = Repository::init(sink, &passphrase, &InitOptions::default(), &Context::silent()).await;
+        let made =
+            Repository::init(sink, &passphrase, &InitOptions::default(), &Context::silent()).await;
         Self { repository: made.unwrap(), passphrase }
     }
 
@@ -50,11 +55,19 @@ impl Repo {
     }
 
     /// Backs up, with success.
-    pub(crate) async fn backup(&self, source: &dyn Source, options: &BackupOptions) -> BackupReport {
+    pub(crate) async fn backup(
+        &self,
+        source: &dyn Source,
+        options: &BackupOptions,
+    ) -> BackupReport {
         self.try_backup(source, options).await.unwrap_or_else(|error| panic!("{}", error.chain()))
     }
 
-    pub(crate) async fn try_backup(&self, source: &dyn Source, options: &BackupOptions) -> Result<BackupReport> {
+    pub(crate) async fn try_backup(
+        &self,
+        source: &dyn Source,
+        options: &BackupOptions,
+    ) -> Result<BackupReport> {
         backup(&self.repository, source, options, &Context::silent()).await
     }
 
@@ -90,7 +103,9 @@ impl Repo {
         target: &Path,
     ) -> Result<RestoreReport> {
         let request = RestoreRequest {
-            target: Some(target.to_str().expect("temporary directories have plain names").to_owned()),
+            target: Some(
+                target.to_str().expect("temporary directories have plain names").to_owned(),
+            ),
             verify: true,
             ..request.clone()
         };
@@ -103,7 +118,12 @@ impl Repo {
     }
 
     pub(crate) async fn check(&self, read_data: ReadData) -> Result<CheckReport> {
-        check(&self.repository, &CheckOptions { read_data, ..CheckOptions::default() }, &Context::silent()).await
+        check(
+            &self.repository,
+            &CheckOptions { read_data, ..CheckOptions::default() },
+            &Context::silent(),
+        )
+        .await
     }
 
     /// Fails unless a check that reads everything finds nothing.
@@ -130,7 +150,11 @@ pub(crate) fn files(paths: &[&Path]) -> FilesSource {
 
 /// Options that suit this machine: restic writes times with the local offset.
 pub(crate) fn options() -> BackupOptions {
-    BackupOptions { time_zone: TimeZone::system(), username: "tester".to_owned(), ..BackupOptions::default() }
+    BackupOptions {
+        time_zone: TimeZone::system(),
+        username: "tester".to_owned(),
+        ..BackupOptions::default()
+    }
 }
 
 /// Where `path` is restored to below `target`.

@@ -40,7 +40,13 @@ impl Restic {
         environment: BTreeMap<String, String>,
     ) -> Self {
         let (program, repository) = (tool(version), repository.as_ref().to_owned());
-        Self { program, repository, password: password.to_owned(), environment, home: tempfile::tempdir().unwrap() }
+        Self {
+            program,
+            repository,
+            password: password.to_owned(),
+            environment,
+            home: tempfile::tempdir().unwrap(),
+        }
     }
 
     /// Runs it; see [`Outcome::succeeded`].
@@ -52,7 +58,9 @@ impl Restic {
     pub(crate) fn begin(&self, arguments: &[&str]) -> Child {
         let mut command = self.command(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().unwrap_or_else(|error| panic!("cannot run {}: {error}", self.program.display()))
+        command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.program.display()))
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -112,8 +120,10 @@ pub(crate) struct Rustic {
 impl Rustic {
     pub(crate) fn new(repository: &Path, password: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let profile =
-            format!("[repository]\nrepository = {:?}\npassword = {password:?}\nno-cache = true\n", text(repository));
+        let profile = format!(
+            "[repository]\nrepository = {:?}\npassword = {password:?}\nno-cache = true\n",
+            text(repository)
+        );
         fs::write(home.path().join("rustic.toml"), profile).unwrap();
         Self { program: tool("rustic"), home }
     }
@@ -138,8 +148,9 @@ pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("temporary directories have plain names")
 }
 
-/// Everything that the stock tool `name` knows. No restic stores sockets; 0.14 knows link targets as text only, and takes
-/// attributes of a link for those of what it points to. rustic takes mode 000 for an unknown mode.
+/// Everything that the stock tool `name` knows. No restic stores sockets; 0.14 knows link targets
+/// as text only, and takes attributes of a link for those of what it points to. rustic takes mode
+/// 000 for an unknown mode.
 pub(crate) fn everything_for(name: &str, top: &Path) {
     everything(top);
     match name {

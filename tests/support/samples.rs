@@ -14,7 +14,8 @@ impl Repo {
     }
 }
 
-/// A source called `name` with some directories and files, small and large; contents depend on the name.
+/// A source called `name` with some directories and files, small and large; contents depend on the
+/// name.
 pub(crate) fn script(name: &str) -> ScriptedSource {
     let seed = name.bytes().fold(0, |seed, byte| seed * 31 + u64::from(byte));
     let source = ScriptedSource::named(name)
@@ -27,9 +28,14 @@ pub(crate) fn script(name: &str) -> ScriptedSource {
         .file(&format!("/{name}/deep/below/noise"), noise(seed + 1, 30_000))
         .file(&format!("/{name}/deep/nothing"), "")
         .file(&format!("/{name}/large"), noise(seed + 2, 530_000))
-        .with(ScriptedEntry::file(&format!("/{name}/stream"), Data::generated(200_000, seed + 3)).streamed())
+        .with(
+            ScriptedEntry::file(&format!("/{name}/stream"), Data::generated(200_000, seed + 3))
+                .streamed(),
+        )
         .with(ScriptedEntry::symlink(&format!("/{name}/link"), "text"));
-    (0..20).fold(source, |source, at| source.file(&format!("/{name}/many/{at:02}"), text(seed + 100 + at, 500)))
+    (0..20).fold(source, |source, at| {
+        source.file(&format!("/{name}/many/{at:02}"), text(seed + 100 + at, 500))
+    })
 }
 
 /// A source of a few hundred kilobytes, for tests that back it up hundreds of times.

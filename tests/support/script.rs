@@ -24,10 +24,16 @@ pub(crate) async fn restore_script(repo: &Repo, id: SnapshotId) -> Result<Script
 
 /// Fails unless a snapshot holds exactly what `source` does.
 #[track_caller]
-pub(crate) fn assert_holds(repo: &Repo, id: SnapshotId, source: &ScriptedSource) -> impl Future<Output = ()> {
+pub(crate) fn assert_holds(
+    repo: &Repo,
+    id: SnapshotId,
+    source: &ScriptedSource,
+) -> impl Future<Output = ()> {
     let caller = std::panic::Location::caller();
     async move {
-        let restored = restore_script(repo, id).await.unwrap_or_else(|error| panic!("{caller}: {}", error.chain()));
+        let restored = restore_script(repo, id)
+            .await
+            .unwrap_or_else(|error| panic!("{caller}: {}", error.chain()));
         assert_eq!(restored.restored_digest(&Selection::all()), digest(source).await, "{caller}");
     }
 }

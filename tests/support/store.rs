@@ -1,5 +1,5 @@
-//! Our own sinks on the servers of tests, opened as users open them: by an address and settings. Nothing is taken from
-//! the environment that the tests run in.
+//! Our own sinks on the servers of tests, opened as users open them: by an address and settings.
+//! Nothing is taken from the environment that the tests run in.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,7 +35,8 @@ pub(crate) struct Store {
 impl Store {
     fn new(address: String, environment: BTreeMap<String, String>) -> Self {
         // Long enough for what is to succeed on a busy machine, short enough for what is to fail.
-        let settings = StoreSettings { retry_deadline: Seconds::new(20), ..StoreSettings::default() };
+        let settings =
+            StoreSettings { retry_deadline: Seconds::new(20), ..StoreSettings::default() };
         Self { address, environment, settings }
     }
 
@@ -44,15 +45,18 @@ impl Store {
         let S3 { endpoint, region, .. } = s3;
         let mut environment = s3.environment();
         environment.remove("AWS_DEFAULT_REGION");
-        let address = format!("s3://{BUCKET}/{prefix}?allow_http=true&endpoint={endpoint}&region={region}");
+        let address =
+            format!("s3://{BUCKET}/{prefix}?allow_http=true&endpoint={endpoint}&region={region}");
         Self::new(address, environment)
     }
 
-    /// Below a prefix of the bucket of the double, or of what stands at `endpoint` before it; `room` is for the key file.
+    /// Below a prefix of the bucket of the double, or of what stands at `endpoint` before it;
+    /// `room` is for the key file.
     pub(crate) fn gcs(double: &GcsDouble, endpoint: &str, prefix: &str, room: &Path) -> Self {
         let account = room.join("account.json");
         double.write_service_account(endpoint, &account);
-        let variable = ("GOOGLE_APPLICATION_CREDENTIALS".to_owned(), account.to_str().unwrap().to_owned());
+        let variable =
+            ("GOOGLE_APPLICATION_CREDENTIALS".to_owned(), account.to_str().unwrap().to_owned());
         let address = format!("gs://{BUCKET}/{prefix}?allow_http=true&endpoint={endpoint}");
         Self::new(address, [variable].into())
     }
@@ -61,13 +65,15 @@ impl Store {
         let account = azurite::ACCOUNT;
         let variable = ("AZURE_STORAGE_ACCOUNT_KEY".to_owned(), azurite::KEY.to_owned());
         let endpoint = azurite.endpoint();
-        let address = format!("az://{BUCKET}/{prefix}?account={account}&allow_http=true&endpoint={endpoint}");
+        let address =
+            format!("az://{BUCKET}/{prefix}?account={account}&allow_http=true&endpoint={endpoint}");
         Self::new(address, [variable].into())
     }
 
     /// Below a prefix of the real bucket that the environment names.
     pub(crate) fn real_gcs(prefix: &str) -> Self {
-        let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+        let variable =
+            |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
         let account = "GOOGLE_APPLICATION_CREDENTIALS";
         let address = format!("gs://{}/{prefix}", variable("BACKUP_TEST_GCS_BUCKET"));
         Self::new(address, [(account.to_owned(), variable(account))].into())
@@ -104,7 +110,12 @@ impl Store {
 
 /// Stock restic on a prefix of the bucket.
 pub(crate) fn restic(version: &str, s3: &S3, prefix: &str, password: &str) -> Restic {
-    Restic::remote(version, format!("s3:{}/{BUCKET}/{prefix}", s3.endpoint), password, s3.environment())
+    Restic::remote(
+        version,
+        format!("s3:{}/{BUCKET}/{prefix}", s3.endpoint),
+        password,
+        s3.environment(),
+    )
 }
 
 /// The time.

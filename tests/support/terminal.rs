@@ -1,4 +1,5 @@
-//! A terminal with somebody at it: a program runs in it, keys are pressed, and what can be seen is looked at.
+//! A terminal with somebody at it: a program runs in it, keys are pressed, and what can be seen is
+//! looked at.
 
 use std::io::{Read as _, Write as _};
 use std::num::NonZeroU16;
@@ -94,7 +95,8 @@ impl Terminal {
     /// Waits until something is seen, or nothing more will be.
     fn wait(&self, is_enough: impl Fn(&str) -> bool) -> String {
         let guard = self.seen.screen.lock().unwrap();
-        let goes_on = |seen: &mut (vt100::Parser, bool)| !seen.1 && !is_enough(&seen.0.screen().contents());
+        let goes_on =
+            |seen: &mut (vt100::Parser, bool)| !seen.1 && !is_enough(&seen.0.screen().contents());
         let (guard, _) = self.seen.changed.wait_timeout_while(guard, PATIENCE, goes_on).unwrap();
         guard.0.screen().contents()
     }

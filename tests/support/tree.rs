@@ -58,8 +58,8 @@ pub(crate) fn chmod(path: impl AsRef<Path>, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Waits until the kernel's clock has moved on: files changed just before a backup begins are read again by the next
-/// one on purpose.
+/// Waits until the kernel's clock has moved on: files changed just before a backup begins are read
+/// again by the next one on purpose.
 pub(crate) fn settle() {
     std::thread::sleep(std::time::Duration::from_millis(30));
 }
@@ -151,7 +151,9 @@ pub(crate) fn make_node(path: &Path, file_type: FileType, device: u64) {
 fn attributes(dir: &Path) {
     write(dir.join("file"), "attributes");
     fs::create_dir_all(dir.join("dir")).unwrap();
-    let set = |name: &str, attribute: &str, value: &[u8]| xattr::set(dir.join(name), attribute, value).is_ok();
+    let set = |name: &str, attribute: &str, value: &[u8]| {
+        xattr::set(dir.join(name), attribute, value).is_ok()
+    };
     if !set("file", "user.text", b"value") {
         return;
     }
@@ -160,8 +162,9 @@ fn attributes(dir: &Path) {
     assert!(set("file", "user.long", &noise(7, 2000)));
     assert!(set("dir", "user.of a dir", b"d"));
     // An access control list: owner rwx, user 1234 r-x, group r--, mask r-x, others nothing.
-    let entry =
-        |tag: u16, rights: u16, id: u32| [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat();
+    let entry = |tag: u16, rights: u16, id: u32| {
+        [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
     let nobody = u32::MAX;
     let list = [
         2_u32.to_le_bytes().to_vec(),
@@ -179,7 +182,11 @@ fn attributes(dir: &Path) {
         set("link", "trusted.of a link", b"l");
         write(dir.join("able"), "may bind low ports");
         // CAP_NET_BIND_SERVICE, effective; a change of owner would strip it.
-        set("able", "security.capability", &[[1, 0, 0, 2], [0, 4, 0, 0], [0; 4], [0; 4], [0; 4]].concat());
+        set(
+            "able",
+            "security.capability",
+            &[[1, 0, 0, 2], [0, 4, 0, 0], [0; 4], [0; 4], [0; 4]].concat(),
+        );
     }
 }
 

@@ -1,12 +1,13 @@
-//! A repository of any size, made without backing anything up: its directories, index objects and snapshots are real, its
-//! data packs have a size and nothing else.
+//! A repository of any size, made without backing anything up: its directories, index objects and
+//! snapshots are real, its data packs have a size and nothing else.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use backup_core::crypto::{MasterKey, Passphrase};
 use backup_core::format::{
-    BlobKind, IndexFile, IndexPack, KeyFile, Node, PackHeader, PackedBlob, Snapshot, seal_json, write_tree,
+    BlobKind, IndexFile, IndexPack, KeyFile, Node, PackHeader, PackedBlob, Snapshot, seal_json,
+    write_tree,
 };
 use backup_core::id::{BlobId, IndexId, PackId, SnapshotId};
 use backup_core::source::Metadata;
@@ -37,13 +38,19 @@ impl Vast {
     /// In a repository that exists and is empty.
     pub(crate) fn within(dir: &Path, passphrase: &Passphrase) -> Self {
         let file = fs::read_dir(dir.join("keys")).unwrap().next().unwrap().unwrap().path();
-        let key = KeyFile::from_json(&fs::read(file).unwrap()).unwrap().unwrap_with(passphrase).unwrap();
+        let key =
+            KeyFile::from_json(&fs::read(file).unwrap()).unwrap().unwrap_with(passphrase).unwrap();
         let key = key.expect("the pass phrase is right");
-        Self { dir: dir.to_owned(), key, index: IndexFile::default(), trees: (Vec::new(), Vec::new()) }
+        Self {
+            dir: dir.to_owned(),
+            key,
+            index: IndexFile::default(),
+            trees: (Vec::new(), Vec::new()),
+        }
     }
 
-    /// Snapshots that need so many blobs together; each needs a few files, and has a root directory of its own. The blobs of
-    /// `unneeded` packs are needed by none.
+    /// Snapshots that need so many blobs together; each needs a few files, and has a root directory
+    /// of its own. The blobs of `unneeded` packs are needed by none.
     pub(crate) fn fill(mut self, blobs: u64, snapshots: u64, unneeded: u64) {
         for pack in 0..blobs / PER_PACK + unneeded {
             self.data_pack(pack);
@@ -57,7 +64,12 @@ impl Vast {
                 .map(|step| {
                     let subtree = files[usize::try_from(number * step).unwrap() % files.len()];
                     let name = format!("directory {step}").into_bytes().into();
-                    Node { name, metadata: Metadata::directory(time), content: Vec::new(), subtree: Some(subtree) }
+                    Node {
+                        name,
+                        metadata: Metadata::directory(time),
+                        content: Vec::new(),
+                        subtree: Some(subtree),
+                    }
                 })
                 .collect();
             let tree = self.tree(&mut nodes);
@@ -68,7 +80,8 @@ impl Vast {
     }
 
     fn data_pack(&mut self, number: u64) {
-        let blobs: Vec<PackedBlob> = (0..PER_PACK).map(|at| data_blob(number * PER_PACK + at)).collect();
+        let blobs: Vec<PackedBlob> =
+            (0..PER_PACK).map(|at| data_blob(number * PER_PACK + at)).collect();
         let id = PackId::digest(&number.to_le_bytes());
         let size = PER_PACK * u64::from(BLOB) + PackHeader::sealed_len(&blobs) as u64;
         let path = self.path_of(&id);
@@ -84,7 +97,8 @@ impl Vast {
 
     /// A directory with one file.
     fn file(&mut self, number: u64) -> BlobId {
-        let content: Vec<BlobId> = (0..PER_FILE).map(|at| data_blob(number * PER_FILE + at).id).collect();
+        let content: Vec<BlobId> =
+            (0..PER_FILE).map(|at| data_blob(number * PER_FILE + at).id).collect();
         let size = PER_FILE * u64::from(BLOB - OVERHEAD);
         let metadata = Metadata { size, ..Metadata::stream(Timestamp::UNIX_EPOCH) };
         let name = format!("file {number}").into_bytes().into();
@@ -95,7 +109,8 @@ impl Vast {
         let json = write_tree(nodes, &TimeZone::UTC).unwrap();
         let (id, sealed) = (BlobId::digest(&json), self.key.seal(&json));
         let (bytes, blobs) = &mut self.trees;
-        let (offset, len) = (u32::try_from(bytes.len()).unwrap(), u32::try_from(sealed.len()).unwrap());
+        let (offset, len) =
+            (u32::try_from(bytes.len()).unwrap(), u32::try_from(sealed.len()).unwrap());
         blobs.push(PackedBlob { id, kind: BlobKind::Tree, offset, len, uncompressed_len: None });
         bytes.extend(sealed);
         if bytes.len() > TREE_PACK {

@@ -63,7 +63,8 @@ impl FilterArgs {
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Which snapshots")]
 pub(crate) struct TimeArgs {
-    /// Only snapshots from before this moment: `2026-11-21 14:30`, `2h ago`; a day means its beginning
+    /// Only snapshots from before this moment: `2026-11-21 14:30`, `2h ago`; a day means its
+    /// beginning
     #[arg(long, value_name = "MOMENT")]
     before: Option<String>,
     /// Only snapshots from this moment on; a day means its beginning
@@ -86,7 +87,9 @@ impl TimeArgs {
         let now = session.cx.clock.now();
         let start = match (&self.after, self.days) {
             (Some(text), _) => begin(text)?,
-            (None, Some(days)) => now.checked_sub(SignedDuration::from_hours(24 * days)).unwrap_or(Timestamp::MIN),
+            (None, Some(days)) => {
+                now.checked_sub(SignedDuration::from_hours(24 * days)).unwrap_or(Timestamp::MIN)
+            }
             (None, None) => Timestamp::MIN,
         };
         Ok(start..self.before.as_ref().map_or(Ok(Timestamp::MAX), begin)?)
@@ -124,8 +127,9 @@ pub(crate) fn compression(text: &str) -> Result<Compression, String> {
 
 /// Builds a selection from globs.
 pub(crate) fn selection(include: &[String], exclude: &[String]) -> CommandResult<Selection> {
-    Selection::new(include.to_vec(), exclude.to_vec())
-        .map_err(|error| CommandError::usage(error.to_string()).with_hint(backup_control::jobs::GLOB_HINT))
+    Selection::new(include.to_vec(), exclude.to_vec()).map_err(|error| {
+        CommandError::usage(error.to_string()).with_hint(backup_control::jobs::GLOB_HINT)
+    })
 }
 
 /// How PostgreSQL is backed up.

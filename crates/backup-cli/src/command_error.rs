@@ -1,4 +1,5 @@
-//! What a command failed with: the one place where errors get their heading, hint, JSON form and exit code.
+//! What a command failed with: the one place where errors get their heading, hint, JSON form and
+//! exit code.
 
 use std::error::Error as StdError;
 use std::fmt::Display;
@@ -16,8 +17,9 @@ use crate::exit_code;
 use crate::ui::SCHEMA_VERSION;
 
 /// What helps where archived data is in the way of a verb that thaws nothing.
-const THAW_HINT: &str = "only a restore thaws: `backup restore SNAPSHOT --thaw --no-wait --target DIR` asks the store to make \
-                         the data of a snapshot readable; run this again when it is";
+const THAW_HINT: &str = "only a restore thaws: `backup restore SNAPSHOT --thaw --no-wait --target \
+                         DIR` asks the store to make the data of a snapshot readable; run this \
+                         again when it is";
 
 /// How a command ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,7 +109,14 @@ struct ErrorEvent<'a> {
 
 impl CommandError {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), causes: Vec::new(), hint: None, is_archived: false, snapshot: None }
+        Self {
+            kind,
+            message: message.into(),
+            causes: Vec::new(),
+            hint: None,
+            is_archived: false,
+            snapshot: None,
+        }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -163,7 +172,8 @@ impl CommandError {
     /// Whether the same may succeed later without anybody doing anything.
     pub(crate) fn may_pass(&self) -> bool {
         // What is done already is not to be done again.
-        self.snapshot.is_none() && matches!(self.kind, Kind::Core(ErrorKind::Unavailable | ErrorKind::Source))
+        self.snapshot.is_none()
+            && matches!(self.kind, Kind::Core(ErrorKind::Unavailable | ErrorKind::Source))
     }
 
     /// A failure after the snapshot was made.
@@ -178,7 +188,10 @@ impl CommandError {
 
     /// Whether it is the same the next time, as long as nobody changes anything.
     pub(crate) fn is_lasting(&self) -> bool {
-        matches!(self.kind, Kind::Usage | Kind::Config | Kind::Mismatch | Kind::Core(ErrorKind::TooLarge))
+        matches!(
+            self.kind,
+            Kind::Usage | Kind::Config | Kind::Mismatch | Kind::Core(ErrorKind::TooLarge)
+        )
     }
 
     /// Whether damage was found.
@@ -321,7 +334,10 @@ fn causes(error: &dyn StdError) -> Vec<String> {
 fn is_archived(error: &dyn StdError) -> bool {
     let mut next = error.source();
     while let Some(cause) = next {
-        if cause.downcast_ref::<SinkError>().is_some_and(|cause| cause.kind() == SinkErrorKind::Archived) {
+        if cause
+            .downcast_ref::<SinkError>()
+            .is_some_and(|cause| cause.kind() == SinkErrorKind::Archived)
+        {
             return true;
         }
         next = cause.source();
@@ -375,7 +391,9 @@ mod tests {
     #[test]
     fn causes_hints_and_codes_survive() {
         let inner = io::Error::other("disk on fire");
-        let error = CoreError::new(ErrorKind::StorageFull, "storage failed").with_source(inner).with_hint("buy a disk");
+        let error = CoreError::new(ErrorKind::StorageFull, "storage failed")
+            .with_source(inner)
+            .with_hint("buy a disk");
         let error = CommandError::from(error);
         assert_eq!(error.causes(), ["disk on fire"]);
         assert_eq!(error.hint(), Some("buy a disk"));

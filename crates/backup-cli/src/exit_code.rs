@@ -1,16 +1,20 @@
-//! Exit codes: a contract with scripts and service managers. They follow restic's where the meaning is the same.
+//! Exit codes: a contract with scripts and service managers. They follow restic's where the meaning
+//! is the same.
 
 /// Everything that was asked for was done.
 pub const SUCCESS: u8 = 0;
 /// It could not be done.
 pub const FAILURE: u8 = 1;
-/// The command line or the configuration makes no sense, also to the server that it names: it refuses the credentials.
+/// The command line or the configuration makes no sense, also to the server that it names: it
+/// refuses the credentials.
 pub const USAGE: u8 = 2;
-/// It was done, but something is missing or incomplete: the snapshot, or the restored copy, exists all the same.
+/// It was done, but something is missing or incomplete: the snapshot, or the restored copy, exists
+/// all the same.
 pub const WARNINGS: u8 = 3;
 /// Stored data is damaged or lost.
 pub const DAMAGE: u8 = 4;
-/// Refused: it needs `--yes`, something exists where it would be written, or what would go must be kept.
+/// Refused: it needs `--yes`, something exists where it would be written, or what would go must be
+/// kept.
 pub const REFUSED: u8 = 5;
 /// There is no repository at this place.
 pub const NO_REPOSITORY: u8 = 10;
@@ -23,7 +27,8 @@ pub const INTERRUPTED: u8 = 130;
 /// Whoever read the output has gone away.
 pub const BROKEN_PIPE: u8 = 141;
 
-/// `wal-fetch` cannot tell whether there is more log. PostgreSQL takes what is not above 125 for the end of the log.
+/// `wal-fetch` cannot tell whether there is more log. PostgreSQL takes what is not above 125 for
+/// the end of the log.
 pub const STOP: u8 = 200;
 
 /// The table that `backup --help` shows.

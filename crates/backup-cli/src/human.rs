@@ -1,4 +1,5 @@
-//! How people are shown sizes, durations, ages, times, counts and paths: all of it in this one place.
+//! How people are shown sizes, durations, ages, times, counts and paths: all of it in this one
+//! place.
 
 use std::time::Duration;
 
@@ -156,7 +157,10 @@ mod tests {
         for (word, shown) in [
             ("/a/b-1", "/a/b-1"),
             ("/a b/it's", r"'/a b/it'\''s'"),
-            ("s3://bucket/x?region=eu&endpoint=http://h", "'s3://bucket/x?region=eu&endpoint=http://h'"),
+            (
+                "s3://bucket/x?region=eu&endpoint=http://h",
+                "'s3://bucket/x?region=eu&endpoint=http://h'",
+            ),
             ("", "''"),
         ] {
             assert_eq!(shell(word), shown);

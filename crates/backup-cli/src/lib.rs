@@ -1,5 +1,5 @@
-//! The command line of the backup system: parses, wires, renders; everything else is in `backup_control` and
-//! `backup_core`.
+//! The command line of the backup system: parses, wires, renders; everything else is in
+//! `backup_control` and `backup_core`.
 //!
 //! ```text
 //!  args ──▶ cli ──▶ commands/VERB ──▶ session ──▶ backup_control, backup_core
@@ -77,8 +77,8 @@ pub fn run(args: &[OsString], env: Environment) -> ExitCode {
 /// What the exit code of an error is.
 type ExitCodeOf = fn(&CommandError) -> u8;
 
-/// A server that fetches its log takes most codes, and that of a panic among them, for the end of the log: no failure may have one
-/// of these.
+/// A server that fetches its log takes most codes, and that of a panic among them, for the end of
+/// the log: no failure may have one of these.
 fn guarded(args: &[OsString], running: impl FnOnce(ExitCodeOf) -> u8) -> u8 {
     if !args.iter().any(|arg| arg == "wal-fetch") {
         return running(CommandError::exit_code);
@@ -126,7 +126,13 @@ fn program(args: &[OsString]) -> String {
     if called.contains('/') { called.to_owned() } else { "backup".to_owned() }
 }
 
-async fn execute(cli: Cli, args: &[OsString], env: Environment, ui: Arc<Ui>, trail: Arc<Trail>) -> CommandResult {
+async fn execute(
+    cli: Cli,
+    args: &[OsString],
+    env: Environment,
+    ui: Arc<Ui>,
+    trail: Arc<Trail>,
+) -> CommandResult {
     let detail = cli.command.detail();
     if detail == Detail::All {
         ui.work_unread();
@@ -177,8 +183,11 @@ fn usage(args: &[OsString], env: &Environment, error: &clap::Error, failed: Exit
 /// How to print, as far as it can be told from a command line that was not understood.
 fn guess(args: &[OsString]) -> GlobalArgs {
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
-    let value = |flag: &str| args.windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1].clone());
-    let color = |when: &str| has(&format!("--color={when}")) || value("--color").is_some_and(|given| given == when);
+    let value =
+        |flag: &str| args.windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1].clone());
+    let color = |when: &str| {
+        has(&format!("--color={when}")) || value("--color").is_some_and(|given| given == when)
+    };
     GlobalArgs {
         config: None,
         repo: None,

@@ -1,5 +1,5 @@
-//! Questions to somebody at a terminal. Escape and Ctrl-C end the command as a signal does, and whatever ends it, the terminal is as it
-//! was.
+//! Questions to somebody at a terminal. Escape and Ctrl-C end the command as a signal does, and
+//! whatever ends it, the terminal is as it was.
 
 use std::io::{self, Write};
 
@@ -14,7 +14,8 @@ use crate::session::Session;
 
 /// Lines of a list that are seen at a time.
 const PAGE: usize = 12;
-/// What a program that is stopped in the middle of a question leaves behind: pasting announced, the cursor hidden.
+/// What a program that is stopped in the middle of a question leaves behind: pasting announced, the
+/// cursor hidden.
 const AS_IT_WAS: &[u8] = b"\x1b[?2004l\x1b[?25h";
 
 /// Whoever is asked.
@@ -23,7 +24,8 @@ pub(crate) struct Prompts<'a> {
     session: &'a Session,
 }
 
-/// The state of the terminal, put back at the end, also where an answer is not waited for any longer.
+/// The state of the terminal, put back at the end, also where an answer is not waited for any
+/// longer.
 struct Terminal {
     before: Option<Termios>,
     is_answered: bool,
@@ -46,33 +48,47 @@ impl Drop for Terminal {
 }
 
 impl Prompts<'_> {
-    /// Lets one of several lines be chosen, the one at `preselected` if nothing else is; says which. The list is searched by typing.
-    pub(crate) async fn choose(&self, question: &str, lines: Vec<String>, preselected: usize) -> CommandResult<usize> {
+    /// Lets one of several lines be chosen, the one at `preselected` if nothing else is; says
+    /// which. The list is searched by typing.
+    pub(crate) async fn choose(
+        &self,
+        question: &str,
+        lines: Vec<String>,
+        preselected: usize,
+    ) -> CommandResult<usize> {
         let (question, style) = (question.to_owned(), self.style());
         self.ask(move || {
-            let prompt = Select::new(&question, lines).with_page_size(PAGE).with_render_config(style);
+            let prompt =
+                Select::new(&question, lines).with_page_size(PAGE).with_render_config(style);
             prompt.with_starting_cursor(preselected).raw_prompt().map(|chosen| chosen.index)
         })
         .await
     }
 
     /// Lets some of several lines be chosen, at least one.
-    pub(crate) async fn choose_some(&self, question: &str, lines: Vec<String>) -> CommandResult<Vec<usize>> {
+    pub(crate) async fn choose_some(
+        &self,
+        question: &str,
+        lines: Vec<String>,
+    ) -> CommandResult<Vec<usize>> {
         let (question, style) = (question.to_owned(), self.style());
         self.ask(move || {
-            let prompt = MultiSelect::new(&question, lines).with_page_size(PAGE).with_render_config(style);
-            let prompt = prompt.with_validator(|chosen: &[inquire::list_option::ListOption<&String>]| {
-                Ok(match chosen.is_empty() {
-                    true => Validation::Invalid("choose with the space bar".into()),
-                    false => Validation::Valid,
-                })
-            });
+            let prompt =
+                MultiSelect::new(&question, lines).with_page_size(PAGE).with_render_config(style);
+            let prompt =
+                prompt.with_validator(|chosen: &[inquire::list_option::ListOption<&String>]| {
+                    Ok(match chosen.is_empty() {
+                        true => Validation::Invalid("choose with the space bar".into()),
+                        false => Validation::Valid,
+                    })
+                });
             prompt.raw_prompt().map(|chosen| chosen.into_iter().map(|one| one.index).collect())
         })
         .await
     }
 
-    /// Asks for a text until `check` has nothing to say against it; `default` is meant by no answer.
+    /// Asks for a text until `check` has nothing to say against it; `default` is meant by no
+    /// answer.
     pub(crate) async fn text(
         &self,
         question: &str,
@@ -100,7 +116,10 @@ impl Prompts<'_> {
     /// Asks what is answered by yes or no.
     pub(crate) async fn confirm(&self, question: &str, default: bool) -> CommandResult<bool> {
         let (question, style) = (question.to_owned(), self.style());
-        self.ask(move || Confirm::new(&question).with_default(default).with_render_config(style).prompt()).await
+        self.ask(move || {
+            Confirm::new(&question).with_default(default).with_render_config(style).prompt()
+        })
+        .await
     }
 
     async fn ask<T: Send + 'static>(
@@ -116,7 +135,11 @@ impl Prompts<'_> {
     }
 
     fn style(&self) -> RenderConfig<'static> {
-        if self.session.ui.are_messages_colored() { RenderConfig::default_colored() } else { RenderConfig::empty() }
+        if self.session.ui.are_messages_colored() {
+            RenderConfig::default_colored()
+        } else {
+            RenderConfig::empty()
+        }
     }
 }
 
@@ -134,7 +157,9 @@ impl Session {
 
 fn failed(error: InquireError) -> CommandError {
     match error {
-        InquireError::OperationCanceled | InquireError::OperationInterrupted => CoreError::cancelled().into(),
+        InquireError::OperationCanceled | InquireError::OperationInterrupted => {
+            CoreError::cancelled().into()
+        }
         InquireError::NotTTY => CommandError::refused("there is no terminal to ask on"),
         InquireError::IO(error) => CommandError::io("cannot ask on the terminal", &error),
         other => CommandError::new(Kind::Io, format!("cannot ask on the terminal: {other}")),

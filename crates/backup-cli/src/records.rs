@@ -1,4 +1,5 @@
-//! What is remembered of runs: recording them, finding them, showing them. No backup fails because of it.
+//! What is remembered of runs: recording them, finding them, showing them. No backup fails because
+//! of it.
 
 use std::path::PathBuf;
 
@@ -52,15 +53,20 @@ impl Records {
                 .with_hint("name a directory in BACKUP_STATE_DIR"));
         };
         let now = session.cx.clock.now();
-        let home = Home::of(session.config()?.as_ref().map(|loaded| &loaded.config), &session.env, &dir)?;
+        let home =
+            Home::of(session.config()?.as_ref().map(|loaded| &loaded.config), &session.env, &dir)?;
         let opened = tokio::select! {
             opened = catalog::open(&home, now) => opened?,
             () = session.cx.cancel.cancelled() => return Err(CoreError::cancelled().into()),
         };
         if let Some(aside) = opened.put_aside {
-            session.ui.warning(format_args!("the catalog was damaged: it is put aside as {}", aside.display()));
+            session.ui.warning(format_args!(
+                "the catalog was damaged: it is put aside as {}",
+                aside.display()
+            ));
             session.ui.hint(
-                "`backup catalog rebuild` brings back what is saved in repositories; nothing in them depends on it",
+                "`backup catalog rebuild` brings back what is saved in repositories; nothing in \
+                 them depends on it",
             );
         }
         let catalog = opened.catalog;
@@ -81,7 +87,8 @@ impl Records {
         Ok(Self { dir, catalog })
     }
 
-    /// Whether the process of a run that has not ended may live. Those of other machines are closed when nothing is heard of them.
+    /// Whether the process of a run that has not ended may live. Those of other machines are closed
+    /// when nothing is heard of them.
     pub(crate) fn may_live(&self, run: &Run) -> bool {
         if self.catalog.shared().is_some() && !Log::is_here(&self.dir, &run.id).unwrap_or(true) {
             return true;
@@ -91,7 +98,12 @@ impl Records {
 
     /// The newest backup that failed or was stopped, and that nothing came after.
     pub(crate) async fn find_failed(&self) -> CommandResult<Run> {
-        let failed = RunFilter { failed: true, backups: true, limit: Some(MAX_FAILED), ..RunFilter::default() };
+        let failed = RunFilter {
+            failed: true,
+            backups: true,
+            limit: Some(MAX_FAILED),
+            ..RunFilter::default()
+        };
         for run in self.catalog.runs(&failed).await?.runs {
             let same = RunFilter {
                 job: Some(run.job.clone()),
@@ -100,42 +112,57 @@ impl Records {
                 limit: Some(1),
                 ..RunFilter::default()
             };
-            if self.catalog.runs(&same).await?.runs.first().is_none_or(|newest| newest.id == run.id) {
+            if self.catalog.runs(&same).await?.runs.first().is_none_or(|newest| newest.id == run.id)
+            {
                 return Ok(run);
             }
         }
-        Err(CommandError::new(Kind::Core(ErrorKind::NotFound), "the last backup of no job has failed")
-            .with_hint("`backup status --runs` shows the newest runs; name one"))
+        Err(CommandError::new(
+            Kind::Core(ErrorKind::NotFound),
+            "the last backup of no job has failed",
+        )
+        .with_hint("`backup status --runs` shows the newest runs; name one"))
     }
 
     /// The run called `name`: `latest`, or the beginning of its name.
     pub(crate) async fn find(&self, name: &str) -> CommandResult<Run> {
         let found = match name {
-            "latest" => self.catalog.runs(&RunFilter { limit: Some(1), ..RunFilter::default() }).await?.runs,
+            "latest" => {
+                self.catalog.runs(&RunFilter { limit: Some(1), ..RunFilter::default() }).await?.runs
+            }
             _ => self.catalog.named(name).await?,
         };
         let shown = human::text(name.as_bytes());
         let fail = |kind, message: String| {
-            CommandError::new(Kind::Core(kind), message).with_hint("`backup status --runs` shows the newest runs")
+            CommandError::new(Kind::Core(kind), message)
+                .with_hint("`backup status --runs` shows the newest runs")
         };
         let mut found = found.into_iter();
         match (found.next(), found.next()) {
             (Some(run), None) => Ok(run),
             (None, _) => Err(fail(ErrorKind::NotFound, format!("there is no run {shown}"))),
-            (Some(_), Some(_)) => Err(fail(ErrorKind::Ambiguous, format!("several runs begin with {shown}"))),
+            (Some(_), Some(_)) => {
+                Err(fail(ErrorKind::Ambiguous, format!("several runs begin with {shown}")))
+            }
         }
     }
 }
 
 fn why_closed(run: &Run, session: &Session) -> &'static str {
-    if run.host == session.machine.host { "its process died" } else { "nothing was heard of its process for long" }
+    if run.host == session.machine.host {
+        "its process died"
+    } else {
+        "nothing was heard of its process for long"
+    }
 }
 
 /// Rows of the catalog that hold what no run has.
 pub(crate) fn warn_of_unreadable(session: &Session, rows: u64) {
     if rows > 0 {
         let runs = human::count(rows, "run", "runs");
-        session.ui.warning(format_args!("what the catalog holds of {runs} cannot be read, and is left out"));
+        session.ui.warning(format_args!(
+            "what the catalog holds of {runs} cannot be read, and is left out"
+        ));
     }
 }
 
@@ -162,8 +189,9 @@ pub(crate) struct Right {
 const UNKNOWN: &str = "whether another machine runs the job already is not known";
 
 impl Right {
-    /// The right to execute the job of `run`. On this machine the system tells who has it; among machines a catalog that they share does,
-    /// else [the repository](Self::in_repository). Whoever cannot be asked says so in a warning.
+    /// The right to execute the job of `run`. On this machine the system tells who has it; among
+    /// machines a catalog that they share does, else [the repository](Self::in_repository). Whoever
+    /// cannot be asked says so in a warning.
     pub(crate) async fn take(
         session: &Session,
         records: Option<&Records>,
@@ -174,7 +202,13 @@ impl Right {
         // What a shared catalog calls the same are several, if each machine has its own.
         if let Some(records) = records.filter(|_| !job.repository.is_of_machine()) {
             let source = job.source.among_machines(&run.host);
-            match Agreed::by_catalog(&records.catalog, right.claim(run, &source), &session.cx.events).await? {
+            match Agreed::by_catalog(
+                &records.catalog,
+                right.claim(run, &source),
+                &session.cx.events,
+            )
+            .await?
+            {
                 Ok(taken) => right.agreed_on(taken),
                 Err(error) => warn(session, UNKNOWN, &error.into()),
             }
@@ -226,12 +260,15 @@ impl Right {
         let Some(agreed) = self.agreed else { return };
         if let Err(why) = agreed.end().await {
             let why = human::text(why.as_bytes());
-            session.ui.warning(format_args!("other machines do not know yet that the job is not run any more: {why}"));
+            session.ui.warning(format_args!(
+                "other machines do not know yet that the job is not run any more: {why}"
+            ));
         }
     }
 }
 
-/// The right to execute the job of `run` on this machine; none if nothing can be locked here, which is a warning.
+/// The right to execute the job of `run` on this machine; none if nothing can be locked here, which
+/// is a warning.
 fn flight(session: &Session, run: &Run) -> CommandResult<Option<Flight>> {
     let Some(dir) = state::dir(&session.env) else { return Ok(None) };
     match Flight::take(&dir, &run.repository, &run.evidence.subject, run)? {
@@ -244,7 +281,8 @@ fn flight(session: &Session, run: &Run) -> CommandResult<Option<Flight>> {
     }
 }
 
-/// Does `work` as the run `run`, which is recorded from its beginning to its end; `describe` says what came of it.
+/// Does `work` as the run `run`, which is recorded from its beginning to its end; `describe` says
+/// what came of it.
 pub(crate) async fn recorded<T>(
     session: &Session,
     records: Option<&Records>,
@@ -270,12 +308,19 @@ pub(crate) async fn recorded_as<T>(
     let Some(recording) = begin(session, records, run).await else {
         return (Box::pin(work(session)).await, None);
     };
-    let heard = Session { cx: Context { events: recording.events(), ..session.cx.clone() }, ..session.clone() };
+    let heard = Session {
+        cx: Context { events: recording.events(), ..session.cx.clone() },
+        ..session.clone()
+    };
     let result = Box::pin(work(&heard)).await;
     drop(heard);
     let ended = match &result {
         Ok(value) => recording.end(done, |evidence| describe(value, evidence)).await,
-        Err(error) => recording.end(without_success(error), |evidence| evidence.failure = Some(failure(error))).await,
+        Err(error) => {
+            recording
+                .end(without_success(error), |evidence| evidence.failure = Some(failure(error)))
+                .await
+        }
     };
     match ended {
         Ok(run) => {
@@ -289,14 +334,16 @@ pub(crate) async fn recorded_as<T>(
     }
 }
 
-/// Saves what is remembered of a run in its repository, for other machines. That it cannot be is said, and no more: the run is what it is.
+/// Saves what is remembered of a run in its repository, for other machines. That it cannot be is
+/// said, and no more: the run is what it is.
 pub(crate) async fn save(session: &Session, repository: &Repository, run: &Run) {
     if let Err(error) = repository.note_run(run.id.as_str(), &SavedRun::from(run)).await {
         warn(session, "the run is not saved in the repository", &error.into());
     }
 }
 
-/// How a run ends that has not succeeded: failed, unless somebody stopped it, or another one is at it.
+/// How a run ends that has not succeeded: failed, unless somebody stopped it, or another one is at
+/// it.
 pub(crate) fn without_success(error: &CommandError) -> State {
     let is_stopped = error.is_cancelled() && !signals::is_late();
     if is_stopped || error.is_held() { State::Cancelled } else { State::Failed }
@@ -305,14 +352,23 @@ pub(crate) fn without_success(error: &CommandError) -> State {
 /// Why a run failed.
 pub(crate) fn failure(error: &CommandError) -> Failure {
     if error.is_cancelled() && signals::is_late() {
-        let hint = "`backup analyze` shows which stage took how long; or give it a longer `deadline`".to_owned();
-        return Failure { message: "it took longer than it may, and was stopped".to_owned(), hint: Some(hint) };
+        let hint =
+            "`backup analyze` shows which stage took how long; or give it a longer `deadline`"
+                .to_owned();
+        return Failure {
+            message: "it took longer than it may, and was stopped".to_owned(),
+            hint: Some(hint),
+        };
     }
     Failure { message: error.chain(), hint: error.hint().map(str::to_owned) }
 }
 
 /// Begins to record a run. That it cannot be is a warning.
-pub(crate) async fn begin(session: &Session, records: Option<&Records>, run: Run) -> Option<Recording> {
+pub(crate) async fn begin(
+    session: &Session,
+    records: Option<&Records>,
+    run: Run,
+) -> Option<Recording> {
     let Records { dir, catalog } = records?;
     match Recording::begin(dir, catalog.clone(), run, &session.cx).await {
         Ok(recording) => Some(recording),
@@ -351,7 +407,9 @@ impl<'a> From<&'a Run> for RunJson<'a> {
             state: run.state.as_str(),
             started: run.started,
             finished: run.finished,
-            seconds: run.finished.map(|finished| human::between(run.started, finished).as_secs_f64()),
+            seconds: run
+                .finished
+                .map(|finished| human::between(run.started, finished).as_secs_f64()),
             host: &run.host,
             user: &run.user,
             pid: run.pid,

@@ -1,4 +1,5 @@
-//! What a command works with: the terminal, the environment, the flags, and how it gets at repositories.
+//! What a command works with: the terminal, the environment, the flags, and how it gets at
+//! repositories.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,8 +27,8 @@ use crate::trail::Trail;
 use crate::ui::Ui;
 
 /// What helps if there is no pass phrase.
-const PASSPHRASE_HINT: &str =
-    "use --password-file, --password-command, BACKUP_PASSWORD, BACKUP_PASSWORD_FILE or BACKUP_PASSWORD_COMMAND";
+const PASSPHRASE_HINT: &str = "use --password-file, --password-command, BACKUP_PASSWORD, \
+                               BACKUP_PASSWORD_FILE or BACKUP_PASSWORD_COMMAND";
 
 /// Everything a command is given besides its own flags.
 #[derive(Debug, Clone)]
@@ -62,11 +63,13 @@ impl Session {
         }
     }
 
-    /// The time zone in which dates are understood and shown: the configuration's, else the machine's.
+    /// The time zone in which dates are understood and shown: the configuration's, else the
+    /// machine's.
     pub(crate) fn zone(&self) -> &TimeZone {
         self.zone.get_or_init(|| {
             // A mistake in a configuration is for those to report who need the configuration.
-            let configured = self.config().ok().flatten().and_then(|loaded| loaded.config.defaults.time_zone);
+            let configured =
+                self.config().ok().flatten().and_then(|loaded| loaded.config.defaults.time_zone);
             let zone = configured.and_then(|name| machine::zone(&name).ok());
             zone.unwrap_or_else(|| self.machine.time_zone.clone())
         })
@@ -83,7 +86,9 @@ impl Session {
         let dir = cache::dir(&self.env)
             .ok_or_else(|| CommandError::usage("there is no place for a cache").with_hint(HINT))?
             .join(&repository.config().id);
-        let failed = |error| CommandError::io(format!("cannot make {}", dir.display()), &error).with_hint(HINT);
+        let failed = |error| {
+            CommandError::io(format!("cannot make {}", dir.display()), &error).with_hint(HINT)
+        };
         cache::create(&dir).map_err(failed)?;
         Ok(dir)
     }
@@ -141,13 +146,16 @@ impl Session {
         Ok(found)
     }
 
-    /// The repository that the flags name, or else the environment, or else the configuration if it has only one.
+    /// The repository that the flags name, or else the environment, or else the configuration if it
+    /// has only one.
     pub(crate) fn repository(&self) -> CommandResult<RepositorySpec> {
         match self.named_repository()? {
             Some(repository) => Ok(repository),
             None => match self.env.text("BACKUP_REPO") {
                 Some(name) => self.resolve(name),
-                None => Ok(RepositorySpec::only(self.config()?.as_ref().map(|loaded| &loaded.config))?),
+                None => {
+                    Ok(RepositorySpec::only(self.config()?.as_ref().map(|loaded| &loaded.config))?)
+                }
             },
         }
     }
@@ -165,19 +173,29 @@ impl Session {
     }
 
     /// Where the pass phrase comes from, unless somebody has to be asked.
-    pub(crate) fn passphrase_origin(&self, repository: &RepositorySpec) -> Option<PassphraseOrigin> {
+    pub(crate) fn passphrase_origin(
+        &self,
+        repository: &RepositorySpec,
+    ) -> Option<PassphraseOrigin> {
         repository.passphrase(&self.passphrase_flags(), &self.env)
     }
 
     pub(crate) fn passphrase_flags(&self) -> PassphraseFlags {
-        PassphraseFlags { file: self.global.password_file.clone(), command: self.global.password_command.clone() }
+        PassphraseFlags {
+            file: self.global.password_file.clone(),
+            command: self.global.password_command.clone(),
+        }
     }
 
-    async fn passphrase(&self, repository: &RepositorySpec, flags: &PassphraseFlags) -> CommandResult<Passphrase> {
+    async fn passphrase(
+        &self,
+        repository: &RepositorySpec,
+        flags: &PassphraseFlags,
+    ) -> CommandResult<Passphrase> {
         match repository.passphrase(flags, &self.env) {
             Some(origin) => Ok(origin.fetch(&self.env).await?),
-            // Nobody is asked for the pass phrase of a repository that is not there; opening it says so, whatever the
-            // pass phrase.
+            // Nobody is asked for the pass phrase of a repository that is not there; opening it
+            // says so, whatever the pass phrase.
             None if !repository.exists(&self.env).await? => Ok(Passphrase::new("")),
             None => {
                 let name = repository.to_string();
@@ -225,11 +243,16 @@ impl Session {
 
     /// Asks before something is replaced or removed; `--yes` answers.
     pub(crate) async fn confirm(&self, question: &str) -> CommandResult<()> {
-        self.confirm_with(format!("{question} [y/N] "), |answer| matches!(answer, "y" | "yes")).await
+        self.confirm_with(format!("{question} [y/N] "), |answer| matches!(answer, "y" | "yes"))
+            .await
     }
 
     /// The same, where the answer has to be this word.
-    pub(crate) async fn confirm_by_typing(&self, question: &str, word: &'static str) -> CommandResult<()> {
+    pub(crate) async fn confirm_by_typing(
+        &self,
+        question: &str,
+        word: &'static str,
+    ) -> CommandResult<()> {
         self.confirm_with(format!("{question} Type `{word}`: "), move |answer| answer == word).await
     }
 
@@ -304,7 +327,10 @@ impl Session {
     }
 
     /// Opens a repository with its snapshots and index.
-    pub(crate) async fn open_indexed_at(&self, repository: &RepositorySpec) -> CommandResult<Opened> {
+    pub(crate) async fn open_indexed_at(
+        &self,
+        repository: &RepositorySpec,
+    ) -> CommandResult<Opened> {
         let repository = self.open(repository).await?;
         let snapshots = repository.snapshots(&self.cx).await?;
         let indexed = repository.load_index(&self.cx).await?;

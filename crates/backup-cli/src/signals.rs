@@ -1,5 +1,6 @@
-//! Ctrl-C and requests to terminate: the first stops the work cleanly, the second ends the program at once. SIGUSR2 is such a request too,
-//! by a scheduler that lets nothing take longer than it may: what is stopped so has failed.
+//! Ctrl-C and requests to terminate: the first stops the work cleanly, the second ends the program
+//! at once. SIGUSR2 is such a request too, by a scheduler that lets nothing take longer than it
+//! may: what is stopped so has failed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,9 +26,13 @@ pub(crate) fn is_late() -> bool {
 
 /// Watches for signals from now on. Must be called on a tokio runtime.
 pub(crate) fn watch(ui: Arc<Ui>, cancel: CancellationToken, notice: &'static str) {
-    // Without a handler the default action remains: the program ends at the first signal, and what was stored is
-    // reused by the next run all the same.
-    let kinds = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::user_defined2()));
+    // Without a handler the default action remains: the program ends at the first signal, and what
+    // was stored is reused by the next run all the same.
+    let kinds = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+        signal(SignalKind::user_defined2()),
+    );
     let (Ok(interrupt), Ok(terminate), Ok(late)) = kinds else { return };
     let mut signals = Signals { interrupt, terminate, late };
     tokio::spawn(async move {
@@ -55,7 +60,10 @@ impl Signals {
     }
 }
 
-#[expect(clippy::exit, reason = "the user insists; every state on disk is safe to leave at any moment")]
+#[expect(
+    clippy::exit,
+    reason = "the user insists; every state on disk is safe to leave at any moment"
+)]
 fn abort() {
     std::process::exit(exit_code::INTERRUPTED.into());
 }

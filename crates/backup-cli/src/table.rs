@@ -1,4 +1,5 @@
-//! Plain tables: as wide as their content, columns two spaces apart, columns without any content left out.
+//! Plain tables: as wide as their content, columns two spaces apart, columns without any content
+//! left out.
 
 use crate::style::{self, paint};
 
@@ -28,7 +29,9 @@ impl Table {
     /// The lines, headings first.
     pub(crate) fn lines(&self) -> Vec<String> {
         let used: Vec<usize> = (0..self.columns.len())
-            .filter(|at| self.rows.iter().any(|row| row.get(*at).is_some_and(|cell| !cell.is_empty())))
+            .filter(|at| {
+                self.rows.iter().any(|row| row.get(*at).is_some_and(|cell| !cell.is_empty()))
+            })
             .collect();
         let widths: Vec<usize> = used.iter().map(|at| self.width(*at)).collect();
         let line = |cell: &dyn Fn(usize) -> String| {
@@ -82,7 +85,8 @@ mod tests {
 
     #[test]
     fn aligns_and_drops_empty_columns() {
-        let mut table = Table::new([("ID", Align::Left), ("None", Align::Left), ("Size", Align::Right)]);
+        let mut table =
+            Table::new([("ID", Align::Left), ("None", Align::Left), ("Size", Align::Right)]);
         table.row(["a".to_owned(), String::new(), "5 B".to_owned()]);
         table.row(["höhe".to_owned(), String::new(), "500 B".to_owned()]);
         let lines = table.lines();
@@ -92,11 +96,15 @@ mod tests {
 
     #[test]
     fn colours_take_no_room() {
-        let mut table = Table::new([("ID", Align::Left), ("State", Align::Left), ("Size", Align::Right)]);
+        let mut table =
+            Table::new([("ID", Align::Left), ("State", Align::Left), ("Size", Align::Right)]);
         table.row(["a".to_owned(), paint(style::SNAPSHOT, "good"), "5 B".to_owned()]);
         table.row(["b".to_owned(), "failed".to_owned(), "500 B".to_owned()]);
-        let plain: Vec<String> =
-            table.lines().iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect();
+        let plain: Vec<String> = table
+            .lines()
+            .iter()
+            .map(|line| anstream::adapter::strip_str(line).to_string())
+            .collect();
         assert_eq!(plain, ["ID  State    Size", "a   good      5 B", "b   failed  500 B"]);
     }
 }

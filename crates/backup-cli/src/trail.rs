@@ -1,4 +1,5 @@
-//! What the audit log is told of a command: who did what, and what came of it. No command fails because of it.
+//! What the audit log is told of a command: who did what, and what came of it. No command fails
+//! because of it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -68,7 +69,8 @@ impl Trail {
             // A cleanup is about one job after the other.
             let mut notes = lock(&self.notes);
             let noted = notes.entry("snapshots").or_default();
-            *noted = if noted.is_empty() { ids.join(" ") } else { format!("{noted} {}", ids.join(" ")) };
+            *noted =
+                if noted.is_empty() { ids.join(" ") } else { format!("{noted} {}", ids.join(" ")) };
         }
     }
 
@@ -81,7 +83,10 @@ impl Trail {
     }
 
     fn is_rehearsal(&self) -> bool {
-        self.words().iter().take_while(|word| *word != "--").any(|word| word == "--dry-run" || word == "--check")
+        self.words()
+            .iter()
+            .take_while(|word| *word != "--")
+            .any(|word| word == "--dry-run" || word == "--check")
     }
 }
 
@@ -108,7 +113,9 @@ impl Action {
     /// What a command does.
     pub(crate) fn of(command: &Command) -> Option<Self> {
         let (operation, class) = match command {
-            Command::Run(_) | Command::Retry(_) | Command::Quickstart(_) => ("backup", Class::Operation),
+            Command::Run(_) | Command::Retry(_) | Command::Quickstart(_) => {
+                ("backup", Class::Operation)
+            }
             Command::Restore(_) => ("restore", Class::Access),
             Command::Export(_) => ("export", Class::Access),
             Command::Init(_) => ("init", Class::Compliance),
@@ -137,7 +144,8 @@ impl Action {
     }
 }
 
-/// Records what came of a command, unless each of its runs was recorded, and notes in the repositories how far the log has got.
+/// Records what came of a command, unless each of its runs was recorded, and notes in the
+/// repositories how far the log has got.
 pub(crate) async fn record(session: &Session, action: Action, result: &CommandResult) {
     let trail = &session.trail;
     // Whoever asks wrongly has done nothing; but what was recorded as begun has to end.
@@ -150,16 +158,19 @@ pub(crate) async fn record(session: &Session, action: Action, result: &CommandRe
     }
     retain(session).await;
     // Who could not be reached just now is not asked again.
-    if trail.told() > 0 && !matches!(result, Err(error) if error.may_pass() || error.is_cancelled()) {
+    if trail.told() > 0 && !matches!(result, Err(error) if error.may_pass() || error.is_cancelled())
+    {
         anchor(session).await;
     }
 }
 
-/// Records that data begins to be given out, also if the process dies before anything more can be recorded.
+/// Records that data begins to be given out, also if the process dies before anything more can be
+/// recorded.
 pub(crate) async fn begun(session: &Session, action: Action) {
     if action.class == Class::Access && !session.trail.is_rehearsal() {
         let now = session.cx.clock.now();
-        let record = Record::new(action.operation, action.class, Status::Started, &session.machine, now);
+        let record =
+            Record::new(action.operation, action.class, Status::Started, &session.machine, now);
         append(session, record).await;
         // What came of it is told apart.
         session.trail.told.store(0, Ordering::Relaxed);
@@ -174,7 +185,11 @@ pub(crate) async fn not_begun(session: &Session, job: &str, error: &CommandError
 }
 
 /// Records what came of a command or a part of it.
-pub(crate) async fn failed_or_done(session: &Session, action: Action, result: Result<Outcome, &CommandError>) {
+pub(crate) async fn failed_or_done(
+    session: &Session,
+    action: Action,
+    result: Result<Outcome, &CommandError>,
+) {
     let status = match result {
         Ok(Outcome::Success) => Status::Success,
         Ok(Outcome::Warnings) => Status::Warnings,
@@ -254,7 +269,10 @@ async fn append(session: &Session, record: Record) {
         Ok((Ok(Appended { put_aside, .. }), noted)) => {
             session.trail.told.fetch_add(1, Ordering::Relaxed);
             if let Some(aside) = put_aside {
-                session.ui.warning(format_args!("the audit log was damaged: it is put aside as {}", aside.display()));
+                session.ui.warning(format_args!(
+                    "the audit log was damaged: it is put aside as {}",
+                    aside.display()
+                ));
                 session.ui.hint("another one was begun; look at who changed it");
             }
             if let Err(error) = noted {
@@ -283,13 +301,16 @@ async fn retain(session: &Session) {
     }
 }
 
-/// Notes in the repositories that were opened how far the log has got. Whoever may not write there cannot.
+/// Notes in the repositories that were opened how far the log has got. Whoever may not write there
+/// cannot.
 async fn anchor(session: &Session) {
     let opened = lock(&session.trail.opened).clone();
     let Some(dir) = state::dir(&session.env).filter(|_| !opened.is_empty()) else { return };
     let audit = Audit::in_state(&dir);
     let place = audit.path().display().to_string();
-    let Ok(Ok(Some(Head { chain, sequence, hash }))) = tokio::task::spawn_blocking(move || audit.head()).await else {
+    let Ok(Ok(Some(Head { chain, sequence, hash }))) =
+        tokio::task::spawn_blocking(move || audit.head()).await
+    else {
         return;
     };
     let (time, host) = (session.cx.clock.now(), session.machine.host.clone());
@@ -300,7 +321,9 @@ async fn anchor(session: &Session) {
                 let what = "how far the audit log has got is not noted in the repository";
                 records::warn(session, what, &error.into());
             }
-            Err(_) => session.ui.warning("the repository takes too long to note how far the audit log has got"),
+            Err(_) => session
+                .ui
+                .warning("the repository takes too long to note how far the audit log has got"),
             Ok(_) => {}
         }
     }

@@ -58,7 +58,8 @@ impl Ui {
     pub(crate) fn new(args: &GlobalArgs, env: &Environment) -> Self {
         let terminal = io::stderr().is_terminal() && env.text("TERM") != Some("dumb");
         let shows_bars = terminal && !args.json && !args.quiet && !args.no_progress;
-        let target = if shows_bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target =
+            if shows_bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let colors = choice(args.color, env, io::stdout().is_terminal());
         let out = AutoStream::new(io::stdout(), colors);
         let of_err = choice(args.color, env, io::stderr().is_terminal());
@@ -77,7 +78,8 @@ impl Ui {
         }
     }
 
-    /// From now on, that nobody reads the output any more is no failure: what is done matters, not what is said.
+    /// From now on, that nobody reads the output any more is no failure: what is done matters, not
+    /// what is said.
     pub(crate) fn work_unread(&self) {
         self.closed_is_fine.store(true, Ordering::Relaxed);
     }
@@ -165,7 +167,13 @@ impl Ui {
         if self.json {
             let (event, kind, path) = ("warning", "other", "");
             let message = &text.to_string();
-            self.event(&WarningEvent { schema_version: SCHEMA_VERSION, event, kind, path, message });
+            self.event(&WarningEvent {
+                schema_version: SCHEMA_VERSION,
+                event,
+                kind,
+                path,
+                message,
+            });
         } else {
             self.write_err(format_args!("{} {text}", paint(style::WARNING, "Warning:")));
         }
@@ -236,16 +244,25 @@ impl Ui {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 Err(backup_core::error::Error::cancelled().into())
             }
-            Err(error) => Err(CommandError::io("cannot read the pass phrase from the terminal", &error)),
+            Err(error) => {
+                Err(CommandError::io("cannot read the pass phrase from the terminal", &error))
+            }
         }
     }
 
-    fn write_out(&self, write: impl FnOnce(&mut BufWriter<AutoStream<Stdout>>) -> io::Result<()>) -> CommandResult<()> {
+    fn write_out(
+        &self,
+        write: impl FnOnce(&mut BufWriter<AutoStream<Stdout>>) -> io::Result<()>,
+    ) -> CommandResult<()> {
         if !self.closed.load(Ordering::Relaxed) {
             match self.bars.suspend(|| write(&mut lock(&self.out))) {
                 Ok(()) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.closed.store(true, Ordering::Relaxed),
-                Err(error) => return Err(CommandError::io("cannot write to the standard output", &error)),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    self.closed.store(true, Ordering::Relaxed)
+                }
+                Err(error) => {
+                    return Err(CommandError::io("cannot write to the standard output", &error));
+                }
             }
         }
         if self.closed_is_fine.load(Ordering::Relaxed) {
@@ -268,7 +285,9 @@ fn choice(color: ColorArg, env: &Environment, terminal: bool) -> ColorChoice {
     let colored = match color {
         ColorArg::Always => true,
         ColorArg::Never => false,
-        ColorArg::Auto => terminal && env.get("NO_COLOR").is_none() && env.text("TERM") != Some("dumb"),
+        ColorArg::Auto => {
+            terminal && env.get("NO_COLOR").is_none() && env.text("TERM") != Some("dumb")
+        }
     };
     if colored { ColorChoice::Always } else { ColorChoice::Never }
 }

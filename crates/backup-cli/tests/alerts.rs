@@ -1,4 +1,5 @@
-//! alerts: what is wrong, who is told, and what is silenced. Messages go to a file by a channel of kind `command`.
+//! alerts: what is wrong, who is told, and what is silenced. Messages go to a file by a channel of
+//! kind `command`.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -56,7 +57,9 @@ fn told(env: &Env) -> Vec<(String, String)> {
     let text = fs::read_to_string(env.path("told.jsonl")).unwrap_or_default();
     let messages = text.lines().filter(|line| !line.is_empty());
     let messages = messages.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    messages.map(|m| (m["kind"].as_str().unwrap().to_owned(), m["title"].as_str().unwrap().to_owned())).collect()
+    messages
+        .map(|m| (m["kind"].as_str().unwrap().to_owned(), m["title"].as_str().unwrap().to_owned()))
+        .collect()
 }
 
 fn one(kind: &str, title: &str) -> (String, String) {
@@ -72,7 +75,10 @@ fn a_failure_is_told_once_and_when_it_is_over() {
     let broken = "the backup of docs failed";
     assert_eq!(told(&env), [one("firing", broken)], "once");
     let listed = env.run(&["alerts", "--json"]).ok().json();
-    assert_eq!((&listed["alerts"][0]["rule"], &listed["alerts"][0]["phase"]), (&"broken".into(), &"firing".into()));
+    assert_eq!(
+        (&listed["alerts"][0]["rule"], &listed["alerts"][0]["phase"]),
+        (&"broken".into(), &"firing".into())
+    );
     env.run(&["alerts"]).ok().snapshot_table("alerts_firing");
     fs::rename(env.path("away"), env.path("data")).unwrap();
     env.run(&["run", "-q", "docs"]).ok();
@@ -87,7 +93,10 @@ fn restores_damage_and_room_are_told() {
     // The first look: what was before is not told.
     env.run(&["alerts", "check"]).ok();
     env.run(&["restore", "-q", "latest", "--target", "out"]).ok();
-    let user = env.run(&["status", "--runs", "--json"]).ok().json()["runs"][0]["user"].as_str().unwrap().to_owned();
+    let user = env.run(&["status", "--runs", "--json"]).ok().json()["runs"][0]["user"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert_eq!(told(&env), [one("notice", &format!("{user} restores docs"))]);
     env.run(&["alerts", "check"]).ok();
     assert_eq!(told(&env).len(), 1, "once");
@@ -117,8 +126,9 @@ fn a_restore_is_told_when_it_begins() {
 fn what_was_found_wrong_stays_until_as_much_is_found_sound() {
     let env = configured();
     // Most of what is stored is content.
-    let numbers: String =
-        (0..40_000_u64).map(|number| format!("{:x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let numbers: String = (0..40_000_u64)
+        .map(|number| format!("{:x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        .collect();
     env.write("data/numbers", &numbers);
     env.run(&["run", "-q", "docs"]).ok();
     let flip = || {
@@ -139,7 +149,8 @@ fn what_was_found_wrong_stays_until_as_much_is_found_sound() {
     let checklist = |env: &Env| {
         let report = env.run(&["report", "--format", "json"]).ok().json();
         let checks = report["checklist"].as_array().unwrap().clone();
-        checks.into_iter().find(|check| check["demand"] == "Backups are verified").unwrap()["met"].clone()
+        checks.into_iter().find(|check| check["demand"] == "Backups are verified").unwrap()["met"]
+            .clone()
     };
     assert_eq!(checklist(&env), "no");
     flip();
@@ -151,9 +162,30 @@ fn what_was_found_wrong_stays_until_as_much_is_found_sound() {
 #[test]
 fn silences_are_recorded_and_heard() {
     let env = configured();
-    let typo = env.run(&["alerts", "silence", "broken", "--on", "dosc", "--for", "2h", "--reason", "the disk moves"]);
+    let typo = env.run(&[
+        "alerts",
+        "silence",
+        "broken",
+        "--on",
+        "dosc",
+        "--for",
+        "2h",
+        "--reason",
+        "the disk moves",
+    ]);
     assert!(typo.code == 2 && typo.stderr.contains("docs"), "{}", typo.stderr);
-    env.run(&["alerts", "silence", "broken", "--on", "docs", "--for", "2h", "--reason", "the disk moves"]).ok();
+    env.run(&[
+        "alerts",
+        "silence",
+        "broken",
+        "--on",
+        "docs",
+        "--for",
+        "2h",
+        "--reason",
+        "the disk moves",
+    ])
+    .ok();
     fs::rename(env.path("data"), env.path("away")).unwrap();
     assert_ne!(env.run(&["run", "-q", "docs"]).code, 0);
     assert!(told(&env).is_empty());
@@ -167,18 +199,29 @@ fn silences_are_recorded_and_heard() {
     let records = env.run(&["audit", "--json", "--operation", "silence"]).ok().json();
     assert_eq!(records["records"][0]["details"]["reason"], "the disk moves");
     let unknown = env.run(&["alerts", "unsilence", id]);
-    assert!(unknown.code == 2 && unknown.stderr.contains("there is no silence"), "{}", unknown.text());
-    env.run(&["alerts", "silence", "brokn", "--for", "2h", "--reason", "x"]).snapshot("alerts_silence_unknown");
+    assert!(
+        unknown.code == 2 && unknown.stderr.contains("there is no silence"),
+        "{}",
+        unknown.text()
+    );
+    env.run(&["alerts", "silence", "brokn", "--for", "2h", "--reason", "x"])
+        .snapshot("alerts_silence_unknown");
 }
 
 #[test]
 fn a_channel_that_is_away_loses_nothing_and_stops_nothing() {
     let env = configured();
-    let away = CONFIG.replace("heartbeat", "# heartbeat").replace("cat >> told.jsonl; echo >> told.jsonl", "exit 75");
+    let away = CONFIG
+        .replace("heartbeat", "# heartbeat")
+        .replace("cat >> told.jsonl; echo >> told.jsonl", "exit 75");
     env.write("backup.toml", &away);
     fs::rename(env.path("data"), env.path("away")).unwrap();
     let failed = env.run(&["run", "docs"]);
-    assert!(failed.code == 1 && failed.stderr.contains("waits for channel file"), "{}", failed.text());
+    assert!(
+        failed.code == 1 && failed.stderr.contains("waits for channel file"),
+        "{}",
+        failed.text()
+    );
     env.write("backup.toml", &CONFIG.replace("heartbeat", "# heartbeat"));
     env.run(&["notify", "send"]).ok();
     assert_eq!(told(&env), [one("firing", "the backup of docs failed")]);
@@ -213,12 +256,27 @@ fn a_daemon_that_gives_no_sign_of_life_is_told() {
 fn mistakes_in_rules_have_lines() {
     let env = configured();
     for (wrong, name) in [
-        ("[alerts.a]\ncondition = \"stale > soon\"\nseverity = \"high\"", "alerts_config_condition"),
-        ("[alerts.a]\ncondition = \"failure\"\nseverity = \"high\"\nnotify = [\"fle\"]", "alerts_config_channel"),
-        ("[alerts.a]\ncondition = \"daemon_silent\"\nseverity = \"info\"\nonly = [\"x\"]", "alerts_config_daemon"),
-        ("[alerts.a]\ncondition = \"success\"\nseverity = \"info\"\nrepeat = \"1h\"", "alerts_config_repeat"),
+        (
+            "[alerts.a]\ncondition = \"stale > soon\"\nseverity = \"high\"",
+            "alerts_config_condition",
+        ),
+        (
+            "[alerts.a]\ncondition = \"failure\"\nseverity = \"high\"\nnotify = [\"fle\"]",
+            "alerts_config_channel",
+        ),
+        (
+            "[alerts.a]\ncondition = \"daemon_silent\"\nseverity = \"info\"\nonly = [\"x\"]",
+            "alerts_config_daemon",
+        ),
+        (
+            "[alerts.a]\ncondition = \"success\"\nseverity = \"info\"\nrepeat = \"1h\"",
+            "alerts_config_repeat",
+        ),
     ] {
-        env.write("backup.toml", &format!("{}\n{wrong}\n", CONFIG.replace("heartbeat", "# heartbeat")));
+        env.write(
+            "backup.toml",
+            &format!("{}\n{wrong}\n", CONFIG.replace("heartbeat", "# heartbeat")),
+        );
         env.run(&["config", "check"]).snapshot(name);
     }
 }
@@ -236,8 +294,10 @@ fn a_heartbeat_follows_success_and_is_no_secret_told() {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 1024];
             let read = stream.read(&mut request).unwrap();
-            requests.push(String::from_utf8_lossy(&request[..read]).lines().next().unwrap().to_owned());
-            write!(stream, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+            requests
+                .push(String::from_utf8_lossy(&request[..read]).lines().next().unwrap().to_owned());
+            write!(stream, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                .unwrap();
         }
         requests
     });
@@ -245,7 +305,11 @@ fn a_heartbeat_follows_success_and_is_no_secret_told() {
     assert_eq!(server.join().unwrap(), ["GET /ping/hush HTTP/1.1"; 2]);
     // Nobody listens any more: a warning, without the address, and the backup is what it is.
     let alone = env.run(&["run", "docs"]).ok();
-    assert!(alone.stderr.contains("was not heard") && !alone.stderr.contains("hush"), "{}", alone.text());
+    assert!(
+        alone.stderr.contains("was not heard") && !alone.stderr.contains("hush"),
+        "{}",
+        alone.text()
+    );
     assert!(!env.run(&["config", "show"]).ok().stdout.contains("hush"));
     let manifest = env.run(&["show", "latest", "--json"]).ok().stdout;
     assert!(!manifest.contains("hush"), "{manifest}");

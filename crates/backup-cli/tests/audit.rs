@@ -64,7 +64,8 @@ fn whatever_changes_something_or_gives_data_out_is_recorded() {
     env.run(&["list"]).ok();
     env.run(&["run", "docs", "--dry-run"]).ok();
     env.run(&["cleanup", "--all", "--dry-run"]).ok();
-    let operations: Vec<String> = recorded(&env).into_iter().map(|(operation, _)| operation).collect();
+    let operations: Vec<String> =
+        recorded(&env).into_iter().map(|(operation, _)| operation).collect();
     assert_eq!(
         operations,
         [
@@ -96,7 +97,10 @@ fn failures_are_recorded_with_their_reasons() {
     env.write("backup.toml", &CONFIG.replace("\"data\"]", "\"nowhere\"]"));
     assert_ne!(env.run(&["run", "docs"]).code, 0);
     let failed = last(&env);
-    assert_eq!((failed["operation"].as_str(), failed["status"].as_str()), (Some("backup"), Some("failure")));
+    assert_eq!(
+        (failed["operation"].as_str(), failed["status"].as_str()),
+        (Some("backup"), Some("failure"))
+    );
     assert!(failed["details"]["error"].as_str().unwrap().contains("nowhere"), "{failed}");
     assert_eq!(failed["details"]["job"], "docs");
     // Before there is a run, too.
@@ -137,7 +141,8 @@ fn changes_of_the_log_and_of_the_configuration_are_found() {
     env.run(&["audit", "verify"]).ok();
     env.write("backup.toml", &CONFIG.replace("last = 1", "last = 2"));
     env.run(&["run", "-q", "docs"]).ok();
-    let changes = recorded(&env).into_iter().filter(|(operation, _)| operation == "config change").count();
+    let changes =
+        recorded(&env).into_iter().filter(|(operation, _)| operation == "config change").count();
     assert_eq!(changes, 2);
 }
 
@@ -150,12 +155,19 @@ fn what_was_cut_off_is_missed_for_good() {
     env.run(&["audit", "verify"]).ok();
     let text = fs::read_to_string(env.path(STATE)).unwrap();
     let shorter: Vec<&str> = text.lines().collect();
-    env.write(STATE, &shorter[..shorter.len() - 1].iter().map(|line| format!("{line}\n")).collect::<String>());
+    env.write(
+        STATE,
+        &shorter[..shorter.len() - 1].iter().map(|line| format!("{line}\n")).collect::<String>(),
+    );
     assert_eq!(env.run(&["audit", "verify"]).code, 4);
     for _ in 0..3 {
         env.run(&["check", "-q"]).ok();
         let verdict = env.run(&["audit", "verify"]);
-        assert!(verdict.code == 4 && verdict.stdout.contains("is not what it was"), "{}", verdict.stdout);
+        assert!(
+            verdict.code == 4 && verdict.stdout.contains("is not what it was"),
+            "{}",
+            verdict.stdout
+        );
     }
 }
 
@@ -164,7 +176,8 @@ fn secrets_are_not_recorded() {
     let env = configured();
     let command = "cat key; : hush-command";
     env.run(&["run", "-q", "docs", "--password-command", command]).ok();
-    let address = "mongodb://me:hush-mongo@127.0.0.1:1/?connectTimeoutMS=200&serverSelectionTimeoutMS=200";
+    let address =
+        "mongodb://me:hush-mongo@127.0.0.1:1/?connectTimeoutMS=200&serverSelectionTimeoutMS=200";
     assert_ne!(env.run(&["run", "--source", address, "--job", "shop"]).code, 0);
     let text = fs::read_to_string(env.path(STATE)).unwrap();
     assert!(text.contains("shop") && !text.contains("hush"), "{text}");
@@ -175,6 +188,7 @@ fn one_that_cannot_be_written_stops_nothing() {
     let env = configured().unprivileged();
     env.write("state/audit.lock/in-the-way", "");
     let state = env.path("state");
-    let run = env.run_with(&["run", "-q", "docs"], &[("BACKUP_STATE_DIR", state.to_str().unwrap())]).ok();
+    let run =
+        env.run_with(&["run", "-q", "docs"], &[("BACKUP_STATE_DIR", state.to_str().unwrap())]).ok();
     assert!(run.stderr.contains("what was done is not recorded"), "{}", run.text());
 }

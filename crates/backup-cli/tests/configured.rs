@@ -47,11 +47,18 @@ fn runs_jobs() {
     assert_eq!(run.code, 12);
     env.run_with(&["init", "-r", "other"], &[("OTHER_KEY", "secret")]).ok();
     env.run_with(&["run", "photos", "daily", "-q"], &[("OTHER_KEY", "secret")]).ok();
-    let list = env.run_with(&["list", "-r", "other", "--json"], &[("OTHER_KEY", "secret")]).ok().json();
+    let list =
+        env.run_with(&["list", "-r", "other", "--json"], &[("OTHER_KEY", "secret")]).ok().json();
     assert_eq!(list["snapshots"][0]["files"], 2);
     // A flag replaces the job's own repository.
     env.run_with(&["run", "-q", "photos", "-r", "main"], &[("OTHER_KEY", "secret")]).ok();
-    assert_eq!(env.run(&["list", "-r", "main", "--json"]).ok().json()["snapshots"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        env.run(&["list", "-r", "main", "--json"]).ok().json()["snapshots"]
+            .as_array()
+            .unwrap()
+            .len(),
+        4
+    );
 }
 
 #[test]

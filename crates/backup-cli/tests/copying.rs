@@ -14,7 +14,10 @@ fn two_repositories() -> Env {
 }
 
 fn snapshots(env: &Env, repository: &str) -> usize {
-    env.run(&["list", "-r", repository, "--json"]).ok().json()["snapshots"].as_array().unwrap().len()
+    env.run(&["list", "-r", repository, "--json"]).ok().json()["snapshots"]
+        .as_array()
+        .unwrap()
+        .len()
 }
 
 #[test]
@@ -25,7 +28,9 @@ fn copies_what_is_missing_and_nothing_twice() {
     env.run(&["copy", "latest", "--to", "other"]).ok().snapshot("copy_latest");
     env.run(&["copy", "--all", "--to", "other"]).ok().snapshot("copy_all");
     env.run(&["copy", "--all", "--to", "other"]).ok().snapshot("copy_again");
-    env.run(&["copy", "--from", "other", "--all", "--to", "repo", "--json"]).ok().snapshot_json("copy_back_json");
+    env.run(&["copy", "--from", "other", "--all", "--to", "repo", "--json"])
+        .ok()
+        .snapshot_json("copy_back_json");
     assert_eq!((snapshots(&env, "repo"), snapshots(&env, "other")), (2, 2));
     env.run(&["check", "-r", "other", "--read-data"]).ok();
     env.run(&["restore", "latest", "-r", "other", "--target", "out", "-q"]).ok();
@@ -38,14 +43,26 @@ fn a_shared_key_and_different_pass_phrases() {
     let env = Env::with_repository();
     env.write_tree();
     env.run(&["run", "-q", "--source", "data"]).ok();
-    // The new repository's own pass phrase is generated; the other's is the one that everybody knows.
-    let init = ["init", "-r", "other", "--like", "repo", "--share-key", "--generate-key", "--key-file", "other.key"];
+    // The new repository's own pass phrase is generated; the other's is the one that everybody
+    // knows.
+    let init = [
+        "init",
+        "-r",
+        "other",
+        "--like",
+        "repo",
+        "--share-key",
+        "--generate-key",
+        "--key-file",
+        "other.key",
+    ];
     env.run(&init).ok();
     let wrong = env.run(&["copy", "--all", "--to", "other"]);
     assert_eq!(wrong.code, 12, "{}", wrong.stderr);
     env.run(&["copy", "--all", "--to", "other", "--to-password-file", "other.key"]).ok();
     let id = |repository, key| {
-        let list = env.run(&["list", "-r", repository, "--password-file", key, "--json"]).ok().json();
+        let list =
+            env.run(&["list", "-r", repository, "--password-file", key, "--json"]).ok().json();
         list["snapshots"][0]["id"].as_str().unwrap().to_owned()
     };
     assert_eq!(id("repo", "key"), id("other", "other.key"), "sealed under the same key");
@@ -74,7 +91,9 @@ fn archives_old_snapshots_and_removes_them_only_when_told() {
     env.run(&["run", "-q", "--source", "data", "--job", "second"]).ok();
     let archive = ["archive", "--older-than", "0s", "--to", "other"];
     let with = |more: &[&'static str]| [&archive[..], more].concat();
-    env.run(&["archive", "--older-than", "1d", "--to", "other"]).ok().snapshot("archive_nothing_is_old");
+    env.run(&["archive", "--older-than", "1d", "--to", "other"])
+        .ok()
+        .snapshot("archive_nothing_is_old");
     // Nobody to ask, and not told: that is said before anything is copied.
     let refused = env.run(&with(&["--remove"])).snapshot("archive_remove_unconfirmed");
     assert_eq!(refused.code, 5);
@@ -88,18 +107,22 @@ fn archives_old_snapshots_and_removes_them_only_when_told() {
     env.run(&["verify", "--all", "-r", "other"]).ok();
 }
 
-/// What must be kept stays, is named before anything is done, and keeps nothing else from being removed.
+/// What must be kept stays, is named before anything is done, and keeps nothing else from being
+/// removed.
 #[test]
 fn archives_remove_what_is_not_held() {
     let env = two_repositories();
     for _ in 0..2 {
         env.run(&["run", "-q", "--source", "data"]).ok();
     }
-    // Oldest first: two of `manual` that are not the newest, and the only one of `second` between them.
-    let first = env.run(&["list", "--json"]).ok().json()["snapshots"][0]["id"].as_str().unwrap().to_owned();
+    // Oldest first: two of `manual` that are not the newest, and the only one of `second` between
+    // them.
+    let first =
+        env.run(&["list", "--json"]).ok().json()["snapshots"][0]["id"].as_str().unwrap().to_owned();
     env.run(&["hold", &first, "--reason", "case 4711", "-q"]).ok();
     let archive = ["archive", "--older-than", "0s", "--to", "other", "--remove"];
-    let dry = env.run(&[&archive[..], &["--dry-run"]].concat()).snapshot_table("archive_held_dry_run");
+    let dry =
+        env.run(&[&archive[..], &["--dry-run"]].concat()).snapshot_table("archive_held_dry_run");
     assert_eq!((dry.code, snapshots(&env, "repo"), snapshots(&env, "other")), (3, 4, 0));
     let done = env.run(&[&archive[..], &["--yes"]].concat()).snapshot_table("archive_held");
     assert_eq!((done.code, snapshots(&env, "repo"), snapshots(&env, "other")), (3, 3, 4));
@@ -138,7 +161,9 @@ fn doctor_examines_the_storage() {
     let env = Env::with_repository();
     env.run(&["doctor"]).ok().snapshot("doctor");
     env.run(&["doctor", "--json"]).ok().snapshot_json("doctor_json");
-    env.run(&["doctor", "--renew-locks", "--clear-unfinished", "-q"]).ok().snapshot("doctor_no_locks");
+    env.run(&["doctor", "--renew-locks", "--clear-unfinished", "-q"])
+        .ok()
+        .snapshot("doctor_no_locks");
     assert_eq!(std::fs::read_dir(env.path("repo/x-probe")).unwrap().count(), 0, "nothing stays");
 }
 
@@ -148,7 +173,8 @@ fn thawing_what_is_not_archived_just_restores() {
     env.write_tree();
     env.run(&["run", "-q", "--source", "data"]).ok();
     env.run(&["restore", "latest", "--target", "out", "--thaw", "-q"]).ok();
-    env.run(&["restore", "latest", "--target", "out2", "--no-wait"]).snapshot("restore_no_wait_alone");
+    env.run(&["restore", "latest", "--target", "out2", "--no-wait"])
+        .snapshot("restore_no_wait_alone");
 }
 
 #[test]
@@ -157,16 +183,22 @@ fn doctor_examines_everything_that_is_configured() {
     env.write_tree();
     env.write(
         "backup.toml",
-        "[repositories.main]\nurl = \"main\"\npassphrase_file = \"key\"\n[repositories.none]\nurl = \"none\"\npassphrase_file = \"key\"\n\
-         [sources.data]\nkind = \"files\"\npaths = [\"data\"]\n[sources.shop]\nkind = \"redis\"\nurl = \"redis://127.0.0.1:1\"\n\
-         [jobs.data]\nsource = \"data\"\nrepository = \"main\"\n[jobs.shop]\nsource = \"shop\"\nrepository = \"main\"\n",
+        "[repositories.main]\nurl = \"main\"\npassphrase_file = \"key\"\n[repositories.none]\nurl \
+         = \"none\"\npassphrase_file = \"key\"\n[sources.data]\nkind = \"files\"\npaths = \
+         [\"data\"]\n[sources.shop]\nkind = \"redis\"\nurl = \
+         \"redis://127.0.0.1:1\"\n[jobs.data]\nsource = \"data\"\nrepository = \
+         \"main\"\n[jobs.shop]\nsource = \"shop\"\nrepository = \"main\"\n",
     );
     env.run(&["init", "-r", "main", "--generate-key", "--key-file", "key"]).ok();
     let run = env.run(&["doctor"]);
     let lines: Vec<&str> = run.stdout.lines().filter(|line| !line.contains("room:")).collect();
-    run.compare("doctor_everything", &format!("exit code {}\n{}\n{}", run.code, lines.join("\n"), run.stderr));
+    run.compare(
+        "doctor_everything",
+        &format!("exit code {}\n{}\n{}", run.code, lines.join("\n"), run.stderr),
+    );
     let json = env.run(&["doctor", "--json"]).json();
-    let crosses: Vec<_> = json["checks"].as_array().unwrap().iter().filter(|check| check["well"] == false).collect();
+    let crosses: Vec<_> =
+        json["checks"].as_array().unwrap().iter().filter(|check| check["well"] == false).collect();
     let of: Vec<&str> = crosses.iter().map(|check| check["of"].as_str().unwrap()).collect();
     assert_eq!(of, ["repository none", "job shop"]);
     assert!(crosses.iter().all(|check| check["fix"].is_string()), "{json}");

@@ -25,7 +25,8 @@ fn no_repository() {
     env.write_tree();
     env.run(&["run", "-r", "nowhere", "--source", "data"]).snapshot("error_run_no_repository");
     assert!(!env.path("nowhere").exists(), "a typing mistake must not make a repository");
-    env.run_with(&["list", "-r", "data"], &[("BACKUP_PASSWORD", "x")]).snapshot("error_not_a_repository");
+    env.run_with(&["list", "-r", "data"], &[("BACKUP_PASSWORD", "x")])
+        .snapshot("error_not_a_repository");
     env.run(&["list", "-r", "data/letter.txt"]).snapshot("error_repository_is_a_file");
     env.run(&["list", "-r", "sftp://host/x"]).snapshot("error_unknown_storage");
 }
@@ -37,10 +38,13 @@ fn pass_phrases() {
     assert!(!env.path("repo").exists());
     env.run_with(&["init", "-r", "repo"], &[("BACKUP_PASSWORD", "right")]).ok();
     env.run(&["list", "-r", "repo"]).snapshot("error_no_passphrase");
-    env.run_with(&["list", "-r", "repo"], &[("BACKUP_PASSWORD", "wrong")]).snapshot("error_wrong_passphrase");
-    env.run(&["list", "-r", "repo", "--password-file", "none"]).snapshot("error_no_passphrase_file");
+    env.run_with(&["list", "-r", "repo"], &[("BACKUP_PASSWORD", "wrong")])
+        .snapshot("error_wrong_passphrase");
+    env.run(&["list", "-r", "repo", "--password-file", "none"])
+        .snapshot("error_no_passphrase_file");
     let failing = "echo right; echo 'the vault is locked for right' >&2; exit 7";
-    env.run(&["list", "-r", "repo", "--password-command", failing]).snapshot("error_passphrase_command");
+    env.run(&["list", "-r", "repo", "--password-command", failing])
+        .snapshot("error_passphrase_command");
     env.run(&["list", "-r", "repo", "--password-command", "echo right; echo more"]).ok();
     env.run_with(&["list", "-r", "repo"], &[("BACKUP_PASSWORD_COMMAND", "echo right")]).ok();
 }
@@ -51,8 +55,10 @@ fn globs() {
     env.write_tree();
     env.run(&["run", "--source", "data", "--exclude", "a["]).snapshot("error_glob");
     env.write("excludes", "*.tmp\n{a\n");
-    env.run(&["run", "--source", "data", "--exclude-file", "excludes"]).snapshot("error_glob_in_file");
-    env.run(&["run", "--source", "data", "--exclude-file", "none"]).snapshot("error_no_exclude_file");
+    env.run(&["run", "--source", "data", "--exclude-file", "excludes"])
+        .snapshot("error_glob_in_file");
+    env.run(&["run", "--source", "data", "--exclude-file", "none"])
+        .snapshot("error_no_exclude_file");
     assert_eq!(env.run(&["list", "--json"]).ok().json()["snapshots"].as_array().unwrap().len(), 0);
 }
 
@@ -86,7 +92,8 @@ fn a_repository_is_not_created_twice() {
     let env = Env::with_repository();
     env.run(&["init"]).snapshot("error_repository_exists");
     env.run(&["init", "--generate-key", "--key-file", "key"]).snapshot("error_key_file_exists");
-    env.run(&["init", "--generate-key", "--key-file", "key2"]).snapshot("error_repository_exists_generate");
+    env.run(&["init", "--generate-key", "--key-file", "key2"])
+        .snapshot("error_repository_exists_generate");
     assert!(!env.path("key2").exists(), "a key that opens nothing is not left behind");
 }
 
@@ -97,8 +104,10 @@ fn read_only_directories() {
     let env = env.unprivileged();
     std::fs::create_dir(env.path("locked")).unwrap();
     std::fs::set_permissions(env.path("locked"), std::fs::Permissions::from_mode(0o555)).unwrap();
-    env.run_with(&["init", "-r", "locked/repo"], &[("BACKUP_PASSWORD", "x")]).snapshot("error_init_read_only");
+    env.run_with(&["init", "-r", "locked/repo"], &[("BACKUP_PASSWORD", "x")])
+        .snapshot("error_init_read_only");
     env.run(&["run", "-q", "--source", "data"]).ok();
-    env.run(&["restore", "latest", "--target", "locked/restored"]).snapshot("error_restore_read_only");
+    env.run(&["restore", "latest", "--target", "locked/restored"])
+        .snapshot("error_restore_read_only");
     assert_eq!(std::fs::read_dir(env.path("locked")).unwrap().count(), 0);
 }

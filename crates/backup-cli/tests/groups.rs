@@ -1,4 +1,5 @@
-//! Groups: jobs that are run together and restored together. Those of databases are in `tests/scenarios/control`.
+//! Groups: jobs that are run together and restored together. Those of databases are in
+//! `tests/scenarios/control`.
 
 use crate::common::Env;
 
@@ -49,9 +50,15 @@ fn are_run_together_and_remembered() {
     let runs = runs["runs"].as_array().unwrap();
     let groups: Vec<_> = runs.iter().filter(|run| run["what"] == "group").collect();
     assert_eq!((runs.len(), groups.len()), (6, 2), "{runs:?}");
-    assert!(groups.iter().all(|run| run["state"] == "completed" && run["moment"].is_string()), "{groups:?}");
+    assert!(
+        groups.iter().all(|run| run["state"] == "completed" && run["moment"].is_string()),
+        "{groups:?}"
+    );
     let log = env.run(&["logs", "run", groups[0]["run"].as_str().unwrap()]).ok().stdout;
-    assert!(log.contains("job docs: snapshot") && log.contains("have these snapshots before them"), "{log}");
+    assert!(
+        log.contains("job docs: snapshot") && log.contains("have these snapshots before them"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -63,8 +70,12 @@ fn one_that_fails_keeps_no_other_from_it() {
     assert!(run.stdout.contains("Group all: 1 of 2 jobs backed up"), "{}", run.stdout);
     assert!(run.stderr.contains("job docs: ") && !run.stdout.contains("Moments"), "{}", run.stderr);
     let runs = env.run(&["status", "--runs", "--json"]).ok().json();
-    let group = runs["runs"].as_array().unwrap().iter().find(|run| run["what"] == "group").unwrap().clone();
-    assert!(group["state"] == "failed" && group["failure"]["message"].as_str().unwrap().starts_with("job docs"));
+    let group =
+        runs["runs"].as_array().unwrap().iter().find(|run| run["what"] == "group").unwrap().clone();
+    assert!(
+        group["state"] == "failed"
+            && group["failure"]["message"].as_str().unwrap().starts_with("job docs")
+    );
     // The whole group again.
     env.write("data/file", "back");
     let again = env.run(&["retry", group["run"].as_str().unwrap()]).ok();
@@ -76,12 +87,18 @@ fn are_restored_together_or_not_at_all() {
     let env = env();
     env.run(&["run", "-q", "all"]).ok();
     assert_eq!(env.run(&["restore", "all"]).snapshot("group_without_target").code, 2);
-    assert_eq!(env.run(&["restore", "all", "--target", "out"]).snapshot("group_target_of_none").code, 2);
+    assert_eq!(
+        env.run(&["restore", "all", "--target", "out"]).snapshot("group_target_of_none").code,
+        2
+    );
     let docs = "--target=docs=out/docs";
     assert_eq!(env.run(&["restore", "all", docs, "--start"]).code, 2, "there is no PostgreSQL");
     assert_eq!(env.run(&["restore", "all", docs, "--at", "2020-01-01"]).code, 1);
     let planned = env.run(&["restore", "all", docs, "--dry-run"]).ok().stdout;
-    assert!(planned.contains("docs: Plan: ") && planned.contains("Group all can be restored"), "{planned}");
+    assert!(
+        planned.contains("docs: Plan: ") && planned.contains("Group all can be restored"),
+        "{planned}"
+    );
     // One of them stands in the way.
     let data = env.path("").display().to_string();
     env.write(&format!("out/more{data}/more/file"), "another");
@@ -89,9 +106,17 @@ fn are_restored_together_or_not_at_all() {
     assert_eq!(run.code, 5, "{}", run.stderr);
     assert!(run.stderr.contains("nothing was restored: job more"), "{}", run.stderr);
     assert!(!env.path("out/docs").exists(), "the other was written");
-    assert_eq!(env.run(&["restore", "all", docs, "--if-exists", "replace"]).code, 5, "not confirmed");
+    assert_eq!(
+        env.run(&["restore", "all", docs, "--if-exists", "replace"]).code,
+        5,
+        "not confirmed"
+    );
     let run = env.run(&["restore", "all", docs, "--if-exists", "replace", "--yes"]).ok();
-    assert!(run.stdout.contains("Group all restored as of") && run.stdout.contains("2 of 2 jobs"), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("Group all restored as of") && run.stdout.contains("2 of 2 jobs"),
+        "{}",
+        run.stdout
+    );
     let read = |path: String| std::fs::read_to_string(env.path(&path)).unwrap();
     assert_eq!(read(format!("out/more{data}/more/file")), "more");
     assert!(env.path(&format!("out/docs{data}/data")).exists());

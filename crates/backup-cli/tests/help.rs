@@ -86,8 +86,11 @@ fn no_verb_is_forgotten() {
     let help = Env::new().run(&["--help"]).stdout;
     let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let is_verb = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
-    let mut listed: Vec<&str> =
-        commands.lines().filter(is_verb).filter_map(|line| line.split_whitespace().next()).collect();
+    let mut listed: Vec<&str> = commands
+        .lines()
+        .filter(is_verb)
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
     listed.retain(|verb| *verb != "help");
     assert_eq!(listed, VERBS);
 }
@@ -125,13 +128,23 @@ fn every_verb_has_a_manual_page() {
         let text = page(&format!("backup-{verb}"));
         let help = env.run(&[verb, "--help"]).ok().stdout;
         let first = help.lines().next().unwrap().split_whitespace().next().unwrap();
-        assert!(text.contains(".SH DESCRIPTION") && text.contains(first) && text.contains("password\\-file"), "{text}");
+        assert!(
+            text.contains(".SH DESCRIPTION")
+                && text.contains(first)
+                && text.contains("password\\-file"),
+            "{text}"
+        );
     }
     let overview = page("backup");
     for verb in VERBS {
-        assert!(overview.contains(&format!("backup\\-{}(1)", verb.replace('-', "\\-"))), "{verb}: {overview}");
+        assert!(
+            overview.contains(&format!("backup\\-{}(1)", verb.replace('-', "\\-"))),
+            "{verb}: {overview}"
+        );
     }
-    for below in ["backup-logs-follow", "backup-key-add", "backup-config-schema", "backup-alerts-silence"] {
+    for below in
+        ["backup-logs-follow", "backup-key-add", "backup-config-schema", "backup-alerts-silence"]
+    {
         assert!(page(below).contains(".SH OPTIONS"), "{below}");
     }
     assert!(!env.path("pages/man1/backup-man.1").exists(), "it is for those who package");

@@ -10,8 +10,9 @@ fn env(keys: &str) -> Env {
     env.write_tree();
     env.write("key", "secret");
     let text = format!(
-        "[repositories.main]\nurl = \"repo\"\npassphrase_file = \"key\"\n[sources.data]\nkind = \"files\"\npaths = [\"data\"]\n\
-         [jobs.docs]\nsource = \"data\"\nrepository = \"main\"\n{keys}"
+        "[repositories.main]\nurl = \"repo\"\npassphrase_file = \"key\"\n[sources.data]\nkind = \
+         \"files\"\npaths = [\"data\"]\n[jobs.docs]\nsource = \"data\"\nrepository = \
+         \"main\"\n{keys}"
     );
     env.write("backup.toml", &text);
     env.run(&["init", "-q"]).ok();
@@ -50,16 +51,26 @@ env = { TOKEN = "hush-hush" }
 
     std::fs::remove_dir_all(env.path("data")).unwrap();
     assert_ne!(env.run(&["run", "-q", "docs"]).code, 0);
-    assert!(read("failure").starts_with("failed cannot ") && read("after") == "failed\n", "{}", read("failure"));
+    assert!(
+        read("failure").starts_with("failed cannot ") && read("after") == "failed\n",
+        "{}",
+        read("failure")
+    );
 }
 
 #[test]
 fn without_what_comes_before_there_is_no_backup() {
-    let env = env("hooks = { before = \"echo no way; exit 7\", after = \"exit 8\", on_failure = \"touch failed\" }\n");
+    let env = env(
+        "hooks = { before = \"echo no way; exit 7\", after = \"exit 8\", on_failure = \"touch \
+         failed\" }\n",
+    );
     let run = env.run(&["run", "docs"]).snapshot("job_before_fails");
     assert_eq!((run.code, snapshots(&env), env.path("failed").exists()), (1, 0, true));
     let log = log(&env);
-    assert!(log.contains("before: no way") && log.contains("`after` failed (exit status: 8)"), "{log}");
+    assert!(
+        log.contains("before: no way") && log.contains("`after` failed (exit status: 8)"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -84,34 +95,48 @@ fn too_much_is_no_backup() {
 #[test]
 fn outside_its_window_a_job_takes_force() {
     let now = SystemClock.now().to_zoned(jiff::tz::TimeZone::UTC);
-    let at = |hours: i64| now.checked_add(jiff::Span::new().hours(hours)).unwrap().strftime("%H:%M").to_string();
+    let at = |hours: i64| {
+        now.checked_add(jiff::Span::new().hours(hours)).unwrap().strftime("%H:%M").to_string()
+    };
     let env = env(&format!("window = \"{}-{}\"\n", at(2), at(4)));
     let refused = env.run(&["run", "-q", "docs"]);
     assert!(refused.code == 5 && refused.stderr.contains("may begin at "), "{}", refused.text());
     assert!(env.run(&["status", "--runs"]).ok().stdout.is_empty(), "what was refused is no run");
     env.run(&["run", "-q", "docs", "--force"]).ok();
     let text = std::fs::read_to_string(env.path("backup.toml")).unwrap();
-    env.write("backup.toml", &text.replace(&format!("{}-{}", at(2), at(4)), &format!("{}-{}", at(-2), at(2))));
+    env.write(
+        "backup.toml",
+        &text.replace(&format!("{}-{}", at(2), at(4)), &format!("{}-{}", at(-2), at(2))),
+    );
     env.run(&["run", "-q", "docs"]).ok();
 }
 
 #[test]
 fn less_than_expected_is_a_failure_that_names_the_snapshot() {
-    let env = env("expect = [{ min = 3 }]\nhooks.after = \"echo $BACKUP_HOOK_RESULT $BACKUP_HOOK_SNAPSHOT > after\"\n");
+    let env = env(
+        "expect = [{ min = 3 }]\nhooks.after = \"echo $BACKUP_HOOK_RESULT $BACKUP_HOOK_SNAPSHOT > \
+         after\"\n",
+    );
     env.run(&["run", "-q", "docs"]).ok();
     let good = env.latest();
     std::fs::remove_file(env.path("data/letter.txt")).unwrap();
     let run = env.run(&["run", "-q", "docs"]).snapshot("job_less_than_expected");
     assert_eq!((run.code, snapshots(&env)), (1, 2));
     let status = env.run(&["status", "--runs", "--json"]).ok().json();
-    assert_eq!((&status["runs"][0]["state"], &status["runs"][0]["snapshot"]), (&"failed".into(), &env.latest().into()));
+    assert_eq!(
+        (&status["runs"][0]["state"], &status["runs"][0]["snapshot"]),
+        (&"failed".into(), &env.latest().into())
+    );
     let after = std::fs::read_to_string(env.path("after")).unwrap();
     assert_eq!(after, format!("failed {}\n", env.latest()));
     // The last one that has it stays, whatever policies say; and no other is held the next day.
     assert_eq!(env.run(&["run", "-q", "docs"]).code, 1);
     let list = env.run(&["list", "--json"]).ok().json();
     let all = list["snapshots"].as_array().unwrap().iter();
-    let held: Vec<_> = all.filter(|snapshot| !snapshot["hold"].is_null()).map(|snapshot| &snapshot["id"]).collect();
+    let held: Vec<_> = all
+        .filter(|snapshot| !snapshot["hold"].is_null())
+        .map(|snapshot| &snapshot["id"])
+        .collect();
     assert_eq!(held, [&serde_json::Value::from(good)], "{list}");
 }
 
@@ -124,11 +149,23 @@ fn what_is_away_is_tried_again() {
         &text.replace("\"files\"\npaths = [\"data\"]", "\"redis\"\nurl = \"redis://127.0.0.1:1\""),
     );
     let run = env.run(&["run", "-q", "docs"]);
-    assert_eq!((run.code, log(&env).matches("is tried again in ").count()), (1, 2), "{}{}", run.text(), log(&env));
+    assert_eq!(
+        (run.code, log(&env).matches("is tried again in ").count()),
+        (1, 2),
+        "{}{}",
+        run.text(),
+        log(&env)
+    );
     // What does not pass by itself is not.
     env.write("backup.toml", &text.replace("retry =", "max_size = 1\nretry ="));
     let run = env.run(&["run", "-q", "docs"]);
-    assert_eq!((run.code, log(&env).matches("is tried again in ").count()), (1, 0), "{}{}", run.text(), log(&env));
+    assert_eq!(
+        (run.code, log(&env).matches("is tried again in ").count()),
+        (1, 0),
+        "{}{}",
+        run.text(),
+        log(&env)
+    );
 }
 
 #[test]
@@ -142,7 +179,8 @@ after_restore = "echo $BACKUP_HOOK_JOB $BACKUP_HOOK_RESULT > after"
     env.run(&["restore", "latest", "--target", "out"]).ok();
     assert_eq!((read("before"), read("after")), (String::new(), String::new()), "another place");
     env.write("data/letter.txt", "another");
-    let in_place = ["restore", "latest", "--in-place", "--if-exists", "merge", "--only", "letter.txt"];
+    let in_place =
+        ["restore", "latest", "--in-place", "--if-exists", "merge", "--only", "letter.txt"];
     env.run(&[&in_place[..], &["--dry-run"]].concat()).ok();
     assert_eq!(read("before"), "", "nothing is done for a dry run");
     env.run(&[&in_place[..], &["--yes"]].concat()).ok();
@@ -153,6 +191,9 @@ after_restore = "echo $BACKUP_HOOK_JOB $BACKUP_HOOK_RESULT > after"
     env.write("data/letter.txt", "another");
     env.write("locked", "");
     let run = env.run(&[&in_place[..], &["--yes"]].concat());
-    assert_eq!((run.code, read("data/letter.txt"), read("after")), (1, "another".into(), "docs failed\n".into()));
+    assert_eq!(
+        (run.code, read("data/letter.txt"), read("after")),
+        (1, "another".into(), "docs failed\n".into())
+    );
     assert!(log(&env).contains("`before_restore` failed"), "{}", log(&env));
 }

@@ -42,26 +42,39 @@ fn ids(env: &Env) -> Vec<String> {
 }
 
 fn of(json: &serde_json::Value, list: &str) -> Vec<String> {
-    json[list].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
+    json[list]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["id"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
 fn held_snapshots_stay() {
     let env = configured();
-    env.run(&["hold", "latest", "--reason", "case 4711", "--for", "30d"]).ok().snapshot_table("hold");
+    env.run(&["hold", "latest", "--reason", "case 4711", "--for", "30d"])
+        .ok()
+        .snapshot_table("hold");
     env.run(&["list"]).ok().snapshot_table("list_held");
-    assert_eq!(env.run(&["list", "--json"]).ok().json()["snapshots"][3]["hold"]["reason"], "case 4711");
+    assert_eq!(
+        env.run(&["list", "--json"]).ok().json()["snapshots"][3]["hold"]["reason"],
+        "case 4711"
+    );
     assert!(env.run(&["show", "latest"]).ok().stdout.contains("held until"));
     env.run(&["forget", "latest", "--yes"]).snapshot_table("forget_held");
     assert_eq!(ids(&env).len(), 4);
-    env.run(&["hold", "latest", "--reason", "case 4712", "--json"]).ok().snapshot_json("hold_again_json");
+    env.run(&["hold", "latest", "--reason", "case 4712", "--json"])
+        .ok()
+        .snapshot_json("hold_again_json");
     env.run(&["release", "latest"]).ok().snapshot("release");
     env.run(&["release", "latest", "--json"]).ok().snapshot_json("release_again_json");
     env.run(&["forget", "latest", "--yes", "-q"]).ok();
     assert_eq!(ids(&env).len(), 3);
 }
 
-/// Nobody knows what a hold says that cannot be read: nothing is dropped, but everything is still listed.
+/// Nobody knows what a hold says that cannot be read: nothing is dropped, but everything is still
+/// listed.
 #[test]
 fn a_damaged_hold_drops_nothing_and_hides_nothing() {
     let env = configured();
@@ -82,10 +95,14 @@ fn holds_that_make_no_sense() {
     let env = configured();
     env.run(&["hold", "latest"]).snapshot("hold_without_reason");
     env.run(&["hold", "latest", "--reason", " "]).snapshot("hold_empty_reason");
-    env.run(&["hold", "latest", "--reason", "x", "--until", "yesterday"]).snapshot("hold_in_the_past");
+    env.run(&["hold", "latest", "--reason", "x", "--until", "yesterday"])
+        .snapshot("hold_in_the_past");
     env.run(&["hold", "latest", "--reason", "x", "--until", "some day"]).snapshot("hold_no_time");
     env.run(&["hold", "latest", "--reason", "x", "--for", "6m"]).snapshot("hold_no_age");
-    let until = env.run(&["hold", "latest", "--reason", "x", "--until", "2050-12-31", "--json"]).ok().json();
+    let until = env
+        .run(&["hold", "latest", "--reason", "x", "--until", "2050-12-31", "--json"])
+        .ok()
+        .json();
     assert_eq!(until["hold"]["until"], "2050-12-31T23:59:59.999999999Z");
 }
 
@@ -93,7 +110,8 @@ fn holds_that_make_no_sense() {
 fn forgotten_snapshots_come_back() {
     let env = configured();
     let before = ids(&env);
-    let plan = env.run(&["forget", &before[0], &before[1][..10], "--dry-run", "--json"]).ok().json();
+    let plan =
+        env.run(&["forget", &before[0], &before[1][..10], "--dry-run", "--json"]).ok().json();
     assert_eq!((of(&plan, "snapshots"), &plan["dry_run"]), (before[..2].to_vec(), &true.into()));
     assert_eq!(ids(&env), before);
     let unconfirmed = env.run(&["forget", "latest"]).snapshot_table("forget_unconfirmed");
@@ -164,27 +182,43 @@ fn a_cleanup_does_what_its_plan_says() {
     let before = ids(&env);
     env.run(&["cleanup", "--job", "docs", "--dry-run"]).ok().snapshot_table("cleanup_dry_run");
     env.run(&["cleanup", "--all", "--dry-run"]).ok().snapshot_table("cleanup_all_dry_run");
-    let plan =
-        env.run(&["cleanup", "--all", "--dry-run", "--json"]).ok().snapshot_json("cleanup_dry_run_json").events();
+    let plan = env
+        .run(&["cleanup", "--all", "--dry-run", "--json"])
+        .ok()
+        .snapshot_json("cleanup_dry_run_json")
+        .events();
     let unconfirmed = env.run(&["cleanup", "--all"]).snapshot_table("cleanup_unconfirmed");
     assert_eq!((unconfirmed.code, ids(&env)), (5, before.clone()));
 
     let done = env.run(&["cleanup", "--all", "--yes", "--no-prune", "--json"]).ok().events();
     let goes = |snapshot: &&serde_json::Value| snapshot["keep"] == false;
-    let planned = plan[0]["snapshots"].as_array().unwrap().iter().filter(goes).map(|one| one["id"].clone());
+    let planned =
+        plan[0]["snapshots"].as_array().unwrap().iter().filter(goes).map(|one| one["id"].clone());
     let summary = done.iter().find(|event| event["event"] == "summary").unwrap();
     assert_eq!(summary["forgotten"], planned.collect::<serde_json::Value>());
     assert_eq!(ids(&env), before[2..], "other jobs and the rest of this one are untouched");
-    env.run(&["cleanup", "--job", "docs", "--yes", "--no-prune"]).ok().snapshot_table("cleanup_again");
+    env.run(&["cleanup", "--job", "docs", "--yes", "--no-prune"])
+        .ok()
+        .snapshot_table("cleanup_again");
 }
 
 #[test]
 fn a_cleanup_also_removes_data() {
     let env = configured();
-    env.write("backup.toml", &CONFIG.replace("passphrase_file", "prune.grace = \"0s\"\npassphrase_file"));
+    env.write(
+        "backup.toml",
+        &CONFIG.replace("passphrase_file", "prune.grace = \"0s\"\npassphrase_file"),
+    );
     let run = env.run(&["cleanup", "--job", "docs", "--yes"]).ok();
-    assert!(run.stdout.contains("2 snapshots forgotten") && run.stdout.contains("Marked now"), "{}", run.stdout);
-    assert_eq!(of(&env.run(&["undo-forget", "--list", "--json"]).ok().json(), "snapshots").len(), 2);
+    assert!(
+        run.stdout.contains("2 snapshots forgotten") && run.stdout.contains("Marked now"),
+        "{}",
+        run.stdout
+    );
+    assert_eq!(
+        of(&env.run(&["undo-forget", "--list", "--json"]).ok().json(), "snapshots").len(),
+        2
+    );
     let run = env.run(&["prune", "-r", "main"]).ok();
     assert!(run.stdout.contains("Removed"), "{}", run.stdout);
     assert_eq!(env.run(&["undo-forget", "latest"]).snapshot("undo_forget_too_late").code, 1);
@@ -198,11 +232,16 @@ fn what_was_promised_is_kept_by_every_command() {
     env.run(&["run", "-q", "ledger"]).ok();
     env.run(&["run", "-q", "ledger"]).ok();
     assert_eq!(env.run(&["forget", "latest", "--yes"]).snapshot_table("forget_protected").code, 5);
-    assert_eq!(env.run(&["forget", "latest", "--dry-run"]).snapshot_table("forget_protected_dry_run").code, 5);
+    assert_eq!(
+        env.run(&["forget", "latest", "--dry-run"]).snapshot_table("forget_protected_dry_run").code,
+        5
+    );
     // Whoever shortens it in the configuration shortens nothing.
     env.write("backup.toml", &CONFIG.replace("compliance = \"7y\"", "compliance = \"1s\""));
     std::thread::sleep(std::time::Duration::from_millis(1100));
-    env.run(&["cleanup", "--job", "ledger", "--yes", "--no-prune"]).ok().snapshot_table("cleanup_protected");
+    env.run(&["cleanup", "--job", "ledger", "--yes", "--no-prune"])
+        .ok()
+        .snapshot_table("cleanup_protected");
     assert_eq!(ids(&env).len(), 6);
     // Those of other jobs promise nothing.
     env.run(&["forget", "latest", "--job", "docs", "--yes", "-q"]).ok();
@@ -237,7 +276,10 @@ fn prunes_only_what_nothing_needs() {
         (&marked["marked_packs"], &marked["unused_bytes"])
     );
     let waiting = summary(&["--grace", "1h"]);
-    assert_eq!((&waiting["deleted_packs"], &waiting["waiting_packs"]), (&0.into(), &marked["marked_packs"]));
+    assert_eq!(
+        (&waiting["deleted_packs"], &waiting["waiting_packs"]),
+        (&0.into(), &marked["marked_packs"])
+    );
     // Until it is removed it can come back.
     env.run(&["undo-forget", "latest", "-q"]).ok();
     env.run(&["check", "--read-data", "-q"]).ok();

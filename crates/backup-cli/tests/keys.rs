@@ -22,7 +22,12 @@ fn opens(env: &Env, passphrase: &str) -> bool {
 
 fn keys(env: &Env) -> Vec<String> {
     let list = env.run(&["key", "list", "--json"]).ok().json();
-    list["keys"].as_array().unwrap().iter().map(|key| key["id"].as_str().unwrap().to_owned()).collect()
+    list["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| key["id"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -30,10 +35,15 @@ fn adds_generates_and_lists() {
     let env = repository();
     let generated = env.run(&["key", "generate"]).ok().snapshot("key_generate").stdout;
     assert!(opens(&env, generated.trim()));
-    let json =
-        env.run(&["key", "generate", "--label", "vault", "--json"]).ok().snapshot_json("key_generate_json").json();
+    let json = env
+        .run(&["key", "generate", "--label", "vault", "--json"])
+        .ok()
+        .snapshot_json("key_generate_json")
+        .json();
     assert!(opens(&env, json["passphrase"].as_str().unwrap()));
-    env.run(&["key", "generate", "--label", "paper", "--key-file", "paper"]).ok().snapshot("key_generate_file");
+    env.run(&["key", "generate", "--label", "paper", "--key-file", "paper"])
+        .ok()
+        .snapshot("key_generate_file");
     assert_eq!(std::fs::metadata(env.path("paper")).unwrap().mode() & 0o777, 0o600);
     env.run(&["list", "-q", "--password-file", "paper"]).ok();
     let add = ["key", "add", "--label", "office"];
@@ -41,7 +51,10 @@ fn adds_generates_and_lists() {
     env.run_with(&["key", "add"], &[("BACKUP_NEW_PASSWORD_COMMAND", "echo third")]).ok();
     assert!(opens(&env, "second") && opens(&env, "third") && !opens(&env, "fourth"));
     env.run(&add).snapshot("key_add_without_passphrase");
-    assert_eq!(env.run_with(&add, &[("BACKUP_NEW_PASSWORD", "second")]).snapshot("key_add_known").code, 5);
+    assert_eq!(
+        env.run_with(&add, &[("BACKUP_NEW_PASSWORD", "second")]).snapshot("key_add_known").code,
+        5
+    );
     env.run(&["key", "list"]).ok().snapshot_table("key_list");
     env.run(&["key", "list", "--json"]).ok().snapshot_json("key_list_json");
 }
@@ -67,7 +80,10 @@ fn rotating_revokes_the_old_pass_phrase() {
     let env = repository();
     env.run_with(&["key", "add", "--label", "office"], &[("BACKUP_NEW_PASSWORD", "second")]).ok();
     let old = std::fs::read_to_string(env.path("key")).unwrap();
-    assert_eq!(env.run(&["key", "rotate", "--key-file", "new"]).snapshot("key_rotate_unconfirmed").code, 5);
+    assert_eq!(
+        env.run(&["key", "rotate", "--key-file", "new"]).snapshot("key_rotate_unconfirmed").code,
+        5
+    );
     assert!(!env.path("new").exists() && opens(&env, old.trim()));
     env.run(&["key", "rotate", "--key-file", "new", "--yes"]).ok().snapshot("key_rotate");
     assert!(!opens(&env, old.trim()) && opens(&env, "second"));
@@ -94,7 +110,9 @@ fn an_exported_key_comes_back() {
     std::fs::rename(env.path("repo/keys"), env.path("lost")).unwrap();
     std::fs::create_dir(env.path("repo/keys")).unwrap();
     assert_eq!(env.run(&["list"]).code, 4);
-    env.run_with(&["key", "import", "bundle"], &[("BACKUP_PASSWORD_FILE", "")]).ok().snapshot("key_import");
+    env.run_with(&["key", "import", "bundle"], &[("BACKUP_PASSWORD_FILE", "")])
+        .ok()
+        .snapshot("key_import");
     env.run(&["verify", "latest", "-q"]).ok();
     env.write("letter.txt", "Dear reader");
     env.run(&["key", "import", "letter.txt"]).snapshot("key_import_something_else");
@@ -111,7 +129,11 @@ fn a_new_master_key_in_a_new_repository() {
     env.run(&["run", "-q", "--source", "data"]).ok();
     // Whoever calls it again goes on where it was.
     env.run(&rotate).ok().without("Copying: ").snapshot("key_rotate_master_again");
-    assert_eq!(env.run(&["list", "-r", "other"]).code, 12, "the old pass phrase opens nothing there");
+    assert_eq!(
+        env.run(&["list", "-r", "other"]).code,
+        12,
+        "the old pass phrase opens nothing there"
+    );
     let list = env.run(&["list", "-r", "other", "--password-file", "new", "--json"]).ok().json();
     assert_eq!(list["snapshots"].as_array().unwrap().len(), 2);
     assert_eq!(list["snapshots"][0]["hold"]["reason"], "case 4711");

@@ -35,7 +35,8 @@ async fn logged(env: &mut Env) {
     env.set("BACKUP_PASSWORD_FILE", "key");
     let (cx, sink) = (Context::silent(), Arc::new(LocalSink::create(env.path("repo")).unwrap()));
     let passphrase = Passphrase::new("secret");
-    let repository = Repository::init(sink, &passphrase, &InitOptions::default(), &cx).await.unwrap();
+    let repository =
+        Repository::init(sink, &passphrase, &InitOptions::default(), &cx).await.unwrap();
     let source = ScriptedLog::new();
     source.push(time("2026-03-01T10:00:00Z"), "one");
     let options = BackupOptions { job: "shop".to_owned(), ..BackupOptions::default() };
@@ -46,7 +47,8 @@ async fn logged(env: &mut Env) {
     source.push(time("2026-03-01T13:00:00Z"), "four");
     source.forget_before(4);
     // Followed from what happens next.
-    capture_all(&repository, &source, || _ = source.push(time("2026-03-01T14:00:00Z"), "more")).await;
+    capture_all(&repository, &source, || _ = source.push(time("2026-03-01T14:00:00Z"), "more"))
+        .await;
 }
 
 #[tokio::test]
@@ -64,16 +66,28 @@ async fn what_a_log_has_is_shown() {
     );
     let json = env.run(&["logs", "status", "shop", "--json"]).ok().json();
     let log = &json["logs"][0];
-    assert!(log["position"]["offset"].as_u64() > Some(4) && log["waiting_slices"].as_u64() > Some(1), "{json}");
-    assert_eq!((&log["time"], &log["gaps"][0]["from"]), (&"2026-03-01T14:00:00Z".into(), &3.into()), "{json}");
+    assert!(
+        log["position"]["offset"].as_u64() > Some(4) && log["waiting_slices"].as_u64() > Some(1),
+        "{json}"
+    );
+    assert_eq!(
+        (&log["time"], &log["gaps"][0]["from"]),
+        (&"2026-03-01T14:00:00Z".into(), &3.into()),
+        "{json}"
+    );
     assert!(log["lag_seconds"].as_u64() > Some(0), "{json}");
 
     let timeline = env.run(&["timeline", "shop"]).ok();
-    for word in ["@1 to @3", "Missing:", "from 2026-03-01 12:00:00 UTC (@3)", "full", "Last moment"] {
+    for word in ["@1 to @3", "Missing:", "from 2026-03-01 12:00:00 UTC (@3)", "full", "Last moment"]
+    {
         assert!(timeline.stdout.contains(word), "{word}: {}", timeline.text());
     }
     let json = env.run(&["timeline", "shop", "--json"]).ok().json();
-    assert_eq!((&json["ranges"][0]["from"], &json["ranges"][0]["to"]), (&1.into(), &3.into()), "{json}");
+    assert_eq!(
+        (&json["ranges"][0]["from"], &json["ranges"][0]["to"]),
+        (&1.into(), &3.into()),
+        "{json}"
+    );
     assert_eq!(json["latest"]["position"]["offset"], 3, "{json}");
 }
 
@@ -91,7 +105,11 @@ async fn moments_that_cannot_be_restored_are_refused_with_the_nearest() {
     // What can be planned is for a kind of source that only tests know.
     for at in ["latest", "@2"] {
         let run = restore(at);
-        assert!(run.code == 2 && run.stderr.contains("cannot restore snapshots of"), "{at}: {}", run.text());
+        assert!(
+            run.code == 2 && run.stderr.contains("cannot restore snapshots of"),
+            "{at}: {}",
+            run.text()
+        );
     }
     assert!(!env.path("out").exists());
 }
@@ -109,8 +127,16 @@ fn jobs_without_a_log() {
     assert_eq!(env.run(&["timeline", "dosc"]).snapshot("timeline_of_no_job").code, 1);
     assert_eq!(env.run(&["logs", "follow", "dosc"]).snapshot("logs_follow_unknown_job").code, 2);
     let restore = ["restore", "latest", "--target", "out", "--at"];
-    assert_eq!(env.run(&[&restore[..], &["latest"]].concat()).snapshot("restore_at_without_log").code, 2);
-    assert_eq!(env.run(&["restore", "--target", "out", "--at", "latest"]).snapshot("restore_at_nothing").code, 1);
+    assert_eq!(
+        env.run(&[&restore[..], &["latest"]].concat()).snapshot("restore_at_without_log").code,
+        2
+    );
+    assert_eq!(
+        env.run(&["restore", "--target", "out", "--at", "latest"])
+            .snapshot("restore_at_nothing")
+            .code,
+        1
+    );
     assert!(!env.path("out").exists());
     env.write("backup.toml", &format!("{CONFIG}logs = {{ flush_after = \"2s\" }}\n"));
     assert_eq!(env.run(&["config", "check"]).snapshot("config_logs_of_files").code, 2);

@@ -85,7 +85,9 @@ fn tells_how_much_room_is_left() {
     assert!(json["total"]["bytes"].as_u64() >= json["objects"]["data"]["bytes"].as_u64(), "{json}");
 
     let quota = |size: u64| {
-        let config = format!("[repositories.main]\nurl = \"repo\"\npassphrase_file = \"key\"\nquota = {size}\n");
+        let config = format!(
+            "[repositories.main]\nurl = \"repo\"\npassphrase_file = \"key\"\nquota = {size}\n"
+        );
         env.write("backup.toml", &config);
     };
     let used = json["total"]["bytes"].as_u64().unwrap();
@@ -93,11 +95,18 @@ fn tells_how_much_room_is_left() {
     let json = env.run(&["storage", "-r", "main", "--json"]).ok().json();
     assert_eq!(json["room_bytes"], used * 9);
     // Two backups of one moment say nothing about how it goes on.
-    assert_eq!((&json["days_left"], &json["full_on"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    assert_eq!(
+        (&json["days_left"], &json["full_on"]),
+        (&serde_json::Value::Null, &serde_json::Value::Null)
+    );
     assert_eq!(json["growth_is_known"], false);
     let run = env.run(&["storage", "-r", "main"]).ok();
     assert!(run.stdout.contains("10% of it used") && run.stderr.is_empty(), "{}", run.text());
-    assert!(run.stdout.contains("not known yet") && run.stdout.contains("known after a day"), "{}", run.text());
+    assert!(
+        run.stdout.contains("not known yet") && run.stdout.contains("known after a day"),
+        "{}",
+        run.text()
+    );
     quota(used / 2);
     let run = env.run(&["storage", "-r", "main"]).ok();
     assert!(run.stderr.contains("Warning: 200% of the quota"), "{}", run.text());
@@ -124,7 +133,11 @@ fn nobody_reading_ends_quietly() {
     }
     env.run(&["run", "-q", "--source", "data"]).ok();
     let mut command = env.command(&["ls", "latest", "-R"]);
-    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(141));
@@ -137,7 +150,8 @@ fn finds_in_all_snapshots() {
     let all = ids(&env);
     let found = |args: &[&str]| -> Vec<(String, String)> {
         let out = env.run(&[&["find", "--json"], args].concat()).ok().stdout;
-        let lines = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let lines =
+            out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         let found = lines.filter(|line| line["event"] == "found");
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
         found.map(|line| (text(&line["snapshot"]), text(&line["path"]))).collect()
@@ -155,7 +169,11 @@ fn finds_in_all_snapshots() {
     assert!(run.code == 1 && run.stderr.contains("Hint:"), "{}", run.stderr);
     assert_eq!(env.run(&["find", "a["]).code, 2);
     let text = env.run(&["find", "letter.*"]).ok();
-    assert!(text.stdout.contains("letter.txt") && text.stderr.contains("2 matches in 2 snapshots"), "{}", text.stderr);
+    assert!(
+        text.stdout.contains("letter.txt") && text.stderr.contains("2 matches in 2 snapshots"),
+        "{}",
+        text.stderr
+    );
 }
 
 #[test]
@@ -164,7 +182,8 @@ fn finds_snapshots_by_what_they_are() {
     let all = ids(&env);
     let found = |args: &[&str]| -> Vec<String> {
         let out = env.run(&[&["find", "--json"], args].concat()).ok().stdout;
-        let lines = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let lines =
+            out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         lines.filter_map(|line| line["id"].as_str().map(str::to_owned)).collect()
     };
     assert_eq!(found(&[]).len(), 3);

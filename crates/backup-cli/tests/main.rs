@@ -1,7 +1,8 @@
-//! What users see: every verb is run as a program in an environment of its own, and text, JSON and exit code are
-//! compared with stored snapshots under `snapshots/`.
+//! What users see: every verb is run as a program in an environment of its own, and text, JSON and
+//! exit code are compared with stored snapshots under `snapshots/`.
 //!
-//! To accept changes: `INSTA_UPDATE=always cargo test -p backup-cli --test main`, then read the difference.
+//! To accept changes: `INSTA_UPDATE=always cargo test -p backup-cli --test main`, then read the
+//! difference.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -60,7 +61,10 @@ fn no_file_is_forgotten() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap();
         if path.extension().is_some_and(|extension| extension == "rs") && name != "main" {
-            assert!(named.contains(&format!("mod {name};")), "tests/{name}.rs is not part of any test");
+            assert!(
+                named.contains(&format!("mod {name};")),
+                "tests/{name}.rs is not part of any test"
+            );
         }
     }
 }

@@ -16,7 +16,9 @@ fn remove_below(env: &Env, dir: &str) {
     for entry in std::fs::read_dir(env.path(dir)).unwrap() {
         let path = entry.unwrap().path();
         match path.is_dir() {
-            true => std::fs::remove_dir_all(&path).and_then(|()| std::fs::create_dir(&path)).unwrap(),
+            true => {
+                std::fs::remove_dir_all(&path).and_then(|()| std::fs::create_dir(&path)).unwrap()
+            }
             false => std::fs::remove_file(&path).unwrap(),
         }
     }
@@ -40,7 +42,11 @@ fn a_lost_index_is_made_again() {
     let env = two_repositories();
     remove_below(&env, "repo/index");
     let planned = summary(&env, &["--dry-run"]);
-    assert_eq!(std::fs::read_dir(env.path("repo/index")).unwrap().count(), 0, "a plan changes nothing");
+    assert_eq!(
+        std::fs::read_dir(env.path("repo/index")).unwrap().count(),
+        0,
+        "a plan changes nothing"
+    );
     let done = summary(&env, &["--yes"]);
     assert_eq!(planned["repaired"], done["repaired"]);
     env.run(&["check", "--read-data", "-q"]).ok();
@@ -68,7 +74,9 @@ fn with_a_lost_pack() -> Env {
     env.write("data/big.bin", &(0..40_000).map(|at| format!("{at} ")).collect::<String>());
     env.run(&["run", "-q", "--source", "data"]).ok();
     let dirs = std::fs::read_dir(env.path("repo/data")).unwrap();
-    let packs = dirs.flat_map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap()).map(|file| file.unwrap().path());
+    let packs = dirs
+        .flat_map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap())
+        .map(|file| file.unwrap().path());
     std::fs::remove_file(packs.max_by_key(|pack| pack.metadata().unwrap().len()).unwrap()).unwrap();
     env
 }
@@ -90,7 +98,11 @@ fn a_repaired_snapshot_says_that_it_is_not_whole() {
 fn a_backup_that_finds_losses_says_what_to_do() {
     let env = with_a_lost_pack();
     let run = env.run(&["run", "--source", "data"]).ok();
-    assert!(run.stdout.contains("Damage") && run.stdout.contains("`backup repair` mends"), "{}", run.text());
+    assert!(
+        run.stdout.contains("Damage") && run.stdout.contains("`backup repair` mends"),
+        "{}",
+        run.text()
+    );
     let run = env.run(&["run", "--source", "data"]).ok();
     assert!(run.stdout.contains("Damage"), "as long as it lasts: {}", run.text());
     // What was not stored again, if it was in that pack, is lost for good.

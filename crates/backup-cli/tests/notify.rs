@@ -63,7 +63,11 @@ fn channels_are_listed() {
     let json = env.run(&["notify", "list", "--json"]).ok().snapshot_json("notify_list_json");
     assert!(!format!("{}{}", list.stdout, json.stdout).contains("hush"));
     let shown = env.run(&["config", "show"]).ok();
-    assert!(!shown.stdout.contains("hush") && shown.stdout.contains("https://example.com/…"), "{}", shown.stdout);
+    assert!(
+        !shown.stdout.contains("hush") && shown.stdout.contains("https://example.com/…"),
+        "{}",
+        shown.stdout
+    );
     let none = Env::new();
     none.write("backup.toml", "");
     none.run(&["notify", "list"]).ok().snapshot("notify_list_of_nothing");

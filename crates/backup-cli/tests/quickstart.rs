@@ -9,7 +9,10 @@ fn works_and_works_again() {
     let env = Env::new();
     env.write_tree();
     env.run(&["quickstart", "data"]).ok().snapshot("quickstart_first");
-    assert_eq!(std::fs::metadata(env.path("backup-quickstart/key.txt")).unwrap().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::metadata(env.path("backup-quickstart/key.txt")).unwrap().mode() & 0o777,
+        0o600
+    );
     std::fs::remove_file(env.path("data/photos/sky.jpg")).unwrap();
     env.write("data/new", "new");
     env.run(&["quickstart", "data"]).ok().snapshot("quickstart_again");
@@ -20,7 +23,8 @@ fn works_and_works_again() {
     // What it prints as the next step works.
     let copied: Vec<&str> = run.stderr.lines().collect();
     assert!(copied.is_empty(), "{copied:?}");
-    let key = ["-r", "backup-quickstart/repository", "--password-file", "backup-quickstart/key.txt"];
+    let key =
+        ["-r", "backup-quickstart/repository", "--password-file", "backup-quickstart/key.txt"];
     let list = env.run(&[&["list", "--json"], &key[..]].concat()).ok().json();
     assert_eq!(list["snapshots"].as_array().unwrap().len(), 3);
 }
@@ -30,15 +34,20 @@ fn leaves_its_own_folder_out() {
     let env = Env::new();
     env.write("some [odd] {place}/file", "content");
     let run = |args: &[&str]| {
-        let output = env.command(args).current_dir(env.path("some [odd] {place}")).output().unwrap();
+        let output =
+            env.command(args).current_dir(env.path("some [odd] {place}")).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
     run(&["quickstart"]);
     run(&["quickstart"]);
-    let key = ["-r", "backup-quickstart/repository", "--password-file", "backup-quickstart/key.txt"];
+    let key =
+        ["-r", "backup-quickstart/repository", "--password-file", "backup-quickstart/key.txt"];
     let content = run(&[&["ls", "latest", "-R"], &key[..]].concat());
-    assert!(content.contains("{place}/file") && !content.contains("backup-quickstart"), "{content}");
+    assert!(
+        content.contains("{place}/file") && !content.contains("backup-quickstart"),
+        "{content}"
+    );
 }
 
 #[test]
@@ -48,7 +57,10 @@ fn an_interrupted_first_run_is_completed() {
     std::fs::create_dir(env.path("backup-quickstart")).unwrap();
     env.write("backup-quickstart/key.txt", "some-key\n");
     env.run(&["quickstart", "data", "-q"]).ok();
-    assert_eq!(std::fs::read_to_string(env.path("backup-quickstart/key.txt")).unwrap(), "some-key\n");
+    assert_eq!(
+        std::fs::read_to_string(env.path("backup-quickstart/key.txt")).unwrap(),
+        "some-key\n"
+    );
 }
 
 #[test]
@@ -69,7 +81,8 @@ fn says_when_something_could_not_be_read() {
     let env = Env::new();
     env.write_tree();
     let env = env.unprivileged();
-    std::fs::set_permissions(env.path("data/letter.txt"), std::fs::Permissions::from_mode(0o000)).unwrap();
+    std::fs::set_permissions(env.path("data/letter.txt"), std::fs::Permissions::from_mode(0o000))
+        .unwrap();
     let run = env.run(&["quickstart", "data"]).snapshot("quickstart_warnings");
     assert_eq!(run.code, 3);
 }

@@ -46,21 +46,32 @@ fn of_what_was_done() {
     assert_eq!(json["restores"][0]["state"], "completed");
     let met = |demand: &str| {
         let checks = json["checklist"].as_array().unwrap();
-        checks.iter().find(|check| check["demand"] == demand).unwrap()["met"].as_str().unwrap().to_owned()
+        checks.iter().find(|check| check["demand"] == demand).unwrap()["met"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     assert_eq!(met("Every job is backed up"), "yes");
     assert_eq!(met("Access is logged"), "yes");
     assert_eq!(met("Restores are tested"), "yes");
     assert_eq!(met("Retention policies are enforced"), "no");
     let text = env.run(&["report", "--since", "1d"]).ok().stdout;
-    assert!(text.starts_with("# Backup report") && text.contains("| docs | 3 | 1 | 66.7% |"), "{text}");
+    assert!(
+        text.starts_with("# Backup report") && text.contains("| docs | 3 | 1 | 66.7% |"),
+        "{text}"
+    );
     env.run(&["report", "--format", "html", "--output", "report.html"]).ok();
     assert!(fs::read_to_string(env.path("report.html")).unwrap().contains("<svg"));
     env.run(&["report", "--send", "file"]).ok();
-    let sent: serde_json::Value = serde_json::from_slice(&fs::read(env.path("sent.json")).unwrap()).unwrap();
+    let sent: serde_json::Value =
+        serde_json::from_slice(&fs::read(env.path("sent.json")).unwrap()).unwrap();
     assert!(sent["details"]["report"].as_str().unwrap().starts_with("# Backup report"));
     let unknown = env.run(&["report", "--send", "flie"]);
-    assert!(unknown.code == 2 && unknown.stderr.contains("did you mean `file`"), "{}", unknown.text());
+    assert!(
+        unknown.code == 2 && unknown.stderr.contains("did you mean `file`"),
+        "{}",
+        unknown.text()
+    );
 }
 
 #[test]
@@ -70,5 +81,8 @@ fn a_repository_that_is_away_hides_nothing_else() {
     fs::rename(env.path("repo"), env.path("gone")).unwrap();
     let report = env.run(&["report"]);
     assert_eq!(report.code, 3, "{}", report.text());
-    assert!(report.stdout.contains("| docs | 1 | 0 | 100.0% |") && report.stderr.contains("could not be asked"));
+    assert!(
+        report.stdout.contains("| docs | 1 | 0 | 100.0% |")
+            && report.stderr.contains("could not be asked")
+    );
 }

@@ -19,9 +19,14 @@ fn below(env: &Env, target: &str, relative: &str) -> std::path::PathBuf {
 fn restores_to_a_new_place() {
     let env = backed_up();
     env.run(&["restore", "latest", "--target", "out", "--verify"]).ok().snapshot("restore");
-    assert_eq!(std::fs::read_to_string(below(&env, "out", "data/letter.txt")).unwrap(), "Dear reader\n");
+    assert_eq!(
+        std::fs::read_to_string(below(&env, "out", "data/letter.txt")).unwrap(),
+        "Dear reader\n"
+    );
     env.run(&["restore", "latest", "--target", "out"]).snapshot("restore_target_exists");
-    env.run(&["restore", "latest", "--target", "out2", "--json", "--sparse"]).ok().snapshot_json("restore_json");
+    env.run(&["restore", "latest", "--target", "out2", "--json", "--sparse"])
+        .ok()
+        .snapshot_json("restore_json");
 }
 
 /// Whether it would succeed, without a change.
@@ -29,7 +34,11 @@ fn restores_to_a_new_place() {
 fn a_restore_is_checked() {
     let env = backed_up();
     let run = env.run(&["restore", "latest", "--target", "out", "--check"]).ok();
-    assert!(run.stdout.contains("Plan: restore snapshot") && !env.path("out").exists(), "{}", run.text());
+    assert!(
+        run.stdout.contains("Plan: restore snapshot") && !env.path("out").exists(),
+        "{}",
+        run.text()
+    );
     let before = env.run(&["audit", "--json"]).ok().stdout;
     env.write("out/there", "x");
     assert_eq!(env.run(&["restore", "latest", "--target", "out", "--check"]).code, 5);
@@ -51,9 +60,13 @@ fn restores_a_part() {
 #[test]
 fn a_selection_of_nothing_is_an_error() {
     let env = backed_up();
-    env.run(&["restore", "latest", "--target", "out", "--only", "nosuch"]).snapshot("restore_only_nosuch");
-    for more in [&["--exclude", "*"][..], &["--only", "nosuch", "--dry-run"], &["--only", "nosuch", "--thaw", "--json"]]
-    {
+    env.run(&["restore", "latest", "--target", "out", "--only", "nosuch"])
+        .snapshot("restore_only_nosuch");
+    for more in [
+        &["--exclude", "*"][..],
+        &["--only", "nosuch", "--dry-run"],
+        &["--only", "nosuch", "--thaw", "--json"],
+    ] {
         let run = env.run(&[&["restore", "latest", "--target", "out"], more].concat());
         assert_eq!(run.code, 1, "{}", run.text());
     }
@@ -64,8 +77,10 @@ fn a_selection_of_nothing_is_an_error() {
 fn flags_of_databases_mean_nothing_to_files() {
     let env = backed_up();
     let restore = ["restore", "latest", "--target"];
-    env.run(&[&restore[..], &["mongodb://me:hush@db/"]].concat()).snapshot("restore_files_to_a_server");
-    env.run(&[&restore[..], &["out", "--rename", "a.*=b.*"]].concat()).snapshot("restore_files_renamed");
+    env.run(&[&restore[..], &["mongodb://me:hush@db/"]].concat())
+        .snapshot("restore_files_to_a_server");
+    env.run(&[&restore[..], &["out", "--rename", "a.*=b.*"]].concat())
+        .snapshot("restore_files_renamed");
     env.run(&["export", "latest", "--to", "out"]).snapshot("export_files_to_a_directory");
     assert_eq!(env.run(&["export", "latest", "--only", "a.*"]).code, 2);
     assert!(!env.path("out").exists());
@@ -94,13 +109,21 @@ fn replacing_needs_a_confirmation() {
     env.run_fed(&replace, "y\n").snapshot("restore_refused");
     env.run(&[&replace[..], &["--json"]].concat()).snapshot_json("restore_refused_json");
     env.run(&[&replace[..], &["--dry-run"]].concat()).ok().snapshot("restore_plan");
-    assert_eq!(std::fs::read_to_string(below(&env, "out", "data/letter.txt")).unwrap(), "scribbled");
+    assert_eq!(
+        std::fs::read_to_string(below(&env, "out", "data/letter.txt")).unwrap(),
+        "scribbled"
+    );
 
-    env.run(&["restore", "latest", "--target", "out", "--if-exists", "merge", "-y"]).ok().snapshot("restore_merge");
+    env.run(&["restore", "latest", "--target", "out", "--if-exists", "merge", "-y"])
+        .ok()
+        .snapshot("restore_merge");
     assert!(below(&env, "out", "data/extra").exists());
     env.run(&[&replace[..], &["--yes"]].concat()).ok().snapshot("restore_replace");
     assert!(!below(&env, "out", "data/extra").exists());
-    assert_eq!(std::fs::read_to_string(below(&env, "out", "data/letter.txt")).unwrap(), "Dear reader\n");
+    assert_eq!(
+        std::fs::read_to_string(below(&env, "out", "data/letter.txt")).unwrap(),
+        "Dear reader\n"
+    );
 }
 
 #[test]
@@ -109,7 +132,8 @@ fn restores_in_place() {
     std::fs::remove_file(env.path("data/letter.txt")).unwrap();
     env.write("data/later", "later");
     env.run(&["restore", "latest", "--in-place", "--yes"]).snapshot("restore_in_place_exists");
-    env.run(&["restore", "latest", "--in-place", "--if-exists", "merge"]).snapshot("restore_in_place_refused");
+    env.run(&["restore", "latest", "--in-place", "--if-exists", "merge"])
+        .snapshot("restore_in_place_refused");
     assert!(!env.path("data/letter.txt").exists());
     env.run(&["restore", "latest", "--in-place", "--if-exists", "merge", "--yes"]).ok();
     assert_eq!(std::fs::read_to_string(env.path("data/letter.txt")).unwrap(), "Dear reader\n");
@@ -157,8 +181,13 @@ fn exports_an_archive() {
         let modified = |path: &Path| path.metadata().unwrap().modified().unwrap();
         assert_eq!(modified(&original), modified(&copy), "{file}");
     }
-    assert_eq!(std::fs::read_link(below(&env, "out", "data/link")).unwrap(), Path::new("letter.txt"));
-    let inode = |file: &str| std::os::unix::fs::MetadataExt::ino(&below(&env, "out", file).metadata().unwrap());
+    assert_eq!(
+        std::fs::read_link(below(&env, "out", "data/link")).unwrap(),
+        Path::new("letter.txt")
+    );
+    let inode = |file: &str| {
+        std::os::unix::fs::MetadataExt::ino(&below(&env, "out", file).metadata().unwrap())
+    };
     assert_eq!(inode("data/letter.txt"), inode("data/zz-hard"));
     assert_eq!(env.run(&["export", "latest", "-o", "all.tar"]).ok().text(), "exit code 0\n");
 }
@@ -173,7 +202,10 @@ fn an_archive_of_damaged_data_is_not_closed() {
     let packs = std::fs::read_dir(env.path("repo/data"))
         .unwrap()
         .flat_map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap());
-    let largest = packs.map(|pack| pack.unwrap().path()).max_by_key(|pack| pack.metadata().unwrap().len()).unwrap();
+    let largest = packs
+        .map(|pack| pack.unwrap().path())
+        .max_by_key(|pack| pack.metadata().unwrap().len())
+        .unwrap();
     let mut bytes = std::fs::read(&largest).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -186,7 +218,9 @@ fn an_archive_of_damaged_data_is_not_closed() {
     assert_eq!(
         std::fs::read_dir(env.path(""))
             .unwrap()
-            .filter(|entry| { entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".backup-export") })
+            .filter(|entry| {
+                entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".backup-export")
+            })
             .count(),
         0
     );

@@ -19,16 +19,23 @@ fn a_day_without_snapshots_is_not_verified() {
 fn creates_repositories() {
     let env = Env::new();
     env.run_with(&["init", "-r", "a"], &[("BACKUP_PASSWORD", "secret")]).ok().snapshot("init");
-    env.run(&["init", "-r", "b", "--generate-key", "--key-file", "key"]).ok().snapshot("init_key_file");
+    env.run(&["init", "-r", "b", "--generate-key", "--key-file", "key"])
+        .ok()
+        .snapshot("init_key_file");
     assert_eq!(std::fs::metadata(env.path("key")).unwrap().mode() & 0o777, 0o600);
     env.run(&["list", "-r", "b", "--password-file", "key"]).ok();
 
-    let run = env.run(&["init", "-r", "c", "--generate-key", "--recovery-key"]).ok().snapshot("init_printed");
+    let run = env
+        .run(&["init", "-r", "c", "--generate-key", "--recovery-key"])
+        .ok()
+        .snapshot("init_printed");
     for key in run.stdout.lines() {
         env.run_with(&["list", "-r", "c"], &[("BACKUP_PASSWORD", key)]).ok();
     }
-    let run =
-        env.run(&["init", "-r", "d", "--generate-key", "--recovery-key", "--json"]).ok().snapshot_json("init_json");
+    let run = env
+        .run(&["init", "-r", "d", "--generate-key", "--recovery-key", "--json"])
+        .ok()
+        .snapshot_json("init_json");
     let key = run.json()["recovery_key"].as_str().unwrap().to_owned();
     env.run_with(&["list", "-r", "d"], &[("BACKUP_PASSWORD", &key)]).ok();
 }
@@ -79,7 +86,9 @@ fn selects() {
         "--one-file-system",
     ];
     env.run(&flags).ok();
-    env.run(&["ls", "latest", env.path("data").to_str().unwrap(), "-R"]).ok().snapshot("run_selection");
+    env.run(&["ls", "latest", env.path("data").to_str().unwrap(), "-R"])
+        .ok()
+        .snapshot("run_selection");
 }
 
 #[test]
@@ -87,7 +96,8 @@ fn what_cannot_be_read_is_named_and_has_its_exit_code() {
     let env = Env::with_repository();
     env.write_tree();
     let env = env.unprivileged();
-    std::fs::set_permissions(env.path("data/letter.txt"), std::fs::Permissions::from_mode(0o000)).unwrap();
+    std::fs::set_permissions(env.path("data/letter.txt"), std::fs::Permissions::from_mode(0o000))
+        .unwrap();
     let run = env.run(&["run", "--source", "data"]).snapshot("run_warnings");
     assert_eq!(run.code, 3);
     let run = env.run(&["run", "--source", "data", "-q"]);
@@ -123,7 +133,9 @@ fn damage_is_found_and_what_it_affects_is_named() {
         std::fs::set_permissions(&pack, std::fs::Permissions::from_mode(0o600)).unwrap();
         std::fs::write(&pack, bytes).unwrap();
     }
-    for args in [&["check", "--read-data"][..], &["verify", "latest"], &["verify", "latest", "--json"]] {
+    for args in
+        [&["check", "--read-data"][..], &["verify", "latest"], &["verify", "latest", "--json"]]
+    {
         let run = env.run(args);
         assert_eq!(run.code, 4, "{args:?}: {}", run.text());
         assert!(run.stdout.contains("snapshot"), "{}", run.text());
@@ -140,10 +152,15 @@ fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
 #[test]
 fn a_signal_stops_it_cleanly() {
     let env = Env::with_repository();
-    // A pass phrase command that takes its time: the signal comes while the program is surely running.
+    // A pass phrase command that takes its time: the signal comes while the program is surely
+    // running.
     let args = ["list", "--password-command", "echo started >&2; touch started; sleep 30"];
     let mut command = env.command(&args);
-    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let child = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     while !env.path("started").exists() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
@@ -173,17 +190,23 @@ fn a_verification_leaves_a_report() {
     env.run(&["run", "-q", "--source", "data"]).ok();
     let verify = ["verify", "--date", "today", "--report", "report.json"];
     env.run(&verify).ok().snapshot("verify_report");
-    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(env.path("report.json")).unwrap()).unwrap();
-    assert_eq!((&report["sound"], &report["snapshots"][0]["snapshot"]), (&true.into(), &env.latest().into()));
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(env.path("report.json")).unwrap()).unwrap();
+    assert_eq!(
+        (&report["sound"], &report["snapshots"][0]["snapshot"]),
+        (&true.into(), &env.latest().into())
+    );
     for pack in std::fs::read_dir(env.path("repo/data")).unwrap() {
         for pack in std::fs::read_dir(pack.unwrap().path()).unwrap() {
             std::fs::remove_file(pack.unwrap().path()).unwrap();
         }
     }
     assert_eq!(env.run(&verify).code, 4);
-    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(env.path("report.json")).unwrap()).unwrap();
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(env.path("report.json")).unwrap()).unwrap();
     assert_eq!(report["sound"], false);
-    env.run(&["verify", "latest", "--report", "none/report.json"]).snapshot("verify_report_nowhere");
+    env.run(&["verify", "latest", "--report", "none/report.json"])
+        .snapshot("verify_report_nowhere");
 }
 
 #[test]
@@ -204,11 +227,16 @@ fn an_interrupted_check_goes_on() {
     assert!(!of_repository.join("check-all").exists(), "nothing is left of a check that ended");
 
     // As if all packs had been read before.
-    let title = format!("packs read in repository {}\n", of_repository.file_name().unwrap().to_str().unwrap());
+    let title = format!(
+        "packs read in repository {}\n",
+        of_repository.file_name().unwrap().to_str().unwrap()
+    );
     let mut notes = title;
     let mut packs = Vec::new();
     for dir in std::fs::read_dir(env.path("repo/data")).unwrap() {
-        packs.extend(std::fs::read_dir(dir.unwrap().path()).unwrap().map(|pack| pack.unwrap().path()));
+        packs.extend(
+            std::fs::read_dir(dir.unwrap().path()).unwrap().map(|pack| pack.unwrap().path()),
+        );
     }
     for pack in &packs {
         notes.push_str(&format!("{}\n", pack.file_name().unwrap().to_str().unwrap()));

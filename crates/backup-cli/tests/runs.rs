@@ -1,4 +1,5 @@
-//! Runs: recorded, shown, one of a job at a time, run again; and a catalog that is in the way of nothing.
+//! Runs: recorded, shown, one of a job at a time, run again; and a catalog that is in the way of
+//! nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -6,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::common::Env;
 
-/// Prints the pass phrase as soon as there is a file `go`: a run that has begun, and goes on for as long as is wanted.
+/// Prints the pass phrase as soon as there is a file `go`: a run that has begun, and goes on for as
+/// long as is wanted.
 const WAITS: &str = "while [ ! -e go ]; do sleep 0.02; done; cat key";
 
 const CONFIG: &str = r#"
@@ -36,7 +38,8 @@ fn runs(env: &Env) -> Vec<serde_json::Value> {
 /// A run that waits for `go`, as soon as the catalog knows it.
 fn waiting(env: &Env) -> Child {
     let mut command = env.command(&["run", "-q", "--source", "data", "--password-command", WAITS]);
-    let mut child = command.env_remove("BACKUP_PASSWORD_FILE").stderr(Stdio::null()).spawn().unwrap();
+    let mut child =
+        command.env_remove("BACKUP_PASSWORD_FILE").stderr(Stdio::null()).spawn().unwrap();
     let number = child.id();
     let has_begun = |_| {
         std::thread::sleep(Duration::from_millis(20));
@@ -65,11 +68,18 @@ fn are_remembered_and_shown() {
     assert_eq!(env.run(&["status", "dosc"]).snapshot("status_of_no_job").code, 1);
     env.run(&["status", "--runs"]).ok().snapshot_table("status_runs");
     let of_docs = env.run(&["status", "docs", "--runs=1", "--json"]).ok().json();
-    assert_eq!((&of_docs["runs"][0]["what"], of_docs["runs"].as_array().unwrap().len()), (&"restore".into(), 1));
+    assert_eq!(
+        (&of_docs["runs"][0]["what"], of_docs["runs"].as_array().unwrap().len()),
+        (&"restore".into(), 1)
+    );
     let runs = runs(&env);
-    let states: Vec<_> = runs.iter().map(|run| (run["what"].as_str(), run["state"].as_str())).collect();
+    let states: Vec<_> =
+        runs.iter().map(|run| (run["what"].as_str(), run["state"].as_str())).collect();
     let (backup, restore) = (Some("backup"), Some("restore"));
-    assert_eq!(states, [(backup, Some("failed")), (restore, Some("completed")), (backup, Some("verified"))]);
+    assert_eq!(
+        states,
+        [(backup, Some("failed")), (restore, Some("completed")), (backup, Some("verified"))]
+    );
     assert_eq!(runs[2]["snapshot"], env.latest(), "a dry run is none");
 
     // A name is not taken for a number, and what is not known is said.
@@ -105,9 +115,18 @@ fn of_a_configuration() {
     // What the catalog remembers is shown where the repository is away.
     std::fs::rename(env.path("repo"), env.path("away")).unwrap();
     let status = env.run(&["status", "docs", "--json"]);
-    let job =
-        status.stdout.lines().last().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).unwrap();
-    assert_eq!((status.code, &job["jobs"][0]["reachable"]), (10, &false.into()), "{}", status.text());
+    let job = status
+        .stdout
+        .lines()
+        .last()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .unwrap();
+    assert_eq!(
+        (status.code, &job["jobs"][0]["reachable"]),
+        (10, &false.into()),
+        "{}",
+        status.text()
+    );
     assert!(job["jobs"][0]["last_success"]["snapshot"].is_string(), "{job}");
 }
 
@@ -119,7 +138,11 @@ fn one_of_a_job_at_a_time() {
     let mut first = waiting(&env);
     let busy = env.run(&["run", "--source", "data"]);
     let who = format!("process {}, since ", first.id());
-    assert!(busy.code == 11 && busy.stderr.contains("job manual is being run already by "), "{}", busy.text());
+    assert!(
+        busy.code == 11 && busy.stderr.contains("job manual is being run already by "),
+        "{}",
+        busy.text()
+    );
     assert!(busy.stderr.contains(&who), "{}", busy.text());
     assert_eq!(runs(&env).len(), 1, "what was refused is no run");
     // Another source under the same name, a plan, and looking disturb nobody.
@@ -131,7 +154,8 @@ fn one_of_a_job_at_a_time() {
     assert!(runs(&env).iter().all(|run| run["state"] == "verified"));
 }
 
-/// As machines do that share the repository and nothing else: each with a state directory of its own.
+/// As machines do that share the repository and nothing else: each with a state directory of its
+/// own.
 #[test]
 fn one_of_a_job_at_a_time_in_a_repository() {
     let env = Env::new();
@@ -152,11 +176,20 @@ fn one_of_a_job_at_a_time_in_a_repository() {
         child
     };
     let other = env.path("other-state");
-    let elsewhere = |args: &[&str]| env.run_with(args, &[("BACKUP_STATE_DIR", other.to_str().unwrap())]);
+    let elsewhere =
+        |args: &[&str]| env.run_with(args, &[("BACKUP_STATE_DIR", other.to_str().unwrap())]);
     let is_held = |child: &Child| {
         let busy = elsewhere(&["run", "docs"]);
-        assert!(busy.code == 11 && busy.stderr.contains("job docs is being run already by "), "{}", busy.text());
-        assert!(busy.stderr.contains(&format!("process {}, since ", child.id())), "{}", busy.text());
+        assert!(
+            busy.code == 11 && busy.stderr.contains("job docs is being run already by "),
+            "{}",
+            busy.text()
+        );
+        assert!(
+            busy.stderr.contains(&format!("process {}, since ", child.id())),
+            "{}",
+            busy.text()
+        );
     };
     let mut first = begin();
     is_held(&first);
@@ -164,7 +197,8 @@ fn one_of_a_job_at_a_time_in_a_repository() {
     assert!(first.wait().unwrap().success());
     elsewhere(&["run", "-q", "docs"]).ok();
     let told = elsewhere(&["status", "--runs", "--json"]).ok().json();
-    let states: Vec<&str> = told["runs"].as_array().unwrap().iter().map(|run| run["state"].as_str().unwrap()).collect();
+    let states: Vec<&str> =
+        told["runs"].as_array().unwrap().iter().map(|run| run["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["verified", "cancelled"], "what somebody else does has not failed");
     // Whoever was killed blocks nobody who knows that it is dead, and others for a while.
     let mut killed = begin();
@@ -188,14 +222,24 @@ fn that_were_killed_are_closed_and_can_be_run_again() {
     // The command that it waited for lives on until it sees this.
     env.write("go", "");
     let status = env.run(&["status", "--runs"]).ok();
-    assert!(status.stderr.contains(&format!("Run {name} of job manual is closed as failed")), "{}", status.text());
+    assert!(
+        status.stderr.contains(&format!("Run {name} of job manual is closed as failed")),
+        "{}",
+        status.text()
+    );
     let run = &runs(&env)[0];
     assert_eq!(run["state"], "failed");
     assert!(run["failure"]["message"].as_str().unwrap().contains("died"), "{run}");
     env.run(&["retry", &name]).ok().without("Backing up").without("Loading").snapshot("retry");
     let runs = runs(&env);
-    assert_eq!((&runs[0]["state"], &runs[0]["snapshot"]), (&"verified".into(), &env.latest().into()));
-    assert_eq!(env.run(&["retry", runs[0]["run"].as_str().unwrap()]).snapshot("retry_of_success").code, 5);
+    assert_eq!(
+        (&runs[0]["state"], &runs[0]["snapshot"]),
+        (&"verified".into(), &env.latest().into())
+    );
+    assert_eq!(
+        env.run(&["retry", runs[0]["run"].as_str().unwrap()]).snapshot("retry_of_success").code,
+        5
+    );
     assert_eq!(env.run(&["retry", "latest"]).snapshot("retry_of_nothing").code, 1);
 }
 
@@ -205,7 +249,18 @@ fn are_run_again_with_the_flags_they_had() {
     env.write_tree();
     env.write("key", "secret");
     env.write("backup.toml", CONFIG);
-    let flags = ["--tier", "weekly", "--tag", "a b", "--exclude", "*.jpg", "--compression", "max", "--type", "full"];
+    let flags = [
+        "--tier",
+        "weekly",
+        "--tag",
+        "a b",
+        "--exclude",
+        "*.jpg",
+        "--compression",
+        "max",
+        "--type",
+        "full",
+    ];
     assert_eq!(env.run(&[&["run", "-q", "docs"], &flags[..]].concat()).code, 10);
     env.run(&["init", "-q"]).ok();
     // From anywhere.
@@ -217,20 +272,33 @@ fn are_run_again_with_the_flags_they_had() {
     assert_eq!((&snapshot["job"], &snapshot["files"]), (&"docs".into(), &1.into()), "{snapshot}");
     assert!(snapshot["tags"].as_array().unwrap().contains(&"a b".into()), "{snapshot}");
     env.run(&["restore", "-q", "latest", "--target", "out"]).ok();
-    assert_eq!(env.run(&["retry", runs(&env)[0]["run"].as_str().unwrap()]).snapshot("retry_of_restore").code, 5);
+    assert_eq!(
+        env.run(&["retry", runs(&env)[0]["run"].as_str().unwrap()])
+            .snapshot("retry_of_restore")
+            .code,
+        5
+    );
 }
 
-/// As containers leave behind that share a state directory: other names, and nothing that tells who is dead but locks.
+/// As containers leave behind that share a state directory: other names, and nothing that tells who
+/// is dead but locks.
 #[test]
 fn of_other_hosts_are_told_apart() {
     let env = Env::with_repository();
     env.write_tree();
-    assert_eq!(env.run(&["run", "-q", "--source", "none", "--password-command", "cat key"]).code, 1);
+    assert_eq!(
+        env.run(&["run", "-q", "--source", "none", "--password-command", "cat key"]).code,
+        1
+    );
     let database = rusqlite::Connection::open(state(&env).join("catalog.db")).unwrap();
     let is_elsewhere = |sql: &str| database.execute(sql, []).unwrap();
     assert_eq!(is_elsewhere("UPDATE runs SET host = 'elsewhere'"), 1);
     let refused = env.run(&["retry", "latest"]);
-    assert!(refused.code == 5 && refused.stderr.contains("was not remembered"), "{}", refused.text());
+    assert!(
+        refused.code == 5 && refused.stderr.contains("was not remembered"),
+        "{}",
+        refused.text()
+    );
     // Its process is gone: nobody holds the lock.
     assert_eq!(is_elsewhere("UPDATE runs SET state = 'running', finished = NULL"), 1);
     assert_eq!(runs(&env)[0]["state"], "failed");
@@ -256,7 +324,11 @@ fn whoever_stands_in_the_door_of_the_catalog_holds_no_backup_up() {
     door.lock().unwrap();
     let since = Instant::now();
     let run = env.run(&["run", "-q", "--source", "data"]).ok();
-    assert!(run.stderr.contains("runs are not remembered: another process holds "), "{}", run.text());
+    assert!(
+        run.stderr.contains("runs are not remembered: another process holds "),
+        "{}",
+        run.text()
+    );
     assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
 }
 
@@ -273,12 +345,14 @@ fn rows_that_cannot_be_read_are_in_the_way_of_nothing() {
     let run = env.run(&["run", "-q", "--source", "data", "--job", "docs"]).ok();
     assert!(run.stderr.contains("holds of 1 run cannot be read"), "{}", run.text());
     let lines = env.run(&["status", "--runs", "--json"]).ok();
-    let known: serde_json::Value = serde_json::from_str(lines.stdout.lines().last().unwrap()).unwrap();
+    let known: serde_json::Value =
+        serde_json::from_str(lines.stdout.lines().last().unwrap()).unwrap();
     assert_eq!(known["runs"].as_array().unwrap().len(), 2, "{}", lines.text());
     // A table that is no table any more: the repositories know enough.
     database.execute("ALTER TABLE runs RENAME TO gone", []).unwrap();
     let status = env.run(&["status", "docs", "--json"]).ok();
-    let job = serde_json::from_str::<serde_json::Value>(status.stdout.lines().last().unwrap()).unwrap();
+    let job =
+        serde_json::from_str::<serde_json::Value>(status.stdout.lines().last().unwrap()).unwrap();
     assert_eq!(job["jobs"][0]["last_success"]["snapshot"], env.latest(), "{}", status.text());
 }
 
@@ -315,22 +389,35 @@ fn backups_do_without_a_catalog() {
     let run = env.run_with(&["run", "-q", "--source", "data"], &with).ok();
     assert!(run.stderr.contains("runs are not remembered: cannot use "), "{}", run.text());
     let status = env.run_with(&["status", "manual", "--json"], &with).ok();
-    let job = serde_json::from_str::<serde_json::Value>(status.stdout.lines().last().unwrap()).unwrap();
-    assert_eq!(job["jobs"][0]["last_success"]["snapshot"], env.latest(), "the repository alone knows");
+    let job =
+        serde_json::from_str::<serde_json::Value>(status.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        job["jobs"][0]["last_success"]["snapshot"],
+        env.latest(),
+        "the repository alone knows"
+    );
     assert_eq!(env.run_with(&["status", "--runs"], &with).snapshot("status_runs_no_place").code, 1);
 }
 
 fn holds(dir: &Path, text: &str) -> bool {
-    std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).any(|path| match path.is_dir() {
-        true => holds(&path, text),
-        false => String::from_utf8_lossy(&std::fs::read(path).unwrap()).contains(text),
+    std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).any(|path| {
+        match path.is_dir() {
+            true => holds(&path, text),
+            false => String::from_utf8_lossy(&std::fs::read(path).unwrap()).contains(text),
+        }
     })
 }
 
 #[test]
 fn secrets_are_not_remembered() {
     let env = Env::with_repository();
-    let run = ["run", "--source", "postgres://me:hush@127.0.0.1:1/?application_name=hush", "--job", "crm"];
+    let run = [
+        "run",
+        "--source",
+        "postgres://me:hush@127.0.0.1:1/?application_name=hush",
+        "--job",
+        "crm",
+    ];
     assert_eq!(env.run(&[&run[..], &["--password-command", "echo hush", "-q"]].concat()).code, 12);
     assert_ne!(env.run(&run).code, 0);
     assert_eq!(runs(&env).len(), 2);
@@ -344,14 +431,23 @@ fn are_analyzed_beside_others() {
     env.write_tree();
     env.run(&["run", "-q", "--source", "data", "--type", "full"]).ok();
     let first = env.run(&["analyze", "latest"]).ok().stdout;
-    assert!(first.contains("No earlier run") && first.lines().any(|line| line.starts_with("backup ")), "{first}");
+    assert!(
+        first.contains("No earlier run") && first.lines().any(|line| line.starts_with("backup ")),
+        "{first}"
+    );
     // Ten times as much.
     env.write("data/large", &"0123456789".repeat(6000));
     env.run(&["run", "-q", "--source", "data", "--type", "full"]).ok();
     let second = env.run(&["analyze", "latest"]).ok().stdout;
-    assert!(second.contains("of 1 earlier run") && second.contains("the snapshot holds 11.0 times"), "{second}");
+    assert!(
+        second.contains("of 1 earlier run") && second.contains("the snapshot holds 11.0 times"),
+        "{second}"
+    );
     let json = env.run(&["analyze", "latest", "--json"]).ok().json();
-    assert_eq!((&json["run"], &json["analysis"]["earlier"]["runs"]), (&runs(&env)[0]["run"], &1.into()));
+    assert_eq!(
+        (&json["run"], &json["analysis"]["earlier"]["runs"]),
+        (&runs(&env)[0]["run"], &1.into())
+    );
     assert_eq!(env.run(&["analyze", "2001"]).code, 1);
 }
 
@@ -386,7 +482,8 @@ fn alone_a_hundred_thousand_are_no_burden() {
     let env = Env::with_repository();
     env.write_tree();
     env.run(&["run", "-q", "--source", "data"]).ok();
-    // What it takes to start and to open a repository is not meant: the runs add nothing to it that could be felt.
+    // What it takes to start and to open a repository is not meant: the runs add nothing to it that
+    // could be felt.
     let questions = [
         &["status", "--runs=50"][..],
         &["status", "--runs=50", "manual"],
@@ -407,7 +504,10 @@ fn alone_a_hundred_thousand_are_no_burden() {
     assert_eq!(added, 100_000);
     for (args, alone) in questions.iter().zip(alone) {
         let time = shortest(&env, args);
-        assert!(time < alone + Duration::from_millis(150), "{args:?}: {time:?}, without runs {alone:?}");
+        assert!(
+            time < alone + Duration::from_millis(150),
+            "{args:?}: {time:?}, without runs {alone:?}"
+        );
     }
 }
 
@@ -416,7 +516,8 @@ fn a_machine_that_knows_nothing_learns_from_the_repository() {
     let mut env = Env::with_repository();
     env.write_tree();
     env.run(&["run", "-q", "--source", "data", "--job", "docs"]).ok();
-    let saved = || std::fs::read_dir(env.path("repo/x-runs")).unwrap().map(|entry| entry.unwrap().path());
+    let saved =
+        || std::fs::read_dir(env.path("repo/x-runs")).unwrap().map(|entry| entry.unwrap().path());
     // As it was before runs were saved: only the snapshot tells.
     saved().for_each(|note| std::fs::remove_file(note).unwrap());
     env.run(&["run", "-q", "--source", "data/photos", "--job", "photos"]).ok();
@@ -427,8 +528,12 @@ fn a_machine_that_knows_nothing_learns_from_the_repository() {
     let states = |env: &Env| -> Vec<(String, String)> {
         let runs = env.run(&["status", "--runs", "--json"]).ok().json();
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-        let mut runs: Vec<_> =
-            runs["runs"].as_array().unwrap().iter().map(|run| (text(&run["job"]), text(&run["state"]))).collect();
+        let mut runs: Vec<_> = runs["runs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|run| (text(&run["job"]), text(&run["state"])))
+            .collect();
         runs.sort();
         runs
     };

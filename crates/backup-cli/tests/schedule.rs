@@ -35,7 +35,11 @@ fn tasks_and_their_times() {
     let week = env.run(&["schedule", "--days", "7", "--json"]).ok().json();
     let times = week["times"].as_array().unwrap();
     let of = |task: &str| times.iter().filter(|time| time["task"] == task).count();
-    assert_eq!(["docs/daily", "docs/weekly", "cleanup", "check/main"].map(of), [6, 1, 7, 1], "{week}");
+    assert_eq!(
+        ["docs/daily", "docs/weekly", "cleanup", "check/main"].map(of),
+        [6, 1, 7, 1],
+        "{week}"
+    );
     assert!(times.iter().all(|time| {
         let local = time["local"].as_str().unwrap();
         local.ends_with("+01:00") || local.ends_with("+02:00")

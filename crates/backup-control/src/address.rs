@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// An address without what may be a password: whatever stands before the host, and behind a question mark.
+/// An address without what may be a password: whatever stands before the host, and behind a
+/// question mark.
 pub(crate) fn without_secrets(address: &str) -> String {
     let Some((scheme, rest)) = address.split_once("://") else {
         return without_keywords(address);
@@ -14,7 +15,8 @@ pub(crate) fn without_secrets(address: &str) -> String {
     format!("{scheme}://{before}{rest}{behind}")
 }
 
-/// The other way in which clients of PostgreSQL write addresses, `host=h password=p`, without the passwords in it.
+/// The other way in which clients of PostgreSQL write addresses, `host=h password=p`, without the
+/// passwords in it.
 fn without_keywords(text: &str) -> String {
     let (mut shown, mut rest) = (String::new(), text);
     while let Some((before, value)) = keyword(rest) {
@@ -62,7 +64,9 @@ pub(crate) fn without_password(address: &str) -> String {
     };
     let is_secret = |query: &str| {
         let query = query.to_ascii_lowercase();
-        ["pass", "secret", "token", "key", "cred", "properties"].iter().any(|word| query.contains(word))
+        ["pass", "secret", "token", "key", "cred", "properties"]
+            .iter()
+            .any(|word| query.contains(word))
     };
     match rest.split_once('?') {
         Some((rest, query)) if is_secret(query) => format!("{scheme}://{before}{rest}?…"),
@@ -76,8 +80,8 @@ pub(crate) fn has_password(text: &str) -> bool {
     before.is_some_and(|(before, _)| before.contains(':'))
 }
 
-/// Whether an address leads to what each machine has of its own: a socket or a port of the machine itself, or a name without a domain, which
-/// each network gives to another server.
+/// Whether an address leads to what each machine has of its own: a socket or a port of the machine
+/// itself, or a name without a domain, which each network gives to another server.
 pub(crate) fn is_of_machine(address: &str) -> bool {
     let Some((scheme, rest)) = address.split_once("://") else { return true };
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
@@ -89,7 +93,10 @@ pub(crate) fn is_of_machine(address: &str) -> bool {
         };
         let is_loopback = || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
         // Escaped, a path stands for a directory of sockets.
-        name.is_empty() || name.starts_with('%') || is_loopback() || !(name.contains('.') || host.starts_with('['))
+        name.is_empty()
+            || name.starts_with('%')
+            || is_loopback()
+            || !(name.contains('.') || host.starts_with('['))
     };
     scheme == "unix" || hosts.split(',').all(is_own)
 }
@@ -101,8 +108,8 @@ pub(crate) fn scheme(address: &str) -> Option<String> {
     is_scheme.then(|| scheme.to_ascii_lowercase())
 }
 
-/// An address of a server that may hold credentials. Shown, stored and logged, it has none; only [`Self::reveal`] gives
-/// all of it.
+/// An address of a server that may hold credentials. Shown, stored and logged, it has none; only
+/// [`Self::reveal`] gives all of it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct ServerAddress(String);
@@ -135,7 +142,10 @@ impl ServerAddress {
     /// Whether it leads to a server of Redis or Valkey, perhaps by a socket of this machine.
     #[must_use]
     pub fn is_redis(&self) -> bool {
-        matches!(scheme(&self.0).as_deref(), Some("redis" | "rediss" | "valkey" | "valkeys" | "unix"))
+        matches!(
+            scheme(&self.0).as_deref(),
+            Some("redis" | "rediss" | "valkey" | "valkeys" | "unix")
+        )
     }
 }
 
@@ -224,11 +234,19 @@ mod tests {
         }
         assert!(ServerAddress::new("mongodb+srv://h").is_mongodb());
         assert!(!ServerAddress::new("postgres://h").is_mongodb());
-        assert!(ServerAddress::new("Postgresql://h").is_postgres() && ServerAddress::new("postgres://h").is_postgres());
+        assert!(
+            ServerAddress::new("Postgresql://h").is_postgres()
+                && ServerAddress::new("postgres://h").is_postgres()
+        );
         assert!(!ServerAddress::new("mongodb://h").is_postgres());
-        for address in ["redis://h", "REDISS://h", "valkey://h", "valkeys://h", "unix:///run/x.sock"] {
+        for address in
+            ["redis://h", "REDISS://h", "valkey://h", "valkeys://h", "unix:///run/x.sock"]
+        {
             assert!(ServerAddress::new(address).is_redis(), "{address}");
         }
-        assert!(!ServerAddress::new("postgres://h").is_redis() && !ServerAddress::new("./redis").is_redis());
+        assert!(
+            !ServerAddress::new("postgres://h").is_redis()
+                && !ServerAddress::new("./redis").is_redis()
+        );
     }
 }

@@ -36,8 +36,13 @@ pub fn of_job(config: &Config, name: &str, runs: &[Run], now: Timestamp) -> Resu
     let job = jobs::find(name, config)?;
     let mut advice = of_runs(name, runs, now);
     if config.keep_of(name).is_none() {
-        let what = "say what stays, for instance `keep = { daily = 7, weekly = 4, monthly = 12 }`, and run `backup cleanup --all`";
-        advice.push(Advice::of(name, "no policy says which of its snapshots stay: all of them do", what));
+        let what = "say what stays, for instance `keep = { daily = 7, weekly = 4, monthly = 12 }`, \
+                    and run `backup cleanup --all`";
+        advice.push(Advice::of(
+            name,
+            "no policy says which of its snapshots stay: all of them do",
+            what,
+        ));
     }
     match config.sources.get(&job.source).map(|source| source.kind) {
         Some(SourceKind::Files) | None => {}
@@ -55,7 +60,8 @@ pub fn of_all(config: &Config) -> Vec<Advice> {
         return Vec::new();
     }
     let seen = "all repositories are directories of this machine".to_owned();
-    let what = "keep a copy elsewhere: another repository, `backup init -r COPY --like FIRST`, and `backup copy --all --to COPY`";
+    let what = "keep a copy elsewhere: another repository, `backup init -r COPY --like FIRST`, and \
+                `backup copy --all --to COPY`";
     vec![Advice { job: None, seen, advice: what.to_owned() }]
 }
 
@@ -68,11 +74,20 @@ fn of_runs(name: &str, runs: &[Run], now: Timestamp) -> Vec<Advice> {
             format!("`backup run {name}`, from a timer"),
         )];
     };
-    let failed = runs.iter().take_while(|run| matches!(run.state, State::Failed | State::Cancelled)).count();
+    let failed =
+        runs.iter().take_while(|run| matches!(run.state, State::Failed | State::Cancelled)).count();
     if failed > 0 {
-        let why = last.evidence.failure.as_ref().map(|failure| format!(": {}", failure.message)).unwrap_or_default();
-        let seen =
-            if failed == 1 { "its last run failed".to_owned() } else { format!("its last {failed} runs failed") };
+        let why = last
+            .evidence
+            .failure
+            .as_ref()
+            .map(|failure| format!(": {}", failure.message))
+            .unwrap_or_default();
+        let seen = if failed == 1 {
+            "its last run failed".to_owned()
+        } else {
+            format!("its last {failed} runs failed")
+        };
         advice.push(Advice::of(
             name,
             format!("{seen}{why}"),
@@ -81,7 +96,8 @@ fn of_runs(name: &str, runs: &[Run], now: Timestamp) -> Vec<Advice> {
     }
     let Some(success) = runs.iter().find(|run| run.state.is_success()) else { return advice };
     if success.evidence.warnings > 0 {
-        let seen = format!("its last snapshot lacks something ({} warnings)", success.evidence.warnings);
+        let seen =
+            format!("its last snapshot lacks something ({} warnings)", success.evidence.warnings);
         advice.push(Advice::of(
             name,
             seen,
@@ -116,15 +132,19 @@ fn of_server(config: &Config, name: &str, job: &JobConfig, kind: SourceKind) -> 
     let counts = kind != SourceKind::Postgres || is_logical;
     if job.expect.is_empty() && counts {
         let seen = "a backup of an emptied database would be a success";
-        let what = format!("say what must be there: `[[jobs.{name}.expect]]` with `object` and `min`");
+        let what =
+            format!("say what must be there: `[[jobs.{name}.expect]]` with `object` and `min`");
         advice.push(Advice::of(name, seen, what));
     }
     if job.kind == Some(JobType::Incremental)
         && !config.jobs.values().any(|other| {
-            other.source == job.source && other.repository == job.repository && other.kind != Some(JobType::Incremental)
+            other.source == job.source
+                && other.repository == job.repository
+                && other.kind != Some(JobType::Incremental)
         })
     {
-        let seen = "only increments are made: a restore goes through all of them since the first backup";
+        let seen =
+            "only increments are made: a restore goes through all of them since the first backup";
         let full = format!("`backup run {name} --type full` once a week");
         // The others take a server, or have nothing to put together.
         let what = if matches!(kind, SourceKind::Mongodb | SourceKind::Postgres) {
@@ -173,7 +193,8 @@ mod tests {
         let run = |(at, (state, seconds)): (usize, &(State, i64))| {
             let started = Timestamp::UNIX_EPOCH - SignedDuration::from_hours(at as i64);
             let mut run = Run::new(What::Backup, "docs", "/repo", &machine, started);
-            (run.state, run.finished) = (*state, Some(started + SignedDuration::from_secs(*seconds)));
+            (run.state, run.finished) =
+                (*state, Some(started + SignedDuration::from_secs(*seconds)));
             if *state == State::Failed {
                 run.evidence.failure = Some(Failure { message: "disk full".into(), hint: None });
             }
@@ -184,7 +205,9 @@ mod tests {
 
     #[test]
     fn is_given_for_what_was_seen() {
-        let config = crate::config::parse(CONFIG, Path::new("/backup.toml"), &Environment::default()).unwrap();
+        let config =
+            crate::config::parse(CONFIG, Path::new("/backup.toml"), &Environment::default())
+                .unwrap();
         let seen = |name: &str, runs: &[Run]| {
             let advice = of_job(&config, name, runs, Timestamp::UNIX_EPOCH).unwrap();
             advice.into_iter().map(|advice| advice.seen).collect::<Vec<_>>()
@@ -193,11 +216,29 @@ mod tests {
         assert_eq!(seen("docs", &[]), ["this machine remembers no run of it"]);
         let failed = runs(&[(State::Failed, 1), (State::Failed, 1), (State::Verified, 10)]);
         assert_eq!(seen("docs", &failed), ["its last 2 runs failed: disk full"]);
-        let slow = runs(&[(State::Verified, 90), (State::Verified, 10), (State::Verified, 10), (State::Verified, 10)]);
-        assert_eq!(seen("docs", &slow).len(), 2, "twice as long, and outside of the stages: {:?}", seen("docs", &slow));
-        assert_eq!(seen("cache", &runs(&[(State::Verified, 10)])).len(), 4, "{:?}", seen("cache", &[]));
+        let slow = runs(&[
+            (State::Verified, 90),
+            (State::Verified, 10),
+            (State::Verified, 10),
+            (State::Verified, 10),
+        ]);
+        assert_eq!(
+            seen("docs", &slow).len(),
+            2,
+            "twice as long, and outside of the stages: {:?}",
+            seen("docs", &slow)
+        );
+        assert_eq!(
+            seen("cache", &runs(&[(State::Verified, 10)])).len(),
+            4,
+            "{:?}",
+            seen("cache", &[])
+        );
         let words = of_job(&config, "cache", &[], Timestamp::UNIX_EPOCH).unwrap();
-        assert!(words.iter().all(|one| !one.advice.contains("compact")), "it is refused: {words:?}");
+        assert!(
+            words.iter().all(|one| !one.advice.contains("compact")),
+            "it is refused: {words:?}"
+        );
         assert_eq!(of_all(&config).len(), 1);
         assert!(of_job(&config, "other", &[], Timestamp::UNIX_EPOCH).is_err());
     }

@@ -29,9 +29,10 @@ impl Age {
         let text = text.trim();
         let invalid = || Error::invalid(format!("{text:?} is not an age")).with_hint(HINT);
         let span: Span = text.parse().map_err(|_| invalid())?;
-        // jiff reads `m` as minutes, people mean months: an archive of everything older than six minutes is no small
-        // mistake.
-        let mut units = text.split(|c: char| !c.is_ascii_alphabetic()).filter(|unit| !unit.is_empty());
+        // jiff reads `m` as minutes, people mean months: an archive of everything older than six
+        // minutes is no small mistake.
+        let mut units =
+            text.split(|c: char| !c.is_ascii_alphabetic()).filter(|unit| !unit.is_empty());
         if units.any(|unit| unit.eq_ignore_ascii_case("m")) {
             return Err(Error::invalid(format!("{text:?}: `m` may be minutes or months"))
                 .with_hint("write `min` for minutes, `mo` for months"));
@@ -48,7 +49,8 @@ impl Age {
         self.span
     }
 
-    /// The moment that is so long before `now`. Days, weeks, months and years are those of the calendar in `zone`.
+    /// The moment that is so long before `now`. Days, weeks, months and years are those of the
+    /// calendar in `zone`.
     ///
     /// # Errors
     /// [`Error::Invalid`] if that leads out of the calendar.
@@ -109,7 +111,8 @@ impl<'de> Deserialize<'de> for Age {
     }
 }
 
-/// The moment that is `age` before `now`. Days, weeks, months and years are those of the calendar in `zone`.
+/// The moment that is `age` before `now`. Days, weeks, months and years are those of the calendar
+/// in `zone`.
 ///
 /// # Errors
 /// [`Error::Invalid`] for what is no age, is negative, or leads out of the calendar.

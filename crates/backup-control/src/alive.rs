@@ -1,5 +1,6 @@
-//! The sign of life of the daemon: a small file in the state directory, written anew again and again. Whoever looks at rules on this
-//! machine sees by it that the daemon stands still or is gone, which the daemon itself cannot tell.
+//! The sign of life of the daemon: a small file in the state directory, written anew again and
+//! again. Whoever looks at rules on this machine sees by it that the daemon stands still or is
+//! gone, which the daemon itself cannot tell.
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -29,20 +30,22 @@ pub struct Alive {
 }
 
 impl Alive {
-    /// Writes it into the state directory `dir`, which is made if it is not there. Nobody ever sees half of it. Blocks.
+    /// Writes it into the state directory `dir`, which is made if it is not there. Nobody ever sees
+    /// half of it. Blocks.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
         cache::create(dir)?;
         let new = dir.join(format!("{FILE}.new"));
-        let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file =
+            fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&serde_json::to_vec(self)?)?;
         fs::rename(&new, dir.join(FILE))
     }
 
-    /// Reads it from the state directory; none if there is none. Of one that makes no sense, which a machine leaves that stops at the
-    /// wrong moment, the time of the file counts. Blocks.
+    /// Reads it from the state directory; none if there is none. Of one that makes no sense, which
+    /// a machine leaves that stops at the wrong moment, the time of the file counts. Blocks.
     ///
     /// # Errors
     /// Those of the file system.
@@ -61,7 +64,8 @@ impl Alive {
         })))
     }
 
-    /// Takes it away, when the daemon ends because somebody wants it to: then nobody misses it. Blocks.
+    /// Takes it away, when the daemon ends because somebody wants it to: then nobody misses it.
+    /// Blocks.
     ///
     /// # Errors
     /// Those of the file system.
@@ -83,7 +87,8 @@ mod tests {
         let dir = dir.path().join("state");
         assert_eq!(Alive::read(&dir).unwrap(), None);
         Alive::remove(&dir).unwrap();
-        let alive = Alive { pid: 7, at: "2026-03-01T12:00:00Z".parse().unwrap(), version: "1.2.3".into() };
+        let alive =
+            Alive { pid: 7, at: "2026-03-01T12:00:00Z".parse().unwrap(), version: "1.2.3".into() };
         alive.write(&dir).unwrap();
         assert_eq!(Alive::read(&dir).unwrap(), Some(alive));
         let text = fs::read_to_string(dir.join(FILE)).unwrap();
@@ -100,7 +105,10 @@ mod tests {
         fs::write(&path, "").unwrap();
         let then = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         fs::File::options().write(true).open(&path).unwrap().set_modified(then).unwrap();
-        assert_eq!(Alive::read(dir.path()).unwrap().unwrap().at, Timestamp::from_second(1_000_000_000).unwrap());
+        assert_eq!(
+            Alive::read(dir.path()).unwrap().unwrap().at,
+            Timestamp::from_second(1_000_000_000).unwrap()
+        );
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert!(Alive::read(dir.path()).is_err());

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::environment::Environment;
 
-/// The directory for things that can be had again: `BACKUP_CACHE_DIR`, else `backup` in the user's cache directory. `None`
-/// if the user has no place.
+/// The directory for things that can be had again: `BACKUP_CACHE_DIR`, else `backup` in the user's
+/// cache directory. `None` if the user has no place.
 #[must_use]
 pub fn dir(env: &Environment) -> Option<PathBuf> {
     if let Some(dir) = env.get("BACKUP_CACHE_DIR") {
@@ -39,7 +39,8 @@ mod tests {
     #[test]
     fn variable_before_cache_directory_before_home() {
         let of = |variables: &[(&str, &str)]| dir(&variables.iter().copied().collect());
-        let (own, xdg, home) = (("BACKUP_CACHE_DIR", "/c"), ("XDG_CACHE_HOME", "/x"), ("HOME", "/h"));
+        let (own, xdg, home) =
+            (("BACKUP_CACHE_DIR", "/c"), ("XDG_CACHE_HOME", "/x"), ("HOME", "/h"));
         assert_eq!(of(&[own, xdg, home]), Some("/c".into()));
         assert_eq!(of(&[xdg, home]), Some("/x/backup".into()));
         assert_eq!(of(&[home]), Some("/h/.cache/backup".into()));

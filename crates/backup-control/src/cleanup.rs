@@ -9,8 +9,8 @@ use crate::jobs;
 use crate::repositories::RepositorySpec;
 
 /// What helps if a job does not say what stays.
-const HINT: &str =
-    "give it one, for instance `keep = { daily = 7, weekly = 4, monthly = 12 }`, or write [defaults.keep]";
+const HINT: &str = "give it one, for instance `keep = { daily = 7, weekly = 4, monthly = 12 }`, or \
+                    write [defaults.keep]";
 
 /// The snapshots of one job in one repository, and which of them stay.
 #[derive(Debug, Clone)]
@@ -29,13 +29,18 @@ pub struct Cleanup {
 ///
 /// # Errors
 /// [`Error::Invalid`] if there is no such job, or none that says what stays.
-pub fn of_jobs(config: &Config, names: &[String], repository: Option<&RepositorySpec>) -> Result<Vec<Cleanup>> {
+pub fn of_jobs(
+    config: &Config,
+    names: &[String],
+    repository: Option<&RepositorySpec>,
+) -> Result<Vec<Cleanup>> {
     let mut cleanups: Vec<Cleanup> = Vec::new();
     for name in names {
         let section = jobs::find(name, config)?;
-        let keep = config
-            .keep_of(name)
-            .ok_or_else(|| Error::invalid(format!("job `{name}` does not say which snapshots stay")).with_hint(HINT))?;
+        let keep = config.keep_of(name).ok_or_else(|| {
+            Error::invalid(format!("job `{name}` does not say which snapshots stay"))
+                .with_hint(HINT)
+        })?;
         let repository = match repository {
             Some(repository) => repository.clone(),
             None => RepositorySpec::named(&section.repository, config)?,
@@ -43,7 +48,9 @@ pub fn of_jobs(config: &Config, names: &[String], repository: Option<&Repository
         if cleanups.iter().any(|known| known.job == *name) {
             continue;
         }
-        let policy = keep.policy().map_err(|error| Error::invalid(format!("job `{name}`: {error}")).with_hint(HINT))?;
+        let policy = keep
+            .policy()
+            .map_err(|error| Error::invalid(format!("job `{name}`: {error}")).with_hint(HINT))?;
         let filter = SnapshotFilter { job: Some(name.clone()), ..SnapshotFilter::default() };
         cleanups.push(Cleanup { job: name.clone(), repository, filter, policy });
     }
@@ -55,9 +62,13 @@ pub fn of_jobs(config: &Config, names: &[String], repository: Option<&Repository
 /// # Errors
 /// [`Error::Invalid`] if there is none.
 pub fn all_jobs(config: &Config) -> Result<Vec<String>> {
-    let names: Vec<String> = config.jobs.keys().filter(|name| config.keep_of(name).is_some()).cloned().collect();
+    let names: Vec<String> =
+        config.jobs.keys().filter(|name| config.keep_of(name).is_some()).cloned().collect();
     match names.is_empty() {
-        true => Err(Error::invalid("no job of the configuration says which snapshots stay").with_hint(HINT)),
+        true => {
+            Err(Error::invalid("no job of the configuration says which snapshots stay")
+                .with_hint(HINT))
+        }
         false => Ok(names),
     }
 }
@@ -85,7 +96,12 @@ mod tests {
     "#;
 
     fn config(more: &str) -> Config {
-        crate::config::parse(&format!("{CONFIG}{more}"), Path::new("/backup.toml"), &Environment::default()).unwrap()
+        crate::config::parse(
+            &format!("{CONFIG}{more}"),
+            Path::new("/backup.toml"),
+            &Environment::default(),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -103,7 +119,10 @@ mod tests {
         assert_eq!(cleanups.len(), 2, "each once");
         let counts = |at: usize| (cleanups[at].policy.last, cleanups[at].policy.daily);
         use backup_core::retention::Keep;
-        assert_eq!([counts(0), counts(1)], [(Keep::Count(1), Keep::None), (Keep::None, Keep::Count(7))]);
+        assert_eq!(
+            [counts(0), counts(1)],
+            [(Keep::Count(1), Keep::None), (Keep::None, Keep::Count(7))]
+        );
         let other = RepositorySpec::resolve("/other", None).unwrap();
         let moved = of_jobs(&config, &["a".to_owned()], Some(&other)).unwrap();
         assert_eq!(moved[0].repository.to_string(), "/other");

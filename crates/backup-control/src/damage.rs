@@ -1,4 +1,5 @@
-//! Snapshots that something is wrong with: damaged data of a server, or less than is expected. Policies must not leave only such ones.
+//! Snapshots that something is wrong with: damaged data of a server, or less than is expected.
+//! Policies must not leave only such ones.
 
 use backup_core::context::Context;
 use backup_core::format::Snapshot;
@@ -10,8 +11,8 @@ use crate::config::ExpectConfig;
 use crate::error::Result;
 use crate::expect;
 
-/// Holds the newest snapshot of the same job and source that nothing was wrong with, when `damaged` has something wrong with it. Returns
-/// it, unless it is held already or there is none.
+/// Holds the newest snapshot of the same job and source that nothing was wrong with, when `damaged`
+/// has something wrong with it. Returns it, unless it is held already or there is none.
 ///
 /// # Errors
 /// Those of the sink.
@@ -21,13 +22,16 @@ pub async fn hold_last_clean(
     cx: &Context,
 ) -> Result<Option<SnapshotInfo>> {
     let before = before(repository, damaged, cx).await?;
-    let Some(clean) = before.iter().find(|info| info.snapshot.x_warnings.unwrap_or(0) == 0) else { return Ok(None) };
-    let reason = format!("the last one before snapshot {}, which has damaged pages", damaged.short());
+    let Some(clean) = before.iter().find(|info| info.snapshot.x_warnings.unwrap_or(0) == 0) else {
+        return Ok(None);
+    };
+    let reason =
+        format!("the last one before snapshot {}, which has damaged pages", damaged.short());
     hold(repository, clean, reason, cx).await
 }
 
-/// Holds the newest snapshot of the same job and source that has what is `expected`, when `lacking` does not. Returns it, unless it is
-/// held already or there is none.
+/// Holds the newest snapshot of the same job and source that has what is `expected`, when `lacking`
+/// does not. Returns it, unless it is held already or there is none.
 ///
 /// # Errors
 /// Those of the sink; what cannot be read is no reason to hold nothing, and is passed over.
@@ -43,7 +47,10 @@ pub async fn hold_last_complete(
         let Ok(Some(manifest)) = indexed.snapshot(info).manifest().await else { continue };
         let can_tell = expected.iter().all(|expected| expect::can_tell(expected, &manifest));
         if can_tell && expect::unmet(expected, &manifest).is_empty() {
-            let reason = format!("the last one before snapshot {}, which lacks what is expected", lacking.short());
+            let reason = format!(
+                "the last one before snapshot {}, which lacks what is expected",
+                lacking.short()
+            );
             return hold(repository, info, reason, cx).await;
         }
     }
@@ -51,10 +58,16 @@ pub async fn hold_last_complete(
 }
 
 /// The snapshots of the same job and source before one, newest first. Logs alone are none.
-async fn before(repository: &Repository, id: &SnapshotId, cx: &Context) -> Result<Vec<SnapshotInfo>> {
+async fn before(
+    repository: &Repository,
+    id: &SnapshotId,
+    cx: &Context,
+) -> Result<Vec<SnapshotInfo>> {
     let list = repository.snapshots(cx).await?.snapshots;
     let Some(own) = list.iter().find(|info| info.id == *id).cloned() else { return Ok(Vec::new()) };
-    let same = |other: &Snapshot| other.tag("job") == own.snapshot.tag("job") && other.paths == own.snapshot.paths;
+    let same = |other: &Snapshot| {
+        other.tag("job") == own.snapshot.tag("job") && other.paths == own.snapshot.paths
+    };
     let earlier = |info: &SnapshotInfo| {
         let snapshot = &info.snapshot;
         snapshot.tag("type") != Some("log") && same(snapshot) && snapshot.time < own.snapshot.time
@@ -70,7 +83,12 @@ async fn hold(
     cx: &Context,
 ) -> Result<Option<SnapshotInfo>> {
     let now = cx.clock.now();
-    if repository.holds().await?.get(&info.id).is_some_and(|hold| hold.is_in_force(now) && hold.until.is_none()) {
+    if repository
+        .holds()
+        .await?
+        .get(&info.id)
+        .is_some_and(|hold| hold.is_in_force(now) && hold.until.is_none())
+    {
         return Ok(None);
     }
     repository.hold(&info.id, &Hold { until: None, reason, since: now }).await?;

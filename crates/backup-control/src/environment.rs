@@ -1,5 +1,5 @@
-//! The variables of the process, as a value: nothing below the front-ends looks at the real environment, so that tests
-//! (and a daemon serving several users) decide what is in it.
+//! The variables of the process, as a value: nothing below the front-ends looks at the real
+//! environment, so that tests (and a daemon serving several users) decide what is in it.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -30,7 +30,9 @@ impl Environment {
 
     /// All variables that are UTF-8, name and value.
     pub fn texts(&self) -> impl Iterator<Item = (String, String)> {
-        self.0.iter().filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned())))
+        self.0.iter().filter_map(|(name, value)| {
+            Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()))
+        })
     }
 
     /// All variables.

@@ -1,5 +1,5 @@
-//! The error of this crate: a mistake in the configuration or the request, a pass phrase that cannot be had, or an
-//! error of the data plane passed on as it is.
+//! The error of this crate: a mistake in the configuration or the request, a pass phrase that
+//! cannot be had, or an error of the data plane passed on as it is.
 //!
 //! As in `backup_core`, `Display` prints the message alone and the cause is reached through
 //! [`std::error::Error::source`].
@@ -95,7 +95,10 @@ impl Error {
         self
     }
 
-    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub(crate) fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         if let Self::Invalid(detail) | Self::Passphrase(detail) = &mut self {
             detail.source = Some(source.into());
         }
@@ -127,7 +130,9 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Config(_) => None,
-            Self::Invalid(detail) | Self::Passphrase(detail) => detail.source.as_deref().map(|source| source as _),
+            Self::Invalid(detail) | Self::Passphrase(detail) => {
+                detail.source.as_deref().map(|source| source as _)
+            }
             Self::Core(error) => std::error::Error::source(error),
         }
     }

@@ -13,12 +13,15 @@ pub fn unmet(expected: &[ExpectConfig], manifest: &Manifest) -> Vec<String> {
     let lacks = |expected: &ExpectConfig| match &expected.object {
         None => short("it", manifest.totals.files, expected.min),
         // One that is not there has nothing in it.
-        Some(name) => short(name, manifest.objects.get(name).map_or(0, |object| object.count), expected.min),
+        Some(name) => {
+            short(name, manifest.objects.get(name).map_or(0, |object| object.count), expected.min)
+        }
     };
     expected.iter().filter(|expected| can_tell(expected, manifest)).filter_map(lacks).collect()
 }
 
-/// Whether a snapshot can tell. Those that are the log since an earlier one, or that need a log to be of one moment, count nothing.
+/// Whether a snapshot can tell. Those that are the log since an earlier one, or that need a log to
+/// be of one moment, count nothing.
 #[must_use]
 pub fn can_tell(expected: &ExpectConfig, manifest: &Manifest) -> bool {
     expected.object.is_none() || manifest.counted || !manifest.objects.is_empty()
@@ -38,7 +41,8 @@ mod tests {
             "objects": { "shop.users": { "count": 5, "bytes": 10, "digest": "" } },
         });
         let manifest: Manifest = serde_json::from_value(manifest).unwrap();
-        let expect = |object: Option<&str>, min| ExpectConfig { object: object.map(str::to_owned), min };
+        let expect =
+            |object: Option<&str>, min| ExpectConfig { object: object.map(str::to_owned), min };
         let all = [expect(Some("shop.users"), 5), expect(None, 3)];
         assert_eq!(unmet(&all, &manifest), Vec::<String>::new());
         let more = [expect(Some("shop.users"), 6), expect(Some("shop.user"), 1), expect(None, 4)];

@@ -1,9 +1,10 @@
 //! Groups: jobs that are backed up together, and restored to one moment.
 //!
-//! Every member stops before its first event behind the moment, by the clock of its own source. If somebody wrote to one, waited for the
-//! answer, and then wrote to another, a moment that has the second has the first: a moment is the end of a millisecond, because the clock
-//! of MongoDB has no finer one. Clocks of several machines have to agree for that. Events of Redis have the time at which they were
-//! received, which is never too early.
+//! Every member stops before its first event behind the moment, by the clock of its own source. If
+//! somebody wrote to one, waited for the answer, and then wrote to another, a moment that has the
+//! second has the first: a moment is the end of a millisecond, because the clock of MongoDB has no
+//! finer one. Clocks of several machines have to agree for that. Events of Redis have the time at
+//! which they were received, which is never too early.
 
 use std::sync::Arc;
 
@@ -20,8 +21,8 @@ use crate::moment::Moment;
 use crate::snapshots::Now;
 
 /// What helps after something that is no moment of a group.
-const HINT: &str =
-    "write `latest`, or a time such as `2026-11-21 14:30` or `2h ago`: positions are those of one source";
+const HINT: &str = "write `latest`, or a time such as `2026-11-21 14:30` or `2h ago`: positions \
+                    are those of one source";
 
 /// A member of a group, and what its repository has of it.
 #[derive(Debug)]
@@ -50,7 +51,8 @@ impl Member {
     /// What there is of the job `job`, whose source is of `kind`.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if there is no snapshot; [`Error::Invalid`] for a database without a log; those of the sink.
+    /// [`ErrorKind::NotFound`] if there is no snapshot; [`Error::Invalid`] for a database without a
+    /// log; those of the sink.
     pub async fn load(
         job: &str,
         kind: SourceKind,
@@ -61,13 +63,15 @@ impl Member {
         let is_own = |info: &&SnapshotInfo| info.snapshot.tag("job") == Some(job);
         let snapshots: Vec<SnapshotInfo> = list.snapshots.iter().filter(is_own).cloned().collect();
         if snapshots.is_empty() {
-            let error = CoreError::new(ErrorKind::NotFound, format!("there is no snapshot of job {job}"));
+            let error =
+                CoreError::new(ErrorKind::NotFound, format!("there is no snapshot of job {job}"));
             return Err(error.with_hint(format!("`backup run {job}` makes the first")).into());
         }
         let log = match kind {
             SourceKind::Files => None,
             _ => {
-                let newest = logs::newest_of_job(&snapshots, job).ok_or_else(|| without_log(job))?;
+                let newest =
+                    logs::newest_of_job(&snapshots, job).ok_or_else(|| without_log(job))?;
                 let stream = logs::stream_of(indexed, newest).await?;
                 let view = LogView::load(indexed.repository(), &stream, cx).await?.of_job(job);
                 Some((stream, view))
@@ -90,7 +94,11 @@ impl Member {
             let reason = || "there is no snapshot before it".to_owned();
             return Ok(match newest {
                 Some(info) => MemberPlan::Snapshot(Box::new(info)),
-                None => MemberPlan::Refused(Box::new(Refusal { reason: reason(), before: None, after: None })),
+                None => MemberPlan::Refused(Box::new(Refusal {
+                    reason: reason(),
+                    before: None,
+                    after: None,
+                })),
             });
         };
         view.refine(&self.indexed, moment).await?;
@@ -103,7 +111,8 @@ impl Member {
 
 fn without_log(job: &str) -> Error {
     Error::invalid(format!("no snapshot of job {job} has a log: each stands for one moment only")).with_hint(
-        "a group is restored to one moment, which takes logs of all its databases: `backup logs follow` captures them",
+        "a group is restored to one moment, which takes logs of all its databases: `backup logs \
+         follow` captures them",
     )
 }
 
@@ -134,18 +143,26 @@ pub fn latest(members: &[Member], now: Timestamp) -> Result<Timestamp> {
         return Ok(end_of_millisecond(now));
     }
     let none = || {
-        CoreError::new(ErrorKind::NotFound, "there is no moment that all members can be restored to")
-            .with_hint("`backup timeline JOB` shows which moments each has; `backup logs follow JOB` captures more")
+        CoreError::new(
+            ErrorKind::NotFound,
+            "there is no moment that all members can be restored \
+             to",
+        )
+        .with_hint(
+            "`backup timeline JOB` shows which moments each has; `backup logs follow \
+             JOB` captures more",
+        )
     };
     let found = latest_common(&timelines).ok_or_else(none)?;
     let before = found.checked_sub(SignedDuration::from_millis(1)).unwrap_or(found);
-    let is_there = |moment: &Timestamp| timelines.iter().all(|of| of.plan(&Target::Time(*moment)).is_ok());
+    let is_there =
+        |moment: &Timestamp| timelines.iter().all(|of| of.plan(&Target::Time(*moment)).is_ok());
     let whole = [found, before].map(end_of_millisecond);
     Ok(whole.into_iter().find(is_there).ok_or_else(none)?)
 }
 
-/// The first moment at which all of these snapshots are there: from it on the group can be restored with them, as far as its logs go.
-/// None if one of them has no log: it stands for another moment.
+/// The first moment at which all of these snapshots are there: from it on the group can be restored
+/// with them, as far as its logs go. None if one of them has no log: it stands for another moment.
 #[must_use]
 pub fn first_of<'a>(snapshots: impl IntoIterator<Item = &'a SnapshotInfo>) -> Option<Timestamp> {
     let time = |info: &SnapshotInfo| match info.snapshot.tag("source") {
@@ -176,7 +193,10 @@ mod tests {
         for wrong in ["latest", "main@5", "16/B374D848", "1640995200:1", ""] {
             assert_eq!(moment(wrong, &now).unwrap_err().hint(), Some(HINT), "{wrong}");
         }
-        assert_eq!(latest(&[], now.time).unwrap(), "2026-03-03T13:00:00.000999999Z".parse().unwrap());
+        assert_eq!(
+            latest(&[], now.time).unwrap(),
+            "2026-03-03T13:00:00.000999999Z".parse().unwrap()
+        );
     }
 
     fn info(source: &str, time: &str, log: Option<&str>) -> SnapshotInfo {
@@ -188,7 +208,10 @@ mod tests {
             "time": time, "tree": "00".repeat(32), "paths": ["/data"], "hostname": "h", "username": "u",
             "tags": [format!("source={source}")], "x_log": log,
         });
-        SnapshotInfo { id: "a1".repeat(32).parse().unwrap(), snapshot: serde_json::from_value(json).unwrap() }
+        SnapshotInfo {
+            id: "a1".repeat(32).parse().unwrap(),
+            snapshot: serde_json::from_value(json).unwrap(),
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Heartbeats: an address is asked for whenever a backup has succeeded, so that whoever listens there notices when it does not.
+//! Heartbeats: an address is asked for whenever a backup has succeeded, so that whoever listens
+//! there notices when it does not.
 
 use std::time::Duration;
 

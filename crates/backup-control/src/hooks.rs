@@ -16,8 +16,8 @@ use crate::environment::Environment;
 use crate::error::Result;
 use crate::remote::TOKEN_VARIABLE;
 
-/// Variables that hold secrets of this program, and how the names of others begin: pass phrases, passwords and what prints them,
-/// credentials of object stores.
+/// Variables that hold secrets of this program, and how the names of others begin: pass phrases,
+/// passwords and what prints them, credentials of object stores.
 const SECRETS: [&str; 9] = [
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
@@ -37,13 +37,15 @@ const PASSWORDS: [&str; 6] = [
     "BACKUP_TARGET_PASSWORD",
     "BACKUP_CATALOG_PASSWORD",
 ];
-/// Letters of what a command is told, for instance of an error: the system takes 128 KiB in a variable, and nobody reads as much.
+/// Letters of what a command is told, for instance of an error: the system takes 128 KiB in a
+/// variable, and nobody reads as much.
 const MAX_FACT: usize = 4000;
 /// Bytes of its output that are kept.
 const MAX_OUTPUT: u64 = 64 << 10;
 /// Lines that may wait to be told.
 const QUEUE: usize = 64;
-/// How long the output may stay open after the command has ended: something that it left in the background may hold it.
+/// How long the output may stay open after the command has ended: something that it left in the
+/// background may hold it.
 const AFTERWARDS: Duration = Duration::from_millis(500);
 
 /// Which of the commands.
@@ -98,15 +100,19 @@ pub struct Around<'a> {
 
 impl Around<'_> {
     fn is_secret(&self, name: &str, value: &str) -> bool {
-        let is_known = || SECRETS.contains(&name) || self.secrets.iter().any(|secret| secret == name);
+        let is_known =
+            || SECRETS.contains(&name) || self.secrets.iter().any(|secret| secret == name);
         // Where a secret lies is none.
-        let is_password = || PASSWORDS.iter().any(|start| name.starts_with(start)) && !name.ends_with("_FILE");
+        let is_password =
+            || PASSWORDS.iter().any(|start| name.starts_with(start)) && !name.ends_with("_FILE");
         is_known() || is_password() || address::has_password(value)
     }
 
     /// The variables that are handed on, and the values of the others.
     fn split(&self) -> (Environment, Vec<String>) {
-        let is_secret = |name: &OsStr, value: &OsStr| self.is_secret(&name.to_string_lossy(), &value.to_string_lossy());
+        let is_secret = |name: &OsStr, value: &OsStr| {
+            self.is_secret(&name.to_string_lossy(), &value.to_string_lossy())
+        };
         let handed = self.env.iter().filter(|(name, value)| !is_secret(name, value)).collect();
         let kept = self.env.iter().filter(|(name, value)| is_secret(name, value));
         (handed, kept.map(|(_, value)| value.to_string_lossy().into_owned()).collect())
@@ -116,13 +122,14 @@ impl Around<'_> {
 /// Runs one of the commands, if there is one; what it prints is told as remarks.
 ///
 /// # Errors
-/// It cannot be run, takes too long or fails; the caller has cancelled. In all cases nothing of it goes on, unless it has left its
-/// group of processes.
+/// It cannot be run, takes too long or fails; the caller has cancelled. In all cases nothing of it
+/// goes on, unless it has left its group of processes.
 pub async fn run(hook: Hook, hooks: &HooksConfig, around: Around<'_>, cx: &Context) -> Result<()> {
     let Some(line) = hook.of(hooks) else { return Ok(()) };
     cx.check_cancelled()?;
     let name = hook.as_str();
-    let failed = |why: String| CoreError::new(ErrorKind::Source, format!("the hook `{name}` {why}"));
+    let failed =
+        |why: String| CoreError::new(ErrorKind::Source, format!("the hook `{name}` {why}"));
     let (env, mut secrets) = around.split();
     secrets.extend(hooks.env.values().cloned());
     let mut child = Command::new("/bin/sh")
@@ -141,22 +148,29 @@ pub async fn run(hook: Hook, hooks: &HooksConfig, around: Around<'_>, cx: &Conte
         .map_err(|error| failed("cannot be run".to_owned()).with_source(error))?;
     let mut group = Group::of(&child);
     let timeout = hooks.timeout();
-    let work = follow(&mut child, |line| cx.events.note(format!("{name}: {}", without_secrets(line, &secrets))));
+    let work = follow(&mut child, |line| {
+        cx.events.note(format!("{name}: {}", without_secrets(line, &secrets)))
+    });
     let status = tokio::select! {
         ended = tokio::time::timeout(timeout, work) => ended,
         () = cx.cancel.cancelled() => return Err(CoreError::cancelled().into()),
     };
     let Ok(status) = status else {
         let error = failed(format!("did not end within {} seconds", timeout.as_secs()));
-        return Err(error.with_hint("raise `hooks.timeout`, or run it by hand to see what it waits for").into());
+        return Err(error
+            .with_hint("raise `hooks.timeout`, or run it by hand to see what it waits for")
+            .into());
     };
-    let status = status.map_err(|error| failed("cannot be followed".to_owned()).with_source(error))?;
+    let status =
+        status.map_err(|error| failed("cannot be followed".to_owned()).with_source(error))?;
     // What it has left in the background is meant to go on.
     group.0 = None;
     if status.success() {
         return Ok(());
     }
-    Err(failed(format!("failed ({status})")).with_hint("its output is in the messages of the run").into())
+    Err(failed(format!("failed ({status})"))
+        .with_hint("its output is in the messages of the run")
+        .into())
 }
 
 /// The processes of a command, which end with it.
@@ -178,7 +192,10 @@ impl Drop for Group {
 }
 
 /// Waits for a command to end, and hands on the lines that it prints.
-pub(crate) async fn follow(child: &mut Child, mut tell: impl FnMut(&str)) -> std::io::Result<std::process::ExitStatus> {
+pub(crate) async fn follow(
+    child: &mut Child,
+    mut tell: impl FnMut(&str),
+) -> std::io::Result<std::process::ExitStatus> {
     let (lines, mut told) = tokio::sync::mpsc::channel(QUEUE);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let reading = async {
@@ -211,7 +228,8 @@ pub(crate) async fn follow(child: &mut Child, mut tell: impl FnMut(&str)) -> std
     }
 }
 
-/// Hands lines on; beyond the limit they are read, so that nobody waits for a full pipe, and dropped.
+/// Hands lines on; beyond the limit they are read, so that nobody waits for a full pipe, and
+/// dropped.
 async fn read(stream: Option<impl AsyncRead + Unpin>, lines: tokio::sync::mpsc::Sender<String>) {
     let Some(mut stream) = stream else { return };
     let mut kept = BufReader::new((&mut stream).take(MAX_OUTPUT));
@@ -233,8 +251,8 @@ fn bounded(value: &str) -> String {
     }
 }
 
-/// A line without the values of variables that only its command, or not even that, is to know. Values of several lines are looked for line by line, those
-/// that others are part of before these.
+/// A line without the values of variables that only its command, or not even that, is to know.
+/// Values of several lines are looked for line by line, those that others are part of before these.
 fn without_secrets(line: &str, secrets: &[String]) -> String {
     let lines = secrets.iter().flat_map(|value| value.lines()).map(str::trim);
     let mut secrets: Vec<&str> = lines.filter(|secret| secret.len() > 3).collect();
@@ -282,7 +300,8 @@ mod tests {
             env: [("TOKEN".to_owned(), "hush!".to_owned())].into(),
             ..HooksConfig::default()
         };
-        let facts = [("BACKUP_HOOK_JOB", "docs".to_owned()), ("BACKUP_HOOK_ERROR", "é".repeat(200_000))];
+        let facts =
+            [("BACKUP_HOOK_JOB", "docs".to_owned()), ("BACKUP_HOOK_ERROR", "é".repeat(200_000))];
         let around = Around { env: &env, secrets: &["NAMED".to_owned()], facts: &facts };
         let result = run(Hook::Before, &hooks, around, &cx).await;
         let lines = heard.0.lock().unwrap().clone();
@@ -292,7 +311,8 @@ mod tests {
     #[tokio::test]
     async fn are_run_with_variables_and_heard() {
         let (result, lines) =
-            before("echo $OWN $BACKUP_HOOK $BACKUP_HOOK_JOB; echo $TOKEN >&2; printf end", "10s").await;
+            before("echo $OWN $BACKUP_HOOK $BACKUP_HOOK_JOB; echo $TOKEN >&2; printf end", "10s")
+                .await;
         result.unwrap();
         let mut sorted = lines.clone();
         sorted.sort();
@@ -304,7 +324,8 @@ mod tests {
     #[tokio::test]
     async fn secrets_are_neither_handed_on_nor_shown() {
         let (result, lines) = before(
-            "env | grep -c hush; echo a hush-named b hush-phrase $BACKUP_PASSWORD_FILE; echo ${#BACKUP_HOOK_ERROR}",
+            "env | grep -c hush; echo a hush-named b hush-phrase $BACKUP_PASSWORD_FILE; echo \
+             ${#BACKUP_HOOK_ERROR}",
             "10s",
         )
         .await;
@@ -316,10 +337,19 @@ mod tests {
 
     #[test]
     fn values_of_variables_are_not_shown() {
-        let env = [("A", "abcd"), ("B", "abcdefgh"), ("KEY", "-- BEGIN --\nsecret line\n-- END --\n"), ("ON", "1")];
+        let env = [
+            ("A", "abcd"),
+            ("B", "abcdefgh"),
+            ("KEY", "-- BEGIN --\nsecret line\n-- END --\n"),
+            ("ON", "1"),
+        ];
         let secrets = env.map(|(_, value)| value.to_owned());
-        for (line, shown) in [("B is abcdefgh", "B is …"), ("abcd1", "…1"), ("secret line", "…"), ("1 of 2", "1 of 2")]
-        {
+        for (line, shown) in [
+            ("B is abcdefgh", "B is …"),
+            ("abcd1", "…1"),
+            ("secret line", "…"),
+            ("1 of 2", "1 of 2"),
+        ] {
             assert_eq!(without_secrets(line, &secrets), shown);
         }
     }
@@ -336,7 +366,8 @@ mod tests {
     async fn what_takes_too_long_is_ended_with_all_it_began() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("late");
-        let (result, _) = before(&format!("(sleep 1; touch {}) & wait", file.display()), "200ms").await;
+        let (result, _) =
+            before(&format!("(sleep 1; touch {}) & wait", file.display()), "200ms").await;
         assert!(result.unwrap_err().to_string().contains("did not end within"));
         tokio::time::sleep(Duration::from_millis(1500)).await;
         assert!(!file.exists());

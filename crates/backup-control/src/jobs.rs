@@ -11,8 +11,8 @@ use jiff::Span;
 use crate::address;
 use crate::age::Age;
 use crate::config::{
-    Config, ExpectConfig, HooksConfig, JobConfig, JobType, LogsConfig, MethodConfig, RetryConfig, SourceConfig,
-    SourceKind, WebAddress, Window,
+    Config, ExpectConfig, HooksConfig, JobConfig, JobType, LogsConfig, MethodConfig, RetryConfig,
+    SourceConfig, SourceKind, WebAddress, Window,
 };
 use crate::environment::Environment;
 use crate::error::{Error, Result};
@@ -22,7 +22,8 @@ use crate::sources::{self, SourceSpec};
 use crate::units::{Share, Size};
 use crate::{names, suggest};
 
-/// What flags say beyond, or instead of, a job's configuration: single values replace, lists are added.
+/// What flags say beyond, or instead of, a job's configuration: single values replace, lists are
+/// added.
 #[derive(Debug, Clone, Default)]
 pub struct JobFlags {
     /// Type of the snapshot.
@@ -114,7 +115,8 @@ impl Execution {
 }
 
 impl Job {
-    /// The job `name` of the configuration, with what the flags change. `repository` replaces the job's own.
+    /// The job `name` of the configuration, with what the flags change. `repository` replaces the
+    /// job's own.
     ///
     /// # Errors
     /// [`Error::Invalid`] if there is no such job or a value makes no sense; those of the source.
@@ -126,17 +128,18 @@ impl Job {
         place: Place<'_>,
     ) -> Result<Self> {
         let job = find(name, config)?;
-        let source = config
-            .sources
-            .get(&job.source)
-            .ok_or_else(|| Error::invalid(format!("job `{name}`: there is no source `{}`", job.source)))?;
+        let source = config.sources.get(&job.source).ok_or_else(|| {
+            Error::invalid(format!("job `{name}`: there is no source `{}`", job.source))
+        })?;
         let repository = match repository {
             Some(repository) => repository,
             None => RepositorySpec::named(&job.repository, config)?,
         };
-        let mut assembled = Self::assemble(name, repository, with_flags(source, flags)?, Some(job), flags, place)?;
+        let mut assembled =
+            Self::assemble(name, repository, with_flags(source, flags)?, Some(job), flags, place)?;
         assembled.execution.secrets = config.secret_variables();
-        let minimum_age = config.keep_of(name).and_then(|keep| keep.compliance.as_ref()).map(Age::span);
+        let minimum_age =
+            config.keep_of(name).and_then(|keep| keep.compliance.as_ref()).map(Age::span);
         Ok(Self { minimum_age, ..assembled })
     }
 
@@ -171,13 +174,16 @@ impl Job {
         let both = |own: fn(&JobConfig) -> &Vec<String>, more: &[String]| -> Vec<String> {
             job.map(own).into_iter().flatten().chain(more).cloned().collect()
         };
-        let selection =
-            Selection::new(both(|job| &job.include, &flags.include), both(|job| &job.exclude, &flags.exclude))
-                .map_err(|error| Error::invalid(error.to_string()).with_hint(GLOB_HINT))?;
+        let selection = Selection::new(
+            both(|job| &job.include, &flags.include),
+            both(|job| &job.exclude, &flags.exclude),
+        )
+        .map_err(|error| Error::invalid(error.to_string()).with_hint(GLOB_HINT))?;
         let mut write = repository.write_settings();
         write.compression = flags.compression.unwrap_or(write.compression);
         write.verify_sample = flags.verify_sample.map_or(write.verify_sample, |share| share.0);
-        let configuration = serde_json::json!({ "source": source.recorded(), "job": job.map(JobConfig::recorded) });
+        let configuration =
+            serde_json::json!({ "source": source.recorded(), "job": job.map(JobConfig::recorded) });
         let options = BackupOptions {
             job: name.to_owned(),
             kind: kind_of(&source, flags.kind.or_else(|| job?.kind))?,
@@ -190,7 +196,11 @@ impl Job {
             time_zone: place.machine.time_zone.clone(),
             username: place.machine.user.clone(),
             configuration,
-            max_bytes: if flags.force { None } else { flags.max_size.or_else(|| job?.max_size).map(|size| size.0) },
+            max_bytes: if flags.force {
+                None
+            } else {
+                flags.max_size.or_else(|| job?.max_size).map(|size| size.0)
+            },
             ..BackupOptions::default()
         };
         let source = SourceSpec::new(source, place.machine, place.env)?;
@@ -201,8 +211,8 @@ impl Job {
 }
 
 /// What helps after a bad pattern.
-pub const GLOB_HINT: &str =
-    "patterns are globs: `*`, `**`, `?`, `[a-z]`, `{a,b}`; a backslash takes the meaning from the next letter";
+pub const GLOB_HINT: &str = "patterns are globs: `*`, `**`, `?`, `[a-z]`, `{a,b}`; a backslash \
+                             takes the meaning from the next letter";
 
 pub(crate) fn find<'a>(name: &str, config: &'a Config) -> Result<&'a JobConfig> {
     config.jobs.get(name).ok_or_else(|| {
@@ -213,13 +223,15 @@ pub(crate) fn find<'a>(name: &str, config: &'a Config) -> Result<&'a JobConfig> 
         }
         match suggest::hint(name, config.jobs.keys().map(String::as_str)) {
             Some(hint) => error.with_hint(hint),
-            None => error.with_hint("the configuration has no jobs; `backup run --source DIR` works without one"),
+            None => error.with_hint(
+                "the configuration has no jobs; `backup run --source DIR` works without one",
+            ),
         }
     })
 }
 
-/// The type of a snapshot. Of a database everything is read unless something else is asked for: otherwise its chain of logs would
-/// grow for ever without anybody's wish.
+/// The type of a snapshot. Of a database everything is read unless something else is asked for:
+/// otherwise its chain of logs would grow for ever without anybody's wish.
 fn kind_of(source: &SourceConfig, asked: Option<JobType>) -> Result<Option<BackupKind>> {
     let asked = asked.map(BackupKind::from);
     match (source.kind, asked) {
@@ -227,8 +239,12 @@ fn kind_of(source: &SourceConfig, asked: Option<JobType>) -> Result<Option<Backu
         (SourceKind::Postgres, Some(other))
             if source.method == Some(MethodConfig::Logical) && other != BackupKind::Full =>
         {
-            let text = format!("there are no logical snapshots of PostgreSQL of type `{}`", other.as_str());
-            Err(Error::invalid(text).with_hint("rows are read as a whole, and what did not change is not stored again"))
+            let text = format!(
+                "there are no logical snapshots of PostgreSQL of type `{}`",
+                other.as_str()
+            );
+            Err(Error::invalid(text)
+                .with_hint("rows are read as a whole, and what did not change is not stored again"))
         }
         (_, asked) => Ok(asked.or(Some(BackupKind::Full))),
     }
@@ -244,23 +260,31 @@ fn with_flags(source: &SourceConfig, flags: &JobFlags) -> Result<SourceConfig> {
     ];
     if let Some(method) = flags.method {
         if source.kind != SourceKind::Postgres {
-            return Err(Error::invalid(format!("--method means nothing to a source of kind `{}`", source.kind))
-                .with_hint("leave it out: it is for PostgreSQL"));
+            return Err(Error::invalid(format!(
+                "--method means nothing to a source of kind `{}`",
+                source.kind
+            ))
+            .with_hint("leave it out: it is for PostgreSQL"));
         }
         source.method = Some(method);
     }
     if source.kind != SourceKind::Files {
         return match only_files.into_iter().find(|(_, given)| *given) {
             None => Ok(source),
-            Some((flag, _)) => {
-                Err(Error::invalid(format!("{flag} means nothing to a source of kind `{}`", source.kind))
-                    .with_hint("leave it out: it is for files; --include and --exclude choose parts of a server"))
-            }
+            Some((flag, _)) => Err(Error::invalid(format!(
+                "{flag} means nothing to a source of kind `{}`",
+                source.kind
+            ))
+            .with_hint(
+                "leave it out: it is for files; --include and --exclude choose parts of a server",
+            )),
         };
     }
     source.exclude_files.extend(flags.exclude_files.iter().cloned());
     if !flags.exclude_if_present.is_empty() {
-        let markers = source.exclude_if_present.get_or_insert_with(|| FilesOptions::default().exclude_if_present);
+        let markers = source
+            .exclude_if_present
+            .get_or_insert_with(|| FilesOptions::default().exclude_if_present);
         markers.extend(flags.exclude_if_present.iter().cloned());
     }
     if flags.one_file_system {
@@ -298,8 +322,15 @@ mod tests {
     }
 
     fn place() -> Place<'static> {
-        let machine = Machine { host: "host".into(), user: "user".into(), time_zone: jiff::tz::TimeZone::UTC };
-        Place { machine: Box::leak(Box::new(machine)), env: Box::leak(Box::new(Environment::default())) }
+        let machine = Machine {
+            host: "host".into(),
+            user: "user".into(),
+            time_zone: jiff::tz::TimeZone::UTC,
+        };
+        Place {
+            machine: Box::leak(Box::new(machine)),
+            env: Box::leak(Box::new(Environment::default())),
+        }
     }
 
     async fn identity(job: &Job) -> backup_core::source::SourceIdentity {
@@ -332,7 +363,8 @@ mod tests {
     #[tokio::test]
     async fn without_configuration() {
         let addresses = ["file:///data".to_owned(), "/etc".to_owned()];
-        let job = Job::ad_hoc(None, &addresses, repository(), &JobFlags::default(), place()).unwrap();
+        let job =
+            Job::ad_hoc(None, &addresses, repository(), &JobFlags::default(), place()).unwrap();
         assert_eq!(job.options.job, "manual");
         assert_eq!(identity(&job).await.paths, ["/data", "/etc"]);
     }
@@ -342,10 +374,17 @@ mod tests {
         let none = JobFlags::default();
         let error = Job::from_config("doc", &config(), None, &none, place()).unwrap_err();
         assert_eq!(error.hint(), Some("did you mean `docs`?"));
-        let error = Job::from_config("mongodb://me:hush@db/", &config(), None, &none, place()).unwrap_err();
-        assert!(error.hint().unwrap().contains("--source") && !error.to_string().contains("hush"), "{error}");
+        let error =
+            Job::from_config("mongodb://me:hush@db/", &config(), None, &none, place()).unwrap_err();
+        assert!(
+            error.hint().unwrap().contains("--source") && !error.to_string().contains("hush"),
+            "{error}"
+        );
         for address in ["postgres://db/x", "mysql://db/x", "file://host/x", ""] {
-            assert!(Job::ad_hoc(None, &[address.to_owned()], repository(), &none, place()).is_err(), "{address}");
+            assert!(
+                Job::ad_hoc(None, &[address.to_owned()], repository(), &none, place()).is_err(),
+                "{address}"
+            );
         }
         let bad = JobFlags { exclude: vec!["a[".into()], ..JobFlags::default() };
         let error = Job::ad_hoc(None, &["/x".into()], repository(), &bad, place()).unwrap_err();
@@ -375,8 +414,14 @@ mod tests {
             let error = Job::ad_hoc(None, &address, repository(), &flags, place()).unwrap_err();
             assert!(error.hint().is_some() && !format!("{error:?}").contains("hush"), "{error:?}");
         }
-        let error =
-            Job::ad_hoc(None, &[address[0].clone(), "/etc".to_owned()], repository(), &none, place()).unwrap_err();
+        let error = Job::ad_hoc(
+            None,
+            &[address[0].clone(), "/etc".to_owned()],
+            repository(),
+            &none,
+            place(),
+        )
+        .unwrap_err();
         assert!(error.hint().is_some() && !format!("{error:?}").contains("hush"), "{error:?}");
     }
 
@@ -394,8 +439,13 @@ mod tests {
             source = "shop"
             repository = "main"
         "#;
-        let config = crate::config::parse(text, Path::new("/backup.toml"), &Environment::default()).unwrap();
+        let config =
+            crate::config::parse(text, Path::new("/backup.toml"), &Environment::default()).unwrap();
         let job = Job::from_config("shop", &config, None, &JobFlags::default(), place()).unwrap();
-        assert!(!job.options.configuration.to_string().contains("hush"), "{}", job.options.configuration);
+        assert!(
+            !job.options.configuration.to_string().contains("hush"),
+            "{}",
+            job.options.configuration
+        );
     }
 }

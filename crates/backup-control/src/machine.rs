@@ -12,8 +12,8 @@ pub struct Machine {
     pub host: String,
     /// Name of the user, recorded in snapshots.
     pub user: String,
-    /// The local time zone: restic records times in it, and trees deduplicate with restic's only if they are written
-    /// the same way.
+    /// The local time zone: restic records times in it, and trees deduplicate with restic's only if
+    /// they are written the same way.
     pub time_zone: TimeZone,
 }
 
@@ -38,7 +38,8 @@ impl Machine {
 /// [`Error::Invalid`] if this machine knows none of that name.
 pub fn zone(name: &str) -> Result<TimeZone> {
     TimeZone::get(name).map_err(|_| {
-        let known: Vec<String> = jiff::tz::db().available().map(|known| known.to_string()).collect();
+        let known: Vec<String> =
+            jiff::tz::db().available().map(|known| known.to_string()).collect();
         let error = Error::invalid(format!("{name:?} is no time zone that this machine knows"));
         match suggest::closest(name, known.iter().map(String::as_str)) {
             Some(close) => error.with_hint(format!("did you mean `{close}`?")),

@@ -1,5 +1,5 @@
-//! Moments and days as people write them: `yesterday`, `2026-11-21`, `2026-11-21 14:30`, `today 06:00`, `2h ago`,
-//! `2026-11-21T14:30:00Z`.
+//! Moments and days as people write them: `yesterday`, `2026-11-21`, `2026-11-21 14:30`,
+//! `today 06:00`, `2h ago`, `2026-11-21T14:30:00Z`.
 
 use std::ops::Range;
 
@@ -11,7 +11,8 @@ use crate::age::Age;
 use crate::error::{Error, Result};
 
 /// What helps after something that is no moment.
-pub const HINT: &str = "write `2026-11-21`, `2026-11-21 14:30`, `2026-11-21T14:30:00Z`, `yesterday` or `2h ago`";
+pub const HINT: &str =
+    "write `2026-11-21`, `2026-11-21 14:30`, `2026-11-21T14:30:00Z`, `yesterday` or `2h ago`";
 
 /// A moment, or a whole day.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +30,8 @@ impl Moment {
     /// [`Error::Invalid`] for anything else.
     pub fn parse(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Self> {
         let clean = text.trim();
-        let invalid = || Error::invalid(format!("{text:?} is neither a moment nor a day")).with_hint(HINT);
+        let invalid =
+            || Error::invalid(format!("{text:?} is neither a moment nor a day")).with_hint(HINT);
         if let Some(age) = clean.strip_suffix("ago") {
             return Ok(Self::Instant(Age::parse(age)?.before(now, zone)?));
         }
@@ -71,10 +73,13 @@ impl Moment {
     pub fn day(&self, zone: &TimeZone) -> Result<Range<Timestamp>> {
         match self {
             Self::Day(day) => Ok(day.clone()),
-            Self::Instant(instant) => match Self::of_day(instant.to_zoned(zone.clone()).date(), zone) {
-                Some(Self::Day(day)) => Ok(day),
-                _ => Err(Error::invalid(format!("{instant} is at the end of the calendar")).with_hint(HINT)),
-            },
+            Self::Instant(instant) => {
+                match Self::of_day(instant.to_zoned(zone.clone()).date(), zone) {
+                    Some(Self::Day(day)) => Ok(day),
+                    _ => Err(Error::invalid(format!("{instant} is at the end of the calendar"))
+                        .with_hint(HINT)),
+                }
+            }
         }
     }
 }
@@ -96,7 +101,8 @@ fn local(text: &str, today: Date) -> Option<DateTime> {
     let (date, time) = text.split_once(' ').or_else(|| text.split_once('T'))?;
     let time = time.trim();
     // jiff takes an hour alone, and anything with a zone, for a time.
-    let is_time = time.contains(':') && time.chars().all(|c| c.is_ascii_digit() || matches!(c, ':' | '.'));
+    let is_time =
+        time.contains(':') && time.chars().all(|c| c.is_ascii_digit() || matches!(c, ':' | '.'));
     if !is_time {
         return None;
     }
@@ -152,9 +158,17 @@ mod tests {
 
     #[test]
     fn what_is_neither_is_said_so() {
-        for text in
-            ["", "soon", "14:30", "ago", "2026-13-01", "2026-03-20 25:00", "yesterday 6", "2026-03-20Z", "6m ago"]
-        {
+        for text in [
+            "",
+            "soon",
+            "14:30",
+            "ago",
+            "2026-13-01",
+            "2026-03-20 25:00",
+            "yesterday 6",
+            "2026-03-20Z",
+            "6m ago",
+        ] {
             assert!(parse(text).is_err_and(|error| error.hint().is_some()), "{text}");
         }
     }

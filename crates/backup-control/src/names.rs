@@ -1,5 +1,5 @@
-//! What names of jobs, tiers and tags may look like. They become tags of snapshots, which stock tools separate by
-//! commas, and our own tags are `name=value`.
+//! What names of jobs, tiers and tags may look like. They become tags of snapshots, which stock
+//! tools separate by commas, and our own tags are `name=value`.
 
 use crate::error::{Error, Result};
 
@@ -19,13 +19,14 @@ pub(crate) fn check(what: &str, name: &str) -> Result<(), Error> {
 /// Checks a tag that a user wants on a snapshot.
 pub(crate) fn check_tag(tag: &str) -> Result<(), Error> {
     if tag.is_empty() || tag.contains(',') || tag.chars().any(char::is_control) {
-        return Err(
-            Error::invalid(format!("{tag:?} cannot be a tag")).with_hint("tags have at least one letter and no comma")
-        );
+        return Err(Error::invalid(format!("{tag:?} cannot be a tag"))
+            .with_hint("tags have at least one letter and no comma"));
     }
     match tag.split_once('=') {
-        Some((name, _)) if RESERVED.contains(&name) => Err(Error::invalid(format!("the tag `{tag}` is reserved"))
-            .with_hint(format!("`{name}=…` is set by the backup itself"))),
+        Some((name, _)) if RESERVED.contains(&name) => {
+            Err(Error::invalid(format!("the tag `{tag}` is reserved"))
+                .with_hint(format!("`{name}=…` is set by the backup itself")))
+        }
         _ => Ok(()),
     }
 }

@@ -7,10 +7,11 @@
 //! | 3 | the environment: `BACKUP_PASSWORD`, `BACKUP_PASSWORD_FILE`, `BACKUP_PASSWORD_COMMAND` |
 //! | 4 | nothing: the front-end asks, or fails |
 //!
-//! The environment comes after the configuration because it is one value for all repositories, while a section speaks
-//! of its own. The password of a source has no flags: its section, else `BACKUP_SOURCE_PASSWORD…`; that of a target of
-//! which there is no section: `BACKUP_TARGET_PASSWORD…`; that of the catalog: `[catalog]`, else `BACKUP_CATALOG_PASSWORD…`; else what
-//! the address holds.
+//! The environment comes after the configuration because it is one value for all repositories,
+//! while a section speaks of its own. The password of a source has no flags: its section, else
+//! `BACKUP_SOURCE_PASSWORD…`; that of a target of which there is no section:
+//! `BACKUP_TARGET_PASSWORD…`; that of the catalog: `[catalog]`, else `BACKUP_CATALOG_PASSWORD…`;
+//! else what the address holds.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -24,7 +25,8 @@ use crate::config::RepositoryConfig;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 
-/// How long a command may take: long enough for a person to confirm something, short enough for a scheduler to notice.
+/// How long a command may take: long enough for a person to confirm something, short enough for a
+/// scheduler to notice.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 /// No pass phrase is longer than this, nor is what is shown of a command's complaints.
 const LIMIT: u64 = 64 << 10;
@@ -59,47 +61,72 @@ pub enum PassphraseOrigin {
 impl PassphraseOrigin {
     /// The first place that is given, in the order above.
     #[must_use]
-    pub fn choose(flags: &PassphraseFlags, repository: Option<&RepositoryConfig>, env: &Environment) -> Option<Self> {
+    pub fn choose(
+        flags: &PassphraseFlags,
+        repository: Option<&RepositoryConfig>,
+        env: &Environment,
+    ) -> Option<Self> {
         let by_flag = Self::of(flags.file.as_deref(), None, flags.command.as_deref());
         let by_config = || {
             let config = repository?;
             let variable = config.passphrase_env.as_deref();
-            Self::of(config.passphrase_file.as_deref(), variable, config.passphrase_command.as_deref())
+            Self::of(
+                config.passphrase_file.as_deref(),
+                variable,
+                config.passphrase_command.as_deref(),
+            )
         };
         by_flag.or_else(by_config).or_else(|| Self::from_env("BACKUP_PASSWORD", env))
     }
 
-    /// The first place that is given for a pass phrase that takes the place of another, or is added to it: the flags, else
-    /// `BACKUP_NEW_PASSWORD`, `BACKUP_NEW_PASSWORD_FILE`, `BACKUP_NEW_PASSWORD_COMMAND`.
+    /// The first place that is given for a pass phrase that takes the place of another, or is added
+    /// to it: the flags, else `BACKUP_NEW_PASSWORD`, `BACKUP_NEW_PASSWORD_FILE`,
+    /// `BACKUP_NEW_PASSWORD_COMMAND`.
     #[must_use]
     pub fn choose_new(flags: &PassphraseFlags, env: &Environment) -> Option<Self> {
         let by_flag = Self::of(flags.file.as_deref(), None, flags.command.as_deref());
         by_flag.or_else(|| Self::from_env("BACKUP_NEW_PASSWORD", env))
     }
 
-    /// The first place that is given for the password of a source's user: its section, else the variable `name`, or
-    /// those that name a file or a command.
+    /// The first place that is given for the password of a source's user: its section, else the
+    /// variable `name`, or those that name a file or a command.
     #[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
-    pub(crate) fn of_source(source: &crate::config::SourceConfig, name: &str, env: &Environment) -> Option<Self> {
+    pub(crate) fn of_source(
+        source: &crate::config::SourceConfig,
+        name: &str,
+        env: &Environment,
+    ) -> Option<Self> {
         let variable = source.password_env.as_deref();
-        let own = Self::of(source.password_file.as_deref(), variable, source.password_command.as_deref());
+        let own =
+            Self::of(source.password_file.as_deref(), variable, source.password_command.as_deref());
         own.or_else(|| Self::from_env(name, env))
     }
 
-    /// The first place that is given for the password of the catalog's user: its section, else `BACKUP_CATALOG_PASSWORD`, or those that
-    /// name a file or a command.
+    /// The first place that is given for the password of the catalog's user: its section, else
+    /// `BACKUP_CATALOG_PASSWORD`, or those that name a file or a command.
     #[cfg(feature = "postgres")]
-    pub(crate) fn of_catalog(catalog: Option<&crate::config::CatalogConfig>, env: &Environment) -> Option<Self> {
+    pub(crate) fn of_catalog(
+        catalog: Option<&crate::config::CatalogConfig>,
+        env: &Environment,
+    ) -> Option<Self> {
         let own = catalog.and_then(|catalog| {
             let variable = catalog.password_env.as_deref();
-            Self::of(catalog.password_file.as_deref(), variable, catalog.password_command.as_deref())
+            Self::of(
+                catalog.password_file.as_deref(),
+                variable,
+                catalog.password_command.as_deref(),
+            )
         });
         own.or_else(|| Self::from_env("BACKUP_CATALOG_PASSWORD", env))
     }
 
     /// The place of a channel's secret.
     pub(crate) fn of_channel(channel: &crate::config::NotifyConfig) -> Option<Self> {
-        Self::of(channel.secret_file.as_deref(), channel.secret_env.as_deref(), channel.secret_command.as_deref())
+        Self::of(
+            channel.secret_file.as_deref(),
+            channel.secret_env.as_deref(),
+            channel.secret_command.as_deref(),
+        )
     }
 
     /// From the variable `name`, or those that name a file or a command.
@@ -139,10 +166,13 @@ impl PassphraseOrigin {
     async fn fetch_as(&self, what: &str, env: &Environment) -> Result<Passphrase> {
         let (text, from) = match self {
             Self::File(path) => (read_file(what, path)?, path.display().to_string()),
-            Self::Variable(name) => (read_variable(what, name, env)?, format!("the environment variable {name}")),
-            Self::Command(line) => {
-                (run(what, line, env, COMMAND_TIMEOUT).await?, format!("the command for the {what}"))
+            Self::Variable(name) => {
+                (read_variable(what, name, env)?, format!("the environment variable {name}"))
             }
+            Self::Command(line) => (
+                run(what, line, env, COMMAND_TIMEOUT).await?,
+                format!("the command for the {what}"),
+            ),
         };
         if text.is_empty() {
             return Err(Error::passphrase(format!("{from} holds no {what}"))
@@ -157,32 +187,46 @@ fn read_file(what: &str, path: &Path) -> Result<Zeroizing<String>> {
     let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::NotFound if what == PASS_PHRASE => {
-                "check the path; `backup init --generate-key` makes a repository and its key".to_owned()
+                "check the path; `backup init --generate-key` makes a repository and its key"
+                    .to_owned()
             }
             std::io::ErrorKind::NotFound => "check the path".to_owned(),
-            std::io::ErrorKind::PermissionDenied => "run the command as the user who owns the file".to_owned(),
+            std::io::ErrorKind::PermissionDenied => {
+                "run the command as the user who owns the file".to_owned()
+            }
             _ => format!("the file must hold the {what} as UTF-8 text"),
         };
-        Error::passphrase(format!("cannot read the {what} file {}", path.display())).with_source(error).with_hint(hint)
+        Error::passphrase(format!("cannot read the {what} file {}", path.display()))
+            .with_source(error)
+            .with_hint(hint)
     })?;
     Ok(Zeroizing::new(text.trim_start_matches('\u{feff}').trim().to_owned()))
 }
 
 fn read_variable(what: &str, name: &str, env: &Environment) -> Result<Zeroizing<String>> {
     let value = env.get(name).ok_or_else(|| {
-        Error::passphrase(format!("the environment variable {name}, which should hold the {what}, is not set"))
-            .with_hint("set it, or name another place in the configuration")
+        Error::passphrase(format!(
+            "the environment variable {name}, which should hold the {what}, is not set"
+        ))
+        .with_hint("set it, or name another place in the configuration")
     })?;
-    let text =
-        value.to_str().ok_or_else(|| Error::passphrase(format!("the environment variable {name} is not UTF-8")))?;
+    let text = value.to_str().ok_or_else(|| {
+        Error::passphrase(format!("the environment variable {name} is not UTF-8"))
+    })?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Runs a shell command and returns the first line of its output. What it prints is never shown, nor is the command
-/// itself, which may hold a secret; what it complains about is.
-async fn run(what: &str, line: &str, env: &Environment, timeout: Duration) -> Result<Zeroizing<String>> {
-    let failed =
-        |error: std::io::Error| Error::passphrase(format!("cannot run the command for the {what}")).with_source(error);
+/// Runs a shell command and returns the first line of its output. What it prints is never shown,
+/// nor is the command itself, which may hold a secret; what it complains about is.
+async fn run(
+    what: &str,
+    line: &str,
+    env: &Environment,
+    timeout: Duration,
+) -> Result<Zeroizing<String>> {
+    let failed = |error: std::io::Error| {
+        Error::passphrase(format!("cannot run the command for the {what}")).with_source(error)
+    };
     let mut child = tokio::process::Command::new("/bin/sh")
         .args(["-c", line])
         .env_clear()
@@ -200,12 +244,17 @@ async fn run(what: &str, line: &str, env: &Environment, timeout: Duration) -> Re
     let (status, output, complaints) = tokio::time::timeout(timeout, work)
         .await
         .map_err(|_| {
-            Error::passphrase(format!("the command for the {what} did not end within {} seconds", timeout.as_secs()))
-                .with_hint("run it by hand to see what it waits for")
+            Error::passphrase(format!(
+                "the command for the {what} did not end within {} seconds",
+                timeout.as_secs()
+            ))
+            .with_hint("run it by hand to see what it waits for")
         })?
         .map_err(failed)?;
     let text = std::str::from_utf8(&output).map_err(|_| {
-        Error::passphrase(format!("the command for the {what} printed something that is not UTF-8 text"))
+        Error::passphrase(format!(
+            "the command for the {what} printed something that is not UTF-8 text"
+        ))
     })?;
     let first = Zeroizing::new(text.lines().next().unwrap_or_default().trim().to_owned());
     if status.success() {
@@ -258,15 +307,27 @@ mod tests {
         let none = PassphraseFlags::default();
         let choose = PassphraseOrigin::choose;
         assert_eq!(choose(&flags, Some(&section), &all), Some(PassphraseOrigin::File("/f".into())));
-        assert_eq!(choose(&none, Some(&section), &all), Some(PassphraseOrigin::Variable("KEY".into())));
-        assert_eq!(choose(&none, Some(&bare), &all), Some(PassphraseOrigin::Variable("BACKUP_PASSWORD".into())));
+        assert_eq!(
+            choose(&none, Some(&section), &all),
+            Some(PassphraseOrigin::Variable("KEY".into()))
+        );
+        assert_eq!(
+            choose(&none, Some(&bare), &all),
+            Some(PassphraseOrigin::Variable("BACKUP_PASSWORD".into()))
+        );
         assert_eq!(choose(&none, None, &file), Some(PassphraseOrigin::File("/e".into())));
         assert_eq!(choose(&none, None, &env(&[])), None);
 
         // The old pass phrase is never taken for the new one.
         let new = env(&[("BACKUP_PASSWORD", "old"), ("BACKUP_NEW_PASSWORD_FILE", "/n")]);
-        assert_eq!(PassphraseOrigin::choose_new(&none, &new), Some(PassphraseOrigin::File("/n".into())));
-        assert_eq!(PassphraseOrigin::choose_new(&flags, &new), Some(PassphraseOrigin::File("/f".into())));
+        assert_eq!(
+            PassphraseOrigin::choose_new(&none, &new),
+            Some(PassphraseOrigin::File("/n".into()))
+        );
+        assert_eq!(
+            PassphraseOrigin::choose_new(&flags, &new),
+            Some(PassphraseOrigin::File("/f".into()))
+        );
         assert_eq!(PassphraseOrigin::choose_new(&none, &all), None);
     }
 
@@ -280,19 +341,30 @@ mod tests {
         std::fs::write(&file, "\n").unwrap();
         assert!(origin.fetch(&env(&[])).await.unwrap_err().to_string().contains("no pass phrase"));
         let origin = PassphraseOrigin::File(dir.path().join("none"));
-        assert!(origin.fetch(&env(&[])).await.unwrap_err().hint().unwrap().contains("check the path"));
+        assert!(
+            origin.fetch(&env(&[])).await.unwrap_err().hint().unwrap().contains("check the path")
+        );
         let origin = PassphraseOrigin::Variable("KEY".into());
         assert_eq!(origin.fetch(&env(&[("KEY", " x ")])).await.unwrap().reveal(), " x ");
         assert!(origin.fetch(&env(&[])).await.is_err());
     }
 
     async fn command(line: &str) -> Result<Zeroizing<String>> {
-        run(PASS_PHRASE, line, &env(&[("PATH", "/usr/bin:/bin"), ("NAME", "joe")]), Duration::from_millis(500)).await
+        run(
+            PASS_PHRASE,
+            line,
+            &env(&[("PATH", "/usr/bin:/bin"), ("NAME", "joe")]),
+            Duration::from_millis(500),
+        )
+        .await
     }
 
     #[tokio::test]
     async fn commands() {
-        assert_eq!(command("echo \"secret of $NAME\"; echo more").await.unwrap().as_str(), "secret of joe");
+        assert_eq!(
+            command("echo \"secret of $NAME\"; echo more").await.unwrap().as_str(),
+            "secret of joe"
+        );
         let error = command("echo hunter2; echo 'locked: hunter2' >&2; exit 3").await.unwrap_err();
         assert_eq!(error.to_string(), "the command for the pass phrase failed (exit status: 3)");
         let cause = std::error::Error::source(&error).unwrap().to_string();

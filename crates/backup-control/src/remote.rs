@@ -18,7 +18,8 @@ pub const TOKEN_FILE_VARIABLE: &str = "BACKUP_TOKEN_FILE";
 pub const VARIABLES: [&str; 3] = [SERVER_VARIABLE, TOKEN_VARIABLE, TOKEN_FILE_VARIABLE];
 
 /// What addresses look like.
-const HINT: &str = "write https://HOST:PORT, or unix:///PATH of its socket; http:// only for this machine";
+const HINT: &str =
+    "write https://HOST:PORT, or unix:///PATH of its socket; http:// only for this machine";
 
 /// The address of a daemon. It holds no secret: tokens are given otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,9 +34,12 @@ impl Address {
     /// Understands an address.
     ///
     /// # Errors
-    /// If it is none, holds a secret, or would send tokens through a network where they can be read.
+    /// If it is none, holds a secret, or would send tokens through a network where they can be
+    /// read.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let wrong = |why: &str| Err(Error::invalid(format!("the address of the server {why}")).with_hint(HINT));
+        let wrong = |why: &str| {
+            Err(Error::invalid(format!("the address of the server {why}")).with_hint(HINT))
+        };
         if let Some(path) = text.strip_prefix("unix://") {
             return match PathBuf::from(path) {
                 path if path.is_absolute() => Ok(Self::Socket(path)),
@@ -44,8 +48,10 @@ impl Address {
         }
         let Ok(url) = Url::parse(text) else { return wrong("cannot be understood") };
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Error::invalid("the address of the server must not hold a user or a password")
-                .with_hint("give the token in BACKUP_TOKEN, or in a file by --token-file"));
+            return Err(Error::invalid(
+                "the address of the server must not hold a user or a password",
+            )
+            .with_hint("give the token in BACKUP_TOKEN, or in a file by --token-file"));
         }
         if url.query().is_some() || url.fragment().is_some() || url.path() != "/" {
             return wrong("has more than a host and a port");
@@ -112,7 +118,10 @@ mod tests {
             "https://backup1/api?token=hush",
         ] {
             let error = Address::parse(bad).unwrap_err();
-            assert!(error.hint().is_some() && !error.to_string().contains("hush"), "{bad}: {error}");
+            assert!(
+                error.hint().is_some() && !error.to_string().contains("hush"),
+                "{bad}: {error}"
+            );
         }
         assert!(Address::parse("https://localhost").unwrap().is_this_machine());
         assert!(!Address::parse("https://backup1").unwrap().is_this_machine());

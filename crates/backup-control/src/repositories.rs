@@ -45,9 +45,11 @@ pub fn location(address: &str) -> Result<Location> {
 
 /// The error for a place that cannot hold a repository.
 fn unusable(address: &str, error: &SinkError) -> Error {
-    let why = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    let why =
+        std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     let address = without_secrets(address);
-    let unusable = Error::invalid(format!("{address:?} is no place for a repository")).with_source(why);
+    let unusable =
+        Error::invalid(format!("{address:?} is no place for a repository")).with_source(why);
     match error.hint() {
         Some(hint) => unusable.with_hint(hint),
         None => unusable,
@@ -68,7 +70,13 @@ impl RepositorySpec {
     /// The repository in a directory of this machine.
     #[must_use]
     pub fn at(dir: &std::path::Path) -> Self {
-        Self { name: None, location: Location::local(dir), config: None, similar: None, storage_class: None }
+        Self {
+            name: None,
+            location: Location::local(dir),
+            config: None,
+            similar: None,
+            storage_class: None,
+        }
     }
 
     /// Its address as runs remember it: the same from every directory, without secrets.
@@ -79,7 +87,8 @@ impl RepositorySpec {
         path.and_then(|path| path.into_os_string().into_string().ok()).unwrap_or(shown)
     }
 
-    /// Whether it lies on a disk of this machine alone: what another machine calls the same is another one.
+    /// Whether it lies on a disk of this machine alone: what another machine calls the same is
+    /// another one.
     #[must_use]
     pub fn is_of_machine(&self) -> bool {
         let place = self.place();
@@ -92,7 +101,8 @@ impl RepositorySpec {
     /// # Errors
     /// [`Error::Invalid`] if it is neither.
     pub fn resolve(text: &str, config: Option<&Config>) -> Result<Self> {
-        let names = || config.into_iter().flat_map(|config| config.repositories.keys()).map(String::as_str);
+        let names =
+            || config.into_iter().flat_map(|config| config.repositories.keys()).map(String::as_str);
         match config.and_then(|config| config.repositories.get(text)) {
             Some(section) => Self::from_config(text, section),
             None => Ok(Self {
@@ -117,7 +127,8 @@ impl RepositorySpec {
             (None, _) => Err(Error::invalid("no repository is given")
                 .with_hint("name one with `-r DIR`, with BACKUP_REPO, or in a configuration file")),
             (Some(_), Some(_)) => {
-                let names: Vec<&str> = repositories.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+                let names: Vec<&str> =
+                    repositories.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
                 Err(Error::invalid("no repository is given, and the configuration has several")
                     .with_hint(format!("name one with `-r`: {}", names.join(", "))))
             }
@@ -143,12 +154,22 @@ impl RepositorySpec {
 
     fn from_config(name: &str, section: &RepositoryConfig) -> Result<Self> {
         let (name, config) = (Some(name.to_owned()), Some(section.clone()));
-        Ok(Self { name, location: location(&section.url)?, config, similar: None, storage_class: None })
+        Ok(Self {
+            name,
+            location: location(&section.url)?,
+            config,
+            similar: None,
+            storage_class: None,
+        })
     }
 
     /// Where its pass phrase comes from; `None`: somebody has to be asked.
     #[must_use]
-    pub fn passphrase(&self, flags: &PassphraseFlags, env: &Environment) -> Option<PassphraseOrigin> {
+    pub fn passphrase(
+        &self,
+        flags: &PassphraseFlags,
+        env: &Environment,
+    ) -> Option<PassphraseOrigin> {
         PassphraseOrigin::choose(flags, self.config.as_ref(), env)
     }
 
@@ -163,7 +184,8 @@ impl RepositorySpec {
             return settings;
         };
         settings.compression = config.compression.unwrap_or(settings.compression);
-        settings.verify_sample = config.verify_sample.map_or(settings.verify_sample, |share| share.0);
+        settings.verify_sample =
+            config.verify_sample.map_or(settings.verify_sample, |share| share.0);
         settings.uploads = config.uploads.or(settings.uploads);
         if let Some(size) = config.pack_size {
             // Checked with the configuration: it fits everywhere.
@@ -175,7 +197,8 @@ impl RepositorySpec {
     /// How data that nothing needs is removed from it; `holder` is who does it, for people.
     #[must_use]
     pub fn prune_options(&self, holder: String) -> PruneOptions {
-        let mut options = PruneOptions { write: self.write_settings(), holder, ..PruneOptions::default() };
+        let mut options =
+            PruneOptions { write: self.write_settings(), holder, ..PruneOptions::default() };
         let Some(prune) = self.config.as_ref().map(|config| &config.prune) else {
             return options;
         };
@@ -192,7 +215,9 @@ impl RepositorySpec {
     /// [`Error::Invalid`] for a directory, which has none.
     pub fn with_storage_class(mut self, class: Option<&str>) -> Result<Self> {
         if class.is_some() && self.is_local() {
-            return Err(Error::invalid(format!("{self} is a directory: it has no storage classes")));
+            return Err(Error::invalid(format!(
+                "{self} is a directory: it has no storage classes"
+            )));
         }
         if let Some(class) = class {
             self.location = self.location.without("storage_class");
@@ -207,7 +232,8 @@ impl RepositorySpec {
 
     /// How its store is reached.
     fn store(&self, env: &Environment) -> StoreSettings {
-        let mut settings = self.config.as_ref().map(|config| config.store.clone()).unwrap_or_default();
+        let mut settings =
+            self.config.as_ref().map(|config| config.store.clone()).unwrap_or_default();
         settings.environment = env.texts().collect();
         if self.storage_class.is_some() {
             settings.storage_class.clone_from(&self.storage_class);
@@ -255,12 +281,14 @@ impl RepositorySpec {
         env: &Environment,
         cx: &Context,
     ) -> Result<Repository> {
-        let sink = resolver::create(&self.location, &self.store(env)).await.map_err(|error| self.failed(error))?;
+        let sink = resolver::create(&self.location, &self.store(env))
+            .await
+            .map_err(|error| self.failed(error))?;
         Ok(Repository::init(sink, passphrase, options, cx).await?)
     }
 
-    /// Finds out what the store of a new repository really does; returns what users should know. A directory needs no
-    /// probe: the system calls it relies upon do what they say.
+    /// Finds out what the store of a new repository really does; returns what users should know. A
+    /// directory needs no probe: the system calls it relies upon do what they say.
     ///
     /// # Errors
     /// [`Error::Core`]: storage.
@@ -278,13 +306,17 @@ impl RepositorySpec {
                     (Some(name), _) => format!("did you mean `{name}` of the configuration?"),
                     // Not even the place is there.
                     (None, Some(hint)) => hint.to_owned(),
-                    (None, None) => "check the address, or create a repository with `backup init`".to_owned(),
+                    (None, None) => {
+                        "check the address, or create a repository with `backup init`".to_owned()
+                    }
                 };
                 CoreError::new(ErrorKind::NoRepository, format!("there is no repository at {self}"))
                     .with_hint(hint)
                     .into()
             }
-            SinkErrorKind::Invalid | SinkErrorKind::Unsupported => unusable(&self.to_string(), &error),
+            SinkErrorKind::Invalid | SinkErrorKind::Unsupported => {
+                unusable(&self.to_string(), &error)
+            }
             _ => CoreError::from(error).into(),
         }
     }

@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::moment::Moment;
 
 /// What helps after something that names no snapshot.
-const HINT: &str = "use `latest`, the beginning of an identifier as `backup list` shows it, or a moment such as \
-                    `yesterday`, `2h ago` or `2026-11-21 14:30`";
+const HINT: &str = "use `latest`, the beginning of an identifier as `backup list` shows it, or a \
+                    moment such as `yesterday`, `2h ago` or `2026-11-21 14:30`";
 
 /// Which snapshots are meant; without anything, all.
 #[derive(Debug, Clone, Default)]
@@ -42,12 +42,18 @@ pub struct Now<'a> {
     pub zone: &'a TimeZone,
 }
 
-/// The snapshot called `name`, which must be one of `choice`: `latest`, the unique beginning of an identifier, or a moment,
-/// which means the newest snapshot of that moment or before (for a day, of its end or before).
+/// The snapshot called `name`, which must be one of `choice`: `latest`, the unique beginning of an
+/// identifier, or a moment, which means the newest snapshot of that moment or before (for a day, of
+/// its end or before).
 ///
 /// # Errors
 /// [`Error::Core`]: not found, ambiguous, damaged; [`Error::Invalid`] for what is no name.
-pub fn find<'a>(list: &'a SnapshotList, name: &str, choice: &Choice, now: &Now<'_>) -> Result<&'a SnapshotInfo> {
+pub fn find<'a>(
+    list: &'a SnapshotList,
+    name: &str,
+    choice: &Choice,
+    now: &Now<'_>,
+) -> Result<&'a SnapshotInfo> {
     let is_id = !name.is_empty() && name.bytes().all(|b| b.is_ascii_hexdigit());
     if name == "latest" {
         return newest(list, choice, None).ok_or_else(|| none(choice));
@@ -63,16 +69,26 @@ pub fn find<'a>(list: &'a SnapshotList, name: &str, choice: &Choice, now: &Now<'
     })?;
     newest(list, choice, Some(moment.end())).ok_or_else(|| {
         let hint = match list.snapshots.iter().find(|info| choice.matches(info)) {
-            Some(oldest) => format!("the oldest is {}, of {}", oldest.id.short(), oldest.snapshot.time),
+            Some(oldest) => {
+                format!("the oldest is {}, of {}", oldest.id.short(), oldest.snapshot.time)
+            }
             None => "`backup list` shows what there is".to_owned(),
         };
-        CoreError::new(ErrorKind::NotFound, format!("there is no snapshot of {name} or before")).with_hint(hint).into()
+        CoreError::new(ErrorKind::NotFound, format!("there is no snapshot of {name} or before"))
+            .with_hint(hint)
+            .into()
     })
 }
 
 /// The newest one that is meant, not made after `until`.
-fn newest<'a>(list: &'a SnapshotList, choice: &Choice, until: Option<Timestamp>) -> Option<&'a SnapshotInfo> {
-    let fits = |info: &&SnapshotInfo| until.is_none_or(|until| info.snapshot.time <= until) && choice.matches(info);
+fn newest<'a>(
+    list: &'a SnapshotList,
+    choice: &Choice,
+    until: Option<Timestamp>,
+) -> Option<&'a SnapshotInfo> {
+    let fits = |info: &&SnapshotInfo| {
+        until.is_none_or(|until| info.snapshot.time <= until) && choice.matches(info)
+    };
     list.snapshots.iter().rev().find(fits)
 }
 
@@ -86,9 +102,12 @@ fn none(choice: &Choice) -> Error {
 
 fn not_meant(info: &SnapshotInfo) -> Error {
     let short = info.id.short();
-    CoreError::new(ErrorKind::NotFound, format!("snapshot {short} is not one of those that the filters name"))
-        .with_hint(format!("leave the filters out, or see `backup show {short}`"))
-        .into()
+    CoreError::new(
+        ErrorKind::NotFound,
+        format!("snapshot {short} is not one of those that the filters name"),
+    )
+    .with_hint(format!("leave the filters out, or see `backup show {short}`"))
+    .into()
 }
 
 #[cfg(test)]
@@ -125,7 +144,10 @@ mod tests {
     #[test]
     fn by_identifier_and_moment() {
         let all = Choice::default();
-        let x = Choice { filter: SnapshotFilter { job: Some("x".into()), ..SnapshotFilter::default() }, within: None };
+        let x = Choice {
+            filter: SnapshotFilter { job: Some("x".into()), ..SnapshotFilter::default() },
+            within: None,
+        };
         for (name, choice, id) in [
             ("latest", &all, "b3"),
             ("a2", &all, "a2"),
@@ -141,12 +163,19 @@ mod tests {
         let error = found("mongodb://me:hush@db/", &all).unwrap_err();
         assert!(!format!("{error:?}").contains("hush"), "{error:?}");
         let of_day = Choice {
-            within: Some("2026-03-02T00:00:00Z".parse().unwrap().."2026-03-03T00:00:00Z".parse().unwrap()),
+            within: Some(
+                "2026-03-02T00:00:00Z".parse().unwrap().."2026-03-03T00:00:00Z".parse().unwrap(),
+            ),
             ..x
         };
-        for (name, choice) in
-            [("a", &all), ("c", &all), ("2025-01-01", &all), ("zebra", &all), ("a2", &of_day), ("latest", &of_day)]
-        {
+        for (name, choice) in [
+            ("a", &all),
+            ("c", &all),
+            ("2025-01-01", &all),
+            ("zebra", &all),
+            ("a2", &of_day),
+            ("latest", &of_day),
+        ] {
             assert!(found(name, choice).is_err_and(|error| error.hint().is_some()), "{name}");
         }
     }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::environment::Environment;
 
-/// The directory for what must survive a restart: `BACKUP_STATE_DIR`, else `backup` in the user's state directory. `None` if the
-/// user has no place.
+/// The directory for what must survive a restart: `BACKUP_STATE_DIR`, else `backup` in the user's
+/// state directory. `None` if the user has no place.
 #[must_use]
 pub fn dir(env: &Environment) -> Option<PathBuf> {
     if let Some(dir) = env.get("BACKUP_STATE_DIR") {
@@ -21,8 +21,9 @@ pub fn dir(env: &Environment) -> Option<PathBuf> {
     user.is_absolute().then(|| user.join("backup"))
 }
 
-/// Names by which the system knows file systems of this machine's own disks and memory: ext, XFS, Btrfs, tmpfs, overlayfs, ZFS, F2FS,
-/// bcachefs, ReiserFS, ramfs (`linux/magic.h`, and those of the file systems that are not in it).
+/// Names by which the system knows file systems of this machine's own disks and memory: ext, XFS,
+/// Btrfs, tmpfs, overlayfs, ZFS, F2FS, bcachefs, ReiserFS, ramfs (`linux/magic.h`, and those of the
+/// file systems that are not in it).
 const LOCAL: [u32; 10] = [
     0xef53,
     0x5846_5342,
@@ -36,7 +37,8 @@ const LOCAL: [u32; 10] = [
     0x8584_58f6,
 ];
 
-/// Whether a file lies on a file system of this machine alone. What is not known counts as another's.
+/// Whether a file lies on a file system of this machine alone. What is not known counts as
+/// another's.
 #[must_use]
 pub fn is_local(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|found| LOCAL.contains(&(found.f_type as u32)))
@@ -45,7 +47,12 @@ pub fn is_local(path: &Path) -> bool {
 /// Whose a file is, if that is not the user of this process.
 pub(crate) fn owner(path: &Path) -> Option<String> {
     let uid = nix::unistd::Uid::from_raw(std::fs::metadata(path).ok()?.uid());
-    let name = || nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+    let name = || {
+        nix::unistd::User::from_uid(uid)
+            .ok()
+            .flatten()
+            .map_or_else(|| uid.to_string(), |user| user.name)
+    };
     (uid != nix::unistd::geteuid()).then(name)
 }
 
@@ -56,7 +63,8 @@ mod tests {
     #[test]
     fn variable_before_state_directory_before_home() {
         let of = |variables: &[(&str, &str)]| dir(&variables.iter().copied().collect());
-        let (own, xdg, home) = (("BACKUP_STATE_DIR", "/s"), ("XDG_STATE_HOME", "/x"), ("HOME", "/h"));
+        let (own, xdg, home) =
+            (("BACKUP_STATE_DIR", "/s"), ("XDG_STATE_HOME", "/x"), ("HOME", "/h"));
         assert_eq!(of(&[own, xdg, home]), Some("/s".into()));
         assert_eq!(of(&[xdg, home]), Some("/x/backup".into()));
         assert_eq!(of(&[home]), Some("/h/.local/state/backup".into()));

@@ -10,7 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::age::Age;
 
-/// Units from the largest to the smallest; the first spelling of each factor is the one that is printed.
+/// Units from the largest to the smallest; the first spelling of each factor is the one that is
+/// printed.
 const UNITS: [(&str, u64); 17] = [
     ("TiB", 1 << 40),
     ("T", 1 << 40),
@@ -41,7 +42,8 @@ impl FromStr for Size {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is not a size; write it like 500M, 10GiB or 4096");
         let trimmed = text.trim();
-        let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+        let split =
+            trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(split);
         let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit.trim()).ok_or_else(wrong)?;
         if let Ok(whole) = number.parse::<u64>() {
@@ -49,13 +51,18 @@ impl FromStr for Size {
         }
         let value = number.parse::<f64>().map_err(|_| wrong())? * *factor as f64;
         // Beyond this a fraction of a unit could not be exact.
-        if value.is_finite() && value < 9e15 { Ok(Self(value.round() as u64)) } else { Err(wrong()) }
+        if value.is_finite() && value < 9e15 {
+            Ok(Self(value.round() as u64))
+        } else {
+            Err(wrong())
+        }
     }
 }
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = |(_, factor): &&(&str, u64)| self.0 >= *factor && self.0.is_multiple_of(*factor);
+        let exact =
+            |(_, factor): &&(&str, u64)| self.0 >= *factor && self.0.is_multiple_of(*factor);
         let (unit, factor) = UNITS.iter().find(exact).unwrap_or(&("B", 1));
         write!(f, "{}{unit}", self.0 / factor)
     }
@@ -70,7 +77,13 @@ impl FromStr for Share {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is not a share; write it like 5% or 100%");
-        let percent: f64 = text.trim().strip_suffix('%').ok_or_else(wrong)?.trim_end().parse().map_err(|_| wrong())?;
+        let percent: f64 = text
+            .trim()
+            .strip_suffix('%')
+            .ok_or_else(wrong)?
+            .trim_end()
+            .parse()
+            .map_err(|_| wrong())?;
         if (0.0..=100.0).contains(&percent) { Ok(Self(percent / 100.0)) } else { Err(wrong()) }
     }
 }
@@ -102,7 +115,8 @@ impl FromStr for Time {
     fn from_str(text: &str) -> Result<Self, String> {
         let age: Age = text.parse()?;
         let wrong = || format!("{text:?} is not so many hours; write it like 90min, 24h or 7d");
-        let length = age.span().to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+        let length =
+            age.span().to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
         Ok(Self { text: age, length: Duration::try_from(length).map_err(|_| wrong())? })
     }
 }
@@ -131,7 +145,9 @@ impl FromStr for UnusedLimit {
         let wrong = || format!("{text:?} is no limit; write it like 5%, 10GiB or unlimited");
         match text.trim() {
             "unlimited" => Ok(Self::Unlimited),
-            share if share.ends_with('%') => share.parse().map(Self::Share).map_err(|_: String| wrong()),
+            share if share.ends_with('%') => {
+                share.parse().map(Self::Share).map_err(|_: String| wrong())
+            }
             size => size.parse().map(Self::Size).map_err(|_: String| wrong()),
         }
     }
@@ -257,7 +273,11 @@ mod tests {
     #[test]
     fn times_and_limits() {
         for (text, seconds) in [("24h", 86_400), ("2d", 172_800), ("1w 90min", 610_200)] {
-            assert_eq!(text.parse::<Time>().unwrap().length(), Duration::from_secs(seconds), "{text}");
+            assert_eq!(
+                text.parse::<Time>().unwrap().length(),
+                Duration::from_secs(seconds),
+                "{text}"
+            );
         }
         for bad in ["", "5", "1mo", "1y", "5m", "-1h"] {
             assert!(bad.parse::<Time>().is_err(), "{bad}");

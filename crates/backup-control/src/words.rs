@@ -57,14 +57,23 @@ mod tests {
 
     #[test]
     fn sizes_and_times() {
-        for (bytes, text) in
-            [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 40, "5.0 TiB"), (u64::MAX, "16777216.0 TiB")]
-        {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (5 << 40, "5.0 TiB"),
+            (u64::MAX, "16777216.0 TiB"),
+        ] {
             assert_eq!(size(bytes), text);
         }
-        for (seconds, text) in
-            [(0, "0 s"), (59, "59 s"), (61, "1 min"), (3600, "1 h"), (3660, "1 h 1 min"), (180_000, "2 d 2 h")]
-        {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (61, "1 min"),
+            (3600, "1 h"),
+            (3660, "1 h 1 min"),
+            (180_000, "2 d 2 h"),
+        ] {
             assert_eq!(duration(Duration::from_secs(seconds)), text);
         }
     }

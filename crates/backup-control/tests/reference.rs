@@ -34,5 +34,9 @@ fn the_reference_is_what_the_types_say() {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&file, &text).unwrap();
     }
-    assert!(std::fs::read_to_string(&file).unwrap_or_default() == text, "{} is old: set UPDATE_DOCS=1", file.display());
+    assert!(
+        std::fs::read_to_string(&file).unwrap_or_default() == text,
+        "{} is old: set UPDATE_DOCS=1",
+        file.display()
+    );
 }

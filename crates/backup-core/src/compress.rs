@@ -21,8 +21,8 @@ pub enum Compression {
     Off,
     /// zstd level 1: about a third less CPU for about a tenth more size.
     Fast,
-    /// zstd level 3 where it pays, else level 2 or 1: on documents with short, varied fields level 1 takes half the CPU and is not
-    /// larger.
+    /// zstd level 3 where it pays, else level 2 or 1: on documents with short, varied fields level
+    /// 1 takes half the CPU and is not larger.
     #[default]
     Auto,
     /// zstd level 19: 5–10 % smaller for many times the CPU.
@@ -78,7 +78,8 @@ impl fmt::Display for Compression {
 /// Blobs from this size on are judged by a sample before they are compressed at an expensive level.
 const SAMPLE_FROM: usize = 128 << 10;
 const SAMPLE: usize = 16 << 10;
-/// Levels up to this one notice incompressible data by themselves at the cost of about 0.14 s per GB.
+/// Levels up to this one notice incompressible data by themselves at the cost of about 0.14 s per
+/// GB.
 const SELF_DETECTING_LEVEL: i32 = 4;
 
 /// A compressor for many blobs one after the other.
@@ -108,12 +109,19 @@ impl Packer {
         zstd::zstd_safe::compress_bound(len)
     }
 
-    /// Compresses `data` into `out` if that makes it smaller, and says how long it is then; else `out` holds nothing of use.
-    pub(crate) fn pack(&mut self, data: &[u8], compression: Compression, out: &mut [u8]) -> Result<Option<usize>> {
+    /// Compresses `data` into `out` if that makes it smaller, and says how long it is then; else
+    /// `out` holds nothing of use.
+    pub(crate) fn pack(
+        &mut self,
+        data: &[u8],
+        compression: Compression,
+        out: &mut [u8],
+    ) -> Result<Option<usize>> {
         let Some(level) = compression.level() else {
             return Ok(None);
         };
-        if level > SELF_DETECTING_LEVEL && data.len() >= SAMPLE_FROM && looks_incompressible(data)? {
+        if level > SELF_DETECTING_LEVEL && data.len() >= SAMPLE_FROM && looks_incompressible(data)?
+        {
             return Ok(None);
         }
         let level = if compression == Compression::Auto { self.level_for(data)? } else { level };
@@ -142,7 +150,8 @@ fn looks_incompressible(data: &[u8]) -> Result<bool> {
     let mut compressed = 0;
     let starts = [0, data.len() / 2, data.len() - SAMPLE];
     for start in starts {
-        compressed += zstd::bulk::compress(&data[start..start + SAMPLE], QUICK).map_err(failed)?.len();
+        compressed +=
+            zstd::bulk::compress(&data[start..start + SAMPLE], QUICK).map_err(failed)?.len();
     }
     Ok(compressed * 100 > SAMPLE * starts.len() * 97)
 }
@@ -164,8 +173,14 @@ pub(crate) type Take<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
 /// Writes a content piece by piece; the same bytes whenever it is called.
 pub(crate) type Produce<'a> = &'a dyn Fn(Take<'_>) -> Result<()>;
 
-/// Compresses a content of `len` bytes that `produce` writes piece by piece, and appends it to `out`.
-pub(crate) fn compress_pieces(out: Vec<u8>, len: u64, level: i32, produce: Produce<'_>) -> Result<Vec<u8>> {
+/// Compresses a content of `len` bytes that `produce` writes piece by piece, and appends it to
+/// `out`.
+pub(crate) fn compress_pieces(
+    out: Vec<u8>,
+    len: u64,
+    level: i32,
+    produce: Produce<'_>,
+) -> Result<Vec<u8>> {
     let mut encoder = zstd::stream::write::Encoder::new(out, level).map_err(failed)?;
     encoder.set_pledged_src_size(Some(len)).map_err(failed)?;
     produce(&mut |piece| std::io::Write::write_all(&mut encoder, piece).map_err(failed))?;
@@ -174,7 +189,8 @@ pub(crate) fn compress_pieces(out: Vec<u8>, len: u64, level: i32, produce: Produ
 
 /// A reader of the plain content of a frame.
 pub(crate) fn decompressing(data: &[u8]) -> Result<impl std::io::Read> {
-    zstd::stream::read::Decoder::new(data).map_err(|error| Error::damaged("cannot decompress").with_source(error))
+    zstd::stream::read::Decoder::new(data)
+        .map_err(|error| Error::damaged("cannot decompress").with_source(error))
 }
 
 /// A decompressor for many blobs one after the other.
@@ -262,10 +278,16 @@ mod tests {
     #[test]
     fn auto_spends_time_where_it_pays() {
         let documents = documents();
-        assert_eq!(pack(documents.as_bytes(), Compression::Auto), pack(documents.as_bytes(), Compression::Fast));
+        assert_eq!(
+            pack(documents.as_bytes(), Compression::Auto),
+            pack(documents.as_bytes(), Compression::Fast)
+        );
         let sources = sources();
         assert_eq!(pack(&sources, Compression::Auto), pack(&sources, Compression::Level(3)));
-        assert!(pack(&sources, Compression::Auto).unwrap().len() < pack(&sources, Compression::Fast).unwrap().len());
+        assert!(
+            pack(&sources, Compression::Auto).unwrap().len()
+                < pack(&sources, Compression::Fast).unwrap().len()
+        );
         let small = &sources[..SMALL];
         assert_eq!(pack(small, Compression::Auto), pack(small, Compression::Fast));
     }
@@ -279,7 +301,8 @@ mod tests {
             out.truncate(len);
             out
         };
-        let (mut of_both, mut of_one, mut of_other) = (Packer::default(), Packer::default(), Packer::default());
+        let (mut of_both, mut of_one, mut of_other) =
+            (Packer::default(), Packer::default(), Packer::default());
         for _ in 0..TRUST_HINT + 3 {
             assert!(auto(&mut of_both, &documents) == auto(&mut of_one, &documents));
             assert!(auto(&mut of_both, &sources) == auto(&mut of_other, &sources));
@@ -329,9 +352,12 @@ mod tests {
 
     /// The contents of all files below a directory.
     fn walk(dir: &std::path::Path) -> Vec<u8> {
-        let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut paths: Vec<_> =
+            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.sort();
-        let read = |path: &std::path::PathBuf| if path.is_dir() { walk(path) } else { std::fs::read(path).unwrap() };
+        let read = |path: &std::path::PathBuf| {
+            if path.is_dir() { walk(path) } else { std::fs::read(path).unwrap() }
+        };
         paths.iter().flat_map(read).collect()
     }
 

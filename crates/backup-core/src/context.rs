@@ -1,4 +1,5 @@
-//! What every operation is given: cancellation, events, time. Keeps signatures short and nothing global.
+//! What every operation is given: cancellation, events, time. Keeps signatures short and nothing
+//! global.
 
 use std::sync::Arc;
 

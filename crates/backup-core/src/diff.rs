@@ -1,4 +1,5 @@
-//! What differs between two snapshots. Equal directories are not entered: their trees have the same name.
+//! What differs between two snapshots. Equal directories are not entered: their trees have the same
+//! name.
 
 use std::cmp::Ordering;
 
@@ -59,7 +60,8 @@ pub struct DiffTotals {
     pub removed_bytes: u64,
 }
 
-/// Compares two snapshots of one or two repositories; differences come in order of their paths. `.backup` is left out.
+/// Compares two snapshots of one or two repositories; differences come in order of their paths.
+/// `.backup` is left out.
 ///
 /// # Errors
 /// Those of reading directories, and cancellation.
@@ -70,7 +72,12 @@ pub async fn diff(
     on_entry: &mut (dyn FnMut(DiffEntry) + Send),
 ) -> Result<DiffTotals> {
     let mut totals = DiffTotals::default();
-    let mut stack = vec![Pair { path: EntryPath::root(), a: Some(a.root_id()), b: Some(b.root_id()), report: None }];
+    let mut stack = vec![Pair {
+        path: EntryPath::root(),
+        a: Some(a.root_id()),
+        b: Some(b.root_id()),
+        report: None,
+    }];
     while let Some(pair) = stack.pop() {
         cx.check_cancelled()?;
         if let Some(entry) = pair.report {
@@ -82,8 +89,9 @@ pub async fn diff(
         }
         let left = read(a, pair.a).await?;
         let right = read(b, pair.b).await?;
-        let mut below: Vec<_> =
-            merge(left, right).filter_map(|(a, b)| Pair::of(&pair.path, a.as_ref(), b.as_ref())).collect();
+        let mut below: Vec<_> = merge(left, right)
+            .filter_map(|(a, b)| Pair::of(&pair.path, a.as_ref(), b.as_ref()))
+            .collect();
         below.reverse();
         stack.append(&mut below);
     }
@@ -129,7 +137,8 @@ impl Pair {
             return None;
         }
         let path = above.join(&node.name);
-        let size = |node: Option<&Node>| node.filter(|node| node.is_file()).map(|node| node.metadata.size);
+        let size =
+            |node: Option<&Node>| node.filter(|node| node.is_file()).map(|node| node.metadata.size);
         let report = change(a, b).map(|change| DiffEntry {
             change,
             path: path.clone(),
@@ -158,7 +167,8 @@ fn change(a: Option<&Node>, b: Option<&Node>) -> Option<Change> {
     }
     // What the file system changes by itself (inode, ctime) is not a difference that people mean.
     let (a, b) = (&a.metadata, &b.metadata);
-    let same = (a.mode, a.mtime, a.uid, a.gid, &a.xattrs) == (b.mode, b.mtime, b.uid, b.gid, &b.xattrs);
+    let same =
+        (a.mode, a.mtime, a.uid, a.gid, &a.xattrs) == (b.mode, b.mtime, b.uid, b.gid, &b.xattrs);
     (!same).then_some(Change::MetadataOnly)
 }
 

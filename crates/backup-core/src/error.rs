@@ -1,7 +1,8 @@
-//! The public error: a kind that tells the caller what to do, a message, an optional hint, and the cause.
+//! The public error: a kind that tells the caller what to do, a message, an optional hint, and the
+//! cause.
 //!
-//! `Display` prints the message alone; the cause is reached through [`std::error::Error::source`]. Front-ends print the
-//! chain and map [`ErrorKind`] to an exit code; nothing below them does.
+//! `Display` prints the message alone; the cause is reached through [`std::error::Error::source`].
+//! Front-ends print the chain and map [`ErrorKind`] to an exit code; nothing below them does.
 
 use std::fmt;
 
@@ -93,7 +94,10 @@ impl Error {
 
     /// Adds the cause.
     #[must_use]
-    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         self.source = Some(source.into());
         self
     }
@@ -158,8 +162,12 @@ impl std::error::Error for Error {
 impl From<SinkError> for Error {
     fn from(error: SinkError) -> Self {
         let (kind, message, hint) = match error.kind() {
-            SinkErrorKind::NotFound => (ErrorKind::NotFound, "an object is missing in the repository", None),
-            SinkErrorKind::AlreadyExists => (ErrorKind::RepositoryExists, "an object exists already", None),
+            SinkErrorKind::NotFound => {
+                (ErrorKind::NotFound, "an object is missing in the repository", None)
+            }
+            SinkErrorKind::AlreadyExists => {
+                (ErrorKind::RepositoryExists, "an object exists already", None)
+            }
             SinkErrorKind::PermissionDenied => (
                 ErrorKind::PermissionDenied,
                 "the storage refuses access",
@@ -171,7 +179,9 @@ impl From<SinkError> for Error {
                 Some("free some space and run the command again: what was stored is reused"),
             ),
             SinkErrorKind::Cancelled => (ErrorKind::Cancelled, "cancelled", None),
-            SinkErrorKind::Unreadable => (ErrorKind::Damaged, "an object cannot be read", Some("check the disk")),
+            SinkErrorKind::Unreadable => {
+                (ErrorKind::Damaged, "an object cannot be read", Some("check the disk"))
+            }
             SinkErrorKind::Archived => (
                 ErrorKind::Unavailable,
                 "the data is archived in a cold storage class",
@@ -205,7 +215,8 @@ impl From<SourceError> for Error {
             SourceErrorKind::Repository => match error.into_repository_error() {
                 Ok(inner) => return inner,
                 Err(other) => {
-                    return Self::new(ErrorKind::Internal, "reading the snapshot failed").with_source(other);
+                    return Self::new(ErrorKind::Internal, "reading the snapshot failed")
+                        .with_source(other);
                 }
             },
             _ => ErrorKind::Source,

@@ -1,7 +1,8 @@
 //! One stream of events; reporters subscribe. Nothing below the front-ends prints.
 //!
-//! Long operations emit a few typed events and, at most ten times a second, a [`Progress`] with running totals. A
-//! terminal bar, JSON lines, metrics and a daemon's run record are all reporters of this one stream.
+//! Long operations emit a few typed events and, at most ten times a second, a [`Progress`] with
+//! running totals. A terminal bar, JSON lines, metrics and a daemon's run record are all reporters
+//! of this one stream.
 
 use std::fmt;
 use std::sync::Arc;
@@ -112,7 +113,8 @@ pub enum LogEvent {
         /// Bytes that were captured and are not stored yet.
         waiting_bytes: u64,
     },
-    /// No more can be captured until something is stored: the source keeps the rest, as long as it can.
+    /// No more can be captured until something is stored: the source keeps the rest, as long as it
+    /// can.
     Full {
         /// Bytes that were captured and are not stored yet.
         waiting_bytes: u64,

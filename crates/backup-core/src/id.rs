@@ -1,4 +1,5 @@
-//! Identifiers: SHA-256 digests, one type per kind of object, so that a pack can never be asked for by a blob's name.
+//! Identifiers: SHA-256 digests, one type per kind of object, so that a pack can never be asked for
+//! by a blob's name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -143,7 +144,8 @@ macro_rules! id_type {
                         $name::from_digits(text).ok_or_else(bad)
                     }
                 }
-                // As bytes: what are digits is UTF-8, and need not be looked through for that first.
+                // As bytes: what are digits is UTF-8, and need not be looked through for that
+                // first.
                 deserializer.deserialize_bytes(Visitor)
             }
         }

@@ -27,8 +27,8 @@
 //! | [`event`], [`context`], [`clock`], [`error`], [`id`] | what every operation shares |
 //! | `testing` | (feature) test sinks, a scripted source, the conformance suites |
 //!
-//! This crate links no cloud SDK and no database driver; it never touches a terminal, the environment or the home
-//! directory.
+//! This crate links no cloud SDK and no database driver; it never touches a terminal, the
+//! environment or the home directory.
 
 pub mod check;
 pub mod chunker;

@@ -72,7 +72,10 @@ pub async fn stats(repository: &IndexedRepository, cx: &Context) -> Result<Stats
         };
         stats.snapshots += 1;
         stats.restore_bytes += bytes;
-        let job = stats.per_job.entry(info.snapshot.tag("job").unwrap_or_default().to_owned()).or_default();
+        let job = stats
+            .per_job
+            .entry(info.snapshot.tag("job").unwrap_or_default().to_owned())
+            .or_default();
         job.snapshots += 1;
         job.bytes += bytes;
     }

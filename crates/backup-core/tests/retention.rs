@@ -21,7 +21,8 @@ fn moment(text: &str) -> Timestamp {
     format!("{date}T{time}{rest}Z").parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// A snapshot: `name time [group=… received=… unreceived tier=… type=… tag=… hold=until|ever needs=name verified]`.
+/// A snapshot:
+/// `name time [group=… received=… unreceived tier=… type=… tag=… hold=until|ever needs=name verified]`.
 fn candidate(text: &str) -> (String, Candidate) {
     let mut words = text.split_whitespace();
     let name = words.next().unwrap().to_owned();
@@ -62,7 +63,8 @@ fn candidate(text: &str) -> (String, Candidate) {
 /// Names of the snapshots that are kept, in the order in which they are given, separated by `;`.
 fn kept(zone: &str, policy: &str, snapshots: &str) -> String {
     let zone = TimeZone::get(zone).unwrap();
-    let policy: Policy = serde_json::from_str(policy).unwrap_or_else(|error| panic!("{policy}: {error}"));
+    let policy: Policy =
+        serde_json::from_str(policy).unwrap_or_else(|error| panic!("{policy}: {error}"));
     policy.check().unwrap_or_else(|error| panic!("{policy:?}: {error}"));
     let texts = snapshots.split(';').map(str::trim).filter(|text| !text.is_empty());
     let (names, all): (Vec<String>, Vec<Candidate>) = texts.map(candidate).unzip();
@@ -90,19 +92,31 @@ const COUNTS: &[Case] = &[
     (r#"{"daily":2}"#, "a 2026-01-01T01; b 2026-02-01T23; c 2026-03-02T01", "b c"),
     (r#"{"hourly":2}"#, "a 2026-03-01T01:01; b 2026-03-01T01:59; c 2026-03-01T02", "b c"),
     (r#"{"hourly":1}"#, "a 2026-03-01T01:59:59; b 2026-03-01T02", "b"),
-    (r#"{"weekly":2}"#, "a 2026-03-15T12; b 2026-03-16T12; c 2026-03-22T23:59:59; d 2026-03-23", "c d"),
+    (
+        r#"{"weekly":2}"#,
+        "a 2026-03-15T12; b 2026-03-16T12; c 2026-03-22T23:59:59; d 2026-03-23",
+        "c d",
+    ),
     (r#"{"monthly":2}"#, "a 2026-01-31T23:59:59; b 2026-02-01; c 2026-02-28; d 2026-03-01", "c d"),
     (r#"{"yearly":2}"#, "a 2024-12-31; b 2025-01-01; c 2025-12-31T23:59:59; d 2026-01-01", "c d"),
     (r#"{"yearly":"all"}"#, "a 2019-05-01; b 2019-06-01; c 2025-12-31T23:59:59", "b c"),
     // Rules add up; one snapshot may stand for several periods.
     (r#"{"daily":1,"monthly":2}"#, "a 2026-02-27; b 2026-03-29; c 2026-03-30", "a c"),
-    (r#"{"daily":2,"weekly":1,"monthly":1,"yearly":1}"#, "a 2025-12-31; b 2026-03-30; c 2026-03-31", "b c"),
+    (
+        r#"{"daily":2,"weekly":1,"monthly":1,"yearly":1}"#,
+        "a 2025-12-31; b 2026-03-30; c 2026-03-31",
+        "b c",
+    ),
     (r#"{"last":1,"yearly":3}"#, "a 2024-06-01; b 2025-06-01; c 2026-03-01; d 2026-03-02", "a b d"),
 ];
 
 const CALENDAR: &[Case] = &[
     // ISO weeks: 29 December 2025 to 4 January 2026 is week 1 of 2026.
-    (r#"{"weekly":"all"}"#, "a 2025-12-28T12; b 2025-12-29T12; c 2026-01-04T12; d 2026-01-05T12", "a c d"),
+    (
+        r#"{"weekly":"all"}"#,
+        "a 2025-12-28T12; b 2025-12-29T12; c 2026-01-04T12; d 2026-01-05T12",
+        "a c d",
+    ),
     // 2020 has a week 53, and it reaches into 2021.
     (r#"{"weekly":"all"}"#, "a 2020-12-31T12; b 2021-01-03T12; c 2021-01-04T12", "b c"),
     // Week 1 of two years is not the same week.
@@ -123,7 +137,11 @@ const CALENDAR: &[Case] = &[
 ];
 
 const MARKED: &[Case] = &[
-    (r#"{"last":1,"tags":["keep"]}"#, "a 2026-03-01 tag=keep; b 2026-03-02 tag=other; c 2026-03-03", "a c"),
+    (
+        r#"{"last":1,"tags":["keep"]}"#,
+        "a 2026-03-01 tag=keep; b 2026-03-02 tag=other; c 2026-03-03",
+        "a c",
+    ),
     (
         r#"{"tiers":{"daily":{"last":1},"weekly":{"last":1}}}"#,
         "a 2026-03-01 tier=weekly; b 2026-03-02 tier=daily; c 2026-03-03 tier=daily",
@@ -179,10 +197,12 @@ const DEPENDENCIES: &[Case] = &[
 ];
 
 const POINT_IN_TIME: &[Case] = &[
-    // The window of 7 days begins on 24 March at noon: its base is b, whose logs up to the window stay.
+    // The window of 7 days begins on 24 March at noon: its base is b, whose logs up to the window
+    // stay.
     (
         r#"{"point_in_time":"7d"}"#,
-        "a 2026-03-10; l1 2026-03-11 type=log; b 2026-03-20; l2 2026-03-21 type=log; c 2026-03-27; l3 2026-03-28 type=log",
+        "a 2026-03-10; l1 2026-03-11 type=log; b 2026-03-20; l2 2026-03-21 type=log; c 2026-03-27; \
+         l3 2026-03-28 type=log",
         "b l2 c l3",
     ),
     // Nothing is old enough to begin the window.
@@ -190,12 +210,16 @@ const POINT_IN_TIME: &[Case] = &[
     // Before it, sparse points keep the logs that they need themselves.
     (
         r#"{"point_in_time":"2d","monthly":2}"#,
-        "a 2026-02-27; l1 2026-02-28 type=log needs=a; b 2026-03-01; l2 2026-03-02 type=log needs=b; c 2026-03-29; \
-         l3 2026-03-30 type=log needs=c",
+        "a 2026-02-27; l1 2026-02-28 type=log needs=a; b 2026-03-01; l2 2026-03-02 type=log \
+         needs=b; c 2026-03-29; l3 2026-03-30 type=log needs=c",
         "a l1 c l3",
     ),
     // Of what lies before the base nothing is needed.
-    (r#"{"point_in_time":"1d"}"#, "a 2026-03-28; b 2026-03-29 type=incremental; c 2026-03-31 type=log", "b c"),
+    (
+        r#"{"point_in_time":"1d"}"#,
+        "a 2026-03-28; b 2026-03-29 type=incremental; c 2026-03-31 type=log",
+        "b c",
+    ),
 ];
 
 const CLOCKS: &[Case] = &[
@@ -207,12 +231,17 @@ const CLOCKS: &[Case] = &[
     // Half an hour is within what clocks differ by.
     (r#"{"last":1}"#, "a 2026-03-30; f 2026-03-31T12:30 received=2026-03-31T12", "f"),
     // Dated back: it stands for a period only if there is no other.
-    (r#"{"daily":1,"yearly":2}"#, "a 2025-11-30; x 2025-12-31 received=2026-03-30; c 2026-03-30", "a c"),
+    (
+        r#"{"daily":1,"yearly":2}"#,
+        "a 2025-11-30; x 2025-12-31 received=2026-03-30; c 2026-03-30",
+        "a c",
+    ),
     (r#"{"daily":1,"yearly":2}"#, "x 2025-12-31 received=2026-03-30; c 2026-03-30", "x c"),
     // Dated back into empty days: the real ones stay all the same.
     (
         r#"{"daily":2}"#,
-        "a 2026-03-15; b 2026-03-22; x 2026-03-18 received=2026-03-30; y 2026-03-25 received=2026-03-30",
+        "a 2026-03-15; b 2026-03-22; x 2026-03-18 received=2026-03-30; y 2026-03-25 \
+         received=2026-03-30",
         "a b y",
     ),
     (r#"{"last":1}"#, "a 2026-03-15; x 2026-03-20 received=2026-03-30", "a x"),
@@ -220,14 +249,15 @@ const CLOCKS: &[Case] = &[
     // Dated back to just before the window: it does not begin it.
     (
         r#"{"point_in_time":"7d"}"#,
-        "a 2026-03-10; l1 2026-03-11 type=log; x 2026-03-24 received=2026-03-30; l2 2026-03-28 type=log",
+        "a 2026-03-10; l1 2026-03-11 type=log; x 2026-03-24 received=2026-03-30; l2 2026-03-28 \
+         type=log",
         "a l1 l2",
     ),
     // A repository that was imported today keeps its calendar.
     (
         r#"{"daily":2,"monthly":2}"#,
-        "a 2026-01-31 received=2026-03-31; b 2026-02-01 received=2026-03-31; c 2026-02-28 received=2026-03-31; \
-         d 2026-03-01 received=2026-03-31",
+        "a 2026-01-31 received=2026-03-31; b 2026-02-01 received=2026-03-31; c 2026-02-28 \
+         received=2026-03-31; d 2026-03-01 received=2026-03-31",
         "c d",
     ),
 ];
@@ -252,10 +282,25 @@ const ZONES: &[(&str, &str, &str, &str)] = &[
     ("Europe/Berlin", r#"{"hourly":"all"}"#, "a 2025-10-26T00:30; b 2025-10-26T01:30", "a b"),
     ("Europe/Berlin", r#"{"hourly":"all"}"#, "a 2026-03-29T00:59; b 2026-03-29T01", "a b"),
     // A day of 25 and one of 23 hours are each one day.
-    ("Europe/Berlin", r#"{"daily":"all"}"#, "a 2025-10-25T22; b 2025-10-26T22:59; c 2025-10-26T23", "b c"),
-    ("Europe/Berlin", r#"{"daily":"all"}"#, "a 2026-03-28T23; b 2026-03-29T21:59; c 2026-03-29T22", "b c"),
+    (
+        "Europe/Berlin",
+        r#"{"daily":"all"}"#,
+        "a 2025-10-25T22; b 2025-10-26T22:59; c 2025-10-26T23",
+        "b c",
+    ),
+    (
+        "Europe/Berlin",
+        r#"{"daily":"all"}"#,
+        "a 2026-03-28T23; b 2026-03-29T21:59; c 2026-03-29T22",
+        "b c",
+    ),
     // Hours of zones that are half an hour off.
-    ("Asia/Kolkata", r#"{"hourly":"all"}"#, "a 2026-03-01T00:29; b 2026-03-01T00:30; c 2026-03-01T01:29", "a c"),
+    (
+        "Asia/Kolkata",
+        r#"{"hourly":"all"}"#,
+        "a 2026-03-01T00:29; b 2026-03-01T00:30; c 2026-03-01T01:29",
+        "a c",
+    ),
 ];
 
 #[test]
@@ -288,9 +333,13 @@ fn every_decision_has_its_reasons() {
 
 #[test]
 fn policies_that_nobody_can_have_meant_are_refused() {
-    for text in
-        ["{}", r#"{"min_copies":0,"last":1}"#, r#"{"within":"-1d"}"#, r#"{"within":"0d"}"#, r#"{"compliance":"7y"}"#]
-    {
+    for text in [
+        "{}",
+        r#"{"min_copies":0,"last":1}"#,
+        r#"{"within":"-1d"}"#,
+        r#"{"within":"0d"}"#,
+        r#"{"compliance":"7y"}"#,
+    ] {
         let policy: Policy = serde_json::from_str(text).unwrap();
         assert!(policy.check().is_err(), "{text}");
     }
@@ -369,7 +418,8 @@ proptest! {
         let zone = TimeZone::get("Europe/Berlin").unwrap();
         let kept = names(&decide(&all, &policy, now, &zone));
 
-        // Nothing that is kept is without what it needs; nothing held is dropped; no group is emptied.
+        // Nothing that is kept is without what it needs; nothing held is dropped; no group is
+        // emptied.
         for candidate in all.iter().filter(|candidate| kept.contains(&candidate.id)) {
             prop_assert!(candidate.needs.iter().all(|needed| kept.contains(needed)));
         }

@@ -1,10 +1,13 @@
-//! The planner beside a naive model: a history is a tree of events; what is kept of it is random. A moment can be restored
-//! exactly if a base before it is connected with it by kept events, one by one.
+//! The planner beside a naive model: a history is a tree of events; what is kept of it is random. A
+//! moment can be restored exactly if a base before it is connected with it by kept events, one by
+//! one.
 
 #![expect(clippy::unwrap_used, reason = "tests: what must not happen fails them")]
 
 use backup_core::id::SnapshotId;
-use backup_core::log::{Base, Branch, Place, Position, Stretch, Target, Tick, Timeline, latest_common};
+use backup_core::log::{
+    Base, Branch, Place, Position, Stretch, Target, Tick, Timeline, latest_common,
+};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
@@ -25,7 +28,8 @@ struct Line {
 #[derive(Debug)]
 struct Model {
     lines: Vec<Line>,
-    /// Line, offset from which the log is needed, offset of the state, whether it is that state by itself.
+    /// Line, offset from which the log is needed, offset of the state, whether it is that state by
+    /// itself.
     bases: Vec<(usize, u64, u64, bool)>,
     timeline: Timeline,
 }
@@ -69,7 +73,12 @@ impl Model {
             .map(|_| {
                 let line = rng.random_range(0..lines.len());
                 let at = rng.random_range(lines[line].start()..=lines[line].end);
-                (line, at - rng.random_range(0..=(at - lines[line].start()).min(3)), at, rng.random_bool(0.3))
+                (
+                    line,
+                    at - rng.random_range(0..=(at - lines[line].start()).min(3)),
+                    at,
+                    rng.random_bool(0.3),
+                )
             })
             .collect();
         let timeline = timeline(&lines, &bases, &mut rng);
@@ -111,12 +120,14 @@ fn timeline(lines: &[Line], bases: &[(usize, u64, u64, bool)], rng: &mut SmallRn
         let mut from = line.start();
         while from < line.end {
             let most = rng.random_range(1..6);
-            let len = (0..most).take_while(|n| from + n < line.end && is_kept(from + n + 1)).count() as u64;
+            let len = (0..most).take_while(|n| from + n < line.end && is_kept(from + n + 1)).count()
+                as u64;
             if len > 0 {
                 let mut ticks: Vec<Tick> = Vec::new();
                 for offset in from + 1..=from + len {
                     let tick = Tick { offset, time: time(line.time_at(offset)) };
-                    // Not every one is noted, but the first and the last one are, and when the clock was turned back.
+                    // Not every one is noted, but the first and the last one are, and when the
+                    // clock was turned back.
                     if let [.., before, last] = &ticks[..]
                         && (before.time..=tick.time).contains(&last.time)
                         && rng.random_bool(0.5)
@@ -148,7 +159,10 @@ fn timeline(lines: &[Line], bases: &[(usize, u64, u64, bool)], rng: &mut SmallRn
     });
     let branches = lines.iter().filter_map(|line| {
         let (parent, at) = line.parent?;
-        Some(Branch { name: line.name.clone(), parent: Some(Position::new(lines[parent].name.clone(), at)) })
+        Some(Branch {
+            name: line.name.clone(),
+            parent: Some(Position::new(lines[parent].name.clone(), at)),
+        })
     });
     Timeline::new(bases.collect(), stretches, branches, Vec::new())
 }
@@ -162,7 +176,11 @@ fn assert_follows(model: &Model, plan: &backup_core::log::Plan) {
     for piece in &plan.log {
         if piece.branch != at.branch {
             let place = lineage.iter().position(|(name, _)| *name == at.branch).unwrap();
-            assert_eq!(lineage[place].1.unwrap(), at.offset.min(lineage[place].1.unwrap()), "left where it branched");
+            assert_eq!(
+                lineage[place].1.unwrap(),
+                at.offset.min(lineage[place].1.unwrap()),
+                "left where it branched"
+            );
             assert!(lineage[place].1.unwrap() <= at.offset, "not left before it branched");
             at = Position::new(piece.branch.clone(), lineage[place].1.unwrap());
         }
@@ -192,7 +210,8 @@ proptest! {
                         prop_assert!(!model.can_restore(number, offset), "{}: {:?}", target, refusal);
                         for (near, _) in refusal.before.iter().chain(&refusal.after) {
                             let on = model.lines.iter().position(|line| line.name == near.branch).unwrap();
-                            prop_assert!(model.can_restore(on, near.offset), "{target}: {near} is offered");
+                            prop_assert!(model.can_restore(on, near.offset), "{target}: {near} is \
+                                                                              offered");
                         }
                     }
                 }
@@ -227,7 +246,8 @@ proptest! {
             // The pieces hold everything up to the first event that happened later, and that one.
             let later = (plan.stop.offset + 1..=line.end).find(|offset| line.time_at(*offset) > moment);
             let end = plan.log.iter().filter(|piece| piece.branch == line.name).map(|piece| piece.to).max();
-            prop_assert!(later.is_some_and(|later| end >= Some(later)), "{later:?} is not in {plan:#?}");
+            prop_assert!(later.is_some_and(|later| end >= Some(later)), "{later:?} is not in \
+                                                                         {plan:#?}");
         }
     }
 

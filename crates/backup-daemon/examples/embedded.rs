@@ -1,4 +1,5 @@
-//! A service that makes its own backups: it holds a scheduler, hears what happens, asks for a backup itself, and ends in order.
+//! A service that makes its own backups: it holds a scheduler, hears what happens, asks for a
+//! backup itself, and ends in order.
 //!
 //! ```sh
 //! cargo run -p backup-daemon --example embedded -- backup.toml target/debug/backup JOB
@@ -21,7 +22,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let [_, file, program, job] = &args[..] else {
         return Err("call it with a configuration, the program `backup` and a job".into());
     };
-    let loaded = config::load(&std::path::absolute(Path::new(file))?, &Environment::from_process())?;
+    let loaded =
+        config::load(&std::path::absolute(Path::new(file))?, &Environment::from_process())?;
     let journal = Arc::new(Written::new(Form::Human, std::io::stderr()));
     let scheduler = Scheduler::builder(loaded, program).journal(journal).start()?;
     let mut events = scheduler.events();

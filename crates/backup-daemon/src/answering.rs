@@ -23,7 +23,8 @@ pub(crate) struct Answering {
 }
 
 impl Answering {
-    /// Begins to answer. Where it listens is settled when this returns; changing that takes a restart.
+    /// Begins to answer. Where it listens is settled when this returns; changing that takes a
+    /// restart.
     pub(crate) async fn begin(
         loaded: LoadedConfig,
         program: &Path,
@@ -36,7 +37,8 @@ impl Answering {
         let child = Child::new(program.to_owned(), Some(loaded.file.clone()), env.clone());
         let (config, seen) = watch::channel(Arc::new(loaded));
         let reads = Reads::open(seen, env.clone(), state, clock, Arc::new(child)).await;
-        let reads = reads.map_err(|error| Failure::new(chain(&error), Some("`backup catalog` tells more")))?;
+        let reads = reads
+            .map_err(|error| Failure::new(chain(&error), Some("`backup catalog` tells more")))?;
         let (shutdown, (ready, listening)) = (CancellationToken::new(), oneshot::channel());
         let until = shutdown.clone();
         let engine = Arc::clone(scheduler) as _;

@@ -13,7 +13,8 @@ pub(crate) struct Accelerated {
 impl Clock for Accelerated {
     fn now(&self) -> Timestamp {
         let passed = SystemClock.now().duration_since(self.from);
-        let shown = passed.checked_mul(self.factor).and_then(|shown| self.from.checked_add(shown).ok());
+        let shown =
+            passed.checked_mul(self.factor).and_then(|shown| self.from.checked_add(shown).ok());
         shown.unwrap_or(Timestamp::MAX)
     }
 }

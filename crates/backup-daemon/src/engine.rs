@@ -50,7 +50,8 @@ pub enum Work {
     Verify {
         /// The snapshot: an id, `latest`, `JOB:latest`.
         snapshot: String,
-        /// Its repository; none: that of the job, or the one of the configuration, if there is only one.
+        /// Its repository; none: that of the job, or the one of the configuration, if there is only
+        /// one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         repository: Option<String>,
     },
@@ -127,15 +128,18 @@ pub struct ArchiveOrder {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RestoreOrder {
-    /// The snapshot: an id, `latest`, `JOB:latest`; the job or group, with `at` or as its newest moment.
+    /// The snapshot: an id, `latest`, `JOB:latest`; the job or group, with `at` or as its newest
+    /// moment.
     pub what: String,
-    /// The repository that has it; none: that of the job, or the one of the configuration, if there is only one.
+    /// The repository that has it; none: that of the job, or the one of the configuration, if there
+    /// is only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
     /// The moment, as `backup restore --at` takes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
-    /// The directory, or the name of a target of the configuration. An address is refused: it would hold a secret.
+    /// The directory, or the name of a target of the configuration. An address is refused: it would
+    /// hold a secret.
     pub target: String,
     /// Only say what would be done.
     #[serde(default)]
@@ -178,7 +182,8 @@ pub struct Ended {
     pub exit_code: Option<u8>,
     /// What it said was wrong, at most some kilobytes; empty if nothing was.
     pub error: String,
-    /// The last of what it said besides its progress, in JSON: warnings, remarks and summaries, at most some kilobytes.
+    /// The last of what it said besides its progress, in JSON: warnings, remarks and summaries, at
+    /// most some kilobytes.
     pub said: Vec<serde_json::Value>,
 }
 
@@ -235,7 +240,8 @@ impl Health {
     /// Whether it has looked at its tasks lately.
     #[must_use]
     pub fn is_alive(&self, now: Timestamp) -> bool {
-        now.duration_since(self.looked) < jiff::SignedDuration::try_from(Duration::from_secs(60)).unwrap_or_default()
+        now.duration_since(self.looked)
+            < jiff::SignedDuration::try_from(Duration::from_secs(60)).unwrap_or_default()
     }
 }
 
@@ -245,7 +251,8 @@ pub trait Engine: Send + Sync {
     fn tasks(&self) -> Vec<Task>;
     /// What goes on or waits for its turn.
     fn running(&self) -> Vec<Running>;
-    /// The last pieces of work that are over, the newest first; at most a few hundred are remembered.
+    /// The last pieces of work that are over, the newest first; at most a few hundred are
+    /// remembered.
     fn ended(&self) -> Vec<Ended>;
     /// Begins something as soon as its turn comes, for `by`; the id it goes by.
     ///

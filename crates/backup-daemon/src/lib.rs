@@ -67,7 +67,8 @@ Exit codes:
   1  cannot begin: the configuration, the state directory or the program `backup` cannot be used
   2  the command line cannot be understood";
 
-/// The daemon of the backup system: makes backups by the schedules of the configuration, and follows logs
+/// The daemon of the backup system: makes backups by the schedules of the configuration, and
+/// follows logs
 #[derive(Debug, Parser)]
 #[command(name = "backupd", version, arg_required_else_help = true, after_help = HELP)]
 struct Cli {
@@ -79,14 +80,15 @@ struct Cli {
 enum Command {
     /// Run until told to stop
     ///
-    /// Every task is a process of the program `backup`: that of BACKUP_PROGRAM, else the one beside this program. State is kept in
-    /// BACKUP_STATE_DIR, default: ~/.local/state/backup. `backup schedule` shows what happens when.
+    /// Every task is a process of the program `backup`: that of BACKUP_PROGRAM, else the one beside
+    /// this program. State is kept in BACKUP_STATE_DIR, default: ~/.local/state/backup.
+    /// `backup schedule` shows what happens when.
     Run(run::Args),
     Token(TokenCommand),
     /// Check the configuration and name the jobs in it; exit code 0 if it can be used, 1 if not.
     CheckConfig {
-        /// The configuration file. Default: BACKUP_CONFIG, ./backup.toml, ~/.config/backup/backup.toml,
-        /// /etc/backup/backup.toml.
+        /// The configuration file. Default: BACKUP_CONFIG, ./backup.toml,
+        /// ~/.config/backup/backup.toml, /etc/backup/backup.toml.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
@@ -97,7 +99,8 @@ enum Command {
 /// A token is shown once; what is kept is its hash. The Unix socket of the daemon needs none.
 #[derive(Debug, clap::Args)]
 struct TokenCommand {
-    /// The configuration file, which may name the file with the tokens. Default: as of `run`, or none
+    /// The configuration file, which may name the file with the tokens. Default: as of `run`, or
+    /// none
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -114,9 +117,8 @@ pub fn run(
     // Output that nobody reads any more is no reason to fail: the exit code says what was found.
     let done = match Cli::try_parse_from(args) {
         Ok(Cli { command: Command::Run(args) }) => run::run(&args, env),
-        Ok(Cli { command: Command::Token(command) }) => {
-            token(&command, env, out).map(|said| said.iter().for_each(|line| _ = writeln!(err, "{line}")))
-        }
+        Ok(Cli { command: Command::Token(command) }) => token(&command, env, out)
+            .map(|said| said.iter().for_each(|line| _ = writeln!(err, "{line}"))),
         Ok(Cli { command: Command::CheckConfig { config } }) => {
             check(config.as_deref(), env).map(|text| _ = out.write_all(text.as_bytes()))
         }
@@ -136,11 +138,17 @@ pub fn run(
 }
 
 /// Returns what has to be said besides.
-fn token(command: &TokenCommand, env: &Environment, out: &mut dyn Write) -> Result<Vec<String>, Failure> {
-    let loaded = config::find(command.config.as_deref(), env)?.map(|file| config::load(&file, env)).transpose()?;
+fn token(
+    command: &TokenCommand,
+    env: &Environment,
+    out: &mut dyn Write,
+) -> Result<Vec<String>, Failure> {
+    let loaded = config::find(command.config.as_deref(), env)?
+        .map(|file| config::load(&file, env))
+        .transpose()?;
     let hint = "name a directory that this user may write to in BACKUP_STATE_DIR";
-    let state =
-        backup_control::state::dir(env).ok_or_else(|| Failure::new("there is no place for tokens", Some(hint)))?;
+    let state = backup_control::state::dir(env)
+        .ok_or_else(|| Failure::new("there is no place for tokens", Some(hint)))?;
     let machine = Machine::local();
     let api = loaded.map(|loaded| loaded.config.api).unwrap_or_default();
     let place = Place {
@@ -151,7 +159,8 @@ fn token(command: &TokenCommand, env: &Environment, out: &mut dyn Write) -> Resu
         now: SystemClock.now(),
         zone: &machine.time_zone,
     };
-    tokens::run(&command.args, &place, out).map_err(|error| Failure::new(words::chain(&error), Some(&error.hint())))
+    tokens::run(&command.args, &place, out)
+        .map_err(|error| Failure::new(words::chain(&error), Some(&error.hint())))
 }
 
 fn check(file: Option<&std::path::Path>, env: &Environment) -> Result<String, Failure> {
@@ -165,14 +174,20 @@ fn describe(loaded: &LoadedConfig) -> String {
     let mut text = format!("{} can be used.\n", loaded.file.display());
     for (name, job) in &loaded.config.jobs {
         let tier = job.tier.as_deref().unwrap_or("manual");
-        text.push_str(&format!("  job {name}: {} into {}, tier {tier}\n", job.source, job.repository));
+        text.push_str(&format!(
+            "  job {name}: {} into {}, tier {tier}\n",
+            job.source, job.repository
+        ));
     }
     if loaded.config.jobs.is_empty() {
         text.push_str("  It has no jobs.\n");
     }
     let plan = Plan::new(&loaded.config, &Machine::local());
     for task in &plan.tasks {
-        let when = task.timetable.as_ref().map_or("all the time".to_owned(), |table| table.cron.to_string());
+        let when = task
+            .timetable
+            .as_ref()
+            .map_or("all the time".to_owned(), |table| table.cron.to_string());
         text.push_str(&format!("  task {}: {when}\n", task.name));
     }
     if plan.tasks.is_empty() {
@@ -198,7 +213,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("backup.toml");
         std::fs::write(&file, config::EXAMPLE).unwrap();
-        let (code, text) = backupd(&["check-config", "--config", file.to_str().unwrap()], &Environment::default());
+        let (code, text) =
+            backupd(&["check-config", "--config", file.to_str().unwrap()], &Environment::default());
         assert_eq!(code, ExitCode::from(SUCCESS));
         let text = text.replace(dir.path().to_str().unwrap(), "DIR");
         insta::assert_snapshot!(text, @r"
@@ -223,6 +239,9 @@ mod tests {
         ");
         assert_eq!(backupd(&["check-confg"], &env).0, ExitCode::from(USAGE));
         let (code, text) = backupd(&["--version"], &env);
-        assert_eq!((code, text), (ExitCode::from(SUCCESS), format!("backupd {}\n", env!("CARGO_PKG_VERSION"))));
+        assert_eq!(
+            (code, text),
+            (ExitCode::from(SUCCESS), format!("backupd {}\n", env!("CARGO_PKG_VERSION")))
+        );
     }
 }

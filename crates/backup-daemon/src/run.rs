@@ -23,7 +23,8 @@ use crate::scheduler::Scheduler;
 const CONFIGURATION: &str = "configuration";
 /// The trouble that there is no sign of life.
 const SIGN_OF_LIFE: &str = "sign of life";
-/// How often the manager of services is told that all is well, if it does not say how often it wants to be.
+/// How often the manager of services is told that all is well, if it does not say how often it
+/// wants to be.
 const STILL_ALIVE: Duration = Duration::from_secs(10);
 
 /// How the daemon is run.
@@ -74,7 +75,8 @@ impl From<backup_control::error::Error> for Failure {
 
 /// Runs until it is told to stop.
 pub(crate) fn run(args: &Args, env: &Environment) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(format!("cannot start: {error}"), None))?;
     runtime.block_on(serve(args, env))
 }
@@ -82,13 +84,14 @@ pub(crate) fn run(args: &Args, env: &Environment) -> Result<(), Failure> {
 async fn serve(args: &Args, env: &Environment) -> Result<(), Failure> {
     let loaded = load(args, env)?;
     let said = Said { clock: clock(args), journal: journal(args, env) };
-    let mut signals =
-        Signals::new().map_err(|error| Failure::new(format!("cannot watch for signals: {error}"), None))?;
+    let mut signals = Signals::new()
+        .map_err(|error| Failure::new(format!("cannot watch for signals: {error}"), None))?;
     traced::install(Arc::clone(&said.journal), Arc::clone(&said.clock));
     let program = program(env)?;
     let builder = Scheduler::builder(loaded.clone(), program.clone()).environment(env.clone());
     let started = builder.clock(Arc::clone(&said.clock)).journal(Arc::clone(&said.journal)).start();
-    let scheduler = Arc::new(started.map_err(|error| Failure::new(error.to_string(), Some(error.hint())))?);
+    let scheduler =
+        Arc::new(started.map_err(|error| Failure::new(error.to_string(), Some(error.hint())))?);
     let file = loaded.file.display().to_string();
     let begun = Answering::begin(loaded, &program, env, Arc::clone(&said.clock), &scheduler).await;
     let (answering, listening) = match begun {
@@ -142,9 +145,11 @@ impl Daemon {
     fn show_life(&self) {
         // By the clock of the system, whatever schedules go by: whoever looks for it has no other.
         let at = SystemClock.now();
-        let alive = Alive { pid: std::process::id(), at, version: env!("CARGO_PKG_VERSION").to_owned() };
+        let alive =
+            Alive { pid: std::process::id(), at, version: env!("CARGO_PKG_VERSION").to_owned() };
         let trouble = alive.write(self.scheduler.state_dir()).err();
-        let trouble = trouble.map(|error| format!("no sign of life can be left in the state directory: {error}"));
+        let trouble = trouble
+            .map(|error| format!("no sign of life can be left in the state directory: {error}"));
         self.scheduler.trouble(SIGN_OF_LIFE, trouble);
     }
 
@@ -158,12 +163,15 @@ impl Daemon {
                 self.scheduler.reload(loaded);
                 self.scheduler.trouble(CONFIGURATION, None);
                 let tasks = self.scheduler.tasks().len();
-                self.said.say(Level::Info, format!("the configuration was read anew: {tasks} tasks"));
+                self.said
+                    .say(Level::Info, format!("the configuration was read anew: {tasks} tasks"));
             }
             Err(Failure { message, hint }) => {
                 let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-                let text =
-                    format!("the configuration cannot be used, and the schedules stay as they were: {message}{hint}");
+                let text = format!(
+                    "the configuration cannot be used, and the schedules stay as they were: \
+                     {message}{hint}"
+                );
                 self.said.say(Level::Error, text.clone());
                 self.scheduler.trouble(CONFIGURATION, Some(text));
             }
@@ -188,7 +196,8 @@ impl Daemon {
         self.answering.end().await;
         // Nobody shall miss a daemon that was told to stop.
         if let Err(error) = Alive::remove(self.scheduler.state_dir()) {
-            self.said.say(Level::Warning, format!("the sign of life cannot be taken away: {error}"));
+            self.said
+                .say(Level::Warning, format!("the sign of life cannot be taken away: {error}"));
         }
         self.said.say(Level::Info, "stopped".to_owned());
     }
@@ -211,7 +220,9 @@ fn program(env: &Environment) -> Result<PathBuf, Failure> {
         return Ok(PathBuf::from(program));
     }
     let own = std::env::current_exe();
-    let own = own.map_err(|error| Failure::new(format!("cannot tell where this program is: {error}"), None))?;
+    let own = own.map_err(|error| {
+        Failure::new(format!("cannot tell where this program is: {error}"), None)
+    })?;
     Ok(own.parent().unwrap_or(Path::new("/")).join("backup"))
 }
 

@@ -17,8 +17,8 @@ pub(crate) fn ask(place: &Place, method: &str, path: &str, body: &str) -> (u16, 
     let length = body.len();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: \
+         application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     )
     .unwrap();
     let mut answer = String::new();
@@ -34,7 +34,8 @@ fn object(answer: &(u16, String)) -> Value {
 #[test]
 fn what_is_asked_for_is_done_by_whom_it_is_recorded() {
     // Nothing by itself.
-    let place = Place::new(&CONFIG.replace("* * * * *", "0 0 1 1 *").replace("*/2 * * * *", "0 0 1 1 *"));
+    let place =
+        Place::new(&CONFIG.replace("* * * * *", "0 0 1 1 *").replace("*/2 * * * *", "0 0 1 1 *"));
     let mut daemon = place.daemon("log", &[]);
     daemon.wait_for(1, "is ready");
     let socket = place.path("state/backupd.sock");
@@ -44,25 +45,40 @@ fn what_is_asked_for_is_done_by_whom_it_is_recorded() {
     let sign: Value = serde_json::from_str(&std::fs::read_to_string(&alive).unwrap()).unwrap();
     assert!(sign["pid"].as_u64().is_some_and(|pid| pid > 1), "{sign}");
 
-    let begun = ask(&place, "POST", "/api/v1/running", &json!({ "kind": "backup", "job": "docs" }).to_string());
+    let begun = ask(
+        &place,
+        "POST",
+        "/api/v1/running",
+        &json!({ "kind": "backup", "job": "docs" }).to_string(),
+    );
     assert_eq!(begun.0, 202, "{begun:?}");
     let id = object(&begun)["id"].as_str().unwrap().to_owned();
     let began = Instant::now();
     let ended = loop {
         let ended = object(&ask(&place, "GET", "/api/v1/ended", ""));
-        if let Some(found) = ended["ended"].as_array().unwrap().iter().find(|ended| ended["id"] == id.as_str()) {
+        if let Some(found) =
+            ended["ended"].as_array().unwrap().iter().find(|ended| ended["id"] == id.as_str())
+        {
             break found.clone();
         }
         assert!(began.elapsed() < Duration::from_secs(60), "{ended}: {:#?}", daemon.lines());
         std::thread::sleep(Duration::from_millis(100));
     };
     assert_eq!(ended["exit_code"], 0, "{ended}");
-    let unknown = ask(&place, "POST", "/api/v1/running", &json!({ "kind": "backup", "job": "nosuch" }).to_string());
+    let unknown = ask(
+        &place,
+        "POST",
+        "/api/v1/running",
+        &json!({ "kind": "backup", "job": "nosuch" }).to_string(),
+    );
     assert_eq!(unknown.0, 404, "{unknown:?}");
     let snapshots = place.json(&["list"]);
     assert_eq!(snapshots["snapshots"].as_array().map(Vec::len), Some(1), "{snapshots}");
     let metrics = ask(&place, "GET", "/metrics", "").1;
-    assert!(metrics.contains("backup_status{backup_job=\"docs\",state=\"verified\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("backup_status{backup_job=\"docs\",state=\"verified\"} 1"),
+        "{metrics}"
+    );
 
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), Some(0));

@@ -41,7 +41,8 @@ per_source_host = 2
 cleanup = "*/10 * * * *"
 "#;
 
-/// The program `backup` of this build. Only the tests of its own package are told where it is; if it is not there, it is built once.
+/// The program `backup` of this build. Only the tests of its own package are told where it is; if
+/// it is not there, it is built once.
 pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -90,7 +91,11 @@ impl Place {
 
     pub(crate) fn prepare(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(self.dir.path()).env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+        command
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .stdin(Stdio::null());
         command.env("HOME", self.dir.path()).env("BACKUP_STATE_DIR", self.path("state"));
         command.env("BACKUP_PROGRAM", self::program());
         command
@@ -99,7 +104,8 @@ impl Place {
     /// Runs `backup`, which succeeds.
     pub(crate) fn backup(&self, args: &[&str]) -> Output {
         let output = self.prepare(program()).args(args).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned()
+            + &String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{args:?}: {text}");
         output
     }
@@ -139,7 +145,12 @@ impl Daemon {
     pub(crate) fn lines(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.log).unwrap();
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+        whole
+            .lines()
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+            })
+            .collect()
     }
 
     /// Waits for so many lines with this message.
@@ -148,7 +159,11 @@ impl Daemon {
         let is_it = |line: &&Value| line["message"].as_str().unwrap().contains(message);
         while self.lines().iter().filter(is_it).count() < count {
             let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none() && began.elapsed() < PATIENCE, "{message}: {ended:?} {:#?}", self.lines());
+            assert!(
+                ended.is_none() && began.elapsed() < PATIENCE,
+                "{message}: {ended:?} {:#?}",
+                self.lines()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -8,11 +8,18 @@ use crate::common::{CONFIG, Place, program};
 #[test]
 fn the_example_makes_a_backup() {
     let place = Place::new(CONFIG);
-    let example = Path::new(env!("CARGO_BIN_EXE_backupd")).with_file_name("examples").join("embedded");
+    let example =
+        Path::new(env!("CARGO_BIN_EXE_backupd")).with_file_name("examples").join("embedded");
     if !example.exists() {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        assert!(build.args(["build", "-p", "backup-daemon", "--example", "embedded"]).status().unwrap().success());
+        assert!(
+            build
+                .args(["build", "-p", "backup-daemon", "--example", "embedded"])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
     let file = place.path("backup.toml");
     let args = [file.to_str().unwrap(), program().to_str().unwrap(), "docs"];

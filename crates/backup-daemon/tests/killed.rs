@@ -14,7 +14,11 @@ type Time = (Timestamp, Timestamp);
 fn nothing_is_lost_and_nothing_runs_twice_at_once() {
     let place = Place::new(CONFIG);
     // The clock of both daemons: the same, a minute every second.
-    let from = place.json(&["schedule"])["tasks"][0]["next"].as_str().unwrap().parse::<Timestamp>().unwrap();
+    let from = place.json(&["schedule"])["tasks"][0]["next"]
+        .as_str()
+        .unwrap()
+        .parse::<Timestamp>()
+        .unwrap();
     let from = (from - jiff::SignedDuration::from_mins(10)).to_string();
     let faster = ["--accelerate", "60", "--accelerate-from", &from];
     let mut daemon = place.daemon("first.log", &faster);
@@ -42,7 +46,10 @@ fn nothing_is_lost_and_nothing_runs_twice_at_once() {
     let mut times: BTreeMap<String, Vec<Time>> = BTreeMap::new();
     for run in &runs {
         let time = |key: &str| run[key].as_str().unwrap().parse().unwrap();
-        times.entry(run["job"].as_str().unwrap().to_owned()).or_default().push((time("started"), time("finished")));
+        times
+            .entry(run["job"].as_str().unwrap().to_owned())
+            .or_default()
+            .push((time("started"), time("finished")));
     }
     assert_eq!(times.len(), 2);
     for (job, times) in &mut times {
@@ -62,7 +69,12 @@ fn nothing_is_lost_and_nothing_runs_twice_at_once() {
         let target = place.path(&format!("restored/{id}"));
         place.backup(&["restore", id, "--target", target.to_str().unwrap(), "--verify"]);
     }
-    let newest = snapshots.iter().rev().find(|snapshot| snapshot.to_string().contains("job=more")).unwrap();
-    let file = place.path(&format!("restored/{}{}", newest["id"].as_str().unwrap(), place.path("more/b").display()));
+    let newest =
+        snapshots.iter().rev().find(|snapshot| snapshot.to_string().contains("job=more")).unwrap();
+    let file = place.path(&format!(
+        "restored/{}{}",
+        newest["id"].as_str().unwrap(),
+        place.path("more/b").display()
+    ));
     assert_eq!(std::fs::read_to_string(file).unwrap(), "later");
 }

@@ -35,26 +35,33 @@ fn the_configuration_in_the_manifests_is_understood() {
     let (_, text) = manifests.iter().find(|(name, _)| name == "config.yaml").unwrap();
     let (_, body) = text.split_once("backup.toml: |\n").unwrap();
     let toml: String = body.lines().map(|line| format!("{}\n", line.trim_start())).collect();
-    let config =
-        backup_control::config::parse(&toml, Path::new("/etc/backup/backup.toml"), &Default::default()).unwrap();
+    let config = backup_control::config::parse(
+        &toml,
+        Path::new("/etc/backup/backup.toml"),
+        &Default::default(),
+    )
+    .unwrap();
     assert!(config.jobs.contains_key("crm") && config.schedule.cleanup.is_some());
 }
 
-/// What the container file copies is there, or made by its first stage; and what it runs is what it copied.
+/// What the container file copies is there, or made by its first stage; and what it runs is what it
+/// copied.
 #[test]
 fn the_container_file_copies_what_there_is() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let (_, text) = shipped("container").remove(0);
     // Lines that go on are one.
     let text = text.replace("\\\n", " ");
-    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let lines: Vec<Vec<&str>> =
+        text.lines().map(|line| line.split_whitespace().collect()).collect();
     let cargo = lines.iter().find(|words| words.contains(&"cargo")).unwrap();
     let after = |flag: &str| {
         let pairs = cargo.windows(2).filter(|pair| pair[0] == flag);
         pairs.map(|pair| pair[1]).collect::<Vec<_>>()
     };
-    let manifest =
-        |package: &str| std::fs::read_to_string(root.join("crates").join(package).join("Cargo.toml")).unwrap();
+    let manifest = |package: &str| {
+        std::fs::read_to_string(root.join("crates").join(package).join("Cargo.toml")).unwrap()
+    };
     let manifests: String = after("-p").into_iter().map(manifest).collect();
     for program in after("--bin") {
         assert!(manifests.contains(&format!("[[bin]]\nname = \"{program}\"")), "{program}");
@@ -62,7 +69,11 @@ fn the_container_file_copies_what_there_is() {
     assert!(root.join("Cargo.lock").is_file(), "--locked takes it");
     for copy in lines.iter().filter(|words| words.first() == Some(&"COPY")) {
         let from = copy.iter().find_map(|word| word.strip_prefix("--from="));
-        let paths: Vec<&str> = copy[1..copy.len() - 1].iter().filter(|word| !word.starts_with("--")).copied().collect();
+        let paths: Vec<&str> = copy[1..copy.len() - 1]
+            .iter()
+            .filter(|word| !word.starts_with("--"))
+            .copied()
+            .collect();
         for path in paths {
             match from {
                 None => assert!(root.join(path).exists(), "{path} is not in the sources"),
@@ -78,7 +89,9 @@ fn the_container_file_copies_what_there_is() {
     let program = entry[1].trim_matches(['[', ']', '"']).strip_prefix("/usr/local/bin/").unwrap();
     assert!(after("--bin").contains(&program), "{program}");
     // What is kept is where the programs look for it, and the user may write there.
-    for (variable, place) in [("BACKUP_STATE_DIR", "/var/lib/backup"), ("BACKUP_CACHE_DIR", "/var/lib/backup/cache")] {
+    for (variable, place) in
+        [("BACKUP_STATE_DIR", "/var/lib/backup"), ("BACKUP_CACHE_DIR", "/var/lib/backup/cache")]
+    {
         assert!(text.contains(&format!("{variable}={place}")), "{variable}");
         let made = lines.iter().any(|words| words.contains(&"install") && words.contains(&place));
         assert!(made, "{place}");
@@ -98,11 +111,25 @@ mod needs_container_engine {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let podman = |args: &[&str]| {
             let output = Command::new("podman").current_dir(&root).args(args).output().unwrap();
-            assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(
+                output.status.success(),
+                "{args:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
             String::from_utf8(output.stdout).unwrap()
         };
         podman(&["build", "-t", "backup-test", "-f", "packaging/container/Containerfile", "."]);
-        let run = ["run", "--rm", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "all", "backup-test", "--version"];
+        let run = [
+            "run",
+            "--rm",
+            "--read-only",
+            "--tmpfs",
+            "/tmp",
+            "--cap-drop",
+            "all",
+            "backup-test",
+            "--version",
+        ];
         assert!(podman(&run).starts_with("backupd "));
     }
 }
@@ -114,8 +141,10 @@ mod needs_kubernetes_validate {
 
     /// The program with the schemas, on a file; what it says if it finds something.
     fn wrong(file: &Path) -> Option<String> {
-        let tools = std::env::var_os("BACKUP_TEST_TOOLS")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools"), PathBuf::from);
+        let tools = std::env::var_os("BACKUP_TEST_TOOLS").map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools"),
+            PathBuf::from,
+        );
         let mut validate = Command::new(tools.join("bin/kubernetes-validate"));
         let output = validate.args(["--strict", "--quiet"]).arg(file).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
@@ -154,13 +183,20 @@ mod needs_systemd_analyze {
                 .replace("/usr/local/bin/backup ", &format!("{program} "));
             std::fs::write(dir.path().join(name.replace('@', "@x")), text).unwrap();
         }
-        let files: Vec<PathBuf> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let files: Vec<PathBuf> =
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(files.len(), 3);
         let mut verify = Command::new("systemd-analyze");
-        let output = verify.args(["verify", "--man=no", "--recursive-errors=no"]).args(files).output().unwrap();
+        let output = verify
+            .args(["verify", "--man=no", "--recursive-errors=no"])
+            .args(files)
+            .output()
+            .unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         // Of other units of this machine nothing is asked.
-        let own = text.lines().filter(|line| line.contains(dir.path().to_str().unwrap()) || line.contains("backup"));
+        let own = text
+            .lines()
+            .filter(|line| line.contains(dir.path().to_str().unwrap()) || line.contains("backup"));
         assert_eq!(own.collect::<Vec<_>>(), Vec::<&str>::new(), "{text}");
         assert!(output.status.success(), "{text}");
     }

@@ -26,7 +26,9 @@ fn what_goes_on_comes_to_a_safe_point() {
     assert_eq!(daemon.wait(), Some(0), "{:#?}", daemon.lines());
     let lines = daemon.lines();
     assert!(
-        lines.iter().any(|line| line["message"].as_str().unwrap().contains("because the daemon ends")),
+        lines
+            .iter()
+            .any(|line| line["message"].as_str().unwrap().contains("because the daemon ends")),
         "{lines:#?}"
     );
     // What was cut off is made up for.
@@ -46,7 +48,10 @@ fn one_at_a_time() {
     let output = place.prepare(env!("CARGO_BIN_EXE_backupd").as_ref()).arg("run").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("another scheduler runs") && text.contains("Hint: stop it first"), "{text}");
+    assert!(
+        text.contains("another scheduler runs") && text.contains("Hint: stop it first"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A day by a clock that goes faster, with many short tasks, while everything is asked all along: neither memory nor open files grow.
+//! A day by a clock that goes faster, with many short tasks, while everything is asked all along:
+//! neither memory nor open files grow.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -26,11 +27,12 @@ case "$*" in *failing*) echo '{"event":"error","message":"no","causes":["why"],"
 "#;
 
 fn config() -> String {
-    let mut text = "[defaults]\ntime_zone = \"UTC\"\n[repositories.main]\nurl = \"repo\"\npassphrase_file = \"key\"\n\
-                    [sources.docs]\nkind = \"files\"\npaths = [\"docs\"]\n\
-                    [schedule]\nmax_parallel = 8\nper_source_host = 8\ncleanup = \"*/30 * * * *\"\ncheck = \"0 * * * *\"\n\
-                    verify = \"15 * * * *\"\nprune = \"45 * * * *\"\n\
-                    [alerts.stale]\ncondition = \"stale > 24h\"\nseverity = \"high\"\n[api]\nrate = 1000\n"
+    let mut text = "[defaults]\ntime_zone = \"UTC\"\n[repositories.main]\nurl = \
+                    \"repo\"\npassphrase_file = \"key\"\n[sources.docs]\nkind = \"files\"\npaths = \
+                    [\"docs\"]\n[schedule]\nmax_parallel = 8\nper_source_host = 8\ncleanup = \
+                    \"*/30 * * * *\"\ncheck = \"0 * * * *\"\nverify = \"15 * * * *\"\nprune = \"45 \
+                    * * * *\"\n[alerts.stale]\ncondition = \"stale > 24h\"\nseverity = \
+                    \"high\"\n[api]\nrate = 1000\n"
         .to_owned();
     for job in ["a", "b", "c", "d", "e", "failing"] {
         text.push_str(&format!(
@@ -63,9 +65,11 @@ fn heavy_a_day_of_short_tasks_leaves_nothing_behind() {
     let factor = if std::env::var_os("BACKUP_TEST_LONG").is_some() { FACTOR_LONG } else { FACTOR };
     let place = Place::new(&config());
     place.write("program", PROGRAM);
-    std::fs::set_permissions(place.path("program"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(place.path("program"), std::fs::Permissions::from_mode(0o755))
+        .unwrap();
     let program = place.path("program").display().to_string();
-    let accelerated = ["--accelerate", &factor.to_string(), "--accelerate-from", "2026-01-01T00:00:00Z"];
+    let accelerated =
+        ["--accelerate", &factor.to_string(), "--accelerate-from", "2026-01-01T00:00:00Z"];
     let mut daemon = place.daemon_with("log", &accelerated, &[("BACKUP_PROGRAM", &program)]);
     daemon.wait_for(1, "is ready");
     let day = Duration::from_secs(u64::try_from(DAY / factor).unwrap());
@@ -96,12 +100,26 @@ fn heavy_a_day_of_short_tasks_leaves_nothing_behind() {
         .filter(|line| line.starts_with("backupd_tasks_ended_total{"))
         .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
         .sum();
-    // 48 half hours with seven tasks each, 24 hours with eight; what is due while it still goes on is left out.
+    // 48 half hours with seven tasks each, 24 hours with eight; what is due while it still goes on
+    // is left out.
     assert!(ended > 200.0 && asked > 300, "{ended} tasks, {asked} requests");
-    assert!(metrics.contains("backupd_tasks_ended_total{result=\"failure\",work=\"backup\"}"), "{metrics}");
+    assert!(
+        metrics.contains("backupd_tasks_ended_total{result=\"failure\",work=\"backup\"}"),
+        "{metrics}"
+    );
     let allowed = warm.0 + warm.0 / 20 + GROWTH_KIB;
-    assert!(end.0 <= allowed, "memory grew from {} to {} KiB, {ended} tasks and {asked} requests later", warm.0, end.0);
-    assert!(end.1 <= warm.1 + PASSING, "open files: {} after a third, {} at the end", warm.1, end.1);
+    assert!(
+        end.0 <= allowed,
+        "memory grew from {} to {} KiB, {ended} tasks and {asked} requests later",
+        warm.0,
+        end.0
+    );
+    assert!(
+        end.1 <= warm.1 + PASSING,
+        "open files: {} after a third, {} at the end",
+        warm.1,
+        end.1
+    );
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), Some(0));
 }

@@ -1,5 +1,5 @@
-//! Reads a MongoDB server as a backup does, and throws it away: `mongo_scan mongodb://… [streams]`. Prints bytes, seconds
-//! and CPU seconds.
+//! Reads a MongoDB server as a backup does, and throws it away: `mongo_scan mongodb://… [streams]`.
+//! Prints bytes, seconds and CPU seconds.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for measuring")]
 
 use std::time::Instant;

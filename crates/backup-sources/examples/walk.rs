@@ -1,6 +1,8 @@
-//! Walks directories as a backup would and prints what that costs: `cargo run --release --example walk -- DIR...`
+//! Walks directories as a backup would and prints what that costs:
+//! `cargo run --release --example walk -- DIR...`
 //!
-//! The CPU time is that of all threads, from `/proc/self/stat`, over as many walks as take about two seconds.
+//! The CPU time is that of all threads, from `/proc/self/stat`, over as many walks as take about
+//! two seconds.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -44,5 +46,10 @@ async fn main() -> SourceResult<()> {
 fn ticks() -> u64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();
-    after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
+    after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum()
 }

@@ -1,4 +1,5 @@
-//! Sources: what is backed up. One module and one cargo feature per kind; they never depend on each other.
+//! Sources: what is backed up. One module and one cargo feature per kind; they never depend on each
+//! other.
 //!
 //! | feature | module | what it reads |
 //! |---|---|---|

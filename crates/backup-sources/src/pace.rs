@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Lets bytes pass at most at its rate, in whole batches: the next one waits for what the last ones took.
+/// Lets bytes pass at most at its rate, in whole batches: the next one waits for what the last ones
+/// took.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pace(Option<Arc<Limit>>);
 
@@ -19,7 +20,11 @@ struct Limit {
 impl Pace {
     /// No limit without a number.
     pub(crate) fn of(bytes_per_second: Option<u64>) -> Self {
-        Self(bytes_per_second.map(|rate| Arc::new(Limit { bytes_per_second: rate.max(1), free: Mutex::default() })))
+        Self(
+            bytes_per_second.map(|rate| {
+                Arc::new(Limit { bytes_per_second: rate.max(1), free: Mutex::default() })
+            }),
+        )
     }
 
     /// Waits until `bytes` more may pass.

@@ -17,15 +17,18 @@ fn reason(tags: &[String], warnings: Option<u64>) -> Option<&'static str> {
     warnings.is_some_and(|some| some > 0).then_some("the earlier snapshot was made with warnings")
 }
 
-/// Whether reading the earlier snapshot will fail another time as well. A storage that cannot be reached for a moment must
-/// not cost a full backup.
+/// Whether reading the earlier snapshot will fail another time as well. A storage that cannot be
+/// reached for a moment must not cost a full backup.
 pub(crate) fn is_lasting(error: &SourceError) -> bool {
     match error.kind() {
         SourceErrorKind::Invalid | SourceErrorKind::Unsupported => true,
         SourceErrorKind::Repository => {
-            let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Error>());
+            let cause =
+                std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Error>());
             // Credentials that may store but not read make full backups.
-            cause.is_some_and(|cause| cause.is_damage() || cause.kind() == ErrorKind::PermissionDenied)
+            cause.is_some_and(|cause| {
+                cause.is_damage() || cause.kind() == ErrorKind::PermissionDenied
+            })
         }
         _ => false,
     }
@@ -45,7 +48,9 @@ mod tests {
     #[test]
     fn only_what_lasts_costs_a_full_backup() {
         let of = |kind| is_lasting(&Error::new(kind, "x").into());
-        assert!(of(ErrorKind::Damaged) && of(ErrorKind::NotFound) && of(ErrorKind::PermissionDenied));
+        assert!(
+            of(ErrorKind::Damaged) && of(ErrorKind::NotFound) && of(ErrorKind::PermissionDenied)
+        );
         assert!(!of(ErrorKind::Unavailable) && !of(ErrorKind::Cancelled) && !of(ErrorKind::Busy));
         assert!(is_lasting(&SourceError::new(SourceErrorKind::Invalid, "x")));
         assert!(!is_lasting(&SourceError::new(SourceErrorKind::Unavailable, "x")));

@@ -10,11 +10,13 @@ use url::form_urlencoded;
 
 use crate::settings::{StoreSettings, URL_KEYS, overlay};
 
-/// Where a repository is. Parsed from what users type: a path (also a relative one), a `file://` URL, or the address of
-/// an object store: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, the latter three with settings
-/// that are not secret behind a `?` ([`URL_KEYS`]): `s3://bucket/prefix?endpoint=https://minio.example&region=eu-1`.
+/// Where a repository is. Parsed from what users type: a path (also a relative one), a `file://`
+/// URL, or the address of an object store: `s3://bucket/prefix`, `gs://bucket/prefix`,
+/// `az://container/prefix`, the latter three with settings that are not secret behind a `?`
+/// ([`URL_KEYS`]): `s3://bucket/prefix?endpoint=https://minio.example&region=eu-1`.
 ///
-/// [`Display`](fmt::Display) gives text that parses to an equal location. There is never a secret in it.
+/// [`Display`](fmt::Display) gives text that parses to an equal location. There is never a secret
+/// in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Location {
@@ -60,12 +62,15 @@ impl Location {
 }
 
 impl Location {
-    /// The same place without what its URL says of a setting, so that the settings of the caller decide.
+    /// The same place without what its URL says of a setting, so that the settings of the caller
+    /// decide.
     #[must_use]
     pub fn without(mut self, setting: &str) -> Self {
         match &mut self {
             Self::Local(_) => {}
-            Self::S3 { query, .. } | Self::Gcs { query, .. } | Self::Azure { query, .. } => _ = query.remove(setting),
+            Self::S3 { query, .. } | Self::Gcs { query, .. } | Self::Azure { query, .. } => {
+                _ = query.remove(setting)
+            }
         }
         self
     }
@@ -75,8 +80,8 @@ impl FromStr for Location {
     type Err = SinkError;
 
     /// # Errors
-    /// [`SinkErrorKind::Invalid`] for what is no address or holds a secret, [`SinkErrorKind::Unsupported`] for kinds of
-    /// storage that do not exist here.
+    /// [`SinkErrorKind::Invalid`] for what is no address or holds a secret,
+    /// [`SinkErrorKind::Unsupported`] for kinds of storage that do not exist here.
     fn from_str(text: &str) -> SinkResult<Self> {
         if text.is_empty() {
             return Err(refused(SinkErrorKind::Invalid, text, "the address is empty"));
@@ -89,55 +94,85 @@ impl FromStr for Location {
         };
         match &*scheme.to_ascii_lowercase() {
             "file" => file_url(text, rest),
-            "s3" => bucket_url(scheme, rest).map(|(bucket, prefix, query)| Self::S3 { bucket, prefix, query }),
-            "gs" => bucket_url(scheme, rest).map(|(bucket, prefix, query)| Self::Gcs { bucket, prefix, query }),
-            "az" => bucket_url(scheme, rest).map(|(container, prefix, query)| Self::Azure { container, prefix, query }),
+            "s3" => bucket_url(scheme, rest).map(|(bucket, prefix, query)| Self::S3 {
+                bucket,
+                prefix,
+                query,
+            }),
+            "gs" => bucket_url(scheme, rest).map(|(bucket, prefix, query)| Self::Gcs {
+                bucket,
+                prefix,
+                query,
+            }),
+            "az" => bucket_url(scheme, rest).map(|(container, prefix, query)| Self::Azure {
+                container,
+                prefix,
+                query,
+            }),
             _ => {
-                let message =
-                    format!("{scheme}:// is no known kind of storage; use a path, file://, s3://, gs:// or az://");
+                let message = format!(
+                    "{scheme}:// is no known kind of storage; use a path, file://, s3://, gs:// or \
+                     az://"
+                );
                 Err(refused(SinkErrorKind::Unsupported, &format!("{scheme}://…"), message))
             }
         }
     }
 }
 
-/// Bucket, prefix and settings of what follows the `://`. Errors do not repeat the text: it may hold a secret.
+/// Bucket, prefix and settings of what follows the `://`. Errors do not repeat the text: it may
+/// hold a secret.
 fn bucket_url(scheme: &str, rest: &str) -> SinkResult<(String, String, BTreeMap<String, String>)> {
     let name = format!("{scheme}://…");
     let invalid = |message: &str| refused(SinkErrorKind::Invalid, &name, message.to_owned());
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
     if bucket.contains('@') {
-        return Err(invalid("a user name or password does not belong into an address").with_hint(BY_REFERENCE));
+        return Err(invalid("a user name or password does not belong into an address")
+            .with_hint(BY_REFERENCE));
     }
     let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     if bucket.is_empty() || !bucket.bytes().all(is_name) {
-        return Err(invalid("the name of the bucket is missing or has characters that no bucket's name has")
-            .with_hint(format!("write {scheme}://bucket/prefix, and other servers as ?endpoint=https://host")));
+        return Err(invalid(
+            "the name of the bucket is missing or has characters that no bucket's name has",
+        )
+        .with_hint(format!(
+            "write {scheme}://bucket/prefix, and other servers as ?endpoint=https://host"
+        )));
     }
     let prefix = prefix.trim_matches('/');
     let is_segment = |segment: &str| {
         !matches!(segment, "" | "." | "..")
-            && segment.bytes().all(|b| is_name(b) || matches!(b, b'!' | b'*' | b'(' | b')' | b'=' | b'+'))
+            && segment
+                .bytes()
+                .all(|b| is_name(b) || matches!(b, b'!' | b'*' | b'(' | b')' | b'=' | b'+'))
     };
     if !prefix.is_empty() && !prefix.split('/').all(is_segment) {
-        return Err(invalid("the prefix has empty parts or characters that are not safe in every store")
-            .with_hint("use letters, digits and !-_.*()=+ in the prefix"));
+        return Err(invalid(
+            "the prefix has empty parts or characters that are not safe in every store",
+        )
+        .with_hint("use letters, digits and !-_.*()=+ in the prefix"));
     }
     Ok((bucket.to_owned(), prefix.to_owned(), settings_of(&name, query)?))
 }
 
 /// How secrets are given instead.
 const BY_REFERENCE: &str = "give credentials in the environment, in a profile, or by the settings \
-     secret_access_key_file, secret_access_key_env, service_account or account_key_env";
+                            secret_access_key_file, secret_access_key_env, service_account or \
+                            account_key_env";
 
 fn settings_of(name: &str, query: &str) -> SinkResult<BTreeMap<String, String>> {
     let invalid = |message: String| refused(SinkErrorKind::Invalid, name, message);
     let mut settings = BTreeMap::new();
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         let lower = key.to_ascii_lowercase();
-        if ["key", "secret", "token", "password", "sig", "credential"].iter().any(|word| lower.contains(word)) {
-            return Err(invalid("secrets do not belong into an address".to_owned()).with_hint(BY_REFERENCE));
+        if ["key", "secret", "token", "password", "sig", "credential"]
+            .iter()
+            .any(|word| lower.contains(word))
+        {
+            return Err(
+                invalid("secrets do not belong into an address".to_owned()).with_hint(BY_REFERENCE)
+            );
         }
         if !URL_KEYS.contains(&&*key) {
             return Err(invalid(format!("{key:?} is no setting of an address"))
@@ -154,8 +189,8 @@ fn settings_of(name: &str, query: &str) -> SinkResult<BTreeMap<String, String>> 
     Ok(settings)
 }
 
-/// How stock restic writes addresses of stores. Taken for a path, one would become a directory of that name, and a backup
-/// that is believed to be elsewhere.
+/// How stock restic writes addresses of stores. Taken for a path, one would become a directory of
+/// that name, and a backup that is believed to be elsewhere.
 fn foreign(text: &str) -> Option<SinkError> {
     const STORES: [&str; 9] = ["s3", "gs", "az", "azure", "b2", "swift", "rest", "sftp", "rclone"];
     let (scheme, _) = text.split_once(':')?;
@@ -243,7 +278,9 @@ mod tests {
 
     #[test]
     fn paths_and_file_urls_are_directories() {
-        for text in ["/srv/backup", "repo", "./repo", "../a b", "a:b", "./s3:x", "s3", "://x", "1a://x"] {
+        for text in
+            ["/srv/backup", "repo", "./repo", "../a b", "a:b", "./s3:x", "s3", "://x", "1a://x"]
+        {
             assert_eq!(local(text), PathBuf::from(text));
         }
         for (url, path) in [
@@ -294,7 +331,10 @@ mod tests {
             ("s3://bucket/a/b/", "s3://bucket/a/b"),
             ("gs://bucket/x", "gs://bucket/x"),
             ("az://container/x?account=me", "az://container/x?account=me"),
-            ("s3://b.c/x?region=eu-1&endpoint=https://host:9000", "s3://b.c/x?endpoint=https://host:9000&region=eu-1"),
+            (
+                "s3://b.c/x?region=eu-1&endpoint=https://host:9000",
+                "s3://b.c/x?endpoint=https://host:9000&region=eu-1",
+            ),
         ] {
             let location: Location = text.parse().unwrap();
             assert_eq!(location.to_string(), shown);
@@ -336,7 +376,11 @@ mod tests {
             "s3://localhost:9000/b",
             "s3://b/x#y",
         ] {
-            assert_eq!(text.parse::<Location>().unwrap_err().kind(), SinkErrorKind::Invalid, "{text}");
+            assert_eq!(
+                text.parse::<Location>().unwrap_err().kind(),
+                SinkErrorKind::Invalid,
+                "{text}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What happens when there is no room left, or no way to write at all: on small file systems of their own.
+//! What happens when there is no room left, or no way to write at all: on small file systems of
+//! their own.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
@@ -16,8 +17,9 @@ mod needs_mount {
         Key::new(text).unwrap()
     }
 
-    /// Runs this test once more, in a name space of its own where `options` say what is mounted. Nothing outside sees
-    /// the file system, and it goes away with the process. `None`: that has been done, and all is well.
+    /// Runs this test once more, in a name space of its own where `options` say what is mounted.
+    /// Nothing outside sees the file system, and it goes away with the process. `None`: that has
+    /// been done, and all is well.
     fn mounted(test: &str, options: &str) -> Option<LocalSink> {
         if let Some(place) = std::env::var_os(PLACE) {
             return Some(LocalSink::create(Path::new(&place)).unwrap());
@@ -32,7 +34,10 @@ mod needs_mount {
             .env(PLACE, dir.path())
             .status()
             .unwrap();
-        assert!(status.success(), "the test failed in its name space, or could not mount there: {status}");
+        assert!(
+            status.success(),
+            "the test failed in its name space, or could not mount there: {status}"
+        );
         None
     }
 
@@ -61,7 +66,10 @@ mod needs_mount {
             assert_eq!(temp_files(&sink), 0);
         }
         // What is there stays, also when its replacement does not fit.
-        assert_eq!(sink.put_bytes(&key("data/small"), vec![4; 2 << 20]).await.unwrap_err().kind(), full);
+        assert_eq!(
+            sink.put_bytes(&key("data/small"), vec![4; 2 << 20]).await.unwrap_err().kind(),
+            full
+        );
         assert_eq!(sink.get_bytes(&key("data/small")).await.unwrap(), vec![1; 100_000]);
         assert_eq!(sink.list_all(&Prefix::root()).await.unwrap().len(), 1);
         // All of it is free again.
@@ -71,7 +79,9 @@ mod needs_mount {
     #[tokio::test]
     #[ignore = "mounts a small tmpfs, which not everybody may: scripts/test --long"]
     async fn a_disk_without_inodes_is_full() {
-        let Some(sink) = mounted("needs_mount::a_disk_without_inodes_is_full", "size=1m,nr_inodes=12") else {
+        let Some(sink) =
+            mounted("needs_mount::a_disk_without_inodes_is_full", "size=1m,nr_inodes=12")
+        else {
             return;
         };
         let mut stored = 0;
@@ -89,9 +99,16 @@ mod needs_mount {
     #[tokio::test]
     #[ignore = "mounts a small tmpfs, which not everybody may: scripts/test --long"]
     async fn a_read_only_disk_is_a_clear_error() {
-        let Some(sink) = mounted("needs_mount::a_read_only_disk_is_a_clear_error", "size=1m") else { return };
+        let Some(sink) = mounted("needs_mount::a_read_only_disk_is_a_clear_error", "size=1m")
+        else {
+            return;
+        };
         sink.put_bytes(&key("data/a"), vec![1]).await.unwrap();
-        let status = Command::new("mount").args(["-o", "remount,ro"]).arg(sink.to_string()).status().unwrap();
+        let status = Command::new("mount")
+            .args(["-o", "remount,ro"])
+            .arg(sink.to_string())
+            .status()
+            .unwrap();
         assert!(status.success());
         let denied = SinkErrorKind::PermissionDenied;
         assert_eq!(sink.put_bytes(&key("data/b"), vec![1]).await.unwrap_err().kind(), denied);
@@ -104,12 +121,15 @@ mod needs_mount {
     #[tokio::test]
     #[ignore = "mounts a small tmpfs, which not everybody may: scripts/test --long"]
     async fn a_repository_on_two_disks_is_a_clear_error() {
-        let Some(sink) = mounted("needs_mount::a_repository_on_two_disks_is_a_clear_error", "size=1m") else {
+        let Some(sink) =
+            mounted("needs_mount::a_repository_on_two_disks_is_a_clear_error", "size=1m")
+        else {
             return;
         };
         let data = Path::new(&sink.to_string()).join("data");
         std::fs::create_dir(&data).unwrap();
-        let status = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&data).status().unwrap();
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&data).status().unwrap();
         assert!(status.success());
         let error = sink.put_bytes(&key("data/a"), vec![1]).await.unwrap_err();
         assert_eq!(error.kind(), SinkErrorKind::Unsupported);

@@ -149,8 +149,16 @@ async fn other_peoples_files_are_left_out_of_lists() {
     .unwrap();
     assert_eq!(keys(&sink).await, ["data/a"]);
     for other in ["data/link", "data/broken", "data/pipe", "data"] {
-        assert_eq!(sink.head(&key(other)).await.unwrap_err().kind(), SinkErrorKind::NotFound, "{other}");
-        assert_eq!(sink.get_bytes(&key(other)).await.unwrap_err().kind(), SinkErrorKind::NotFound, "{other}");
+        assert_eq!(
+            sink.head(&key(other)).await.unwrap_err().kind(),
+            SinkErrorKind::NotFound,
+            "{other}"
+        );
+        assert_eq!(
+            sink.get_bytes(&key(other)).await.unwrap_err().kind(),
+            SinkErrorKind::NotFound,
+            "{other}"
+        );
     }
     fs::set_permissions(dir.path().join("lost+found"), fs::Permissions::from_mode(0o700)).unwrap();
 }
@@ -231,7 +239,10 @@ async fn lists_know_when_objects_were_written() {
     assert_eq!(listed, sink.head(&key("a")).await.unwrap());
     let modified = fs::metadata(dir.path().join("a")).unwrap();
     let time = listed.last_modified.unwrap();
-    assert_eq!((time.as_second(), i64::from(time.subsec_nanosecond())), (modified.mtime(), modified.mtime_nsec()));
+    assert_eq!(
+        (time.as_second(), i64::from(time.subsec_nanosecond())),
+        (modified.mtime(), modified.mtime_nsec())
+    );
 }
 
 #[tokio::test]
@@ -241,14 +252,19 @@ async fn an_object_that_is_cut_while_it_is_read_is_an_error() {
     sink.put_bytes(&key("large"), vec![7; 20 << 20]).await.unwrap();
     let mut content = sink.get(&key("large"), None).await.unwrap();
     content.next().await.unwrap().unwrap();
-    fs::File::options().write(true).open(dir.path().join("large")).unwrap().set_len(5 << 20).unwrap();
+    fs::File::options()
+        .write(true)
+        .open(dir.path().join("large"))
+        .unwrap()
+        .set_len(5 << 20)
+        .unwrap();
     let rest: Vec<_> = content.collect().await;
     let error = rest.into_iter().find_map(Result::err).unwrap();
     assert_eq!((error.kind(), error.operation()), (SinkErrorKind::Other, Operation::Get));
 }
 
-/// Runs `test` on a thread that modes bind as they bind everybody, also if the tests run as root: without its
-/// capabilities. Threads that a runtime starts there inherit that.
+/// Runs `test` on a thread that modes bind as they bind everybody, also if the tests run as root:
+/// without its capabilities. Threads that a runtime starts there inherit that.
 fn without_privileges(test: impl AsyncFnOnce() + Send) {
     let run = move || {
         let none = rustix::thread::CapabilitySets {
@@ -269,7 +285,9 @@ fn a_read_only_directory_can_be_read_and_says_why_not_written() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("repo");
         LocalSink::create(&root).unwrap().put_bytes(&key("data/a"), vec![1]).await.unwrap();
-        let chmod = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let chmod = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap()
+        };
         let all = [root.clone(), root.join("data"), root.join("x-tmp")];
         all.iter().for_each(|path| chmod(path, 0o500));
         let before = tree(&root);
@@ -311,5 +329,8 @@ fn what_is_no_directory_is_said_so() {
     let invalid = SinkErrorKind::Invalid;
     assert_eq!(kinds(&file), (invalid, invalid));
     assert_eq!(kinds(&file.join("below")), (invalid, invalid));
-    assert_eq!(LocalSink::open(dir.path().join("none")).unwrap_err().kind(), SinkErrorKind::NotFound);
+    assert_eq!(
+        LocalSink::open(dir.path().join("none")).unwrap_err().kind(),
+        SinkErrorKind::NotFound
+    );
 }

@@ -5,9 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backup_core::sink::{Effect, Key, Operation, Payload, Prefix, PutMode, Sink, SinkErrorKind, SinkOps, SinkResult};
+use backup_core::sink::{
+    Effect, Key, Operation, Payload, Prefix, PutMode, Sink, SinkErrorKind, SinkOps, SinkResult,
+};
 use backup_core::testing::{
-    Fault, FaultRule, FaultySink, MemorySink, RecordingSink, SinkDifferences, SinkHandles, sink_conformance,
+    Fault, FaultRule, FaultySink, MemorySink, RecordingSink, SinkDifferences, SinkHandles,
+    sink_conformance,
 };
 use backup_storage::{RetryPolicy, RetrySink};
 use bytes::Bytes;
@@ -52,8 +55,15 @@ async fn keeps_the_contract_while_every_third_request_fails() {
         let memory = MemorySink::new();
         let handle = || {
             let faults = FaultySink::new(Arc::new(memory.clone()));
-            // Not `BeforeUnknown` for puts: who creates the same bytes twice is told that it was him.
-            for operation in [Operation::Put, Operation::Get, Operation::Head, Operation::List, Operation::Delete] {
+            // Not `BeforeUnknown` for puts: who creates the same bytes twice is told that it was
+            // him.
+            for operation in [
+                Operation::Put,
+                Operation::Get,
+                Operation::Head,
+                Operation::List,
+                Operation::Delete,
+            ] {
                 faults.add(FaultRule::new(Fault::Before(DOWN)).on(operation).every(3));
             }
             faults.add(FaultRule::new(Fault::Midway(DOWN)).after(1).every(3));
@@ -89,7 +99,9 @@ async fn everything(sink: &impl Sink) -> SinkResult<Vec<String>> {
 #[tokio::test(start_paused = true)]
 async fn every_request_may_fail_once() {
     let expected = everything(&MemorySink::new()).await.unwrap();
-    for fault in [Fault::Before(DOWN), Fault::BeforeUnknown(DOWN), Fault::After(DOWN), Fault::Midway(DOWN)] {
+    for fault in
+        [Fault::Before(DOWN), Fault::BeforeUnknown(DOWN), Fault::After(DOWN), Fault::Midway(DOWN)]
+    {
         let mut sweep = 0;
         for n in 0.. {
             let tower = tower();
@@ -120,7 +132,9 @@ async fn delays_grow_and_stay_below_their_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn it_gives_up_at_the_deadline() {
-    for operation in [Operation::Put, Operation::Get, Operation::Head, Operation::List, Operation::Delete] {
+    for operation in
+        [Operation::Put, Operation::Get, Operation::Head, Operation::List, Operation::Delete]
+    {
         let tower = tower();
         tower.memory.put_bytes(&key("a"), vec![1]).await.unwrap();
         tower.faults.add(FaultRule::new(Fault::Before(DOWN)).on(operation).forever());
@@ -132,20 +146,29 @@ async fn it_gives_up_at_the_deadline() {
             Operation::List => tower.sink.list_all(&Prefix::root()).await.unwrap_err(),
             _ => tower.sink.delete_one(&key("a")).await.unwrap_err(),
         };
-        assert_eq!((error.kind(), error.operation(), error.effect()), (DOWN, operation, Effect::None));
+        assert_eq!(
+            (error.kind(), error.operation(), error.effect()),
+            (DOWN, operation, Effect::None)
+        );
         let limit = RetryPolicy::default().deadline;
         // Each of the delays is rounded up to whole milliseconds.
         let longest = limit + Duration::from_millis(100);
-        assert!((limit - Duration::from_secs(10)..=longest).contains(&start.elapsed()), "{operation}");
+        assert!(
+            (limit - Duration::from_secs(10)..=longest).contains(&start.elapsed()),
+            "{operation}"
+        );
         assert!(tower.faults.fired() > 30, "{operation}: {}", tower.faults.fired());
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_does_not_pass_is_not_tried_again() {
-    for kind in
-        [SinkErrorKind::Other, SinkErrorKind::PermissionDenied, SinkErrorKind::StorageFull, SinkErrorKind::Cancelled]
-    {
+    for kind in [
+        SinkErrorKind::Other,
+        SinkErrorKind::PermissionDenied,
+        SinkErrorKind::StorageFull,
+        SinkErrorKind::Cancelled,
+    ] {
         let tower = tower();
         let start = Instant::now();
         tower.faults.add(FaultRule::new(Fault::Before(kind)).forever());
@@ -172,7 +195,8 @@ async fn an_earlier_attempt_may_have_taken_effect() {
 async fn create(sink: &impl Sink, bytes: &[u8]) -> SinkResult<()> {
     // In two segments, so that comparing has to cross their border.
     let (a, b) = bytes.split_at(bytes.len() / 3);
-    let payload = Payload::from_segments(vec![Bytes::copy_from_slice(a), Bytes::copy_from_slice(b)]);
+    let payload =
+        Payload::from_segments(vec![Bytes::copy_from_slice(a), Bytes::copy_from_slice(b)]);
     sink.put(&key("lease"), payload, PutMode::Create).await.map(|_| ())
 }
 
@@ -221,8 +245,10 @@ async fn an_interrupted_content_goes_on_where_it_was() {
         let tower = tower();
         tower.memory.put_bytes(&key("a"), bytes.clone()).await.unwrap();
         tower.faults.add(FaultRule::new(Fault::Midway(DOWN)).on(Operation::Get).times(5));
-        let pieces: Vec<_> = tower.sink.get(&key("a"), range.clone()).await.unwrap().try_collect().await.unwrap();
-        let (start, end) = range.clone().map_or((0, bytes.len()), |r| (r.start as usize, r.end as usize));
+        let pieces: Vec<_> =
+            tower.sink.get(&key("a"), range.clone()).await.unwrap().try_collect().await.unwrap();
+        let (start, end) =
+            range.clone().map_or((0, bytes.len()), |r| (r.start as usize, r.end as usize));
         assert!(pieces.concat() == bytes[start..end], "{range:?}");
         // Half, a quarter, an eighth …: nothing is read twice.
         assert_eq!(tower.faults.fired(), 5);
@@ -246,7 +272,9 @@ async fn a_content_that_gets_on_has_time() {
     tower.memory.put_bytes(&key("a"), vec![5; 8 << 20]).await.unwrap();
     // Each request needs many attempts and brings half of what is left.
     for n in 0..10 {
-        tower.faults.add(FaultRule::new(Fault::Before(DOWN)).on(Operation::Get).after(n * 20).times(19));
+        tower
+            .faults
+            .add(FaultRule::new(Fault::Before(DOWN)).on(Operation::Get).after(n * 20).times(19));
         tower.faults.add(FaultRule::new(Fault::Midway(DOWN)).on(Operation::Get).after(n * 20 + 19));
     }
     let start = Instant::now();
@@ -306,7 +334,9 @@ async fn deletions_that_fail_are_answered_one_by_one() {
         tower.memory.put_bytes(&key(&format!("data/{n}")), vec![0]).await.unwrap();
     }
     tower.faults.add(FaultRule::new(Fault::After(DOWN)).after(10).times(20));
-    tower.faults.add(FaultRule::new(Fault::Before(SinkErrorKind::PermissionDenied)).under("data/49").forever());
+    tower.faults.add(
+        FaultRule::new(Fault::Before(SinkErrorKind::PermissionDenied)).under("data/49").forever(),
+    );
     let keys = futures::stream::iter((0..50).map(|n| key(&format!("data/{n}"))));
     let answers: Vec<_> = tower.sink.delete(keys.boxed()).collect().await;
     assert_eq!(answers.len(), 50);
@@ -333,7 +363,8 @@ async fn a_part_is_never_appended_twice() {
             let tower = tower();
             tower.faults.fail_nth(n, fault);
             let result = upload(&tower.sink).await;
-            // Beginning again does no harm; a part or the end with unknown effect is for the caller to begin again.
+            // Beginning again does no harm; a part or the end with unknown effect is for the caller
+            // to begin again.
             let hidden = n == 0 || (fault == Fault::Before(DOWN) && n < 4);
             assert_eq!(result.is_ok(), hidden, "{fault:?} at {n}");
             if let Some(bytes) = tower.memory.objects().get(&key("large")) {
@@ -345,15 +376,24 @@ async fn a_part_is_never_appended_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn an_upload_with_a_hole_is_never_completed() {
-    for fault in [Fault::Before(SinkErrorKind::PermissionDenied), Fault::Before(DOWN), Fault::After(DOWN)] {
+    for fault in
+        [Fault::Before(SinkErrorKind::PermissionDenied), Fault::Before(DOWN), Fault::After(DOWN)]
+    {
         let tower = tower();
         let once = RetryPolicy { deadline: Duration::ZERO, ..RetryPolicy::default() };
-        let mut upload = RetrySink::new(Arc::new(tower.faults.clone()), once).upload(&key("large")).await.unwrap();
+        let mut upload = RetrySink::new(Arc::new(tower.faults.clone()), once)
+            .upload(&key("large"))
+            .await
+            .unwrap();
         upload.put_part(vec![0; 10].into()).await.unwrap();
         tower.faults.add(FaultRule::new(fault));
         upload.put_part(vec![1; 10].into()).await.unwrap_err();
         let error = upload.put_part(vec![2; 10].into()).await.unwrap_err();
-        assert_eq!((error.kind(), error.effect()), (SinkErrorKind::Other, Effect::Unknown), "{fault:?}");
+        assert_eq!(
+            (error.kind(), error.effect()),
+            (SinkErrorKind::Other, Effect::Unknown),
+            "{fault:?}"
+        );
         assert_eq!(upload.complete().await.unwrap_err().effect(), Effect::Unknown, "{fault:?}");
         assert!(tower.memory.objects().is_empty(), "{fault:?}");
     }
@@ -397,7 +437,10 @@ async fn an_attempt_that_took_long_leaves_time_for_others() {
     };
     for (minutes, failures) in [(5, 1), (10, 1), (4, 4), (60, 4)] {
         let (result, fired) = put(minutes, failures).await;
-        assert!(result.is_ok() && fired == failures, "{minutes} minutes, {failures} failures: {result:?}");
+        assert!(
+            result.is_ok() && fired == failures,
+            "{minutes} minutes, {failures} failures: {result:?}"
+        );
     }
     // There is an end to that as well.
     let (result, fired) = put(60, 100).await;

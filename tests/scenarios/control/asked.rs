@@ -1,4 +1,5 @@
-//! `backup restore` alone, at a terminal: what is chosen, confirmed and restored there, and that whoever leaves has changed nothing.
+//! `backup restore` alone, at a terminal: what is chosen, confirmed and restored there, and that
+//! whoever leaves has changed nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,8 @@ const CONFIG: &str = r#"
     repository = "main"
 "#;
 
-/// Two jobs in one of two repositories: one that was backed up twice, with something else each time, and a newer one.
+/// Two jobs in one of two repositories: one that was backed up twice, with something else each
+/// time, and a newer one.
 fn place() -> Place {
     let place = Place::new(CONFIG, &[]);
     let write = |name: &str, text: &str| {
@@ -73,7 +75,12 @@ fn files_come_back_by_questions() {
     let terminal = restore(&place, &[]);
     terminal.sees("From which repository?").sees("other").types(ENTER);
     // The job with the newest snapshot is the first; typing searches.
-    terminal.sees("What do you want back?").sees("letters").sees("2 snapshots, the newest").types("hom").types(ENTER);
+    terminal
+        .sees("What do you want back?")
+        .sees("letters")
+        .sees("2 snapshots, the newest")
+        .types("hom")
+        .types(ENTER);
     terminal.sees("Which state of it?").sees("incremental").types(ENTER);
     terminal.sees("Verify it first?").types("y").types(ENTER);
     terminal.sees("What of it?").types(ENTER);
@@ -85,7 +92,10 @@ fn files_come_back_by_questions() {
     terminal.sees("Restore to ./back again?").types("y").types(ENTER);
     let (code, screen) = terminal.ends();
     assert_eq!(code, 0, "{screen}");
-    assert!(screen.contains("restored to ./back again") && screen.contains("read back and compared"), "{screen}");
+    assert!(
+        screen.contains("restored to ./back again") && screen.contains("read back and compared"),
+        "{screen}"
+    );
     assert_eq!(read(copy(&place, "back again", "home/a b.txt")), "the second");
     assert_eq!(read(copy(&place, "back again", "home/photos/sea.jpg")), "blue");
     assert!(!copy(&place, "back again", "letters").exists());
@@ -105,14 +115,21 @@ fn an_older_state_and_a_part_come_back() {
     terminal.sees("Which?").types("nosuch*").types(ENTER).sees("nothing in it matches nosuch*");
     terminal.types("*.txt").types(ENTER).sees("And?").types(ENTER);
     terminal.sees("Where to?").types(ENTER).sees("Which directory?").types("old").types(ENTER);
-    terminal.sees("Read back").types("n").types(ENTER).sees("Restore to ./old?").types("y").types(ENTER);
+    terminal
+        .sees("Read back")
+        .types("n")
+        .types(ENTER)
+        .sees("Restore to ./old?")
+        .types("y")
+        .types(ENTER);
     let (code, screen) = terminal.ends();
     assert_eq!(code, 0, "{screen}");
     assert_eq!(read(copy(&place, "old", "home/a b.txt")), "the first");
     assert!(!copy(&place, "old", "home/photos/sea.jpg").exists());
     // What was shown does the same.
     let words = command_line(&screen);
-    let words: Vec<String> = words.iter().map(|word| word.trim_matches('\'').replace("./old", "ROOM")).collect();
+    let words: Vec<String> =
+        words.iter().map(|word| word.trim_matches('\'').replace("./old", "ROOM")).collect();
     let target = place.path("again").to_str().unwrap().to_owned();
     let words: Vec<String> = words.into_iter().map(|word| word.replace("ROOM", &target)).collect();
     place.done(&words.iter().map(String::as_str).collect::<Vec<_>>());
@@ -150,9 +167,21 @@ fn what_is_there_is_replaced_only_by_whoever_says_so() {
     terminal.sees("Restore to where it came from").types("y").types(ENTER);
     let (code, screen) = terminal.ends();
     assert_eq!(code, 0, "{screen}");
-    assert_eq!((read(place.path("home/a b.txt")), read(place.path("home/new"))), ("the second".into(), "new".into()));
+    assert_eq!(
+        (read(place.path("home/a b.txt")), read(place.path("home/new"))),
+        ("the second".into(), "new".into())
+    );
     // What was there before is the newest snapshot.
-    place.done(&["restore", "latest", "-r", "main", "--job", "home", "--target", place.path("kept").to_str().unwrap()]);
+    place.done(&[
+        "restore",
+        "latest",
+        "-r",
+        "main",
+        "--job",
+        "home",
+        "--target",
+        place.path("kept").to_str().unwrap(),
+    ]);
     assert_eq!(read(copy(&place, "kept", "home/a b.txt")), "spoilt");
 }
 
@@ -178,13 +207,19 @@ fn whoever_leaves_has_changed_nothing() {
             }
             terminal.sees(last).types(key);
             let (code, screen) = terminal.ends();
-            assert_eq!((code, screen.contains("Stopped:")), (130, true), "{last} {key:?}: {screen}");
+            assert_eq!(
+                (code, screen.contains("Stopped:")),
+                (130, true),
+                "{last} {key:?}: {screen}"
+            );
         }
     }
     let terminal = restore(&place, &[]);
     terminal.sees("From which").terminate();
     assert_eq!(terminal.ends().0, 130);
-    let restored = fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let restored = fs::read_dir(place.path(""))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(restored.filter(|name| name.starts_with("restored")).count(), 0);
     assert!(!place.done(&["status", "--runs", "--json"]).contains(r#""what":"restore""#));
 }
@@ -224,7 +259,8 @@ mod needs_redis_8 {
         for (key, value) in [("session:1", "one"), ("session:2", "two"), ("other", "three")] {
             server.run(&["SET", key, value]);
         }
-        let place = Place::new(CONFIG, &[("CACHE", server.address()), ("STANDBY", standby.address())]);
+        let place =
+            Place::new(CONFIG, &[("CACHE", server.address()), ("STANDBY", standby.address())]);
         place.done(&["init"]);
         place.done(&["run", "cache"]);
         standby.run(&["SET", "own", "x"]);
@@ -240,7 +276,12 @@ mod needs_redis_8 {
             .types(ENTER);
         terminal.sees("Which?").types("/0/session:*").types(ENTER).sees("And?").types(ENTER);
         terminal.sees("Where to?").sees("into the server standby").types(ENTER);
-        terminal.sees("If something is there already?").types(DOWN).types(ENTER).sees("Read back").types(ENTER);
+        terminal
+            .sees("If something is there already?")
+            .types(DOWN)
+            .types(ENTER)
+            .sees("Read back")
+            .types(ENTER);
         terminal.sees("--only '/0/session:*' --target standby --if-exists merge --verify");
         assert_eq!(standby.run(&["DBSIZE"]).number(), 1);
         terminal.sees("write: 2 keys").sees("Restore to ").types("y").types(ENTER);

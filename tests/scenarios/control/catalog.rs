@@ -1,4 +1,5 @@
-//! The catalog in PostgreSQL: what every catalog does, servers that go away, and what machines that share one agree on.
+//! The catalog in PostgreSQL: what every catalog does, servers that go away, and what machines that
+//! share one agree on.
 
 use std::time::{Duration, Instant};
 
@@ -70,7 +71,10 @@ async fn what_every_catalog_does(version: Version) {
 
     // Rows that hold what no run has.
     let sql = server.client_of("first").await;
-    let changed = sql.execute("UPDATE backup_runs SET evidence = 'x' WHERE job = 'other'", &[]).await.unwrap();
+    let changed = sql
+        .execute("UPDATE backup_runs SET evidence = 'x' WHERE job = 'other'", &[])
+        .await
+        .unwrap();
     let found = opened(&first).await.runs(&RunFilter::default()).await.unwrap();
     assert_eq!((changed, found.runs.len(), found.unreadable), (1, 2, 1));
     // Another machine might have written what leads elsewhere when a file is named by it.
@@ -130,7 +134,8 @@ async fn a_server_may_go_and_come_back(version: Version) {
     catalog.add(&run_on("host", "docs", 0)).await.unwrap();
     let count = async || catalog.runs(&RunFilter::default()).await.map(|found| found.runs.len());
     // Somebody ends all sessions.
-    let end = "SELECT count(pg_terminate_backend(pid))::text FROM pg_stat_activity WHERE datname = 'shared'";
+    let end = "SELECT count(pg_terminate_backend(pid))::text FROM pg_stat_activity WHERE datname = \
+               'shared'";
     assert_eq!(server.value(end).await, "1");
     assert_eq!(count().await.unwrap(), 1);
     // It goes down, and comes back while it is waited for.
@@ -149,7 +154,10 @@ async fn a_server_may_go_and_come_back(version: Version) {
     let error = count().await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
     let text = format!("{error:?} {} {}", backup_control::words::chain(&error), error.hint());
-    assert!(!text.contains("hush") && text.contains("127.0.0.1") && text.contains("go on without"), "{text}");
+    assert!(
+        !text.contains("hush") && text.contains("127.0.0.1") && text.contains("go on without"),
+        "{text}"
+    );
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     let began = Instant::now();
     assert!(count().await.is_err() && began.elapsed() < Duration::from_secs(1));
@@ -159,9 +167,10 @@ async fn a_server_may_go_and_come_back(version: Version) {
 }
 
 /// As many as are remembered, one every minute.
-const MANY: &str = "INSERT INTO backup_runs SELECT '20200101-000000-' || lpad(to_hex(i), 6, '0'), what, job, repository, state, \
-     started - i * 60000, finished - i * 60000, host, \"user\", pid, evidence, i, seen \
-     FROM backup_runs, generate_series(1::bigint, 100000) AS i";
+const MANY: &str = "INSERT INTO backup_runs SELECT '20200101-000000-' || lpad(to_hex(i), 6, '0'), \
+                    what, job, repository, state, started - i * 60000, finished - i * 60000, host, \
+                    \"user\", pid, evidence, i, seen FROM backup_runs, generate_series(1::bigint, \
+                    100000) AS i";
 
 const SMALL: &str = r#"
     [repositories.main]
@@ -194,8 +203,8 @@ async fn alone_a_hundred_thousand_are_no_burden(version: Version) {
         };
         (0..5).map(|_| time()).min().unwrap()
     };
-    // What it takes to start, to connect and to open a repository is not meant either: the runs add nothing to it that could
-    // be felt.
+    // What it takes to start, to connect and to open a repository is not meant either: the runs add
+    // nothing to it that could be felt.
     let questions = [
         &["status", "--runs=50"][..],
         &["status", "--runs=50", "docs"],
@@ -213,7 +222,10 @@ async fn alone_a_hundred_thousand_are_no_burden(version: Version) {
     sql.batch_execute("ANALYZE backup_runs").await.unwrap();
     for (arguments, alone) in questions.iter().zip(alone) {
         let time = shortest(arguments);
-        assert!(time < alone + Duration::from_millis(150), "{arguments:?}: {time:?}, without runs {alone:?}");
+        assert!(
+            time < alone + Duration::from_millis(150),
+            "{arguments:?}: {time:?}, without runs {alone:?}"
+        );
     }
     // Of more than those, the oldest go, which is looked for once an hour.
     place.done(&["run", "-q", "docs"]);
@@ -236,10 +248,16 @@ async fn what_stands_in_the_way_is_told(version: Version) {
         (error, text)
     };
     let (error, text) = trouble(&url(&server, "postgres", "nowhere")).await;
-    assert!(matches!(error, Error::Unreachable { .. }) && text.contains("\"nowhere\" does not exist"), "{text}");
+    assert!(
+        matches!(error, Error::Unreachable { .. }) && text.contains("\"nowhere\" does not exist"),
+        "{text}"
+    );
     server.run("CREATE ROLE guest LOGIN").await;
     let (error, text) = trouble(&url(&server, "guest", "shared")).await;
-    assert!(matches!(error, Error::Server { .. }) && text.contains("GRANT USAGE, CREATE"), "{text}");
+    assert!(
+        matches!(error, Error::Server { .. }) && text.contains("GRANT USAGE, CREATE"),
+        "{text}"
+    );
     // Somebody makes the tables for ever.
     let sql = server.client_of("shared").await;
     sql.batch_execute("SELECT pg_advisory_lock(x'6261636b75706361'::bigint)").await.unwrap();
@@ -250,7 +268,9 @@ async fn what_stands_in_the_way_is_told(version: Version) {
     sql.batch_execute("UPDATE backup_catalog SET version = 99").await.unwrap();
     let (error, text) = trouble(&shared).await;
     assert!(matches!(error, Error::Newer(_)) && text.contains("newer version"), "{text}");
-    sql.batch_execute("UPDATE backup_catalog SET version = 1; DROP TABLE backup_runs").await.unwrap();
+    sql.batch_execute("UPDATE backup_catalog SET version = 1; DROP TABLE backup_runs")
+        .await
+        .unwrap();
     let (_, text) = trouble(&shared).await;
     assert!(text.contains("catalog rebuild"), "{text}");
 }

@@ -1,5 +1,6 @@
-//! The daemon with databases that are written all the time: short schedules, logs without a break, killed in the middle with all that it
-//! has begun. At the end every snapshot is sound, and every moment can be restored, those around its death too.
+//! The daemon with databases that are written all the time: short schedules, logs without a break,
+//! killed in the middle with all that it has begun. At the end every snapshot is sound, and every
+//! moment can be restored, those around its death too.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -54,7 +55,11 @@ impl Daemon {
         let began = Instant::now();
         while self.said().lines().filter(|line| line.contains(words)).count() < count {
             let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none() && began.elapsed() < PATIENCE, "{words}: {ended:?}\n{}", self.said());
+            assert!(
+                ended.is_none() && began.elapsed() < PATIENCE,
+                "{words}: {ended:?}\n{}",
+                self.said()
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -63,7 +68,8 @@ impl Daemon {
     fn kill(&mut self) {
         let pid = self.child.id();
         let own = Path::new("/proc").join(pid.to_string()).join("task");
-        let threads = std::fs::read_dir(own).unwrap().map(|thread| thread.unwrap().path().join("children"));
+        let threads =
+            std::fs::read_dir(own).unwrap().map(|thread| thread.unwrap().path().join("children"));
         let children: Vec<i32> = threads
             .flat_map(|file| {
                 let text = std::fs::read_to_string(file).unwrap_or_default();
@@ -148,7 +154,9 @@ mod needs_platform {
             place.done(&["verify", "--all", "-r", repository]);
         }
         let alive = backed_up + (killed.duration_since(backed_up) / 2);
-        for (number, moment) in [alive, killed, killed + SignedDuration::from_secs(2), last].into_iter().enumerate() {
+        for (number, moment) in
+            [alive, killed, killed + SignedDuration::from_secs(2), last].into_iter().enumerate()
+        {
             let found = restored(&place, &moment.to_string(), number).await;
             require_order(moment, found, &written);
         }

@@ -1,5 +1,6 @@
-//! The examples as they are shipped, against real servers and a real object store: their lines for crontab are run as they stand there,
-//! and what they made is restored, from the repository and from its copy.
+//! The examples as they are shipped, against real servers and a real object store: their lines for
+//! crontab are run as they stand there, and what they made is restored, from the repository and
+//! from its copy.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -28,9 +29,13 @@ impl Example {
         let file = crate::support::cli::workspace().join(format!("examples/{name}.toml"));
         let text = std::fs::read_to_string(file).unwrap();
         let lines = text.lines().filter_map(|line| line.strip_prefix("#   "));
-        let lines = lines.filter_map(|line| line.split_once("backup ").map(|(_, line)| line.to_owned())).collect();
-        let section = |line: &str| line.strip_prefix("[repositories.")?.strip_suffix(']').map(str::to_owned);
-        let repositories: Vec<String> = text.lines().filter_map(section).filter(|name| !name.contains('.')).collect();
+        let lines = lines
+            .filter_map(|line| line.split_once("backup ").map(|(_, line)| line.to_owned()))
+            .collect();
+        let section =
+            |line: &str| line.strip_prefix("[repositories.")?.strip_suffix(']').map(str::to_owned);
+        let repositories: Vec<String> =
+            text.lines().filter_map(section).filter(|name| !name.contains('.')).collect();
         // Directories of this test, servers of this machine; nothing else is another.
         let config = text
             .replace("\"/etc/backup/", "\"ROOM/keys/")
@@ -51,7 +56,8 @@ impl Example {
         for command in COMMANDS {
             let file = place.path(&format!("bin/{command}"));
             let noted = place.path(&format!("{command}.log"));
-            std::fs::write(&file, format!("#!/bin/sh\necho \"$@\" >> {}\n", noted.display())).unwrap();
+            std::fs::write(&file, format!("#!/bin/sh\necho \"$@\" >> {}\n", noted.display()))
+                .unwrap();
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
         Self { place, lines, repositories, moto }
@@ -89,7 +95,8 @@ impl Example {
     async fn restored(&self, repository: &str, job: &str) -> Mongod {
         let target = Mongod::start(Version::V6_0).await;
         let to = ["--target", target.uri(), "--verify", "--no-users"];
-        self.place.done(&[&["restore", "latest", "-r", repository, "--job", job], &to[..]].concat());
+        self.place
+            .done(&[&["restore", "latest", "-r", repository, "--job", job], &to[..]].concat());
         target
     }
 
@@ -100,8 +107,8 @@ impl Example {
 
 async fn fill(server: &Mongod, db: &str, collections: &[&str]) {
     for (at, name) in collections.iter().enumerate() {
-        let documents =
-            (0..100 * (at + 1)).map(|number| doc! { "_id": number as i64, "text": format!("{name} {number}") });
+        let documents = (0..100 * (at + 1))
+            .map(|number| doc! { "_id": number as i64, "text": format!("{name} {number}") });
         let collection = server.client.database(db).collection::<Document>(name);
         collection.insert_many(documents).await.unwrap();
     }
@@ -116,7 +123,8 @@ async fn counts(server: &Mongod, db: &str, collections: &[&str]) -> Vec<u64> {
     counts
 }
 
-/// `seeds/000`: development on a disk, staging with a copy in a bucket, production in a bucket with a copy elsewhere.
+/// `seeds/000`: development on a disk, staging with a copy in a bucket, production in a bucket with
+/// a copy elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn needs_examples_of_lending() {
     let server = Mongod::with_users(Version::V6_0).await;
@@ -155,7 +163,10 @@ async fn needs_examples_of_lending() {
         assert_eq!(found, [100, 0], "{job} in {repository}: sessions are left out");
         assert_eq!(counts(&restored, "other", &["things"]).await, [0]);
     }
-    assert_eq!((example.snapshots("production", "loans"), example.snapshots("production-west", "loans")), (2, 1));
+    assert_eq!(
+        (example.snapshots("production", "loans"), example.snapshots("production-west", "loans")),
+        (2, 1)
+    );
     // An emptied database is no success, and the last good backup stays.
     server.client.database("loans").drop().await.unwrap();
     let told = example.place.run(&["run", "loans"]);
@@ -164,10 +175,12 @@ async fn needs_examples_of_lending() {
     assert_ne!(example.moto.server.id(), 0);
 }
 
-/// `seeds/001`: MongoDB and Redis in a bucket that is encrypted by the store, with a copy in another region and an archive.
+/// `seeds/001`: MongoDB and Redis in a bucket that is encrypted by the store, with a copy in
+/// another region and an archive.
 #[tokio::test(flavor = "multi_thread")]
 async fn needs_examples_of_legal() {
-    let (server, cache) = (Mongod::start(Version::V6_0).await, Redis::start(redis::Version::Redis7));
+    let (server, cache) =
+        (Mongod::start(Version::V6_0).await, Redis::start(redis::Version::Redis7));
     let collections = ["users", "cases", "invoices"];
     fill(&server, "legal", &collections).await;
     cache.run(&["SET", "session:1", "somebody"]);
@@ -182,22 +195,41 @@ async fn needs_examples_of_legal() {
     assert_eq!((example.snapshots("main", "cases"), example.snapshots("main", "cache")), (3, 1));
     example.run_lines(|line| !line.starts_with("run"));
     // One a day is what is left of a day; the copy was made before.
-    assert_eq!((example.snapshots("main", "cases"), example.snapshots("elsewhere", "cases")), (1, 3));
+    assert_eq!(
+        (example.snapshots("main", "cases"), example.snapshots("elsewhere", "cases")),
+        (1, 3)
+    );
     for repository in ["main", "elsewhere"] {
         let restored = example.restored(repository, "cases").await;
         assert_eq!(counts(&restored, "legal", &collections).await, [100, 200, 300], "{repository}");
     }
     let files = example.place.path("cache");
     let target = files.to_str().unwrap();
-    example.place.done(&["restore", "latest", "-r", "elsewhere", "--job", "cache", "--target", target]);
+    example.place.done(&[
+        "restore",
+        "latest",
+        "-r",
+        "elsewhere",
+        "--job",
+        "cache",
+        "--target",
+        target,
+    ]);
     let copy = Redis::on(redis::Version::Redis7, Some(&files), &["--appendonly", "no"]);
     assert_eq!(copy.run(&["GET", "session:1"]).text(), "somebody");
-    assert_eq!(example.noted("logger").matches("cases: success").count(), 3, "{}", example.noted("logger"));
-    let head = example.moto.s3.send(http::Method::HEAD, "/example-legal/config", &[], b"").succeeded();
+    assert_eq!(
+        example.noted("logger").matches("cases: success").count(),
+        3,
+        "{}",
+        example.noted("logger")
+    );
+    let head =
+        example.moto.s3.send(http::Method::HEAD, "/example-legal/config", &[], b"").succeeded();
     assert_eq!(head.header("x-amz-server-side-encryption"), "aws:kms");
 }
 
-/// `seeds/002`: all of MongoDB on a disk, a copy with credentials of its own in a bucket, and any moment of a week.
+/// `seeds/002`: all of MongoDB on a disk, a copy with credentials of its own in a bucket, and any
+/// moment of a week.
 #[tokio::test(flavor = "multi_thread")]
 async fn needs_examples_of_trading() {
     let server = Mongod::start(Version::V6_0).await;
@@ -207,12 +239,18 @@ async fn needs_examples_of_trading() {
     let environment = [
         ("MONGODB_URI", server.uri().to_owned()),
         ("MONGODB_BACKUP_PATH", local.path().join("backups").to_str().unwrap().to_owned()),
-        ("AWS_SHARED_CREDENTIALS_FILE", local.path().join("credentials").to_str().unwrap().to_owned()),
+        (
+            "AWS_SHARED_CREDENTIALS_FILE",
+            local.path().join("credentials").to_str().unwrap().to_owned(),
+        ),
         ("ALERT_WEBHOOK_URL", "http://127.0.0.1:1/".to_owned()),
     ];
     let example = Example::new("trading", &environment, &["example-platform"]);
     let s3 = &example.moto.s3;
-    let profile = format!("[backup]\naws_access_key_id = {}\naws_secret_access_key = {}\n", s3.key, s3.secret);
+    let profile = format!(
+        "[backup]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+        s3.key, s3.secret
+    );
     std::fs::write(local.path().join("credentials"), profile).unwrap();
     example.key("platform.key", "local");
     example.key("platform-offsite.key", "offsite");
@@ -225,14 +263,22 @@ async fn needs_examples_of_trading() {
     tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
     orders.delete_many(doc! {}).await.unwrap();
     let target = Mongod::start(Version::V6_0).await;
-    let restore = ["restore", "-r", "local", "--job", "platform", "--at", &moment, "--target", target.uri()];
+    let restore =
+        ["restore", "-r", "local", "--job", "platform", "--at", &moment, "--target", target.uri()];
     let started = std::time::Instant::now();
     while example.place.run(&[&restore[..], &["--dry-run"]].concat()).code != 0 {
-        assert!(started.elapsed() < std::time::Duration::from_secs(60), "the log does not get there");
+        assert!(
+            started.elapsed() < std::time::Duration::from_secs(60),
+            "the log does not get there"
+        );
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     }
     example.place.done(&restore);
-    assert_eq!(counts(&target, "platform", &collections).await, [100, 201, 300, 0], "before the orders were deleted");
+    assert_eq!(
+        counts(&target, "platform", &collections).await,
+        [100, 201, 300, 0],
+        "before the orders were deleted"
+    );
     capturing.stop();
     let restored = example.restored("offsite", "platform").await;
     assert_eq!(counts(&restored, "platform", &collections).await, [100, 200, 300, 0]);

@@ -37,7 +37,8 @@ const CONFIG: &str = r#"
 /// What is found, as paths or names; the last line is the summary.
 fn found(place: &Place, arguments: &[&str]) -> Vec<Value> {
     let outcome = place.run(&[&["find", "--json"], arguments].concat()).succeeded();
-    let mut lines: Vec<Value> = outcome.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut lines: Vec<Value> =
+        outcome.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let summary = lines.pop().unwrap();
     lines.retain(|line| line["event"] == "found");
     assert_eq!(summary["found"], lines.len(), "{summary}");
@@ -55,10 +56,18 @@ mod needs_platform {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn collections_tables_and_keys_are_found() {
-        let (crm, events) = (Postgres::start(postgres::Version::V17).await, Mongod::start(mongod::Version::V6_0).await);
+        let (crm, events) = (
+            Postgres::start(postgres::Version::V17).await,
+            Mongod::start(mongod::Version::V6_0).await,
+        );
         let cache = Redis::start(redis::Version::Redis8);
         // The system may have an older pg_dump.
-        let programs = std::fs::canonicalize(tool("pg_dump-18")).unwrap().parent().unwrap().display().to_string();
+        let programs = std::fs::canonicalize(tool("pg_dump-18"))
+            .unwrap()
+            .parent()
+            .unwrap()
+            .display()
+            .to_string();
         let variables = [
             ("CRM", crm.uri()),
             ("EVENTS", events.uri().to_owned()),
@@ -86,7 +95,10 @@ mod needs_platform {
         // Keys only for whoever says so: that is slow.
         let outcome = place.run(&["find", "/0/other"]);
         assert_eq!(outcome.code, 1, "{outcome}");
-        assert!(outcome.stderr.contains("the keys of 2 snapshots of Redis were not searched"), "{outcome}");
+        assert!(
+            outcome.stderr.contains("the keys of 2 snapshots of Redis were not searched"),
+            "{outcome}"
+        );
         assert_eq!(names(&found(&place, &["/0/other", "--keys"]), "path"), ["/0/other"]);
         let lists = found(&place, &["list:*", "--keys", "--job", "cache", "--limit", "1"]);
         assert_eq!((names(&lists, "path"), &lists[0]["type"]), (vec!["/0/list:1"], &"list".into()));
@@ -95,14 +107,15 @@ mod needs_platform {
         let oldest = oldest["snapshots"][0]["short_id"].as_str().unwrap();
         let sessions = found(&place, &["/0/session:*", "--keys", "--snapshot", oldest]);
         assert_eq!(sessions.len(), 1_500);
-        assert!(
-            sessions
-                .iter()
-                .all(|one| one["snapshot"].as_str().unwrap().starts_with(oldest) && one["expires"].is_string())
-        );
+        assert!(sessions.iter().all(|one| one["snapshot"].as_str().unwrap().starts_with(oldest)
+            && one["expires"].is_string()));
         // People are shown as many as they read.
         let told = place.done(&["find", "/0/session:*", "--keys", "--snapshot", oldest]);
-        assert!(told.contains("1500 matches in 1 snapshot") && told.contains("500 of them are not listed"), "{told}");
+        assert!(
+            told.contains("1500 matches in 1 snapshot")
+                && told.contains("500 of them are not listed"),
+            "{told}"
+        );
         // What came behind the dump is not searched, which is said.
         cache.run(&["SET", "late", "z"]);
         place.done(&["run", "cache", "--type", "incremental"]);

@@ -1,5 +1,6 @@
-//! A row in PostgreSQL, then an event in MongoDB, then a counter in Redis, again and again: at whatever moment the group is restored,
-//! no event is without its row, and no count without its event.
+//! A row in PostgreSQL, then an event in MongoDB, then a counter in Redis, again and again: at
+//! whatever moment the group is restored, no event is without its row, and no count without its
+//! event.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,13 +85,15 @@ impl Servers {
 
     /// The variables by which the configuration knows them.
     pub(super) fn environment(&self) -> [(&'static str, String); 3] {
-        let (crm, events, cache) = (self.crm.uri(), self.events.uri().to_owned(), self.cache.address());
+        let (crm, events, cache) =
+            (self.crm.uri(), self.events.uri().to_owned(), self.cache.address());
         [("CRM", crm), ("EVENTS", events), ("CACHE", cache)]
     }
 
     /// Writes in order until it is told to end.
     pub(super) async fn write(&self, end: Arc<AtomicBool>) -> JoinHandle<Written> {
-        let (crm, events) = (self.crm.client().await, self.events.client.database("shop").collection("events"));
+        let (crm, events) =
+            (self.crm.client().await, self.events.client.database("shop").collection("events"));
         let mut cache = self.cache.client();
         tokio::spawn(async move {
             let mut written = Vec::new();
@@ -115,7 +118,8 @@ impl Servers {
 /// Restores the group, and returns the numbers that its members have got to.
 pub(super) async fn restored(place: &Place, at: &str, number: usize) -> [i64; 3] {
     let target = Mongod::start(mongod::Version::V6_0).await;
-    let (crm, cache) = (place.path(&format!("crm-{number}")), place.path(&format!("cache-{number}")));
+    let (crm, cache) =
+        (place.path(&format!("crm-{number}")), place.path(&format!("cache-{number}")));
     let to = |job: &str, target: &str| format!("--target={job}={target}");
     let targets = [
         to("crm", crm.to_str().unwrap()),
@@ -130,7 +134,8 @@ pub(super) async fn restored(place: &Place, at: &str, number: usize) -> [i64; 3]
 
     hand_over_all(&crm);
     let rows = Postgres::recovered(POSTGRES, &crm, &[]).await;
-    let counted = rows.value("SELECT count(*)::text || ' ' || coalesce(max(id), 0) FROM rows").await;
+    let counted =
+        rows.value("SELECT count(*)::text || ' ' || coalesce(max(id), 0) FROM rows").await;
     let (count, rows) = counted.split_once(' ').unwrap();
     assert_eq!(count, rows, "nothing is missing between");
     let events = target.client.database("shop").collection::<bson::Document>("events");
@@ -138,7 +143,8 @@ pub(super) async fn restored(place: &Place, at: &str, number: usize) -> [i64; 3]
     let last = events.find_one(doc! {}).sort(doc! { "_id": -1 }).await.unwrap();
     let last = last.map_or(0, |event| event.get_i64("_id").unwrap());
     assert_eq!(i64::try_from(count).unwrap(), last, "nothing is missing between");
-    // Without commands behind the dump there is no append-only file, and a server that is to have one would begin with nothing.
+    // Without commands behind the dump there is no append-only file, and a server that is to have
+    // one would begin with nothing.
     let appends = if cache.join("appendonlydir").exists() { "yes" } else { "no" };
     let cache = Redis::on(REDIS, Some(&cache), &["--appendonly", appends]);
     let counter = cache.client().run(&["GET", "counter"]).unwrap();
@@ -149,9 +155,11 @@ pub(super) async fn restored(place: &Place, at: &str, number: usize) -> [i64; 3]
 /// The order holds, and all is there that was confirmed before.
 pub(super) fn require_order(at: Timestamp, [rows, events, counter]: [i64; 3], written: &Written) {
     let until = |moment: Timestamp| written.iter().take_while(|(_, time)| *time <= moment).count();
-    let (confirmed, begun) = (until(at) as i64, until(at + SignedDuration::from_millis(1)) as i64 + 1);
+    let (confirmed, begun) =
+        (until(at) as i64, until(at + SignedDuration::from_millis(1)) as i64 + 1);
     let found = format!(
-        "at {at}: {rows} rows, {events} events, count {counter}, and {confirmed} to {begun} were written; around it: {:?}",
+        "at {at}: {rows} rows, {events} events, count {counter}, and {confirmed} to {begun} were \
+         written; around it: {:?}",
         &written[(confirmed as usize).saturating_sub(3)..written.len().min(confirmed as usize + 5)],
     );
     assert!(counter <= events && events <= rows && rows <= events + 1, "{found}");
@@ -166,13 +174,17 @@ fn refusals(place: &Place, before: Timestamp) {
     let to = |job: &str| format!("--target={job}={}", some.join(job).display());
     let targets = ["crm", "cache"].map(to);
     let [crm, cache] = [&*targets[0], &*targets[1]];
-    let (before, events) = (before.to_string(), "--target=events=mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=500");
+    let (before, events) =
+        (before.to_string(), "--target=events=mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=500");
     let restore = ["restore", "platform", "--at"];
     let lacks = place.fails(2, &[&restore[..], &["latest", crm, cache]].concat());
     assert!(lacks.contains("job events") && lacks.contains("[groups.platform.targets]"), "{lacks}");
     place.fails(2, &[&restore[..], &["latest", crm, cache, events, "--only", "x"]].concat());
     place.fails(2, &[&restore[..], &["latest", crm, cache, events, "--target=/x"]].concat());
-    place.fails(2, &[&restore[..], &["latest", crm, cache, events, "--defer-ttl", "--no-owner"]].concat());
+    place.fails(
+        2,
+        &[&restore[..], &["latest", crm, cache, events, "--defer-ttl", "--no-owner"]].concat(),
+    );
     place.fails(2, &[&restore[..], &["7@8", crm, cache, events]].concat());
     // Nobody can be restored to it, and all of them say so.
     let early = place.fails(1, &[&restore[..], &[&before, crm, cache, events]].concat());
@@ -210,7 +222,10 @@ mod needs_platform {
         let end = Arc::new(AtomicBool::new(false));
         let writing = servers.write(Arc::clone(&end)).await;
         let told = place.done(&["run", "platform"]);
-        assert!(told.contains("Group platform: 4 of 4 jobs backed up") && told.contains("Moments from"), "{told}");
+        assert!(
+            told.contains("Group platform: 4 of 4 jobs backed up") && told.contains("Moments from"),
+            "{told}"
+        );
         let capturing = capture(&place);
         let backed_up = now();
         tokio::time::sleep(Duration::from_secs(if long() { 20 } else { 8 })).await;
@@ -232,11 +247,17 @@ mod needs_platform {
         targets.push("--if-exists=merge");
         let (started, last_moment) = (Instant::now(), last.to_string());
         loop {
-            let done = place.run(&[&["restore", "platform", "--at", &last_moment, "--dry-run"], &targets[..]].concat());
+            let done = place.run(
+                &[&["restore", "platform", "--at", &last_moment, "--dry-run"], &targets[..]]
+                    .concat(),
+            );
             if done.code == 0 {
                 break;
             }
-            assert!(started.elapsed() < Duration::from_secs(60), "the logs do not get there: {done}");
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "the logs do not get there: {done}"
+            );
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
         // What was rolled up is read in another way.
@@ -249,7 +270,8 @@ mod needs_platform {
         let span = last.duration_since(backed_up).as_micros();
         let moments = if long() { 10 } else { 3 };
         for number in 0..moments {
-            let at = backed_up + SignedDuration::from_micros(random.random_range(0..i64::try_from(span).unwrap()));
+            let at = backed_up
+                + SignedDuration::from_micros(random.random_range(0..i64::try_from(span).unwrap()));
             let found = restored(&place, &at.to_string(), number).await;
             require_order(at, found, &written);
         }

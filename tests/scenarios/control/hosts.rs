@@ -1,5 +1,5 @@
-//! Machines with one configuration: one of them executes a job, whatever the others want, by the catalog that they share or by the
-//! repository. They are this machine under other names.
+//! Machines with one configuration: one of them executes a job, whatever the others want, by the
+//! catalog that they share or by the repository. They are this machine under other names.
 
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use crate::support::postgres::{Postgres, Version};
 use crate::support::process::{Outcome, run};
 use crate::support::servers::moto::Moto;
 
-/// A source that all machines see: what is this machine's own is called by another name. The hook lets the test decide how long a
-/// backup takes.
+/// A source that all machines see: what is this machine's own is called by another name. The hook
+/// lets the test decide how long a backup takes.
 const CONFIG: &str = r#"
     [repositories.main]
     url = "REPOSITORY"
@@ -71,7 +71,9 @@ impl Hosts {
                 environment = moto.s3.environment().into_iter().collect();
                 environment.push(("AWS_ENDPOINT_URL".to_owned(), moto.server.endpoint()));
                 environment.push(("BACKUP_CATALOG".to_owned(), database(&server, "catalog").await));
-                config.replace("REPOSITORY", "s3://shared/repo").replace("STORE", "allow_http = true")
+                config
+                    .replace("REPOSITORY", "s3://shared/repo")
+                    .replace("STORE", "allow_http = true")
             }
         };
         let environment: Vec<(&str, String)> =
@@ -84,7 +86,8 @@ impl Hosts {
     /// The program on a machine, with a state directory of its own.
     fn command(&self, host: &str, arguments: &[&str]) -> Command {
         let under = "hostname \"$0\" && exec \"$@\"";
-        let root: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["--map-root-user"] };
+        let root: &[&str] =
+            if rustix::process::geteuid().is_root() { &[] } else { &["--map-root-user"] };
         let wrapper = [&["unshare", "--uts"][..], root, &["sh", "-c", under, host]].concat();
         let mut command = self.place.cli.command(&wrapper, arguments);
         command.env("BACKUP_STATE_DIR", self.place.path(&format!("state-{host}")));
@@ -129,7 +132,12 @@ impl Hosts {
     fn is_held(&self, host: &str, by: &str) {
         let outcome = self.run(host, &["run", "crm"]);
         assert_eq!(outcome.code, 11, "{outcome}");
-        for words in ["job crm is being run already", &format!("@{by}, process "), "since 20", "its machine has gone"] {
+        for words in [
+            "job crm is being run already",
+            &format!("@{by}, process "),
+            "since 20",
+            "its machine has gone",
+        ] {
             assert!(outcome.stderr.contains(words), "{words}: {outcome}");
         }
     }
@@ -150,7 +158,8 @@ impl Hosts {
             std::thread::sleep(Duration::from_millis(20));
         }
         self.let_go();
-        let codes: Vec<i32> = running.into_iter().map(|thread| thread.join().unwrap().code).collect();
+        let codes: Vec<i32> =
+            running.into_iter().map(|thread| thread.join().unwrap().code).collect();
         assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
         assert_eq!(codes.iter().filter(|code| **code == 11).count(), 3, "{codes:?}");
         assert_eq!(self.began(), before + 1);
@@ -191,15 +200,20 @@ mod needs_postgres_17 {
         let url = database(&hosts.server, "catalog").await;
         let done = |url: &str, arguments: &[&str]| {
             let outcome = run(hosts.command("one", arguments).env("BACKUP_CATALOG", url));
-            assert!(!format!("{outcome}").split("--- stdout").nth(1).unwrap().contains("hush"), "{outcome}");
+            assert!(
+                !format!("{outcome}").split("--- stdout").nth(1).unwrap().contains("hush"),
+                "{outcome}"
+            );
             outcome
         };
         done(&url, &["run", "-q", "crm"]).succeeded();
         let away = "postgres://backup:hush@127.0.0.1:1/catalog";
         let outcome = done(away, &["run", "crm"]).succeeded();
-        for words in
-            ["runs are not remembered: the catalog postgres://…@127.0.0.1:1/catalog cannot be reached", "Hint:"]
-        {
+        for words in [
+            "runs are not remembered: the catalog postgres://…@127.0.0.1:1/catalog cannot be \
+             reached",
+            "Hint:",
+        ] {
             assert!(outcome.stderr.contains(words), "{words}: {outcome}");
         }
         let outcome = done(away, &["status"]);
@@ -208,20 +222,29 @@ mod needs_postgres_17 {
         // What it does not know of it learns from the repository.
         let runs = |url: &str| {
             let json = done(url, &["status", "--runs", "--json"]).succeeded().text();
-            serde_json::from_str::<serde_json::Value>(&json).unwrap()["runs"].as_array().unwrap().len()
+            serde_json::from_str::<serde_json::Value>(&json).unwrap()["runs"]
+                .as_array()
+                .unwrap()
+                .len()
         };
         assert_eq!(runs(&url), 1);
         let messages = done(&url, &["logs", "run", "latest"]);
         assert!(messages.text().contains("backup of job crm"), "{messages}");
         // Another machine sees the runs, and says where their messages are.
-        let outcome = run(hosts.command("two", &["logs", "run", "latest"]).env("BACKUP_CATALOG", &url));
+        let outcome =
+            run(hosts.command("two", &["logs", "run", "latest"]).env("BACKUP_CATALOG", &url));
         assert!(outcome.code != 0 && outcome.stderr.contains("on one"), "{outcome}");
         let rebuilt = done(&url, &["catalog", "rebuild"]).succeeded().text();
         assert!(rebuilt.contains("1 run added"), "{rebuilt}");
         assert_eq!(runs(&url), 2);
-        for looks in
-            [&["report"][..], &["alerts"], &["alerts", "check"], &["list"], &["analyze", "latest"], &["advise"]]
-        {
+        for looks in [
+            &["report"][..],
+            &["alerts"],
+            &["alerts", "check"],
+            &["list"],
+            &["analyze", "latest"],
+            &["advise"],
+        ] {
             let outcome = done(&url, looks);
             assert!(outcome.code == 0 || looks == ["alerts", "check"], "{looks:?} {outcome}");
         }
@@ -247,14 +270,18 @@ mod needs_catalog_of_hosts {
         hosts.run("one", &["run", "-q", "crm"]).succeeded();
         hosts.dies("one", "two");
         let sql = hosts.server.client_of("catalog").await;
-        let aged = sql.execute("UPDATE backup_flights SET seen = seen - interval '2 minutes'", &[]).await.unwrap();
+        let aged = sql
+            .execute("UPDATE backup_flights SET seen = seen - interval '2 minutes'", &[])
+            .await
+            .unwrap();
         assert_eq!(aged, 1);
         hosts.run("two", &["run", "-q", "crm"]).succeeded();
         // Nothing of it is left, and the repository was not asked.
         let left = sql.query_one("SELECT count(*) FROM backup_flights", &[]).await.unwrap();
         assert_eq!(left.get::<_, i64>(0), 0);
         let store = hosts.store.as_ref().unwrap().s3.store("shared");
-        let all: Vec<String> = store.list(None).map(|object| object.unwrap().location.to_string()).collect().await;
+        let all: Vec<String> =
+            store.list(None).map(|object| object.unwrap().location.to_string()).collect().await;
         let listed = |beginning: &str| all.iter().filter(|key| key.starts_with(beginning)).count();
         assert!(listed("repo/snapshots/") > 3, "{all:?}");
         assert_eq!(listed("repo/x-leases/run-"), 0, "{all:?}");

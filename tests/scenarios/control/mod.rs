@@ -43,7 +43,8 @@ struct Place {
 }
 
 impl Place {
-    /// With `config`, in which, and in the values of variables, `ROOM` stands for the directory of this place.
+    /// With `config`, in which, and in the values of variables, `ROOM` stands for the directory of
+    /// this place.
     fn new(config: &str, environment: &[(&str, String)]) -> Self {
         let room = tempfile::tempdir().unwrap();
         hand_over(room.path());

@@ -22,7 +22,8 @@ use crate::support::noise::noise;
 impl World {
     /// The same repository, in a store that fails now and then.
     async fn failing(&self) -> Logged {
-        let opened = Repository::open(Arc::new(self.faulty.clone()), &self.repo.passphrase).await.unwrap();
+        let opened =
+            Repository::open(Arc::new(self.faulty.clone()), &self.repo.passphrase).await.unwrap();
         self.logged.through(&opened)
     }
 
@@ -36,7 +37,8 @@ impl World {
             // The clock of the source jumps, too.
             let jump = if rng.random_bool(0.02) { rng.random_range(-3600..3600) } else { 0 };
             let micros = rng.random_range(0..200_000);
-            let time = self.now() + SignedDuration::from_secs(jump) + SignedDuration::from_micros(micros);
+            let time =
+                self.now() + SignedDuration::from_secs(jump) + SignedDuration::from_micros(micros);
             self.clock.advance(SignedDuration::from_micros(micros));
             self.logged.source.push(time, noise(rng.random(), rng.random_range(0..900)));
         }
@@ -59,7 +61,8 @@ const FAULTS: [Fault; 6] = [
 #[tokio::test(start_paused = true)]
 async fn whoever_is_killed_whatever_fails_what_is_acknowledged_is_there() {
     let rounds = if long() { 200 } else { 40 };
-    let seed = std::env::var("BACKUP_TEST_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    let seed = std::env::var("BACKUP_TEST_SEED")
+        .map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
     println!("BACKUP_TEST_SEED={seed}");
     let mut rng = SmallRng::seed_from_u64(seed);
     let world = world().await;
@@ -113,7 +116,10 @@ async fn whoever_is_killed_whatever_fails_what_is_acknowledged_is_there() {
     for _ in 0..20 {
         let at = rng.random_range(0..=end);
         let restored = world.logged.restored(&Target::Position(Position::new("", at))).await;
-        assert!(restored == world.logged.source.bytes_up_to(at), "seed {seed}: the state at {at} differs");
+        assert!(
+            restored == world.logged.source.bytes_up_to(at),
+            "seed {seed}: the state at {at} differs"
+        );
     }
 }
 
@@ -136,7 +142,8 @@ async fn nothing_happens_nothing_is_written() {
     let world = world().await;
     let capturing = world.logged.begin(CaptureOptions::default());
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let slices = || world.sink.objects().keys().filter(|key| key.as_str().starts_with("x-lane/")).count();
+    let slices =
+        || world.sink.objects().keys().filter(|key| key.as_str().starts_with("x-lane/")).count();
     assert_eq!(slices(), 1, "the note of who takes over");
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(slices(), 1);
@@ -168,11 +175,17 @@ async fn what_the_source_has_forgotten_is_a_gap_that_no_plan_passes_over() {
         assert_eq!(gaps.len(), 1, "{gaps:?}");
         assert_eq!((gaps[0].from, gaps[0].to), (10, Some(20)));
         assert!(
-            gaps[0].reason.as_ref().unwrap().contains("forgotten") || gaps[0].reason.as_ref().unwrap().contains("kept")
+            gaps[0].reason.as_ref().unwrap().contains("forgotten")
+                || gaps[0].reason.as_ref().unwrap().contains("kept")
         );
         for beyond in [11, 20, 25] {
-            let refusal = logged.plan(&Target::Position(Position::new("", beyond))).await.unwrap_err();
-            assert_eq!(refusal.before.as_ref().unwrap().0.offset, 10, "rolled up: {rolled}: {refusal:?}");
+            let refusal =
+                logged.plan(&Target::Position(Position::new("", beyond))).await.unwrap_err();
+            assert_eq!(
+                refusal.before.as_ref().unwrap().0.offset,
+                10,
+                "rolled up: {rolled}: {refusal:?}"
+            );
         }
         assert_eq!(logged.restored(&Target::Latest).await, logged.source.bytes_up_to(10));
         logged.roll_up().await;
@@ -208,7 +221,10 @@ async fn a_branch_is_followed_and_what_it_left_can_still_be_restored() {
         assert!(before == old, "rolled up: {rolled}: the end of the old branch differs");
         assert_eq!(logged.source.end(), Position::new("b", 25));
         let after = logged.restored(&Target::Latest).await;
-        assert!(after == logged.source.bytes_up_to(25), "rolled up: {rolled}: the end of the new branch differs");
+        assert!(
+            after == logged.source.bytes_up_to(25),
+            "rolled up: {rolled}: the end of the new branch differs"
+        );
         assert!(logged.view().await.timeline().gaps().is_empty());
         logged.roll_up().await;
     }
@@ -236,10 +252,15 @@ async fn a_time_is_mapped_to_what_had_happened_by_then() {
         for _ in 0..30 {
             let last = logged.source.time_of(300).unwrap();
             let span = begun.duration_until(last).as_micros();
-            let time = begun + SignedDuration::from_micros(rng.random_range(0..i64::try_from(span).unwrap()));
-            let happened = (1..=300).take_while(|n| logged.source.time_of(*n).unwrap() <= time).count() as u64;
+            let time = begun
+                + SignedDuration::from_micros(rng.random_range(0..i64::try_from(span).unwrap()));
+            let happened =
+                (1..=300).take_while(|n| logged.source.time_of(*n).unwrap() <= time).count() as u64;
             let restored = logged.restored(&Target::Time(time)).await;
-            assert!(restored == logged.source.bytes_up_to(happened), "rolled up: {rolled}, {happened} events");
+            assert!(
+                restored == logged.source.bytes_up_to(happened),
+                "rolled up: {rolled}, {happened} events"
+            );
         }
         logged.roll_up().await;
     }
@@ -267,7 +288,11 @@ async fn an_outage_of_the_store_is_bridged_by_the_spool() {
     let logged = world.failing().await.telling(&told);
     let place = tempfile::tempdir().unwrap();
     let spool = SpoolOptions { dir: place.path().to_owned(), max_bytes: 100 << 20 };
-    let options = || CaptureOptions { acknowledge: Acknowledge::Spooled, spool: Some(spool.clone()), ..fast() };
+    let options = || CaptureOptions {
+        acknowledge: Acknowledge::Spooled,
+        spool: Some(spool.clone()),
+        ..fast()
+    };
     let mut rng = SmallRng::seed_from_u64(6);
     world.logged.back_up().await;
     let capturing = logged.begin(options());
@@ -278,7 +303,10 @@ async fn an_outage_of_the_store_is_bridged_by_the_spool() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         world.clock.advance(SignedDuration::from_secs(1));
     }
-    assert!(told.any(|event| matches!(event, LogEvent::Delayed { .. })), "an outage that nobody was told of");
+    assert!(
+        told.any(|event| matches!(event, LogEvent::Delayed { .. })),
+        "an outage that nobody was told of"
+    );
     assert_eq!(logged.source.acknowledged(), Some(logged.source.end()), "the spool is durable");
     // Killed in the middle of it: what was acknowledged lies in the spool.
     capturing.kill().await;
@@ -304,12 +332,17 @@ async fn a_full_spool_is_told_and_loses_nothing() {
     world.logged.back_up().await;
     let capturing = logged.begin(CaptureOptions { spool: Some(spool), ..fast() });
     tokio::time::sleep(Duration::from_secs(1)).await;
-    world.faulty.add(FaultRule::new(Fault::Before(SinkErrorKind::Unavailable)).under("x-lane").forever());
+    world
+        .faulty
+        .add(FaultRule::new(Fault::Before(SinkErrorKind::Unavailable)).under("x-lane").forever());
     for _ in 0..50 {
         world.happen_by_chance(&mut rng, 1);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(told.any(|event| matches!(event, LogEvent::Full { .. })), "a full spool that nobody was told of");
+    assert!(
+        told.any(|event| matches!(event, LogEvent::Full { .. })),
+        "a full spool that nobody was told of"
+    );
     assert!(walk(place.path()) < 8000, "the spool is not bounded");
     world.faulty.heal();
     tokio::time::sleep(Duration::from_secs(60)).await;
@@ -321,7 +354,9 @@ async fn a_full_spool_is_told_and_loses_nothing() {
 /// Bytes of all files below a directory.
 fn walk(dir: &std::path::Path) -> u64 {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    entries.map(|path| if path.is_dir() { walk(&path) } else { path.metadata().unwrap().len() }).sum()
+    entries
+        .map(|path| if path.is_dir() { walk(&path) } else { path.metadata().unwrap().len() })
+        .sum()
 }
 
 #[tokio::test(start_paused = true)]
@@ -335,7 +370,12 @@ async fn a_damaged_slice_is_a_gap() {
         world.pass();
         logged.catch_up().await;
     }
-    let slices: Vec<_> = world.sink.objects().into_keys().filter(|key| key.as_str().starts_with("x-lane/")).collect();
+    let slices: Vec<_> = world
+        .sink
+        .objects()
+        .into_keys()
+        .filter(|key| key.as_str().starts_with("x-lane/"))
+        .collect();
     let whole = logged.view().await.slices().filter(|header| header.to > header.from).count();
     let victim = &slices[slices.len() / 2];
     world.sink.corrupt(victim, |bytes| *bytes.last_mut().unwrap() ^= 1);
@@ -345,7 +385,13 @@ async fn a_damaged_slice_is_a_gap() {
         assert_eq!(view.timeline().gaps().len(), 1);
         assert!(logged.plan(&Target::Position(logged.source.end())).await.is_err());
     }
-    let error = backup_core::log::roll_up(&logged.repository, &logged.stream, &Default::default(), &logged.cx).await;
+    let error = backup_core::log::roll_up(
+        &logged.repository,
+        &logged.stream,
+        &Default::default(),
+        &logged.cx,
+    )
+    .await;
     let error = error.unwrap_err();
     assert!(error.is_damage() && error.hint().is_some(), "{}", error.chain());
 }

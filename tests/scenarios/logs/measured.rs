@@ -24,7 +24,8 @@ fn rss_anon() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// Two thousand events a second with default settings; then the source is gone. What is lost is what happened last.
+/// Two thousand events a second with default settings; then the source is gone. What is lost is
+/// what happened last.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn alone_a_source_that_dies_loses_at_most_three_seconds() {
     let place = tempfile::tempdir().unwrap();
@@ -40,7 +41,8 @@ async fn alone_a_source_that_dies_loses_at_most_three_seconds() {
     logged.assert_all_there().await;
 }
 
-/// The store is out of reach while the source goes on; then everything is stored, and memory was bounded all the time.
+/// The store is out of reach while the source goes on; then everything is stored, and memory was
+/// bounded all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_ten_minutes_takes_little_memory() {
     let place = tempfile::tempdir().unwrap();
@@ -52,8 +54,11 @@ async fn an_outage_of_ten_minutes_takes_little_memory() {
     let logged = Logged::new(&failing, Arc::new(SystemClock));
     logged.through(&repo.repository).back_up().await;
     let spool = SpoolOptions { dir: spool, max_bytes: 8 << 30 };
-    let capture =
-        CaptureOptions { acknowledge: Acknowledge::Spooled, spool: Some(spool.clone()), ..CaptureOptions::default() };
+    let capture = CaptureOptions {
+        acknowledge: Acknowledge::Spooled,
+        spool: Some(spool.clone()),
+        ..CaptureOptions::default()
+    };
     let capturing = logged.begin(capture);
     tokio::time::sleep(Duration::from_millis(500)).await;
     faulty.add(FaultRule::new(Fault::Before(SinkErrorKind::Unavailable)).under("x-lane").forever());
@@ -71,7 +76,8 @@ async fn an_outage_of_ten_minutes_takes_little_memory() {
         }
     }
     let end = logged.source.end();
-    wait("the spool to take everything", || logged.source.acknowledged().as_ref() == Some(&end)).await;
+    wait("the spool to take everything", || logged.source.acknowledged().as_ref() == Some(&end))
+        .await;
     let spooled = bytes_in(&spool.dir);
     assert!(spooled > total * 9 / 10, "only {} MB are in the spool", spooled / MB);
     faulty.heal();

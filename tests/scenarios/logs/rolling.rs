@@ -28,7 +28,10 @@ impl World {
 
     async fn log_snapshots(&self) -> Vec<SnapshotId> {
         let all = self.repo.snapshots().await;
-        all.iter().filter(|info| info.snapshot.tag("type") == Some("log")).map(|info| info.id).collect()
+        all.iter()
+            .filter(|info| info.snapshot.tag("type") == Some("log"))
+            .map(|info| info.id)
+            .collect()
     }
 }
 
@@ -48,7 +51,9 @@ async fn one_log_snapshot_for_each_base_and_each_restores_by_itself() {
     }
     world.repo.assert_sound().await;
     // Without the lane: everything is in snapshots.
-    for (key, _) in world.sink.objects().into_iter().filter(|(key, _)| key.as_str().starts_with("x-lane/")) {
+    for (key, _) in
+        world.sink.objects().into_iter().filter(|(key, _)| key.as_str().starts_with("x-lane/"))
+    {
         world.sink.remove(&key);
     }
     for at in [0, 1, 99, 100, 101, 150, 200, 299, 300] {
@@ -160,7 +165,9 @@ async fn blobs_have_the_usual_size() {
     let mut sizes = Vec::new();
     while let Some((path, node)) = walk.next().await.unwrap() {
         if path.display().starts_with("/scripted/log") && node.is_file() {
-            sizes.push(node.content.iter().map(|blob| reader.blob_len(blob).unwrap()).collect::<Vec<_>>());
+            sizes.push(
+                node.content.iter().map(|blob| reader.blob_len(blob).unwrap()).collect::<Vec<_>>(),
+            );
         }
     }
     assert_eq!(sizes.len(), 1, "one file for a thousand events");
@@ -190,6 +197,9 @@ async fn where_a_branch_comes_from_is_never_forgotten() {
     }
     assert_eq!(logged.restored(&Target::Latest).await, logged.source.bytes_up_to(13));
     let left = Position::new("", 5);
-    assert!(logged.plan(&Target::Position(left)).await.is_ok(), "what was undone can be restored still");
+    assert!(
+        logged.plan(&Target::Position(left)).await.is_ok(),
+        "what was undone can be restored still"
+    );
     assert_eq!(logged.view().await.slices().filter(|slice| slice.parent.is_some()).count(), 0);
 }

@@ -1,4 +1,5 @@
-//! Snapshots that build on others by the oplog, and full ones that are made of them without the server.
+//! Snapshots that build on others by the oplog, and full ones that are made of them without the
+//! server.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -8,7 +9,9 @@ use backup_core::event::{Event, Events, Reporter};
 use backup_core::pipeline::{BackupOptions, BackupReport, backup};
 use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::{BackupKind, RestoreRequest, Selection, Source as _};
-use backup_sources::mongodb::{MongoOptions, MongoSource, Position, Replay, SnapshotReads, synthetic_full};
+use backup_sources::mongodb::{
+    MongoOptions, MongoSource, Position, Replay, SnapshotReads, synthetic_full,
+};
 use bson::doc;
 
 use super::hostile::{Origin, seeds};
@@ -27,7 +30,8 @@ pub(super) async fn made(
 ) -> (BackupReport, SnapshotReader) {
     let options = BackupOptions { kind: Some(kind), selection, ..BackupOptions::default() };
     let report = backup(repository, source, &options, cx).await;
-    let report = report.unwrap_or_else(|error| panic!("backing up: {} ({:?})", error.chain(), error.hint()));
+    let report =
+        report.unwrap_or_else(|error| panic!("backing up: {} ({:?})", error.chain(), error.hint()));
     let snapshot = reader(repository, &report).await;
     (report, snapshot)
 }
@@ -61,7 +65,8 @@ impl Chain {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         // Every other time the first one is read at one moment, where the server can do that.
-        let snapshot_reads = if seed.is_multiple_of(2) { SnapshotReads::Auto } else { SnapshotReads::Never };
+        let snapshot_reads =
+            if seed.is_multiple_of(2) { SnapshotReads::Auto } else { SnapshotReads::Never };
         let source = origin.reading(snapshot_reads).await;
         let chain = Self { repository: repository().await, origin, source, workload };
         let (report, _) = chain.backed_up(BackupKind::Full).await;
@@ -89,7 +94,8 @@ impl Chain {
 /// Restores a snapshot into an empty server, and compares.
 async fn comes_back(target: &Mongod, options: MongoOptions, taken: &Taken, expected: &State) {
     target.clear().await;
-    let request = if options.replay == Replay::Fold { verified() } else { RestoreRequest::default() };
+    let request =
+        if options.replay == Replay::Fold { verified() } else { RestoreRequest::default() };
     let to = MongoSource::connect(options).await.unwrap();
     restored(&taken.snapshot, &to, request).await;
     same(expected, &state(&target.client).await);
@@ -103,7 +109,10 @@ pub(super) async fn what_is_built_on_others_is_exact(version: Version) {
         let first = chain.taken(BackupKind::Incremental).await;
         // While everybody writes.
         let (between, _) = chain.backed_up(BackupKind::Incremental).await;
-        assert_eq!((between.kind, between.parent), (BackupKind::Incremental, first.report.snapshot));
+        assert_eq!(
+            (between.kind, between.parent),
+            (BackupKind::Incremental, first.report.snapshot)
+        );
         let second = chain.taken(BackupKind::Incremental).await;
         assert_eq!(second.report.parent, between.snapshot);
         let third = chain.taken(BackupKind::Differential).await;
@@ -134,21 +143,29 @@ pub(super) async fn what_is_built_on_others_is_exact(version: Version) {
     }
 }
 
-/// Everything that can be in a database, made behind a full snapshot: it is known from the oplog alone.
+/// Everything that can be in a database, made behind a full snapshot: it is known from the oplog
+/// alone.
 pub(super) async fn everything_comes_by_the_oplog(version: Version) {
     let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
     let (repository, from) = (repository().await, source(&origin).await);
     made(&repository, &from, BackupKind::Full, Selection::all(), &talking()).await;
     super::odd::fill(&origin, version).await;
-    for index in [doc! { "name": "ttl", "expireAfterSeconds": 5.0 }, doc! { "name": "hidden", "hidden": false }] {
+    for index in [
+        doc! { "name": "ttl", "expireAfterSeconds": 5.0 },
+        doc! { "name": "hidden", "hidden": false },
+    ] {
         origin.run("odd", doc! { "collMod": "many", "index": index }).await;
     }
-    let (report, snapshot) = made(&repository, &from, BackupKind::Incremental, Selection::all(), &talking()).await;
+    let (report, snapshot) =
+        made(&repository, &from, BackupKind::Incremental, Selection::all(), &talking()).await;
     assert_eq!(report.kind, BackupKind::Incremental);
     let expected = state(&origin.client).await;
     restored(&snapshot, &source(&target).await, verified()).await;
     same(&expected, &state(&target.client).await);
-    let report = synthetic_full(&repository, &snapshot, None, &BackupOptions::default(), &talking()).await.unwrap();
+    let report =
+        synthetic_full(&repository, &snapshot, None, &BackupOptions::default(), &talking())
+            .await
+            .unwrap();
     target.clear().await;
     restored(&reader(&repository, &report).await, &source(&target).await, verified()).await;
     same(&expected, &state(&target.client).await);
@@ -156,14 +173,24 @@ pub(super) async fn everything_comes_by_the_oplog(version: Version) {
 
 /// A full snapshot of the same moment, made without the server.
 async fn folded(chain: &Chain, taken: &Taken) -> Taken {
-    let report = synthetic_full(&chain.repository, &taken.snapshot, None, &BackupOptions::default(), &talking()).await;
-    let report = report.unwrap_or_else(|error| panic!("folding: {} ({:?})", error.chain(), error.hint()));
+    let report = synthetic_full(
+        &chain.repository,
+        &taken.snapshot,
+        None,
+        &BackupOptions::default(),
+        &talking(),
+    )
+    .await;
+    let report =
+        report.unwrap_or_else(|error| panic!("folding: {} ({:?})", error.chain(), error.hint()));
     assert_eq!((report.kind, report.parent, report.warnings), (BackupKind::Full, None, 0));
     let snapshot = reader(&chain.repository, &report).await;
     // It has nothing left to be folded, and says what it holds.
     let manifest = snapshot.manifest().await.unwrap().unwrap();
     assert!(!manifest.objects.is_empty());
-    let error = synthetic_full(&chain.repository, &snapshot, None, &BackupOptions::default(), &talking()).await;
+    let error =
+        synthetic_full(&chain.repository, &snapshot, None, &BackupOptions::default(), &talking())
+            .await;
     assert!(error.unwrap_err().hint().is_some());
     Taken { report, snapshot, at: taken.at, expected: taken.expected.clone() }
 }
@@ -181,10 +208,16 @@ impl Reporter for Notes {
 }
 
 /// What an incremental backup came to, and whether it noted `reason`.
-pub(super) async fn becomes_full(repository: &Repository, source: &MongoSource, selection: Selection, reason: &str) {
+pub(super) async fn becomes_full(
+    repository: &Repository,
+    source: &MongoSource,
+    selection: Selection,
+    reason: &str,
+) {
     let notes = Arc::new(Notes::default());
     let cx = Context::new(Events::to(Arc::clone(&notes) as _));
-    let (report, snapshot) = made(repository, source, BackupKind::Incremental, selection, &cx).await;
+    let (report, snapshot) =
+        made(repository, source, BackupKind::Incremental, selection, &cx).await;
     assert_eq!((report.kind, report.parent), (BackupKind::Full, None));
     assert_eq!(snapshot.snapshot().tag("type"), Some("full"));
     assert_eq!(snapshot.manifest().await.unwrap().unwrap().kind, BackupKind::Full);
@@ -192,7 +225,8 @@ pub(super) async fn becomes_full(repository: &Repository, source: &MongoSource, 
     assert!(noted.iter().any(|note| note.contains(reason)), "{reason}: {noted:?}");
 }
 
-/// Where the oplog does not reach back to the earlier snapshot, or that holds something else, everything is read, and it is said.
+/// Where the oplog does not reach back to the earlier snapshot, or that holds something else,
+/// everything is read, and it is said.
 pub(super) async fn what_cannot_be_built_on_is_read_in_full(version: Version) {
     let server = Mongod::with(version, &["--oplogSize", "1", "--syncdelay", "1"]).await;
     let (repository, from) = (repository().await, source(&server).await);
@@ -204,7 +238,8 @@ pub(super) async fn what_cannot_be_built_on_is_read_in_full(version: Version) {
     let all = Selection::all;
     let only = || Selection::new(vec!["db.c".to_owned()], vec![]).unwrap();
     let incremental = async |selection: Selection| {
-        let (report, snapshot) = made(&repository, &from, BackupKind::Incremental, selection, &talking()).await;
+        let (report, snapshot) =
+            made(&repository, &from, BackupKind::Incremental, selection, &talking()).await;
         assert_eq!(report.kind, BackupKind::Incremental);
         snapshot
     };
@@ -217,26 +252,32 @@ pub(super) async fn what_cannot_be_built_on_is_read_in_full(version: Version) {
     assert!(from.capabilities().incremental);
 
     becomes_full(&repository, &from, only(), "made of other collections").await;
-    // What comes to the name by way of another that is not covered is known, unless it was there before.
+    // What comes to the name by way of another that is not covered is known, unless it was there
+    // before.
     server.run("db", doc! { "create": "tmp" }).await;
     insert("tmp", 7).await;
     let rename = async |from: &str| {
-        let command = doc! { "renameCollection": format!("db.{from}"), "to": "db.c", "dropTarget": true };
+        let command =
+            doc! { "renameCollection": format!("db.{from}"), "to": "db.c", "dropTarget": true };
         server.run("admin", command).await;
     };
     rename("tmp").await;
     let snapshot = incremental(only()).await;
     target.clear().await;
     restored(&snapshot, &source(&target).await, verified()).await;
-    assert_eq!(state(&server.client).await["db.c"].documents, state(&target.client).await["db.c"].documents);
+    assert_eq!(
+        state(&server.client).await["db.c"].documents,
+        state(&target.client).await["db.c"].documents
+    );
     rename("other").await;
     becomes_full(&repository, &from, only(), "db.c got its name from a collection").await;
 
     let before = from.newest_entry(&Context::silent()).await.unwrap().at;
     let started = Instant::now();
     for n in 0.. {
-        let documents: Vec<_> =
-            (0..10).map(|id| doc! { "_id": format!("{n} {id}"), "p": "x".repeat(100_000) }).collect();
+        let documents: Vec<_> = (0..10)
+            .map(|id| doc! { "_id": format!("{n} {id}"), "p": "x".repeat(100_000) })
+            .collect();
         server.run("fill", doc! { "insert": "fill", "documents": documents }).await;
         let window = from.oplog_window(&Context::silent()).await.unwrap().unwrap();
         if window.oldest > before {
@@ -246,7 +287,8 @@ pub(super) async fn what_cannot_be_built_on_is_read_in_full(version: Version) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     becomes_full(&repository, &from, only(), "the oplog no longer holds").await;
-    // Another set that is called the same. Its clock is past what was read here last: one that is behind is no gap, but waited for.
+    // Another set that is called the same. Its clock is past what was read here last: one that is
+    // behind is no gap, but waited for.
     let other = Mongod::start(version).await;
     tokio::time::sleep(Duration::from_millis(1100)).await;
     other.run("db", doc! { "insert": "c", "documents": [{ "_id": "other" }] }).await;
@@ -256,8 +298,9 @@ pub(super) async fn what_cannot_be_built_on_is_read_in_full(version: Version) {
     assert!(!alone.capabilities().incremental);
 }
 
-/// Collections that nothing but transactions creates, while the catalog is listed, which takes long: a full snapshot at one moment
-/// would lack them, and what is built on it would not know them.
+/// Collections that nothing but transactions creates, while the catalog is listed, which takes
+/// long: a full snapshot at one moment would lack them, and what is built on it would not know
+/// them.
 pub(super) async fn what_a_transaction_creates_is_not_overlooked(version: Version) {
     let testing = ["--oplogSize", "990", "--setParameter", "enableTestCommands=1"];
     let (origin, target) = (Mongod::with(version, &testing).await, Mongod::start(version).await);
@@ -265,7 +308,8 @@ pub(super) async fn what_a_transaction_creates_is_not_overlooked(version: Versio
         origin.run(&format!("d{n:03}"), doc! { "insert": "c", "documents": [{ "_id": 1 }] }).await;
     }
     let slow = |mode: &str| {
-        let data = doc! { "failCommands": ["listIndexes"], "blockConnection": true, "blockTimeMS": 10 };
+        let data =
+            doc! { "failCommands": ["listIndexes"], "blockConnection": true, "blockTimeMS": 10 };
         doc! { "configureFailPoint": "failCommand", "mode": mode, "data": data }
     };
     origin.run("admin", slow("alwaysOn")).await;
@@ -275,7 +319,8 @@ pub(super) async fn what_a_transaction_creates_is_not_overlooked(version: Versio
         let mut n = 0;
         while !over.load(std::sync::atomic::Ordering::SeqCst) {
             n += 1;
-            let made = origin.client.database("d000").collection::<bson::Document>(&format!("made{n}"));
+            let made =
+                origin.client.database("d000").collection::<bson::Document>(&format!("made{n}"));
             let mut session = origin.client.start_session().await.unwrap();
             session.start_transaction().await.unwrap();
             made.insert_one(doc! { "_id": n }).session(&mut session).await.unwrap();
@@ -292,12 +337,15 @@ pub(super) async fn what_a_transaction_creates_is_not_overlooked(version: Versio
     };
     let ((_, full), collections) = tokio::join!(backing_up, creating);
     origin.run("admin", slow("off")).await;
-    let oplog = full.find(&backup_core::source::EntryPath::new("/mongodb/rs/dump/oplog.bson").unwrap()).await;
+    let oplog = full
+        .find(&backup_core::source::EntryPath::new("/mongodb/rs/dump/oplog.bson").unwrap())
+        .await;
     assert!(
         oplog.unwrap().unwrap().metadata.size > 0,
         "{collections} collections were created, and no try was disturbed"
     );
-    let (report, snapshot) = made(&repository, &source, BackupKind::Incremental, Selection::all(), &talking()).await;
+    let (report, snapshot) =
+        made(&repository, &source, BackupKind::Incremental, Selection::all(), &talking()).await;
     assert_eq!(report.kind, BackupKind::Incremental);
     restored(&snapshot, &super::source(&target).await, verified()).await;
     same(&state(&origin.client).await, &state(&target.client).await);

@@ -1,8 +1,9 @@
 //! The order of capped collections.
 //!
-//! An insertion gets its place in the oplog before it gets the lock that puts insertions into a capped collection one after
-//! another. So two at the same time may be in one order in the oplog and in the other on the primary (seen on 4.4, 5.0 and
-//! 6.0). All other members, and whatever comes of the oplog, have the oplog's order.
+//! An insertion gets its place in the oplog before it gets the lock that puts insertions into a
+//! capped collection one after another. So two at the same time may be in one order in the oplog
+//! and in the other on the primary (seen on 4.4, 5.0 and 6.0). All other members, and whatever
+//! comes of the oplog, have the oplog's order.
 
 use std::sync::Arc;
 
@@ -27,7 +28,8 @@ async fn natural(client: &mongodb::Client) -> Vec<i32> {
 async fn by_the_oplog(client: &mongodb::Client) -> Vec<i32> {
     let oplog = client.database("local").collection::<bson::Document>("oplog.rs");
     let filter = doc! { "ns": "db.cap", "op": "i" };
-    let entries: Vec<_> = oplog.find(filter).sort(doc! { "$natural": 1 }).await.unwrap().try_collect().await.unwrap();
+    let entries: Vec<_> =
+        oplog.find(filter).sort(doc! { "$natural": 1 }).await.unwrap().try_collect().await.unwrap();
     entries.iter().map(|entry| entry.get_document("o").unwrap().get_i32("_id").unwrap()).collect()
 }
 
@@ -64,6 +66,7 @@ pub(super) async fn a_secondary_has_the_order_of_the_oplog(version: Version) {
     }
     assert!(
         differed,
-        "the primary had the order of its oplog in {ROUNDS} rounds: then it may be compared with a restore"
+        "the primary had the order of its oplog in {ROUNDS} rounds: then it may be compared with a \
+         restore"
     );
 }

@@ -21,9 +21,15 @@ use crate::support::mongod_state::{same, state};
 /// Removes every pack that holds documents, behind the repository's back.
 fn lose_documents(sink: &MemorySink) {
     let prefix = Prefix::new("data").unwrap();
-    let packs: Vec<_> = sink.objects().into_iter().filter(|(key, _)| prefix.contains(key)).collect();
+    let packs: Vec<_> =
+        sink.objects().into_iter().filter(|(key, _)| prefix.contains(key)).collect();
     let large: Vec<_> = packs.iter().filter(|(_, bytes)| bytes.len() > 500_000).collect();
-    assert!(!large.is_empty() && large.len() < packs.len(), "{} of {} packs", large.len(), packs.len());
+    assert!(
+        !large.is_empty() && large.len() < packs.len(),
+        "{} of {} packs",
+        large.len(),
+        packs.len()
+    );
     large.iter().for_each(|(key, _)| sink.remove(key));
 }
 
@@ -40,7 +46,10 @@ pub(super) async fn what_lost_something_is_not_built_on(version: Version) {
     fill(&server).await;
     let (sink, cx) = (MemorySink::new(), Context::silent());
     let options = InitOptions::default();
-    let repository = Repository::init(Arc::new(sink.clone()), &Passphrase::generate(), &options, &cx).await.unwrap();
+    let repository =
+        Repository::init(Arc::new(sink.clone()), &Passphrase::generate(), &options, &cx)
+            .await
+            .unwrap();
     let from = source(&server).await;
     let comes_back = async |kind| {
         server.run("db", doc! { "insert": "log", "documents": [{ "n": 1 }] }).await;
@@ -53,25 +62,35 @@ pub(super) async fn what_lost_something_is_not_built_on(version: Version) {
     comes_back(BackupKind::Full).await;
     comes_back(BackupKind::Incremental).await;
     lose_documents(&sink);
-    becomes_full(&repository, &from, Selection::all(), "has lost something of the earlier snapshot").await;
+    becomes_full(
+        &repository,
+        &from,
+        Selection::all(),
+        "has lost something of the earlier snapshot",
+    )
+    .await;
     comes_back(BackupKind::Incremental).await;
 
     // Mended as far as that goes: without the documents.
     lose_documents(&sink);
     let report = repair(&repository, &RepairOptions::default(), &cx).await.unwrap();
     assert!(!report.repaired.is_empty(), "{report:?}");
-    becomes_full(&repository, &from, Selection::all(), "was repaired and may have lost something").await;
+    becomes_full(&repository, &from, Selection::all(), "was repaired and may have lost something")
+        .await;
     comes_back(BackupKind::Incremental).await;
 }
 
-/// What cannot be restored does not cost what is at the target: neither by a snapshot that knows nothing of its loss, nor by the one
-/// that a repair has made of it.
+/// What cannot be restored does not cost what is at the target: neither by a snapshot that knows
+/// nothing of its loss, nor by the one that a repair has made of it.
 pub(super) async fn what_is_lost_costs_nothing_at_the_target(version: Version) {
     let server = Mongod::start(version).await;
     fill(&server).await;
     let (sink, cx) = (MemorySink::new(), Context::silent());
     let options = InitOptions::default();
-    let repository = Repository::init(Arc::new(sink.clone()), &Passphrase::generate(), &options, &cx).await.unwrap();
+    let repository =
+        Repository::init(Arc::new(sink.clone()), &Passphrase::generate(), &options, &cx)
+            .await
+            .unwrap();
     let to = source(&server).await;
     made(&repository, &to, BackupKind::Full, Selection::all(), &talking()).await;
     let before = state(&server.client).await;
@@ -84,7 +103,11 @@ pub(super) async fn what_is_lost_costs_nothing_at_the_target(version: Version) {
     assert!(snapshots.len() > 1);
     for info in &snapshots {
         for dry_run in [true, false] {
-            let request = RestoreRequest { if_exists: IfExists::Replace, dry_run, ..RestoreRequest::default() };
+            let request = RestoreRequest {
+                if_exists: IfExists::Replace,
+                dry_run,
+                ..RestoreRequest::default()
+            };
             let error = try_restore(&indexed.snapshot(info), &to, request).await.unwrap_err();
             assert!(!error.chain().contains("at the target"), "{}", error.chain());
             same(&before, &state(&server.client).await);

@@ -1,5 +1,6 @@
-//! What the program works with dies at any moment: the server that is backed up, the one that is restored to, the store of
-//! the repository. Either the program says that it failed, or what it did is right; once everything is back, it completes.
+//! What the program works with dies at any moment: the server that is backed up, the one that is
+//! restored to, the store of the repository. Either the program says that it failed, or what it did
+//! is right; once everything is back, it completes.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
@@ -35,10 +36,11 @@ impl Stage {
     async fn new(version: Version) -> Self {
         let store = DyingStore::start();
         let (room, environment) = (tempfile::tempdir().unwrap(), store.environment());
-        let place = Place::on(Cli::remote(store.address(), "key", environment), room, version).await;
+        let place =
+            Place::on(Cli::remote(store.address(), "key", environment), room, version).await;
         let config = format!(
-            "{}[sources.shop]\nkind = \"mongodb\"\nurl = \"{}&{SOON}\"\n[jobs.shop]\nsource = \"shop\"\n\
-             repository = \"main\"\n[jobs.shop.logs]\nflush_after = \"200ms\"\n",
+            "{}[sources.shop]\nkind = \"mongodb\"\nurl = \"{}&{SOON}\"\n[jobs.shop]\nsource = \
+             \"shop\"\nrepository = \"main\"\n[jobs.shop.logs]\nflush_after = \"200ms\"\n",
             store.config(),
             place.origin.uri()
         );
@@ -64,7 +66,8 @@ impl Stage {
         of.mul_f64(self.place.random.random_range(0.0..0.8))
     }
 
-    /// The store dies, and comes back before or after the program has ended; says whether that succeeded.
+    /// The store dies, and comes back before or after the program has ended; says whether that
+    /// succeeded.
     async fn without_store(&mut self, child: Child) -> bool {
         self.store.kill();
         let after = self.some(Duration::from_secs(8));
@@ -77,7 +80,8 @@ impl Stage {
     }
 }
 
-/// The server dies, and comes back before or after the program has ended; says whether that succeeded.
+/// The server dies, and comes back before or after the program has ended; says whether that
+/// succeeded.
 async fn without_server(server: &mut Mongod, child: Child, after: Duration) -> bool {
     server.kill();
     let (succeeded, ()) = tokio::join!(ended(child), async {
@@ -106,7 +110,11 @@ pub(super) async fn a_backup_among_the_dying(version: Version) {
         };
         stage.place.cli.check();
         // Nothing is half: what failed is not there, what is there is whole.
-        assert_eq!(stage.place.snapshots(), before + usize::from(succeeded), "succeeded: {succeeded}");
+        assert_eq!(
+            stage.place.snapshots(),
+            before + usize::from(succeeded),
+            "succeeded: {succeeded}"
+        );
         stage.run(&["verify", "latest", "--level", "deep"]);
         if !succeeded {
             failed += 1;
@@ -118,7 +126,10 @@ pub(super) async fn a_backup_among_the_dying(version: Version) {
     }
     say(&format!("{failed} of {} failed, {hit} were hit", times()));
     // In a few rounds everything may have been made up for.
-    assert!(hit * 2 >= times() && (!long() || failed * 4 >= times()), "{failed} of {hit} failed: that shows nothing");
+    assert!(
+        hit * 2 >= times() && (!long() || failed * 4 >= times()),
+        "{failed} of {hit} failed: that shows nothing"
+    );
 }
 
 pub(super) async fn a_restore_among_the_dying(version: Version) {
@@ -126,7 +137,8 @@ pub(super) async fn a_restore_among_the_dying(version: Version) {
     stage.run(&["run", "shop"]);
     let expected = state(&stage.place.origin.client).await;
     let uri = format!("{}&{SOON}", target.uri());
-    let restore = ["restore", "latest", "--target", &uri, "--if-exists", "replace", "--yes", "--verify"];
+    let restore =
+        ["restore", "latest", "--target", &uri, "--if-exists", "replace", "--yes", "--verify"];
     let whole = stage.place.time_of(&stage.with(&restore));
     let (mut failed, mut hit) = (0, 0);
     for round in 1..=times() {
@@ -151,7 +163,10 @@ pub(super) async fn a_restore_among_the_dying(version: Version) {
     stage.place.cli.check();
     say(&format!("{failed} of {} failed, {hit} were hit", times()));
     // In a few rounds everything may have been made up for.
-    assert!(hit * 2 >= times() && (!long() || failed * 4 >= times()), "{failed} of {hit} failed: that shows nothing");
+    assert!(
+        hit * 2 >= times() && (!long() || failed * 4 >= times()),
+        "{failed} of {hit} failed: that shows nothing"
+    );
 }
 
 /// Writes until then, and returns how many documents a majority has acknowledged.
@@ -197,9 +212,20 @@ pub(super) async fn a_capture_among_the_dying(version: Version) {
     let started = Instant::now();
     loop {
         target.clear().await;
-        stage.run(&["restore", "--job", "shop", "--at", "latest", "--target", target.uri(), "--verify"]);
+        stage.run(&[
+            "restore",
+            "--job",
+            "shop",
+            "--at",
+            "latest",
+            "--target",
+            target.uri(),
+            "--verify",
+        ]);
         let found = state(&target.client).await;
-        if found.get("db.captured").map(|facts| facts.documents.len()) == Some(usize::try_from(number).unwrap()) {
+        if found.get("db.captured").map(|facts| facts.documents.len())
+            == Some(usize::try_from(number).unwrap())
+        {
             same(&expected, &found);
             break;
         }

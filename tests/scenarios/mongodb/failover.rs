@@ -37,7 +37,13 @@ async fn of_primary(set: &Members) -> MongoSource {
 }
 
 /// A snapshot of that type comes to what is expected.
-async fn comes_back(repository: &Repository, from: &MongoSource, kind: BackupKind, target: &Mongod, expected: &State) {
+async fn comes_back(
+    repository: &Repository,
+    from: &MongoSource,
+    kind: BackupKind,
+    target: &Mongod,
+    expected: &State,
+) {
     let (report, snapshot) = made(repository, from, kind, Selection::all(), &talking()).await;
     assert_eq!(report.kind, kind);
     target.clear().await;
@@ -49,7 +55,8 @@ async fn snapshots(repository: &Repository) -> usize {
     repository.snapshots(&Context::silent()).await.unwrap().snapshots.len()
 }
 
-/// A member that has not got to the earlier snapshot yet is no reason for a full backup, and never gives less than that holds.
+/// A member that has not got to the earlier snapshot yet is no reason for a full backup, and never
+/// gives less than that holds.
 pub(super) async fn a_member_that_lags_adds_nothing_wrong(version: Version) {
     let (set, target) = (Members::with_test_commands(version).await, Mongod::start(version).await);
     let repository = repository().await;
@@ -66,28 +73,40 @@ pub(super) async fn a_member_that_lags_adds_nothing_wrong(version: Version) {
     let expected = state(&set.client).await;
     comes_back(&repository, &primary, BackupKind::Incremental, &target, &expected).await;
     let before = state(&direct).await;
-    assert_eq!(before["db.c"].documents.len(), 100, "it does not lag: the test does not show what it should");
+    assert_eq!(
+        before["db.c"].documents.len(),
+        100,
+        "it does not lag: the test does not show what it should"
+    );
     let options = BackupOptions { kind: Some(BackupKind::Incremental), ..BackupOptions::default() };
     let error = backup(&repository, &late, &options, &Context::silent()).await.unwrap_err();
-    assert!(error.chain().contains("no majority has that yet") && error.hint().is_some(), "{}", error.chain());
+    assert!(
+        error.chain().contains("no majority has that yet") && error.hint().is_some(),
+        "{}",
+        error.chain()
+    );
     assert_eq!(snapshots(&repository).await, 2);
     // A full one is of an earlier moment, as a whole.
     comes_back(&repository, &late, all, &target, &before).await;
     set.applies(lagging, true).await;
     insert(&set.client, 200..300, "majority").await;
     set.caught_up(&direct).await;
-    comes_back(&repository, &late, BackupKind::Incremental, &target, &state(&set.client).await).await;
+    comes_back(&repository, &late, BackupKind::Incremental, &target, &state(&set.client).await)
+        .await;
 }
 
-/// What no majority has gets into no snapshot, and what is built on before a failover is built on after it.
+/// What no majority has gets into no snapshot, and what is built on before a failover is built on
+/// after it.
 pub(super) async fn what_is_taken_back_is_in_no_snapshot(version: Version) {
-    let (mut set, target) = (Members::with_test_commands(version).await, Mongod::start(version).await);
+    let (mut set, target) =
+        (Members::with_test_commands(version).await, Mongod::start(version).await);
     let repository = repository().await;
     insert(&set.client, 0..100, "majority").await;
     let from = of_primary(&set).await;
     comes_back(&repository, &from, BackupKind::Full, &target, &state(&set.client).await).await;
     insert(&set.client, 100..200, "majority").await;
-    comes_back(&repository, &from, BackupKind::Incremental, &target, &state(&set.client).await).await;
+    comes_back(&repository, &from, BackupKind::Incremental, &target, &state(&set.client).await)
+        .await;
 
     let old = set.primary().await;
     let alone = connect(&format!("mongodb://{old}/?directConnection=true")).await;
@@ -98,7 +117,8 @@ pub(super) async fn what_is_taken_back_is_in_no_snapshot(version: Version) {
     // As long as that may be taken back, no backup ends.
     let options = BackupOptions { kind: Some(BackupKind::Incremental), ..BackupOptions::default() };
     let cx = Context::silent();
-    let backing_up = tokio::time::timeout(Duration::from_secs(2), backup(&repository, &from, &options, &cx));
+    let backing_up =
+        tokio::time::timeout(Duration::from_secs(2), backup(&repository, &from, &options, &cx));
     assert!(backing_up.await.is_err(), "a backup does not wait for a majority");
     set.kill(&old);
     set.others_follow(&old, true).await;
@@ -109,14 +129,26 @@ pub(super) async fn what_is_taken_back_is_in_no_snapshot(version: Version) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let expected = state(&set.client).await;
-    assert_eq!(expected["db.c"].documents.len(), 201, "nothing was taken back: the test does not show what it should");
+    assert_eq!(
+        expected["db.c"].documents.len(),
+        201,
+        "nothing was taken back: the test does not show what it should"
+    );
     assert_eq!(snapshots(&repository).await, 2);
-    comes_back(&repository, &of_primary(&set).await, BackupKind::Incremental, &target, &expected).await;
+    comes_back(&repository, &of_primary(&set).await, BackupKind::Incremental, &target, &expected)
+        .await;
     // The member that took it back.
     set.start_again(&old).await;
     insert(&set.client, 3000..3100, "majority").await;
     let back = set.number(&old);
     set.caught_up(&connect(&set.direct(back)).await).await;
     let expected = state(&set.client).await;
-    comes_back(&repository, &at(set.direct(back)).await, BackupKind::Incremental, &target, &expected).await;
+    comes_back(
+        &repository,
+        &at(set.direct(back)).await,
+        BackupKind::Incremental,
+        &target,
+        &expected,
+    )
+    .await;
 }

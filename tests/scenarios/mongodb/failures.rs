@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use backup_core::context::Context;
 use backup_core::pipeline::{BackupOptions, backup};
-use backup_core::source::{BackupRequest, Content, EntryPath, IfExists, Item, RestoreRequest, Selection, Source as _};
+use backup_core::source::{
+    BackupRequest, Content, EntryPath, IfExists, Item, RestoreRequest, Selection, Source as _,
+};
 use backup_sources::mongodb::{MongoOptions, MongoSource, SnapshotReads};
 use bson::doc;
 use futures::StreamExt as _;
@@ -17,7 +19,8 @@ use crate::support::mongod_state::{same, state};
 pub(super) async fn a_server_that_dies_leaves_no_snapshot(version: Version) {
     let server = Mongod::start(version).await;
     for n in 0..20 {
-        let documents: Vec<_> = (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(4000) }).collect();
+        let documents: Vec<_> =
+            (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(4000) }).collect();
         server.run("db", doc! { "insert": "c", "documents": documents }).await;
     }
     let uri = format!("{}&serverSelectionTimeoutMS=1000", server.uri());
@@ -50,7 +53,8 @@ pub(super) async fn a_server_that_dies_leaves_no_snapshot(version: Version) {
 
     let repository = repository().await;
     let options = BackupOptions::default();
-    let begun = tokio::time::timeout(Duration::from_secs(60), backup(&repository, &source, &options, &cx));
+    let begun =
+        tokio::time::timeout(Duration::from_secs(60), backup(&repository, &source, &options, &cx));
     begun.await.unwrap().unwrap_err();
     assert!(repository.snapshots(&cx).await.unwrap().snapshots.is_empty());
 }
@@ -73,28 +77,36 @@ pub(super) async fn a_wrong_address_tells_no_secret(version: Version) {
     assert!(!shown.contains("pass"), "{shown}");
 }
 
-/// Cursors that the server kills, again and again: at one moment the scan goes on behind what it has, otherwise behind
-/// the last record.
+/// Cursors that the server kills, again and again: at one moment the scan goes on behind what it
+/// has, otherwise behind the last record.
 pub(super) async fn cursors_that_are_killed_are_made_up_for(version: Version) {
     let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
     for n in 0..20 {
-        let documents: Vec<_> = (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(4000) }).collect();
+        let documents: Vec<_> =
+            (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(4000) }).collect();
         origin.run("db", doc! { "insert": "c", "documents": documents }).await;
     }
     for snapshot_reads in [SnapshotReads::Auto, SnapshotReads::Never] {
         let options = MongoOptions { snapshot_reads, ..MongoOptions::new(origin.uri()) };
-        let slow = Slow::new(MongoSource::connect(options).await.unwrap(), Duration::from_millis(300));
+        let slow =
+            Slow::new(MongoSource::connect(options).await.unwrap(), Duration::from_millis(300));
         slow.go_on();
         let killing = async {
             let mut killed = 0;
             for _ in 0..3 {
                 tokio::time::sleep(Duration::from_millis(450)).await;
                 let pattern = doc! { "$currentOp": { "idleCursors": true, "allUsers": true } };
-                let found = origin.run("admin", doc! { "aggregate": 1, "pipeline": [pattern], "cursor": {} }).await;
-                let list = found.get_document("cursor").unwrap().get_array("firstBatch").unwrap().clone();
-                for cursor in list.iter().filter_map(|entry| entry.as_document()?.get_document("cursor").ok()) {
+                let found = origin
+                    .run("admin", doc! { "aggregate": 1, "pipeline": [pattern], "cursor": {} })
+                    .await;
+                let list =
+                    found.get_document("cursor").unwrap().get_array("firstBatch").unwrap().clone();
+                for cursor in
+                    list.iter().filter_map(|entry| entry.as_document()?.get_document("cursor").ok())
+                {
                     let id = cursor.get_i64("cursorId").unwrap();
-                    let reply = origin.run("db", doc! { "killCursors": "c", "cursors": [id] }).await;
+                    let reply =
+                        origin.run("db", doc! { "killCursors": "c", "cursors": [id] }).await;
                     killed += reply.get_array("cursorsKilled").unwrap().len();
                 }
             }
@@ -102,7 +114,11 @@ pub(super) async fn cursors_that_are_killed_are_made_up_for(version: Version) {
         };
         let (snapshot, killed) = tokio::join!(snapshot_of(&slow, Selection::all()), killing);
         assert!(killed > 0, "the scan was over before");
-        let file = snapshot.find(&EntryPath::new("/mongodb/rs/dump/db/c.bson").unwrap()).await.unwrap().unwrap();
+        let file = snapshot
+            .find(&EntryPath::new("/mongodb/rs/dump/db/c.bson").unwrap())
+            .await
+            .unwrap()
+            .unwrap();
         let stats = origin.run("db", doc! { "collStats": "c" }).await;
         assert_eq!(
             i64::try_from(file.metadata.size).unwrap(),
@@ -118,16 +134,21 @@ pub(super) async fn cursors_that_are_killed_are_made_up_for(version: Version) {
 /// An index whose build is under way is listed like any other; it is not one.
 pub(super) async fn an_index_that_is_being_built_is_left_out(version: Version) {
     let (origin, target) = (
-        Mongod::with(version, &["--oplogSize", "990", "--setParameter", "enableTestCommands=1"]).await,
+        Mongod::with(version, &["--oplogSize", "990", "--setParameter", "enableTestCommands=1"])
+            .await,
         Mongod::start(version).await,
     );
     let documents: Vec<_> = (0..1000).map(|id| doc! { "_id": id, "a": id, "b": id }).collect();
     origin.run("db", doc! { "insert": "c", "documents": documents }).await;
-    origin.run("db", doc! { "createIndexes": "c", "indexes": [{ "key": { "a": 1 }, "name": "a_1" }] }).await;
-    let hang =
-        |mode: &str| doc! { "configureFailPoint": "hangAfterStartingIndexBuildUnlocked", "mode": mode.to_owned() };
+    origin
+        .run("db", doc! { "createIndexes": "c", "indexes": [{ "key": { "a": 1 }, "name": "a_1" }] })
+        .await;
+    let hang = |mode: &str| doc! { "configureFailPoint": "hangAfterStartingIndexBuildUnlocked", "mode": mode.to_owned() };
     origin.run("admin", hang("alwaysOn")).await;
-    let building = origin.run("db", doc! { "createIndexes": "c", "indexes": [{ "key": { "b": 1 }, "name": "b_1" }] });
+    let building = origin.run(
+        "db",
+        doc! { "createIndexes": "c", "indexes": [{ "key": { "b": 1 }, "name": "b_1" }] },
+    );
     let backing_up = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let listed = origin.run("db", doc! { "listIndexes": "c" }).await;
@@ -154,13 +175,14 @@ pub(super) async fn an_index_that_is_being_built_is_left_out(version: Version) {
     }
 }
 
-/// A restore ends at any moment, as if the program were killed: doing it again, in place of what is there, mends it. At once, while
-/// the server may be busy with what it was asked for last.
+/// A restore ends at any moment, as if the program were killed: doing it again, in place of what is
+/// there, mends it. At once, while the server may be busy with what it was asked for last.
 pub(super) async fn a_restore_that_was_cut_off_is_done_again(version: Version) {
     let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
     super::odd::fill(&origin, version).await;
     for n in 0..10 {
-        let documents: Vec<_> = (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(2000) }).collect();
+        let documents: Vec<_> =
+            (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(2000) }).collect();
         origin.run("db", doc! { "insert": "c", "documents": documents }).await;
     }
     let snapshot = snapshot_of(&source(&origin).await, Selection::all()).await;
@@ -171,7 +193,9 @@ pub(super) async fn a_restore_that_was_cut_off_is_done_again(version: Version) {
         let to = source(&target).await;
         let request = replace();
         let restoring = restored(&snapshot, &to, request);
-        cut += usize::from(tokio::time::timeout(Duration::from_millis(millis), restoring).await.is_err());
+        cut += usize::from(
+            tokio::time::timeout(Duration::from_millis(millis), restoring).await.is_err(),
+        );
     }
     assert!(cut > 1, "restoring was too quick to be cut off");
     restored(&snapshot, &source(&target).await, replace()).await;
@@ -182,7 +206,8 @@ pub(super) async fn a_restore_that_was_cut_off_is_done_again(version: Version) {
 pub(super) async fn a_target_that_dies_is_an_error(version: Version) {
     let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
     for n in 0..20 {
-        let documents: Vec<_> = (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(4000) }).collect();
+        let documents: Vec<_> =
+            (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(4000) }).collect();
         origin.run("db", doc! { "insert": "c", "documents": documents }).await;
     }
     let snapshot = snapshot_of(&source(&origin).await, Selection::all()).await;

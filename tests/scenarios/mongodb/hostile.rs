@@ -21,9 +21,10 @@ use crate::support::long::long;
 use crate::support::mongod::{Members, Mongod, Version, connect};
 use crate::support::mongod_state::{State, same, state};
 
-/// What is written to, and what is read and compared: a secondary, because only that has the order of capped collections
-/// that the oplog gives (`capped.rs`), and before 5.0 only their newest documents that fit: there the oplog does not say
-/// what is dropped, and an insertion that fails on the primary has dropped something nevertheless.
+/// What is written to, and what is read and compared: a secondary, because only that has the order
+/// of capped collections that the oplog gives (`capped.rs`), and before 5.0 only their newest
+/// documents that fit: there the oplog does not say what is dropped, and an insertion that fails on
+/// the primary has dropped something nevertheless.
 pub(super) struct Origin {
     set: Members,
     reader: Client,
@@ -51,7 +52,8 @@ impl Origin {
 
     /// The last entry of the primary's oplog.
     pub(super) async fn last_write(&self) -> Position {
-        let hello = self.set.client.database("admin").run_command(doc! { "isMaster": 1 }).await.unwrap();
+        let hello =
+            self.set.client.database("admin").run_command(doc! { "isMaster": 1 }).await.unwrap();
         let last = hello.get_document("lastWrite").unwrap().get_document("opTime").unwrap();
         last.get_timestamp("ts").unwrap().into()
     }
@@ -63,7 +65,8 @@ impl Origin {
     }
 }
 
-/// A source whose scan ends when the workload is paused: then what the server holds is what the snapshot must restore.
+/// A source whose scan ends when the workload is paused: then what the server holds is what the
+/// snapshot must restore.
 async fn backed_up(origin: &Origin, workload: &Workload) -> (SnapshotReader, State) {
     let source = origin.source().await;
     let slow = Slow::new(source, Duration::from_millis(300));
@@ -93,7 +96,8 @@ async fn backed_up(origin: &Origin, workload: &Workload) -> (SnapshotReader, Sta
 
 /// How many seeds a run takes.
 pub(super) fn seeds() -> std::ops::Range<u64> {
-    let first = std::env::var("BACKUP_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let first =
+        std::env::var("BACKUP_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let count = std::env::var("BACKUP_TEST_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
     first..first + count.unwrap_or(if long() { 8 } else { 1 })
 }
@@ -125,7 +129,8 @@ pub(super) async fn the_fold_is_exact(version: Version) {
         let documents: usize = expected.values().map(|facts| facts.documents.len()).sum();
         let collections = expected.len();
         super::say(&format!(
-            "exact: {collections} collections, {documents} documents, {written} writes, {changed} changes"
+            "exact: {collections} collections, {documents} documents, {written} writes, {changed} \
+             changes"
         ));
     }
 }
@@ -134,7 +139,10 @@ pub(super) async fn the_fold_is_exact(version: Version) {
 async fn a_part_under_another_name(snapshot: &SnapshotReader, expected: &State, target: &Mongod) {
     target.clear().await;
     let renames = Renames::new(["one.*=other.*"]).unwrap();
-    let renaming = MongoSource::connect(MongoOptions { renames, ..MongoOptions::new(target.uri()) }).await.unwrap();
+    let renaming =
+        MongoSource::connect(MongoOptions { renames, ..MongoOptions::new(target.uri()) })
+            .await
+            .unwrap();
     let selection = Selection::new(vec!["one.*".to_owned()], vec!["one.b".to_owned()]).unwrap();
     restored(snapshot, &renaming, RestoreRequest { selection, ..verified() }).await;
     let part = expected.iter().filter_map(|(name, facts)| {
@@ -175,7 +183,8 @@ pub(super) fn same_files(directory: &Path, expected: &State) {
         let bytes = std::fs::read(directory.join(db).join(format!("{collection}.bson"))).unwrap();
         let (mut rest, mut found) = (&bytes[..], Vec::new());
         while let Some(length) = rest.first_chunk::<4>() {
-            let (document, more) = rest.split_at(usize::try_from(i32::from_le_bytes(*length)).unwrap());
+            let (document, more) =
+                rest.split_at(usize::try_from(i32::from_le_bytes(*length)).unwrap());
             found.push(document.to_vec());
             rest = more;
         }
@@ -201,7 +210,9 @@ pub(super) async fn an_older_server_takes_it(version: Version) {
     restored(&snapshot, &source(&target).await, verified()).await;
     let found = state(&target.client).await;
     let documents = |state: &State| {
-        let of = state.iter().map(|(name, facts)| (name.clone(), (facts.documents.clone(), facts.order.clone())));
+        let of = state
+            .iter()
+            .map(|(name, facts)| (name.clone(), (facts.documents.clone(), facts.order.clone())));
         of.collect::<std::collections::BTreeMap<_, _>>()
     };
     assert_eq!(documents(&expected), documents(&found));
@@ -217,8 +228,14 @@ async fn transfers(server: &Mongod, until: &std::sync::atomic::AtomicBool) {
         n = (n + 7) % 2000;
         let mut session = server.client.start_session().await.unwrap();
         session.start_transaction().await.unwrap();
-        a.update_one(doc! { "_id": n }, doc! { "$inc": { "v": -1 } }).session(&mut session).await.unwrap();
-        b.update_one(doc! { "_id": (n * 3) % 2000 }, doc! { "$inc": { "v": 1 } }).session(&mut session).await.unwrap();
+        a.update_one(doc! { "_id": n }, doc! { "$inc": { "v": -1 } })
+            .session(&mut session)
+            .await
+            .unwrap();
+        b.update_one(doc! { "_id": (n * 3) % 2000 }, doc! { "$inc": { "v": 1 } })
+            .session(&mut session)
+            .await
+            .unwrap();
         session.commit_transaction().await.unwrap();
     }
 }
@@ -226,8 +243,16 @@ async fn transfers(server: &Mongod, until: &std::sync::atomic::AtomicBool) {
 async fn sum(server: &Mongod) -> i64 {
     let mut sum = 0;
     for name in ["a", "b"] {
-        let documents: Vec<Document> =
-            server.client.database("bank").collection(name).find(doc! {}).await.unwrap().try_collect().await.unwrap();
+        let documents: Vec<Document> = server
+            .client
+            .database("bank")
+            .collection(name)
+            .find(doc! {})
+            .await
+            .unwrap()
+            .try_collect()
+            .await
+            .unwrap();
         sum += documents.iter().map(|document| document.get_i64("v").unwrap()).sum::<i64>();
     }
     sum
@@ -253,17 +278,21 @@ pub(super) async fn a_snapshot_read_is_one_moment(version: Version) {
         target.clear().await;
         restored(&snapshot, &source(&target).await, verified()).await;
         assert_eq!(sum(&target).await, 4_000_000);
-        let catalog = snapshot.find(&backup_core::source::EntryPath::new("/mongodb/rs/dump/oplog.bson").unwrap()).await;
+        let catalog = snapshot
+            .find(&backup_core::source::EntryPath::new("/mongodb/rs/dump/oplog.bson").unwrap())
+            .await;
         assert_eq!(catalog.unwrap().unwrap().metadata.size, 0, "one moment needs no oplog");
     }
 }
 
-/// The server forgets the moment that is being read, and collections vanish after it: the oplog makes up for it.
+/// The server forgets the moment that is being read, and collections vanish after it: the oplog
+/// makes up for it.
 pub(super) async fn history_that_is_gone_is_made_up_for(version: Version) {
     let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
     for name in ["dropped", "renamed", "stays"] {
         for n in 0..20 {
-            let documents: Vec<_> = (0..500).map(|id| doc! { "_id": n * 500 + id, "p": "x".repeat(4000) }).collect();
+            let documents: Vec<_> =
+                (0..500).map(|id| doc! { "_id": n * 500 + id, "p": "x".repeat(4000) }).collect();
             origin.run("db", doc! { "insert": name, "documents": documents }).await;
         }
     }

@@ -1,4 +1,5 @@
-//! The program itself, killed at any moment: what it has said to be stored is there, and running it again completes it.
+//! The program itself, killed at any moment: what it has said to be stored is there, and running it
+//! again completes it.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
@@ -49,12 +50,18 @@ impl Place {
     pub(super) async fn change(&self, round: u64) {
         let round = i64::try_from(round).unwrap();
         for name in ["a", "b"] {
-            self.origin.run("db", doc! { "delete": name, "deletes": [{ "q": {}, "limit": 0 }] }).await;
+            self.origin
+                .run("db", doc! { "delete": name, "deletes": [{ "q": {}, "limit": 0 }] })
+                .await;
             for n in 0..4 {
                 let mut random = StdRng::seed_from_u64(u64::try_from(round * 10 + n).unwrap());
-                let noise = |random: &mut StdRng| hex::encode((0..800).map(|_| random.random()).collect::<Vec<u8>>());
+                let noise = |random: &mut StdRng| {
+                    hex::encode((0..800).map(|_| random.random()).collect::<Vec<u8>>())
+                };
                 let documents: Vec<_> = (0..1000)
-                    .map(|id| doc! { "_id": n * 1000 + id, "round": round, "p": noise(&mut random) })
+                    .map(
+                        |id| doc! { "_id": n * 1000 + id, "round": round, "p": noise(&mut random) },
+                    )
                     .collect();
                 self.origin.run("db", doc! { "insert": name, "documents": documents }).await;
             }
@@ -65,7 +72,8 @@ impl Place {
         self.cli.command(&[], arguments).stdout(stdout).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// Starts it, and kills it at a random moment of its life; says whether that was before its end.
+    /// Starts it, and kills it at a random moment of its life; says whether that was before its
+    /// end.
     fn kill(&mut self, arguments: &[&str], whole: Duration) -> bool {
         let mut child = self.spawn(arguments, Stdio::null());
         std::thread::sleep(whole.mul_f64(self.random.random_range(0.0..1.0)));
@@ -80,7 +88,8 @@ impl Place {
     }
 
     pub(super) fn snapshots(&self) -> usize {
-        let list: Value = serde_json::from_str(&self.cli.run(&["list", "--json"]).succeeded().text()).unwrap();
+        let list: Value =
+            serde_json::from_str(&self.cli.run(&["list", "--json"]).succeeded().text()).unwrap();
         list["snapshots"].as_array().unwrap_or_else(|| panic!("{list}")).len()
     }
 }
@@ -114,8 +123,9 @@ pub(super) async fn a_killed_capture_has_lost_nothing(version: Version) {
     let mut place = Place::new(version).await;
     let target = Mongod::start(version).await;
     let config = format!(
-        "[repositories.main]\nurl = {:?}\npassphrase_env = \"BACKUP_PASSWORD\"\n[sources.shop]\nkind = \"mongodb\"\n\
-         url = {:?}\n[jobs.shop]\nsource = \"shop\"\nrepository = \"main\"\n[jobs.shop.logs]\nflush_after = \"200ms\"\n",
+        "[repositories.main]\nurl = {:?}\npassphrase_env = \
+         \"BACKUP_PASSWORD\"\n[sources.shop]\nkind = \"mongodb\"\nurl = {:?}\n[jobs.shop]\nsource \
+         = \"shop\"\nrepository = \"main\"\n[jobs.shop.logs]\nflush_after = \"200ms\"\n",
         place.room.path().join("repository"),
         place.origin.uri(),
     );
@@ -125,10 +135,13 @@ pub(super) async fn a_killed_capture_has_lost_nothing(version: Version) {
     place.cli.run(&["--config", &file, "run", "shop"]).succeeded();
     let (mut stored, mut number) = (None, 0);
     for _ in 0..times() {
-        let mut child = place.spawn(&["--config", &file, "--json", "logs", "follow", "shop"], Stdio::piped());
+        let mut child =
+            place.spawn(&["--config", &file, "--json", "logs", "follow", "shop"], Stdio::piped());
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (sender, told) = mpsc::channel();
-        let reading = std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let reading = std::thread::spawn(move || {
+            lines.map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
         let ends = Instant::now() + Duration::from_millis(place.random.random_range(2500..7000));
         while Instant::now() < ends {
             number += 1;
@@ -153,14 +166,21 @@ pub(super) async fn a_killed_capture_has_lost_nothing(version: Version) {
     let origin = state(&place.origin.client).await;
     for (name, facts) in state(&target.client).await {
         let of_origin = &origin[&name].documents;
-        assert!(facts.documents.iter().all(|(id, document)| of_origin.get(id) == Some(document)), "{name}");
+        assert!(
+            facts.documents.iter().all(|(id, document)| of_origin.get(id) == Some(document)),
+            "{name}"
+        );
     }
     // The next capturer goes on where the last one was killed.
-    let mut child = place.spawn(&["--config", &file, "--json", "logs", "follow", "shop"], Stdio::null());
+    let mut child =
+        place.spawn(&["--config", &file, "--json", "logs", "follow", "shop"], Stdio::null());
     let started = Instant::now();
     loop {
         target.clear().await;
-        place.cli.run(&["restore", "--job", "shop", "--at", "latest", "--target", target.uri()]).succeeded();
+        place
+            .cli
+            .run(&["restore", "--job", "shop", "--at", "latest", "--target", target.uri()])
+            .succeeded();
         let found = state(&target.client).await;
         if found["db.captured"].documents.len() == usize::try_from(number).unwrap() {
             same(&origin, &found);
@@ -185,7 +205,16 @@ pub(super) async fn a_killed_restore_is_done_again(version: Version) {
     let (target, uri) = (Mongod::start(version).await, place.origin.uri().to_owned());
     place.cli.run(&["run", "--source", &uri]).succeeded();
     let expected = state(&place.origin.client).await;
-    let restore = ["restore", "latest", "--target", target.uri(), "--if-exists", "replace", "--yes", "--verify"];
+    let restore = [
+        "restore",
+        "latest",
+        "--target",
+        target.uri(),
+        "--if-exists",
+        "replace",
+        "--yes",
+        "--verify",
+    ];
     let whole = place.time_of(&restore);
     let mut killed = 0;
     for _ in 0..times() {

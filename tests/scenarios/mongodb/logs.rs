@@ -9,13 +9,15 @@ use backup_core::context::Context;
 use backup_core::error::ErrorKind;
 use backup_core::event::{Event, Events, LogEvent, Reporter};
 use backup_core::log::{
-    CaptureOptions, LogReplay, LogView, Plan, Position, Refusal, RollUpOptions, Stream, Target, capture, roll_up,
+    CaptureOptions, LogReplay, LogView, Plan, Position, Refusal, RollUpOptions, Stream, Target,
+    capture, roll_up,
 };
 use backup_core::pipeline::{BackupOptions, backup};
 use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::{BackupKind, RestoreRequest, Selection, Source as _};
 use backup_sources::mongodb::{
-    ExportRequest, MongoOptions, MongoSource, Replay, SnapshotReads, export_with_log, synthetic_full,
+    ExportRequest, MongoOptions, MongoSource, Replay, SnapshotReads, export_with_log,
+    synthetic_full,
 };
 use bson::doc;
 use jiff::Timestamp;
@@ -90,7 +92,10 @@ impl Logged {
         let reporter: Arc<dyn Reporter> = Arc::clone(&self.told) as _;
         let cx = Context::new(Events::to(reporter));
         let (one, context) = (self.clone(), cx.clone());
-        let options = CaptureOptions { lease_period: Duration::from_millis(500), ..CaptureOptions::default() };
+        let options = CaptureOptions {
+            lease_period: Duration::from_millis(500),
+            ..CaptureOptions::default()
+        };
         let task = tokio::spawn(async move {
             loop {
                 match capture(&one.repository, &one.source, &options, &context).await {
@@ -107,12 +112,16 @@ impl Logged {
     }
 
     pub(super) async fn back_up(&self) {
-        let report = backup(&self.repository, &self.source, &BackupOptions::default(), &super::talking()).await;
+        let report =
+            backup(&self.repository, &self.source, &BackupOptions::default(), &super::talking())
+                .await;
         report.unwrap_or_else(|error| panic!("backing up: {}", error.chain()));
     }
 
     pub(super) async fn roll_up(&self) {
-        let done = roll_up(&self.repository, &self.stream, &RollUpOptions::default(), &Context::silent()).await;
+        let done =
+            roll_up(&self.repository, &self.stream, &RollUpOptions::default(), &Context::silent())
+                .await;
         let report = done.unwrap_or_else(|error| panic!("rolling up: {}", error.chain()));
         say(&format!("{report:?}"));
     }
@@ -130,7 +139,11 @@ impl Logged {
     pub(super) async fn reached(&self, at: &Position) {
         let started = Instant::now();
         while let Err(refusal) = self.plan(&Target::Position(at.clone())).await {
-            assert!(started.elapsed() < Duration::from_secs(60), "{refusal:?}: {:?}", self.told.0.lock().unwrap());
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "{refusal:?}: {:?}",
+                self.told.0.lock().unwrap()
+            );
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
@@ -142,13 +155,21 @@ impl Logged {
         if let Target::Time(time) = moment {
             view.refine(&indexed, *time).await.unwrap();
         }
-        let plan = view.timeline().plan(moment).unwrap_or_else(|refusal| panic!("{moment:?}: {refusal:?}"));
+        let plan = view
+            .timeline()
+            .plan(moment)
+            .unwrap_or_else(|refusal| panic!("{moment:?}: {refusal:?}"));
         let base = view.snapshots().find(|info| info.id == plan.base.id).unwrap();
         let snapshot = indexed.snapshot(base);
         (snapshot, Arc::new(LogReplay::new(indexed, self.stream.clone(), view, plan)))
     }
 
-    pub(super) async fn restore(&self, moment: &Target, target: &MongoSource, request: RestoreRequest) -> Plan {
+    pub(super) async fn restore(
+        &self,
+        moment: &Target,
+        target: &MongoSource,
+        request: RestoreRequest,
+    ) -> Plan {
         let (snapshot, log) = self.replay(moment).await;
         let plan = log.plan().clone();
         restored(&snapshot, target, RestoreRequest { log: Some(log), ..request }).await;
@@ -178,7 +199,12 @@ async fn fence(origin: &Origin, workload: &Workload, source: &MongoSource) -> Fe
 }
 
 /// Fences while a capturer is killed again and again.
-async fn fences(logged: &Logged, origin: &Origin, workload: &Workload, random: &mut StdRng) -> (Vec<Fence>, u32) {
+async fn fences(
+    logged: &Logged,
+    origin: &Origin,
+    workload: &Workload,
+    random: &mut StdRng,
+) -> (Vec<Fence>, u32) {
     let (mut fences, mut kills) = (Vec::new(), 0);
     let mut capturing = logged.begin();
     logged.back_up().await;
@@ -228,7 +254,11 @@ pub(super) async fn every_moment_comes_back(version: Version) {
             for moment in [Target::Position(fence.at.clone()), Target::Time(fence.time)] {
                 target.clear().await;
                 let plan = logged.restore(&moment, &to, verified()).await;
-                say(&format!("fence {number}, {moment:?}: {} pieces on {}", plan.log.len(), plan.base.at));
+                say(&format!(
+                    "fence {number}, {moment:?}: {} pieces on {}",
+                    plan.log.len(),
+                    plan.base.at
+                ));
                 same(&fence.expected, &state(&target.client).await);
             }
         }
@@ -248,7 +278,11 @@ pub(super) async fn every_moment_comes_back(version: Version) {
         export_with_log(&cx, &snapshot, log, &all, room.path()).await.unwrap();
         same_files(room.path(), &fences[1].expected);
         compacted(&logged, &fences, &target).await;
-        say(&format!("exact: {} fences, {kills} kills, workload {:?}", fences.len(), expected.len()));
+        say(&format!(
+            "exact: {} fences, {kills} kills, workload {:?}",
+            fences.len(),
+            expected.len()
+        ));
     }
 }
 
@@ -257,10 +291,15 @@ async fn in_part(logged: &Logged, fences: &[Fence], target: &Mongod, random: &mu
     let to = source(target).await;
     for fence in fences {
         let (mut expected, mut include) = (State::new(), Vec::new());
-        let plain = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '_');
+        let plain =
+            |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '_');
         for (name, facts) in &fence.expected {
             // Those of time-series collections are meant by another name.
-            if plain(name) && facts.kind != "timeseries" && !name.contains(".system.") && random.random_bool(0.3) {
+            if plain(name)
+                && facts.kind != "timeseries"
+                && !name.contains(".system.")
+                && random.random_bool(0.3)
+            {
                 expected.insert(name.clone(), facts.clone());
                 include.push(name.clone());
             }
@@ -277,18 +316,23 @@ async fn in_part(logged: &Logged, fences: &[Fence], target: &Mongod, random: &mu
     }
 }
 
-/// What the log comes to at a moment becomes a full snapshot without the server: it is exact, and later moments begin there.
+/// What the log comes to at a moment becomes a full snapshot without the server: it is exact, and
+/// later moments begin there.
 async fn compacted(logged: &Logged, fences: &[Fence], target: &Mongod) {
     let (snapshot, log) = logged.replay(&Target::Position(fences[1].at.clone())).await;
     let (options, cx) = (BackupOptions::default(), super::talking());
     let report = synthetic_full(&logged.repository, &snapshot, Some(log), &options, &cx).await;
-    let report = report.unwrap_or_else(|error| panic!("compacting: {} ({:?})", error.chain(), error.hint()));
+    let report =
+        report.unwrap_or_else(|error| panic!("compacting: {} ({:?})", error.chain(), error.hint()));
     assert_eq!((report.kind, report.warnings), (BackupKind::Full, 0));
     let to = source(target).await;
     for fence in &fences[1..3] {
         target.clear().await;
         let plan = logged.restore(&Target::Position(fence.at.clone()), &to, verified()).await;
-        assert!(plan.base.at.offset >= fences[1].at.offset, "what was compacted is not where it begins: {plan:?}");
+        assert!(
+            plan.base.at.offset >= fences[1].at.offset,
+            "what was compacted is not where it begins: {plan:?}"
+        );
         if fence.at == fences[1].at {
             assert_eq!((Some(plan.base.id), plan.log.len()), (report.snapshot, 0));
         }
@@ -306,7 +350,8 @@ pub(super) async fn the_log_is_close_behind(version: Version) {
     let writing = async {
         for n in 0..200 {
             tokio::time::sleep_until((started + Duration::from_millis(50) * n).into()).await;
-            let documents: Vec<_> = (0..100).map(|_| doc! { "n": n, "p": "x".repeat(200) }).collect();
+            let documents: Vec<_> =
+                (0..100).map(|_| doc! { "n": n, "p": "x".repeat(200) }).collect();
             server.run("db", doc! { "insert": "c", "documents": documents }).await;
         }
         written.store(true, Ordering::SeqCst);
@@ -331,7 +376,8 @@ pub(super) async fn the_log_is_close_behind(version: Version) {
     assert!(worst < jiff::SignedDuration::from_secs(3), "{worst:?}");
 }
 
-/// What the server has thrown away meanwhile is a gap: noted, refused, and over with the next full backup.
+/// What the server has thrown away meanwhile is a gap: noted, refused, and over with the next full
+/// backup.
 pub(super) async fn what_was_not_captured_is_refused(version: Version) {
     let server = Mongod::with(version, &["--oplogSize", "1", "--syncdelay", "1"]).await;
     let logged = Logged::new(source(&server).await).await;
@@ -345,8 +391,9 @@ pub(super) async fn what_was_not_captured_is_refused(version: Version) {
     capturing.stop().await;
     let started = Instant::now();
     for n in 0.. {
-        let documents: Vec<_> =
-            (0..10).map(|id| doc! { "_id": format!("{n} {id}"), "p": "x".repeat(100_000) }).collect();
+        let documents: Vec<_> = (0..10)
+            .map(|id| doc! { "_id": format!("{n} {id}"), "p": "x".repeat(100_000) })
+            .collect();
         server.run("db", doc! { "insert": "fill", "documents": documents }).await;
         let window = logged.source.oplog_window(&Context::silent()).await.unwrap().unwrap();
         if offset(window.oldest) > before {

@@ -14,7 +14,8 @@ use crate::support::mongod_state::{same, state};
 /// On all members: a secondary that lags gives an earlier moment.
 async fn fill(set: &Members) {
     for n in 0..8 {
-        let documents: Vec<_> = (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(6000) }).collect();
+        let documents: Vec<_> =
+            (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(6000) }).collect();
         let insert = doc! { "insert": "c", "documents": documents, "writeConcern": { "w": 3 } };
         set.client.database("db").run_command(insert).await.unwrap();
     }
@@ -22,7 +23,9 @@ async fn fill(set: &Members) {
 
 /// How many `find`s and `getMore`s a member has answered, in total.
 async fn reads(host: &str) -> i64 {
-    let client = mongodb::Client::with_uri_str(format!("mongodb://{host}/?directConnection=true")).await.unwrap();
+    let client = mongodb::Client::with_uri_str(format!("mongodb://{host}/?directConnection=true"))
+        .await
+        .unwrap();
     let status = client.database("admin").run_command(doc! { "serverStatus": 1 }).await.unwrap();
     let commands = status.get_document("metrics").unwrap().get_document("document").unwrap();
     commands.get_i64("returned").unwrap()
@@ -36,7 +39,8 @@ pub(super) async fn a_secondary_is_read(version: Version) {
     for snapshot_reads in [SnapshotReads::Auto, SnapshotReads::Never] {
         let before = reads(&primary).await;
         let options = MongoOptions { snapshot_reads, ..MongoOptions::new(set.uri()) };
-        let snapshot = snapshot_of(&MongoSource::connect(options).await.unwrap(), Selection::all()).await;
+        let snapshot =
+            snapshot_of(&MongoSource::connect(options).await.unwrap(), Selection::all()).await;
         let served = reads(&primary).await - before;
         assert!(served < 4000, "the primary has served {served} documents");
         let target = Mongod::start(version).await;
@@ -44,8 +48,11 @@ pub(super) async fn a_secondary_is_read(version: Version) {
         same(&state(&set.client).await, &state(&target.client).await);
     }
     // And back: into the set, read back where it was written.
-    let snapshot =
-        snapshot_of(&MongoSource::connect(MongoOptions::new(set.uri())).await.unwrap(), Selection::all()).await;
+    let snapshot = snapshot_of(
+        &MongoSource::connect(MongoOptions::new(set.uri())).await.unwrap(),
+        Selection::all(),
+    )
+    .await;
     let before = state(&set.client).await;
     set.client.database("db").drop().await.unwrap();
     let into = MongoSource::connect(MongoOptions::new(set.uri())).await.unwrap();

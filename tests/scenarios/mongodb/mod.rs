@@ -240,7 +240,9 @@ fn options(server: &Mongod) -> MongoOptions {
 
 /// A source that reads collections one by one, with the oplog.
 async fn by_the_oplog(server: &Mongod) -> MongoSource {
-    MongoSource::connect(MongoOptions { snapshot_reads: SnapshotReads::Never, ..options(server) }).await.unwrap()
+    MongoSource::connect(MongoOptions { snapshot_reads: SnapshotReads::Never, ..options(server) })
+        .await
+        .unwrap()
 }
 
 async fn source(server: &Mongod) -> MongoSource {
@@ -249,7 +251,9 @@ async fn source(server: &Mongod) -> MongoSource {
 
 async fn repository() -> Repository {
     let sink = Arc::new(MemorySink::new());
-    Repository::init(sink, &Passphrase::generate(), &InitOptions::default(), &Context::silent()).await.unwrap()
+    Repository::init(sink, &Passphrase::generate(), &InitOptions::default(), &Context::silent())
+        .await
+        .unwrap()
 }
 
 /// Shown when the test fails.
@@ -290,7 +294,11 @@ async fn try_restore(
     restore(snapshot, target, &request, &talking()).await
 }
 
-async fn restored(snapshot: &SnapshotReader, target: &MongoSource, request: RestoreRequest) -> RestoreReport {
+async fn restored(
+    snapshot: &SnapshotReader,
+    target: &MongoSource,
+    request: RestoreRequest,
+) -> RestoreReport {
     let report = try_restore(snapshot, target, request).await;
     report.unwrap_or_else(|error| panic!("restoring: {} ({:?})", error.chain(), error.hint()))
 }

@@ -55,9 +55,10 @@ impl Stage {
         let cli = Cli::new(&room.path().join("repository"), "key");
         let place = Place::on(cli, room, version).await;
         let text = format!(
-            "[repositories.main]\nurl = {:?}\npassphrase_env = \"BACKUP_PASSWORD\"\n[sources.shop]\n\
-             kind = \"mongodb\"\nurl = {:?}\n[jobs.shop]\nsource = \"shop\"\nrepository = \"main\"\n\
-             exclude = [\"*.sessions\"]\n[jobs.shop.logs]\nflush_after = \"200ms\"\n",
+            "[repositories.main]\nurl = {:?}\npassphrase_env = \
+             \"BACKUP_PASSWORD\"\n[sources.shop]\nkind = \"mongodb\"\nurl = \
+             {:?}\n[jobs.shop]\nsource = \"shop\"\nrepository = \"main\"\nexclude = \
+             [\"*.sessions\"]\n[jobs.shop.logs]\nflush_after = \"200ms\"\n",
             place.room.path().join("repository"),
             place.origin.uri()
         );
@@ -89,11 +90,15 @@ impl Stage {
     }
 
     async fn insert(&self, name: &str, id: i32) {
-        self.place.origin.run("shop", doc! { "insert": name, "documents": [{ "_id": id, "v": id }] }).await;
+        self.place
+            .origin
+            .run("shop", doc! { "insert": name, "documents": [{ "_id": id, "v": id }] })
+            .await;
     }
 }
 
-/// Base and log are chosen for whoever asks for a moment; nothing else is touched, and a dry run touches nothing.
+/// Base and log are chosen for whoever asks for a moment; nothing else is touched, and a dry run
+/// touches nothing.
 pub(super) async fn to_a_moment_and_in_part(version: Version) {
     let (stage, target) = (Stage::new(version).await, Mongod::start(version).await);
     stage.insert("orders", 1).await;
@@ -101,7 +106,10 @@ pub(super) async fn to_a_moment_and_in_part(version: Version) {
     stage
         .place
         .origin
-        .run("shop", doc! { "createIndexes": "orders", "indexes": [{ "key": { "v": 1 }, "name": "v_1" }] })
+        .run(
+            "shop",
+            doc! { "createIndexes": "orders", "indexes": [{ "key": { "v": 1 }, "name": "v_1" }] },
+        )
         .await;
     stage.run(&["run", "shop"]);
     let mut child = stage.place.spawn(&stage.with(&["logs", "follow", "shop"]), Stdio::null());
@@ -109,7 +117,11 @@ pub(super) async fn to_a_moment_and_in_part(version: Version) {
     stage.insert("sessions", 2).await;
     let first = Moment::of(&stage.place.origin).await;
     stage.place.origin.run("shop", doc! { "dropIndexes": "orders", "index": "v_1" }).await;
-    stage.place.origin.run("shop", doc! { "delete": "orders", "deletes": [{ "q": { "_id": 1 }, "limit": 1 }] }).await;
+    stage
+        .place
+        .origin
+        .run("shop", doc! { "delete": "orders", "deletes": [{ "q": { "_id": 1 }, "limit": 1 }] })
+        .await;
     stage.place.origin.run("admin", doc! { "renameCollection": "db.a", "to": "db.c" }).await;
     let second = Moment::of(&stage.place.origin).await;
     // A time has come when something has happened behind it.
@@ -143,7 +155,8 @@ pub(super) async fn to_a_moment_and_in_part(version: Version) {
         let copied = stage.run(&["compare", "--job", "shop", "--at", &at, "--with", target.uri()]);
         assert!(copied.contains("are the same: "), "{copied}");
         if at != "latest" {
-            let changed = stage.place.cli.run(&stage.with(&["compare", "--job", "shop", "--at", &at]));
+            let changed =
+                stage.place.cli.run(&stage.with(&["compare", "--job", "shop", "--at", &at]));
             assert_eq!(changed.code, 1, "{changed}");
             let text = changed.text();
             assert!(text.contains("shop.orders") && !text.contains("shop.sessions"), "{text}");
@@ -151,19 +164,26 @@ pub(super) async fn to_a_moment_and_in_part(version: Version) {
     }
     // The target is as the last one was; the only difference to the first is told.
     let only = ["--at", &first.position(), "--only", "shop.*", "--with", target.uri(), "--json"];
-    let differs = stage.place.cli.run(&stage.with(&[&["compare", "--job", "shop"], &only[..]].concat()));
+    let differs =
+        stage.place.cli.run(&stage.with(&[&["compare", "--job", "shop"], &only[..]].concat()));
     assert_eq!(differs.code, 1, "{differs}");
     let text = differs.text();
     // The other line is the error.
     let told: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-    assert_eq!((&told["differences"][0]["object"], &told["same"]), (&"shop.orders".into(), &0.into()), "{told}");
+    assert_eq!(
+        (&told["differences"][0]["object"], &told["same"]),
+        (&"shop.orders".into(), &0.into()),
+        "{told}"
+    );
     assert_eq!(told["differences"].as_array().map(Vec::len), Some(1), "{told}");
     in_part(&stage, &target, &first, &restore).await;
-    let before = stage.place.cli.run(&stage.with(&[&restore[..], &["2020-01-01T00:00:00Z"]].concat()));
+    let before =
+        stage.place.cli.run(&stage.with(&[&restore[..], &["2020-01-01T00:00:00Z"]].concat()));
     assert_eq!(before.code, 1, "{before}");
 }
 
-/// One collection as it was at a moment, in place of what is there, and beside it under another name.
+/// One collection as it was at a moment, in place of what is there, and beside it under another
+/// name.
 async fn in_part(stage: &Stage, target: &Mongod, moment: &Moment, restore: &[&str]) {
     let (at, before) = (moment.iso(), state(&target.client).await);
     let only = [&at, "--only", "shop.orders"];

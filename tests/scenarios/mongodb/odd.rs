@@ -41,7 +41,8 @@ async fn documents(server: &Mongod) {
         doc! { "b": 1, "a": 2 }.into(),
         true.into(),
         bson::DateTime::from_millis(-1).into(),
-        bson::Binary { subtype: bson::spec::BinarySubtype::UserDefined(0x80), bytes: vec![0, 255] }.into(),
+        bson::Binary { subtype: bson::spec::BinarySubtype::UserDefined(0x80), bytes: vec![0, 255] }
+            .into(),
         bson::oid::ObjectId::from_bytes([7; 12]).into(),
         bson::Timestamp { time: 0, increment: 0 }.into(),
         "1.50".parse::<bson::Decimal128>().unwrap().into(),
@@ -56,12 +57,26 @@ async fn documents(server: &Mongod) {
     insert(server, "odd", "large", vec![doc! { "_id": 1, "p": large }]).await;
     insert(server, "odd", "empty timestamps", vec![doc! { "_id": 0 }]).await;
     empty_timestamp(server, "empty timestamps", 1).await;
-    for name in ["with space", "per%cent", "slash/back\\", "ünï.cødé.", "-dash", "UPPER", "upper", "a+b", &long_name()]
-    {
+    for name in [
+        "with space",
+        "per%cent",
+        "slash/back\\",
+        "ünï.cødé.",
+        "-dash",
+        "UPPER",
+        "upper",
+        "a+b",
+        &long_name(),
+    ] {
         insert(server, "odd", name, vec![doc! { "_id": name }]).await;
     }
-    insert(server, "odd", "system.js", vec![doc! { "_id": "f", "value": bson::Bson::JavaScriptCode("1".to_owned()) }])
-        .await;
+    insert(
+        server,
+        "odd",
+        "system.js",
+        vec![doc! { "_id": "f", "value": bson::Bson::JavaScriptCode("1".to_owned()) }],
+    )
+    .await;
     insert(server, "Ödd-db", "c", vec![doc! { "_id": 1 }]).await;
 }
 
@@ -88,7 +103,8 @@ async fn collections(server: &Mongod) {
     server.run("odd", change).await;
     let collation = doc! { "locale": "de", "strength": 1, "numericOrdering": true };
     server.run("odd", doc! { "create": "collated", "collation": collation }).await;
-    insert(server, "odd", "collated", vec![doc! { "_id": "ä" }, doc! { "_id": "b", "s": "10" }]).await;
+    insert(server, "odd", "collated", vec![doc! { "_id": "ä" }, doc! { "_id": "b", "s": "10" }])
+        .await;
     let plain = doc! { "key": { "s": 1 }, "name": "plain", "collation": { "locale": "simple" } };
     let own = doc! { "key": { "s": 1 }, "name": "own", "collation": { "locale": "fr" } };
     let same = doc! { "key": { "s": -1 }, "name": "inherited" };
@@ -118,7 +134,8 @@ async fn indexes(server: &Mongod) {
 async fn views(server: &Mongod) {
     let pipeline = vec![doc! { "$match": { "group": 1 } }];
     let collation = doc! { "locale": "fr" };
-    let view = |name: &str, on: &str| doc! { "create": name, "viewOn": on, "pipeline": pipeline.clone() };
+    let view =
+        |name: &str, on: &str| doc! { "create": name, "viewOn": on, "pipeline": pipeline.clone() };
     // On a view that comes later in order of names, which stands on a collection.
     server.run("odd", view("view of view", "z view")).await;
     server.run("odd", view("z view", "many")).await;
@@ -138,10 +155,16 @@ async fn time_series(server: &Mongod) {
         .await;
 }
 
-/// Buckets without their view, alone and beside a plain collection of their name: the server allows it when creating one
-/// races with writing the other.
+/// Buckets without their view, alone and beside a plain collection of their name: the server allows
+/// it when creating one races with writing the other.
 async fn orphans(server: &Mongod) {
-    insert(server, "odd", "twin", vec![doc! { "_id": 1, "plain": true }, doc! { "_id": 2, "t": 1 }]).await;
+    insert(
+        server,
+        "odd",
+        "twin",
+        vec![doc! { "_id": 1, "plain": true }, doc! { "_id": 2, "t": 1 }],
+    )
+    .await;
     server
         .run(
             "odd",
@@ -149,8 +172,11 @@ async fn orphans(server: &Mongod) {
         )
         .await;
     for name in ["system.buckets.twin", "system.buckets.orphan"] {
-        let series = doc! { "timeField": "t", "granularity": "seconds", "bucketMaxSpanSeconds": 3600 };
-        server.run("odd", doc! { "create": name, "clusteredIndex": true, "timeseries": series }).await;
+        let series =
+            doc! { "timeField": "t", "granularity": "seconds", "bucketMaxSpanSeconds": 3600 };
+        server
+            .run("odd", doc! { "create": name, "clusteredIndex": true, "timeseries": series })
+            .await;
         let at = bson::DateTime::from_millis(1_700_000_000_000);
         let bucket = doc! {
             "_id": bson::oid::ObjectId::from_bytes([9; 12]),

@@ -1,5 +1,5 @@
-//! Programs of one's own: servers that this project cannot fetch, by `MONGOD`, and MongoDB's tools, by `MONGODUMP` and
-//! `MONGORESTORE`. Each names a program.
+//! Programs of one's own: servers that this project cannot fetch, by `MONGOD`, and MongoDB's tools,
+//! by `MONGODUMP` and `MONGORESTORE`. Each names a program.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -73,7 +73,12 @@ pub(super) async fn an_export_is_what_mongodump_writes(version: Version) {
             let json = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
             assert_eq!(json(ours), json(&theirs), "{shown}");
         } else {
-            assert!(*ours == theirs, "{shown}: {} bytes, and {} of mongodump", ours.len(), theirs.len());
+            assert!(
+                *ours == theirs,
+                "{shown}: {} bytes, and {} of mongodump",
+                ours.len(),
+                theirs.len()
+            );
         }
     }
 }
@@ -93,7 +98,8 @@ pub(super) async fn mongorestore_takes_an_export(version: Version) {
     same(&state(&origin.client).await, &state(&target.client).await);
 }
 
-/// What the snapshot holds comes back from a server of one's own, with everything that can be in a database.
+/// What the snapshot holds comes back from a server of one's own, with everything that can be in a
+/// database.
 pub(super) async fn everything_comes_back(version: Version) {
     let (origin, target) = (filled(version).await, Mongod::start(version).await);
     for snapshot in [

@@ -33,9 +33,12 @@ fn random_text() -> String {
     (0..1200).map(|_| format!("{:064x}", rand::random::<u128>())).collect()
 }
 
-/// What was written to a collection under another name, renamed, changed, and in a transaction with another one.
+/// What was written to a collection under another name, renamed, changed, and in a transaction with
+/// another one.
 async fn history(server: &Mongod) {
-    server.run("shop", doc! { "insert": "tmp", "documents": [{ "_id": 1, "a": 1 }, { "_id": 2 }] }).await;
+    server
+        .run("shop", doc! { "insert": "tmp", "documents": [{ "_id": 1, "a": 1 }, { "_id": 2 }] })
+        .await;
     noise(server, 12).await;
     server.run("admin", doc! { "renameCollection": "shop.tmp", "to": "shop.orders" }).await;
     let update = doc! { "q": { "_id": 1 }, "u": { "$set": { "a": 2 } } };
@@ -71,7 +74,8 @@ pub(super) async fn a_part_reads_less_of_the_log(version: Version) {
     let (server, target) = (Mongod::start(version).await, Mongod::start(version).await);
     let sink = RecordingSink::new(Arc::new(MemorySink::new()));
     let (key, cx) = (Passphrase::generate(), Context::silent());
-    let repository = Repository::init(Arc::new(sink.clone()), &key, &InitOptions::default(), &cx).await.unwrap();
+    let repository =
+        Repository::init(Arc::new(sink.clone()), &key, &InitOptions::default(), &cx).await.unwrap();
     let logged = Logged::over(repository, source(&server).await);
     server.run("other", doc! { "insert": "x", "documents": [{ "_id": 0 }] }).await;
     let capturing = logged.begin();
@@ -98,7 +102,8 @@ pub(super) async fn a_part_reads_less_of_the_log(version: Version) {
             same(&part, &found);
             assert!(0 < less && less * 2 < everything * passes, "{top}: {less} of {everything}");
         }
-        let (room, (snapshot, log)) = (tempfile::tempdir().unwrap(), logged.replay(&Target::Latest).await);
+        let (room, (snapshot, log)) =
+            (tempfile::tempdir().unwrap(), logged.replay(&Target::Latest).await);
         let request = ExportRequest { selection: selection.clone(), ..ExportRequest::default() };
         export_with_log(&cx, &snapshot, log, &request, room.path()).await.unwrap();
         same_files(room.path(), &part);

@@ -1,5 +1,5 @@
-//! Transactions that are prepared on one side of a border and end on the other: as shards of a cluster have them. The server's
-//! own tests make them on a replica set.
+//! Transactions that are prepared on one side of a border and end on the other: as shards of a
+//! cluster have them. The server's own tests make them on a replica set.
 
 use std::time::Duration;
 
@@ -33,26 +33,44 @@ impl Prepared {
         collection.delete_one(doc! { "_id": id + 1 }).session(&mut session).await.unwrap();
         collection.insert_one(doc! { "_id": id + 100 }).session(&mut session).await.unwrap();
         let admin = server.client.database("admin");
-        let reply = admin.run_command(doc! { "prepareTransaction": 1 }).session(&mut session).await.unwrap();
+        let reply = admin
+            .run_command(doc! { "prepareTransaction": 1 })
+            .session(&mut session)
+            .await
+            .unwrap();
         write(server, id + 1000).await;
         Self { session, at: reply.get_timestamp("prepareTimestamp").unwrap() }
     }
 
     async fn commit(mut self, server: &Mongod) {
         let commit = doc! { "commitTransaction": 1, "commitTimestamp": self.at };
-        server.client.database("admin").run_command(commit).session(&mut self.session).await.unwrap();
+        server
+            .client
+            .database("admin")
+            .run_command(commit)
+            .session(&mut self.session)
+            .await
+            .unwrap();
     }
 
     async fn abort(mut self, server: &Mongod) {
         let abort = doc! { "abortTransaction": 1 };
-        server.client.database("admin").run_command(abort).session(&mut self.session).await.unwrap();
+        server
+            .client
+            .database("admin")
+            .run_command(abort)
+            .session(&mut self.session)
+            .await
+            .unwrap();
     }
 }
 
 /// Something besides.
 async fn write(server: &Mongod, id: i32) {
     let majority = doc! { "w": "majority" };
-    server.run("db", doc! { "insert": "c", "documents": [{ "_id": id }], "writeConcern": majority }).await;
+    server
+        .run("db", doc! { "insert": "c", "documents": [{ "_id": id }], "writeConcern": majority })
+        .await;
 }
 
 /// A moment, and what was there.
@@ -63,7 +81,9 @@ async fn moment(server: &Mongod) -> (Position, State) {
 }
 
 async fn origin(version: Version) -> Mongod {
-    let origin = Mongod::with(version, &["--oplogSize", "990", "--setParameter", "enableTestCommands=1"]).await;
+    let origin =
+        Mongod::with(version, &["--oplogSize", "990", "--setParameter", "enableTestCommands=1"])
+            .await;
     let documents: Vec<_> = (0..50).map(|id| doc! { "_id": id, "v": id }).collect();
     origin.run("db", doc! { "insert": "c", "documents": documents }).await;
     origin
@@ -93,7 +113,9 @@ pub(super) async fn prepared_transactions_may_cross_borders(version: Version) {
     let open = made(BackupKind::Incremental).await;
     let (between, still_without) = moment(&origin).await;
     comes_back(&open, options(&target), &still_without).await;
-    let error = synthetic_full(repository, &open, None, &BackupOptions::default(), &talking()).await.unwrap_err();
+    let error = synthetic_full(repository, &open, None, &BackupOptions::default(), &talking())
+        .await
+        .unwrap_err();
     assert!(error.chain().contains("a transaction is under way"), "{}", error.chain());
     logged.reached(&offset(between)).await;
     logged.roll_up().await;
@@ -110,29 +132,37 @@ pub(super) async fn prepared_transactions_may_cross_borders(version: Version) {
     let (aborted, without_second) = moment(&origin).await;
     let ended = made(BackupKind::Incremental).await;
     let until = |moment| MongoOptions { until: Some(moment), ..options(&target) };
-    for (moment, expected) in [(between, &still_without), (committed, &with), (aborting, &as_before)] {
+    for (moment, expected) in
+        [(between, &still_without), (committed, &with), (aborting, &as_before)]
+    {
         comes_back(&last, until(moment), expected).await;
     }
     comes_back(&ended, options(&target), &without_second).await;
-    let report = synthetic_full(repository, &ended, None, &BackupOptions::default(), &talking()).await.unwrap();
+    let report = synthetic_full(repository, &ended, None, &BackupOptions::default(), &talking())
+        .await
+        .unwrap();
     comes_back(&reader(repository, &report).await, options(&target), &without_second).await;
 
     logged.reached(&offset(aborted)).await;
     capturing.stop().await;
     let expected = [&without, &still_without, &with, &as_before, &without_second];
-    for (moment, expected) in [before, between, committed, aborting, aborted].into_iter().zip(expected) {
+    for (moment, expected) in
+        [before, between, committed, aborting, aborted].into_iter().zip(expected)
+    {
         target.clear().await;
         logged.restore(&Target::Position(offset(moment)), &to, RestoreRequest::default()).await;
         same(expected, &state(&target.client).await);
     }
 }
 
-/// A read of one moment would wait until it is known what becomes of a transaction that is prepared: everything is read without.
+/// A read of one moment would wait until it is known what becomes of a transaction that is
+/// prepared: everything is read without.
 pub(super) async fn a_backup_does_not_wait_for_what_is_prepared(version: Version) {
     let (origin, target) = (origin(version).await, Mongod::start(version).await);
     let from = MongoOptions { snapshot_reads: SnapshotReads::Auto, ..options(&origin) };
     let from = MongoSource::connect(from).await.unwrap();
-    let backed_up = || tokio::time::timeout(Duration::from_secs(60), snapshot_of(&from, Selection::all()));
+    let backed_up =
+        || tokio::time::timeout(Duration::from_secs(60), snapshot_of(&from, Selection::all()));
     let prepared = Prepared::begin(&origin, 20).await;
     let without = (backed_up().await.unwrap(), state(&origin.client).await);
     prepared.commit(&origin).await;

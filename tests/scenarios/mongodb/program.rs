@@ -49,7 +49,10 @@ impl Place {
         let text = all(&outcome);
         assert_eq!(outcome.code, code, "{text}");
         assert!(text.contains("Hint:"), "{text}");
-        assert!(!text.contains(SECRET) && !text.contains(ESCAPED) && !text.contains("hunter2"), "{text}");
+        assert!(
+            !text.contains(SECRET) && !text.contains(ESCAPED) && !text.contains("hunter2"),
+            "{text}"
+        );
         text
     }
 
@@ -89,7 +92,10 @@ pub(super) async fn from_the_first_backup_to_a_copy(version: Version) {
     place.done(&["check", "--read-data"]);
     assert!(place.done(&["list", "--source", "mongodb"]).contains("shop"));
     let shown = place.done(&["show", "latest", "--json"]);
-    assert!(shown.contains(BackupKind::Full.as_str()) && shown.contains("mongodb://…@127.0.0.1"), "{shown}");
+    assert!(
+        shown.contains(BackupKind::Full.as_str()) && shown.contains("mongodb://…@127.0.0.1"),
+        "{shown}"
+    );
     let listed = place.done(&["ls", "latest", "-R"]);
     assert!(listed.contains("/dump/shop/orders.bson") && !listed.contains("sessions"), "{listed}");
 
@@ -97,9 +103,14 @@ pub(super) async fn from_the_first_backup_to_a_copy(version: Version) {
     let origin = state(&server.client).await;
     let restore = ["restore", "latest", "--target", uri, "--verify", "--no-users"];
     place.done(&[&restore[..], &["--only", "odd.*", "--rename", "odd.*=odd_test.*"]].concat());
-    place.done(&[&restore[..], &["--include", "shop", "--rename", "shop.*=copy.*", "--until", "latest"]].concat());
+    place.done(
+        &[&restore[..], &["--include", "shop", "--rename", "shop.*=copy.*", "--until", "latest"]]
+            .concat(),
+    );
     let found = state(&server.client).await;
-    let copies = |from: &str| origin.keys().filter(|name| name.starts_with(from)).cloned().collect::<Vec<_>>();
+    let copies = |from: &str| {
+        origin.keys().filter(|name| name.starts_with(from)).cloned().collect::<Vec<_>>()
+    };
     for name in copies("odd.") {
         let copy = name.replacen("odd.", "odd_test.", 1);
         // A view names what it looks at: it is compared by the suite.
@@ -110,12 +121,18 @@ pub(super) async fn from_the_first_backup_to_a_copy(version: Version) {
     place.fails(5, &restore);
     // One collection, and no other one is touched.
     server.run("shop", doc! { "insert": "orders", "documents": [{ "_id": 3 }] }).await;
-    place.done(&[&restore[..], &["--if-exists", "replace", "--yes", "--only", "shop.orders"]].concat());
+    place.done(
+        &[&restore[..], &["--if-exists", "replace", "--yes", "--only", "shop.orders"]].concat(),
+    );
     same(&found, &state(&server.client).await);
 
     // Beside the snapshot: what was copied is not in it, what was left out does not count.
     let compare = ["compare", "latest", "--with", uri];
-    assert!(place.done(&[&compare[..], &["--only", "odd", "--only", "shop"]].concat()).contains("are the same"));
+    assert!(
+        place
+            .done(&[&compare[..], &["--only", "odd", "--only", "shop"]].concat())
+            .contains("are the same")
+    );
     let text = place.fails(1, &compare);
     assert!(text.contains("copy.orders") && !text.contains("shop.sessions"), "{text}");
     place.fails(2, &[&compare[..], &["--only", "nosuch"]].concat());
@@ -123,7 +140,16 @@ pub(super) async fn from_the_first_backup_to_a_copy(version: Version) {
     place.fails(2, &["compare", "latest", "--with", "/tmp"]);
 
     // As files for stock tools.
-    place.done(&["export", "latest", "--to", &place.path("dump"), "--only", "shop.*", "--rename", "shop.*=old.*"]);
+    place.done(&[
+        "export",
+        "latest",
+        "--to",
+        &place.path("dump"),
+        "--only",
+        "shop.*",
+        "--rename",
+        "shop.*=old.*",
+    ]);
     let documents = dumped(&place.room.path().join("dump/old/orders.bson"));
     assert_eq!(documents, [doc! { "_id": 1, "v": "a" }, doc! { "_id": 2, "v": "b" }]);
     assert!(place.room.path().join("dump/old/orders.metadata.json").exists());
@@ -152,7 +178,8 @@ fn refusals(place: &Place, uri: &str) {
         place.fails(2, &[&["run", "--source", uri][..], more].concat());
     }
     let wrong = uri.replace(ESCAPED, "hunter2");
-    for arguments in [&["run", "--source", &wrong][..], &["restore", "latest", "--target", &wrong]] {
+    for arguments in [&["run", "--source", &wrong][..], &["restore", "latest", "--target", &wrong]]
+    {
         let text = place.fails(2, arguments);
         assert!(text.contains("refuses the credentials"), "{text}");
     }
@@ -161,7 +188,9 @@ fn refusals(place: &Place, uri: &str) {
     place.done(&["run", "--source", &place.path("file"), "--job", "files"]);
     let files = ["restore", "latest", "--job", "files", "--target"];
     place.fails(2, &[&files[..], &[uri]].concat());
-    for more in [&["--rename", "a.*=b.*"][..], &["--until", "latest"], &["--no-users"], &["--defer-ttl"]] {
+    for more in
+        [&["--rename", "a.*=b.*"][..], &["--until", "latest"], &["--no-users"], &["--defer-ttl"]]
+    {
         place.fails(2, &[&files[..], &[&place.path("out")], more].concat());
     }
     assert!(!Path::new(&place.path("out")).exists());
@@ -169,12 +198,14 @@ fn refusals(place: &Place, uri: &str) {
     assert!(text.contains("backup restore"), "{text}");
 }
 
-/// By a configuration, with the password by reference; back into the server that the configuration names.
+/// By a configuration, with the password by reference; back into the server that the configuration
+/// names.
 pub(super) async fn by_a_configuration(version: Version) {
     let server = Mongod::with_users(version).await;
     server.run("shop", doc! { "insert": "orders", "documents": [{ "_id": 1, "v": "a" }] }).await;
     server.run("shop", doc! { "insert": "sessions", "documents": [{ "_id": 1 }] }).await;
-    let environment = [("MONGO_PORT", server.port().to_string()), ("SHOP_PASSWORD", SECRET.to_owned())];
+    let environment =
+        [("MONGO_PORT", server.port().to_string()), ("SHOP_PASSWORD", SECRET.to_owned())];
     let place = Place::with(environment.map(|(name, value)| (name.to_owned(), value)).into());
     let config = format!(
         r#"
@@ -242,15 +273,23 @@ async fn server_version(server: &Mongod) -> serde_json::Value {
     server.run("admin", doc! { "buildInfo": 1 }).await.get_str("version").unwrap().into()
 }
 
-/// What is built on an earlier snapshot restores by itself, to any moment since, and becomes a full one without the server.
+/// What is built on an earlier snapshot restores by itself, to any moment since, and becomes a full
+/// one without the server.
 async fn by_the_oplog(place: &Place, server: &Mongod, file: &str) {
     let with = |arguments: &[&str]| place.done(&[&["--config", file], arguments].concat());
-    let replace = ["restore", "--job", "shop", "--in-place", "--yes", "--if-exists", "replace", "--verify"];
+    let replace =
+        ["restore", "--job", "shop", "--in-place", "--yes", "--if-exists", "replace", "--verify"];
     let before = state(&server.client).await;
     server.run("shop", doc! { "insert": "orders", "documents": [{ "_id": "between" }] }).await;
     let between = state(&server.client).await;
     let hello = server.run("admin", doc! { "hello": 1 }).await;
-    let last = hello.get_document("lastWrite").unwrap().get_document("opTime").unwrap().get_timestamp("ts").unwrap();
+    let last = hello
+        .get_document("lastWrite")
+        .unwrap()
+        .get_document("opTime")
+        .unwrap()
+        .get_timestamp("ts")
+        .unwrap();
     server.run("shop", doc! { "insert": "orders", "documents": [{ "_id": "last" }] }).await;
     let expected = state(&server.client).await;
     let run = with(&["run", "shop", "--type", "incremental", "--json"]);

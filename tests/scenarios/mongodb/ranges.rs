@@ -1,4 +1,5 @@
-//! Reading large collections: by ranges of `_id` where that is right, by one cursor where it is not, and not too fast.
+//! Reading large collections: by ranges of `_id` where that is right, by one cursor where it is
+//! not, and not too fast.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,8 @@ const BYTES: usize = 16_000;
 
 async fn fill(server: &Mongod, name: &str, id: impl Fn(i32) -> Bson) {
     for n in 0..DOCUMENTS / 500 {
-        let document = |k: i32| doc! { "_id": id(n * 500 + k), "p": "x".repeat(BYTES), "n": n * 500 + k };
+        let document =
+            |k: i32| doc! { "_id": id(n * 500 + k), "p": "x".repeat(BYTES), "n": n * 500 + k };
         let documents: Vec<_> = (0..500).map(document).collect();
         server.run("db", doc! { "insert": name, "documents": documents }).await;
     }
@@ -41,14 +43,22 @@ async fn file(snapshot: &SnapshotReader, name: &str) -> (usize, Vec<u8>) {
 
 async fn bytes_of(server: &Mongod, name: &str) -> usize {
     let stats = server.run("db", doc! { "collStats": name }).await;
-    stats.get("size").and_then(|size| size.as_i32().map(i64::from).or(size.as_i64())).unwrap().try_into().unwrap()
+    stats
+        .get("size")
+        .and_then(|size| size.as_i32().map(i64::from).or(size.as_i64()))
+        .unwrap()
+        .try_into()
+        .unwrap()
 }
 
 /// How many ranges of a collection were asked for, by the server's own record.
 async fn ranges(server: &Mongod) -> i32 {
-    let ranged =
-        doc! { "op": "query", "command.filter._id.$lt": { "$exists": true }, "command.limit": { "$exists": false } };
-    server.run("db", doc! { "count": "system.profile", "query": ranged }).await.get_i32("n").unwrap()
+    let ranged = doc! { "op": "query", "command.filter._id.$lt": { "$exists": true }, "command.limit": { "$exists": false } };
+    server
+        .run("db", doc! { "count": "system.profile", "query": ranged })
+        .await
+        .get_i32("n")
+        .unwrap()
 }
 
 pub(super) async fn a_large_collection_is_read_by_ranges(version: Version) {
@@ -57,7 +67,10 @@ pub(super) async fn a_large_collection_is_read_by_ranges(version: Version) {
     origin.run("db", doc! { "profile": 2 }).await;
     let mut files = Vec::new();
     for (cursors, snapshot_reads) in [(4, SnapshotReads::Never), (2, SnapshotReads::Auto)] {
-        let reading = MongoSource::connect(MongoOptions { cursors, snapshot_reads, ..options(&origin) }).await.unwrap();
+        let reading =
+            MongoSource::connect(MongoOptions { cursors, snapshot_reads, ..options(&origin) })
+                .await
+                .unwrap();
         let snapshot = snapshot_of(&reading, Selection::all()).await;
         files.push(file(&snapshot, "c").await);
         assert!(ranges(&origin).await >= 5, "one cursor has read everything");
@@ -68,7 +81,8 @@ pub(super) async fn a_large_collection_is_read_by_ranges(version: Version) {
     assert_eq!(files[0], files[1], "the same file however many cursors read it");
 }
 
-/// Comparisons see one type of `_id` only, and reading random ones in order costs too much: then one cursor reads all.
+/// Comparisons see one type of `_id` only, and reading random ones in order costs too much: then
+/// one cursor reads all.
 pub(super) async fn other_collections_are_read_by_one_cursor(version: Version) {
     for mixed in [true, false] {
         let origin = Mongod::start(version).await;
@@ -87,14 +101,18 @@ pub(super) async fn other_collections_are_read_by_one_cursor(version: Version) {
     }
 }
 
-/// All sessions are killed again and again, and with them their cursors: reading goes on where it was.
+/// All sessions are killed again and again, and with them their cursors: reading goes on where it
+/// was.
 pub(super) async fn sessions_that_end_are_made_up_for(version: Version) {
-    let more = if long() { "localLogicalSessionTimeoutMinutes=1" } else { "ttlMonitorSleepSecs=60" };
+    let more =
+        if long() { "localLogicalSessionTimeoutMinutes=1" } else { "ttlMonitorSleepSecs=60" };
     let origin = Mongod::with(version, &["--oplogSize", "990", "--setParameter", more]).await;
     fill(&origin, "ranged", Bson::from).await;
     fill(&origin, "natural", |n| hex::encode(&Sha256::digest(n.to_le_bytes())[..12]).into()).await;
     for snapshot_reads in [SnapshotReads::Never, SnapshotReads::Auto] {
-        let source = MongoSource::connect(MongoOptions { snapshot_reads, ..options(&origin) }).await.unwrap();
+        let source = MongoSource::connect(MongoOptions { snapshot_reads, ..options(&origin) })
+            .await
+            .unwrap();
         let pause = if long() { Duration::from_secs(100) } else { Duration::from_millis(300) };
         let slow = Slow::new(source, pause);
         slow.go_on();
@@ -106,7 +124,11 @@ pub(super) async fn sessions_that_end_are_made_up_for(version: Version) {
         };
         let (snapshot, ()) = tokio::join!(snapshot_of(&slow, Selection::all()), killing);
         for name in ["ranged", "natural"] {
-            assert_eq!(file(&snapshot, name).await.0, bytes_of(&origin, name).await, "{name}: nothing twice");
+            assert_eq!(
+                file(&snapshot, name).await.0,
+                bytes_of(&origin, name).await,
+                "{name}: nothing twice"
+            );
         }
     }
 }
@@ -114,13 +136,15 @@ pub(super) async fn sessions_that_end_are_made_up_for(version: Version) {
 pub(super) async fn a_limit_is_kept(version: Version) {
     let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
     for n in 0..4 {
-        let documents: Vec<_> = (0..500).map(|k| doc! { "_id": n * 500 + k, "p": "x".repeat(BYTES) }).collect();
+        let documents: Vec<_> =
+            (0..500).map(|k| doc! { "_id": n * 500 + k, "p": "x".repeat(BYTES) }).collect();
         origin.run("db", doc! { "insert": "c", "documents": documents }).await;
     }
     // 32 MB in batches of 16 at 16 MB a second: the second batch waits for a second.
     let limited = MongoOptions { max_bytes_per_second: Some(16_000_000), ..options(&origin) };
     let started = Instant::now();
-    let snapshot = snapshot_of(&MongoSource::connect(limited).await.unwrap(), Selection::all()).await;
+    let snapshot =
+        snapshot_of(&MongoSource::connect(limited).await.unwrap(), Selection::all()).await;
     assert!(started.elapsed() > Duration::from_secs(1), "{:?}", started.elapsed());
     let limited = MongoOptions { max_bytes_per_second: Some(16_000_000), ..options(&target) };
     let started = Instant::now();

@@ -37,12 +37,22 @@ pub(super) async fn what_is_denied_names_the_role(version: Version) {
     let nobody = user(&server, "nobody", vec![]).await;
     let probe = nobody.probe(&Context::silent()).await.unwrap();
     let problems = probe.problems.join("\n");
-    assert!(problems.contains("grantRolesToUser(\"nobody\", [{role: \"backup\", db: \"admin\"}])"), "{problems}");
+    assert!(
+        problems.contains("grantRolesToUser(\"nobody\", [{role: \"backup\", db: \"admin\"}])"),
+        "{problems}"
+    );
     for what in ["reading users", "reading the oplog", "reading transactions"] {
         assert!(problems.contains(what), "{problems}");
     }
-    let error = backup(&repository().await, &nobody, &BackupOptions::default(), &Context::silent()).await.unwrap_err();
-    assert!(error.hint().unwrap_or_default().contains("role: \"backup\""), "{} {:?}", error.chain(), error.hint());
+    let error = backup(&repository().await, &nobody, &BackupOptions::default(), &Context::silent())
+        .await
+        .unwrap_err();
+    assert!(
+        error.hint().unwrap_or_default().contains("role: \"backup\""),
+        "{} {:?}",
+        error.chain(),
+        error.hint()
+    );
 
     // Without the right to read by UUID, by name: as users of hosted servers have it.
     let local = doc! { "role": "read", "db": "local" };
@@ -50,9 +60,19 @@ pub(super) async fn what_is_denied_names_the_role(version: Version) {
     let only = Selection::new(vec!["shop.*".to_owned()], vec![]).unwrap();
     let snapshot = snapshot_of(&hosted, only).await;
     let restorer = user(&server, "restorer", vec!["read".into()]).await;
-    let error = try_restore(&snapshot, &restorer, RestoreRequest { if_exists: IfExists::Replace, ..verified() }).await;
+    let error = try_restore(
+        &snapshot,
+        &restorer,
+        RestoreRequest { if_exists: IfExists::Replace, ..verified() },
+    )
+    .await;
     let error = error.unwrap_err();
-    assert!(error.hint().unwrap_or_default().contains("role: \"restore\""), "{} {:?}", error.chain(), error.hint());
+    assert!(
+        error.hint().unwrap_or_default().contains("role: \"restore\""),
+        "{} {:?}",
+        error.chain(),
+        error.hint()
+    );
     server.run("shop", doc! { "drop": "orders" }).await;
     restored(&snapshot, &source(&server).await, verified()).await;
     assert_eq!(state(&server.client).await["shop.orders"].documents.len(), 1);
@@ -61,24 +81,35 @@ pub(super) async fn what_is_denied_names_the_role(version: Version) {
 pub(super) async fn users_come_back(version: Version) {
     let (origin, target) = (Mongod::with_users(version).await, Mongod::start(version).await);
     origin.run("shop", doc! { "insert": "orders", "documents": [{ "_id": 1 }] }).await;
-    let privilege = doc! { "resource": { "db": "shop", "collection": "orders" }, "actions": ["find"] };
-    origin.run("admin", doc! { "createRole": "looks", "privileges": [privilege], "roles": [] }).await;
+    let privilege =
+        doc! { "resource": { "db": "shop", "collection": "orders" }, "actions": ["find"] };
+    origin
+        .run("admin", doc! { "createRole": "looks", "privileges": [privilege], "roles": [] })
+        .await;
     origin
         .run("shop", doc! { "createUser": "clerk", "pwd": "secret", "roles": [{ "role": "looks", "db": "admin" }] })
         .await;
     let snapshot = snapshot_of(&source(&origin).await, Selection::all()).await;
     restored(&snapshot, &source(&target).await, verified()).await;
     let all = |server: &Mongod, collection: &'static str| {
-        let collection = server.client.database("admin").collection::<bson::RawDocumentBuf>(collection);
-        async move { futures::TryStreamExt::try_collect::<Vec<_>>(collection.find(doc! {}).await.unwrap()).await.unwrap() }
+        let collection =
+            server.client.database("admin").collection::<bson::RawDocumentBuf>(collection);
+        async move {
+            futures::TryStreamExt::try_collect::<Vec<_>>(collection.find(doc! {}).await.unwrap())
+                .await
+                .unwrap()
+        }
     };
     for collection in ["system.users", "system.roles"] {
-        let (mut expected, mut found) = (all(&origin, collection).await, all(&target, collection).await);
+        let (mut expected, mut found) =
+            (all(&origin, collection).await, all(&target, collection).await);
         expected.sort_by_key(|document| document.as_bytes().to_vec());
         found.sort_by_key(|document| document.as_bytes().to_vec());
         assert_eq!(expected, found, "{collection}");
     }
-    assert!(all(&target, "tempusers").await.is_empty() && all(&target, "temproles").await.is_empty());
+    assert!(
+        all(&target, "tempusers").await.is_empty() && all(&target, "temproles").await.is_empty()
+    );
     // Others of the same name are not replaced unless that is asked for.
     target.run("shop", doc! { "updateUser": "clerk", "pwd": "another" }).await;
     target.clear().await;
@@ -110,7 +141,8 @@ pub(super) async fn the_roles_for_restoring_are_enough(version: Version) {
     restored(&snapshot, &restorer, verified()).await;
     let expected = state(&origin.client).await;
     same(&expected, &state(&target.client).await);
-    restored(&snapshot, &restorer, RestoreRequest { if_exists: IfExists::Replace, ..verified() }).await;
+    restored(&snapshot, &restorer, RestoreRequest { if_exists: IfExists::Replace, ..verified() })
+        .await;
     same(&expected, &state(&target.client).await);
 }
 
@@ -125,17 +157,24 @@ pub(super) async fn tls_with_an_authority_of_ones_own(version: Version) {
     std::fs::write(&pem, both).unwrap();
     let server = Mongod::with_tls(version, &ca, &pem).await;
     server.run("shop", doc! { "insert": "orders", "documents": [{ "_id": 1 }] }).await;
-    let uri =
-        format!("mongodb://admin@127.0.0.1:{}/?directConnection=true&serverSelectionTimeoutMS=3000", server.port());
+    let uri = format!(
+        "mongodb://admin@127.0.0.1:{}/?directConnection=true&serverSelectionTimeoutMS=3000",
+        server.port()
+    );
     let options = MongoOptions { password: Some("pass word".to_owned()), ..MongoOptions::new(uri) };
     let trusting = MongoOptions { tls_ca_file: Some(ca), ..options.clone() };
-    let snapshot = snapshot_of(&MongoSource::connect(trusting).await.unwrap(), Selection::all()).await;
+    let snapshot =
+        snapshot_of(&MongoSource::connect(trusting).await.unwrap(), Selection::all()).await;
     let target = Mongod::start(version).await;
     let without_users = MongoOptions { restore_users: false, ..MongoOptions::new(target.uri()) };
     restored(&snapshot, &MongoSource::connect(without_users).await.unwrap(), verified()).await;
     same(&state(&server.client).await, &state(&target.client).await);
     let error = MongoSource::connect(options).await.unwrap_err();
-    assert!(error.hint().unwrap_or_default().contains("TLS") && !error.chain().contains("word"), "{}", error.chain());
+    assert!(
+        error.hint().unwrap_or_default().contains("TLS") && !error.chain().contains("word"),
+        "{}",
+        error.chain()
+    );
 }
 
 /// A certificate instead of a password, with the role for backups alone.
@@ -146,7 +185,11 @@ pub(super) async fn a_certificate_is_enough(version: Version) {
     let pem = |dir: &std::path::Path| {
         let (certificate, key) = authority.issue(dir);
         let pem = dir.join("both.pem");
-        std::fs::write(&pem, [std::fs::read(certificate).unwrap(), std::fs::read(key).unwrap()].concat()).unwrap();
+        std::fs::write(
+            &pem,
+            [std::fs::read(certificate).unwrap(), std::fs::read(key).unwrap()].concat(),
+        )
+        .unwrap();
         pem
     };
     let server = Mongod::with_tls(version, &ca, &pem(room.path())).await;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use backup_core::context::Context;
-use backup_core::source::{EntryPath, IfExists, RestoreRequest, Selection, Source as _, SourceErrorKind};
+use backup_core::source::{
+    EntryPath, IfExists, RestoreRequest, Selection, Source as _, SourceErrorKind,
+};
 use backup_core::testing::{SourceDifferences, SourceTarget, source_conformance};
 use backup_sources::mongodb::{ExportRequest, MongoOptions, MongoSource, Renames, export};
 use bson::doc;
@@ -69,22 +71,40 @@ pub(super) async fn conformance(version: Version) {
 }
 
 pub(super) async fn conformance_of_a_standalone_server(version: Version) {
-    conforms(&Mongod::standalone(version).await, Arc::new(Mongod::standalone(version).await), version).await;
+    conforms(
+        &Mongod::standalone(version).await,
+        Arc::new(Mongod::standalone(version).await),
+        version,
+    )
+    .await;
 }
 
 pub(super) async fn other_names_and_parts(version: Version) {
     let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
     odd::fill(&origin, version).await;
-    let only = Selection::new(vec!["odd.*".to_owned()], vec!["odd.large".to_owned(), "odd.a+b".to_owned()]).unwrap();
+    let only = Selection::new(
+        vec!["odd.*".to_owned()],
+        vec!["odd.large".to_owned(), "odd.a+b".to_owned()],
+    )
+    .unwrap();
     let snapshot = snapshot_of(&source(&origin).await, only).await;
     let renames = Renames::new(["odd.many=other.copy", "odd.*=odd_test.x_*"]).unwrap();
-    let renaming = MongoSource::connect(MongoOptions { renames, ..options(&target) }).await.unwrap();
-    let part =
-        Selection::new(vec!["odd.many".to_owned(), "odd.weather".to_owned(), "odd.capped".to_owned()], vec![]).unwrap();
+    let renaming =
+        MongoSource::connect(MongoOptions { renames, ..options(&target) }).await.unwrap();
+    let part = Selection::new(
+        vec!["odd.many".to_owned(), "odd.weather".to_owned(), "odd.capped".to_owned()],
+        vec![],
+    )
+    .unwrap();
     restored(&snapshot, &renaming, RestoreRequest { selection: part, ..verified() }).await;
     let (all, found) = (state(&origin.client).await, state(&target.client).await);
     let names: Vec<_> = found.keys().map(String::as_str).collect();
-    let expected = ["odd_test.system.buckets.x_weather", "odd_test.x_capped", "odd_test.x_weather", "other.copy"];
+    let expected = [
+        "odd_test.system.buckets.x_weather",
+        "odd_test.x_capped",
+        "odd_test.x_weather",
+        "other.copy",
+    ];
     assert_eq!(names, expected);
     assert_eq!(all["odd.many"], found["other.copy"]);
     assert_eq!(all["odd.capped"], found["odd_test.x_capped"]);
@@ -92,7 +112,11 @@ pub(super) async fn other_names_and_parts(version: Version) {
     target.clear().await;
     restored(&snapshot, &source(&target).await, verified()).await;
     let found = state(&target.client).await;
-    assert!(!found.contains_key("odd.large") && !found.contains_key("odd.a+b") && !found.contains_key("Ödd-db.c"));
+    assert!(
+        !found.contains_key("odd.large")
+            && !found.contains_key("odd.a+b")
+            && !found.contains_key("Ödd-db.c")
+    );
     assert_eq!(found.len(), all.len() - 3);
 }
 
@@ -119,9 +143,16 @@ pub(super) async fn what_is_there_already(version: Version) {
     assert_eq!(merged["shop.a"].documents.len(), 2501);
     assert_eq!(merged["shop.own"].documents.len(), 1);
     let expected = state(&origin.client).await;
-    assert!(expected["shop.a"].documents.iter().all(|(id, document)| merged["shop.a"].documents[id] == *document));
+    assert!(
+        expected["shop.a"]
+            .documents
+            .iter()
+            .all(|(id, document)| merged["shop.a"].documents[id] == *document)
+    );
 
-    let report = restored(&snapshot, &to, RestoreRequest { if_exists: IfExists::Replace, ..verified() }).await;
+    let report =
+        restored(&snapshot, &to, RestoreRequest { if_exists: IfExists::Replace, ..verified() })
+            .await;
     assert_eq!(report.removed, 1);
     same(&expected, &state(&target.client).await);
 }
@@ -136,7 +167,11 @@ pub(super) async fn merging_spares_what_is_in_the_place_of_a_view(version: Versi
     let (before, to) = (state(&target.client).await, source(&target).await);
     let merge = || RestoreRequest { if_exists: IfExists::Merge, ..verified() };
     let error = try_restore(&snapshot, &to, merge()).await.unwrap_err();
-    assert!(error.chain().contains("shop.v is a collection at the target and a view"), "{}", error.chain());
+    assert!(
+        error.chain().contains("shop.v is a collection at the target and a view"),
+        "{}",
+        error.chain()
+    );
     same(&before, &state(&target.client).await);
     target.run("shop", doc! { "drop": "v" }).await;
     target.run("shop", doc! { "create": "v", "viewOn": "other", "pipeline": [] }).await;
@@ -153,7 +188,8 @@ pub(super) async fn replacing_spares_what_was_left_out(version: Version) {
     for (db, name) in [("shop", "orders"), ("shop", "cache"), ("crm", "people")] {
         insert(db, name).await;
     }
-    let selection = Selection::new(vec!["shop.*".to_owned()], vec!["shop.cache".to_owned()]).unwrap();
+    let selection =
+        Selection::new(vec!["shop.*".to_owned()], vec!["shop.cache".to_owned()]).unwrap();
     let snapshot = snapshot_of(&source(&server).await, selection).await;
     let expected = state(&server.client).await;
     insert("shop", "later").await;
@@ -170,20 +206,23 @@ pub(super) async fn the_tree_is_mongodumps(version: Version) {
     let snapshot = snapshot_of(&source(&origin).await, Selection::all()).await;
     let content = async |path: &str| {
         let path = EntryPath::new(path).unwrap();
-        let node = snapshot.find(&path).await.unwrap().unwrap_or_else(|| panic!("{path} is missing"));
+        let node =
+            snapshot.find(&path).await.unwrap().unwrap_or_else(|| panic!("{path} is missing"));
         let pieces: Vec<_> = snapshot.content(&node).try_collect().await.unwrap();
         pieces.concat()
     };
     let dump = "/mongodb/rs/dump/odd";
     let capped = content(&format!("{dump}/capped.bson")).await;
     let expected = &state(&origin.client).await["odd.capped"];
-    let in_order: Vec<u8> = expected.order.iter().flat_map(|id| expected.documents[id].clone()).collect();
+    let in_order: Vec<u8> =
+        expected.order.iter().flat_map(|id| expected.documents[id].clone()).collect();
     assert_eq!(capped, in_order);
     assert!(content(&format!("{dump}/empty.bson")).await.is_empty());
     content(&format!("{dump}/slash%2Fback%5C.bson")).await;
     content(&format!("{dump}/with+space.bson")).await;
     content(&format!("{dump}/system.buckets.weather.bson")).await;
-    let text = String::from_utf8(content(&format!("{dump}/view+of+view.metadata.json")).await).unwrap();
+    let text =
+        String::from_utf8(content(&format!("{dump}/view+of+view.metadata.json")).await).unwrap();
     assert_eq!(
         text,
         "{\"options\":{\"viewOn\":\"z view\",\"pipeline\":[{\"$match\":{\"group\":{\"$numberInt\":\"1\"}}}]},\
@@ -202,14 +241,24 @@ pub(super) async fn ttl_may_be_deferred(version: Version) {
     let options = MongoOptions { defer_ttl: true, ..options(&target) };
     restored(&snapshot, &MongoSource::connect(options).await.unwrap(), verified()).await;
     let found = state(&target.client).await;
-    let ttl: Vec<_> =
-        found["odd.many"].indexes.iter().flatten().filter(|(key, _)| key == "expireAfterSeconds").collect();
-    assert!(ttl.len() == 2 && ttl.iter().all(|(_, value)| *value == bson::Bson::Int32(1_500_000_000)), "{ttl:?}");
-    let options = |name: &str| found[name].options.iter().any(|(_, value)| *value == bson::Bson::Int64(1_500_000_000));
+    let ttl: Vec<_> = found["odd.many"]
+        .indexes
+        .iter()
+        .flatten()
+        .filter(|(key, _)| key == "expireAfterSeconds")
+        .collect();
+    assert!(
+        ttl.len() == 2 && ttl.iter().all(|(_, value)| *value == bson::Bson::Int32(1_500_000_000)),
+        "{ttl:?}"
+    );
+    let options = |name: &str| {
+        found[name].options.iter().any(|(_, value)| *value == bson::Bson::Int64(1_500_000_000))
+    };
     assert!(options("odd.clustered") && options("odd.system.buckets.weather"));
 }
 
-/// Nothing changed while the backup was made: then an export is what lies in the snapshot, file by file.
+/// Nothing changed while the backup was made: then an export is what lies in the snapshot, file by
+/// file.
 pub(super) async fn an_export_is_the_dump(version: Version) {
     let origin = Mongod::start(version).await;
     odd::fill(&origin, version).await;
@@ -226,10 +275,17 @@ pub(super) async fn an_export_is_the_dump(version: Version) {
             continue;
         }
         let pieces: Vec<_> = snapshot.content(&node).try_collect().await.unwrap();
-        let exported = std::fs::read(room.path().join("dump").join(path.display().trim_start_matches('/')));
+        let exported =
+            std::fs::read(room.path().join("dump").join(path.display().trim_start_matches('/')));
         let exported = exported.unwrap_or_else(|error| panic!("{path}: {error}"));
-        let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(900)]).into_owned();
-        assert!(exported == pieces.concat(), "{path}: {} is {}", text(&pieces.concat()), text(&exported));
+        let text =
+            |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(900)]).into_owned();
+        assert!(
+            exported == pieces.concat(),
+            "{path}: {} is {}",
+            text(&pieces.concat()),
+            text(&exported)
+        );
         files += 1;
         bytes += if path.name().ends_with(b".bson") { exported.len() as u64 } else { 0 };
     }
@@ -237,23 +293,29 @@ pub(super) async fn an_export_is_the_dump(version: Version) {
     let error = export(&cx, &snapshot, &all, &room.path().join("dump")).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::TargetExists);
     let until = Some("1:1".parse().unwrap());
-    let error = export(&cx, &snapshot, &ExportRequest { until, ..all }, &room.path().join("new")).await.unwrap_err();
+    let error = export(&cx, &snapshot, &ExportRequest { until, ..all }, &room.path().join("new"))
+        .await
+        .unwrap_err();
     assert!(error.chain().contains("is earlier"), "{}", error.chain());
 
     let part = Selection::new(vec!["odd.weather".to_owned()], vec![]).unwrap();
     let renames = Renames::new(["odd.*=new.*"]).unwrap();
     let request = ExportRequest { selection: part, renames, until: None };
     export(&cx, &snapshot, &request, &room.path().join("part")).await.unwrap();
-    let mut names: Vec<_> =
-        std::fs::read_dir(room.path().join("part/new")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(room.path().join("part/new"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     names.sort();
     assert_eq!(names, ["system.buckets.weather.bson", "weather.metadata.json"]);
 }
 
-/// What MongoDB's mongodump writes of it: every file with the SHA-256 of its content, without what differs from run to run.
+/// What MongoDB's mongodump writes of it: every file with the SHA-256 of its content, without what
+/// differs from run to run.
 const EXPORTED: &str = include_str!("exported.txt");
 
-/// The same files and contents as ever: those of mongodump (`own.rs` compares them), and buckets that have no view of their own.
+/// The same files and contents as ever: those of mongodump (`own.rs` compares them), and buckets
+/// that have no view of their own.
 pub(super) async fn an_export_has_the_expected_files(version: Version) {
     let origin = Mongod::start(version).await;
     odd::fill(&origin, version).await;
@@ -269,7 +331,9 @@ pub(super) async fn an_export_has_the_expected_files(version: Version) {
                 json.to_string().into_bytes()
             }
             // The server makes their `_id`s, and what it says of itself.
-            _ if path.ends_with("system.buckets.weather.bson") || path.starts_with("admin") => Vec::new(),
+            _ if path.ends_with("system.buckets.weather.bson") || path.starts_with("admin") => {
+                Vec::new()
+            }
             _ => bytes,
         };
         list.push_str(&format!("{}  {}\n", hex::encode(Sha256::digest(&content)), path.display()));

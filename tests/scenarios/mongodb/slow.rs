@@ -10,8 +10,9 @@ use backup_core::context::Context;
 use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupKind, BackupReader, BackupRequest, Checkpoint, Content, Digest, Facts, Item, LogReader, Probe, RestoreReport,
-    RestoreRequest, Selection, Source, SourceCapabilities, SourceIdentity, SourceResult,
+    BackupKind, BackupReader, BackupRequest, Checkpoint, Content, Digest, Facts, Item, LogReader,
+    Probe, RestoreReport, RestoreRequest, Selection, Source, SourceCapabilities, SourceIdentity,
+    SourceResult,
 };
 use backup_sources::mongodb::MongoSource;
 use futures::StreamExt as _;
@@ -130,13 +131,21 @@ impl Source for Slow {
         self.inner.probe(cx).await
     }
 
-    async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        cx: &Context,
+        request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         assert_eq!(request.kind, BackupKind::Full);
         let inner = self.inner.open_backup(cx, request).await?;
         Ok(Box::new(Reader { inner, pause: self.pause, gate: Arc::clone(&self.gate) }))
     }
 
-    async fn open_log(&self, cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(
+        &self,
+        cx: &Context,
+        from: Option<&Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
         self.inner.open_log(cx, from).await
     }
 

@@ -18,7 +18,8 @@ fn ids_of(batch: &OplogBatch) -> Vec<i32> {
         let length = usize::try_from(i32::from_le_bytes(*rest.first_chunk().unwrap())).unwrap();
         let (entry, more) = rest.split_at(length);
         rest = more;
-        let entry = Document::try_from(RawDocumentBuf::from_bytes(entry.to_vec()).unwrap()).unwrap();
+        let entry =
+            Document::try_from(RawDocumentBuf::from_bytes(entry.to_vec()).unwrap()).unwrap();
         assert_eq!(entry.get_timestamp("ts").unwrap(), tick.at.into());
         assert_eq!(entry.get_datetime("wall").unwrap().timestamp_millis(), tick.wall_millis);
         assert_ne!(entry.get_str("op").unwrap(), "n");
@@ -30,13 +31,18 @@ fn ids_of(batch: &OplogBatch) -> Vec<i32> {
     ids
 }
 
-/// Follows until an insertion of `last` comes; the `_id`s of everything that was inserted meanwhile.
+/// Follows until an insertion of `last` comes; the `_id`s of everything that was inserted
+/// meanwhile.
 async fn inserted(tail: &mut OplogTail, last: i32) -> (Vec<i32>, LogPosition) {
     let (mut ids, mut stands) = (Vec::new(), None);
     let started = Instant::now();
     loop {
         assert!(started.elapsed() < Duration::from_secs(60), "{ids:?}");
-        let batch = tail.next(&Context::silent()).await.unwrap_or_else(|error| panic!("{}", error.chain())).unwrap();
+        let batch = tail
+            .next(&Context::silent())
+            .await
+            .unwrap_or_else(|error| panic!("{}", error.chain()))
+            .unwrap();
         assert!(stands.is_none_or(|stands| stands == batch.from), "batches follow each other");
         stands = Some(batch.to);
         ids.extend(ids_of(&batch));
@@ -48,8 +54,7 @@ async fn inserted(tail: &mut OplogTail, last: i32) -> (Vec<i32>, LogPosition) {
 
 async fn insert(client: &mongodb::Client, ids: std::ops::Range<i32>) {
     for id in ids {
-        let command =
-            doc! { "insert": "c", "documents": [{ "_id": id, "p": "x".repeat(100) }], "writeConcern": { "w": 1 } };
+        let command = doc! { "insert": "c", "documents": [{ "_id": id, "p": "x".repeat(100) }], "writeConcern": { "w": 1 } };
         client.database("db").run_command(command).await.unwrap();
     }
 }
@@ -67,10 +72,16 @@ pub(super) async fn the_oplog_is_followed(version: Version) {
     let match_tail = doc! { "$match": { "cursor.tailable": true } };
     let mut killed = 0;
     for _ in 0..20 {
-        let found =
-            server.run("admin", doc! { "aggregate": 1, "pipeline": [&pattern, &match_tail], "cursor": {} }).await;
+        let found = server
+            .run(
+                "admin",
+                doc! { "aggregate": 1, "pipeline": [&pattern, &match_tail], "cursor": {} },
+            )
+            .await;
         let list = found.get_document("cursor").unwrap().get_array("firstBatch").unwrap().clone();
-        for cursor in list.iter().filter_map(|entry| entry.as_document()?.get_document("cursor").ok()) {
+        for cursor in
+            list.iter().filter_map(|entry| entry.as_document()?.get_document("cursor").ok())
+        {
             let kill = doc! { "killCursors": "oplog.rs", "cursors": [cursor.get_i64("cursorId").unwrap()] };
             killed += server.run("local", kill).await.get_array("cursorsKilled").unwrap().len();
         }
@@ -86,7 +97,10 @@ pub(super) async fn the_oplog_is_followed(version: Version) {
     // No-ops move the position while nothing happens.
     server.run("admin", doc! { "appendOplogNote": 1, "data": { "msg": "beat" } }).await;
     let batch = tail.next(&cx).await.unwrap().unwrap();
-    assert!(batch.data.is_empty() && batch.ticks.is_empty() && batch.to.at > batch.from.at, "{batch:?}");
+    assert!(
+        batch.data.is_empty() && batch.ticks.is_empty() && batch.to.at > batch.from.at,
+        "{batch:?}"
+    );
     // Cancelling ends it.
     let cx = Context::silent();
     cx.cancel.cancel();
@@ -103,14 +117,19 @@ pub(super) async fn what_is_gone_is_a_gap(version: Version) {
     // One of another term is another entry.
     let other = LogPosition { term: from.term + 1, ..from };
     let error = source.follow(other).unwrap().next(&cx).await.unwrap_err();
-    assert!(error.kind() == SourceErrorKind::LogGap && error.chain().contains("taken back"), "{}", error.chain());
+    assert!(
+        error.kind() == SourceErrorKind::LogGap && error.chain().contains("taken back"),
+        "{}",
+        error.chain()
+    );
     let mut tail = source.follow(from).unwrap();
     assert_eq!(inserted(&mut tail, 0).await.0, [0]);
     drop(tail);
     let started = Instant::now();
     for n in 0.. {
-        let documents: Vec<_> =
-            (0..10).map(|id| doc! { "_id": format!("{n} {id}"), "p": "x".repeat(100_000) }).collect();
+        let documents: Vec<_> = (0..10)
+            .map(|id| doc! { "_id": format!("{n} {id}"), "p": "x".repeat(100_000) })
+            .collect();
         server.run("db", doc! { "insert": "fill", "documents": documents }).await;
         if source.oplog_window(&cx).await.unwrap().unwrap().oldest > from.at {
             break;
@@ -121,18 +140,26 @@ pub(super) async fn what_is_gone_is_a_gap(version: Version) {
     assert!(source.oplog_window(&cx).await.unwrap().unwrap().is_short_for(from.at));
     let error = source.follow(from).unwrap().next(&cx).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::LogGap);
-    assert!(error.chain().contains("reaches back to") && error.hint().is_some(), "{}", error.chain());
+    assert!(
+        error.chain().contains("reaches back to") && error.hint().is_some(),
+        "{}",
+        error.chain()
+    );
     // Without an oplog there is nothing to follow.
     let alone = super::source(&Mongod::standalone(version).await).await;
     let error = alone.follow(from).unwrap_err();
-    assert!(error.kind() == SourceErrorKind::Unsupported && error.hint().unwrap().contains("--replSet"));
+    assert!(
+        error.kind() == SourceErrorKind::Unsupported && error.hint().unwrap().contains("--replSet")
+    );
 }
 
 /// Writes that a failover takes back are never shown, and the reader goes on with another member.
 pub(super) async fn what_is_taken_back_was_never_seen(version: Version) {
     let set = Members::with_test_commands(version).await;
     let source =
-        MongoSource::connect(MongoOptions::new(format!("{}&readPreference=primary", set.uri()))).await.unwrap();
+        MongoSource::connect(MongoOptions::new(format!("{}&readPreference=primary", set.uri())))
+            .await
+            .unwrap();
     let mut tail = source.follow(source.newest_entry(&Context::silent()).await.unwrap()).unwrap();
     insert(&set.client, 0..100).await;
     assert_eq!(inserted(&mut tail, 99).await.0.len(), 100);
@@ -156,5 +183,9 @@ pub(super) async fn what_is_taken_back_was_never_seen(version: Version) {
     assert_eq!(inserted(&mut tail, 2000).await.0, [2000]);
     let lost = doc! { "count": "c", "query": { "_id": { "$gte": 1000, "$lt": 2000 } } };
     let left = set.client.database("db").run_command(lost).await.unwrap();
-    assert_eq!(left.get_i32("n").unwrap(), 0, "nothing was taken back: the test does not show what it should");
+    assert_eq!(
+        left.get_i32("n").unwrap(),
+        0,
+        "nothing was taken back: the test does not show what it should"
+    );
 }

@@ -18,7 +18,12 @@ async fn fallible(version: Version) -> Mongod {
 
 /// Lets commands fail, or be slow.
 async fn fail(server: &Mongod, data: Document) {
-    server.run("admin", doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data }).await;
+    server
+        .run(
+            "admin",
+            doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data },
+        )
+        .await;
 }
 
 async fn mend(server: &Mongod) {
@@ -53,18 +58,21 @@ pub(super) async fn what_no_majority_has_is_an_error(version: Version) {
 pub(super) async fn another_primary_is_an_error(version: Version) {
     let (origin, mut set) = (Mongod::start(version).await, Members::start(version).await);
     for n in 0..8 {
-        let documents: Vec<_> = (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(6000) }).collect();
+        let documents: Vec<_> =
+            (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(6000) }).collect();
         origin.run("db", doc! { "insert": "c", "documents": documents }).await;
     }
     let snapshot = snapshot_of(&source(&origin).await, Selection::all()).await;
-    let slowly = MongoOptions { max_bytes_per_second: Some(12_000_000), ..MongoOptions::new(set.uri()) };
+    let slowly =
+        MongoOptions { max_bytes_per_second: Some(12_000_000), ..MongoOptions::new(set.uri()) };
     let to = MongoSource::connect(slowly).await.unwrap();
     let primary = set.primary().await;
     let killing = async {
         tokio::time::sleep(Duration::from_millis(1500)).await;
         set.kill(&primary);
     };
-    let (result, ()) = tokio::join!(try_restore(&snapshot, &to, RestoreRequest::default()), killing);
+    let (result, ()) =
+        tokio::join!(try_restore(&snapshot, &to, RestoreRequest::default()), killing);
     let error = result.unwrap_err();
     assert!(error.chain().contains("may be lost"), "{}", error.chain());
     set.start_again(&primary).await;
@@ -77,10 +85,17 @@ pub(super) async fn another_primary_is_an_error(version: Version) {
 pub(super) async fn no_password_lies_about(version: Version) {
     let (origin, target) = (Mongod::start(version).await, fallible(version).await);
     origin.run("shop", doc! { "insert": "orders", "documents": [{ "_id": 1 }] }).await;
-    origin.run("shop", doc! { "createIndexes": "orders", "indexes": [{ "key": { "v": 1 }, "name": "v_1" }] }).await;
+    origin
+        .run(
+            "shop",
+            doc! { "createIndexes": "orders", "indexes": [{ "key": { "v": 1 }, "name": "v_1" }] },
+        )
+        .await;
     origin.run("shop", doc! { "createUser": "clerk", "pwd": "secret", "roles": ["read"] }).await;
     let snapshot = snapshot_of(&source(&origin).await, Selection::all()).await;
-    for (command, says) in [("createIndexes", "2 of 2 collections"), ("_mergeAuthzCollections", "restoring admin")] {
+    for (command, says) in
+        [("createIndexes", "2 of 2 collections"), ("_mergeAuthzCollections", "restoring admin")]
+    {
         fail(&target, doc! { "failCommands": [command], "errorCode": 8000 }).await;
         let error = try_restore(&snapshot, &source(&target).await, replace()).await.unwrap_err();
         assert!(error.chain().contains(says), "{command}: {}", error.chain());
@@ -100,7 +115,8 @@ pub(super) async fn few_batches_wait_for_a_slow_target(version: Version) {
         origin.run("db", doc! { "insert": format!("c{n}"), "documents": [{ "_id": 1 }] }).await;
     }
     let snapshot = snapshot_of(&source(&origin).await, Selection::all()).await;
-    fail(&target, doc! { "failCommands": ["insert"], "blockConnection": true, "blockTimeMS": 400 }).await;
+    fail(&target, doc! { "failCommands": ["insert"], "blockConnection": true, "blockTimeMS": 400 })
+        .await;
     let over = AtomicBool::new(false);
     let to = source(&target).await;
     let restoring = async {
@@ -122,14 +138,18 @@ pub(super) async fn few_batches_wait_for_a_slow_target(version: Version) {
     same(&state(&origin.client).await, &state(&target.client).await);
 }
 
-/// A collection is there in full or not at all, also if the restore is cut off; what it replaces stays until then.
+/// A collection is there in full or not at all, also if the restore is cut off; what it replaces
+/// stays until then.
 pub(super) async fn nobody_sees_half_a_collection(version: Version) {
     let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
     for n in 0..8 {
-        let documents: Vec<_> = (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(1000) }).collect();
+        let documents: Vec<_> =
+            (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(1000) }).collect();
         origin.run("db", doc! { "insert": "c", "documents": documents }).await;
     }
-    origin.run("db", doc! { "createIndexes": "c", "indexes": [{ "key": { "p": 1 }, "name": "p_1" }] }).await;
+    origin
+        .run("db", doc! { "createIndexes": "c", "indexes": [{ "key": { "p": 1 }, "name": "p_1" }] })
+        .await;
     // In the place of a view, and of a name that leaves no room for another.
     let long = "l".repeat(250);
     for name in ["other", &*long] {
@@ -137,11 +157,15 @@ pub(super) async fn nobody_sees_half_a_collection(version: Version) {
     }
     let snapshot = snapshot_of(&source(&origin).await, Selection::all()).await;
     let expected = state(&origin.client).await;
-    let slowly = MongoOptions { max_bytes_per_second: Some(5_000_000), ..MongoOptions::new(target.uri()) };
+    let slowly =
+        MongoOptions { max_bytes_per_second: Some(5_000_000), ..MongoOptions::new(target.uri()) };
     let to = MongoSource::connect(slowly).await.unwrap();
     let collection = target.client.database("db").collection::<Document>("c");
 
-    let cut = tokio::time::timeout(Duration::from_millis(700), restored(&snapshot, &to, RestoreRequest::default()));
+    let cut = tokio::time::timeout(
+        Duration::from_millis(700),
+        restored(&snapshot, &to, RestoreRequest::default()),
+    );
     assert!(cut.await.is_err());
     let left = not_complete(&target).await;
     assert!(left.iter().any(|name| name.ends_with(".c")) && !has_c(&target).await, "{left:?}");
@@ -157,7 +181,12 @@ pub(super) async fn nobody_sees_half_a_collection(version: Version) {
     }
     same(&expected, &state(&target.client).await);
 
-    target.run("db", doc! { "delete": "c", "deletes": [{ "q": { "_id": { "$gt": 4 } }, "limit": 0 }] }).await;
+    target
+        .run(
+            "db",
+            doc! { "delete": "c", "deletes": [{ "q": { "_id": { "$gt": 4 } }, "limit": 0 }] },
+        )
+        .await;
     target.run("db", doc! { "drop": "other" }).await;
     target.run("db", doc! { "create": "other", "viewOn": "c", "pipeline": [] }).await;
     let over = AtomicBool::new(false);
@@ -192,16 +221,19 @@ async fn has_c(target: &Mongod) -> bool {
     target.client.database("db").list_collection_names().await.unwrap().contains(&"c".to_owned())
 }
 
-/// Two restores of the same collections do not fill one: the later one replaces what the first has not completed, which notices.
+/// Two restores of the same collections do not fill one: the later one replaces what the first has
+/// not completed, which notices.
 pub(super) async fn two_restores_at_once(version: Version) {
     let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
     for n in 0..8 {
-        let documents: Vec<_> = (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(1000) }).collect();
+        let documents: Vec<_> =
+            (0..1000).map(|id| doc! { "_id": n * 1000 + id, "p": "x".repeat(1000) }).collect();
         origin.run("db", doc! { "insert": "c", "documents": documents }).await;
     }
     let snapshot = snapshot_of(&source(&origin).await, Selection::all()).await;
     let expected = state(&origin.client).await;
-    let slowly = MongoOptions { max_bytes_per_second: Some(4_000_000), ..MongoOptions::new(target.uri()) };
+    let slowly =
+        MongoOptions { max_bytes_per_second: Some(4_000_000), ..MongoOptions::new(target.uri()) };
     let (slow, fast) = (MongoSource::connect(slowly).await.unwrap(), source(&target).await);
     let first = async {
         let error = try_restore(&snapshot, &slow, replace()).await.unwrap_err();

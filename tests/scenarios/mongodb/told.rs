@@ -43,13 +43,15 @@ pub(super) async fn a_short_oplog(version: Version) {
     let one = source(&server).await;
     let cx = Context::silent();
     let probe_of = async |log_interval| {
-        let source = MongoSource::connect(MongoOptions { log_interval, ..options(&server) }).await.unwrap();
+        let source =
+            MongoSource::connect(MongoOptions { log_interval, ..options(&server) }).await.unwrap();
         source.probe(&cx).await.unwrap().problems
     };
     // A young one is not short.
     assert_eq!(probe_of(None).await, Vec::<String>::new());
     for n in 0..12 {
-        let documents: Vec<_> = (0..10).map(|id| doc! { "_id": n * 10 + id, "p": "x".repeat(10_000) }).collect();
+        let documents: Vec<_> =
+            (0..10).map(|id| doc! { "_id": n * 10 + id, "p": "x".repeat(10_000) }).collect();
         server.run("db", doc! { "insert": "fill", "documents": documents }).await;
     }
     let behind = one.newest_entry(&cx).await.unwrap().at;
@@ -58,7 +60,10 @@ pub(super) async fn a_short_oplog(version: Version) {
         tokio::time::sleep(Duration::from_millis(300)).await;
         server.run("db", doc! { "insert": "c", "documents": [{}] }).await;
         let window = one.oplog_window(&cx).await.unwrap().unwrap();
-        assert!(window.oldest <= behind && started.elapsed() < Duration::from_secs(60), "{window:?}");
+        assert!(
+            window.oldest <= behind && started.elapsed() < Duration::from_secs(60),
+            "{window:?}"
+        );
         if window.is_short_for(behind) && started.elapsed() > Duration::from_secs(2) {
             break;
         }
@@ -100,7 +105,9 @@ pub(super) async fn remarks_of_a_snapshot(version: Version) {
         };
         let (snapshot, ()) = tokio::join!(snapshot_of(&slow, Selection::all()), meanwhile);
         let remarks = snapshot.manifest().await.unwrap().unwrap().remarks;
-        let has = remarks.iter().any(|remark| remark.contains("--oplogReplay") && remark.contains("backup export"));
+        let has = remarks
+            .iter()
+            .any(|remark| remark.contains("--oplogReplay") && remark.contains("backup export"));
         assert_eq!((has, remarks.len()), (is_told, usize::from(is_told)), "{command}: {remarks:?}");
     }
     let alone = Mongod::standalone(version).await;
@@ -120,12 +127,17 @@ pub(super) async fn the_write_concern_of_a_restore(version: Version) {
         target.run("db", doc! { "profile": 2 }).await;
         MongoSource::connect(MongoOptions { write_concern, ..options(&target) }).await.unwrap()
     };
-    for (concern, w) in [(WriteConcern::default(), bson::Bson::from(1)), (WriteConcern::Majority, "majority".into())] {
+    for (concern, w) in [
+        (WriteConcern::default(), bson::Bson::from(1)),
+        (WriteConcern::Majority, "majority".into()),
+    ] {
         restored(&snapshot, &to(concern).await, RestoreRequest::default()).await;
         target.run("db", doc! { "profile": 0 }).await;
         let profile = target.client.database("db").collection::<Document>("system.profile");
         let insert = profile
-            .find_one(doc! { "op": "insert", "ns": { "$regex": r"^db\.tmp\.restore\.[0-9a-f]{8}\.c$" } })
+            .find_one(
+                doc! { "op": "insert", "ns": { "$regex": r"^db\.tmp\.restore\.[0-9a-f]{8}\.c$" } },
+            )
             .await
             .unwrap()
             .expect("an insertion");
@@ -133,6 +145,7 @@ pub(super) async fn the_write_concern_of_a_restore(version: Version) {
         assert_eq!(used.get("w"), Some(&w), "{insert}");
     }
     let three = WriteConcern::Members(3.try_into().unwrap());
-    let error = try_restore(&snapshot, &to(three).await, RestoreRequest::default()).await.unwrap_err();
+    let error =
+        try_restore(&snapshot, &to(three).await, RestoreRequest::default()).await.unwrap_err();
     assert!(error.chain().contains("Not enough data-bearing nodes"), "{}", error.chain());
 }

@@ -21,7 +21,9 @@ async fn fill(server: &Mongod) {
         let index = doc! { "key": { "v": 1 }, "name": "v_1" };
         server.run("db", doc! { "createIndexes": &name, "indexes": [index] }).await;
     }
-    server.run("db", doc! { "create": "zz", "viewOn": "c00", "pipeline": [{ "$match": { "v": 1 } }] }).await;
+    server
+        .run("db", doc! { "create": "zz", "viewOn": "c00", "pipeline": [{ "$match": { "v": 1 } }] })
+        .await;
 }
 
 /// Runs a command as soon as the first collection is complete.
@@ -30,7 +32,11 @@ async fn disturb(target: &Mongod, command: Document, over: &AtomicBool) {
     while !over.load(Ordering::SeqCst) {
         let listed = target.client.database("db").run_command(doc! { "listIndexes": "c01" }).await;
         let complete = listed.is_ok_and(|listed| {
-            listed.get_document("cursor").unwrap().get_array("firstBatch").is_ok_and(|list| list.len() == 2)
+            listed
+                .get_document("cursor")
+                .unwrap()
+                .get_array("firstBatch")
+                .is_ok_and(|list| list.len() == 2)
         });
         if complete {
             target.run("db", command).await;
@@ -67,7 +73,11 @@ pub(super) async fn what_is_not_as_it_was_is_an_error(version: Version) {
         };
         let (result, ()) = tokio::join!(restoring, disturb(&target, command.clone(), &over));
         let error = result.expect_err(&command.to_string());
-        assert!(error.chain().contains("db.c00") && error.chain().contains(word), "{command}: {}", error.chain());
+        assert!(
+            error.chain().contains("db.c00") && error.chain().contains(word),
+            "{command}: {}",
+            error.chain()
+        );
     }
     restored(&snapshot, &to, replace()).await;
     same(&state(&origin.client).await, &state(&target.client).await);

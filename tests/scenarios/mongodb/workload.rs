@@ -50,15 +50,22 @@ impl Workload {
     /// Writes to the server behind `uri`, by itself or the primary of a set.
     pub(super) async fn start(uri: &str, version: Version, seed: u64) -> Self {
         let client = connect(uri).await;
-        let run = async |db: &str, command: Document| client.database(db).run_command(command).await.unwrap();
+        let run = async |db: &str, command: Document| {
+            client.database(db).run_command(command).await.unwrap()
+        };
         for db in DATABASES {
             for name in NAMES {
-                let documents: Vec<_> = (0..3000).map(|id| doc! { "_id": id, "n": f64::from(id) / 3000.0 }).collect();
+                let documents: Vec<_> =
+                    (0..3000).map(|id| doc! { "_id": id, "n": f64::from(id) / 3000.0 }).collect();
                 run(db, doc! { "insert": name, "documents": documents }).await;
             }
             run(db, doc! { "create": "cap", "capped": true, "size": 20_480, "max": 30 }).await;
             if version.has_time_series() {
-                run(db, doc! { "create": "ts", "timeseries": { "timeField": "t", "metaField": "m" } }).await;
+                run(
+                    db,
+                    doc! { "create": "ts", "timeseries": { "timeField": "t", "metaField": "m" } },
+                )
+                .await;
             }
         }
         let state = Arc::new(State::default());
@@ -114,7 +121,11 @@ async fn write(state: Arc<State>, client: Client, mut random: StdRng, version: V
     }
 }
 
-async fn write_once(client: &Client, random: &mut StdRng, version: Version) -> mongodb::error::Result<()> {
+async fn write_once(
+    client: &Client,
+    random: &mut StdRng,
+    version: Version,
+) -> mongodb::error::Result<()> {
     let db = client.database(one(random, &DATABASES));
     let (name, id) = (one(random, &NAMES), random.random_range(0..3000));
     let update = |update: Bson, upsert: bool| {
@@ -161,16 +172,26 @@ async fn write_once(client: &Client, random: &mut StdRng, version: Version) -> m
     db.run_command(command).await.map(drop)
 }
 
-async fn transaction(client: &Client, random: &mut StdRng, operations: i32) -> mongodb::error::Result<()> {
+async fn transaction(
+    client: &Client,
+    random: &mut StdRng,
+    operations: i32,
+) -> mongodb::error::Result<()> {
     let mut session = client.start_session().await?;
     session.start_transaction().await?;
     for _ in 0..operations {
-        let collection = client.database(one(random, &DATABASES)).collection::<Document>(one(random, &["a", "b", "u"]));
+        let collection = client
+            .database(one(random, &DATABASES))
+            .collection::<Document>(one(random, &["a", "b", "u"]));
         let change = doc! { "$inc": { "t": 1 } };
         let id = doc! { "_id": random.random_range(0..3000) };
         collection.update_one(id, change).upsert(true).session(&mut session).await?;
     }
-    if random.random_bool(0.2) { session.abort_transaction().await } else { session.commit_transaction().await }
+    if random.random_bool(0.2) {
+        session.abort_transaction().await
+    } else {
+        session.commit_transaction().await
+    }
 }
 
 /// 21 MB: several entries of the oplog.
@@ -180,8 +201,13 @@ async fn large_transaction(client: &Client, random: &mut StdRng) -> mongodb::err
     let collection = client.database(one(random, &DATABASES)).collection::<Document>("bigtx");
     for id in 0..3 {
         let bytes = vec![random.random::<u8>(); 7_000_000];
-        let document = doc! { "p": bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes } };
-        collection.replace_one(doc! { "_id": id }, document).upsert(true).session(&mut session).await?;
+        let document =
+            doc! { "p": bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes } };
+        collection
+            .replace_one(doc! { "_id": id }, document)
+            .upsert(true)
+            .session(&mut session)
+            .await?;
     }
     session.commit_transaction().await
 }
@@ -195,15 +221,22 @@ async fn change(state: Arc<State>, client: Client, mut random: StdRng, version: 
     }
 }
 
-async fn change_once(client: &Client, random: &mut StdRng, version: Version) -> mongodb::error::Result<()> {
+async fn change_once(
+    client: &Client,
+    random: &mut StdRng,
+    version: Version,
+) -> mongodb::error::Result<()> {
     let name = one(random, &DATABASES);
     let db = client.database(name);
     let (from, to) = (one(random, &NAMES), one(random, &["a", "b", "e", "u", "z"]));
     let full = |collection: &str| format!("{name}.{collection}");
-    let rename = |drop: bool| doc! { "renameCollection": full(from), "to": full(to), "dropTarget": drop };
-    let aggregate = |stages: Vec<Document>| doc! { "aggregate": from, "pipeline": stages, "cursor": {} };
+    let rename =
+        |drop: bool| doc! { "renameCollection": full(from), "to": full(to), "dropTarget": drop };
+    let aggregate =
+        |stages: Vec<Document>| doc! { "aggregate": from, "pipeline": stages, "cursor": {} };
     let index = |spec: Document| doc! { "createIndexes": from, "indexes": [spec] };
-    let sometimes = |random: &mut StdRng, command: Document| random.random_bool(0.4).then_some(command);
+    let sometimes =
+        |random: &mut StdRng, command: Document| random.random_bool(0.4).then_some(command);
     let command = match random.random_range(0..15) {
         0 => return client.database("admin").run_command(rename(false)).await.map(drop),
         1 => return client.database("admin").run_command(rename(true)).await.map(drop),
@@ -229,12 +262,19 @@ async fn change_once(client: &Client, random: &mut StdRng, version: Version) -> 
         }
         6 => {
             let partial = doc! { "uq": { "$exists": true } };
-            Some(index(doc! { "key": { "uq": 1 }, "name": "uq_1", "unique": true, "partialFilterExpression": partial }))
+            Some(index(
+                doc! { "key": { "uq": 1 }, "name": "uq_1", "unique": true, "partialFilterExpression": partial },
+            ))
         }
-        7 => Some(doc! { "dropIndexes": from, "index": one(random, &["n_1", "t_1", "m_1", "uq_1"]) }),
-        8 => Some(doc! { "collMod": from, "index": { "name": "n_1", "hidden": random.random_bool(0.5) } }),
+        7 => {
+            Some(doc! { "dropIndexes": from, "index": one(random, &["n_1", "t_1", "m_1", "uq_1"]) })
+        }
+        8 => Some(
+            doc! { "collMod": from, "index": { "name": "n_1", "hidden": random.random_bool(0.5) } },
+        ),
         9 => {
-            let validator = one(random, &[&doc! {}, &doc! { "n": { "$not": { "$type": "string" } } }]).clone();
+            let validator =
+                one(random, &[&doc! {}, &doc! { "n": { "$not": { "$type": "string" } } }]).clone();
             Some(doc! { "collMod": from, "validator": validator, "validationLevel": "moderate" })
         }
         10 => return capped(&db, random, from).await,
@@ -270,11 +310,17 @@ async fn change_once(client: &Client, random: &mut StdRng, version: Version) -> 
     }
 }
 
-async fn capped(db: &mongodb::Database, random: &mut StdRng, from: &str) -> mongodb::error::Result<()> {
+async fn capped(
+    db: &mongodb::Database,
+    random: &mut StdRng,
+    from: &str,
+) -> mongodb::error::Result<()> {
     if random.random_bool(0.5) {
         return db.run_command(doc! { "convertToCapped": from, "size": 300_000 }).await.map(drop);
     }
     db.run_command(doc! { "drop": "cap" }).await.ok();
     let max = *one(random, &[&20, &50]);
-    db.run_command(doc! { "create": "cap", "capped": true, "size": 20_480, "max": max }).await.map(drop)
+    db.run_command(doc! { "create": "cap", "capped": true, "size": 20_480, "max": max })
+        .await
+        .map(drop)
 }

@@ -30,8 +30,8 @@ async fn servers_that_say_nothing_are_not_waited_for() {
         let port = falls_silent(lines);
         let place = Place::new(
             format!(
-                "[notify.mail]\nkind = \"smtp\"\nhost = \"127.0.0.1\"\nport = {port}\nsecurity = \"none\"\n\
-                 timeout = \"1s\"\nfrom = \"b@example.com\"\nto = [\"ops@example.com\"]\n"
+                "[notify.mail]\nkind = \"smtp\"\nhost = \"127.0.0.1\"\nport = {port}\nsecurity = \
+                 \"none\"\ntimeout = \"1s\"\nfrom = \"b@example.com\"\nto = [\"ops@example.com\"]\n"
             ),
             &[],
         );
@@ -39,7 +39,11 @@ async fn servers_that_say_nothing_are_not_waited_for() {
         let started = Instant::now();
         let delivered = place.deliver(Duration::from_secs(2)).await;
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
-        assert_eq!(delivered.waiting["mail"].error.as_deref(), Some("it took longer than 1 seconds"), "{delivered:?}");
+        assert_eq!(
+            delivered.waiting["mail"].error.as_deref(),
+            Some("it took longer than 1 seconds"),
+            "{delivered:?}"
+        );
     }
 }
 
@@ -58,8 +62,15 @@ mod needs_aiosmtpd {
     async fn arrives_over_tls_by_a_user_with_a_password() {
         for (security, key) in [(Security::StartTls, ""), (Security::Tls, "security = \"tls\"\n")] {
             let server = MailServer::start(security);
-            let place = place(&server, &["Ops <ops@example.com>", "dev@example.com"], &format!("{LOGIN}{key}"));
-            let report = backup_control::notify::Message { html: Some("<h1>Report</h1>".into()), ..message(2) };
+            let place = place(
+                &server,
+                &["Ops <ops@example.com>", "dev@example.com"],
+                &format!("{LOGIN}{key}"),
+            );
+            let report = backup_control::notify::Message {
+                html: Some("<h1>Report</h1>".into()),
+                ..message(2)
+            };
             place.put("mail", &message(1));
             place.put("mail", &report);
             let delivered = place.deliver(LONG).await;
@@ -67,15 +78,25 @@ mod needs_aiosmtpd {
             let mails = server.mails();
             assert_eq!(mails.len(), 2, "{mails:?}");
             for mail in &mails {
-                assert_eq!((&mail["tls"], &mail["user"]), (&true.into(), &"backup".into()), "{mail}");
+                assert_eq!(
+                    (&mail["tls"], &mail["user"]),
+                    (&true.into(), &"backup".into()),
+                    "{mail}"
+                );
                 assert_eq!(mail["from"], "backup@example.com");
                 assert_eq!(mail["to"], serde_json::json!(["ops@example.com", "dev@example.com"]));
                 let content = mail["content"].as_str().unwrap();
-                assert!(content.contains("Subject: [critical] The backup of shop failed"), "{content}");
+                assert!(
+                    content.contains("Subject: [critical] The backup of shop failed"),
+                    "{content}"
+                );
                 assert!(content.contains("h=C3=B6h=C3=B6"), "{content}");
             }
             let content = mails[1]["content"].as_str().unwrap();
-            assert!(content.contains("text/html") && content.contains("<h1>Report</h1>"), "{content}");
+            assert!(
+                content.contains("text/html") && content.contains("<h1>Report</h1>"),
+                "{content}"
+            );
         }
     }
 
@@ -86,7 +107,10 @@ mod needs_aiosmtpd {
         place.put("mail", &message(1));
         let first = place.deliver(Duration::from_secs(1)).await;
         let why = first.waiting["mail"].error.clone().unwrap();
-        assert!(why.contains("451") && why.contains("greylisted") && server.mails().is_empty(), "{first:?}");
+        assert!(
+            why.contains("451") && why.contains("greylisted") && server.mails().is_empty(),
+            "{first:?}"
+        );
         let second = place.deliver(LONG).await;
         assert!(second.is_complete() && second.sent.len() == 1, "{second:?}");
         assert_eq!(place.deliver(LONG).await.sent, []);
@@ -96,12 +120,18 @@ mod needs_aiosmtpd {
     #[tokio::test]
     async fn one_who_is_not_there_keeps_nothing_from_the_others() {
         let server = MailServer::start(Security::StartTls);
-        let place = place(&server, &["nobody@example.com", "ops@example.com", "grey@example.com"], LOGIN);
+        let place =
+            place(&server, &["nobody@example.com", "ops@example.com", "grey@example.com"], LOGIN);
         place.put("mail", &message(1));
         let delivered = place.deliver(LONG).await;
         // First ops, then the one who was greylisted; the one who is not there is the only failure.
         let why = &delivered.given_up[0].why;
-        assert!(why.contains("nobody@example.com") && why.contains("550") && why.contains("no such user"), "{why}");
+        assert!(
+            why.contains("nobody@example.com")
+                && why.contains("550")
+                && why.contains("no such user"),
+            "{why}"
+        );
         assert!(!why.contains("grey") && delivered.waiting.is_empty(), "{delivered:?}");
         let to: Vec<_> = server.mails().iter().map(|mail| mail["to"].to_string()).collect();
         assert_eq!(to, ["[\"ops@example.com\"]", "[\"grey@example.com\"]"]);
@@ -110,11 +140,15 @@ mod needs_aiosmtpd {
     #[tokio::test]
     async fn a_wrong_password_is_told_and_not_shown() {
         let server = MailServer::start(Security::StartTls);
-        let place = Place::new(server.channel(OPS, LOGIN), &[("MAIL_PASSWORD", "wrong-but-secret")]);
+        let place =
+            Place::new(server.channel(OPS, LOGIN), &[("MAIL_PASSWORD", "wrong-but-secret")]);
         place.put("mail", &message(1));
         let delivered = place.deliver(LONG).await;
         let why = &delivered.given_up[0].why;
-        assert!(why.contains("the login") && why.contains("535") && why.contains("… (…) is not"), "{why}");
+        assert!(
+            why.contains("the login") && why.contains("535") && why.contains("… (…) is not"),
+            "{why}"
+        );
         assert!(!format!("{delivered:?}{}", place.stored()).contains("wrong-but"), "{delivered:?}");
         assert_eq!((server.logins().len(), server.mails().len()), (1, 0));
     }

@@ -58,8 +58,11 @@ impl Place {
 
     fn channels(&self) -> Channels {
         let config: Config = toml::from_str(&self.config).unwrap();
-        let env: Environment =
-            self.variables.iter().chain([(&"PATH".to_owned(), &"/usr/bin:/bin".to_owned())]).collect();
+        let env: Environment = self
+            .variables
+            .iter()
+            .chain([(&"PATH".to_owned(), &"/usr/bin:/bin".to_owned())])
+            .collect();
         Channels::new(&config, &env).unwrap()
     }
 
@@ -75,7 +78,9 @@ impl Place {
     /// Sends one message; why it was not sent, if it was not.
     async fn send(&self, channel: &str, message: &Message) -> Result<(), String> {
         let sent = self.channels().send_now(channel, message, &Context::silent()).await;
-        sent.map_err(|failed| format!("{}{}", if failed.is_passing { "later: " } else { "never: " }, failed.why))
+        sent.map_err(|failed| {
+            format!("{}{}", if failed.is_passing { "later: " } else { "never: " }, failed.why)
+        })
     }
 
     /// Everything that is in the files of the state directory.

@@ -12,7 +12,10 @@ use crate::support::receiver::{Receiver, Reply};
 
 fn place(receiver: &Receiver) -> Place {
     let url = receiver.url();
-    Place::new(format!("[notify.hook]\nkind = \"webhook\"\nallow_http = true\nurl = \"{url}\"\n"), &[])
+    Place::new(
+        format!("[notify.hook]\nkind = \"webhook\"\nallow_http = true\nurl = \"{url}\"\n"),
+        &[],
+    )
 }
 
 /// How often each message has come.
@@ -42,7 +45,10 @@ fn an_endpoint_that_is_away_loses_nothing() {
     let said: Value = serde_json::from_str(&sent.text()).unwrap();
     assert_eq!((sent.code, &said["waiting"]["hook"]["messages"]), (1, &5.into()), "{sent}");
     let status = place.cli().run(&["notify"]).succeeded();
-    assert!(status.text().contains("hook") && status.text().contains("the service cannot be reached"), "{status}");
+    assert!(
+        status.text().contains("hook") && status.text().contains("the service cannot be reached"),
+        "{status}"
+    );
 
     receiver.answer(|_| Reply::status(503));
     let sent = place.cli().run(&["notify", "send", "--within", "1s"]);
@@ -64,10 +70,15 @@ fn what_is_refused_for_good_is_told() {
     let place = place(&receiver);
     place.put("hook", &message(1));
     let sent = place.cli().run(&["notify", "send"]);
-    assert!(sent.code == 1 && sent.stderr.contains("given up: hook: [critical] The backup of shop failed"), "{sent}");
+    assert!(
+        sent.code == 1
+            && sent.stderr.contains("given up: hook: [critical] The backup of shop failed"),
+        "{sent}"
+    );
     let status = place.cli().run(&["notify", "status"]);
     assert!(
-        status.code == 3 && status.text().contains("the service answers 400 Bad Request: no such hook"),
+        status.code == 3
+            && status.text().contains("the service answers 400 Bad Request: no such hook"),
         "{status}"
     );
     receiver.answer(|_| Reply::status(200));

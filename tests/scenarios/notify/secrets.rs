@@ -1,4 +1,5 @@
-//! Secrets of channels are seen by nobody but the services that they are for, also if these repeat what they were told.
+//! Secrets of channels are seen by nobody but the services that they are for, also if these repeat
+//! what they were told.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,9 +20,13 @@ fn planted_secrets_never_appear() {
     // It repeats everything it is told.
     let receiver = Receiver::start(|got| {
         let told = String::from_utf8_lossy(&got.head.raw).into_owned();
-        let secrets: Vec<&str> = told.lines().filter(|line| line.contains("POST") || line.contains("uthori")).collect();
-        let body: String =
-            got.body.find("planted").map(|at| got.body[at..].chars().take(40).collect()).unwrap_or_default();
+        let secrets: Vec<&str> =
+            told.lines().filter(|line| line.contains("POST") || line.contains("uthori")).collect();
+        let body: String = got
+            .body
+            .find("planted")
+            .map(|at| got.body[at..].chars().take(40).collect())
+            .unwrap_or_default();
         Reply::Status(500, "", format!("{} {body}", secrets.join(" ")))
     });
     let url = receiver.url();
@@ -30,15 +35,22 @@ fn planted_secrets_never_appear() {
         let address = if kind == "slack" { String::new() } else { format!("url = \"{url}\"\n") };
         let name = format!("SECRET_OF_{kind}").to_uppercase();
         config.push_str(&format!(
-            "[notify.{kind}]\nkind = \"{kind}\"\nallow_http = true\nsecret_env = \"{name}\"\n{address}{more}\n"
+            "[notify.{kind}]\nkind = \"{kind}\"\nallow_http = true\nsecret_env = \
+             \"{name}\"\n{address}{more}\n"
         ));
         let secret = format!("planted-{kind}-secret");
         let secret = if kind == "slack" { format!("{url}/services/{secret}") } else { secret };
         variables.push((name, secret));
     }
-    config.push_str("[notify.shell]\nkind = \"command\"\ncommand = \"echo planted-command >/dev/null; exit 1\"\n");
-    config.push_str("[notify.asked]\nkind = \"slack\"\nsecret_command = \"echo planted-asked; exit 1\"\n");
-    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (&**name, &**value)).collect();
+    config.push_str(
+        "[notify.shell]\nkind = \"command\"\ncommand = \"echo planted-command \
+         >/dev/null; exit 1\"\n",
+    );
+    config.push_str(
+        "[notify.asked]\nkind = \"slack\"\nsecret_command = \"echo planted-asked; exit 1\"\n",
+    );
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (&**name, &**value)).collect();
     let place = Place::new(config, &variables);
     for channel in ["resend", "slack", "webhook", "pagerduty", "sms", "shell", "asked"] {
         place.put(channel, &message(1));

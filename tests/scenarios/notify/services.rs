@@ -14,17 +14,28 @@ fn receiver() -> Receiver {
 
 /// A place with one channel, whose secret is `hush`.
 fn place(receiver: &Receiver, kind: &str, more: &str) -> Place {
-    let url = if kind == "slack" { String::new() } else { format!("url = \"{}{more}", receiver.url()) };
+    let url =
+        if kind == "slack" { String::new() } else { format!("url = \"{}{more}", receiver.url()) };
     let more = if kind == "slack" { more } else { "" };
-    let config = format!("[notify.x]\nkind = \"{kind}\"\nallow_http = true\nsecret_env = \"SECRET\"\n{url}{more}\n");
-    let secret = if kind == "slack" { format!("{}/services/T1/B1/hush", receiver.url()) } else { "hush".to_owned() };
+    let config = format!(
+        "[notify.x]\nkind = \"{kind}\"\nallow_http = true\nsecret_env = \"SECRET\"\n{url}{more}\n"
+    );
+    let secret = if kind == "slack" {
+        format!("{}/services/T1/B1/hush", receiver.url())
+    } else {
+        "hush".to_owned()
+    };
     Place::new(config, &[("SECRET", &secret)])
 }
 
 #[tokio::test]
 async fn resend() {
     let service = receiver();
-    let place = place(&service, "resend", "\"\nfrom = \"Backup <b@example.com>\"\nto = [\"ops@example.com\"]");
+    let place = place(
+        &service,
+        "resend",
+        "\"\nfrom = \"Backup <b@example.com>\"\nto = [\"ops@example.com\"]",
+    );
     let report = Message { html: Some("<h1>Report</h1>".into()), ..message(1) };
     place.send("x", &report).await.unwrap();
     let got = service.only();
@@ -32,8 +43,9 @@ async fn resend() {
     assert_eq!(got.header("authorization"), "Bearer hush");
     assert_eq!(got.header("idempotency-key"), "x/shop/failure/1");
     assert_eq!(got.header("content-type"), "application/json");
-    let text = "[critical] The backup of shop failed\n\nWhere: job shop, host db1\nWhy:   \"db1\" says <no> & höhö\n       \
-                and more\nNext:  start the server\nWhen:  2026-11-23 08:00:00 UTC\n\nDetails:\n  run: 20261123-080000-abc123\n";
+    let text = "[critical] The backup of shop failed\n\nWhere: job shop, host db1\nWhy:   \"db1\" \
+                says <no> & höhö\n       and more\nNext:  start the server\nWhen:  2026-11-23 \
+                08:00:00 UTC\n\nDetails:\n  run: 20261123-080000-abc123\n";
     assert_eq!(
         got.json(),
         json!({
@@ -45,8 +57,11 @@ async fn resend() {
             "headers": { "Auto-Submitted": "auto-generated" },
         })
     );
-    // The same request goes on elsewhere: it is asked again what came of it. Another one of that name is a mistake.
-    for (name, word) in [("concurrent_idempotent_requests", "later: "), ("invalid_idempotent_request", "never: ")] {
+    // The same request goes on elsewhere: it is asked again what came of it. Another one of that
+    // name is a mistake.
+    for (name, word) in
+        [("concurrent_idempotent_requests", "later: "), ("invalid_idempotent_request", "never: ")]
+    {
         service.answer(move |_| Reply::Status(409, "", format!("{{\"name\":\"{name}\"}}")));
         assert!(place.send("x", &report).await.unwrap_err().starts_with(word), "{name}");
     }
@@ -62,13 +77,15 @@ async fn slack() {
     assert_eq!(
         got.json(),
         json!({
-            "text": "[critical] The backup of shop failed @ job shop, host db1: \"db1\" says &lt;no&gt; &amp; höhö and more \
-                     -&gt; start the server",
+            "text": "[critical] The backup of shop failed @ job shop, host db1: \"db1\" says \
+                     &lt;no&gt; &amp; höhö and more -&gt; start the server",
             "blocks": [
-                { "type": "header", "text": { "type": "plain_text", "text": "🔴 [critical] The backup of shop failed" } },
+                { "type": "header", "text": { "type": "plain_text", "text": "🔴 [critical] The \
+                                                                             backup of shop \
+                                                                             failed" } },
                 { "type": "section", "text": { "type": "mrkdwn", "text":
-                    "*Where:* job shop, host db1\n*Why:* \"db1\" says &lt;no&gt; &amp; höhö\nand more\n*Next:* start the server\n\
-                     *When:* 2026-11-23 08:00:00 UTC" } },
+                    "*Where:* job shop, host db1\n*Why:* \"db1\" says &lt;no&gt; &amp; höhö\nand \
+                     more\n*Next:* start the server\n*When:* 2026-11-23 08:00:00 UTC" } },
                 { "type": "context", "elements": [{ "type": "mrkdwn", "text": "run: 20261123-080000-abc123" }] },
             ],
         })
@@ -82,12 +99,16 @@ async fn webhook() {
     place.send("x", &message(1)).await.unwrap();
     let got = service.only();
     assert_eq!((got.head.method(), got.head.target()), ("POST", "/hook?a=b"));
-    assert_eq!((got.header("x-backup-id"), got.header("x-backup-channel")), ("shop/failure/1", "x"));
+    assert_eq!(
+        (got.header("x-backup-id"), got.header("x-backup-channel")),
+        ("shop/failure/1", "x")
+    );
     assert_eq!((got.header("content-type"), got.header("x-team")), ("application/json", "ops"));
     // As another program computes it.
     let time: i64 = got.header("x-backup-timestamp").parse().unwrap();
     let signed = format!("{time}.{}", got.body);
-    let script = "import hmac,sys; print(hmac.new(b'hush', sys.stdin.buffer.read(), 'sha256').hexdigest())";
+    let script =
+        "import hmac,sys; print(hmac.new(b'hush', sys.stdin.buffer.read(), 'sha256').hexdigest())";
     let expected = std::process::Command::new("python3")
         .args(["-c", script])
         .stdin(file_with(&signed))
@@ -136,7 +157,10 @@ async fn webhook_of_the_users_own() {
     let text = "critical: \"db1\" says <no> & höhö\nand more";
     assert_eq!(got.json(), json!({ "text": text, "run": "20261123-080000-abc123" }));
     let plain = receiver();
-    place(&plain, "webhook", "\"\ntemplate = \"{{kind}} {{job}}\"").send("x", &message(1)).await.unwrap();
+    place(&plain, "webhook", "\"\ntemplate = \"{{kind}} {{job}}\"")
+        .send("x", &message(1))
+        .await
+        .unwrap();
     assert_eq!(
         (plain.only().header("content-type"), &*plain.only().body),
         ("text/plain; charset=utf-8", "firing shop")
@@ -196,12 +220,16 @@ async fn sms() {
         true => Reply::Status(400, "", wrong.into()),
         false => Reply::Status(201, "", "{\"sid\":\"SM1\"}".into()),
     });
-    let numbers = "\"\naccount = \"AC1\"\nfrom = \"+1555000\"\nto = [\"+1555001\", \"+1555002\", \"+1555003\"]";
+    let numbers = "\"\naccount = \"AC1\"\nfrom = \"+1555000\"\nto = [\"+1555001\", \"+1555002\", \
+                   \"+1555003\"]";
     let place = place(&service, "sms", numbers);
     place.put("x", &message(1));
     let delivered = place.deliver(LONG).await;
     let why = &delivered.given_up[0].why;
-    assert!(why.contains("+1555002: the service answers 400") && why.contains("invalid To"), "{delivered:?}");
+    assert!(
+        why.contains("+1555002: the service answers 400") && why.contains("invalid To"),
+        "{delivered:?}"
+    );
     let got = service.received();
     assert_eq!(got.len(), 3, "a wrong number keeps nothing from the others");
     assert_eq!(got[0].head.target(), "/2010-04-01/Accounts/AC1/Messages.json");
@@ -214,7 +242,8 @@ async fn sms() {
     service.answer(|_| Reply::status(201));
     assert_eq!(place.outbox.renew_failed().unwrap(), 1);
     assert!(place.deliver(LONG).await.is_complete());
-    let again: Vec<_> = service.received().iter().skip(3).map(|got| got.body.contains("To=%2B1555002")).collect();
+    let again: Vec<_> =
+        service.received().iter().skip(3).map(|got| got.body.contains("To=%2B1555002")).collect();
     assert_eq!(again, [true]);
 }
 
@@ -224,7 +253,10 @@ async fn redirections_are_not_followed() {
     let to: &'static str = format!("Location: {}/x\r\n", stranger.url()).leak();
     let service = Receiver::start(move |_| Reply::Status(307, to, String::new()));
     let why = place(&service, "pagerduty", "\"").send("x", &message(1)).await.unwrap_err();
-    assert!(why.starts_with("never: ") && why.contains("307") && why.contains("not followed"), "{why}");
+    assert!(
+        why.starts_with("never: ") && why.contains("307") && why.contains("not followed"),
+        "{why}"
+    );
     assert!(stranger.received().is_empty() && service.received().len() == 1);
 }
 
@@ -234,7 +266,11 @@ async fn what_may_pass_is_tried_again_when_the_service_wants_it() {
     let mut count = 0;
     service.answer(move |_| {
         count += 1;
-        if count == 1 { Reply::Status(429, "Retry-After: 7\r\n", "too many".into()) } else { Reply::status(200) }
+        if count == 1 {
+            Reply::Status(429, "Retry-After: 7\r\n", "too many".into())
+        } else {
+            Reply::status(200)
+        }
     });
     let place = place(&service, "webhook", "\"");
     place.put("x", &message(1));

@@ -28,7 +28,8 @@ fn script(place: &Place) -> PathBuf {
         let value = value.unwrap_or_default().to_str().unwrap();
         text.push_str(&format!("export {}='{value}'\n", name.to_str().unwrap()));
     }
-    let arguments: Vec<&str> = command.get_args().map(|argument| argument.to_str().unwrap()).collect();
+    let arguments: Vec<&str> =
+        command.get_args().map(|argument| argument.to_str().unwrap()).collect();
     // Behind whoever it is run as, if there is somebody.
     let own = arguments.iter().position(|argument| *argument == "--").map_or(0, |at| at + 1);
     let program = match own {
@@ -41,20 +42,26 @@ fn script(place: &Place) -> PathBuf {
     path
 }
 
-/// Archived by the server, fetched by another one; nothing is ever taken for the end of the log that is not.
+/// Archived by the server, fetched by another one; nothing is ever taken for the end of the log
+/// that is not.
 pub(super) async fn files_go_there_and_back(version: Version) {
     let server = with_role(version, &["--wal-segsize", "1"], &["archive_mode=on"]).await;
     server.run("CREATE TABLE log (id int, t text)").await;
     let place = Place::unprivileged(&server);
     let script = script(&place);
-    let archive = format!("ALTER SYSTEM SET archive_command = '{} wal-push --job crm %p'", script.display());
+    let archive =
+        format!("ALTER SYSTEM SET archive_command = '{} wal-push --job crm %p'", script.display());
     server.run(&archive).await;
     server.run("SELECT pg_reload_conf()").await;
     place.done(&["run", "crm"]);
     write(&server, 0, 60).await;
     // The last segment has something in it, too.
-    while server.value("SELECT ((pg_current_wal_lsn() - '0/0') % 1048576 > 200000)::text").await != "true" {
-        server.run("INSERT INTO log SELECT 0, sha512(n::text::bytea) FROM generate_series(1, 500) n").await;
+    while server.value("SELECT ((pg_current_wal_lsn() - '0/0') % 1048576 > 200000)::text").await
+        != "true"
+    {
+        server
+            .run("INSERT INTO log SELECT 0, sha512(n::text::bytea) FROM generate_series(1, 500) n")
+            .await;
     }
     let (expected, last) = (digest(&source(&server).await).await, newest(&server).await);
     let segment = server.value("SELECT pg_walfile_name(pg_switch_wal())").await;
@@ -65,17 +72,19 @@ pub(super) async fn files_go_there_and_back(version: Version) {
     let target = place.path("copy");
     place.done(&["restore", "latest", "--target", &target]);
     let fetch = format!("restore_command={} wal-fetch --job crm %f %p", script.display());
-    let to_the_end = ["recovery_target_lsn=", "recovery_target_timeline=latest", "archive_mode=off", &fetch];
+    let to_the_end =
+        ["recovery_target_lsn=", "recovery_target_timeline=latest", "archive_mode=off", &fetch];
     let copy = Postgres::recovered(version, Path::new(&target), &to_the_end).await;
     assert_eq!(expected, digest(&source(&copy).await).await, "{}", copy.log());
     drop(copy);
     ends_and_gaps(&place, &server, &segment).await;
 }
 
-/// Promoted servers go on with the archive of the one before, also twice within one segment; each timeline comes back. Another copy
-/// that takes the number of one of them is refused.
+/// Promoted servers go on with the archive of the one before, also twice within one segment; each
+/// timeline comes back. Another copy that takes the number of one of them is refused.
 pub(super) async fn promotions_go_through_the_archive(version: Version) {
-    // Smaller ones are filled by a checkpoint and what is read after it, where pages have checksums.
+    // Smaller ones are filled by a checkpoint and what is read after it, where pages have
+    // checksums.
     let server = with_role(version, &["--wal-segsize", "4"], &["archive_mode=on"]).await;
     server.run("CREATE TABLE log (id int, t text)").await;
     let place = Place::unprivileged(&server);
@@ -94,7 +103,13 @@ pub(super) async fn promotions_go_through_the_archive(version: Version) {
         place.done(&["restore", "latest", "--target", target]);
     }
     let fetch = format!("restore_command={} wal-fetch --job crm %f %p", script.display());
-    let to_the_end = ["recovery_target_lsn=", "recovery_target_timeline=latest", "archive_mode=on", &archive, &fetch];
+    let to_the_end = [
+        "recovery_target_lsn=",
+        "recovery_target_timeline=latest",
+        "archive_mode=on",
+        &archive,
+        &fetch,
+    ];
     let copy = Postgres::recovered(version, Path::new(&data), &to_the_end).await;
     // Its first timeline was left between two segments,
     number_is_taken(&place, &data, 2, (&behind(&segment, 1), 1));
@@ -120,7 +135,9 @@ pub(super) async fn promotions_go_through_the_archive(version: Version) {
         hand_over(Path::new(&place.path(name)));
     }
     drop(copy);
-    for (number, (at, expected)) in [(on_first, first), (on_second, second), (on_third, third)].iter().enumerate() {
+    for (number, (at, expected)) in
+        [(on_first, first), (on_second, second), (on_third, third)].iter().enumerate()
+    {
         let target = place.path(&format!("at-{number}"));
         place.done(&["restore", "--job", "crm", "--at", &text_of(at), "--target", &target]);
         let found = Postgres::recovered(version, Path::new(&target), &[]).await;
@@ -130,8 +147,8 @@ pub(super) async fn promotions_go_through_the_archive(version: Version) {
     a_beginning_is_lost(&place, &data, &segment).await;
 }
 
-/// As soon as a server is promoted, and long before a segment of its own is full, nobody else takes its number; what is kept of the
-/// timeline before, up to where it was left, is there, and no more.
+/// As soon as a server is promoted, and long before a segment of its own is full, nobody else takes
+/// its number; what is kept of the timeline before, up to where it was left, is there, and no more.
 fn number_is_taken(place: &Place, data: &str, timeline: u32, (before, code): (&str, i32)) {
     let (bare, to) = (bare(place, data), place.path("fetched"));
     let fetch = |name: &str| place.run(&["wal-fetch", name, &to, "--data-directory", &bare]).code;
@@ -154,16 +171,19 @@ fn behind(segment: &str, timeline: u32) -> String {
     format!("{timeline:08X}{:016X}", u64::from_str_radix(&segment[8..], 16).unwrap() + 1)
 }
 
-/// What says where the second timeline came from goes: nobody may take the first one for all there is. Pushed again, it is there again.
+/// What says where the second timeline came from goes: nobody may take the first one for all there
+/// is. Pushed again, it is there again.
 async fn a_beginning_is_lost(place: &Place, data: &str, segment: &str) {
     let (bare, to) = (bare(place, data), place.path("fetched"));
     let fetch = |name: &str| place.run(&["wal-fetch", name, &to, "--data-directory", &bare]).code;
-    let names = ["00000002.history", "00000003.history", &segment.replacen("00000003", "00000001", 1)];
+    let names =
+        ["00000002.history", "00000003.history", &segment.replacen("00000003", "00000001", 1)];
     let codes = || names.map(fetch);
     assert_eq!(codes(), [0, 0, 1]);
     let sink = Arc::new(LocalSink::open(place.path("repository")).unwrap());
     let repository = Repository::open(sink, &Passphrase::new("key")).await.unwrap();
-    let stream = Stream::of(&WalFile::read(Path::new(&place.path(segment))).unwrap().unwrap().identity());
+    let stream =
+        Stream::of(&WalFile::read(Path::new(&place.path(segment))).unwrap().unwrap().identity());
     let view = LogView::load(&repository, &stream, &Context::silent()).await.unwrap();
     let slices = view.slices().filter(|header| header.takes_over.is_none());
     let mut slices = slices.zip(place.slices());
@@ -187,7 +207,8 @@ async fn a_beginning_is_lost(place: &Place, data: &str, segment: &str) {
 fn bare(place: &Place, data: &str) -> String {
     let bare = place.path("bare");
     std::fs::create_dir_all(format!("{bare}/global")).unwrap();
-    std::fs::copy(format!("{data}/global/pg_control"), format!("{bare}/global/pg_control")).unwrap();
+    std::fs::copy(format!("{data}/global/pg_control"), format!("{bare}/global/pg_control"))
+        .unwrap();
     for path in [&*bare, &format!("{bare}/global"), &format!("{bare}/global/pg_control")] {
         hand_over(Path::new(path));
     }
@@ -213,9 +234,15 @@ async fn another_of_that_number(place: &Place, version: Version, data: &Path) {
 
 async fn archived(server: &Postgres, segment: &str) {
     let started = Instant::now();
-    let asking = format!("SELECT coalesce(max(last_archived_wal) >= '{segment}', false)::text FROM pg_stat_archiver");
+    let asking = format!(
+        "SELECT coalesce(max(last_archived_wal) >= '{segment}', false)::text FROM pg_stat_archiver"
+    );
     while server.value(&asking).await != "true" {
-        assert!(started.elapsed() < Duration::from_secs(120), "nothing is archived:\n{}", server.log());
+        assert!(
+            started.elapsed() < Duration::from_secs(120),
+            "nothing is archived:\n{}",
+            server.log()
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -256,12 +283,22 @@ async fn ends_and_gaps(place: &Place, server: &Postgres, last: &str) {
     let (to, data) = (place.path("fetched"), place.path("copy"));
     let fetch = |name: &str| place.run(&["wal-fetch", name, &to, "--data-directory", &data]).code;
     assert_eq!(fetch(last), 0);
-    assert_eq!(std::fs::read(&to).unwrap(), std::fs::read(server.data().join("pg_wal").join(last)).unwrap());
-    for none in ["0000000100000000000000F0", "00000007.history", "000000070000000000000001", "odd"] {
+    assert_eq!(
+        std::fs::read(&to).unwrap(),
+        std::fs::read(server.data().join("pg_wal").join(last)).unwrap()
+    );
+    for none in ["0000000100000000000000F0", "00000007.history", "000000070000000000000001", "odd"]
+    {
         assert_eq!(fetch(none), 1, "{none}");
     }
-    assert_eq!(place.run(&["wal-fetch", last, &to, "--data-directory", &place.path("nowhere")]).code, 200);
-    assert_eq!(place.run(&["--repo", "/nowhere", "wal-fetch", last, &to, "--data-directory", &data]).code, 200);
+    assert_eq!(
+        place.run(&["wal-fetch", last, &to, "--data-directory", &place.path("nowhere")]).code,
+        200
+    );
+    assert_eq!(
+        place.run(&["--repo", "/nowhere", "wal-fetch", last, &to, "--data-directory", &data]).code,
+        200
+    );
     assert_eq!(place.run(&["wal-fetch", last]).code, 200);
     // One of the slices in the middle goes.
     let slices = place.slices();

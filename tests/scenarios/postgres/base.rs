@@ -52,7 +52,10 @@ pub(super) async fn a_server_starts_on_what_is_restored(version: Version) {
     // The copy of the backup is gone from the server, and so is its slot.
     assert_eq!(server.value("SELECT count(*)::text FROM pg_replication_slots").await, "0");
     let expected = digest(&origin).await;
-    assert!(expected.objects.len() >= 5 && expected.objects["shop.Odd name.T 1"].count == 20_000, "{expected:?}");
+    assert!(
+        expected.objects.len() >= 5 && expected.objects["shop.Odd name.T 1"].count == 20_000,
+        "{expected:?}"
+    );
     drop(server);
     let snapshot = last_snapshot(&repo).await;
     let data = target.path().join("data");
@@ -62,7 +65,9 @@ pub(super) async fn a_server_starts_on_what_is_restored(version: Version) {
     let copy = Postgres::recovered(version, &data, &[]).await;
     let found = digest(&source(&copy).await).await;
     assert_eq!(expected, found);
-    let place = copy.value("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'far'").await;
+    let place = copy
+        .value("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'far'")
+        .await;
     assert!(place.starts_with(&format!("{}.tablespaces/", data.display())), "{place}");
     copy.run("CREATE TABLE written (id int)").await;
     // Another cluster under the same name is refused.
@@ -85,7 +90,8 @@ pub(super) async fn rows_that_differ_have_other_digests(version: Version) {
     assert_eq!(of("one"), of("again"));
 }
 
-/// Configuration outside of the data directory comes along, and tablespaces go where they are told to.
+/// Configuration outside of the data directory comes along, and tablespaces go where they are told
+/// to.
 pub(super) async fn what_lies_elsewhere_comes_along(version: Version) {
     let room = room();
     let hba = room.path().join("pg_hba.conf");
@@ -103,7 +109,10 @@ pub(super) async fn what_lies_elsewhere_comes_along(version: Version) {
     let config = EntryPath::new(format!("/postgres/{}/config", few.system_id())).unwrap();
     assert!(last_snapshot(&repo).await.find(&config).await.unwrap().is_none());
     server
-        .run("GRANT pg_monitor, pg_read_server_files TO backup; GRANT EXECUTE ON FUNCTION pg_read_file(text) TO backup")
+        .run(
+            "GRANT pg_monitor, pg_read_server_files TO backup; GRANT EXECUTE ON FUNCTION \
+             pg_read_file(text) TO backup",
+        )
         .await;
     back_up(&repo, &few).await;
     let near = room.path().join("near");
@@ -111,12 +120,29 @@ pub(super) async fn what_lies_elsewhere_comes_along(version: Version) {
     let mut mapped = options(&server);
     mapped.tablespaces = vec![(far.to_str().unwrap().to_owned(), near.clone())];
     let data = room.path().join("data");
-    restored(&last_snapshot(&repo).await, &source_with(mapped).await, &data, RestoreRequest::default()).await;
-    assert_eq!(std::fs::read(data.join("pg_hba.conf.original")).unwrap(), std::fs::read(&hba).unwrap());
-    assert_eq!(std::fs::read_to_string(data.join("tablespace_map")).unwrap(), format!("{oid} {}\n", near.display()));
-    assert!(!data.join("tablespace_map.restoring").exists() && !data.join("global/pg_control.restoring").exists());
+    restored(
+        &last_snapshot(&repo).await,
+        &source_with(mapped).await,
+        &data,
+        RestoreRequest::default(),
+    )
+    .await;
+    assert_eq!(
+        std::fs::read(data.join("pg_hba.conf.original")).unwrap(),
+        std::fs::read(&hba).unwrap()
+    );
+    assert_eq!(
+        std::fs::read_to_string(data.join("tablespace_map")).unwrap(),
+        format!("{oid} {}\n", near.display())
+    );
+    assert!(
+        !data.join("tablespace_map.restoring").exists()
+            && !data.join("global/pg_control.restoring").exists()
+    );
     let copy = Postgres::recovered(version, &data, &[]).await;
-    let place = copy.value("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'far'").await;
+    let place = copy
+        .value("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'far'")
+        .await;
     assert_eq!(place, near.display().to_string());
     assert_eq!(digest(&source(&server).await).await, digest(&source(&copy).await).await);
 }

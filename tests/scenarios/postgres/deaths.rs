@@ -1,5 +1,5 @@
-//! What the program works with dies at any moment: the server, the store of the repository, the program itself. Whatever the server
-//! was told to be stored comes back.
+//! What the program works with dies at any moment: the server, the store of the repository, the
+//! program itself. Whatever the server was told to be stored comes back.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,9 +41,14 @@ impl Committing {
                     tokio::spawn(connection);
                     while !ends.load(Ordering::Relaxed) {
                         // Whether the last one was committed when the server died is not known.
-                        let insert = format!("INSERT INTO numbers VALUES ({number}) ON CONFLICT DO NOTHING");
+                        let insert =
+                            format!("INSERT INTO numbers VALUES ({number}) ON CONFLICT DO NOTHING");
                         let done = client.batch_execute(&insert).await;
-                        let Ok(row) = client.query_one("SELECT pg_current_wal_lsn()::text", &[]).await else { break };
+                        let Ok(row) =
+                            client.query_one("SELECT pg_current_wal_lsn()::text", &[]).await
+                        else {
+                            break;
+                        };
                         if done.is_err() {
                             break;
                         }
@@ -77,12 +82,18 @@ impl Committing {
 
 /// Up to where the server has been told that everything is stored.
 async fn acknowledged(server: &Postgres) -> Lsn {
-    let asking = "SELECT coalesce(max(restart_lsn), '0/0')::text FROM pg_replication_slots WHERE slot_name = 'backup'";
+    let asking = "SELECT coalesce(max(restart_lsn), '0/0')::text FROM pg_replication_slots WHERE \
+                  slot_name = 'backup'";
     server.value(asking).await.parse().unwrap()
 }
 
 /// Waits until the capture has got to a number, by what the server was told.
-async fn caught_up(server: &Postgres, committing: &Committing, number: u32, capturing: &mut Running) {
+async fn caught_up(
+    server: &Postgres,
+    committing: &Committing,
+    number: u32,
+    capturing: &mut Running,
+) {
     let started = Instant::now();
     while committing.up_to(acknowledged(server).await) < number {
         assert!(!capturing.has_ended(), "the capturer has given up");
@@ -118,7 +129,8 @@ pub(super) async fn a_capture_among_the_dying(version: Version) {
     for (round, victim) in victims.iter().enumerate() {
         caught_up(&server, &committing, committing.last(), &mut capturing).await;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..1500))).await;
-        let (stored, dead) = (acknowledged(&server).await, Duration::from_millis(random.random_range(0..2500)));
+        let (stored, dead) =
+            (acknowledged(&server).await, Duration::from_millis(random.random_range(0..2500)));
         match victim {
             Victim::Store => {
                 store.kill();
@@ -135,9 +147,16 @@ pub(super) async fn a_capture_among_the_dying(version: Version) {
                 capturing = place.spawn(&["logs", "follow", "crm"]);
             }
         }
-        let (found, least) = (restored(&place, version, &format!("round-{round}")).await, committing.up_to(stored));
-        say(&format!("{victim:?}: {found} are restored of {}, {least} were said to be stored", committing.last()));
-        assert!(found >= least && least > 0, "{victim:?}: {found} are restored, and {least} were said to be stored");
+        let (found, least) =
+            (restored(&place, version, &format!("round-{round}")).await, committing.up_to(stored));
+        say(&format!(
+            "{victim:?}: {found} are restored of {}, {least} were said to be stored",
+            committing.last()
+        ));
+        assert!(
+            found >= least && least > 0,
+            "{victim:?}: {found} are restored, and {least} were said to be stored"
+        );
         assert!(!capturing.has_ended(), "{victim:?}: the capturer has given up");
     }
     capturing.kill();
@@ -152,8 +171,10 @@ pub(super) async fn a_backup_among_the_dying(version: Version) {
     write(&server, 0, 40).await;
     let mut store = DyingStore::start();
     let place = Place::in_store(&server, &store);
-    let fulls = |place: &Place| place.done(&["list", "--json"]).matches("\"type\":\"full\"").count();
-    // The first one also has to start what later ones find: of two, the faster shows how long they take.
+    let fulls =
+        |place: &Place| place.done(&["list", "--json"]).matches("\"type\":\"full\"").count();
+    // The first one also has to start what later ones find: of two, the faster shows how long they
+    // take.
     let timed = || {
         let started = Instant::now();
         place.done(&["run", "crm"]);
@@ -164,7 +185,8 @@ pub(super) async fn a_backup_among_the_dying(version: Version) {
     for round in 0..times() {
         // Something new, so that there is something to be stored.
         write(&server, 0, 40).await;
-        let mut child = place.command(&["run", "crm"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+        let mut child =
+            place.command(&["run", "crm"]).stdout(std::process::Stdio::null()).spawn().unwrap();
         tokio::time::sleep(whole.mul_f64(random.random_range(0.0..0.7))).await;
         hit += u64::from(child.try_wait().unwrap().is_none());
         let dead = Duration::from_millis(random.random_range(0..6000));

@@ -7,8 +7,14 @@ use tokio_postgres::Client;
 use super::say;
 use crate::support::postgres::Version;
 
-const INDEXES: [&str; 6] =
-    ["btree (id)", "hash (t)", "gin (words)", "gist (place)", "spgist (place)", "brin (id) WITH (pages_per_range = 2)"];
+const INDEXES: [&str; 6] = [
+    "btree (id)",
+    "hash (t)",
+    "gin (words)",
+    "gist (place)",
+    "spgist (place)",
+    "brin (id) WITH (pages_per_range = 2)",
+];
 
 /// What there is, and what happens to it.
 pub(super) struct Workload {
@@ -23,7 +29,14 @@ pub(super) struct Workload {
 impl Workload {
     pub(super) fn new(seed: u64, version: Version) -> Self {
         let dice = StdRng::seed_from_u64(seed);
-        Self { dice, version, made: 0, tables: Vec::new(), databases: Vec::new(), prepared: Vec::new() }
+        Self {
+            dice,
+            version,
+            made: 0,
+            tables: Vec::new(),
+            databases: Vec::new(),
+            prepared: Vec::new(),
+        }
     }
 
     fn name(&mut self, of: &str) -> String {
@@ -40,7 +53,9 @@ impl Workload {
         for _ in 0..steps {
             for sql in self.step() {
                 say(&sql);
-                shop.batch_execute(&sql).await.unwrap_or_else(|error| panic!("{sql}: {:?}", error.as_db_error()));
+                shop.batch_execute(&sql)
+                    .await
+                    .unwrap_or_else(|error| panic!("{sql}: {:?}", error.as_db_error()));
             }
         }
     }
@@ -63,11 +78,14 @@ impl Workload {
 
     fn new_table(&mut self) -> Vec<String> {
         let (name, index) = (self.name("made"), self.one(&INDEXES));
-        let (kind, place) = (self.one(&["", "", "UNLOGGED"]), self.one(&["", "", "TABLESPACE far"]));
+        let (kind, place) =
+            (self.one(&["", "", "UNLOGGED"]), self.one(&["", "", "TABLESPACE far"]));
         let rows = self.dice.random_range(0..6000);
         self.tables.push(name.clone());
         vec![
-            format!("CREATE {kind} TABLE {name} (id int, t text, words text[], place point) {place}"),
+            format!(
+                "CREATE {kind} TABLE {name} (id int, t text, words text[], place point) {place}"
+            ),
             self.more(&name, rows),
             format!("CREATE INDEX ON {name} USING {index}"),
         ]
@@ -76,14 +94,17 @@ impl Workload {
     fn more(&mut self, table: &str, rows: u32) -> String {
         let first = self.dice.random_range(0..100_000);
         format!(
-            "INSERT INTO {table} SELECT n, md5(n::text), ARRAY['a' || n % 7, 'b' || n], point(n % 100, n / 100) \
-             FROM generate_series({first}, {first} + {rows}) n"
+            "INSERT INTO {table} SELECT n, md5(n::text), ARRAY['a' || n % 7, 'b' || n], point(n % \
+             100, n / 100) FROM generate_series({first}, {first} + {rows}) n"
         )
     }
 
     fn rows(&mut self, table: &str) -> Vec<String> {
-        let (of, is, rows) =
-            (self.dice.random_range(2..40), self.dice.random_range(0..3), self.dice.random_range(1..3000));
+        let (of, is, rows) = (
+            self.dice.random_range(2..40),
+            self.dice.random_range(0..3),
+            self.dice.random_range(1..3000),
+        );
         let sql = match self.dice.random_range(0..5) {
             0 => format!("UPDATE {table} SET t = t || 'x' WHERE id % {of} = {is}"),
             1 => format!("DELETE FROM {table} WHERE id % {of} = {is}"),
@@ -107,7 +128,9 @@ impl Workload {
             6 => format!("CREATE INDEX ON {table} USING {index}"),
             7 => format!("ALTER TABLE {table} SET {}", self.one(&["LOGGED", "UNLOGGED"])),
             8 => format!("ALTER TABLE {table} SET TABLESPACE {}", self.one(&["far", "pg_default"])),
-            9 => format!("ALTER TABLE {table} ADD COLUMN {} float DEFAULT random()", self.name("c")),
+            9 => {
+                format!("ALTER TABLE {table} ADD COLUMN {} float DEFAULT random()", self.name("c"))
+            }
             _ => format!("DROP TABLE {}", self.tables.swap_remove(at)),
         }]
     }
@@ -137,10 +160,15 @@ impl Workload {
             return vec![format!("{} PREPARED '{name}'", self.one(&["COMMIT", "ROLLBACK"]))];
         }
         let rows = self.dice.random_range(1..500);
-        let insert = format!("INSERT INTO prepared SELECT n, 'p' FROM generate_series(1, {rows}) n");
+        let insert =
+            format!("INSERT INTO prepared SELECT n, 'p' FROM generate_series(1, {rows}) n");
         let begin = "BEGIN; SAVEPOINT one".to_owned();
         if self.dice.random_bool(0.5) {
-            return vec![begin, insert, "ROLLBACK TO one; SELECT count(*) FROM prepared; ROLLBACK".to_owned()];
+            return vec![
+                begin,
+                insert,
+                "ROLLBACK TO one; SELECT count(*) FROM prepared; ROLLBACK".to_owned(),
+            ];
         }
         let name = self.name("p");
         self.prepared.push(name.clone());

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use backup_core::context::Context;
 use backup_core::pipeline::{BackupOptions, backup};
-use backup_core::source::{BackupRequest, EntryPath, RestoreRequest, Selection, Source as _, SourceErrorKind};
+use backup_core::source::{
+    BackupRequest, EntryPath, RestoreRequest, Selection, Source as _, SourceErrorKind,
+};
 use backup_core::testing::MemorySink;
 use backup_sources::postgres::{PostgresOptions, PostgresSource, TlsMode};
 
@@ -19,7 +21,8 @@ use crate::support::tls::Authority;
 
 const SECRET: &str = "hunter2 'x";
 
-/// A server that asks everybody but the administrator for a password, in the way that `method` says.
+/// A server that asks everybody but the administrator for a password, in the way that `method`
+/// says.
 async fn with_password(version: Version, method: &str, settings: &[&str]) -> Postgres {
     let server = Postgres::with(version, &[], settings).await;
     let lines = format!(
@@ -56,7 +59,9 @@ pub(super) async fn the_right_to_replicate_is_enough(version: Version) {
         let error = PostgresSource::connect(of_backup(&server, "hunter3")).await.unwrap_err();
         let told = format!("{} {:?}", error.chain(), error.hint());
         assert!(
-            error.kind() == SourceErrorKind::Invalid && told.contains("28P01") && !told.contains("hunter"),
+            error.kind() == SourceErrorKind::Invalid
+                && told.contains("28P01")
+                && !told.contains("hunter"),
             "{told}"
         );
     }
@@ -68,13 +73,21 @@ pub(super) async fn what_is_missing_is_named(version: Version) {
     server.run("CREATE ROLE reader LOGIN").await;
     let reader = source_with(PostgresOptions::parse(&server.uri_of("reader")).unwrap()).await;
     let problems = reader.probe(&talking()).await.unwrap().problems.join("\n");
-    assert!(problems.contains("LOGIN REPLICATION") && problems.contains("pg_hba.conf"), "{problems}");
+    assert!(
+        problems.contains("LOGIN REPLICATION") && problems.contains("pg_hba.conf"),
+        "{problems}"
+    );
     assert!(!reader.capabilities().log_capture);
     let request = BackupRequest::full(Selection::all());
-    let Err(error) = reader.open_backup(&Context::silent(), &request).await else { panic!("it may be read") };
+    let Err(error) = reader.open_backup(&Context::silent(), &request).await else {
+        panic!("it may be read")
+    };
     assert_eq!(error.kind(), SourceErrorKind::Unsupported);
     let problems = source(&server).await.probe(&talking()).await.unwrap().problems.join("\n");
-    assert!(problems.contains("max_wal_senders") && problems.contains("full_page_writes"), "{problems}");
+    assert!(
+        problems.contains("max_wal_senders") && problems.contains("full_page_writes"),
+        "{problems}"
+    );
 }
 
 /// Certificates are checked as far as is asked for, and SCRAM is bound to them.
@@ -93,7 +106,8 @@ pub(super) async fn certificates_are_checked(version: Version) {
     let key = format!("ssl_key_file={}", key.display());
     // The certificate is for localhost and 127.0.0.1.
     let addresses = "listen_addresses=127.0.0.1,127.0.0.2";
-    let server = with_password(version, "scram-sha-256", &["ssl=on", &certificate, &key, addresses]).await;
+    let server =
+        with_password(version, "scram-sha-256", &["ssl=on", &certificate, &key, addresses]).await;
     let with = |tls: TlsMode, host: &str, ca: Option<&Path>| {
         let mut options = of_backup(&server, SECRET);
         host.clone_into(&mut options.hosts[0].name);
@@ -106,7 +120,8 @@ pub(super) async fn certificates_are_checked(version: Version) {
         (TlsMode::Require, "127.0.0.1", None),
         (TlsMode::Prefer, "127.0.0.1", Some(&*other_ca)),
     ] {
-        let origin = with(tls, host, ca).await.unwrap_or_else(|error| panic!("{tls:?}: {}", error.chain()));
+        let origin =
+            with(tls, host, ca).await.unwrap_or_else(|error| panic!("{tls:?}: {}", error.chain()));
         origin.probe(&talking()).await.unwrap();
     }
     for (tls, host, ca) in [
@@ -131,7 +146,11 @@ pub(super) async fn a_logical_slot_is_left_alone(version: Version) {
     server.run("SELECT pg_create_logical_replication_slot('backup', 'pgoutput')").await;
     let origin = source_with(options(&server)).await;
     let error = origin.open_log(&talking(), None).await.err().unwrap();
-    assert!(error.kind() == SourceErrorKind::Invalid && error.chain().contains("logical"), "{}", error.chain());
+    assert!(
+        error.kind() == SourceErrorKind::Invalid && error.chain().contains("logical"),
+        "{}",
+        error.chain()
+    );
     assert_eq!(server.value("SELECT slot_type FROM pg_replication_slots").await, "logical");
 }
 
@@ -140,7 +159,8 @@ pub(super) async fn damaged_pages_are_told(version: Version) {
     let server = Postgres::start(version).await;
     fill(&server, None).await;
     let client = server.client_of("shop").await;
-    let path: String = client.query_one("SELECT pg_relation_filepath('large')", &[]).await.unwrap().get(0);
+    let path: String =
+        client.query_one("SELECT pg_relation_filepath('large')", &[]).await.unwrap().get(0);
     server.run("CHECKPOINT").await;
     let file = std::fs::OpenOptions::new().write(true).open(server.data().join(path)).unwrap();
     file.write_all_at(&[0xff; 100], 3 * 8192 + 4000).unwrap();
@@ -148,11 +168,18 @@ pub(super) async fn damaged_pages_are_told(version: Version) {
     let report = back_up(&repo, &source(&server).await).await;
     assert!(report.warnings > 0);
     let snapshot = last_snapshot(&repo).await;
-    let damage = EntryPath::new(format!("/postgres/{}/damage.txt", source(&server).await.system_id())).unwrap();
+    let damage =
+        EntryPath::new(format!("/postgres/{}/damage.txt", source(&server).await.system_id()))
+            .unwrap();
     assert!(snapshot.find(&damage).await.unwrap().is_some());
     let room = room();
-    let report =
-        restored(&snapshot, &source(&server).await, &room.path().join("data"), RestoreRequest::default()).await;
+    let report = restored(
+        &snapshot,
+        &source(&server).await,
+        &room.path().join("data"),
+        RestoreRequest::default(),
+    )
+    .await;
     assert_eq!(report.warnings, 1);
 }
 
@@ -167,8 +194,11 @@ pub(super) async fn a_backup_that_is_given_up_leaves_nothing(version: Version) {
     let cx = talking();
     let cancel = cx.cancel.clone();
     let (one, inner) = (repo.clone(), origin.clone());
-    let task = tokio::spawn(async move { backup(&one.repository, &inner, &BackupOptions::default(), &cx).await });
-    let busy = "SELECT (SELECT count(*) FROM pg_stat_progress_basebackup)::text || (SELECT count(*) FROM pg_replication_slots)::text";
+    let task = tokio::spawn(async move {
+        backup(&one.repository, &inner, &BackupOptions::default(), &cx).await
+    });
+    let busy = "SELECT (SELECT count(*) FROM pg_stat_progress_basebackup)::text || (SELECT \
+                count(*) FROM pg_replication_slots)::text";
     let wait_for = async |wanted: &str| {
         let started = Instant::now();
         while server.value(busy).await != wanted {
@@ -182,8 +212,9 @@ pub(super) async fn a_backup_that_is_given_up_leaves_nothing(version: Version) {
     wait_for("00").await;
     // The server dies.
     let (one, inner) = (repo.clone(), origin.clone());
-    let task =
-        tokio::spawn(async move { backup(&one.repository, &inner, &BackupOptions::default(), &talking()).await });
+    let task = tokio::spawn(async move {
+        backup(&one.repository, &inner, &BackupOptions::default(), &talking()).await
+    });
     wait_for("11").await;
     server.kill();
     assert!(task.await.unwrap().is_err());
@@ -202,17 +233,22 @@ pub(super) async fn a_start_that_hangs_is_given_up(version: Version) {
     std::fs::create_dir(&programs).unwrap();
     let program = |name: &str, text: &str| {
         std::fs::write(programs.join(name), format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(programs.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(programs.join(name), std::fs::Permissions::from_mode(0o755))
+            .unwrap();
     };
     program("postgres", &format!("exec {} \"$@\"", version.programs().join("postgres").display()));
     let mut starting = options(&server);
     starting.start = Some(vec![programs.clone()]);
     starting.start_timeout = Some(std::time::Duration::from_secs(2));
     let starting = source_with(starting).await;
-    for (number, (text, said)) in [("exit 0", "has not replayed"), ("sleep 300", "does not end")].iter().enumerate() {
+    for (number, (text, said)) in
+        [("exit 0", "has not replayed"), ("sleep 300", "does not end")].iter().enumerate()
+    {
         program("pg_ctl", text);
         let (data, begun) = (room.path().join(format!("data-{number}")), std::time::Instant::now());
-        let error = super::try_restore(&snapshot, &starting, &data, RestoreRequest::default()).await.unwrap_err();
+        let error = super::try_restore(&snapshot, &starting, &data, RestoreRequest::default())
+            .await
+            .unwrap_err();
         assert!(error.chain().contains(said), "{}", error.chain());
         assert!(begun.elapsed() < std::time::Duration::from_secs(50), "{:?}", begun.elapsed());
     }
@@ -227,7 +263,8 @@ pub(super) async fn a_directory_that_is_not_empty_is_left_alone(version: Version
     let data = room.path().join("data");
     std::fs::create_dir(&data).unwrap();
     std::fs::write(data.join("mine"), "x").unwrap();
-    let error = super::try_restore(&snapshot, &origin, &data, RestoreRequest::default()).await.unwrap_err();
+    let error =
+        super::try_restore(&snapshot, &origin, &data, RestoreRequest::default()).await.unwrap_err();
     assert_eq!(error.kind(), backup_core::error::ErrorKind::TargetExists);
     assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1);
     // Started and promoted by the restore itself.

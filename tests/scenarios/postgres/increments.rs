@@ -33,13 +33,20 @@ use tempfile::TempDir;
 /// A server that knows what has changed, or has its log at least, and does nothing by itself.
 pub(super) async fn attentive(version: Version) -> Postgres {
     let knows = if version >= Version::V17 { "summarize_wal=on" } else { "wal_log_hints=on" };
-    Postgres::with(version, &[], &[knows, "wal_keep_size=512MB", "autovacuum=off", "max_wal_size=512MB"]).await
+    Postgres::with(
+        version,
+        &[],
+        &[knows, "wal_keep_size=512MB", "autovacuum=off", "max_wal_size=512MB"],
+    )
+    .await
 }
 
 pub(super) async fn made(repo: &Repo, source: &PostgresSource, kind: BackupKind) -> BackupReport {
     let options = BackupOptions { kind: Some(kind), ..BackupOptions::default() };
-    let report = backup_core::pipeline::backup(&repo.repository, source, &options, &talking()).await;
-    let report = report.unwrap_or_else(|error| panic!("backing up: {} ({:?})", error.chain(), error.hint()));
+    let report =
+        backup_core::pipeline::backup(&repo.repository, source, &options, &talking()).await;
+    let report =
+        report.unwrap_or_else(|error| panic!("backing up: {} ({:?})", error.chain(), error.hint()));
     say(&format!("{report:?}"));
     report
 }
@@ -58,15 +65,28 @@ pub(super) async fn work(server: &Postgres, version: Version, round: u32) {
          SELECT lo_from_bytea(0, repeat('large object', 1000)::bytea);"
     );
     shop.batch_execute(&sql).await.unwrap_or_else(|error| panic!("{:?}", error.as_db_error()));
-    let copied =
-        if version >= Version::V15 { "CREATE DATABASE again STRATEGY file_copy" } else { "CREATE DATABASE again" };
+    let copied = if version >= Version::V15 {
+        "CREATE DATABASE again STRATEGY file_copy"
+    } else {
+        "CREATE DATABASE again"
+    };
     let more: &[&str] = match round {
-        1 => &["VACUUM large", "DELETE FROM cut WHERE id > 101000", "VACUUM cut", "TRUNCATE parts_0"],
-        2 => &["VACUUM FULL large", "DROP TABLE made_1", "DELETE FROM cut", "VACUUM cut", "CREATE DATABASE later"],
+        1 => {
+            &["VACUUM large", "DELETE FROM cut WHERE id > 101000", "VACUUM cut", "TRUNCATE parts_0"]
+        }
+        2 => &[
+            "VACUUM FULL large",
+            "DROP TABLE made_1",
+            "DELETE FROM cut",
+            "VACUUM cut",
+            "CREATE DATABASE later",
+        ],
         _ => &["REINDEX TABLE large", "DROP DATABASE later", copied, "VACUUM"],
     };
     for sql in more {
-        shop.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {:?}", error.as_db_error()));
+        shop.batch_execute(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {:?}", error.as_db_error()));
     }
 }
 
@@ -138,7 +158,7 @@ pub(super) async fn visibility_maps_tell_the_truth(version: Version) {
     server.run("CREATE DATABASE shop").await;
     let shop = server.client_of("shop").await;
     let fill = "CREATE TABLE seen (id int PRIMARY KEY, t text); \
-         INSERT INTO seen SELECT n, repeat('t', 50) FROM generate_series(1, 100000) n";
+                INSERT INTO seen SELECT n, repeat('t', 50) FROM generate_series(1, 100000) n";
     shop.batch_execute(fill).await.unwrap();
     shop.batch_execute("VACUUM FREEZE seen").await.unwrap();
     let origin = source(&server).await;
@@ -150,30 +170,39 @@ pub(super) async fn visibility_maps_tell_the_truth(version: Version) {
     // Cut off, and grown again without any page of it all visible.
     shop.batch_execute("DELETE FROM seen WHERE id > 30000").await.unwrap();
     shop.batch_execute("VACUUM seen").await.unwrap();
-    shop.batch_execute("INSERT INTO seen SELECT n, repeat('u', 50) FROM generate_series(200000, 250000) n; DELETE FROM seen WHERE id % 2 = 0")
-        .await
-        .unwrap();
+    shop.batch_execute(
+        "INSERT INTO seen SELECT n, repeat('u', 50) FROM generate_series(200000, \
+         250000) n; DELETE FROM seen WHERE id % 2 = 0",
+    )
+    .await
+    .unwrap();
     let grown = made(&repo, &origin, BackupKind::Incremental).await;
     let settings = ["autovacuum=off"];
     for (report, expected) in [(&deleted, after), (&grown, digest(&origin).await)] {
         assert_eq!(report.kind, BackupKind::Incremental);
-        let (copy, _room) = comes_back((&repo, version, &origin), report, &expected, &settings).await;
+        let (copy, _room) =
+            comes_back((&repo, version, &origin), report, &expected, &settings).await;
         let client = copy.client_of("shop").await;
         let count = async |setting: &str| {
             client
-                .batch_execute(&format!("RESET ALL; SET {setting} = off; SET enable_bitmapscan = off"))
+                .batch_execute(&format!(
+                    "RESET ALL; SET {setting} = off; SET enable_bitmapscan = off"
+                ))
                 .await
                 .unwrap();
-            let row = client.query_one("SELECT count(*) FROM seen WHERE id > 0", &[]).await.unwrap();
+            let row =
+                client.query_one("SELECT count(*) FROM seen WHERE id > 0", &[]).await.unwrap();
             row.get::<_, i64>(0)
         };
-        let (by_index, by_table) = (count("enable_seqscan").await, count("enable_indexonlyscan").await);
+        let (by_index, by_table) =
+            (count("enable_seqscan").await, count("enable_indexonlyscan").await);
         assert_eq!(by_index, by_table);
         assert_eq!(by_table, i64::try_from(expected.objects["shop.public.seen"].count).unwrap());
     }
 }
 
-/// Where neither summaries nor the log tell what changed, everything is read, and the reason is told. The next time the log does.
+/// Where neither summaries nor the log tell what changed, everything is read, and the reason is
+/// told. The next time the log does.
 pub(super) async fn without_the_log_it_is_a_full_one(version: Version) {
     let settings = ["min_wal_size=2MB", "max_wal_size=4MB", "autovacuum=off"];
     let server = Postgres::with(version, &["--wal-segsize", "1"], &settings).await;
@@ -199,7 +228,8 @@ pub(super) async fn without_the_log_it_is_a_full_one(version: Version) {
     comes_back((&repo, version, &origin), &report, &digest(&origin).await, &[]).await;
 }
 
-/// Only what changed is read where that may be; else the server sends everything, and only what changed is stored.
+/// Only what changed is read where that may be; else the server sends everything, and only what
+/// changed is stored.
 pub(super) async fn rights_decide_what_is_read(version: Version) {
     let server = attentive(version).await;
     fill(&server, None).await;
@@ -212,8 +242,8 @@ pub(super) async fn rights_decide_what_is_read(version: Version) {
         false => "pg_backup_start(text, boolean), pg_backup_stop(boolean)",
     };
     let grant = format!(
-        "GRANT EXECUTE ON FUNCTION {own}, pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean), \
-         pg_read_binary_file(text, bigint, bigint, boolean) TO backup"
+        "GRANT EXECUTE ON FUNCTION {own}, pg_ls_dir(text, boolean, boolean), pg_stat_file(text, \
+         boolean), pg_read_binary_file(text, bigint, bigint, boolean) TO backup"
     );
     let mut last = None;
     for (right, remark) in [("SELECT 1", "no right to pg_"), (&*grant, "is read, by the log")] {
@@ -267,7 +297,10 @@ async fn noted(repo: &Repo, source: &PostgresSource) -> (BackupReport, String) {
     let report = backup_core::pipeline::backup(&repo.repository, source, &options, &cx).await;
     let notes = heard.0.lock().unwrap().clone();
     say(&notes);
-    (report.unwrap_or_else(|error| panic!("backing up: {} ({:?})", error.chain(), error.hint())), notes)
+    (
+        report.unwrap_or_else(|error| panic!("backing up: {} ({:?})", error.chain(), error.hint())),
+        notes,
+    )
 }
 
 /// Instead of summaries that the server has thrown away, or not made for a while, the log tells.
@@ -281,7 +314,8 @@ pub(super) async fn missing_summaries_cost_nothing(version: Version) {
     server.run("CREATE TABLE u AS SELECT 1 AS id").await;
     let written = server.value("SELECT pg_current_wal_lsn()::text").await;
     server.run("CHECKPOINT").await;
-    let summarized = format!("SELECT (summarized_lsn >= '{written}')::text FROM pg_get_wal_summarizer_state()");
+    let summarized =
+        format!("SELECT (summarized_lsn >= '{written}')::text FROM pg_get_wal_summarizer_state()");
     while server.value(&summarized).await != "true" {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -302,7 +336,9 @@ fn relations(data: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         for entry in fs::read_dir(&dir).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            let is_relation = name.as_bytes()[0].is_ascii_digit() && !name.ends_with("_fsm") && !name.ends_with("_vm");
+            let is_relation = name.as_bytes()[0].is_ascii_digit()
+                && !name.ends_with("_fsm")
+                && !name.ends_with("_vm");
             if path.is_dir() {
                 waiting.push(path);
             } else if is_relation {
@@ -313,8 +349,8 @@ fn relations(data: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// What is put together is what a full backup has, page by page; stock `pg_combinebackup` makes the same of it, and `pg_checksums` and
-/// `pg_amcheck` find nothing wrong.
+/// What is put together is what a full backup has, page by page; stock `pg_combinebackup` makes the
+/// same of it, and `pg_checksums` and `pg_amcheck` find nothing wrong.
 pub(super) async fn stock_tools_put_the_same_together(version: Version) {
     let server = attentive(version).await;
     fill(&server, None).await;
@@ -332,22 +368,37 @@ pub(super) async fn stock_tools_put_the_same_together(version: Version) {
     let expected = digest(&origin).await;
     let (ours, whole) = (room.path().join("ours"), room.path().join("whole"));
     for (report, data) in [(&last, &ours), (&full, &whole)] {
-        restored(&repo.reader(report.snapshot.unwrap()).await, &origin, data, RestoreRequest::default()).await;
+        restored(
+            &repo.reader(report.snapshot.unwrap()).await,
+            &origin,
+            data,
+            RestoreRequest::default(),
+        )
+        .await;
     }
     let (mine, true_full) = (relations(&ours), relations(&whole));
     assert_eq!(mine.keys().collect::<Vec<_>>(), true_full.keys().collect::<Vec<_>>());
     for (path, pages) in &mine {
-        let differing =
-            pages.chunks(8192).zip(true_full[path].chunks(8192)).filter(|(one, other)| one != other).count();
-        assert!(differing == 0 && pages.len() == true_full[path].len(), "{}: {differing} pages", path.display());
+        let differing = pages
+            .chunks(8192)
+            .zip(true_full[path].chunks(8192))
+            .filter(|(one, other)| one != other)
+            .count();
+        assert!(
+            differing == 0 && pages.len() == true_full[path].len(),
+            "{}: {differing} pages",
+            path.display()
+        );
     }
 
     let stock = room.path().join("stock");
-    let restic = Restic::new("restic-new", &room.path().join("repository"), repo.passphrase.reveal());
+    let restic =
+        Restic::new("restic-new", &room.path().join("repository"), repo.passphrase.reveal());
     restic.restore(&last.snapshot.unwrap().to_string(), &stock);
     let cluster = stock.join(format!("postgres/{}", origin.system_id()));
     let theirs = room.path().join("theirs");
-    let layers = ["base", "incremental/0001/base", "incremental/0002/base", "incremental/0003/base"];
+    let layers =
+        ["base", "incremental/0001/base", "incremental/0002/base", "incremental/0003/base"];
     let mut combine = Command::new(programs().join("pg_combinebackup"));
     run(combine.args(layers.map(|layer| cluster.join(layer))).arg("-o").arg(&theirs)).succeeded();
     assert!(relations(&theirs) == mine, "pg_combinebackup");

@@ -72,7 +72,8 @@ pub(super) async fn restored(place: &Place, version: Version, name: &str) -> u32
     last.parse().unwrap()
 }
 
-/// The program is killed and goes on where it was; then the server is killed, and all but the last seconds come back.
+/// The program is killed and goes on where it was; then the server is killed, and all but the last
+/// seconds come back.
 pub(super) async fn a_killed_capture_has_lost_nothing(version: Version) {
     let server = with_role(version, &[], &[]).await;
     let place = Place::new(&server, "");
@@ -87,7 +88,8 @@ pub(super) async fn a_killed_capture_has_lost_nothing(version: Version) {
         assert!(found >= least, "{found} are restored, which were {least} before");
         least = found;
     }
-    // The next one waits until the lease of the one that was killed is over, and makes good what was written meanwhile.
+    // The next one waits until the lease of the one that was killed is over, and makes good what
+    // was written meanwhile.
     let capturing = place.spawn(&["logs", "follow", "crm"]);
     let (started, wanted) = (Instant::now(), committing.last());
     while restored(&place, version, "caught-up").await < wanted {
@@ -101,7 +103,9 @@ pub(super) async fn a_killed_capture_has_lost_nothing(version: Version) {
     capturing.kill();
     committing.end().await;
     let found = restored(&place, version, "last").await;
-    say(&format!("{found} of {last} are restored; {before} were there three seconds before the end"));
+    say(&format!(
+        "{found} of {last} are restored; {before} were there three seconds before the end"
+    ));
     assert!(found >= before.max(least), "{found} of {last}: more than three seconds are lost");
     place.done(&["check", "--read-data"]);
 }
@@ -118,16 +122,22 @@ pub(super) async fn a_killed_backup_leaves_nothing(version: Version) {
         tokio::time::sleep(Duration::from_millis(random.random_range(300..3000))).await;
         running.kill();
         let started = Instant::now();
-        let left =
-            "SELECT (SELECT count(*) FROM pg_stat_progress_basebackup) + (SELECT count(*) FROM pg_replication_slots)";
+        let left = "SELECT (SELECT count(*) FROM pg_stat_progress_basebackup) + (SELECT count(*) \
+                    FROM pg_replication_slots)";
         while server.value(&format!("SELECT ({left})::text")).await != "0" {
-            assert!(started.elapsed() < Duration::from_secs(20), "the server goes on:\n{}", server.log());
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "the server goes on:\n{}",
+                server.log()
+            );
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         assert!(!place.done(&["list", "--json"]).contains("\"type\":\"full\""));
     }
     let file = place.path("backup.toml");
-    let config = std::fs::read_to_string(&file).unwrap().replace("max_bytes_per_second", "# max_bytes_per_second");
+    let config = std::fs::read_to_string(&file)
+        .unwrap()
+        .replace("max_bytes_per_second", "# max_bytes_per_second");
     std::fs::write(&file, config).unwrap();
     place.done(&["run", "crm"]);
     place.done(&["check", "--read-data"]);
@@ -146,7 +156,8 @@ impl Drop for Mounted<'_> {
     }
 }
 
-/// The target is full before everything is there: that is said, and no server can start on what there is.
+/// The target is full before everything is there: that is said, and no server can start on what
+/// there is.
 pub(super) async fn without_space_nothing_starts(version: Version) {
     let server = with_role(version, &[], &[]).await;
     let place = Place::new(&server, "");

@@ -7,8 +7,8 @@ use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::context::Context;
 use backup_core::error::ErrorKind;
 use backup_core::log::{
-    Branch, CaptureOptions, LogReplay, LogView, Plan, Position, Refusal, RollUpOptions, Stream, Target, Timeline,
-    capture, roll_up,
+    Branch, CaptureOptions, LogReplay, LogView, Plan, Position, Refusal, RollUpOptions, Stream,
+    Target, Timeline, capture, roll_up,
 };
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{Digest, RestoreRequest, Source as _};
@@ -74,7 +74,13 @@ impl Logged {
     }
 
     pub(super) async fn roll_up(&self) {
-        let done = roll_up(&self.repo.repository, &self.stream, &RollUpOptions::default(), &Context::silent()).await;
+        let done = roll_up(
+            &self.repo.repository,
+            &self.stream,
+            &RollUpOptions::default(),
+            &Context::silent(),
+        )
+        .await;
         done.unwrap_or_else(|error| panic!("rolling up: {}", error.chain()));
     }
 
@@ -102,7 +108,10 @@ impl Logged {
         if let Target::Time(time) = moment {
             view.refine(&indexed, *time).await.unwrap();
         }
-        let plan = view.timeline().plan(moment).unwrap_or_else(|refusal| panic!("{moment:?}: {refusal:?}"));
+        let plan = view
+            .timeline()
+            .plan(moment)
+            .unwrap_or_else(|refusal| panic!("{moment:?}: {refusal:?}"));
         say(&format!(
             "{moment:?}: base {} needs {}, {} pieces, stop {}",
             plan.base.at,
@@ -157,7 +166,9 @@ struct Fence {
 
 /// Where the server's log is.
 pub(super) async fn newest(server: &Postgres) -> Position {
-    let text = server.value("SELECT timeline_id || ' ' || pg_current_wal_lsn() FROM pg_control_checkpoint()").await;
+    let text = server
+        .value("SELECT timeline_id || ' ' || pg_current_wal_lsn() FROM pg_control_checkpoint()")
+        .await;
     let (timeline, lsn) = text.split_once(' ').unwrap();
     Position::new(timeline, lsn.parse::<Lsn>().unwrap().0)
 }
@@ -176,13 +187,15 @@ pub(super) async fn write(server: &Postgres, from: u32, to: u32) {
     let client = server.client().await;
     for number in from..to {
         let sql = format!(
-            "INSERT INTO log SELECT {number} * 1000 + n, repeat(md5(n::text), 20) FROM generate_series(1, 200) n"
+            "INSERT INTO log SELECT {number} * 1000 + n, repeat(md5(n::text), 20) FROM \
+             generate_series(1, 200) n"
         );
         client.batch_execute(&sql).await.unwrap();
     }
 }
 
-/// To places between two commits, times, names, transactions, the end, and as soon as it is consistent.
+/// To places between two commits, times, names, transactions, the end, and as soon as it is
+/// consistent.
 pub(super) async fn every_moment_comes_back(version: Version) {
     every_moment(version, &[]).await;
 }
@@ -214,8 +227,10 @@ async fn every_moment(version: Version, initdb: &[&str]) {
         }
     }
     let client = server.client().await;
-    let begun =
-        client.query_one("INSERT INTO log VALUES (-2, 'wanted') RETURNING xmin::text::bigint", &[]).await.unwrap();
+    let begun = client
+        .query_one("INSERT INTO log VALUES (-2, 'wanted') RETURNING xmin::text::bigint", &[])
+        .await
+        .unwrap();
     let transaction = u32::try_from(begun.get::<_, i64>(0)).unwrap();
     let with_transaction = digest(&logged.source).await;
     server.run("DELETE FROM log WHERE id > 5000").await;
@@ -248,16 +263,20 @@ async fn every_moment(version: Version, initdb: &[&str]) {
     let room = room();
     let nowhere = logged.recovering(RecoveryTarget::RestorePoint("never made".to_owned()));
     let request = RestoreRequest { log: Some(log), ..RestoreRequest::default() };
-    let error = try_restore(&snapshot, &nowhere, &room.path().join("data"), request).await.unwrap_err();
+    let error =
+        try_restore(&snapshot, &nowhere, &room.path().join("data"), request).await.unwrap_err();
     assert!(error.chain().contains("never made"), "{}", error.chain());
     assert!(!room.path().join("data/recovery.signal").exists());
     // Nor could one be started on what is left.
     assert!(!room.path().join("data/global/pg_control").exists());
 }
 
-/// What the server has thrown away meanwhile is a gap: noted, refused, and over with the next full backup.
+/// What the server has thrown away meanwhile is a gap: noted, refused, and over with the next full
+/// backup.
 pub(super) async fn what_was_not_captured_is_refused(version: Version) {
-    let server = Postgres::with(version, &["--wal-segsize", "1"], &["min_wal_size=2MB", "max_wal_size=4MB"]).await;
+    let server =
+        Postgres::with(version, &["--wal-segsize", "1"], &["min_wal_size=2MB", "max_wal_size=4MB"])
+            .await;
     let keep = async |size: &str| {
         server.run(&format!("ALTER SYSTEM SET max_slot_wal_keep_size = '{size}'")).await;
         server.run("SELECT pg_reload_conf()").await;
@@ -279,7 +298,10 @@ pub(super) async fn what_was_not_captured_is_refused(version: Version) {
     say(&format!("{health:?}"));
     assert_eq!(health.state, backup_sources::postgres::SlotState::Lost);
     let probe = logged.source.probe(&Context::silent()).await.unwrap();
-    assert!(probe.problems.iter().any(|problem| problem.contains("pg_drop_replication_slot")), "{probe:?}");
+    assert!(
+        probe.problems.iter().any(|problem| problem.contains("pg_drop_replication_slot")),
+        "{probe:?}"
+    );
     keep("-1").await;
     let capturing = logged.begin();
     let started = Instant::now();
@@ -301,11 +323,13 @@ pub(super) async fn what_was_not_captured_is_refused(version: Version) {
     let (expected, after) = (digest(&logged.source).await, newest(&server).await);
     logged.reached(&after).await;
     capturing.stop().await;
-    let found = logged.state_at(version, &Target::Position(after), RecoveryTarget::Planned, &[]).await;
+    let found =
+        logged.state_at(version, &Target::Position(after), RecoveryTarget::Planned, &[]).await;
     assert_eq!(expected, found);
 }
 
-/// A standby is promoted: the log goes on there, on another timeline; what the old primary writes afterwards belongs to nobody.
+/// A standby is promoted: the log goes on there, on another timeline; what the old primary writes
+/// afterwards belongs to nobody.
 pub(super) async fn a_promotion_is_followed(version: Version) {
     let primary = Postgres::start(version).await;
     primary.run("CREATE TABLE log (id int, t text)").await;
@@ -317,7 +341,8 @@ pub(super) async fn a_promotion_is_followed(version: Version) {
     restored(&snapshot, &first.source, &data, RestoreRequest::default()).await;
     std::fs::rename(data.join("recovery.signal"), data.join("standby.signal")).unwrap();
     let from = format!("primary_conninfo=host=127.0.0.1 port={} user=postgres", primary.port());
-    let no_stop = ["recovery_target_lsn=", "recovery_target_timeline=latest", "hot_standby=on", &from];
+    let no_stop =
+        ["recovery_target_lsn=", "recovery_target_timeline=latest", "hot_standby=on", &from];
     let standby = Postgres::on(version, &data, &no_stop).await;
     let mut both = options(&primary);
     both.hosts.extend(options(&standby).hosts);
@@ -355,12 +380,14 @@ pub(super) async fn a_promotion_is_followed(version: Version) {
     logged.reached(&on_second).await;
     capturing.stop().await;
     logged.roll_up().await;
-    let found = logged.state_at(version, &Target::Position(on_second), RecoveryTarget::Planned, &[]).await;
+    let found =
+        logged.state_at(version, &Target::Position(on_second), RecoveryTarget::Planned, &[]).await;
     assert_eq!(expected, found);
     // Another timeline of the same number is told from it.
     let known = logged.view().await.timeline();
     on_standby.require_lineage(&Context::silent(), &known).await.unwrap();
-    let elsewhere = Branch { name: "2".to_owned(), parent: Some(Position::new("1".to_owned(), 1 << 24)) };
+    let elsewhere =
+        Branch { name: "2".to_owned(), parent: Some(Position::new("1".to_owned(), 1 << 24)) };
     let other = Timeline::new(Vec::new(), [], [elsewhere], Vec::new());
     let error = on_standby.require_lineage(&Context::silent(), &other).await.unwrap_err();
     assert!(error.to_string().contains("timeline 2"), "{error}");

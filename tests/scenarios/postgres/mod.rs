@@ -269,7 +269,13 @@ fn room() -> tempfile::TempDir {
 }
 
 async fn back_up(repo: &Repo, source: &PostgresSource) -> BackupReport {
-    let report = backup_core::pipeline::backup(&repo.repository, source, &BackupOptions::default(), &talking()).await;
+    let report = backup_core::pipeline::backup(
+        &repo.repository,
+        source,
+        &BackupOptions::default(),
+        &talking(),
+    )
+    .await;
     report.unwrap_or_else(|error| panic!("backing up: {} ({:?})", error.chain(), error.hint()))
 }
 

@@ -39,15 +39,25 @@ impl Place {
         Self::with(server, "", as_servers(), None)
     }
 
-    fn with(server: &Postgres, more: &str, wrapper: Vec<String>, store: Option<&DyingStore>) -> Self {
+    fn with(
+        server: &Postgres,
+        more: &str,
+        wrapper: Vec<String>,
+        store: Option<&DyingStore>,
+    ) -> Self {
         let room = room();
         let local = room.path().join("repository").to_str().unwrap().to_owned();
         let repository = store.map_or_else(
-            || format!("[repositories.main]\nurl = {local:?}\npassphrase_env = \"BACKUP_PASSWORD\"\n"),
+            || {
+                format!(
+                    "[repositories.main]\nurl = {local:?}\npassphrase_env = \"BACKUP_PASSWORD\"\n"
+                )
+            },
             DyingStore::config,
         );
         let address = store.map_or(local, DyingStore::address);
-        let environment = [("CRM_PORT", server.port().to_string()), ("CRM_PASSWORD", SECRET.to_owned())];
+        let environment =
+            [("CRM_PORT", server.port().to_string()), ("CRM_PASSWORD", SECRET.to_owned())];
         let mut environment: BTreeMap<_, _> =
             environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         environment.insert("HOME".to_owned(), room.path().to_str().unwrap().to_owned());
@@ -117,13 +127,16 @@ impl Place {
 
     /// Files of the captured log, in the order in which they were stored.
     pub(super) fn slices(&self) -> Vec<PathBuf> {
-        let (mut dirs, mut found) = (vec![PathBuf::from(self.path("repository/x-lane"))], Vec::new());
+        let (mut dirs, mut found) =
+            (vec![PathBuf::from(self.path("repository/x-lane"))], Vec::new());
         while let Some(dir) = dirs.pop() {
             for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
                 match entry.file_type().unwrap().is_dir() {
                     true => dirs.push(entry.path()),
                     // The first ones only note who stores.
-                    false if entry.file_name().to_str().unwrap().bytes().any(|byte| byte != b'0') => {
+                    false
+                        if entry.file_name().to_str().unwrap().bytes().any(|byte| byte != b'0') =>
+                    {
                         found.push(entry.path());
                     }
                     false => {}
@@ -153,10 +166,13 @@ impl Place {
 /// A role as the documentation makes it, and a server that asks it for its password.
 pub(super) async fn with_role(version: Version, initdb: &[&str], settings: &[&str]) -> Postgres {
     let server = Postgres::with(version, initdb, settings).await;
-    let lines = "local all all trust\nhost all postgres 127.0.0.1/32 trust\n\
-         host replication postgres 127.0.0.1/32 trust\nhost all,replication backup 127.0.0.0/8 scram-sha-256\n";
+    let lines = "local all all trust\nhost all postgres 127.0.0.1/32 trust\nhost replication \
+                 postgres 127.0.0.1/32 trust\nhost all,replication backup 127.0.0.0/8 \
+                 scram-sha-256\n";
     std::fs::write(server.data().join("pg_hba.conf"), lines).unwrap();
-    let role = format!("CREATE ROLE backup LOGIN REPLICATION PASSWORD '{SECRET}'; GRANT pg_monitor TO backup");
+    let role = format!(
+        "CREATE ROLE backup LOGIN REPLICATION PASSWORD '{SECRET}'; GRANT pg_monitor TO backup"
+    );
     server.run(&format!("SET password_encryption = 'scram-sha-256'; {role}")).await;
     server.run("SELECT pg_reload_conf()").await;
     tokio::time::sleep(Duration::from_millis(200)).await;

@@ -29,10 +29,19 @@ impl Drop for Started<'_> {
 /// What a server has on which nobody but this program has laid hands.
 async fn started(place: &Place, version: Version, at: &str, port: u16) -> Digest {
     let target = place.path(&format!("started-{port}"));
-    let (port_setting, programs) = (format!("port={port}"), format!("--start={}", version.programs().display()));
-    let sets = ["--set", &port_setting, "--set", "unix_socket_directories=", "--set", "listen_addresses=127.0.0.1"];
+    let (port_setting, programs) =
+        (format!("port={port}"), format!("--start={}", version.programs().display()));
+    let sets = [
+        "--set",
+        &port_setting,
+        "--set",
+        "unix_socket_directories=",
+        "--set",
+        "listen_addresses=127.0.0.1",
+    ];
     let target = target.as_str();
-    let restore = ["restore", "--job", "crm", "--at", at, "--target", target, "--verify", &programs];
+    let restore =
+        ["restore", "--job", "crm", "--at", at, "--target", target, "--verify", &programs];
     let _started = Started(Path::new(target));
     let text = place.done(&[&restore[..], &sets].concat());
     assert!(text.contains("restored"), "{text}");
@@ -61,15 +70,24 @@ pub(super) async fn from_the_first_backup_to_a_running_copy(version: Version) {
     write(&server, 0, 5).await;
     let (fence, at_fence) = (newest(&server).await, digest(&source(&server).await).await);
     let client = server.client().await;
-    let inserted = client.query_one("INSERT INTO log VALUES (-1, 'x') RETURNING xmin::text", &[]).await.unwrap();
-    let (transaction, at_transaction) = (inserted.get::<_, String>(0), digest(&source(&server).await).await);
+    let inserted = client
+        .query_one("INSERT INTO log VALUES (-1, 'x') RETURNING xmin::text", &[])
+        .await
+        .unwrap();
+    let (transaction, at_transaction) =
+        (inserted.get::<_, String>(0), digest(&source(&server).await).await);
     write(&server, 5, 7).await;
     server.run("SELECT pg_create_restore_point('before: the end')").await;
     let at_name = digest(&source(&server).await).await;
     write(&server, 7, 9).await;
     let (last, at_last) = (newest(&server).await, digest(&source(&server).await).await);
     place.reached(&text_of(&last));
-    assert_eq!(server.value("SELECT count(*)::text FROM pg_replication_slots WHERE slot_name = 'crm'").await, "1");
+    assert_eq!(
+        server
+            .value("SELECT count(*)::text FROM pg_replication_slots WHERE slot_name = 'crm'")
+            .await,
+        "1"
+    );
     assert!(place.done(&["logs", "status", "crm"]).contains("crm"));
     capturing.stop();
     let latest_in_snapshot = place.done(&["logs", "roll-up", "crm"]);
@@ -115,7 +133,8 @@ fn refusals(place: &Place, filled: &str) {
         place.fails(code, &[&restore[..], more].concat());
         let written = Path::new(&new).join("global/pg_control").exists();
         assert!(!written, "{more:?}");
-        // A restore that fails on the way leaves what it wrote, without what a server needs to start.
+        // A restore that fails on the way leaves what it wrote, without what a server needs to
+        // start.
         _ = std::fs::remove_dir_all(&new);
     }
     place.fails(5, &["restore", "latest", "--target", filled]);
@@ -128,15 +147,32 @@ fn refusals(place: &Place, filled: &str) {
 /// By addresses alone; whoever has no rights is told what to write where.
 pub(super) async fn without_a_configuration(version: Version) {
     let server = with_role(version, &[], &["summarize_wal=on"]).await;
-    server.run("CREATE TABLE log (id int, t text); CREATE ROLE nobody LOGIN PASSWORD 'pass word'").await;
+    server
+        .run("CREATE TABLE log (id int, t text); CREATE ROLE nobody LOGIN PASSWORD 'pass word'")
+        .await;
     let place = Place::new(&server, "");
-    let uri = |user: &str| format!("postgresql://{user}:pass%20word@127.0.0.1:{}/postgres", server.port());
+    let uri = |user: &str| {
+        format!("postgresql://{user}:pass%20word@127.0.0.1:{}/postgres", server.port())
+    };
     let (backup, nobody) = (uri("backup"), uri("nobody"));
     place.done(&["run", "--source", &backup, "--job", "hand"]);
     server.run("INSERT INTO log SELECT n, 'later' FROM generate_series(1, 1000) n").await;
     let told = place.done(&["run", "--source", &backup, "--job", "hand", "--type", "incremental"]);
     assert!(told.contains(": incremental"), "{told}");
-    place.fails(2, &["run", "--source", &backup, "--job", "hand", "--type", "incremental", "--method", "logical"]);
+    place.fails(
+        2,
+        &[
+            "run",
+            "--source",
+            &backup,
+            "--job",
+            "hand",
+            "--type",
+            "incremental",
+            "--method",
+            "logical",
+        ],
+    );
     assert!(place.done(&["list", "--source", "postgres"]).contains("hand"));
     let target = place.path("copy");
     place.done(&["restore", "latest", "--target", &target]);
@@ -149,7 +185,10 @@ pub(super) async fn without_a_configuration(version: Version) {
     tokio::time::sleep(Duration::from_millis(200)).await;
     let outcome = place.run(&["doctor", "--source", &nobody]);
     let text = format!("{}{}", outcome.text(), outcome.stderr);
-    assert!(outcome.code == 3 && text.contains("pg_hba.conf") && text.contains("REPLICATION"), "{text}");
+    assert!(
+        outcome.code == 3 && text.contains("pg_hba.conf") && text.contains("REPLICATION"),
+        "{text}"
+    );
     assert!(!text.contains("pass%20word") && !text.contains(SECRET), "{text}");
     let mut wrong = options(&server);
     wrong.system_id = Some(1);
@@ -157,7 +196,8 @@ pub(super) async fn without_a_configuration(version: Version) {
     place.fails(2, &["run", "--source", &backup.replace("word", "hunter2")]);
 }
 
-/// The server throws log away that was not captured: that is noted, and any moment behind it comes back with a new full backup.
+/// The server throws log away that was not captured: that is noted, and any moment behind it comes
+/// back with a new full backup.
 pub(super) async fn a_gap_is_followed_by_a_full_backup(version: Version) {
     let settings = ["min_wal_size=2MB", "max_wal_size=4MB"];
     let server = with_role(version, &["--wal-segsize", "1"], &settings).await;

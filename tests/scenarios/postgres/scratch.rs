@@ -17,9 +17,12 @@ use super::program::text_of;
 use crate::support::postgres::{Postgres, Version};
 use crate::support::process::run;
 
-/// What belongs together in every state that there ever was: the bank of TPC-B, and how many rows its history has.
-const BALANCE: &str = "SELECT concat_ws(' ', (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(tbalance) FROM pgbench_tellers), \
-     (SELECT sum(bbalance) FROM pgbench_branches), (SELECT sum(delta) FROM pgbench_history), (SELECT count(*) FROM pgbench_accounts))";
+/// What belongs together in every state that there ever was: the bank of TPC-B, and how many rows
+/// its history has.
+const BALANCE: &str = "SELECT concat_ws(' ', (SELECT sum(abalance) FROM pgbench_accounts), (SELECT \
+                       sum(tbalance) FROM pgbench_tellers), (SELECT sum(bbalance) FROM \
+                       pgbench_branches), (SELECT sum(delta) FROM pgbench_history), (SELECT \
+                       count(*) FROM pgbench_accounts))";
 
 /// Of the numbers, how many there are and what they hold.
 fn numbers(table: &str) -> String {
@@ -49,8 +52,10 @@ impl Workshop {
 
     /// A restore of parts; root names another user.
     fn arguments<'a>(&'a self, at: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-        let scratch = ["--scratch", self.scratch.to_str().unwrap(), "--scratch-programs", &self.programs];
-        let user: &[&str] = if rustix::process::geteuid().is_root() { &["--scratch-user", "nobody"] } else { &[] };
+        let scratch =
+            ["--scratch", self.scratch.to_str().unwrap(), "--scratch-programs", &self.programs];
+        let user: &[&str] =
+            if rustix::process::geteuid().is_root() { &["--scratch-user", "nobody"] } else { &[] };
         [&["restore", "--job", "crm", "--at", at][..], &scratch, user, more].concat()
     }
 
@@ -65,14 +70,18 @@ impl Workshop {
     fn runs(&self) -> PathBuf {
         let started = Instant::now();
         loop {
-            let found = fs::read_dir(&self.scratch).unwrap().map(|entry| entry.unwrap().path()).next();
+            let found =
+                fs::read_dir(&self.scratch).unwrap().map(|entry| entry.unwrap().path()).next();
             // The file is there before anything is in it.
             let is_told = |room: &PathBuf| {
-                fs::read_to_string(room.join("data/postmaster.pid")).is_ok_and(|text| text.contains('\n'))
+                fs::read_to_string(room.join("data/postmaster.pid"))
+                    .is_ok_and(|text| text.contains('\n'))
             };
             match found.filter(is_told) {
                 Some(room) => return room,
-                None => assert!(started.elapsed() < Duration::from_secs(120), "no scratch server runs"),
+                None => {
+                    assert!(started.elapsed() < Duration::from_secs(120), "no scratch server runs")
+                }
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -107,25 +116,32 @@ fn works_in(process: &str, dir: &Path) -> bool {
     fs::read_link(format!("/proc/{process}/cwd")).is_ok_and(|found| found == dir)
 }
 
-/// One table, and several that belong together, at moments between two commits, while the server runs under load.
+/// One table, and several that belong together, at moments between two commits, while the server
+/// runs under load.
 pub(super) async fn a_table_comes_out_of_a_data_directory(version: Version) {
     let server = with_role(version, &[], &["autovacuum=off"]).await;
     run(&mut pgbench(&server, &["-i", "-q", "-s", "1"])).succeeded();
     server
-        .run("CREATE TABLE numbers (id int PRIMARY KEY, t text); CREATE UNLOGGED TABLE fleeting AS SELECT 1 AS id")
+        .run(
+            "CREATE TABLE numbers (id int PRIMARY KEY, t text); CREATE UNLOGGED TABLE fleeting AS \
+             SELECT 1 AS id",
+        )
         .await;
-    let mut load = pgbench(&server, &["-n", "-c", "2", "-R", "200", "-T", "600", "--max-tries=100"]);
+    let mut load =
+        pgbench(&server, &["-n", "-c", "2", "-R", "200", "-T", "600", "--max-tries=100"]);
     let load = Load(load.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     let shop = Workshop::new(&server, version);
     let place = &shop.place;
     place.done(&["run", "crm"]);
     let capturing = place.spawn(&["logs", "follow", "crm"]);
     count(&server, 0, 300).await;
-    let (fence, at_fence) = (text_of(&newest(&server).await), server.value(&numbers("numbers")).await);
+    let (fence, at_fence) =
+        (text_of(&newest(&server).await), server.value(&numbers("numbers")).await);
     count(&server, 300, 350).await;
     // Nobody of the name that everybody tries first may log in for a while.
     let known = server.client().await;
-    let locked = "CREATE ROLE chief LOGIN SUPERUSER; ALTER ROLE postgres NOLOGIN; UPDATE numbers SET t = 'late'";
+    let locked = "CREATE ROLE chief LOGIN SUPERUSER; ALTER ROLE postgres NOLOGIN; UPDATE numbers \
+                  SET t = 'late'";
     known.batch_execute(locked).await.unwrap();
     let late = text_of(&newest_of(&known).await);
     known.batch_execute("ALTER ROLE postgres LOGIN; DROP TABLE numbers").await.unwrap();
@@ -142,7 +158,10 @@ pub(super) async fn a_table_comes_out_of_a_data_directory(version: Version) {
     assert!(said.contains("public.numbers"), "{said}");
     let renamed = ["--rename", "postgres.public.numbers=postgres.public.then", "--no-owner"];
     shop.done(&late, &[&only[..], &renamed].concat());
-    assert_eq!(copy.value("SELECT concat(count(*), min(t), max(t)) FROM \"then\"").await, "350latelate");
+    assert_eq!(
+        copy.value("SELECT concat(count(*), min(t), max(t)) FROM \"then\"").await,
+        "350latelate"
+    );
     drop(load);
     capturing.stop();
     untouched(&server, &copy, &shop, &last).await;
@@ -152,7 +171,8 @@ pub(super) async fn a_table_comes_out_of_a_data_directory(version: Version) {
 
 /// Where the log is, asked in a session that is open.
 async fn newest_of(client: &tokio_postgres::Client) -> backup_core::log::Position {
-    let asking = "SELECT timeline_id::text, pg_current_wal_lsn()::text FROM pg_control_checkpoint()";
+    let asking =
+        "SELECT timeline_id::text, pg_current_wal_lsn()::text FROM pg_control_checkpoint()";
     let row = client.query_one(asking, &[]).await.unwrap();
     let lsn: backup_sources::postgres::Lsn = row.get::<_, String>(1).parse().unwrap();
     backup_core::log::Position::new(row.get::<_, String>(0), lsn.0)
@@ -162,8 +182,9 @@ async fn newest_of(client: &tokio_postgres::Client) -> backup_core::log::Positio
 async fn untouched(server: &Postgres, copy: &Postgres, shop: &Workshop, last: &str) {
     server.run("CHECKPOINT").await;
     let look = async || {
-        let about = "SELECT concat_ws(' ', pg_postmaster_start_time(), current_setting('port'), current_setting('archive_mode'), \
-             (SELECT count(*) FROM pg_replication_slots), (SELECT count(*) FROM pg_tablespace))";
+        let about = "SELECT concat_ws(' ', pg_postmaster_start_time(), current_setting('port'), \
+                     current_setting('archive_mode'), (SELECT count(*) FROM pg_replication_slots), \
+                     (SELECT count(*) FROM pg_tablespace))";
         let control = fs::read(server.data().join("global/pg_control")).unwrap();
         (server.value(about).await, control, names(server.data()))
     };
@@ -172,29 +193,41 @@ async fn untouched(server: &Postgres, copy: &Postgres, shop: &Workshop, last: &s
     let only = ["--only", "postgres.public.pgbench_*", "--target", &uri];
     let dry = shop.done(last, &[&only[..], &["--dry-run"]].concat());
     assert!(dry.contains("Plan") && dry.contains("4 tables"), "{dry}");
-    assert_eq!(copy.value("SELECT count(*)::text FROM pg_tables WHERE tablename LIKE 'pgbench%'").await, "0");
+    assert_eq!(
+        copy.value("SELECT count(*)::text FROM pg_tables WHERE tablename LIKE 'pgbench%'").await,
+        "0"
+    );
     shop.done(last, &only);
     let found = copy.value(BALANCE).await;
     let parts: Vec<&str> = found.split(' ').collect();
-    assert!(parts.len() == 5 && parts[4] == "100000" && parts[..4].iter().all(|part| *part == parts[0]), "{found}");
+    assert!(
+        parts.len() == 5 && parts[4] == "100000" && parts[..4].iter().all(|part| *part == parts[0]),
+        "{found}"
+    );
     // Replaced as a whole, which is shown first, of one scratch server.
     copy.run("UPDATE pgbench_tellers SET tbalance = 0").await;
     let said = shop.done(last, &[&only[..], &["--if-exists", "replace", "--yes"]].concat());
     assert_eq!(said.matches("scratch server").count(), 1, "{said}");
     assert_eq!(copy.value(BALANCE).await, found);
     // What is not in the log is told.
-    let outcome =
-        shop.place.run(&shop.arguments(last, &["--only", "postgres.public.fleeting", "--target", &copy.uri()]));
+    let outcome = shop.place.run(
+        &shop.arguments(last, &["--only", "postgres.public.fleeting", "--target", &copy.uri()]),
+    );
     assert!(outcome.code == 3 && outcome.stderr.contains("unlogged"), "{outcome}");
     let after = look().await;
     assert_eq!((before.0, before.2), (after.0, after.2));
     assert!(before.1 == after.1, "pg_control was written");
 }
 
-/// Ended by Ctrl-C nothing is left; what is left of somebody who was killed is removed by the next one.
+/// Ended by Ctrl-C nothing is left; what is left of somebody who was killed is removed by the next
+/// one.
 async fn interrupted(shop: &Workshop, last: &str, target: &str) {
-    let only =
-        ["--only", "postgres.public.pgbench_tellers", "--rename", "postgres.public.pgbench_tellers=postgres.public.x"];
+    let only = [
+        "--only",
+        "postgres.public.pgbench_tellers",
+        "--rename",
+        "postgres.public.pgbench_tellers=postgres.public.x",
+    ];
     let arguments = shop.arguments(last, &[&only[..], &["--target", target]].concat());
     let mut running = shop.place.spawn(&arguments);
     shop.runs();
@@ -226,16 +259,27 @@ fn refused(shop: &Workshop, last: &str, target: &str) {
     shop.place.fails(2, &shop.arguments(last, &[&only[..], &["--set", "port=1"]].concat()));
     shop.place.fails(
         2,
-        &shop.arguments(last, &["--only", "postgres.public.pgbench_tellers", "--target", &shop.place.path("dir")]),
+        &shop.arguments(
+            last,
+            &["--only", "postgres.public.pgbench_tellers", "--target", &shop.place.path("dir")],
+        ),
     );
-    shop.place.fails(1, &shop.arguments(last, &["--only", "postgres.public.nothing", "--target", target]));
-    let plain = ["restore", "--job", "crm", "--at", last, "--scratch", shop.scratch.to_str().unwrap()];
-    let said = shop
-        .place
-        .fails(2, &[&plain[..], &only, &["--scratch-programs", "/nowhere", "--scratch-user", "nobody"]].concat());
+    shop.place.fails(
+        1,
+        &shop.arguments(last, &["--only", "postgres.public.nothing", "--target", target]),
+    );
+    let plain =
+        ["restore", "--job", "crm", "--at", last, "--scratch", shop.scratch.to_str().unwrap()];
+    let said = shop.place.fails(
+        2,
+        &[&plain[..], &only, &["--scratch-programs", "/nowhere", "--scratch-user", "nobody"]]
+            .concat(),
+    );
     assert!(said.contains("--scratch-programs"), "{said}");
     if rustix::process::geteuid().is_root() {
-        let said = shop.place.fails(2, &[&plain[..], &only, &["--scratch-programs", &shop.programs]].concat());
+        let said = shop
+            .place
+            .fails(2, &[&plain[..], &only, &["--scratch-programs", &shop.programs]].concat());
         assert!(said.contains("--scratch-user"), "{said}");
     }
     assert_eq!(names(&shop.scratch), BTreeSet::new());

@@ -58,7 +58,9 @@ async fn set(server: &Postgres, setting: &str) {
 
 /// Not read, keeping too much, lost; and well again, each time.
 pub(super) async fn what_is_wrong_with_a_slot_is_told(version: Version) {
-    let server = with_role(version, &["--wal-segsize", "1"], &["min_wal_size=2MB", "max_wal_size=4MB"]).await;
+    let server =
+        with_role(version, &["--wal-segsize", "1"], &["min_wal_size=2MB", "max_wal_size=4MB"])
+            .await;
     server.run("CREATE TABLE log (id int, t text)").await;
     let place = Place::new(&server, "slot = \"crm\"\nfast_checkpoint = true");
     let file = place.path("backup.toml");

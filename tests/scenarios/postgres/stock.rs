@@ -25,14 +25,17 @@ pub(super) async fn stock_tools_find_nothing_wrong(version: Version) {
     back_up(&repo, &origin).await;
     repo.assert_sound().await;
     let stock = room.path().join("stock");
-    let restic = Restic::new("restic-new", &room.path().join("repository"), repo.passphrase.reveal());
+    let restic =
+        Restic::new("restic-new", &room.path().join("repository"), repo.passphrase.reveal());
     restic.restore("latest", &stock);
     let base = stock.join(format!("postgres/{}/base", origin.system_id()));
     run(Command::new(tool("pg_verifybackup")).arg("--no-parse-wal").arg(&base)).succeeded();
     let data = room.path().join("data");
     restored(&last_snapshot(&repo).await, &origin, &data, RestoreRequest::default()).await;
-    let ignored = ["postgresql.auto.conf", "recovery.signal"].map(|name| format!("--ignore={name}"));
-    run(Command::new(tool("pg_verifybackup")).arg("--no-parse-wal").args(ignored).arg(&data)).succeeded();
+    let ignored =
+        ["postgresql.auto.conf", "recovery.signal"].map(|name| format!("--ignore={name}"));
+    run(Command::new(tool("pg_verifybackup")).arg("--no-parse-wal").args(ignored).arg(&data))
+        .succeeded();
     let expected = digest(&origin).await;
     let copy = Postgres::recovered(version, &data, &[]).await;
     assert_eq!(expected, digest(&source(&copy).await).await);
@@ -58,7 +61,8 @@ pub(super) async fn restic_and_a_server_are_enough(version: Version) {
     capturing.stop().await;
     logged.roll_up().await;
     let stock = room.path().join("stock");
-    let restic = Restic::new("restic-new", &room.path().join("repository"), repo.passphrase.reveal());
+    let restic =
+        Restic::new("restic-new", &room.path().join("repository"), repo.passphrase.reveal());
     restic.restore("latest", &stock);
     hand_over_all(&stock);
     let cluster = stock.join(format!("postgres/{}", logged.source.system_id()));

@@ -1,4 +1,5 @@
-//! A table over 1 GiB: its pages lie in two files, and it is cut off and grows again where the second one begins.
+//! A table over 1 GiB: its pages lie in two files, and it is cut off and grows again where the
+//! second one begins.
 
 use tokio_postgres::Client;
 
@@ -13,12 +14,14 @@ pub(super) async fn make(shop: &Client) {
     grow(shop, 1, FIRST + 3000).await;
 }
 
-/// What happens to it between backups: changes on both sides of the border, its end goes to before the border, and it passes it again.
+/// What happens to it between backups: changes on both sides of the border, its end goes to before
+/// the border, and it passes it again.
 pub(super) async fn go_on(shop: &Client, round: u32) {
     match round {
         0 => {
             let (from, to) = (FIRST - 200, FIRST + 200);
-            run(shop, &format!("UPDATE vast SET t = upper(t) WHERE id BETWEEN {from} AND {to}")).await;
+            run(shop, &format!("UPDATE vast SET t = upper(t) WHERE id BETWEEN {from} AND {to}"))
+                .await;
         }
         1 => {
             run(shop, &format!("DELETE FROM vast WHERE id > {}", FIRST - 100)).await;
@@ -35,5 +38,7 @@ async fn grow(shop: &Client, from: u32, to: u32) {
 
 async fn run(shop: &Client, sql: &str) {
     say(sql);
-    shop.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {:?}", error.as_db_error()));
+    shop.batch_execute(sql)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {:?}", error.as_db_error()));
 }

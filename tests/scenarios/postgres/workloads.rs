@@ -1,5 +1,5 @@
-//! Workloads made by dice: whatever they do to files of relations, what is put together of a chain of backups is what a full backup has,
-//! page by page.
+//! Workloads made by dice: whatever they do to files of relations, what is put together of a chain
+//! of backups is what a full backup has, page by page.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -39,7 +39,9 @@ async fn begun(version: Version, far: &Path, seed: u64, settings: &[&str]) -> Po
     let server = Postgres::with(version, initdb, &[&always, settings].concat()).await;
     fill(&server, Some(far)).await;
     let shop = server.client_of("shop").await;
-    shop.batch_execute("CREATE TABLE prepared (id int, t text); CREATE SEQUENCE numbers").await.unwrap();
+    shop.batch_execute("CREATE TABLE prepared (id int, t text); CREATE SEQUENCE numbers")
+        .await
+        .unwrap();
     server
 }
 
@@ -50,10 +52,14 @@ fn is_vast(seed: u64) -> bool {
 
 /// Files of relations by their path, and what is in them.
 fn relations(data: &Path, with_maps: bool) -> BTreeMap<PathBuf, Vec<u8>> {
-    paths(data, with_maps).into_iter().map(|(short, path)| (short, fs::read(path).unwrap())).collect()
+    paths(data, with_maps)
+        .into_iter()
+        .map(|(short, path)| (short, fs::read(path).unwrap()))
+        .collect()
 }
 
-/// Files of relations, with those of tablespaces, and where they are; maps of free space and visibility if they are wanted.
+/// Files of relations, with those of tablespaces, and where they are; maps of free space and
+/// visibility if they are wanted.
 fn paths(data: &Path, with_maps: bool) -> BTreeMap<PathBuf, PathBuf> {
     let far = data.with_extension("tablespaces");
     let mut found = BTreeMap::new();
@@ -74,8 +80,8 @@ fn paths(data: &Path, with_maps: bool) -> BTreeMap<PathBuf, PathBuf> {
     found
 }
 
-/// What SP-GiST indexes note on their first page, where they found room last, is in no log of any version: it is a hint, and looked at again
-/// before it is used.
+/// What SP-GiST indexes note on their first page, where they found room last, is in no log of any
+/// version: it is a hint, and looked at again before it is used.
 fn is_hint(number: usize, page: &[u8], other: &[u8]) -> bool {
     const MAGIC: [u8; 4] = 0xba0b_abee_u32.to_le_bytes();
     number == 0 && [page, other].iter().all(|page| page.get(24..28) == Some(&MAGIC))
@@ -90,7 +96,8 @@ fn names(data: &Path) -> BTreeSet<PathBuf> {
         for entry in fs::read_dir(&dir).unwrap() {
             let path = entry.unwrap().path();
             let short = path.strip_prefix(data).or(path.strip_prefix(&far)).unwrap().to_owned();
-            let is_own = !short.starts_with("pg_wal/") && !OF_RESTORE.iter().any(|name| short == Path::new(name));
+            let is_own = !short.starts_with("pg_wal/")
+                && !OF_RESTORE.iter().any(|name| short == Path::new(name));
             if path.is_dir() && !path.is_symlink() && !path.ends_with("pg_wal") {
                 waiting.push(path);
             }
@@ -112,7 +119,10 @@ fn assert_same_pages(mine: &Path, whole: &Path, with_maps: bool, seed: u64) {
             .map(|(at, _)| at)
             .collect();
         let lengths = (pages.len() / 8192, others.len() / 8192);
-        assert!(differing.is_empty() && lengths.0 == lengths.1, "seed {seed}, {path:?}: {differing:?} of {lengths:?}");
+        assert!(
+            differing.is_empty() && lengths.0 == lengths.1,
+            "seed {seed}, {path:?}: {differing:?} of {lengths:?}"
+        );
     }
 }
 
@@ -124,7 +134,8 @@ pub(super) async fn what_dice_do_comes_back(version: Version) {
 }
 
 async fn chain(version: Version, seed: u64) {
-    // Of every second one the log is captured; servers that keep summaries are asked for those of the others.
+    // Of every second one the log is captured; servers that keep summaries are asked for those of
+    // the others.
     let is_captured = seed % 2 == 1;
     let keeps_summaries = version >= Version::V17 && !is_captured;
     let far = room();
@@ -161,20 +172,27 @@ async fn chain(version: Version, seed: u64) {
     let room = room();
     let (mine, whole) = (room.path().join("mine"), room.path().join("whole"));
     for (report, data) in [(&last, &mine), (&full, &whole)] {
-        restored(&repo.reader(report.snapshot.unwrap()).await, &origin, data, RestoreRequest::default()).await;
+        restored(
+            &repo.reader(report.snapshot.unwrap()).await,
+            &origin,
+            data,
+            RestoreRequest::default(),
+        )
+        .await;
     }
     assert_eq!(names(&mine), names(&whole), "seed {seed}");
     // Maps of visibility that come from servers are not believed.
     assert_same_pages(&mine, &whole, !keeps_summaries, seed);
     if is_vast(seed) {
-        let lengths: Vec<u64> = paths(&mine, false).values().map(|path| fs::metadata(path).unwrap().len()).collect();
+        let lengths: Vec<u64> =
+            paths(&mine, false).values().map(|path| fs::metadata(path).unwrap().len()).collect();
         assert!(lengths.contains(&(1 << 30)), "seed {seed}: no table has two files");
     }
     comes_back((repo, version, &origin), &last, &expected, &[]).await;
 }
 
-/// Of each file of a relation in the newest layer of a snapshot: whether it is there in full, else which blocks, and up to where
-/// blocks that are not there may be older ones.
+/// Of each file of a relation in the newest layer of a snapshot: whether it is there in full, else
+/// which blocks, and up to where blocks that are not there may be older ones.
 async fn layer(snapshot: &SnapshotReader) -> BTreeMap<String, Option<(Vec<u32>, u32)>> {
     let mut found = BTreeMap::new();
     let mut walk = snapshot.walk();
@@ -183,7 +201,11 @@ async fn layer(snapshot: &SnapshotReader) -> BTreeMap<String, Option<(Vec<u32>, 
         let name = path.rsplit('/').next().unwrap();
         let whole = name.strip_prefix("INCREMENTAL.").unwrap_or(name);
         let is_main = whole.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        if !path.contains("/incremental/0001/") || path.contains("/pg_wal/") || !is_main || !node.is_file() {
+        if !path.contains("/incremental/0001/")
+            || path.contains("/pg_wal/")
+            || !is_main
+            || !node.is_file()
+        {
             continue;
         }
         let mut bytes = Vec::new();
@@ -191,7 +213,8 @@ async fn layer(snapshot: &SnapshotReader) -> BTreeMap<String, Option<(Vec<u32>, 
         while let Some(piece) = content.next().await.transpose().unwrap() {
             bytes.extend_from_slice(&piece);
         }
-        let words: Vec<u32> = bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        let words: Vec<u32> =
+            bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
         let part = (whole != name).then(|| {
             let mut numbers = words[3..3 + words[1] as usize].to_vec();
             numbers.sort_unstable();
@@ -219,33 +242,44 @@ pub(super) async fn the_log_tells_what_summaries_tell(version: Version) {
         let mut layers = Vec::new();
         for _ in 0..2 {
             let report = made(&repo, &origin, BackupKind::Differential).await;
-            assert_eq!((report.kind, report.parent), (BackupKind::Differential, full.snapshot), "seed {seed}");
+            assert_eq!(
+                (report.kind, report.parent),
+                (BackupKind::Differential, full.snapshot),
+                "seed {seed}"
+            );
             layers.push(layer(&repo.reader(report.snapshot.unwrap()).await).await);
             server.run("ALTER SYSTEM SET summarize_wal = off").await;
             server.run("SELECT pg_reload_conf()").await;
         }
         let (theirs, ours) = (&layers[0], &layers[1]);
-        assert_eq!(theirs.keys().collect::<Vec<_>>(), ours.keys().collect::<Vec<_>>(), "seed {seed}");
+        assert_eq!(
+            theirs.keys().collect::<Vec<_>>(),
+            ours.keys().collect::<Vec<_>>(),
+            "seed {seed}"
+        );
         let parts = theirs.values().flatten().count();
         say(&format!("seed {seed}: {parts} of {} files in part", theirs.len()));
         assert!(parts > 500);
         for (path, theirs) in theirs {
             let Some((theirs, _)) = theirs else {
-                // What was dropped and what is nearly all new: they may send more in full, and we never less than they.
+                // What was dropped and what is nearly all new: they may send more in full, and we
+                // never less than they.
                 continue;
             };
             let Some((ours, older)) = &ours[path] else { continue };
             // What was cut off and has grown again we send whole.
             let changed: Vec<u32> = ours.iter().copied().filter(|number| number < older).collect();
-            let of_theirs: Vec<u32> = theirs.iter().copied().filter(|number| number < older).collect();
+            let of_theirs: Vec<u32> =
+                theirs.iter().copied().filter(|number| number < older).collect();
             assert_eq!(changed, of_theirs, "seed {seed}, {path}");
             assert!(theirs.iter().all(|number| ours.contains(number)), "seed {seed}, {path}");
         }
     }
 }
 
-/// Pages that a server adds many at a time, where the table was cut off before: nothing is written to the last of them, and so they are
-/// in no summary. All that may be missing are empty pages at the end; by the log none is.
+/// Pages that a server adds many at a time, where the table was cut off before: nothing is written
+/// to the last of them, and so they are in no summary. All that may be missing are empty pages at
+/// the end; by the log none is.
 pub(super) async fn pages_that_nobody_wrote_to(version: Version) {
     let (far, room) = (room(), room());
     let summaries: &[&str] = if version >= Version::V17 { &["summarize_wal=on"] } else { &[] };
@@ -256,12 +290,16 @@ pub(super) async fn pages_that_nobody_wrote_to(version: Version) {
     for sql in [
         "CREATE TABLE grown (id int PRIMARY KEY, t text)",
         "INSERT INTO grown SELECT n, repeat('t', 500) FROM generate_series(1, 20000) n",
-        &format!("COPY (SELECT n + 100000, repeat('u', 500) FROM generate_series(1, 9000) n) TO '{rows}'"),
+        &format!(
+            "COPY (SELECT n + 100000, repeat('u', 500) FROM generate_series(1, 9000) n) TO '{rows}'"
+        ),
     ] {
         shop.batch_execute(sql).await.unwrap();
     }
     made(&repo, &origin, BackupKind::Full).await;
-    for sql in ["DELETE FROM grown WHERE id > 1000", "VACUUM grown", &format!("COPY grown FROM '{rows}'")] {
+    for sql in
+        ["DELETE FROM grown WHERE id > 1000", "VACUUM grown", &format!("COPY grown FROM '{rows}'")]
+    {
         shop.batch_execute(sql).await.unwrap();
     }
     let last = made(&repo, &origin, BackupKind::Incremental).await;
@@ -269,7 +307,13 @@ pub(super) async fn pages_that_nobody_wrote_to(version: Version) {
     let expected = digest(&origin).await;
     let (mine, whole) = (room.path().join("mine"), room.path().join("whole"));
     for (report, data) in [(&last, &mine), (&full, &whole)] {
-        restored(&repo.reader(report.snapshot.unwrap()).await, &origin, data, RestoreRequest::default()).await;
+        restored(
+            &repo.reader(report.snapshot.unwrap()).await,
+            &origin,
+            data,
+            RestoreRequest::default(),
+        )
+        .await;
     }
     let (mine, whole) = (relations(&mine, false), relations(&whole, false));
     let mut missing = 0;
@@ -282,7 +326,10 @@ pub(super) async fn pages_that_nobody_wrote_to(version: Version) {
     assert!(missing == 0 || version >= Version::V17);
     let (copy, _room) = comes_back((&repo, version, &origin), &last, &expected, &[]).await;
     let client = copy.client_of("shop").await;
-    client.batch_execute("INSERT INTO grown SELECT n, 'v' FROM generate_series(200000, 210000) n").await.unwrap();
+    client
+        .batch_execute("INSERT INTO grown SELECT n, 'v' FROM generate_series(200000, 210000) n")
+        .await
+        .unwrap();
     let row = client.query_one("SELECT count(*) FROM grown WHERE t <> ''", &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 20_001);
 }

@@ -1,4 +1,5 @@
-//! Prune after prune beside five writers that back up and forget, and a reader that restores: nothing is lost, nobody waits.
+//! Prune after prune beside five writers that back up and forget, and a reader that restores:
+//! nothing is lost, nobody waits.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,8 +26,8 @@ mod needs_restic {
     use super::*;
     use crate::support::restic::{RESTICS, Restic};
 
-    /// In round `round`: something of its own, something that comes back every few rounds, something that all share. Lengths
-    /// change as well: the times of these files do not.
+    /// In round `round`: something of its own, something that comes back every few rounds,
+    /// something that all share. Lengths change as well: the times of these files do not.
     fn source(name: &str, round: u64) -> ScriptedSource {
         ScriptedSource::named(name)
             .dir(&format!("/{name}"))
@@ -39,14 +40,16 @@ mod needs_restic {
         usize::try_from(number).unwrap() % 10_000
     }
 
-    /// Backs up, and forgets the backup before, until it is time. Returns how long each backup took, and the last of them.
+    /// Backs up, and forgets the backup before, until it is time. Returns how long each backup
+    /// took, and the last of them.
     async fn write(repo: Repo, name: String, until: Instant) -> (Vec<Duration>, SnapshotId) {
         let mut took = Vec::new();
         let mut last: Option<SnapshotId> = None;
         for round in 0.. {
             let (source, began) = (source(&name, round), Instant::now());
             let report = repo.try_backup(&source, &options()).await;
-            let report = report.unwrap_or_else(|error| panic!("{name}, round {round}: {}", error.chain()));
+            let report =
+                report.unwrap_or_else(|error| panic!("{name}, round {round}: {}", error.chain()));
             took.push(began.elapsed());
             let id = report.snapshot.unwrap();
             assert_holds(&repo, id, &source).await;
@@ -60,7 +63,12 @@ mod needs_restic {
         (took, last.expect("there was a round"))
     }
 
-    async fn writers(dir: &Path, password: &str, prefix: &str, time: Duration) -> (Vec<Duration>, Vec<SnapshotId>) {
+    async fn writers(
+        dir: &Path,
+        password: &str,
+        prefix: &str,
+        time: Duration,
+    ) -> (Vec<Duration>, Vec<SnapshotId>) {
         let mut tasks = Vec::new();
         for at in 0..WRITERS {
             let repo = Repo::open(local(dir), password).await.unwrap();
@@ -87,17 +95,28 @@ mod needs_restic {
     }
 
     /// Restores one snapshot over and over. Returns how often.
-    async fn restore_on(repo: Repo, id: SnapshotId, source: ScriptedSource, stop: Arc<AtomicBool>) -> u64 {
+    async fn restore_on(
+        repo: Repo,
+        id: SnapshotId,
+        source: ScriptedSource,
+        stop: Arc<AtomicBool>,
+    ) -> u64 {
         let (expected, mut restores) = (digest(&source).await, 0);
         while !stop.load(Ordering::SeqCst) {
             let began = Instant::now();
             match restore_script(&repo, id).await {
                 Ok(restored) => {
-                    assert_eq!(restored.restored_digest(&Selection::all()), expected, "the restore is different");
+                    assert_eq!(
+                        restored.restored_digest(&Selection::all()),
+                        expected,
+                        "the restore is different"
+                    );
                     restores += 1;
                 }
                 // What a restore found in the index stays for the grace period, no longer.
-                Err(error) => assert!(began.elapsed() >= GRACE, "a restore failed: {}", error.chain()),
+                Err(error) => {
+                    assert!(began.elapsed() >= GRACE, "a restore failed: {}", error.chain())
+                }
             }
         }
         restores
@@ -115,7 +134,8 @@ mod needs_restic {
         let stop = Arc::new(AtomicBool::new(false));
         let pruner = Repo::open(local(dir.path()), &password).await.unwrap();
         let pruning = tokio::spawn(prune_on(pruner, Arc::clone(&stop)));
-        let restoring = tokio::spawn(restore_on(repo.clone(), id, first.clone(), Arc::clone(&stop)));
+        let restoring =
+            tokio::spawn(restore_on(repo.clone(), id, first.clone(), Arc::clone(&stop)));
         let (beside, others) = writers(dir.path(), &password, "beside", TOGETHER).await;
         stop.store(true, Ordering::SeqCst);
         let ((deleted, runs), restores) = (pruning.await.unwrap(), restoring.await.unwrap());
@@ -125,9 +145,13 @@ mod needs_restic {
             runs >= 3 && deleted > 0 && restores > 0,
             "{runs} prunes, {deleted} packs deleted, {restores} restores"
         );
-        // They share two cores with prunes and restores; but they do not wait for the end of any of them.
+        // They share two cores with prunes and restores; but they do not wait for the end of any of
+        // them.
         let (slowest, usual) = (beside[beside.len() * 9 / 10], alone[alone.len() / 2]);
-        assert!(slowest < usual * 8 + Duration::from_secs(1), "{slowest:?} beside prunes, {usual:?} alone");
+        assert!(
+            slowest < usual * 8 + Duration::from_secs(1),
+            "{slowest:?} beside prunes, {usual:?} alone"
+        );
 
         kept.push(id);
         kept.sort();

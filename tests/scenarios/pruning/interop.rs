@@ -1,4 +1,5 @@
-//! Stock restic after our prune, ours in a repository that stock restic made, and ours after rustic's prune.
+//! Stock restic after our prune, ours in a repository that stock restic made, and ours after
+//! rustic's prune.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,8 @@ impl Place {
         repo.backup(&files(&[&self.top]), &options()).await.snapshot.unwrap()
     }
 
-    /// Fails unless this restic finds nothing to complain, and restores the newest snapshot to what the source is.
+    /// Fails unless this restic finds nothing to complain, and restores the newest snapshot to what
+    /// the source is.
     fn assert_suits(&self, restic: &Restic, when: &str) {
         restic.check();
         let target = self.room.path().join(when);
@@ -84,7 +86,10 @@ mod needs_restic {
             let second = place.backup(&repo).await;
             repo.forget(first).await;
             let marked = repo.prune(&thorough(DAY)).await;
-            assert!(marked.marked_packs > 0 && marked.repacked_packs > 0 && marked.deleted_packs == 0, "{marked:?}");
+            assert!(
+                marked.marked_packs > 0 && marked.repacked_packs > 0 && marked.deleted_packs == 0,
+                "{marked:?}"
+            );
             place.assert_suits(&restic, "marked");
             let swept = repo.prune(&thorough(Duration::ZERO)).await;
             assert_eq!(swept.deleted_packs, marked.marked_packs, "{version}: {swept:?}");
@@ -100,8 +105,16 @@ mod needs_restic {
                 place.assert_suits(&restic, stage);
             }
             let left = repo.prune(&thorough(Duration::ZERO)).await;
-            assert_eq!((left.unused_bytes, left.waiting_packs, left.marked_packs), (0, 0, 0), "{version}: {left:?}");
-            assert_eq!(objects(&place.repository(), "data") as u64, left.packs, "{version}: {left:?}");
+            assert_eq!(
+                (left.unused_bytes, left.waiting_packs, left.marked_packs),
+                (0, 0, 0),
+                "{version}: {left:?}"
+            );
+            assert_eq!(
+                objects(&place.repository(), "data") as u64,
+                left.packs,
+                "{version}: {left:?}"
+            );
             repo.assert_sound().await;
         }
     }
@@ -118,11 +131,18 @@ mod needs_restic {
             let repo = Repo::open(local(&place.repository()), "secret").await.unwrap();
             let first = repo.snapshots().await[0].id;
             // Nobody has noted anything about it yet.
-            assert_eq!((objects(&place.repository(), "locks"), objects(&place.repository(), "x-receipts")), (0, 0));
+            assert_eq!(
+                (objects(&place.repository(), "locks"), objects(&place.repository(), "x-receipts")),
+                (0, 0)
+            );
             repo.forget(first).await;
             let marked = repo.prune(&thorough(Duration::ZERO)).await;
             assert!(marked.marked_packs > 0 && marked.deleted_packs == 0, "{version}: {marked:?}");
-            assert_eq!(objects(&place.repository(), "locks"), 1, "the guard keeps stock prunes away");
+            assert_eq!(
+                objects(&place.repository(), "locks"),
+                1,
+                "the guard keeps stock prunes away"
+            );
             place.assert_suits(&restic, "marked");
             // It can come back as long as nothing is deleted.
             repo.repository.undo_forget(&[first], "test", &Context::silent()).await.unwrap();
@@ -146,7 +166,9 @@ mod needs_rustic {
 
     /// rustic marks what it finds unneeded, at once.
     fn mark(rustic: &Rustic) {
-        rustic.run(&["prune", "--keep-pack", "0s", "--keep-delete", "23h", "--max-unused", "0"]).succeeded();
+        rustic
+            .run(&["prune", "--keep-pack", "0s", "--keep-delete", "23h", "--max-unused", "0"])
+            .succeeded();
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -162,14 +184,21 @@ mod needs_rustic {
         repo.forget(first).await;
         mark(&rustic);
         let before = repo.prune(&thorough_but_dry(DAY)).await;
-        assert!(before.waiting_packs > 0 && before.deleted_packs == 0, "marks are not understood: {before:?}");
+        assert!(
+            before.waiting_packs > 0 && before.deleted_packs == 0,
+            "marks are not understood: {before:?}"
+        );
         repo.assert_sound().await;
 
         // What comes back is stored again: what is in marked packs is not relied upon.
         let again = tempfile::tempdir().unwrap();
         write(again.path().join("again"), noise(1, 90_000));
         let report = repo.backup(&files(&[again.path()]), &options()).await;
-        assert!(report.stored.added_bytes >= 90_000, "a new backup relies on marked packs: {:?}", report.stored);
+        assert!(
+            report.stored.added_bytes >= 90_000,
+            "a new backup relies on marked packs: {:?}",
+            report.stored
+        );
 
         // Somebody who knew nothing of the marks brings the snapshot back: its packs are recovered.
         fs::write(&object, kept).unwrap();

@@ -67,7 +67,11 @@ async fn an_exclusive_lock_is_respected_until_it_is_stale() {
     let taken = lock(dir.path(), &repo, true, NOW);
     let refused = prune(&repo.repository, &thorough(NOW), &Context::silent()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Busy, "{}", refused.chain());
-    assert!(refused.chain().contains("4711") && refused.hint().is_some(), "who, and what to do: {}", refused.chain());
+    assert!(
+        refused.chain().contains("4711") && refused.hint().is_some(),
+        "who, and what to do: {}",
+        refused.chain()
+    );
     fs::remove_file(taken).unwrap();
     lock(dir.path(), &repo, true, LONG);
     assert!(repo.prune(&thorough(NOW)).await.marked_packs > 0);
@@ -110,7 +114,8 @@ mod needs_restic {
             let restic = Restic::new(version, dir.path(), repo.passphrase.reveal());
             let mut running = restic.begin(&["backup", "--stdin", "--stdin-filename", "dump"]);
             let mut stdin = running.stdin.take().unwrap();
-            // The very data that is about to be given up: restic deduplicates against what it finds in the index.
+            // The very data that is about to be given up: restic deduplicates against what it finds
+            // in the index.
             stdin.write_all(&noise(1, 200_000)).unwrap();
             let locks = || fs::read_dir(dir.path().join("locks")).unwrap().count();
             for _ in 0..600 {
@@ -126,7 +131,10 @@ mod needs_restic {
             drop(stdin);
             assert!(running.wait().unwrap().success(), "{version}: its backup fails");
             repo.prune(&thorough(NOW)).await;
-            assert!(repo.prune(&thorough(NOW)).await.waiting_packs == 0, "{version}: it is over, but prune waits");
+            assert!(
+                repo.prune(&thorough(NOW)).await.waiting_packs == 0,
+                "{version}: it is over, but prune waits"
+            );
             restic.check();
             repo.assert_sound().await;
             let dumped = restic.run(&["dump", "--no-lock", "latest", "/dump"]).succeeded();

@@ -1,4 +1,5 @@
-//! What the store has locked is not deleted, and it is not tried either; when the locks have ended, it goes.
+//! What the store has locked is not deleted, and it is not tried either; when the locks have ended,
+//! it goes.
 
 mod needs_weed {
     use std::sync::Arc;
@@ -17,7 +18,10 @@ mod needs_weed {
 
     /// Packs and index objects that somebody tried to delete since the last time.
     fn tried_to_delete(recording: &RecordingSink) -> (u64, u64) {
-        let tried = (recording.count(Operation::Delete, "data"), recording.count(Operation::Delete, "index"));
+        let tried = (
+            recording.count(Operation::Delete, "data"),
+            recording.count(Operation::Delete, "index"),
+        );
         recording.reset();
         tried
     }
@@ -26,7 +30,8 @@ mod needs_weed {
     async fn what_is_locked_stays_until_its_lock_ends() {
         let (weed, source) = (SeaweedFs::start(), tempfile::tempdir().unwrap());
         weed.s3.create_bucket(BUCKET, true);
-        // Stored without locks, so that they can be as short as a test: locks of the settings are of whole days.
+        // Stored without locks, so that they can be as short as a test: locks of the settings are
+        // of whole days.
         let free = Store::s3(&weed.s3, "repo").sink().await;
         let maker = Repo::init(Arc::clone(&free)).await;
         write(source.path().join("file"), noise(1, 300_000));
@@ -36,9 +41,11 @@ mod needs_weed {
         settle();
         let second = maker.backup(&files(&[source.path()]), &options()).await.snapshot.unwrap();
 
-        let locking = Store::s3(&weed.s3, "repo").with(|settings| settings.lock_days = Some(1)).sink().await;
+        let locking =
+            Store::s3(&weed.s3, "repo").with(|settings| settings.lock_days = Some(1)).sink().await;
         let recording = RecordingSink::new(Arc::clone(&locking));
-        let repo = Repo::open(Arc::new(recording.clone()), maker.passphrase.reveal()).await.unwrap();
+        let repo =
+            Repo::open(Arc::new(recording.clone()), maker.passphrase.reveal()).await.unwrap();
         repo.forget(first).await;
         let (custody, ends) = (locking.custody().unwrap(), now() + SignedDuration::from_secs(12));
         let packs = free.list_all(&Prefix::new("data").unwrap()).await.unwrap();
@@ -59,8 +66,16 @@ mod needs_weed {
         let wait = now().duration_until(ends).as_secs().max(0) + 2;
         tokio::time::sleep(Duration::from_secs(u64::try_from(wait).unwrap())).await;
         let free_again = repo.prune(&thorough(Duration::ZERO)).await;
-        assert_eq!((free_again.deleted_packs, free_again.locked_packs), (marked.marked_packs, 0), "{free_again:?}");
-        assert_eq!(tried_to_delete(&recording), (marked.marked_packs, 0), "packs alone: the index is locked");
+        assert_eq!(
+            (free_again.deleted_packs, free_again.locked_packs),
+            (marked.marked_packs, 0),
+            "{free_again:?}"
+        );
+        assert_eq!(
+            tried_to_delete(&recording),
+            (marked.marked_packs, 0),
+            "packs alone: the index is locked"
+        );
         assert_eq!(repo.verify(second).await.problems, []);
         repo.assert_sound().await;
     }

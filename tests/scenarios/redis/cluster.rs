@@ -1,4 +1,5 @@
-//! Clusters: all masters in one snapshot, restored to clusters of another shape, to servers, and as files.
+//! Clusters: all masters in one snapshot, restored to clusters of another shape, to servers, and as
+//! files.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,12 +22,17 @@ use crate::support::repo::Repo;
 
 const KEYS: usize = 400;
 
-/// Keys of several types, some with tags, some that expire; libraries on all nodes, as they have to be.
+/// Keys of several types, some with tags, some that expire; libraries on all nodes, as they have to
+/// be.
 fn fill(cluster: &mut Cluster) {
     let later = (SystemClock.now().as_second() + 86_400).to_string();
     for n in 0..KEYS / 4 {
-        let [plain, hash, list, set] =
-            [format!("key:{n}"), format!("{{user{n}}}:h"), format!("{{user{n}}}:l"), format!("a{{}}{{{n}}}")];
+        let [plain, hash, list, set] = [
+            format!("key:{n}"),
+            format!("{{user{n}}}:h"),
+            format!("{{user{n}}}:l"),
+            format!("a{{}}{{{n}}}"),
+        ];
         cluster.run(&["SET", &plain, &format!("value {n}")]);
         cluster.run(&["HSET", &hash, "name", &n.to_string(), "more", &"x".repeat(n)]);
         cluster.run(&["RPUSH", &list, "1", "two", &n.to_string()]);
@@ -73,7 +79,13 @@ impl Backed {
     ) -> Result<RestoreReport, backup_core::error::Error> {
         let source = source(&self.cluster.nodes[2]).await.restoring(options);
         let request = RestoreRequest { target: Some(target.to_owned()), ..request };
-        backup_core::pipeline::restore(&self.repo.reader(self.snapshot).await, &source, &request, &talking()).await
+        backup_core::pipeline::restore(
+            &self.repo.reader(self.snapshot).await,
+            &source,
+            &request,
+            &talking(),
+        )
+        .await
     }
 
     async fn restored(&self, target: &str, request: RestoreRequest) -> RestoreReport {
@@ -95,7 +107,11 @@ pub(super) async fn a_cluster_is_one_source(version: Version) {
     for (at, slots) in ["0-5460", "5461-10921", "10922-16383"].iter().enumerate() {
         let node = &backed.cluster.nodes[at];
         let name = format!("127.0.0.1:{}", node.port());
-        assert!(manifest.remarks[0].contains(&format!("{name} has the slots {slots}")), "{:?}", manifest.remarks);
+        assert!(
+            manifest.remarks[0].contains(&format!("{name} has the slots {slots}")),
+            "{:?}",
+            manifest.remarks
+        );
         let path = EntryPath::new(format!("/redis/{name}/node.json")).unwrap();
         let entry = snapshot.find(&path).await.unwrap().unwrap();
         let mut json = Vec::new();
@@ -116,11 +132,15 @@ pub(super) async fn a_cluster_is_one_source(version: Version) {
     // A position says nothing of each of the masters.
     assert!(named.capabilities().log_capture && named.capabilities().incremental);
     let from = manifest.checkpoint.log.unwrap().at;
-    assert_eq!(named.open_log(&talking(), Some(&from)).await.err().unwrap().kind(), SourceErrorKind::LogGap);
+    assert_eq!(
+        named.open_log(&talking(), Some(&from)).await.err().unwrap().kind(),
+        SourceErrorKind::LogGap
+    );
     backed.repo.assert_sound().await;
 }
 
-/// Keys go where their slots are: into two masters, and from there into three again; into a server, and back.
+/// Keys go where their slots are: into two masters, and from there into three again; into a server,
+/// and back.
 pub(super) async fn a_cluster_gets_another_shape(version: Version) {
     let mut backed = Backed::up(version).await;
     let wanted = digest(&source(&backed.cluster.nodes[0]).await).await;
@@ -148,23 +168,31 @@ pub(super) async fn a_cluster_gets_another_shape(version: Version) {
     }
     // What others have there is in the way, is replaced on all nodes, or stays.
     two.run(&["SET", "another", "x"]);
-    let refused = backed.restore(&address, RestoreOptions::default(), verified(IfExists::Fail)).await;
+    let refused =
+        backed.restore(&address, RestoreOptions::default(), verified(IfExists::Fail)).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::TargetExists);
     backed.restored(&address, verified(IfExists::Replace)).await;
     assert_eq!(digest(&source(&two.nodes[0]).await).await, wanted);
     two.run(&["SET", "another", "x"]);
     let selection = Selection::new(vec!["/0/key:*".to_owned()], vec![]).unwrap();
-    let some = backed.restored(&address, RestoreRequest { selection, ..verified(IfExists::Merge) }).await;
-    assert_eq!((some.entries, two.run(&["GET", "another"]).text()), (KEYS as u64 / 4, "x".to_owned()));
+    let some =
+        backed.restored(&address, RestoreRequest { selection, ..verified(IfExists::Merge) }).await;
+    assert_eq!(
+        (some.entries, two.run(&["GET", "another"]).text()),
+        (KEYS as u64 / 4, "x".to_owned())
+    );
     // A snapshot of the server goes to a cluster as well.
     let from = source(&alone).await;
     let single = back_up(&backed.repo, &from).await.snapshot.unwrap();
     let request = RestoreRequest { target: Some(address), ..verified(IfExists::Replace) };
-    backup_core::pipeline::restore(&backed.repo.reader(single).await, &from, &request, &talking()).await.unwrap();
+    backup_core::pipeline::restore(&backed.repo.reader(single).await, &from, &request, &talking())
+        .await
+        .unwrap();
     assert_eq!(digest(&source(&two.nodes[0]).await).await, wanted);
 }
 
-/// Each node's dump lies in a directory of its own, and a node that is started on it takes the slots of its keys.
+/// Each node's dump lies in a directory of its own, and a node that is started on it takes the
+/// slots of its keys.
 pub(super) async fn nodes_start_on_their_files(version: Version) {
     let backed = Backed::up(version).await;
     let room = tempfile::tempdir().unwrap();
@@ -177,18 +205,31 @@ pub(super) async fn nodes_start_on_their_files(version: Version) {
         let started = Redis::on(version, Some(&data), &["--cluster-enabled", "yes"]);
         assert_eq!(started.debug_digest(), node.debug_digest());
         let info = started.run(&["CLUSTER", "INFO"]).text();
-        assert!(info.contains("cluster_slots_assigned:") && !info.contains("cluster_slots_assigned:0"), "{info}");
+        assert!(
+            info.contains("cluster_slots_assigned:") && !info.contains("cluster_slots_assigned:0"),
+            "{info}"
+        );
     }
-    let again = backed.restore(directory, RestoreOptions::default(), RestoreRequest::default()).await.unwrap_err();
+    let again = backed
+        .restore(directory, RestoreOptions::default(), RestoreRequest::default())
+        .await
+        .unwrap_err();
     assert_eq!(again.kind(), ErrorKind::TargetExists);
     // As a replica a server by itself gets all of them, and functions once.
     let alone = Redis::start(version);
-    let restored = backed.restore(&alone.address(), replica(), verified(IfExists::Replace)).await.unwrap();
-    assert!(restored.verified_bytes > 0 && restored.entries == KEYS as u64 && libraries(&alone) == 1);
-    assert_eq!(digest(&source(&alone).await).await, digest(&source(&backed.cluster.nodes[0]).await).await);
+    let restored =
+        backed.restore(&alone.address(), replica(), verified(IfExists::Replace)).await.unwrap();
+    assert!(
+        restored.verified_bytes > 0 && restored.entries == KEYS as u64 && libraries(&alone) == 1
+    );
+    assert_eq!(
+        digest(&source(&alone).await).await,
+        digest(&source(&backed.cluster.nodes[0]).await).await
+    );
 }
 
-/// Who is named decides who is read; slots that are being moved, or were not moved to the end, are refused.
+/// Who is named decides who is read; slots that are being moved, or were not moved to the end, are
+/// refused.
 pub(super) async fn moving_slots_are_refused(version: Version) {
     let mut cluster = Cluster::start(version, 3);
     fill(&mut cluster);
@@ -199,9 +240,19 @@ pub(super) async fn moving_slots_are_refused(version: Version) {
     let repo = Repo::init(Arc::new(MemorySink::new())).await;
     let named = source(&cluster.nodes[0]).await;
     let refused = async |what: &str| {
-        let done = backup_core::pipeline::backup(&repo.repository, &named, &BackupOptions::default(), &talking()).await;
+        let done = backup_core::pipeline::backup(
+            &repo.repository,
+            &named,
+            &BackupOptions::default(),
+            &talking(),
+        )
+        .await;
         let error = done.err().unwrap_or_else(|| panic!("{what}"));
-        assert!(error.chain().contains("slots") && error.hint().is_some(), "{what}: {}", error.chain());
+        assert!(
+            error.chain().contains("slots") && error.hint().is_some(),
+            "{what}: {}",
+            error.chain()
+        );
         assert_eq!(repo.snapshots().await.len(), 0);
     };
     for (at, state, with) in [(owner, "MIGRATING", other), (other, "IMPORTING", owner)] {
@@ -232,22 +283,31 @@ pub(super) async fn moving_slots_are_refused(version: Version) {
     assert_eq!(cluster.nodes[3].info("sync_full"), "0");
     let spared: i64 = cluster.nodes[0].info("sync_full").parse().unwrap();
     let snapshot = back_up(&repo, &source(&cluster.nodes[3]).await).await.snapshot.unwrap();
-    assert_eq!(repo.reader(snapshot).await.manifest().await.unwrap().unwrap().objects, wanted.objects);
+    assert_eq!(
+        repo.reader(snapshot).await.manifest().await.unwrap().unwrap().objects,
+        wanted.objects
+    );
     assert_eq!(cluster.nodes[3].info("sync_full"), "1");
     assert_eq!(cluster.nodes[0].info("sync_full").parse::<i64>().unwrap(), spared);
     repo.assert_sound().await;
 }
 
-/// Where PSYNC is refused all masters are read key by key, and the rights that are asked for are enough.
+/// Where PSYNC is refused all masters are read key by key, and the rights that are asked for are
+/// enough.
 pub(super) async fn nodes_that_are_not_followed_are_scanned(version: Version) {
     let mut cluster = Cluster::start(version, 3);
     fill(&mut cluster);
-    let rights = "+ping +info +time +select +scan +dump +pexpiretime +pttl +function|dump +cluster|nodes";
+    let rights =
+        "+ping +info +time +select +scan +dump +pexpiretime +pttl +function|dump +cluster|nodes";
     for node in &cluster.nodes {
-        let words = ["ACL", "SETUSER", "backup", "on", ">secret", "~*"].into_iter().chain(rights.split(' '));
+        let words = ["ACL", "SETUSER", "backup", "on", ">secret", "~*"]
+            .into_iter()
+            .chain(rights.split(' '));
         node.run(&words.collect::<Vec<_>>());
     }
-    let options = RedisOptions::parse(&cluster.nodes[0].address().replace("://", "://backup:secret@")).unwrap();
+    let options =
+        RedisOptions::parse(&cluster.nodes[0].address().replace("://", "://backup:secret@"))
+            .unwrap();
     let named = super::source_with(options).await;
     let wanted = digest(&source(&cluster.nodes[0]).await).await;
     let repo = Repo::init(Arc::new(MemorySink::new())).await;
@@ -259,6 +319,12 @@ pub(super) async fn nodes_that_are_not_followed_are_scanned(version: Version) {
     for node in &cluster.nodes {
         node.run(&["ACL", "SETUSER", "backup", "-cluster|nodes"]);
     }
-    let done = backup_core::pipeline::backup(&repo.repository, &named, &BackupOptions::default(), &talking()).await;
+    let done = backup_core::pipeline::backup(
+        &repo.repository,
+        &named,
+        &BackupOptions::default(),
+        &talking(),
+    )
+    .await;
     assert!(done.unwrap_err().hint().unwrap().contains("+cluster|nodes"));
 }

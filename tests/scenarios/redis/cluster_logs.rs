@@ -1,6 +1,8 @@
-//! The streams of all masters of a cluster in a repository: increments, and restoring to any moment.
+//! The streams of all masters of a cluster in a repository: increments, and restoring to any
+//! moment.
 //!
-//! What is restored is compared master by master: a node that is started on the files of a master has what that had at the mark.
+//! What is restored is compared master by master: a node that is started on the files of a master
+//! has what that had at the mark.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +25,8 @@ use crate::support::repo::Repo;
 /// A cluster whose streams are followed, whichever of its nodes is asked.
 async fn logged(cluster: &Cluster, at: usize, repo: Option<Repo>) -> Logged {
     let name = Some("the cluster".to_owned());
-    let options = RedisOptions { name, ..RedisOptions::parse(&cluster.nodes[at].address()).unwrap() };
+    let options =
+        RedisOptions { name, ..RedisOptions::parse(&cluster.nodes[at].address()).unwrap() };
     let repo = match repo {
         Some(repo) => repo,
         None => Repo::init(Arc::new(MemorySink::new())).await,
@@ -59,7 +62,9 @@ fn mark(masters: &[&Redis]) -> Mark {
     std::thread::sleep(Duration::from_millis(50));
     let started = Instant::now();
     for node in masters {
-        while node.run(&["DBSIZE"]).number() != i64::try_from(node.run(&["KEYS", "*"]).list().len()).unwrap() {
+        while node.run(&["DBSIZE"]).number()
+            != i64::try_from(node.run(&["KEYS", "*"]).list().len()).unwrap()
+        {
             assert!(started.elapsed() < Duration::from_secs(60), "keys do not expire");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -104,7 +109,8 @@ fn compare(version: Version, directory: &Path, mark: &Mark, ports: &[u16]) {
     for ((_, digest), port) in mark.digests.iter().zip(ports) {
         let data = directory.join(format!("127.0.0.1:{port}"));
         let appended = data.join("appendonlydir").exists();
-        let settings = ["--cluster-enabled", "yes", "--appendonly", if appended { "yes" } else { "no" }];
+        let settings =
+            ["--cluster-enabled", "yes", "--appendonly", if appended { "yes" } else { "no" }];
         let started = Redis::on(version, Some(&data), &settings);
         assert_eq!(*digest, started.debug_digest(), "the master at {port}, as of {}", mark.time);
     }
@@ -117,14 +123,21 @@ async fn compare_whole(cluster: &Cluster, alone: &Redis) {
     assert_eq!(digest(&source(alone).await).await, wanted);
 }
 
-async fn restore_and_compare(logged: &Logged, version: Version, moment: &Target, mark: &Mark, ports: &[u16]) {
+async fn restore_and_compare(
+    logged: &Logged,
+    version: Version,
+    moment: &Target,
+    mark: &Mark,
+    ports: &[u16],
+) {
     let room = tempfile::tempdir().unwrap();
     let directory = room.path().join("files");
     logged.restore(moment, directory.to_str().unwrap().to_owned()).await;
     compare(version, &directory, mark, ports);
 }
 
-/// At every mark each restored master is what it was: with slices and rolled up, with two bases, with a capturer that dies.
+/// At every mark each restored master is what it was: with slices and rolled up, with two bases,
+/// with a capturer that dies.
 pub(super) async fn every_moment_of_all_masters_comes_back(version: Version) {
     let mut cluster = Cluster::start(version, 3);
     let logged = logged(&cluster, 0, None).await;
@@ -149,7 +162,10 @@ pub(super) async fn every_moment_of_all_masters_comes_back(version: Version) {
             }
             3 => logged.roll_up().await,
             4 => _ = back_up(&logged.repo, &logged.source).await,
-            _ => cluster.nodes.iter().for_each(|node| _ = node.run(&["CLIENT", "KILL", "TYPE", "replica"])),
+            _ => cluster
+                .nodes
+                .iter()
+                .for_each(|node| _ = node.run(&["CLIENT", "KILL", "TYPE", "replica"])),
         }
     }
     let last = mark(&all(&cluster));
@@ -165,15 +181,23 @@ pub(super) async fn every_moment_of_all_masters_comes_back(version: Version) {
         restore_and_compare(&logged, version, &Target::Time(mark.time), mark, &ports).await;
     }
     restore_and_compare(&logged, version, &Target::Latest, &end, &ports).await;
-    // A server by itself gets what all masters had: as many keys, and each of them as it was started from the files.
+    // A server by itself gets what all masters had: as many keys, and each of them as it was
+    // started from the files.
     let alone = Redis::start(version);
     logged.restore(&Target::Latest, alone.address()).await;
     compare_whole(&cluster, &alone).await;
     // Key by key it is refused, with the way out.
     let (snapshot, log) = logged.replay(&Target::Time(marks[0].time)).await;
     let target = Some(alone.address());
-    let request = RestoreRequest { target, log: Some(log), if_exists: IfExists::Replace, ..RestoreRequest::default() };
-    let refused = backup_core::pipeline::restore(&snapshot, &logged.source, &request, &talking()).await.unwrap_err();
+    let request = RestoreRequest {
+        target,
+        log: Some(log),
+        if_exists: IfExists::Replace,
+        ..RestoreRequest::default()
+    };
+    let refused = backup_core::pipeline::restore(&snapshot, &logged.source, &request, &talking())
+        .await
+        .unwrap_err();
     assert!(refused.hint().unwrap().contains("into a directory"), "{:?}", refused.hint());
     // What has emptied one master must not empty all.
     cluster.nodes[2].run(&["FLUSHALL"]);
@@ -186,30 +210,37 @@ pub(super) async fn every_moment_of_all_masters_comes_back(version: Version) {
     restore_and_compare(&logged, version, &Target::Time(emptied.time), &emptied, &ports).await;
     let (snapshot, log) = logged.replay(&Target::Time(emptied.time)).await;
     let engine = Engine::Replica(Way::default());
-    let as_replica = logged.source.clone().restoring(RestoreOptions { engine, ..RestoreOptions::default() });
+    let as_replica =
+        logged.source.clone().restoring(RestoreOptions { engine, ..RestoreOptions::default() });
     let before = alone.debug_digest();
     let request = RestoreRequest { log: Some(log), ..request };
-    let refused = backup_core::pipeline::restore(&snapshot, &as_replica, &request, &talking()).await.unwrap_err();
+    let refused = backup_core::pipeline::restore(&snapshot, &as_replica, &request, &talking())
+        .await
+        .unwrap_err();
     assert!(refused.chain().contains("FLUSHALL"), "{}", refused.chain());
     assert_eq!(before, alone.debug_digest());
     logged.repo.assert_sound().await;
 }
 
-/// Increments hold the dumps and the commands of each master since; where slots have changed hands, everything is read.
+/// Increments hold the dumps and the commands of each master since; where slots have changed hands,
+/// everything is read.
 pub(super) async fn increments_of_all_masters_build_on_each_other(version: Version) {
     let mut cluster = Cluster::start(version, 3);
     let repo = Repo::init(Arc::new(MemorySink::new())).await;
     let origin = source(&cluster.nodes[0]).await;
     let take = async |kind: BackupKind| {
         let options = BackupOptions { kind: Some(kind), ..BackupOptions::default() };
-        let report = backup_core::pipeline::backup(&repo.repository, &origin, &options, &talking()).await;
+        let report =
+            backup_core::pipeline::backup(&repo.repository, &origin, &options, &talking()).await;
         let report = report.unwrap_or_else(|error| panic!("{}", error.chain()));
         (report.kind, report.snapshot.unwrap())
     };
     work(&mut cluster, 0);
     let before = mark(&all(&cluster));
     let mut taken = vec![(take(BackupKind::Full).await, before)];
-    for (round, kind) in [(1, BackupKind::Incremental), (2, BackupKind::Incremental), (3, BackupKind::Differential)] {
+    for (round, kind) in
+        [(1, BackupKind::Incremental), (2, BackupKind::Incremental), (3, BackupKind::Differential)]
+    {
         work(&mut cluster, round);
         let before = mark(&all(&cluster));
         let found = take(kind).await;
@@ -228,12 +259,15 @@ pub(super) async fn increments_of_all_masters_build_on_each_other(version: Versi
         done.unwrap_or_else(|error| panic!("{}", error.chain()));
         compare(version, &directory, mark, &ports);
         let target = Some(alone.address());
-        let request = RestoreRequest { target, if_exists: IfExists::Replace, ..RestoreRequest::default() };
+        let request =
+            RestoreRequest { target, if_exists: IfExists::Replace, ..RestoreRequest::default() };
         let by_key = backup_core::pipeline::restore(&snapshot, &origin, &request, &talking()).await;
         assert_eq!(by_key.is_ok(), snapshot.id() == taken[0].0.1);
         let engine = Engine::Replica(Way::default());
-        let as_replica = origin.clone().restoring(RestoreOptions { engine, ..RestoreOptions::default() });
-        let done = backup_core::pipeline::restore(&snapshot, &as_replica, &request, &talking()).await;
+        let as_replica =
+            origin.clone().restoring(RestoreOptions { engine, ..RestoreOptions::default() });
+        let done =
+            backup_core::pipeline::restore(&snapshot, &as_replica, &request, &talking()).await;
         done.unwrap_or_else(|error| panic!("{}", error.chain()));
     }
     compare_whole(&cluster, &alone).await;
@@ -247,7 +281,8 @@ pub(super) async fn increments_of_all_masters_build_on_each_other(version: Versi
     repo.assert_sound().await;
 }
 
-/// Slots that are moved end the log with a gap that says so; the next backup is a full one, and the log goes on from there.
+/// Slots that are moved end the log with a gap that says so; the next backup is a full one, and the
+/// log goes on from there.
 pub(super) async fn moved_slots_leave_a_gap_that_is_told(version: Version) {
     let mut cluster = Cluster::start(version, 3);
     let logged = logged(&cluster, 0, None).await;
@@ -276,7 +311,13 @@ pub(super) async fn moved_slots_leave_a_gap_that_is_told(version: Version) {
     // Nothing behind it can be restored, until there is another backup, which reads everything.
     assert!(logged.plan(&Target::Time(moved)).await.is_err());
     let options = BackupOptions { kind: Some(BackupKind::Incremental), ..BackupOptions::default() };
-    let next = backup_core::pipeline::backup(&logged.repo.repository, &logged.source, &options, &talking()).await;
+    let next = backup_core::pipeline::backup(
+        &logged.repo.repository,
+        &logged.source,
+        &options,
+        &talking(),
+    )
+    .await;
     assert_eq!(next.unwrap().kind, BackupKind::Full);
     work(&mut cluster, 5);
     let after = mark(&all(&cluster));
@@ -289,7 +330,8 @@ pub(super) async fn moved_slots_leave_a_gap_that_is_told(version: Version) {
     }
 }
 
-/// The replica that takes over knows the stream of its master: the log goes on without a gap, and so do increments.
+/// The replica that takes over knows the stream of its master: the log goes on without a gap, and
+/// so do increments.
 pub(super) async fn a_failover_of_one_master_is_followed(version: Version) {
     let mut cluster = Cluster::start(version, 3);
     cluster.add_replica();
@@ -309,7 +351,13 @@ pub(super) async fn a_failover_of_one_master_is_followed(version: Version) {
     work(&mut cluster, 3);
     reached(&logged, &after).await;
     let options = BackupOptions { kind: Some(BackupKind::Incremental), ..BackupOptions::default() };
-    let next = backup_core::pipeline::backup(&logged.repo.repository, &logged.source, &options, &talking()).await;
+    let next = backup_core::pipeline::backup(
+        &logged.repo.repository,
+        &logged.source,
+        &options,
+        &talking(),
+    )
+    .await;
     assert_eq!(next.unwrap().kind, BackupKind::Incremental);
     capturing.stop().await;
     assert!(logged.view().await.timeline().gaps().is_empty());
@@ -319,21 +367,30 @@ pub(super) async fn a_failover_of_one_master_is_followed(version: Version) {
     }
     // A full one has the new master.
     let options = BackupOptions { kind: Some(BackupKind::Full), ..BackupOptions::default() };
-    let full =
-        backup_core::pipeline::backup(&logged.repo.repository, &logged.source, &options, &Context::silent()).await;
+    let full = backup_core::pipeline::backup(
+        &logged.repo.repository,
+        &logged.source,
+        &options,
+        &Context::silent(),
+    )
+    .await;
     ports[0] = cluster.nodes[0].port();
     let room = tempfile::tempdir().unwrap();
     let directory = room.path().join("files");
     let last = mark(&all(&cluster));
-    let request = RestoreRequest { target: Some(directory.to_str().unwrap().to_owned()), ..RestoreRequest::default() };
+    let request = RestoreRequest {
+        target: Some(directory.to_str().unwrap().to_owned()),
+        ..RestoreRequest::default()
+    };
     let snapshot = logged.repo.reader(full.unwrap().snapshot.unwrap()).await;
     backup_core::pipeline::restore(&snapshot, &logged.source, &request, &talking()).await.unwrap();
     compare(version, &directory, &last, &ports);
     assert_eq!(logged.source.identity().id, "the cluster");
 }
 
-/// While nobody follows there is a backup, and then a failover: the history of the dump goes on to where that of the new master begins.
-/// And the newest snapshot is the latest moment, though nothing is captured of what led to it.
+/// While nobody follows there is a backup, and then a failover: the history of the dump goes on to
+/// where that of the new master begins. And the newest snapshot is the latest moment, though
+/// nothing is captured of what led to it.
 pub(super) async fn a_failover_that_nobody_saw_is_made_up_for(version: Version) {
     let mut cluster = Cluster::start(version, 3);
     cluster.add_replica();
@@ -392,8 +449,9 @@ pub(super) async fn an_idle_master_is_no_obstacle(version: Version) {
     restore_and_compare(&logged, version, &Target::Time(after.time), &after, &ports).await;
 }
 
-/// A master that is cut off from the others is the last to know that it is none any more: what is written to the one that took over
-/// is in no stream that is followed, and no moment since then is said to be one of the cluster.
+/// A master that is cut off from the others is the last to know that it is none any more: what is
+/// written to the one that took over is in no stream that is followed, and no moment since then is
+/// said to be one of the cluster.
 pub(super) async fn a_master_that_is_cut_off_is_left(version: Version) {
     let mut cluster = Cluster::start(version, 3);
     cluster.add_replica();

@@ -26,7 +26,8 @@ pub(super) fn fill(server: &Redis) {
         }
     }
     if server.version >= Version::Redis7 {
-        let library = "#!lua name=lib\nredis.register_function('one', function(keys, args) return 1 end)";
+        let library =
+            "#!lua name=lib\nredis.register_function('one', function(keys, args) return 1 end)";
         server.run(&["FUNCTION", "LOAD", library]);
         server.run(&["FUNCTION", "LOAD", &library.replace("lib", "other").replace("one", "two")]);
     }
@@ -54,8 +55,16 @@ fn strings(client: &mut Client, round: u32) {
         set("binary\0\r\n key", b"\0\xff\r\n"),
         set("lzf", &[b'a'; 5000]),
         set("large", &noise),
-        vec![b"SET".to_vec(), (12_345 + round).to_string().into_bytes(), b"the key is a number".to_vec()],
-        vec![b"SET".to_vec(), [&[b'k'; 300][..], round.to_string().as_bytes()].concat(), b"long key".to_vec()],
+        vec![
+            b"SET".to_vec(),
+            (12_345 + round).to_string().into_bytes(),
+            b"the key is a number".to_vec(),
+        ],
+        vec![
+            b"SET".to_vec(),
+            [&[b'k'; 300][..], round.to_string().as_bytes()].concat(),
+            b"long key".to_vec(),
+        ],
         set("ttl", b"x"),
         vec![b"PEXPIREAT".to_vec(), key("ttl"), LATER.to_string().into_bytes()],
     ]);
@@ -73,17 +82,27 @@ fn collections(client: &mut Client, round: u32) {
     let long = "v".repeat(200);
     client.all(&[
         many(&format!("RPUSH list{round}:small"), 5, &|n| vec![format!("e{n}")]),
-        many(&format!("RPUSH list{round}:numbers"), 300, &|n| vec![(i64::from(n) * 7_777_777 - 1000).to_string()]),
+        many(&format!("RPUSH list{round}:numbers"), 300, &|n| {
+            vec![(i64::from(n) * 7_777_777 - 1000).to_string()]
+        }),
         many(&format!("RPUSH list{round}:large"), 3000, &|n| vec![format!("element {n} {long}")]),
         many(&format!("RPUSH list{round}:plain"), 2, &|n| vec!["p".repeat(20_000 + n as usize)]),
-        many(&format!("SADD set{round}:ints"), 40, &|n| vec![(i64::from(n) * 1_000_000_007 - 5).to_string()]),
+        many(&format!("SADD set{round}:ints"), 40, &|n| {
+            vec![(i64::from(n) * 1_000_000_007 - 5).to_string()]
+        }),
         many(&format!("SADD set{round}:small"), 10, &|n| vec![format!("m{n}")]),
         many(&format!("SADD set{round}:large"), 2000, &|n| vec![format!("member {n}")]),
         many(&format!("ZADD zset{round}:small"), 9, &|n| vec![format!("{}.5", n), format!("m{n}")]),
-        command(&format!("ZADD zset{round}:edges -inf low inf high 0 zero -0 minus 1e300 huge 3 3")),
-        many(&format!("ZADD zset{round}:large"), 1000, &|n| vec![format!("{}.25", n), format!("member {n}")]),
+        command(&format!(
+            "ZADD zset{round}:edges -inf low inf high 0 zero -0 minus 1e300 huge 3 3"
+        )),
+        many(&format!("ZADD zset{round}:large"), 1000, &|n| {
+            vec![format!("{}.25", n), format!("member {n}")]
+        }),
         many(&format!("HSET hash{round}:small"), 9, &|n| vec![format!("f{n}"), format!("{n}")]),
-        many(&format!("HSET hash{round}:large"), 1500, &|n| vec![format!("field {n}"), format!("value {n}")]),
+        many(&format!("HSET hash{round}:large"), 1500, &|n| {
+            vec![format!("field {n}"), format!("value {n}")]
+        }),
         many(&format!("HSET hash{round}:wide"), 2, &|n| vec![format!("f{n}"), long.clone()]),
     ]);
 }
@@ -111,7 +130,8 @@ fn streams(client: &mut Client, round: u32) {
 fn field_ttls(client: &mut Client, round: u32) {
     for (name, count) in [("few", 5), ("many", 700)] {
         let key = format!("ttl{round}:{name}");
-        let fields: Vec<Command> = (0..count).map(|n| command(&format!("HSET {key} f{n} v{n}"))).collect();
+        let fields: Vec<Command> =
+            (0..count).map(|n| command(&format!("HSET {key} f{n} v{n}"))).collect();
         client.all(&fields);
         client.ok(&["HPEXPIREAT", &key, &LATER.to_string(), "FIELDS", "2", "f1", "f3"]);
         client.ok(&["HPEXPIREAT", &key, &(LATER + 5000).to_string(), "FIELDS", "1", "f2"]);

@@ -1,4 +1,5 @@
-//! Rights, TLS, dumps that do not come as they should, and what a snapshot is worth while others write.
+//! Rights, TLS, dumps that do not come as they should, and what a snapshot is worth while others
+//! write.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -8,7 +9,9 @@ use std::time::Duration;
 
 use backup_core::context::Context;
 use backup_core::pipeline::BackupOptions;
-use backup_core::source::{BackupKind, BackupRequest, Content, Item, Selection, Source as _, SourceErrorKind};
+use backup_core::source::{
+    BackupKind, BackupRequest, Content, Item, Selection, Source as _, SourceErrorKind,
+};
 use backup_core::testing::MemorySink;
 use backup_sources::redis::{RedisOptions, RedisSource, SnapshotReading};
 use futures::StreamExt as _;
@@ -18,7 +21,8 @@ use crate::support::redis::{Redis, Version};
 use crate::support::repo::Repo;
 use crate::support::tls::Authority;
 
-/// The rights that the documentation asks for are enough; without them the statement that grants them is told.
+/// The rights that the documentation asks for are enough; without them the statement that grants
+/// them is told.
 pub(super) async fn few_rights_are_enough(version: Version) {
     let server = Redis::start(version);
     server.run(&["SET", "a", "x"]);
@@ -52,15 +56,19 @@ pub(super) async fn few_rights_are_enough(version: Version) {
         assert!(!text.contains("kaixoo"), "{text}");
     }
     // Without a password nobody else is meant.
-    let error = RedisSource::connect(RedisOptions { user: Some("backup".to_owned()), ..login("", "") }).await;
+    let error =
+        RedisSource::connect(RedisOptions { user: Some("backup".to_owned()), ..login("", "") })
+            .await;
     assert!(error.is_err_and(|error| error.chain().contains("WRONGPASS")));
     server.run(&["CONFIG", "SET", "requirepass", "secret"]);
-    let error = RedisSource::connect(RedisOptions::parse(&server.address()).unwrap()).await.unwrap_err();
+    let error =
+        RedisSource::connect(RedisOptions::parse(&server.address()).unwrap()).await.unwrap_err();
     assert!(error.hint().unwrap().contains("redis://USER"), "{}", error.chain());
     assert_eq!(repo.snapshots().await.len(), 1);
 }
 
-/// A server that says nothing any more while its connections stay, as one in a machine that was stopped: it is left, and found again.
+/// A server that says nothing any more while its connections stay, as one in a machine that was
+/// stopped: it is left, and found again.
 pub(super) async fn silence_is_noticed(version: Version) {
     let server = Redis::with(version, &["--repl-ping-replica-period", "1"]);
     let silence = Duration::from_secs(3);
@@ -72,7 +80,10 @@ pub(super) async fn silence_is_noticed(version: Version) {
     let mut at = log.next().await.unwrap().to;
     let replicas = |client: &mut crate::support::redis::Client| {
         let all = client.ok(&["CLIENT", "LIST", "TYPE", "replica"]).text();
-        all.split_whitespace().filter(|word| word.starts_with("id=")).map(str::to_owned).collect::<Vec<_>>()
+        all.split_whitespace()
+            .filter(|word| word.starts_with("id="))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let before = replicas(&mut client);
     // Where nothing happens but signs of life, the connection is kept.
@@ -126,7 +137,8 @@ pub(super) async fn certificates_are_checked(version: Version) {
     back_up(&repo, &over_tls).await;
     assert_eq!(digest(&over_tls).await, digest(&source(&server).await).await);
     let other = tempfile::tempdir().unwrap();
-    let stranger = RedisOptions { tls_ca_file: Some(Authority::new().write(other.path())), ..plain };
+    let stranger =
+        RedisOptions { tls_ca_file: Some(Authority::new().write(other.path())), ..plain };
     let error = RedisSource::connect(stranger).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Invalid, "{}", error.chain());
     let deaf = RedisOptions { port: server.port(), ..trusting };
@@ -170,7 +182,8 @@ pub(super) async fn damaged_dumps_become_no_snapshot(version: Version) {
     let dump = file(&repo.reader(taken).await, "dump.rdb").await;
     let mark = "m".repeat(40);
     let sized = |dump: &[u8]| [format!("${}\r\n", dump.len()).as_bytes(), dump].concat();
-    let marked = |dump: &[u8]| [format!("$EOF:{mark}\r\n").as_bytes(), dump, mark.as_bytes()].concat();
+    let marked =
+        |dump: &[u8]| [format!("$EOF:{mark}\r\n").as_bytes(), dump, mark.as_bytes()].concat();
     let mut flipped = dump.clone();
     flipped[dump.len() / 2] ^= 4;
     let half = &dump[..dump.len() / 2];
@@ -194,27 +207,40 @@ pub(super) async fn damaged_dumps_become_no_snapshot(version: Version) {
         ("unknown", sized(&unknown), true),
     ] {
         let count = repo.snapshots().await.len();
-        let strange = RedisSource::connect(RedisOptions::parse(&double(stream)).unwrap()).await.unwrap();
+        let strange =
+            RedisSource::connect(RedisOptions::parse(&double(stream)).unwrap()).await.unwrap();
         let soon = Duration::from_secs(60);
-        let done = tokio::time::timeout(soon, repo.try_backup(&strange, &BackupOptions::default())).await.unwrap();
-        assert_eq!(done.is_ok(), good, "{what}: {:?}", done.as_ref().err().map(backup_core::error::Error::chain));
+        let done = tokio::time::timeout(soon, repo.try_backup(&strange, &BackupOptions::default()))
+            .await
+            .unwrap();
+        assert_eq!(
+            done.is_ok(),
+            good,
+            "{what}: {:?}",
+            done.as_ref().err().map(backup_core::error::Error::chain)
+        );
         assert_eq!(repo.snapshots().await.len(), count + usize::from(good), "{what}");
         if let Ok(report) = done {
             let bytes = file(&repo.reader(report.snapshot.unwrap()).await, "dump.rdb").await;
-            assert!(bytes == if what == "unknown" { unknown.clone() } else { dump.clone() }, "{what}");
+            assert!(
+                bytes == if what == "unknown" { unknown.clone() } else { dump.clone() },
+                "{what}"
+            );
         }
     }
     repo.assert_sound().await;
 }
 
-/// While money is moved all the time, none is lost or made in a snapshot; reading one account after the other finds another sum.
+/// While money is moved all the time, none is lost or made in a snapshot; reading one account after
+/// the other finds another sum.
 pub(super) async fn sums_hold_while_others_write(version: Version) {
     const ACCOUNTS: u32 = 50_000;
     let server = Redis::start(version);
     let mut client = server.client();
     for first in (0..ACCOUNTS).step_by(1000) {
-        let all: Vec<_> =
-            (first..first + 1000).map(|n| vec!["SET".to_owned(), format!("a{n}"), "100".to_owned()]).collect();
+        let all: Vec<_> = (first..first + 1000)
+            .map(|n| vec!["SET".to_owned(), format!("a{n}"), "100".to_owned()])
+            .collect();
         client.all(&all);
     }
     let stop = Arc::new(AtomicBool::new(false));
@@ -226,8 +252,12 @@ pub(super) async fn sums_hold_while_others_write(version: Version) {
             let mut commands = Vec::new();
             for _ in 0..100 {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                // From the first to the last, mostly: whoever looks at one after the other sees it there and not here, or twice.
-                let (from, to) = (format!("a{}", (state >> 8) % ACCOUNTS), format!("a{}", (state >> 3) % ACCOUNTS));
+                // From the first to the last, mostly: whoever looks at one after the other sees it
+                // there and not here, or twice.
+                let (from, to) = (
+                    format!("a{}", (state >> 8) % ACCOUNTS),
+                    format!("a{}", (state >> 3) % ACCOUNTS),
+                );
                 commands.push(vec!["MULTI".to_owned()]);
                 commands.push(vec!["DECRBY".to_owned(), from, "7".to_owned()]);
                 commands.push(vec!["INCRBY".to_owned(), to, "7".to_owned()]);
@@ -241,21 +271,34 @@ pub(super) async fn sums_hold_while_others_write(version: Version) {
     let repo = Repo::init(Arc::new(MemorySink::new())).await;
     let taken = back_up(&repo, &source(&server).await).await.snapshot.unwrap();
     let options = RedisOptions::parse(&server.address()).unwrap();
-    let scanning = RedisOptions { reader: Some(SnapshotReading::Scan), scan_percent: 100, ..options };
+    let scanning =
+        RedisOptions { reader: Some(SnapshotReading::Scan), scan_percent: 100, ..options };
     let scanned = back_up(&repo, &source_with(scanning).await).await.snapshot.unwrap();
     stop.store(true, Ordering::Relaxed);
     let moved = moving.join().unwrap();
     assert!(moved > 1000, "{moved}");
     let sum = async |snapshot| {
         let room = tempfile::tempdir().unwrap();
-        std::fs::write(room.path().join("dump.rdb"), file(&repo.reader(snapshot).await, "dump.rdb").await).unwrap();
+        std::fs::write(
+            room.path().join("dump.rdb"),
+            file(&repo.reader(snapshot).await, "dump.rdb").await,
+        )
+        .unwrap();
         let copy = Redis::on(version, Some(room.path()), &[]);
         let all: Vec<_> = (0..ACCOUNTS).map(|n| vec!["GET".to_owned(), format!("a{n}")]).collect();
-        copy.client().all(&all).iter().map(|answer| answer.text().parse::<i64>().unwrap()).sum::<i64>()
+        copy.client()
+            .all(&all)
+            .iter()
+            .map(|answer| answer.text().parse::<i64>().unwrap())
+            .sum::<i64>()
     };
     let whole = i64::from(ACCOUNTS) * 100;
     assert_eq!(sum(taken).await, whole);
-    assert_ne!(sum(scanned).await, whole, "a scan found nothing, which says nothing about the snapshot either");
+    assert_ne!(
+        sum(scanned).await,
+        whole,
+        "a scan found nothing, which says nothing about the snapshot either"
+    );
 }
 
 /// A capturer is no replica that WAIT may count on before what it has got is stored.
@@ -281,7 +324,8 @@ pub(super) async fn nobody_is_promised_what_is_not_stored(version: Version) {
     assert_eq!(error.kind(), SourceErrorKind::Cancelled);
 }
 
-/// Whoever takes his time with the commands since the last snapshot is not taken for dead, and gets all of them.
+/// Whoever takes his time with the commands since the last snapshot is not taken for dead, and gets
+/// all of them.
 pub(super) async fn slow_readers_are_waited_for(version: Version) {
     let server = Redis::with(version, &["--repl-timeout", "4", "--repl-backlog-size", "64mb"]);
     let mut client = server.client();
@@ -296,7 +340,11 @@ pub(super) async fn slow_readers_are_waited_for(version: Version) {
     for number in 0..40 {
         client.ok(&["SET", &format!("large{number}"), &value]);
     }
-    let request = BackupRequest { kind: BackupKind::Incremental, selection: Selection::all(), parent: Some(parent) };
+    let request = BackupRequest {
+        kind: BackupKind::Incremental,
+        selection: Selection::all(),
+        parent: Some(parent),
+    };
     let mut reader = origin.open_backup(&Context::silent(), &request).await.unwrap();
     let mut read = 0;
     while let Some(item) = reader.next().await.unwrap() {

@@ -7,7 +7,8 @@ use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::context::Context;
 use backup_core::error::ErrorKind;
 use backup_core::log::{
-    CaptureOptions, LogReplay, LogView, Plan, Position, Refusal, RollUpOptions, Stream, Target, capture, roll_up,
+    CaptureOptions, LogReplay, LogView, Plan, Position, Refusal, RollUpOptions, Stream, Target,
+    capture, roll_up,
 };
 use backup_core::pipeline::BackupOptions;
 use backup_core::repository::SnapshotReader;
@@ -67,7 +68,9 @@ impl Logged {
             loop {
                 match capture(&one.repo.repository, &one.source, &options, &context).await {
                     Ok(_) => return,
-                    Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::Unavailable) => {
+                    Err(error)
+                        if matches!(error.kind(), ErrorKind::Busy | ErrorKind::Unavailable) =>
+                    {
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                     Err(error) => panic!("capturing: {} ({:?})", error.chain(), error.hint()),
@@ -78,7 +81,13 @@ impl Logged {
     }
 
     pub(super) async fn roll_up(&self) {
-        let done = roll_up(&self.repo.repository, &self.stream, &RollUpOptions::default(), &Context::silent()).await;
+        let done = roll_up(
+            &self.repo.repository,
+            &self.stream,
+            &RollUpOptions::default(),
+            &Context::silent(),
+        )
+        .await;
         done.unwrap_or_else(|error| panic!("rolling up: {}", error.chain()));
     }
 
@@ -106,7 +115,10 @@ impl Logged {
         if let Target::Time(time) = moment {
             view.refine(&indexed, *time).await.unwrap();
         }
-        let plan = view.timeline().plan(moment).unwrap_or_else(|refusal| panic!("{moment:?}: {refusal:?}"));
+        let plan = view
+            .timeline()
+            .plan(moment)
+            .unwrap_or_else(|refusal| panic!("{moment:?}: {refusal:?}"));
         let base = view.snapshots().find(|info| info.id == plan.base.id).unwrap();
         let snapshot = indexed.snapshot(base);
         (snapshot, Arc::new(LogReplay::new(indexed, self.stream.clone(), view, plan)))
@@ -115,9 +127,16 @@ impl Logged {
     pub(super) async fn restore(&self, moment: &Target, target: String) -> RestoreReport {
         let (snapshot, log) = self.replay(moment).await;
         let engine = Engine::Replica(Way::default());
-        let source = self.source.clone().restoring(RestoreOptions { engine, ..RestoreOptions::default() });
-        let if_exists = if target.starts_with("redis:") { IfExists::Replace } else { IfExists::Fail };
-        let request = RestoreRequest { target: Some(target), log: Some(log), if_exists, ..RestoreRequest::default() };
+        let source =
+            self.source.clone().restoring(RestoreOptions { engine, ..RestoreOptions::default() });
+        let if_exists =
+            if target.starts_with("redis:") { IfExists::Replace } else { IfExists::Fail };
+        let request = RestoreRequest {
+            target: Some(target),
+            log: Some(log),
+            if_exists,
+            ..RestoreRequest::default()
+        };
         let report = backup_core::pipeline::restore(&snapshot, &source, &request, &talking()).await;
         report.unwrap_or_else(|error| panic!("restoring: {} ({:?})", error.chain(), error.hint()))
     }
@@ -140,7 +159,8 @@ pub(super) fn work(client: &mut Client, round: u32) {
         ]);
         client.ok(&[
             "EVAL",
-            "redis.call('INCR', KEYS[1]) redis.call('HSET', KEYS[2], ARGV[1], redis.call('GET', KEYS[1]))",
+            "redis.call('INCR', KEYS[1]) redis.call('HSET', KEYS[2], ARGV[1], redis.call('GET', \
+             KEYS[1]))",
             "2",
             "c",
             "h",
@@ -177,7 +197,9 @@ pub(super) fn mark(server: &Redis) -> Mark {
     let started = Instant::now();
     for database in ["0", "1", "2"] {
         client.ok(&["SELECT", database]);
-        while client.ok(&["DBSIZE"]).number() != i64::try_from(client.ok(&["KEYS", "*"]).list().len()).unwrap() {
+        while client.ok(&["DBSIZE"]).number()
+            != i64::try_from(client.ok(&["KEYS", "*"]).list().len()).unwrap()
+        {
             assert!(started.elapsed() < Duration::from_secs(60), "keys do not expire");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -190,8 +212,8 @@ pub(super) fn mark(server: &Redis) -> Mark {
     Mark { at, time, digest }
 }
 
-/// At every mark the restored server is what the origin was: by position, by time, as a replica, started on files; with slices and
-/// rolled up; with two bases.
+/// At every mark the restored server is what the origin was: by position, by time, as a replica,
+/// started on files; with slices and rolled up; with two bases.
 pub(super) async fn every_moment_comes_back(version: Version) {
     let server = Redis::start(version);
     let logged = Logged::new(source(&server).await).await;
@@ -234,13 +256,16 @@ pub(super) async fn every_moment_comes_back(version: Version) {
     for mark in &marks[..2] {
         let room = tempfile::tempdir().unwrap();
         let directory = room.path().join("data");
-        logged.restore(&Target::Position(mark.at.clone()), directory.to_str().unwrap().to_owned()).await;
+        logged
+            .restore(&Target::Position(mark.at.clone()), directory.to_str().unwrap().to_owned())
+            .await;
         let started = Redis::on(version, Some(&directory), &["--appendonly", "yes"]);
         assert_eq!(mark.digest, started.debug_digest());
     }
 }
 
-/// A capturer that dies goes on where it was; connections that are cut are made again; nothing is missing and nothing twice.
+/// A capturer that dies goes on where it was; connections that are cut are made again; nothing is
+/// missing and nothing twice.
 pub(super) async fn whoever_dies_is_followed(version: Version) {
     let server = Redis::start(version);
     let logged = Logged::new(source(&server).await).await;
@@ -273,7 +298,10 @@ pub(super) async fn a_failover_is_followed(version: Version) {
     let old = Redis::start(version);
     let new = Redis::start(version);
     let name = Some("the pair".to_owned());
-    let of = |server: &Redis| RedisOptions { name: name.clone(), ..RedisOptions::parse(&server.address()).unwrap() };
+    let of = |server: &Redis| RedisOptions {
+        name: name.clone(),
+        ..RedisOptions::parse(&server.address()).unwrap()
+    };
     let logged = Logged::new(source_with(of(&old)).await).await;
     work(&mut old.client(), 0);
     new.run(&["REPLICAOF", "127.0.0.1", &old.port().to_string()]);
@@ -313,7 +341,8 @@ pub(super) async fn a_failover_is_followed(version: Version) {
     }
 }
 
-/// What the server has dropped before it was captured is a gap: noted, refused, and over with the next backup.
+/// What the server has dropped before it was captured is a gap: noted, refused, and over with the
+/// next backup.
 pub(super) async fn what_was_not_captured_is_refused(version: Version) {
     let server = Redis::with(version, &["--repl-backlog-size", "16kb"]);
     let logged = Logged::new(source(&server).await).await;
@@ -346,7 +375,8 @@ pub(super) async fn what_was_not_captured_is_refused(version: Version) {
     }
 }
 
-/// Incremental snapshots hold the dump and the commands since; where those are gone, everything is read.
+/// Incremental snapshots hold the dump and the commands since; where those are gone, everything is
+/// read.
 pub(super) async fn increments_build_on_each_other(version: Version) {
     let server = Redis::start(version);
     let repo = Repo::init(Arc::new(MemorySink::new())).await;
@@ -355,13 +385,16 @@ pub(super) async fn increments_build_on_each_other(version: Version) {
     work(&mut client, 0);
     let take = async |kind: BackupKind| {
         let options = BackupOptions { kind: Some(kind), ..BackupOptions::default() };
-        let report = backup_core::pipeline::backup(&repo.repository, &origin, &options, &talking()).await;
+        let report =
+            backup_core::pipeline::backup(&repo.repository, &origin, &options, &talking()).await;
         let report = report.unwrap_or_else(|error| panic!("{}", error.chain()));
         (report.kind, report.snapshot.unwrap())
     };
     let before = mark(&server);
     let mut taken = vec![(take(BackupKind::Full).await, before)];
-    for (round, kind) in [(1, BackupKind::Incremental), (2, BackupKind::Incremental), (3, BackupKind::Differential)] {
+    for (round, kind) in
+        [(1, BackupKind::Incremental), (2, BackupKind::Incremental), (3, BackupKind::Differential)]
+    {
         work(&mut client, round);
         let before = mark(&server);
         let found = take(kind).await;
@@ -371,9 +404,14 @@ pub(super) async fn increments_build_on_each_other(version: Version) {
     let target = Redis::start(version);
     for ((_, snapshot), mark) in &taken {
         let engine = Engine::Replica(Way::default());
-        let source = origin.clone().restoring(RestoreOptions { engine, ..RestoreOptions::default() });
+        let source =
+            origin.clone().restoring(RestoreOptions { engine, ..RestoreOptions::default() });
         let address = Some(target.address());
-        let request = RestoreRequest { target: address, if_exists: IfExists::Replace, ..RestoreRequest::default() };
+        let request = RestoreRequest {
+            target: address,
+            if_exists: IfExists::Replace,
+            ..RestoreRequest::default()
+        };
         let snapshot = repo.reader(*snapshot).await;
         let done = backup_core::pipeline::restore(&snapshot, &source, &request, &talking()).await;
         done.unwrap_or_else(|error| panic!("{}", error.chain()));

@@ -259,7 +259,13 @@ fn talking() -> Context {
 }
 
 async fn back_up(repo: &Repo, source: &RedisSource) -> BackupReport {
-    let report = backup_core::pipeline::backup(&repo.repository, source, &BackupOptions::default(), &talking()).await;
+    let report = backup_core::pipeline::backup(
+        &repo.repository,
+        source,
+        &BackupOptions::default(),
+        &talking(),
+    )
+    .await;
     report.unwrap_or_else(|error| panic!("backing up: {} ({:?})", error.chain(), error.hint()))
 }
 
@@ -271,7 +277,11 @@ async fn digest(source: &RedisSource) -> Digest {
 /// A file of the only node in a snapshot.
 async fn file(snapshot: &SnapshotReader, name: &str) -> Vec<u8> {
     let paths = snapshot.paths();
-    let node = snapshot.find(&EntryPath::new(format!("{}/{name}", paths[0])).unwrap()).await.unwrap().unwrap();
+    let node = snapshot
+        .find(&EntryPath::new(format!("{}/{name}", paths[0])).unwrap())
+        .await
+        .unwrap()
+        .unwrap();
     let mut content = snapshot.content(&node);
     let mut bytes = Vec::new();
     while let Some(piece) = content.next().await {

@@ -32,7 +32,8 @@ impl Place {
         ];
         let environment: BTreeMap<_, _> =
             environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let place = Self { cli: Cli::remote(room.path().join("repository"), "key", environment), room };
+        let place =
+            Self { cli: Cli::remote(room.path().join("repository"), "key", environment), room };
         let kind = if server.version.is_valkey() { "valkey" } else { "redis" };
         let config = format!(
             r#"
@@ -98,7 +99,8 @@ impl Place {
         let started = Instant::now();
         let dir = self.path("never");
         loop {
-            let outcome = self.run(&["restore", "--job", "cache", "--at", at, "--target", &dir, "--dry-run"]);
+            let outcome =
+                self.run(&["restore", "--job", "cache", "--at", at, "--target", &dir, "--dry-run"]);
             if outcome.code == 0 {
                 return;
             }
@@ -112,11 +114,22 @@ impl Place {
 fn with_user(version: Version) -> Redis {
     let server = Redis::start(version);
     let password = format!(">{SECRET}");
-    server.run(&["ACL", "SETUSER", "backup", "on", &password, "+psync", "+replconf", "+ping", "+info"]);
+    server.run(&[
+        "ACL",
+        "SETUSER",
+        "backup",
+        "on",
+        &password,
+        "+psync",
+        "+replconf",
+        "+ping",
+        "+info",
+    ]);
     server
 }
 
-/// By a configuration: doctor, backup, capture while others write, timeline, any moment; as a replica, as files, exported.
+/// By a configuration: doctor, backup, capture while others write, timeline, any moment; as a
+/// replica, as files, exported.
 pub(super) async fn from_the_first_backup_to_any_moment(version: Version) {
     let server = with_user(version);
     let mut client = server.client();
@@ -130,7 +143,10 @@ pub(super) async fn from_the_first_backup_to_any_moment(version: Version) {
     assert!(shown.contains("://…@127.0.0.1") && !shown.contains("CACHE_PASSWORD"), "{shown}");
     let exported = place.path("exported");
     place.done(&["export", "latest", "--to", &exported]);
-    assert_eq!(Redis::on(version, Some(Path::new(&exported)), &[]).debug_digest(), server.debug_digest());
+    assert_eq!(
+        Redis::on(version, Some(Path::new(&exported)), &[]).debug_digest(),
+        server.debug_digest()
+    );
 
     let capturing = place.spawn(&["logs", "follow", "cache"]);
     std::thread::sleep(Duration::from_millis(1500));
@@ -155,7 +171,11 @@ pub(super) async fn from_the_first_backup_to_any_moment(version: Version) {
     assert!(place.fails(2, &restore).contains("replica"));
     place.fails(5, &[&restore[..], &["--replica"]].concat());
     place.fails(5, &[&restore[..], &replace].concat());
-    assert!(place.done(&[&restore[..], &replace, &["--dry-run"]].concat()).contains("everything that the target has"));
+    assert!(
+        place
+            .done(&[&restore[..], &replace, &["--dry-run"]].concat())
+            .contains("everything that the target has")
+    );
     assert_eq!(target.run(&["GET", "old"]).text(), "x");
     let moments = [
         (at.clone(), &marks[0]),
@@ -169,7 +189,8 @@ pub(super) async fn from_the_first_backup_to_any_moment(version: Version) {
         assert_eq!(target.debug_digest(), mark.digest, "{at}");
     }
     let directory = place.path("files");
-    let said = place.done(&["restore", "--job", "cache", "--at", &at, "--target", &directory, "--verify"]);
+    let said =
+        place.done(&["restore", "--job", "cache", "--at", &at, "--target", &directory, "--verify"]);
     assert!(said.contains("--appendonly yes"), "{said}");
     let started = Redis::on(version, Some(Path::new(&directory)), &["--appendonly", "yes"]);
     assert_eq!(started.debug_digest(), marks[0].digest);
@@ -177,7 +198,9 @@ pub(super) async fn from_the_first_backup_to_any_moment(version: Version) {
 
     // A snapshot of the log stands for its end, however it is taken out.
     place.done(&["logs", "roll-up", "cache"]);
-    for (verb, name) in [(["restore", "latest", "--target"], "rolled"), (["export", "latest", "--to"], "out")] {
+    for (verb, name) in
+        [(["restore", "latest", "--target"], "rolled"), (["export", "latest", "--to"], "out")]
+    {
         let directory = place.path(name);
         place.done(&[&verb[..], &[directory.as_str()]].concat());
         let started = Redis::on(version, Some(Path::new(&directory)), &["--appendonly", "yes"]);
@@ -206,11 +229,24 @@ pub(super) async fn keys_go_where_they_are_wanted(version: Version) {
     fill(&server);
     let place = Place::new(&server);
     // This user may do everything but what backups need.
-    server.run(&["ACL", "SETUSER", "reader", "on", &format!(">{SECRET}"), "+@read", "+ping", "+info", "~*"]);
+    server.run(&[
+        "ACL",
+        "SETUSER",
+        "reader",
+        "on",
+        &format!(">{SECRET}"),
+        "+@read",
+        "+ping",
+        "+info",
+        "~*",
+    ]);
     let weak = format!("redis://reader:{}@127.0.0.1:{}", SECRET.replace('/', "%2F"), server.port());
     let told = place.run(&["doctor", "--source", &weak]);
     let text = format!("{}{}", told.text(), told.stderr);
-    assert!(told.code == 3 && text.contains("+psync +replconf") && !text.contains("kaixoo"), "{told}");
+    assert!(
+        told.code == 3 && text.contains("+psync +replconf") && !text.contains("kaixoo"),
+        "{told}"
+    );
     place.fails(2, &["run", "--source", &weak, "--job", "weak"]);
 
     place.done(&["run", "--source", &format!("unix://{}", socket.display()), "--job", "local"]);
@@ -223,7 +259,10 @@ pub(super) async fn keys_go_where_they_are_wanted(version: Version) {
     assert!(said.contains("4 keys"), "{said}");
     let mut client = target.client();
     client.ok(&["SELECT", "7"]);
-    assert_eq!(client.ok(&["EXISTS", "copy of hash1:large", "copy of hash1:wide", "s1:ttl"]).number(), 3);
+    assert_eq!(
+        client.ok(&["EXISTS", "copy of hash1:large", "copy of hash1:wide", "s1:ttl"]).number(),
+        3
+    );
     assert_eq!(client.ok(&["PTTL", "s1:ttl"]).number(), -1);
     let files = place.path("files");
     let to_files = ["restore", "latest", "--job", "local", "--target", &files];
@@ -251,7 +290,10 @@ pub(super) async fn keys_go_where_they_are_wanted(version: Version) {
     place.done(&[&restore[..], &["--if-exists", "replace", "--yes", "--verify"]].concat());
     assert_eq!(target.debug_digest(), server.debug_digest());
     place.done(&to_files);
-    assert_eq!(Redis::on(version, Some(Path::new(&files)), &[]).debug_digest(), server.debug_digest());
+    assert_eq!(
+        Redis::on(version, Some(Path::new(&files)), &[]).debug_digest(),
+        server.debug_digest()
+    );
 }
 
 /// Whoever lists snapshots, looks at one or asks how jobs are hears that one stands for no moment.
@@ -267,7 +309,10 @@ pub(super) async fn what_is_of_no_moment_is_marked(version: Version) {
         assert!(said.contains("not point-in-time"), "{said}");
     }
     let state = place.done(&["show", "latest"]);
-    assert!(state.lines().any(|line| line.contains("State") && line.contains("not point-in-time")), "{state}");
+    assert!(
+        state.lines().any(|line| line.contains("State") && line.contains("not point-in-time")),
+        "{state}"
+    );
     let json = place.done(&["status", "cache", "--json"]);
     assert!(json.contains("\"point_in_time\":false"), "{json}");
 }

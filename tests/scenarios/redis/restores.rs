@@ -66,7 +66,11 @@ pub(super) fn replica() -> RestoreOptions {
 }
 
 fn libraries(server: &Redis) -> usize {
-    if server.version == Version::Redis6 { 0 } else { server.run(&["FUNCTION", "LIST"]).list().len() }
+    if server.version == Version::Redis6 {
+        0
+    } else {
+        server.run(&["FUNCTION", "LIST"]).list().len()
+    }
 }
 
 /// The server itself says that both have the same.
@@ -82,7 +86,8 @@ fn details(server: &Redis) -> Vec<String> {
     let mut found = Vec::new();
     for database in ["0", "3", "9"] {
         client.ok(&["SELECT", database]);
-        let mut keys: Vec<String> = client.ok(&["KEYS", "*"]).list().iter().map(|key| key.text()).collect();
+        let mut keys: Vec<String> =
+            client.ok(&["KEYS", "*"]).list().iter().map(|key| key.text()).collect();
         keys.sort();
         for key in keys {
             let mut line = format!("{database} {key}");
@@ -90,14 +95,20 @@ fn details(server: &Redis) -> Vec<String> {
                 let answer = client.ok(&question).text();
                 let answer = if answer == "raw" { "embstr".to_owned() } else { answer };
                 // Time goes on between two servers.
-                line += &format!(" {}", if question[0] == "PTTL" { (answer != "-1").to_string() } else { answer });
+                line += &format!(
+                    " {}",
+                    if question[0] == "PTTL" { (answer != "-1").to_string() } else { answer }
+                );
             }
             if key.starts_with("stream") {
                 line += &format!(" {:?}", client.ok(&["XINFO", "GROUPS", &key]));
                 line += &format!(
                     " {:?}",
                     client.run(&["XPENDING", &key, "g1", "-", "+", "100"]).map(|all| {
-                        let pending = all.list().iter().map(|one| (one.list()[0].text(), one.list()[1].text()));
+                        let pending = all
+                            .list()
+                            .iter()
+                            .map(|one| (one.list()[0].text(), one.list()[1].text()));
                         pending.collect::<Vec<_>>()
                     })
                 );
@@ -112,15 +123,20 @@ fn details(server: &Redis) -> Vec<String> {
 pub(super) async fn all_keys_come_back(version: Version) {
     let backed = Backed::up(version).await;
     let target = Redis::start(version);
-    let report = backed.restored(target.address(), RestoreOptions::default(), verified(IfExists::Fail)).await;
+    let report = backed
+        .restored(target.address(), RestoreOptions::default(), verified(IfExists::Fail))
+        .await;
     assert_same(&backed.server, &target);
     assert_eq!(details(&backed.server), details(&target));
-    let keys: u64 = digest(&source(&target).await).await.objects.values().map(|object| object.count).sum();
+    let keys: u64 =
+        digest(&source(&target).await).await.objects.values().map(|object| object.count).sum();
     assert_eq!(report.entries, keys);
     assert!(report.verified_bytes > 2_000_000, "{report:?}");
 
-    let error =
-        backed.restore(target.address(), RestoreOptions::default(), verified(IfExists::Fail)).await.unwrap_err();
+    let error = backed
+        .restore(target.address(), RestoreOptions::default(), verified(IfExists::Fail))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TargetExists, "{}", error.chain());
     target.run(&["SET", "s0:small", "changed"]);
     target.run(&["SET", "another", "x"]);
@@ -137,7 +153,8 @@ pub(super) async fn a_replica_gets_everything(version: Version) {
     let backed = Backed::up(version).await;
     let target = Redis::start(version);
     target.run(&["SET", "another", "x"]);
-    let error = backed.restore(target.address(), replica(), verified(IfExists::Fail)).await.unwrap_err();
+    let error =
+        backed.restore(target.address(), replica(), verified(IfExists::Fail)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TargetExists, "{}", error.chain());
     assert_eq!(target.run(&["GET", "another"]).text(), "x");
     backed.restored(target.address(), replica(), verified(IfExists::Replace)).await;
@@ -156,7 +173,10 @@ pub(super) async fn a_server_starts_on_the_files(version: Version) {
     backed.restored(target.clone(), RestoreOptions::default(), RestoreRequest::default()).await;
     let started = Redis::on(version, Some(&directory), &[]);
     assert_same(&backed.server, &started);
-    let error = backed.restore(target, RestoreOptions::default(), verified(IfExists::Fail)).await.unwrap_err();
+    let error = backed
+        .restore(target, RestoreOptions::default(), verified(IfExists::Fail))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TargetExists, "{}", error.chain());
 }
 
@@ -170,21 +190,30 @@ pub(super) async fn parts_go_where_they_are_wanted(version: Version) {
         rename_prefix: Some(("hash".to_owned(), "copy of hash".to_owned())),
         ..RestoreOptions::default()
     };
-    let selection = Selection::new(vec!["/3/hash1:*".to_owned(), "/3/list1:small".to_owned()], vec![]).unwrap();
+    let selection =
+        Selection::new(vec!["/3/hash1:*".to_owned(), "/3/list1:small".to_owned()], vec![]).unwrap();
     let request = RestoreRequest { selection, ..verified(IfExists::Fail) };
-    let dry =
-        backed.restored(target.address(), options.clone(), RestoreRequest { dry_run: true, ..request.clone() }).await;
+    let dry = backed
+        .restored(
+            target.address(),
+            options.clone(),
+            RestoreRequest { dry_run: true, ..request.clone() },
+        )
+        .await;
     assert_eq!((dry.entries, target.run(&["DBSIZE"]).number()), (4, 1));
     backed.restored(target.address(), options, request).await;
     let mut client = target.client();
     client.ok(&["SELECT", "7"]);
-    let keys: BTreeSet<String> = client.ok(&["KEYS", "*"]).list().iter().map(|key| key.text()).collect();
-    let wanted = ["copy of hash1:large", "copy of hash1:small", "copy of hash1:wide", "list1:small"];
+    let keys: BTreeSet<String> =
+        client.ok(&["KEYS", "*"]).list().iter().map(|key| key.text()).collect();
+    let wanted =
+        ["copy of hash1:large", "copy of hash1:small", "copy of hash1:wide", "list1:small"];
     assert_eq!(keys, wanted.iter().map(|key| (*key).to_owned()).collect());
 
     // Keys that expire: at their time, a while later, never.
     for (ttl, database) in [(Ttl::Absolute, 1), (Ttl::Shifted, 2), (Ttl::Never, 4)] {
-        let options = RestoreOptions { databases: vec![(0, database)], ttl, ..RestoreOptions::default() };
+        let options =
+            RestoreOptions { databases: vec![(0, database)], ttl, ..RestoreOptions::default() };
         let selection = Selection::new(vec!["/0/s0:ttl".to_owned()], vec![]).unwrap();
         let request = RestoreRequest { selection, ..verified(IfExists::Fail) };
         backed.restored(target.address(), options, request).await;
@@ -217,7 +246,9 @@ pub(super) async fn expired_keys_stay_away_and_use_is_kept(version: Version) {
     let report = backed.restored(shifted.address(), options, RestoreRequest::default()).await;
     assert_eq!(report.entries, 2);
     let target = Redis::with(version, &["--maxmemory-policy", "allkeys-lfu"]);
-    let report = backed.restored(target.address(), RestoreOptions::default(), verified(IfExists::Fail)).await;
+    let report = backed
+        .restored(target.address(), RestoreOptions::default(), verified(IfExists::Fail))
+        .await;
     assert_eq!((report.entries, target.run(&["DBSIZE"]).number()), (1, 1));
     let found = target.run(&["OBJECT", "FREQ", "used"]).number();
     assert!(frequency > 5 && (found - frequency).abs() <= 1, "{found} {frequency}");
@@ -227,8 +258,10 @@ pub(super) async fn expired_keys_stay_away_and_use_is_kept(version: Version) {
 pub(super) async fn values_that_are_too_large_are_refused_alone(version: Version) {
     let backed = Backed::up(version).await;
     let target = Redis::with(version, &["--proto-max-bulk-len", "1mb"]);
-    let error =
-        backed.restore(target.address(), RestoreOptions::default(), verified(IfExists::Fail)).await.unwrap_err();
+    let error = backed
+        .restore(target.address(), RestoreOptions::default(), verified(IfExists::Fail))
+        .await
+        .unwrap_err();
     assert!(error.chain().contains("could not be restored"), "{}", error.chain());
     assert!(error.chain().contains("s0:large"), "{}", error.chain());
     let mut client = target.client();
@@ -244,12 +277,15 @@ pub(super) async fn values_that_are_too_large_are_refused_alone(version: Version
     // A replica takes no writes.
     let master = Redis::start(version);
     target.run(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
-    let error =
-        backed.restore(target.address(), RestoreOptions::default(), verified(IfExists::Merge)).await.unwrap_err();
+    let error = backed
+        .restore(target.address(), RestoreOptions::default(), verified(IfExists::Merge))
+        .await
+        .unwrap_err();
     assert!(error.chain().contains("replica"), "{}", error.chain());
 }
 
-/// From every version to every other: exactly those keys are refused that the target cannot have, and the others are the same.
+/// From every version to every other: exactly those keys are refused that the target cannot have,
+/// and the others are the same.
 pub(super) async fn versions_are_no_wall() {
     for from in Version::ALL {
         let backed = Backed::up(from).await;
@@ -257,7 +293,9 @@ pub(super) async fn versions_are_no_wall() {
         let total: u64 = origin.objects.values().map(|object| object.count).sum();
         for to in Version::ALL {
             let target = Redis::start(to);
-            let done = backed.restore(target.address(), RestoreOptions::default(), verified(IfExists::Fail)).await;
+            let done = backed
+                .restore(target.address(), RestoreOptions::default(), verified(IfExists::Fail))
+                .await;
             let refused = refused_keys(&backed.server, to);
             let found = digest(&source(&target).await).await;
             let count: u64 = found.objects.values().map(|object| object.count).sum();
@@ -265,7 +303,11 @@ pub(super) async fn versions_are_no_wall() {
             let text = done.as_ref().err().map(backup_core::error::Error::chain);
             assert_eq!(count, total - refused.len() as u64, "{from:?} to {to:?}: {text:?}");
             let functions_lost = from != Version::Redis6 && to == Version::Redis6;
-            assert_eq!(done.is_err(), !refused.is_empty() || functions_lost, "{from:?} to {to:?}: {text:?}");
+            assert_eq!(
+                done.is_err(),
+                !refused.is_empty() || functions_lost,
+                "{from:?} to {to:?}: {text:?}"
+            );
             if refused.is_empty() {
                 assert_eq!(origin, found, "{from:?} to {to:?}");
             }
@@ -284,7 +326,9 @@ fn refused_keys(server: &Redis, to: Version) -> Vec<String> {
             let kind = client.ok(&["TYPE", &key]).text();
             let encoding = client.ok(&["OBJECT", "ENCODING", &key]).text();
             let known = match (to, &*kind, &*encoding) {
-                _ if key.starts_with("ttl") => to.has_field_ttl() && to.is_valkey() == server.version.is_valkey(),
+                _ if key.starts_with("ttl") => {
+                    to.has_field_ttl() && to.is_valkey() == server.version.is_valkey()
+                }
                 (Version::Redis6, "list" | "stream", _) => server.version == Version::Redis6,
                 (Version::Redis6, _, "listpack") => false,
                 (Version::Redis7, "set", "listpack") => false,

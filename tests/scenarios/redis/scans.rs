@@ -20,7 +20,8 @@ use crate::support::repo::Repo;
 fn fill_exactly(server: &Redis) {
     fill(server);
     if server.version == Version::Redis6 {
-        for (database, key) in [("0", "s0:ttl"), ("3", "s0:ttl"), ("3", "s1:ttl"), ("9", "s0:ttl")] {
+        for (database, key) in [("0", "s0:ttl"), ("3", "s0:ttl"), ("3", "s1:ttl"), ("9", "s0:ttl")]
+        {
             let mut client = server.client();
             client.ok(&["SELECT", database]);
             assert_eq!(client.ok(&["PERSIST", key]).number(), 1);
@@ -28,18 +29,25 @@ fn fill_exactly(server: &Redis) {
     }
 }
 
-/// They are read key by key, without being told so; what comes of it is a dump as any other, and is marked everywhere.
+/// They are read key by key, without being told so; what comes of it is a dump as any other, and is
+/// marked everywhere.
 pub(super) async fn a_server_that_is_not_followed_is_scanned(version: Version) {
-    let server = Redis::with(version, &["--rename-command", "PSYNC", "", "--rename-command", "SYNC", ""]);
+    let server =
+        Redis::with(version, &["--rename-command", "PSYNC", "", "--rename-command", "SYNC", ""]);
     fill_exactly(&server);
     let backed = Backed::of(server).await;
     let snapshot = backed.repo.reader(backed.snapshot).await;
-    assert!(snapshot.snapshot().tags.iter().any(|tag| tag == "not-point-in-time"), "{:?}", snapshot.snapshot().tags);
+    assert!(
+        snapshot.snapshot().tags.iter().any(|tag| tag == "not-point-in-time"),
+        "{:?}",
+        snapshot.snapshot().tags
+    );
     let manifest = snapshot.manifest().await.unwrap().unwrap();
     assert!(manifest.remarks[0].contains("not point-in-time"), "{:?}", manifest.remarks);
     assert_eq!(manifest.totals.warnings, 1, "nobody asked for it");
     assert_eq!((manifest.checkpoint.position, manifest.kind), (None, BackupKind::Full));
-    let node: serde_json::Value = serde_json::from_slice(&file(&snapshot, "node.json").await).unwrap();
+    let node: serde_json::Value =
+        serde_json::from_slice(&file(&snapshot, "node.json").await).unwrap();
     assert!(node["scanned_from"].is_string(), "{node}");
     assert_eq!(manifest.objects, digest(&source(&backed.server).await).await.objects);
 
@@ -57,7 +65,10 @@ pub(super) async fn a_server_that_is_not_followed_is_scanned(version: Version) {
     }
     let selection = Selection::new(vec!["/3/hash1:*".to_owned()], vec![]).unwrap();
     let request = RestoreRequest { selection, ..verified(IfExists::Merge) };
-    assert_eq!(backed.restored(target.address(), RestoreOptions::default(), request).await.entries, 3);
+    assert_eq!(
+        backed.restored(target.address(), RestoreOptions::default(), request).await.entries,
+        3
+    );
     // There is nothing that could be added to it.
     let next = back_up(&backed.repo, &source(&backed.server).await).await;
     assert_eq!(next.kind, BackupKind::Full);
@@ -70,8 +81,12 @@ pub(super) async fn few_rights_are_enough_for_a_scan(version: Version) {
     fill_exactly(&server);
     let rights = "+ping +info +time +select +scan +dump +pexpiretime +pttl +function|dump";
     // Older servers do not know all of them.
-    let known = |right: &&str| version >= Version::Redis7 || !["+pexpiretime", "+function|dump"].contains(right);
-    let user = ["ACL", "SETUSER", "backup", "on", ">secret", "~*"].into_iter().chain(rights.split(' ').filter(known));
+    let known = |right: &&str| {
+        version >= Version::Redis7 || !["+pexpiretime", "+function|dump"].contains(right)
+    };
+    let user = ["ACL", "SETUSER", "backup", "on", ">secret", "~*"]
+        .into_iter()
+        .chain(rights.split(' ').filter(known));
     server.run(&user.collect::<Vec<_>>());
     server.run(&["ACL", "SETUSER", "weak", "on", ">secret", "~*", "+ping", "+info"]);
     let login = |user: &str| {
@@ -88,7 +103,8 @@ pub(super) async fn few_rights_are_enough_for_a_scan(version: Version) {
     assert!(repo.try_backup(&source_with(strict).await, &BackupOptions::default()).await.is_err());
     let allowed = source_with(login("backup")).await;
     let report = back_up(&repo, &allowed).await;
-    let objects = repo.reader(report.snapshot.unwrap()).await.manifest().await.unwrap().unwrap().objects;
+    let objects =
+        repo.reader(report.snapshot.unwrap()).await.manifest().await.unwrap().unwrap().objects;
     assert_eq!(objects, digest(&source(&server).await).await.objects);
     let wanted = RedisOptions { reader: Some(SnapshotReading::Scan), ..login("backup") };
     let error = source_with(wanted).await.open_log(&Context::silent(), None).await.err().unwrap();

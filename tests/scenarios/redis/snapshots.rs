@@ -11,7 +11,8 @@ use crate::support::process::run;
 use crate::support::redis::{Redis, Version};
 use crate::support::repo::Repo;
 
-/// Stock tools find nothing wrong with it, a server loads it and has the same; what is said of it is right.
+/// Stock tools find nothing wrong with it, a server loads it and has the same; what is said of it
+/// is right.
 pub(super) async fn the_dump_is_what_the_server_has(version: Version) {
     let server = Redis::start(version);
     fill(&server);
@@ -36,14 +37,19 @@ pub(super) async fn the_dump_is_what_the_server_has(version: Version) {
         let keys = client.ok(&["DBSIZE"]).number();
         assert_eq!(own.objects[database].count, u64::try_from(keys).unwrap());
     }
-    let node: serde_json::Value = serde_json::from_slice(&file(&snapshot, "node.json").await).unwrap();
+    let node: serde_json::Value =
+        serde_json::from_slice(&file(&snapshot, "node.json").await).unwrap();
     let libraries = if version == Version::Redis6 { 0 } else { 2 };
     assert_eq!(node["dump"]["libraries"], libraries);
     assert_eq!(node["dump"]["biggest"][0]["key"], "s0:large");
     assert_eq!(node["dump"]["databases"]["3"]["types"]["stream"][0], 4);
     assert_eq!(node["dump"]["databases"]["0"]["expiring"], 1);
     assert!(node["dump"]["unknown"].is_null(), "{node}");
-    assert!(manifest.server_version.unwrap().starts_with(if version >= Version::Valkey8 { "Valkey" } else { "Redis" }));
+    assert!(manifest.server_version.unwrap().starts_with(if version >= Version::Valkey8 {
+        "Valkey"
+    } else {
+        "Redis"
+    }));
 
     // One changed element of one value is another digest, of one database only.
     client.ok(&["HSET", "hash0:large", "field 7", "changed"]);

@@ -26,20 +26,24 @@ pub(super) async fn restic_and_a_server_are_enough(version: Version) {
     capturing.stop().await;
     logged.roll_up().await;
     let stock = room.path().join("stock");
-    let restic = Restic::new("restic-new", &room.path().join("repository"), repo.passphrase.reveal());
+    let restic =
+        Restic::new("restic-new", &room.path().join("repository"), repo.passphrase.reveal());
     restic.restore("latest", &stock);
     let node = std::fs::read_dir(stock.join("redis")).unwrap().next().unwrap().unwrap().path();
     run(Command::new(version.program("check-rdb")).arg(node.join("dump.rdb"))).succeeded();
-    let described: serde_json::Value = serde_json::from_slice(&std::fs::read(node.join("node.json")).unwrap()).unwrap();
+    let described: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(node.join("node.json")).unwrap()).unwrap();
     let offset = described["offset"].as_u64().unwrap();
     let log = node.join(format!("log/{}/{offset:020}.resp", last.at.branch));
     let aof = node.join("appendonlydir");
     std::fs::create_dir(&aof).unwrap();
     std::fs::rename(node.join("dump.rdb"), aof.join("appendonly.aof.1.base.rdb")).unwrap();
     std::fs::rename(log, aof.join("appendonly.aof.1.incr.aof")).unwrap();
-    let manifest = "file appendonly.aof.1.base.rdb seq 1 type b\nfile appendonly.aof.1.incr.aof seq 1 type i\n";
+    let manifest = "file appendonly.aof.1.base.rdb seq 1 type b\nfile appendonly.aof.1.incr.aof \
+                    seq 1 type i\n";
     std::fs::write(aof.join("appendonly.aof.manifest"), manifest).unwrap();
-    run(Command::new(version.program("check-aof")).arg(aof.join("appendonly.aof.manifest"))).succeeded();
+    run(Command::new(version.program("check-aof")).arg(aof.join("appendonly.aof.manifest")))
+        .succeeded();
     let started = Redis::on(version, Some(&node), &["--appendonly", "yes"]);
     assert_eq!(started.debug_digest(), last.digest);
 }

@@ -17,7 +17,8 @@ pub(super) async fn nothing_is_dropped_in_vain(version: Version) {
         target.run(&["SET", "old", "x"]);
         for dry_run in [true, false] {
             let request = RestoreRequest { dry_run, ..verified(IfExists::Replace) };
-            let error = backed.restore(address.clone(), options.clone(), request).await.unwrap_err();
+            let error =
+                backed.restore(address.clone(), options.clone(), request).await.unwrap_err();
             assert!(error.chain().contains(what), "{} ({:?})", error.chain(), error.hint());
             assert_eq!(target.run(&["GET", "old"]).text(), "x", "{}", error.chain());
             assert_eq!(target.info("role"), "master");
@@ -47,7 +48,8 @@ pub(super) async fn nothing_is_dropped_in_vain(version: Version) {
     assert_eq!(backed.restored(few.address(), options, request).await.entries, 3);
 }
 
-/// Dead keys and fields that nobody has removed yet stay dead, whatever becomes of times; those of fields cannot be changed.
+/// Dead keys and fields that nobody has removed yet stay dead, whatever becomes of times; those of
+/// fields cannot be changed.
 pub(super) async fn the_dead_stay_dead(version: Version) {
     let server = Redis::start(version);
     let mut client = server.client();
@@ -68,13 +70,15 @@ pub(super) async fn the_dead_stay_dead(version: Version) {
     for ttl in [Ttl::Never, Ttl::Shifted] {
         let target = Redis::start(version);
         let options = RestoreOptions { ttl, ..RestoreOptions::default() };
-        let error = backed.restore(target.address(), options, verified(IfExists::Fail)).await.unwrap_err();
+        let error =
+            backed.restore(target.address(), options, verified(IfExists::Fail)).await.unwrap_err();
         assert!(
             error.chain().contains("2 of the keys") && error.chain().contains("fields expire"),
             "{}",
             error.chain()
         );
-        let mut keys: Vec<String> = target.run(&["KEYS", "*"]).list().iter().map(|key| key.text()).collect();
+        let mut keys: Vec<String> =
+            target.run(&["KEYS", "*"]).list().iter().map(|key| key.text()).collect();
         keys.sort();
         assert_eq!(keys, ["soon", "stays"]);
         let left = target.run(&["PTTL", "soon"]).number();
@@ -82,9 +86,12 @@ pub(super) async fn the_dead_stay_dead(version: Version) {
     }
     tokio::time::sleep(std::time::Duration::from_millis(1000)).await;
     let target = Redis::start(version);
-    let report = backed.restored(target.address(), RestoreOptions::default(), verified(IfExists::Fail)).await;
+    let report = backed
+        .restored(target.address(), RestoreOptions::default(), verified(IfExists::Fail))
+        .await;
     assert_eq!((report.entries, target.run(&["DBSIZE"]).number()), (3, 3));
-    let fields: BTreeSet<String> = target.run(&["HKEYS", "partly"]).list().iter().map(|field| field.text()).collect();
+    let fields: BTreeSet<String> =
+        target.run(&["HKEYS", "partly"]).list().iter().map(|field| field.text()).collect();
     assert!(fields.contains("f1") && fields.contains("f2") && !fields.contains("f0"), "{fields:?}");
 }
 
@@ -123,7 +130,8 @@ pub(super) async fn a_target_is_its_own_master_again(version: Version) {
     assert_eq!(target.info("role"), "master");
 }
 
-/// Values that expand to more than is held in memory are stored, restored and found again; their digest is of their type alone.
+/// Values that expand to more than is held in memory are stored, restored and found again; their
+/// digest is of their type alone.
 pub(super) async fn what_expands_to_a_lot_is_stored_all_the_same(version: Version) {
     let server = Redis::start(version);
     // 64 MiB of zeros: less than one in the file.

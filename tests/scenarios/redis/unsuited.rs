@@ -1,4 +1,5 @@
-//! What is in the way of a restore is found before anything of the target goes, and said so that it can be mended.
+//! What is in the way of a restore is found before anything of the target goes, and said so that it
+//! can be mended.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,14 +32,16 @@ pub(super) async fn names_that_meet_are_refused_first() {
         ..RestoreOptions::default()
     };
     let replace = verified(IfExists::Replace);
-    let refused = backed.restore(target.address(), renamed("a:", "b:"), replace.clone()).await.unwrap_err();
+    let refused =
+        backed.restore(target.address(), renamed("a:", "b:"), replace.clone()).await.unwrap_err();
     assert!(refused.chain().contains("another key gets the same name"), "{}", refused.chain());
     assert_eq!(target.run(&["GET", "old"]).text(), "x");
     let done = backed.restored(target.address(), renamed("a:", "d:"), replace).await;
     assert_eq!((done.entries, target.run(&["GET", "d:1"]).text()), (3, "x".to_owned()));
 }
 
-/// What a server of another version cannot have stays away, and what it has stays, also if the repository is damaged.
+/// What a server of another version cannot have stays away, and what it has stays, also if the
+/// repository is damaged.
 pub(super) async fn nothing_goes_for_what_cannot_come() {
     let server = Redis::start(Version::Redis8);
     server.run(&["SET", "plain", "x"]);
@@ -53,7 +56,10 @@ pub(super) async fn nothing_goes_for_what_cannot_come() {
     let replace = verified(IfExists::Replace);
     let dry = RestoreRequest { dry_run: true, ..replace.clone() };
     for request in [&dry, &replace] {
-        let refused = backed.restore(target.address(), RestoreOptions::default(), request.clone()).await.unwrap_err();
+        let refused = backed
+            .restore(target.address(), RestoreOptions::default(), request.clone())
+            .await
+            .unwrap_err();
         assert!(refused.chain().contains("0/timed"), "{}", refused.chain());
         assert!(!refused.hint().unwrap().contains("is gone"), "{:?}", refused.hint());
         assert_eq!(target.run(&["GET", "old"]).text(), "x");
@@ -68,11 +74,13 @@ pub(super) async fn nothing_goes_for_what_cannot_come() {
     let report = backed.restored(same.address(), RestoreOptions::default(), dry.clone()).await;
     assert_eq!((report.entries, report.removed), (2, 1));
     // The packs are gone.
-    let packs: Vec<_> = sink.objects().into_keys().filter(|key| key.as_str().starts_with("data/")).collect();
+    let packs: Vec<_> =
+        sink.objects().into_keys().filter(|key| key.as_str().starts_with("data/")).collect();
     packs.iter().for_each(|pack| sink.remove(pack));
     for options in [RestoreOptions::default(), replica()] {
         for request in [&dry, &replace] {
-            let error = backed.restore(same.address(), options.clone(), request.clone()).await.unwrap_err();
+            let error =
+                backed.restore(same.address(), options.clone(), request.clone()).await.unwrap_err();
             assert_eq!(same.run(&["GET", "old"]).text(), "x", "{}", error.chain());
             assert_eq!(same.info("role"), "master");
         }
@@ -86,22 +94,31 @@ pub(super) async fn rights_are_looked_at_first(version: Version) {
     target.run(&["SET", "old", "x"]);
     let has_functions = version >= Version::Redis7;
     if has_functions {
-        target.run(&["FUNCTION", "LOAD", "#!lua name=own\nredis.register_function('f', function() return 1 end)"]);
+        target.run(&[
+            "FUNCTION",
+            "LOAD",
+            "#!lua name=own\nredis.register_function('f', function() return 1 end)",
+        ]);
     }
     let strict = async |rights: &[&str], options: RestoreOptions, what: &str| {
-        let user = [&["ACL", "SETUSER", "weak", "reset", "on", ">secret", "~*", "+@all"], rights].concat();
+        let user =
+            [&["ACL", "SETUSER", "weak", "reset", "on", ">secret", "~*", "+@all"], rights].concat();
         target.run(&user);
         let weak = format!("redis://weak:secret@127.0.0.1:{}", target.port());
         let error = backed.restore(weak, options, verified(IfExists::Replace)).await.unwrap_err();
         let hint = error.hint().unwrap_or_default();
         assert!(hint.contains(what) && !hint.contains("is gone"), "{} ({hint})", error.chain());
-        assert_eq!((target.run(&["GET", "old"]).text(), target.info("role")), ("x".to_owned(), "master".to_owned()));
+        assert_eq!(
+            (target.run(&["GET", "old"]).text(), target.info("role")),
+            ("x".to_owned(), "master".to_owned())
+        );
         if has_functions {
             assert_eq!(target.run(&["FUNCTION", "LIST"]).list().len(), 1);
         }
     };
     let keys = RestoreOptions::default();
-    strict(&["-flushall"], RestoreOptions { without_functions: true, ..keys.clone() }, "+flushall").await;
+    strict(&["-flushall"], RestoreOptions { without_functions: true, ..keys.clone() }, "+flushall")
+        .await;
     strict(&["-flushall"], keys.clone(), "+flushall").await;
     strict(&["-info"], keys, "+info").await;
     strict(&["-replicaof"], replica(), "+replicaof").await;
@@ -120,34 +137,47 @@ async fn follow(
     silence: Duration,
 ) -> Result<RestoreReport, Error> {
     let restore = RestoreOptions { engine: Engine::Replica(way), ..RestoreOptions::default() };
-    let options = RedisOptions { silence, restore, ..RedisOptions::parse(&server.address()).unwrap() };
-    let (target, snapshot) = (source_with(options).await, backed.repo.reader(backed.snapshot).await);
+    let options =
+        RedisOptions { silence, restore, ..RedisOptions::parse(&server.address()).unwrap() };
+    let (target, snapshot) =
+        (source_with(options).await, backed.repo.reader(backed.snapshot).await);
     backup_core::pipeline::restore(&snapshot, &target, &request, &talking()).await
 }
 
-/// A target that does not reach us, or comes from another address, keeps what it has, and the reason is told.
+/// A target that does not reach us, or comes from another address, keeps what it has, and the
+/// reason is told.
 pub(super) async fn whoever_does_not_come_keeps_what_he_has(version: Version) {
     let backed = Backed::up(version).await;
     let (replace, soon) = (verified(IfExists::Replace), Duration::from_secs(3));
     let target = Redis::with(version, &["--bind-source-addr", "127.0.0.2"]);
     target.run(&["SET", "old", "x"]);
-    let lost =
-        Way { announce: Some("127.0.0.77".to_owned()), listen: Some("127.0.0.1:0".to_owned()), ..Way::default() };
-    for (way, text, hint) in
-        [(lost, "has not connected", "127.0.0.77"), (Way::default(), "127.0.0.2", "--replica-from 127.0.0.2")]
-    {
+    let lost = Way {
+        announce: Some("127.0.0.77".to_owned()),
+        listen: Some("127.0.0.1:0".to_owned()),
+        ..Way::default()
+    };
+    for (way, text, hint) in [
+        (lost, "has not connected", "127.0.0.77"),
+        (Way::default(), "127.0.0.2", "--replica-from 127.0.0.2"),
+    ] {
         let error = follow(&backed, &target, way, replace.clone(), soon).await.unwrap_err();
         let (said, hinted) = (error.chain(), error.hint().unwrap_or_default());
-        assert!(said.contains(text) && hinted.contains(hint) && !hinted.contains("is gone"), "{said} ({hinted})");
-        assert_eq!((target.run(&["GET", "old"]).text(), target.info("role")), ("x".to_owned(), "master".to_owned()));
+        assert!(
+            said.contains(text) && hinted.contains(hint) && !hinted.contains("is gone"),
+            "{said} ({hinted})"
+        );
+        assert_eq!(
+            (target.run(&["GET", "old"]).text(), target.info("role")),
+            ("x".to_owned(), "master".to_owned())
+        );
     }
     let way = Way { from: vec!["127.0.0.2".parse().unwrap()], ..Way::default() };
     follow(&backed, &target, way, replace, Duration::from_secs(60)).await.unwrap();
     assert_same(&backed.server, &target);
 }
 
-/// A target that loads longer than a server may be silent says that it is there, and gets the commands behind the dump as well. What
-/// of it could not be compared is a warning.
+/// A target that loads longer than a server may be silent says that it is there, and gets the
+/// commands behind the dump as well. What of it could not be compared is a warning.
 pub(super) async fn whoever_loads_is_alive(version: Version) {
     let server = Redis::with(version, &["--repl-backlog-size", "128mb", "--rdbcompression", "no"]);
     let mut client = server.client();
@@ -164,20 +194,29 @@ pub(super) async fn whoever_loads_is_alive(version: Version) {
     client.ok(&["SET", "behind", "x"]);
     let options = BackupOptions { kind: Some(BackupKind::Incremental), ..BackupOptions::default() };
     let origin = source(&backed.server).await;
-    let report = backup_core::pipeline::backup(&backed.repo.repository, &origin, &options, &talking()).await.unwrap();
+    let report =
+        backup_core::pipeline::backup(&backed.repo.repository, &origin, &options, &talking())
+            .await
+            .unwrap();
     assert_eq!(report.kind, BackupKind::Incremental);
     backed.snapshot = report.snapshot.unwrap();
     // A database that only the commands use.
     let few = Redis::with(version, &["--databases", "11"]);
     let silence = Duration::from_secs(4);
-    let error = follow(&backed, &few, Way::default(), verified(IfExists::Fail), silence).await.unwrap_err();
+    let error =
+        follow(&backed, &few, Way::default(), verified(IfExists::Fail), silence).await.unwrap_err();
     assert!(error.chain().contains("no database 11"), "{}", error.chain());
     assert_eq!((few.run(&["DBSIZE"]).number(), few.info("role")), (0, "master".to_owned()));
     // Twelve seconds and more; it says that it is there each second or two.
     let target = Redis::with(version, &["--key-load-delay", "600", "--rdb-key-save-delay", "0"]);
     let started = Instant::now();
-    let report = follow(&backed, &target, Way::default(), verified(IfExists::Fail), silence).await.unwrap();
-    assert!(started.elapsed() > silence * 2, "it loaded too fast to tell anything: {:?}", started.elapsed());
+    let report =
+        follow(&backed, &target, Way::default(), verified(IfExists::Fail), silence).await.unwrap();
+    assert!(
+        started.elapsed() > silence * 2,
+        "it loaded too fast to tell anything: {:?}",
+        started.elapsed()
+    );
     assert_same(&backed.server, &target);
     assert_eq!((report.warnings, report.verified_bytes), (1, 0));
 }
@@ -204,7 +243,8 @@ pub(super) async fn what_has_expired_is_no_success(version: Version) {
     let part = RestoreRequest { selection: only, ..verified(IfExists::Merge) };
     for request in [&dry, &replace, &part] {
         for options in [RestoreOptions::default(), replica()] {
-            let error = all.restore(target.address(), options.clone(), request.clone()).await.unwrap_err();
+            let error =
+                all.restore(target.address(), options.clone(), request.clone()).await.unwrap_err();
             if options == RestoreOptions::default() || request.selection.is_all() {
                 assert!(error.chain().contains("all 5 keys have expired"), "{}", error.chain());
                 assert!(error.hint().unwrap().contains("--expiry shifted"), "{:?}", error.hint());
@@ -213,9 +253,11 @@ pub(super) async fn what_has_expired_is_no_success(version: Version) {
         }
     }
     let most = Backed { snapshot: most, ..all };
-    for (options, request) in
-        [(RestoreOptions::default(), &dry), (RestoreOptions::default(), &replace), (replica(), &replace)]
-    {
+    for (options, request) in [
+        (RestoreOptions::default(), &dry),
+        (RestoreOptions::default(), &replace),
+        (replica(), &replace),
+    ] {
         let report = most.restored(target.address(), options, request.clone()).await;
         assert!(report.warnings > 0, "{report:?}");
     }
@@ -234,12 +276,18 @@ pub(super) async fn a_full_target_is_enough(version: Version) {
     let target = Redis::with(version, &["--maxmemory", "5mb"]);
     let only = Selection::new(vec!["/0/k*".to_owned()], vec![]).unwrap();
     let request = RestoreRequest { selection: only, ..verified(IfExists::Fail) };
-    let error = backed.restore(target.address(), RestoreOptions::default(), request).await.unwrap_err();
-    assert!(error.chain().contains("OOM") && !error.chain().contains("of the keys"), "{}", error.chain());
+    let error =
+        backed.restore(target.address(), RestoreOptions::default(), request).await.unwrap_err();
+    assert!(
+        error.chain().contains("OOM") && !error.chain().contains("of the keys"),
+        "{}",
+        error.chain()
+    );
     assert!(error.hint().unwrap().contains("maxmemory"), "{:?}", error.hint());
 }
 
-/// A dump with data of a module makes a server without that module end, and end again at every start: it does not get it.
+/// A dump with data of a module makes a server without that module end, and end again at every
+/// start: it does not get it.
 pub(super) async fn data_of_modules_needs_them(version: Version) {
     let server = Redis::start(version);
     server.run(&["SET", "a", "x"]);
@@ -258,14 +306,22 @@ pub(super) async fn data_of_modules_needs_them(version: Version) {
     let backed = Backed { server, repo, snapshot };
     let target = Redis::start(version);
     target.run(&["SET", "old", "x"]);
-    for (options, what) in [(replica(), "modules"), (RestoreOptions::default(), "data of a module")] {
-        let error = backed.restore(target.address(), options, verified(IfExists::Replace)).await.unwrap_err();
+    for (options, what) in [(replica(), "modules"), (RestoreOptions::default(), "data of a module")]
+    {
+        let error = backed
+            .restore(target.address(), options, verified(IfExists::Replace))
+            .await
+            .unwrap_err();
         assert!(error.chain().contains(what), "{}", error.chain());
-        assert_eq!((target.run(&["GET", "old"]).text(), target.info("role")), ("x".to_owned(), "master".to_owned()));
+        assert_eq!(
+            (target.run(&["GET", "old"]).text(), target.info("role")),
+            ("x".to_owned(), "master".to_owned())
+        );
     }
 }
 
-/// A target that follows masters over TLS only gets a certificate that it trusts; without one it is refused.
+/// A target that follows masters over TLS only gets a certificate that it trusts; without one it is
+/// refused.
 pub(super) async fn a_target_follows_over_tls(version: Version) {
     let backed = Backed::up(version).await;
     let (room, authority) = (tempfile::tempdir().unwrap(), Authority::new());
@@ -283,10 +339,16 @@ pub(super) async fn a_target_follows_over_tls(version: Version) {
         ("tls-replication", "yes".to_owned()),
     ];
     let words = settings.iter().flat_map(|(name, value)| [(*name).to_owned(), value.clone()]);
-    target.run(&["CONFIG".to_owned(), "SET".to_owned()].into_iter().chain(words).collect::<Vec<_>>());
+    target
+        .run(&["CONFIG".to_owned(), "SET".to_owned()].into_iter().chain(words).collect::<Vec<_>>());
     target.run(&["SET", "old", "x"]);
     let plain = RedisOptions::parse(&format!("rediss://127.0.0.1:{port}")).unwrap();
-    let plain = RedisOptions { tls_ca_file: Some(ca), restore: replica(), silence: Duration::from_secs(5), ..plain };
+    let plain = RedisOptions {
+        tls_ca_file: Some(ca),
+        restore: replica(),
+        silence: Duration::from_secs(5),
+        ..plain
+    };
     let strange = tempfile::tempdir().unwrap();
     let (unknown, unknown_key) = Authority::new().issue(strange.path());
     let with = |certificate, key| RedisOptions {
@@ -297,12 +359,17 @@ pub(super) async fn a_target_follows_over_tls(version: Version) {
     let snapshot = backed.repo.reader(backed.snapshot).await;
     let restore = async |options: RedisOptions| {
         let target = source_with(options).await;
-        backup_core::pipeline::restore(&snapshot, &target, &verified(IfExists::Replace), &talking()).await
+        backup_core::pipeline::restore(&snapshot, &target, &verified(IfExists::Replace), &talking())
+            .await
     };
-    for (options, what) in [(plain.clone(), "TLS only"), (with(unknown, unknown_key), "TLS fails")] {
+    for (options, what) in [(plain.clone(), "TLS only"), (with(unknown, unknown_key), "TLS fails")]
+    {
         let error = restore(options).await.unwrap_err();
         assert!(error.chain().contains(what), "{} ({:?})", error.chain(), error.hint());
-        assert_eq!((target.run(&["GET", "old"]).text(), target.info("role")), ("x".to_owned(), "master".to_owned()));
+        assert_eq!(
+            (target.run(&["GET", "old"]).text(), target.info("role")),
+            ("x".to_owned(), "master".to_owned())
+        );
     }
     restore(with(certificate, key)).await.unwrap();
     assert_same(&backed.server, &target);

@@ -1,4 +1,5 @@
-//! Archives: data in a cold storage class, everything that is needed to list and browse it in the default one.
+//! Archives: data in a cold storage class, everything that is needed to list and browse it in the
+//! default one.
 
 use crate::support::cli::Cli;
 use crate::support::servers::s3::S3;
@@ -8,12 +9,21 @@ const PASSWORD: &str = "password";
 
 /// Every object below a prefix and its storage class, as the store tells.
 fn classes(s3: &S3, prefix: &str) -> Vec<(String, String)> {
-    let listing = s3.send(http::Method::GET, &format!("/{BUCKET}?list-type=2&prefix={prefix}/"), &[], b"").succeeded();
+    let listing = s3
+        .send(http::Method::GET, &format!("/{BUCKET}?list-type=2&prefix={prefix}/"), &[], b"")
+        .succeeded();
     let text = listing.text();
     let tag = |part: &str, name: &str| {
-        part.split(&format!("<{name}>")).nth(1).and_then(|rest| rest.split('<').next()).unwrap_or_default().to_owned()
+        part.split(&format!("<{name}>"))
+            .nth(1)
+            .and_then(|rest| rest.split('<').next())
+            .unwrap_or_default()
+            .to_owned()
     };
-    text.split("<Contents>").skip(1).map(|part| (tag(part, "Key"), tag(part, "StorageClass"))).collect()
+    text.split("<Contents>")
+        .skip(1)
+        .map(|part| (tag(part, "Key"), tag(part, "StorageClass")))
+        .collect()
 }
 
 mod needs_moto_server {
@@ -95,7 +105,10 @@ mod needs_moto_server {
             &["export", "latest", "-o", text(&place.room.path().join("out.tar"))],
         ] {
             let refused = place.cli.run(verb);
-            assert!(refused.code == 1 && refused.stderr.contains("`backup restore SNAPSHOT --thaw"), "{refused}");
+            assert!(
+                refused.code == 1 && refused.stderr.contains("`backup restore SNAPSHOT --thaw"),
+                "{refused}"
+            );
         }
     }
 
@@ -104,7 +117,8 @@ mod needs_moto_server {
     async fn what_is_thawed_is_kept_for_longer_by_another_thaw() {
         let moto = Moto::start();
         moto.s3.create_bucket(BUCKET, false);
-        let store = Store::s3(&moto.s3, "x").with(|settings| settings.storage_class = Some("GLACIER".to_owned()));
+        let store = Store::s3(&moto.s3, "x")
+            .with(|settings| settings.storage_class = Some("GLACIER".to_owned()));
         let (sink, pack) = (store.sink().await, key("data/a"));
         sink.put(&pack, Payload::from(Bytes::from("cold")).cold(), PutMode::Create).await.unwrap();
         let custody = sink.custody().unwrap();
@@ -130,9 +144,20 @@ mod needs_moto_server {
         let place = archived("0%");
         let all = classes(&place.moto.s3, "archive");
         let cold: Vec<_> = all.iter().filter(|(_, class)| class == "GLACIER").collect();
-        assert!(!cold.is_empty() && cold.iter().all(|(key, _)| key.starts_with("archive/data/")), "{all:?}");
-        let hot = |prefix: &str| all.iter().any(|(key, class)| key.starts_with(prefix) && class == "STANDARD");
-        for prefix in ["archive/index/", "archive/snapshots/", "archive/keys/", "archive/config", "archive/data/"] {
+        assert!(
+            !cold.is_empty() && cold.iter().all(|(key, _)| key.starts_with("archive/data/")),
+            "{all:?}"
+        );
+        let hot = |prefix: &str| {
+            all.iter().any(|(key, class)| key.starts_with(prefix) && class == "STANDARD")
+        };
+        for prefix in [
+            "archive/index/",
+            "archive/snapshots/",
+            "archive/keys/",
+            "archive/config",
+            "archive/data/",
+        ] {
             assert!(hot(prefix), "nothing below {prefix} is hot: {all:?}");
         }
 
@@ -144,21 +169,31 @@ mod needs_moto_server {
         let refused = place.restore(&target, &[]);
         assert!(refused.code == 1 && refused.stderr.contains("--thaw"), "{refused}");
         let asked_for = || {
-            let head = |key: &str| place.moto.s3.send(http::Method::HEAD, &format!("/{BUCKET}/{key}"), &[], b"");
-            cold.iter().filter(|(key, _)| !head(key).succeeded().header("x-amz-restore").is_empty()).count()
+            let head = |key: &str| {
+                place.moto.s3.send(http::Method::HEAD, &format!("/{BUCKET}/{key}"), &[], b"")
+            };
+            cold.iter()
+                .filter(|(key, _)| !head(key).succeeded().header("x-amz-restore").is_empty())
+                .count()
         };
         // Nor for a target that cannot be restored to.
         let full = place.room.path().join("full");
         write(full.join("there"), "x");
         let in_the_way = place.restore(&full, &["--thaw", "--yes"]);
         assert!(in_the_way.code == 5 && asked_for() == 0, "{in_the_way}");
-        // It costs money: nothing is asked for by the way. What the first attempt left would be in the way too.
+        // It costs money: nothing is asked for by the way. What the first attempt left would be in
+        // the way too.
         std::fs::remove_dir_all(&target).unwrap();
         let asking = place.restore(&target, &["--thaw"]);
-        assert!(asking.code == 5 && asking.stderr.contains("--yes") && asked_for() == 0, "{asking}");
+        assert!(
+            asking.code == 5 && asking.stderr.contains("--yes") && asked_for() == 0,
+            "{asking}"
+        );
         let begun = place.restore(&target, &["--thaw", "--yes", "--no-wait"]);
         assert!(
-            begun.code == 3 && begun.stderr.contains("Thawing") && begun.stderr.contains("same command"),
+            begun.code == 3
+                && begun.stderr.contains("Thawing")
+                && begun.stderr.contains("same command"),
             "{begun}"
         );
         assert_eq!(asked_for(), cold.len());

@@ -12,7 +12,10 @@ async fn conforms(store: impl Fn(&str) -> Store, differences: SinkDifferences) {
     let next = AtomicUsize::new(0);
     let make = async || {
         let store = store(&format!("check/{}", next.fetch_add(1, Ordering::SeqCst)));
-        SinkHandles::new(RecordingSink::new(store.sink().await), RecordingSink::new(store.sink().await))
+        SinkHandles::new(
+            RecordingSink::new(store.sink().await),
+            RecordingSink::new(store.sink().await),
+        )
     };
     Box::pin(sink_conformance(make, differences)).await;
 }
@@ -22,7 +25,11 @@ async fn of_the_double_of_google() {
     let (double, room) = (GcsDouble::start(), tempfile::tempdir().unwrap());
     double.create_bucket(BUCKET);
     let endpoint = double.endpoint();
-    conforms(|prefix| Store::gcs(&double, &endpoint, prefix, room.path()), SinkDifferences::default()).await;
+    conforms(
+        |prefix| Store::gcs(&double, &endpoint, prefix, room.path()),
+        SinkDifferences::default(),
+    )
+    .await;
     assert_eq!(double.unfinished(BUCKET), 0, "every upload was ended");
 }
 
@@ -37,7 +44,8 @@ mod needs_weed {
         let weed = SeaweedFs::start();
         weed.s3.create_bucket(BUCKET, false);
         conforms(|prefix| Store::s3(&weed.s3, prefix), SinkDifferences::default()).await;
-        let unfinished = weed.s3.send(Method::GET, &format!("/{BUCKET}?uploads="), &[], b"").succeeded().text();
+        let unfinished =
+            weed.s3.send(Method::GET, &format!("/{BUCKET}?uploads="), &[], b"").succeeded().text();
         assert!(!unfinished.contains("<Upload>"), "every upload was ended: {unfinished}");
     }
 }
@@ -51,7 +59,8 @@ mod needs_moto_server {
     async fn of_moto() {
         let moto = Moto::start();
         moto.s3.create_bucket(BUCKET, false);
-        // It looks and stores in two steps, so that of rivals several win: through this they come one after another.
+        // It looks and stores in two steps, so that of rivals several win: through this they come
+        // one after another.
         let queue = FaultProxy::one_at_a_time(&moto.s3.endpoint);
         let s3 = moto.s3.at(&queue.endpoint());
         conforms(|prefix| Store::s3(&s3, prefix), SinkDifferences::default()).await;
@@ -96,7 +105,11 @@ mod needs_rclone {
         let verdict = repo.repository.probe_store(&Context::silent()).await.unwrap();
         assert!(!verdict.creates_atomically() && !verdict.refuses_second_create, "{verdict:?}");
         assert!(verdict.concerns()[0].contains("ignores the conditions"), "{verdict:?}");
-        assert_eq!(repo.repository.store_verdict().await.unwrap().as_ref(), Some(&verdict), "kept in the repository");
+        assert_eq!(
+            repo.repository.store_verdict().await.unwrap().as_ref(),
+            Some(&verdict),
+            "kept in the repository"
+        );
     }
 
     /// It answers ranges with status 200: that is refused, and never read as something else.

@@ -32,14 +32,16 @@ mod needs_weed {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn from_a_directory_through_two_stores_and_back() {
-        let (weed, double, room) = (SeaweedFs::start(), GcsDouble::start(), tempfile::tempdir().unwrap());
+        let (weed, double, room) =
+            (SeaweedFs::start(), GcsDouble::start(), tempfile::tempdir().unwrap());
         weed.s3.create_bucket(BUCKET, false);
         double.create_bucket(BUCKET);
         let s3 = Store::s3(&weed.s3, "copies");
         let gcs = Store::gcs(&double, &double.endpoint(), "copies", room.path());
         let (first, last) = (room.path().join("first"), room.path().join("last"));
         let places = [text(&first), &s3.address, &gcs.address, text(&last)];
-        let environment: BTreeMap<_, _> = s3.environment.iter().chain(&gcs.environment).map(owned).collect();
+        let environment: BTreeMap<_, _> =
+            s3.environment.iter().chain(&gcs.environment).map(owned).collect();
         let at = |place: &str| Cli::remote(place, PASSWORD, environment.clone());
 
         let source = room.path().join("source");

@@ -1,4 +1,5 @@
-//! Encryption by the store, beneath our own: it is asked for with every object, and the store really does it.
+//! Encryption by the store, beneath our own: it is asked for with every object, and the store
+//! really does it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,11 +73,13 @@ mod needs_weed {
     fn configured(s3: &S3, room: &Path, settings: &str) -> Cli {
         let S3 { endpoint, region, .. } = s3;
         let config = format!(
-            "[repositories.sealed]\nurl = \"s3://{BUCKET}/cli\"\n[repositories.sealed.store]\nendpoint = \"{endpoint}\"\n\
-             region = \"{region}\"\nallow_http = true\nretry_deadline = 5\n{settings}\n"
+            "[repositories.sealed]\nurl = \
+             \"s3://{BUCKET}/cli\"\n[repositories.sealed.store]\nendpoint = \"{endpoint}\"\nregion \
+             = \"{region}\"\nallow_http = true\nretry_deadline = 5\n{settings}\n"
         );
         let mut environment = s3.environment();
-        let file = tempfile::Builder::new().suffix(".toml").tempfile_in(room).unwrap().keep().unwrap().1;
+        let file =
+            tempfile::Builder::new().suffix(".toml").tempfile_in(room).unwrap().keep().unwrap().1;
         fs::write(&file, config).unwrap();
         environment.insert("BACKUP_CONFIG".to_owned(), text(&file).to_owned());
         Cli::remote("sealed", "password", environment)
@@ -95,9 +98,15 @@ mod needs_weed {
 
     /// Everything that the program stored.
     fn all(s3: &S3) -> Vec<String> {
-        let listing = s3.send(Method::GET, &format!("/{BUCKET}?list-type=2&prefix=cli%2F"), &[], b"").succeeded();
-        let names: Vec<_> =
-            listing.text().split("<Key>").skip(1).map(|rest| rest.split('<').next().unwrap().to_owned()).collect();
+        let listing = s3
+            .send(Method::GET, &format!("/{BUCKET}?list-type=2&prefix=cli%2F"), &[], b"")
+            .succeeded();
+        let names: Vec<_> = listing
+            .text()
+            .split("<Key>")
+            .skip(1)
+            .map(|rest| rest.split('<').next().unwrap().to_owned())
+            .collect();
         assert!(names.iter().any(|name| name.starts_with("cli/data/")), "{names:?}");
         names
     }
@@ -113,11 +122,22 @@ mod needs_weed {
         round_trip(&cli, room.path());
         for name in all(&weed.s3) {
             let refused = raw(&weed.s3, Method::GET, &name);
-            assert!((400..500).contains(&refused.status), "{name} is read without the key: {}", refused.status);
+            assert!(
+                (400..500).contains(&refused.status),
+                "{name} is read without the key: {}",
+                refused.status
+            );
         }
         let target = room.path().join("stolen");
-        for (other, words) in [(settings(2), "refuses access"), (String::new(), "must provide the customer key")] {
-            let said = configured(&weed.s3, room.path(), &other).run(&["restore", "latest", "--target", text(&target)]);
+        for (other, words) in
+            [(settings(2), "refuses access"), (String::new(), "must provide the customer key")]
+        {
+            let said = configured(&weed.s3, room.path(), &other).run(&[
+                "restore",
+                "latest",
+                "--target",
+                text(&target),
+            ]);
             assert!(said.code == 1 && said.stderr.contains(words), "{said}");
         }
         assert!(!target.exists());
@@ -138,7 +158,10 @@ mod needs_weed {
         assert_eq!(raw(&weed.s3, Method::GET, "x/data/large").status, 400);
         for error in without_the_key(&weed.s3, room.path()).await {
             let (kind, told) = (error.kind(), told(&error));
-            assert!(matches!(kind, SinkErrorKind::PermissionDenied | SinkErrorKind::Other), "{kind:?}: {told}");
+            assert!(
+                matches!(kind, SinkErrorKind::PermissionDenied | SinkErrorKind::Other),
+                "{kind:?}: {told}"
+            );
         }
         // What is not there is not taken for what cannot be read.
         let missing = same.get_bytes(&key("data/b")).await.unwrap_err();
@@ -148,7 +171,8 @@ mod needs_weed {
     /// What reading `data/a` comes to with another key, and with none.
     async fn without_the_key(s3: &S3, room: &Path) -> [SinkError; 2] {
         let (other, none) = (with_key(Store::s3(s3, "x"), &key_file(room, 2)), Store::s3(s3, "x"));
-        let read = async |store: Store| store.sink().await.get_bytes(&key("data/a")).await.unwrap_err();
+        let read =
+            async |store: Store| store.sink().await.get_bytes(&key("data/a")).await.unwrap_err();
         [read(other).await, read(none).await]
     }
 
@@ -158,7 +182,11 @@ mod needs_weed {
         let sealed = with_key(Store::s3(&weed.s3, "x"), &key_file(room.path(), 1));
         sealed.sink().await.put_bytes(&key("data/a"), "sealed").await.unwrap();
         for error in without_the_key(&weed.s3, room.path()).await {
-            assert!(error.hint().is_some_and(|hint| hint.contains("customer_key_file")), "{}", told(&error));
+            assert!(
+                error.hint().is_some_and(|hint| hint.contains("customer_key_file")),
+                "{}",
+                told(&error)
+            );
         }
     }
 
@@ -169,7 +197,8 @@ mod needs_weed {
         for name in all(&weed.s3) {
             assert_eq!(head(&weed.s3, &name).header(HEADER), "AES256", "{name}");
         }
-        let sealed = Store::s3(&weed.s3, "parts").with(|settings| settings.sse = Some(Encryption::Aes256));
+        let sealed =
+            Store::s3(&weed.s3, "parts").with(|settings| settings.sse = Some(Encryption::Aes256));
         in_parts(&*sealed.sink().await).await;
         let head_of_parts = head(&weed.s3, "parts/data/large");
         assert_eq!(head_of_parts.header(HEADER), "AES256");
@@ -200,7 +229,10 @@ mod needs_moto_server {
             in_parts(&*sink).await;
             for name in ["data/small", "data/large"] {
                 let head = head(&moto.s3, &format!("{prefix}/{name}"));
-                let told = (head.header(HEADER), head.header("x-amz-server-side-encryption-aws-kms-key-id"));
+                let told = (
+                    head.header(HEADER),
+                    head.header("x-amz-server-side-encryption-aws-kms-key-id"),
+                );
                 assert_eq!(told, ("aws:kms", id.unwrap_or_default()), "{prefix}/{name}");
             }
         }

@@ -1,5 +1,5 @@
-//! What is wrong with an address, the credentials or the way to the store is said, with what to do about it; and nothing
-//! half-done stays.
+//! What is wrong with an address, the credentials or the way to the store is said, with what to do
+//! about it; and nothing half-done stays.
 
 use backup_core::sink::{SinkError, SinkErrorKind};
 use backup_storage::StoreSettings;
@@ -33,7 +33,10 @@ fn assert_told(error: &SinkError, kind: SinkErrorKind, words: &[&str]) {
 #[track_caller]
 fn assert_says(outcome: &Outcome, code: i32, words: &[&str]) {
     assert_eq!(outcome.code, code, "{outcome}");
-    assert!(words.iter().all(|word| outcome.stderr.contains(word)), "{words:?} are not said: {outcome}");
+    assert!(
+        words.iter().all(|word| outcome.stderr.contains(word)),
+        "{words:?} are not said: {outcome}"
+    );
     assert!(!outcome.stderr.contains("testtest"), "a secret: {outcome}");
 }
 
@@ -55,9 +58,10 @@ async fn nobody_gives_a_token() {
     let silent = "http://127.0.0.1:9";
     let refusing = FaultProxy::start(silent);
     refusing.inject(When::any(), Fault::Answer(Answer::expired_token()));
-    for (service, kind) in
-        [(silent, SinkErrorKind::Unavailable), (&*refusing.endpoint(), SinkErrorKind::PermissionDenied)]
-    {
+    for (service, kind) in [
+        (silent, SinkErrorKind::Unavailable),
+        (&*refusing.endpoint(), SinkErrorKind::PermissionDenied),
+    ] {
         let mut store = Store::s3(&S3::new(silent), "x");
         store.address = "az://container/x?account=me".to_owned();
         store.environment = [("IDENTITY_ENDPOINT".to_owned(), service.to_owned())].into();
@@ -112,7 +116,11 @@ mod needs_weed {
         let cli = |store: &Store| store.cli("password").run(&["init"]);
 
         let store = Store::s3(&s3.with_key("test", "wrong-one"), "x");
-        assert_told(&refused(&store).await, SinkErrorKind::PermissionDenied, &["secret", "access key"]);
+        assert_told(
+            &refused(&store).await,
+            SinkErrorKind::PermissionDenied,
+            &["secret", "access key"],
+        );
         assert_says(&cli(&store), 1, &["secret"]);
         let store = Store::s3(&s3.with_key("nobody", "testtest"), "x");
         assert_told(&refused(&store).await, SinkErrorKind::PermissionDenied, &["access key"]);
@@ -120,11 +128,19 @@ mod needs_weed {
 
         let mut store = Store::s3(s3, "x");
         store.address = store.address.replace("s3://bucket/", "s3://no-such-bucket/");
-        assert_told(&refused(&store).await, SinkErrorKind::NotFound, &["no-such-bucket", "make it"]);
+        assert_told(
+            &refused(&store).await,
+            SinkErrorKind::NotFound,
+            &["no-such-bucket", "make it"],
+        );
         // It is not told that there is no repository, which is why it is made.
         assert_says(&cli(&store), 1, &["no-such-bucket", "make it"]);
         assert_says(&store.cli("password").run(&["list"]), 10, &["no-such-bucket"]);
-        assert_eq!(s3.send(Method::GET, "/no-such-bucket", &[], b"").status, 404, "it is not made by the way");
+        assert_eq!(
+            s3.send(Method::GET, "/no-such-bucket", &[], b"").status,
+            404,
+            "it is not made by the way"
+        );
 
         let mut store = Store::s3(s3, "x");
         store.address = store.address.replace("endpoint=http://", "endpoint=https://");
@@ -133,7 +149,11 @@ mod needs_weed {
         let mut store = Store::s3(s3, "x");
         store.environment.clear();
         store.environment.insert("AWS_EC2_METADATA_DISABLED".to_owned(), "true".to_owned());
-        assert_told(&refused(&store).await, SinkErrorKind::PermissionDenied, &["access_key_id", "profile"]);
+        assert_told(
+            &refused(&store).await,
+            SinkErrorKind::PermissionDenied,
+            &["access_key_id", "profile"],
+        );
         assert_says(&cli(&store), 1, &["no credentials found"]);
     }
 
@@ -152,7 +172,11 @@ mod needs_weed {
             let said = store.cli("password").run(&["init"]);
             assert_says(&said, 1, &[words]);
             stage.proxy.heal();
-            assert_eq!(names(&*stage.truth("errors").sink().await, "").await.len(), 0, "nothing half-done stays");
+            assert_eq!(
+                names(&*stage.truth("errors").sink().await, "").await.len(),
+                0,
+                "nothing half-done stays"
+            );
         }
     }
 
@@ -161,7 +185,11 @@ mod needs_weed {
         let ours = "bucket/ours/*";
         let actions = ["Read", "Write", "List"].map(|action| format!("{action}:{ours}"));
         let actions: Vec<&str> = actions.iter().map(String::as_str).collect();
-        let weed = SeaweedFs::with_users(&[User { key: "writer", secret: "secret-word", actions: &actions }]);
+        let weed = SeaweedFs::with_users(&[User {
+            key: "writer",
+            secret: "secret-word",
+            actions: &actions,
+        }]);
         weed.s3.create_bucket(BUCKET, false);
         let writer = weed.s3.with_key("writer", "secret-word");
         let said = Store::s3(&writer, "theirs").cli("password").run(&["init"]);
@@ -187,14 +215,18 @@ mod needs_weed {
         // Whole or not at all: it is read at any moment.
         fs::write(home.join("new.json"), json.to_string()).unwrap();
         fs::rename(home.join("new.json"), &keys).unwrap();
-        let config = format!("[profile rotating]\nregion = us-east-1\ncredential_process = cat {}\n", text(&keys));
+        let config = format!(
+            "[profile rotating]\nregion = us-east-1\ncredential_process = cat {}\n",
+            text(&keys)
+        );
         fs::write(home.join(".aws/config"), config).unwrap();
     }
 
     fn rotating(stage: &Stage, home: &Path) -> Store {
         let mut store = stage.store("rotating");
-        store.environment =
-            [("HOME", text(home)), ("PATH", "/usr/bin:/bin")].map(|(name, value)| (name.into(), value.into())).into();
+        store.environment = [("HOME", text(home)), ("PATH", "/usr/bin:/bin")]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into();
         store.address.push_str("&profile=rotating");
         store
     }
@@ -202,7 +234,11 @@ mod needs_weed {
     /// The old key is refused from some request on; the new one lies where the old one was.
     #[tokio::test(flavor = "multi_thread")]
     async fn credentials_rotate_during_a_backup() {
-        let stage = Stage::with_users(&[User { key: "second", secret: "second-word", actions: &["Admin"] }]);
+        let stage = Stage::with_users(&[User {
+            key: "second",
+            secret: "second-word",
+            actions: &["Admin"],
+        }]);
         let (home, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for at in 0..8 {
             write(source.path().join(at.to_string()), noise(at, 6_000_000));
@@ -213,9 +249,16 @@ mod needs_weed {
         let old = || When::any().credential("Credential=test/");
         let hits = stage.proxy.inject(old().after(2), Fault::Answer(Answer::expired_token()));
         let report = repo.backup(&files(&[source.path()]), &options()).await;
-        let with_new = stage.proxy.requests().iter().filter(|r| r.authorization.contains("second/")).count();
-        assert!(hits.count() > 0 && with_new > 5, "{} refused, {with_new} with the new key", hits.count());
-        let truth = Repo::open(stage.truth("rotating").sink().await, repo.passphrase.reveal()).await.unwrap();
+        let with_new =
+            stage.proxy.requests().iter().filter(|r| r.authorization.contains("second/")).count();
+        assert!(
+            hits.count() > 0 && with_new > 5,
+            "{} refused, {with_new} with the new key",
+            hits.count()
+        );
+        let truth = Repo::open(stage.truth("rotating").sink().await, repo.passphrase.reveal())
+            .await
+            .unwrap();
         truth.assert_sound().await;
         assert!(truth.verify(report.snapshot.unwrap()).await.problems.is_empty());
     }
@@ -231,7 +274,9 @@ mod needs_weed {
         profile(home.path(), "test", "testtest");
         let cli = rotating(&stage, home.path()).cli("password");
         cli.run(&["init"]).succeeded();
-        stage.proxy.inject(When::put().target("/data/").after(1), Fault::Answer(Answer::expired_token()));
+        stage
+            .proxy
+            .inject(When::put().target("/data/").after(1), Fault::Answer(Answer::expired_token()));
         let said = cli.run(&["run", "--source", text(source.path())]);
         assert_says(&said, 1, &["expired", "renew"]);
         stage.proxy.heal();

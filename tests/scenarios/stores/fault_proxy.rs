@@ -13,7 +13,8 @@ use crate::support::fault_proxy::rules::{Fault, When};
 use crate::support::gcs_double::GcsDouble;
 use crate::support::plain::Plain;
 
-/// A store behind a proxy, and a client that tries everything once and waits no more than two seconds.
+/// A store behind a proxy, and a client that tries everything once and waits no more than two
+/// seconds.
 struct Room {
     double: GcsDouble,
     proxy: FaultProxy,
@@ -26,7 +27,11 @@ fn room() -> Room {
     let proxy = FaultProxy::start(&double.endpoint());
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let builder = double.builder_at(&proxy.endpoint(), "bucket");
-    let store = builder.with_http_connector(Plain::within(Duration::from_secs(2))).with_retry(retry).build().unwrap();
+    let store = builder
+        .with_http_connector(Plain::within(Duration::from_secs(2)))
+        .with_retry(retry)
+        .build()
+        .unwrap();
     Room { double, proxy, store }
 }
 
@@ -45,7 +50,9 @@ impl Room {
 }
 
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(|error| format!("{error}: ")).collect()
+    std::iter::successors(Some(error), |error| error.source())
+        .map(|error| format!("{error}: "))
+        .collect()
 }
 
 #[tokio::test]
@@ -65,7 +72,8 @@ async fn answers_instead_and_after() {
     .enumerate()
     {
         let key = format!("key {at}");
-        let code = answer.body.split("<Code>").nth(1).unwrap().split('<').next().unwrap().to_owned();
+        let code =
+            answer.body.split("<Code>").nth(1).unwrap().split('<').next().unwrap().to_owned();
         let hits = room.proxy.inject(When::put().once(), Fault::Answer(answer.clone()));
         let error = chain(&room.put(&key, b"x").await.unwrap_err());
         assert!(error.contains(&code), "{error}");
@@ -92,7 +100,10 @@ async fn resets_before_and_after() {
 #[tokio::test]
 async fn conflicts() {
     let room = room();
-    room.proxy.inject(When::put().header("x-goog-if-generation-match"), Fault::Answer(Answer::conflict()));
+    room.proxy.inject(
+        When::put().header("x-goog-if-generation-match"),
+        Fault::Answer(Answer::conflict()),
+    );
     let key = Key::from("key");
     let created = room.store.put_opts(&key, PutPayload::new(), PutMode::Create.into()).await;
     // What the client makes of it, and it is wrong: there is nothing.
@@ -199,15 +210,18 @@ mod needs_weed {
         weed.s3.create_bucket("bucket", false);
         let proxy = FaultProxy::start(&weed.s3.endpoint);
         let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
-        let store = weed.s3.at(&proxy.endpoint()).builder("bucket").with_retry(retry).build().unwrap();
+        let store =
+            weed.s3.at(&proxy.endpoint()).builder("bucket").with_retry(retry).build().unwrap();
         let key = Key::from("a b/ö");
-        let create = || store.put_opts(&key, PutPayload::from_static(b"content"), PutMode::Create.into());
+        let create =
+            || store.put_opts(&key, PutPayload::from_static(b"content"), PutMode::Create.into());
         proxy.inject(When::create().once(), Fault::Answer(Answer::conflict()));
         assert!(matches!(create().await, Err(Error::AlreadyExists { .. })));
         assert!(matches!(store.head(&key).await, Err(Error::NotFound { .. })));
         create().await.unwrap();
         assert!(matches!(create().await, Err(Error::AlreadyExists { .. })));
-        proxy.inject(When::bulk_deletion().once(), Fault::Answer(Answer::not_deleted(key.as_ref())));
+        proxy
+            .inject(When::bulk_deletion().once(), Fault::Answer(Answer::not_deleted(key.as_ref())));
         store.delete(&key).await.unwrap_err();
         assert_eq!(store.get(&key).await.unwrap().bytes().await.unwrap(), "content");
         let mut upload = store.put_multipart(&key).await.unwrap();
@@ -219,7 +233,12 @@ mod needs_weed {
         upload.put_part(vec![1; 10].into()).await.unwrap();
         proxy.inject(When::completion().once(), Fault::Answer(Answer::late(Answer::slow_down())));
         upload.complete().await.unwrap_err();
-        assert!(proxy.requests().iter().all(|request| request.authorization.starts_with("AWS4-HMAC-SHA256")));
+        assert!(
+            proxy
+                .requests()
+                .iter()
+                .all(|request| request.authorization.starts_with("AWS4-HMAC-SHA256"))
+        );
     }
 
     #[tokio::test]
@@ -233,8 +252,11 @@ mod needs_weed {
         let put = async |store: object_store::aws::AmazonS3| {
             store.put(&Key::from("key"), PutPayload::from_static(b"content")).await.map(drop)
         };
-        // The signature covers a digest of the content, which this server does not compare with the content.
+        // The signature covers a digest of the content, which this server does not compare with the
+        // content.
         put(builder().build().unwrap()).await.unwrap();
-        put(builder().with_checksum_algorithm(Checksum::SHA256).build().unwrap()).await.unwrap_err();
+        put(builder().with_checksum_algorithm(Checksum::SHA256).build().unwrap())
+            .await
+            .unwrap_err();
     }
 }

@@ -7,8 +7,8 @@ use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path as Key;
 use object_store::{
-    Attribute, Attributes, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    UpdateVersion,
+    Attribute, Attributes, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode,
+    PutOptions, PutPayload, UpdateVersion,
 };
 
 use crate::support::gcs_double::GcsDouble;
@@ -31,8 +31,12 @@ async fn objects_and_ranges() {
     let options = PutOptions { attributes, ..PutOptions::default() };
     store.put_opts(&odd, PutPayload::from_static(b"0123456789"), options).await.unwrap();
     assert_eq!(double.content("bucket", odd.as_ref()).unwrap(), b"0123456789");
-    let read = |range: GetRange| store.get_opts(&odd, GetOptions { range: Some(range), ..GetOptions::default() });
-    for (range, expected) in [((2..5).into(), "234"), (GetRange::Offset(7), "789"), (GetRange::Suffix(2), "89")] {
+    let read = |range: GetRange| {
+        store.get_opts(&odd, GetOptions { range: Some(range), ..GetOptions::default() })
+    };
+    for (range, expected) in
+        [((2..5).into(), "234"), (GetRange::Offset(7), "789"), (GetRange::Suffix(2), "89")]
+    {
         assert_eq!(read(range).await.unwrap().bytes().await.unwrap(), expected);
     }
     let got = store.get(&odd).await.unwrap();
@@ -54,7 +58,13 @@ async fn objects_and_ranges() {
 async fn generations() {
     let (_double, store) = double();
     let key = Key::from("counter");
-    let put = |mode| store.put_opts(&key, PutPayload::from_static(b"x"), PutOptions { mode, ..PutOptions::default() });
+    let put = |mode| {
+        store.put_opts(
+            &key,
+            PutPayload::from_static(b"x"),
+            PutOptions { mode, ..PutOptions::default() },
+        )
+    };
     let first: UpdateVersion = put(PutMode::Create).await.unwrap().into();
     assert!(matches!(put(PutMode::Create).await, Err(Error::AlreadyExists { .. })));
     let second: UpdateVersion = put(PutMode::Update(first.clone())).await.unwrap().into();
@@ -78,7 +88,8 @@ async fn listings() {
     let all: Vec<_> = store.list(None).try_collect().await.unwrap();
     assert_eq!(all.len(), 1204);
     let many = Key::from("many");
-    let after: Vec<_> = store.list_with_offset(Some(&many), &Key::from("many/1199")).try_collect().await.unwrap();
+    let after: Vec<_> =
+        store.list_with_offset(Some(&many), &Key::from("many/1199")).try_collect().await.unwrap();
     assert_eq!(after.len(), 3);
     let top = store.list_with_delimiter(None).await.unwrap();
     assert_eq!(top.common_prefixes, [many, Key::from("other")]);

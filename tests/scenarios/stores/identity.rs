@@ -19,7 +19,8 @@ async fn put_and_get(store: &Store) {
 
 /// Only these variables, and none of the keys that tests have.
 fn only(mut store: Store, variables: &[(&str, &str)]) -> Store {
-    store.environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    store.environment =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     store
 }
 
@@ -52,7 +53,8 @@ mod needs_moto_server {
     use crate::support::servers::s3::S3;
     use crate::support::store::{BUCKET, now};
 
-    const ALLOW_ALL: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
+    const ALLOW_ALL: &str =
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
 
     fn moto() -> (Moto, FaultProxy) {
         let moto = Moto::start();
@@ -73,7 +75,11 @@ mod needs_moto_server {
         let store = only(store, &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &metadata.endpoint())]);
         put_and_get(&store).await;
         assert_signed_by(&store_side, "test-key/");
-        let asked: Vec<_> = metadata.requests().into_iter().map(|request| (request.method, request.target)).collect();
+        let asked: Vec<_> = metadata
+            .requests()
+            .into_iter()
+            .map(|request| (request.method, request.target))
+            .collect();
         let expected = [
             ("PUT", "/latest/api/token"),
             ("GET", "/latest/meta-data/iam/security-credentials/"),
@@ -86,9 +92,12 @@ mod needs_moto_server {
     #[tokio::test(flavor = "multi_thread")]
     async fn keys_of_the_instance_do_not_pass_the_proxy_of_the_network() {
         let (moto, store_side) = moto();
-        let (metadata, network) = (FaultProxy::start(&moto.s3.endpoint), FaultProxy::start(&store_side.endpoint()));
-        let store = through(&moto, &store_side).with(|settings| settings.proxy = Some(network.endpoint()));
-        put_and_get(&only(store, &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &metadata.endpoint())])).await;
+        let (metadata, network) =
+            (FaultProxy::start(&moto.s3.endpoint), FaultProxy::start(&store_side.endpoint()));
+        let store =
+            through(&moto, &store_side).with(|settings| settings.proxy = Some(network.endpoint()));
+        put_and_get(&only(store, &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &metadata.endpoint())]))
+            .await;
         assert!(network.count("PUT", "/bucket/x/data/a") == 1, "{:#?}", network.requests());
         assert_eq!((network.count("PUT", "/latest/"), network.count("GET", "/latest/")), (0, 0));
         assert_eq!((metadata.count("PUT", "/latest/"), metadata.count("GET", "/latest/")), (1, 2));
@@ -98,10 +107,15 @@ mod needs_moto_server {
 
     /// A user who may do nothing but assume that role, which may do everything.
     fn machine(moto: &Moto) -> S3 {
-        let role = [("Action", "CreateRole"), ("RoleName", "backups"), ("AssumeRolePolicyDocument", ALLOW_ALL)];
+        let role = [
+            ("Action", "CreateRole"),
+            ("RoleName", "backups"),
+            ("AssumeRolePolicyDocument", ALLOW_ALL),
+        ];
         moto.s3.manage_users(&role);
         let names = [("RoleName", "backups"), ("PolicyName", "all")];
-        let policy = [("Action", "PutRolePolicy"), names[0], names[1], ("PolicyDocument", ALLOW_ALL)];
+        let policy =
+            [("Action", "PutRolePolicy"), names[0], names[1], ("PolicyDocument", ALLOW_ALL)];
         moto.s3.manage_users(&policy);
         moto.user("machine", &ALLOW_ALL.replace(r#""Action":"*""#, r#""Action":"sts:AssumeRole""#))
     }
@@ -116,8 +130,14 @@ mod needs_moto_server {
     fn session(moto: &Moto) -> Session {
         let asked = [("Action", "AssumeRole"), ("RoleArn", ROLE), ("RoleSessionName", "pod")];
         let made = machine(moto).call("sts", "2011-06-15", &asked).text();
-        let tag = |name: &str| made.split(&format!("<{name}>")).nth(1).unwrap().split('<').next().unwrap().to_owned();
-        Session { id: tag("AccessKeyId"), secret: tag("SecretAccessKey"), token: tag("SessionToken") }
+        let tag = |name: &str| {
+            made.split(&format!("<{name}>")).nth(1).unwrap().split('<').next().unwrap().to_owned()
+        };
+        Session {
+            id: tag("AccessKeyId"),
+            secret: tag("SecretAccessKey"),
+            token: tag("SessionToken"),
+        }
     }
 
     /// A service that answers with what there is for a request, and counts who got something.
@@ -140,8 +160,10 @@ mod needs_moto_server {
                     };
                     count.fetch_add(usize::from(status == "200 OK"), Ordering::SeqCst);
                     let length = body.len();
-                    let answer =
-                        format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+                    let answer = format!(
+                        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: \
+                         {length}\r\n\r\n{body}"
+                    );
                     // Who left does not want it.
                     client.write_all(answer.as_bytes()).await.ok();
                 }
@@ -153,7 +175,8 @@ mod needs_moto_server {
         fn container(Session { id, secret, token }: &Session) -> Self {
             let keys = json!({"AccessKeyId": id, "SecretAccessKey": secret, "Token": token, "Expiration": soon()});
             Self::start(move |head| {
-                let may = head.target() == "/v1/credentials" && head.field("authorization") == Some(TOKEN);
+                let may = head.target() == "/v1/credentials"
+                    && head.field("authorization") == Some(TOKEN);
                 may.then(|| keys.to_string())
             })
         }
@@ -165,12 +188,17 @@ mod needs_moto_server {
                  <SessionToken>{token}</SessionToken><Expiration>{}</Expiration>",
                 soon()
             );
-            let (result, role) = ("AssumeRoleWithWebIdentityResult", ROLE.replace(':', "%3A").replace('/', "%2F"));
-            let wanted =
-                ["Action=AssumeRoleWithWebIdentity", &format!("RoleArn={role}"), &format!("WebIdentityToken={TOKEN}")]
-                    .map(str::to_owned);
+            let (result, role) =
+                ("AssumeRoleWithWebIdentityResult", ROLE.replace(':', "%3A").replace('/', "%2F"));
+            let wanted = [
+                "Action=AssumeRoleWithWebIdentity",
+                &format!("RoleArn={role}"),
+                &format!("WebIdentityToken={TOKEN}"),
+            ]
+            .map(str::to_owned);
             Self::start(move |head| {
-                let may = head.method() == "POST" && wanted.iter().all(|part| head.target().contains(part));
+                let may = head.method() == "POST"
+                    && wanted.iter().all(|part| head.target().contains(part));
                 may.then(|| format!("<Response><{result}><Credentials>{keys}</Credentials></{result}></Response>"))
             })
         }
@@ -223,7 +251,10 @@ mod needs_moto_server {
     #[tokio::test(flavor = "multi_thread")]
     async fn keys_of_the_container() {
         let variables = |service: &Service| {
-            vec![("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/v1/credentials", service.endpoint()))]
+            vec![(
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+                format!("{}/v1/credentials", service.endpoint()),
+            )]
         };
         let token = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
         assert_only_with_the_token(&moto(), Service::container, variables, token).await;
@@ -231,8 +262,9 @@ mod needs_moto_server {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn keys_of_a_web_identity() {
-        let variables =
-            |service: &Service| vec![("AWS_ENDPOINT_URL_STS", service.endpoint()), ("AWS_ROLE_ARN", ROLE.to_owned())];
+        let variables = |service: &Service| {
+            vec![("AWS_ENDPOINT_URL_STS", service.endpoint()), ("AWS_ROLE_ARN", ROLE.to_owned())]
+        };
         let token = "AWS_WEB_IDENTITY_TOKEN_FILE";
         assert_only_with_the_token(&moto(), Service::web_identity, variables, token).await;
     }
@@ -241,7 +273,10 @@ mod needs_moto_server {
     async fn keys_of_the_container_without_a_token_file() {
         let (moto, proxy) = moto();
         let container = FaultProxy::start(&moto.s3.endpoint);
-        let address = format!("{}/latest/meta-data/iam/security-credentials/default-role", container.endpoint());
+        let address = format!(
+            "{}/latest/meta-data/iam/security-credentials/default-role",
+            container.endpoint()
+        );
         let store = only(
             through(&moto, &proxy),
             &[
@@ -267,7 +302,11 @@ mod needs_moto_server {
         file(home.path(), ".aws/config", &profiles);
         let with = |profile: &str| {
             let sts = moto.s3.endpoint.clone();
-            let variables = [("HOME", text(home.path())), ("AWS_PROFILE", profile), ("AWS_ENDPOINT_URL_STS", &sts)];
+            let variables = [
+                ("HOME", text(home.path())),
+                ("AWS_PROFILE", profile),
+                ("AWS_ENDPOINT_URL_STS", &sts),
+            ];
             only(through(&moto, &proxy), &variables)
         };
         put_and_get(&with("role")).await;

@@ -1,5 +1,5 @@
-//! Large backups into an object store, also through faults. Whatever happens on the way: what says that it succeeded is
-//! whole at the store itself, for stock restic.
+//! Large backups into an object store, also through faults. Whatever happens on the way: what says
+//! that it succeeded is whole at the store itself, for stock restic.
 
 use std::path::Path;
 
@@ -55,7 +55,13 @@ mod needs_weed {
             let repo = Repo::init(stage.truth("large").sink().await).await;
             let report = repo.backup(&files(&[source.path()]), &options()).await;
             assert_eq!(report.warnings, 0, "{report:?}");
-            restic_restores(&stage.weed.s3, "large", &repo, &report.snapshot.unwrap().to_hex(), source.path());
+            restic_restores(
+                &stage.weed.s3,
+                "large",
+                &repo,
+                &report.snapshot.unwrap().to_hex(),
+                source.path(),
+            );
             let target = tempfile::tempdir().unwrap();
             repo.restore(report.snapshot.unwrap(), target.path()).await;
             assert_same(source.path(), &restored(target.path(), source.path()));
@@ -109,12 +115,17 @@ mod needs_weed {
             let through_faults = repo.restore(last, target.path()).await;
             assert_eq!(through_faults.warnings, 0);
 
-            let truth = Repo::open(stage.truth("faults").sink().await, repo.passphrase.reveal()).await.unwrap();
+            let truth = Repo::open(stage.truth("faults").sink().await, repo.passphrase.reveal())
+                .await
+                .unwrap();
             truth.assert_sound().await;
             let listed: Vec<_> = truth.snapshots().await.iter().map(|info| info.id).collect();
             assert!(snapshots.iter().all(|id| listed.contains(id)), "{snapshots:?} of {listed:?}");
             for id in listed {
-                assert!(truth.verify(id).await.problems.is_empty(), "every snapshot that is listed is whole");
+                assert!(
+                    truth.verify(id).await.problems.is_empty(),
+                    "every snapshot that is listed is whole"
+                );
             }
             let (s3, newest) = (&stage.weed.s3, last.to_hex());
             // What the last round changed is not in an earlier snapshot.

@@ -11,7 +11,12 @@ use crate::support::store::Store;
 
 fn held_by(holder: &str) -> LeaseOptions {
     let settle = Duration::from_millis(500);
-    LeaseOptions { period: Duration::from_secs(60), holder: holder.to_owned(), dead: Vec::new(), settle }
+    LeaseOptions {
+        period: Duration::from_secs(60),
+        holder: holder.to_owned(),
+        dead: Vec::new(),
+        settle,
+    }
 }
 
 /// Rivals with a connection each.
@@ -20,14 +25,22 @@ pub(super) async fn one_wins(store: &Store, rounds: u64) {
     assert!(repo.repository.probe_store(&Context::silent()).await.unwrap().creates_atomically());
     let mut opened = Vec::new();
     for _ in 0..8 {
-        opened.push(Repo::open(store.sink().await, repo.passphrase.reveal()).await.unwrap().repository);
+        opened.push(
+            Repo::open(store.sink().await, repo.passphrase.reveal()).await.unwrap().repository,
+        );
     }
     for round in 1..=rounds {
         let lease = race(&opened).await;
         assert_eq!(lease.token(), round);
         lease.confirm().await.unwrap();
-        let late = Lease::acquire(&repo.repository, "prune", &held_by("late"), &Context::silent()).await.unwrap_err();
-        assert!(late.kind() == ErrorKind::Busy && late.chain().contains("held by rival"), "{}", late.chain());
+        let late = Lease::acquire(&repo.repository, "prune", &held_by("late"), &Context::silent())
+            .await
+            .unwrap_err();
+        assert!(
+            late.kind() == ErrorKind::Busy && late.chain().contains("held by rival"),
+            "{}",
+            late.chain()
+        );
         lease.release().await.unwrap();
     }
 }
@@ -36,7 +49,13 @@ async fn race(rivals: &[Repository]) -> Lease {
     let acquire = |(at, repository): (usize, &Repository)| {
         let repository = repository.clone();
         tokio::spawn(async move {
-            Lease::acquire(&repository, "prune", &held_by(&format!("rival {at}")), &Context::silent()).await
+            Lease::acquire(
+                &repository,
+                "prune",
+                &held_by(&format!("rival {at}")),
+                &Context::silent(),
+            )
+            .await
         })
     };
     let mut won = Vec::new();
@@ -64,7 +83,8 @@ mod needs_weed {
     #[tokio::test(flavor = "multi_thread")]
     async fn of_rivals_whose_responses_are_lost_one_wins() {
         let stage = Stage::new();
-        let lost = stage.proxy.inject(When::create().target("x-leases").times(2), Fault::ResetAfter);
+        let lost =
+            stage.proxy.inject(When::create().target("x-leases").times(2), Fault::ResetAfter);
         let repo = Repo::init(stage.store("leases").sink().await).await;
         // As `backup init` does: rivals that probe first come one after the other.
         repo.repository.probe_store(&Context::silent()).await.unwrap();

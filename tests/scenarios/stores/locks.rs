@@ -1,4 +1,5 @@
-//! Object lock: what a repository cannot do without cannot be deleted by anybody, and what comes and goes is not locked.
+//! Object lock: what a repository cannot do without cannot be deleted by anybody, and what comes
+//! and goes is not locked.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -26,7 +27,8 @@ mod needs_weed {
     fn lock(s3: &S3, name: &str) -> Option<(String, Timestamp)> {
         let head = s3.send(Method::HEAD, &format!("/{BUCKET}/{name}"), &[], b"").succeeded();
         let mode = head.header("x-amz-object-lock-mode").to_owned();
-        (!mode.is_empty()).then(|| (mode, head.header("x-amz-object-lock-retain-until-date").parse().unwrap()))
+        (!mode.is_empty())
+            .then(|| (mode, head.header("x-amz-object-lock-retain-until-date").parse().unwrap()))
     }
 
     fn days_left(until: Timestamp) -> f64 {
@@ -43,7 +45,8 @@ mod needs_weed {
     async fn a_bucket_without_locks_is_told() {
         let weed = SeaweedFs::start();
         weed.s3.create_bucket(BUCKET, false);
-        let sink = Store::s3(&weed.s3, "repo").with(|settings| settings.lock_days = Some(1)).sink().await;
+        let sink =
+            Store::s3(&weed.s3, "repo").with(|settings| settings.lock_days = Some(1)).sink().await;
         let error = sink.put_bytes(&key("data/a"), "x").await.unwrap_err();
         assert!(error.hint().is_some_and(|hint| hint.contains("object lock")), "{}", told(&error));
         // What is not locked needs none.
@@ -58,7 +61,8 @@ mod needs_weed {
         let repo = Repo::init(sink.clone()).await;
         write(source.path().join("file"), noise(1, 1_000_000));
         repo.backup(&files(&[source.path()]), &options()).await;
-        // In parts, of which the store knows the length only at the end; and a large one that is put at once.
+        // In parts, of which the store knows the length only at the end; and a large one that is
+        // put at once.
         let mut upload = sink.upload(&key("data/in-parts")).await.unwrap();
         upload.put_part(noise(2, 17 << 20).into()).await.unwrap();
         upload.complete().await.unwrap();
@@ -76,17 +80,24 @@ mod needs_weed {
                 continue;
             }
             let (mode, until) = lock.unwrap_or_else(|| panic!("{name} is not locked"));
-            assert!(mode == "GOVERNANCE" && (0.99..1.01).contains(&days_left(until)), "{name}: {mode} until {until}");
+            assert!(
+                mode == "GOVERNANCE" && (0.99..1.01).contains(&days_left(until)),
+                "{name}: {mode} until {until}"
+            );
             locked += 1;
         }
         assert!(locked >= 7 && free >= 2, "{locked} locked, {free} not");
 
         // Every version, by who may do everything else.
-        let versions =
-            weed.s3.send(Method::GET, &format!("/{BUCKET}?versions=&prefix=repo/data/"), &[], b"").succeeded();
+        let versions = weed
+            .s3
+            .send(Method::GET, &format!("/{BUCKET}?versions=&prefix=repo/data/"), &[], b"")
+            .succeeded();
         let (mut refused, listing) = (0, versions.text());
         for version in listing.split("<Version>").skip(1) {
-            let tag = |name: &str| version.split(&format!("<{name}>")).nth(1).unwrap().split('<').next().unwrap();
+            let tag = |name: &str| {
+                version.split(&format!("<{name}>")).nth(1).unwrap().split('<').next().unwrap()
+            };
             let target = format!("/{BUCKET}/{}?versionId={}", tag("Key"), tag("VersionId"));
             assert_eq!(weed.s3.send(Method::DELETE, &target, &[], b"").status, 403, "{target}");
             refused += 1;
@@ -136,8 +147,9 @@ mod needs_weed {
     fn configured(weed: &SeaweedFs, room: &TempDir, days: u32) -> Cli {
         let S3 { endpoint, region, .. } = &weed.s3;
         let config = format!(
-            "[repositories.locked]\nurl = \"s3://{BUCKET}/cli\"\n[repositories.locked.store]\nendpoint = \"{endpoint}\"\n\
-             region = \"{region}\"\nallow_http = true\nlock_days = {days}\n"
+            "[repositories.locked]\nurl = \
+             \"s3://{BUCKET}/cli\"\n[repositories.locked.store]\nendpoint = \"{endpoint}\"\nregion \
+             = \"{region}\"\nallow_http = true\nlock_days = {days}\n"
         );
         let file = room.path().join(format!("{days}.toml"));
         fs::write(&file, config).unwrap();
@@ -155,9 +167,17 @@ mod needs_weed {
         write(source.join("file"), noise(1, 500_000));
         cli.run(&["run", "--source", text(&source)]).succeeded();
         let well = cli.summary(&["doctor"]);
-        assert_eq!((&well["creates_atomically"], &well["concerns"]), (&true.into(), &serde_json::json!([])), "{well}");
+        assert_eq!(
+            (&well["creates_atomically"], &well["concerns"]),
+            (&true.into(), &serde_json::json!([])),
+            "{well}"
+        );
         let fresh = cli.summary(&["doctor", "--renew-locks"]);
-        assert_eq!((&fresh["locks"]["renewed"], &fresh["locks"]["unlocked"]), (&0.into(), &0.into()), "{fresh}");
+        assert_eq!(
+            (&fresh["locks"]["renewed"], &fresh["locks"]["unlocked"]),
+            (&0.into(), &0.into()),
+            "{fresh}"
+        );
 
         // With a longer period, what is left is less than half of it.
         let longer = configured(&weed, &room, 10);

@@ -1,4 +1,5 @@
-//! How long things take: a link that moves is waited for, one that does not is given up, and limits are kept.
+//! How long things take: a link that moves is waited for, one that does not is given up, and limits
+//! are kept.
 
 use std::time::{Duration, Instant};
 
@@ -37,15 +38,21 @@ mod needs_weed {
         stage.proxy.inject(When::method("PUT"), Fault::StallRequest(100_000));
         stage.proxy.inject(When::method("GET").without("list-type"), Fault::StallResponse(100_000));
         stage.proxy.inject(When::listing(), Fault::StallResponse(0));
-        let timed =
-            async |what: &str, operation: &mut (dyn Future<Output = backup_core::sink::SinkResult<()>> + Unpin)| {
-                let started = Instant::now();
-                let error = operation.await.err().unwrap_or_else(|| panic!("{what} succeeded"));
-                assert_eq!(error.kind(), SinkErrorKind::Unavailable, "{what}: {}", told(&error));
-                let took = started.elapsed();
-                assert!((Duration::from_secs(2)..Duration::from_secs(10)).contains(&took), "{what} took {took:?}");
-            };
-        let put = Box::pin(async { sink.put_bytes(&key("data/new"), content.clone()).await.map(drop) });
+        let timed = async |what: &str,
+                           operation: &mut (
+                                    dyn Future<Output = backup_core::sink::SinkResult<()>> + Unpin
+                                )| {
+            let started = Instant::now();
+            let error = operation.await.err().unwrap_or_else(|| panic!("{what} succeeded"));
+            assert_eq!(error.kind(), SinkErrorKind::Unavailable, "{what}: {}", told(&error));
+            let took = started.elapsed();
+            assert!(
+                (Duration::from_secs(2)..Duration::from_secs(10)).contains(&took),
+                "{what} took {took:?}"
+            );
+        };
+        let put =
+            Box::pin(async { sink.put_bytes(&key("data/new"), content.clone()).await.map(drop) });
         let get = Box::pin(async { sink.get_bytes(&key("data/there")).await.map(drop) });
         let prefix = backup_core::sink::Prefix::new("data").unwrap();
         let list = Box::pin(async { sink.list_all(&prefix).await.map(drop) });
@@ -77,12 +84,17 @@ mod needs_weed {
         stage.proxy.inject(When::any(), Fault::Slow(rate));
         let started = Instant::now();
         let (new, there) = (key("data/new"), key("data/there"));
-        let (put, read) = tokio::join!(sink.put_bytes(&new, content.clone()), sink.get_bytes(&there));
+        let (put, read) =
+            tokio::join!(sink.put_bytes(&new, content.clone()), sink.get_bytes(&there));
         put.unwrap_or_else(|error| panic!("{}", told(&error)));
         assert!(read.unwrap() == content, "another content");
         // Whether the store verifies checksums is asked once, with a small object.
-        let requests: Vec<_> =
-            stage.proxy.requests().into_iter().filter(|request| !request.target.contains("x-probe")).collect();
+        let requests: Vec<_> = stage
+            .proxy
+            .requests()
+            .into_iter()
+            .filter(|request| !request.target.contains("x-probe"))
+            .collect();
         assert_eq!(requests.len(), 2, "tried again: {requests:#?}");
         started.elapsed()
     }
@@ -94,8 +106,8 @@ mod needs_weed {
         assert!(took > Duration::from_secs(5), "{took:?}");
     }
 
-    /// The system takes the end of a body at once (here up to 2.5 MB, of which 2 s send 0.6 MB), and then for us nothing
-    /// moves.
+    /// The system takes the end of a body at once (here up to 2.5 MB, of which 2 s send 0.6 MB),
+    /// and then for us nothing moves.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_link_that_is_slower_than_the_buffer_is_large_is_waited_for() {
         let took = over_slow_link(2_000_000, 300_000).await;
@@ -125,10 +137,13 @@ mod needs_weed {
         let started = Instant::now();
         let gets = (0..4).map(|at| {
             let (sink, content) = (sink.clone(), &content);
-            async move { assert!(sink.get_bytes(&key(&format!("data/{at}"))).await.unwrap() == *content) }
+            async move {
+                assert!(sink.get_bytes(&key(&format!("data/{at}"))).await.unwrap() == *content)
+            }
         });
         futures::future::join_all(gets).await;
-        // By our own clock: this machine's buffers take all of it at once, and no proxy sees how slowly it is read.
+        // By our own clock: this machine's buffers take all of it at once, and no proxy sees how
+        // slowly it is read.
         let took = started.elapsed().as_secs_f64();
         assert!(up.bytes >= 20_000_000 && stage.proxy.downloaded().bytes >= 20_000_000);
         assert_rate(up, UP);

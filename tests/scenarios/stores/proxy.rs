@@ -22,8 +22,15 @@ mod needs_weed {
     #[track_caller]
     fn assert_used(proxy: &FaultProxy, endpoint: &str) {
         let (requests, target) = (proxy.requests(), format!("{endpoint}/bucket/x/data/a"));
-        assert_eq!((proxy.count("PUT", &target), proxy.count("GET", &target)), (1, 1), "{requests:#?}");
-        assert!(requests.iter().all(|request| request.target.starts_with(endpoint)), "{requests:#?}");
+        assert_eq!(
+            (proxy.count("PUT", &target), proxy.count("GET", &target)),
+            (1, 1),
+            "{requests:#?}"
+        );
+        assert!(
+            requests.iter().all(|request| request.target.starts_with(endpoint)),
+            "{requests:#?}"
+        );
         proxy.forget();
     }
 
@@ -49,7 +56,10 @@ mod needs_weed {
         let mut program = Store::s3(&stage.weed.s3, "of-the-program");
         program.address.push_str(&format!("&proxy={}", stage.proxy.endpoint()));
         program.cli("password").run(&["init"]).succeeded();
-        assert_eq!(stage.proxy.count("PUT", &format!("{endpoint}/bucket/of-the-program/config")), 1);
+        assert_eq!(
+            stage.proxy.count("PUT", &format!("{endpoint}/bucket/of-the-program/config")),
+            1
+        );
     }
 
     async fn assert_around(stage: &Stage, endpoint: &str, exceptions: &[(&str, &str)]) {
@@ -68,7 +78,8 @@ mod needs_weed {
         let exceptions = [("NO_PROXY", "example.org,127.0.0.1"), ("no_proxy", "127.0.0.0/8")];
         assert_around(&stage, &stage.weed.s3.endpoint, &exceptions).await;
         let named = stage.weed.s3.endpoint.replace("127.0.0.1", "localhost");
-        assert_around(&stage, &named, &[("NO_PROXY", "localhost"), ("no_proxy", "example.org, *")]).await;
+        assert_around(&stage, &named, &[("NO_PROXY", "localhost"), ("no_proxy", "example.org, *")])
+            .await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -32,9 +32,16 @@ mod needs_weed {
                 };
                 at(&proxy.endpoint()).init("2");
                 proxy.heal();
-                proxy.inject(When::put().target("/data/").share(0.2, seed), Fault::Answer(Answer::slow_down()));
-                let lost = proxy.inject(When::put().target("/data/").share(0.2, seed + 10), Fault::ResetAfter);
-                let cut = proxy.inject(When::method("GET").target("/data/").after(1).times(2), Fault::Truncate(100));
+                proxy.inject(
+                    When::put().target("/data/").share(0.2, seed),
+                    Fault::Answer(Answer::slow_down()),
+                );
+                let lost = proxy
+                    .inject(When::put().target("/data/").share(0.2, seed + 10), Fault::ResetAfter);
+                let cut = proxy.inject(
+                    When::method("GET").target("/data/").after(1).times(2),
+                    Fault::Truncate(100),
+                );
                 at(&proxy.endpoint()).backup(&[source.path()]);
                 at(&proxy.endpoint()).check();
                 assert!(lost.count() + cut.count() > 0);

@@ -67,7 +67,8 @@ mod needs_moto_server {
         denied(&writer, &Method::GET, &pack);
         denied(&writer, &Method::DELETE, &pack);
         denied(&writer, &Method::DELETE, "repo/config");
-        let refused = machine.run(&["restore", "latest", "--target", text(&room.path().join("stolen"))]);
+        let refused =
+            machine.run(&["restore", "latest", "--target", text(&room.path().join("stolen"))]);
         assert!(refused.code == 1 && refused.stderr.contains("refuses access"), "{refused}");
 
         // The auditor proves and restores, and changes nothing.
@@ -90,8 +91,9 @@ mod needs_moto_server {
     }
 
     fn first_pack(user: &S3) -> String {
-        let listing =
-            user.send(Method::GET, &format!("/{BUCKET}?list-type=2&prefix=repo%2Fdata%2F"), &[], b"").succeeded();
+        let listing = user
+            .send(Method::GET, &format!("/{BUCKET}?list-type=2&prefix=repo%2Fdata%2F"), &[], b"")
+            .succeeded();
         listing.text().split("<Key>").nth(1).unwrap().split('<').next().unwrap().to_owned()
     }
 }

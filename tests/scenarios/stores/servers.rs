@@ -16,7 +16,8 @@ async fn works(store: &impl ObjectStore) {
         store.put(key, PutPayload::from(key.to_string())).await.unwrap();
     }
     assert_eq!(store.get(&keys[1]).await.unwrap().bytes().await.unwrap(), "a/2");
-    let listed: Vec<_> = store.list(Some(&Key::from("a"))).map_ok(|meta| meta.location).try_collect().await.unwrap();
+    let listed: Vec<_> =
+        store.list(Some(&Key::from("a"))).map_ok(|meta| meta.location).try_collect().await.unwrap();
     assert_eq!(listed, keys[..2]);
     store.delete(&keys[0]).await.unwrap();
     assert!(matches!(store.head(&keys[0]).await, Err(Error::NotFound { .. })));
@@ -34,7 +35,9 @@ async fn reads_ranges(store: &impl ObjectStore) -> bool {
 /// The second creation of one object: refused, or silently an overwrite?
 async fn creates_once(store: &impl ObjectStore) -> bool {
     let key = Key::from("once");
-    let create = |content: &'static str| store.put_opts(&key, PutPayload::from(content), PutMode::Create.into());
+    let create = |content: &'static str| {
+        store.put_opts(&key, PutPayload::from(content), PutMode::Create.into())
+    };
     create("first").await.unwrap();
     let second = create("second").await;
     assert!(matches!(second, Ok(_) | Err(Error::AlreadyExists { .. })), "{second:?}");
@@ -71,7 +74,12 @@ mod needs_weed {
         let wrong = weed.s3.with_key("test", "wrong").send(Method::GET, "/bucket/b/1", &[], b"");
         assert_eq!((wrong.status, wrong.text().contains("SignatureDoesNotMatch")), (403, true));
         let missing = weed.s3.send(Method::PUT, "/no-such-bucket/x", &[], b"x");
-        assert_eq!((missing.status, missing.text().contains("NoSuchBucket")), (404, true), "{}", missing.text());
+        assert_eq!(
+            (missing.status, missing.text().contains("NoSuchBucket")),
+            (404, true),
+            "{}",
+            missing.text()
+        );
     }
 
     #[test]
@@ -92,7 +100,10 @@ mod needs_weed {
         let weed = SeaweedFs::start();
         weed.s3.create_bucket("locked", true);
         let until = jiff::Timestamp::from_second(4_000_000_000).unwrap().to_string();
-        let lock = [("x-amz-object-lock-mode", "GOVERNANCE"), ("x-amz-object-lock-retain-until-date", &until)];
+        let lock = [
+            ("x-amz-object-lock-mode", "GOVERNANCE"),
+            ("x-amz-object-lock-retain-until-date", &until),
+        ];
         let put = weed.s3.send(Method::PUT, "/locked/pack", &lock, b"content").succeeded();
         let version = put.header("x-amz-version-id").to_owned();
         let target = format!("/locked/pack?versionId={version}");
@@ -103,14 +114,23 @@ mod needs_weed {
 
     #[test]
     fn confines_users() {
-        let writer = User { key: "writer", secret: "secret", actions: &["Write:bucket/ours/*", "List:bucket"] };
+        let writer = User {
+            key: "writer",
+            secret: "secret",
+            actions: &["Write:bucket/ours/*", "List:bucket"],
+        };
         let weed = SeaweedFs::with_users(&[writer]);
         weed.s3.create_bucket("bucket", false);
         let writer = weed.s3.with_key("writer", "secret");
         writer.send(Method::PUT, "/bucket/ours/a", &[], b"a").succeeded();
         for (method, target) in [(Method::PUT, "/bucket/theirs"), (Method::GET, "/bucket/ours/a")] {
             let denied = writer.send(method, target, &[], b"");
-            assert_eq!((denied.status, denied.text().contains("AccessDenied")), (403, true), "{}", denied.text());
+            assert_eq!(
+                (denied.status, denied.text().contains("AccessDenied")),
+                (403, true),
+                "{}",
+                denied.text()
+            );
         }
     }
 }
@@ -130,7 +150,8 @@ mod needs_moto_server {
         assert!(creates_once(&store).await && reads_ranges(&store).await);
         report("moto", &moto.server);
         let s3 = &moto.s3;
-        s3.send(Method::PUT, "/bucket/cold", &[("x-amz-storage-class", "GLACIER")], b"ice").succeeded();
+        s3.send(Method::PUT, "/bucket/cold", &[("x-amz-storage-class", "GLACIER")], b"ice")
+            .succeeded();
         assert_eq!(s3.send(Method::GET, "/bucket/cold", &[], b"").status, 403);
         let restore = b"<RestoreRequest><Days>1</Days></RestoreRequest>";
         assert_eq!(s3.send(Method::POST, "/bucket/cold?restore", &[], restore).status, 202);
@@ -154,7 +175,8 @@ mod needs_rclone {
         let store = rclone.s3.store("bucket");
         works(&store).await;
         assert!(!creates_once(&store).await);
-        // It sends the right bytes, but with status 200 for 206, which `object_store` does not take.
+        // It sends the right bytes, but with status 200 for 206, which `object_store` does not
+        // take.
         assert!(!reads_ranges(&store).await);
         report("rclone", &rclone.server);
         let (id, data) = (rclone.server.id(), rclone.server.data());

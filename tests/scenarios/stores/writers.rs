@@ -22,10 +22,12 @@ fn arguments<'a>(top: &'a Path, job: &'a str) -> [&'a str; 5] {
     ["run", "--source", path_text(top), "--job", job]
 }
 
-/// Runs, and is killed at a random moment of the time a run is thought to take; had it ended before, that is how long it took.
+/// Runs, and is killed at a random moment of the time a run is thought to take; had it ended
+/// before, that is how long it took.
 fn kill_at_random(cli: &Cli, arguments: &[&str], whole: Duration, seed: u64) -> Option<Duration> {
     let started = Instant::now();
-    let mut child = cli.command(&[], arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child =
+        cli.command(&[], arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let moment = whole.mul_f64(rng(seed).random_range(0.1..1.1));
     while started.elapsed() < moment {
         if let Some(status) = child.try_wait().unwrap() {
@@ -66,7 +68,8 @@ mod needs_weed {
             let weed = SeaweedFs::start();
             weed.s3.create_bucket(BUCKET, false);
             let store = Store::s3(&weed.s3, "shared");
-            let (killed_source, steady_source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let (killed_source, steady_source) =
+                (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
             let (killed, steady) = (store.cli(PASSWORD), store.cli(PASSWORD));
             killed.run(&["init"]).succeeded();
             change(killed_source.path(), 0);
@@ -90,7 +93,10 @@ mod needs_weed {
                 stop.store(true, Ordering::SeqCst);
                 (before_end, steady.join().unwrap())
             });
-            assert!(before_end * 3 >= kills && runs > 1, "{before_end} kills of {kills} hit, {runs} runs beside them");
+            assert!(
+                before_end * 3 >= kills && runs > 1,
+                "{before_end} kills of {kills} hit, {runs} runs beside them"
+            );
 
             killed.check();
             for version in RESTICS {
@@ -100,10 +106,16 @@ mod needs_weed {
             let repo = Repo::open(store.sink().await, PASSWORD).await.unwrap();
             let snapshots = repo.snapshots().await;
             for info in &snapshots {
-                assert!(repo.verify(info.id).await.problems.is_empty(), "every snapshot that is listed is whole");
+                assert!(
+                    repo.verify(info.id).await.problems.is_empty(),
+                    "every snapshot that is listed is whole"
+                );
             }
             let of = |top: &Path| {
-                snapshots.iter().filter(|info| info.snapshot.paths == [path_text(top)]).collect::<Vec<_>>()
+                snapshots
+                    .iter()
+                    .filter(|info| info.snapshot.paths == [path_text(top)])
+                    .collect::<Vec<_>>()
             };
             assert_eq!(of(steady_source.path()).len(), runs, "every run that succeeded is listed");
             for top in [killed_source.path(), steady_source.path()] {

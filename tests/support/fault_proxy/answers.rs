@@ -42,7 +42,11 @@ impl Answer {
 
     /// What S3 says to one of two simultaneous conditional writes: neither stored nor refused.
     pub(crate) fn conflict() -> Self {
-        Self::error(409, "ConditionalRequestConflict", "A conflicting conditional operation is in progress.")
+        Self::error(
+            409,
+            "ConditionalRequestConflict",
+            "A conflicting conditional operation is in progress.",
+        )
     }
 
     /// Of temporary credentials (STS).
@@ -65,8 +69,8 @@ impl Answer {
     }
 
     pub(crate) fn wrong_region() -> Self {
-        let message =
-            "The authorization header is malformed; the region 'us-east-1' is wrong; expecting 'eu-central-1'";
+        let message = "The authorization header is malformed; the region 'us-east-1' is wrong; \
+                       expecting 'eu-central-1'";
         let mut answer = Self::error(400, "AuthorizationHeaderMalformed", message);
         answer.body = answer.body.replace("</Error>", "<Region>eu-central-1</Region></Error>");
         answer
@@ -74,7 +78,11 @@ impl Answer {
 
     /// What captive portals and misconfigured balancers answer to everything.
     pub(crate) fn html() -> Self {
-        Self::new(200, "text/html", "<!DOCTYPE html><html><body><h1>Welcome</h1><p>Please log in.</p></body></html>")
+        Self::new(
+            200,
+            "text/html",
+            "<!DOCTYPE html><html><body><h1>Welcome</h1><p>Please log in.</p></body></html>",
+        )
     }
 
     /// A listing of nothing.
@@ -98,8 +106,13 @@ impl Answer {
 
     pub(super) fn to_bytes(&self, to: &str) -> Vec<u8> {
         let Self { status, kind, body, .. } = self;
-        let retry = self.retry_after.map_or_else(String::new, |seconds| format!("Retry-After: {seconds}\r\n"));
-        let head = format!("HTTP/1.1 {status} Injected\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n", body.len());
+        let retry = self
+            .retry_after
+            .map_or_else(String::new, |seconds| format!("Retry-After: {seconds}\r\n"));
+        let head = format!(
+            "HTTP/1.1 {status} Injected\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n",
+            body.len()
+        );
         let body = if to == "HEAD" { "" } else { body };
         format!("{head}{retry}\r\n{body}").into_bytes()
     }

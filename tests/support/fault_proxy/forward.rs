@@ -74,7 +74,8 @@ async fn request(client: &mut Client, head: &Head, shared: &Shared) -> io::Resul
     }
     // Until the server's answer begins: by then it has done what it was asked for.
     let turn = shared.at_a_time.acquire().await.map_err(io::Error::other)?;
-    // One connection for each request: there is none then that the server may have closed meanwhile.
+    // One connection for each request: there is none then that the server may have closed
+    // meanwhile.
     let mut server = BufReader::new(TcpStream::connect(&shared.upstream).await?);
     server.get_ref().set_nodelay(true)?;
     server.write_all(&head.raw).await?;
@@ -93,7 +94,8 @@ async fn request(client: &mut Client, head: &Head, shared: &Shared) -> io::Resul
     }
     client.write_all(&answer.raw).await?;
     let whole = pass(&mut server, client, body, down, |bytes| shared.seen.down(bytes)).await?;
-    let ends = !whole || matches!(body, Body::UntilClosed) || wants_close(head) || wants_close(&answer);
+    let ends =
+        !whole || matches!(body, Body::UntilClosed) || wants_close(head) || wants_close(&answer);
     Ok(if ends { Then::Close } else { Then::KeepAlive })
 }
 
@@ -102,10 +104,16 @@ fn wants_close(head: &Head) -> bool {
 }
 
 /// Reads a request to its end, so that the client sees the answer, and answers it.
-async fn refuse(client: &mut Client, head: &Head, answer: &Answer, shared: &Shared) -> io::Result<Then> {
+async fn refuse(
+    client: &mut Client,
+    head: &Head,
+    answer: &Answer,
+    shared: &Shared,
+) -> io::Result<Then> {
     expect_body(client, head).await?;
     let body = head.request_body();
-    pass(client, &mut tokio::io::sink(), body, Damage::default(), |bytes| shared.seen.up(bytes)).await?;
+    pass(client, &mut tokio::io::sink(), body, Damage::default(), |bytes| shared.seen.up(bytes))
+        .await?;
     client.write_all(&answer.to_bytes(head.method())).await?;
     Ok(Then::KeepAlive)
 }
@@ -142,14 +150,17 @@ async fn pass(
     }
     while let Some(mut piece) = body.next(from).await? {
         let end = at + piece.len() as u64;
-        let within = |offset: Option<u64>| offset.filter(|offset| (at..end).contains(offset)).map(|offset| offset - at);
+        let within = |offset: Option<u64>| {
+            offset.filter(|offset| (at..end).contains(offset)).map(|offset| offset - at)
+        };
         if let Some(offset) = within(damage.flip) {
             piece[usize::try_from(offset).unwrap()] ^= 1;
         }
         let stop = within(damage.cut).or(within(damage.stall));
         piece.truncate(stop.map_or(piece.len(), |offset| usize::try_from(offset).unwrap()));
         // In small pieces, so that a slow link is slow throughout.
-        let step = damage.rate.map_or(piece.len(), |rate| usize::try_from((rate / 20).max(1)).unwrap());
+        let step =
+            damage.rate.map_or(piece.len(), |rate| usize::try_from((rate / 20).max(1)).unwrap());
         for part in piece.chunks(step.max(1)) {
             at += part.len() as u64;
             if let Some(rate) = damage.rate {

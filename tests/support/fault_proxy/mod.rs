@@ -1,5 +1,6 @@
-//! A reverse proxy that misbehaves as it is told to. It changes nothing else of what passes, so that a signature made
-//! for the proxy's address stays valid: servers check it against the `Host` that the request carries.
+//! A reverse proxy that misbehaves as it is told to. It changes nothing else of what passes, so
+//! that a signature made for the proxy's address stays valid: servers check it against the `Host`
+//! that the request carries.
 //!
 //! | module    | what |
 //! |-----------|------|
@@ -23,7 +24,8 @@ use self::rules::{Fault, Hits, Rule, When};
 use self::seen::{Seen, Traffic};
 use crate::support::http::Background;
 
-/// See the module documentation. A stalled request stays so until its client leaves or this is dropped.
+/// See the module documentation. A stalled request stays so until its client leaves or this is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct FaultProxy {
     shared: Arc<Shared>,
@@ -54,7 +56,12 @@ impl FaultProxy {
     fn with(upstream: &str, at_a_time: usize) -> Self {
         let upstream = upstream.strip_prefix("http://").unwrap().trim_end_matches('/').to_owned();
         let at_a_time = Semaphore::new(at_a_time);
-        let shared = Arc::new(Shared { upstream, rules: Mutex::default(), seen: Seen::default(), at_a_time });
+        let shared = Arc::new(Shared {
+            upstream,
+            rules: Mutex::default(),
+            seen: Seen::default(),
+            at_a_time,
+        });
         let serving = Arc::clone(&shared);
         Self { shared, background: Background::start(|listener| serve(listener, serving)) }
     }
@@ -79,7 +86,10 @@ impl FaultProxy {
     /// How many requests of a method, with that text in their path or query, came so far.
     pub(crate) fn count(&self, method: &str, target: &str) -> usize {
         let requests = self.shared.seen.requests();
-        requests.iter().filter(|request| request.method == method && request.target.contains(target)).count()
+        requests
+            .iter()
+            .filter(|request| request.method == method && request.target.contains(target))
+            .count()
     }
 
     /// Every request so far, for messages.

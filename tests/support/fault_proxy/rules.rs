@@ -26,7 +26,16 @@ pub(crate) struct When {
 impl When {
     pub(crate) fn any() -> Self {
         let (contains, lacks) = (Vec::new(), Vec::new());
-        Self { method: None, contains, lacks, field: None, credential: None, skip: 0, times: usize::MAX, share: None }
+        Self {
+            method: None,
+            contains,
+            lacks,
+            field: None,
+            credential: None,
+            skip: 0,
+            times: usize::MAX,
+            share: None,
+        }
     }
 
     /// `PUT`, `GET`, ...
@@ -115,7 +124,9 @@ impl When {
             && self.contains.iter().all(|text| head.target().contains(text))
             && !self.lacks.iter().any(|text| head.target().contains(text))
             && self.field.is_none_or(|name| head.field(name).is_some())
-            && self.credential.is_none_or(|text| head.field("authorization").is_some_and(|value| value.contains(text)))
+            && self.credential.is_none_or(|text| {
+                head.field("authorization").is_some_and(|value| value.contains(text))
+            })
     }
 }
 

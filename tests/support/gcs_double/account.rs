@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-/// A fixed one: making an RSA key takes seconds, and a provider of cryptography that is in here for nothing else.
+/// A fixed one: making an RSA key takes seconds, and a provider of cryptography that is in here for
+/// nothing else.
 const KEY: &str = include_str!("throwaway.pem");
 
 #[derive(Clone, Copy, Debug)]

@@ -68,7 +68,8 @@ impl Bucket {
         if wanted.is_some_and(|wanted| wanted != present) {
             return Err(PRECONDITION_FAILED);
         }
-        let object = Object { content, headers, generation: self.next(), modified: SystemClock.now() };
+        let object =
+            Object { content, headers, generation: self.next(), modified: SystemClock.now() };
         self.objects.insert(key.to_owned(), object);
         Ok(&self.objects[key])
     }
@@ -84,28 +85,47 @@ impl Bucket {
 
     pub(super) fn initiate(&mut self, key: &str, headers: Vec<(String, String)>) -> String {
         let id = format!("upload-{}", self.next());
-        let upload = Upload { key: key.to_owned(), headers, parts: BTreeMap::new(), started: SystemClock.now() };
+        let upload = Upload {
+            key: key.to_owned(),
+            headers,
+            parts: BTreeMap::new(),
+            started: SystemClock.now(),
+        };
         self.uploads.insert(id.clone(), upload);
         id
     }
 
     /// Returns the part's tag.
-    pub(super) fn part(&mut self, key: &str, id: &str, number: u32, content: Vec<u8>) -> Result<String, Refused> {
-        let upload = self.uploads.get_mut(id).filter(|upload| upload.key == key).ok_or(NO_SUCH_UPLOAD)?;
+    pub(super) fn part(
+        &mut self,
+        key: &str,
+        id: &str,
+        number: u32,
+        content: Vec<u8>,
+    ) -> Result<String, Refused> {
+        let upload =
+            self.uploads.get_mut(id).filter(|upload| upload.key == key).ok_or(NO_SUCH_UPLOAD)?;
         let tag = e_tag(&content, u64::from(number));
         upload.parts.insert(number, content);
         Ok(tag)
     }
 
     /// Makes an object of the named parts, which must be there with these tags, in order.
-    pub(super) fn complete(&mut self, key: &str, id: &str, parts: &[(u32, String)]) -> Result<&Object, Refused> {
-        let upload = self.uploads.get(id).filter(|upload| upload.key == key).ok_or(NO_SUCH_UPLOAD)?;
+    pub(super) fn complete(
+        &mut self,
+        key: &str,
+        id: &str,
+        parts: &[(u32, String)],
+    ) -> Result<&Object, Refused> {
+        let upload =
+            self.uploads.get(id).filter(|upload| upload.key == key).ok_or(NO_SUCH_UPLOAD)?;
         if parts.is_empty() || !parts.is_sorted_by(|one, next| one.0 < next.0) {
             return Err((400, "InvalidPartOrder"));
         }
         let mut content = Vec::new();
         for (number, tag) in parts {
-            let part = upload.parts.get(number).filter(|part| e_tag(part, u64::from(*number)) == *tag);
+            let part =
+                upload.parts.get(number).filter(|part| e_tag(part, u64::from(*number)) == *tag);
             content.extend_from_slice(part.ok_or((400, "InvalidPart"))?);
         }
         let headers = self.uploads.remove(id).map(|upload| upload.headers).unwrap_or_default();

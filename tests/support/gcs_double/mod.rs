@@ -1,5 +1,6 @@
-//! A double of Google Cloud Storage's XML API, in memory: what `object_store` asks of it. Written from the client's
-//! needs and Google's documentation, it proves how we use the API and nothing about Google's servers.
+//! A double of Google Cloud Storage's XML API, in memory: what `object_store` asks of it. Written
+//! from the client's needs and Google's documentation, it proves how we use the API and nothing
+//! about Google's servers.
 //!
 //! | module    | what |
 //! |-----------|------|
@@ -50,7 +51,8 @@ impl GcsDouble {
         self.buckets.lock().unwrap().insert(name.to_owned(), Bucket::default());
     }
 
-    /// The key file of a service account, with `endpoint` (of this, or of a `FaultProxy` before it) as `gcs_base_url`.
+    /// The key file of a service account, with `endpoint` (of this, or of a `FaultProxy` before it)
+    /// as `gcs_base_url`.
     pub(crate) fn service_account(&self, endpoint: &str) -> String {
         self.account.json(endpoint)
     }

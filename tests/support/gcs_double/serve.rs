@@ -41,10 +41,23 @@ impl Request {
 
     /// What is kept with an object.
     fn kept_headers(&self) -> Vec<(String, String)> {
-        let kept = ["cache-control", "content-disposition", "content-encoding", "content-language", "content-type"];
-        let is_kept =
-            |name: &str| kept.contains(&name) || name.starts_with("x-goog-meta-") || name == "x-goog-storage-class";
-        self.head.fields().filter(|(name, _)| is_kept(name)).map(|(name, value)| (name.into(), value.into())).collect()
+        let kept = [
+            "cache-control",
+            "content-disposition",
+            "content-encoding",
+            "content-language",
+            "content-type",
+        ];
+        let is_kept = |name: &str| {
+            kept.contains(&name)
+                || name.starts_with("x-goog-meta-")
+                || name == "x-goog-storage-class"
+        };
+        self.head
+            .fields()
+            .filter(|(name, _)| is_kept(name))
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect()
     }
 }
 
@@ -54,7 +67,9 @@ impl Answer {
     }
 
     fn xml(body: String) -> Self {
-        Self::new(200).with("Content-Type", "application/xml; charset=UTF-8").with_body(body.into_bytes())
+        Self::new(200)
+            .with("Content-Type", "application/xml; charset=UTF-8")
+            .with_body(body.into_bytes())
     }
 
     fn with(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -75,7 +90,8 @@ impl Answer {
     }
 
     fn to_bytes(&self, method: &str) -> Vec<u8> {
-        let mut head = format!("HTTP/1.1 {} Double\r\nContent-Length: {}\r\n", self.status, self.body.len());
+        let mut head =
+            format!("HTTP/1.1 {} Double\r\nContent-Length: {}\r\n", self.status, self.body.len());
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
         }
@@ -105,10 +121,14 @@ async fn connection(client: TcpStream, buckets: &Buckets) -> io::Result<()> {
     while let Some(head) = Head::read(&mut client).await? {
         let body = head.request_body().all(&mut client).await?;
         let (path, query) = head.target().split_once('?').unwrap_or((head.target(), ""));
-        let (bucket, key) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
+        let (bucket, key) = path
+            .trim_start_matches('/')
+            .split_once('/')
+            .unwrap_or((path.trim_start_matches('/'), ""));
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         let query = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        let query = query.map(|(name, value)| (decode(name), decode(&value.replace('+', " ")))).collect();
+        let query =
+            query.map(|(name, value)| (decode(name), decode(&value.replace('+', " ")))).collect();
         let request = Request { bucket: decode(bucket), key: decode(key), query, body, head };
         let answer = answer(&request, buckets).unwrap_or_else(|refused| {
             let details = format!("{} {}", request.head.method(), request.head.target());
@@ -122,7 +142,9 @@ async fn connection(client: TcpStream, buckets: &Buckets) -> io::Result<()> {
 fn decode(text: &str) -> String {
     let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
     while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok());
+        let code = after
+            .get(..2)
+            .and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok());
         match code.filter(|_| *first == b'%') {
             Some(code) => (bytes.push(code), rest = &after[2..]),
             None => (bytes.push(*first), rest = after),
@@ -150,14 +172,17 @@ fn answer(request: &Request, buckets: &Buckets) -> Result<Answer, Refused> {
         ("GET" | "HEAD", key, None) => get(request, bucket.objects.get(key).ok_or(NO_SUCH_KEY)?),
         ("PUT", key, Some(id)) => {
             let number = request.query("partNumber").and_then(|number| number.parse().ok());
-            let number = number.filter(|number| (1..=10_000).contains(number)).ok_or((400, "InvalidArgument"))?;
+            let number = number
+                .filter(|number| (1..=10_000).contains(number))
+                .ok_or((400, "InvalidArgument"))?;
             Ok(Answer::new(200).with("ETag", bucket.part(key, id, number, request.body.clone())?))
         }
         ("PUT", key, None) => put(request, bucket, key),
         ("DELETE", key, Some(id)) => bucket.abort(key, id).map(|()| Answer::new(204)),
         ("DELETE", key, None) => bucket.delete(key, request.wanted()?).map(|()| Answer::new(204)),
         ("POST", key, Some(id)) => {
-            let parts = xml::parts(&String::from_utf8_lossy(&request.body)).ok_or((400, "MalformedXML"))?;
+            let parts =
+                xml::parts(&String::from_utf8_lossy(&request.body)).ok_or((400, "MalformedXML"))?;
             let object = bucket.complete(key, id, &parts)?;
             Ok(Answer::xml(xml::completed(&request.bucket, key, &object.e_tag())).about(object))
         }
@@ -171,7 +196,10 @@ fn answer(request: &Request, buckets: &Buckets) -> Result<Answer, Refused> {
 
 fn list(request: &Request, bucket: &Bucket) -> Result<Answer, Refused> {
     let text = |name| request.query(name).unwrap_or_default();
-    let max = request.query("max-keys").map_or(Ok(1000), str::parse).map_err(|_| (400, "InvalidArgument"))?;
+    let max = request
+        .query("max-keys")
+        .map_or(Ok(1000), str::parse)
+        .map_err(|_| (400, "InvalidArgument"))?;
     let (prefix, delimiter) = (text("prefix"), text("delimiter"));
     let after = request.query("continuation-token").unwrap_or(text("start-after"));
     let listing = Listing { bucket: &request.bucket, prefix, delimiter, after, max: max.min(1000) };
@@ -186,7 +214,10 @@ fn put(request: &Request, bucket: &mut Bucket, key: &str) -> Result<Answer, Refu
     };
     let source = decode(source);
     // Copies within one bucket: no test needs others.
-    let from = source.trim_start_matches('/').strip_prefix(&format!("{}/", request.bucket)).ok_or(NO_SUCH_KEY)?;
+    let from = source
+        .trim_start_matches('/')
+        .strip_prefix(&format!("{}/", request.bucket))
+        .ok_or(NO_SUCH_KEY)?;
     let Object { content, headers, .. } = bucket.objects.get(from).ok_or(NO_SUCH_KEY)?.clone();
     let object = bucket.put(key, content, headers, wanted)?;
     Ok(Answer::xml(xml::copied(object.modified, &object.e_tag())).about(object))
@@ -199,7 +230,11 @@ fn get(request: &Request, object: &Object) -> Result<Answer, Refused> {
     let modified = object.modified.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     let field = |name| request.head.field(name);
     let names = |tags: &str| tags == "*" || tags.split(',').any(|tag| tag.trim() == object.e_tag());
-    let seconds = |name| field(name).and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).map(|date| date.timestamp());
+    let seconds = |name| {
+        field(name)
+            .and_then(|date| jiff::fmt::rfc2822::parse(date).ok())
+            .map(|date| date.timestamp())
+    };
     let whole_second = jiff::Timestamp::from_second(object.modified.as_second()).unwrap();
     if field("if-match").is_some_and(|tags| !names(tags))
         || seconds("if-unmodified-since").is_some_and(|date| whole_second > date)
@@ -212,12 +247,17 @@ fn get(request: &Request, object: &Object) -> Result<Answer, Refused> {
         return Ok(Answer::new(304).about(object));
     }
     let length = object.content.len();
-    let range = field("range").map(|range| range_of(range, length).ok_or((416, "InvalidRange"))).transpose()?;
+    let range = field("range")
+        .map(|range| range_of(range, length).ok_or((416, "InvalidRange")))
+        .transpose()?;
     let body = object.content[range.clone().unwrap_or(0..length)].to_vec();
-    let mut answer = Answer::new(if range.is_some() { 206 } else { 200 }).about(object).with("Last-Modified", modified);
+    let mut answer = Answer::new(if range.is_some() { 206 } else { 200 })
+        .about(object)
+        .with("Last-Modified", modified);
     answer.headers.extend(object.headers.iter().cloned());
     if let Some(range) = range {
-        answer = answer.with("Content-Range", format!("bytes {}-{}/{length}", range.start, range.end - 1));
+        answer = answer
+            .with("Content-Range", format!("bytes {}-{}/{length}", range.start, range.end - 1));
     }
     Ok(answer.with_body(body))
 }

@@ -13,7 +13,8 @@ fn document(root: &str, content: &str) -> String {
 
 pub(super) fn error((_, code): Refused, details: &str) -> String {
     let (message, details) = (format!("The request was refused: {code}."), escape(details));
-    let content = format!("<Code>{code}</Code><Message>{message}</Message><Details>{details}</Details>");
+    let content =
+        format!("<Code>{code}</Code><Message>{message}</Message><Details>{details}</Details>");
     format!("<?xml version='1.0' encoding='UTF-8'?><Error>{content}</Error>")
 }
 
@@ -23,7 +24,8 @@ pub(super) struct Listing<'a> {
     pub(super) bucket: &'a str,
     pub(super) prefix: &'a str,
     pub(super) delimiter: &'a str,
-    /// Exclusive: `start-after`, or the continuation token, which is the last name of the page before.
+    /// Exclusive: `start-after`, or the continuation token, which is the last name of the page
+    /// before.
     pub(super) after: &'a str,
     pub(super) max: usize,
 }
@@ -81,23 +83,31 @@ pub(super) fn uploads(name: &str, bucket: &Bucket, prefix: &str) -> String {
         let (key, started) = (escape(&upload.key), upload.started.strftime("%Y-%m-%dT%H:%M:%S.%3fZ"));
         format!("<Upload><Key>{key}</Key><UploadId>{id}</UploadId><Initiated>{started}</Initiated></Upload>")
     });
-    let content = format!("<Bucket>{name}</Bucket><IsTruncated>false</IsTruncated>{}", uploads.collect::<String>());
+    let content = format!(
+        "<Bucket>{name}</Bucket><IsTruncated>false</IsTruncated>{}",
+        uploads.collect::<String>()
+    );
     document("ListMultipartUploadsResult", &content)
 }
 
 pub(super) fn initiated(bucket: &str, key: &str, id: &str) -> String {
-    let content = format!("<Bucket>{bucket}</Bucket><Key>{}</Key><UploadId>{id}</UploadId>", escape(key));
+    let content =
+        format!("<Bucket>{bucket}</Bucket><Key>{}</Key><UploadId>{id}</UploadId>", escape(key));
     document("InitiateMultipartUploadResult", &content)
 }
 
 pub(super) fn completed(bucket: &str, key: &str, tag: &str) -> String {
-    let content = format!("<Bucket>{bucket}</Bucket><Key>{}</Key><ETag>{}</ETag>", escape(key), escape(tag));
+    let content =
+        format!("<Bucket>{bucket}</Bucket><Key>{}</Key><ETag>{}</ETag>", escape(key), escape(tag));
     document("CompleteMultipartUploadResult", &content)
 }
 
 pub(super) fn copied(modified: jiff::Timestamp, tag: &str) -> String {
     let modified = modified.strftime("%Y-%m-%dT%H:%M:%S.%3fZ");
-    document("CopyObjectResult", &format!("<LastModified>{modified}</LastModified><ETag>{}</ETag>", escape(tag)))
+    document(
+        "CopyObjectResult",
+        &format!("<LastModified>{modified}</LastModified><ETag>{}</ETag>", escape(tag)),
+    )
 }
 
 /// The parts that a completion names, as numbers and tags.
@@ -107,5 +117,7 @@ pub(super) fn parts(document: &str) -> Option<Vec<(u32, String)>> {
         Some(rest.split_once(&format!("</{name}>"))?.0.replace("&quot;", "\""))
     };
     let parts = document.split("<Part>").skip(1);
-    parts.map(|part| Some((between(part, "PartNumber")?.parse().ok()?, between(part, "ETag")?))).collect()
+    parts
+        .map(|part| Some((between(part, "PartNumber")?.parse().ok()?, between(part, "ETag")?)))
+        .collect()
 }

@@ -1,4 +1,5 @@
-//! Backups, restores and prunes that take their time: they stop at some request, while everything else goes on.
+//! Backups, restores and prunes that take their time: they stop at some request, while everything
+//! else goes on.
 
 use std::sync::Arc;
 
@@ -63,7 +64,12 @@ pub(super) struct Reader {
 impl World {
     fn stop_at(&mut self, places: &[(Operation, &'static str, usize)]) -> Stop {
         let (operation, top, many) = places[self.rng.random_range(0..places.len())];
-        Stop { operation, top, skip: self.rng.random_range(0..many), done: self.rng.random_bool(0.5) }
+        Stop {
+            operation,
+            top,
+            skip: self.rng.random_range(0..many),
+            done: self.rng.random_bool(0.5),
+        }
     }
 
     pub(super) async fn start_writer(&mut self) {
@@ -74,7 +80,8 @@ impl World {
         let (gate, repository) = self.gates.remove(0);
         let (content, stop) = (self.change(), self.stop_at(&IN_A_BACKUP));
         gate.close(stop);
-        let (source, options, cx, writing) = (content.source(), content.options(), self.cx(), repository.clone());
+        let (source, options, cx, writing) =
+            (content.source(), content.options(), self.cx(), repository.clone());
         let mut task = tokio::spawn(async move {
             backup(&writing, &source, &options, &cx).await.map(|report| report.snapshot.unwrap())
         });
@@ -124,11 +131,18 @@ impl World {
                 self.count("slow backup done");
             }
             // Only who was silent for long may find that what it relied upon can be gone.
-            Err(error) if took >= TRUSTED && matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound) => {
+            Err(error)
+                if took >= TRUSTED
+                    && matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound) =>
+            {
                 self.late = true;
                 self.count("slow backup came too late");
             }
-            Err(error) => panic!("{}: a backup of {took:#} failed, stopped at {stop:?}: {}", self.at, error.chain()),
+            Err(error) => panic!(
+                "{}: a backup of {took:#} failed, stopped at {stop:?}: {}",
+                self.at,
+                error.chain()
+            ),
         }
     }
 
@@ -136,14 +150,16 @@ impl World {
     async fn kill(&mut self, writer: Writer) {
         writer.task.abort();
         _ = writer.task.await;
-        let published = writer.gate.0.published().filter(|key| self.sink.objects().contains_key(key));
+        let published =
+            writer.gate.0.published().filter(|key| self.sink.objects().contains_key(key));
         if let Some(key) = published {
             self.live.insert(key.file_name().parse().unwrap(), writer.content);
             self.count("slow backup killed, but published");
         }
         // Uploads of the dead may wait at the old gate for ever.
         let gate = Gate::new(Arc::new(self.sink.clone()));
-        let repository = Repository::open(Arc::new(gate.clone()), &self.repo.passphrase).await.unwrap();
+        let repository =
+            Repository::open(Arc::new(gate.clone()), &self.repo.passphrase).await.unwrap();
         self.gates.insert(0, (gate, repository));
         self.unsettled = true;
         self.count("slow backup killed");
@@ -152,7 +168,11 @@ impl World {
     pub(super) async fn start_reader(&mut self) {
         if let Some(id) = self.any_live() {
             let snapshot = self.reader(&self.repo, id).await;
-            self.readers.push(Reader { snapshot, content: self.live[&id].clone(), since: self.clock.now() });
+            self.readers.push(Reader {
+                snapshot,
+                content: self.live[&id].clone(),
+                since: self.clock.now(),
+            });
         }
     }
 
@@ -205,7 +225,9 @@ impl World {
             done = Some(task.await);
         }
         let pruned = done.expect("it has ended").unwrap();
-        pruned.unwrap_or_else(|error| panic!("{}: a prune that stopped at {stop:?}: {}", self.at, error.chain()));
+        pruned.unwrap_or_else(|error| {
+            panic!("{}: a prune that stopped at {stop:?}: {}", self.at, error.chain())
+        });
         gate.open();
         self.gates.push((gate, repository));
         self.unsettled = false;

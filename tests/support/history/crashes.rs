@@ -22,7 +22,9 @@ impl World {
         ];
         let (fault, after) = (kinds[self.rng.random_range(0..3)], self.rng.random_range(0..120));
         sink.add(FaultRule::new(fault).after(after));
-        sink.add(FaultRule::new(Fault::Before(SinkErrorKind::Unavailable)).after(after + 1).forever());
+        sink.add(
+            FaultRule::new(Fault::Before(SinkErrorKind::Unavailable)).after(after + 1).forever(),
+        );
         let cx = self.cx();
         let before = self.listed().await;
         match self.rng.random_range(0..10) {
@@ -35,7 +37,12 @@ impl World {
             4..8 => {
                 let options = self.prune_options();
                 _ = prune(&repository, &options, &cx).await;
-                assert_eq!(before, self.listed().await, "{}: a prune changed what is listed", self.at);
+                assert_eq!(
+                    before,
+                    self.listed().await,
+                    "{}: a prune changed what is listed",
+                    self.at
+                );
                 self.count("crash of a prune");
             }
             8 => {
@@ -68,8 +75,10 @@ impl World {
             self.was_forgotten(id);
         }
         for id in listed.difference(before) {
-            let content = self.forgotten.remove(id).map(|(content, _)| content).or_else(|| new.clone());
-            let content = content.unwrap_or_else(|| panic!("{}: nobody made snapshot {}", self.at, id.short()));
+            let content =
+                self.forgotten.remove(id).map(|(content, _)| content).or_else(|| new.clone());
+            let content = content
+                .unwrap_or_else(|| panic!("{}: nobody made snapshot {}", self.at, id.short()));
             self.live.insert(*id, content);
         }
         let held = self.repo.repository.holds().await.unwrap();

@@ -29,7 +29,9 @@ impl History {
     /// A new one, or that of `BACKUP_TEST_SEED`.
     pub(crate) async fn begin() -> Self {
         let given = std::env::var("BACKUP_TEST_SEED").ok();
-        let given = given.map(|text| text.parse().unwrap_or_else(|_| panic!("BACKUP_TEST_SEED={text:?} is no number")));
+        let given = given.map(|text| {
+            text.parse().unwrap_or_else(|_| panic!("BACKUP_TEST_SEED={text:?} is no number"))
+        });
         Self::with_seed(given.unwrap_or_else(|| rand::rng().random())).await
     }
 

@@ -44,7 +44,8 @@ impl World {
 
     pub(super) async fn back_up(&mut self) {
         let content = self.change();
-        let done = backup(&self.repo.repository, &content.source(), &content.options(), &self.cx()).await;
+        let done =
+            backup(&self.repo.repository, &content.source(), &content.options(), &self.cx()).await;
         let report = done.unwrap_or_else(|error| panic!("{}: {}", self.at, error.chain()));
         self.live.insert(report.snapshot.unwrap(), content);
         self.count("backup");
@@ -75,13 +76,18 @@ impl World {
         // Before it waits for anybody's lease.
         let still_safe = self.since(when) < GRACE - SignedDuration::from_mins(10);
         let (cx, ids) = (self.cx(), [id]);
-        match self.patiently(async || self.repo.repository.undo_forget(&ids, "test", &cx).await).await {
+        match self
+            .patiently(async || self.repo.repository.undo_forget(&ids, "test", &cx).await)
+            .await
+        {
             Ok(()) => {
                 self.forgotten.remove(&id);
                 self.live.insert(id, content);
                 self.count("brought back");
             }
-            Err(error) if !still_safe && (error.is_damage() || error.kind() == ErrorKind::NotFound) => {
+            Err(error)
+                if !still_safe && (error.is_damage() || error.kind() == ErrorKind::NotFound) =>
+            {
                 self.forgotten.remove(&id);
                 self.count("too late to bring back");
             }
@@ -102,7 +108,8 @@ impl World {
             );
             self.count("released");
         } else {
-            let hold = Hold { until: None, reason: "test".to_owned(), since: self.cx().clock.now() };
+            let hold =
+                Hold { until: None, reason: "test".to_owned(), since: self.cx().clock.now() };
             self.repo.repository.hold(&id, &hold).await.unwrap();
             self.held.insert(id);
             self.count("held");
@@ -118,7 +125,8 @@ impl World {
     /// Prunes, when whoever was killed while pruning has lost its lease.
     pub(super) async fn prune_with(&mut self, options: &PruneOptions) {
         let cx = self.cx();
-        let result = self.patiently(async || prune(&self.repo.repository, options, &cx).await).await;
+        let result =
+            self.patiently(async || prune(&self.repo.repository, options, &cx).await).await;
         let report = result.unwrap_or_else(|error| panic!("{}: {}", self.at, error.chain()));
         self.settle();
         for (what, count) in [
@@ -149,8 +157,12 @@ impl World {
             prune(&self.repo.repository, &options, &cx),
             backup(&self.repo.repository, &source, &backup_options, &cx)
         );
-        pruned.unwrap_or_else(|error| panic!("{}: prune beside a backup: {}", self.at, error.chain()));
-        let report = backed_up.unwrap_or_else(|error| panic!("{}: backup beside a prune: {}", self.at, error.chain()));
+        pruned.unwrap_or_else(|error| {
+            panic!("{}: prune beside a backup: {}", self.at, error.chain())
+        });
+        let report = backed_up.unwrap_or_else(|error| {
+            panic!("{}: backup beside a prune: {}", self.at, error.chain())
+        });
         self.live.insert(report.snapshot.unwrap(), content);
         self.settle();
         self.assert_listed().await;
@@ -165,7 +177,8 @@ impl World {
         // Others may be there of backups that have not ended yet.
         all.retain(|info| self.rng.random_bool(0.2) && known.contains_key(&info.id));
         let indexed = from.repository.load_index(&self.cx()).await.unwrap();
-        let report = copy(&indexed, &all, &to.repository, &CopyOptions::default(), &self.cx()).await;
+        let report =
+            copy(&indexed, &all, &to.repository, &CopyOptions::default(), &self.cx()).await;
         let report = report.unwrap_or_else(|error| panic!("{}: {}", self.at, error.chain()));
         assert!(report.problems.is_empty(), "{}: {:?}", self.at, report.problems);
         for copied in &report.copied {
@@ -185,7 +198,9 @@ impl World {
     async fn patiently<T>(&self, attempt: impl AsyncFn() -> Result<T>) -> Result<T> {
         for _ in 0..3 {
             match attempt().await {
-                Err(error) if error.kind() == ErrorKind::Busy => self.clock.advance(SignedDuration::from_mins(3)),
+                Err(error) if error.kind() == ErrorKind::Busy => {
+                    self.clock.advance(SignedDuration::from_mins(3))
+                }
                 other => return other,
             }
         }
@@ -193,6 +208,9 @@ impl World {
     }
 }
 
-fn known_content<T: Clone>(known: &std::collections::BTreeMap<SnapshotId, T>, id: &SnapshotId) -> T {
+fn known_content<T: Clone>(
+    known: &std::collections::BTreeMap<SnapshotId, T>,
+    id: &SnapshotId,
+) -> T {
     known[id].clone()
 }

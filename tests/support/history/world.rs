@@ -23,8 +23,9 @@ use super::beside::{Reader, Writer};
 use crate::support::gate::Gate;
 use crate::support::repo::{Repo, options};
 
-/// For this long marked packs stay, and forgotten snapshots can come back. Shorter than a silent session is respected: both
-/// what the grace period protects and what sessions protect is put to the test.
+/// For this long marked packs stay, and forgotten snapshots can come back. Shorter than a silent
+/// session is respected: both what the grace period protects and what sessions protect is put to
+/// the test.
 pub(super) const GRACE: SignedDuration = SignedDuration::from_hours(1);
 /// Backups at a time that take their time.
 const WRITERS: usize = 3;
@@ -42,7 +43,9 @@ impl Content {
     pub(super) fn source(&self) -> ScriptedSource {
         let job = self.job;
         let empty = ScriptedSource::named(&format!("host-{job}")).dir(&format!("/job-{job}"));
-        self.files.iter().fold(empty, |source, (path, (len, seed))| source.file(path, Data::generated(*len, *seed)))
+        self.files.iter().fold(empty, |source, (path, (len, seed))| {
+            source.file(path, Data::generated(*len, *seed))
+        })
     }
 
     pub(super) fn options(&self) -> BackupOptions {
@@ -73,7 +76,8 @@ pub(crate) struct World {
     pub(super) held: BTreeSet<SnapshotId>,
     pub(super) writers: Vec<Writer>,
     pub(super) readers: Vec<Reader>,
-    /// Somebody was killed: until the next prune, a snapshot may need packs that no index lists as lasting.
+    /// Somebody was killed: until the next prune, a snapshot may need packs that no index lists as
+    /// lasting.
     pub(super) unsettled: bool,
     /// A backup came too late: until the next prune, the index may list packs of it that are gone.
     pub(super) late: bool,
@@ -97,11 +101,15 @@ impl World {
         let mut repo = Repo::init(Arc::new(sink.clone())).await;
         repo.repository = with_cache(repo.repository);
         let like = Likeness { repository: repo.repository.clone(), share_key: true };
-        let other_sink: Arc<dyn Sink> = Arc::new(MemorySink::on_clock(Arc::clone(&clock) as SharedClock));
+        let other_sink: Arc<dyn Sink> =
+            Arc::new(MemorySink::on_clock(Arc::clone(&clock) as SharedClock));
         let passphrase = Passphrase::generate();
         let init = InitOptions { like: Some(like), ..InitOptions::default() };
-        let other = Repository::init(other_sink, &passphrase, &init, &Context::silent()).await.unwrap();
-        let again = |sink: Arc<dyn Sink>| async { with_cache(Repository::open(sink, &repo.passphrase).await.unwrap()) };
+        let other =
+            Repository::init(other_sink, &passphrase, &init, &Context::silent()).await.unwrap();
+        let again = |sink: Arc<dyn Sink>| async {
+            with_cache(Repository::open(sink, &repo.passphrase).await.unwrap())
+        };
         let faulty = FaultySink::new(Arc::new(sink.clone()));
         let faulty = (faulty.clone(), again(Arc::new(faulty)).await);
         let mut gates = Vec::new();
@@ -148,8 +156,12 @@ impl World {
     }
 
     pub(super) fn prune_options(&mut self) -> PruneOptions {
-        let unused =
-            [MaxUnused::Percent(0.0), MaxUnused::Percent(20.0), MaxUnused::Unlimited, MaxUnused::Bytes(50_000)];
+        let unused = [
+            MaxUnused::Percent(0.0),
+            MaxUnused::Percent(20.0),
+            MaxUnused::Unlimited,
+            MaxUnused::Bytes(50_000),
+        ];
         PruneOptions {
             grace: Duration::try_from(GRACE).unwrap(),
             max_unused: unused[self.rng.random_range(0..unused.len())],
@@ -181,8 +193,9 @@ impl World {
         let job = self.rng.random_range(0..self.jobs.len());
         for _ in 0..self.rng.random_range(1..4) {
             let name = format!("/job-{job}/{:02}", self.rng.random_range(0..12));
-            // Few different ones: jobs have contents in common, and contents come back that were forgotten. Each has a length
-            // of its own: what changes without a change of length and times goes unnoticed.
+            // Few different ones: jobs have contents in common, and contents come back that were
+            // forgotten. Each has a length of its own: what changes without a change of length and
+            // times goes unnoticed.
             let seed = self.rng.random_range(0..60);
             let content = (100 + seed * 977, seed);
             let files = &mut self.jobs[job].files;
@@ -203,7 +216,8 @@ impl World {
         self.forgotten.insert(id, (content, self.clock.now()));
     }
 
-    /// After the last snapshot is forgotten, holds or not, and the grace period is over, nothing is left of the data.
+    /// After the last snapshot is forgotten, holds or not, and the grace period is over, nothing is
+    /// left of the data.
     pub(crate) async fn everything_can_go(&mut self) {
         let cx = self.cx();
         for id in std::mem::take(&mut self.held) {
@@ -218,13 +232,18 @@ impl World {
             pruned.unwrap_or_else(|error| panic!("{}: {}", self.at, error.chain()));
         }
         let data = Prefix::new("data").unwrap();
-        let left: Vec<_> = self.sink.objects().into_keys().filter(|key| data.contains(key)).collect();
+        let left: Vec<_> =
+            self.sink.objects().into_keys().filter(|key| data.contains(key)).collect();
         assert!(left.is_empty(), "{}: data is left behind: {left:?}", self.at);
     }
 }
 
-/// Snapshots in the order of what they hold: their names are different whenever a history is repeated.
-fn in_order<T>(snapshots: &BTreeMap<SnapshotId, T>, content: impl Fn(&T) -> &Content) -> Vec<SnapshotId> {
+/// Snapshots in the order of what they hold: their names are different whenever a history is
+/// repeated.
+fn in_order<T>(
+    snapshots: &BTreeMap<SnapshotId, T>,
+    content: impl Fn(&T) -> &Content,
+) -> Vec<SnapshotId> {
     let mut ids: Vec<SnapshotId> = snapshots.keys().copied().collect();
     ids.sort_by_key(|id| (content(&snapshots[id]).number, *id));
     ids

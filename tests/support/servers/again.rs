@@ -17,7 +17,8 @@ impl Server {
         self.child.wait().unwrap();
     }
 
-    /// Starts it again after [`Self::kill`], on the same ports and data, with what `command` makes of them.
+    /// Starts it again after [`Self::kill`], on the same ports and data, with what `command` makes
+    /// of them.
     pub(crate) fn start_again(
         &mut self,
         name: &str,
@@ -35,7 +36,8 @@ impl SeaweedFs {
     pub(crate) fn start_again(&mut self, bucket: &str) {
         let ready = |ports: &Ports| {
             let s3 = S3::new(&format!("http://127.0.0.1:{}", ports.port(0)));
-            s3.try_send(Method::PUT, &format!("/{bucket}/again"), &[], b"x").is_ok_and(|answer| answer.status == 200)
+            s3.try_send(Method::PUT, &format!("/{bucket}/again"), &[], b"x")
+                .is_ok_and(|answer| answer.status == 200)
         };
         self.server.start_again("SeaweedFS", |ports, data| weed::command(ports, data, &[]), ready);
     }

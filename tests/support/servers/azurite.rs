@@ -4,7 +4,9 @@ use std::process::Command;
 
 use bytes::Bytes;
 use http::{Method, Request};
-use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential, MicrosoftAzureBuilder};
+use object_store::azure::{
+    AzureAccessKey, AzureAuthorizer, AzureCredential, MicrosoftAzureBuilder,
+};
 use object_store::client::HttpRequestBody;
 
 use super::process::Server;
@@ -15,7 +17,8 @@ use backup_core::testing::tool;
 
 /// The account that every Azurite has; its key is public.
 pub(crate) const ACCOUNT: &str = "devstoreaccount1";
-pub(crate) const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+pub(crate) const KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
 /// See the module documentation.
 #[derive(Debug)]
@@ -30,7 +33,9 @@ impl Azurite {
             |ports, data| {
                 let mut command = Command::new(tool("azurite-blob"));
                 command.args(["--blobHost", "127.0.0.1", "--blobPort", &ports.port(0).to_string()]);
-                command.args(["--skipApiVersionCheck", "--disableTelemetry", "--silent", "--location"]).arg(data);
+                command
+                    .args(["--skipApiVersionCheck", "--disableTelemetry", "--silent", "--location"])
+                    .arg(data);
                 command
             },
             // It listens only when it is ready.
@@ -63,7 +68,10 @@ impl Azurite {
     /// A signed request without a body; `target` is what follows the account.
     pub(crate) fn send(&self, method: Method, target: &str) -> Answer {
         let request = Request::builder().method(method).uri(format!("{}{target}", self.endpoint()));
-        let mut request = request.header("content-length", "0").body(HttpRequestBody::from(Bytes::new())).unwrap();
+        let mut request = request
+            .header("content-length", "0")
+            .body(HttpRequestBody::from(Bytes::new()))
+            .unwrap();
         let credential = AzureCredential::AccessKey(AzureAccessKey::try_new(KEY).unwrap());
         AzureAuthorizer::new(&credential, ACCOUNT).try_authorize(&mut request).unwrap();
         wait_for(once(request)).unwrap()

@@ -1,5 +1,6 @@
-//! Object stores that tests start: each a process of its own on ports of its own, with its data in a temporary
-//! directory, ready when `start` returns, gone when the value is dropped or the test's process dies.
+//! Object stores that tests start: each a process of its own on ports of its own, with its data in
+//! a temporary directory, ready when `start` returns, gone when the value is dropped or the test's
+//! process dies.
 //!
 //! | module    | what |
 //! |-----------|------|

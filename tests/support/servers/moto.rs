@@ -8,7 +8,8 @@ use super::process::Server;
 use super::s3::S3;
 use backup_core::testing::tool;
 
-/// See the module documentation. Its metadata service (`IMDSv2`), STS and IAM answer at the same address.
+/// See the module documentation. Its metadata service (`IMDSv2`), STS and IAM answer at the same
+/// address.
 #[derive(Debug)]
 pub(crate) struct Moto {
     pub(crate) server: Server,
@@ -26,7 +27,8 @@ impl Moto {
             },
             |ports| {
                 let s3 = S3::new(&format!("http://127.0.0.1:{}", ports.port(0)));
-                s3.try_send(Method::GET, "/moto-api/data.json", &[], b"").is_ok_and(|answer| answer.status == 200)
+                s3.try_send(Method::GET, "/moto-api/data.json", &[], b"")
+                    .is_ok_and(|answer| answer.status == 200)
             },
         );
         Self { s3: S3::new(&server.endpoint()), server }
@@ -35,10 +37,18 @@ impl Moto {
     /// A new user who may do what the policy says, once [`Self::enforce`] was called.
     pub(crate) fn user(&self, name: &str, policy: &str) -> S3 {
         self.s3.manage_users(&[("Action", "CreateUser"), ("UserName", name)]);
-        let put = [("Action", "PutUserPolicy"), ("UserName", name), ("PolicyName", name), ("PolicyDocument", policy)];
+        let put = [
+            ("Action", "PutUserPolicy"),
+            ("UserName", name),
+            ("PolicyName", name),
+            ("PolicyDocument", policy),
+        ];
         self.s3.manage_users(&put);
-        let made = self.s3.manage_users(&[("Action", "CreateAccessKey"), ("UserName", name)]).text();
-        let tag = |name: &str| made.split(&format!("<{name}>")).nth(1).unwrap().split('<').next().unwrap().to_owned();
+        let made =
+            self.s3.manage_users(&[("Action", "CreateAccessKey"), ("UserName", name)]).text();
+        let tag = |name: &str| {
+            made.split(&format!("<{name}>")).nth(1).unwrap().split('<').next().unwrap().to_owned()
+        };
         self.s3.with_key(&tag("AccessKeyId"), &tag("SecretAccessKey"))
     }
 

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
-/// Below what systems give to clients (32768 and up), so that no connection takes a port before its server does.
+/// Below what systems give to clients (32768 and up), so that no connection takes a port before its
+/// server does.
 const FIRST_PORT: u16 = 12_000;
 /// How many one server may use.
 pub(crate) const BLOCK: u16 = 12;
@@ -28,7 +29,8 @@ pub(crate) struct Ports {
 
 impl Ports {
     fn take() -> Self {
-        let dir = std::env::temp_dir().join(format!("backup-test-ports-{}", rustix::process::getuid().as_raw()));
+        let dir = std::env::temp_dir()
+            .join(format!("backup-test-ports-{}", rustix::process::getuid().as_raw()));
         fs::create_dir_all(&dir).unwrap();
         // Not all from the same one: those at the start are likely to be taken.
         let start = u16::try_from(std::process::id() % u32::from(BLOCKS)).unwrap();
@@ -37,7 +39,9 @@ impl Ports {
             let lock = File::create(dir.join(block.to_string())).unwrap();
             let first = FIRST_PORT + block * BLOCK;
             let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() && (first..first + BLOCK).all(is_free) {
+            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && (first..first + BLOCK).all(is_free)
+            {
                 return Self { first, _lock: lock };
             }
         }
@@ -61,8 +65,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts what `command` makes of free ports and an empty directory, and waits until `ready`. A server that ends
-    /// instead, because somebody took a port, gets two more tries.
+    /// Starts what `command` makes of free ports and an empty directory, and waits until `ready`. A
+    /// server that ends instead, because somebody took a port, gets two more tries.
     pub(crate) fn start(
         name: &str,
         command: impl Fn(&Ports, &Path) -> Command,
@@ -70,7 +74,8 @@ impl Server {
     ) -> Self {
         let mut log = String::new();
         for _ in 0..3 {
-            let (ports, room, started) = (Ports::take(), tempfile::tempdir().unwrap(), Instant::now());
+            let (ports, room, started) =
+                (Ports::take(), tempfile::tempdir().unwrap(), Instant::now());
             let data = room.path().join("data");
             fs::create_dir(&data).unwrap();
             let child = spawn(quiet(&command(&ports, &data), room.path()));
@@ -91,7 +96,11 @@ impl Server {
             if TcpStream::connect(("127.0.0.1", self.ports.port(0))).is_ok() && ready(&self.ports) {
                 return true;
             }
-            assert!(started.elapsed() < Duration::from_secs(90), "{name} is not ready:\n{}", self.log());
+            assert!(
+                started.elapsed() < Duration::from_secs(90),
+                "{name} is not ready:\n{}",
+                self.log()
+            );
             thread::sleep(Duration::from_millis(30));
         }
         false
@@ -137,7 +146,10 @@ pub(super) fn quiet(inner: &Command, room: &Path) -> Command {
     let log = File::create(room.join("log")).unwrap();
     let mut command = dying_with_us();
     command.arg(inner.get_program()).args(inner.get_args()).env_clear();
-    command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", room).env("TMPDIR", room);
+    command
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", room)
+        .env("TMPDIR", room);
     for (name, value) in inner.get_envs() {
         command.env(name, value.unwrap_or_default());
     }
@@ -145,10 +157,13 @@ pub(super) fn quiet(inner: &Command, room: &Path) -> Command {
     command
 }
 
-/// What runs a program that the kernel kills when we die, even if we are killed. `env` where there is no setpriv, as
-/// outside of Linux: there only dropping ends a server.
+/// What runs a program that the kernel kills when we die, even if we are killed. `env` where there
+/// is no setpriv, as outside of Linux: there only dropping ends a server.
 fn dying_with_us() -> Command {
-    let has_setpriv = Command::new("setpriv").arg("--version").output().is_ok_and(|output| output.status.success());
+    let has_setpriv = Command::new("setpriv")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success());
     let mut command = Command::new(if has_setpriv { "setpriv" } else { "env" });
     if has_setpriv {
         command.args(["--pdeathsig", "KILL", "--"]);
@@ -156,7 +171,8 @@ fn dying_with_us() -> Command {
     command
 }
 
-/// Spawns on a thread that never ends: to the kernel a parent is a thread, and one of a test or a runtime may end early.
+/// Spawns on a thread that never ends: to the kernel a parent is a thread, and one of a test or a
+/// runtime may end early.
 pub(super) fn spawn(command: Command) -> Child {
     type Order = (Command, SyncSender<Child>);
     static SPAWNER: Mutex<Option<SyncSender<Order>>> = Mutex::new(None);
@@ -165,7 +181,9 @@ pub(super) fn spawn(command: Command) -> Child {
         let (commands, received) = sync_channel::<Order>(1);
         thread::spawn(move || {
             for (mut command, reply) in received {
-                let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+                let child = command
+                    .spawn()
+                    .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
                 reply.send(child).unwrap();
             }
         });

@@ -28,8 +28,8 @@ impl Rclone {
         Self { s3: S3::new(&server.endpoint()), server }
     }
 
-    /// With TLS and a certificate of that authority, for `localhost` and 127.0.0.1. Raw requests do not trust it: make
-    /// buckets with [`Self::make_bucket`].
+    /// With TLS and a certificate of that authority, for `localhost` and 127.0.0.1. Raw requests do
+    /// not trust it: make buckets with [`Self::make_bucket`].
     pub(crate) fn with_tls(authority: &Authority) -> Self {
         let with_certificate = |ports: &Ports, data: &Path| {
             let (certificate, key) = authority.issue(data.parent().unwrap());
@@ -50,7 +50,8 @@ impl Rclone {
 fn command(ports: &Ports, data: &Path) -> Command {
     let mut command = Command::new(tool("rclone"));
     command.args(["serve", "s3", "--auth-key", "test,testtest", "--addr"]);
-    // Directories that tests make are to be seen soon. With 0s, each request takes twice as long as the one before it.
+    // Directories that tests make are to be seen soon. With 0s, each request takes twice as long as
+    // the one before it.
     command.arg(format!("127.0.0.1:{}", ports.port(0))).args(["--dir-cache-time", "1s"]).arg(data);
     command
 }

@@ -88,7 +88,13 @@ impl S3 {
     }
 
     /// A signed request, once; `target` is path and query.
-    pub(crate) fn send(&self, method: Method, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) fn send(
+        &self,
+        method: Method,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         self.try_send(method, target, headers, body)
             .unwrap_or_else(|error| panic!("{}{target}: {error}", self.endpoint))
     }
@@ -113,13 +119,21 @@ impl S3 {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Answer, object_store::client::HttpError> {
-        let mut request = http::Request::builder().method(method).uri(format!("{}{target}", self.endpoint));
+        let mut request =
+            http::Request::builder().method(method).uri(format!("{}{target}", self.endpoint));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut request = request.body(HttpRequestBody::from(Bytes::copy_from_slice(body))).unwrap();
-        let credential = AwsCredential { key_id: self.key.clone(), secret_key: self.secret.clone(), token: None };
-        AwsAuthorizer::new(&credential, service, &self.region).try_authorize(&mut request, None).unwrap();
+        let mut request =
+            request.body(HttpRequestBody::from(Bytes::copy_from_slice(body))).unwrap();
+        let credential = AwsCredential {
+            key_id: self.key.clone(),
+            secret_key: self.secret.clone(),
+            token: None,
+        };
+        AwsAuthorizer::new(&credential, service, &self.region)
+            .try_authorize(&mut request, None)
+            .unwrap();
         wait_for(once(request))
     }
 
@@ -133,7 +147,8 @@ impl S3 {
     #[track_caller]
     pub(crate) fn call(&self, service: &str, version: &str, parameters: &[(&str, &str)]) -> Answer {
         let pairs = [&[("Version", version)], parameters].concat();
-        let encoded: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect();
+        let encoded: Vec<String> =
+            pairs.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect();
         let form = ("content-type", "application/x-www-form-urlencoded");
         let sent = self.send_to(service, Method::POST, "/", &[form], encoded.join("&").as_bytes());
         sent.unwrap_or_else(|error| panic!("{parameters:?}: {error}")).succeeded()
@@ -157,7 +172,9 @@ fn percent(value: &str) -> String {
 }
 
 /// Sends a request and collects the answer.
-pub(crate) async fn once(request: http::Request<HttpRequestBody>) -> Result<Answer, object_store::client::HttpError> {
+pub(crate) async fn once(
+    request: http::Request<HttpRequestBody>,
+) -> Result<Answer, object_store::client::HttpError> {
     let (head, body) = Plain::patient().call(request).await?.into_parts();
     Ok(Answer { status: head.status.as_u16(), headers: head.headers, body: body.bytes().await? })
 }

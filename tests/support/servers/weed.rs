@@ -52,7 +52,11 @@ impl Drop for SeaweedFs {
     fn drop(&mut self) {
         // Sockets that no option moves.
         for (at, part) in (0..).zip(PARTS) {
-            fs::remove_file(format!("/tmp/seaweedfs-{part}-grpc-{}.sock", self.server.ports.port(2 * at + 1))).ok();
+            fs::remove_file(format!(
+                "/tmp/seaweedfs-{part}-grpc-{}.sock",
+                self.server.ports.port(2 * at + 1)
+            ))
+            .ok();
         }
     }
 }
@@ -62,7 +66,12 @@ pub(super) fn command(ports: &Ports, data: &Path, users: &[User<'_>]) -> Command
     let config = room.join("users.json");
     fs::write(&config, identities(users).to_string()).unwrap();
     let mut command = Command::new(tool("weed"));
-    command.arg("mini").args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-webdav=false", "-admin.ui=false"]);
+    command.arg("mini").args([
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-webdav=false",
+        "-admin.ui=false",
+    ]);
     // Telemetry is on by default. Unknown buckets would be made by a mere upload.
     command.args(["-master.telemetry=false", "-s3.autoCreateBucket=false"]);
     command.args(["-s3.port.iceberg=0", "-s3.port.lance=0"]);

@@ -12,9 +12,11 @@ use crate::records::{self, Records};
 use crate::session::Session;
 use crate::ui::SCHEMA_VERSION;
 
-/// Say what could be done better, from the configuration and from what came of the runs that this machine remembers
+/// Say what could be done better, from the configuration and from what came of the runs that this
+/// machine remembers
 ///
-/// Nothing is connected or read but the configuration and the catalog: `backup doctor` looks at sources and stores.
+/// Nothing is connected or read but the configuration and the catalog: `backup doctor` looks at
+/// sources and stores.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Jobs of the configuration [default: all]
@@ -29,8 +31,9 @@ struct AdviceJson<'a> {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let loaded =
-        session.config()?.ok_or_else(|| CommandError::from(backup_control::config::not_found(&session.env)))?;
+    let loaded = session
+        .config()?
+        .ok_or_else(|| CommandError::from(backup_control::config::not_found(&session.env)))?;
     let records = Records::open(session).await;
     let names: Vec<&String> = match &args.jobs[..] {
         [] => loaded.config.jobs.keys().collect(),

@@ -15,8 +15,9 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Show what took how long in a run, beside earlier ones of its job
 ///
-/// It is compared with up to 20 earlier runs of the same type that did what they were to do: with their middle, not with their
-/// average. Reading the source and storing it are one stage, for they go on side by side.
+/// It is compared with up to 20 earlier runs of the same type that did what they were to do: with
+/// their middle, not with their average. Reading the source and storing it are one stage, for they
+/// go on side by side.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -65,9 +66,15 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 }
 
 fn heading(run: &Run, analysis: &Analysis) -> String {
-    let (job, took) = (human::text(run.job.as_bytes()), human::duration(Duration::from_millis(analysis.millis)));
+    let (job, took) =
+        (human::text(run.job.as_bytes()), human::duration(Duration::from_millis(analysis.millis)));
     let verb = if run.state == State::Running { "goes on for" } else { "took" };
-    format!("Run {}: {} of job {job}, {}, {verb} {took}", run.id, run.what.as_str(), run.state.as_str())
+    format!(
+        "Run {}: {} of job {job}, {}, {verb} {took}",
+        run.id,
+        run.what.as_str(),
+        run.state.as_str()
+    )
 }
 
 fn table(analysis: &Analysis) -> Table {
@@ -89,7 +96,10 @@ fn table(analysis: &Analysis) -> Table {
             share(stage.share),
             stage.items.to_string(),
             human::size(stage.bytes),
-            stage.bytes_per_second.map(|speed| format!("{}/s", human::size(speed))).unwrap_or_default(),
+            stage
+                .bytes_per_second
+                .map(|speed| format!("{}/s", human::size(speed)))
+                .unwrap_or_default(),
             stage.usual_millis.map(duration).unwrap_or_default(),
         ]);
     }
@@ -99,7 +109,8 @@ fn table(analysis: &Analysis) -> Table {
 }
 
 fn comparison(analysis: &Analysis) -> Vec<String> {
-    let longest = analysis.longest.as_ref().map(|stage| format!("Longest: {}", stage.replace('_', " ")));
+    let longest =
+        analysis.longest.as_ref().map(|stage| format!("Longest: {}", stage.replace('_', " ")));
     let earlier = match analysis.earlier {
         None => "No earlier run to compare it with".to_owned(),
         Some(earlier) => format!(

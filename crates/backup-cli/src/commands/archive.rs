@@ -22,11 +22,12 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Copy old snapshots into an archive, and remove them here if asked to
 ///
-/// A snapshot is removed only after its copy was looked through and found complete, and never the newest of its job and
-/// source. Held snapshots, and those that are younger than their job promises to keep them, stay too; the exit code is then
-/// 3. The data leaves this repository with the next prune. With --storage-class, the data goes into a cold class of
-/// the archive's store while everything that is needed to list and browse it stays hot; `backup restore --thaw` brings it
-/// back.
+/// A snapshot is removed only after its copy was looked through and found complete, and never the
+/// newest of its job and source. Held snapshots, and those that are younger than their job promises
+/// to keep them, stay too; the exit code is then
+/// 3. The data leaves this repository with the next prune. With --storage-class, the data goes into
+/// a cold class of the archive's store while everything that is needed to list and browse it stays
+/// hot; `backup restore --thaw` brings it back.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -35,7 +36,8 @@ pub(crate) struct Args {
     older_than: String,
     #[command(flatten)]
     to: ToArgs,
-    /// Storage class for the data, for instance GLACIER or DEEP_ARCHIVE on S3, ARCHIVE on Google Cloud Storage
+    /// Storage class for the data, for instance GLACIER or DEEP_ARCHIVE on S3, ARCHIVE on Google
+    /// Cloud Storage
     #[arg(long, value_name = "CLASS")]
     storage_class: Option<String>,
     /// Remove the snapshots here after they were copied
@@ -102,8 +104,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             worst = worst.max(Outcome::Warnings);
         }
     }
-    let report = copy::copy_to(session, &opened.indexed, &meant, &target, args.dry_run, "archive").await?;
-    let outcome = worst.max(if report.problems.is_empty() { Outcome::Success } else { Outcome::Damage });
+    let report =
+        copy::copy_to(session, &opened.indexed, &meant, &target, args.dry_run, "archive").await?;
+    let outcome =
+        worst.max(if report.problems.is_empty() { Outcome::Success } else { Outcome::Damage });
     if args.dry_run || !args.remove {
         return Ok(outcome);
     }
@@ -113,7 +117,11 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 }
 
 /// What becomes of the snapshots that are archived: known before anything is copied.
-async fn fates<'a>(session: &Session, opened: &Opened, meant: &'a [SnapshotInfo]) -> CommandResult<Vec<Fate<'a>>> {
+async fn fates<'a>(
+    session: &Session,
+    opened: &Opened,
+    meant: &'a [SnapshotInfo],
+) -> CommandResult<Vec<Fate<'a>>> {
     let newest = newest_of_each(&opened.snapshots.snapshots);
     let protected = opened.indexed.repository().protected(meant, &session.cx).await?;
     let protected: HashMap<SnapshotId, String> =
@@ -122,7 +130,8 @@ async fn fates<'a>(session: &Session, opened: &Opened, meant: &'a [SnapshotInfo]
         let must = protected.get(&info.id).cloned();
         let is_newest = newest.contains(&info.id);
         let is_kept_back = must.is_some() && !is_newest;
-        let stays = if is_newest { Some("the newest of its job and source".to_owned()) } else { must };
+        let stays =
+            if is_newest { Some("the newest of its job and source".to_owned()) } else { must };
         Fate { id: info.id.to_hex(), info, stays, is_kept_back }
     };
     Ok(meant.iter().map(fate).collect())
@@ -135,7 +144,12 @@ fn because(id: SnapshotId, refusal: &str) -> String {
 }
 
 /// Shows what goes, and what stays and why.
-fn show(session: &Session, spec: &RepositorySpec, fates: &[Fate<'_>], dry_run: bool) -> CommandResult<()> {
+fn show(
+    session: &Session,
+    spec: &RepositorySpec,
+    fates: &[Fate<'_>],
+    dry_run: bool,
+) -> CommandResult<()> {
     let ui = &session.ui;
     if ui.is_json() {
         let (schema_version, repository) = (SCHEMA_VERSION, spec.to_string());
@@ -167,14 +181,17 @@ async fn remove(
     let going: HashSet<SnapshotId> =
         fates.iter().filter(|fate| fate.stays.is_none()).map(|fate| fate.info.id).collect();
     let pairs = report.copied.iter().chain(&report.present);
-    let gone: Vec<CopiedSnapshot> = pairs.copied().filter(|copied| going.contains(&copied.from)).collect();
+    let gone: Vec<CopiedSnapshot> =
+        pairs.copied().filter(|copied| going.contains(&copied.from)).collect();
     if gone.is_empty() {
         return Ok(());
     }
     let count = human::count(gone.len() as u64, "snapshot", "snapshots");
     let there: Vec<SnapshotId> = gone.iter().filter_map(|copied| copied.to).collect();
     require_complete(&target.repository, &there, &session.cx).await?;
-    session.confirm(&format!("Remove {count} from {spec}? They are complete in {}.", target.spec)).await?;
+    session
+        .confirm(&format!("Remove {count} from {spec}? They are complete in {}.", target.spec))
+        .await?;
     let ids: Vec<SnapshotId> = gone.iter().map(|copied| copied.from).collect();
     forget::forget(session, opened.indexed.repository(), &ids).await?;
     session.ui.status(format_args!("{count} {} from {spec}", paint(style::GOOD, "removed")));

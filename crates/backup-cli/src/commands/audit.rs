@@ -19,8 +19,9 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Show who did what, when, and what came of it; or verify that nothing of that was changed
 ///
-/// Every command of this machine that changes something or gives data out is recorded in the state directory, line by line, each with
-/// a hash over itself and the line before; how far that has got is noted in the repositories. See docs/audit.md.
+/// Every command of this machine that changes something or gives data out is recorded in the state
+/// directory, line by line, each with a hash over itself and the line before; how far that has got
+/// is noted in the repositories. See docs/audit.md.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
@@ -47,8 +48,8 @@ pub(crate) struct Args {
 enum Verb {
     /// Verify that no record was changed, removed or put elsewhere, also not at the end
     ///
-    /// Reads the whole chain, and compares it with what was noted in the repositories of the configuration, or in the one of --repo.
-    /// Exit code 4 if something is not as it was left.
+    /// Reads the whole chain, and compares it with what was noted in the repositories of the
+    /// configuration, or in the one of --repo. Exit code 4 if something is not as it was left.
     Verify(VerifyArgs),
 }
 
@@ -128,7 +129,11 @@ async fn blocking<T: Send + 'static>(
 }
 
 async fn list(session: &Session, args: &Args, audit: &Audit) -> CommandResult {
-    let since = args.since.as_ref().map(|age| age.before(session.cx.clock.now(), session.zone())).transpose()?;
+    let since = args
+        .since
+        .as_ref()
+        .map(|age| age.before(session.cx.clock.now(), session.zone()))
+        .transpose()?;
     let filter = Filter {
         since,
         until: None,
@@ -194,8 +199,10 @@ fn about(record: &Record) -> String {
         _ => record.details.get(name).cloned(),
     };
     let names = ["job", "snapshot", "snapshots", "target", "repository", "file", "reason", "error"];
-    let known: Vec<String> =
-        names.into_iter().filter_map(|name| short(name).map(|value| format!("{name} {value}"))).collect();
+    let known: Vec<String> = names
+        .into_iter()
+        .filter_map(|name| short(name).map(|value| format!("{name} {value}")))
+        .collect();
     match known[..] {
         // What has only begun knows no more than what was typed.
         [] => record.details.get("command").cloned().unwrap_or_default(),
@@ -210,12 +217,20 @@ async fn verify(session: &Session, args: &VerifyArgs, audit: &Audit) -> CommandR
     }
     let (reading, host) = (audit.clone(), session.machine.host.clone());
     let keep = kept(session)?;
-    let verdict =
-        blocking(move || reading.verify(Against { anchors: &anchors, host: &host, keep: keep.as_ref() })).await?;
+    let verdict = blocking(move || {
+        reading.verify(Against { anchors: &anchors, host: &host, keep: keep.as_ref() })
+    })
+    .await?;
     let (ui, file) = (&session.ui, audit.path().display().to_string());
     if ui.is_json() {
         let (schema_version, sound) = (SCHEMA_VERSION, verdict.is_sound());
-        ui.json(&VerifyJson { schema_version, file, sound, verdict: &verdict, repositories: asked })?;
+        ui.json(&VerifyJson {
+            schema_version,
+            file,
+            sound,
+            verdict: &verdict,
+            repositories: asked,
+        })?;
     } else {
         say(session, &verdict, &file, asked.len())?;
     }
@@ -230,7 +245,11 @@ pub(super) fn kept(session: &Session) -> CommandResult<Option<BTreeMap<Class, Ti
 }
 
 /// The anchors of all repositories that are meant. One that cannot be asked is a warning.
-async fn collect(session: &Session, anchors: &mut Vec<Anchor>, asked: &mut Vec<String>) -> CommandResult {
+async fn collect(
+    session: &Session,
+    anchors: &mut Vec<Anchor>,
+    asked: &mut Vec<String>,
+) -> CommandResult {
     let mut specs = Vec::from_iter(session.named_repository()?);
     if specs.is_empty() {
         match session.config()? {
@@ -250,13 +269,20 @@ async fn collect(session: &Session, anchors: &mut Vec<Anchor>, asked: &mut Vec<S
                 anchors.extend(found);
                 asked.push(spec.to_string());
                 for error in damaged {
-                    session.ui.warning(format_args!("an anchor in {spec} cannot be read: {}", error.chain()));
+                    session.ui.warning(format_args!(
+                        "an anchor in {spec} cannot be read: {}",
+                        error.chain()
+                    ));
                     outcome = Outcome::Warnings;
                 }
             }
             Err(error) if error.is_cancelled() => return Err(error),
             Err(error) => {
-                crate::records::warn(session, &format!("what {spec} knows of the audit log cannot be read"), &error);
+                crate::records::warn(
+                    session,
+                    &format!("what {spec} knows of the audit log cannot be read"),
+                    &error,
+                );
                 outcome = Outcome::Warnings;
             }
         }
@@ -269,11 +295,18 @@ fn say(session: &Session, verdict: &Verdict, file: &str, repositories: usize) ->
     let records = human::count(verdict.lines, "record", "records");
     if verdict.is_sound() {
         let vouched = match verdict.anchored {
-            Some(sequence) if repositories == 1 => format!("a repository vouches for it up to record {sequence}"),
-            Some(sequence) => format!("{repositories} repositories vouch for it up to record {sequence}"),
+            Some(sequence) if repositories == 1 => {
+                format!("a repository vouches for it up to record {sequence}")
+            }
+            Some(sequence) => {
+                format!("{repositories} repositories vouch for it up to record {sequence}")
+            }
             None => "no repository vouches for its end".to_owned(),
         };
-        return ui.print(format!("{}: {records} in {file}; {vouched}", paint(style::GOOD, "The chain is whole")));
+        return ui.print(format!(
+            "{}: {records} in {file}; {vouched}",
+            paint(style::GOOD, "The chain is whole")
+        ));
     }
     ui.print(format!("{}: {records} in {file}", paint(style::ERROR, "The chain is not whole")))?;
     for finding in &verdict.findings {

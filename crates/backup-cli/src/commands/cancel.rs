@@ -2,8 +2,8 @@
 
 /// Stop something that goes on in the daemon, at a safe point
 ///
-/// What it has stored is used by the next run. Asks the daemon of this machine, through its socket in the state directory, or that of
-/// --server.
+/// What it has stored is used by the next run. Asks the daemon of this machine, through its socket
+/// in the state directory, or that of --server.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

@@ -20,10 +20,12 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Learn from the repository which backups there were: on a new machine, or after the catalog was lost
+    /// Learn from the repository which backups there were: on a new machine, or after the catalog
+    /// was lost
     ///
-    /// Every backup is saved in its repository when it has ended, also if it failed. Those that the catalog does not know are added to it,
-    /// and so is what is known of backups by their snapshots alone. What the catalog knows already stays as it is.
+    /// Every backup is saved in its repository when it has ended, also if it failed. Those that the
+    /// catalog does not know are added to it, and so is what is known of backups by their snapshots
+    /// alone. What the catalog knows already stays as it is.
     Rebuild,
 }
 

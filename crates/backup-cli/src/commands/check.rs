@@ -20,8 +20,8 @@ pub(crate) struct Args {
     /// Also read some of the data: a share (5%), one part of several (1/12), or an amount (10G)
     #[arg(long, value_name = "SUBSET", conflicts_with = "read_data", value_parser = subset)]
     read_data_subset: Option<ReadData>,
-    /// Note which data was read and is sound, so that this check, if it is interrupted, goes on where it stopped when it is
-    /// called again
+    /// Note which data was read and is sound, so that this check, if it is interrupted, goes on
+    /// where it stopped when it is called again
     #[arg(long)]
     resume: bool,
 }
@@ -49,7 +49,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         ReadData::None => {}
     }
     let resume = if args.resume { Some(notes(session, &repository, read_data)?) } else { None };
-    let report = check::check(&repository, &CheckOptions { read_data, resume }, &session.cx).await?;
+    let report =
+        check::check(&repository, &CheckOptions { read_data, resume }, &session.cx).await?;
     let outcome = if report.problems.is_empty() { Outcome::Success } else { Outcome::Damage };
     if session.ui.is_json() {
         session.ui.event(&Summary::new("check", spec.to_string(), &report));
@@ -60,13 +61,23 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 }
 
 /// The file that notes what was read: one for each part of the data.
-fn notes(session: &Session, repository: &Repository, read_data: ReadData) -> CommandResult<PathBuf> {
+fn notes(
+    session: &Session,
+    repository: &Repository,
+    read_data: ReadData,
+) -> CommandResult<PathBuf> {
     let name = match read_data {
         ReadData::All => "check-all".to_owned(),
         ReadData::Part { index, of } => format!("check-{index}-of-{of}"),
         ReadData::None | ReadData::Percent(_) | ReadData::Bytes(_) => {
-            return Err(CommandError::usage("only a check of all data, or of one part of several, can be resumed")
-                .with_hint("add --read-data or --read-data-subset 1/12; what is chosen at random is chosen anew"));
+            return Err(CommandError::usage(
+                "only a check of all data, or of one part of several, \
+                 can be resumed",
+            )
+            .with_hint(
+                "add --read-data or --read-data-subset 1/12; what is chosen at random \
+                 is chosen anew",
+            ));
         }
     };
     Ok(session.cache_of(repository)?.join(name))
@@ -89,18 +100,28 @@ pub(crate) fn print(session: &Session, report: &CheckReport) -> CommandResult<()
     .join(", ");
     let read = match report.read_packs {
         0 => "; no data was read".to_owned(),
-        packs => format!("; {} read, {}", human::count(packs, "pack", "packs"), human::size(report.read_bytes)),
+        packs => format!(
+            "; {} read, {}",
+            human::count(packs, "pack", "packs"),
+            human::size(report.read_bytes)
+        ),
     };
     let before = match report.read_before {
         0 => String::new(),
-        packs => format!(", {} by the check that this one goes on with", human::count(packs, "pack", "packs")),
+        packs => format!(
+            ", {} by the check that this one goes on with",
+            human::count(packs, "pack", "packs")
+        ),
     };
     let read = read + &before;
     match report.problems.len() as u64 {
         0 => ui.summary(format_args!("{}: {counts}{read}", paint(style::GOOD, "No damage found"))),
         found => {
             let found = human::count(found, "problem", "problems");
-            ui.print(format_args!("{}: {counts}{read}", paint(style::ERROR, format_args!("{found} found"))))
+            ui.print(format_args!(
+                "{}: {counts}{read}",
+                paint(style::ERROR, format_args!("{found} found"))
+            ))
         }
     }
 }

@@ -18,11 +18,13 @@ use crate::style::{self, paint};
 use crate::table::Align;
 use crate::ui::SCHEMA_VERSION;
 
-/// Forget the snapshots of jobs that their policies do not keep, and remove the data that only they needed
+/// Forget the snapshots of jobs that their policies do not keep, and remove the data that only they
+/// needed
 ///
-/// Shows for every snapshot why it stays or that it goes, asks, and then does exactly that. Which snapshots stay is said by
-/// `keep` in the configuration; snapshots of other jobs are not touched. Data is removed after the grace period of prune:
-/// until then `backup undo-forget` brings snapshots back.
+/// Shows for every snapshot why it stays or that it goes, asks, and then does exactly that. Which
+/// snapshots stay is said by `keep` in the configuration; snapshots of other jobs are not touched.
+/// Data is removed after the grace period of prune: until then `backup undo-forget` brings
+/// snapshots back.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -98,7 +100,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             session.require_confirmable()?;
         }
         let (repository, cx) = (&repositories[at].1, &session.cx);
-        let plan = plan_cleanup(repository, &cleanup.filter, &cleanup.policy, session.zone(), cx).await?;
+        let plan =
+            plan_cleanup(repository, &cleanup.filter, &cleanup.policy, session.zone(), cx).await?;
         show(session, &cleanup, &plan, args.dry_run)?;
         plans.push(Planned { cleanup, at, plan });
     }
@@ -108,7 +111,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         return Ok(Outcome::Success);
     }
     if dropped > 0 {
-        session.confirm(&format!("Forget {}?", human::count(dropped, "snapshot", "snapshots"))).await?;
+        session
+            .confirm(&format!("Forget {}?", human::count(dropped, "snapshot", "snapshots")))
+            .await?;
     }
     for planned in &plans {
         apply(session, planned, &repositories[planned.at].1).await?;
@@ -124,17 +129,25 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 }
 
 fn cleanups(session: &Session, args: &Args) -> CommandResult<Vec<Cleanup>> {
-    let loaded = session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
+    let loaded =
+        session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
     let config = &loaded.config;
     let names = if args.all { cleanup::all_jobs(config)? } else { args.jobs.clone() };
-    let silent: Vec<&String> = config.jobs.keys().filter(|name| args.all && !names.contains(name)).collect();
+    let silent: Vec<&String> =
+        config.jobs.keys().filter(|name| args.all && !names.contains(name)).collect();
     for name in silent {
-        session.ui.status(format_args!("Job {name} does not say which snapshots stay: all of them do"));
+        session
+            .ui
+            .status(format_args!("Job {name} does not say which snapshots stay: all of them do"));
     }
     Ok(cleanup::of_jobs(config, &names, session.named_repository()?.as_ref())?)
 }
 
-async fn open(session: &Session, opened: &mut Repositories, cleanup: &Cleanup) -> CommandResult<usize> {
+async fn open(
+    session: &Session,
+    opened: &mut Repositories,
+    cleanup: &Cleanup,
+) -> CommandResult<usize> {
     let place = cleanup.repository.to_string();
     if let Some(at) = opened.iter().position(|(spec, _)| spec.to_string() == place) {
         return Ok(at);
@@ -149,7 +162,9 @@ async fn apply(session: &Session, planned: &Planned, repository: &Repository) ->
     let ids = planned.plan.dropped();
     let Cleanup { job, repository: spec, .. } = &planned.cleanup;
     if !ids.is_empty() {
-        forget::forget(session, repository, &ids).await.map_err(|error| error.context(format_args!("job {job}")))?;
+        forget::forget(session, repository, &ids)
+            .await
+            .map_err(|error| error.context(format_args!("job {job}")))?;
     }
     let ui = &session.ui;
     if ui.is_json() {
@@ -161,7 +176,12 @@ async fn apply(session: &Session, planned: &Planned, repository: &Repository) ->
     ui.summary(format_args!("Job {job}: {count} {}", paint(style::GOOD, "forgotten")))
 }
 
-fn show(session: &Session, cleanup: &Cleanup, plan: &CleanupPlan, dry_run: bool) -> CommandResult<()> {
+fn show(
+    session: &Session,
+    cleanup: &Cleanup,
+    plan: &CleanupPlan,
+    dry_run: bool,
+) -> CommandResult<()> {
     let (ui, dropped) = (&session.ui, plan.dropped().len());
     let kept = plan.snapshots.len() - dropped;
     if ui.is_json() {
@@ -189,7 +209,11 @@ fn show(session: &Session, cleanup: &Cleanup, plan: &CleanupPlan, dry_run: bool)
         row.push(reasons(&planned.decision.reasons));
         table.row(row);
     }
-    ui.print(format_args!("{heading}: {dropped} of {} go\n{}", plan.snapshots.len(), table.lines().join("\n")))
+    ui.print(format_args!(
+        "{heading}: {dropped} of {} go\n{}",
+        plan.snapshots.len(),
+        table.lines().join("\n")
+    ))
 }
 
 fn planned_json(planned: &PlannedSnapshot) -> PlannedJson<'_> {

@@ -17,21 +17,24 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Compare what a snapshot of MongoDB holds with what a server holds now, without restoring it
 ///
-/// Both sides are read in full, collection by collection: documents byte for byte, in any order, and options and indexes. What the
-/// backup left out does not count, nor do collections that a restore leaves to the server. A server that is written to meanwhile
-/// differs: this is for copies, for what was restored, and for data that rests. Differences are shown, and the exit code is 1.
+/// Both sides are read in full, collection by collection: documents byte for byte, in any order,
+/// and options and indexes. What the backup left out does not count, nor do collections that a
+/// restore leaves to the server. A server that is written to meanwhile differs: this is for copies,
+/// for what was restored, and for data that rests. Differences are shown, and the exit code is 1.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`, `2h ago`). With --at it only says of
-    /// which source, and can be left out if only one job has a log
+    /// The snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`,
+    /// `2h ago`). With --at it only says of which source, and can be left out if only one job has a
+    /// log
     #[arg(value_name = "SNAPSHOT", required_unless_present = "at")]
     snapshot: Option<String>,
     /// The moment of a captured log to compare, as `backup restore` takes it
     #[arg(long, value_name = "MOMENT")]
     at: Option<String>,
     /// The server, mongodb://… [default: the source of the snapshot's job in the configuration]
-    /// [env: BACKUP_SOURCE_PASSWORD, BACKUP_SOURCE_PASSWORD_FILE, BACKUP_SOURCE_PASSWORD_COMMAND: the password of its user]
+    /// [env: BACKUP_SOURCE_PASSWORD, BACKUP_SOURCE_PASSWORD_FILE, BACKUP_SOURCE_PASSWORD_COMMAND:
+    /// the password of its user]
     #[arg(long, value_name = "URL")]
     with: Option<String>,
     /// Only what matches this glob of database.collection; repeat it for several
@@ -61,19 +64,31 @@ struct CompareJson<'a> {
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let selection = args::selection(&args.only, &args.exclude)?;
     let opened = session.open_indexed().await?;
-    let asked = at::Asked { snapshot: args.snapshot.as_deref(), at: args.at.as_deref(), filter: &args.filter };
+    let asked = at::Asked {
+        snapshot: args.snapshot.as_deref(),
+        at: args.at.as_deref(),
+        filter: &args.filter,
+    };
     let at::Chosen { info, log, until } = at::choose(session, &opened, asked).await?;
     let server = server(session, args, &info)?;
     let (snapshot, flags) = (opened.indexed.snapshot(&info), CompareFlags { selection, until });
     let (now, short) = (session.now(), info.id.short());
     session.ui.status(format_args!("Comparing snapshot {short} with {server}"));
-    let compared = sources::compare(&snapshot, log, &server, &flags, (&now, &session.env), &session.cx).await?;
+    let compared =
+        sources::compare(&snapshot, log, &server, &flags, (&now, &session.env), &session.cx)
+            .await?;
     let differences = compared.stored.differences(&compared.found);
     let same = same(&compared, &differences)?;
     if session.ui.is_json() {
         let (snapshot, server) = (info.id.to_hex(), server.to_string());
         let schema_version = SCHEMA_VERSION;
-        session.ui.json(&CompareJson { schema_version, snapshot, server, same, differences: &differences })?;
+        session.ui.json(&CompareJson {
+            schema_version,
+            snapshot,
+            server,
+            same,
+            differences: &differences,
+        })?;
     } else {
         show(session, &short, same, &differences)?;
     }
@@ -84,7 +99,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         "{} not what snapshot {short} holds",
         human::count(differences.len() as u64, "object is", "objects are")
     );
-    Err(CommandError::new(Kind::Mismatch, text).with_hint("was the server written to since, or is it another one?"))
+    Err(CommandError::new(Kind::Mismatch, text)
+        .with_hint("was the server written to since, or is it another one?"))
 }
 
 /// The server that is meant.
@@ -100,24 +116,37 @@ fn server(session: &Session, args: &Args, info: &SnapshotInfo) -> CommandResult<
         return Err(CommandError::usage(text).with_hint("name the server by --with"));
     };
     let repository = Some(session.repository()?);
-    Ok(Job::from_config(job, &loaded.config, repository, &JobFlags::default(), session.place())?.source)
+    Ok(Job::from_config(job, &loaded.config, repository, &JobFlags::default(), session.place())?
+        .source)
 }
 
 /// How many objects are the same; that nothing was compared is no success.
 fn same(compared: &Compared, differences: &[Difference]) -> CommandResult<usize> {
-    let same = compared.stored.objects.len() - differences.iter().filter(|one| one.stored.is_some()).count();
+    let same = compared.stored.objects.len()
+        - differences.iter().filter(|one| one.stored.is_some()).count();
     if same == 0 && differences.is_empty() {
-        return Err(CommandError::usage("nothing of the snapshot is selected, so nothing was compared")
-            .with_hint("`backup ls … -R` lists what it holds; patterns are globs over database.collection"));
+        return Err(CommandError::usage(
+            "nothing of the snapshot is selected, so nothing was compared",
+        )
+        .with_hint(
+            "`backup ls … -R` lists what it holds; patterns are globs over database.collection",
+        ));
     }
     Ok(same)
 }
 
-fn show(session: &Session, short: &str, same: usize, differences: &[Difference]) -> CommandResult<()> {
+fn show(
+    session: &Session,
+    short: &str,
+    same: usize,
+    differences: &[Difference],
+) -> CommandResult<()> {
     let same = human::count(same as u64, "object", "objects");
     let id = paint(style::SNAPSHOT, short);
     if differences.is_empty() {
-        return session.ui.summary(format_args!("Snapshot {id} and the server are the same: {same}"));
+        return session
+            .ui
+            .summary(format_args!("Snapshot {id} and the server are the same: {same}"));
     }
     let mut table = Table::new([
         ("Object", Align::Left),
@@ -126,8 +155,9 @@ fn show(session: &Session, short: &str, same: usize, differences: &[Difference])
         ("", Align::Left),
     ]);
     for one in differences {
-        let count =
-            |digest: &Option<ObjectDigest>| digest.as_ref().map_or_else(|| "-".to_owned(), |it| it.count.to_string());
+        let count = |digest: &Option<ObjectDigest>| {
+            digest.as_ref().map_or_else(|| "-".to_owned(), |it| it.count.to_string())
+        };
         let object = human::text(one.object.as_bytes());
         table.row([object, count(&one.stored), count(&one.found), why(one).to_owned()]);
     }

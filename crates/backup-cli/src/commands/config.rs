@@ -22,7 +22,8 @@ pub(crate) struct Args {
 enum Verb {
     /// Check the configuration and say what its jobs would do
     Check,
-    /// Show the configuration as it is understood, with variables and paths resolved, and where each value comes from
+    /// Show the configuration as it is understood, with variables and paths resolved, and where
+    /// each value comes from
     ///
     /// Nothing that may be a secret is shown. What it prints is a configuration, but for that.
     Show,
@@ -30,10 +31,10 @@ enum Verb {
     Schema,
     /// Print a configuration made from the variables of home-made scripts
     ///
-    /// Understood are MONGODB_URI, REDIS_URL; BACKUP_S3_BUCKET or AWS_S3_BACKUP_BUCKET, AWS_REGION, S3_SSE_ALGORITHM,
-    /// S3_KMS_KEY_ID; MONGODB_BACKUP_PATH; BACKUP_RETENTION_DAYS, …_WEEKS, …_MONTHS; BACKUP_MAX_FILE_SIZE; ALERT_WEBHOOK_URL;
-    /// BACKUP_SCHEDULE, …_DAILY, …_WEEKLY, …_MONTHLY, …_REDIS. Addresses and credentials
-    /// stay in the environment.
+    /// Understood are MONGODB_URI, REDIS_URL; BACKUP_S3_BUCKET or AWS_S3_BACKUP_BUCKET, AWS_REGION,
+    /// S3_SSE_ALGORITHM, S3_KMS_KEY_ID; MONGODB_BACKUP_PATH; BACKUP_RETENTION_DAYS, …_WEEKS,
+    /// …_MONTHS; BACKUP_MAX_FILE_SIZE; ALERT_WEBHOOK_URL; BACKUP_SCHEDULE, …_DAILY, …_WEEKLY,
+    /// …_MONTHLY, …_REDIS. Addresses and credentials stay in the environment.
     FromEnv,
     /// Print an example
     Example {
@@ -81,7 +82,8 @@ struct FromEnvJson<'a> {
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
-    let needed = || session.config()?.ok_or_else(|| CommandError::from(config::not_found(&session.env)));
+    let needed =
+        || session.config()?.ok_or_else(|| CommandError::from(config::not_found(&session.env)));
     match &args.verb {
         Verb::Check => check(session, &needed()?),
         Verb::Show => show(session, &needed()?),
@@ -110,7 +112,11 @@ fn from_env(session: &Session) -> CommandResult {
     let made = config::from_env(&session.env)?;
     if session.ui.is_json() {
         let without = made.without.iter().map(|(name, _)| *name).collect();
-        session.ui.json(&FromEnvJson { schema_version: SCHEMA_VERSION, config: &made.text, without })?;
+        session.ui.json(&FromEnvJson {
+            schema_version: SCHEMA_VERSION,
+            config: &made.text,
+            without,
+        })?;
         return Ok(Outcome::Success);
     }
     session.ui.print(made.text.trim_end())?;
@@ -122,9 +128,14 @@ fn from_env(session: &Session) -> CommandResult {
 
 fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
     let config = &loaded.config;
-    let mut lines = vec![format!("{} {}", loaded.file.display(), paint(style::GOOD, "can be used"))];
+    let mut lines =
+        vec![format!("{} {}", loaded.file.display(), paint(style::GOOD, "can be used"))];
     for (name, repository) in &config.repositories {
-        let how = match (&repository.passphrase_file, &repository.passphrase_env, &repository.passphrase_command) {
+        let how = match (
+            &repository.passphrase_file,
+            &repository.passphrase_env,
+            &repository.passphrase_command,
+        ) {
             (Some(file), ..) => format!("pass phrase from {}", file.display()),
             (_, Some(variable), _) => format!("pass phrase from ${variable}"),
             (.., Some(_)) => "pass phrase from a command".to_owned(),
@@ -139,7 +150,10 @@ fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
             Some(keep) => format!("keeps {keep}"),
             None => "keeps everything".to_owned(),
         };
-        let mut line = format!("  job {name}: {} into {repository}, tier {}, {keeps}", job.source, job.options.tier);
+        let mut line = format!(
+            "  job {name}: {} into {repository}, tier {}, {keeps}",
+            job.source, job.options.tier
+        );
         if let Some(window) = job.execution.window {
             line.push_str(&format!(", begins at {window}"));
         }
@@ -176,7 +190,12 @@ fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
 fn show(session: &Session, loaded: &LoadedConfig) -> CommandResult {
     if session.ui.is_json() {
         let (schema_version, file) = (SCHEMA_VERSION, loaded.file.as_path());
-        session.ui.json(&ShowJson { schema_version, file, config: &loaded.shown(), origins: &loaded.origins })?;
+        session.ui.json(&ShowJson {
+            schema_version,
+            file,
+            config: &loaded.shown(),
+            origins: &loaded.origins,
+        })?;
         return Ok(Outcome::Success);
     }
     let named = match (&session.global.config, session.env.get("BACKUP_CONFIG")) {

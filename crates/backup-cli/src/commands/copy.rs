@@ -19,9 +19,9 @@ use crate::table::facts;
 
 /// Copy snapshots into another repository
 ///
-/// What the other repository has is neither read nor sent. Every blob is checked against its hash on the way, snapshots
-/// appear last, and an interrupted copy goes on where it was. Make the other repository with `backup init --like`, so
-/// that both cut data into the same chunks.
+/// What the other repository has is neither read nor sent. Every blob is checked against its hash
+/// on the way, snapshots appear last, and an interrupted copy goes on where it was. Make the other
+/// repository with `backup init --like`, so that both cut data into the same chunks.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -63,7 +63,10 @@ impl ToArgs {
         if self.to_password_file.is_none() && self.to_password_command.is_none() {
             return session.passphrase_flags();
         }
-        PassphraseFlags { file: self.to_password_file.clone(), command: self.to_password_command.clone() }
+        PassphraseFlags {
+            file: self.to_password_file.clone(),
+            command: self.to_password_command.clone(),
+        }
     }
 
     /// Notes where copies go, also if it cannot be opened.
@@ -127,7 +130,11 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
         opened.snapshots.snapshots.iter().filter(|info| filter.matches(info)).cloned().collect()
     } else {
-        session.find_all(&opened.snapshots, &args.snapshots, &filter)?.into_iter().cloned().collect()
+        session
+            .find_all(&opened.snapshots, &args.snapshots, &filter)?
+            .into_iter()
+            .cloned()
+            .collect()
     };
     let target = args.to.open(session, &opened.indexed, None).await?;
     let copied = copy_to(session, &opened.indexed, &meant, &target, args.dry_run, "copy").await?;
@@ -181,7 +188,11 @@ fn describe(report: &CopyReport, to: &str, dry_run: bool) -> String {
         (if dry_run { "To copy" } else { "Copied" }, missing),
         (
             "Left out",
-            if report.problems.is_empty() { String::new() } else { format!("{}, damaged", report.problems.len()) },
+            if report.problems.is_empty() {
+                String::new()
+            } else {
+                format!("{}, damaged", report.problems.len())
+            },
         ),
     ];
     format!("{heading}\n{}", facts(&rows))

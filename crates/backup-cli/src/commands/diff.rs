@@ -13,10 +13,12 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Compare two snapshots
 ///
-/// `+` was added, `-` removed, `M` changed in content, `T` changed in type, `U` changed in metadata only.
+/// `+` was added, `-` removed, `M` changed in content, `T` changed in type, `U` changed in metadata
+/// only.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The earlier snapshot: the beginning of its identifier, `latest`, or a moment (`yesterday`, `2h ago`)
+    /// The earlier snapshot: the beginning of its identifier, `latest`, or a moment (`yesterday`,
+    /// `2h ago`)
     #[arg(value_name = "A")]
     a: String,
     /// The later snapshot
@@ -51,27 +53,45 @@ struct DiffSummary<'a> {
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let opened = session.open_indexed().await?;
     let all = Choice::default();
-    let (a, b) = (session.find(&opened.snapshots, &args.a, &all)?, session.find(&opened.snapshots, &args.b, &all)?);
+    let (a, b) = (
+        session.find(&opened.snapshots, &args.a, &all)?,
+        session.find(&opened.snapshots, &args.b, &all)?,
+    );
     let ui = &session.ui;
     // The walk cannot be stopped by its listener; once nobody reads, the rest is not written.
     let mut written = Ok(());
     let mut on_entry = |entry: DiffEntry| {
         if written.is_ok() {
-            written = if ui.is_json() { ui.json_line(&difference(&entry)) } else { ui.line(line(&entry)) };
+            written = if ui.is_json() {
+                ui.json_line(&difference(&entry))
+            } else {
+                ui.line(line(&entry))
+            };
             if written.is_err() {
                 session.cx.cancel.cancel();
             }
         }
     };
-    let compared =
-        backup_core::diff::diff(&opened.indexed.snapshot(a), &opened.indexed.snapshot(b), &session.cx, &mut on_entry)
-            .await;
+    let compared = backup_core::diff::diff(
+        &opened.indexed.snapshot(a),
+        &opened.indexed.snapshot(b),
+        &session.cx,
+        &mut on_entry,
+    )
+    .await;
     written?;
     let totals = compared?;
     if ui.is_json() {
         let (event, verb) = ("summary", "diff");
         let (a, b) = (a.id.to_hex(), b.id.to_hex());
-        ui.json_line(&DiffSummary { schema_version: SCHEMA_VERSION, event, verb, a, b, totals: &totals })?;
+        ui.json_line(&DiffSummary {
+            schema_version: SCHEMA_VERSION,
+            event,
+            verb,
+            a,
+            b,
+            totals: &totals,
+        })?;
     } else if !ui.is_quiet() {
         ui.line(describe(&totals))?;
     }

@@ -16,16 +16,19 @@ use crate::session::{Opened, Session};
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 
-/// Find files, collections, tables and keys in all snapshots, or snapshots by what they are, newest first
+/// Find files, collections, tables and keys in all snapshots, or snapshots by what they are, newest
+/// first
 ///
-/// Of files, whatever a glob matches is shown, and not what is below it. Databases are searched by the names of their collections and
-/// tables, as far as snapshots count them: those of a data directory of PostgreSQL are in no list. Keys of Redis are in none either: with
-/// --keys, the dump of each snapshot is read to its end, which is slow; choose few snapshots, by --snapshot, --job or the time. Exit code 1
-/// if nothing is found.
+/// Of files, whatever a glob matches is shown, and not what is below it. Databases are searched by
+/// the names of their collections and tables, as far as snapshots count them: those of a data
+/// directory of PostgreSQL are in no list. Keys of Redis are in none either: with --keys, the dump
+/// of each snapshot is read to its end, which is slow; choose few snapshots, by --snapshot, --job
+/// or the time. Exit code 1 if nothing is found.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Globs of paths, of `database.collection`, of `database.schema.table` or of `/database/key`; without any, snapshots are found
+    /// Globs of paths, of `database.collection`, of `database.schema.table` or of `/database/key`;
+    /// without any, snapshots are found
     #[arg(value_name = "GLOB")]
     globs: Vec<String>,
     /// Search the keys of Redis too, by reading dumps as a whole: slow
@@ -133,7 +136,15 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     };
     let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
     let mut snapshots = Vec::new();
-    let mut search = Search { session, opened: &opened, keys: args.keys, table: table(), found: 0, more: 0, dumps: 0 };
+    let mut search = Search {
+        session,
+        opened: &opened,
+        keys: args.keys,
+        table: table(),
+        found: 0,
+        more: 0,
+        dumps: 0,
+    };
     for info in opened.snapshots.snapshots.iter().rev().filter(is_meant) {
         if snapshots.len() >= limit {
             break;
@@ -223,7 +234,8 @@ impl Search<'_> {
         let has_commands = find_keys(snapshot, globs, &session.cx, &mut tell).await?;
         if has_commands || info.snapshot.x_log.as_ref().is_some_and(|log| !log.extents.is_empty()) {
             session.ui.warning(format_args!(
-                "snapshot {} has commands behind its dump: what they wrote or deleted is not searched",
+                "snapshot {} has commands behind its dump: what they wrote or deleted is not \
+                 searched",
                 info.id.short()
             ));
         }
@@ -235,7 +247,9 @@ impl Search<'_> {
         let count = snapshots.len() as u64;
         if ui.is_json() {
             if of_snapshots {
-                snapshots.iter().try_for_each(|info| ui.json_line(&view::SnapshotJson::from(*info)))?;
+                snapshots
+                    .iter()
+                    .try_for_each(|info| ui.json_line(&view::SnapshotJson::from(*info)))?;
             }
             let (schema_version, event, verb) = (SCHEMA_VERSION, "summary", "find");
             ui.json(&FindSummary { schema_version, event, verb, snapshots: count, found })?;
@@ -249,7 +263,10 @@ impl Search<'_> {
             if of_snapshots {
                 ui.status(snapshots);
             } else {
-                ui.status(format_args!("{} in {snapshots}", human::count(found, "match", "matches")));
+                ui.status(format_args!(
+                    "{} in {snapshots}",
+                    human::count(found, "match", "matches")
+                ));
             }
             if self.more > 0 {
                 ui.status(format_args!("{} of them are not listed; --json lists all", self.more));
@@ -258,21 +275,27 @@ impl Search<'_> {
         if self.dumps > 0 {
             let dumps = human::count(self.dumps, "snapshot", "snapshots");
             ui.hint(format_args!(
-                "the keys of {dumps} of Redis were not searched: --keys reads their dumps, which is slow"
+                "the keys of {dumps} of Redis were not searched: --keys reads their dumps, which \
+                 is slow"
             ));
         }
         let outcome = view::warn_of_damaged(ui, &self.opened.snapshots);
         if count == 0 {
             let error = CommandError::new(Kind::Core(ErrorKind::NotFound), "nothing was found");
-            return Err(
-                error.with_hint("`backup list` shows what snapshots there are, `backup ls SNAPSHOT -R` what is in one")
-            );
+            return Err(error.with_hint(
+                "`backup list` shows what snapshots there are, `backup ls SNAPSHOT \
+                 -R` what is in one",
+            ));
         }
         Ok(outcome)
     }
 }
 
-async fn entries(session: &Session, snapshot: &SnapshotReader, globs: &Selection) -> CommandResult<Vec<Found>> {
+async fn entries(
+    session: &Session,
+    snapshot: &SnapshotReader,
+    globs: &Selection,
+) -> CommandResult<Vec<Found>> {
     let mut found = Vec::new();
     let mut walk = snapshot.walk();
     while let Some((path, node)) = walk.next().await? {
@@ -290,21 +313,37 @@ async fn entries(session: &Session, snapshot: &SnapshotReader, globs: &Selection
 
 /// Collections and tables, by their names or those of what they are in.
 fn objects(manifest: &Manifest, globs: &Selection) -> Vec<Found> {
-    let covers = |name: &str| EntryPath::new(format!("/{name}")).is_some_and(|path| globs.covers(&path));
-    let is_meant = |name: &str| covers(name) || name.match_indices('.').any(|(at, _)| covers(&name[..at]));
+    let covers =
+        |name: &str| EntryPath::new(format!("/{name}")).is_some_and(|path| globs.covers(&path));
+    let is_meant =
+        |name: &str| covers(name) || name.match_indices('.').any(|(at, _)| covers(&name[..at]));
     let found = manifest.objects.iter().filter(|(name, _)| is_meant(name));
-    found.map(|(name, object)| Found::Object { name: name.clone(), count: object.count, bytes: object.bytes }).collect()
+    found
+        .map(|(name, object)| Found::Object {
+            name: name.clone(),
+            count: object.count,
+            bytes: object.bytes,
+        })
+        .collect()
 }
 
-fn show(session: &Session, info: &SnapshotInfo, found: &Found, table: &mut Table) -> CommandResult<()> {
+fn show(
+    session: &Session,
+    info: &SnapshotInfo,
+    found: &Found,
+    table: &mut Table,
+) -> CommandResult<()> {
     if session.ui.is_json() {
         let job = info.snapshot.tag("job");
         let (schema_version, event) = (SCHEMA_VERSION, "found");
         let (snapshot, time) = (info.id.to_hex(), info.snapshot.time);
         let what = match found {
-            Found::Entry { path, bytes, mtime, .. } => {
-                WhatJson { path: Some(PathJson::from(path)), bytes: *bytes, mtime: Some(*mtime), ..WhatJson::default() }
-            }
+            Found::Entry { path, bytes, mtime, .. } => WhatJson {
+                path: Some(PathJson::from(path)),
+                bytes: *bytes,
+                mtime: Some(*mtime),
+                ..WhatJson::default()
+            },
             Found::Object { name, count, bytes } => WhatJson {
                 object: Some(name.as_str()),
                 count: Some(*count),
@@ -319,7 +358,14 @@ fn show(session: &Session, info: &SnapshotInfo, found: &Found, table: &mut Table
                 ..WhatJson::default()
             },
         };
-        return session.ui.json_line(&FoundJson { schema_version, event, snapshot, time, job, what });
+        return session.ui.json_line(&FoundJson {
+            schema_version,
+            event,
+            snapshot,
+            time,
+            job,
+            what,
+        });
     }
     let job = human::text(info.snapshot.tag("job").unwrap_or_default().as_bytes());
     let time = |time: Timestamp| human::time(time, session.zone());
@@ -333,7 +379,14 @@ fn show(session: &Session, info: &SnapshotInfo, found: &Found, table: &mut Table
         }
         Found::Object { name, count, bytes } => {
             let name = human::text(name.as_bytes());
-            [name, String::new(), count.to_string(), human::size(*bytes), String::new(), String::new()]
+            [
+                name,
+                String::new(),
+                count.to_string(),
+                human::size(*bytes),
+                String::new(),
+                String::new(),
+            ]
         }
         Found::Key(SnapshotKey { path, kind, bytes, expires }) => {
             let expires = expires.map(time).unwrap_or_default();

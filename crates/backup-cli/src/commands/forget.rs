@@ -14,8 +14,8 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Forget snapshots: they are no longer listed, and a later prune removes what only they needed
 ///
-/// Until then `backup undo-forget` brings them back. Held snapshots, and those that are younger than their job promises to
-/// keep them, are refused; then none is forgotten.
+/// Until then `backup undo-forget` brings them back. Held snapshots, and those that are younger
+/// than their job promises to keep them, are refused; then none is forgotten.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -69,19 +69,31 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 }
 
 /// Forgets snapshots; what must be kept is a refusal.
-pub(super) async fn forget(session: &Session, repository: &Repository, ids: &[SnapshotId]) -> CommandResult<()> {
+pub(super) async fn forget(
+    session: &Session,
+    repository: &Repository,
+    ids: &[SnapshotId],
+) -> CommandResult<()> {
     session.trail.snapshots(ids);
-    repository.forget(ids, &session.cx).await.map_err(|error| CommandError::from(error).invalid_is_refused())
+    repository
+        .forget(ids, &session.cx)
+        .await
+        .map_err(|error| CommandError::from(error).invalid_is_refused())
 }
 
 /// What must be kept is named before anybody is asked, and by a dry run too.
-async fn require_free(session: &Session, repository: &Repository, infos: &[&SnapshotInfo]) -> CommandResult<()> {
+async fn require_free(
+    session: &Session,
+    repository: &Repository,
+    infos: &[&SnapshotInfo],
+) -> CommandResult<()> {
     let infos: Vec<SnapshotInfo> = infos.iter().map(|info| (*info).clone()).collect();
     let protected = repository.protected(&infos, &session.cx).await?;
     let Some((_, first)) = protected.first() else {
         return Ok(());
     };
-    let reasons: Vec<String> = protected.iter().map(|(_, error)| human::text(error.to_string().as_bytes())).collect();
+    let reasons: Vec<String> =
+        protected.iter().map(|(_, error)| human::text(error.to_string().as_bytes())).collect();
     let refusal = CommandError::refused(format!("nothing is forgotten: {}", reasons.join("; ")));
     Err(match first.hint() {
         Some(hint) => refusal.with_hint(hint),

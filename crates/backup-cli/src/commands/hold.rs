@@ -19,8 +19,8 @@ use crate::ui::{SCHEMA_VERSION, Ui};
 
 /// Hold snapshots: whatever a policy says, they stay
 ///
-/// A held snapshot is neither cleaned up nor forgotten until the hold ends or `backup release` ends it. A second hold takes
-/// the place of the first.
+/// A held snapshot is neither cleaned up nor forgotten until the hold ends or `backup release` ends
+/// it. A second hold takes the place of the first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -93,7 +93,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 fn hold(session: &Session, args: &Args) -> CommandResult<Hold> {
     let now = session.cx.clock.now();
     if args.reason.trim().is_empty() {
-        return Err(CommandError::usage("the reason is empty").with_hint("say why, for those who find the hold later"));
+        return Err(CommandError::usage("the reason is empty")
+            .with_hint("say why, for those who find the hold later"));
     }
     let until = match (&args.until, &args.length) {
         (Some(until), _) => Some(session.moment(until)?.end()),
@@ -111,8 +112,12 @@ fn hold(session: &Session, args: &Args) -> CommandResult<Hold> {
 /// By snapshot.
 pub(super) type Holds = BTreeMap<SnapshotId, Hold>;
 
-/// The holds that have not ended; or none, and why they cannot be read, which must not keep anybody from seeing snapshots.
-pub(super) async fn in_force(session: &Session, repository: &Repository) -> CommandResult<(Holds, Option<String>)> {
+/// The holds that have not ended; or none, and why they cannot be read, which must not keep anybody
+/// from seeing snapshots.
+pub(super) async fn in_force(
+    session: &Session,
+    repository: &Repository,
+) -> CommandResult<(Holds, Option<String>)> {
     match repository.holds().await {
         Ok(mut holds) => {
             holds.retain(|_, hold| hold.is_in_force(session.cx.clock.now()));
@@ -142,11 +147,21 @@ pub(super) fn words(session: &Session, hold: &Hold) -> String {
     format!("{until} ({})", human::text(hold.reason.as_bytes()))
 }
 
-fn report(session: &Session, repository: String, infos: &[&SnapshotInfo], hold: &Hold) -> CommandResult<()> {
+fn report(
+    session: &Session,
+    repository: String,
+    infos: &[&SnapshotInfo],
+    hold: &Hold,
+) -> CommandResult<()> {
     let ui = &session.ui;
     if ui.is_json() {
         let snapshots = infos.iter().map(|info| info.id.to_hex()).collect();
-        return ui.json(&HeldJson { schema_version: SCHEMA_VERSION, repository, snapshots, hold: hold.into() });
+        return ui.json(&HeldJson {
+            schema_version: SCHEMA_VERSION,
+            repository,
+            snapshots,
+            hold: hold.into(),
+        });
     }
     for info in infos {
         let id = paint(style::SNAPSHOT, info.id.short());

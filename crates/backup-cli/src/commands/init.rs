@@ -17,21 +17,24 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Create a repository
 ///
-/// The pass phrase comes from --password-file, --password-command, the configuration or the environment, or is asked
-/// for twice. Whoever loses it loses the backups: --generate-key makes a strong one and keeps it in a file,
-/// --recovery-key makes a second one to be printed and locked away.
+/// The pass phrase comes from --password-file, --password-command, the configuration or the
+/// environment, or is asked for twice. Whoever loses it loses the backups: --generate-key makes a
+/// strong one and keeps it in a file, --recovery-key makes a second one to be printed and locked
+/// away.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Generate the pass phrase, and print it once unless there is a file for it
     #[arg(long, conflicts_with_all = ["password_file", "password_command"])]
     generate_key: bool,
-    /// Write the generated pass phrase to this new file [default: the configuration's `passphrase_file`]
+    /// Write the generated pass phrase to this new file [default: the configuration's
+    /// `passphrase_file`]
     #[arg(long, value_name = "FILE", requires = "generate_key")]
     key_file: Option<PathBuf>,
     /// Also make a recovery key that opens the repository, and print it once
     #[arg(long)]
     recovery_key: bool,
-    /// Cut data into the same chunks as this repository does, so that copies between the two deduplicate
+    /// Cut data into the same chunks as this repository does, so that copies between the two
+    /// deduplicate
     #[arg(long, value_name = "REPOSITORY")]
     like: Option<String>,
     /// File that holds the pass phrase of --like [default: as that of the new repository is found]
@@ -40,8 +43,8 @@ pub(crate) struct Args {
     /// Shell command that prints the pass phrase of --like
     #[arg(long, value_name = "COMMAND", requires = "like", conflicts_with = "like_password_file")]
     like_password_command: Option<String>,
-    /// Take over the master key of --like as well: copies need no new encryption, but whoever opens one of the two
-    /// repositories has the key of both
+    /// Take over the master key of --like as well: copies need no new encryption, but whoever opens
+    /// one of the two repositories has the key of both
     #[arg(long, requires = "like")]
     share_key: bool,
 }
@@ -80,8 +83,11 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         Some(name) => Some(likeness(session, name, args).await?),
         None => None,
     };
-    let key =
-        if args.generate_key { generate(session, args, &repository)? } else { given(session, &repository).await? };
+    let key = if args.generate_key {
+        generate(session, args, &repository)?
+    } else {
+        given(session, &repository).await?
+    };
     let recovery = args.recovery_key.then(Passphrase::generate);
     let options = InitOptions { recovery: recovery.clone(), like };
     let created = repository.init(key.passphrase(), &options, &session.env, &session.cx).await?;
@@ -90,18 +96,25 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     match repository.probe(&created, &session.cx).await {
         Ok(concerns) => concerns.iter().for_each(|concern| session.ui.warning(concern)),
         Err(error) => {
-            session
-                .ui
-                .warning(format_args!("the storage could not be tried out: {error}; `backup doctor` does so again"));
+            session.ui.warning(format_args!(
+                "the storage could not be tried out: {error}; `backup doctor` does so again"
+            ));
         }
     }
     Ok(Outcome::Success)
 }
 
 async fn likeness(session: &Session, name: &str, args: &Args) -> CommandResult<Likeness> {
-    let flags = PassphraseFlags { file: args.like_password_file.clone(), command: args.like_password_command.clone() };
+    let flags = PassphraseFlags {
+        file: args.like_password_file.clone(),
+        command: args.like_password_command.clone(),
+    };
     // The flags of the new repository serve for both, unless this one has its own.
-    let flags = if flags.file.is_none() && flags.command.is_none() { session.passphrase_flags() } else { flags };
+    let flags = if flags.file.is_none() && flags.command.is_none() {
+        session.passphrase_flags()
+    } else {
+        flags
+    };
     let repository = session.open_with(&session.resolve(name)?, &flags).await?;
     Ok(Likeness { repository, share_key: args.share_key })
 }
@@ -109,7 +122,9 @@ async fn likeness(session: &Session, name: &str, args: &Args) -> CommandResult<L
 fn generate(session: &Session, args: &Args, repository: &RepositorySpec) -> CommandResult<Key> {
     let configured = repository.config.as_ref().and_then(|config| config.passphrase_file.clone());
     if let Some(PassphraseOrigin::Variable(name)) = session.passphrase_origin(repository) {
-        session.ui.warning(format_args!("{name} holds another pass phrase than the one that is generated now"));
+        session.ui.warning(format_args!(
+            "{name} holds another pass phrase than the one that is generated now"
+        ));
     }
     let passphrase = Passphrase::generate();
     let file = args.key_file.clone().or(configured);
@@ -165,8 +180,8 @@ fn report(
     Ok(())
 }
 
-/// A file with a new pass phrase. It is written before the repository exists, so that no repository is ever without its
-/// key, and removed again if the repository cannot be created.
+/// A file with a new pass phrase. It is written before the repository exists, so that no repository
+/// is ever without its key, and removed again if the repository cannot be created.
 pub(super) struct KeyFile {
     path: PathBuf,
     keep: bool,
@@ -181,11 +196,16 @@ impl KeyFile {
             }
             _ => CommandError::io(format!("cannot write the key file {}", path.display()), &error),
         };
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed)?;
         let created = Self { path: path.to_path_buf(), keep: false };
         writeln!(file, "{}", passphrase.reveal()).and_then(|()| file.sync_all()).map_err(failed)?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)?;
         Ok(created)
     }

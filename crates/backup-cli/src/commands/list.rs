@@ -45,7 +45,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let list = repository.snapshots(&session.cx).await?;
     let (holds, unreadable) = hold::in_force(session, &repository).await?;
     let (filter, within) = (args.filter.choice(session)?, args.times.within(session)?);
-    let is_meant = |info: &&SnapshotInfo| filter.matches(info) && within.contains(&info.snapshot.time);
+    let is_meant =
+        |info: &&SnapshotInfo| filter.matches(info) && within.contains(&info.snapshot.time);
     let shown: Vec<&SnapshotInfo> = list.snapshots.iter().filter(is_meant).collect();
     if session.ui.is_json() {
         session.ui.json(&ListJson {
@@ -65,10 +66,16 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         return Ok(if whole { Outcome::Success } else { Outcome::Damage });
     }
     print(session, &list, &shown, &holds)?;
-    Ok(hold::warn_of_unreadable(&session.ui, unreadable.as_deref()).max(view::warn_of_damaged(&session.ui, &list)))
+    Ok(hold::warn_of_unreadable(&session.ui, unreadable.as_deref())
+        .max(view::warn_of_damaged(&session.ui, &list)))
 }
 
-fn print(session: &Session, list: &SnapshotList, shown: &[&SnapshotInfo], holds: &Holds) -> CommandResult<()> {
+fn print(
+    session: &Session,
+    list: &SnapshotList,
+    shown: &[&SnapshotInfo],
+    holds: &Holds,
+) -> CommandResult<()> {
     let ui = &session.ui;
     if shown.is_empty() {
         ui.status("No snapshots.");

@@ -10,8 +10,8 @@ use crate::session::Session;
 
 /// Write a manual page for every verb into a directory
 ///
-/// Made for those who package this program: `backup.1`, `backup-run.1`, `backup-logs-follow.1` and so on. The directory is made if it
-/// does not exist; pages of the same names in it are replaced.
+/// Made for those who package this program: `backup.1`, `backup-run.1`, `backup-logs-follow.1` and
+/// so on. The directory is made if it does not exist; pages of the same names in it are replaced.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The directory, for instance /usr/share/man/man1
@@ -23,8 +23,13 @@ pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
     if session.ui.is_json() {
         return Err(CommandError::usage("manual pages have no JSON form"));
     }
-    let written = std::fs::create_dir_all(&args.dir).and_then(|()| clap_mangen::generate_to(Cli::command(), &args.dir));
-    written.map_err(|error| CommandError::io(format!("cannot write pages to {}", args.dir.display()), &error))?;
-    session.ui.status(format_args!("The pages are in {}; `man -l FILE` shows one", args.dir.display()));
+    let written = std::fs::create_dir_all(&args.dir)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), &args.dir));
+    written.map_err(|error| {
+        CommandError::io(format!("cannot write pages to {}", args.dir.display()), &error)
+    })?;
+    session
+        .ui
+        .status(format_args!("The pages are in {}; `man -l FILE` shows one", args.dir.display()));
     Ok(Outcome::Success)
 }

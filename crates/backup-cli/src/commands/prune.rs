@@ -14,17 +14,18 @@ use crate::table::facts;
 
 /// Remove data that no snapshot needs
 ///
-/// Backups and restores go on meanwhile. What nothing needs is marked, and removed by a later run: after the grace period,
-/// and only if it is still not needed and nobody who could need it is at work. Run it regularly. Packs of which too much is
-/// unused are written anew.
+/// Backups and restores go on meanwhile. What nothing needs is marked, and removed by a later run:
+/// after the grace period, and only if it is still not needed and nobody who could need it is at
+/// work. Run it regularly. Packs of which too much is unused are written anew.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// How long what is marked stays, and can be brought back [default: the configuration's, else 24h]
+    /// How long what is marked stays, and can be brought back [default: the configuration's, else
+    /// 24h]
     #[arg(long, value_name = "TIME")]
     grace: Option<Time>,
-    /// How much may lie unused in packs that are still needed: a share, a size or `unlimited` [default: the
-    /// configuration's, else 5%]
+    /// How much may lie unused in packs that are still needed: a share, a size or `unlimited`
+    /// [default: the configuration's, else 5%]
     #[arg(long, value_name = "LIMIT")]
     max_unused: Option<UnusedLimit>,
     /// Write at most so much anew [default: the configuration's, else no limit]
@@ -75,7 +76,11 @@ pub(super) async fn prune(
     }
     ui.summary(describe(&report, spec))?;
     for waits_for in &report.waits_for {
-        ui.status(format_args!("{} {}", paint(style::FAINT, "Note:"), human::text(waits_for.as_bytes())));
+        ui.status(format_args!(
+            "{} {}",
+            paint(style::FAINT, "Note:"),
+            human::text(waits_for.as_bytes())
+        ));
     }
     Ok(())
 }
@@ -95,11 +100,21 @@ fn describe(report: &PruneReport, spec: &RepositorySpec) -> String {
     };
     let indexes = match report.index_objects_before == report.index_objects_after {
         true => String::new(),
-        false => format!("{} instead of {}", report.index_objects_after, report.index_objects_before),
+        false => {
+            format!("{} instead of {}", report.index_objects_after, report.index_objects_before)
+        }
     };
-    let nonzero = |count: u64| if count == 0 { String::new() } else { human::count(count, "pack", "packs") };
+    let nonzero =
+        |count: u64| if count == 0 { String::new() } else { human::count(count, "pack", "packs") };
     let rows = [
-        ("Before", format!("{}, {}", human::count(report.packs, "pack", "packs"), human::size(report.bytes))),
+        (
+            "Before",
+            format!(
+                "{}, {}",
+                human::count(report.packs, "pack", "packs"),
+                human::size(report.bytes)
+            ),
+        ),
         ("Needed", human::size(report.used_bytes)),
         ("Not needed", human::size(report.unused_bytes) + &share),
         ("Marked now", packs(report.marked_packs, report.marked_bytes)),

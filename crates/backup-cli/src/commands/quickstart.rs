@@ -28,9 +28,9 @@ use crate::style::{self, paint};
 
 /// Try everything once: back up a directory, verify it, restore it elsewhere, and compare
 ///
-/// Makes a repository with a generated key in a folder of its own, which is left out of the backup; so is what is
-/// marked as a cache (CACHEDIR.TAG) or with .nobackup. Running it again backs up what changed and restores anew;
-/// nothing outside the folder is ever written.
+/// Makes a repository with a generated key in a folder of its own, which is left out of the backup;
+/// so is what is marked as a cache (CACHEDIR.TAG) or with .nobackup. Running it again backs up what
+/// changed and restores anew; nothing outside the folder is ever written.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The directory to back up
@@ -81,7 +81,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     };
     let id = backup.snapshot.ok_or_else(|| CoreError::internal("the backup made no snapshot"))?;
     let info = session.find(&opened.snapshots, &id.to_hex(), &Choice::default())?;
-    let verified = verify::verify(session, &opened, info, &spec.to_string(), VerifyLevel::Checksum).await?;
+    let verified =
+        verify::verify(session, &opened, info, &spec.to_string(), VerifyLevel::Checksum).await?;
     if !verified.problems.is_empty() {
         return Ok(Outcome::Damage);
     }
@@ -112,9 +113,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let restored = restore.execute(&session.cx).await?;
     let warnings = backup.warnings + restored.warnings;
     if warnings > 0 {
-        session
-            .ui
-            .warning("some entries could not be read or restored, so the copy was not compared with the original");
+        session.ui.warning(
+            "some entries could not be read or restored, so the copy was not compared \
+             with the original",
+        );
     } else {
         let digest = compare(session, &dir, &folder, &*source, &job.options.selection).await?;
         finish(session, &folder, &id.to_hex(), &digest)?;
@@ -125,8 +127,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 
 impl Folder {
     fn prepare(at: &Path, dir: &Path) -> CommandResult<Self> {
-        let failed =
-            |error: std::io::Error| CommandError::io(format!("cannot use the folder {}", at.display()), &error);
+        let failed = |error: std::io::Error| {
+            CommandError::io(format!("cannot use the folder {}", at.display()), &error)
+        };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(at).map_err(failed)?;
         let path = std::fs::canonicalize(at).map_err(failed)?;
         let folder = Self {
@@ -136,27 +139,38 @@ impl Folder {
             path,
         };
         if folder.path.to_str().is_none() {
-            return Err(CommandError::usage("the folder needs a name that is UTF-8").with_hint("choose one with --at"));
+            return Err(CommandError::usage("the folder needs a name that is UTF-8")
+                .with_hint("choose one with --at"));
         }
         if dir.starts_with(&folder.path) {
-            return Err(CommandError::usage(format!("{} is where the backup would go", dir.display()))
-                .with_hint("choose another folder with --at"));
+            return Err(CommandError::usage(format!(
+                "{} is where the backup would go",
+                dir.display()
+            ))
+            .with_hint("choose another folder with --at"));
         }
         // What is restored replaces what was restored before: only in a folder of our own.
         let empty = std::fs::read_dir(&folder.path).map_err(failed)?.next().is_none();
         if !empty && !folder.key_file.is_file() {
-            return Err(CommandError::refused(format!("{} holds something else already", folder.path.display()))
-                .with_hint("choose a new or empty folder with --at"));
+            return Err(CommandError::refused(format!(
+                "{} holds something else already",
+                folder.path.display()
+            ))
+            .with_hint("choose a new or empty folder with --at"));
         }
         Ok(folder)
     }
 
-    /// Opens the repository; creates it if this is the first time, or the first time was interrupted.
+    /// Opens the repository; creates it if this is the first time, or the first time was
+    /// interrupted.
     async fn open(&self, session: &Session, spec: &RepositorySpec) -> CommandResult<Repository> {
         if self.key_file.is_file() {
-            let passphrase = PassphraseOrigin::File(self.key_file.clone()).fetch(&session.env).await?;
+            let passphrase =
+                PassphraseOrigin::File(self.key_file.clone()).fetch(&session.env).await?;
             return match spec.open(&passphrase, &session.env).await {
-                Err(backup_control::error::Error::Core(error)) if error.kind() == ErrorKind::NoRepository => {
+                Err(backup_control::error::Error::Core(error))
+                    if error.kind() == ErrorKind::NoRepository =>
+                {
                     self.create(session, spec, &passphrase).await
                 }
                 opened => Ok(opened?),
@@ -175,9 +189,12 @@ impl Folder {
         spec: &RepositorySpec,
         passphrase: &Passphrase,
     ) -> CommandResult<Repository> {
-        let repository = spec.init(passphrase, &InitOptions::default(), &session.env, &session.cx).await?;
+        let repository =
+            spec.init(passphrase, &InitOptions::default(), &session.env, &session.cx).await?;
         session.ui.status(format_args!("{} at {spec}", paint(style::GOOD, "Repository created")));
-        session.ui.status(format_args!("Its generated pass phrase is in {}", self.key_file.display()));
+        session
+            .ui
+            .status(format_args!("Its generated pass phrase is in {}", self.key_file.display()));
         Ok(repository)
     }
 }
@@ -191,7 +208,11 @@ fn job(session: &Session, dir: &Path, folder: &Folder, spec: RepositorySpec) -> 
     let inside = folder.path.starts_with(dir);
     let exclude = if inside { vec![escape(&text(&folder.path)?)] } else { Vec::new() };
     // Build directories and the like would make a first try needlessly long.
-    let flags = JobFlags { exclude, exclude_if_present: vec![CACHE_MARKER.to_owned()], ..JobFlags::default() };
+    let flags = JobFlags {
+        exclude,
+        exclude_if_present: vec![CACHE_MARKER.to_owned()],
+        ..JobFlags::default()
+    };
     let mut job = Job::ad_hoc(Some("quickstart"), &[text(dir)?], spec, &flags, session.place())?;
     job.options.estimate = session.ui.bars().is_some();
     Ok(job)
@@ -228,14 +249,27 @@ async fn compare(
             Kind::Mismatch,
             format!("the restored copy {} differs from {}", copy.display(), dir.display()),
         )
-        .with_hint("the copy equals the snapshot; if something writes to the directory, run this again when it rests")),
+        .with_hint(
+            "the copy equals the snapshot; if something writes to the directory, run this \
+             again when it rests",
+        )),
     }
 }
 
-fn finish(session: &Session, folder: &Folder, snapshot: &str, digest: &ObjectDigest) -> CommandResult<()> {
+fn finish(
+    session: &Session,
+    folder: &Folder,
+    snapshot: &str,
+    digest: &ObjectDigest,
+) -> CommandResult<()> {
     let ui = &session.ui;
     if ui.is_json() {
-        let json = QuickstartJson { folder, snapshot: snapshot.to_owned(), entries: digest.count, identical: true };
+        let json = QuickstartJson {
+            folder,
+            snapshot: snapshot.to_owned(),
+            entries: digest.count,
+            identical: true,
+        };
         ui.event(&Summary::new("quickstart", folder.repository.display().to_string(), &json));
         return Ok(());
     }

@@ -12,10 +12,12 @@ use crate::human;
 use crate::session::Session;
 use crate::style::{self, paint};
 
-/// Repair what can be repaired: lost indexes, lost objects of which there is a copy, snapshots that cannot be read
+/// Repair what can be repaired: lost indexes, lost objects of which there is a copy, snapshots that
+/// cannot be read
 ///
-/// Shows what would be done, asks, and does it. Nothing is thrown away: what cannot be read is put aside, and snapshots that
-/// lost something are replaced by ones without it. What is lost for good is named, and the exit code is then 4.
+/// Shows what would be done, asks, and does it. Nothing is thrown away: what cannot be read is put
+/// aside, and snapshots that lost something are replaced by ones without it. What is lost for good
+/// is named, and the exit code is then 4.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -48,7 +50,10 @@ impl Args {
         if self.from_password_file.is_none() && self.from_password_command.is_none() {
             return session.passphrase_flags();
         }
-        PassphraseFlags { file: self.from_password_file.clone(), command: self.from_password_command.clone() }
+        PassphraseFlags {
+            file: self.from_password_file.clone(),
+            command: self.from_password_command.clone(),
+        }
     }
 }
 
@@ -75,7 +80,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if !plan.lost.is_empty() {
         question = format!("Repair {spec}, and leave out of its snapshots what is lost for good?");
         if args.from.is_empty() {
-            session.ui.hint("if there is a copy elsewhere, name it with --from before anything is given up");
+            session.ui.hint(
+                "if there is a copy elsewhere, name it with --from before anything is given up",
+            );
         }
     }
     session.confirm(&question).await?;
@@ -107,16 +114,26 @@ fn show(session: &Session, repository: &str, report: &RepairReport) -> CommandRe
     }
     let count = human::count(report.repaired.len() as u64, "object", "objects");
     let heading = match (report.repaired.is_empty(), report.dry_run) {
-        (true, _) if report.lost.is_empty() => format!("{}: {repository}", paint(style::GOOD, "Nothing to repair")),
-        (true, true) => format!("Plan: nothing in {repository} can be repaired; what is lost is put aside"),
-        (true, false) => format!("{repository}: nothing could be repaired; what is lost is put aside"),
+        (true, _) if report.lost.is_empty() => {
+            format!("{}: {repository}", paint(style::GOOD, "Nothing to repair"))
+        }
+        (true, true) => {
+            format!("Plan: nothing in {repository} can be repaired; what is lost is put aside")
+        }
+        (true, false) => {
+            format!("{repository}: nothing could be repaired; what is lost is put aside")
+        }
         // What a lost directory held is known only once it is back.
         (false, true) => format!("Plan: repair at least {count} of {repository}"),
         (false, false) => format!("{repository}: {count} {}", paint(style::GOOD, "repaired")),
     };
     ui.line(heading)?;
     for repair in &report.repaired {
-        ui.line(format_args!("  {}: {}", human::text(repair.object.as_bytes()), human::text(repair.what.as_bytes())))?;
+        ui.line(format_args!(
+            "  {}: {}",
+            human::text(repair.object.as_bytes()),
+            human::text(repair.what.as_bytes())
+        ))?;
     }
     for line in view::problems(&report.lost) {
         ui.line(line)?;

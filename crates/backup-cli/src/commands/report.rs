@@ -23,9 +23,11 @@ use crate::session::Session;
 /// How long sending may take: what is not sent waits in the outbox.
 const SENDING: Duration = Duration::from_secs(60);
 
-/// Report what came of backups and restores, what is stored and what that costs, and which demands are met by what evidence
+/// Report what came of backups and restores, what is stored and what that costs, and which demands
+/// are met by what evidence
 ///
-/// Figures of runs are those that this machine remembers. See docs/compliance.md for what each demand takes.
+/// Figures of runs are those that this machine remembers. See docs/compliance.md for what each
+/// demand takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -74,8 +76,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     };
     match &args.output {
         Some(file) => {
-            std::fs::write(file, &text)
-                .map_err(|error| CommandError::io(format!("cannot write {}", file.display()), &error))?;
+            std::fs::write(file, &text).map_err(|error| {
+                CommandError::io(format!("cannot write {}", file.display()), &error)
+            })?;
             session.ui.status(format_args!("The report is in {}", file.display()));
         }
         // Somebody who only sends it does not want to read it here.
@@ -89,10 +92,16 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 }
 
 fn as_json(report: &Report) -> CommandResult<String> {
-    serde_json::to_string_pretty(report).map_err(|error| CommandError::new(Kind::Io, error.to_string()))
+    serde_json::to_string_pretty(report)
+        .map_err(|error| CommandError::new(Kind::Io, error.to_string()))
 }
 
-async fn make(session: &Session, args: &Args, config: &Config, records: &Records) -> CommandResult<(Report, Outcome)> {
+async fn make(
+    session: &Session,
+    args: &Args,
+    config: &Config,
+    records: &Records,
+) -> CommandResult<(Report, Outcome)> {
     let to = session.cx.clock.now();
     let from = args.since.before(to, session.zone())?;
     let mut outcome = Outcome::Success;
@@ -107,7 +116,10 @@ async fn make(session: &Session, args: &Args, config: &Config, records: &Records
                 let spec = session.resolve(name)?;
                 let place = records::place(&spec);
                 let is_local = !place.contains("://");
-                repositories.insert(name.clone(), RepositoryGiven { place, is_local, ..RepositoryGiven::default() });
+                repositories.insert(
+                    name.clone(),
+                    RepositoryGiven { place, is_local, ..RepositoryGiven::default() },
+                );
             }
         }
     }
@@ -142,7 +154,11 @@ async fn make(session: &Session, args: &Args, config: &Config, records: &Records
 }
 
 /// When the last success before a moment began, by job.
-async fn before(config: &Config, records: &Records, from: Timestamp) -> CommandResult<BTreeMap<String, Timestamp>> {
+async fn before(
+    config: &Config,
+    records: &Records,
+    from: Timestamp,
+) -> CommandResult<BTreeMap<String, Timestamp>> {
     let mut found = BTreeMap::new();
     for name in config.jobs.keys() {
         let filter = RunFilter {
@@ -160,7 +176,11 @@ async fn before(config: &Config, records: &Records, from: Timestamp) -> CommandR
     Ok(found)
 }
 
-async fn of_repository(session: &Session, config: &Config, name: &str) -> CommandResult<RepositoryGiven> {
+async fn of_repository(
+    session: &Session,
+    config: &Config,
+    name: &str,
+) -> CommandResult<RepositoryGiven> {
     let spec = session.resolve(name)?;
     let opened = session.open_indexed_at(&spec).await?;
     let repository = opened.indexed.repository();
@@ -168,8 +188,13 @@ async fn of_repository(session: &Session, config: &Config, name: &str) -> Comman
     let quota = config.repositories.get(name).and_then(|section| section.quota);
     let of_quota = quota.map(|quota| quota.0.saturating_sub(report.total.bytes));
     let mut recovery = BTreeMap::new();
-    for (job, _) in config.jobs.iter().filter(|(_, job)| job.repository == name && job.logs.is_some()) {
-        let Some(newest) = backup_control::logs::newest_of_job(&opened.snapshots.snapshots, job) else { continue };
+    for (job, _) in
+        config.jobs.iter().filter(|(_, job)| job.repository == name && job.logs.is_some())
+    {
+        let Some(newest) = backup_control::logs::newest_of_job(&opened.snapshots.snapshots, job)
+        else {
+            continue;
+        };
         let stream = backup_control::logs::stream_of(&opened.indexed, newest).await?;
         let view = LogView::load(repository, &stream, &session.cx).await?.of_job(job);
         if let Some(time) = view.timeline().plan(&Target::Latest).ok().and_then(|plan| plan.time) {
@@ -215,11 +240,14 @@ async fn send(
     };
     let mut outcome = Outcome::Success;
     for channel in &args.send {
-        if let Put::Waits { given_up } = outbox.put(channel, &message).map_err(|error| failed(&error))?
+        if let Put::Waits { given_up } =
+            outbox.put(channel, &message).map_err(|error| failed(&error))?
             && !given_up.is_empty()
         {
             let count = human::count(given_up.len() as u64, "message was", "messages were");
-            ui.warning(human::text(format!("channel {channel}: too much waits; {count} given up").as_bytes()));
+            ui.warning(human::text(
+                format!("channel {channel}: too much waits; {count} given up").as_bytes(),
+            ));
             outcome = Outcome::Warnings;
         }
     }
@@ -233,7 +261,9 @@ async fn send(
         outcome = Outcome::Warnings;
     }
     for given_up in &delivered.given_up {
-        ui.warning(human::text(format!("channel {}: refused: {}", given_up.channel, given_up.why).as_bytes()));
+        ui.warning(human::text(
+            format!("channel {}: refused: {}", given_up.channel, given_up.why).as_bytes(),
+        ));
         outcome = Outcome::Warnings;
     }
     Ok(outcome)

@@ -8,8 +8,9 @@ use tempfile::NamedTempFile;
 
 use crate::command_error::{CommandError, CommandResult};
 
-/// A report that is going to be written: that it cannot be is known before hours of work. Only its owner may read it, because
-/// it names what is backed up; what was there before stays until all of it is written.
+/// A report that is going to be written: that it cannot be is known before hours of work. Only its
+/// owner may read it, because it names what is backed up; what was there before stays until all of
+/// it is written.
 pub(super) struct ReportFile {
     path: PathBuf,
     file: NamedTempFile,
@@ -17,7 +18,8 @@ pub(super) struct ReportFile {
 
 impl ReportFile {
     pub(super) fn create(path: &Path) -> CommandResult<Self> {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Says what is wrong without the name of a temporary file.
         let file = std::fs::metadata(parent).and_then(|_| NamedTempFile::new_in(parent));
         Ok(Self { path: path.to_path_buf(), file: file.map_err(|error| failed(path, &error))? })

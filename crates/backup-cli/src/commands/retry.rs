@@ -16,8 +16,8 @@ use crate::ui::SCHEMA_VERSION;
 /// The configuration and the variables are those of now. What the failed run stored is reused.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The run: the beginning of its name as `backup status --runs` shows it, or `latest`: the newest backup that failed and that
-    /// no other of its job came after
+    /// The run: the beginning of its name as `backup status --runs` shows it, or `latest`: the
+    /// newest backup that failed and that no other of its job came after
     #[arg(value_name = "RUN")]
     run: String,
 }
@@ -40,7 +40,12 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let words = words(&records, &run)?;
     if session.ui.is_json() {
         let (schema_version, event) = (SCHEMA_VERSION, "retry");
-        session.ui.event(&RetryEvent { schema_version, event, run: run.id.as_str(), command: words });
+        session.ui.event(&RetryEvent {
+            schema_version,
+            event,
+            run: run.id.as_str(),
+            command: words,
+        });
     } else {
         let shown: Vec<String> = words.iter().map(|word| human::shell(word)).collect();
         let shown = human::text(shown.join(" ").as_bytes());
@@ -48,13 +53,20 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     }
     remind(session, &run);
     if run.host != session.machine.host {
-        let question = format!("The run was on {}, and this is {}. Run it here?", run.host, session.machine.host);
+        let question = format!(
+            "The run was on {}, and this is {}. Run it here?",
+            run.host, session.machine.host
+        );
         session.confirm(&human::text(question.as_bytes())).await?;
     }
-    let parsed = Cli::try_parse_from(std::iter::once("backup").chain(words.iter().map(String::as_str)));
+    let parsed =
+        Cli::try_parse_from(std::iter::once("backup").chain(words.iter().map(String::as_str)));
     let Ok(Cli { command: Command::Run(again), global }) = parsed else {
-        return Err(CommandError::refused(format!("the flags of run {} mean nothing to this version", run.id))
-            .with_hint("run it by `backup run`"));
+        return Err(CommandError::refused(format!(
+            "the flags of run {} mean nothing to this version",
+            run.id
+        ))
+        .with_hint("run it by `backup run`"));
     };
     let session = Session { global: merged(&session.global, global), ..session.clone() };
     Box::pin(run_verb::run(&session, &again)).await
@@ -62,7 +74,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 
 /// Says which flags are missing, unless they were given again.
 fn remind(session: &Session, run: &Run) {
-    let has_passphrase = session.global.password_file.is_some() || session.global.password_command.is_some();
+    let has_passphrase =
+        session.global.password_file.is_some() || session.global.password_command.is_some();
     if !run.evidence.left_out.is_empty() && !has_passphrase {
         let flags = run.evidence.left_out.join(", ");
         session.ui.warning(format_args!("{flags} may hold a secret and was not remembered"));
@@ -83,7 +96,10 @@ fn words<'a>(records: &Records, run: &'a Run) -> CommandResult<&'a [String]> {
     match run.state {
         State::Failed | State::Cancelled => {}
         state if state.is_success() => {
-            return refused(format!("run {id} did not fail"), "`backup run` makes another snapshot");
+            return refused(
+                format!("run {id} did not fail"),
+                "`backup run` makes another snapshot",
+            );
         }
         // Nobody could close it, but nobody is at it.
         _ if !records.may_live(run) => {}
@@ -95,7 +111,10 @@ fn words<'a>(records: &Records, run: &'a Run) -> CommandResult<&'a [String]> {
     match &run.evidence.again {
         Some(words) => Ok(words),
         None => refused(
-            format!("the flags of run {id} are not remembered: they would hold a secret, or what is no text"),
+            format!(
+                "the flags of run {id} are not remembered: they would hold a secret, or what is no \
+                 text"
+            ),
             "run it by `backup run`, with the address once more",
         ),
     }

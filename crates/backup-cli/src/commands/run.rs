@@ -33,18 +33,18 @@ use told::{Notices, describe};
 
 /// Back up: run jobs of the configuration, or paths given here
 ///
-/// Unchanged files are not read again, and what is stored already is not stored again. The snapshot appears only after
-/// everything in it is stored and was checked. Entries that cannot be read are named and left out; the exit code is
-/// then 3.
+/// Unchanged files are not read again, and what is stored already is not stored again. The snapshot
+/// appears only after everything in it is stored and was checked. Entries that cannot be read are
+/// named and left out; the exit code is then 3.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Jobs of the configuration, run one after the other, and groups, whose jobs are run together
     #[arg(value_name = "JOB_OR_GROUP", conflicts_with = "source")]
     jobs: Vec<String>,
-    /// Back up this directory or file instead of a job, repeated for several; or one server, mongodb://…, postgres://… or
-    /// redis://…
-    /// [env: BACKUP_SOURCE_PASSWORD, BACKUP_SOURCE_PASSWORD_FILE, BACKUP_SOURCE_PASSWORD_COMMAND: the password of its user]
+    /// Back up this directory or file instead of a job, repeated for several; or one server,
+    /// mongodb://…, postgres://… or redis://… [env: BACKUP_SOURCE_PASSWORD,
+    /// BACKUP_SOURCE_PASSWORD_FILE, BACKUP_SOURCE_PASSWORD_COMMAND: the password of its user]
     #[arg(long, value_name = "PATH_OR_URL")]
     source: Vec<String>,
     /// Name that snapshots of --source are filed under [default: manual]
@@ -68,7 +68,8 @@ pub(crate) struct Args {
     /// Files: leave out what matches the globs in this file, one per line; repeat it for several
     #[arg(long, value_name = "FILE")]
     exclude_file: Vec<PathBuf>,
-    /// Files: leave out the content of directories that hold a file of this name, besides .nobackup; repeat it for several
+    /// Files: leave out the content of directories that hold a file of this name, besides
+    /// .nobackup; repeat it for several
     #[arg(long, value_name = "NAME")]
     exclude_if_present: Vec<String>,
     /// Files: do not go into other file systems
@@ -86,7 +87,8 @@ pub(crate) struct Args {
     /// Run jobs also outside their window
     #[arg(long, hide = true)]
     outside_window: bool,
-    /// PostgreSQL: what is read: physical (the data directory) or logical (databases, by SQL) [default: physical]
+    /// PostgreSQL: what is read: physical (the data directory) or logical (databases, by SQL)
+    /// [default: physical]
     #[arg(long, value_name = "METHOD", requires = "source")]
     method: Option<MethodArg>,
     /// How hard to compress: off, fast, auto, max, or a zstd level from 1 to 19 [default: auto]
@@ -133,7 +135,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         let done = match task {
             Task::Job(job) => {
                 let done = one(session, args, job, &opened, records.as_ref()).await;
-                done.map_err(|error| (format!("job {}", job.options.job), error)).map(|done| done.outcome())
+                done.map_err(|error| (format!("job {}", job.options.job), error))
+                    .map(|done| done.outcome())
             }
             Task::Group(group) => {
                 let done = group.run(session, args, &opened, records.as_ref()).await;
@@ -179,7 +182,8 @@ fn tasks(session: &Session, args: &Args) -> CommandResult<Vec<Task>> {
         configured(session, &args.jobs, &flags)?
     } else {
         let repository = session.repository()?;
-        let job = Job::ad_hoc(args.job.as_deref(), &args.source, repository, &flags, session.place())?;
+        let job =
+            Job::ad_hoc(args.job.as_deref(), &args.source, repository, &flags, session.place())?;
         vec![Task::Job(Box::new(job))]
     };
     let jobs = tasks.iter_mut().flat_map(|task| match task {
@@ -203,16 +207,20 @@ fn configured(session: &Session, names: &[String], flags: &JobFlags) -> CommandR
     };
     let config = &loaded.config;
     if names.is_empty() {
-        let known: Vec<&str> = config.jobs.keys().chain(config.groups.keys()).map(String::as_str).collect();
+        let known: Vec<&str> =
+            config.jobs.keys().chain(config.groups.keys()).map(String::as_str).collect();
         let hint = match known[..] {
             [] => format!("{} has no jobs; name directories with --source", loaded.file.display()),
-            _ if config.groups.is_empty() => format!("jobs in {}: {}", loaded.file.display(), known.join(", ")),
+            _ if config.groups.is_empty() => {
+                format!("jobs in {}: {}", loaded.file.display(), known.join(", "))
+            }
             _ => format!("jobs and groups in {}: {}", loaded.file.display(), known.join(", ")),
         };
         return Err(CommandError::usage("no job is given").with_hint(hint));
     }
     let repository = session.named_repository()?;
-    let job = |name: &String| Job::from_config(name, config, repository.clone(), flags, session.place());
+    let job =
+        |name: &String| Job::from_config(name, config, repository.clone(), flags, session.place());
     let task = |name: &String| match config.groups.get(name) {
         None => job(name).map(|job| Task::Job(Box::new(job))),
         Some(group) => {
@@ -269,9 +277,12 @@ pub(in crate::commands) async fn back_up(
     require_same_cluster(session, repository, job, source).await?;
     let notices = Notices::over(session.cx.events.clone());
     let cx = Context { events: Events::to(Arc::clone(&notices) as _), ..session.cx.clone() };
-    let report = pipeline::backup(repository, source, &job.options, &cx).await.map_err(with_hint_at_limit)?;
+    let report = pipeline::backup(repository, source, &job.options, &cx)
+        .await
+        .map_err(with_hint_at_limit)?;
     // Whatever fails from here on: the snapshot is there.
-    let besides = after_snapshot(session, repository, job, source, (&report, notices.finds_damage())).await;
+    let besides =
+        after_snapshot(session, repository, job, source, (&report, notices.finds_damage())).await;
     let besides = besides.map_err(|error| error.after(report.snapshot))?;
     Ok(BackedUp { report, besides })
 }
@@ -299,7 +310,9 @@ async fn after_snapshot(
 
 fn with_hint_at_limit(error: backup_core::error::Error) -> backup_core::error::Error {
     match error.kind() {
-        ErrorKind::TooLarge => error.with_hint("raise `max_size`, leave something out by `exclude`, or add --force"),
+        ErrorKind::TooLarge => {
+            error.with_hint("raise `max_size`, leave something out by `exclude`, or add --force")
+        }
         _ => error,
     }
 }
@@ -307,7 +320,8 @@ fn with_hint_at_limit(error: backup_core::error::Error) -> backup_core::error::E
 /// Kinds of sources whose paths begin with the identifier of a PostgreSQL cluster.
 const KINDS_OF_CLUSTERS: [&str; 2] = ["postgres", "postgres-logical"];
 
-/// Another cluster under the address of a job would get among its snapshots, and policies would forget those of the right one.
+/// Another cluster under the address of a job would get among its snapshots, and policies would
+/// forget those of the right one.
 async fn require_same_cluster(
     session: &Session,
     repository: &Repository,
@@ -319,32 +333,45 @@ async fn require_same_cluster(
     }
     let list = repository.snapshots(&session.cx).await?;
     let of_job = |info: &&SnapshotInfo| info.snapshot.tag("job") == Some(&job.options.job);
-    let is_of_cluster =
-        |info: &&SnapshotInfo| info.snapshot.tag("source").is_some_and(|kind| KINDS_OF_CLUSTERS.contains(&kind));
+    let is_of_cluster = |info: &&SnapshotInfo| {
+        info.snapshot.tag("source").is_some_and(|kind| KINDS_OF_CLUSTERS.contains(&kind))
+    };
     let newest = list.snapshots.iter().rev().filter(of_job).find(is_of_cluster);
-    let (found, id) = (source.identity(), |paths: &[String]| paths.first()?.split('/').nth(2).map(str::to_owned));
+    let (found, id) =
+        (source.identity(), |paths: &[String]| paths.first()?.split('/').nth(2).map(str::to_owned));
     let Some(known) = newest.and_then(|info| id(&info.snapshot.paths)) else { return Ok(()) };
     if known == found.id {
         return Ok(());
     }
-    let text =
-        format!("the snapshots of job {} are of cluster {known}, and this is cluster {}", job.options.job, found.id);
+    let text = format!(
+        "the snapshots of job {} are of cluster {known}, and this is cluster {}",
+        job.options.job, found.id
+    );
     Err(CommandError::refused(text).with_hint(
-        "use a job of its own for it; if it takes the other one's place, say so by its `system_id` in the configuration",
+        "use a job of its own for it; if it takes the other one's place, say so by its `system_id` \
+         in the configuration",
     ))
 }
 
-async fn hold_last_clean(session: &Session, repository: &Repository, damaged: &SnapshotId) -> CommandResult<()> {
+async fn hold_last_clean(
+    session: &Session,
+    repository: &Repository,
+    damaged: &SnapshotId,
+) -> CommandResult<()> {
     if let Some(clean) = damage::hold_last_clean(repository, damaged, &session.cx).await? {
         let short = clean.id.short();
-        session.ui.warning(format_args!("snapshot {short}, the last one without damage, is held from now on"));
-        session.ui.hint(format_args!("when the damage is mended and backed up: `backup release {short}`"));
+        session.ui.warning(format_args!(
+            "snapshot {short}, the last one without damage, is held from now on"
+        ));
+        session.ui.hint(format_args!(
+            "when the damage is mended and backed up: `backup release {short}`"
+        ));
     }
     Ok(())
 }
 
-/// What was captured of the source's log up to this backup goes into a snapshot: it belongs to the backup before. The new one is safe
-/// without, and whoever captures tries again.
+/// What was captured of the source's log up to this backup goes into a snapshot: it belongs to the
+/// backup before. The new one is safe without, and whoever captures tries again.
 async fn roll_up_log(
     session: &Session,
     repository: &Repository,
@@ -359,7 +386,9 @@ async fn roll_up_log(
         Ok(report) => {
             if !session.ui.is_json() && !report.snapshots.is_empty() {
                 let slices = human::count(report.slices, "slice", "slices");
-                session.ui.status(format_args!("Log rolled up: {slices}, {}", human::size(report.bytes)));
+                session
+                    .ui
+                    .status(format_args!("Log rolled up: {slices}, {}", human::size(report.bytes)));
             }
             Ok(Outcome::Success)
         }
@@ -367,7 +396,10 @@ async fn roll_up_log(
         Err(error) if error.kind() == ErrorKind::Busy => Ok(Outcome::Success),
         Err(error) if error.is_cancelled() => Err(error.into()),
         Err(error) => {
-            session.ui.warning(format_args!("the log was not rolled up: {}", human::text(error.chain().as_bytes())));
+            session.ui.warning(format_args!(
+                "the log was not rolled up: {}",
+                human::text(error.chain().as_bytes())
+            ));
             Ok(Outcome::Warnings)
         }
     }

@@ -20,7 +20,8 @@ const MOST: usize = 10_000;
 
 /// Show what the daemon does when, by the configuration
 ///
-/// It need not run. Whoever has no daemon has the same done by cron or systemd timers: docs/daemon.md shows how.
+/// It need not run. Whoever has no daemon has the same done by cron or systemd timers:
+/// docs/daemon.md shows how.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
@@ -92,21 +93,31 @@ struct ScheduleJson<'a> {
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
-    let loaded = session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
+    let loaded =
+        session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
     let plan = Plan::new(&loaded.config, &session.machine);
     let now = session.cx.clock.now();
     let paused = paused(session);
     let times = args.days.map(|days| times(&plan, &paused, now, days));
     let zone = plan.zone.iana_name().unwrap_or("the time zone of this machine").to_owned();
     if session.ui.is_json() {
-        let tasks = plan.tasks.iter().map(|task| as_json(task, paused.contains(&task.name), now)).collect();
-        let times = times.as_ref().map(|times| times.iter().map(|time| time_json(&plan, *time)).collect());
-        session.ui.json(&ScheduleJson { schema_version: SCHEMA_VERSION, time_zone: zone, tasks, times })?;
+        let tasks =
+            plan.tasks.iter().map(|task| as_json(task, paused.contains(&task.name), now)).collect();
+        let times =
+            times.as_ref().map(|times| times.iter().map(|time| time_json(&plan, *time)).collect());
+        session.ui.json(&ScheduleJson {
+            schema_version: SCHEMA_VERSION,
+            time_zone: zone,
+            tasks,
+            times,
+        })?;
         return Ok(Outcome::Success);
     }
     if plan.tasks.is_empty() {
         session.ui.status("Nothing is scheduled.");
-        session.ui.hint("add `schedule = \"30 2 * * *\"` to a job, or look at `backup config example trading`");
+        session.ui.hint(
+            "add `schedule = \"30 2 * * *\"` to a job, or look at `backup config example trading`",
+        );
         return Ok(Outcome::Success);
     }
     session.ui.status(format_args!("Times are in {zone}."));
@@ -123,17 +134,24 @@ pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
 
 /// What the daemon of this machine was told to leave.
 fn paused(session: &Session) -> BTreeSet<String> {
-    let known = state::dir(&session.env).map_or_else(|| Ok(BTreeSet::new()), |dir| schedule::paused(&dir));
+    let known =
+        state::dir(&session.env).map_or_else(|| Ok(BTreeSet::new()), |dir| schedule::paused(&dir));
     known.unwrap_or_else(|error| {
         session.ui.warning(format_args!(
-            "what the daemon remembers cannot be read: whether a task is paused is not known: {error}"
+            "what the daemon remembers cannot be read: whether a task is paused is not known: \
+             {error}"
         ));
         BTreeSet::new()
     })
 }
 
 /// Everything that begins in so many days, in the order of time.
-fn times<'a>(plan: &'a Plan, paused: &BTreeSet<String>, now: Timestamp, days: u32) -> Vec<(Timestamp, &'a Planned)> {
+fn times<'a>(
+    plan: &'a Plan,
+    paused: &BTreeSet<String>,
+    now: Timestamp,
+    days: u32,
+) -> Vec<(Timestamp, &'a Planned)> {
     // Days of the calendar: one on which clocks are changed is longer or shorter.
     let end = now
         .to_zoned(plan.zone.clone())
@@ -143,7 +161,9 @@ fn times<'a>(plan: &'a Plan, paused: &BTreeSet<String>, now: Timestamp, days: u3
     let mut waiting: Vec<_> = begins.filter_map(|task| Some((task.next(now)?, task))).collect();
     let mut found = Vec::new();
     while found.len() < MOST {
-        let Some(first) = waiting.iter_mut().filter(|(time, _)| *time < end).min_by_key(|(time, _)| *time) else {
+        let Some(first) =
+            waiting.iter_mut().filter(|(time, _)| *time < end).min_by_key(|(time, _)| *time)
+        else {
             break;
         };
         found.push(*first);
@@ -161,7 +181,8 @@ fn table_of_tasks(plan: &Plan, paused: &BTreeSet<String>, now: Timestamp) -> Tab
         ("Window", Align::Left),
     ]);
     for task in &plan.tasks {
-        let schedule = task.timetable.as_ref().map_or("always".to_owned(), |table| table.cron.to_string());
+        let schedule =
+            task.timetable.as_ref().map_or("always".to_owned(), |table| table.cron.to_string());
         let begins = match paused.contains(&task.name) {
             true => Some(paint(style::WARNING, "paused")),
             false => task.next(now).map(|time| human::time(time, &plan.zone)),
@@ -179,7 +200,8 @@ fn table_of_tasks(plan: &Plan, paused: &BTreeSet<String>, now: Timestamp) -> Tab
 }
 
 fn table_of_times(plan: &Plan, times: &[(Timestamp, &Planned)]) -> Table {
-    let mut table = Table::new([("Time", Align::Left), ("Task", Align::Left), ("Does", Align::Left)]);
+    let mut table =
+        Table::new([("Time", Align::Left), ("Task", Align::Left), ("Does", Align::Left)]);
     for (time, task) in times {
         let local = time.to_zoned(plan.zone.clone()).strftime("%a %Y-%m-%d %H:%M").to_string();
         table.row([local, task.name.clone(), does(&task.duty)]);
@@ -221,7 +243,10 @@ fn does(duty: &Duty) -> String {
         Duty::Verify { job } => format!("verifies the newest snapshot of {job}"),
         Duty::Cleanup => "forgets and removes what no policy keeps".to_owned(),
         Duty::Check { repository, data } => {
-            let data = data.as_ref().map(|data| format!(", and reads {data} of its data")).unwrap_or_default();
+            let data = data
+                .as_ref()
+                .map(|data| format!(", and reads {data} of its data"))
+                .unwrap_or_default();
             format!("checks repository {repository}{data}")
         }
         Duty::Prune { repository } => format!("removes from {repository} what nothing needs"),
@@ -232,7 +257,10 @@ fn does(duty: &Duty) -> String {
         Duty::Archive(archive) => {
             let of = archive.job.as_ref().map(|job| format!(" of {job}")).unwrap_or_default();
             let moves = if archive.remove == Some(true) { "moves" } else { "copies" };
-            format!("{moves} snapshots{of} older than {} from {} to {}", archive.older_than, archive.from, archive.to)
+            format!(
+                "{moves} snapshots{of} older than {} from {} to {}",
+                archive.older_than, archive.from, archive.to
+            )
         }
         Duty::Compact { job } => format!("makes a full snapshot of the log of {job}"),
         Duty::Alerts => "looks at all alert rules".to_owned(),

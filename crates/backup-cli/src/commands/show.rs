@@ -46,12 +46,23 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         let hold = hold.as_ref().map(HoldJson::from);
         let unreadable_holds = unreadable.as_deref();
         let manifest = manifest.as_ref();
-        session.ui.json(&ShowJson { schema_version, snapshot, hold, unreadable_holds, manifest })?;
+        session.ui.json(&ShowJson {
+            schema_version,
+            snapshot,
+            hold,
+            unreadable_holds,
+            manifest,
+        })?;
         Ok(if unreadable.is_none() { Outcome::Success } else { Outcome::Damage })
     } else {
         let id = paint(style::SNAPSHOT, info.id);
         let held = hold.as_ref().map(|hold| hold::words(session, hold));
-        let state = view::states(info).into_iter().map(str::to_owned).chain(held).collect::<Vec<_>>().join(", ");
+        let state = view::states(info)
+            .into_iter()
+            .map(str::to_owned)
+            .chain(held)
+            .collect::<Vec<_>>()
+            .join(", ");
         let more = manifest.as_ref().map(details).unwrap_or_default();
         let facts = facts(&[basics(session, info), vec![("State", state)], more].concat());
         session.ui.print(format_args!("Snapshot {id}\n{facts}"))?;
@@ -65,7 +76,11 @@ fn basics(session: &Session, info: &SnapshotInfo) -> Vec<(&'static str, String)>
     let tag = |name: &str| text(snapshot.tag(name).unwrap_or_default());
     let age = human::age(snapshot.time, session.cx.clock.now());
     let stored = snapshot.summary.as_ref().map(|summary| {
-        format!("{} new, {} as stored", human::size(summary.data_added), human::size(summary.data_added_packed))
+        format!(
+            "{} new, {} as stored",
+            human::size(summary.data_added),
+            human::size(summary.data_added_packed)
+        )
     });
     let warnings = match snapshot.x_warnings {
         None | Some(0) => String::new(),
@@ -91,8 +106,10 @@ fn basics(session: &Session, info: &SnapshotInfo) -> Vec<(&'static str, String)>
 
 fn details(manifest: &Manifest) -> Vec<(&'static str, String)> {
     let totals = &manifest.totals;
-    let mut content =
-        vec![human::count(totals.files, "file", "files"), human::count(totals.dirs, "directory", "directories")];
+    let mut content = vec![
+        human::count(totals.files, "file", "files"),
+        human::count(totals.dirs, "directory", "directories"),
+    ];
     if totals.others > 0 {
         content.push(human::count(totals.others, "other", "others"));
     }
@@ -101,7 +118,10 @@ fn details(manifest: &Manifest) -> Vec<(&'static str, String)> {
     vec![
         ("Content", content.join(", ")),
         ("Read within", human::duration(took)),
-        ("Position", human::text(manifest.checkpoint.position.as_deref().unwrap_or_default().as_bytes())),
+        (
+            "Position",
+            human::text(manifest.checkpoint.position.as_deref().unwrap_or_default().as_bytes()),
+        ),
         ("Server", human::text(manifest.server_version.as_deref().unwrap_or_default().as_bytes())),
         ("Remarks", human::text(manifest.remarks.join(" ").as_bytes())),
         ("Included", human::text(manifest.include.join(" ").as_bytes())),

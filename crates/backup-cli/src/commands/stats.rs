@@ -12,7 +12,8 @@ use crate::session::Session;
 use crate::table::{Align, Table, facts};
 use crate::ui::SCHEMA_VERSION;
 
-/// Show how much a repository holds, by job, type and tier, and what deduplication and compression save
+/// Show how much a repository holds, by job, type and tier, and what deduplication and compression
+/// save
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
@@ -54,7 +55,9 @@ pub(crate) async fn run(session: &Session, _args: &Args) -> CommandResult {
     }
     ui.line(format_args!("Repository {spec}"))?;
     ui.line(facts(&overview(&stats, &storage)))?;
-    for (heading, usages) in [("Job", &storage.by_job), ("Type", &storage.by_type), ("Tier", &storage.by_tier)] {
+    for (heading, usages) in
+        [("Job", &storage.by_job), ("Type", &storage.by_type), ("Tier", &storage.by_tier)]
+    {
         if usages.is_empty() {
             continue;
         }
@@ -68,11 +71,19 @@ pub(crate) async fn run(session: &Session, _args: &Args) -> CommandResult {
 }
 
 fn table(heading: &'static str, usages: &BTreeMap<String, Usage>) -> Table {
-    let columns =
-        [(heading, Align::Left), ("Snapshots", Align::Right), ("Size", Align::Right), ("Added", Align::Right)];
+    let columns = [
+        (heading, Align::Left),
+        ("Snapshots", Align::Right),
+        ("Size", Align::Right),
+        ("Added", Align::Right),
+    ];
     let mut table = Table::new(columns);
     for (name, usage) in usages {
-        let name = if name.is_empty() { "(of other tools)".to_owned() } else { human::text(name.as_bytes()) };
+        let name = if name.is_empty() {
+            "(of other tools)".to_owned()
+        } else {
+            human::text(name.as_bytes())
+        };
         let (size, added) = (human::size(usage.source_bytes), human::size(usage.added_bytes));
         table.row([name, usage.snapshots.to_string(), size, added]);
     }
@@ -84,12 +95,19 @@ fn overview(stats: &Stats, storage: &StorageReport) -> Vec<(&'static str, String
         0 => String::new(),
         _ => format!(" ({:.0}%)", part as f64 / whole as f64 * 100.0),
     };
-    let times = |ratio: Option<f64>| ratio.map_or_else(String::new, |ratio| format!("{ratio:.1} to 1"));
+    let times =
+        |ratio: Option<f64>| ratio.map_or_else(String::new, |ratio| format!("{ratio:.1} to 1"));
     vec![
         ("Snapshots", stats.snapshots.to_string()),
         ("Restored, all together", human::size(stats.restore_bytes)),
-        ("After deduplication", human::size(stats.unique_bytes) + &share(stats.unique_bytes, stats.restore_bytes)),
-        ("As stored", human::size(stats.stored_bytes) + &share(stats.stored_bytes, stats.restore_bytes)),
+        (
+            "After deduplication",
+            human::size(stats.unique_bytes) + &share(stats.unique_bytes, stats.restore_bytes),
+        ),
+        (
+            "As stored",
+            human::size(stats.stored_bytes) + &share(stats.stored_bytes, stats.restore_bytes),
+        ),
         ("Deduplication", times(storage.deduplication())),
         ("Compression", times(storage.compression())),
         ("Growth per day", human::size(storage.growth_per_day)),

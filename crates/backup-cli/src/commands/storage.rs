@@ -46,11 +46,18 @@ fn says_growth(snapshots: &[SnapshotInfo]) -> bool {
 }
 
 impl Forecast {
-    fn of(session: &Session, spec: &RepositorySpec, report: &StorageReport, is_known: bool) -> Self {
+    fn of(
+        session: &Session,
+        spec: &RepositorySpec,
+        report: &StorageReport,
+        is_known: bool,
+    ) -> Self {
         let quota_bytes = spec.config.as_ref().and_then(|config| config.quota).map(|quota| quota.0);
         let of_quota = quota_bytes.map(|quota| quota.saturating_sub(report.total.bytes));
         let room_bytes = [of_quota, report.free_bytes].into_iter().flatten().min();
-        let days_left = room_bytes.filter(|room| is_known || *room == 0).and_then(|room| report.days_until(room));
+        let days_left = room_bytes
+            .filter(|room| is_known || *room == 0)
+            .and_then(|room| report.days_until(room));
         let full_on = days_left.and_then(|days| {
             let today = session.cx.clock.now().to_zoned(session.zone().clone()).date();
             let span = Span::new().try_days(i64::try_from(days).ok()?).ok()?;
@@ -84,7 +91,14 @@ pub(crate) async fn run(session: &Session, _args: &Args) -> CommandResult {
         let (schema_version, repository) = (SCHEMA_VERSION, spec.to_string());
         let (deduplication, compression) = (report.deduplication(), report.compression());
         let report = &report;
-        let json = StorageJson { schema_version, repository, report, deduplication, compression, forecast: &forecast };
+        let json = StorageJson {
+            schema_version,
+            repository,
+            report,
+            deduplication,
+            compression,
+            forecast: &forecast,
+        };
         ui.json(&json)?;
         return Ok(Outcome::Success);
     }
@@ -111,17 +125,24 @@ fn percent(part: u64, whole: u64) -> String {
 
 fn overview(report: &StorageReport, forecast: &Forecast) -> Vec<(&'static str, String)> {
     let total = format!("{} in {}", human::size(report.total.bytes), objects(report.total.objects));
-    let quota = forecast
-        .quota_bytes
-        .map(|quota| format!("{}, {} of it used", human::size(quota), percent(report.total.bytes, quota)));
+    let quota = forecast.quota_bytes.map(|quota| {
+        format!("{}, {} of it used", human::size(quota), percent(report.total.bytes, quota))
+    });
     let room = match (forecast.room_bytes, forecast.days_left, forecast.full_on) {
         (None, ..) => "unknown: set `quota` in the configuration".to_owned(),
         (Some(room), None, _) if !forecast.growth_is_known => {
-            format!("{}; for how long that will do is known after a day with backups", human::size(room))
+            format!(
+                "{}; for how long that will do is known after a day with backups",
+                human::size(room)
+            )
         }
         (Some(room), None, _) => format!("{}; it does not grow", human::size(room)),
         (Some(room), Some(days), Some(date)) if days < 3650 => {
-            format!("{}, enough for {}, until {date}", human::size(room), human::count(days, "day", "days"))
+            format!(
+                "{}, enough for {}, until {date}",
+                human::size(room),
+                human::count(days, "day", "days")
+            )
         }
         (Some(room), ..) => format!("{}, enough for more than ten years", human::size(room)),
     };
@@ -131,7 +152,9 @@ fn overview(report: &StorageReport, forecast: &Forecast) -> Vec<(&'static str, S
     };
     let marked = match report.marked_bytes {
         0 => String::new(),
-        bytes => format!("{}; `backup prune` removes it after the grace period", human::size(bytes)),
+        bytes => {
+            format!("{}; `backup prune` removes it after the grace period", human::size(bytes))
+        }
     };
     vec![
         ("Stored", total),
@@ -154,7 +177,11 @@ fn by_kind(report: &StorageReport) -> Table {
     let columns = [("Kind", Align::Left), ("Objects", Align::Right), ("Size", Align::Right)];
     let mut table = Table::new(columns);
     for (name, totals) in kinds {
-        table.row([human::text(name.as_bytes()), totals.objects.to_string(), human::size(totals.bytes)]);
+        table.row([
+            human::text(name.as_bytes()),
+            totals.objects.to_string(),
+            human::size(totals.bytes),
+        ]);
     }
     table
 }
@@ -175,8 +202,11 @@ mod tests {
 
     #[test]
     fn growth_is_known_after_a_day() {
-        let (first, soon, later) =
-            (made("2026-03-01T12:00:00Z"), made("2026-03-01T18:00:00Z"), made("2026-03-02T12:00:00Z"));
+        let (first, soon, later) = (
+            made("2026-03-01T12:00:00Z"),
+            made("2026-03-01T18:00:00Z"),
+            made("2026-03-02T12:00:00Z"),
+        );
         assert!(!says_growth(&[]));
         assert!(!says_growth(std::slice::from_ref(&first)));
         assert!(!says_growth(&[first.clone(), soon.clone()]));

@@ -16,10 +16,12 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Bring forgotten snapshots back, as long as their data is still there
 ///
-/// A prune marks what nothing needs any more, and removes it after its grace period; until then everything can come back.
+/// A prune marks what nothing needs any more, and removes it after its grace period; until then
+/// everything can come back.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The forgotten snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
+    /// The forgotten snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`,
+    /// `2h ago`)
     #[arg(value_name = "SNAPSHOT", required_unless_present = "list")]
     snapshots: Vec<String>,
     /// Show what can be brought back, the latest forgotten first
@@ -56,7 +58,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let forgotten = repository.forgotten(&session.cx).await?;
     let choice = args.filter.choice(session)?;
     if args.list {
-        let shown: Vec<&Forgotten> = forgotten.iter().filter(|one| choice.matches(&one.info)).collect();
+        let shown: Vec<&Forgotten> =
+            forgotten.iter().filter(|one| choice.matches(&one.info)).collect();
         list(session, spec.to_string(), &shown)?;
         return Ok(Outcome::Success);
     }
@@ -69,10 +72,18 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let ui = &session.ui;
     if ui.is_json() {
         let brought_back = ids.iter().map(|id| id.to_hex()).collect();
-        ui.json(&BroughtBackJson { schema_version: SCHEMA_VERSION, repository: spec.to_string(), brought_back })?;
+        ui.json(&BroughtBackJson {
+            schema_version: SCHEMA_VERSION,
+            repository: spec.to_string(),
+            brought_back,
+        })?;
     }
     for id in ids {
-        ui.status(format_args!("Snapshot {} is {}", paint(style::SNAPSHOT, id.short()), paint(style::GOOD, "back")));
+        ui.status(format_args!(
+            "Snapshot {} is {}",
+            paint(style::SNAPSHOT, id.short()),
+            paint(style::GOOD, "back")
+        ));
     }
     Ok(Outcome::Success)
 }
@@ -80,9 +91,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 /// What is listed is not what can be brought back.
 fn explain(error: CommandError) -> CommandError {
     match error.is_not_found() {
-        true => {
-            error.context("among what was forgotten").with_hint("`backup undo-forget --list` shows what can come back")
-        }
+        true => error
+            .context("among what was forgotten")
+            .with_hint("`backup undo-forget --list` shows what can come back"),
         false => error,
     }
 }
@@ -92,7 +103,10 @@ fn list(session: &Session, repository: String, shown: &[&Forgotten]) -> CommandR
     if ui.is_json() {
         let mut snapshots = Vec::new();
         for one in shown {
-            snapshots.push(ForgottenJson { forgotten: one.forgotten, snapshot: SnapshotJson::from(&one.info) });
+            snapshots.push(ForgottenJson {
+                forgotten: one.forgotten,
+                snapshot: SnapshotJson::from(&one.info),
+            });
         }
         return ui.json(&ListJson { schema_version: SCHEMA_VERSION, repository, snapshots });
     }

@@ -20,7 +20,8 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Verify snapshots: read everything they hold and compare it with its hashes
 ///
-/// What was verified and found sound is noted in the repository: a cleanup never drops the newest such snapshot of a job.
+/// What was verified and found sound is noted in the repository: a cleanup never drops the newest
+/// such snapshot of a job.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -117,8 +118,14 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         let snapshots = found.iter().map(|(info, report)| verified(info, level, report)).collect();
         let (sound, finished) = (worst == Outcome::Success, session.cx.clock.now());
         let schema_version = SCHEMA_VERSION;
-        let path =
-            file.write(&ReportJson { schema_version, repository: &repository, started, finished, sound, snapshots })?;
+        let path = file.write(&ReportJson {
+            schema_version,
+            repository: &repository,
+            started,
+            finished,
+            sound,
+            snapshots,
+        })?;
         session.ui.status(format_args!("The report is in {}", path.display()));
     }
     Ok(worst)
@@ -130,7 +137,10 @@ fn require_any(session: &Session, args: &Args) -> CommandResult<()> {
         session.ui.status("No snapshots.");
         return Ok(());
     }
-    let error = CoreError::new(ErrorKind::NotFound, "no snapshot fits what is asked for, so nothing was verified");
+    let error = CoreError::new(
+        ErrorKind::NotFound,
+        "no snapshot fits what is asked for, so nothing was verified",
+    );
     Err(error.with_hint("`backup list` shows what there is").into())
 }
 
@@ -151,17 +161,24 @@ pub(super) async fn verify(
         // What keeps a snapshot from being read at all is damage like any other.
         Err(error) if error.kind() == ErrorKind::Damaged => {
             let affects = vec![format!("snapshot {}", info.id.short())];
-            let problem =
-                backup_core::check::Problem { object: "snapshot".to_owned(), message: error.chain(), affects };
+            let problem = backup_core::check::Problem {
+                object: "snapshot".to_owned(),
+                message: error.chain(),
+                affects,
+            };
             VerifyReport { problems: vec![problem], ..VerifyReport::default() }
         }
         Err(error) => return Err(error.into()),
     };
     if report.problems.is_empty() {
-        // An auditor may read and not write: the verification is as good, only nobody else knows of it.
+        // An auditor may read and not write: the verification is as good, only nobody else knows of
+        // it.
         let noted = opened.indexed.repository().record_verified(&info.id, level, &session.cx).await;
         if let Err(error) = noted {
-            session.ui.warning(format_args!("that it was verified could not be noted: {}", error.chain()));
+            session.ui.warning(format_args!(
+                "that it was verified could not be noted: {}",
+                error.chain()
+            ));
         }
     }
     show(session, info, repository, level, &report)?;
@@ -189,7 +206,10 @@ pub(crate) fn print(session: &Session, id: &str, report: &VerifyReport) -> Comma
     if report.problems.is_empty() {
         let entries = human::count(report.entries, "entry", "entries");
         let verified = paint(style::GOOD, "verified");
-        return ui.summary(format_args!("Snapshot {id} {verified}: {entries}, {}", human::size(report.bytes)));
+        return ui.summary(format_args!(
+            "Snapshot {id} {verified}: {entries}, {}",
+            human::size(report.bytes)
+        ));
     }
     for line in view::problems(&report.problems) {
         ui.line(line)?;

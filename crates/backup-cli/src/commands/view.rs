@@ -130,7 +130,10 @@ impl From<&EntryPath> for PathJson {
     fn from(path: &EntryPath) -> Self {
         let bytes = path.as_bytes();
         let exact = std::str::from_utf8(bytes).is_ok();
-        Self { path: path.display().into_owned(), path_base64: (!exact).then(|| BASE64.encode(bytes)) }
+        Self {
+            path: path.display().into_owned(),
+            path_base64: (!exact).then(|| BASE64.encode(bytes)),
+        }
     }
 }
 
@@ -143,7 +146,10 @@ pub(super) struct DamagedJson {
 
 /// The snapshots that cannot be read.
 pub(super) fn damaged(list: &SnapshotList) -> Vec<DamagedJson> {
-    list.damaged.iter().map(|(id, error)| DamagedJson { id: id.to_hex(), message: error.chain() }).collect()
+    list.damaged
+        .iter()
+        .map(|(id, error)| DamagedJson { id: id.to_hex(), message: error.chain() })
+        .collect()
 }
 
 /// Warns of snapshots that cannot be read, which must never look as if they did not exist.
@@ -163,8 +169,17 @@ pub(crate) fn problems(problems: &[Problem]) -> Vec<String> {
     let mut lines = Vec::new();
     for problem in problems {
         let heading = paint(style::ERROR, "Damaged:");
-        lines.push(format!("{heading} {}: {}", problem.object, human::text(problem.message.as_bytes())));
-        lines.extend(problem.affects.iter().map(|affected| format!("  affects {}", human::text(affected.as_bytes()))));
+        lines.push(format!(
+            "{heading} {}: {}",
+            problem.object,
+            human::text(problem.message.as_bytes())
+        ));
+        lines.extend(
+            problem
+                .affects
+                .iter()
+                .map(|affected| format!("  affects {}", human::text(affected.as_bytes()))),
+        );
     }
     lines
 }
@@ -184,6 +199,13 @@ pub(super) struct Summary<'a, T> {
 
 impl<'a, T: Serialize> Summary<'a, T> {
     pub(super) fn new(verb: &'static str, repository: String, report: &'a T) -> Self {
-        Self { schema_version: crate::ui::SCHEMA_VERSION, event: "summary", verb, repository, job: None, report }
+        Self {
+            schema_version: crate::ui::SCHEMA_VERSION,
+            event: "summary",
+            verb,
+            repository,
+            job: None,
+            report,
+        }
     }
 }

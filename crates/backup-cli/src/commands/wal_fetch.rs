@@ -13,10 +13,11 @@ use crate::session::Session;
 
 /// Fetch a segment of the captured log for a PostgreSQL server, as its `restore_command`
 ///
-/// For servers that are restored by other means; `backup restore --at` puts the log into place itself. The exit code is 0 if the file
-/// was written, 1 if there is none and the log ends there, or the server has it in pg_wal, and 200 for everything else, such as a
-/// storage that cannot be reached or log that is damaged or missing in the middle: PostgreSQL then stops, instead of taking the log for
-/// ended and going on without the rest. Always name a recovery target, too.
+/// For servers that are restored by other means; `backup restore --at` puts the log into place
+/// itself. The exit code is 0 if the file was written, 1 if there is none and the log ends there,
+/// or the server has it in pg_wal, and 200 for everything else, such as a storage that cannot be
+/// reached or log that is damaged or missing in the middle: PostgreSQL then stops, instead of
+/// taking the log for ended and going on without the rest. Always name a recovery target, too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -44,7 +45,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         Ok(Ok(true)) => Ok(Outcome::Success),
         Ok(Ok(false)) => Ok(Outcome::Failed(exit_code::FAILURE)),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(CommandError::new(Kind::Core(backup_core::error::ErrorKind::Internal), "the program failed")),
+        Err(_) => Err(CommandError::new(
+            Kind::Core(backup_core::error::ErrorKind::Internal),
+            "the program failed",
+        )),
     }
 }
 
@@ -54,7 +58,13 @@ async fn fetch(session: &Session, args: &Args) -> CommandResult<bool> {
     if let Some(job) = &args.job {
         require_job(&opened.snapshots, job, &stream)?;
     }
-    let fetching =
-        files::fetch(&opened.indexed, (&stream, id), &args.data_directory, &args.name, &args.file, &session.cx);
+    let fetching = files::fetch(
+        &opened.indexed,
+        (&stream, id),
+        &args.data_directory,
+        &args.name,
+        &args.file,
+        &session.cx,
+    );
     Ok(fetching.await?)
 }

@@ -12,10 +12,12 @@ use crate::session::Session;
 
 /// Store a segment of the log of a PostgreSQL server, as its `archive_command`
 ///
-/// Where a connection for replication is not possible, this takes the place of `backup logs follow`. The segment, or the history of a
-/// timeline, is verified, and stored for good when this ends with exit code 0; one that is stored already must be the same. Labels of backups and unfinished
-/// segments are accepted and left out: the first segment of a timeline has what the one before had not completed.
-/// Unlike following the log, this loses what the server had not completed a segment of: see archive_timeout.
+/// Where a connection for replication is not possible, this takes the place of
+/// `backup logs follow`. The segment, or the history of a timeline, is verified, and stored for
+/// good when this ends with exit code 0; one that is stored already must be the same. Labels of
+/// backups and unfinished segments are accepted and left out: the first segment of a timeline has
+/// what the one before had not completed. Unlike following the log, this loses what the server had
+/// not completed a segment of: see archive_timeout.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -45,14 +47,22 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     Ok(Outcome::Success)
 }
 
-/// Fails if the snapshots of a job are of another cluster. Before the first one there is nothing to compare with.
-pub(super) fn require_job(snapshots: &SnapshotList, job: &str, stream: &Stream) -> CommandResult<()> {
-    let newest = logs::newest_of_job(&snapshots.snapshots, job).and_then(|info| info.snapshot.x_log.as_ref());
+/// Fails if the snapshots of a job are of another cluster. Before the first one there is nothing to
+/// compare with.
+pub(super) fn require_job(
+    snapshots: &SnapshotList,
+    job: &str,
+    stream: &Stream,
+) -> CommandResult<()> {
+    let newest = logs::newest_of_job(&snapshots.snapshots, job)
+        .and_then(|info| info.snapshot.x_log.as_ref());
     if newest.is_none_or(|log| log.stream == stream.name()) {
         return Ok(());
     }
     let text = format!("the snapshots of job {job} are of another cluster than this log");
     Err(CoreError::new(ErrorKind::Invalid, text)
-        .with_hint("name the job of this cluster, or leave --job out if it was made anew on purpose")
+        .with_hint(
+            "name the job of this cluster, or leave --job out if it was made anew on purpose",
+        )
         .into())
 }

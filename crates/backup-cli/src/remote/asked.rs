@@ -13,7 +13,8 @@ use crate::command_error::{CommandError, CommandResult};
 pub(super) struct Asked {
     /// The verb, and the one below it behind a dash: `logs-status`.
     pub(super) verb: String,
-    /// Flags with their values, in the order of the help; those that every verb has are not among them.
+    /// Flags with their values, in the order of the help; those that every verb has are not among
+    /// them.
     pub(super) flags: Vec<(String, Option<String>)>,
     /// What stands behind them.
     pub(super) names: Vec<String>,
@@ -97,22 +98,29 @@ impl Asked {
     /// Fails if there is a flag, or a name, that a daemon cannot be told.
     pub(super) fn allow(&self, flags: &[&str], names: usize) -> CommandResult<()> {
         let verb = self.verb.replace('-', " ");
-        if let Some((flag, _)) = self.flags.iter().find(|(flag, _)| !flags.contains(&flag.as_str())) {
+        if let Some((flag, _)) = self.flags.iter().find(|(flag, _)| !flags.contains(&flag.as_str()))
+        {
             let known: Vec<String> = flags.iter().map(|flag| format!("--{flag}")).collect();
             let hint = match known[..] {
-                [] => format!("`backup {verb}` takes no flags with --server; do it on the machine of the daemon"),
+                [] => format!(
+                    "`backup {verb}` takes no flags with --server; do it on the machine of the \
+                     daemon"
+                ),
                 _ => format!(
                     "with --server it takes {}; all else is done on the machine of the daemon",
                     known.join(", ")
                 ),
             };
-            return Err(
-                CommandError::usage(format!("a daemon cannot be told --{flag} of `backup {verb}`")).with_hint(hint)
-            );
+            return Err(CommandError::usage(format!(
+                "a daemon cannot be told --{flag} of `backup {verb}`"
+            ))
+            .with_hint(hint));
         }
         if self.names.len() > names {
-            return Err(CommandError::usage(format!("a daemon cannot be told so much at once of `backup {verb}`"))
-                .with_hint("one after the other"));
+            return Err(CommandError::usage(format!(
+                "a daemon cannot be told so much at once of `backup {verb}`"
+            ))
+            .with_hint("one after the other"));
         }
         Ok(())
     }
@@ -130,7 +138,8 @@ mod tests {
     use super::*;
 
     fn of(line: &str) -> Asked {
-        let words: Vec<OsString> = std::iter::once("backup").chain(line.split(' ')).map(OsString::from).collect();
+        let words: Vec<OsString> =
+            std::iter::once("backup").chain(line.split(' ')).map(OsString::from).collect();
         Asked::of(&words).unwrap()
     }
 
@@ -157,7 +166,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_is_named() {
-        let error = of("restore latest --target /t --rename a=b").allow(&["target"], 1).unwrap_err();
+        let error =
+            of("restore latest --target /t --rename a=b").allow(&["target"], 1).unwrap_err();
         assert!(error.message().contains("--rename") && error.is_usage(), "{error:?}");
         assert!(of("verify a b").allow(&[], 1).is_err());
         of("verify a").allow(&[], 1).unwrap();

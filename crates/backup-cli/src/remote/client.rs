@@ -37,8 +37,10 @@ impl Client {
         let ca_file = server.ca_file.as_deref();
         let made = match &server.address {
             Address::Socket(_) if ca_file.is_some() => {
-                return Err(CommandError::usage("nobody has to vouch for a socket of this machine")
-                    .with_hint("leave --ca-file out"));
+                return Err(CommandError::usage(
+                    "nobody has to vouch for a socket of this machine",
+                )
+                .with_hint("leave --ca-file out"));
             }
             Address::Socket(socket) => http::client_of_machine(None, Some(socket)),
             address if address.is_this_machine() => http::client_of_machine(ca_file, None),
@@ -61,15 +63,29 @@ impl Client {
 
     /// The flag that names it again, for commands that are suggested.
     pub(super) fn flag(&self) -> String {
-        self.name.as_ref().map(|name| format!(" --server {}", human::shell(name))).unwrap_or_default()
+        self.name
+            .as_ref()
+            .map(|name| format!(" --server {}", human::shell(name)))
+            .unwrap_or_default()
     }
 
-    pub(super) async fn get(&self, session: &Session, path: &[&str], query: &[(&str, &str)]) -> CommandResult<Value> {
+    pub(super) async fn get(
+        &self,
+        session: &Session,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> CommandResult<Value> {
         self.ask(session, self.request(Method::GET, path, query)?).await
     }
 
-    pub(super) async fn post(&self, session: &Session, path: &[&str], body: &Value) -> CommandResult<Value> {
-        let request = self.request(Method::POST, path, &[])?.header(CONTENT_TYPE, "application/json");
+    pub(super) async fn post(
+        &self,
+        session: &Session,
+        path: &[&str],
+        body: &Value,
+    ) -> CommandResult<Value> {
+        let request =
+            self.request(Method::POST, path, &[])?.header(CONTENT_TYPE, "application/json");
         self.ask(session, request.body(body.to_string())).await
     }
 
@@ -83,12 +99,21 @@ impl Client {
         // Without a limit for all of it: it goes on as long as there is something to be said.
         let begun = async {
             let response = request.send().await.map_err(|error| self.unreachable(error))?;
-            if response.status().is_success() { Ok(response) } else { Err(self.problem(response).await) }
+            if response.status().is_success() {
+                Ok(response)
+            } else {
+                Err(self.problem(response).await)
+            }
         };
         tokio::time::timeout(PATIENCE, begun).await.unwrap_or_else(|_| Err(self.silent()))
     }
 
-    fn request(&self, method: Method, path: &[&str], query: &[(&str, &str)]) -> CommandResult<RequestBuilder> {
+    fn request(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> CommandResult<RequestBuilder> {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.clear().extend(path);
@@ -105,7 +130,8 @@ impl Client {
 
     async fn ask(&self, session: &Session, request: RequestBuilder) -> CommandResult<Value> {
         let asked = async {
-            let response = request.timeout(PATIENCE).send().await.map_err(|error| self.unreachable(error))?;
+            let response =
+                request.timeout(PATIENCE).send().await.map_err(|error| self.unreachable(error))?;
             if !response.status().is_success() {
                 return Err(self.problem(response).await);
             }
@@ -138,16 +164,23 @@ impl Client {
         failed.with_hint(match (is_unknown, self.has_ca_file) {
             (true, false) => "name the file with the authority that vouches for it by --ca-file",
             (true, true) => {
-                "the authorities in --ca-file do not vouch for it: is it the right one, and the right host?"
+                "the authorities in --ca-file do not vouch for it: is it the right one, and the \
+                 right host?"
             }
-            _ => "does `backupd` run there, and does `[api]` of its configuration say that it listens?",
+            _ => {
+                "does `backupd` run there, and does `[api]` of its configuration say that it \
+                 listens?"
+            }
         })
     }
 
     /// It takes the request, and says nothing.
     fn silent(&self) -> CommandError {
-        CommandError::new(Kind::Core(ErrorKind::Unavailable), format!("{} does not answer", self.shown))
-            .with_hint("`backupd` may hang there: look at its log")
+        CommandError::new(
+            Kind::Core(ErrorKind::Unavailable),
+            format!("{} does not answer", self.shown),
+        )
+        .with_hint("`backupd` may hang there: look at its log")
     }
 
     /// Something answers that is no daemon.
@@ -173,14 +206,17 @@ impl Client {
             StatusCode::FORBIDDEN => Kind::Refused,
             StatusCode::NOT_FOUND => Kind::Core(ErrorKind::NotFound),
             StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS => Kind::Core(ErrorKind::Busy),
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Kind::Core(ErrorKind::Unavailable),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                Kind::Core(ErrorKind::Unavailable)
+            }
             status if status.is_client_error() => Kind::Usage,
             _ => Kind::Io,
         };
         let error = CommandError::new(kind, human::text(message.as_bytes()));
         match (status, wait, said["hint"].as_str()) {
             (StatusCode::UNAUTHORIZED, ..) => error.with_hint(
-                "give a token that is good in BACKUP_TOKEN or --token-file; `backupd token create` on the machine of the daemon makes one",
+                "give a token that is good in BACKUP_TOKEN or --token-file; `backupd token create` \
+                 on the machine of the daemon makes one",
             ),
             (_, Some(seconds), _) => error.with_hint(format!("try again in {seconds} s")),
             (_, None, Some(hint)) => error.with_hint(human::text(hint.as_bytes())),

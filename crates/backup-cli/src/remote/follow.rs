@@ -28,7 +28,8 @@ pub(super) async fn follow(session: &Session, client: &Client, id: &str) -> Comm
         ended = until_the_end(session, client, id) => ended?,
         () = session.cx.cancel.cancelled() => {
             session.ui.status(format_args!("{id} goes on in the daemon."));
-            session.ui.hint(format_args!("`backup cancel {id}{}` stops it, `backup running{0}` shows it", client.flag()));
+            session.ui.hint(format_args!("`backup cancel {id}{}` stops it, `backup running{0}` \
+                                          shows it", client.flag()));
             return Err(CoreError::cancelled().into());
         }
     };
@@ -50,12 +51,15 @@ async fn until_the_end(session: &Session, client: &Client, id: &str) -> CommandR
             Err(error) if !error.may_pass() && !error.is_busy() => {
                 return Err(match error.hint() {
                     Some(_) => error,
-                    None => error.with_hint(format!("what was begun, {id}, goes on if the daemon does")),
+                    None => {
+                        error.with_hint(format!("what was begun, {id}, goes on if the daemon does"))
+                    }
                 });
             }
             Err(error) => {
                 if lost.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
-                    return Err(error.with_hint(format!("what was begun, {id}, goes on if the daemon does")));
+                    return Err(error
+                        .with_hint(format!("what was begun, {id}, goes on if the daemon does")));
                 }
                 tokio::time::sleep(AGAIN).await;
             }
@@ -63,8 +67,14 @@ async fn until_the_end(session: &Session, client: &Client, id: &str) -> CommandR
     }
 }
 
-/// Listens until it has ended; none if the daemon has nothing more to say, and is to be asked again.
-async fn watch(session: &Session, client: &Client, id: &str, view: &mut View<'_>) -> CommandResult<Option<Value>> {
+/// Listens until it has ended; none if the daemon has nothing more to say, and is to be asked
+/// again.
+async fn watch(
+    session: &Session,
+    client: &Client,
+    id: &str,
+    view: &mut View<'_>,
+) -> CommandResult<Option<Value>> {
     let mut events = Events { response: client.events().await?, read: Vec::new() };
     // Whoever listens hears all that comes; this is what was before.
     match client.get(session, &["api", "v1", "running", id], &[]).await {

@@ -26,7 +26,8 @@ pub(super) async fn running(session: &Session, client: &Client, asked: &Asked) -
         .filter(|task| task["paused"] == json!(true))
         .map(|task| text(&task["name"]))
         .collect();
-    let outcome = if health["healthy"] == json!(true) { Outcome::Success } else { Outcome::Warnings };
+    let outcome =
+        if health["healthy"] == json!(true) { Outcome::Success } else { Outcome::Warnings };
     if session.ui.is_json() {
         answer["schema_version"] = json!(SCHEMA_VERSION);
         answer["health"] = health;
@@ -38,12 +39,16 @@ pub(super) async fn running(session: &Session, client: &Client, asked: &Asked) -
     match (list, what) {
         ([], "running") => session.ui.status("Nothing goes on, and nothing waits."),
         ([], _) => session.ui.status("Nothing is over since the daemon began."),
-        (list, "running") => session.ui.print(table_of_running(session, list).lines().join("\n"))?,
+        (list, "running") => {
+            session.ui.print(table_of_running(session, list).lines().join("\n"))?
+        }
         (list, _) => session.ui.print(table_of_ended(session, list).lines().join("\n"))?,
     }
     if !paused.is_empty() {
         session.ui.status(format_args!("Paused: {}.", paused.join(", ")));
-        session.ui.hint(format_args!("`backup schedule resume{}` lets them begin again", client.flag()));
+        session
+            .ui
+            .hint(format_args!("`backup schedule resume{}` lets them begin again", client.flag()));
     }
     say_health(session, &health);
     Ok(outcome)
@@ -67,7 +72,11 @@ fn table_of_running(session: &Session, list: &[Value]) -> Table {
     let columns = ["ID", "Work", "Task", "By", "Since", "Progress"].map(|name| (name, Align::Left));
     let mut table = Table::new(columns);
     for item in list {
-        let since = if item["since"].is_null() { "waits".to_owned() } else { moment(session, &item["since"]) };
+        let since = if item["since"].is_null() {
+            "waits".to_owned()
+        } else {
+            moment(session, &item["since"])
+        };
         table.row([
             paint(style::HEADING, text(&item["id"])),
             work(&item["work"]),
@@ -87,7 +96,10 @@ fn table_of_ended(session: &Session, list: &[Value]) -> Table {
         let result = match item["exit_code"].as_u64() {
             Some(0) => paint(style::GOOD, "success"),
             Some(3) => paint(style::WARNING, "warnings"),
-            _ => paint(style::ERROR, text(&item["error"]).lines().next().unwrap_or("failure").to_owned()),
+            _ => paint(
+                style::ERROR,
+                text(&item["error"]).lines().next().unwrap_or("failure").to_owned(),
+            ),
         };
         table.row([
             paint(style::HEADING, text(&item["id"])),
@@ -107,8 +119,11 @@ fn text(value: &Value) -> String {
 
 /// A piece of work, in a few words.
 fn work(work: &Value) -> String {
-    let about = ["job", "what", "snapshot", "repository", "to"].into_iter().find_map(|key| work[key].as_str());
-    let about = about.map(|about| format!(" {}", human::text(about.as_bytes()))).unwrap_or_default();
+    let about = ["job", "what", "snapshot", "repository", "to"]
+        .into_iter()
+        .find_map(|key| work[key].as_str());
+    let about =
+        about.map(|about| format!(" {}", human::text(about.as_bytes()))).unwrap_or_default();
     format!("{}{about}", text(&work["kind"]))
 }
 
@@ -139,24 +154,36 @@ pub(super) async fn cancel(session: &Session, client: &Client, asked: &Asked) ->
 }
 
 /// `backup schedule pause` and `resume`.
-pub(super) async fn pause(session: &Session, client: &Client, asked: &Asked, paused: bool) -> CommandResult {
+pub(super) async fn pause(
+    session: &Session,
+    client: &Client,
+    asked: &Asked,
+    paused: bool,
+) -> CommandResult {
     asked.allow(&[], 1)?;
     let verb = if paused { "pause" } else { "resume" };
     let order = asked.name(0).map_or_else(|| json!({}), |task| json!({ "task": task }));
-    let mut answer = client.post(session, &["api", "v1", "tasks", verb], &order).await.map_err(|error| match error
-        .is_not_found()
-    {
-        true => error.with_hint(format!("`backup schedule{}` shows the tasks", client.flag())),
-        false => error,
-    })?;
+    let mut answer =
+        client.post(session, &["api", "v1", "tasks", verb], &order).await.map_err(|error| {
+            match error.is_not_found() {
+                true => {
+                    error.with_hint(format!("`backup schedule{}` shows the tasks", client.flag()))
+                }
+                false => error,
+            }
+        })?;
     if session.ui.is_json() {
         answer["schema_version"] = json!(SCHEMA_VERSION);
         session.ui.json(&answer)?;
         return Ok(Outcome::Success);
     }
-    let what = asked.name(0).map_or_else(|| "Every task".to_owned(), |task| human::text(task.as_bytes()));
-    let words =
-        if paused { "is paused: nothing of it is begun until it is resumed" } else { "begins by the schedule again" };
+    let what =
+        asked.name(0).map_or_else(|| "Every task".to_owned(), |task| human::text(task.as_bytes()));
+    let words = if paused {
+        "is paused: nothing of it is begun until it is resumed"
+    } else {
+        "begins by the schedule again"
+    };
     session.ui.status(format_args!("{what} {words}."));
     Ok(Outcome::Success)
 }

@@ -91,7 +91,9 @@ pub(crate) async fn run(session: &Session, server: &Server, args: &[OsString]) -
         "cancel" => going::cancel(session, &client, &asked).await,
         "schedule-pause" => going::pause(session, &client, &asked, true).await,
         "schedule-resume" => going::pause(session, &client, &asked, false).await,
-        "alerts-list" => look(session, &client, &Asked { verb: "alerts".to_owned(), ..asked }).await,
+        "alerts-list" => {
+            look(session, &client, &Asked { verb: "alerts".to_owned(), ..asked }).await
+        }
         "alerts-silence" => silence(session, &client, &asked).await,
         "alerts-unsilence" => unsilence(session, &client, &asked).await,
         verb if LOOKING.contains(&verb) => look(session, &client, &asked).await,
@@ -109,7 +111,8 @@ fn require_nothing_of_here(session: &Session) -> CommandResult<()> {
     ];
     if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
         let text = format!("{flag} is about this machine, and the daemon of --server does it");
-        return Err(CommandError::usage(text).with_hint("leave it out: the daemon has its own configuration"));
+        return Err(CommandError::usage(text)
+            .with_hint("leave it out: the daemon has its own configuration"));
     }
     match &global.repo {
         Some(repo) if repo.contains('/') || repo.contains(':') => {
@@ -122,12 +125,15 @@ fn require_nothing_of_here(session: &Session) -> CommandResult<()> {
 
 /// Shows what the daemon's program says.
 async fn look(session: &Session, client: &Client, asked: &Asked) -> CommandResult {
-    let mut words: Vec<String> = session.global.repo.iter().map(|name| format!("--repo={name}")).collect();
+    let mut words: Vec<String> =
+        session.global.repo.iter().map(|name| format!("--repo={name}")).collect();
     words.extend(asked.words());
     let words = serde_json::to_string(&words).unwrap_or_default();
     let mut query = vec![("words", words.as_str())];
     let color = session.ui.has_colors();
-    for (name, wanted) in [("json", session.ui.is_json()), ("quiet", session.ui.is_quiet()), ("color", color)] {
+    for (name, wanted) in
+        [("json", session.ui.is_json()), ("quiet", session.ui.is_quiet()), ("color", color)]
+    {
         if wanted {
             query.push((name, "true"));
         }
@@ -150,7 +156,9 @@ fn outcome(code: Option<u64>) -> Outcome {
         Some(0) => Outcome::Success,
         Some(3) => Outcome::Warnings,
         Some(4) => Outcome::Damage,
-        code => Outcome::Failed(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(crate::exit_code::FAILURE)),
+        code => Outcome::Failed(
+            code.and_then(|code| u8::try_from(code).ok()).unwrap_or(crate::exit_code::FAILURE),
+        ),
     }
 }
 
@@ -168,7 +176,10 @@ async fn silence(session: &Session, client: &Client, asked: &Asked) -> CommandRe
         return Ok(Outcome::Success);
     }
     let rule = human::text(asked.name(0).unwrap_or_default().as_bytes());
-    session.ui.status(format_args!("Nobody is told of {rule} until {}", moment(session, &silence["until"])));
+    session.ui.status(format_args!(
+        "Nobody is told of {rule} until {}",
+        moment(session, &silence["until"])
+    ));
     let id = silence["id"].as_str().unwrap_or_default();
     session.ui.hint(format_args!("`backup alerts unsilence {id}{}` ends it", client.flag()));
     Ok(Outcome::Success)

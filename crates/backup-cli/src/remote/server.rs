@@ -25,22 +25,31 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The daemon that flags, or else the environment, name; that of this machine, if only a daemon will do.
+    /// The daemon that flags, or else the environment, name; that of this machine, if only a daemon
+    /// will do.
     pub(super) fn of(session: &Session, is_for_daemon: bool) -> CommandResult<Option<Self>> {
         let global = &session.global;
-        let name =
-            global.server.as_deref().or_else(|| session.env.text(SERVER_VARIABLE).filter(|name| !name.is_empty()));
+        let name = global
+            .server
+            .as_deref()
+            .or_else(|| session.env.text(SERVER_VARIABLE).filter(|name| !name.is_empty()));
         let Some(name) = name else {
             if global.token_file.is_some() || global.ca_file.is_some() {
-                return Err(CommandError::usage("--token-file and --ca-file are for a daemon, and none is named")
-                    .with_hint("add --server"));
+                return Err(CommandError::usage(
+                    "--token-file and --ca-file are for a daemon, and none is named",
+                )
+                .with_hint("add --server"));
             }
             return if is_for_daemon { Self::of_machine(session).map(Some) } else { Ok(None) };
         };
         let known = if name.contains("://") { None } else { Some(known(session, name)?) };
         let address = Address::parse(known.as_ref().map_or(name, |known| &known.url))?;
-        let token_file = global.token_file.clone().or_else(|| session.env.get(TOKEN_FILE_VARIABLE).map(PathBuf::from));
-        let (of_config, ca_of_config) = known.map(|known| (known.token_file, known.ca_file)).unwrap_or_default();
+        let token_file = global
+            .token_file
+            .clone()
+            .or_else(|| session.env.get(TOKEN_FILE_VARIABLE).map(PathBuf::from));
+        let (of_config, ca_of_config) =
+            known.map(|known| (known.token_file, known.ca_file)).unwrap_or_default();
         let token = match (&global.token_file, session.env.text(TOKEN_VARIABLE)) {
             (None, Some(token)) => Some(header(token, TOKEN_VARIABLE)?),
             _ => token_file.or(of_config).map(|file| read(&file)).transpose()?,
@@ -54,8 +63,12 @@ impl Server {
         let configured = session.config()?.and_then(|loaded| loaded.config.api.socket);
         let socket = configured.or_else(|| Some(state::dir(&session.env)?.join(SOCKET)));
         let socket = socket.ok_or_else(|| {
-            CommandError::usage("there is no state directory in which a daemon could have its socket")
-                .with_hint("name it by --server unix:///PATH, or its state directory in BACKUP_STATE_DIR")
+            CommandError::usage(
+                "there is no state directory in which a daemon could have its socket",
+            )
+            .with_hint(
+                "name it by --server unix:///PATH, or its state directory in BACKUP_STATE_DIR",
+            )
         })?;
         Ok(Self { address: Address::Socket(socket), name: None, token: None, ca_file: None })
     }
@@ -69,7 +82,8 @@ fn known(session: &Session, name: &str) -> CommandResult<ServerConfig> {
             [] => "write https://HOST:PORT, or unix:///PATH of its socket".to_owned(),
             _ => format!("servers of the configuration: {}", names.join(", ")),
         };
-        CommandError::usage("--server names no server of the configuration, and no address").with_hint(hint)
+        CommandError::usage("--server names no server of the configuration, and no address")
+            .with_hint(hint)
     })
 }
 
@@ -77,7 +91,8 @@ fn read(file: &Path) -> CommandResult<HeaderValue> {
     use std::io::Read;
     let shown = file.display().to_string();
     let mut text = String::new();
-    let read = std::fs::File::open(file).and_then(|file| file.take(LONGEST_TOKEN).read_to_string(&mut text));
+    let read = std::fs::File::open(file)
+        .and_then(|file| file.take(LONGEST_TOKEN).read_to_string(&mut text));
     read.map_err(|error| CommandError::io(format!("the token in {shown} cannot be read"), &error))?;
     header(&text, &shown)
 }
@@ -85,8 +100,9 @@ fn read(file: &Path) -> CommandResult<HeaderValue> {
 /// The header that shows a token, which is never shown to anybody else.
 fn header(token: &str, from: &str) -> CommandResult<HeaderValue> {
     let wrong = || {
-        CommandError::usage(format!("there is no token in {from}"))
-            .with_hint("`backupd token create NAME --role ROLE` prints one, which begins with bkpd_")
+        CommandError::usage(format!("there is no token in {from}")).with_hint(
+            "`backupd token create NAME --role ROLE` prints one, which begins with bkpd_",
+        )
     };
     let token = token.trim();
     if token.is_empty() || token.contains(char::is_whitespace) {

@@ -50,7 +50,10 @@ fn say(session: &Session, event: &Value) -> CommandResult<()> {
             summary(session, event)?;
             // A long list has only its beginning.
             match event["problems_count"].as_u64() {
-                Some(all) => ui.print(format_args!("The first of {}.", human::count(all, "problem", "problems"))),
+                Some(all) => ui.print(format_args!(
+                    "The first of {}.",
+                    human::count(all, "problem", "problems")
+                )),
                 None => Ok(()),
             }
         }
@@ -82,10 +85,15 @@ fn summary(session: &Session, event: &Value) -> CommandResult<()> {
 }
 
 fn restored(event: &Value, report: &RestoreReport) -> String {
-    let target = event["target"].as_str().map(|target| human::text(target.as_bytes())).unwrap_or_default();
-    let job = event["job"].as_str().map(|job| format!("{}: ", human::text(job.as_bytes()))).unwrap_or_default();
+    let target =
+        event["target"].as_str().map(|target| human::text(target.as_bytes())).unwrap_or_default();
+    let job = event["job"]
+        .as_str()
+        .map(|job| format!("{}: ", human::text(job.as_bytes())))
+        .unwrap_or_default();
     let id = paint(style::SNAPSHOT, short(&event["snapshot"]));
-    let mut lines = vec![format!("{job}Snapshot {id} {} to {target}", paint(style::GOOD, "restored"))];
+    let mut lines =
+        vec![format!("{job}Snapshot {id} {} to {target}", paint(style::GOOD, "restored"))];
     if target.contains("://") {
         let entries = human::count(report.entries, "object", "objects");
         lines.push(format!("  written: {entries}, {}", human::size(report.written_bytes)));

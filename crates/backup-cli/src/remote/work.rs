@@ -11,8 +11,9 @@ use crate::human;
 use crate::session::Session;
 
 /// What else there is to be done.
-const HINT: &str = "with --server there are run, restore, verify, check, cleanup, prune, copy, archive, logs compact, alerts check, and all \
-                    verbs that look at something; the rest is done on the machine of the daemon";
+const HINT: &str = "with --server there are run, restore, verify, check, cleanup, prune, copy, \
+                    archive, logs compact, alerts check, and all verbs that look at something; the \
+                    rest is done on the machine of the daemon";
 
 /// Has the daemon do it, and waits for the end.
 pub(super) async fn run(session: &Session, client: &Client, asked: &Asked) -> CommandResult {
@@ -26,7 +27,10 @@ pub(super) async fn run(session: &Session, client: &Client, asked: &Asked) -> Co
             "`backup {}` removes something, and is not planned first",
             asked.verb
         ))
-        .with_hint("add --yes if this is what you want; on the machine of the daemon --dry-run shows the plan"));
+        .with_hint(
+            "add --yes if this is what you want; on the machine of the daemon --dry-run \
+             shows the plan",
+        ));
     }
     let several = works.len() > 1;
     if asked.verb == "run" && several {
@@ -54,33 +58,42 @@ async fn require_known(session: &Session, client: &Client, names: &[String]) -> 
         let all = ["jobs", "groups"].into_iter().filter_map(|key| known[key].as_array()).flatten();
         all.into_iter().any(|one| one["name"] == json!(name))
     };
-    let unknown: Vec<String> =
-        names.iter().filter(|name| !is_known(name)).map(|name| human::text(name.as_bytes())).collect();
+    let unknown: Vec<String> = names
+        .iter()
+        .filter(|name| !is_known(name))
+        .map(|name| human::text(name.as_bytes()))
+        .collect();
     if unknown.is_empty() {
         return Ok(());
     }
     let text = format!("the daemon has no job or group {}; nothing was begun", unknown.join(", "));
-    Err(CommandError::new(Kind::Core(ErrorKind::NotFound), text).with_hint("`backup status` shows those of the daemon"))
+    Err(CommandError::new(Kind::Core(ErrorKind::NotFound), text)
+        .with_hint("`backup status` shows those of the daemon"))
 }
 
 /// Whether something goes.
 fn removes(asked: &Asked) -> bool {
-    matches!(asked.verb.as_str(), "cleanup" | "prune") || asked.verb == "archive" && asked.has("remove")
+    matches!(asked.verb.as_str(), "cleanup" | "prune")
+        || asked.verb == "archive" && asked.has("remove")
 }
 
 /// The pieces of work of a command.
 fn works(asked: &Asked, repository: Option<&str>) -> CommandResult<Vec<Value>> {
     let about_repository = ["verify", "check", "prune", "archive"].contains(&asked.verb.as_str());
     if repository.is_some() && !about_repository {
-        return Err(CommandError::usage(format!("`backup {}` of a daemon goes by its configuration", asked.verb))
-            .with_hint("leave --repo out"));
+        return Err(CommandError::usage(format!(
+            "`backup {}` of a daemon goes by its configuration",
+            asked.verb
+        ))
+        .with_hint("leave --repo out"));
     }
     match asked.verb.as_str() {
         "run" => backups(asked),
         "verify" => verification(asked, repository).map(one),
         "check" => {
             asked.allow(&["read-data-subset", "read-data"], 0)?;
-            let data = if asked.has("read-data") { Some("100%") } else { asked.value("read-data-subset") };
+            let data =
+                if asked.has("read-data") { Some("100%") } else { asked.value("read-data-subset") };
             Ok(one(with(json!({ "kind": "check" }), [("repository", repository), ("data", data)])))
         }
         "cleanup" => {
@@ -103,7 +116,10 @@ fn works(asked: &Asked, repository: Option<&str>) -> CommandResult<Vec<Value>> {
         }
         verb => {
             let verb = verb.replace('-', " ");
-            Err(CommandError::usage(format!("`backup {verb}` cannot be done by a daemon elsewhere")).with_hint(HINT))
+            Err(CommandError::usage(format!(
+                "`backup {verb}` cannot be done by a daemon elsewhere"
+            ))
+            .with_hint(HINT))
         }
     }
 }
@@ -115,10 +131,14 @@ fn one(work: Value) -> Vec<Value> {
 fn backups(asked: &Asked) -> CommandResult<Vec<Value>> {
     asked.allow(&["type", "tier"], 64)?;
     if asked.names.is_empty() {
-        return Err(CommandError::usage("no job is given").with_hint("`backup status` shows those of the daemon"));
+        return Err(CommandError::usage("no job is given")
+            .with_hint("`backup status` shows those of the daemon"));
     }
     let of = |job| {
-        with(json!({ "kind": "backup", "job": job }), [("type", asked.value("type")), ("tier", asked.value("tier"))])
+        with(
+            json!({ "kind": "backup", "job": job }),
+            [("type", asked.value("type")), ("tier", asked.value("tier"))],
+        )
     };
     Ok(asked.names.iter().map(of).collect())
 }
@@ -128,7 +148,8 @@ fn verification(asked: &Asked, repository: Option<&str>) -> CommandResult<Value>
     let snapshot = match (asked.name(0), asked.value("job")) {
         (Some("latest"), Some(job)) => format!("{job}:latest"),
         (Some(_), Some(_)) => {
-            return Err(CommandError::usage("--job says of which job `latest` is").with_hint("leave it out"));
+            return Err(CommandError::usage("--job says of which job `latest` is")
+                .with_hint("leave it out"));
         }
         (name, _) => name.unwrap_or_default().to_owned(),
     };
@@ -139,9 +160,8 @@ fn copy(asked: &Asked) -> CommandResult<Value> {
     asked.allow(&["from", "to", "all", "job"], 0)?;
     let (from, to) = (asked.value("from"), asked.value("to"));
     if from.is_none() {
-        return Err(
-            CommandError::usage("a daemon has to be told which repository is copied").with_hint("add --from NAME")
-        );
+        return Err(CommandError::usage("a daemon has to be told which repository is copied")
+            .with_hint("add --from NAME"));
     }
     Ok(with(json!({ "kind": "copy" }), [("from", from), ("to", to), ("job", asked.value("job"))]))
 }
@@ -149,9 +169,8 @@ fn copy(asked: &Asked) -> CommandResult<Value> {
 fn archive(asked: &Asked, repository: Option<&str>) -> CommandResult<Value> {
     asked.allow(&["to", "older-than", "storage-class", "remove", "job"], 0)?;
     if repository.is_none() {
-        return Err(
-            CommandError::usage("a daemon has to be told which repository is archived").with_hint("add --repo NAME")
-        );
+        return Err(CommandError::usage("a daemon has to be told which repository is archived")
+            .with_hint("add --repo NAME"));
     }
     let values = [
         ("from", repository),
@@ -173,7 +192,12 @@ fn with<const N: usize>(mut object: Value, values: [(&str, Option<&str>); N]) ->
     object
 }
 
-async fn restore(session: &Session, client: &Client, asked: &Asked, repository: Option<&str>) -> CommandResult {
+async fn restore(
+    session: &Session,
+    client: &Client,
+    asked: &Asked,
+    repository: Option<&str>,
+) -> CommandResult {
     asked.allow(&["at", "target", "dry-run", "job"], 1)?;
     let (what, at) = (asked.name(0), asked.value("at"));
     let what = match (asked.value("job"), what, at) {
@@ -181,18 +205,23 @@ async fn restore(session: &Session, client: &Client, asked: &Asked, repository: 
         (Some(job), Some("latest"), None) => format!("{job}:latest"),
         (None, Some(what), _) => what.to_owned(),
         (Some(_), _, _) => {
-            return Err(CommandError::usage("--job says of which job `latest` or --at is").with_hint("leave it out"));
+            return Err(CommandError::usage("--job says of which job `latest` or --at is")
+                .with_hint("leave it out"));
         }
         (None, None, _) => {
-            return Err(CommandError::usage("a daemon has to be told of which job").with_hint("add --job NAME"));
+            return Err(CommandError::usage("a daemon has to be told of which job")
+                .with_hint("add --job NAME"));
         }
     };
     let targets = asked.flags.iter().filter(|(flag, _)| flag == "target").count();
     let Some(target) = asked.value("target").filter(|_| targets == 1) else {
-        return Err(CommandError::usage("a daemon restores to one target")
-            .with_hint("name a directory of its machine, or a target of its configuration, by --target; for a group with targets of its own, the group"));
+        return Err(CommandError::usage("a daemon restores to one target").with_hint(
+            "name a directory of its machine, or a target of its configuration, by \
+             --target; for a group with targets of its own, the group",
+        ));
     };
-    let order = with(json!({ "what": what, "target": target }), [("at", at), ("repository", repository)]);
+    let order =
+        with(json!({ "what": what, "target": target }), [("at", at), ("repository", repository)]);
     if asked.has("dry-run") {
         return plan(session, client, order).await;
     }
@@ -225,7 +254,10 @@ mod tests {
     use super::*;
 
     fn of(line: &str, repository: Option<&str>) -> CommandResult<String> {
-        let words: Vec<_> = std::iter::once("backup").chain(line.split(' ')).map(std::ffi::OsString::from).collect();
+        let words: Vec<_> = std::iter::once("backup")
+            .chain(line.split(' '))
+            .map(std::ffi::OsString::from)
+            .collect();
         works(&Asked::of(&words).unwrap(), repository).map(|works| json!(works).to_string())
     }
 
@@ -242,7 +274,8 @@ mod tests {
             ("logs compact crm", None),
             ("alerts check", None),
         ];
-        let works: Vec<String> = lines.iter().map(|(line, repository)| of(line, *repository).unwrap()).collect();
+        let works: Vec<String> =
+            lines.iter().map(|(line, repository)| of(line, *repository).unwrap()).collect();
         insta::assert_snapshot!(works.join("\n"), @r#"
         [{"job":"crm","kind":"backup","type":"full"},{"job":"shop","kind":"backup","type":"full"}]
         [{"kind":"verify","snapshot":"crm:latest"}]

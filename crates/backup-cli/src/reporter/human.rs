@@ -51,7 +51,14 @@ impl HumanReporter {
 
     fn start(&self, stage: Stage) {
         let now = Instant::now();
-        let view = View { stage, started: now, pace: Pace::default(), bar: None, last_line: now, has_lines: false };
+        let view = View {
+            stage,
+            started: now,
+            pace: Pace::default(),
+            bar: None,
+            last_line: now,
+            has_lines: false,
+        };
         self.stages().push(view);
     }
 
@@ -154,8 +161,11 @@ fn show(bar: &ProgressBar, progress: &Progress, text: String) {
 }
 
 fn template(text: &str, bar: &str) -> ProgressStyle {
-    // The templates above are constants; a mistake in one shows the default bar instead of failing a backup.
-    ProgressStyle::with_template(text).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars(bar)
+    // The templates above are constants; a mistake in one shows the default bar instead of failing
+    // a backup.
+    ProgressStyle::with_template(text)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars(bar)
 }
 
 fn label(stage: Stage) -> &'static str {

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::ui::{SCHEMA_VERSION, Ui};
 
-/// Running totals of a stage are printed at most once in this time; everything else is printed as it comes.
+/// Running totals of a stage are printed at most once in this time; everything else is printed as
+/// it comes.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Prints events.
@@ -28,7 +29,9 @@ impl JsonReporter {
         let mut last = self.last_progress.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::StageStarted { .. } => *last = Some(Instant::now()),
-            Event::Progress { .. } if last.is_some_and(|last| last.elapsed() < PROGRESS_EVERY) => return false,
+            Event::Progress { .. } if last.is_some_and(|last| last.elapsed() < PROGRESS_EVERY) => {
+                return false;
+            }
             Event::Progress { .. } => *last = Some(Instant::now()),
             _ => {}
         }
@@ -48,7 +51,11 @@ struct Line<'a> {
 impl Reporter for JsonReporter {
     fn report(&self, event: &Event) {
         if self.is_due(event) {
-            self.ui.event(&Line { schema_version: SCHEMA_VERSION, job: self.job.as_deref(), event });
+            self.ui.event(&Line {
+                schema_version: SCHEMA_VERSION,
+                job: self.job.as_deref(),
+                event,
+            });
         }
     }
 }

@@ -7,7 +7,8 @@
 //! | `json.rs` | one JSON object per line |
 //! | `pace.rs` | how fast it goes and how long it will take |
 //!
-//! To add an event: its variant in `backup_core::event`, its text in `human.rs`. JSON needs nothing.
+//! To add an event: its variant in `backup_core::event`, its text in `human.rs`. JSON needs
+//! nothing.
 
 mod human;
 mod json;

@@ -30,8 +30,9 @@ impl Pace {
         }
         // The beginning counts in full: there is nothing older to weigh it against.
         let keep = if self.at.is_zero() { 0.0 } else { SMOOTHING.powf(passed) };
-        let blend =
-            |old: f64, before: u64, now: u64| old * keep + now.saturating_sub(before) as f64 / passed * (1.0 - keep);
+        let blend = |old: f64, before: u64, now: u64| {
+            old * keep + now.saturating_sub(before) as f64 / passed * (1.0 - keep)
+        };
         self.bytes_per_second = blend(self.bytes_per_second, self.bytes, progress.done_bytes);
         self.items_per_second = blend(self.items_per_second, self.items, progress.done_items);
         (self.at, self.bytes, self.items) = (at, progress.done_bytes, progress.done_items);
@@ -66,8 +67,9 @@ impl Pace {
         if self.at < MIN_TIME {
             return None;
         }
-        let estimate =
-            |total: u64, done: u64, speed: f64| (total > done && speed > 0.0).then(|| (total - done) as f64 / speed);
+        let estimate = |total: u64, done: u64, speed: f64| {
+            (total > done && speed > 0.0).then(|| (total - done) as f64 / speed)
+        };
         let bytes = estimate(progress.total_bytes, progress.done_bytes, self.bytes_per_second);
         let items = estimate(progress.total_items, progress.done_items, self.items_per_second);
         Duration::try_from_secs_f64(bytes.or(items)?.ceil()).ok()
@@ -76,8 +78,11 @@ impl Pace {
 
 /// The share that is done, in thousandths, if the total is known.
 pub(super) fn thousandths(progress: &Progress) -> Option<u64> {
-    let share = |done: u64, total: u64| (total > 0).then(|| (done.min(total) as f64 / total as f64 * 1000.0) as u64);
-    share(progress.done_bytes, progress.total_bytes).or_else(|| share(progress.done_items, progress.total_items))
+    let share = |done: u64, total: u64| {
+        (total > 0).then(|| (done.min(total) as f64 / total as f64 * 1000.0) as u64)
+    };
+    share(progress.done_bytes, progress.total_bytes)
+        .or_else(|| share(progress.done_items, progress.total_items))
 }
 
 #[cfg(test)]
@@ -92,9 +97,15 @@ mod tests {
     fn says_speed_and_what_is_left() {
         let mut pace = Pace::default();
         pace.update(Duration::from_secs(1), &progress(10 << 20, 100 << 20));
-        assert_eq!(pace.describe(&progress(10 << 20, 100 << 20)), "3 done, 10.0 MiB of 100 MiB, 10.0 MiB/s");
+        assert_eq!(
+            pace.describe(&progress(10 << 20, 100 << 20)),
+            "3 done, 10.0 MiB of 100 MiB, 10.0 MiB/s"
+        );
         pace.update(Duration::from_secs(4), &progress(40 << 20, 100 << 20));
-        assert_eq!(pace.describe(&progress(40 << 20, 100 << 20)), "3 done, 40.0 MiB of 100 MiB, 10.0 MiB/s, 6 s left");
+        assert_eq!(
+            pace.describe(&progress(40 << 20, 100 << 20)),
+            "3 done, 40.0 MiB of 100 MiB, 10.0 MiB/s, 6 s left"
+        );
         assert_eq!(thousandths(&progress(40, 100)), Some(400));
         assert_eq!(thousandths(&progress(40, 0)), None);
     }

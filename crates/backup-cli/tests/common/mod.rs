@@ -34,8 +34,9 @@ const FILTERS: [(&str, &str); 38] = [
     (r"([-dlbcps][-rwxsStT]{9})  \S+ +\S+ +", "$1  [USER] [GROUP] "),
     // A blob goes to a random pack.
     (r"\b\d+ packs?\b", "[N] packs"),
-    // What is above the test's directory is in snapshots too: more or fewer directories, which other programs change,
-    // and longer or shorter paths; and sizes of stored things depend on random identifiers.
+    // What is above the test's directory is in snapshots too: more or fewer directories, which
+    // other programs change, and longer or shorter paths; and sizes of stored things depend on
+    // random identifiers.
     (r"(?m)^(  Directories +).*$", "$1[N]"),
     (r"\b\d+ director(y|ies)\b", "[N] directories"),
     (r"\b\d+ blobs?\b", "[N] blobs"),
@@ -44,7 +45,10 @@ const FILTERS: [(&str, &str); 38] = [
     (r"\b\d+ in metadata only\b", "[N] in metadata only"),
     (r"[\d.]+ [KMG]?i?B new, [\d.]+ [KMG]?i?B as stored", "[SIZE] new, [SIZE] as stored"),
     (r"(?m)^(  (?:Copied|To copy) +).* blobs?, .*$", "$1[N]"),
-    (r"(?m)^(  (?:Before|Needed|Not needed|Deduplication|Compression|Growth per day) +)\S.*$", "$1[N]"),
+    (
+        r"(?m)^(  (?:Before|Needed|Not needed|Deduplication|Compression|Growth per day) +)\S.*$",
+        "$1[N]",
+    ),
     (r"(?m)^(\w+ +\d+ +[\d.]+ [KM]?i?B) +[\d.]+ [KM]?i?B$", "$1  [SIZE]"),
     (r#""(deduplication|compression)": \d[\d.]*"#, r#""$1": "[N]""#),
     (r#""growth_per_day": [1-9]\d*"#, r#""growth_per_day": "[N]""#),
@@ -119,7 +123,9 @@ impl Env {
     fn give_away(&self, path: &Path) {
         std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
         if path.symlink_metadata().unwrap().is_dir() {
-            std::fs::read_dir(path).unwrap().for_each(|entry| self.give_away(&entry.unwrap().path()));
+            std::fs::read_dir(path)
+                .unwrap()
+                .for_each(|entry| self.give_away(&entry.unwrap().path()));
         }
     }
 
@@ -225,7 +231,8 @@ impl Run {
 
     /// Standard output as one JSON value.
     pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
     }
 
     /// Standard output as events.
@@ -244,7 +251,8 @@ impl Run {
         text
     }
 
-    /// The JSON lines of standard output, indented; running totals, which come by time, are left out.
+    /// The JSON lines of standard output, indented; running totals, which come by time, are left
+    /// out.
     pub(crate) fn pretty(&self) -> String {
         let mut text = format!("exit code {}\n", self.code);
         for event in self.events() {
@@ -272,7 +280,9 @@ impl Run {
         settings.set_snapshot_path("../snapshots");
         settings.set_prepend_module_to_snapshot(false);
         settings.set_omit_expression(true);
-        FILTERS.iter().for_each(|(pattern, replacement)| settings.add_filter(pattern, *replacement));
+        FILTERS
+            .iter()
+            .for_each(|(pattern, replacement)| settings.add_filter(pattern, *replacement));
         settings.bind(|| insta::assert_snapshot!(name, text));
     }
 
@@ -282,7 +292,8 @@ impl Run {
         self
     }
 
-    /// Like [`Self::snapshot`] where columns are as wide as the name of the machine: any number of spaces is as good.
+    /// Like [`Self::snapshot`] where columns are as wide as the name of the machine: any number of
+    /// spaces is as good.
     pub(crate) fn snapshot_table(self, name: &str) -> Self {
         let mut text = self.text();
         while text.contains("   ") {

@@ -123,13 +123,24 @@ impl Alert {
         Some(self.message(Kind::Firing, observation.details.clone(), host, now))
     }
 
-    pub(super) fn over(&self, details: BTreeMap<String, String>, host: &str, now: Timestamp) -> Message {
+    pub(super) fn over(
+        &self,
+        details: BTreeMap<String, String>,
+        host: &str,
+        now: Timestamp,
+    ) -> Message {
         let lasted = words::duration(words::between(self.since, now));
         let message = self.message(Kind::Resolved, details, host, now);
         Message { cause: format!("it is over after {lasted}"), next: String::new(), ..message }
     }
 
-    fn message(&self, kind: Kind, mut details: BTreeMap<String, String>, host: &str, now: Timestamp) -> Message {
+    fn message(
+        &self,
+        kind: Kind,
+        mut details: BTreeMap<String, String>,
+        host: &str,
+        now: Timestamp,
+    ) -> Message {
         let Self { rule, subject, .. } = self;
         let place = match self.about {
             About::Job => format!("job {subject}, host {host}"),

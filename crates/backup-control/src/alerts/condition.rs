@@ -31,7 +31,8 @@ pub enum SlotLimit {
     Kept(Size),
 }
 
-/// What a rule watches, as it is written: `failure`, `stale > 24h`, `duration > 2x`, `storage_free < 20%`.
+/// What a rule watches, as it is written: `failure`, `stale > 24h`, `duration > 2x`,
+/// `storage_free < 20%`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Condition {
     /// The last backup of a job failed.
@@ -62,9 +63,11 @@ pub enum Condition {
     CopyFailed,
     /// The last copy is so much older than the last backup.
     CopyLag(Time),
-    /// The replication slot of a job lost what it keeps, is about to, is not read, or keeps too much.
+    /// The replication slot of a job lost what it keeps, is about to, is not read, or keeps too
+    /// much.
     SlotUnhealthy(SlotLimit),
-    /// The daemon of this machine has given no sign of life for so long; without a time, for five minutes.
+    /// The daemon of this machine has given no sign of life for so long; without a time, for five
+    /// minutes.
     DaemonSilent(Option<Time>),
     /// Somebody began a restore: told once, never over.
     RestoreStarted,
@@ -143,12 +146,15 @@ impl FromStr for Condition {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let trimmed = text.trim();
-        let end = trimmed.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(trimmed.len());
+        let end = trimmed
+            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .unwrap_or(trimmed.len());
         let (word, rest) = trimmed.split_at(end);
         let rest = rest.trim();
         let Some(form) = FORMS.iter().find(|form| form.split(' ').next() == Some(word)) else {
             let known = FORMS.iter().map(|form| form.split(' ').next().unwrap_or_default());
-            let close = suggest::closest(word, known).map(|close| format!("; did you mean `{close}`?"));
+            let close =
+                suggest::closest(word, known).map(|close| format!("; did you mean `{close}`?"));
             return Err(format!("{text:?} is no condition{}", close.unwrap_or_default()));
         };
         let wrong = || format!("{text:?} is no condition; write it like `{form}`");
@@ -156,11 +162,15 @@ impl FromStr for Condition {
         let value = match (sign, rest) {
             (None, "") => "",
             (Some(_), "") if word == "rpo" => return Ok(Self::Rpo(None)),
-            (Some(_), "") if word == "slot_unhealthy" => return Ok(Self::SlotUnhealthy(SlotLimit::None)),
-            (Some(_), "") if word == "daemon_silent" => return Ok(Self::DaemonSilent(None)),
-            (Some(sign), rest) => {
-                rest.strip_prefix(sign).map(str::trim).filter(|rest| !rest.is_empty()).ok_or_else(wrong)?
+            (Some(_), "") if word == "slot_unhealthy" => {
+                return Ok(Self::SlotUnhealthy(SlotLimit::None));
             }
+            (Some(_), "") if word == "daemon_silent" => return Ok(Self::DaemonSilent(None)),
+            (Some(sign), rest) => rest
+                .strip_prefix(sign)
+                .map(str::trim)
+                .filter(|rest| !rest.is_empty())
+                .ok_or_else(wrong)?,
             (None, _) => return Err(wrong()),
         };
         let time = || value.parse::<Time>().map_err(|why| format!("{}: {why}", wrong()));
@@ -182,7 +192,9 @@ impl FromStr for Condition {
             "copy_lag" => Self::CopyLag(time()?),
             "slot_unhealthy" => Self::SlotUnhealthy(match value.parse() {
                 Ok(size) => SlotLimit::Kept(size),
-                Err(_) => SlotLimit::Unread(value.parse().map_err(|_| format!("{}, or `{word} > 30min`", wrong()))?),
+                Err(_) => SlotLimit::Unread(
+                    value.parse().map_err(|_| format!("{}, or `{word} > 30min`", wrong()))?,
+                ),
             }),
             "daemon_silent" => Self::DaemonSilent(Some(time()?)),
             _ => Self::RestoreStarted,
@@ -245,7 +257,10 @@ mod tests {
         for form in ["slot_unhealthy", "slot_unhealthy > 30min", "daemon_silent"] {
             assert_eq!(form.parse::<Condition>().unwrap().to_string(), form);
         }
-        assert_eq!(" duration > average * 2.5 ".parse::<Condition>().unwrap(), Condition::Duration(2.5));
+        assert_eq!(
+            " duration > average * 2.5 ".parse::<Condition>().unwrap(),
+            Condition::Duration(2.5)
+        );
         assert_eq!("stale>2d".parse::<Condition>().unwrap().to_string(), "stale > 2d");
     }
 

@@ -9,11 +9,18 @@ use crate::notify::{Kind, Message};
 use crate::runs::Run;
 use crate::words;
 
-/// The messages of a rule about events for what began or ended after `since`. `host` is the name of this one.
+/// The messages of a rule about events for what began or ended after `since`. `host` is the name of
+/// this one.
 ///
 /// # Errors
 /// As [`observe`](super::observe).
-pub fn tell(name: &str, rule: &AlertConfig, facts: &Facts, since: Timestamp, host: &str) -> Result<Vec<Message>> {
+pub fn tell(
+    name: &str,
+    rule: &AlertConfig,
+    facts: &Facts,
+    since: Timestamp,
+    host: &str,
+) -> Result<Vec<Message>> {
     let only = crate::notify::patterns(&rule.only)?;
     let is_meant = |run: &&Run| rule.only.is_empty() || only.is_match(&run.job);
     let message = |run: &Run, title: String, cause: String, next: String| Message {
@@ -37,10 +44,16 @@ pub fn tell(name: &str, rule: &AlertConfig, facts: &Facts, since: Timestamp, hos
             .filter(|run| run.started > since)
             .filter(is_meant)
             .map(|run| {
-                let snapshot = run.evidence.snapshot.as_deref().and_then(|id| id.get(..8)).unwrap_or("unknown");
+                let snapshot = run
+                    .evidence
+                    .snapshot
+                    .as_deref()
+                    .and_then(|id| id.get(..8))
+                    .unwrap_or("unknown");
                 let title = format!("{} restores {}", run.user, run.job);
                 let cause = format!("snapshot {snapshot} to {}", run.evidence.subject);
-                let mut message = message(run, title, cause, "nothing, if that is meant".to_owned());
+                let mut message =
+                    message(run, title, cause, "nothing, if that is meant".to_owned());
                 message.time = run.started;
                 message
             })
@@ -49,10 +62,15 @@ pub fn tell(name: &str, rule: &AlertConfig, facts: &Facts, since: Timestamp, hos
             .jobs
             .values()
             .flat_map(|job| &job.runs)
-            .filter(|run| run.state.is_success() && run.finished.is_some_and(|finished| finished > since))
+            .filter(|run| {
+                run.state.is_success() && run.finished.is_some_and(|finished| finished > since)
+            })
             .filter(is_meant)
             .map(|run| {
-                let took = words::duration(words::between(run.started, run.finished.unwrap_or(run.started)));
+                let took = words::duration(words::between(
+                    run.started,
+                    run.finished.unwrap_or(run.started),
+                ));
                 let cause = format!(
                     "{}, {} of them new, in {took}",
                     words::size(run.evidence.bytes),

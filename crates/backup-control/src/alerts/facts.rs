@@ -27,8 +27,8 @@ pub struct Facts {
     pub repositories: BTreeMap<String, RepositoryFacts>,
     /// The newest restores, newest first.
     pub restores: Vec<Run>,
-    /// The last sign of life of the daemon of this machine. Unknown if nobody has looked; none if there is no daemon, or it ended as it
-    /// should.
+    /// The last sign of life of the daemon of this machine. Unknown if nobody has looked; none if
+    /// there is no daemon, or it ended as it should.
     pub daemon: Option<Option<Alive>>,
     /// Since when rules are held against them; none if that begins now.
     pub watched_since: Option<Timestamp>,
@@ -108,8 +108,9 @@ pub struct Done {
 }
 
 impl Facts {
-    /// What the catalog and the audit log of this machine know. `place` is the address of a repository as runs remember it, by its
-    /// name. In a catalog that machines share, only runs of this one, `host`, count: jobs of others may have the same names.
+    /// What the catalog and the audit log of this machine know. `place` is the address of a
+    /// repository as runs remember it, by its name. In a catalog that machines share, only runs of
+    /// this one, `host`, count: jobs of others may have the same names.
     ///
     /// # Errors
     /// Those of the catalog.
@@ -138,7 +139,8 @@ impl Facts {
             let rpo = job.rpo.as_ref().map(crate::units::Time::length);
             let repository = job.repository.clone();
             let first_run = catalog.runs(&first).await?.runs.first().map(|run| run.started);
-            let known = JobFacts { repository, runs, last_success, rpo, first_run, ..JobFacts::default() };
+            let known =
+                JobFacts { repository, runs, last_success, rpo, first_run, ..JobFacts::default() };
             facts.jobs.insert(name.clone(), known);
         }
         let newest = RunFilter { limit: Some(RUNS), restores: true, host, ..RunFilter::default() };
@@ -164,9 +166,13 @@ impl Facts {
     }
 }
 
-/// Records of verification and copies that somebody did not stop, oldest first. A log that cannot be read is said by whoever writes it.
+/// Records of verification and copies that somebody did not stop, oldest first. A log that cannot
+/// be read is said by whoever writes it.
 fn done(audit: &Audit) -> Vec<Record> {
-    let mut records = audit.read(&Filter { limit: Some(RECORDS), ..Filter::default() }).unwrap_or_default().records;
+    let mut records = audit
+        .read(&Filter { limit: Some(RECORDS), ..Filter::default() })
+        .unwrap_or_default()
+        .records;
     records.retain(|record| {
         let is_meant = matches!(record.operation.as_str(), "verify" | "check" | "copy" | "archive");
         is_meant && !matches!(record.status, Status::Cancelled | Status::Started)
@@ -187,7 +193,8 @@ impl Facts {
             if let Some(known) = self.jobs.get_mut(&name) {
                 known.last_success = known.last_success.max(from.last_success);
                 (known.log, known.slot) = (from.log, from.slot);
-                (known.is_looked_at, known.is_out_of_reach) = (from.is_looked_at, from.is_out_of_reach);
+                (known.is_looked_at, known.is_out_of_reach) =
+                    (from.is_looked_at, from.is_out_of_reach);
             }
         }
     }
@@ -205,11 +212,16 @@ impl RepositoryFacts {
         self.verified = audit::standing(of(["verify", "check"])).map(Done::of);
         let copies = of(["copy", "archive"]);
         self.copied = last_of_each(&copies, "to");
-        self.last_copy = copies.iter().rev().find(|record| Done::of(record).is_success).map(|record| record.timestamp);
+        self.last_copy = copies
+            .iter()
+            .rev()
+            .find(|record| Done::of(record).is_success)
+            .map(|record| record.timestamp);
     }
 }
 
-/// The last of each kind: the newest that failed, else the newest. What succeeds with less, or elsewhere, mends nothing.
+/// The last of each kind: the newest that failed, else the newest. What succeeds with less, or
+/// elsewhere, mends nothing.
 fn last_of_each(records: &[&Record], detail: &str) -> Option<Done> {
     let mut last = BTreeMap::new();
     for record in records {
@@ -230,18 +242,22 @@ impl Done {
 }
 
 impl StorageFacts {
-    /// The room of a repository that has a quota, or a disk of its own; none if nobody knows how much there is.
+    /// The room of a repository that has a quota, or a disk of its own; none if nobody knows how
+    /// much there is.
     #[must_use]
     pub fn of(report: &StorageReport, quota: Option<u64>) -> Option<Self> {
         let used = report.total.bytes;
         let (whole, left) = match (quota, report.free_bytes) {
-            (Some(quota), free) => (quota, quota.saturating_sub(used).min(free.unwrap_or(u64::MAX))),
+            (Some(quota), free) => {
+                (quota, quota.saturating_sub(used).min(free.unwrap_or(u64::MAX)))
+            }
             // What else lies on the disk is nothing that could be used.
             (None, Some(free)) => (used + free, free),
             (None, None) => return None,
         };
         const DAY: u64 = 86_400;
-        let lasts = report.days_until(left).map(|days| Duration::from_secs(days.saturating_mul(DAY)));
+        let lasts =
+            report.days_until(left).map(|days| Duration::from_secs(days.saturating_mul(DAY)));
         Some(Self { used, whole, left, lasts })
     }
 }

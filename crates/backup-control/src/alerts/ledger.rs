@@ -75,8 +75,9 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger in the state directory `dir`, which is made if it is not there, and waits until no other process has it. One
-    /// that cannot be read is put aside, and another begun: what lasts is found again. Blocks.
+    /// Opens the ledger in the state directory `dir`, which is made if it is not there, and waits
+    /// until no other process has it. One that cannot be read is put aside, and another begun: what
+    /// lasts is found again. Blocks.
     ///
     /// # Errors
     /// [`Error`]
@@ -85,30 +86,35 @@ impl Ledger {
         let failed = |error| Error::Place(path.clone(), error);
         cache::create(dir).map_err(failed)?;
         let lock = dir.join("alerts.lock");
-        let lock = File::options().append(true).create(true).mode(0o600).open(lock).map_err(failed)?;
+        let lock =
+            File::options().append(true).create(true).mode(0o600).open(lock).map_err(failed)?;
         let since = Instant::now();
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
-                Err(TryLockError::WouldBlock) if since.elapsed() > AT_THE_DOOR => return Err(Error::Busy(path)),
+                Err(TryLockError::WouldBlock) if since.elapsed() > AT_THE_DOOR => {
+                    return Err(Error::Busy(path));
+                }
                 Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
             }
         }
-        let (stored, put_aside) = match std::fs::read(&path).map(|json| serde_json::from_slice(&json)) {
-            Ok(Ok(stored)) => (stored, None),
-            Ok(Err(_)) => {
-                let aside = dir.join("alerts.damaged.json");
-                std::fs::rename(&path, &aside).map_err(failed)?;
-                (Stored::default(), Some(aside))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (Stored::default(), None),
-            Err(error) => return Err(failed(error)),
-        };
+        let (stored, put_aside) =
+            match std::fs::read(&path).map(|json| serde_json::from_slice(&json)) {
+                Ok(Ok(stored)) => (stored, None),
+                Ok(Err(_)) => {
+                    let aside = dir.join("alerts.damaged.json");
+                    std::fs::rename(&path, &aside).map_err(failed)?;
+                    (Stored::default(), Some(aside))
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => (Stored::default(), None),
+                Err(error) => return Err(failed(error)),
+            };
         Ok(Self { path, config: config.to_owned(), stored, lock: Some(lock), put_aside })
     }
 
-    /// Where one was put that could not be read: silences are lost, and that what fired is over is not told.
+    /// Where one was put that could not be read: silences are lost, and that what fired is over is
+    /// not told.
     #[must_use]
     pub fn put_aside(&self) -> Option<&Path> {
         self.put_aside.as_deref()
@@ -128,7 +134,11 @@ impl Ledger {
     /// Silences of the configuration that have not ended.
     #[must_use]
     pub fn silences(&self, now: Timestamp) -> Vec<&Silence> {
-        self.stored.silences.iter().filter(|silence| self.has(silence) && silence.until > now).collect()
+        self.stored
+            .silences
+            .iter()
+            .filter(|silence| self.has(silence) && silence.until > now)
+            .collect()
     }
 
     /// Whether a silence is one of the configuration.
@@ -140,7 +150,8 @@ impl Ledger {
     #[must_use]
     pub fn is_silenced(&self, rule: &str, subject: &str, now: Timestamp) -> bool {
         let covers = |silence: &&Silence| {
-            silence.rule == rule && silence.subject.as_deref().is_none_or(|silenced| silenced == subject)
+            silence.rule == rule
+                && silence.subject.as_deref().is_none_or(|silenced| silenced == subject)
         };
         self.silences(now).into_iter().any(|silence| covers(&silence))
     }
@@ -152,11 +163,16 @@ impl Ledger {
 
     /// Ends the silence called `id`; says whether there was one.
     pub fn unsilence(&mut self, id: &str) -> Option<Silence> {
-        let at = self.stored.silences.iter().position(|silence| silence.id == id && self.has(silence))?;
+        let at = self
+            .stored
+            .silences
+            .iter()
+            .position(|silence| silence.id == id && self.has(silence))?;
         Some(self.stored.silences.remove(at))
     }
 
-    /// When events were looked at first and last; `since` and now at the first look, so that nobody is told of what is long over.
+    /// When events were looked at first and last; `since` and now at the first look, so that nobody
+    /// is told of what is long over.
     pub fn looks(&mut self, since: Timestamp, now: Timestamp) -> (Timestamp, Timestamp) {
         let (first, last) = self.stored.looks.get(&self.config).copied().unwrap_or((since, now));
         self.stored.looks.insert(self.config.clone(), (first, now));
@@ -169,8 +185,8 @@ impl Ledger {
         self.stored.looks.get(&self.config).map(|(first, _)| *first)
     }
 
-    /// Takes note of replication slots that nobody reads. Since when that is so, the facts know afterwards also of servers that do not
-    /// tell.
+    /// Takes note of replication slots that nobody reads. Since when that is so, the facts know
+    /// afterwards also of servers that do not tell.
     pub fn note_slots(&mut self, facts: &mut Facts, now: Timestamp) {
         let unread = self.stored.unread.entry(self.config.clone()).or_default();
         unread.retain(|job, _| facts.jobs.contains_key(job));
@@ -185,8 +201,8 @@ impl Ledger {
         }
     }
 
-    /// Takes note of what a rule sees. Returns what is to be told; `host` is the name of this one. What nobody hears is not told: a channel
-    /// that is added later is.
+    /// Takes note of what a rule sees. Returns what is to be told; `host` is the name of this one.
+    /// What nobody hears is not told: a channel that is added later is.
     pub fn observe(
         &mut self,
         name: &str,
@@ -206,15 +222,27 @@ impl Ledger {
                     let alert = self.stored.alerts.remove(at);
                     // Also in a silence: somebody was told that it began.
                     let is_told = alert.told.is_some() && rule.resolve.unwrap_or(true);
-                    messages.extend(is_told.then(|| alert.over(observation.details.clone(), host, now)));
+                    messages.extend(
+                        is_told.then(|| alert.over(observation.details.clone(), host, now)),
+                    );
                 }
                 (true, at) => {
                     let at = at.unwrap_or_else(|| {
-                        self.stored.alerts.push(Alert::begin(name, &self.config, rule, observation, now));
+                        self.stored.alerts.push(Alert::begin(
+                            name,
+                            &self.config,
+                            rule,
+                            observation,
+                            now,
+                        ));
                         self.stored.alerts.len() - 1
                     });
-                    let (before, alert) = (self.stored.alerts[at].clone(), &mut self.stored.alerts[at]);
-                    let Some(message) = alert.goes_on(rule, observation, is_silenced, host, now) else { continue };
+                    let (before, alert) =
+                        (self.stored.alerts[at].clone(), &mut self.stored.alerts[at]);
+                    let Some(message) = alert.goes_on(rule, observation, is_silenced, host, now)
+                    else {
+                        continue;
+                    };
                     if !is_heard(&message) {
                         (alert.told, alert.times) = (before.told, before.times);
                     }
@@ -226,11 +254,14 @@ impl Ledger {
     }
 
     fn position(&self, rule: &str, subject: &str) -> Option<usize> {
-        let is_it = |alert: &Alert| alert.config == self.config && alert.rule == rule && alert.subject == subject;
+        let is_it = |alert: &Alert| {
+            alert.config == self.config && alert.rule == rule && alert.subject == subject
+        };
         self.stored.alerts.iter().position(is_it)
     }
 
-    /// Ends what no rule of the configuration is about any more. Returns what is to be told, and which channels its rule had named.
+    /// Ends what no rule of the configuration is about any more. Returns what is to be told, and
+    /// which channels its rule had named.
     pub fn retain(
         &mut self,
         is_watched: impl Fn(&Alert) -> bool,
@@ -256,12 +287,14 @@ impl Ledger {
         Memory(self.stored.clone())
     }
 
-    /// Writes what has begun since `before`, and that nothing of it is told yet: whoever dies now tells the same again, with the same name.
+    /// Writes what has begun since `before`, and that nothing of it is told yet: whoever dies now
+    /// tells the same again, with the same name.
     pub(super) fn save_begun(&self, before: &Memory) -> Result<(), Error> {
         let mut begun = before.0.clone();
         for alert in &self.stored.alerts {
             let is_same = |known: &Alert| {
-                (&known.config, &known.rule, &known.subject) == (&alert.config, &alert.rule, &alert.subject)
+                (&known.config, &known.rule, &known.subject)
+                    == (&alert.config, &alert.rule, &alert.subject)
             };
             if !begun.alerts.iter().any(is_same) {
                 begun.alerts.push(Alert { told: None, times: 0, ..alert.clone() });
@@ -270,7 +303,8 @@ impl Ledger {
         self.write(&begun)
     }
 
-    /// Writes it. What is told has to be in the outbox before: after a crash it is told again, and the outbox knows it.
+    /// Writes it. What is told has to be in the outbox before: after a crash it is told again, and
+    /// the outbox knows it.
     ///
     /// # Errors
     /// [`Error::Place`]

@@ -1,5 +1,5 @@
-//! Alerts: rules of the configuration, held against what is known of jobs and repositories; who is concerned is told once when
-//! something begins, again while it lasts, and when it is over.
+//! Alerts: rules of the configuration, held against what is known of jobs and repositories; who is
+//! concerned is told once when something begins, again while it lasts, and when it is over.
 //!
 //! ```text
 //!  catalog, audit log, repositories ─▶ Facts ─▶ rules ─▶ Observation ─▶ Ledger (who was told what) ─▶ Message ─▶ notify

@@ -61,7 +61,8 @@ impl Observation {
     }
 }
 
-/// Holds a rule against what is known: an observation for each job or repository of which it is known whether it holds.
+/// Holds a rule against what is known: an observation for each job or repository of which it is
+/// known whether it holds.
 ///
 /// # Errors
 /// A pattern of the rule is none, which is found when a configuration is loaded.
@@ -81,11 +82,19 @@ pub fn observe(rule: &AlertConfig, facts: &Facts, now: Timestamp) -> Result<Vec<
         }
         About::Repository => {
             let meant = facts.repositories.iter().filter(|(name, _)| is_meant(name));
-            meant.filter_map(|(name, known)| Some(of_repository(condition, name, known)?.of(name, about))).collect()
+            meant
+                .filter_map(|(name, known)| {
+                    Some(of_repository(condition, name, known)?.of(name, about))
+                })
+                .collect()
         }
         About::Daemon => {
             let known = facts.daemon.iter();
-            known.filter_map(|last| Some(of_daemon(condition, last.as_ref(), now)?.of(DAEMON, about))).collect()
+            known
+                .filter_map(|last| {
+                    Some(of_daemon(condition, last.as_ref(), now)?.of(DAEMON, about))
+                })
+                .collect()
         }
     })
 }
@@ -103,7 +112,8 @@ fn of_daemon(condition: &Condition, last: Option<&Alive>, now: Timestamp) -> Opt
         last.pid,
         words::duration(alive::EVERY)
     );
-    let next = "is `backupd` running? Its messages say why it is not; until it is, nothing is backed up on time";
+    let next = "is `backupd` running? Its messages say why it is not; until it is, nothing is \
+                backed up on time";
     let observed = Observation::new(silent > longest, title).because(cause, next);
     Some(observed.with("version", last.version.as_str()))
 }
@@ -124,10 +134,12 @@ fn of_job(
         Condition::LogGap => {
             let gap = known.log?.gap;
             let title = format!("the log of {job} has a gap");
-            let cause =
-                gap.map(|time| format!("what happened at {time:.0} is not in the captured log")).unwrap_or_default();
+            let cause = gap
+                .map(|time| format!("what happened at {time:.0} is not in the captured log"))
+                .unwrap_or_default();
             let next = format!(
-                "`backup run {job} --type full`: moments before the gap and from the new backup on can be restored"
+                "`backup run {job} --type full`: moments before the gap and from the new backup on \
+                 can be restored"
             );
             Some(Observation::new(gap.is_some(), title).because(cause, next))
         }
@@ -136,10 +148,15 @@ fn of_job(
             let lag = words::between(point, now);
             let title = format!("the captured log of {job} is behind");
             let cause = format!("the last moment that is stored is {} ago", words::duration(lag));
-            let next = format!("is `backup logs follow {job}` running? `backup logs status {job}` shows where it is");
+            let next = format!(
+                "is `backup logs follow {job}` running? `backup logs status {job}` shows where it \
+                 is"
+            );
             Some(Observation::new(lag > limit.length(), title).because(cause, next))
         }
-        Condition::SlotUnhealthy(limit) => Some(slots::observe(job, known.slot.as_ref()?, limit, now)),
+        Condition::SlotUnhealthy(limit) => {
+            Some(slots::observe(job, known.slot.as_ref()?, limit, now))
+        }
         _ => None,
     }
 }
@@ -151,12 +168,14 @@ fn ended(known: &JobFacts) -> impl Iterator<Item = &Run> {
 
 fn failure(job: &str, known: &JobFacts) -> Option<Observation> {
     let last = ended(known).next()?;
-    let observed = Observation::new(last.state == State::Failed, format!("the backup of {job} failed"));
+    let observed =
+        Observation::new(last.state == State::Failed, format!("the backup of {job} failed"));
     let Some(failure) = &last.evidence.failure else {
         return Some(observed.with("run", last.id.as_str()));
     };
     let retry = format!("`backup retry {}`, when that is mended", last.id);
-    let next = failure.hint.as_ref().map_or_else(|| retry.clone(), |hint| format!("{hint}; then {retry}"));
+    let next =
+        failure.hint.as_ref().map_or_else(|| retry.clone(), |hint| format!("{hint}; then {retry}"));
     Some(observed.because(failure.message.clone(), next).with("run", last.id.as_str()))
 }
 
@@ -167,7 +186,8 @@ fn stale(
     watched_since: Option<Timestamp>,
     now: Timestamp,
 ) -> Option<Observation> {
-    // One that never succeeded is late from its first try on, and one that was never tried since somebody has looked for it.
+    // One that never succeeded is late from its first try on, and one that was never tried since
+    // somebody has looked for it.
     let since = known.last_success.or(known.first_run).or(watched_since)?;
     let age = words::between(since, now);
     if age > limit.length() && !known.is_looked_at && !known.is_out_of_reach {
@@ -179,12 +199,18 @@ fn stale(
         (None, Some(_)) => "there is none; the first try was",
         (None, None) => "there is none, and nobody has tried; it is watched since",
     };
-    let where_else =
-        if known.is_out_of_reach { "; its repository cannot be reached, which may have others" } else { "" };
-    Some(Observation::new(age > limit.length(), format!("{job} has no backup of the last {limit}")).because(
-        format!("{what} {} ago{where_else}", words::duration(age)),
-        format!("`backup run {job}`; is its timer still there?"),
-    ))
+    let where_else = if known.is_out_of_reach {
+        "; its repository cannot be reached, which may have others"
+    } else {
+        ""
+    };
+    Some(
+        Observation::new(age > limit.length(), format!("{job} has no backup of the last {limit}"))
+            .because(
+                format!("{what} {} ago{where_else}", words::duration(age)),
+                format!("`backup run {job}`; is its timer still there?"),
+            ),
+    )
 }
 
 fn took(run: &Run, now: Timestamp) -> Duration {
@@ -194,7 +220,8 @@ fn took(run: &Run, now: Timestamp) -> Duration {
 fn duration(job: &str, known: &JobFacts, factor: f64, now: Timestamp) -> Option<Observation> {
     // One that goes on counts as soon as it takes too long.
     let last = known.runs.iter().find(|run| run.finished.is_none() || run.state.is_success())?;
-    let others = known.runs.iter().filter(|run| run.started < last.started && run.state.is_success());
+    let others =
+        known.runs.iter().filter(|run| run.started < last.started && run.state.is_success());
     let others: Vec<Duration> = others
         .filter(|run| last.evidence.kind.is_none() || run.evidence.kind == last.evidence.kind)
         .take(USUAL.1)
@@ -256,31 +283,49 @@ fn rpo(
     let (lost, limit, holds) = (words::duration(lost), words::duration(limit), lost > limit);
     Some(Observation::new(holds, format!("{job} could lose more than it may")).because(
         format!("if it were lost now, the last {lost} would be; at most {limit} may be"),
-        format!("`backup status {job}`; capture its log (`backup logs follow {job}`) or back it up more often"),
+        format!(
+            "`backup status {job}`; capture its log (`backup logs follow {job}`) or back it up \
+             more often"
+        ),
     ))
 }
 
-fn of_repository(condition: &Condition, name: &str, known: &RepositoryFacts) -> Option<Observation> {
+fn of_repository(
+    condition: &Condition,
+    name: &str,
+    known: &RepositoryFacts,
+) -> Option<Observation> {
     match condition {
         Condition::StorageUsed(_) | Condition::StorageFree(_) | Condition::StorageFull(_) => {
             room(condition, name, known)
         }
         Condition::VerifyFailed => {
-            let next = format!("`backup check -r {name} --read-data`, then `backup repair -r {name}`");
-            done(known.verified.as_ref()?, format!("verification of repository {name} failed"), next)
+            let next =
+                format!("`backup check -r {name} --read-data`, then `backup repair -r {name}`");
+            done(
+                known.verified.as_ref()?,
+                format!("verification of repository {name} failed"),
+                next,
+            )
         }
         Condition::CopyFailed => {
-            let next = "`backup audit --operation copy` shows the commands; run it again when that is mended";
+            let next = "`backup audit --operation copy` shows the commands; run it again when that \
+                        is mended";
             done(known.copied.as_ref()?, format!("copying from repository {name} failed"), next)
         }
         Condition::CopyLag(limit) => {
             let (last, newest) = (known.last_copy?, known.last_success?);
             let lag = words::between(last, newest);
-            let cause = format!("the last copy is {} older than the last backup", words::duration(lag));
-            let next = format!("`backup copy --all --from {name} --to COPY`; is its timer still there?");
+            let cause =
+                format!("the last copy is {} older than the last backup", words::duration(lag));
+            let next =
+                format!("`backup copy --all --from {name} --to COPY`; is its timer still there?");
             Some(
-                Observation::new(lag > limit.length(), format!("the copy of repository {name} is behind"))
-                    .because(cause, next),
+                Observation::new(
+                    lag > limit.length(),
+                    format!("the copy of repository {name} is behind"),
+                )
+                .because(cause, next),
             )
         }
         _ => None,
@@ -299,7 +344,9 @@ fn room(condition: &Condition, name: &str, known: &RepositoryFacts) -> Option<Ob
     let storage = known.storage?;
     let used = storage.used as f64 / storage.whole.max(1) as f64;
     let (holds, title) = match condition {
-        Condition::StorageUsed(share) => (used > share.0, format!("{:.0}% of repository {name} is used", used * 100.0)),
+        Condition::StorageUsed(share) => {
+            (used > share.0, format!("{:.0}% of repository {name} is used", used * 100.0))
+        }
         Condition::StorageFree(share) => {
             let free = storage.left as f64 / storage.whole.max(1) as f64;
             (free < share.0, format!("{:.0}% of repository {name} is left", free * 100.0))
@@ -313,8 +360,8 @@ fn room(condition: &Condition, name: &str, known: &RepositoryFacts) -> Option<Ob
         _ => return None,
     };
     let cause = format!("{} of {} are left", words::size(storage.left), words::size(storage.whole));
-    Some(
-        Observation::new(holds, title)
-            .because(cause, "`backup cleanup --all` and `backup prune`, a larger quota, or `backup archive`"),
-    )
+    Some(Observation::new(holds, title).because(
+        cause,
+        "`backup cleanup --all` and `backup prune`, a larger quota, or `backup archive`",
+    ))
 }

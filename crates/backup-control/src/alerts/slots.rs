@@ -1,5 +1,5 @@
-//! Replication slots of PostgreSQL: a server keeps its log for whoever reads it, and lets its disk run full for it or throws away what
-//! was not read.
+//! Replication slots of PostgreSQL: a server keeps its log for whoever reads it, and lets its disk
+//! run full for it or throws away what was not read.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use crate::jobs::Place;
 use crate::sources::SourceSpec;
 use crate::words;
 
-/// A slot that nobody has read for so long is wrong if the rule says nothing else: whoever captures the log is back sooner after a
-/// restart.
+/// A slot that nobody has read for so long is wrong if the rule says nothing else: whoever captures
+/// the log is back sooner after a restart.
 const UNREAD: Duration = Duration::from_secs(15 * 60);
 
 /// Whether a server still has what a slot needs.
@@ -52,7 +52,13 @@ impl SlotFacts {
     #[must_use]
     pub fn missing(name: &str) -> Self {
         let name = name.to_owned();
-        Self { name, state: SlotState::Missing, is_read: false, unread_since: None, retained_bytes: 0 }
+        Self {
+            name,
+            state: SlotState::Missing,
+            is_read: false,
+            unread_since: None,
+            retained_bytes: 0,
+        }
     }
 
     /// Whether it is there, and nobody reads from it.
@@ -67,10 +73,15 @@ impl SlotFacts {
 /// A pattern of a rule is none, which is found when a configuration is loaded.
 pub fn jobs_with_slots(config: &Config) -> Result<BTreeSet<&str>> {
     let mut found = BTreeSet::new();
-    for rule in config.alerts.values().filter(|rule| matches!(rule.condition, Condition::SlotUnhealthy(_))) {
+    for rule in
+        config.alerts.values().filter(|rule| matches!(rule.condition, Condition::SlotUnhealthy(_)))
+    {
         let only = crate::notify::patterns(&rule.only)?;
         let meant = config.jobs.iter().filter(|(name, job)| {
-            let is_postgres = config.sources.get(&job.source).is_some_and(|source| source.kind == SourceKind::Postgres);
+            let is_postgres = config
+                .sources
+                .get(&job.source)
+                .is_some_and(|source| source.kind == SourceKind::Postgres);
             is_postgres && (rule.only.is_empty() || only.is_match(name))
         });
         found.extend(meant.map(|(name, _)| name.as_str()));
@@ -82,16 +93,27 @@ pub fn jobs_with_slots(config: &Config) -> Result<BTreeSet<&str>> {
 ///
 /// # Errors
 /// The server cannot be asked.
-pub async fn slot_of(config: &Config, job: &str, place: Place<'_>, cx: &Context) -> Result<Option<SlotFacts>> {
+pub async fn slot_of(
+    config: &Config,
+    job: &str,
+    place: Place<'_>,
+    cx: &Context,
+) -> Result<Option<SlotFacts>> {
     let section = config.jobs.get(job).and_then(|job| config.sources.get(&job.source));
     let source = section.ok_or_else(|| Error::invalid(format!("there is no job `{job}`")))?;
     SourceSpec::new(source.clone(), place.machine, place.env)?.slot(place.env, cx).await
 }
 
 /// What a rule sees of the slot of a job.
-pub(super) fn observe(job: &str, slot: &SlotFacts, limit: &SlotLimit, now: Timestamp) -> Observation {
+pub(super) fn observe(
+    job: &str,
+    slot: &SlotFacts,
+    limit: &SlotLimit,
+    now: Timestamp,
+) -> Observation {
     let name = &slot.name;
-    let unread = slot.unread_since.filter(|_| slot.is_idle()).map(|since| words::between(since, now));
+    let unread =
+        slot.unread_since.filter(|_| slot.is_idle()).map(|since| words::between(since, now));
     let (longest, most) = match limit {
         SlotLimit::None => (UNREAD, None),
         SlotLimit::Unread(time) => (time.length(), None),
@@ -99,20 +121,30 @@ pub(super) fn observe(job: &str, slot: &SlotFacts, limit: &SlotLimit, now: Times
     };
     let kept = words::size(slot.retained_bytes);
     let drop = format!("SELECT pg_drop_replication_slot('{name}')");
-    let anew = format!("`backup run {job} --type full`, from which on moments can be restored again");
-    let read = format!("is `backup logs follow {job}` running? If its log is not captured any more: {drop}");
+    let anew =
+        format!("`backup run {job} --type full`, from which on moments can be restored again");
+    let read = format!(
+        "is `backup logs follow {job}` running? If its log is not captured any more: {drop}"
+    );
     let found = match slot.state {
         SlotState::Missing => None,
         SlotState::Lost => Some((
             format!("the server has thrown away what was not yet read from slot {name}"),
-            format!("{drop}; then {anew}; a larger max_slot_wal_keep_size lets the server wait longer"),
+            format!(
+                "{drop}; then {anew}; a larger max_slot_wal_keep_size lets the server wait longer"
+            ),
         )),
         SlotState::InDanger => Some((
-            format!("at its next checkpoint the server may throw away what was not yet read from slot {name}"),
+            format!(
+                "at its next checkpoint the server may throw away what was not yet read from slot \
+                 {name}"
+            ),
             format!("raise max_slot_wal_keep_size now; {read}"),
         )),
-        SlotState::Kept => match (unread.filter(|length| *length > longest), most.filter(|m| slot.retained_bytes > *m))
-        {
+        SlotState::Kept => match (
+            unread.filter(|length| *length > longest),
+            most.filter(|m| slot.retained_bytes > *m),
+        ) {
             (Some(length), _) => Some((
                 format!(
                     "nobody has read from slot {name} for {}; the server keeps {kept} for it",
@@ -121,13 +153,17 @@ pub(super) fn observe(job: &str, slot: &SlotFacts, limit: &SlotLimit, now: Times
                 read,
             )),
             (None, Some(most)) => Some((
-                format!("the server keeps {kept} for slot {name}; at most {} is meant", words::size(most)),
+                format!(
+                    "the server keeps {kept} for slot {name}; at most {} is meant",
+                    words::size(most)
+                ),
                 format!("`backup logs status {job}` shows how far capturing has got; {read}"),
             )),
             (None, None) => None,
         },
     };
-    let observed = Observation::new(found.is_some(), format!("the replication slot of {job} is not well"));
+    let observed =
+        Observation::new(found.is_some(), format!("the replication slot of {job} is not well"));
     let (cause, next) = found.unwrap_or_default();
     observed.because(cause, next).with("slot", name).with("kept", kept)
 }

@@ -28,7 +28,8 @@ fn of(condition: &str) -> AlertConfig {
 
 /// A backup that began so many hours ago and took so many minutes.
 fn run(hours: i64, minutes: i64, state: State) -> Run {
-    let machine = Machine { host: "host".into(), user: "me".into(), time_zone: jiff::tz::TimeZone::UTC };
+    let machine =
+        Machine { host: "host".into(), user: "me".into(), time_zone: jiff::tz::TimeZone::UTC };
     let started = now() - SignedDuration::from_hours(hours);
     let mut run = Run::new(What::Backup, "shop", "/repo", &machine, started);
     (run.state, run.finished) = (state, Some(started + SignedDuration::from_mins(minutes)));
@@ -39,7 +40,8 @@ fn run(hours: i64, minutes: i64, state: State) -> Run {
 
 fn failed(hours: i64) -> Run {
     let mut run = run(hours, 1, State::Failed);
-    run.evidence.failure = Some(Failure { message: "no route to db1".into(), hint: Some("start it".into()) });
+    run.evidence.failure =
+        Some(Failure { message: "no route to db1".into(), hint: Some("start it".into()) });
     run
 }
 
@@ -47,7 +49,8 @@ fn facts(runs: Vec<Run>) -> Facts {
     let last_success = runs.iter().find(|run| run.state.is_success()).map(|run| run.started);
     let first_run = runs.last().map(|run| run.started);
     let (repository, is_looked_at) = ("main".into(), true);
-    let job = JobFacts { repository, runs, last_success, is_looked_at, first_run, ..JobFacts::default() };
+    let job =
+        JobFacts { repository, runs, last_success, is_looked_at, first_run, ..JobFacts::default() };
     Facts { jobs: [("shop".to_owned(), job)].into(), ..Facts::default() }
 }
 
@@ -72,14 +75,23 @@ fn failures_and_missing_backups() {
     assert_eq!(observed.cause, "no route to db1");
     assert!(observed.next.starts_with("start it; then `backup retry 2026"), "{}", observed.next);
     assert_eq!(holds("stale > 24h", &facts(vec![run(25, 1, State::Verified)])), Some(true));
-    assert_eq!(holds("stale > 24h", &facts(vec![failed(1), run(23, 1, State::Verified)])), Some(false));
-    assert_eq!(holds("stale > 24h", &facts(vec![failed(1), failed(30)])), Some(true), "there never was one");
+    assert_eq!(
+        holds("stale > 24h", &facts(vec![failed(1), run(23, 1, State::Verified)])),
+        Some(false)
+    );
+    assert_eq!(
+        holds("stale > 24h", &facts(vec![failed(1), failed(30)])),
+        Some(true),
+        "there never was one"
+    );
     assert_eq!(holds("stale > 24h", &facts(vec![])), None);
 }
 
 #[test]
 fn lengths_and_sizes() {
-    let usual = |last: Run| facts([vec![last], (2..6).map(|hours| run(hours, 10, State::Verified)).collect()].concat());
+    let usual = |last: Run| {
+        facts([vec![last], (2..6).map(|hours| run(hours, 10, State::Verified)).collect()].concat())
+    };
     assert_eq!(holds("duration > 2x", &usual(run(1, 21, State::Verified))), Some(true));
     assert_eq!(holds("duration > 2x", &usual(run(1, 19, State::Verified))), Some(false));
     let mut goes_on = run(1, 0, State::Running);
@@ -87,7 +99,13 @@ fn lengths_and_sizes() {
     assert_eq!(holds("duration > 2x", &usual(goes_on.clone())), Some(true), "an hour already");
     goes_on.started = now() - SignedDuration::from_mins(5);
     assert_eq!(holds("duration > 2x", &usual(goes_on)), None, "nobody knows yet");
-    assert_eq!(holds("duration > 2x", &facts(vec![run(1, 50, State::Verified), run(2, 1, State::Verified)])), None);
+    assert_eq!(
+        holds(
+            "duration > 2x",
+            &facts(vec![run(1, 50, State::Verified), run(2, 1, State::Verified)])
+        ),
+        None
+    );
     let sized = |bytes: u64| {
         let mut last = run(1, 1, State::Verified);
         last.evidence.bytes = bytes;
@@ -122,7 +140,10 @@ fn logs_and_what_could_be_lost() {
     unseen.jobs.get_mut("shop").unwrap().is_looked_at = false;
     assert_eq!(holds("rpo > 4h", &unseen), None, "there may be more in its repository");
     assert_eq!(holds("stale > 4h", &unseen), None);
-    assert_eq!((holds("rpo > 6h", &unseen), holds("stale > 6h", &unseen)), (Some(false), Some(false)));
+    assert_eq!(
+        (holds("rpo > 6h", &unseen), holds("stale > 6h", &unseen)),
+        (Some(false), Some(false))
+    );
     let unlogged = facts(vec![run(5, 1, State::Verified)]);
     for unknown in ["rpo", "log_gap", "log_lag > 1min"] {
         assert_eq!(holds(unknown, &unlogged), None, "{unknown}");
@@ -142,14 +163,19 @@ fn room_verification_and_copies() {
     assert_eq!(holds("storage_full < 14d", &room(50, Some(13))), Some(true));
     assert_eq!(holds("storage_full < 14d", &room(50, Some(15))), Some(false));
     assert_eq!(holds("storage_full < 14d", &room(50, None)), Some(false));
-    let done = |is_success| Some(Done { time: now(), is_success, operation: "check".into(), error: String::new() });
-    let known = |verified, copied| of_repository(RepositoryFacts { verified, copied, ..RepositoryFacts::default() });
+    let done = |is_success| {
+        Some(Done { time: now(), is_success, operation: "check".into(), error: String::new() })
+    };
+    let known = |verified, copied| {
+        of_repository(RepositoryFacts { verified, copied, ..RepositoryFacts::default() })
+    };
     assert_eq!(holds("verify_failed", &known(done(false), None)), Some(true));
     assert_eq!(holds("verify_failed", &known(done(true), None)), Some(false));
     assert_eq!(holds("copy_failed", &known(None, done(false))), Some(true));
     assert_eq!(holds("copy_failed", &known(done(false), None)), None);
     let copied = |hours: i64| {
-        let (last_copy, last_success) = (Some(now() - SignedDuration::from_hours(hours)), Some(now()));
+        let (last_copy, last_success) =
+            (Some(now() - SignedDuration::from_hours(hours)), Some(now()));
         of_repository(RepositoryFacts { last_copy, last_success, ..RepositoryFacts::default() })
     };
     assert_eq!(holds("copy_lag > 24h", &copied(25)), Some(true));
@@ -178,7 +204,11 @@ fn slots_of_postgres() {
     assert_eq!(holds("slot_unhealthy", SlotState::Kept, read), Some(false));
     assert_eq!(holds("slot_unhealthy", SlotState::InDanger, read), Some(true));
     assert_eq!(holds("slot_unhealthy", SlotState::Lost, read), Some(true));
-    assert_eq!(holds("slot_unhealthy", SlotState::Missing, read), Some(false), "nothing is kept for it");
+    assert_eq!(
+        holds("slot_unhealthy", SlotState::Missing, read),
+        Some(false),
+        "nothing is kept for it"
+    );
     assert_eq!(holds("slot_unhealthy", SlotState::Kept, Some(15)), Some(false));
     assert_eq!(holds("slot_unhealthy", SlotState::Kept, Some(16)), Some(true));
     assert_eq!(holds("slot_unhealthy > 1h", SlotState::Kept, Some(60)), Some(false));
@@ -190,15 +220,21 @@ fn slots_of_postgres() {
     assert_eq!(super::tests::holds("slot_unhealthy", &facts(vec![])), None, "nobody has asked");
     let lost = with_slot(slot(SlotState::Lost, read));
     let observed = observe(&of("slot_unhealthy"), &lost, now()).unwrap().remove(0);
-    assert!(observed.next.starts_with("SELECT pg_drop_replication_slot('crm'); then"), "{}", observed.next);
+    assert!(
+        observed.next.starts_with("SELECT pg_drop_replication_slot('crm'); then"),
+        "{}",
+        observed.next
+    );
 }
 
 #[test]
 fn since_when_nobody_reads_is_remembered_for_servers_that_do_not() {
     let dir = tempfile::tempdir().unwrap();
     let look = |minutes: i64, is_read: bool| {
-        let mut facts = with_slot(SlotFacts { is_read, unread_since: None, ..slot(SlotState::Kept, None) });
-        let (mut ledger, now) = (Ledger::open(dir.path(), "c").unwrap(), now() + SignedDuration::from_mins(minutes));
+        let mut facts =
+            with_slot(SlotFacts { is_read, unread_since: None, ..slot(SlotState::Kept, None) });
+        let (mut ledger, now) =
+            (Ledger::open(dir.path(), "c").unwrap(), now() + SignedDuration::from_mins(minutes));
         ledger.note_slots(&mut facts, now);
         ledger.save().unwrap();
         observe(&of("slot_unhealthy"), &facts, now).unwrap()[0].holds
@@ -207,7 +243,9 @@ fn since_when_nobody_reads_is_remembered_for_servers_that_do_not() {
     assert!(!look(17, true) && !look(18, false) && !look(33, false) && look(34, false));
     // What the server says itself counts.
     let mut facts = with_slot(slot(SlotState::Kept, Some(5)));
-    Ledger::open(dir.path(), "c").unwrap().note_slots(&mut facts, now() + SignedDuration::from_mins(60));
+    Ledger::open(dir.path(), "c")
+        .unwrap()
+        .note_slots(&mut facts, now() + SignedDuration::from_mins(60));
     assert_eq!(facts.jobs["shop"].slot, Some(slot(SlotState::Kept, Some(5))));
 }
 
@@ -221,7 +259,11 @@ fn a_daemon_that_is_silent() {
     assert_eq!(holds("daemon_silent", &last(6)), Some(true));
     assert_eq!(holds("daemon_silent > 10min", &last(10)), Some(false));
     assert_eq!(holds("daemon_silent > 10min", &last(11)), Some(true));
-    assert_eq!(holds("daemon_silent", &Facts { daemon: Some(None), ..Facts::default() }), Some(false), "it ended");
+    assert_eq!(
+        holds("daemon_silent", &Facts { daemon: Some(None), ..Facts::default() }),
+        Some(false),
+        "it ended"
+    );
     assert_eq!(holds("daemon_silent", &Facts::default()), None);
     let dir = tempfile::tempdir().unwrap();
     let tell = |facts: &Facts| {
@@ -232,7 +274,10 @@ fn a_daemon_that_is_silent() {
         messages
     };
     let begun = tell(&last(6)).remove(0);
-    assert_eq!((begun.kind, begun.place.as_str(), &begun.job), (Kind::Firing, "daemon, host host", &None));
+    assert_eq!(
+        (begun.kind, begun.place.as_str(), &begun.job),
+        (Kind::Firing, "daemon, host host", &None)
+    );
     assert_eq!(tell(&last(0)).remove(0).kind, Kind::Resolved);
 }
 
@@ -258,7 +303,8 @@ fn told(dir: &std::path::Path, rule: &AlertConfig, holds: bool, minutes: i64) ->
 #[test]
 fn is_told_once_again_and_when_it_is_over() {
     let dir = tempfile::tempdir().unwrap();
-    let rule = rule("condition = \"failure\"\nseverity = \"critical\"\nfor = \"10min\"\nrepeat = \"1h\"");
+    let rule =
+        rule("condition = \"failure\"\nseverity = \"critical\"\nfor = \"10min\"\nrepeat = \"1h\"");
     let tell = |holds, minutes| told(dir.path(), &rule, holds, minutes);
     assert!(tell(true, 0).is_empty() && tell(true, 9).is_empty(), "not yet");
     assert_eq!(Ledger::open(dir.path(), "c").unwrap().alerts()[0].phase, Phase::Pending);
@@ -348,13 +394,23 @@ fn silences_end() {
     let mut ledger = Ledger::open(dir.path(), "c").unwrap();
     ledger.silence(silence.clone());
     assert!(ledger.is_silenced("backup_failure", "shop", now()));
-    assert!(!ledger.is_silenced("backup_failure", "crm", now()) && !ledger.is_silenced("other", "shop", now()));
+    assert!(
+        !ledger.is_silenced("backup_failure", "crm", now())
+            && !ledger.is_silenced("other", "shop", now())
+    );
     ledger.save().unwrap();
     assert!(told(dir.path(), &rule, true, 0).is_empty());
-    assert_eq!(Ledger::open(dir.path(), "c").unwrap().alerts()[0].phase, Phase::Firing, "it is known all the same");
+    assert_eq!(
+        Ledger::open(dir.path(), "c").unwrap().alerts()[0].phase,
+        Phase::Firing,
+        "it is known all the same"
+    );
     assert_eq!(told(dir.path(), &rule, true, 31).len(), 1, "what still lasts is told afterwards");
     let mut other = Ledger::open(dir.path(), "other").unwrap();
-    assert!(other.silences(now()).is_empty() && other.unsilence("s1").is_none(), "of another configuration");
+    assert!(
+        other.silences(now()).is_empty() && other.unsilence("s1").is_none(),
+        "of another configuration"
+    );
     drop(other);
     let mut ledger = Ledger::open(dir.path(), "c").unwrap();
     assert_eq!(ledger.unsilence("s1"), Some(silence));
@@ -396,7 +452,9 @@ fn what_was_never_tried_is_late_as_well() {
 async fn events_are_told_once_and_not_those_of_before() {
     let dir = tempfile::tempdir().unwrap();
     let clock = FakeClock::at(now());
-    let opened = catalog::open(&catalog::Home::Directory(dir.path().to_path_buf()), clock.now()).await.unwrap();
+    let opened = catalog::open(&catalog::Home::Directory(dir.path().to_path_buf()), clock.now())
+        .await
+        .unwrap();
     let mut restore = run(2, 1, State::Completed);
     restore.what = What::Restore;
     opened.catalog.add(&restore).await.unwrap();
@@ -404,7 +462,8 @@ async fn events_are_told_once_and_not_those_of_before() {
     let found = opened.catalog.runs(&filter).await.unwrap().runs;
     let facts = Facts { restores: found, ..facts(vec![run(1, 5, State::Verified)]) };
     let tell = |condition: &str, since: i64| {
-        tell("r", &of(condition), &facts, now() - SignedDuration::from_hours(since), "host").unwrap()
+        tell("r", &of(condition), &facts, now() - SignedDuration::from_hours(since), "host")
+            .unwrap()
     };
     assert_eq!(tell("restore_started", 1).len(), 0);
     let started = tell("restore_started", 3).remove(0);
@@ -413,7 +472,10 @@ async fn events_are_told_once_and_not_those_of_before() {
     assert_eq!(tell("success", 1).remove(0).title, "shop is backed up");
     let mut ledger = Ledger::open(dir.path(), "c").unwrap();
     let before = now() - SignedDuration::from_mins(10);
-    assert_eq!((ledger.watched_since(), ledger.looks(before, clock.now())), (None, (before, now())));
+    assert_eq!(
+        (ledger.watched_since(), ledger.looks(before, clock.now())),
+        (None, (before, now()))
+    );
     let later = now() + SignedDuration::from_hours(1);
     assert_eq!(ledger.looks(later, later), (before, now()));
     assert_eq!(ledger.watched_since(), Some(before));

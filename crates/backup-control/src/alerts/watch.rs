@@ -1,4 +1,5 @@
-//! Looking once: every rule is held against the facts, what is to be told goes into the outbox, and the outbox is delivered.
+//! Looking once: every rule is held against the facts, what is to be told goes into the outbox, and
+//! the outbox is delivered.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +16,8 @@ use crate::error::{Error, Result};
 use crate::machine::Machine;
 use crate::notify::{Channels, Delivered, Message, Outbox, Put};
 
-/// Events are looked for so long before the last look: what ended may be remembered a little later. The outbox knows what was told.
+/// Events are looked for so long before the last look: what ended may be remembered a little later.
+/// The outbox knows what was told.
 const OVERLAP: SignedDuration = SignedDuration::from_mins(10);
 
 /// What came of looking.
@@ -31,8 +33,8 @@ pub struct Looked {
     pub trouble: Vec<String>,
 }
 
-/// Holds the rules of a configuration against `facts`, and tells who is to be told. `dir` is the state directory; sending may take as
-/// long as `within`.
+/// Holds the rules of a configuration against `facts`, and tells who is to be told. `dir` is the
+/// state directory; sending may take as long as `within`.
 ///
 /// # Errors
 /// The configuration makes no sense, which is found when it is loaded.
@@ -50,13 +52,18 @@ pub async fn look(
     let channels = Channels::new(config, env)?;
     let (rules, host, now) = (config.alerts.clone(), machine.host.clone(), cx.clock.now());
     let state = dir.to_path_buf();
-    let route = |message: &Message, named: &[String]| channels.route(named, message.severity, message.job.as_deref());
+    let route = |message: &Message, named: &[String]| {
+        channels.route(named, message.severity, message.job.as_deref())
+    };
     let mut looked = Looked::default();
-    let opening = tokio::task::spawn_blocking(move || (Alive::read(&state), Ledger::open(&state, &file)));
+    let opening =
+        tokio::task::spawn_blocking(move || (Alive::read(&state), Ledger::open(&state, &file)));
     let (alive, opened) = opening.await.map_err(|error| Error::invalid(error.to_string()))?;
     match alive {
         Ok(alive) => facts.daemon = Some(alive),
-        Err(error) => looked.trouble.push(format!("the sign of life of the daemon cannot be read: {error}")),
+        Err(error) => {
+            looked.trouble.push(format!("the sign of life of the daemon cannot be read: {error}"))
+        }
     }
     let mut ledger = match opened {
         Ok(ledger) => ledger,
@@ -67,7 +74,9 @@ pub async fn look(
     };
     if let Some(aside) = ledger.put_aside() {
         let aside = aside.display();
-        looked.trouble.push(format!("what fired could not be read, and silences are lost: it is put aside as {aside}"));
+        looked.trouble.push(format!(
+            "what fired could not be read, and silences are lost: it is put aside as {aside}"
+        ));
     }
     facts.watched_since = ledger.watched_since();
     ledger.note_slots(&mut facts, now);
@@ -78,16 +87,21 @@ pub async fn look(
         let is_heard = |message: &Message| !route(message, &rule.notify).is_empty();
         let mut of_rule = ledger.observe(name, rule, &observed, &host, is_heard, now);
         let events = tell(name, rule, &facts, since, &host)?.into_iter();
-        let is_silenced =
-            |message: &Message| message.job.as_ref().is_some_and(|job| ledger.is_silenced(name, job, now));
+        let is_silenced = |message: &Message| {
+            message.job.as_ref().is_some_and(|job| ledger.is_silenced(name, job, now))
+        };
         of_rule.extend(events.filter(|message| !is_silenced(message)));
-        messages.extend(of_rule.into_iter().map(|message| (route(&message, &rule.notify), message)));
+        messages
+            .extend(of_rule.into_iter().map(|message| (route(&message, &rule.notify), message)));
     }
     let gone = ledger.retain(|alert| is_watched(config, alert), &host, now);
     // Channels may have gone with the rule.
-    let named =
-        |named: Vec<String>| named.into_iter().filter(|name| config.notify.contains_key(name)).collect::<Vec<_>>();
-    messages.extend(gone.into_iter().map(|(channels, message)| (route(&message, &named(channels)), message)));
+    let named = |named: Vec<String>| {
+        named.into_iter().filter(|name| config.notify.contains_key(name)).collect::<Vec<_>>()
+    };
+    messages.extend(
+        gone.into_iter().map(|(channels, message)| (route(&message, &named(channels)), message)),
+    );
     if !messages.is_empty()
         && let Err(error) = ledger.save_begun(&before)
     {
@@ -108,7 +122,11 @@ pub async fn look(
     Ok(looked)
 }
 
-fn put(outbox: &Outbox, messages: Vec<(Vec<String>, Message)>, looked: &mut Looked) -> io::Result<()> {
+fn put(
+    outbox: &Outbox,
+    messages: Vec<(Vec<String>, Message)>,
+    looked: &mut Looked,
+) -> io::Result<()> {
     for (channels, message) in messages {
         looked.unheard += usize::from(channels.is_empty());
         let mut is_new = false;
@@ -118,8 +136,11 @@ fn put(outbox: &Outbox, messages: Vec<(Vec<String>, Message)>, looked: &mut Look
             if let Put::Waits { given_up } = put
                 && !given_up.is_empty()
             {
-                let count = crate::words::count(given_up.len() as u64, "message was", "messages were");
-                looked.trouble.push(format!("too much waits for channel {channel}: {count} given up"));
+                let count =
+                    crate::words::count(given_up.len() as u64, "message was", "messages were");
+                looked
+                    .trouble
+                    .push(format!("too much waits for channel {channel}: {count} given up"));
             }
         }
         if is_new {
@@ -137,7 +158,8 @@ fn is_watched(config: &Config, alert: &Alert) -> bool {
         About::Repository => config.repositories.contains_key(&alert.subject),
         About::Daemon => true,
     };
-    let is_meant = || crate::notify::patterns(&rule.only).is_ok_and(|only| only.is_match(&alert.subject));
+    let is_meant =
+        || crate::notify::patterns(&rule.only).is_ok_and(|only| only.is_match(&alert.subject));
     is_there && rule.condition.about() == alert.about && (rule.only.is_empty() || is_meant())
 }
 

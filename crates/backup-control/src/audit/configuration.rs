@@ -15,11 +15,17 @@ use crate::machine::Machine;
 use crate::state;
 
 impl Audit {
-    /// Records that a configuration file is not what it was when a command last used it. Says whether it is another. Blocks.
+    /// Records that a configuration file is not what it was when a command last used it. Says
+    /// whether it is another. Blocks.
     ///
     /// # Errors
     /// [`Error`]
-    pub fn note_configuration(&self, file: &Path, machine: &Machine, now: Timestamp) -> Result<bool, Error> {
+    pub fn note_configuration(
+        &self,
+        file: &Path,
+        machine: &Machine,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
         let Ok(text) = std::fs::read(file) else { return Ok(false) };
         let digest = hex(&Sha256::digest(&text));
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
@@ -27,14 +33,18 @@ impl Audit {
         let known_at = self.path().with_file_name("audit-configuration.json");
         // Of several that find the same change, one records it.
         let _lock = self.lock_of(&known_at.with_extension("lock"))?;
-        let mut known: BTreeMap<String, String> =
-            std::fs::read(&known_at).ok().and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default();
+        let mut known: BTreeMap<String, String> = std::fs::read(&known_at)
+            .ok()
+            .and_then(|json| serde_json::from_slice(&json).ok())
+            .unwrap_or_default();
         let before = known.insert(name.clone(), digest.clone());
         if before.as_ref() == Some(&digest) {
             return Ok(false);
         }
         let changed = std::fs::metadata(&file).ok().and_then(|data| data.modified().ok());
-        let changed = changed.and_then(|time| Timestamp::try_from(time).ok()).map(|time| format!("{time:.0}"));
+        let changed = changed
+            .and_then(|time| Timestamp::try_from(time).ok())
+            .map(|time| format!("{time:.0}"));
         let record = Record::new("config change", Class::Compliance, Status::Success, machine, now)
             .with("file", name)
             .with("sha256", digest)
@@ -50,7 +60,8 @@ impl Audit {
 fn write(file: &Path, known: &BTreeMap<String, String>) -> io::Result<()> {
     let json = serde_json::to_vec(known).map_err(io::Error::other)?;
     let new = file.with_extension(format!("new-{}", std::process::id()));
-    let mut writing = std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let mut writing =
+        std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     writing.write_all(&json)?;
     std::fs::rename(new, file)
 }
@@ -63,15 +74,20 @@ mod tests {
     #[test]
     fn a_change_is_recorded_once() {
         let dir = tempfile::tempdir().unwrap();
-        let machine = Machine { host: "h".into(), user: "me".into(), time_zone: jiff::tz::TimeZone::UTC };
-        let (audit, file) = (Audit::in_state(&dir.path().join("state")), dir.path().join("backup.toml"));
+        let machine =
+            Machine { host: "h".into(), user: "me".into(), time_zone: jiff::tz::TimeZone::UTC };
+        let (audit, file) =
+            (Audit::in_state(&dir.path().join("state")), dir.path().join("backup.toml"));
         let note = || audit.note_configuration(&file, &machine, Timestamp::UNIX_EPOCH).unwrap();
         assert!(!note(), "there is none");
         std::fs::write(&file, "a = 1").unwrap();
         assert!(note() && !note());
         std::fs::write(&file, "a = 2").unwrap();
         assert!(note() && !note());
-        let records = audit.read(&Filter { operation: Some("config".into()), ..Filter::default() }).unwrap().records;
+        let records = audit
+            .read(&Filter { operation: Some("config".into()), ..Filter::default() })
+            .unwrap()
+            .records;
         assert_eq!(records.len(), 2);
         assert_eq!(records[1].details["before"], records[0].details["sha256"]);
     }

@@ -1,4 +1,5 @@
-//! The file: adding records and reading them. Writers of several processes wait for each other; readers wait for nobody.
+//! The file: adding records and reading them. Writers of several processes wait for each other;
+//! readers wait for nobody.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -117,7 +118,13 @@ impl Audit {
     pub(super) fn lock_of(&self, path: &Path) -> Result<File, Error> {
         let failed = |error| self.failed(error);
         cache::create(self.path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
-        let lock = File::options().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
+        let lock = File::options()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed)?;
         let since = Instant::now();
         loop {
             match lock.try_lock() {
@@ -169,7 +176,9 @@ impl Audit {
         }
         let _lock = self.lock()?;
         match self.open_end().map_err(|error| self.failed(error))?.1 {
-            End::Line { chain, line } => Ok(Some(Head { chain, sequence: line.sequence, hash: line.hash })),
+            End::Line { chain, line } => {
+                Ok(Some(Head { chain, sequence: line.sequence, hash: line.hash }))
+            }
             End::Nothing | End::Unreadable => Ok(None),
         }
     }
@@ -200,9 +209,11 @@ impl Audit {
         .map_err(|error| self.failed(error))
     }
 
-    /// The file, and its last line. A piece of a line is what a process left that died while it wrote: it is removed.
+    /// The file, and its last line. A piece of a line is what a process left that died while it
+    /// wrote: it is removed.
     fn open_end(&self) -> io::Result<(File, End)> {
-        let mut file = File::options().read(true).append(true).create(true).mode(0o600).open(&self.path)?;
+        let mut file =
+            File::options().read(true).append(true).create(true).mode(0o600).open(&self.path)?;
         let length = file.metadata()?.len();
         let tail_at = length.saturating_sub(MAX_LINE);
         file.seek(SeekFrom::Start(tail_at))?;
@@ -294,7 +305,10 @@ enum End {
 impl Filter {
     fn takes(&self, record: &Record) -> bool {
         let is_operation = |wanted: &String| {
-            record.operation.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+            record
+                .operation
+                .strip_prefix(wanted.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
         };
         self.since.is_none_or(|since| record.timestamp >= since)
             && self.until.is_none_or(|until| record.timestamp < until)

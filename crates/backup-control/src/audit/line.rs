@@ -51,7 +51,8 @@ impl Content {
 }
 
 impl Line {
-    /// Understands a line, without its end. What this program would write otherwise is none: nothing can be added to a line unseen.
+    /// Understands a line, without its end. What this program would write otherwise is none:
+    /// nothing can be added to a line unseen.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let line: Self = serde_json::from_slice(text).ok()?;
         (serde_json::to_vec(&line).ok()? == text).then_some(line)
@@ -61,7 +62,14 @@ impl Line {
     pub(super) fn new(sequence: u64, previous: &str, record: Record) -> Self {
         let Record { operation, timestamp, user, host, status, class, details } = record;
         let said = Said::Record(Content { operation, user, host, status, details });
-        let mut line = Self { sequence, timestamp, class, said, previous: previous.to_owned(), hash: String::new() };
+        let mut line = Self {
+            sequence,
+            timestamp,
+            class,
+            said,
+            previous: previous.to_owned(),
+            hash: String::new(),
+        };
         line.hash = line.computed().unwrap_or_default();
         line
     }
@@ -73,7 +81,8 @@ impl Line {
             Said::Expired { expired } => expired.clone(),
         };
         let (sequence, class) = (self.sequence, self.class.as_str());
-        let whole = format!("{sequence}\n{}\n{class}\n{content}\n{}", self.timestamp, self.previous);
+        let whole =
+            format!("{sequence}\n{}\n{class}\n{content}\n{}", self.timestamp, self.previous);
         Some(hex(&Sha256::digest(whole)))
     }
 
@@ -88,8 +97,18 @@ impl Line {
 
     /// The record, if its time is not over.
     pub(super) fn record(self) -> Option<Record> {
-        let Said::Record(Content { operation, user, host, status, details }) = self.said else { return None };
-        Some(Record { operation, timestamp: self.timestamp, user, host, status, class: self.class, details })
+        let Said::Record(Content { operation, user, host, status, details }) = self.said else {
+            return None;
+        };
+        Some(Record {
+            operation,
+            timestamp: self.timestamp,
+            user,
+            host,
+            status,
+            class: self.class,
+            details,
+        })
     }
 
     pub(super) fn is_expired(&self) -> bool {

@@ -1,5 +1,6 @@
-//! The audit log: who did what, when, and what came of it. One line of JSON for each action, each with a hash over itself and the
-//! line before: what was changed, removed or put elsewhere is found. How far the chain has got is noted in the repositories
+//! The audit log: who did what, when, and what came of it. One line of JSON for each action, each
+//! with a hash over itself and the line before: what was changed, removed or put elsewhere is
+//! found. How far the chain has got is noted in the repositories
 //! ([`Anchor`](backup_core::maintenance::Anchor)): so is found what was cut off its end.
 //!
 //! | file | what is in it |

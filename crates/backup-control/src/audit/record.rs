@@ -20,7 +20,8 @@ pub enum Class {
     Operation,
     /// Data was given out: restores, exports.
     Access,
-    /// What changes what is kept, who can read it and who is told: deletions, holds, keys, configuration, silences.
+    /// What changes what is kept, who can read it and who is told: deletions, holds, keys,
+    /// configuration, silences.
     Compliance,
 }
 
@@ -91,7 +92,13 @@ pub struct Record {
 impl Record {
     /// An action of this process that is over now.
     #[must_use]
-    pub fn new(operation: &str, class: Class, status: Status, machine: &Machine, now: Timestamp) -> Self {
+    pub fn new(
+        operation: &str,
+        class: Class,
+        status: Status,
+        machine: &Machine,
+        now: Timestamp,
+    ) -> Self {
         Self {
             operation: operation.to_owned(),
             // The file has milliseconds.
@@ -113,7 +120,9 @@ impl Record {
             value.truncate(end);
             value.push('…');
         }
-        if !value.is_empty() && (self.details.len() < MAX_DETAILS || self.details.contains_key(name)) {
+        if !value.is_empty()
+            && (self.details.len() < MAX_DETAILS || self.details.contains_key(name))
+        {
             self.details.insert(name.to_owned(), value);
         }
         self

@@ -1,4 +1,5 @@
-//! Removing what records said whose time is over. Their hashes stay, and so does the chain; a record says what was removed.
+//! Removing what records said whose time is over. Their hashes stay, and so does the chain; a
+//! record says what was removed.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,7 +24,8 @@ pub struct Retained {
 }
 
 impl Audit {
-    /// Removes what records say that are older than the cut-off of their class. Nothing is done if there are none. Blocks.
+    /// Removes what records say that are older than the cut-off of their class. Nothing is done if
+    /// there are none. Blocks.
     ///
     /// # Errors
     /// [`Error`]
@@ -33,7 +35,9 @@ impl Audit {
         machine: &Machine,
         now: Timestamp,
     ) -> Result<Retained, Error> {
-        let ends = |record: &Record| cut_offs.get(&record.class).is_some_and(|cut_off| record.timestamp < *cut_off);
+        let ends = |record: &Record| {
+            cut_offs.get(&record.class).is_some_and(|cut_off| record.timestamp < *cut_off)
+        };
         let expired = self.count(&ends)?;
         if expired == 0 {
             return Ok(Retained::default());
@@ -59,8 +63,12 @@ impl Audit {
         now: Timestamp,
     ) -> Result<Retained, Error> {
         let marker = self.path().with_file_name("audit-retained");
-        let last = std::fs::read_to_string(&marker).ok().and_then(|text| text.trim().parse::<Timestamp>().ok());
-        if last.is_some_and(|last| last <= now && now.duration_since(last) < SignedDuration::from_hours(24)) {
+        let last = std::fs::read_to_string(&marker)
+            .ok()
+            .and_then(|text| text.trim().parse::<Timestamp>().ok());
+        if last.is_some_and(|last| {
+            last <= now && now.duration_since(last) < SignedDuration::from_hours(24)
+        }) {
             return Ok(Retained::default());
         }
         let retained = self.retain(cut_offs, machine, now)?;
@@ -83,14 +91,21 @@ impl Audit {
         let _lock = self.lock()?;
         let failed = |error| self.failed(error);
         let new = self.path().with_extension("new");
-        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(failed)?;
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)
+            .map_err(failed)?;
         let mut file = BufWriter::new(file);
         let text = std::fs::read(self.path()).map_err(failed)?;
         for bytes in text.split_inclusive(|byte| *byte == b'\n') {
             let line = bytes.strip_suffix(b"\n").and_then(Line::parse);
             // The first line says which chain this is.
-            let line =
-                line.filter(|line| line.sequence > 1 && line.clone().record().is_some_and(|record| ends(&record)));
+            let line = line.filter(|line| {
+                line.sequence > 1 && line.clone().record().is_some_and(|record| ends(&record))
+            });
             let written = match line {
                 None => file.write_all(bytes),
                 Some(line) => serde_json::to_writer(&mut file, &line.expire())

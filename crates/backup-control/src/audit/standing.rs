@@ -1,4 +1,5 @@
-//! What verifications and checks of a repository have come to, taken together: what succeeds with less, or elsewhere, mends nothing.
+//! What verifications and checks of a repository have come to, taken together: what succeeds with
+//! less, or elsewhere, mends nothing.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +29,10 @@ impl Scope {
                     Some("structure") => 1,
                     _ => 0,
                 };
-                Some(Self::Snapshots(snapshots.split_whitespace().map(str::to_owned).collect(), level))
+                Some(Self::Snapshots(
+                    snapshots.split_whitespace().map(str::to_owned).collect(),
+                    level,
+                ))
             }
             ("check", None) => Some(Self::Structure),
             ("check", Some("all")) => Some(Self::Everything),
@@ -44,7 +48,9 @@ impl Scope {
             | (Self::Everything, Self::Everything | Self::Part(_) | Self::Snapshots(_, 0)) => None,
             // What is chosen at random is another part each time.
             (Self::Part(part), Self::Part(failed)) if *part == failed && part.contains('/') => None,
-            (Self::Snapshots(sound, level), Self::Snapshots(failed, at_level)) if *level >= at_level => {
+            (Self::Snapshots(sound, level), Self::Snapshots(failed, at_level))
+                if *level >= at_level =>
+            {
                 let left: BTreeSet<String> = failed.difference(sound).cloned().collect();
                 (!left.is_empty()).then_some(Self::Snapshots(left, at_level))
             }
@@ -62,9 +68,10 @@ pub fn found_damage(record: &Record) -> bool {
 /// The detail that says so.
 pub const DAMAGE: &str = "damage";
 
-/// Of the verifications and checks among the records of a repository, oldest first: the newest that failed and that nothing has settled
-/// since, else the newest that succeeded. Where damage was found, it is settled by a success that looked at the same, or at everything;
-/// where something else went wrong, by any success of the same operation, too.
+/// Of the verifications and checks among the records of a repository, oldest first: the newest that
+/// failed and that nothing has settled since, else the newest that succeeded. Where damage was
+/// found, it is settled by a success that looked at the same, or at everything; where something
+/// else went wrong, by any success of the same operation, too.
 #[must_use]
 pub fn standing<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<&'a Record> {
     let (mut last, mut failures) = (None, Vec::<(Scope, &Record)>::new());
@@ -73,7 +80,8 @@ pub fn standing<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<&'a
         match record.status {
             Status::Started | Status::Cancelled => {}
             // There was nothing to look at.
-            Status::Failure if !found_damage(record) && scope == Scope::Snapshots(BTreeSet::new(), 0) => {}
+            Status::Failure
+                if !found_damage(record) && scope == Scope::Snapshots(BTreeSet::new(), 0) => {}
             Status::Failure => {
                 failures.retain(|(failed, _)| *failed != scope);
                 failures.push((scope, record));
@@ -102,8 +110,8 @@ mod tests {
     use super::*;
     use crate::machine::Machine;
 
-    /// What stands after verifications that are told in a word each: `check`, `check:all!` (found damage), `check?` (failed), `verify:a,b`,
-    /// `verify:a/deep`.
+    /// What stands after verifications that are told in a word each: `check`, `check:all!` (found
+    /// damage), `check?` (failed), `verify:a,b`, `verify:a/deep`.
     fn after(told: &str) -> String {
         let machine = Machine { host: "h".into(), user: "me".into(), time_zone: TimeZone::UTC };
         let records: Vec<Record> = told
@@ -117,12 +125,15 @@ mod tests {
                 };
                 let word = word.trim_end_matches(['!', '?']);
                 let (operation, detail) = word.split_once(':').unwrap_or((word, ""));
-                let now = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(i64::try_from(number).unwrap());
-                let record = Record::new(operation, Class::Operation, status, &machine, now).with(DAMAGE, damage);
+                let now = Timestamp::UNIX_EPOCH
+                    + SignedDuration::from_secs(i64::try_from(number).unwrap());
+                let record = Record::new(operation, Class::Operation, status, &machine, now)
+                    .with(DAMAGE, damage);
                 match (operation, detail) {
                     (_, "") => record,
                     ("verify", detail) => {
-                        let (snapshots, level) = detail.split_once('/').unwrap_or((detail, "checksum"));
+                        let (snapshots, level) =
+                            detail.split_once('/').unwrap_or((detail, "checksum"));
                         record.with("snapshots", snapshots.replace(',', " ")).with("level", level)
                     }
                     (_, data) => record.with("data", data),

@@ -22,7 +22,8 @@ fn record(number: i64) -> Record {
     let class = Class::ALL[usize::try_from(number).unwrap() % 3];
     let now = start() + SignedDuration::from_hours(24 * number);
     let operation = ["backup", "restore", "key add"][usize::try_from(number).unwrap() % 3];
-    Record::new(operation, class, Status::Success, &machine(), now).with("job", format!("job-{number}"))
+    Record::new(operation, class, Status::Success, &machine(), now)
+        .with("job", format!("job-{number}"))
 }
 
 fn filled(dir: &Path, records: i64) -> (Audit, Head) {
@@ -45,7 +46,8 @@ fn lines(audit: &Audit) -> Vec<String> {
 }
 
 fn write(audit: &Audit, lines: &[String]) {
-    std::fs::write(audit.path(), lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    std::fs::write(audit.path(), lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+        .unwrap();
 }
 
 fn against(anchors: &[Anchor]) -> Against<'_> {
@@ -53,7 +55,13 @@ fn against(anchors: &[Anchor]) -> Against<'_> {
 }
 
 fn whats(audit: &Audit, anchors: &[Anchor]) -> Vec<String> {
-    audit.verify(against(anchors)).unwrap().findings.into_iter().map(|finding| finding.what).collect()
+    audit
+        .verify(against(anchors))
+        .unwrap()
+        .findings
+        .into_iter()
+        .map(|finding| finding.what)
+        .collect()
 }
 
 #[test]
@@ -68,10 +76,18 @@ fn what_is_recorded_is_found_again() {
     assert_eq!(found(Filter { operation: Some("key".into()), ..Filter::default() }), 3);
     assert_eq!(found(Filter { operation: Some("ke".into()), ..Filter::default() }), 0);
     assert_eq!(found(Filter { user: Some("you".into()), ..Filter::default() }), 0);
-    assert_eq!(found(Filter { since: Some(start() + SignedDuration::from_hours(48)), ..Filter::default() }), 7);
+    assert_eq!(
+        found(Filter {
+            since: Some(start() + SignedDuration::from_hours(48)),
+            ..Filter::default()
+        }),
+        7
+    );
     assert_eq!(found(Filter { limit: Some(4), ..Filter::default() }), 4);
     let json: serde_json::Value = serde_json::from_str(&lines(&audit)[1]).unwrap();
-    for (field, value) in [("operation", "backup"), ("user", "me"), ("status", "success"), ("class", "operation")] {
+    for (field, value) in
+        [("operation", "backup"), ("user", "me"), ("status", "success"), ("class", "operation")]
+    {
         assert_eq!(json[field], value);
     }
     assert_eq!(json["timestamp"], "2026-03-01T12:00:00.123Z");
@@ -151,7 +167,11 @@ fn what_is_removed_when_its_time_is_over_breaks_nothing() {
     let cut_offs = BTreeMap::from([(Class::Operation, days(20)), (Class::Access, days(10))]);
     let retained = audit.retain(&cut_offs, &machine(), now).unwrap();
     assert_eq!(retained.expired, 7 + 3);
-    assert_eq!(audit.retain(&cut_offs, &machine(), now).unwrap(), Retained::default(), "once is enough");
+    assert_eq!(
+        audit.retain(&cut_offs, &machine(), now).unwrap(),
+        Retained::default(),
+        "once is enough"
+    );
     assert_eq!(whats(&audit, &anchors), Vec::<String>::new());
     // A policy that allows that, one that keeps some of it, and one that keeps more.
     let under = |keep: &BTreeMap<Class, Timestamp>| {
@@ -165,7 +185,9 @@ fn what_is_removed_when_its_time_is_over_breaks_nothing() {
     let found = audit.read(&Filter::default()).unwrap();
     assert_eq!((found.records.len(), found.expired), (32 - 10, 10));
     let text = std::fs::read_to_string(audit.path()).unwrap();
-    assert!(!text.contains("\"job-0\"") && text.contains("\"job-2\"") && text.contains("\"job-21\""));
+    assert!(
+        !text.contains("\"job-0\"") && text.contains("\"job-2\"") && text.contains("\"job-21\"")
+    );
     // What is said to be over and is not is found.
     let mut whole = lines(&audit);
     let at = whole.iter().position(|line| line.contains("job-21")).unwrap();
@@ -212,7 +234,10 @@ fn what_a_dying_writer_leaves_and_what_cannot_be_read() {
     assert_eq!(records[0].details["after"], aside.display().to_string());
     // What lies aside is looked at too, and what is wrong with it stays wrong.
     let found = whats(&audit, &[]);
-    assert!(found.len() == 1 && found[0].contains("damaged-") && found[0].contains("no line"), "{found:?}");
+    assert!(
+        found.len() == 1 && found[0].contains("damaged-") && found[0].contains("no line"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -222,8 +247,9 @@ fn a_record_that_allows_too_much_allows_nothing() {
     let anchors = [anchor(&audit, &head)];
     let now = start() + SignedDuration::from_hours(24 * 13);
     let forged = Record::new("audit retain", Class::Compliance, Status::Success, &machine(), now);
-    let forged =
-        Class::ALL.into_iter().fold(forged, |record, class| record.with(class.as_str(), "2100-01-01T00:00:00Z"));
+    let forged = Class::ALL
+        .into_iter()
+        .fold(forged, |record, class| record.with(class.as_str(), "2100-01-01T00:00:00Z"));
     audit.append(forged, &machine()).unwrap();
     let mut whole = lines(&audit);
     let line = super::line::Line::parse(whole[5].as_bytes()).unwrap();
@@ -236,7 +262,10 @@ fn a_record_that_allows_too_much_allows_nothing() {
     let (audit, _) = filled(other.path(), 3);
     let early = Record::new("audit retain", Class::Compliance, Status::Success, &machine(), now);
     audit
-        .append(early.with("operation", (start() + SignedDuration::from_hours(24 * 9)).to_string()), &machine())
+        .append(
+            early.with("operation", (start() + SignedDuration::from_hours(24 * 9)).to_string()),
+            &machine(),
+        )
         .unwrap();
     audit.append(record(3), &machine()).unwrap();
     let mut whole = lines(&audit);

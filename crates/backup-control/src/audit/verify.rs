@@ -78,12 +78,14 @@ pub struct Against<'a> {
     pub anchors: &'a [Anchor],
     /// The name of this host.
     pub host: &'a str,
-    /// Before which moment records of a class may be removed; none of a class that is kept for ever. Unknown without a configuration.
+    /// Before which moment records of a class may be removed; none of a class that is kept for
+    /// ever. Unknown without a configuration.
     pub keep: Option<&'a BTreeMap<Class, Timestamp>>,
 }
 
 impl Audit {
-    /// Reads the whole chain, and compares it with the anchors of this host and with how long records are kept. Blocks.
+    /// Reads the whole chain, and compares it with the anchors of this host and with how long
+    /// records are kept. Blocks.
     ///
     /// # Errors
     /// [`Error::Place`]: what is wrong with the chain is no error, but in the verdict.
@@ -108,15 +110,21 @@ impl Audit {
             }
         }
         for (line, class, time) in std::mem::take(&mut seen.expired) {
-            let allows = |(at, of, up_to): &(u64, Class, Timestamp)| *at > line && *of == class && time < *up_to;
+            let allows = |(at, of, up_to): &(u64, Class, Timestamp)| {
+                *at > line && *of == class && time < *up_to
+            };
             if !seen.allowed.iter().any(allows) {
-                verdict.find(Some(line), format!("what this record of {time:.0} said was removed before its time"));
+                verdict.find(
+                    Some(line),
+                    format!("what this record of {time:.0} said was removed before its time"),
+                );
             }
         }
         for (line, class, cut_off) in std::mem::take(&mut seen.too_much) {
             let class = class.as_str();
             let what = format!(
-                "this removed records of class {class} up to {cut_off:.0}, which `[audit.keep]` does not allow; was it shorter then?"
+                "this removed records of class {class} up to {cut_off:.0}, which `[audit.keep]` \
+                 does not allow; was it shorter then?"
             );
             verdict.find(Some(line), what);
         }
@@ -143,42 +151,66 @@ impl Audit {
             match seen.hashes.get(&sequence) {
                 Some(hash) if *hash == anchor.hash => {}
                 Some(_) => {
-                    verdict.find(None, format!("record {sequence} or one before it is not what it was at {time:.0}"));
+                    verdict.find(
+                        None,
+                        format!(
+                            "record {sequence} or one before it is not what it was at {time:.0}"
+                        ),
+                    );
                 }
                 None if sequence > last => {
-                    let what = format!("records {} to {sequence} were there at {time:.0}, and are gone", last + 1);
+                    let what = format!(
+                        "records {} to {sequence} were there at {time:.0}, and are gone",
+                        last + 1
+                    );
                     verdict.find(None, what);
                 }
-                None => verdict.find(None, format!("record {sequence}, which was there at {time:.0}, is gone")),
+                None => verdict.find(
+                    None,
+                    format!("record {sequence}, which was there at {time:.0}, is gone"),
+                ),
             }
         }
-        let aside: Vec<Option<String>> = self.aside().iter().map(|audit| audit.chain().ok().flatten()).collect();
-        let is_gone = |anchor: &&Anchor| !aside.iter().flatten().any(|chain| *chain == anchor.chain);
+        let aside: Vec<Option<String>> =
+            self.aside().iter().map(|audit| audit.chain().ok().flatten()).collect();
+        let is_gone =
+            |anchor: &&Anchor| !aside.iter().flatten().any(|chain| *chain == anchor.chain);
         for anchor in gone.into_values().filter(is_gone) {
             let (chain, sequence, time) = (&anchor.chain, anchor.sequence, anchor.time);
-            verdict.find(None, format!("chain {chain}, which had {sequence} records at {time:.0}, is gone"));
+            verdict.find(
+                None,
+                format!("chain {chain}, which had {sequence} records at {time:.0}, is gone"),
+            );
         }
     }
 
     /// Logs that were put aside because nothing could be added to them.
     fn aside(&self) -> Vec<Self> {
-        let Some(entries) = self.path().parent().and_then(|dir| std::fs::read_dir(dir).ok()) else { return Vec::new() };
+        let Some(entries) = self.path().parent().and_then(|dir| std::fs::read_dir(dir).ok()) else {
+            return Vec::new();
+        };
         let stem = self.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let is_aside = |path: &PathBuf| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("{stem}.damaged-")))
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(&format!("{stem}.damaged-")))
         };
-        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_aside).collect();
+        let mut paths: Vec<PathBuf> =
+            entries.flatten().map(|entry| entry.path()).filter(is_aside).collect();
         paths.sort();
         paths.into_iter().map(Self::at).collect()
     }
 
-    /// What was put aside is damaged, which stays a finding; whatever else is wrong with it is one too.
+    /// What was put aside is damaged, which stays a finding; whatever else is wrong with it is one
+    /// too.
     fn look_aside(&self, against: Against<'_>, verdict: &mut Verdict) -> Result<(), Error> {
         for audit in self.aside() {
             let name = audit.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
             let found = audit.verify_file(against)?;
             if found.is_sound() {
-                verdict.find(None, format!("{name} was put aside, and nothing seems to be wrong with it"));
+                verdict.find(
+                    None,
+                    format!("{name} was put aside, and nothing seems to be wrong with it"),
+                );
             }
             for Finding { line, what } in found.findings {
                 let at = line.map(|line| format!(", line {line}")).unwrap_or_default();
@@ -203,9 +235,11 @@ impl Seen {
             Some((sequence, hash)) => (sequence + 1, hash.as_str()),
         };
         if line.sequence != expected {
-            verdict.find(at, format!("this is record {}, and {expected} belongs here", line.sequence));
+            verdict
+                .find(at, format!("this is record {}, and {expected} belongs here", line.sequence));
         } else if line.previous != previous {
-            verdict.find(at, "the record before this one is not the one that it was written behind");
+            verdict
+                .find(at, "the record before this one is not the one that it was written behind");
         }
         if line.computed().as_ref() != Some(&line.hash) {
             verdict.find(at, format!("record {} was changed", line.sequence));
@@ -232,12 +266,15 @@ impl Seen {
             return;
         }
         for class in Class::ALL {
-            let cut_off = record.details.get(class.as_str()).and_then(|text| text.parse::<Timestamp>().ok());
+            let cut_off =
+                record.details.get(class.as_str()).and_then(|text| text.parse::<Timestamp>().ok());
             // Nobody keeps records for less than nothing.
             if let Some(cut_off) = cut_off.filter(|cut_off| *cut_off < record.timestamp) {
                 self.allowed.push((line, class, cut_off));
                 // What was allowed then is allowed now: time goes on.
-                if keep.is_some_and(|keep| keep.get(&class).is_none_or(|allowed| cut_off > *allowed)) {
+                if keep
+                    .is_some_and(|keep| keep.get(&class).is_none_or(|allowed| cut_off > *allowed))
+                {
                     self.too_much.push((line, class, cut_off));
                 }
             }

@@ -2,14 +2,15 @@
 
 use crate::address;
 
-/// The words of a command line as they may be recorded: addresses without what may be a password, and neither commands that print
-/// pass phrases nor values of settings.
+/// The words of a command line as they may be recorded: addresses without what may be a password,
+/// and neither commands that print pass phrases nor values of settings.
 #[must_use]
 pub fn without_secrets(words: &[String]) -> String {
     hiding(words, address::without_secrets).join(" ")
 }
 
-/// The same for whoever has typed them, one by one: what can be typed again as it is stays, the users of servers for instance.
+/// The same for whoever has typed them, one by one: what can be typed again as it is stays, the
+/// users of servers for instance.
 #[must_use]
 pub fn without_passwords(words: &[String]) -> Vec<String> {
     hiding(words, address::without_password)
@@ -74,7 +75,10 @@ mod tests {
     fn secrets_are_left_out_and_nothing_else() {
         for (typed, shown) in [
             ("run documents --tier daily", "run documents --tier daily"),
-            ("run --source postgres://u:hush@h/db?x=hush -r s3://b/p", "run --source postgres://…@h/db?… -r s3://b/p"),
+            (
+                "run --source postgres://u:hush@h/db?x=hush -r s3://b/p",
+                "run --source postgres://…@h/db?… -r s3://b/p",
+            ),
             ("run --source=mongodb://u:hush@h/ --job=a", "run --source=mongodb://…@h/ --job=a"),
             ("check --password-command hush --quiet", "check --password-command … --quiet"),
             ("check --to-password-command=hush -q", "check --to-password-command=… -q"),
@@ -94,7 +98,10 @@ mod tests {
                 "restore 1a --target mongodb://me@h,i/?authSource=x",
             ),
             ("restore 1a --target=redis://me:hu:s@h@h/", "restore 1a --target=redis://me:…@h/"),
-            ("restore 1a --target postgres://h/?password=hush", "restore 1a --target postgres://h/?…"),
+            (
+                "restore 1a --target postgres://h/?password=hush",
+                "restore 1a --target postgres://h/?…",
+            ),
             ("restore 1a --target crm=redis://:hush@h", "restore 1a --target crm=redis://:…@h"),
             ("restore 1a --password-command hush", "restore 1a --password-command …"),
         ] {

@@ -1,4 +1,5 @@
-//! What every catalog must do, wherever it keeps its rows. Each test takes catalogs with nothing in them.
+//! What every catalog must do, wherever it keeps its rows. Each test takes catalogs with nothing in
+//! them.
 #![expect(clippy::unwrap_used, reason = "tests: what must not happen fails them")]
 
 use std::collections::BTreeSet;
@@ -56,8 +57,14 @@ pub async fn remembers(catalog: &dyn Catalog) {
     // What has ended stays as it is.
     catalog.update(&Run { state: State::Captured, finished: None, ..docs.clone() }).await.unwrap();
     let all = RunFilter::default();
-    assert_eq!(catalog.runs(&all).await.unwrap().runs, [later.clone(), other.clone(), docs.clone()]);
-    catalog.update(&Run { state: State::Verified, finished: Some(now()), ..other.clone() }).await.unwrap();
+    assert_eq!(
+        catalog.runs(&all).await.unwrap().runs,
+        [later.clone(), other.clone(), docs.clone()]
+    );
+    catalog
+        .update(&Run { state: State::Verified, finished: Some(now()), ..other.clone() })
+        .await
+        .unwrap();
     filters(catalog, &docs, &other, &later).await;
     assert_eq!(catalog.jobs(&docs.repository).await.unwrap(), ["docs", "other"]);
     assert!(catalog.jobs("/x").await.unwrap().is_empty());
@@ -74,20 +81,43 @@ async fn filters(catalog: &dyn Catalog, docs: &Run, other: &Run, later: &Run) {
     let all = RunFilter::default();
     let of = async |filter: RunFilter| ids(&catalog.runs(&filter).await.unwrap().runs);
     let job = Some("docs".to_owned());
-    assert_eq!(of(RunFilter { job: job.clone(), ..all.clone() }).await, [later.id.clone(), docs.id.clone()]);
-    assert_eq!(of(RunFilter { job, backups: true, ..all.clone() }).await, std::slice::from_ref(&docs.id));
-    assert_eq!(of(RunFilter { restores: true, ..all.clone() }).await, std::slice::from_ref(&later.id));
-    assert_eq!(of(RunFilter { unfinished: true, ..all.clone() }).await, std::slice::from_ref(&later.id));
-    assert_eq!(of(RunFilter { successful: true, ..all.clone() }).await, std::slice::from_ref(&other.id));
+    assert_eq!(
+        of(RunFilter { job: job.clone(), ..all.clone() }).await,
+        [later.id.clone(), docs.id.clone()]
+    );
+    assert_eq!(
+        of(RunFilter { job, backups: true, ..all.clone() }).await,
+        std::slice::from_ref(&docs.id)
+    );
+    assert_eq!(
+        of(RunFilter { restores: true, ..all.clone() }).await,
+        std::slice::from_ref(&later.id)
+    );
+    assert_eq!(
+        of(RunFilter { unfinished: true, ..all.clone() }).await,
+        std::slice::from_ref(&later.id)
+    );
+    assert_eq!(
+        of(RunFilter { successful: true, ..all.clone() }).await,
+        std::slice::from_ref(&other.id)
+    );
     assert_eq!(of(RunFilter { failed: true, ..all.clone() }).await, std::slice::from_ref(&docs.id));
     assert_eq!(of(RunFilter { host: Some("elsewhere".into()), ..all.clone() }).await, []);
     assert_eq!(of(RunFilter { host: Some("host".into()), ..all.clone() }).await.len(), 3);
-    assert_eq!(of(RunFilter { limit: Some(1), ..all.clone() }).await, std::slice::from_ref(&later.id));
+    assert_eq!(
+        of(RunFilter { limit: Some(1), ..all.clone() }).await,
+        std::slice::from_ref(&later.id)
+    );
     let oldest = RunFilter { limit: Some(1), oldest_first: true, ..all.clone() };
     assert_eq!(of(oldest).await, std::slice::from_ref(&docs.id));
     assert_eq!(of(RunFilter { repository: Some("/x".into()), ..all.clone() }).await, []);
     let within = Some(other.started..later.started);
-    let both = RunFilter { within, repository: Some("/repo".into()), job: Some("other".into()), ..all.clone() };
+    let both = RunFilter {
+        within,
+        repository: Some("/repo".into()),
+        job: Some("other".into()),
+        ..all.clone()
+    };
     assert_eq!(of(both).await, std::slice::from_ref(&other.id));
 }
 
@@ -118,17 +148,32 @@ pub async fn agrees(here: &dyn Catalog, there: &dyn Catalog) {
     let (here, there) = (here.shared().unwrap(), there.shared().unwrap());
     let (first, second) = (run_on("one", "docs", 0), run_on("two", "docs", 1));
     assert_eq!(here.take_flight("k", &first, &[]).await.unwrap(), None);
-    assert_eq!(here.take_flight("k", &first, &[]).await.unwrap(), None, "asked again it is the same");
+    assert_eq!(
+        here.take_flight("k", &first, &[]).await.unwrap(),
+        None,
+        "asked again it is the same"
+    );
     let holder = there.take_flight("k", &second, &[]).await.unwrap().unwrap();
-    let told = (holder.host.as_str(), holder.user.as_str(), holder.pid, holder.since, holder.run.as_str());
+    let told =
+        (holder.host.as_str(), holder.user.as_str(), holder.pid, holder.since, holder.run.as_str());
     assert_eq!(told, ("one", "me", std::process::id(), first.started, first.id.as_str()));
-    assert_eq!(there.take_flight("k2", &second, &[]).await.unwrap(), None, "another job is another one's");
-    assert!(here.keep_flight("k", &first.id).await.unwrap() && !there.keep_flight("k", &second.id).await.unwrap());
+    assert_eq!(
+        there.take_flight("k2", &second, &[]).await.unwrap(),
+        None,
+        "another job is another one's"
+    );
+    assert!(
+        here.keep_flight("k", &first.id).await.unwrap()
+            && !there.keep_flight("k", &second.id).await.unwrap()
+    );
     // Nobody gives back what he does not have.
     there.end_flight("k", &second.id).await.unwrap();
     assert!(there.take_flight("k", &second, &["another".to_owned()]).await.unwrap().is_some());
     // Whose process has died has it no more.
-    assert_eq!(there.take_flight("k", &second, &[first.id.as_str().to_owned()]).await.unwrap(), None);
+    assert_eq!(
+        there.take_flight("k", &second, &[first.id.as_str().to_owned()]).await.unwrap(),
+        None
+    );
     assert!(!here.keep_flight("k", &first.id).await.unwrap());
     there.end_flight("k", &second.id).await.unwrap();
     assert_eq!(here.take_flight("k", &first, &[]).await.unwrap(), None);

@@ -66,22 +66,37 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            Self::Unclear(error) => error.hint().unwrap_or("look at `[catalog]` and BACKUP_CATALOG").to_owned(),
-            Self::Newer(_) => "use that version, or another catalog by BACKUP_STATE_DIR or `[catalog]`".to_owned(),
-            Self::Place(path, error) if error.kind() == io::ErrorKind::PermissionDenied => match state::owner(path) {
-                Some(owner) => {
-                    format!(
-                        "it belongs to {owner}: give it to this user, or name another directory in BACKUP_STATE_DIR"
-                    )
+            Self::Unclear(error) => {
+                error.hint().unwrap_or("look at `[catalog]` and BACKUP_CATALOG").to_owned()
+            }
+            Self::Newer(_) => "use that version, or another catalog by BACKUP_STATE_DIR or \
+                               `[catalog]`"
+                .to_owned(),
+            Self::Place(path, error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                match state::owner(path) {
+                    Some(owner) => {
+                        format!(
+                            "it belongs to {owner}: give it to this user, or name another \
+                             directory in BACKUP_STATE_DIR"
+                        )
+                    }
+                    None => {
+                        "name a directory that this user may write in BACKUP_STATE_DIR".to_owned()
+                    }
                 }
-                None => "name a directory that this user may write in BACKUP_STATE_DIR".to_owned(),
-            },
-            Self::Place(..) => "name a directory that this user may write in BACKUP_STATE_DIR".to_owned(),
+            }
+            Self::Place(..) => {
+                "name a directory that this user may write in BACKUP_STATE_DIR".to_owned()
+            }
             Self::Busy(path) => format!("`fuser {}` names it", path.display()),
             Self::Database(_, error) if sqlite::is_damage(error) => {
-                "the next command puts it aside and makes a new one; nothing in a repository depends on it".to_owned()
+                "the next command puts it aside and makes a new one; nothing in a repository \
+                 depends on it"
+                    .to_owned()
             }
-            Self::Database(..) => "is there room on its disk, and does no other program hold it?".to_owned(),
+            Self::Database(..) => {
+                "is there room on its disk, and does no other program hold it?".to_owned()
+            }
             Self::Unreachable { hint, .. } | Self::Server { hint, .. } => hint.clone(),
             Self::Known(_) | Self::Internal(_) => "this is a mistake in the program".to_owned(),
         }

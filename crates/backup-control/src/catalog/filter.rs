@@ -18,8 +18,10 @@ pub(super) enum Value {
 
 /// The values of the row of a run, in the order of the columns.
 pub(super) fn values(run: &Run) -> serde_json::Result<[Value; 11]> {
-    let (text, time) =
-        (|text: &str| Value::Text(text.to_owned()), |time: Timestamp| Value::Number(time.as_millisecond()));
+    let (text, time) = (
+        |text: &str| Value::Text(text.to_owned()),
+        |time: Timestamp| Value::Number(time.as_millisecond()),
+    );
     Ok([
         text(run.id.as_str()),
         text(run.what.as_str()),
@@ -35,14 +37,16 @@ pub(super) fn values(run: &Run) -> serde_json::Result<[Value; 11]> {
     ])
 }
 
-/// What comes behind `SELECT … FROM …`, and its parameters; `place` writes the place of the one with this number, from 1.
+/// What comes behind `SELECT … FROM …`, and its parameters; `place` writes the place of the one
+/// with this number, from 1.
 pub(super) fn clause(filter: &RunFilter, place: impl Fn(usize) -> String) -> (String, Vec<Value>) {
     let (mut conditions, mut values) = (Vec::new(), Vec::new());
     let mut compared = |column: &str, value: Value| {
         values.push(value);
         conditions.push(format!("{column} {}", place(values.len())));
     };
-    let texts = [("job =", &filter.job), ("repository =", &filter.repository), ("host =", &filter.host)];
+    let texts =
+        [("job =", &filter.job), ("repository =", &filter.repository), ("host =", &filter.host)];
     for (column, text) in texts {
         if let Some(text) = text {
             compared(column, Value::Text(text.clone()));
@@ -59,13 +63,19 @@ pub(super) fn clause(filter: &RunFilter, place: impl Fn(usize) -> String) -> (St
         (filter.backups, "what = 'backup'"),
         (filter.restores, "what = 'restore'"),
     ];
-    conditions.extend(said.into_iter().filter(|(is_said, _)| *is_said).map(|(_, condition)| condition.to_owned()));
+    conditions.extend(
+        said.into_iter().filter(|(is_said, _)| *is_said).map(|(_, condition)| condition.to_owned()),
+    );
     let mut text = String::new();
     if !conditions.is_empty() {
         text.push_str(&format!(" WHERE {}", conditions.join(" AND ")));
     }
     // Runs of one millisecond have an order too, always the same.
-    text.push_str(if filter.oldest_first { " ORDER BY started, id" } else { " ORDER BY started DESC, id DESC" });
+    text.push_str(if filter.oldest_first {
+        " ORDER BY started, id"
+    } else {
+        " ORDER BY started DESC, id DESC"
+    });
     if let Some(limit) = filter.limit {
         text.push_str(&format!(" LIMIT {limit}"));
     }

@@ -41,7 +41,9 @@ impl Home {
             None => Ok(Self::Directory(state.to_path_buf())),
             Some(url) if !url.is_postgres() => {
                 Err(Error::invalid(format!("{url} is no address of a PostgreSQL database"))
-                    .with_hint("write postgres://USER@HOST/DATABASE in `[catalog] url` or BACKUP_CATALOG"))
+                    .with_hint(
+                        "write postgres://USER@HOST/DATABASE in `[catalog] url` or BACKUP_CATALOG",
+                    ))
             }
             Some(url) => server(&url, section, env),
         }
@@ -57,13 +59,23 @@ pub(crate) fn check(url: &ServerAddress) -> Result<()> {
 }
 
 #[cfg(feature = "postgres")]
-fn server(url: &ServerAddress, section: Option<&crate::config::CatalogConfig>, env: &Environment) -> Result<Home> {
+fn server(
+    url: &ServerAddress,
+    section: Option<&crate::config::CatalogConfig>,
+    env: &Environment,
+) -> Result<Home> {
     Server::new(url, section, env).map(Home::Server)
 }
 
 #[cfg(not(feature = "postgres"))]
-fn server(_: &ServerAddress, _: Option<&crate::config::CatalogConfig>, _: &Environment) -> Result<Home> {
-    Err(Error::invalid("a catalog in PostgreSQL is not known to this program: it was built without PostgreSQL"))
+fn server(
+    _: &ServerAddress,
+    _: Option<&crate::config::CatalogConfig>,
+    _: &Environment,
+) -> Result<Home> {
+    Err(Error::invalid(
+        "a catalog in PostgreSQL is not known to this program: it was built without PostgreSQL",
+    ))
 }
 
 #[cfg(all(test, feature = "postgres"))]
@@ -75,7 +87,9 @@ mod tests {
         let state = Path::new("/state");
         let env: Environment = [(VARIABLE, "postgres://me:hush@two/")].into_iter().collect();
         let mut config = Config::default();
-        let of = |config: &Config, env: &Environment| format!("{:?}", Home::of(Some(config), env, state).unwrap());
+        let of = |config: &Config, env: &Environment| {
+            format!("{:?}", Home::of(Some(config), env, state).unwrap())
+        };
         assert!(of(&config, &Environment::default()).contains("Directory(\"/state\")"));
         let shown = of(&config, &env);
         assert!(shown.contains("two") && !shown.contains("hush"), "{shown}");

@@ -1,5 +1,5 @@
-//! The catalog: what this machine remembers of its runs. Nothing in it is needed to restore anything, and no backup fails because
-//! of it: whoever cannot use it says so and goes on.
+//! The catalog: what this machine remembers of its runs. Nothing in it is needed to restore
+//! anything, and no backup fails because of it: whoever cannot use it says so and goes on.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -85,7 +85,8 @@ pub struct RunFilter {
     pub limit: Option<u32>,
 }
 
-/// What is remembered of runs. Safe for several processes at once, those of other machines too if it is [shared](Catalog::shared).
+/// What is remembered of runs. Safe for several processes at once, those of other machines too if
+/// it is [shared](Catalog::shared).
 #[async_trait]
 pub trait Catalog: Debug + Send + Sync {
     /// Adds a run; of very many, the oldest go.
@@ -94,7 +95,8 @@ pub trait Catalog: Debug + Send + Sync {
     /// Those of the database.
     async fn add(&self, run: &Run) -> Result<()>;
 
-    /// Replaces what is remembered of a run that has not ended; of one that has, nothing is changed.
+    /// Replaces what is remembered of a run that has not ended; of one that has, nothing is
+    /// changed.
     ///
     /// # Errors
     /// Those of the database.
@@ -112,19 +114,22 @@ pub trait Catalog: Debug + Send + Sync {
     /// Those of the database.
     async fn jobs(&self, repository: &str) -> Result<Vec<String>>;
 
-    /// The runs whose names begin so, at most two: whoever asks for one only wants to know whether there are more.
+    /// The runs whose names begin so, at most two: whoever asks for one only wants to know whether
+    /// there are more.
     ///
     /// # Errors
     /// Those of the database.
     async fn named(&self, beginning: &str) -> Result<Vec<Run>>;
 
-    /// What machines that share it agree on; none if it is of this machine alone, whose system tells the living from the dead.
+    /// What machines that share it agree on; none if it is of this machine alone, whose system
+    /// tells the living from the dead.
     fn shared(&self) -> Option<&dyn Shared> {
         None
     }
 }
 
-/// What machines that share a catalog agree on. Times are those of the database: no clock of a machine is compared with another's.
+/// What machines that share a catalog agree on. Times are those of the database: no clock of a
+/// machine is compared with another's.
 #[async_trait]
 pub trait Shared: Debug + Send + Sync {
     /// Shows that a run goes on.
@@ -139,8 +144,8 @@ pub trait Shared: Debug + Send + Sync {
     /// Those of the database.
     async fn silent(&self) -> Result<Vec<RunId>>;
 
-    /// Takes the right to what `key` stands for, for [`FLIGHT`] and for the process of `run`; else says who has it. `dead` are runs whose
-    /// processes have died, which therefore have it no more.
+    /// Takes the right to what `key` stands for, for [`FLIGHT`] and for the process of `run`; else
+    /// says who has it. `dead` are runs whose processes have died, which therefore have it no more.
     ///
     /// # Errors
     /// Those of the database.
@@ -175,8 +180,8 @@ pub struct Opened {
     pub put_aside: Option<PathBuf>,
 }
 
-/// Opens the catalog. One in a directory is made if it is not there, and put aside if it is damaged; one of a server is connected to when
-/// it is asked for something.
+/// Opens the catalog. One in a directory is made if it is not there, and put aside if it is
+/// damaged; one of a server is connected to when it is asked for something.
 ///
 /// # Errors
 /// [`Error::Newer`], [`Error::Place`], [`Error::Busy`], and those of the database.
@@ -185,12 +190,14 @@ pub async fn open(home: &Home, now: Timestamp) -> Result<Opened> {
         Home::Directory(dir) => {
             let dir = dir.clone();
             let (catalog, put_aside) =
-                tokio::task::spawn_blocking(move || sqlite::open(&dir, now, sqlite::AT_THE_DOOR)).await??;
+                tokio::task::spawn_blocking(move || sqlite::open(&dir, now, sqlite::AT_THE_DOOR))
+                    .await??;
             Ok(Opened { catalog: Arc::new(catalog), put_aside })
         }
         #[cfg(feature = "postgres")]
-        Home::Server(server) => {
-            Ok(Opened { catalog: Arc::new(postgres::Postgres::new(server.clone())), put_aside: None })
-        }
+        Home::Server(server) => Ok(Opened {
+            catalog: Arc::new(postgres::Postgres::new(server.clone())),
+            put_aside: None,
+        }),
     }
 }

@@ -9,7 +9,8 @@ use super::filter::{self, Value};
 use crate::runs::{Run, RunId, State, What};
 
 /// The columns in the order of [`values`] and [`read`].
-pub(super) const COLUMNS: &str = "id, what, job, repository, state, started, finished, host, user, pid, evidence";
+pub(super) const COLUMNS: &str =
+    "id, what, job, repository, state, started, finished, host, user, pid, evidence";
 
 impl ToSql for Value {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -39,7 +40,8 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Run> {
         host: row.get(7)?,
         user: row.get(8)?,
         pid: row.get(9)?,
-        evidence: serde_json::from_str(&row.get::<_, String>(10)?).map_err(|error| unknown(10, error))?,
+        evidence: serde_json::from_str(&row.get::<_, String>(10)?)
+            .map_err(|error| unknown(10, error))?,
     })
 }
 

@@ -1,11 +1,13 @@
-//! The tables of a catalog in SQLite, version by version. A version that was released is never changed: what it lacks comes in the
-//! next one. A new kind of run or a new state is a new version too: programs that do not know it must not read it.
+//! The tables of a catalog in SQLite, version by version. A version that was released is never
+//! changed: what it lacks comes in the next one. A new kind of run or a new state is a new version
+//! too: programs that do not know it must not read it.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What leads from each version to the next; the number of the version is that of the steps.
 const STEPS: [&str; 2] = [
-    // Times are milliseconds since 1970. What is searched for has a column, everything else is JSON.
+    // Times are milliseconds since 1970. What is searched for has a column, everything else is
+    // JSON.
     "CREATE TABLE runs (
         id TEXT NOT NULL PRIMARY KEY,
         what TEXT NOT NULL,

@@ -1,4 +1,5 @@
-//! The catalog in a file: SQLite with a write-ahead log, so that those who read do not wait for those who write.
+//! The catalog in a file: SQLite with a write-ahead log, so that those who read do not wait for
+//! those who write.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -27,11 +28,13 @@ const SUSPECT: &str = "catalog.suspect";
 const DOOR: &str = "catalog.lock";
 /// How long to wait for another process that writes.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait for another process that opens the catalog, which takes no time unless that process stands still.
+/// How long to wait for another process that opens the catalog, which takes no time unless that
+/// process stands still.
 pub(super) const AT_THE_DOOR: Duration = Duration::from_secs(5);
 /// How often to look whether it has.
 const KNOCK: Duration = Duration::from_millis(20);
-/// Runs that are remembered: more are thinned out to nine tenths of it, so that this is seldom done.
+/// Runs that are remembered: more are thinned out to nine tenths of it, so that this is seldom
+/// done.
 const MAX_RUNS: u32 = 100_000;
 
 /// A catalog in a file.
@@ -43,8 +46,13 @@ pub(super) struct Sqlite {
     most: u32,
 }
 
-/// Opens the catalog in `dir`, and says where a damaged one was put. Blocks, at the door for as long as `patience`.
-pub(super) fn open(dir: &Path, now: Timestamp, patience: Duration) -> Result<(Sqlite, Option<PathBuf>)> {
+/// Opens the catalog in `dir`, and says where a damaged one was put. Blocks, at the door for as
+/// long as `patience`.
+pub(super) fn open(
+    dir: &Path,
+    now: Timestamp,
+    patience: Duration,
+) -> Result<(Sqlite, Option<PathBuf>)> {
     let door = prepare(dir, patience)?;
     let (file, suspect) = (dir.join(FILE), dir.join(SUSPECT));
     let opened = if suspect.exists() { None } else { Some(connect(&file)) };
@@ -56,7 +64,8 @@ pub(super) fn open(dir: &Path, now: Timestamp, patience: Duration) -> Result<(Sq
     let opened = match opened {
         Some(opened) if !is_damaged => opened.map(|catalog| (catalog, None)),
         _ => {
-            let aside = put_aside(&file, &suspect, now).map_err(|error| Error::Place(file.clone(), error))?;
+            let aside = put_aside(&file, &suspect, now)
+                .map_err(|error| Error::Place(file.clone(), error))?;
             connect(&file).map(|catalog| (catalog, Some(aside)))
         }
     };
@@ -64,8 +73,8 @@ pub(super) fn open(dir: &Path, now: Timestamp, patience: Duration) -> Result<(Sq
     opened
 }
 
-/// Makes the directory and lets one process at a time through: of two that find a catalog damaged, the second must not put aside what
-/// the first has made anew.
+/// Makes the directory and lets one process at a time through: of two that find a catalog damaged,
+/// the second must not put aside what the first has made anew.
 fn prepare(dir: &Path, patience: Duration) -> Result<File> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();
@@ -80,7 +89,9 @@ fn prepare(dir: &Path, patience: Duration) -> Result<File> {
     loop {
         match door.try_lock() {
             Ok(()) => break,
-            Err(TryLockError::WouldBlock) if since.elapsed() < patience => std::thread::sleep(KNOCK),
+            Err(TryLockError::WouldBlock) if since.elapsed() < patience => {
+                std::thread::sleep(KNOCK)
+            }
             Err(TryLockError::WouldBlock) => return Err(Error::Busy(at)),
             Err(TryLockError::Error(error)) => return Err(failed(&at)(error)),
         }
@@ -90,8 +101,9 @@ fn prepare(dir: &Path, patience: Duration) -> Result<File> {
     Ok(door)
 }
 
-/// Makes the file if it is not there: SQLite gives those beside it the permissions of this one. One that is there is not even opened:
-/// closing it would take away the locks that this process may hold on it already.
+/// Makes the file if it is not there: SQLite gives those beside it the permissions of this one. One
+/// that is there is not even opened: closing it would take away the locks that this process may
+/// hold on it already.
 fn create(file: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
@@ -106,8 +118,8 @@ fn connect(file: &Path) -> Result<Sqlite> {
     let journal = if state::is_local(file) { "WAL" } else { "DELETE" };
     let set_up = |connection: &Connection| {
         connection.busy_timeout(PATIENCE)?;
-        // Whoever closes a catalog last would remove what lies beside it, by name: what lies beside the new one, if the catalog was put
-        // aside meanwhile.
+        // Whoever closes a catalog last would remove what lies beside it, by name: what lies beside
+        // the new one, if the catalog was put aside meanwhile.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "journal_mode", journal)?;
         // A crash of the machine may cost the last rows, and nothing else.
@@ -118,25 +130,37 @@ fn connect(file: &Path) -> Result<Sqlite> {
         return Err(Error::Newer(file.display().to_string()));
     }
     schema::migrate(&mut connection).map_err(failed)?;
-    // Whatever else is damaged shows where it is read; that the table is there at all is asked here.
+    // Whatever else is damaged shows where it is read; that the table is there at all is asked
+    // here.
     let probe = format!("SELECT {} FROM runs ORDER BY started DESC LIMIT 1", rows::COLUMNS);
-    let probed = connection.prepare(&probe).and_then(|mut query| query.query([])?.next().map(|_| ()));
+    let probed =
+        connection.prepare(&probe).and_then(|mut query| query.query([])?.next().map(|_| ()));
     probed.map_err(failed)?;
-    Ok(Sqlite { file: file.to_path_buf(), connection: Arc::new(Mutex::new(connection)), most: MAX_RUNS })
+    Ok(Sqlite {
+        file: file.to_path_buf(),
+        connection: Arc::new(Mutex::new(connection)),
+        most: MAX_RUNS,
+    })
 }
 
 /// Whether an error says that a row holds what no run has: a row more or less, not the catalog.
 fn is_of_row(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
-    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..))
+    matches!(
+        error,
+        FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)
+    )
 }
 
-/// Whether an error says that the file is no catalog any more. A table that is not there, or is another one, has no code of its own.
+/// Whether an error says that the file is no catalog any more. A table that is not there, or is
+/// another one, has no code of its own.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     match error {
         rusqlite::Error::SqliteFailure(failure, message) => match failure.code {
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => true,
-            ErrorCode::Unknown => message.as_deref().is_some_and(|message| message.starts_with("no such")),
+            ErrorCode::Unknown => {
+                message.as_deref().is_some_and(|message| message.starts_with("no such"))
+            }
             _ => false,
         },
         rusqlite::Error::SqlInputError { msg, .. } => msg.starts_with("no such"),
@@ -175,7 +199,8 @@ impl Sqlite {
         let done = tokio::task::spawn_blocking(work).await?;
         done.map_err(|error| {
             if is_damage(&error) {
-                // Whoever opens it next makes it anew; that it cannot be noted is told all the same, by the error.
+                // Whoever opens it next makes it anew; that it cannot be noted is told all the
+                // same, by the error.
                 _ = File::create(self.file.with_file_name(SUSPECT));
             }
             Error::Database(self.file.clone(), error)
@@ -188,7 +213,8 @@ impl Catalog for Sqlite {
     async fn add(&self, run: &Run) -> Result<()> {
         let run = run.clone();
         self.with(move |connection| {
-            let text = format!("INSERT INTO runs ({}) VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows::COLUMNS);
+            let text =
+                format!("INSERT INTO runs ({}) VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows::COLUMNS);
             connection.prepare(&text)?.execute(params_from_iter(rows::values(&run)?)).map(|_| ())
         })
         .await?;
@@ -201,7 +227,8 @@ impl Catalog for Sqlite {
     async fn update(&self, run: &Run) -> Result<()> {
         let run = run.clone();
         self.with(move |connection| {
-            let text = "UPDATE runs SET state = ?, finished = ?, evidence = ? WHERE id = ? AND finished IS NULL";
+            let text = "UPDATE runs SET state = ?, finished = ?, evidence = ? WHERE id = ? AND \
+                        finished IS NULL";
             let [id, _, _, _, state, _, finished, _, _, _, evidence] = rows::values(&run)?;
             let parameters = params_from_iter([state, finished, evidence, id]);
             connection.prepare(text)?.execute(parameters).map(|_| ())
@@ -230,7 +257,8 @@ impl Catalog for Sqlite {
     async fn jobs(&self, repository: &str) -> Result<Vec<String>> {
         let repository = repository.to_owned();
         self.with(move |connection| {
-            let text = "SELECT DISTINCT job FROM runs WHERE repository = ? AND what = 'backup' ORDER BY job";
+            let text = "SELECT DISTINCT job FROM runs WHERE repository = ? AND what = 'backup' \
+                        ORDER BY job";
             connection.prepare(text)?.query_map([&repository], |row| row.get(0))?.collect()
         })
         .await
@@ -240,15 +268,18 @@ impl Catalog for Sqlite {
         let beginning = beginning.to_owned();
         self.with(move |connection| {
             // Names are of ASCII, before the end of which everything that begins so sorts.
-            let text =
-                format!("SELECT {} FROM runs WHERE id >= ?1 AND id < ?1 || '~' ORDER BY id LIMIT 2", rows::COLUMNS);
+            let text = format!(
+                "SELECT {} FROM runs WHERE id >= ?1 AND id < ?1 || '~' ORDER BY id LIMIT 2",
+                rows::COLUMNS
+            );
             connection.prepare(&text)?.query_map([&beginning], rows::read)?.collect()
         })
         .await
     }
 }
 
-/// Removes the oldest runs if there are more than `most`. The newest of every job stays, and so do those that have not ended.
+/// Removes the oldest runs if there are more than `most`. The newest of every job stays, and so do
+/// those that have not ended.
 fn thin_out(connection: &Connection, most: u32) -> rusqlite::Result<()> {
     let nth = "SELECT started FROM runs ORDER BY started DESC, id DESC LIMIT 1 OFFSET ?";
     let of = |at: u32| connection.query_row(nth, [at], |row| row.get::<_, i64>(0)).optional();
@@ -256,8 +287,8 @@ fn thin_out(connection: &Connection, most: u32) -> rusqlite::Result<()> {
         return Ok(());
     }
     let Some(before) = of(most - most / 10)? else { return Ok(()) };
-    let text = "DELETE FROM runs WHERE started < ?1 AND finished IS NOT NULL AND EXISTS \
-                (SELECT 1 FROM runs AS other WHERE other.job = runs.job AND other.started > runs.started)";
+    let text = "DELETE FROM runs WHERE started < ?1 AND finished IS NOT NULL AND EXISTS (SELECT 1 \
+                FROM runs AS other WHERE other.job = runs.job AND other.started > runs.started)";
     connection.execute(text, [before]).map(|_| ())
 }
 
@@ -274,7 +305,10 @@ mod tests {
         let (catalog, _) = open(dir.path(), Timestamp::UNIX_EPOCH, AT_THE_DOOR).unwrap();
         let add = async |job: &str, second: i64, finished: bool| {
             let at = Timestamp::from_second(second).unwrap();
-            let run = Run { finished: finished.then_some(at), ..Run::new(What::Backup, job, "/repo", &machine, at) };
+            let run = Run {
+                finished: finished.then_some(at),
+                ..Run::new(What::Backup, job, "/repo", &machine, at)
+            };
             catalog.add(&run).await.unwrap();
         };
         add("yearly", 1, true).await;
@@ -287,7 +321,8 @@ mod tests {
         assert_eq!(count().await, 22, "there are not too many");
         catalog.with(|connection| thin_out(connection, 10)).await.unwrap();
         let left = catalog.runs(&RunFilter::default()).await.unwrap().runs;
-        let oldest: Vec<i64> = left.iter().rev().take(3).map(|run| run.started.as_second()).collect();
+        let oldest: Vec<i64> =
+            left.iter().rev().take(3).map(|run| run.started.as_second()).collect();
         // Ten of the newest, and the two that must not go.
         assert_eq!((left.len(), oldest), (12, vec![1, 2, 13]));
     }
@@ -298,12 +333,14 @@ mod tests {
         let machine = Machine { host: "host".into(), user: "me".into(), time_zone: TimeZone::UTC };
         let (mut catalog, _) = open(dir.path(), Timestamp::UNIX_EPOCH, AT_THE_DOOR).unwrap();
         catalog.most = 10;
-        let trigger = "CREATE TRIGGER no BEFORE DELETE ON runs BEGIN SELECT RAISE(ABORT, 'no'); END";
+        let trigger =
+            "CREATE TRIGGER no BEFORE DELETE ON runs BEGIN SELECT RAISE(ABORT, 'no'); END";
         catalog.with(move |connection| connection.execute_batch(trigger)).await.unwrap();
         let count = async || catalog.runs(&RunFilter::default()).await.unwrap().runs.len();
         let add = async |second: i64| {
             let at = Timestamp::from_second(second).unwrap();
-            let run = Run { finished: Some(at), ..Run::new(What::Backup, "docs", "/repo", &machine, at) };
+            let run =
+                Run { finished: Some(at), ..Run::new(What::Backup, "docs", "/repo", &machine, at) };
             catalog.add(&run).await.unwrap();
         };
         for second in 1..=12 {

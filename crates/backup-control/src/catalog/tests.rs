@@ -21,11 +21,20 @@ async fn sqlite_remembers() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("a/state");
     remembers(&*fresh(&state).await).await;
-    assert_eq!(fresh(&state).await.runs(&RunFilter::default()).await.unwrap().runs.len(), 3, "it lasts");
+    assert_eq!(
+        fresh(&state).await.runs(&RunFilter::default()).await.unwrap().runs.len(),
+        3,
+        "it lasts"
+    );
     assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
     for file in std::fs::read_dir(&state).unwrap() {
         let file = file.unwrap();
-        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
+        assert_eq!(
+            file.metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{:?}",
+            file.file_name()
+        );
     }
 }
 
@@ -46,7 +55,9 @@ async fn several_write() {
 
 #[tokio::test]
 async fn a_damaged_one_is_put_aside() {
-    for damage in [b"not a database, and long enough to be looked at as one: ".repeat(100), vec![0; 8192]] {
+    for damage in
+        [b"not a database, and long enough to be looked at as one: ".repeat(100), vec![0; 8192]]
+    {
         let dir = tempfile::tempdir().unwrap();
         fresh(dir.path()).await.add(&run("docs", 0)).await.unwrap();
         std::fs::write(dir.path().join("catalog.db"), &damage).unwrap();
@@ -58,7 +69,10 @@ async fn a_damaged_one_is_put_aside() {
         assert_eq!(std::fs::read(&aside).unwrap(), damage);
         assert!(opened.catalog.runs(&RunFilter::default()).await.unwrap().runs.is_empty());
         opened.catalog.add(&run("docs", 1)).await.unwrap();
-        assert_eq!(fresh(dir.path()).await.runs(&RunFilter::default()).await.unwrap().runs.len(), 1);
+        assert_eq!(
+            fresh(dir.path()).await.runs(&RunFilter::default()).await.unwrap().runs.len(),
+            1
+        );
     }
 }
 
@@ -97,7 +111,11 @@ async fn a_newer_one_is_left_alone() {
     let error = open_in(dir.path()).await.unwrap_err();
     assert!(matches!(error, Error::Newer(_)), "{error:?}");
     assert!(
-        !std::fs::read_dir(dir.path()).unwrap().any(|file| file.unwrap().path().to_string_lossy().contains("damaged"))
+        !std::fs::read_dir(dir.path()).unwrap().any(|file| file
+            .unwrap()
+            .path()
+            .to_string_lossy()
+            .contains("damaged"))
     );
 }
 
@@ -145,7 +163,10 @@ async fn rows_that_cannot_be_read_are_left_out_and_counted() {
     }
     let database = rusqlite::Connection::open(dir.path().join("catalog.db")).unwrap();
     let at = run("docs", 1).started.as_millisecond();
-    assert_eq!(database.execute("UPDATE runs SET evidence = 'x' WHERE started = ?", [at]).unwrap(), 1);
+    assert_eq!(
+        database.execute("UPDATE runs SET evidence = 'x' WHERE started = ?", [at]).unwrap(),
+        1
+    );
     let found = catalog.runs(&RunFilter::default()).await.unwrap();
     assert_eq!((found.runs.len(), found.unreadable), (2, 1));
 }

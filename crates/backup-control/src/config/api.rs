@@ -18,27 +18,32 @@ const SHORTEST_LOOK: std::time::Duration = std::time::Duration::from_secs(60);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiConfig {
-    /// The Unix socket, which only this user can use, as *admin*. Default: `backupd.sock` in the state directory.
+    /// The Unix socket, which only this user can use, as *admin*. Default: `backupd.sock` in the
+    /// state directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
-    /// Address and port to answer on besides, for instance `127.0.0.1:8321`: only to those who have a token, and beyond this machine
-    /// only by TLS. Default: none.
+    /// Address and port to answer on besides, for instance `127.0.0.1:8321`: only to those who have
+    /// a token, and beyond this machine only by TLS. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub listen: Option<SocketAddr>,
-    /// File with the certificate of this server and those that lead to its authority (PEM), read anew when it changes.
+    /// File with the certificate of this server and those that lead to its authority (PEM), read
+    /// anew when it changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_cert: Option<PathBuf>,
     /// File with the key of the certificate (PEM).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_key: Option<PathBuf>,
-    /// File with the tokens, as `backupd token create` writes it. Default: `tokens.json` in the state directory.
+    /// File with the tokens, as `backupd token create` writes it. Default: `tokens.json` in the
+    /// state directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_file: Option<PathBuf>,
-    /// Requests a second that are answered for each token, and for each user of the socket. Default: 50.
+    /// Requests a second that are answered for each token, and for each user of the socket.
+    /// Default: 50.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<u32>,
-    /// How often repositories are looked into for metrics: how large they are, and up to which moment logs can be restored. Default: `15min`.
+    /// How often repositories are looked into for metrics: how large they are, and up to which
+    /// moment logs can be restored. Default: `15min`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub look_every: Option<Time>,
 }
@@ -46,7 +51,9 @@ pub struct ApiConfig {
 impl ApiConfig {
     /// Its paths, for making them absolute.
     pub(super) fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        [&mut self.socket, &mut self.tls_cert, &mut self.tls_key, &mut self.tokens_file].into_iter().flatten()
+        [&mut self.socket, &mut self.tls_cert, &mut self.tls_key, &mut self.tokens_file]
+            .into_iter()
+            .flatten()
     }
 
     /// The first mistake.
@@ -55,30 +62,48 @@ impl ApiConfig {
             Some(Mistake::new(["api", key, ""], message).hint(Some(hint.to_owned())))
         };
         if self.tls_cert.is_some() != self.tls_key.is_some() {
-            let (given, missing) =
-                if self.tls_cert.is_some() { ("tls_cert", "tls_key") } else { ("tls_key", "tls_cert") };
-            return mistake(given, &format!("`{given}` says nothing without `{missing}`"), "TLS takes both");
+            let (given, missing) = if self.tls_cert.is_some() {
+                ("tls_cert", "tls_key")
+            } else {
+                ("tls_key", "tls_cert")
+            };
+            return mistake(
+                given,
+                &format!("`{given}` says nothing without `{missing}`"),
+                "TLS takes both",
+            );
         }
         if let Some(rate) = self.rate
             && !RATES.contains(&rate)
         {
             let hint = format!("choose one from {} to {}", RATES.start(), RATES.end());
-            return mistake("rate", &format!("a rate of {rate} requests a second is not possible"), &hint);
+            return mistake(
+                "rate",
+                &format!("a rate of {rate} requests a second is not possible"),
+                &hint,
+            );
         }
         if self.look_every.as_ref().is_some_and(|every| every.length() < SHORTEST_LOOK) {
-            return mistake("look_every", "repositories cannot be looked into that often", "choose 1min or more");
+            return mistake(
+                "look_every",
+                "repositories cannot be looked into that often",
+                "choose 1min or more",
+            );
         }
         match self.listen {
             Some(address) if !address.ip().is_loopback() && self.tls_cert.is_none() => mistake(
                 "listen",
                 &format!(
-                    "{address} can be reached from other machines, and without TLS tokens could be read on the way"
+                    "{address} can be reached from other machines, and without TLS tokens could be \
+                     read on the way"
                 ),
                 "add `tls_cert` and `tls_key`, or listen on 127.0.0.1 alone",
             ),
-            None if self.tls_cert.is_some() => {
-                mistake("tls_cert", "a certificate says nothing without `listen`", "the Unix socket needs no TLS")
-            }
+            None if self.tls_cert.is_some() => mistake(
+                "tls_cert",
+                "a certificate says nothing without `listen`",
+                "the Unix socket needs no TLS",
+            ),
             _ => None,
         }
     }
@@ -93,11 +118,17 @@ mod tests {
     #[test]
     fn only_tls_leads_beyond_this_machine() {
         let read = |text: &str| {
-            parse(&format!("[api]\n{text}"), Path::new("/etc/backup/backup.toml"), &Default::default())
-                .map(|config| config.api)
-                .map_err(|error| format!("{error}; {}", error.hint.clone().unwrap_or_default()))
+            parse(
+                &format!("[api]\n{text}"),
+                Path::new("/etc/backup/backup.toml"),
+                &Default::default(),
+            )
+            .map(|config| config.api)
+            .map_err(|error| format!("{error}; {}", error.hint.clone().unwrap_or_default()))
         };
-        let api = read("listen = \"0.0.0.0:8321\"\ntls_cert = \"cert.pem\"\ntls_key = \"/key.pem\"").unwrap();
+        let api =
+            read("listen = \"0.0.0.0:8321\"\ntls_cert = \"cert.pem\"\ntls_key = \"/key.pem\"")
+                .unwrap();
         assert_eq!(api.tls_cert.as_deref(), Some(Path::new("/etc/backup/cert.pem")));
         assert_eq!(api.tls_key.as_deref(), Some(Path::new("/key.pem")));
         assert!(read("listen = \"[::1]:8321\"\nlook_every = \"1h\"").is_ok());

@@ -20,7 +20,8 @@ pub struct AuditConfig {
     pub keep: Option<AuditKeepConfig>,
 }
 
-/// `[audit.keep]`: for how long records of actions are kept. What an older one said is removed; that it was there, and when, stays.
+/// `[audit.keep]`: for how long records of actions are kept. What an older one said is removed;
+/// that it was there, and when, stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditKeepConfig {
@@ -44,9 +45,13 @@ impl AuditKeepConfig {
     /// # Errors
     /// [`Error::Invalid`](crate::error::Error::Invalid) for an age that leads out of the calendar.
     pub fn cut_offs(&self, now: Timestamp, zone: &TimeZone) -> Result<BTreeMap<Class, Timestamp>> {
-        let ages =
-            [(Class::Operation, &self.operation), (Class::Access, &self.access), (Class::Compliance, &self.compliance)];
-        let given = ages.into_iter().filter_map(|(class, age)| age.as_ref().map(|age| (class, age)));
+        let ages = [
+            (Class::Operation, &self.operation),
+            (Class::Access, &self.access),
+            (Class::Compliance, &self.compliance),
+        ];
+        let given =
+            ages.into_iter().filter_map(|(class, age)| age.as_ref().map(|age| (class, age)));
         given.map(|(class, age)| Ok((class, age.before(now, zone)?))).collect()
     }
 }

@@ -12,8 +12,9 @@ use crate::address::ServerAddress;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CatalogConfig {
-    /// A PostgreSQL database (13 or later) that several machines may share, for instance `postgres://backup@db1/backup?sslmode=verify-full`.
-    /// Default: the variable `BACKUP_CATALOG`, else a file in the state directory.
+    /// A PostgreSQL database (13 or later) that several machines may share, for instance
+    /// `postgres://backup@db1/backup?sslmode=verify-full`. Default: the variable `BACKUP_CATALOG`,
+    /// else a file in the state directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub url: Option<ServerAddress>,
@@ -26,7 +27,8 @@ pub struct CatalogConfig {
     /// Shell command whose output's first line is the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_command: Option<String>,
-    /// Certificates (PEM) that the server's must be signed by; it must be for the host, too, unless the address says `sslmode=verify-ca`.
+    /// Certificates (PEM) that the server's must be signed by; it must be for the host, too, unless
+    /// the address says `sslmode=verify-ca`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_ca_file: Option<PathBuf>,
 }
@@ -56,7 +58,8 @@ impl CatalogConfig {
         }
         let Some(url) = &self.url else { return None };
         if !url.is_postgres() {
-            let hint = "write postgres://USER@HOST/DATABASE, or leave it out for a file in the state directory";
+            let hint = "write postgres://USER@HOST/DATABASE, or leave it out for a file in the \
+                        state directory";
             return at("url", format!("{url} is no address of a PostgreSQL database"), hint);
         }
         let error = crate::catalog::check(url).err()?;
@@ -82,17 +85,24 @@ mod tests {
         let url = "url = \"postgres://me:${WORD}@db/backup?sslmode=require\"";
         let text = format!("{url}\npassword_file = \"word\"\ntls_ca_file = \"/ca.pem\"");
         let catalog = parsed(&text).unwrap();
-        assert_eq!(catalog.url.as_ref().unwrap().reveal(), "postgres://me:hush@db/backup?sslmode=require");
+        assert_eq!(
+            catalog.url.as_ref().unwrap().reveal(),
+            "postgres://me:hush@db/backup?sslmode=require"
+        );
         assert_eq!(catalog.password_file.as_deref(), Some(Path::new("/etc/backup/word")));
         let command = format!("[catalog]\n{url}\npassword_command = \"echo hush\"");
         let shown = read(&command, file, &env).unwrap().to_toml().unwrap();
-        assert!(!format!("{shown} {catalog:?}").contains("hush") && shown.contains("@db/backup"), "{shown}");
+        assert!(
+            !format!("{shown} {catalog:?}").contains("hush") && shown.contains("@db/backup"),
+            "{shown}"
+        );
         let wrong = [
             "url = \"mysql://me:hush@db/backup\"",
             "url = \"postgres://me:hush@db/backup?sslmode=perhaps\"",
             "url = \"postgres://db/backup\"",
             "url = \"postgres://me@db/backup\"\npassword = \"hush\"",
-            "url = \"postgres://me@db/backup\"\npassword_env = \"A\"\npassword_command = \"echo hush\"",
+            "url = \"postgres://me@db/backup\"\npassword_env = \"A\"\npassword_command = \"echo \
+             hush\"",
         ];
         let mistakes: Vec<String> = wrong.iter().map(|text| parsed(text).unwrap_err()).collect();
         assert!(mistakes.iter().all(|mistake| !mistake.contains("hush")), "{mistakes:?}");

@@ -1,4 +1,5 @@
-//! What is done with repositories on a schedule: `[[schedule.copy]]`, `[[schedule.archive]]`, `check_data`.
+//! What is done with repositories on a schedule: `[[schedule.copy]]`, `[[schedule.archive]]`,
+//! `check_data`.
 
 use std::fmt;
 
@@ -13,7 +14,8 @@ use crate::error::Error;
 use crate::schedule::Cron;
 use crate::suggest;
 
-/// `[[schedule.copy]]`: when snapshots are copied from one repository into another. What is there already is not copied again.
+/// `[[schedule.copy]]`: when snapshots are copied from one repository into another. What is there
+/// already is not copied again.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CopyConfig {
@@ -66,7 +68,9 @@ impl TryFrom<String> for CheckData {
     fn try_from(text: String) -> Result<Self, String> {
         // The same part every time would say nothing of the others.
         if text.contains('/') {
-            return Err(format!("{text} is the same part every time: choose a share (5%) or an amount (10GiB)"));
+            return Err(format!(
+                "{text} is the same part every time: choose a share (5%) or an amount (10GiB)"
+            ));
         }
         text.parse::<ReadData>().map(|_| Self(text)).map_err(|error| error.to_string())
     }
@@ -85,19 +89,26 @@ impl fmt::Display for CheckData {
 }
 
 impl DaemonConfig {
-    /// The first copy or archive that cannot be made with the repositories and jobs that there are: its key, and why.
+    /// The first copy or archive that cannot be made with the repositories and jobs that there are:
+    /// its key, and why.
     pub(super) fn wrong_copy(&self, config: &Config) -> Option<(&'static str, Error)> {
         let copies = self.copy.iter().map(|copy| ("copy", &copy.from, &copy.to, &copy.job));
-        let archives = self.archive.iter().map(|archive| ("archive", &archive.from, &archive.to, &archive.job));
+        let archives = self
+            .archive
+            .iter()
+            .map(|archive| ("archive", &archive.from, &archive.to, &archive.job));
         copies.chain(archives).find_map(|(key, from, to, job)| {
             let repositories = &config.repositories;
-            if let Some(unknown) = [from, to].into_iter().find(|name| !repositories.contains_key(*name)) {
+            if let Some(unknown) =
+                [from, to].into_iter().find(|name| !repositories.contains_key(*name))
+            {
                 let error = Error::invalid(format!("there is no repository `{unknown}`"));
                 let hint = suggest::hint(unknown, repositories.keys().map(String::as_str));
                 return Some((key, hint.into_iter().fold(error, Error::with_hint)));
             }
             if from == to {
-                let error = Error::invalid(format!("repository `{from}` is not copied into itself"));
+                let error =
+                    Error::invalid(format!("repository `{from}` is not copied into itself"));
                 return Some((key, error.with_hint("name another one in `to`")));
             }
             let unknown = job.as_ref().filter(|job| !config.jobs.contains_key(*job))?;
@@ -118,17 +129,23 @@ mod tests {
     fn copies_name_what_there_is() {
         let read = |schedule: &str| {
             let text = format!(
-                "[repositories.main]\nurl = \"/r\"\n[repositories.offsite]\nurl = \"/o\"\n[sources.a]\nkind = \"files\"\npaths = [\"/a\"]\n\
-                 [jobs.a]\nsource = \"a\"\nrepository = \"main\"\n{schedule}"
+                "[repositories.main]\nurl = \"/r\"\n[repositories.offsite]\nurl = \
+                 \"/o\"\n[sources.a]\nkind = \"files\"\npaths = [\"/a\"]\n[jobs.a]\nsource = \
+                 \"a\"\nrepository = \"main\"\n{schedule}"
             );
             parse(&text, Path::new("/x.toml"), &Default::default())
                 .map(|config| config.schedule)
                 .map_err(|error| format!("{error}; {}", error.hint.clone().unwrap_or_default()))
         };
         let copy = |from: &str, to: &str, more: &str| {
-            read(&format!("[[schedule.copy]]\nat = \"@daily\"\nfrom = \"{from}\"\nto = \"{to}\"\n{more}"))
+            read(&format!(
+                "[[schedule.copy]]\nat = \"@daily\"\nfrom = \"{from}\"\nto = \"{to}\"\n{more}"
+            ))
         };
-        assert_eq!(copy("main", "offsite", "job = \"a\"").unwrap().copy[0].job.as_deref(), Some("a"));
+        assert_eq!(
+            copy("main", "offsite", "job = \"a\"").unwrap().copy[0].job.as_deref(),
+            Some("a")
+        );
         for (wrong, word) in [
             (copy("main", "ofsite", ""), "did you mean `offsite`"),
             (copy("main", "s3://me:hush@x/", ""), "there is no repository"),
@@ -136,7 +153,10 @@ mod tests {
             (copy("main", "offsite", "job = \"b\""), "there is no job"),
             (copy("main", "offsite", "older_than = \"1d\""), "older_than"),
             (read("[schedule]\ncheck_data = \"5%\""), "there is no check"),
-            (read("[schedule]\ncheck = \"@daily\"\ncheck_data = \"1/12\""), "the same part every time"),
+            (
+                read("[schedule]\ncheck = \"@daily\"\ncheck_data = \"1/12\""),
+                "the same part every time",
+            ),
             (read("[schedule]\ncheck = \"@daily\"\ncheck_data = \"much\""), "much"),
         ] {
             let error = wrong.unwrap_err();

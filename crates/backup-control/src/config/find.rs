@@ -10,7 +10,8 @@ const LOCAL: &str = "./backup.toml";
 /// The machine's own configuration.
 const SYSTEM: &str = "/etc/backup/backup.toml";
 
-/// The places that are looked at, in this order, if neither a flag nor `BACKUP_CONFIG` names a file.
+/// The places that are looked at, in this order, if neither a flag nor `BACKUP_CONFIG` names a
+/// file.
 #[must_use]
 pub fn search_path(env: &Environment) -> Vec<PathBuf> {
     let user = match (env.get("XDG_CONFIG_HOME"), env.get("HOME")) {
@@ -22,8 +23,8 @@ pub fn search_path(env: &Environment) -> Vec<PathBuf> {
     [Some(PathBuf::from(LOCAL)), user, Some(PathBuf::from(SYSTEM))].into_iter().flatten().collect()
 }
 
-/// The configuration file: `flag`, else `BACKUP_CONFIG`, else the first of [`search_path`] that exists; `None` if there
-/// is none, which is fine: flags and addresses are enough.
+/// The configuration file: `flag`, else `BACKUP_CONFIG`, else the first of [`search_path`] that
+/// exists; `None` if there is none, which is fine: flags and addresses are enough.
 ///
 /// # Errors
 /// If a file that was named does not exist.
@@ -37,8 +38,11 @@ pub fn find(flag: Option<&Path>, env: &Environment) -> Result<Option<PathBuf>> {
         None => Ok(search_path(env).into_iter().find(|path| path.is_file())),
         Some((path, _)) if path.exists() => Ok(Some(path)),
         Some((path, by)) => Err(Error::Config(
-            ConfigError::new(&path, format!("this configuration file, named by {by}, does not exist"))
-                .with_hint(Some("`backup config example` prints one to begin with")),
+            ConfigError::new(
+                &path,
+                format!("this configuration file, named by {by}, does not exist"),
+            )
+            .with_hint(Some("`backup config example` prints one to begin with")),
         )),
     }
 }
@@ -48,7 +52,8 @@ pub fn find(flag: Option<&Path>, env: &Environment) -> Result<Option<PathBuf>> {
 pub fn not_found(env: &Environment) -> Error {
     let places: Vec<_> = search_path(env).iter().map(|path| path.display().to_string()).collect();
     Error::invalid("there is no configuration file").with_hint(format!(
-        "name one with --config or BACKUP_CONFIG, or write one to {}; `backup config example` prints one",
+        "name one with --config or BACKUP_CONFIG, or write one to {}; `backup config example` \
+         prints one",
         places.join(" or ")
     ))
 }

@@ -1,5 +1,5 @@
-//! A configuration from the environment variables that home-made backup scripts know. Addresses and secrets stay in the
-//! environment: the configuration refers to them.
+//! A configuration from the environment variables that home-made backup scripts know. Addresses and
+//! secrets stay in the environment: the configuration refers to them.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -11,7 +11,8 @@ use crate::units::Size;
 
 /// Variables that name a bucket, of which one is enough.
 const BUCKETS: [&str; 2] = ["BACKUP_S3_BUCKET", "AWS_S3_BACKUP_BUCKET"];
-/// Variables with the time of backups in cron's notation: for which source, and of which tier. The first one is for all sources.
+/// Variables with the time of backups in cron's notation: for which source, and of which tier. The
+/// first one is for all sources.
 const SCHEDULES: [(&str, Option<&str>, &str); 5] = [
     ("BACKUP_SCHEDULE", None, "daily"),
     ("BACKUP_SCHEDULE_DAILY", Some("mongodb"), "daily"),
@@ -22,7 +23,10 @@ const SCHEDULES: [(&str, Option<&str>, &str); 5] = [
 /// Variables that nothing here stands for, and what does the same.
 const WITHOUT: [(&str, &str); 5] = [
     ("BACKUP_ENABLED", "what runs is what is scheduled, while the daemon runs"),
-    ("BACKUP_NOTIFICATION_ENABLED", "a command in [jobs.NAME.hooks] can tell what came of a backup"),
+    (
+        "BACKUP_NOTIFICATION_ENABLED",
+        "a command in [jobs.NAME.hooks] can tell what came of a backup",
+    ),
     ("BACKUP_NOTIFICATION_EMAIL", "a command in [jobs.NAME.hooks] can send a message"),
     ("RESEND_API_KEY", "a command in [jobs.NAME.hooks] can use it"),
     ("ALERT_EMAIL", "a command in [jobs.NAME.hooks] can send a message"),
@@ -40,35 +44,55 @@ pub struct FromEnv {
 /// Writes a configuration from the variables that are set.
 ///
 /// # Errors
-/// [`Error::Invalid`] if they name nothing to back up or no place for it, or a value makes no sense;
-/// [`Error::Config`] if what they say cannot be used.
+/// [`Error::Invalid`] if they name nothing to back up or no place for it, or a value makes no
+/// sense; [`Error::Config`] if what they say cannot be used.
 pub fn from_env(env: &Environment) -> Result<FromEnv> {
     let sources: Vec<(&str, &str)> = [("mongodb", "MONGODB_URI"), ("redis", "REDIS_URL")]
         .into_iter()
         .filter(|(_, name)| env.get(name).is_some())
         .collect();
     if sources.is_empty() {
-        return Err(Error::invalid("neither MONGODB_URI nor REDIS_URL is set: there is nothing to back up")
-            .with_hint("export the variables of your scripts first, for instance by `set -a; . ./.env; set +a`"));
+        return Err(Error::invalid(
+            "neither MONGODB_URI nor REDIS_URL is set: there is nothing to \
+             back up",
+        )
+        .with_hint(
+            "export the variables of your scripts first, for instance by `set -a; . \
+             ./.env; set +a`",
+        ));
     }
     let mut text = String::from(
-        "# Made by `backup config from-env`. Whatever is written as ${NAME} is taken from the environment when it is used, and\n\
-         # credentials of the store are too. Next: `backup config check`, and `backup init --generate-key -r NAME` for each repository.\n",
+        "# Made by `backup config from-env`. Whatever is written as ${NAME} is taken from the \
+         environment when it is used, and\n# credentials of the store are too. Next: `backup \
+         config check`, and `backup init --generate-key -r NAME` for each repository.\n",
     );
     let home = repositories(&mut text, env)?;
     let keep = keep(env)?;
     let max_size = match env.text("BACKUP_MAX_FILE_SIZE") {
-        Some(size) => Some(size.parse::<Size>().map_err(|error| invalid("BACKUP_MAX_FILE_SIZE", &error))?),
+        Some(size) => {
+            Some(size.parse::<Size>().map_err(|error| invalid("BACKUP_MAX_FILE_SIZE", &error))?)
+        }
         None => None,
     };
     for (kind, variable) in &sources {
-        put(&mut text, format_args!("\n[sources.{kind}]\nkind = \"{kind}\"\nurl = \"${{{variable}}}\"\n"));
         put(
             &mut text,
-            format_args!("\n[jobs.{kind}]\nsource = \"{kind}\"\nrepository = \"{home}\"\ntier = \"daily\"\n"),
+            format_args!("\n[sources.{kind}]\nkind = \"{kind}\"\nurl = \"${{{variable}}}\"\n"),
+        );
+        put(
+            &mut text,
+            format_args!(
+                "\n[jobs.{kind}]\nsource = \"{kind}\"\nrepository = \"{home}\"\ntier = \"daily\"\n"
+            ),
         );
         if let Some(database) = database(env, variable).filter(|_| *kind == "mongodb") {
-            put(&mut text, format_args!("# The address names one database.\ninclude = [{}]\n", quoted(database)));
+            put(
+                &mut text,
+                format_args!(
+                    "# The address names one database.\ninclude = [{}]\n",
+                    quoted(database)
+                ),
+            );
         }
         if let Some(size) = max_size {
             put(&mut text, format_args!("max_size = \"{size}\"\n"));
@@ -103,14 +127,18 @@ fn repositories(text: &mut String, env: &Environment) -> Result<&'static str> {
             put(
                 text,
                 format_args!(
-                    "\n# Brought there by `backup copy -r local --all --to offsite`.\n# Make it with `backup init -r offsite --like local --generate-key`."
+                    "\n# Brought there by `backup copy -r local --all --to offsite`.\n# Make it \
+                     with `backup init -r offsite --like local --generate-key`."
                 ),
             );
         }
         let name = if local { "offsite" } else { "main" };
         put(
             text,
-            format_args!("\n[repositories.{name}]\nurl = \"s3://${{{bucket}}}\"\npassphrase_file = \"{name}.key\"\n"),
+            format_args!(
+                "\n[repositories.{name}]\nurl = \"s3://${{{bucket}}}\"\npassphrase_file = \
+                 \"{name}.key\"\n"
+            ),
         );
         let mut store = String::new();
         if env.get("AWS_REGION").is_some() {
@@ -134,10 +162,13 @@ fn repositories(text: &mut String, env: &Environment) -> Result<&'static str> {
     }
 }
 
-/// Which snapshots stay. Where only days are said, everything younger stays; with weeks and months, so many of each.
+/// Which snapshots stay. Where only days are said, everything younger stays; with weeks and months,
+/// so many of each.
 fn keep(env: &Environment) -> Result<Option<String>> {
     let number = |name: &str| match env.text(name) {
-        Some(text) => text.trim().parse::<u32>().map(Some).map_err(|_| invalid(name, "it is no number")),
+        Some(text) => {
+            text.trim().parse::<u32>().map(Some).map_err(|_| invalid(name, "it is no number"))
+        }
         None => Ok(None),
     };
     let days = number("BACKUP_RETENTION_DAYS")?;
@@ -146,7 +177,9 @@ fn keep(env: &Environment) -> Result<Option<String>> {
         return Ok(days.map(|days| format!("within = \"{days}d\"")));
     }
     let rules = [("daily", days), ("weekly", weeks), ("monthly", months)];
-    let rules = rules.into_iter().filter_map(|(rule, count)| count.map(|count| format!("{rule} = {count}")));
+    let rules = rules
+        .into_iter()
+        .filter_map(|(rule, count)| count.map(|count| format!("{rule} = {count}")));
     Ok(Some(rules.collect::<Vec<_>>().join(", ")))
 }
 
@@ -154,9 +187,16 @@ fn keep(env: &Environment) -> Result<Option<String>> {
 fn schedules(text: &mut String, env: &Environment, sources: &[(&str, &str)]) -> bool {
     let mut any = false;
     for (kind, _) in sources {
-        let of_source = SCHEDULES.into_iter().filter(|(_, source, _)| source.is_none_or(|source| source == *kind));
+        let of_source = SCHEDULES
+            .into_iter()
+            .filter(|(_, source, _)| source.is_none_or(|source| source == *kind));
         for (name, _, tier) in of_source.filter(|(name, ..)| env.get(name).is_some()) {
-            put(text, format_args!("\n[[jobs.{kind}.schedule]]\nat = \"${{{name}}}\"\ntier = \"{tier}\"\n"));
+            put(
+                text,
+                format_args!(
+                    "\n[[jobs.{kind}.schedule]]\nat = \"${{{name}}}\"\ntier = \"{tier}\"\n"
+                ),
+            );
             any = true;
         }
     }
@@ -188,8 +228,11 @@ fn put(text: &mut String, words: std::fmt::Arguments<'_>) {
 mod tests {
     use super::*;
 
-    const KEYS: [(&str, &str); 3] =
-        [("AWS_ACCESS_KEY_ID", "hush-id"), ("AWS_SECRET_ACCESS_KEY", "hush"), ("AWS_REGION", "me-south-1")];
+    const KEYS: [(&str, &str); 3] = [
+        ("AWS_ACCESS_KEY_ID", "hush-id"),
+        ("AWS_SECRET_ACCESS_KEY", "hush"),
+        ("AWS_REGION", "me-south-1"),
+    ];
 
     fn of(more: &[(&str, &str)]) -> Result<FromEnv> {
         from_env(&KEYS.iter().chain(more).copied().collect())
@@ -251,7 +294,10 @@ mod tests {
             (&[bucket, ("MONGODB_URI", "http://me:hush@h")][..], "no address"),
         ] {
             let error = of(more).unwrap_err();
-            assert!(error.to_string().contains(word) && !error.to_string().contains("hush"), "{word}: {error}");
+            assert!(
+                error.to_string().contains(word) && !error.to_string().contains("hush"),
+                "{word}: {error}"
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `${NAME}` and `${NAME:-default}` in string values; `$${` stands for `${`.
 //!
-//! Commands are left alone: the shell that runs them expands variables itself, and so no secret from the environment
-//! ends up in a configuration that is shown.
+//! Commands are left alone: the shell that runs them expands variables itself, and so no secret
+//! from the environment ends up in a configuration that is shown.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -12,8 +12,15 @@ use toml::de::{DeTable, DeValue};
 use crate::environment::Environment;
 
 /// Keys whose values are run by a shell.
-const COMMANDS: [&str; 7] =
-    ["passphrase_command", "password_command", "secret_command", "command", "before", "after", "on_failure"];
+const COMMANDS: [&str; 7] = [
+    "passphrase_command",
+    "password_command",
+    "secret_command",
+    "command",
+    "before",
+    "after",
+    "on_failure",
+];
 
 /// A reference that cannot be resolved, and where it stands.
 #[derive(Debug)]
@@ -26,7 +33,8 @@ pub(super) struct Unresolved {
 /// Resolves the references in all string values of `table`.
 pub(super) fn table(table: &mut DeTable<'_>, env: &Environment) -> Result<(), Unresolved> {
     for (key, value) in table.iter_mut() {
-        let is_command = COMMANDS.contains(&key.get_ref().as_ref()) && matches!(value.get_ref(), DeValue::String(_));
+        let is_command = COMMANDS.contains(&key.get_ref().as_ref())
+            && matches!(value.get_ref(), DeValue::String(_));
         if !is_command {
             resolve(value, env)?;
         }
@@ -38,7 +46,8 @@ fn resolve(value: &mut Spanned<DeValue<'_>>, env: &Environment) -> Result<(), Un
     let span = value.span();
     match value.get_mut() {
         DeValue::String(string) => {
-            let resolved = text(string, env).map_err(|(message, hint)| Unresolved { span, message, hint })?;
+            let resolved =
+                text(string, env).map_err(|(message, hint)| Unresolved { span, message, hint })?;
             if let Some(resolved) = resolved {
                 *string = Cow::Owned(resolved);
             }
@@ -85,7 +94,10 @@ fn lookup(reference: &str, env: &Environment) -> Result<String, (String, String)
         None => (reference, None),
     };
     let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(letter) {
+    if name.is_empty()
+        || name.starts_with(|c: char| c.is_ascii_digit())
+        || !name.chars().all(letter)
+    {
         return Err((
             format!("`${{{reference}}}` does not name an environment variable"),
             "write `${NAME}` or `${NAME:-default}`".to_owned(),
@@ -93,7 +105,10 @@ fn lookup(reference: &str, env: &Environment) -> Result<String, (String, String)
     }
     match (env.get(name), default) {
         (Some(value), _) => value.to_str().map(str::to_owned).ok_or_else(|| {
-            (format!("the environment variable {name} is not UTF-8"), "give it a value that is".to_owned())
+            (
+                format!("the environment variable {name} is not UTF-8"),
+                "give it a value that is".to_owned(),
+            )
         }),
         (None, Some(default)) => Ok(default.to_owned()),
         (None, None) => Err((

@@ -1,4 +1,5 @@
-//! The keys of `[jobs.NAME]` that say when a job may run, what is done around it, and what must come of it.
+//! The keys of `[jobs.NAME]` that say when a job may run, what is done around it, and what must
+//! come of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +21,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// How long a hook may take if nothing else is said.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A time of the day in which something may begin: `22:00-06:00`. One that ends before it begins goes on past midnight.
+/// A time of the day in which something may begin: `22:00-06:00`. One that ends before it begins
+/// goes on past midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     from: Clock,
@@ -41,7 +43,9 @@ impl Window {
     /// When it opens next behind a moment; `None` at the end of time.
     pub(super) fn opens_behind(&self, moment: &Zoned) -> Option<Zoned> {
         let days = [Some(moment.date()), moment.date().tomorrow().ok()];
-        let opens = |day: jiff::civil::Date| day.to_datetime(self.from).to_zoned(moment.time_zone().clone()).ok();
+        let opens = |day: jiff::civil::Date| {
+            day.to_datetime(self.from).to_zoned(moment.time_zone().clone()).ok()
+        };
         days.into_iter().flatten().filter_map(opens).find(|opens| opens > moment)
     }
 }
@@ -58,9 +62,12 @@ impl FromStr for Window {
             if is_clock { text.parse::<Clock>().ok() } else { None }
         };
         let (from, to) = text.split_once('-').ok_or_else(wrong)?;
-        let window = Self { from: clock(from).ok_or_else(wrong)?, to: clock(to).ok_or_else(wrong)? };
+        let window =
+            Self { from: clock(from).ok_or_else(wrong)?, to: clock(to).ok_or_else(wrong)? };
         if window.from == window.to {
-            return Err(format!("{text:?} ends when it begins; leave the window out if every time is fine"));
+            return Err(format!(
+                "{text:?} ends when it begins; leave the window out if every time is fine"
+            ));
         }
         Ok(window)
     }
@@ -107,29 +114,38 @@ impl RetryConfig {
     pub(super) fn mistake(&self) -> Option<Error> {
         if !TRIES.contains(&self.times) {
             let (least, most) = (TRIES.start(), TRIES.end());
-            let error = Error::invalid(format!("trying again {} times is not possible", self.times));
-            return Some(error.with_hint(format!("choose from {least} to {most}, or leave `retry` out")));
+            let error =
+                Error::invalid(format!("trying again {} times is not possible", self.times));
+            return Some(
+                error.with_hint(format!("choose from {least} to {most}, or leave `retry` out")),
+            );
         }
         let pause = self.pause.as_ref().filter(|pause| pause.length() > LONGEST_PAUSE)?;
-        Some(Error::invalid(format!("a pause of {pause} is too long")).with_hint("choose at most 1h"))
+        Some(
+            Error::invalid(format!("a pause of {pause} is too long"))
+                .with_hint("choose at most 1h"),
+        )
     }
 }
 
-/// `[[jobs.NAME.expect]]`: what a snapshot must hold at least. A backup whose snapshot does not has failed; the snapshot stays.
+/// `[[jobs.NAME.expect]]`: what a snapshot must hold at least. A backup whose snapshot does not has
+/// failed; the snapshot stays.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpectConfig {
-    /// A collection, a table or a key space, as `backup show --json` calls it, for instance `shop.users`. Without it, files and streams are
-    /// counted.
+    /// A collection, a table or a key space, as `backup show --json` calls it, for instance
+    /// `shop.users`. Without it, files and streams are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
     /// So many documents, rows, keys or files.
     pub min: u64,
 }
 
-/// `[jobs.NAME.hooks]`: shell commands that are run around a backup, or a restore. What they print goes into the messages of the run.
-/// They know `BACKUP_HOOK` (which of them it is), `BACKUP_HOOK_JOB` and `BACKUP_HOOK_RUN`, and afterwards `BACKUP_HOOK_RESULT` (`success`,
-/// `warnings`, `failed` or `cancelled`), `BACKUP_HOOK_SNAPSHOT` and `BACKUP_HOOK_ERROR`; those of restores also `BACKUP_HOOK_TARGET`.
+/// `[jobs.NAME.hooks]`: shell commands that are run around a backup, or a restore. What they print
+/// goes into the messages of the run. They know `BACKUP_HOOK` (which of them it is),
+/// `BACKUP_HOOK_JOB` and `BACKUP_HOOK_RUN`, and afterwards `BACKUP_HOOK_RESULT` (`success`,
+/// `warnings`, `failed` or `cancelled`), `BACKUP_HOOK_SNAPSHOT` and `BACKUP_HOOK_ERROR`; those of
+/// restores also `BACKUP_HOOK_TARGET`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HooksConfig {
@@ -142,7 +158,8 @@ pub struct HooksConfig {
     /// After it, before `after`, if it failed or was stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<String>,
-    /// Before its data are restored to where they came from (`backup restore --in-place`); if this fails, nothing is restored.
+    /// Before its data are restored to where they came from (`backup restore --in-place`); if this
+    /// fails, nothing is restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before_restore: Option<String>,
     /// After that, whatever came of it, also if `before_restore` failed.
@@ -172,15 +189,21 @@ impl HooksConfig {
             ("before_restore", &self.before_restore),
             ("after_restore", &self.after_restore),
         ];
-        let is_empty = |command: &Option<String>| command.as_ref().is_some_and(|line| line.trim().is_empty());
+        let is_empty =
+            |command: &Option<String>| command.as_ref().is_some_and(|line| line.trim().is_empty());
         if let Some((key, _)) = commands.into_iter().find(|(_, command)| is_empty(command)) {
-            return Some((key, Error::invalid("this hook has no command").with_hint("leave it out")));
+            return Some((
+                key,
+                Error::invalid("this hook has no command").with_hint("leave it out"),
+            ));
         }
         if commands.iter().all(|(_, command)| command.is_none()) {
             let error = Error::invalid("there is no hook that the other keys could be about");
             return Some((
                 "hooks",
-                error.with_hint("give it `before`, `after`, `on_failure`, `before_restore` or `after_restore`"),
+                error.with_hint(
+                    "give it `before`, `after`, `on_failure`, `before_restore` or `after_restore`",
+                ),
             ));
         }
         let is_name = |name: &String| !name.is_empty() && !name.contains(['=', '\0']);
@@ -216,10 +239,22 @@ mod tests {
             ("22:00:00", false, true),
             ("00:00:00", false, true),
         ] {
-            assert_eq!((day.contains(&at(time)), night.contains(&at(time))), (in_day, in_night), "{time}");
+            assert_eq!(
+                (day.contains(&at(time)), night.contains(&at(time))),
+                (in_day, in_night),
+                "{time}"
+            );
         }
         assert_eq!(night.to_string(), "22:00-06:30");
-        for bad in ["", "22-06", "22:00", "25:00-06:00", "22:00-22:00", "22:00:00-06:00:00", "22:00-06:00-08:00"] {
+        for bad in [
+            "",
+            "22-06",
+            "22:00",
+            "25:00-06:00",
+            "22:00-22:00",
+            "22:00:00-06:00:00",
+            "22:00-06:00-08:00",
+        ] {
             assert!(bad.parse::<Window>().is_err(), "{bad}");
         }
     }
@@ -235,7 +270,8 @@ mod tests {
 
     #[test]
     fn values_of_variables_are_not_shown() {
-        let hooks: HooksConfig = toml::from_str("before = \"x\"\nenv = { TOKEN = \"hush\" }").unwrap();
+        let hooks: HooksConfig =
+            toml::from_str("before = \"x\"\nenv = { TOKEN = \"hush\" }").unwrap();
         let shown = toml::to_string(&hooks).unwrap();
         assert!(shown.contains("TOKEN") && !shown.contains("hush"), "{shown}");
     }

@@ -1,4 +1,5 @@
-//! The keys that say what stays: `[jobs.NAME.keep]`, `[defaults.keep]`, `[repositories.NAME.prune]`.
+//! The keys that say what stays: `[jobs.NAME.keep]`, `[defaults.keep]`,
+//! `[repositories.NAME.prune]`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -67,8 +68,9 @@ pub struct RuleConfig {
     pub within: Option<Age>,
 }
 
-/// `[jobs.NAME.keep]` and `[defaults.keep]`: which snapshots `backup cleanup` leaves. A snapshot stays if any of these keeps
-/// it; a job's own section takes the place of the default one as a whole.
+/// `[jobs.NAME.keep]` and `[defaults.keep]`: which snapshots `backup cleanup` leaves. A snapshot
+/// stays if any of these keeps it; a job's own section takes the place of the default one as a
+/// whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepConfig {
@@ -97,14 +99,16 @@ pub struct KeepConfig {
     /// All with one of these tags.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// For how long every moment can be restored: all snapshots and logs of that time, and what they begin with.
+    /// For how long every moment can be restored: all snapshots and logs of that time, and what
+    /// they begin with.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub point_in_time: Option<Age>,
     /// So many of the newest stay whatever the other keys say. Default: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_copies: Option<u32>,
-    /// Nothing younger is dropped by anybody. Written into the repository by `backup run`, and only ever lengthened there.
+    /// Nothing younger is dropped by anybody. Written into the repository by `backup run`, and only
+    /// ever lengthened there.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub compliance: Option<Age>,
@@ -124,7 +128,10 @@ impl KeepConfig {
     pub fn policy(&self) -> Result<Policy, PolicyError> {
         let count = |count: Option<Count>| count.map_or(Keep::None, |count| count.0);
         let rules = |rules: &BTreeMap<String, RuleConfig>| -> BTreeMap<String, Rule> {
-            let rule = |rule: &RuleConfig| Rule { last: count(rule.last), within: rule.within.as_ref().map(Age::span) };
+            let rule = |rule: &RuleConfig| Rule {
+                last: count(rule.last),
+                within: rule.within.as_ref().map(Age::span),
+            };
             rules.iter().map(|(name, config)| (name.clone(), rule(config))).collect()
         };
         let policy = Policy {
@@ -161,8 +168,14 @@ impl fmt::Display for KeepConfig {
         ] {
             words.extend(count.map(|count| format!("{count} {name}")));
         }
-        let ages = [(&self.within, "all of"), (&self.point_in_time, "every moment of"), (&self.compliance, "at least")];
-        words.extend(ages.iter().filter_map(|(age, what)| Some(format!("{what} {}", age.as_ref()?))));
+        let ages = [
+            (&self.within, "all of"),
+            (&self.point_in_time, "every moment of"),
+            (&self.compliance, "at least"),
+        ];
+        words.extend(
+            ages.iter().filter_map(|(age, what)| Some(format!("{what} {}", age.as_ref()?))),
+        );
         words.extend(self.tags.iter().map(|tag| format!("tag {tag}")));
         words.extend(self.tiers.keys().map(|tier| format!("rules for tier {tier}")));
         words.extend(self.types.keys().map(|kind| format!("rules for type {kind}")));
@@ -174,11 +187,12 @@ impl fmt::Display for KeepConfig {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PruneConfig {
-    /// How long a pack that nothing needs any more is still there, and a forgotten snapshot can be brought back. Default: 24h.
+    /// How long a pack that nothing needs any more is still there, and a forgotten snapshot can be
+    /// brought back. Default: 24h.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace: Option<Time>,
-    /// How much may lie unused in packs that are still needed, before they are written anew: a share, a size or
-    /// `"unlimited"`. Default: 5%.
+    /// How much may lie unused in packs that are still needed, before they are written anew: a
+    /// share, a size or `"unlimited"`. Default: 5%.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_unused: Option<UnusedLimit>,
     /// How much one run writes anew at most. Default: no limit.
@@ -208,13 +222,20 @@ mod tests {
         "#;
         let config: KeepConfig = toml::from_str(text).unwrap();
         let policy = config.policy().unwrap();
-        assert_eq!((policy.last, policy.daily, policy.yearly), (Keep::Count(3), Keep::Count(7), Keep::All));
+        assert_eq!(
+            (policy.last, policy.daily, policy.yearly),
+            (Keep::Count(3), Keep::Count(7), Keep::All)
+        );
         assert_eq!(policy.weekly, Keep::None);
         assert_eq!(policy.min_copies, 1);
         assert_eq!(policy.tiers["manual"].last, Keep::All);
-        let spans = [policy.within, policy.point_in_time, policy.compliance, policy.types["log"].within];
+        let spans =
+            [policy.within, policy.point_in_time, policy.compliance, policy.types["log"].within];
         assert_eq!(spans.map(|span| format!("{:#}", span.unwrap())), ["36h", "7d", "7y", "7d"]);
-        assert_eq!(toml::from_str::<KeepConfig>(&toml::to_string(&config).unwrap()).unwrap(), config);
+        assert_eq!(
+            toml::from_str::<KeepConfig>(&toml::to_string(&config).unwrap()).unwrap(),
+            config
+        );
         insta::assert_snapshot!(config, @"3 last, 7 daily, all yearly, all of 36h, every moment of 7d, at least 7y, tag audit, rules for tier manual, rules for type log");
     }
 
@@ -222,7 +243,13 @@ mod tests {
     fn nothing_is_no_policy() {
         assert!(KeepConfig::default().policy().is_err());
         assert!(
-            KeepConfig { min_copies: Some(0), last: Some(Count(Keep::All)), ..KeepConfig::default() }.policy().is_err()
+            KeepConfig {
+                min_copies: Some(0),
+                last: Some(Count(Keep::All)),
+                ..KeepConfig::default()
+            }
+            .policy()
+            .is_err()
         );
     }
 }

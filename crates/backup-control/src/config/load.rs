@@ -18,7 +18,8 @@ use crate::suggest;
 pub struct LoadedConfig {
     /// The file.
     pub file: PathBuf,
-    /// What it says, with references resolved and relative paths made to start at the file's directory.
+    /// What it says, with references resolved and relative paths made to start at the file's
+    /// directory.
     pub config: Config,
     /// Where its values come from.
     pub origins: Origins,
@@ -29,8 +30,9 @@ pub struct LoadedConfig {
 /// # Errors
 /// [`Error::Config`](crate::error::Error::Config) if it cannot be read or used.
 pub fn load(file: &Path, env: &Environment) -> Result<LoadedConfig> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| ConfigError::new(file, format!("cannot read the configuration: {error}")))?;
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        ConfigError::new(file, format!("cannot read the configuration: {error}"))
+    })?;
     Ok(read(&text, file, env)?)
 }
 
@@ -42,7 +44,11 @@ pub fn parse(text: &str, file: &Path, env: &Environment) -> Result<Config, Confi
     read(text, file, env).map(|loaded| loaded.config)
 }
 
-pub(super) fn read(text: &str, file: &Path, env: &Environment) -> Result<LoadedConfig, ConfigError> {
+pub(super) fn read(
+    text: &str,
+    file: &Path,
+    env: &Environment,
+) -> Result<LoadedConfig, ConfigError> {
     let at = |span: Option<Range<usize>>| span.map(|span| line_of(text, span.start));
     let failed = |error: &toml::de::Error| {
         let (message, hint) = explain(error.message());
@@ -51,14 +57,19 @@ pub(super) fn read(text: &str, file: &Path, env: &Environment) -> Result<LoadedC
     let mut table = DeTable::parse(text).map_err(|error| failed(&error))?;
     let origins = origins::of(text, table.get_ref(), env);
     interpolate::table(table.get_mut(), env).map_err(|unresolved| {
-        ConfigError::new(file, unresolved.message).at_line(at(Some(unresolved.span))).with_hint(Some(unresolved.hint))
+        ConfigError::new(file, unresolved.message)
+            .at_line(at(Some(unresolved.span)))
+            .with_hint(Some(unresolved.hint))
     })?;
     let lines = Lines { text, table: table.clone() };
-    let mut config = Config::deserialize(Deserializer::from(table)).map_err(|error| failed(&error))?;
+    let mut config =
+        Config::deserialize(Deserializer::from(table)).map_err(|error| failed(&error))?;
     absolutize(&mut config, file.parent().unwrap_or(Path::new("")))
         .map_err(|message| ConfigError::new(file, message))?;
     validate::config(&config).map_err(|mistake| {
-        ConfigError::new(file, mistake.message).at_line(lines.of(&mistake.at)).with_hint(mistake.hint)
+        ConfigError::new(file, mistake.message)
+            .at_line(lines.of(&mistake.at))
+            .with_hint(mistake.hint)
     })?;
     Ok(LoadedConfig { file: file.to_path_buf(), config, origins })
 }
@@ -92,11 +103,12 @@ pub(super) fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// Message and hint for an error of the deserializer: `unknown field `x`, expected one of `a`, `b`` is turned into a
-/// suggestion.
+/// Message and hint for an error of the deserializer: `unknown field `x`, expected one of `a`, `b``
+/// is turned into a suggestion.
 fn explain(message: &str) -> (String, Option<String>) {
     let mut quoted = message.split('`').skip(1).step_by(2);
-    let rest = message.strip_prefix("unknown field ").or_else(|| message.strip_prefix("unknown variant "));
+    let rest =
+        message.strip_prefix("unknown field ").or_else(|| message.strip_prefix("unknown variant "));
     let (Some(_), Some(word)) = (rest, quoted.next()) else {
         return (message.trim().replace('\n', ": "), None);
     };
@@ -106,15 +118,19 @@ fn explain(message: &str) -> (String, Option<String>) {
     let is_of_source = message.contains("`password_file`,");
     let is_of_channel = message.contains("`secret_file`,");
     let hint = match word {
-        "secret" | "password" | "token" | "api_key" | "routing_key" if is_of_channel => {
-            Some("name where the secret is kept by `secret_file`, `secret_env` or `secret_command`".to_owned())
-        }
+        "secret" | "password" | "token" | "api_key" | "routing_key" if is_of_channel => Some(
+            "name where the secret is kept by `secret_file`, `secret_env` or `secret_command`"
+                .to_owned(),
+        ),
         // The nearest key would be a reference to a secret; say why it takes one.
-        "passphrase" | "password" if is_of_source => {
-            Some("name where the password is kept by `password_file`, `password_env` or `password_command`".to_owned())
-        }
+        "passphrase" | "password" if is_of_source => Some(
+            "name where the password is kept by `password_file`, `password_env` or \
+             `password_command`"
+                .to_owned(),
+        ),
         "passphrase" | "password" | "password_file" | "password_command" => Some(
-            "name where the pass phrase is kept by `passphrase_file`, `passphrase_env` or `passphrase_command`"
+            "name where the pass phrase is kept by `passphrase_file`, `passphrase_env` or \
+             `passphrase_command`"
                 .to_owned(),
         ),
         _ => suggest::hint(word, quoted),
@@ -122,10 +138,12 @@ fn explain(message: &str) -> (String, Option<String>) {
     (format!("unknown key `{word}`"), hint)
 }
 
-/// Lets relative paths start at the directory of the configuration, so that it means the same from everywhere.
+/// Lets relative paths start at the directory of the configuration, so that it means the same from
+/// everywhere.
 fn absolutize(config: &mut Config, base: &Path) -> Result<(), String> {
     let base = if base.as_os_str().is_empty() { Path::new(".") } else { base };
-    let base = std::path::absolute(base).map_err(|error| format!("cannot tell where this file is: {error}"))?;
+    let base = std::path::absolute(base)
+        .map_err(|error| format!("cannot tell where this file is: {error}"))?;
     let fix = |path: &mut PathBuf| {
         if path.is_relative() && !path.as_os_str().is_empty() {
             *path = base.join(&*path);
@@ -144,13 +162,17 @@ fn absolutize(config: &mut Config, base: &Path) -> Result<(), String> {
         let is_path = !repository.url.is_empty() && !repository.url.contains("://");
         if is_path && Path::new(&repository.url).is_relative() {
             let joined = base.join(&repository.url);
-            let text =
-                joined.to_str().ok_or("a relative `url` needs a configuration in a directory whose name is UTF-8")?;
+            let text = joined.to_str().ok_or(
+                "a relative `url` needs a configuration in a directory whose name is UTF-8",
+            )?;
             repository.url = text.to_owned();
         }
     }
     let channels = config.notify.values_mut();
-    channels.flat_map(|channel| [&mut channel.secret_file, &mut channel.ca_file]).flatten().for_each(fix);
+    channels
+        .flat_map(|channel| [&mut channel.secret_file, &mut channel.ca_file])
+        .flatten()
+        .for_each(fix);
     config.api.paths().for_each(fix);
     config.catalog.paths().for_each(fix);
     config.servers.values_mut().flat_map(ServerConfig::paths).for_each(fix);
@@ -208,9 +230,15 @@ mod tests {
     fn reads_and_anchors_relative_paths_at_the_file() {
         let config = read(GOOD).unwrap();
         assert_eq!(config.repositories["main"].url, "/etc/backup/repo");
-        assert_eq!(config.repositories["main"].passphrase_file.as_deref(), Some(Path::new("/etc/backup/key.txt")));
+        assert_eq!(
+            config.repositories["main"].passphrase_file.as_deref(),
+            Some(Path::new("/etc/backup/key.txt"))
+        );
         assert_eq!(config.repositories["main"].pack_size, Some(crate::units::Size(64 << 20)));
-        assert_eq!(config.sources["docs"].paths, [Path::new("/home/docs"), Path::new("/etc/backup/sub/dir")]);
+        assert_eq!(
+            config.sources["docs"].paths,
+            [Path::new("/home/docs"), Path::new("/etc/backup/sub/dir")]
+        );
     }
 
     #[test]
@@ -223,7 +251,10 @@ mod tests {
         let config = read(&text).unwrap();
         let target = |group: &str| config.groups[group].targets["docs"].reveal().to_owned();
         assert_eq!(target("all"), "/etc/backup/out/docs");
-        assert_eq!((target("servers"), target("names")), ("redis://me:hush@h".to_owned(), "standby".to_owned()));
+        assert_eq!(
+            (target("servers"), target("names")),
+            ("redis://me:hush@h".to_owned(), "standby".to_owned())
+        );
         assert_eq!(config.groups["all"].parallel(), 4);
         let shown = format!("{} {config:?}", toml::to_string(&config).unwrap());
         assert!(!shown.contains("hush"), "{shown}");
@@ -256,10 +287,12 @@ mod tests {
             "[sources.a]\nkind = \"mongodb\"\nurl = \"postgres://me:hush@h\"",
             "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\none_file_system = false",
             "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\npassword = \"hush\"",
-            "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\npassword_env = \"A\"\npassword_file = \"b\"",
+            "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\npassword_env = \
+             \"A\"\npassword_file = \"b\"",
             "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\nsnapshot_reads = \"always\"",
             "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\ncursors = 0",
-            "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\nmax_bytes_per_second = \"fast\"",
+            "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\nmax_bytes_per_second = \
+             \"fast\"",
             "[sources.a]\nkind = \"mongodb\"\nurl = \"mongodb://h\"\nreplay = \"applyOps\"",
             "[sources.a]\nkind = \"files\"\npaths = [\"/x\"]\ncursors = 2",
             "[sources.a]\nkind = \"postgres\"",
@@ -274,10 +307,13 @@ mod tests {
             "[sources.a]\nkind = \"redis\"\nurl = \"rediss://h\"\ntls_key_file = \"/key.pem\"",
             "[sources.a]\nkind = \"redis\"\nurl = \"redis://h\"\npsync = \"two words\"",
             "[sources.a]\nkind = \"postgres\"\nurl = \"postgres://h\"\npsync = \"x\"",
-            "[sources.a]\nkind = \"redis\"\nurl = \"redis://h\"\nreader = \"scan\"\nscan_percent = 0",
-            "[sources.a]\nkind = \"redis\"\nurl = \"redis://h\"\nreader = \"replica\"\nscan_percent = 5",
-            "[repositories.r]\nurl = \"r\"\n[sources.a]\nkind = \"redis\"\nurl = \"redis://h\"\nreader = \"scan\"\n\
-             [jobs.j]\nsource = \"a\"\nrepository = \"r\"\nlogs.flush_after = \"1s\"",
+            "[sources.a]\nkind = \"redis\"\nurl = \"redis://h\"\nreader = \"scan\"\nscan_percent = \
+             0",
+            "[sources.a]\nkind = \"redis\"\nurl = \"redis://h\"\nreader = \
+             \"replica\"\nscan_percent = 5",
+            "[repositories.r]\nurl = \"r\"\n[sources.a]\nkind = \"redis\"\nurl = \
+             \"redis://h\"\nreader = \"scan\"\n[jobs.j]\nsource = \"a\"\nrepository = \
+             \"r\"\nlogs.flush_after = \"1s\"",
             "[defaults]\ntime_zone = \"Europe/Berln\"",
             "[defaults]\n[defaults.keep]\ndayly = 7",
             "[defaults.keep]\ndaily = \"many\"",
@@ -308,7 +344,10 @@ mod tests {
         "#;
         let config = read(text).unwrap();
         let shop = &config.sources["shop"];
-        assert_eq!(shop.url.as_ref().unwrap().reveal(), "mongodb://docs:hush@db1,db2/?replicaSet=rs");
+        assert_eq!(
+            shop.url.as_ref().unwrap().reveal(),
+            "mongodb://docs:hush@db1,db2/?replicaSet=rs"
+        );
         assert_eq!(shop.password_command.as_deref(), Some("echo ${NAME}"), "the shell expands it");
         assert_eq!(shop.tls_ca_file.as_deref(), Some(Path::new("/etc/backup/ca.pem")));
         let shown = format!("{} {config:?}", toml::to_string(&config).unwrap());
@@ -366,8 +405,13 @@ mod tests {
             ("[jobs.docs]", "[schedule]\nreport = \"@weekly\"\nreport_to = [\"ops\"]\n[jobs.docs]"),
             ("[jobs.docs]", "[schedule]\nreport_since = \"7d\"\n[jobs.docs]"),
             ("[jobs.docs]", "[schedule]\ncatch_up = false\ncatch_up_within = \"1d\"\n[jobs.docs]"),
-            ("[jobs.docs]", "[groups.all]\njobs = [\"docs\"]\ntargets = { doc = \"/x\" }\n[jobs.docs]"),
+            (
+                "[jobs.docs]",
+                "[groups.all]\njobs = [\"docs\"]\ntargets = { doc = \"/x\" }\n[jobs.docs]",
+            ),
         ];
-        insta::assert_snapshot!(mistakes.map(|(good, bad)| mistake(&GOOD.replace(good, bad))).join("\n"));
+        insta::assert_snapshot!(
+            mistakes.map(|(good, bad)| mistake(&GOOD.replace(good, bad))).join("\n")
+        );
     }
 }

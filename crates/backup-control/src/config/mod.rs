@@ -30,8 +30,9 @@
 //! | `interpolate.rs` | `${NAME}` and `${NAME:-default}` in string values |
 //! | `validate.rs` | what the types cannot say: references between sections, names, addresses |
 //!
-//! To add a key: a field with a doc comment in `types.rs` or `source.rs`, its use in `jobs.rs`, `sources/` or `repositories.rs`, a line in
-//! `examples/`. A key that nothing honours does not belong here.
+//! To add a key: a field with a doc comment in `types.rs` or `source.rs`, its use in `jobs.rs`,
+//! `sources/` or `repositories.rs`, a line in `examples/`. A key that nothing honours does not
+//! belong here.
 
 mod alerts;
 mod api;
@@ -75,8 +76,8 @@ pub use schedule::{DaemonConfig, ScheduleConfig};
 pub use schema::{reference, schema};
 pub use server::ServerConfig;
 pub use source::{
-    MajorityConfig, MethodConfig, ReaderConfig, ReplayConfig, SnapshotReadsConfig, SourceConfig, SourceKind,
-    WriteConcernConfig,
+    MajorityConfig, MethodConfig, ReaderConfig, ReplayConfig, SnapshotReadsConfig, SourceConfig,
+    SourceKind, WriteConcernConfig,
 };
 pub use types::{Config, DefaultsConfig, JobConfig, JobType, RepositoryConfig};
 

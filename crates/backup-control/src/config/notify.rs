@@ -1,7 +1,8 @@
 //! `[notify.NAME]`.
 //!
-//! One type for all kinds, as for sources: so every mistake is found at its own line. Which keys belong to which kind is said by
-//! [`NotifyConfig::keys_of_kinds`] and checked with everything else in `crate::notify::check`.
+//! One type for all kinds, as for sources: so every mistake is found at its own line. Which keys
+//! belong to which kind is said by [`NotifyConfig::keys_of_kinds`] and checked with everything else
+//! in `crate::notify::check`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -83,7 +84,8 @@ impl SecurityConfig {
     }
 }
 
-/// An address of a service. Shown, it ends behind the host: paths of such addresses are often secrets.
+/// An address of a service. Shown, it ends behind the host: paths of such addresses are often
+/// secrets.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct WebAddress(String);
@@ -105,7 +107,8 @@ impl WebAddress {
 impl fmt::Display for WebAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, rest) = self.0.split_once("://").unwrap_or(("https", ""));
-        let (authority, path) = rest.find(['/', '?', '#']).map_or((rest, ""), |at| rest.split_at(at));
+        let (authority, path) =
+            rest.find(['/', '?', '#']).map_or((rest, ""), |at| rest.split_at(at));
         let host = authority.rsplit('@').next().unwrap_or_default();
         write!(f, "{scheme}://{host}{}", if path.len() > 1 { "/…" } else { path })
     }
@@ -123,15 +126,18 @@ impl Serialize for WebAddress {
     }
 }
 
-/// `[notify.NAME]`: a way to tell people or programs what happened. At most one of the `secret_…` keys: the password of `smtp`, the
-/// API key of `resend`, the address of the webhook of `slack`, the key for signatures of `webhook` (or what stands where its `url` or
-/// its `headers` say `{{secret}}`), the routing key of `pagerduty`, the token of `sms`.
+/// `[notify.NAME]`: a way to tell people or programs what happened. At most one of the `secret_…`
+/// keys: the password of `smtp`, the API key of `resend`, the address of the webhook of `slack`,
+/// the key for signatures of `webhook` (or what stands where its `url` or its `headers` say
+/// `{{secret}}`), the routing key of `pagerduty`, the token of `sms`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NotifyConfig {
-    /// What kind of channel it is: `smtp`, `resend`, `slack`, `webhook`, `pagerduty`, `sms` or `command`.
+    /// What kind of channel it is: `smtp`, `resend`, `slack`, `webhook`, `pagerduty`, `sms` or
+    /// `command`.
     pub kind: ChannelKind,
-    /// How much a message must matter: `info` (also successes and reports), `warning`, `high` or `critical`. Default: `warning`.
+    /// How much a message must matter: `info` (also successes and reports), `warning`, `high` or
+    /// `critical`. Default: `warning`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
     /// Patterns of names of jobs: only messages about these. Default: all messages.
@@ -153,10 +159,12 @@ pub struct NotifyConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
 
-    /// `smtp`, `resend`: the sender, for instance `Backup <backup@example.com>`; `sms`: the number, or the name or `MG…` identifier.
+    /// `smtp`, `resend`: the sender, for instance `Backup <backup@example.com>`; `sms`: the number,
+    /// or the name or `MG…` identifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// `smtp`, `resend`: addresses; `sms`: numbers with the code of the country, for instance `+4930123456`.
+    /// `smtp`, `resend`: addresses; `sms`: numbers with the code of the country, for instance
+    /// `+4930123456`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to: Vec<String>,
     /// `smtp`: the mail server.
@@ -165,21 +173,22 @@ pub struct NotifyConfig {
     /// `smtp`: its port. Default: 587 with `starttls`, 465 with `tls`, 25 with `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// `smtp`: `starttls` (in clear at first, then TLS, or nothing is sent), `tls` (from the beginning) or `none` (in clear, without a
-    /// password). Default: `starttls`.
+    /// `smtp`: `starttls` (in clear at first, then TLS, or nothing is sent), `tls` (from the
+    /// beginning) or `none` (in clear, without a password). Default: `starttls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security: Option<SecurityConfig>,
-    /// `smtp`: the user whose password the secret is; `sms`: the API key whose secret it is. Default: no login; for `sms` the account.
+    /// `smtp`: the user whose password the secret is; `sms`: the API key whose secret it is.
+    /// Default: no login; for `sms` the account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
 
-    /// `webhook`: the address; `resend`, `pagerduty`, `sms`: the address of the service, if it is not the provider's usual one.
-    /// `{{secret}}` in that of a webhook stands for the secret.
+    /// `webhook`: the address; `resend`, `pagerduty`, `sms`: the address of the service, if it is
+    /// not the provider's usual one. `{{secret}}` in that of a webhook stands for the secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub url: Option<WebAddress>,
-    /// `resend`, `slack`, `webhook`, `pagerduty`, `sms`: allow an address `http://`, whose messages and secrets others may read and
-    /// change on the way. Default: false.
+    /// `resend`, `slack`, `webhook`, `pagerduty`, `sms`: allow an address `http://`, whose messages
+    /// and secrets others may read and change on the way. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_http: Option<bool>,
     /// `sms`: identifier of the account (`AC…`).
@@ -188,11 +197,16 @@ pub struct NotifyConfig {
     /// `webhook`: the body, with `{{title}}` and the like in it. Default: the message as JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// `command`: a shell command, which is given the message as JSON on its standard input, and in variables `BACKUP_NOTIFY_…`.
+    /// `command`: a shell command, which is given the message as JSON on its standard input, and in
+    /// variables `BACKUP_NOTIFY_…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// `webhook`: headers. Values are not shown; `{{secret}}` in them stands for the secret.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", serialize_with = "super::job::names_only")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        serialize_with = "super::job::names_only"
+    )]
     pub headers: BTreeMap<String, String>,
 }
 
@@ -221,7 +235,9 @@ impl NotifyConfig {
     }
 
     /// The keys that are given and that only some kinds have, with those.
-    pub(crate) fn keys_of_kinds(&self) -> impl Iterator<Item = (&'static str, &'static [ChannelKind])> {
+    pub(crate) fn keys_of_kinds(
+        &self,
+    ) -> impl Iterator<Item = (&'static str, &'static [ChannelKind])> {
         use ChannelKind::{Command, Pagerduty, Resend, Slack, Sms, Smtp, Webhook};
         const REMOTE: &[ChannelKind] = &[Smtp, Resend, Slack, Webhook, Pagerduty, Sms];
         // Taken apart, so that no key is forgotten.

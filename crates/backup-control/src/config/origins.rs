@@ -29,7 +29,8 @@ pub struct Origin {
 /// Where values come from, by the names of their keys from section to key, joined by dots.
 pub type Origins = BTreeMap<String, Origin>;
 
-/// Where the values of `table`, which was read from `text`, come from; before references are resolved.
+/// Where the values of `table`, which was read from `text`, come from; before references are
+/// resolved.
 pub(super) fn of(text: &str, table: &DeTable<'_>, env: &Environment) -> Origins {
     let mut origins = Origins::new();
     leaves(table, &mut Vec::new(), &mut |path, key, value| {
@@ -43,7 +44,8 @@ pub(super) fn of(text: &str, table: &DeTable<'_>, env: &Environment) -> Origins 
     origins
 }
 
-/// Calls `found` for every key that has a value, and no table, with its path and where it and its value stand.
+/// Calls `found` for every key that has a value, and no table, with its path and where it and its
+/// value stand.
 fn leaves<'a>(
     table: &DeTable<'a>,
     path: &mut Vec<String>,
@@ -59,7 +61,8 @@ fn leaves<'a>(
     }
 }
 
-/// Calls `found` for the variables that a value names. Shells expand commands themselves; whoever looks at a value sees it.
+/// Calls `found` for the variables that a value names. Shells expand commands themselves; whoever
+/// looks at a value sees it.
 fn references(value: &DeValue<'_>, found: &mut impl FnMut(&str)) {
     match value {
         DeValue::String(text) => {
@@ -71,7 +74,9 @@ fn references(value: &DeValue<'_>, found: &mut impl FnMut(&str)) {
             }
         }
         DeValue::Array(items) => items.iter().for_each(|item| references(item.get_ref(), found)),
-        DeValue::Table(table) => table.iter().for_each(|(_, value)| references(value.get_ref(), found)),
+        DeValue::Table(table) => {
+            table.iter().for_each(|(_, value)| references(value.get_ref(), found))
+        }
         _ => {}
     }
 }
@@ -86,7 +91,10 @@ impl LoadedConfig {
                 HIDDEN.clone_into(command);
             }
         };
-        config.repositories.values_mut().for_each(|repository| hide(&mut repository.passphrase_command));
+        config
+            .repositories
+            .values_mut()
+            .for_each(|repository| hide(&mut repository.passphrase_command));
         config.sources.values_mut().for_each(|source| hide(&mut source.password_command));
         hide(&mut config.catalog.password_command);
         for channel in config.notify.values_mut() {
@@ -94,12 +102,16 @@ impl LoadedConfig {
         }
         for hooks in config.jobs.values_mut().filter_map(|job| job.hooks.as_mut()) {
             let of_backup = [&mut hooks.before, &mut hooks.after, &mut hooks.on_failure];
-            of_backup.into_iter().chain([&mut hooks.before_restore, &mut hooks.after_restore]).for_each(hide);
+            of_backup
+                .into_iter()
+                .chain([&mut hooks.before_restore, &mut hooks.after_restore])
+                .for_each(hide);
         }
         config
     }
 
-    /// The configuration as text again, without what may hold a secret; every value with where it comes from.
+    /// The configuration as text again, without what may hold a secret; every value with where it
+    /// comes from.
     ///
     /// # Errors
     /// The message of the serializer, which would be a bug in the types.
@@ -110,7 +122,8 @@ impl LoadedConfig {
         leaves(table.get_ref(), &mut Vec::new(), &mut |path, _, value| {
             if let Some(origin) = self.origins.get(&path.join(".")) {
                 // Behind the value, which may have several lines.
-                remarks.insert(line_of(&text, value.span().end.saturating_sub(1)), origin.to_string());
+                remarks
+                    .insert(line_of(&text, value.span().end.saturating_sub(1)), origin.to_string());
             }
         });
         let mut shown = String::with_capacity(text.len() * 2);

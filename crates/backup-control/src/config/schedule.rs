@@ -34,11 +34,13 @@ const CATCH_UP_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// So many of its times are looked at to find out whether a job is ever in its window.
 const LOOKED_AT: usize = 400;
 
-/// `[[jobs.NAME.schedule]]`: when the daemon makes backups of the job, and which. `schedule = "30 2 * * *"` says only when.
+/// `[[jobs.NAME.schedule]]`: when the daemon makes backups of the job, and which.
+/// `schedule = "30 2 * * *"` says only when.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleConfig {
-    /// When: a cron expression of minute, hour, day, month and weekday, or `@daily` and the like, in `schedule.time_zone`.
+    /// When: a cron expression of minute, hour, day, month and weekday, or `@daily` and the like,
+    /// in `schedule.time_zone`.
     #[schemars(with = "String")]
     pub at: Cron,
     /// Type of the snapshots. Default: that of the job.
@@ -47,8 +49,8 @@ pub struct ScheduleConfig {
     /// Tier of the snapshots. Default: that of the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
-    /// It begins up to so much later, always by the same time: so not everything begins at once, on several machines either. Default:
-    /// at once.
+    /// It begins up to so much later, always by the same time: so not everything begins at once, on
+    /// several machines either. Default: at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Time>,
     /// Whether it also begins outside of the window of the job. Default: it waits for the window.
@@ -69,13 +71,19 @@ impl ScheduleConfig {
             return Some(error);
         }
         if self.jitter.as_ref().is_some_and(|jitter| jitter.length() > DEADLINE) {
-            return Some(Error::invalid("a jitter of more than a day is too long").with_hint("choose at most 24h"));
+            return Some(
+                Error::invalid("a jitter of more than a day is too long")
+                    .with_hint("choose at most 24h"),
+            );
         }
         match window {
             None if self.outside_window.is_some() => Some(
-                Error::invalid("there is no window that `outside_window` could be about").with_hint("leave it out"),
+                Error::invalid("there is no window that `outside_window` could be about")
+                    .with_hint("leave it out"),
             ),
-            Some(window) if self.outside_window != Some(true) && !self.is_ever_in(window, zones) => {
+            Some(window)
+                if self.outside_window != Some(true) && !self.is_ever_in(window, zones) =>
+            {
                 let text = format!("`{}` is never in the window of the job, {window}", self.at);
                 let hint = "choose times in it, or add `outside_window = true`";
                 Some(Error::invalid(text).with_hint(hint))
@@ -113,7 +121,10 @@ impl Zones {
     pub(super) fn of(config: &Config) -> Self {
         let named = |name: Option<&String>| name.and_then(|name| crate::machine::zone(name).ok());
         let windows = named(config.defaults.time_zone.as_ref()).unwrap_or(TimeZone::UTC);
-        Self { schedules: named(config.schedule.time_zone.as_ref()).unwrap_or_else(|| windows.clone()), windows }
+        Self {
+            schedules: named(config.schedule.time_zone.as_ref()).unwrap_or_else(|| windows.clone()),
+            windows,
+        }
     }
 }
 
@@ -131,17 +142,24 @@ pub(super) fn mistake(
     if let Some(error) = deadline.and_then(wrong_deadline) {
         return Some(("deadline", error));
     }
-    schedules.iter().find_map(|schedule| schedule.mistake(window, zones)).map(|error| ("schedule", error))
+    schedules
+        .iter()
+        .find_map(|schedule| schedule.mistake(window, zones))
+        .map(|error| ("schedule", error))
 }
 
 fn wrong_deadline(deadline: &Time) -> Option<Error> {
-    let error =
-        || Error::invalid(format!("in {deadline} nothing can be done")).with_hint("choose a time of 1min or more");
+    let error = || {
+        Error::invalid(format!("in {deadline} nothing can be done"))
+            .with_hint("choose a time of 1min or more")
+    };
     (deadline.length() < SHORTEST_DEADLINE).then(error)
 }
 
 /// One expression, or tables.
-pub(super) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ScheduleConfig>, D::Error> {
+pub(super) fn one_or_many<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<ScheduleConfig>, D::Error> {
     struct OneOrMany;
 
     impl<'de> Visitor<'de> for OneOrMany {
@@ -169,14 +187,17 @@ pub(super) fn one_or_many_schema(generator: &mut schemars::SchemaGenerator) -> s
     schemars::json_schema!({ "type": ["string", "array"], "items": table })
 }
 
-/// `[schedule]`: what the daemon does besides backups, and how much at a time. Every time is a cron expression.
+/// `[schedule]`: what the daemon does besides backups, and how much at a time. Every time is a cron
+/// expression.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DaemonConfig {
-    /// The time zone of all schedules, for instance `Europe/Berlin`. Default: `defaults.time_zone`, else that of the machine.
+    /// The time zone of all schedules, for instance `Europe/Berlin`. Default: `defaults.time_zone`,
+    /// else that of the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// When snapshots are forgotten that no policy keeps, and what only they needed is removed. Default: never.
+    /// When snapshots are forgotten that no policy keeps, and what only they needed is removed.
+    /// Default: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub cleanup: Option<Cron>,
@@ -188,14 +209,17 @@ pub struct DaemonConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub verify: Option<Cron>,
-    /// How much of the data a check also reads, another part each time: a share (`5%`) or an amount (`10GiB`). Default: none.
+    /// How much of the data a check also reads, another part each time: a share (`5%`) or an amount
+    /// (`10GiB`). Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check_data: Option<CheckData>,
-    /// When what nothing needs is removed from every repository, without forgetting any snapshot. `cleanup` does that too. Default: never.
+    /// When what nothing needs is removed from every repository, without forgetting any snapshot.
+    /// `cleanup` does that too. Default: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub prune: Option<Cron>,
-    /// When the captured log of every job that has one becomes a full snapshot, without its server. Default: never.
+    /// When the captured log of every job that has one becomes a full snapshot, without its server.
+    /// Default: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub compact: Option<Cron>,
@@ -220,7 +244,8 @@ pub struct DaemonConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub report_since: Option<Age>,
-    /// How many things are done at a time, from 1 to 64, besides following logs, looking for alerts and reports. Default: 2.
+    /// How many things are done at a time, from 1 to 64, besides following logs, looking for alerts
+    /// and reports. Default: 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_parallel: Option<usize>,
     /// How many of them with the same source host, from 1 to 64. Default: 1.
@@ -229,7 +254,8 @@ pub struct DaemonConfig {
     /// How many of them with the same repository, from 1 to 64. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_repository: Option<usize>,
-    /// Whether a time that was missed is made up for: once, however many were missed. Default: true.
+    /// Whether a time that was missed is made up for: once, however many were missed. Default:
+    /// true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catch_up: Option<bool>,
     /// How old a missed time may be to be made up for. Default: 7d.
@@ -255,7 +281,10 @@ impl DaemonConfig {
     }
 
     /// The first key that cannot be meant, and why; with the channels that there are.
-    pub(super) fn mistake(&self, channels: &BTreeMap<String, NotifyConfig>) -> Option<(&'static str, Error)> {
+    pub(super) fn mistake(
+        &self,
+        channels: &BTreeMap<String, NotifyConfig>,
+    ) -> Option<(&'static str, Error)> {
         if let Some(name) = &self.time_zone
             && let Err(error) = crate::machine::zone(name)
         {
@@ -266,8 +295,9 @@ impl DaemonConfig {
             ("per_source_host", self.per_source_host),
             ("per_repository", self.per_repository),
         ];
-        if let Some((key, _)) =
-            limits.into_iter().find(|(_, limit)| limit.is_some_and(|limit| !PARALLEL.contains(&limit)))
+        if let Some((key, _)) = limits
+            .into_iter()
+            .find(|(_, limit)| limit.is_some_and(|limit| !PARALLEL.contains(&limit)))
         {
             let hint = format!("choose from {} to {}", PARALLEL.start(), PARALLEL.end());
             return Some((key, Error::invalid("so many are not possible").with_hint(hint)));
@@ -277,15 +307,25 @@ impl DaemonConfig {
         }
         if self.report.is_some() && self.report_to.is_empty() {
             let error = Error::invalid("nobody would get the report");
-            return Some(("report", error.with_hint("name channels of [notify.NAME] in `report_to`")));
+            return Some((
+                "report",
+                error.with_hint("name channels of [notify.NAME] in `report_to`"),
+            ));
         }
-        if let Some(unknown) = self.report_to.iter().find(|channel| !channels.contains_key(*channel)) {
+        if let Some(unknown) =
+            self.report_to.iter().find(|channel| !channels.contains_key(*channel))
+        {
             let error = Error::invalid(format!("there is no channel `{unknown}`"));
             let hint = suggest::hint(unknown, channels.keys().map(String::as_str));
             return Some(("report_to", hint.into_iter().fold(error, Error::with_hint)));
         }
-        let about_report = [("report_to", !self.report_to.is_empty()), ("report_since", self.report_since.is_some())];
-        if let (None, Some((key, _))) = (&self.report, about_report.into_iter().find(|(_, given)| *given)) {
+        let about_report = [
+            ("report_to", !self.report_to.is_empty()),
+            ("report_since", self.report_since.is_some()),
+        ];
+        if let (None, Some((key, _))) =
+            (&self.report, about_report.into_iter().find(|(_, given)| *given))
+        {
             let error = Error::invalid("there is no report that this could be about");
             return Some((key, error.with_hint("say when by `report`, or leave it out")));
         }
@@ -295,7 +335,10 @@ impl DaemonConfig {
         }
         if self.catch_up == Some(false) && self.catch_up_within.is_some() {
             let error = Error::invalid("missed times are not made up for");
-            return Some(("catch_up_within", error.with_hint("leave out `catch_up = false`, or this")));
+            return Some((
+                "catch_up_within",
+                error.with_hint("leave out `catch_up = false`, or this"),
+            ));
         }
         None
     }
@@ -315,12 +358,18 @@ mod tests {
     fn times_in_windows() {
         let zone = |name: &str| TimeZone::get(name).unwrap();
         let is_fine = |at: &str, window: &str, schedules: &str| {
-            let schedule = toml::from_str::<Holder>(&format!("schedule = \"{at}\"")).unwrap().schedule.remove(0);
+            let schedule = toml::from_str::<Holder>(&format!("schedule = \"{at}\""))
+                .unwrap()
+                .schedule
+                .remove(0);
             let zones = Zones { schedules: zone(schedules), windows: zone("Europe/Berlin") };
             schedule.mistake(Some(&window.parse().unwrap()), &zones).is_none()
         };
-        for (at, window) in [("* * * * *", "20:00-22:00"), ("*/3 * * * *", "21:00-23:00"), ("0 2 1 1 *", "02:00-02:01")]
-        {
+        for (at, window) in [
+            ("* * * * *", "20:00-22:00"),
+            ("*/3 * * * *", "21:00-23:00"),
+            ("0 2 1 1 *", "02:00-02:01"),
+        ] {
             assert!(is_fine(at, window, "Europe/Berlin"), "{at} {window}");
         }
         assert!(!is_fine("0 20 * * *", "00:00-06:00", "Europe/Berlin"));
@@ -334,11 +383,15 @@ mod tests {
         let one = of("schedule = \"30 2 * * *\"").unwrap();
         assert_eq!(one, of("[[schedule]]\nat = \"30 2 * * *\"").unwrap());
         let two =
-            of("schedule = [{ at = \"@daily\", tier = \"daily\" }, { at = \"@weekly\", type = \"full\" }]").unwrap();
+            of("schedule = [{ at = \"@daily\", tier = \"daily\" }, { at = \"@weekly\", type = \
+                \"full\" }]")
+            .unwrap();
         assert_eq!((two.len(), two[1].kind), (2, Some(JobType::Full)));
-        for (bad, word) in
-            [("schedule = 5", "cron"), ("schedule = \"often\"", "1 fields"), ("schedule = [{ on = 1 }]", "on")]
-        {
+        for (bad, word) in [
+            ("schedule = 5", "cron"),
+            ("schedule = \"often\"", "1 fields"),
+            ("schedule = [{ on = 1 }]", "on"),
+        ] {
             let error = of(bad).err().unwrap().to_string();
             assert!(error.contains(word), "{bad}: {error}");
         }

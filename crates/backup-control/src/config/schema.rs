@@ -1,4 +1,5 @@
-//! The schema of `backup.toml`, made from the types, and the reference that is made from the schema.
+//! The schema of `backup.toml`, made from the types, and the reference that is made from the
+//! schema.
 
 use backup_storage::StoreSettings;
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -48,14 +49,19 @@ pub fn schema() -> Value {
     schema
 }
 
-/// The keys of a store's settings, as their own type knows them; each has one value. What they mean is in `docs/storage.md`.
+/// The keys of a store's settings, as their own type knows them; each has one value. What they mean
+/// is in `docs/storage.md`.
 pub(super) fn store(_: &mut SchemaGenerator) -> Schema {
     // The type says which keys it has when it is given one that it does not have.
-    let error = StoreSettings::deserialize(serde_json::json!({ "": 0 })).err().map(|error| error.to_string());
+    let error = StoreSettings::deserialize(serde_json::json!({ "": 0 }))
+        .err()
+        .map(|error| error.to_string());
     let names = error.as_deref().unwrap_or_default().split('`').skip(1).step_by(2);
     let scalar = serde_json::json!({ "type": ["string", "integer", "number", "boolean"] });
-    let keys: Map<String, Value> =
-        names.filter(|name| !name.is_empty()).map(|name| (name.to_owned(), scalar.clone())).collect();
+    let keys: Map<String, Value> = names
+        .filter(|name| !name.is_empty())
+        .map(|name| (name.to_owned(), scalar.clone()))
+        .collect();
     json_schema!({ "type": "object", "properties": keys, "additionalProperties": false })
 }
 
@@ -81,7 +87,8 @@ fn without_null(value: &mut Value) {
                     let only = only.clone();
                     map.remove("anyOf");
                     if let Value::Object(only) = only {
-                        only.into_iter().for_each(|(key, value)| _ = map.entry(key).or_insert(value));
+                        only.into_iter()
+                            .for_each(|(key, value)| _ = map.entry(key).or_insert(value));
                     }
                 }
             }
@@ -171,7 +178,8 @@ mod tests {
                     _ => "integer",
                 };
                 let text = schema.to_string();
-                let allows = text.contains(&format!("\"{kind}\"")) || kind == "integer" && text.contains("\"number\"");
+                let allows = text.contains(&format!("\"{kind}\""))
+                    || kind == "integer" && text.contains("\"number\"");
                 if allows { Ok(()) } else { Err(format!("{scalar} is not allowed by {text}")) }
             }
         }
@@ -204,7 +212,9 @@ mod tests {
         for (name, definition) in schema["$defs"].as_object().unwrap() {
             let is_section = definition["properties"].is_object();
             assert!(!is_section || SECTIONS.iter().any(|(_, known)| known == name), "{name}");
-            for key in definition["properties"].as_object().into_iter().flatten().map(|(key, _)| key) {
+            for key in
+                definition["properties"].as_object().into_iter().flatten().map(|(key, _)| key)
+            {
                 assert!(text.contains(&format!("| `{key}`")), "{key}");
             }
         }

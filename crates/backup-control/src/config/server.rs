@@ -30,6 +30,8 @@ impl ServerConfig {
 
     /// The first mistake.
     pub(super) fn mistake(&self, name: &str) -> Option<Mistake> {
-        Address::parse(&self.url).err().map(|error| Mistake::from_error(["servers", name, "url"], &error))
+        Address::parse(&self.url)
+            .err()
+            .map(|error| Mistake::from_error(["servers", name, "url"], &error))
     }
 }

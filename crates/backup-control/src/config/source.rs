@@ -1,7 +1,8 @@
 //! `[sources.NAME]`.
 //!
-//! One type for all kinds, and not one per kind: so every mistake is found at its own line. Which keys belong to which
-//! kind is said by [`SourceConfig::keys_of_kinds`] and checked with everything else.
+//! One type for all kinds, and not one per kind: so every mistake is found at its own line. Which
+//! keys belong to which kind is said by [`SourceConfig::keys_of_kinds`] and checked with everything
+//! else.
 
 use std::fmt;
 use std::num::NonZeroU8;
@@ -57,7 +58,8 @@ impl fmt::Display for SourceKind {
 pub enum SnapshotReadsConfig {
     /// If the scan is expected to be short enough.
     Auto,
-    /// Never: each collection when it is read, with the oplog that brings all of them to one moment.
+    /// Never: each collection when it is read, with the oplog that brings all of them to one
+    /// moment.
     Never,
 }
 
@@ -113,7 +115,8 @@ pub enum ReaderConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// What kind of source it is: `files`, `mongodb`, `postgres`, or `redis`, which is also `valkey`.
+    /// What kind of source it is: `files`, `mongodb`, `postgres`, or `redis`, which is also
+    /// `valkey`.
     pub kind: SourceKind,
 
     /// `files`: directories and files. Relative ones start at the configuration file.
@@ -122,7 +125,8 @@ pub struct SourceConfig {
     /// `files`: files with exclude patterns, one per line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude_files: Vec<PathBuf>,
-    /// `files`: directories that hold a file of one of these names are left empty. Default: `[".nobackup"]`.
+    /// `files`: directories that hold a file of one of these names are left empty. Default:
+    /// `[".nobackup"]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exclude_if_present: Option<Vec<String>>,
     /// `files`: do not go into other file systems. Default: false.
@@ -132,12 +136,14 @@ pub struct SourceConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_file_size: Option<Size>,
 
-    /// Servers: the address, `mongodb://` or `mongodb+srv://`; `postgres://` or `postgresql://`, with all hosts of the cluster;
-    /// `redis://` or `valkey://`, with TLS `rediss://` or `valkeys://`, and `unix://` for a socket of this machine.
+    /// Servers: the address, `mongodb://` or `mongodb+srv://`; `postgres://` or `postgresql://`,
+    /// with all hosts of the cluster; `redis://` or `valkey://`, with TLS `rediss://` or
+    /// `valkeys://`, and `unix://` for a socket of this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub url: Option<ServerAddress>,
-    /// Servers: file that holds the password of the address's user. At most one of the `password_…` keys.
+    /// Servers: file that holds the password of the address's user. At most one of the `password_…`
+    /// keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
     /// Servers: environment variable that holds the password.
@@ -146,74 +152,86 @@ pub struct SourceConfig {
     /// Servers: shell command whose output's first line is the password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_command: Option<String>,
-    /// Servers: certificates (PEM) that the server's must be signed by; switches TLS on. For `postgres` it must be for the host, too,
-    /// unless the address says `sslmode=verify-ca`; for `redis` always.
+    /// Servers: certificates (PEM) that the server's must be signed by; switches TLS on. For
+    /// `postgres` it must be for the host, too, unless the address says `sslmode=verify-ca`; for
+    /// `redis` always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_ca_file: Option<PathBuf>,
     /// `mongodb`: certificate and key (PEM) to show to the server; switches TLS on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_certificate_key_file: Option<PathBuf>,
-    /// `mongodb`: whether everything may be read at one moment of the server's history: `auto` or `never`. Default: `auto`.
+    /// `mongodb`: whether everything may be read at one moment of the server's history: `auto` or
+    /// `never`. Default: `auto`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_reads: Option<SnapshotReadsConfig>,
-    /// `mongodb`: most cursors for one large collection, from 1 to 64; each may take 32 MiB of memory. Default: 4.
+    /// `mongodb`: most cursors for one large collection, from 1 to 64; each may take 32 MiB of
+    /// memory. Default: 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursors: Option<usize>,
-    /// `mongodb`, `postgres`: most bytes per second that are read in a backup (digests of logical ones are computed in the server, and do
-    /// not count); for `mongodb` also that are written in a restore. Default: no limit.
+    /// `mongodb`, `postgres`: most bytes per second that are read in a backup (digests of logical
+    /// ones are computed in the server, and do not count); for `mongodb` also that are written in a
+    /// restore. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Size>")]
     pub max_bytes_per_second: Option<Rate>,
-    /// `mongodb`: what brings restored documents to their moment: `fold` or `apply_ops`. Default: `fold`.
+    /// `mongodb`: what brings restored documents to their moment: `fold` or `apply_ops`. Default:
+    /// `fold`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<ReplayConfig>,
-    /// `mongodb`: how many members must have what a restore inserts before it goes on: a number or `majority`. At its end a majority
-    /// has everything in any case. Default: 1.
+    /// `mongodb`: how many members must have what a restore inserts before it goes on: a number or
+    /// `majority`. At its end a majority has everything in any case. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_concern: Option<WriteConcernConfig>,
 
-    /// `postgres`: what is backed up: `physical` (the data directory) or `logical` (databases, by SQL). Default: `physical`.
+    /// `postgres`: what is backed up: `physical` (the data directory) or `logical` (databases, by
+    /// SQL). Default: `physical`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<MethodConfig>,
-    /// `postgres`: replication slot that keeps the log until it is captured; an empty name means none. Default: `backup`.
+    /// `postgres`: replication slot that keeps the log until it is captured; an empty name means
+    /// none. Default: `backup`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
-    /// `postgres`: the identifier that the cluster must have, as `pg_controldata` shows it: another one is refused.
+    /// `postgres`: the identifier that the cluster must have, as `pg_controldata` shows it: another
+    /// one is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_id: Option<String>,
     /// `postgres`: begin backups with a checkpoint at once, not spread over time. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fast_checkpoint: Option<bool>,
-    /// `postgres`: send a password that can be read along, or its MD5, over connections that others may read. Default: false.
+    /// `postgres`: send a password that can be read along, or its MD5, over connections that others
+    /// may read. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weak_passwords: Option<bool>,
-    /// `postgres`, logical: directory of `pg_dump` and `pg_dumpall`. Default: the oldest that fit the server, from PATH and from where
-    /// packages put them.
+    /// `postgres`, logical: directory of `pg_dump` and `pg_dumpall`. Default: the oldest that fit
+    /// the server, from PATH and from where packages put them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub programs: Option<PathBuf>,
-    /// `postgres`, logical: tables, or parts of them, that are read at a time, from 1 to 64: as many connections, and one more for each
-    /// database. Default: 4.
+    /// `postgres`, logical: tables, or parts of them, that are read at a time, from 1 to 64: as
+    /// many connections, and one more for each database. Default: 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<usize>,
     /// `postgres`, logical: seconds to wait for a lock that somebody else holds. Default: 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock_timeout: Option<u32>,
-    /// `postgres`, logical: record digests of tables: the server reads every row once more. Default: true.
+    /// `postgres`, logical: record digests of tables: the server reads every row once more.
+    /// Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digests: Option<bool>,
 
-    /// `redis`: a name for the server that stays when its address changes, as with a failover: by it its snapshots and its log
-    /// belong together. Default: the address.
+    /// `redis`: a name for the server that stays when its address changes, as with a failover: by
+    /// it its snapshots and its log belong together. Default: the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// `redis`: what the command PSYNC is called, where a service has renamed it. Default: `PSYNC`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub psync: Option<String>,
-    /// `redis`: how snapshots are read: `replica` (of one moment) or `scan` (key by key, not of one moment). Default: `replica`, and
-    /// `scan` with a warning where the server refuses to be followed.
+    /// `redis`: how snapshots are read: `replica` (of one moment) or `scan` (key by key, not of one
+    /// moment). Default: `replica`, and `scan` with a warning where the server refuses to be
+    /// followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reader: Option<ReaderConfig>,
-    /// `redis`, `scan`: most of the server's time that is taken, in percent, from 1 to 100. Default: 25.
+    /// `redis`, `scan`: most of the server's time that is taken, in percent, from 1 to 100.
+    /// Default: 25.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan_percent: Option<u8>,
     /// `redis`: certificate (PEM) to show to the server, with `tls_key_file`; switches TLS on.
@@ -295,7 +313,9 @@ impl SourceConfig {
     }
 
     /// The keys that are given and that only some kinds have, with those.
-    pub(super) fn keys_of_kinds(&self) -> impl Iterator<Item = (&'static str, &'static [SourceKind])> {
+    pub(super) fn keys_of_kinds(
+        &self,
+    ) -> impl Iterator<Item = (&'static str, &'static [SourceKind])> {
         // Taken apart, so that no key is forgotten.
         let Self {
             kind: _,
@@ -372,7 +392,9 @@ impl SourceConfig {
             ("tls_certificate_file", tls_certificate_file.is_some()),
             ("tls_key_file", tls_key_file.is_some()),
         ];
-        let of = |kinds: &'static [SourceKind]| move |(key, given): (&'static str, bool)| given.then_some((key, kinds));
+        let of = |kinds: &'static [SourceKind]| {
+            move |(key, given): (&'static str, bool)| given.then_some((key, kinds))
+        };
         let files = files.into_iter().filter_map(of(&[SourceKind::Files]));
         let servers = servers.into_iter().filter_map(of(SERVERS));
         let mongodb = mongodb.into_iter().filter_map(of(&[SourceKind::Mongodb]));

@@ -70,8 +70,8 @@ pub struct Config {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DefaultsConfig {
-    /// The time zone whose days, weeks, months and years count, and in which dates are understood and shown, for instance
-    /// `Europe/Berlin`. Default: that of the machine.
+    /// The time zone whose days, weeks, months and years count, and in which dates are understood
+    /// and shown, for instance `Europe/Berlin`. Default: that of the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
     /// `[defaults.keep]`: which snapshots stay, for jobs that do not say so themselves.
@@ -94,7 +94,8 @@ pub struct RepositoryConfig {
     /// Shell command whose output's first line is the pass phrase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passphrase_command: Option<String>,
-    /// How hard to compress: `off`, `fast`, `auto`, `max`, or a zstd level from 1 to 19. Default: `auto`.
+    /// How hard to compress: `off`, `fast`, `auto`, `max`, or a zstd level from 1 to 19. Default:
+    /// `auto`.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "compression")]
     #[schemars(with = "Option<Size>")]
     pub compression: Option<Compression>,
@@ -107,14 +108,15 @@ pub struct RepositoryConfig {
     /// How many packs are uploaded at a time. Default: what suits the kind of storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uploads: Option<usize>,
-    /// How large it may become: `backup storage` says how much is left, and for how long that will do. Default: what the
-    /// disk has, where there is one.
+    /// How large it may become: `backup storage` says how much is left, and for how long that will
+    /// do. Default: what the disk has, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Size>,
     /// `[repositories.NAME.prune]`: how data that no snapshot needs is removed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub prune: PruneConfig,
-    /// `[repositories.NAME.store]`: how an object store is reached, and the rate limits of any store.
+    /// `[repositories.NAME.store]`: how an object store is reached, and the rate limits of any
+    /// store.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(schema_with = "super::schema::store")]
     pub store: StoreSettings,
@@ -154,8 +156,8 @@ pub struct JobConfig {
     pub source: String,
     /// Name of the repository.
     pub repository: String,
-    /// Type of the snapshots. Default: of files incremental, and full where there is no earlier snapshot;
-    /// of databases full.
+    /// Type of the snapshots. Default: of files incremental, and full where there is no earlier
+    /// snapshot; of databases full.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<JobType>,
     /// Tier of the snapshots, for instance `daily`. Default: `manual`.
@@ -170,35 +172,46 @@ pub struct JobConfig {
     /// Tags of the snapshots.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// How large a backup may become: with more, it fails, and there is no snapshot. Default: no limit.
+    /// How large a backup may become: with more, it fails, and there is no snapshot. Default: no
+    /// limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_size: Option<Size>,
-    /// The time of the day in which it may begin, for instance `22:00-06:00`, in `defaults.time_zone`; at other times it takes
-    /// `--force`.
+    /// The time of the day in which it may begin, for instance `22:00-06:00`, in
+    /// `defaults.time_zone`; at other times it takes `--force`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub window: Option<Window>,
-    /// `[[jobs.NAME.schedule]]`: when the daemon backs it up, or one cron expression. Default: never.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "super::schedule::one_or_many")]
+    /// `[[jobs.NAME.schedule]]`: when the daemon backs it up, or one cron expression. Default:
+    /// never.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "super::schedule::one_or_many"
+    )]
     #[schemars(schema_with = "super::schedule::one_or_many_schema")]
     pub schedule: Vec<ScheduleConfig>,
-    /// Which of the things that wait for their turn goes first, from -100 to 100: the highest. Default: 0.
+    /// Which of the things that wait for their turn goes first, from -100 to 100: the highest.
+    /// Default: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
-    /// How long a backup by the daemon may take before it is stopped, at least 1min. Default: `schedule.deadline`.
+    /// How long a backup by the daemon may take before it is stopped, at least 1min. Default:
+    /// `schedule.deadline`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
-    /// `[jobs.NAME.retry]`: trying again what failed because a store or a server was away. Default: not.
+    /// `[jobs.NAME.retry]`: trying again what failed because a store or a server was away. Default:
+    /// not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryConfig>,
-    /// How much of its data may be lost at most, for instance `15min`: the rule `rpo` and reports measure it. Default: not said.
+    /// How much of its data may be lost at most, for instance `15min`: the rule `rpo` and reports
+    /// measure it. Default: not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rpo: Option<Time>,
-    /// How long a restore may take at most, for instance `1h`: reports measure it. Default: not said.
+    /// How long a restore may take at most, for instance `1h`: reports measure it. Default: not
+    /// said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rto: Option<Time>,
-    /// Address that is asked for (`GET`) whenever a backup has succeeded: a service there tells you if it is not, also when this
-    /// machine is gone. It may be secret, and is not shown.
+    /// Address that is asked for (`GET`) whenever a backup has succeeded: a service there tells you
+    /// if it is not, also when this machine is gone. It may be secret, and is not shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub heartbeat: Option<WebAddress>,
@@ -208,7 +221,8 @@ pub struct JobConfig {
     /// `[jobs.NAME.hooks]`: shell commands that are run around a backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<HooksConfig>,
-    /// `[jobs.NAME.keep]`: which of its snapshots stay. Default: `[defaults.keep]`, and all if there is none.
+    /// `[jobs.NAME.keep]`: which of its snapshots stay. Default: `[defaults.keep]`, and all if
+    /// there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<KeepConfig>,
     /// `[jobs.NAME.logs]`: how the log of its source is captured.
@@ -217,19 +231,35 @@ pub struct JobConfig {
 }
 
 impl JobConfig {
-    /// What snapshots record of it: everything but the commands of its hooks, its heartbeat, and when it runs.
+    /// What snapshots record of it: everything but the commands of its hooks, its heartbeat, and
+    /// when it runs.
     pub(crate) fn recorded(&self) -> Self {
-        Self { hooks: None, heartbeat: None, schedule: Vec::new(), priority: None, deadline: None, ..self.clone() }
+        Self {
+            hooks: None,
+            heartbeat: None,
+            schedule: Vec::new(),
+            priority: None,
+            deadline: None,
+            ..self.clone()
+        }
     }
 }
 
 impl Config {
-    /// The environment variables that it says hold pass phrases, passwords, keys of stores, and secrets of channels.
+    /// The environment variables that it says hold pass phrases, passwords, keys of stores, and
+    /// secrets of channels.
     #[must_use]
     pub fn secret_variables(&self) -> Vec<String> {
-        let repositories = self.repositories.values().flat_map(|RepositoryConfig { passphrase_env, store, .. }| {
-            [passphrase_env, &store.secret_access_key_env, &store.session_token_env, &store.account_key_env]
-        });
+        let repositories = self.repositories.values().flat_map(
+            |RepositoryConfig { passphrase_env, store, .. }| {
+                [
+                    passphrase_env,
+                    &store.secret_access_key_env,
+                    &store.session_token_env,
+                    &store.account_key_env,
+                ]
+            },
+        );
         let sources = self.sources.values().map(|source| &source.password_env);
         let channels = self.notify.values().map(|channel| &channel.secret_env);
         let catalog = [&self.catalog.password_env];
@@ -251,14 +281,19 @@ mod compression {
     use super::Text;
 
     #[expect(clippy::ref_option, reason = "the signature is serde's")]
-    pub(super) fn serialize<S: Serializer>(value: &Option<Compression>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<Compression>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         match value {
             Some(compression) => serializer.collect_str(compression),
             None => serializer.serialize_none(),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Compression>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Compression>, D::Error> {
         let text = Text::<Compression>::new("off, fast, auto, max or a zstd level from 1 to 19");
         deserializer.deserialize_any(text).map(Some)
     }

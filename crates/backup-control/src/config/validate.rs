@@ -4,8 +4,8 @@ use backup_core::repository::WriteSettings;
 use backup_core::source::Selection;
 
 use super::{
-    AlertConfig, Config, DefaultsConfig, HooksConfig, JobConfig, KeepConfig, MethodConfig, NotifyConfig, ReaderConfig,
-    RepositoryConfig, RetryConfig, SourceConfig, SourceKind, schedule,
+    AlertConfig, Config, DefaultsConfig, HooksConfig, JobConfig, KeepConfig, MethodConfig,
+    NotifyConfig, ReaderConfig, RepositoryConfig, RetryConfig, SourceConfig, SourceKind, schedule,
 };
 use crate::address::ServerAddress;
 use crate::alerts::About;
@@ -94,16 +94,19 @@ fn defaults(defaults: &DefaultsConfig) -> Result<(), Mistake> {
 /// Whether a policy can be meant.
 fn policy(at: [&str; 3], keep: &KeepConfig) -> Result<(), Mistake> {
     if let Err(error) = keep.policy() {
-        return Err(Mistake::new(at, error.to_string())
-            .hint(Some("for instance `keep = { daily = 7, weekly = 4, monthly = 12 }`".to_owned())));
+        return Err(Mistake::new(at, error.to_string()).hint(Some(
+            "for instance `keep = { daily = 7, weekly = 4, monthly = 12 }`".to_owned(),
+        )));
     }
     let known = ["full", "incremental", "differential", "log"];
     if let Some(kind) = keep.types.keys().find(|kind| !known.contains(&kind.as_str())) {
-        return Err(
-            Mistake::new(at, format!("there are no snapshots of type `{kind}`")).hint(suggest::hint(kind, known))
-        );
+        return Err(Mistake::new(at, format!("there are no snapshots of type `{kind}`"))
+            .hint(suggest::hint(kind, known)));
     }
-    keep.tiers.keys().try_for_each(|tier| names::check("tier", tier)).map_err(|error| Mistake::from_error(at, &error))
+    keep.tiers
+        .keys()
+        .try_for_each(|tier| names::check("tier", tier))
+        .map_err(|error| Mistake::from_error(at, &error))
 }
 
 fn name(section: &str, what: &str, name: &str) -> Result<(), Mistake> {
@@ -125,8 +128,11 @@ fn repository(own: &str, repository: &RepositoryConfig) -> Result<(), Mistake> {
     .filter_map(|(key, given)| given.then_some(key))
     .collect();
     if let [_, second, ..] = given[..] {
-        return Err(Mistake::new([SECTION, own, second], "the pass phrase is given in several ways")
-            .hint(Some(format!("keep one of `{}`", given.join("`, `")))));
+        return Err(Mistake::new(
+            [SECTION, own, second],
+            "the pass phrase is given in several ways",
+        )
+        .hint(Some(format!("keep one of `{}`", given.join("`, `")))));
     }
     let sizes = MIN_PACK_SIZE..=WriteSettings::MAX_PACK_SIZE as u64;
     if let Some(Size(size)) = repository.pack_size
@@ -136,7 +142,11 @@ fn repository(own: &str, repository: &RepositoryConfig) -> Result<(), Mistake> {
             [SECTION, own, "pack_size"],
             format!("a pack size of {} is not possible", Size(size)),
         )
-        .hint(Some(format!("choose one from {} to {}", Size(*sizes.start()), Size(*sizes.end())))));
+        .hint(Some(format!(
+            "choose one from {} to {}",
+            Size(*sizes.start()),
+            Size(*sizes.end())
+        ))));
     }
     if repository.uploads == Some(0) {
         return Err(Mistake::new([SECTION, own, "uploads"], "without an upload nothing is stored"));
@@ -146,8 +156,11 @@ fn repository(own: &str, repository: &RepositoryConfig) -> Result<(), Mistake> {
             .hint(Some("leave `quota` out if there is none".to_owned())));
     }
     if repository.prune.max_repack == Some(Size(0)) {
-        return Err(Mistake::new([SECTION, own, "prune"], "with `max_repack` of nothing, nothing is written anew")
-            .hint(Some("to write nothing anew, set `max_unused = \"unlimited\"`".to_owned())));
+        return Err(Mistake::new(
+            [SECTION, own, "prune"],
+            "with `max_repack` of nothing, nothing is written anew",
+        )
+        .hint(Some("to write nothing anew, set `max_unused = \"unlimited\"`".to_owned())));
     }
     Ok(())
 }
@@ -155,11 +168,15 @@ fn repository(own: &str, repository: &RepositoryConfig) -> Result<(), Mistake> {
 fn source(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
     const SECTION: &str = "sources";
     name(SECTION, "source", own)?;
-    if let Some((key, owners)) = source.keys_of_kinds().find(|(_, owners)| !owners.contains(&source.kind)) {
+    if let Some((key, owners)) =
+        source.keys_of_kinds().find(|(_, owners)| !owners.contains(&source.kind))
+    {
         let message = format!("a source of kind `{}` has no `{key}`", source.kind);
-        let owners = owners.iter().map(|owner| format!("`{owner}`")).collect::<Vec<_>>().join(" or ");
-        return Err(Mistake::new([SECTION, own, key], message)
-            .hint(Some(format!("`{key}` is for sources of kind {owners}; leave it out, or change `kind`"))));
+        let owners =
+            owners.iter().map(|owner| format!("`{owner}`")).collect::<Vec<_>>().join(" or ");
+        return Err(Mistake::new([SECTION, own, key], message).hint(Some(format!(
+            "`{key}` is for sources of kind {owners}; leave it out, or change `kind`"
+        ))));
     }
     match source.kind {
         SourceKind::Files => files(own, source),
@@ -177,7 +194,8 @@ fn files(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
     Ok(())
 }
 
-/// The address of a server, of which `is_one` says whether it is of the right kind, and its password.
+/// The address of a server, of which `is_one` says whether it is of the right kind, and its
+/// password.
 fn server(
     own: &str,
     source: &SourceConfig,
@@ -187,10 +205,13 @@ fn server(
 ) -> Result<(), Mistake> {
     let at = ["sources", own, "url"];
     let Some(url) = &source.url else {
-        return Err(Mistake::new(at, "the address of the server is missing").hint(Some(hint.to_owned())));
+        return Err(
+            Mistake::new(at, "the address of the server is missing").hint(Some(hint.to_owned()))
+        );
     };
     if !is_one(url) {
-        return Err(Mistake::new(at, format!("this is no address of a {what} server")).hint(Some(hint.to_owned())));
+        return Err(Mistake::new(at, format!("this is no address of a {what} server"))
+            .hint(Some(hint.to_owned())));
     }
     let given: Vec<&str> = [
         ("password_file", source.password_file.is_some()),
@@ -201,8 +222,11 @@ fn server(
     .filter_map(|(key, given)| given.then_some(key))
     .collect();
     if let [_, second, ..] = given[..] {
-        return Err(Mistake::new(["sources", own, second], "the password is given in several ways")
-            .hint(Some(format!("keep one of `{}`", given.join("`, `")))));
+        return Err(Mistake::new(
+            ["sources", own, second],
+            "the password is given in several ways",
+        )
+        .hint(Some(format!("keep one of `{}`", given.join("`, `")))));
     }
     Ok(())
 }
@@ -225,27 +249,48 @@ fn postgres(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
     const HINT: &str = "for instance `url = \"postgres://USER@HOST,HOST2/\"`";
     server(own, source, "PostgreSQL", ServerAddress::is_postgres, HINT)?;
     if source.system_id.as_ref().is_some_and(|id| id.parse::<u64>().is_err()) {
-        let hint = "`pg_controldata` shows it as \"Database system identifier\"; leave it out if you do not know it";
-        return Err(Mistake::new(["sources", own, "system_id"], "this is no identifier of a cluster")
-            .hint(Some(hint.to_owned())));
+        let hint = "`pg_controldata` shows it as \"Database system identifier\"; leave it out if \
+                    you do not know it";
+        return Err(Mistake::new(
+            ["sources", own, "system_id"],
+            "this is no identifier of a cluster",
+        )
+        .hint(Some(hint.to_owned())));
     }
     let is_logical = source.method == Some(MethodConfig::Logical);
-    if let Some(key) = keys_of_method(source, !is_logical).into_iter().find_map(|(key, given)| given.then_some(key)) {
-        let (other, word) = if is_logical { ("physical", "logical") } else { ("logical", "physical") };
+    if let Some(key) = keys_of_method(source, !is_logical)
+        .into_iter()
+        .find_map(|(key, given)| given.then_some(key))
+    {
+        let (other, word) =
+            if is_logical { ("physical", "logical") } else { ("logical", "physical") };
         let hint = format!("leave it out; it is for `method = \"{other}\"`");
-        return Err(
-            Mistake::new(["sources", own, key], format!("this means nothing to {word} backups")).hint(Some(hint))
-        );
+        return Err(Mistake::new(
+            ["sources", own, key],
+            format!("this means nothing to {word} backups"),
+        )
+        .hint(Some(hint)));
     }
     if source.parallel.is_some_and(|count| !CURSORS.contains(&count)) {
-        let hint = format!("choose from {} to {}; without the key it is 4", CURSORS.start(), CURSORS.end());
-        return Err(Mistake::new(["sources", own, "parallel"], "so many are not possible").hint(Some(hint)));
+        let hint = format!(
+            "choose from {} to {}; without the key it is 4",
+            CURSORS.start(),
+            CURSORS.end()
+        );
+        return Err(
+            Mistake::new(["sources", own, "parallel"], "so many are not possible").hint(Some(hint))
+        );
     }
     // As the server takes them; so it is no statement either.
-    let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    let is_name = |name: &str| {
+        name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
     if source.slot.as_ref().is_some_and(|name| !is_name(name) || name.len() > 63) {
-        return Err(Mistake::new(["sources", own, "slot"], "no replication slot can have this name")
-            .hint(Some("use up to 63 small letters, digits and underscores".to_owned())));
+        return Err(Mistake::new(
+            ["sources", own, "slot"],
+            "no replication slot can have this name",
+        )
+        .hint(Some("use up to 63 small letters, digits and underscores".to_owned())));
     }
     Ok(())
 }
@@ -253,7 +298,10 @@ fn postgres(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
 fn redis(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
     const HINT: &str = "for instance `url = \"redis://USER@HOST:6379\"`, or rediss:// for TLS";
     server(own, source, "Redis or Valkey", ServerAddress::is_redis, HINT)?;
-    let pair = [("tls_certificate_file", &source.tls_key_file), ("tls_key_file", &source.tls_certificate_file)];
+    let pair = [
+        ("tls_certificate_file", &source.tls_key_file),
+        ("tls_key_file", &source.tls_certificate_file),
+    ];
     if source.tls_certificate_file.is_some() != source.tls_key_file.is_some()
         && let Some((missing, _)) = pair.into_iter().find(|(_, other)| other.is_some())
     {
@@ -266,12 +314,19 @@ fn redis(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
         return mistake("name", "a server cannot be called that");
     }
     if source.scan_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {
-        return mistake("scan_percent", "this is no share of the server's time: choose from 1 to 100");
+        return mistake(
+            "scan_percent",
+            "this is no share of the server's time: choose from 1 to 100",
+        );
     }
     if source.scan_percent.is_some() && source.reader == Some(ReaderConfig::Replica) {
-        return mistake("scan_percent", "this means nothing where snapshots are not read key by key");
+        return mistake(
+            "scan_percent",
+            "this means nothing where snapshots are not read key by key",
+        );
     }
-    let is_command = |name: &String| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_command =
+        |name: &String| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
     if source.psync.as_ref().is_some_and(|name| !is_command(name)) {
         return mistake("psync", "no command can be called that");
     }
@@ -296,7 +351,11 @@ fn job(config: &Config, own: &str, job: &JobConfig) -> Result<(), Mistake> {
     name(SECTION, "job", own)?;
     if !config.sources.contains_key(&job.source) {
         let hint = suggest::hint(&job.source, config.sources.keys().map(String::as_str));
-        return Err(Mistake::new([SECTION, own, "source"], format!("there is no source `{}`", job.source)).hint(hint));
+        return Err(Mistake::new(
+            [SECTION, own, "source"],
+            format!("there is no source `{}`", job.source),
+        )
+        .hint(hint));
     }
     let kind = config.sources.get(&job.source).map(|source| source.kind);
     if !config.repositories.contains_key(&job.repository) {
@@ -305,10 +364,12 @@ fn job(config: &Config, own: &str, job: &JobConfig) -> Result<(), Mistake> {
         return Err(Mistake::new([SECTION, own, "repository"], message).hint(hint));
     }
     if let Some(tier) = &job.tier {
-        names::check("tier", tier).map_err(|error| Mistake::from_error([SECTION, own, "tier"], &error))?;
+        names::check("tier", tier)
+            .map_err(|error| Mistake::from_error([SECTION, own, "tier"], &error))?;
     }
     for tag in &job.tags {
-        names::check_tag(tag).map_err(|error| Mistake::from_error([SECTION, own, "tags"], &error))?;
+        names::check_tag(tag)
+            .map_err(|error| Mistake::from_error([SECTION, own, "tags"], &error))?;
     }
     for (key, patterns) in [("include", &job.include), ("exclude", &job.exclude)] {
         if let Err(error) = Selection::new(patterns.clone(), Vec::new()) {
@@ -317,17 +378,25 @@ fn job(config: &Config, own: &str, job: &JobConfig) -> Result<(), Mistake> {
     }
     execution(own, job, config.sources.get(&job.source))?;
     let (zones, ranks) = (schedule::Zones::of(config), (job.priority, job.deadline.as_ref()));
-    if let Some((key, error)) = schedule::mistake(&job.schedule, ranks, job.window.as_ref(), &zones) {
+    if let Some((key, error)) = schedule::mistake(&job.schedule, ranks, job.window.as_ref(), &zones)
+    {
         return Err(Mistake::from_error([SECTION, own, key], &error));
     }
     if let Some(logs) = &job.logs {
         if kind == Some(SourceKind::Files) {
-            return Err(Mistake::new([SECTION, own, "logs"], "sources of kind `files` have no log")
-                .hint(Some("leave `logs` out: back files up more often instead".to_owned())));
+            return Err(Mistake::new(
+                [SECTION, own, "logs"],
+                "sources of kind `files` have no log",
+            )
+            .hint(Some("leave `logs` out: back files up more often instead".to_owned())));
         }
-        if config.sources.get(&job.source).is_some_and(|source| source.reader == Some(ReaderConfig::Scan)) {
-            let hint =
-                "leave `logs` out, or read it as a replica: its snapshots are of no moment that a log could go on from";
+        if config
+            .sources
+            .get(&job.source)
+            .is_some_and(|source| source.reader == Some(ReaderConfig::Scan))
+        {
+            let hint = "leave `logs` out, or read it as a replica: its snapshots are of no moment \
+                        that a log could go on from";
             let text = "a source with `reader = \"scan\"` has no log that could be captured";
             return Err(Mistake::new([SECTION, own, "logs"], text).hint(Some(hint.to_owned())));
         }
@@ -362,18 +431,30 @@ fn alert(config: &Config, own: &str, alert: &AlertConfig) -> Result<(), Mistake>
         return Err(Mistake::from_error([SECTION, own, "only"], &error));
     }
     if alert.condition.about() == About::Daemon && !alert.only.is_empty() {
-        let mistake = Mistake::new([SECTION, own, "only"], format!("`{}` is about the daemon", alert.condition));
+        let mistake = Mistake::new(
+            [SECTION, own, "only"],
+            format!("`{}` is about the daemon", alert.condition),
+        );
         return Err(mistake.hint(Some("leave `only` out: a machine has one".to_owned())));
     }
-    if let Some(unknown) = alert.notify.iter().find(|channel| !config.notify.contains_key(*channel)) {
-        return Err(Mistake::new([SECTION, own, "notify"], format!("there is no channel `{unknown}`"))
-            .hint(suggest::hint(unknown, config.notify.keys().map(String::as_str))));
+    if let Some(unknown) = alert.notify.iter().find(|channel| !config.notify.contains_key(*channel))
+    {
+        return Err(Mistake::new(
+            [SECTION, own, "notify"],
+            format!("there is no channel `{unknown}`"),
+        )
+        .hint(suggest::hint(unknown, config.notify.keys().map(String::as_str))));
     }
-    let lasts =
-        [("for", alert.lasting.is_some()), ("repeat", alert.repeat.is_some()), ("resolve", alert.resolve.is_some())];
+    let lasts = [
+        ("for", alert.lasting.is_some()),
+        ("repeat", alert.repeat.is_some()),
+        ("resolve", alert.resolve.is_some()),
+    ];
     match lasts.into_iter().find(|(_, given)| *given && alert.condition.is_event()) {
-        Some((key, _)) => Err(Mistake::new([SECTION, own, key], format!("`{}` is told once", alert.condition))
-            .hint(Some(format!("leave `{key}` out")))),
+        Some((key, _)) => {
+            Err(Mistake::new([SECTION, own, key], format!("`{}` is told once", alert.condition))
+                .hint(Some(format!("leave `{key}` out"))))
+        }
         None => Ok(()),
     }
 }
@@ -389,7 +470,8 @@ fn channel(own: &str, channel: &NotifyConfig) -> Result<(), Mistake> {
 fn execution(own: &str, job: &JobConfig, source: Option<&SourceConfig>) -> Result<(), Mistake> {
     let mistake = |key: &str, text: &str| Mistake::new(["jobs", own, key], text);
     if job.max_size == Some(Size(0)) {
-        return Err(mistake("max_size", "a backup of nothing is none").hint(Some("leave `max_size` out".to_owned())));
+        return Err(mistake("max_size", "a backup of nothing is none")
+            .hint(Some("leave `max_size` out".to_owned())));
     }
     if let Some(error) = job.retry.as_ref().and_then(RetryConfig::mistake) {
         return Err(Mistake::from_error(["jobs", own, "retry"], &error));
@@ -405,10 +487,12 @@ fn execution(own: &str, job: &JobConfig, source: Option<&SourceConfig>) -> Resul
     let of_object = job.expect.iter().find_map(|expect| expect.object.as_ref());
     if let (Some(object), false) = (of_object, source.is_some_and(counts)) {
         let text = format!("backups of this source count no {object:?}");
-        return Err(mistake("expect", &text).hint(Some("leave `object` out: then files are counted".to_owned())));
+        return Err(mistake("expect", &text)
+            .hint(Some("leave `object` out: then files are counted".to_owned())));
     }
     if job.expect.iter().any(|expect| expect.min == 0) {
-        return Err(mistake("expect", "at least 0 is always there").hint(Some("write `min = 1`".to_owned())));
+        return Err(mistake("expect", "at least 0 is always there")
+            .hint(Some("write `min = 1`".to_owned())));
     }
     Ok(())
 }

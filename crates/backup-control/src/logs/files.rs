@@ -28,8 +28,12 @@ const FIRST: &str = "1";
 /// [`Error::Core`] if it is no data directory.
 pub fn of_data_directory(directory: &Path) -> Result<(Stream, u64)> {
     let id = system_id_of(directory).map_err(CoreError::from)?;
-    let identity =
-        SourceIdentity { kind: "postgres".to_owned(), id: id.to_string(), host: String::new(), paths: Vec::new() };
+    let identity = SourceIdentity {
+        kind: "postgres".to_owned(),
+        id: id.to_string(),
+        host: String::new(),
+        paths: Vec::new(),
+    };
     Ok((Stream::of(&identity), id))
 }
 
@@ -47,12 +51,19 @@ pub fn stream_of(file: &WalFile) -> Stream {
     Stream::of(&file.identity())
 }
 
-/// Stores a segment or a history for good; one that is stored already is compared. Says whether there was something new in it.
+/// Stores a segment or a history for good; one that is stored already is compared. Says whether
+/// there was something new in it.
 ///
 /// # Errors
-/// [`ErrorKind::Damaged`] if something else is stored in its place; [`ErrorKind::Invalid`] if it is of another timeline of the same
-/// number; [`ErrorKind::Busy`] if somebody else captures the log and does not get so far; those of the sink.
-pub async fn push(repository: &Repository, file: &WalFile, holder: &str, cx: &Context) -> Result<bool> {
+/// [`ErrorKind::Damaged`] if something else is stored in its place; [`ErrorKind::Invalid`] if it is
+/// of another timeline of the same number; [`ErrorKind::Busy`] if somebody else captures the log
+/// and does not get so far; those of the sink.
+pub async fn push(
+    repository: &Repository,
+    file: &WalFile,
+    holder: &str,
+    cx: &Context,
+) -> Result<bool> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let view = view_of(repository, file, cx).await?;
@@ -74,8 +85,9 @@ pub async fn push(repository: &Repository, file: &WalFile, holder: &str, cx: &Co
     }
 }
 
-/// What has to be known of the log: of its slices mostly only the newest. Where a timeline came from is said by its first one alone,
-/// until that is rolled up; of the oldest timeline that there are backups of, nobody says it.
+/// What has to be known of the log: of its slices mostly only the newest. Where a timeline came
+/// from is said by its first one alone, until that is rolled up; of the oldest timeline that there
+/// are backups of, nobody says it.
 async fn view_of(repository: &Repository, file: &WalFile, cx: &Context) -> Result<LogView> {
     let (stream, (from, _)) = (stream_of(file), file.range());
     if file.is_segment() {
@@ -90,7 +102,12 @@ async fn view_of(repository: &Repository, file: &WalFile, cx: &Context) -> Resul
 }
 
 /// Captures the log that the file is, and ends when it is stored.
-async fn store(repository: &Repository, file: &WalFile, holder: &str, cx: &Context) -> backup_core::error::Result<()> {
+async fn store(
+    repository: &Repository,
+    file: &WalFile,
+    holder: &str,
+    cx: &Context,
+) -> backup_core::error::Result<()> {
     let cancel = cx.cancel.child_token();
     let capturing = Context { cancel: cancel.clone(), ..cx.clone() };
     let options = CaptureOptions {
@@ -115,7 +132,12 @@ async fn store(repository: &Repository, file: &WalFile, holder: &str, cx: &Conte
 }
 
 /// Whether all of it is stored; what is, up to the first hole, must be the same.
-async fn is_stored(repository: &Repository, view: &LogView, file: &WalFile, cx: &Context) -> Result<bool> {
+async fn is_stored(
+    repository: &Repository,
+    view: &LogView,
+    file: &WalFile,
+    cx: &Context,
+) -> Result<bool> {
     let (stream, (from, to)) = (stream_of(file), file.range());
     let timeline = view.timeline();
     let pieces = timeline.pieces(&from.branch, from.offset, to.offset);
@@ -124,12 +146,17 @@ async fn is_stored(repository: &Repository, view: &LogView, file: &WalFile, cx: 
     }
     let indexed = repository.load_index(cx).await?;
     let mut tape = view.tape(&indexed, &stream, &pieces, cx)?;
-    let mut compared = Compared::new(file.path(), if file.is_segment() { file.data() } else { &[] });
+    let mut compared =
+        Compared::new(file.path(), if file.is_segment() { file.data() } else { &[] });
     while let Some(part) = tape.next().await? {
         if !compared.is_same(&part) {
-            let error = CoreError::damaged(format!("{file} is stored already, with another content"));
+            let error =
+                CoreError::damaged(format!("{file} is stored already, with another content"));
             return Err(error
-                .with_hint("is another copy of this cluster writing the same log? Give it an archive of its own")
+                .with_hint(
+                    "is another copy of this cluster writing the same log? Give it an \
+                     archive of its own",
+                )
                 .into());
         }
     }
@@ -148,8 +175,8 @@ impl<'a> Compared<'a> {
         Self { path, data, found: Vec::new() }
     }
 
-    /// Whether the file has the same bytes as a part that is stored of it. What lies behind a hole, or differs, was put beside it when it
-    /// was rolled up, with the place where that begins.
+    /// Whether the file has the same bytes as a part that is stored of it. What lies behind a hole,
+    /// or differs, was put beside it when it was rolled up, with the place where that begins.
     fn is_same(&mut self, part: &LogPart) -> bool {
         let begins = match part.path.strip_prefix(&*self.path) {
             Some("") => Some(0),
@@ -159,22 +186,29 @@ impl<'a> Compared<'a> {
         let Some(begins) = begins else { return true };
         let at: u64 = part.at.saturating_add(begins);
         self.found.push((at, at.saturating_add(part.data.len() as u64)));
-        let same = usize::try_from(at).ok().and_then(|at| self.data.get(at..at.checked_add(part.data.len())?));
+        let same = usize::try_from(at)
+            .ok()
+            .and_then(|at| self.data.get(at..at.checked_add(part.data.len())?));
         same == Some(&part.data[..])
     }
 
     /// Whether all of the file was found.
     fn is_whole(&mut self) -> bool {
         self.found.sort_unstable();
-        let end = self.found.iter().fold(0, |end, (from, to)| if *from <= end { end.max(*to) } else { end });
+        let end = self
+            .found
+            .iter()
+            .fold(0, |end, (from, to)| if *from <= end { end.max(*to) } else { end });
         end >= self.data.len() as u64
     }
 }
 
-/// Writes the file of the log that the server of a data directory calls `name` to `to`; says whether there is one.
+/// Writes the file of the log that the server of a data directory calls `name` to `to`; says
+/// whether there is one.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if it is missing and the log goes on behind it; those of reading and writing.
+/// [`ErrorKind::NotFound`] if it is missing and the log goes on behind it; those of reading and
+/// writing.
 pub async fn fetch(
     indexed: &IndexedRepository,
     stream: (&Stream, u64),
@@ -184,7 +218,9 @@ pub async fn fetch(
     cx: &Context,
 ) -> Result<bool> {
     let view = LogView::load(indexed.repository(), stream.0, cx).await?;
-    let found = fetch_wal(indexed, &view, stream, data_directory, name, cx).await.map_err(CoreError::from)?;
+    let found = fetch_wal(indexed, &view, stream, data_directory, name, cx)
+        .await
+        .map_err(CoreError::from)?;
     let Some(bytes) = found else { return Ok(false) };
     // The server takes whatever has the name: it gets it when it is complete.
     let mut held = to.as_os_str().to_owned();
@@ -213,10 +249,17 @@ mod tests {
 
     #[test]
     fn what_was_put_beside_a_file_is_a_part_of_it() {
-        let (begin, middle, end) = (part("/a/1", 0, b"0123"), part("/a/1@6", 0, b"67"), part("/a/1@6", 2, b"89"));
+        let (begin, middle, end) =
+            (part("/a/1", 0, b"0123"), part("/a/1@6", 0, b"67"), part("/a/1@6", 2, b"89"));
         let filled = part("/a/1", 4, b"45");
-        assert_eq!(compared(&[begin.clone(), filled.clone(), middle.clone(), end.clone()]), (true, true));
-        assert_eq!(compared(&[end.clone(), middle.clone(), filled.clone(), begin.clone()]), (true, true));
+        assert_eq!(
+            compared(&[begin.clone(), filled.clone(), middle.clone(), end.clone()]),
+            (true, true)
+        );
+        assert_eq!(
+            compared(&[end.clone(), middle.clone(), filled.clone(), begin.clone()]),
+            (true, true)
+        );
         // A hole, at each place where there may be one.
         for left_out in 0..4 {
             let mut parts = vec![begin.clone(), filled.clone(), middle.clone(), end.clone()];

@@ -1,4 +1,5 @@
-//! Logs of jobs: which log is meant, how it is captured, and what a moment of it takes to be restored.
+//! Logs of jobs: which log is meant, how it is captured, and what a moment of it takes to be
+//! restored.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -17,7 +18,8 @@ use std::sync::Arc;
 use backup_core::context::Context;
 use backup_core::error::Error as CoreError;
 use backup_core::log::{
-    CaptureOptions, FollowOptions, LogReplay, LogView, Position, Refusal, RollUpOptions, SpoolOptions, Stream, Target,
+    CaptureOptions, FollowOptions, LogReplay, LogView, Position, Refusal, RollUpOptions,
+    SpoolOptions, Stream, Target,
 };
 use backup_core::repository::{IndexedRepository, SnapshotInfo};
 
@@ -32,20 +34,29 @@ use crate::{cache, state};
 /// Room of a spool if nothing is said: ten minutes at 5 MB/s, and a third more.
 const SPOOL_SIZE: u64 = 4 << 30;
 /// What helps after something that is no moment of a log.
-const HINT: &str = "write `latest`, a position as `backup timeline` shows it (branch@offset), or a time such as \
-                    `2026-11-21 14:30` or `2h ago`";
+const HINT: &str = "write `latest`, a position as `backup timeline` shows it (branch@offset), or a \
+                    time such as `2026-11-21 14:30` or `2h ago`";
 
-/// How the log of a job is followed into the repository called `repository`. The directory of the spool is made.
+/// How the log of a job is followed into the repository called `repository`. The directory of the
+/// spool is made.
 ///
 /// # Errors
 /// [`Error::Invalid`] if there is no place for a spool, or it cannot be made.
-pub fn follow_options(job: &Job, repository: &str, holder: &str, env: &Environment) -> Result<FollowOptions> {
+pub fn follow_options(
+    job: &Job,
+    repository: &str,
+    holder: &str,
+    env: &Environment,
+) -> Result<FollowOptions> {
     let (logs, default) = (&job.logs, FollowOptions::default());
     let spool = match spool_dir(logs, repository, env)? {
         Some(dir) => {
             make_spool(&dir).map_err(|error| {
                 Error::invalid(format!("cannot make the spool {}: {error}", dir.display()))
-                    .with_hint("name a directory that this user may write by `spool` in the configuration of the job")
+                    .with_hint(
+                        "name a directory that this user may write by `spool` in the \
+                         configuration of the job",
+                    )
             })?;
             Some(SpoolOptions { dir, max_bytes: logs.spool_size.map_or(SPOOL_SIZE, |size| size.0) })
         }
@@ -54,7 +65,10 @@ pub fn follow_options(job: &Job, repository: &str, holder: &str, env: &Environme
     let flush_bytes = logs.flush_size.and_then(|size| usize::try_from(size.0).ok());
     let capture = CaptureOptions {
         flush_bytes: flush_bytes.unwrap_or(default.capture.flush_bytes),
-        flush_after: logs.flush_after.as_ref().map_or(default.capture.flush_after, crate::units::Time::length),
+        flush_after: logs
+            .flush_after
+            .as_ref()
+            .map_or(default.capture.flush_after, crate::units::Time::length),
         acknowledge: logs.acknowledge.map_or(default.capture.acknowledge, Into::into),
         spool,
         holder: holder.to_owned(),
@@ -63,7 +77,10 @@ pub fn follow_options(job: &Job, repository: &str, holder: &str, env: &Environme
     Ok(FollowOptions {
         capture,
         roll_up: roll_up_options(job, holder),
-        roll_up_every: logs.roll_up_every.as_ref().map_or(default.roll_up_every, crate::units::Time::length),
+        roll_up_every: logs
+            .roll_up_every
+            .as_ref()
+            .map_or(default.roll_up_every, crate::units::Time::length),
         retry: default.retry,
     })
 }
@@ -86,8 +103,10 @@ fn spool_dir(logs: &LogsConfig, repository: &str, env: &Environment) -> Result<O
         Some(dir) => dir.clone(),
         None if logs.has_spool() => state::dir(env)
             .ok_or_else(|| {
-                Error::invalid("there is no place for a spool")
-                    .with_hint("name a directory by `spool` in the configuration of the job, or in BACKUP_STATE_DIR")
+                Error::invalid("there is no place for a spool").with_hint(
+                    "name a directory by `spool` in the configuration of the job, or in \
+                     BACKUP_STATE_DIR",
+                )
             })?
             .join("spool"),
         None => return Ok(None),
@@ -104,7 +123,10 @@ fn make_spool(dir: &Path) -> io::Result<()> {
 /// The newest snapshot of a job that says where it is in a log.
 #[must_use]
 pub fn newest_of_job<'a>(snapshots: &'a [SnapshotInfo], job: &str) -> Option<&'a SnapshotInfo> {
-    snapshots.iter().rev().find(|info| info.snapshot.x_log.is_some() && info.snapshot.tag("job") == Some(job))
+    snapshots
+        .iter()
+        .rev()
+        .find(|info| info.snapshot.x_log.is_some() && info.snapshot.tag("job") == Some(job))
 }
 
 /// The log that a snapshot has a place in.
@@ -115,10 +137,13 @@ pub async fn stream_of(indexed: &IndexedRepository, info: &SnapshotInfo) -> Resu
     let short = info.id.short();
     let log = info.snapshot.x_log.as_ref().ok_or_else(|| without_log(info))?;
     let manifest = indexed.snapshot(info).manifest().await?;
-    let manifest = manifest.ok_or_else(|| CoreError::damaged(format!("snapshot {short} has no manifest")))?;
+    let manifest =
+        manifest.ok_or_else(|| CoreError::damaged(format!("snapshot {short} has no manifest")))?;
     let stream = Stream::of(&manifest.source);
     if stream.name() != log.stream {
-        return Err(CoreError::damaged(format!("snapshot {short} says two things of its log")).into());
+        return Err(
+            CoreError::damaged(format!("snapshot {short} says two things of its log")).into()
+        );
     }
     Ok(stream)
 }
@@ -126,8 +151,14 @@ pub async fn stream_of(indexed: &IndexedRepository, info: &SnapshotInfo) -> Resu
 /// The error for a snapshot that no log goes on from.
 #[must_use]
 pub fn without_log(info: &SnapshotInfo) -> Error {
-    Error::invalid(format!("snapshot {} has no log: it stands for one moment only", info.id.short()))
-        .with_hint("leave --at out, and name the snapshot that was made before the moment: `backup list` shows them")
+    Error::invalid(format!(
+        "snapshot {} has no log: it stands for one moment only",
+        info.id.short()
+    ))
+    .with_hint(
+        "leave --at out, and name the snapshot that was made before the moment: `backup \
+         list` shows them",
+    )
 }
 
 /// What a moment of a log takes.
@@ -144,11 +175,12 @@ pub enum Answer {
     Refused(Box<Refusal>),
 }
 
-/// Plans a restore of the moment `at` (`latest`, a position or a time) of the log that `named` has a place in, from the
-/// snapshots of its job.
+/// Plans a restore of the moment `at` (`latest`, a position or a time) of the log that `named` has
+/// a place in, from the snapshots of its job.
 ///
 /// # Errors
-/// [`Error::Invalid`] for what is no moment, and a snapshot without a log; [`Error::Core`] if something cannot be read.
+/// [`Error::Invalid`] for what is no moment, and a snapshot without a log; [`Error::Core`] if
+/// something cannot be read.
 pub async fn plan(
     indexed: &IndexedRepository,
     named: &SnapshotInfo,
@@ -207,12 +239,18 @@ pub(crate) fn answer(
     Ok(Answer::Planned { base: Box::new(base), replay })
 }
 
-/// Which moment is meant: `latest`, `branch@offset`, for MongoDB also `seconds:increment`, for PostgreSQL a place as its servers write
-/// it, also `timeline@place`, for Redis an offset alone, else a time; a day means its end.
+/// Which moment is meant: `latest`, `branch@offset`, for MongoDB also `seconds:increment`, for
+/// PostgreSQL a place as its servers write it, also `timeline@place`, for Redis an offset alone,
+/// else a time; a day means its end.
 ///
 /// # Errors
 /// [`Error::Invalid`] for anything else.
-pub fn target(text: &str, source: Option<&str>, branch: Option<&str>, now: &Now<'_>) -> Result<Target> {
+pub fn target(
+    text: &str,
+    source: Option<&str>,
+    branch: Option<&str>,
+    now: &Now<'_>,
+) -> Result<Target> {
     let text = text.trim();
     if text == "latest" {
         return Ok(Target::Latest);

@@ -37,8 +37,8 @@ fn job(logs: &str, env: &Environment) -> Result<Job> {
 fn every_setting_is_used() {
     let dir = tempfile::tempdir().unwrap();
     let logs = format!(
-        "flush_size = \"2MiB\"\nflush_after = \"500ms\"\nacknowledge = \"spooled\"\nspool = {:?}\nspool_size = \"1GiB\"\n\
-         roll_up_every = \"10min\"\nkeep_slices = \"2h\"",
+        "flush_size = \"2MiB\"\nflush_after = \"500ms\"\nacknowledge = \"spooled\"\nspool = \
+         {:?}\nspool_size = \"1GiB\"\nroll_up_every = \"10min\"\nkeep_slices = \"2h\"",
         dir.path().join("spool")
     );
     let env = Environment::default();
@@ -49,7 +49,10 @@ fn every_setting_is_used() {
     let spool = capture.spool.clone().unwrap();
     assert_eq!((spool.dir.clone(), spool.max_bytes), (dir.path().join("spool/1234"), 1 << 30));
     assert_eq!(std::fs::metadata(&spool.dir).unwrap().permissions().mode() & 0o777, 0o700);
-    assert_eq!((options.roll_up_every, options.roll_up.grace), (Duration::from_secs(600), Duration::from_secs(7200)));
+    assert_eq!(
+        (options.roll_up_every, options.roll_up.grace),
+        (Duration::from_secs(600), Duration::from_secs(7200))
+    );
     assert_eq!(options.roll_up.holder, "me@here");
 }
 
@@ -67,9 +70,15 @@ fn a_spool_is_somewhere_or_refused() {
     let options = follow_options(&spooled, "1234", "", &env).unwrap();
     let spool = options.capture.spool.unwrap();
     assert_eq!(spool.dir, Path::new(&state).join("spool/1234"));
-    assert_eq!(std::fs::metadata(&spool.dir).unwrap().permissions().mode() & 0o777, 0o700, "also if it was there");
+    assert_eq!(
+        std::fs::metadata(&spool.dir).unwrap().permissions().mode() & 0o777,
+        0o700,
+        "also if it was there"
+    );
     let nowhere = Environment::default();
-    assert!(follow_options(&spooled, "1234", "", &nowhere).is_err_and(|error| error.hint().is_some()));
+    assert!(
+        follow_options(&spooled, "1234", "", &nowhere).is_err_and(|error| error.hint().is_some())
+    );
     std::fs::write(dir.path().join("file"), "").unwrap();
     let blocked = job(&format!("spool = {:?}", dir.path().join("file")), &env).unwrap();
     assert!(follow_options(&blocked, "1234", "", &env).is_err_and(|error| error.hint().is_some()));
@@ -96,7 +105,8 @@ fn settings_that_cannot_be_meant() {
         .replace("kind = \"mongodb\"", "kind = \"files\"")
         .replace("url = \"mongodb://host/\"", "paths = [\"/x\"]");
     let text = format!("{text}[jobs.shop.logs]\n");
-    let error = crate::config::parse(&text, Path::new("/backup.toml"), &Environment::default()).unwrap_err();
+    let error = crate::config::parse(&text, Path::new("/backup.toml"), &Environment::default())
+        .unwrap_err();
     assert!(error.message.contains("no log") && error.hint.is_some(), "{error}");
 }
 
@@ -113,13 +123,19 @@ fn moments_of_a_log() {
     assert_eq!(parsed("latest", "x").unwrap(), Target::Latest);
     assert_eq!(parsed("a@b@7", "x").unwrap(), position("a@b", 7));
     assert_eq!(parsed("@7", "x").unwrap(), position("", 7));
-    assert_eq!(parsed("1640995200:1", "mongodb").unwrap(), position("b", (1_640_995_200 << 32) | 1));
+    assert_eq!(
+        parsed("1640995200:1", "mongodb").unwrap(),
+        position("b", (1_640_995_200 << 32) | 1)
+    );
     assert_eq!(parsed("1/A0", "postgres").unwrap(), position("b", (1 << 32) | 0xa0));
     assert_eq!(parsed("2@0/3000028", "postgres").unwrap(), position("2", 0x300_0028));
     assert!(parsed("1/A0", "mongodb").is_err() && parsed("1/", "postgres").is_err());
     assert_eq!(parsed("4711", "redis").unwrap(), position("b", 4711));
     assert!(parsed("4711", "mongodb").is_err() && parsed("-1", "redis").is_err());
-    assert_eq!(parsed("2h ago", "x").unwrap(), Target::Time("2026-03-03T11:00:00Z".parse().unwrap()));
+    assert_eq!(
+        parsed("2h ago", "x").unwrap(),
+        Target::Time("2026-03-03T11:00:00Z".parse().unwrap())
+    );
     let end = "2026-03-02T23:59:59.999999999Z".parse().unwrap();
     assert_eq!(parsed("yesterday", "x").unwrap(), Target::Time(end));
     for bad in ["soon", "1640995200:1", "a@b"] {
@@ -131,7 +147,9 @@ fn moments_of_a_log() {
 async fn logged() -> (Repository, ScriptedLog, Context) {
     let cx = Context::silent();
     let sink = Arc::new(MemorySink::new());
-    let repository = Repository::init(sink, &Passphrase::generate(), &InitOptions::default(), &cx).await.unwrap();
+    let repository = Repository::init(sink, &Passphrase::generate(), &InitOptions::default(), &cx)
+        .await
+        .unwrap();
     let source = ScriptedLog::new();
     source.push("2026-03-01T12:00:00Z".parse().unwrap(), "one");
     back_up(&repository, &source, "shop", &cx).await;
@@ -140,7 +158,8 @@ async fn logged() -> (Repository, ScriptedLog, Context) {
     source.push("2050-03-01T14:00:00Z".parse().unwrap(), "three");
     let cancel = CancellationToken::new();
     let capturing = Context { cancel: cancel.clone(), ..cx.clone() };
-    let options = CaptureOptions { flush_after: Duration::from_millis(20), ..CaptureOptions::default() };
+    let options =
+        CaptureOptions { flush_after: Duration::from_millis(20), ..CaptureOptions::default() };
     let (end, watched) = (source.end(), source.clone());
     let stop = async {
         while watched.acknowledged().as_ref() != Some(&end) {
@@ -171,7 +190,9 @@ async fn a_moment_is_planned_or_refused() {
             assert_eq!(base.id, named.id);
             Ok(replay.plan().stop.offset)
         }
-        Answer::Refused(refusal) => Err((refusal.before.map(|at| at.0.offset), refusal.after.map(|at| at.0.offset))),
+        Answer::Refused(refusal) => {
+            Err((refusal.before.map(|at| at.0.offset), refusal.after.map(|at| at.0.offset)))
+        }
     };
     assert_eq!(stop("latest").await, Ok(3));
     assert_eq!(stop("2050-03-01 13:30").await, Ok(2));

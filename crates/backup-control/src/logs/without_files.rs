@@ -19,7 +19,8 @@ impl std::fmt::Display for WalFile {
 }
 
 fn left_out() -> Error {
-    Error::invalid("this program was built without PostgreSQL").with_hint("build it with the feature `postgres`")
+    Error::invalid("this program was built without PostgreSQL")
+        .with_hint("build it with the feature `postgres`")
 }
 
 /// Refuses.
@@ -49,7 +50,12 @@ pub fn stream_of(file: &WalFile) -> Stream {
 /// # Errors
 /// Always.
 #[expect(clippy::unused_async, reason = "the other one stores")]
-pub async fn push(_repository: &Repository, file: &WalFile, _holder: &str, _cx: &Context) -> Result<bool> {
+pub async fn push(
+    _repository: &Repository,
+    file: &WalFile,
+    _holder: &str,
+    _cx: &Context,
+) -> Result<bool> {
     match *file {}
 }
 

@@ -45,7 +45,8 @@ pub struct NotSent {
 }
 
 impl Channels {
-    /// The channels of `config`; their secrets are fetched from `env`, from files or by commands whenever one is needed.
+    /// The channels of `config`; their secrets are fetched from `env`, from files or by commands
+    /// whenever one is needed.
     ///
     /// # Errors
     /// [`Error::Invalid`]: a channel makes no sense, which is found when a configuration is loaded.
@@ -58,7 +59,8 @@ impl Channels {
             }
             let jobs = check::patterns(&config.jobs)?;
             let ca_file = config.ca_file.clone();
-            let client = clients.entry(ca_file.clone()).or_insert_with(|| Arc::new(Client::new(ca_file)));
+            let client =
+                clients.entry(ca_file.clone()).or_insert_with(|| Arc::new(Client::new(ca_file)));
             Ok((name.clone(), Channel { config: config.clone(), jobs, client: Arc::clone(client) }))
         };
         let zone = config.defaults.time_zone.as_deref().map(machine::zone).transpose()?;
@@ -70,18 +72,24 @@ impl Channels {
         })
     }
 
-    /// The names of the channels that a message goes to: those that are `named`, whatever else they want; without any, all that
-    /// want messages of this severity, about this job. What is named and not there is left out: see [`Self::check`].
+    /// The names of the channels that a message goes to: those that are `named`, whatever else they
+    /// want; without any, all that want messages of this severity, about this job. What is named
+    /// and not there is left out: see [`Self::check`].
     #[must_use]
     pub fn route(&self, named: &[String], severity: Severity, job: Option<&str>) -> Vec<String> {
         let wants = |name: &str, channel: &Channel| {
             if !named.is_empty() {
                 return named.iter().any(|wanted| wanted == name);
             }
-            let is_about = channel.config.jobs.is_empty() || job.is_some_and(|job| channel.jobs.is_match(job));
+            let is_about =
+                channel.config.jobs.is_empty() || job.is_some_and(|job| channel.jobs.is_match(job));
             severity >= channel.config.severity() && is_about
         };
-        self.all.iter().filter(|(name, channel)| wants(name, channel)).map(|(name, _)| name.clone()).collect()
+        self.all
+            .iter()
+            .filter(|(name, channel)| wants(name, channel))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// Whether there is a channel called `name`.
@@ -104,11 +112,17 @@ impl Channels {
         self.all.iter().map(|(name, channel)| (name.as_str(), &channel.config))
     }
 
-    /// Sends a message at once, past the outbox: for tests, where somebody waits for what comes of it.
+    /// Sends a message at once, past the outbox: for tests, where somebody waits for what comes of
+    /// it.
     ///
     /// # Errors
     /// [`NotSent`].
-    pub async fn send_now(&self, channel: &str, message: &Message, cx: &Context) -> Result<(), NotSent> {
+    pub async fn send_now(
+        &self,
+        channel: &str,
+        message: &Message,
+        cx: &Context,
+    ) -> Result<(), NotSent> {
         let mut reached = Reached::new(Vec::new(), |_| Ok(()));
         self.send(channel, message, &mut reached, cx).await.map_err(|failure| NotSent {
             why: failure.why().to_owned(),
@@ -116,7 +130,8 @@ impl Channels {
         })
     }
 
-    /// Sends a message through a channel, to those who have not got it, within the time that the channel has for that.
+    /// Sends a message through a channel, to those who have not got it, within the time that the
+    /// channel has for that.
     pub(super) async fn send(
         &self,
         name: &str,
@@ -145,7 +160,9 @@ impl Channels {
         cx: &Context,
     ) -> Result<(), Failure> {
         let config = &channel.config;
-        let secret = Secret::fetch(config, &self.env).await.map_err(|error| Failure::later(chain(&error)))?;
+        let secret = Secret::fetch(config, &self.env)
+            .await
+            .map_err(|error| Failure::later(chain(&error)))?;
         let client = &*channel.client;
         let (zone, host, env, now) = (&self.zone, self.host.as_str(), &self.env, cx.clock.now());
         let task = Task { channel: name, config, message, secret, client, zone, host, env, now };
@@ -181,7 +198,11 @@ pub(super) mod tests {
     use super::*;
 
     /// Calls `with` with what a kind is given for a message.
-    pub(in crate::notify) fn with_task<T>(channel: &str, message: &Message, with: impl FnOnce(&Task<'_>) -> T) -> T {
+    pub(in crate::notify) fn with_task<T>(
+        channel: &str,
+        message: &Message,
+        with: impl FnOnce(&Task<'_>) -> T,
+    ) -> T {
         let config: NotifyConfig = toml::from_str(channel).unwrap();
         let env = Environment::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -220,7 +241,11 @@ pub(super) mod tests {
         assert_eq!(routed(Severity::High, Some("tills")), "all usual");
         assert_eq!(routed(Severity::Critical, None), "all night usual");
         let named = ["night", "shop", "none"].map(str::to_owned);
-        assert_eq!(channels.route(&named, Severity::Info, None), ["night", "shop"], "who is named gets it");
+        assert_eq!(
+            channels.route(&named, Severity::Info, None),
+            ["night", "shop"],
+            "who is named gets it"
+        );
         assert!(channels.check("night").is_ok());
         assert_eq!(channels.check("nihgt").unwrap_err().hint(), Some("did you mean `night`?"));
     }
@@ -232,8 +257,11 @@ pub(super) mod tests {
     }
 
     async fn run(line: &str) -> Result<(), NotSent> {
-        let text = format!("[notify.x]\nkind = \"command\"\ntimeout = \"2s\"\ncommand = '''{line}'''");
-        let env = [("PATH", "/usr/bin:/bin"), ("BACKUP_PASSWORD", "hush"), ("OWN", "own")].into_iter().collect();
+        let text =
+            format!("[notify.x]\nkind = \"command\"\ntimeout = \"2s\"\ncommand = '''{line}'''");
+        let env = [("PATH", "/usr/bin:/bin"), ("BACKUP_PASSWORD", "hush"), ("OWN", "own")]
+            .into_iter()
+            .collect();
         let channels = Channels::new(&toml::from_str(&text).unwrap(), &env).unwrap();
         channels.send_now("x", &message(), &Context::silent()).await
     }
@@ -244,7 +272,8 @@ pub(super) mod tests {
         let file = |name: &str| dir.path().join(name).display().to_string();
         let (json, rest) = (file("json"), file("rest"));
         run(&format!(
-            "cat > {json}; echo $BACKUP_NOTIFY_CHANNEL $BACKUP_NOTIFY_SEVERITY $BACKUP_NOTIFY_JOB $OWN [$BACKUP_PASSWORD] > {rest}"
+            "cat > {json}; echo $BACKUP_NOTIFY_CHANNEL $BACKUP_NOTIFY_SEVERITY $BACKUP_NOTIFY_JOB \
+             $OWN [$BACKUP_PASSWORD] > {rest}"
         ))
         .await
         .unwrap();
@@ -252,7 +281,10 @@ pub(super) mod tests {
         assert_eq!(told, message());
         assert_eq!(std::fs::read_to_string(rest).unwrap(), "x critical shop own []\n");
         let failed = run("echo busy; exit 75").await.unwrap_err();
-        assert!(failed.is_passing && failed.why == "the command failed (exit status: 75): busy", "{failed:?}");
+        assert!(
+            failed.is_passing && failed.why == "the command failed (exit status: 75): busy",
+            "{failed:?}"
+        );
         run("true").await.unwrap();
     }
 

@@ -27,20 +27,35 @@ pub(crate) fn mistake(channel: &NotifyConfig) -> Option<Mistake> {
 
 fn check(channel: &NotifyConfig) -> Result<(), Mistake> {
     let kind = channel.kind;
-    if let Some((key, owners)) = channel.keys_of_kinds().find(|(_, owners)| !owners.contains(&kind)) {
-        let owners = owners.iter().map(|owner| format!("`{owner}`")).collect::<Vec<_>>().join(" or ");
-        let hint = format!("`{key}` is for channels of kind {owners}; leave it out, or change `kind`");
-        return Err((key, Error::invalid(format!("a channel of kind `{kind}` has no `{key}`")).with_hint(hint)));
+    if let Some((key, owners)) = channel.keys_of_kinds().find(|(_, owners)| !owners.contains(&kind))
+    {
+        let owners =
+            owners.iter().map(|owner| format!("`{owner}`")).collect::<Vec<_>>().join(" or ");
+        let hint =
+            format!("`{key}` is for channels of kind {owners}; leave it out, or change `kind`");
+        return Err((
+            key,
+            Error::invalid(format!("a channel of kind `{kind}` has no `{key}`")).with_hint(hint),
+        ));
     }
     patterns(&channel.jobs).map_err(|error| ("jobs", error))?;
     let given: Vec<&str> = channel.secrets().collect();
     if let [_, second, ..] = given[..] {
         let hint = format!("keep one of `{}`", given.join("`, `"));
-        return Err((second, Error::invalid("the secret is given in several ways").with_hint(hint)));
+        return Err((
+            second,
+            Error::invalid("the secret is given in several ways").with_hint(hint),
+        ));
     }
     if channel.timeout().is_zero() || channel.timeout() > LONGEST {
-        let error = Error::invalid(format!("{} is no time to send a message in", shown(channel.timeout.as_ref())));
-        return Err(("timeout", error.with_hint("choose a time up to 10min; without the key it is 30s")));
+        let error = Error::invalid(format!(
+            "{} is no time to send a message in",
+            shown(channel.timeout.as_ref())
+        ));
+        return Err((
+            "timeout",
+            error.with_hint("choose a time up to 10min; without the key it is 30s"),
+        ));
     }
     match kind {
         ChannelKind::Smtp => smtp(channel),
@@ -49,9 +64,13 @@ fn check(channel: &NotifyConfig) -> Result<(), Mistake> {
         ChannelKind::Webhook => webhook(channel),
         ChannelKind::Pagerduty => secret(channel, "routing key (integration key)"),
         ChannelKind::Sms => sms(channel),
-        ChannelKind::Command => needed("command", channel.command.as_deref(), "write the shell command to run"),
+        ChannelKind::Command => {
+            needed("command", channel.command.as_deref(), "write the shell command to run")
+        }
     }?;
-    channel.url.as_ref().map_or(Ok(()), |url| address(url.reveal(), channel).map(drop).map_err(|error| ("url", error)))
+    channel.url.as_ref().map_or(Ok(()), |url| {
+        address(url.reveal(), channel).map(drop).map_err(|error| ("url", error))
+    })
 }
 
 fn shown(value: Option<&impl ToString>) -> String {
@@ -90,8 +109,10 @@ pub(super) fn address(text: &str, channel: &NotifyConfig) -> Result<Url> {
         return wrong("an address of this kind ends with its path");
     }
     if url.scheme() == "http" && channel.allow_http != Some(true) {
-        return Err(Error::invalid("the address is plain http, which anybody on the way can read and change")
-            .with_hint("use https://, or set `allow_http = true` if the network is trusted"));
+        return Err(Error::invalid(
+            "the address is plain http, which anybody on the way can read and change",
+        )
+        .with_hint("use https://, or set `allow_http = true` if the network is trusted"));
     }
     Ok(url)
 }
@@ -101,7 +122,8 @@ pub(super) fn address(text: &str, channel: &NotifyConfig) -> Result<Url> {
 /// # Errors
 /// [`Error::Invalid`]: it is none.
 pub(super) fn mailbox(text: &str) -> Result<Mailbox> {
-    let mailbox = text.trim().parse::<Mailbox>().ok().filter(|found| found.email.to_string().is_ascii());
+    let mailbox =
+        text.trim().parse::<Mailbox>().ok().filter(|found| found.email.to_string().is_ascii());
     mailbox.ok_or_else(|| {
         Error::invalid(format!("{text:?} is no mail address"))
             .with_hint("write it like backup@example.com or `Backup <backup@example.com>`")
@@ -137,17 +159,22 @@ fn mailboxes(channel: &NotifyConfig) -> Result<(), Mistake> {
 
 fn smtp(channel: &NotifyConfig) -> Result<(), Mistake> {
     needed("host", channel.host.as_deref(), "name the mail server")?;
-    let is_host =
-        |host: &str| host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':'));
+    let is_host = |host: &str| {
+        host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':'))
+    };
     if !channel.host.as_deref().is_some_and(is_host) {
-        let error = Error::invalid("no server can be called that").with_hint("the port is given by `port`");
+        let error =
+            Error::invalid("no server can be called that").with_hint("the port is given by `port`");
         return Err(("host", error));
     }
     mailboxes(channel)?;
     let has_secret = channel.secrets().next().is_some();
     if channel.security == Some(SecurityConfig::None) && (has_secret || channel.user.is_some()) {
         let error = Error::invalid("a password is never sent in clear");
-        return Err(("security", error.with_hint("choose `starttls` or `tls`, or leave user and secret out")));
+        return Err((
+            "security",
+            error.with_hint("choose `starttls` or `tls`, or leave user and secret out"),
+        ));
     }
     if has_secret && channel.user.is_none() {
         return needed("user", None, "name the user whose password the secret is");
@@ -169,13 +196,20 @@ fn sms(channel: &NotifyConfig) -> Result<(), Mistake> {
     };
     if let Some(number) = channel.to.iter().find(|number| !is_number(number)) {
         let hint = "write it with the code of the country and without spaces, like +4930123456";
-        return Err(("to", Error::invalid(format!("{number:?} is no telephone number")).with_hint(hint)));
+        return Err((
+            "to",
+            Error::invalid(format!("{number:?} is no telephone number")).with_hint(hint),
+        ));
     }
     secret(channel, "token")
 }
 
 fn webhook(channel: &NotifyConfig) -> Result<(), Mistake> {
-    needed("url", channel.url.as_ref().map(|url| url.reveal()), "for instance `https://example.com/hook`")?;
+    needed(
+        "url",
+        channel.url.as_ref().map(|url| url.reveal()),
+        "for instance `https://example.com/hook`",
+    )?;
     let url = channel.url.as_ref().map(|url| url.reveal()).unwrap_or_default();
     let in_header = channel.headers.values().any(|value| value.contains(SECRET));
     if (url.contains(SECRET) || in_header) && channel.secrets().next().is_none() {
@@ -184,7 +218,11 @@ fn webhook(channel: &NotifyConfig) -> Result<(), Mistake> {
     if let Some(template) = &channel.template {
         Template::parse(template).map_err(|error| ("template", error))?;
     }
-    channel.headers.iter().try_for_each(|(name, value)| header(name, value)).map_err(|error| ("headers", error))
+    channel
+        .headers
+        .iter()
+        .try_for_each(|(name, value)| header(name, value))
+        .map_err(|error| ("headers", error))
 }
 
 fn header(name: &str, value: &str) -> Result<()> {
@@ -196,7 +234,10 @@ fn header(name: &str, value: &str) -> Result<()> {
     }
     if CREDENTIALS.contains(&name.to_ascii_lowercase().as_str()) && !value.contains(SECRET) {
         return Err(Error::invalid(format!("the value of the header {name} is a secret"))
-            .with_hint("write `{{secret}}` in its place, and where that is kept by `secret_file`, `secret_env` or `secret_command`"));
+            .with_hint(
+                "write `{{secret}}` in its place, and where that is kept by `secret_file`, \
+                 `secret_env` or `secret_command`",
+            ));
     }
     Ok(())
 }
@@ -220,22 +261,29 @@ mod tests {
     fn mistakes_in_a_configuration_have_lines() {
         let mistake = |text: &str| {
             let env = crate::environment::Environment::default();
-            let error = crate::config::parse(text, std::path::Path::new("/c.toml"), &env).unwrap_err();
+            let error =
+                crate::config::parse(text, std::path::Path::new("/c.toml"), &env).unwrap_err();
             format!("{error} | {}", error.hint.as_deref().unwrap_or_default())
         };
         for (text, shown) in [
             (
                 "[notify.a]\nkind = \"slack\"\nsecret = \"hush\"",
-                "/c.toml:3: unknown key `secret` | name where the secret is kept by `secret_file`, `secret_env` or `secret_command`",
+                "/c.toml:3: unknown key `secret` | name where the secret is kept by `secret_file`, \
+                 `secret_env` or `secret_command`",
             ),
-            ("[notify.a]\nkind = \"slak\"", "/c.toml:2: `slak` is not known here | did you mean `slack`?"),
+            (
+                "[notify.a]\nkind = \"slak\"",
+                "/c.toml:2: `slak` is not known here | did you mean `slack`?",
+            ),
             (
                 "[notify.a]\nkind = \"slack\"\nsecret_env = \"A\"\nhost = \"b\"",
-                "/c.toml:4: a channel of kind `slack` has no `host` | `host` is for channels of kind `smtp`; leave it out, or change `kind`",
+                "/c.toml:4: a channel of kind `slack` has no `host` | `host` is for channels of \
+                 kind `smtp`; leave it out, or change `kind`",
             ),
             (
                 "[notify.\"a b\"]\nkind = \"slack\"",
-                "/c.toml:1: \"a b\" cannot be the name of a channel | use letters, digits, `-`, `_` and `.`",
+                "/c.toml:1: \"a b\" cannot be the name of a channel | use letters, digits, `-`, \
+                 `_` and `.`",
             ),
         ] {
             assert_eq!(mistake(text), shown);
@@ -244,7 +292,8 @@ mod tests {
 
     #[test]
     fn mistakes_have_keys_and_hints() {
-        const MAIL: &str = "kind = \"smtp\"\nhost = \"mail\"\nfrom = \"Backup <b@x.org>\"\nto = [\"ops@x.org\"]\n";
+        const MAIL: &str =
+            "kind = \"smtp\"\nhost = \"mail\"\nfrom = \"Backup <b@x.org>\"\nto = [\"ops@x.org\"]\n";
         const SMS: &str = "kind = \"sms\"\nsecret_env = \"T\"\nfrom = \"+1555000\"\n";
         const HOOK: &str = "kind = \"webhook\"\n";
         let smtp = |more: &str| format!("{MAIL}{more}");
@@ -266,7 +315,8 @@ mod tests {
             "kind = \"smtp\"".to_owned(),
             "kind = \"slack\"".to_owned(),
             "kind = \"slack\"\nsecret_env = \"X\"\nurl = \"https://x\"".to_owned(),
-            "kind = \"pagerduty\"\nsecret_env = \"X\"\nurl = \"https://events.eu.pagerduty.com\"".to_owned(),
+            "kind = \"pagerduty\"\nsecret_env = \"X\"\nurl = \"https://events.eu.pagerduty.com\""
+                .to_owned(),
             "kind = \"pagerduty\"\nsecret_env = \"X\"\nurl = \"http://x\"".to_owned(),
             "kind = \"resend\"\nsecret_env = \"X\"\nto = [\"a@x.org\"]".to_owned(),
             "kind = \"command\"".to_owned(),
@@ -284,7 +334,10 @@ mod tests {
             hook("url = \"https://x/{{secret}}\""),
             hook("url = \"https://x\"\ntemplate = \"{{titel}}\""),
             hook("url = \"https://x\"\nheaders = { Authorization = \"Bearer hush\" }"),
-            hook("url = \"https://x\"\nsecret_env = \"X\"\nheaders = { Authorization = \"Bearer {{secret}}\" }"),
+            hook(
+                "url = \"https://x\"\nsecret_env = \"X\"\nheaders = { Authorization = \"Bearer \
+                 {{secret}}\" }",
+            ),
             hook("url = \"https://x\"\nheaders = { \"A B\" = \"c\" }"),
         ];
         let shown = cases.map(|text| mistake_in(&text)).join("\n");

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// How much something matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Good to know.
@@ -99,8 +101,10 @@ pub struct Message {
 }
 
 /// What templates may name, besides `details.NAME`.
-pub(super) const FIELDS: [&str; 12] =
-    ["id", "incident", "kind", "severity", "title", "subject", "place", "cause", "next", "job", "time", "text"];
+pub(super) const FIELDS: [&str; 12] = [
+    "id", "incident", "kind", "severity", "title", "subject", "place", "cause", "next", "job",
+    "time", "text",
+];
 
 impl Message {
     /// A message that says that a channel works. No two of them are the same.
@@ -138,7 +142,11 @@ impl Message {
     pub fn text(&self, zone: &TimeZone) -> String {
         let mut text = format!("{}\n\n", self.subject());
         for (name, value) in self.facts(zone) {
-            text.push_str(&format!("{:<7}{}\n", format!("{name}:"), value.replace('\n', "\n       ")));
+            text.push_str(&format!(
+                "{:<7}{}\n",
+                format!("{name}:"),
+                value.replace('\n', "\n       ")
+            ));
         }
         if !self.details.is_empty() {
             text.push_str("\nDetails:\n");
@@ -188,7 +196,11 @@ impl Message {
             "job" => self.job.clone().unwrap_or_default(),
             "time" => self.time.to_string(),
             "text" => self.text(zone),
-            _ => name.strip_prefix("details.").and_then(|name| self.details.get(name)).cloned().unwrap_or_default(),
+            _ => name
+                .strip_prefix("details.")
+                .and_then(|name| self.details.get(name))
+                .cloned()
+                .unwrap_or_default(),
         }
     }
 }
@@ -218,7 +230,8 @@ pub(super) fn digest(texts: &[&str]) -> String {
     hasher.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A text as a name that services take: itself if it is short and of plain letters, else a digest of it.
+/// A text as a name that services take: itself if it is short and of plain letters, else a digest
+/// of it.
 pub(super) fn name_for_services(text: &str, longest: usize) -> String {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
     if is_plain && (1..=longest).contains(&text.len()) { text.to_owned() } else { digest(&[text]) }
@@ -260,10 +273,18 @@ pub(super) mod tests {
         Details:
           run: 20261123-080000-abc123
         "#);
-        let over = Message { kind: Kind::Resolved, details: BTreeMap::new(), cause: String::new(), ..message() };
+        let over = Message {
+            kind: Kind::Resolved,
+            details: BTreeMap::new(),
+            cause: String::new(),
+            ..message()
+        };
         let text = over.text(&crate::machine::zone("Europe/Berlin").unwrap());
         assert!(text.starts_with("[resolved] The backup of shop failed\n\nWhere:"), "{text}");
-        assert!(text.contains("09:00:00 CET") && !text.contains("Why") && !text.contains("Details"), "{text}");
+        assert!(
+            text.contains("09:00:00 CET") && !text.contains("Why") && !text.contains("Details"),
+            "{text}"
+        );
         let notice = Message { kind: Kind::Notice, severity: Severity::Info, ..message() };
         assert_eq!(notice.subject(), "The backup of shop failed");
         let split = Message { title: "a\r\nBcc: everybody".into(), ..notice };
@@ -273,7 +294,10 @@ pub(super) mod tests {
     #[test]
     fn the_short_form_is_short() {
         let text = message().short(160);
-        assert!(text.starts_with("[critical] The backup of shop failed @ job shop, repository main"), "{text}");
+        assert!(
+            text.starts_with("[critical] The backup of shop failed @ job shop, repository main"),
+            "{text}"
+        );
         assert!(text.ends_with("...") && text.chars().count() <= 160, "{text}");
         assert_eq!(cut("höhe", 4), "höhe");
         assert_eq!(cut("höhen", 4), "h...");

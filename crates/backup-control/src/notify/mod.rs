@@ -17,8 +17,9 @@
 //! | `kinds/` | one file per kind of channel |
 //! | `outbox/` | [`Outbox`]: nothing is lost, and nothing goes out twice |
 //!
-//! To add a kind of channel: its keys in `config/notify.rs` and `check.rs`, a file in `kinds/`, a line in `channels.rs`, its row in
-//! `docs/notify.md`, a test that looks at every byte that it sends.
+//! To add a kind of channel: its keys in `config/notify.rs` and `check.rs`, a file in `kinds/`, a
+//! line in `channels.rs`, its row in `docs/notify.md`, a test that looks at every byte that it
+//! sends.
 
 mod channels;
 mod check;

@@ -34,7 +34,8 @@ impl Secret {
             Some(origin) => Some(origin.fetch_secret(env).await?),
             None => None,
         };
-        let user = channel.user.as_deref().or(channel.account.as_deref()).unwrap_or_default().to_owned();
+        let user =
+            channel.user.as_deref().or(channel.account.as_deref()).unwrap_or_default().to_owned();
         let mut others: Vec<String> = channel.headers.values().cloned().collect();
         others.extend(channel.url.iter().flat_map(|url| parts(url.reveal())));
         others.retain(|part| part.len() >= SHORTEST_PART);
@@ -46,7 +47,8 @@ impl Secret {
         self.text.as_ref().map(Passphrase::reveal)
     }
 
-    /// A text that others wrote, who may repeat what they were told: without what may be secret, in any form that it was sent in.
+    /// A text that others wrote, who may repeat what they were told: without what may be secret, in
+    /// any form that it was sent in.
     pub(super) fn hide(&self, text: &str) -> String {
         let mut forms = self.others.clone();
         if let Some(secret) = self.reveal() {
@@ -54,7 +56,10 @@ impl Secret {
         }
         // Longer ones first: they may hold others.
         forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
-        forms.iter().filter(|form| !form.is_empty()).fold(text.to_owned(), |text, form| text.replace(form, HIDDEN))
+        forms
+            .iter()
+            .filter(|form| !form.is_empty())
+            .fold(text.to_owned(), |text, form| text.replace(form, HIDDEN))
     }
 
     fn forms(&self, secret: &str) -> Vec<String> {
@@ -84,23 +89,33 @@ mod tests {
 
     #[test]
     fn no_form_of_a_secret_is_shown() {
-        let of = |text: &str| Secret { text: Some(Passphrase::new(text)), user: "me".to_owned(), others: Vec::new() };
+        let of = |text: &str| Secret {
+            text: Some(Passphrase::new(text)),
+            user: "me".to_owned(),
+            others: Vec::new(),
+        };
         let secret = of("hush/hush");
         let encoded = STANDARD.encode("\0me\0hush/hush");
         for text in ["hush/hush", "hush%2Fhush", &encoded, &STANDARD.encode("me:hush/hush")] {
             assert_eq!(secret.hide(&format!("bad: {text}!")), "bad: …!");
         }
         let slack = of("https://hooks.slack.com/services/T0001/B00002/abcdefghi");
-        assert_eq!(slack.hide("no abcdefghi, no /B00002/ at hooks.slack.com"), "no …, no /…/ at hooks.slack.com");
+        assert_eq!(
+            slack.hide("no abcdefghi, no /B00002/ at hooks.slack.com"),
+            "no …, no /…/ at hooks.slack.com"
+        );
         assert_eq!(Secret::default().hide("text"), "text");
     }
 
     #[tokio::test]
     async fn addresses_and_headers_may_be_secret() {
-        let channel =
-            "kind = \"webhook\"\nurl = \"https://host/a/hush-hush?x=hushed\"\nheaders = { X-Key = \"hushing\" }";
+        let channel = "kind = \"webhook\"\nurl = \"https://host/a/hush-hush?x=hushed\"\nheaders = \
+                       { X-Key = \"hushing\" }";
         let channel: NotifyConfig = toml::from_str(channel).unwrap();
         let secret = Secret::fetch(&channel, &Environment::default()).await.unwrap();
-        assert_eq!(secret.hide("POST /a/hush-hush?x=hushed X-Key: hushing"), "POST /a/…?x=… X-Key: …");
+        assert_eq!(
+            secret.hide("POST /a/hush-hush?x=hushed X-Key: hushing"),
+            "POST /a/…?x=… X-Key: …"
+        );
     }
 }

@@ -23,31 +23,37 @@ impl Template {
     /// Understands a template. One that is JSON stays JSON, whatever a message says.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: a placeholder is not closed, means nothing, or would have to stand in quotes.
+    /// [`Error::Invalid`]: a placeholder is not closed, means nothing, or would have to stand in
+    /// quotes.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((before, behind)) = rest.split_once("{{") {
             let (name, behind) = behind.split_once("}}").ok_or_else(|| {
-                Error::invalid("a `{{` is not closed").with_hint("write placeholders like `{{title}}`")
+                Error::invalid("a `{{` is not closed")
+                    .with_hint("write placeholders like `{{title}}`")
             })?;
             let name = name.trim();
             let is_detail = name.strip_prefix("details.").is_some_and(|detail| !detail.is_empty());
             if !is_detail && !FIELDS.contains(&name) {
                 let hint = suggest::hint(name, FIELDS).unwrap_or_default();
-                return Err(Error::invalid(format!("there is no placeholder `{{{{{name}}}}}`")).with_hint(hint));
+                return Err(Error::invalid(format!("there is no placeholder `{{{{{name}}}}}`"))
+                    .with_hint(hint));
             }
             parts.extend([Part::Text(before.to_owned()), Part::Field(name.to_owned())]);
             rest = behind;
         }
         parts.push(Part::Text(rest.to_owned()));
         let template = Self { parts, is_json: false };
-        let is_json_with =
-            |word: &str| serde_json::from_str::<serde_json::Value>(&template.filled(|_| word.to_owned())).is_ok();
+        let is_json_with = |word: &str| {
+            serde_json::from_str::<serde_json::Value>(&template.filled(|_| word.to_owned())).is_ok()
+        };
         // A word can only stand in quotes, a number also without.
         match (is_json_with("x"), is_json_with("0")) {
-            (false, true) => Err(Error::invalid("a placeholder in this JSON stands without quotes")
-                .with_hint("write it like \"{{title}}\": all values are texts")),
+            (false, true) => {
+                Err(Error::invalid("a placeholder in this JSON stands without quotes")
+                    .with_hint("write it like \"{{title}}\": all values are texts"))
+            }
             (is_json, _) => Ok(Self { is_json, ..template }),
         }
     }
@@ -87,10 +93,14 @@ mod tests {
 
     #[test]
     fn json_stays_json() {
-        let template = Template::parse(r#"{"text": "{{subject}}: {{ cause }}", "run": "{{details.run}}"}"#).unwrap();
+        let template =
+            Template::parse(r#"{"text": "{{subject}}: {{ cause }}", "run": "{{details.run}}"}"#)
+                .unwrap();
         assert!(template.is_json());
-        let body: serde_json::Value = serde_json::from_str(&template.render(&message(), &TimeZone::UTC)).unwrap();
-        let text = "[critical] The backup of shop failed: cannot connect to \"db1\":\nconnection refused <5432>";
+        let body: serde_json::Value =
+            serde_json::from_str(&template.render(&message(), &TimeZone::UTC)).unwrap();
+        let text = "[critical] The backup of shop failed: cannot connect to \"db1\":\nconnection \
+                    refused <5432>";
         assert_eq!(body["text"], text);
         assert_eq!(body["run"], "20261123-080000-abc123");
     }
@@ -111,7 +121,11 @@ mod tests {
             (r#"{"n": {{title}}}"#, "write it like"),
         ] {
             let error = Template::parse(text).unwrap_err();
-            assert!(error.hint().is_some_and(|hint| hint.contains(word)), "{text}: {error} {:?}", error.hint());
+            assert!(
+                error.hint().is_some_and(|hint| hint.contains(word)),
+                "{text}: {error} {:?}",
+                error.hint()
+            );
         }
     }
 }

@@ -53,15 +53,24 @@ fn names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
 
 /// All demands, in the order in which they are shown.
 pub(super) fn of(given: &Given<'_>, report: &Report) -> Vec<Check> {
-    let by_hand = |demand, evidence: &str| Check { demand, met: Met::ByHand, evidence: evidence.to_owned() };
+    let by_hand =
+        |demand, evidence: &str| Check { demand, met: Met::ByHand, evidence: evidence.to_owned() };
     vec![
         documented(given),
         successes(report),
-        within("Data loss is within its target (RPO)", report, |job| (job.rpo_seconds, job.rpo_measured_seconds)),
-        within("Restores are within their target (RTO)", report, |job| (job.rto_seconds, job.rto_measured_seconds)),
+        within("Data loss is within its target (RPO)", report, |job| {
+            (job.rpo_seconds, job.rpo_measured_seconds)
+        }),
+        within("Restores are within their target (RTO)", report, |job| {
+            (job.rto_seconds, job.rto_measured_seconds)
+        }),
         retention(given, report),
         keys(given),
-        check("Backups are encrypted", true, "every repository is: AES-256-CTR with Poly1305, under a key of its own"),
+        check(
+            "Backups are encrypted",
+            true,
+            "every repository is: AES-256-CTR with Poly1305, under a key of its own",
+        ),
         offsite(report),
         audit(given),
         verified(report),
@@ -69,7 +78,10 @@ pub(super) fn of(given: &Given<'_>, report: &Report) -> Vec<Check> {
         alerts(given),
         by_hand("Procedures are up to date", "who is responsible says so"),
         by_hand("Staff is trained", "who is responsible says so"),
-        by_hand("Compliance is verified", "who is responsible says so, by this report and `backup audit`"),
+        by_hand(
+            "Compliance is verified",
+            "who is responsible says so, by this report and `backup audit`",
+        ),
     ]
 }
 
@@ -78,13 +90,18 @@ fn documented(given: &Given<'_>) -> Check {
     check(
         "What is backed up is documented",
         jobs > 0,
-        format!("{} in the configuration, each recorded in its snapshots", words::count(jobs as u64, "job", "jobs")),
+        format!(
+            "{} in the configuration, each recorded in its snapshots",
+            words::count(jobs as u64, "job", "jobs")
+        ),
     )
 }
 
 fn successes(report: &Report) -> Check {
-    let without = names(report.jobs.iter().filter(|job| job.succeeded == 0).map(|job| job.job.as_str()));
-    let rate = report.totals.success_rate.map(|rate| format!("{:.1}% of backups succeeded", rate * 100.0));
+    let without =
+        names(report.jobs.iter().filter(|job| job.succeeded == 0).map(|job| job.job.as_str()));
+    let rate =
+        report.totals.success_rate.map(|rate| format!("{:.1}% of backups succeeded", rate * 100.0));
     let evidence = match (&rate, without.is_empty()) {
         (None, _) => "no backup was made".to_owned(),
         (Some(rate), true) => format!("{rate}; every job has a success"),
@@ -120,8 +137,13 @@ fn within(
 }
 
 fn retention(given: &Given<'_>, report: &Report) -> Check {
-    let without =
-        names(report.jobs.iter().map(|job| job.job.as_str()).filter(|job| given.config.keep_of(job).is_none()));
+    let without = names(
+        report
+            .jobs
+            .iter()
+            .map(|job| job.job.as_str())
+            .filter(|job| given.config.keep_of(job).is_none()),
+    );
     let last = given
         .records
         .iter()
@@ -139,16 +161,24 @@ fn retention(given: &Given<'_>, report: &Report) -> Check {
 fn keys(given: &Given<'_>) -> Check {
     let kept = |name: &&String| {
         let known = &given.config.repositories[*name];
-        known.passphrase_file.is_some() || known.passphrase_env.is_some() || known.passphrase_command.is_some()
+        known.passphrase_file.is_some()
+            || known.passphrase_env.is_some()
+            || known.passphrase_command.is_some()
     };
-    let without = names(given.config.repositories.keys().filter(|name| !kept(name)).map(String::as_str));
-    let changes = given.records.iter().filter(|record| record.operation.starts_with("key ")).count();
+    let without =
+        names(given.config.repositories.keys().filter(|name| !kept(name)).map(String::as_str));
+    let changes =
+        given.records.iter().filter(|record| record.operation.starts_with("key ")).count();
     let evidence = match without.is_empty() {
         true => format!(
-            "pass phrases are in files, variables or commands, never in the configuration; {} of keys, all recorded",
+            "pass phrases are in files, variables or commands, never in the configuration; {} of \
+             keys, all recorded",
             words::count(changes as u64, "change", "changes")
         ),
-        false => format!("the configuration does not say where the pass phrase is: {}", without.join(", ")),
+        false => format!(
+            "the configuration does not say where the pass phrase is: {}",
+            without.join(", ")
+        ),
     };
     check("Keys are kept apart", without.is_empty(), evidence)
 }
@@ -160,7 +190,11 @@ fn offsite(report: &Report) -> Check {
         true => "every job has three copies with its source, one of them elsewhere".to_owned(),
         false => format!("without three copies, one of them elsewhere: {}", without.join(", ")),
     };
-    check("Three copies, one of them elsewhere (3-2-1)", without.is_empty() && !report.jobs.is_empty(), evidence)
+    check(
+        "Three copies, one of them elsewhere (3-2-1)",
+        without.is_empty() && !report.jobs.is_empty(),
+        evidence,
+    )
 }
 
 fn audit(given: &Given<'_>) -> Check {
@@ -179,12 +213,24 @@ fn audit(given: &Given<'_>) -> Check {
 
 fn verified(report: &Report) -> Check {
     let without = names(
-        report.repositories.iter().filter(|known| known.verified.is_none()).map(|known| known.repository.as_str()),
+        report
+            .repositories
+            .iter()
+            .filter(|known| known.verified.is_none())
+            .map(|known| known.repository.as_str()),
     );
-    let damaged =
-        names(report.repositories.iter().filter(|known| known.is_damaged).map(|known| known.repository.as_str()));
+    let damaged = names(
+        report
+            .repositories
+            .iter()
+            .filter(|known| known.is_damaged)
+            .map(|known| known.repository.as_str()),
+    );
     let evidence = match (damaged.is_empty(), without.is_empty()) {
-        (false, _) => format!("something was found wrong, and was not found sound since: {}", damaged.join(", ")),
+        (false, _) => format!(
+            "something was found wrong, and was not found sound since: {}",
+            damaged.join(", ")
+        ),
         (true, true) => "every repository was verified in this time".to_owned(),
         (true, false) => format!("not verified in this time: {}", without.join(", ")),
     };
@@ -196,13 +242,18 @@ fn restores(report: &Report) -> Check {
     check(
         "Restores are tested",
         done > 0,
-        format!("{} of {} succeeded", done, words::count(report.restores.len() as u64, "restore", "restores")),
+        format!(
+            "{} of {} succeeded",
+            done,
+            words::count(report.restores.len() as u64, "restore", "restores")
+        ),
     )
 }
 
 fn alerts(given: &Given<'_>) -> Check {
     let (rules, channels) = (given.config.alerts.len(), given.config.notify.len());
-    let is_about_failures = |rule: &AlertConfig| matches!(rule.condition, Condition::Failure | Condition::Stale(_));
+    let is_about_failures =
+        |rule: &AlertConfig| matches!(rule.condition, Condition::Failure | Condition::Stale(_));
     check(
         "Somebody is told of failures",
         given.config.alerts.values().any(is_about_failures) && channels > 0,

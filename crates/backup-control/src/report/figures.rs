@@ -41,7 +41,8 @@ pub struct Report {
     pub repositories: Vec<RepositoryReport>,
     /// What is demanded, and the evidence.
     pub checklist: Vec<Check>,
-    /// What else was done or went wrong, oldest first: tests, changes, failures. Of very many, the newest.
+    /// What else was done or went wrong, oldest first: tests, changes, failures. Of very many, the
+    /// newest.
     pub log: Vec<LogEntry>,
     /// Entries that were left out because there are too many.
     pub log_left_out: usize,
@@ -116,7 +117,8 @@ pub struct JobReport {
     pub ratio: Option<f64>,
     /// How much may be lost, in seconds.
     pub rpo_seconds: Option<u64>,
-    /// How much would have been lost at the worst moment of the time, in seconds; where a log is captured: would be now.
+    /// How much would have been lost at the worst moment of the time, in seconds; where a log is
+    /// captured: would be now.
     pub rpo_measured_seconds: Option<u64>,
     /// How long a restore may take, in seconds.
     pub rto_seconds: Option<u64>,
@@ -177,7 +179,8 @@ pub struct RepositoryReport {
     pub left_bytes: Option<u64>,
     /// What that costs in a month.
     pub cost_per_month: Option<f64>,
-    /// When it was last verified or checked with success; none if something that was found wrong was not found sound since.
+    /// When it was last verified or checked with success; none if something that was found wrong
+    /// was not found sound since.
     pub verified: Option<Timestamp>,
     /// Whether something was found wrong that was not found sound since.
     pub is_damaged: bool,
@@ -189,12 +192,25 @@ impl Report {
     /// Makes a report.
     #[must_use]
     pub fn of(given: &Given<'_>) -> Self {
-        let repositories = given.config.repositories.keys().map(|name| of_repository(given, name)).collect::<Vec<_>>();
-        let jobs = given.config.jobs.iter().map(|(name, job)| of_job(given, name, job)).collect::<Vec<_>>();
-        let mut restores: Vec<&Run> = given.runs.iter().filter(|run| run.what == What::Restore).collect();
+        let repositories = given
+            .config
+            .repositories
+            .keys()
+            .map(|name| of_repository(given, name))
+            .collect::<Vec<_>>();
+        let jobs = given
+            .config
+            .jobs
+            .iter()
+            .map(|(name, job)| of_job(given, name, job))
+            .collect::<Vec<_>>();
+        let mut restores: Vec<&Run> =
+            given.runs.iter().filter(|run| run.what == What::Restore).collect();
         restores.sort_by_key(|run| run.started);
-        let costs: Option<Vec<f64>> = repositories.iter().map(|repository| repository.cost_per_month).collect();
-        let cost_per_month = costs.filter(|costs| !costs.is_empty()).map(|costs| costs.into_iter().sum());
+        let costs: Option<Vec<f64>> =
+            repositories.iter().map(|repository| repository.cost_per_month).collect();
+        let cost_per_month =
+            costs.filter(|costs| !costs.is_empty()).map(|costs| costs.into_iter().sum());
         let (log, log_left_out) = log(given);
         let mut report = Self {
             log,
@@ -222,14 +238,19 @@ const LOG: usize = 100;
 /// Backups, copies and restores that succeeded are in the figures; the rest is here.
 fn log(given: &Given<'_>) -> (Vec<LogEntry>, usize) {
     let is_usual = |record: &&Record| {
-        let is_figure = matches!(record.operation.as_str(), "backup" | "backup group" | "copy" | "restore" | "report");
+        let is_figure = matches!(
+            record.operation.as_str(),
+            "backup" | "backup group" | "copy" | "restore" | "report"
+        );
         is_figure && matches!(record.status, Status::Success | Status::Started)
     };
     let within = |record: &&Record| record.timestamp >= given.from && record.timestamp < given.to;
-    let meant: Vec<&Record> = given.records.iter().filter(within).filter(|record| !is_usual(record)).collect();
+    let meant: Vec<&Record> =
+        given.records.iter().filter(within).filter(|record| !is_usual(record)).collect();
     let left_out = meant.len().saturating_sub(LOG);
     let shown = meant.into_iter().skip(left_out).map(|record| {
-        let detail = |name: &str| record.details.get(name).filter(|value| !value.is_empty()).cloned();
+        let detail =
+            |name: &str| record.details.get(name).filter(|value| !value.is_empty()).cloned();
         let subject = ["job", "repository", "file", "rule", "key"].into_iter().find_map(detail);
         let why = detail("error").or_else(|| detail("reason"));
         let about = [subject, why].into_iter().flatten().collect::<Vec<_>>().join(": ");
@@ -292,17 +313,24 @@ fn took(run: &Run) -> Option<Duration> {
 fn of_job(given: &Given<'_>, name: &str, job: &JobConfig) -> JobReport {
     let mut runs: Vec<&Run> = backups(given).filter(|run| run.job == name).collect();
     runs.sort_by_key(|run| run.started);
-    let Totals { backups, succeeded, failed, success_rate, stored_bytes, .. } = totals(runs.iter().copied());
+    let Totals { backups, succeeded, failed, success_rate, stored_bytes, .. } =
+        totals(runs.iter().copied());
     let successes: Vec<&Run> = runs.iter().copied().filter(|run| run.state.is_success()).collect();
     let (first, last) = (successes.first(), successes.last());
     let times: Vec<u64> = successes.iter().filter_map(|run| took(run)).map(seconds).collect();
     let read: u64 = successes.iter().map(|run| run.evidence.bytes).sum();
-    let restores =
-        given.runs.iter().filter(|run| run.what == What::Restore && run.job == name && run.state.is_success());
-    let failure =
-        runs.iter().rev().find(|run| run.state == State::Failed).and_then(|run| run.evidence.failure.as_ref());
+    let restores = given
+        .runs
+        .iter()
+        .filter(|run| run.what == What::Restore && run.job == name && run.state.is_success());
+    let failure = runs
+        .iter()
+        .rev()
+        .find(|run| run.state == State::Failed)
+        .and_then(|run| run.evidence.failure.as_ref());
     let growth = |first: &Run, last: &Run| {
-        let (first, last) = (i64::try_from(first.evidence.bytes).ok()?, i64::try_from(last.evidence.bytes).ok()?);
+        let (first, last) =
+            (i64::try_from(first.evidence.bytes).ok()?, i64::try_from(last.evidence.bytes).ok()?);
         Some(last - first)
     };
     let (copies, is_offsite) = copies(given, &job.repository);
@@ -330,15 +358,21 @@ fn of_job(given: &Given<'_>, name: &str, job: &JobConfig) -> JobReport {
     }
 }
 
-/// How much would have been lost at the worst moment: the longest time without a success that began in it. Where a log is captured
-/// only what would be lost now is known.
+/// How much would have been lost at the worst moment: the longest time without a success that began
+/// in it. Where a log is captured only what would be lost now is known.
 fn lost(given: &Given<'_>, name: &str, job: &JobConfig, successes: &[&Run]) -> Option<Duration> {
-    let recovery = given.repositories.get(&job.repository).and_then(|known| known.recovery.get(name));
+    let recovery =
+        given.repositories.get(&job.repository).and_then(|known| known.recovery.get(name));
     if let Some(point) = recovery {
         return Some(words::between(*point, given.to));
     }
-    let mut moments: Vec<Timestamp> =
-        given.before.get(name).copied().into_iter().chain(successes.iter().map(|run| run.started)).collect();
+    let mut moments: Vec<Timestamp> = given
+        .before
+        .get(name)
+        .copied()
+        .into_iter()
+        .chain(successes.iter().map(|run| run.started))
+        .collect();
     moments.push(given.to);
     // A success alone, at the end, says nothing about the time before.
     moments.windows(2).map(|pair| words::between(pair[0], pair[1])).max()
@@ -384,8 +418,12 @@ fn restore(run: &Run) -> RestoreReport {
 
 fn of_repository(given: &Given<'_>, name: &str) -> RepositoryReport {
     let known = given.repositories.get(name).cloned().unwrap_or_default();
-    let of_it = || given.records.iter().filter(|record| record.details.get("repository") == Some(&known.place));
-    let is_copy = |record: &&Record| matches!(record.operation.as_str(), "copy" | "archive") && is_done(record);
+    let of_it = || {
+        given.records.iter().filter(|record| record.details.get("repository") == Some(&known.place))
+    };
+    let is_copy = |record: &&Record| {
+        matches!(record.operation.as_str(), "copy" | "archive") && is_done(record)
+    };
     let copied = of_it().filter(is_copy).map(|record| record.timestamp).max();
     let standing = crate::audit::standing(of_it());
     let price = given.config.report.prices.get(name);

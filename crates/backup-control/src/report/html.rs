@@ -21,21 +21,28 @@ svg{width:100%;min-width:44rem;height:auto;margin:.5rem 0}svg text{font-size:14p
 @media print{body{max-width:none;padding:0}.scroll{overflow:visible}svg{min-width:0}tr,.card,svg{break-inside:avoid}}
 footer{margin-top:3rem;color:var(--faint);font-size:.8rem}";
 
-const LEGEND: &str = "<p class=\"legend\"><span class=\"ok\">succeeded</span><span class=\"not\">failed</span></p>";
+const LEGEND: &str =
+    "<p class=\"legend\"><span class=\"ok\">succeeded</span><span class=\"not\">failed</span></p>";
 /// Characters of a cell that stay on one line: figures, times and names, but no sentences.
 const SHORT: usize = 24;
 
 /// A report as a page.
 #[must_use]
 pub fn html(report: &Report) -> String {
-    let mut page = String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+    let mut page =
+        String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     page.push_str("<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n");
     // Nothing is fetched, and nothing runs, also if a name in it was made to.
     page.push_str(
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n",
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
+         'unsafe-inline'\">\n",
     );
     // Writing into text never fails.
-    _ = write!(page, "<title>Backup report {}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n", date(report.to));
+    _ = write!(
+        page,
+        "<title>Backup report {}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n",
+        date(report.to)
+    );
     _ = writeln!(
         page,
         "<h1>Backup report</h1>\n<p>{} to {}, host {}</p>\n<p>{}</p>",
@@ -47,14 +54,20 @@ pub fn html(report: &Report) -> String {
     cards(&mut page, report);
     _ = writeln!(
         page,
-        "<h2>Backups {per}</h2>\n{LEGEND}\n<div class=\"scroll\">{}</div>\n<h2>Stored {per}</h2>\n<div class=\"scroll\">{}</div>",
+        "<h2>Backups {per}</h2>\n{LEGEND}\n<div class=\"scroll\">{}</div>\n<h2>Stored \
+         {per}</h2>\n<div class=\"scroll\">{}</div>",
         chart::outcomes(&report.days),
         chart::stored(&report.days),
         per = chart::per(&report.days),
     );
     tables(&mut page, report);
     checklist(&mut page, report);
-    _ = writeln!(page, "<footer>Made on {} at {:.0}</footer>\n</body>\n</html>", escaped(&report.host), report.to);
+    _ = writeln!(
+        page,
+        "<footer>Made on {} at {:.0}</footer>\n</body>\n</html>",
+        escaped(&report.host),
+        report.to
+    );
     page
 }
 
@@ -64,7 +77,9 @@ fn cards(page: &mut String, report: &Report) {
     let asked = report.checklist.iter().filter(|check| check.met != Met::ByHand).count();
     let mut cards = vec![
         (
-            totals.success_rate.map_or_else(|| "–".to_owned(), |rate| format!("{:.1}%", rate * 100.0)),
+            totals
+                .success_rate
+                .map_or_else(|| "–".to_owned(), |rate| format!("{:.1}%", rate * 100.0)),
             "of backups succeeded",
         ),
         (totals.succeeded.to_string(), "backups succeeded"),
@@ -78,7 +93,11 @@ fn cards(page: &mut String, report: &Report) {
     }
     page.push_str("<div class=\"cards\">\n");
     for (figure, what) in cards {
-        _ = writeln!(page, "<div class=\"card\"><b>{}</b><span>{what}</span></div>", escaped(&figure));
+        _ = writeln!(
+            page,
+            "<div class=\"card\"><b>{}</b><span>{what}</span></div>",
+            escaped(&figure)
+        );
     }
     page.push_str("</div>\n");
 }
@@ -91,7 +110,8 @@ fn tables(page: &mut String, report: &Report) {
 
 fn checklist(page: &mut String, report: &Report) {
     page.push_str(
-        "<h2>Checklist</h2>\n<div class=\"scroll\"><table>\n<tr><th></th><th>Demand</th><th>Evidence</th></tr>\n",
+        "<h2>Checklist</h2>\n<div \
+         class=\"scroll\"><table>\n<tr><th></th><th>Demand</th><th>Evidence</th></tr>\n",
     );
     for check in &report.checklist {
         let class = match check.met {
@@ -111,7 +131,12 @@ fn checklist(page: &mut String, report: &Report) {
 }
 
 /// A table with a heading; none without rows.
-fn table(page: &mut String, heading: &str, columns: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+fn table(
+    page: &mut String,
+    heading: &str,
+    columns: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+) {
     let mut rows = rows.peekable();
     if rows.peek().is_none() {
         return;

@@ -25,10 +25,9 @@ pub fn markdown(report: &Report) -> String {
         &mut text,
         "Checklist",
         &["", "Demand", "Evidence"],
-        report
-            .checklist
-            .iter()
-            .map(|check| vec![check.met.mark().to_owned(), check.demand.to_owned(), check.evidence.clone()]),
+        report.checklist.iter().map(|check| {
+            vec![check.met.mark().to_owned(), check.demand.to_owned(), check.evidence.clone()]
+        }),
     );
     text
 }
@@ -36,9 +35,10 @@ pub fn markdown(report: &Report) -> String {
 /// What there is to say in a line.
 pub(super) fn summary(report: &Report) -> String {
     let totals = &report.totals;
-    let rate = totals
-        .success_rate
-        .map_or_else(|| "no backup ended".to_owned(), |rate| format!("{:.1}% of backups succeeded", rate * 100.0));
+    let rate = totals.success_rate.map_or_else(
+        || "no backup ended".to_owned(),
+        |rate| format!("{:.1}% of backups succeeded", rate * 100.0),
+    );
     let unmet = report.checklist.iter().filter(|check| check.met == Met::No).count();
     format!(
         "{rate} ({} of {}), {} stored, {}, {} not met",
@@ -51,13 +51,23 @@ pub(super) fn summary(report: &Report) -> String {
 }
 
 /// A table with a heading; none without rows.
-fn table(text: &mut String, heading: &str, columns: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+fn table(
+    text: &mut String,
+    heading: &str,
+    columns: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+) {
     let rows: Vec<Vec<String>> = rows.collect();
     if rows.is_empty() {
         return;
     }
     // Writing into text never fails.
-    _ = write!(text, "\n## {heading}\n\n| {} |\n|{}\n", columns.join(" | "), "---|".repeat(columns.len()));
+    _ = write!(
+        text,
+        "\n## {heading}\n\n| {} |\n|{}\n",
+        columns.join(" | "),
+        "---|".repeat(columns.len())
+    );
     for row in rows {
         let cells: Vec<String> = row.iter().map(|value| cell(value)).collect();
         _ = writeln!(text, "| {} |", cells.join(" | "));

@@ -1,5 +1,5 @@
-//! Reports: what came of backups and restores in a time, what is stored and what that costs, and which demands are met by what
-//! evidence.
+//! Reports: what came of backups and restores in a time, what is stored and what that costs, and
+//! which demands are met by what evidence.
 //!
 //! ```text
 //!  catalog, audit log, repositories ─▶ Given ─▶ Report ─▶ JSON, Markdown, HTML

@@ -54,7 +54,8 @@ fn jobs(report: &Report) -> Table {
 }
 
 fn failures(report: &Report) -> Table {
-    let failed = report.jobs.iter().filter_map(|job| Some([job.job.clone(), job.last_failure.clone()?]));
+    let failed =
+        report.jobs.iter().filter_map(|job| Some([job.job.clone(), job.last_failure.clone()?]));
     Table::new("Last failures", ["Job", "Why"], failed)
 }
 
@@ -70,7 +71,11 @@ fn storage(report: &Report) -> Table {
             known.copied.map(date).unwrap_or_default(),
         ]
     });
-    Table::new("Storage", ["Repository", "Place", "Used", "Left", "Cost per month", "Verified", "Copied"], rows)
+    Table::new(
+        "Storage",
+        ["Repository", "Place", "Used", "Left", "Cost per month", "Verified", "Copied"],
+        rows,
+    )
 }
 
 fn restores(report: &Report) -> Table {
@@ -90,7 +95,10 @@ fn restores(report: &Report) -> Table {
 
 fn log(report: &Report) -> Table {
     let more = (report.log_left_out > 0).then(|| {
-        let text = format!("{} before: `backup audit`", words::count(report.log_left_out as u64, "record", "records"));
+        let text = format!(
+            "{} before: `backup audit`",
+            words::count(report.log_left_out as u64, "record", "records")
+        );
         ["…".to_owned(), String::new(), String::new(), String::new(), text]
     });
     let rows = report.log.iter().map(|entry| {
@@ -130,7 +138,11 @@ fn job_row(job: &JobReport) -> [String; 13] {
         job.longest_seconds.map(time).unwrap_or_default(),
         against(job.rpo_measured_seconds, job.rpo_seconds),
         against(job.rto_measured_seconds, job.rto_seconds),
-        if job.is_offsite { format!("{}, one elsewhere", job.copies) } else { job.copies.to_string() },
+        if job.is_offsite {
+            format!("{}, one elsewhere", job.copies)
+        } else {
+            job.copies.to_string()
+        },
     ]
 }
 

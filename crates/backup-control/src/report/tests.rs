@@ -54,7 +54,8 @@ fn start() -> Timestamp {
     "2025-01-01T00:00:00Z".parse().unwrap()
 }
 
-/// A backup each day at 2, which takes (day % 10 + 1) minutes; every 50th fails, and one is stopped.
+/// A backup each day at 2, which takes (day % 10 + 1) minutes; every 50th fails, and one is
+/// stopped.
 fn backup(day: i64) -> Run {
     let started = start() + SignedDuration::from_hours(24 * day + 2);
     let mut run = Run::new(What::Backup, "docs", "/repo", &machine(), started);
@@ -74,14 +75,22 @@ fn backup(day: i64) -> Run {
 
 pub(super) fn given(config: &Config) -> Given<'_> {
     let mut runs: Vec<Run> = (0..365).map(backup).collect();
-    let mut restore = Run::new(What::Restore, "docs", "/repo", &machine(), start() + SignedDuration::from_hours(1000));
-    (restore.state, restore.finished) = (State::Completed, Some(restore.started + SignedDuration::from_mins(30)));
+    let mut restore = Run::new(
+        What::Restore,
+        "docs",
+        "/repo",
+        &machine(),
+        start() + SignedDuration::from_hours(1000),
+    );
+    (restore.state, restore.finished) =
+        (State::Completed, Some(restore.started + SignedDuration::from_mins(30)));
     (restore.evidence.subject, restore.evidence.bytes) = ("/restored".to_owned(), 1041);
     restore.id = serde_json::from_str("\"20250211-160000-abcdef\"").unwrap();
     runs.push(restore);
     let record = |operation: &str, hours: i64| {
         let now = start() + SignedDuration::from_hours(hours);
-        Record::new(operation, Class::Operation, Status::Success, &machine(), now).with("repository", "/repo")
+        Record::new(operation, Class::Operation, Status::Success, &machine(), now)
+            .with("repository", "/repo")
     };
     let records = vec![
         record("check", 8000),
@@ -121,27 +130,39 @@ fn figures_are_right_to_the_unit() {
     let report = Report::of(&given(&config));
     // Days 49, 99, …, 349 failed; day 200 was stopped.
     let totals = &report.totals;
-    assert_eq!((totals.backups, totals.succeeded, totals.failed, totals.cancelled), (365, 357, 7, 1));
+    assert_eq!(
+        (totals.backups, totals.succeeded, totals.failed, totals.cancelled),
+        (365, 357, 7, 1)
+    );
     assert_eq!(totals.success_rate, Some(357.0 / 364.0));
     assert_eq!(totals.stored_bytes, 358 * 100);
     assert_eq!(totals.cost_per_month, Some(3.0 * 0.5 + 10.0 * 0.02));
     let docs = &report.jobs[0];
     assert_eq!((docs.bytes, docs.growth_bytes), (Some(1364), Some(364)));
     assert_eq!(docs.longest_seconds, Some(600));
-    let minutes: i64 = (0..365).filter(|day| day % 50 != 49 && *day != 200).map(|day| day % 10 + 1).sum();
+    let minutes: i64 =
+        (0..365).filter(|day| day % 50 != 49 && *day != 200).map(|day| day % 10 + 1).sum();
     assert_eq!(docs.average_seconds, Some(u64::try_from(minutes * 60 / 357).unwrap()));
     // Day 199 failed, and day 200 was stopped.
     assert_eq!((docs.rpo_seconds, docs.rpo_measured_seconds), (Some(26 * 3600), Some(72 * 3600)));
     assert_eq!((docs.rto_seconds, docs.rto_measured_seconds), (Some(3600), Some(1800)));
     assert_eq!((docs.copies, docs.is_offsite), (3, true));
-    let read: u64 = (0..365_u64).filter(|day| day % 50 != 49 && *day != 200).map(|day| 1000 + day).sum();
+    let read: u64 =
+        (0..365_u64).filter(|day| day % 50 != 49 && *day != 200).map(|day| 1000 + day).sum();
     assert_eq!(docs.ratio, Some(read as f64 / 35_800.0));
     let idle = &report.jobs[1];
-    assert_eq!((idle.backups, idle.success_rate, idle.last_success, idle.copies), (0, None, None, 2));
+    assert_eq!(
+        (idle.backups, idle.success_rate, idle.last_success, idle.copies),
+        (0, None, None, 2)
+    );
     assert_eq!(report.days.len(), 366, "the last day has begun");
     assert_eq!(report.days.iter().map(|day| day.succeeded).sum::<u64>(), 357);
-    let unmet: Vec<&str> =
-        report.checklist.iter().filter(|check| check.met == Met::No).map(|check| check.demand).collect();
+    let unmet: Vec<&str> = report
+        .checklist
+        .iter()
+        .filter(|check| check.met == Met::No)
+        .map(|check| check.demand)
+        .collect();
     assert_eq!(
         unmet,
         [
@@ -161,13 +182,19 @@ fn as_text_and_as_a_page() {
     insta::assert_snapshot!("year_md", markdown(&report));
     let page = html(&report);
     insta::assert_snapshot!("year_html", page);
-    assert!(!page.contains("<b>on</b>") && page.contains("&lt;b&gt;on&lt;/b&gt;"), "names are no markup");
+    assert!(
+        !page.contains("<b>on</b>") && page.contains("&lt;b&gt;on&lt;/b&gt;"),
+        "names are no markup"
+    );
     for word in ["http://", "https://", "<script", "url("] {
         assert!(!page.replace("http://www.w3.org/2000/svg", "").contains(word), "{word}");
     }
     // Every element that is opened is closed.
-    for element in ["html", "head", "body", "table", "tr", "td", "th", "div", "svg", "style", "h2", "p"] {
-        let opened = page.matches(&format!("<{element}>")).count() + page.matches(&format!("<{element} ")).count();
+    for element in
+        ["html", "head", "body", "table", "tr", "td", "th", "div", "svg", "style", "h2", "p"]
+    {
+        let opened = page.matches(&format!("<{element}>")).count()
+            + page.matches(&format!("<{element} ")).count();
         assert_eq!(opened, page.matches(&format!("</{element}>")).count(), "{element}");
     }
 }
@@ -175,7 +202,12 @@ fn as_text_and_as_a_page() {
 #[test]
 fn of_nothing() {
     let config = Config::default();
-    let empty = Given { runs: Vec::new(), records: Vec::new(), repositories: BTreeMap::new(), ..given(&config) };
+    let empty = Given {
+        runs: Vec::new(),
+        records: Vec::new(),
+        repositories: BTreeMap::new(),
+        ..given(&config)
+    };
     let report = Report::of(&empty);
     assert_eq!((report.totals.success_rate, report.totals.cost_per_month), (None, None));
     assert!(markdown(&report).contains("no backup ended"));

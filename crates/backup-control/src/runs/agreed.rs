@@ -1,8 +1,10 @@
-//! One execution of a job at a time, among machines. What they share decides: a catalog, else the repository.
+//! One execution of a job at a time, among machines. What they share decides: a catalog, else the
+//! repository.
 //!
-//! Both keep the right for a while only, by a clock of their own, so that a machine that has gone blocks nobody for ever; and both know a
-//! process of this machine that has died at once, by what it left in its [`Flight`](super::Flight). Two backups of a job at once do no harm:
-//! where neither can be asked, a backup goes on without it.
+//! Both keep the right for a while only, by a clock of their own, so that a machine that has gone
+//! blocks nobody for ever; and both know a process of this machine that has died at once, by what
+//! it left in its [`Flight`](super::Flight). Two backups of a job at once do no harm: where neither
+//! can be asked, a backup goes on without it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +23,8 @@ use crate::error::Result;
 /// How long the right lasts in a repository, unless it is renewed; others wait twice as long.
 const PERIOD: Duration = Duration::from_secs(300);
 
-/// What of the right to execute a job concerns other machines. It lasts until [`Agreed::end`]; dropped, it lasts a little longer.
+/// What of the right to execute a job concerns other machines. It lasts until [`Agreed::end`];
+/// dropped, it lasts a little longer.
 #[derive(Debug)]
 pub struct Agreed {
     way: Way,
@@ -48,7 +51,8 @@ pub struct Claim<'a> {
 }
 
 impl Agreed {
-    /// By a catalog. None if it is of this machine alone; an error of the catalog inside if it cannot be asked.
+    /// By a catalog. None if it is of this machine alone; an error of the catalog inside if it
+    /// cannot be asked.
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] if another machine executes the job: which, and since when.
@@ -87,8 +91,13 @@ impl Agreed {
     /// By the repository itself.
     ///
     /// # Errors
-    /// [`ErrorKind::Busy`] if another process executes the job: who, and since when; those of the sink.
-    pub async fn by_repository(repository: &Repository, claim: Claim<'_>, cx: &Context) -> Result<Self> {
+    /// [`ErrorKind::Busy`] if another process executes the job: who, and since when; those of the
+    /// sink.
+    pub async fn by_repository(
+        repository: &Repository,
+        claim: Claim<'_>,
+        cx: &Context,
+    ) -> Result<Self> {
         // Its address may be another one on each machine.
         let lease = format!("run-{}", name("", claim.source, claim.run));
         let options = LeaseOptions {
@@ -135,12 +144,15 @@ impl Agreed {
 fn lasting(error: CoreError, wait: Duration) -> CoreError {
     let seconds = wait.as_secs();
     error.with_hint(format!(
-        "wait until that process has finished, or stop it; if its machine has gone, its right ends within {seconds} seconds"
+        "wait until that process has finished, or stop it; if its machine has gone, its right ends \
+         within {seconds} seconds"
     ))
 }
 
 fn warn(events: &Events, job: &str) {
-    let text =
-        format!("for too long it could not be said that job {job} goes on: another machine may have begun it, too");
+    let text = format!(
+        "for too long it could not be said that job {job} goes on: another machine may have begun \
+         it, too"
+    );
     events.warn(WarningKind::Other, "", text);
 }

@@ -23,7 +23,8 @@ pub struct Analysis {
     pub millis: u64,
     /// Its stages, in their order.
     pub stages: Vec<StageAnalysis>,
-    /// What was spent outside of them, in milliseconds: connecting, hooks, waiting before something was tried again.
+    /// What was spent outside of them, in milliseconds: connecting, hooks, waiting before something
+    /// was tried again.
     pub outside_millis: u64,
     /// The stage that took longest.
     pub longest: Option<String>,
@@ -65,14 +66,19 @@ pub struct Earlier {
     pub stored_bytes: u64,
 }
 
-/// Looks at a run beside `others` of its job, of which those count that did what they were to do, with the same type, before it.
+/// Looks at a run beside `others` of its job, of which those count that did what they were to do,
+/// with the same type, before it.
 #[must_use]
 pub fn analyze(run: &Run, others: &[Run], now: Timestamp) -> Analysis {
     let counts = |other: &&Run| {
         other.state.is_success()
             && other.what == run.what
             && other.started < run.started
-            && run.evidence.kind.as_ref().is_none_or(|kind| other.evidence.kind.as_ref() == Some(kind))
+            && run
+                .evidence
+                .kind
+                .as_ref()
+                .is_none_or(|kind| other.evidence.kind.as_ref() == Some(kind))
     };
     let others: Vec<&Run> = others.iter().filter(counts).collect();
     let millis = took(run, now);
@@ -91,7 +97,9 @@ pub fn analyze(run: &Run, others: &[Run], now: Timestamp) -> Analysis {
                 items: stage.items,
                 bytes: stage.bytes,
                 bytes_per_second: None,
-                usual_millis: middle(others.iter().filter_map(|other| of_stage(other, &stage.stage))),
+                usual_millis: middle(
+                    others.iter().filter_map(|other| of_stage(other, &stage.stage)),
+                ),
             }),
         }
     }
@@ -109,7 +117,8 @@ pub fn analyze(run: &Run, others: &[Run], now: Timestamp) -> Analysis {
     let inside: u64 = stages.iter().map(|stage| stage.millis).sum();
     let longest = stages.iter().max_by_key(|stage| stage.millis).map(|stage| stage.stage.clone());
     let outside_millis = millis.saturating_sub(inside);
-    let mut analysis = Analysis { millis, stages, outside_millis, longest, earlier, remarks: Vec::new() };
+    let mut analysis =
+        Analysis { millis, stages, outside_millis, longest, earlier, remarks: Vec::new() };
     analysis.remarks = analysis.remarkable(run);
     analysis
 }
@@ -128,7 +137,9 @@ impl Analysis {
                 if usual > 0 && factor >= REMARKABLE {
                     remarks.push(format!("{what} {factor:.1} times as much as usual"));
                 } else if usual > 0 && factor <= 1.0 / REMARKABLE && what == "the snapshot holds" {
-                    remarks.push(format!("{what} {factor:.2} of what is usual: is something missing in the source?"));
+                    remarks.push(format!(
+                        "{what} {factor:.2} of what is usual: is something missing in the source?"
+                    ));
                 }
             }
         }
@@ -136,10 +147,15 @@ impl Analysis {
             return remarks;
         }
         for (stage, words) in [
-            ("load_index", "loading the index took long: is the cache of this user kept, or was --no-cache given?"),
+            (
+                "load_index",
+                "loading the index took long: is the cache of this user kept, or was --no-cache \
+                 given?",
+            ),
             (
                 "commit",
-                "waiting for the store at the end took long: see `uploads` and `limit_upload` of the repository",
+                "waiting for the store at the end took long: see `uploads` and `limit_upload` of \
+                 the repository",
             ),
         ] {
             if self.stages.iter().any(|known| known.stage == stage && known.share >= LARGE) {
@@ -148,7 +164,9 @@ impl Analysis {
         }
         if self.outside_millis as f64 >= LARGE * self.millis as f64 {
             remarks.push(
-                "much time was spent outside of the stages: connecting, hooks, waiting before another try".to_owned(),
+                "much time was spent outside of the stages: connecting, hooks, waiting before \
+                 another try"
+                    .to_owned(),
             );
         }
         remarks
@@ -185,7 +203,8 @@ mod tests {
         let machine = Machine { host: "host".into(), user: "me".into(), time_zone: TimeZone::UTC };
         let started = Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minute);
         let mut run = Run::new(What::Backup, "docs", "/repo", &machine, started);
-        (run.state, run.finished) = (State::Verified, Some(started + SignedDuration::from_secs(seconds)));
+        (run.state, run.finished) =
+            (State::Verified, Some(started + SignedDuration::from_secs(seconds)));
         (run.evidence.kind, run.evidence.bytes) = (Some("full".to_owned()), bytes);
         let stage = |(stage, millis): &(&str, u64)| StageTime {
             stage: (*stage).to_owned(),
@@ -199,25 +218,38 @@ mod tests {
 
     #[test]
     fn is_beside_earlier_ones_of_its_kind() {
-        let usual = |minute, seconds| run(minute, seconds, 1000, &[("load_index", 100), ("backup", 1000)]);
+        let usual =
+            |minute, seconds| run(minute, seconds, 1000, &[("load_index", 100), ("backup", 1000)]);
         let mut others: Vec<Run> = (0..5).map(|at| usual(at, 10 + at)).collect();
         others[0].state = State::Failed;
         others[1].evidence.kind = Some("incremental".to_owned());
-        let stages = [("load_index", 20_000), ("backup", 1_000), ("backup", 3_000), ("commit", 1_000)];
+        let stages =
+            [("load_index", 20_000), ("backup", 1_000), ("backup", 3_000), ("commit", 1_000)];
         let slow = run(60, 40, 4000, &stages);
         others.push(usual(61, 1));
         let analysis = analyze(&slow, &others, Timestamp::UNIX_EPOCH);
         assert_eq!((analysis.millis, analysis.outside_millis), (40_000, 15_000));
-        assert_eq!(analysis.earlier, Some(Earlier { runs: 3, millis: 13_000, bytes: 1000, stored_bytes: 0 }));
+        assert_eq!(
+            analysis.earlier,
+            Some(Earlier { runs: 3, millis: 13_000, bytes: 1000, stored_bytes: 0 })
+        );
         assert_eq!(analysis.longest.as_deref(), Some("load_index"));
         let backup = &analysis.stages[1];
-        assert_eq!((backup.millis, backup.bytes, backup.bytes_per_second), (4_000, 4_000, Some(1_000)));
+        assert_eq!(
+            (backup.millis, backup.bytes, backup.bytes_per_second),
+            (4_000, 4_000, Some(1_000))
+        );
         assert_eq!((backup.share, backup.usual_millis), (0.1, Some(1000)));
         let remarks = analysis.remarks.join("\n");
-        for words in ["it took 3.1 times", "holds 4.0 times", "the index took long", "outside of the stages"] {
+        for words in
+            ["it took 3.1 times", "holds 4.0 times", "the index took long", "outside of the stages"]
+        {
             assert!(remarks.contains(words), "{words}: {remarks}");
         }
-        assert!(!remarks.contains("waiting for the store") && !remarks.contains("it stored"), "{remarks}");
+        assert!(
+            !remarks.contains("waiting for the store") && !remarks.contains("it stored"),
+            "{remarks}"
+        );
     }
 
     #[test]

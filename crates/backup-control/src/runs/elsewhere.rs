@@ -1,5 +1,5 @@
-//! Runs that other machines, and this one after it has lost its catalog, can know of: those that were saved in the repository when they
-//! ended, and those that made a snapshot.
+//! Runs that other machines, and this one after it has lost its catalog, can know of: those that
+//! were saved in the repository when they ended, and those that made a snapshot.
 
 use std::collections::HashSet;
 
@@ -46,7 +46,8 @@ impl From<&Run> for SavedRun {
 }
 
 impl SavedRun {
-    /// As a run of the repository with the address `repository`: each machine may have another one for it.
+    /// As a run of the repository with the address `repository`: each machine may have another one
+    /// for it.
     pub(super) fn of(self, repository: &str) -> Run {
         Run {
             id: self.id,
@@ -64,22 +65,32 @@ impl SavedRun {
     }
 }
 
-/// The runs of the repository with the address `repository` that are not among those `known`: those that were saved in it, and the
-/// backups that made its `snapshots`, oldest first.
+/// The runs of the repository with the address `repository` that are not among those `known`: those
+/// that were saved in it, and the backups that made its `snapshots`, oldest first.
 #[must_use]
-pub fn unknown(saved: Vec<SavedRun>, snapshots: &[SnapshotInfo], repository: &str, known: &[Run]) -> Vec<Run> {
+pub fn unknown(
+    saved: Vec<SavedRun>,
+    snapshots: &[SnapshotInfo],
+    repository: &str,
+    known: &[Run],
+) -> Vec<Run> {
     let ids: HashSet<&str> = known.iter().map(|run| run.id.as_str()).collect();
-    let of_snapshot = |run: &Run| run.evidence.snapshot.clone().filter(|_| run.what == What::Backup);
+    let of_snapshot =
+        |run: &Run| run.evidence.snapshot.clone().filter(|_| run.what == What::Backup);
     let mut made: HashSet<String> = known.iter().filter_map(of_snapshot).collect();
     let is_unknown = |run: &SavedRun| run.finished.is_some() && !ids.contains(run.id.as_str());
-    let mut runs: Vec<Run> = saved.into_iter().filter(is_unknown).map(|run| run.of(repository)).collect();
+    let mut runs: Vec<Run> =
+        saved.into_iter().filter(is_unknown).map(|run| run.of(repository)).collect();
     made.extend(runs.iter().filter_map(of_snapshot));
     let is_meant = |info: &&SnapshotInfo| {
         let snapshot = &info.snapshot;
         // A log that was rolled up is no backup, and a copy was made elsewhere.
-        snapshot.tag("type") != Some("log") && snapshot.original.is_none() && !made.contains(&info.id.to_hex())
+        snapshot.tag("type") != Some("log")
+            && snapshot.original.is_none()
+            && !made.contains(&info.id.to_hex())
     };
-    let of_snapshots = snapshots.iter().filter(is_meant).filter_map(|info| made_by(info, repository));
+    let of_snapshots =
+        snapshots.iter().filter(is_meant).filter_map(|info| made_by(info, repository));
     runs.extend(of_snapshots.filter(|run| !ids.contains(run.id.as_str())));
     runs.sort_by_key(|run| run.started);
     runs
@@ -131,7 +142,10 @@ mod tests {
             "time": "2026-03-01T12:00:00Z", "tree": "00".repeat(32), "paths": ["/data"], "hostname": "h", "username": "u",
             "tags": tags, "original": original.map(|id| id.repeat(32)),
         });
-        SnapshotInfo { id: id.repeat(32).parse().unwrap(), snapshot: serde_json::from_value(json).unwrap() }
+        SnapshotInfo {
+            id: id.repeat(32).parse().unwrap(),
+            snapshot: serde_json::from_value(json).unwrap(),
+        }
     }
 
     fn run(state: State, snapshot: Option<&str>) -> Run {
@@ -158,11 +172,18 @@ mod tests {
         assert_eq!(serde_json::from_str::<Vec<SavedRun>>(&text).unwrap(), saved());
         let all = unknown(saved(), &snapshots, "/repo", &[]);
         assert!(all.iter().all(|run| run.repository == "/repo"));
-        let found: Vec<_> =
-            all.iter().map(|run| (run.state, run.evidence.snapshot.as_deref().map(|id| &id[..2]))).collect();
-        let expected = [(State::Failed, None), (State::Verified, Some("a1")), (State::Verified, Some("a2"))];
+        let found: Vec<_> = all
+            .iter()
+            .map(|run| (run.state, run.evidence.snapshot.as_deref().map(|id| &id[..2])))
+            .collect();
+        let expected =
+            [(State::Failed, None), (State::Verified, Some("a1")), (State::Verified, Some("a2"))];
         assert!(expected.iter().all(|one| found.contains(one)) && found.len() == 3, "{found:?}");
-        assert_eq!(unknown(saved(), &snapshots, "/repo", &all), [], "nothing is new the second time");
+        assert_eq!(
+            unknown(saved(), &snapshots, "/repo", &all),
+            [],
+            "nothing is new the second time"
+        );
         let some = unknown(saved(), &snapshots, "/repo", std::slice::from_ref(&good));
         assert_eq!(some.len(), 2, "{some:?}");
     }

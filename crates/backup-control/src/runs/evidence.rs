@@ -5,7 +5,8 @@ use backup_core::source::RestoreReport;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What came of a run, as far as it got. Stored as JSON: fields may be added, and must not be taken away.
+/// What came of a run, as far as it got. Stored as JSON: fields may be added, and must not be taken
+/// away.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Evidence {
@@ -32,16 +33,19 @@ pub struct Evidence {
     pub warnings: u64,
     /// How long its stages took.
     pub stages: Vec<StageTime>,
-    /// Of a group: the first moment that has all snapshots of this run before it. None if one of them has no log.
+    /// Of a group: the first moment that has all snapshots of this run before it. None if one of
+    /// them has no log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moment: Option<Timestamp>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// Whether another machine has closed it, because nothing was heard of it: if it ends after all, that counts.
+    /// Whether another machine has closed it, because nothing was heard of it: if it ends after
+    /// all, that counts.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_presumed: bool,
-    /// The words of a command line that does the same again, without the program; none if they would hold a secret.
+    /// The words of a command line that does the same again, without the program; none if they
+    /// would hold a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub again: Option<Vec<String>>,
     /// Flags that are not among these words, because they may hold a secret.

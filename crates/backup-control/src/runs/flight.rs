@@ -1,5 +1,6 @@
-//! One execution of a job at a time, among the processes that share a state directory. The operating system keeps the lock, so
-//! nobody waits for a process that died. What other machines do is told by [`Agreed`](super::Agreed).
+//! One execution of a job at a time, among the processes that share a state directory. The
+//! operating system keeps the lock, so nobody waits for a process that died. What other machines do
+//! is told by [`Agreed`](super::Agreed).
 
 use std::fmt;
 use std::fs::File;
@@ -60,8 +61,10 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// Takes the right to execute the job of `run`, whose source is `source`, into the repository with the address `repository`. An
-    /// error of the file system inside if it cannot be told whether anybody else does: the file system knows no locks, or the directory cannot be written.
+    /// Takes the right to execute the job of `run`, whose source is `source`, into the repository
+    /// with the address `repository`. An error of the file system inside if it cannot be told
+    /// whether anybody else does: the file system knows no locks, or the directory cannot be
+    /// written.
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] if somebody else does it: who, and since when.
@@ -82,8 +85,8 @@ impl Flight {
         Ok(write(&mut file, &all).map(|()| Self { file, before, own }))
     }
 
-    /// Whose right it was before, whose processes have ended therefore. Each of them may have died before it had what the one before it
-    /// still has among machines.
+    /// Whose right it was before, whose processes have ended therefore. Each of them may have died
+    /// before it had what the one before it still has among machines.
     #[must_use]
     pub fn before(&self) -> &[Holder] {
         &self.before
@@ -97,7 +100,8 @@ impl Flight {
     }
 }
 
-/// What stands for executing the job of a run. One name may stand for several sources: `backup run --source` calls every one `manual`.
+/// What stands for executing the job of a run. One name may stand for several sources:
+/// `backup run --source` calls every one `manual`.
 pub(super) fn name(repository: &str, source: &str, run: &Run) -> String {
     let key = Sha256::digest(format!("{repository}\0{}\0{source}", run.job));
     key[..16].iter().map(|byte| format!("{byte:02x}")).collect()
@@ -106,7 +110,13 @@ pub(super) fn name(repository: &str, source: &str, run: &Run) -> String {
 fn lock(dir: &Path, name: &str) -> io::Result<(File, bool)> {
     cache::create(dir)?;
     let path = dir.join(name);
-    let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
     match file.try_lock() {
         Ok(()) => Ok((file, true)),
         Err(std::fs::TryLockError::WouldBlock) => Ok((file, false)),
@@ -132,7 +142,8 @@ fn read(file: &mut File) -> Vec<Holder> {
 
 /// An error that says who executes the job.
 pub(super) fn busy(holder: Option<&Holder>, run: &Run) -> CoreError {
-    let who = holder.map_or_else(|| "by another process".to_owned(), |holder| format!("by {holder}"));
+    let who =
+        holder.map_or_else(|| "by another process".to_owned(), |holder| format!("by {holder}"));
     CoreError::new(ErrorKind::Busy, format!("job {} is being run already {who}", run.job))
         .with_hint("wait until that process has finished, or stop it")
 }
@@ -144,7 +155,8 @@ mod tests {
     use crate::runs::What;
 
     fn run(job: &str) -> Run {
-        let machine = Machine { host: "host".into(), user: "me".into(), time_zone: jiff::tz::TimeZone::UTC };
+        let machine =
+            Machine { host: "host".into(), user: "me".into(), time_zone: jiff::tz::TimeZone::UTC };
         Run::new(What::Backup, job, "/repo", &machine, "2026-03-01T12:00:00.5Z".parse().unwrap())
     }
 
@@ -154,18 +166,27 @@ mod tests {
         let (docs, other) = (run("docs"), run("other"));
         let first = Flight::take(dir.path(), "r", "s", &docs).unwrap().unwrap();
         let error = Flight::take(dir.path(), "r", "s", &docs).unwrap_err();
-        for word in ["job docs", "me@host", &format!("process {}", std::process::id()), "2026-03-01T12:00:00Z"] {
+        for word in [
+            "job docs",
+            "me@host",
+            &format!("process {}", std::process::id()),
+            "2026-03-01T12:00:00Z",
+        ] {
             assert!(error.to_string().contains(word), "{word}: {error}");
         }
-        assert!(matches!(&error, crate::error::Error::Core(core) if core.kind() == ErrorKind::Busy));
-        for (repository, source, run) in [("r", "s", &other), ("r", "t", &docs), ("q", "s", &docs)] {
+        assert!(
+            matches!(&error, crate::error::Error::Core(core) if core.kind() == ErrorKind::Busy)
+        );
+        for (repository, source, run) in [("r", "s", &other), ("r", "t", &docs), ("q", "s", &docs)]
+        {
             Flight::take(dir.path(), repository, source, run).unwrap().unwrap();
         }
         drop(first);
         Flight::take(dir.path(), "r", "s", &docs).unwrap().unwrap();
     }
 
-    /// One after the other that dies early: all of them are known to be dead, until one has settled what they have left.
+    /// One after the other that dies early: all of them are known to be dead, until one has settled
+    /// what they have left.
     #[test]
     fn all_that_died_in_a_row_are_known() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! The messages of a run, in a file beside the catalog: one line each, with the time. While the run goes on, its process holds a
-//! lock on the file, which the operating system takes away when the process dies: so others tell the living from the dead.
+//! The messages of a run, in a file beside the catalog: one line each, with the time. While the run
+//! goes on, its process holds a lock on the file, which the operating system takes away when the
+//! process dies: so others tell the living from the dead.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
@@ -17,7 +18,8 @@ pub const MAX_LOG: u64 = 1 << 20;
 const MAX_LOGS: usize = 1000;
 /// The directory of the logs, in that of the catalog.
 const DIR: &str = "runs";
-/// The directory of what came of runs that the catalog could not be told of; it is not there while there is nothing.
+/// The directory of what came of runs that the catalog could not be told of; it is not there while
+/// there is nothing.
 const ENDED: &str = "runs-ended";
 
 /// The log of a run that goes on. Dropping it frees the lock.
@@ -40,7 +42,12 @@ impl Log {
         remove_oldest(&dir.join(DIR))?;
         let file = File::options().write(true).create_new(true).mode(0o600).open(path(dir, id))?;
         file.try_lock()?;
-        Ok(Self { file, ended: dir.join(ENDED).join(format!("{id}.json")), written: 0, left_out: 0 })
+        Ok(Self {
+            file,
+            ended: dir.join(ENDED).join(format!("{id}.json")),
+            written: 0,
+            left_out: 0,
+        })
     }
 
     /// Adds a message, unless there are too many.
@@ -75,7 +82,8 @@ impl Log {
     pub(super) fn keep(&self, run: &Run) -> io::Result<()> {
         self.ended.parent().map_or(Ok(()), cache::create)?;
         let new = self.ended.with_extension("new");
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         let kept = (&run.repository, SavedRun::from(run));
         file.write_all(&serde_json::to_vec(&kept).map_err(io::Error::other)?)?;
         std::fs::rename(new, &self.ended)
@@ -132,8 +140,8 @@ impl Log {
         path(dir, id).try_exists()
     }
 
-    /// Whether the process of a run lives, if it is of this host or the directory is on a disk of this machine. Whoever removed the
-    /// log made it look dead.
+    /// Whether the process of a run lives, if it is of this host or the directory is on a disk of
+    /// this machine. Whoever removed the log made it look dead.
     ///
     /// # Errors
     /// Those of the file system.
@@ -220,8 +228,16 @@ mod tests {
         }
         log.end(now, "the end").unwrap();
         let text = Log::read(dir.path(), &id("1")).unwrap().unwrap();
-        assert!(text.starts_with("1970-01-01T00:00:00.000Z first\n  more of it\n"), "{}", &text[..80]);
-        assert!(text.len() as u64 <= MAX_LOG + 200 && text.len() as u64 > MAX_LOG - 2000, "{}", text.len());
+        assert!(
+            text.starts_with("1970-01-01T00:00:00.000Z first\n  more of it\n"),
+            "{}",
+            &text[..80]
+        );
+        assert!(
+            text.len() as u64 <= MAX_LOG + 200 && text.len() as u64 > MAX_LOG - 2000,
+            "{}",
+            text.len()
+        );
         let last: Vec<&str> = text.lines().rev().take(2).collect();
         assert!(last[0].ends_with(" the end") && last[1].contains("not kept: 9"), "{last:?}");
         let mode = |path: PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;

@@ -1,4 +1,5 @@
-//! Runs: what is remembered of every execution of a job, who may execute one, and what becomes of those that died.
+//! Runs: what is remembered of every execution of a job, who may execute one, and what becomes of
+//! those that died.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -43,7 +44,8 @@ pub use flight::{Flight, Holder};
 pub use log::{Log, MAX_LOG};
 pub use recording::{Recording, close_dead};
 
-/// Name of a run: the second in which it began (UTC) and a random number, so that names sort by time.
+/// Name of a run: the second in which it began (UTC) and a random number, so that names sort by
+/// time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunId(String);
@@ -108,8 +110,9 @@ impl What {
     }
 }
 
-/// How far a run has got. A backup goes from `running` to `captured` and `uploaded` to `verified`, a restore or a group from `running`
-/// to `completed`; all may end as `failed` or `cancelled` instead.
+/// How far a run has got. A backup goes from `running` to `captured` and `uploaded` to `verified`,
+/// a restore or a group from `running` to `completed`; all may end as `failed` or `cancelled`
+/// instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -117,7 +120,8 @@ pub enum State {
     Running,
     /// The source was read in full.
     Captured,
-    /// Everything that was read is stored, and the store or a read confirmed what was written; the snapshot is not listed yet.
+    /// Everything that was read is stored, and the store or a read confirmed what was written; the
+    /// snapshot is not listed yet.
     Uploaded,
     /// The snapshot is listed; only a backup has this state.
     Verified,
@@ -130,8 +134,15 @@ pub enum State {
 }
 
 impl State {
-    const ALL: [Self; 7] =
-        [Self::Running, Self::Captured, Self::Uploaded, Self::Verified, Self::Completed, Self::Failed, Self::Cancelled];
+    const ALL: [Self; 7] = [
+        Self::Running,
+        Self::Captured,
+        Self::Uploaded,
+        Self::Verified,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
 
     /// As stored and shown.
     #[must_use]
@@ -163,7 +174,8 @@ impl State {
     }
 }
 
-/// What is remembered of one execution of a job. No secrets: addresses are stored as they may be shown.
+/// What is remembered of one execution of a job. No secrets: addresses are stored as they may be
+/// shown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
     /// Its name.
@@ -193,7 +205,13 @@ pub struct Run {
 impl Run {
     /// A run that begins now in this process.
     #[must_use]
-    pub fn new(what: What, job: &str, repository: &str, machine: &crate::machine::Machine, now: Timestamp) -> Self {
+    pub fn new(
+        what: What,
+        job: &str,
+        repository: &str,
+        machine: &crate::machine::Machine,
+        now: Timestamp,
+    ) -> Self {
         Self {
             id: RunId::new(now),
             what,

@@ -18,7 +18,8 @@ use crate::state;
 /// Stages that are remembered of one run: more than any run has.
 const MAX_STAGES: usize = 64;
 
-/// A run that is being recorded. Dropping it without [`Self::end`] leaves a run whose process has died.
+/// A run that is being recorded. Dropping it without [`Self::end`] leaves a run whose process has
+/// died.
 #[derive(Debug)]
 pub struct Recording {
     catalog: SharedCatalog,
@@ -48,7 +49,8 @@ impl Recording {
     /// # Errors
     /// Those of the catalog, and of the file with the messages.
     pub async fn begin(dir: &Path, catalog: SharedCatalog, run: Run, cx: &Context) -> Result<Self> {
-        let mut log = Log::begin(dir, &run.id).map_err(|error| Error::Place(dir.to_path_buf(), error))?;
+        let mut log =
+            Log::begin(dir, &run.id).map_err(|error| Error::Place(dir.to_path_buf(), error))?;
         let title = format!(
             "{}: {}, repository {}",
             match run.what {
@@ -62,9 +64,11 @@ impl Recording {
         catalog.add(&run).await?;
         let (states, changes) = watch::channel(run.clone());
         tokio::spawn(follow(Arc::clone(&catalog), changes));
-        let beating = AbortOnDropHandle::new(tokio::spawn(beat(Arc::clone(&catalog), run.id.clone())));
+        let beating =
+            AbortOnDropHandle::new(tokio::spawn(beat(Arc::clone(&catalog), run.id.clone())));
         let seen = Mutex::new(Seen { run, log, stages: Vec::new(), trouble: None });
-        let recorder = Recorder { clock: Arc::clone(&cx.clock), next: cx.events.clone(), seen, states };
+        let recorder =
+            Recorder { clock: Arc::clone(&cx.clock), next: cx.events.clone(), seen, states };
         Ok(Self { catalog, recorder: Arc::new(recorder), _beating: beating })
     }
 
@@ -128,7 +132,8 @@ fn last_words(run: &Run) -> String {
     text
 }
 
-/// Keeps the catalog up to date while a run goes on. What cannot be written now is written at the end, or fails there.
+/// Keeps the catalog up to date while a run goes on. What cannot be written now is written at the
+/// end, or fails there.
 async fn follow(catalog: SharedCatalog, mut changes: watch::Receiver<Run>) {
     while changes.changed().await.is_ok() {
         let run = changes.borrow_and_update().clone();
@@ -145,13 +150,19 @@ async fn beat(catalog: SharedCatalog, id: RunId) {
     }
 }
 
-/// Tells the catalog what it could not be told before, and closes the runs whose processes died, as failed, or as what their messages end with: those died when only the catalog did not
-/// know yet. Those of other hosts are closed where a lock tells of them, too, as with containers; in a catalog that is shared, where
-/// nothing was heard of them for long. Returns them.
+/// Tells the catalog what it could not be told before, and closes the runs whose processes died, as
+/// failed, or as what their messages end with: those died when only the catalog did not know yet.
+/// Those of other hosts are closed where a lock tells of them, too, as with containers; in a
+/// catalog that is shared, where nothing was heard of them for long. Returns them.
 ///
 /// # Errors
 /// Those of the catalog, and of the files with the messages.
-pub async fn close_dead(dir: &Path, catalog: &SharedCatalog, host: &str, now: Timestamp) -> Result<Found> {
+pub async fn close_dead(
+    dir: &Path,
+    catalog: &SharedCatalog,
+    host: &str,
+    now: Timestamp,
+) -> Result<Found> {
     for (file, run) in Log::kept(dir).map_err(|error| Error::Place(dir.to_path_buf(), error))? {
         catalog.update(&run).await?;
         std::fs::remove_file(&file).map_err(|error| Error::Place(file, error))?;
@@ -165,7 +176,8 @@ pub async fn close_dead(dir: &Path, catalog: &SharedCatalog, host: &str, now: Ti
     let (mut died, sees_all) = (Vec::new(), state::is_local(dir));
     for mut run in runs {
         let failed = |error| Error::Place(dir.to_path_buf(), error);
-        let is_elsewhere = catalog.shared().is_some() && !Log::is_here(dir, &run.id).map_err(failed)?;
+        let is_elsewhere =
+            catalog.shared().is_some() && !Log::is_here(dir, &run.id).map_err(failed)?;
         let lives = match () {
             () if is_elsewhere => !silent.contains(&run.id),
             // The name of a container's host goes with the container.
@@ -180,7 +192,8 @@ pub async fn close_dead(dir: &Path, catalog: &SharedCatalog, host: &str, now: Ti
                 (run.state, run.finished) = (state, Some(time));
             }
             None => {
-                run.evidence.failure = Some(if is_elsewhere { silence_of(&run) } else { death_of(&run) });
+                run.evidence.failure =
+                    Some(if is_elsewhere { silence_of(&run) } else { death_of(&run) });
                 run.evidence.is_presumed = is_elsewhere;
                 (run.state, run.finished) = (State::Failed, Some(now));
             }
@@ -193,7 +206,8 @@ pub async fn close_dead(dir: &Path, catalog: &SharedCatalog, host: &str, now: Ti
 
 fn silence_of(run: &Run) -> Failure {
     let minutes = SILENCE.as_secs() / 60;
-    let message = format!("nothing was heard of process {} on {} for {minutes} minutes", run.pid, run.host);
+    let message =
+        format!("nothing was heard of process {} on {} for {minutes} minutes", run.pid, run.host);
     Failure { message, ..death_of(run) }
 }
 
@@ -202,7 +216,9 @@ fn death_of(run: &Run) -> Failure {
     let hint = match (run.what, &run.evidence.snapshot) {
         (What::Restore | What::Group, _) => None,
         (What::Backup, None) => Some("what was stored is reused by the next run"),
-        (What::Backup, Some(_)) => Some("the snapshot is complete; what was to be done after it may be missing"),
+        (What::Backup, Some(_)) => {
+            Some("the snapshot is complete; what was to be done after it may be missing")
+        }
     };
     Failure { message, hint: hint.map(str::to_owned) }
 }
@@ -230,7 +246,9 @@ impl Recorder {
             Event::Warning(warning) if warning.path.is_empty() => {
                 seen.add(now, &format!("warning: {}", warning.message));
             }
-            Event::Warning(warning) => seen.add(now, &format!("warning: {}: {}", warning.path, warning.message)),
+            Event::Warning(warning) => {
+                seen.add(now, &format!("warning: {}: {}", warning.path, warning.message))
+            }
             Event::SnapshotSaved { id } => {
                 seen.add(now, &format!("snapshot {id} saved"));
                 // Whatever comes behind it and fails: it is there.

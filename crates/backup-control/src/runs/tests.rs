@@ -20,7 +20,10 @@ fn run(host: &str) -> Run {
 }
 
 async fn open(dir: &Path) -> SharedCatalog {
-    catalog::open(&catalog::Home::Directory(dir.to_path_buf()), Timestamp::UNIX_EPOCH).await.unwrap().catalog
+    catalog::open(&catalog::Home::Directory(dir.to_path_buf()), Timestamp::UNIX_EPOCH)
+        .await
+        .unwrap()
+        .catalog
 }
 
 async fn stored(catalog: &SharedCatalog, id: &RunId) -> Run {
@@ -52,7 +55,10 @@ async fn knows_snapshot(catalog: &SharedCatalog, id: &RunId) {
 }
 
 fn finished(stage: Stage, bytes: u64) -> Event {
-    Event::StageFinished { stage, progress: Progress { done_items: 3, done_bytes: bytes, ..Progress::default() } }
+    Event::StageFinished {
+        stage,
+        progress: Progress { done_items: 3, done_bytes: bytes, ..Progress::default() },
+    }
 }
 
 #[tokio::test]
@@ -76,12 +82,18 @@ async fn a_run_is_followed_to_its_end() {
     let known = stored(&catalog, &id).await;
     assert_eq!((known.state, known.evidence.bytes), (State::Verified, 10));
     assert!(ended.finished.is_some() && known.finished.is_some());
-    let stages: Vec<_> = known.evidence.stages.iter().map(|stage| (stage.stage.as_str(), stage.bytes)).collect();
+    let stages: Vec<_> =
+        known.evidence.stages.iter().map(|stage| (stage.stage.as_str(), stage.bytes)).collect();
     assert_eq!(stages, [("backup", 10), ("commit", 20)]);
     let log = Log::read(dir.path(), &id).unwrap().unwrap();
-    for words in
-        ["backup of job docs", "warning: /a: no", "backup: 3 done, 10 bytes", "a1 saved", "a remark", " verified"]
-    {
+    for words in [
+        "backup of job docs",
+        "warning: /a: no",
+        "backup: 3 done, 10 bytes",
+        "a1 saved",
+        "a remark",
+        " verified",
+    ] {
         assert!(log.contains(words), "{words}: {log}");
     }
 }
@@ -90,7 +102,9 @@ async fn a_run_is_followed_to_its_end() {
 async fn what_died_is_closed_and_what_lives_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let (catalog, cx) = (open(dir.path()).await, Context::silent());
-    let begin = async |host: &str| Recording::begin(dir.path(), catalog.clone(), run(host), &cx).await.unwrap();
+    let begin = async |host: &str| {
+        Recording::begin(dir.path(), catalog.clone(), run(host), &cx).await.unwrap()
+    };
     let (dead, lives) = (begin("here").await, begin("here").await);
     let (died, living) = (dead.id(), lives.id());
     // As if its process had ended: nothing holds the lock.
@@ -105,7 +119,8 @@ async fn what_died_is_closed_and_what_lives_is_not() {
     knows_snapshot(&catalog, &done).await;
     finished.end_unknown("verified");
     let closing = close_dead(dir.path(), &catalog, "here", Timestamp::UNIX_EPOCH).await.unwrap();
-    let closed: std::collections::BTreeSet<_> = closing.runs.iter().map(|run| run.id.clone()).collect();
+    let closed: std::collections::BTreeSet<_> =
+        closing.runs.iter().map(|run| run.id.clone()).collect();
     assert_eq!(closed, [died.clone(), elsewhere.id.clone(), done.clone()].into());
     let known = stored(&catalog, &done).await;
     assert_eq!((known.state, known.finished), (State::Verified, Some(Timestamp::UNIX_EPOCH)));
@@ -118,7 +133,8 @@ async fn what_died_is_closed_and_what_lives_is_not() {
     lives.end(State::Failed, |evidence| evidence.failure = Some(failure)).await.unwrap();
     let log = Log::read(dir.path(), &living).unwrap().unwrap();
     assert!(log.contains("failed: no\n  hint: yes"), "{log}");
-    let unfinished = catalog.runs(&RunFilter { unfinished: true, ..RunFilter::default() }).await.unwrap();
+    let unfinished =
+        catalog.runs(&RunFilter { unfinished: true, ..RunFilter::default() }).await.unwrap();
     assert_eq!(unfinished.runs, []);
 }
 
@@ -162,7 +178,10 @@ async fn what_a_catalog_could_not_be_told_it_is_told_later() {
         let closed = close_dead(dir.path(), &catalog, "here", Timestamp::UNIX_EPOCH).await.unwrap();
         assert_eq!(closed.runs, [], "nobody has died");
         let known = stored(&catalog, &id).await;
-        assert_eq!((known.state, known.evidence.bytes, known.finished.is_some()), (State::Verified, 7, true));
+        assert_eq!(
+            (known.state, known.evidence.bytes, known.finished.is_some()),
+            (State::Verified, 7, true)
+        );
         assert!(Log::kept(dir.path()).unwrap().is_empty());
     }
 }

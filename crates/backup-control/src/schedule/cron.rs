@@ -1,12 +1,14 @@
 //! Cron expressions, and their times.
 //!
-//! Which times of the calendar an expression means is said by `croner`. Which moments these are where clocks are changed is said
-//! here:
+//! Which times of the calendar an expression means is said by `croner`. Which moments these are
+//! where clocks are changed is said here:
 //!
-//! - An expression whose hours are not all hours names times of the day. One that does not exist, because clocks go forward over it,
-//!   is at the first moment after the gap; one that exists twice is at its first moment. So it comes once every day it is meant for.
-//! - An expression of every hour (`*/5 * * * *`, `30 * * * *`) goes by what clocks show: nothing in a gap, everything twice
-//!   where clocks repeat an hour. So about the same time lies between two of its moments.
+//! - An expression whose hours are not all hours names times of the day. One that does not exist,
+//!   because clocks go forward over it, is at the first moment after the gap; one that exists twice
+//!   is at its first moment. So it comes once every day it is meant for.
+//! - An expression of every hour (`*/5 * * * *`, `30 * * * *`) goes by what clocks show: nothing in
+//!   a gap, everything twice where clocks repeat an hour. So about the same time lies between two
+//!   of its moments.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,9 +21,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::units::Text;
 
-/// An expression of every hour is looked for in so many stretches between changes of clocks; two a year are usual.
+/// An expression of every hour is looked for in so many stretches between changes of clocks; two a
+/// year are usual.
 const MAX_STRETCHES: usize = 1000;
-/// So many times of the calendar may all be moments that have been, where clocks repeat them: a day has no more minutes.
+/// So many times of the calendar may all be moments that have been, where clocks repeat them: a day
+/// has no more minutes.
 const MAX_REPEATED: usize = 2 * 24 * 60;
 
 /// A cron expression: minute, hour, day, month, weekday; or `@daily` and the like.
@@ -45,11 +49,14 @@ impl Cron {
         const HOUR: i64 = 3600;
         // The first of these that holds one holds few, whatever the expression.
         let lengths = [HOUR, 24 * HOUR, 32 * 24 * HOUR, 366 * 24 * HOUR];
-        let begins =
-            lengths.into_iter().filter_map(|seconds| until.checked_sub(jiff::SignedDuration::from_secs(seconds)).ok());
+        let begins = lengths
+            .into_iter()
+            .filter_map(|seconds| until.checked_sub(jiff::SignedDuration::from_secs(seconds)).ok());
         for begin in begins.map(|begin| begin.max(after)).chain([after]) {
             let mut found = self.next(begin, zone).filter(|first| *first <= until);
-            while let Some(later) = found.and_then(|last| self.next(last, zone)).filter(|later| *later <= until) {
+            while let Some(later) =
+                found.and_then(|last| self.next(last, zone)).filter(|later| *later <= until)
+            {
                 found = Some(later);
             }
             if found.is_some() || begin == after {
@@ -91,7 +98,8 @@ impl Cron {
     }
 }
 
-/// The moment of a time of the day: the first if there are two, that after the gap if there is none.
+/// The moment of a time of the day: the first if there are two, that after the gap if there is
+/// none.
 fn moment(time: DateTime, zone: &TimeZone) -> Option<Timestamp> {
     match zone.to_ambiguous_timestamp(time).offset() {
         AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(time).ok(),
@@ -107,14 +115,18 @@ impl FromStr for Cron {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const LIKE: &str = "write minute, hour, day, month and weekday like `30 2 * * 1-5`, or @daily";
+        const LIKE: &str =
+            "write minute, hour, day, month and weekday like `30 2 * * 1-5`, or @daily";
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let fields = text.split(' ').count();
         if !text.starts_with('@') && fields != 5 {
             let has = if text.is_empty() { 0 } else { fields };
-            return Err(format!("{text:?} has {has} fields, and a cron expression has five; {LIKE}"));
+            return Err(format!(
+                "{text:?} has {has} fields, and a cron expression has five; {LIKE}"
+            ));
         }
-        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+        let parser =
+            CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
         let pattern = parser.parse(&text).map_err(|error| {
             let why = error.to_string().to_lowercase();
             let why = why.split_once(": ").map_or(why.as_str(), |(_, why)| why);
@@ -157,7 +169,9 @@ mod tests {
         let first: Timestamp = after.parse().unwrap();
         let next = |last: &Timestamp| cron.next(*last, &zone);
         let found = std::iter::successors(next(&first), next).take(count);
-        found.map(|time| time.to_zoned(zone.clone()).strftime("%m-%d %H:%M %:z").to_string()).collect()
+        found
+            .map(|time| time.to_zoned(zone.clone()).strftime("%m-%d %H:%M %:z").to_string())
+            .collect()
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Schedules: what happens when, from the configuration, and what of it is paused. Nothing here runs anything or asks for the time.
+//! Schedules: what happens when, from the configuration, and what of it is paused. Nothing here
+//! runs anything or asks for the time.
 //!
 //! | file | what is in it |
 //! |---|---|

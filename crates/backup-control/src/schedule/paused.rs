@@ -46,7 +46,11 @@ mod tests {
         assert!(paused(dir.path()).unwrap().is_empty());
         std::fs::create_dir(dir.path().join(DAEMON_DIR)).unwrap();
         let file = dir.path().join(DAEMON_DIR).join(TASKS_FILE);
-        std::fs::write(&file, r#"{"tasks":{"a":{"paused":true,"owed":null},"b":{"paused":false},"c":{}}}"#).unwrap();
+        std::fs::write(
+            &file,
+            r#"{"tasks":{"a":{"paused":true,"owed":null},"b":{"paused":false},"c":{}}}"#,
+        )
+        .unwrap();
         assert_eq!(paused(dir.path()).unwrap(), ["a".to_owned()].into());
         std::fs::write(&file, "{").unwrap();
         paused(dir.path()).unwrap_err();

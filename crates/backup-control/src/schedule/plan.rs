@@ -7,7 +7,9 @@ use jiff::tz::TimeZone;
 
 use super::timetable::{self, CatchUp, Timetable};
 use super::{Cron, Uses};
-use crate::config::{ArchiveConfig, Config, CopyConfig, DaemonConfig, JobConfig, JobType, ScheduleConfig, Window};
+use crate::config::{
+    ArchiveConfig, Config, CopyConfig, DaemonConfig, JobConfig, JobType, ScheduleConfig, Window,
+};
 use crate::machine::{self, Machine};
 
 /// When alert rules are looked at if nothing else is said.
@@ -133,7 +135,8 @@ impl Plan {
     pub fn new(config: &Config, machine: &Machine) -> Self {
         let DaemonConfig { max_parallel, per_source_host, per_repository, .. } = config.schedule;
         let zone = |name: &Option<String>| name.as_ref().and_then(|name| machine::zone(name).ok());
-        let window_zone = zone(&config.defaults.time_zone).unwrap_or_else(|| machine.time_zone.clone());
+        let window_zone =
+            zone(&config.defaults.time_zone).unwrap_or_else(|| machine.time_zone.clone());
         let mut plan = Self {
             zone: zone(&config.schedule.time_zone).unwrap_or_else(|| window_zone.clone()),
             window_zone,
@@ -149,7 +152,10 @@ impl Plan {
             plan.job(name, job, config, machine);
         }
         for (name, group) in &config.groups {
-            let ranks = (group.priority.unwrap_or(0), group.deadline.as_ref().map(crate::units::Time::length));
+            let ranks = (
+                group.priority.unwrap_or(0),
+                group.deadline.as_ref().map(crate::units::Time::length),
+            );
             plan.backups(name, &group.schedule, ranks, None, (config, machine));
         }
         plan.besides(config, machine);
@@ -159,12 +165,15 @@ impl Plan {
     /// When a job is backed up next, by itself or with a group.
     #[must_use]
     pub fn next_backup(&self, job: &str, now: Timestamp) -> Option<Timestamp> {
-        let is_backup = |task: &&Planned| matches!(task.duty, Duty::Backup { .. }) && task.uses.jobs.contains(job);
+        let is_backup = |task: &&Planned| {
+            matches!(task.duty, Duty::Backup { .. }) && task.uses.jobs.contains(job)
+        };
         self.tasks.iter().filter(is_backup).filter_map(|task| task.next(now)).min()
     }
 
     fn job(&mut self, name: &str, job: &JobConfig, config: &Config, machine: &Machine) {
-        let ranks = (job.priority.unwrap_or(0), job.deadline.as_ref().map(crate::units::Time::length));
+        let ranks =
+            (job.priority.unwrap_or(0), job.deadline.as_ref().map(crate::units::Time::length));
         self.backups(name, &job.schedule, ranks, job.window, (config, machine));
         if job.logs.as_ref().is_some_and(|logs| logs.follow != Some(false)) {
             let duty = Duty::Follow { job: name.to_owned() };
@@ -181,12 +190,22 @@ impl Plan {
         if let (Some(at), Some(_)) = (&config.schedule.compact, &job.logs) {
             let duty = Duty::Compact { job: name.to_owned() };
             let uses = Uses::of_repositories([&job.repository]);
-            self.scheduled((format!("{name}/compact"), duty, uses), at, Duration::ZERO, (config, machine));
+            self.scheduled(
+                (format!("{name}/compact"), duty, uses),
+                at,
+                Duration::ZERO,
+                (config, machine),
+            );
         }
         if let Some(at) = &config.schedule.verify {
             let duty = Duty::Verify { job: name.to_owned() };
             let uses = Uses::of_repositories([&job.repository]);
-            self.scheduled((format!("{name}/verify"), duty, uses), at, Duration::ZERO, (config, machine));
+            self.scheduled(
+                (format!("{name}/verify"), duty, uses),
+                at,
+                Duration::ZERO,
+                (config, machine),
+            );
         }
     }
 
@@ -205,7 +224,8 @@ impl Plan {
             let label = tier.as_deref().or(kind.map(word)).unwrap_or("backup");
             let task = format!("{name}/{label}");
             let duty = Duty::Backup { job: name.to_owned(), kind, tier, outside_window };
-            let jitter = schedule.jitter.as_ref().map_or(Duration::ZERO, crate::units::Time::length);
+            let jitter =
+                schedule.jitter.as_ref().map_or(Duration::ZERO, crate::units::Time::length);
             let work = (task, duty, Uses::of_backup(name, config));
             let planned = self.scheduled(work, &schedule.at, jitter, (config, machine));
             planned.priority = priority;
@@ -226,26 +246,43 @@ impl Plan {
             let data = daemon.check_data.as_ref().map(ToString::to_string);
             let check = Duty::Check { repository: name.clone(), data };
             let prune = Duty::Prune { repository: name.clone() };
-            for (at, word, duty) in [(&daemon.check, "check", check), (&daemon.prune, "prune", prune)] {
+            for (at, word, duty) in
+                [(&daemon.check, "check", check), (&daemon.prune, "prune", prune)]
+            {
                 let Some(at) = at else { continue };
                 let uses = Uses::of_repositories([name]);
                 self.scheduled((format!("{word}/{name}"), duty, uses), at, Duration::ZERO, place);
             }
         }
         for copy in &daemon.copy {
-            let (name, uses) = (format!("copy/{}", copy.to), Uses::of_repositories([&copy.from, &copy.to]));
+            let (name, uses) =
+                (format!("copy/{}", copy.to), Uses::of_repositories([&copy.from, &copy.to]));
             self.scheduled((name, Duty::Copy(copy.clone()), uses), &copy.at, Duration::ZERO, place);
         }
         for archive in &daemon.archive {
-            let (name, uses) = (format!("archive/{}", archive.to), Uses::of_repositories([&archive.from, &archive.to]));
-            self.scheduled((name, Duty::Archive(archive.clone()), uses), &archive.at, Duration::ZERO, place);
+            let (name, uses) = (
+                format!("archive/{}", archive.to),
+                Uses::of_repositories([&archive.from, &archive.to]),
+            );
+            self.scheduled(
+                (name, Duty::Archive(archive.clone()), uses),
+                &archive.at,
+                Duration::ZERO,
+                place,
+            );
         }
         let usual = || ALERTS.parse::<Cron>().ok().filter(|_| !config.alerts.is_empty());
         if let Some(at) = daemon.alerts.clone().or_else(usual) {
-            self.scheduled(("alerts".to_owned(), Duty::Alerts, Uses::aside()), &at, Duration::ZERO, place);
+            self.scheduled(
+                ("alerts".to_owned(), Duty::Alerts, Uses::aside()),
+                &at,
+                Duration::ZERO,
+                place,
+            );
         }
         if let Some(at) = &daemon.report {
-            let since = daemon.report_since.as_ref().map_or(REPORT_SINCE.to_owned(), ToString::to_string);
+            let since =
+                daemon.report_since.as_ref().map_or(REPORT_SINCE.to_owned(), ToString::to_string);
             let duty = Duty::Report { since, to: daemon.report_to.clone() };
             self.scheduled(("report".to_owned(), duty, Uses::aside()), at, Duration::ZERO, place);
         }
@@ -265,14 +302,23 @@ impl Plan {
             catch_up: config.schedule.catch_up().map_or(CatchUp::Never, CatchUp::Within),
         };
         let deadline = Some(config.schedule.deadline());
-        self.add(Planned { name, duty, timetable: Some(timetable), priority: 0, deadline, window: None, uses })
+        self.add(Planned {
+            name,
+            duty,
+            timetable: Some(timetable),
+            priority: 0,
+            deadline,
+            window: None,
+            uses,
+        })
     }
 
     /// Adds a task, under another name if there is one of its name already.
     fn add(&mut self, mut planned: Planned) -> &mut Planned {
         let known = |name: &String| self.tasks.iter().any(|task| task.name == *name);
         if known(&planned.name) {
-            let numbered = (2..).map(|number| format!("{}-{number}", planned.name)).find(|name| !known(name));
+            let numbered =
+                (2..).map(|number| format!("{}-{number}", planned.name)).find(|name| !known(name));
             planned.name = numbered.unwrap_or_default();
         }
         let at = self.tasks.len();
@@ -360,11 +406,17 @@ mod tests {
         let machine = Machine { host: "h".into(), user: "u".into(), time_zone: TimeZone::UTC };
         let plan = Plan::new(&config, &machine);
         let lines = plan.tasks.iter().map(|task| {
-            let when = task.timetable.as_ref().map_or("always".to_owned(), |table| table.cron.to_string());
+            let when =
+                task.timetable.as_ref().map_or("always".to_owned(), |table| table.cron.to_string());
             let window = task.window.map(|window| format!(" in {window}")).unwrap_or_default();
             let hosts: Vec<_> = task.uses.hosts.iter().map(String::as_str).collect();
             let hours = task.deadline.map(|deadline| deadline.as_secs() / 3600);
-            format!("{} {when}{window} {} {hours:?} [{}]", task.name, task.priority, hosts.join(","))
+            format!(
+                "{} {when}{window} {} {hours:?} [{}]",
+                task.name,
+                task.priority,
+                hosts.join(",")
+            )
         });
         insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @r"
         home/backup 0 1 * * * 0 Some(24) [localhost]
@@ -385,7 +437,10 @@ mod tests {
         archive/offsite 0 9 1 * * 0 Some(24) []
         alerts */5 * * * * 0 Some(24) []
         ");
-        assert_eq!((plan.zone.iana_name(), plan.window_zone.iana_name()), (Some("Europe/Berlin"), Some("UTC")));
+        assert_eq!(
+            (plan.zone.iana_name(), plan.window_zone.iana_name()),
+            (Some("Europe/Berlin"), Some("UTC"))
+        );
         let jitter = plan.tasks.iter().find(|task| task.name == "shop/incremental").unwrap();
         let delay = jitter.timetable.as_ref().unwrap().delay;
         assert!(delay > Duration::ZERO && delay < Duration::from_secs(600), "{delay:?}");

@@ -22,14 +22,25 @@ struct Fields {
 
 impl Fields {
     fn text(&self) -> String {
-        let list = |numbers: &BTreeSet<i8>| numbers.iter().map(i8::to_string).collect::<Vec<_>>().join(",");
+        let list = |numbers: &BTreeSet<i8>| {
+            numbers.iter().map(i8::to_string).collect::<Vec<_>>().join(",")
+        };
         let any = |numbers: &Option<BTreeSet<i8>>| numbers.as_ref().map_or("*".to_owned(), list);
-        format!("{} {} {} * {}", list(&self.minutes), list(&self.hours), any(&self.days), any(&self.weekdays))
+        format!(
+            "{} {} {} * {}",
+            list(&self.minutes),
+            list(&self.hours),
+            any(&self.days),
+            any(&self.weekdays)
+        )
     }
 
     fn mean(&self, time: DateTime) -> bool {
         let day = self.days.as_ref().map(|days| days.contains(&time.day()));
-        let weekday = self.weekdays.as_ref().map(|days| days.contains(&time.weekday().to_sunday_zero_offset()));
+        let weekday = self
+            .weekdays
+            .as_ref()
+            .map(|days| days.contains(&time.weekday().to_sunday_zero_offset()));
         let is_day = match (day, weekday) {
             (Some(day), Some(weekday)) => day || weekday,
             (day, weekday) => day.unwrap_or(true) && weekday.unwrap_or(true),
@@ -44,11 +55,16 @@ impl Fields {
         let is_moment = |moment: &Timestamp| {
             let (now, before) = (zone.to_datetime(*moment), zone.to_datetime(*moment - MINUTE));
             let repeats = match zone.to_ambiguous_timestamp(now).offset() {
-                AmbiguousOffset::Fold { before, .. } => before.to_timestamp(now).unwrap() != *moment,
+                AmbiguousOffset::Fold { before, .. } => {
+                    before.to_timestamp(now).unwrap() != *moment
+                }
                 _ => false,
             };
-            let skipped = std::iter::successors(before.checked_add(MINUTE).ok(), |last| last.checked_add(MINUTE).ok());
-            let in_gap = skipped.take_while(|skipped| *skipped < now).any(|skipped| self.mean(skipped));
+            let skipped = std::iter::successors(before.checked_add(MINUTE).ok(), |last| {
+                last.checked_add(MINUTE).ok()
+            });
+            let in_gap =
+                skipped.take_while(|skipped| *skipped < now).any(|skipped| self.mean(skipped));
             if every_hour { self.mean(now) } else { self.mean(now) && !repeats || in_gap }
         };
         minutes.take_while(|moment| *moment <= to).filter(is_moment).collect()

@@ -1,5 +1,5 @@
-//! What is due. All that has to be remembered of a task between two looks, and over a restart, is up to which of its times it was
-//! dealt with.
+//! What is due. All that has to be remembered of a task between two looks, and over a restart, is
+//! up to which of its times it was dealt with.
 //!
 //! ```text
 //!    handled          the last of these        now
@@ -65,13 +65,15 @@ pub struct Due {
 }
 
 impl Timetable {
-    /// Looks what is due, when all times up to `handled` were dealt with, each as long after its time as it begins now.
+    /// Looks what is due, when all times up to `handled` were dealt with, each as long after its
+    /// time as it begins now.
     #[must_use]
     pub fn look(&self, handled: Timestamp, now: Timestamp) -> Look {
         self.look_again(handled, self.delay, now)
     }
 
-    /// The same, when the last of them was dealt with so long after its time: what it begins later by is not what a clock was put back by.
+    /// The same, when the last of them was dealt with so long after its time: what it begins later
+    /// by is not what a clock was put back by.
     #[must_use]
     pub fn look_again(&self, handled: Timestamp, delayed: Duration, now: Timestamp) -> Look {
         let reached = handled.saturating_add(SignedDuration::try_from(delayed).unwrap_or_default());
@@ -92,14 +94,16 @@ impl Timetable {
         Look { handled: time, due, missed: too_old.then_some(time), put_back: false }
     }
 
-    /// When it begins next, when all times up to `handled` were dealt with. It may be in the past: then it is due.
+    /// When it begins next, when all times up to `handled` were dealt with. It may be in the past:
+    /// then it is due.
     #[must_use]
     pub fn next(&self, handled: Timestamp) -> Option<Timestamp> {
         let time = self.cron.next(handled, &self.zone)?;
         time.checked_add(SignedDuration::try_from(self.delay).ok()?).ok()
     }
 
-    /// What [`Self::look`] takes for a task that begins to be looked at: nothing before it was missed.
+    /// What [`Self::look`] takes for a task that begins to be looked at: nothing before it was
+    /// missed.
     #[must_use]
     pub fn from_now_on(&self, now: Timestamp) -> Timestamp {
         self.delayed(now)
@@ -111,7 +115,8 @@ impl Timetable {
     }
 }
 
-/// The delay of a task: less than `jitter`, in seconds, the same every time, and another one for another task or host.
+/// The delay of a task: less than `jitter`, in seconds, the same every time, and another one for
+/// another task or host.
 #[must_use]
 pub fn delay(task: &str, host: &str, jitter: Duration) -> Duration {
     let hash = Sha256::digest(format!("{host}\0{task}"));
@@ -128,7 +133,12 @@ mod tests {
     }
 
     fn table(cron: &str, catch_up: CatchUp) -> Timetable {
-        Timetable { cron: cron.parse().unwrap(), zone: TimeZone::UTC, delay: Duration::ZERO, catch_up }
+        Timetable {
+            cron: cron.parse().unwrap(),
+            zone: TimeZone::UTC,
+            delay: Duration::ZERO,
+            catch_up,
+        }
     }
 
     #[test]
@@ -150,8 +160,13 @@ mod tests {
             (CatchUp::Within(Duration::from_secs(3 * 3600)), false),
             (CatchUp::Within(Duration::from_secs(5 * 3600)), true),
         ] {
-            let look = table("0 6 * * *", catch_up).look(at("2026-05-01T06:00:00Z"), at("2026-05-09T10:00:00Z"));
-            assert_eq!((look.due.is_some(), look.missed.is_none()), (is_done, is_done), "{catch_up:?}");
+            let look = table("0 6 * * *", catch_up)
+                .look(at("2026-05-01T06:00:00Z"), at("2026-05-09T10:00:00Z"));
+            assert_eq!(
+                (look.due.is_some(), look.missed.is_none()),
+                (is_done, is_done),
+                "{catch_up:?}"
+            );
             assert_eq!(look.handled, at("2026-05-09T06:00:00Z"));
         }
     }
@@ -185,9 +200,13 @@ mod tests {
         let look = raised.look_again(handled, Duration::ZERO, at("2026-05-02T02:01:00Z"));
         assert_eq!((look.due, look.put_back), (None, false));
         let due = Due { time: at("2026-05-02T06:00:00Z"), late: false };
-        assert_eq!(raised.look_again(handled, Duration::ZERO, at("2026-05-03T02:00:30Z")).due, Some(due));
+        assert_eq!(
+            raised.look_again(handled, Duration::ZERO, at("2026-05-03T02:00:30Z")).due,
+            Some(due)
+        );
         // And lowered again: dealt with at two in the night, twenty hours after its time.
-        let lowered = of(0).look_again(handled, Duration::from_secs(20 * 3600), at("2026-05-02T03:00:00Z"));
+        let lowered =
+            of(0).look_again(handled, Duration::from_secs(20 * 3600), at("2026-05-02T03:00:00Z"));
         assert_eq!((lowered.due, lowered.put_back), (None, false));
         // A clock that was put back is one all the same.
         assert!(raised.look_again(handled, Duration::ZERO, at("2026-05-01T02:00:00Z")).put_back);
@@ -198,15 +217,21 @@ mod tests {
         let jitter = Duration::from_secs(600);
         let of = |task, host| delay(task, host, jitter);
         assert_eq!(of("a", "h"), of("a", "h"));
-        assert!(of("a", "h") < jitter && of("a", "h") != of("b", "h") && of("a", "h") != of("a", "i"));
+        assert!(
+            of("a", "h") < jitter && of("a", "h") != of("b", "h") && of("a", "h") != of("a", "i")
+        );
         assert_eq!(delay("a", "h", Duration::ZERO), Duration::ZERO);
-        let late = Timetable { delay: Duration::from_secs(90), ..table("0 6 * * *", CatchUp::Never) };
+        let late =
+            Timetable { delay: Duration::from_secs(90), ..table("0 6 * * *", CatchUp::Never) };
         let handled = at("2026-05-01T06:00:00Z");
         assert_eq!(late.next(handled), Some(at("2026-05-02T06:01:30Z")));
         assert_eq!(late.look(handled, at("2026-05-02T06:01:29Z")).due, None);
         let due = Due { time: at("2026-05-02T06:00:00Z"), late: false };
         assert_eq!(late.look(handled, at("2026-05-02T06:01:30Z")).due, Some(due));
         // Begun between a time and its delay: that time still comes.
-        assert_eq!(late.next(late.from_now_on(at("2026-05-02T06:00:10Z"))), Some(at("2026-05-02T06:01:30Z")));
+        assert_eq!(
+            late.next(late.from_now_on(at("2026-05-02T06:00:10Z"))),
+            Some(at("2026-05-02T06:01:30Z"))
+        );
     }
 }

@@ -50,7 +50,8 @@ impl Uses {
 
 /// The hosts of a source.
 fn hosts(source: &SourceConfig) -> BTreeSet<String> {
-    let Some((scheme, rest)) = source.url.as_ref().and_then(|url| url.reveal().split_once("://")) else {
+    let Some((scheme, rest)) = source.url.as_ref().and_then(|url| url.reveal().split_once("://"))
+    else {
         return BTreeSet::from([THIS_MACHINE.to_owned()]);
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();

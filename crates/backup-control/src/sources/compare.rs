@@ -33,7 +33,8 @@ pub struct Compared {
 /// Compares `snapshot`, with `log` applied, with what `server` holds.
 ///
 /// # Errors
-/// [`Error::Invalid`] if the server is of another kind, or snapshots of this kind cannot be compared; those of reading either side.
+/// [`Error::Invalid`] if the server is of another kind, or snapshots of this kind cannot be
+/// compared; those of reading either side.
 pub async fn compare(
     snapshot: &SnapshotReader,
     log: Option<Arc<LogReplay>>,
@@ -44,11 +45,16 @@ pub async fn compare(
 ) -> Result<Compared> {
     const HINT: &str = "`backup restore --verify` compares what it has restored with the snapshot";
     match (snapshot.snapshot().tag("source"), server) {
-        (Some("mongodb"), SourceSpec::Mongodb(server)) => server.compare(snapshot, log, flags, (now, env), cx).await,
-        (Some("mongodb"), other) => Err(Error::invalid(format!("the snapshot is of MongoDB, and {other} is not"))
-            .with_hint("name a MongoDB server")),
+        (Some("mongodb"), SourceSpec::Mongodb(server)) => {
+            server.compare(snapshot, log, flags, (now, env), cx).await
+        }
+        (Some("mongodb"), other) => {
+            Err(Error::invalid(format!("the snapshot is of MongoDB, and {other} is not"))
+                .with_hint("name a MongoDB server"))
+        }
         (None | Some("files" | "postgres" | "postgres-logical" | "redis"), _) => {
-            Err(Error::invalid("only snapshots of MongoDB are compared with a server").with_hint(HINT))
+            Err(Error::invalid("only snapshots of MongoDB are compared with a server")
+                .with_hint(HINT))
         }
         (Some(other), _) => Err(restore::unknown(other)),
     }

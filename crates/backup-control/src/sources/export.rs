@@ -48,7 +48,8 @@ pub enum Exported {
     },
 }
 
-/// Writes a snapshot of `kind` (the tag `source=…`), with `log` applied, to `directory`, which must be empty or not there.
+/// Writes a snapshot of `kind` (the tag `source=…`), with `log` applied, to `directory`, which must
+/// be empty or not there.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a kind that has no such form; those of reading and writing.
@@ -65,17 +66,29 @@ pub async fn export(
         Some("mongodb") => {
             let (renames, until) = (flags.renames.clone(), flags.until.clone());
             let restoring = RestoreFlags { renames, until, ..RestoreFlags::default() };
-            let exported = mongodb::export(cx, snapshot, flags.selection.clone(), &restoring, now, directory).await?;
-            if matches!(exported, Exported::Collections { collections: 0, .. }) && !flags.selection.is_all() {
+            let exported =
+                mongodb::export(cx, snapshot, flags.selection.clone(), &restoring, now, directory)
+                    .await?;
+            if matches!(exported, Exported::Collections { collections: 0, .. })
+                && !flags.selection.is_all()
+            {
                 return Err(nothing_selected());
             }
             Ok(exported)
         }
         Some("redis") => redis_files(snapshot, log, flags, directory, cx).await,
-        None | Some("files") => Err(Error::invalid("files are not exported to a directory, they are restored")
-            .with_hint("use `backup restore … --target DIR`, or export an archive with -o FILE")),
-        Some("postgres") => Err(Error::invalid("a data directory is not exported to files of other tools")
-            .with_hint("use `backup restore … --target DIR`, or export an archive with -o FILE")),
+        None | Some("files") => {
+            Err(Error::invalid("files are not exported to a directory, they are restored")
+                .with_hint(
+                    "use `backup restore … --target DIR`, or export an archive with -o FILE",
+                ))
+        }
+        Some("postgres") => {
+            Err(Error::invalid("a data directory is not exported to files of other tools")
+                .with_hint(
+                    "use `backup restore … --target DIR`, or export an archive with -o FILE",
+                ))
+        }
         Some(other) => Err(super::restore::unknown(other)),
     }
 }
@@ -92,8 +105,10 @@ async fn redis_files(
         return Err(Error::invalid("files for a server hold everything, under its own names")
             .with_hint("leave --only, --exclude and --rename out, or restore to a server"));
     }
-    let target = directory.to_str().ok_or_else(|| Error::invalid("the name of the directory is no text"))?;
-    let request = RestoreRequest { target: Some(target.to_owned()), log, ..RestoreRequest::default() };
+    let target =
+        directory.to_str().ok_or_else(|| Error::invalid("the name of the directory is no text"))?;
+    let request =
+        RestoreRequest { target: Some(target.to_owned()), log, ..RestoreRequest::default() };
     let report = pipeline::restore(snapshot, &*redis::directory()?, &request, cx).await?;
     Ok(Exported::Files { files: report.files_written, bytes: report.written_bytes })
 }
@@ -101,6 +116,8 @@ async fn redis_files(
 /// A misspelt pattern must not look like an export.
 fn nothing_selected() -> Error {
     CoreError::new(ErrorKind::NotFound, "nothing in the snapshot is selected")
-        .with_hint("`backup ls … -R` lists what it holds; patterns are globs over database.collection")
+        .with_hint(
+            "`backup ls … -R` lists what it holds; patterns are globs over database.collection",
+        )
         .into()
 }

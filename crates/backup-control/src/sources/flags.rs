@@ -30,7 +30,8 @@ pub struct RestoreFlags {
     pub sparse: bool,
     /// Other places for tablespaces, `old=new`.
     pub tablespaces: Vec<String>,
-    /// Settings of the restored server (PostgreSQL), or of the restore itself (MongoDB), `name=value`.
+    /// Settings of the restored server (PostgreSQL), or of the restore itself (MongoDB),
+    /// `name=value`.
     pub settings: Vec<String>,
     /// Start the restored server, with the programs in this directory if there is one.
     pub start: Option<Option<PathBuf>>,
@@ -84,7 +85,8 @@ pub enum ExpiryFlag {
 }
 
 impl RestoreFlags {
-    /// The flags that only some kinds of snapshots know: its name, whether it is given, and these kinds.
+    /// The flags that only some kinds of snapshots know: its name, whether it is given, and these
+    /// kinds.
     pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 19] {
         [
             ("--rename", !self.renames.is_empty(), &["mongodb", LOGICAL, PARTS, "redis"]),
@@ -109,17 +111,20 @@ impl RestoreFlags {
         ]
     }
 
-    /// What of them is for snapshots of `kind`, one of several `kinds` that are restored together. Settings are for PostgreSQL, if that is
-    /// among them.
+    /// What of them is for snapshots of `kind`, one of several `kinds` that are restored together.
+    /// Settings are for PostgreSQL, if that is among them.
     ///
     /// # Errors
     /// [`Error::Invalid`] for what means nothing to any of the kinds.
     pub fn of_kind(&self, kind: &str, kinds: &[&str]) -> Result<Self> {
         let means_something = |owners: &[&str]| owners.iter().any(|owner| kinds.contains(owner));
-        if let Some((flag, ..)) =
-            self.of_kinds().into_iter().find(|(_, given, owners)| *given && !means_something(owners))
+        if let Some((flag, ..)) = self
+            .of_kinds()
+            .into_iter()
+            .find(|(_, given, owners)| *given && !means_something(owners))
         {
-            return Err(Error::invalid(format!("{flag} means nothing to any of them")).with_hint("leave it out"));
+            return Err(Error::invalid(format!("{flag} means nothing to any of them"))
+                .with_hint("leave it out"));
         }
         let is = |owners: &[&str]| owners.contains(&kind);
         let settings = if kinds.contains(&"postgres") { &["postgres"] } else { &["mongodb"] };
@@ -140,16 +145,25 @@ impl RestoreFlags {
     /// Refuses what is given and means nothing to snapshots of `kind`.
     pub(super) fn require_meaning(&self, kind: &str) -> Result<()> {
         let refused = |flag: &str, hint: String| {
-            Err(Error::invalid(format!("{flag} means nothing to a snapshot of `{kind}`")).with_hint(hint))
+            Err(Error::invalid(format!("{flag} means nothing to a snapshot of `{kind}`"))
+                .with_hint(hint))
         };
         if matches!(kind, "files" | LOGICAL | "redis") && self.until.is_some() {
-            return refused("--at", "leave it out; it is for snapshots of databases that have a log".to_owned());
+            return refused(
+                "--at",
+                "leave it out; it is for snapshots of databases that have a log".to_owned(),
+            );
         }
-        match self.of_kinds().into_iter().find(|(_, given, owners)| *given && !owners.contains(&kind)) {
+        match self
+            .of_kinds()
+            .into_iter()
+            .find(|(_, given, owners)| *given && !owners.contains(&kind))
+        {
             None => Ok(()),
-            Some((flag, _, owners)) => {
-                refused(flag, format!("leave it out; it is for snapshots of `{}`", owners.join("` and `")))
-            }
+            Some((flag, _, owners)) => refused(
+                flag,
+                format!("leave it out; it is for snapshots of `{}`", owners.join("` and `")),
+            ),
         }
     }
 }

@@ -58,7 +58,8 @@ use crate::machine::Machine;
 /// The variables that give the password of a source's user if nothing else does.
 const SOURCE_PASSWORD: &str = "BACKUP_SOURCE_PASSWORD";
 
-/// A source that is meant. Servers are not connected yet: one that is away must not keep other jobs from running.
+/// A source that is meant. Servers are not connected yet: one that is away must not keep other jobs
+/// from running.
 #[derive(Debug, Clone)]
 pub enum SourceSpec {
     /// Directories and files.
@@ -75,9 +76,15 @@ impl SourceSpec {
     pub(crate) fn new(source: SourceConfig, machine: &Machine, env: &Environment) -> Result<Self> {
         match source.kind {
             SourceKind::Files => Ok(Self::Files(Arc::new(files::open(source, machine)?))),
-            SourceKind::Mongodb => Ok(Self::Mongodb(Box::new(MongoSpec::new(source, SOURCE_PASSWORD, env)?))),
-            SourceKind::Postgres => Ok(Self::Postgres(Box::new(PostgresSpec::new(source, SOURCE_PASSWORD, env)?))),
-            SourceKind::Redis => Ok(Self::Redis(Box::new(RedisSpec::new(source, SOURCE_PASSWORD, env)?))),
+            SourceKind::Mongodb => {
+                Ok(Self::Mongodb(Box::new(MongoSpec::new(source, SOURCE_PASSWORD, env)?)))
+            }
+            SourceKind::Postgres => {
+                Ok(Self::Postgres(Box::new(PostgresSpec::new(source, SOURCE_PASSWORD, env)?)))
+            }
+            SourceKind::Redis => {
+                Ok(Self::Redis(Box::new(RedisSpec::new(source, SOURCE_PASSWORD, env)?)))
+            }
         }
     }
 
@@ -85,7 +92,11 @@ impl SourceSpec {
     ///
     /// # Errors
     /// [`Error::Invalid`] if they make no sense.
-    pub fn of_addresses(addresses: &[String], machine: &Machine, env: &Environment) -> Result<Self> {
+    pub fn of_addresses(
+        addresses: &[String],
+        machine: &Machine,
+        env: &Environment,
+    ) -> Result<Self> {
         Self::new(of_addresses(addresses)?, machine, env)
     }
 
@@ -100,7 +111,8 @@ impl SourceSpec {
         }
     }
 
-    /// What other machines call the same if it is the same to them: with the name of the machine `host`, if each has its own.
+    /// What other machines call the same if it is the same to them: with the name of the machine
+    /// `host`, if each has its own.
     #[must_use]
     pub fn among_machines(&self, host: &str) -> String {
         let shown = self.to_string();
@@ -112,7 +124,8 @@ impl SourceSpec {
         }
     }
 
-    /// As one whose log is captured: up to so much of it may wait to be stored. What probing it compares its log with.
+    /// As one whose log is captured: up to so much of it may wait to be stored. What probing it
+    /// compares its log with.
     #[must_use]
     pub fn capturing(self, interval: Duration) -> Self {
         match self {
@@ -121,7 +134,8 @@ impl SourceSpec {
         }
     }
 
-    /// Whether the configuration says which cluster it must be: then nobody has to wonder about another one.
+    /// Whether the configuration says which cluster it must be: then nobody has to wonder about
+    /// another one.
     #[must_use]
     pub fn names_cluster(&self) -> bool {
         match self {
@@ -130,7 +144,8 @@ impl SourceSpec {
         }
     }
 
-    /// How the replication slot is that capturing its log keeps; none of sources that have no such thing.
+    /// How the replication slot is that capturing its log keeps; none of sources that have no such
+    /// thing.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -216,16 +231,23 @@ fn path_of(address: &str) -> Result<PathBuf> {
     match address::scheme(address) {
         // It may hold anything: it is not repeated.
         None if address::has_keywords(address) => {
-            Err(Error::invalid("a server is not named in this way").with_hint("write postgres://user@host/database"))
+            Err(Error::invalid("a server is not named in this way")
+                .with_hint("write postgres://user@host/database"))
         }
         None => Ok(PathBuf::from(address)),
         Some(scheme) if scheme == "file" => match address.parse() {
             Ok(Location::Local(path)) => Ok(path),
-            Ok(_) | Err(_) => Err(Error::invalid(format!("{address:?} is no path of this machine"))
-                .with_hint("write file:///absolute/path")),
+            Ok(_) | Err(_) => {
+                Err(Error::invalid(format!("{address:?} is no path of this machine"))
+                    .with_hint("write file:///absolute/path"))
+            }
         },
-        Some(scheme) => Err(Error::invalid(format!("this program cannot back up `{scheme}` sources")).with_hint(
-            "it knows directories, files, mongodb://, postgres:// and redis:// servers; write ./ in front of a path that looks like an address",
+        Some(scheme) => Err(Error::invalid(format!(
+            "this program cannot back up `{scheme}` sources"
+        ))
+        .with_hint(
+            "it knows directories, files, mongodb://, postgres:// and redis:// servers; write ./ \
+             in front of a path that looks like an address",
         )),
     }
 }

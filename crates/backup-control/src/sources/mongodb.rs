@@ -11,14 +11,16 @@ use backup_core::pipeline::{BackupOptions, BackupReport};
 use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::{Selection, Source};
 use backup_sources::mongodb::{
-    self, CompareRequest, ExportRequest, MongoOptions, MongoSource, Position, Renames, Replay, SnapshotReads,
-    WriteConcern,
+    self, CompareRequest, ExportRequest, MongoOptions, MongoSource, Position, Renames, Replay,
+    SnapshotReads, WriteConcern,
 };
 use backup_storage::settings::Rate;
 
 use super::{CompareFlags, Compared, Exported, RestoreFlags};
 use crate::address::ServerAddress;
-use crate::config::{MajorityConfig, ReplayConfig, SnapshotReadsConfig, SourceConfig, WriteConcernConfig};
+use crate::config::{
+    MajorityConfig, ReplayConfig, SnapshotReadsConfig, SourceConfig, WriteConcernConfig,
+};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::moment::Moment;
@@ -41,10 +43,22 @@ pub struct MongoSpec {
 impl MongoSpec {
     /// `variable` gives the password if the configuration names no place for it.
     pub(super) fn new(config: SourceConfig, variable: &str, env: &Environment) -> Result<Self> {
-        let address = config.url.clone().ok_or_else(|| Error::invalid("the address of the server is missing"))?;
+        let address = config
+            .url
+            .clone()
+            .ok_or_else(|| Error::invalid("the address of the server is missing"))?;
         let password = PassphraseOrigin::of_source(&config, variable, env);
         let (renames, until) = (Renames::default(), None);
-        Ok(Self { address, password, config, renames, until, no_users: false, defer_ttl: false, log_interval: None })
+        Ok(Self {
+            address,
+            password,
+            config,
+            renames,
+            until,
+            no_users: false,
+            defer_ttl: false,
+            log_interval: None,
+        })
     }
 
     /// As a target: what restoring is told.
@@ -86,7 +100,9 @@ impl MongoSpec {
         let until = position(flags.until.as_deref(), now)?;
         let request = CompareRequest { selection: flags.selection.clone(), until, log };
         let source = self.connect(env).await?;
-        let both = mongodb::compare(cx, &source, snapshot, &request).await.map_err(backup_core::error::Error::from)?;
+        let both = mongodb::compare(cx, &source, snapshot, &request)
+            .await
+            .map_err(backup_core::error::Error::from)?;
         Ok(Compared { stored: both.stored, found: both.found })
     }
 
@@ -95,7 +111,9 @@ impl MongoSpec {
             Some(origin) => Some(origin.fetch_password(env).await?.reveal().to_owned()),
             None => None,
         };
-        Ok(MongoSource::connect(self.options(password)).await.map_err(backup_core::error::Error::from)?)
+        Ok(MongoSource::connect(self.options(password))
+            .await
+            .map_err(backup_core::error::Error::from)?)
     }
 
     fn options(&self, password: Option<String>) -> MongoOptions {
@@ -137,22 +155,29 @@ impl fmt::Display for MongoSpec {
 
 /// Takes a setting of a restore from the command line, as it would stand in the configuration.
 fn set(config: &mut SourceConfig, setting: &str) -> Result<()> {
-    const HINT: &str =
-        "for MongoDB: write_concern=majority (or a number), max_bytes_per_second=50MiB, replay=fold or apply_ops";
+    const HINT: &str = "for MongoDB: write_concern=majority (or a number), \
+                        max_bytes_per_second=50MiB, replay=fold or apply_ops";
     let refused = |text: String| Error::invalid(text).with_hint(HINT);
-    let (name, value) =
-        setting.split_once('=').ok_or_else(|| refused(format!("--set {setting:?} is not NAME=VALUE")))?;
+    let (name, value) = setting
+        .split_once('=')
+        .ok_or_else(|| refused(format!("--set {setting:?} is not NAME=VALUE")))?;
     let bad = |error: String| refused(format!("--set {name}: {error}"));
     let word = toml::Value::String(value.to_owned());
     match name {
         "write_concern" => {
             let value = value.parse().map_or(word, toml::Value::Integer);
-            config.write_concern =
-                Some(value.try_into().map_err(|error: toml::de::Error| bad(error.message().to_owned()))?);
+            config.write_concern = Some(
+                value
+                    .try_into()
+                    .map_err(|error: toml::de::Error| bad(error.message().to_owned()))?,
+            );
         }
         "max_bytes_per_second" => config.max_bytes_per_second = Some(value.parse().map_err(bad)?),
         "replay" => {
-            config.replay = Some(word.try_into().map_err(|error: toml::de::Error| bad(error.message().to_owned()))?);
+            config.replay = Some(
+                word.try_into()
+                    .map_err(|error: toml::de::Error| bad(error.message().to_owned()))?,
+            );
         }
         _ => return Err(refused(format!("a restore of MongoDB has no setting {name:?}"))),
     }
@@ -163,8 +188,8 @@ fn renames(rules: &[String]) -> Result<Renames> {
     Ok(Renames::new(rules).map_err(backup_core::error::Error::from)?)
 }
 
-/// `latest` is the end of the snapshot; `seconds:increment` as in the oplog; else a moment as everywhere, which means
-/// everything up to its second.
+/// `latest` is the end of the snapshot; `seconds:increment` as in the oplog; else a moment as
+/// everywhere, which means everything up to its second.
 fn position(text: Option<&str>, now: &Now<'_>) -> Result<Option<Position>> {
     let Some(text) = text.filter(|text| *text != "latest") else {
         return Ok(None);
@@ -172,11 +197,14 @@ fn position(text: Option<&str>, now: &Now<'_>) -> Result<Option<Position>> {
     if let Ok(position) = text.parse() {
         return Ok(Some(position));
     }
-    const HINT: &str = "write `latest`, seconds:increment as in the oplog, or a time such as `2026-11-21 14:30`";
-    let moment = Moment::parse(text, now.time, now.zone)
-        .map_err(|_| Error::invalid(format!("{text:?} is no moment of a replica set")).with_hint(HINT))?;
-    let seconds = u32::try_from(moment.end().as_second())
-        .map_err(|_| Error::invalid(format!("no replica set has a moment {text:?}")).with_hint(HINT))?;
+    const HINT: &str =
+        "write `latest`, seconds:increment as in the oplog, or a time such as `2026-11-21 14:30`";
+    let moment = Moment::parse(text, now.time, now.zone).map_err(|_| {
+        Error::invalid(format!("{text:?} is no moment of a replica set")).with_hint(HINT)
+    })?;
+    let seconds = u32::try_from(moment.end().as_second()).map_err(|_| {
+        Error::invalid(format!("no replica set has a moment {text:?}")).with_hint(HINT)
+    })?;
     Ok(Some(Position { seconds, increment: u32::MAX }))
 }
 
@@ -202,7 +230,9 @@ pub(super) async fn export(
 ) -> Result<Exported> {
     let until = position(flags.until.as_deref(), now)?;
     let request = ExportRequest { selection, renames: renames(&flags.renames)?, until };
-    let report = mongodb::export(cx, snapshot, &request, directory).await.map_err(backup_core::error::Error::from)?;
+    let report = mongodb::export(cx, snapshot, &request, directory)
+        .await
+        .map_err(backup_core::error::Error::from)?;
     let (collections, documents, bytes) = (report.collections, report.documents, report.bytes);
     Ok(Exported::Collections { collections, documents, bytes })
 }
@@ -221,12 +251,19 @@ mod tests {
             MongoSpec::new(config, "NONE", &Environment::default()).unwrap().options(None)
         };
         let plain = options("");
-        assert_eq!((plain.cursors, plain.max_bytes_per_second, plain.replay), (4, None, Replay::Fold));
-        let all = "cursors = 1\nmax_bytes_per_second = \"2MiB\"\nreplay = \"apply_ops\"\nsnapshot_reads = \"never\"\n\
-                   tls_ca_file = \"/ca.pem\"\ntls_certificate_key_file = \"/key.pem\"";
+        assert_eq!(
+            (plain.cursors, plain.max_bytes_per_second, plain.replay),
+            (4, None, Replay::Fold)
+        );
+        let all = "cursors = 1\nmax_bytes_per_second = \"2MiB\"\nreplay = \
+                   \"apply_ops\"\nsnapshot_reads = \"never\"\ntls_ca_file = \
+                   \"/ca.pem\"\ntls_certificate_key_file = \"/key.pem\"";
         let options = options(all);
         assert_eq!((options.cursors, options.max_bytes_per_second), (1, Some(2 << 20)));
-        assert_eq!((options.replay, options.snapshot_reads), (Replay::ApplyOps, SnapshotReads::Never));
+        assert_eq!(
+            (options.replay, options.snapshot_reads),
+            (Replay::ApplyOps, SnapshotReads::Never)
+        );
         assert_eq!(options.tls_ca_file.as_deref(), Some(Path::new("/ca.pem")));
         assert_eq!(options.tls_certificate_key_file.as_deref(), Some(Path::new("/key.pem")));
     }
@@ -238,17 +275,34 @@ mod tests {
         let options = |settings: &[&str]| -> Result<MongoOptions> {
             let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
             let flags = RestoreFlags { settings, ..RestoreFlags::default() };
-            let spec = MongoSpec::new(config(), "NONE", &Environment::default()).unwrap().restoring(&flags, &now)?;
+            let spec = MongoSpec::new(config(), "NONE", &Environment::default())
+                .unwrap()
+                .restoring(&flags, &now)?;
             Ok(spec.options(None))
         };
         let plain = options(&[]).unwrap();
-        assert_eq!((plain.write_concern, plain.max_bytes_per_second), (WriteConcern::default(), None));
-        let chosen = options(&["write_concern=majority", "max_bytes_per_second=2MiB", "replay=apply_ops"]).unwrap();
-        assert_eq!((chosen.write_concern, chosen.max_bytes_per_second), (WriteConcern::Majority, Some(2 << 20)));
+        assert_eq!(
+            (plain.write_concern, plain.max_bytes_per_second),
+            (WriteConcern::default(), None)
+        );
+        let chosen =
+            options(&["write_concern=majority", "max_bytes_per_second=2MiB", "replay=apply_ops"])
+                .unwrap();
+        assert_eq!(
+            (chosen.write_concern, chosen.max_bytes_per_second),
+            (WriteConcern::Majority, Some(2 << 20))
+        );
         assert_eq!(chosen.replay, Replay::ApplyOps);
         let three = options(&["write_concern=3"]).unwrap().write_concern;
         assert_eq!(three, WriteConcern::Members(3.try_into().unwrap()));
-        for bad in ["write_concern=0", "write_concern=most", "replay=x", "max_bytes_per_second=x", "port=1", "x"] {
+        for bad in [
+            "write_concern=0",
+            "write_concern=most",
+            "replay=x",
+            "max_bytes_per_second=x",
+            "port=1",
+            "x",
+        ] {
             let error = options(&[bad]).unwrap_err();
             assert!(error.hint().unwrap().contains("write_concern=majority"), "{bad}: {error}");
         }

@@ -30,10 +30,15 @@ pub struct RedisSpec {
 impl RedisSpec {
     /// `variable` gives the password if the configuration names no place for it.
     pub(super) fn new(config: SourceConfig, variable: &str, env: &Environment) -> Result<Self> {
-        let address = config.url.clone().ok_or_else(|| Error::invalid("the address of the server is missing"))?;
+        let address = config
+            .url
+            .clone()
+            .ok_or_else(|| Error::invalid("the address of the server is missing"))?;
         let password = PassphraseOrigin::of_source(&config, variable, env);
         if config.scan_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {
-            return Err(Error::invalid("`scan_percent` is a share of the server's time, from 1 to 100"));
+            return Err(Error::invalid(
+                "`scan_percent` is a share of the server's time, from 1 to 100",
+            ));
         }
         let spec = Self { address, password, config, restore: RestoreOptions::default() };
         // A mistake in the address is found before anything is connected.
@@ -80,10 +85,12 @@ impl RedisSpec {
     }
 
     fn options(&self, password: Option<String>) -> Result<RedisOptions> {
-        let parsed = RedisOptions::parse(self.address.reveal()).map_err(backup_core::error::Error::from)?;
+        let parsed =
+            RedisOptions::parse(self.address.reveal()).map_err(backup_core::error::Error::from)?;
         let config = &self.config;
         // Whoever names certificates wants them to be used.
-        let tls = parsed.tls || config.tls_ca_file.is_some() || config.tls_certificate_file.is_some();
+        let tls =
+            parsed.tls || config.tls_ca_file.is_some() || config.tls_certificate_file.is_some();
         if tls && parsed.socket.is_some() {
             return Err(Error::invalid("a socket of this machine has no TLS")
                 .with_hint("leave the certificates out, or name host and port by rediss://"));
@@ -113,8 +120,8 @@ impl fmt::Display for RedisSpec {
     }
 }
 
-/// Hands the keys of a snapshot that `selection` covers to `tell`, as its dump is read; says whether there are commands behind the dump,
-/// which are not looked through.
+/// Hands the keys of a snapshot that `selection` covers to `tell`, as its dump is read; says
+/// whether there are commands behind the dump, which are not looked through.
 ///
 /// # Errors
 /// The snapshot is none of Redis, or cannot be read; those of `tell`.
@@ -125,10 +132,13 @@ pub async fn find_keys<E: From<Error>>(
     mut tell: impl FnMut(SnapshotKey) -> std::result::Result<(), E>,
 ) -> std::result::Result<bool, E> {
     let failed = |error| E::from(Error::from(backup_core::error::Error::from(error)));
-    let mut keys = backup_sources::redis::find_keys(cx, snapshot, selection).await.map_err(failed)?;
+    let mut keys =
+        backup_sources::redis::find_keys(cx, snapshot, selection).await.map_err(failed)?;
     while let Some(batch) = keys.next().await.map_err(failed)? {
         for key in batch {
-            let expires = key.expires.and_then(|millis| Timestamp::from_millisecond(i64::try_from(millis).ok()?).ok());
+            let expires = key
+                .expires
+                .and_then(|millis| Timestamp::from_millisecond(i64::try_from(millis).ok()?).ok());
             tell(SnapshotKey { path: key.path, kind: key.kind, bytes: key.bytes, expires })?;
         }
     }
@@ -143,9 +153,12 @@ pub(super) fn directory() -> Result<Arc<dyn Source>> {
 
 /// `3=7`: what was in database 3 goes to database 7.
 fn mapping(text: &str) -> Result<(u32, u32)> {
-    let pair = text.split_once('=').and_then(|(from, to)| Some((from.trim().parse().ok()?, to.trim().parse().ok()?)));
+    let pair = text
+        .split_once('=')
+        .and_then(|(from, to)| Some((from.trim().parse().ok()?, to.trim().parse().ok()?)));
     pair.ok_or_else(|| {
-        Error::invalid(format!("--db {text:?} makes no sense")).with_hint("write --db FROM=TO, for instance 0=7")
+        Error::invalid(format!("--db {text:?} makes no sense"))
+            .with_hint("write --db FROM=TO, for instance 0=7")
     })
 }
 
@@ -160,10 +173,15 @@ fn prefixes(rules: &[String]) -> Result<Option<(String, String)>> {
                 .with_hint("restore several times, each with --only"));
         }
     };
-    let prefix = |text: &str| Some(text.strip_suffix('*')?.to_owned()).filter(|text| !text.contains('*'));
-    let pair = rule.split_once("*=").and_then(|(from, to)| Some((prefix(&format!("{from}*"))?, prefix(to)?)));
-    pair.map(Some)
-        .ok_or_else(|| Error::invalid(format!("--rename {rule:?} makes no sense for keys of Redis")).with_hint(HINT))
+    let prefix =
+        |text: &str| Some(text.strip_suffix('*')?.to_owned()).filter(|text| !text.contains('*'));
+    let pair = rule
+        .split_once("*=")
+        .and_then(|(from, to)| Some((prefix(&format!("{from}*"))?, prefix(to)?)));
+    pair.map(Some).ok_or_else(|| {
+        Error::invalid(format!("--rename {rule:?} makes no sense for keys of Redis"))
+            .with_hint(HINT)
+    })
 }
 
 #[cfg(test)]
@@ -178,19 +196,33 @@ mod tests {
 
     #[test]
     fn every_setting_is_used() {
-        let keys = "kind = \"valkey\"\nurl = \"redis://me:hush@h:7000\"\nname = \"cache\"\npsync = \"SYNC7\"\n\
-                    reader = \"scan\"\nscan_percent = 7\n\
-                    tls_ca_file = \"/ca.pem\"\ntls_certificate_file = \"/own.pem\"\ntls_key_file = \"/own.key\"";
+        let keys = "kind = \"valkey\"\nurl = \"redis://me:hush@h:7000\"\nname = \"cache\"\npsync = \
+                    \"SYNC7\"\nreader = \"scan\"\nscan_percent = 7\ntls_ca_file = \
+                    \"/ca.pem\"\ntls_certificate_file = \"/own.pem\"\ntls_key_file = \"/own.key\"";
         let options = spec(keys).unwrap().options(None).unwrap();
         assert_eq!((&*options.host, options.port, options.tls), ("h", 7000, true));
-        assert_eq!((options.user.as_deref(), options.password.as_deref()), (Some("me"), Some("hush")));
+        assert_eq!(
+            (options.user.as_deref(), options.password.as_deref()),
+            (Some("me"), Some("hush"))
+        );
         assert_eq!((options.name.as_deref(), &*options.psync), (Some("cache"), "SYNC7"));
         assert_eq!((options.reader, options.scan_percent), (Some(SnapshotReading::Scan), 7));
         let files = [options.tls_ca_file, options.tls_certificate_file, options.tls_key_file];
-        assert_eq!(files.map(|file| file.unwrap().display().to_string()), ["/ca.pem", "/own.pem", "/own.key"]);
-        let plain = spec("kind = \"redis\"\nurl = \"redis://h\"").unwrap().options(Some("given".to_owned())).unwrap();
-        assert_eq!((plain.tls, plain.password.as_deref(), &*plain.psync), (false, Some("given"), "PSYNC"));
-        assert!(spec("kind = \"redis\"\nurl = \"unix:///run/x\"\ntls_ca_file = \"/ca.pem\"").is_err());
+        assert_eq!(
+            files.map(|file| file.unwrap().display().to_string()),
+            ["/ca.pem", "/own.pem", "/own.key"]
+        );
+        let plain = spec("kind = \"redis\"\nurl = \"redis://h\"")
+            .unwrap()
+            .options(Some("given".to_owned()))
+            .unwrap();
+        assert_eq!(
+            (plain.tls, plain.password.as_deref(), &*plain.psync),
+            (false, Some("given"), "PSYNC")
+        );
+        assert!(
+            spec("kind = \"redis\"\nurl = \"unix:///run/x\"\ntls_ca_file = \"/ca.pem\"").is_err()
+        );
         assert!(spec("kind = \"redis\"\nurl = \"redis://h/3\"").is_err());
         assert!(spec("kind = \"redis\"\nurl = \"redis://h\"\nscan_percent = 0").is_err());
     }

@@ -58,8 +58,8 @@ impl Restorer {
     /// For a snapshot that holds `paths`. A server is connected.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a kind of snapshot that this program does not know, a target that does not fit it, and flags
-    /// that mean nothing to it; those of connecting.
+    /// [`Error::Invalid`] for a kind of snapshot that this program does not know, a target that
+    /// does not fit it, and flags that mean nothing to it; those of connecting.
     pub async fn of(
         snapshot: &Snapshot,
         paths: &[String],
@@ -89,15 +89,25 @@ impl Restorer {
         self.target.is_none() && self.kind != SourceKind::Files
     }
 
-    fn files(paths: &[String], to: RestoreTo<'_>, flags: &RestoreFlags, machine: &Machine) -> Result<Self> {
+    fn files(
+        paths: &[String],
+        to: RestoreTo<'_>,
+        flags: &RestoreFlags,
+        machine: &Machine,
+    ) -> Result<Self> {
         flags.require_meaning("files")?;
         let target = match to {
             RestoreTo::Origin => None,
             RestoreTo::Target(target) => Some(directory(target)?),
         };
-        let paths = if paths.is_empty() { vec!["/".into()] } else { paths.iter().map(PathBuf::from).collect() };
+        let paths = if paths.is_empty() {
+            vec!["/".into()]
+        } else {
+            paths.iter().map(PathBuf::from).collect()
+        };
         let options = FilesOptions { host: machine.host.clone(), ..FilesOptions::default() };
-        let source = Arc::new(FilesSource::new(paths, options).map_err(backup_core::error::Error::from)?);
+        let source =
+            Arc::new(FilesSource::new(paths, options).map_err(backup_core::error::Error::from)?);
         let place = target.clone().unwrap_or_else(|| format!("where it came from ({source})"));
         Ok(Self { kind: SourceKind::Files, source, target, place })
     }
@@ -117,7 +127,12 @@ impl Restorer {
         let spec = MongoSpec::new(server, TARGET_PASSWORD, around.env)?.restoring(flags, now)?;
         let source = spec.open(around.env).await?;
         // The source is connected to the target itself.
-        Ok(Self { kind: SourceKind::Mongodb, target: None, place: format!("{source} ({})", spec.address()), source })
+        Ok(Self {
+            kind: SourceKind::Mongodb,
+            target: None,
+            place: format!("{source} ({})", spec.address()),
+            source,
+        })
     }
 
     async fn logical(
@@ -138,7 +153,12 @@ impl Restorer {
         let spec = PostgresSpec::new(server, TARGET_PASSWORD, around.env)?;
         let source = spec.restorer(flags, around.env).await?;
         // The source is connected to the target itself.
-        Ok(Self { kind: SourceKind::Postgres, target: None, place: format!("{source} ({})", spec.address()), source })
+        Ok(Self {
+            kind: SourceKind::Postgres,
+            target: None,
+            place: format!("{source} ({})", spec.address()),
+            source,
+        })
     }
 
     /// Of a data directory, what is asked for.
@@ -148,7 +168,12 @@ impl Restorer {
         let spec = PostgresSpec::new(server, TARGET_PASSWORD, around.env)?;
         let source = spec.of_parts(flags, around.env).await?;
         // The source is connected to the target itself.
-        Ok(Self { kind: SourceKind::Postgres, target: None, place: format!("{source} ({})", spec.address()), source })
+        Ok(Self {
+            kind: SourceKind::Postgres,
+            target: None,
+            place: format!("{source} ({})", spec.address()),
+            source,
+        })
     }
 
     async fn redis(
@@ -165,15 +190,31 @@ impl Restorer {
                 Ok(server) => server,
                 // A directory, unless it is an address or looks like a name.
                 Err(_) if is_path(target) => {
-                    let only_servers =
-                        ["--rename", "--replica", "--announce", "--replica-from", "--db", "--expiry", "--no-functions"];
-                    let given = |(flag, given, _): &(&'static str, bool, _)| *given && only_servers.contains(flag);
+                    let only_servers = [
+                        "--rename",
+                        "--replica",
+                        "--announce",
+                        "--replica-from",
+                        "--db",
+                        "--expiry",
+                        "--no-functions",
+                    ];
+                    let given = |(flag, given, _): &(&'static str, bool, _)| {
+                        *given && only_servers.contains(flag)
+                    };
                     if let Some((flag, ..)) = flags.of_kinds().into_iter().find(given) {
-                        let text = format!("{flag} means nothing where files are written for a server");
-                        return Err(Error::invalid(text).with_hint("leave it out, or name a server with --target"));
+                        let text =
+                            format!("{flag} means nothing where files are written for a server");
+                        return Err(Error::invalid(text)
+                            .with_hint("leave it out, or name a server with --target"));
                     }
                     let target = directory(target)?;
-                    return Ok(Self { kind, source: redis::directory()?, place: target.clone(), target: Some(target) });
+                    return Ok(Self {
+                        kind,
+                        source: redis::directory()?,
+                        place: target.clone(),
+                        target: Some(target),
+                    });
                 }
                 Err(error) => return Err(error),
             },
@@ -185,25 +226,29 @@ impl Restorer {
     }
 
     fn postgres(to: RestoreTo<'_>, flags: &RestoreFlags, env: &Environment) -> Result<Self> {
-        const HINT: &str =
-            "name a new or an empty directory with --target, and start a server there, for instance by --start";
+        const HINT: &str = "name a new or an empty directory with --target, and start a server \
+                            there, for instance by --start";
         flags.require_meaning("postgres")?;
         let target = match to {
             RestoreTo::Target(target) if of_server(target).is_none() => directory(target)?,
             RestoreTo::Target(target) if is_postgres(target) => {
-                let error = Error::invalid("a data directory cannot be restored into a server as a whole");
+                let error =
+                    Error::invalid("a data directory cannot be restored into a server as a whole");
                 return Err(error.with_hint(
-                    "choose databases, schemas or tables by --only (database.schema.table), or name a new or an empty directory \
-                     with --target, and start a server there, for instance by --start",
+                    "choose databases, schemas or tables by --only (database.schema.table), or \
+                     name a new or an empty directory with --target, and start a server there, for \
+                     instance by --start",
                 ));
             }
             RestoreTo::Target(_) => {
-                return Err(Error::invalid("a data directory cannot be restored into a server").with_hint(HINT));
+                return Err(Error::invalid("a data directory cannot be restored into a server")
+                    .with_hint(HINT));
             }
             RestoreTo::Origin => {
-                return Err(
-                    Error::invalid("a data directory is not restored over the one it came from").with_hint(HINT)
-                );
+                return Err(Error::invalid(
+                    "a data directory is not restored over the one it came from",
+                )
+                .with_hint(HINT));
             }
         };
         let source = postgres::directory(flags, env)?;
@@ -211,14 +256,16 @@ impl Restorer {
     }
 }
 
-/// What of a server may be replaced by a snapshot that was made of `include` without `exclude`, if `asked` is asked for: of
-/// what the snapshot was not made of it says nothing, and so nothing of that may be dropped.
+/// What of a server may be replaced by a snapshot that was made of `include` without `exclude`, if
+/// `asked` is asked for: of what the snapshot was not made of it says nothing, and so nothing of
+/// that may be dropped.
 ///
 /// # Errors
 /// [`Error::Invalid`] if both choose a part by patterns: what they have in common is no pattern.
 pub fn replaceable(asked: &Selection, include: &[String], exclude: &[String]) -> Result<Selection> {
     let exclude = asked.exclude().iter().chain(exclude).cloned().collect();
-    let is_collection = |pattern: &String| pattern.contains('.') && !pattern.contains(['*', '?', '[', '{', '\\']);
+    let is_collection =
+        |pattern: &String| pattern.contains('.') && !pattern.contains(['*', '?', '[', '{', '\\']);
     let include = match (asked.include(), include) {
         (asked, []) => asked,
         ([], made) => made,
@@ -228,7 +275,10 @@ pub fn replaceable(asked: &Selection, include: &[String], exclude: &[String]) ->
             return Err(Error::invalid(format!(
                 "the snapshot holds only {made}: patterns could drop what it knows nothing of"
             ))
-            .with_hint("name collections in full, leave --only out, or use --if-exists merge, which drops nothing"));
+            .with_hint(
+                "name collections in full, leave --only out, or use --if-exists merge, \
+                 which drops nothing",
+            ));
         }
     };
     Selection::new(include.to_vec(), exclude).map_err(|error| Error::invalid(error.to_string()))
@@ -236,8 +286,9 @@ pub fn replaceable(asked: &Selection, include: &[String], exclude: &[String]) ->
 
 /// The error for snapshots of a kind that this program does not know.
 pub(super) fn unknown(kind: &str) -> Error {
-    Error::invalid(format!("this program cannot restore snapshots of `{kind}`"))
-        .with_hint("use the version that made it, or `restic restore` and the notes in .backup/RESTORE.md")
+    Error::invalid(format!("this program cannot restore snapshots of `{kind}`")).with_hint(
+        "use the version that made it, or `restic restore` and the notes in .backup/RESTORE.md",
+    )
 }
 
 /// The directory that files are restored below.
@@ -248,11 +299,17 @@ fn directory(target: &str) -> Result<String> {
     }
     match address::scheme(target) {
         None => Ok(target.to_owned()),
-        Some(scheme) => match path_of(target).ok().and_then(|path| path.to_str().map(str::to_owned)) {
-            Some(path) => Ok(path),
-            None => Err(Error::invalid(format!("files cannot be restored to a `{scheme}` address"))
-                .with_hint("name a directory; write ./ in front of one that looks like an address")),
-        },
+        Some(scheme) => {
+            match path_of(target).ok().and_then(|path| path.to_str().map(str::to_owned)) {
+                Some(path) => Ok(path),
+                None => {
+                    Err(Error::invalid(format!("files cannot be restored to a `{scheme}` address"))
+                        .with_hint(
+                            "name a directory; write ./ in front of one that looks like an address",
+                        ))
+                }
+            }
+        }
     }
 }
 
@@ -263,7 +320,8 @@ fn is_postgres(target: &str) -> bool {
 
 /// Whether a target is written as a path.
 fn is_path(target: &str) -> bool {
-    address::scheme(target).is_none_or(|scheme| scheme == "file") && (target.contains('/') || target.starts_with('.'))
+    address::scheme(target).is_none_or(|scheme| scheme == "file")
+        && (target.contains('/') || target.starts_with('.'))
 }
 
 /// The server that a target means: an address, or a name in the configuration.
@@ -271,17 +329,18 @@ fn server(target: &str, config: Option<&Config>, kind: SourceKind) -> Result<Sou
     let (name, hint) = match kind {
         SourceKind::Postgres => (
             "logical PostgreSQL",
-            "write --target postgres://USER@HOST/, or the name of a PostgreSQL source of the configuration",
+            "write --target postgres://USER@HOST/, or the name of a PostgreSQL source of the \
+             configuration",
         ),
         SourceKind::Redis => (
             "Redis",
-            "write --target redis://USER@HOST:PORT, the name of a Redis source of the configuration, or a directory such as \
-             /srv/redis or ./redis",
+            "write --target redis://USER@HOST:PORT, the name of a Redis source of the \
+             configuration, or a directory such as /srv/redis or ./redis",
         ),
         SourceKind::Mongodb | SourceKind::Files => (
             "MongoDB",
-            "write --target mongodb://USER@HOST/, or the name of a MongoDB source of the configuration; \
-             `backup export … --to DIR` writes files for mongorestore",
+            "write --target mongodb://USER@HOST/, or the name of a MongoDB source of the \
+             configuration; `backup export … --to DIR` writes files for mongorestore",
         ),
     };
     if let Some(found) = of_server(target).filter(|found| found.kind == kind) {
@@ -294,7 +353,9 @@ fn server(target: &str, config: Option<&Config>, kind: SourceKind) -> Result<Sou
     }
     // An address of another kind may hold secrets too.
     let shown = address::without_secrets(target);
-    let error = Error::invalid(format!("a {name} snapshot is restored into a server, and {shown:?} is none"));
+    let error = Error::invalid(format!(
+        "a {name} snapshot is restored into a server, and {shown:?} is none"
+    ));
     Err(match suggest::closest(target, servers.iter().map(|(name, _)| name.as_str())) {
         Some(close) => error.with_hint(format!("did you mean `{close}`?")),
         None => error.with_hint(hint),
@@ -359,7 +420,10 @@ mod tests {
     fn targets_of_servers() {
         let config = config();
         assert!(server("mongodb://h/", None, SourceKind::Mongodb).is_ok());
-        assert_eq!(server("shop", Some(&config), SourceKind::Mongodb).unwrap(), config.sources["shop"]);
+        assert_eq!(
+            server("shop", Some(&config), SourceKind::Mongodb).unwrap(),
+            config.sources["shop"]
+        );
         assert_eq!(
             server("shopp", Some(&config), SourceKind::Mongodb).unwrap_err().hint(),
             Some("did you mean `shop`?")
@@ -375,7 +439,10 @@ mod tests {
         );
         for job in ["docs", "other"] {
             assert!(
-                origin(&snapshot(job, "mongodb"), Some(&config), SourceKind::Mongodb).unwrap_err().hint().is_some()
+                origin(&snapshot(job, "mongodb"), Some(&config), SourceKind::Mongodb)
+                    .unwrap_err()
+                    .hint()
+                    .is_some()
             );
         }
         assert!(origin(&snapshot("nightly", "mongodb"), None, SourceKind::Mongodb).is_err());
@@ -383,9 +450,12 @@ mod tests {
 
     #[test]
     fn only_what_a_snapshot_was_made_of_is_replaced() {
-        let strings = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let strings =
+            |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         let asked = |include: &[&str]| Selection::new(strings(include), strings(&["a.b"])).unwrap();
-        let safe = |include: &[&str], made: &[&str]| replaceable(&asked(include), &strings(made), &strings(&["*.x"]));
+        let safe = |include: &[&str], made: &[&str]| {
+            replaceable(&asked(include), &strings(made), &strings(&["*.x"]))
+        };
         for (include, made, expected) in [
             (&[][..], &[][..], &[][..]),
             (&["crm.*"], &[], &["crm.*"]),
@@ -414,7 +484,8 @@ mod tests {
 
     #[tokio::test]
     async fn flags_that_mean_nothing_are_refused() {
-        let machine = Machine { host: "h".into(), user: "u".into(), time_zone: jiff::tz::TimeZone::UTC };
+        let machine =
+            Machine { host: "h".into(), user: "u".into(), time_zone: jiff::tz::TimeZone::UTC };
         let (env, now) = (Environment::default(), "2026-03-03T13:00:00Z".parse().unwrap());
         let now = Now { time: now, zone: &machine.time_zone };
         let around = Surroundings { config: None, machine: &machine, env: &env };
@@ -422,20 +493,35 @@ mod tests {
         let scratch = ScratchFlags { user: some("nobody"), ..ScratchFlags::default() };
         let redis = |redis| RestoreFlags { redis, ..RestoreFlags::default() };
         for (source, flags) in [
-            ("files", RestoreFlags { renames: vec!["a.*=b.*".to_owned()], ..RestoreFlags::default() }),
+            (
+                "files",
+                RestoreFlags { renames: vec!["a.*=b.*".to_owned()], ..RestoreFlags::default() },
+            ),
             ("files", RestoreFlags { until: some("latest"), ..RestoreFlags::default() }),
             ("files", RestoreFlags { no_users: true, ..RestoreFlags::default() }),
             ("files", RestoreFlags { defer_ttl: true, ..RestoreFlags::default() }),
             ("mongodb", RestoreFlags { sparse: true, ..RestoreFlags::default() }),
             ("mongodb", RestoreFlags { start: Some(None), ..RestoreFlags::default() }),
-            ("files", RestoreFlags { settings: vec!["port=1".to_owned()], ..RestoreFlags::default() }),
+            (
+                "files",
+                RestoreFlags { settings: vec!["port=1".to_owned()], ..RestoreFlags::default() },
+            ),
             ("postgres", RestoreFlags { no_users: true, ..RestoreFlags::default() }),
             ("redis", RestoreFlags { no_users: true, ..RestoreFlags::default() }),
             ("postgres", RestoreFlags { scratch: scratch.clone(), ..RestoreFlags::default() }),
-            (LOGICAL, RestoreFlags { scratch: scratch.clone(), is_part: true, ..RestoreFlags::default() }),
-            ("mongodb", redis(RedisFlags { databases: vec!["0=1".to_owned()], ..RedisFlags::default() })),
+            (
+                LOGICAL,
+                RestoreFlags { scratch: scratch.clone(), is_part: true, ..RestoreFlags::default() },
+            ),
+            (
+                "mongodb",
+                redis(RedisFlags { databases: vec!["0=1".to_owned()], ..RedisFlags::default() }),
+            ),
             ("files", redis(RedisFlags { replica: Some(None), ..RedisFlags::default() })),
-            ("postgres", redis(RedisFlags { expiry: Some(ExpiryFlag::Never), ..RedisFlags::default() })),
+            (
+                "postgres",
+                redis(RedisFlags { expiry: Some(ExpiryFlag::Never), ..RedisFlags::default() }),
+            ),
             ("files", redis(RedisFlags { no_functions: true, ..RedisFlags::default() })),
         ] {
             let snapshot = snapshot("x", source);

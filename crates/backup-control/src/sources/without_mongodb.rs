@@ -23,7 +23,8 @@ use crate::snapshots::Now;
 pub enum MongoSpec {}
 
 fn left_out() -> Error {
-    Error::invalid("this program was built without MongoDB").with_hint("build it with the feature `mongodb`")
+    Error::invalid("this program was built without MongoDB")
+        .with_hint("build it with the feature `mongodb`")
 }
 
 impl MongoSpec {

@@ -20,7 +20,8 @@ use crate::error::{Error, Result};
 pub enum PostgresSpec {}
 
 fn left_out() -> Error {
-    Error::invalid("this program was built without PostgreSQL").with_hint("build it with the feature `postgres`")
+    Error::invalid("this program was built without PostgreSQL")
+        .with_hint("build it with the feature `postgres`")
 }
 
 impl PostgresSpec {
@@ -38,17 +39,29 @@ impl PostgresSpec {
     }
 
     #[expect(clippy::unused_async, reason = "the other one waits for a server")]
-    pub(super) async fn slot(&self, _env: &Environment, _cx: &Context) -> Result<Option<SlotFacts>> {
+    pub(super) async fn slot(
+        &self,
+        _env: &Environment,
+        _cx: &Context,
+    ) -> Result<Option<SlotFacts>> {
         match *self {}
     }
 
     #[expect(clippy::unused_async, reason = "the other one waits for a server")]
-    pub(super) async fn restorer(&self, _flags: &RestoreFlags, _env: &Environment) -> Result<Arc<dyn Source>> {
+    pub(super) async fn restorer(
+        &self,
+        _flags: &RestoreFlags,
+        _env: &Environment,
+    ) -> Result<Arc<dyn Source>> {
         match *self {}
     }
 
     #[expect(clippy::unused_async, reason = "the other one waits for a server")]
-    pub(super) async fn of_parts(&self, _flags: &RestoreFlags, _env: &Environment) -> Result<Arc<dyn Source>> {
+    pub(super) async fn of_parts(
+        &self,
+        _flags: &RestoreFlags,
+        _env: &Environment,
+    ) -> Result<Arc<dyn Source>> {
         match *self {}
     }
 

@@ -18,7 +18,8 @@ use crate::error::{Error, Result};
 pub enum RedisSpec {}
 
 fn left_out() -> Error {
-    Error::invalid("this program was built without Redis").with_hint("build it with the feature `redis`")
+    Error::invalid("this program was built without Redis")
+        .with_hint("build it with the feature `redis`")
 }
 
 impl RedisSpec {

@@ -24,7 +24,11 @@ fn select(packs: &[PackInfo], which: ReadData) -> Vec<PackInfo> {
         ReadData::All => packs.to_vec(),
         ReadData::Percent(percent) => {
             let mut rng = rand::rng();
-            packs.iter().filter(|_| rng.random_bool((percent / 100.0).clamp(0.0, 1.0))).copied().collect()
+            packs
+                .iter()
+                .filter(|_| rng.random_bool((percent / 100.0).clamp(0.0, 1.0)))
+                .copied()
+                .collect()
         }
         ReadData::Part { index, of } => {
             // By the pack's own digits: a pack keeps its part when others come and go.
@@ -113,7 +117,11 @@ async fn read_pack(repository: &Repository, pack: &PackInfo) -> Result<PackState
         Ok(bytes) => bytes,
         Err(error) => {
             let error = Error::from(error);
-            return if error.is_damage() { Ok(PackState::Unreadable(error.chain())) } else { Err(error) };
+            return if error.is_damage() {
+                Ok(PackState::Unreadable(error.chain()))
+            } else {
+                Err(error)
+            };
         }
     };
     let key = Arc::clone(repository.key());
@@ -131,13 +139,16 @@ async fn read_pack(repository: &Repository, pack: &PackInfo) -> Result<PackState
                 .filter_map(|blob| {
                     let start = blob.offset as usize;
                     let sealed = &bytes[start..start + blob.len as usize];
-                    decode_with(&key, blob, sealed, |decoded| decoded.err()).map(|error| (blob.id, error.chain()))
+                    decode_with(&key, blob, sealed, |decoded| decoded.err())
+                        .map(|error| (blob.id, error.chain()))
                 })
                 .collect();
             Ok(match (intact, bad.is_empty()) {
                 (true, true) => PackState::Sound,
                 (true, false) => PackState::BadBlobs(bad),
-                (false, _) => PackState::Altered(bad, "its content does not match its name".to_owned()),
+                (false, _) => {
+                    PackState::Altered(bad, "its content does not match its name".to_owned())
+                }
             })
         })
         .await
@@ -155,7 +166,8 @@ async fn note_damage(
         PackState::Sound => return Ok(()),
         PackState::BadBlobs(bad) => (bad, None),
         PackState::Altered(bad, message) => (bad, Some(message)),
-        // Restoring needs the index only, not the header: what the index describes may still be sound.
+        // Restoring needs the index only, not the header: what the index describes may still be
+        // sound.
         PackState::Unreadable(message) => (bad_blobs_by_index(indexed, pack).await?, Some(message)),
     };
     if let (Some(message), true) = (message, bad.is_empty()) {
@@ -167,7 +179,10 @@ async fn note_damage(
 }
 
 /// Reads every blob of a pack where the index says it is.
-async fn bad_blobs_by_index(indexed: &IndexedRepository, pack: &PackInfo) -> Result<Vec<(BlobId, String)>> {
+async fn bad_blobs_by_index(
+    indexed: &IndexedRepository,
+    pack: &PackInfo,
+) -> Result<Vec<(BlobId, String)>> {
     let mut blobs = Vec::new();
     indexed.index().for_each_blob(&mut |location| {
         if location.pack == pack.id {
@@ -179,7 +194,9 @@ async fn bad_blobs_by_index(indexed: &IndexedRepository, pack: &PackInfo) -> Res
     for blob in blobs {
         let start = u64::from(blob.offset);
         let decoded = match reader.range(&pack.id, start..start + u64::from(blob.len)).await {
-            Ok(sealed) => decode_with(indexed.repository().key(), &blob, &sealed, |decoded| decoded.map(drop)),
+            Ok(sealed) => {
+                decode_with(indexed.repository().key(), &blob, &sealed, |decoded| decoded.map(drop))
+            }
             Err(error) => Err(error),
         };
         match decoded {

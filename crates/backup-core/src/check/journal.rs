@@ -1,4 +1,5 @@
-//! A file that notes which packs were read and found to be sound: a line per pack, after a line that names the repository.
+//! A file that notes which packs were read and found to be sound: a line per pack, after a line
+//! that names the repository.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -28,9 +29,12 @@ impl Journal {
             return Ok(Self::none());
         };
         let failed = |error: std::io::Error| {
-            Error::new(ErrorKind::Target, format!("cannot use {} to note what was read", path.display()))
-                .with_source(error)
-                .with_hint("give another file, or check without resuming")
+            Error::new(
+                ErrorKind::Target,
+                format!("cannot use {} to note what was read", path.display()),
+            )
+            .with_source(error)
+            .with_hint("give another file, or check without resuming")
         };
         let title = format!("packs read in repository {}", repository.config().id);
         let read = match File::open(path) {
@@ -42,7 +46,10 @@ impl Journal {
         options.write(true).create(true);
         let file = match read {
             Some(_) => options.append(true).open(path),
-            None => options.truncate(true).open(path).and_then(|mut file| writeln!(file, "{title}").map(|()| file)),
+            None => options
+                .truncate(true)
+                .open(path)
+                .and_then(|mut file| writeln!(file, "{title}").map(|()| file)),
         };
         let file = file.map_err(failed)?;
         Ok(Self { read: read.unwrap_or_default(), file: Some((path.to_owned(), file)) })
@@ -69,7 +76,8 @@ impl Journal {
         };
         drop(file);
         std::fs::remove_file(&path).map_err(|error| {
-            Error::new(ErrorKind::Target, format!("cannot remove {}", path.display())).with_source(error)
+            Error::new(ErrorKind::Target, format!("cannot remove {}", path.display()))
+                .with_source(error)
         })
     }
 }

@@ -9,8 +9,8 @@
 //! | `journal.rs` | which packs were read, so that an interrupted check goes on |
 //! | `trees.rs` | every snapshot down to its blobs, and which paths damage affects |
 //!
-//! Damage is found first (objects, then data), and then followed upwards, so that every problem names the snapshots and
-//! paths that need what is damaged.
+//! Damage is found first (objects, then data), and then followed upwards, so that every problem
+//! names the snapshots and paths that need what is damaged.
 
 mod data;
 mod journal;
@@ -46,7 +46,11 @@ struct Damage {
 ///
 /// # Errors
 /// Those of the sink, and cancellation. Damage is no error but a [`Problem`] of the report.
-pub async fn check(repository: &Repository, options: &CheckOptions, cx: &Context) -> Result<CheckReport> {
+pub async fn check(
+    repository: &Repository,
+    options: &CheckOptions,
+    cx: &Context,
+) -> Result<CheckReport> {
     let reading = Session::begin_reading(repository, "check", cx).await;
     let report = run(repository, options, cx).await;
     if let Some(reading) = reading {
@@ -62,7 +66,8 @@ async fn run(repository: &Repository, options: &CheckOptions, cx: &Context) -> R
     report_indexes(&indexed.damaged_objects(cx).await?, &mut report);
     let (mut damage, packs) = objects::check_packs(&indexed, &mut report).await?;
     let mut journal = Journal::open(options.resume.as_deref(), repository)?;
-    data::read(&indexed, &packs, options.read_data, &mut journal, &mut damage, &mut report, cx).await?;
+    data::read(&indexed, &packs, options.read_data, &mut journal, &mut damage, &mut report, cx)
+        .await?;
     trees::check(&indexed, &snapshots, damage, &mut report, cx).await?;
     indexed.require_intact()?;
     report.blobs = indexed.index().len() as u64;
@@ -77,7 +82,8 @@ pub(crate) async fn find_damaged_blobs(
 ) -> Result<HashMap<(PackId, BlobId), String>> {
     let mut report = CheckReport::default();
     let (mut damage, packs) = objects::check_packs(indexed, &mut report).await?;
-    data::read(indexed, &packs, ReadData::All, &mut Journal::none(), &mut damage, &mut report, cx).await?;
+    data::read(indexed, &packs, ReadData::All, &mut Journal::none(), &mut damage, &mut report, cx)
+        .await?;
     Ok(damage.blobs)
 }
 
@@ -87,7 +93,8 @@ fn report_indexes(damaged: &[(IndexId, Error)], report: &mut CheckReport) {
             object: format!("index {}", id.short()),
             message: error.chain(),
             affects: vec![
-                "every snapshot that needs packs which only this index lists (named below, if any)".to_owned(),
+                "every snapshot that needs packs which only this index lists (named below, if any)"
+                    .to_owned(),
             ],
         });
     }

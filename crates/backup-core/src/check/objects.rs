@@ -31,11 +31,18 @@ pub(super) async fn check_named(
         report.problems.push(Problem {
             object: format!("snapshot {}", id.short()),
             message: error.chain(),
-            affects: vec![format!("snapshot {}: all of it; its data may still be there", id.short())],
+            affects: vec![format!(
+                "snapshot {}: all of it; its data may still be there",
+                id.short()
+            )],
         });
     }
-    let there: HashSet<_> =
-        list.snapshots.iter().map(|info| info.id).chain(list.damaged.iter().map(|(id, _)| *id)).collect();
+    let there: HashSet<_> = list
+        .snapshots
+        .iter()
+        .map(|info| info.id)
+        .chain(list.damaged.iter().map(|(id, _)| *id))
+        .collect();
     for id in &receipts {
         check_receipt(repository, &layout::snapshot_receipt(id), report).await?;
     }
@@ -48,7 +55,10 @@ pub(super) async fn check_named(
         report.problems.push(Problem {
             object: format!("snapshot {}", id.short()),
             message: format!("was stored{when} and is gone, though nobody forgot it"),
-            affects: vec![format!("snapshot {}: all of it; its data may still be there", id.short())],
+            affects: vec![format!(
+                "snapshot {}: all of it; its data may still be there",
+                id.short()
+            )],
         });
     }
     meter.finish();
@@ -66,7 +76,9 @@ async fn check_config(repository: &Repository, report: &mut CheckReport) -> Resu
             affects: vec!["nothing yet: config itself is sound. Copy config over it".to_owned()],
         }),
         Err(error) if error.kind() == SinkErrorKind::NotFound => {
-            report.notes.push("there is no copy of config yet: the next backup writes it".to_owned());
+            report
+                .notes
+                .push("there is no copy of config yet: the next backup writes it".to_owned());
         }
         Err(error) => return Err(error.into()),
     }
@@ -111,7 +123,8 @@ async fn check_receipt(repository: &Repository, key: &Key, report: &mut CheckRep
                 object: key.to_string(),
                 message: error.chain(),
                 affects: vec![
-                    "nothing but this note itself: delete it, and the next backup writes it again".to_owned(),
+                    "nothing but this note itself: delete it, and the next backup writes it again"
+                        .to_owned(),
                 ],
             });
             Ok(())
@@ -136,6 +149,7 @@ pub(super) async fn check_packs(
             found.unlisted.values().sum::<u64>()
         ));
     }
-    let damage = Damage { missing_packs: found.missing, short_packs: found.wrong_size, ..Damage::default() };
+    let damage =
+        Damage { missing_packs: found.missing, short_packs: found.wrong_size, ..Damage::default() };
     Ok((damage, packs))
 }

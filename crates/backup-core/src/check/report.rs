@@ -38,11 +38,20 @@ impl FromStr for ReadData {
         };
         if let Some(percent) = text.strip_suffix('%') {
             let percent: f64 = percent.parse().map_err(|_| invalid())?;
-            return if percent > 0.0 && percent <= 100.0 { Ok(Self::Percent(percent)) } else { Err(invalid()) };
+            return if percent > 0.0 && percent <= 100.0 {
+                Ok(Self::Percent(percent))
+            } else {
+                Err(invalid())
+            };
         }
         if let Some((index, of)) = text.split_once('/') {
-            let (index, of) = (index.parse().map_err(|_| invalid())?, of.parse().map_err(|_| invalid())?);
-            return if index >= 1 && index <= of { Ok(Self::Part { index, of }) } else { Err(invalid()) };
+            let (index, of) =
+                (index.parse().map_err(|_| invalid())?, of.parse().map_err(|_| invalid())?);
+            return if index >= 1 && index <= of {
+                Ok(Self::Part { index, of })
+            } else {
+                Err(invalid())
+            };
         }
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let factor: u64 = match text[digits.len()..].to_ascii_uppercase().as_str() {
@@ -66,8 +75,8 @@ impl FromStr for ReadData {
 pub struct CheckOptions {
     /// Which packs to read, besides checking the structure.
     pub read_data: ReadData,
-    /// A file that notes the packs which were read and found to be sound, so that a check that was interrupted goes on where
-    /// it stopped. It is removed when all selected packs were read.
+    /// A file that notes the packs which were read and found to be sound, so that a check that was
+    /// interrupted goes on where it stopped. It is removed when all selected packs were read.
     pub resume: Option<PathBuf>,
 }
 

@@ -45,7 +45,9 @@ pub(super) async fn check(
     drop(ticking);
     meter.finish();
     report.trees = (trees.sound.len() + trees.bad.len()) as u64;
-    report.problems.extend(trees.problems.into_iter().map(|(object, found)| found.into_problem(object)));
+    report
+        .problems
+        .extend(trees.problems.into_iter().map(|(object, found)| found.into_problem(object)));
     Ok(())
 }
 
@@ -152,7 +154,11 @@ impl Trees<'_> {
     fn object_of(&self, kind: BlobKind, id: &BlobId) -> String {
         match self.reader.locate(kind, id) {
             Ok(location) => format!("pack {}", location.pack.short()),
-            Err(_) => format!("{} {}", if kind == BlobKind::Tree { "directory" } else { "blob" }, id.short()),
+            Err(_) => format!(
+                "{} {}",
+                if kind == BlobKind::Tree { "directory" } else { "blob" },
+                id.short()
+            ),
         }
     }
 
@@ -178,7 +184,10 @@ impl Trees<'_> {
             }
         }
         Err(trouble.unwrap_or_else(|| {
-            (format!("blob {}", id.short()), "is in no index: an index object or a pack is lost".to_owned())
+            (
+                format!("blob {}", id.short()),
+                "is in no index: an index object or a pack is lost".to_owned(),
+            )
         }))
     }
 
@@ -201,7 +210,8 @@ impl Trees<'_> {
         found.affects(affects);
     }
 
-    /// Names the paths of a snapshot that need something damaged. Only damaged directories are entered.
+    /// Names the paths of a snapshot that need something damaged. Only damaged directories are
+    /// entered.
     async fn name_affected(&mut self, info: &SnapshotInfo) -> Result<()> {
         let mut stack = vec![(EntryPath::root(), info.snapshot.tree)];
         let snapshot = info.id.short();
@@ -209,7 +219,11 @@ impl Trees<'_> {
             match self.bad.get(&id).cloned() {
                 None => continue,
                 Some(BadTree::Unreadable { object, message }) => {
-                    self.note(object, message, format!("snapshot {snapshot}: {path} and all below"));
+                    self.note(
+                        object,
+                        message,
+                        format!("snapshot {snapshot}: {path} and all below"),
+                    );
                     continue;
                 }
                 Some(BadTree::Contains) => {}
@@ -217,7 +231,8 @@ impl Trees<'_> {
             for node in self.reader.tree(&id).await?.nodes {
                 let path = path.join(&node.name);
                 if let Some((object, message)) = self.node_trouble(&node) {
-                    let object = if object.contains(' ') { object } else { format!("{object} {path}") };
+                    let object =
+                        if object.contains(' ') { object } else { format!("{object} {path}") };
                     self.note(object, message, format!("snapshot {snapshot}: {path}"));
                 }
                 stack.extend(node.subtree.map(|subtree| (path, subtree)));
@@ -230,8 +245,11 @@ impl Trees<'_> {
     fn unneeded_damage(&mut self) {
         let nobody = || "no snapshot needs it, or there is a second copy".to_owned();
         let missing = self.damage.missing_packs.iter().map(|id| (*id, "is missing".to_owned()));
-        let short =
-            self.damage.short_packs.iter().map(|(id, size)| (*id, format!("has {size} bytes, which is not its size")));
+        let short = self
+            .damage
+            .short_packs
+            .iter()
+            .map(|(id, size)| (*id, format!("has {size} bytes, which is not its size")));
         let packs: Vec<_> = missing.chain(short).collect();
         for (id, message) in packs {
             let object = format!("pack {}", id.short());
@@ -239,7 +257,8 @@ impl Trees<'_> {
                 self.note(object, message, nobody());
             }
         }
-        let blobs: Vec<_> = self.damage.blobs.iter().map(|((pack, _), message)| (*pack, message.clone())).collect();
+        let blobs: Vec<_> =
+            self.damage.blobs.iter().map(|((pack, _), message)| (*pack, message.clone())).collect();
         for (pack, message) in blobs {
             let object = format!("pack {}", pack.short());
             if !self.problems.contains_key(&object) {

@@ -1,5 +1,5 @@
-//! FastCDC (Xia et al., USENIX ATC 2016 and IEEE TPDS 2020) with normalised chunking: a stricter mask before the target
-//! size and a looser one after it keep sizes near the target.
+//! FastCDC (Xia et al., USENIX ATC 2016 and IEEE TPDS 2020) with normalised chunking: a stricter
+//! mask before the target size and a looser one after it keep sizes near the target.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,8 +8,9 @@ use sha2::{Digest, Sha256};
 
 use super::{MAX_CHUNK, MIN_CHUNK, TARGET_CHUNK};
 
-/// Below this a hash is at a cut: its 22 highest bits are zero before the target, two more than the target's 20, and its 18
-/// highest behind it, two fewer. High bits depend on the last 64 bytes rather than on the last few.
+/// Below this a hash is at a cut: its 22 highest bits are zero before the target, two more than the
+/// target's 20, and its 18 highest behind it, two fewer. High bits depend on the last 64 bytes
+/// rather than on the last few.
 const STRICT: u64 = 1 << 42;
 const LOOSE: u64 = 1 << 46;
 
@@ -27,13 +28,14 @@ impl fmt::Debug for Gear {
 }
 
 impl Gear {
-    /// Expands a repository's seed into the table: entry `i` is the first eight bytes of `SHA-256(seed ‖ i)`. This never
-    /// changes, or nothing would deduplicate with what is stored.
+    /// Expands a repository's seed into the table: entry `i` is the first eight bytes of
+    /// `SHA-256(seed ‖ i)`. This never changes, or nothing would deduplicate with what is stored.
     #[must_use]
     pub fn from_seed(seed: [u8; 32]) -> Self {
         let mut table = Box::new([0; 256]);
         for (entry, value) in (0_u8..=255).zip(table.iter_mut()) {
-            let digest: [u8; 32] = Sha256::new().chain_update(seed).chain_update([entry]).finalize().into();
+            let digest: [u8; 32] =
+                Sha256::new().chain_update(seed).chain_update([entry]).finalize().into();
             let mut first = [0; 8];
             first.copy_from_slice(&digest[..8]);
             *value = u64::from_le_bytes(first);
@@ -41,8 +43,8 @@ impl Gear {
         Self(table)
     }
 
-    /// Length of the chunk that `data` begins with, in whose first `from` bytes no end was found before; `None` if `data` ends
-    /// before the chunk does.
+    /// Length of the chunk that `data` begins with, in whose first `from` bytes no end was found
+    /// before; `None` if `data` ends before the chunk does.
     #[must_use]
     pub fn cut(&self, data: &[u8], from: usize) -> Option<usize> {
         let end = data.len().min(MAX_CHUNK);
@@ -55,16 +57,18 @@ impl Gear {
         found.or((end == MAX_CHUNK).then_some(end))
     }
 
-    /// The first byte of `range` whose hash is below `limit`. The hash of a byte depends on the last 64 bytes only, so that it need
-    /// not start at the beginning.
+    /// The first byte of `range` whose hash is below `limit`. The hash of a byte depends on the
+    /// last 64 bytes only, so that it need not start at the beginning.
     ///
-    /// Four bytes at a time: what they add to the hash is found without waiting for the hash before them. That takes half
-    /// the time of one byte after the other.
+    /// Four bytes at a time: what they add to the hash is found without waiting for the hash before
+    /// them. That takes half the time of one byte after the other.
     fn search(&self, data: &[u8], range: Range<usize>, limit: u64) -> Option<usize> {
         if range.is_empty() {
             return None;
         }
-        let mut hash = data[range.start - WINDOW..range.start].iter().fold(0, |hash, byte| self.roll(hash, *byte));
+        let mut hash = data[range.start - WINDOW..range.start]
+            .iter()
+            .fold(0, |hash, byte| self.roll(hash, *byte));
         let (fours, rest) = data[range.clone()].as_chunks::<4>();
         let mut at = range.start;
         for four in fours {

@@ -5,8 +5,8 @@
 //! | `gear.rs` | [`Gear`]: the hash table and cut search of FastCDC |
 //! | `stream.rs` | [`StreamChunker`]: feeds bytes in, takes chunks out with the memory that they were collected in |
 //!
-//! Readers never look at how a stream was cut. The gear table comes from a random seed of the repository, so that the
-//! sizes of stored chunks tell nobody which public files are in it.
+//! Readers never look at how a stream was cut. The gear table comes from a random seed of the
+//! repository, so that the sizes of stored chunks tell nobody which public files are in it.
 
 mod gear;
 mod stream;

@@ -6,8 +6,9 @@ use std::ops::Deref;
 use super::{Gear, MAX_CHUNK, MAX_FIXED_CHUNK, MIN_CHUNK};
 use crate::source::Chunking;
 
-/// So many bytes at a time are read, or taken over, and then searched for the end of the chunk: few enough to be in the
-/// processor's cache still, and of what was read behind the end only so much has to be moved.
+/// So many bytes at a time are read, or taken over, and then searched for the end of the chunk: few
+/// enough to be in the processor's cache still, and of what was read behind the end only so much
+/// has to be moved.
 const STEP: usize = 128 << 10;
 
 /// A chunk in memory that may be longer.
@@ -33,8 +34,8 @@ impl Deref for Chunk {
     }
 }
 
-/// Collects the bytes of one chunk and hands it out as soon as its end is known, with the memory that it is in. Memory: a chunk
-/// and 128 KiB.
+/// Collects the bytes of one chunk and hands it out as soon as its end is known, with the memory
+/// that it is in. Memory: a chunk and 128 KiB.
 #[derive(Debug)]
 pub struct StreamChunker<'a> {
     gear: &'a Gear,
@@ -54,13 +55,21 @@ impl<'a> StreamChunker<'a> {
     /// A chunker for one stream. A fixed size is limited to between 4 KiB and [`MAX_FIXED_CHUNK`].
     #[must_use]
     pub fn new(gear: &'a Gear, chunking: Chunking) -> Self {
-        let mut new =
-            Self { gear, chunking, memory: Vec::new(), filled: 0, searched: 0, end: None, expected: usize::MAX };
+        let mut new = Self {
+            gear,
+            chunking,
+            memory: Vec::new(),
+            filled: 0,
+            searched: 0,
+            end: None,
+            expected: usize::MAX,
+        };
         new.restart(chunking, u64::MAX);
         new
     }
 
-    /// Works in `memory`, whose content is thrown away; take it back with [`Self::into_memory`] to use it again.
+    /// Works in `memory`, whose content is thrown away; take it back with [`Self::into_memory`] to
+    /// use it again.
     #[must_use]
     pub fn with_memory(mut self, memory: Vec<u8>) -> Self {
         self.memory = memory;
@@ -74,7 +83,8 @@ impl<'a> StreamChunker<'a> {
         self.memory
     }
 
-    /// Starts another stream of about `expected` bytes, keeping the memory. What was left of the last one is thrown away.
+    /// Starts another stream of about `expected` bytes, keeping the memory. What was left of the
+    /// last one is thrown away.
     pub fn restart(&mut self, chunking: Chunking, expected: u64) {
         self.expected = usize::try_from(expected).unwrap_or(usize::MAX);
         self.chunking = match chunking {
@@ -89,8 +99,8 @@ impl<'a> StreamChunker<'a> {
         (self.filled, self.searched, self.end) = (filled, 0, None);
     }
 
-    /// Adds bytes up to the end of the chunk, taking them from the front of `bytes`; says whether the chunk is complete. Then take it
-    /// with [`Self::take`] before adding more.
+    /// Adds bytes up to the end of the chunk, taking them from the front of `bytes`; says whether
+    /// the chunk is complete. Then take it with [`Self::take`] before adding more.
     pub fn push(&mut self, bytes: &mut &[u8]) -> bool {
         self.search();
         while self.end.is_none() && !bytes.is_empty() {
@@ -106,7 +116,8 @@ impl<'a> StreamChunker<'a> {
         self.end.is_some()
     }
 
-    /// Reads up to the end of the chunk; says whether the reader ended instead, so that what there is is the last one.
+    /// Reads up to the end of the chunk; says whether the reader ended instead, so that what there
+    /// is is the last one.
     ///
     /// # Errors
     /// Those of the reader.
@@ -136,7 +147,8 @@ impl<'a> StreamChunker<'a> {
         self.filled == 0
     }
 
-    /// The chunk, complete or, at the end of the stream, as far as it goes. The next one is made in `memory`.
+    /// The chunk, complete or, at the end of the stream, as far as it goes. The next one is made in
+    /// `memory`.
     pub fn take(&mut self, memory: Vec<u8>) -> Chunk {
         let len = self.end.unwrap_or(self.filled);
         let memory = std::mem::replace(&mut self.memory, memory);
@@ -167,13 +179,18 @@ impl<'a> StreamChunker<'a> {
         &mut self.memory[self.filled..end]
     }
 
-    /// Takes as much memory as the chunk may need, once: pages that nothing is written to cost nothing, and growing in steps would copy.
+    /// Takes as much memory as the chunk may need, once: pages that nothing is written to cost
+    /// nothing, and growing in steps would copy.
     fn grow(&mut self, needed: usize) {
         let longest = match self.chunking {
             Chunking::ContentDefined => MAX_CHUNK,
             Chunking::Fixed(size) => size as usize,
         };
-        let likely = self.filled.saturating_add(self.expected).max(self.memory.capacity() * 2).min(longest + STEP);
+        let likely = self
+            .filled
+            .saturating_add(self.expected)
+            .max(self.memory.capacity() * 2)
+            .min(longest + STEP);
         let mut memory = Vec::with_capacity(needed.max(likely));
         memory.extend_from_slice(&self.memory[..self.filled]);
         self.memory = memory;
@@ -196,7 +213,9 @@ mod tests {
     use super::*;
 
     fn data() -> Vec<u8> {
-        (0..5_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).rotate_left(n % 13).to_le_bytes()).collect()
+        (0..5_000_000_u32)
+            .flat_map(|n| n.wrapping_mul(2_654_435_761).rotate_left(n % 13).to_le_bytes())
+            .collect()
     }
 
     fn pushed(gear: &Gear, data: &[u8], piece: usize, chunking: Chunking) -> Vec<Vec<u8>> {

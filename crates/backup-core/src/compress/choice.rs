@@ -1,4 +1,5 @@
-//! Which level a blob is worth: a look at how small a sample gets, and now and then a trial at several levels.
+//! Which level a blob is worth: a look at how small a sample gets, and now and then a trial at
+//! several levels.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,29 +9,33 @@ use crate::error::Result;
 
 const BETWEEN: i32 = 2;
 
-/// In blobs up to this size level 3 finds little that level 1 does not: program text in such files gets 1 % smaller.
+/// In blobs up to this size level 3 finds little that level 1 does not: program text in such files
+/// gets 1 % smaller.
 pub(super) const SMALL: usize = 8 << 10;
-/// By so many hundredths level 3 has to make a sample of 32 KB smaller than level 1 does: program text and machine code gain 2 to 7, and
-/// twice that over a whole blob; documents with short fields of random content lose 1 to 5.
+/// By so many hundredths level 3 has to make a sample of 32 KB smaller than level 1 does: program
+/// text and machine code gain 2 to 7, and twice that over a whole blob; documents with short fields
+/// of random content lose 1 to 5.
 const HINT: usize = 1;
 const HINT_LEN: usize = 32 << 10;
 /// So many blobs like the first are taken for what the hint says,
 pub(super) const TRUST_HINT: u32 = 7;
-/// then so much of one is tried at several levels: level 3 also finds what is far apart. In 32 KB of a table it finds nothing more than
-/// level 1, of 512 KB it leaves 6 % less, of 1 MB 10 %.
+/// then so much of one is tried at several levels: level 3 also finds what is far apart. In 32 KB
+/// of a table it finds nothing more than level 1, of 512 KB it leaves 6 % less, of 1 MB 10 %.
 const TRIAL: usize = 512 << 10;
 /// By so many hundredths level 2 has to make it smaller than level 1 does, at a third more CPU;
 const WORTH_BETWEEN: usize = 3;
 /// level 3 than level 1, at twice the CPU (of machine code at five times);
 const WORTH: usize = 5;
-/// and level 3 than level 2. Documents with short fields of random content are larger at level 2, and as large at level 3.
+/// and level 3 than level 2. Documents with short fields of random content are larger at level 2,
+/// and as large at level 3.
 const WORTH_MORE: usize = 2;
 /// So many blobs are taken for what one was found to be whose sample level 1 made as small.
 const TRUST: u32 = 63;
 /// How finely "as small" is told.
 const GRADES: usize = 64;
 
-/// What was found of contents, for all who compress in one run: blobs come from streams, and one is mostly like the one before.
+/// What was found of contents, for all who compress in one run: blobs come from streams, and one is
+/// mostly like the one before.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Verdicts(Arc<Mutex<HashMap<usize, Verdict>>>);
 
@@ -60,7 +65,10 @@ impl Verdicts {
     }
 
     fn note(&self, grade: usize, level: i32, left: u32) -> i32 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(grade, Verdict { level, left });
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(grade, Verdict { level, left });
         level
     }
 }
@@ -76,7 +84,8 @@ impl Packer {
             Known::Level(level) => Ok(level),
             Known::Nothing => {
                 let hint = middle(data, HINT_LEN);
-                let (quick, thorough) = (self.try_level(QUICK, hint)?, self.try_level(THOROUGH, hint)?);
+                let (quick, thorough) =
+                    (self.try_level(QUICK, hint)?, self.try_level(THOROUGH, hint)?);
                 let level = if saves(thorough, quick, HINT) { THOROUGH } else { QUICK };
                 Ok(self.verdicts.note(grade, level, TRUST_HINT))
             }

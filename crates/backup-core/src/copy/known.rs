@@ -27,11 +27,12 @@ impl Known {
         }
     }
 
-    /// The name of this snapshot in the target, if it is there. Tools that change a snapshot also leave the original's
-    /// name in it, so the content has to be the same as well.
+    /// The name of this snapshot in the target, if it is there. Tools that change a snapshot also
+    /// leave the original's name in it, so the content has to be the same as well.
     pub(super) fn find(&self, info: &SnapshotInfo) -> Option<SnapshotId> {
         let names = [Some(info.id), info.snapshot.original];
-        let mut candidates = names.into_iter().flatten().filter_map(|name| self.0.get(&name)).flatten();
+        let mut candidates =
+            names.into_iter().flatten().filter_map(|name| self.0.get(&name)).flatten();
         candidates.find(|(_, there)| same(there, &info.snapshot)).map(|(id, _)| *id)
     }
 
@@ -42,5 +43,6 @@ impl Known {
 }
 
 fn same(a: &Snapshot, b: &Snapshot) -> bool {
-    (a.tree, a.time, &a.hostname, &a.paths, &a.tags) == (b.tree, b.time, &b.hostname, &b.paths, &b.tags)
+    (a.tree, a.time, &a.hostname, &a.paths, &a.tags)
+        == (b.tree, b.time, &b.hostname, &b.paths, &b.tags)
 }

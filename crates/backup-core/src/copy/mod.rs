@@ -1,5 +1,6 @@
-//! Copying snapshots into another repository, with the least work: what is there is not read, what has the same master
-//! key is not sealed anew, and nothing is ever compressed anew. Every blob is checked against its name on the way.
+//! Copying snapshots into another repository, with the least work: what is there is not read, what
+//! has the same master key is not sealed anew, and nothing is ever compressed anew. Every blob is
+//! checked against its name on the way.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -9,8 +10,8 @@
 //! | `transfer.rs` | moving those blobs |
 //! | `complete.rs` | [`require_complete`]: to be asked before another copy is given up |
 //!
-//! A copy can be interrupted at any point: what was stored is found by the next one. Snapshots appear after everything
-//! they need is durable and verified.
+//! A copy can be interrupted at any point: what was stored is found by the next one. Snapshots
+//! appear after everything they need is durable and verified.
 
 mod complete;
 mod known;
@@ -29,12 +30,14 @@ use crate::id::{BlobId, SnapshotId};
 use crate::pipeline::Meter;
 use crate::repository::reliance::Reliance;
 use crate::repository::session::Session;
-use crate::repository::{BlobWriter, IndexedRepository, Repository, SnapshotInfo, WriteSettings, WriteStats, layout};
+use crate::repository::{
+    BlobWriter, IndexedRepository, Repository, SnapshotInfo, WriteSettings, WriteStats, layout,
+};
 use known::Known;
 use survey::Survey;
 
-/// After so many new bytes the snapshots that are complete are published, so that little is done twice after an
-/// interruption.
+/// After so many new bytes the snapshots that are complete are published, so that little is done
+/// twice after an interruption.
 const PUBLISH_EVERY: u64 = 8 << 30;
 
 /// How to copy.
@@ -51,7 +54,8 @@ pub struct CopyOptions {
 pub struct CopiedSnapshot {
     /// Its name in the source.
     pub from: SnapshotId,
-    /// Its name in the target: the same if both repositories have the same master key. None in a dry run.
+    /// Its name in the target: the same if both repositories have the same master key. None in a
+    /// dry run.
     pub to: Option<SnapshotId>,
 }
 
@@ -75,8 +79,9 @@ pub struct CopyReport {
 /// Copies snapshots that the target does not have.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] if both are the same repository; those of both sinks; cancellation. Snapshots that were published
-/// before stay. Damage in the source is no error but a [`Problem`] of the report, and the snapshots it affects are left out.
+/// [`ErrorKind::Invalid`] if both are the same repository; those of both sinks; cancellation.
+/// Snapshots that were published before stay. Damage in the source is no error but a [`Problem`] of
+/// the report, and the snapshots it affects are left out.
 pub async fn copy(
     from: &IndexedRepository,
     snapshots: &[SnapshotInfo],
@@ -85,7 +90,10 @@ pub async fn copy(
     cx: &Context,
 ) -> Result<CopyReport> {
     if from.repository().config().id == to.config().id {
-        return Err(Error::new(ErrorKind::Invalid, "the source and the target are the same repository"));
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "the source and the target are the same repository",
+        ));
     }
     if options.dry_run {
         return run_copy(from, snapshots, to, options, None, cx).await;
@@ -94,7 +102,8 @@ pub async fn copy(
     let reading = Session::begin_reading(from.repository(), "copy from here", cx).await;
     let result = match Session::begin(to, "copy to here", cx).await {
         Ok(session) => {
-            let result = session.explain(run_copy(from, snapshots, to, options, Some(&session), cx).await);
+            let result =
+                session.explain(run_copy(from, snapshots, to, options, Some(&session), cx).await);
             session.end().await;
             result
         }
@@ -142,17 +151,23 @@ async fn run_copy(
     Ok(run.report)
 }
 
-/// Whether the target has lost nothing, as far as its own lists tell: only then what it says to have need not be looked
-/// through. Packs that no index lists may be the remains of a run that was killed, but also all that is left of an index
-/// object that was lost.
+/// Whether the target has lost nothing, as far as its own lists tell: only then what it says to
+/// have need not be looked through. Packs that no index lists may be the remains of a run that was
+/// killed, but also all that is left of an index object that was lost.
 async fn is_whole(target: &IndexedRepository, cx: &Context) -> Result<bool> {
     let found = target.hide_lost_packs().await?;
     if found.lost() > 0 {
         let lost = found.lost();
-        cx.events.note(format!("{lost} packs of the target are lost or cut off; what is in them is copied again."));
+        cx.events.note(format!(
+            "{lost} packs of the target are lost or cut off; what is in them is copied again."
+        ));
     }
     for (id, error) in target.damaged_indexes() {
-        cx.events.note(format!("Index {} of the target is damaged ({}).", id.short(), error.chain()));
+        cx.events.note(format!(
+            "Index {} of the target is damaged ({}).",
+            id.short(),
+            error.chain()
+        ));
     }
     Ok(found.lost() == 0 && target.damaged_indexes().is_empty() && found.unlisted.is_empty())
 }
@@ -188,7 +203,8 @@ impl Run<'_> {
                 None => todo.push((*info, true)),
             }
         }
-        let mut survey = Survey::new(self.from, self.same_key, self.options.dry_run, meter.clone(), self.cx);
+        let mut survey =
+            Survey::new(self.from, self.same_key, self.options.dry_run, meter.clone(), self.cx);
         let mut todo = todo.into_iter().peekable();
         while todo.peek().is_some() {
             let writer = BlobWriter::new(&self.to, &self.options.write, self.options.dry_run);
@@ -213,7 +229,8 @@ impl Run<'_> {
         let before = survey.totals().1;
         for (info, publish) in todo.by_ref() {
             let like = |other: &&&SnapshotInfo| {
-                other.snapshot.paths == info.snapshot.paths && other.snapshot.hostname == info.snapshot.hostname
+                other.snapshot.paths == info.snapshot.paths
+                    && other.snapshot.hostname == info.snapshot.hostname
             };
             let counterpart = present.iter().rev().find(like).map(|other| other.snapshot.tree);
             let counterpart = counterpart.filter(|_| self.trusting);

@@ -15,7 +15,8 @@ use crate::pipeline::Meter;
 use crate::repository::cpu::panicked;
 use crate::repository::{BlobReader, BlobWriter, Decoded, IndexedRepository, SnapshotInfo};
 
-/// Blobs that are moved in one go: enough to read packs in few large ranges, few enough to bound memory.
+/// Blobs that are moved in one go: enough to read packs in few large ranges, few enough to bound
+/// memory.
 const WINDOW: usize = 1 << 17;
 
 /// A directory of the source, and the one at the same place in a snapshot that the target has.
@@ -45,7 +46,13 @@ pub(super) struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    pub(super) fn new(from: &IndexedRepository, same_key: bool, dry_run: bool, meter: Meter, cx: &'a Context) -> Self {
+    pub(super) fn new(
+        from: &IndexedRepository,
+        same_key: bool,
+        dry_run: bool,
+        meter: Meter,
+        cx: &'a Context,
+    ) -> Self {
         Self {
             reader: from.reader(),
             concurrency: from.repository().sink().capabilities().concurrency.max(1),
@@ -65,7 +72,8 @@ impl<'a> Survey<'a> {
         self.totals
     }
 
-    /// Copies everything a snapshot needs but the snapshot object itself; or says why that cannot be done.
+    /// Copies everything a snapshot needs but the snapshot object itself; or says why that cannot
+    /// be done.
     pub(super) async fn copy(
         &mut self,
         info: &SnapshotInfo,
@@ -109,18 +117,27 @@ impl<'a> Survey<'a> {
     }
 
     /// Reads directories, several at a time, and moves what they need whenever that is worth while.
-    async fn read_level(&mut self, level: Vec<Pair>, writer: &BlobWriter) -> Result<Vec<Vec<Pair>>> {
+    async fn read_level(
+        &mut self,
+        level: Vec<Pair>,
+        writer: &BlobWriter,
+    ) -> Result<Vec<Vec<Pair>>> {
         let writer_of_trees = (!self.dry_run).then(|| writer.clone());
         let mut waiting = level.into_iter();
         let mut done = Vec::new();
-        // Tasks of their own: while blobs are moved nobody polls them here, and what they hold then (a place in the pool,
-        // a connection) would never be given back.
+        // Tasks of their own: while blobs are moved nobody polls them here, and what they hold then
+        // (a place in the pool, a connection) would never be given back.
         let mut reading: JoinSet<Result<Found>> = JoinSet::new();
         let result = loop {
             while reading.len() < self.concurrency
                 && let Some(pair) = waiting.next()
             {
-                reading.spawn(read(self.reader.clone(), pair, writer_of_trees.clone(), self.same_key));
+                reading.spawn(read(
+                    self.reader.clone(),
+                    pair,
+                    writer_of_trees.clone(),
+                    self.same_key,
+                ));
             }
             let Some(found) = reading.join_next().await else {
                 break Ok(done);
@@ -137,11 +154,17 @@ impl<'a> Survey<'a> {
         result
     }
 
-    async fn take(&mut self, found: Found, done: &mut Vec<Vec<Pair>>, writer: &BlobWriter) -> Result<()> {
+    async fn take(
+        &mut self,
+        found: Found,
+        done: &mut Vec<Vec<Pair>>,
+        writer: &BlobWriter,
+    ) -> Result<()> {
         self.cx.check_cancelled()?;
         self.meter.add_items(1);
         for id in found.blobs {
-            self.want(id, writer).map_err(|error| error.context(format!("directory {}", found.id.short())))?;
+            self.want(id, writer)
+                .map_err(|error| error.context(format!("directory {}", found.id.short())))?;
         }
         done.push(found.subtrees);
         if self.window.len() >= WINDOW { self.flush(writer).await } else { Ok(()) }
@@ -170,11 +193,20 @@ impl<'a> Survey<'a> {
 }
 
 /// Reads a directory, stores it, and says what it leads to.
-async fn read(reader: BlobReader, (id, there): Pair, writer: Option<BlobWriter>, same_key: bool) -> Result<Found> {
+async fn read(
+    reader: BlobReader,
+    (id, there): Pair,
+    writer: Option<BlobWriter>,
+    same_key: bool,
+) -> Result<Found> {
     let others: HashMap<Box<[u8]>, BlobId> = match there {
         None => HashMap::new(),
         Some(there) => match reader.tree(&there).await {
-            Ok(tree) => tree.nodes.iter().filter_map(|node| Some((node.name.clone(), node.subtree?))).collect(),
+            Ok(tree) => tree
+                .nodes
+                .iter()
+                .filter_map(|node| Some((node.name.clone(), node.subtree?)))
+                .collect(),
             // It only saves work.
             Err(error) if error.is_damage() => HashMap::new(),
             Err(error) => return Err(error),

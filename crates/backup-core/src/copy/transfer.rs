@@ -8,10 +8,12 @@ use crate::id::BlobId;
 use crate::pipeline::Meter;
 use crate::repository::{BlobReader, BlobWriter};
 
-/// Reads data blobs in the order in which they are stored, checks them, and stores them in the target.
+/// Reads data blobs in the order in which they are stored, checks them, and stores them in the
+/// target.
 ///
 /// # Errors
-/// Damage of the source only after everything else was moved: what else is sound helps other snapshots.
+/// Damage of the source only after everything else was moved: what else is sound helps other
+/// snapshots.
 pub(super) async fn transfer(
     reader: &BlobReader,
     blobs: Vec<BlobId>,
@@ -29,7 +31,9 @@ pub(super) async fn transfer(
                     writer.store_copy(&decoded, same_key)?;
                     meter.add_bytes(u64::from(decoded.blob.len));
                 }
-                Err(error) => _ = first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error),
+                Err(error) => {
+                    _ = first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error)
+                }
             }
             Ok(())
         })

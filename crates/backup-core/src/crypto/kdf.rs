@@ -22,8 +22,9 @@ const MAX_MEMORY: u128 = 1 << 30;
 const MAX_WORK: u128 = 1 << 26;
 
 impl KdfParams {
-    /// For pass phrases that people choose: 32 MiB and about 0.15 s of CPU time for every guess, four times the cost of the
-    /// key file in restic's design document. A generated pass phrase is better than any cost.
+    /// For pass phrases that people choose: 32 MiB and about 0.15 s of CPU time for every guess,
+    /// four times the cost of the key file in restic's design document. A generated pass phrase is
+    /// better than any cost.
     pub const INTERACTIVE: Self = Self { n: 1 << 15, r: 8, p: 2 };
 
     /// For generated pass phrases of 256 bits, which need no stretching.
@@ -36,7 +37,12 @@ impl KdfParams {
     pub fn derive(self, passphrase: &Passphrase, salt: &[u8]) -> Result<MasterKey> {
         let (n, r, p) = (u128::from(self.n), u128::from(self.r), u128::from(self.p));
         let memory = 128 * r * (n + p);
-        if !self.n.is_power_of_two() || self.n < 2 || r * p == 0 || memory > MAX_MEMORY || n * r * p > MAX_WORK {
+        if !self.n.is_power_of_two()
+            || self.n < 2
+            || r * p == 0
+            || memory > MAX_MEMORY
+            || n * r * p > MAX_WORK
+        {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!("key file asks for unreasonable scrypt parameters {self:?}"),
@@ -44,7 +50,8 @@ impl KdfParams {
         }
         let log_n = u8::try_from(self.n.trailing_zeros()).unwrap_or(u8::MAX);
         let params = scrypt::Params::new(log_n, self.r, self.p).map_err(|error| {
-            Error::new(ErrorKind::Invalid, "invalid scrypt parameters").with_source(error.to_string())
+            Error::new(ErrorKind::Invalid, "invalid scrypt parameters")
+                .with_source(error.to_string())
         })?;
         let mut bytes = Zeroizing::new([0; 64]);
         scrypt::scrypt(passphrase.as_bytes(), salt, &params, &mut *bytes)

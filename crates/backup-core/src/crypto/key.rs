@@ -1,4 +1,5 @@
-//! `IV (16) ‖ AES-256-CTR ciphertext ‖ Poly1305-AES tag (16)`; the Poly1305 key is `r ‖ AES-128_k(IV)`.
+//! `IV (16) ‖ AES-256-CTR ciphertext ‖ Poly1305-AES tag (16)`; the Poly1305 key is
+//! `r ‖ AES-128_k(IV)`.
 
 use std::fmt;
 
@@ -27,7 +28,8 @@ pub const OVERHEAD: usize = IV_LEN + TAG_LEN;
 #[error("the authentication code does not match")]
 pub struct OpenError;
 
-/// A key that seals objects: the repository's own, or one derived from a pass phrase to seal that one.
+/// A key that seals objects: the repository's own, or one derived from a pass phrase to seal that
+/// one.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct MasterKey {
     encrypt: [u8; 32],
@@ -68,15 +70,16 @@ impl MasterKey {
         self.seal_with_iv(plain, iv)
     }
 
-    /// Seals in place: the plain content lies between [`IV_LEN`] and [`TAG_LEN`] bytes, which are filled in. A shorter
-    /// buffer than [`OVERHEAD`] is left alone.
+    /// Seals in place: the plain content lies between [`IV_LEN`] and [`TAG_LEN`] bytes, which are
+    /// filled in. A shorter buffer than [`OVERHEAD`] is left alone.
     pub fn seal_in_place(&self, buffer: &mut [u8]) {
         let mut iv = [0; IV_LEN];
         rand::rng().fill_bytes(&mut iv);
         self.seal_around(buffer, iv);
     }
 
-    /// Seals under a given IV. Only for an object whose content is constant, so that its name is constant too.
+    /// Seals under a given IV. Only for an object whose content is constant, so that its name is
+    /// constant too.
     #[must_use]
     pub fn seal_with_iv(&self, plain: &[u8], iv: [u8; IV_LEN]) -> Vec<u8> {
         let mut sealed = vec![0; plain.len() + OVERHEAD];
@@ -151,7 +154,8 @@ impl MasterKey {
         Poly1305::new(&(*key).into()).compute_unpadded(body).into()
     }
 
-    /// A secret derived from this key for one purpose; used where a repository has no seed of its own.
+    /// A secret derived from this key for one purpose; used where a repository has no seed of its
+    /// own.
     #[must_use]
     pub fn derive(&self, purpose: &str) -> [u8; 32] {
         use sha2::{Digest, Sha256};

@@ -5,7 +5,8 @@ use std::fmt;
 use rand::Rng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-/// Letters of generated pass phrases: Crockford's base 32 in lower case, without `i l o u`, which are misread.
+/// Letters of generated pass phrases: Crockford's base 32 in lower case, without `i l o u`, which
+/// are misread.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// Letters per group of a generated pass phrase.
@@ -24,7 +25,8 @@ impl Passphrase {
         Self { text: text.into(), generated: false }
     }
 
-    /// A new random pass phrase with 260 bits of entropy, in 13 groups of 4 letters that are easy to type.
+    /// A new random pass phrase with 260 bits of entropy, in 13 groups of 4 letters that are easy
+    /// to type.
     #[must_use]
     pub fn generate() -> Self {
         let mut bytes = Zeroizing::new([0; 13 * GROUP]);

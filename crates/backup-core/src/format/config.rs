@@ -23,7 +23,8 @@ pub struct Config {
     pub id: String,
     /// Polynomial of restic's chunker, hexadecimal.
     pub chunker_polynomial: String,
-    /// Seed of our chunker's table, hexadecimal. Copies of the repository inherit it so that they deduplicate.
+    /// Seed of our chunker's table, hexadecimal. Copies of the repository inherit it so that they
+    /// deduplicate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x_chunker_seed: Option<String>,
     /// IV under which the guard lock is sealed, hexadecimal: makes its name constant.
@@ -34,7 +35,10 @@ pub struct Config {
 impl fmt::Debug for Config {
     /// Without the seeds, which are secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config").field("version", &self.version).field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Config")
+            .field("version", &self.version)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -68,24 +72,29 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Internal`] only.
     pub fn seal(&self, key: &MasterKey) -> Result<Vec<u8>> {
-        let json = serde_json::to_vec(self).map_err(|e| Error::internal("cannot encode the config").with_source(e))?;
+        let json = serde_json::to_vec(self)
+            .map_err(|e| Error::internal("cannot encode the config").with_source(e))?;
         Ok(key.seal(&json))
     }
 
     /// Opens and checks a stored config.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] if it was changed; [`ErrorKind::UnsupportedVersion`] if its version is not known.
+    /// [`ErrorKind::Damaged`] if it was changed; [`ErrorKind::UnsupportedVersion`] if its version
+    /// is not known.
     pub fn open(sealed: &[u8], key: &MasterKey) -> Result<Self> {
-        let json =
-            key.open(sealed).map_err(|error| Error::damaged("the config object is damaged").with_source(error))?;
-        let config: Self = serde_json::from_slice(&json)
-            .map_err(|error| Error::damaged("the config object cannot be understood").with_source(error))?;
+        let json = key
+            .open(sealed)
+            .map_err(|error| Error::damaged("the config object is damaged").with_source(error))?;
+        let config: Self = serde_json::from_slice(&json).map_err(|error| {
+            Error::damaged("the config object cannot be understood").with_source(error)
+        })?;
         if !SUPPORTED_VERSIONS.contains(&config.version) {
             return Err(Error::new(
                 ErrorKind::UnsupportedVersion,
                 format!(
-                    "the repository has format version {}, this program reads {SUPPORTED_VERSIONS:?}",
+                    "the repository has format version {}, this program reads \
+                     {SUPPORTED_VERSIONS:?}",
                     config.version
                 ),
             )
@@ -94,7 +103,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Seed of the chunker: the config's own, or for repositories that other tools made, one derived from the key.
+    /// Seed of the chunker: the config's own, or for repositories that other tools made, one
+    /// derived from the key.
     #[must_use]
     pub fn chunker_seed(&self, key: &MasterKey) -> [u8; 32] {
         let mut seed = [0; 32];

@@ -12,8 +12,8 @@ pub struct IndexFile {
     /// Packs and what they hold.
     #[serde(default)]
     pub packs: Vec<IndexPack>,
-    /// Packs that nothing needed when they were marked: they are deleted later, unless something needs them again. As
-    /// rustic writes them; stock restic ignores them.
+    /// Packs that nothing needed when they were marked: they are deleted later, unless something
+    /// needs them again. As rustic writes them; stock restic ignores them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packs_to_delete: Vec<MarkedPack>,
 }

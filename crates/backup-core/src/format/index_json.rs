@@ -1,5 +1,6 @@
-//! Reading index objects as restic, rustic and this program write them: without white space, and with fields in one order. The index of a
-//! large repository is gigabytes of that, and this takes a third of a general parser's time. Whatever looks different is left to one.
+//! Reading index objects as restic, rustic and this program write them: without white space, and
+//! with fields in one order. The index of a large repository is gigabytes of that, and this takes a
+//! third of a general parser's time. Whatever looks different is left to one.
 
 use std::io::Read;
 
@@ -36,13 +37,15 @@ fn usual(json: impl Read) -> Option<IndexFile> {
     let packs_to_delete = if is_marked { text.list(Text::marked_pack)? } else { Vec::new() };
     text.skip(b"}")?;
     text.show_more();
-    (text.has_ended && !text.has_failed && text.rest().is_empty()).then_some(IndexFile { packs, packs_to_delete })
+    (text.has_ended && !text.has_failed && text.rest().is_empty())
+        .then_some(IndexFile { packs, packs_to_delete })
 }
 
 /// More than any item has before its list begins, and after that has ended.
 const AHEAD: usize = 1 << 10;
 
-/// What is still to be read. Only a piece of it is in memory: of an item that begins there at least [`AHEAD`] bytes.
+/// What is still to be read. Only a piece of it is in memory: of an item that begins there at least
+/// [`AHEAD`] bytes.
 struct Text<R> {
     source: R,
     piece: Box<[u8]>,
@@ -52,13 +55,22 @@ struct Text<R> {
     most: usize,
     /// Whether nothing more is read; for there is nothing, or
     has_ended: bool,
-    /// because it could not be read, or is too long. The general parser meets the same, and tells it.
+    /// because it could not be read, or is too long. The general parser meets the same, and tells
+    /// it.
     has_failed: bool,
 }
 
 impl<R: Read> Text<R> {
     fn of(source: R) -> Self {
-        Self { source, piece: vec![0; PIECE].into(), at: 0, end: 0, most: LIMIT, has_ended: false, has_failed: false }
+        Self {
+            source,
+            piece: vec![0; PIECE].into(),
+            at: 0,
+            end: 0,
+            most: LIMIT,
+            has_ended: false,
+            has_failed: false,
+        }
     }
 
     fn rest(&self) -> &[u8] {
@@ -247,7 +259,8 @@ mod tests {
     fn other_forms_are_left_to_a_general_parser() {
         let id = "ab".repeat(ID_LEN);
         let blob = format!(r#"{{"type":"data","id":"{id}","offset":0,"length":5}}"#);
-        let text = format!(r#"{{ "supersedes": ["{id}"], "packs": [{{"blobs":[{blob}],"id":"{id}"}}] }}"#);
+        let text =
+            format!(r#"{{ "supersedes": ["{id}"], "packs": [{{"blobs":[{blob}],"id":"{id}"}}] }}"#);
         assert_eq!(usual(text.as_bytes()), None);
         let file = IndexFile::read(Opened::of(text.as_bytes())).unwrap();
         assert_eq!((file.blobs(), file.packs[0].blobs[0].length), (1, 5));
@@ -281,7 +294,10 @@ mod tests {
             size: Some(number),
         };
         for shift in 0..150 {
-            let packs = vec![IndexPack { id, blobs: (0..700 + shift).map(|n| blob(n, BlobKind::Data)).collect() }];
+            let packs = vec![IndexPack {
+                id,
+                blobs: (0..700 + shift).map(|n| blob(n, BlobKind::Data)).collect(),
+            }];
             let file = IndexFile { packs, packs_to_delete: (0..shift).map(marked).collect() };
             let json = serde_json::to_vec(&file).unwrap();
             assert!(json.len() > PIECE);

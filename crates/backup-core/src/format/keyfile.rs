@@ -1,5 +1,6 @@
-//! Key files `keys/<SHA-256>`: plain JSON that wraps the master key with a pass phrase. Only scrypt is ever written: a
-//! key file with another `kdf` makes stock restic refuse the repository for everyone.
+//! Key files `keys/<SHA-256>`: plain JSON that wraps the master key with a pass phrase. Only scrypt
+//! is ever written: a key file with another `kdf` makes stock restic refuse the repository for
+//! everyone.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -47,8 +48,14 @@ impl KeyFile {
     ///
     /// # Errors
     /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) only.
-    pub fn wrap(master: &MasterKey, passphrase: &Passphrase, label: Option<String>, now: Timestamp) -> Result<Self> {
-        let kdf = if passphrase.is_generated() { KdfParams::GENERATED } else { KdfParams::INTERACTIVE };
+    pub fn wrap(
+        master: &MasterKey,
+        passphrase: &Passphrase,
+        label: Option<String>,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let kdf =
+            if passphrase.is_generated() { KdfParams::GENERATED } else { KdfParams::INTERACTIVE };
         let mut salt = [0; SALT_LEN];
         rand::rng().fill_bytes(&mut salt);
         let data = kdf.derive(passphrase, &salt)?.seal(&master.to_json());
@@ -72,10 +79,15 @@ impl KeyFile {
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if the file cannot be understood.
     pub fn unwrap_with(&self, passphrase: &Passphrase) -> Result<Option<MasterKey>> {
         if self.kdf != "scrypt" {
-            return Err(Error::damaged(format!("key file uses {:?}, which is not scrypt", self.kdf)));
+            return Err(Error::damaged(format!(
+                "key file uses {:?}, which is not scrypt",
+                self.kdf
+            )));
         }
         let decode = |text: &str| {
-            BASE64.decode(text).map_err(|error| Error::damaged("key file cannot be decoded").with_source(error))
+            BASE64
+                .decode(text)
+                .map_err(|error| Error::damaged("key file cannot be decoded").with_source(error))
         };
         let (salt, data) = (decode(&self.salt)?, decode(&self.data)?);
         let kdf = KdfParams { n: self.n, r: self.r, p: self.p };
@@ -83,7 +95,9 @@ impl KeyFile {
             return Ok(None);
         };
         let json = zeroize::Zeroizing::new(json);
-        MasterKey::from_json(&json).map(Some).ok_or_else(|| Error::damaged("the key in the key file is malformed"))
+        MasterKey::from_json(&json)
+            .map(Some)
+            .ok_or_else(|| Error::damaged("the key in the key file is malformed"))
     }
 
     /// The JSON that is stored.
@@ -91,7 +105,8 @@ impl KeyFile {
     /// # Errors
     /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) only.
     pub fn to_json(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(self).map_err(|error| Error::internal("cannot encode a key file").with_source(error))
+        serde_json::to_vec(self)
+            .map_err(|error| Error::internal("cannot encode a key file").with_source(error))
     }
 
     /// Reads stored JSON.
@@ -99,7 +114,8 @@ impl KeyFile {
     /// # Errors
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it cannot be understood.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        serde_json::from_slice(json).map_err(|error| Error::damaged("key file cannot be understood").with_source(error))
+        serde_json::from_slice(json)
+            .map_err(|error| Error::damaged("key file cannot be understood").with_source(error))
     }
 }
 
@@ -120,10 +136,21 @@ mod tests {
 
     #[test]
     fn unreasonable_parameters_are_refused() {
-        let file = KeyFile::wrap(&MasterKey::generate(), &Passphrase::generate(), None, Timestamp::UNIX_EPOCH).unwrap();
-        for (n, r, p) in
-            [(1 << 30, 8, 1), (1000, 8, 1), (2, 1 << 20, 1000), (1 << 31, 1 << 26, 1), (1 << 15, 8, 1 << 20), (2, 0, 1)]
-        {
+        let file = KeyFile::wrap(
+            &MasterKey::generate(),
+            &Passphrase::generate(),
+            None,
+            Timestamp::UNIX_EPOCH,
+        )
+        .unwrap();
+        for (n, r, p) in [
+            (1 << 30, 8, 1),
+            (1000, 8, 1),
+            (2, 1 << 20, 1000),
+            (1 << 31, 1 << 26, 1),
+            (1 << 15, 8, 1 << 20),
+            (2, 0, 1),
+        ] {
             let bad = KeyFile { n, r, p, ..file.clone() };
             assert!(bad.unwrap_with(&Passphrase::new("x")).is_err());
         }

@@ -33,9 +33,10 @@ fn is_zero(number: &u32) -> bool {
 }
 
 impl Lock {
-    /// The guard: a shared lock that never grows old. It lets stock restic back up, list, restore and mount, but makes its
-    /// `prune` and `forget` refuse, which would destroy a backup that runs without a lock. Its host name contains a space,
-    /// which no real one does, so that no host ever takes it for its own abandoned lock.
+    /// The guard: a shared lock that never grows old. It lets stock restic back up, list, restore
+    /// and mount, but makes its `prune` and `forget` refuse, which would destroy a backup that runs
+    /// without a lock. Its host name contains a space, which no real one does, so that no host ever
+    /// takes it for its own abandoned lock.
     #[must_use]
     pub fn guard() -> Self {
         Self {

@@ -1,5 +1,5 @@
-//! `.backup/manifest.json` and `.backup/RESTORE.md`, which stand at the root of every snapshot, so that a bare
-//! `restic restore` brings along what it is and how to use it.
+//! `.backup/manifest.json` and `.backup/RESTORE.md`, which stand at the root of every snapshot, so
+//! that a bare `restic restore` brings along what it is and how to use it.
 
 use std::collections::BTreeMap;
 
@@ -47,10 +47,12 @@ pub struct Manifest {
     /// Counts and digests per object, for databases.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub objects: BTreeMap<String, ObjectDigest>,
-    /// Whether these are all: what is not among them is not there, or has nothing in it. Of old snapshots that is not known.
+    /// Whether these are all: what is not among them is not there, or has nothing in it. Of old
+    /// snapshots that is not known.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub counted: bool,
-    /// What whoever restores it should know of it, for instance what consistency it has or what other tools do not make of it.
+    /// What whoever restores it should know of it, for instance what consistency it has or what
+    /// other tools do not make of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
     /// Include patterns.
@@ -79,5 +81,6 @@ pub struct ManifestTotals {
     pub warnings: u64,
 }
 
-/// The text of `RESTORE.md`. It must never change without need: a new text is stored once more in every repository.
+/// The text of `RESTORE.md`. It must never change without need: a new text is stored once more in
+/// every repository.
 pub const RESTORE_NOTE: &str = include_str!("RESTORE.md");

@@ -1,4 +1,5 @@
-//! The stored forms, byte for byte as restic's repository format 2 (and 1, for reading) has them. No I/O here.
+//! The stored forms, byte for byte as restic's repository format 2 (and 1, for reading) has them.
+//! No I/O here.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -36,7 +37,9 @@ pub use config::{Config, SUPPORTED_VERSIONS, WRITE_VERSION};
 pub use index::{IndexBlob, IndexFile, IndexPack, MarkedPack};
 pub use keyfile::KeyFile;
 pub use lock::Lock;
-pub use manifest::{MANIFEST_PATH, MANIFEST_SCHEMA, METADATA_DIR, Manifest, ManifestTotals, RESTORE_NOTE};
+pub use manifest::{
+    MANIFEST_PATH, MANIFEST_SCHEMA, METADATA_DIR, Manifest, ManifestTotals, RESTORE_NOTE,
+};
 pub use pack::{BlobKind, PackHeader, PackedBlob};
 pub use sealed::{open_json, seal_json};
 pub use snapshot::{LogExtent, Snapshot, SnapshotLog, SnapshotSummary};

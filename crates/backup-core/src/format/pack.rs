@@ -1,11 +1,14 @@
-//! Packs: `sealed blob … ‖ sealed header ‖ header length (u32 LE)`. A pack holds either data or trees.
+//! Packs: `sealed blob … ‖ sealed header ‖ header length (u32 LE)`. A pack holds either data or
+//! trees.
 
 use crate::crypto::{MasterKey, OVERHEAD};
 use crate::error::{Error, Result};
 use crate::id::BlobId;
 
 /// What a blob is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum BlobKind {
     /// Content of files and streams.
@@ -69,7 +72,8 @@ impl PackHeader {
     pub fn seal(&self, key: &MasterKey) -> Vec<u8> {
         let mut plain = Vec::with_capacity(self.blobs.len() * COMPRESSED_ENTRY);
         for blob in &self.blobs {
-            let kind = u8::from(blob.kind == BlobKind::Tree) | u8::from(blob.uncompressed_len.is_some()) << 1;
+            let kind = u8::from(blob.kind == BlobKind::Tree)
+                | u8::from(blob.uncompressed_len.is_some()) << 1;
             plain.push(kind);
             plain.extend(blob.len.to_le_bytes());
             if let Some(len) = blob.uncompressed_len {
@@ -84,7 +88,8 @@ impl PackHeader {
         sealed
     }
 
-    /// Length of the sealed header with its length field, read from the last four bytes of a pack of `pack_len` bytes.
+    /// Length of the sealed header with its length field, read from the last four bytes of a pack
+    /// of `pack_len` bytes.
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if that cannot be right.
@@ -100,15 +105,23 @@ impl PackHeader {
     /// Opens the tail of a pack of `pack_len` bytes as found by [`Self::tail_len`].
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it was changed or does not describe the pack.
+    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it was changed or does not
+    /// describe the pack.
     pub fn open(tail: &[u8], pack_len: u64, key: &MasterKey) -> Result<Self> {
-        let end = tail.len().checked_sub(LENGTH_FIELD).ok_or_else(|| Error::damaged("pack header is too short"))?;
-        let plain =
-            key.open(&tail[..end]).map_err(|error| Error::damaged("pack header is damaged").with_source(error))?;
+        let end = tail
+            .len()
+            .checked_sub(LENGTH_FIELD)
+            .ok_or_else(|| Error::damaged("pack header is too short"))?;
+        let plain = key
+            .open(&tail[..end])
+            .map_err(|error| Error::damaged("pack header is damaged").with_source(error))?;
         let blobs = parse(&plain)?;
-        let described = blobs.iter().map(|blob| u64::from(blob.len)).sum::<u64>() + tail.len() as u64;
+        let described =
+            blobs.iter().map(|blob| u64::from(blob.len)).sum::<u64>() + tail.len() as u64;
         if described != pack_len {
-            return Err(Error::damaged(format!("pack header describes {described} bytes, the pack has {pack_len}")));
+            return Err(Error::damaged(format!(
+                "pack header describes {described} bytes, the pack has {pack_len}"
+            )));
         }
         Ok(Self { blobs })
     }
@@ -149,7 +162,9 @@ fn parse(mut plain: &[u8]) -> Result<Vec<PackedBlob>> {
             len,
             uncompressed_len: compressed.then(|| number(5)),
         });
-        offset = offset.checked_add(len).ok_or_else(|| Error::damaged("pack header describes more than 4 GiB"))?;
+        offset = offset
+            .checked_add(len)
+            .ok_or_else(|| Error::damaged("pack header describes more than 4 GiB"))?;
         plain = &plain[size..];
     }
     Ok(blobs)

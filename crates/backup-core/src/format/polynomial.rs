@@ -1,5 +1,5 @@
-//! Random irreducible polynomials of degree 53 over GF(2). Our chunker does not use them, but restic refuses a config
-//! without one, and uses it when it backs up into our repository.
+//! Random irreducible polynomials of degree 53 over GF(2). Our chunker does not use them, but
+//! restic refuses a config without one, and uses it when it backs up into our repository.
 
 use rand::Rng;
 
@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn knows_small_polynomials() {
-        // x^2+x+1, x^3+x+1, x^8+x^4+x^3+x+1 (AES) are irreducible; x^2+1 = (x+1)^2 and x^8+1 are not.
+        // x^2+x+1, x^3+x+1, x^8+x^4+x^3+x+1 (AES) are irreducible; x^2+1 = (x+1)^2 and x^8+1 are
+        // not.
         for yes in [0b111, 0b1011, 0x11b, 0x3D_A335_8B4D_C173] {
             assert!(is_irreducible(yes), "{yes:x}");
         }

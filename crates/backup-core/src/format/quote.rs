@@ -1,4 +1,5 @@
-//! Text as Go writes it: `strconv.Quote` for names (which may hold any byte) and `encoding/json` for strings.
+//! Text as Go writes it: `strconv.Quote` for names (which may hold any byte) and `encoding/json`
+//! for strings.
 
 use unicode_general_category::{GeneralCategory, get_general_category};
 
@@ -22,7 +23,9 @@ fn is_print(c: char) -> bool {
 }
 
 fn plain_ascii(bytes: &[u8]) -> bool {
-    bytes.iter().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\' | b'<' | b'>' | b'&'))
+    bytes
+        .iter()
+        .all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\' | b'<' | b'>' | b'&'))
 }
 
 /// `strconv.Quote` without the surrounding quotes.
@@ -173,7 +176,10 @@ mod tests {
     fn escapes_json_as_go_does() {
         let mut out = Vec::new();
         push_json_string(&mut out, b"a<b>&\"\\\x01\xff\x7f");
-        assert_eq!(String::from_utf8(out).unwrap(), "\"a\\u003cb\\u003e\\u0026\\\"\\\\\\u0001\\ufffd\x7f\"");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "\"a\\u003cb\\u003e\\u0026\\\"\\\\\\u0001\\ufffd\x7f\""
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Indexes, snapshots and locks: `seal(0x02 ‖ zstd(JSON))`, or plain sealed JSON as format 1 writes it.
+//! Indexes, snapshots and locks: `seal(0x02 ‖ zstd(JSON))`, or plain sealed JSON as format 1 writes
+//! it.
 
 use std::io::{BufWriter, Read};
 
@@ -11,7 +12,8 @@ use crate::error::{Error, Result};
 
 /// First byte of compressed content.
 const COMPRESSED: u8 = 2;
-/// Names are random hexadecimal digits: level 3 takes five times as long, finds chance matches, and comes to 9 % more.
+/// Names are random hexadecimal digits: level 3 takes five times as long, finds chance matches, and
+/// comes to 9 % more.
 const LEVEL: i32 = 1;
 /// Largest metadata object that is accepted, uncompressed. An index of 50 000 blobs has about 8 MB.
 pub(super) const LIMIT: usize = 1 << 30;
@@ -29,7 +31,8 @@ pub fn seal_json(key: &MasterKey, value: &impl Serialize) -> Result<Vec<u8>> {
         serde_json::to_writer(&mut out, value)?;
         std::io::Write::flush(&mut out)
     });
-    let plain = plain.map_err(|error| Error::internal("cannot encode an object").with_source(error))?;
+    let plain =
+        plain.map_err(|error| Error::internal("cannot encode an object").with_source(error))?;
     Ok(key.seal(&plain))
 }
 
@@ -39,7 +42,9 @@ pub(super) struct Opened(Vec<u8>);
 
 impl Opened {
     pub(super) fn new(key: &MasterKey, sealed: Vec<u8>) -> Result<Self> {
-        let plain = key.open_vec(sealed).map_err(|error| Error::damaged("object is damaged").with_source(error))?;
+        let plain = key
+            .open_vec(sealed)
+            .map_err(|error| Error::damaged("object is damaged").with_source(error))?;
         match plain.first() {
             Some(&COMPRESSED | b'{' | b'[') => Ok(Self(plain)),
             _ => Err(Error::damaged("object has an unknown encoding")),
@@ -75,13 +80,15 @@ impl Opened {
 /// Opens and decodes.
 ///
 /// # Errors
-/// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if the object was changed or cannot be understood.
+/// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if the object was changed or cannot be
+/// understood.
 pub fn open_json<T: DeserializeOwned>(key: &MasterKey, sealed: &[u8]) -> Result<T> {
     understand(&Opened::new(key, sealed.to_vec())?.text()?)
 }
 
 pub(super) fn understand<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
-    serde_json::from_slice(json).map_err(|error| Error::damaged("object cannot be understood").with_source(error))
+    serde_json::from_slice(json)
+        .map_err(|error| Error::damaged("object cannot be understood").with_source(error))
 }
 
 #[cfg(test)]

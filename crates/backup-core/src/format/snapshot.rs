@@ -50,7 +50,8 @@ pub struct Snapshot {
     /// How many entries are missing or incomplete; ours only, absent if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x_warnings: Option<u64>,
-    /// What it holds of a log, and where a log goes on from it; ours only, absent if its source has none.
+    /// What it holds of a log, and where a log goes on from it; ours only, absent if its source has
+    /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x_log: Option<SnapshotLog>,
     /// What other tools, or newer versions, say of it: carried along by copies.
@@ -67,7 +68,8 @@ pub struct SnapshotLog {
     pub start: LogStart,
     /// When that was.
     pub time: Timestamp,
-    /// The pieces of the log that the snapshot holds besides, in the order in which they were rolled up.
+    /// The pieces of the log that the snapshot holds besides, in the order in which they were
+    /// rolled up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extents: Vec<LogExtent>,
 }

@@ -54,22 +54,28 @@ impl Node {
         self.metadata.kind == NodeKind::Dir
     }
 
-    /// What is wrong with it, if its blobs have `content_len` bytes together: what it is, and the trouble.
+    /// What is wrong with it, if its blobs have `content_len` bytes together: what it is, and the
+    /// trouble.
     pub(crate) fn misfit(&self, content_len: u64) -> Option<(&'static str, String)> {
         if self.is_dir() && self.subtree.is_none() {
             return Some(("directory", "has no tree".to_owned()));
         }
         if self.is_file() && content_len != self.metadata.size {
-            let message = format!("is said to have {} bytes, its blobs have {content_len}", self.metadata.size);
+            let message = format!(
+                "is said to have {} bytes, its blobs have {content_len}",
+                self.metadata.size
+            );
             return Some(("file", message));
         }
         None
     }
 
-    /// Whether a name can be that of a directory entry; names in a repository are not to be trusted.
+    /// Whether a name can be that of a directory entry; names in a repository are not to be
+    /// trusted.
     #[must_use]
     pub fn has_safe_name(&self) -> bool {
-        !matches!(&*self.name, b"" | b"." | b"..") && !self.name.iter().any(|b| matches!(b, b'/' | 0))
+        !matches!(&*self.name, b"" | b"." | b"..")
+            && !self.name.iter().any(|b| matches!(b, b'/' | 0))
     }
 }
 
@@ -97,7 +103,9 @@ impl Tree {
         Self::decode(&mut serde_json::Deserializer::from_reader(reader))
     }
 
-    fn decode<'de, R: serde_json::de::Read<'de>>(deserializer: &mut serde_json::Deserializer<R>) -> Result<Self> {
+    fn decode<'de, R: serde_json::de::Read<'de>>(
+        deserializer: &mut serde_json::Deserializer<R>,
+    ) -> Result<Self> {
         let mut nodes = Vec::new();
         let failed = |error| Error::damaged("directory cannot be understood").with_source(error);
         TreeSeed(&mut nodes).deserialize(&mut *deserializer).map_err(failed)?;
@@ -248,13 +256,16 @@ struct RawXattr<'a> {
 
 impl RawNode<'_> {
     fn into_node(self, names: &mut Names) -> Result<Node, String> {
-        let name = unquote(&self.name).ok_or_else(|| format!("{:?} is not a quoted name", self.name))?;
+        let name =
+            unquote(&self.name).ok_or_else(|| format!("{:?} is not a quoted name", self.name))?;
         let kind = self.kind()?;
         let xattrs = self
             .extended_attributes
             .iter()
             .map(|x| {
-                let value = BASE64.decode(x.value.as_deref().unwrap_or_default()).map_err(|e| e.to_string())?;
+                let value = BASE64
+                    .decode(x.value.as_deref().unwrap_or_default())
+                    .map_err(|e| e.to_string())?;
                 Ok(Xattr { name: Box::from(&*x.name), value: value.into() })
             })
             .collect::<Result<_, String>>()?;
@@ -304,5 +315,8 @@ impl RawNode<'_> {
 
 fn unix_mode(go: u32) -> u32 {
     let bit = |from: u32, to: u32| if go & from != 0 { to } else { 0 };
-    (go & 0o777) | bit(go_mode::SETUID, 0o4000) | bit(go_mode::SETGID, 0o2000) | bit(go_mode::STICKY, 0o1000)
+    (go & 0o777)
+        | bit(go_mode::SETUID, 0o4000)
+        | bit(go_mode::SETGID, 0o2000)
+        | bit(go_mode::STICKY, 0o1000)
 }

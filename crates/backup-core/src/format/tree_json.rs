@@ -1,5 +1,5 @@
-//! Writing trees byte for byte as Go's `encoding/json` writes restic's `Node`, so that an unchanged directory is the same
-//! blob for both programs.
+//! Writing trees byte for byte as Go's `encoding/json` writes restic's `Node`, so that an unchanged
+//! directory is the same blob for both programs.
 
 use std::io::Write;
 
@@ -25,7 +25,8 @@ pub struct TreeWriter<'a> {
 }
 
 impl<'a> TreeWriter<'a> {
-    /// Starts a tree. restic writes times with the offset of the local time zone; `zone` says which that is.
+    /// Starts a tree. restic writes times with the offset of the local time zone; `zone` says which
+    /// that is.
     #[must_use]
     pub fn new(zone: &'a TimeZone) -> Self {
         Self { zone, out: b"{\"nodes\":[".to_vec(), last: None }
@@ -73,7 +74,11 @@ pub fn write_tree(nodes: &mut [Node], zone: &TimeZone) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// Those of [`TreeWriter::push`] and of `take`.
-pub(crate) fn stream_tree(nodes: &[Node], zone: &TimeZone, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+pub(crate) fn stream_tree(
+    nodes: &[Node],
+    zone: &TimeZone,
+    take: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let mut writer = TreeWriter::new(zone);
     for node in nodes {
         writer.push(node)?;
@@ -149,8 +154,9 @@ fn go_file_mode(meta: &Metadata) -> u32 {
         | bit(0o1000, go_mode::STICKY)
 }
 
-// Writing to a Vec cannot fail, so the results of write! are dropped. Numbers and times, of which every node has many, are
-// written without the formatting machinery: it would cost more than everything else here.
+// Writing to a Vec cannot fail, so the results of write! are dropped. Numbers and times, of which
+// every node has many, are written without the formatting machinery: it would cost more than
+// everything else here.
 
 fn push_field(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b",\"");
@@ -201,7 +207,11 @@ fn push_link_target(out: &mut Vec<u8>, target: &[u8]) {
 
 fn push_xattrs(out: &mut Vec<u8>, meta: &Metadata) {
     for (at, xattr) in meta.xattrs.iter().enumerate() {
-        out.extend_from_slice(if at == 0 { b",\"extended_attributes\":[{\"name\":" } else { b",{\"name\":" });
+        out.extend_from_slice(if at == 0 {
+            b",\"extended_attributes\":[{\"name\":"
+        } else {
+            b",{\"name\":"
+        });
         push_json_string(out, xattr.name.as_bytes());
         _ = write!(out, ",\"value\":\"{}\"}}", BASE64.encode(&xattr.value));
     }
@@ -227,7 +237,8 @@ fn push_content(out: &mut Vec<u8>, node: &Node) {
     out.push(b']');
 }
 
-/// RFC 3339 with as many digits as needed and the zone's offset, as Go writes it; years outside 0–9999 are moved inside.
+/// RFC 3339 with as many digits as needed and the zone's offset, as Go writes it; years outside
+/// 0–9999 are moved inside.
 fn push_time(out: &mut Vec<u8>, name: &str, time: Timestamp, zone: &TimeZone) {
     let offset = zone.to_offset(time);
     let local = offset.to_datetime(time);
@@ -280,8 +291,10 @@ mod tests {
     #[test]
     fn a_file_looks_as_restic_writes_it() {
         let time = Timestamp::new(1_700_000_000, 120_000_000).unwrap();
-        let mut file =
-            node(b"a<b", Metadata { inode: 7, device_id: 65, size: 3, mode: 0o4755, ..Metadata::stream(time) });
+        let mut file = node(
+            b"a<b",
+            Metadata { inode: 7, device_id: 65, size: 3, mode: 0o4755, ..Metadata::stream(time) },
+        );
         file.metadata.user = Some("root".into());
         file.metadata.group = Some("root".into());
         file.metadata.xattrs = vec![Xattr { name: "user.x".into(), value: b"v".as_slice().into() }];

@@ -55,7 +55,8 @@ pub struct CaptureOptions {
     pub holder: String,
     /// Whoever dies is replaced after two of these.
     pub lease_period: Duration,
-    /// The source hands over single pieces of its log, and may go back to another branch where something is missing: that is no gap.
+    /// The source hands over single pieces of its log, and may go back to another branch where
+    /// something is missing: that is no gap.
     pub goes_back: bool,
 }
 
@@ -90,10 +91,10 @@ pub struct CaptureReport {
 /// Captures the log of `source` until the caller cancels, which is no error.
 ///
 /// # Errors
-/// [`ErrorKind::Busy`] if somebody else captures it; those of the source; those of the sink
-/// before anything was captured. Later ones are tried again for ever, and told by events. Whenever it ends, the next capture
-/// goes on where this one has stopped. A gap is no error: it is noted in the repository, told, and the log followed from behind
-/// it.
+/// [`ErrorKind::Busy`] if somebody else captures it; those of the source; those of the sink before
+/// anything was captured. Later ones are tried again for ever, and told by events. Whenever it
+/// ends, the next capture goes on where this one has stopped. A gap is no error: it is noted in the
+/// repository, told, and the log followed from behind it.
 pub async fn capture(
     repository: &Repository,
     source: &dyn Source,
@@ -101,7 +102,9 @@ pub async fn capture(
     cx: &Context,
 ) -> Result<CaptureReport> {
     match run(repository, source, options, cx).await {
-        Err(error) if error.is_cancelled() && cx.cancel.is_cancelled() => Ok(CaptureReport::default()),
+        Err(error) if error.is_cancelled() && cx.cancel.is_cancelled() => {
+            Ok(CaptureReport::default())
+        }
         other => other,
     }
 }
@@ -153,7 +156,12 @@ async fn run(
     result?;
     released?;
     let stored = stored.borrow().clone();
-    Ok(CaptureReport { slices: stored.slices, bytes: stored.bytes, position: stored.position, gaps })
+    Ok(CaptureReport {
+        slices: stored.slices,
+        bytes: stored.bytes,
+        position: stored.position,
+        gaps,
+    })
 }
 
 /// Where the log may be followed from, the best first.
@@ -175,15 +183,19 @@ async fn starting_points(
         }
     }
     // What a new backup needs, if what comes between is lost.
-    points.extend(view.newest_start().filter(|needed| points.iter().all(|point| adds(needed, point))));
+    points.extend(
+        view.newest_start().filter(|needed| points.iter().all(|point| adds(needed, point))),
+    );
     Ok(points.into_iter().map(Some).chain([None]).collect())
 }
 
 /// Whether the log can be followed from where a backup needs it, besides from here.
 fn adds(needed: &Mark, point: &Mark) -> bool {
-    // What lies between them was captured of what the source lost: where positions are times, it would be there twice, with different
-    // content.
-    let is_lost = needed.state.is_some() && needed.at.branch == point.at.branch && needed.at.offset < point.at.offset;
+    // What lies between them was captured of what the source lost: where positions are times, it
+    // would be there twice, with different content.
+    let is_lost = needed.state.is_some()
+        && needed.at.branch == point.at.branch
+        && needed.at.offset < point.at.offset;
     needed.at != point.at && !is_lost
 }
 
@@ -209,11 +221,14 @@ struct Run<'a> {
 impl Run<'_> {
     /// Follows the log from the first point that the source still has.
     async fn follow(&mut self, starts: Vec<Option<Mark>>) -> Result<()> {
-        let mut known: Vec<Position> = starts.iter().flatten().map(|mark| mark.at.clone()).collect();
+        let mut known: Vec<Position> =
+            starts.iter().flatten().map(|mark| mark.at.clone()).collect();
         let mut starts = starts.into_iter();
         while let Some(start) = starts.next() {
             let opened = match &start {
-                Some(Mark { at, state: Some(state) }) => self.source.resume_log(self.cx, at, state).await,
+                Some(Mark { at, state: Some(state) }) => {
+                    self.source.resume_log(self.cx, at, state).await
+                }
                 other => self.source.open_log(self.cx, other.as_ref().map(|mark| &mark.at)).await,
             };
             let start = start.map(|mark| mark.at);
@@ -232,7 +247,8 @@ impl Run<'_> {
             match self.read(reader, start, &mut known).await? {
                 End::Cancelled => return Ok(()),
                 End::Gap(reason) => {
-                    // Until something is captured it is the same one. It is told again: a backup that was begun since is of no use.
+                    // Until something is captured it is the same one. It is told again: a backup
+                    // that was begun since is of no use.
                     if self.gap.is_some() {
                         self.tell_gap(&reason);
                     }
@@ -303,20 +319,27 @@ impl Run<'_> {
         let Some(last) = last else { return };
         let goes_on = match &segment.parent {
             Some(parent) => {
-                parent.branch == last.branch && parent.offset <= last.offset && segment.from <= parent.offset
+                parent.branch == last.branch
+                    && parent.offset <= last.offset
+                    && segment.from <= parent.offset
             }
             None => segment.branch == last.branch && segment.from <= last.offset,
         };
-        let goes_back = self.options.goes_back && (segment.parent.is_some() || segment.branch != last.branch);
+        let goes_back =
+            self.options.goes_back && (segment.parent.is_some() || segment.branch != last.branch);
         if !goes_on && !goes_back && self.gap.is_none() {
-            self.note_gap(format!("the source went on at {}@{} after {last}", segment.branch, segment.from));
+            self.note_gap(format!(
+                "the source went on at {}@{} after {last}",
+                segment.branch, segment.from
+            ));
             let from = Some(Position::new(segment.branch.clone(), segment.from));
             self.cx.events.emit(&Event::Log(LogEvent::Following { from }));
         }
     }
 
     async fn take(&mut self, segment: LogSegment, reader: &mut dyn LogReader) -> Result<()> {
-        let fits = self.gap.is_none() && self.filling.as_ref().is_some_and(|(filling, _)| filling.fits(&segment));
+        let fits = self.gap.is_none()
+            && self.filling.as_ref().is_some_and(|(filling, _)| filling.fits(&segment));
         if !fits {
             self.flush(Some(reader)).await?;
         }
@@ -324,13 +347,18 @@ impl Run<'_> {
             Some((filling, _)) => filling.add(segment),
             None => {
                 let (gap, now) = (self.gap.take(), self.cx.clock.now());
-                self.filling = Some((Filling::begin(self.lane.stream(), segment, gap, now), Instant::now()));
+                self.filling =
+                    Some((Filling::begin(self.lane.stream(), segment, gap, now), Instant::now()));
             }
         }
         if let Some((filling, _)) = &mut self.filling {
             filling.keep_state(reader.state());
         }
-        if self.filling.as_ref().is_some_and(|(filling, _)| filling.len() >= self.options.flush_bytes) {
+        if self
+            .filling
+            .as_ref()
+            .is_some_and(|(filling, _)| filling.len() >= self.options.flush_bytes)
+        {
             self.flush(Some(reader)).await?;
         }
         Ok(())

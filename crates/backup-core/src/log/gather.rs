@@ -31,7 +31,8 @@ pub struct LogView {
     damaged: Vec<(String, Error)>,
     /// Of any stream: whose they were cannot be told.
     damaged_snapshots: Vec<(SnapshotId, Error)>,
-    /// What happened when in pieces that were looked at closely, by snapshot and the name of the detail.
+    /// What happened when in pieces that were looked at closely, by snapshot and the name of the
+    /// detail.
     details: HashMap<(SnapshotId, String), Vec<Tick>>,
 }
 
@@ -45,16 +46,23 @@ impl LogView {
         // Slices first: what is rolled up meanwhile is seen twice rather than not at all.
         let mut view = Self::of_lane(&lane, cx).await?;
         let of_snapshots = Self::of_snapshots(&lane, cx).await?;
-        (view.snapshots, view.damaged_snapshots) = (of_snapshots.snapshots, of_snapshots.damaged_snapshots);
+        (view.snapshots, view.damaged_snapshots) =
+            (of_snapshots.snapshots, of_snapshots.damaged_snapshots);
         Ok(view)
     }
 
-    /// The same, but of the slices only the newest, back to one that begins at or before `from`. To be told whether what comes behind
-    /// that is stored, whoever stores the log in its order need not read what thousands of slices say.
+    /// The same, but of the slices only the newest, back to one that begins at or before `from`. To
+    /// be told whether what comes behind that is stored, whoever stores the log in its order need
+    /// not read what thousands of slices say.
     ///
     /// # Errors
     /// Those of the sink.
-    pub async fn since(repository: &Repository, stream: &Stream, from: &Position, cx: &Context) -> Result<Self> {
+    pub async fn since(
+        repository: &Repository,
+        stream: &Stream,
+        from: &Position,
+        cx: &Context,
+    ) -> Result<Self> {
         let lane = Lane::new(repository, stream);
         let listed = lane.list().await?;
         let mut added = Self::default();
@@ -63,7 +71,8 @@ impl LogView {
             before.slices.append(&mut added.slices);
             before.damaged.append(&mut added.damaged);
             added = before;
-            let is_behind = |header: &SliceHeader| header.branch == from.branch && header.from <= from.offset;
+            let is_behind =
+                |header: &SliceHeader| header.branch == from.branch && header.from <= from.offset;
             if added.slices().any(|header| header.takes_over.is_none() && is_behind(header)) {
                 break;
             }
@@ -102,7 +111,8 @@ impl LogView {
         self.snapshots.iter().map(|(info, _)| info)
     }
 
-    /// What the slices say that were not rolled up, or not removed yet, in the order in which they were written.
+    /// What the slices say that were not rolled up, or not removed yet, in the order in which they
+    /// were written.
     pub fn slices(&self) -> impl Iterator<Item = &SliceHeader> {
         self.slices.iter().map(|(_, header)| header)
     }
@@ -125,15 +135,17 @@ impl LogView {
         self.slices.iter().map(|(slice, _)| slice.size).sum()
     }
 
-    /// Looks closely at the pieces in which `time` lies: snapshots say only when a piece begins and ends. To be done before a moment
-    /// is planned by its time.
+    /// Looks closely at the pieces in which `time` lies: snapshots say only when a piece begins and
+    /// ends. To be done before a moment is planned by its time.
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged); those of the sink.
     pub async fn refine(&mut self, indexed: &IndexedRepository, time: Timestamp) -> Result<()> {
         for (info, log) in &self.snapshots {
             let around = |extent: &&LogExtent| match (extent.first, extent.last) {
-                (Some(first), Some(last)) => first.time.min(last.time) <= time && time <= first.time.max(last.time),
+                (Some(first), Some(last)) => {
+                    first.time.min(last.time) <= time && time <= first.time.max(last.time)
+                }
                 _ => false,
             };
             for extent in log.extents.iter().filter(around) {
@@ -148,12 +160,19 @@ impl LogView {
     pub(super) fn end(&self) -> Option<Mark> {
         let extents = self.snapshots.iter().flat_map(|(_, log)| &log.extents);
         let newest = extents.max_by_key(|extent| (extent.last.map(|last| last.time), extent.to));
-        newest.map(|extent| Mark { at: Position::new(extent.branch.clone(), extent.to), state: extent.state.clone() })
+        newest.map(|extent| Mark {
+            at: Position::new(extent.branch.clone(), extent.to),
+            state: extent.state.clone(),
+        })
     }
 
     /// From where the log is needed for the newest backup.
     pub(super) fn newest_start(&self) -> Option<Mark> {
-        let newest = self.snapshots.iter().filter(|(_, log)| log.extents.is_empty()).max_by_key(|(_, log)| log.time);
+        let newest = self
+            .snapshots
+            .iter()
+            .filter(|(_, log)| log.extents.is_empty())
+            .max_by_key(|(_, log)| log.time);
         newest.map(|(_, log)| Mark {
             at: Position::new(log.start.at.branch.clone(), log.start.needs),
             state: log.start.state.clone(),
@@ -174,7 +193,8 @@ impl LogView {
         let slices = || self.slices().filter(|header| header.takes_over.is_none());
         let rolled = extents().map(|extent| (&extent.branch, &extent.parent));
         let mut branches: Vec<Branch> = Vec::new();
-        for (name, parent) in rolled.chain(slices().map(|header| (&header.branch, &header.parent))) {
+        for (name, parent) in rolled.chain(slices().map(|header| (&header.branch, &header.parent)))
+        {
             match branches.iter_mut().find(|branch| branch.name == *name) {
                 Some(known) if known.parent.is_none() => known.parent.clone_from(parent),
                 Some(_) => {}
@@ -182,7 +202,8 @@ impl LogView {
             }
         }
         let newest = extents().max_by_key(|extent| (extent.last.map(|last| last.time), extent.to));
-        let current = slices().last().map(|header| &header.branch).or(newest.map(|extent| &extent.branch));
+        let current =
+            slices().last().map(|header| &header.branch).or(newest.map(|extent| &extent.branch));
         branches.sort_by_key(|branch| Some(&branch.name) == current);
         branches
     }
@@ -196,19 +217,29 @@ impl LogView {
             at: log.start.at.clone(),
             is_whole: log.start.state.is_some(),
             time: log.time,
-            bytes: info.snapshot.summary.as_ref().map_or(0, |summary| summary.total_bytes_processed),
+            bytes: info
+                .snapshot
+                .summary
+                .as_ref()
+                .map_or(0, |summary| summary.total_bytes_processed),
             rate: info.snapshot.summary.as_ref().and_then(rate),
         });
-        let rolled = self.snapshots.iter().flat_map(|(info, log)| log.extents.iter().map(|extent| (info.id, extent)));
+        let rolled = self
+            .snapshots
+            .iter()
+            .flat_map(|(info, log)| log.extents.iter().map(|extent| (info.id, extent)));
         let pieces = rolled.clone().filter(|(_, extent)| extent.to > extent.from);
         let stretches = pieces.map(|(id, extent)| self.of_extent(id, extent));
-        let stretches = stretches.chain(self.slices.iter().filter_map(|(slice, header)| of_slice(slice, header)));
+        let stretches = stretches
+            .chain(self.slices.iter().filter_map(|(slice, header)| of_slice(slice, header)));
         let gap = |branch: &str, from: u64, reason: &Option<String>| {
             let reason = Some(reason.clone()?);
             Some(Gap { branch: branch.to_owned(), from, to: None, reason })
         };
         let gaps = rolled.filter_map(|(_, extent)| gap(&extent.branch, extent.from, &extent.gap));
-        let gaps = gaps.chain(self.slices().filter_map(|header| gap(&header.branch, header.from, &header.gap)));
+        let gaps = gaps.chain(
+            self.slices().filter_map(|header| gap(&header.branch, header.from, &header.gap)),
+        );
         let mut gaps: Vec<Gap> = gaps.collect();
         gaps.dedup();
         Timeline::new(bases.collect(), stretches, self.branches(), gaps)
@@ -229,15 +260,17 @@ impl LogView {
     }
 }
 
-/// All snapshots at one moment: while they are read one may take the place of another. Then the newer one is not among
-/// them.
+/// All snapshots at one moment: while they are read one may take the place of another. Then the
+/// newer one is not among them.
 async fn all_snapshots(repository: &Repository, cx: &Context) -> Result<SnapshotList> {
     let mut list = repository.snapshots(cx).await?;
     for _ in 0..ROUNDS {
-        let read = list.snapshots.iter().map(|info| info.id).chain(list.damaged.iter().map(|(id, _)| *id));
+        let read =
+            list.snapshots.iter().map(|info| info.id).chain(list.damaged.iter().map(|(id, _)| *id));
         let read: HashSet<SnapshotId> = read.collect();
         let there = repository.list(&layout::snapshots()).await?;
-        let mut there = there.iter().filter_map(|meta| meta.key.file_name().parse::<SnapshotId>().ok());
+        let mut there =
+            there.iter().filter_map(|meta| meta.key.file_name().parse::<SnapshotId>().ok());
         if there.all(|id| read.contains(&id)) {
             break;
         }

@@ -1,4 +1,5 @@
-//! The lane: slices in the repository, each created once under a name that rivals would choose as well.
+//! The lane: slices in the repository, each created once under a name that rivals would choose as
+//! well.
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -58,7 +59,12 @@ impl Lane {
             let mut names = meta.key.as_str().rsplit('/');
             let mut number = || u64::from_str_radix(names.next()?, 16).ok();
             if let (Some(sequence), Some(epoch)) = (number(), number()) {
-                slices.push(StoredSlice { epoch, sequence, size: meta.size, written: meta.last_modified });
+                slices.push(StoredSlice {
+                    epoch,
+                    sequence,
+                    size: meta.size,
+                    written: meta.last_modified,
+                });
             }
         }
         slices.sort_unstable();
@@ -86,7 +92,8 @@ impl Lane {
         Ok(Some(header))
     }
 
-    /// What these slices say, in order. Those that are gone are left out, damaged ones come as errors.
+    /// What these slices say, in order. Those that are gone are left out, damaged ones come as
+    /// errors.
     pub(crate) async fn headers(
         &self,
         slices: &[StoredSlice],
@@ -101,8 +108,11 @@ impl Lane {
                 Err(error) => Err(error),
             }
         };
-        let read: Vec<_> =
-            futures::stream::iter(slices.iter().copied()).map(read).buffered(concurrency).try_collect().await?;
+        let read: Vec<_> = futures::stream::iter(slices.iter().copied())
+            .map(read)
+            .buffered(concurrency)
+            .try_collect()
+            .await?;
         Ok(read.into_iter().flatten().collect())
     }
 
@@ -128,8 +138,14 @@ impl Lane {
         Err(Error::damaged("a slice of another stream lies in this lane"))
     }
 
-    /// Stores a slice unless its name is taken; says whether it did. A slice of the same bytes is as good as stored.
-    pub(super) async fn create(&self, epoch: u64, sequence: u64, pack: bytes::Bytes) -> Result<bool> {
+    /// Stores a slice unless its name is taken; says whether it did. A slice of the same bytes is
+    /// as good as stored.
+    pub(super) async fn create(
+        &self,
+        epoch: u64,
+        sequence: u64,
+        pack: bytes::Bytes,
+    ) -> Result<bool> {
         let key = layout::slice(&self.stream, epoch, sequence);
         if self.repository.sink().create(&key, pack.clone()).await? {
             return Ok(true);
@@ -140,7 +156,8 @@ impl Lane {
 
     /// Removes slices; those that are gone already are no error.
     pub(super) async fn remove(&self, slices: &[StoredSlice]) -> Result<()> {
-        let keys = slices.iter().map(|slice| layout::slice(&self.stream, slice.epoch, slice.sequence));
+        let keys =
+            slices.iter().map(|slice| layout::slice(&self.stream, slice.epoch, slice.sequence));
         self.repository.sink().delete_all(keys.collect()).await?;
         Ok(())
     }

@@ -54,14 +54,27 @@ mod tests {
     fn a_part_is_in_the_blobs_that_it_touches() {
         let blobs: Vec<BlobId> = (0..3_u8).map(|n| BlobId::digest(&[n])).collect();
         let ends = vec![10, 15, 40];
-        let file = LogFile { snapshot: SnapshotId::digest(b"s"), path: "/log".to_owned(), len: 40, blobs, ends };
+        let file = LogFile {
+            snapshot: SnapshotId::digest(b"s"),
+            path: "/log".to_owned(),
+            len: 40,
+            blobs,
+            ends,
+        };
         let starts = [0, 10, 15];
         for at in 0..40_usize {
             for len in 1..=40 - at {
-                let touched: Vec<_> =
-                    (0..3).filter(|n| starts[*n] < at + len && usize::try_from(file.ends[*n]).unwrap() > at).collect();
+                let touched: Vec<_> = (0..3)
+                    .filter(|n| {
+                        starts[*n] < at + len && usize::try_from(file.ends[*n]).unwrap() > at
+                    })
+                    .collect();
                 let (skip, found) = file.blobs(at as u64, len as u64);
-                assert_eq!(found, &file.blobs[touched[0]..=touched[touched.len() - 1]], "{len} bytes at {at}");
+                assert_eq!(
+                    found,
+                    &file.blobs[touched[0]..=touched[touched.len() - 1]],
+                    "{len} bytes at {at}"
+                );
                 assert_eq!(skip, at - starts[touched[0]]);
             }
         }

@@ -25,9 +25,10 @@
 //! | `supervisor.rs` | [`follow`]: capturing for ever |
 //!
 //! # What is never lost
-//! A slice is created once, under a name that a rival would choose as well, and what it holds is acknowledged only afterwards. A
-//! capturer goes on where the last slice ends; that nothing is missing is seen from the positions alone, whoever wrote what.
-//! Where something is missing the timeline has a gap, and no plan passes over it.
+//! A slice is created once, under a name that a rival would choose as well, and what it holds is
+//! acknowledged only afterwards. A capturer goes on where the last slice ends; that nothing is
+//! missing is seen from the positions alone, whoever wrote what. Where something is missing the
+//! timeline has a gap, and no plan passes over it.
 
 mod capture;
 mod detail;

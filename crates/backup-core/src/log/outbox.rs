@@ -1,6 +1,8 @@
-//! What was captured and is not stored yet: in memory, or in a directory (the spool) that outlives this process.
+//! What was captured and is not stored yet: in memory, or in a directory (the spool) that outlives
+//! this process.
 //!
-//! Both are bounded. Whoever captures waits when the outbox is full: the source keeps the rest, as long as it can.
+//! Both are bounded. Whoever captures waits when the outbox is full: the source keeps the rest, as
+//! long as it can.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -22,7 +24,8 @@ use crate::repository::cpu::panicked;
 /// A directory for slices that cannot be stored at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpoolOptions {
-    /// The directory; every stream of every repository has one of its own below it, which one process uses at a time.
+    /// The directory; every stream of every repository has one of its own below it, which one
+    /// process uses at a time.
     pub dir: PathBuf,
     /// How many bytes may wait there.
     pub max_bytes: u64,
@@ -90,8 +93,9 @@ impl Waiting {
             Content::Memory(bytes) => Ok(bytes.clone()),
             Content::File(path) => {
                 let path = path.clone();
-                let read =
-                    tokio::task::spawn_blocking(move || std::fs::read(&path).map_err(|error| broken(&path, error)));
+                let read = tokio::task::spawn_blocking(move || {
+                    std::fs::read(&path).map_err(|error| broken(&path, error))
+                });
                 Ok(read.await.map_err(panicked)??.into())
             }
         }
@@ -99,23 +103,39 @@ impl Waiting {
 }
 
 impl Outbox {
-    /// An outbox of so many bytes in memory or, if there is a spool, in there. What an earlier process has left there comes first.
+    /// An outbox of so many bytes in memory or, if there is a spool, in there. What an earlier
+    /// process has left there comes first.
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] if another process uses the spool.
-    pub(super) async fn open(lane: &Lane, memory: u64, spool: Option<&SpoolOptions>) -> Result<Self> {
+    pub(super) async fn open(
+        lane: &Lane,
+        memory: u64,
+        spool: Option<&SpoolOptions>,
+    ) -> Result<Self> {
         let Some(spool) = spool else {
-            return Ok(Self { state: Mutex::default(), changed: Notify::new(), capacity: memory, spool: None });
+            return Ok(Self {
+                state: Mutex::default(),
+                changed: Notify::new(),
+                capacity: memory,
+                spool: None,
+            });
         };
         let repository = lane.repository();
-        let (dir, key) = (spool.dir.join(&repository.config().id).join(lane.stream()), repository.key().clone());
+        let (dir, key) =
+            (spool.dir.join(&repository.config().id).join(lane.stream()), repository.key().clone());
         let open = move || {
             let lock = lock(&dir)?;
             let state = State::from_dir(&dir, &key)?;
             Ok::<_, Error>((state, Spool { dir, _lock: lock }))
         };
         let (state, dir) = tokio::task::spawn_blocking(open).await.map_err(panicked)??;
-        Ok(Self { state: Mutex::new(state), changed: Notify::new(), capacity: spool.max_bytes, spool: Some(dir) })
+        Ok(Self {
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            capacity: spool.max_bytes,
+            spool: Some(dir),
+        })
     }
 
     /// Whether what is put here outlives this process.
@@ -168,7 +188,8 @@ impl Outbox {
         if let Some(removed) = removed {
             self.lock().bytes -= removed.size;
             if let Content::File(path) = removed.content {
-                let remove = move || std::fs::remove_file(&path).map_err(|error| broken(&path, error));
+                let remove =
+                    move || std::fs::remove_file(&path).map_err(|error| broken(&path, error));
                 tokio::task::spawn_blocking(remove).await.map_err(panicked)??;
             }
         }
@@ -194,7 +215,10 @@ impl Outbox {
 
     /// Where the last slice ends.
     pub(super) fn end(&self) -> Option<Mark> {
-        self.lock().waiting.back().map(|waiting| Mark { at: waiting.end.clone(), state: waiting.state.clone() })
+        self.lock()
+            .waiting
+            .back()
+            .map(|waiting| Mark { at: waiting.end.clone(), state: waiting.state.clone() })
     }
 
     /// A slice of any size fits into an outbox that is empty.
@@ -222,13 +246,18 @@ impl State {
         for entry in std::fs::read_dir(dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             match path.file_name().and_then(|name| name.to_str()) {
-                Some(name) if name.ends_with(".part") => std::fs::remove_file(&path).map_err(failed)?,
-                Some(name) => files.extend(u64::from_str_radix(name, 16).ok().map(|number| (number, path.clone()))),
+                Some(name) if name.ends_with(".part") => {
+                    std::fs::remove_file(&path).map_err(failed)?
+                }
+                Some(name) => files.extend(
+                    u64::from_str_radix(name, 16).ok().map(|number| (number, path.clone())),
+                ),
                 None => {}
             }
         }
         files.sort_unstable();
-        let mut state = Self { next_file: files.last().map_or(0, |(number, _)| number + 1), ..Self::default() };
+        let mut state =
+            Self { next_file: files.last().map_or(0, |(number, _)| number + 1), ..Self::default() };
         for (_, path) in files {
             let pack = std::fs::read(&path).map_err(|error| broken(&path, error))?;
             let slice = Slice::open(&pack, key).map_err(|error| {
@@ -238,7 +267,9 @@ impl State {
             })?;
             let size = pack.len() as u64;
             state.bytes += size;
-            state.waiting.push_back(Waiting { content: Content::File(path), ..Waiting::new(&slice, pack) });
+            state
+                .waiting
+                .push_back(Waiting { content: Content::File(path), ..Waiting::new(&slice, pack) });
         }
         Ok(state)
     }
@@ -251,10 +282,11 @@ fn lock(dir: &Path) -> Result<File> {
     let file = File::options().create(true).append(true).open(dir.join("lock")).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(Error::new(ErrorKind::Busy, format!("another process uses the spool {}", dir.display()))
-                .with_hint("it captures the same log: one is enough"))
-        }
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::new(
+            ErrorKind::Busy,
+            format!("another process uses the spool {}", dir.display()),
+        )
+        .with_hint("it captures the same log: one is enough")),
         Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
     }
 }
@@ -271,7 +303,9 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 fn broken(path: &Path, error: std::io::Error) -> Error {
     let kind = match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::StorageFull,
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            ErrorKind::StorageFull
+        }
         _ => ErrorKind::Unavailable,
     };
     Error::new(kind, format!("the spool {} cannot be used", path.display())).with_source(error)

@@ -13,8 +13,8 @@ pub enum Target {
     Latest,
     /// A position.
     Position(Position),
-    /// By the clock of the source, on the branch that it goes on writing and those that it came from: everything that happened
-    /// up to then, and nothing later.
+    /// By the clock of the source, on the branch that it goes on writing and those that it came
+    /// from: everything that happened up to then, and nothing later.
     Time(Timestamp),
 }
 
@@ -25,19 +25,21 @@ pub struct Plan {
     pub base: Base,
     /// Then apply these pieces, in order. They may overlap; they leave nothing out.
     pub log: Vec<Stretch>,
-    /// Where branches are left for the next one, in order: of what is kept of such a branch nothing behind that is applied.
+    /// Where branches are left for the next one, in order: of what is kept of such a branch nothing
+    /// behind that is applied.
     pub turns: Vec<Position>,
     /// Stop here: nothing behind it is applied.
     pub stop: Position,
-    /// If a time was asked for: not every event is noted, so that some behind [`Self::stop`] may have happened before it as well. They
-    /// are applied too, up to the first later one.
+    /// If a time was asked for: not every event is noted, so that some behind [`Self::stop`] may
+    /// have happened before it as well. They are applied too, up to the first later one.
     pub until: Option<Timestamp>,
-    /// The time of the last event that is applied, by the clock of the source, as far as it is noted.
+    /// The time of the last event that is applied, by the clock of the source, as far as it is
+    /// noted.
     pub time: Option<Timestamp>,
     /// What is read, bytes.
     pub bytes: u64,
-    /// How long it may take, milliseconds: as if it went as fast as the fastest backup of this source. `None` if none has stored
-    /// enough to tell.
+    /// How long it may take, milliseconds: as if it went as fast as the fastest backup of this
+    /// source. `None` if none has stored enough to tell.
     pub estimate_ms: Option<u64>,
 }
 
@@ -53,24 +55,30 @@ pub struct Refusal {
     pub after: Option<(Position, Option<Timestamp>)>,
 }
 
-/// The latest moment that all of these can be restored to, by their clocks: what a group of sources is planned for.
+/// The latest moment that all of these can be restored to, by their clocks: what a group of sources
+/// is planned for.
 #[must_use]
 pub fn latest_common(timelines: &[Timeline]) -> Option<Timestamp> {
     let within = timelines.iter().flat_map(|timeline| {
         let ticks = timeline.stretches.values().flatten().flat_map(|stretch| &stretch.ticks);
-        // Just before something happens everything before it is there; at that moment more may happen still.
-        let before = |tick: &super::Tick| tick.time.checked_sub(SignedDuration::from_micros(1)).ok();
+        // Just before something happens everything before it is there; at that moment more may
+        // happen still.
+        let before =
+            |tick: &super::Tick| tick.time.checked_sub(SignedDuration::from_micros(1)).ok();
         ticks.filter_map(before).chain(timeline.bases.iter().map(|base| base.time))
     });
     let mut moments: Vec<Timestamp> = within.collect();
     moments.sort_unstable();
     moments.dedup();
-    let is_there = |moment: &Timestamp| timelines.iter().all(|timeline| timeline.plan(&Target::Time(*moment)).is_ok());
+    let is_there = |moment: &Timestamp| {
+        timelines.iter().all(|timeline| timeline.plan(&Target::Time(*moment)).is_ok())
+    };
     moments.into_iter().rev().find(is_there)
 }
 
 impl Timeline {
-    /// Finds the cheapest way to a moment: the latest base before it from which the log is kept without a break.
+    /// Finds the cheapest way to a moment: the latest base before it from which the log is kept
+    /// without a break.
     ///
     /// # Errors
     /// [`Refusal`] names the nearest moments that can be restored. A gap is never passed over.
@@ -84,7 +92,8 @@ impl Timeline {
 
     fn plan_latest(&self) -> Result<Plan, Box<Refusal>> {
         let branch = self.current_branch().ok_or_else(|| nothing("there is no snapshot yet"))?;
-        // On the branch itself if anything of it can be restored, else on the nearest one that it came from.
+        // On the branch itself if anything of it can be restored, else on the nearest one that it
+        // came from.
         for (name, _) in self.lineage(&branch).into_iter().rev() {
             let ranges = self.bases.iter().flat_map(|base| self.ranges_of(base, &branch));
             if let Some(end) = ranges.filter(|(on, ..)| *on == name).map(|(.., to)| to).max() {
@@ -102,7 +111,9 @@ impl Timeline {
     fn plan_through(&self, target: &Position, seen: u64) -> Result<Plan, Box<Refusal>> {
         let usable = |base: &&Base| {
             let ranges = self.ranges_of(base, &target.branch);
-            ranges.iter().any(|(name, from, to)| *name == target.branch && (*from..=*to).contains(&target.offset))
+            ranges.iter().any(|(name, from, to)| {
+                *name == target.branch && (*from..=*to).contains(&target.offset)
+            })
         };
         // Latest first: on the last branch of the lineage, as far along it as there is.
         let lineage = self.lineage(&target.branch);
@@ -116,13 +127,22 @@ impl Timeline {
         }
     }
 
-    /// The pieces from a base to a position that is known to be reachable from it, and on to `seen`.
-    fn follow(&self, base: &Base, target: &Position, lineage: &[(String, Option<u64>)], seen: u64) -> Plan {
+    /// The pieces from a base to a position that is known to be reachable from it, and on to
+    /// `seen`.
+    fn follow(
+        &self,
+        base: &Base,
+        target: &Position,
+        lineage: &[(String, Option<u64>)],
+        seen: u64,
+    ) -> Plan {
         let mut log = Vec::new();
         let needs_none = base.is_whole && *target == base.at && seen == target.offset;
         let start = lineage.iter().position(|(name, _)| *name == base.at.branch).unwrap_or(0);
         let mut from = base.needs;
-        let left = lineage[start..].iter().filter_map(|(name, end)| Some(Position::new(name.clone(), (*end)?)));
+        let left = lineage[start..]
+            .iter()
+            .filter_map(|(name, end)| Some(Position::new(name.clone(), (*end)?)));
         let turns = left.collect();
         for (name, end) in lineage[start..].iter().filter(|_| !needs_none) {
             let to = end.unwrap_or(seen);
@@ -134,7 +154,16 @@ impl Timeline {
         let time = self.time_at(&target.branch, target.offset).or(on_base);
         let rate = self.bases.iter().filter_map(|base| base.rate).max().filter(|rate| *rate > 0);
         let estimate_ms = rate.map(|rate| bytes.saturating_mul(1000) / rate);
-        Plan { base: base.clone(), log, turns, stop: target.clone(), until: None, time, bytes, estimate_ms }
+        Plan {
+            base: base.clone(),
+            log,
+            turns,
+            stop: target.clone(),
+            until: None,
+            time,
+            bytes,
+            estimate_ms,
+        }
     }
 
     /// As few pieces as there are between two offsets, in order; they end at the first break.
@@ -144,7 +173,10 @@ impl Timeline {
         let mut at = from;
         let stretches = self.stretches.get(branch).map_or(&[][..], Vec::as_slice);
         while at < to {
-            let next = stretches.iter().take_while(|stretch| stretch.from <= at).max_by_key(|stretch| stretch.to);
+            let next = stretches
+                .iter()
+                .take_while(|stretch| stretch.from <= at)
+                .max_by_key(|stretch| stretch.to);
             match next.filter(|stretch| stretch.to > at) {
                 Some(stretch) => {
                     at = stretch.to;
@@ -156,9 +188,10 @@ impl Timeline {
         pieces
     }
 
-    /// Everything up to the first event that happened later. If the clock of the source was turned back, that is the first
-    /// time it showed a later time. Not every event is noted with its time: the log comes up to one that is known to be later, and what
-    /// is before that is told by the events themselves, wherever one piece ends and another one begins.
+    /// Everything up to the first event that happened later. If the clock of the source was turned
+    /// back, that is the first time it showed a later time. Not every event is noted with its time:
+    /// the log comes up to one that is known to be later, and what is before that is told by the
+    /// events themselves, wherever one piece ends and another one begins.
     fn plan_time(&self, time: Timestamp) -> Result<Plan, Box<Refusal>> {
         let branch = self.current_branch().ok_or_else(|| nothing("there is no snapshot yet"))?;
         let lineage = self.lineage(&branch);
@@ -172,27 +205,34 @@ impl Timeline {
                         best = best.max(Some((place, offset, later)));
                         break;
                     }
-                    // What follows on the next branch may tell; if nothing does, the log has not got so far.
+                    // What follows on the next branch may tell; if nothing does, the log has not
+                    // got so far.
                     Stop::NotReached => past_end = true,
                     Stop::Before => {}
                 }
             }
         }
         if let Some((place, offset, later)) = best {
-            let plan = self.plan_through(&Position::new(lineage[place].0.clone(), offset), later)?;
+            let plan =
+                self.plan_through(&Position::new(lineage[place].0.clone(), offset), later)?;
             return Ok(Plan { until: Some(time), ..plan });
         }
         Err(Box::new(self.refuse_time(time, past_end)))
     }
 
-    /// Where to stop between two offsets so that everything up to `time` has happened and nothing later.
+    /// Where to stop between two offsets so that everything up to `time` has happened and nothing
+    /// later.
     fn stop_in(&self, branch: &str, from: u64, to: u64, time: Timestamp) -> Stop {
-        let mut ticks: Vec<_> = self.stretches.get(branch).into_iter().flatten().flat_map(|s| &s.ticks).collect();
+        let mut ticks: Vec<_> =
+            self.stretches.get(branch).into_iter().flatten().flat_map(|s| &s.ticks).collect();
         ticks.retain(|tick| tick.offset > from && tick.offset <= to);
         ticks.sort_unstable();
         let later = ticks.iter().position(|tick| tick.time > time);
         match later {
-            Some(at) => Stop::At(at.checked_sub(1).map_or(from, |before| ticks[before].offset), ticks[at].offset),
+            Some(at) => Stop::At(
+                at.checked_sub(1).map_or(from, |before| ticks[before].offset),
+                ticks[at].offset,
+            ),
             None if ticks.is_empty() && to > from => Stop::Before,
             None => Stop::NotReached,
         }
@@ -200,27 +240,37 @@ impl Timeline {
 
     fn refuse(&self, target: &Position) -> Refusal {
         let lineage = self.lineage(&target.branch);
-        let on_branch =
-            |ranges: Vec<super::timeline::Range>| ranges.into_iter().filter(|range| range.branch == target.branch);
+        let on_branch = |ranges: Vec<super::timeline::Range>| {
+            ranges.into_iter().filter(|range| range.branch == target.branch)
+        };
         let ranges: Vec<_> = on_branch(self.ranges()).collect();
-        let before = ranges.iter().filter(|range| range.to < target.offset).max_by_key(|range| range.to);
-        let after = ranges.iter().filter(|range| range.from > target.offset).min_by_key(|range| range.from);
+        let before =
+            ranges.iter().filter(|range| range.to < target.offset).max_by_key(|range| range.to);
+        let after =
+            ranges.iter().filter(|range| range.from > target.offset).min_by_key(|range| range.from);
         let gap = self.gaps().into_iter().find(|gap| {
-            gap.branch == target.branch && gap.from < target.offset && gap.to.is_none_or(|to| to > target.offset)
+            gap.branch == target.branch
+                && gap.from < target.offset
+                && gap.to.is_none_or(|to| to > target.offset)
         });
         let reason = match gap {
             Some(gap) => match gap.reason {
                 Some(reason) => format!("the log is missing there: {reason}"),
                 None => "the log is missing there".to_owned(),
             },
-            None if before.is_none() && lineage.len() == 1 => "there is no snapshot before it".to_owned(),
+            None if before.is_none() && lineage.len() == 1 => {
+                "there is no snapshot before it".to_owned()
+            }
             None => "the log is not kept that far".to_owned(),
         };
-        let place = |offset: u64| (Position::new(target.branch.clone(), offset), self.time_at(&target.branch, offset));
+        let place = |offset: u64| {
+            (Position::new(target.branch.clone(), offset), self.time_at(&target.branch, offset))
+        };
         Refusal {
             reason,
             before: before.map(|range| place(range.to)),
-            after: after.map(|range| (Position::new(range.branch.clone(), range.from), range.from_time)),
+            after: after
+                .map(|range| (Position::new(range.branch.clone(), range.from), range.from_time)),
         }
     }
 
@@ -239,8 +289,10 @@ impl Timeline {
         };
         Refusal {
             reason: reason.to_owned(),
-            before: before.map(|range| (Position::new(range.branch.clone(), range.to), range.to_time)),
-            after: after.map(|range| (Position::new(range.branch.clone(), range.from), range.from_time)),
+            before: before
+                .map(|range| (Position::new(range.branch.clone(), range.to), range.to_time)),
+            after: after
+                .map(|range| (Position::new(range.branch.clone(), range.from), range.from_time)),
         }
     }
 }

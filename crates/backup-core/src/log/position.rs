@@ -6,13 +6,15 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A position in a log: everything before it has happened. Positions of one branch are ordered; those of different branches
-/// are not (a timeline of PostgreSQL, a replication id of Redis, a rollback of MongoDB begin a new one).
+/// A position in a log: everything before it has happened. Positions of one branch are ordered;
+/// those of different branches are not (a timeline of PostgreSQL, a replication id of Redis, a
+/// rollback of MongoDB begin a new one).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// Name of the branch; the first one may be empty.
     pub branch: String,
-    /// Place in the branch: an LSN, an oplog time (`seconds << 32 | increment`), a replication offset.
+    /// Place in the branch: an LSN, an oplog time (`seconds << 32 | increment`), a replication
+    /// offset.
     pub offset: u64,
 }
 
@@ -24,7 +26,8 @@ impl Position {
     }
 }
 
-/// A position, and what a source needs besides to go on from there; see [`LogReader::state`](crate::source::LogReader::state).
+/// A position, and what a source needs besides to go on from there; see
+/// [`LogReader::state`](crate::source::LogReader::state).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) at: Position,
@@ -64,7 +67,9 @@ mod tests {
 
     #[test]
     fn positions_are_text_and_back() {
-        for position in [Position::new("", 0), Position::new("3", u64::MAX), Position::new("a@b", 7)] {
+        for position in
+            [Position::new("", 0), Position::new("3", u64::MAX), Position::new("a@b", 7)]
+        {
             assert_eq!(position.to_string().parse::<Position>().unwrap(), position);
         }
         for bad in ["", "7", "a@", "a@-1", "a@x"] {

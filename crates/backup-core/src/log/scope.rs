@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 /// Of so many objects it is not noted which ones: headers of slices are read by the hundred.
 const MOST: usize = 128;
 
-/// What the events of a piece are about, in the source's own terms: whoever wants a part of the data only can leave out pieces
-/// that have nothing to do with it.
+/// What the events of a piece are about, in the source's own terms: whoever wants a part of the
+/// data only can leave out pieces that have nothing to do with it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Scope {
-    /// Every reader needs something in it, whatever he wants: for instance what creates, drops and renames.
+    /// Every reader needs something in it, whatever he wants: for instance what creates, drops and
+    /// renames.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub always: bool,
     /// The objects that its other events are about.
@@ -54,7 +55,10 @@ mod tests {
 
     #[test]
     fn too_many_objects_are_not_noted() {
-        let many = |from: usize, to| Scope { always: false, objects: (from..to).map(|n| n.to_string()).collect() };
+        let many = |from: usize, to| Scope {
+            always: false,
+            objects: (from..to).map(|n| n.to_string()).collect(),
+        };
         assert!(Scope::join(Some(many(0, 64)), Some(&many(64, 128))).is_some());
         assert!(Scope::join(Some(many(0, 64)), Some(&many(64, 129))).is_none());
     }

@@ -1,4 +1,5 @@
-//! Slices: what a capturer stores of a log at once. A slice is a valid pack, so that stock tools can put it back into an index.
+//! Slices: what a capturer stores of a log at once. A slice is a valid pack, so that stock tools
+//! can put it back into an index.
 //!
 //! ```text
 //!  data blob … ‖ header blob (JSON, a data blob as well) ‖ table of the pack
@@ -113,7 +114,12 @@ pub(super) struct Filling {
 
 impl Filling {
     /// Begins with a segment.
-    pub(super) fn begin(stream: &str, segment: LogSegment, gap: Option<String>, now: Timestamp) -> Self {
+    pub(super) fn begin(
+        stream: &str,
+        segment: LogSegment,
+        gap: Option<String>,
+        now: Timestamp,
+    ) -> Self {
         let header = SliceHeader {
             version: VERSION,
             stream: stream.to_owned(),
@@ -136,7 +142,9 @@ impl Filling {
 
     /// Whether a segment goes on where this ends.
     pub(super) fn fits(&self, segment: &LogSegment) -> bool {
-        segment.parent.is_none() && segment.branch == self.header.branch && segment.from == self.header.to
+        segment.parent.is_none()
+            && segment.branch == self.header.branch
+            && segment.from == self.header.to
     }
 
     pub(super) fn add(&mut self, segment: LogSegment) {
@@ -150,14 +158,25 @@ impl Filling {
         let (path, len) = (segment.path.display().into_owned(), segment.data.len() as u64);
         self.data.extend_from_slice(&segment.data);
         match self.header.parts.last_mut() {
-            Some(last) if last.path == path && last.at + last.len == segment.at && last.to == segment.from => {
+            Some(last)
+                if last.path == path
+                    && last.at + last.len == segment.at
+                    && last.to == segment.from =>
+            {
                 last.len += len;
                 last.to = segment.to;
                 last.scope = Scope::join(last.scope.take(), segment.scope.as_ref());
             }
             _ => {
                 let LogSegment { from, to, at, scope, .. } = segment;
-                self.header.parts.push(Part { from, to, path, at, len, scope: scope.and_then(Scope::noted) });
+                self.header.parts.push(Part {
+                    from,
+                    to,
+                    path,
+                    at,
+                    len,
+                    scope: scope.and_then(Scope::noted),
+                });
             }
         }
     }
@@ -194,7 +213,10 @@ impl Filling {
 impl Slice {
     /// A note without bytes: somebody takes over.
     pub(super) fn take_over(stream: &str, note: TakeOver, now: Timestamp) -> Self {
-        let (branch, at) = note.position.as_ref().map_or_else(Default::default, |at| (at.branch.clone(), at.offset));
+        let (branch, at) = note
+            .position
+            .as_ref()
+            .map_or_else(Default::default, |at| (at.branch.clone(), at.offset));
         let header = SliceHeader {
             version: VERSION,
             stream: stream.to_owned(),
@@ -279,9 +301,12 @@ impl SliceHeader {
 
     /// The header of a pack of which only the end was read; `None` if that is too little.
     pub(super) fn of_tail(tail: &[u8], pack_len: u64, key: &MasterKey) -> Result<Option<Self>> {
-        let last_four = tail.last_chunk().ok_or_else(|| Error::damaged("the slice is too short"))?;
+        let last_four =
+            tail.last_chunk().ok_or_else(|| Error::damaged("the slice is too short"))?;
         let table_len = PackHeader::tail_len(*last_four, pack_len)?;
-        let Some(table_at) = usize::try_from(table_len).ok().and_then(|len| tail.len().checked_sub(len)) else {
+        let Some(table_at) =
+            usize::try_from(table_len).ok().and_then(|len| tail.len().checked_sub(len))
+        else {
             return Ok(None);
         };
         let table = PackHeader::open(&tail[table_at..], pack_len, key)?;
@@ -289,12 +314,19 @@ impl SliceHeader {
         let Some(at) = table_at.checked_sub(blob.len as usize) else {
             return Ok(None);
         };
-        let plain = decode_with(key, blob, &tail[at..table_at], |decoded| decoded.map(|blob| blob.plain.to_vec()))?;
+        let plain = decode_with(key, blob, &tail[at..table_at], |decoded| {
+            decoded.map(|blob| blob.plain.to_vec())
+        })?;
         Self::parse(&plain).map(Some)
     }
 }
 
-fn seal_blob(key: &MasterKey, plain: &[u8], packer: &mut Packer, pack: &mut Vec<u8>) -> Result<PackedBlob> {
+fn seal_blob(
+    key: &MasterKey,
+    plain: &[u8],
+    packer: &mut Packer,
+    pack: &mut Vec<u8>,
+) -> Result<PackedBlob> {
     let too_long = |_| Error::internal("a slice is longer than 4 GiB");
     let start = pack.len();
     pack.resize(start + OVERHEAD + Packer::room_for(plain.len()), 0);
@@ -310,13 +342,18 @@ fn seal_blob(key: &MasterKey, plain: &[u8], packer: &mut Packer, pack: &mut Vec<
         kind: BlobKind::Data,
         offset: u32::try_from(start).map_err(too_long)?,
         len: u32::try_from(pack.len() - start).map_err(too_long)?,
-        uncompressed_len: compressed.map(|_| u32::try_from(plain.len())).transpose().map_err(too_long)?,
+        uncompressed_len: compressed
+            .map(|_| u32::try_from(plain.len()))
+            .transpose()
+            .map_err(too_long)?,
     })
 }
 
 fn open_blob(pack: &[u8], blob: &PackedBlob, key: &MasterKey) -> Result<Vec<u8>> {
     let start = blob.offset as usize;
-    let sealed = pack.get(start..start + blob.len as usize).ok_or_else(|| Error::damaged("the slice is cut off"))?;
+    let sealed = pack
+        .get(start..start + blob.len as usize)
+        .ok_or_else(|| Error::damaged("the slice is cut off"))?;
     decode_with(key, blob, sealed, |decoded| decoded.map(|blob| blob.plain.to_vec()))
 }
 
@@ -345,7 +382,8 @@ mod tests {
 
     fn slice(len: usize) -> Slice {
         let data: Vec<u8> = (0..len).map(|at| (at / 7) as u8).collect();
-        let mut filling = Filling::begin("s", segment(5, 6, 0, &data), Some("why".into()), Timestamp::UNIX_EPOCH);
+        let mut filling =
+            Filling::begin("s", segment(5, 6, 0, &data), Some("why".into()), Timestamp::UNIX_EPOCH);
         filling.add(segment(6, 7, data.len() as u64, b"more"));
         filling.finish()
     }
@@ -358,9 +396,16 @@ mod tests {
             let pack = slice.seal(&key).unwrap();
             assert_eq!(Slice::open(&pack, &key).unwrap(), slice);
             assert_eq!(slice.header.parts.len(), 1);
-            let header = SliceHeader::of_tail(&pack[pack.len().saturating_sub(2048)..], pack.len() as u64, &key);
+            let header = SliceHeader::of_tail(
+                &pack[pack.len().saturating_sub(2048)..],
+                pack.len() as u64,
+                &key,
+            );
             assert_eq!(header.unwrap().as_ref(), Some(&slice.header));
-            assert_eq!(SliceHeader::of_tail(&pack[pack.len() - 100..], pack.len() as u64, &key).unwrap(), None);
+            assert_eq!(
+                SliceHeader::of_tail(&pack[pack.len() - 100..], pack.len() as u64, &key).unwrap(),
+                None
+            );
         }
     }
 

@@ -46,9 +46,15 @@ mod tests {
 
     #[test]
     fn names_differ_and_can_stand_in_keys() {
-        let stream = |kind: &str, id: &str| Stream { kind: kind.to_owned(), id: id.to_owned() }.name();
+        let stream =
+            |kind: &str, id: &str| Stream { kind: kind.to_owned(), id: id.to_owned() }.name();
         assert_ne!(stream("ab", "c"), stream("a", "bc"));
         assert_eq!(stream("mongodb", "rs0").len(), 24);
-        assert!(crate::repository::layout::lease(&Stream { kind: "a".into(), id: "/".into() }.capture_lease()).is_ok());
+        assert!(
+            crate::repository::layout::lease(
+                &Stream { kind: "a".into(), id: "/".into() }.capture_lease()
+            )
+            .is_ok()
+        );
     }
 }

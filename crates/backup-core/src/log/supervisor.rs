@@ -40,12 +40,13 @@ impl Default for FollowOptions {
     }
 }
 
-/// Captures the log of `source` and rolls it up until the caller cancels, which is no error. Whoever finds that somebody else
-/// captures it waits to take over.
+/// Captures the log of `source` and rolls it up until the caller cancels, which is no error.
+/// Whoever finds that somebody else captures it waits to take over.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] if the source has no log; [`ErrorKind::PermissionDenied`], [`ErrorKind::WrongPassphrase`] and what else
-/// does not pass by itself. All other failures are told by events and tried again.
+/// [`ErrorKind::Invalid`] if the source has no log; [`ErrorKind::PermissionDenied`],
+/// [`ErrorKind::WrongPassphrase`] and what else does not pass by itself. All other failures are
+/// told by events and tried again.
 pub async fn follow(
     repository: &Repository,
     source: &Arc<dyn Source>,
@@ -89,9 +90,16 @@ async fn keep_capturing(
 }
 
 /// Captures, unless what is stored is of another log.
-async fn go_on(repository: &Repository, source: &dyn Source, options: &CaptureOptions, cx: &Context) -> Result<()> {
-    // What slices say of branches is there within the hour, and reading thousands of them takes long.
-    let known = LogView::of_snapshots(&Lane::new(repository, &Stream::of(&source.identity())), cx).await?;
+async fn go_on(
+    repository: &Repository,
+    source: &dyn Source,
+    options: &CaptureOptions,
+    cx: &Context,
+) -> Result<()> {
+    // What slices say of branches is there within the hour, and reading thousands of them takes
+    // long.
+    let known =
+        LogView::of_snapshots(&Lane::new(repository, &Stream::of(&source.identity())), cx).await?;
     source.require_lineage(cx, &known.timeline()).await?;
     capture(repository, source, options, cx).await.map(|_| ())
 }
@@ -99,7 +107,10 @@ async fn go_on(repository: &Repository, source: &dyn Source, options: &CaptureOp
 fn is_for_good(error: &Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::Invalid | ErrorKind::PermissionDenied | ErrorKind::WrongPassphrase | ErrorKind::UnsupportedVersion
+        ErrorKind::Invalid
+            | ErrorKind::PermissionDenied
+            | ErrorKind::WrongPassphrase
+            | ErrorKind::UnsupportedVersion
     )
 }
 

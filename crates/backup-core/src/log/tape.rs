@@ -40,18 +40,21 @@ impl LogReplay {
         &self.plan
     }
 
-    /// What the source had stored with the end of its last piece; see [`LogReader::state`](crate::source::LogReader::state).
+    /// What the source had stored with the end of its last piece; see
+    /// [`LogReader::state`](crate::source::LogReader::state).
     #[must_use]
     pub fn state(&self) -> Option<&str> {
         let last = self.plan.log.last()?;
         match &last.place {
             Place::Slice(name) => {
-                let (_, header) = self.view.slices.iter().find(|(slice, _)| slice.name() == *name)?;
+                let (_, header) =
+                    self.view.slices.iter().find(|(slice, _)| slice.name() == *name)?;
                 header.state.as_deref()
             }
             Place::Snapshot(id) => {
                 let (_, log) = self.view.snapshots.iter().find(|(info, _)| info.id == *id)?;
-                let is_it = |extent: &&LogExtent| extent.branch == last.branch && extent.to == last.to;
+                let is_it =
+                    |extent: &&LogExtent| extent.branch == last.branch && extent.to == last.to;
                 log.extents.iter().find(is_it)?.state.as_deref()
             }
         }
@@ -71,14 +74,22 @@ impl LogReplay {
         LogTape::new(&self.indexed, &self.stream, &self.view, &self.plan.log, &self.plan.turns, cx)
     }
 
-    /// The same without the pieces that are said to be about other things than what `is_wanted` accepts. Of older logs that was
-    /// not noted: they come whole.
+    /// The same without the pieces that are said to be about other things than what `is_wanted`
+    /// accepts. Of older logs that was not noted: they come whole.
     ///
     /// # Errors
     /// As [`Self::tape`].
-    pub fn tape_of(&self, cx: &Context, is_wanted: impl Fn(&Scope) -> bool + Send + Sync + 'static) -> Result<LogTape> {
+    pub fn tape_of(
+        &self,
+        cx: &Context,
+        is_wanted: impl Fn(&Scope) -> bool + Send + Sync + 'static,
+    ) -> Result<LogTape> {
         let is_wanted = move |part: &Part| part.scope.as_ref().is_none_or(&is_wanted);
-        let only = Only { stop: Some(self.plan.stop.clone()), is_wanted: Box::new(is_wanted), left_out: 0 };
+        let only = Only {
+            stop: Some(self.plan.stop.clone()),
+            is_wanted: Box::new(is_wanted),
+            left_out: 0,
+        };
         Ok(LogTape { only: Some(only), ..self.tape(cx)? })
     }
 
@@ -91,7 +102,11 @@ impl LogReplay {
         cx: &Context,
         is_wanted: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> Result<LogTape> {
-        let only = Only { stop: None, is_wanted: Box::new(move |part| is_wanted(&part.path)), left_out: 0 };
+        let only = Only {
+            stop: None,
+            is_wanted: Box::new(move |part| is_wanted(&part.path)),
+            left_out: 0,
+        };
         Ok(LogTape { only: Some(only), ..self.tape(cx)? })
     }
 }
@@ -131,7 +146,8 @@ pub struct LogPart {
     pub data: Bytes,
 }
 
-/// The log from one position to another, in order. Pieces may overlap: whoever reads it leaves out the events that came already.
+/// The log from one position to another, in order. Pieces may overlap: whoever reads it leaves out
+/// the events that came already.
 pub struct LogTape {
     indexed: IndexedRepository,
     lane: Lane,
@@ -148,7 +164,8 @@ pub struct LogTape {
 
 /// What is left out.
 struct Only {
-    /// If this is known, the piece in which the log ends comes in any case: what is behind that place tells where to stop.
+    /// If this is known, the piece in which the log ends comes in any case: what is behind that
+    /// place tells where to stop.
     stop: Option<Position>,
     is_wanted: Box<dyn Fn(&Part) -> bool + Send + Sync>,
     left_out: u64,
@@ -227,8 +244,8 @@ impl LogTape {
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if something of it cannot be read; those of the sink;
-    /// cancellation.
+    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if something of it cannot be read;
+    /// those of the sink; cancellation.
     pub async fn next(&mut self) -> Result<Option<LogPart>> {
         loop {
             self.cx.check_cancelled()?;
@@ -267,7 +284,11 @@ impl LogTape {
         let missing = reading.left;
         let path = reading.next.path.clone();
         self.reading = None;
-        if missing > 0 { Err(Error::damaged(format!("{path} is shorter than the log says"))) } else { Ok(None) }
+        if missing > 0 {
+            Err(Error::damaged(format!("{path} is shorter than the log says")))
+        } else {
+            Ok(None)
+        }
     }
 
     async fn load(&mut self, piece: Piece) -> Result<()> {
@@ -307,9 +328,13 @@ impl LogTape {
         Ok(())
     }
 
-    /// Begins to read a part: the blobs that it lies in and, because others are fetched ahead, no more.
+    /// Begins to read a part: the blobs that it lies in and, because others are fetched ahead, no
+    /// more.
     async fn open(&mut self, snapshot: &SnapshotReader, branch: String, part: &Part) -> Result<()> {
-        let file = match self.file.take_if(|file| file.snapshot == snapshot.id() && file.path == part.path) {
+        let file = match self
+            .file
+            .take_if(|file| file.snapshot == snapshot.id() && file.path == part.path)
+        {
             Some(file) => file,
             None => LogFile::open(snapshot, &part.path).await?,
         };
@@ -329,7 +354,15 @@ impl LogTape {
         self.file = Some(file);
         let (from, to) = (part.from, part.to);
         let limit = self.limit(&branch);
-        let next = LogPart { branch, from, to, limit, path: part.path.clone(), at: part.at, data: Bytes::new() };
+        let next = LogPart {
+            branch,
+            from,
+            to,
+            limit,
+            path: part.path.clone(),
+            at: part.at,
+            data: Bytes::new(),
+        };
         self.reading = Some(Reading { next, left: part.len, stream });
         Ok(())
     }
@@ -355,7 +388,8 @@ pub(super) async fn read_detail(snapshot: &SnapshotReader, extent: &LogExtent) -
     while let Some(bytes) = content.next().await.transpose()? {
         json.extend_from_slice(&bytes);
     }
-    serde_json::from_slice(&json).map_err(|error| Error::damaged(format!("{path} cannot be read")).with_source(error))
+    serde_json::from_slice(&json)
+        .map_err(|error| Error::damaged(format!("{path} cannot be read")).with_source(error))
 }
 
 fn piece(view: &LogView, stretch: &Stretch) -> Result<Piece> {
@@ -364,13 +398,18 @@ fn piece(view: &LogView, stretch: &Stretch) -> Result<Piece> {
         Place::Slice(name) => {
             let slice = view.slices.iter().find(|(slice, _)| slice.name() == *name);
             slice
-                .map(|(slice, header)| Piece::Slice(*slice, header.branch.clone(), header.parts.clone()))
+                .map(|(slice, header)| {
+                    Piece::Slice(*slice, header.branch.clone(), header.parts.clone())
+                })
                 .ok_or_else(unknown)
         }
         Place::Snapshot(id) => {
-            let (info, log) = view.snapshots.iter().find(|(info, _)| info.id == *id).ok_or_else(unknown)?;
+            let (info, log) =
+                view.snapshots.iter().find(|(info, _)| info.id == *id).ok_or_else(unknown)?;
             let same = |extent: &&LogExtent| {
-                extent.branch == stretch.branch && extent.from == stretch.from && extent.to == stretch.to
+                extent.branch == stretch.branch
+                    && extent.from == stretch.from
+                    && extent.to == stretch.to
             };
             let extent = log.extents.iter().find(same).ok_or_else(unknown)?;
             Ok(Piece::Extent(Box::new((info.clone(), extent.clone()))))

@@ -1,4 +1,5 @@
-//! What is known of a log: where it can begin, what is kept of it, where it branched, where something is missing.
+//! What is known of a log: where it can begin, what is kept of it, where it branched, where
+//! something is missing.
 
 use std::collections::BTreeMap;
 
@@ -47,8 +48,8 @@ pub struct Stretch {
     pub from: u64,
     /// Its end.
     pub to: u64,
-    /// What happened when, in the order of the log: at the end of an event, and its time by the clock of the source. Events that
-    /// are left out happened at the time of the one before.
+    /// What happened when, in the order of the log: at the end of an event, and its time by the
+    /// clock of the source. Events that are left out happened at the time of the one before.
     pub ticks: Vec<Tick>,
     /// Where it is kept.
     pub place: Place,
@@ -116,7 +117,8 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Puts together what is known. Branches come in the order in which they began; `reasons` are gaps that somebody noted.
+    /// Puts together what is known. Branches come in the order in which they began; `reasons` are
+    /// gaps that somebody noted.
     #[must_use]
     pub fn new(
         mut bases: Vec<Base>,
@@ -124,7 +126,9 @@ impl Timeline {
         branches: impl IntoIterator<Item = Branch>,
         reasons: Vec<Gap>,
     ) -> Self {
-        bases.sort_by(|a, b| (&a.at.branch, a.at.offset, a.id).cmp(&(&b.at.branch, b.at.offset, b.id)));
+        bases.sort_by(|a, b| {
+            (&a.at.branch, a.at.offset, a.id).cmp(&(&b.at.branch, b.at.offset, b.id))
+        });
         let mut timeline = Self { bases, reasons, ..Self::default() };
         for stretch in stretches {
             timeline.stretches.entry(stretch.branch.clone()).or_default().push(stretch);
@@ -158,7 +162,8 @@ impl Timeline {
     #[must_use]
     pub fn branch_names(&self) -> Vec<String> {
         let known = self.stretches.keys().chain(self.bases.iter().map(|base| &base.at.branch));
-        let mut names: Vec<String> = known.filter(|name| !self.order.contains(name)).cloned().collect();
+        let mut names: Vec<String> =
+            known.filter(|name| !self.order.contains(name)).cloned().collect();
         names.sort();
         names.dedup();
         names.extend(self.order.iter().cloned());
@@ -171,7 +176,8 @@ impl Timeline {
         self.branch_names().pop()
     }
 
-    /// A branch and those that it came from, each with where the next one left it; itself last, without an end.
+    /// A branch and those that it came from, each with where the next one left it; itself last,
+    /// without an end.
     #[must_use]
     pub fn lineage(&self, branch: &str) -> Vec<(String, Option<u64>)> {
         let mut lineage = vec![(branch.to_owned(), None)];
@@ -201,13 +207,17 @@ impl Timeline {
         end
     }
 
-    /// The last place that a branch is known to have: where the last piece ends that is kept, a snapshot stands or another branch
-    /// has left it. What is missing before it is a break, and not the end of the log.
+    /// The last place that a branch is known to have: where the last piece ends that is kept, a
+    /// snapshot stands or another branch has left it. What is missing before it is a break, and not
+    /// the end of the log.
     #[must_use]
     pub fn known_end(&self, branch: &str) -> Option<u64> {
         let kept = self.stretches.get(branch).into_iter().flatten().map(|stretch| stretch.to);
         let bases = self.bases.iter().map(|base| &base.at);
-        let places = bases.chain(self.branches.values()).filter(|at| at.branch == branch).map(|at| at.offset);
+        let places = bases
+            .chain(self.branches.values())
+            .filter(|at| at.branch == branch)
+            .map(|at| at.offset);
         kept.chain(places).max()
     }
 
@@ -246,7 +256,8 @@ impl Timeline {
 
     fn range(&self, branch: &str, from: u64, to: u64) -> Range {
         let at_base = |offset: u64| {
-            let base = self.bases.iter().find(|base| base.at.branch == branch && base.at.offset == offset);
+            let base =
+                self.bases.iter().find(|base| base.at.branch == branch && base.at.offset == offset);
             base.map(|base| base.time)
         };
         let time = |offset: u64| self.time_at(branch, offset).or_else(|| at_base(offset));
@@ -256,8 +267,12 @@ impl Timeline {
     /// The time of the last event that ends at or before an offset.
     #[must_use]
     pub fn time_at(&self, branch: &str, offset: u64) -> Option<Timestamp> {
-        let ticks = self.stretches.get(branch).into_iter().flatten().flat_map(|stretch| &stretch.ticks);
-        ticks.filter(|tick| tick.offset <= offset).max_by_key(|tick| tick.offset).map(|tick| tick.time)
+        let ticks =
+            self.stretches.get(branch).into_iter().flatten().flat_map(|stretch| &stretch.ticks);
+        ticks
+            .filter(|tick| tick.offset <= offset)
+            .max_by_key(|tick| tick.offset)
+            .map(|tick| tick.time)
     }
 
     /// What can be restored of the lineage of `branch` from one base.
@@ -299,28 +314,43 @@ impl Timeline {
             let mut end: Option<u64> = None;
             for stretch in stretches {
                 if let Some(end) = end.filter(|end| stretch.from > *end) {
-                    let noted = self
-                        .reasons
-                        .iter()
-                        .find(|gap| gap.branch == *branch && gap.from <= stretch.from && gap.from >= end);
+                    let noted = self.reasons.iter().find(|gap| {
+                        gap.branch == *branch && gap.from <= stretch.from && gap.from >= end
+                    });
                     let reason = noted.and_then(|gap| gap.reason.clone());
-                    gaps.push(Gap { branch: branch.clone(), from: end, to: Some(stretch.from), reason });
+                    gaps.push(Gap {
+                        branch: branch.clone(),
+                        from: end,
+                        to: Some(stretch.from),
+                        reason,
+                    });
                 }
                 end = Some(end.map_or(stretch.to, |end| end.max(stretch.to)));
             }
         }
         // At the beginning of a branch, or in front of what nothing is known of.
         for noted in self.reasons.iter().filter(|noted| noted.reason.is_some()) {
-            let reported = gaps.iter().any(|gap: &Gap| gap.branch == noted.branch && gap.to == Some(noted.from));
+            let reported = gaps
+                .iter()
+                .any(|gap: &Gap| gap.branch == noted.branch && gap.to == Some(noted.from));
             let mut stretches = self.stretches.get(&noted.branch).into_iter().flatten();
-            let filled = stretches.any(|stretch| stretch.from < noted.from && stretch.to >= noted.from);
-            if !reported && !filled && noted.to.is_none() && self.reach(&noted.branch, noted.from) > noted.from {
+            let filled =
+                stretches.any(|stretch| stretch.from < noted.from && stretch.to >= noted.from);
+            if !reported
+                && !filled
+                && noted.to.is_none()
+                && self.reach(&noted.branch, noted.from) > noted.from
+            {
                 gaps.push(Gap { to: Some(noted.from), ..noted.clone() });
             }
         }
-        let open = self.reasons.iter().filter(|gap| gap.to.is_none() && self.reach(&gap.branch, gap.from) == gap.from);
-        let is_known =
-            |gaps: &[Gap], gap: &Gap| gaps.iter().any(|known| known.branch == gap.branch && known.from == gap.from);
+        let open = self
+            .reasons
+            .iter()
+            .filter(|gap| gap.to.is_none() && self.reach(&gap.branch, gap.from) == gap.from);
+        let is_known = |gaps: &[Gap], gap: &Gap| {
+            gaps.iter().any(|known| known.branch == gap.branch && known.from == gap.from)
+        };
         let open: Vec<Gap> = open.filter(|gap| !is_known(&gaps, gap)).cloned().collect();
         gaps.extend(open);
         gaps

@@ -44,11 +44,17 @@ pub(super) struct Stored {
 }
 
 impl<'a> Uploader<'a> {
-    pub(super) fn new(lane: Lane, stream: &Stream, options: &'a CaptureOptions, cx: &'a Context) -> Self {
+    pub(super) fn new(
+        lane: Lane,
+        stream: &Stream,
+        options: &'a CaptureOptions,
+        cx: &'a Context,
+    ) -> Self {
         Self { lane, lease_name: stream.capture_lease(), options, cx, turn: None }
     }
 
-    /// Takes the lease, and notes where this goes on: at the end of the last slice, which is returned.
+    /// Takes the lease, and notes where this goes on: at the end of the last slice, which is
+    /// returned.
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] if somebody else captures this stream; those of the sink.
@@ -62,7 +68,9 @@ impl<'a> Uploader<'a> {
             period: self.options.lease_period,
             ..LeaseOptions::default()
         };
-        let lease = Lease::acquire(self.lane.repository(), &self.lease_name, &options, self.cx).await?.keep();
+        let lease = Lease::acquire(self.lane.repository(), &self.lease_name, &options, self.cx)
+            .await?
+            .keep();
         let taken = self.note_take_over(&lease).await;
         match taken {
             Ok(mark) => {
@@ -76,7 +84,8 @@ impl<'a> Uploader<'a> {
     async fn note_take_over(&self, lease: &KeptLease) -> Result<Option<Mark>> {
         let slices = self.lane.list().await?;
         let mut mark = None;
-        // The last slice, and the note at the beginning of its epoch: what came late may end before what was there then.
+        // The last slice, and the note at the beginning of its epoch: what came late may end before
+        // what was there then.
         let last = slices.last().map(|last| last.epoch);
         let note = slices.iter().find(|slice| Some(slice.epoch) == last && slice.sequence == 0);
         for slice in slices.last().into_iter().chain(note) {
@@ -102,8 +111,13 @@ impl<'a> Uploader<'a> {
         Err(rival())
     }
 
-    /// Stores what is in the outbox, and what comes, and tells how far that is. Never ends by itself.
-    pub(super) async fn run(&mut self, outbox: &Outbox, stored: &watch::Sender<Stored>) -> Result<Infallible> {
+    /// Stores what is in the outbox, and what comes, and tells how far that is. Never ends by
+    /// itself.
+    pub(super) async fn run(
+        &mut self,
+        outbox: &Outbox,
+        stored: &watch::Sender<Stored>,
+    ) -> Result<Infallible> {
         loop {
             let first = outbox.first().await;
             let size = self.store(&first, outbox).await?;
@@ -114,7 +128,8 @@ impl<'a> Uploader<'a> {
                 stored.bytes += size;
             });
             let time = first.last.map(|tick| tick.time);
-            let event = LogEvent::Stored { position: first.end, time, waiting_bytes: outbox.bytes() };
+            let event =
+                LogEvent::Stored { position: first.end, time, waiting_bytes: outbox.bytes() };
             self.cx.events.emit(&Event::Log(event));
         }
     }
@@ -130,7 +145,9 @@ impl<'a> Uploader<'a> {
                 Err(error) => error,
             };
             let message = error.chain();
-            self.cx.events.emit(&Event::Log(LogEvent::Delayed { message, waiting_bytes: outbox.bytes() }));
+            self.cx
+                .events
+                .emit(&Event::Log(LogEvent::Delayed { message, waiting_bytes: outbox.bytes() }));
             tokio::time::sleep(delay).await;
             delay = (delay * 2).min(RETRY.1);
         }
@@ -161,7 +178,9 @@ impl<'a> Uploader<'a> {
 /// The later of two positions; the first if they cannot be compared.
 fn later(a: Option<Mark>, b: Option<Mark>) -> Option<Mark> {
     match (a, b) {
-        (Some(a), Some(b)) if a.at.branch == b.at.branch => Some(if a.at.offset >= b.at.offset { a } else { b }),
+        (Some(a), Some(b)) if a.at.branch == b.at.branch => {
+            Some(if a.at.offset >= b.at.offset { a } else { b })
+        }
         (a, b) => a.or(b),
     }
 }

@@ -1,4 +1,5 @@
-//! Notes of how far chains of audit records had got: whoever shortens or rewrites a chain on its host cannot change these.
+//! Notes of how far chains of audit records had got: whoever shortens or rewrites a chain on its
+//! host cannot change these.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,8 @@ use crate::format::seal_json;
 use crate::repository::{Repository, layout};
 use crate::sink::{Key, SinkOps};
 
-/// Anchors of a chain that are kept: the newest vouches for everything before it, the others for what the newest may have lost.
+/// Anchors of a chain that are kept: the newest vouches for everything before it, the others for
+/// what the newest may have lost.
 const KEPT: usize = 32;
 
 /// How far a chain of audit records had got.
@@ -39,7 +41,8 @@ impl Repository {
     pub async fn anchor(&self, anchor: &Anchor) -> Result<()> {
         let key = layout::anchor(&anchor.chain, anchor.sequence, &anchor.hash)?;
         self.sink().put_bytes(&key, seal_json(self.key(), anchor)?).await?;
-        // Not every time: that would double what an anchor costs. A command adds no more records than that.
+        // Not every time: that would double what an anchor costs. A command adds no more records
+        // than that.
         if anchor.sequence % (KEPT as u64) < 8 {
             self.thin_out_anchors(&anchor.chain).await?;
         }
@@ -66,7 +69,8 @@ impl Repository {
         Ok(chains)
     }
 
-    /// The anchors of all chains, at most so many of the newest of each, and why others cannot be read.
+    /// The anchors of all chains, at most so many of the newest of each, and why others cannot be
+    /// read.
     ///
     /// # Errors
     /// Those of the sink.
@@ -98,13 +102,23 @@ mod tests {
 
     fn anchor(chain: &str, sequence: u64) -> Anchor {
         let (host, place) = ("host".to_owned(), "/state/audit.jsonl".to_owned());
-        Anchor { chain: chain.to_owned(), sequence, hash: "ab".to_owned(), time: Timestamp::UNIX_EPOCH, host, place }
+        Anchor {
+            chain: chain.to_owned(),
+            sequence,
+            hash: "ab".to_owned(),
+            time: Timestamp::UNIX_EPOCH,
+            host,
+            place,
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_newest_of_each_chain_are_kept_in_order() {
         let (sink, cx) = (std::sync::Arc::new(MemorySink::new()), Context::silent());
-        let repository = Repository::init(sink, &Passphrase::generate(), &InitOptions::default(), &cx).await.unwrap();
+        let repository =
+            Repository::init(sink, &Passphrase::generate(), &InitOptions::default(), &cx)
+                .await
+                .unwrap();
         for sequence in 1..=100 {
             repository.anchor(&anchor("a1", sequence)).await.unwrap();
         }
@@ -117,7 +131,11 @@ mod tests {
         assert!(of("a1").eq(69..=100));
         assert!(of("b2").eq([7]));
         let kept = repository.sink().list_all(&layout::anchors()).await.unwrap().len();
-        assert_eq!(kept, 32 + 1, "thinned out at the last of them, and before the one of the other chain");
+        assert_eq!(
+            kept,
+            32 + 1,
+            "thinned out at the last of them, and before the one of the other chain"
+        );
         // A chain that was cut off and goes on replaces nothing.
         repository.anchor(&Anchor { hash: "cd".to_owned(), ..anchor("b2", 7) }).await.unwrap();
         let (found, _) = repository.anchors().await.unwrap();

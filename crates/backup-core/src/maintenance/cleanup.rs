@@ -39,8 +39,8 @@ impl CleanupPlan {
 /// Decides about the snapshots that `filter` fits; no other is touched, or counts. Changes nothing.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] for a policy that keeps nothing; [`ErrorKind::Damaged`] if a snapshot or a hold cannot be read,
-/// because then nobody knows what it stands for; those of the sink.
+/// [`ErrorKind::Invalid`] for a policy that keeps nothing; [`ErrorKind::Damaged`] if a snapshot or
+/// a hold cannot be read, because then nobody knows what it stands for; those of the sink.
 pub async fn plan_cleanup(
     repository: &Repository,
     filter: &SnapshotFilter,
@@ -51,8 +51,12 @@ pub async fn plan_cleanup(
     policy.check().map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
     let list = repository.snapshots(cx).await?;
     if let Some((id, error)) = list.damaged.first() {
-        return Err(Error::damaged(format!("snapshot {} cannot be read: {}", id.short(), error.chain()))
-            .with_hint("`backup repair` puts it aside; until then nothing is dropped"));
+        return Err(Error::damaged(format!(
+            "snapshot {} cannot be read: {}",
+            id.short(),
+            error.chain()
+        ))
+        .with_hint("`backup repair` puts it aside; until then nothing is dropped"));
     }
     let snapshots: Vec<SnapshotInfo> =
         list.snapshots.into_iter().filter(|info| filter.matches(&info.snapshot)).collect();
@@ -70,12 +74,19 @@ pub async fn plan_cleanup(
             decision.reasons.push(Reason::Compliance);
         }
     }
-    let planned = snapshots.into_iter().zip(decisions).map(|(info, decision)| PlannedSnapshot { info, decision });
+    let planned = snapshots
+        .into_iter()
+        .zip(decisions)
+        .map(|(info, decision)| PlannedSnapshot { info, decision });
     Ok(CleanupPlan { snapshots: planned.collect() })
 }
 
 /// In the order of `snapshots`.
-async fn candidates(repository: &Repository, snapshots: &[SnapshotInfo], cx: &Context) -> Result<Vec<Candidate>> {
+async fn candidates(
+    repository: &Repository,
+    snapshots: &[SnapshotInfo],
+    cx: &Context,
+) -> Result<Vec<Candidate>> {
     let concurrency = repository.sink().capabilities().concurrency.max(1);
     let read = |info: SnapshotInfo| async move {
         cx.check_cancelled()?;

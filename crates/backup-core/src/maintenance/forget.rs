@@ -1,8 +1,9 @@
 //! Forgetting snapshots, and bringing them back.
 //!
-//! A forgotten snapshot moves to `x-forgotten/`, where nothing but this program sees it. Its data stays: a prune may mark it
-//! at once, but deletes it only after its grace period, and then deletes what is in `x-forgotten/` first. Until then the
-//! snapshot can come back: its packs are listed again before it is.
+//! A forgotten snapshot moves to `x-forgotten/`, where nothing but this program sees it. Its data
+//! stays: a prune may mark it at once, but deletes it only after its grace period, and then deletes
+//! what is in `x-forgotten/` first. Until then the snapshot can come back: its packs are listed
+//! again before it is.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -41,11 +42,12 @@ pub struct Forgotten {
 }
 
 impl Repository {
-    /// Drops snapshots. Their data stays until it is pruned; until then [`Self::undo_forget`] brings them back.
+    /// Drops snapshots. Their data stays until it is pruned; until then [`Self::undo_forget`]
+    /// brings them back.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if one of them is held or younger than its job promises: then none is forgotten. Those of the
-    /// sink; then some of them may be forgotten already.
+    /// [`ErrorKind::Invalid`] if one of them is held or younger than its job promises: then none is
+    /// forgotten. Those of the sink; then some of them may be forgotten already.
     pub async fn forget(&self, ids: &[SnapshotId], cx: &Context) -> Result<()> {
         let mut snapshots = Vec::new();
         for id in ids {
@@ -57,39 +59,54 @@ impl Repository {
         self.require_free(&infos, cx).await?;
         for (info, sealed) in &snapshots {
             cx.check_cancelled()?;
-            self.forget_one(&info.id, sealed, cx)
-                .await
-                .map_err(|error| error.context(format!("snapshot {} could not be forgotten", info.id.short())))?;
+            self.forget_one(&info.id, sealed, cx).await.map_err(|error| {
+                error.context(format!("snapshot {} could not be forgotten", info.id.short()))
+            })?;
         }
         Ok(())
     }
 
-    /// The note about it first, so that it can come back; then the receipt: what is gone without one was forgotten, not lost.
+    /// The note about it first, so that it can come back; then the receipt: what is gone without
+    /// one was forgotten, not lost.
     async fn forget_one(&self, id: &SnapshotId, sealed: &Bytes, cx: &Context) -> Result<()> {
         if let Some(custody) = self.sink().custody()
-            && custody.locked_until(&layout::snapshot(id)).await?.is_some_and(|until| until > cx.clock.now())
+            && custody
+                .locked_until(&layout::snapshot(id))
+                .await?
+                .is_some_and(|until| until > cx.clock.now())
         {
-            return Err(Error::new(ErrorKind::PermissionDenied, "the store has locked it against deletion")
-                .with_hint("wait until its lock ends; `backup doctor` shows the period of the locks"));
+            return Err(Error::new(
+                ErrorKind::PermissionDenied,
+                "the store has locked it against deletion",
+            )
+            .with_hint("wait until its lock ends; `backup doctor` shows the period of the locks"));
         }
         let received = self.received(id).await?;
         let note = Note { forgotten: cx.clock.now(), received, object: BASE64.encode(sealed) };
         self.sink().put_bytes(&layout::forgotten(id), seal_json(self.key(), &note)?).await?;
         self.sink().delete_one(&layout::snapshot_receipt(id)).await?;
         self.sink().delete_one(&layout::snapshot(id)).await?;
-        // A backup that listed it before may have found that it has no receipt, and have written another one.
+        // A backup that listed it before may have found that it has no receipt, and have written
+        // another one.
         self.sink().delete_one(&layout::snapshot_receipt(id)).await?;
         self.sink().delete_one(&layout::hold(id)).await?;
         self.sink().delete_one(&layout::proof(id)).await?;
         Ok(())
     }
 
-    /// Drops snapshots of which others hold everything, but for those that somebody holds. Promises do not count: nothing is lost.
-    /// Returns what was dropped.
-    pub(crate) async fn supersede(&self, ids: &[SnapshotId], cx: &Context) -> Result<Vec<SnapshotId>> {
+    /// Drops snapshots of which others hold everything, but for those that somebody holds. Promises
+    /// do not count: nothing is lost. Returns what was dropped.
+    pub(crate) async fn supersede(
+        &self,
+        ids: &[SnapshotId],
+        cx: &Context,
+    ) -> Result<Vec<SnapshotId>> {
         let holds = self.holds().await?;
         let mut dropped = Vec::new();
-        for id in ids.iter().filter(|id| !holds.get(*id).is_some_and(|hold| hold.is_in_force(cx.clock.now()))) {
+        for id in ids
+            .iter()
+            .filter(|id| !holds.get(*id).is_some_and(|hold| hold.is_in_force(cx.clock.now())))
+        {
             let sealed = self.sealed_snapshot(id).await?;
             match self.forget_one(id, &sealed, cx).await {
                 Ok(()) => dropped.push(*id),
@@ -107,7 +124,8 @@ impl Repository {
     /// Those of the sink.
     pub async fn forgotten(&self, cx: &Context) -> Result<Vec<Forgotten>> {
         let named = self.sink().list_all(&layout::all_forgotten()).await?;
-        let ids: Vec<SnapshotId> = named.iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect();
+        let ids: Vec<SnapshotId> =
+            named.iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect();
         let read = |id: SnapshotId| async move {
             cx.check_cancelled()?;
             match self.read_forgotten(&id).await {
@@ -117,8 +135,11 @@ impl Repository {
             }
         };
         let concurrency = self.sink().capabilities().concurrency.max(1);
-        let found: Vec<Option<Forgotten>> =
-            futures::stream::iter(ids).map(read).buffer_unordered(concurrency).try_collect().await?;
+        let found: Vec<Option<Forgotten>> = futures::stream::iter(ids)
+            .map(read)
+            .buffer_unordered(concurrency)
+            .try_collect()
+            .await?;
         let mut found: Vec<Forgotten> = found.into_iter().flatten().collect();
         found.sort_by_key(|one| std::cmp::Reverse((one.forgotten, one.info.id)));
         Ok(found)
@@ -127,11 +148,20 @@ impl Repository {
     async fn read_forgotten(&self, id: &SnapshotId) -> Result<(SnapshotInfo, Note, Bytes)> {
         let note: Option<Note> = self.read_note(&layout::forgotten(id)).await?;
         let Some(note) = note else {
-            return Err(Error::new(ErrorKind::NotFound, format!("there is no forgotten snapshot {}", id.short()))
-                .with_hint("`backup undo-forget --list` shows what can be brought back"));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("there is no forgotten snapshot {}", id.short()),
+            )
+            .with_hint("`backup undo-forget --list` shows what can be brought back"));
         };
-        let damaged = || Error::damaged(format!("the note about the forgotten snapshot {} is damaged", id.short()));
-        let sealed = Bytes::from(BASE64.decode(&note.object).map_err(|error| damaged().with_source(error))?);
+        let damaged = || {
+            Error::damaged(format!(
+                "the note about the forgotten snapshot {} is damaged",
+                id.short()
+            ))
+        };
+        let sealed =
+            Bytes::from(BASE64.decode(&note.object).map_err(|error| damaged().with_source(error))?);
         if SnapshotId::digest(&sealed) != *id {
             return Err(damaged());
         }
@@ -142,8 +172,8 @@ impl Repository {
     /// Brings forgotten snapshots back. `holder` is who does it, for people.
     ///
     /// # Errors
-    /// [`ErrorKind::Busy`] while a prune is at work; [`ErrorKind::NotFound`] if there is nothing to bring back;
-    /// [`ErrorKind::Damaged`] if a prune has deleted its data already.
+    /// [`ErrorKind::Busy`] while a prune is at work; [`ErrorKind::NotFound`] if there is nothing to
+    /// bring back; [`ErrorKind::Damaged`] if a prune has deleted its data already.
     pub async fn undo_forget(&self, ids: &[SnapshotId], holder: &str, cx: &Context) -> Result<()> {
         let lease = prune_lease(self, holder, cx).await?;
         let result = lease.guard(self.bring_back(ids, &lease, cx)).await;
@@ -157,7 +187,10 @@ impl Repository {
             let (info, note, sealed) = self.read_forgotten(id).await?;
             let mut reach = Reach::new(&indexed, None, cx);
             reach.follow([info.snapshot.tree]).await.map_err(|error| {
-                error.context(format!("snapshot {} cannot be brought back: its data is gone", id.short()))
+                error.context(format!(
+                    "snapshot {} cannot be brought back: its data is gone",
+                    id.short()
+                ))
             })?;
             lease.confirm().await?;
             list_again(&indexed, &reach).await?;

@@ -1,4 +1,5 @@
-//! What nobody may forget: snapshots that somebody holds, and those of jobs that promise a minimum age.
+//! What nobody may forget: snapshots that somebody holds, and those of jobs that promise a minimum
+//! age.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,8 @@ use crate::repository::{Repository, SnapshotInfo, layout};
 use crate::retention::{Hold, before};
 use crate::sink::{Key, SinkErrorKind, SinkOps};
 
-/// How old a job's snapshots must be before they may be forgotten. All promises count: a later one takes nothing away from
-/// an earlier one.
+/// How old a job's snapshots must be before they may be forgotten. All promises count: a later one
+/// takes nothing away from an earlier one.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Promise {
     minimum_ages: Vec<Span>,
@@ -42,7 +43,12 @@ impl Promises {
     }
 
     /// Whether a snapshot is too young to be forgotten.
-    pub(super) fn protect(&self, info: &SnapshotInfo, received: Option<Timestamp>, now: Timestamp) -> bool {
+    pub(super) fn protect(
+        &self,
+        info: &SnapshotInfo,
+        received: Option<Timestamp>,
+        now: Timestamp,
+    ) -> bool {
         let promise = info.snapshot.tag("job").and_then(|job| self.0.get(job));
         // The later of both times: an earlier date does not make it older.
         let born = received.map_or(info.snapshot.time, |received| received.max(info.snapshot.time));
@@ -58,8 +64,14 @@ impl Repository {
     /// [`ErrorKind::NotFound`] if there is no such snapshot; those of the sink.
     pub async fn hold(&self, id: &SnapshotId, hold: &Hold) -> Result<()> {
         if !self.sink().exists(&layout::snapshot(id)).await? {
-            return Err(Error::new(ErrorKind::NotFound, format!("there is no snapshot {}", id.short()))
-                .with_hint("`backup list` shows what there is; `backup undo-forget` brings back what was forgotten"));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("there is no snapshot {}", id.short()),
+            )
+            .with_hint(
+                "`backup list` shows what there is; `backup undo-forget` brings back \
+                 what was forgotten",
+            ));
         }
         self.sink().put_bytes(&layout::hold(id), seal_json(self.key(), hold)?).await?;
         Ok(())
@@ -78,20 +90,27 @@ impl Repository {
     /// All holds, also those that have ended.
     ///
     /// # Errors
-    /// Those of the sink; [`ErrorKind::Damaged`] for a hold that cannot be read, because then nobody knows what it says.
+    /// Those of the sink; [`ErrorKind::Damaged`] for a hold that cannot be read, because then
+    /// nobody knows what it says.
     pub async fn holds(&self) -> Result<BTreeMap<SnapshotId, Hold>> {
         let named = self.sink().list_all(&layout::holds()).await?;
-        let ids: Vec<SnapshotId> = named.iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect();
+        let ids: Vec<SnapshotId> =
+            named.iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect();
         let read = |id: SnapshotId| async move {
             let hold: Option<Hold> = self.read_note(&layout::hold(&id)).await?;
             Ok::<_, Error>(hold.map(|hold| (id, hold)))
         };
         let concurrency = self.sink().capabilities().concurrency.max(1);
-        let holds: Vec<_> = futures::stream::iter(ids).map(read).buffer_unordered(concurrency).try_collect().await?;
+        let holds: Vec<_> = futures::stream::iter(ids)
+            .map(read)
+            .buffer_unordered(concurrency)
+            .try_collect()
+            .await?;
         Ok(holds.into_iter().flatten().collect())
     }
 
-    /// Promises that no snapshot of a job is forgotten before it is so old. What was promised once is never taken back.
+    /// Promises that no snapshot of a job is forgotten before it is so old. What was promised once
+    /// is never taken back.
     ///
     /// # Errors
     /// Those of the sink.
@@ -108,11 +127,16 @@ impl Repository {
         Ok(())
     }
 
-    /// Those of the snapshots that must not be forgotten yet, each with the reason as [`Self::forget`] would give it.
+    /// Those of the snapshots that must not be forgotten yet, each with the reason as
+    /// [`Self::forget`] would give it.
     ///
     /// # Errors
     /// Those of the sink; [`ErrorKind::Damaged`] for a hold or a promise that cannot be read.
-    pub async fn protected(&self, snapshots: &[SnapshotInfo], cx: &Context) -> Result<Vec<(SnapshotId, Error)>> {
+    pub async fn protected(
+        &self,
+        snapshots: &[SnapshotInfo],
+        cx: &Context,
+    ) -> Result<Vec<(SnapshotId, Error)>> {
         let mut protected = Vec::new();
         let now = cx.clock.now();
         let holds = self.holds().await?;
@@ -120,14 +144,20 @@ impl Repository {
         for info in snapshots {
             let id = info.id.short();
             if let Some(hold) = holds.get(&info.id).filter(|hold| hold.is_in_force(now)) {
-                let error = Error::new(ErrorKind::Invalid, format!("snapshot {id} is held: {}", hold.reason))
-                    .with_hint(format!("`backup release {id}` ends the hold"));
+                let error = Error::new(
+                    ErrorKind::Invalid,
+                    format!("snapshot {id} is held: {}", hold.reason),
+                )
+                .with_hint(format!("`backup release {id}` ends the hold"));
                 protected.push((info.id, error));
             } else if promises.protect(info, self.received(&info.id).await?, now) {
                 let job = info.snapshot.tag("job").unwrap_or_default();
-                let message = format!("snapshot {id} is younger than job {job} promises to keep its snapshots");
-                let error = Error::new(ErrorKind::Invalid, message)
-                    .with_hint("what was promised is kept by every command; forget it when it is old enough");
+                let message = format!(
+                    "snapshot {id} is younger than job {job} promises to keep its snapshots"
+                );
+                let error = Error::new(ErrorKind::Invalid, message).with_hint(
+                    "what was promised is kept by every command; forget it when it is old enough",
+                );
                 protected.push((info.id, error));
             }
         }
@@ -135,12 +165,20 @@ impl Repository {
     }
 
     /// Fails if one of these snapshots must not be forgotten yet.
-    pub(super) async fn require_free(&self, snapshots: &[SnapshotInfo], cx: &Context) -> Result<()> {
-        self.protected(snapshots, cx).await?.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    pub(super) async fn require_free(
+        &self,
+        snapshots: &[SnapshotInfo],
+        cx: &Context,
+    ) -> Result<()> {
+        self.protected(snapshots, cx)
+            .await?
+            .into_iter()
+            .next()
+            .map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// Makes the holds and promises of another repository those of this one, which takes its place. `copies` are the
-    /// snapshots that were copied from there. What is promised here already stays.
+    /// Makes the holds and promises of another repository those of this one, which takes its place.
+    /// `copies` are the snapshots that were copied from there. What is promised here already stays.
     ///
     /// # Errors
     /// Those of the sinks; [`ErrorKind::Damaged`] for a hold or a promise that cannot be read.
@@ -154,10 +192,9 @@ impl Repository {
         for meta in from.sink().list_all(&layout::minimum_ages()).await? {
             let theirs: Promise = from.read_note(&meta.key).await?.unwrap_or_default();
             let mut promise: Promise = self.read_note(&meta.key).await?.unwrap_or_default();
-            let new = theirs
-                .minimum_ages
-                .into_iter()
-                .filter(|age| !promise.minimum_ages.iter().any(|own| own.fieldwise() == age.fieldwise()));
+            let new = theirs.minimum_ages.into_iter().filter(|age| {
+                !promise.minimum_ages.iter().any(|own| own.fieldwise() == age.fieldwise())
+            });
             let new: Vec<Span> = new.collect();
             if !new.is_empty() {
                 promise.minimum_ages.extend(new);
@@ -168,9 +205,14 @@ impl Repository {
     }
 
     /// A small sealed object, if it is there.
-    pub(in crate::maintenance) async fn read_note<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
+    pub(in crate::maintenance) async fn read_note<T: DeserializeOwned>(
+        &self,
+        key: &Key,
+    ) -> Result<Option<T>> {
         match self.sink().get_bytes(key).await {
-            Ok(sealed) => open_json(self.key(), &sealed).map(Some).map_err(|error| error.context(key)),
+            Ok(sealed) => {
+                open_json(self.key(), &sealed).map(Some).map_err(|error| error.context(key))
+            }
             Err(error) if error.kind() == SinkErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -1,7 +1,8 @@
 //! Key files: adding, removing and replacing pass phrases, and keeping key files elsewhere.
 //!
-//! Every key file wraps the same master key. Removing one revokes its pass phrase for everybody who does not have a copy of
-//! that key file; who may have one is kept out only by a new master key, which means a new repository.
+//! Every key file wraps the same master key. Removing one revokes its pass phrase for everybody who
+//! does not have a copy of that key file; who may have one is kept out only by a new master key,
+//! which means a new repository.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -24,7 +25,8 @@ pub struct KeyRotation {
     pub removed: KeyId,
 }
 
-/// A key file with all that is needed beside the data, to be kept elsewhere. Useless without its pass phrase.
+/// A key file with all that is needed beside the data, to be kept elsewhere. Useless without its
+/// pass phrase.
 #[derive(Debug, Serialize, Deserialize)]
 struct Bundle {
     /// Tells what this is to whoever finds it in ten years.
@@ -36,16 +38,22 @@ struct Bundle {
     config: String,
 }
 
-const ABOUT: &str = "Key file and config of a backup repository in restic's format. `backup key import` puts them back; by hand: \
-    decode `key` from Base64 into keys/<its SHA-256>, and `config` into config.";
+const ABOUT: &str = "Key file and config of a backup repository in restic's format. `backup key \
+                     import` puts them back; by hand: decode `key` from Base64 into keys/<its \
+                     SHA-256>, and `config` into config.";
 
 impl Repository {
     /// Adds a pass phrase. It is proven to open the repository before this returns.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if it is empty, or opens the repository already: removing one of the two keys would then revoke
-    /// nothing. Those of the sink.
-    pub async fn add_key(&self, passphrase: &Passphrase, label: Option<String>, cx: &Context) -> Result<KeyId> {
+    /// [`ErrorKind::Invalid`] if it is empty, or opens the repository already: removing one of the
+    /// two keys would then revoke nothing. Those of the sink.
+    pub async fn add_key(
+        &self,
+        passphrase: &Passphrase,
+        label: Option<String>,
+        cx: &Context,
+    ) -> Result<KeyId> {
         if passphrase.is_empty() {
             return Err(Error::new(ErrorKind::Invalid, "the pass phrase is empty"));
         }
@@ -53,7 +61,10 @@ impl Repository {
             let names: Vec<String> = opened.iter().map(|(_, id)| id.short()).collect();
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("this pass phrase opens the repository already, with key {}", names.join(", ")),
+                format!(
+                    "this pass phrase opens the repository already, with key {}",
+                    names.join(", ")
+                ),
             )
             .with_hint("choose another one"));
         }
@@ -61,8 +72,11 @@ impl Repository {
         key_files::store(&**self.sink(), self.key(), &wrapped, cx).await?;
         let opened = key_files::unlock_one(&**self.sink(), wrapped.id, passphrase).await?;
         if opened.is_none_or(|master| master.derive("proof") != self.key().derive("proof")) {
-            return Err(Error::damaged(format!("key {} was not stored intact", wrapped.id.short()))
-                .with_hint("the storage is faulty: check the disk; the old pass phrases still work"));
+            return Err(Error::damaged(format!(
+                "key {} was not stored intact",
+                wrapped.id.short()
+            ))
+            .with_hint("the storage is faulty: check the disk; the old pass phrases still work"));
         }
         Ok(wrapped.id)
     }
@@ -70,8 +84,9 @@ impl Repository {
     /// Removes a key file: its pass phrase opens the repository no more.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`]; [`ErrorKind::Invalid`] if it is the last one that can be read, or the one that opened the
-    /// repository: nothing has proven then that another one works. Those of the sink.
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Invalid`] if it is the last one that can be read, or
+    /// the one that opened the repository: nothing has proven then that another one works. Those of
+    /// the sink.
     pub async fn remove_key(&self, id: &KeyId) -> Result<()> {
         let keys = self.keys().await?;
         if !keys.iter().any(|(known, _)| known == id) {
@@ -86,8 +101,15 @@ impl Repository {
             .with_hint("add another one first with `backup key add`"));
         }
         if *id == self.key_id() {
-            return Err(Error::new(ErrorKind::Invalid, "this key is the one that opened the repository")
-                .with_hint("give the pass phrase of another key to remove it: that proves that another one works"));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "this key is the one that opened the \
+                 repository",
+            )
+            .with_hint(
+                "give the pass phrase of another key to remove it: that proves that \
+                 another one works",
+            ));
         }
         self.delete_key(id).await
     }
@@ -99,19 +121,25 @@ impl Repository {
         Ok(())
     }
 
-    /// Replaces the pass phrase that opened the repository by a new one. Whoever has opened it already goes on working.
+    /// Replaces the pass phrase that opened the repository by a new one. Whoever has opened it
+    /// already goes on working.
     ///
     /// # Errors
     /// Those of [`Self::add_key`], then nothing has changed; those of the sink, then both may work.
-    pub async fn rotate_key(&self, new: &Passphrase, label: Option<String>, cx: &Context) -> Result<KeyRotation> {
+    pub async fn rotate_key(
+        &self,
+        new: &Passphrase,
+        label: Option<String>,
+        cx: &Context,
+    ) -> Result<KeyRotation> {
         let added = self.add_key(new, label, cx).await?;
         let removed = self.key_id();
         self.delete_key(&removed).await?;
         Ok(KeyRotation { added, removed })
     }
 
-    /// A key file and the config in one text, to be kept elsewhere: with it and the pass phrase the data can be read even if
-    /// all key files are lost.
+    /// A key file and the config in one text, to be kept elsewhere: with it and the pass phrase the
+    /// data can be read even if all key files are lost.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`]; those of the sink.
@@ -120,40 +148,53 @@ impl Repository {
             Ok(key) if KeyId::digest(&key) == *id => key,
             Ok(_) => return Err(Error::damaged(format!("key file {} is damaged", id.short()))),
             Err(error) if error.kind() == SinkErrorKind::NotFound => {
-                return Err(Error::new(ErrorKind::NotFound, format!("there is no key {}", id.short()))
-                    .with_hint("`backup key list` shows the keys"));
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("there is no key {}", id.short()),
+                )
+                .with_hint("`backup key list` shows the keys"));
             }
             Err(error) => return Err(error.into()),
         };
         let config = self.sink().get_bytes(&layout::config()).await?;
-        let bundle =
-            Bundle { about: ABOUT.to_owned(), version: 1, key: BASE64.encode(key), config: BASE64.encode(config) };
-        serde_json::to_vec_pretty(&bundle).map_err(|error| Error::internal("cannot encode a key").with_source(error))
+        let bundle = Bundle {
+            about: ABOUT.to_owned(),
+            version: 1,
+            key: BASE64.encode(key),
+            config: BASE64.encode(config),
+        };
+        serde_json::to_vec_pretty(&bundle)
+            .map_err(|error| Error::internal("cannot encode a key").with_source(error))
     }
 
-    /// Puts an exported key file back, and the config if it is missing. Needs no pass phrase; the next backup notes that the
-    /// key is there.
+    /// Puts an exported key file back, and the config if it is missing. Needs no pass phrase; the
+    /// next backup notes that the key is there.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if that is no exported key, or that of another repository; those of the sink.
+    /// [`ErrorKind::Invalid`] if that is no exported key, or that of another repository; those of
+    /// the sink.
     pub async fn import_key(sink: &dyn Sink, bundle: &[u8]) -> Result<KeyId> {
         let invalid = |what: &str| {
             Error::new(ErrorKind::Invalid, format!("this is not an exported key: {what}"))
                 .with_hint("give the file that `backup key export` has written")
         };
-        let bundle: Bundle =
-            serde_json::from_slice(bundle).map_err(|error| invalid("it cannot be read").with_source(error))?;
+        let bundle: Bundle = serde_json::from_slice(bundle)
+            .map_err(|error| invalid("it cannot be read").with_source(error))?;
         if bundle.version != 1 {
             return Err(invalid("it was written by a newer version"));
         }
         let key = BASE64.decode(&bundle.key).map_err(|_| invalid("its key file is damaged"))?;
-        KeyFile::from_json(&key).map_err(|error| invalid("its key file is damaged").with_source(error))?;
+        KeyFile::from_json(&key)
+            .map_err(|error| invalid("its key file is damaged").with_source(error))?;
         let config = BASE64.decode(&bundle.config).map_err(|_| invalid("its config is damaged"))?;
         match sink.get_bytes(&layout::config()).await {
             Ok(there) if there == config => {}
             Ok(_) => {
-                return Err(Error::new(ErrorKind::Invalid, "this key belongs to another repository")
-                    .with_hint("the config here is not the one that the key was exported with"));
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    "this key belongs to another repository",
+                )
+                .with_hint("the config here is not the one that the key was exported with"));
             }
             Err(error) if error.kind() == SinkErrorKind::NotFound => {
                 if sink.list_all(&layout::snapshots()).await?.is_empty()

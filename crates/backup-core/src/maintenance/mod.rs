@@ -37,7 +37,8 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::repository::{KeptLease, Lease, LeaseOptions, Repository};
 
-/// The lease that whoever deletes packs, or brings back what may be deleted, has to hold. `holder` is who that is, for people.
+/// The lease that whoever deletes packs, or brings back what may be deleted, has to hold. `holder`
+/// is who that is, for people.
 async fn prune_lease(repository: &Repository, holder: &str, cx: &Context) -> Result<KeptLease> {
     let options = LeaseOptions { holder: holder.to_owned(), ..LeaseOptions::default() };
     Ok(Lease::acquire(repository, "prune", &options, cx).await?.keep())

@@ -20,11 +20,17 @@ struct Proof {
 }
 
 impl Repository {
-    /// Notes that a snapshot was verified and found to be sound: retention never drops the newest such one of a job.
+    /// Notes that a snapshot was verified and found to be sound: retention never drops the newest
+    /// such one of a job.
     ///
     /// # Errors
     /// Those of the sink.
-    pub async fn record_verified(&self, id: &SnapshotId, level: VerifyLevel, cx: &Context) -> Result<()> {
+    pub async fn record_verified(
+        &self,
+        id: &SnapshotId,
+        level: VerifyLevel,
+        cx: &Context,
+    ) -> Result<()> {
         let proof = Proof { verified: cx.clock.now(), level };
         self.sink().put_bytes(&layout::proof(id), seal_json(self.key(), &proof)?).await?;
         Ok(())

@@ -1,4 +1,5 @@
-//! What a program remembers of its runs, so that another machine knows of them. Nothing needs it to restore anything.
+//! What a program remembers of its runs, so that another machine knows of them. Nothing needs it to
+//! restore anything.
 
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
@@ -24,7 +25,8 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::Invalid`] for what cannot be a name; those of the sink.
     pub async fn note_run(&self, name: &str, note: &impl Serialize) -> Result<()> {
-        let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let is_name = !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         if !is_name {
             return Err(Error::new(ErrorKind::Invalid, format!("{name:?} is no name of a run")));
         }
@@ -51,7 +53,8 @@ impl Repository {
         Ok(RunNotes { notes: all.into_iter().flatten().flatten().collect(), damaged })
     }
 
-    /// Removes the notes of the oldest runs, but for the newest `most`. Returns how many. For those who may delete.
+    /// Removes the notes of the oldest runs, but for the newest `most`. Returns how many. For those
+    /// who may delete.
     ///
     /// # Errors
     /// Those of the sink.
@@ -85,7 +88,8 @@ mod tests {
     #[tokio::test]
     async fn notes_come_back_and_the_oldest_go() {
         let (sink, options) = (Arc::new(MemorySink::new()), InitOptions::default());
-        let opened = Repository::init(sink, &Passphrase::new("x"), &options, &Context::silent()).await;
+        let opened =
+            Repository::init(sink, &Passphrase::new("x"), &options, &Context::silent()).await;
         let repository = opened.unwrap();
         for name in ["20260301-120000-b", "20260301-120000-a", "20260302-120000-c"] {
             repository.note_run(name, &name.to_owned()).await.unwrap();

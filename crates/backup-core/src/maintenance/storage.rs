@@ -56,16 +56,19 @@ pub struct StorageReport {
     pub by_type: BTreeMap<String, Usage>,
     /// By tier.
     pub by_tier: BTreeMap<String, Usage>,
-    /// Stored bytes that the snapshots of a day added, for the last 30 days that had one; days are those of UTC.
+    /// Stored bytes that the snapshots of a day added, for the last 30 days that had one; days are
+    /// those of UTC.
     pub added_per_day: BTreeMap<Date, u64>,
-    /// Stored bytes added per day, on average of the last 30 days or of as many as there are; 0 if there is no snapshot.
+    /// Stored bytes added per day, on average of the last 30 days or of as many as there are; 0 if
+    /// there is no snapshot.
     pub growth_per_day: u64,
     /// Bytes that can still be stored, where the sink can tell.
     pub free_bytes: Option<u64>,
 }
 
 impl StorageReport {
-    /// In how many days so many more bytes are stored, if it goes on like this; `None` if it does not grow.
+    /// In how many days so many more bytes are stored, if it goes on like this; `None` if it does
+    /// not grow.
     #[must_use]
     pub fn days_until(&self, more_bytes: u64) -> Option<u64> {
         more_bytes.checked_div(self.growth_per_day)
@@ -94,7 +97,8 @@ fn ratio(before: u64, after: u64) -> Option<f64> {
 /// # Errors
 /// Those of the sink, and cancellation.
 pub async fn storage(repository: &Repository, cx: &Context) -> Result<StorageReport> {
-    let mut report = StorageReport { free_bytes: repository.sink().free_bytes(), ..StorageReport::default() };
+    let mut report =
+        StorageReport { free_bytes: repository.sink().free_bytes(), ..StorageReport::default() };
     for meta in repository.sink().list_all(&Prefix::root()).await? {
         let first = meta.key.as_str().split('/').next().unwrap_or_default().to_owned();
         for totals in [report.objects.entry(first).or_default(), &mut report.total] {
@@ -115,7 +119,8 @@ pub async fn storage(repository: &Repository, cx: &Context) -> Result<StorageRep
 fn count_packs(indexed: &IndexedRepository, report: &mut StorageReport) {
     let mut given_up = Vec::new();
     indexed.index().for_each_pack(&mut |pack| {
-        let bytes = if pack.is_given_up() { &mut report.marked_bytes } else { &mut report.packed_bytes };
+        let bytes =
+            if pack.is_given_up() { &mut report.marked_bytes } else { &mut report.packed_bytes };
         *bytes += pack.size;
         given_up.push(pack.is_given_up());
     });
@@ -131,7 +136,8 @@ fn added(info: &SnapshotInfo) -> u64 {
 }
 
 fn count_snapshot(info: &SnapshotInfo, now: Timestamp, report: &mut StorageReport) {
-    let source_bytes = info.snapshot.summary.as_ref().map_or(0, |summary| summary.total_bytes_processed);
+    let source_bytes =
+        info.snapshot.summary.as_ref().map_or(0, |summary| summary.total_bytes_processed);
     report.source_bytes += source_bytes;
     let tag = |name| info.snapshot.tag(name).unwrap_or_default().to_owned();
     let usages = [
@@ -161,6 +167,7 @@ fn growth(snapshots: &[SnapshotInfo], now: Timestamp) -> u64 {
     };
     let age = first.snapshot.time.duration_until(now);
     let days = (age.as_hours() / 24).clamp(1, DAYS);
-    let later = snapshots.iter().skip(usize::from(snapshots.len() > 1)).filter(|info| is_recent(info, now));
+    let later =
+        snapshots.iter().skip(usize::from(snapshots.len() > 1)).filter(|info| is_recent(info, now));
     later.map(added).sum::<u64>() / days.unsigned_abs()
 }

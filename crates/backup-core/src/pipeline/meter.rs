@@ -47,7 +47,9 @@ impl Meter {
             let mut interval = tokio::time::interval(INTERVAL);
             loop {
                 interval.tick().await;
-                meter.events.emit(&Event::Progress { stage: meter.stage, progress: meter.progress() });
+                meter
+                    .events
+                    .emit(&Event::Progress { stage: meter.stage, progress: meter.progress() });
             }
         }))
     }

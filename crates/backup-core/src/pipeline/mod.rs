@@ -41,7 +41,11 @@ mod tests {
         is_send(restore(reader, source, &RestoreRequest::default(), cx));
         is_send(verify(reader, VerifyLevel::Deep, cx));
         is_send(crate::check::check(repository, &crate::check::CheckOptions::default(), cx));
-        is_send(crate::maintenance::prune(repository, &crate::maintenance::PruneOptions::default(), cx));
+        is_send(crate::maintenance::prune(
+            repository,
+            &crate::maintenance::PruneOptions::default(),
+            cx,
+        ));
         is_send(repository.undo_forget(&[], "", cx));
     }
 }

@@ -17,8 +17,11 @@ pub async fn restore(
     cx: &Context,
 ) -> Result<RestoreReport> {
     cx.check_cancelled()?;
-    let reading =
-        if request.dry_run { None } else { Session::begin_reading(snapshot.repository(), "restore", cx).await };
+    let reading = if request.dry_run {
+        None
+    } else {
+        Session::begin_reading(snapshot.repository(), "restore", cx).await
+    };
     let report = target.restore(cx, request, snapshot).await;
     if let Some(reading) = reading {
         reading.end().await;

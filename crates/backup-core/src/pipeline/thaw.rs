@@ -65,11 +65,16 @@ impl ThawFigures {
 }
 
 impl Thaw {
-    /// Finds out which packs the selected part of a snapshot needs, and asks the store for their state.
+    /// Finds out which packs the selected part of a snapshot needs, and asks the store for their
+    /// state.
     ///
     /// # Errors
     /// Those of reading the snapshot's directories and of the sink.
-    pub async fn survey(snapshot: &SnapshotReader, selection: &Selection, cx: &Context) -> Result<Self> {
+    pub async fn survey(
+        snapshot: &SnapshotReader,
+        selection: &Selection,
+        cx: &Context,
+    ) -> Result<Self> {
         let sink = snapshot.sink();
         let mut thaw = Self {
             custody: sink.custody(),
@@ -100,7 +105,9 @@ impl Thaw {
         let mut figures = ThawFigures::default();
         for pack in &self.packs {
             let (count, bytes) = match pack.state {
-                Availability::Ready | Availability::Thawed { .. } => (&mut figures.ready, &mut figures.ready_bytes),
+                Availability::Ready | Availability::Thawed { .. } => {
+                    (&mut figures.ready, &mut figures.ready_bytes)
+                }
                 Availability::Archived => (&mut figures.archived, &mut figures.archived_bytes),
                 Availability::Thawing => (&mut figures.thawing, &mut figures.thawing_bytes),
             };
@@ -135,12 +142,16 @@ impl Thaw {
     /// Waits until everything can be read; asks every `poll`.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if something is archived that no thaw was requested for; those of the sink; cancellation.
+    /// [`ErrorKind::Invalid`] if something is archived that no thaw was requested for; those of the
+    /// sink; cancellation.
     pub async fn wait(&mut self, poll: Duration, cx: &Context) -> Result<()> {
         let meter = Meter::start(Stage::Thaw, &cx.events);
         let ticking = meter.ticking();
         let total = self.figures();
-        meter.expect(self.packs.len() as u64, total.ready_bytes + total.archived_bytes + total.thawing_bytes);
+        meter.expect(
+            self.packs.len() as u64,
+            total.ready_bytes + total.archived_bytes + total.thawing_bytes,
+        );
         let mut seen = ThawFigures::default();
         loop {
             let now = self.figures();
@@ -151,8 +162,13 @@ impl Thaw {
                 break;
             }
             if now.archived > 0 {
-                return Err(Error::new(ErrorKind::Invalid, format!("{} objects are archived", now.archived))
-                    .with_hint("restore again with --thaw; --thaw-days keeps them readable for longer"));
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    format!("{} objects are archived", now.archived),
+                )
+                .with_hint(
+                    "restore again with --thaw; --thaw-days keeps them readable for longer",
+                ));
             }
             tokio::select! {
                 () = tokio::time::sleep(poll) => {}
@@ -172,7 +188,8 @@ impl Thaw {
             return Ok(());
         };
         let soon = cx.clock.now() + ENDING;
-        let ending = |pack: &&mut Pack| matches!(pack.state, Availability::Thawed { until } if until < soon);
+        let ending =
+            |pack: &&mut Pack| matches!(pack.state, Availability::Thawed { until } if until < soon);
         let mut asking = futures::stream::iter(self.packs.iter_mut().filter(ending))
             .map(|pack| async move {
                 cx.check_cancelled()?;
@@ -191,7 +208,9 @@ impl Thaw {
             return Ok(());
         };
         let soon = cx.clock.now() + margin;
-        let unread = |pack: &&mut Pack| !matches!(pack.state, Availability::Ready | Availability::Thawed { .. });
+        let unread = |pack: &&mut Pack| {
+            !matches!(pack.state, Availability::Ready | Availability::Thawed { .. })
+        };
         let mut looking = futures::stream::iter(self.packs.iter_mut().filter(unread))
             .map(|pack| async move {
                 cx.check_cancelled()?;
@@ -208,7 +227,11 @@ impl Thaw {
 }
 
 /// The packs with the contents of the selected entries, and how long they are.
-async fn needed(snapshot: &SnapshotReader, selection: &Selection, cx: &Context) -> Result<BTreeMap<PackId, u64>> {
+async fn needed(
+    snapshot: &SnapshotReader,
+    selection: &Selection,
+    cx: &Context,
+) -> Result<BTreeMap<PackId, u64>> {
     let mut packs = BTreeMap::new();
     let mut walk = snapshot.walk();
     while let Some((path, node)) = walk.next().await? {

@@ -15,7 +15,8 @@ use crate::id::BlobId;
 use crate::repository::SnapshotReader;
 use crate::source::{EntryPath, NodeKind};
 
-/// Blobs that are read in one go: enough to read packs in few large ranges, few enough to bound memory.
+/// Blobs that are read in one go: enough to read packs in few large ranges, few enough to bound
+/// memory.
 const WINDOW: usize = 1 << 16;
 /// Paths that are named per damaged object.
 const MAX_NAMED: usize = 20;
@@ -27,7 +28,8 @@ pub enum VerifyLevel {
     /// Every byte is compared with its hash.
     #[default]
     Checksum,
-    /// And what the bytes are is compared with what they should be: the native structure of each source.
+    /// And what the bytes are is compared with what they should be: the native structure of each
+    /// source.
     Structure,
     /// And what the manifest says of the whole is counted again.
     Deep,
@@ -58,11 +60,16 @@ pub struct VerifyReport {
     pub problems: Vec<Problem>,
 }
 
-/// Reads every directory and every blob of a snapshot, and looks at them as closely as `level` says.
+/// Reads every directory and every blob of a snapshot, and looks at them as closely as `level`
+/// says.
 ///
 /// # Errors
 /// Those of the sink, and cancellation. Damage is no error but a [`Problem`] of the report.
-pub async fn verify(snapshot: &SnapshotReader, level: VerifyLevel, cx: &Context) -> Result<VerifyReport> {
+pub async fn verify(
+    snapshot: &SnapshotReader,
+    level: VerifyLevel,
+    cx: &Context,
+) -> Result<VerifyReport> {
     let meter = Meter::start(Stage::Verify, &cx.events);
     let ticking = meter.ticking();
     let mut run = Run {
@@ -133,15 +140,21 @@ impl Run<'_> {
         self.read(window).await
     }
 
-    /// A node that does not fit its content. What is not in the index at all is found when it is read.
+    /// A node that does not fit its content. What is not in the index at all is found when it is
+    /// read.
     fn note_misfit(&mut self, path: &EntryPath, node: &Node) {
-        let lens: Result<Vec<u32>> = node.content.iter().map(|id| self.snapshot.blob_len(id)).collect();
+        let lens: Result<Vec<u32>> =
+            node.content.iter().map(|id| self.snapshot.blob_len(id)).collect();
         let Ok(lens) = lens else {
             return;
         };
         if let Some((what, message)) = node.misfit(lens.into_iter().map(u64::from).sum()) {
             let affects = vec![format!("snapshot {}: {path}", self.snapshot.id().short())];
-            self.report.problems.push(Problem { object: format!("{what} {path}"), message, affects });
+            self.report.problems.push(Problem {
+                object: format!("{what} {path}"),
+                message,
+                affects,
+            });
         }
     }
 
@@ -150,7 +163,11 @@ impl Run<'_> {
         if self.level >= VerifyLevel::Structure && !node.has_safe_name() {
             let message = "has a name that no entry of a directory can have".to_owned();
             let affects = vec![format!("snapshot {}: {path}", self.snapshot.id().short())];
-            self.report.problems.push(Problem { object: format!("entry {path}"), message, affects });
+            self.report.problems.push(Problem {
+                object: format!("entry {path}"),
+                message,
+                affects,
+            });
         }
         if path.segments().next() == Some(METADATA_DIR.as_bytes()) {
             return;
@@ -179,7 +196,11 @@ impl Run<'_> {
         };
         let found = ManifestTotals { warnings: manifest.totals.warnings, ..self.totals };
         if self.level >= VerifyLevel::Deep && found != manifest.totals {
-            let message = format!("says {}, the snapshot holds {}", in_words(&manifest.totals), in_words(&found));
+            let message = format!(
+                "says {}, the snapshot holds {}",
+                in_words(&manifest.totals),
+                in_words(&found)
+            );
             self.problem(&object, &Error::damaged(message));
         }
         Ok(())
@@ -187,7 +208,11 @@ impl Run<'_> {
 
     fn problem(&mut self, object: &str, error: &Error) {
         let affects = vec![format!("snapshot {}", self.snapshot.id().short())];
-        self.report.problems.push(Problem { object: object.to_owned(), message: error.chain(), affects });
+        self.report.problems.push(Problem {
+            object: object.to_owned(),
+            message: error.chain(),
+            affects,
+        });
     }
 
     async fn read(&mut self, blobs: Vec<BlobId>) -> Result<()> {
@@ -241,12 +266,19 @@ impl Run<'_> {
         bad.sort();
         for (id, message) in bad {
             let paths = affected.remove(&id).unwrap_or_default();
-            let mut affects: Vec<_> =
-                paths.iter().take(MAX_NAMED).map(|path| format!("snapshot {snapshot}: {path}")).collect();
+            let mut affects: Vec<_> = paths
+                .iter()
+                .take(MAX_NAMED)
+                .map(|path| format!("snapshot {snapshot}: {path}"))
+                .collect();
             if paths.len() > MAX_NAMED {
                 affects.push(format!("snapshot {snapshot}: {} more", paths.len() - MAX_NAMED));
             }
-            self.report.problems.push(Problem { object: format!("blob {}", id.short()), message, affects });
+            self.report.problems.push(Problem {
+                object: format!("blob {}", id.short()),
+                message,
+                affects,
+            });
         }
         Ok(())
     }

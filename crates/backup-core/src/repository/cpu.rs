@@ -1,4 +1,5 @@
-//! A bounded number of threads for hashing, compression and encryption, beside the async threads that wait for I/O.
+//! A bounded number of threads for hashing, compression and encryption, beside the async threads
+//! that wait for I/O.
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use crate::error::{Error, Result};
 /// Most computations at a time, on however many cores.
 const MAX_THREADS: usize = 32;
 
-/// At most so many computations run at a time; who wants another one waits. That is the back-pressure of every pipeline.
+/// At most so many computations run at a time; who wants another one waits. That is the
+/// back-pressure of every pipeline.
 #[derive(Debug, Clone)]
 pub(crate) struct CpuPool {
     permits: Arc<Semaphore>,
@@ -23,8 +25,9 @@ impl CpuPool {
         Self { permits: Arc::new(Semaphore::new(threads)), threads }
     }
 
-    /// One thread per core that this process may use. The threads are tokio's blocking ones; their number must exceed this
-    /// one by the readers of a backup and a few for I/O, so there is a limit.
+    /// One thread per core that this process may use. The threads are tokio's blocking ones; their
+    /// number must exceed this one by the readers of a backup and a few for I/O, so there is a
+    /// limit.
     pub(crate) fn with_all_cores() -> Self {
         Self::new(std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS))
     }
@@ -34,7 +37,10 @@ impl CpuPool {
     }
 
     /// Runs `work` on a worker thread and waits for it.
-    pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let permit = self.permit().await?;
         Self::spawn(permit, work).await.map_err(panicked)?
     }

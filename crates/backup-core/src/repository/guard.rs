@@ -1,4 +1,5 @@
-//! The guard lock: see [`Lock::guard`]. Its bytes, and so its name, are the same whenever it is written.
+//! The guard lock: see [`Lock::guard`]. Its bytes, and so its name, are the same whenever it is
+//! written.
 
 use super::{Repository, layout};
 use crate::crypto::MasterKey;

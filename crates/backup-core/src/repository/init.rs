@@ -24,11 +24,11 @@ pub struct InitOptions {
 /// What a new repository takes over from another one.
 #[derive(Debug, Clone)]
 pub struct Likeness {
-    /// The other one. Its chunker settings are always taken over: the same data is cut into the same chunks in both, so
-    /// that what was copied and what is backed up directly deduplicate.
+    /// The other one. Its chunker settings are always taken over: the same data is cut into the
+    /// same chunks in both, so that what was copied and what is backed up directly deduplicate.
     pub repository: Repository,
-    /// Take over its master key as well: then blobs are copied without being sealed anew, and whoever has a pass phrase of
-    /// one and can read the key files of the other can read both.
+    /// Take over its master key as well: then blobs are copied without being sealed anew, and
+    /// whoever has a pass phrase of one and can read the key files of the other can read both.
     pub share_key: bool,
 }
 
@@ -36,8 +36,8 @@ impl Repository {
     /// Creates a repository and opens it.
     ///
     /// # Errors
-    /// [`ErrorKind::RepositoryExists`] if there is one; [`ErrorKind::Damaged`] if there are the remains of one;
-    /// [`ErrorKind::Invalid`] for an empty pass phrase; those of the sink.
+    /// [`ErrorKind::RepositoryExists`] if there is one; [`ErrorKind::Damaged`] if there are the
+    /// remains of one; [`ErrorKind::Invalid`] for an empty pass phrase; those of the sink.
     pub async fn init(
         sink: Arc<dyn Sink>,
         passphrase: &Passphrase,
@@ -51,7 +51,8 @@ impl Repository {
         let (master, config) = match &options.like {
             None => (MasterKey::generate(), Config::generate()),
             Some(Likeness { repository, share_key }) => {
-                let master = if *share_key { (**repository.key()).clone() } else { MasterKey::generate() };
+                let master =
+                    if *share_key { (**repository.key()).clone() } else { MasterKey::generate() };
                 (master, repository.config().relative(repository.key()))
             }
         };
@@ -98,7 +99,8 @@ async fn store(
     if sink.create(&layout::config(), sealed).await? { Ok(()) } else { Err(exists()) }
 }
 
-/// Removes what an `init` that failed, or lost against another, has written. The first error counts, not those of this.
+/// Removes what an `init` that failed, or lost against another, has written. The first error
+/// counts, not those of this.
 async fn remove_traces(sink: &dyn Sink, master: &MasterKey, config: &Config, keys: &[WrappedKey]) {
     for key in keys {
         _ = sink.delete_one(&layout::key_file(&key.id)).await;
@@ -112,7 +114,8 @@ fn exists() -> Error {
         .with_hint("choose another place, or use this repository as it is")
 }
 
-/// Refuses where a repository is, or where one has lost its config; clears away the keys of an `init` that was killed.
+/// Refuses where a repository is, or where one has lost its config; clears away the keys of an
+/// `init` that was killed.
 async fn refuse_existing(sink: &dyn Sink, cx: &Context) -> Result<()> {
     if sink.exists(&layout::config()).await? {
         return Err(exists());
@@ -120,8 +123,14 @@ async fn refuse_existing(sink: &dyn Sink, cx: &Context) -> Result<()> {
     let remains = [layout::packs(), layout::indexes(), layout::snapshots()];
     for prefix in &remains {
         if sink.list(prefix).next().await.transpose()?.is_some() {
-            return Err(Error::damaged(format!("there is no config here, but there are objects under {prefix}/"))
-                .with_hint("this is a repository that lost its config: copy x-receipts/config to config, or choose another place"));
+            return Err(Error::damaged(format!(
+                "there is no config here, but there are objects \
+                 under {prefix}/"
+            ))
+            .with_hint(
+                "this is a repository that lost its config: copy x-receipts/config to \
+                 config, or choose another place",
+            ));
         }
     }
     if sink.exists(&layout::config_copy()).await? {
@@ -134,7 +143,8 @@ async fn refuse_existing(sink: &dyn Sink, cx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Removes what is older than an hour: it was left by an `init` that was killed, and is not of one that runs beside this.
+/// Removes what is older than an hour: it was left by an `init` that was killed, and is not of one
+/// that runs beside this.
 async fn delete_old(sink: &dyn Sink, prefix: &Prefix, cx: &Context) -> Result<()> {
     let now = cx.clock.now();
     for meta in sink.list_all(prefix).await? {

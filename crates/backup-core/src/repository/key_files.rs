@@ -40,20 +40,30 @@ pub(crate) async fn wrap(
 ) -> Result<WrappedKey> {
     let now = cx.clock.now();
     let (master, passphrase) = (master.clone(), passphrase.clone());
-    let json = tokio::task::spawn_blocking(move || KeyFile::wrap(&master, &passphrase, label, now)?.to_json())
-        .await
-        .map_err(super::cpu::panicked)??;
+    let json = tokio::task::spawn_blocking(move || {
+        KeyFile::wrap(&master, &passphrase, label, now)?.to_json()
+    })
+    .await
+    .map_err(super::cpu::panicked)??;
     Ok(WrappedKey { id: KeyId::digest(&json), json })
 }
 
 /// Stores a key file, then its receipt.
-pub(crate) async fn store(sink: &dyn Sink, master: &MasterKey, key: &WrappedKey, cx: &Context) -> Result<()> {
+pub(crate) async fn store(
+    sink: &dyn Sink,
+    master: &MasterKey,
+    key: &WrappedKey,
+    cx: &Context,
+) -> Result<()> {
     sink.put_bytes(&layout::key_file(&key.id), key.json.clone()).await?;
     receipts::put(sink, master, &layout::key_receipt(&key.id), cx.clock.now()).await
 }
 
 /// Finds the key files that `passphrase` opens: at least one.
-pub(crate) async fn unlock(sink: &dyn Sink, passphrase: &Passphrase) -> Result<Vec<(MasterKey, KeyId)>> {
+pub(crate) async fn unlock(
+    sink: &dyn Sink,
+    passphrase: &Passphrase,
+) -> Result<Vec<(MasterKey, KeyId)>> {
     let mut opened_keys = Vec::new();
     let mut damaged = Vec::new();
     let mut tried = 0;
@@ -81,10 +91,16 @@ pub(crate) async fn unlock(sink: &dyn Sink, passphrase: &Passphrase) -> Result<V
 }
 
 /// The master key, if `passphrase` opens this key file.
-pub(crate) async fn unlock_one(sink: &dyn Sink, id: KeyId, passphrase: &Passphrase) -> Result<Option<MasterKey>> {
+pub(crate) async fn unlock_one(
+    sink: &dyn Sink,
+    id: KeyId,
+    passphrase: &Passphrase,
+) -> Result<Option<MasterKey>> {
     let file = load(sink, id).await?;
     let passphrase = passphrase.clone();
-    tokio::task::spawn_blocking(move || file.unwrap_with(&passphrase)).await.map_err(super::cpu::panicked)?
+    tokio::task::spawn_blocking(move || file.unwrap_with(&passphrase))
+        .await
+        .map_err(super::cpu::panicked)?
 }
 
 fn not_opened(tried: usize, damaged: &[String]) -> Error {
@@ -93,10 +109,15 @@ fn not_opened(tried: usize, damaged: &[String]) -> Error {
             .with_hint("take the objects under keys/ from a copy of this repository");
     }
     if damaged.is_empty() {
-        return Error::new(ErrorKind::WrongPassphrase, "wrong pass phrase: it opens no key of this repository")
-            .with_hint(
-                "check BACKUP_PASSWORD, BACKUP_PASSWORD_FILE or BACKUP_PASSWORD_COMMAND; a recovery key works too",
-            );
+        return Error::new(
+            ErrorKind::WrongPassphrase,
+            "wrong pass phrase: it opens no key of this \
+             repository",
+        )
+        .with_hint(
+            "check BACKUP_PASSWORD, BACKUP_PASSWORD_FILE or BACKUP_PASSWORD_COMMAND; a \
+             recovery key works too",
+        );
     }
     let names = damaged.join(", ");
     if tried == 0 {
@@ -107,7 +128,10 @@ fn not_opened(tried: usize, damaged: &[String]) -> Error {
             format!("wrong pass phrase, or it belongs to a damaged key file: {names}"),
         )
     }
-    .with_hint("use another key of this repository, for instance the recovery key, or take the key file from a copy")
+    .with_hint(
+        "use another key of this repository, for instance the recovery key, or take the key \
+         file from a copy",
+    )
 }
 
 async fn load(sink: &dyn Sink, id: KeyId) -> Result<KeyFile> {
@@ -130,9 +154,12 @@ impl Repository {
                 continue;
             };
             let info = match load(&**self.sink(), id).await {
-                Ok(file) => {
-                    Ok(KeyInfo { id, created: file.created, label: file.x_label, current: id == self.key_id() })
-                }
+                Ok(file) => Ok(KeyInfo {
+                    id,
+                    created: file.created,
+                    label: file.x_label,
+                    current: id == self.key_id(),
+                }),
                 Err(error) if error.is_damage() => Err(error),
                 Err(error) => return Err(error),
             };

@@ -4,8 +4,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{IndexId, KeyId, PackId, SnapshotId};
 use crate::sink::{Key, Prefix};
 
-// Every name below is made of fixed words and hexadecimal digits and is therefore a valid key; `fallback` satisfies the
-// type system and can never be reached.
+// Every name below is made of fixed words and hexadecimal digits and is therefore a valid key;
+// `fallback` satisfies the type system and can never be reached.
 fn key(text: String) -> Key {
     Key::new(text).unwrap_or_else(|_| fallback())
 }
@@ -143,8 +143,8 @@ pub(crate) fn proofs() -> Prefix {
     prefix("x-proofs")
 }
 
-/// How far a chain of audit records had got. The hash is part of the name: a chain that was shortened and goes on does not replace what
-/// was noted of the longer one.
+/// How far a chain of audit records had got. The hash is part of the name: a chain that was
+/// shortened and goes on does not replace what was noted of the longer one.
 pub(crate) fn anchor(chain: &str, sequence: u64, hash: &str) -> Result<Key> {
     let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric());
     let short = hash.get(..16).unwrap_or(hash);
@@ -162,7 +162,8 @@ pub(crate) fn lane(stream: &str) -> Prefix {
     prefix(&format!("x-lane/{stream}"))
 }
 
-/// A slice: its stream, the token of the lease under which it was written, and its number among those.
+/// A slice: its stream, the token of the lease under which it was written, and its number among
+/// those.
 pub(crate) fn slice(stream: &str, epoch: u64, sequence: u64) -> Key {
     key(format!("x-lane/{stream}/{epoch:016x}/{sequence:016x}"))
 }

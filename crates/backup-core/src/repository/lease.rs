@@ -1,20 +1,23 @@
 //! Leases: at most one process at a time does something, and knows when it has lost that right.
 //!
-//! A lease is a chain of objects `x-leases/NAME/TOKEN`, of which the highest token counts. Taking a lease creates the next
-//! token, and creating is atomic: of many rivals one wins. Tokens only grow, so whoever acts under a lease can be told from
-//! those who held it before (a fencing token). A holder renews by writing its own object anew; nobody else ever writes it.
+//! A lease is a chain of objects `x-leases/NAME/TOKEN`, of which the highest token counts. Taking a
+//! lease creates the next token, and creating is atomic: of many rivals one wins. Tokens only grow,
+//! so whoever acts under a lease can be told from those who held it before (a fencing token). A
+//! holder renews by writing its own object anew; nobody else ever writes it.
 //!
 //! # Time
-//! No clock is compared with another. A rival learns the age of a lease from the store alone: the time at which the store
-//! says that it wrote the lease, and the time at which it says that it wrote an object of the rival just now. The holder
-//! measures with its own clocks: the monotonic one, and the one on the wall, because the first stands still while a machine
-//! sleeps; the longer time counts.
+//! No clock is compared with another. A rival learns the age of a lease from the store alone: the
+//! time at which the store says that it wrote the lease, and the time at which it says that it
+//! wrote an object of the rival just now. The holder measures with its own clocks: the monotonic
+//! one, and the one on the wall, because the first stands still while a machine sleeps; the longer
+//! time counts.
 //!
-//! - The holder may act until one period after its last renewal *began*, and only renews within that time.
+//! - The holder may act until one period after its last renewal *began*, and only renews within
+//!   that time.
 //! - A rival takes over when the lease is two periods old.
 //!
-//! So between the last moment at which a holder acts or renews and the first at which another one takes over there is a
-//! whole period, for requests that were on their way.
+//! So between the last moment at which a holder acts or renews and the first at which another one
+//! takes over there is a whole period, for requests that were on their way.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +36,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{open_json, seal_json};
 use crate::sink::{Key, Payload, PutMode, SinkErrorKind, SinkOps};
 
-/// No process gets this far by counting; whoever may put objects could block a lease with a higher one.
+/// No process gets this far by counting; whoever may put objects could block a lease with a higher
+/// one.
 const MAX_TOKEN: u64 = u64::MAX / 2;
 /// Periods are at least so long: less is lost to a single slow request.
 const SHORTEST: Duration = Duration::from_secs(3);
@@ -43,15 +47,16 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// How a lease is held.
 #[derive(Debug, Clone)]
 pub struct LeaseOptions {
-    /// How long the right to act lasts after a renewal; 3 seconds to a day. Whoever dies blocks the others for two such
-    /// periods.
+    /// How long the right to act lasts after a renewal; 3 seconds to a day. Whoever dies blocks the
+    /// others for two such periods.
     pub period: Duration,
     /// Who takes it, for people: a host and a purpose.
     pub holder: String,
-    /// Holders whose processes are known to have died: if the lease is one's, nobody has to wait until it expires.
+    /// Holders whose processes are known to have died: if the lease is one's, nobody has to wait
+    /// until it expires.
     pub dead: Vec<String>,
-    /// After taking it from a store that cannot create atomically: how long to wait before looking whether a rival took
-    /// it at the same moment.
+    /// After taking it from a store that cannot create atomically: how long to wait before looking
+    /// whether a rival took it at the same moment.
     pub settle: Duration,
 }
 
@@ -79,7 +84,8 @@ struct Body {
     released: bool,
 }
 
-/// A lease that this process holds. Dropping it leaves it to expire; [`Self::release`] gives it back at once.
+/// A lease that this process holds. Dropping it leaves it to expire; [`Self::release`] gives it
+/// back at once.
 #[derive(Debug)]
 pub struct Lease(Arc<Held>);
 
@@ -110,7 +116,12 @@ impl Lease {
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] if somebody else holds it; those of the sink.
-    pub async fn acquire(repository: &Repository, name: &str, options: &LeaseOptions, cx: &Context) -> Result<Self> {
+    pub async fn acquire(
+        repository: &Repository,
+        name: &str,
+        options: &LeaseOptions,
+        cx: &Context,
+    ) -> Result<Self> {
         let atomic = repository.creates_atomically(cx).await?;
         let previous = highest(repository, name).await?;
         if let Some(token) = previous
@@ -119,7 +130,8 @@ impl Lease {
             && !options.dead.contains(&body.holder)
         {
             let age = StoreClock::read(repository, cx).await?.age(written, body.renewed);
-            let period = i64::try_from(body.period_seconds.min(LONGEST.as_secs())).unwrap_or(i64::MAX / 2);
+            let period =
+                i64::try_from(body.period_seconds.min(LONGEST.as_secs())).unwrap_or(i64::MAX / 2);
             let left = SignedDuration::from_secs(2 * period).saturating_sub(age);
             if left.is_positive() {
                 return Err(busy(name, &body, left));
@@ -139,8 +151,8 @@ impl Lease {
         if !atomic {
             tokio::time::sleep(options.settle).await;
         }
-        // Also where creating is atomic: a request that was on its way for long may have created a token that others have
-        // passed since.
+        // Also where creating is atomic: a request that was on its way for long may have created a
+        // token that others have passed since.
         held.confirm().await?;
         held.remove_older().await;
         Ok(Self(Arc::new(held)))
@@ -167,7 +179,8 @@ impl Lease {
         self.0.is_current()
     }
 
-    /// Asks the store whether this process still holds the lease; to be done before anything that cannot be undone.
+    /// Asks the store whether this process still holds the lease; to be done before anything that
+    /// cannot be undone.
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] if it does not; those of the sink.
@@ -224,10 +237,15 @@ impl KeptLease {
     /// # Errors
     /// [`ErrorKind::Busy`].
     pub fn check(&self) -> Result<()> {
-        if !self.lost.is_cancelled() && self.held.is_current() { Ok(()) } else { Err(self.held.lost()) }
+        if !self.lost.is_cancelled() && self.held.is_current() {
+            Ok(())
+        } else {
+            Err(self.held.lost())
+        }
     }
 
-    /// Asks the store whether this process still holds the lease; to be done before anything that cannot be undone.
+    /// Asks the store whether this process still holds the lease; to be done before anything that
+    /// cannot be undone.
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] if it does not; those of the sink.
@@ -257,8 +275,9 @@ impl KeptLease {
         released.map(|()| value)
     }
 
-    /// Stops renewing and gives it back, also if it has expired by now: its holder does nothing under it any more, and rivals need
-    /// not wait longer. Whoever took it over meanwhile has a token of their own.
+    /// Stops renewing and gives it back, also if it has expired by now: its holder does nothing
+    /// under it any more, and rivals need not wait longer. Whoever took it over meanwhile has a
+    /// token of their own.
     ///
     /// # Errors
     /// Those of the sink; then rivals wait.
@@ -299,16 +318,18 @@ impl Held {
         let payload = Payload::from(self.body(self.clock.now(), false)?);
         match self.repository.sink().put(&self.key()?, payload, PutMode::Create).await {
             Ok(_) => Ok(()),
-            Err(error) if error.kind() == SinkErrorKind::AlreadyExists => {
-                Err(Error::new(ErrorKind::Busy, format!("the lease `{}` was taken by a rival", self.name)))
-            }
+            Err(error) if error.kind() == SinkErrorKind::AlreadyExists => Err(Error::new(
+                ErrorKind::Busy,
+                format!("the lease `{}` was taken by a rival", self.name),
+            )),
             Err(error) => Err(error.into()),
         }
     }
 
     fn elapsed(&self) -> Duration {
         let (monotonic, wall) = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-        let by_the_wall = Duration::try_from(wall.duration_until(self.clock.now())).unwrap_or_default();
+        let by_the_wall =
+            Duration::try_from(wall.duration_until(self.clock.now())).unwrap_or_default();
         monotonic.elapsed().max(by_the_wall)
     }
 
@@ -322,7 +343,10 @@ impl Held {
             Some((body, _)) => body.owner == self.owner,
             None => false,
         };
-        if mine && highest(&self.repository, &self.name).await? == Some(self.token) && self.is_current() {
+        if mine
+            && highest(&self.repository, &self.name).await? == Some(self.token)
+            && self.is_current()
+        {
             return Ok(());
         }
         Err(self.lost())
@@ -359,10 +383,14 @@ impl Held {
         self.write_release().await
     }
 
-    /// Unless somebody else has made an object of the same name, in a store that does not prevent that.
+    /// Unless somebody else has made an object of the same name, in a store that does not prevent
+    /// that.
     async fn write_release(&self) -> Result<()> {
         let is_own = |body: &Body| body.owner == self.owner;
-        if !read(&self.repository, &self.name, self.token).await?.is_some_and(|(body, _)| is_own(&body)) {
+        if !read(&self.repository, &self.name, self.token)
+            .await?
+            .is_some_and(|(body, _)| is_own(&body))
+        {
             return Ok(());
         }
         self.repository.sink().put_bytes(&self.key()?, self.body(self.clock.now(), true)?).await?;
@@ -370,12 +398,15 @@ impl Held {
     }
 
     fn lost(&self) -> Error {
-        Error::new(ErrorKind::Busy, format!("the lease `{}` was lost to somebody else, or has expired", self.name))
-            .with_hint("run the command again; what was done so far is kept")
+        Error::new(
+            ErrorKind::Busy,
+            format!("the lease `{}` was lost to somebody else, or has expired", self.name),
+        )
+        .with_hint("run the command again; what was done so far is kept")
     }
 
-    /// Tokens that have served, but for the last one, go. That they cannot be removed (a writer may not delete) does no
-    /// harm.
+    /// Tokens that have served, but for the last one, go. That they cannot be removed (a writer may
+    /// not delete) does no harm.
     async fn remove_older(&self) {
         let Ok(tokens) = tokens(&self.repository, &self.name).await else {
             return;
@@ -389,7 +420,8 @@ impl Held {
 }
 
 impl Repository {
-    /// Removes the tokens of leases that have served, but for the last ones: holders that may not delete leave them. Returns how many.
+    /// Removes the tokens of leases that have served, but for the last ones: holders that may not
+    /// delete leave them. Returns how many.
     ///
     /// # Errors
     /// Those of the sink.
@@ -403,7 +435,12 @@ impl Repository {
         }
         let mut removed = 0;
         for tokens in names.values() {
-            let highest = tokens.iter().map(|(token, _)| *token).filter(|token| *token < MAX_TOKEN).max().unwrap_or(0);
+            let highest = tokens
+                .iter()
+                .map(|(token, _)| *token)
+                .filter(|token| *token < MAX_TOKEN)
+                .max()
+                .unwrap_or(0);
             for (_, key) in tokens.iter().filter(|(token, _)| token + 1 < highest) {
                 self.sink().delete_one(key).await?;
                 removed += 1;
@@ -414,7 +451,8 @@ impl Repository {
 }
 
 fn key(name: &str, token: u64) -> Result<Key> {
-    Key::new(format!("{}/{token:020}", layout::lease(name)?)).map_err(|error| Error::internal(error.to_string()))
+    Key::new(format!("{}/{token:020}", layout::lease(name)?))
+        .map_err(|error| Error::internal(error.to_string()))
 }
 
 async fn tokens(repository: &Repository, name: &str) -> Result<Vec<u64>> {
@@ -427,8 +465,13 @@ async fn highest(repository: &Repository, name: &str) -> Result<Option<u64>> {
     Ok(tokens(repository, name).await?.into_iter().max())
 }
 
-/// What a lease object says, and when the store wrote it; `None` if it has vanished. A damaged one counts by its age alone.
-async fn read(repository: &Repository, name: &str, token: u64) -> Result<Option<(Body, Option<Timestamp>)>> {
+/// What a lease object says, and when the store wrote it; `None` if it has vanished. A damaged one
+/// counts by its age alone.
+async fn read(
+    repository: &Repository,
+    name: &str,
+    token: u64,
+) -> Result<Option<(Body, Option<Timestamp>)>> {
     let key = key(name, token)?;
     let gone = |error: &crate::sink::SinkError| error.kind() == SinkErrorKind::NotFound;
     let meta = match repository.sink().head(&key).await {
@@ -452,8 +495,10 @@ async fn read(repository: &Repository, name: &str, token: u64) -> Result<Option<
 }
 
 fn busy(name: &str, body: &Body, left: SignedDuration) -> Error {
-    Error::new(ErrorKind::Busy, format!("the lease `{name}` is held by {}", body.holder)).with_hint(format!(
-        "wait until that process has finished; if it has died, its lease ends in {} seconds",
-        left.as_secs() + 1
-    ))
+    Error::new(ErrorKind::Busy, format!("the lease `{name}` is held by {}", body.holder)).with_hint(
+        format!(
+            "wait until that process has finished; if it has died, its lease ends in {} seconds",
+            left.as_secs() + 1
+        ),
+    )
 }

@@ -30,12 +30,13 @@ pub struct LockReport {
 const MAX_NAMED: usize = 20;
 
 impl IndexedRepository {
-    /// Renews the locks of everything that snapshots can need, where less than half of the period is left; `None` if
-    /// objects are not locked here. Packs that no index lists are left to expire, unless part of the index is damaged.
+    /// Renews the locks of everything that snapshots can need, where less than half of the period
+    /// is left; `None` if objects are not locked here. Packs that no index lists are left to
+    /// expire, unless part of the index is damaged.
     ///
     /// # Errors
-    /// Those of listing, and cancellation. What fails for a single object is in the report, and keeps no other from being
-    /// renewed.
+    /// Those of listing, and cancellation. What fails for a single object is in the report, and
+    /// keeps no other from being renewed.
     pub async fn renew_locks(&self, cx: &Context) -> Result<Option<LockReport>> {
         let repository = self.repository();
         let Some(custody) = repository.sink().custody() else {
@@ -50,7 +51,9 @@ impl IndexedRepository {
             keys.extend(repository.list(&prefix).await?.into_iter().map(|meta| meta.key));
         }
         if self.damaged_indexes().is_empty() {
-            self.index().for_each_pack(&mut |pack| keys.extend((!pack.is_given_up()).then(|| layout::pack(&pack.id))));
+            self.index().for_each_pack(&mut |pack| {
+                keys.extend((!pack.is_given_up()).then(|| layout::pack(&pack.id)))
+            });
         } else {
             keys.extend(repository.list(&layout::packs()).await?.into_iter().map(|meta| meta.key));
         }
@@ -92,7 +95,12 @@ enum Renewal {
     WasUnlocked,
 }
 
-async fn renew(custody: &dyn Custody, key: &Key, now: Timestamp, period: Duration) -> Result<Renewal> {
+async fn renew(
+    custody: &dyn Custody,
+    key: &Key,
+    now: Timestamp,
+    period: Duration,
+) -> Result<Renewal> {
     let until = |duration: Duration| {
         let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
         now.checked_add(duration).unwrap_or(Timestamp::MAX)

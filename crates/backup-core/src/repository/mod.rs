@@ -22,7 +22,8 @@
 //! | `cpu.rs` | the bounded pool that all hashing, compression and encryption runs on |
 //!
 //! # Order of durability
-//! packs → verification of what was written → index → snapshot. A crash at any point leaves unreferenced objects only.
+//! packs → verification of what was written → index → snapshot. A crash at any point leaves
+//! unreferenced objects only.
 
 pub(crate) mod cpu;
 pub(crate) mod guard;
@@ -94,15 +95,21 @@ impl fmt::Debug for Repository {
 }
 
 impl Repository {
-    pub(crate) fn assemble(sink: Arc<dyn Sink>, key: MasterKey, key_id: KeyId, config: Config) -> Self {
+    pub(crate) fn assemble(
+        sink: Arc<dyn Sink>,
+        key: MasterKey,
+        key_id: KeyId,
+        config: Config,
+    ) -> Self {
         let gear = Gear::from_seed(config.chunker_seed(&key));
         let cpu = CpuPool::with_all_cores();
         Self(Arc::new(Inner { sink, key: Arc::new(key), key_id, config, gear, cpu, cache: None }))
     }
 
-    /// The same repository, with its index cached in files below `dir`: memory does not grow with the repository then, and
-    /// only index objects that are new have to be read. Nothing is lost with the cache; it holds the names of blobs, which
-    /// whoever has the same files can compute, so it belongs where only this user reads.
+    /// The same repository, with its index cached in files below `dir`: memory does not grow with
+    /// the repository then, and only index objects that are new have to be read. Nothing is lost
+    /// with the cache; it holds the names of blobs, which whoever has the same files can compute,
+    /// so it belongs where only this user reads.
     #[must_use]
     pub fn with_cache(&self, dir: &Path) -> Self {
         self.with_index_cache(Some(dir.join(&self.config().id).join("index")))
@@ -116,7 +123,15 @@ impl Repository {
     fn with_index_cache(&self, cache: Option<PathBuf>) -> Self {
         let Inner { sink, key, key_id, config, gear, cpu, .. } = &*self.0;
         let (sink, key, config) = (Arc::clone(sink), Arc::clone(key), config.clone());
-        Self(Arc::new(Inner { sink, key, key_id: *key_id, config, gear: gear.clone(), cpu: cpu.clone(), cache }))
+        Self(Arc::new(Inner {
+            sink,
+            key,
+            key_id: *key_id,
+            config,
+            gear: gear.clone(),
+            cpu: cpu.clone(),
+            cache,
+        }))
     }
 
     pub(crate) fn index_cache(&self) -> Option<&Path> {
@@ -141,8 +156,9 @@ impl Repository {
         self.0.key_id
     }
 
-    /// All objects under a prefix of the repository. An empty listing alone proves nothing (a proxy's error page reads like
-    /// one): it is believed if the same store still lists the key files, of which every repository has one.
+    /// All objects under a prefix of the repository. An empty listing alone proves nothing (a
+    /// proxy's error page reads like one): it is believed if the same store still lists the key
+    /// files, of which every repository has one.
     pub(crate) async fn list(&self, prefix: &Prefix) -> Result<Vec<ObjectMeta>> {
         let objects = self.sink().list_all(prefix).await?;
         if objects.is_empty() {
@@ -153,15 +169,26 @@ impl Repository {
 
     async fn require_key_files(&self) -> Result<()> {
         if self.sink().list_all(&layout::keys()).await?.is_empty() {
-            return Err(Error::new(ErrorKind::Unavailable, "the storage lists no objects, not even the key files")
-                .with_hint("something between here and the storage answers in its place, or the key files are lost"));
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "the storage lists no objects, not even \
+                 the key files",
+            )
+            .with_hint(
+                "something between here and the storage answers in its place, or the \
+                 key files are lost",
+            ));
         }
         Ok(())
     }
 
-    /// All packs that are there, each with what `of` takes from it: the list itself would take more memory than all that is
-    /// known of the packs. An empty listing is believed as in [`Self::list`].
-    pub(crate) async fn stored_packs<T>(&self, of: impl Fn(&ObjectMeta) -> T) -> Result<HashMap<PackId, T>> {
+    /// All packs that are there, each with what `of` takes from it: the list itself would take more
+    /// memory than all that is known of the packs. An empty listing is believed as in
+    /// [`Self::list`].
+    pub(crate) async fn stored_packs<T>(
+        &self,
+        of: impl Fn(&ObjectMeta) -> T,
+    ) -> Result<HashMap<PackId, T>> {
         let mut listing = self.sink().list(&layout::packs());
         let mut packs = HashMap::new();
         while let Some(meta) = listing.try_next().await? {
@@ -190,7 +217,8 @@ impl Repository {
     /// Loads the index, which everything that touches blobs needs.
     ///
     /// # Errors
-    /// Those of the sink. Damaged index objects are no error here; [`IndexedRepository::damaged_indexes`] names them.
+    /// Those of the sink. Damaged index objects are no error here;
+    /// [`IndexedRepository::damaged_indexes`] names them.
     pub async fn load_index(&self, cx: &Context) -> Result<IndexedRepository> {
         let loaded = index::load(self, cx).await?;
         Ok(IndexedRepository {
@@ -220,7 +248,9 @@ pub(crate) struct PackComparison {
 impl PackComparison {
     /// Whether a pack is gone or cut off.
     pub(crate) fn is_lost(&self, pack: &PackId) -> bool {
-        self.missing.contains(pack) || self.wrong_size.contains_key(pack) || self.deleted.contains(pack)
+        self.missing.contains(pack)
+            || self.wrong_size.contains_key(pack)
+            || self.deleted.contains(pack)
     }
 
     /// How many packs are gone or cut off.
@@ -262,10 +292,11 @@ impl IndexedRepository {
         &self.damaged
     }
 
-    /// Index objects that cannot be used as they are stored now, whatever a cache knows of them: reads those that were not read
-    /// when the index was loaded.
+    /// Index objects that cannot be used as they are stored now, whatever a cache knows of them:
+    /// reads those that were not read when the index was loaded.
     pub(crate) async fn damaged_objects(&self, cx: &Context) -> Result<Vec<(IndexId, Error)>> {
-        let is_known = |id: &IndexId| self.read.contains(id) || self.damaged.iter().any(|(bad, _)| bad == id);
+        let is_known =
+            |id: &IndexId| self.read.contains(id) || self.damaged.iter().any(|(bad, _)| bad == id);
         let cached = self.objects.iter().filter(|id| !is_known(id)).copied().collect();
         let mut damaged = index::find_changed(&self.repository, cached, cx).await?;
         damaged.extend(self.damaged.iter().map(|(id, error)| (*id, Error::damaged(error.chain()))));
@@ -316,11 +347,17 @@ impl IndexedRepository {
         Ok(found)
     }
 
-    /// What was in a pack that is gone or cut off is stored again by writers instead of being relied upon: the repository
-    /// mends itself. Returns what was found.
+    /// What was in a pack that is gone or cut off is stored again by writers instead of being
+    /// relied upon: the repository mends itself. Returns what was found.
     pub(crate) async fn hide_lost_packs(&self) -> Result<PackComparison> {
         let found = self.compare_packs().await?;
-        let lost: Vec<_> = found.missing.iter().chain(found.wrong_size.keys()).chain(&found.deleted).copied().collect();
+        let lost: Vec<_> = found
+            .missing
+            .iter()
+            .chain(found.wrong_size.keys())
+            .chain(&found.deleted)
+            .copied()
+            .collect();
         if !lost.is_empty() {
             self.index.hide_packs(&lost);
         }

@@ -15,8 +15,9 @@ impl Repository {
     /// Opens a repository.
     ///
     /// # Errors
-    /// [`ErrorKind::NoRepository`], [`ErrorKind::WrongPassphrase`], [`ErrorKind::Damaged`] if config or all key files are
-    /// lost or damaged, [`ErrorKind::UnsupportedVersion`], and those of the sink.
+    /// [`ErrorKind::NoRepository`], [`ErrorKind::WrongPassphrase`], [`ErrorKind::Damaged`] if
+    /// config or all key files are lost or damaged, [`ErrorKind::UnsupportedVersion`], and those of
+    /// the sink.
     pub async fn open(sink: Arc<dyn Sink>, passphrase: &Passphrase) -> Result<Self> {
         let sealed = match sink.get_bytes(&layout::config()).await {
             Ok(sealed) => sealed,
@@ -25,20 +26,23 @@ impl Repository {
             }
             Err(error) => return Err(error.into()),
         };
-        // Of keys that this pass phrase opens, the one that opens the config counts: an `init` that was killed may have left
-        // another.
+        // Of keys that this pass phrase opens, the one that opens the config counts: an `init` that
+        // was killed may have left another.
         let mut failure = None;
         for (master, key_id) in key_files::unlock(&*sink, passphrase).await? {
             match Config::open(&sealed, &master) {
                 Ok(config) => return Ok(Self::assemble(sink, master, key_id, config)),
-                Err(error) if error.kind() == ErrorKind::Damaged => failure = Some(error.with_hint(RECOVER_CONFIG)),
+                Err(error) if error.kind() == ErrorKind::Damaged => {
+                    failure = Some(error.with_hint(RECOVER_CONFIG))
+                }
                 Err(error) => return Err(error),
             }
         }
         Err(failure.unwrap_or_else(|| Error::internal("no key was found")))
     }
 
-    /// What a writer needs before it stores anything: a format it can write, and the guard in its place.
+    /// What a writer needs before it stores anything: a format it can write, and the guard in its
+    /// place.
     pub(crate) async fn prepare_writing(&self, cx: &Context) -> Result<()> {
         let version = self.config().version;
         if version != WRITE_VERSION {
@@ -65,7 +69,8 @@ async fn missing_config(sink: &dyn Sink) -> Result<Error> {
         return Ok(Error::damaged("the object config is missing").with_hint(RECOVER_CONFIG));
     }
     if !sink.list_all(&layout::keys()).await?.is_empty() {
-        return Ok(Error::damaged("the object config is missing").with_hint("take it from a copy of this repository"));
+        return Ok(Error::damaged("the object config is missing")
+            .with_hint("take it from a copy of this repository"));
     }
     Ok(Error::new(ErrorKind::NoRepository, format!("there is no repository at {sink}"))
         .with_hint("check the address, or create a repository with `backup init`"))

@@ -1,5 +1,5 @@
-//! What a store really does. Some that call themselves compatible ignore the conditions of a request without a word; what
-//! relies on conditions asks the verdict of this probe first.
+//! What a store really does. Some that call themselves compatible ignore the conditions of a
+//! request without a word; what relies on conditions asks the verdict of this probe first.
 
 use std::ops::Range;
 
@@ -27,7 +27,8 @@ pub struct StoreVerdict {
     pub probed: Timestamp,
     /// Creating what exists is refused.
     pub refuses_second_create: bool,
-    /// Of rivals that create the same object at the same moment exactly one is told that it succeeded.
+    /// Of rivals that create the same object at the same moment exactly one is told that it
+    /// succeeded.
     pub one_winner: bool,
     /// What was put is in the next listing, and what was deleted is not.
     pub lists_at_once: bool,
@@ -54,23 +55,31 @@ impl StoreVerdict {
         let mut concerns = Vec::new();
         if !self.creates_atomically() {
             concerns.push(
-                "This store ignores the conditions of requests: backups may run side by side, but only one maintainer \
-                 (prune, repair) and one log capture may work on the repository at a time, and nothing in the store \
-                 prevents a second."
+                "This store ignores the conditions of requests: backups may run side by side, but \
+                 only one maintainer (prune, repair) and one log capture may work on the \
+                 repository at a time, and nothing in the store prevents a second."
                     .to_owned(),
             );
         }
         if !self.lists_at_once {
-            concerns
-                .push("Listings of this store lag behind: a run may not see what another has just stored.".to_owned());
+            concerns.push(
+                "Listings of this store lag behind: a run may not see what another has just \
+                 stored."
+                    .to_owned(),
+            );
         }
         if !self.ranges {
-            concerns.push("This store returns other ranges than it is asked for: restores will fail.".to_owned());
+            concerns.push(
+                "This store returns other ranges than it is asked for: restores will fail."
+                    .to_owned(),
+            );
         }
         if self.deletes == Some(false) {
             concerns.push("This store does not delete what it is told to delete.".to_owned());
         }
-        if let Some(ahead) = self.clock_ahead_seconds.filter(|ahead| ahead.abs() > LARGEST_SKEW.as_secs()) {
+        if let Some(ahead) =
+            self.clock_ahead_seconds.filter(|ahead| ahead.abs() > LARGEST_SKEW.as_secs())
+        {
             let direction = if ahead > 0 { "ahead of" } else { "behind" };
             concerns.push(format!(
                 "The store's clock is {} seconds {direction} this machine's: correct the clock.",
@@ -82,8 +91,8 @@ impl StoreVerdict {
 }
 
 impl Repository {
-    /// Tries out what the store does, with small objects under `x-probe/` that are deleted again, and keeps the verdict in
-    /// the repository.
+    /// Tries out what the store does, with small objects under `x-probe/` that are deleted again,
+    /// and keeps the verdict in the repository.
     ///
     /// # Errors
     /// Those of the sink.
@@ -126,7 +135,9 @@ impl Repository {
 
 async fn probe(sink: &dyn Sink, cx: &Context) -> Result<StoreVerdict> {
     let place = format!("x-probe/{}", hex::encode(rand::random::<[u8; 8]>()));
-    let key = |name: &str| Key::new(format!("{place}-{name}")).map_err(|error| Error::internal(error.to_string()));
+    let key = |name: &str| {
+        Key::new(format!("{place}-{name}")).map_err(|error| Error::internal(error.to_string()))
+    };
     let (once, race) = (key("once")?, key("race")?);
     let content: Vec<u8> = (0..=255).collect();
     sink.create(&once, content.clone()).await?;

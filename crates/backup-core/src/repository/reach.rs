@@ -47,7 +47,8 @@ impl Bits {
         self.0.get(word).is_some_and(|word| word & bit != 0)
     }
 
-    /// How many smaller numbers of the same 64, of which the first is divisible by 64, are in the set.
+    /// How many smaller numbers of the same 64, of which the first is divisible by 64, are in the
+    /// set.
     pub(crate) fn before_in_word(&self, number: u64) -> u32 {
         let (word, bit) = Self::place(number);
         self.0.get(word).map_or(0, |word| (word & (bit - 1)).count_ones())
@@ -60,7 +61,8 @@ impl Bits {
 
 /// So many data blobs are looked up at once.
 const AT_ONCE: usize = 1 << 16;
-/// After so many of them, what shows the part of the index where they were is given back: each may have brought some pages of every file.
+/// After so many of them, what shows the part of the index where they were is given back: each may
+/// have brought some pages of every file.
 const LOOKED_UP: usize = 1 << 8;
 
 /// Follows directories; every one of them is read once.
@@ -104,8 +106,8 @@ impl Named {
         self.blobs.len() >= AT_ONCE
     }
 
-    /// Their slots, and what cannot be found. In the order of their names, which is that of the index: one look-up finds in the
-    /// processor's caches what the one before has brought there.
+    /// Their slots, and what cannot be found. In the order of their names, which is that of the
+    /// index: one look-up finds in the processor's caches what the one before has brought there.
     fn slots(mut self, reader: &BlobReader) -> (Vec<u64>, Result<()>) {
         self.blobs.sort_unstable_by_key(|(id, _)| *id);
         let mut slots = Vec::with_capacity(self.blobs.len());
@@ -117,7 +119,11 @@ impl Named {
             match slot(reader, BlobKind::Data, &blob) {
                 Ok(slot) => slots.push(slot),
                 Err(error) if found.is_ok() => {
-                    let directory = self.directories.get(directory as usize).map(BlobId::short).unwrap_or_default();
+                    let directory = self
+                        .directories
+                        .get(directory as usize)
+                        .map(BlobId::short)
+                        .unwrap_or_default();
                     found = Err(error.context(format!("directory {directory}")));
                 }
                 Err(_) => {}
@@ -147,8 +153,8 @@ impl<'a> Reach<'a> {
     /// Reaches everything at and below these directories.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if something of it is lost or damaged; those of the sink. What was read by
-    /// then counts all the same.
+    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if something of it is lost or
+    /// damaged; those of the sink. What was read by then counts all the same.
     pub(crate) async fn follow(&mut self, roots: impl IntoIterator<Item = BlobId>) -> Result<()> {
         let followed = self.follow_trees(roots.into_iter().collect()).await;
         followed.and(self.look_up().await)
@@ -195,8 +201,10 @@ impl<'a> Reach<'a> {
 }
 
 async fn read(reader: BlobReader, directory: BlobId) -> Result<Found> {
-    let tree =
-        reader.tree(&directory).await.map_err(|error| error.context(format!("directory {}", directory.short())))?;
+    let tree = reader
+        .tree(&directory)
+        .await
+        .map_err(|error| error.context(format!("directory {}", directory.short())))?;
     let mut found = Found { directory, subtrees: Vec::new(), data: Vec::new() };
     for node in tree.nodes {
         found.subtrees.extend(node.subtree);

@@ -1,7 +1,8 @@
-//! Receipts: small sealed notes in the side-car `x-receipts/`, written for every snapshot and key file. An object whose
-//! receipt is there but which is gone itself was lost, not forgotten: forgetting removes the receipt first. A writer that
-//! completes receipts meanwhile may write one again, for a moment or before it is killed; the note about what was forgotten
-//! (`x-forgotten/`) says then what happened.
+//! Receipts: small sealed notes in the side-car `x-receipts/`, written for every snapshot and key
+//! file. An object whose receipt is there but which is gone itself was lost, not forgotten:
+//! forgetting removes the receipt first. A writer that completes receipts meanwhile may write one
+//! again, for a moment or before it is killed; the note about what was forgotten (`x-forgotten/`)
+//! says then what happened.
 
 use std::collections::HashSet;
 
@@ -23,7 +24,12 @@ pub struct Receipt {
     pub received: Timestamp,
 }
 
-pub(crate) async fn put(sink: &dyn Sink, master: &MasterKey, key: &Key, received: Timestamp) -> Result<()> {
+pub(crate) async fn put(
+    sink: &dyn Sink,
+    master: &MasterKey,
+    key: &Key,
+    received: Timestamp,
+) -> Result<()> {
     sink.put_bytes(key, seal_json(master, &Receipt { received })?).await?;
     Ok(())
 }
@@ -32,7 +38,8 @@ impl Repository {
     /// When this repository received a snapshot, if it was received by this program.
     ///
     /// # Errors
-    /// Those of the sink; [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) for a damaged receipt.
+    /// Those of the sink; [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) for a damaged
+    /// receipt.
     pub async fn receipt(&self, id: &SnapshotId) -> Result<Option<Receipt>> {
         let key = layout::snapshot_receipt(id);
         if !self.sink().exists(&key).await? {
@@ -58,8 +65,13 @@ impl Repository {
         put(&**self.sink(), self.key(), &layout::snapshot_receipt(id), received).await
     }
 
-    /// Writes the receipts that are missing: of snapshots and keys that other tools made, or whose writer crashed.
-    pub(crate) async fn complete_receipts(&self, snapshots: &[SnapshotInfo], cx: &Context) -> Result<()> {
+    /// Writes the receipts that are missing: of snapshots and keys that other tools made, or whose
+    /// writer crashed.
+    pub(crate) async fn complete_receipts(
+        &self,
+        snapshots: &[SnapshotInfo],
+        cx: &Context,
+    ) -> Result<()> {
         let known: HashSet<_> = self.snapshot_receipts().await?.into_iter().collect();
         for info in snapshots.iter().filter(|info| !known.contains(&info.id)) {
             self.save_receipt(&info.id, cx.clock.now()).await?;
@@ -69,7 +81,12 @@ impl Repository {
             }
         }
         let known: HashSet<_> = self.key_receipts().await?.into_iter().collect();
-        for id in self.names_under::<KeyId>(&layout::keys()).await?.iter().filter(|id| !known.contains(*id)) {
+        for id in self
+            .names_under::<KeyId>(&layout::keys())
+            .await?
+            .iter()
+            .filter(|id| !known.contains(*id))
+        {
             put(&**self.sink(), self.key(), &layout::key_receipt(id), cx.clock.now()).await?;
         }
         Ok(())
@@ -78,7 +95,8 @@ impl Repository {
     /// Whether a snapshot that is gone was lost: it has a receipt still, and nobody forgot it.
     pub(crate) async fn was_lost(&self, id: &SnapshotId) -> Result<bool> {
         let sink = self.sink();
-        Ok(sink.exists(&layout::snapshot_receipt(id)).await? && !sink.exists(&layout::forgotten(id)).await?)
+        Ok(sink.exists(&layout::snapshot_receipt(id)).await?
+            && !sink.exists(&layout::forgotten(id)).await?)
     }
 
     /// Whether a receipt can be read.

@@ -1,9 +1,10 @@
 //! What a writer relies upon must still be there when its snapshot appears.
 //!
-//! A writer deduplicates against the index that it loaded at its start. If a prune marks packs meanwhile, the writer's
-//! session keeps them from being deleted; but an index object must list them again, because other readers look there. A
-//! writer therefore looks for new marks twice: before the snapshot is stored, and again after it. A prune on its side looks
-//! for new snapshots after its marks are durable. Whichever comes second sees the other.
+//! A writer deduplicates against the index that it loaded at its start. If a prune marks packs
+//! meanwhile, the writer's session keeps them from being deleted; but an index object must list
+//! them again, because other readers look there. A writer therefore looks for new marks twice:
+//! before the snapshot is stored, and again after it. A prune on its side looks for new snapshots
+//! after its marks are durable. Whichever comes second sees the other.
 
 use std::collections::{HashMap, HashSet};
 
@@ -37,13 +38,15 @@ impl<'a> Reliance<'a> {
     /// Makes sure that everything below these directories is in the store and listed.
     ///
     /// # Errors
-    /// [`ErrorKind::Busy`] if this process was out of touch for so long that something of it may be deleted; those of the sink.
+    /// [`ErrorKind::Busy`] if this process was out of touch for so long that something of it may be
+    /// deleted; those of the sink.
     pub(crate) async fn secure(&mut self, roots: &[BlobId], cx: &Context) -> Result<()> {
         self.session.require_protection()?;
         if !self.learn(cx).await? {
             return Ok(());
         }
-        // Packs of somebody who came too late may be listed only now, and be gone: a copy there is none.
+        // Packs of somebody who came too late may be listed only now, and be gone: a copy there is
+        // none.
         self.indexed.hide_lost_packs().await?;
         let mut reach = Reach::new(&self.indexed, None, cx);
         reach.follow(roots.iter().copied()).await?;
@@ -51,18 +54,26 @@ impl<'a> Reliance<'a> {
         Ok(())
     }
 
-    /// Publishes a snapshot, if what it stands on is there before and after that; otherwise it is taken back.
+    /// Publishes a snapshot, if what it stands on is there before and after that; otherwise it is
+    /// taken back.
     ///
     /// # Errors
     /// Those of [`Self::secure`]; of the sink.
-    pub(crate) async fn publish(&mut self, snapshot: &Snapshot, cx: &Context) -> Result<SnapshotId> {
+    pub(crate) async fn publish(
+        &mut self,
+        snapshot: &Snapshot,
+        cx: &Context,
+    ) -> Result<SnapshotId> {
         self.secure(&[snapshot.tree], cx).await?;
         let repository = self.indexed.repository().clone();
         let id = repository.save_snapshot(snapshot, cx).await?;
         cx.events.emit(&Event::SnapshotSaved { id });
-        let unsure = |error: Error| error.context(format!("snapshot {} is stored, but not confirmed", id.short()));
+        let unsure = |error: Error| {
+            error.context(format!("snapshot {} is stored, but not confirmed", id.short()))
+        };
         match self.secure(&[snapshot.tree], cx).await {
-            // What it stands on is gone, or may be by now: nobody shall take it for a backup, and no prune shall stop at it.
+            // What it stands on is gone, or may be by now: nobody shall take it for a backup, and
+            // no prune shall stop at it.
             Err(error) if error.kind() == ErrorKind::Busy || !self.session.is_protected() => {
                 repository.withdraw_snapshot(&id).await.map_err(unsure)?;
                 Err(error)
@@ -93,8 +104,8 @@ impl<'a> Reliance<'a> {
     }
 }
 
-/// Lists marked packs again that hold something which was reached and is nowhere else. Returns how many. Packs that are not
-/// in the store have to be hidden before.
+/// Lists marked packs again that hold something which was reached and is nowhere else. Returns how
+/// many. Packs that are not in the store have to be hidden before.
 pub(crate) async fn list_again(indexed: &IndexedRepository, reach: &Reach<'_>) -> Result<u64> {
     let index = indexed.index();
     let mut packs = Vec::new();
@@ -106,7 +117,8 @@ pub(crate) async fn list_again(indexed: &IndexedRepository, reach: &Reach<'_>) -
         }
     });
     let is_lost = |(_, kind, id): &(u32, BlobKind, BlobId)| index.find_lasting(*kind, id).is_none();
-    let needed: HashSet<u32> = candidates.into_iter().filter(is_lost).map(|(pack, ..)| pack).collect();
+    let needed: HashSet<u32> =
+        candidates.into_iter().filter(is_lost).map(|(pack, ..)| pack).collect();
     let mut blobs: HashMap<u32, Vec<PackedBlob>> = HashMap::new();
     index.for_each_copy(&mut |_, pack, blob| {
         if needed.contains(&pack) {

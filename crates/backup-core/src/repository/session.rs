@@ -1,13 +1,14 @@
 //! Sessions: who reads or writes at the moment, so that nothing they rely upon is deleted.
 //!
-//! A session shows that it lives by beacons `x-sessions/ID-NUMBER`, each created once: a writer needs no right to replace or
-//! delete. The first is durable before the session reads the index. It ends by deleting its beacons or, where that is not
-//! allowed, by an object `x-sessions/ID-end`.
+//! A session shows that it lives by beacons `x-sessions/ID-NUMBER`, each created once: a writer
+//! needs no right to replace or delete. The first is durable before the session reads the index. It
+//! ends by deleting its beacons or, where that is not allowed, by an object `x-sessions/ID-end`.
 //!
 //! # Time
-//! A session counts as alive until its newest beacon is [`DEAD_AFTER`] old by the clock of the store. By its own clocks (the
-//! monotonic one and the one on the wall, because the first stands still while a machine sleeps) it regards itself as lost
-//! earlier, once two of its beacons lay [`VALID_FOR`] apart: what it relied upon may have been deleted in between.
+//! A session counts as alive until its newest beacon is [`DEAD_AFTER`] old by the clock of the
+//! store. By its own clocks (the monotonic one and the one on the wall, because the first stands
+//! still while a machine sleeps) it regards itself as lost earlier, once two of its beacons lay
+//! [`VALID_FOR`] apart: what it relied upon may have been deleted in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,7 +43,8 @@ struct Beacon {
     written: Timestamp,
 }
 
-/// A session of this process. Dropped without [`Self::end`] it counts as alive until it has grown old.
+/// A session of this process. Dropped without [`Self::end`] it counts as alive until it has grown
+/// old.
 #[derive(Debug)]
 pub(crate) struct Session {
     beacons: Arc<Beacons>,
@@ -69,14 +71,21 @@ struct Silence {
 
 impl Session {
     /// Begins a session: when this returns, nothing is deleted that the index lists from now on.
-    pub(crate) async fn begin(repository: &Repository, purpose: impl Into<String>, cx: &Context) -> Result<Self> {
+    pub(crate) async fn begin(
+        repository: &Repository,
+        purpose: impl Into<String>,
+        cx: &Context,
+    ) -> Result<Self> {
         let beacons = Arc::new(Beacons {
             repository: repository.clone(),
             id: hex::encode(rand::random::<[u8; 16]>()),
             purpose: purpose.into(),
             clock: Arc::clone(&cx.clock),
             count: AtomicU64::new(0),
-            silence: Mutex::new(Silence { last: (Instant::now(), cx.clock.now()), longest: Duration::ZERO }),
+            silence: Mutex::new(Silence {
+                last: (Instant::now(), cx.clock.now()),
+                longest: Duration::ZERO,
+            }),
         });
         beacons.light().await?;
         let stop = CancellationToken::new();
@@ -90,8 +99,13 @@ impl Session {
         Ok(Self { beacons, stop: stop.drop_guard() })
     }
 
-    /// Begins the session of somebody who only reads; `None` if these credentials may not write even a beacon.
-    pub(crate) async fn begin_reading(repository: &Repository, purpose: &str, cx: &Context) -> Option<Self> {
+    /// Begins the session of somebody who only reads; `None` if these credentials may not write
+    /// even a beacon.
+    pub(crate) async fn begin_reading(
+        repository: &Repository,
+        purpose: &str,
+        cx: &Context,
+    ) -> Option<Self> {
         match Self::begin(repository, purpose, cx).await {
             Ok(session) => Some(session),
             Err(error) => {
@@ -101,8 +115,8 @@ impl Session {
         }
     }
 
-    /// Whether others have respected this session all the time, for certain. If not (the machine slept, or the store was out of
-    /// reach for long), what was relied upon may be gone.
+    /// Whether others have respected this session all the time, for certain. If not (the machine
+    /// slept, or the store was out of reach for long), what was relied upon may be gone.
     pub(crate) fn is_protected(&self) -> bool {
         self.beacons.longest_silence() < VALID_FOR
     }
@@ -119,7 +133,8 @@ impl Session {
             .with_hint("run the command again: what was stored is reused"))
     }
 
-    /// What looks like damage to somebody who was out of touch for too long may have been deleted rightly.
+    /// What looks like damage to somebody who was out of touch for too long may have been deleted
+    /// rightly.
     pub(crate) fn explain<T>(&self, result: Result<T>) -> Result<T> {
         match result {
             Err(error) if error.is_damage() => {
@@ -130,7 +145,8 @@ impl Session {
         }
     }
 
-    /// Ends the session. That this fails does no harm but that a prune waits until the session has grown old.
+    /// Ends the session. That this fails does no harm but that a prune waits until the session has
+    /// grown old.
     pub(crate) async fn end(self) {
         drop(self.stop);
         if self.beacons.put_out().await.is_err() {
@@ -150,7 +166,8 @@ impl Beacons {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         self.repository.sink().put_bytes(&layout::beacon(&self.id, number), sealed).await?;
         let longest = self.longest_silence();
-        *self.silence.lock().unwrap_or_else(PoisonError::into_inner) = Silence { last: began, longest };
+        *self.silence.lock().unwrap_or_else(PoisonError::into_inner) =
+            Silence { last: began, longest };
         Ok(())
     }
 
@@ -158,7 +175,8 @@ impl Beacons {
     fn longest_silence(&self) -> Duration {
         let silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
         let (monotonic, wall) = silence.last;
-        let by_the_wall = Duration::try_from(wall.duration_until(self.clock.now())).unwrap_or_default();
+        let by_the_wall =
+            Duration::try_from(wall.duration_until(self.clock.now())).unwrap_or_default();
         monotonic.elapsed().max(by_the_wall).max(silence.longest)
     }
 
@@ -215,7 +233,9 @@ impl Sessions {
             objects.sort_by(|a, b| a.key.cmp(&b.key));
             let ended = objects.iter().any(is_end);
             match newest(repository, &objects).await? {
-                Some((beacon, written)) if !ended && clock.age(written, beacon.written) < DEAD_AFTER => {
+                Some((beacon, written))
+                    if !ended && clock.age(written, beacon.written) < DEAD_AFTER =>
+                {
                     let since = objects.first().and_then(|meta| meta.last_modified);
                     sessions.live.push(LiveSession { id, purpose: beacon.purpose, since });
                 }
@@ -232,13 +252,19 @@ fn is_end(meta: &ObjectMeta) -> bool {
     meta.key.file_name().ends_with("-end")
 }
 
-/// The newest beacon that can be read, and when the store wrote it. One that is damaged counts by its age alone.
-async fn newest(repository: &Repository, objects: &[ObjectMeta]) -> Result<Option<(Beacon, Option<Timestamp>)>> {
+/// The newest beacon that can be read, and when the store wrote it. One that is damaged counts by
+/// its age alone.
+async fn newest(
+    repository: &Repository,
+    objects: &[ObjectMeta],
+) -> Result<Option<(Beacon, Option<Timestamp>)>> {
     for meta in objects.iter().rev().filter(|meta| !is_end(meta)) {
         match repository.sink().get_bytes(&meta.key).await {
             Ok(sealed) => {
-                let unknown =
-                    || Beacon { purpose: "somebody".to_owned(), written: meta.last_modified.unwrap_or_default() };
+                let unknown = || Beacon {
+                    purpose: "somebody".to_owned(),
+                    written: meta.last_modified.unwrap_or_default(),
+                };
                 return Ok(Some((
                     open_json(repository.key(), &sealed).unwrap_or_else(|_| unknown()),
                     meta.last_modified,

@@ -50,7 +50,9 @@ impl SnapshotFilter {
     /// Whether a snapshot is meant.
     #[must_use]
     pub fn matches(&self, snapshot: &Snapshot) -> bool {
-        let tag = |name: &str, wanted: &Option<String>| wanted.is_none() || snapshot.tag(name) == wanted.as_deref();
+        let tag = |name: &str, wanted: &Option<String>| {
+            wanted.is_none() || snapshot.tag(name) == wanted.as_deref()
+        };
         tag("job", &self.job)
             && tag("source", &self.source)
             && tag("tier", &self.tier)
@@ -64,7 +66,8 @@ impl SnapshotList {
     /// Finds the snapshot called `name`: `latest`, a full name, or the unique beginning of one.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], [`ErrorKind::Ambiguous`], or [`ErrorKind::Damaged`] if that snapshot is damaged.
+    /// [`ErrorKind::NotFound`], [`ErrorKind::Ambiguous`], or [`ErrorKind::Damaged`] if that
+    /// snapshot is damaged.
     pub fn resolve(&self, name: &str, filter: &SnapshotFilter) -> Result<&SnapshotInfo> {
         if name == "latest" {
             let newest = self.snapshots.iter().rev().find(|info| filter.matches(&info.snapshot));
@@ -74,24 +77,34 @@ impl SnapshotList {
             });
         }
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(Error::new(ErrorKind::Invalid, format!("{name:?} does not name a snapshot"))
-                .with_hint("use `latest` or the beginning of an identifier as `backup list` shows it"));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("{name:?} does not name a snapshot"),
+            )
+            .with_hint(
+                "use `latest` or the beginning of an identifier as `backup list` shows it",
+            ));
         }
         let name = name.to_ascii_lowercase();
         let fits = |id: &SnapshotId| id.to_hex().starts_with(&name);
         let mut found = self.snapshots.iter().filter(|info| fits(&info.id));
         match (found.next(), found.next()) {
             (Some(only), None) => Ok(only),
-            (Some(_), Some(_)) => Err(Error::new(ErrorKind::Ambiguous, format!("several snapshots begin with {name}"))
-                .with_hint("give more digits")),
+            (Some(_), Some(_)) => Err(Error::new(
+                ErrorKind::Ambiguous,
+                format!("several snapshots begin with {name}"),
+            )
+            .with_hint("give more digits")),
             (None, _) => Err(self.not_found(&name)),
         }
     }
 
     fn not_found(&self, name: &str) -> Error {
         match self.damaged.iter().find(|(id, _)| id.to_hex().starts_with(name)) {
-            Some((id, error)) => Error::damaged(format!("snapshot {} is damaged: {}", id.short(), error.chain()))
-                .with_hint("`backup check` says what else is affected"),
+            Some((id, error)) => {
+                Error::damaged(format!("snapshot {} is damaged: {}", id.short(), error.chain()))
+                    .with_hint("`backup check` says what else is affected")
+            }
             None => Error::new(ErrorKind::NotFound, format!("there is no snapshot {name}"))
                 .with_hint("`backup list` shows what there is"),
         }
@@ -105,7 +118,8 @@ impl Repository {
     /// Those of the sink.
     pub async fn snapshots(&self, cx: &Context) -> Result<SnapshotList> {
         let objects = self.list(&layout::snapshots()).await?;
-        let ids: Vec<SnapshotId> = objects.iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect();
+        let ids: Vec<SnapshotId> =
+            objects.iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect();
         let concurrency = self.sink().capabilities().concurrency.max(1);
         let mut loading = futures::stream::iter(ids)
             .map(|id| async move {
@@ -140,8 +154,13 @@ impl Repository {
         open_json(self.key(), &sealed)
     }
 
-    /// Publishes a snapshot: from here on it is listed. Everything it refers to is durable and verified already.
-    pub(crate) async fn save_snapshot(&self, snapshot: &Snapshot, cx: &Context) -> Result<SnapshotId> {
+    /// Publishes a snapshot: from here on it is listed. Everything it refers to is durable and
+    /// verified already.
+    pub(crate) async fn save_snapshot(
+        &self,
+        snapshot: &Snapshot,
+        cx: &Context,
+    ) -> Result<SnapshotId> {
         self.save_sealed_snapshot(seal_json(self.key(), snapshot)?, cx.clock.now(), cx).await
     }
 
@@ -156,12 +175,17 @@ impl Repository {
         let id = SnapshotId::digest(&sealed);
         self.sink().put_bytes(&layout::snapshot(&id), sealed).await?;
         // Read back: the object that the whole run stands on.
-        self.load_snapshot(id)
-            .await
-            .map_err(|error| error.context(format!("snapshot {} was not stored intact", id.short())))?;
-        // Without its receipt the snapshot is as good, only its loss would not be noticed; the next writer makes up for it.
+        self.load_snapshot(id).await.map_err(|error| {
+            error.context(format!("snapshot {} was not stored intact", id.short()))
+        })?;
+        // Without its receipt the snapshot is as good, only its loss would not be noticed; the next
+        // writer makes up for it.
         if let Err(error) = self.save_receipt(&id, received).await {
-            cx.events.note(format!("The receipt of snapshot {} could not be written: {}.", id.short(), error.chain()));
+            cx.events.note(format!(
+                "The receipt of snapshot {} could not be written: {}.",
+                id.short(),
+                error.chain()
+            ));
         }
         Ok(id)
     }
@@ -179,6 +203,7 @@ impl Repository {
         if SnapshotId::digest(&sealed) == *id {
             return Ok(sealed);
         }
-        Err(Error::damaged("content does not match the name").context(format!("snapshot {}", id.short())))
+        Err(Error::damaged("content does not match the name")
+            .context(format!("snapshot {}", id.short())))
     }
 }

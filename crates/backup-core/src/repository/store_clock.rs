@@ -1,4 +1,5 @@
-//! How old objects are by the store's own clock: no two clocks are compared, where the store has one.
+//! How old objects are by the store's own clock: no two clocks are compared, where the store has
+//! one.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -32,7 +33,8 @@ impl StoreClock {
         Ok(Self { store, here: cx.clock.now() })
     }
 
-    /// How long ago an object was written: `written` says the store, `noted` says the object itself.
+    /// How long ago an object was written: `written` says the store, `noted` says the object
+    /// itself.
     pub(crate) fn age(&self, written: Option<Timestamp>, noted: Timestamp) -> SignedDuration {
         match (self.store, written) {
             (Some(now), Some(written)) => written.duration_until(now),

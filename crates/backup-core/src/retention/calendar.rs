@@ -24,14 +24,16 @@ impl Period {
     /// All of them, shortest first.
     pub const ALL: [Self; 5] = [Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
 
-    /// Names the period that a moment lies in: equal for all moments of one period, and growing with time.
+    /// Names the period that a moment lies in: equal for all moments of one period, and growing
+    /// with time.
     pub(super) fn name(self, moment: Timestamp, zone: &TimeZone) -> (i32, i32) {
         let local = moment.to_zoned(zone.clone());
         let date = local.date();
         match self {
             // Not by the clock on the wall: the hour that comes twice in autumn is two hours.
             Self::Hour => {
-                let hours = (moment.as_second() + i64::from(local.offset().seconds())).div_euclid(3600)
+                let hours = (moment.as_second() + i64::from(local.offset().seconds()))
+                    .div_euclid(3600)
                     - i64::from(local.offset().seconds().div_euclid(3600));
                 (0, i32::try_from(hours).unwrap_or(i32::MAX))
             }

@@ -51,14 +51,17 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// What a stored snapshot says of itself. What only the repository knows (received, verified, hold) is filled in by
-    /// the caller.
+    /// What a stored snapshot says of itself. What only the repository knows (received, verified,
+    /// hold) is filled in by the caller.
     #[must_use]
     pub fn of(info: &SnapshotInfo) -> Self {
         let snapshot = &info.snapshot;
         let tag = |name| snapshot.tag(name).map(str::to_owned);
         // Separated by what none of the parts can hold.
-        let mut group = vec![snapshot.tag("job").unwrap_or_default(), snapshot.tag("source").unwrap_or_default()];
+        let mut group = vec![
+            snapshot.tag("job").unwrap_or_default(),
+            snapshot.tag("source").unwrap_or_default(),
+        ];
         group.push(&snapshot.hostname);
         group.extend(snapshot.paths.iter().map(String::as_str));
         Self {

@@ -11,7 +11,8 @@ use super::candidate::Candidate;
 use super::policy::{Keep, Policy, Rule, before};
 use crate::id::SnapshotId;
 
-/// A snapshot stands for a moment before it was received: a backup takes its time, and clocks differ a little.
+/// A snapshot stands for a moment before it was received: a backup takes its time, and clocks
+/// differ a little.
 const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 /// What is dated earlier than this before it was received was imported, or its clock was wrong.
 const BEHIND: SignedDuration = SignedDuration::from_hours(48);
@@ -27,9 +28,15 @@ struct Group<'a> {
     reasons: Reasons,
 }
 
-pub(super) fn decide(all: &[&Candidate], policy: &Policy, now: Timestamp, zone: &TimeZone) -> Reasons {
+pub(super) fn decide(
+    all: &[&Candidate],
+    policy: &Policy,
+    now: Timestamp,
+    zone: &TimeZone,
+) -> Reasons {
     let mut reasons = Reasons::new();
-    let (wrong, mut snapshots): (Vec<&Candidate>, Vec<&Candidate>) = all.iter().partition(|c| is_ahead(c, now));
+    let (wrong, mut snapshots): (Vec<&Candidate>, Vec<&Candidate>) =
+        all.iter().partition(|c| is_ahead(c, now));
     for candidate in wrong {
         reasons.entry(candidate.id).or_default().push(Reason::WrongClock);
     }
@@ -72,7 +79,8 @@ impl Group<'_> {
                 self.keep(candidate.id, Reason::Hold { reason: hold.reason.clone() });
             }
             // The later of both times: an earlier date does not make it older.
-            let born = candidate.received.map_or(candidate.time, |received| received.max(candidate.time));
+            let born =
+                candidate.received.map_or(candidate.time, |received| received.max(candidate.time));
             if let Some(age) = self.policy.compliance
                 && born > before(self.now, age, self.zone)
             {
@@ -81,12 +89,16 @@ impl Group<'_> {
         }
     }
 
-    /// The newest so many of all, and the newest so many of those that are dated as they should be: what is dated wrongly
-    /// takes nobody's place.
+    /// The newest so many of all, and the newest so many of those that are dated as they should be:
+    /// what is dated wrongly takes nobody's place.
     fn newest(&self, fits: impl Fn(&Candidate) -> bool, keep: Keep) -> BTreeSet<SnapshotId> {
         let fitting = || self.snapshots.iter().filter(|candidate| fits(candidate));
         let counted = |candidates: &mut dyn Iterator<Item = &&Candidate>| -> Vec<SnapshotId> {
-            candidates.enumerate().take_while(|(at, _)| keep.allows(*at)).map(|(_, c)| c.id).collect()
+            candidates
+                .enumerate()
+                .take_while(|(at, _)| keep.allows(*at))
+                .map(|(_, c)| c.id)
+                .collect()
         };
         let all = counted(&mut fitting());
         let consistent = counted(&mut fitting().filter(|candidate| is_consistent(candidate)));
@@ -98,11 +110,16 @@ impl Group<'_> {
         self.keep_all(last, &Reason::Last);
         let copies = self.newest(|_| true, Keep::Count(self.policy.min_copies.max(1)));
         self.keep_all(copies, &Reason::MinCopies);
-        let verified = self.snapshots.iter().find(|candidate| candidate.verified).map(|candidate| candidate.id);
+        let verified = self
+            .snapshots
+            .iter()
+            .find(|candidate| candidate.verified)
+            .map(|candidate| candidate.id);
         self.keep_all(verified, &Reason::NewestVerified);
         if let Some(span) = self.policy.within {
             let since = before(self.now, span, self.zone);
-            let young: Vec<_> = self.snapshots.iter().filter(|c| c.time > since).map(|c| c.id).collect();
+            let young: Vec<_> =
+                self.snapshots.iter().filter(|c| c.time > since).map(|c| c.id).collect();
             self.keep_all(young, &Reason::Within);
         }
     }
@@ -115,11 +132,13 @@ impl Group<'_> {
             for candidate in self.snapshots.iter().rev() {
                 let name = period.name(candidate.time, self.zone);
                 let earlier = standing.get(&name);
-                if earlier.is_none_or(|earlier| is_consistent(candidate) || !is_consistent(earlier)) {
+                if earlier.is_none_or(|earlier| is_consistent(candidate) || !is_consistent(earlier))
+                {
                     standing.insert(name, candidate);
                 }
             }
-            let ids: BTreeSet<SnapshotId> = standing.values().map(|candidate| candidate.id).collect();
+            let ids: BTreeSet<SnapshotId> =
+                standing.values().map(|candidate| candidate.id).collect();
             let kept = self.newest(|candidate| ids.contains(&candidate.id), keep);
             self.keep_all(kept, &Reason::Period { period });
         }
@@ -130,7 +149,12 @@ impl Group<'_> {
         let tagged: Vec<_> = self
             .snapshots
             .iter()
-            .flat_map(|c| c.tags.iter().filter(|tag| self.policy.tags.contains(tag)).map(|tag| (c.id, tag.clone())))
+            .flat_map(|c| {
+                c.tags
+                    .iter()
+                    .filter(|tag| self.policy.tags.contains(tag))
+                    .map(|tag| (c.id, tag.clone()))
+            })
             .collect();
         for (id, tag) in tagged {
             self.keep(id, Reason::Tag { tag });
@@ -147,12 +171,14 @@ impl Group<'_> {
 
     fn by_rule(&self, rule: &Rule, fits: impl Fn(&Candidate) -> bool) -> BTreeSet<SnapshotId> {
         let since = rule.within.map(|span| before(self.now, span, self.zone));
-        let young = self.snapshots.iter().filter(|c| fits(c) && since.is_some_and(|since| c.time > since));
+        let young =
+            self.snapshots.iter().filter(|c| fits(c) && since.is_some_and(|since| c.time > since));
         let young: Vec<SnapshotId> = young.map(|c| c.id).collect();
         self.newest(fits, rule.last).into_iter().chain(young).collect()
     }
 
-    /// Everything in the window, the last base before it, and the logs between that base and the window.
+    /// Everything in the window, the last base before it, and the logs between that base and the
+    /// window.
     fn keep_point_in_time(&mut self) {
         let Some(span) = self.policy.point_in_time else {
             return;
@@ -164,7 +190,10 @@ impl Group<'_> {
         let kept: Vec<_> = self
             .snapshots
             .iter()
-            .filter(|c| c.time > start || base.is_some_and(|base| c.time >= base && (c.is_log() || c.time == base)))
+            .filter(|c| {
+                c.time > start
+                    || base.is_some_and(|base| c.time >= base && (c.is_log() || c.time == base))
+            })
             .map(|c| c.id)
             .collect();
         self.keep_all(kept, &Reason::PointInTime);

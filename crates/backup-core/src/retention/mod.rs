@@ -9,12 +9,14 @@
 //! | `group.rs` | one group of snapshots: rules, distrust, dependencies |
 //!
 //! # Rules
-//! - Snapshots are grouped by job and source: those of one never count for, or against, those of another.
+//! - Snapshots are grouped by job and source: those of one never count for, or against, those of
+//!   another.
 //! - A snapshot is kept if any rule keeps it; everything that a kept snapshot needs is kept too.
 //! - In every hour, day, … the newest snapshot stands for the period.
-//! - A clock that was wrong evicts nothing: a snapshot dated later than the store received it takes nobody's place, and
-//!   one dated much earlier stands for a period only if there is no other.
-//! - Whatever the policy: the newest snapshots of a group ([`Policy::min_copies`], and the newest verified one) stay.
+//! - A clock that was wrong evicts nothing: a snapshot dated later than the store received it takes
+//!   nobody's place, and one dated much earlier stands for a period only if there is no other.
+//! - Whatever the policy: the newest snapshots of a group ([`Policy::min_copies`], and the newest
+//!   verified one) stay.
 
 mod calendar;
 mod candidate;
@@ -77,7 +79,8 @@ pub enum Reason {
     MinCopies,
     /// It is the newest that was verified.
     NewestVerified,
-    /// Its date lies in the future, or after it was received: its clock was wrong, and a person should look at it.
+    /// Its date lies in the future, or after it was received: its clock was wrong, and a person
+    /// should look at it.
     WrongClock,
     /// Another snapshot that is kept needs it.
     NeededBy {
@@ -105,7 +108,12 @@ impl Decision {
 
 /// Decides for every snapshot whether it is kept, and why; in the order of `candidates`.
 #[must_use]
-pub fn decide(candidates: &[Candidate], policy: &Policy, now: Timestamp, zone: &TimeZone) -> Vec<Decision> {
+pub fn decide(
+    candidates: &[Candidate],
+    policy: &Policy,
+    now: Timestamp,
+    zone: &TimeZone,
+) -> Vec<Decision> {
     let mut groups: BTreeMap<&str, Vec<&Candidate>> = BTreeMap::new();
     for candidate in candidates {
         groups.entry(&candidate.group).or_default().push(candidate);
@@ -127,9 +135,11 @@ pub fn decide(candidates: &[Candidate], policy: &Policy, now: Timestamp, zone: &
 /// What a kept snapshot needs is kept, and what that needs, and so on; also across groups.
 fn keep_needed(candidates: &[Candidate], reasons: &mut BTreeMap<SnapshotId, Vec<Reason>>) {
     let by_id: BTreeMap<SnapshotId, &Candidate> = candidates.iter().map(|c| (c.id, c)).collect();
-    let mut todo: Vec<SnapshotId> = reasons.iter().filter(|(_, why)| !why.is_empty()).map(|(id, _)| *id).collect();
+    let mut todo: Vec<SnapshotId> =
+        reasons.iter().filter(|(_, why)| !why.is_empty()).map(|(id, _)| *id).collect();
     while let Some(id) = todo.pop() {
-        for needed in by_id.get(&id).map(|candidate| candidate.needs.as_slice()).unwrap_or_default() {
+        for needed in by_id.get(&id).map(|candidate| candidate.needs.as_slice()).unwrap_or_default()
+        {
             if !by_id.contains_key(needed) {
                 continue;
             }

@@ -52,7 +52,9 @@ impl<'de> Deserialize<'de> for Keep {
             Form::Count(0) => Ok(Self::None),
             Form::Count(count) => Ok(Self::Count(count)),
             Form::Word(word) if word == "all" => Ok(Self::All),
-            Form::Word(word) => Err(serde::de::Error::custom(format!("{word:?} is neither a number nor \"all\""))),
+            Form::Word(word) => {
+                Err(serde::de::Error::custom(format!("{word:?} is neither a number nor \"all\"")))
+            }
         }
     }
 }
@@ -101,8 +103,9 @@ pub struct Policy {
     /// Rules by type.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub types: BTreeMap<String, Rule>,
-    /// For how long every moment can be restored: all snapshots and logs of that time, and what they begin with. Older
-    /// points are kept by the other rules, each with the logs that it needs itself.
+    /// For how long every moment can be restored: all snapshots and logs of that time, and what
+    /// they begin with. Older points are kept by the other rules, each with the logs that it needs
+    /// itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub point_in_time: Option<Span>,
     /// How many of the newest stay in any case; at least 1.
@@ -145,10 +148,14 @@ impl Policy {
             || !self.tiers.is_empty()
             || !self.types.is_empty();
         if !keeps {
-            return Err(PolicyError("the policy keeps nothing: say how many snapshots stay".to_owned()));
+            return Err(PolicyError(
+                "the policy keeps nothing: say how many snapshots stay".to_owned(),
+            ));
         }
         if self.min_copies == 0 {
-            return Err(PolicyError("min_copies is at least 1: the last snapshot is never dropped".to_owned()));
+            return Err(PolicyError(
+                "min_copies is at least 1: the last snapshot is never dropped".to_owned(),
+            ));
         }
         let rules = self.tiers.values().chain(self.types.values()).map(|rule| rule.within);
         let spans = rules.chain([self.within, self.point_in_time, self.compliance]);

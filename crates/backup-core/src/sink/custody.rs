@@ -24,8 +24,8 @@ pub enum Availability {
     },
 }
 
-/// How fast an archived object should become readable. Faster is dearer; stores tell how long each takes (S3 Glacier
-/// Flexible Retrieval: minutes, 3–5 hours, 5–12 hours).
+/// How fast an archived object should become readable. Faster is dearer; stores tell how long each
+/// takes (S3 Glacier Flexible Retrieval: minutes, 3–5 hours, 5–12 hours).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ThawSpeed {
     /// Minutes, where the class offers it.
@@ -42,12 +42,13 @@ pub enum ThawSpeed {
 /// # Contract
 /// - A lock is never shortened or lifted.
 /// - All methods can be repeated without harm.
-/// - What a store does not have is [`SinkErrorKind::Unsupported`](super::SinkErrorKind::Unsupported), never silently
-///   nothing; but looking at the lock of an object that has none, and thawing one that is ready, succeed.
+/// - What a store does not have is
+///   [`SinkErrorKind::Unsupported`](super::SinkErrorKind::Unsupported), never silently nothing; but
+///   looking at the lock of an object that has none, and thawing one that is ready, succeed.
 #[async_trait]
 pub trait Custody: Debug + Send + Sync {
-    /// For how long new objects below `data/`, `index/`, `snapshots/`, `keys/` and the configuration are locked when they
-    /// are put; `None` if they are not.
+    /// For how long new objects below `data/`, `index/`, `snapshots/`, `keys/` and the
+    /// configuration are locked when they are put; `None` if they are not.
     fn lock_period(&self) -> Option<Duration>;
 
     /// Until when the store refuses to delete the object; `None` if it is not locked.
@@ -62,7 +63,8 @@ pub trait Custody: Debug + Send + Sync {
     /// Asks the store to make an archived object readable for so many days.
     async fn thaw(&self, key: &Key, days: u32, speed: ThawSpeed) -> SinkResult<()>;
 
-    /// Throws away uploads in parts, under the names of this repository, that were begun before that time and never
-    /// finished: they are invisible but cost money. Returns how many there were.
+    /// Throws away uploads in parts, under the names of this repository, that were begun before
+    /// that time and never finished: they are invisible but cost money. Returns how many there
+    /// were.
     async fn clear_unfinished(&self, before: Timestamp) -> SinkResult<u64>;
 }

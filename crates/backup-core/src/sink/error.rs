@@ -1,4 +1,5 @@
-//! Errors of sinks: what kind, during what, on which key, and whether it may have happened all the same.
+//! Errors of sinks: what kind, during what, on which key, and whether it may have happened all the
+//! same.
 
 use std::fmt;
 
@@ -21,7 +22,8 @@ pub enum SinkErrorKind {
     StorageFull,
     /// The object is there but the medium cannot give its bytes back (a bad sector).
     Unreadable,
-    /// The object is in an archive and must be thawed before it can be read; see [`Custody`](super::Custody).
+    /// The object is in an archive and must be thawed before it can be read; see
+    /// [`Custody`](super::Custody).
     Archived,
     /// A failure that may pass: trying again is reasonable.
     Unavailable,
@@ -95,7 +97,14 @@ impl SinkError {
 
     /// Like [`Self::new`] for something that is not a key, for instance a prefix.
     pub fn on(kind: SinkErrorKind, operation: Operation, what: impl Into<String>) -> Self {
-        Self { kind, operation, key: what.into(), effect: Effect::Unknown, hint: None, source: None }
+        Self {
+            kind,
+            operation,
+            key: what.into(),
+            effect: Effect::Unknown,
+            hint: None,
+            source: None,
+        }
     }
 
     /// States that the operation certainly did not happen.
@@ -114,7 +123,10 @@ impl SinkError {
 
     /// Adds the cause.
     #[must_use]
-    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         self.source = Some(source.into());
         self
     }
@@ -125,8 +137,8 @@ impl SinkError {
         self.kind
     }
 
-    /// What the user can do about it, where the sink knows better than its kind tells. An error around another one has the
-    /// hint of that, unless it has its own.
+    /// What the user can do about it, where the sink knows better than its kind tells. An error
+    /// around another one has the hint of that, unless it has its own.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         let inner = || self.source.as_ref()?.downcast_ref::<Self>()?.hint();

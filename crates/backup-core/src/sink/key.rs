@@ -1,4 +1,5 @@
-//! Object names. Only characters that every store keeps as they are, so that no escaping is ever needed.
+//! Object names. Only characters that every store keeps as they are, so that no escaping is ever
+//! needed.
 
 use std::fmt;
 
@@ -22,7 +23,9 @@ fn valid(text: &str) -> bool {
     text.len() <= MAX_LEN
         && text.split('/').all(|segment| {
             !matches!(segment, "" | "." | "..")
-                && segment.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+                && segment
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         })
 }
 

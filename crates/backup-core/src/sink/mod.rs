@@ -45,7 +45,8 @@ pub struct ObjectMeta {
 /// What a successful put tells.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PutOutcome {
-    /// SHA-256 that the *store* computed over what it received, where the store does that. It counts as verification.
+    /// SHA-256 that the *store* computed over what it received, where the store does that. It
+    /// counts as verification.
     pub sha256: Option<[u8; 32]>,
     /// The store's version tag, where it has one.
     pub etag: Option<String>,
@@ -79,19 +80,23 @@ pub struct SinkCapabilities {
 /// A flat store of immutable objects under validated keys.
 ///
 /// # Contract
-/// - **Atomic.** A put object is visible whole or not at all, also after a crash at any point. A reader never sees a
-///   part, and a failed or dropped put leaves nothing under the key.
-/// - **Durable.** When `put` or [`Upload::complete`] returns `Ok`, the object survives the loss of power.
-/// - **Read your writes.** An object put successfully is seen by the next `get`, `head` and `list`, of any handle.
-/// - **Create.** With [`PutMode::Create`] of many rivals at most one succeeds, if the capabilities say
-///   `conditional_put`; the others get [`SinkErrorKind::AlreadyExists`] and change nothing.
-/// - **Errors say what is known.** [`SinkError::effect`] is [`Effect::None`] only if the operation certainly did not
-///   happen.
+/// - **Atomic.** A put object is visible whole or not at all, also after a crash at any point. A
+///   reader never sees a part, and a failed or dropped put leaves nothing under the key.
+/// - **Durable.** When `put` or [`Upload::complete`] returns `Ok`, the object survives the loss of
+///   power.
+/// - **Read your writes.** An object put successfully is seen by the next `get`, `head` and `list`,
+///   of any handle.
+/// - **Create.** With [`PutMode::Create`] of many rivals at most one succeeds, if the capabilities
+///   say `conditional_put`; the others get [`SinkErrorKind::AlreadyExists`] and change nothing.
+/// - **Errors say what is known.** [`SinkError::effect`] is [`Effect::None`] only if the operation
+///   certainly did not happen.
 /// - **Cancellation.** Dropping a future may leave the operation done or not done, never half done.
-/// - **Listing.** `list` yields every object under the prefix exactly once, with its size, in no particular order.
-///   Objects whose names are not valid [`Key`]s (somebody else's) are left out. A prefix without objects yields
-///   nothing; that is not an error. Objects put while the list runs may or may not appear.
-/// - **Deleting** an object that is not there is a success. The stream yields one result per key, in any order.
+/// - **Listing.** `list` yields every object under the prefix exactly once, with its size, in no
+///   particular order. Objects whose names are not valid [`Key`]s (somebody else's) are left out. A
+///   prefix without objects yields nothing; that is not an error. Objects put while the list runs
+///   may or may not appear.
+/// - **Deleting** an object that is not there is a success. The stream yields one result per key,
+///   in any order.
 /// - **Not trusted.** Callers verify what they read by its hash; a sink need not.
 ///
 /// # Wrappers
@@ -113,7 +118,11 @@ pub trait Sink: Debug + Display + Send + Sync + 'static {
 
     /// Reads an object, or the bytes `range` of it. A range that does not lie within the object is
     /// [`SinkErrorKind::Invalid`].
-    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>>;
+    async fn get(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+    ) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>>;
 
     /// Size and identity of an object.
     async fn head(&self, key: &Key) -> SinkResult<ObjectMeta>;

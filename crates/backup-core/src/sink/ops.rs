@@ -6,7 +6,9 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt};
 
-use super::{Key, ObjectMeta, Payload, Prefix, PutMode, PutOutcome, Sink, SinkErrorKind, SinkResult};
+use super::{
+    Key, ObjectMeta, Payload, Prefix, PutMode, PutOutcome, Sink, SinkErrorKind, SinkResult,
+};
 
 /// No more memory than this is taken before the bytes have come: more than any pack has.
 const RESERVED: usize = 160 << 20;
@@ -14,13 +16,21 @@ const RESERVED: usize = 160 << 20;
 /// Blanket conveniences over [`Sink`]; not to be implemented by hand.
 pub trait SinkOps: Sink {
     /// Stores an object, replacing what is there.
-    fn put_bytes(&self, key: &Key, bytes: impl Into<Bytes>) -> impl Future<Output = SinkResult<PutOutcome>> + Send {
+    fn put_bytes(
+        &self,
+        key: &Key,
+        bytes: impl Into<Bytes>,
+    ) -> impl Future<Output = SinkResult<PutOutcome>> + Send {
         let payload = Payload::from(bytes.into());
         async move { self.put(key, payload, PutMode::Overwrite).await }
     }
 
     /// Stores an object unless the key exists; says whether it did.
-    fn create(&self, key: &Key, bytes: impl Into<Bytes>) -> impl Future<Output = SinkResult<bool>> + Send {
+    fn create(
+        &self,
+        key: &Key,
+        bytes: impl Into<Bytes>,
+    ) -> impl Future<Output = SinkResult<bool>> + Send {
         let payload = Payload::from(bytes.into());
         async move {
             match self.put(key, payload, PutMode::Create).await {
@@ -37,12 +47,20 @@ pub trait SinkOps: Sink {
     }
 
     /// Reads a whole object that is thought to have so many bytes into memory.
-    fn get_expected(&self, key: &Key, expected: u64) -> impl Future<Output = SinkResult<Bytes>> + Send {
+    fn get_expected(
+        &self,
+        key: &Key,
+        expected: u64,
+    ) -> impl Future<Output = SinkResult<Bytes>> + Send {
         async move { collect(self.get(key, None).await?, expected).await }
     }
 
     /// Reads a part of an object into memory.
-    fn get_range(&self, key: &Key, range: Range<u64>) -> impl Future<Output = SinkResult<Bytes>> + Send {
+    fn get_range(
+        &self,
+        key: &Key,
+        range: Range<u64>,
+    ) -> impl Future<Output = SinkResult<Bytes>> + Send {
         let expected = range.end.saturating_sub(range.start);
         async move { collect(self.get(key, Some(range)).await?, expected).await }
     }
@@ -59,7 +77,10 @@ pub trait SinkOps: Sink {
     }
 
     /// All objects under a prefix, sorted by key.
-    fn list_all(&self, prefix: &Prefix) -> impl Future<Output = SinkResult<Vec<ObjectMeta>>> + Send {
+    fn list_all(
+        &self,
+        prefix: &Prefix,
+    ) -> impl Future<Output = SinkResult<Vec<ObjectMeta>>> + Send {
         let stream = self.list(prefix);
         async move {
             let mut all: Vec<_> = stream.try_collect().await?;

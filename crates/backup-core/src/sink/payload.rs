@@ -18,8 +18,8 @@ impl Payload {
         Self { segments, len, cold: false }
     }
 
-    /// Says that the object is read only when something is restored: where there are cheaper classes for such, it may go
-    /// there.
+    /// Says that the object is read only when something is restored: where there are cheaper
+    /// classes for such, it may go there.
     #[must_use]
     pub fn cold(mut self) -> Self {
         self.cold = true;

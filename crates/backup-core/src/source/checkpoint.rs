@@ -7,14 +7,16 @@ use serde::{Deserialize, Serialize};
 use super::EntryPath;
 use crate::log::{Position, Scope, Tick};
 
-/// What a backup stands for: an interval of wall-clock time and, for sources with a log, a position in it.
+/// What a backup stands for: an interval of wall-clock time and, for sources with a log, a position
+/// in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// When reading began.
     pub started: Timestamp,
     /// When reading ended: the moment that the snapshot stands for.
     pub finished: Timestamp,
-    /// The position in the source's own terms (LSN, oplog timestamp, replication offset), if it has a log.
+    /// The position in the source's own terms (LSN, oplog timestamp, replication offset), if it has
+    /// a log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<String>,
     /// The place in its log, if one can be captured and applied to the backup.
@@ -25,12 +27,13 @@ pub struct Checkpoint {
 /// Where a log goes on from a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogStart {
-    /// From here on the log is needed; before [`Self::at`] if the source went on while it was read, and the backup does not hold
-    /// that part itself. On the same branch.
+    /// From here on the log is needed; before [`Self::at`] if the source went on while it was read,
+    /// and the backup does not hold that part itself. On the same branch.
     pub needs: u64,
     /// The state that the backup stands for, and the earliest that can be restored from it.
     pub at: Position,
-    /// What the source needs, besides the position, to go on from [`Self::needs`]; only the source understands it.
+    /// What the source needs, besides the position, to go on from [`Self::needs`]; only the source
+    /// understands it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
 }

@@ -12,11 +12,12 @@ use crate::event::Warning;
 /// One step of a backup.
 #[derive(Debug)]
 pub enum Item {
-    /// A directory, file, stream, link or other node. A directory's own entry may come before or after its children;
-    /// directories that never get one receive default metadata.
+    /// A directory, file, stream, link or other node. A directory's own entry may come before or
+    /// after its children; directories that never get one receive default metadata.
     Entry(Entry),
-    /// What is at this path in the parent snapshot ([`BackupRequest::parent`](super::BackupRequest::parent)) is there as it was,
-    /// with everything below it, without being read: only sources that were given a parent yield it.
+    /// What is at this path in the parent snapshot
+    /// ([`BackupRequest::parent`](super::BackupRequest::parent)) is there as it was, with
+    /// everything below it, without being read: only sources that were given a parent yield it.
     Keep(EntryPath),
     /// Nothing more comes at or below this directory.
     Close(EntryPath),
@@ -70,8 +71,9 @@ impl fmt::Debug for Content {
 /// Content that is opened and read by a worker thread.
 pub trait BlockingContent: Send {
     /// Opens it. An error of kind [`NotFound`](super::SourceErrorKind::NotFound),
-    /// [`PermissionDenied`](super::SourceErrorKind::PermissionDenied) or [`Io`](super::SourceErrorKind::Io), here or while
-    /// reading, leaves this entry out of the snapshot with a warning; any other kind fails the run.
+    /// [`PermissionDenied`](super::SourceErrorKind::PermissionDenied) or
+    /// [`Io`](super::SourceErrorKind::Io), here or while reading, leaves this entry out of the
+    /// snapshot with a warning; any other kind fails the run.
     ///
     /// # Errors
     /// As described.
@@ -92,7 +94,8 @@ pub trait ContentReader: Read + Send {
 pub enum ContentEnd {
     /// The content did not change while it was read.
     Stable,
-    /// It changed: the snapshot holds what was read, with this metadata, and the run ends with a warning.
+    /// It changed: the snapshot holds what was read, with this metadata, and the run ends with a
+    /// warning.
     Changed(Box<Metadata>),
 }
 

@@ -60,7 +60,10 @@ impl SourceError {
 
     /// Adds the cause.
     #[must_use]
-    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         self.source = Some(source.into());
         self
     }
@@ -94,7 +97,10 @@ impl SourceError {
     /// Whether only the entry at hand is affected, so that a run can go on without it and say so.
     #[must_use]
     pub fn concerns_one_entry(&self) -> bool {
-        matches!(self.kind, SourceErrorKind::NotFound | SourceErrorKind::PermissionDenied | SourceErrorKind::Io)
+        matches!(
+            self.kind,
+            SourceErrorKind::NotFound | SourceErrorKind::PermissionDenied | SourceErrorKind::Io
+        )
     }
 
     /// The message followed by the messages of all causes.

@@ -28,7 +28,10 @@ pub use entry::{BlockingContent, Chunking, Content, ContentEnd, ContentReader, E
 pub use error::{SourceError, SourceErrorKind, SourceResult};
 pub use metadata::{Metadata, NodeKind, Xattr};
 pub use path::EntryPath;
-pub use report::{Difference, Digest, Facts, NOT_POINT_IN_TIME, ObjectDigest, Probe, RestoreReport, SourceIdentity};
+pub use report::{
+    Difference, Digest, Facts, NOT_POINT_IN_TIME, ObjectDigest, Probe, RestoreReport,
+    SourceIdentity,
+};
 pub use request::{BackupKind, BackupRequest, IfExists, RestoreRequest, Selection, SelectionError};
 
 use crate::context::Context;
@@ -47,13 +50,17 @@ pub struct SourceCapabilities {
 /// Something that can be backed up, restored and compared.
 ///
 /// # Contract
-/// - **Probe** changes nothing and reports *every* problem it finds, with the statement or setting that mends it.
-/// - **One moment.** A finished backup reader's checkpoint names the moment (or, for files, the interval) its entries
-///   stand for.
-/// - **Nothing is skipped silently.** Whatever was selected but cannot be read is an [`Item::Warning`], or an error.
-/// - **Restoring** writes only inside the target, never follows a symbolic link out of it, and verifies what it wrote
-///   when asked to. Nothing that exists is replaced unless [`RestoreRequest::if_exists`] says so.
-/// - **Cancellation.** Every method watches `cx.cancel` and then ends with [`SourceErrorKind::Cancelled`] soon.
+/// - **Probe** changes nothing and reports *every* problem it finds, with the statement or setting
+///   that mends it.
+/// - **One moment.** A finished backup reader's checkpoint names the moment (or, for files, the
+///   interval) its entries stand for.
+/// - **Nothing is skipped silently.** Whatever was selected but cannot be read is an
+///   [`Item::Warning`], or an error.
+/// - **Restoring** writes only inside the target, never follows a symbolic link out of it, and
+///   verifies what it wrote when asked to. Nothing that exists is replaced unless
+///   [`RestoreRequest::if_exists`] says so.
+/// - **Cancellation.** Every method watches `cx.cancel` and then ends with
+///   [`SourceErrorKind::Cancelled`] soon.
 ///
 /// Implementations prove themselves with `testing::source_conformance` (feature `testing`).
 #[async_trait]
@@ -71,19 +78,35 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
     async fn probe(&self, cx: &Context) -> SourceResult<Probe>;
 
     /// Begins a backup.
-    async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>>;
+    async fn open_backup(
+        &self,
+        cx: &Context,
+        request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>>;
 
-    /// Follows the log from a position, or from now on. Sources without a log answer [`SourceErrorKind::Unsupported`]; if what
-    /// comes next is not there any more, the answer is [`SourceErrorKind::LogGap`].
-    async fn open_log(&self, cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>>;
+    /// Follows the log from a position, or from now on. Sources without a log answer
+    /// [`SourceErrorKind::Unsupported`]; if what comes next is not there any more, the answer is
+    /// [`SourceErrorKind::LogGap`].
+    async fn open_log(
+        &self,
+        cx: &Context,
+        from: Option<&Position>,
+    ) -> SourceResult<Box<dyn LogReader>>;
 
-    /// The same from a position with which something more was stored, by [`LogReader::state`] or [`LogStart::state`].
-    async fn resume_log(&self, cx: &Context, from: &Position, _state: &str) -> SourceResult<Box<dyn LogReader>> {
+    /// The same from a position with which something more was stored, by [`LogReader::state`] or
+    /// [`LogStart::state`].
+    async fn resume_log(
+        &self,
+        cx: &Context,
+        from: &Position,
+        _state: &str,
+    ) -> SourceResult<Box<dyn LogReader>> {
         self.open_log(cx, Some(from)).await
     }
 
-    /// Compares what a repository has noted of the log's branches with what the source remembers. [`SourceErrorKind::Invalid`] if
-    /// they disagree: it is another log whose branches have the same names.
+    /// Compares what a repository has noted of the log's branches with what the source remembers.
+    /// [`SourceErrorKind::Invalid`] if they disagree: it is another log whose branches have the
+    /// same names.
     async fn require_lineage(&self, _cx: &Context, _known: &Timeline) -> SourceResult<()> {
         Ok(())
     }
@@ -104,22 +127,26 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
 ///
 /// # Contract
 /// - `next` is called by one task at a time and never again after `Ok(None)` or an error.
-/// - Contents of several entries may be read at the same time, also after `next` has gone on, until `finish` or `abort`.
-/// - Entries may come in any order. [`Item::Close`] promises that nothing more comes at or below a path; it lets the
-///   pipeline store that directory early and keeps its memory small. It is optional.
-/// - Exactly one of `finish` and `abort` is called at the end. Only after `finish` has returned `Ok` may the snapshot be
-///   published.
+/// - Contents of several entries may be read at the same time, also after `next` has gone on, until
+///   `finish` or `abort`.
+/// - Entries may come in any order. [`Item::Close`] promises that nothing more comes at or below a
+///   path; it lets the pipeline store that directory early and keeps its memory small. It is
+///   optional.
+/// - Exactly one of `finish` and `abort` is called at the end. Only after `finish` has returned
+///   `Ok` may the snapshot be published.
 #[async_trait]
 pub trait BackupReader: Send {
     /// The next item, or `None` at the end.
     async fn next(&mut self) -> SourceResult<Option<Item>>;
 
-    /// All contents have been read, and `finish` comes next: what there is to record besides the checkpoint.
+    /// All contents have been read, and `finish` comes next: what there is to record besides the
+    /// checkpoint.
     fn facts(&self) -> Facts {
         Facts::default()
     }
 
-    /// All contents have been read: says what the backup stands for, and releases slots, cursors and sessions.
+    /// All contents have been read: says what the backup stands for, and releases slots, cursors
+    /// and sessions.
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint>;
 
     /// The backup is given up: releases slots, cursors and sessions.
@@ -129,11 +156,12 @@ pub trait BackupReader: Send {
 /// Follows a source's log.
 ///
 /// # Contract
-/// - Segments come in order and without a gap; a gap is an error ([`SourceErrorKind::LogGap`]), never skipped. A new branch
-///   begins with a segment that says where it left its parent.
-/// - The first segment begins where the log was opened, or before: a source that keeps its log in larger pieces may go back
-///   to the beginning of one.
-/// - A segment is small, at most some MiB: whoever captures the log holds several of them in memory.
+/// - Segments come in order and without a gap; a gap is an error ([`SourceErrorKind::LogGap`]),
+///   never skipped. A new branch begins with a segment that says where it left its parent.
+/// - The first segment begins where the log was opened, or before: a source that keeps its log in
+///   larger pieces may go back to the beginning of one.
+/// - A segment is small, at most some MiB: whoever captures the log holds several of them in
+///   memory.
 /// - `next` may be dropped while it waits; nothing is lost by that.
 /// - What was yielded may be forgotten by the source only after `acknowledge`.
 #[async_trait]
@@ -141,14 +169,14 @@ pub trait LogReader: Send {
     /// The next segment; waits until there is one.
     async fn next(&mut self) -> SourceResult<LogSegment>;
 
-    /// What the source needs, besides the position, to go on behind the segment that came last: stored with it, and handed to
-    /// [`Source::resume_log`]. Most need nothing.
+    /// What the source needs, besides the position, to go on behind the segment that came last:
+    /// stored with it, and handed to [`Source::resume_log`]. Most need nothing.
     fn state(&self) -> Option<String> {
         None
     }
 
-    /// The log begins anew, and that much of it is stored already. A source whose positions are times says later ones from here on,
-    /// whatever its clock shows; others need nothing.
+    /// The log begins anew, and that much of it is stored already. A source whose positions are
+    /// times says later ones from here on, whatever its clock shows; others need nothing.
     fn begin_behind(&mut self, _known: &[Position]) {}
 
     /// Everything up to `position` is durable.

@@ -16,8 +16,8 @@ impl EntryPath {
         Self(Bytes::from_static(b"/"))
     }
 
-    /// Normalises `path` into an absolute path: empty and `.` segments vanish. `None` if a segment is `..` or holds a
-    /// NUL byte.
+    /// Normalises `path` into an absolute path: empty and `.` segments vanish. `None` if a segment
+    /// is `..` or holds a NUL byte.
     #[must_use]
     pub fn new(path: impl AsRef<[u8]>) -> Option<Self> {
         let mut out = Vec::with_capacity(path.as_ref().len() + 1);
@@ -80,7 +80,10 @@ impl EntryPath {
     #[must_use]
     pub fn starts_with(&self, ancestor: &Self) -> bool {
         ancestor.is_root()
-            || self.0.strip_prefix(&ancestor.0[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+            || self
+                .0
+                .strip_prefix(&ancestor.0[..])
+                .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     }
 
     /// The raw bytes.

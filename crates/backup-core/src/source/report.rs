@@ -24,7 +24,8 @@ pub struct SourceIdentity {
 pub struct Probe {
     /// Version of the server, if there is one.
     pub version: Option<String>,
-    /// Everything that stands in the way of a backup, each with the statement or setting that mends it.
+    /// Everything that stands in the way of a backup, each with the statement or setting that mends
+    /// it.
     pub problems: Vec<String>,
     /// Estimated number of objects (files, collections, tables), if cheap to know.
     pub estimated_objects: Option<u64>,
@@ -32,14 +33,15 @@ pub struct Probe {
     pub estimated_bytes: Option<u64>,
 }
 
-/// The tag of snapshots that stand for no moment: their parts were read one after the other, while others may have written.
+/// The tag of snapshots that stand for no moment: their parts were read one after the other, while
+/// others may have written.
 pub const NOT_POINT_IN_TIME: &str = "not-point-in-time";
 
 /// What a backup reader knows of a backup that has been read, to be recorded with it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
-    /// Its type, if that is not the one that was asked for: where a log does not reach back to the parent, only a full backup is
-    /// possible.
+    /// Its type, if that is not the one that was asked for: where a log does not reach back to the
+    /// parent, only a full backup is possible.
     pub kind: Option<BackupKind>,
     /// Version of the server, if there is one.
     pub server_version: Option<String>,
@@ -81,8 +83,8 @@ pub struct ObjectDigest {
     pub count: u64,
     /// Total bytes of content.
     pub bytes: u64,
-    /// Order-independent digest of the parts, hexadecimal. A source that has changed what it computes puts its kind in front,
-    /// `kind:`; digests of two kinds cannot be compared.
+    /// Order-independent digest of the parts, hexadecimal. A source that has changed what it
+    /// computes puts its kind in front, `kind:`; digests of two kinds cannot be compared.
     pub digest: String,
 }
 
@@ -109,7 +111,8 @@ impl Digest {
     #[must_use]
     pub fn differences(&self, found: &Self) -> Vec<Difference> {
         let names: BTreeSet<&String> = self.objects.keys().chain(found.objects.keys()).collect();
-        let both = names.into_iter().map(|name| (name, self.objects.get(name), found.objects.get(name)));
+        let both =
+            names.into_iter().map(|name| (name, self.objects.get(name), found.objects.get(name)));
         both.filter(|(_, stored, found)| stored != found)
             .map(|(name, stored, found)| Difference {
                 object: name.clone(),

@@ -65,10 +65,11 @@ pub struct SelectionError {
     pub message: String,
 }
 
-/// Which objects of a source are meant: include and exclude globs over paths (or over `database.collection` names).
+/// Which objects of a source are meant: include and exclude globs over paths (or over
+/// `database.collection` names).
 ///
-/// Without include patterns everything is included. Excluding wins over including. A pattern also covers everything
-/// below what it matches.
+/// Without include patterns everything is included. Excluding wins over including. A pattern also
+/// covers everything below what it matches.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     include: Vec<String>,
@@ -84,13 +85,18 @@ impl Selection {
         Self::default()
     }
 
-    /// Builds a selection. A pattern with a leading `/` is anchored at the root; others match at any depth. `*` does
-    /// not cross `/`, `**` does.
+    /// Builds a selection. A pattern with a leading `/` is anchored at the root; others match at
+    /// any depth. `*` does not cross `/`, `**` does.
     ///
     /// # Errors
     /// [`SelectionError`] names the first pattern that is not a valid glob.
     pub fn new(include: Vec<String>, exclude: Vec<String>) -> Result<Self, SelectionError> {
-        Ok(Self { include_set: compile(&include)?, exclude_set: compile(&exclude)?, include, exclude })
+        Ok(Self {
+            include_set: compile(&include)?,
+            exclude_set: compile(&exclude)?,
+            include,
+            exclude,
+        })
     }
 
     /// The include patterns.
@@ -117,7 +123,8 @@ impl Selection {
         !self.exclude.is_empty() && self.exclude_set.is_match(as_path(path))
     }
 
-    /// Whether `path` or a directory above it matches an include pattern, and nothing above or at it is excluded.
+    /// Whether `path` or a directory above it matches an include pattern, and nothing above or at
+    /// it is excluded.
     #[must_use]
     pub fn covers(&self, path: &EntryPath) -> bool {
         let mut included = self.include.is_empty();
@@ -150,10 +157,14 @@ fn compile(patterns: &[String]) -> Result<GlobSet, SelectionError> {
         } else {
             format!("/**/{trimmed}")
         };
-        let glob =
-            globset::GlobBuilder::new(&anchored).literal_separator(true).backslash_escape(true).build().map_err(
-                |error: globset::Error| SelectionError { pattern: pattern.clone(), message: error.kind().to_string() },
-            )?;
+        let glob = globset::GlobBuilder::new(&anchored)
+            .literal_separator(true)
+            .backslash_escape(true)
+            .build()
+            .map_err(|error: globset::Error| SelectionError {
+                pattern: pattern.clone(),
+                message: error.kind().to_string(),
+            })?;
         add(&mut builder, glob);
     }
     builder.build().map_err(|error| SelectionError {
@@ -173,7 +184,8 @@ pub enum IfExists {
     /// Refuse to write anything.
     #[default]
     Fail,
-    /// Make the target equal to the snapshot: replace what differs, remove what is not in the snapshot.
+    /// Make the target equal to the snapshot: replace what differs, remove what is not in the
+    /// snapshot.
     Replace,
     /// Replace what differs, keep what is not in the snapshot.
     Merge,

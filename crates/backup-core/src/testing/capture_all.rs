@@ -9,13 +9,15 @@ use crate::context::Context;
 use crate::log::{CaptureOptions, capture};
 use crate::repository::Repository;
 
-/// Captures until everything that has happened is acknowledged, as `me@here`. `more` may make something happen meanwhile: it is
-/// called now and then until the first of what it makes happen is stored.
+/// Captures until everything that has happened is acknowledged, as `me@here`. `more` may make
+/// something happen meanwhile: it is called now and then until the first of what it makes happen is
+/// stored.
 pub async fn capture_all(repository: &Repository, source: &ScriptedLog, more: impl Fn()) {
     let cancel = CancellationToken::new();
     let cx = Context { cancel: cancel.clone(), ..Context::silent() };
     let flush_after = Duration::from_millis(20);
-    let options = CaptureOptions { flush_after, holder: "me@here".to_owned(), ..CaptureOptions::default() };
+    let options =
+        CaptureOptions { flush_after, holder: "me@here".to_owned(), ..CaptureOptions::default() };
     let before = source.end().offset;
     let stop = async {
         while source.acknowledged().as_ref() != Some(&source.end()) {

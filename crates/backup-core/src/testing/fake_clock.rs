@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::Clock;
 
-/// A clock that a test sets. Share it with `Arc`: a [`Context`](crate::context::Context) takes one handle, the test keeps
-/// the other.
+/// A clock that a test sets. Share it with `Arc`: a [`Context`](crate::context::Context) takes one
+/// handle, the test keeps the other.
 #[derive(Debug)]
 pub struct FakeClock(Mutex<Timestamp>);
 

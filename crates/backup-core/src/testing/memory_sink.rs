@@ -16,14 +16,15 @@ use rand::seq::SliceRandom;
 
 use crate::clock::SharedClock;
 use crate::sink::{
-    Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkError, SinkErrorKind,
-    SinkResult, Upload,
+    Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities,
+    SinkError, SinkErrorKind, SinkResult, Upload,
 };
 
 /// A sink in memory. Clones are handles on the same place.
 ///
-/// It uses every freedom that the contract leaves: lists come in a different order each time (the same in every run of
-/// the program), contents come in several pieces, and other tasks get a turn before each operation takes effect.
+/// It uses every freedom that the contract leaves: lists come in a different order each time (the
+/// same in every run of the program), contents come in several pieces, and other tasks get a turn
+/// before each operation takes effect.
 #[derive(Clone, Default)]
 pub struct MemorySink(Arc<Inner>);
 
@@ -99,7 +100,11 @@ impl MemorySink {
     #[must_use]
     pub fn total_bytes(&self, prefix: &Prefix) -> u64 {
         let objects = self.lock();
-        objects.iter().filter(|(key, _)| prefix.contains(key)).map(|(_, stored)| stored.bytes.len() as u64).sum()
+        objects
+            .iter()
+            .filter(|(key, _)| prefix.contains(key))
+            .map(|(_, stored)| stored.bytes.len() as u64)
+            .sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Stored>> {
@@ -110,11 +115,19 @@ impl MemorySink {
         self.0.serial.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn store(&self, operation: Operation, key: &Key, bytes: Bytes, mode: PutMode) -> SinkResult<PutOutcome> {
+    fn store(
+        &self,
+        operation: Operation,
+        key: &Key,
+        bytes: Bytes,
+        mode: PutMode,
+    ) -> SinkResult<PutOutcome> {
         let etag = format!("v{}", self.next_serial());
         let mut objects = self.lock();
         if mode == PutMode::Create && objects.contains_key(key) {
-            return Err(SinkError::new(SinkErrorKind::AlreadyExists, operation, key).without_effect());
+            return Err(
+                SinkError::new(SinkErrorKind::AlreadyExists, operation, key).without_effect()
+            );
         }
         let written = self.0.clock.as_ref().map(|clock| clock.now());
         let stored = Stored { bytes, etag: etag.clone(), written };
@@ -156,7 +169,9 @@ fn cut(key: &Key, bytes: &Bytes, range: Option<Range<u64>>) -> SinkResult<Bytes>
     let Range { start, end } = range.unwrap_or(0..size);
     if start > end || end > size {
         let message = format!("bytes {start} to {end} do not lie within the object's {size}");
-        return Err(SinkError::new(SinkErrorKind::Invalid, Operation::Get, key).with_source(message).without_effect());
+        return Err(SinkError::new(SinkErrorKind::Invalid, Operation::Get, key)
+            .with_source(message)
+            .without_effect());
     }
     Ok(bytes.slice(start as usize..end as usize))
 }
@@ -202,7 +217,11 @@ impl Sink for MemorySink {
         Ok(Box::new(MemoryUpload { sink: self.clone(), key: key.clone(), parts: Vec::new() }))
     }
 
-    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
+    async fn get(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+    ) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
         tokio::task::yield_now().await;
         let bytes = cut(key, &self.find(Operation::Get, key)?.bytes, range)?;
         Ok(stream::iter(pieces(&bytes)).boxed())

@@ -1,5 +1,5 @@
-//! For tests: sinks that forget, count or fail, a source that follows a script, and the suites by which every sink and
-//! every source proves itself. Not covered by semantic versioning.
+//! For tests: sinks that forget, count or fail, a source that follows a script, and the suites by
+//! which every sink and every source proves itself. Not covered by semantic versioning.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -16,7 +16,8 @@
 
 #![expect(
     clippy::panic,
-    reason = "a check that fails ends the test with a message; there is no caller to return an error to"
+    reason = "a check that fails ends the test with a message; there is no caller to return an \
+              error to"
 )]
 
 mod capture_all;
@@ -36,7 +37,9 @@ pub use faulty_sink::{Fault, FaultRule, FaultySink};
 pub use memory_sink::MemorySink;
 pub use recording_sink::{Counts, Moment, Recorded, RecordingSink};
 pub use scripted_log::ScriptedLog;
-pub use scripted_source::{Data, RestoredEntry, ScriptedEntry, ScriptedSource, SourceCalls, Trouble};
+pub use scripted_source::{
+    Data, RestoredEntry, ScriptedEntry, ScriptedSource, SourceCalls, Trouble,
+};
 pub use sink_conformance::{SinkDifferences, SinkHandles, sink_conformance};
 pub use source_conformance::{SourceDifferences, SourceTarget, source_conformance};
 pub use tool::tool;

@@ -11,15 +11,15 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
 use crate::sink::{
-    Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkResult,
-    Upload,
+    Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink,
+    SinkCapabilities, SinkResult, Upload,
 };
 
-/// Counts every operation on another sink, by operation and by the first segment of the key, and keeps a log. Clones are
-/// handles on the same counters.
+/// Counts every operation on another sink, by operation and by the first segment of the key, and
+/// keeps a log. Clones are handles on the same counters.
 ///
-/// An operation counts when it begins, bytes count when they are handed over. Each key of a `delete` is an operation; an
-/// upload is one, however many parts it has.
+/// An operation counts when it begins, bytes count when they are handed over. Each key of a
+/// `delete` is an operation; an upload is one, however many parts it has.
 #[derive(Clone)]
 pub struct RecordingSink {
     inner: Arc<dyn Sink>,
@@ -65,8 +65,8 @@ pub enum Moment {
 }
 
 impl Counts {
-    /// Operations on keys that are `top` or begin with `top/`, where `top` is one segment. Lists of everything have an
-    /// empty one.
+    /// Operations on keys that are `top` or begin with `top/`, where `top` is one segment. Lists of
+    /// everything have an empty one.
     #[must_use]
     pub fn count(&self, operation: Operation, top: &str) -> u64 {
         self.get(operation, top).operations
@@ -232,7 +232,9 @@ impl Sink for RecordingSink {
     async fn upload(&self, key: &Key) -> SinkResult<Box<dyn Upload>> {
         self.record(Operation::Upload, key.as_str(), Moment::Begun);
         match self.inner.upload(key).await {
-            Ok(inner) => Ok(Box::new(RecordingUpload { sink: self.clone(), key: key.clone(), inner })),
+            Ok(inner) => {
+                Ok(Box::new(RecordingUpload { sink: self.clone(), key: key.clone(), inner }))
+            }
             Err(error) => {
                 self.record(Operation::Upload, key.as_str(), Moment::Failed);
                 Err(error)
@@ -240,7 +242,11 @@ impl Sink for RecordingSink {
         }
     }
 
-    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
+    async fn get(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+    ) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
         self.record(Operation::Get, key.as_str(), Moment::Begun);
         match self.inner.get(key, range).await {
             Ok(stream) => Ok(self.watch(Operation::Get, key.to_string(), stream, Bytes::len)),
@@ -265,7 +271,8 @@ impl Sink for RecordingSink {
 
     fn delete(&self, keys: BoxStream<'static, Key>) -> BoxStream<'static, SinkResult<Key>> {
         let (begun, done) = (self.clone(), self.clone());
-        let keys = keys.inspect(move |key| begun.record(Operation::Delete, key.as_str(), Moment::Begun));
+        let keys =
+            keys.inspect(move |key| begun.record(Operation::Delete, key.as_str(), Moment::Begun));
         let results = self.inner.delete(keys.boxed());
         results
             .inspect(move |result| match result {
@@ -336,9 +343,14 @@ mod tests {
         assert_eq!((sink.bytes_written("data"), sink.bytes_read("data")), (10, 3));
         let of = |operation| {
             let log = sink.log().into_iter();
-            log.filter(move |line| line.operation == operation).map(|line| line.moment).collect::<Vec<_>>()
+            log.filter(move |line| line.operation == operation)
+                .map(|line| line.moment)
+                .collect::<Vec<_>>()
         };
-        assert_eq!(of(Operation::Get), [Moment::Begun, Moment::Done, Moment::Begun, Moment::Failed]);
+        assert_eq!(
+            of(Operation::Get),
+            [Moment::Begun, Moment::Done, Moment::Begun, Moment::Failed]
+        );
         assert_eq!(of(Operation::List), [Moment::Begun, Moment::Done]);
         sink.reset();
         assert_eq!(sink.counts(), Counts::default());

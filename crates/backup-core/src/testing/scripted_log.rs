@@ -1,4 +1,5 @@
-//! A source with a log: numbered events, each some bytes. Its state is the list of all events so far.
+//! A source with a log: numbered events, each some bytes. Its state is the list of all events so
+//! far.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,15 +13,16 @@ use crate::context::Context;
 use crate::log::{Position, Tick};
 use crate::repository::SnapshotReader;
 use crate::source::{
-    BackupReader, BackupRequest, Checkpoint, Chunking, Content, Digest, Entry, EntryPath, Item, LogReader, LogSegment,
-    LogStart, Metadata, Probe, RestoreReport, RestoreRequest, Selection, Source, SourceCapabilities, SourceError,
-    SourceErrorKind, SourceIdentity, SourceResult,
+    BackupReader, BackupRequest, Checkpoint, Chunking, Content, Digest, Entry, EntryPath, Item,
+    LogReader, LogSegment, LogStart, Metadata, Probe, RestoreReport, RestoreRequest, Selection,
+    Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
 };
 
 /// Events that share a file.
 const PER_FILE: u64 = 1000;
 
-/// A source with a log. Event `n` leads from offset `n` to `n + 1`. Cheap to clone; clones are one source.
+/// A source with a log. Event `n` leads from offset `n` to `n + 1`. Cheap to clone; clones are one
+/// source.
 #[derive(Clone, Default)]
 pub struct ScriptedLog(Arc<Shared>);
 
@@ -54,7 +56,10 @@ struct Event {
 impl fmt::Debug for ScriptedLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.lock();
-        f.debug_struct("ScriptedLog").field("branch", &state.branch).field("events", &state.events.len()).finish()
+        f.debug_struct("ScriptedLog")
+            .field("branch", &state.branch)
+            .field("events", &state.events.len())
+            .finish()
     }
 }
 
@@ -115,7 +120,8 @@ impl ScriptedLog {
         self.0.changed.notify_waiters();
     }
 
-    /// From now on a new branch begins with a segment that holds no event, only where it comes from.
+    /// From now on a new branch begins with a segment that holds no event, only where it comes
+    /// from.
     pub fn announce_branches(&self) {
         self.lock().announces = true;
     }
@@ -166,7 +172,12 @@ impl Source for ScriptedLog {
 
     fn identity(&self) -> SourceIdentity {
         let text = || "scripted".to_owned();
-        SourceIdentity { kind: self.kind().to_owned(), id: text(), host: text(), paths: vec!["/scripted".to_owned()] }
+        SourceIdentity {
+            kind: self.kind().to_owned(),
+            id: text(),
+            host: text(),
+            paths: vec!["/scripted".to_owned()],
+        }
     }
 
     fn capabilities(&self) -> SourceCapabilities {
@@ -177,13 +188,21 @@ impl Source for ScriptedLog {
         Ok(Probe::default())
     }
 
-    async fn open_backup(&self, cx: &Context, _request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        cx: &Context,
+        _request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         let at = self.end();
         let state = self.bytes_up_to(at.offset);
         Ok(Box::new(Base { at, state: Some(state), started: cx.clock.now() }))
     }
 
-    async fn open_log(&self, _cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(
+        &self,
+        _cx: &Context,
+        from: Option<&Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
         let state = self.lock();
         let left = state.parent.as_ref();
         let next = match (from, left) {
@@ -207,7 +226,10 @@ impl Source for ScriptedLog {
         _request: &RestoreRequest,
         _snapshot: &SnapshotReader,
     ) -> SourceResult<RestoreReport> {
-        Err(SourceError::new(SourceErrorKind::Unsupported, "a scripted log is compared, not restored"))
+        Err(SourceError::new(
+            SourceErrorKind::Unsupported,
+            "a scripted log is compared, not restored",
+        ))
     }
 
     async fn digest(&self, _cx: &Context, _selection: &Selection) -> SourceResult<Digest> {
@@ -260,7 +282,8 @@ struct Reader {
 
 impl Reader {
     fn announcement(&self, state: &State) -> Option<LogSegment> {
-        let parent = state.parent.clone().filter(|parent| state.announces && self.next == parent.offset);
+        let parent =
+            state.parent.clone().filter(|parent| state.announces && self.next == parent.offset);
         let parent = parent.filter(|_| self.is_new_branch);
         let path = EntryPath::new(format!("/scripted/log/{}.history", state.branch))?;
         let (from, to) = (self.next, self.next);
@@ -292,21 +315,28 @@ impl Reader {
             return Ok(None);
         };
         match &mut state.allowed {
-            Some(0) => return Err(SourceError::new(SourceErrorKind::Unavailable, "the connection is lost")),
+            Some(0) => {
+                return Err(SourceError::new(
+                    SourceErrorKind::Unavailable,
+                    "the connection is lost",
+                ));
+            }
             Some(allowed) => *allowed -= 1,
             None => {}
         }
         let event = state.events[at].clone();
         let parent = state.parent.clone().filter(|_| self.is_new_branch);
         let before_fork = parent.clone().filter(|parent| self.next < parent.offset);
-        let branch = before_fork.as_ref().map_or_else(|| state.branch.clone(), |parent| parent.branch.clone());
+        let branch = before_fork
+            .as_ref()
+            .map_or_else(|| state.branch.clone(), |parent| parent.branch.clone());
         let parent = if before_fork.is_none() { parent } else { None };
         self.is_new_branch &= parent.is_none();
         let first = self.next / PER_FILE * PER_FILE;
         let start = usize::try_from(first).unwrap_or(usize::MAX).min(at);
         let before: usize = state.events[start..at].iter().map(|event| event.data.len() + 4).sum();
-        let path =
-            EntryPath::new(format!("/scripted/log/{branch}-{first:08}")).ok_or_else(|| gap("the path is wrong"))?;
+        let path = EntryPath::new(format!("/scripted/log/{branch}-{first:08}"))
+            .ok_or_else(|| gap("the path is wrong"))?;
         let segment = LogSegment {
             branch,
             parent,
@@ -338,7 +368,10 @@ impl LogReader for Reader {
 
     async fn acknowledge(&mut self, position: &Position) -> SourceResult<()> {
         let mut state = self.source.lock();
-        let later = state.acknowledged.as_ref().is_none_or(|known| known.branch != position.branch || known < position);
+        let later = state
+            .acknowledged
+            .as_ref()
+            .is_none_or(|known| known.branch != position.branch || known < position);
         if later {
             state.acknowledged = Some(position.clone());
         }

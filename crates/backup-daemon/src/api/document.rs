@@ -1,4 +1,5 @@
-//! The OpenAPI document, which is made from the routes; and what it says about who may use them, which is what counts.
+//! The OpenAPI document, which is made from the routes; and what it says about who may use them,
+//! which is what counts.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,8 @@ use axum::Router;
 use axum::http::Method;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{
-    ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, ResponseBuilder,
+    ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref,
+    ResponseBuilder,
 };
 use utoipa_axum::router::OpenApiRouter;
 
@@ -52,13 +54,16 @@ impl Document {
     /// What a request does, in words.
     pub(super) fn operation(&self, method: &Method, route: Option<&str>) -> String {
         let key = (method.as_str().to_ascii_lowercase(), route.unwrap_or_default().to_owned());
-        self.operations.get(&key).map_or_else(|| "unknown".to_owned(), |operation| operation.replace('_', " "))
+        self.operations
+            .get(&key)
+            .map_or_else(|| "unknown".to_owned(), |operation| operation.replace('_', " "))
     }
 }
 
 /// All routes, and what is known of them.
 pub(super) fn document() -> (Router<Shared>, Document) {
-    let (router, mut document) = OpenApiRouter::with_openapi(frame()).merge(routes::all()).split_for_parts();
+    let (router, mut document) =
+        OpenApiRouter::with_openapi(frame()).merge(routes::all()).split_for_parts();
     add_problems(&mut document);
     let value = serde_json::to_value(&document).unwrap_or_default();
     let (mut needs, mut operations) = (BTreeMap::new(), BTreeMap::new());
@@ -66,7 +71,8 @@ pub(super) fn document() -> (Router<Shared>, Document) {
         for (method, operation) in item.as_object().into_iter().flatten() {
             let route = (method.clone(), path.clone());
             needs.insert(route.clone(), need(&operation["security"]));
-            operations.insert(route, operation["operationId"].as_str().unwrap_or_default().to_owned());
+            operations
+                .insert(route, operation["operationId"].as_str().unwrap_or_default().to_owned());
         }
     }
     let json = serde_json::to_string_pretty(&value).unwrap_or_default() + "\n";
@@ -75,7 +81,9 @@ pub(super) fn document() -> (Router<Shared>, Document) {
 
 /// What a route takes by its entry. What cannot be understood takes an admin.
 fn need(security: &serde_json::Value) -> Need {
-    let Some([only]) = security.as_array().map(Vec::as_slice) else { return Need::Role(Role::Admin) };
+    let Some([only]) = security.as_array().map(Vec::as_slice) else {
+        return Need::Role(Role::Admin);
+    };
     match only.as_object() {
         Some(nothing) if nothing.is_empty() => Need::Nothing,
         _ => Need::Role(only["token"][0].as_str().and_then(Role::named).unwrap_or(Role::Admin)),
@@ -88,23 +96,28 @@ fn frame() -> OpenApi {
         .title("backupd")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(
-            "The API of the daemon of the backup system. The role that an operation takes stands beside its security \
-             scheme; admins may do what operators may, and operators what auditors may. Users of the Unix socket are \
-             admins without a token.",
+            "The API of the daemon of the backup system. The role that an operation takes stands \
+             beside its security scheme; admins may do what operators may, and operators what \
+             auditors may. Users of the Unix socket are admins without a token.",
         ))
         .license(Some(LicenseBuilder::new().name("MIT OR Apache-2.0").build()));
     let token = SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).build());
     let components = ComponentsBuilder::new().security_scheme("token", token);
-    OpenApiBuilder::new().info(info.build()).components(Some(components.schema_from::<ProblemJson>().build())).build()
+    OpenApiBuilder::new()
+        .info(info.build())
+        .components(Some(components.schema_from::<ProblemJson>().build()))
+        .build()
 }
 
 /// Every operation can fail, in one form.
 fn add_problems(document: &mut OpenApi) {
     let problem = || {
-        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ProblemJson"))).build();
-        let description = "It is not done: 400 the request makes no sense, 401 it takes a token, 403 it takes another \
-                           role, 404 there is no such thing, 409 it cannot be done now, 413 too large, 429 too many \
-                           (see `Retry-After`), 5xx something failed.";
+        let content =
+            ContentBuilder::new().schema(Some(Ref::from_schema_name("ProblemJson"))).build();
+        let description = "It is not done: 400 the request makes no sense, 401 it takes a token, \
+                           403 it takes another role, 404 there is no such thing, 409 it cannot be \
+                           done now, 413 too large, 429 too many (see `Retry-After`), 5xx \
+                           something failed.";
         ResponseBuilder::new().description(description).content("application/json", content).build()
     };
     for item in document.paths.paths.values_mut() {
@@ -150,7 +163,10 @@ mod tests {
             assert!(operation["security"].is_array(), "{method} {path}");
             assert!(operation["summary"].is_string(), "{method} {path}");
             if method != "get" {
-                assert!(*need >= Need::Role(Role::Operator), "{method} {path}: an auditor changes nothing");
+                assert!(
+                    *need >= Need::Role(Role::Operator),
+                    "{method} {path}: an auditor changes nothing"
+                );
             }
         }
     }
@@ -164,6 +180,9 @@ mod tests {
             std::fs::write(&file, &document.json).unwrap();
         }
         let written = std::fs::read_to_string(&file).unwrap();
-        assert!(written == document.json, "docs/openapi.json is old: run this test with UPDATE_DOCS=1");
+        assert!(
+            written == document.json,
+            "docs/openapi.json is old: run this test with UPDATE_DOCS=1"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What every request goes through: whose it is, what they may do, how much of it, and what is recorded of it.
+//! What every request goes through: whose it is, what they may do, how much of it, and what is
+//! recorded of it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -42,10 +43,14 @@ pub(super) async fn guard(State(api): State<Shared>, request: Request, next: Nex
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let who = identify(&api, &request, route.as_deref());
-    let name = who.as_ref().map(|who| who.as_ref().map_or("", |who| &who.name).to_owned()).unwrap_or_default();
+    let name = who
+        .as_ref()
+        .map(|who| who.as_ref().map_or("", |who| &who.name).to_owned())
+        .unwrap_or_default();
     let mut response = match who {
         Ok(who) => {
-            let work = answered(Arc::clone(&api), who, method.clone(), route.clone(), request, next);
+            let work =
+                answered(Arc::clone(&api), who, method.clone(), route.clone(), request, next);
             match is_safe(&method) {
                 true => work.await,
                 // To its end, also if nobody waits for the answer any more: it is recorded.
@@ -107,7 +112,10 @@ fn is_safe(method: &Method) -> bool {
 fn identify(api: &Shared, request: &Request, route: Option<&str>) -> Answer<Option<Who>> {
     let need = api.document.need(request.method(), route);
     let Some(peer) = request.extensions().get::<Peer>() else {
-        return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "nobody knows where this request comes from"));
+        return Err(Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "nobody knows where this request comes from",
+        ));
     };
     if need == Need::Nothing {
         return Ok(None);
@@ -142,7 +150,13 @@ fn bearer(value: &str) -> Option<&str> {
 }
 
 /// Lets somebody through, within what they may do.
-async fn through(api: &Shared, who: Option<Who>, route: Option<&str>, request: Request, next: Next) -> Response {
+async fn through(
+    api: &Shared,
+    who: Option<Who>,
+    route: Option<&str>,
+    request: Request,
+    next: Next,
+) -> Response {
     let key = match (&who, request.extensions().get::<Peer>()) {
         (Some(who), _) if who.has_token => format!("token {}", who.name),
         (Some(who), _) => format!("user {}", who.name),
@@ -156,9 +170,12 @@ async fn through(api: &Shared, who: Option<Who>, route: Option<&str>, request: R
     if let (Need::Role(needed), Some(who)) = (api.document.need(request.method(), route), &who)
         && !who.role.may(needed)
     {
-        return Problem::forbidden(format!("this takes the role {needed}, and {} is {}", who.name, who.role))
-            .hint("an admin can create a token of that role: `backupd token create`")
-            .into_response();
+        return Problem::forbidden(format!(
+            "this takes the role {needed}, and {} is {}",
+            who.name, who.role
+        ))
+        .hint("an admin can create a token of that role: `backupd token create`")
+        .into_response();
     }
     let mut request = match whole(request).await {
         Ok(request) => request,
@@ -180,13 +197,22 @@ async fn through(api: &Shared, who: Option<Who>, route: Option<&str>, request: R
 /// The request with all of its body: nobody waits for one that comes slowly, or does not end.
 async fn whole(request: Request) -> Answer<Request> {
     let (parts, body) = request.into_parts();
-    let announced =
-        parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {MAX_BODY} bytes"));
+    let announced = parts
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let too_large = || {
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body has more than {MAX_BODY} bytes"),
+        )
+    };
     if announced.is_some_and(|bytes| bytes > MAX_BODY as u64) {
         return Err(too_large());
     }
-    let bytes = match tokio::time::timeout(patience::BODY, axum::body::to_bytes(body, MAX_BODY)).await {
+    let bytes = match tokio::time::timeout(patience::BODY, axum::body::to_bytes(body, MAX_BODY))
+        .await
+    {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(_)) => return Err(too_large()),
         Err(_) => return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body does not come")),
@@ -210,17 +236,21 @@ async fn in_one_form(response: Response) -> Response {
         (true, _) => status.canonical_reason().unwrap_or("it is not done").to_owned(),
     };
     // A body that cannot be understood is one mistake, whatever the framework calls it.
-    let status = if status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { status };
-    let mut response = Problem::new(status, said).hint("docs/api.md says what there is").into_response();
+    let status =
+        if status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { status };
+    let mut response =
+        Problem::new(status, said).hint("docs/api.md says what there is").into_response();
     if let Some(allowed) = parts.headers.get(header::ALLOW) {
         response.headers_mut().insert(header::ALLOW, allowed.clone());
     }
     response
 }
 
-/// Nothing is kept by whoever stands between, nothing is taken for something else, and no page of it does anything.
+/// Nothing is kept by whoever stands between, nothing is taken for something else, and no page of
+/// it does anything.
 fn harden(headers: &mut HeaderMap) {
-    const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'";
+    const POLICY: &str =
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'";
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));

@@ -11,11 +11,13 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::problem::{Answer, Problem};
 
-/// Requests that one token or user may have going on at the same time; listening to events is one too.
+/// Requests that one token or user may have going on at the same time; listening to events is one
+/// too.
 const AT_THE_SAME_TIME: usize = 16;
 /// Connections of one network at the same time.
 const CONNECTIONS: usize = 64;
-/// Requests without a good token that are answered to a network, a second; ten seconds' worth at once.
+/// Requests without a good token that are answered to a network, a second; ten seconds' worth at
+/// once.
 const STRANGERS: u32 = 2;
 /// Keys that are remembered; beyond them, all others share one.
 const MAX_KEYS: usize = 4096;
@@ -40,7 +42,8 @@ impl Limits {
     pub(super) fn new(rate: u32) -> Self {
         let quota = |rate: u32, seconds: u32| {
             let rate = NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN);
-            Quota::per_second(rate).allow_burst(rate.saturating_mul(NonZeroU32::new(seconds).unwrap_or(rate)))
+            Quota::per_second(rate)
+                .allow_burst(rate.saturating_mul(NonZeroU32::new(seconds).unwrap_or(rate)))
         };
         Self {
             known: RateLimiter::keyed(quota(rate, 4)),
@@ -161,7 +164,12 @@ mod tests {
     fn what_goes_on_is_counted_and_forgotten() {
         let counts = Counts::new(2);
         let (one, two) = (counts.begin("a"), counts.begin("a"));
-        assert!(one.is_some() && two.is_some() && counts.begin("a").is_none() && counts.begin("b").is_some());
+        assert!(
+            one.is_some()
+                && two.is_some()
+                && counts.begin("a").is_none()
+                && counts.begin("b").is_some()
+        );
         drop(one);
         assert!(counts.begin("a").is_some());
         drop(two);

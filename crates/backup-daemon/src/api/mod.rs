@@ -18,8 +18,9 @@
 //! | `reads.rs`, `program.rs` | what is known without the engine; asking the program |
 //! | `words.rs`, `verbs.rs` | words of requests that become words of a command line |
 //!
-//! To add a route: a function with `#[utoipa::path(…)]` in `routes/`, with the role that it takes as its `security`, a line in
-//! `routes/mod.rs`, and `UPDATE_DOCS=1`. The test of all routes and roles finds it by the document.
+//! To add a route: a function with `#[utoipa::path(…)]` in `routes/`, with the role that it takes
+//! as its `security`, a line in `routes/mod.rs`, and `UPDATE_DOCS=1`. The test of all routes and
+//! roles finds it by the document.
 
 mod document;
 mod guard;
@@ -93,14 +94,21 @@ impl Settings {
     /// What the configuration says, with `state` as the state directory.
     #[must_use]
     pub fn of(config: &ApiConfig, state: &Path) -> Self {
-        let tls = config.tls_cert.clone().zip(config.tls_key.clone()).map(|(cert, key)| TlsFiles { cert, key });
+        let tls = config
+            .tls_cert
+            .clone()
+            .zip(config.tls_key.clone())
+            .map(|(cert, key)| TlsFiles { cert, key });
         Self {
             socket: config.socket.clone().unwrap_or_else(|| state.join(SOCKET)),
             listen: config.listen,
             tls,
             tokens: config.tokens_file.clone().unwrap_or_else(|| state.join(tokens::FILE)),
             rate: config.rate.unwrap_or(RATE),
-            look_every: config.look_every.as_ref().map_or(LOOK_EVERY, backup_control::units::Time::length),
+            look_every: config
+                .look_every
+                .as_ref()
+                .map_or(LOOK_EVERY, backup_control::units::Time::length),
         }
     }
 }
@@ -136,7 +144,9 @@ impl Error {
             }
             Self::Listen(..) => "see `socket` and `listen` in `[api]`".into(),
             Self::Tls(..) => "see `tls_cert` and `tls_key` in `[api]`: both are PEM files".into(),
-            Self::Open(_) => "add `tls_cert` and `tls_key` to `[api]`, or listen on 127.0.0.1 alone".into(),
+            Self::Open(_) => {
+                "add `tls_cert` and `tls_key` to `[api]`, or listen on 127.0.0.1 alone".into()
+            }
             Self::NoTokens(_) => "`backupd token create NAME --role ROLE` makes one".into(),
             Self::Tokens(error) => error.hint(),
         }
@@ -156,7 +166,8 @@ pub(crate) struct Api {
 
 type Shared = Arc<Api>;
 
-/// Serves the API until `shutdown` is cancelled, and what goes on then has ended. `ready` is called when it listens.
+/// Serves the API until `shutdown` is cancelled, and what goes on then has ended. `ready` is called
+/// when it listens.
 ///
 /// # Errors
 /// [`Error`]: it cannot begin.
@@ -185,7 +196,12 @@ pub async fn serve(
         metrics: Arc::clone(&metrics),
         shutdown: shutdown.clone(),
     });
-    let serving = Serving { router, limits, shutdown: shutdown.clone(), uid: nix::unistd::geteuid().as_raw() };
+    let serving = Serving {
+        router,
+        limits,
+        shutdown: shutdown.clone(),
+        uid: nix::unistd::geteuid().as_raw(),
+    };
     ready(Listening {
         socket: settings.socket.clone(),
         address: address.as_ref().and_then(|listener| listener.local_addr().ok()),
@@ -237,7 +253,10 @@ async fn listen(
 fn router(api: Api) -> Router {
     let api = Arc::new(api);
     let (routes, _) = document::document();
-    routes.fallback(routes::none).layer(middleware::from_fn_with_state(Arc::clone(&api), guard::guard)).with_state(api)
+    routes
+        .fallback(routes::none)
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), guard::guard))
+        .with_state(api)
 }
 
 /// Writes down which tokens were used, from time to time and at the end.
@@ -248,8 +267,12 @@ async fn note(checker: Arc<Checker>, reads: &Reads, shutdown: &CancellationToken
             () = shutdown.cancelled() => true,
         };
         let (checker, now) = (Arc::clone(&checker), reads.now());
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || checker.note(now, is_end)).await {
-            tracing::warn!("that tokens were used is not noted: {}", backup_control::words::chain(&error));
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || checker.note(now, is_end)).await
+        {
+            tracing::warn!(
+                "that tokens were used is not noted: {}",
+                backup_control::words::chain(&error)
+            );
         }
         if is_end {
             return;

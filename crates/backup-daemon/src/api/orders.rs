@@ -27,9 +27,11 @@ pub(super) enum WorkJson {
     },
     /// A restore. Begun by `POST /api/v1/restores`.
     Restore {
-        /// The snapshot: an id, `latest`, `JOB:latest`; the job or group, with `at` or as its newest moment.
+        /// The snapshot: an id, `latest`, `JOB:latest`; the job or group, with `at` or as its
+        /// newest moment.
         what: String,
-        /// The repository that has it; none: that of the job, or the one of the configuration, if there is only one.
+        /// The repository that has it; none: that of the job, or the one of the configuration, if
+        /// there is only one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         repository: Option<String>,
         /// The moment, as `backup restore --at` takes it.
@@ -45,11 +47,13 @@ pub(super) enum WorkJson {
     Verify {
         /// The snapshot: an id, `latest`, `JOB:latest`.
         snapshot: String,
-        /// Its repository; none: that of the job, or the one of the configuration, if there is only one.
+        /// Its repository; none: that of the job, or the one of the configuration, if there is only
+        /// one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         repository: Option<String>,
     },
-    /// Applying the retention of all jobs, and removing what nothing needs any more. Takes an admin.
+    /// Applying the retention of all jobs, and removing what nothing needs any more. Takes an
+    /// admin.
     Cleanup,
     /// Checking a repository.
     Check {
@@ -112,15 +116,18 @@ pub(super) enum WorkJson {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RestoreJson {
-    /// The snapshot: an id, `latest`, `JOB:latest`; the job or group, with `at` or as its newest moment.
+    /// The snapshot: an id, `latest`, `JOB:latest`; the job or group, with `at` or as its newest
+    /// moment.
     pub(super) what: String,
-    /// The repository that has it; none: that of the job, or the one of the configuration, if there is only one.
+    /// The repository that has it; none: that of the job, or the one of the configuration, if there
+    /// is only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) repository: Option<String>,
     /// The moment, as `backup restore --at` takes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) at: Option<String>,
-    /// A directory from the root on, where nothing is yet; or, for admins, the name of a target of the configuration.
+    /// A directory from the root on, where nothing is yet; or, for admins, the name of a target of
+    /// the configuration.
     pub(super) target: String,
     /// Only say what would be done.
     #[serde(default)]

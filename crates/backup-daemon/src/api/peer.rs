@@ -26,7 +26,8 @@ impl Peer {
         Self::Socket { user: name.unwrap_or_else(|| uid.to_string()) }
     }
 
-    /// What limits count by. Whoever has one address of the sixth version has very many: their network counts.
+    /// What limits count by. Whoever has one address of the sixth version has very many: their
+    /// network counts.
     pub(super) fn key(&self) -> String {
         match self {
             Self::Socket { user } => format!("user {user}"),
@@ -39,7 +40,9 @@ impl Peer {
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
     }
 }
 

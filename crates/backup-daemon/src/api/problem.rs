@@ -1,4 +1,5 @@
-//! What is answered when something is not done: a status, what is wrong, and what can be done about it.
+//! What is answered when something is not done: a status, what is wrong, and what can be done about
+//! it.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -60,7 +61,10 @@ impl Problem {
 
     /// Too much is asked for.
     pub(super) fn later(error: impl Into<String>, seconds: u64) -> Self {
-        Self { retry_after: Some(seconds.max(1)), ..Self::new(StatusCode::TOO_MANY_REQUESTS, error) }
+        Self {
+            retry_after: Some(seconds.max(1)),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, error)
+        }
     }
 
     /// Something below failed.
@@ -102,7 +106,9 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::Unknown(_) => Self::unknown(error),
             Refusal::Refused(_) => Self::new(StatusCode::CONFLICT, error),
-            Refusal::Busy(_) => Self { retry_after: Some(30), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error) },
+            Refusal::Busy(_) => {
+                Self { retry_after: Some(30), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error) }
+            }
         }
     }
 }
@@ -110,12 +116,15 @@ impl From<Refusal> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Self { status, error, hint, retry_after } = self;
-        let mut response = (status, Json(ProblemJson { error: error.clone(), hint })).into_response();
+        let mut response =
+            (status, Json(ProblemJson { error: error.clone(), hint })).into_response();
         if let Some(seconds) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         // For the audit log.
         response.extensions_mut().insert(Said(error));

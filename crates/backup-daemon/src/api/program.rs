@@ -21,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const MAX_OUT: u64 = 16 << 20;
 /// Bytes of its complaints that are kept.
 const MAX_ERR: u64 = 64 << 10;
-/// Programs that are asked at the same time; and those who wait for their turn, after which no more are heard.
+/// Programs that are asked at the same time; and those who wait for their turn, after which no more
+/// are heard.
 const AT_THE_SAME_TIME: usize = 2;
 const WAITING: usize = 16;
 
@@ -93,20 +94,31 @@ impl Child {
     /// The program, with the configuration and the environment that it is given.
     #[must_use]
     pub fn new(program: PathBuf, config: Option<PathBuf>, env: Environment) -> Self {
-        let (turns, doors) = (Semaphore::new(AT_THE_SAME_TIME), Semaphore::new(AT_THE_SAME_TIME + WAITING));
+        let (turns, doors) =
+            (Semaphore::new(AT_THE_SAME_TIME), Semaphore::new(AT_THE_SAME_TIME + WAITING));
         Self { program, config, env, turns, doors }
     }
 
     async fn hear(&self, words: &[String], by: &str) -> Result<Spoken, Unheard> {
         let failed = |error| Unheard::Missing(self.program.clone(), error);
         let mut command = Command::new(&self.program);
-        let own =
-            |(name, _): &(&std::ffi::OsStr, &std::ffi::OsStr)| !remote::VARIABLES.iter().any(|other| *name == *other);
-        command.env_clear().envs(self.env.iter().filter(own)).env(USER_VARIABLE, by).env("NO_COLOR", "1");
+        let own = |(name, _): &(&std::ffi::OsStr, &std::ffi::OsStr)| {
+            !remote::VARIABLES.iter().any(|other| *name == *other)
+        };
+        command
+            .env_clear()
+            .envs(self.env.iter().filter(own))
+            .env(USER_VARIABLE, by)
+            .env("NO_COLOR", "1");
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
         }
-        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         let mut child = command.spawn().map_err(failed)?;
         let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(failed(io::Error::other("it has no output")));
@@ -126,7 +138,8 @@ async fn bounded(from: impl AsyncRead + Unpin, most: u64) -> io::Result<Option<V
     Ok((read.len() as u64 <= most).then_some(read))
 }
 
-/// The beginning of what there is to read, all of which is waited for: nobody shall stop because nobody listens.
+/// The beginning of what there is to read, all of which is waited for: nobody shall stop because
+/// nobody listens.
 async fn beginning(mut from: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut read = Vec::new();
     _ = (&mut from).take(MAX_ERR).read_to_end(&mut read).await;
@@ -186,9 +199,17 @@ impl Spoken {
                 is_unknown: matches!(event["kind"].as_str(), Some("not_found" | "no_repository")),
             };
         }
-        let with = |heading: &str| self.err.lines().find_map(|line| line.trim().strip_prefix(heading)).map(str::trim);
-        let message = with("Error:").map_or_else(|| format!("the program failed: {:?}", self.code), str::to_owned);
-        Unheard::Failed { message, hint: with("Hint:").map(str::to_owned), code: self.code, is_unknown: false }
+        let with = |heading: &str| {
+            self.err.lines().find_map(|line| line.trim().strip_prefix(heading)).map(str::trim)
+        };
+        let message = with("Error:")
+            .map_or_else(|| format!("the program failed: {:?}", self.code), str::to_owned);
+        Unheard::Failed {
+            message,
+            hint: with("Hint:").map(str::to_owned),
+            code: self.code,
+            is_unknown: false,
+        }
     }
 }
 
@@ -206,14 +227,19 @@ mod tests {
         let program = dir.join("backup");
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
-        Child::new(program, Some("/c.toml".into()), [("PATH", "/usr/bin:/bin"), ("A", "b")].into_iter().collect())
+        Child::new(
+            program,
+            Some("/c.toml".into()),
+            [("PATH", "/usr/bin:/bin"), ("A", "b")].into_iter().collect(),
+        )
     }
 
     #[tokio::test]
     async fn hears_it_to_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let script = r#"echo '{"event":"warning","message":"careful"}'; echo "{\"words\":\"$*\",\"by\":\"$BACKUP_AUDIT_USER $A\"}"; exit 3"#;
-        let spoken = child(dir.path(), script).ask(&["list".into(), "--json".into()], "anna").await.unwrap();
+        let spoken =
+            child(dir.path(), script).ask(&["list".into(), "--json".into()], "anna").await.unwrap();
         let object = spoken.object().unwrap();
         assert_eq!(object["words"], "--config /c.toml list --json");
         assert_eq!(object["by"], "anna b");
@@ -222,16 +248,22 @@ mod tests {
     #[tokio::test]
     async fn says_why_it_failed() {
         let dir = tempfile::tempdir().unwrap();
-        let script = r#"echo '{"event":"error","message":"no","causes":["gone"],"hint":"look"}'; exit 1"#;
+        let script =
+            r#"echo '{"event":"error","message":"no","causes":["gone"],"hint":"look"}'; exit 1"#;
         let spoken = child(dir.path(), script).ask(&[], "anna").await.unwrap();
-        let Err(Unheard::Failed { message, hint, code, .. }) = spoken.object() else { panic!("{spoken:?}") };
+        let Err(Unheard::Failed { message, hint, code, .. }) = spoken.object() else {
+            panic!("{spoken:?}")
+        };
         assert_eq!((message.as_str(), hint.as_deref(), code), ("no: gone", Some("look"), Some(1)));
-        let spoken = child(dir.path(), "echo 'Error: bad' >&2; echo 'Hint: good' >&2; exit 2").ask(&[], "x").await;
+        let spoken = child(dir.path(), "echo 'Error: bad' >&2; echo 'Hint: good' >&2; exit 2")
+            .ask(&[], "x")
+            .await;
         let failure = spoken.unwrap().failure();
         assert!(
             matches!(&failure, Unheard::Failed { message, hint: Some(hint), .. } if message == "bad" && hint == "good")
         );
-        let missing = Child::new(dir.path().join("none"), None, Environment::default()).ask(&[], "x").await;
+        let missing =
+            Child::new(dir.path().join("none"), None, Environment::default()).ask(&[], "x").await;
         assert!(matches!(missing, Err(Unheard::Missing(..))));
     }
 
@@ -239,6 +271,10 @@ mod tests {
     async fn is_not_flooded() {
         let dir = tempfile::tempdir().unwrap();
         let endless = child(dir.path(), "exec cat /dev/zero").ask(&[], "x").await;
-        assert!(matches!(endless, Err(Unheard::Long)), "{:?}", endless.map(|spoken| spoken.out.len()));
+        assert!(
+            matches!(endless, Err(Unheard::Long)),
+            "{:?}",
+            endless.map(|spoken| spoken.out.len())
+        );
     }
 }

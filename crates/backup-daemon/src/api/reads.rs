@@ -1,4 +1,5 @@
-//! What is known without the engine: the configuration, the catalog, alerts, the audit log, and the program `backup`.
+//! What is known without the engine: the configuration, the catalog, alerts, the audit log, and the
+//! program `backup`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,8 +42,8 @@ pub struct Reads {
 }
 
 impl Reads {
-    /// For the state directory `state`. The catalog is the one of the configuration; one of a server that is away is not waited for, and
-    /// another one takes a restart.
+    /// For the state directory `state`. The catalog is the one of the configuration; one of a
+    /// server that is away is not waited for, and another one takes a restart.
     ///
     /// # Errors
     /// Those of the catalog.
@@ -53,12 +54,21 @@ impl Reads {
         clock: SharedClock,
         program: Arc<dyn Program>,
     ) -> catalog::Result<Self> {
-        let home = Home::of(Some(&config.borrow().config), &env, &state).map_err(catalog::Error::Unclear)?;
+        let home = Home::of(Some(&config.borrow().config), &env, &state)
+            .map_err(catalog::Error::Unclear)?;
         let opened = catalog::open(&home, clock.now()).await?;
         if let Some(aside) = opened.put_aside {
             tracing::warn!("the catalog was damaged: it is put aside as {}", aside.display());
         }
-        Ok(Self { config, env, machine: Machine::local(), state, catalog: opened.catalog, clock, program })
+        Ok(Self {
+            config,
+            env,
+            machine: Machine::local(),
+            state,
+            catalog: opened.catalog,
+            clock,
+            program,
+        })
     }
 
     pub(crate) fn config(&self) -> Arc<LoadedConfig> {
@@ -71,7 +81,13 @@ impl Reads {
 
     /// The time zone of the configuration, else that of the machine.
     pub(super) fn zone(&self) -> TimeZone {
-        let configured = self.config().config.defaults.time_zone.as_deref().and_then(|name| machine::zone(name).ok());
+        let configured = self
+            .config()
+            .config
+            .defaults
+            .time_zone
+            .as_deref()
+            .and_then(|name| machine::zone(name).ok());
         configured.unwrap_or_else(|| self.machine.time_zone.clone())
     }
 
@@ -95,8 +111,10 @@ impl Reads {
     /// What this machine remembers of jobs and repositories.
     pub(crate) async fn facts(&self) -> catalog::Result<Facts> {
         let loaded = self.config();
-        let place = |name: &str| RepositorySpec::named(name, &loaded.config).ok().map(|spec| spec.place());
-        Facts::remembered(&loaded.config, &*self.catalog, self.audit(), &self.machine.host, place).await
+        let place =
+            |name: &str| RepositorySpec::named(name, &loaded.config).ok().map(|spec| spec.place());
+        Facts::remembered(&loaded.config, &*self.catalog, self.audit(), &self.machine.host, place)
+            .await
     }
 
     /// The ledger of alerts, for as long as `work` takes.
@@ -106,7 +124,8 @@ impl Reads {
     ) -> Answer<T> {
         let (dir, file) = (self.state.clone(), self.config().file.clone());
         let file = std::path::absolute(&file).unwrap_or(file).display().to_string();
-        let done = tokio::task::spawn_blocking(move || Ledger::open(&dir, &file).and_then(work)).await;
+        let done =
+            tokio::task::spawn_blocking(move || Ledger::open(&dir, &file).and_then(work)).await;
         done.map_err(|error| Problem::of_thread(&error))?.map_err(|error| Problem::failed(&error))
     }
 
@@ -127,7 +146,9 @@ impl From<Unheard> for Problem {
         match unheard {
             Unheard::Missing(..) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error)
                 .hint("is the program `backup` where the daemon looks for it?"),
-            Unheard::Late(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, error).hint("can the repository be reached?"),
+            Unheard::Late(_) => {
+                Self::new(StatusCode::GATEWAY_TIMEOUT, error).hint("can the repository be reached?")
+            }
             Unheard::Long => Self::wrong(error).hint("narrow it down: `job`, `days`, `limit`"),
             Unheard::Busy => Self::later(error, 5),
             Unheard::Failed { hint, code, is_unknown, .. } => {

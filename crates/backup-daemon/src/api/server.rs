@@ -1,4 +1,5 @@
-//! Listening, and serving connections: as many as fit, none for longer than it may take, and to their end when the server ends.
+//! Listening, and serving connections: as many as fit, none for longer than it may take, and to
+//! their end when the server ends.
 
 use std::fs::Permissions;
 use std::io;
@@ -124,7 +125,9 @@ pub(super) async fn serve_address(listener: TcpListener, tls: Option<Arc<Tls>>, 
                 Some(tls) => {
                     let acceptor = tls.acceptor();
                     // Whoever does not agree in time is told nothing.
-                    if let Ok(Ok(stream)) = tokio::time::timeout(patience::HANDSHAKE, acceptor.accept(stream)).await {
+                    if let Ok(Ok(stream)) =
+                        tokio::time::timeout(patience::HANDSHAKE, acceptor.accept(stream)).await
+                    {
                         _ = watcher.watch(connection(stream, peer, &serving)).await;
                     }
                 }
@@ -136,7 +139,10 @@ pub(super) async fn serve_address(listener: TcpListener, tls: Option<Arc<Tls>>, 
 }
 
 /// Room for another connection; none if the server ends.
-async fn room(rooms: &Arc<Semaphore>, shutdown: &CancellationToken) -> Option<tokio::sync::OwnedSemaphorePermit> {
+async fn room(
+    rooms: &Arc<Semaphore>,
+    shutdown: &CancellationToken,
+) -> Option<tokio::sync::OwnedSemaphorePermit> {
     tokio::select! {
         room = Arc::clone(rooms).acquire_owned() => room.ok(),
         () = shutdown.cancelled() => None,

@@ -38,7 +38,8 @@ impl Tls {
         Ok(Self { files, read: Mutex::new((stamp, config)) })
     }
 
-    /// Who agrees on TLS now. Files that cannot be used leave everything as it was. Blocks while they are read.
+    /// Who agrees on TLS now. Files that cannot be used leave everything as it was. Blocks while
+    /// they are read.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         let mut known = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let stamp = stamp(&self.files);
@@ -46,7 +47,10 @@ impl Tls {
             match read(&self.files) {
                 Ok(config) => known.1 = config,
                 Err(error) => {
-                    tracing::error!("the certificate stays as it was: {}", backup_control::words::chain(&error));
+                    tracing::error!(
+                        "the certificate stays as it was: {}",
+                        backup_control::words::chain(&error)
+                    );
                 }
             }
             known.0 = stamp;
@@ -56,7 +60,8 @@ impl Tls {
 }
 
 fn stamp(files: &TlsFiles) -> Stamp {
-    [&files.cert, &files.key].map(|file| std::fs::metadata(file).and_then(|known| known.modified()).ok())
+    [&files.cert, &files.key]
+        .map(|file| std::fs::metadata(file).and_then(|known| known.modified()).ok())
 }
 
 fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, Error> {

@@ -22,7 +22,8 @@ impl Noted {
     }
 }
 
-/// Records a request with what came of it. An answer is given all the same if that fails, and the log of the daemon says so.
+/// Records a request with what came of it. An answer is given all the same if that fails, and the
+/// log of the daemon says so.
 pub(super) async fn record(
     api: &Shared,
     who: &Who,
@@ -34,14 +35,23 @@ pub(super) async fn record(
     let is_done = response.status().is_success();
     let status = if is_done { Status::Success } else { Status::Failure };
     let now = api.reads.now();
-    let mut record = Record::new(&format!("api {operation}"), class(&operation), status, &api.reads.machine, now);
+    let mut record = Record::new(
+        &format!("api {operation}"),
+        class(&operation),
+        status,
+        &api.reads.machine,
+        now,
+    );
     let process = std::mem::replace(&mut record.user, who.name.clone());
     if process != record.user {
         record = record.with("process_user", process);
     }
-    record = record.with("by", if who.has_token { "token" } else { "socket" }).with("role", who.role.as_str());
+    record = record
+        .with("by", if who.has_token { "token" } else { "socket" })
+        .with("role", who.role.as_str());
     if let Some(Noted(details)) = response.extensions().get::<Noted>() {
-        record = details.iter().fold(record, |record, (name, value)| record.with(name, value.clone()));
+        record =
+            details.iter().fold(record, |record, (name, value)| record.with(name, value.clone()));
     }
     if let Some(Said(error)) = response.extensions().get::<Said>() {
         record = record.with("error", error.clone());
@@ -50,7 +60,10 @@ pub(super) async fn record(
     let error = match tokio::task::spawn_blocking(move || audit.append(record, &machine)).await {
         Ok(Ok(appended)) => {
             if let Some(aside) = appended.put_aside {
-                tracing::error!("the audit log was damaged: it is put aside as {}", aside.display());
+                tracing::error!(
+                    "the audit log was damaged: it is put aside as {}",
+                    aside.display()
+                );
             }
             return response;
         }

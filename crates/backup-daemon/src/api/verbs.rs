@@ -1,5 +1,6 @@
-//! The verbs of the program that look at something, as they may be asked for from elsewhere: which they are, who may, and with which
-//! flags. Nothing that is not named here becomes a word of a command line.
+//! The verbs of the program that look at something, as they may be asked for from elsewhere: which
+//! they are, who may, and with which flags. Nothing that is not named here becomes a word of a
+//! command line.
 
 use super::problem::{Answer, Problem};
 use super::words;
@@ -34,7 +35,16 @@ pub(super) struct Verb {
 
 /// A verb that takes nothing.
 const fn verb(name: &'static str, words: &'static [&'static str], role: Role) -> Verb {
-    Verb { name, words, role, values: &[], switches: &[], names: 0, filters: false, repository: false }
+    Verb {
+        name,
+        words,
+        role,
+        values: &[],
+        switches: &[],
+        names: 0,
+        filters: false,
+        repository: false,
+    }
 }
 
 /// A verb that looks at snapshots.
@@ -47,11 +57,18 @@ pub(super) const VERBS: [Verb; 18] = [
     Verb { names: 16, ..verb("advise", &["advise"], Role::Operator) },
     verb("alerts", &["alerts"], Role::Operator),
     Verb { names: 1, ..verb("analyze", &["analyze"], Role::Operator) },
-    Verb { values: &["since", "user", "operation", "status", "limit"], ..verb("audit", &["audit"], Role::Auditor) },
+    Verb {
+        values: &["since", "user", "operation", "status", "limit"],
+        ..verb("audit", &["audit"], Role::Auditor)
+    },
     Verb { switches: &["offline"], ..verb("audit-verify", &["audit", "verify"], Role::Auditor) },
     Verb { names: 2, repository: true, ..verb("diff", &["diff"], Role::Operator) },
     Verb { names: 16, repository: true, ..verb("doctor", &["doctor"], Role::Operator) },
-    Verb { values: &["status", "limit", "before", "after", "days"], names: 16, ..looking("find", &["find"]) },
+    Verb {
+        values: &["status", "limit", "before", "after", "days"],
+        names: 16,
+        ..looking("find", &["find"])
+    },
     Verb { values: &["before", "after", "days"], ..looking("list", &["list"]) },
     Verb { names: 1, ..verb("logs-run", &["logs", "run"], Role::Operator) },
     Verb { names: 1, repository: true, ..verb("logs-status", &["logs", "status"], Role::Operator) },
@@ -80,16 +97,23 @@ impl Verb {
         self.words.len()
     }
 
-    /// The words of a command line, from those of a request: flags as `--flag` or `--flag=value`, behind `--` names. Repositories are
-    /// named by the configuration: `knows` says whether one is.
-    pub(super) fn words(&self, given: &[String], knows: impl Fn(&str) -> bool) -> Answer<Vec<String>> {
+    /// The words of a command line, from those of a request: flags as `--flag` or `--flag=value`,
+    /// behind `--` names. Repositories are named by the configuration: `knows` says whether one is.
+    pub(super) fn words(
+        &self,
+        given: &[String],
+        knows: impl Fn(&str) -> bool,
+    ) -> Answer<Vec<String>> {
         if given.len() > MOST_WORDS {
             return Err(Problem::wrong(format!("there are more than {MOST_WORDS} words")));
         }
         let end = given.iter().position(|word| word == "--").unwrap_or(given.len());
         let (flags, names) = (&given[..end], given.get(end + 1..).unwrap_or_default());
         if names.len() > self.names {
-            return Err(Problem::wrong(format!("`{}` takes no more than {} names", self.name, self.names)));
+            return Err(Problem::wrong(format!(
+                "`{}` takes no more than {} names",
+                self.name, self.names
+            )));
         }
         let mut asked: Vec<String> = self.words.iter().map(|word| (*word).to_owned()).collect();
         for flag in flags {
@@ -111,12 +135,18 @@ impl Verb {
         };
         let Some(flag) = text.strip_prefix("--") else { return Err(refused()) };
         let Some((name, value)) = flag.split_once('=') else {
-            return if self.switches.contains(&flag) { Ok(text.to_owned()) } else { Err(refused()) };
+            return if self.switches.contains(&flag) {
+                Ok(text.to_owned())
+            } else {
+                Err(refused())
+            };
         };
         match name {
             "repo" if self.repository && knows(value) => {}
             "repo" if self.repository => {
-                return Err(Problem::unknown("there is no such repository in the configuration of the daemon"));
+                return Err(Problem::unknown(
+                    "there is no such repository in the configuration of the daemon",
+                ));
             }
             name if self.values.contains(&name) || self.filters && FILTER.contains(&name) => {}
             _ => return Err(refused()),
@@ -136,8 +166,14 @@ mod tests {
 
     #[test]
     fn only_what_is_named_becomes_a_word() {
-        assert_eq!(of("list", &["--job=a", "--repo=main", "--days=7"]).unwrap(), "list --job=a --repo=main --days=7");
-        assert_eq!(of("ls", &["--long", "--", "latest", "/etc"]).unwrap(), "ls --long -- latest /etc");
+        assert_eq!(
+            of("list", &["--job=a", "--repo=main", "--days=7"]).unwrap(),
+            "list --job=a --repo=main --days=7"
+        );
+        assert_eq!(
+            of("ls", &["--long", "--", "latest", "/etc"]).unwrap(),
+            "ls --long -- latest /etc"
+        );
         assert_eq!(of("audit-verify", &["--offline"]).unwrap(), "audit verify --offline");
         for (name, bad) in [
             ("list", vec!["--config=/etc/shadow"]),

@@ -98,7 +98,12 @@ pub(super) struct HealthJson {
 impl HealthJson {
     pub(super) fn of(health: Health, now: Timestamp) -> Self {
         let healthy = health.is_alive(now) && health.troubles.is_empty();
-        Self { healthy, looked: health.looked, troubles: health.troubles, stopping: health.stopping }
+        Self {
+            healthy,
+            looked: health.looked,
+            troubles: health.troubles,
+            stopping: health.stopping,
+        }
     }
 }
 
@@ -127,13 +132,20 @@ pub(super) struct JobJson {
 }
 
 impl JobJson {
-    pub(super) fn of(name: &str, job: &JobConfig, last_success: Option<Timestamp>, last_run: Option<&Run>) -> Self {
+    pub(super) fn of(
+        name: &str,
+        job: &JobConfig,
+        last_success: Option<Timestamp>,
+        last_run: Option<&Run>,
+    ) -> Self {
         let seconds = |time: &backup_control::units::Time| time.length().as_secs();
         Self {
             name: name.to_owned(),
             source: job.source.clone(),
             repository: job.repository.clone(),
-            kind: job.kind.map(|kind| backup_core::source::BackupKind::from(kind).as_str().to_owned()),
+            kind: job
+                .kind
+                .map(|kind| backup_core::source::BackupKind::from(kind).as_str().to_owned()),
             tier: job.tier.clone(),
             tags: job.tags.clone(),
             rpo_seconds: job.rpo.as_ref().map(seconds),

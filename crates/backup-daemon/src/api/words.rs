@@ -1,5 +1,5 @@
-//! Words of requests that become words of a command line. None of them can be taken for a flag: values follow `=`, names follow `--`,
-//! and what begins with a dash is refused all the same.
+//! Words of requests that become words of a command line. None of them can be taken for a flag:
+//! values follow `=`, names follow `--`, and what begins with a dash is refused all the same.
 
 use std::path::Path;
 
@@ -15,7 +15,9 @@ pub(super) fn word(what: &str, text: &str) -> Answer<String> {
         "" => wrong("is empty"),
         text if text.len() > MAX_WORD => wrong("is too long"),
         text if text.starts_with('-') => wrong("must not begin with a dash"),
-        text if text.chars().any(char::is_control) => wrong("holds characters that cannot be printed"),
+        text if text.chars().any(char::is_control) => {
+            wrong("holds characters that cannot be printed")
+        }
         text => Ok(text.to_owned()),
     }
 }
@@ -26,8 +28,9 @@ pub(super) fn name(what: &str, text: &str) -> Answer<String> {
     let fits = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
     match name.chars().all(fits) {
         true => Ok(name),
-        false => Err(Problem::wrong(format!("`{what}` is no name"))
-            .hint("names have letters, digits, `-`, `_`, `.` and, before what they are about, `:`")),
+        false => Err(Problem::wrong(format!("`{what}` is no name")).hint(
+            "names have letters, digits, `-`, `_`, `.` and, before what they are about, `:`",
+        )),
     }
 }
 
@@ -41,7 +44,8 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// Understands where a restore goes. An address would hold a secret, and would be read by whoever lists processes.
+    /// Understands where a restore goes. An address would hold a secret, and would be read by
+    /// whoever lists processes.
     pub(super) fn parse(text: &str) -> Answer<Self> {
         let target = word("target", text)?;
         if target.contains("://") {
@@ -49,13 +53,18 @@ impl Target {
                 .hint("name a target of the configuration, or give a directory"));
         }
         if Path::new(&target).is_absolute() {
-            return match Path::new(&target).components().any(|part| part == std::path::Component::ParentDir) {
+            return match Path::new(&target)
+                .components()
+                .any(|part| part == std::path::Component::ParentDir)
+            {
                 true => Err(Problem::wrong("`target` must not hold `..`")),
                 false => Ok(Self::Directory(target)),
             };
         }
         name("target", &target).map(Self::Named).map_err(|problem| {
-            problem.hint("give a directory from the root on, or the name of a target of the configuration")
+            problem.hint(
+                "give a directory from the root on, or the name of a target of the configuration",
+            )
         })
     }
 }
@@ -67,9 +76,18 @@ mod tests {
     #[test]
     fn nothing_becomes_a_flag() {
         for bad in ["", "-x", "--config=/etc/passwd", "a\nb", "\u{1b}[2J", &"x".repeat(5000)] {
-            assert!(word("what", bad).is_err() && name("what", bad).is_err() && Target::parse(bad).is_err(), "{bad:?}");
+            assert!(
+                word("what", bad).is_err()
+                    && name("what", bad).is_err()
+                    && Target::parse(bad).is_err(),
+                "{bad:?}"
+            );
         }
-        assert!(name("job", "a/b").is_err() && name("job", "crm:latest").is_ok() && word("at", "2h ago").is_ok());
+        assert!(
+            name("job", "a/b").is_err()
+                && name("job", "crm:latest").is_ok()
+                && word("at", "2h ago").is_ok()
+        );
     }
 
     #[test]

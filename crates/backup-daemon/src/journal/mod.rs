@@ -62,7 +62,8 @@ impl Journal for Silence {
 pub enum Form {
     /// For people.
     Human,
-    /// For people, with the levels that the journal of systemd understands, and without times: it has its own.
+    /// For people, with the levels that the journal of systemd understands, and without times: it
+    /// has its own.
     Journald,
     /// One JSON object per line.
     Json,
@@ -142,7 +143,10 @@ mod tests {
             journal.line(&line);
             String::from_utf8(journal.out.into_inner().unwrap()).unwrap()
         };
-        assert_eq!(written(Form::Human), "2026-03-01T12:00:00Z Warning: docs/daily: two lines [x-1]\n");
+        assert_eq!(
+            written(Form::Human),
+            "2026-03-01T12:00:00Z Warning: docs/daily: two lines [x-1]\n"
+        );
         assert_eq!(written(Form::Journald), "<4>docs/daily: two lines [x-1]\n");
         let json: serde_json::Value = serde_json::from_str(&written(Form::Json)).unwrap();
         assert_eq!((&json["level"], &json["message"]), (&"warning".into(), &"two\nlines".into()));

@@ -12,9 +12,11 @@ use tracing_subscriber::{Layer, Registry};
 
 use super::{Journal, Level, Line};
 
-/// Hands everything of some weight on to the journal: all warnings and errors, and what this crate says besides.
+/// Hands everything of some weight on to the journal: all warnings and errors, and what this crate
+/// says besides.
 pub(crate) fn install(journal: Arc<dyn Journal>, clock: SharedClock) {
-    let subscriber = Registry::default().with(Traced { journal, clock }.with_filter(LevelFilter::INFO));
+    let subscriber =
+        Registry::default().with(Traced { journal, clock }.with_filter(LevelFilter::INFO));
     // Whoever embeds this has one of their own, and keeps it.
     _ = tracing::subscriber::set_global_default(subscriber);
 }
@@ -90,7 +92,10 @@ mod tests {
             tracing::info!(target: "elsewhere", "nobody wants to know");
             tracing::debug!("nor this");
         });
-        let expected = [(Level::Info, "request status=200 by=anna".to_owned()), (Level::Warning, "late".to_owned())];
+        let expected = [
+            (Level::Info, "request status=200 by=anna".to_owned()),
+            (Level::Warning, "late".to_owned()),
+        ];
         assert_eq!(*kept.0.lock().unwrap(), expected);
     }
 }

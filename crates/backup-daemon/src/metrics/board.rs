@@ -25,8 +25,14 @@ impl Board {
     }
 
     /// Sets a gauge. None leaves it out: what is not known is not zero.
-    pub(super) fn set(&self, gauge: &Gauge, labels: &[&str], value: impl Into<Option<f64>>) -> Result<()> {
-        if let (Some(value), Some((_, vec))) = (value.into(), self.gauges.iter().find(|(name, _)| *name == gauge.name))
+    pub(super) fn set(
+        &self,
+        gauge: &Gauge,
+        labels: &[&str],
+        value: impl Into<Option<f64>>,
+    ) -> Result<()> {
+        if let (Some(value), Some((_, vec))) =
+            (value.into(), self.gauges.iter().find(|(name, _)| *name == gauge.name))
         {
             vec.get_metric_with_label_values(labels)?.set(value);
         }

@@ -33,7 +33,8 @@ pub(super) const ALL: [(&str, &str, &str); 5] = [
 ];
 const REQUESTS: &str = "Requests that were answered, by the template of their path, and with what.";
 const TIMES_HELP: &str = "How long answers took.";
-const ENDED: &str = "Pieces of work that are over, by what came of them: success, warnings, cancelled, failure.";
+const ENDED: &str =
+    "Pieces of work that are over, by what came of them: success, warnings, cancelled, failure.";
 const MISSED: &str = "Events that came too fast to be counted.";
 const NOT_RECORDED: &str = "Changes that could not be recorded in the audit log.";
 
@@ -51,9 +52,12 @@ impl Counters {
             Some(counter)
         };
         let requests = many(ALL[0], &["route", "code"]);
-        let times = Histogram::with_opts(HistogramOpts::new(ALL[1].0, ALL[1].2).buckets(TIMES.to_vec())).ok();
+        let times =
+            Histogram::with_opts(HistogramOpts::new(ALL[1].0, ALL[1].2).buckets(TIMES.to_vec()))
+                .ok();
         let times = times.filter(|times| registry.register(Box::new(times.clone())).is_ok());
-        let (ended, missed, not_recorded) = (many(ALL[2], &["work", "result"]), one(ALL[3]), one(ALL[4]));
+        let (ended, missed, not_recorded) =
+            (many(ALL[2], &["work", "result"]), one(ALL[3]), one(ALL[4]));
         Self { registry, requests, times, ended, missed, not_recorded }
     }
 
@@ -79,7 +83,11 @@ impl Counters {
     }
 
     /// Counts what tasks come to, until the server ends.
-    pub(super) async fn listen(&self, mut events: Receiver<TaskEvent>, shutdown: CancellationToken) {
+    pub(super) async fn listen(
+        &self,
+        mut events: Receiver<TaskEvent>,
+        shutdown: CancellationToken,
+    ) {
         loop {
             let event = tokio::select! {
                 event = events.recv() => event,
@@ -88,7 +96,9 @@ impl Counters {
             match event {
                 Ok(TaskEvent::Ended(ended)) => {
                     if let Some(counter) = &self.ended {
-                        counter.with_label_values(&[kind(&ended.work), result(ended.exit_code)]).inc();
+                        counter
+                            .with_label_values(&[kind(&ended.work), result(ended.exit_code)])
+                            .inc();
                     }
                 }
                 Ok(_) => {}

@@ -11,14 +11,15 @@ use serde_json::Value;
 use super::board::{Board, time, yes};
 use super::counters::{kind, result};
 use super::gauges::{
-    ALERT, ALERT_SILENCED, HEALTHY, INFO, LOOKED_AT_TASKS, RESTORE_PROGRESS, RUNNING, TASK_DURATION, TASK_NEXT,
-    TASK_PAUSED, TASK_SUCCESS, WAITING,
+    ALERT, ALERT_SILENCED, HEALTHY, INFO, LOOKED_AT_TASKS, RESTORE_PROGRESS, RUNNING,
+    TASK_DURATION, TASK_NEXT, TASK_PAUSED, TASK_SUCCESS, WAITING,
 };
 use crate::api::Reads;
 use crate::engine::{Engine, Work};
 
 /// Kinds of work, so that what does not go on is 0 and not absent.
-const KINDS: [&str; 8] = ["alerts", "backup", "check", "cleanup", "follow", "report", "restore", "verify"];
+const KINDS: [&str; 8] =
+    ["alerts", "backup", "check", "cleanup", "follow", "report", "restore", "verify"];
 
 pub(super) fn measure(
     board: &Board,
@@ -32,7 +33,8 @@ pub(super) fn measure(
     board.set(&HEALTHY, &[], yes(health.is_alive(now) && health.troubles.is_empty()))?;
     board.set(&LOOKED_AT_TASKS, &[], time(health.looked))?;
     for (alert, is_silenced) in alerts {
-        let (rule, subject, severity) = (alert.rule.as_str(), alert.subject.as_str(), alert.severity.as_str());
+        let (rule, subject, severity) =
+            (alert.rule.as_str(), alert.subject.as_str(), alert.severity.as_str());
         board.set(&ALERT, &[rule, subject, severity], yes(alert.phase == Phase::Firing))?;
         board.set(&ALERT_SILENCED, &[rule, subject], yes(*is_silenced))?;
     }
@@ -55,7 +57,8 @@ fn tasks(board: &Board, engine: &dyn Engine) -> Result<()> {
 }
 
 fn running(board: &Board, engine: &dyn Engine) -> Result<()> {
-    let mut counts: BTreeMap<&str, (u32, u32)> = KINDS.into_iter().map(|kind| (kind, (0, 0))).collect();
+    let mut counts: BTreeMap<&str, (u32, u32)> =
+        KINDS.into_iter().map(|kind| (kind, (0, 0))).collect();
     for running in engine.running() {
         let count = counts.entry(kind(&running.work)).or_default();
         match running.since {
@@ -90,9 +93,19 @@ mod tests {
     #[test]
     fn shares_of_progress() {
         let share = |json: &str| share(&serde_json::from_str(json).unwrap());
-        assert_eq!(share(r#"{"done_bytes":25,"total_bytes":100,"done_items":1,"total_items":2}"#), Some(0.25));
-        assert_eq!(share(r#"{"done_bytes":5,"total_bytes":0,"done_items":1,"total_items":2}"#), Some(0.5));
-        assert_eq!(share(r#"{"done_bytes":500,"total_bytes":100}"#), Some(1.0), "more than was expected");
+        assert_eq!(
+            share(r#"{"done_bytes":25,"total_bytes":100,"done_items":1,"total_items":2}"#),
+            Some(0.25)
+        );
+        assert_eq!(
+            share(r#"{"done_bytes":5,"total_bytes":0,"done_items":1,"total_items":2}"#),
+            Some(0.5)
+        );
+        assert_eq!(
+            share(r#"{"done_bytes":500,"total_bytes":100}"#),
+            Some(1.0),
+            "more than was expected"
+        );
         assert_eq!(share(r#"{"stage":"plan"}"#), None);
     }
 }

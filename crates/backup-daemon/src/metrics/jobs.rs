@@ -9,8 +9,8 @@ use prometheus::Result;
 
 use super::board::{Board, time, yes};
 use super::gauges::{
-    AGE, DURATION, EXPOSED, LAST_SUCCESS, LOG_LAG, REDUCTION, RESTORE_COMPARED, RESTORE_DURATION, RESTORE_LAST,
-    RESTORE_SUCCESS, RPO, RTO, SIZE, STATUS, STORED, SUCCESS_RATIO,
+    AGE, DURATION, EXPOSED, LAST_SUCCESS, LOG_LAG, REDUCTION, RESTORE_COMPARED, RESTORE_DURATION,
+    RESTORE_LAST, RESTORE_SUCCESS, RPO, RTO, SIZE, STATUS, STORED, SUCCESS_RATIO,
 };
 use super::looked::{JobLooked, Looked};
 
@@ -19,7 +19,13 @@ const LATE: f64 = 2.0;
 /// The states of [`STATUS`].
 const STATES: [&str; 5] = ["none", "running", "verified", "failed", "cancelled"];
 
-pub(super) fn measure(board: &Board, config: &Config, facts: &Facts, looked: &Looked, now: Timestamp) -> Result<()> {
+pub(super) fn measure(
+    board: &Board,
+    config: &Config,
+    facts: &Facts,
+    looked: &Looked,
+    now: Timestamp,
+) -> Result<()> {
     for (name, job) in &config.jobs {
         let none = JobFacts::default();
         let (known, looked) = (facts.jobs.get(name).unwrap_or(&none), looked.jobs.get(name));
@@ -47,11 +53,13 @@ fn of_job(
     let age = |moment: Timestamp| between(moment, now).as_secs_f64();
     board.set(&LAST_SUCCESS, &[name], success.map(time))?;
     board.set(&AGE, &[name], success.map(age))?;
-    let lag = looked.and_then(|looked| Some(between(looked.recovery_point?, looked.at).as_secs_f64()));
+    let lag =
+        looked.and_then(|looked| Some(between(looked.recovery_point?, looked.at).as_secs_f64()));
     board.set(&LOG_LAG, &[name], lag)?;
     // A log is not behind because nobody has looked since; it may be when looks fail.
-    let by_log =
-        lag.zip(looked).map(|(lag, looked)| lag + (age(looked.at) - LATE * looked.every.as_secs_f64()).max(0.0));
+    let by_log = lag
+        .zip(looked)
+        .map(|(lag, looked)| lag + (age(looked.at) - LATE * looked.every.as_secs_f64()).max(0.0));
     let exposed = [by_log, success.map(age)].into_iter().flatten().reduce(f64::min);
     board.set(&EXPOSED, &[name], exposed)?;
     board.set(&RPO, &[name], job.rpo.as_ref().map(|rpo| rpo.length().as_secs_f64()))?;
@@ -71,7 +79,11 @@ fn of_runs(board: &Board, name: &str, runs: &[Run]) -> Result<()> {
     board.set(&REDUCTION, &[name], (stored > 0).then(|| read as f64 / stored as f64))?;
     let failed = runs.iter().filter(|run| run.state == State::Failed).count();
     let ended = successes().count() + failed;
-    board.set(&SUCCESS_RATIO, &[name], (ended > 0).then(|| successes().count() as f64 / ended as f64))
+    board.set(
+        &SUCCESS_RATIO,
+        &[name],
+        (ended > 0).then(|| successes().count() as f64 / ended as f64),
+    )
 }
 
 /// The restores of a job, newest first.
@@ -81,8 +93,9 @@ fn restores<'a>(board: &Board, name: &str, runs: impl Iterator<Item = &'a Run>) 
     let success = runs.iter().find(|run| run.state.is_success());
     board.set(&RESTORE_DURATION, &[name], success.and_then(|run| took(run)))?;
     // What had warnings was not all there.
-    let is_proof =
-        |run: &&&Run| run.state.is_success() && run.evidence.compared_bytes > 0 && run.evidence.warnings == 0;
+    let is_proof = |run: &&&Run| {
+        run.state.is_success() && run.evidence.compared_bytes > 0 && run.evidence.warnings == 0
+    };
     let compared = runs.iter().find(is_proof).and_then(|run| run.finished);
     board.set(&RESTORE_COMPARED, &[name], compared.map(time))?;
     let ended = runs.iter().find(|run| run.finished.is_some());
@@ -149,8 +162,10 @@ mod tests {
         let now = now();
         let ago = |minutes: i64| now - SignedDuration::from_mins(minutes);
         let exposed = |looked_ago: i64, success_ago: i64| {
-            let (board, known) =
-                (Board::new().unwrap(), JobFacts { last_success: Some(ago(success_ago)), ..JobFacts::default() });
+            let (board, known) = (
+                Board::new().unwrap(),
+                JobFacts { last_success: Some(ago(success_ago)), ..JobFacts::default() },
+            );
             let looked = JobLooked {
                 at: ago(looked_ago),
                 every: Duration::from_secs(900),

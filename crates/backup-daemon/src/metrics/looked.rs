@@ -1,4 +1,5 @@
-//! What repositories say of themselves. That takes reading in them: it is done now and then, and not by whoever scrapes.
+//! What repositories say of themselves. That takes reading in them: it is done now and then, and
+//! not by whoever scrapes.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -48,7 +49,12 @@ pub(super) struct JobLooked {
 }
 
 /// Looks every so often, until the server ends.
-pub(super) async fn look(reads: &Reads, looked: &Mutex<Looked>, every: Duration, shutdown: CancellationToken) {
+pub(super) async fn look(
+    reads: &Reads,
+    looked: &Mutex<Looked>,
+    every: Duration,
+    shutdown: CancellationToken,
+) {
     let mut wait = FIRST;
     loop {
         tokio::select! {
@@ -85,7 +91,9 @@ pub(super) async fn once(reads: &Reads, looked: &Mutex<Looked>, every: Duration)
     if let Some(said) = ask(reads, &["status", "--json"]).await {
         for job in said["jobs"].as_array().into_iter().flatten() {
             let time = |path: &str| job.pointer(path).and_then(|time| time.as_str()?.parse().ok());
-            let Some(name) = job["job"].as_str().filter(|name| config.config.jobs.contains_key(*name)) else {
+            let Some(name) =
+                job["job"].as_str().filter(|name| config.config.jobs.contains_key(*name))
+            else {
                 continue;
             };
             let known = JobLooked {
@@ -107,7 +115,11 @@ async fn ask(reads: &Reads, words: &[&str]) -> Option<Value> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     let said = reads.program.ask(&words, BY).await.and_then(|spoken| spoken.object());
     said.inspect_err(|error| {
-        tracing::warn!("`backup {}`, for metrics: {}", words.join(" "), backup_control::words::chain(error));
+        tracing::warn!(
+            "`backup {}`, for metrics: {}",
+            words.join(" "),
+            backup_control::words::chain(error)
+        );
     })
     .ok()
 }

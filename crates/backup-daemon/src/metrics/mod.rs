@@ -16,7 +16,8 @@
 //! | `looked.rs` | what repositories say of themselves, looked up now and then |
 //! | `tests.rs` | a scrape; what dashboards and rules ask for |
 //!
-//! Labels are names of the configuration: jobs, repositories, rules, tasks. Nothing that a request says becomes one.
+//! Labels are names of the configuration: jobs, repositories, rules, tasks. Nothing that a request
+//! says becomes one.
 
 mod board;
 mod counters;
@@ -62,7 +63,13 @@ impl Metrics {
     /// Of an engine, and of what is known without it.
     #[must_use]
     pub fn new(engine: Arc<dyn Engine>, reads: Reads) -> Self {
-        Self { engine, reads, counters: Counters::new(), looked: Mutex::default(), last: tokio::sync::Mutex::default() }
+        Self {
+            engine,
+            reads,
+            counters: Counters::new(),
+            looked: Mutex::default(),
+            last: tokio::sync::Mutex::default(),
+        }
     }
 
     /// What is counted as it happens.
@@ -89,7 +96,9 @@ impl Metrics {
         let alerts = self.reads.ledger(move |ledger| {
             let silenced = |rule: &str, subject: &str| ledger.is_silenced(rule, subject, now);
             let alerts = ledger.alerts().iter();
-            Ok(alerts.map(|alert| (alert.clone(), silenced(&alert.rule, &alert.subject))).collect::<Vec<_>>())
+            Ok(alerts
+                .map(|alert| (alert.clone(), silenced(&alert.rule, &alert.subject)))
+                .collect::<Vec<_>>())
         });
         let alerts = alerts.await?;
         let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -107,7 +116,8 @@ impl Metrics {
         measured.map_err(|error| Problem::failed(&error))
     }
 
-    /// Counts what tasks come to, and looks into repositories every so often, until the server ends.
+    /// Counts what tasks come to, and looks into repositories every so often, until the server
+    /// ends.
     pub(crate) async fn look(&self, every: Duration, shutdown: CancellationToken) {
         tokio::join!(
             self.counters.listen(self.engine.events(), shutdown.clone()),

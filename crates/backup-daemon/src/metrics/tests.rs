@@ -86,7 +86,11 @@ async fn every_metric_is_measured_and_has_a_meaning() {
     let known = names(&text);
     for Gauge { name, .. } in ALL {
         assert!(known.contains(*name), "{name} is never measured:\n{text}");
-        assert!(text.contains(&format!("# HELP {name} ")) && text.contains(&format!("# TYPE {name} gauge")), "{name}");
+        assert!(
+            text.contains(&format!("# HELP {name} "))
+                && text.contains(&format!("# TYPE {name} gauge")),
+            "{name}"
+        );
     }
     for (name, ..) in counters::ALL {
         let measured = known.contains(name) || known.contains(&format!("{name}_bucket"));
@@ -94,7 +98,8 @@ async fn every_metric_is_measured_and_has_a_meaning() {
     }
 }
 
-/// The metrics that an expression asks for: names that stand neither before a bracket nor within braces, nor behind `by` or `on`.
+/// The metrics that an expression asks for: names that stand neither before a bracket nor within
+/// braces, nor behind `by` or `on`.
 fn asked(expression: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let (mut word, mut within, mut is_text, mut labels_follow) = (String::new(), 0, false, false);
@@ -108,11 +113,14 @@ fn asked(expression: &str) -> BTreeSet<String> {
             continue;
         }
         let done = std::mem::take(&mut word);
-        let is_metric = ["backup_", "backupd_", "restore_", "storage_"].iter().any(|start| done.starts_with(start));
+        let is_metric = ["backup_", "backupd_", "restore_", "storage_"]
+            .iter()
+            .any(|start| done.starts_with(start));
         if is_metric && within == 0 {
             names.insert(done.clone());
         }
-        let opens = matches!(done.as_str(), "by" | "on" | "ignoring" | "without") || (labels_follow && done.is_empty());
+        let opens = matches!(done.as_str(), "by" | "on" | "ignoring" | "without")
+            || (labels_follow && done.is_empty());
         labels_follow = opens && c == ' ';
         match c {
             '{' => within += 1,
@@ -128,7 +136,9 @@ fn asked(expression: &str) -> BTreeSet<String> {
 fn names_in_expressions() {
     let asked = |text: &str| asked(text).into_iter().collect::<Vec<_>>().join(" ");
     assert_eq!(
-        asked(r#"sum by (work, backup_job) (rate(backupd_tasks_ended_total{work="backup_x"}[5m])) > 1"#),
+        asked(
+            r#"sum by (work, backup_job) (rate(backupd_tasks_ended_total{work="backup_x"}[5m])) > 1"#
+        ),
         "backupd_tasks_ended_total"
     );
     assert_eq!(asked("a_b / on (instance, backup_job) backup_rpo_seconds"), "backup_rpo_seconds");
@@ -146,12 +156,18 @@ fn expressions() -> Vec<(String, String)> {
         assert!(panels.len() >= 10 && board["title"].is_string(), "{name}");
         for panel in panels {
             for target in panel["targets"].as_array().unwrap() {
-                expressions.push((format!("{name}: {}", panel["title"]), target["expr"].as_str().unwrap().to_owned()));
+                expressions.push((
+                    format!("{name}: {}", panel["title"]),
+                    target["expr"].as_str().unwrap().to_owned(),
+                ));
             }
         }
         for variable in board["templating"]["list"].as_array().unwrap() {
             if let Some(query) = variable["definition"].as_str() {
-                expressions.push((format!("{name}: {}", variable["name"]), query.replace(", ", " by (") + ")"));
+                expressions.push((
+                    format!("{name}: {}", variable["name"]),
+                    query.replace(", ", " by (") + ")",
+                ));
             }
         }
     }
@@ -195,7 +211,9 @@ fn the_reference_is_that_of_the_program() {
         let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
         lines.push(format!("| `{name}` | {} | {help} |", labels.join(", ")));
     }
-    lines.extend(counters::ALL.map(|(name, labels, help)| format!("| `{name}` | {labels} | {help} |")));
+    lines.extend(
+        counters::ALL.map(|(name, labels, help)| format!("| `{name}` | {labels} | {help} |")),
+    );
     let whole = format!("{before}{BEGIN}{}\n", lines.join("\n"));
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&file, &whole).unwrap();
@@ -221,7 +239,8 @@ mod needs_promtool {
             .unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         let out = child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+        let said = String::from_utf8_lossy(&out.stdout).into_owned()
+            + &String::from_utf8_lossy(&out.stderr);
         (out.status.success(), said)
     }
 
@@ -246,10 +265,15 @@ mod needs_promtool {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("rules.yml");
         let mut text = "groups:\n- name: queries\n  rules:\n".to_owned();
-        let queries = expressions().into_iter().filter(|(_, expression)| !expression.starts_with("label_values"));
+        let queries = expressions()
+            .into_iter()
+            .filter(|(_, expression)| !expression.starts_with("label_values"));
         for (number, (_, expression)) in queries.enumerate() {
             let plain = expression.replace("$job", ".*").replace("$repository", ".*");
-            text.push_str(&format!("  - record: query:{number}\n    expr: {}\n", serde_json::json!(plain)));
+            text.push_str(&format!(
+                "  - record: query:{number}\n    expr: {}\n",
+                serde_json::json!(plain)
+            ));
         }
         std::fs::write(&file, &text).unwrap();
         let (is_sound, said) = promtool(&["check", "rules", file.to_str().unwrap()], "");

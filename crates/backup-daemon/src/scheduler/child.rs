@@ -24,7 +24,8 @@ const AFTERWARDS: Duration = Duration::from_secs(2);
 /// So much is kept of what else it said.
 const MOST_SAID: usize = 8 << 10;
 /// What the manager of services gives to this process, and to no other.
-const OWN_VARIABLES: [&str; 5] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"];
+const OWN_VARIABLES: [&str; 5] =
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"];
 
 /// What a process is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +41,12 @@ pub(super) enum Wish {
 }
 
 /// The command of some work.
-pub(super) fn command(program: &Path, args: &[String], env: &Environment, state_dir: &Path) -> Command {
+pub(super) fn command(
+    program: &Path,
+    args: &[String],
+    env: &Environment,
+    state_dir: &Path,
+) -> Command {
     let mut command = Command::new(program);
     command.args(args).env_clear().envs(env.iter().filter(|(name, _)| {
         // What is given to a manager's child tells that one how to answer.
@@ -49,7 +55,8 @@ pub(super) fn command(program: &Path, args: &[String], env: &Environment, state_
     }));
     command.env("BACKUP_STATE_DIR", state_dir);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // A group of its own: Ctrl-C on the daemon's terminal is for the daemon, which asks once; asked twice, it would end at once.
+    // A group of its own: Ctrl-C on the daemon's terminal is for the daemon, which asks once; asked
+    // twice, it would end at once.
     command.process_group(0).kill_on_drop(true);
     command
 }
@@ -71,7 +78,9 @@ pub(super) async fn run(
             lines(out, |line| match serde_json::from_slice::<serde_json::Value>(line) {
                 Ok(event) if event["event"] == "error" => wrong = error(&event),
                 Ok(event) if event["event"] == "progress" => said(event),
-                Ok(event) if event["event"].as_str().is_some_and(is_told) => besides.add(event, line.len()),
+                Ok(event) if event["event"].as_str().is_some_and(is_told) => {
+                    besides.add(event, line.len())
+                }
                 // Anything else is in its own records.
                 _ => {}
             })
@@ -101,7 +110,8 @@ pub(super) async fn run(
         (true, Ok(_)) => String::new(),
         (true, Err(error)) => format!("its end could not be waited for: {error}"),
     };
-    let exit_code = status.ok().and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
+    let exit_code =
+        status.ok().and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
     Ending { exit_code, error: words, said: besides.events.into() }
 }
 
@@ -132,7 +142,8 @@ impl Said {
     }
 }
 
-/// Of what is too long, such as the summary of a check that found much, the beginnings of its lists, and how many there are.
+/// Of what is too long, such as the summary of a check that found much, the beginnings of its
+/// lists, and how many there are.
 fn shorten(event: &mut serde_json::Value) {
     const KEPT: usize = 5;
     let Some(fields) = event.as_object_mut() else { return };
@@ -147,7 +158,10 @@ fn shorten(event: &mut serde_json::Value) {
 }
 
 /// Waits for the end of `process` while `reading` goes on; whether that has come to its end too.
-async fn until_ended<T>(process: impl Future<Output = T>, mut reading: Pin<&mut impl Future>) -> (T, bool) {
+async fn until_ended<T>(
+    process: impl Future<Output = T>,
+    mut reading: Pin<&mut impl Future>,
+) -> (T, bool) {
     let mut process = std::pin::pin!(process);
     let mut is_read = false;
     loop {
@@ -215,7 +229,8 @@ async fn lines(stream: impl AsyncRead + Unpin, mut take: impl FnMut(&[u8])) {
 /// The message of an error event, with its causes and its hint.
 fn error(event: &serde_json::Value) -> String {
     let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
-    let causes = event["causes"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+    let causes =
+        event["causes"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
     let mut words = causes.fold(text("message"), |words, cause| format!("{words}: {cause}"));
     let hint = text("hint");
     if !hint.is_empty() {
@@ -258,7 +273,10 @@ impl Tail {
 mod tests {
     use super::*;
 
-    async fn run_script(script: &str, wish: watch::Receiver<Wish>) -> (Ending, Vec<serde_json::Value>) {
+    async fn run_script(
+        script: &str,
+        wish: watch::Receiver<Wish>,
+    ) -> (Ending, Vec<serde_json::Value>) {
         let env = Environment::from_process();
         let args = ["-c", script].map(str::to_owned);
         let mut said = Vec::new();
@@ -283,8 +301,12 @@ mod tests {
         assert_eq!(ending.error, "one\ntwo");
         let (ending, _) = run_script("echo fine >&2", wish.clone()).await;
         assert_eq!((ending.exit_code, ending.error.as_str()), (Some(0), ""));
-        let none =
-            run(&mut command(Path::new("/nowhere"), &[], &Environment::default(), Path::new("/")), wish, |_| {}).await;
+        let none = run(
+            &mut command(Path::new("/nowhere"), &[], &Environment::default(), Path::new("/")),
+            wish,
+            |_| {},
+        )
+        .await;
         assert!(none.exit_code.is_none() && none.error.contains("could not be started"));
     }
 

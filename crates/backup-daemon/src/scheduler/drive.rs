@@ -33,7 +33,8 @@ pub(super) async fn run(shared: Arc<Shared>, store: Store) {
                 Do::Begin { id, args, by } => {
                     let (send, wish) = watch::channel(Wish::GoOn);
                     wishes.insert(id.clone(), send);
-                    let mut command = child::command(&shared.program, &args, &shared.env, &shared.state_dir);
+                    let mut command =
+                        child::command(&shared.program, &args, &shared.env, &shared.state_dir);
                     // What nobody asked for is done for the user of the daemon.
                     if by != SCHEDULE {
                         command.env(USER_VARIABLE, by);

@@ -29,7 +29,8 @@ impl Supervised {
 
     /// It ended by itself: how long until it is begun again.
     pub(super) fn failed(&mut self, began: Duration, steady: Duration) -> Duration {
-        self.failures = if Self::is_well(began, steady) { 0 } else { self.failures.saturating_add(1) };
+        self.failures =
+            if Self::is_well(began, steady) { 0 } else { self.failures.saturating_add(1) };
         let factor = 2_u32.saturating_pow(self.failures.saturating_sub(1));
         let pause = FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE);
         self.not_before = steady + pause;
@@ -45,9 +46,14 @@ mod tests {
     fn pauses_grow_while_it_fails_at_once() {
         let mut supervised = Supervised::default();
         let second = Duration::from_secs(1);
-        let pauses: Vec<u64> = (0..10).map(|at| supervised.failed(second * at, second * at).as_secs()).collect();
+        let pauses: Vec<u64> =
+            (0..10).map(|at| supervised.failed(second * at, second * at).as_secs()).collect();
         assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
         assert!(!supervised.may_begin(second * 308) && supervised.may_begin(second * 309));
-        assert_eq!(supervised.failed(second * 400, second * 500).as_secs(), 2, "it had gone on well");
+        assert_eq!(
+            supervised.failed(second * 400, second * 500).as_secs(),
+            2,
+            "it had gone on well"
+        );
     }
 }

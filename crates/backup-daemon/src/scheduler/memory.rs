@@ -1,4 +1,5 @@
-//! What survives a restart: up to which time every task is dealt with, what it owes, whether it is paused, and what came of it last.
+//! What survives a restart: up to which time every task is dealt with, what it owes, whether it is
+//! paused, and what came of it last.
 //!
 //! ```text
 //!  STATE/daemon/lock            held as long as the daemon lives
@@ -94,12 +95,15 @@ impl Store {
         }
     }
 
-    /// What is remembered; and where it was put if it could not be understood, in which case nothing is remembered.
+    /// What is remembered; and where it was put if it could not be understood, in which case
+    /// nothing is remembered.
     pub(super) fn read(&self) -> Result<(Memory, Option<PathBuf>), StartError> {
         let file = self.dir.join(TASKS_FILE);
         let text = match std::fs::read(&file) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Memory::default(), None)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok((Memory::default(), None));
+            }
             // There may be something in it: it must not be written over.
             Err(error) => return Err(StartError::State(file, error)),
         };
@@ -117,7 +121,8 @@ impl Store {
     pub(super) fn write(&self, memory: &Memory) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(memory).map_err(io::Error::other)?;
         let new = self.dir.join("tasks.new.json");
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&text)?;
         file.sync_all()?;
         std::fs::rename(&new, self.dir.join(TASKS_FILE))?;
@@ -135,7 +140,8 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         assert!(matches!(Store::open(dir.path()), Err(StartError::Taken(_))));
         let at: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        let remembered = Remembered { handled: Some(at), owed: Some(at), paused: true, ..Remembered::default() };
+        let remembered =
+            Remembered { handled: Some(at), owed: Some(at), paused: true, ..Remembered::default() };
         let memory = Memory { tasks: BTreeMap::from([("a/b".to_owned(), remembered)]) };
         store.write(&memory).unwrap();
         drop(store);

@@ -1,7 +1,8 @@
-//! The scheduler: runs the tasks of a configuration, each as a process of the program `backup` of its own.
+//! The scheduler: runs the tasks of a configuration, each as a process of the program `backup` of
+//! its own.
 //!
-//! One task at a time of every job, records of runs, audit, alerts, hooks and retention are therefore as they are by hand, and a
-//! task that hangs or dies takes nothing with it.
+//! One task at a time of every job, records of runs, audit, alerts, hooks and retention are
+//! therefore as they are by hand, and a task that hangs or dies takes nothing with it.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -79,8 +80,12 @@ impl StartError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Taken(_) => "stop it first, or give this one a directory of its own in BACKUP_STATE_DIR",
-            Self::NoPlace | Self::State(..) => "name a directory that this user may write to in BACKUP_STATE_DIR",
+            Self::Taken(_) => {
+                "stop it first, or give this one a directory of its own in BACKUP_STATE_DIR"
+            }
+            Self::NoPlace | Self::State(..) => {
+                "name a directory that this user may write to in BACKUP_STATE_DIR"
+            }
             Self::NoProgram(_) => "install `backup` beside `backupd`, or name it in BACKUP_PROGRAM",
         }
     }
@@ -128,7 +133,8 @@ impl Builder {
         self
     }
 
-    /// How long a process may take to come to a safe point after it was asked to stop. Default: five minutes.
+    /// How long a process may take to come to a safe point after it was asked to stop. Default:
+    /// five minutes.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
@@ -143,7 +149,10 @@ impl Builder {
         if !self.program.is_file() {
             return Err(StartError::NoProgram(self.program));
         }
-        let base = self.state_dir.or_else(|| backup_control::state::dir(&self.env)).ok_or(StartError::NoPlace)?;
+        let base = self
+            .state_dir
+            .or_else(|| backup_control::state::dir(&self.env))
+            .ok_or(StartError::NoPlace)?;
         let store = memory::Store::open(&base)?;
         let (memory, damaged) = store.read()?;
         let plan = Plan::new(&self.loaded.config, &self.machine);
@@ -210,7 +219,8 @@ impl Shared {
     }
 }
 
-/// A scheduler that runs. Dropping it kills what it has begun; [`Self::shutdown`] lets it come to a safe point.
+/// A scheduler that runs. Dropping it kills what it has begun; [`Self::shutdown`] lets it come to a
+/// safe point.
 pub struct Scheduler {
     shared: Arc<Shared>,
     driver: Mutex<Option<JoinHandle<()>>>,
@@ -218,7 +228,9 @@ pub struct Scheduler {
 
 impl fmt::Debug for Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scheduler").field("state_dir", &self.shared.state_dir).finish_non_exhaustive()
+        f.debug_struct("Scheduler")
+            .field("state_dir", &self.shared.state_dir)
+            .finish_non_exhaustive()
     }
 }
 

@@ -64,19 +64,25 @@ impl Orders {
         let words = self.words(&work)?;
         let config = self.config();
         let (uses, deadline) = match &work {
-            Work::Backup { job, .. } => (Uses::of_backup(job, config), self.deadline_of(job).or(Some(usual_deadline))),
+            Work::Backup { job, .. } => {
+                (Uses::of_backup(job, config), self.deadline_of(job).or(Some(usual_deadline)))
+            }
             // Half a restore is worse than a slow one.
-            Work::Restore(order) => (self.uses_of_snapshot(&order.what, order.repository.as_ref()), None),
+            Work::Restore(order) => {
+                (self.uses_of_snapshot(&order.what, order.repository.as_ref()), None)
+            }
             Work::Verify { snapshot, repository } => {
                 (self.uses_of_snapshot(snapshot, repository.as_ref()), Some(usual_deadline))
             }
-            Work::Cleanup => {
-                (Uses::of_repositories(config.jobs.values().map(|job| &job.repository)), Some(usual_deadline))
-            }
+            Work::Cleanup => (
+                Uses::of_repositories(config.jobs.values().map(|job| &job.repository)),
+                Some(usual_deadline),
+            ),
             Work::Check { repository, .. } | Work::Prune { repository } => {
                 (Uses::of_repositories(repository), Some(usual_deadline))
             }
-            Work::Copy(CopyOrder { from, to, .. }) | Work::Archive(ArchiveOrder { from, to, .. }) => {
+            Work::Copy(CopyOrder { from, to, .. })
+            | Work::Archive(ArchiveOrder { from, to, .. }) => {
                 (Uses::of_repositories([from, to]), Some(usual_deadline))
             }
             Work::Compact { job } => {
@@ -86,7 +92,14 @@ impl Orders {
             Work::Alerts | Work::Report { .. } => (Uses::aside(), Some(usual_deadline)),
             Work::Follow { .. } => (Uses::aside(), None),
         };
-        Ok(Order { work, args: self.complete(words), uses, priority: ASKED_FOR, deadline, window: None })
+        Ok(Order {
+            work,
+            args: self.complete(words),
+            uses,
+            priority: ASKED_FOR,
+            deadline,
+            window: None,
+        })
     }
 
     fn deadline_of(&self, name: &str) -> Option<Duration> {
@@ -108,7 +121,8 @@ impl Orders {
         head.into_iter().chain([file]).chain(words).collect()
     }
 
-    /// The words of the command line. Values stand behind `=` or `--`, so that none is taken for an option.
+    /// The words of the command line. Values stand behind `=` or `--`, so that none is taken for an
+    /// option.
     fn words(&self, work: &Work) -> Result<Vec<String>, Refusal> {
         match work {
             Work::Backup { job, kind, tier } => self.backup(job, kind.as_deref(), tier.as_deref()),
@@ -124,7 +138,10 @@ impl Orders {
             Work::Cleanup => Ok(["cleanup", "--all", "--yes"].map(str::to_owned).to_vec()),
             Work::Check { repository, data } => {
                 let of = self.of_one("check", repository.as_deref())?;
-                Ok(of.into_iter().chain(data.as_ref().map(|data| format!("--read-data-subset={data}"))).collect())
+                Ok(of
+                    .into_iter()
+                    .chain(data.as_ref().map(|data| format!("--read-data-subset={data}")))
+                    .collect())
             }
             Work::Prune { repository } => {
                 let of = self.of_one("prune", repository.as_deref())?;
@@ -133,7 +150,9 @@ impl Orders {
             Work::Copy(order) => self.copy(order),
             Work::Archive(order) => self.archive(order),
             Work::Compact { job } => match self.config().jobs.get(job) {
-                Some(known) if known.logs.is_some() => Ok(["logs", "compact", "--", job].map(str::to_owned).to_vec()),
+                Some(known) if known.logs.is_some() => {
+                    Ok(["logs", "compact", "--", job].map(str::to_owned).to_vec())
+                }
                 _ => Err(Refusal::Unknown(format!("job {job} whose log is captured"))),
             },
             Work::Alerts => Ok(["alerts", "check"].map(str::to_owned).to_vec()),
@@ -148,7 +167,12 @@ impl Orders {
         }
     }
 
-    fn backup(&self, job: &str, kind: Option<&str>, tier: Option<&str>) -> Result<Vec<String>, Refusal> {
+    fn backup(
+        &self,
+        job: &str,
+        kind: Option<&str>,
+        tier: Option<&str>,
+    ) -> Result<Vec<String>, Refusal> {
         let config = self.config();
         if !config.jobs.contains_key(job) && !config.groups.contains_key(job) {
             return Err(Refusal::Unknown(format!("job or group {job}")));
@@ -168,14 +192,20 @@ impl Orders {
 
     fn verify(&self, snapshot: &str, repository: Option<&str>) -> Result<Vec<String>, Refusal> {
         match (snapshot.split_once(':'), repository) {
-            (Some((job, "latest")), None) if self.config().jobs.contains_key(job) => Ok(self.verify_newest(job)),
+            (Some((job, "latest")), None) if self.config().jobs.contains_key(job) => {
+                Ok(self.verify_newest(job))
+            }
             (Some((job, "latest")), None) => Err(Refusal::Unknown(format!("job {job}"))),
             _ => {
                 let mut words = vec!["verify".to_owned()];
                 words.extend(in_repository(repository, self.config())?);
                 match snapshot.split_once(':') {
                     Some((job, "latest")) => {
-                        words.extend([format!("--job={job}"), "--".to_owned(), "latest".to_owned()]);
+                        words.extend([
+                            format!("--job={job}"),
+                            "--".to_owned(),
+                            "latest".to_owned(),
+                        ]);
                     }
                     _ => words.extend(["--".to_owned(), snapshot.to_owned()]),
                 }
@@ -198,7 +228,8 @@ impl Orders {
         words.push(format!("--older-than={older_than}"));
         words.extend(self.of_job(job.as_deref())?);
         words.extend(storage_class.as_ref().map(|class| format!("--storage-class={class}")));
-        words.extend(remove.then(|| ["--remove", "--yes"].map(str::to_owned)).into_iter().flatten());
+        words
+            .extend(remove.then(|| ["--remove", "--yes"].map(str::to_owned)).into_iter().flatten());
         Ok(words)
     }
 
@@ -207,20 +238,25 @@ impl Orders {
         let known = &self.config().repositories;
         match [from, to].into_iter().find(|name| !known.contains_key(*name)) {
             Some(unknown) => Err(Refusal::Unknown(format!("repository {unknown}"))),
-            None if from == to => Err(Refusal::Refused("a repository is not copied into itself".to_owned())),
+            None if from == to => {
+                Err(Refusal::Refused("a repository is not copied into itself".to_owned()))
+            }
             None => Ok(()),
         }
     }
 
     fn of_job(&self, job: Option<&str>) -> Result<Option<String>, Refusal> {
         match job {
-            Some(job) if !self.config().jobs.contains_key(job) => Err(Refusal::Unknown(format!("job {job}"))),
+            Some(job) if !self.config().jobs.contains_key(job) => {
+                Err(Refusal::Unknown(format!("job {job}")))
+            }
             job => Ok(job.map(|job| format!("--job={job}"))),
         }
     }
 
     fn verify_newest(&self, job: &str) -> Vec<String> {
-        let repository = self.config().jobs.get(job).map(|job| format!("--repo={}", job.repository));
+        let repository =
+            self.config().jobs.get(job).map(|job| format!("--repo={}", job.repository));
         let words = ["verify".to_owned(), format!("--job={job}")];
         words.into_iter().chain(repository).chain(["--".to_owned(), "latest".to_owned()]).collect()
     }
@@ -232,7 +268,11 @@ impl Orders {
             (Some(name), _) if known.contains_key(name) => name,
             (Some(name), _) => return Err(Refusal::Unknown(format!("repository {name}"))),
             (None, 1) => known.keys().next().map(String::as_str).unwrap_or_default(),
-            (None, _) => return Err(Refusal::Refused("say which repository: there are several, or none".to_owned())),
+            (None, _) => {
+                return Err(Refusal::Refused(
+                    "say which repository: there are several, or none".to_owned(),
+                ));
+            }
         };
         Ok(vec![verb.to_owned(), format!("--repo={name}")])
     }
@@ -241,24 +281,33 @@ impl Orders {
 /// The words of a restore. Nothing is restored over what exists.
 pub(crate) fn restore(order: &RestoreOrder, config: &Config) -> Result<Vec<String>, Refusal> {
     if order.target.contains("://") {
-        let text = "a target is a directory, or a name in the configuration: an address may hold a password";
+        let text = "a target is a directory, or a name in the configuration: an address may hold a \
+                    password";
         return Err(Refusal::Refused(text.to_owned()));
     }
     if order.target.starts_with('.') {
         return Err(Refusal::Refused("the directory of a target begins at the root".to_owned()));
     }
-    let more = [order.at.as_ref().map(|at| format!("--at={at}")), order.dry_run.then(|| "--dry-run".to_owned())];
+    let more = [
+        order.at.as_ref().map(|at| format!("--at={at}")),
+        order.dry_run.then(|| "--dry-run".to_owned()),
+    ];
     let mut words = vec!["restore".to_owned()];
     if let Some(group) = config.groups.get(&order.what) {
         if order.repository.is_some() {
-            return Err(Refusal::Refused("the jobs of a group have repositories of their own".to_owned()));
+            return Err(Refusal::Refused(
+                "the jobs of a group have repositories of their own".to_owned(),
+            ));
         }
         if order.target != order.what && !order.target.starts_with('/') {
-            let text = "a group is restored below a directory, or to its own targets: then its name is the target";
+            let text = "a group is restored below a directory, or to its own targets: then its \
+                        name is the target";
             return Err(Refusal::Refused(text.to_owned()));
         }
-        // Each member has a place of its own below a directory. The name of the group stands for the targets that it has.
-        let place = |job: &String| format!("--target={job}={}/{job}", order.target.trim_end_matches('/'));
+        // Each member has a place of its own below a directory. The name of the group stands for
+        // the targets that it has.
+        let place =
+            |job: &String| format!("--target={job}={}/{job}", order.target.trim_end_matches('/'));
         if order.target != order.what {
             words.extend(group.jobs.iter().map(place));
         }
@@ -267,14 +316,17 @@ pub(crate) fn restore(order: &RestoreOrder, config: &Config) -> Result<Vec<Strin
     }
     words.push(format!("--target={}", order.target));
     words.extend(more.into_iter().flatten());
-    let of_job = order.what.split_once(':').filter(|(_, which)| *which == "latest").map(|(job, _)| job);
+    let of_job =
+        order.what.split_once(':').filter(|(_, which)| *which == "latest").map(|(job, _)| job);
     let of_log = config.jobs.contains_key(&order.what).then_some(order.what.as_str());
     let Some(job) = of_job.or(of_log) else {
         words.extend(in_repository(order.repository.as_deref(), config)?);
         words.extend(["--".to_owned(), order.what.clone()]);
         return Ok(words);
     };
-    let Some(known) = config.jobs.get(job) else { return Err(Refusal::Unknown(format!("job {job}"))) };
+    let Some(known) = config.jobs.get(job) else {
+        return Err(Refusal::Unknown(format!("job {job}")));
+    };
     let repository = order.repository.as_deref().unwrap_or(&known.repository);
     words.push(format!("--job={job}"));
     words.extend(in_repository(Some(repository), config)?);
@@ -286,7 +338,9 @@ pub(crate) fn restore(order: &RestoreOrder, config: &Config) -> Result<Vec<Strin
 /// A repository of the configuration.
 fn in_repository(name: Option<&str>, config: &Config) -> Result<Option<String>, Refusal> {
     match name {
-        Some(name) if !config.repositories.contains_key(name) => Err(Refusal::Unknown(format!("repository {name}"))),
+        Some(name) if !config.repositories.contains_key(name) => {
+            Err(Refusal::Unknown(format!("repository {name}")))
+        }
         name => Ok(name.map(|name| format!("--repo={name}"))),
     }
 }
@@ -308,16 +362,21 @@ fn work(duty: &Duty) -> Work {
             Work::Backup { job: job.clone(), kind: kind.map(str::to_owned), tier: tier.clone() }
         }
         Duty::Follow { job } => Work::Follow { job: job.clone() },
-        Duty::Verify { job } => Work::Verify { snapshot: format!("{job}:latest"), repository: None },
+        Duty::Verify { job } => {
+            Work::Verify { snapshot: format!("{job}:latest"), repository: None }
+        }
         Duty::Cleanup => Work::Cleanup,
-        Duty::Check { repository, data } => Work::Check { repository: Some(repository.clone()), data: data.clone() },
+        Duty::Check { repository, data } => {
+            Work::Check { repository: Some(repository.clone()), data: data.clone() }
+        }
         Duty::Prune { repository } => Work::Prune { repository: Some(repository.clone()) },
         Duty::Copy(copy) => {
             let CopyConfig { from, to, job, .. } = copy.clone();
             Work::Copy(CopyOrder { from, to, job })
         }
         Duty::Archive(archive) => {
-            let ArchiveConfig { from, to, older_than, job, storage_class, remove, .. } = archive.clone();
+            let ArchiveConfig { from, to, older_than, job, storage_class, remove, .. } =
+                archive.clone();
             let (older_than, remove) = (older_than.to_string(), remove == Some(true));
             Work::Archive(ArchiveOrder { from, to, older_than, job, storage_class, remove })
         }

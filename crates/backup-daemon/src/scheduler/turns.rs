@@ -30,9 +30,11 @@ impl InUse {
     }
 
     fn add_names(&mut self, uses: &Uses) {
-        for (names, counts) in
-            [(&uses.jobs, &mut self.jobs), (&uses.repositories, &mut self.repositories), (&uses.hosts, &mut self.hosts)]
-        {
+        for (names, counts) in [
+            (&uses.jobs, &mut self.jobs),
+            (&uses.repositories, &mut self.repositories),
+            (&uses.hosts, &mut self.hosts),
+        ] {
             for name in names {
                 *counts.entry(name.clone()).or_default() += 1;
             }
@@ -44,7 +46,9 @@ impl InUse {
     }
 
     fn has_names(&self, uses: &Uses, limits: &Limits) -> bool {
-        let fits = |names: &std::collections::BTreeSet<String>, counts: &BTreeMap<String, usize>, limit: usize| {
+        let fits = |names: &std::collections::BTreeSet<String>,
+                    counts: &BTreeMap<String, usize>,
+                    limit: usize| {
             names.iter().all(|name| counts.get(name).is_none_or(|count| *count < limit))
         };
         fits(&uses.jobs, &self.jobs, 1)
@@ -54,7 +58,12 @@ impl InUse {
 }
 
 /// The identifiers of those that may begin now, of those for which `may` says that they may at all.
-pub(super) fn next(items: &[Item], limits: &Limits, steady: Duration, may: impl Fn(&Item) -> bool) -> Vec<String> {
+pub(super) fn next(
+    items: &[Item],
+    limits: &Limits,
+    steady: Duration,
+    may: impl Fn(&Item) -> bool,
+) -> Vec<String> {
     let mut in_use = InUse::default();
     items.iter().filter(|item| !item.waits()).for_each(|item| in_use.add(&item.order.uses));
     let mut waiting: Vec<&Item> = items.iter().filter(|item| item.waits() && may(item)).collect();
@@ -72,8 +81,9 @@ pub(super) fn next(items: &[Item], limits: &Limits, steady: Duration, may: impl 
             in_use.add(uses);
             chosen.push(item.id.clone());
         } else if waits(item) > PATIENCE {
-            // Or something that needs several things would wait for ever for all of them to be free at once. Whoever waits for what
-            // somebody else uses leaves the room for one more process to others meanwhile.
+            // Or something that needs several things would wait for ever for all of them to be free
+            // at once. Whoever waits for what somebody else uses leaves the room for one more
+            // process to others meanwhile.
             match in_use.has_names(uses, limits) {
                 true => in_use.add(uses),
                 false => in_use.add_names(uses),

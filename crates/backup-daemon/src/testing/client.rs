@@ -73,13 +73,23 @@ impl Client {
 
     /// The text of a request.
     pub(crate) fn request(&self, method: &str, path: &str, body: Option<&str>) -> String {
-        let token = self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let token = self
+            .token
+            .as_ref()
+            .map(|token| format!("Authorization: Bearer {token}\r\n"))
+            .unwrap_or_default();
         let (kind, length) = match body {
-            Some(body) => ("Content-Type: application/json\r\n", format!("Content-Length: {}\r\n", body.len())),
+            Some(body) => (
+                "Content-Type: application/json\r\n",
+                format!("Content-Length: {}\r\n", body.len()),
+            ),
             None => ("", String::new()),
         };
         let body = body.unwrap_or_default();
-        format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{token}{kind}{length}\r\n{body}")
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: \
+             close\r\n{token}{kind}{length}\r\n{body}"
+        )
     }
 }
 
@@ -87,7 +97,8 @@ impl Reply {
     /// Everything that comes until the connection ends.
     pub(crate) async fn read(mut connection: impl AsyncRead + Unpin) -> Self {
         let mut bytes = Vec::new();
-        // Whoever refuses a request without reading all of it may cut the connection behind the answer.
+        // Whoever refuses a request without reading all of it may cut the connection behind the
+        // answer.
         let reading = async { _ = connection.read_to_end(&mut bytes).await };
         tokio::time::timeout(PATIENCE, reading).await.expect("an answer that ends");
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -103,6 +114,7 @@ impl Reply {
     /// Whether it is an error in the one form that errors have.
     pub(crate) fn is_problem(&self) -> bool {
         let known: Result<Value, _> = serde_json::from_str(&self.body);
-        known.is_ok_and(|json| json["error"].is_string()) && self.head.contains("content-type: application/json")
+        known.is_ok_and(|json| json["error"].is_string())
+            && self.head.contains("content-type: application/json")
     }
 }

@@ -64,11 +64,23 @@ impl ScriptedEngine {
 
     /// A restore that failed.
     pub(crate) fn ended_restore(id: &str) -> Ended {
-        let order =
-            RestoreOrder { what: "latest".into(), repository: None, at: None, target: "/srv/x".into(), dry_run: false };
+        let order = RestoreOrder {
+            what: "latest".into(),
+            repository: None,
+            at: None,
+            target: "/srv/x".into(),
+            dry_run: false,
+        };
         let work = Work::Restore(order);
         let error = "no room".to_owned();
-        Ended { task: None, work, by: "anna".into(), exit_code: Some(1), error, ..Self::ended_backup(id) }
+        Ended {
+            task: None,
+            work,
+            by: "anna".into(),
+            exit_code: Some(1),
+            error,
+            ..Self::ended_backup(id)
+        }
     }
 }
 
@@ -94,9 +106,15 @@ impl Engine for ScriptedEngine {
     }
 
     fn running(&self) -> Vec<Running> {
-        let order =
-            RestoreOrder { what: "latest".into(), repository: None, at: None, target: "/srv/x".into(), dry_run: false };
-        let progress = serde_json::json!({ "event": "progress", "done_bytes": 25, "total_bytes": 100 });
+        let order = RestoreOrder {
+            what: "latest".into(),
+            repository: None,
+            at: None,
+            target: "/srv/x".into(),
+            dry_run: false,
+        };
+        let progress =
+            serde_json::json!({ "event": "progress", "done_bytes": 25, "total_bytes": 100 });
         let restore = Running {
             id: "r1".into(),
             task: None,
@@ -122,9 +140,15 @@ impl Engine for ScriptedEngine {
 
     fn start(&self, work: Work, by: &str) -> Result<String, Refusal> {
         match &work {
-            Work::Backup { job, .. } if job == "none" => return Err(Refusal::Unknown("job none".into())),
-            Work::Backup { job, .. } if job == "busy" => return Err(Refusal::Busy("too much waits".into())),
-            Work::Backup { job, .. } if job == "twice" => return Err(Refusal::Refused("it goes on already".into())),
+            Work::Backup { job, .. } if job == "none" => {
+                return Err(Refusal::Unknown("job none".into()));
+            }
+            Work::Backup { job, .. } if job == "busy" => {
+                return Err(Refusal::Busy("too much waits".into()));
+            }
+            Work::Backup { job, .. } if job == "twice" => {
+                return Err(Refusal::Refused("it goes on already".into()));
+            }
             _ => {}
         }
         let mut state = self.state.lock().unwrap();

@@ -110,11 +110,18 @@ impl Server {
             (role, token.reveal().to_owned())
         };
         let tokens = Role::ALL.map(create).to_vec();
-        let (engine, program) = (Arc::new(ScriptedEngine::new()), Arc::new(ScriptedProgram::default()));
+        let (engine, program) =
+            (Arc::new(ScriptedEngine::new()), Arc::new(ScriptedProgram::default()));
         let (_, config) = watch::channel(Arc::clone(&loaded));
-        let reads = Reads::open(config, Default::default(), state.clone(), Arc::new(SystemClock), program.clone())
-            .await
-            .unwrap();
+        let reads = Reads::open(
+            config,
+            Default::default(),
+            state.clone(),
+            Arc::new(SystemClock),
+            program.clone(),
+        )
+        .await
+        .unwrap();
         let catalog = reads.catalog.clone();
         let settings = Settings {
             socket: state.join(api::SOCKET),
@@ -128,7 +135,8 @@ impl Server {
         let ending = shutdown.clone();
         let serving = engine.clone();
         let task = tokio::spawn(async move {
-            api::serve(settings, serving, reads, ending, |listening| _ = ready.send(listening)).await
+            api::serve(settings, serving, reads, ending, |listening| _ = ready.send(listening))
+                .await
         });
         let listening = listening.await.unwrap();
         Self { dir, engine, program, listening, catalog, loaded, shutdown, task, tokens }
@@ -178,7 +186,8 @@ impl Server {
         let began = |minutes: i64| now() - SignedDuration::from_mins(minutes);
         let make = |what, minutes, state, bytes| {
             let mut run = Run::new(what, "docs", &place, &machine, began(minutes));
-            (run.state, run.finished) = (state, Some(began(minutes) + SignedDuration::from_secs(30)));
+            (run.state, run.finished) =
+                (state, Some(began(minutes) + SignedDuration::from_secs(30)));
             (run.evidence.bytes, run.evidence.stored_bytes) = (bytes, bytes / 4);
             run.evidence.compared_bytes = if what == What::Restore { bytes } else { 0 };
             run
@@ -190,7 +199,12 @@ impl Server {
         ] {
             self.catalog.add(&run).await.unwrap();
         }
-        self.catalog.runs(&catalog::RunFilter { limit: Some(1), ..Default::default() }).await.unwrap().runs.remove(0)
+        self.catalog
+            .runs(&catalog::RunFilter { limit: Some(1), ..Default::default() })
+            .await
+            .unwrap()
+            .runs
+            .remove(0)
     }
 
     /// An alert that fires.
@@ -217,7 +231,9 @@ impl Server {
         let place = RepositorySpec::named("main", &self.loaded.config).unwrap().place();
         for operation in ["verify", "copy"] {
             let record = Record::new(operation, Class::Operation, Status::Success, &machine, now());
-            audit.append(record.with("repository", place.clone()).with("to", "/else"), &machine).unwrap();
+            audit
+                .append(record.with("repository", place.clone()).with("to", "/else"), &machine)
+                .unwrap();
         }
     }
 

@@ -1,4 +1,5 @@
-//! Whose token it is. The file is read again when it is another one: what is revoked is worthless at the next request.
+//! Whose token it is. The file is read again when it is another one: what is revoked is worthless
+//! at the next request.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +31,8 @@ type Read = (Option<Stamp>, Arc<Vec<Entry>>);
 pub struct Checker {
     tokens: Tokens,
     read: Mutex<Option<Read>>,
-    /// Uses that are not noted yet, and when that was done last. No more names than there are tokens.
+    /// Uses that are not noted yet, and when that was done last. No more names than there are
+    /// tokens.
     used: Mutex<(BTreeMap<String, Timestamp>, Option<Timestamp>)>,
 }
 
@@ -41,7 +43,8 @@ impl Checker {
         Self { tokens, read: Mutex::default(), used: Mutex::default() }
     }
 
-    /// The tokens as they are in the file now. Blocks, but for the moment that it takes to look at the file when it is the same.
+    /// The tokens as they are in the file now. Blocks, but for the moment that it takes to look at
+    /// the file when it is the same.
     ///
     /// # Errors
     /// Those of the file.
@@ -59,7 +62,8 @@ impl Checker {
         Ok(entries)
     }
 
-    /// Whose token it is; none if it is nobody's, or its time is over. How long that takes does not tell how much of it is right.
+    /// Whose token it is; none if it is nobody's, or its time is over. How long that takes does not
+    /// tell how much of it is right.
     ///
     /// # Errors
     /// Those of the file.
@@ -71,17 +75,20 @@ impl Checker {
         let mut found = None;
         for entry in self.entries()?.iter() {
             let is = |sha256: &str| sha256.as_bytes().ct_eq(given.as_bytes());
-            let before = entry
-                .before
-                .as_ref()
-                .map_or(Choice::from(0), |before| is(&before.sha256) & Choice::from(u8::from(before.until > now)));
+            let before = entry.before.as_ref().map_or(Choice::from(0), |before| {
+                is(&before.sha256) & Choice::from(u8::from(before.until > now))
+            });
             let current = is(&entry.sha256) & Choice::from(u8::from(!entry.is_over(now)));
             if bool::from(current | before) {
                 found = Some(Known { name: entry.name.clone(), role: entry.role });
             }
         }
         if let Some(known) = &found {
-            self.used.lock().unwrap_or_else(PoisonError::into_inner).0.insert(known.name.clone(), now);
+            self.used
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .0
+                .insert(known.name.clone(), now);
         }
         Ok(found)
     }
@@ -122,14 +129,23 @@ mod tests {
         assert_eq!(checker.entries().unwrap().len(), 0);
         let anna = tokens.create("anna", Role::Operator, Some(at(100)), at(0)).unwrap();
         let bob = tokens.create("bob", Role::Auditor, None, at(0)).unwrap();
-        let who = |token: &str, now| checker.check(token, now).unwrap().map(|known| (known.name, known.role));
+        let who = |token: &str, now| {
+            checker.check(token, now).unwrap().map(|known| (known.name, known.role))
+        };
         assert_eq!(who(anna.reveal(), at(99)), Some(("anna".into(), Role::Operator)));
         assert_eq!(who(anna.reveal(), at(100)), None, "it ends");
         assert_eq!(who(bob.reveal(), at(1000)), Some(("bob".into(), Role::Auditor)));
-        assert_eq!(who(&hex::encode(hash(bob.reveal())), at(0)), None, "what is in the file is no token");
+        assert_eq!(
+            who(&hex::encode(hash(bob.reveal())), at(0)),
+            None,
+            "what is in the file is no token"
+        );
         let (new, role) = tokens.rotate("bob", None, Some(at(2000)), at(1000)).unwrap();
         assert_eq!(role, Role::Auditor);
-        assert!(who(new.reveal(), at(1999)).is_some() && who(bob.reveal(), at(1999)).is_some(), "both, for a while");
+        assert!(
+            who(new.reveal(), at(1999)).is_some() && who(bob.reveal(), at(1999)).is_some(),
+            "both, for a while"
+        );
         assert!(who(new.reveal(), at(2000)).is_some() && who(bob.reveal(), at(2000)).is_none());
         tokens.revoke("bob").unwrap();
         assert_eq!(who(new.reveal(), at(1999)), None);
@@ -165,7 +181,10 @@ mod tests {
         assert!(matches!(tokens.create("bob", Role::Admin, Some(at(0)), at(0)), Err(Error::Over)));
         assert!(matches!(tokens.revoke("bob"), Err(Error::Unknown(_))));
         for name in ["", "a b", "schedule", "--role", "a/b"] {
-            assert!(matches!(tokens.create(name, Role::Admin, None, at(0)), Err(Error::Name(_))), "{name}");
+            assert!(
+                matches!(tokens.create(name, Role::Admin, None, at(0)), Err(Error::Name(_))),
+                "{name}"
+            );
         }
         std::fs::set_permissions(tokens.path(), std::fs::Permissions::from_mode(0o620)).unwrap();
         assert!(matches!(Checker::new(tokens.clone()).entries(), Err(Error::Open(_))));

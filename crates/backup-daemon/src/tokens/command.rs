@@ -58,7 +58,8 @@ enum Verb {
         /// For how long the new one is good, or `never` if it does not end
         #[arg(long, value_name = "AGE", default_value = "90d")]
         expires: Lifetime,
-        /// For how long the old one is good besides, for instance 1h [default: it is worthless at once]
+        /// For how long the old one is good besides, for instance 1h [default: it is worthless at
+        /// once]
         #[arg(long, value_name = "AGE")]
         overlap: Option<Age>,
     },
@@ -99,7 +100,13 @@ pub struct Place<'a> {
 impl<'a> Place<'a> {
     /// As the configuration has it, with `state` as the state directory.
     #[must_use]
-    pub fn of(config: &ApiConfig, state: &Path, machine: &'a Machine, env: &'a Environment, now: Timestamp) -> Self {
+    pub fn of(
+        config: &ApiConfig,
+        state: &Path,
+        machine: &'a Machine,
+        env: &'a Environment,
+        now: Timestamp,
+    ) -> Self {
         let tokens = Tokens::at(config.tokens_file.clone().unwrap_or_else(|| state.join(FILE)));
         Self { tokens, audit: Audit::in_state(state), machine, env, now, zone: &machine.time_zone }
     }
@@ -112,7 +119,10 @@ impl<'a> Place<'a> {
 pub fn run(args: &TokenArgs, place: &Place<'_>, out: &mut dyn Write) -> Result<Vec<String>, Error> {
     let printed = |error: io::Error| Error::Place("standard output".into(), error);
     let until = |age: &Option<Age>| {
-        age.as_ref().map(|age| age.after(place.now, place.zone)).transpose().map_err(|_| Error::Over)
+        age.as_ref()
+            .map(|age| age.after(place.now, place.zone))
+            .transpose()
+            .map_err(|_| Error::Over)
     };
     match &args.verb {
         Verb::List { json } => {
@@ -125,20 +135,26 @@ pub fn run(args: &TokenArgs, place: &Place<'_>, out: &mut dyn Write) -> Result<V
             let secret = place.tokens.create(name, *role, expires, place.now)?;
             let said = told(place, "token create", name, Some((*role, expires)));
             show(&secret, out).map_err(printed)?;
-            Ok([format!("Token of {name}, {role}, {}. It is not shown again.", Ends(expires, place.zone))]
-                .into_iter()
-                .chain(said)
-                .collect())
+            Ok([format!(
+                "Token of {name}, {role}, {}. It is not shown again.",
+                Ends(expires, place.zone)
+            )]
+            .into_iter()
+            .chain(said)
+            .collect())
         }
         Verb::Rotate { name, expires, overlap } => {
             let expires = until(&expires.0)?;
             let (secret, role) = place.tokens.rotate(name, expires, until(overlap)?, place.now)?;
             let said = told(place, "token rotate", name, Some((role, expires)));
             show(&secret, out).map_err(printed)?;
-            Ok([format!("New token of {name}, {role}, {}. It is not shown again.", Ends(expires, place.zone))]
-                .into_iter()
-                .chain(said)
-                .collect())
+            Ok([format!(
+                "New token of {name}, {role}, {}. It is not shown again.",
+                Ends(expires, place.zone)
+            )]
+            .into_iter()
+            .chain(said)
+            .collect())
         }
         Verb::Revoke { name } => {
             place.tokens.revoke(name)?;
@@ -155,17 +171,26 @@ fn show(secret: &Secret, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Records a change. That it cannot be is said.
-fn told(place: &Place<'_>, operation: &str, name: &str, given: Option<(Role, Option<Timestamp>)>) -> Option<String> {
-    let mut record = Record::new(operation, Class::Compliance, Status::Success, place.machine, place.now)
-        .on_behalf(place.env)
-        .with("token", name)
-        .with("sudo_user", place.env.text("SUDO_USER").unwrap_or_default());
+fn told(
+    place: &Place<'_>,
+    operation: &str,
+    name: &str,
+    given: Option<(Role, Option<Timestamp>)>,
+) -> Option<String> {
+    let mut record =
+        Record::new(operation, Class::Compliance, Status::Success, place.machine, place.now)
+            .on_behalf(place.env)
+            .with("token", name)
+            .with("sudo_user", place.env.text("SUDO_USER").unwrap_or_default());
     if let Some((role, expires)) = given {
         let expires = expires.map_or_else(|| "never".to_owned(), |expires| format!("{expires:.0}"));
         record = record.with("role", role.as_str()).with("expires", expires);
     }
     let error = place.audit.append(record, place.machine).err()?;
-    Some(format!("Warning: what was done is not recorded: {}", backup_control::words::chain(&error)))
+    Some(format!(
+        "Warning: what was done is not recorded: {}",
+        backup_control::words::chain(&error)
+    ))
 }
 
 fn as_json(place: &Place<'_>) -> Result<String, Error> {
@@ -180,7 +205,8 @@ fn as_json(place: &Place<'_>) -> Result<String, Error> {
 }
 
 fn table(place: &Place<'_>) -> Result<String, Error> {
-    let time = |time: Timestamp| time.to_zoned(place.zone.clone()).strftime("%Y-%m-%d %H:%M").to_string();
+    let time =
+        |time: Timestamp| time.to_zoned(place.zone.clone()).strftime("%Y-%m-%d %H:%M").to_string();
     let mut rows = vec![["Name", "Role", "Created", "Ends", "Last used"].map(str::to_owned)];
     for token in place.tokens.list()? {
         let ends = match token.expires {
@@ -194,10 +220,12 @@ fn table(place: &Place<'_>) -> Result<String, Error> {
     if rows.len() == 1 {
         return Ok("No tokens.\n".to_owned());
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; 5] = std::array::from_fn(width);
     let line = |row: &[String; 5]| {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         format!("{}\n", cells.join("  ").trim_end())
     };
     Ok(rows.iter().map(line).collect())
@@ -208,7 +236,9 @@ struct Ends<'a>(Option<Timestamp>, &'a TimeZone);
 impl fmt::Display for Ends<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(time) => write!(f, "good until {}", time.to_zoned(self.1.clone()).strftime("%Y-%m-%d %H:%M")),
+            Some(time) => {
+                write!(f, "good until {}", time.to_zoned(self.1.clone()).strftime("%Y-%m-%d %H:%M"))
+            }
             None => f.write_str("without an end"),
         }
     }
@@ -237,12 +267,16 @@ mod tests {
         let token = |words: &str| {
             let mut out = Vec::new();
             let cli = Cli::try_parse_from(["backupd"].into_iter().chain(words.split(' '))).unwrap();
-            let said = run(&cli.token, &place, &mut out).map_err(|error| format!("{error}; {}", error.hint()));
+            let said = run(&cli.token, &place, &mut out)
+                .map_err(|error| format!("{error}; {}", error.hint()));
             (String::from_utf8(out).unwrap(), said)
         };
         let (shown, said) = token("create anna --role operator --expires 30d");
         assert!(shown.starts_with("bkpd_") && shown.lines().count() == 1, "{shown}");
-        assert_eq!(said.unwrap(), ["Token of anna, operator, good until 2027-02-14 08:00. It is not shown again."]);
+        assert_eq!(
+            said.unwrap(),
+            ["Token of anna, operator, good until 2027-02-14 08:00. It is not shown again."]
+        );
         let (other, _) = token("rotate anna --expires never --overlap 1h");
         assert_ne!(shown, other);
         let (list, _) = token("list");
@@ -254,9 +288,13 @@ mod tests {
         assert!(json.contains("\"name\":\"anna\"") && !json.contains("sha256"), "{json}");
         assert_eq!(token("revoke anna").1.unwrap(), ["The token of anna is worthless now."]);
         insta::assert_snapshot!(token("revoke anna").1.unwrap_err(), @"there is no token `anna`; `backupd token list` shows those that there are");
-        let records =
-            place.audit.read(&Filter { operation: Some("token".into()), ..Filter::default() }).unwrap().records;
-        let operations: Vec<&str> = records.iter().map(|record| record.operation.as_str()).collect();
+        let records = place
+            .audit
+            .read(&Filter { operation: Some("token".into()), ..Filter::default() })
+            .unwrap()
+            .records;
+        let operations: Vec<&str> =
+            records.iter().map(|record| record.operation.as_str()).collect();
         assert_eq!(operations, ["token create", "token rotate", "token revoke"]);
         let log = std::fs::read_to_string(place.audit.path()).unwrap();
         assert!(!log.contains(shown.trim()) && !log.contains(other.trim()));

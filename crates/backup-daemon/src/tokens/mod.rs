@@ -1,4 +1,5 @@
-//! Tokens: who may use the API besides those who can open its Unix socket, as what, and for how long.
+//! Tokens: who may use the API besides those who can open its Unix socket, as what, and for how
+//! long.
 //!
 //! ```text
 //!  backupd token create ─▶ the token, shown once        Authorization: Bearer ─▶ Checker ─▶ name and role

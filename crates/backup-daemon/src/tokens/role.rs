@@ -7,13 +7,25 @@ use serde::{Deserialize, Serialize};
 
 /// Who may do what. Each may do what those before it may.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ValueEnum, utoipa::ToSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    ValueEnum,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Reads the audit log, reports, metrics and how it is; changes nothing.
     Auditor,
-    /// Reads everything, starts and stops backups, verification and checks, silences alerts, restores to where nothing is.
+    /// Reads everything, starts and stops backups, verification and checks, silences alerts,
+    /// restores to where nothing is.
     Operator,
     /// Everything.
     Admin,

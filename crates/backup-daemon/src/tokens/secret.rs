@@ -44,7 +44,8 @@ pub(super) fn hash(token: &str) -> [u8; 32] {
 
 /// Whether a text can be a token at all.
 pub(super) fn can_be(text: &str) -> bool {
-    text.strip_prefix(PREFIX).is_some_and(|rest| URL_SAFE_NO_PAD.decode(rest).is_ok_and(|bytes| bytes.len() == BYTES))
+    text.strip_prefix(PREFIX)
+        .is_some_and(|rest| URL_SAFE_NO_PAD.decode(rest).is_ok_and(|bytes| bytes.len() == BYTES))
 }
 
 #[cfg(test)]

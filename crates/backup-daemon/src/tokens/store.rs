@@ -1,4 +1,5 @@
-//! The file with the tokens: their hashes, never they themselves. It is replaced as a whole; writers wait for each other.
+//! The file with the tokens: their hashes, never they themselves. It is replaced as a whole;
+//! writers wait for each other.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
@@ -63,10 +64,16 @@ impl Error {
     pub fn hint(&self) -> String {
         match self {
             Self::Place(..) => {
-                "name another file as `tokens_file` in `[api]`, or another directory in BACKUP_STATE_DIR".into()
+                "name another file as `tokens_file` in `[api]`, or another directory in \
+                 BACKUP_STATE_DIR"
+                    .into()
             }
-            Self::Damaged(path, _) => format!("remove {}, and create the tokens anew", path.display()),
-            Self::Open(path) => format!("`chmod 600 {}`, and look at what is in it", path.display()),
+            Self::Damaged(path, _) => {
+                format!("remove {}, and create the tokens anew", path.display())
+            }
+            Self::Open(path) => {
+                format!("`chmod 600 {}`, and look at what is in it", path.display())
+            }
             Self::Busy(path) => format!("`fuser {}` names it", path.display()),
             Self::Exists(name) => format!("`backupd token rotate {name}` replaces it"),
             Self::Unknown(_) => "`backupd token list` shows those that there are".into(),
@@ -169,7 +176,8 @@ impl Tokens {
         let mut json = Vec::new();
         io::Read::read_to_end(&mut io::Read::take(&mut file, MAX_FILE), &mut json)
             .map_err(|error| self.failed(error))?;
-        let stored: Stored = serde_json::from_slice(&json).map_err(|error| Error::Damaged(self.path.clone(), error))?;
+        let stored: Stored = serde_json::from_slice(&json)
+            .map_err(|error| Error::Damaged(self.path.clone(), error))?;
         Ok(stored.tokens)
     }
 
@@ -183,7 +191,13 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Error`]
-    pub fn create(&self, name: &str, role: Role, expires: Option<Timestamp>, now: Timestamp) -> Result<Secret, Error> {
+    pub fn create(
+        &self,
+        name: &str,
+        role: Role,
+        expires: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Secret, Error> {
         if !audit::is_name(name) || RESERVED.contains(&name) {
             return Err(Error::Name(name.to_owned()));
         }
@@ -231,7 +245,8 @@ impl Tokens {
             let token = tokens.iter_mut().find(|token| token.name == name);
             let token = token.ok_or_else(|| Error::Unknown(name.to_owned()))?;
             // What is over does not become good again by being replaced.
-            let until = until.map(|until| token.expires.map_or(until, |expires| expires.min(until)));
+            let until =
+                until.map(|until| token.expires.map_or(until, |expires| expires.min(until)));
             let sha256 = std::mem::replace(&mut token.sha256, hex::encode(hash(secret.reveal())));
             token.before = until.map(|until| Before { sha256, until });
             (token.created, token.expires, token.last_used) = (now, expires, None);
@@ -268,15 +283,20 @@ impl Tokens {
         })
     }
 
-    fn change(&self, change: impl FnOnce(&mut Vec<Entry>) -> Result<(), Error>) -> Result<(), Error> {
+    fn change(
+        &self,
+        change: impl FnOnce(&mut Vec<Entry>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let _lock = self.lock()?;
         let mut tokens = self.list()?;
         change(&mut tokens)?;
-        let json = serde_json::to_vec_pretty(&Stored { version: 1, tokens }).map_err(io::Error::other);
+        let json =
+            serde_json::to_vec_pretty(&Stored { version: 1, tokens }).map_err(io::Error::other);
         let json = json.map_err(|error| self.failed(error))?;
         let new = self.path.with_extension("new");
         let written = || {
-            let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            let mut file =
+                File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
             file.write_all(&json).and_then(|()| file.sync_all())?;
             std::fs::rename(&new, &self.path)
         };
@@ -284,7 +304,8 @@ impl Tokens {
     }
 
     fn lock(&self) -> Result<File, Error> {
-        cache::create(self.path.parent().unwrap_or(Path::new("."))).map_err(|error| self.failed(error))?;
+        cache::create(self.path.parent().unwrap_or(Path::new(".")))
+            .map_err(|error| self.failed(error))?;
         let path = self.path.with_extension("lock");
         let lock = File::options().append(true).create(true).mode(0o600).open(path);
         let lock = lock.map_err(|error| self.failed(error))?;

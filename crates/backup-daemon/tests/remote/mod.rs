@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use crate::common::{CONFIG, Daemon, Place, program};
 
-/// What the daemon of these tests has besides: nothing happens by itself, a job that waits for a file, a rule, another repository.
+/// What the daemon of these tests has besides: nothing happens by itself, a job that waits for a
+/// file, a rule, another repository.
 fn config(api: &str) -> String {
     let quiet = CONFIG.replace("* * * * *", "0 0 1 1 *").replace("*/2 * * * *", "0 0 1 1 *");
     let quiet = quiet.replace("*/10 * * * *", "0 0 1 1 *");
@@ -66,7 +67,10 @@ impl<'a> Elsewhere<'a> {
         let elsewhere = self.place.path("elsewhere");
         std::fs::create_dir_all(&elsewhere).unwrap();
         let mut command = self.place.prepare(program());
-        command.current_dir(&elsewhere).env("HOME", &elsewhere).env("BACKUP_STATE_DIR", elsewhere.join("state"));
+        command
+            .current_dir(&elsewhere)
+            .env("HOME", &elsewhere)
+            .env("BACKUP_STATE_DIR", elsewhere.join("state"));
         command.envs(self.env.iter().map(|(name, value)| (*name, value.as_str()))).args(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
@@ -83,7 +87,15 @@ fn finished(child: Child) -> Said {
 }
 
 fn here(place: &Place, args: &[&str]) -> Said {
-    finished(place.prepare(program()).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    finished(
+        place
+            .prepare(program())
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    )
 }
 
 fn started(place: &Place) -> Daemon {
@@ -141,13 +153,19 @@ fn what_is_looked_at_is_as_it_is_there() {
         loop {
             let (there, from_here) = (here(&place, &words), elsewhere.run(&words));
             // Ages and the moment of a report pass meanwhile.
-            let same =
-                |said: &Said| Said { out: without_times(&said.out), err: without_times(&said.err), ..said.clone() };
+            let same = |said: &Said| Said {
+                out: without_times(&said.out),
+                err: without_times(&said.err),
+                ..said.clone()
+            };
             if same(&there) == same(&from_here) {
                 assert!(from_here.code.is_some());
                 break;
             }
-            assert!(began.elapsed() < Duration::from_secs(20), "{line}\n{there:#?}\n{from_here:#?}");
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "{line}\n{there:#?}\n{from_here:#?}"
+            );
         }
     }
 }
@@ -177,20 +195,37 @@ fn work_is_begun_followed_and_told_as_by_the_verb_itself() {
     let elsewhere = Elsewhere::at_socket(&place);
     let run = elsewhere.run(&["run", "docs", "--type", "full", "--tier", "daily"]).ended(0);
     assert!(
-        run.out.starts_with("Snapshot ") && run.out.contains(" saved: full") && run.out.contains("Stored"),
+        run.out.starts_with("Snapshot ")
+            && run.out.contains(" saved: full")
+            && run.out.contains("Stored"),
         "{run:?}"
     );
     let twice = elsewhere.run(&["run", "docs", "more", "--json"]).ended(0);
     let summary = twice.json();
-    assert_eq!((&summary["event"], &summary["job"]), (&Value::from("summary"), &Value::from("more")), "{twice:?}");
-    assert_eq!(twice.out.lines().filter(|line| line.contains("\"summary\"")).count(), 2, "{twice:?}");
+    assert_eq!(
+        (&summary["event"], &summary["job"]),
+        (&Value::from("summary"), &Value::from("more")),
+        "{twice:?}"
+    );
+    assert_eq!(
+        twice.out.lines().filter(|line| line.contains("\"summary\"")).count(),
+        2,
+        "{twice:?}"
+    );
     assert_eq!(place.json(&["list", "-r", "main"])["snapshots"].as_array().map(Vec::len), Some(3));
-    // With what a daemon is told, it is the daemon's user who is recorded, on behalf of whoever asked.
+    // With what a daemon is told, it is the daemon's user who is recorded, on behalf of whoever
+    // asked.
     assert!(elsewhere.run(&["audit", "--operation", "backup"]).ended(0).out.contains("docs"));
 
     let verified = elsewhere.run(&["verify", "latest", "--job", "docs"]).ended(0);
     assert!(verified.out.contains("verified: "), "{verified:?}");
-    assert!(elsewhere.run(&["check", "-r", "main", "--read-data"]).ended(0).out.contains("No damage found"));
+    assert!(
+        elsewhere
+            .run(&["check", "-r", "main", "--read-data"])
+            .ended(0)
+            .out
+            .contains("No damage found")
+    );
     let target = place.path("restored");
     let words = ["restore", "latest", "--job", "docs", "--target", target.to_str().unwrap()];
     let planned = elsewhere.run(&[&words[..], &["--dry-run"]].concat()).ended(0);
@@ -198,30 +233,46 @@ fn work_is_begun_followed_and_told_as_by_the_verb_itself() {
     assert_eq!(planned.out, there.out);
     assert!(!target.exists());
     assert!(elsewhere.run(&words).ended(0).out.contains("restored to"));
-    assert_eq!(std::fs::read_to_string(target.join(place.path("docs/a").strip_prefix("/").unwrap())).unwrap(), "0");
+    assert_eq!(
+        std::fs::read_to_string(target.join(place.path("docs/a").strip_prefix("/").unwrap()))
+            .unwrap(),
+        "0"
+    );
     // What is there already is not touched, and the exit code is that of the program.
     let again = elsewhere.run(&words).ended(5);
     assert!(again.err.contains("Error: "), "{again:?}");
 
-    assert_eq!(elsewhere.run(&["copy", "--from", "main", "--to", "other", "--all"]).ended(0).err, "");
+    assert_eq!(
+        elsewhere.run(&["copy", "--from", "main", "--to", "other", "--all"]).ended(0).err,
+        ""
+    );
     assert_eq!(place.json(&["list", "-r", "other"])["snapshots"].as_array().map(Vec::len), Some(3));
     elsewhere.run(&["archive", "-r", "main", "--to", "other", "--older-than", "90d"]).ended(0);
     elsewhere.run(&["prune", "-r", "main"]).ended(5);
     elsewhere.run(&["prune", "-r", "main", "--yes"]).ended(0);
     elsewhere.run(&["cleanup", "--all", "--yes"]).ended(0);
     elsewhere.run(&["alerts", "check"]).ended(0);
-    let silenced =
-        elsewhere.run(&["alerts", "silence", "stale", "--for", "2h", "--reason", "moving", "--json"]).ended(0);
+    let silenced = elsewhere
+        .run(&["alerts", "silence", "stale", "--for", "2h", "--reason", "moving", "--json"])
+        .ended(0);
     let id = silenced.json()["silence"]["id"].as_str().unwrap().to_owned();
     assert!(elsewhere.run(&["alerts"]).out.contains(&id));
     elsewhere.run(&["alerts", "unsilence", &id]).ended(0);
     elsewhere.run(&["alerts", "unsilence", &id]).ended(1);
     elsewhere.run(&["schedule", "pause", "docs/daily"]).ended(0);
-    assert_eq!(elsewhere.run(&["running", "--json"]).ended(0).json()["paused"], serde_json::json!(["docs/daily"]));
+    assert_eq!(
+        elsewhere.run(&["running", "--json"]).ended(0).json()["paused"],
+        serde_json::json!(["docs/daily"])
+    );
     assert!(elsewhere.run(&["running"]).ended(0).err.contains("Paused: docs/daily."));
     for said in [elsewhere.run(&["schedule"]), here(&place, &["schedule"])] {
         let line = said.out.lines().find(|line| line.contains("docs/daily")).unwrap().to_owned();
-        assert!(line.contains("paused") && !line.contains("20") && said.out.matches("paused").count() == 1, "{said:?}");
+        assert!(
+            line.contains("paused")
+                && !line.contains("20")
+                && said.out.matches("paused").count() == 1,
+            "{said:?}"
+        );
     }
     elsewhere.run(&["schedule", "resume"]).ended(0);
     assert!(!elsewhere.run(&["schedule"]).ended(0).out.contains("paused"));
@@ -229,7 +280,12 @@ fn work_is_begun_followed_and_told_as_by_the_verb_itself() {
     assert!(unknown.err.contains("backup schedule --server"), "{unknown:?}");
     elsewhere.run(&["run", "nosuch"]).ended(1);
     // Nothing is begun of what has a mistake in it.
-    let ended = || elsewhere.run(&["running", "--ended", "--json"]).ended(0).json()["ended"].as_array().unwrap().len();
+    let ended = || {
+        elsewhere.run(&["running", "--ended", "--json"]).ended(0).json()["ended"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
     let before = ended();
     let unknown = elsewhere.run(&["run", "docs", "nosuch", "none"]).ended(1);
     assert!(unknown.err.contains("no job or group nosuch, none"), "{unknown:?}");
@@ -246,7 +302,8 @@ fn wait_for_slow(elsewhere: &Elsewhere<'_>) -> String {
     let began = Instant::now();
     loop {
         let running = elsewhere.run(&["running", "--json"]).ended(0).json();
-        let found = running["running"].as_array().unwrap().iter().find(|item| !item["since"].is_null());
+        let found =
+            running["running"].as_array().unwrap().iter().find(|item| !item["since"].is_null());
         if let Some(found) = found {
             return found["id"].as_str().unwrap().to_owned();
         }
@@ -333,7 +390,8 @@ fn what_a_daemon_is_not_told() {
         assert!(matches!(said.code, Some(2 | 5)), "{line}: {said:?}");
         assert!(said.err.contains("Hint: ") || said.err.contains("Usage: "), "{line}: {said:?}");
     }
-    let renamed = elsewhere.run(&["restore", "latest", "--target", &target, "--only", "/x"]).ended(2);
+    let renamed =
+        elsewhere.run(&["restore", "latest", "--target", &target, "--only", "/x"]).ended(2);
     assert!(renamed.err.contains("--only"), "{renamed:?}");
     // What is of this machine is done here, whichever daemon is usual.
     elsewhere.run(&["config", "example"]).ended(0);
@@ -346,7 +404,13 @@ fn what_a_daemon_is_not_told() {
         .run(&["status"])
         .ended(2)
     };
-    for server in ["http://backup1:8321", "https://me:bkpd_hush@backup1", "nosuch", "unix://relative", "gopher://x"] {
+    for server in [
+        "http://backup1:8321",
+        "https://me:bkpd_hush@backup1",
+        "nosuch",
+        "unix://relative",
+        "gopher://x",
+    ] {
         let said = with(server);
         assert!(said.err.contains("Hint: ") && !said.err.contains("hush"), "{server}: {said:?}");
     }

@@ -13,21 +13,31 @@ struct Secured {
 
 impl Secured {
     fn start() -> Self {
-        let api = "[api]\nlisten = \"127.0.0.1:0\"\ntls_cert = \"cert.pem\"\ntls_key = \"key.pem\"\n";
+        let api =
+            "[api]\nlisten = \"127.0.0.1:0\"\ntls_cert = \"cert.pem\"\ntls_key = \"key.pem\"\n";
         let place = Place::new(&config(api));
         let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         place.write("cert.pem", &own.cert.pem());
         place.write("key.pem", &own.signing_key.serialize_pem());
-        place.write("elsewhere/other.pem", &rcgen::generate_simple_self_signed(["x".to_owned()]).unwrap().cert.pem());
+        place.write(
+            "elsewhere/other.pem",
+            &rcgen::generate_simple_self_signed(["x".to_owned()]).unwrap().cert.pem(),
+        );
         let token = |role: &str| {
             let mut create = place.prepare(env!("CARGO_BIN_EXE_backupd").as_ref());
-            let output = create.args(["token", "create", &format!("{role}-anna"), "--role", role]).output().unwrap();
+            let output = create
+                .args(["token", "create", &format!("{role}-anna"), "--role", role])
+                .output()
+                .unwrap();
             String::from_utf8(output.stdout).unwrap().trim().to_owned()
         };
         let tokens = ["auditor", "operator", "admin"].map(token);
         let daemon = started(&place);
         let lines = daemon.lines();
-        let ready = lines.iter().find_map(|line| line["message"].as_str()?.split_once(" and 127.0.0.1:")).unwrap();
+        let ready = lines
+            .iter()
+            .find_map(|line| line["message"].as_str()?.split_once(" and 127.0.0.1:"))
+            .unwrap();
         let url = format!("https://localhost:{}", ready.1);
         Self { place, _daemon: daemon, url, tokens }
     }
@@ -37,7 +47,10 @@ impl Secured {
         self.place.write("elsewhere/token", token);
         self.place.write(
             "elsewhere/backup.toml",
-            &format!("[servers.prod]\nurl = \"{}\"\ntoken_file = \"token\"\nca_file = \"{ca}\"\n", self.url),
+            &format!(
+                "[servers.prod]\nurl = \"{}\"\ntoken_file = \"token\"\nca_file = \"{ca}\"\n",
+                self.url
+            ),
         );
         Elsewhere { place: &self.place, env: vec![("BACKUP_SERVER", "prod".to_owned())] }
     }
@@ -71,19 +84,30 @@ fn by_tls_with_a_token_of_each_role() {
             let text = format!("{line}: {said:?}");
             assert_eq!(said.code, Some(code), "{text}");
             assert!(
-                code == 0 || said.err.contains("Error: ") && said.err.contains("role") || said.err.contains("admin"),
+                code == 0
+                    || said.err.contains("Error: ") && said.err.contains("role")
+                    || said.err.contains("admin"),
                 "{text}"
             );
             assert!(!text.contains(token.as_str()) && !text.contains("bkpd_"), "{text}");
         }
     }
-    let records = secured.by(auditor).run(&["audit", "--operation", "backup", "--json"]).ended(0).json();
-    let users: Vec<&str> =
-        records["records"].as_array().unwrap().iter().filter_map(|one| one["user"].as_str()).collect();
+    let records =
+        secured.by(auditor).run(&["audit", "--operation", "backup", "--json"]).ended(0).json();
+    let users: Vec<&str> = records["records"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| one["user"].as_str())
+        .collect();
     assert!(users.contains(&"operator-anna") && users.contains(&"admin-anna"), "{records}");
 
-    let wrong = secured.by("bkpd_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").run(&["list"]).ended(2);
-    assert!(wrong.err.contains("the token is not good") && wrong.err.contains("BACKUP_TOKEN"), "{wrong:?}");
+    let wrong =
+        secured.by("bkpd_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").run(&["list"]).ended(2);
+    assert!(
+        wrong.err.contains("the token is not good") && wrong.err.contains("BACKUP_TOKEN"),
+        "{wrong:?}"
+    );
     let with = |env: &[(&'static str, &str)], args: &[&str]| {
         let env = env.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         Elsewhere { place: &secured.place, env }.run(args)
@@ -95,13 +119,22 @@ fn by_tls_with_a_token_of_each_role() {
     with(&[], &["--server", url, "--ca-file", &ca, "status"]).ended(2);
     // An authority that nobody knows, and one that vouches for somebody else.
     let unknown = with(&[("BACKUP_TOKEN", operator)], &["--server", url, "status"]).ended(1);
-    assert!(unknown.err.contains("--ca-file") && unknown.err.contains("certificate"), "{unknown:?}");
-    let other = with(&[("BACKUP_TOKEN", operator)], &["--server", url, "--ca-file", "other.pem", "status"]).ended(1);
+    assert!(
+        unknown.err.contains("--ca-file") && unknown.err.contains("certificate"),
+        "{unknown:?}"
+    );
+    let other =
+        with(&[("BACKUP_TOKEN", operator)], &["--server", url, "--ca-file", "other.pem", "status"])
+            .ended(1);
     assert!(other.err.contains("certificate"), "{other:?}");
     let elsewhere = url.replace("localhost", "127.0.0.1");
-    let host = with(&[("BACKUP_TOKEN", operator)], &["--server", &elsewhere, "--ca-file", &ca, "status"]).ended(1);
+    let host =
+        with(&[("BACKUP_TOKEN", operator)], &["--server", &elsewhere, "--ca-file", &ca, "status"])
+            .ended(1);
     assert!(host.err.contains("certificate"), "{host:?}");
     // Without TLS it is not spoken to, and nothing is said that a redirection could take elsewhere.
-    let plain = with(&[("BACKUP_TOKEN", operator)], &["--server", &url.replace("https", "http"), "status"]).ended(1);
+    let plain =
+        with(&[("BACKUP_TOKEN", operator)], &["--server", &url.replace("https", "http"), "status"])
+            .ended(1);
     assert!(!plain.err.contains("bkpd_"), "{plain:?}");
 }

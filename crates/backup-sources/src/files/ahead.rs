@@ -1,8 +1,9 @@
 //! Listing directories before their turn comes.
 //!
-//! The walk goes depth first and takes one [`Slot`] after the other. Where listing is fast, it does the work of a slot
-//! itself: handing it to another thread would cost more than it brings. Where listing is slow, [`Ahead`] gives the
-//! slots that come next to blocking threads, as many at a time as the window allows, and the walk finds them done.
+//! The walk goes depth first and takes one [`Slot`] after the other. Where listing is fast, it does
+//! the work of a slot itself: handing it to another thread would cost more than it brings. Where
+//! listing is slow, [`Ahead`] gives the slots that come next to blocking threads, as many at a time
+//! as the window allows, and the walk finds them done.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use backup_core::source::{
-    BlockingContent, ContentEnd, ContentReader, EntryPath, SourceError, SourceErrorKind, SourceResult,
+    BlockingContent, ContentEnd, ContentReader, EntryPath, SourceError, SourceErrorKind,
+    SourceResult,
 };
 use rustix::fs::{Advice, FileType, OFlags, Stat, fadvise, fstat};
 use rustix::io::Errno;
@@ -76,7 +77,8 @@ impl BlockingContent for FileContent {
 
 /// Opens without leaving a trace in the access time where that is allowed (owner and root only).
 fn open(path: &EntryPath) -> Result<OwnedFd, Errno> {
-    // Non-blocking: should a pipe have taken the file's place, opening it must not wait for a writer.
+    // Non-blocking: should a pipe have taken the file's place, opening it must not wait for a
+    // writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
     match sys::open(path, flags | OFlags::NOATIME) {
         Err(Errno::PERM) => sys::open(path, flags),
@@ -85,7 +87,10 @@ fn open(path: &EntryPath) -> Result<OwnedFd, Errno> {
 }
 
 fn replaced(path: &EntryPath) -> SourceError {
-    SourceError::new(SourceErrorKind::NotFound, format!("{path} was replaced by something else while the backup ran"))
+    SourceError::new(
+        SourceErrorKind::NotFound,
+        format!("{path} was replaced by something else while the backup ran"),
+    )
 }
 
 /// An open file.

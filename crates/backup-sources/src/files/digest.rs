@@ -1,9 +1,10 @@
 //! Content digests of directory trees, to compare a restored copy with its origin.
 //!
-//! The digest of a tree is the sum, modulo 2²⁵⁶, of one SHA-256 per entry, so the order of the entries does not matter.
-//! Each of these covers the path relative to the top of the tree, type, mode, modification time, owner, group, link
-//! target or device number, extended attributes in the order of their names, and the SHA-256 of the content; hard links
-//! count as separate files. Equal trees at different places have equal digests.
+//! The digest of a tree is the sum, modulo 2²⁵⁶, of one SHA-256 per entry, so the order of the
+//! entries does not matter. Each of these covers the path relative to the top of the tree, type,
+//! mode, modification time, owner, group, link target or device number, extended attributes in the
+//! order of their names, and the SHA-256 of the content; hard links count as separate files. Equal
+//! trees at different places have equal digests.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -11,8 +12,8 @@ use std::sync::Arc;
 
 use backup_core::context::Context;
 use backup_core::source::{
-    Content, Digest, Entry, EntryPath, Item, Metadata, NodeKind, ObjectDigest, SourceError, SourceErrorKind,
-    SourceResult,
+    Content, Digest, Entry, EntryPath, Item, Metadata, NodeKind, ObjectDigest, SourceError,
+    SourceErrorKind, SourceResult,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
@@ -26,7 +27,11 @@ const SHARE: u64 = 8 << 20;
 const SHARE_ENTRIES: usize = 256;
 
 /// Digests of the trees at `roots`, one object each.
-pub(super) async fn digest(cx: &Context, rules: Arc<Rules>, roots: &[EntryPath]) -> SourceResult<Digest> {
+pub(super) async fn digest(
+    cx: &Context,
+    rules: Arc<Rules>,
+    roots: &[EntryPath],
+) -> SourceResult<Digest> {
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let mut reader = FilesReader::start(cx, rules, roots.to_vec());
     let mut sums = vec![Sum::default(); roots.len()];
@@ -60,8 +65,8 @@ pub(super) async fn digest(cx: &Context, rules: Arc<Rules>, roots: &[EntryPath])
     Ok(Digest { objects: names.into_iter().zip(sums.into_iter().map(Sum::finish)).collect() })
 }
 
-/// The entry behind `item` and the index of the given path it belongs to; directories above those do not count. What
-/// cannot be read makes the digest meaningless and is an error.
+/// The entry behind `item` and the index of the given path it belongs to; directories above those
+/// do not count. What cannot be read makes the digest meaningless and is an error.
 fn relevant(item: Item, roots: &[EntryPath]) -> SourceResult<Option<(usize, Entry)>> {
     match item {
         Item::Entry(entry) => {
@@ -83,7 +88,11 @@ fn names(roots: &[EntryPath]) -> Vec<String> {
     roots
         .iter()
         .map(|root| {
-            let name = if root.is_root() { "/".to_owned() } else { String::from_utf8_lossy(root.name()).into_owned() };
+            let name = if root.is_root() {
+                "/".to_owned()
+            } else {
+                String::from_utf8_lossy(root.name()).into_owned()
+            };
             let count = seen.entry(name.clone()).and_modify(|count| *count += 1).or_insert(1);
             if *count == 1 { name } else { format!("{name}#{count}") }
         })
@@ -92,7 +101,12 @@ fn names(roots: &[EntryPath]) -> Vec<String> {
 
 type Share = Vec<(usize, Entry)>;
 
-fn spawn(running: &mut JoinSet<SourceResult<Vec<(usize, Sum)>>>, cx: &Context, roots: &[EntryPath], share: Share) {
+fn spawn(
+    running: &mut JoinSet<SourceResult<Vec<(usize, Sum)>>>,
+    cx: &Context,
+    roots: &[EntryPath],
+    share: Share,
+) {
     let cx = cx.clone();
     let roots = roots.to_vec();
     running.spawn_blocking(move || {
@@ -106,10 +120,14 @@ fn spawn(running: &mut JoinSet<SourceResult<Vec<(usize, Sum)>>>, cx: &Context, r
     });
 }
 
-async fn collect(running: &mut JoinSet<SourceResult<Vec<(usize, Sum)>>>, sums: &mut [Sum]) -> SourceResult<()> {
+async fn collect(
+    running: &mut JoinSet<SourceResult<Vec<(usize, Sum)>>>,
+    sums: &mut [Sum],
+) -> SourceResult<()> {
     if let Some(result) = running.join_next().await {
         let parts = result.map_err(|error| {
-            SourceError::new(SourceErrorKind::Io, "comparing files ended unexpectedly").with_source(error)
+            SourceError::new(SourceErrorKind::Io, "comparing files ended unexpectedly")
+                .with_source(error)
         })??;
         for (root, part) in parts {
             sums[root].add(&part);

@@ -1,4 +1,5 @@
-//! Which entries are meant: the request's selection and the source's own exclude patterns, applied from the top down.
+//! Which entries are meant: the request's selection and the source's own exclude patterns, applied
+//! from the top down.
 
 use std::path::PathBuf;
 
@@ -15,8 +16,8 @@ pub(super) enum Cover {
     Yes,
 }
 
-/// Include and exclude patterns. Going from a directory to its children with [`Filter::child`] costs one match per
-/// child where [`Selection::covers`] would look at every directory above it.
+/// Include and exclude patterns. Going from a directory to its children with [`Filter::child`]
+/// costs one match per child where [`Selection::covers`] would look at every directory above it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Filter {
     selection: Selection,
@@ -34,35 +35,49 @@ impl Filter {
         let mut patterns = Vec::new();
         for file in files {
             let text = std::fs::read_to_string(file).map_err(|error| {
-                SourceError::new(SourceErrorKind::Invalid, format!("cannot read the exclude file {}", file.display()))
-                    .with_source(error)
-                    .with_hint("correct the path of the exclude file or create it")
+                SourceError::new(
+                    SourceErrorKind::Invalid,
+                    format!("cannot read the exclude file {}", file.display()),
+                )
+                .with_source(error)
+                .with_hint("correct the path of the exclude file or create it")
             })?;
-            patterns.extend(text.lines().map(str::trim).filter(|line| is_pattern(line)).map(str::to_owned));
+            patterns.extend(
+                text.lines().map(str::trim).filter(|line| is_pattern(line)).map(str::to_owned),
+            );
         }
         let excludes = Selection::new(Vec::new(), patterns).map_err(|error| {
-            SourceError::new(SourceErrorKind::Invalid, "an exclude file holds a bad pattern").with_source(error)
+            SourceError::new(SourceErrorKind::Invalid, "an exclude file holds a bad pattern")
+                .with_source(error)
         })?;
         Ok(Self { selection, excludes })
     }
 
-    /// How far `path`, given by the user, is meant. Naming a path outweighs patterns that would exclude it.
+    /// How far `path`, given by the user, is meant. Naming a path outweighs patterns that would
+    /// exclude it.
     pub(super) fn root(&self, path: &EntryPath) -> Cover {
         self.included(path)
     }
 
     /// How far `path` is meant whose directory is meant as far as `parent`.
     pub(super) fn child(&self, parent: Cover, path: &EntryPath) -> Cover {
-        if parent == Cover::No || self.selection.is_excluded(path) || self.excludes.is_excluded(path) {
+        if parent == Cover::No
+            || self.selection.is_excluded(path)
+            || self.excludes.is_excluded(path)
+        {
             return Cover::No;
         }
         if parent == Cover::Yes { Cover::Yes } else { self.included(path) }
     }
 
     fn included(&self, path: &EntryPath) -> Cover {
-        // `covers` would also look for excluded directories above, which a given path outweighs; without include
-        // patterns the answer is known.
-        if self.selection.include().is_empty() || self.selection.covers(path) { Cover::Yes } else { Cover::Below }
+        // `covers` would also look for excluded directories above, which a given path outweighs;
+        // without include patterns the answer is known.
+        if self.selection.include().is_empty() || self.selection.covers(path) {
+            Cover::Yes
+        } else {
+            Cover::Below
+        }
     }
 }
 

@@ -12,10 +12,11 @@ use rustix::io::Errno;
 use super::sys;
 use super::users::Names;
 
-/// Metadata of what `stat` describes, without link target and attributes. `None` for types nobody knows.
+/// Metadata of what `stat` describes, without link target and attributes. `None` for types nobody
+/// knows.
 ///
-/// Following restic: the access time is the modification time, only files have a size, and directories, pipes and
-/// sockets have no link count.
+/// Following restic: the access time is the modification time, only files have a size, and
+/// directories, pipes and sockets have no link count.
 pub(super) fn from_stat(stat: &Stat, names: &Names) -> Option<Metadata> {
     let kind = kind_of(stat)?;
     let is_file = kind == NodeKind::File;
@@ -60,7 +61,11 @@ fn kind_of(stat: &Stat) -> Option<NodeKind> {
 /// The moment, or the nearest one that can be represented (years -9999 to 9999).
 fn timestamp(seconds: i64, nanoseconds: i64) -> Timestamp {
     let nanoseconds = i32::try_from(nanoseconds).unwrap_or(0);
-    Timestamp::new(seconds, nanoseconds).unwrap_or(if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX })
+    Timestamp::new(seconds, nanoseconds).unwrap_or(if seconds < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
 }
 
 /// Where attributes are read from.
@@ -81,32 +86,45 @@ pub(super) struct XattrReader {
 }
 
 impl XattrReader {
-    /// The attributes of `path`, which is `name` in the open directory `dir`, and a warning if not all can be read.
+    /// The attributes of `path`, which is `name` in the open directory `dir`, and a warning if not
+    /// all can be read.
     ///
-    /// Read by path, because the system has no call that takes a directory and a name. Paths that are too long for it
-    /// are reached through the open directory.
-    pub(super) fn at(&mut self, path: &EntryPath, dir: impl AsFd, name: &CStr) -> (Vec<Xattr>, Option<Warning>) {
+    /// Read by path, because the system has no call that takes a directory and a name. Paths that
+    /// are too long for it are reached through the open directory.
+    pub(super) fn at(
+        &mut self,
+        path: &EntryPath,
+        dir: impl AsFd,
+        name: &CStr,
+    ) -> (Vec<Xattr>, Option<Warning>) {
         let mut buffer = std::mem::take(&mut self.path);
         buffer.clear();
         if path.as_bytes().len() <= sys::PATH_MAX {
             buffer.extend_from_slice(path.as_bytes());
         } else {
-            buffer.extend_from_slice(format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).as_bytes());
+            buffer.extend_from_slice(
+                format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).as_bytes(),
+            );
             buffer.extend_from_slice(name.to_bytes());
         }
         buffer.push(0);
-        let result = self.read(Place::Path(CStr::from_bytes_until_nul(&buffer).unwrap_or_default()));
+        let result =
+            self.read(Place::Path(CStr::from_bytes_until_nul(&buffer).unwrap_or_default()));
         self.path = buffer;
         let (found, message) = match result {
             Ok((found, failed)) if failed.is_empty() => return (found, None),
-            Ok((found, failed)) => (found, format!("cannot read the attributes {}", failed.join(", "))),
-            Err(errno) => (Vec::new(), format!("cannot list the attributes: {}", std::io::Error::from(errno))),
+            Ok((found, failed)) => {
+                (found, format!("cannot read the attributes {}", failed.join(", ")))
+            }
+            Err(errno) => {
+                (Vec::new(), format!("cannot list the attributes: {}", std::io::Error::from(errno)))
+            }
         };
         (found, Some(sys::warning(WarningKind::Metadata, path, message)))
     }
 
-    /// The attributes of `place` in the order in which the system lists them, and the names of those that could not
-    /// be read. A file system without attributes has none.
+    /// The attributes of `place` in the order in which the system lists them, and the names of
+    /// those that could not be read. A file system without attributes has none.
     pub(super) fn read(&mut self, place: Place<'_>) -> Result<(Vec<Xattr>, Vec<String>), Errno> {
         let listed = filled(&mut self.list, |buffer| match place {
             Place::Path(path) => llistxattr(path, buffer),
@@ -139,9 +157,12 @@ impl XattrReader {
     }
 }
 
-/// Calls `read` with a larger buffer until the answer fits, and returns its length. The kernel bounds both lists and
-/// values at 64 KiB; some file systems allow larger values.
-fn filled(buffer: &mut Vec<u8>, mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<usize, Errno> {
+/// Calls `read` with a larger buffer until the answer fits, and returns its length. The kernel
+/// bounds both lists and values at 64 KiB; some file systems allow larger values.
+fn filled(
+    buffer: &mut Vec<u8>,
+    mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
+) -> Result<usize, Errno> {
     const SMALL: usize = 1024;
     const LARGEST: usize = 16 << 20;
     if buffer.is_empty() {

@@ -41,8 +41,9 @@ use backup_core::context::Context;
 use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupReader, BackupRequest, Digest, EntryPath, Item, LogReader, ObjectDigest, Probe, RestoreReport,
-    RestoreRequest, Selection, Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+    BackupReader, BackupRequest, Digest, EntryPath, Item, LogReader, ObjectDigest, Probe,
+    RestoreReport, RestoreRequest, Selection, Source, SourceCapabilities, SourceError,
+    SourceErrorKind, SourceIdentity, SourceResult,
 };
 
 pub use options::FilesOptions;
@@ -57,8 +58,8 @@ const COUNTING: Duration = Duration::from_secs(10);
 
 /// Directories and files of the local machine.
 ///
-/// Snapshots hold them at their absolute paths, with every directory above a given path, as restic lays them out, so
-/// that stock `restic` can continue from them.
+/// Snapshots hold them at their absolute paths, with every directory above a given path, as restic
+/// lays them out, so that stock `restic` can continue from them.
 #[derive(Debug, Clone)]
 pub struct FilesSource {
     roots: Vec<EntryPath>,
@@ -67,12 +68,12 @@ pub struct FilesSource {
 }
 
 impl FilesSource {
-    /// A source of `paths`. They are made absolute and cleaned without resolving links; paths below others are merged
-    /// into those.
+    /// A source of `paths`. They are made absolute and cleaned without resolving links; paths below
+    /// others are merged into those.
     ///
     /// # Errors
-    /// [`SourceErrorKind::Invalid`] if there is no path, or one lies where every snapshot keeps its own description
-    /// (`/.backup`).
+    /// [`SourceErrorKind::Invalid`] if there is no path, or one lies where every snapshot keeps its
+    /// own description (`/.backup`).
     #[expect(clippy::needless_pass_by_value, reason = "callers build the list for this call")]
     pub fn new(paths: Vec<PathBuf>, options: FilesOptions) -> SourceResult<Self> {
         Ok(Self { roots: roots::clean(&paths)?, options, names: Arc::default() })
@@ -93,7 +94,8 @@ impl FilesSource {
         }))
     }
 
-    /// Everything that stands in the way of a backup, and, if nothing does, the rules for counting what there is.
+    /// Everything that stands in the way of a backup, and, if nothing does, the rules for counting
+    /// what there is.
     fn examine(&self) -> Result<Arc<Rules>, Vec<String>> {
         let mut problems: Vec<String> = self.roots.iter().filter_map(problem).collect();
         match self.rules(&Selection::all(), true) {
@@ -130,7 +132,8 @@ fn problem(path: &EntryPath) -> Option<String> {
     let readable = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
     match sys::open(path, readable) {
         // A link, a socket or a device without a driver cannot be opened, and need not be.
-        Ok(_) | Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO | rustix::io::Errno::NODEV) => None,
+        Ok(_)
+        | Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO | rustix::io::Errno::NODEV) => None,
         Err(errno) => Some(with_hint(&scan::given_error(errno, path))),
     }
 }
@@ -144,8 +147,9 @@ fn with_hint(error: &SourceError) -> String {
 
 /// Digest of the directory tree (or file) at `path`, everything in it included.
 ///
-/// Equal to the digest of the [`FilesSource`] whose given path was restored there, if nothing was excluded. Computing
-/// it reads every byte; the order-independent sum covers relative paths, metadata and contents.
+/// Equal to the digest of the [`FilesSource`] whose given path was restored there, if nothing was
+/// excluded. Computing it reads every byte; the order-independent sum covers relative paths,
+/// metadata and contents.
 ///
 /// # Errors
 /// Those of reading: a digest that leaves something out would be worth nothing.
@@ -154,7 +158,9 @@ pub async fn digest_of_dir(cx: &Context, path: &Path) -> SourceResult<ObjectDige
     let source = FilesSource::new(vec![path.to_path_buf()], options)?;
     let digest = source.digest(cx, &Selection::all()).await?;
     let object = digest.objects.into_values().next();
-    object.ok_or_else(|| SourceError::new(SourceErrorKind::NotFound, format!("nothing is at {}", path.display())))
+    object.ok_or_else(|| {
+        SourceError::new(SourceErrorKind::NotFound, format!("nothing is at {}", path.display()))
+    })
 }
 
 impl fmt::Display for FilesSource {
@@ -187,7 +193,8 @@ impl Source for FilesSource {
         SourceCapabilities { incremental: true, log_capture: false }
     }
 
-    /// The numbers are estimated by looking at everything once, and left out where that takes more than a few seconds.
+    /// The numbers are estimated by looking at everything once, and left out where that takes more
+    /// than a few seconds.
     async fn probe(&self, cx: &Context) -> SourceResult<Probe> {
         let source = self.clone();
         let rules = match blocking(move || Ok(source.examine())).await? {
@@ -198,7 +205,11 @@ impl Source for FilesSource {
         Ok(Probe { estimated_objects, estimated_bytes, ..Probe::default() })
     }
 
-    async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        cx: &Context,
+        request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         let (source, selection) = (self.clone(), request.selection.clone());
         let rules = blocking(move || {
             for root in &source.roots {
@@ -210,9 +221,16 @@ impl Source for FilesSource {
         Ok(Box::new(FilesReader::start(cx, rules, self.roots.clone())))
     }
 
-    async fn open_log(&self, _cx: &Context, _from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
-        Err(SourceError::new(SourceErrorKind::Unsupported, "files have no log that could be followed")
-            .with_hint("run backups on a schedule instead"))
+    async fn open_log(
+        &self,
+        _cx: &Context,
+        _from: Option<&Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
+        Err(SourceError::new(
+            SourceErrorKind::Unsupported,
+            "files have no log that could be followed",
+        )
+        .with_hint("run backups on a schedule instead"))
     }
 
     async fn restore(
@@ -232,9 +250,14 @@ impl Source for FilesSource {
 }
 
 /// Runs `work` on a thread that may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> SourceResult<T> + Send + 'static) -> SourceResult<T> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> SourceResult<T> + Send + 'static,
+) -> SourceResult<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => Err(SourceError::new(SourceErrorKind::Io, "a worker ended unexpectedly").with_source(error)),
+        Err(error) => {
+            Err(SourceError::new(SourceErrorKind::Io, "a worker ended unexpectedly")
+                .with_source(error))
+        }
     }
 }

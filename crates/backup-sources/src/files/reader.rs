@@ -5,7 +5,9 @@ use std::vec::IntoIter;
 
 use async_trait::async_trait;
 use backup_core::context::Context;
-use backup_core::source::{BackupReader, Checkpoint, EntryPath, Item, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{
+    BackupReader, Checkpoint, EntryPath, Item, SourceError, SourceErrorKind, SourceResult,
+};
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, channel};
@@ -37,7 +39,13 @@ impl FilesReader {
         let runtime = Handle::current();
         let walk = Walk::new(rules, cancel.clone(), out, runtime.clone());
         runtime.spawn_blocking(move || walk.run(&roots));
-        Self { cx: cx.clone(), started, ready: Vec::new().into_iter(), queue, _walk: cancel.drop_guard() }
+        Self {
+            cx: cx.clone(),
+            started,
+            ready: Vec::new().into_iter(),
+            queue,
+            _walk: cancel.drop_guard(),
+        }
     }
 
     /// The next items, empty at the end.
@@ -48,7 +56,8 @@ impl FilesReader {
             message = self.queue.recv() => match message {
                 Some(Ok(items)) => Ok(items.unwrap_or_default()),
                 Some(Err(error)) => Err(error),
-                None => Err(SourceError::new(SourceErrorKind::Io, "walking the directories ended unexpectedly")),
+                None => Err(SourceError::new(SourceErrorKind::Io, "walking the directories ended \
+                                                                   unexpectedly")),
             },
         }
     }
@@ -65,7 +74,12 @@ impl BackupReader for FilesReader {
     }
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
-        Ok(Checkpoint { started: self.started, finished: self.cx.clock.now(), position: None, log: None })
+        Ok(Checkpoint {
+            started: self.started,
+            finished: self.cx.clock.now(),
+            position: None,
+            log: None,
+        })
     }
 
     async fn abort(self: Box<Self>) {}

@@ -13,7 +13,8 @@ pub(super) const RESERVED: &[u8] = b"/.backup";
 /// Links are not resolved: as restic does, `a/../b` means `b` beside `a`, whatever `a` is.
 pub(super) fn clean(paths: &[PathBuf]) -> SourceResult<Vec<EntryPath>> {
     if paths.is_empty() {
-        return Err(SourceError::new(SourceErrorKind::Invalid, "no path is given").with_hint("name at least one path"));
+        return Err(SourceError::new(SourceErrorKind::Invalid, "no path is given")
+            .with_hint("name at least one path"));
     }
     let mut roots = paths.iter().map(|path| absolute(path)).collect::<SourceResult<Vec<_>>>()?;
     roots.sort_by(|a, b| a.segments().cmp(b.segments()));
@@ -29,10 +30,13 @@ pub(super) fn clean(paths: &[PathBuf]) -> SourceResult<Vec<EntryPath>> {
 fn absolute(path: &Path) -> SourceResult<EntryPath> {
     let invalid = |message: String| SourceError::new(SourceErrorKind::Invalid, message);
     if path.as_os_str().is_empty() {
-        return Err(invalid("a given path is empty".to_owned()).with_hint("name a directory or a file"));
+        return Err(
+            invalid("a given path is empty".to_owned()).with_hint("name a directory or a file")
+        );
     }
-    let full = std::path::absolute(path)
-        .map_err(|error| invalid(format!("cannot make {} absolute", path.display())).with_source(error))?;
+    let full = std::path::absolute(path).map_err(|error| {
+        invalid(format!("cannot make {} absolute", path.display())).with_source(error)
+    })?;
     let mut clean = PathBuf::new();
     for component in full.components() {
         match component {
@@ -58,8 +62,13 @@ pub(super) fn is_reserved(path: &EntryPath) -> bool {
 
 /// The refusal of a user's own `/.backup`.
 pub(super) fn reserved_error(path: &EntryPath) -> SourceError {
-    SourceError::new(SourceErrorKind::Invalid, format!("{path} cannot be backed up under this name"))
-        .with_hint("every snapshot keeps its own description in /.backup: rename the directory or exclude it")
+    SourceError::new(
+        SourceErrorKind::Invalid,
+        format!("{path} cannot be backed up under this name"),
+    )
+    .with_hint(
+        "every snapshot keeps its own description in /.backup: rename the directory or exclude it",
+    )
 }
 
 #[cfg(test)]

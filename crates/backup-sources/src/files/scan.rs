@@ -21,7 +21,8 @@ use super::options::FilesOptions;
 use super::users::Names;
 use super::{roots, sys};
 
-/// Entries looked at in one go. Bounds what a huge directory holds in memory to its names and one batch.
+/// Entries looked at in one go. Bounds what a huge directory holds in memory to its names and one
+/// batch.
 const BATCH: usize = 512;
 
 /// What all scans of one walk share.
@@ -76,7 +77,8 @@ pub(super) struct Listing {
 impl Listing {
     fn name(&self, index: usize) -> &CStr {
         let (start, length) = self.spans[index];
-        CStr::from_bytes_with_nul(&self.arena[start..=start + usize::from(length)]).unwrap_or_default()
+        CStr::from_bytes_with_nul(&self.arena[start..=start + usize::from(length)])
+            .unwrap_or_default()
     }
 
     fn holds(&self, name: &[u8]) -> bool {
@@ -88,7 +90,8 @@ fn part(arena: &[u8], (start, length): (usize, u16)) -> &[u8] {
     &arena[start..start + usize::from(length)]
 }
 
-/// Lists `dir` and looks at the first names. What cannot be read becomes a warning; an error ends the walk.
+/// Lists `dir` and looks at the first names. What cannot be read becomes a warning; an error ends
+/// the walk.
 pub(super) fn begin(dir: Dir, rules: &Rules) -> SourceResult<Scan> {
     let fd = match open(&dir) {
         Ok(fd) => fd,
@@ -97,11 +100,13 @@ pub(super) fn begin(dir: Dir, rules: &Rules) -> SourceResult<Scan> {
         }
     };
     let (listing, failure) = list(dir, &fd);
-    let marked = rules.options.exclude_if_present.iter().any(|marker| listing.holds(marker.as_bytes()));
+    let marked =
+        rules.options.exclude_if_present.iter().any(|marker| listing.holds(marker.as_bytes()));
     if marked {
         return Ok(Scan::default());
     }
-    let failure = failure.map(|errno| sys::read_warning(errno, "list the directory", &listing.dir.path));
+    let failure =
+        failure.map(|errno| sys::read_warning(errno, "list the directory", &listing.dir.path));
     let mut scan = look(listing, &fd, rules)?;
     scan.steps.extend(failure.map(warn));
     Ok(scan)
@@ -181,7 +186,8 @@ fn look(mut listing: Listing, fd: &OwnedFd, rules: &Rules) -> SourceResult<Scan>
     Ok(Scan { steps, rest })
 }
 
-/// The steps for the given path `path`, which is not the root. Unlike everything below, it must exist.
+/// The steps for the given path `path`, which is not the root. Unlike everything below, it must
+/// exist.
 pub(super) fn given(path: &EntryPath, rules: &Rules) -> SourceResult<Vec<Step>> {
     let failed = |errno| given_error(errno, path);
     let fd = sys::open_parent(path).map_err(failed)?;
@@ -200,8 +206,8 @@ pub(super) fn given(path: &EntryPath, rules: &Rules) -> SourceResult<Vec<Step>> 
     Ok(steps)
 }
 
-/// The entry of a directory above a given path. A link in its place is followed, and attributes that may not be read
-/// are ignored, both as restic does: the directory itself was not asked for.
+/// The entry of a directory above a given path. A link in its place is followed, and attributes
+/// that may not be read are ignored, both as restic does: the directory itself was not asked for.
 pub(super) fn above(path: &EntryPath, rules: &Rules) -> SourceResult<Entry> {
     let failed = |errno| given_error(errno, path);
     let fd = sys::open_parent(path).map_err(failed)?;
@@ -210,10 +216,16 @@ pub(super) fn above(path: &EntryPath, rules: &Rules) -> SourceResult<Entry> {
     let known = from_stat(&stat, &rules.names).filter(|metadata| metadata.kind == NodeKind::Dir);
     let mut metadata = known.ok_or_else(|| failed(Errno::NOTDIR))?;
     metadata.xattrs = XATTRS.with_borrow_mut(|xattrs| xattrs.at(path, &fd, &name).0);
-    Ok(Entry { path: path.clone(), metadata, content: Content::Empty, chunking: Chunking::ContentDefined })
+    Ok(Entry {
+        path: path.clone(),
+        metadata,
+        content: Content::Empty,
+        chunking: Chunking::ContentDefined,
+    })
 }
 
-/// The steps for the root of the file system as a given path. It has no entry of its own in a snapshot.
+/// The steps for the root of the file system as a given path. It has no entry of its own in a
+/// snapshot.
 pub(super) fn root(rules: &Rules) -> SourceResult<Scan> {
     let path = EntryPath::root();
     let stat = statat(CWD, "/", AtFlags::empty()).map_err(|errno| given_error(errno, &path))?;
@@ -225,7 +237,9 @@ pub(super) fn root(rules: &Rules) -> SourceResult<Scan> {
 pub(super) fn given_error(errno: Errno, path: &EntryPath) -> SourceError {
     let error = sys::read_error(errno, "back up", path);
     match error.kind() {
-        SourceErrorKind::NotFound => error.with_hint("correct the path, or remove it from the source's paths"),
+        SourceErrorKind::NotFound => {
+            error.with_hint("correct the path, or remove it from the source's paths")
+        }
         SourceErrorKind::PermissionDenied => error.with_hint("run as a user who may read it"),
         _ => error,
     }

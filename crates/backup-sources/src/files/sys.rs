@@ -1,4 +1,5 @@
-//! System calls that need a second thought: paths longer than the kernel takes, and errors in our terms.
+//! System calls that need a second thought: paths longer than the kernel takes, and errors in our
+//! terms.
 
 use std::os::fd::OwnedFd;
 
@@ -54,7 +55,8 @@ pub(super) fn read_error(errno: Errno, doing: &str, path: &EntryPath) -> SourceE
         Errno::ACCESS | Errno::PERM => SourceErrorKind::PermissionDenied,
         _ => SourceErrorKind::Io,
     };
-    SourceError::new(kind, format!("cannot {doing} {path}")).with_source(std::io::Error::from(errno))
+    SourceError::new(kind, format!("cannot {doing} {path}"))
+        .with_source(std::io::Error::from(errno))
 }
 
 /// A warning about an entry that could not be listed or looked at.
@@ -63,7 +65,11 @@ pub(super) fn read_warning(errno: Errno, doing: &str, path: &EntryPath) -> Warni
         Errno::NOENT | Errno::NOTDIR => vanished(path, "vanished while the backup ran"),
         // The path was resolved a moment ago: a link stands where the entry was.
         Errno::LOOP => vanished(path, "was replaced while the backup ran"),
-        errno => warning(WarningKind::Unreadable, path, format!("cannot {doing}: {}", std::io::Error::from(errno))),
+        errno => warning(
+            WarningKind::Unreadable,
+            path,
+            format!("cannot {doing}: {}", std::io::Error::from(errno)),
+        ),
     }
 }
 

@@ -17,12 +17,16 @@ type Cache = RwLock<HashMap<u32, Option<Arc<str>>>>;
 impl Names {
     /// The name of user `uid`.
     pub(super) fn user(&self, uid: u32) -> Option<Arc<str>> {
-        cached(&self.users, uid, || User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name))
+        cached(&self.users, uid, || {
+            User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
+        })
     }
 
     /// The name of group `gid`.
     pub(super) fn group(&self, gid: u32) -> Option<Arc<str>> {
-        cached(&self.groups, gid, || Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name))
+        cached(&self.groups, gid, || {
+            Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name)
+        })
     }
 }
 

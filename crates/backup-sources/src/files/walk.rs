@@ -1,4 +1,5 @@
-//! The walk: depth first, names in byte order, parents before children, each directory closed when it is through.
+//! The walk: depth first, names in byte order, parents before children, each directory closed when
+//! it is through.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use super::scan::{self, Rules, Scan, Step};
 /// Items handed over in one go.
 const BATCH: usize = 256;
 
-/// What the walk sends: items, and at the very end `None`, so that a walk that broke off is not taken for a whole one.
+/// What the walk sends: items, and at the very end `None`, so that a walk that broke off is not
+/// taken for a whole one.
 pub(super) type Message = SourceResult<Option<Vec<Item>>>;
 
 /// A directory that the walk is in.
@@ -45,7 +47,12 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn new(rules: Arc<Rules>, cancel: CancellationToken, out: Sender<Message>, runtime: Handle) -> Self {
+    pub(super) fn new(
+        rules: Arc<Rules>,
+        cancel: CancellationToken,
+        out: Sender<Message>,
+        runtime: Handle,
+    ) -> Self {
         Self {
             ahead: Ahead::new(Arc::clone(&rules), runtime),
             rules,
@@ -57,7 +64,8 @@ impl Walk {
         }
     }
 
-    /// Walks `roots`, which must be in depth-first order, to the end. Nobody being there to receive ends it early.
+    /// Walks `roots`, which must be in depth-first order, to the end. Nobody being there to receive
+    /// ends it early.
     pub(super) fn run(mut self, roots: &[EntryPath]) {
         let last = match self.all(roots) {
             Ok(()) => Ok(None),
@@ -91,7 +99,9 @@ impl Walk {
         self.leave_until(shared)?;
         let mut missing = Vec::new();
         let mut at = root.parent();
-        while let Some(path) = at.filter(|path| self.stack.last().is_some_and(|frame| frame.path != *path)) {
+        while let Some(path) =
+            at.filter(|path| self.stack.last().is_some_and(|frame| frame.path != *path))
+        {
             at = path.parent();
             missing.push(path);
         }
@@ -108,7 +118,9 @@ impl Walk {
             match frame.steps.next() {
                 Some(Step::Item(Item::Entry(entry))) => self.emit(entry)?,
                 Some(Step::Item(item)) => self.push(item)?,
-                Some(Step::Dir { entry, cover, list }) => self.descend(entry, cover, list.as_ref())?,
+                Some(Step::Dir { entry, cover, list }) => {
+                    self.descend(entry, cover, list.as_ref())?
+                }
                 None if frame.rest.is_none() && self.stack.len() == depth => break,
                 None => self.next_part()?,
             }
@@ -129,7 +141,12 @@ impl Walk {
     }
 
     /// Enters a directory and lists it, if it is to be listed.
-    fn descend(&mut self, entry: Entry, cover: Cover, list: Option<&Arc<Slot>>) -> SourceResult<()> {
+    fn descend(
+        &mut self,
+        entry: Entry,
+        cover: Cover,
+        list: Option<&Arc<Slot>>,
+    ) -> SourceResult<()> {
         let scan = match list {
             Some(slot) => self.take(slot)?,
             None => Scan::default(),
@@ -139,7 +156,13 @@ impl Walk {
     }
 
     fn enter(&mut self, path: EntryPath, pending: Option<Entry>, scan: Scan) {
-        let mut frame = Frame { path, pending, steps: Vec::new().into_iter(), rest: None, upcoming: VecDeque::new() };
+        let mut frame = Frame {
+            path,
+            pending,
+            steps: Vec::new().into_iter(),
+            rest: None,
+            upcoming: VecDeque::new(),
+        };
         frame.fill(scan);
         self.stack.push(frame);
     }
@@ -248,7 +271,8 @@ mod tests {
         let mut sent = Vec::new();
         while let Some(items) = queue.recv().await.unwrap().unwrap() {
             // Others work in the directories above meanwhile.
-            let above = |item: &Item| matches!(item, Item::Entry(entry) if !entry.path.starts_with(root));
+            let above =
+                |item: &Item| matches!(item, Item::Entry(entry) if !entry.path.starts_with(root));
             sent.extend(items.iter().filter(|item| !above(item)).map(|item| match item {
                 Item::Entry(entry) => format!("{} {:?}", entry.path, entry.metadata),
                 other => format!("{other:?}"),

@@ -1,11 +1,13 @@
 //! Capturing the oplog: the segments that go to the log lane.
 //!
-//! An offset is a moment (`seconds << 32 | increment`): everything up to it and at it has happened. There is one branch only,
-//! because what a majority has is never taken back; terms need no place in a position, because the reader finds the term of
-//! the entry it begins behind at that very entry.
+//! An offset is a moment (`seconds << 32 | increment`): everything up to it and at it has happened.
+//! There is one branch only, because what a majority has is never taken back; terms need no place
+//! in a position, because the reader finds the term of the entry it begins behind at that very
+//! entry.
 //!
-//! Bytes go to files that begin with an entry and end with its hour or at 256 MiB. Which entries a file has follows from its
-//! first one alone: whoever captures the same again writes the same, and a capturer that is started again begins another file.
+//! Bytes go to files that begin with an entry and end with its hour or at 256 MiB. Which entries a
+//! file has follows from its first one alone: whoever captures the same again writes the same, and
+//! a capturer that is started again begins another file.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,7 +15,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backup_core::context::Context;
 use backup_core::log::{self, Tick};
-use backup_core::source::{EntryPath, LogReader, LogSegment, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{
+    EntryPath, LogReader, LogSegment, SourceError, SourceErrorKind, SourceResult,
+};
 use bson::RawDocument;
 use bytes::Bytes;
 use jiff::Timestamp as Time;
@@ -54,12 +58,15 @@ pub(super) async fn open(
             let at = Position::of_offset(from.offset);
             match unless_cancelled(cx, entry_at(server, at)).await? {
                 Some(entry) => entry.position,
-                None if unless_cancelled(cx, newest(server)).await?.at < at => return Err(ahead(at)),
+                None if unless_cancelled(cx, newest(server)).await?.at < at => {
+                    return Err(ahead(at));
+                }
                 None => return Err(gap(server, at).await),
             }
         }
     };
-    let tail = OplogTail::after(server, options, begin).keeping(Box::new(|entry| Ok(is_kept(entry))));
+    let tail =
+        OplogTail::after(server, options, begin).keeping(Box::new(|entry| Ok(is_kept(entry))));
     let cutter = Cutter { layout, at: begin.at, file: None };
     let watch = Watch::begin(cx, server, begin.at);
     let (ready, told) = (VecDeque::new(), Instant::now());
@@ -123,7 +130,8 @@ impl LogReader for Capture {
                 batch = self.tail.next(&self.cx) => batch?,
                 () = tokio::time::sleep_until(due), if self.quiet.is_some() => continue,
             };
-            let batch = batch.ok_or_else(|| SourceError::new(SourceErrorKind::Io, "the oplog has ended"))?;
+            let batch = batch
+                .ok_or_else(|| SourceError::new(SourceErrorKind::Io, "the oplog has ended"))?;
             if batch.data.is_empty() {
                 self.quiet = Some((batch.to.at, batch.wall_millis));
             } else {
@@ -133,7 +141,8 @@ impl LogReader for Capture {
         }
     }
 
-    /// The server keeps its oplog as long as it likes: only whether that is long enough can be watched.
+    /// The server keeps its oplog as long as it likes: only whether that is long enough can be
+    /// watched.
     async fn acknowledge(&mut self, position: &log::Position) -> SourceResult<()> {
         self.watch.stored(position.offset);
         Ok(())
@@ -162,7 +171,8 @@ impl File {
 }
 
 fn tick(at: Position, wall_millis: i64) -> SourceResult<Tick> {
-    let time = Time::from_millisecond(wall_millis).map_err(|_| malformed("an entry of the oplog: its time"))?;
+    let time = Time::from_millisecond(wall_millis)
+        .map_err(|_| malformed("an entry of the oplog: its time"))?;
     Ok(Tick { offset: at.offset(), time })
 }
 
@@ -170,7 +180,8 @@ impl Cutter {
     fn cut(&mut self, batch: &OplogBatch) -> SourceResult<Vec<LogSegment>> {
         let mut segments = Vec::new();
         let (mut begin, mut ticks) = (0, Vec::new());
-        let ends = batch.ticks.iter().skip(1).map(|next| next.offset as usize).chain([batch.data.len()]);
+        let ends =
+            batch.ticks.iter().skip(1).map(|next| next.offset as usize).chain([batch.data.len()]);
         let mut entries = batch.ticks.iter().zip(ends).peekable();
         while let Some((entry, end)) = entries.next() {
             ticks.push(tick(entry.at, entry.wall_millis)?);
@@ -251,11 +262,15 @@ mod tests {
     fn segments_follow_each_other_and_files_end_with_the_hour() {
         let begin = at(7100, 1);
         let mut cutter = cutter(begin);
-        let entries = [(at(7150, 1), 600_000), (at(7151, 1), 600_000), (at(7199, 1), 10), (at(7200, 1), 20)];
+        let entries =
+            [(at(7150, 1), 600_000), (at(7151, 1), 600_000), (at(7199, 1), 10), (at(7200, 1), 20)];
         let mut segments = cutter.cut(&batch(&entries, begin, at(7201, 5))).unwrap();
         segments.push(cutter.heartbeat(at(7300, 1), Some(7_300_000)).unwrap());
-        segments.extend(cutter.cut(&batch(&[(at(7301, 1), 30)], at(7300, 1), at(7301, 1))).unwrap());
-        segments.extend(cutter.cut(&batch(&[(at(11_000, 1), 40)], at(7301, 1), at(11_000, 1))).unwrap());
+        segments
+            .extend(cutter.cut(&batch(&[(at(7301, 1), 30)], at(7300, 1), at(7301, 1))).unwrap());
+        segments.extend(
+            cutter.cut(&batch(&[(at(11_000, 1), 40)], at(7301, 1), at(11_000, 1))).unwrap(),
+        );
         let mut stands = begin.offset();
         for segment in &segments {
             assert_eq!((segment.from, segment.ticks.last().unwrap().offset), (stands, segment.to));
@@ -283,7 +298,8 @@ mod tests {
         let entries: Vec<_> = (1..2000).map(|n| (at(7000 + n, 1), 1000)).collect();
         let of = |pieces: usize| {
             let mut cutter = cutter(at(7000, 1));
-            let (mut files, mut stands) = (std::collections::BTreeMap::<String, Vec<u8>>::new(), at(7000, 1));
+            let (mut files, mut stands) =
+                (std::collections::BTreeMap::<String, Vec<u8>>::new(), at(7000, 1));
             for piece in entries.chunks(pieces) {
                 let end = piece.last().unwrap().0;
                 for segment in cutter.cut(&batch(piece, stands, end)).unwrap() {

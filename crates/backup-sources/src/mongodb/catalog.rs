@@ -34,7 +34,9 @@ impl Kind {
     }
 
     pub(super) fn parse(word: &str) -> Option<Self> {
-        [Self::Collection, Self::View, Self::TimeSeries].into_iter().find(|kind| kind.word() == word)
+        [Self::Collection, Self::View, Self::TimeSeries]
+            .into_iter()
+            .find(|kind| kind.word() == word)
     }
 }
 
@@ -84,7 +86,8 @@ pub(super) fn uuid_of(value: Option<&Bson>) -> Option<CollectionUuid> {
 
 /// Names and sizes (bytes in data files) of all databases but the server's own.
 pub(super) async fn databases(server: &Server) -> SourceResult<BTreeMap<String, u64>> {
-    let reply = server.run("admin", doc! { "listDatabases": 1 }).await.reading("listing databases")?;
+    let reply =
+        server.run("admin", doc! { "listDatabases": 1 }).await.reading("listing databases")?;
     let list = reply.get_array("databases").map_err(|_| malformed("the list of databases"))?;
     let mut found = BTreeMap::new();
     for database in list.iter().filter_map(Bson::as_document) {
@@ -100,23 +103,36 @@ pub(super) async fn databases(server: &Server) -> SourceResult<BTreeMap<String, 
 pub(super) fn number(value: Option<&Bson>) -> f64 {
     match value {
         Some(Bson::Double(number)) => *number,
-        #[expect(clippy::cast_precision_loss, reason = "sizes and counts, far below what would lose a digit")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "sizes and counts, far below what would lose a digit"
+        )]
         Some(Bson::Int64(number)) => *number as f64,
         Some(Bson::Int32(number)) => f64::from(*number),
         _ => 0.0,
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sizes are whole and positive")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "sizes are whole and positive"
+)]
 fn whole(value: Option<&Bson>) -> u64 {
     number(value) as u64
 }
 
 /// Everything that the filter covers, in order of names.
-pub(super) async fn read(cx: &Context, server: &Server, filter: &Filter) -> SourceResult<Vec<Collection>> {
+pub(super) async fn read(
+    cx: &Context,
+    server: &Server,
+    filter: &Filter,
+) -> SourceResult<Vec<Collection>> {
     let mut found = Vec::new();
     for db in databases(server).await?.into_keys() {
-        let listing = async { server.list(&db, doc! { "listCollections": 1 }).await.reading("listing collections") };
+        let listing = async {
+            server.list(&db, doc! { "listCollections": 1 }).await.reading("listing collections")
+        };
         for entry in unless_cancelled(cx, listing).await? {
             let mut collection = collection_of(&db, &entry)?;
             if collection.namespace.is_internal() || !filter.covers(&collection.namespace) {
@@ -134,8 +150,13 @@ pub(super) async fn read(cx: &Context, server: &Server, filter: &Filter) -> Sour
 }
 
 /// One of them, by its name.
-pub(super) async fn find(server: &Server, namespace: &Namespace) -> SourceResult<Option<Collection>> {
-    let Some(entry) = listed(server, namespace).await.reading("listing collections")? else { return Ok(None) };
+pub(super) async fn find(
+    server: &Server,
+    namespace: &Namespace,
+) -> SourceResult<Option<Collection>> {
+    let Some(entry) = listed(server, namespace).await.reading("listing collections")? else {
+        return Ok(None);
+    };
     let mut collection = collection_of(&namespace.db, &entry)?;
     if collection.kind != Kind::View {
         collection.indexes = indexes(server, &collection).await?;
@@ -144,7 +165,10 @@ pub(super) async fn find(server: &Server, namespace: &Namespace) -> SourceResult
 }
 
 /// Which collection has a name now; `None` if none has, or it is a view.
-pub(super) async fn uuid_at(server: &Server, namespace: &Namespace) -> Result<Option<CollectionUuid>, Error> {
+pub(super) async fn uuid_at(
+    server: &Server,
+    namespace: &Namespace,
+) -> Result<Option<CollectionUuid>, Error> {
     let entry = listed(server, namespace).await?;
     Ok(entry.and_then(|entry| uuid_of(entry.get_document("info").ok()?.get("uuid"))))
 }
@@ -159,8 +183,8 @@ fn collection_of(db: &str, entry: &Document) -> SourceResult<Collection> {
     let name = entry.get_str("name").map_err(|_| malformed("the name of a collection"))?;
     // What it is called is left out by servers that know no views.
     let kind = entry.get_str("type").unwrap_or("collection");
-    let kind =
-        Kind::parse(kind).ok_or_else(|| malformed(format!("{db}.{name}: it is of the unknown type {kind:?}")))?;
+    let kind = Kind::parse(kind)
+        .ok_or_else(|| malformed(format!("{db}.{name}: it is of the unknown type {kind:?}")))?;
     let uuid = uuid_of(entry.get_document("info").ok().and_then(|info| info.get("uuid")));
     if kind == Kind::Collection && uuid.is_none() {
         return Err(malformed(format!("{db}.{name}: it has no UUID")));
@@ -169,9 +193,10 @@ fn collection_of(db: &str, entry: &Document) -> SourceResult<Collection> {
     Ok(Collection { namespace: Namespace::new(db, name), kind, uuid, options, indexes: Vec::new() })
 }
 
-/// The finished indexes of a collection; none if it is gone. An index that is still being built is listed like a finished
-/// one unless one asks for the ids of builds. Asked for by UUID if the rights allow: by name, they would be those of
-/// another collection, or none, if it was renamed since it was listed.
+/// The finished indexes of a collection; none if it is gone. An index that is still being built is
+/// listed like a finished one unless one asks for the ids of builds. Asked for by UUID if the
+/// rights allow: by name, they would be those of another collection, or none, if it was renamed
+/// since it was listed.
 async fn indexes(server: &Server, collection: &Collection) -> SourceResult<Vec<Document>> {
     let namespace = &collection.namespace;
     let command = |which: Bson| doc! { "listIndexes": which, "includeBuildUUIDs": true };
@@ -184,7 +209,8 @@ async fn indexes(server: &Server, collection: &Collection) -> SourceResult<Vec<D
         None => by_name().await,
     };
     // A collection that has made room for a view is gone as well.
-    let is_gone = |error: &_| matches!(code_of(error), Some(code::NAMESPACE_NOT_FOUND | code::NOT_ON_A_VIEW));
+    let is_gone =
+        |error: &_| matches!(code_of(error), Some(code::NAMESPACE_NOT_FOUND | code::NOT_ON_A_VIEW));
     let listed = match listed {
         Err(error) if is_gone(&error) => Vec::new(),
         other => other.reading(format_args!("listing the indexes of {namespace}"))?,
@@ -210,9 +236,14 @@ mod tests {
         let collection = collection_of("db", &entry).unwrap();
         assert!(collection.is_capped() && collection.has_documents());
         assert_eq!(collection.uuid, Some(uuid));
-        let view = doc! { "name": "v", "type": "view", "options": {}, "info": { "readOnly": true } };
+        let view =
+            doc! { "name": "v", "type": "view", "options": {}, "info": { "readOnly": true } };
         assert_eq!(collection_of("db", &view).unwrap().kind, Kind::View);
-        for bad in [doc! {}, doc! { "name": "c", "type": "sphere" }, doc! { "name": "c", "type": "collection" }] {
+        for bad in [
+            doc! {},
+            doc! { "name": "c", "type": "sphere" },
+            doc! { "name": "c", "type": "collection" },
+        ] {
             assert!(collection_of("db", &bad).is_err(), "{bad}");
         }
     }

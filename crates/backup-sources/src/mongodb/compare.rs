@@ -1,7 +1,8 @@
 //! Whether a server holds what a snapshot does, without restoring it.
 //!
-//! What the snapshot holds is folded to its moment and digested, as restoring would write it; what the server holds is read. The
-//! server goes on: compare a target that nothing writes to, or expect differences.
+//! What the snapshot holds is folded to its moment and digested, as restoring would write it; what
+//! the server holds is read. The server goes on: compare a target that nothing writes to, or expect
+//! differences.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -44,8 +45,9 @@ pub struct Comparison {
 /// Compares what `snapshot` holds at a moment with what the server holds now.
 ///
 /// # Errors
-/// [`SourceErrorKind::Unsupported`](backup_core::source::SourceErrorKind::Unsupported) for a sharded cluster, and if the oplog holds an
-/// operation that is not known; those of reading either side. Differences are no error.
+/// [`SourceErrorKind::Unsupported`](backup_core::source::SourceErrorKind::Unsupported) for a
+/// sharded cluster, and if the oplog holds an operation that is not known; those of reading either
+/// side. Differences are no error.
 pub async fn compare(
     cx: &Context,
     source: &MongoSource,
@@ -57,7 +59,9 @@ pub async fn compare(
     let (asked, backed_up) = (Filter::new(&request.selection)?, dump.state.filter()?);
     let stored = stored(cx, &dump, until, &asked).await?;
     // What the backup left out is on the server, and no difference.
-    let covers = |collection: &Collection| backed_up.covers(&collection.namespace) && is_compared(collection);
+    let covers = |collection: &Collection| {
+        backed_up.covers(&collection.namespace) && is_compared(collection)
+    };
     let found = unless_cancelled(cx, digest::digest_of(cx, &source.server, &asked, covers)).await?;
     Ok(Comparison { stored, found })
 }
@@ -68,9 +72,15 @@ fn is_compared(collection: &Collection) -> bool {
 }
 
 /// Digests of what a snapshot holds at a moment.
-async fn stored(cx: &Context, dump: &Dump, until: Option<Position>, asked: &Filter) -> SourceResult<Digest> {
+async fn stored(
+    cx: &Context,
+    dump: &Dump,
+    until: Option<Position>,
+    asked: &Filter,
+) -> SourceResult<Digest> {
     let mut folded = unless_cancelled(cx, dump.fold(cx, until, asked, false)).await?;
-    let covers = |namespace: &Namespace| asked.covers(namespace) && !namespace.is_restored_by_the_server();
+    let covers =
+        |namespace: &Namespace| asked.covers(namespace) && !namespace.is_restored_by_the_server();
     let is_wanted = |one: &&Live| !one.temporary && covers(&one.collection.namespace);
     let live: Vec<Live> = folded.live.iter().filter(is_wanted).cloned().collect();
     let mut sums: HashMap<u32, Sum> = live.iter().map(|one| (one.number, Sum::default())).collect();

@@ -1,8 +1,9 @@
 //! Digests of collections, to compare copies.
 //!
-//! The digest of a collection is the SHA-256 of two things: of its description (kind, options and indexes, without what
-//! differs from server to server), and the sum, modulo 2¹²⁸, of one XXH3 (128 bits) per document's bytes. The order of the
-//! documents does not matter. This finds what differs by accident or mistake; against forgery, the repository's own hashes stand.
+//! The digest of a collection is the SHA-256 of two things: of its description (kind, options and
+//! indexes, without what differs from server to server), and the sum, modulo 2¹²⁸, of one XXH3 (128
+//! bits) per document's bytes. The order of the documents does not matter. This finds what differs
+//! by accident or mistake; against forgery, the repository's own hashes stand.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +73,8 @@ pub(super) fn describe(collection: &Collection) -> Vec<u8> {
         options.clear();
     }
     let indexes = if collection.namespace.is_authorization() { Vec::new() } else { indexes };
-    let whole = bson::doc! { "kind": collection.kind.word(), "options": options, "indexes": indexes };
+    let whole =
+        bson::doc! { "kind": collection.kind.word(), "options": options, "indexes": indexes };
     super::extjson::canonical(&whole).into_bytes()
 }
 
@@ -92,7 +94,11 @@ fn comparable_index(index: &Document) -> Document {
 }
 
 /// Digests of everything on the server that the selection covers, by `database.collection`.
-pub(super) async fn digest(cx: &Context, server: &Server, selection: &Selection) -> SourceResult<Digest> {
+pub(super) async fn digest(
+    cx: &Context,
+    server: &Server,
+    selection: &Selection,
+) -> SourceResult<Digest> {
     let wanted = |found: &Collection| !found.namespace.is_restored_by_the_server();
     digest_of(cx, server, &Filter::new(selection)?, wanted).await
 }
@@ -129,7 +135,10 @@ pub(super) fn is_noteworthy(name: &String, digest: &mut ObjectDigest) -> bool {
 }
 
 /// The sum over the documents that a collection has on the server.
-pub(super) async fn sum_of(scan: &std::sync::Arc<Scan>, collection: &Collection) -> SourceResult<Sum> {
+pub(super) async fn sum_of(
+    scan: &std::sync::Arc<Scan>,
+    collection: &Collection,
+) -> SourceResult<Sum> {
     let mut sum = Sum::default();
     if collection.kind != Kind::Collection {
         return Ok(sum);
@@ -139,7 +148,10 @@ pub(super) async fn sum_of(scan: &std::sync::Arc<Scan>, collection: &Collection)
         sum.add_all(&bytes)?;
     }
     if scan.was_disturbed() {
-        return Err(malformed(format!("{}: it was changed while it was compared", collection.namespace)));
+        return Err(malformed(format!(
+            "{}: it was changed while it was compared",
+            collection.namespace
+        )));
     }
     Ok(sum)
 }

@@ -81,9 +81,13 @@ impl Reading {
     }
 }
 
-/// The files that incremental and differential backups have added. Without one of them, the snapshot would be an older
-/// state, with nothing to show it.
-fn added(state: &State, layout: &Layout, nodes: &HashMap<EntryPath, Node>) -> SourceResult<BTreeMap<EntryPath, Node>> {
+/// The files that incremental and differential backups have added. Without one of them, the
+/// snapshot would be an older state, with nothing to show it.
+fn added(
+    state: &State,
+    layout: &Layout,
+    nodes: &HashMap<EntryPath, Node>,
+) -> SourceResult<BTreeMap<EntryPath, Node>> {
     let files = state.since.iter().flat_map(|since| &since.files);
     let found = files.map(|(behind, _)| {
         let path = layout.since_entry(*behind);
@@ -121,7 +125,10 @@ impl Dump {
         let mut documents = Vec::new();
         while let Some(document) = reading.next().await? {
             let document = Document::try_from(raw::document(&document)?);
-            documents.push(document.map_err(|error| malformed("the snapshot's catalog.bson").with_source(error))?);
+            documents
+                .push(document.map_err(|error| {
+                    malformed("the snapshot's catalog.bson").with_source(error)
+                })?);
         }
         let state = State::decode(&documents)?;
         let since = added(&state, &layout, &nodes)?;
@@ -138,9 +145,14 @@ impl Dump {
         self.state.needs_oplog || self.state.since.is_some() || self.log.is_some()
     }
 
-    /// The entries that bring the documents of these collections to the moment, and everything that is done to collections as
-    /// a whole; more where it is not known what they are about. Can be asked for more than once.
-    pub(super) fn entries(&self, cx: &Context, of: Option<&HashSet<CollectionUuid>>) -> SourceResult<Entries> {
+    /// The entries that bring the documents of these collections to the moment, and everything that
+    /// is done to collections as a whole; more where it is not known what they are about. Can be
+    /// asked for more than once.
+    pub(super) fn entries(
+        &self,
+        cx: &Context,
+        of: Option<&HashSet<CollectionUuid>>,
+    ) -> SourceResult<Entries> {
         Ok(Entries::new(self.own()?, self.captured(cx, of)?))
     }
 
@@ -155,7 +167,11 @@ impl Dump {
         Ok(own.into_iter().chain(since).collect())
     }
 
-    fn captured(&self, cx: &Context, of: Option<&HashSet<CollectionUuid>>) -> SourceResult<Option<Captured>> {
+    fn captured(
+        &self,
+        cx: &Context,
+        of: Option<&HashSet<CollectionUuid>>,
+    ) -> SourceResult<Option<Captured>> {
         let Some(log) = &self.log else { return Ok(None) };
         let tape = match of {
             None => log.tape(cx)?,
@@ -167,7 +183,13 @@ impl Dump {
     /// Behind which entry the oplog begins that it has; `None` if it has none yet.
     pub(super) async fn held(&self, cx: &Context) -> SourceResult<Option<Position>> {
         if !self.state.needs_oplog {
-            return Ok(self.state.since.iter().flat_map(|since| &since.files).map(|(behind, _)| *behind).next());
+            return Ok(self
+                .state
+                .since
+                .iter()
+                .flat_map(|since| &since.files)
+                .map(|(behind, _)| *behind)
+                .next());
         }
         let Some(first) = self.entries(cx, None)?.next().await? else { return Ok(None) };
         let first = position_of(raw::document(&first)?)?.at;
@@ -181,28 +203,46 @@ impl Dump {
 
     /// Whether the snapshot and the repository have everything that the dump is made of.
     pub(super) fn is_whole(&self) -> bool {
-        let has = |path: &String| self.layout.absolute(path).is_some_and(|path| self.nodes.contains_key(&path));
+        let has = |path: &String| {
+            self.layout.absolute(path).is_some_and(|path| self.nodes.contains_key(&path))
+        };
         let has_oplog = !self.state.needs_oplog || self.nodes.contains_key(&self.layout.oplog());
         has_oplog
             && self.state.collections.iter().filter_map(|saved| saved.path.as_ref()).all(has)
-            && self.nodes.values().flat_map(|node| &node.content).all(|blob| self.snapshot.blob_len(blob).is_ok())
+            && self
+                .nodes
+                .values()
+                .flat_map(|node| &node.content)
+                .all(|blob| self.snapshot.blob_len(blob).is_ok())
     }
 
-    /// Refuses collections whose documents the snapshot lacks, or the repository by its index: to be asked before anything at a
-    /// target makes room for them.
-    pub(super) fn refuse_lost<'a>(&self, wanted: impl IntoIterator<Item = &'a Live>) -> SourceResult<()> {
+    /// Refuses collections whose documents the snapshot lacks, or the repository by its index: to
+    /// be asked before anything at a target makes room for them.
+    pub(super) fn refuse_lost<'a>(
+        &self,
+        wanted: impl IntoIterator<Item = &'a Live>,
+    ) -> SourceResult<()> {
         for live in wanted {
             let Some(node) = self.node(live)? else { continue };
-            let text = format!("{} cannot be restored; nothing was changed", live.collection.namespace);
-            let hint = "leave it out (--exclude), or restore another snapshot; `backup check` says what is lost";
+            let text =
+                format!("{} cannot be restored; nothing was changed", live.collection.namespace);
+            let hint = "leave it out (--exclude), or restore another snapshot; `backup check` says \
+                        what is lost";
             let blobs = node.content.iter().map(|blob| self.snapshot.blob_len(blob).map(u64::from));
-            let bytes: u64 =
-                blobs.sum::<Result<_, _>>().map_err(|error| SourceError::from(error).context(&text).with_hint(hint))?;
+            let bytes: u64 = blobs
+                .sum::<Result<_, _>>()
+                .map_err(|error| SourceError::from(error).context(&text).with_hint(hint))?;
             // A repaired snapshot has what is left of a file.
-            if self.state.digest_of(&live.collection.namespace).is_some_and(|recorded| recorded.bytes != bytes)
+            if self
+                .state
+                .digest_of(&live.collection.namespace)
+                .is_some_and(|recorded| recorded.bytes != bytes)
                 && !self.needs_entries()
             {
-                let lost = SourceError::new(SourceErrorKind::Mismatch, format!("{text}: {bytes} bytes of it are left"));
+                let lost = SourceError::new(
+                    SourceErrorKind::Mismatch,
+                    format!("{text}: {bytes} bytes of it are left"),
+                );
                 return Err(lost.with_hint(hint));
             }
         }
@@ -219,9 +259,10 @@ impl Dump {
     /// What the entries come to.
     pub(super) fn flat(&self, until: Option<Position>) -> Flat {
         let read_at = |log: &Arc<LogReplay>| Position::of_offset(log.plan().base.at.offset);
-        let read_at = self.state.since.as_ref().map(|since| since.dumped).or(self.log.as_ref().map(read_at));
-        // Documents that were read at one moment have everything up to it; entries before it tell which transactions
-        // were under way.
+        let read_at =
+            self.state.since.as_ref().map(|since| since.dumped).or(self.log.as_ref().map(read_at));
+        // Documents that were read at one moment have everything up to it; entries before it tell
+        // which transactions were under way.
         Flat::until(until).behind(read_at.filter(|_| !self.state.needs_oplog))
     }
 
@@ -230,13 +271,14 @@ impl Dump {
         let own = self.nodes.get(&self.layout.oplog()).map_or(0, |node| node.metadata.size);
         let since: u64 = self.since.values().map(|node| node.metadata.size).sum();
         // What is stored is compressed.
-        let captured = |log: &Arc<LogReplay>| log.plan().log.iter().map(|piece| piece.bytes).sum::<u64>() * 4;
+        let captured =
+            |log: &Arc<LogReplay>| log.plan().log.iter().map(|piece| piece.bytes).sum::<u64>() * 4;
         own + since + self.log.as_ref().map_or(0, captured)
     }
 
-    /// Everything as it was at `until`, or at the end of the snapshot, as far as `filter` covers it: of other collections the
-    /// documents may be of another moment. With `only_capped`, the documents of other collections (but users and roles) are as
-    /// they were dumped.
+    /// Everything as it was at `until`, or at the end of the snapshot, as far as `filter` covers
+    /// it: of other collections the documents may be of another moment. With `only_capped`, the
+    /// documents of other collections (but users and roles) are as they were dumped.
     pub(super) async fn fold(
         &self,
         cx: &Context,
@@ -272,14 +314,20 @@ impl Dump {
             fold.entry(raw::document(&entry)?)?;
         }
         if let Some(left_out) = captured.left_out() {
-            cx.events
-                .note(format!("Pieces of the log that have nothing to do with the selection: {left_out}, not read."));
+            cx.events.note(format!(
+                "Pieces of the log that have nothing to do with the selection: \
+                 {left_out}, not read."
+            ));
         }
         fold.finish()
     }
 
     /// Looks for collections that come to be wanted by what was captured.
-    async fn choose(&self, cx: &Context, mut chosen: Chosen) -> SourceResult<HashSet<CollectionUuid>> {
+    async fn choose(
+        &self,
+        cx: &Context,
+        mut chosen: Chosen,
+    ) -> SourceResult<HashSet<CollectionUuid>> {
         let nothing = HashSet::new();
         let mut commands = Entries::new(VecDeque::new(), self.captured(cx, Some(&nothing))?);
         while let Some(entry) = commands.next().await? {
@@ -294,20 +342,26 @@ impl Dump {
         &self.layout
     }
 
-    /// The moment that is meant: that of the log, if one is applied; else `until`, or the end of the snapshot.
-    pub(super) async fn moment_with_log(&self, until: Option<Position>) -> SourceResult<Option<Position>> {
+    /// The moment that is meant: that of the log, if one is applied; else `until`, or the end of
+    /// the snapshot.
+    pub(super) async fn moment_with_log(
+        &self,
+        until: Option<Position>,
+    ) -> SourceResult<Option<Position>> {
         match &self.log {
             None => self.moment(until).await,
             Some(_) => self.refuse_two_moments(until).map(|()| until),
         }
     }
 
-    /// The moment that is meant: `until`, or the end of the snapshot. Moments outside of what the snapshot's oplog spans
-    /// cannot be restored: before the end of the dump's own the collections were read; what was added behind it can be left
-    /// out from any moment on.
+    /// The moment that is meant: `until`, or the end of the snapshot. Moments outside of what the
+    /// snapshot's oplog spans cannot be restored: before the end of the dump's own the collections
+    /// were read; what was added behind it can be left out from any moment on.
     pub(super) async fn moment(&self, until: Option<Position>) -> SourceResult<Option<Position>> {
         let Some(until) = until else { return Ok(None) };
-        let none = || SourceError::new(SourceErrorKind::Invalid, "this snapshot has no position in an oplog");
+        let none = || {
+            SourceError::new(SourceErrorKind::Invalid, "this snapshot has no position in an oplog")
+        };
         let checkpoint = self.snapshot.manifest().await?.ok_or_else(none)?.checkpoint;
         let end: Position = checkpoint.position.ok_or_else(none)?.parse()?;
         let begin = self.state.since.as_ref().map_or(end, |since| since.dumped);
@@ -319,7 +373,10 @@ impl Dump {
         let stop = self.log.as_ref().map(|log| Position::of_offset(log.plan().stop.offset));
         match (until, stop) {
             (Some(until), Some(stop)) if until != stop => {
-                let text = format!("the data cannot be brought to {until} and, by the captured log, to {stop} at once");
+                let text = format!(
+                    "the data cannot be brought to {until} and, by the captured log, to {stop} at \
+                     once"
+                );
                 Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint("name one moment"))
             }
             _ => Ok(()),
@@ -332,9 +389,13 @@ impl Dump {
     }
 }
 
-/// `until` if it lies between two moments. A time up to when the second one was found to be the newest means that one:
-/// nothing was written in between.
-fn within(until: Position, (begin, end): (Position, Position), finished: i64) -> SourceResult<Position> {
+/// `until` if it lies between two moments. A time up to when the second one was found to be the
+/// newest means that one: nothing was written in between.
+fn within(
+    until: Position,
+    (begin, end): (Position, Position),
+    finished: i64,
+) -> SourceResult<Position> {
     let is_time = until.increment == u32::MAX;
     let (word, hint) = match until {
         until if until < begin => ("earlier", "choose an earlier snapshot"),
@@ -342,7 +403,8 @@ fn within(until: Position, (begin, end): (Position, Position), finished: i64) ->
         until if until > end => ("later", "choose a later snapshot"),
         until => return Ok(until),
     };
-    let span = if begin == end { format!("{end}") } else { format!("moments from {begin} to {end}") };
+    let span =
+        if begin == end { format!("{end}") } else { format!("moments from {begin} to {end}") };
     let text = format!("this snapshot stands for {span}; {until} is {word}");
     Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint(hint))
 }
@@ -357,10 +419,21 @@ mod tests {
     #[test]
     fn what_was_added_must_be_there() {
         let at = |seconds| Position { seconds, increment: 1 };
-        let since =
-            Since { dumped: at(5), ends: at(9), files: vec![(at(4), at(7)), (at(7), at(9))], newest: [7, 0, 0] };
+        let since = Since {
+            dumped: at(5),
+            ends: at(9),
+            files: vec![(at(4), at(7)), (at(7), at(9))],
+            newest: [7, 0, 0],
+        };
         let (include, exclude, collections) = (Vec::new(), Vec::new(), Vec::new());
-        let state = State { version: [7, 0, 0], needs_oplog: false, include, exclude, since: Some(since), collections };
+        let state = State {
+            version: [7, 0, 0],
+            needs_oplog: false,
+            include,
+            exclude,
+            since: Some(since),
+            collections,
+        };
         let layout = Layout::at(EntryPath::root().join(b"mongodb").join(b"rs"));
         let node = |path: &EntryPath| Node {
             name: path.name().into(),
@@ -369,7 +442,8 @@ mod tests {
             subtree: None,
         };
         let paths = [at(4), at(7)].map(|behind| layout.since_entry(behind));
-        let mut nodes: HashMap<_, _> = paths.iter().map(|path| (path.clone(), node(path))).collect();
+        let mut nodes: HashMap<_, _> =
+            paths.iter().map(|path| (path.clone(), node(path))).collect();
         assert!(added(&state, &layout, &nodes).unwrap().keys().eq(&paths));
         nodes.remove(&paths[1]);
         assert!(added(&state, &layout, &nodes).unwrap_err().chain().contains("is missing"));

@@ -1,4 +1,5 @@
-//! The oplog that is folded into a dump: its own, behind it what later backups added, and behind that what was captured since.
+//! The oplog that is folded into a dump: its own, behind it what later backups added, and behind
+//! that what was captured since.
 
 use std::collections::VecDeque;
 
@@ -38,7 +39,10 @@ impl Entries {
 
     /// Pieces of the log that are about other things and were not read, if there are any.
     pub(super) fn left_out(&self) -> Option<u64> {
-        self.captured.as_ref().map(|captured| captured.tape.left_out()).filter(|&left_out| left_out > 0)
+        self.captured
+            .as_ref()
+            .map(|captured| captured.tape.left_out())
+            .filter(|&left_out| left_out > 0)
     }
 }
 
@@ -53,7 +57,8 @@ pub(super) struct Captured {
     stands: u64,
     /// Everything up to here is wanted,
     stop: u64,
-    /// and what follows, up to the first entry that was written later than this (milliseconds since 1970).
+    /// and what follows, up to the first entry that was written later than this (milliseconds since
+    /// 1970).
     until: Option<i64>,
     ended: bool,
 }
@@ -105,7 +110,9 @@ impl Captured {
     /// Pieces may overlap, and they may go on behind the end.
     fn is_wanted(&mut self, entry: &[u8]) -> SourceResult<bool> {
         let entry = raw::document(entry)?;
-        let at = entry.get_timestamp("ts").map_err(|_| malformed("an entry of the oplog: it has no time"))?;
+        let at = entry
+            .get_timestamp("ts")
+            .map_err(|_| malformed("an entry of the oplog: it has no time"))?;
         let at = Position::from(at).offset();
         if at <= self.stands || self.limit.is_some_and(|limit| at > limit) {
             return Ok(false);

@@ -1,4 +1,5 @@
-//! From the driver's errors to ours. Nothing of an address with a password ever gets into a message.
+//! From the driver's errors to ours. Nothing of an address with a password ever gets into a
+//! message.
 
 use ::mongodb::error::{Error, ErrorKind, WriteFailure};
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
@@ -38,12 +39,26 @@ pub(super) fn is_denied(error: &Error) -> bool {
 /// Whether the server or the way to it failed, so that the same request may succeed in a moment.
 pub(super) fn is_transient(error: &Error) -> bool {
     match error.kind.as_ref() {
-        ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::ServerSelection { .. } => true,
-        // Stepping down, shutting down, recovering, unreachable, interrupted, timed out in the network or waiting for members.
+        ErrorKind::Io(_)
+        | ErrorKind::ConnectionPoolCleared { .. }
+        | ErrorKind::ServerSelection { .. } => true,
+        // Stepping down, shutting down, recovering, unreachable, interrupted, timed out in the
+        // network or waiting for members.
         ErrorKind::Command(command) => {
             matches!(
                 command.code,
-                6 | 7 | 64 | 89 | 91 | 189 | 9001 | 10_107 | 11_600 | 11_601 | 11_602 | 13_435 | 13_436
+                6 | 7
+                    | 64
+                    | 89
+                    | 91
+                    | 189
+                    | 9001
+                    | 10_107
+                    | 11_600
+                    | 11_601
+                    | 11_602
+                    | 13_435
+                    | 13_436
             )
         }
         _ => false,
@@ -52,10 +67,13 @@ pub(super) fn is_transient(error: &Error) -> bool {
 
 /// The role that each denied step asks for.
 const BACKUP_ROLE: &str = "grant the built-in role `backup`: \
-    db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{role: \"backup\", db: \"admin\"}])";
-const RESTORE_ROLE: &str = "grant the built-in roles `restore`, `readWriteAnyDatabase` and `dbAdminAnyDatabase`: \
-    db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{role: \"restore\", db: \"admin\"}, \
-    {role: \"readWriteAnyDatabase\", db: \"admin\"}, {role: \"dbAdminAnyDatabase\", db: \"admin\"}])";
+                           db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{role: \"backup\", \
+                           db: \"admin\"}])";
+const RESTORE_ROLE: &str = "grant the built-in roles `restore`, `readWriteAnyDatabase` and \
+                            `dbAdminAnyDatabase`: \
+                            db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{role: \"restore\", \
+                            db: \"admin\"}, {role: \"readWriteAnyDatabase\", db: \"admin\"}, \
+                            {role: \"dbAdminAnyDatabase\", db: \"admin\"}])";
 
 /// What was being done: reading errors name other roles than writing errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +99,8 @@ pub(super) fn convert(error: &Error, doing: Doing, what: impl std::fmt::Display)
                 Doing::Writing => RESTORE_ROLE,
             });
             // A denied command's message repeats the whole command, with what may be in it.
-            let message = if denied { "not authorized".to_owned() } else { command.message.clone() };
+            let message =
+                if denied { "not authorized".to_owned() } else { command.message.clone() };
             (kind, format!("{message} (code {})", command.code), hint)
         }
         ErrorKind::Authentication { .. } => (
@@ -93,24 +112,35 @@ pub(super) fn convert(error: &Error, doing: Doing, what: impl std::fmt::Display)
             SourceErrorKind::Unavailable,
             "no suitable server can be reached".to_owned(),
             Some(
-                "check host, port, replicaSet and TLS settings of the address; if the members' names cannot be \
-                 resolved from here, add directConnection=true",
+                "check host, port, replicaSet and TLS settings of the address; if the members' \
+                 names cannot be resolved from here, add directConnection=true",
             ),
         ),
-        ErrorKind::Io(io) => (SourceErrorKind::Unavailable, format!("the connection failed: {io}"), None),
-        ErrorKind::InvalidTlsConfig { message, .. } => (SourceErrorKind::Invalid, message.clone(), None),
+        ErrorKind::Io(io) => {
+            (SourceErrorKind::Unavailable, format!("the connection failed: {io}"), None)
+        }
+        ErrorKind::InvalidTlsConfig { message, .. } => {
+            (SourceErrorKind::Invalid, message.clone(), None)
+        }
         ErrorKind::DnsResolve { .. } => {
             (SourceErrorKind::Unavailable, "the address cannot be resolved".to_owned(), None)
         }
-        ErrorKind::ConnectionPoolCleared { .. } => {
-            (SourceErrorKind::Unavailable, "the connections to the server were lost".to_owned(), None)
-        }
+        ErrorKind::ConnectionPoolCleared { .. } => (
+            SourceErrorKind::Unavailable,
+            "the connections to the server were lost".to_owned(),
+            None,
+        ),
         ErrorKind::InvalidArgument { .. } => (
             SourceErrorKind::Invalid,
             "the address cannot be understood".to_owned(),
-            Some("write mongodb://user:password@host:port/?options, with %-escapes for :/?#[]@% in user and password"),
+            Some(
+                "write mongodb://user:password@host:port/?options, with %-escapes for :/?#[]@% in \
+                 user and password",
+            ),
         ),
-        ErrorKind::Write(_) => (SourceErrorKind::Target, "the server refuses a write".to_owned(), None),
+        ErrorKind::Write(_) => {
+            (SourceErrorKind::Target, "the server refuses a write".to_owned(), None)
+        }
         _ => (SourceErrorKind::Io, "the driver failed".to_owned(), None),
     };
     let kind = if kind == SourceErrorKind::Io { SourceErrorKind::Unavailable } else { kind };
@@ -156,7 +186,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_bad_address_is_not_repeated() {
-        let error = ::mongodb::options::ClientOptions::parse("mongodb://me:se%zzcret@h/?x=1").await.unwrap_err();
+        let error = ::mongodb::options::ClientOptions::parse("mongodb://me:se%zzcret@h/?x=1")
+            .await
+            .unwrap_err();
         let ours = convert(&error, Doing::Reading, "reading the address");
         assert!(!ours.chain().contains("cret"), "{}", ours.chain());
         assert_eq!(ours.kind(), SourceErrorKind::Invalid);

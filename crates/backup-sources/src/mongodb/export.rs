@@ -1,8 +1,9 @@
 //! Writing a snapshot as a dump that stock tools take: brought to its moment, without an oplog.
 //!
-//! The layout is mongodump's: `<database>/<collection>.bson` and `.metadata.json`, views and time-series collections as
-//! their description only, `system.buckets.….bson` for the data of the latter. `mongorestore DIRECTORY` restores it,
-//! whatever happened while the backup was made. No server is needed.
+//! The layout is mongodump's: `<database>/<collection>.bson` and `.metadata.json`, views and
+//! time-series collections as their description only, `system.buckets.….bson` for the data of the
+//! latter. `mongorestore DIRECTORY` restores it, whatever happened while the backup was made. No
+//! server is needed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -49,12 +50,13 @@ pub struct ExportReport {
     pub bytes: u64,
 }
 
-/// Writes the selected part of `snapshot` to `directory`, which must be empty or not there; files are readable by their
-/// owner only.
+/// Writes the selected part of `snapshot` to `directory`, which must be empty or not there; files
+/// are readable by their owner only.
 ///
 /// # Errors
-/// [`SourceErrorKind::TargetExists`] if the directory holds something, [`SourceErrorKind::Target`] if it cannot be written;
-/// [`SourceErrorKind::Unsupported`] if the oplog holds an operation that is not known.
+/// [`SourceErrorKind::TargetExists`] if the directory holds something, [`SourceErrorKind::Target`]
+/// if it cannot be written; [`SourceErrorKind::Unsupported`] if the oplog holds an operation that
+/// is not known.
 pub async fn export(
     cx: &Context,
     snapshot: &SnapshotReader,
@@ -66,8 +68,8 @@ pub async fn export(
     write(cx, &dump, &ExportRequest { until, ..request.clone() }, directory).await
 }
 
-/// The same for a moment of the captured oplog: `log` says which, and what is to be applied to `snapshot`, the base of its
-/// plan.
+/// The same for a moment of the captured oplog: `log` says which, and what is to be applied to
+/// `snapshot`, the base of its plan.
 ///
 /// # Errors
 /// As [`export()`]; [`SourceErrorKind::Invalid`] if `request` names another moment.
@@ -83,31 +85,44 @@ pub async fn export_with_log(
     write(cx, &dump, request, directory).await
 }
 
-async fn write(cx: &Context, dump: &Dump, request: &ExportRequest, directory: &Path) -> SourceResult<ExportReport> {
+async fn write(
+    cx: &Context,
+    dump: &Dump,
+    request: &ExportRequest,
+    directory: &Path,
+) -> SourceResult<ExportReport> {
     let filter = Filter::new(&request.selection)?;
     let folded = unless_cancelled(cx, dump.fold(cx, request.until, &filter, false)).await?;
     refuse_content(directory).await?;
-    let mut export = Export { directory: directory.to_owned(), report: ExportReport::default(), files: HashMap::new() };
+    let mut export = Export {
+        directory: directory.to_owned(),
+        report: ExportReport::default(),
+        files: HashMap::new(),
+    };
     export.everything(cx, dump, folded, (&filter, &request.renames)).await?;
     Ok(export.report)
 }
 
 async fn refuse_content(directory: &Path) -> SourceResult<()> {
     match tokio::fs::read_dir(directory).await {
-        Ok(mut entries) => match entries.next_entry().await.map_err(|error| failed(directory, error))? {
-            None => Ok(()),
-            Some(_) => {
-                let text = format!("{} is not empty", directory.display());
-                Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint("name an empty or a new directory"))
+        Ok(mut entries) => {
+            match entries.next_entry().await.map_err(|error| failed(directory, error))? {
+                None => Ok(()),
+                Some(_) => {
+                    let text = format!("{} is not empty", directory.display());
+                    Err(SourceError::new(SourceErrorKind::TargetExists, text)
+                        .with_hint("name an empty or a new directory"))
+                }
             }
-        },
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed(directory, error)),
     }
 }
 
 fn failed(path: &Path, error: std::io::Error) -> SourceError {
-    SourceError::new(SourceErrorKind::Target, format!("cannot write {}", path.display())).with_source(error)
+    SourceError::new(SourceErrorKind::Target, format!("cannot write {}", path.display()))
+        .with_source(error)
 }
 
 struct Export {
@@ -130,7 +145,8 @@ impl Export {
             SourceResult::Ok(Collection { namespace, ..collection.clone() })
         };
         let live: Vec<Live> = folded.live.iter().filter(|live| !live.temporary).cloned().collect();
-        let live: Vec<Live> = live.into_iter().filter(|live| filter.covers(&live.collection.namespace)).collect();
+        let live: Vec<Live> =
+            live.into_iter().filter(|live| filter.covers(&live.collection.namespace)).collect();
         let mut seen = std::collections::BTreeSet::new();
         for view in folded.views.iter().filter(|view| filter.covers(&view.namespace)) {
             self.describe(&renamed(view)?, &mut seen).await?;
@@ -163,7 +179,9 @@ impl Export {
         version: [i32; 3],
     ) -> SourceResult<()> {
         let mut ordered: HashMap<u32, Ordered> = HashMap::new();
-        let is_capped = |number: u32| live.iter().any(|live| live.number == number && live.collection.is_capped());
+        let is_capped = |number: u32| {
+            live.iter().any(|live| live.number == number && live.collection.is_capped())
+        };
         while let Some(settled) = folded.settle()? {
             cx.check_cancelled().map_err(SourceError::from)?;
             let mut by_collection: BTreeMap<u32, Vec<Bytes>> = BTreeMap::new();
@@ -187,17 +205,27 @@ impl Export {
         Ok(())
     }
 
-    async fn append(&mut self, number: u32, documents: impl Iterator<Item = SourceResult<Bytes>>) -> SourceResult<()> {
+    async fn append(
+        &mut self,
+        number: u32,
+        documents: impl Iterator<Item = SourceResult<Bytes>>,
+    ) -> SourceResult<()> {
         let Some(path) = self.files.get(&number).cloned() else { return Ok(()) };
         let opened = OpenOptions::new().append(true).open(&path).await;
-        let mut file = BufWriter::with_capacity(1 << 20, opened.map_err(|error| failed(&path, error))?);
+        let mut file =
+            BufWriter::with_capacity(1 << 20, opened.map_err(|error| failed(&path, error))?);
         for document in documents {
             self.write(&mut file, &path, &document?).await?;
         }
         close(file, &path).await
     }
 
-    async fn write(&mut self, file: &mut BufWriter<File>, path: &Path, document: &[u8]) -> SourceResult<()> {
+    async fn write(
+        &mut self,
+        file: &mut BufWriter<File>,
+        path: &Path,
+        document: &[u8],
+    ) -> SourceResult<()> {
         self.report.documents += 1;
         self.report.bytes += document.len() as u64;
         file.write_all(document).await.map_err(|error| failed(path, error))
@@ -211,10 +239,13 @@ impl Export {
     ) -> SourceResult<()> {
         if !seen.insert(collection.namespace.clone()) {
             let text = format!("two collections would be exported as {}", collection.namespace);
-            return Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint("change the renaming rules"));
+            return Err(SourceError::new(SourceErrorKind::Invalid, text)
+                .with_hint("change the renaming rules"));
         }
         self.report.collections += 1;
-        let Some(path) = layout::files(&EntryPath::root(), collection, 0).metadata else { return Ok(()) };
+        let Some(path) = layout::files(&EntryPath::root(), collection, 0).metadata else {
+            return Ok(());
+        };
         let path = self.below(&path);
         let mut file = create(&path).await?;
         let text = layout::metadata(collection);
@@ -222,7 +253,8 @@ impl Export {
         close(file, &path).await
     }
 
-    /// A path of the layout below the directory. Names of databases hold no slash, those of collections are escaped.
+    /// A path of the layout below the directory. Names of databases hold no slash, those of
+    /// collections are escaped.
     fn below(&self, path: &EntryPath) -> PathBuf {
         let mut out = self.directory.clone();
         out.extend(path.segments().map(|name| String::from_utf8_lossy(name).into_owned()));
@@ -251,15 +283,23 @@ pub(super) fn described(collection: &Collection, orphan: bool) -> Collection {
     }
     let mut options = Document::new();
     for option in ["expireAfterSeconds", "timeseries"] {
-        options.extend(collection.options.get(option).map(|value| (option.to_owned(), value.clone())));
+        options
+            .extend(collection.options.get(option).map(|value| (option.to_owned(), value.clone())));
     }
     let timeseries = options.get_document("timeseries").cloned().unwrap_or_default();
-    let indexes = collection.indexes.iter().map(|index| visible_index(index, &timeseries)).collect();
-    Collection { namespace: collection.namespace.visible(), kind: Kind::TimeSeries, uuid: None, options, indexes }
+    let indexes =
+        collection.indexes.iter().map(|index| visible_index(index, &timeseries)).collect();
+    Collection {
+        namespace: collection.namespace.visible(),
+        kind: Kind::TimeSeries,
+        uuid: None,
+        options,
+        indexes,
+    }
 }
 
-/// An index of buckets in the terms of their collection: `meta` is the field for metadata, and bounds of the time in
-/// either order are the time, upwards or downwards.
+/// An index of buckets in the terms of their collection: `meta` is the field for metadata, and
+/// bounds of the time in either order are the time, upwards or downwards.
 fn visible_index(index: &Document, timeseries: &Document) -> Document {
     let mut index = index.clone();
     if let Some(Bson::Document(original)) = index.remove("originalSpec") {
@@ -273,7 +313,9 @@ fn visible_index(index: &Document, timeseries: &Document) -> Document {
             key.insert(&meta, direction.clone());
         } else if let Some(rest) = field.strip_prefix("meta.") {
             key.insert(format!("{meta}.{rest}"), direction.clone());
-        } else if let Some(rest) = field.strip_prefix("control.min.").or(field.strip_prefix("control.max.")) {
+        } else if let Some(rest) =
+            field.strip_prefix("control.min.").or(field.strip_prefix("control.max."))
+        {
             let first = if *rest == *time { &time } else { rest };
             key.entry(first.to_owned()).or_insert(direction.clone());
         } else {
@@ -298,8 +340,14 @@ mod tests {
             let index = visible_index(&doc! { "v": 2, "key": key, "name": "x" }, &timeseries);
             index.get_document("key").unwrap().clone()
         };
-        assert_eq!(shown(doc! { "meta": 1, "control.min.t": 1, "control.max.t": 1 }), doc! { "m": 1, "t": 1 });
-        assert_eq!(shown(doc! { "meta.a": -1, "control.max.t": -1, "control.min.t": -1 }), doc! { "m.a": -1, "t": -1 });
+        assert_eq!(
+            shown(doc! { "meta": 1, "control.min.t": 1, "control.max.t": 1 }),
+            doc! { "m": 1, "t": 1 }
+        );
+        assert_eq!(
+            shown(doc! { "meta.a": -1, "control.max.t": -1, "control.min.t": -1 }),
+            doc! { "m.a": -1, "t": -1 }
+        );
         let original = doc! { "v": 2, "key": { "v": 1 }, "name": "x" };
         let index = doc! { "v": 2, "key": { "control.min.v": 1 }, "name": "x", "originalSpec": original.clone() };
         assert_eq!(visible_index(&index, &timeseries), original);

@@ -1,5 +1,6 @@
 //! Canonical extended JSON as mongodump's metadata files hold it:
-//! <https://github.com/mongodb/specifications/blob/master/source/extended-json/extended-json.md>. Order of fields is kept.
+//! <https://github.com/mongodb/specifications/blob/master/source/extended-json/extended-json.md>.
+//! Order of fields is kept.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -80,7 +81,10 @@ fn value(value: &Bson, out: &mut String) {
 fn rare(value: &Bson, out: &mut String) {
     match value {
         Bson::Timestamp(ts) => {
-            out.push_str(&format!("{{\"$timestamp\":{{\"t\":{},\"i\":{}}}}}", ts.time, ts.increment));
+            out.push_str(&format!(
+                "{{\"$timestamp\":{{\"t\":{},\"i\":{}}}}}",
+                ts.time, ts.increment
+            ));
         }
         Bson::Binary(binary) => {
             let subtype: u8 = binary.subtype.into();

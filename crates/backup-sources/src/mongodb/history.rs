@@ -26,8 +26,8 @@ impl OplogWindow {
         self.newest.seconds.saturating_sub(self.oldest.seconds)
     }
 
-    /// Whether a reader that stands at `at` may soon find its entry gone: what is left behind it is less than three times
-    /// what is before it.
+    /// Whether a reader that stands at `at` may soon find its entry gone: what is left behind it is
+    /// less than three times what is before it.
     #[must_use]
     pub fn is_short_for(&self, at: Position) -> bool {
         let lag = self.newest.seconds.saturating_sub(at.seconds);
@@ -40,10 +40,11 @@ impl OplogWindow {
     }
 }
 
-/// Whether the oplog has reached its size: a short one is short because it is small, and not because it is young. False also where
-/// nobody may ask.
+/// Whether the oplog has reached its size: a short one is short because it is small, and not
+/// because it is young. False also where nobody may ask.
 pub(super) async fn is_full(server: &Server) -> bool {
-    let stats = server.run("local", doc! { "collStats": "oplog.rs", "scale": 1 }).await.unwrap_or_default();
+    let stats =
+        server.run("local", doc! { "collStats": "oplog.rs", "scale": 1 }).await.unwrap_or_default();
     let (size, most) = (number(stats.get("size")), number(stats.get("maxSize")));
     most > 0.0 && size > most * 0.9
 }
@@ -79,8 +80,10 @@ async fn first(server: &Server, more: Document) -> SourceResult<Option<Entry>> {
     find.extend(more);
     let found = server.list("local", find).await.reading("reading the oplog")?;
     let Some(entry) = found.first() else { return Ok(None) };
-    let raw = RawDocumentBuf::try_from(entry).map_err(|error| malformed("an entry of the oplog").with_source(error))?;
-    let is_true = |key: &str| entry.get_document("o").is_ok_and(|o| o.get_bool(key).unwrap_or(false));
+    let raw = RawDocumentBuf::try_from(entry)
+        .map_err(|error| malformed("an entry of the oplog").with_source(error))?;
+    let is_true =
+        |key: &str| entry.get_document("o").is_ok_and(|o| o.get_bool(key).unwrap_or(false));
     Ok(Some(Entry {
         position: position_of(&raw)?,
         wall: entry.get_datetime("wall").ok().copied(),
@@ -93,13 +96,20 @@ pub(super) async fn gap(server: &Server, at: Position) -> SourceError {
     match oldest_entry(server).await {
         Ok(Some(oldest)) if oldest > at => SourceError::new(
             SourceErrorKind::LogGap,
-            format!("the oplog reaches back to {oldest} only: it no longer holds {at}, from where it is to be read"),
+            format!(
+                "the oplog reaches back to {oldest} only: it no longer holds {at}, from where \
+                 it is to be read"
+            ),
         )
-        .with_hint("make the oplog larger (replSetResizeOplog), or let less time pass; a new full backup begins anew"),
+        .with_hint(
+            "make the oplog larger (replSetResizeOplog), or let less time pass; a new full \
+             backup begins anew",
+        ),
         _ => SourceError::new(
             SourceErrorKind::LogGap,
             format!(
-                "the oplog does not hold {at}, from where it is to be read: it was taken back, or this is another set"
+                "the oplog does not hold {at}, from where it is to be read: it was taken back, or \
+                 this is another set"
             ),
         )
         .with_hint("a new full backup begins anew"),

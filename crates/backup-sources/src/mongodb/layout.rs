@@ -1,5 +1,5 @@
-//! Where things lie in a snapshot: mongodump's layout below `/mongodb/<replica set>/dump`, and beside it `catalog.bson` and
-//! the captured oplog.
+//! Where things lie in a snapshot: mongodump's layout below `/mongodb/<replica set>/dump`, and
+//! beside it `catalog.bson` and the captured oplog.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,8 +69,8 @@ impl Layout {
         self.set.join(SINCE.as_bytes())
     }
 
-    /// The oplog from behind an entry on, as one of them adds it. Not where the captured oplog lies: both may begin with the
-    /// same entry.
+    /// The oplog from behind an entry on, as one of them adds it. Not where the captured oplog
+    /// lies: both may begin with the same entry.
     pub(super) fn since_entry(&self, behind: Position) -> EntryPath {
         self.since().join(file_of(behind).as_bytes())
     }
@@ -98,8 +98,8 @@ fn file_of(entry: Position) -> String {
     format!("{:010}-{:010}.bson", entry.seconds, entry.increment)
 }
 
-/// Paths of the files of a collection in a database of `collections`: views have no data, and buckets no description (it
-/// stands with their view).
+/// Paths of the files of a collection in a database of `collections`: views have no data, and
+/// buckets no description (it stands with their view).
 pub(super) fn files(dump: &EntryPath, collection: &Collection, collections: usize) -> Files {
     let namespace = &collection.namespace;
     let at = |namespace: &Namespace, extension: &str| {
@@ -141,18 +141,23 @@ impl Layout {
     }
 }
 
-/// The text of a `.metadata.json`: canonical extended JSON with options, indexes, UUID, name and type, as mongodump
-/// (100.x) writes it.
+/// The text of a `.metadata.json`: canonical extended JSON with options, indexes, UUID, name and
+/// type, as mongodump (100.x) writes it.
 pub(super) fn metadata(collection: &Collection) -> String {
     let mut out = Document::new();
     if !collection.options.is_empty() {
         out.insert("options", collection.options.clone());
     }
-    out.insert("indexes", collection.indexes.iter().cloned().map(Bson::Document).collect::<Vec<_>>());
+    out.insert(
+        "indexes",
+        collection.indexes.iter().cloned().map(Bson::Document).collect::<Vec<_>>(),
+    );
     if let (Some(uuid), Kind::Collection) = (&collection.uuid, collection.kind) {
         out.insert("uuid", hex::encode(uuid));
     }
-    out.extend(doc! { "collectionName": &collection.namespace.name, "type": collection.kind.word() });
+    out.extend(
+        doc! { "collectionName": &collection.namespace.name, "type": collection.kind.word() },
+    );
     extjson::canonical(&out)
 }
 
@@ -176,9 +181,15 @@ mod tests {
             (text(files.data), text(files.metadata))
         };
         let some = |text: &str| Some(text.to_owned());
-        assert_eq!(shown("a b", Kind::Collection), (some("dump/db/a+b.bson"), some("dump/db/a+b.metadata.json")));
+        assert_eq!(
+            shown("a b", Kind::Collection),
+            (some("dump/db/a+b.bson"), some("dump/db/a+b.metadata.json"))
+        );
         assert_eq!(shown("v", Kind::View), (None, some("dump/db/v.metadata.json")));
-        assert_eq!(shown("system.buckets.t", Kind::Collection), (some("dump/db/system.buckets.t.bson"), None));
+        assert_eq!(
+            shown("system.buckets.t", Kind::Collection),
+            (some("dump/db/system.buckets.t.bson"), None)
+        );
         let path = layout.absolute("dump/db/x.bson").unwrap();
         assert_eq!(layout.relative(&path), "dump/db/x.bson");
         assert_eq!(layout.absolute("../x"), None);

@@ -31,11 +31,13 @@
 //! | `extjson.rs` | canonical extended JSON |
 //! | `error.rs` | from the driver's errors to ours |
 //!
-//! A snapshot holds, below `/mongodb/<replica set>`, what stock mongodump writes (`dump/<database>/<collection>.bson` and
-//! `.metadata.json`, `dump/oplog.bson`) and `catalog.bson`. If the collections were not all read at one moment, only the fold
-//! of the oplog makes them fit together; stock `mongorestore --oplogReplay` does the same unless something was created,
-//! dropped or renamed meanwhile. Incremental and differential snapshots hold the dump that they build on and the oplog since
-//! (`since/<last entry before>.bson`); those of type `log` hold the captured oplog as well (`oplog/<first entry>.bson`).
+//! A snapshot holds, below `/mongodb/<replica set>`, what stock mongodump writes
+//! (`dump/<database>/<collection>.bson` and `.metadata.json`, `dump/oplog.bson`) and
+//! `catalog.bson`. If the collections were not all read at one moment, only the fold of the oplog
+//! makes them fit together; stock `mongorestore --oplogReplay` does the same unless something was
+//! created, dropped or renamed meanwhile. Incremental and differential snapshots hold the dump that
+//! they build on and the oplog since (`since/<last entry before>.bson`); those of type `log` hold
+//! the captured oplog as well (`oplog/<first entry>.bson`).
 
 mod capture;
 mod catalog;
@@ -71,8 +73,8 @@ use async_trait::async_trait;
 use backup_core::context::Context;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport, RestoreRequest, Selection, Source,
-    SourceCapabilities, SourceIdentity, SourceResult,
+    BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport, RestoreRequest,
+    Selection, Source, SourceCapabilities, SourceIdentity, SourceResult,
 };
 
 pub use compare::{CompareRequest, Comparison, compare};
@@ -98,8 +100,10 @@ impl MongoSource {
     /// Connects to what `options` name.
     ///
     /// # Errors
-    /// [`SourceErrorKind::Invalid`](backup_core::source::SourceErrorKind::Invalid) if the address makes no sense or the credentials are refused,
-    /// [`SourceErrorKind::Unavailable`](backup_core::source::SourceErrorKind::Unavailable) if no server can be reached. None of them repeats the address.
+    /// [`SourceErrorKind::Invalid`](backup_core::source::SourceErrorKind::Invalid) if the address
+    /// makes no sense or the credentials are refused,
+    /// [`SourceErrorKind::Unavailable`](backup_core::source::SourceErrorKind::Unavailable) if no
+    /// server can be reached. None of them repeats the address.
     pub async fn connect(options: MongoOptions) -> SourceResult<Self> {
         let server = Server::connect(&options, Purpose::Reading).await?;
         Ok(Self { server, options })
@@ -108,7 +112,8 @@ impl MongoSource {
     /// The newest entry of the oplog that a majority has: where following it may begin.
     ///
     /// # Errors
-    /// [`SourceErrorKind::Unsupported`](backup_core::source::SourceErrorKind::Unsupported) without a replica set; otherwise what the server says.
+    /// [`SourceErrorKind::Unsupported`](backup_core::source::SourceErrorKind::Unsupported) without
+    /// a replica set; otherwise what the server says.
     pub async fn newest_entry(&self, cx: &Context) -> SourceResult<LogPosition> {
         self.server.refuse_without_oplog()?;
         unless_cancelled(cx, history::newest(&self.server)).await
@@ -117,7 +122,8 @@ impl MongoSource {
     /// Follows the oplog from behind `from`.
     ///
     /// # Errors
-    /// [`SourceErrorKind::Unsupported`](backup_core::source::SourceErrorKind::Unsupported) without a replica set.
+    /// [`SourceErrorKind::Unsupported`](backup_core::source::SourceErrorKind::Unsupported) without
+    /// a replica set.
     pub fn follow(&self, from: LogPosition) -> SourceResult<OplogTail> {
         self.server.refuse_without_oplog()?;
         Ok(OplogTail::after(&self.server, &self.options, from))
@@ -126,7 +132,8 @@ impl MongoSource {
     /// How far back the oplog reaches; `None` if it is empty.
     ///
     /// # Errors
-    /// [`SourceErrorKind::Unsupported`](backup_core::source::SourceErrorKind::Unsupported) without a replica set; otherwise what the server says.
+    /// [`SourceErrorKind::Unsupported`](backup_core::source::SourceErrorKind::Unsupported) without
+    /// a replica set; otherwise what the server says.
     pub async fn oplog_window(&self, cx: &Context) -> SourceResult<Option<OplogWindow>> {
         self.server.refuse_without_oplog()?;
         unless_cancelled(cx, OplogWindow::of(&self.server)).await
@@ -149,8 +156,8 @@ impl Source for MongoSource {
         "mongodb"
     }
 
-    /// The replica set's name. Not its id: the role `backup` may not read that, and an identity that depends on rights
-    /// would change with them.
+    /// The replica set's name. Not its id: the role `backup` may not read that, and an identity
+    /// that depends on rights would change with them.
     fn identity(&self) -> SourceIdentity {
         let (id, host) = match &self.server.topology {
             Topology::ReplicaSet { name } => (name.clone(), name.clone()),
@@ -171,7 +178,11 @@ impl Source for MongoSource {
         unless_cancelled(cx, probe::probe(&self.server, self.options.log_interval)).await
     }
 
-    async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        cx: &Context,
+        request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         let layout = Layout::of(&self.server);
         scan::open(cx, &self.server, layout, request, &self.options).await
     }

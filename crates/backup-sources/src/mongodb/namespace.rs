@@ -12,8 +12,8 @@ use sha2::Sha256;
 /// What time-series data is stored in.
 pub(super) const BUCKETS: &str = "system.buckets.";
 
-/// Longest escaped name that gets a file of its own name, and how much of a longer one is kept: mongodump's rule, so
-/// that `.metadata.json.gz` still fits into 255 bytes.
+/// Longest escaped name that gets a file of its own name, and how much of a longer one is kept:
+/// mongodump's rule, so that `.metadata.json.gz` still fits into 255 bytes.
 const LONGEST: usize = 238;
 const KEPT: usize = 208;
 
@@ -57,7 +57,8 @@ impl Namespace {
         self.db == "admin" && matches!(&*self.name, "system.users" | "system.roles")
     }
 
-    /// What no backup holds: what belongs to the server itself, is made anew by it, or is recorded elsewhere (views).
+    /// What no backup holds: what belongs to the server itself, is made anew by it, or is recorded
+    /// elsewhere (views).
     pub(super) fn is_internal(&self) -> bool {
         match (&*self.db, &*self.name) {
             ("local" | "config", _) => true,
@@ -79,13 +80,15 @@ impl fmt::Display for Namespace {
     }
 }
 
-/// The name that mongodump gives the files of a collection: escaped as a URL's query (`+` for spaces), and if that is
-/// longer than 238 bytes, its first 208, `%24` and a hash.
+/// The name that mongodump gives the files of a collection: escaped as a URL's query (`+` for
+/// spaces), and if that is longer than 238 bytes, its first 208, `%24` and a hash.
 pub(super) fn file_stem(collection: &str) -> String {
     let mut escaped = String::with_capacity(collection.len());
     for byte in collection.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => escaped.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                escaped.push(char::from(byte))
+            }
             b' ' => escaped.push('+'),
             other => escaped.push_str(&format!("%{other:02X}")),
         }
@@ -98,8 +101,9 @@ pub(super) fn file_stem(collection: &str) -> String {
     escaped
 }
 
-/// Directory of the files of `collection` below the dump's directory. Databases of very many collections are spread over
-/// sub-directories (which stock mongorestore does not enter; an export lies flat again).
+/// Directory of the files of `collection` below the dump's directory. Databases of very many
+/// collections are spread over sub-directories (which stock mongorestore does not enter; an export
+/// lies flat again).
 pub(super) fn directory(dump: &EntryPath, namespace: &Namespace, collections: usize) -> EntryPath {
     let db = dump.join(namespace.db.as_bytes());
     if collections <= FLAT {
@@ -109,8 +113,8 @@ pub(super) fn directory(dump: &EntryPath, namespace: &Namespace, collections: us
     db.join(format!("~{shard:02x}").as_bytes())
 }
 
-/// Which collections are meant: globs over `database.collection`, or over names of databases. `*` and `**` also match
-/// dots. Excluding wins.
+/// Which collections are meant: globs over `database.collection`, or over names of databases. `*`
+/// and `**` also match dots. Excluding wins.
 #[derive(Debug, Clone)]
 pub(super) struct Filter {
     include: Option<GlobSet>,
@@ -143,8 +147,10 @@ impl Databases {
 
 impl Filter {
     pub(super) fn new(selection: &Selection) -> SourceResult<Self> {
-        let include = (!selection.include().is_empty()).then(|| compile(selection.include())).transpose()?;
-        let databases = selection.include().iter().map(|pattern| Databases::of(pattern)).collect::<Vec<_>>();
+        let include =
+            (!selection.include().is_empty()).then(|| compile(selection.include())).transpose()?;
+        let databases =
+            selection.include().iter().map(|pattern| Databases::of(pattern)).collect::<Vec<_>>();
         let databases = (!databases.is_empty()).then_some(databases);
         Ok(Self { include, exclude: compile(selection.exclude())?, databases })
     }
@@ -158,13 +164,18 @@ impl Filter {
         self.include.is_none() && self.exclude.is_empty()
     }
 
-    /// Whether a collection is meant, or lies where ones that are meant lie and is not left out: it may become one of them
-    /// by a rename. Views are documents of `system.views`, so that is left out only with its whole database.
+    /// Whether a collection is meant, or lies where ones that are meant lie and is not left out: it
+    /// may become one of them by a rename. Views are documents of `system.views`, so that is left
+    /// out only with its whole database.
     pub(super) fn may_come_to_cover(&self, namespace: &Namespace) -> bool {
         let visible = namespace.visible();
         let is_left_out = self.exclude.is_match(&visible.db)
             || (visible.name != "system.views" && self.exclude.is_match(visible.to_string()));
-        let lies_there = || self.databases.as_ref().is_none_or(|list| list.iter().any(|these| these.has(&visible.db)));
+        let lies_there = || {
+            self.databases
+                .as_ref()
+                .is_none_or(|list| list.iter().any(|these| these.has(&visible.db)))
+        };
         self.covers(namespace) || (!is_left_out && lies_there())
     }
 
@@ -179,7 +190,10 @@ impl Filter {
 
 fn compile(patterns: &[String]) -> SourceResult<GlobSet> {
     let invalid = |pattern: &str, error: &globset::Error| {
-        SourceError::new(SourceErrorKind::Invalid, format!("invalid pattern {pattern:?}: {}", error.kind()))
+        SourceError::new(
+            SourceErrorKind::Invalid,
+            format!("invalid pattern {pattern:?}: {}", error.kind()),
+        )
     };
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
@@ -218,14 +232,18 @@ mod tests {
     fn patterns_match_collections_and_databases() {
         let f = filter(&["shop.*", "crm"], &["*.sessions", "shop.cache*"]);
         assert!(covers(&f, "shop.orders") && covers(&f, "shop.a.b") && covers(&f, "crm.people"));
-        assert!(!covers(&f, "shop.sessions") && !covers(&f, "shop.cache.x") && !covers(&f, "other.x"));
+        assert!(
+            !covers(&f, "shop.sessions") && !covers(&f, "shop.cache.x") && !covers(&f, "other.x")
+        );
         assert!(covers(&filter(&["shop.ts"], &[]), "shop.system.buckets.ts"));
         assert!(!covers(&filter(&[], &["/**"]), "a.b"));
     }
 
     #[test]
     fn what_may_be_renamed_into_a_selection() {
-        let may = |filter: &Filter, name: &str| filter.may_come_to_cover(&Namespace::parse(name).unwrap());
+        let may = |filter: &Filter, name: &str| {
+            filter.may_come_to_cover(&Namespace::parse(name).unwrap())
+        };
         let f = filter(&["shop.orders", "c*.x", "crm"], &["*.sessions"]);
         assert!(may(&f, "shop.tmp.agg_out.1") && may(&f, "crm.a") && may(&f, "cx.other"));
         assert!(!may(&f, "shop.sessions") && !may(&f, "other.orders"));
@@ -254,8 +272,10 @@ mod tests {
             "*shop.orders",
         ];
         let databases = ["shop", "crm", "s", "myshop", "shop-2"];
-        let names = ["orders", "x", "a.orders", "tmp.agg_out.1", "system.views", "system.buckets.orders"];
-        let names = databases.iter().flat_map(|db| names.iter().map(|name| Namespace::new(*db, *name)));
+        let names =
+            ["orders", "x", "a.orders", "tmp.agg_out.1", "system.views", "system.buckets.orders"];
+        let names =
+            databases.iter().flat_map(|db| names.iter().map(|name| Namespace::new(*db, *name)));
         let names = names.collect::<Vec<_>>();
         let mut covered = 0;
         for include in patterns {
@@ -286,11 +306,18 @@ mod tests {
     #[test]
     fn what_belongs_to_the_server_stays_out() {
         let internal = |name: &str| Namespace::parse(name).unwrap().is_internal();
-        for name in ["local.oplog.rs", "config.transactions", "admin.system.keys", "a.system.views", "a.system.profile"]
-        {
+        for name in [
+            "local.oplog.rs",
+            "config.transactions",
+            "admin.system.keys",
+            "a.system.views",
+            "a.system.profile",
+        ] {
             assert!(internal(name), "{name}");
         }
-        for name in ["admin.system.users", "a.system.js", "a.system.buckets.x", "a.systemx", "admin.own"] {
+        for name in
+            ["admin.system.users", "a.system.js", "a.system.buckets.x", "a.systemx", "admin.own"]
+        {
             assert!(!internal(name), "{name}");
         }
     }

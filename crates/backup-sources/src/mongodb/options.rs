@@ -15,25 +15,29 @@ use super::rename::Renames;
 /// `minSnapshotHistoryWindowInSeconds` (default 300).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SnapshotReads {
-    /// If the scan is expected to be short enough (data files up to 4 GiB), on replica sets from 5.0 on.
+    /// If the scan is expected to be short enough (data files up to 4 GiB), on replica sets from
+    /// 5.0 on.
     #[default]
     Auto,
-    /// Never: each collection as it is when it is read, with the oplog that brings all of them to one moment.
+    /// Never: each collection as it is when it is read, with the oplog that brings all of them to
+    /// one moment.
     Never,
 }
 
 /// What brings restored documents to the moment, if their snapshot needs that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Replay {
-    /// This program, which then writes every document once: for every version of the target, with ordinary rights.
+    /// This program, which then writes every document once: for every version of the target, with
+    /// ordinary rights.
     #[default]
     Fold,
-    /// The server, by `applyOps`, which needs the right to run it; it cannot be verified at once, and the target must not be
-    /// older than 5.0 if the origin is not.
+    /// The server, by `applyOps`, which needs the right to run it; it cannot be verified at once,
+    /// and the target must not be older than 5.0 if the origin is not.
     ApplyOps,
 }
 
-/// How many members of the target must have a batch of documents before the next one is sent in its place.
+/// How many members of the target must have a batch of documents before the next one is sent in its
+/// place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteConcern {
     /// So many; at least one.
@@ -62,8 +66,8 @@ impl WriteConcern {
 /// Settings of a [`MongoSource`](super::MongoSource).
 #[derive(Clone)]
 pub struct MongoOptions {
-    /// `mongodb://` or `mongodb+srv://` with everything that connection strings know: credentials, TLS, read preference,
-    /// compressors. It is never shown.
+    /// `mongodb://` or `mongodb+srv://` with everything that connection strings know: credentials,
+    /// TLS, read preference, compressors. It is never shown.
     pub uri: String,
     /// Password, in place of one in the address.
     pub password: Option<String>,
@@ -73,23 +77,26 @@ pub struct MongoOptions {
     pub tls_certificate_key_file: Option<PathBuf>,
     /// Whether all collections may be read at one moment.
     pub snapshot_reads: SnapshotReads,
-    /// Most cursors for one large collection whose documents lie in order of `_id`; they read ahead of each other, with up
-    /// to 32 MiB of memory each. 1 reads every collection with one cursor.
+    /// Most cursors for one large collection whose documents lie in order of `_id`; they read ahead
+    /// of each other, with up to 32 MiB of memory each. 1 reads every collection with one cursor.
     pub cursors: usize,
     /// Most bytes of documents per second that are read in a backup, or written in a restore.
     pub max_bytes_per_second: Option<u64>,
     /// Restore other names than those in the snapshot.
     pub renames: Renames,
-    /// Restore users and roles too, if the selection covers `admin.system.users` and `admin.system.roles`.
+    /// Restore users and roles too, if the selection covers `admin.system.users` and
+    /// `admin.system.roles`.
     pub restore_users: bool,
     /// Restore TTL indexes with an expiry so far away that nothing is deleted at once.
     pub defer_ttl: bool,
     /// What brings restored documents to the moment.
     pub replay: Replay,
-    /// When an insertion counts as done; at the end of a restore, a majority has everything in any case.
+    /// When an insertion counts as done; at the end of a restore, a majority has everything in any
+    /// case.
     pub write_concern: WriteConcern,
-    /// How much of the log may wait to be captured: what [`probe`](backup_core::source::Source::probe) compares the oplog with. `None` if
-    /// it is not captured.
+    /// How much of the log may wait to be captured: what
+    /// [`probe`](backup_core::source::Source::probe) compares the oplog with. `None` if it is not
+    /// captured.
     pub log_interval: Option<Duration>,
     /// Bring the restored data to this moment instead of the end of the snapshot.
     pub until: Option<super::Position>,

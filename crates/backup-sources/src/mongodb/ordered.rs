@@ -36,8 +36,9 @@ impl Ordered {
         Ok(())
     }
 
-    /// Everything is in: [`Self::next`] gives the documents of `collection` by their places. Servers before 5.0 do not
-    /// write into the oplog what they drop from a capped collection: then only the newest that fit are given.
+    /// Everything is in: [`Self::next`] gives the documents of `collection` by their places.
+    /// Servers before 5.0 do not write into the oplog what they drop from a capped collection: then
+    /// only the newest that fit are given.
     pub(super) fn sort(&mut self, collection: &Collection, version: [i32; 3]) {
         self.places.sort_unstable();
         self.next = 0;
@@ -55,7 +56,9 @@ impl Ordered {
     }
 
     pub(super) fn next(&mut self) -> SourceResult<Option<Bytes>> {
-        let (Some((_, at, length)), Some(file)) = (self.places.get(self.next), &self.file) else { return Ok(None) };
+        let (Some((_, at, length)), Some(file)) = (self.places.get(self.next), &self.file) else {
+            return Ok(None);
+        };
         self.next += 1;
         let mut document = vec![0; *length as usize];
         file.read_exact_at(&mut document, *at).map_err(failed)?;
@@ -73,7 +76,13 @@ mod tests {
 
     fn lengths(options: Document, version: i32) -> Vec<usize> {
         let namespace = Namespace::new("db", "c");
-        let collection = Collection { namespace, kind: Kind::Collection, uuid: None, options, indexes: Vec::new() };
+        let collection = Collection {
+            namespace,
+            kind: Kind::Collection,
+            uuid: None,
+            options,
+            indexes: Vec::new(),
+        };
         let mut ordered = Ordered::default();
         for place in [5, 1, 9, 3] {
             let document = vec![b'x'; usize::try_from(place).unwrap()].into();

@@ -7,9 +7,11 @@ use backup_core::source::{SourceError, SourceErrorKind};
 use bson::Timestamp;
 use jiff::Timestamp as Time;
 
-/// A moment of a replica set's history: the `ts` of its oplog, seconds since 1970 and a counter within the second.
+/// A moment of a replica set's history: the `ts` of its oplog, seconds since 1970 and a counter
+/// within the second.
 ///
-/// Written `seconds:increment`; parsing also takes an ISO time, which means everything up to its second, inclusive.
+/// Written `seconds:increment`; parsing also takes an ISO time, which means everything up to its
+/// second, inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position {
     /// Seconds since 1970-01-01T00:00:00Z.
@@ -49,8 +51,8 @@ impl fmt::Display for Position {
     }
 }
 
-/// An entry of the oplog: its moment and the term of the primary that wrote it. After a rollback another entry may have the
-/// same moment, but never the same term.
+/// An entry of the oplog: its moment and the term of the primary that wrote it. After a rollback
+/// another entry may have the same moment, but never the same term.
 ///
 /// Written `seconds:increment@term`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,10 +93,16 @@ impl FromStr for Position {
         {
             return Ok(Self { seconds, increment });
         }
-        let second = text.parse::<Time>().ok().and_then(|time| u32::try_from(time.as_second()).ok());
+        let second =
+            text.parse::<Time>().ok().and_then(|time| u32::try_from(time.as_second()).ok());
         second.map(|seconds| Self { seconds, increment: u32::MAX }).ok_or_else(|| {
-            SourceError::new(SourceErrorKind::Invalid, format!("{text:?} is no moment of a replica set"))
-                .with_hint("write seconds:increment as in the oplog, or a time such as 2026-01-31T12:00:00Z")
+            SourceError::new(
+                SourceErrorKind::Invalid,
+                format!("{text:?} is no moment of a replica set"),
+            )
+            .with_hint(
+                "write seconds:increment as in the oplog, or a time such as 2026-01-31T12:00:00Z",
+            )
         })
     }
 }

@@ -10,12 +10,14 @@ use super::error::{Explain as _, code, code_of, is_denied};
 use super::history::{self, OplogWindow};
 use super::server::{Server, Topology};
 
-/// Oplog windows below this many seconds are pointed out where the log is not captured: a scan must fit into them.
+/// Oplog windows below this many seconds are pointed out where the log is not captured: a scan must
+/// fit into them.
 const SCAN: u64 = 3600;
 /// Where it is, the window must be so many times as long as what may wait to be stored.
 const TIMES: u64 = 3;
 
-/// Looks at everything a backup needs, and reads no data but the newest and oldest entries of the oplog.
+/// Looks at everything a backup needs, and reads no data but the newest and oldest entries of the
+/// oplog.
 pub(super) async fn probe(server: &Server, log_interval: Option<Duration>) -> SourceResult<Probe> {
     let mut probe = Probe { version: Some(server.version_text()), ..Probe::default() };
     if let Err(error) = server.refuse_sharded() {
@@ -59,8 +61,16 @@ pub(super) async fn probe(server: &Server, log_interval: Option<Duration>) -> So
 /// What a backup does and this user may not.
 async fn rights(server: &Server) -> SourceResult<Vec<&'static str>> {
     let mut wanted = vec![
-        ("reading users", "admin", doc! { "find": "system.users", "limit": 1, "singleBatch": true }),
-        ("reading roles", "admin", doc! { "find": "system.roles", "limit": 1, "singleBatch": true }),
+        (
+            "reading users",
+            "admin",
+            doc! { "find": "system.users", "limit": 1, "singleBatch": true },
+        ),
+        (
+            "reading roles",
+            "admin",
+            doc! { "find": "system.roles", "limit": 1, "singleBatch": true },
+        ),
     ];
     if matches!(server.topology, Topology::ReplicaSet { .. }) {
         let newest = doc! { "find": "oplog.rs", "limit": 1, "singleBatch": true, "sort": { "$natural": -1 } };
@@ -79,21 +89,29 @@ async fn rights(server: &Server) -> SourceResult<Vec<&'static str>> {
             Err(error) => return Err(error).reading(what),
         }
     }
-    let version = server.list("admin", doc! { "listCollections": 1, "filter": { "name": "system.version" } }).await;
-    let uuid = version.ok().and_then(|found| uuid_of(found.first()?.get_document("info").ok()?.get("uuid")));
+    let version = server
+        .list("admin", doc! { "listCollections": 1, "filter": { "name": "system.version" } })
+        .await;
+    let uuid = version
+        .ok()
+        .and_then(|found| uuid_of(found.first()?.get_document("info").ok()?.get("uuid")));
     if let Some(uuid) = uuid {
         let find = doc! { "find": uuid_bson(&uuid), "limit": 1, "singleBatch": true };
         match server.run("admin", find).await {
-            Err(error) if code_of(&error) == Some(code::UNAUTHORIZED) => denied.push("reading by UUID"),
+            Err(error) if code_of(&error) == Some(code::UNAUTHORIZED) => {
+                denied.push("reading by UUID")
+            }
             _ => {}
         }
     }
     Ok(denied)
 }
 
-/// Users of MongoDB Atlas are made in its console, and not all of its clusters let anybody read what a backup needs.
-const ATLAS: &str = "in Atlas, give the user the specific privilege backup@admin (Database Access); shared tiers (M0, M2, \
-    M5, Flex) let nobody read the oplog, so that they cannot be backed up to one moment: a dedicated tier can";
+/// Users of MongoDB Atlas are made in its console, and not all of its clusters let anybody read
+/// what a backup needs.
+const ATLAS: &str = "in Atlas, give the user the specific privilege backup@admin (Database \
+                     Access); shared tiers (M0, M2, M5, Flex) let nobody read the oplog, so that \
+                     they cannot be backed up to one moment: a dedicated tier can";
 
 fn is_atlas(host: &str) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
@@ -103,8 +121,13 @@ fn is_atlas(host: &str) -> bool {
 /// The statement that mends missing rights, for the user that is connected.
 async fn grant(server: &Server) -> String {
     let status = server.run("admin", doc! { "connectionStatus": 1 }).await.unwrap_or_default();
-    let users = status.get_document("authInfo").and_then(|info| info.get_array("authenticatedUsers"));
-    let user = users.ok().and_then(|users| users.first().and_then(Bson::as_document)).cloned().unwrap_or_default();
+    let users =
+        status.get_document("authInfo").and_then(|info| info.get_array("authenticatedUsers"));
+    let user = users
+        .ok()
+        .and_then(|users| users.first().and_then(Bson::as_document))
+        .cloned()
+        .unwrap_or_default();
     let text = |user: &Document, field: &str, default: &str| {
         // A name is data: quoted as the shell wants it.
         Bson::String(user.get_str(field).unwrap_or(default).to_owned()).to_string()
@@ -137,14 +160,21 @@ async fn window(server: &Server, log_interval: Option<Duration>) -> SourceResult
 
 /// What is wrong with an oplog that reaches back so many seconds, if it is full.
 fn too_short(seconds: u64, log_interval: Option<Duration>) -> Option<String> {
-    const LARGER: &str = "make it larger: db.adminCommand({replSetResizeOplog: 1, size: MEGABYTES})";
+    const LARGER: &str =
+        "make it larger: db.adminCommand({replSetResizeOplog: 1, size: MEGABYTES})";
     let reaches = format!("the oplog reaches back only {} minutes", seconds / 60);
     match log_interval.map(|interval| interval.as_secs()) {
         Some(interval) => (seconds < interval.saturating_mul(TIMES)).then(|| {
-            format!("{reaches}, and up to {interval} s of it may wait to be captured: soon something will be missing; {LARGER}")
+            format!(
+                "{reaches}, and up to {interval} s of it may wait to be captured: soon \
+                 something will be missing; {LARGER}"
+            )
         }),
         None => (seconds < SCAN).then(|| {
-            format!("{reaches}: a scan must be shorter, or its snapshot cannot be brought to one moment; {LARGER}")
+            format!(
+                "{reaches}: a scan must be shorter, or its snapshot cannot be brought to one \
+                 moment; {LARGER}"
+            )
         }),
     }
 }
@@ -156,7 +186,10 @@ mod tests {
     #[test]
     fn windows_are_compared_with_how_often_the_log_is_stored() {
         let every = |seconds| Some(Duration::from_secs(seconds));
-        assert!(too_short(3599, None).unwrap().contains("59 minutes: a scan") && too_short(3600, None).is_none());
+        assert!(
+            too_short(3599, None).unwrap().contains("59 minutes: a scan")
+                && too_short(3600, None).is_none()
+        );
         assert!(too_short(180, every(60)).is_none() && too_short(3600, every(600)).is_none());
         assert!(too_short(179, every(60)).unwrap().contains("60 s of it"));
         assert!(too_short(3600, every(3600)).unwrap().contains("60 minutes"));
@@ -164,7 +197,9 @@ mod tests {
 
     #[test]
     fn atlas_is_recognised_by_its_names() {
-        assert!(is_atlas("cluster0-shard-00-00.abcde.mongodb.net:27017") && is_atlas("x.mongodb.net"));
+        assert!(
+            is_atlas("cluster0-shard-00-00.abcde.mongodb.net:27017") && is_atlas("x.mongodb.net")
+        );
         assert!(!is_atlas("db.example.org:27017") && !is_atlas("mongodb.net.example.org"));
     }
 }

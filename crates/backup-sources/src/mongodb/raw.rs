@@ -1,7 +1,8 @@
-//! BSON as bytes: where documents begin and end, and the few fields that matter, without parsing the rest.
+//! BSON as bytes: where documents begin and end, and the few fields that matter, without parsing
+//! the rest.
 //!
-//! A document is an `i32` with its own length (little-endian), elements (a type byte, a name ending in NUL, a value) and
-//! a NUL: <https://bsonspec.org/spec.html>.
+//! A document is an `i32` with its own length (little-endian), elements (a type byte, a name ending
+//! in NUL, a value) and a NUL: <https://bsonspec.org/spec.html>.
 
 use backup_core::source::SourceResult;
 use bson::RawDocument;
@@ -9,22 +10,33 @@ use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::error::malformed;
 
-/// The largest document: the server's own limit for stored ones and room for what the oplog puts around it.
+/// The largest document: the server's own limit for stored ones and room for what the oplog puts
+/// around it.
 pub(super) const LARGEST: usize = 48 << 20;
 
 /// Length of the document at the beginning of `bytes`; `None` if not even its length is there.
 fn length(bytes: &[u8]) -> Option<SourceResult<usize>> {
     let head: [u8; 4] = bytes.get(..4)?.try_into().ok()?;
     let length = usize::try_from(i32::from_le_bytes(head)).unwrap_or(0);
-    Some(if (5..=LARGEST).contains(&length) { Ok(length) } else { Err(malformed("a document's length")) })
+    Some(if (5..=LARGEST).contains(&length) {
+        Ok(length)
+    } else {
+        Err(malformed("a document's length"))
+    })
 }
 
 /// Where the first document of an array of the wire protocol is.
 pub(super) const FIRST: usize = 4;
 
-/// Appends the documents of an array of the wire protocol from the one at `at` on, one after another, as files hold them,
-/// until there are `enough` bytes. `at` is then where the next one is; returns how many came.
-pub(super) fn append_batch(array: &[u8], at: &mut usize, enough: usize, out: &mut BytesMut) -> SourceResult<u64> {
+/// Appends the documents of an array of the wire protocol from the one at `at` on, one after
+/// another, as files hold them, until there are `enough` bytes. `at` is then where the next one is;
+/// returns how many came.
+pub(super) fn append_batch(
+    array: &[u8],
+    at: &mut usize,
+    enough: usize,
+    out: &mut BytesMut,
+) -> SourceResult<u64> {
     let broken = || malformed("a batch of the server");
     let end = array.len().saturating_sub(1);
     let mut rest = array.get(*at..end).ok_or_else(broken)?;
@@ -129,8 +141,8 @@ impl Documents {
         }
     }
 
-    /// Takes the next bytes, and gives all documents that are whole now, copying only the one that began before: that one,
-    /// and the others.
+    /// Takes the next bytes, and gives all documents that are whole now, copying only the one that
+    /// began before: that one, and the others.
     pub(super) fn whole(&mut self, mut bytes: Bytes) -> SourceResult<[Bytes; 2]> {
         let mut begun = Bytes::new();
         while !self.buffer.is_empty() {
@@ -151,7 +163,11 @@ impl Documents {
 
     /// Nothing may be left at the end.
     pub(super) fn finish(&self) -> SourceResult<()> {
-        if self.buffer.has_remaining() { Err(malformed("the last document: it is cut off")) } else { Ok(()) }
+        if self.buffer.has_remaining() {
+            Err(malformed("the last document: it is cut off"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -160,9 +176,9 @@ pub(super) fn document(bytes: &[u8]) -> SourceResult<&RawDocument> {
     RawDocument::from_bytes(bytes).map_err(|error| malformed("a document").with_source(error))
 }
 
-/// The `_id` as stored: type byte and value. Documents of one collection are the same if these are equal; that numbers of
-/// different types compare equal on the server cannot produce two documents, but one may replace the other, so numbers are
-/// brought to one form.
+/// The `_id` as stored: type byte and value. Documents of one collection are the same if these are
+/// equal; that numbers of different types compare equal on the server cannot produce two documents,
+/// but one may replace the other, so numbers are brought to one form.
 pub(super) fn id_of(document: &RawDocument) -> SourceResult<Vec<u8>> {
     for element in document.iter_elements() {
         let element = element.map_err(|error| malformed("a document").with_source(error))?;
@@ -183,7 +199,10 @@ fn key_of(value: bson::RawBsonRef<'_>) -> Vec<u8> {
     };
     match value {
         V::Int32(value) => number(f64::from(value)),
-        #[expect(clippy::cast_precision_loss, reason = "only exact conversions are taken, as the next line checks")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "only exact conversions are taken, as the next line checks"
+        )]
         V::Int64(value) if value.unsigned_abs() <= 1 << 53 => number(value as f64),
         // -0.0 is the same _id as 0.0.
         V::Double(value) => number(if value == 0.0 { 0.0 } else { value }),
@@ -218,9 +237,9 @@ fn value_length(kind: u8, value: &[u8]) -> Option<usize> {
     }
 }
 
-/// Whether a top-level field holds the empty timestamp, which the server replaces when such a document is inserted. Looked
-/// for in every document that is restored: so it goes from field to field without parsing them. What is no document is for
-/// the server to refuse.
+/// Whether a top-level field holds the empty timestamp, which the server replaces when such a
+/// document is inserted. Looked for in every document that is restored: so it goes from field to
+/// field without parsing them. What is no document is for the server to refuse.
 pub(super) fn has_empty_timestamp(document: &[u8]) -> bool {
     let mut rest = document.get(4..).unwrap_or_default();
     while let Some((kind, tail)) = rest.split_first().filter(|(kind, _)| **kind != 0) {
@@ -229,7 +248,9 @@ pub(super) fn has_empty_timestamp(document: &[u8]) -> bool {
         if *kind == 0x11 && value.starts_with(&[0; 8]) && tail[..name] != *b"_id" {
             return true;
         }
-        let Some(next) = value_length(*kind, value).and_then(|length| value.get(length..)) else { return false };
+        let Some(next) = value_length(*kind, value).and_then(|length| value.get(length..)) else {
+            return false;
+        };
         rest = next;
     }
     false
@@ -246,7 +267,10 @@ mod tests {
         let docs = [rawdoc! { "_id": 1, "x": "y" }, rawdoc! {}, rawdoc! { "_id": [1, 2] }];
         let array: RawArrayBuf = docs.iter().cloned().collect();
         let mut file = BytesMut::new();
-        assert_eq!(append_batch(array.as_bytes(), &mut FIRST.clone(), usize::MAX, &mut file).unwrap(), 3);
+        assert_eq!(
+            append_batch(array.as_bytes(), &mut FIRST.clone(), usize::MAX, &mut file).unwrap(),
+            3
+        );
         assert_eq!(last_of(array.as_bytes()).unwrap(), Some(docs[2].as_bytes()));
         assert_eq!(last_of(&[5, 0, 0, 0, 0]).unwrap(), None);
         let (mut at, mut piecewise) = (FIRST, BytesMut::new());
@@ -297,12 +321,16 @@ mod tests {
         assert!(Documents::default().whole(Bytes::from_static(&[9, 0, 0])).is_ok());
         assert!(first_of(&mut Bytes::from_static(&[9, 0, 0, 0, 1])).is_err());
         let broken = [9, 0, 0, 0, 3, b'0', 0, 9, 0];
-        assert!(append_batch(&broken, &mut FIRST.clone(), usize::MAX, &mut BytesMut::new()).is_err());
+        assert!(
+            append_batch(&broken, &mut FIRST.clone(), usize::MAX, &mut BytesMut::new()).is_err()
+        );
     }
 
     #[test]
     fn ids_are_equal_where_the_server_says_so() {
-        let id = |value: bson::Bson| id_of(&RawDocumentBuf::try_from(&doc! { "x": 1, "_id": value }).unwrap()).unwrap();
+        let id = |value: bson::Bson| {
+            id_of(&RawDocumentBuf::try_from(&doc! { "x": 1, "_id": value }).unwrap()).unwrap()
+        };
         assert_eq!(id(5_i32.into()), id(5_i64.into()));
         assert_eq!(id(5_i32.into()), id(5.0.into()));
         assert_eq!(id(0.0.into()), id((-0.0).into()));
@@ -314,15 +342,21 @@ mod tests {
     #[test]
     fn empty_timestamps_are_seen() {
         let empty = bson::Timestamp { time: 0, increment: 0 };
-        let has =
-            |document: bson::Document| has_empty_timestamp(RawDocumentBuf::try_from(&document).unwrap().as_bytes());
+        let has = |document: bson::Document| {
+            has_empty_timestamp(RawDocumentBuf::try_from(&document).unwrap().as_bytes())
+        };
         assert!(has(doc! { "_id": 1, "t": empty }));
-        assert!(!has(doc! { "_id": empty, "x": { "t": empty }, "y": bson::Timestamp { time: 0, increment: 1 } }));
+        assert!(!has(
+            doc! { "_id": empty, "x": { "t": empty }, "y": bson::Timestamp { time: 0, increment: 1 } }
+        ));
         // Behind a value of every type.
         use bson::Bson;
-        let binary = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![0; 9] };
-        let code = bson::JavaScriptCodeWithScope { code: "x".to_owned(), scope: doc! { "t": empty } };
-        let regex = bson::Regex { pattern: bson::cstr!("a").into(), options: bson::cstr!("i").into() };
+        let binary =
+            bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![0; 9] };
+        let code =
+            bson::JavaScriptCodeWithScope { code: "x".to_owned(), scope: doc! { "t": empty } };
+        let regex =
+            bson::Regex { pattern: bson::cstr!("a").into(), options: bson::cstr!("i").into() };
         let values: Vec<Bson> = vec![
             1.5.into(),
             "text".into(),

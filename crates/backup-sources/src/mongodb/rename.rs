@@ -4,8 +4,8 @@ use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 
 use super::namespace::{BUCKETS, Namespace};
 
-/// Rules from names in the snapshot to names at the target. The first that matches a name wins; what none matches keeps
-/// its name. They apply to the names at the moment that is restored.
+/// Rules from names in the snapshot to names at the target. The first that matches a name wins;
+/// what none matches keeps its name. They apply to the names at the moment that is restored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Renames {
     rules: Vec<Rule>,
@@ -19,13 +19,17 @@ struct Rule {
 }
 
 impl Renames {
-    /// Rules of the form `from=to`: names `database.collection` with as many `*` on either side; what a `*` on the left
-    /// stands for replaces the one at its place on the right. Two names without a dot are databases: `a=b` is `a.*=b.*`.
+    /// Rules of the form `from=to`: names `database.collection` with as many `*` on either side;
+    /// what a `*` on the left stands for replaces the one at its place on the right. Two names
+    /// without a dot are databases: `a=b` is `a.*=b.*`.
     ///
     /// # Errors
     /// [`SourceErrorKind::Invalid`] names the first rule that makes no sense.
     pub fn new<S: AsRef<str>>(rules: impl IntoIterator<Item = S>) -> SourceResult<Self> {
-        let rules = rules.into_iter().map(|rule| Rule::parse(rule.as_ref())).collect::<SourceResult<_>>()?;
+        let rules = rules
+            .into_iter()
+            .map(|rule| Rule::parse(rule.as_ref()))
+            .collect::<SourceResult<_>>()?;
         Ok(Self { rules })
     }
 
@@ -58,7 +62,10 @@ impl Rule {
     fn parse(text: &str) -> SourceResult<Self> {
         let invalid = || {
             SourceError::new(SourceErrorKind::Invalid, format!("{text:?} is no renaming"))
-                .with_hint("write from=to with the same number of `*` in both, for instance 'shop.*=shop_test.*', or two databases")
+                .with_hint(
+                    "write from=to with the same number of `*` in both, for instance \
+                     'shop.*=shop_test.*', or two databases",
+                )
         };
         let (from, to) = text.split_once('=').ok_or_else(invalid)?;
         let is_database = |side: &str| !side.is_empty() && !side.contains(['.', '*']);

@@ -1,8 +1,9 @@
-//! What entries of the oplog are about: noted when they are captured, so that a restore of a part need not read the rest.
+//! What entries of the oplog are about: noted when they are captured, so that a restore of a part
+//! need not read the rest.
 //!
-//! Objects are collections by UUID, which stays the same whatever they are called. Everybody needs what is done to collections
-//! as a whole, views (documents that say by their content what they are about), and transactions of several entries, which
-//! take effect only if all of them are there.
+//! Objects are collections by UUID, which stays the same whatever they are called. Everybody needs
+//! what is done to collections as a whole, views (documents that say by their content what they are
+//! about), and transactions of several entries, which take effect only if all of them are there.
 
 use std::collections::HashSet;
 
@@ -36,17 +37,19 @@ fn note(scope: &mut Scope, entry: &RawDocument) {
             Some(uuid) => _ = scope.objects.insert(hex::encode(uuid)),
             None => scope.always = true,
         },
-        "c" if !is_of_several(entry) => match entry.get_document("o").and_then(|o| o.get_array("applyOps")) {
-            Ok(operations) => {
-                for operation in operations {
-                    match operation {
-                        Ok(RawBsonRef::Document(operation)) => note(scope, operation),
-                        _ => scope.always = true,
+        "c" if !is_of_several(entry) => {
+            match entry.get_document("o").and_then(|o| o.get_array("applyOps")) {
+                Ok(operations) => {
+                    for operation in operations {
+                        match operation {
+                            Ok(RawBsonRef::Document(operation)) => note(scope, operation),
+                            _ => scope.always = true,
+                        }
                     }
                 }
+                Err(_) => scope.always = true,
             }
-            Err(_) => scope.always = true,
-        },
+        }
         _ => scope.always = true,
     }
 }
@@ -95,7 +98,9 @@ impl Chosen {
                 let (ns, object) = (operation.get_str("ns"), operation.get_document("o"));
                 let (ns, object) = (ns.map_err(|_| broken())?, object.map_err(|_| broken())?);
                 let namespace = match (object.get_str("create"), object.get_str("to")) {
-                    (Ok(name), _) => Namespace::parse(ns).map(|command| Namespace::new(command.db, name)),
+                    (Ok(name), _) => {
+                        Namespace::parse(ns).map(|command| Namespace::new(command.db, name))
+                    }
                     (_, Ok(to)) => Namespace::parse(to),
                     _ => None,
                 };
@@ -114,7 +119,9 @@ impl Chosen {
 }
 
 /// Whether entries are about one of these collections, or everybody's.
-pub(super) fn about(uuids: &HashSet<CollectionUuid>) -> impl Fn(&Scope) -> bool + Send + Sync + use<> {
+pub(super) fn about(
+    uuids: &HashSet<CollectionUuid>,
+) -> impl Fn(&Scope) -> bool + Send + Sync + use<> {
     let uuids: HashSet<String> = uuids.iter().map(hex::encode).collect();
     move |scope| scope.always || scope.objects.iter().any(|object| uuids.contains(object))
 }
@@ -156,7 +163,10 @@ mod tests {
     #[test]
     fn documents_are_about_their_collection() {
         let insert = rawdoc! { "op": "i", "ns": "shop.orders", "ui": uuid(1), "o": { "_id": 1 } };
-        assert_eq!(scope(&[insert.clone(), rawdoc! { "op": "n", "ns": "", "o": {} }]), about_one(1));
+        assert_eq!(
+            scope(&[insert.clone(), rawdoc! { "op": "n", "ns": "", "o": {} }]),
+            about_one(1)
+        );
         assert_eq!(scope(&[applied(insert.clone(), &rawdoc! {}, 0)]), about_one(1));
         let mut vectored = applied(insert, &rawdoc! {}, 5);
         vectored.append(bson::cstr!("multiOpType"), 1);
@@ -166,7 +176,8 @@ mod tests {
 
     #[test]
     fn what_is_more_than_documents_is_everybodys() {
-        let create = rawdoc! { "op": "c", "ns": "shop.$cmd", "ui": uuid(1), "o": { "create": "x" } };
+        let create =
+            rawdoc! { "op": "c", "ns": "shop.$cmd", "ui": uuid(1), "o": { "create": "x" } };
         let insert = rawdoc! { "op": "i", "ns": "shop.orders", "ui": uuid(1), "o": { "_id": 1 } };
         let entries = [
             create.clone(),
@@ -187,15 +198,25 @@ mod tests {
     #[test]
     fn what_is_created_or_renamed_into_a_selection_is_chosen() {
         let (include, exclude) = (Vec::new(), Vec::new());
-        let mut state =
-            State { version: [6, 0, 0], needs_oplog: false, include, exclude, since: None, collections: Vec::new() };
+        let mut state = State {
+            version: [6, 0, 0],
+            needs_oplog: false,
+            include,
+            exclude,
+            since: None,
+            collections: Vec::new(),
+        };
         let everything = Filter::new(&Selection::all()).unwrap();
         assert!(Chosen::of(&state, &everything).unwrap().is_none());
         state.exclude.push("shop.sessions".to_owned());
-        let filter = Filter::new(&Selection::new(vec!["shop.*".to_owned()], Vec::new()).unwrap()).unwrap();
+        let filter =
+            Filter::new(&Selection::new(vec!["shop.*".to_owned()], Vec::new()).unwrap()).unwrap();
         let mut chosen = Chosen::of(&state, &filter).unwrap().unwrap();
-        let command = |ns: &str, byte, object| rawdoc! { "op": "c", "ns": ns, "ui": uuid(byte), "o": object };
-        let rename = |to: &str| RawDocumentBuf::try_from(&doc! { "renameCollection": "a.b", "to": to }).unwrap();
+        let command =
+            |ns: &str, byte, object| rawdoc! { "op": "c", "ns": ns, "ui": uuid(byte), "o": object };
+        let rename = |to: &str| {
+            RawDocumentBuf::try_from(&doc! { "renameCollection": "a.b", "to": to }).unwrap()
+        };
         for entry in [
             command("shop.$cmd", 1, rawdoc! { "create": "orders" }),
             command("crm.$cmd", 2, rawdoc! { "create": "orders" }),
@@ -210,6 +231,8 @@ mod tests {
         assert_eq!(uuids, [1, 4, 5].map(|byte| [byte; 16]).into());
         let is_wanted = about(&uuids);
         assert!(is_wanted(&about_one(4)) && !is_wanted(&about_one(6)));
-        assert!(is_wanted(&Scope { always: true, ..Scope::default() }) && !is_wanted(&Scope::default()));
+        assert!(
+            is_wanted(&Scope { always: true, ..Scope::default() }) && !is_wanted(&Scope::default())
+        );
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use ::mongodb::Client;
 use ::mongodb::error::{CommandError, Error, ErrorKind};
 use ::mongodb::options::{
-    ClientOptions, CursorType, ReadPreference, ReadPreferenceOptions, SelectionCriteria, ServerAddress, Tls, TlsOptions,
+    ClientOptions, CursorType, ReadPreference, ReadPreferenceOptions, SelectionCriteria,
+    ServerAddress, Tls, TlsOptions,
 };
 use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
@@ -23,12 +24,13 @@ use super::position::Position;
 /// Longest that connecting waits for a suitable server, unless the address says something else.
 const SELECTION: Duration = Duration::from_secs(15);
 
-/// How long a secondary is looked for before the primary is taken, and how long one may take to hear of the majority.
+/// How long a secondary is looked for before the primary is taken, and how long one may take to
+/// hear of the majority.
 const SETTLING: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Most that a secondary may lag behind, unless the address says something else (at least 90 seconds, by the driver's
-/// rules).
+/// Most that a secondary may lag behind, unless the address says something else (at least 90
+/// seconds, by the driver's rules).
 const STALENESS: Duration = Duration::from_secs(120);
 
 /// What the address leads to.
@@ -54,7 +56,8 @@ pub(super) enum Purpose {
     Writing,
 }
 
-/// A process that takes writes, and the election that made it do so: another one of either may lack what was acknowledged before.
+/// A process that takes writes, and the election that made it do so: another one of either may lack
+/// what was acknowledged before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Primary {
     process: Option<ObjectId>,
@@ -76,7 +79,10 @@ pub(super) struct Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("host", &self.host).field("topology", &self.topology).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("host", &self.host)
+            .field("topology", &self.topology)
+            .finish_non_exhaustive()
     }
 }
 
@@ -93,12 +99,18 @@ pub(super) async fn unless_cancelled<T>(
 }
 
 /// The client, the read preference of the address, and its first host.
-async fn client_of(options: &MongoOptions) -> SourceResult<(Client, Option<SelectionCriteria>, String)> {
-    let mut settings = ClientOptions::parse(&options.uri).await.reading("reading the address of the server")?;
+async fn client_of(
+    options: &MongoOptions,
+) -> SourceResult<(Client, Option<SelectionCriteria>, String)> {
+    let mut settings =
+        ClientOptions::parse(&options.uri).await.reading("reading the address of the server")?;
     if let Some(password) = &options.password {
         let credential = settings.credential.as_mut().ok_or_else(|| {
-            SourceError::new(SourceErrorKind::Invalid, "there is a password but no user in the address")
-                .with_hint("write mongodb://USER@host/")
+            SourceError::new(
+                SourceErrorKind::Invalid,
+                "there is a password but no user in the address",
+            )
+            .with_hint("write mongodb://USER@host/")
         })?;
         credential.password = Some(password.clone());
     }
@@ -108,7 +120,8 @@ async fn client_of(options: &MongoOptions) -> SourceResult<(Client, Option<Selec
             _ => TlsOptions::default(),
         };
         tls.ca_file_path = options.tls_ca_file.clone().or(tls.ca_file_path);
-        tls.cert_key_file_path = options.tls_certificate_key_file.clone().or(tls.cert_key_file_path);
+        tls.cert_key_file_path =
+            options.tls_certificate_key_file.clone().or(tls.cert_key_file_path);
         settings.tls = Some(Tls::Enabled(tls));
     }
     settings.app_name.get_or_insert_with(|| "backup".to_owned());
@@ -119,20 +132,25 @@ async fn client_of(options: &MongoOptions) -> SourceResult<(Client, Option<Selec
     Ok((client, preference, first))
 }
 
-/// Secondaries where there are some: a backup must not slow the primary down. The driver takes whoever answers first if it
-/// only prefers secondaries, and that is often the primary: so secondaries get a little time.
+/// Secondaries where there are some: a backup must not slow the primary down. The driver takes
+/// whoever answers first if it only prefers secondaries, and that is often the primary: so
+/// secondaries get a little time.
 async fn settle_for(client: &Client, wanted: SelectionCriteria) -> SelectionCriteria {
-    let SelectionCriteria::ReadPreference(ReadPreference::SecondaryPreferred { options }) = &wanted else {
+    let SelectionCriteria::ReadPreference(ReadPreference::SecondaryPreferred { options }) = &wanted
+    else {
         return wanted;
     };
-    let secondary = SelectionCriteria::ReadPreference(ReadPreference::Secondary { options: options.clone() });
+    let secondary =
+        SelectionCriteria::ReadPreference(ReadPreference::Secondary { options: options.clone() });
     let admin = client.database("admin");
     let hello = admin.run_command(doc! { "isMaster": 1 }).selection_criteria(wanted.clone()).await;
-    let members = hello.ok().and_then(|hello| hello.get_array("hosts").ok().map(Vec::len)).unwrap_or(0);
+    let members =
+        hello.ok().and_then(|hello| hello.get_array("hosts").ok().map(Vec::len)).unwrap_or(0);
     if members < 2 {
         return wanted;
     }
-    let ping = async { admin.run_command(doc! { "ping": 1 }).selection_criteria(secondary.clone()).await };
+    let ping =
+        async { admin.run_command(doc! { "ping": 1 }).selection_criteria(secondary.clone()).await };
     match tokio::time::timeout(SETTLING, ping).await {
         Ok(Ok(_)) => secondary,
         _ => wanted,
@@ -147,9 +165,13 @@ impl Server {
             // What was written is read back where it was written.
             (Purpose::Writing, _) => SelectionCriteria::ReadPreference(ReadPreference::Primary),
             (Purpose::Reading, Some(preference)) => preference,
-            (Purpose::Reading, None) => SelectionCriteria::ReadPreference(ReadPreference::SecondaryPreferred {
-                options: Some(ReadPreferenceOptions::builder().max_staleness(STALENESS).build()),
-            }),
+            (Purpose::Reading, None) => {
+                SelectionCriteria::ReadPreference(ReadPreference::SecondaryPreferred {
+                    options: Some(
+                        ReadPreferenceOptions::builder().max_staleness(STALENESS).build(),
+                    ),
+                })
+            }
         };
         let wanted = settle_for(&client, wanted).await;
         let admin = client.database("admin");
@@ -162,7 +184,8 @@ impl Server {
             other => other,
         };
         let hello = hello.reading("connecting to the server")?;
-        let build = admin.run_command(doc! { "buildInfo": 1 }).selection_criteria(wanted.clone()).await;
+        let build =
+            admin.run_command(doc! { "buildInfo": 1 }).selection_criteria(wanted.clone()).await;
         let version = version_of(&build.reading("asking for the version")?)?;
         let topology = topology_of(&hello);
         // Servers without a replica set do not say how they are called: then the address does.
@@ -175,8 +198,10 @@ impl Server {
         });
         let mut server = Self { client, topology, version, host, member };
         if !server.answers().await {
-            // Known by another name here than in the set's configuration: a direct connection. There is one server only.
-            server.member = SelectionCriteria::ReadPreference(ReadPreference::Nearest { options: None });
+            // Known by another name here than in the set's configuration: a direct connection.
+            // There is one server only.
+            server.member =
+                SelectionCriteria::ReadPreference(ReadPreference::Nearest { options: None });
         }
         Ok(server)
     }
@@ -188,12 +213,20 @@ impl Server {
     }
 
     /// Runs a command on the member that is read.
-    pub(super) async fn run(&self, db: &str, command: Document) -> ::mongodb::error::Result<Document> {
+    pub(super) async fn run(
+        &self,
+        db: &str,
+        command: Document,
+    ) -> ::mongodb::error::Result<Document> {
         self.client.database(db).run_command(command).selection_criteria(self.member.clone()).await
     }
 
     /// Runs a command that writes, on the primary.
-    pub(super) async fn write(&self, db: &str, command: Document) -> ::mongodb::error::Result<Document> {
+    pub(super) async fn write(
+        &self,
+        db: &str,
+        command: Document,
+    ) -> ::mongodb::error::Result<Document> {
         let reply = acknowledged(self.client.database(db).run_command(command).await?)?;
         match reply.get_array("writeErrors").ok().and_then(|errors| errors.first()?.as_document()) {
             Some(error) => Err(refusal(error)),
@@ -201,20 +234,33 @@ impl Server {
         }
     }
 
-    /// As [`Self::write`], for a command that is bytes already; what is said of single documents is left to the caller.
-    pub(super) async fn write_raw(&self, db: &str, command: RawDocumentBuf) -> ::mongodb::error::Result<Document> {
+    /// As [`Self::write`], for a command that is bytes already; what is said of single documents is
+    /// left to the caller.
+    pub(super) async fn write_raw(
+        &self,
+        db: &str,
+        command: RawDocumentBuf,
+    ) -> ::mongodb::error::Result<Document> {
         acknowledged(self.client.database(db).run_raw_command(command).await?)
     }
 
     /// Who takes writes.
     pub(super) async fn primary(&self) -> SourceResult<Primary> {
-        let hello = self.write("admin", doc! { "isMaster": 1 }).await.writing("asking for the primary")?;
-        let process = hello.get_document("topologyVersion").and_then(|version| version.get_object_id("processId")).ok();
+        let hello =
+            self.write("admin", doc! { "isMaster": 1 }).await.writing("asking for the primary")?;
+        let process = hello
+            .get_document("topologyVersion")
+            .and_then(|version| version.get_object_id("processId"))
+            .ok();
         Ok(Primary { process, election: hello.get_object_id("electionId").ok() })
     }
 
     /// All results of a command that answers with a cursor.
-    pub(super) async fn list(&self, db: &str, command: Document) -> ::mongodb::error::Result<Vec<Document>> {
+    pub(super) async fn list(
+        &self,
+        db: &str,
+        command: Document,
+    ) -> ::mongodb::error::Result<Vec<Document>> {
         use futures::TryStreamExt as _;
         let db = self.client.database(db);
         let cursor = db.run_cursor_command(command).selection_criteria(self.member.clone()).await?;
@@ -244,12 +290,15 @@ impl Server {
         opening.cursor_type(CursorType::TailableAwait).max_time(wait).batch().await
     }
 
-    /// The moment up to which the set's majority and this member have everything. A member that has just started hears of the
-    /// majority a little later.
+    /// The moment up to which the set's majority and this member have everything. A member that has
+    /// just started hears of the majority a little later.
     pub(super) async fn majority_time(&self) -> SourceResult<Position> {
         let begun = Instant::now();
         loop {
-            let hello = self.run("admin", doc! { "isMaster": 1 }).await.reading("asking for the last write")?;
+            let hello = self
+                .run("admin", doc! { "isMaster": 1 })
+                .await
+                .reading("asking for the last write")?;
             match common_time(&hello) {
                 Some(time) => return Ok(time),
                 None if begun.elapsed() > SETTLING => {
@@ -302,14 +351,16 @@ impl Server {
             return Ok(());
         }
         Err(SourceError::new(SourceErrorKind::Unsupported, "this is a router of a sharded cluster").with_hint(
-            "a cluster needs one moment across its shards and its config servers, chunks kept in place meanwhile and \
-             transactions across shards resolved, which this version does not do; backing up each shard as a replica \
-             set by itself is possible but gives no common moment",
+            "a cluster needs one moment across its shards and its config servers, chunks kept in \
+             place meanwhile and transactions across shards resolved, which this version does not \
+             do; backing up each shard as a replica set by itself is possible but gives no common \
+             moment",
         ))
     }
 }
 
-/// A reply that says that too few members have what was written is an error: to the driver it is a success.
+/// A reply that says that too few members have what was written is an error: to the driver it is a
+/// success.
 fn acknowledged(reply: Document) -> ::mongodb::error::Result<Document> {
     match reply.get_document("writeConcernError") {
         Ok(error) => Err(refusal(error)),
@@ -336,10 +387,12 @@ fn version_of(build: &Document) -> SourceResult<[i32; 3]> {
     }
 }
 
-/// A secondary may know that the majority has what it has not applied itself yet: what it shows is not of that moment.
+/// A secondary may know that the majority has what it has not applied itself yet: what it shows is
+/// not of that moment.
 fn common_time(hello: &Document) -> Option<Position> {
     let last = hello.get_document("lastWrite").ok()?;
-    let time = |of: &str| Some(Position::from(last.get_document(of).ok()?.get_timestamp("ts").ok()?));
+    let time =
+        |of: &str| Some(Position::from(last.get_document(of).ok()?.get_timestamp("ts").ok()?));
     Some(time("majorityOpTime")?.min(time("opTime")?))
 }
 
@@ -371,7 +424,8 @@ mod tests {
     fn a_write_that_too_few_members_have_is_an_error() {
         acknowledged(doc! { "ok": 1, "n": 0 }).unwrap();
         let stepped_down = doc! { "code": 189, "codeName": "PrimarySteppedDown", "errmsg": "primary stepped down" };
-        let error = acknowledged(doc! { "ok": 1, "n": 0, "writeConcernError": stepped_down }).unwrap_err();
+        let error =
+            acknowledged(doc! { "ok": 1, "n": 0, "writeConcernError": stepped_down }).unwrap_err();
         assert_eq!(crate::mongodb::error::code_of(&error), Some(189));
         assert!(crate::mongodb::error::is_transient(&error));
     }

@@ -1,5 +1,6 @@
-//! `catalog.bson`, beside the dump: what the dump's own files have no place for. One document per collection or view, with
-//! its UUID, its raw options and indexes and the path of its data, and a first one about the whole.
+//! `catalog.bson`, beside the dump: what the dump's own files have no place for. One document per
+//! collection or view, with its UUID, its raw options and indexes and the path of its data, and a
+//! first one about the whole.
 
 use backup_core::source::{ObjectDigest, Selection, SourceResult};
 use bson::{Bson, Document, RawDocumentBuf, Timestamp, doc};
@@ -10,15 +11,16 @@ use super::error::malformed;
 use super::namespace::{Filter, Namespace};
 use super::position::Position;
 
-/// Version of this form, and that of catalogs which say what was added to their dump: whoever does not know of that would
-/// restore an older state.
+/// Version of this form, and that of catalogs which say what was added to their dump: whoever does
+/// not know of that would restore an older state.
 const SCHEMA: i32 = 1;
 const SCHEMA_WITH_MORE: i32 = 2;
 
 /// What is recorded about a dump.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct State {
-    /// `[major, minor, patch]` of the server, or the oldest of them: what it left out of its oplog must be made up for.
+    /// `[major, minor, patch]` of the server, or the oldest of them: what it left out of its oplog
+    /// must be made up for.
     pub(super) version: [i32; 3],
     /// Whether the oplog must be folded in: the collections were not all read at one moment.
     pub(super) needs_oplog: bool,
@@ -39,7 +41,8 @@ pub(super) struct Since {
     pub(super) ends: Position,
     /// The files that hold it, in order: the entries behind the first moment up to the second.
     pub(super) files: Vec<(Position, Position)>,
-    /// Version of the newest server that wrote them: who applies them must know what it writes. Zeros if it is not known.
+    /// Version of the newest server that wrote them: who applies them must know what it writes.
+    /// Zeros if it is not known.
     pub(super) newest: [i32; 3],
 }
 
@@ -59,7 +62,8 @@ impl Since {
         });
         let files = files.collect::<Option<Vec<_>>>()?;
         let newest = document.get_array("newest").ok().and_then(version_of).unwrap_or_default();
-        let since = Self { dumped: at(document, "dumped")?, ends: at(document, "ends")?, files, newest };
+        let since =
+            Self { dumped: at(document, "dumped")?, ends: at(document, "ends")?, files, newest };
         since.is_complete().then_some(since)
     }
 
@@ -93,7 +97,13 @@ pub(super) struct Saved {
 impl Saved {
     /// A collection whose data lies at `path`.
     pub(super) fn of(collection: &Collection, path: Option<String>) -> Self {
-        Self { collection: collection.clone(), path, digest: None, repeated: false, changes: Document::new() }
+        Self {
+            collection: collection.clone(),
+            path,
+            digest: None,
+            repeated: false,
+            changes: Document::new(),
+        }
     }
 }
 
@@ -126,7 +136,8 @@ fn saved_document(saved: &Saved) -> Document {
 fn saved_of(document: &Document) -> Option<Saved> {
     let namespace = Namespace::new(document.get_str("db").ok()?, document.get_str("name").ok()?);
     let kind = Kind::parse(document.get_str("type").ok()?)?;
-    let indexes = document.get_array("indexes").ok()?.iter().map(|index| index.as_document().cloned());
+    let indexes =
+        document.get_array("indexes").ok()?.iter().map(|index| index.as_document().cloned());
     let digest = document.get_document("digest").ok().map(|digest| ObjectDigest {
         count: digest.get_i64("count").ok().and_then(|n| n.try_into().ok()).unwrap_or(0),
         bytes: digest.get_i64("bytes").ok().and_then(|n| n.try_into().ok()).unwrap_or(0),
@@ -160,7 +171,8 @@ impl State {
 
     pub(super) fn encode(&self) -> SourceResult<Bytes> {
         let mut out = BytesMut::new();
-        let has_more = self.since.is_some() || self.collections.iter().any(|saved| !saved.changes.is_empty());
+        let has_more =
+            self.since.is_some() || self.collections.iter().any(|saved| !saved.changes.is_empty());
         let mut head = doc! {
             "schema": if has_more { SCHEMA_WITH_MORE } else { SCHEMA }, "version": self.version.to_vec(), "needs_oplog": self.needs_oplog,
             "include": self.include.clone(), "exclude": self.exclude.clone(),
@@ -169,7 +181,8 @@ impl State {
             head.insert("since", since.document());
         }
         for document in std::iter::once(head).chain(self.collections.iter().map(saved_document)) {
-            let raw = RawDocumentBuf::try_from(&document).map_err(|error| malformed("a catalog").with_source(error))?;
+            let raw = RawDocumentBuf::try_from(&document)
+                .map_err(|error| malformed("a catalog").with_source(error))?;
             out.extend_from_slice(raw.as_bytes());
         }
         Ok(out.freeze())
@@ -181,15 +194,20 @@ impl State {
         match head.get_i32("schema") {
             Ok(SCHEMA | SCHEMA_WITH_MORE) => {}
             Ok(other) => {
-                return Err(malformed(format!("the snapshot's catalog.bson: it has the newer form {other}"))
-                    .with_hint("use the version of this program that made the snapshot, or a newer one"));
+                return Err(malformed(format!(
+                    "the snapshot's catalog.bson: it has the newer form {other}"
+                ))
+                .with_hint(
+                    "use the version of this program that made the snapshot, or a newer one",
+                ));
             }
             Err(_) => return Err(broken()),
         }
         let version = head.get_array("version").map_err(|_| broken())?;
         let patterns = |key: &str| {
-            let list =
-                head.get_array(key).map(|list| list.iter().filter_map(Bson::as_str).map(str::to_owned).collect());
+            let list = head
+                .get_array(key)
+                .map(|list| list.iter().filter_map(Bson::as_str).map(str::to_owned).collect());
             list.map_err(|_| broken())
         };
         let since = match head.get_document("since") {
@@ -209,12 +227,18 @@ impl State {
     /// What the backup was asked for.
     pub(super) fn filter(&self) -> SourceResult<Filter> {
         let selection = Selection::new(self.include.clone(), self.exclude.clone());
-        Filter::new(&selection.map_err(|error| malformed("the snapshot's selection").with_source(error))?)
+        Filter::new(
+            &selection.map_err(|error| malformed("the snapshot's selection").with_source(error))?,
+        )
     }
 
     /// The recorded digest of a collection, if it has one.
     pub(super) fn digest_of(&self, namespace: &Namespace) -> Option<&ObjectDigest> {
-        self.collections.iter().find(|saved| saved.collection.namespace == *namespace)?.digest.as_ref()
+        self.collections
+            .iter()
+            .find(|saved| saved.collection.namespace == *namespace)?
+            .digest
+            .as_ref()
     }
 }
 
@@ -252,12 +276,21 @@ mod tests {
                     repeated: true,
                     changes: doc! { "validator": { "a": 1 } },
                 },
-                Saved { collection: view, path: None, digest: None, repeated: false, changes: doc! {} },
+                Saved {
+                    collection: view,
+                    path: None,
+                    digest: None,
+                    repeated: false,
+                    changes: doc! {},
+                },
             ],
             since: Some(Since {
                 dumped: Position { seconds: 5, increment: 1 },
                 ends: Position { seconds: 7, increment: 2 },
-                files: vec![(Position { seconds: 4, increment: 1 }, Position { seconds: 7, increment: 2 })],
+                files: vec![(
+                    Position { seconds: 4, increment: 1 },
+                    Position { seconds: 7, increment: 2 },
+                )],
                 newest: [7, 0, 2],
             }),
         };
@@ -265,7 +298,8 @@ mod tests {
         let (mut cut, mut documents) = (super::super::raw::Documents::default(), Vec::new());
         cut.push(&bytes);
         while let Some(document) = cut.next().unwrap() {
-            documents.push(Document::try_from(super::super::raw::document(&document).unwrap()).unwrap());
+            documents
+                .push(Document::try_from(super::super::raw::document(&document).unwrap()).unwrap());
         }
         assert_eq!(State::decode(&documents).unwrap(), state);
         assert_eq!(state.newest(), [7, 0, 2]);
@@ -285,10 +319,12 @@ mod tests {
             Since::of(&since.document()) == Some(since)
         };
         assert!(is_read(&[(5, 9)]) && is_read(&[(3, 7), (7, 9)]));
-        for bad in [&[][..], &[(3, 7)], &[(6, 9)], &[(5, 7), (8, 9)], &[(5, 9), (9, 9)], &[(5, 10)]] {
+        for bad in [&[][..], &[(3, 7)], &[(6, 9)], &[(5, 7), (8, 9)], &[(5, 9), (9, 9)], &[(5, 10)]]
+        {
             assert!(!is_read(bad), "{bad:?}");
         }
-        let mut none = Since { dumped: at(5), ends: at(5), files: Vec::new(), newest: [5, 0, 4] }.document();
+        let mut none =
+            Since { dumped: at(5), ends: at(5), files: Vec::new(), newest: [5, 0, 4] }.document();
         assert!(Since::of(&none).is_some());
         // As the first versions of this program wrote it.
         none.remove("newest");

@@ -1,9 +1,10 @@
 //! Reading the oplog, entry by entry and without a gap: the one way in which it is read.
 //!
-//! A reader stands on an entry, named by its `ts` and term. Opened or opened again, it asks for everything from that entry
-//! on, and the first entry that comes must be that very one: the server answers a question for what is no longer there
-//! with the next that is, without a word. Only what a majority has is read, so that no failover takes it back. What is
-//! not kept still moves the position; so do the no-ops that a set writes while nothing happens.
+//! A reader stands on an entry, named by its `ts` and term. Opened or opened again, it asks for
+//! everything from that entry on, and the first entry that comes must be that very one: the server
+//! answers a question for what is no longer there with the next that is, without a word. Only what
+//! a majority has is read, so that no failover takes it back. What is not kept still moves the
+//! position; so do the no-ops that a set writes while nothing happens.
 
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ use super::server::{Purpose, Server, unless_cancelled};
 
 /// How long the server waits for something new before it answers with nothing.
 const AWAIT: Duration = Duration::from_millis(500);
-/// Least time from one question to the next while little comes: asking at once gives a batch for every few entries, which
-/// costs ten times as much (mongo.md section 4).
+/// Least time from one question to the next while little comes: asking at once gives a batch for
+/// every few entries, which costs ten times as much (mongo.md section 4).
 const PACE: Duration = Duration::from_millis(250);
 /// Batches of this many bytes mean that the reader is behind: then it does not wait.
 const BEHIND: usize = 2 << 20;
@@ -98,7 +99,10 @@ pub struct OplogTail {
 
 impl std::fmt::Debug for OplogTail {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OplogTail").field("stands", &self.stands).field("until", &self.until).finish_non_exhaustive()
+        f.debug_struct("OplogTail")
+            .field("stands", &self.stands)
+            .field("until", &self.until)
+            .finish_non_exhaustive()
     }
 }
 
@@ -147,11 +151,13 @@ impl OplogTail {
         }
     }
 
-    /// The next entries; waits until there are some. `None` only behind the last one of a limited reader.
+    /// The next entries; waits until there are some. `None` only behind the last one of a limited
+    /// reader.
     ///
     /// # Errors
-    /// [`SourceErrorKind::LogGap`] if the oplog does not hold the entry that the reader stands on any more, because it
-    /// has reached its size or because it was taken back; [`SourceErrorKind::Unavailable`] if no member answers.
+    /// [`SourceErrorKind::LogGap`] if the oplog does not hold the entry that the reader stands on
+    /// any more, because it has reached its size or because it was taken back;
+    /// [`SourceErrorKind::Unavailable`] if no member answers.
     pub async fn next(&mut self, cx: &Context) -> SourceResult<Option<OplogBatch>> {
         loop {
             let step = unless_cancelled(cx, async { Ok(self.step().await) }).await?;
@@ -176,7 +182,8 @@ impl OplogTail {
                         if self.stands >= until {
                             return Ok(None);
                         }
-                        // It has not shown everything yet: what is missing must not be taken for the end.
+                        // It has not shown everything yet: what is missing must not be taken for
+                        // the end.
                         self.failures += 1;
                         if self.failures > ATTEMPTS {
                             return Err(self.ahead().await);
@@ -192,7 +199,8 @@ impl OplogTail {
 
     /// The next batch of the server, paced.
     async fn step(&mut self) -> Result<Option<RawBatch>, Error> {
-        // Forgotten afterwards only: whoever gives up waiting meanwhile does not ask sooner by that.
+        // Forgotten afterwards only: whoever gives up waiting meanwhile does not ask sooner by
+        // that.
         if let Some(asked) = self.asked {
             tokio::time::sleep_until(asked + PACE).await;
             self.asked = None;
@@ -213,7 +221,9 @@ impl OplogTail {
 
     /// What is new in a batch.
     fn take(&mut self, batch: &RawBatch) -> SourceResult<Taken> {
-        let array = batch.doc_slices().map_err(|error| malformed("a batch of the oplog").with_source(error))?;
+        let array = batch
+            .doc_slices()
+            .map_err(|error| malformed("a batch of the oplog").with_source(error))?;
         if array.as_bytes().len() >= BEHIND {
             self.asked = None;
         }
@@ -221,7 +231,9 @@ impl OplogTail {
         let (mut data, mut ticks, mut first) = (BytesMut::new(), Vec::new(), from);
         let (mut moved, mut wall_millis) = (false, None);
         for entry in array {
-            let Ok(RawBsonRef::Document(entry)) = entry else { return Err(malformed("an entry of the oplog")) };
+            let Ok(RawBsonRef::Document(entry)) = entry else {
+                return Err(malformed("an entry of the oplog"));
+            };
             let here = position_of(entry)?;
             if !self.confirmed {
                 if here.at != self.stands || self.term.is_some_and(|term| term != here.term) {
@@ -236,12 +248,15 @@ impl OplogTail {
             (self.stands, self.term, moved) = (here.at, Some(here.term), true);
             wall_millis = entry.get_datetime("wall").ok().map(bson::DateTime::timestamp_millis);
             if (self.keep)(entry)? {
-                let offset = u32::try_from(data.len()).map_err(|_| malformed("a batch of the oplog"))?;
+                let offset =
+                    u32::try_from(data.len()).map_err(|_| malformed("a batch of the oplog"))?;
                 ticks.push(Tick { at: here.at, offset, wall_millis: wall_millis.unwrap_or(0) });
                 data.extend_from_slice(entry.as_bytes());
             }
         }
-        let (Some(from), Some(term), true) = (first, self.term, moved) else { return Ok(Taken::Nothing) };
+        let (Some(from), Some(term), true) = (first, self.term, moved) else {
+            return Ok(Taken::Nothing);
+        };
         let to = LogPosition { at: self.stands, term };
         Ok(Taken::Batch(OplogBatch { from, to, data: data.freeze(), ticks, wall_millis }))
     }
@@ -254,7 +269,10 @@ impl OplogTail {
             || matches!(
                 code_of(error),
                 Some(
-                    code::CAPPED_POSITION_LOST | code::CURSOR_NOT_FOUND | code::CURSOR_KILLED | code::QUERY_PLAN_KILLED
+                    code::CAPPED_POSITION_LOST
+                        | code::CURSOR_NOT_FOUND
+                        | code::CURSOR_KILLED
+                        | code::QUERY_PLAN_KILLED
                 )
             );
         if !passing || self.failures > ATTEMPTS {
@@ -262,7 +280,8 @@ impl OplogTail {
         }
         self.wait(cx, PAUSE * self.failures).await?;
         if let (Some(options), true) = (&self.moves, self.failures >= MOVE_AFTER)
-            && let Ok(server) = unless_cancelled(cx, Server::connect(options, Purpose::Reading)).await
+            && let Ok(server) =
+                unless_cancelled(cx, Server::connect(options, Purpose::Reading)).await
         {
             self.server = server;
         }
@@ -278,8 +297,15 @@ impl OplogTail {
     }
 
     async fn ahead(&mut self) -> SourceError {
-        let newest = self.server.majority_time().await.map_or_else(|_| "unknown".to_owned(), |at| at.to_string());
-        let text = format!("the oplog is to be read from {}, but the server has nothing after {newest}", self.stands);
+        let newest = self
+            .server
+            .majority_time()
+            .await
+            .map_or_else(|_| "unknown".to_owned(), |at| at.to_string());
+        let text = format!(
+            "the oplog is to be read from {}, but the server has nothing after {newest}",
+            self.stands
+        );
         SourceError::new(SourceErrorKind::Unavailable, text)
             .with_hint("the member lags, or it is of another set; a new full backup begins anew")
     }
@@ -291,7 +317,11 @@ pub(super) fn position_of(entry: &RawDocument) -> SourceResult<LogPosition> {
     Ok(LogPosition { at, term: entry.get_i64("t").unwrap_or(-1) })
 }
 
-async fn open(server: &Server, from: Position, until: Option<Position>) -> Result<RawBatchCursor, Error> {
+async fn open(
+    server: &Server,
+    from: Position,
+    until: Option<Position>,
+) -> Result<RawBatchCursor, Error> {
     let mut range = doc! { "$gte": Timestamp::from(from) };
     let mut find = doc! { "find": "oplog.rs", "hint": { "$natural": 1 }, "readConcern": { "level": "majority" } };
     match until {
@@ -314,7 +344,8 @@ mod tests {
 
     #[test]
     fn positions_are_read_from_entries() {
-        let entry = bson::rawdoc! { "ts": Timestamp { time: 5, increment: 6 }, "t": 7_i64, "op": "n" };
+        let entry =
+            bson::rawdoc! { "ts": Timestamp { time: 5, increment: 6 }, "t": 7_i64, "op": "n" };
         let here = position_of(&entry).unwrap();
         assert_eq!((here.at, here.term), (Position { seconds: 5, increment: 6 }, 7));
         assert!(is_no_op(&entry) && position_of(&bson::rawdoc! {}).is_err());

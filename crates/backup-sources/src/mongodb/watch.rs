@@ -1,4 +1,5 @@
-//! Watching, while the oplog is captured, whether it is long enough: what it drops before that was captured is a gap.
+//! Watching, while the oplog is captured, whether it is long enough: what it drops before that was
+//! captured is a gap.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,8 @@ use super::server::Server;
 /// How often it is looked at.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// Looks on, also while nobody asks for more: a store that cannot be reached is what lets an oplog run out.
+/// Looks on, also while nobody asks for more: a store that cannot be reached is what lets an oplog
+/// run out.
 pub(super) struct Watch {
     stored: Arc<AtomicU64>,
     task: JoinHandle<()>,
@@ -48,8 +50,10 @@ async fn watch(cx: Context, server: Server, stored: Arc<AtomicU64>) {
         due.tick().await;
         // What is wrong with the server hears whoever reads the log.
         let Ok(Some(window)) = OplogWindow::of(&server).await else { continue };
-        // A young oplog is short because it is young. Not everybody may ask how full it is: that it drops something is seen as well.
-        let drops = *oldest.get_or_insert(window.oldest) < window.oldest || history::is_full(&server).await;
+        // A young oplog is short because it is young. Not everybody may ask how full it is: that it
+        // drops something is seen as well.
+        let drops =
+            *oldest.get_or_insert(window.oldest) < window.oldest || history::is_full(&server).await;
         let at = Position::of_offset(stored.load(Ordering::Relaxed));
         let is_short = drops && window.is_short_for(at);
         if is_short && !told {
@@ -62,8 +66,9 @@ async fn watch(cx: Context, server: Server, stored: Arc<AtomicU64>) {
 
 fn short(window: OplogWindow, at: Position) -> String {
     format!(
-        "the oplog reaches back only {} s, and what is stored of it is {} s behind: what it drops before that is stored is a gap; make it \
-         larger: db.adminCommand({{replSetResizeOplog: 1, size: MEGABYTES}})",
+        "the oplog reaches back only {} s, and what is stored of it is {} s behind: what it drops \
+         before that is stored is a gap; make it larger: db.adminCommand({{replSetResizeOplog: 1, \
+         size: MEGABYTES}})",
         window.seconds(),
         window.newest.seconds.saturating_sub(at.seconds)
     )

@@ -1,7 +1,7 @@
 //! Which pages changed, as the log tells it: what 17 and later call summaries, of any version.
 //!
-//! Only main forks are told apart by pages. Maps of free space and visibility change without the log saying so, and are small: they
-//! are always read in full.
+//! Only main forks are told apart by pages. Maps of free space and visibility change without the
+//! log saying so, and are small: they are always read in full.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -25,7 +25,8 @@ pub(super) struct Changed {
 /// Pages of a relation.
 #[derive(Debug, Default)]
 struct Pages {
-    /// The fewest that it had meanwhile, if it was made or cut off: pages from there on are others than before.
+    /// The fewest that it had meanwhile, if it was made or cut off: pages from there on are others
+    /// than before.
     fewest: Option<u32>,
     /// 64 pages in each word, by the number of the word.
     words: BTreeMap<u32, u64>,
@@ -70,7 +71,13 @@ impl Changed {
     pub(super) fn note(&mut self, change: Change) {
         match change {
             Change::Block(relation, MAIN, block) => {
-                let word = self.relations.entry(relation).or_default().words.entry(block / WORD).or_default();
+                let word = self
+                    .relations
+                    .entry(relation)
+                    .or_default()
+                    .words
+                    .entry(block / WORD)
+                    .or_default();
                 *word |= 1 << (block % WORD);
             }
             Change::CutOff(relation, len) => {
@@ -82,13 +89,18 @@ impl Changed {
         }
     }
 
-    /// What is to be read of a file of `size` bytes that an earlier backup has already; `None` if that is all, or nearly.
+    /// What is to be read of a file of `size` bytes that an earlier backup has already; `None` if
+    /// that is all, or nearly.
     pub(super) fn delta(&self, file: MainFile, size: u64) -> Option<Delta> {
-        let blocks = u32::try_from(size / BLOCK).ok().filter(|blocks| *blocks <= MOST && size.is_multiple_of(BLOCK))?;
+        let blocks = u32::try_from(size / BLOCK)
+            .ok()
+            .filter(|blocks| *blocks <= MOST && size.is_multiple_of(BLOCK))?;
         if self.databases.contains(&file.relation.database) {
             return None;
         }
-        let Some(pages) = self.relations.get(&file.relation) else { return Some(Delta::new(Vec::new(), blocks)) };
+        let Some(pages) = self.relations.get(&file.relation) else {
+            return Some(Delta::new(Vec::new(), blocks));
+        };
         let first = file.segment.checked_mul(MOST)?;
         let fewest = pages.fewest.map_or(blocks, |fewest| fewest.saturating_sub(first).min(blocks));
         let mut numbers: Vec<u32> = pages.within(first, fewest).collect();
@@ -103,8 +115,9 @@ impl Pages {
     fn within(&self, first: u32, len: u32) -> impl Iterator<Item = u32> {
         // Files begin where words do.
         let words = self.words.range(first / WORD..first.saturating_add(len).div_ceil(WORD));
-        let pages = words
-            .flat_map(|(at, word)| (0..WORD).filter(move |bit| word >> bit & 1 != 0).map(move |bit| at * WORD + bit));
+        let pages = words.flat_map(|(at, word)| {
+            (0..WORD).filter(move |bit| word >> bit & 1 != 0).map(move |bit| at * WORD + bit)
+        });
         pages.map(move |page| page - first).take_while(move |page| *page < len)
     }
 }
@@ -157,12 +170,19 @@ mod tests {
         changed.note(Change::Block(TABLE, 2, 5));
         assert_eq!(delta(&changed, 0, 100), Some((vec![0, 63, 64, 99], 100)));
         assert_eq!(delta(&changed, 0, 99), Some((vec![0, 63, 64], 99)));
-        assert_eq!(delta(&changed, 0, u64::from(MOST)).unwrap().0, [0, 63, 64, 99, 100, 7000, MOST - 1]);
+        assert_eq!(
+            delta(&changed, 0, u64::from(MOST)).unwrap().0,
+            [0, 63, 64, 99, 100, 7000, MOST - 1]
+        );
         assert_eq!(delta(&changed, 1, 70), Some((vec![0, 64], 70)));
         assert_eq!(delta(&changed, 2, 70), Some((vec![], 70)));
         assert_eq!(delta(&changed, 0, 0), Some((vec![], 0)));
         assert_eq!(delta(&changed, 0, 1), None, "everything changed");
-        assert_eq!(changed.delta(MainFile { relation: TABLE, segment: 0 }, 100 * BLOCK + 1), None, "half a page");
+        assert_eq!(
+            changed.delta(MainFile { relation: TABLE, segment: 0 }, 100 * BLOCK + 1),
+            None,
+            "half a page"
+        );
         assert_eq!(delta(&changed, u32::MAX, 10), None);
     }
 

@@ -54,18 +54,25 @@ impl Cluster {
     async fn of(mut connection: Connection) -> SourceResult<Self> {
         let doing = "asking the server which it is";
         let system = connection.identify().await.map_err(|error| error.into_source(doing))?;
-        let size = connection.show("wal_segment_size").await.map_err(|error| error.into_source(doing))?;
-        Ok(Self { system_id: system.id, segments: segments(&size)?, version: connection.version, refusal: None })
+        let size =
+            connection.show("wal_segment_size").await.map_err(|error| error.into_source(doing))?;
+        Ok(Self {
+            system_id: system.id,
+            segments: segments(&size)?,
+            version: connection.version,
+            refusal: None,
+        })
     }
 
     async fn by_sql(options: &PostgresOptions) -> SourceResult<Self> {
         const ASKING: &str = "SELECT system_identifier, current_setting('wal_segment_size'), \
-             current_setting('server_version_num')::int FROM pg_control_system()";
+                              current_setting('server_version_num')::int FROM pg_control_system()";
         let sql = Sql::open(options, &options.database).await?;
         let doing = "asking the server which it is";
         let row = sql.client.query_one(ASKING, &[]).await.map_err(|error| of_sql(&error, doing))?;
         let get = |error| of_sql(&error, doing);
-        let (id, size): (i64, String) = (row.try_get(0).map_err(get)?, row.try_get(1).map_err(get)?);
+        let (id, size): (i64, String) =
+            (row.try_get(0).map_err(get)?, row.try_get(1).map_err(get)?);
         let version: i32 = row.try_get(2).map_err(get)?;
         Ok(Self {
             system_id: id.cast_unsigned(),
@@ -78,7 +85,12 @@ impl Cluster {
     /// Its log.
     pub(super) fn stream(&self) -> Stream {
         let id = self.system_id.to_string();
-        Stream::of(&SourceIdentity { kind: KIND.to_owned(), id, host: String::new(), paths: Vec::new() })
+        Stream::of(&SourceIdentity {
+            kind: KIND.to_owned(),
+            id,
+            host: String::new(),
+            paths: Vec::new(),
+        })
     }
 
     /// A connection for replication to this cluster and no other.
@@ -92,20 +104,28 @@ impl Cluster {
     pub(super) async fn require_same(&self, connection: &mut Connection) -> SourceResult<System> {
         let system = timely(connection.identify()).await;
         let system = system.map_err(|error| error.into_source("asking the server which it is"))?;
-        if system.id == self.system_id { Ok(system) } else { Err(other_cluster(self.system_id, system.id)) }
+        if system.id == self.system_id {
+            Ok(system)
+        } else {
+            Err(other_cluster(self.system_id, system.id))
+        }
     }
 }
 
 fn other_cluster(wanted: u64, found: u64) -> SourceError {
-    let text = format!("the server is of another cluster: its system identifier is {found}, not {wanted}");
-    SourceError::new(SourceErrorKind::Invalid, text)
-        .with_hint("was it made anew, or does the address lead somewhere else? Back it up as another source")
+    let text =
+        format!("the server is of another cluster: its system identifier is {found}, not {wanted}");
+    SourceError::new(SourceErrorKind::Invalid, text).with_hint(
+        "was it made anew, or does the address lead somewhere else? Back it up as another source",
+    )
 }
 
 /// Of `16MB`, `1GB`.
 fn segments(text: &str) -> SourceResult<Segments> {
     let units = [("MB", 1u64 << 20), ("GB", 1 << 30), ("kB", 1 << 10)];
-    let size = units.iter().find_map(|(unit, size)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(*size));
+    let size = units
+        .iter()
+        .find_map(|(unit, size)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(*size));
     size.and_then(Segments::of_size).ok_or_else(|| malformed("the size of segments"))
 }
 

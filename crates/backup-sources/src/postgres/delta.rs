@@ -1,9 +1,10 @@
-//! Files of incremental backups, `INCREMENTAL.<name>`: the blocks of a relation's file that changed, and what becomes of them together
-//! with earlier ones.
+//! Files of incremental backups, `INCREMENTAL.<name>`: the blocks of a relation's file that
+//! changed, and what becomes of them together with earlier ones.
 //!
-//! As PostgreSQL writes them from 17 on (`basebackup_incremental.h`), in little-endian numbers of 32 bits: a magic number, how many
-//! blocks there are, the truncation block length (blocks from there on that do not come are empty), the blocks' numbers, zeros
-//! up to a whole block if any block follows, the blocks.
+//! As PostgreSQL writes them from 17 on (`basebackup_incremental.h`), in little-endian numbers of
+//! 32 bits: a magic number, how many blocks there are, the truncation block length (blocks from
+//! there on that do not come are empty), the blocks' numbers, zeros up to a whole block if any
+//! block follows, the blocks.
 
 use std::ops::Range;
 
@@ -16,7 +17,8 @@ pub(super) const BLOCK: u64 = 8192;
 const MAGIC: u32 = 0xd3ae_1f0d;
 /// Bytes before the numbers.
 const HEAD: u64 = 12;
-/// Blocks of a file of 1 GiB, the largest there are: servers can be built with others; their backups are full ones.
+/// Blocks of a file of 1 GiB, the largest there are: servers can be built with others; their
+/// backups are full ones.
 pub(super) const MOST: u32 = 131_072;
 /// Nobody's block: it is empty.
 const EMPTY: u8 = u8::MAX;
@@ -35,17 +37,20 @@ impl Delta {
 
     /// What such a file is called of the file at `path`.
     pub(super) fn path_of(path: &[u8]) -> Vec<u8> {
-        let (dir, name) = path.split_at(path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1));
+        let (dir, name) =
+            path.split_at(path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1));
         [dir, Self::PREFIX, name].concat()
     }
 
     /// The opposite, also of a path of which that has become nothing.
     pub(super) fn path_of_whole(path: &[u8]) -> Vec<u8> {
-        let (dir, name) = path.split_at(path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1));
+        let (dir, name) =
+            path.split_at(path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1));
         [dir, name.strip_prefix(Self::PREFIX).unwrap_or(name)].concat()
     }
 
-    /// From the beginning of such a file of `size` bytes; if that is not enough, how many bytes are needed.
+    /// From the beginning of such a file of `size` bytes; if that is not enough, how many bytes are
+    /// needed.
     pub(super) fn parse(bytes: &[u8], size: u64) -> SourceResult<Result<Self, u64>> {
         let number = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         let bad = || malformed("a file of an incremental backup");
@@ -55,11 +60,12 @@ impl Delta {
         if magic != MAGIC || count > MOST || size != header(count) + u64::from(count) * BLOCK {
             return Err(bad());
         }
-        // Of a table that was cut off behind this file, some servers say how much of all its files is left.
+        // Of a table that was cut off behind this file, some servers say how much of all its files
+        // is left.
         let truncation = truncation.min(MOST);
-        let numbers: Option<Vec<u32>> = bytes
-            .get(12..12 + 4 * count as usize)
-            .map(|numbers| numbers.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect());
+        let numbers: Option<Vec<u32>> = bytes.get(12..12 + 4 * count as usize).map(|numbers| {
+            numbers.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect()
+        });
         let Some(numbers) = numbers else { return Ok(Err(header(count))) };
         if numbers.iter().any(|number| *number >= MOST) {
             return Err(bad());
@@ -97,7 +103,9 @@ impl Delta {
         let begin = self.numbers.partition_point(|number| (u64::from(*number) + 1) * BLOCK <= at);
         let numbers = self.numbers[begin..].iter().map(|number| u64::from(*number) * BLOCK);
         let within = move |place: u64| usize::try_from(place.clamp(at, end) - at).unwrap_or(len);
-        numbers.take_while(move |place| *place < end).map(move |place| within(place)..within(place + BLOCK))
+        numbers
+            .take_while(move |place| *place < end)
+            .map(move |place| within(place)..within(place + BLOCK))
     }
 
     /// Where the first block begins.
@@ -128,7 +136,8 @@ pub(super) struct Combined {
 }
 
 impl Combined {
-    /// Of a full file of `size` bytes in layer `full`, and what changed in later layers, in their order.
+    /// Of a full file of `size` bytes in layer `full`, and what changed in later layers, in their
+    /// order.
     pub(super) fn new(full: u8, size: u64, deltas: Vec<(u8, Delta)>) -> SourceResult<Self> {
         // A block that was being added when the file was read comes again with what changed.
         let blocks = usize::try_from(size / BLOCK).ok().filter(|blocks| *blocks <= MOST as usize);
@@ -152,7 +161,8 @@ impl Combined {
         self.owners.iter().map(|owner| (*owner != EMPTY).then_some(*owner))
     }
 
-    /// Which layer a block is from, and where it stands in that layer's file; `None` if it is empty.
+    /// Which layer a block is from, and where it stands in that layer's file; `None` if it is
+    /// empty.
     pub(super) fn place_of(&self, block: u64) -> Option<(u8, u64)> {
         let number = u32::try_from(block).ok()?;
         let owner = *self.owners.get(number as usize).filter(|owner| **owner != EMPTY)?;
@@ -175,7 +185,8 @@ impl Combined {
         range.into_iter().any(|block| self.owners.get(block as usize) == Some(&layer))
     }
 
-    /// Hands on what is needed of `data`, which stands at `at` in the file of a layer, with its place in the combined one.
+    /// Hands on what is needed of `data`, which stands at `at` in the file of a layer, with its
+    /// place in the combined one.
     pub(super) fn scatter(
         &self,
         layer: u8,
@@ -185,7 +196,8 @@ impl Combined {
     ) -> SourceResult<()> {
         let delta = self.deltas.iter().find(|(of, _)| *of == layer).map(|(_, delta)| delta);
         let header = delta.map_or(0, Delta::header);
-        let mut pos = usize::try_from(header.saturating_sub(at)).unwrap_or(usize::MAX).min(data.len());
+        let mut pos =
+            usize::try_from(header.saturating_sub(at)).unwrap_or(usize::MAX).min(data.len());
         // What lies side by side goes on together.
         let mut run: Option<(u64, std::ops::Range<usize>)> = None;
         while pos < data.len() {
@@ -196,10 +208,14 @@ impl Combined {
                 None => Some(number),
                 Some(delta) => delta.numbers.get(number as usize).map(|number| u64::from(*number)),
             };
-            if let Some(block) = block.filter(|block| self.owners.get(*block as usize) == Some(&layer)) {
+            if let Some(block) =
+                block.filter(|block| self.owners.get(*block as usize) == Some(&layer))
+            {
                 let place = block * BLOCK + within;
                 match &mut run {
-                    Some((begin, range)) if range.end == pos && *begin + range.len() as u64 == place => {
+                    Some((begin, range))
+                        if range.end == pos && *begin + range.len() as u64 == place =>
+                    {
                         range.end = next;
                     }
                     _ => {
@@ -240,7 +256,11 @@ mod tests {
     /// Combined, in pieces of a length; a byte of each block.
     fn combined(full: &[u8], files: &[Vec<u8>], pieces: usize) -> Vec<u8> {
         let whole: Vec<u8> = full.iter().flat_map(|byte| [*byte; 8192]).collect();
-        let deltas = files.iter().enumerate().map(|(at, file)| (u8::try_from(at + 1).unwrap(), parse(file))).collect();
+        let deltas = files
+            .iter()
+            .enumerate()
+            .map(|(at, file)| (u8::try_from(at + 1).unwrap(), parse(file)))
+            .collect();
         let combined = Combined::new(0, whole.len() as u64, deltas).unwrap();
         let mut result = vec![0; usize::try_from(combined.len()).unwrap()];
         let mut written = 0;
@@ -263,8 +283,11 @@ mod tests {
         // The other way round, from the blocks to where they come from.
         let layers: Vec<&Vec<u8>> = std::iter::once(&whole).chain(files).collect();
         for (block, bytes) in (0..).zip(result.chunks(8192)) {
-            let place = combined.place_of(block).map(|(layer, at)| (usize::from(layer), usize::try_from(at).unwrap()));
-            let expected = place.map_or_else(|| vec![0; 8192], |(layer, at)| layers[layer][at..at + 8192].to_vec());
+            let place = combined
+                .place_of(block)
+                .map(|(layer, at)| (usize::from(layer), usize::try_from(at).unwrap()));
+            let expected = place
+                .map_or_else(|| vec![0; 8192], |(layer, at)| layers[layer][at..at + 8192].to_vec());
             assert!(bytes == expected, "{block}");
         }
         assert_eq!(combined.place_of(combined.len() / BLOCK), None);
@@ -278,7 +301,10 @@ mod tests {
             let of = |full: &[u8], files: &[Vec<u8>]| combined(full, files, pieces);
             assert_eq!(of(&[1, 2, 3], &[file(3, &[])]), [1, 2, 3]);
             assert_eq!(of(&[1, 2, 3], &[file(3, &[(1, 9)])]), [1, 9, 3]);
-            assert_eq!(of(&[1, 2, 3], &[file(3, &[(1, 9), (4, 8)]), file(5, &[(0, 7), (1, 6)])]), [7, 6, 3, 0, 8]);
+            assert_eq!(
+                of(&[1, 2, 3], &[file(3, &[(1, 9), (4, 8)]), file(5, &[(0, 7), (1, 6)])]),
+                [7, 6, 3, 0, 8]
+            );
             // Cut off, and grown again: what was there does not come back.
             assert_eq!(of(&[1, 2, 3, 4], &[file(1, &[(3, 9)])]), [1, 0, 0, 9]);
             assert_eq!(of(&[1, 2, 3, 4], &[file(2, &[])]), [1, 2]);
@@ -290,11 +316,15 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let whole: Vec<u8> = (0..6).flat_map(|byte| [byte; 8192]).collect();
-        for (numbers, pieces) in [(vec![], 8192), (vec![0, 1, 4], 5000), (vec![5], 100_000), (vec![1, 2, 3], 1)] {
+        for (numbers, pieces) in
+            [(vec![], 8192), (vec![0, 1, 4], 5000), (vec![5], 100_000), (vec![1, 2, 3], 1)]
+        {
             let delta = Delta::new(numbers.clone(), 6);
             let mut made = delta.head();
             for (at, piece) in whole.chunks(pieces).enumerate() {
-                delta.select((at * pieces) as u64, piece.len()).for_each(|range| made.extend_from_slice(&piece[range]));
+                delta
+                    .select((at * pieces) as u64, piece.len())
+                    .for_each(|range| made.extend_from_slice(&piece[range]));
             }
             let blocks: Vec<(u32, u8)> =
                 numbers.iter().map(|number| (*number, u8::try_from(*number).unwrap())).collect();

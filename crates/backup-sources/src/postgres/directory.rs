@@ -5,8 +5,9 @@ use backup_core::context::Context;
 use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport, RestoreRequest, Selection, Source,
-    SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+    BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport, RestoreRequest,
+    Selection, Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity,
+    SourceResult,
 };
 
 use super::options::PostgresOptions;
@@ -33,7 +34,10 @@ impl std::fmt::Display for PostgresDirectory {
 }
 
 fn nothing() -> SourceError {
-    SourceError::new(SourceErrorKind::Unsupported, "nothing is read where a data directory is restored to")
+    SourceError::new(
+        SourceErrorKind::Unsupported,
+        "nothing is read where a data directory is restored to",
+    )
 }
 
 #[async_trait]
@@ -55,11 +59,19 @@ impl Source for PostgresDirectory {
         Err(nothing())
     }
 
-    async fn open_backup(&self, _cx: &Context, _request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        _cx: &Context,
+        _request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         Err(nothing())
     }
 
-    async fn open_log(&self, _cx: &Context, _from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(
+        &self,
+        _cx: &Context,
+        _from: Option<&Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
         Err(nothing())
     }
 

@@ -1,4 +1,5 @@
-//! From the server's errors to ours. Messages of servers are repeated; addresses and passwords never are.
+//! From the server's errors to ours. Messages of servers are repeated; addresses and passwords
+//! never are.
 
 use std::fmt;
 
@@ -38,28 +39,39 @@ impl fmt::Display for ServerError {
 impl std::error::Error for ServerError {}
 
 /// How to let somebody in, as the administrator writes it.
-pub(super) const ROLE: &str = "CREATE ROLE backup LOGIN REPLICATION PASSWORD '…'; and in pg_hba.conf: \
-     hostssl replication backup ADDRESS scram-sha-256, then SELECT pg_reload_conf();";
+pub(super) const ROLE: &str = "CREATE ROLE backup LOGIN REPLICATION PASSWORD '…'; and in \
+                               pg_hba.conf: hostssl replication backup ADDRESS scram-sha-256, then \
+                               SELECT pg_reload_conf();";
 
 /// The same for somebody who only wants a database.
-pub(super) const LOGIN: &str = "CREATE ROLE backup LOGIN PASSWORD '…'; CREATE DATABASE backup OWNER backup; and in pg_hba.conf: \
-     hostssl backup backup ADDRESS scram-sha-256, then SELECT pg_reload_conf();";
+pub(super) const LOGIN: &str = "CREATE ROLE backup LOGIN PASSWORD '…'; CREATE DATABASE backup \
+                                OWNER backup; and in pg_hba.conf: hostssl backup backup ADDRESS \
+                                scram-sha-256, then SELECT pg_reload_conf();";
 
 impl ServerError {
     /// Our error for it.
     pub(super) fn into_source(self, doing: impl fmt::Display) -> SourceError {
         let class = self.code.get(..2).unwrap_or_default();
         let (kind, hint) = match &*self.code {
-            code::INVALID_PASSWORD => (SourceErrorKind::Invalid, Some("check user and password".to_owned())),
+            code::INVALID_PASSWORD => {
+                (SourceErrorKind::Invalid, Some("check user and password".to_owned()))
+            }
             code::INVALID_AUTHORIZATION => (SourceErrorKind::Invalid, Some(ROLE.to_owned())),
-            code::DENIED => (SourceErrorKind::Invalid, self.hint.clone().or_else(|| Some(ROLE.to_owned()))),
+            code::DENIED => {
+                (SourceErrorKind::Invalid, self.hint.clone().or_else(|| Some(ROLE.to_owned())))
+            }
             code::TOO_MANY_CONNECTIONS => (
                 SourceErrorKind::Unavailable,
-                Some("raise max_wal_senders (and max_connections), or end what holds the connections".to_owned()),
+                Some(
+                    "raise max_wal_senders (and max_connections), or end what holds the \
+                     connections"
+                        .to_owned(),
+                ),
             ),
-            code::CONFIGURATION_LIMIT => {
-                (SourceErrorKind::Unavailable, Some("raise max_replication_slots, or drop a slot".to_owned()))
-            }
+            code::CONFIGURATION_LIMIT => (
+                SourceErrorKind::Unavailable,
+                Some("raise max_replication_slots, or drop a slot".to_owned()),
+            ),
             _ if matches!(class, "08" | "53" | "55" | "57" | "58" | "XX") => {
                 (SourceErrorKind::Unavailable, self.hint.clone())
             }
@@ -97,10 +109,11 @@ impl WireError {
     pub(super) fn into_source(self, doing: impl fmt::Display) -> SourceError {
         match self {
             // Not of kind Io: that would leave one file out and go on.
-            Self::Io(error) => {
-                SourceError::new(SourceErrorKind::Unavailable, format!("{doing}: the connection failed"))
-                    .with_source(error)
-            }
+            Self::Io(error) => SourceError::new(
+                SourceErrorKind::Unavailable,
+                format!("{doing}: the connection failed"),
+            )
+            .with_source(error),
             Self::Server(error) => error.into_source(doing),
             Self::Source(error) => error.context(doing),
         }
@@ -141,6 +154,7 @@ pub(super) fn of_sql(error: &tokio_postgres::Error, doing: impl fmt::Display) ->
         };
         return server.into_source(doing);
     }
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    let cause =
+        std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     SourceError::new(SourceErrorKind::Unavailable, format!("{doing}: {error}{cause}"))
 }

@@ -25,7 +25,9 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn of(system_id: u64) -> Self {
-        Self { cluster: EntryPath::root().join(TOP.as_bytes()).join(system_id.to_string().as_bytes()) }
+        Self {
+            cluster: EntryPath::root().join(TOP.as_bytes()).join(system_id.to_string().as_bytes()),
+        }
     }
 
     pub(super) fn cluster(&self) -> EntryPath {
@@ -36,7 +38,8 @@ impl Layout {
         self.cluster.join(b"base")
     }
 
-    /// What the backup with this number holds that builds on the ones before it: its data directory and tablespaces.
+    /// What the backup with this number holds that builds on the ones before it: its data directory
+    /// and tablespaces.
     pub(super) fn incremental(&self, number: usize) -> Self {
         Self { cluster: self.cluster.join(b"incremental").join(format!("{number:04}").as_bytes()) }
     }

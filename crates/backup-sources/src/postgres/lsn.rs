@@ -7,7 +7,8 @@ use backup_core::source::SourceError;
 
 use super::error::invalid;
 
-/// A place in the log of a cluster, in bytes from its beginning. Written `16/B374D848`, as PostgreSQL does.
+/// A place in the log of a cluster, in bytes from its beginning. Written `16/B374D848`, as
+/// PostgreSQL does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Lsn(pub u64);
 
@@ -22,12 +23,14 @@ impl FromStr for Lsn {
 
     fn from_str(text: &str) -> Result<Self, SourceError> {
         let half = |text: &str| {
-            let digits = (1..=8).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let digits =
+                (1..=8).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
             digits.then(|| u64::from_str_radix(text, 16).ok()).flatten()
         };
         let halves = text.split_once('/').and_then(|(high, low)| Some((half(high)?, half(low)?)));
-        let (high, low) =
-            halves.ok_or_else(|| invalid(format!("{text:?} is no place in a log (such as 16/B374D848)")))?;
+        let (high, low) = halves.ok_or_else(|| {
+            invalid(format!("{text:?} is no place in a log (such as 16/B374D848)"))
+        })?;
         Ok(Self(high << 32 | low))
     }
 }

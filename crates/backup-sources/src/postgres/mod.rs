@@ -50,8 +50,9 @@ use backup_core::context::Context;
 use backup_core::log::{Position, Timeline};
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport, RestoreRequest, Selection, Source,
-    SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+    BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport, RestoreRequest,
+    Selection, Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity,
+    SourceResult,
 };
 
 pub use backup::synthetic_full;
@@ -77,8 +78,9 @@ impl PostgresSource {
     /// Connects to what `options` name.
     ///
     /// # Errors
-    /// [`SourceErrorKind::Invalid`] if the address makes no sense, the credentials are refused or it is another cluster than
-    /// [`PostgresOptions::system_id`] says, [`SourceErrorKind::Unavailable`] if no server can be reached.
+    /// [`SourceErrorKind::Invalid`] if the address makes no sense, the credentials are refused or
+    /// it is another cluster than [`PostgresOptions::system_id`] says,
+    /// [`SourceErrorKind::Unavailable`] if no server can be reached.
     pub async fn connect(options: PostgresOptions) -> SourceResult<Self> {
         let cluster = Cluster::find(&options).await?;
         Ok(Self { cluster, options })
@@ -100,7 +102,8 @@ impl PostgresSource {
     /// How the replication slot is that capturing the log keeps; `None` if there is none (yet).
     ///
     /// # Errors
-    /// [`SourceErrorKind::Unavailable`] and [`SourceErrorKind::Invalid`] if the server cannot be asked.
+    /// [`SourceErrorKind::Unavailable`] and [`SourceErrorKind::Invalid`] if the server cannot be
+    /// asked.
     pub async fn slot_health(&self, cx: &Context) -> SourceResult<Option<SlotHealth>> {
         match &self.options.slot {
             Some(name) => unless_cancelled(cx, wal::health(&self.options, name)).await,
@@ -116,7 +119,10 @@ impl fmt::Display for PostgresSource {
 }
 
 /// Runs `work` until the caller cancels.
-async fn unless_cancelled<T>(cx: &Context, work: impl Future<Output = SourceResult<T>>) -> SourceResult<T> {
+async fn unless_cancelled<T>(
+    cx: &Context,
+    work: impl Future<Output = SourceResult<T>>,
+) -> SourceResult<T> {
     tokio::select! {
         biased;
         () = cx.cancel.cancelled() => Err(SourceError::cancelled()),
@@ -134,20 +140,35 @@ impl Source for PostgresSource {
     fn identity(&self) -> SourceIdentity {
         let host = self.options.hosts.first().map(|host| host.name.clone()).unwrap_or_default();
         let paths = vec![Layout::of(self.cluster.system_id).cluster().display().into_owned()];
-        SourceIdentity { kind: self.kind().to_owned(), id: self.cluster.system_id.to_string(), host, paths }
+        SourceIdentity {
+            kind: self.kind().to_owned(),
+            id: self.cluster.system_id.to_string(),
+            host,
+            paths,
+        }
     }
 
     fn capabilities(&self) -> SourceCapabilities {
-        SourceCapabilities { incremental: self.cluster.refusal.is_none(), log_capture: self.cluster.refusal.is_none() }
+        SourceCapabilities {
+            incremental: self.cluster.refusal.is_none(),
+            log_capture: self.cluster.refusal.is_none(),
+        }
     }
 
     async fn probe(&self, cx: &Context) -> SourceResult<Probe> {
         unless_cancelled(cx, probe::probe(cx, &self.cluster, &self.options)).await
     }
 
-    async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        cx: &Context,
+        request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         if !request.selection.is_all() {
-            let error = SourceError::new(SourceErrorKind::Unsupported, "a data directory is backed up as a whole");
+            let error = SourceError::new(
+                SourceErrorKind::Unsupported,
+                "a data directory is backed up as a whole",
+            );
             return Err(error.with_hint("leave the selection out"));
         }
         if let Some(refusal) = &self.cluster.refusal {
@@ -157,7 +178,11 @@ impl Source for PostgresSource {
         Ok(backup::open(cx, &self.cluster, &self.options, request))
     }
 
-    async fn open_log(&self, cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(
+        &self,
+        cx: &Context,
+        from: Option<&Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
         unless_cancelled(cx, wal::open(cx, &self.cluster, &self.options, from)).await
     }
 

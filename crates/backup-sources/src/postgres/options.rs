@@ -1,4 +1,5 @@
-//! What the source can be told, and connection strings: `postgres://…` and `key=value …` as libpq knows them.
+//! What the source can be told, and connection strings: `postgres://…` and `key=value …` as libpq
+//! knows them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -42,7 +43,8 @@ impl fmt::Display for Host {
     }
 }
 
-/// Where a restored data directory stops to replay its log, in place of the moment that the restore was planned for.
+/// Where a restored data directory stops to replay its log, in place of the moment that the restore
+/// was planned for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum RecoveryTarget {
     /// At the moment that is asked of the log; without a log, at the end of the backup.
@@ -77,27 +79,28 @@ pub struct PostgresOptions {
     pub tls_certificate_file: Option<PathBuf>,
     /// and its key (PEM).
     pub tls_key_file: Option<PathBuf>,
-    /// Take nobody for the server who does not prove to know the password over this very TLS connection, as libpq's
-    /// `channel_binding=require`.
+    /// Take nobody for the server who does not prove to know the password over this very TLS
+    /// connection, as libpq's `channel_binding=require`.
     pub channel_binding: bool,
     /// Send a password that can be read (or its MD5) over connections that others may read, too.
     pub weak_passwords: bool,
-    /// Name of the replication slot that capturing the log keeps; it is created if it does not exist. `None`: without one,
-    /// the server may remove log that was not captured yet.
+    /// Name of the replication slot that capturing the log keeps; it is created if it does not
+    /// exist. `None`: without one, the server may remove log that was not captured yet.
     pub slot: Option<String>,
     /// Most bytes per second that are read in a backup.
     pub max_bytes_per_second: Option<u64>,
     /// Begin the backup with a checkpoint at once, not spread over `checkpoint_completion_target`.
     pub fast_checkpoint: bool,
-    /// Other places for tablespaces when restoring, by their OID or where they were: without one, they get a directory beside the
-    /// restored one.
+    /// Other places for tablespaces when restoring, by their OID or where they were: without one,
+    /// they get a directory beside the restored one.
     pub tablespaces: Vec<(String, PathBuf)>,
     /// Where a restored data directory stops to replay its log.
     pub recovery: RecoveryTarget,
     /// More settings for the configuration of a restored data directory, such as its port.
     pub settings: Vec<(String, String)>,
-    /// Start the restored server and wait until it has replayed its log and takes writes, with the programs (`postgres`, `pg_ctl`)
-    /// of the first of these directories that has them in the major version of the snapshot.
+    /// Start the restored server and wait until it has replayed its log and takes writes, with the
+    /// programs (`postgres`, `pg_ctl`) of the first of these directories that has them in the major
+    /// version of the snapshot.
     pub start: Option<Vec<PathBuf>>,
     /// How long that may take; `None`: as long as the log that it replays gives reason for.
     pub start_timeout: Option<Duration>,
@@ -111,7 +114,10 @@ impl PostgresOptions {
     /// # Errors
     /// [`SourceErrorKind::Invalid`]; the address is not repeated.
     pub fn parse(address: &str) -> SourceResult<Self> {
-        let pairs = match address.strip_prefix("postgres://").or_else(|| address.strip_prefix("postgresql://")) {
+        let pairs = match address
+            .strip_prefix("postgres://")
+            .or_else(|| address.strip_prefix("postgresql://"))
+        {
             Some(rest) => url_pairs(rest)?,
             None => keyword_pairs(address)?,
         };
@@ -133,7 +139,9 @@ impl PostgresOptions {
             "postgres".clone_into(&mut options.database);
         }
         if options.user.is_empty() {
-            return Err(invalid("the address names no user").with_hint("write postgres://USER@HOST/"));
+            return Err(
+                invalid("the address names no user").with_hint("write postgres://USER@HOST/")
+            );
         }
         Ok(options)
     }
@@ -149,7 +157,8 @@ impl PostgresOptions {
             // They change nothing of what is read.
             "application_name" | "connect_timeout" | "target_session_attrs" | "gssencmode" => {}
             _ => {
-                let known = "host, port, user, password, dbname, sslmode, sslrootcert, sslcert, sslkey";
+                let known =
+                    "host, port, user, password, dbname, sslmode, sslrootcert, sslcert, sslkey";
                 return Err(invalid(format!("the address has the unknown parameter {key:?}"))
                     .with_hint(format!("known are {known}")));
             }
@@ -160,10 +169,14 @@ impl PostgresOptions {
     /// When all is known: which of the two stands first must not matter.
     fn set_tls(&mut self, mode: Option<TlsMode>, roots: Option<String>) -> SourceResult<()> {
         match (roots, mode) {
-            // Of the system: our roots without a file. Anybody gets a certificate of these, so that the name must be checked.
-            (Some(roots), None | Some(TlsMode::VerifyFull)) if roots == "system" => self.tls = TlsMode::VerifyFull,
+            // Of the system: our roots without a file. Anybody gets a certificate of these, so that
+            // the name must be checked.
+            (Some(roots), None | Some(TlsMode::VerifyFull)) if roots == "system" => {
+                self.tls = TlsMode::VerifyFull
+            }
             (Some(roots), Some(_)) if roots == "system" => {
-                return Err(invalid("sslrootcert=system needs sslmode=verify-full").with_hint("leave sslmode out"));
+                return Err(invalid("sslrootcert=system needs sslmode=verify-full")
+                    .with_hint("leave sslmode out"));
             }
             (roots, mode) => {
                 self.tls = mode.unwrap_or_default();
@@ -177,8 +190,11 @@ impl PostgresOptions {
     pub(super) async fn password(&self) -> SourceResult<Option<String>> {
         let Some(file) = &self.password_file else { return Ok(self.password.clone()) };
         let text = tokio::fs::read_to_string(file).await.map_err(|error| {
-            SourceError::new(SourceErrorKind::Invalid, format!("cannot read the password file {}", file.display()))
-                .with_source(error)
+            SourceError::new(
+                SourceErrorKind::Invalid,
+                format!("cannot read the password file {}", file.display()),
+            )
+            .with_source(error)
         })?;
         Ok(text.lines().next().map(str::to_owned))
     }
@@ -243,23 +259,33 @@ fn channel_binding(text: &str) -> SourceResult<bool> {
     match text {
         "require" => Ok(true),
         "prefer" | "disable" => Ok(false),
-        _ => Err(invalid(format!("channel_binding {text:?} is unknown")).with_hint("use disable, prefer or require")),
+        _ => Err(invalid(format!("channel_binding {text:?} is unknown"))
+            .with_hint("use disable, prefer or require")),
     }
 }
 
 /// As many ports as hosts, or one for all.
 fn zip_hosts(hosts: &str, ports: &str) -> SourceResult<Vec<Host>> {
-    let names: Vec<&str> = hosts.split(',').map(|name| if name.is_empty() { "localhost" } else { name }).collect();
+    let names: Vec<&str> =
+        hosts.split(',').map(|name| if name.is_empty() { "localhost" } else { name }).collect();
     let ports = ports
         .split(',')
         .map(|port| if port.is_empty() { Ok(5432) } else { port.parse::<u16>() })
         .collect::<Result<Vec<u16>, _>>()
         .map_err(|_| invalid("the address has a port that is no number"))?;
     if ports.len() != 1 && ports.len() != names.len() {
-        return Err(invalid(format!("the address has {} hosts and {} ports", names.len(), ports.len())));
+        return Err(invalid(format!(
+            "the address has {} hosts and {} ports",
+            names.len(),
+            ports.len()
+        )));
     }
     let port = |at: usize| ports.get(at).or_else(|| ports.first()).copied().unwrap_or(5432);
-    Ok(names.iter().enumerate().map(|(at, name)| Host { name: (*name).to_owned(), port: port(at) }).collect())
+    Ok(names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| Host { name: (*name).to_owned(), port: port(at) })
+        .collect())
 }
 
 type Pairs = Vec<(String, String)>;
@@ -271,7 +297,8 @@ fn url_pairs(rest: &str) -> SourceResult<Pairs> {
     let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
     let mut pairs = Pairs::new();
     if !user.is_empty() {
-        let (user, password) = user.split_once(':').map_or((user, None), |(user, rest)| (user, Some(rest)));
+        let (user, password) =
+            user.split_once(':').map_or((user, None), |(user, rest)| (user, Some(rest)));
         pairs.push(("user".to_owned(), decoded(user)?));
         if let Some(password) = password {
             pairs.push(("password".to_owned(), decoded(password)?));
@@ -289,7 +316,8 @@ fn url_pairs(rest: &str) -> SourceResult<Pairs> {
         pairs.push(("dbname".to_owned(), decoded(database)?));
     }
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').ok_or_else(|| invalid("the address has a parameter without ="))?;
+        let (key, value) =
+            pair.split_once('=').ok_or_else(|| invalid("the address has a parameter without ="))?;
         pairs.push((decoded(key)?, decoded(value)?));
     }
     Ok(pairs)
@@ -298,7 +326,8 @@ fn url_pairs(rest: &str) -> SourceResult<Pairs> {
 /// Of `name`, `name:port`, `[v6]` and `[v6]:port`.
 fn split_port(host: &str) -> SourceResult<(&str, &str)> {
     if let Some(rest) = host.strip_prefix('[') {
-        let (name, port) = rest.split_once(']').ok_or_else(|| invalid("the address has [ without ]"))?;
+        let (name, port) =
+            rest.split_once(']').ok_or_else(|| invalid("the address has [ without ]"))?;
         return Ok((name, port.strip_prefix(':').unwrap_or("")));
     }
     Ok(host.split_once(':').unwrap_or((host, "")))
@@ -329,7 +358,8 @@ fn keyword_pairs(text: &str) -> SourceResult<Pairs> {
         while let Some(c) = chars.next_if(|c| *c != '=') {
             key.push(c);
         }
-        let named = chars.next().is_some() && key.trim().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        let named = chars.next().is_some()
+            && key.trim().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
         while chars.next_if(|c| c.is_whitespace()).is_some() {}
         let quoted = chars.next_if_eq(&'\'').is_some();
         let (mut value, mut closed) = (String::new(), !quoted);

@@ -1,5 +1,5 @@
-//! Checksums of pages, as the server computes them (`checksum_impl.h`): FNV-1a over 32 columns side by side, mixed with the block's
-//! number.
+//! Checksums of pages, as the server computes them (`checksum_impl.h`): FNV-1a over 32 columns side
+//! by side, mixed with the block's number.
 
 use super::delta::BLOCK;
 use super::lsn::Lsn;
@@ -42,7 +42,8 @@ const BEGINNINGS: [u32; 32] = [
     0x959b_d756,
 ];
 
-/// Writes the checksum of block `number` into `page`, if it has one: a cluster without checksums has zeros there.
+/// Writes the checksum of block `number` into `page`, if it has one: a cluster without checksums
+/// has zeros there.
 pub(super) fn seal(page: &mut [u8; BLOCK as usize], number: u32) {
     if page[PLACE] != [0, 0] {
         let sum = checksum(page, number);
@@ -50,10 +51,12 @@ pub(super) fn seal(page: &mut [u8; BLOCK as usize], number: u32) {
     }
 }
 
-/// Whether the checksum of block `number` is right, or does not matter: of pages that were never used, and of those that were written at
-/// or behind `begin`, where a backup began.
+/// Whether the checksum of block `number` is right, or does not matter: of pages that were never
+/// used, and of those that were written at or behind `begin`, where a backup began.
 pub(super) fn is_sound(page: &[u8; BLOCK as usize], number: u64, begin: Lsn) -> bool {
-    let word = |at: usize| u64::from(u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]));
+    let word = |at: usize| {
+        u64::from(u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]))
+    };
     let written = Lsn(word(0) << 32 | word(4));
     let unused = page[14..16] == [0, 0];
     let number = u32::try_from(number).unwrap_or(u32::MAX);
@@ -68,7 +71,11 @@ fn checksum(page: &[u8; BLOCK as usize], number: u32) -> u16 {
     };
     for (at, bytes) in page.as_chunks::<4>().0.iter().enumerate() {
         // The checksum itself, which shares its four bytes with the flags, does not count.
-        let value = if at == 2 { u32::from_le_bytes([0, 0, bytes[2], bytes[3]]) } else { u32::from_le_bytes(*bytes) };
+        let value = if at == 2 {
+            u32::from_le_bytes([0, 0, bytes[2], bytes[3]])
+        } else {
+            u32::from_le_bytes(*bytes)
+        };
         mix(at % 32, value);
     }
     for _ in 0..2 {
@@ -109,6 +116,9 @@ mod tests {
         seal(&mut page, 7);
         assert!(is_sound(&page, 7, Lsn(100)) && !is_sound(&page, 8, Lsn(100)));
         page[6000] = 1;
-        assert!(!is_sound(&page, 7, Lsn(51)) && is_sound(&page, 7, Lsn(50)), "the log repairs what was written since");
+        assert!(
+            !is_sound(&page, 7, Lsn(51)) && is_sound(&page, 7, Lsn(50)),
+            "the log repairs what was written since"
+        );
     }
 }

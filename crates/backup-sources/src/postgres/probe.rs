@@ -14,7 +14,11 @@ use super::wire::{Connection, Slot, Sql};
 const SAFE: u64 = 256 << 20;
 
 /// Asks the server.
-pub(super) async fn probe(cx: &Context, cluster: &Cluster, options: &PostgresOptions) -> SourceResult<Probe> {
+pub(super) async fn probe(
+    cx: &Context,
+    cluster: &Cluster,
+    options: &PostgresOptions,
+) -> SourceResult<Probe> {
     let version = Some(version_text(cluster.version));
     let mut probe = Probe { version, ..Probe::default() };
     let sql = Sql::open(options, &options.database).await;
@@ -24,7 +28,9 @@ pub(super) async fn probe(cx: &Context, cluster: &Cluster, options: &PostgresOpt
             if let Ok(sql) = &sql
                 && let Some(service) = managed(sql).await
             {
-                probe.problems.push(format!("this is {service}, which offers no data directory: back it up logically"));
+                probe.problems.push(format!(
+                    "this is {service}, which offers no data directory: back it up logically"
+                ));
             }
         }
         None => replication(cx, cluster, options, &mut probe.problems).await?,
@@ -53,32 +59,42 @@ async fn replication(
     let doing = |error: WireError| error.into_source("asking for settings");
     let mut connection = cluster.connect(options).await?;
     if connection.show("wal_level").await.map_err(doing)? == "minimal" {
-        problems
-            .push("wal_level is minimal: ALTER SYSTEM SET wal_level = 'replica'; then restart the server".to_owned());
+        problems.push(
+            "wal_level is minimal: ALTER SYSTEM SET wal_level = 'replica'; then restart the server"
+                .to_owned(),
+        );
     }
     if connection.show("full_page_writes").await.map_err(doing)? == "off" {
         problems.push(
-            "full_page_writes is off: ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf();".to_owned(),
+            "full_page_writes is off: ALTER SYSTEM SET full_page_writes = on; SELECT \
+             pg_reload_conf();"
+                .to_owned(),
         );
     }
     // A backup takes two connections, and following the log another one.
-    let senders: u32 = connection.show("max_wal_senders").await.map_err(doing)?.parse().unwrap_or(0);
+    let senders: u32 =
+        connection.show("max_wal_senders").await.map_err(doing)?.parse().unwrap_or(0);
     if senders < 3 {
         problems.push(format!(
-            "max_wal_senders is {senders}: ALTER SYSTEM SET max_wal_senders = 10; then restart the server"
+            "max_wal_senders is {senders}: ALTER SYSTEM SET max_wal_senders = 10; then restart the \
+             server"
         ));
     }
-    if connection.major() >= backup::INCREMENTAL_SINCE && connection.show("summarize_wal").await.map_err(doing)? != "on"
+    if connection.major() >= backup::INCREMENTAL_SINCE
+        && connection.show("summarize_wal").await.map_err(doing)? != "on"
     {
         cx.events.note(
-            "for incremental backups the server sends everything, and the log tells what of it changed, as long as the server \
-             keeps no summaries of its log: ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf();",
+            "for incremental backups the server sends everything, and the log tells what of it \
+             changed, as long as the server keeps no summaries of its log: ALTER SYSTEM SET \
+             summarize_wal = on; SELECT pg_reload_conf();",
         );
     }
     let name = format!("backup_probe_{}", std::process::id());
     if let Err(error) = connection.create_slot(&name, Slot::Temporary).await {
         let error = error.into_source("no replication slot can be made");
-        problems.push(format!("{error}: ALTER SYSTEM SET max_replication_slots = 10; then restart the server"));
+        problems.push(format!(
+            "{error}: ALTER SYSTEM SET max_replication_slots = 10; then restart the server"
+        ));
     }
     drop::<Connection>(connection);
     Ok(())
@@ -86,7 +102,8 @@ async fn replication(
 
 /// Services that keep the data directory to themselves, by the roles that they make.
 async fn managed(sql: &Sql) -> Option<&'static str> {
-    const ROLES: &str = "SELECT rolname FROM pg_roles WHERE rolname IN ('rdsadmin', 'cloudsqladmin', 'azuresu')";
+    const ROLES: &str =
+        "SELECT rolname FROM pg_roles WHERE rolname IN ('rdsadmin', 'cloudsqladmin', 'azuresu')";
     let row = sql.client.query_opt(ROLES, &[]).await.ok()??;
     Some(match row.try_get::<_, &str>(0).ok()? {
         "rdsadmin" => "Amazon RDS",
@@ -97,9 +114,11 @@ async fn managed(sql: &Sql) -> Option<&'static str> {
 
 /// Estimates; what may not be seen is not counted.
 async fn size(sql: &Sql, probe: &mut Probe) {
-    const BYTES: &str = "SELECT sum(pg_database_size(oid))::bigint FROM pg_database \
-         WHERE has_database_privilege(oid, 'CONNECT') OR pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')";
-    const OBJECTS: &str = "SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'm') AND relnamespace >= 16384";
+    const BYTES: &str = "SELECT sum(pg_database_size(oid))::bigint FROM pg_database WHERE \
+                         has_database_privilege(oid, 'CONNECT') OR pg_has_role(current_user, \
+                         'pg_read_all_stats', 'USAGE')";
+    const OBJECTS: &str =
+        "SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'm') AND relnamespace >= 16384";
     let bytes = sql.client.query_one(BYTES, &[]).await;
     let bytes: Option<i64> = bytes.ok().and_then(|row| row.try_get(0).ok());
     probe.estimated_bytes = bytes.and_then(|bytes| u64::try_from(bytes).ok());
@@ -108,14 +127,16 @@ async fn size(sql: &Sql, probe: &mut Probe) {
     probe.estimated_objects = objects.and_then(|objects| u64::try_from(objects).ok());
 }
 
-/// A slot that keeps the log without bounds fills the server's disk, one that has lost it keeps nothing.
+/// A slot that keeps the log without bounds fills the server's disk, one that has lost it keeps
+/// nothing.
 async fn slot(cx: &Context, options: &PostgresOptions, problems: &mut Vec<String>) {
     let Some(name) = &options.slot else { return };
     let Ok(Some(health)) = wal::health(options, name).await else { return };
     match (health.state, health.safe_bytes) {
         (wal::SlotState::Lost, _) => {
             problems.push(format!(
-                "the slot {name} has lost its log: SELECT pg_drop_replication_slot('{name}'); then back up anew"
+                "the slot {name} has lost its log: SELECT pg_drop_replication_slot('{name}'); then \
+                 back up anew"
             ));
         }
         (_, None) => cx.events.note(format!(
@@ -123,7 +144,8 @@ async fn slot(cx: &Context, options: &PostgresOptions, problems: &mut Vec<String
              ALTER SYSTEM SET max_slot_wal_keep_size = '…GB'; SELECT pg_reload_conf();"
         )),
         (_, Some(safe)) if safe < SAFE => problems.push(format!(
-            "the slot {name} loses its log after {} MiB more: capture the log, or raise max_slot_wal_keep_size",
+            "the slot {name} loses its log after {} MiB more: capture the log, or raise \
+             max_slot_wal_keep_size",
             safe >> 20
         )),
         _ => {}

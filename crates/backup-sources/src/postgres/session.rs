@@ -10,16 +10,19 @@ use super::error::{LOGIN, ROLE, WireError, of_sql};
 use super::options::Host;
 use super::wire::{Sql, Tries};
 
-/// A session in the database of [`PostgresOptions::database`], on a server that takes writes. It ends when this is dropped.
+/// A session in the database of [`PostgresOptions::database`], on a server that takes writes. It
+/// ends when this is dropped.
 #[derive(Debug)]
 pub struct PostgresSession(Sql);
 
 impl PostgresSession {
-    /// Connects to the first host that takes writes, each of which is waited for no longer than `patience`.
+    /// Connects to the first host that takes writes, each of which is waited for no longer than
+    /// `patience`.
     ///
     /// # Errors
-    /// [`SourceErrorKind::Unavailable`] if none can be reached or takes writes now, [`SourceErrorKind::Invalid`] if the address or the
-    /// credentials are wrong. Neither holds a password.
+    /// [`SourceErrorKind::Unavailable`] if none can be reached or takes writes now,
+    /// [`SourceErrorKind::Invalid`] if the address or the credentials are wrong. Neither holds a
+    /// password.
     pub async fn open(options: &PostgresOptions, patience: Duration) -> SourceResult<Self> {
         let mut tries = Tries::default();
         for host in &options.hosts {
@@ -51,7 +54,11 @@ async fn writable(options: &PostgresOptions, host: &Host) -> Result<Sql, WireErr
     let asked = sql.client.query_one("SELECT pg_is_in_recovery()", &[]).await;
     let answer = asked.and_then(|row| row.try_get(0));
     if answer.map_err(|error| of_sql(&error, "asking whether it takes writes"))? {
-        return Err(SourceError::new(SourceErrorKind::Unavailable, "it is a standby, which takes no writes").into());
+        return Err(SourceError::new(
+            SourceErrorKind::Unavailable,
+            "it is a standby, which takes no writes",
+        )
+        .into());
     }
     Ok(sql)
 }

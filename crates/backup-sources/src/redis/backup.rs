@@ -5,7 +5,8 @@
 //!                   └─▶ survey (a thread) ─▶ complete? ─▶ the content ends, node.json
 //! ```
 //!
-//! The content ends well only when all of it has come and its checksum is right; else it fails, and with it the backup.
+//! The content ends well only when all of it has come and its checksum is right; else it fails, and
+//! with it the backup.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use backup_core::context::Context;
 use backup_core::event::{Warning, WarningKind};
 use backup_core::log::Position;
-use backup_core::source::{BackupKind, Item, ObjectDigest, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{
+    BackupKind, Item, ObjectDigest, SourceError, SourceErrorKind, SourceResult,
+};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -38,7 +41,8 @@ pub(super) struct Description {
     pub(super) offset: u64,
     /// When that was.
     pub(super) time: Timestamp,
-    /// When reading began, if keys were read one by one until then: each as it was when it was read.
+    /// When reading began, if keys were read one by one until then: each as it was when it was
+    /// read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) scanned_from: Option<Timestamp>,
     /// Names of the modules that the server has loaded; `None` if it does not tell.
@@ -131,10 +135,14 @@ pub(super) async fn store(
     };
     drop(content);
     warn(cx, &dump);
-    let (time, scanned_from) = if position.is_some() { (time, None) } else { (cx.clock.now(), Some(time)) };
-    let (replication_id, offset) = position.map_or_else(Default::default, |at| (at.branch, at.offset));
-    let description = Description { replication_id, offset, time, scanned_from, modules, member, dump };
-    let json = serde_json::to_vec_pretty(&description).map_err(|_| malformed("the description of a dump"))?;
+    let (time, scanned_from) =
+        if position.is_some() { (time, None) } else { (cx.clock.now(), Some(time)) };
+    let (replication_id, offset) =
+        position.map_or_else(Default::default, |at| (at.branch, at.offset));
+    let description =
+        Description { replication_id, offset, time, scanned_from, modules, member, dump };
+    let json = serde_json::to_vec_pretty(&description)
+        .map_err(|_| malformed("the description of a dump"))?;
     feed.whole(layout.description(), time, json).await?;
     Ok(description)
 }
@@ -169,8 +177,8 @@ impl Reading {
     }
 }
 
-/// Asks for everything, and says of which moment that is; of none if keys are read one by one, because that is wanted or because the
-/// server refuses to be followed.
+/// Asks for everything, and says of which moment that is; of none if keys are read one by one,
+/// because that is wanted or because the server refuses to be followed.
 pub(super) async fn read(options: &RedisOptions) -> SourceResult<(Option<Position>, Reading)> {
     let failed = |error: WireError| error.into_source("asking for a dump");
     let refusal = match options.reader {
@@ -186,7 +194,10 @@ pub(super) async fn read(options: &RedisOptions) -> SourceResult<(Option<Positio
         Err(error) => match refusal {
             None => Err(error.into_source("reading key by key")),
             Some(text) => {
-                let also = format!("reading key by key: {}", error.into_source("").chain().trim_start_matches(": "));
+                let also = format!(
+                    "reading key by key: {}",
+                    error.into_source("").chain().trim_start_matches(": ")
+                );
                 let error = failed(WireError::Server(text));
                 let hint = error.hint().unwrap_or(GRANT).to_owned();
                 Err(error.context(also).with_hint(format!("{hint}; or, key by key: {GRANT_SCAN}")))
@@ -209,14 +220,21 @@ async fn replicate(options: &RedisOptions) -> Result<(Position, Dump), WireError
 }
 
 /// Whoever did not ask for it does not get what was hoped for.
-pub(super) async fn tell_scan(cx: &Context, options: &RedisOptions, feed: &Feed) -> SourceResult<()> {
+pub(super) async fn tell_scan(
+    cx: &Context,
+    options: &RedisOptions,
+    feed: &Feed,
+) -> SourceResult<()> {
     if options.reader == Some(SnapshotReading::Scan) {
         cx.events.note(NO_MOMENT);
         return Ok(());
     }
-    let message =
-        format!("the server refuses to be followed. {NO_MOMENT} `reader = \"scan\"` says that this is wanted");
-    feed.item(Item::Warning(Warning { kind: WarningKind::Other, path: String::new(), message })).await
+    let message = format!(
+        "the server refuses to be followed. {NO_MOMENT} `reader = \"scan\"` says that this is \
+         wanted"
+    );
+    feed.item(Item::Warning(Warning { kind: WarningKind::Other, path: String::new(), message }))
+        .await
 }
 
 /// What must be loaded where the dump is to be loaded.
@@ -241,7 +259,8 @@ pub(super) fn server_version(found: &Survey) -> Option<String> {
 fn warn(cx: &Context, found: &Survey) {
     if let Some(what) = &found.unknown {
         cx.events.note(format!(
-            "the dump has {what}: it is stored as it is and can be restored as a whole, but its keys cannot be told apart"
+            "the dump has {what}: it is stored as it is and can be restored as a whole, but its \
+             keys cannot be told apart"
         ));
     }
 }
@@ -253,9 +272,12 @@ async fn pass_on(
     slots: Option<Slots>,
 ) -> SourceResult<Survey> {
     let (to_survey, pieces) = channel(WAITING);
-    let surveying = tokio::task::spawn_blocking(move || look_through(Channel(pieces), slots.as_ref()));
+    let surveying =
+        tokio::task::spawn_blocking(move || look_through(Channel(pieces), slots.as_ref()));
     let passing = async {
-        while let Some(piece) = dump.next().await.map_err(|error| error.into_source("reading the dump"))? {
+        while let Some(piece) =
+            dump.next().await.map_err(|error| error.into_source("reading the dump"))?
+        {
             // A survey that has found damage does not listen any more.
             if to_survey.send(Ok(piece.clone())).await.is_err() {
                 return Ok(());
@@ -284,9 +306,11 @@ fn look_through(pieces: Channel, slots: Option<&Slots>) -> SourceResult<Survey> 
     match foreign.get() {
         0 => Ok(found),
         keys => {
-            let text = format!("a node of the cluster has {keys} keys of slots that are not its own");
-            Err(SourceError::new(SourceErrorKind::Unavailable, text)
-                .with_hint("slots are being moved, or that was broken off: `redis-cli --cluster fix` mends it"))
+            let text =
+                format!("a node of the cluster has {keys} keys of slots that are not its own");
+            Err(SourceError::new(SourceErrorKind::Unavailable, text).with_hint(
+                "slots are being moved, or that was broken off: `redis-cli --cluster fix` mends it",
+            ))
         }
     }
 }

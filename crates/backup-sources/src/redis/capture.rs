@@ -1,8 +1,8 @@
 //! Following the stream of commands: the segments that go to the log lane.
 //!
-//! A branch is a replication id, an offset is that of the server: bytes of its stream. Segments are whole events, so that every
-//! place where the log can be cut is one where a replica can stop. The stream has no clock: an event has the time at which the
-//! end of it was received.
+//! A branch is a replication id, an offset is that of the server: bytes of its stream. Segments are
+//! whole events, so that every place where the log can be cut is one where a replica can stop. The
+//! stream has no clock: an event has the time at which the end of it was received.
 //!
 //! ```text
 //!  server ─▶ Follower (a task: reads, says how much is durable, connects again) ─▶ Capture ─▶ segments
@@ -34,7 +34,8 @@ pub(super) const SEGMENT: usize = 1 << 20;
 pub(super) const FILE: u64 = 64 << 20;
 /// What was received within this time is one segment, whose time is that of the last of it.
 const AT_ONCE: SignedDuration = SignedDuration::from_millis(10);
-/// An event is kept in memory until it is whole: of a larger one the log has a gap. Servers take no more from their clients.
+/// An event is kept in memory until it is whole: of a larger one the log has a gap. Servers take no
+/// more from their clients.
 pub(super) const LARGEST_EVENT: usize = 1 << 30;
 /// Signs of life alone are stored so rarely: where nothing happens nothing is to be stored.
 pub(super) const NOISE: Duration = Duration::from_secs(600);
@@ -50,8 +51,9 @@ pub(super) async fn open(
     let (replication, at, turn) = match from {
         Some(from) => {
             refuse_what_is_gone(&server.info, from)?;
-            let (replication, id) =
-                join(options, from).await.map_err(|error| error.into_source("following the stream"))?;
+            let (replication, id) = join(options, from)
+                .await
+                .map_err(|error| error.into_source("following the stream"))?;
             (replication, from.clone(), turn_of(&server.info, from, id))
         }
         None => begin(options, &server.info).await?,
@@ -139,7 +141,8 @@ impl Capture {
     fn take_in(&mut self, bytes: &[u8], time: Timestamp) {
         match self.splitter.push(bytes) {
             Ok(()) if self.splitter.unfinished() > LARGEST_EVENT => {
-                let text = "a command or a transaction is larger than the 1 GiB that can be captured";
+                let text =
+                    "a command or a transaction is larger than the 1 GiB that can be captured";
                 self.next = Some(Piece::Failed(gap(text.to_owned())));
             }
             // The time is that of the end of what was received.
@@ -165,7 +168,9 @@ impl LogReader for Capture {
                         () = self.cx.cancel.cancelled() => return Err(SourceError::cancelled()),
                         piece = self.pieces.recv() => piece,
                     };
-                    piece.ok_or_else(|| SourceError::new(SourceErrorKind::Unavailable, "the stream has ended"))?
+                    piece.ok_or_else(|| {
+                        SourceError::new(SourceErrorKind::Unavailable, "the stream has ended")
+                    })?
                 }
             };
             match piece {
@@ -190,7 +195,9 @@ impl LogReader for Capture {
                     // More that is there already, up to a segment, as long as it came at once.
                     while self.splitter.whole() < SEGMENT && self.next.is_none() {
                         match self.pieces.try_recv() {
-                            Ok(Piece::Bytes(bytes, more)) if more.duration_since(time).abs() < AT_ONCE => {
+                            Ok(Piece::Bytes(bytes, more))
+                                if more.duration_since(time).abs() < AT_ONCE =>
+                            {
                                 self.take_in(&bytes, more);
                             }
                             Ok(other) => self.next = Some(other),

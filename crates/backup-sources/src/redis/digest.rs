@@ -1,7 +1,8 @@
-//! Digests of databases, to compare copies: of the dump that the server sends, so that they are of one moment. Where it sends none
-//! they are of what is read key by key.
+//! Digests of databases, to compare copies: of the dump that the server sends, so that they are of
+//! one moment. Where it sends none they are of what is read key by key.
 //!
-//! What expires meanwhile is a difference like any other: compare where nothing does, or when it has been told so.
+//! What expires meanwhile is a difference like any other: compare where nothing does, or when it
+//! has been told so.
 
 use std::collections::BTreeMap;
 
@@ -35,13 +36,16 @@ pub(super) async fn look_through(
     let surveying = tokio::task::spawn_blocking(move || {
         survey(Channel(pieces), |key| selection.is_all() || selection.covers(&path_of(key)))
     });
-    while let Some(piece) = dump.next().await.map_err(|error| error.into_source("reading the dump"))? {
+    while let Some(piece) =
+        dump.next().await.map_err(|error| error.into_source("reading the dump"))?
+    {
         if sender.send(Ok(piece)).await.is_err() {
             break;
         }
     }
     drop(sender);
-    let found = surveying.await.map_err(|_| malformed("the dump"))?.map_err(RdbError::into_source)?;
+    let found =
+        surveying.await.map_err(|_| malformed("the dump"))?.map_err(RdbError::into_source)?;
     match found.unknown {
         Some(what) => Err(RdbError::Unknown(what).into_source()),
         None => Ok(found.databases),

@@ -5,8 +5,9 @@ use backup_core::context::Context;
 use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport, RestoreRequest, Selection, Source,
-    SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+    BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport, RestoreRequest,
+    Selection, Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity,
+    SourceResult,
 };
 
 use super::options::RedisOptions;
@@ -45,11 +46,19 @@ impl Source for RedisDirectory {
         Err(nothing())
     }
 
-    async fn open_backup(&self, _cx: &Context, _request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        _cx: &Context,
+        _request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         Err(nothing())
     }
 
-    async fn open_log(&self, _cx: &Context, _from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(
+        &self,
+        _cx: &Context,
+        _from: Option<&Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
         Err(nothing())
     }
 

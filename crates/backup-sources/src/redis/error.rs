@@ -1,4 +1,5 @@
-//! From the server's errors to ours. Messages of servers are repeated; addresses and passwords never are.
+//! From the server's errors to ours. Messages of servers are repeated; addresses and passwords
+//! never are.
 
 use std::fmt;
 
@@ -8,20 +9,22 @@ use backup_core::source::{SourceError, SourceErrorKind};
 pub(super) const GRANT: &str = "ACL SETUSER backup on >PASSWORD +psync +replconf +ping +info";
 
 /// Rights that reading key by key needs, where a snapshot by replication is refused.
-pub(super) const GRANT_SCAN: &str = "ACL SETUSER backup on >PASSWORD ~* +ping +info +time +select +scan +dump +pexpiretime +pttl \
-     +function|dump";
+pub(super) const GRANT_SCAN: &str = "ACL SETUSER backup on >PASSWORD ~* +ping +info +time +select \
+                                     +scan +dump +pexpiretime +pttl +function|dump";
 
 /// Rights that finding the nodes of a cluster needs, beside the others.
 pub(super) const GRANT_CLUSTER: &str =
     "ACL SETUSER backup +cluster|nodes; for Valkey from 9 on also +cluster|getslotmigrations";
 
 /// Rights that restoring key by key needs.
-pub(super) const GRANT_RESTORE: &str = "ACL SETUSER restore on >PASSWORD ~* +info +time +config|get +select +dbsize +restore +dump \
-     +exists +pexpiretime +pttl +flushall +flushdb +function|restore +function|flush";
+pub(super) const GRANT_RESTORE: &str = "ACL SETUSER restore on >PASSWORD ~* +info +time \
+                                        +config|get +select +dbsize +restore +dump +exists \
+                                        +pexpiretime +pttl +flushall +flushdb +function|restore \
+                                        +function|flush";
 
 /// Rights that restoring as a replica needs; the last three only to compare.
-pub(super) const GRANT_REPLICA: &str = "ACL SETUSER restore on >PASSWORD +replicaof +info +select +config|get +function|list \
-     +time +psync +replconf";
+pub(super) const GRANT_REPLICA: &str = "ACL SETUSER restore on >PASSWORD +replicaof +info +select \
+                                        +config|get +function|list +time +psync +replconf";
 
 /// Something went wrong while talking to a server.
 #[derive(Debug)]
@@ -43,10 +46,11 @@ impl WireError {
     /// Our error for it. Never of a kind that leaves out one file and goes on.
     pub(super) fn into_source(self, doing: impl fmt::Display) -> SourceError {
         match self {
-            Self::Io(error) => {
-                SourceError::new(SourceErrorKind::Unavailable, format!("{doing}: the connection failed"))
-                    .with_source(error)
-            }
+            Self::Io(error) => SourceError::new(
+                SourceErrorKind::Unavailable,
+                format!("{doing}: the connection failed"),
+            )
+            .with_source(error),
             Self::Source(error) => error.context(doing),
             Self::Server(text) => {
                 let (kind, hint) = explain(&text);
@@ -60,7 +64,9 @@ impl WireError {
 fn explain(text: &str) -> (SourceErrorKind, Option<String>) {
     let hint = |text: &str| Some(text.to_owned());
     match text.split(' ').next().unwrap_or_default() {
-        "NOAUTH" => (SourceErrorKind::Invalid, hint("give user and password: redis://USER:PASSWORD@HOST/")),
+        "NOAUTH" => {
+            (SourceErrorKind::Invalid, hint("give user and password: redis://USER:PASSWORD@HOST/"))
+        }
         "WRONGPASS" => (SourceErrorKind::Invalid, hint("check user and password")),
         "NOPERM" => (SourceErrorKind::Invalid, Some(GRANT.to_owned())),
         "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "NOMASTERLINK" => {

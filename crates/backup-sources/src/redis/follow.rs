@@ -1,4 +1,5 @@
-//! Joining the stream of commands, reading it and saying that we are alive, whatever happens to the connection.
+//! Joining the stream of commands, reading it and saying that we are alive, whatever happens to the
+//! connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,11 +32,16 @@ pub(super) fn gap(text: String) -> SourceError {
 
 /// Asked first, because asking for the stream makes the server begin a dump if it cannot go on.
 pub(super) fn refuse_what_is_gone(info: &Info, from: &Position) -> SourceResult<()> {
-    let (Some(id), Some(end)) = (info.get("master_replid"), info.number("master_repl_offset")) else { return Ok(()) };
+    let (Some(id), Some(end)) = (info.get("master_replid"), info.number("master_repl_offset"))
+    else {
+        return Ok(());
+    };
     let formerly = (info.get("master_replid2"), info.number("second_repl_offset"));
-    let (first, len) = (info.number("repl_backlog_first_byte_offset"), info.number("repl_backlog_histlen"));
-    let known =
-        from.branch == id || formerly.0 == Some(&*from.branch) && formerly.1.is_some_and(|second| from.offset < second);
+    let (first, len) =
+        (info.number("repl_backlog_first_byte_offset"), info.number("repl_backlog_histlen"));
+    let known = from.branch == id
+        || formerly.0 == Some(&*from.branch)
+            && formerly.1.is_some_and(|second| from.offset < second);
     if !known {
         return Err(gap(format!("the server's history is another one than that of {from}")));
     }
@@ -43,18 +49,26 @@ pub(super) fn refuse_what_is_gone(info: &Info, from: &Position) -> SourceResult<
         return Err(gap(format!("the server is at {id}@{end}, and has lost what led to {from}")));
     }
     match (info.get("repl_backlog_active"), first, len) {
-        (Some("0"), ..) => Err(gap(format!("the server keeps no backlog, so that what follows {from} is gone"))),
+        (Some("0"), ..) => {
+            Err(gap(format!("the server keeps no backlog, so that what follows {from} is gone")))
+        }
         (_, Some(first), Some(len))
             if from.offset < first.saturating_sub(1) || from.offset > first.saturating_add(len) =>
         {
-            Err(gap(format!("what follows {from} is not in the server's backlog any more, which begins at {first}")))
+            Err(gap(format!(
+                "what follows {from} is not in the server's backlog any more, which begins at \
+                 {first}"
+            )))
         }
         _ => Ok(()),
     }
 }
 
 /// The stream behind `from`, and the id that it has now.
-pub(super) async fn join(options: &RedisOptions, from: &Position) -> Result<(Replication, Option<String>), WireError> {
+pub(super) async fn join(
+    options: &RedisOptions,
+    from: &Position,
+) -> Result<(Replication, Option<String>), WireError> {
     let mut replication = Replication::open(options, false).await?;
     match replication.sync(options, Some((&from.branch, from.offset))).await? {
         Sync::Continue { id } => Ok((replication, id)),
@@ -62,32 +76,41 @@ pub(super) async fn join(options: &RedisOptions, from: &Position) -> Result<(Rep
     }
 }
 
-/// A stream gets another id where a replica has become a master: from that offset on it has this one.
+/// A stream gets another id where a replica has become a master: from that offset on it has this
+/// one.
 pub(super) type Turn = (u64, String);
 
-/// Where the stream behind `from`, which the server calls `id`, has that id. What `info` says was asked for just before; if it knows
-/// nothing of it, that is where it was left.
+/// Where the stream behind `from`, which the server calls `id`, has that id. What `info` says was
+/// asked for just before; if it knows nothing of it, that is where it was left.
 pub(super) fn turn_of(info: &Info, from: &Position, id: Option<String>) -> Option<Turn> {
     let id = id.filter(|id| *id != from.branch)?;
     let at = match (info.get("master_replid2"), info.number("second_repl_offset")) {
-        (Some(formerly), Some(second)) if formerly == from.branch => second.saturating_sub(1).max(from.offset),
+        (Some(formerly), Some(second)) if formerly == from.branch => {
+            second.saturating_sub(1).max(from.offset)
+        }
         _ => from.offset,
     };
     Some((at, id))
 }
 
 /// The stream from now on.
-pub(super) async fn begin(options: &RedisOptions, info: &Info) -> SourceResult<(Replication, Position, Option<Turn>)> {
+pub(super) async fn begin(
+    options: &RedisOptions,
+    info: &Info,
+) -> SourceResult<(Replication, Position, Option<Turn>)> {
     let doing = |error: WireError| error.into_source("following the stream");
-    if let (Some("1"), Some(id), Some(offset)) =
-        (info.get("repl_backlog_active"), info.get("master_replid"), info.number("master_repl_offset"))
-    {
+    if let (Some("1"), Some(id), Some(offset)) = (
+        info.get("repl_backlog_active"),
+        info.get("master_replid"),
+        info.number("master_repl_offset"),
+    ) {
         let now = Position::new(id, offset);
         let (replication, id) = join(options, &now).await.map_err(doing)?;
         let turn = turn_of(info, &now, id);
         return Ok((replication, now, turn));
     }
-    // Without a backlog there is nothing to go on from: asking for a dump makes one. It is not read.
+    // Without a backlog there is nothing to go on from: asking for a dump makes one. It is not
+    // read.
     let mut first = Replication::open(options, true).await.map_err(doing)?;
     let Sync::Full { id, offset } = first.sync(options, None).await.map_err(doing)? else {
         return Err(super::error::malformed("what the server answers to PSYNC"));
@@ -110,7 +133,11 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    pub(super) fn new(replication: Replication, durable: watch::Receiver<u64>, options: &RedisOptions) -> Self {
+    pub(super) fn new(
+        replication: Replication,
+        durable: watch::Receiver<u64>,
+        options: &RedisOptions,
+    ) -> Self {
         Self { replication, durable, silence: options.silence, due: Instant::now() }
     }
 
@@ -120,7 +147,8 @@ impl Listener {
         self.replication.acknowledge(durable).await
     }
 
-    /// The next bytes. Where nothing happens masters say so every 10 seconds: silence is a sign too.
+    /// The next bytes. Where nothing happens masters say so every 10 seconds: silence is a sign
+    /// too.
     pub(super) async fn next(&mut self) -> Result<Bytes, WireError> {
         let silent_at = Instant::now() + self.silence;
         loop {
@@ -133,8 +161,12 @@ impl Listener {
         }
     }
 
-    /// Waits for `work`, to its end: that it takes its time must not keep us from saying that we are alive.
-    pub(super) async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> (T, Result<(), WireError>) {
+    /// Waits for `work`, to its end: that it takes its time must not keep us from saying that we
+    /// are alive.
+    pub(super) async fn meanwhile<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> (T, Result<(), WireError>) {
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
@@ -227,9 +259,11 @@ impl Follower {
             let time = self.cx.clock.now();
             while !bytes.is_empty() {
                 let until = self.turn.as_ref().map_or(u64::MAX, |(at, _)| at - self.place.offset);
-                let some = bytes.split_to(bytes.len().min(usize::try_from(until).unwrap_or(usize::MAX)));
+                let some =
+                    bytes.split_to(bytes.len().min(usize::try_from(until).unwrap_or(usize::MAX)));
                 self.place.offset += some.len() as u64;
-                let (sent, said) = listener.meanwhile(self.pieces.send(Piece::Bytes(some, time))).await;
+                let (sent, said) =
+                    listener.meanwhile(self.pieces.send(Piece::Bytes(some, time))).await;
                 sent.ok()?;
                 if let Err(error) = said {
                     return Some(error);
@@ -239,7 +273,8 @@ impl Follower {
         }
     }
 
-    /// Says that the stream has another id from here on, where that is so; `None` if nobody listens any more.
+    /// Says that the stream has another id from here on, where that is so; `None` if nobody listens
+    /// any more.
     async fn turn(&mut self) -> Option<()> {
         let here = self.place.offset;
         if let Some((_, id)) = self.turn.take_if(|(at, _)| *at <= here) {
@@ -260,7 +295,9 @@ impl Follower {
                     self.turn = turn;
                     return Ok(replication);
                 }
-                Err(WireError::Source(gap)) if gap.kind() == SourceErrorKind::LogGap => return Err(gap),
+                Err(WireError::Source(gap)) if gap.kind() == SourceErrorKind::LogGap => {
+                    return Err(gap);
+                }
                 Err(again) => error = again,
             }
         }
@@ -272,7 +309,8 @@ impl Follower {
         }
     }
 
-    /// Asks first what is still there: a server that cannot go on begins a dump, which nobody reads.
+    /// Asks first what is still there: a server that cannot go on begins a dump, which nobody
+    /// reads.
     async fn join_again(&mut self) -> Result<(Replication, Option<Turn>), WireError> {
         let mut master = None;
         if let Some(Seek { cluster, slots, .. }) = &self.seek {
@@ -312,8 +350,9 @@ mod tests {
     #[test]
     fn a_stream_turns_where_its_master_was_promoted() {
         let (old, new) = ("b".repeat(40), "a".repeat(40));
-        let promoted =
-            Info::parse(&format!("master_replid:{new}\r\nmaster_replid2:{old}\r\nsecond_repl_offset:101\r\n"));
+        let promoted = Info::parse(&format!(
+            "master_replid:{new}\r\nmaster_replid2:{old}\r\nsecond_repl_offset:101\r\n"
+        ));
         let turn = |from: &Position, id: &str| turn_of(&promoted, from, Some(id.to_owned()));
         assert_eq!(turn(&Position::new(&*old, 60), &new), Some((100, new.clone())));
         assert_eq!(turn(&Position::new(&*old, 100), &new), Some((100, new.clone())));
@@ -326,10 +365,16 @@ mod tests {
     #[test]
     fn what_is_gone_is_refused() {
         let at = |offset| Position::new("a".repeat(40), offset);
-        let answer = |info: &Info, offset| refuse_what_is_gone(info, &at(offset)).map_err(|error| error.kind());
+        let answer = |info: &Info, offset| {
+            refuse_what_is_gone(info, &at(offset)).map_err(|error| error.kind())
+        };
         let usual = info(200, 101, 100);
         for (offset, good) in [(99, false), (100, true), (150, true), (200, true), (201, false)] {
-            assert_eq!(answer(&usual, offset), if good { Ok(()) } else { Err(SourceErrorKind::LogGap) }, "{offset}");
+            assert_eq!(
+                answer(&usual, offset),
+                if good { Ok(()) } else { Err(SourceErrorKind::LogGap) },
+                "{offset}"
+            );
         }
         // Whatever a server says, nothing wraps round.
         let last = u64::MAX >> 1;

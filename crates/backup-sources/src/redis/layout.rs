@@ -7,8 +7,9 @@
 //! log/<replication id>/<offset>.resp        captured commands, from this offset on
 //! ```
 //!
-//! Of a cluster there are as many nodes as it has masters, each by the address of the master, without a log of their own: what was
-//! captured lies by slots, as a failover gives them another master.
+//! Of a cluster there are as many nodes as it has masters, each by the address of the master,
+//! without a log of their own: what was captured lies by slots, as a failover gives them another
+//! master.
 //!
 //! ```text
 //! /redis/log/<slots>/<replication id>/<offset>.resp
@@ -31,7 +32,8 @@ impl Layout {
     /// Of the node that is called `name`.
     pub(super) fn of(name: &str) -> Self {
         // A name is one name of a directory.
-        let safe = |c: char| if c.is_ascii_alphanumeric() || "._-:[]".contains(c) { c } else { '_' };
+        let safe =
+            |c: char| if c.is_ascii_alphanumeric() || "._-:[]".contains(c) { c } else { '_' };
         let name: String = name.chars().map(safe).collect();
         let name = if name.trim_matches('.').is_empty() { format!("_{name}") } else { name };
         Self { node: EntryPath::root().join(TOP.as_bytes()).join(name.as_bytes()) }
@@ -94,7 +96,8 @@ fn file_name(offset: u64) -> String {
     format!("{offset:020}.resp")
 }
 
-/// The offset of the first byte of a file: of its name, and of what is behind `@` if it stands beside a hole.
+/// The offset of the first byte of a file: of its name, and of what is behind `@` if it stands
+/// beside a hole.
 pub(super) fn offset_of(path: &str) -> Option<u64> {
     let name = path.rsplit('/').next()?;
     let (name, hole) = match name.split_once('@') {

@@ -48,8 +48,9 @@ use backup_core::context::Context;
 use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupKind, BackupReader, BackupRequest, Digest, EntryPath, LogReader, Probe, RestoreReport, RestoreRequest,
-    Selection, Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+    BackupKind, BackupReader, BackupRequest, Digest, EntryPath, LogReader, Probe, RestoreReport,
+    RestoreRequest, Selection, Source, SourceCapabilities, SourceError, SourceErrorKind,
+    SourceIdentity, SourceResult,
 };
 
 pub use directory::RedisDirectory;
@@ -95,8 +96,10 @@ impl RedisSource {
         if self.options.reader != Some(SnapshotReading::Scan) {
             return Ok(());
         }
-        let text = "a server that is read key by key has no stream of commands that could be captured";
-        Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint("set `reader` to `replica`"))
+        let text =
+            "a server that is read key by key has no stream of commands that could be captured";
+        Err(SourceError::new(SourceErrorKind::Unsupported, text)
+            .with_hint("set `reader` to `replica`"))
     }
 }
 
@@ -115,7 +118,10 @@ impl fmt::Display for RedisSource {
 }
 
 /// Runs `work` until the caller cancels.
-async fn unless_cancelled<T>(cx: &Context, work: impl Future<Output = SourceResult<T>>) -> SourceResult<T> {
+async fn unless_cancelled<T>(
+    cx: &Context,
+    work: impl Future<Output = SourceResult<T>>,
+) -> SourceResult<T> {
     tokio::select! {
         biased;
         () = cx.cancel.cancelled() => Err(SourceError::cancelled()),
@@ -134,7 +140,12 @@ impl Source for RedisSource {
         let top = EntryPath::root().join(layout::TOP.as_bytes());
         let path = if self.is_cluster() { top } else { self.layout.node() };
         let paths = vec![path.display().into_owned()];
-        SourceIdentity { kind: self.kind().to_owned(), id: name(&self.options), host: self.options.host.clone(), paths }
+        SourceIdentity {
+            kind: self.kind().to_owned(),
+            id: name(&self.options),
+            host: self.options.host.clone(),
+            paths,
+        }
     }
 
     fn capabilities(&self) -> SourceCapabilities {
@@ -145,18 +156,26 @@ impl Source for RedisSource {
         unless_cancelled(cx, probe::probe(cx, &self.options)).await
     }
 
-    async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        cx: &Context,
+        request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         if !request.selection.is_all() {
-            let error = SourceError::new(SourceErrorKind::Unsupported, "a server is backed up as a whole");
+            let error =
+                SourceError::new(SourceErrorKind::Unsupported, "a server is backed up as a whole");
             return Err(error.with_hint("leave the selection out; select when restoring"));
         }
         let (own, options, layout) = (cx.clone(), self.options.clone(), self.layout.clone());
         let is_scan = self.options.reader == Some(SnapshotReading::Scan);
-        let parent = request.parent.clone().filter(|_| request.kind != BackupKind::Full && !is_scan);
+        let parent =
+            request.parent.clone().filter(|_| request.kind != BackupKind::Full && !is_scan);
         if self.is_cluster() {
             let version = self.server.version.clone();
             return Ok(reader::reader(cx, async move |feed: reader::Feed| match &parent {
-                Some(parent) => cluster::since(&own, &options, version.as_ref(), parent, &feed).await,
+                Some(parent) => {
+                    cluster::since(&own, &options, version.as_ref(), parent, &feed).await
+                }
                 None => cluster::full(&own, &options, version.as_ref(), &feed).await,
             }));
         }
@@ -166,23 +185,39 @@ impl Source for RedisSource {
         }))
     }
 
-    async fn open_log(&self, cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(
+        &self,
+        cx: &Context,
+        from: Option<&Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
         self.require_stream()?;
         if self.is_cluster() {
             if let Some(from) = from {
                 return Err(follow::gap(format!("where the masters were at {from} is not known")));
             }
-            return unless_cancelled(cx, cluster::open(cx, &self.options, self.server.version.as_ref(), None)).await;
+            return unless_cancelled(
+                cx,
+                cluster::open(cx, &self.options, self.server.version.as_ref(), None),
+            )
+            .await;
         }
         unless_cancelled(cx, capture::open(cx, &self.options, &self.layout, from)).await
     }
 
-    async fn resume_log(&self, cx: &Context, from: &Position, state: &str) -> SourceResult<Box<dyn LogReader>> {
+    async fn resume_log(
+        &self,
+        cx: &Context,
+        from: &Position,
+        state: &str,
+    ) -> SourceResult<Box<dyn LogReader>> {
         self.require_stream()?;
         if !self.is_cluster() {
-            return Err(follow::gap("the log is that of a cluster, and this is a server by itself".to_owned()));
+            return Err(follow::gap(
+                "the log is that of a cluster, and this is a server by itself".to_owned(),
+            ));
         }
-        let opening = cluster::open(cx, &self.options, self.server.version.as_ref(), Some((from, state)));
+        let opening =
+            cluster::open(cx, &self.options, self.server.version.as_ref(), Some((from, state)));
         unless_cancelled(cx, opening).await
     }
 

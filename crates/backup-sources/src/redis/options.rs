@@ -1,4 +1,5 @@
-//! What the source can be told, and addresses: `redis://user:password@host:port`, with `rediss://` for TLS.
+//! What the source can be told, and addresses: `redis://user:password@host:port`, with `rediss://`
+//! for TLS.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -24,24 +25,26 @@ pub enum Ttl {
 /// How a snapshot is written to a server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Engine {
-    /// Key by key, with RESTORE. What is not selected and what other databases hold stays; but a snapshot that replaces
-    /// everything, each database in its own place, empties the whole server before, libraries of functions included.
+    /// Key by key, with RESTORE. What is not selected and what other databases hold stays; but a
+    /// snapshot that replaces everything, each database in its own place, empties the whole server
+    /// before, libraries of functions included.
     #[default]
     Keys,
-    /// The target becomes a replica of this process for as long as it takes: everything that it holds is replaced. Exact, and
-    /// the way to any moment of a captured log.
+    /// The target becomes a replica of this process for as long as it takes: everything that it
+    /// holds is replaced. Exact, and the way to any moment of a captured log.
     Replica(Way),
 }
 
 /// How a target that becomes a replica reaches this process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Way {
-    /// Address and port to listen on, for instance `192.0.2.7:7000`; the target must be able to reach it. `None` for a free
-    /// port of the address by which the target is reached.
+    /// Address and port to listen on, for instance `192.0.2.7:7000`; the target must be able to
+    /// reach it. `None` for a free port of the address by which the target is reached.
     pub listen: Option<String>,
     /// The host name or address that the target is told; `None` for the one that is listened on.
     pub announce: Option<String>,
-    /// Addresses that the target may come from, beside those by which it is reached: whoever connects from them gets all data.
+    /// Addresses that the target may come from, beside those by which it is reached: whoever
+    /// connects from them gets all data.
     pub from: Vec<IpAddr>,
 }
 
@@ -50,7 +53,8 @@ pub struct Way {
 pub struct RestoreOptions {
     /// How a server gets it.
     pub engine: Engine,
-    /// Database in the snapshot, and the one it goes to; those that are not named keep their number.
+    /// Database in the snapshot, and the one it goes to; those that are not named keep their
+    /// number.
     pub databases: Vec<(u32, u32)>,
     /// Keys that begin with the first get the second in its place.
     pub rename_prefix: Option<(String, String)>,
@@ -94,12 +98,14 @@ pub struct RedisOptions {
     pub tls_key_file: Option<PathBuf>,
     /// A name for the instance that stays when its address changes; `None` for `host:port`.
     pub name: Option<String>,
-    /// A server that says nothing for so long is taken for dead. Masters say something every 10 seconds
-    /// (`repl-ping-replica-period`), and give up replicas that are silent for 60 (`repl-timeout`).
+    /// A server that says nothing for so long is taken for dead. Masters say something every 10
+    /// seconds (`repl-ping-replica-period`), and give up replicas that are silent for 60
+    /// (`repl-timeout`).
     pub silence: Duration,
     /// What the command PSYNC is called, where a service has renamed it.
     pub psync: String,
-    /// How snapshots are read; `None` for as a replica, and key by key where the server refuses that.
+    /// How snapshots are read; `None` for as a replica, and key by key where the server refuses
+    /// that.
     pub reader: Option<SnapshotReading>,
     /// Most of the server's time that reading key by key takes, in percent, from 1 to 100.
     pub scan_percent: u8,
@@ -144,8 +150,8 @@ impl fmt::Debug for RedisOptions {
 }
 
 impl RedisOptions {
-    /// Reads `redis://`, `rediss://` (TLS), `valkey://` or `valkeys://` (TLS), then `user:password@host:port`; or `unix://`, then
-    /// `user:password@/path/of/the/socket`.
+    /// Reads `redis://`, `rediss://` (TLS), `valkey://` or `valkeys://` (TLS), then
+    /// `user:password@host:port`; or `unix://`, then `user:password@/path/of/the/socket`.
     ///
     /// # Errors
     /// [`SourceErrorKind::Invalid`]; the address is not repeated.
@@ -160,15 +166,21 @@ impl RedisOptions {
         let (login, place) = rest.rsplit_once('@').unwrap_or(("", rest));
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
         let given = |text: &str| if text.is_empty() { Ok(None) } else { decoded(text).map(Some) };
-        let options = Self { user: given(user)?, password: given(password)?, tls, ..Self::default() };
+        let options =
+            Self { user: given(user)?, password: given(password)?, tls, ..Self::default() };
         if is_socket {
             let path = PathBuf::from(decoded(place)?);
-            return if path.is_absolute() { Ok(Self { socket: Some(path), ..options }) } else { Err(no_address()) };
+            return if path.is_absolute() {
+                Ok(Self { socket: Some(path), ..options })
+            } else {
+                Err(no_address())
+            };
         }
         let (host, path) = place.split_once('/').unwrap_or((place, ""));
         if !path.is_empty() {
             return Err(invalid("the address names a database, or has something behind the host").with_hint(
-                "a server is backed up as a whole; select databases when restoring, for instance --only '/0/*'",
+                "a server is backed up as a whole; select databases when restoring, for instance \
+                 --only '/0/*'",
             ));
         }
         let (host, port) = split_port(host)?;
@@ -177,17 +189,20 @@ impl RedisOptions {
 
     /// Whether an address names a server.
     pub(super) fn is_address(text: &str) -> bool {
-        ["redis", "rediss", "valkey", "valkeys", "unix"]
-            .iter()
-            .any(|scheme| text.split_once("://").is_some_and(|(found, _)| found.eq_ignore_ascii_case(scheme)))
+        ["redis", "rediss", "valkey", "valkeys", "unix"].iter().any(|scheme| {
+            text.split_once("://").is_some_and(|(found, _)| found.eq_ignore_ascii_case(scheme))
+        })
     }
 
     /// The password, from wherever it is.
     pub(super) async fn password(&self) -> SourceResult<Option<String>> {
         let Some(file) = &self.password_file else { return Ok(self.password.clone()) };
         let text = tokio::fs::read_to_string(file).await.map_err(|error| {
-            SourceError::new(SourceErrorKind::Invalid, format!("cannot read the password file {}", file.display()))
-                .with_source(error)
+            SourceError::new(
+                SourceErrorKind::Invalid,
+                format!("cannot read the password file {}", file.display()),
+            )
+            .with_source(error)
         })?;
         match text.lines().next() {
             Some(password) if !password.is_empty() => Ok(Some(password.to_owned())),
@@ -232,7 +247,8 @@ fn decoded(text: &str) -> SourceResult<String> {
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
         if byte == b'%' {
-            let digits = [bytes.next().ok_or_else(no_address)?, bytes.next().ok_or_else(no_address)?];
+            let digits =
+                [bytes.next().ok_or_else(no_address)?, bytes.next().ok_or_else(no_address)?];
             out.extend(hex::decode(digits).map_err(|_| no_address())?);
         } else {
             out.push(byte);
@@ -249,17 +265,32 @@ mod tests {
     fn addresses_are_read_and_secrets_not_shown() {
         let options = RedisOptions::parse("rediss://me:p%40ss@db.example:7000").unwrap();
         assert_eq!((&*options.host, options.port, options.tls), ("db.example", 7000, true));
-        assert_eq!((options.user.as_deref(), options.password.as_deref()), (Some("me"), Some("p@ss")));
+        assert_eq!(
+            (options.user.as_deref(), options.password.as_deref()),
+            (Some("me"), Some("p@ss"))
+        );
         assert!(!format!("{options:?}").contains("ss\""), "{options:?}");
         let options = RedisOptions::parse("valkey://:secret@[::1]").unwrap();
-        assert_eq!((options.address(), options.user, options.tls), ("[::1]:6379".to_owned(), None, false));
+        assert_eq!(
+            (options.address(), options.user, options.tls),
+            ("[::1]:6379".to_owned(), None, false)
+        );
         let options = RedisOptions::parse("UNIX://me:p%40ss@/run/redis/a%20b.sock").unwrap();
-        assert_eq!((&*options.address(), options.password.as_deref()), ("/run/redis/a b.sock", Some("p@ss")));
+        assert_eq!(
+            (&*options.address(), options.password.as_deref()),
+            ("/run/redis/a b.sock", Some("p@ss"))
+        );
         assert!(RedisOptions::is_address("Redis://h") && RedisOptions::is_address("unix:///x"));
         assert!(!RedisOptions::is_address("./redis") && !RedisOptions::is_address("mongodb://h"));
-        for bad in
-            ["unix://relative", "unix://", "db.example:1", "http://x", "redis://x:port", "redis://x/3", "redis://%zz"]
-        {
+        for bad in [
+            "unix://relative",
+            "unix://",
+            "db.example:1",
+            "http://x",
+            "redis://x:port",
+            "redis://x/3",
+            "redis://%zz",
+        ] {
             let error = RedisOptions::parse(bad).unwrap_err();
             assert_eq!(error.kind(), SourceErrorKind::Invalid, "{bad}");
         }

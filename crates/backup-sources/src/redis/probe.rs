@@ -15,8 +15,10 @@ const SMALL_BACKLOG: u64 = 16 << 20;
 /// Asks the server. Nothing is changed, and it is not made to write a dump.
 pub(super) async fn probe(cx: &Context, options: &RedisOptions) -> SourceResult<Probe> {
     let server = Server::find(options).await?;
-    let mut connection = Connection::open(options).await.map_err(|error| error.into_source("connecting"))?;
-    let mut probe = Probe { version: server.version.as_ref().map(ToString::to_string), ..Probe::default() };
+    let mut connection =
+        Connection::open(options).await.map_err(|error| error.into_source("connecting"))?;
+    let mut probe =
+        Probe { version: server.version.as_ref().map(ToString::to_string), ..Probe::default() };
     rights(options, &mut connection, &mut probe.problems).await?;
     let info = &server.info;
     if info.is_known() {
@@ -27,8 +29,9 @@ pub(super) async fn probe(cx: &Context, options: &RedisOptions) -> SourceResult<
             nodes(options, &server, &mut probe).await?;
         }
     } else {
-        cx.events
-            .note(format!("INFO is not allowed, so that sizes and the state of the server are not known: {GRANT}"));
+        cx.events.note(format!(
+            "INFO is not allowed, so that sizes and the state of the server are not known: {GRANT}"
+        ));
     }
     limits(cx, &mut connection).await?;
     Ok(probe)
@@ -44,14 +47,19 @@ async fn ask(connection: &mut Connection, words: &[&str]) -> SourceResult<Option
 }
 
 /// Whether we may be a replica, asked without becoming one.
-async fn rights(options: &RedisOptions, connection: &mut Connection, problems: &mut Vec<String>) -> SourceResult<()> {
+async fn rights(
+    options: &RedisOptions,
+    connection: &mut Connection,
+    problems: &mut Vec<String>,
+) -> SourceResult<()> {
     if options.reader == Some(SnapshotReading::Scan) {
         return Ok(());
     }
     match connection.run(&["REPLCONF", "capa", "psync2"]).await {
         Ok(_) => {}
         Err(WireError::Server(text)) => {
-            let what = if text.starts_with("NOPERM") { GRANT.to_owned() } else { managed().to_owned() };
+            let what =
+                if text.starts_with("NOPERM") { GRANT.to_owned() } else { managed().to_owned() };
             problems.push(format!("the server does not let us replicate ({text}): {what}"));
             return Ok(());
         }
@@ -81,8 +89,8 @@ async fn rights(options: &RedisOptions, connection: &mut Connection, problems: &
 }
 
 fn managed() -> &'static str {
-    "managed services keep it to themselves; ask for the name under which it is allowed, or let keys be read one by one (`reader` = \
-     `scan`), which is not one moment, and nothing of a log"
+    "managed services keep it to themselves; ask for the name under which it is allowed, or let \
+     keys be read one by one (`reader` = `scan`), which is not one moment, and nothing of a log"
 }
 
 /// Whether all nodes can be found and read; what all of them hold.
@@ -101,14 +109,20 @@ async fn nodes(options: &RedisOptions, server: &Server, probe: &mut Probe) -> So
         keys += node.info.keys().values().sum::<u64>();
         bytes += node.info.number("used_memory").unwrap_or(0);
         let mut problems = Vec::new();
-        let mut connection =
-            Connection::open(&cluster.reader(shard)).await.map_err(|error| error.into_source("connecting"))?;
+        let mut connection = Connection::open(&cluster.reader(shard))
+            .await
+            .map_err(|error| error.into_source("connecting"))?;
         rights(options, &mut connection, &mut problems).await?;
-        probe.problems.extend(problems.into_iter().map(|problem| format!("node {}: {problem}", shard.address)));
+        probe.problems.extend(
+            problems.into_iter().map(|problem| format!("node {}: {problem}", shard.address)),
+        );
     }
     (probe.estimated_objects, probe.estimated_bytes) = (Some(keys), Some(bytes));
     if cluster.missing() > 0 {
-        probe.problems.push(format!("{} slots belong to no node: assign them (CLUSTER ADDSLOTS)", cluster.missing()));
+        probe.problems.push(format!(
+            "{} slots belong to no node: assign them (CLUSTER ADDSLOTS)",
+            cluster.missing()
+        ));
     }
     Ok(())
 }
@@ -118,17 +132,30 @@ fn state(cx: &Context, info: &Info, problems: &mut Vec<String>) {
         problems.push("the server is loading its data: wait until it is done".to_owned());
     }
     if info.is_replica() && info.get("master_link_status") == Some("down") {
-        problems.push("this is a replica without its master, whose data may be old: name another server".to_owned());
+        problems.push(
+            "this is a replica without its master, whose data may be old: name another server"
+                .to_owned(),
+        );
     }
     if info.is_cluster() {
-        cx.events.note("this is a node of a cluster: a snapshot holds all of its masters, each at a moment of its own");
+        cx.events.note(
+            "this is a node of a cluster: a snapshot holds all of its masters, each at \
+             a moment of its own",
+        );
     }
-    if !info.is_replica() && info.number("connected_slaves") == Some(0) && info.get("aof_enabled") == Some("0") {
-        cx.events.note("the server has no replica and no append-only file: what was written last is lost if it stops");
+    if !info.is_replica()
+        && info.number("connected_slaves") == Some(0)
+        && info.get("aof_enabled") == Some("0")
+    {
+        cx.events.note(
+            "the server has no replica and no append-only file: what was written last \
+             is lost if it stops",
+        );
     }
     if info.get("rdb_last_bgsave_status") == Some("err") {
         problems.push(
-            "the server failed to save its data the last time: look at its log, perhaps it has no memory to fork"
+            "the server failed to save its data the last time: look at its log, perhaps it has no \
+             memory to fork"
                 .to_owned(),
         );
     }
@@ -138,22 +165,27 @@ fn state(cx: &Context, info: &Info, problems: &mut Vec<String>) {
 async fn limits(cx: &Context, connection: &mut Connection) -> SourceResult<()> {
     let value = async |connection: &mut Connection, name: &str| {
         let reply = ask(connection, &["CONFIG", "GET", name]).await?;
-        SourceResult::Ok(reply.and_then(|reply| reply.parts().get(1).and_then(Reply::text).map(str::to_owned)))
+        SourceResult::Ok(
+            reply.and_then(|reply| reply.parts().get(1).and_then(Reply::text).map(str::to_owned)),
+        )
     };
-    if let Some(size) = value(connection, "repl-backlog-size").await?.and_then(|text| text.parse::<u64>().ok())
+    if let Some(size) =
+        value(connection, "repl-backlog-size").await?.and_then(|text| text.parse::<u64>().ok())
         && size < SMALL_BACKLOG
     {
         cx.events.note(format!(
-            "the backlog has {} KiB: whoever follows the stream and is away for longer than that has a gap: \
-             CONFIG SET repl-backlog-size 64mb",
+            "the backlog has {} KiB: whoever follows the stream and is away for longer than that \
+             has a gap: CONFIG SET repl-backlog-size 64mb",
             size >> 10
         ));
     }
     if let Some(all) = value(connection, "client-output-buffer-limit").await? {
-        let limit = all.split("slave ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+        let limit =
+            all.split("slave ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
         if limit.is_some_and(|limit| limit > 0 && limit < SMALL_BACKLOG) {
             cx.events.note(
-                "the server hangs up on replicas that are slow: CONFIG SET client-output-buffer-limit \"replica 256mb 64mb 60\"",
+                "the server hangs up on replicas that are slow: CONFIG SET \
+                 client-output-buffer-limit \"replica 256mb 64mb 60\"",
             );
         }
     }

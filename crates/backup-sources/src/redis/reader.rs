@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use backup_core::context::Context;
 use backup_core::log::Position;
 use backup_core::source::{
-    BackupKind, BackupReader, Checkpoint, Chunking, Content, Entry, EntryPath, Facts, Item, LogStart, Metadata,
-    NOT_POINT_IN_TIME, ObjectDigest, SourceError, SourceErrorKind, SourceResult,
+    BackupKind, BackupReader, Checkpoint, Chunking, Content, Entry, EntryPath, Facts, Item,
+    LogStart, Metadata, NOT_POINT_IN_TIME, ObjectDigest, SourceError, SourceErrorKind,
+    SourceResult,
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -19,7 +20,8 @@ use tokio_util::task::AbortOnDropHandle;
 pub(super) const WAITING: usize = 64;
 
 /// What is said of snapshots that were read key by key.
-pub(super) const NO_MOMENT: &str = "This is not point-in-time: keys were read one after the other, each as it was then, while others may have written.";
+pub(super) const NO_MOMENT: &str = "This is not point-in-time: keys were read one after the other, \
+                                    each as it was then, while others may have written.";
 
 /// What the backup has found, when all has been read.
 #[derive(Debug, Clone)]
@@ -60,18 +62,30 @@ impl Feed {
     }
 
     /// An entry whose content comes by what is returned.
-    pub(super) async fn begin(&self, path: EntryPath, time: Timestamp) -> SourceResult<Sender<SourceResult<Bytes>>> {
+    pub(super) async fn begin(
+        &self,
+        path: EntryPath,
+        time: Timestamp,
+    ) -> SourceResult<Sender<SourceResult<Bytes>>> {
         let (sender, receiver) = channel(WAITING);
-        let content = futures::stream::unfold(receiver, async |mut receiver: Receiver<SourceResult<Bytes>>| {
-            receiver.recv().await.map(|bytes| (bytes, receiver))
-        });
+        let content = futures::stream::unfold(
+            receiver,
+            async |mut receiver: Receiver<SourceResult<Bytes>>| {
+                receiver.recv().await.map(|bytes| (bytes, receiver))
+            },
+        );
         let content = Content::Stream(content.boxed());
         let (metadata, chunking) = (Metadata::stream(time), Chunking::default());
         self.item(Item::Entry(Entry { path, metadata, content, chunking })).await?;
         Ok(sender)
     }
 
-    pub(super) async fn whole(&self, path: EntryPath, time: Timestamp, data: Vec<u8>) -> SourceResult<()> {
+    pub(super) async fn whole(
+        &self,
+        path: EntryPath,
+        time: Timestamp,
+        data: Vec<u8>,
+    ) -> SourceResult<()> {
         let sender = self.begin(path, time).await?;
         // Nobody has to read it.
         _ = sender.send(Ok(data.into())).await;
@@ -80,7 +94,10 @@ impl Feed {
 }
 
 /// Begins a backup whose items `work` makes.
-pub(super) fn reader<W>(cx: &Context, work: impl FnOnce(Feed) -> W + Send + 'static) -> Box<dyn BackupReader>
+pub(super) fn reader<W>(
+    cx: &Context,
+    work: impl FnOnce(Feed) -> W + Send + 'static,
+) -> Box<dyn BackupReader>
 where
     W: Future<Output = SourceResult<Done>> + Send + 'static,
 {
@@ -114,14 +131,21 @@ impl BackupReader for Reader {
             server_version: done.server_version,
             objects: done.objects,
             counted: done.counted,
-            remarks: done.scanned.then(|| NO_MOMENT.to_owned()).into_iter().chain(done.remarks).collect(),
+            remarks: done
+                .scanned
+                .then(|| NO_MOMENT.to_owned())
+                .into_iter()
+                .chain(done.remarks)
+                .collect(),
             tags: done.scanned.then(|| NOT_POINT_IN_TIME.to_owned()).into_iter().collect(),
         })
     }
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
         let done = self.done.borrow().clone();
-        let done = done.ok_or_else(|| SourceError::new(SourceErrorKind::Unavailable, "the backup was broken off"))?;
+        let done = done.ok_or_else(|| {
+            SourceError::new(SourceErrorKind::Unavailable, "the backup was broken off")
+        })?;
         Ok(Checkpoint {
             started: done.started,
             finished: done.time,

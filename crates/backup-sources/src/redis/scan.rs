@@ -1,7 +1,8 @@
-//! Reading key by key, where a server keeps PSYNC to itself: SCAN and DUMP, put together to a dump as a server writes it.
+//! Reading key by key, where a server keeps PSYNC to itself: SCAN and DUMP, put together to a dump
+//! as a server writes it.
 //!
-//! It is not of one moment: each key is as it was when it was read. Keys that are there all the time are in it, once; what comes or
-//! goes meanwhile may be or not.
+//! It is not of one moment: each key is as it was when it was read. Keys that are there all the
+//! time are in it, once; what comes or goes meanwhile may be or not.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::Duration;
@@ -39,7 +40,8 @@ pub(super) struct Scan {
     cursor: Option<Vec<u8>>,
     /// Keys whose values are still to be read.
     keys: VecDeque<Vec<u8>>,
-    /// Hashes of all keys of this database so far: SCAN may name one twice, and no server loads that.
+    /// Hashes of all keys of this database so far: SCAN may name one twice, and no server loads
+    /// that.
     seen: HashSet<[u8; 16]>,
     builder: Builder,
     read: u64,
@@ -53,8 +55,11 @@ impl Scan {
         let mut connection = Connection::open(options).await?;
         let info = Info::ask(&mut connection).await?;
         let Some(version) = info.version() else {
-            let text = "the server does not tell its version and its databases: INFO is not allowed";
-            return Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint(GRANT_SCAN).into());
+            let text =
+                "the server does not tell its version and its databases: INFO is not allowed";
+            return Err(SourceError::new(SourceErrorKind::Invalid, text)
+                .with_hint(GRANT_SCAN)
+                .into());
         };
         let has_functions = version.major >= 7;
         if info.is_cluster() && info.is_replica() {
@@ -68,7 +73,8 @@ impl Scan {
         let builder = if has_functions {
             let libraries = connection.run(&["FUNCTION", "DUMP"]).await?;
             let libraries = libraries.bytes().unwrap_or_default();
-            let version = payload_version(libraries).ok_or_else(|| malformed("the answer to FUNCTION DUMP"))?;
+            let version = payload_version(libraries)
+                .ok_or_else(|| malformed("the answer to FUNCTION DUMP"))?;
             let mut builder = Builder::new(version, &remarks);
             builder.libraries(libraries)?;
             builder
@@ -80,7 +86,13 @@ impl Scan {
             share: f64::from(options.scan_percent.clamp(1, 100)) / 100.0,
             exact: has_functions,
             // Not everybody tells of them; the first one is always there.
-            databases: info.keys().into_keys().chain([0]).collect::<BTreeSet<_>>().into_iter().collect(),
+            databases: info
+                .keys()
+                .into_keys()
+                .chain([0])
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
             cursor: None,
             keys: VecDeque::new(),
             seen: HashSet::new(),
@@ -113,7 +125,8 @@ impl Scan {
         Ok(self.builder.take())
     }
 
-    /// The server has other things to do: the time of an answer is at least what it has spent on it.
+    /// The server has other things to do: the time of an answer is at least what it has spent on
+    /// it.
     async fn rest(&mut self, busy: Duration) {
         if self.share < 1.0 {
             tokio::time::sleep(busy.mul_f64(1.0 / self.share - 1.0)).await;
@@ -123,7 +136,9 @@ impl Scan {
     async fn read_names(&mut self, cursor: &[u8]) -> Result<(), WireError> {
         let question: [&[u8]; 4] = [b"SCAN", cursor, b"COUNT", COUNT.as_bytes()];
         let reply = self.connection.run(&question).await?;
-        let [next, names] = reply.parts() else { return Err(malformed("the answer to SCAN").into()) };
+        let [next, names] = reply.parts() else {
+            return Err(malformed("the answer to SCAN").into());
+        };
         let next = next.bytes().ok_or_else(|| malformed("the answer to SCAN"))?;
         if next != b"0" {
             self.cursor = Some(next.to_vec());
@@ -140,7 +155,8 @@ impl Scan {
 
     async fn read_values(&mut self) -> Result<(), WireError> {
         let each = self.bytes.checked_div(self.read).unwrap_or(BYTES / 8).max(1);
-        let count = usize::try_from(BYTES / each).unwrap_or(VALUES).clamp(1, VALUES).min(self.keys.len());
+        let count =
+            usize::try_from(BYTES / each).unwrap_or(VALUES).clamp(1, VALUES).min(self.keys.len());
         let names: Vec<Vec<u8>> = self.keys.drain(..count).collect();
         let mut commands = Vec::new();
         for name in &names {
@@ -154,13 +170,20 @@ impl Scan {
         }
         self.connection.send(&commands).await?;
         for name in &names {
-            let (value, expires) = (answer(self.connection.reply().await?)?, answer(self.connection.reply().await?)?);
-            let now = if self.exact { 0 } else { milliseconds(&answer(self.connection.reply().await?)?)? };
+            let (value, expires) =
+                (answer(self.connection.reply().await?)?, answer(self.connection.reply().await?)?);
+            let now = if self.exact {
+                0
+            } else {
+                milliseconds(&answer(self.connection.reply().await?)?)?
+            };
             let expires = expires.number().ok_or_else(|| malformed("when a key expires"))?;
             // It is gone meanwhile.
             let (Reply::Bulk(Some(payload)), -1..) = (value, expires) else { continue };
             (self.read, self.bytes) = (self.read + 1, self.bytes + payload.len() as u64);
-            let (Some((kind, value)), Some(version)) = (dump_parts(&payload), payload_version(&payload)) else {
+            let (Some((kind, value)), Some(version)) =
+                (dump_parts(&payload), payload_version(&payload))
+            else {
                 return Err(malformed("the answer to DUMP").into());
             };
             let expires = u64::try_from(expires).ok().map(|time| time.saturating_add(now));
@@ -172,7 +195,9 @@ impl Scan {
 
 /// The server's time, in milliseconds since 1970.
 fn milliseconds(time: &Reply) -> Result<u64, WireError> {
-    let number = |at: usize| time.parts().get(at).and_then(Reply::number).and_then(|number| u64::try_from(number).ok());
+    let number = |at: usize| {
+        time.parts().get(at).and_then(Reply::number).and_then(|number| u64::try_from(number).ok())
+    };
     let (Some(seconds), Some(micros)) = (number(0), number(1)) else {
         return Err(malformed("the answer to TIME").into());
     };

@@ -21,7 +21,9 @@ impl Info {
         match connection.run(&["INFO", "everything"]).await {
             Ok(reply) => Ok(Self::parse(reply.text().unwrap_or_default())),
             // What it refuses for the moment only is not to be taken for an answer.
-            Err(WireError::Server(text)) if text.starts_with("NOPERM") || text.contains("unknown command") => {
+            Err(WireError::Server(text))
+                if text.starts_with("NOPERM") || text.contains("unknown command") =>
+            {
                 Ok(Self::default())
             }
             Err(error) => Err(error),
@@ -30,8 +32,10 @@ impl Info {
 
     pub(super) fn parse(text: &str) -> Self {
         let pairs = text.lines().filter_map(|line| line.split_once(':'));
-        let lines = pairs.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect();
-        let modules = text.lines().filter_map(|line| line.strip_prefix("module:name=")?.split(',').next());
+        let lines =
+            pairs.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect();
+        let modules =
+            text.lines().filter_map(|line| line.strip_prefix("module:name=")?.split(',').next());
         // Part of Valkey from 9 on, and stores nothing.
         let modules = modules.filter(|name| *name != "lua");
         Self { lines, modules: modules.map(str::to_owned).collect() }
@@ -152,7 +156,8 @@ mod tests {
     #[test]
     fn info_is_understood() {
         let info = Info::parse(
-            "# Server\r\nredis_version:7.2.4\r\nvalkey_version:8.1.1\r\n# Keyspace\r\ndb3:keys=7,expires=1\r\n",
+            "# Server\r\nredis_version:7.2.4\r\nvalkey_version:8.1.1\r\n# \
+             Keyspace\r\ndb3:keys=7,expires=1\r\n",
         );
         assert_eq!(info.version().unwrap().to_string(), "Valkey 8.1.1");
         assert_eq!(info.keys(), BTreeMap::from([(3, 7)]));

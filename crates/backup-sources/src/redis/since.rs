@@ -1,6 +1,8 @@
-//! Incremental and differential snapshots: the dump of an earlier one, and the commands since, out of the server's backlog.
+//! Incremental and differential snapshots: the dump of an earlier one, and the commands since, out
+//! of the server's backlog.
 //!
-//! Where the backlog does not reach back, everything is read, and the snapshot says that it is a full one.
+//! Where the backlog does not reach back, everything is read, and the snapshot says that it is a
+//! full one.
 
 use std::collections::BTreeMap;
 
@@ -72,13 +74,21 @@ pub(super) struct Since {
     listener: Listener,
 }
 
-/// Where the earlier snapshot ends, and where the server is now. That it can go on is known before anything is handed on.
-async fn find(options: &RedisOptions, layout: &Layout, parent: &SnapshotReader) -> SourceResult<Since> {
+/// Where the earlier snapshot ends, and where the server is now. That it can go on is known before
+/// anything is handed on.
+async fn find(
+    options: &RedisOptions,
+    layout: &Layout,
+    parent: &SnapshotReader,
+) -> SourceResult<Since> {
     let gap = |text: &str| SourceError::new(SourceErrorKind::LogGap, text);
     let manifest = parent.manifest().await?;
     let from = manifest.and_then(|manifest| manifest.checkpoint.log).map(|log| log.at);
-    let from = from.ok_or_else(|| gap("the earlier snapshot does not say where it stands in the stream"))?;
-    if parent.find(&layout.dump()).await?.is_none() || parent.find(&layout.description()).await?.is_none() {
+    let from =
+        from.ok_or_else(|| gap("the earlier snapshot does not say where it stands in the stream"))?;
+    if parent.find(&layout.dump()).await?.is_none()
+        || parent.find(&layout.description()).await?.is_none()
+    {
         return Err(gap("the earlier snapshot holds no dump of this server"));
     }
     reach(options, from).await
@@ -89,11 +99,13 @@ pub(super) async fn reach(options: &RedisOptions, from: Position) -> SourceResul
     let gap = |text: &str| SourceError::new(SourceErrorKind::LogGap, text);
     let info = replication_info(options).await?;
     follow::refuse_what_is_gone(&info, &from)?;
-    let (Some(id), Some(offset)) = (info.get("master_replid"), info.number("master_repl_offset")) else {
+    let (Some(id), Some(offset)) = (info.get("master_replid"), info.number("master_repl_offset"))
+    else {
         return Err(gap("the server does not tell how far its stream is (INFO is not allowed)"));
     };
     let to = Position::new(id, offset);
-    let (replication, id) = follow::join(options, &from).await.map_err(|error| error.into_source(DOING))?;
+    let (replication, id) =
+        follow::join(options, &from).await.map_err(|error| error.into_source(DOING))?;
     if id.is_some_and(|id| id != to.branch) {
         return Err(SourceError::new(
             SourceErrorKind::Unavailable,

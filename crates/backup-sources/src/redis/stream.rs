@@ -1,4 +1,5 @@
-//! The stream of commands that a replica gets, cut into whole events: a command, or everything from MULTI to EXEC.
+//! The stream of commands that a replica gets, cut into whole events: a command, or everything from
+//! MULTI to EXEC.
 
 use bytes::{Bytes, BytesMut};
 
@@ -110,7 +111,9 @@ impl Splitter {
             }
             return Ok(false);
         };
-        let number = std::str::from_utf8(&rest[1..end]).ok().and_then(|text| text.trim_end().parse::<usize>().ok());
+        let number = std::str::from_utf8(&rest[1..end])
+            .ok()
+            .and_then(|text| text.trim_end().parse::<usize>().ok());
         let number = number.ok_or_else(|| malformed("the stream of commands"))?;
         let Some(left) = self.left else {
             if number == 0 {
@@ -121,7 +124,9 @@ impl Splitter {
             return Ok(true);
         };
         if number > LARGEST {
-            return Err(malformed("the stream of commands: an argument is larger than any server takes"));
+            return Err(malformed(
+                "the stream of commands: an argument is larger than any server takes",
+            ));
         }
         let Some(argument) = rest.get(end + 1..end + 1 + number + 2) else { return Ok(false) };
         if std::mem::take(&mut self.named) {
@@ -173,7 +178,8 @@ mod tests {
     #[test]
     fn events_are_whole_at_any_borders() {
         let single = events(&[&["SET", "a", "MULTI"]]);
-        let transaction = events(&[&["MULTI"], &["SET", "b", "\r\n*1\r\n$4\r\nEXEC\r\n"], &["exec"]]);
+        let transaction =
+            events(&[&["MULTI"], &["SET", "b", "\r\n*1\r\n$4\r\nEXEC\r\n"], &["exec"]]);
         let stream = [&single[..], &transaction[..], &single[..]].concat();
         let ends = [single.len(), single.len() + transaction.len(), stream.len()];
         for cut in 0..=stream.len() {
@@ -181,7 +187,11 @@ mod tests {
             splitter.push(&stream[..cut]).unwrap();
             let first = splitter.take();
             let len = first.as_ref().map_or(0, |whole| whole.bytes.len());
-            assert_eq!(len, *[0].iter().chain(&ends).filter(|end| **end <= cut).max().unwrap(), "{cut}");
+            assert_eq!(
+                len,
+                *[0].iter().chain(&ends).filter(|end| **end <= cut).max().unwrap(),
+                "{cut}"
+            );
             if let Some(first) = first {
                 assert_eq!(first.first, single.len());
             }
@@ -204,7 +214,14 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for bad in ["SET a b\r\n", "*x\r\n", "*0\r\n", "*1\r\n:1\r\n", "*1\r\n$9999999999999\r\n", "*-1\r\n"] {
+        for bad in [
+            "SET a b\r\n",
+            "*x\r\n",
+            "*0\r\n",
+            "*1\r\n:1\r\n",
+            "*1\r\n$9999999999999\r\n",
+            "*-1\r\n",
+        ] {
             assert!(Splitter::default().push(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(Splitter::default().push(&[b'*'; 100]).is_err());

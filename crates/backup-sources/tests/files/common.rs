@@ -10,8 +10,8 @@ use backup_core::event::{Event, Reporter, Warning};
 use backup_core::pipeline::{BackupOptions, backup};
 use backup_core::repository::{InitOptions, Repository, SnapshotReader};
 use backup_core::source::{
-    BackupRequest, Checkpoint, Content, ContentEnd, Entry, EntryPath, IfExists, Item, ObjectDigest, RestoreRequest,
-    Selection, Source, SourceResult,
+    BackupRequest, Checkpoint, Content, ContentEnd, Entry, EntryPath, IfExists, Item, ObjectDigest,
+    RestoreRequest, Selection, Source, SourceResult,
 };
 use backup_core::testing::MemorySink;
 use backup_sources::files::{FilesOptions, FilesSource, digest_of_dir};
@@ -39,7 +39,10 @@ pub(crate) fn entry_path(path: &Path) -> EntryPath {
 }
 
 /// Everything a backup yields.
-pub(crate) async fn items(source: &FilesSource, selection: Selection) -> SourceResult<(Vec<Item>, Checkpoint)> {
+pub(crate) async fn items(
+    source: &FilesSource,
+    selection: Selection,
+) -> SourceResult<(Vec<Item>, Checkpoint)> {
     let request = BackupRequest::full(selection);
     let mut reader = source.open_backup(&Context::silent(), &request).await?;
     let mut items = Vec::new();
@@ -66,7 +69,8 @@ pub(crate) async fn walk(source: &FilesSource, selection: Selection) -> (Vec<Ent
 pub(crate) fn below(entries: &[Entry], base: &Path) -> Vec<String> {
     let base = entry_path(base);
     let relative = |entry: &Entry| {
-        let rest = entry.path.as_bytes().strip_prefix(base.as_bytes())?.strip_prefix(b"/")?.to_vec();
+        let rest =
+            entry.path.as_bytes().strip_prefix(base.as_bytes())?.strip_prefix(b"/")?.to_vec();
         Some(String::from_utf8_lossy(&rest).into_owned())
     };
     entries.iter().filter_map(relative).collect()
@@ -118,7 +122,8 @@ pub(crate) async fn snapshot(source: &dyn Source) -> SnapshotReader {
     let cx = Context::silent();
     let sink = Arc::new(MemorySink::new());
     let passphrase = Passphrase::generate();
-    let repository = Repository::init(sink, &passphrase, &InitOptions::default(), &cx).await.unwrap();
+    let repository =
+        Repository::init(sink, &passphrase, &InitOptions::default(), &cx).await.unwrap();
     backup(&repository, source, &BackupOptions::default(), &cx).await.unwrap();
     let snapshots = repository.snapshots(&cx).await.unwrap().snapshots;
     repository.load_index(&cx).await.unwrap().snapshot(snapshots.last().unwrap())

@@ -18,7 +18,8 @@ async fn nothing_is_replaced_unless_told() {
     let snapshot = snapshot(&source).await;
     let cx = Context::silent();
     write(to.path().join("anything"), "x");
-    let error = source.restore(&cx, &request(to.path(), IfExists::Fail), &snapshot).await.unwrap_err();
+    let error =
+        source.restore(&cx, &request(to.path(), IfExists::Fail), &snapshot).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::TargetExists);
     assert!(error.hint().unwrap().contains("--if-exists"));
 
@@ -47,7 +48,10 @@ async fn replacing_removes_only_inside_what_was_backed_up() {
     let merged = source.restore(&cx, &in_place(IfExists::Merge), &snapshot).await.unwrap();
     assert_eq!(merged.removed, 0);
     assert!(top.join("extra").exists());
-    let request = RestoreRequest { selection: selection(&[], &["*.log", "kept"]), ..in_place(IfExists::Replace) };
+    let request = RestoreRequest {
+        selection: selection(&[], &["*.log", "kept"]),
+        ..in_place(IfExists::Replace)
+    };
     let report = source.restore(&cx, &request, &snapshot).await.unwrap();
     // `extra`, and `dir/extra` with two entries in it.
     assert_eq!(report.removed, 4);
@@ -69,7 +73,8 @@ async fn what_is_mounted_is_never_removed() {
         return;
     };
     write(extra.join("precious"), "x");
-    let report = source.restore(&Context::silent(), &in_place(IfExists::Replace), &snapshot).await.unwrap();
+    let report =
+        source.restore(&Context::silent(), &in_place(IfExists::Replace), &snapshot).await.unwrap();
     assert_eq!((report.removed, report.warnings), (0, 1));
     assert!(extra.join("precious").exists());
 }
@@ -151,7 +156,8 @@ async fn other_names_of_an_existing_file_keep_their_content() {
     let other = base.path().join("other name");
     std::fs::write(&file, "changed").unwrap();
     std::fs::hard_link(&file, &other).unwrap();
-    let report = source.restore(&Context::silent(), &in_place(IfExists::Merge), &snapshot).await.unwrap();
+    let report =
+        source.restore(&Context::silent(), &in_place(IfExists::Merge), &snapshot).await.unwrap();
     assert_eq!(report.written_bytes, 300_000);
     assert_eq!(std::fs::read(&file).unwrap(), noise(300_000, 7));
     assert_eq!(std::fs::read(&other).unwrap(), b"changed");
@@ -200,7 +206,8 @@ async fn names_that_would_leave_the_target_are_refused() {
         let entry = ScriptedEntry::file_at(EntryPath::root().join(bad), "somebody else's content");
         let forged = snapshot(&ScriptedSource::new().with(entry)).await;
         let target = to.path().join("target");
-        let result = source.restore(&Context::silent(), &request(&target, IfExists::Replace), &forged).await;
+        let result =
+            source.restore(&Context::silent(), &request(&target, IfExists::Replace), &forged).await;
         let error = result.unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Repository, "{bad:?}: {}", error.chain());
         assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 1, "{bad:?}");
@@ -217,8 +224,10 @@ async fn the_description_is_restored_only_when_named() {
     let cx = Context::silent();
     source.restore(&cx, &request(to.path().join("all"), IfExists::Fail), &snapshot).await.unwrap();
     assert!(!to.path().join("all/.backup").exists());
-    let named =
-        RestoreRequest { selection: selection(&["/.backup"], &[]), ..request(to.path().join("named"), IfExists::Fail) };
+    let named = RestoreRequest {
+        selection: selection(&["/.backup"], &[]),
+        ..request(to.path().join("named"), IfExists::Fail)
+    };
     source.restore(&cx, &named, &snapshot).await.unwrap();
     assert!(to.path().join("named/.backup/manifest.json").exists());
     assert_eq!(std::fs::read_dir(to.path().join("named")).unwrap().count(), 1);

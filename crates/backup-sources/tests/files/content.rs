@@ -17,8 +17,8 @@ fn take(entries: &mut Vec<Entry>, name: &str) -> Entry {
 #[tokio::test]
 async fn contents_tell_whether_they_changed() {
     let dir = tempfile::tempdir().unwrap();
-    let [changed, gone, replaced, linked] =
-        ["changed", "gone", "replaced", "linked"].map(|name| write(dir.path().join(name), "before"));
+    let [changed, gone, replaced, linked] = ["changed", "gone", "replaced", "linked"]
+        .map(|name| write(dir.path().join(name), "before"));
     write(dir.path().join("same"), noise(3 << 20, 1));
     let (mut entries, _) = walk(&source(&[dir.path()]), Selection::all()).await;
     std::fs::write(&changed, "afterwards").unwrap();
@@ -80,8 +80,12 @@ async fn digests_of_equal_trees_are_equal() {
     assert_ne!(digest, of(other.path()).await);
     let object = &digest.objects["tree"];
     assert_eq!(object.count, 600 + 7 + 1 + 1 + 1);
-    assert_eq!(&backup_sources::files::digest_of_dir(&cx, &two.path().join("tree")).await.unwrap(), object);
+    assert_eq!(
+        &backup_sources::files::digest_of_dir(&cx, &two.path().join("tree")).await.unwrap(),
+        object
+    );
     // One bit of metadata more, and they differ.
-    std::fs::set_permissions(two.path().join("tree/d3"), std::fs::Permissions::from_mode(0o711)).unwrap();
+    std::fs::set_permissions(two.path().join("tree/d3"), std::fs::Permissions::from_mode(0o711))
+        .unwrap();
     assert_ne!(digest, of(two.path()).await);
 }

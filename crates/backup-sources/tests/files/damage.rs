@@ -52,13 +52,15 @@ impl Fixture {
         let source = source(&[from.path()]);
         let (sink, cx) = (MemorySink::new(), Context::silent());
         let (passphrase, options) = (Passphrase::generate(), InitOptions::default());
-        let repository = Repository::init(Arc::new(sink.clone()), &passphrase, &options, &cx).await.unwrap();
+        let repository =
+            Repository::init(Arc::new(sink.clone()), &passphrase, &options, &cx).await.unwrap();
         for (seed, name) in first.iter().chain(then).enumerate() {
             if seed == first.len() {
                 backup(&repository, &source, &one_pack(), &cx).await.unwrap();
             }
             let file = write(from.path().join(name), noise(100_000 + seed, seed as u64 + 77));
-            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640 + seed as u32)).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640 + seed as u32))
+                .unwrap();
             touch(&file, 1_000_000 + seed as i64, 5);
         }
         for name in first.iter().chain(then) {
@@ -82,7 +84,12 @@ impl Fixture {
     async fn place(&self, kind: BlobKind, id: &BlobId) -> (Key, usize) {
         let index = self.repository.load_index(&Context::silent()).await.unwrap();
         let at = index.index().find(kind, id).unwrap();
-        let key = self.sink.objects().into_keys().find(|key| key.file_name() == at.pack.to_hex()).unwrap();
+        let key = self
+            .sink
+            .objects()
+            .into_keys()
+            .find(|key| key.file_name() == at.pack.to_hex())
+            .unwrap();
         (key, (at.blob.offset + at.blob.len / 2) as usize)
     }
 
@@ -91,7 +98,8 @@ impl Fixture {
         self.sink.corrupt(&pack, |bytes| bytes[middle] ^= 0x55);
     }
 
-    /// Restores, which must fail because of damage, and checks that exactly `lost` was named. Returns the messages.
+    /// Restores, which must fail because of damage, and checks that exactly `lost` was named.
+    /// Returns the messages.
     async fn restore(&self, request: &RestoreRequest, lost: &[&str]) -> Vec<String> {
         let recorder = Arc::new(Recorder::default());
         let cx = Context::new(Events::to(recorder.clone()));
@@ -110,7 +118,10 @@ impl Fixture {
             assert!(paths.insert(warning.path.clone()), "{warning:?} came twice");
             messages.push(warning.message.clone());
         }
-        assert_eq!(paths, lost.iter().map(|name| self.path(name).to_str().unwrap().to_owned()).collect());
+        assert_eq!(
+            paths,
+            lost.iter().map(|name| self.path(name).to_str().unwrap().to_owned()).collect()
+        );
         messages
     }
 
@@ -122,7 +133,10 @@ impl Fixture {
                 (found.mode(), found.mtime(), found.mtime_nsec())
             };
             assert_eq!(state(&is), state(&was), "{name}");
-            assert!(was.is_dir() || std::fs::read(&is).unwrap() == std::fs::read(&was).unwrap(), "{name}");
+            assert!(
+                was.is_dir() || std::fs::read(&is).unwrap() == std::fs::read(&was).unwrap(),
+                "{name}"
+            );
         }
     }
 
@@ -155,7 +169,8 @@ async fn a_lost_pack_costs_its_files_only() {
     let (pack, _) = fixture.place(BlobKind::Data, &fixture.node("a/hit").await.content[0]).await;
     fixture.sink.remove(&pack);
     let to = tempfile::tempdir().unwrap();
-    let messages = fixture.restore(&request(to.path(), IfExists::Fail), &["a/hit", "hit too", "z link"]).await;
+    let messages =
+        fixture.restore(&request(to.path(), IfExists::Fail), &["a/hit", "hit too", "z link"]).await;
     assert!(messages.iter().all(|message| message.contains("is missing")), "{messages:?}");
     fixture.assert_same(to.path(), &["a", "a/one", "b", "b/two"]);
     fixture.assert_absent(to.path(), &["a/hit", "hit too", "z link"]);
@@ -168,7 +183,11 @@ async fn a_large_file_with_one_damaged_blob_is_not_left_half_written() {
     let large = write(fixture.path("large"), &content);
     touch(&large, 3_000_000, 1);
     let cx = Context::silent();
-    let saved = backup(&fixture.repository, &fixture.source, &one_pack(), &cx).await.unwrap().snapshot.unwrap();
+    let saved = backup(&fixture.repository, &fixture.source, &one_pack(), &cx)
+        .await
+        .unwrap()
+        .snapshot
+        .unwrap();
     let snapshot = reader(&fixture.repository, saved).await;
     let fixture = Fixture { snapshot, ..fixture };
     let blobs = fixture.node("large").await.content;
@@ -189,7 +208,11 @@ async fn a_large_file_with_one_damaged_blob_is_not_left_half_written() {
     let mut mended = content.clone();
     mended[0] ^= 1;
     std::fs::write(&copy, &mended).unwrap();
-    fixture.source.restore(&cx, &request(to.path(), IfExists::Merge), &fixture.snapshot).await.unwrap();
+    fixture
+        .source
+        .restore(&cx, &request(to.path(), IfExists::Merge), &fixture.snapshot)
+        .await
+        .unwrap();
     fixture.assert_same(to.path(), &["large"]);
 }
 
@@ -202,7 +225,8 @@ async fn a_damaged_directory_costs_what_is_in_it_only() {
     fixture.restore(&request(to.path(), IfExists::Fail), &["b"]).await;
     fixture.assert_same(to.path(), &intact);
     fixture.assert_absent(to.path(), &["b"]);
-    // Nobody knows what belongs there, so what is there stays; elsewhere what the snapshot does not have goes.
+    // Nobody knows what belongs there, so what is there stays; elsewhere what the snapshot does not
+    // have goes.
     let kept = write(restored(to.path(), &fixture.path("b/kept")), "kept");
     write(restored(to.path(), &fixture.path("a/extra")), "extra");
     for if_exists in [IfExists::Merge, IfExists::Replace] {
@@ -214,7 +238,10 @@ async fn a_damaged_directory_costs_what_is_in_it_only() {
     fixture.assert_absent(to.path(), &["a/extra"]);
     // What was not asked for is not missed.
     let apart = tempfile::tempdir().unwrap();
-    let chosen = RestoreRequest { selection: selection(&["four"], &["b"]), ..request(apart.path(), IfExists::Fail) };
+    let chosen = RestoreRequest {
+        selection: selection(&["four"], &["b"]),
+        ..request(apart.path(), IfExists::Fail)
+    };
     let snapshot = reader(&fixture.repository, fixture.snapshot.id()).await;
     fixture.source.restore(&Context::silent(), &chosen, &snapshot).await.unwrap();
     fixture.assert_same(apart.path(), &["four"]);

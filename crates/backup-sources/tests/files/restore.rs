@@ -43,11 +43,15 @@ fn everything(top: &Path) {
         std::os::unix::fs::lchown(top.join("link"), Some(1234), Some(4321)).unwrap();
         std::os::unix::fs::lchown(top.join("fifo"), Some(1234), None).unwrap();
     }
-    for (name, mode) in [("dir/one", 0o6751), ("dir", 0o1555), ("dir/deeper", 0o2770), ("dir/deeper/two", 0o400)] {
+    for (name, mode) in
+        [("dir/one", 0o6751), ("dir", 0o1555), ("dir/deeper", 0o2770), ("dir/deeper/two", 0o400)]
+    {
         std::fs::set_permissions(top.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
     }
     for (index, name) in
-        ["dir/one", "dir/deeper/two", "link", "fifo", "dir/deeper", "dir", "empty dir", ""].iter().enumerate()
+        ["dir/one", "dir/deeper/two", "link", "fifo", "dir/deeper", "dir", "empty dir", ""]
+            .iter()
+            .enumerate()
     {
         touch(top.join(name), 1_000_000_000 + index as i64, 123_456_789 + index as i64);
     }
@@ -93,7 +97,8 @@ async fn a_second_restore_touches_nothing() {
         let found = std::fs::symlink_metadata(copy.join(name)).unwrap();
         (found.ino(), found.ctime(), found.ctime_nsec())
     };
-    let names = ["", "dir/one", "dir/deeper/two", "link", "fifo", "secret", "empty dir", "another name"];
+    let names =
+        ["", "dir/one", "dir/deeper/two", "link", "fifo", "secret", "empty dir", "another name"];
     let before = names.map(state);
     for if_exists in [IfExists::Merge, IfExists::Replace] {
         let report = source.restore(&cx, &request(to.path(), if_exists), &snapshot).await.unwrap();
@@ -142,7 +147,8 @@ async fn an_interrupted_restore_is_completed_by_another() {
     everything(&top);
     let source = source(&[&top]);
     let snapshot = snapshot(&source).await;
-    // What a killed restore leaves: directories and files with provisional modes, one file half written.
+    // What a killed restore leaves: directories and files with provisional modes, one file half
+    // written.
     let copy = restored(to.path(), &top);
     let content = std::fs::read(top.join("dir/deeper/two")).unwrap();
     write(copy.join("dir/deeper/two"), &content[..5_000_000]);
@@ -150,7 +156,10 @@ async fn an_interrupted_restore_is_completed_by_another() {
     for (name, mode) in [("dir/one", 0o600), ("dir/deeper/two", 0o600), ("dir", 0o700)] {
         std::fs::set_permissions(copy.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
     }
-    let report = source.restore(&Context::silent(), &request(to.path(), IfExists::Merge), &snapshot).await.unwrap();
+    let report = source
+        .restore(&Context::silent(), &request(to.path(), IfExists::Merge), &snapshot)
+        .await
+        .unwrap();
     assert_eq!(digest(&copy).await, digest(&top).await);
     assert!(report.written_bytes < report.total_bytes);
 }
@@ -188,14 +197,21 @@ async fn chosen_paths_come_with_the_directories_on_the_way() {
     for file in ["a/b/wanted", "a/b/not", "a/c/x", "d/wanted/inside"] {
         write(from.path().join(file), file);
     }
-    std::fs::set_permissions(from.path().join("a"), std::fs::Permissions::from_mode(0o711)).unwrap();
+    std::fs::set_permissions(from.path().join("a"), std::fs::Permissions::from_mode(0o711))
+        .unwrap();
     let source = source(&[from.path()]);
     let snapshot = snapshot(&source).await;
-    let request = RestoreRequest { selection: selection(&["wanted"], &[]), ..request(to.path(), IfExists::Fail) };
+    let request = RestoreRequest {
+        selection: selection(&["wanted"], &[]),
+        ..request(to.path(), IfExists::Fail)
+    };
     let report = source.restore(&Context::silent(), &request, &snapshot).await.unwrap();
     let copy = restored(to.path(), from.path());
     let (entries, _) = walk(&crate::common::source(&[&copy]), selection(&[], &[])).await;
-    assert_eq!(below(&entries, &copy), ["a", "a/b", "a/b/wanted", "d", "d/wanted", "d/wanted/inside"]);
+    assert_eq!(
+        below(&entries, &copy),
+        ["a", "a/b", "a/b/wanted", "d", "d/wanted", "d/wanted/inside"]
+    );
     assert_eq!(std::fs::metadata(copy.join("a")).unwrap().mode() & 0o777, 0o711);
     assert_eq!(report.files_written, 2);
 }
@@ -216,7 +232,12 @@ async fn sparse_files_keep_their_holes() {
     assert!(std::fs::read(copy.join("holes")).unwrap() == content);
     assert_eq!(std::fs::read(copy.join("zeros")).unwrap(), vec![0; 1 << 20]);
     let blocks = |name: &str| std::fs::metadata(copy.join(name)).unwrap().blocks();
-    assert!(blocks("holes") <= 64 && blocks("zeros") <= 16, "{} {}", blocks("holes"), blocks("zeros"));
+    assert!(
+        blocks("holes") <= 64 && blocks("zeros") <= 16,
+        "{} {}",
+        blocks("holes"),
+        blocks("zeros")
+    );
     // Over existing data zeros must be written.
     std::fs::write(copy.join("holes"), noise(9 << 20, 4)).unwrap();
     let again = RestoreRequest { if_exists: IfExists::Merge, ..request };
@@ -229,7 +250,8 @@ async fn more_entries_than_one_window() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     // Many names rather than many files: those are cheap to make.
     for index in 0..1000 {
-        let [dir, other] = [index, index + 7].map(|index| from.path().join(format!("d{:03}", index % 300)));
+        let [dir, other] =
+            [index, index + 7].map(|index| from.path().join(format!("d{:03}", index % 300)));
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::create_dir_all(&other).unwrap();
         let file = dir.join(format!("f{index}"));
@@ -240,7 +262,10 @@ async fn more_entries_than_one_window() {
     }
     let source = source(&[from.path()]);
     let snapshot = snapshot(&source).await;
-    let report = source.restore(&Context::silent(), &request(to.path(), IfExists::Fail), &snapshot).await.unwrap();
+    let report = source
+        .restore(&Context::silent(), &request(to.path(), IfExists::Fail), &snapshot)
+        .await
+        .unwrap();
     assert_eq!((report.files_written, report.warnings), (1000, 0));
     let copy = restored(to.path(), from.path());
     assert_eq!(digest(&copy).await, digest(from.path()).await);
@@ -261,7 +286,10 @@ async fn events_and_cancelling() {
     let Some(Event::StageFinished { progress, .. }) = events.last() else { panic!("{events:?}") };
     assert_eq!(progress.done_bytes, 100_000);
     cx.cancel.cancel();
-    let error = source.restore(&cx, &request(to.path().join("b"), IfExists::Fail), &snapshot).await.unwrap_err();
+    let error = source
+        .restore(&cx, &request(to.path().join("b"), IfExists::Fail), &snapshot)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Cancelled);
 }
 
@@ -275,7 +303,8 @@ async fn a_full_target_says_so() {
     };
     let source = source(&[from.path()]);
     let snapshot = snapshot(&source).await;
-    let result = source.restore(&Context::silent(), &request(to.path(), IfExists::Fail), &snapshot).await;
+    let result =
+        source.restore(&Context::silent(), &request(to.path(), IfExists::Fail), &snapshot).await;
     drop(mounted);
     let error = result.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Target);

@@ -8,7 +8,9 @@ use std::path::Path;
 use crate::common::*;
 use backup_core::context::Context;
 use backup_core::event::WarningKind;
-use backup_core::source::{BackupRequest, Content, Item, NodeKind, Selection, Source, SourceErrorKind};
+use backup_core::source::{
+    BackupRequest, Content, Item, NodeKind, Selection, Source, SourceErrorKind,
+};
 use backup_sources::files::FilesOptions;
 
 #[tokio::test]
@@ -50,13 +52,17 @@ async fn depth_first_in_byte_order_with_the_directories_above() {
     ];
     assert_eq!(shown, expected);
     // The directories above come first, the root itself has no entry, and everything is closed.
-    let entries: Vec<_> =
-        items.iter().filter_map(|item| if let Item::Entry(e) = item { Some(e) } else { None }).collect();
+    let entries: Vec<_> = items
+        .iter()
+        .filter_map(|item| if let Item::Entry(e) = item { Some(e) } else { None })
+        .collect();
     let above = base.segments().count() - 1;
     assert!(above >= 1 && entries[..above].iter().all(|entry| base.starts_with(&entry.path)));
     let opened = entries.iter().filter(|entry| entry.metadata.kind == NodeKind::Dir).count();
-    let closed: Vec<_> =
-        items.iter().filter_map(|item| if let Item::Close(p) = item { Some(p) } else { None }).collect();
+    let closed: Vec<_> = items
+        .iter()
+        .filter_map(|item| if let Item::Close(p) = item { Some(p) } else { None })
+        .collect();
     assert_eq!(closed.len(), opened + 1);
     assert!(closed.last().unwrap().is_root());
     assert!(checkpoint.started <= checkpoint.finished && checkpoint.position.is_none());
@@ -75,7 +81,8 @@ async fn metadata_is_what_the_system_says() {
     // Not those above: other tests change the directory of temporary files meanwhile.
     let base = entry_path(dir.path());
     for entry in entries.iter().filter(|entry| entry.path.starts_with(&base)) {
-        let system = std::fs::symlink_metadata(Path::new(OsStr::from_bytes(entry.path.as_bytes()))).unwrap();
+        let system =
+            std::fs::symlink_metadata(Path::new(OsStr::from_bytes(entry.path.as_bytes()))).unwrap();
         let ours = &entry.metadata;
         assert_eq!(ours.mode, system.mode() & 0o7777, "{}", entry.path);
         assert_eq!(
@@ -127,7 +134,9 @@ async fn all_types_of_nodes() {
     let device = rustix::fs::makedev(1, 3);
     let mode = rustix::fs::Mode::RUSR;
     let character = rustix::fs::FileType::CharacterDevice;
-    if rustix::fs::mknodat(rustix::fs::CWD, dir.path().join("null"), character, mode, device).is_ok() {
+    if rustix::fs::mknodat(rustix::fs::CWD, dir.path().join("null"), character, mode, device)
+        .is_ok()
+    {
         assert!(std::fs::metadata(dir.path().join("null")).unwrap().file_type().is_char_device());
         expected.insert(1, ("null", NodeKind::CharDevice { device }));
     }
@@ -157,18 +166,33 @@ async fn extended_attributes_in_the_order_of_the_system() {
     assert!(warnings.is_empty());
     let [top, found] = &entries[entries.len() - 2..] else { panic!() };
     assert_eq!(&*top.metadata.xattrs[0].name, "user.dir");
-    let system: Vec<String> = xattr::list(&file).unwrap().map(|name| name.into_string().unwrap()).collect();
-    let ours: Vec<String> = found.metadata.xattrs.iter().map(|xattr| xattr.name.to_string()).collect();
+    let system: Vec<String> =
+        xattr::list(&file).unwrap().map(|name| name.into_string().unwrap()).collect();
+    let ours: Vec<String> =
+        found.metadata.xattrs.iter().map(|xattr| xattr.name.to_string()).collect();
     assert_eq!(ours, system);
     for xattr in &found.metadata.xattrs {
-        assert_eq!(Some(xattr.value.to_vec()), xattr::get(&file, &*xattr.name).unwrap(), "{}", xattr.name);
+        assert_eq!(
+            Some(xattr.value.to_vec()),
+            xattr::get(&file, &*xattr.name).unwrap(),
+            "{}",
+            xattr.name
+        );
     }
 }
 
 #[tokio::test]
 async fn excludes_markers_and_sizes_are_no_warnings() {
     let dir = tempfile::tempdir().unwrap();
-    for file in ["keep/file", "skip.tmp", "cache/deep/x", "marked/.nobackup", "marked/x", "other/NOPE", "other/y"] {
+    for file in [
+        "keep/file",
+        "skip.tmp",
+        "cache/deep/x",
+        "marked/.nobackup",
+        "marked/x",
+        "other/NOPE",
+        "other/y",
+    ] {
         write(dir.path().join(file), "12345");
     }
     write(dir.path().join("large"), vec![0; 1000]);
@@ -179,9 +203,13 @@ async fn excludes_markers_and_sizes_are_no_warnings() {
         max_file_size: Some(999),
         ..FilesOptions::default()
     };
-    let (entries, warnings) = walk(&source_with(&[dir.path()], options), selection(&[], &["cache"])).await;
+    let (entries, warnings) =
+        walk(&source_with(&[dir.path()], options), selection(&[], &["cache"])).await;
     assert!(warnings.is_empty());
-    assert_eq!(below(&entries, dir.path()), ["keep", "keep/file", "keep/patterns", "marked", "other"]);
+    assert_eq!(
+        below(&entries, dir.path()),
+        ["keep", "keep/file", "keep/patterns", "marked", "other"]
+    );
 }
 
 #[tokio::test]
@@ -231,16 +259,20 @@ async fn a_directory_larger_than_one_part() {
 async fn paths_longer_than_the_system_takes() {
     let dir = tempfile::tempdir().unwrap();
     let name = "n".repeat(200);
-    let mut at = rustix::fs::open(dir.path(), rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+    let mut at =
+        rustix::fs::open(dir.path(), rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())
+            .unwrap();
     let mode = rustix::fs::Mode::RWXU;
     for _ in 0..30 {
         rustix::fs::mkdirat(&at, &*name, mode).unwrap();
-        at = rustix::fs::openat(&at, &*name, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+        at = rustix::fs::openat(&at, &*name, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())
+            .unwrap();
     }
     let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
     let file = rustix::fs::openat(&at, "file", flags, mode).unwrap();
     rustix::io::write(&file, b"deep down").unwrap();
-    let has_xattrs = rustix::fs::fsetxattr(&file, "user.x", b"y", rustix::fs::XattrFlags::empty()).is_ok();
+    let has_xattrs =
+        rustix::fs::fsetxattr(&file, "user.x", b"y", rustix::fs::XattrFlags::empty()).is_ok();
     let (mut entries, warnings) = walk(&source(&[dir.path()]), Selection::all()).await;
     assert!(warnings.is_empty(), "{warnings:?}");
     let last = entries.pop().unwrap();
@@ -275,9 +307,11 @@ async fn what_cannot_be_listed_is_a_warning_and_keeps_its_entry() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path().join("open/x"), "x");
     write(dir.path().join("shut/x"), "x");
-    std::fs::set_permissions(dir.path().join("shut"), std::fs::Permissions::from_mode(0o000)).unwrap();
+    std::fs::set_permissions(dir.path().join("shut"), std::fs::Permissions::from_mode(0o000))
+        .unwrap();
     let (entries, warnings) = walk(&source(&[dir.path()]), Selection::all()).await;
-    std::fs::set_permissions(dir.path().join("shut"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::fs::set_permissions(dir.path().join("shut"), std::fs::Permissions::from_mode(0o700))
+        .unwrap();
     if is_root() {
         ignored("root may read everything");
         return;

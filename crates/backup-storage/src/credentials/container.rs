@@ -1,4 +1,5 @@
-//! The service that gives a container its credentials: ECS, EKS pod identity, and agents that speak as they do.
+//! The service that gives a container its credentials: ECS, EKS pod identity, and agents that speak
+//! as they do.
 //!
 //! `object_store` asks it only where the variables are those that EKS sets.
 
@@ -68,7 +69,8 @@ impl Container {
     /// An address that may not be asked.
     pub(super) fn find(environment: &Environment, wire: &Wire) -> Result<Option<Self>, WireError> {
         let Some(address) = address(environment)? else { return Ok(None) };
-        let value = || environment.get(TOKEN).map(|value| Token::Value(Secret::new(value.to_owned())));
+        let value =
+            || environment.get(TOKEN).map(|value| Token::Value(Secret::new(value.to_owned())));
         let token = environment.get(TOKEN_FILE).map(|path| Token::File(path.into())).or_else(value);
         Ok(Some(Self { address, token, wire: wire.clone() }))
     }
@@ -76,7 +78,9 @@ impl Container {
     pub(super) async fn fetch(&self) -> Result<Lease, WireError> {
         match tokio::time::timeout(PATIENCE, self.insist()).await {
             Ok(result) => result,
-            Err(_) => Err(self.wrong(&format!("does not answer within {} seconds", PATIENCE.as_secs()))),
+            Err(_) => {
+                Err(self.wrong(&format!("does not answer within {} seconds", PATIENCE.as_secs())))
+            }
         }
     }
 
@@ -94,21 +98,30 @@ impl Container {
 
     async fn ask(&self) -> Result<Lease, Failure> {
         let last = |error| Failure { error, passes: false };
-        let mut request = http::Request::get(self.address.as_str()).header(ACCEPT, "application/json");
+        let mut request =
+            http::Request::get(self.address.as_str()).header(ACCEPT, "application/json");
         if let Some(token) = self.token().map_err(last)? {
             request = request.header(AUTHORIZATION, token);
         }
         // The error would repeat the address.
-        let request = request.body(HttpRequestBody::empty()).map_err(|_| last(self.wrong("has no valid address")))?;
+        let request = request
+            .body(HttpRequestBody::empty())
+            .map_err(|_| last(self.wrong("has no valid address")))?;
         match self.wire.ask(request).await {
             Ok((StatusCode::OK, body)) => self.lease(&body).map_err(last),
             Ok((status, _)) => {
                 let passes = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
                 let shown = if self.token.is_some() { "with" } else { "without" };
-                let why = format!("answers {} to a request {shown} {TOKEN_FILE} or {TOKEN}", status.as_u16());
+                let why = format!(
+                    "answers {} to a request {shown} {TOKEN_FILE} or {TOKEN}",
+                    status.as_u16()
+                );
                 Err(Failure { error: self.wrong(&why), passes })
             }
-            Err(error) => Err(Failure { error: self.wrong(&format!("cannot be asked: {error}")), passes: true }),
+            Err(error) => Err(Failure {
+                error: self.wrong(&format!("cannot be asked: {error}")),
+                passes: true,
+            }),
         }
     }
 
@@ -116,21 +129,27 @@ impl Container {
         let token = match &self.token {
             None => return Ok(None),
             Some(Token::Value(value)) => value.clone(),
-            Some(Token::File(path)) => std::fs::read_to_string(path).map(Secret::new).map_err(|error| {
-                WireError::Credentials(format!("cannot read {} ({TOKEN_FILE}): {error}", path.display()))
-            })?,
+            Some(Token::File(path)) => {
+                std::fs::read_to_string(path).map(Secret::new).map_err(|error| {
+                    WireError::Credentials(format!(
+                        "cannot read {} ({TOKEN_FILE}): {error}",
+                        path.display()
+                    ))
+                })?
+            }
         };
         let header = HeaderValue::from_str(token.reveal()).ok().filter(|header| !header.is_empty());
-        let mut header =
-            header.ok_or_else(|| self.wrong("needs a token of one line; that of the environment is none"))?;
+        let mut header = header.ok_or_else(|| {
+            self.wrong("needs a token of one line; that of the environment is none")
+        })?;
         header.set_sensitive(true);
         Ok(Some(header))
     }
 
     /// What the service answered is secret, and is in no error.
     fn lease(&self, body: &Bytes) -> Result<Lease, WireError> {
-        let answer: Answer =
-            serde_json::from_slice(body).map_err(|_| self.wrong("does not answer with credentials"))?;
+        let answer: Answer = serde_json::from_slice(body)
+            .map_err(|_| self.wrong("does not answer with credentials"))?;
         let credential = AwsCredential {
             key_id: answer.access_key_id,
             secret_key: answer.secret_access_key,
@@ -142,7 +161,9 @@ impl Container {
     fn wrong(&self, why: &str) -> WireError {
         // Path and query are the service's own business; some keep a secret there.
         let host = self.address.host_str().unwrap_or_default();
-        WireError::Credentials(format!("the service for the container's credentials at {host} {why}"))
+        WireError::Credentials(format!(
+            "the service for the container's credentials at {host} {why}"
+        ))
     }
 }
 
@@ -152,7 +173,9 @@ fn address(environment: &Environment) -> Result<Option<Url>, WireError> {
     let (name, text) = match (environment.get(RELATIVE_URI), environment.get(FULL_URI)) {
         (None, None) => return Ok(None),
         // Whatever else it begins with could name another host.
-        (Some(path), _) if !path.starts_with('/') => return Err(wrong(RELATIVE_URI, "does not begin with a slash")),
+        (Some(path), _) if !path.starts_with('/') => {
+            return Err(wrong(RELATIVE_URI, "does not begin with a slash"));
+        }
         (Some(path), _) => (RELATIVE_URI, format!("{ECS}{path}")),
         (None, Some(address)) => (FULL_URI, address.to_owned()),
     };
@@ -165,8 +188,8 @@ fn address(environment: &Environment) -> Result<Option<Url>, WireError> {
         "http" if is_of_the_machine(&url) => Ok(Some(url)),
         "http" => Err(wrong(
             name,
-            "is plain http, and not to this machine: use https://, or a loopback address, 169.254.170.2, \
-             169.254.170.23 or [fd00:ec2::23]",
+            "is plain http, and not to this machine: use https://, or a loopback address, \
+             169.254.170.2, 169.254.170.23 or [fd00:ec2::23]",
         )),
         _ => Err(wrong(name, "is neither https:// nor http://")),
     }
@@ -194,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_relative_address_is_that_of_ecs_and_goes_before_a_full_one() {
-        let found = address_of(&[(RELATIVE_URI, "/v2/x?id=1"), (FULL_URI, "https://elsewhere.example/")]);
+        let found =
+            address_of(&[(RELATIVE_URI, "/v2/x?id=1"), (FULL_URI, "https://elsewhere.example/")]);
         assert_eq!(found.unwrap().unwrap(), "http://169.254.170.2/v2/x?id=1");
         assert_eq!(address_of(&[]), Ok(None));
         for stranger in ["@elsewhere.example/x", ".elsewhere.example/x", "x"] {

@@ -13,12 +13,16 @@ pub(crate) type Profiles = BTreeMap<String, BTreeMap<String, String>>;
 pub(crate) fn paths(environment: &Environment) -> [Option<PathBuf>; 2] {
     let home = environment.first(&["HOME", "USERPROFILE"]).map(PathBuf::from);
     let path = |variable: &str, name: &str| {
-        environment.get(variable).map(PathBuf::from).or_else(|| home.as_ref().map(|home| home.join(".aws").join(name)))
+        environment
+            .get(variable)
+            .map(PathBuf::from)
+            .or_else(|| home.as_ref().map(|home| home.join(".aws").join(name)))
     };
     [path("AWS_CONFIG_FILE", "config"), path("AWS_SHARED_CREDENTIALS_FILE", "credentials")]
 }
 
-/// Reads both files. What stands in the second goes before what stands in the first; a file that is missing is empty.
+/// Reads both files. What stands in the second goes before what stands in the first; a file that is
+/// missing is empty.
 ///
 /// # Errors
 /// A file that cannot be read.
@@ -30,14 +34,18 @@ pub(crate) fn read(environment: &Environment) -> Result<Profiles, WireError> {
             Ok(text) => parse(&text, prefixed, &mut profiles),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
-                return Err(WireError::Credentials(format!("cannot read {}: {error}", path.display())));
+                return Err(WireError::Credentials(format!(
+                    "cannot read {}: {error}",
+                    path.display()
+                )));
             }
         }
     }
     Ok(profiles)
 }
 
-/// In the configuration, sections are called `[profile NAME]`, but for `[default]`; others are no profiles.
+/// In the configuration, sections are called `[profile NAME]`, but for `[default]`; others are no
+/// profiles.
 fn parse(text: &str, prefixed: bool, profiles: &mut Profiles) {
     let mut section = None;
     for line in text.lines() {
@@ -47,7 +55,10 @@ fn parse(text: &str, prefixed: bool, profiles: &mut Profiles) {
         }
         if let Some(name) = trimmed.strip_prefix('[') {
             let name = name.split(']').next().unwrap_or_default().trim();
-            section = match name.strip_prefix("profile").filter(|rest| rest.starts_with(char::is_whitespace)) {
+            section = match name
+                .strip_prefix("profile")
+                .filter(|rest| rest.starts_with(char::is_whitespace))
+            {
                 Some(rest) if prefixed => Some(rest.trim().to_owned()),
                 _ if prefixed && name != "default" => None,
                 _ => Some(name.to_owned()),
@@ -74,12 +85,15 @@ mod tests {
         std::fs::create_dir(dir.path().join(".aws")).unwrap();
         std::fs::write(
             dir.path().join(".aws/config"),
-            "# mine\n[default]\nregion = eu-1\ns3 =\n  max = 7\n[profile  work ]\nrole_arn=arn:x # why\n\
-             source_profile = default\n[sso-session x]\nregion = no\n",
+            "# mine\n[default]\nregion = eu-1\ns3 =\n  max = 7\n[profile  work ]\nrole_arn=arn:x # \
+             why\nsource_profile = default\n[sso-session x]\nregion = no\n",
         )
         .unwrap();
-        std::fs::write(dir.path().join(".aws/credentials"), "[default]\naws_access_key_id = AK\nregion = eu-2\n")
-            .unwrap();
+        std::fs::write(
+            dir.path().join(".aws/credentials"),
+            "[default]\naws_access_key_id = AK\nregion = eu-2\n",
+        )
+        .unwrap();
         let home = dir.path().to_str().unwrap().to_owned();
         let profiles = read(&Environment::from_iter([("HOME".to_owned(), home)])).unwrap();
         assert_eq!(profiles.keys().collect::<Vec<_>>(), ["default", "work"]);

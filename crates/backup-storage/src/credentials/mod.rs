@@ -38,14 +38,16 @@ use crate::settings::{Environment, Secret};
 use crate::wire::WireError;
 use profile::Profile;
 
-/// Temporary credentials are fetched again so long before they expire, so that no request begins with ones that expire
-/// on the way.
+/// Temporary credentials are fetched again so long before they expire, so that no request begins
+/// with ones that expire on the way.
 const EARLY: Duration = Duration::from_secs(5 * 60);
 
-/// While they are good, they are fetched anew no more often than this: some services give what expires soon, or are away.
+/// While they are good, they are fetched anew no more often than this: some services give what
+/// expires soon, or are away.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Longest wait for a service that gives credentials; those of the machine's provider answer at once or not at all.
+/// Longest wait for a service that gives credentials; those of the machine's provider answer at
+/// once or not at all.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Name of the domain that has a region's services.
@@ -95,14 +97,17 @@ impl SecretRef {
         match self {
             Self::Value(secret) => Ok(secret.clone()),
             Self::File(path) => std::fs::read_to_string(path).map(Secret::new).map_err(|error| {
-                WireError::Credentials(format!("cannot read the secret access key from {}: {error}", path.display()))
+                WireError::Credentials(format!(
+                    "cannot read the secret access key from {}: {error}",
+                    path.display()
+                ))
             }),
         }
     }
 }
 
-/// Where credentials are not simply read, they are fetched on a mere suspicion only so often: there are users who may not
-/// look at objects, and are told so each time.
+/// Where credentials are not simply read, they are fetched on a mere suspicion only so often: there
+/// are users who may not look at objects, and are told so each time.
 const SUSPICION: Duration = Duration::from_secs(60);
 
 /// Makes a provider of `object_store`. One that is made anew has nothing remembered.
@@ -117,14 +122,16 @@ pub(crate) enum Origin {
     },
     Profile(Box<Profile>),
     Container(Container),
-    /// A service that `object_store` asks: web identity, instance. The text says where was looked before.
+    /// A service that `object_store` asks: web identity, instance. The text says where was looked
+    /// before.
     Service {
         make: Make,
         looked: String,
     },
 }
 
-/// Credentials that are fetched again shortly before they expire, and when the store does not accept them.
+/// Credentials that are fetched again shortly before they expire, and when the store does not
+/// accept them.
 pub(crate) struct AwsKeys {
     origin: Origin,
     state: Mutex<State>,
@@ -151,8 +158,8 @@ impl AwsKeys {
         self.get_locked(&mut state).await
     }
 
-    /// Fetches others than those that were used, if there are any. It may be uncertain whether that is necessary. If
-    /// they cannot be fetched, the old ones stay.
+    /// Fetches others than those that were used, if there are any. It may be uncertain whether that
+    /// is necessary. If they cannot be fetched, the old ones stay.
     pub(crate) async fn renew(&self, used: &AwsCredential, is_certain: bool) -> bool {
         let mut state = self.state.lock().await;
         // Somebody else may have renewed them meanwhile; but a provider hides what it remembers.
@@ -178,7 +185,8 @@ impl AwsKeys {
     async fn get_locked(&self, state: &mut State) -> Result<Arc<AwsCredential>, WireError> {
         if let Some(lease) = &state.lease
             && (lease.lasts(EARLY)
-                || (lease.lasts(Duration::ZERO) && state.tried.is_some_and(|at| at.elapsed() < PAUSE)))
+                || (lease.lasts(Duration::ZERO)
+                    && state.tried.is_some_and(|at| at.elapsed() < PAUSE)))
         {
             return Ok(Arc::clone(&lease.credential));
         }
@@ -207,12 +215,18 @@ impl AwsKeys {
     }
 }
 
-async fn from_service(make: &Make, looked: &str, state: &mut State) -> Result<Arc<AwsCredential>, WireError> {
+async fn from_service(
+    make: &Make,
+    looked: &str,
+    state: &mut State,
+) -> Result<Arc<AwsCredential>, WireError> {
     let provider = match &state.provider {
         Some(provider) => Arc::clone(provider),
         None => Arc::clone(state.provider.insert(make()?)),
     };
-    let none = |why: String| WireError::Credentials(format!("no credentials found ({why}); looked in {looked}"));
+    let none = |why: String| {
+        WireError::Credentials(format!("no credentials found ({why}); looked in {looked}"))
+    };
     match tokio::time::timeout(PATIENCE, provider.get_credential()).await {
         Ok(Ok(credential)) => Ok(credential),
         Ok(Err(error)) => Err(none(WireError::words_of(&error))),
@@ -241,7 +255,10 @@ mod tests {
         let none = Environment::default();
         assert_eq!(sts(&none, "eu-west-1"), "https://sts.eu-west-1.amazonaws.com");
         assert_eq!(sts(&none, "cn-north-1"), "https://sts.cn-north-1.amazonaws.com.cn");
-        let given = Environment::from_iter([("AWS_ENDPOINT_URL_STS".to_owned(), "https://mine".to_owned())]);
+        let given = Environment::from_iter([(
+            "AWS_ENDPOINT_URL_STS".to_owned(),
+            "https://mine".to_owned(),
+        )]);
         assert_eq!(sts(&given, "cn-north-1"), "https://mine");
     }
 
@@ -264,6 +281,10 @@ mod tests {
         let second = keys.get().await.unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(!keys.renew(&second, true).await);
-        assert_eq!(keys.get().await.unwrap().secret_key, "two", "while the file is replaced, it may be missing");
+        assert_eq!(
+            keys.get().await.unwrap().secret_key,
+            "two",
+            "while the file is replaced, it may be missing"
+        );
     }
 }

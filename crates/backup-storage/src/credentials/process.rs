@@ -34,8 +34,8 @@ pub(super) async fn run(command: &str) -> Result<Lease, WireError> {
     if !output.status.success() {
         return Err(wrong(&format!("failed ({})", output.status)));
     }
-    let answer: Answer =
-        serde_json::from_slice(&output.stdout).map_err(|_| wrong("did not print credentials as JSON"))?;
+    let answer: Answer = serde_json::from_slice(&output.stdout)
+        .map_err(|_| wrong("did not print credentials as JSON"))?;
     if answer.version != 1 {
         return Err(wrong("printed credentials of an unknown version"));
     }
@@ -56,9 +56,14 @@ mod tests {
         let json = r#"{"Version":1,"AccessKeyId":"a","SecretAccessKey":"hush","SessionToken":"t",
                        "Expiration":"2030-01-01T00:00:00Z"}"#;
         let lease = run(&format!("echo '{json}'")).await.unwrap();
-        assert_eq!((&*lease.credential.key_id, lease.credential.token.as_deref()), ("a", Some("t")));
+        assert_eq!(
+            (&*lease.credential.key_id, lease.credential.token.as_deref()),
+            ("a", Some("t"))
+        );
         assert_eq!(lease.expires.unwrap().to_string(), "2030-01-01T00:00:00Z");
-        for (command, words) in [("exit 3", "failed"), ("echo hush", "JSON"), ("echo hush >&2; exit 1", "failed")] {
+        for (command, words) in
+            [("exit 3", "failed"), ("echo hush", "JSON"), ("echo hush >&2; exit 1", "failed")]
+        {
             let error = run(command).await.err().unwrap().to_string();
             assert!(error.contains(words) && !error.contains("hush"), "{error}");
         }

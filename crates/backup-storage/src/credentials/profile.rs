@@ -14,7 +14,8 @@ use crate::settings::{Environment, Secret};
 use crate::wire::{Wire, WireError};
 
 /// Makes the provider of a web identity: token file, role, session name.
-pub(crate) type WebIdentity = Arc<dyn Fn(&str, &str, &str) -> Result<AwsCredentialProvider, WireError> + Send + Sync>;
+pub(crate) type WebIdentity =
+    Arc<dyn Fn(&str, &str, &str) -> Result<AwsCredentialProvider, WireError> + Send + Sync>;
 
 /// A profile of `~/.aws`. The files are read again whenever credentials are fetched.
 pub(crate) struct Profile {
@@ -48,11 +49,13 @@ impl Profile {
             if depth > DEEPEST {
                 return Err(wrong("names itself by way of others"));
             }
-            let get = |key: &str| profile.get(key).map(String::as_str).filter(|value| !value.is_empty());
-            let keys = get("aws_access_key_id").zip(get("aws_secret_access_key")).map(|(id, secret)| {
-                let token = get("aws_session_token").map(|token| Secret::new(token.to_owned()));
-                Lease::lasting(id, &Secret::new(secret.to_owned()), token.as_ref())
-            });
+            let get =
+                |key: &str| profile.get(key).map(String::as_str).filter(|value| !value.is_empty());
+            let keys =
+                get("aws_access_key_id").zip(get("aws_secret_access_key")).map(|(id, secret)| {
+                    let token = get("aws_session_token").map(|token| Secret::new(token.to_owned()));
+                    Lease::lasting(id, &Secret::new(secret.to_owned()), token.as_ref())
+                });
             let Some(arn) = get("role_arn") else {
                 if let Some(lease) = keys {
                     return Ok(lease);
@@ -62,7 +65,8 @@ impl Profile {
                 }
                 let sso = profile.keys().any(|key| key.starts_with("sso_"));
                 return Err(wrong(if sso {
-                    "uses single sign-on; give it a credential_process that runs `aws configure export-credentials`"
+                    "uses single sign-on; give it a credential_process that runs `aws configure \
+                     export-credentials`"
                 } else {
                     "has neither keys nor a credential_process nor a role_arn"
                 }));
@@ -71,9 +75,13 @@ impl Profile {
             if let Some(token_file) = get("web_identity_token_file") {
                 let provider = (self.web_identity)(token_file, arn, session)?;
                 let credential = provider.get_credential().await.map_err(|error| {
-                    wrong(&format!("has a web identity that is refused: {}", WireError::words_of(&error)))
+                    wrong(&format!(
+                        "has a web identity that is refused: {}",
+                        WireError::words_of(&error)
+                    ))
                 })?;
-                // Its lifetime is not told; it is an hour or more, and the provider is asked again before.
+                // Its lifetime is not told; it is an hour or more, and the provider is asked again
+                // before.
                 let expires = SystemClock.now() + std::time::Duration::from_secs(20 * 60);
                 return Ok(Lease { credential, expires: Some(expires) });
             }
@@ -83,11 +91,14 @@ impl Profile {
                     keys.ok_or_else(|| wrong("has no keys to assume a role with"))?
                 }
                 (Some(source), _) => self.resolve(profiles, source, depth + 1).await?,
-                (None, Some("Environment")) => self
-                    .keys_of_environment()
-                    .ok_or_else(|| wrong("takes its keys from the environment, and there are none"))?,
+                (None, Some("Environment")) => self.keys_of_environment().ok_or_else(|| {
+                    wrong("takes its keys from the environment, and there are none")
+                })?,
                 (None, Some(other)) => {
-                    return Err(wrong(&format!("has credential_source = {other}, which is not supported")));
+                    return Err(wrong(&format!(
+                        "has credential_source = {other}, which is not \
+                         supported"
+                    )));
                 }
                 (None, None) => return Err(wrong("has a role_arn and no source_profile")),
             };
@@ -107,8 +118,11 @@ impl Profile {
 
     fn missing(&self, profiles: &Profiles) -> String {
         let known: Vec<_> = profiles.keys().map(String::as_str).collect();
-        let paths: Vec<_> =
-            files::paths(&self.environment).into_iter().flatten().map(|path| path.display().to_string()).collect();
+        let paths: Vec<_> = files::paths(&self.environment)
+            .into_iter()
+            .flatten()
+            .map(|path| path.display().to_string())
+            .collect();
         match known.is_empty() {
             true => format!("does not exist: there are no profiles in {}", paths.join(" and ")),
             false => format!("does not exist; there are {}", known.join(", ")),

@@ -36,18 +36,29 @@ pub(crate) fn find(search: &Search<'_>) -> Result<Origin, WireError> {
     let settings = search.settings;
     let environment = &settings.environment;
     if let Some(key_id) = &settings.access_key_id {
-        return Ok(Origin::Keys { key_id: key_id.clone(), secret: secret(settings)?, token: token(settings)? });
+        return Ok(Origin::Keys {
+            key_id: key_id.clone(),
+            secret: secret(settings)?,
+            token: token(settings)?,
+        });
     }
     if let Some(name) = &settings.profile {
         return Ok(search.profile(name));
     }
-    if let (Some(id), Some(_)) = (environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")) {
-        return Ok(Origin::Keys { key_id: id.to_owned(), secret: secret(settings)?, token: token(settings)? });
+    if let (Some(id), Some(_)) =
+        (environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY"))
+    {
+        return Ok(Origin::Keys {
+            key_id: id.to_owned(),
+            secret: secret(settings)?,
+            token: token(settings)?,
+        });
     }
     if let Some(name) = environment.get("AWS_PROFILE") {
         return Ok(search.profile(name));
     }
-    if environment.get("AWS_WEB_IDENTITY_TOKEN_FILE").zip(environment.get("AWS_ROLE_ARN")).is_some() {
+    if environment.get("AWS_WEB_IDENTITY_TOKEN_FILE").zip(environment.get("AWS_ROLE_ARN")).is_some()
+    {
         return Ok(search.service());
     }
     if let Some(container) = Container::find(environment, &search.wire)? {
@@ -56,8 +67,14 @@ pub(crate) fn find(search: &Search<'_>) -> Result<Origin, WireError> {
     if files::read(environment)?.contains_key("default") {
         return Ok(search.profile("default"));
     }
-    if environment.get("AWS_EC2_METADATA_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-        return Err(WireError::Credentials(format!("no credentials found; looked in {}", search.looked())));
+    if environment
+        .get("AWS_EC2_METADATA_DISABLED")
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    {
+        return Err(WireError::Credentials(format!(
+            "no credentials found; looked in {}",
+            search.looked()
+        )));
     }
     Ok(search.service())
 }
@@ -80,10 +97,16 @@ fn token(settings: &StoreSettings) -> Result<Option<Secret>, WireError> {
     let value = |value: &str| Secret::new(value.to_owned());
     match &settings.session_token_env {
         Some(name) => environment.get(name).map(|text| Some(value(text))).ok_or_else(|| {
-            WireError::Credentials(format!("the session token is missing: {name} is not set in the environment"))
+            WireError::Credentials(format!(
+                "the session token is missing: {name} is not set in the environment"
+            ))
         }),
         // The variable belongs to the key of the environment, not to another one.
-        None if settings.access_key_id.as_deref().is_none_or(|id| environment.get("AWS_ACCESS_KEY_ID") == Some(id)) => {
+        None if settings
+            .access_key_id
+            .as_deref()
+            .is_none_or(|id| environment.get("AWS_ACCESS_KEY_ID") == Some(id)) =>
+        {
             Ok(environment.get("AWS_SESSION_TOKEN").map(value))
         }
         None => Ok(None),
@@ -134,22 +157,32 @@ impl Search<'_> {
             .with_region(self.region)
             .with_http_connector(self.wire.clone())
             .with_retry(RetryConfig { max_retries: 2, ..RetryConfig::default() })
-            .with_config(AmazonS3ConfigKey::StsEndpoint, sts(&self.settings.environment, self.region))
+            .with_config(
+                AmazonS3ConfigKey::StsEndpoint,
+                sts(&self.settings.environment, self.region),
+            )
     }
 
     fn looked(&self) -> String {
         let environment = &self.settings.environment;
-        let files: Vec<_> =
-            files::paths(environment).into_iter().flatten().map(|path| path.display().to_string()).collect();
-        let files = if files.is_empty() { "~/.aws (HOME is not set)".to_owned() } else { files.join(", ") };
+        let files: Vec<_> = files::paths(environment)
+            .into_iter()
+            .flatten()
+            .map(|path| path.display().to_string())
+            .collect();
+        let files =
+            if files.is_empty() { "~/.aws (HOME is not set)".to_owned() } else { files.join(", ") };
         format!(
-            "the settings access_key_id and profile, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, {files}, \
-             AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN, AWS_CONTAINER_CREDENTIALS_*, the instance's metadata service"
+            "the settings access_key_id and profile, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+             AWS_PROFILE, {files}, AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN, \
+             AWS_CONTAINER_CREDENTIALS_*, the instance's metadata service"
         )
     }
 }
 
-fn provider(builder: AmazonS3Builder) -> Result<object_store::aws::AwsCredentialProvider, WireError> {
+fn provider(
+    builder: AmazonS3Builder,
+) -> Result<object_store::aws::AwsCredentialProvider, WireError> {
     let store = builder.build().map_err(|error| WireError::Credentials(error.to_string()))?;
     Ok(Arc::clone(store.credentials()))
 }

@@ -24,8 +24,13 @@ pub(super) struct Role {
 }
 
 /// Asks for temporary credentials of a role with those of somebody who may assume it.
-pub(super) async fn assume(role: &Role, with: &AwsCredential, wire: &Wire) -> Result<Lease, WireError> {
-    let failed = |why: String| WireError::Credentials(format!("cannot assume the role {}: {why}", role.arn));
+pub(super) async fn assume(
+    role: &Role,
+    with: &AwsCredential,
+    wire: &Wire,
+) -> Result<Lease, WireError> {
+    let failed =
+        |why: String| WireError::Credentials(format!("cannot assume the role {}: {why}", role.arn));
     let mut request = http::Request::builder()
         .method(Method::POST)
         .uri(format!("{}/", role.endpoint.trim_end_matches('/')))
@@ -36,24 +41,35 @@ pub(super) async fn assume(role: &Role, with: &AwsCredential, wire: &Wire) -> Re
         .try_authorize(&mut request, None)
         .map_err(|_| failed("the request cannot be signed".to_owned()))?;
     let response = wire.call(request).await.map_err(|error| {
-        failed(WireError::find(&error).map_or_else(|| "no connection".to_owned(), ToString::to_string))
+        failed(
+            WireError::find(&error).map_or_else(|| "no connection".to_owned(), ToString::to_string),
+        )
     })?;
     let status = response.status();
-    let body = response.into_body().bytes().await.map_err(|_| failed("the connection broke".to_owned()))?;
+    let body = response
+        .into_body()
+        .bytes()
+        .await
+        .map_err(|_| failed("the connection broke".to_owned()))?;
     let text = String::from_utf8_lossy(&body);
     if !status.is_success() {
-        let (code, message) = (tag(&text, "Code").unwrap_or_default(), tag(&text, "Message").unwrap_or_default());
+        let (code, message) =
+            (tag(&text, "Code").unwrap_or_default(), tag(&text, "Message").unwrap_or_default());
         return Err(failed(format!("the service answered {} {code}: {message}", status.as_u16())));
     }
     let field = |name: &str| {
-        tag(&text, name).map(ToOwned::to_owned).ok_or_else(|| failed(format!("there is no {name} in the answer")))
+        tag(&text, name)
+            .map(ToOwned::to_owned)
+            .ok_or_else(|| failed(format!("there is no {name} in the answer")))
     };
     let credential = AwsCredential {
         key_id: field("AccessKeyId")?,
         secret_key: field("SecretAccessKey")?,
         token: Some(field("SessionToken")?),
     };
-    let expires = field("Expiration")?.parse().map_err(|_| failed("the answer has no valid time".to_owned()))?;
+    let expires = field("Expiration")?
+        .parse()
+        .map_err(|_| failed("the answer has no valid time".to_owned()))?;
     Ok(Lease { credential: Arc::new(credential), expires: Some(expires) })
 }
 

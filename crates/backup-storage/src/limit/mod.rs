@@ -5,7 +5,8 @@
 //! | `mod.rs` | [`Pace`]: so many bytes per second, shared by all that use it |
 //! | `sink.rs` | [`LimitSink`]: any sink at a pace |
 //!
-//! Sinks over a network are paced in their requests' bodies, a slice at a time, below the retries; others are wrapped.
+//! Sinks over a network are paced in their requests' bodies, a slice at a time, below the retries;
+//! others are wrapped.
 
 mod sink;
 
@@ -21,14 +22,14 @@ use crate::settings::Rate;
 /// Bytes that are paced together.
 pub(crate) const SLICE: usize = 32 << 10;
 
-/// What may be caught up with after a pause, for instance of a busy machine. Kept small, so that the rate holds within 5 %
-/// over every three seconds.
+/// What may be caught up with after a pause, for instance of a busy machine. Kept small, so that
+/// the rate holds within 5 % over every three seconds.
 const BURST: Duration = Duration::from_millis(120);
 
 /// So many bytes per second for all that share it.
 ///
-/// Every slice gets the next free stretch of time; who asks when none is free waits until its stretch begins. There is
-/// no queue to be unfair: stretches are given out in the order of asking.
+/// Every slice gets the next free stretch of time; who asks when none is free waits until its
+/// stretch begins. There is no queue to be unfair: stretches are given out in the order of asking.
 #[derive(Debug)]
 pub struct Pace {
     rate: Rate,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use backup_core::sink::{
-    Custody, Key, ObjectMeta, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkResult, Upload,
+    Custody, Key, ObjectMeta, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities,
+    SinkResult, Upload,
 };
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
@@ -17,7 +18,8 @@ use crate::settings::Rate;
 
 /// Gives another sink's contents to it, and takes them from it, at a limited pace.
 ///
-/// A put or a part is handed on when the time that it would take has passed; a content is delivered in small slices.
+/// A put or a part is handed on when the time that it would take has passed; a content is delivered
+/// in small slices.
 pub struct LimitSink<S: ?Sized> {
     inner: Arc<S>,
     upload: Option<Arc<Pace>>,
@@ -68,12 +70,17 @@ impl<S: Sink + ?Sized> Sink for LimitSink<S> {
         Ok(Box::new(LimitUpload { inner, pace: self.upload.clone() }))
     }
 
-    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
+    async fn get(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+    ) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
         let content = self.inner.get(key, range).await?;
         let Some(pace) = self.download.clone() else {
             return Ok(content);
         };
-        let slices = content.map_ok(|piece| stream::iter(slices(piece).into_iter().map(Ok))).try_flatten();
+        let slices =
+            content.map_ok(|piece| stream::iter(slices(piece).into_iter().map(Ok))).try_flatten();
         let paced = slices.and_then(move |slice| {
             let pace = Arc::clone(&pace);
             async move {

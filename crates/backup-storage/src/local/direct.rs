@@ -1,7 +1,8 @@
 //! Writing large objects past the page cache (`O_DIRECT`, see open(2)).
 //!
-//! A pack is written once, and read back, if at all, to see whether the disk has it. In the page cache it would only take
-//! the room of what the machine is there for, and copying it there costs a tenth of all CPU time of a first backup.
+//! A pack is written once, and read back, if at all, to see whether the disk has it. In the page
+//! cache it would only take the room of what the machine is there for, and copying it there costs a
+//! tenth of all CPU time of a first backup.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -17,8 +18,9 @@ const BLOCK: usize = 1 << 20;
 /// What disks want addresses and lengths to be multiples of.
 const ALIGNMENT: usize = 4096;
 
-/// Writes the beginning of `segments` to an empty file, as far as that can be done directly, and returns what is left:
-/// everything if the file system does not know such writes or if there is little to write, else less than a block.
+/// Writes the beginning of `segments` to an empty file, as far as that can be done directly, and
+/// returns what is left: everything if the file system does not know such writes or if there is
+/// little to write, else less than a block.
 ///
 /// # Errors
 /// Those of the system; how much was written is not known then.
@@ -108,7 +110,8 @@ mod tests {
 
     #[test]
     fn what_is_written_and_what_is_left_is_the_whole() {
-        // On a file system that knows direct writes (most do; the directory for temporary files may be in memory).
+        // On a file system that knows direct writes (most do; the directory for temporary files may
+        // be in memory).
         let place = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         for (len, cuts) in [
             (FROM - 1, &[][..]),

@@ -13,12 +13,15 @@ fn kind(error: &io::Error) -> SinkErrorKind {
     match error.kind() {
         io::ErrorKind::NotFound => SinkErrorKind::NotFound,
         io::ErrorKind::AlreadyExists => SinkErrorKind::AlreadyExists,
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => SinkErrorKind::PermissionDenied,
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SinkErrorKind::StorageFull,
-        io::ErrorKind::InvalidFilename | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => {
-            SinkErrorKind::Invalid
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            SinkErrorKind::PermissionDenied
         }
-        // Directories of one repository on several file systems: nothing can be renamed from one to the other.
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SinkErrorKind::StorageFull,
+        io::ErrorKind::InvalidFilename
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::NotADirectory => SinkErrorKind::Invalid,
+        // Directories of one repository on several file systems: nothing can be renamed from one to
+        // the other.
         io::ErrorKind::CrossesDevices | io::ErrorKind::Unsupported => SinkErrorKind::Unsupported,
         // Network file systems.
         io::ErrorKind::StaleNetworkFileHandle
@@ -37,7 +40,8 @@ pub(super) fn at_root(error: impl Into<io::Error>, operation: Operation, path: &
     SinkError::on(kind(&error), operation, path).with_source(error).without_effect()
 }
 
-/// An error of reading, which changes nothing. What is not a regular file, or lies below one, is no object.
+/// An error of reading, which changes nothing. What is not a regular file, or lies below one, is no
+/// object.
 pub(super) fn reading(error: impl Into<io::Error>, operation: Operation, what: &str) -> SinkError {
     let error = error.into();
     let kind = match Errno::from_io_error(&error) {
@@ -52,7 +56,8 @@ pub(super) fn reading(error: impl Into<io::Error>, operation: Operation, what: &
 pub(super) fn writing(error: impl Into<io::Error>, operation: Operation, key: &Key) -> SinkError {
     let error = error.into();
     let kind = match kind(&error) {
-        // Not the object but a directory above it is gone: somebody moves things around, or a disk was taken away.
+        // Not the object but a directory above it is gone: somebody moves things around, or a disk
+        // was taken away.
         SinkErrorKind::NotFound => SinkErrorKind::Unavailable,
         kind => kind,
     };

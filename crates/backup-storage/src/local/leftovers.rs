@@ -13,7 +13,8 @@ use super::root::{Root, TEMP_DIR};
 /// Seconds after which a file that nobody has written to counts as left behind.
 const OLD: i64 = 24 * 60 * 60;
 
-/// What tells this process from an earlier one with the same number, and from those of other machines.
+/// What tells this process from an earlier one with the same number, and from those of other
+/// machines.
 fn nonce() -> u64 {
     static NONCE: OnceLock<u64> = OnceLock::new();
     *NONCE.get_or_init(rand::random)
@@ -26,7 +27,8 @@ pub(super) fn new_name() -> String {
     format!("{TEMP_DIR}/{}-{:016x}-{serial}", std::process::id(), nonce())
 }
 
-/// Whether the process that chose `name` is gone, as far as this machine can tell. Names of other forms are not ours.
+/// Whether the process that chose `name` is gone, as far as this machine can tell. Names of other
+/// forms are not ours.
 fn is_dead(name: &str) -> bool {
     let mut parts = name.split('-');
     let (Some(pid), Some(process)) = (parts.next(), parts.next()) else {
@@ -45,8 +47,8 @@ fn is_dead(name: &str) -> bool {
     }
 }
 
-/// Removes old temporary files of dead processes, as far as that is possible. `fresh` was made just now: its age is the
-/// file system's own idea of the time, which on a network differs from ours.
+/// Removes old temporary files of dead processes, as far as that is possible. `fresh` was made just
+/// now: its age is the file system's own idea of the time, which on a network differs from ours.
 pub(super) fn remove(root: &Root, fresh: &File) {
     let Ok(now) = rustix::fs::fstat(fresh) else {
         return;

@@ -31,9 +31,13 @@ pub(super) fn list(root: Arc<Root>, prefix: Prefix) -> BoxStream<'static, SinkRe
             async move {
                 let (mut received, walking) = state?;
                 if let Some(batch) = received.recv().await {
-                    return Some((batch.into_iter().map(Ok).collect::<Vec<_>>(), Some((received, walking))));
+                    return Some((
+                        batch.into_iter().map(Ok).collect::<Vec<_>>(),
+                        Some((received, walking)),
+                    ));
                 }
-                // The end of the channel may be the end of a thread that failed: a list must never seem complete then.
+                // The end of the channel may be the end of a thread that failed: a list must never
+                // seem complete then.
                 let error = match walking.await {
                     Ok(Ok(())) => return None,
                     Ok(Err(error)) => error,
@@ -97,7 +101,9 @@ impl Walk {
             };
             match kind {
                 FileType::Directory => waiting.push(key.as_str().to_owned()),
-                FileType::Symlink if self.leads_down(key.as_str()) => waiting.push(key.as_str().to_owned()),
+                FileType::Symlink if self.leads_down(key.as_str()) => {
+                    waiting.push(key.as_str().to_owned())
+                }
                 _ => {}
             }
         }
@@ -105,7 +111,12 @@ impl Walk {
     }
 
     /// Takes in a regular file, or says what else it is. What has vanished meanwhile is nothing.
-    fn look_at(&mut self, dir: &std::os::fd::OwnedFd, name: &str, key: &Key) -> Result<Option<FileType>, Errno> {
+    fn look_at(
+        &mut self,
+        dir: &std::os::fd::OwnedFd,
+        name: &str,
+        key: &Key,
+    ) -> Result<Option<FileType>, Errno> {
         let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(None),
             other => other?,
@@ -120,8 +131,8 @@ impl Walk {
         Ok(None)
     }
 
-    /// Whether a link leads to a directory that is none of those above it. Objects are found through such links by
-    /// name, so they belong into lists; a ring of links must end.
+    /// Whether a link leads to a directory that is none of those above it. Objects are found
+    /// through such links by name, so they belong into lists; a ring of links must end.
     fn leads_down(&self, path: &str) -> bool {
         let identity = |path: &str| {
             let stat = rustix::fs::statat(&self.root.fd, or_dot(path), AtFlags::empty()).ok()?;

@@ -27,8 +27,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use backup_core::sink::{
-    Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkError,
-    SinkErrorKind, SinkResult, Upload,
+    Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink,
+    SinkCapabilities, SinkError, SinkErrorKind, SinkResult, Upload,
 };
 use bytes::Bytes;
 use futures::StreamExt;
@@ -47,10 +47,11 @@ const DELETE_TOGETHER: usize = 256;
 
 /// Objects as files below a directory; a key is the file's path. Cheap to clone.
 ///
-/// Files have mode 0600, directories 0700. An object is written to the directory `x-tmp`, synced, and renamed, and the
-/// directory that it is renamed into is synced: it is there whole and for good, or not at all. Everything must lie on
-/// one file system. A key cannot be the beginning of another one (`a` and `a/b`): such a put fails with
-/// [`SinkErrorKind::Invalid`]. Links to directories are followed, other links are no objects.
+/// Files have mode 0600, directories 0700. An object is written to the directory `x-tmp`, synced,
+/// and renamed, and the directory that it is renamed into is synced: it is there whole and for
+/// good, or not at all. Everything must lie on one file system. A key cannot be the beginning of
+/// another one (`a` and `a/b`): such a put fails with [`SinkErrorKind::Invalid`]. Links to
+/// directories are followed, other links are no objects.
 #[derive(Debug, Clone)]
 pub struct LocalSink(Arc<Root>);
 
@@ -58,8 +59,8 @@ impl LocalSink {
     /// Opens a directory.
     ///
     /// # Errors
-    /// [`SinkErrorKind::NotFound`] if nothing is there, [`SinkErrorKind::Invalid`] if it is not a directory,
-    /// [`SinkErrorKind::PermissionDenied`].
+    /// [`SinkErrorKind::NotFound`] if nothing is there, [`SinkErrorKind::Invalid`] if it is not a
+    /// directory, [`SinkErrorKind::PermissionDenied`].
     pub fn open(path: impl AsRef<Path>) -> SinkResult<Self> {
         let path = path.as_ref();
         let (path, name) = absolute(path, Operation::Head)?;
@@ -69,7 +70,8 @@ impl LocalSink {
         }
     }
 
-    /// Opens a directory and makes it, and those above it, if it is not there. It may hold things already.
+    /// Opens a directory and makes it, and those above it, if it is not there. It may hold things
+    /// already.
     ///
     /// # Errors
     /// [`SinkErrorKind::Invalid`] if something else is there, [`SinkErrorKind::PermissionDenied`],
@@ -81,8 +83,8 @@ impl LocalSink {
         Self::open(path)
     }
 
-    /// The same place without syncing anything: a loss of power may lose or damage what was stored. For tests that
-    /// store thousands of objects, and for nothing else.
+    /// The same place without syncing anything: a loss of power may lose or damage what was stored.
+    /// For tests that store thousands of objects, and for nothing else.
     ///
     /// # Errors
     /// Those of [`Self::create`].
@@ -133,7 +135,9 @@ fn refuse_reserved(key: &Key, operation: Operation, kind: SinkErrorKind) -> Sink
     if !is_reserved(key) {
         return Ok(());
     }
-    Err(SinkError::new(kind, operation, key).with_source("temporary files are kept here").without_effect())
+    Err(SinkError::new(kind, operation, key)
+        .with_source("temporary files are kept here")
+        .without_effect())
 }
 
 /// Deletes one object. Blocks.
@@ -170,7 +174,10 @@ impl Sink for LocalSink {
     async fn put(&self, key: &Key, payload: Payload, mode: PutMode) -> SinkResult<PutOutcome> {
         refuse_reserved(key, Operation::Put, SinkErrorKind::Invalid)?;
         let (root, name) = (Arc::clone(&self.0), key.clone());
-        error::blocking(Operation::Put, key.as_str(), move || write::put(&root, &name, &payload, mode)).await
+        error::blocking(Operation::Put, key.as_str(), move || {
+            write::put(&root, &name, &payload, mode)
+        })
+        .await
     }
 
     async fn upload(&self, key: &Key) -> SinkResult<Box<dyn Upload>> {
@@ -179,7 +186,11 @@ impl Sink for LocalSink {
         Ok(Box::new(upload))
     }
 
-    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
+    async fn get(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+    ) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
         refuse_reserved(key, Operation::Get, SinkErrorKind::NotFound)?;
         read::get(Arc::clone(&self.0), key.clone(), range).await
     }
@@ -206,11 +217,13 @@ impl Sink for LocalSink {
                 let what = keys.first().map(ToString::to_string).unwrap_or_default();
                 async move {
                     let work = move || Ok(keys.into_iter().map(|key| delete(&root, key)).collect());
-                    let done: SinkResult<Vec<_>> = error::blocking(Operation::Delete, &what, work).await;
+                    let done: SinkResult<Vec<_>> =
+                        error::blocking(Operation::Delete, &what, work).await;
                     // A worker that ended badly owes one answer per key as well.
                     done.unwrap_or_else(|error| {
                         let kind = error.kind();
-                        let others = (1..count).map(|_| Err(SinkError::on(kind, Operation::Delete, &*what)));
+                        let others =
+                            (1..count).map(|_| Err(SinkError::on(kind, Operation::Delete, &*what)));
                         others.chain([Err(error)]).collect()
                     })
                 }

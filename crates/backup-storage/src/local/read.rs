@@ -19,7 +19,8 @@ use rustix::io::Errno;
 use super::error::{blocking, reading};
 use super::root::Root;
 
-/// A range up to this many bytes comes in one piece: a pack does, of the size that suits a directory.
+/// A range up to this many bytes comes in one piece: a pack does, of the size that suits a
+/// directory.
 const ONE_PIECE: u64 = (WriteSettings::LOCAL_PACK_SIZE + MAX_CHUNK) as u64;
 /// Larger ones come in pieces of so many bytes.
 const PIECE: u64 = 4 << 20;
@@ -39,7 +40,8 @@ impl Reading {
         let failed = |errno: Errno| reading(errno, Operation::Get, key.as_str());
         // Not blocking: somebody may have put a pipe here.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = rustix::fs::openat(&root.fd, key.as_str(), flags, Mode::empty()).map_err(failed)?;
+        let file =
+            rustix::fs::openat(&root.fd, key.as_str(), flags, Mode::empty()).map_err(failed)?;
         let stat = rustix::fs::fstat(&file).map_err(failed)?;
         let size = size(&stat).ok_or_else(|| missing(Operation::Get, &key))?;
         let Range { start, end } = range.unwrap_or(0..size);

@@ -1,4 +1,5 @@
-//! The directory that holds everything, and the directories below it: made on demand, durable before they are used.
+//! The directory that holds everything, and the directories below it: made on demand, durable
+//! before they are used.
 
 use std::collections::HashSet;
 use std::io;
@@ -9,7 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Where objects are written before they get their name. Stock restic tolerates unknown directories beside its own.
+/// Where objects are written before they get their name. Stock restic tolerates unknown directories
+/// beside its own.
 pub(super) const TEMP_DIR: &str = "x-tmp";
 
 const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -47,7 +49,8 @@ pub(super) fn or_dot(path: &str) -> &str {
 /// Syncs a directory: what was made or renamed in it survives a loss of power.
 pub(super) fn sync(dir: &OwnedFd) -> Result<(), Errno> {
     match rustix::fs::fsync(dir) {
-        // Some file systems cannot sync directories and say so; there is nothing more to be done there.
+        // Some file systems cannot sync directories and say so; there is nothing more to be done
+        // there.
         Ok(()) | Err(Errno::INVAL) => Ok(()),
         Err(errno) => Err(errno),
     }
@@ -81,16 +84,18 @@ impl Root {
 
     /// Makes sure that `dir` exists and survives a loss of power.
     ///
-    /// A directory that is there already may have been made by another process this very moment, and its parent may not
-    /// be synced yet. So whatever is used for the first time has its parent synced; all sub-directories that a parent
-    /// has by then count as used, which makes it one sync for the 256 directories below `data`.
+    /// A directory that is there already may have been made by another process this very moment,
+    /// and its parent may not be synced yet. So whatever is used for the first time has its parent
+    /// synced; all sub-directories that a parent has by then count as used, which makes it one sync
+    /// for the 256 directories below `data`.
     pub(super) fn ensure_dir(&self, dir: &str) -> io::Result<()> {
         if dir.is_empty() || self.dirs().known.contains(dir) {
             return Ok(());
         }
         let parent = parent(dir);
         self.ensure_dir(parent)?;
-        let siblings = if self.dirs().listed.contains(parent) { Vec::new() } else { self.sub_dirs(parent)? };
+        let siblings =
+            if self.dirs().listed.contains(parent) { Vec::new() } else { self.sub_dirs(parent)? };
         match rustix::fs::mkdirat(&self.fd, dir, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use backup_core::sink::{Key, Operation, Payload, PutMode, PutOutcome, SinkError, SinkErrorKind, SinkResult, Upload};
+use backup_core::sink::{
+    Key, Operation, Payload, PutMode, PutOutcome, SinkError, SinkErrorKind, SinkResult, Upload,
+};
 use bytes::Bytes;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -104,17 +106,20 @@ impl TempFile {
         let fd = &self.root.fd;
         match mode {
             PutMode::Overwrite => rustix::fs::renameat(fd, &self.name, fd, to)?,
-            PutMode::Create => match rustix::fs::renameat_with(fd, &self.name, fd, to, RenameFlags::NOREPLACE) {
-                // This file system does not know the flag.
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return self.link(to),
-                other => other?,
-            },
+            PutMode::Create => {
+                match rustix::fs::renameat_with(fd, &self.name, fd, to, RenameFlags::NOREPLACE) {
+                    // This file system does not know the flag.
+                    Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return self.link(to),
+                    other => other?,
+                }
+            }
         }
         self.renamed = true;
         Ok(())
     }
 
-    /// Gives the file a second name, which never replaces anything either. The first one goes when this is dropped.
+    /// Gives the file a second name, which never replaces anything either. The first one goes when
+    /// this is dropped.
     fn link(&self, to: &str) -> Result<(), Errno> {
         let fd = &self.root.fd;
         match rustix::fs::linkat(fd, &self.name, fd, to, AtFlags::empty()) {
@@ -126,7 +131,12 @@ impl TempFile {
 }
 
 /// Stores an object. Blocks.
-pub(super) fn put(root: &Arc<Root>, key: &Key, payload: &Payload, mode: PutMode) -> SinkResult<PutOutcome> {
+pub(super) fn put(
+    root: &Arc<Root>,
+    key: &Key,
+    payload: &Payload,
+    mode: PutMode,
+) -> SinkResult<PutOutcome> {
     let before = |error| writing(error, Operation::Put, key).without_effect();
     let mut temp = TempFile::create(root).map_err(before)?;
     temp.write(payload.segments()).map_err(before)?;
@@ -146,8 +156,8 @@ impl LocalUpload {
     pub(super) async fn begin(root: Arc<Root>, key: Key) -> SinkResult<Self> {
         let what = key.as_str().to_owned();
         blocking(Operation::Upload, &what, move || {
-            let temp =
-                TempFile::create(&root).map_err(|error| writing(error, Operation::Upload, &key).without_effect())?;
+            let temp = TempFile::create(&root)
+                .map_err(|error| writing(error, Operation::Upload, &key).without_effect())?;
             Ok(Self { key, temp: Some(temp) })
         })
         .await

@@ -13,7 +13,10 @@ use super::{Kind, Parts, Store};
 /// What S3 takes in one request.
 const TOGETHER: usize = 1000;
 
-pub(super) fn delete(parts: Arc<Parts>, keys: BoxStream<'static, Key>) -> BoxStream<'static, SinkResult<Key>> {
+pub(super) fn delete(
+    parts: Arc<Parts>,
+    keys: BoxStream<'static, Key>,
+) -> BoxStream<'static, SinkResult<Key>> {
     keys.ready_chunks(TOGETHER)
         .map(move |keys| {
             let parts = Arc::clone(&parts);
@@ -29,14 +32,17 @@ async fn delete_some(parts: &Arc<Parts>, keys: Vec<Key>) -> Vec<SinkResult<Key>>
     if parts.kind != Kind::S3 || keys.len() == 1 {
         return one_by_one(parts, keys).await;
     }
-    // Stores refuse a request that names a key twice, and so does the contract of one answer per key.
+    // Stores refuse a request that names a key twice, and so does the contract of one answer per
+    // key.
     let mut count: HashMap<Key, usize> = HashMap::new();
     for key in keys {
         *count.entry(key).or_default() += 1;
     }
     let names: Vec<Key> = count.keys().cloned().collect();
     let answers = bulk(parts, &names).await;
-    if answers.iter().any(|answer| answer.as_ref().is_err_and(|error| error.kind() == SinkErrorKind::Unsupported)) {
+    if answers.iter().any(|answer| {
+        answer.as_ref().is_err_and(|error| error.kind() == SinkErrorKind::Unsupported)
+    }) {
         let all = count.into_iter().flat_map(|(key, count)| vec![key; count]).collect();
         return one_by_one(parts, all).await;
     }
@@ -46,7 +52,8 @@ async fn delete_some(parts: &Arc<Parts>, keys: Vec<Key>) -> Vec<SinkResult<Key>>
         let repeated: Vec<_> = (0..again)
             .map(|_| match &answer {
                 Ok(key) => Ok(key.clone()),
-                Err(error) => Err(SinkError::new(error.kind(), Operation::Delete, key).with_source(error.to_string())),
+                Err(error) => Err(SinkError::new(error.kind(), Operation::Delete, key)
+                    .with_source(error.to_string())),
             })
             .collect();
         all.push(answer);
@@ -65,7 +72,8 @@ async fn bulk(parts: &Parts, keys: &[Key]) -> Vec<SinkResult<Key>> {
         }
     }
     let asked = stream::iter(paths.into_iter().map(Ok)).boxed();
-    let mut results: VecDeque<_> = parts.store.delete_stream(asked).collect::<Vec<_>>().await.into();
+    let mut results: VecDeque<_> =
+        parts.store.delete_stream(asked).collect::<Vec<_>>().await.into();
     if results.len() == keys.len() {
         return keys.iter().zip(results).map(|(key, result)| answer(parts, key, result)).collect();
     }
@@ -73,7 +81,8 @@ async fn bulk(parts: &Parts, keys: &[Key]) -> Vec<SinkResult<Key>> {
     let failed = results.pop_back().and_then(Result::err);
     let error = |key: &Key| match &failed {
         Some(error) => parts.error(error, Operation::Delete, key),
-        None => SinkError::new(SinkErrorKind::Unavailable, Operation::Delete, key).with_source("no answer"),
+        None => SinkError::new(SinkErrorKind::Unavailable, Operation::Delete, key)
+            .with_source("no answer"),
     };
     keys.iter().map(|key| Err(error(key))).collect()
 }

@@ -17,8 +17,14 @@ pub(crate) struct Place<'a> {
     pub(crate) locks: bool,
 }
 
-/// From an error of `object_store` (with one of ours inside) to one of sinks. No secret is in either.
-pub(crate) fn map(place: Place<'_>, error: &object_store::Error, operation: Operation, what: &str) -> SinkError {
+/// From an error of `object_store` (with one of ours inside) to one of sinks. No secret is in
+/// either.
+pub(crate) fn map(
+    place: Place<'_>,
+    error: &object_store::Error,
+    operation: Operation,
+    what: &str,
+) -> SinkError {
     let words = error.to_string();
     if words.contains(TOKEN_REQUEST) {
         return without_token(place, error, &words, operation, what);
@@ -44,8 +50,8 @@ pub(crate) fn map(place: Place<'_>, error: &object_store::Error, operation: Oper
 /// The library's words for a token that it did not get; its type for that is its own secret.
 const TOKEN_REQUEST: &str = "Error performing token request";
 
-/// Google's and Azure's services give tokens to those who are known to them, and to machines: whoever has set nothing ends
-/// at the latter.
+/// Google's and Azure's services give tokens to those who are known to them, and to machines:
+/// whoever has set nothing ends at the latter.
 fn without_token(
     place: Place<'_>,
     error: &object_store::Error,
@@ -53,10 +59,15 @@ fn without_token(
     operation: Operation,
     what: &str,
 ) -> SinkError {
-    let refused = ["400", "401", "403", "404"].iter().any(|code| words.contains(&format!("status code: {code}")));
+    let refused = ["400", "401", "403", "404"]
+        .iter()
+        .any(|code| words.contains(&format!("status code: {code}")));
     let kind = if refused { SinkErrorKind::PermissionDenied } else { SinkErrorKind::Unavailable };
     let why = format!("no token for the store could be had: {}", WireError::words_of(error));
-    SinkError::on(kind, operation, what).with_source(why).with_hint(credentials(place.kind)).without_effect()
+    SinkError::on(kind, operation, what)
+        .with_source(why)
+        .with_hint(credentials(place.kind))
+        .without_effect()
 }
 
 fn credentials(kind: Kind) -> &'static str {
@@ -68,10 +79,18 @@ fn credentials(kind: Kind) -> &'static str {
 }
 
 /// Like [`map`] for requests that are not `object_store`'s.
-pub(crate) fn map_wire(place: Place<'_>, error: &WireError, operation: Operation, what: &str) -> SinkError {
+pub(crate) fn map_wire(
+    place: Place<'_>,
+    error: &WireError,
+    operation: Operation,
+    what: &str,
+) -> SinkError {
     use SinkErrorKind::{Invalid, Other, PermissionDenied, Unavailable};
     let reads = matches!(operation, Operation::Get | Operation::Head | Operation::List);
-    let place = Place { locks: place.locks && matches!(operation, Operation::Put | Operation::Upload), ..place };
+    let place = Place {
+        locks: place.locks && matches!(operation, Operation::Put | Operation::Upload),
+        ..place
+    };
     let (kind, happened, hint) = match error {
         WireError::Refused(refusal) => {
             let kind = refused(refusal);
@@ -89,7 +108,9 @@ pub(crate) fn map_wire(place: Place<'_>, error: &WireError, operation: Operation
         WireError::NoTls => (Other, false, Some(NO_TLS.to_owned())),
         WireError::PlainHttp => (Invalid, false, Some(PLAIN_HTTP.to_owned())),
         WireError::Request(_) => (Other, false, None),
-        WireError::Credentials(_) => (PermissionDenied, false, Some(credentials(place.kind).to_owned())),
+        WireError::Credentials(_) => {
+            (PermissionDenied, false, Some(credentials(place.kind).to_owned()))
+        }
     };
     let mut mapped = SinkError::on(kind, operation, what).with_source(error.to_string());
     if let Some(hint) = hint {
@@ -98,40 +119,57 @@ pub(crate) fn map_wire(place: Place<'_>, error: &WireError, operation: Operation
     if reads || !happened { mapped.without_effect() } else { mapped }
 }
 
-const LISTING: &str = "something between here and the store answers in its place, perhaps a proxy or a sign-in page";
+const LISTING: &str =
+    "something between here and the store answers in its place, perhaps a proxy or a sign-in page";
 const CONNECT: &str = "check the endpoint, the network and the proxy";
 const UNKNOWN_HOST: &str =
     "check the endpoint, the region and the name of the bucket, which are parts of the host's name";
-const CERTIFICATE: &str = "set ca_file to a PEM file with the authority that signed the server's certificate";
-const PLAIN_HTTP: &str = "use an https:// endpoint, or set allow_http = true if the network is trusted";
-const NO_TLS: &str = "check the port of the endpoint; if the server speaks plain http only and the network is trusted, \
-                      write http:// and set allow_http = true";
-const NO_LOCKS: &str = "lock_days needs a bucket with object lock: switch it on (some stores can only when a bucket is made), \
-                        or remove lock_days";
+const CERTIFICATE: &str =
+    "set ca_file to a PEM file with the authority that signed the server's certificate";
+const PLAIN_HTTP: &str =
+    "use an https:// endpoint, or set allow_http = true if the network is trusted";
+const NO_TLS: &str = "check the port of the endpoint; if the server speaks plain http only and the \
+                      network is trusted, write http:// and set allow_http = true";
+const NO_LOCKS: &str = "lock_days needs a bucket with object lock: switch it on (some stores can \
+                        only when a bucket is made), or remove lock_days";
 const TLS: &str = "the server speaks https at this port: write the endpoint with https://";
-pub(super) const GOOGLE_CREDENTIALS: &str = "set service_account, or GOOGLE_APPLICATION_CREDENTIALS in the \
-                                             environment, to the JSON file of a service account";
-pub(super) const AZURE_CREDENTIALS: &str = "set AZURE_STORAGE_ACCOUNT_KEY in the environment (or name another variable in account_key_env), or \
-     AZURE_STORAGE_SAS_TOKEN, or AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET";
-const CREDENTIALS: &str = "set access_key_id and secret_access_key_file, or profile, or AWS_ACCESS_KEY_ID and \
-                           AWS_SECRET_ACCESS_KEY in the environment";
+pub(super) const GOOGLE_CREDENTIALS: &str = "set service_account, or \
+                                             GOOGLE_APPLICATION_CREDENTIALS in the environment, to \
+                                             the JSON file of a service account";
+pub(super) const AZURE_CREDENTIALS: &str = "set AZURE_STORAGE_ACCOUNT_KEY in the environment (or \
+                                            name another variable in account_key_env), or \
+                                            AZURE_STORAGE_SAS_TOKEN, or AZURE_CLIENT_ID, \
+                                            AZURE_TENANT_ID and AZURE_CLIENT_SECRET";
+const CREDENTIALS: &str = "set access_key_id and secret_access_key_file, or profile, or \
+                           AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment";
 
 fn refused(refusal: &Refusal) -> SinkErrorKind {
     use SinkErrorKind::{
-        AlreadyExists, Archived, Invalid, NotFound, Other, PermissionDenied, StorageFull, Unavailable, Unsupported,
+        AlreadyExists, Archived, Invalid, NotFound, Other, PermissionDenied, StorageFull,
+        Unavailable, Unsupported,
     };
     match &*refusal.code {
         "NoSuchBucket" | "ContainerNotFound" | "NoSuchUpload" => return Other,
         "InvalidObjectState" | "BlobArchived" => return Archived,
-        "RequestTimeTooSkewed" | "PermanentRedirect" | "AuthorizationHeaderMalformed" => return Other,
-        "ExpiredToken" | "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" => return PermissionDenied,
+        "RequestTimeTooSkewed" | "PermanentRedirect" | "AuthorizationHeaderMalformed" => {
+            return Other;
+        }
+        "ExpiredToken" | "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" => {
+            return PermissionDenied;
+        }
         "AccessDenied" | "AllAccessDisabled" => return PermissionDenied,
         "QuotaExceeded" | "XMinioStorageFull" | "InsufficientCapacity" => return StorageFull,
-        "NotImplemented" | "MethodNotAllowed" | "ObjectLockConfigurationNotFoundError" => return Unsupported,
+        "NotImplemented" | "MethodNotAllowed" | "ObjectLockConfigurationNotFoundError" => {
+            return Unsupported;
+        }
         "ExistingObjectIsDirectory" | "ExistingObjectIsFile" => return Invalid,
         // Damaged on the way, or over too slowly.
-        "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch" => return Unavailable,
-        "RequestTimeout" | "SlowDown" | "InternalError" | "OperationAborted" | "ServerBusy" => return Unavailable,
+        "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch" => {
+            return Unavailable;
+        }
+        "RequestTimeout" | "SlowDown" | "InternalError" | "OperationAborted" | "ServerBusy" => {
+            return Unavailable;
+        }
         _ => {}
     }
     match refusal.status {
@@ -152,27 +190,41 @@ fn hint(place: Place<'_>, refusal: &Refusal) -> Option<String> {
     let hint = match (&*refusal.code, refusal.status) {
         ("RequestTimeTooSkewed", _) => skewed(refusal),
         ("NoSuchBucket" | "ContainerNotFound", _) => {
-            format!("there is no bucket {bucket:?} here: make it, or check its name, the endpoint and the account")
+            format!(
+                "there is no bucket {bucket:?} here: make it, or check its name, the endpoint \
+                 and the account"
+            )
         }
-        ("AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException", _)
+        (
+            "AuthorizationHeaderMalformed"
+            | "PermanentRedirect"
+            | "IllegalLocationConstraintException",
+            _,
+        )
         | ("", 301) => match &refusal.region {
             Some(region) => format!("the bucket is in another region: set region = {region:?}"),
             None => "the bucket is in another region: set region to that of the bucket".to_owned(),
         },
         ("ExpiredToken" | "TokenRefreshRequired", _) => {
-            "the credentials have expired and no newer ones were found: renew them where they come from".to_owned()
+            "the credentials have expired and no newer ones were found: renew them where they come \
+             from"
+                .to_owned()
         }
         ("InvalidAccessKeyId", _) => {
             "the store does not know this access key: check access_key_id, or the profile, or \
-                                      AWS_ACCESS_KEY_ID"
+             AWS_ACCESS_KEY_ID"
                 .to_owned()
         }
         ("SignatureDoesNotMatch", _) => {
-            "the secret does not belong to the access key: check where the secret comes from".to_owned()
+            "the secret does not belong to the access key: check where the secret comes from"
+                .to_owned()
         }
-        ("AuthenticationFailed" | "AuthorizationFailure", _) if refusal.message.contains("failed to authenticate") => {
-            "the store does not accept the account's key or signature: check AZURE_STORAGE_ACCOUNT_KEY (or the variable \
-             that account_key_env names) or AZURE_STORAGE_SAS_TOKEN, and that it belongs to the account"
+        ("AuthenticationFailed" | "AuthorizationFailure", _)
+            if refusal.message.contains("failed to authenticate") =>
+        {
+            "the store does not accept the account's key or signature: check \
+             AZURE_STORAGE_ACCOUNT_KEY (or the variable that account_key_env names) or \
+             AZURE_STORAGE_SAS_TOKEN, and that it belongs to the account"
                 .to_owned()
         }
         // What to do about archives is known where objects are restored.
@@ -194,16 +246,18 @@ fn denied(Place { bucket, kind, customer_key, .. }: Place<'_>) -> String {
         Kind::Azure => ("read, write and list", "the role or signature"),
     };
     let rights = format!(
-        "the credentials do not allow this on {bucket:?} under this prefix: {role} must allow {right} (and deleting, \
-             for who prunes)"
+        "the credentials do not allow this on {bucket:?} under this prefix: {role} must allow \
+         {right} (and deleting, for who prunes)"
     );
     // A wrong key and a missing right look the same: stores tell no stranger which of them it is.
     if customer_key { format!("{OTHER_KEY}; if it does, {rights}") } else { rights }
 }
 
-const OTHER_KEY: &str = "check that customer_key_file holds the key with which these objects were stored";
+const OTHER_KEY: &str =
+    "check that customer_key_file holds the key with which these objects were stored";
 
-/// What to do where a store does not take an object's key (SSE-C), or misses it. Stores have no code for that.
+/// What to do where a store does not take an object's key (SSE-C), or misses it. Stores have no
+/// code for that.
 fn sealed(place: Place<'_>, refusal: &Refusal) -> Option<String> {
     let message = refusal.message.to_ascii_lowercase();
     let is_about_keys = message.contains("customer") || message.contains("encryption");
@@ -215,11 +269,9 @@ fn sealed(place: Place<'_>, refusal: &Refusal) -> Option<String> {
             "the store takes customer_key_file over https only: use an https:// endpoint".to_owned()
         }
         true => format!("{OTHER_KEY}, and that they were stored with one at all"),
-        false => {
-            "the objects were stored with a key of the customer: set sse = \"customer\", and customer_key_file to \
-                  the file that holds it"
-                .to_owned()
-        }
+        false => "the objects were stored with a key of the customer: set sse = \"customer\", and \
+                  customer_key_file to the file that holds it"
+            .to_owned(),
     })
 }
 
@@ -247,22 +299,46 @@ mod tests {
         map_wire(PLACE, &refusal.into(), operation, "data/x")
     }
 
-    const PLACE: Place<'static> = Place { bucket: "bkt", kind: Kind::S3, customer_key: false, locks: false };
+    const PLACE: Place<'static> =
+        Place { bucket: "bkt", kind: Kind::S3, customer_key: false, locks: false };
 
     #[test]
     fn a_key_of_the_customer_is_named_where_it_may_be_wrong() {
         let hint = |place, status, code: &str, message: &str| {
-            let refusal = Refusal { status, code: code.to_owned(), message: message.to_owned(), ..Refusal::default() };
+            let refusal = Refusal {
+                status,
+                code: code.to_owned(),
+                message: message.to_owned(),
+                ..Refusal::default()
+            };
             hint(place, &refusal).unwrap_or_default()
         };
         let with_key = Place { customer_key: true, ..PLACE };
         for (place, status, code, message, words) in [
-            (PLACE, 400, "InvalidRequest", "stored using a form of Server Side Encryption", "set sse = \"customer\""),
+            (
+                PLACE,
+                400,
+                "InvalidRequest",
+                "stored using a form of Server Side Encryption",
+                "set sse = \"customer\"",
+            ),
             (with_key, 403, "AccessDenied", "Access Denied", "s3:GetObject"),
             // Answers to HEAD have no body.
             (with_key, 403, "", "", "s3:GetObject"),
-            (with_key, 400, "InvalidRequest", "The encryption parameters are not applicable", "stored with one at all"),
-            (with_key, 400, "InvalidArgument", "with Customer keys must use a secure connection", "https"),
+            (
+                with_key,
+                400,
+                "InvalidRequest",
+                "The encryption parameters are not applicable",
+                "stored with one at all",
+            ),
+            (
+                with_key,
+                400,
+                "InvalidArgument",
+                "with Customer keys must use a secure connection",
+                "https",
+            ),
         ] {
             let hint = hint(place, status, code, message);
             assert!(hint.contains("customer_key_file") && hint.contains(words), "{hint}");
@@ -275,7 +351,9 @@ mod tests {
 
     #[test]
     fn codes_have_kinds_and_fixes() {
-        use SinkErrorKind::{Archived, NotFound, Other, PermissionDenied, StorageFull, Unavailable};
+        use SinkErrorKind::{
+            Archived, NotFound, Other, PermissionDenied, StorageFull, Unavailable,
+        };
         let skewed = Some(SystemClock.now() - jiff::SignedDuration::from_secs(7200));
         for (status, code, kind, words) in [
             (403, "RequestTimeTooSkewed", Other, "2h ahead"),
@@ -311,12 +389,14 @@ mod tests {
     #[test]
     fn a_bucket_without_locks_is_told_from_other_requests_that_are_invalid() {
         let hint = |locks, operation| {
-            let refusal = Refusal { status: 400, code: "InvalidRequest".to_owned(), ..Refusal::default() };
+            let refusal =
+                Refusal { status: 400, code: "InvalidRequest".to_owned(), ..Refusal::default() };
             let error = map_wire(Place { locks, ..PLACE }, &refusal.into(), operation, "data/x");
             error.hint().unwrap_or_default().to_owned()
         };
         assert!(
-            hint(true, Operation::Put).contains("object lock") && hint(true, Operation::Upload).contains("object lock")
+            hint(true, Operation::Put).contains("object lock")
+                && hint(true, Operation::Upload).contains("object lock")
         );
         assert_eq!(hint(false, Operation::Put) + &hint(true, Operation::Get), "");
     }

@@ -1,4 +1,5 @@
-//! Objects in an object store: S3 and what speaks its language, Google Cloud Storage, Azure Blob Storage.
+//! Objects in an object store: S3 and what speaks its language, Google Cloud Storage, Azure Blob
+//! Storage.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -14,8 +15,9 @@
 //! | `build/` | from settings to a sink |
 //! | `custody/` | locks, archives, unfinished uploads |
 //!
-//! Requests go by way of `wire/`, which knows about time-outs, signatures, rates and the number of requests at a time.
-//! Nothing here tries again but the parts of an upload, with the means of `retry/`.
+//! Requests go by way of `wire/`, which knows about time-outs, signatures, rates and the number of
+//! requests at a time. Nothing here tries again but the parts of an upload, with the means of
+//! `retry/`.
 
 pub(crate) mod build;
 mod custody;
@@ -37,8 +39,8 @@ use async_trait::async_trait;
 use backup_core::chunker::MAX_CHUNK;
 use backup_core::repository::WriteSettings;
 use backup_core::sink::{
-    Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkError,
-    SinkErrorKind, SinkResult, Upload,
+    Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink,
+    SinkCapabilities, SinkError, SinkErrorKind, SinkResult, Upload,
 };
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -54,7 +56,8 @@ use crate::retry::RetryPolicy;
 use crate::settings::LockMode;
 use crate::wire::Gate;
 
-/// A whole pack, with the blob that made it full: each request takes a round trip, and costs money in most stores.
+/// A whole pack, with the blob that made it full: each request takes a round trip, and costs money
+/// in most stores.
 const READ_SIZE: u64 = (WriteSettings::PACK_SIZE + MAX_CHUNK) as u64;
 
 /// What is needed of a store of `object_store`.
@@ -89,7 +92,8 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
     /// The same store without bulk deletion, for those that do not have it.
     pub(crate) one_by_one: Arc<dyn Store>,
-    /// The address, with the endpoint that is really talked to and without settings that do not tell stores apart.
+    /// The address, with the endpoint that is really talked to and without settings that do not
+    /// tell stores apart.
     pub(crate) name: String,
     pub(crate) bucket: String,
     pub(crate) prefix: String,
@@ -108,8 +112,8 @@ pub(crate) struct Parts {
 
 /// Objects below a prefix of a bucket. Made by the [resolver](crate::resolver).
 ///
-/// A store that ignores conditions of requests without saying so still has the capability `conditional_put` here: only
-/// trying it out tells, and that is for the repository to do.
+/// A store that ignores conditions of requests without saying so still has the capability
+/// `conditional_put` here: only trying it out tells, and that is for the repository to do.
 #[derive(Clone)]
 pub struct ObjectSink(Arc<Parts>);
 
@@ -122,8 +126,11 @@ impl ObjectSink {
 impl Parts {
     /// The name of an object in the bucket.
     fn path(&self, key: &Key, operation: Operation) -> SinkResult<Path> {
-        self.join(key.as_str())
-            .map_err(|error| SinkError::new(SinkErrorKind::Invalid, operation, key).with_source(error).without_effect())
+        self.join(key.as_str()).map_err(|error| {
+            SinkError::new(SinkErrorKind::Invalid, operation, key)
+                .with_source(error)
+                .without_effect()
+        })
     }
 
     fn join(&self, name: &str) -> Result<Path, object_store::path::Error> {
@@ -148,7 +155,12 @@ impl Parts {
     }
 
     fn place(&self) -> Place<'_> {
-        Place { bucket: &self.bucket, kind: self.kind, customer_key: self.customer_key, locks: self.lock.is_some() }
+        Place {
+            bucket: &self.bucket,
+            kind: self.kind,
+            customer_key: self.customer_key,
+            locks: self.lock.is_some(),
+        }
     }
 }
 
@@ -184,7 +196,11 @@ impl Sink for ObjectSink {
         Ok(Box::new(upload::ObjectUpload::new(Arc::clone(&self.0), key.clone())))
     }
 
-    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
+    async fn get(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+    ) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
         read::get(&self.0, key, range).await
     }
 

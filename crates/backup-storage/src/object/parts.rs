@@ -1,4 +1,5 @@
-//! Uploads in parts: several at a time, each tried again by itself, and a completion whose response was lost is found.
+//! Uploads in parts: several at a time, each tried again by itself, and a completion whose response
+//! was lost is found.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,10 +19,12 @@ use crate::wire::WireError;
 /// Parts that are under way at a time; so much memory an upload takes besides what fills up.
 const AT_A_TIME: usize = 4;
 
-/// Size of parts. All but the last have the same, which some stores demand, until there would be too many of them.
+/// Size of parts. All but the last have the same, which some stores demand, until there would be
+/// too many of them.
 const PART: usize = 16 << 20;
 
-/// Stores take 10 000 parts. After so many they grow, so that an object can have more than a terabyte.
+/// Stores take 10 000 parts. After so many they grow, so that an object can have more than a
+/// terabyte.
 const SMALL_PARTS: usize = 2000;
 const LARGE_PART: usize = 128 << 20;
 
@@ -39,7 +42,8 @@ pub(super) struct PartedUpload {
     begun: Option<(Path, MultipartId)>,
     under_way: JoinSet<(usize, SinkResult<PartId>)>,
     done: BTreeMap<usize, PartId>,
-    /// Parts that were handed over. If one of them did not get as far as having a number, there would be a hole.
+    /// Parts that were handed over. If one of them did not get as far as having a number, there
+    /// would be a hole.
     taken: usize,
     next: usize,
     failed: bool,
@@ -79,7 +83,8 @@ impl PartedUpload {
         self.begun.is_some()
     }
 
-    /// After a part has failed, or was given up while it was handed over, there is nothing to be continued.
+    /// After a part has failed, or was given up while it was handed over, there is nothing to be
+    /// continued.
     pub(super) fn check(&self) -> SinkResult<()> {
         if self.failed || self.taken != self.next {
             return Err(self.incomplete());
@@ -88,10 +93,12 @@ impl PartedUpload {
     }
 
     fn incomplete(&self) -> SinkError {
-        SinkError::new(SinkErrorKind::Other, self.operation, &self.key).with_source("a part of it could not be sent")
+        SinkError::new(SinkErrorKind::Other, self.operation, &self.key)
+            .with_source("a part of it could not be sent")
     }
 
-    /// Sends a part as soon as one of the others is done. After an error, nothing else can be done than to abort.
+    /// Sends a part as soon as one of the others is done. After an error, nothing else can be done
+    /// than to abort.
     pub(super) async fn send(&mut self, part: Vec<Bytes>) -> SinkResult<()> {
         self.check()?;
         self.taken += 1;
@@ -100,7 +107,8 @@ impl PartedUpload {
             self.join_one().await?;
         }
         let payload: PutPayload = part.into_iter().collect();
-        let (parts, key, operation, number) = (Arc::clone(&self.parts), self.key.clone(), self.operation, self.next);
+        let (parts, key, operation, number) =
+            (Arc::clone(&self.parts), self.key.clone(), self.operation, self.next);
         self.next += 1;
         self.size += payload.content_length() as u64;
         self.under_way.spawn(async move {
@@ -150,7 +158,9 @@ impl PartedUpload {
             }
             // This is one after all retries.
             Some(Ok((_, Err(error)))) => error,
-            Some(Err(ended)) => SinkError::new(SinkErrorKind::Other, self.operation, &self.key).with_source(ended),
+            Some(Err(ended)) => {
+                SinkError::new(SinkErrorKind::Other, self.operation, &self.key).with_source(ended)
+            }
         };
         self.failed = true;
         Err(error)
@@ -168,13 +178,20 @@ impl PartedUpload {
             return Err(self.incomplete());
         }
         let done: Vec<PartId> = self.done.values().cloned().collect();
-        let outcome = repeat(self.parts.policy, || self.complete_once(&path, &id, done.clone())).await?;
+        let outcome =
+            repeat(self.parts.policy, || self.complete_once(&path, &id, done.clone())).await?;
         self.begun = None;
         Ok(outcome)
     }
 
-    /// Asks for completion. Whatever the answer: if the object is the one of this upload, it is complete.
-    async fn complete_once(&self, path: &Path, id: &MultipartId, done: Vec<PartId>) -> SinkResult<PutOutcome> {
+    /// Asks for completion. Whatever the answer: if the object is the one of this upload, it is
+    /// complete.
+    async fn complete_once(
+        &self,
+        path: &Path,
+        id: &MultipartId,
+        done: Vec<PartId>,
+    ) -> SinkResult<PutOutcome> {
         let error = match self.parts.store.complete_multipart(path, id, done).await {
             Ok(result) => return Ok(PutOutcome { sha256: None, etag: result.e_tag }),
             Err(error) => error,
@@ -182,7 +199,10 @@ impl PartedUpload {
         let options = GetOptions { head: true, ..GetOptions::default() };
         if let Ok(found) = self.parts.store.get_opts(path, options).await
             && found.meta.size == self.size
-            && found.attributes.get(&Attribute::Metadata(WRITE_ID.into())).is_some_and(|id| **id == *self.write_id)
+            && found
+                .attributes
+                .get(&Attribute::Metadata(WRITE_ID.into()))
+                .is_some_and(|id| **id == *self.write_id)
         {
             return Ok(PutOutcome { sha256: None, etag: found.meta.e_tag });
         }
@@ -195,9 +215,11 @@ impl PartedUpload {
         Err(mapped)
     }
 
-    /// Whether the store told the checksum of every part, which are compared with what was sent (`wire/extras.rs`).
+    /// Whether the store told the checksum of every part, which are compared with what was sent
+    /// (`wire/extras.rs`).
     pub(super) fn is_confirmed(&self) -> bool {
-        !self.done.is_empty() && self.done.values().all(|part| part.content_id.contains("<checksum_sha256>"))
+        !self.done.is_empty()
+            && self.done.values().all(|part| part.content_id.contains("<checksum_sha256>"))
     }
 
     /// Throws away what was sent.
@@ -209,14 +231,24 @@ impl PartedUpload {
 }
 
 async fn abort(parts: &Parts, key: &Key, path: &Path, id: &MultipartId) -> SinkResult<()> {
-    match parts.store.abort_multipart(path, id).await.map_err(|error| parts.error(&error, Operation::Upload, key)) {
-        Err(error) if !matches!(error.kind(), SinkErrorKind::NotFound | SinkErrorKind::Unsupported) => Err(error),
+    match parts
+        .store
+        .abort_multipart(path, id)
+        .await
+        .map_err(|error| parts.error(&error, Operation::Upload, key))
+    {
+        Err(error)
+            if !matches!(error.kind(), SinkErrorKind::NotFound | SinkErrorKind::Unsupported) =>
+        {
+            Err(error)
+        }
         _ => Ok(()),
     }
 }
 
 impl Drop for PartedUpload {
-    /// Without a runtime the store keeps the parts until they are [cleared](backup_core::sink::Custody::clear_unfinished).
+    /// Without a runtime the store keeps the parts until they are
+    /// [cleared](backup_core::sink::Custody::clear_unfinished).
     fn drop(&mut self) {
         let Some((path, id)) = self.begun.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };

@@ -1,10 +1,11 @@
 //! Whether a store that tells the checksum of what it received has looked at what it received.
 //!
-//! Some only send back the header that came with the request. What they say proves nothing, and a put must not count as
-//! verified because of it. So before the first such word is believed, the store is put to the test: it gets a small
-//! object, `x-probe/checksum`, with the checksum of other bytes. Only a store that refuses it (or tells another checksum
-//! than it was given) computes them itself. That is one request for every sink that is opened and writes (one more to
-//! delete the object, where it was accepted).
+//! Some only send back the header that came with the request. What they say proves nothing, and a
+//! put must not count as verified because of it. So before the first such word is believed, the
+//! store is put to the test: it gets a small object, `x-probe/checksum`, with the checksum of other
+//! bytes. Only a store that refuses it (or tells another checksum than it was given) computes them
+//! itself. That is one request for every sink that is opened and writes (one more to delete the
+//! object, where it was accepted).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -26,7 +27,8 @@ const NAME: &str = "x-probe/checksum";
 const CONTENT: &[u8] = b"the checksum of this object is wrong";
 const OTHER: &[u8] = b"another content";
 
-/// So often an answer that is neither is asked for again (with a later put), before the store is not believed.
+/// So often an answer that is neither is asked for again (with a later put), before the store is
+/// not believed.
 const MOST: usize = 3;
 
 /// What is known of a store's checksums.
@@ -54,25 +56,32 @@ pub(super) async fn is_believed(parts: &Parts) -> bool {
 }
 
 async fn test(parts: &Parts) -> Result<bool, Undecided> {
-    let Some(path) = Key::new(NAME).ok().and_then(|key| parts.path(&key, Operation::Put).ok()) else {
+    let Some(path) = Key::new(NAME).ok().and_then(|key| parts.path(&key, Operation::Put).ok())
+    else {
         return Ok(false);
     };
     let mut options = PutOptions::default();
     let sha256 = Sha256::digest(OTHER);
     if parts.kind == Kind::S3 {
-        let Ok(wrong) = HeaderValue::from_str(&BASE64_STANDARD.encode(sha256)) else { return Ok(false) };
-        options.extensions.insert(Headers(vec![(HeaderName::from_static("x-amz-checksum-sha256"), wrong)]));
+        let Ok(wrong) = HeaderValue::from_str(&BASE64_STANDARD.encode(sha256)) else {
+            return Ok(false);
+        };
+        options
+            .extensions
+            .insert(Headers(vec![(HeaderName::from_static("x-amz-checksum-sha256"), wrong)]));
     } else {
         let md5 = Md5::digest(OTHER).into();
         options.extensions.insert(Digests { sha256: sha256.into(), md5, send: true });
     }
-    let Err(error) = parts.store.put_opts(&path, PutPayload::from_static(CONTENT), options).await else {
+    let Err(error) = parts.store.put_opts(&path, PutPayload::from_static(CONTENT), options).await
+    else {
         remove(parts, path).await;
         return Ok(false);
     };
     match WireError::find(&error) {
         Some(WireError::Refused(refusal)) => judge(refusal),
-        // It accepted the object and told the checksum of what it received, and not what it was given.
+        // It accepted the object and told the checksum of what it received, and not what it was
+        // given.
         Some(WireError::Checksum) => {
             remove(parts, path).await;
             Ok(true)
@@ -96,7 +105,9 @@ fn judge(refusal: &Refusal) -> Result<bool, Undecided> {
         ) => Ok(true),
         // Of many things that may be wrong with a request; the message tells which.
         ("InvalidRequest" | "InvalidArgument", _)
-            if ["checksum", "digest", "sha256", "content-md5"].iter().any(|word| message.contains(word)) =>
+            if ["checksum", "digest", "sha256", "content-md5"]
+                .iter()
+                .any(|word| message.contains(word)) =>
         {
             Ok(true)
         }
@@ -127,7 +138,14 @@ mod tests {
         for (refusal, verdict) in [
             (refusal(400, "BadDigest", ""), Some(true)),
             (refusal(400, "XAmzContentSHA256Mismatch", ""), Some(true)),
-            (refusal(400, "InvalidRequest", "Value for x-amz-checksum-sha256 header is invalid."), Some(true)),
+            (
+                refusal(
+                    400,
+                    "InvalidRequest",
+                    "Value for x-amz-checksum-sha256 header is invalid.",
+                ),
+                Some(true),
+            ),
             (refusal(400, "InvalidRequest", "Missing required header"), Some(false)),
             (refusal(403, "AccessDenied", ""), Some(false)),
             (refusal(400, "", ""), Some(false)),

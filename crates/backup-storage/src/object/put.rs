@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use backup_core::clock::{Clock as _, SystemClock};
-use backup_core::sink::{Key, Operation, Payload, PutMode, PutOutcome, SinkError, SinkErrorKind, SinkResult};
+use backup_core::sink::{
+    Key, Operation, Payload, PutMode, PutOutcome, SinkError, SinkErrorKind, SinkResult,
+};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use md5::Md5;
@@ -14,16 +16,23 @@ use super::{Kind, Parts, parts::PartedUpload, proof::is_believed, read};
 use crate::settings::LockMode;
 use crate::wire::{Confirmed, Digests, Headers, WireError};
 
-/// Payloads above this are put in parts, so that several go at a time and a failure does not cost everything.
+/// Payloads above this are put in parts, so that several go at a time and a failure does not cost
+/// everything.
 const LARGE: usize = 64 << 20;
 
 /// Most that the stores take in one request.
 const LARGEST: usize = 5_000_000_000;
 
-/// Prefixes whose objects are locked: what a repository cannot do without. Side-cars and leases must be deletable.
+/// Prefixes whose objects are locked: what a repository cannot do without. Side-cars and leases
+/// must be deletable.
 const LOCKED: [&str; 4] = ["data/", "index/", "snapshots/", "keys/"];
 
-pub(super) async fn put(parts: &Arc<Parts>, key: &Key, payload: Payload, mode: PutMode) -> SinkResult<PutOutcome> {
+pub(super) async fn put(
+    parts: &Arc<Parts>,
+    key: &Key,
+    payload: Payload,
+    mode: PutMode,
+) -> SinkResult<PutOutcome> {
     // A condition cannot be put on the end of an upload in parts.
     if mode == PutMode::Overwrite && payload.len() > LARGE {
         return put_large(parts, key, &payload).await;
@@ -44,7 +53,10 @@ pub(super) async fn put(parts: &Arc<Parts>, key: &Key, payload: Payload, mode: P
     };
     if let Some(mut headers) = lock_headers(parts, key) {
         // Besides the checksum itself, locks demand its name.
-        headers.0.push((HeaderName::from_static("x-amz-sdk-checksum-algorithm"), HeaderValue::from_static("SHA256")));
+        headers.0.push((
+            HeaderName::from_static("x-amz-sdk-checksum-algorithm"),
+            HeaderValue::from_static("SHA256"),
+        ));
         options.extensions.insert(headers);
     }
     if parts.kind != Kind::S3 {
@@ -71,8 +83,9 @@ fn is_conflict(error: &object_store::Error) -> Option<u16> {
     match WireError::find(error) {
         // Azure also says 409 about archives and leases.
         Some(WireError::Refused(refusal)) if matches!(refusal.status, 304 | 409 | 412) => {
-            let other = matches!(&*refusal.code, "BlobArchived" | "OperationAborted" | "NoSuchBucket")
-                || refusal.code.starts_with("ExistingObject");
+            let other =
+                matches!(&*refusal.code, "BlobArchived" | "OperationAborted" | "NoSuchBucket")
+                    || refusal.code.starts_with("ExistingObject");
             (!other).then_some(refusal.status)
         }
         Some(_) => None,
@@ -84,7 +97,9 @@ fn is_conflict(error: &object_store::Error) -> Option<u16> {
 async fn conflict(parts: &Parts, key: &Key, error: &object_store::Error) -> SinkError {
     let exists = SinkError::new(SinkErrorKind::AlreadyExists, Operation::Put, key).without_effect();
     let again = |why: &str| {
-        SinkError::new(SinkErrorKind::Unavailable, Operation::Put, key).with_source(why.to_owned()).without_effect()
+        SinkError::new(SinkErrorKind::Unavailable, Operation::Put, key)
+            .with_source(why.to_owned())
+            .without_effect()
     };
     match read::head(parts, key, Operation::Put).await {
         Ok(_) => exists,
@@ -99,7 +114,8 @@ async fn conflict(parts: &Parts, key: &Key, error: &object_store::Error) -> Sink
 
 /// Parts of a payload that is in memory share it.
 async fn put_large(parts: &Arc<Parts>, key: &Key, payload: &Payload) -> SinkResult<PutOutcome> {
-    let mut upload = PartedUpload::new(Arc::clone(parts), key.clone(), Operation::Put, payload.is_cold());
+    let mut upload =
+        PartedUpload::new(Arc::clone(parts), key.clone(), Operation::Put, payload.is_cold());
     let size = upload.part_size();
     let mut part = Vec::new();
     let mut len = 0;

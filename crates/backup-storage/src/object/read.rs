@@ -16,7 +16,11 @@ use super::Parts;
 pub(super) async fn head(parts: &Parts, key: &Key, operation: Operation) -> SinkResult<ObjectMeta> {
     let path = parts.path(key, operation)?;
     let options = GetOptions { head: true, ..GetOptions::default() };
-    let result = parts.store.get_opts(&path, options).await.map_err(|error| parts.error(&error, operation, key))?;
+    let result = parts
+        .store
+        .get_opts(&path, options)
+        .await
+        .map_err(|error| parts.error(&error, operation, key))?;
     Ok(meta(key.clone(), &result.meta))
 }
 
@@ -47,9 +51,12 @@ pub(super) async fn get(
         };
     }
     let path = parts.path(key, Operation::Get)?;
-    let options = GetOptions { range: range.clone().map(GetRange::Bounded), ..GetOptions::default() };
+    let options =
+        GetOptions { range: range.clone().map(GetRange::Bounded), ..GetOptions::default() };
     let result = match (parts.store.get_opts(&path, options).await, &range) {
-        (Ok(result), Some(range)) if result.range != *range => return Err(outside(key, range, result.meta.size)),
+        (Ok(result), Some(range)) if result.range != *range => {
+            return Err(outside(key, range, result.meta.size));
+        }
         (Ok(result), _) => result,
         (Err(error), None) => return Err(parts.error(&error, Operation::Get, key)),
         (Err(error), Some(range)) => {
@@ -75,6 +82,9 @@ async fn explain(parts: &Parts, key: &Key, range: &Range<u64>, error: SinkError)
 
 fn outside(key: &Key, range: &Range<u64>, size: u64) -> SinkError {
     SinkError::new(SinkErrorKind::Invalid, Operation::Get, key)
-        .with_source(format!("the range {}..{} is not within its {size} bytes", range.start, range.end))
+        .with_source(format!(
+            "the range {}..{} is not within its {size} bytes",
+            range.start, range.end
+        ))
         .without_effect()
 }

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backup_core::sink::{Effect, Key, Operation, Payload, PutMode, PutOutcome, SinkError, SinkResult, Upload};
+use backup_core::sink::{
+    Effect, Key, Operation, Payload, PutMode, PutOutcome, SinkError, SinkResult, Upload,
+};
 use bytes::Bytes;
 
 use super::parts::PartedUpload;
 use super::{Parts, put};
 use crate::retry::repeat;
 
-/// Collects what it is given until it is a part of the size that stores want. What never fills one is put at once.
+/// Collects what it is given until it is a part of the size that stores want. What never fills one
+/// is put at once.
 ///
 /// After an error it is of no use any more: what was handed over may be lost or half taken.
 #[derive(Debug)]
@@ -66,7 +69,10 @@ impl Upload for ObjectUpload {
         }
         // The layer above repeats nothing of an upload's end; this end can be repeated.
         let payload = Payload::from_segments(held);
-        repeat(self.parts.policy, || put::put(&self.parts, &self.key, payload.clone(), PutMode::Overwrite)).await
+        repeat(self.parts.policy, || {
+            put::put(&self.parts, &self.key, payload.clone(), PutMode::Overwrite)
+        })
+        .await
     }
 
     async fn abort(mut self: Box<Self>) -> SinkResult<()> {

@@ -11,8 +11,9 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::policy::{Attempts, RetryPolicy};
 
-/// So many bytes are received before the first are delivered. An interruption before that starts from the beginning, so
-/// that of small objects, which may be replaced while they are read, nobody gets parts of two versions.
+/// So many bytes are received before the first are delivered. An interruption before that starts
+/// from the beginning, so that of small objects, which may be replaced while they are read, nobody
+/// gets parts of two versions.
 const HOLD: u64 = 1 << 20;
 
 /// Reads an object or a range of it.
@@ -36,11 +37,9 @@ pub(super) async fn get<S: Sink + ?Sized>(
     while let Err(error) = content.connect().await {
         content.attempts.again(error).await?;
     }
-    let pieces =
-        stream::try_unfold(
-            content,
-            |mut content| async move { Ok(content.next().await?.map(|piece| (piece, content))) },
-        );
+    let pieces = stream::try_unfold(content, |mut content| async move {
+        Ok(content.next().await?.map(|piece| (piece, content)))
+    });
     Ok(pieces.boxed())
 }
 
@@ -70,7 +69,8 @@ impl<S: Sink + ?Sized> Content<S> {
             }
             self.range = Some(0..size);
         }
-        let rest = self.range.clone().map(|range| range.start.saturating_add(self.received)..range.end);
+        let rest =
+            self.range.clone().map(|range| range.start.saturating_add(self.received)..range.end);
         let stream = match rest {
             // All is there; only the end of the stream was lost.
             Some(rest) if self.received > 0 && rest.start >= rest.end => stream::empty().boxed(),

@@ -18,10 +18,16 @@ pub(super) fn delete<S: Sink + ?Sized>(
     policy: RetryPolicy,
     keys: BoxStream<'static, Key>,
 ) -> impl Stream<Item = SinkResult<Key>> + Send + 'static {
-    keys.ready_chunks(TOGETHER).then(move |keys| delete_some(Arc::clone(&inner), policy, keys)).flat_map(stream::iter)
+    keys.ready_chunks(TOGETHER)
+        .then(move |keys| delete_some(Arc::clone(&inner), policy, keys))
+        .flat_map(stream::iter)
 }
 
-async fn delete_some<S: Sink + ?Sized>(inner: Arc<S>, policy: RetryPolicy, keys: Vec<Key>) -> Vec<SinkResult<Key>> {
+async fn delete_some<S: Sink + ?Sized>(
+    inner: Arc<S>,
+    policy: RetryPolicy,
+    keys: Vec<Key>,
+) -> Vec<SinkResult<Key>> {
     let mut attempts = Attempts::new(policy);
     let mut answers = Vec::with_capacity(keys.len());
     let mut left: HashMap<Key, usize> = HashMap::new();
@@ -41,7 +47,8 @@ async fn delete_some<S: Sink + ?Sized>(inner: Arc<S>, policy: RetryPolicy, keys:
                 answers.push(Ok(key));
                 attempts.got_on();
             }
-            // An error does not say in a form to rely on which key it is about. That shows in what is left.
+            // An error does not say in a form to rely on which key it is about. That shows in what
+            // is left.
             Err(error) => failed = Some(error),
         }
     }
@@ -74,7 +81,10 @@ async fn delete_one<S: Sink + ?Sized>(
             }
             Err(error) => {
                 doubtful |= error.effect() == Effect::Unknown;
-                attempts.again(error).await.map_err(|error| doubt(error, Operation::Delete, key, doubtful))?;
+                attempts
+                    .again(error)
+                    .await
+                    .map_err(|error| doubt(error, Operation::Delete, key, doubtful))?;
             }
         }
     }

@@ -17,11 +17,19 @@ pub(super) fn list<S: Sink + ?Sized>(
     prefix: Prefix,
 ) -> BoxStream<'static, SinkResult<ObjectMeta>> {
     let start = async move {
-        List { inner, prefix, attempts: Attempts::new(policy), yielded: Yielded::default(), stream: None }
+        List {
+            inner,
+            prefix,
+            attempts: Attempts::new(policy),
+            yielded: Yielded::default(),
+            stream: None,
+        }
     };
     stream::once(start)
         .flat_map(|list| {
-            stream::try_unfold(list, |mut list| async move { Ok(list.next().await?.map(|meta| (meta, list))) })
+            stream::try_unfold(list, |mut list| async move {
+                Ok(list.next().await?.map(|meta| (meta, list)))
+            })
         })
         .boxed()
 }
@@ -55,8 +63,8 @@ impl<S: Sink + ?Sized> List<S> {
     }
 }
 
-/// Keys that were yielded, as 128 bits each from two keyed hashes: lists can have millions of them, in any order. That
-/// two of 10⁸ keys are taken for one has a chance of less than 10⁻²².
+/// Keys that were yielded, as 128 bits each from two keyed hashes: lists can have millions of them,
+/// in any order. That two of 10⁸ keys are taken for one has a chance of less than 10⁻²².
 #[derive(Default)]
 struct Yielded {
     hashers: (RandomState, RandomState),

@@ -23,8 +23,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use backup_core::sink::{
-    Custody, Effect, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities,
-    SinkError, SinkErrorKind, SinkResult, Upload,
+    Custody, Effect, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink,
+    SinkCapabilities, SinkError, SinkErrorKind, SinkResult, Upload,
 };
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -36,17 +36,21 @@ use policy::Attempts;
 
 pub(crate) use policy::repeat;
 
-/// Tries operations of another sink again that fail with [`SinkErrorKind::Unavailable`], after growing, random delays and
-/// until a deadline; see [`RetryPolicy`]. Dropping a future ends its retries.
+/// Tries operations of another sink again that fail with [`SinkErrorKind::Unavailable`], after
+/// growing, random delays and until a deadline; see [`RetryPolicy`]. Dropping a future ends its
+/// retries.
 ///
-/// - A **put** with [`PutMode::Create`] whose response was lost and that then finds its key taken reads the object: if
-///   its bytes are the ones that were to be put, the put has succeeded. (Of rivals that put the same bytes, several may
-///   thus be told that they won. Whoever needs one winner puts something of his own into the object.)
-/// - A **content** that is interrupted goes on where it was; the caller sees one stream. Up to 1 MiB are held back first, so
-///   that a small object that is replaced meanwhile comes in one version. Large ones must be immutable, as packs are.
+/// - A **put** with [`PutMode::Create`] whose response was lost and that then finds its key taken
+///   reads the object: if its bytes are the ones that were to be put, the put has succeeded. (Of
+///   rivals that put the same bytes, several may thus be told that they won. Whoever needs one
+///   winner puts something of his own into the object.)
+/// - A **content** that is interrupted goes on where it was; the caller sees one stream. Up to 1
+///   MiB are held back first, so that a small object that is replaced meanwhile comes in one
+///   version. Large ones must be immutable, as packs are.
 /// - A **list** that is interrupted starts again, and yields only what it has not yielded yet.
-/// - An **upload**'s part is sent again only if it certainly was not appended; its end is not repeated at all. After an
-///   error the upload takes and completes nothing any more; the caller begins another one.
+/// - An **upload**'s part is sent again only if it certainly was not appended; its end is not
+///   repeated at all. After an error the upload takes and completes nothing any more; the caller
+///   begins another one.
 ///
 /// There is one such layer between a caller and a store, and metrics are taken beneath it. The
 /// [resolver](crate::resolver) puts it where it belongs.
@@ -130,12 +134,16 @@ impl<S: Sink + ?Sized> Sink for RetrySink<S> {
                     Stored::Another => return Err(error),
                     // It was deleted since: there is room again.
                     Stored::Nothing => {
-                        error = SinkError::new(SinkErrorKind::Unavailable, Operation::Put, key).with_source(error);
+                        error = SinkError::new(SinkErrorKind::Unavailable, Operation::Put, key)
+                            .with_source(error);
                     }
                 }
             }
             doubtful |= error.effect() == Effect::Unknown;
-            attempts.again(error).await.map_err(|error| doubt(error, Operation::Put, key, doubtful))?;
+            attempts
+                .again(error)
+                .await
+                .map_err(|error| doubt(error, Operation::Put, key, doubtful))?;
         }
     }
 
@@ -144,7 +152,11 @@ impl<S: Sink + ?Sized> Sink for RetrySink<S> {
         Ok(Box::new(upload::RetryUpload::new(inner, key.clone(), self.policy)))
     }
 
-    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
+    async fn get(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+    ) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
         content::get(Arc::clone(&self.inner), self.policy, key.clone(), range).await
     }
 

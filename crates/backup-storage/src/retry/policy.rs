@@ -7,21 +7,22 @@ use tokio::time::Instant;
 
 /// How a [`RetrySink`](crate::RetrySink) tries again.
 ///
-/// The first delay is doubled with every failure in a row up to the largest one; each is shortened by a random part of
-/// up to one half, so that many clients do not come back at the same moment.
+/// The first delay is doubled with every failure in a row up to the largest one; each is shortened
+/// by a random part of up to one half, so that many clients do not come back at the same moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Delay after the first failure.
     pub first_delay: Duration,
     /// Largest delay.
     pub max_delay: Duration,
-    /// No attempt begins when failures in a row have taken longer than this, delays included. Time counts from the first
-    /// of them (a large object on a slow link takes long before anything fails, and deserves its second attempt), and
-    /// begins anew when contents, lists and deletions get on. An attempt that is under way is not cut off: how long a
-    /// single request may take is for the sink beneath to know.
+    /// No attempt begins when failures in a row have taken longer than this, delays included. Time
+    /// counts from the first of them (a large object on a slow link takes long before anything
+    /// fails, and deserves its second attempt), and begins anew when contents, lists and deletions
+    /// get on. An attempt that is under way is not cut off: how long a single request may take is
+    /// for the sink beneath to know.
     pub deadline: Duration,
-    /// An attempt counts with no more than this, however long it took: after such a time without a byte moved, the sink
-    /// beneath would have ended it, so that the rest of the time it got on.
+    /// An attempt counts with no more than this, however long it took: after such a time without a
+    /// byte moved, the sink beneath would have ended it, so that the rest of the time it got on.
     pub longest_standstill: Duration,
 }
 

@@ -1,7 +1,9 @@
 //! Uploads in parts.
 
 use async_trait::async_trait;
-use backup_core::sink::{Effect, Key, Operation, PutOutcome, SinkError, SinkErrorKind, SinkResult, Upload};
+use backup_core::sink::{
+    Effect, Key, Operation, PutOutcome, SinkError, SinkErrorKind, SinkResult, Upload,
+};
 use bytes::Bytes;
 
 use super::policy::{Attempts, RetryPolicy};
@@ -11,7 +13,8 @@ pub(super) struct RetryUpload {
     inner: Box<dyn Upload>,
     key: Key,
     policy: RetryPolicy,
-    /// A part has failed, or was given up while it was sent. Without it the rest must not become an object.
+    /// A part has failed, or was given up while it was sent. Without it the rest must not become an
+    /// object.
     broken: bool,
 }
 

@@ -44,36 +44,42 @@ pub enum LockMode {
     Compliance,
 }
 
-/// Settings of a repository's store, all optional. In a configuration file they stand in `[repositories.NAME.store]`.
+/// Settings of a repository's store, all optional. In a configuration file they stand in
+/// `[repositories.NAME.store]`.
 ///
-/// What is set in the repository's URL goes before these, and these go before the [environment](Self::environment)
-/// (`AWS_*`, `GOOGLE_*`, `AZURE_*`). A directory ignores all but the two rate limits.
+/// What is set in the repository's URL goes before these, and these go before the
+/// [environment](Self::environment) (`AWS_*`, `GOOGLE_*`, `AZURE_*`). A directory ignores all but
+/// the two rate limits.
 ///
 /// Secrets are given by reference only: the name of a file or of an environment variable.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreSettings {
-    /// Address of the service, for stores other than the provider's own: `https://minio.example:9000`. For S3, the
-    /// environment's `AWS_ENDPOINT_URL_S3` if not set, then its `AWS_ENDPOINT_URL`.
+    /// Address of the service, for stores other than the provider's own:
+    /// `https://minio.example:9000`. For S3, the environment's `AWS_ENDPOINT_URL_S3` if not set,
+    /// then its `AWS_ENDPOINT_URL`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// Region of an S3 bucket; `us-east-1` if nothing says otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Whether the bucket stands in the path (`https://host/bucket`) and not in the host's name. By default it does if
-    /// there is an endpoint.
+    /// Whether the bucket stands in the path (`https://host/bucket`) and not in the host's name. By
+    /// default it does if there is an endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_style: Option<bool>,
     /// PEM file of certificate authorities to trust besides the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
-    /// Address of an HTTP proxy, without a password; `HTTPS_PROXY` and `NO_PROXY` of the environment if not set.
+    /// Address of an HTTP proxy, without a password; `HTTPS_PROXY` and `NO_PROXY` of the
+    /// environment if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
-    /// Allows `http://` endpoints, which anybody on the way can read and change. Refused if not set.
+    /// Allows `http://` endpoints, which anybody on the way can read and change. Refused if not
+    /// set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_http: Option<bool>,
-    /// How many requests are under way at most; 8 if not set. A store that asks to slow down gets fewer for a while.
+    /// How many requests are under way at most; 8 if not set. A store that asks to slow down gets
+    /// fewer for a while.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections: Option<NonZeroUsize>,
     /// Most bytes per second to the store.
@@ -88,7 +94,8 @@ pub struct StoreSettings {
     /// File that holds the secret of the access key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_access_key_file: Option<PathBuf>,
-    /// Environment variable that holds the secret of the access key; `AWS_SECRET_ACCESS_KEY` if neither is set.
+    /// Environment variable that holds the secret of the access key; `AWS_SECRET_ACCESS_KEY` if
+    /// neither is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_access_key_env: Option<String>,
     /// Environment variable that holds the session token of a temporary access key.
@@ -103,7 +110,8 @@ pub struct StoreSettings {
     /// Azure storage account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// Environment variable that holds the key of the Azure storage account; `AZURE_STORAGE_ACCOUNT_KEY` if not set.
+    /// Environment variable that holds the key of the Azure storage account;
+    /// `AZURE_STORAGE_ACCOUNT_KEY` if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account_key_env: Option<String>,
     /// Encryption by the store (S3).
@@ -115,13 +123,15 @@ pub struct StoreSettings {
     /// File that holds the key for `sse = "customer"`: 32 bytes, or their Base64 form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer_key_file: Option<PathBuf>,
-    /// Storage class of what is read only by restores (S3 and Google). Everything else is in the default class.
+    /// Storage class of what is read only by restores (S3 and Google). Everything else is in the
+    /// default class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_class: Option<String>,
     /// How strong the locks of new objects are; `governance` if only `lock_days` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lock_mode: Option<LockMode>,
-    /// For how many days new objects are locked against deletion. Needs an S3 bucket with object lock.
+    /// For how many days new objects are locked against deletion. Needs an S3 bucket with object
+    /// lock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lock_days: Option<u32>,
     /// A request that does not move a byte for so long has failed; 60 seconds if not set.
@@ -133,7 +143,8 @@ pub struct StoreSettings {
     /// For how long a failing operation is tried again; 5 minutes if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_deadline: Option<Seconds>,
-    /// Variables that stand behind the settings. This crate never looks at those of the process by itself.
+    /// Variables that stand behind the settings. This crate never looks at those of the process by
+    /// itself.
     #[serde(skip)]
     pub environment: Environment,
 }

@@ -25,7 +25,10 @@ pub const URL_KEYS: [&str; 12] = [
 ///
 /// # Errors
 /// Why a value of the URL cannot be used.
-pub fn overlay(settings: &StoreSettings, url: &BTreeMap<String, String>) -> Result<StoreSettings, String> {
+pub fn overlay(
+    settings: &StoreSettings,
+    url: &BTreeMap<String, String>,
+) -> Result<StoreSettings, String> {
     let mut merged = settings.clone();
     for (key, value) in url {
         set(&mut merged, key, value).map_err(|error| format!("{key} in the URL: {error}"))?;
@@ -65,7 +68,8 @@ fn switch(value: &str) -> Result<bool, String> {
     }
 }
 
-/// What is neither a credential nor special to one kind of store. The others are looked up where they are used.
+/// What is neither a credential nor special to one kind of store. The others are looked up where
+/// they are used.
 fn from_environment(settings: &mut StoreSettings) {
     let environment = &settings.environment;
     let owned = |names: &[&str]| environment.first(names).map(ToOwned::to_owned);
@@ -88,14 +92,17 @@ mod tests {
 
     #[test]
     fn the_url_goes_before_settings_before_environment() {
-        let environment = Environment::from(map(&[("AWS_REGION", "env"), ("AZURE_STORAGE_ACCOUNT", "env")]));
+        let environment =
+            Environment::from(map(&[("AWS_REGION", "env"), ("AZURE_STORAGE_ACCOUNT", "env")]));
         let settings = StoreSettings {
             region: Some("set".to_owned()),
             endpoint: Some("https://set".to_owned()),
             environment,
             ..StoreSettings::default()
         };
-        let merged = overlay(&settings, &map(&[("endpoint", "https://url"), ("limit_upload", "1M")])).unwrap();
+        let merged =
+            overlay(&settings, &map(&[("endpoint", "https://url"), ("limit_upload", "1M")]))
+                .unwrap();
         assert_eq!(merged.endpoint.as_deref(), Some("https://url"));
         assert_eq!(merged.region.as_deref(), Some("set"));
         assert_eq!(merged.account.as_deref(), Some("env"));
@@ -118,9 +125,9 @@ mod tests {
 
     #[test]
     fn settings_are_flat_keys_of_a_table() {
-        let text = "endpoint = \"https://x\"\npath_style = true\nconnections = 4\nlimit_upload = \"10MiB\"\n\
-                    limit_download = 1000\nsse = \"aws:kms\"\nlock_mode = \"compliance\"\nlock_days = 30\n\
-                    stall_timeout = \"2m\"\nconnect_timeout = 5\n";
+        let text = "endpoint = \"https://x\"\npath_style = true\nconnections = 4\nlimit_upload = \
+                    \"10MiB\"\nlimit_download = 1000\nsse = \"aws:kms\"\nlock_mode = \
+                    \"compliance\"\nlock_days = 30\nstall_timeout = \"2m\"\nconnect_timeout = 5\n";
         let settings: StoreSettings = toml::from_str(text).unwrap();
         assert_eq!(settings.sse, Some(Encryption::Kms));
         assert_eq!(settings.lock_mode, Some(LockMode::Compliance));

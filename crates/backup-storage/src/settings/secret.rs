@@ -5,7 +5,8 @@ use std::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// A secret text: its `Debug` shows nothing of it, and its memory is overwritten when it is dropped.
+/// A secret text: its `Debug` shows nothing of it, and its memory is overwritten when it is
+/// dropped.
 #[derive(Clone, PartialEq, Eq, Default, Zeroize, ZeroizeOnDrop)]
 pub struct Secret(String);
 
@@ -31,7 +32,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The environment variables that the stores may use, as the program found them. `Debug` shows their names only.
+/// The environment variables that the stores may use, as the program found them. `Debug` shows
+/// their names only.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
@@ -81,14 +83,18 @@ mod tests {
     fn nothing_of_a_secret_is_shown() {
         let secret = Secret::new(" hush\n".to_owned());
         assert_eq!(secret.reveal(), "hush");
-        let environment = Environment::from_iter([("AWS_SECRET_ACCESS_KEY".to_owned(), "hush".to_owned())]);
+        let environment =
+            Environment::from_iter([("AWS_SECRET_ACCESS_KEY".to_owned(), "hush".to_owned())]);
         let shown = format!("{secret:?} {environment:?}");
         assert!(!shown.contains("hush") && shown.contains("AWS_SECRET_ACCESS_KEY"), "{shown}");
     }
 
     #[test]
     fn an_empty_variable_is_not_set() {
-        let environment = Environment::from_iter([("A".to_owned(), String::new()), ("B".to_owned(), "b".to_owned())]);
+        let environment = Environment::from_iter([
+            ("A".to_owned(), String::new()),
+            ("B".to_owned(), "b".to_owned()),
+        ]);
         assert_eq!(environment.first(&["A", "B"]), Some("b"));
         assert_eq!(environment.first(&["A", "C"]), None);
     }

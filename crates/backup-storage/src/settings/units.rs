@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Bytes per second, at least one. Written as a number or with a unit: `500K`, `10MiB`, `1.5M`, `20MB`. `K`, `M`, `G` and
-/// `KiB`, `MiB`, `GiB` are powers of 1024; `KB`, `MB`, `GB` are powers of 1000.
+/// Bytes per second, at least one. Written as a number or with a unit: `500K`, `10MiB`, `1.5M`,
+/// `20MB`. `K`, `M`, `G` and `KiB`, `MiB`, `GiB` are powers of 1024; `KB`, `MB`, `GB` are powers of
+/// 1000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate(u64);
 
@@ -71,8 +72,9 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
-/// A span of time in whole seconds, at least one and at most seven days (what is meant to be longer is a mistake, and the
-/// sum of two times must not overflow). Written as a number of seconds or with a unit: `90s`, `5m`, `1h`.
+/// A span of time in whole seconds, at least one and at most seven days (what is meant to be longer
+/// is a mistake, and the sum of two times must not overflow). Written as a number of seconds or
+/// with a unit: `90s`, `5m`, `1h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seconds(u64);
 
@@ -97,7 +99,9 @@ impl FromStr for Seconds {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no span of time up to 7 days; write seconds or, for instance, 5m");
+        let wrong = || {
+            format!("{text:?} is no span of time up to 7 days; write seconds or, for instance, 5m")
+        };
         let (number, unit) = split(text).ok_or_else(wrong)?;
         let factor = match &*unit {
             "" | "s" => 1.0,
@@ -117,7 +121,8 @@ impl Serialize for Seconds {
 
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NumberOrText(Self::new, "it must be above zero and at most 7 days"))
+        deserializer
+            .deserialize_any(NumberOrText(Self::new, "it must be above zero and at most 7 days"))
     }
 }
 
@@ -150,9 +155,13 @@ mod tests {
 
     #[test]
     fn rates_have_units() {
-        for (text, bytes) in
-            [("1000", 1000), ("10MiB", 10 << 20), ("1.5M", 3 << 19), ("2 MB/s", 2_000_000), ("4k", 4096)]
-        {
+        for (text, bytes) in [
+            ("1000", 1000),
+            ("10MiB", 10 << 20),
+            ("1.5M", 3 << 19),
+            ("2 MB/s", 2_000_000),
+            ("4k", 4096),
+        ] {
             assert_eq!(text.parse::<Rate>().unwrap().get(), bytes, "{text}");
         }
         for text in ["", "0", "x", "10 parsecs", "-1", "1.2.3"] {
@@ -163,9 +172,16 @@ mod tests {
     #[test]
     fn spans_have_units() {
         for (text, seconds) in [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600)] {
-            assert_eq!(text.parse::<Seconds>().unwrap().duration(), Duration::from_secs(seconds), "{text}");
+            assert_eq!(
+                text.parse::<Seconds>().unwrap().duration(),
+                Duration::from_secs(seconds),
+                "{text}"
+            );
         }
-        assert_eq!("168h".parse::<Seconds>().unwrap().duration(), Duration::from_secs(Seconds::MAX));
+        assert_eq!(
+            "168h".parse::<Seconds>().unwrap().duration(),
+            Duration::from_secs(Seconds::MAX)
+        );
         for text in ["0", "168.1h", "99999999999999999999", "18446744073709551615"] {
             let error = text.parse::<Seconds>().unwrap_err();
             assert!(error.contains("7 days"), "{text}: {error}");

@@ -21,9 +21,9 @@ const SLOWEST: f64 = 64.0 * 1024.0;
 
 /// When a request last got on.
 ///
-/// What was handed to the connection may still be in its buffers, and may take a while on a slow link: so much more time
-/// there is. That the other side is gone is noticed earlier, by the system, which waits for acknowledgements no longer
-/// than the time-out (`client.rs`).
+/// What was handed to the connection may still be in its buffers, and may take a while on a slow
+/// link: so much more time there is. That the other side is gone is noticed earlier, by the system,
+/// which waits for acknowledgements no longer than the time-out (`client.rs`).
 #[derive(Debug)]
 pub(super) struct Progress {
     stall: Duration,
@@ -35,7 +35,8 @@ impl Progress {
         Self { stall, state: Mutex::new((Instant::now(), 0)) }
     }
 
-    /// It gets on at that moment, with so many bytes. One in the future is when it will be allowed to.
+    /// It gets on at that moment, with so many bytes. One in the future is when it will be allowed
+    /// to.
     fn at(&self, moment: Instant, bytes: usize) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *state = (moment, state.1 + bytes as u64);
@@ -59,8 +60,8 @@ impl Progress {
     }
 }
 
-/// The body of a request, handed to the connection a slice at a time. The connection asks for the next slice when there
-/// is room for it: that is how a slow link differs from a dead one.
+/// The body of a request, handed to the connection a slice at a time. The connection asks for the
+/// next slice when there is room for it: that is how a slow link differs from a dead one.
 pub(super) struct Outgoing {
     body: HttpRequestBody,
     slice: Bytes,
@@ -71,7 +72,11 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(body: HttpRequestBody, progress: Arc<Progress>, pace: Option<Arc<Pace>>) -> Self {
+    pub(super) fn new(
+        body: HttpRequestBody,
+        progress: Arc<Progress>,
+        pace: Option<Arc<Pace>>,
+    ) -> Self {
         let left = body.content_length() as u64;
         Self { body, slice: Bytes::new(), left, progress, pace, wait: None }
     }
@@ -81,7 +86,10 @@ impl Body for Outgoing {
     type Data = Bytes;
     type Error = HttpError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let this = &mut *self;
         while this.slice.is_empty() {
             match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
@@ -136,7 +144,9 @@ impl Incoming {
                     self.watch = None;
                     match frame {
                         None => return Poll::Ready(None),
-                        Some(Err(error)) => return Poll::Ready(Some(Err(failed(WireError::transport(&error))))),
+                        Some(Err(error)) => {
+                            return Poll::Ready(Some(Err(failed(WireError::transport(&error)))));
+                        }
                         Some(Ok(frame)) => match frame.into_data() {
                             Ok(bytes) if !bytes.is_empty() => return Poll::Ready(Some(Ok(bytes))),
                             _ => {}
@@ -145,7 +155,8 @@ impl Incoming {
                 }
                 Poll::Pending => {
                     let stall = self.stall;
-                    let watch = self.watch.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
+                    let watch =
+                        self.watch.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
                     ready!(watch.as_mut().poll(cx));
                     return Poll::Ready(Some(Err(failed(WireError::Stalled(stall)))));
                 }
@@ -162,7 +173,10 @@ impl Body for Incoming {
     type Data = Bytes;
     type Error = HttpError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let this = &mut *self;
         if this.slice.is_empty() {
             match ready!(this.receive(cx)) {
@@ -174,7 +188,8 @@ impl Body for Incoming {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.slice)))));
         };
         let len = this.slice.len().min(SLICE);
-        let wait = this.wait.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(pace.take(len))));
+        let wait =
+            this.wait.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(pace.take(len))));
         ready!(wait.as_mut().poll(cx));
         this.wait = None;
         Poll::Ready(Some(Ok(Frame::data(this.slice.split_to(len)))))

@@ -22,7 +22,8 @@ pub(crate) struct ClientSettings {
 }
 
 impl ClientSettings {
-    /// The proxy, unless all hosts are an exception: for the library, `*` covers no host that is an IP address.
+    /// The proxy, unless all hosts are an exception: for the library, `*` covers no host that is an
+    /// IP address.
     fn proxy_of_network(&self) -> Option<&str> {
         let mut exceptions = self.no_proxy.as_deref().unwrap_or_default().split(',');
         if exceptions.any(|host| host.trim() == "*") { None } else { self.proxy.as_deref() }
@@ -49,7 +50,10 @@ pub(crate) fn build(settings: &ClientSettings) -> Result<Clients, String> {
 }
 
 /// Builds one, which talks to a Unix socket if one is named.
-pub(crate) fn build_one(settings: &ClientSettings, socket: Option<&Path>) -> Result<reqwest::Client, String> {
+pub(crate) fn build_one(
+    settings: &ClientSettings,
+    socket: Option<&Path>,
+) -> Result<reqwest::Client, String> {
     let mut builder = reqwest::Client::builder()
         .use_preconfigured_tls(tls(settings)?)
         .connect_timeout(settings.connect_timeout)
@@ -71,7 +75,8 @@ pub(crate) fn build_one(settings: &ClientSettings, socket: Option<&Path>) -> Res
     if let Some(proxy) = settings.proxy_of_network() {
         let excluded = settings.no_proxy.as_deref().unwrap_or_default();
         // Neither the address (it may hold a password) nor the library's error, which repeats it.
-        let proxy = reqwest::Proxy::all(proxy).map_err(|_| "the proxy's address is not valid".to_owned())?;
+        let proxy = reqwest::Proxy::all(proxy)
+            .map_err(|_| "the proxy's address is not valid".to_owned())?;
         builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(excluded)));
     }
     builder.build().map_err(|error| format!("cannot make an HTTP client: {error}"))
@@ -79,12 +84,15 @@ pub(crate) fn build_one(settings: &ClientSettings, socket: Option<&Path>) -> Res
 
 fn tls(settings: &ClientSettings) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
-    // Certificates of the system that cannot be read are not trusted, and that is all that is wrong with them.
+    // Certificates of the system that cannot be read are not trusted, and that is all that is wrong
+    // with them.
     let system = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(system.certs);
     if let Some(path) = &settings.ca_file {
         let shown = path.display();
-        let wrong = |error: &dyn std::fmt::Display| format!("cannot read certificates from {shown}: {error}");
+        let wrong = |error: &dyn std::fmt::Display| {
+            format!("cannot read certificates from {shown}: {error}")
+        };
         let mut any = false;
         for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))? {
             let certificate = certificate.map_err(|error| wrong(&error))?;

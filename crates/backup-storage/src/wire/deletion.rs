@@ -42,14 +42,19 @@ pub(super) fn is_deletion(query: &str) -> bool {
 
 /// Checks an answer; the error says what is wrong with it.
 pub(super) fn check(asked: &[u8], answer: &[u8]) -> Result<(), String> {
-    let asked: Asked = quick_xml::de::from_reader(asked).map_err(|error| format!("the request: {error}"))?;
+    let asked: Asked =
+        quick_xml::de::from_reader(asked).map_err(|error| format!("the request: {error}"))?;
     let asked: HashSet<&str> = asked.object.iter().map(|object| &*object.key).collect();
     let answer: Answer = quick_xml::de::from_reader(answer).map_err(|error| error.to_string())?;
     let stranger = answer.content.iter().any(|entry| match entry {
         Entry::Error(name) => !asked.contains(&*name.key),
         Entry::Deleted(_) | Entry::Other => false,
     });
-    if stranger { Err("it is about an object that was not to be deleted".to_owned()) } else { Ok(()) }
+    if stranger {
+        Err("it is about an object that was not to be deleted".to_owned())
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -60,10 +65,13 @@ mod tests {
     fn an_answer_is_about_what_was_asked() {
         assert!(is_deletion("delete") && is_deletion("delete=") && !is_deletion("restore="));
         let asked = b"<Delete xmlns=\"x\"><Object><Key>a</Key></Object><Object><Key>b&amp;c</Key></Object></Delete>";
-        let error =
-            |key: &str| format!("<Error><Key>{key}</Key><Code>AccessDenied</Code><Message>no</Message></Error>");
+        let error = |key: &str| {
+            format!("<Error><Key>{key}</Key><Code>AccessDenied</Code><Message>no</Message></Error>")
+        };
         let deleted = "<Deleted><Key>a</Key></Deleted>";
-        let check = |entries: String| check(asked, format!("<DeleteResult>{entries}</DeleteResult>").as_bytes());
+        let check = |entries: String| {
+            check(asked, format!("<DeleteResult>{entries}</DeleteResult>").as_bytes())
+        };
         check(String::new()).unwrap();
         check(format!("{deleted}{}<New>1</New>{deleted}{}", error("a"), error("b&amp;c"))).unwrap();
         for stranger in ["z", "", "A"] {

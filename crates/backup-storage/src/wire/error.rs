@@ -1,5 +1,5 @@
-//! What went wrong on the way to the store, in the store's own words. Nothing of a request is in here, so that no
-//! secret is.
+//! What went wrong on the way to the store, in the store's own words. Nothing of a request is in
+//! here, so that no secret is.
 
 use std::error::Error;
 use std::time::Duration;
@@ -8,12 +8,16 @@ use http::response::Parts;
 use jiff::Timestamp;
 use object_store::client::HttpError;
 
-/// What is wrong with the store's TLS, if that is what `error` is about. I/O errors hide the error inside them from the
-/// chain of causes, and there may be several around one another.
+/// What is wrong with the store's TLS, if that is what `error` is about. I/O errors hide the error
+/// inside them from the chain of causes, and there may be several around one another.
 fn bad_tls(error: &(dyn Error + 'static)) -> Option<WireError> {
     match error.downcast_ref() {
-        Some(rustls::Error::InvalidCertificate(why)) => Some(WireError::Certificate(why.to_string())),
-        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => Some(WireError::NoTls),
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            Some(WireError::Certificate(why.to_string()))
+        }
+        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+            Some(WireError::NoTls)
+        }
         _ => bad_tls(error.downcast_ref::<std::io::Error>()?.get_ref()?),
     }
 }
@@ -37,7 +41,9 @@ const MAX_MESSAGE: usize = 300;
 impl Refusal {
     pub(crate) fn new(parts: &Parts, body: &[u8]) -> Self {
         let text = String::from_utf8_lossy(body);
-        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
+        let header = |name: &str| {
+            parts.headers.get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned)
+        };
         let from_xml = |name: &str| tag(&text, name).map(ToOwned::to_owned);
         let code = from_xml("Code").or_else(|| header("x-ms-error-code")).unwrap_or_default();
         // Who stands before a store, or in its place, answers with a page, or in plain words.
@@ -45,9 +51,11 @@ impl Refusal {
             let is_plain = header("content-type").is_none_or(|kind| kind.starts_with("text/plain"));
             (is_plain && !text.trim_start().starts_with(['<', '{'])).then(|| text.trim().to_owned())
         };
-        let message = from_xml("Message").or_else(|| from_xml("title")).or_else(plain).unwrap_or_default();
+        let message =
+            from_xml("Message").or_else(|| from_xml("title")).or_else(plain).unwrap_or_default();
         // Azure appends the time and an id on lines of their own.
-        let message = message.lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect();
+        let message =
+            message.lines().next().unwrap_or_default().chars().take(MAX_MESSAGE).collect();
         let date = header("date").and_then(|date| jiff::fmt::rfc2822::parse(&date).ok());
         Self {
             status: parts.status.as_u16(),
@@ -140,7 +148,8 @@ impl WireError {
             next = cause.source();
         }
         // What is wrong stands in the innermost cause; those around it say where.
-        let why = causes.last().cloned().unwrap_or_else(|| "the HTTP client gave no reason".to_owned());
+        let why =
+            causes.last().cloned().unwrap_or_else(|| "the HTTP client gave no reason".to_owned());
         if causes.iter().any(|cause| cause.contains("dns error")) {
             Self::UnknownHost(why)
         } else if error.is_connect() {
@@ -181,8 +190,11 @@ pub(super) fn is_error(body: &[u8]) -> bool {
     let head = &body[..body.len().min(200)];
     let Ok(head) = std::str::from_utf8(head) else { return false };
     let head = head.trim_start_matches('\u{feff}').trim_start();
-    let head =
-        if head.starts_with("<?") { head.split_once("?>").map_or("", |(_, rest)| rest).trim_start() } else { head };
+    let head = if head.starts_with("<?") {
+        head.split_once("?>").map_or("", |(_, rest)| rest).trim_start()
+    } else {
+        head
+    };
     head.starts_with("<Error>") || head.starts_with("<Error ")
 }
 
@@ -199,8 +211,11 @@ mod tests {
 
     #[test]
     fn a_refusal_is_read_from_body_and_headers() {
-        let response =
-            http::Response::builder().status(400).header("date", "Sun, 06 Nov 1994 08:49:37 GMT").body(()).unwrap();
+        let response = http::Response::builder()
+            .status(400)
+            .header("date", "Sun, 06 Nov 1994 08:49:37 GMT")
+            .body(())
+            .unwrap();
         let (parts, ()) = response.into_parts();
         let body = b"<?xml version=\"1.0\"?><Error><Code>AuthorizationHeaderMalformed</Code><Message>the region \
                      'a' is wrong; expecting 'b'\nTime:x</Message><Region>b</Region></Error>";
@@ -210,14 +225,19 @@ mod tests {
         assert_eq!(refusal.server_time.unwrap().to_string(), "1994-11-06T08:49:37Z");
         assert_eq!(
             refusal.to_string(),
-            "the store answered 400 AuthorizationHeaderMalformed: the region 'a' is wrong; expecting 'b'"
+            "the store answered 400 AuthorizationHeaderMalformed: the region 'a' is wrong; \
+             expecting 'b'"
         );
     }
 
     #[test]
     fn what_is_no_store_is_quoted() {
         for (kind, body, said) in [
-            ("text/html", "<html><head><title>502 Bad Gateway</title></head></html>", ": 502 Bad Gateway"),
+            (
+                "text/html",
+                "<html><head><title>502 Bad Gateway</title></head></html>",
+                ": 502 Bad Gateway",
+            ),
             (
                 "text/plain; charset=utf-8",
                 "Client sent it to an HTTPS server.\nBye",

@@ -1,5 +1,5 @@
-//! What the sink wants on a request, and what it learns from the response. Both travel as extensions of the request and
-//! the response, which `object_store` hands through.
+//! What the sink wants on a request, and what it learns from the response. Both travel as
+//! extensions of the request and the response, which `object_store` hands through.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -21,12 +21,13 @@ pub(crate) struct Headers(pub(crate) Vec<(HeaderName, HeaderValue)>);
 pub(crate) struct Digests {
     pub(crate) sha256: [u8; 32],
     pub(crate) md5: [u8; 16],
-    /// The store checks `Content-MD5` (and the header is not part of a signature that was made already).
+    /// The store checks `Content-MD5` (and the header is not part of a signature that was made
+    /// already).
     pub(crate) send: bool,
 }
 
-/// The store said that it received exactly these bytes. Whether it is to be believed is another question, see
-/// `object/proof.rs`.
+/// The store said that it received exactly these bytes. Whether it is to be believed is another
+/// question, see `object/proof.rs`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Confirmed {
     pub(crate) sha256: [u8; 32],
@@ -60,7 +61,8 @@ impl Expected {
     pub(super) fn of(request: &HttpRequest) -> Self {
         let digests = request.extensions().get::<Digests>();
         let header = request.headers().get(SHA256).and_then(|value| decode::<32>(value.as_bytes()));
-        let is_deletion = request.method() == Method::POST && request.uri().query().is_some_and(deletion::is_deletion);
+        let is_deletion = request.method() == Method::POST
+            && request.uri().query().is_some_and(deletion::is_deletion);
         Self {
             sha256: header.or(digests.map(|digests| digests.sha256)),
             md5: digests.map(|digests| digests.md5),
@@ -74,31 +76,43 @@ pub(super) fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     BASE64_STANDARD.decode(text).ok()?.try_into().ok()
 }
 
-/// Some stores answer with a range and call it the whole: status 200 where it should be 206. It is taken for a range only
-/// if its headers say that it is one, of what was asked for, and just as many bytes follow; `object_store` compares it
-/// with the request once more.
+/// Some stores answer with a range and call it the whole: status 200 where it should be 206. It is
+/// taken for a range only if its headers say that it is one, of what was asked for, and just as
+/// many bytes follow; `object_store` compares it with the request once more.
 pub(super) fn mark_partial(expected: &Expected, response: &mut HttpResponse) {
-    let Some(asked) = expected.range.as_ref().and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")) else {
+    let Some(asked) =
+        expected.range.as_ref().and_then(|range| range.to_str().ok()?.strip_prefix("bytes="))
+    else {
         return;
     };
     if response.status() != StatusCode::OK {
         return;
     }
-    let text = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let text =
+        |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
     let parse = |range: &str| {
         let (first, last) = range.split_once('-')?;
         Some((first.trim().parse::<u64>().ok()?, last.trim().parse::<u64>().ok()?))
     };
-    let said = text(CONTENT_RANGE).and_then(|range| parse(range.trim().strip_prefix("bytes ")?.split_once('/')?.0));
+    let said = text(CONTENT_RANGE)
+        .and_then(|range| parse(range.trim().strip_prefix("bytes ")?.split_once('/')?.0));
     let length = text(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-    let (Some((first, last)), Some((from, to)), Some(length)) = (said, parse(asked), length) else { return };
-    if first == from && last <= to && last.checked_sub(first).and_then(|len| len.checked_add(1)) == Some(length) {
+    let (Some((first, last)), Some((from, to)), Some(length)) = (said, parse(asked), length) else {
+        return;
+    };
+    if first == from
+        && last <= to
+        && last.checked_sub(first).and_then(|len| len.checked_add(1)) == Some(length)
+    {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
 }
 
 /// Compares what the store says it received with what was sent.
-pub(super) fn confirm(expected: &Expected, mut response: HttpResponse) -> Result<HttpResponse, WireError> {
+pub(super) fn confirm(
+    expected: &Expected,
+    mut response: HttpResponse,
+) -> Result<HttpResponse, WireError> {
     let Some(sha256) = expected.sha256 else {
         return Ok(response);
     };
@@ -113,7 +127,10 @@ pub(super) fn confirm(expected: &Expected, mut response: HttpResponse) -> Result
             .iter()
             .flat_map(|value| value.as_bytes().split(|b| *b == b','))
             .find_map(|hash| hash.trim_ascii().strip_prefix(b"md5="));
-        confirmed = google.or_else(|| said("content-md5")).and_then(decode::<16>).map(|stored| stored == md5);
+        confirmed = google
+            .or_else(|| said("content-md5"))
+            .and_then(decode::<16>)
+            .map(|stored| stored == md5);
     }
     match confirmed {
         Some(false) => Err(WireError::Checksum),

@@ -4,7 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
-/// Lets so many requests through at a time: fewer after the store asked to slow down, more again as it answers.
+/// Lets so many requests through at a time: fewer after the store asked to slow down, more again as
+/// it answers.
 ///
 /// The number is halved when asked, and grows by one after as many successes as it is large.
 #[derive(Debug)]

@@ -1,9 +1,10 @@
 //! Whether a listing is one.
 //!
-//! A proxy's error page with status 200, an empty body or a truncated one would otherwise look like an empty store to a
-//! lenient parser, and an empty store is the one answer that makes callers delete things. So a page is believed only if
-//! it is whole, says of itself what it is and whether more follows, repeats the prefix that was asked for where it
-//! repeats one, and has as many keys as it counts.
+//! A proxy's error page with status 200, an empty body or a truncated one would otherwise look like
+//! an empty store to a lenient parser, and an empty store is the one answer that makes callers
+//! delete things. So a page is believed only if it is whole, says of itself what it is and whether
+//! more follows, repeats the prefix that was asked for where it repeats one, and has as many keys
+//! as it counts.
 
 use url::form_urlencoded;
 
@@ -12,7 +13,9 @@ use super::tag;
 /// Whether a query asks for a page of a listing.
 pub(super) fn is_list(query: &str) -> bool {
     form_urlencoded::parse(query.as_bytes()).any(|(key, value)| {
-        (key == "list-type" && value == "2") || (key == "comp" && value == "list") || key == "uploads"
+        (key == "list-type" && value == "2")
+            || (key == "comp" && value == "list")
+            || key == "uploads"
     })
 }
 
@@ -53,7 +56,9 @@ fn check_bucket(text: &str, query: &str) -> Result<(), String> {
     }
     let keys = text.matches("<Contents>").count() + text.matches("<CommonPrefixes>").count();
     match tag(text, "KeyCount").map(str::parse::<usize>) {
-        Some(Ok(count)) if count > 0 && keys == 0 => Err(format!("it says that it has {count} keys and has none")),
+        Some(Ok(count)) if count > 0 && keys == 0 => {
+            Err(format!("it says that it has {count} keys and has none"))
+        }
         _ if keys == 0 && tag(text, "IsTruncated") == Some("true") => {
             Err("it has no keys and says that more follow".to_owned())
         }
@@ -80,10 +85,15 @@ mod tests {
 
     #[test]
     fn a_listing_is_recognised() {
-        assert!(is_list("list-type=2&prefix=a%2F") && is_list("restype=container&comp=list") && is_list("uploads"));
+        assert!(
+            is_list("list-type=2&prefix=a%2F")
+                && is_list("restype=container&comp=list")
+                && is_list("uploads")
+        );
         assert!(!is_list("") && !is_list("uploadId=x"));
         check(EMPTY.as_bytes(), "list-type=2&prefix=a%2F").unwrap();
-        let azure = "\u{feff}<?xml version=\"1.0\"?><EnumerationResults><Blobs /><NextMarker /></EnumerationResults>";
+        let azure = "\u{feff}<?xml version=\"1.0\"?><EnumerationResults><Blobs /><NextMarker \
+                     /></EnumerationResults>";
         check(azure.as_bytes(), "comp=list").unwrap();
     }
 

@@ -12,9 +12,9 @@
 //! | `listing.rs` | whether a listing is one |
 //! | `error.rs` | [`WireError`]: what went wrong, in the store's own words |
 //!
-//! It is given to `object_store` as its [`HttpConnector`]; that crate's own retries are switched off, and its requests
-//! arrive here unsigned (S3). Requests that are no part of `object_store`'s interface (locks, archives) are sent through
-//! the same [`Wire`].
+//! It is given to `object_store` as its [`HttpConnector`]; that crate's own retries are switched
+//! off, and its requests arrive here unsigned (S3). Requests that are no part of `object_store`'s
+//! interface (locks, archives) are sent through the same [`Wire`].
 
 mod body;
 mod client;
@@ -33,12 +33,15 @@ use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpResponseBody, HttpService,
 };
 
 use crate::limit::Pace;
 
-pub(crate) use client::{ClientSettings, Clients, build as build_clients, build_one as build_client};
+pub(crate) use client::{
+    ClientSettings, Clients, build as build_clients, build_one as build_client,
+};
 pub(crate) use error::{Refusal, WireError, tag};
 pub(crate) use extras::{Confirmed, Digests, Headers};
 pub(crate) use gate::Gate;
@@ -47,7 +50,8 @@ pub(crate) use sign::Signer;
 use body::{Incoming, Outgoing, Progress};
 use extras::Expected;
 
-/// Largest response that is read as a whole: a page of a listing has up to 1000 keys of up to 1 KiB, and some markup.
+/// Largest response that is read as a whole: a page of a listing has up to 1000 keys of up to 1
+/// KiB, and some markup.
 const MAX_WHOLE: usize = 16 << 20;
 
 /// Everything between `object_store` and the network. Cheap to clone.
@@ -74,7 +78,8 @@ impl Wire {
         Self(Arc::new(inner))
     }
 
-    /// Sends a request to the store, signed where it is to be; a response other than success is an error.
+    /// Sends a request to the store, signed where it is to be; a response other than success is an
+    /// error.
     pub(crate) async fn send(&self, request: HttpRequest) -> Result<HttpResponse, WireError> {
         let mut refreshed = false;
         loop {
@@ -88,13 +93,14 @@ impl Wire {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            // Credentials that expired before their time or were replaced are fetched again, once, and used if they are
-            // others. That is no retry: it is another request.
+            // Credentials that expired before their time or were replaced are fetched again, once,
+            // and used if they are others. That is no retry: it is another request.
             if let (WireError::Refused(refusal), Some(signer), Some(used), false) =
                 (&error, &self.0.signer, used, refreshed)
             {
                 let is_certain = refusal.is_about_credentials();
-                let is_likely = request.method() == Method::HEAD && refusal.may_be_about_credentials();
+                let is_likely =
+                    request.method() == Method::HEAD && refusal.may_be_about_credentials();
                 if (is_certain || is_likely) && signer.renew(&used, is_certain).await {
                     refreshed = true;
                     continue;
@@ -143,7 +149,8 @@ impl Wire {
         if is_list {
             listing::check(&bytes, query).map_err(WireError::Listing)?;
         } else if bytes.trim_ascii_start().starts_with(b"<") && error::is_error(&bytes) {
-            // Some requests are answered before they are done: the status says success, the body says what came of it.
+            // Some requests are answered before they are done: the status says success, the body
+            // says what came of it.
             return Err(Refusal::new(&parts, &bytes).into());
         } else if let Some(asked) = &expected.deletion {
             deletion::check(asked, &bytes).map_err(WireError::Response)?;
@@ -156,8 +163,16 @@ impl Wire {
         let inner = &*self.0;
         let progress = Arc::new(Progress::new(inner.stall));
         let (parts, body) = request.into_parts();
-        let client = if self.is_of_the_machine(&parts.uri) { &inner.clients.machine } else { &inner.clients.network };
-        let url = parts.uri.to_string().parse().map_err(|_| WireError::Request("its URL is invalid".to_owned()))?;
+        let client = if self.is_of_the_machine(&parts.uri) {
+            &inner.clients.machine
+        } else {
+            &inner.clients.network
+        };
+        let url = parts
+            .uri
+            .to_string()
+            .parse()
+            .map_err(|_| WireError::Request("its URL is invalid".to_owned()))?;
         let mut outgoing = reqwest::Request::new(parts.method, url);
         *outgoing.headers_mut() = parts.headers;
         if body.content_length() > 0 {
@@ -173,15 +188,16 @@ impl Wire {
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
     }
 
-    /// Asks a service for credentials, whose address was looked at by the caller. Nothing is signed: what would be signed
-    /// with is what is asked for.
+    /// Asks a service for credentials, whose address was looked at by the caller. Nothing is
+    /// signed: what would be signed with is what is asked for.
     pub(crate) async fn ask(&self, request: HttpRequest) -> Result<(StatusCode, Bytes), WireError> {
         let (parts, body) = self.transfer(request).await?.into_parts();
         Ok((parts.status, whole(body).await?))
     }
 
     fn is_store(&self, uri: &Uri) -> bool {
-        uri.authority().is_some_and(|authority| authority.as_str().eq_ignore_ascii_case(&self.0.host))
+        uri.authority()
+            .is_some_and(|authority| authority.as_str().eq_ignore_ascii_case(&self.0.host))
     }
 
     fn check_scheme(&self, uri: &Uri) -> Result<(), WireError> {
@@ -197,10 +213,12 @@ impl Wire {
         !self.is_store(uri)
             && (host == "localhost"
                 || host == "metadata.google.internal"
-                || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| match ip {
-                    std::net::IpAddr::V4(ip) => ip.is_link_local() || ip.is_loopback(),
-                    std::net::IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
-                }))
+                || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(
+                    |ip| match ip {
+                        std::net::IpAddr::V4(ip) => ip.is_link_local() || ip.is_loopback(),
+                        std::net::IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
+                    },
+                ))
     }
 }
 
@@ -210,7 +228,9 @@ async fn whole(body: HttpResponseBody) -> Result<Bytes, WireError> {
     let mut all = Vec::new();
     while let Some(piece) = pieces.try_next().await.map_err(|error| WireError::of_http(&error))? {
         if all.len() + piece.len() > MAX_WHOLE {
-            return Err(WireError::Response("it is larger than any answer to such a request".to_owned()));
+            return Err(WireError::Response(
+                "it is larger than any answer to such a request".to_owned(),
+            ));
         }
         all.extend_from_slice(&piece);
     }

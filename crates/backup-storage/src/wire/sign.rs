@@ -18,19 +18,26 @@ pub(crate) struct Signer {
 }
 
 impl Signer {
-    /// Signs with credentials that are fetched again when their time comes; returns those that were used.
-    pub(super) async fn sign(&self, request: &mut HttpRequest) -> Result<Arc<AwsCredential>, WireError> {
+    /// Signs with credentials that are fetched again when their time comes; returns those that were
+    /// used.
+    pub(super) async fn sign(
+        &self,
+        request: &mut HttpRequest,
+    ) -> Result<Arc<AwsCredential>, WireError> {
         let credential = self.keys.get().await?;
         request.headers_mut().remove(AUTHORIZATION);
-        // A body of several pieces always comes with its checksum; one of a single piece is hashed here.
-        let digest = request.headers().get(SHA256).and_then(|value| extras::decode::<32>(value.as_bytes()));
+        // A body of several pieces always comes with its checksum; one of a single piece is hashed
+        // here.
+        let digest =
+            request.headers().get(SHA256).and_then(|value| extras::decode::<32>(value.as_bytes()));
         AwsAuthorizer::new(&credential, "s3", &self.region)
             .try_authorize(request, digest.as_ref().map(|digest| &digest[..]))
             .map_err(|_| WireError::Request("it cannot be signed".to_owned()))?;
         Ok(credential)
     }
 
-    /// Fetches other credentials than those; says whether there are any. It may not be certain that it is because of them.
+    /// Fetches other credentials than those; says whether there are any. It may not be certain that
+    /// it is because of them.
     pub(super) async fn renew(&self, used: &AwsCredential, is_certain: bool) -> bool {
         self.keys.renew(used, is_certain).await
     }

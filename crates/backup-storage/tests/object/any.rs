@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use backup_core::sink::{
-    Custody, Key, ObjectMeta, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkResult, Upload,
+    Custody, Key, ObjectMeta, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities,
+    SinkResult, Upload,
 };
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -34,7 +35,11 @@ impl Sink for AnySink {
         self.0.upload(key).await
     }
 
-    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
+    async fn get(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+    ) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
         self.0.get(key, range).await
     }
 

@@ -1,4 +1,5 @@
-//! Keys of a container's service: whom it gives them to, when they are asked for again, and that nothing of them shows.
+//! Keys of a container's service: whom it gives them to, when they are asked for again, and that
+//! nothing of them shows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU16, AtomicUsize, Ordering};
@@ -57,7 +58,8 @@ impl Service {
 }
 
 fn with(store: &Server, variables: &[(&str, &str)]) -> StoreSettings {
-    let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let environment =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     StoreSettings { environment, ..settings(store) }
 }
 
@@ -71,15 +73,21 @@ async fn refused(settings: &StoreSettings) -> SinkError {
 
 #[track_caller]
 fn assert_told(error: &SinkError, words: &[&str]) {
-    let told = format!("{error} {error:?} {:?} {:?}", std::error::Error::source(error), error.hint());
+    let told =
+        format!("{error} {error:?} {:?} {:?}", std::error::Error::source(error), error.hint());
     assert_eq!(error.kind(), SinkErrorKind::PermissionDenied, "{told}");
     assert!(words.iter().all(|word| told.contains(word)) && !told.contains("hush"), "{told}");
 }
 
 /// The ids of the keys that requests about an object were signed with.
 fn signed_by(store: &Server, name: &str) -> Vec<String> {
-    let id =
-        |header: &str| header.split("Credential=").nth(1).and_then(|rest| rest.split('/').next()).map(str::to_owned);
+    let id = |header: &str| {
+        header
+            .split("Credential=")
+            .nth(1)
+            .and_then(|rest| rest.split('/').next())
+            .map(str::to_owned)
+    };
     store.seen("PUT", name).iter().map(|seen| id(seen.header("authorization")).unwrap()).collect()
 }
 
@@ -90,36 +98,63 @@ async fn the_token_comes_from_a_variable_or_from_a_file_that_goes_first() {
     let path = dir.path().join("token");
     let (address, file) = (service.address(), path.to_str().unwrap());
     std::fs::write(&path, format!("{TOKEN}\n")).unwrap();
-    for variables in [vec![(VALUE, TOKEN)], vec![(FILE, file)], vec![(FILE, file), (VALUE, "another")]] {
-        let sink = super::open_with(&with(&store, &[&[(ADDRESS, &*address)], &*variables].concat())).await;
+    for variables in
+        [vec![(VALUE, TOKEN)], vec![(FILE, file)], vec![(FILE, file), (VALUE, "another")]]
+    {
+        let sink =
+            super::open_with(&with(&store, &[&[(ADDRESS, &*address)], &*variables].concat())).await;
         sink.put_bytes(&key("data/x"), "x").await.unwrap();
     }
     assert_eq!(signed_by(&store, "data/x"), ["k1", "k2", "k3"]);
-    assert!(store.seen("PUT", "data/x").iter().all(|seen| seen.header("x-amz-security-token") == "hush-session"));
+    assert!(
+        store
+            .seen("PUT", "data/x")
+            .iter()
+            .all(|seen| seen.header("x-amz-security-token") == "hush-session")
+    );
 
-    assert_told(&refused(&with(&store, &[(ADDRESS, &address)])).await, &["401", "without", VALUE, FILE]);
-    assert_told(&refused(&with(&store, &[(ADDRESS, &address), (VALUE, "hush")])).await, &["401", "with "]);
-    assert_told(&refused(&with(&store, &[(ADDRESS, &address), (VALUE, "hush\nX: y")])).await, &["one line"]);
+    assert_told(
+        &refused(&with(&store, &[(ADDRESS, &address)])).await,
+        &["401", "without", VALUE, FILE],
+    );
+    assert_told(
+        &refused(&with(&store, &[(ADDRESS, &address), (VALUE, "hush")])).await,
+        &["401", "with "],
+    );
+    assert_told(
+        &refused(&with(&store, &[(ADDRESS, &address), (VALUE, "hush\nX: y")])).await,
+        &["one line"],
+    );
     std::fs::write(&path, "\n").unwrap();
     assert_told(&refused(&with(&store, &[(ADDRESS, &address), (FILE, file)])).await, &["one line"]);
     std::fs::remove_file(&path).unwrap();
-    assert_told(&refused(&with(&store, &[(ADDRESS, &address), (FILE, file)])).await, &["cannot read", FILE, "token"]);
-    assert_told(&refused(&with(&store, &[(ADDRESS, "http://192.0.2.1/hush")])).await, &[ADDRESS, "plain http"]);
-    let (page, nonsense) = (Server::start(|_, _| Some(xml(200, "hush"))).await, "does not answer with credentials");
+    assert_told(
+        &refused(&with(&store, &[(ADDRESS, &address), (FILE, file)])).await,
+        &["cannot read", FILE, "token"],
+    );
+    assert_told(
+        &refused(&with(&store, &[(ADDRESS, "http://192.0.2.1/hush")])).await,
+        &[ADDRESS, "plain http"],
+    );
+    let (page, nonsense) =
+        (Server::start(|_, _| Some(xml(200, "hush"))).await, "does not answer with credentials");
     assert_told(&refused(&with(&store, &[(ADDRESS, &page.endpoint)])).await, &[nonsense]);
 }
 
 #[tokio::test]
 async fn keys_are_renewed_before_they_expire_and_when_they_are_refused() {
     let store = Server::start(|seen, _| {
-        let old = ["k2", "k3"].iter().any(|key| seen.header("authorization").contains(&format!("Credential={key}/")));
+        let old = ["k2", "k3"]
+            .iter()
+            .any(|key| seen.header("authorization").contains(&format!("Credential={key}/")));
         (old && seen.path.ends_with("refused")).then(|| xml(400, "ExpiredToken"))
     })
     .await;
     let service = Service::start().await;
     // Less than is left when they are renewed.
     service.lasts.store(60, Ordering::SeqCst);
-    let sink = super::open_with(&with(&store, &[(ADDRESS, &service.address()), (VALUE, TOKEN)])).await;
+    let sink =
+        super::open_with(&with(&store, &[(ADDRESS, &service.address()), (VALUE, TOKEN)])).await;
     let put = async |name: &str| sink.put_bytes(&key(name), "x").await;
     put("data/a").await.unwrap();
     put("data/a").await.unwrap();
@@ -141,11 +176,16 @@ async fn keys_are_renewed_before_they_expire_and_when_they_are_refused() {
 async fn a_service_that_is_away_costs_nothing_while_the_keys_are_good() {
     let (store, service) = (Server::start(|_, _| None).await, Service::start().await);
     service.lasts.store(60, Ordering::SeqCst);
-    let sink = super::open_with(&with(&store, &[(ADDRESS, &service.address()), (VALUE, TOKEN)])).await;
+    let sink =
+        super::open_with(&with(&store, &[(ADDRESS, &service.address()), (VALUE, TOKEN)])).await;
     service.status.store(503, Ordering::SeqCst);
     tokio::time::sleep(std::time::Duration::from_millis(10_100)).await;
     sink.put_bytes(&key("data/a"), "x").await.unwrap();
-    assert_eq!((signed_by(&store, "data/a"), service.asked()), (vec!["k1".to_owned()], 4), "it was asked three times");
+    assert_eq!(
+        (signed_by(&store, "data/a"), service.asked()),
+        (vec!["k1".to_owned()], 4),
+        "it was asked three times"
+    );
     sink.put_bytes(&key("data/a"), "x").await.unwrap();
     assert_eq!(service.asked(), 4, "and not for each request");
     let variables = [(ADDRESS, &*service.address()), (VALUE, TOKEN)];

@@ -30,7 +30,8 @@ async fn a_sink_names_the_store_that_is_talked_to() {
     set.limit_upload = Rate::new(1 << 30);
     set.endpoint = Some(format!("{endpoint}/"));
     assert_eq!(shown("s3://bkt/repo", &set).await, expected);
-    let url = format!("s3://bkt/repo/?connections=3&region=eu-1&allow_http=true&endpoint={endpoint}");
+    let url =
+        format!("s3://bkt/repo/?connections=3&region=eu-1&allow_http=true&endpoint={endpoint}");
     set.endpoint = Some("https://elsewhere.example".to_owned());
     assert_eq!(shown(&url, &set).await, expected);
     // Variables of the environment, the special one before the general one.
@@ -54,8 +55,7 @@ async fn behind_proxy(place: &str, endpoint: &str) -> String {
     let server = Server::start(|_, _| Some(xml(404, "NoSuchKey"))).await;
     let dir = tempfile::tempdir().unwrap();
     let account = dir.path().join("account.json");
-    let text =
-        r#"{"type":"service_account","client_email":"","private_key":"","private_key_id":"","disable_oauth":true}"#;
+    let text = r#"{"type":"service_account","client_email":"","private_key":"","private_key_id":"","disable_oauth":true}"#;
     std::fs::write(&account, text).unwrap();
     let mut set = StoreSettings { proxy: Some(server.endpoint.clone()), ..settings(&server) };
     set.endpoint = (!endpoint.is_empty()).then(|| endpoint.to_owned());
@@ -70,13 +70,16 @@ async fn behind_proxy(place: &str, endpoint: &str) -> String {
 
 #[tokio::test]
 async fn an_endpoint_with_the_usual_port_is_the_one_without_it() {
-    // If the wire did not know these requests as its own, it would refuse them as plain http to a stranger.
+    // If the wire did not know these requests as its own, it would refuse them as plain http to a
+    // stranger.
     for (place, expected) in [
         ("s3://bkt/repo", "s3://bkt/repo?endpoint=http://store.example"),
         ("gs://bkt/repo", "gs://bkt/repo?endpoint=http://store.example"),
         ("az://bkt/repo?account=me", "az://bkt/repo?account=me&endpoint=http://store.example"),
     ] {
-        for endpoint in ["http://store.example:80", "http://STORE.example:80/", "http://store.example"] {
+        for endpoint in
+            ["http://store.example:80", "http://STORE.example:80/", "http://store.example"]
+        {
             assert_eq!(behind_proxy(place, endpoint).await, expected, "{endpoint}");
         }
     }
@@ -87,7 +90,8 @@ async fn rotating(code: &'static str) -> (Server, Arc<AtomicBool>) {
     let rotated = Arc::new(AtomicBool::new(false));
     let copy = Arc::clone(&rotated);
     let server = Server::start(move |seen, _| {
-        let refused = copy.load(Ordering::SeqCst) && seen.header("authorization").contains("Credential=k1/");
+        let refused =
+            copy.load(Ordering::SeqCst) && seen.header("authorization").contains("Credential=k1/");
         match (refused, &*seen.method) {
             (false, _) => None,
             (true, "HEAD") => Some(Reply::Answer(403, Vec::new(), Vec::new())),
@@ -106,7 +110,8 @@ async fn keys_that_were_replaced_in_their_file_are_read_again() {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("credentials");
             let write = |key: &str| {
-                let text = format!("[p]\naws_access_key_id = {key}\naws_secret_access_key = hush\n");
+                let text =
+                    format!("[p]\naws_access_key_id = {key}\naws_secret_access_key = hush\n");
                 std::fs::write(&file, text).unwrap();
             };
             write("k1");
@@ -140,12 +145,18 @@ async fn without_other_keys_nothing_is_sent_again() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("secret");
     std::fs::write(&file, "hush").unwrap();
-    let set =
-        StoreSettings { access_key_id: Some("me".to_owned()), secret_access_key_file: Some(file), ..settings(&server) };
+    let set = StoreSettings {
+        access_key_id: Some("me".to_owned()),
+        secret_access_key_file: Some(file),
+        ..settings(&server)
+    };
     let sink = open_with(&set).await;
     let error = sink.put_bytes(&key("data/x"), "hello").await.unwrap_err();
     assert_eq!(error.kind(), SinkErrorKind::PermissionDenied);
     assert_eq!(server.seen("PUT", "data/x").len(), 1);
-    assert_eq!(sink.head(&key("data/x")).await.unwrap_err().kind(), SinkErrorKind::PermissionDenied);
+    assert_eq!(
+        sink.head(&key("data/x")).await.unwrap_err().kind(),
+        SinkErrorKind::PermissionDenied
+    );
     assert_eq!(server.seen("HEAD", "data/x").len(), 1);
 }

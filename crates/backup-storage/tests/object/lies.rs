@@ -8,7 +8,11 @@ use super::{is_put, key, open, settings};
 
 /// What a store answers that sends the header back and looks at nothing.
 fn echo(sum: &str) -> Reply {
-    Reply::Answer(200, vec![("etag", "e".to_owned()), ("x-amz-checksum-sha256", sum.to_owned())], Vec::new())
+    Reply::Answer(
+        200,
+        vec![("etag", "e".to_owned()), ("x-amz-checksum-sha256", sum.to_owned())],
+        Vec::new(),
+    )
 }
 
 const PROBE: &str = "x-probe/checksum";
@@ -39,16 +43,27 @@ async fn a_store_that_only_echoes_proves_nothing() {
         assert_eq!(sink.put_bytes(&key(name), "hello").await.unwrap().sha256, None);
     }
     assert_eq!((server.seen("PUT", PROBE).len(), server.seen("DELETE", PROBE).len()), (1, 1));
-    assert_eq!(server.objects.lock().unwrap().keys().collect::<Vec<_>>(), ["repo/data/a", "repo/data/b"]);
+    assert_eq!(
+        server.objects.lock().unwrap().keys().collect::<Vec<_>>(),
+        ["repo/data/a", "repo/data/b"]
+    );
 }
 
 #[tokio::test]
 async fn a_store_that_cannot_be_tested_proves_nothing() {
-    for (status, code, probes) in [(403, "AccessDenied", 1), (503, "SlowDown", 3), (500, "InternalError", 3)] {
-        let server = Server::start(move |seen, _| seen.path.ends_with(PROBE).then(|| xml(status, code))).await;
+    for (status, code, probes) in
+        [(403, "AccessDenied", 1), (503, "SlowDown", 3), (500, "InternalError", 3)]
+    {
+        let server =
+            Server::start(move |seen, _| seen.path.ends_with(PROBE).then(|| xml(status, code)))
+                .await;
         let sink = open(&server).await;
         for n in 0..5 {
-            assert_eq!(sink.put_bytes(&key(&format!("data/{n}")), "hello").await.unwrap().sha256, None, "{code}");
+            assert_eq!(
+                sink.put_bytes(&key(&format!("data/{n}")), "hello").await.unwrap().sha256,
+                None,
+                "{code}"
+            );
         }
         assert_eq!(server.seen("PUT", PROBE).len(), probes, "{code}");
     }
@@ -62,7 +77,9 @@ fn deletion(errors: &str) -> Reply {
 async fn an_answer_about_what_was_not_to_be_deleted_is_survived() {
     for name in ["repo/data/never", "repo//x", "", "repo/data/0x"] {
         let server = Server::start(move |seen, _| {
-            let error = format!("<Error><Key>{name}</Key><Code>AccessDenied</Code><Message>no</Message></Error>");
+            let error = format!(
+                "<Error><Key>{name}</Key><Code>AccessDenied</Code><Message>no</Message></Error>"
+            );
             (seen.method == "POST" && seen.query.contains("delete")).then(|| deletion(&error))
         })
         .await;
@@ -82,7 +99,8 @@ async fn an_answer_about_what_was_not_to_be_deleted_is_survived() {
 #[tokio::test]
 async fn a_refused_deletion_is_that_of_its_key() {
     let server = Server::start(|seen, _| {
-        let error = "<Error><Key>repo/data/1</Key><Code>AccessDenied</Code><Message>no</Message></Error>";
+        let error =
+            "<Error><Key>repo/data/1</Key><Code>AccessDenied</Code><Message>no</Message></Error>";
         match &*seen.method {
             "POST" => Some(deletion(&format!("<Deleted><Key>repo/data/0</Key></Deleted>{error}"))),
             "DELETE" => Some(xml(403, "AccessDenied")),
@@ -111,8 +129,10 @@ async fn a_range_with_the_status_of_a_whole_is_a_range_if_it_says_so() {
     for (header, sent, taken) in cases {
         let body = content[sent.clone()].to_vec();
         let server = Server::start(move |seen, _| {
-            let mut headers =
-                vec![("etag", "e".to_owned()), ("last-modified", "Thu, 01 Jan 2026 00:00:00 GMT".to_owned())];
+            let mut headers = vec![
+                ("etag", "e".to_owned()),
+                ("last-modified", "Thu, 01 Jan 2026 00:00:00 GMT".to_owned()),
+            ];
             headers.extend(header.map(|header| ("content-range", header.to_owned())));
             (seen.method == "GET" && !seen.header("range").is_empty())
                 .then(|| Reply::Answer(200, headers, body.clone()))
@@ -123,7 +143,11 @@ async fn a_range_with_the_status_of_a_whole_is_a_range_if_it_says_so() {
         let range = sink.get_range(&key("data/x"), 10..20).await;
         match taken {
             true => assert_eq!(range.unwrap(), content[10..20]),
-            false => assert_eq!(range.unwrap_err().kind(), SinkErrorKind::Unavailable, "{header:?} {sent:?}"),
+            false => assert_eq!(
+                range.unwrap_err().kind(),
+                SinkErrorKind::Unavailable,
+                "{header:?} {sent:?}"
+            ),
         }
     }
     // The settings have a deadline, or the refusals would be asked for again for minutes.

@@ -1,4 +1,5 @@
-//! Object stores that misbehave: what the sink makes of it, over the whole way from the resolver to the socket.
+//! Object stores that misbehave: what the sink makes of it, over the whole way from the resolver to
+//! the socket.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
@@ -32,7 +33,10 @@ fn settings(server: &Server) -> StoreSettings {
         allow_http: Some(true),
         stall_timeout: Seconds::new(1),
         retry_deadline: Seconds::new(3),
-        environment: keys.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        environment: keys
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
         ..StoreSettings::default()
     }
 }
@@ -53,8 +57,10 @@ fn times(
 ) -> impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static {
     let left = AtomicUsize::new(count);
     move |seen| {
-        let comes =
-            wanted(seen) && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        let comes = wanted(seen)
+            && left
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                .is_ok();
         comes.then(&reply)
     }
 }
@@ -77,7 +83,12 @@ async fn a_stalled_request_fails_in_time() {
 
 #[tokio::test]
 async fn a_stalled_content_fails_in_time() {
-    let drip = || Reply::Drip { body: vec![7; 2 << 20], announced: 3 << 20, at_a_time: 1 << 20, pause: Duration::ZERO };
+    let drip = || Reply::Drip {
+        body: vec![7; 2 << 20],
+        announced: 3 << 20,
+        at_a_time: 1 << 20,
+        pause: Duration::ZERO,
+    };
     let server = Server::start(move |seen, _| seen.path.ends_with("stuck").then(drip)).await;
     let start = Instant::now();
     assert!(open(&server).await.get_bytes(&key("stuck")).await.is_err());
@@ -91,7 +102,8 @@ async fn a_slow_link_is_no_stall() {
     let body = vec![7; 2 << 20];
     let content = body.clone();
     let server = Server::start_slow(pause, move |seen, _| {
-        let drip = || Reply::Drip { body: content.clone(), announced: content.len(), at_a_time, pause };
+        let drip =
+            || Reply::Drip { body: content.clone(), announced: content.len(), at_a_time, pause };
         (seen.method == "GET" && seen.path.ends_with("slow")).then(drip)
     })
     .await;
@@ -108,8 +120,10 @@ async fn a_slow_link_is_no_stall() {
 async fn a_page_of_a_proxy_is_no_empty_listing() {
     let bodies = ["<html><body>Sign in</body></html>", "", "<ListBucketResult/>"];
     for body in bodies {
-        let page = move || Reply::Answer(200, vec![("content-type", "text/html".to_owned())], body.into());
-        let server = Server::start(move |seen, _| seen.query.contains("list-type").then(page)).await;
+        let page =
+            move || Reply::Answer(200, vec![("content-type", "text/html".to_owned())], body.into());
+        let server =
+            Server::start(move |seen, _| seen.query.contains("list-type").then(page)).await;
         let error = open(&server).await.list_all(&Prefix::root()).await.unwrap_err();
         assert_eq!(error.kind(), SinkErrorKind::Unavailable, "{body:?}");
         // If it passes, the listing comes.
@@ -178,8 +192,11 @@ async fn what_the_store_confirms_is_verified_and_what_it_received_wrongly_is_sen
 #[tokio::test]
 async fn locks_and_classes_are_signed_headers_of_what_they_are_for() {
     let server = Server::start(|_, _| None).await;
-    let settings =
-        StoreSettings { lock_days: Some(30), storage_class: Some("GLACIER".to_owned()), ..settings(&server) };
+    let settings = StoreSettings {
+        lock_days: Some(30),
+        storage_class: Some("GLACIER".to_owned()),
+        ..settings(&server)
+    };
     let sink = open_with(&settings).await;
     assert!(sink.capabilities().retention_locks && sink.capabilities().storage_classes);
     for name in ["data/00/x", "index/x", "snapshots/x", "keys/x", "config", "locks/x", "x-lane/x"] {
@@ -187,8 +204,16 @@ async fn locks_and_classes_are_signed_headers_of_what_they_are_for() {
         let seen = server.seen("PUT", name).pop().unwrap();
         let locked = !name.starts_with("locks/") && !name.starts_with("x-");
         assert_eq!(seen.header("x-amz-object-lock-mode") == "GOVERNANCE", locked, "{name}");
-        assert_eq!(seen.header("x-amz-object-lock-retain-until-date").ends_with('Z'), locked, "{name}");
-        assert_eq!(seen.header("authorization").contains("x-amz-object-lock-mode"), locked, "{name}");
+        assert_eq!(
+            seen.header("x-amz-object-lock-retain-until-date").ends_with('Z'),
+            locked,
+            "{name}"
+        );
+        assert_eq!(
+            seen.header("authorization").contains("x-amz-object-lock-mode"),
+            locked,
+            "{name}"
+        );
         assert_eq!(seen.header("x-amz-storage-class"), "GLACIER", "{name}");
         assert!(!seen.header("x-amz-checksum-sha256").is_empty(), "{name}");
         assert!(!format!("{seen:?}").contains("hush"));
@@ -221,7 +246,8 @@ async fn credentials_that_expire_are_fetched_again() {
                 echo \"{\\\"Version\\\":1,\\\"AccessKeyId\\\":\\\"k$((n))\\\",\\\"SecretAccessKey\\\":\\\"hush\\\"}\"\n";
     std::fs::write(&script, text).unwrap();
     let config = dir.path().join("config");
-    std::fs::write(&config, format!("[profile p]\ncredential_process = sh {}\n", script.display())).unwrap();
+    std::fs::write(&config, format!("[profile p]\ncredential_process = sh {}\n", script.display()))
+        .unwrap();
     let server = Server::start(|seen, _| {
         let expired = is_put(seen) && seen.header("authorization").contains("Credential=k1/");
         expired.then(|| xml(400, "ExpiredToken"))
@@ -248,13 +274,18 @@ async fn credentials_that_expire_are_fetched_again() {
 async fn rates_are_kept() {
     let server = Server::start(|_, _| None).await;
     let rate = 2 << 20;
-    let settings =
-        StoreSettings { limit_upload: Rate::new(rate), limit_download: Rate::new(rate), ..settings(&server) };
+    let settings = StoreSettings {
+        limit_upload: Rate::new(rate),
+        limit_download: Rate::new(rate),
+        ..settings(&server)
+    };
     let sink = open_with(&settings).await;
-    let seconds = |start: Instant, bytes: u64| (start.elapsed().as_secs_f64(), bytes as f64 / rate as f64);
+    let seconds =
+        |start: Instant, bytes: u64| (start.elapsed().as_secs_f64(), bytes as f64 / rate as f64);
     // Never faster; slower only where the machine has other things to do.
-    let within =
-        |(is, should): (f64, f64)| assert!((0.95..1.2).contains(&(is / should)), "{is} s instead of {should} s");
+    let within = |(is, should): (f64, f64)| {
+        assert!((0.95..1.2).contains(&(is / should)), "{is} s instead of {should} s")
+    };
     let bytes = vec![7; 3 << 20];
     let start = Instant::now();
     let puts = [key("data/a"), key("data/b")].map(|key| {
@@ -270,14 +301,14 @@ async fn rates_are_kept() {
     within(seconds(start, 6 << 20));
 }
 
-/// Google's interface differs in conditions, checksums and the deletion of what is missing. The server is made from what
-/// the client needs, so that this proves our use of it and nothing about Google.
+/// Google's interface differs in conditions, checksums and the deletion of what is missing. The
+/// server is made from what the client needs, so that this proves our use of it and nothing about
+/// Google.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn google_keeps_the_contract_with_a_double() {
     let dir = tempfile::tempdir().unwrap();
     let account = dir.path().join("account.json");
-    let text =
-        r#"{"type":"service_account","client_email":"","private_key":"","private_key_id":"","disable_oauth":true}"#;
+    let text = r#"{"type":"service_account","client_email":"","private_key":"","private_key_id":"","disable_oauth":true}"#;
     std::fs::write(&account, text).unwrap();
     let server = Server::start(|_, _| None).await;
     let settings = StoreSettings { service_account: Some(account), ..settings(&server) };

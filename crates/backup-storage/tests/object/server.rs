@@ -61,7 +61,9 @@ pub(crate) struct Server {
 
 impl Server {
     /// A server whose answers are those of a store, but for those that `twist` gives.
-    pub(crate) async fn start(twist: impl Fn(&Seen, &Objects) -> Option<Reply> + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(
+        twist: impl Fn(&Seen, &Objects) -> Option<Reply> + Send + Sync + 'static,
+    ) -> Self {
         Self::start_slow(Duration::ZERO, twist).await
     }
 
@@ -86,7 +88,10 @@ impl Server {
     /// The requests with that method about names with that end.
     pub(crate) fn seen(&self, method: &str, end: &str) -> Vec<Seen> {
         let seen = self.seen.lock().unwrap();
-        seen.iter().filter(|seen| seen.method == method && seen.path.ends_with(end)).cloned().collect()
+        seen.iter()
+            .filter(|seen| seen.method == method && seen.path.ends_with(end))
+            .cloned()
+            .collect()
     }
 
     async fn serve(&self, mut stream: TcpStream, pause: Duration, twist: &Twist) -> Option<()> {
@@ -99,7 +104,8 @@ impl Server {
                 Reply::Close => return None,
                 Reply::Hang => std::future::pending().await,
                 Reply::Answer(status, headers, body) => {
-                    let mut head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n", body.len());
+                    let mut head =
+                        format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n", body.len());
                     for (name, value) in headers {
                         write!(head, "{name}: {value}\r\n").unwrap();
                     }
@@ -111,7 +117,9 @@ impl Server {
                     stream.write_all(&whole).await.ok()?;
                 }
                 Reply::Drip { body, announced, at_a_time, pause } => {
-                    let head = format!("HTTP/1.1 200 X\r\netag: \"e\"\r\ncontent-length: {announced}\r\n\r\n");
+                    let head = format!(
+                        "HTTP/1.1 200 X\r\netag: \"e\"\r\ncontent-length: {announced}\r\n\r\n"
+                    );
                     stream.write_all(head.as_bytes()).await.ok()?;
                     for piece in body.chunks(at_a_time) {
                         stream.write_all(piece).await.ok()?;
@@ -131,14 +139,23 @@ impl Server {
         let key = decoded(seen.path.strip_prefix("/bkt/").unwrap_or_default());
         match &*seen.method {
             "PUT" if !is_sum_right(seen) => xml(400, "BadDigest"),
-            "PUT" if wants_new(seen) && objects.contains_key(&key) => xml(412, "PreconditionFailed"),
+            "PUT" if wants_new(seen) && objects.contains_key(&key) => {
+                xml(412, "PreconditionFailed")
+            }
             "PUT" => {
                 objects.insert(key, seen.body.clone());
-                let mut headers = vec![("etag", "\"e\"".to_owned()), ("x-goog-generation", "7".to_owned())];
+                let mut headers =
+                    vec![("etag", "\"e\"".to_owned()), ("x-goog-generation", "7".to_owned())];
                 if !seen.header("x-amz-checksum-sha256").is_empty() {
-                    headers.push(("x-amz-checksum-sha256", seen.header("x-amz-checksum-sha256").to_owned()));
+                    headers.push((
+                        "x-amz-checksum-sha256",
+                        seen.header("x-amz-checksum-sha256").to_owned(),
+                    ));
                 } else {
-                    headers.push(("x-goog-hash", format!("crc32c=AAAAAA==, md5={}", seen.header("content-md5"))));
+                    headers.push((
+                        "x-goog-hash",
+                        format!("crc32c=AAAAAA==, md5={}", seen.header("content-md5")),
+                    ));
                 }
                 Reply::Answer(200, headers, Vec::new())
             }
@@ -177,7 +194,8 @@ fn content(body: &[u8], range: &str) -> Reply {
         ("last-modified", "Thu, 01 Jan 2026 00:00:00 GMT".to_owned()),
         ("x-goog-generation", "7".to_owned()),
     ];
-    let Some((start, end)) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
+    let Some((start, end)) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-'))
+    else {
         return Reply::Answer(200, headers, body.to_vec());
     };
     let (start, last): (u64, u64) = (start.parse().unwrap(), end.parse().unwrap());
@@ -195,10 +213,12 @@ const PAGE: usize = 100;
 
 /// A page.
 fn list(objects: &BTreeMap<String, Vec<u8>>, seen: &Seen) -> Reply {
-    let query: BTreeMap<String, String> = url::form_urlencoded::parse(seen.query.as_bytes()).into_owned().collect();
+    let query: BTreeMap<String, String> =
+        url::form_urlencoded::parse(seen.query.as_bytes()).into_owned().collect();
     let prefix = query.get("prefix").cloned().unwrap_or_default();
     let after = query.get("continuation-token").cloned().unwrap_or_default();
-    let left: Vec<_> = objects.iter().filter(|(key, _)| key.starts_with(&prefix) && **key > after).collect();
+    let left: Vec<_> =
+        objects.iter().filter(|(key, _)| key.starts_with(&prefix) && **key > after).collect();
     let mut body = format!("<?xml version=\"1.0\"?><ListBucketResult><Prefix>{prefix}</Prefix>");
     write!(body, "<IsTruncated>{}</IsTruncated>", left.len() > PAGE).unwrap();
     for (key, value) in left.iter().take(PAGE) {
@@ -211,7 +231,8 @@ fn list(objects: &BTreeMap<String, Vec<u8>>, seen: &Seen) -> Reply {
         .unwrap();
     }
     if left.len() > PAGE {
-        write!(body, "<NextContinuationToken>{}</NextContinuationToken>", left[PAGE - 1].0).unwrap();
+        write!(body, "<NextContinuationToken>{}</NextContinuationToken>", left[PAGE - 1].0)
+            .unwrap();
     }
     body.push_str("</ListBucketResult>");
     Reply::Answer(200, vec![("content-type", "application/xml".to_owned())], body.into_bytes())

@@ -20,8 +20,9 @@ fn unfinished(names: &[&str]) -> Reply {
             )
         })
         .collect();
-    let body =
-        format!("<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>{uploads}</ListMultipartUploadsResult>");
+    let body = format!(
+        "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>{uploads}</ListMultipartUploadsResult>"
+    );
     Reply::Answer(200, Vec::new(), body.into_bytes())
 }
 
@@ -30,7 +31,8 @@ async fn uploads_of_others_are_left_alone() {
     let ours = ["config", "data/00/x", "index/x", "snapshots/x", "keys/x", "locks/x", "x-probe/x"];
     let others = ["film.mkv", "config.bak", "other/data/x", "repo2/data/x", "data"];
     for prefix in ["", "repo/"] {
-        let mut names: Vec<String> = ours.iter().chain(&others).map(|name| format!("{prefix}{name}")).collect();
+        let mut names: Vec<String> =
+            ours.iter().chain(&others).map(|name| format!("{prefix}{name}")).collect();
         if !prefix.is_empty() {
             // A store that ignores the prefix.
             names.extend(ours.map(ToOwned::to_owned));
@@ -47,7 +49,10 @@ async fn uploads_of_others_are_left_alone() {
         let place = format!("s3://bkt/{prefix}").parse().unwrap();
         let sink = resolver::open(&place, &settings(&server)).await.unwrap();
         let before = "2021-01-01T00:00:00Z".parse().unwrap();
-        assert_eq!(sink.custody().unwrap().clear_unfinished(before).await.unwrap(), ours.len() as u64);
+        assert_eq!(
+            sink.custody().unwrap().clear_unfinished(before).await.unwrap(),
+            ours.len() as u64
+        );
         let aborted: Vec<_> = server.seen("DELETE", "").into_iter().map(|seen| seen.path).collect();
         assert_eq!(aborted, ours.map(|name| format!("/bkt/{prefix}{name}")));
     }
@@ -61,7 +66,8 @@ async fn an_upload_in_parts_is_whole_or_is_not() {
     for refused in ["uploads", "partNumber=1&", "partNumber=2&", "nothing"] {
         let store = multipart();
         let server = Server::start(move |seen, objects| {
-            let refuse = matches!(&*seen.method, "POST" | "PUT") && format!("{}&", seen.query).contains(refused);
+            let refuse = matches!(&*seen.method, "POST" | "PUT")
+                && format!("{}&", seen.query).contains(refused);
             if refuse { Some(xml(403, "AccessDenied")) } else { store(seen, objects) }
         })
         .await;
@@ -73,7 +79,11 @@ async fn an_upload_in_parts_is_whole_or_is_not() {
         for n in 0..2_u8 {
             let result = upload.put_part(vec![n; PART].into()).await;
             if let (true, Err(error)) = (failed, &result) {
-                assert_eq!((error.kind(), error.effect()), (SinkErrorKind::Other, Effect::Unknown), "{refused}");
+                assert_eq!(
+                    (error.kind(), error.effect()),
+                    (SinkErrorKind::Other, Effect::Unknown),
+                    "{refused}"
+                );
             }
             assert!(!failed || result.is_err(), "{refused}: it goes on after a failure");
             failed |= result.is_err();
@@ -84,7 +94,10 @@ async fn an_upload_in_parts_is_whole_or_is_not() {
             Ok(_) => assert_eq!(sink.get_bytes(&key("data/large")).await.unwrap().len(), 2 * PART),
             Err(error) => {
                 // A caller that does not look gets no object without a part.
-                assert!(failed || error.kind() == SinkErrorKind::PermissionDenied, "{refused}: {error}");
+                assert!(
+                    failed || error.kind() == SinkErrorKind::PermissionDenied,
+                    "{refused}: {error}"
+                );
                 assert!(server.objects.lock().unwrap().is_empty(), "{refused}");
             }
         }

@@ -1,5 +1,5 @@
-//! Every key of the configuration that a text can stand at: which of them may hold a secret. A new one is in neither list, and so fails
-//! the test until somebody has thought about it.
+//! Every key of the configuration that a text can stand at: which of them may hold a secret. A new
+//! one is in neither list, and so fails the test until somebody has thought about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,14 +17,18 @@ pub(super) const SECRET: [(&str, &str); 10] = [
     ("RepositoryConfig", "passphrase_command passphrase_env passphrase_file"),
     (
         "RepositoryConfig.store",
-        "account_key_env customer_key_file profile secret_access_key_env secret_access_key_file service_account session_token_env",
+        "account_key_env customer_key_file profile secret_access_key_env secret_access_key_file \
+         service_account session_token_env",
     ),
     ("ServerConfig", "token_file"),
-    ("SourceConfig", "password_command password_env password_file tls_certificate_key_file tls_key_file url"),
+    (
+        "SourceConfig",
+        "password_command password_env password_file tls_certificate_key_file tls_key_file url",
+    ),
 ];
 
-/// What holds none: names, patterns, times, sizes, what everybody may see. Addresses among them that have a password are refused, which
-/// is tested beside.
+/// What holds none: names, patterns, times, sizes, what everybody may see. Addresses among them
+/// that have a password are refused, which is tested beside.
 const PUBLIC: [(&str, &str); 23] = [
     ("AlertConfig", "condition for notify only repeat"),
     ("ApiConfig", "listen look_every socket tls_cert"),
@@ -34,13 +38,17 @@ const PUBLIC: [(&str, &str); 23] = [
     ("CopyConfig", "at from job to"),
     (
         "DaemonConfig",
-        "alerts catch_up_within check check_data cleanup compact deadline prune report report_since report_to time_zone verify",
+        "alerts catch_up_within check check_data cleanup compact deadline prune report \
+         report_since report_to time_zone verify",
     ),
     ("DefaultsConfig", "time_zone"),
     ("ExpectConfig", "object"),
     ("GroupConfig", "deadline jobs schedule"),
     ("HooksConfig", "timeout"),
-    ("JobConfig", "deadline exclude include max_size repository rpo rto schedule source tags tier window"),
+    (
+        "JobConfig",
+        "deadline exclude include max_size repository rpo rto schedule source tags tier window",
+    ),
     ("KeepConfig", "compliance daily hourly last monthly point_in_time tags weekly within yearly"),
     ("LogsConfig", "flush_after flush_size keep_slices roll_up_every spool spool_size"),
     ("NotifyConfig", "account ca_file from host jobs template timeout to user"),
@@ -49,8 +57,9 @@ const PUBLIC: [(&str, &str); 23] = [
     ("RepositoryConfig", "compression pack_size quota url verify_sample"),
     (
         "RepositoryConfig.store",
-        "access_key_id account allow_http ca_file connect_timeout connections endpoint kms_key_id limit_download limit_upload \
-         lock_days lock_mode path_style proxy region retry_deadline sse stall_timeout storage_class",
+        "access_key_id account allow_http ca_file connect_timeout connections endpoint kms_key_id \
+         limit_download limit_upload lock_days lock_mode path_style proxy region retry_deadline \
+         sse stall_timeout storage_class",
     ),
     ("RetryConfig", "pause"),
     ("RuleConfig", "last within"),
@@ -60,8 +69,8 @@ const PUBLIC: [(&str, &str); 23] = [
 /// The rest of it, which no definition has alone.
 const PUBLIC_OF_SOURCES: (&str, &str) = (
     "SourceConfig",
-    "exclude_files exclude_if_present max_bytes_per_second max_file_size name paths programs psync slot system_id tls_ca_file \
-     tls_certificate_file",
+    "exclude_files exclude_if_present max_bytes_per_second max_file_size name paths programs psync \
+     slot system_id tls_ca_file tls_certificate_file",
 );
 
 type Keys = BTreeSet<(String, String)>;
@@ -88,18 +97,25 @@ impl Schema {
     /// Whether a text, or a list or table of texts, may stand there.
     fn is_text(&self, schema: &Value) -> bool {
         let (_, schema) = self.resolved(schema);
-        if !schema["enum"].is_null() || !schema["const"].is_null() || !schema["properties"].is_null() {
+        if !schema["enum"].is_null()
+            || !schema["const"].is_null()
+            || !schema["properties"].is_null()
+        {
             return false;
         }
-        let ways = ["oneOf", "anyOf", "allOf"].iter().filter_map(|word| schema[word].as_array()).flatten();
+        let ways =
+            ["oneOf", "anyOf", "allOf"].iter().filter_map(|word| schema[word].as_array()).flatten();
         if ways.into_iter().any(|way| self.is_text(way)) {
             return true;
         }
         let is = |kind: &str| {
-            schema["type"] == kind || schema["type"].as_array().is_some_and(|all| all.iter().any(|one| one == kind))
+            schema["type"] == kind
+                || schema["type"].as_array().is_some_and(|all| all.iter().any(|one| one == kind))
         };
         let below = |word: &str| schema[word].is_object() && self.is_text(&schema[word]);
-        is("string") || is("array") && below("items") || is("object") && below("additionalProperties")
+        is("string")
+            || is("array") && below("items")
+            || is("object") && below("additionalProperties")
     }
 
     /// Notes the keys of a definition, and of tables that have none of their own.
@@ -151,8 +167,8 @@ fn leaves(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Fails unless every key of the schema is in one of the lists, and in one of the configurations something is planted at each that may hold a
-/// secret.
+/// Fails unless every key of the schema is in one of the lists, and in one of the configurations
+/// something is planted at each that may hold a secret.
 pub(super) fn require_all(configs: &[&str], leads_to_secret: impl Fn(&str) -> bool) {
     let schema = Schema(schema());
     let mut known = Keys::new();
@@ -169,11 +185,13 @@ pub(super) fn require_all(configs: &[&str], leads_to_secret: impl Fn(&str) -> bo
     assert!(gone.is_empty(), "no keys of the configuration: {gone:?}");
     let mut texts = BTreeMap::new();
     for config in configs {
-        let value: Value = serde_json::to_value(toml::from_str::<toml::Table>(config).unwrap()).unwrap();
+        let value: Value =
+            serde_json::to_value(toml::from_str::<toml::Table>(config).unwrap()).unwrap();
         schema.texts("Config", &schema.0, &value, &mut texts);
     }
-    let is_planted =
-        |key: &&(String, String)| texts.get(*key).is_some_and(|texts| texts.iter().any(|text| leads_to_secret(text)));
+    let is_planted = |key: &&(String, String)| {
+        texts.get(*key).is_some_and(|texts| texts.iter().any(|text| leads_to_secret(text)))
+    };
     let missing: Vec<_> = secret.iter().filter(|key| !is_planted(key)).collect();
     assert!(missing.is_empty(), "nothing is planted at {missing:?}");
 }

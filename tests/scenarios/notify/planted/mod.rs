@@ -1,5 +1,6 @@
-//! A secret at every key of a configuration that may hold one: whatever is done with it, well or in vain, none of them is in anything
-//! that the program says, remembers, sends around or stores, but where it belongs.
+//! A secret at every key of a configuration that may hold one: whatever is done with it, well or in
+//! vain, none of them is in anything that the program says, remembers, sends around or stores, but
+//! where it belongs.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -36,7 +37,10 @@ const FILES: [(&str, &str); 12] = [
     ("smtp", "planted-smtp"),
     ("redis.pem", "-----BEGIN CERTIFICATE-----\nplanted-redis-pem\n-----END CERTIFICATE-----\n"),
     ("redis.key", "-----BEGIN PRIVATE KEY-----\nplanted-redis-key\n-----END PRIVATE KEY-----\n"),
-    ("mongodb.pem", "-----BEGIN PRIVATE KEY-----\nplanted-mongodb-key\n-----END PRIVATE KEY-----\n"),
+    (
+        "mongodb.pem",
+        "-----BEGIN PRIVATE KEY-----\nplanted-mongodb-key\n-----END PRIVATE KEY-----\n",
+    ),
     ("api.key", "-----BEGIN PRIVATE KEY-----\nplanted-api-key\n-----END PRIVATE KEY-----\n"),
     ("tokens.json", r#"{"planted-tokens":0}"#),
     ("catalog", "planted-catalog-file"),
@@ -47,7 +51,8 @@ const OTHERS: [&str; 5] = [
     "[catalog]\nurl = '${CATALOG}'",
     "[catalog]\nurl = 'postgres://backup@127.0.0.1:1/runs'\npassword_file = 'secrets/catalog'",
     "[catalog]\nurl = 'postgres://backup@127.0.0.1:1/runs'\npassword_env = 'CATALOG_PASSWORD'",
-    "[catalog]\nurl = 'postgres://backup@127.0.0.1:1/runs'\npassword_command = 'echo planted-catalog-command'",
+    "[catalog]\nurl = 'postgres://backup@127.0.0.1:1/runs'\npassword_command = 'echo \
+     planted-catalog-command'",
     "[servers.far]\nurl = 'http://127.0.0.1:1'\ntoken_file = 'ROOM/secrets/token'",
 ];
 /// Only they know that these are secrets.
@@ -77,7 +82,8 @@ impl Refusing {
                         kept.lock().unwrap().extend_from_slice(&buffer[..read]);
                         let commands = buffer[..read].iter().filter(|byte| **byte == b'*').count();
                         let answer =
-                            "-WRONGPASS invalid username-password pair or user is disabled.\r\n".repeat(commands);
+                            "-WRONGPASS invalid username-password pair or user is disabled.\r\n"
+                                .repeat(commands);
                         // Who greets otherwise, as TLS does, is not answered.
                         if commands == 0 || stream.write_all(answer.as_bytes()).await.is_err() {
                             return;
@@ -110,10 +116,17 @@ impl Garden {
             fs::create_dir(path(dir)).unwrap();
         }
         fs::write(path("home/file"), "content").unwrap();
-        FILES.iter().for_each(|(name, text)| fs::write(path(&format!("secrets/{name}")), text).unwrap());
+        FILES
+            .iter()
+            .for_each(|(name, text)| fs::write(path(&format!("secrets/{name}")), text).unwrap());
         fs::write(path("secrets/google.json"), GOOGLE).unwrap();
-        fs::write(path("secrets/api.pem"), "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n").unwrap();
-        let profile = "[planted]\naws_access_key_id = AKIA2\naws_secret_access_key = planted-profile\n";
+        fs::write(
+            path("secrets/api.pem"),
+            "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+        )
+        .unwrap();
+        let profile =
+            "[planted]\naws_access_key_id = AKIA2\naws_secret_access_key = planted-profile\n";
         fs::write(path(".aws/credentials"), profile).unwrap();
         let port = cache.server.port.to_string();
         let config = CONFIG
@@ -146,8 +159,11 @@ impl Garden {
     fn leads_to_secret(&self, text: &str) -> bool {
         let is = |text: &str| PLANTED.iter().any(|planted| text.contains(planted));
         let file = || fs::read_to_string(text).is_ok_and(|content| is(&content));
-        let variable =
-            || self.variables.get(text.trim_start_matches("${").trim_end_matches('}')).is_some_and(|value| is(value));
+        let variable = || {
+            self.variables
+                .get(text.trim_start_matches("${").trim_end_matches('}'))
+                .is_some_and(|value| is(value))
+        };
         let profile = || text == "planted";
         is(text) || file() || variable() || profile()
     }
@@ -155,16 +171,25 @@ impl Garden {
     /// Runs the program; the exit code must be one of those.
     #[track_caller]
     fn does(&mut self, codes: &[i32], arguments: &[&str]) {
-        let arguments: Vec<String> =
-            arguments.iter().map(|word| word.replace("ROOM", self.room.path().to_str().unwrap())).collect();
+        let arguments: Vec<String> = arguments
+            .iter()
+            .map(|word| word.replace("ROOM", self.room.path().to_str().unwrap()))
+            .collect();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         // Nothing but the configuration says which repository or pass phrase.
         let cli = Cli::remote("", "", self.variables.clone());
         let mut command = cli.command(&[], &arguments);
-        command.env_remove("BACKUP_PASSWORD").env_remove("BACKUP_REPO").current_dir(self.room.path());
+        command
+            .env_remove("BACKUP_PASSWORD")
+            .env_remove("BACKUP_REPO")
+            .current_dir(self.room.path());
         let run = crate::support::process::run(&mut command);
-        let said =
-            format!("$ backup {}\n{}{}\n", arguments.join(" ").replace("planted", "PLANTED"), run.text(), run.stderr);
+        let said = format!(
+            "$ backup {}\n{}{}\n",
+            arguments.join(" ").replace("planted", "PLANTED"),
+            run.text(),
+            run.stderr
+        );
         assert!(codes.contains(&run.code), "exit code {}: {said}", run.code);
         let seen = PLANTED.iter().find(|planted| said.contains(**planted));
         assert_eq!(seen, None, "{said}");
@@ -174,7 +199,8 @@ impl Garden {
     /// All that lies around, but where secrets belong.
     fn files(&self) -> Vec<(String, String)> {
         let mut all = Vec::new();
-        let own = ["backup.toml", "secrets", ".aws", "seen"].map(|name| self.room.path().join(name));
+        let own =
+            ["backup.toml", "secrets", ".aws", "seen"].map(|name| self.room.path().join(name));
         for found in fs::read_dir(self.room.path()).unwrap() {
             let path = found.unwrap().path();
             if own.contains(&path) {
@@ -200,10 +226,12 @@ fn no_secret_is_seen_but_where_it_belongs() {
     });
     let cache = Refusing::start();
     let mut garden = Garden::new(&web, &cache);
-    let others = OTHERS.map(|text| text.replace("secrets/", "ROOM/secrets/").replace("ROOM/ROOM", "ROOM"));
+    let others =
+        OTHERS.map(|text| text.replace("secrets/", "ROOM/secrets/").replace("ROOM/ROOM", "ROOM"));
     let others = others.map(|text| text.replace("ROOM", garden.room.path().to_str().unwrap()));
     let configs: Vec<&str> = others.iter().chain([&garden.config]).map(String::as_str).collect();
-    let is_of_others = |text: &str| OF_OTHERS.iter().any(|(name, _)| text.trim_matches(['$', '{', '}']) == *name);
+    let is_of_others =
+        |text: &str| OF_OTHERS.iter().any(|(name, _)| text.trim_matches(['$', '{', '}']) == *name);
     fields::require_all(&configs, |text| garden.leads_to_secret(text) || is_of_others(text));
     begin(&mut garden);
     back_up(&mut garden);
@@ -212,19 +240,24 @@ fn no_secret_is_seen_but_where_it_belongs() {
     fail_by_address(&mut garden, &cache);
     elsewhere(&mut garden, &others);
     // From now on channels fail, by a service that repeats everything that it is told.
-    web.answer(|got| Reply::Status(500, "", format!("{} {}", String::from_utf8_lossy(&got.head.raw), got.body)));
+    web.answer(|got| {
+        Reply::Status(500, "", format!("{} {}", String::from_utf8_lossy(&got.head.raw), got.body))
+    });
     notify(&mut garden);
     for (path, text) in garden.files() {
         for planted in PLANTED {
-            let at = text
-                .find(planted)
-                .map(|at| String::from_utf8_lossy(&text.as_bytes()[at.saturating_sub(200)..at]).into_owned());
+            let at = text.find(planted).map(|at| {
+                String::from_utf8_lossy(&text.as_bytes()[at.saturating_sub(200)..at]).into_owned()
+            });
             assert_eq!(at, None, "in {path}, behind that");
         }
     }
     // They are all alive: whoever they are for was told.
-    let heard: Vec<String> =
-        web.received().iter().map(|got| format!("{}{}", String::from_utf8_lossy(&got.head.raw), got.body)).collect();
+    let heard: Vec<String> = web
+        .received()
+        .iter()
+        .map(|got| format!("{}{}", String::from_utf8_lossy(&got.head.raw), got.body))
+        .collect();
     let sms = STANDARD.encode("AC1:planted-sms");
     for secret in [
         "heartbeat",
@@ -245,7 +278,11 @@ fn no_secret_is_seen_but_where_it_belongs() {
         assert!(heard.iter().any(|heard| heard.contains(key)), "{key} was never used: {heard:?}");
     }
     for secret in ["redis-file", "redis-variable", "redis-command", "address-redis"] {
-        assert!(cache.told().contains(&format!("planted-{secret}\r\n")), "{secret}: {}", cache.told());
+        assert!(
+            cache.told().contains(&format!("planted-{secret}\r\n")),
+            "{secret}: {}",
+            cache.told()
+        );
     }
     assert_eq!(fs::read_to_string(garden.room.path().join("seen")).unwrap(), "planted-hook-env");
 }
@@ -285,10 +322,24 @@ fn back_up(garden: &mut Garden) {
 }
 
 fn restore(garden: &mut Garden) {
-    garden.does(&[0], &["restore", "latest", "-r", "main", "--job", "home", "--target", "out", "--verify"]);
+    garden.does(
+        &[0],
+        &["restore", "latest", "-r", "main", "--job", "home", "--target", "out", "--verify"],
+    );
     garden.does(
         &[0, 3],
-        &["restore", "latest", "-r", "main", "--job", "home", "--in-place", "--if-exists", "replace", "--yes"],
+        &[
+            "restore",
+            "latest",
+            "-r",
+            "main",
+            "--job",
+            "home",
+            "--in-place",
+            "--if-exists",
+            "replace",
+            "--yes",
+        ],
     );
     garden.does(&[1, 2], &["restore", "platform"]);
     garden.does(&[0], &["export", "latest", "-r", "main", "-o", "out.tar"]);
@@ -338,14 +389,21 @@ fn look(garden: &mut Garden) {
 
 /// Catalogs that other machines share, and daemons: none is there.
 fn elsewhere(garden: &mut Garden, configs: &[String]) {
-    let local = "[repositories.main]\nurl = 'ROOM/main'\npassphrase_file = 'ROOM/secrets/passphrase'\n\
-                 [sources.home]\nkind = 'files'\npaths = ['ROOM/home']\n[jobs.home]\nsource = 'home'\nrepository = 'main'\n";
+    let local = "[repositories.main]\nurl = 'ROOM/main'\npassphrase_file = \
+                 'ROOM/secrets/passphrase'\n[sources.home]\nkind = 'files'\npaths = \
+                 ['ROOM/home']\n[jobs.home]\nsource = 'home'\nrepository = 'main'\n";
     let local = local.replace("ROOM", garden.room.path().to_str().unwrap());
     garden.variables.extend(OF_OTHERS.map(|(name, value)| (name.to_owned(), value.to_owned())));
     for config in configs {
-        fs::write(garden.room.path().join("secrets/other.toml"), format!("{local}{config}\n")).unwrap();
+        fs::write(garden.room.path().join("secrets/other.toml"), format!("{local}{config}\n"))
+            .unwrap();
         let other = ["--config", "ROOM/secrets/other.toml"];
-        for arguments in [&["config", "show"][..], &["status"], &["status", "--json"], &["logs", "run", "latest"]] {
+        for arguments in [
+            &["config", "show"][..],
+            &["status"],
+            &["status", "--json"],
+            &["logs", "run", "latest"],
+        ] {
             garden.does(&[0, 1, 2, 3, 10, 12], &[&other, arguments].concat());
         }
         if config.contains("servers") {
@@ -381,8 +439,13 @@ fn fail_by_address(garden: &mut Garden, cache: &Refusing) {
     let redis = format!("redis://backup:planted-typed@127.0.0.1:{}", cache.server.port);
     let codes = &[1, 2, 10, 12];
     for arguments in [
-        &["run", "-r", "main", "--source", "mongodb://backup:planted-typed@127.0.0.1:1/?serverSelectionTimeoutMS=300"]
-            [..],
+        &[
+            "run",
+            "-r",
+            "main",
+            "--source",
+            "mongodb://backup:planted-typed@127.0.0.1:1/?serverSelectionTimeoutMS=300",
+        ][..],
         &["run", "-r", "main", "--source", "postgres://127.0.0.1:1/?password=planted-typed"],
         &["run", "-r", "main", "--source", &redis],
         &["restore", "latest", "-r", "main", "--target", &redis],

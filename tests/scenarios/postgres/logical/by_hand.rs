@@ -22,12 +22,20 @@ pub(crate) async fn restic_and_psql_are_enough(version: Version) {
     let cluster = std::fs::read_dir(out.join("postgres")).unwrap().next().unwrap().unwrap().path();
     let top = cluster.join("logical");
     let run = |database: &str, file: &Path| {
-        stock(&copy, "psql", database, &["-q", "-v", "ON_ERROR_STOP=1", "-f", file.to_str().unwrap()]);
+        stock(
+            &copy,
+            "psql",
+            database,
+            &["-q", "-v", "ON_ERROR_STOP=1", "-f", file.to_str().unwrap()],
+        );
     };
     // The administrator is there already.
     let globals = std::fs::read_to_string(top.join("globals.sql")).unwrap();
-    let globals: String =
-        globals.lines().filter(|line| !line.ends_with("ROLE postgres;")).map(|line| format!("{line}\n")).collect();
+    let globals: String = globals
+        .lines()
+        .filter(|line| !line.ends_with("ROLE postgres;"))
+        .map(|line| format!("{line}\n"))
+        .collect();
     std::fs::write(top.join("globals.sql"), globals).unwrap();
     run("postgres", &top.join("globals.sql"));
     for database in ["shop", "Other; one"] {
@@ -50,12 +58,16 @@ fn load(copy: &Postgres, database: &str, dir: &Path) {
         serde_json::from_slice(&std::fs::read(dir.join("manifest.json")).unwrap()).unwrap();
     let name = |value: &serde_json::Value| format!("\"{}\"", value.as_str().unwrap());
     for table in manifest["tables"].as_array().unwrap() {
-        let columns = table["columns"].as_array().unwrap().iter().map(name).collect::<Vec<_>>().join(", ");
+        let columns =
+            table["columns"].as_array().unwrap().iter().map(name).collect::<Vec<_>>().join(", ");
         let columns = if columns.is_empty() { columns } else { format!("({columns})") };
         for file in table["files"].as_array().unwrap() {
             let path = dir.join(file["path"].as_str().unwrap());
             let (schema, table) = (name(&table["schema"]), name(&table["name"]));
-            let from = format!("\\copy {schema}.{table}{columns} FROM '{}' WITH (ENCODING 'UTF8')", path.display());
+            let from = format!(
+                "\\copy {schema}.{table}{columns} FROM '{}' WITH (ENCODING 'UTF8')",
+                path.display()
+            );
             stock(copy, "psql", database, &["-q", "-v", "ON_ERROR_STOP=1", "-c", &from]);
         }
     }

@@ -3,8 +3,8 @@
 use super::{Version, run_in, value_of};
 use crate::support::postgres::Postgres;
 
-const ROLES: &str = "CREATE ROLE alice LOGIN PASSWORD 'secret'; CREATE ROLE \"Odd role\"; GRANT alice TO \"Odd role\"; \
-     ALTER ROLE alice SET work_mem = '5MB'";
+const ROLES: &str = "CREATE ROLE alice LOGIN PASSWORD 'secret'; CREATE ROLE \"Odd role\"; GRANT \
+                     alice TO \"Odd role\"; ALTER ROLE alice SET work_mem = '5MB'";
 
 const OBJECTS: &str = r#"
     CREATE SCHEMA "Odd. schema" AUTHORIZATION alice;
@@ -84,7 +84,7 @@ $body$;
 
 /// Since 14.
 const ATOMIC: &str = "CREATE FUNCTION both_of_them(int) RETURNS int LANGUAGE sql BEGIN ATOMIC \
-     SELECT CASE WHEN $1 > 0 THEN 1 ELSE 2 END; SELECT $1 + 1; END";
+                      SELECT CASE WHEN $1 > 0 THEN 1 ELSE 2 END; SELECT $1 + 1; END";
 
 /// Makes the database `shop`, and another one.
 pub(super) async fn fill(server: &Postgres, version: Version) {
@@ -95,7 +95,8 @@ pub(super) async fn fill(server: &Postgres, version: Version) {
     if version >= Version::V14 {
         run_in(server, "shop", ATOMIC).await;
     }
-    run_in(server, "Other; one", "CREATE TABLE t (v text); INSERT INTO t VALUES ('größer'), ('ÿ')").await;
+    run_in(server, "Other; one", "CREATE TABLE t (v text); INSERT INTO t VALUES ('größer'), ('ÿ')")
+        .await;
     server.run("ALTER DATABASE shop SET work_mem = '7MB'").await;
     server.run("GRANT CREATE ON DATABASE shop TO \"Odd role\"").await;
     server.run("COMMENT ON DATABASE shop IS 'the shop'").await;
@@ -112,17 +113,19 @@ pub(super) async fn looks(server: &Postgres) -> Vec<String> {
         "SELECT string_agg(place || ':' || n, ',' ORDER BY place) FROM z_first",
         "SELECT n::text FROM a_second",
         "SELECT relispopulated::text FROM pg_class WHERE relname = 'unfilled'",
-        "SELECT string_agg(oid || ' ' || lomowner::regrole || ' ' || coalesce(lomacl::text, '') || ' ' \
-             || coalesce(obj_description(oid, 'pg_largeobject'), '') || md5(lo_get(oid)), '|' ORDER BY oid) \
-             FROM pg_largeobject_metadata",
+        "SELECT string_agg(oid || ' ' || lomowner::regrole || ' ' || coalesce(lomacl::text, '') || \
+         ' ' || coalesce(obj_description(oid, 'pg_largeobject'), '') || md5(lo_get(oid)), '|' \
+         ORDER BY oid) FROM pg_largeobject_metadata",
         "SELECT pg_get_userbyid(datdba) || datacl::text || shobj_description(oid, 'pg_database') \
-             FROM pg_database WHERE datname = 'shop'",
-        "SELECT array_to_string(setconfig, ' ') FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase \
-             WHERE datname = 'shop'",
-        "SELECT string_agg(rolname || coalesce(rolpassword, '') || rolcanlogin || coalesce(rolconfig::text, ''), ' ' \
-             ORDER BY rolname) FROM pg_authid LEFT JOIN LATERAL (SELECT setconfig AS rolconfig FROM pg_db_role_setting \
-             WHERE setrole = pg_authid.oid) s ON true WHERE rolname IN ('alice', 'Odd role')",
-        "SELECT count(*)::text FROM pg_auth_members WHERE roleid = 'alice'::regrole AND member = '\"Odd role\"'::regrole",
+         FROM pg_database WHERE datname = 'shop'",
+        "SELECT array_to_string(setconfig, ' ') FROM pg_db_role_setting JOIN pg_database d ON \
+         d.oid = setdatabase WHERE datname = 'shop'",
+        "SELECT string_agg(rolname || coalesce(rolpassword, '') || rolcanlogin || \
+         coalesce(rolconfig::text, ''), ' ' ORDER BY rolname) FROM pg_authid LEFT JOIN LATERAL \
+         (SELECT setconfig AS rolconfig FROM pg_db_role_setting WHERE setrole = pg_authid.oid) s \
+         ON true WHERE rolname IN ('alice', 'Odd role')",
+        "SELECT count(*)::text FROM pg_auth_members WHERE roleid = 'alice'::regrole AND member = \
+         '\"Odd role\"'::regrole",
     ];
     let mut found = Vec::new();
     for sql in ASKED {

@@ -64,7 +64,11 @@ fn selection(include: &[&str], exclude: &[&str]) -> Selection {
     Selection::new(owned(include), owned(exclude)).unwrap()
 }
 
-async fn try_back_up(repo: &Repo, source: &LogicalSource, selection: Selection) -> Result<BackupReport> {
+async fn try_back_up(
+    repo: &Repo,
+    source: &LogicalSource,
+    selection: Selection,
+) -> Result<BackupReport> {
     let options = BackupOptions { selection, ..BackupOptions::default() };
     backup_core::pipeline::backup(&repo.repository, source, &options, &talking()).await
 }
@@ -72,17 +76,26 @@ async fn try_back_up(repo: &Repo, source: &LogicalSource, selection: Selection) 
 /// Backs up without a warning, and returns the snapshot.
 async fn backed_up(repo: &Repo, source: &LogicalSource, selection: Selection) -> SnapshotReader {
     let report = try_back_up(repo, source, selection).await;
-    let report = report.unwrap_or_else(|error| panic!("backing up: {} ({:?})", error.chain(), error.hint()));
+    let report =
+        report.unwrap_or_else(|error| panic!("backing up: {} ({:?})", error.chain(), error.hint()));
     assert_eq!(report.warnings, 0);
     super::base::last_snapshot(repo).await
 }
 
-async fn try_restore(snapshot: &SnapshotReader, to: LogicalOptions, request: RestoreRequest) -> Result<RestoreReport> {
+async fn try_restore(
+    snapshot: &SnapshotReader,
+    to: LogicalOptions,
+    request: RestoreRequest,
+) -> Result<RestoreReport> {
     let target = source(to).await;
     restore(snapshot, &target, &RestoreRequest { verify: true, ..request }, &talking()).await
 }
 
-async fn restored(snapshot: &SnapshotReader, to: LogicalOptions, request: RestoreRequest) -> RestoreReport {
+async fn restored(
+    snapshot: &SnapshotReader,
+    to: LogicalOptions,
+    request: RestoreRequest,
+) -> RestoreReport {
     let report = try_restore(snapshot, to, request).await;
     report.unwrap_or_else(|error| panic!("restoring: {} ({:?})", error.chain(), error.hint()))
 }
@@ -100,19 +113,34 @@ async fn digests(server: &Postgres) -> BTreeMap<String, String> {
 /// Runs a stock program on a server.
 fn stock(server: &Postgres, program: &str, database: &str, args: &[&str]) -> String {
     let mut command = Command::new(programs().join(program));
-    command.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &server.port().to_string(), "-d", database]).args(args);
+    command
+        .args([
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "postgres",
+            "-p",
+            &server.port().to_string(),
+            "-d",
+            database,
+        ])
+        .args(args);
     // One of the databases makes itself read-only.
     run(command.env("PGOPTIONS", "-c default_transaction_read_only=off")).succeeded().text()
 }
 
-/// All definitions of a database as text, byte by byte. Comments name versions, and each dump has a key of its own.
+/// All definitions of a database as text, byte by byte. Comments name versions, and each dump has a
+/// key of its own.
 fn definitions(server: &Postgres, database: &str) -> String {
     let text = stock(server, "pg_dump", database, &["--schema-only"]);
     let is_key = |line: &str| {
-        let key = ["\\restrict ", "\\unrestrict "].iter().find_map(|begin| line.strip_prefix(begin));
+        let key =
+            ["\\restrict ", "\\unrestrict "].iter().find_map(|begin| line.strip_prefix(begin));
         key.is_some_and(|key| key.trim_end().len() >= 32)
     };
-    text.split_inclusive('\n').filter(|line| !line.starts_with("-- Dumped") && !is_key(line)).collect()
+    text.split_inclusive('\n')
+        .filter(|line| !line.starts_with("-- Dumped") && !is_key(line))
+        .collect()
 }
 
 /// One text from another database than the administrator's.

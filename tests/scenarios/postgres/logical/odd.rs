@@ -10,8 +10,8 @@ use backup_sources::postgres::{LogicalOptions, PostgresOptions};
 
 use super::super::say;
 use super::{
-    Version, backed_up, definitions, digests, logical, of, renaming, repo, restored, run_in, selection, source,
-    try_back_up, try_restore, value_of,
+    Version, backed_up, definitions, digests, logical, of, renaming, repo, restored, run_in,
+    selection, source, try_back_up, try_restore, value_of,
 };
 use crate::support::postgres::Postgres;
 use backup_core::testing::tool;
@@ -28,27 +28,34 @@ async fn count(server: &Postgres, database: &str, table: &str) -> String {
 pub(crate) async fn texts_keep_their_line_ends(version: Version) {
     let (server, copy) = (Postgres::start(version).await, Postgres::start(version).await);
     server.run("CREATE DATABASE shop").await;
-    let sql = "CREATE FUNCTION f() RETURNS text LANGUAGE plpgsql AS E'BEGIN /*\\r\\n\\\\connect x\\r\\n*/ RETURN ''a\\r\\nb'';\\r\\nEND';\n\
-         CREATE FUNCTION g() RETURNS text LANGUAGE sql AS $$\nSELECT '\n\\connect nowhere\n\\restrict e\n'\n$$;\n\
-         CREATE TABLE t (id int PRIMARY KEY, v text DEFAULT E'x\\r\\ny', CHECK (v <> E'\\r\\n\\\\connect z\\r\\n'));\n\
-         COMMENT ON TABLE t IS E'one\\r\\n\\\\connect two\\rthree\\n';\n\
-         CREATE VIEW w AS SELECT E'p\\r\\nq' AS c; INSERT INTO t VALUES (1, E'\\r\\n'), (2, E'\\r')";
+    let sql = "CREATE FUNCTION f() RETURNS text LANGUAGE plpgsql AS E'BEGIN /*\\r\\n\\\\connect \
+               x\\r\\n*/ RETURN ''a\\r\\nb'';\\r\\nEND';\nCREATE FUNCTION g() RETURNS text \
+               LANGUAGE sql AS $$\nSELECT '\n\\connect nowhere\n\\restrict e\n'\n$$;\nCREATE TABLE \
+               t (id int PRIMARY KEY, v text DEFAULT E'x\\r\\ny', CHECK (v <> E'\\r\\n\\\\connect \
+               z\\r\\n'));\nCOMMENT ON TABLE t IS E'one\\r\\n\\\\connect two\\rthree\\n';\nCREATE \
+               VIEW w AS SELECT E'p\\r\\nq' AS c; INSERT INTO t VALUES (1, E'\\r\\n'), (2, E'\\r')";
     run_in(&server, "shop", sql).await;
-    let snapshot = backed_up(&repo().await, &source(logical(&server)).await, Selection::all()).await;
+    let snapshot =
+        backed_up(&repo().await, &source(logical(&server)).await, Selection::all()).await;
     restored(&snapshot, logical(&copy), RestoreRequest::default()).await;
-    let looks = "SELECT (SELECT string_agg(md5(prosrc), ' ' ORDER BY proname) FROM pg_proc WHERE proname IN ('f', 'g')) \
-         || md5(obj_description('t'::regclass)) || (SELECT md5(pg_get_expr(adbin, adrelid)) FROM pg_attrdef) \
-         || (SELECT md5(pg_get_constraintdef(oid)) FROM pg_constraint WHERE conrelid = 't'::regclass AND contype = 'c') \
-         || md5(pg_get_viewdef('w'::regclass)) || (SELECT md5(c) FROM w) || md5(f()) || md5(g())";
+    let looks = "SELECT (SELECT string_agg(md5(prosrc), ' ' ORDER BY proname) FROM pg_proc WHERE \
+                 proname IN ('f', 'g')) || md5(obj_description('t'::regclass)) || (SELECT \
+                 md5(pg_get_expr(adbin, adrelid)) FROM pg_attrdef) || (SELECT \
+                 md5(pg_get_constraintdef(oid)) FROM pg_constraint WHERE conrelid = 't'::regclass \
+                 AND contype = 'c') || md5(pg_get_viewdef('w'::regclass)) || (SELECT md5(c) FROM \
+                 w) || md5(f()) || md5(g())";
     assert_eq!(value_of(&server, "shop", looks).await, value_of(&copy, "shop", looks).await);
     assert!(
-        value_of(&copy, "shop", "SELECT prosrc FROM pg_proc WHERE proname = 'f'").await.contains("\r\n\\connect x\r\n")
+        value_of(&copy, "shop", "SELECT prosrc FROM pg_proc WHERE proname = 'f'")
+            .await
+            .contains("\r\n\\connect x\r\n")
     );
     assert_eq!(definitions(&server, "shop"), definitions(&copy, "shop"));
     assert_eq!(digests(&server).await, digests(&copy).await);
 }
 
-/// A misspelt pattern is told, in a backup and in a restore; a role that cannot be made keeps no other from being made.
+/// A misspelt pattern is told, in a backup and in a restore; a role that cannot be made keeps no
+/// other from being made.
 pub(crate) async fn what_is_not_there_is_told(version: Version) {
     let (server, copy) = (Postgres::start(version).await, Postgres::start(version).await);
     server.run("CREATE ROLE boss SUPERUSER; CREATE ROLE zed").await;
@@ -65,9 +72,23 @@ pub(crate) async fn what_is_not_there_is_told(version: Version) {
     let few = LogicalOptions { owners: false, privileges: false, ..few };
     // The pattern, the superusers, and what is said of templates by whoever may not make them.
     let report = try_restore(&snapshot, few, some.clone()).await;
-    assert_eq!(copy.value("SELECT count(*)::text FROM pg_roles WHERE rolname = 'zed'").await, "1", "{report:?}");
-    assert_eq!(restored(&snapshot, logical(&copy), request(&["pattern"], IfExists::Replace)).await.warnings, 0);
-    assert_eq!(restored(&snapshot, logical(&copy), request(&["pattern", "shop"], IfExists::Replace)).await.warnings, 1);
+    assert_eq!(
+        copy.value("SELECT count(*)::text FROM pg_roles WHERE rolname = 'zed'").await,
+        "1",
+        "{report:?}"
+    );
+    assert_eq!(
+        restored(&snapshot, logical(&copy), request(&["pattern"], IfExists::Replace))
+            .await
+            .warnings,
+        0
+    );
+    assert_eq!(
+        restored(&snapshot, logical(&copy), request(&["pattern", "shop"], IfExists::Replace))
+            .await
+            .warnings,
+        1
+    );
     assert_eq!(count(&copy, "pattern", "t").await, "1");
     let is_template = "SELECT datistemplate::text FROM pg_database WHERE datname = 'pattern'";
     assert_eq!(copy.value(is_template).await, "true");
@@ -77,13 +98,15 @@ pub(crate) async fn what_is_not_there_is_told(version: Version) {
 pub(crate) async fn merging_follows_foreign_keys(version: Version) {
     let server = Postgres::start(version).await;
     server.run("CREATE DATABASE shop").await;
-    let sql = "CREATE TABLE m_people (id int PRIMARY KEY); CREATE TABLE z_towns (id int PRIMARY KEY); \
-         ALTER TABLE m_people ADD town int REFERENCES z_towns; \
-         CREATE TABLE a_orders (id int PRIMARY KEY, who int REFERENCES m_people) PARTITION BY RANGE (id); \
-         CREATE TABLE a_orders_1 PARTITION OF a_orders DEFAULT; \
-         INSERT INTO z_towns VALUES (1), (2); INSERT INTO m_people VALUES (1, 1), (2, 2); INSERT INTO a_orders VALUES (1, 1), (2, 2)";
+    let sql = "CREATE TABLE m_people (id int PRIMARY KEY); CREATE TABLE z_towns (id int PRIMARY \
+               KEY); ALTER TABLE m_people ADD town int REFERENCES z_towns; CREATE TABLE a_orders \
+               (id int PRIMARY KEY, who int REFERENCES m_people) PARTITION BY RANGE (id); CREATE \
+               TABLE a_orders_1 PARTITION OF a_orders DEFAULT; INSERT INTO z_towns VALUES (1), \
+               (2); INSERT INTO m_people VALUES (1, 1), (2, 2); INSERT INTO a_orders VALUES (1, \
+               1), (2, 2)";
     run_in(&server, "shop", sql).await;
-    let snapshot = backed_up(&repo().await, &source(logical(&server)).await, Selection::all()).await;
+    let snapshot =
+        backed_up(&repo().await, &source(logical(&server)).await, Selection::all()).await;
     let was = digests(&server).await;
     run_in(
         &server,
@@ -93,7 +116,12 @@ pub(crate) async fn merging_follows_foreign_keys(version: Version) {
     .await;
     let alone = request(&["shop.public.a_orders"], IfExists::Merge);
     let error = try_restore(&snapshot, logical(&server), alone).await.unwrap_err();
-    assert!(error.hint().unwrap_or_default().contains("those tables, too"), "{} {:?}", error.chain(), error.hint());
+    assert!(
+        error.hint().unwrap_or_default().contains("those tables, too"),
+        "{} {:?}",
+        error.chain(),
+        error.hint()
+    );
     restored(&snapshot, logical(&server), request(&["shop"], IfExists::Merge)).await;
     assert_eq!(digests(&server).await, was);
 }
@@ -102,13 +130,15 @@ pub(crate) async fn merging_follows_foreign_keys(version: Version) {
 pub(crate) async fn other_names_reach_what_they_can(version: Version) {
     let server = Postgres::start(version).await;
     server.run("CREATE DATABASE shop").await;
-    let sql = "CREATE SCHEMA sales; CREATE TABLE sales.sales (id int PRIMARY KEY, v int); INSERT INTO sales.sales VALUES (1, 2); \
-         CREATE VIEW sales.seen AS SELECT sales.id, sales.v FROM sales.sales WHERE sales.v > 0; \
-         CREATE TABLE sales.log (id int); \
-         CREATE FUNCTION sales.noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO sales.log VALUES (new.id); RETURN new; END'; \
-         CREATE TRIGGER noting AFTER INSERT ON sales.sales FOR EACH ROW EXECUTE FUNCTION sales.noted()";
+    let sql = "CREATE SCHEMA sales; CREATE TABLE sales.sales (id int PRIMARY KEY, v int); INSERT \
+               INTO sales.sales VALUES (1, 2); CREATE VIEW sales.seen AS SELECT sales.id, sales.v \
+               FROM sales.sales WHERE sales.v > 0; CREATE TABLE sales.log (id int); CREATE \
+               FUNCTION sales.noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO \
+               sales.log VALUES (new.id); RETURN new; END'; CREATE TRIGGER noting AFTER INSERT ON \
+               sales.sales FOR EACH ROW EXECUTE FUNCTION sales.noted()";
     run_in(&server, "shop", sql).await;
-    let snapshot = backed_up(&repo().await, &source(logical(&server)).await, Selection::all()).await;
+    let snapshot =
+        backed_up(&repo().await, &source(logical(&server)).await, Selection::all()).await;
     let to = renaming(&server, &["shop.sales=shop.old"]);
     assert_eq!(restored(&snapshot, to, request(&["shop.sales"], IfExists::Fail)).await.warnings, 1);
     assert_eq!(value_of(&server, "shop", "SELECT sum(v)::text FROM old.seen").await, "2");
@@ -118,20 +148,27 @@ pub(crate) async fn other_names_reach_what_they_can(version: Version) {
     assert_eq!(restored(&snapshot, to, request(&["shop"], IfExists::Fail)).await.warnings, 0);
 }
 
-/// In another encoding the same letters are other bytes: that is no mistake, and no comparison either.
+/// In another encoding the same letters are other bytes: that is no mistake, and no comparison
+/// either.
 pub(crate) async fn other_encodings_are_not_compared(version: Version) {
     let server = Postgres::start(version).await;
     server.run("CREATE DATABASE narrow ENCODING 'LATIN1' TEMPLATE template0").await;
     server.run("CREATE DATABASE wide").await;
-    run_in(&server, "narrow", "CREATE TABLE t (v text); INSERT INTO t VALUES ('größer'), ('ÿ')").await;
-    let snapshot = backed_up(&repo().await, &source(logical(&server)).await, Selection::all()).await;
+    run_in(&server, "narrow", "CREATE TABLE t (v text); INSERT INTO t VALUES ('größer'), ('ÿ')")
+        .await;
+    let snapshot =
+        backed_up(&repo().await, &source(logical(&server)).await, Selection::all()).await;
     let to = || renaming(&server, &["narrow=wide"]);
     let report = restored(&snapshot, to(), request(&["narrow.public"], IfExists::Fail)).await;
     assert_eq!((report.warnings, report.verified_bytes), (1, 0));
-    assert_eq!(value_of(&server, "wide", "SELECT string_agg(v, ' ' ORDER BY v) FROM t").await, "größer ÿ");
+    assert_eq!(
+        value_of(&server, "wide", "SELECT string_agg(v, ' ' ORDER BY v) FROM t").await,
+        "größer ÿ"
+    );
 }
 
-/// A server with room for few locks: a backup takes one of each table for itself, and leaves room for others.
+/// A server with room for few locks: a backup takes one of each table for itself, and leaves room
+/// for others.
 pub(crate) async fn many_partitions_need_few_locks(version: Version) {
     let few = ["max_locks_per_transaction=10", "max_connections=20", "max_wal_senders=3"];
     let server = Postgres::with(version, &[], &few).await;
@@ -140,7 +177,10 @@ pub(crate) async fn many_partitions_need_few_locks(version: Version) {
     // Each transaction makes a few: it holds their locks to its end.
     let client = server.client_of("shop").await;
     for number in 0..250 {
-        let sql = format!("CREATE TABLE log_{number} PARTITION OF log FOR VALUES FROM ({number}) TO ({})", number + 1);
+        let sql = format!(
+            "CREATE TABLE log_{number} PARTITION OF log FOR VALUES FROM ({number}) TO ({})",
+            number + 1
+        );
         client.batch_execute(&sql).await.unwrap();
     }
     let (stop, origin) = (AtomicBool::new(false), source(logical(&server)).await);
@@ -148,7 +188,10 @@ pub(crate) async fn many_partitions_need_few_locks(version: Version) {
         let mut written = 0;
         while !stop.load(Ordering::Relaxed) {
             let sql = format!("INSERT INTO log VALUES ({}, 1)", written % 250);
-            client.batch_execute(&sql).await.unwrap_or_else(|error| panic!("{:?}", error.as_db_error()));
+            client
+                .batch_execute(&sql)
+                .await
+                .unwrap_or_else(|error| panic!("{:?}", error.as_db_error()));
             written += 1;
         }
         written
@@ -167,17 +210,21 @@ pub(crate) async fn many_partitions_need_few_locks(version: Version) {
 pub(crate) async fn one_of_many_tables_is_enough(version: Version) {
     let (server, copy) = (Postgres::start(version).await, Postgres::start(version).await);
     server.run("CREATE DATABASE shop").await;
-    let sql = "CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO kept VALUES (1); \
-         CREATE TABLE \"Odd\nna\\\\me.*\" (id int); \
-         DO $$ BEGIN FOR n IN 1..700 LOOP EXECUTE format('CREATE TABLE a_name_that_is_rather_long_so_that_many_need_room_%s ()', n); \
-         END LOOP; END $$";
+    let sql = "CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO kept VALUES (1); CREATE TABLE \
+               \"Odd\nna\\\\me.*\" (id int); DO $$ BEGIN FOR n IN 1..700 LOOP EXECUTE \
+               format('CREATE TABLE a_name_that_is_rather_long_so_that_many_need_room_%s ()', n); \
+               END LOOP; END $$";
     run_in(&server, "shop", sql).await;
     let some = selection(&["shop.public.kept"], &[]);
     let snapshot = backed_up(&repo().await, &source(logical(&server)).await, some).await;
     restored(&snapshot, logical(&copy), RestoreRequest::default()).await;
     assert_eq!(
-        value_of(&copy, "shop", "SELECT string_agg(relname, ' ') FROM pg_class WHERE relkind = 'r' AND oid > 16384")
-            .await,
+        value_of(
+            &copy,
+            "shop",
+            "SELECT string_agg(relname, ' ') FROM pg_class WHERE relkind = 'r' AND oid > 16384"
+        )
+        .await,
         "kept"
     );
 }
@@ -187,8 +234,14 @@ pub(crate) async fn nothing_is_dropped_too_early(version: Version) {
     let server = Postgres::start(version).await;
     server.run("CREATE DATABASE shop").await;
     // So many that somebody has the time to enter.
-    run_in(&server, "shop", "CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 100000)").await;
-    let snapshot = backed_up(&repo().await, &source(logical(&server)).await, selection(&["shop"], &[])).await;
+    run_in(
+        &server,
+        "shop",
+        "CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 100000)",
+    )
+    .await;
+    let snapshot =
+        backed_up(&repo().await, &source(logical(&server)).await, selection(&["shop"], &[])).await;
     run_in(&server, "shop", "INSERT INTO t VALUES (0)").await;
     let was = digests(&server).await;
     let replace = request(&["shop"], IfExists::Replace);
@@ -197,7 +250,8 @@ pub(crate) async fn nothing_is_dropped_too_early(version: Version) {
         while server.value(is_there).await == "0" {}
         server.client_of("shop (restoring)").await
     };
-    let (done, intruder) = tokio::join!(try_restore(&snapshot, logical(&server), replace.clone()), enter);
+    let (done, intruder) =
+        tokio::join!(try_restore(&snapshot, logical(&server), replace.clone()), enter);
     let error = done.unwrap_err();
     assert!(
         error.chain().contains("shop is as it was before") && error.chain().contains("somebody"),
@@ -210,10 +264,16 @@ pub(crate) async fn nothing_is_dropped_too_early(version: Version) {
     assert_eq!(count(&server, "shop", "t").await, "100000");
 }
 
-/// As many bytes in a second as were asked for, and no more; whoever gives up does not wait for them.
+/// As many bytes in a second as were asked for, and no more; whoever gives up does not wait for
+/// them.
 pub(crate) async fn a_backup_takes_its_time(version: Version) {
     let server = Postgres::start(version).await;
-    server.run("CREATE TABLE t (id int, v text); INSERT INTO t SELECT n, repeat(md5(n::text), 32) FROM generate_series(1, 4000) n").await;
+    server
+        .run(
+            "CREATE TABLE t (id int, v text); INSERT INTO t SELECT n, repeat(md5(n::text), 32) \
+             FROM generate_series(1, 4000) n",
+        )
+        .await;
     let mut options = logical(&server);
     options.connection.max_bytes_per_second = Some(2 << 20);
     let (repo, origin, started) = (repo().await, source(options).await, Instant::now());
@@ -225,7 +285,11 @@ pub(crate) async fn a_backup_takes_its_time(version: Version) {
     let running = backup_core::pipeline::backup(&repo.repository, &origin, &settings, &cancelled);
     let give_up = async {
         // It reads, and cannot have ended.
-        while server.value("SELECT count(*)::text FROM pg_stat_activity WHERE query LIKE 'COPY%'").await == "0" {}
+        while server
+            .value("SELECT count(*)::text FROM pg_stat_activity WHERE query LIKE 'COPY%'")
+            .await
+            == "0"
+        {}
         cancelled.cancel.cancel();
         Instant::now()
     };
@@ -244,12 +308,13 @@ async fn left_alone(server: &Postgres) {
     }
 }
 
-/// Whatever `pg_dump` meets while others define without a pause: a backup is right, or there is none.
+/// Whatever `pg_dump` meets while others define without a pause: a backup is right, or there is
+/// none.
 pub(crate) async fn definitions_race_with_the_dump(version: Version) {
     let (server, copy) = (Postgres::start(version).await, Postgres::start(version).await);
     server.run("CREATE DATABASE shop").await;
-    let sql =
-        "CREATE TABLE kept (id int PRIMARY KEY, v int); INSERT INTO kept SELECT n, n FROM generate_series(1, 2000) n";
+    let sql = "CREATE TABLE kept (id int PRIMARY KEY, v int); INSERT INTO kept SELECT n, n FROM \
+               generate_series(1, 2000) n";
     run_in(&server, "shop", sql).await;
     let until = Instant::now() + Duration::from_secs(2);
     let define = async |seed: u32| {
@@ -258,13 +323,17 @@ pub(crate) async fn definitions_race_with_the_dump(version: Version) {
         while Instant::now() < until {
             let name = format!("n{seed}_{}", rounds % 5);
             let sql = format!(
-                "CREATE SCHEMA s_{name}; CREATE TYPE s_{name}.mood AS ENUM ('a', 'b'); \
-                 CREATE FUNCTION s_{name}.f(s_{name}.mood) RETURNS int LANGUAGE sql AS 'SELECT 1'; \
-                 CREATE VIEW s_{name}.w AS SELECT id, s_{name}.f('a') AS f FROM kept; COMMENT ON VIEW s_{name}.w IS 'x'; \
-                 ALTER VIEW s_{name}.w RENAME TO w_2; ALTER TYPE s_{name}.mood RENAME TO mood_2; DROP SCHEMA s_{name} CASCADE"
+                "CREATE SCHEMA s_{name}; CREATE TYPE s_{name}.mood AS ENUM ('a', 'b'); CREATE \
+                 FUNCTION s_{name}.f(s_{name}.mood) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE \
+                 VIEW s_{name}.w AS SELECT id, s_{name}.f('a') AS f FROM kept; COMMENT ON VIEW \
+                 s_{name}.w IS 'x'; ALTER VIEW s_{name}.w RENAME TO w_2; ALTER TYPE s_{name}.mood \
+                 RENAME TO mood_2; DROP SCHEMA s_{name} CASCADE"
             );
             for statement in sql.split("; ") {
-                client.batch_execute(statement).await.unwrap_or_else(|error| panic!("{:?}", error.as_db_error()));
+                client
+                    .batch_execute(statement)
+                    .await
+                    .unwrap_or_else(|error| panic!("{:?}", error.as_db_error()));
             }
             rounds += 1;
         }
@@ -275,7 +344,9 @@ pub(crate) async fn definitions_race_with_the_dump(version: Version) {
         let (mut snapshots, mut others) = (Vec::new(), Vec::new());
         while snapshots.is_empty() || Instant::now() < until {
             match try_back_up(&repo, &origin, selection(&["shop"], &[])).await {
-                Ok(report) if report.warnings == 0 => snapshots.push(super::super::base::last_snapshot(&repo).await),
+                Ok(report) if report.warnings == 0 => {
+                    snapshots.push(super::super::base::last_snapshot(&repo).await)
+                }
                 Ok(_) => others.push("definitions were changed all the time".to_owned()),
                 Err(error) => others.push(error.chain()),
             }
@@ -292,24 +363,33 @@ pub(crate) async fn definitions_race_with_the_dump(version: Version) {
     }
 }
 
-/// Triggers and indexes change beside the locks of a backup, and `pg_dump` reads some of it as it is now.
+/// Triggers and indexes change beside the locks of a backup, and `pg_dump` reads some of it as it
+/// is now.
 pub(crate) async fn what_locks_do_not_keep_out_is_seen(version: Version) {
     let server = Postgres::start(version).await;
     let sql = "CREATE TABLE kept (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY); \
-         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'; \
-         CREATE FUNCTION g() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'";
+               CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'; \
+               CREATE FUNCTION g() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'";
     server.run(sql).await;
     let (repo, origin) = (repo().await, source(logical(&server)).await);
-    let trigger =
-        |name| format!("CREATE OR REPLACE TRIGGER t BEFORE INSERT ON kept FOR EACH ROW EXECUTE FUNCTION {name}()");
-    let indexes = ["ALTER TABLE kept CLUSTER ON kept_pkey", "ALTER TABLE kept SET WITHOUT CLUSTER"].map(str::to_owned);
+    let trigger = |name| {
+        format!(
+            "CREATE OR REPLACE TRIGGER t BEFORE INSERT ON kept FOR EACH ROW EXECUTE FUNCTION \
+             {name}()"
+        )
+    };
+    let indexes = ["ALTER TABLE kept CLUSTER ON kept_pkey", "ALTER TABLE kept SET WITHOUT CLUSTER"]
+        .map(str::to_owned);
     for changes in [[trigger("f"), trigger("g")], indexes] {
         let stop = AtomicBool::new(false);
         let change = async {
             let client = server.client().await;
             while !stop.load(Ordering::Relaxed) {
                 for statement in &changes {
-                    client.batch_execute(statement).await.unwrap_or_else(|error| panic!("{:?}", error.as_db_error()));
+                    client
+                        .batch_execute(statement)
+                        .await
+                        .unwrap_or_else(|error| panic!("{:?}", error.as_db_error()));
                 }
             }
         };
@@ -323,19 +403,23 @@ pub(crate) async fn what_locks_do_not_keep_out_is_seen(version: Version) {
     backed_up(&repo, &origin, Selection::all()).await;
 }
 
-/// Where a comma parts cents and a point thousands: amounts in definitions come back as they were, whoever reads them.
+/// Where a comma parts cents and a point thousands: amounts in definitions come back as they were,
+/// whoever reads them.
 pub(crate) async fn money_is_the_same_in_every_country(version: Version) {
     let locales = tool("locale-es_AR");
-    let (server, copy) =
-        (Postgres::with_locales(version, &locales).await, Postgres::with_locales(version, &locales).await);
+    let (server, copy) = (
+        Postgres::with_locales(version, &locales).await,
+        Postgres::with_locales(version, &locales).await,
+    );
     server.run("CREATE DATABASE shop").await;
     server.run("ALTER DATABASE shop SET lc_monetary = 'es_AR.UTF-8'").await;
-    let sql = "CREATE TABLE priced (id int PRIMARY KEY, v money DEFAULT '$ 1,50'::money, CHECK (v < '$ 20,75'::money)); \
-         CREATE TABLE parted (v money) PARTITION BY RANGE (v); \
-         CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM ('$ 1,25') TO ('$ 2,25'); \
-         INSERT INTO priced VALUES (1); INSERT INTO parted VALUES ('$ 2,00')";
+    let sql = "CREATE TABLE priced (id int PRIMARY KEY, v money DEFAULT '$ 1,50'::money, CHECK (v \
+               < '$ 20,75'::money)); CREATE TABLE parted (v money) PARTITION BY RANGE (v); CREATE \
+               TABLE parted_1 PARTITION OF parted FOR VALUES FROM ('$ 1,25') TO ('$ 2,25'); INSERT \
+               INTO priced VALUES (1); INSERT INTO parted VALUES ('$ 2,00')";
     run_in(&server, "shop", sql).await;
-    let snapshot = backed_up(&repo().await, &source(logical(&server)).await, Selection::all()).await;
+    let snapshot =
+        backed_up(&repo().await, &source(logical(&server)).await, Selection::all()).await;
     restored(&snapshot, logical(&copy), RestoreRequest::default()).await;
     run_in(&copy, "shop", "INSERT INTO priced VALUES (2)").await;
     let amounts = "SELECT string_agg(v::numeric::text, ' ' ORDER BY id) FROM priced";

@@ -17,7 +17,8 @@ use crate::human;
 use crate::records::{self, Records};
 use crate::session::{Opened, Session};
 
-/// How long sending may take if a command waits for it that is done otherwise: what is not sent waits in the outbox.
+/// How long sending may take if a command waits for it that is done otherwise: what is not sent
+/// waits in the outbox.
 const BESIDES: Duration = Duration::from_secs(20);
 /// How long it may take if it is what the command is for.
 const ASKED_FOR: Duration = Duration::from_secs(120);
@@ -37,7 +38,11 @@ pub(super) async fn everything(session: &Session) -> CommandResult {
                 worst = Outcome::Warnings;
                 let of_it = looked_into.jobs.values_mut().filter(|job| job.repository == *name);
                 of_it.for_each(|job| job.is_out_of_reach = true);
-                records::warn(session, &format!("repository {name} could not be looked at"), &error);
+                records::warn(
+                    session,
+                    &format!("repository {name} could not be looked at"),
+                    &error,
+                );
             }
         }
     }
@@ -45,25 +50,41 @@ pub(super) async fn everything(session: &Session) -> CommandResult {
     // Looking into repositories takes its time: what came of runs meanwhile counts.
     let mut facts = remembered(session, config, &records).await?;
     facts.take_over(looked_into);
-    let looked =
-        alerts::look(&loaded, &session.env, &session.machine, &records.dir, facts, ASKED_FOR, &session.cx).await?;
+    let looked = alerts::look(
+        &loaded,
+        &session.env,
+        &session.machine,
+        &records.dir,
+        facts,
+        ASKED_FOR,
+        &session.cx,
+    )
+    .await?;
     worst = worst.max(say(session, &looked));
     super::list(session).await?;
     Ok(worst)
 }
 
-/// Looks at what this machine remembers, when a command is done that changed it. Nothing fails because of it.
+/// Looks at what this machine remembers, when a command is done that changed it. Nothing fails
+/// because of it.
 pub(crate) async fn afterwards(session: &Session) {
     // A mistake in the configuration is told by whoever needs it.
-    if let Some(loaded) = session.config().ok().flatten().filter(|loaded| !loaded.config.alerts.is_empty()) {
+    if let Some(loaded) =
+        session.config().ok().flatten().filter(|loaded| !loaded.config.alerts.is_empty())
+    {
         besides(session, &loaded, BESIDES).await;
     }
 }
 
-/// The same when a restore has begun, if a rule is about that. What cannot be sent at once is sent when the restore is over.
+/// The same when a restore has begun, if a rule is about that. What cannot be sent at once is sent
+/// when the restore is over.
 pub(crate) async fn restore_began(session: &Session) {
     let is_about_it = |loaded: &LoadedConfig| {
-        loaded.config.alerts.values().any(|rule| matches!(rule.condition, Condition::RestoreStarted))
+        loaded
+            .config
+            .alerts
+            .values()
+            .any(|rule| matches!(rule.condition, Condition::RestoreStarted))
     };
     if let Some(loaded) = session.config().ok().flatten().filter(is_about_it) {
         besides(session, &loaded, Duration::ZERO).await;
@@ -72,11 +93,16 @@ pub(crate) async fn restore_began(session: &Session) {
 
 async fn besides(session: &Session, loaded: &LoadedConfig, within: Duration) {
     let config = &loaded.config;
-    let (Some(dir), Some(records)) = (state::dir(&session.env), Records::open(session).await) else { return };
+    let (Some(dir), Some(records)) = (state::dir(&session.env), Records::open(session).await)
+    else {
+        return;
+    };
     let looked = async {
         let facts = remembered(session, config, &records).await?;
         let cx = backup_core::context::Context::new(session.cx.events.clone());
-        CommandResult::Ok(alerts::look(loaded, &session.env, &session.machine, &dir, facts, within, &cx).await?)
+        CommandResult::Ok(
+            alerts::look(loaded, &session.env, &session.machine, &dir, facts, within, &cx).await?,
+        )
     };
     match looked.await {
         Ok(looked) => {
@@ -93,12 +119,18 @@ async fn remembered(session: &Session, config: &Config, records: &Records) -> Co
 }
 
 /// What a repository itself says: its room, its newest snapshots, the logs in it.
-async fn of_repository(session: &Session, config: &Config, name: &str, facts: &mut Facts) -> CommandResult<()> {
+async fn of_repository(
+    session: &Session,
+    config: &Config,
+    name: &str,
+    facts: &mut Facts,
+) -> CommandResult<()> {
     let spec = session.resolve(name)?;
     let opened = session.open_indexed_at(&spec).await?;
     let repository = opened.indexed.repository();
     let report = maintenance::storage(repository, &session.cx).await?;
-    let quota = config.repositories.get(name).and_then(|section| section.quota).map(|quota| quota.0);
+    let quota =
+        config.repositories.get(name).and_then(|section| section.quota).map(|quota| quota.0);
     if let Some(known) = facts.repositories.get_mut(name) {
         known.storage = StorageFacts::of(&report, quota);
     }
@@ -107,7 +139,8 @@ async fn of_repository(session: &Session, config: &Config, name: &str, facts: &m
         let log = log_of(session, &opened, job).await?;
         let Some(known) = facts.jobs.get_mut(job) else { continue };
         // Backups of other machines count, and those of before the catalog was lost.
-        known.last_success = known.last_success.max(newest(&opened, job).map(|info| info.snapshot.time));
+        known.last_success =
+            known.last_success.max(newest(&opened, job).map(|info| info.snapshot.time));
         (known.log, known.is_looked_at) = (log, true);
     }
     if let Some(known) = facts.repositories.get_mut(name) {
@@ -131,7 +164,11 @@ async fn of_slots(session: &Session, config: &Config, facts: &mut Facts) -> Comm
             Err(error) if error.is_cancelled() => return Err(error),
             Err(error) => {
                 worst = Outcome::Warnings;
-                records::warn(session, &format!("the server of job {job} could not be asked for its slot"), &error);
+                records::warn(
+                    session,
+                    &format!("the server of job {job} could not be asked for its slot"),
+                    &error,
+                );
             }
         }
     }
@@ -139,14 +176,17 @@ async fn of_slots(session: &Session, config: &Config, facts: &mut Facts) -> Comm
 }
 
 fn newest<'a>(opened: &'a Opened, job: &str) -> Option<&'a SnapshotInfo> {
-    let is_backup =
-        |info: &&SnapshotInfo| info.snapshot.tag("job") == Some(job) && info.snapshot.tag("type") != Some("log");
+    let is_backup = |info: &&SnapshotInfo| {
+        info.snapshot.tag("job") == Some(job) && info.snapshot.tag("type") != Some("log")
+    };
     opened.snapshots.snapshots.iter().filter(is_backup).max_by_key(|info| info.snapshot.time)
 }
 
 /// The log of a job, if one was captured.
 async fn log_of(session: &Session, opened: &Opened, job: &str) -> CommandResult<Option<LogFacts>> {
-    let Some(newest) = backup_control::logs::newest_of_job(&opened.snapshots.snapshots, job) else { return Ok(None) };
+    let Some(newest) = backup_control::logs::newest_of_job(&opened.snapshots.snapshots, job) else {
+        return Ok(None);
+    };
     let stream = backup_control::logs::stream_of(&opened.indexed, newest).await?;
     let view = LogView::load(opened.indexed.repository(), &stream, &session.cx).await?.of_job(job);
     let timeline = view.timeline();
@@ -157,7 +197,12 @@ async fn log_of(session: &Session, opened: &Opened, job: &str) -> CommandResult<
     // A full backup behind a gap makes a new range: what is missing before it can no longer be had.
     let full = timeline.bases().iter().map(|base| base.time).max();
     let figures = logs::figures::Figures::of(&view, &timeline);
-    let gap = figures.gaps.iter().filter_map(gap_time).max().filter(|gap| full.is_none_or(|full| *gap > full));
+    let gap = figures
+        .gaps
+        .iter()
+        .filter_map(gap_time)
+        .max()
+        .filter(|gap| full.is_none_or(|full| *gap > full));
     Ok(Some(LogFacts { recovery_point, gap }))
 }
 
@@ -185,11 +230,16 @@ fn say(session: &Session, looked: &Looked) -> Outcome {
         warn(format!("{messages} for channel {channel}: {why}"));
     }
     for given_up in &looked.delivered.given_up {
-        warn(format!("channel {} refuses {:?}: {}", given_up.channel, given_up.subject, given_up.why));
+        warn(format!(
+            "channel {} refuses {:?}: {}",
+            given_up.channel, given_up.subject, given_up.why
+        ));
     }
     if looked.unheard > 0 {
         let messages = human::count(looked.unheard as u64, "alert", "alerts");
-        warn(format!("no channel wants {messages}: see `notify` of the rule and `severity` of the channels"));
+        warn(format!(
+            "no channel wants {messages}: see `notify` of the rule and `severity` of the channels"
+        ));
     }
     outcome
 }

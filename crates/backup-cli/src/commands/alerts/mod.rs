@@ -26,8 +26,9 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Show what is wrong by the rules of the configuration, look at everything anew, or silence a rule
 ///
-/// Rules are the sections `[alerts.NAME]` of the configuration. Commands that back up, restore, copy or verify look at what they can see
-/// when they are done; `backup alerts check`, from a timer, looks at everything, also at what nobody runs any more. See docs/alerts.md.
+/// Rules are the sections `[alerts.NAME]` of the configuration. Commands that back up, restore,
+/// copy or verify look at what they can see when they are done; `backup alerts check`, from a
+/// timer, looks at everything, also at what nobody runs any more. See docs/alerts.md.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -47,7 +48,8 @@ enum Verb {
     List,
     /// Look at jobs, logs and repositories, tell who is to be told, and show what is wrong
     ///
-    /// Exit code 3 if something could not be looked at or told. What is wrong does not change the exit code.
+    /// Exit code 3 if something could not be looked at or told. What is wrong does not change the
+    /// exit code.
     Check,
     Silence(SilenceArgs),
     /// End a silence
@@ -138,7 +140,10 @@ async fn ledger(session: &Session) -> CommandResult<Ledger> {
     let ledger = opened.map_err(|error| CommandError::new(Kind::Io, error.to_string()))?;
     let ledger = ledger.map_err(|error| CommandError::from_error(Kind::Io, &error))?;
     if let Some(aside) = ledger.put_aside() {
-        session.ui.warning(format_args!("what fired could not be read: it is put aside as {}", aside.display()));
+        session.ui.warning(format_args!(
+            "what fired could not be read: it is put aside as {}",
+            aside.display()
+        ));
         session.ui.hint("silences are lost; `backup alerts check` finds again what lasts");
     }
     Ok(ledger)
@@ -150,7 +155,8 @@ fn saved(ledger: Ledger) -> CommandResult<()> {
 
 /// The configuration, without which there are no rules.
 fn configured(session: &Session) -> CommandResult<LoadedConfig> {
-    let loaded = session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
+    let loaded =
+        session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
     if loaded.config.alerts.is_empty() {
         return Err(CommandError::usage(format!("{} has no rules", loaded.file.display()))
             .with_hint("add `[alerts.NAME]`; `backup config example aquarium` shows some"));
@@ -171,7 +177,8 @@ fn show(session: &Session, ledger: &Ledger) -> CommandResult<()> {
     let (alerts, silences) = (ledger.alerts(), ledger.silences(now));
     if ui.is_json() {
         let silenced = |alert: &Alert| ledger.is_silenced(&alert.rule, &alert.subject, now);
-        let alerts = alerts.iter().map(|alert| AlertJson { alert, silenced: silenced(alert) }).collect();
+        let alerts =
+            alerts.iter().map(|alert| AlertJson { alert, silenced: silenced(alert) }).collect();
         return ui.json(&ListJson { schema_version: SCHEMA_VERSION, alerts, silences });
     }
     if alerts.is_empty() {
@@ -180,7 +187,8 @@ fn show(session: &Session, ledger: &Ledger) -> CommandResult<()> {
         ui.print(table(session, ledger).lines().join("\n"))?;
     }
     for silence in silences {
-        let on = silence.subject.as_ref().map(|subject| format!(" on {subject}")).unwrap_or_default();
+        let on =
+            silence.subject.as_ref().map(|subject| format!(" on {subject}")).unwrap_or_default();
         let until = human::time(silence.until, session.zone());
         let text = format!(
             "Silence {}: {}{on} until {until}, by {} ({})",
@@ -222,18 +230,29 @@ async fn silence(session: &Session, args: &SilenceArgs) -> CommandResult {
     let loaded = configured(session)?;
     if !loaded.config.alerts.contains_key(&args.rule) {
         let known: Vec<&str> = loaded.config.alerts.keys().map(String::as_str).collect();
-        return Err(CommandError::usage(format!("there is no rule {}", human::text(args.rule.as_bytes())))
-            .with_hint(format!("rules in {}: {}", loaded.file.display(), known.join(", "))));
+        return Err(CommandError::usage(format!(
+            "there is no rule {}",
+            human::text(args.rule.as_bytes())
+        ))
+        .with_hint(format!("rules in {}: {}", loaded.file.display(), known.join(", "))));
     }
     if let Some(on) = &args.on
         && !loaded.config.jobs.contains_key(on)
         && !loaded.config.repositories.contains_key(on)
         && on != backup_control::alerts::DAEMON
     {
-        let known: Vec<&str> =
-            loaded.config.jobs.keys().chain(loaded.config.repositories.keys()).map(String::as_str).collect();
-        return Err(CommandError::usage(format!("there is no job or repository {}", human::text(on.as_bytes())))
-            .with_hint(format!("in {}: {}", loaded.file.display(), known.join(", "))));
+        let known: Vec<&str> = loaded
+            .config
+            .jobs
+            .keys()
+            .chain(loaded.config.repositories.keys())
+            .map(String::as_str)
+            .collect();
+        return Err(CommandError::usage(format!(
+            "there is no job or repository {}",
+            human::text(on.as_bytes())
+        ))
+        .with_hint(format!("in {}: {}", loaded.file.display(), known.join(", "))));
     }
     let silence = Silence {
         config: String::new(),
@@ -246,7 +265,9 @@ async fn silence(session: &Session, args: &SilenceArgs) -> CommandResult {
         since: session.cx.clock.now(),
     };
     if silence.reason.is_empty() {
-        return Err(CommandError::usage("the reason is empty").with_hint("say why, for those who wonder"));
+        return Err(
+            CommandError::usage("the reason is empty").with_hint("say why, for those who wonder")
+        );
     }
     session.trail.note("reason", &silence.reason);
     session.trail.note("rule", &silence.rule);
@@ -259,7 +280,10 @@ async fn silence(session: &Session, args: &SilenceArgs) -> CommandResult {
         return Ok(Outcome::Success);
     }
     let until = human::time(silence.until, session.zone());
-    ui.status(format_args!("Nobody is told of {} until {until}", human::text(silence.rule.as_bytes())));
+    ui.status(format_args!(
+        "Nobody is told of {} until {until}",
+        human::text(silence.rule.as_bytes())
+    ));
     ui.hint(format_args!("`backup alerts unsilence {}` ends it", silence.id));
     Ok(Outcome::Success)
 }
@@ -277,7 +301,9 @@ fn until(session: &Session, args: &SilenceArgs) -> CommandResult<Timestamp> {
         (None, None) => now,
     };
     if until <= now {
-        return Err(CommandError::usage("the silence would be over already").with_hint("give a later time"));
+        return Err(
+            CommandError::usage("the silence would be over already").with_hint("give a later time")
+        );
     }
     Ok(until)
 }
@@ -285,8 +311,11 @@ fn until(session: &Session, args: &SilenceArgs) -> CommandResult<Timestamp> {
 async fn unsilence(session: &Session, args: &UnsilenceArgs) -> CommandResult {
     let mut ledger = ledger(session).await?;
     let Some(silence) = ledger.unsilence(&args.id) else {
-        return Err(CommandError::usage(format!("there is no silence {}", human::text(args.id.as_bytes())))
-            .with_hint("`backup alerts` shows those that there are"));
+        return Err(CommandError::usage(format!(
+            "there is no silence {}",
+            human::text(args.id.as_bytes())
+        ))
+        .with_hint("`backup alerts` shows those that there are"));
     };
     session.trail.note("rule", &silence.rule);
     saved(ledger)?;
@@ -296,5 +325,8 @@ async fn unsilence(session: &Session, args: &UnsilenceArgs) -> CommandResult {
 
 /// Whether a command changes what rules see.
 pub(crate) fn is_seen(action: Action) -> bool {
-    matches!(action.operation, "backup" | "restore" | "verify" | "check" | "copy" | "archive" | "cleanup" | "prune")
+    matches!(
+        action.operation,
+        "backup" | "restore" | "verify" | "check" | "copy" | "archive" | "cleanup" | "prune"
+    )
 }

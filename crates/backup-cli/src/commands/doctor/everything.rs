@@ -1,4 +1,5 @@
-//! Everything that a configuration names: a tick or a cross for each thing, and what mends it for each cross.
+//! Everything that a configuration names: a tick or a cross for each thing, and what mends it for
+//! each cross.
 
 use std::fs;
 
@@ -62,11 +63,16 @@ pub(super) async fn run(session: &Session, loaded: &LoadedConfig) -> CommandResu
     }
     let crosses = round.checks.iter().filter(|check| !check.well).count();
     if session.ui.is_json() {
-        session.ui.json(&EverythingJson { schema_version: SCHEMA_VERSION, checks: &round.checks })?;
+        session
+            .ui
+            .json(&EverythingJson { schema_version: SCHEMA_VERSION, checks: &round.checks })?;
     } else if crosses == 0 {
         session.ui.print(paint(style::GOOD, "All is well"))?;
     } else {
-        session.ui.print(format_args!("{} to be mended", human::count(crosses as u64, "thing has", "things have")))?;
+        session.ui.print(format_args!(
+            "{} to be mended",
+            human::count(crosses as u64, "thing has", "things have")
+        ))?;
     }
     Ok(Outcome::with_warnings(crosses as u64))
 }
@@ -75,8 +81,10 @@ impl Round<'_> {
     /// Shows at once what was found: the next may take a while.
     fn add(&mut self, check: Check) -> CommandResult<()> {
         if !self.session.ui.is_json() {
-            let mark = if check.well { paint(style::GOOD, "✓") } else { paint(style::ERROR, "✗") };
-            let (of, found) = (human::text(check.of.as_bytes()), human::text(check.found.as_bytes()));
+            let mark =
+                if check.well { paint(style::GOOD, "✓") } else { paint(style::ERROR, "✗") };
+            let (of, found) =
+                (human::text(check.of.as_bytes()), human::text(check.found.as_bytes()));
             self.session.ui.print(format_args!("{mark} {of}: {}: {found}", check.what))?;
             if let Some(fix) = &check.fix {
                 let fix = human::text(fix.as_bytes());
@@ -87,16 +95,34 @@ impl Round<'_> {
         Ok(())
     }
 
-    fn well(&mut self, of: &str, what: &'static str, found: impl Into<String>) -> CommandResult<()> {
+    fn well(
+        &mut self,
+        of: &str,
+        what: &'static str,
+        found: impl Into<String>,
+    ) -> CommandResult<()> {
         self.add(Check { of: of.to_owned(), what, well: true, found: found.into(), fix: None })
     }
 
-    fn ill(&mut self, of: &str, what: &'static str, found: String, fix: impl Into<String>) -> CommandResult<()> {
+    fn ill(
+        &mut self,
+        of: &str,
+        what: &'static str,
+        found: String,
+        fix: impl Into<String>,
+    ) -> CommandResult<()> {
         self.add(Check { of: of.to_owned(), what, well: false, found, fix: Some(fix.into()) })
     }
 
-    /// A failure, unless it is that of somebody who has no time. What mends it, if the failure does not say.
-    fn failed(&mut self, of: &str, what: &'static str, error: CommandError, fix: &str) -> CommandResult<()> {
+    /// A failure, unless it is that of somebody who has no time. What mends it, if the failure does
+    /// not say.
+    fn failed(
+        &mut self,
+        of: &str,
+        what: &'static str,
+        error: CommandError,
+        fix: &str,
+    ) -> CommandResult<()> {
         if error.is_cancelled() {
             return Err(error);
         }
@@ -108,9 +134,12 @@ impl Round<'_> {
     async fn catalog(&mut self) -> CommandResult<()> {
         match Records::require(self.session).await {
             Ok(_) => self.well(MACHINE, "catalog of runs", "can be used"),
-            Err(error) => {
-                self.failed(MACHINE, "catalog of runs", error, "backups go on without it; look at its server")
-            }
+            Err(error) => self.failed(
+                MACHINE,
+                "catalog of runs",
+                error,
+                "backups go on without it; look at its server",
+            ),
         }
     }
 
@@ -132,7 +161,12 @@ impl Round<'_> {
             });
             match tried {
                 Ok(()) => self.well(MACHINE, what, dir.display().to_string())?,
-                Err(error) => self.ill(MACHINE, what, format!("cannot write to {}: {error}", dir.display()), fix)?,
+                Err(error) => self.ill(
+                    MACHINE,
+                    what,
+                    format!("cannot write to {}: {error}", dir.display()),
+                    fix,
+                )?,
             }
         }
         Ok(())
@@ -155,25 +189,39 @@ impl Round<'_> {
         match repository.probe_store(&self.session.cx).await {
             Ok(verdict) => {
                 let is_of_clock = |concern: &String| concern.contains("clock");
-                let (clock, concerns): (Vec<_>, Vec<_>) = verdict.concerns().into_iter().partition(is_of_clock);
+                let (clock, concerns): (Vec<_>, Vec<_>) =
+                    verdict.concerns().into_iter().partition(is_of_clock);
                 if concerns.is_empty() {
                     self.well(&of, "storage", format!("{}: does what it must", verdict.store))?;
                 }
                 for concern in concerns {
-                    self.ill(&of, "storage", concern, "docs/storage.md says what that means; or use another store")?;
+                    self.ill(
+                        &of,
+                        "storage",
+                        concern,
+                        "docs/storage.md says what that means; or use another store",
+                    )?;
                 }
                 match (verdict.clock_ahead_seconds, clock.into_iter().next()) {
-                    (_, Some(concern)) => self.ill(&of, "clock", concern, "let NTP set the clock of this machine")?,
+                    (_, Some(concern)) => {
+                        self.ill(&of, "clock", concern, "let NTP set the clock of this machine")?
+                    }
                     (Some(_), None) => self.well(&of, "clock", "as here")?,
                     (None, None) => {}
                 }
             }
-            Err(error) => self.failed(&of, "storage", error.into(), "docs/storage.md says which rights it takes")?,
+            Err(error) => self.failed(
+                &of,
+                "storage",
+                error.into(),
+                "docs/storage.md says which rights it takes",
+            )?,
         }
         match repository.sink().free_bytes() {
             None => Ok(()),
             Some(free) if free < LITTLE => {
-                let fix = "make room, remove what is not needed (`backup cleanup`, `backup prune`), or move it to a larger disk";
+                let fix = "make room, remove what is not needed (`backup cleanup`, `backup \
+                           prune`), or move it to a larger disk";
                 self.ill(&of, "room", format!("{} free", human::size(free)), fix)
             }
             Some(free) => self.well(&of, "room", format!("{} free", human::size(free))),
@@ -183,15 +231,29 @@ impl Round<'_> {
     async fn job(&mut self, name: &str, loaded: &LoadedConfig) -> CommandResult<()> {
         let of = format!("job {name}");
         let session = self.session;
-        let job = match Job::from_config(name, &loaded.config, None, &JobFlags::default(), session.place()) {
+        let job = match Job::from_config(
+            name,
+            &loaded.config,
+            None,
+            &JobFlags::default(),
+            session.place(),
+        ) {
             Ok(job) => job,
-            Err(error) => return self.failed(&of, "configuration", error.into(), "`backup config check` says where"),
+            Err(error) => {
+                return self.failed(
+                    &of,
+                    "configuration",
+                    error.into(),
+                    "`backup config check` says where",
+                );
+            }
         };
         let source = sources::of_job(&loaded.config, name, job);
         let connected = match session.unless_cancelled(source.open(&session.env)).await {
             Ok(connected) => connected,
             Err(error) => {
-                let fix = "start the server, let this machine reach it, or correct its address in [sources]";
+                let fix = "start the server, let this machine reach it, or correct its address in \
+                           [sources]";
                 return self.failed(&of, "connection", error, fix);
             }
         };
@@ -203,12 +265,18 @@ impl Round<'_> {
             Ok(probe) => {
                 for problem in probe.problems {
                     // Each says what mends it.
-                    let (found, fix) =
-                        problem.split_once(": ").map_or((problem.as_str(), problem.as_str()), |both| both);
+                    let (found, fix) = problem
+                        .split_once(": ")
+                        .map_or((problem.as_str(), problem.as_str()), |both| both);
                     self.ill(&of, "rights and tools", found.to_owned(), fix)?;
                 }
             }
-            Err(error) => self.failed(&of, "rights and tools", error.into(), "see what the server says of it")?,
+            Err(error) => self.failed(
+                &of,
+                "rights and tools",
+                error.into(),
+                "see what the server says of it",
+            )?,
         }
         Ok(())
     }

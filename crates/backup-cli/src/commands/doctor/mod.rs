@@ -23,27 +23,32 @@ use crate::table::facts;
 /// Uploads that were begun longer ago than this are not of a run that is under way.
 const UNFINISHED_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// Examine everything that the configuration names; or the storage of one repository; or sources: whether they can be backed up
+/// Examine everything that the configuration names; or the storage of one repository; or sources:
+/// whether they can be backed up
 ///
-/// With a configuration and nothing else, all its repositories and the sources of all its jobs are examined: connections, pass phrases,
-/// rights, tools, clocks, room, what the stores can do. Each line has a tick or a cross, and each cross is followed by what mends it; the
-/// exit code is 3 if there is one.
+/// With a configuration and nothing else, all its repositories and the sources of all its jobs are
+/// examined: connections, pass phrases, rights, tools, clocks, room, what the stores can do. Each
+/// line has a tick or a cross, and each cross is followed by what mends it; the exit code is 3 if
+/// there is one.
 ///
-/// With a repository (--repo), its storage is examined and nothing else. Small objects are written under x-probe/ and deleted again. The verdict is kept in the repository: maintenance goes by
-/// it. With jobs, or with --source, these sources are examined and nothing else: what is missing is shown with the statement or
-/// setting that mends it, and the exit code is then 3.
+/// With a repository (--repo), its storage is examined and nothing else. Small objects are written
+/// under x-probe/ and deleted again. The verdict is kept in the repository: maintenance goes by it.
+/// With jobs, or with --source, these sources are examined and nothing else: what is missing is
+/// shown with the statement or setting that mends it, and the exit code is then 3.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Examine the sources of these jobs of the configuration instead of storage
     #[arg(value_name = "JOB", conflicts_with_all = ["source", "renew_locks", "clear_unfinished"])]
     jobs: Vec<String>,
-    /// Examine this source instead of storage: paths, or one server [env: BACKUP_SOURCE_PASSWORD, …: the password of its user]
+    /// Examine this source instead of storage: paths, or one server [env: BACKUP_SOURCE_PASSWORD,
+    /// …: the password of its user]
     #[arg(long, value_name = "PATH_OR_URL", conflicts_with_all = ["renew_locks", "clear_unfinished"])]
     source: Vec<String>,
     /// Renew the locks against deletion where less than half of their time is left
     #[arg(long)]
     renew_locks: bool,
-    /// Throw away uploads in parts that were begun more than a day ago and never finished; they cost money
+    /// Throw away uploads in parts that were begun more than a day ago and never finished; they
+    /// cost money
     #[arg(long)]
     clear_unfinished: bool,
 }
@@ -64,7 +69,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if !args.jobs.is_empty() || !args.source.is_empty() {
         return sources::run(session, args).await;
     }
-    let is_named = session.named_repository()?.is_some() || session.env.text("BACKUP_REPO").is_some();
+    let is_named =
+        session.named_repository()?.is_some() || session.env.text("BACKUP_REPO").is_some();
     if !is_named
         && !args.renew_locks
         && !args.clear_unfinished
@@ -81,7 +87,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if custody.as_ref().is_some_and(|custody| custody.lock_period().is_some()) {
         let ends = verdict.config_locked_until.is_none_or(|until| until < cx.clock.now());
         if ends && !args.renew_locks {
-            concerns.push("Objects are to be locked, but the config is not: run this with --renew-locks.".to_owned());
+            concerns.push(
+                "Objects are to be locked, but the config is not: run this with --renew-locks."
+                    .to_owned(),
+            );
         }
     }
     let locks = match args.renew_locks {
@@ -106,7 +115,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             Some(custody.clear_unfinished(before).await.map_err(backup_core::error::Error::from)?)
         }
         (None, true) => {
-            session.ui.warning("this kind of storage has no unfinished uploads that could be cleared");
+            session
+                .ui
+                .warning("this kind of storage has no unfinished uploads that could be cleared");
             None
         }
         (_, false) => None,
@@ -142,10 +153,14 @@ fn describe(verdict: &StoreVerdict, locks: Option<&LockReport>, cleared: Option<
     let deletes = verdict.deletes.map_or_else(|| "these credentials may not".to_owned(), yes);
     let locks = locks.map_or_else(String::new, |locks| {
         let renewed = human::count(locks.renewed, "lock", "locks");
-        format!("{renewed} of {} renewed, {} of them were not locked", locks.objects, locks.unlocked)
+        format!(
+            "{renewed} of {} renewed, {} of them were not locked",
+            locks.objects, locks.unlocked
+        )
     });
-    let cleared =
-        cleared.map_or_else(String::new, |count| human::count(count, "unfinished upload", "unfinished uploads"));
+    let cleared = cleared.map_or_else(String::new, |count| {
+        human::count(count, "unfinished upload", "unfinished uploads")
+    });
     facts(&[
         ("Storage", verdict.store.clone()),
         ("Refuses to create twice", yes(verdict.refuses_second_create)),
@@ -154,7 +169,10 @@ fn describe(verdict: &StoreVerdict, locks: Option<&LockReport>, cleared: Option<
         ("Reads ranges", yes(verdict.ranges)),
         ("Deletes", deletes),
         ("Clock ahead by", skew),
-        ("Config locked until", verdict.config_locked_until.map_or_else(String::new, |until| until.to_string())),
+        (
+            "Config locked until",
+            verdict.config_locked_until.map_or_else(String::new, |until| until.to_string()),
+        ),
         ("Locks", locks),
         ("Cleared", cleared),
     ])

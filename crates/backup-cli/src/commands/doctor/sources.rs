@@ -50,7 +50,10 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
             session.ui.warning(problem);
         }
         if source.probe.problems.is_empty() {
-            session.ui.print(format_args!("{}: it can be backed up", paint(style::GOOD, "All is well")))?;
+            session.ui.print(format_args!(
+                "{}: it can be backed up",
+                paint(style::GOOD, "All is well")
+            ))?;
         }
     }
     Ok(Outcome::with_warnings(problems as u64))
@@ -59,12 +62,22 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
 /// The sources that are asked for, with their jobs.
 fn meant(session: &Session, args: &Args) -> CommandResult<Vec<(Option<String>, SourceSpec)>> {
     if !args.source.is_empty() {
-        return Ok(vec![(None, SourceSpec::of_addresses(&args.source, &session.machine, &session.env)?)]);
+        return Ok(vec![(
+            None,
+            SourceSpec::of_addresses(&args.source, &session.machine, &session.env)?,
+        )]);
     }
-    let loaded = session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
+    let loaded =
+        session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
     let repository = session.named_repository()?;
     let job = |name: &String| {
-        let job = Job::from_config(name, &loaded.config, repository.clone(), &JobFlags::default(), session.place())?;
+        let job = Job::from_config(
+            name,
+            &loaded.config,
+            repository.clone(),
+            &JobFlags::default(),
+            session.place(),
+        )?;
         Ok((Some(name.clone()), of_job(&loaded.config, name, job)))
     };
     args.jobs.iter().map(job).collect()

@@ -28,11 +28,13 @@ pub(super) struct DumpArgs {
     /// Leave out what matches this glob of database.collection; repeat it for several
     #[arg(long, value_name = "GLOB", requires = "to")]
     exclude: Vec<String>,
-    /// Export under other names, for instance 'shop.*=shop_test.*'; repeat it for several, the first that fits counts
+    /// Export under other names, for instance 'shop.*=shop_test.*'; repeat it for several, the
+    /// first that fits counts
     #[arg(long, value_name = "FROM=TO", requires = "to")]
     rename: Vec<String>,
-    /// The moment. For MongoDB as seconds:increment or a time, refused if the snapshot does not stand for it; for Redis any moment of
-    /// its log, as `backup restore --at` takes it [default: latest, the end of the snapshot]
+    /// The moment. For MongoDB as seconds:increment or a time, refused if the snapshot does not
+    /// stand for it; for Redis any moment of its log, as `backup restore --at` takes it [default:
+    /// latest, the end of the snapshot]
     #[arg(long, value_name = "MOMENT", requires = "to")]
     until: Option<String>,
 }
@@ -57,7 +59,9 @@ pub(super) async fn run(session: &Session, args: &Args, directory: &Path) -> Com
     let info = session.find(&opened.snapshots, &args.snapshot, &args.filter.choice(session)?)?;
     let (info, log) = with_log(session, &opened, info, flags.until.as_deref()).await?;
     let (snapshot, kind) = (opened.indexed.snapshot(&info), info.snapshot.tag("source"));
-    let exported = sources::export(kind, &snapshot, log, &flags, directory, &session.now(), &session.cx).await?;
+    let exported =
+        sources::export(kind, &snapshot, log, &flags, directory, &session.now(), &session.cx)
+            .await?;
     if session.ui.is_json() {
         let (schema_version, snapshot, to) = (SCHEMA_VERSION, info.id.to_hex(), directory);
         session.ui.json(&DumpJson { schema_version, snapshot, to, exported })?;
@@ -65,7 +69,9 @@ pub(super) async fn run(session: &Session, args: &Args, directory: &Path) -> Com
     }
     let (what, hint) = words(exported, directory);
     let (short, done) = (paint(style::SNAPSHOT, info.id.short()), paint(style::GOOD, "exported"));
-    session.ui.summary(format_args!("Snapshot {short} {done} to {}: {what}", directory.display()))?;
+    session
+        .ui
+        .summary(format_args!("Snapshot {short} {done} to {}: {what}", directory.display()))?;
     if let Some(hint) = hint {
         session.ui.hint(hint);
     }
@@ -76,9 +82,13 @@ pub(super) async fn run(session: &Session, args: &Args, directory: &Path) -> Com
 fn words(exported: Exported, directory: &Path) -> (String, Option<String>) {
     match exported {
         Exported::Collections { collections, documents, bytes } => {
-            let collections = human::count(collections, "collection or view", "collections and views");
+            let collections =
+                human::count(collections, "collection or view", "collections and views");
             let documents = human::count(documents, "document", "documents");
-            let hint = format!("`mongorestore {}` restores it", human::shell(&directory.display().to_string()));
+            let hint = format!(
+                "`mongorestore {}` restores it",
+                human::shell(&directory.display().to_string())
+            );
             (format!("{collections}, {documents}, {}", human::size(bytes)), Some(hint))
         }
         // How a server is started on them has been said already.
@@ -88,7 +98,8 @@ fn words(exported: Exported, directory: &Path) -> (String, Option<String>) {
     }
 }
 
-/// Of Redis, the snapshot that is begun with, and the commands behind it; of others the snapshot as it is.
+/// Of Redis, the snapshot that is begun with, and the commands behind it; of others the snapshot as
+/// it is.
 async fn with_log(
     session: &Session,
     opened: &Opened,

@@ -39,12 +39,13 @@ use output::Output;
 /// Pieces that reading may be ahead of writing.
 const AHEAD: usize = 16;
 
-/// Write a file of a snapshot, or a directory as a tar archive, to a file or to standard output; or a database to a
-/// directory
+/// Write a file of a snapshot, or a directory as a tar archive, to a file or to standard output; or
+/// a database to a directory
 ///
-/// Without PATH the whole snapshot is exported. Paths in the archive are those in the snapshot, without the leading
-/// `/`. With --to, a MongoDB snapshot is written as mongodump writes it, brought to its moment: stock mongorestore
-/// takes it; one of Redis as the files that a server is started on: a dump, or with commands behind it an append-only file.
+/// Without PATH the whole snapshot is exported. Paths in the archive are those in the snapshot,
+/// without the leading `/`. With --to, a MongoDB snapshot is written as mongodump writes it,
+/// brought to its moment: stock mongorestore takes it; one of Redis as the files that a server is
+/// started on: a dump, or with commands behind it an append-only file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -101,7 +102,8 @@ enum Step {
     Entry(Box<tar::Entry>),
     /// Some content.
     Data(Bytes),
-    /// All is there. An archive that ends without this is not closed, so that it is seen to be incomplete.
+    /// All is there. An archive that ends without this is not closed, so that it is seen to be
+    /// incomplete.
     End,
 }
 
@@ -111,8 +113,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     }
     let to_stdout = args.output.as_os_str() == "-";
     if to_stdout && session.ui.is_json() {
-        return Err(CommandError::usage("the standard output cannot hold both the export and JSON")
-            .with_hint("export to a file with -o"));
+        return Err(CommandError::usage(
+            "the standard output cannot hold both the export and JSON",
+        )
+        .with_hint("export to a file with -o"));
     }
     let path = entry_path(&args.path)?;
     let opened = session.open_indexed().await?;
@@ -121,7 +125,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let snapshot = opened.indexed.snapshot(info);
     let node = match path.is_root() {
         true => None,
-        false => Some(snapshot.find(&path).await?.ok_or_else(|| not_found(&path, &info.id.short()))?),
+        false => {
+            Some(snapshot.find(&path).await?.ok_or_else(|| not_found(&path, &info.id.short()))?)
+        }
     };
     let raw = match &node {
         Some(node) if node.is_file() => true,
@@ -146,7 +152,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         node => reader.archive(path, node).await,
     };
     drop(reader);
-    let written = writer.await.map_err(|error| CommandError::io("writing ended unexpectedly", &error.into()))?;
+    let written = writer
+        .await
+        .map_err(|error| CommandError::io("writing ended unexpectedly", &error.into()))?;
     // If writing failed, that reading could not go on is only a consequence.
     let skipped = match (read, written) {
         (Ok(Some(skipped)), Ok(())) => skipped,
@@ -155,12 +163,22 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         (Err(error), Err(Written::Incomplete)) => return Err(error),
         (_, Err(Written::Failed(error))) => return Err(error),
         (Ok(_), _) => {
-            return Err(CommandError::io("the export is incomplete", &std::io::ErrorKind::UnexpectedEof.into()));
+            return Err(CommandError::io(
+                "the export is incomplete",
+                &std::io::ErrorKind::UnexpectedEof.into(),
+            ));
         }
     };
     if session.ui.is_json() {
-        let (snapshot, path, output) = (info.id.to_hex(), args.path.as_str(), args.output.as_path());
-        session.ui.json(&ExportJson { schema_version: SCHEMA_VERSION, snapshot, path, output, skipped })?;
+        let (snapshot, path, output) =
+            (info.id.to_hex(), args.path.as_str(), args.output.as_path());
+        session.ui.json(&ExportJson {
+            schema_version: SCHEMA_VERSION,
+            snapshot,
+            path,
+            output,
+            skipped,
+        })?;
     }
     Ok(Outcome::with_warnings(skipped))
 }
@@ -194,7 +212,8 @@ fn write_raw(mut receiver: Receiver<Step>, mut output: Output) -> std::io::Resul
     Ok(None)
 }
 
-/// Reads what is exported and hands it to the writer. `Ok(None)` everywhere: the writer has gone and says why itself.
+/// Reads what is exported and hands it to the writer. `Ok(None)` everywhere: the writer has gone
+/// and says why itself.
 struct Reader<'a> {
     session: &'a Session,
     snapshot: &'a SnapshotReader,
@@ -227,7 +246,9 @@ impl Reader<'_> {
             self.session.cx.check_cancelled()?;
             if node.metadata.kind == NodeKind::Socket {
                 let path = human::text(path.as_bytes());
-                self.session.ui.warning(format_args!("{path}: a socket cannot be in an archive; it is left out"));
+                self.session.ui.warning(format_args!(
+                    "{path}: a socket cannot be in an archive; it is left out"
+                ));
                 skipped += 1;
             } else if self.entry(path, node, &mut links).await?.is_none() {
                 return Ok(None);

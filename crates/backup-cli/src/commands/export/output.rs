@@ -35,13 +35,17 @@ impl Output {
         let doing = || format!("cannot write {}", path.display());
         let existing = std::fs::metadata(path).ok();
         if existing.as_ref().is_some_and(|existing| !existing.is_file() && !existing.is_dir()) {
-            let file = File::options().write(true).open(path).map_err(|error| CommandError::io(doing(), &error))?;
+            let file = File::options()
+                .write(true)
+                .open(path)
+                .map_err(|error| CommandError::io(doing(), &error))?;
             return Ok(Self::to(Place::Special(file)));
         }
         if existing.is_some() && !replace {
             return Err(exists(path));
         }
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Asked beforehand, because the temporary file's name in the error would mislead.
         std::fs::metadata(parent).map_err(|error| CommandError::io(doing(), &error))?;
         let file = tempfile::Builder::new()
@@ -63,11 +67,17 @@ impl Output {
             Place::Special(_) => Ok(()),
             Place::File { file, path, replace } => {
                 file.as_file().sync_all().map_err(|error| failed(&error))?;
-                let kept = if replace { file.persist(&path) } else { file.persist_noclobber(&path) };
+                let kept =
+                    if replace { file.persist(&path) } else { file.persist_noclobber(&path) };
                 match kept {
                     Ok(_) => Ok(()),
-                    Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(exists(&path)),
-                    Err(error) => Err(CommandError::io(format!("cannot write {}", path.display()), &error.error)),
+                    Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+                        Err(exists(&path))
+                    }
+                    Err(error) => Err(CommandError::io(
+                        format!("cannot write {}", path.display()),
+                        &error.error,
+                    )),
                 }
             }
         }

@@ -1,5 +1,6 @@
-//! Writing a tar archive in the POSIX (pax) format: names and links of any length and any bytes, times in nanoseconds,
-//! sizes and owners of any number, extended attributes as GNU tar and bsdtar know them (`SCHILY.xattr.…`).
+//! Writing a tar archive in the POSIX (pax) format: names and links of any length and any bytes,
+//! times in nanoseconds, sizes and owners of any number, extended attributes as GNU tar and bsdtar
+//! know them (`SCHILY.xattr.…`).
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -38,7 +39,8 @@ pub(super) fn write(mut receiver: Receiver<Step>, output: Output) -> io::Result<
     let mut builder = Builder::new(Gate { output: Some(output), open: Arc::clone(&open) });
     let result = write_entries(&mut receiver, &mut builder);
     if !matches!(result, Ok(true)) {
-        // Dropping the builder would write the end of the archive; what is incomplete must not look complete.
+        // Dropping the builder would write the end of the archive; what is incomplete must not look
+        // complete.
         open.store(false, Ordering::Relaxed);
         return result.map(|_| None);
     }
@@ -55,7 +57,9 @@ fn write_entries(receiver: &mut Receiver<Step>, builder: &mut Builder<Gate>) -> 
             Some(Step::Data(_)) => return Err(io::Error::other("content without an entry")),
             Some(Step::Entry(entry)) => {
                 let (records, header) = header(&entry);
-                builder.append_pax_extensions(records.iter().map(|(key, value)| (key.as_str(), value.as_slice())))?;
+                builder.append_pax_extensions(
+                    records.iter().map(|(key, value)| (key.as_str(), value.as_slice())),
+                )?;
                 let content = Incoming { receiver, left: entry.size, current: Bytes::new() };
                 match builder.append(&header, content) {
                     // Reading stopped; why is known there.
@@ -97,7 +101,9 @@ fn header(entry: &Entry) -> (Vec<(String, Vec<u8>)>, Header) {
     device(&mut header, &metadata.kind);
     if entry.link.is_none() {
         let xattrs = metadata.xattrs.iter();
-        records.extend(xattrs.map(|xattr| (format!("SCHILY.xattr.{}", xattr.name), xattr.value.to_vec())));
+        records.extend(
+            xattrs.map(|xattr| (format!("SCHILY.xattr.{}", xattr.name), xattr.value.to_vec())),
+        );
     }
     header.set_cksum();
     (records, header)
@@ -121,7 +127,8 @@ fn entry_type(entry: &Entry) -> EntryType {
     }
 }
 
-/// Puts `value` into a field of the plain header, and into a record if it does not fit or is more than ASCII.
+/// Puts `value` into a field of the plain header, and into a record if it does not fit or is more
+/// than ASCII.
 fn text(field: &mut [u8; NAME], value: &[u8], key: &str, records: &mut Vec<(String, Vec<u8>)>) {
     let fits = value.len().min(NAME);
     field[..fits].copy_from_slice(&value[..fits]);
@@ -144,7 +151,8 @@ fn owner(header: &mut Header, metadata: &Metadata, records: &mut Vec<(String, Ve
         // Short names fit; that the field refuses others is why there is a record.
         let plain = name.len() <= OWNER
             && name.is_ascii()
-            && if key == "uname" { header.set_username(name) } else { header.set_groupname(name) }.is_ok();
+            && if key == "uname" { header.set_username(name) } else { header.set_groupname(name) }
+                .is_ok();
         if !plain {
             records.push((key.to_owned(), name.as_bytes().to_vec()));
         }
@@ -153,7 +161,8 @@ fn owner(header: &mut Header, metadata: &Metadata, records: &mut Vec<(String, Ve
 
 fn time(header: &mut Header, metadata: &Metadata, records: &mut Vec<(String, Vec<u8>)>) {
     let nanoseconds = metadata.mtime.as_nanosecond();
-    let (seconds, fraction) = (nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000));
+    let (seconds, fraction) =
+        (nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000));
     header.set_mtime(u64::try_from(seconds).unwrap_or(0).min(MAX_SIZE));
     let decimal = |seconds: i128, fraction: i128| format!("{seconds}.{fraction:09}");
     match (seconds, fraction) {
@@ -194,7 +203,9 @@ impl Read for Incoming<'_> {
                     self.left -= bytes.len() as u64;
                     self.current = bytes;
                 }
-                Some(_) => return Err(io::Error::other("a file has another length than its blobs")),
+                Some(_) => {
+                    return Err(io::Error::other("a file has another length than its blobs"));
+                }
                 None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }
@@ -246,7 +257,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_has_one() {
-        let time = |seconds, nanoseconds| Metadata::stream(Timestamp::new(seconds, nanoseconds).unwrap());
+        let time =
+            |seconds, nanoseconds| Metadata::stream(Timestamp::new(seconds, nanoseconds).unwrap());
         let mtime = |metadata| records(&entry("/a", metadata))[0].1.clone();
         assert_eq!(mtime(time(5, 7)), "5.000000007");
         assert_eq!(mtime(time(-1, -500_000_000)), "-1.500000000");
@@ -258,7 +270,8 @@ mod tests {
         let mut metadata = time(0, 0);
         metadata.uid = 3_000_000;
         metadata.user = Some("ö".into());
-        let keys: Vec<String> = records(&entry("/a", metadata)).into_iter().map(|(key, _)| key).collect();
+        let keys: Vec<String> =
+            records(&entry("/a", metadata)).into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["uid", "uname"]);
     }
 }

@@ -13,8 +13,9 @@ use crate::style::{self, paint};
 
 /// Add a key with another pass phrase, which opens the repository too
 ///
-/// A pass phrase that opens the repository already is refused. The new pass phrase comes from the flags below, from BACKUP_NEW_PASSWORD, BACKUP_NEW_PASSWORD_FILE or
-/// BACKUP_NEW_PASSWORD_COMMAND, or is asked for twice.
+/// A pass phrase that opens the repository already is refused. The new pass phrase comes from the
+/// flags below, from BACKUP_NEW_PASSWORD, BACKUP_NEW_PASSWORD_FILE or BACKUP_NEW_PASSWORD_COMMAND,
+/// or is asked for twice.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What it is for, shown by `backup key list`
@@ -24,7 +25,8 @@ pub(super) struct Args {
     new: NewArgs,
 }
 
-/// Make a strong pass phrase and a key with it, and print the pass phrase once: to be printed on paper and locked away
+/// Make a strong pass phrase and a key with it, and print the pass phrase once: to be printed on
+/// paper and locked away
 #[derive(Debug, clap::Args)]
 pub(super) struct GenerateArgs {
     /// What it is for, shown by `backup key list`
@@ -50,8 +52,10 @@ pub(super) struct NewArgs {
 impl NewArgs {
     /// Where the new pass phrase is, unless somebody has to be asked.
     pub(super) fn origin(&self, session: &Session) -> Option<PassphraseOrigin> {
-        let flags =
-            PassphraseFlags { file: self.new_password_file.clone(), command: self.new_password_command.clone() };
+        let flags = PassphraseFlags {
+            file: self.new_password_file.clone(),
+            command: self.new_password_command.clone(),
+        };
         PassphraseOrigin::choose_new(&flags, &session.env)
     }
 
@@ -66,8 +70,8 @@ impl NewArgs {
                 "no new pass phrase is given, and there is no terminal to ask on",
             )
             .with_hint(
-                "use --new-password-file, --new-password-command, BACKUP_NEW_PASSWORD, BACKUP_NEW_PASSWORD_FILE or \
-                 BACKUP_NEW_PASSWORD_COMMAND",
+                "use --new-password-file, --new-password-command, BACKUP_NEW_PASSWORD, \
+                 BACKUP_NEW_PASSWORD_FILE or BACKUP_NEW_PASSWORD_COMMAND",
             ));
         }
         session.ask_new("New pass phrase: ").await
@@ -85,7 +89,11 @@ pub(super) async fn add(session: &Session, args: &Args) -> CommandResult {
         let label = args.label.as_deref();
         session.ui.json(&KeyJson { label, ..KeyJson::new(spec.to_string(), &key) })?;
     }
-    session.ui.status(format_args!("{} key {} of {spec}", paint(style::GOOD, "Added"), key.short()));
+    session.ui.status(format_args!(
+        "{} key {} of {spec}",
+        paint(style::GOOD, "Added"),
+        key.short()
+    ));
     Ok(Outcome::Success)
 }
 
@@ -93,7 +101,8 @@ pub(super) async fn generate(session: &Session, args: &GenerateArgs) -> CommandR
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
     let passphrase = Passphrase::generate();
-    let file = args.key_file.as_deref().map(|path| KeyFile::create(path, &passphrase)).transpose()?;
+    let file =
+        args.key_file.as_deref().map(|path| KeyFile::create(path, &passphrase)).transpose()?;
     let key = repository.add_key(&passphrase, Some(args.label.clone()), &session.cx).await?;
     session.trail.note("key", key.short());
     let file = file.map(KeyFile::keep);
@@ -101,10 +110,20 @@ pub(super) async fn generate(session: &Session, args: &GenerateArgs) -> CommandR
     if ui.is_json() {
         let shown = file.is_none().then(|| passphrase.reveal());
         let (label, key_file) = (Some(args.label.as_str()), file.as_deref());
-        ui.json(&KeyJson { label, key_file, passphrase: shown, ..KeyJson::new(spec.to_string(), &key) })?;
+        ui.json(&KeyJson {
+            label,
+            key_file,
+            passphrase: shown,
+            ..KeyJson::new(spec.to_string(), &key)
+        })?;
         return Ok(Outcome::Success);
     }
-    ui.status(format_args!("{} key {} ({}) of {spec}", paint(style::GOOD, "Added"), key.short(), args.label));
+    ui.status(format_args!(
+        "{} key {} ({}) of {spec}",
+        paint(style::GOOD, "Added"),
+        key.short(),
+        args.label
+    ));
     match file {
         Some(file) => ui.status(format_args!("Its pass phrase is in {}.", file.display())),
         None => {

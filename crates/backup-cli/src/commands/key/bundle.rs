@@ -16,8 +16,8 @@ const LIMIT: u64 = 1 << 20;
 
 /// Write a key, still under its pass phrase, into a file to be kept elsewhere
 ///
-/// If the objects of a repository that hold its keys are ever lost, `backup key import` puts them back. The file is useless
-/// without the pass phrase.
+/// If the objects of a repository that hold its keys are ever lost, `backup key import` puts them
+/// back. The file is useless without the pass phrase.
 #[derive(Debug, clap::Args)]
 pub(super) struct ExportArgs {
     /// The key: the beginning of its identifier [default: the one that opens the repository]
@@ -50,7 +50,12 @@ pub(super) async fn export(session: &Session, args: &ExportArgs) -> CommandResul
     if ui.is_json() {
         ui.json(&KeyJson { key_file: Some(&args.to), ..KeyJson::new(spec.to_string(), &id) })?;
     }
-    ui.status(format_args!("{} key {} to {}", paint(style::GOOD, "Exported"), id.short(), args.to.display()));
+    ui.status(format_args!(
+        "{} key {} to {}",
+        paint(style::GOOD, "Exported"),
+        id.short(),
+        args.to.display()
+    ));
     Ok(Outcome::Success)
 }
 
@@ -58,12 +63,18 @@ pub(super) async fn export(session: &Session, args: &ExportArgs) -> CommandResul
 fn write(path: &Path, bundle: &[u8]) -> CommandResult<()> {
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
-            CommandError::refused(format!("{} exists already", path.display())).with_hint("choose another name")
+            CommandError::refused(format!("{} exists already", path.display()))
+                .with_hint("choose another name")
         }
         _ => CommandError::io(format!("cannot write {}", path.display()), &error)
             .with_hint("check that the directory exists and can be written"),
     };
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
     file.write_all(bundle).and_then(|()| file.sync_all()).map_err(failed)
 }
 

@@ -23,9 +23,11 @@ pub(super) async fn run(session: &Session, args: &Args, to: &str) -> CommandResu
     let repository = target(session, args, &spec, opened.indexed.repository()).await?;
     let target = Target { spec, repository };
     let snapshots = &opened.snapshots.snapshots;
-    let report = copy::copy_to(session, &opened.indexed, snapshots, &target, false, "rotate").await?;
+    let report =
+        copy::copy_to(session, &opened.indexed, snapshots, &target, false, "rotate").await?;
     // What is held or promised here is held and promised there.
-    let copies: Vec<CopiedSnapshot> = report.copied.iter().chain(&report.present).copied().collect();
+    let copies: Vec<CopiedSnapshot> =
+        report.copied.iter().chain(&report.present).copied().collect();
     target.repository.take_over_protection(opened.indexed.repository(), &copies).await?;
     if !report.problems.is_empty() {
         return Ok(Outcome::Damage);
@@ -35,10 +37,19 @@ pub(super) async fn run(session: &Session, args: &Args, to: &str) -> CommandResu
 }
 
 /// The new repository: made, or found as an interrupted attempt left it.
-async fn target(session: &Session, args: &Args, to: &RepositorySpec, from: &Repository) -> CommandResult<Repository> {
+async fn target(
+    session: &Session,
+    args: &Args,
+    to: &RepositorySpec,
+    from: &Repository,
+) -> CommandResult<Repository> {
     let env = &session.env;
     // Not the variables that hold the pass phrase of the old one.
-    let configured = PassphraseOrigin::choose(&PassphraseFlags::default(), to.config.as_ref(), &Environment::default());
+    let configured = PassphraseOrigin::choose(
+        &PassphraseFlags::default(),
+        to.config.as_ref(),
+        &Environment::default(),
+    );
     let origin = args.new.origin(session).or(configured);
     if to.exists(env).await? {
         session.ui.status(format_args!("Going on with {to}"));
@@ -54,7 +65,10 @@ async fn target(session: &Session, args: &Args, to: &RepositorySpec, from: &Repo
     let likeness = Likeness { repository: from.clone(), share_key: false };
     let options = InitOptions { recovery: None, like: Some(likeness) };
     let created = to.init(&passphrase, &options, env, &session.cx).await?;
-    session.ui.status(format_args!("{} at {to}, with a new master key", paint(style::GOOD, "Repository created")));
+    session.ui.status(format_args!(
+        "{} at {to}, with a new master key",
+        paint(style::GOOD, "Repository created")
+    ));
     if let Some(path) = file.map(KeyFile::keep) {
         session.ui.status(format_args!(
             "Its pass phrase is in {}. Keep a copy elsewhere: without it the backups are lost.",
@@ -77,7 +91,10 @@ fn explain(session: &Session, from: &RepositorySpec, to: &RepositorySpec) {
     let (old, new) = (called(from), called(to));
     let again = format!("{} key rotate --master -r {old} --to {new}", session.program);
     ui.status(format_args!("  3. {again}, once more: it copies what was backed up meanwhile"));
-    ui.status(format_args!("  4. {} key generate -r {new}, for a new recovery key", session.program));
+    ui.status(format_args!(
+        "  4. {} key generate -r {new}, for a new recovery key",
+        session.program
+    ));
     ui.status(format_args!("  5. delete {from}: its old master key opens what is in it for ever"));
 }
 

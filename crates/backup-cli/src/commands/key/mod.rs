@@ -28,8 +28,9 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Manage the keys that open a repository
 ///
-/// A repository has one master key, and any number of key files, each of which holds it under a pass phrase of its own.
-/// Whoever has one of the pass phrases can read everything; without any of them the backups are lost.
+/// A repository has one master key, and any number of key files, each of which holds it under a
+/// pass phrase of its own. Whoever has one of the pass phrases can read everything; without any of
+/// them the backups are lost.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -50,9 +51,10 @@ enum Verb {
 
 /// Remove a key: its pass phrase opens the repository no longer
 ///
-/// Whoever opened the repository with it before may have kept the master key; `backup key rotate --master` helps against that.
-/// The key that opened the repository for this is not removed, nor the last one that works: give the pass phrase of another
-/// key, which proves that it opens the repository.
+/// Whoever opened the repository with it before may have kept the master key;
+/// `backup key rotate --master` helps against that. The key that opened the repository for this is
+/// not removed, nor the last one that works: give the pass phrase of another key, which proves that
+/// it opens the repository.
 #[derive(Debug, clap::Args)]
 struct RemoveArgs {
     /// The key: the beginning of its identifier
@@ -113,7 +115,14 @@ struct KeyJson<'a> {
 impl<'a> KeyJson<'a> {
     fn new(repository: String, key: &KeyId) -> Self {
         let schema_version = SCHEMA_VERSION;
-        Self { schema_version, repository, key: key.to_hex(), label: None, key_file: None, passphrase: None }
+        Self {
+            schema_version,
+            repository,
+            key: key.to_hex(),
+            label: None,
+            key_file: None,
+            passphrase: None,
+        }
     }
 }
 
@@ -144,7 +153,12 @@ async fn list(session: &Session) -> CommandResult {
     let outcome = if damaged.is_empty() { Outcome::Success } else { Outcome::Damage };
     let ui = &session.ui;
     if ui.is_json() {
-        let json = ListJson { schema_version: SCHEMA_VERSION, repository: spec.to_string(), keys, damaged };
+        let json = ListJson {
+            schema_version: SCHEMA_VERSION,
+            repository: spec.to_string(),
+            keys,
+            damaged,
+        };
         ui.json(&json)?;
         return Ok(outcome);
     }
@@ -156,7 +170,8 @@ async fn list(session: &Session) -> CommandResult {
 }
 
 fn table(session: &Session, keys: &[KeyInfo]) -> Table {
-    let columns = [("ID", Align::Left), ("Made", Align::Left), ("Label", Align::Left), ("", Align::Left)];
+    let columns =
+        [("ID", Align::Left), ("Made", Align::Left), ("Label", Align::Left), ("", Align::Left)];
     let mut table = Table::new(columns);
     for key in keys {
         table.row([
@@ -171,7 +186,9 @@ fn table(session: &Session, keys: &[KeyInfo]) -> Table {
 
 /// There is no plan that `--dry-run` could show.
 fn require_confirmable(session: &Session) -> CommandResult<()> {
-    session.require_confirmable().map_err(|error| error.with_hint("add --yes if this is what you want"))
+    session
+        .require_confirmable()
+        .map_err(|error| error.with_hint("add --yes if this is what you want"))
 }
 
 /// The key called `name`: the beginning of its identifier. Damaged key files have names too.
@@ -203,9 +220,14 @@ async fn remove(session: &Session, args: &RemoveArgs) -> CommandResult {
         Some(label) => format!("key {} ({})", id.short(), human::text(label.as_bytes())),
         None => format!("key {}", id.short()),
     };
-    session.confirm(&format!("Remove {named} of {spec}? Its pass phrase opens nothing afterwards.")).await?;
+    session
+        .confirm(&format!("Remove {named} of {spec}? Its pass phrase opens nothing afterwards."))
+        .await?;
     session.trail.note("key", id.short());
-    repository.remove_key(&id).await.map_err(|error| CommandError::from(error).invalid_is_refused())?;
+    repository
+        .remove_key(&id)
+        .await
+        .map_err(|error| CommandError::from(error).invalid_is_refused())?;
     if ui.is_json() {
         ui.json(&KeyJson::new(spec.to_string(), &id))?;
     }

@@ -14,11 +14,14 @@ use crate::session::Session;
 use crate::style::{self, paint};
 use crate::ui::SCHEMA_VERSION;
 
-/// Put a new pass phrase in the place of the one that opened the repository, which opens nothing afterwards
+/// Put a new pass phrase in the place of the one that opened the repository, which opens nothing
+/// afterwards
 ///
-/// A new pass phrase that opens the repository already is refused. Backups that are under way go on. The data is not touched: whoever had the old pass phrase before may have kept the master
-/// key. Against that helps --master: it makes a new repository with a new master key that cuts data the same way, and copies
-/// all snapshots into it; it can be interrupted and called again, and both repositories can be read meanwhile.
+/// A new pass phrase that opens the repository already is refused. Backups that are under way go
+/// on. The data is not touched: whoever had the old pass phrase before may have kept the master
+/// key. Against that helps --master: it makes a new repository with a new master key that cuts data
+/// the same way, and copies all snapshots into it; it can be interrupted and called again, and both
+/// repositories can be read meanwhile.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -57,9 +60,12 @@ impl Args {
         self.master
     }
 
-    /// The new pass phrase, and the file it was written to if it was generated. It is in a file before it is in use: nobody
-    /// loses a repository because the output was cut off.
-    pub(super) async fn passphrase(&self, session: &Session) -> CommandResult<(Passphrase, Option<KeyFile>)> {
+    /// The new pass phrase, and the file it was written to if it was generated. It is in a file
+    /// before it is in use: nobody loses a repository because the output was cut off.
+    pub(super) async fn passphrase(
+        &self,
+        session: &Session,
+    ) -> CommandResult<(Passphrase, Option<KeyFile>)> {
         match &self.key_file {
             Some(path) => {
                 let passphrase = Passphrase::generate();
@@ -90,7 +96,8 @@ async fn rotate(session: &Session, args: &Args) -> CommandResult {
             keys.into_iter().find(|(id, _)| *id == old).and_then(|(_, info)| info.ok()?.label)
         }
     };
-    let question = format!("Rotate key {} of {spec}? Its pass phrase opens nothing afterwards.", old.short());
+    let question =
+        format!("Rotate key {} of {spec}? Its pass phrase opens nothing afterwards.", old.short());
     session.confirm(&question).await?;
     let (passphrase, file) = args.passphrase(session).await?;
     let rotated = repository.rotate_key(&passphrase, label, &session.cx).await;
@@ -100,7 +107,10 @@ async fn rotate(session: &Session, args: &Args) -> CommandResult {
             // The new key may be in use already: its pass phrase must not get lost.
             if let Some(file) = file {
                 let path = file.keep();
-                session.ui.warning(format_args!("the new pass phrase is in {}, and may open it", path.display()));
+                session.ui.warning(format_args!(
+                    "the new pass phrase is in {}, and may open it",
+                    path.display()
+                ));
             }
             return Err(CommandError::from(error).invalid_is_refused());
         }
@@ -118,15 +128,23 @@ async fn rotate(session: &Session, args: &Args) -> CommandResult {
         return Ok(Outcome::Success);
     }
     let (added, removed) = (rotated.added.short(), rotated.removed.short());
-    ui.status(format_args!("{}: key {added} in the place of {removed}", paint(style::GOOD, "Rotated")));
+    ui.status(format_args!(
+        "{}: key {added} in the place of {removed}",
+        paint(style::GOOD, "Rotated")
+    ));
     if let Some(path) = &key_file {
-        ui.status(format_args!("The new pass phrase is in {}. Keep a copy elsewhere.", path.display()));
+        ui.status(format_args!(
+            "The new pass phrase is in {}. Keep a copy elsewhere.",
+            path.display()
+        ));
     }
     if let Some(origin) = session.passphrase_origin(&spec) {
         let place = match origin {
             PassphraseOrigin::File(path) => path.display().to_string(),
             PassphraseOrigin::Variable(name) => name,
-            PassphraseOrigin::Command(_) => "what the command for the pass phrase prints".to_owned(),
+            PassphraseOrigin::Command(_) => {
+                "what the command for the pass phrase prints".to_owned()
+            }
         };
         ui.hint(format_args!("the old pass phrase came from {place}: put the new one there"));
     }

@@ -13,10 +13,12 @@ use crate::style::{self, paint};
 
 /// Make a full snapshot of the newest one of a job and the log since, without the server
 ///
-/// Incremental snapshots and captured logs are applied when they are restored: the more of them, the longer that takes. This
-/// applies them once, in the repository. What it was made of stays until a policy forgets it; later incremental backups build on the
-/// new snapshot. For MongoDB, temporary files take as much room as the documents that were changed. For PostgreSQL, incremental snapshots
-/// are put together, and the log behind them stays what it is: only a server can apply it.
+/// Incremental snapshots and captured logs are applied when they are restored: the more of them,
+/// the longer that takes. This applies them once, in the repository. What it was made of stays
+/// until a policy forgets it; later incremental backups build on the new snapshot. For MongoDB,
+/// temporary files take as much room as the documents that were changed. For PostgreSQL,
+/// incremental snapshots are put together, and the log behind them stays what it is: only a server
+/// can apply it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The job of the configuration
@@ -28,21 +30,28 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
     let job = super::configured(session, &args.job)?;
     let opened = session.open_indexed_at(&job.repository).await?;
     let none = || {
-        let message = format!("no snapshot of a job {} has a log", human::text(args.job.as_bytes()));
+        let message =
+            format!("no snapshot of a job {} has a log", human::text(args.job.as_bytes()));
         CoreError::new(ErrorKind::NotFound, message).with_hint("`backup run` makes the first one")
     };
     let newest = logs::newest_of_job(&opened.snapshots.snapshots, &args.job).ok_or_else(none)?;
-    let (base, replay) = match logs::plan(&opened.indexed, newest, "latest", &session.now(), &session.cx).await? {
-        Answer::Planned { base, replay } => (base, replay),
-        Answer::Refused(refusal) => return Err(CoreError::new(ErrorKind::NotFound, refusal.reason.clone()).into()),
-    };
+    let (base, replay) =
+        match logs::plan(&opened.indexed, newest, "latest", &session.now(), &session.cx).await? {
+            Answer::Planned { base, replay } => (base, replay),
+            Answer::Refused(refusal) => {
+                return Err(CoreError::new(ErrorKind::NotFound, refusal.reason.clone()).into());
+            }
+        };
     if sources::is_compact(&base, &replay) {
         let rest = if sources::applies_log(&base) {
             "and there is no log behind it"
         } else {
             "and the log behind it is a server's to apply"
         };
-        session.ui.status(format_args!("Nothing to apply: {} is a full snapshot, {rest}.", base.id.short()));
+        session.ui.status(format_args!(
+            "Nothing to apply: {} is a full snapshot, {rest}.",
+            base.id.short()
+        ));
         return Ok(Outcome::Success);
     }
     let (repository, snapshot) = (opened.indexed.repository(), opened.indexed.snapshot(&base));

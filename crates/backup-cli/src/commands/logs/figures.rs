@@ -54,14 +54,21 @@ pub(in crate::commands) struct DamagedSlice {
 
 impl Figures {
     pub(in crate::commands) fn of(view: &LogView, timeline: &Timeline) -> Self {
-        let waiting: Vec<&SliceHeader> =
-            view.slices().filter(|slice| slice.to > slice.from && !is_rolled_up(view, slice)).collect();
+        let waiting: Vec<&SliceHeader> = view
+            .slices()
+            .filter(|slice| slice.to > slice.from && !is_rolled_up(view, slice))
+            .collect();
         let position = last_stored(view);
         let time = position.as_ref().and_then(|at| timeline.time_at(&at.branch, at.offset));
         let base = view.snapshots().filter_map(|info| info.snapshot.x_log.as_ref());
-        let on_base = base.filter(|log| Some(&log.start.at) == position.as_ref()).map(|log| log.time).max();
+        let on_base =
+            base.filter(|log| Some(&log.start.at) == position.as_ref()).map(|log| log.time).max();
         let slices: Vec<&SliceHeader> = view.slices().collect();
-        let holder = slices.iter().rev().find_map(|slice| slice.takes_over.as_ref()).map(|note| note.holder.clone());
+        let holder = slices
+            .iter()
+            .rev()
+            .find_map(|slice| slice.takes_over.as_ref())
+            .map(|note| note.holder.clone());
         let damaged = view.damaged().iter();
         Self {
             position,
@@ -79,19 +86,22 @@ impl Figures {
         }
     }
 
-    /// How long before `now` the last stored event was. A source in which nothing happens looks the same as one that nobody follows.
+    /// How long before `now` the last stored event was. A source in which nothing happens looks the
+    /// same as one that nobody follows.
     pub(in crate::commands) fn lag(&self, now: Timestamp) -> Option<Duration> {
         self.time.map(|time| human::between(time, now))
     }
 }
 
-/// Where the log ends that is stored: in slices, else in snapshots, else where it would go on from a backup.
+/// Where the log ends that is stored: in slices, else in snapshots, else where it would go on from
+/// a backup.
 fn last_stored(view: &LogView) -> Option<Position> {
     let logs = || view.snapshots().filter_map(|info| info.snapshot.x_log.as_ref());
     let slice = view.slices().filter(|slice| slice.to > slice.from).last().map(SliceHeader::end);
     let extent = || {
-        let newest =
-            logs().flat_map(|log| &log.extents).max_by_key(|extent| (extent.last.map(|last| last.time), extent.to));
+        let newest = logs()
+            .flat_map(|log| &log.extents)
+            .max_by_key(|extent| (extent.last.map(|last| last.time), extent.to));
         newest.map(|extent| Position::new(extent.branch.clone(), extent.to))
     };
     let base = || logs().max_by_key(|log| log.time).map(|log| log.start.at.clone());
@@ -99,16 +109,26 @@ fn last_stored(view: &LogView) -> Option<Position> {
 }
 
 fn is_rolled_up(view: &LogView, slice: &SliceHeader) -> bool {
-    let mut extents = view.snapshots().filter_map(|info| info.snapshot.x_log.as_ref()).flat_map(|log| &log.extents);
-    extents.any(|extent| extent.branch == slice.branch && extent.from <= slice.from && slice.to <= extent.to)
+    let mut extents = view
+        .snapshots()
+        .filter_map(|info| info.snapshot.x_log.as_ref())
+        .flat_map(|log| &log.extents);
+    extents.any(|extent| {
+        extent.branch == slice.branch && extent.from <= slice.from && slice.to <= extent.to
+    })
 }
 
 /// The gaps, and when the events around them were.
 fn missing(view: &LogView, timeline: &Timeline) -> Vec<Missing> {
     let first_behind = |branch: &str, from: u64| {
-        let slice = view.slices().find(|slice| slice.branch == branch && slice.from == from && slice.to > from);
+        let slice = view
+            .slices()
+            .find(|slice| slice.branch == branch && slice.from == from && slice.to > from);
         let of_slice = slice.and_then(|slice| slice.ticks.first());
-        let mut extents = view.snapshots().filter_map(|info| info.snapshot.x_log.as_ref()).flat_map(|log| &log.extents);
+        let mut extents = view
+            .snapshots()
+            .filter_map(|info| info.snapshot.x_log.as_ref())
+            .flat_map(|log| &log.extents);
         let extent = extents.find(|extent| extent.branch == branch && extent.from == from);
         of_slice.copied().or_else(|| extent.and_then(|extent| extent.first)).map(|tick| tick.time)
     };
@@ -126,14 +146,21 @@ impl Missing {
     pub(in crate::commands) fn words(&self, zone: &TimeZone) -> String {
         let at = |time: Option<Timestamp>, offset: u64| {
             let place = position(&Position::new(self.gap.branch.clone(), offset));
-            time.map_or_else(|| place.clone(), |time| format!("{} ({place})", human::full_time(time, zone)))
+            time.map_or_else(
+                || place.clone(),
+                |time| format!("{} ({place})", human::full_time(time, zone)),
+            )
         };
         let until = match self.gap.to {
             Some(to) => format!("to {}", at(self.to_time, to)),
             None => "on".to_owned(),
         };
         let reason = self.gap.reason.as_deref().unwrap_or("nobody noted why");
-        format!("from {} {until}: {}", at(self.from_time, self.gap.from), human::text(reason.as_bytes()))
+        format!(
+            "from {} {until}: {}",
+            at(self.from_time, self.gap.from),
+            human::text(reason.as_bytes())
+        )
     }
 }
 
@@ -160,28 +187,48 @@ mod tests {
     #[tokio::test]
     async fn what_is_stored_waits_and_is_missing() {
         let (cx, sink) = (Context::silent(), Arc::new(MemorySink::new()));
-        let repository = Repository::init(sink, &Passphrase::generate(), &InitOptions::default(), &cx).await.unwrap();
+        let repository =
+            Repository::init(sink, &Passphrase::generate(), &InitOptions::default(), &cx)
+                .await
+                .unwrap();
         let source = ScriptedLog::new();
-        let at =
-            |hour: i8| jiff::civil::date(2026, 3, 1).at(hour, 0, 0, 0).to_zoned(TimeZone::UTC).unwrap().timestamp();
+        let at = |hour: i8| {
+            jiff::civil::date(2026, 3, 1)
+                .at(hour, 0, 0, 0)
+                .to_zoned(TimeZone::UTC)
+                .unwrap()
+                .timestamp()
+        };
         let nothing = figures(&repository, &source).await;
         assert_eq!((nothing.position, nothing.slices, nothing.holder), (None, 0, None));
         source.push(at(10), "one");
         backup(&repository, &source, &BackupOptions::default(), &cx).await.unwrap();
         let base = figures(&repository, &source).await;
-        assert_eq!((base.position.map(|at| at.offset), base.time.is_some()), (Some(1), true), "the backup itself");
+        assert_eq!(
+            (base.position.map(|at| at.offset), base.time.is_some()),
+            (Some(1), true),
+            "the backup itself"
+        );
 
         source.push(at(11), "two");
         capture_all(&repository, &source, || ()).await;
         let stored = figures(&repository, &source).await;
-        assert_eq!((stored.position.clone().map(|at| at.offset), stored.time), (Some(2), Some(at(11))));
+        assert_eq!(
+            (stored.position.clone().map(|at| at.offset), stored.time),
+            (Some(2), Some(at(11)))
+        );
         assert_eq!((stored.waiting_slices, stored.holder.as_deref()), (1, Some("me@here")));
         assert_eq!(stored.lag(at(12)), Some(Duration::from_secs(3600)));
         assert!(stored.waiting_bytes > 0 && stored.slice_bytes > 0 && stored.gaps.is_empty());
 
-        roll_up(&repository, &Stream::of(&source.identity()), &RollUpOptions::default(), &cx).await.unwrap();
+        roll_up(&repository, &Stream::of(&source.identity()), &RollUpOptions::default(), &cx)
+            .await
+            .unwrap();
         let rolled = figures(&repository, &source).await;
-        assert_eq!((rolled.waiting_slices, rolled.waiting_bytes, rolled.time), (0, 0, Some(at(11))));
+        assert_eq!(
+            (rolled.waiting_slices, rolled.waiting_bytes, rolled.time),
+            (0, 0, Some(at(11)))
+        );
 
         // The source forgets what nobody captured: the log is followed from what happens next.
         source.push(at(12), "three");

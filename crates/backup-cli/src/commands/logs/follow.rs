@@ -27,10 +27,11 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_sec
 
 /// Capture the log of a job's source until Ctrl-C
 ///
-/// What happens in the source is in the repository within seconds, and in a snapshot every hour. It goes on where the last one
-/// stopped. Whatever fails is said and tried again; something that is missing is said, and a full backup is made at once, with which
-/// a new range of moments begins. If somebody else captures the same log, this waits to take over. Settings: `[jobs.NAME.logs]` in the
-/// configuration. The exit code after Ctrl-C is 0.
+/// What happens in the source is in the repository within seconds, and in a snapshot every hour. It
+/// goes on where the last one stopped. Whatever fails is said and tried again; something that is
+/// missing is said, and a full backup is made at once, with which a new range of moments begins. If
+/// somebody else captures the same log, this waits to take over. Settings: `[jobs.NAME.logs]` in
+/// the configuration. The exit code after Ctrl-C is 0.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The job of the configuration
@@ -44,7 +45,10 @@ pub(super) async fn follow_job(session: &Session, args: &Args) -> CommandResult 
     let repository: Repository = session.open(&job.repository).await?;
     let id = &repository.config().id;
     let options = logs::follow_options(&job, id, &session.holder(), &session.env)?;
-    session.ui.status(format_args!("Following the log of {source} into {}; Ctrl-C ends it.", job.repository));
+    session.ui.status(format_args!(
+        "Following the log of {source} into {}; Ctrl-C ends it.",
+        job.repository
+    ));
     let lines = Arc::new(Lines::new(session, &job.options.job));
     let gaps = Arc::new(Gaps {
         events: Events::to(Arc::clone(&lines) as _),
@@ -53,8 +57,12 @@ pub(super) async fn follow_job(session: &Session, args: &Args) -> CommandResult 
     });
     let cx = Context { events: Events::to(Arc::clone(&gaps) as _), ..session.cx.clone() };
     let renews = job.logs.full_after_gap.unwrap_or(true);
-    let full = Job { options: BackupOptions { kind: Some(BackupKind::Full), ..job.options.clone() }, ..job.clone() };
-    // A backup that has begun comes to its end, and its hooks are run: also after Ctrl-C, which it hears by itself.
+    let full = Job {
+        options: BackupOptions { kind: Some(BackupKind::Full), ..job.options.clone() },
+        ..job.clone()
+    };
+    // A backup that has begun comes to its end, and its hooks are run: also after Ctrl-C, which it
+    // hears by itself.
     let over = session.cx.cancel.child_token();
     let following = async {
         let followed = Box::pin(follow(&repository, &source, &options, &cx)).await;
@@ -94,7 +102,8 @@ impl Reporter for Gaps {
     }
 }
 
-/// Makes a full backup whenever something is missing, until it is `over`: no moment behind a gap can be restored without one.
+/// Makes a full backup whenever something is missing, until it is `over`: no moment behind a gap
+/// can be restored without one.
 async fn begin_anew(
     session: &Session,
     repository: &Repository,
@@ -111,9 +120,12 @@ async fn begin_anew(
         }
         let records = Records::open(session).await;
         let mut pause = RETRY.0;
-        let back_up = async |session: &Session| run::back_up(session, repository, job, source).await;
+        let back_up =
+            async |session: &Session| run::back_up(session, repository, job, source).await;
         let reach = Reach::Opened(repository);
-        while let Err(error) = execute(session, job, again.clone(), records.as_ref(), back_up, reach).await {
+        while let Err(error) =
+            execute(session, job, again.clone(), records.as_ref(), back_up, reach).await
+        {
             if error.is_cancelled() {
                 return;
             }

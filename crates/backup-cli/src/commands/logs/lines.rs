@@ -1,5 +1,5 @@
-//! What is said while a log is followed: on a terminal one line that changes, elsewhere a line now and then; troubles at once,
-//! but not again and again.
+//! What is said while a log is followed: on a terminal one line that changes, elsewhere a line now
+//! and then; troubles at once, but not again and again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,7 +20,8 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// The same trouble is not told again before.
 const TROUBLE_EVERY: Duration = Duration::from_secs(60);
 
-/// Shows the events of a log to people; everything else, and all of it as JSON, goes on to the usual reporter.
+/// Shows the events of a log to people; everything else, and all of it as JSON, goes on to the
+/// usual reporter.
 pub(super) struct Lines {
     ui: Arc<Ui>,
     clock: SharedClock,
@@ -121,7 +122,9 @@ impl Words {
             LogEvent::Following { from: Some(from) } => {
                 Some(Line::Remark(format!("Following from {}", position(from))))
             }
-            LogEvent::Following { from: None } => Some(Line::Remark("Following from now on".to_owned())),
+            LogEvent::Following { from: None } => {
+                Some(Line::Remark("Following from now on".to_owned()))
+            }
             LogEvent::Stored { position: at, time, waiting_bytes } => {
                 let text = self.stored(at, *time, *waiting_bytes, now);
                 // That a trouble is over is no line that another one may replace.
@@ -139,7 +142,10 @@ impl Words {
             LogEvent::Full { waiting_bytes } => {
                 let waiting = size(waiting_bytes);
                 self.trouble("full", at, || {
-                    format!("no room for more: {waiting} waiting; the source keeps the rest as long as it can")
+                    format!(
+                        "no room for more: {waiting} waiting; the source keeps the rest as \
+                         long as it can"
+                    )
                 })
             }
             LogEvent::Reconnecting { message, seconds } => self.trouble("reconnecting", at, || {
@@ -152,16 +158,24 @@ impl Words {
             LogEvent::Gap { reason } => {
                 let (reason, job) = (clean(reason), human::shell(&self.job));
                 Some(Line::Trouble(format!(
-                    "a part of the log is missing: {reason}; moments after it can be restored once `backup run {job}` has made a \
-                     new backup"
+                    "a part of the log is missing: {reason}; moments after it can be restored once \
+                     `backup run {job}` has made a new backup"
                 )))
             }
-            LogEvent::RolledUp { id } => Some(Line::Remark(format!("Rolled up into snapshot {}", id.short()))),
+            LogEvent::RolledUp { id } => {
+                Some(Line::Remark(format!("Rolled up into snapshot {}", id.short())))
+            }
             _ => None,
         }
     }
 
-    fn stored(&self, at: &Position, time: Option<Timestamp>, waiting: u64, now: Timestamp) -> String {
+    fn stored(
+        &self,
+        at: &Position,
+        time: Option<Timestamp>,
+        waiting: u64,
+        now: Timestamp,
+    ) -> String {
         let mut text = match time {
             Some(time) => format!(
                 "Stored up to {} ({}), {} behind",
@@ -178,8 +192,16 @@ impl Words {
     }
 
     /// Another trouble is told at once, the same one now and then.
-    fn trouble(&mut self, kind: &'static str, at: Instant, text: impl FnOnce() -> String) -> Option<Line> {
-        if self.trouble.is_some_and(|(last, since)| last == kind && at.duration_since(since) < TROUBLE_EVERY) {
+    fn trouble(
+        &mut self,
+        kind: &'static str,
+        at: Instant,
+        text: impl FnOnce() -> String,
+    ) -> Option<Line> {
+        if self
+            .trouble
+            .is_some_and(|(last, since)| last == kind && at.duration_since(since) < TROUBLE_EVERY)
+        {
             return None;
         }
         self.trouble = Some((kind, at));
@@ -219,24 +241,40 @@ mod tests {
             Line::Trouble(text) => format!("! {text}"),
         };
         assert_eq!(said(LogEvent::Following { from: None }), "Following from now on");
-        assert_eq!(said(LogEvent::Following { from: Some(Position::new("", 3)) }), "Following from @3");
+        assert_eq!(
+            said(LogEvent::Following { from: Some(Position::new("", 3)) }),
+            "Following from @3"
+        );
         assert_eq!(said(stored(0)), "~ Stored up to 2026-03-01 12:00:00 UTC (a@7), 2 s behind");
-        assert_eq!(said(stored(1024)), "~ Stored up to 2026-03-01 12:00:00 UTC (a@7), 2 s behind, 1.0 KiB waiting");
-        assert_eq!(said(delayed()), "! cannot store it, trying again: disk\\u{1b} full; 2.0 KiB waiting");
-        assert_eq!(said(stored(0)), "Going on: Stored up to 2026-03-01 12:00:00 UTC (a@7), 2 s behind");
+        assert_eq!(
+            said(stored(1024)),
+            "~ Stored up to 2026-03-01 12:00:00 UTC (a@7), 2 s behind, 1.0 KiB waiting"
+        );
+        assert_eq!(
+            said(delayed()),
+            "! cannot store it, trying again: disk\\u{1b} full; 2.0 KiB waiting"
+        );
+        assert_eq!(
+            said(stored(0)),
+            "Going on: Stored up to 2026-03-01 12:00:00 UTC (a@7), 2 s behind"
+        );
         let full = LogEvent::Full { waiting_bytes: 16 << 20 };
         assert!(said(full).starts_with("! no room for more: 16.0 MiB waiting"));
         let away = LogEvent::Reconnecting { message: "nobody there".to_owned(), seconds: 4 };
         assert_eq!(said(away), "! not capturing: nobody there; trying again in 4 s");
-        assert!(said(LogEvent::Gap { reason: "gone".to_owned() }).contains("missing: gone; moments after it"));
+        assert!(
+            said(LogEvent::Gap { reason: "gone".to_owned() })
+                .contains("missing: gone; moments after it")
+        );
     }
 
     #[test]
     fn the_same_trouble_is_told_now_and_then() {
         let (now, begin) = ("2026-03-01T12:00:02Z".parse().unwrap(), Instant::now());
         let mut words = words();
-        let mut is_said =
-            |event: LogEvent, seconds: u64| words.of(&event, now, begin + Duration::from_secs(seconds)).is_some();
+        let mut is_said = |event: LogEvent, seconds: u64| {
+            words.of(&event, now, begin + Duration::from_secs(seconds)).is_some()
+        };
         assert!(is_said(delayed(), 0));
         assert!(!is_said(delayed(), 1) && !is_said(delayed(), 59));
         assert!(is_said(delayed(), 60));

@@ -35,10 +35,12 @@ use crate::session::{Opened, Session};
 
 pub(super) use lines::position;
 
-/// Capture the logs of databases, so that any moment can be restored, and see how far that has got; show the messages of runs
+/// Capture the logs of databases, so that any moment can be restored, and see how far that has got;
+/// show the messages of runs
 ///
-/// A job whose source has a log is backed up as ever by `backup run`. Between backups, `follow` stores what happens in the
-/// source within seconds; `backup timeline` shows which moments can be restored, and `backup restore --at` restores one.
+/// A job whose source has a log is backed up as ever by `backup run`. Between backups, `follow`
+/// stores what happens in the source within seconds; `backup timeline` shows which moments can be
+/// restored, and `backup restore --at` restores one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -86,7 +88,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 
 /// The job `name` of the configuration.
 fn configured(session: &Session, name: &str) -> CommandResult<Job> {
-    let loaded = session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
+    let loaded =
+        session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
     let repository = session.named_repository()?;
     Ok(Job::from_config(name, &loaded.config, repository, &JobFlags::default(), session.place())?)
 }
@@ -98,11 +101,16 @@ async fn source_with_log(session: &Session, job: &Job) -> CommandResult<Arc<dyn 
 }
 
 fn without_log(job: &Job) -> CommandError {
-    let message = format!("job {} backs up {}, which has no log that could be captured", job.options.job, job.source);
-    CommandError::usage(message).with_hint("run the job more often instead: `backup run` stores only what is new")
+    let message = format!(
+        "job {} backs up {}, which has no log that could be captured",
+        job.options.job, job.source
+    );
+    CommandError::usage(message)
+        .with_hint("run the job more often instead: `backup run` stores only what is new")
 }
 
-/// The repository of a job: the one that the flags name, else that of its configuration, else the usual one.
+/// The repository of a job: the one that the flags name, else that of its configuration, else the
+/// usual one.
 pub(super) fn repository_of(session: &Session, job: &str) -> CommandResult<RepositorySpec> {
     if let Some(named) = session.named_repository()? {
         return Ok(named);
@@ -116,16 +124,24 @@ pub(super) fn repository_of(session: &Session, job: &str) -> CommandResult<Repos
 }
 
 /// The log of a job.
-pub(super) async fn stream_of(session: &Session, opened: &Opened, job: &str) -> CommandResult<Stream> {
+pub(super) async fn stream_of(
+    session: &Session,
+    opened: &Opened,
+    job: &str,
+) -> CommandResult<Stream> {
     match find_stream(session, opened, job).await? {
         Some(stream) => Ok(stream),
         None => Err(without_log(&configured(session, job)?)),
     }
 }
 
-/// The log of a job, if it has one: as its snapshots name it, so that the source need not be reached; before the first one, as
-/// the source does.
-async fn find_stream(session: &Session, opened: &Opened, job: &str) -> CommandResult<Option<Stream>> {
+/// The log of a job, if it has one: as its snapshots name it, so that the source need not be
+/// reached; before the first one, as the source does.
+async fn find_stream(
+    session: &Session,
+    opened: &Opened,
+    job: &str,
+) -> CommandResult<Option<Stream>> {
     if let Some(newest) = logs::newest_of_job(&opened.snapshots.snapshots, job) {
         return Ok(Some(logs::stream_of(&opened.indexed, newest).await?));
     }
@@ -133,8 +149,11 @@ async fn find_stream(session: &Session, opened: &Opened, job: &str) -> CommandRe
     if !known {
         let message = format!("no snapshot of a job {} has a log", human::text(job.as_bytes()));
         let error = CoreError::new(ErrorKind::NotFound, message);
-        return Err(error.with_hint("`backup list` shows the jobs that there are snapshots of").into());
+        return Err(error
+            .with_hint("`backup list` shows the jobs that there are snapshots of")
+            .into());
     }
-    let source = session.unless_cancelled(configured(session, job)?.source.open(&session.env)).await?;
+    let source =
+        session.unless_cancelled(configured(session, job)?.source.open(&session.env)).await?;
     Ok(source.capabilities().log_capture.then(|| Stream::of(&source.identity())))
 }

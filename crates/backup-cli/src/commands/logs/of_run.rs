@@ -12,7 +12,8 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Show the messages of a run: its stages, warnings, and how it ended
 ///
-/// Times are UTC. Kept are the messages of the newest 1000 runs of this machine, at most 1 MiB of each.
+/// Times are UTC. Kept are the messages of the newest 1000 runs of this machine, at most 1 MiB of
+/// each.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The run: `latest`, or the beginning of its name as `backup status --runs` shows it
@@ -31,12 +32,17 @@ struct RunLogJson<'a> {
 pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
     let records = Records::require(session).await?;
     let run = records.find(&args.run).await?;
-    let failed = |error| CommandError::io(format!("cannot read the messages of run {}", run.id), &error);
+    let failed =
+        |error| CommandError::io(format!("cannot read the messages of run {}", run.id), &error);
     let Some(text) = Log::read(&records.dir, &run.id).map_err(failed)? else {
         let message = if run.host == session.machine.host {
             format!("the messages of run {} are not kept any more", run.id)
         } else {
-            format!("the messages of run {} are not here: it was on {}", run.id, human::text(run.host.as_bytes()))
+            format!(
+                "the messages of run {} are not here: it was on {}",
+                run.id,
+                human::text(run.host.as_bytes())
+            )
         };
         return Err(CommandError::new(Kind::Core(ErrorKind::NotFound), message)
             .with_hint("what came of it: `backup status --runs --json`"));

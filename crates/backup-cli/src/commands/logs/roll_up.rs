@@ -11,9 +11,9 @@ use crate::style::{self, paint};
 
 /// Put what was captured of a job's log into a snapshot now
 ///
-/// `backup logs follow` and `backup run` do it by themselves. The new snapshot of type `log` takes the place of the one before;
-/// slices are removed when they have been in a snapshot for the time that `keep_slices` says. If somebody else is at it, the exit
-/// code is 11.
+/// `backup logs follow` and `backup run` do it by themselves. The new snapshot of type `log` takes
+/// the place of the one before; slices are removed when they have been in a snapshot for the time
+/// that `keep_slices` says. If somebody else is at it, the exit code is 11.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The job of the configuration
@@ -45,7 +45,8 @@ fn describe(report: &RollUpReport) -> String {
     if report.snapshots.is_empty() {
         return format!("Nothing new to roll up{removed}");
     }
-    let ids: Vec<String> = report.snapshots.iter().map(|id| paint(style::SNAPSHOT, id.short())).collect();
+    let ids: Vec<String> =
+        report.snapshots.iter().map(|id| paint(style::SNAPSHOT, id.short())).collect();
     format!(
         "{} {} ({}) into {}{removed}",
         paint(style::GOOD, "Rolled up"),

@@ -13,10 +13,11 @@ use crate::session::{Opened, Session};
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 
-/// Show how far the captured logs have got: what is stored, what waits for a roll-up, what is missing
+/// Show how far the captured logs have got: what is stored, what waits for a roll-up, what is
+/// missing
 ///
-/// How far a log is behind is the age of the last event that is stored: where nothing happens in the source it grows too. If slices
-/// are damaged, the exit code is 4.
+/// How far a log is behind is the age of the last event that is stored: where nothing happens in
+/// the source it grows too. If slices are damaged, the exit code is 4.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The job [default: all jobs of the configuration that have a log]
@@ -61,11 +62,18 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
     ui.print(table(session, &logs).lines().join("\n"))?;
     for log in &logs {
         for gap in &log.figures.gaps {
-            ui.warning(format_args!("the log of job {} is missing {}", log.job, gap.words(session.zone())));
+            ui.warning(format_args!(
+                "the log of job {} is missing {}",
+                log.job,
+                gap.words(session.zone())
+            ));
         }
         for slice in &log.figures.damaged {
             let message = human::text(slice.message.as_bytes());
-            ui.warning(format_args!("slice {} of job {} is damaged: {message}", slice.slice, log.job));
+            ui.warning(format_args!(
+                "slice {} of job {} is damaged: {message}",
+                slice.slice, log.job
+            ));
         }
     }
     Ok(worst)
@@ -115,7 +123,8 @@ async fn of_stream(
 
 /// All jobs with a log. One whose repository or source is away does not hide the others.
 async fn of_all(session: &Session) -> CommandResult<(Vec<LogJson>, Outcome)> {
-    let loaded = session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
+    let loaded =
+        session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
     let (mut logs, mut known, mut worst) = (Vec::new(), Known::new(), Outcome::Success);
     for job in candidates(&loaded.config) {
         match of_job(session, job, &mut known).await {
@@ -133,7 +142,9 @@ async fn of_all(session: &Session) -> CommandResult<(Vec<LogJson>, Outcome)> {
 
 /// Jobs whose sources may have a log.
 fn candidates(config: &Config) -> impl Iterator<Item = &str> {
-    let is_files = |source: &String| config.sources.get(source).is_some_and(|source| source.kind == SourceKind::Files);
+    let is_files = |source: &String| {
+        config.sources.get(source).is_some_and(|source| source.kind == SourceKind::Files)
+    };
     config.jobs.iter().filter(move |(_, job)| !is_files(&job.source)).map(|(name, _)| name.as_str())
 }
 
@@ -159,7 +170,11 @@ fn row(log: &LogJson, now: Timestamp, zone: &jiff::tz::TimeZone) -> Vec<String> 
     let nonzero = |count: usize| if count == 0 { String::new() } else { count.to_string() };
     let waiting = match figures.waiting_slices {
         0 => "nothing".to_owned(),
-        some => format!("{}, {}", human::count(some, "slice", "slices"), human::size(figures.waiting_bytes)),
+        some => format!(
+            "{}, {}",
+            human::count(some, "slice", "slices"),
+            human::size(figures.waiting_bytes)
+        ),
     };
     vec![
         log.job.clone(),

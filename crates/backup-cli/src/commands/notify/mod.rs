@@ -22,9 +22,9 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Show which notifications wait or could not be sent; test the channels that people are told by
 ///
-/// Channels are the sections `[notify.NAME]` of the configuration. Messages for them wait in the outbox, in the state directory,
-/// until they are sent: whoever puts one in also tries to send it, and what does not work is tried again by the next one, or by
-/// `backup notify send`.
+/// Channels are the sections `[notify.NAME]` of the configuration. Messages for them wait in the
+/// outbox, in the state directory, until they are sent: whoever puts one in also tries to send it,
+/// and what does not work is tried again by the next one, or by `backup notify send`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -92,7 +92,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 
 /// The channels of the configuration.
 fn channels(session: &Session) -> CommandResult<Channels> {
-    let loaded = session.config()?.ok_or_else(|| CommandError::from(config::not_found(&session.env)))?;
+    let loaded =
+        session.config()?.ok_or_else(|| CommandError::from(config::not_found(&session.env)))?;
     Ok(Channels::new(&loaded.config, &session.env)?)
 }
 
@@ -144,7 +145,9 @@ fn list(session: &Session) -> CommandResult {
 fn target(channel: &NotifyConfig) -> String {
     let to = channel.to.join(", ");
     match (channel.kind, &channel.url) {
-        (ChannelKind::Smtp, _) => format!("{to} by {}", channel.host.as_deref().unwrap_or_default()),
+        (ChannelKind::Smtp, _) => {
+            format!("{to} by {}", channel.host.as_deref().unwrap_or_default())
+        }
         (ChannelKind::Resend | ChannelKind::Sms, None) => to,
         (ChannelKind::Resend | ChannelKind::Sms, Some(url)) => format!("{to} by {url}"),
         (_, Some(url)) => url.to_string(),
@@ -178,16 +181,22 @@ async fn test(session: &Session, args: &TestArgs) -> CommandResult {
         named => named.to_vec(),
     };
     if names.is_empty() {
-        return Err(CommandError::usage("there are no channels").with_hint("add `[notify.NAME]` to the configuration"));
+        return Err(CommandError::usage("there are no channels")
+            .with_hint("add `[notify.NAME]` to the configuration"));
     }
     let mut tests = Vec::new();
     for channel in names {
         let (machine, now) = (&session.machine, session.cx.clock.now());
-        let message = Message::test(&channel, args.severity.into(), &machine.user, &machine.host, now);
+        let message =
+            Message::test(&channel, args.severity.into(), &machine.user, &machine.host, now);
         let failed = channels.send_now(&channel, &message, &session.cx).await.err();
         session.cx.check_cancelled()?;
         if !session.ui.is_json() {
-            tell(session, &channel, failed.as_ref().map(|failed| (failed.why.as_str(), failed.is_passing)))?;
+            tell(
+                session,
+                &channel,
+                failed.as_ref().map(|failed| (failed.why.as_str(), failed.is_passing)),
+            )?;
         }
         let (error, passing) = failed.map(|failed| (failed.why, failed.is_passing)).unzip();
         tests.push(TestedJson { channel, sent: error.is_none(), error, passing });

@@ -30,10 +30,12 @@ pub(super) struct SendArgs {
 
 fn open(session: &Session) -> CommandResult<Outbox> {
     const HINT: &str = "name a directory in BACKUP_STATE_DIR";
-    let dir = state::dir(&session.env)
-        .ok_or_else(|| CommandError::new(Kind::Io, "there is no place for an outbox").with_hint(HINT))?;
+    let dir = state::dir(&session.env).ok_or_else(|| {
+        CommandError::new(Kind::Io, "there is no place for an outbox").with_hint(HINT)
+    })?;
     Outbox::open(&dir).map_err(|error| {
-        CommandError::io(format!("cannot make an outbox in {}", dir.display()), &error).with_hint(HINT)
+        CommandError::io(format!("cannot make an outbox in {}", dir.display()), &error)
+            .with_hint(HINT)
     })
 }
 
@@ -95,7 +97,9 @@ pub(super) fn status(session: &Session) -> CommandResult {
         session.ui.warning(format_args!("{} is no message", path.display()));
     }
     if !is_well {
-        session.ui.hint("`backup notify send --failed` tries again, `backup notify discard` forgets them");
+        session.ui.hint(
+            "`backup notify send --failed` tries again, `backup notify discard` forgets them",
+        );
     }
     Ok(outcome)
 }
@@ -123,7 +127,11 @@ fn failed_lines(session: &Session, failed: &[Entry]) -> String {
         format!("  {time}  {}\n    {}", human::text(words.as_bytes()), human::text(why.as_bytes()))
     };
     let lines: Vec<String> = failed.iter().map(line).collect();
-    format!("Given up: {}\n{}", human::count(failed.len() as u64, "message", "messages"), lines.join("\n"))
+    format!(
+        "Given up: {}\n{}",
+        human::count(failed.len() as u64, "message", "messages"),
+        lines.join("\n")
+    )
 }
 
 #[derive(Serialize)]
@@ -142,7 +150,11 @@ pub(super) async fn send(session: &Session, args: &SendArgs) -> CommandResult {
     outbox.hurry().map_err(|error| unusable(&error))?;
     let delivered = outbox.deliver(&channels, &session.cx, args.within.length()).await;
     session.cx.check_cancelled()?;
-    let outcome = if delivered.is_complete() { Outcome::Success } else { Outcome::Failed(exit_code::FAILURE) };
+    let outcome = if delivered.is_complete() {
+        Outcome::Success
+    } else {
+        Outcome::Failed(exit_code::FAILURE)
+    };
     if session.ui.is_json() {
         session.ui.json(&SendJson { schema_version: SCHEMA_VERSION, delivered: &delivered })?;
         return Ok(outcome);
@@ -150,7 +162,9 @@ pub(super) async fn send(session: &Session, args: &SendArgs) -> CommandResult {
     let sent = delivered.sent.len() as u64;
     match (sent, delivered.is_complete()) {
         (0, true) => session.ui.status("Nothing waits."),
-        _ => session.ui.print(format_args!("Sent: {}", human::count(sent, "message", "messages")))?,
+        _ => {
+            session.ui.print(format_args!("Sent: {}", human::count(sent, "message", "messages")))?
+        }
     }
     if !delivered.waiting.is_empty() {
         session.ui.print(waiting_table(session, &delivered.waiting))?;
@@ -159,7 +173,10 @@ pub(super) async fn send(session: &Session, args: &SendArgs) -> CommandResult {
         let words = format!("{}: {}: {}", given_up.channel, given_up.subject, given_up.why);
         session.ui.warning(format_args!("given up: {}", human::text(words.as_bytes())));
     }
-    delivered.trouble.iter().for_each(|trouble| session.ui.warning(human::text(trouble.as_bytes())));
+    delivered
+        .trouble
+        .iter()
+        .for_each(|trouble| session.ui.warning(human::text(trouble.as_bytes())));
     Ok(outcome)
 }
 
@@ -181,7 +198,10 @@ pub(super) async fn discard(session: &Session) -> CommandResult {
     if session.ui.is_json() {
         session.ui.json(&DiscardJson { schema_version: SCHEMA_VERSION, discarded })?;
     } else {
-        session.ui.status(format_args!("Forgotten: {}", human::count(discarded as u64, "message", "messages")));
+        session.ui.status(format_args!(
+            "Forgotten: {}",
+            human::count(discarded as u64, "message", "messages")
+        ));
     }
     Ok(Outcome::Success)
 }

@@ -58,7 +58,11 @@ pub(in crate::commands) struct Asked<'a> {
 }
 
 /// Chooses what is restored.
-pub(in crate::commands) async fn choose(session: &Session, opened: &Opened, asked: Asked<'_>) -> CommandResult<Chosen> {
+pub(in crate::commands) async fn choose(
+    session: &Session,
+    opened: &Opened,
+    asked: Asked<'_>,
+) -> CommandResult<Chosen> {
     let choice = asked.filter.choice(session)?;
     let named = match (asked.snapshot, asked.at) {
         (Some(name), _) => session.find(&opened.snapshots, name, &choice)?,
@@ -72,7 +76,16 @@ pub(in crate::commands) async fn choose(session: &Session, opened: &Opened, aske
         },
         Some(at) if is_event(named.snapshot.tag("source"), at) => {
             let begin = asked.snapshot.map(|_| named);
-            match logs::plan_from(&opened.indexed, named, begin, "latest", &session.now(), &session.cx).await? {
+            match logs::plan_from(
+                &opened.indexed,
+                named,
+                begin,
+                "latest",
+                &session.now(),
+                &session.cx,
+            )
+            .await?
+            {
                 Answer::Planned { base, replay } => {
                     Ok(Chosen { info: *base, log: Some(replay), until: Some(at.to_owned()) })
                 }
@@ -80,7 +93,8 @@ pub(in crate::commands) async fn choose(session: &Session, opened: &Opened, aske
             }
         }
         Some(at) if named.snapshot.x_log.is_some() => planned(session, opened, named, at).await,
-        // A snapshot from before there was a log, or of a server that has none: its source says whether it stands for that moment.
+        // A snapshot from before there was a log, or of a server that has none: its source says
+        // whether it stands for that moment.
         Some(at) if named.snapshot.tag("source") == Some("mongodb") => {
             Ok(Chosen { info, log, until: Some(at.to_owned()) })
         }
@@ -88,7 +102,8 @@ pub(in crate::commands) async fn choose(session: &Session, opened: &Opened, aske
     }
 }
 
-/// Where the log ends that a snapshot of PostgreSQL or Redis holds: the snapshot stands for that, and restoring gets there.
+/// Where the log ends that a snapshot of PostgreSQL or Redis holds: the snapshot stands for that,
+/// and restoring gets there.
 pub(in crate::commands) fn end_of(named: &SnapshotInfo) -> Option<Position> {
     let kinds = [SourceKind::Postgres.as_str(), SourceKind::Redis.as_str()];
     let is_one = named.snapshot.tag("source").is_some_and(|kind| kinds.contains(&kind));
@@ -102,8 +117,11 @@ fn newest_with_log<'a>(opened: &'a Opened, choice: &Choice) -> CommandResult<&'a
     let logged = |info: &&SnapshotInfo| info.snapshot.x_log.is_some() && choice.matches(info);
     let mut logged = opened.snapshots.snapshots.iter().rev().filter(logged);
     let Some(newest) = logged.next() else {
-        return Err(CommandError::new(Kind::Core(ErrorKind::NotFound), "there is no snapshot that has a log")
-            .with_hint("leave --at out, and name a snapshot: `backup list` shows what there is"));
+        return Err(CommandError::new(
+            Kind::Core(ErrorKind::NotFound),
+            "there is no snapshot that has a log",
+        )
+        .with_hint("leave --at out, and name a snapshot: `backup list` shows what there is"));
     };
     let stream = |info: &SnapshotInfo| info.snapshot.x_log.as_ref().map(|log| log.stream.clone());
     let job = |info: &SnapshotInfo| info.snapshot.tag("job").unwrap_or_default().to_owned();
@@ -111,15 +129,24 @@ fn newest_with_log<'a>(opened: &'a Opened, choice: &Choice) -> CommandResult<&'a
         None => Ok(newest),
         Some(other) => {
             let jobs = [job(newest), job(other)].map(|job| human::text(job.as_bytes()));
-            Err(CommandError::usage("several jobs have a log")
-                .with_hint(format!("say which by --job, for instance {} or {}, or name a snapshot", jobs[0], jobs[1])))
+            Err(CommandError::usage("several jobs have a log").with_hint(format!(
+                "say which by --job, for instance {} or {}, or name a snapshot",
+                jobs[0], jobs[1]
+            )))
         }
     }
 }
 
-async fn planned(session: &Session, opened: &Opened, named: &SnapshotInfo, at: &str) -> CommandResult<Chosen> {
+async fn planned(
+    session: &Session,
+    opened: &Opened,
+    named: &SnapshotInfo,
+    at: &str,
+) -> CommandResult<Chosen> {
     match logs::plan(&opened.indexed, named, at, &session.now(), &session.cx).await? {
-        Answer::Planned { base, replay } => Ok(Chosen { info: *base, log: Some(replay), until: None }),
+        Answer::Planned { base, replay } => {
+            Ok(Chosen { info: *base, log: Some(replay), until: None })
+        }
         Answer::Refused(refusal) => {
             if let Some(info) = built_over(opened, named, &refusal) {
                 return Ok(Chosen { info: info.clone(), log: None, until: Some(at.to_owned()) });
@@ -133,11 +160,17 @@ async fn planned(session: &Session, opened: &Opened, named: &SnapshotInfo, at: &
     }
 }
 
-/// The first snapshot behind the moment, if it holds the log since the one that it builds on: then its source finds the moment in it,
-/// or refuses it as well.
-fn built_over<'a>(opened: &'a Opened, named: &SnapshotInfo, refusal: &Refusal) -> Option<&'a SnapshotInfo> {
+/// The first snapshot behind the moment, if it holds the log since the one that it builds on: then
+/// its source finds the moment in it, or refuses it as well.
+fn built_over<'a>(
+    opened: &'a Opened,
+    named: &SnapshotInfo,
+    refusal: &Refusal,
+) -> Option<&'a SnapshotInfo> {
     let (after, _) = refusal.after.as_ref()?;
-    let holds_log = |info: &SnapshotInfo| matches!(info.snapshot.tag("type"), Some("incremental" | "differential"));
+    let holds_log = |info: &SnapshotInfo| {
+        matches!(info.snapshot.tag("type"), Some("incremental" | "differential"))
+    };
     let is_there = |info: &SnapshotInfo| {
         let log = info.snapshot.x_log.as_ref();
         log.is_some_and(|log| log.start.at == *after && log.extents.is_empty())
@@ -155,13 +188,16 @@ fn built_over<'a>(opened: &'a Opened, named: &SnapshotInfo, refusal: &Refusal) -
 /// The moment cannot be restored: why, and which can.
 pub(in crate::commands) fn refused(refusal: &Refusal, zone: &TimeZone) -> CommandError {
     let moment = |(at, time): &(Position, Option<Timestamp>)| match time {
-        Some(time) => format!("{} (--at {})", human::full_time(*time, zone), human::shell(&position(at))),
+        Some(time) => {
+            format!("{} (--at {})", human::full_time(*time, zone), human::shell(&position(at)))
+        }
         None => format!("--at {}", human::shell(&position(at))),
     };
-    let nearest: Vec<String> = [("the last before it", &refusal.before), ("the first after it", &refusal.after)]
-        .into_iter()
-        .filter_map(|(which, found)| Some(format!("{which}: {}", moment(found.as_ref()?))))
-        .collect();
+    let nearest: Vec<String> =
+        [("the last before it", &refusal.before), ("the first after it", &refusal.after)]
+            .into_iter()
+            .filter_map(|(which, found)| Some(format!("{which}: {}", moment(found.as_ref()?))))
+            .collect();
     let hint = match nearest[..] {
         [] => "`backup timeline JOB` shows which moments can be restored".to_owned(),
         _ => nearest.join("; "),
@@ -197,7 +233,10 @@ pub(super) fn words(plan: &Plan, zone: &TimeZone) -> Vec<String> {
         None => position(&plan.stop),
     };
     let estimate = plan.estimate_ms.map_or_else(String::new, |ms| {
-        format!(", in about {} if it goes as fast as a backup", human::duration(Duration::from_millis(ms)))
+        format!(
+            ", in about {} if it goes as fast as a backup",
+            human::duration(Duration::from_millis(ms))
+        )
     });
     let mut lines = vec![
         format!("  begin with: snapshot {base}, of {}", human::full_time(plan.base.time, zone)),
@@ -205,7 +244,10 @@ pub(super) fn words(plan: &Plan, zone: &TimeZone) -> Vec<String> {
         format!("  stop at: {last}"),
     ];
     if let Some(until) = plan.until {
-        lines.push(format!("  nothing that happened after {} is applied", human::full_time(until, zone)));
+        lines.push(format!(
+            "  nothing that happened after {} is applied",
+            human::full_time(until, zone)
+        ));
     }
     lines
 }
@@ -219,8 +261,9 @@ mod tests {
 
     #[test]
     fn refusals_name_the_nearest_moments() {
-        let at =
-            |offset: u64, time: Option<&str>| (Position::new("a b", offset), time.map(|time| time.parse().unwrap()));
+        let at = |offset: u64, time: Option<&str>| {
+            (Position::new("a b", offset), time.map(|time| time.parse().unwrap()))
+        };
         let refusal = Refusal {
             reason: "the log is missing there: power cut".to_owned(),
             before: Some(at(7, Some("2026-03-01T12:00:00Z"))),
@@ -228,8 +271,12 @@ mod tests {
         };
         let error = refused(&refusal, &TimeZone::UTC);
         assert_eq!(error.exit_code(), exit_code::FAILURE);
-        assert_eq!(error.message(), "that moment cannot be restored: the log is missing there: power cut");
-        let hint = "the last before it: 2026-03-01 12:00:00 UTC (--at 'a b@7'); the first after it: --at 'a b@9'";
+        assert_eq!(
+            error.message(),
+            "that moment cannot be restored: the log is missing there: power cut"
+        );
+        let hint = "the last before it: 2026-03-01 12:00:00 UTC (--at 'a b@7'); the first after \
+                    it: --at 'a b@9'";
         assert_eq!(error.hint(), Some(hint));
         let none = refused(&Refusal { before: None, after: None, ..refusal }, &TimeZone::UTC);
         assert!(none.hint().unwrap().contains("backup timeline"));
@@ -249,13 +296,16 @@ mod tests {
         let until = Some("2026-03-01T13:00:00Z".parse().unwrap());
         let time = Some("2026-03-01T12:59:00Z".parse().unwrap());
         let (log, turns, stop) = (Vec::new(), Vec::new(), Position::new("", 8));
-        let plan = Plan { base, log, turns, stop, until, time, bytes: 2048, estimate_ms: Some(90_000) };
+        let plan =
+            Plan { base, log, turns, stop, until, time, bytes: 2048, estimate_ms: Some(90_000) };
         let text = words(&plan, &TimeZone::UTC).join("\n");
         let text = anstream::adapter::strip_str(&text).to_string();
         assert_eq!(
             text,
-            "  begin with: snapshot a1a1a1a1, of 2026-03-01 12:00:00 UTC\n  then apply: nothing of the log; 2.0 KiB are read in \
-             all, in about 1 min 30 s if it goes as fast as a backup\n  stop at: 2026-03-01 12:59:00 UTC (@8)\n  nothing that happened after 2026-03-01 13:00:00 UTC is applied"
+            "  begin with: snapshot a1a1a1a1, of 2026-03-01 12:00:00 UTC\n  then apply: nothing of \
+             the log; 2.0 KiB are read in all, in about 1 min 30 s if it goes as fast as a \
+             backup\n  stop at: 2026-03-01 12:59:00 UTC (@8)\n  nothing that happened after \
+             2026-03-01 13:00:00 UTC is applied"
         );
     }
 }

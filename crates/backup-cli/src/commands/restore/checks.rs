@@ -16,7 +16,8 @@ use crate::human;
 const REPAIRED: &str = "repaired";
 
 impl Restore {
-    /// Fails if nothing in a snapshot of files is selected: a misspelt pattern must not look like a restore.
+    /// Fails if nothing in a snapshot of files is selected: a misspelt pattern must not look like a
+    /// restore.
     pub(super) async fn require_match(&self) -> CommandResult<()> {
         let selection = &self.request.selection;
         if !self.is_part || self.restorer.kind != SourceKind::Files {
@@ -35,29 +36,39 @@ impl Restore {
     /// The same for databases, of which only the source knows what is selected.
     pub(super) fn require_entries(&self, report: &RestoreReport) -> CommandResult<()> {
         // What is selected and cannot be restored was warned of.
-        let is_empty = self.restorer.kind != SourceKind::Files && report.entries == 0 && report.warnings == 0;
+        let is_empty =
+            self.restorer.kind != SourceKind::Files && report.entries == 0 && report.warnings == 0;
         if is_empty && self.is_part { Err(self.nothing_matches()) } else { Ok(()) }
     }
 
     fn nothing_matches(&self) -> CommandError {
         let short = self.snapshot.id().short();
         let hint = match self.restorer.kind {
-            SourceKind::Files => format!("`backup ls {short} -R` lists what it holds; patterns are globs over paths"),
+            SourceKind::Files => {
+                format!("`backup ls {short} -R` lists what it holds; patterns are globs over paths")
+            }
             SourceKind::Mongodb => {
-                format!("`backup ls {short} -R` lists what it holds; patterns are globs over database.collection")
+                format!(
+                    "`backup ls {short} -R` lists what it holds; patterns are globs over \
+                     database.collection"
+                )
             }
             SourceKind::Redis if self.restorer.is_server() => {
                 "patterns are globs over /database/key, for instance '/0/session:*'".to_owned()
             }
-            SourceKind::Redis => "files for a server hold everything: leave --only and --exclude out".to_owned(),
+            SourceKind::Redis => {
+                "files for a server hold everything: leave --only and --exclude out".to_owned()
+            }
             SourceKind::Postgres if self.restorer.is_server() => {
-                "patterns are globs over database, database.schema and database.schema.table".to_owned()
+                "patterns are globs over database, database.schema and database.schema.table"
+                    .to_owned()
             }
             SourceKind::Postgres => {
                 "a data directory is restored as a whole: leave --only and --exclude out".to_owned()
             }
         };
-        let error = CoreError::new(ErrorKind::NotFound, format!("nothing in snapshot {short} is selected"));
+        let error =
+            CoreError::new(ErrorKind::NotFound, format!("nothing in snapshot {short} is selected"));
         error.with_hint(hint).into()
     }
 
@@ -72,30 +83,36 @@ impl Restore {
             let error = CommandError::refused("the snapshot does not say what it was made of");
             return Err(error.with_hint("use --if-exists merge, which drops nothing"));
         };
-        self.request.selection = replaceable(&self.request.selection, &manifest.include, &manifest.exclude)?;
+        self.request.selection =
+            replaceable(&self.request.selection, &manifest.include, &manifest.exclude)?;
         Ok(())
     }
 
-    /// Says so if a repair left something out of the snapshot: what is restored is not all there was.
+    /// Says so if a repair left something out of the snapshot: what is restored is not all there
+    /// was.
     pub(super) fn warn_of_incomplete(&self) -> Outcome {
         let snapshot = self.snapshot.snapshot();
         let entries = human::count(snapshot.x_warnings.unwrap_or(0), "entry", "entries");
         let (ui, short) = (&self.session.ui, self.snapshot.id().short());
         if snapshot.tags.iter().any(|tag| tag == REPAIRED) {
-            ui.warning(format_args!("snapshot {short} was repaired and lacks what was lost: {entries}"));
+            ui.warning(format_args!(
+                "snapshot {short} was repaired and lacks what was lost: {entries}"
+            ));
             ui.hint("an earlier or later snapshot, or a copy in another repository, may have them");
             return Outcome::Warnings;
         }
         if snapshot.x_warnings.is_some_and(|some| some > 0) {
             ui.status(format_args!(
-                "Note: {entries} of snapshot {short} could not be backed up in full when it was made"
+                "Note: {entries} of snapshot {short} could not be backed up in full when it was \
+                 made"
             ));
         }
         Outcome::Success
     }
 
-    /// Fails if a restore could not be written anyway: before the store is asked, and paid, to thaw anything. A server was
-    /// reached already; what is in its way is in data that may have to be thawed.
+    /// Fails if a restore could not be written anyway: before the store is asked, and paid, to thaw
+    /// anything. A server was reached already; what is in its way is in data that may have to be
+    /// thawed.
     pub(super) async fn require_target(&self) -> CommandResult<()> {
         if self.restorer.is_server() {
             return Ok(());
@@ -114,13 +131,16 @@ impl Restore {
 /// Fails if nothing can be written at, or made below, the nearest directory that exists.
 fn require_writable(target: &Path) -> CommandResult<()> {
     let absolute = std::path::absolute(target).map_err(|error| cannot_write(target, &error))?;
-    let nearest = absolute.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
-    rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| cannot_write(target, &error.into()))
+    let nearest =
+        absolute.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
+    rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| cannot_write(target, &error.into()))
 }
 
 fn cannot_write(target: &Path, error: &std::io::Error) -> CommandError {
-    CommandError::io(format!("cannot write to {}", target.display()), error)
-        .with_hint("name another directory with --target, or run the command as a user who may write there")
+    CommandError::io(format!("cannot write to {}", target.display()), error).with_hint(
+        "name another directory with --target, or run the command as a user who may write there",
+    )
 }
 
 #[cfg(test)]
@@ -134,7 +154,11 @@ mod tests {
         let file = dir.path().join("file");
         std::fs::write(&file, "x").unwrap();
         for bad in [file.join("below"), file] {
-            assert!(require_writable(&bad).is_err_and(|error| error.hint().is_some()), "{}", bad.display());
+            assert!(
+                require_writable(&bad).is_err_and(|error| error.hint().is_some()),
+                "{}",
+                bad.display()
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Restoring a group: every member to the same moment, by its own engine and to its own target. Nothing is written before the plans of
-//! all of them stand.
+//! Restoring a group: every member to the same moment, by its own engine and to its own target.
+//! Nothing is written before the plans of all of them stand.
 
 use backup_control::config::{Config, GroupConfig, LoadedConfig, SourceKind};
 use backup_control::groups::{self, Member, MemberPlan};
@@ -103,7 +103,12 @@ impl Group {
         }
         let restores: Vec<Restore> = rehearsed.into_iter().map(|(restore, _)| restore).collect();
         if args.dry_run {
-            self.report(session, moment, true, restores.iter().map(|restore| restore.json(None)).collect())?;
+            self.report(
+                session,
+                moment,
+                true,
+                restores.iter().map(|restore| restore.json(None)).collect(),
+            )?;
             return Ok(incomplete);
         }
         self.confirm(session, args, &restores).await?;
@@ -118,10 +123,16 @@ impl Group {
         let members = &self.section().jobs;
         let mut given: Vec<(&str, &str)> = Vec::new();
         for text in &args.target {
-            let pair = text.split_once('=').filter(|(job, _)| members.iter().any(|member| member == job));
+            let pair =
+                text.split_once('=').filter(|(job, _)| members.iter().any(|member| member == job));
             let (job, target) = pair.ok_or_else(|| {
-                CommandError::usage("this --target does not say which member of the group it is for")
-                    .with_hint(format!("write --target JOB=DIR_OR_SERVER, for one of {}", members.join(", ")))
+                CommandError::usage(
+                    "this --target does not say which member of the group it is for",
+                )
+                .with_hint(format!(
+                    "write --target JOB=DIR_OR_SERVER, for one of {}",
+                    members.join(", ")
+                ))
             })?;
             if given.iter().any(|(known, _)| *known == job) {
                 return Err(CommandError::usage(format!("there are two targets for job {job}")));
@@ -129,16 +140,21 @@ impl Group {
             given.push((job, target));
         }
         let target = |job: &String| {
-            let own = given.iter().find(|(known, _)| known == job).map(|(_, target)| (*target).to_owned());
+            let own = given
+                .iter()
+                .find(|(known, _)| known == job)
+                .map(|(_, target)| (*target).to_owned());
             own.or_else(|| Some(self.section().targets.get(job)?.reveal().to_owned()))
         };
         let of = |job: &'_ String| match target(job) {
             _ if args.in_place => Ok(None),
             Some(target) => Ok(Some(target)),
-            None => Err(CommandError::usage(format!("where to restore job {job} to is not said")).with_hint(format!(
-                "add --target {job}=DIR_OR_SERVER, or name it in [groups.{}.targets] of the configuration",
-                self.name
-            ))),
+            None => Err(CommandError::usage(format!("where to restore job {job} to is not said"))
+                .with_hint(format!(
+                    "add --target {job}=DIR_OR_SERVER, or name it in [groups.{}.targets] of the \
+                     configuration",
+                    self.name
+                ))),
         };
         members.iter().map(|job| Ok((job.as_str(), of(job)?))).collect()
     }
@@ -154,7 +170,13 @@ impl Group {
         let mut specs = Vec::new();
         for (job, _) in targets {
             let flags = JobFlags::default();
-            let job = Job::from_config(job, self.config(), session.named_repository()?, &flags, session.place())?;
+            let job = Job::from_config(
+                job,
+                self.config(),
+                session.named_repository()?,
+                &flags,
+                session.place(),
+            )?;
             let place = job.repository.to_string();
             if !opened.iter().any(|(known, _)| *known == place) {
                 opened.push((place.clone(), session.open_indexed_at(&job.repository).await?));
@@ -163,7 +185,9 @@ impl Group {
         }
         let (mut members, mut places, mut refused) = (Vec::new(), Vec::new(), None);
         for ((job, _), (spec, kind, place)) in targets.iter().zip(specs) {
-            let Some((_, opened)) = opened.iter().find(|(known, _)| *known == place) else { continue };
+            let Some((_, opened)) = opened.iter().find(|(known, _)| *known == place) else {
+                continue;
+            };
             match Member::load(job, kind, &opened.indexed, &opened.snapshots, &session.cx).await {
                 Ok(member) => members.push(member),
                 Err(error) => refuse(session, job, error.into(), &mut refused)?,
@@ -207,9 +231,10 @@ impl Group {
             MemberPlan::Log(info, log) => (info, Some(log)),
             MemberPlan::Snapshot(info) => {
                 let time = human::full_time(info.snapshot.time, session.zone());
-                session
-                    .ui
-                    .status(format_args!("{}: has no log; its snapshot is of {time}", human::text(job.as_bytes())));
+                session.ui.status(format_args!(
+                    "{}: has no log; its snapshot is of {time}",
+                    human::text(job.as_bytes())
+                ));
                 (info, None)
             }
             MemberPlan::Refused(refusal) => return Err(at::refused(&refusal, session.zone())),
@@ -227,19 +252,33 @@ impl Group {
         Ok(Restore { member: Some(job), ..restore })
     }
 
-    async fn confirm(&self, session: &Session, args: &Args, restores: &[Restore]) -> CommandResult<()> {
+    async fn confirm(
+        &self,
+        session: &Session,
+        args: &Args,
+        restores: &[Restore],
+    ) -> CommandResult<()> {
         if !args.overwrites() && args.asked.is_none() {
             return Ok(());
         }
-        let question = format!("Restore all members of group {}?", human::text(self.name.as_bytes()));
-        asked::confirm(session, args, &question, restores.iter().any(Restore::replaces_server)).await
+        let question =
+            format!("Restore all members of group {}?", human::text(self.name.as_bytes()));
+        asked::confirm(session, args, &question, restores.iter().any(Restore::replaces_server))
+            .await
     }
 
     /// Restores all members, whatever comes of each.
-    async fn execute(&self, session: &Session, moment: Timestamp, restores: &[Restore]) -> CommandResult {
+    async fn execute(
+        &self,
+        session: &Session,
+        moment: Timestamp,
+        restores: &[Restore],
+    ) -> CommandResult {
         let records = Records::open(session).await;
-        let one = async |restore| (restore, Restore::execute_recorded(restore, records.as_ref()).await);
-        let mut running = stream::iter(restores.iter().map(one)).buffered(self.section().parallel());
+        let one =
+            async |restore| (restore, Restore::execute_recorded(restore, records.as_ref()).await);
+        let mut running =
+            stream::iter(restores.iter().map(one)).buffered(self.section().parallel());
         let (mut worst, mut members, mut cancelled) = (Outcome::Success, Vec::new(), None);
         while let Some((restore, result)) = running.next().await {
             let error = match result {
@@ -277,7 +316,15 @@ impl Group {
         if session.ui.is_json() {
             let (schema_version, event, verb) = (SCHEMA_VERSION, "summary", "restore");
             let group = self.name.as_str();
-            session.ui.event(&GroupEvent { schema_version, event, verb, group, moment, dry_run, members });
+            session.ui.event(&GroupEvent {
+                schema_version,
+                event,
+                verb,
+                group,
+                moment,
+                dry_run,
+                members,
+            });
             return Ok(());
         }
         let name = human::text(self.name.as_bytes());
@@ -302,7 +349,12 @@ impl Restore {
     }
 
     fn json(&self, error: Option<String>) -> MemberJson<'_> {
-        MemberJson { job: self.member(), snapshot: self.snapshot.id().to_hex(), target: &self.restorer.place, error }
+        MemberJson {
+            job: self.member(),
+            snapshot: self.snapshot.id().to_hex(),
+            target: &self.restorer.place,
+            error,
+        }
     }
 }
 
@@ -317,7 +369,12 @@ async fn rehearse(restore: &mut Restore) -> CommandResult<(Outcome, RestoreRepor
 }
 
 /// Tells of a member that cannot be restored; the others are looked at all the same.
-fn refuse(session: &Session, job: &str, error: CommandError, refused: &mut Option<CommandError>) -> CommandResult<()> {
+fn refuse(
+    session: &Session,
+    job: &str,
+    error: CommandError,
+    refused: &mut Option<CommandError>,
+) -> CommandResult<()> {
     if error.is_cancelled() {
         return Err(error);
     }
@@ -342,7 +399,11 @@ fn require_different_targets(restores: &[(Restore, RestoreReport)]) -> CommandRe
             other.0.restorer.place == one.restorer.place && alone.contains(&other.0.restorer.kind)
         };
         if let Some((other, _)) = restores[..at].iter().find(same) {
-            let text = format!("jobs {} and {} would be restored to the same place", other.member(), one.member());
+            let text = format!(
+                "jobs {} and {} would be restored to the same place",
+                other.member(),
+                one.member()
+            );
             return Err(CommandError::usage(text).with_hint("give each a target of its own"));
         }
     }
@@ -363,8 +424,10 @@ fn require_meaning(args: &Args) -> CommandResult<()> {
     match of_one.into_iter().find(|(_, given)| *given) {
         None => Ok(()),
         Some((flag, _)) => {
-            let hint = "leave it out, or restore the member alone: `backup restore --job JOB --at MOMENT --target …`";
-            Err(CommandError::usage(format!("{flag} is not for groups, but for one of their jobs")).with_hint(hint))
+            let hint = "leave it out, or restore the member alone: `backup restore --job JOB --at \
+                        MOMENT --target …`";
+            Err(CommandError::usage(format!("{flag} is not for groups, but for one of their jobs"))
+                .with_hint(hint))
         }
     }
 }

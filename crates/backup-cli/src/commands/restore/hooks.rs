@@ -30,7 +30,11 @@ impl RestoreHooks {
 
 impl Restore {
     /// Restores between the hooks, if there are any; says how many warnings they add.
-    pub(super) async fn between_hooks(&self, session: &Session, run: &RunId) -> CommandResult<(RestoreReport, u64)> {
+    pub(super) async fn between_hooks(
+        &self,
+        session: &Session,
+        run: &RunId,
+    ) -> CommandResult<(RestoreReport, u64)> {
         let Some(RestoreHooks { hooks, secrets }) = &self.hooks else {
             return Ok((self.execute(&session.cx).await?, 0));
         };
@@ -42,7 +46,13 @@ impl Restore {
             ("BACKUP_HOOK_TARGET", self.restorer.place.clone()),
         ];
         let env = &session.env;
-        let begun = hooks::run(Hook::BeforeRestore, hooks, Around { env, secrets, facts: &facts }, &session.cx).await;
+        let begun = hooks::run(
+            Hook::BeforeRestore,
+            hooks,
+            Around { env, secrets, facts: &facts },
+            &session.cx,
+        )
+        .await;
         let result = match begun {
             Ok(()) => self.execute(&session.cx).await,
             Err(error) => Err(CommandError::from(error)),
@@ -54,9 +64,12 @@ impl Restore {
             Err(error) => ("failed", error.chain()),
         };
         facts.extend([("BACKUP_HOOK_RESULT", word.to_owned()), ("BACKUP_HOOK_ERROR", error)]);
-        // What was stopped for the restore has to be started again, also if somebody has stopped the restore.
+        // What was stopped for the restore has to be started again, also if somebody has stopped
+        // the restore.
         let cx = Context::new(session.cx.events.clone());
-        let ended = hooks::run(Hook::AfterRestore, hooks, Around { env, secrets, facts: &facts }, &cx).await;
+        let ended =
+            hooks::run(Hook::AfterRestore, hooks, Around { env, secrets, facts: &facts }, &cx)
+                .await;
         if let Err(error) = &ended {
             cx.events.warn(WarningKind::Other, "", error.to_string());
         }

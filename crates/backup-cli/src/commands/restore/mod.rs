@@ -116,7 +116,8 @@ async fn prepare(session: &Session, args: &Args) -> CommandResult<Restore> {
     let to = match &args.target[..] {
         [] if args.in_place => RestoreTo::Origin,
         [] => {
-            let hint = "name a directory or a server by --target, or restore to where the data came from by --in-place";
+            let hint = "name a directory or a server by --target, or restore to where the data \
+                        came from by --in-place";
             return Err(CommandError::usage("where to restore to is not said").with_hint(hint));
         }
         [target] => RestoreTo::Target(target),
@@ -127,7 +128,11 @@ async fn prepare(session: &Session, args: &Args) -> CommandResult<Restore> {
     };
     let spec = session.repository()?;
     let opened = session.open_indexed().await?;
-    let asked = at::Asked { snapshot: args.snapshot.as_deref(), at: args.at.as_deref(), filter: &args.filter };
+    let asked = at::Asked {
+        snapshot: args.snapshot.as_deref(),
+        at: args.at.as_deref(),
+        filter: &args.filter,
+    };
     let at::Chosen { info, log, until } = at::choose(session, &opened, asked).await?;
     let snapshot = opened.indexed.snapshot(&info);
     let flags = RestoreFlags { until, ..args.flags() };
@@ -230,7 +235,8 @@ impl Restore {
         let id = run.id.clone();
         let work = async |heard: &Session| {
             // Whoever watches over restores hears of it now, not when all is over.
-            let (done, ()) = tokio::join!(self.between_hooks(heard, &id), alerts::check::restore_began(session));
+            let (done, ()) =
+                tokio::join!(self.between_hooks(heard, &id), alerts::check::restore_began(session));
             done
         };
         let describe = |done: &(RestoreReport, u64), evidence: &mut Evidence| {

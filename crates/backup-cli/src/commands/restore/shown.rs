@@ -34,7 +34,8 @@ impl Restore {
         let of_server = self.restorer.is_server();
         if ui.is_json() {
             let place = of_server.then_some(self.restorer.place.as_str());
-            let (snapshot, target) = (self.snapshot.id().to_hex(), self.request.target.as_deref().or(place));
+            let (snapshot, target) =
+                (self.snapshot.id().to_hex(), self.request.target.as_deref().or(place));
             let log = self.request.log.as_ref().map(|log| LogJson::from(log.plan()));
             let json = RestoreJson { snapshot, target, dry_run, log, report };
             let summary = Summary::new("restore", self.repository.clone(), &json);
@@ -48,12 +49,21 @@ impl Restore {
         if let Some(log) = &self.request.log {
             lines.extend(at::words(log.plan(), self.session.zone()));
         }
-        lines.extend(if of_server { self.collections(report, dry_run, verbs) } else { files(report, dry_run, verbs) });
+        lines.extend(if of_server {
+            self.collections(report, dry_run, verbs)
+        } else {
+            files(report, dry_run, verbs)
+        });
         // What somebody is about to confirm is shown even to those who want quiet.
         if dry_run { ui.print(lines.join("\n")) } else { ui.summary(lines.join("\n")) }
     }
 
-    fn collections(&self, report: &RestoreReport, dry_run: bool, [write, _, remove]: [&str; 3]) -> Vec<String> {
+    fn collections(
+        &self,
+        report: &RestoreReport,
+        dry_run: bool,
+        [write, _, remove]: [&str; 3],
+    ) -> Vec<String> {
         let words = match self.restorer.kind {
             SourceKind::Mongodb => ("collection or view", "collections and views"),
             SourceKind::Redis => ("key", "keys"),
@@ -62,7 +72,11 @@ impl Restore {
         let count = |count: u64| human::count(count, words.0, words.1);
         let mut lines = match dry_run {
             true => vec![format!("  {write}: {}", count(report.entries))],
-            false => vec![format!("  {write}: {}, {}", count(report.entries), human::size(report.written_bytes))],
+            false => vec![format!(
+                "  {write}: {}, {}",
+                count(report.entries),
+                human::size(report.written_bytes)
+            )],
         };
         let drops = self.request.if_exists == IfExists::Replace;
         match (dry_run, report.removed) {
@@ -76,7 +90,9 @@ impl Restore {
             }
             // How many is known only when they are dropped.
             (true, _) if drops && !self.is_renaming => {
-                lines.push(format!("  {remove}: whatever else is there of what the snapshot was made of"));
+                lines.push(format!(
+                    "  {remove}: whatever else is there of what the snapshot was made of"
+                ));
             }
             (_, 0) => {}
             (_, some) => lines.push(format!("  {remove}: {}", count(some))),
@@ -87,13 +103,21 @@ impl Restore {
 }
 
 /// What is said of files.
-pub(crate) fn files(report: &RestoreReport, dry_run: bool, [write, leave, remove]: [&str; 3]) -> Vec<String> {
+pub(crate) fn files(
+    report: &RestoreReport,
+    dry_run: bool,
+    [write, leave, remove]: [&str; 3],
+) -> Vec<String> {
     let bytes = |part: u64| match part == report.total_bytes {
         true => human::size(part),
         false => format!("{} of {}", human::size(part), human::size(report.total_bytes)),
     };
     let files = |count: u64| human::count(count, "file", "files");
-    let mut lines = vec![format!("  {write}: {}, {}", files(report.files_written), bytes(report.written_bytes))];
+    let mut lines = vec![format!(
+        "  {write}: {}, {}",
+        files(report.files_written),
+        bytes(report.written_bytes)
+    )];
     if report.files_unchanged > 0 {
         lines.push(format!("  {leave}: {}", files(report.files_unchanged)));
     }

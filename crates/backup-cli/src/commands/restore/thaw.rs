@@ -35,14 +35,23 @@ impl From<ThawArg> for ThawSpeed {
 
 impl Restore {
     /// Makes archived data readable; says whether it is.
-    pub(super) async fn thaw(&self, speed: ThawSpeed, days: u32, wait: bool) -> CommandResult<bool> {
+    pub(super) async fn thaw(
+        &self,
+        speed: ThawSpeed,
+        days: u32,
+        wait: bool,
+    ) -> CommandResult<bool> {
         let (ui, cx) = (&self.session.ui, &self.session.cx);
         // Patterns of databases are no paths: all of the snapshot may be needed.
         let all = Selection::all();
-        let selection = if self.restorer.kind == SourceKind::Files { &self.request.selection } else { &all };
+        let selection =
+            if self.restorer.kind == SourceKind::Files { &self.request.selection } else { &all };
         let mut thaw = Thaw::survey(&self.snapshot, selection, cx).await?;
         if !thaw.is_possible() {
-            ui.warning("this storage has no archive that can be thawed from here; restoring what can be read");
+            ui.warning(
+                "this storage has no archive that can be thawed from here; restoring what \
+                 can be read",
+            );
         }
         let figures = thaw.figures();
         if figures.is_ready() {

@@ -10,8 +10,9 @@ use super::Args;
 use crate::records;
 use crate::session::Session;
 
-/// The words that run `job`, which is one of those of `args`, again from anywhere; none if they would hold a secret, or what is no
-/// text. Commands that print pass phrases may hold secrets: they are not among the words.
+/// The words that run `job`, which is one of those of `args`, again from anywhere; none if they
+/// would hold a secret, or what is no text. Commands that print pass phrases may hold secrets: they
+/// are not among the words.
 pub(in crate::commands) fn words(session: &Session, args: &Args, job: &Job) -> Option<Vec<String>> {
     let repository = job.repository.name.clone().unwrap_or_else(|| records::place(&job.repository));
     of_name(session, args, vec![repository], &job.options.job)
@@ -25,17 +26,26 @@ pub(super) fn of_group(session: &Session, args: &Args, name: &str) -> Option<Vec
     of_name(session, args, repository.into_iter().collect(), name)
 }
 
-fn of_name(session: &Session, args: &Args, repository: Vec<String>, what: &str) -> Option<Vec<String>> {
+fn of_name(
+    session: &Session,
+    args: &Args,
+    repository: Vec<String>,
+    what: &str,
+) -> Option<Vec<String>> {
     // A mistake in a configuration is nothing to somebody who backs up without it.
     let config = session.config().ok().flatten().map(|loaded| loaded.file);
     let sources: Option<Vec<String>> = args.source.iter().map(|source| shown(source)).collect();
-    let paths = |paths: &[std::path::PathBuf]| paths.iter().map(|path| absolute(path)).collect::<Option<Vec<String>>>();
+    let paths = |paths: &[std::path::PathBuf]| {
+        paths.iter().map(|path| absolute(path)).collect::<Option<Vec<String>>>()
+    };
     // Whatever is left out when an address is shown may be a secret.
     if repository.iter().any(|place| place.contains('…')) {
         return None;
     }
     let one = |value: Option<String>| Vec::from_iter(value);
-    let name = |value: Option<clap::builder::PossibleValue>| one(value.map(|value| value.get_name().to_owned()));
+    let name = |value: Option<clap::builder::PossibleValue>| {
+        one(value.map(|value| value.get_name().to_owned()))
+    };
     let flags = [
         ("config", paths(config.as_slice())?),
         ("repo", repository),

@@ -1,4 +1,5 @@
-//! Executing a job: alone, remembered, between its hooks, tried again, and looked at when it is done.
+//! Executing a job: alone, remembered, between its hooks, tried again, and looked at when it is
+//! done.
 
 use backup_control::heartbeat;
 use backup_control::hooks::{self, Around, Hook};
@@ -25,8 +26,11 @@ pub(super) fn require_window(session: &Session, job: &Job) -> CommandResult<()> 
     match job.execution.window.filter(|window| !window.contains(&now)) {
         None => Ok(()),
         Some(window) => {
-            let text =
-                format!("job {} may begin at {window} only, and it is {}", job.options.job, now.strftime("%H:%M"));
+            let text = format!(
+                "job {} may begin at {window} only, and it is {}",
+                job.options.job,
+                now.strftime("%H:%M")
+            );
             Err(CommandError::refused(text).with_hint("add --force to run it now"))
         }
     }
@@ -55,7 +59,12 @@ impl Reach<'_> {
             Self::Opened(repository) => Some(repository.clone()),
             Self::Among(opened) => {
                 let place = job.repository.to_string();
-                opened.lock().await.iter().find(|(known, _)| *known == place).map(|(_, repository)| repository.clone())
+                opened
+                    .lock()
+                    .await
+                    .iter()
+                    .find(|(known, _)| *known == place)
+                    .map(|(_, repository)| repository.clone())
             }
         }
     }
@@ -74,7 +83,13 @@ pub(in crate::commands) async fn execute(
         return work(session).await;
     }
     let now = session.cx.clock.now();
-    let mut run = Run::new(What::Backup, &job.options.job, &records::place(&job.repository), &session.machine, now);
+    let mut run = Run::new(
+        What::Backup,
+        &job.options.job,
+        &records::place(&job.repository),
+        &session.machine,
+        now,
+    );
     run.evidence.subject = job.source.to_string();
     run.evidence.again = again;
     if session.global.password_command.is_some() {
@@ -90,7 +105,8 @@ pub(in crate::commands) async fn execute(
     let begun = run.clone();
     let whole = async |session: &Session| {
         let mut unopened = None;
-        let open = async || reach.open(session, job).await.map_err(|error| unopened = Some(error)).ok();
+        let open =
+            async || reach.open(session, job).await.map_err(|error| unopened = Some(error)).ok();
         // Nothing is stopped by hooks for what somebody else does.
         right.in_repository(session, job, &begun, open).await?;
         // What cannot be opened is not waited for twice, unless a hook may change that.
@@ -115,15 +131,20 @@ pub(in crate::commands) async fn execute(
     result
 }
 
-/// Tells whoever listens that the job has succeeded. The backup is what it is; that it is not heard of is a warning.
+/// Tells whoever listens that the job has succeeded. The backup is what it is; that it is not heard
+/// of is a warning.
 async fn beat(session: &Session, job: &Job) {
     let Some(address) = &job.execution.heartbeat else { return };
     if let Err(why) = heartbeat::send(address, &session.env, &session.cx).await {
-        session.ui.warning(format_args!("the heartbeat of job {} was not heard by {address}: {why}", job.options.job));
+        session.ui.warning(format_args!(
+            "the heartbeat of job {} was not heard by {address}: {why}",
+            job.options.job
+        ));
     }
 }
 
-/// Opens the repository, unless it is among those that are opened, connects the source, and makes one backup.
+/// Opens the repository, unless it is among those that are opened, connects the source, and makes
+/// one backup.
 pub(super) async fn open_and_back_up(
     session: &Session,
     job: &Job,
@@ -134,8 +155,13 @@ pub(super) async fn open_and_back_up(
     super::back_up(session, &repository, job, &*source).await
 }
 
-/// The repository of a job. One at a time is opened: somebody may be asked for its pass phrase, who shall be asked once.
-pub(super) async fn open(session: &Session, job: &Job, opened: &OpenedRepositories) -> CommandResult<Repository> {
+/// The repository of a job. One at a time is opened: somebody may be asked for its pass phrase, who
+/// shall be asked once.
+pub(super) async fn open(
+    session: &Session,
+    job: &Job,
+    opened: &OpenedRepositories,
+) -> CommandResult<Repository> {
     let place = job.repository.to_string();
     let mut opened = opened.lock().await;
     if let Some((_, repository)) = opened.iter().find(|(known, _)| *known == place) {
@@ -153,15 +179,19 @@ async fn between_hooks(
     work: &mut impl AsyncFnMut(&Session) -> CommandResult<BackedUp>,
 ) -> CommandResult<BackedUp> {
     let hooks = &job.execution.hooks;
-    let mut facts = vec![("BACKUP_HOOK_JOB", job.options.job.clone()), ("BACKUP_HOOK_RUN", id.to_string())];
+    let mut facts =
+        vec![("BACKUP_HOOK_JOB", job.options.job.clone()), ("BACKUP_HOOK_RUN", id.to_string())];
     let (env, secrets) = (&session.env, job.execution.secrets.as_slice());
-    let begun = hooks::run(Hook::Before, hooks, Around { env, secrets, facts: &facts }, &session.cx).await;
+    let begun =
+        hooks::run(Hook::Before, hooks, Around { env, secrets, facts: &facts }, &session.cx).await;
     let mut result = match begun {
         Ok(()) => Box::pin(persistently(session, job, work)).await,
         Err(error) => Err(error.into()),
     };
     let (word, snapshot, error) = match &result {
-        Ok(done) if done.outcome() == Outcome::Success => ("success", done.report.snapshot, String::new()),
+        Ok(done) if done.outcome() == Outcome::Success => {
+            ("success", done.report.snapshot, String::new())
+        }
         Ok(done) => ("warnings", done.report.snapshot, String::new()),
         Err(error) if error.is_cancelled() => ("cancelled", error.snapshot(), error.chain()),
         Err(error) => ("failed", error.snapshot(), error.chain()),
@@ -169,7 +199,8 @@ async fn between_hooks(
     facts.push(("BACKUP_HOOK_RESULT", word.to_owned()));
     facts.push(("BACKUP_HOOK_SNAPSHOT", snapshot.map(|id| id.to_hex()).unwrap_or_default()));
     facts.push(("BACKUP_HOOK_ERROR", error));
-    // What was stopped for the backup has to be started again, also if somebody has stopped the backup.
+    // What was stopped for the backup has to be started again, also if somebody has stopped the
+    // backup.
     let cx = Context::new(session.cx.events.clone());
     let mut last = Vec::new();
     if result.is_err() {
@@ -204,7 +235,8 @@ async fn persistently(
         let Some(pause) = job.execution.retry.as_ref().and_then(|retry| retry.pause(failed)) else {
             return Err(error);
         };
-        let text = format!("failed, and is tried again in {}: {}", human::duration(pause), error.chain());
+        let text =
+            format!("failed, and is tried again in {}: {}", human::duration(pause), error.chain());
         session.cx.events.note(text);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -213,7 +245,8 @@ async fn persistently(
     }
 }
 
-/// Fails if the snapshot that was made does not hold what is expected; warns if a full one cannot tell.
+/// Fails if the snapshot that was made does not hold what is expected; warns if a full one cannot
+/// tell.
 pub(super) async fn require_expected(
     session: &Session,
     repository: &Repository,
@@ -221,7 +254,9 @@ pub(super) async fn require_expected(
     report: &BackupReport,
 ) -> CommandResult {
     let expected = &job.execution.expect;
-    let Some(id) = report.snapshot.filter(|_| !expected.is_empty()) else { return Ok(Outcome::Success) };
+    let Some(id) = report.snapshot.filter(|_| !expected.is_empty()) else {
+        return Ok(Outcome::Success);
+    };
     let list = repository.snapshots(&session.cx).await?;
     let indexed = repository.load_index(&session.cx).await?;
     let manifest = match list.snapshots.iter().find(|info| info.id == id) {
@@ -229,18 +264,25 @@ pub(super) async fn require_expected(
         None => None,
     };
     let Some(manifest) = manifest else {
-        return Err(CommandError::new(Kind::Mismatch, format!("what snapshot {} holds cannot be told", id.short())));
+        return Err(CommandError::new(
+            Kind::Mismatch,
+            format!("what snapshot {} holds cannot be told", id.short()),
+        ));
     };
     let unmet = expect::unmet(expected, &manifest);
     if !unmet.is_empty() {
-        let text = format!("snapshot {} does not hold what is expected: {}", id.short(), unmet.join("; "));
+        let text =
+            format!("snapshot {} does not hold what is expected: {}", id.short(), unmet.join("; "));
         match damage::hold_last_complete(repository, &id, expected, &session.cx).await {
             Ok(Some(last)) => session.ui.warning(format_args!(
-                "snapshot {0}, the last one that does, is held from now on; `backup release {0}` ends that",
+                "snapshot {0}, the last one that does, is held from now on; `backup release {0}` \
+                 ends that",
                 last.id.short()
             )),
             Ok(None) => {}
-            Err(error) => records::warn(session, "the last one that does could not be held", &error.into()),
+            Err(error) => {
+                records::warn(session, "the last one that does could not be held", &error.into())
+            }
         }
         return Err(CommandError::new(Kind::Mismatch, text)
             .with_hint("it is kept; look at the source before older snapshots are forgotten"));
@@ -248,7 +290,8 @@ pub(super) async fn require_expected(
     if expected.iter().all(|expected| expect::can_tell(expected, &manifest)) {
         return Ok(Outcome::Success);
     }
-    let text = format!("snapshot {} counts no objects: what is expected of them is not known", id.short());
+    let text =
+        format!("snapshot {} counts no objects: what is expected of them is not known", id.short());
     if report.kind == BackupKind::Full {
         session.cx.events.warn(WarningKind::Other, "", text);
         return Ok(Outcome::Warnings);

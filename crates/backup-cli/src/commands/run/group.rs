@@ -57,7 +57,8 @@ struct GroupEvent<'a> {
 }
 
 impl Group {
-    /// Runs all its jobs, whatever comes of each. The exit code is that of the first that failed, or else the worst.
+    /// Runs all its jobs, whatever comes of each. The exit code is that of the first that failed,
+    /// or else the worst.
     pub(super) async fn run(
         &self,
         session: &Session,
@@ -66,12 +67,16 @@ impl Group {
         records: Option<&Records>,
     ) -> CommandResult {
         let jobs = human::count(self.jobs.len() as u64, "job", "jobs");
-        session.ui.status(format_args!("Running the {jobs} of group {}", human::text(self.name.as_bytes())));
+        session.ui.status(format_args!(
+            "Running the {jobs} of group {}",
+            human::text(self.name.as_bytes())
+        ));
         let recording = records::begin(session, records, self.as_run(session, args)).await;
         let heard = match &recording {
-            Some(recording) => {
-                Session { cx: Context { events: recording.events(), ..session.cx.clone() }, ..session.clone() }
-            }
+            Some(recording) => Session {
+                cx: Context { events: recording.events(), ..session.cx.clone() },
+                ..session.clone()
+            },
             None => session.clone(),
         };
         let done = self.work(&heard, args, opened, records).await;
@@ -79,12 +84,19 @@ impl Group {
         if let Some(recording) = recording {
             let (state, failure, moment) = match &done {
                 Ok(done) => (done.state(), done.failure(), done.moment),
-                Err(error) => (records::without_success(error), Some(records::failure(error)), None),
+                Err(error) => {
+                    (records::without_success(error), Some(records::failure(error)), None)
+                }
             };
-            let change = |evidence: &mut Evidence| (evidence.failure, evidence.moment) = (failure, moment);
+            let change =
+                |evidence: &mut Evidence| (evidence.failure, evidence.moment) = (failure, moment);
             match recording.end(state, change).await {
                 Ok(run) => trail::run(session, &run).await,
-                Err(error) => records::warn(session, "what came of the group is not remembered", &error.into()),
+                Err(error) => records::warn(
+                    session,
+                    "what came of the group is not remembered",
+                    &error.into(),
+                ),
             }
         }
         let done = done?;
@@ -93,7 +105,8 @@ impl Group {
     }
 
     fn as_run(&self, session: &Session, args: &Args) -> Run {
-        let mut places: Vec<String> = self.jobs.iter().map(|job| records::place(&job.repository)).collect();
+        let mut places: Vec<String> =
+            self.jobs.iter().map(|job| records::place(&job.repository)).collect();
         places.sort();
         places.dedup();
         let now = session.cx.clock.now();
@@ -114,7 +127,8 @@ impl Group {
         let one = async |job: &'a Job| {
             // What was heard of the group is no part of what is heard of a member.
             let events = reporter::of_job(&session.ui, &job.options.job);
-            let session = Session { cx: Context { events, ..session.cx.clone() }, ..session.clone() };
+            let session =
+                Session { cx: Context { events, ..session.cx.clone() }, ..session.clone() };
             (job, Box::pin(super::one(&session, args, job, opened, records)).await)
         };
         let mut running = stream::iter(self.jobs.iter().map(one)).buffered(self.parallel);
@@ -145,12 +159,16 @@ impl Group {
         let mut infos: Vec<SnapshotInfo> = Vec::new();
         for (job, id) in snapshots {
             let Some(id) = id else { continue };
-            let list = super::execute::open(session, job, opened).await?.snapshots(&session.cx).await?;
+            let list =
+                super::execute::open(session, job, opened).await?.snapshots(&session.cx).await?;
             infos.extend(list.snapshots.into_iter().find(|info| info.id == id));
         }
         let moment = if infos.len() == self.jobs.len() { groups::first_of(&infos) } else { None };
         if let Some(moment) = moment {
-            session.cx.events.note(format!("moments from {moment} on have these snapshots before them"));
+            session
+                .cx
+                .events
+                .note(format!("moments from {moment} on have these snapshots before them"));
         }
         Ok(Done { members, worst, moment })
     }
@@ -158,14 +176,19 @@ impl Group {
     fn report(&self, session: &Session, done: &Done<'_>) -> CommandResult<()> {
         if session.ui.is_json() {
             let (schema_version, event, verb) = (SCHEMA_VERSION, "summary", "run");
-            let (group, moment, members) = (self.name.as_str(), done.moment, done.members.as_slice());
+            let (group, moment, members) =
+                (self.name.as_str(), done.moment, done.members.as_slice());
             session.ui.event(&GroupEvent { schema_version, event, verb, group, moment, members });
             return Ok(());
         }
         let good = done.members.iter().filter(|member| member.error.is_none()).count();
         let count = human::count(done.members.len() as u64, "job", "jobs");
-        let mut lines = vec![format!("Group {}: {good} of {count} backed up", human::text(self.name.as_bytes()))];
-        let mut table = Table::new([("  Job", Align::Left), ("Snapshot", Align::Left), ("", Align::Left)]);
+        let mut lines = vec![format!(
+            "Group {}: {good} of {count} backed up",
+            human::text(self.name.as_bytes())
+        )];
+        let mut table =
+            Table::new([("  Job", Align::Left), ("Snapshot", Align::Left), ("", Align::Left)]);
         for member in &done.members {
             let snapshot = member.snapshot.as_deref().map_or("", |id| &id[..8]);
             let word = match (&member.error, member.exit_code) {
@@ -173,12 +196,18 @@ impl Group {
                 (None, 0) => String::new(),
                 (None, _) => "with warnings".to_owned(),
             };
-            table.row([format!("  {}", human::text(member.job.as_bytes())), snapshot.to_owned(), word]);
+            table.row([
+                format!("  {}", human::text(member.job.as_bytes())),
+                snapshot.to_owned(),
+                word,
+            ]);
         }
         lines.extend(table.lines());
         if let Some(moment) = done.moment {
             let moment = human::full_time(moment, session.zone());
-            lines.push(format!("Moments from {moment} on can be restored with them, as far as logs are captured"));
+            lines.push(format!(
+                "Moments from {moment} on can be restored with them, as far as logs are captured"
+            ));
         }
         session.ui.summary(lines.join("\n"))
     }
@@ -191,7 +220,9 @@ fn member<'a>(session: &Session, job: &'a Job, result: &CommandResult<BackedUp>)
             let id = done.report.snapshot.map(|id| id.to_hex());
             (id, done.report.warnings, None, done.outcome().exit_code())
         }
-        Err(error) => (error.snapshot().map(|id| id.to_hex()), 0, Some(error.chain()), error.exit_code()),
+        Err(error) => {
+            (error.snapshot().map(|id| id.to_hex()), 0, Some(error.chain()), error.exit_code())
+        }
     };
     let text = match (&error, &snapshot) {
         (Some(error), _) => error.clone(),
@@ -211,7 +242,8 @@ impl Done<'_> {
     }
 
     fn failure(&self) -> Option<Failure> {
-        let failed = |member: &Member<'_>| Some(format!("job {}: {}", member.job, member.error.as_ref()?));
+        let failed =
+            |member: &Member<'_>| Some(format!("job {}: {}", member.job, member.error.as_ref()?));
         let failed: Vec<String> = self.members.iter().filter_map(failed).collect();
         (!failed.is_empty()).then(|| Failure { message: failed.join("; "), hint: None })
     }

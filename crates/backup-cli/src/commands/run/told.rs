@@ -11,10 +11,11 @@ use crate::style::{self, paint};
 use crate::table::facts;
 
 /// What to do about a repository that lacks packs.
-const DAMAGE: &str = "the repository lost data that earlier snapshots need: `backup check` names them, `backup repair` mends \
-                      what can be mended, also from a copy (--from)";
+const DAMAGE: &str = "the repository lost data that earlier snapshots need: `backup check` names \
+                      them, `backup repair` mends what can be mended, also from a copy (--from)";
 
-/// Hears whether a backup finds the repository damaged, which it survives: what it needs is stored again.
+/// Hears whether a backup finds the repository damaged, which it survives: what it needs is stored
+/// again.
 pub(super) struct Notices {
     events: Events,
     damage: AtomicBool,
@@ -67,7 +68,10 @@ pub(crate) fn describe(report: &BackupReport, finds_damage: bool) -> String {
     let speed = human::rate(totals.bytes, time).map(|rate| format!(", {rate}")).unwrap_or_default();
     let missing = match report.warnings {
         0 => String::new(),
-        some => format!("{} missing or incomplete; see the warnings", human::count(some, "entry", "entries")),
+        some => format!(
+            "{} missing or incomplete; see the warnings",
+            human::count(some, "entry", "entries")
+        ),
     };
     let lines = facts(&[
         ("Files", counts(&report.files)),

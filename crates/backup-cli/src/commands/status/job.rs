@@ -34,7 +34,8 @@ pub(super) struct JobStatus {
     /// Why there is none, although a log is captured.
     #[serde(skip_serializing_if = "Option::is_none")]
     recovery_refused: Option<String>,
-    /// When the daemon backs it up next, by itself or with a group, by the configuration of this machine.
+    /// When the daemon backs it up next, by itself or with a group, by the configuration of this
+    /// machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) next_run: Option<Timestamp>,
 }
@@ -90,7 +91,11 @@ pub(super) struct Opened {
 
 impl Repositories {
     /// Opens a repository, without which nothing can be said.
-    pub(super) async fn open(&mut self, session: &Session, spec: &RepositorySpec) -> CommandResult<&mut Opened> {
+    pub(super) async fn open(
+        &mut self,
+        session: &Session,
+        spec: &RepositorySpec,
+    ) -> CommandResult<&mut Opened> {
         let repository = session.open(spec).await?;
         let snapshots = repository.snapshots(&session.cx).await?;
         let outcome = view::warn_of_damaged(&session.ui, &snapshots);
@@ -105,7 +110,11 @@ impl Repositories {
     }
 
     /// A repository, opened at most once; one that cannot be is an error that hides nothing else.
-    async fn get(&mut self, session: &Session, spec: &RepositorySpec) -> CommandResult<(Option<&mut Opened>, Outcome)> {
+    async fn get(
+        &mut self,
+        session: &Session,
+        spec: &RepositorySpec,
+    ) -> CommandResult<(Option<&mut Opened>, Outcome)> {
         let place = spec.to_string();
         if !self.0.iter().any(|(known, ..)| *known == place)
             && let Err(error) = self.open(session, spec).await
@@ -118,7 +127,8 @@ impl Repositories {
             self.0.push((place.clone(), None, outcome));
         }
         let known = self.0.iter_mut().find(|(known, ..)| *known == place);
-        Ok(known.map_or((None, Outcome::Success), |(_, opened, outcome)| (opened.as_mut(), *outcome)))
+        Ok(known
+            .map_or((None, Outcome::Success), |(_, opened, outcome)| (opened.as_mut(), *outcome)))
     }
 }
 
@@ -131,16 +141,25 @@ impl JobStatus {
     /// What does not fit a table.
     pub(super) fn remarks(&self) -> Vec<String> {
         let warnings = self.last_success.as_ref().map_or(0, |success| success.warnings);
-        let incomplete = (warnings > 0)
-            .then(|| format!("its last snapshot lacks something: {}", human::count(warnings, "warning", "warnings")));
-        let of_no_moment = self.last_success.as_ref().is_some_and(|success| success.point_in_time == Some(false));
+        let incomplete = (warnings > 0).then(|| {
+            format!(
+                "its last snapshot lacks something: {}",
+                human::count(warnings, "warning", "warnings")
+            )
+        });
+        let of_no_moment =
+            self.last_success.as_ref().is_some_and(|success| success.point_in_time == Some(false));
         let of_no_moment = of_no_moment.then(|| {
-            "its last snapshot is not point-in-time: it was read piece by piece, while others may have written"
+            "its last snapshot is not point-in-time: it was read piece by piece, while others may \
+             have written"
                 .to_owned()
         });
         let failure = self.last_run.as_ref().and_then(|run| run.failure.as_ref());
         let failed = failure.map(|failure| format!("its last run failed: {}", failure.message));
-        let refused = self.recovery_refused.as_ref().map(|why| format!("no moment of its log can be restored: {why}"));
+        let refused = self
+            .recovery_refused
+            .as_ref()
+            .map(|why| format!("no moment of its log can be restored: {why}"));
         let line = |text: String| human::text(format!("{}: {text}", self.job).as_bytes());
         [failed, incomplete, of_no_moment, refused].into_iter().flatten().map(line).collect()
     }
@@ -167,25 +186,33 @@ pub(super) async fn status(
     let (opened, mut outcome) = repositories.get(session, spec).await?;
     let reachable = opened.is_some();
     let mut recovery = None;
-    let last_success = match opened {
-        Some(opened) => {
-            if within.is_none() {
-                match opened.recovery_point(session, name).await {
-                    Ok(point) => recovery = point,
-                    Err(error) if error.is_cancelled() => return Err(error),
-                    Err(error) => {
-                        outcome = outcome.max(Outcome::Failed(error.exit_code()));
-                        session.ui.error(&error.context(format_args!("log of job {}", human::text(name.as_bytes()))));
+    let last_success =
+        match opened {
+            Some(opened) => {
+                if within.is_none() {
+                    match opened.recovery_point(session, name).await {
+                        Ok(point) => recovery = point,
+                        Err(error) if error.is_cancelled() => return Err(error),
+                        Err(error) => {
+                            outcome = outcome.max(Outcome::Failed(error.exit_code()));
+                            session.ui.error(&error.context(format_args!(
+                                "log of job {}",
+                                human::text(name.as_bytes())
+                            )));
+                        }
                     }
                 }
+                opened.last_success(asked)
             }
-            opened.last_success(asked)
-        }
-        None => {
-            filter.successful = true;
-            newest(session, known_runs, &filter).await.ok().flatten().and_then(|run| Success::remembered(&run))
-        }
-    };
+            None => {
+                filter.successful = true;
+                newest(session, known_runs, &filter)
+                    .await
+                    .ok()
+                    .flatten()
+                    .and_then(|run| Success::remembered(&run))
+            }
+        };
     let now = session.cx.clock.now();
     let (recovery_point, recovery_refused) = match recovery {
         Some(Ok(point)) => (point, None),
@@ -196,7 +223,9 @@ pub(super) async fn status(
         job: name.to_owned(),
         repository: records::place(spec),
         reachable,
-        age_seconds: last_success.as_ref().map(|success| human::between(success.time, now).as_secs()),
+        age_seconds: last_success
+            .as_ref()
+            .map(|success| human::between(success.time, now).as_secs()),
         last_success,
         runs_known: last_run.is_ok(),
         last_run: last_run.ok().flatten().map(LastRun::from),
@@ -208,7 +237,11 @@ pub(super) async fn status(
 }
 
 /// The newest run that is meant. That it cannot be had was said, and is in the way of nothing else.
-async fn newest(session: &Session, records: Option<&Records>, filter: &RunFilter) -> Result<Option<Run>, ()> {
+async fn newest(
+    session: &Session,
+    records: Option<&Records>,
+    filter: &RunFilter,
+) -> Result<Option<Run>, ()> {
     let records = records.ok_or(())?;
     match records.catalog.runs(filter).await {
         Ok(found) => Ok(found.runs.into_iter().next()),
@@ -220,11 +253,13 @@ async fn newest(session: &Session, records: Option<&Records>, filter: &RunFilter
 }
 
 impl Opened {
-    /// The newest backup of a job. What was captured of its log is none, though it is kept like one.
+    /// The newest backup of a job. What was captured of its log is none, though it is kept like
+    /// one.
     fn last_success(&self, asked: Asked<'_>) -> Option<Success> {
         let fits = |info: &&SnapshotInfo| {
             let snapshot = &info.snapshot;
-            let is_backup = snapshot.tag("job") == Some(asked.name) && snapshot.tag("type") != Some("log");
+            let is_backup =
+                snapshot.tag("job") == Some(asked.name) && snapshot.tag("type") != Some("log");
             is_backup
                 && asked.host.is_none_or(|host| snapshot.hostname == host)
                 && asked.within.is_none_or(|within| within.contains(&snapshot.time))
@@ -238,7 +273,9 @@ impl Opened {
         session: &Session,
         job: &str,
     ) -> CommandResult<Option<Result<Option<Timestamp>, String>>> {
-        let Some(newest) = logs::newest_of_job(&self.snapshots.snapshots, job) else { return Ok(None) };
+        let Some(newest) = logs::newest_of_job(&self.snapshots.snapshots, job) else {
+            return Ok(None);
+        };
         let indexed = match &mut self.indexed {
             Some(indexed) => indexed,
             none => none.insert(self.repository.load_index(&session.cx).await?),

@@ -26,14 +26,18 @@ use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 use job::{JobStatus, Repositories};
 
-/// Show for every job when it last succeeded, what came of its last run, and up to which moment it can be restored
+/// Show for every job when it last succeeded, what came of its last run, and up to which moment it
+/// can be restored
 ///
-/// Successes are read from the repositories: this works on any machine that has their addresses and keys. A snapshot of files of
-/// another host is shown with its name. Runs are those that this machine remembers. The exit code does not say whether the jobs are well; it is 0 if that could be found out.
+/// Successes are read from the repositories: this works on any machine that has their addresses and
+/// keys. A snapshot of files of another host is shown with its name. Runs are those that this
+/// machine remembers. The exit code does not say whether the jobs are well; it is 0 if that could
+/// be found out.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Jobs [default: all of the configuration; with --repo, or without a configuration, all of the repository]
+    /// Jobs [default: all of the configuration; with --repo, or without a configuration, all of the
+    /// repository]
     #[arg(value_name = "JOB")]
     jobs: Vec<String>,
     /// Only what happened on this day: `yesterday`, `today`, `2026-11-21`
@@ -75,11 +79,16 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let (mut known, mut worst) = (Vec::new(), Outcome::Success);
     // It says nothing of the jobs of another repository, or of another time.
     let is_here = session.named_repository()?.is_none() && within.is_none() && args.host.is_none();
-    let plan = session.config()?.filter(|_| is_here).map(|loaded| Plan::new(&loaded.config, &session.machine));
+    let plan = session
+        .config()?
+        .filter(|_| is_here)
+        .map(|loaded| Plan::new(&loaded.config, &session.machine));
     for (name, spec) in &meant {
         let asked = job::Asked { name, spec, host: args.host.as_deref(), within: within.as_ref() };
-        let (mut status, outcome) = job::status(session, &mut repositories, records.as_ref(), asked).await?;
-        status.next_run = plan.as_ref().and_then(|plan| plan.next_backup(name, session.cx.clock.now()));
+        let (mut status, outcome) =
+            job::status(session, &mut repositories, records.as_ref(), asked).await?;
+        status.next_run =
+            plan.as_ref().and_then(|plan| plan.next_backup(name, session.cx.clock.now()));
         if args.jobs.contains(name) && status.is_unknown() && within.is_none() {
             return Err(unknown(session, name)?.into());
         }
@@ -102,14 +111,17 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     Ok(worst)
 }
 
-/// Neither the configuration nor the repository nor the catalog knows it; a job that was only never run is no mistake.
+/// Neither the configuration nor the repository nor the catalog knows it; a job that was only never
+/// run is no mistake.
 fn unknown(session: &Session, name: &str) -> CommandResult<CoreError> {
     let shown = human::text(name.as_bytes());
-    let message = match session.config()?.is_some_and(|loaded| loaded.config.jobs.contains_key(name)) {
-        true => format!("job {shown} was never run"),
-        false => format!("nothing is known of a job {shown}"),
-    };
-    Ok(CoreError::new(ErrorKind::NotFound, message).with_hint("`backup status` without a name shows all jobs"))
+    let message =
+        match session.config()?.is_some_and(|loaded| loaded.config.jobs.contains_key(name)) {
+            true => format!("job {shown} was never run"),
+            false => format!("nothing is known of a job {shown}"),
+        };
+    Ok(CoreError::new(ErrorKind::NotFound, message)
+        .with_hint("`backup status` without a name shows all jobs"))
 }
 
 /// The jobs that are meant, and where their snapshots are.
@@ -160,7 +172,10 @@ fn table(session: &Session, jobs: &[JobStatus]) -> Table {
         let run = job.last_run.as_ref();
         table.row([
             human::text(job.job.as_bytes()),
-            success.map_or_else(|| paint(style::WARNING, "none"), |success| human::time(success.time, zone)),
+            success.map_or_else(
+                || paint(style::WARNING, "none"),
+                |success| human::time(success.time, zone),
+            ),
             success.and_then(|success| success.other_host(session)).unwrap_or_default(),
             success.map(|success| human::age(success.time, now)).unwrap_or_default(),
             success.map(|success| success.snapshot.chars().take(8).collect()).unwrap_or_default(),

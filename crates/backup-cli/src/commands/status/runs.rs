@@ -31,7 +31,8 @@ pub(super) struct Asked<'a> {
     pub(super) number: u32,
 }
 
-/// Lists runs of the jobs that are named, or of all jobs; into the repository that is named, or into all.
+/// Lists runs of the jobs that are named, or of all jobs; into the repository that is named, or
+/// into all.
 pub(super) async fn run(session: &Session, asked: Asked<'_>) -> CommandResult {
     let records = Records::require(session).await?;
     let named = match (session.named_repository()?, session.env.text("BACKUP_REPO")) {
@@ -50,7 +51,8 @@ pub(super) async fn run(session: &Session, asked: Asked<'_>) -> CommandResult {
     let each: Vec<Option<&String>> =
         if asked.jobs.is_empty() { vec![None] } else { asked.jobs.iter().map(Some).collect() };
     for job in each {
-        let found = records.catalog.runs(&RunFilter { job: job.cloned(), ..filter.clone() }).await?;
+        let found =
+            records.catalog.runs(&RunFilter { job: job.cloned(), ..filter.clone() }).await?;
         if let Some(job) = job.filter(|_| found.runs.is_empty()) {
             let any = RunFilter { job: Some(job.clone()), limit: Some(1), ..RunFilter::default() };
             if records.catalog.runs(&any).await?.runs.is_empty() {
@@ -65,7 +67,10 @@ pub(super) async fn run(session: &Session, asked: Asked<'_>) -> CommandResult {
     runs.truncate(asked.number as usize);
     let ui = &session.ui;
     if ui.is_json() {
-        ui.json(&RunsJson { schema_version: SCHEMA_VERSION, runs: runs.iter().map(RunJson::from).collect() })?;
+        ui.json(&RunsJson {
+            schema_version: SCHEMA_VERSION,
+            runs: runs.iter().map(RunJson::from).collect(),
+        })?;
         return Ok(Outcome::Success);
     }
     if runs.is_empty() {
@@ -95,8 +100,10 @@ fn table(session: &Session, records: &Records, runs: &[Run]) -> Table {
     for run in runs {
         let evidence = &run.evidence;
         let host = (run.host != session.machine.host).then(|| human::text(run.host.as_bytes()));
-        let took = run.finished.map(|finished| human::duration(human::between(run.started, finished)));
-        let failure = evidence.failure.as_ref().map(|failure| human::text(failure.message.as_bytes()));
+        let took =
+            run.finished.map(|finished| human::duration(human::between(run.started, finished)));
+        let failure =
+            evidence.failure.as_ref().map(|failure| human::text(failure.message.as_bytes()));
         table.row([
             run.id.to_string(),
             human::time(run.started, session.zone()),

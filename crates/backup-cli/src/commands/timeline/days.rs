@@ -16,7 +16,12 @@ const CELLS: usize = 48;
 const DAYS: usize = 31;
 
 /// The days that ranges, bases and gaps lie in, each with a bar.
-pub(super) fn bars(ranges: &[Range], bases: &[Base], gaps: &[Missing], zone: &TimeZone) -> Vec<String> {
+pub(super) fn bars(
+    ranges: &[Range],
+    bases: &[Base],
+    gaps: &[Missing],
+    zone: &TimeZone,
+) -> Vec<String> {
     let mut days = Days { zone, cells: BTreeMap::new() };
     for range in ranges {
         if let (Some(from), Some(to)) = (range.from_time, range.to_time) {
@@ -32,9 +37,13 @@ pub(super) fn bars(ranges: &[Range], bases: &[Base], gaps: &[Missing], zone: &Ti
         }
     }
     let left_out = days.cells.len().saturating_sub(DAYS);
-    let earlier = (left_out > 0).then(|| format!("and {} before", human::count(left_out as u64, "day", "days")));
-    let shown =
-        days.cells.iter().skip(left_out).map(|(date, bar)| format!("{date}  {}", bar.iter().collect::<String>()));
+    let earlier = (left_out > 0)
+        .then(|| format!("and {} before", human::count(left_out as u64, "day", "days")));
+    let shown = days
+        .cells
+        .iter()
+        .skip(left_out)
+        .map(|(date, bar)| format!("{date}  {}", bar.iter().collect::<String>()));
     earlier.into_iter().chain(shown).collect()
 }
 
@@ -62,7 +71,8 @@ impl Days<'_> {
         }
     }
 
-    /// The day of a moment, and which part of it. Days on which clocks change are longer or shorter: so are their parts.
+    /// The day of a moment, and which part of it. Days on which clocks change are longer or
+    /// shorter: so are their parts.
     fn cell(&self, moment: Timestamp) -> Option<(Date, usize)> {
         let date = moment.to_zoned(self.zone.clone()).date();
         let start = date.to_zoned(self.zone.clone()).ok()?.timestamp();
@@ -92,9 +102,13 @@ mod tests {
             from_time: Some("2026-03-02T01:00:00Z".parse().unwrap()),
             to_time: Some("2026-03-02T01:10:00Z".parse().unwrap()),
         };
-        let lines = bars(&[range("2026-03-01T22:00:00Z", "2026-03-02T01:59:00Z")], &[], &[gap], &zone);
+        let lines =
+            bars(&[range("2026-03-01T22:00:00Z", "2026-03-02T01:59:00Z")], &[], &[gap], &zone);
         let dots = |count: usize| ".".repeat(count);
-        assert_eq!(lines, [format!("2026-03-01  {}==", dots(46)), format!("2026-03-02  ====!={}", dots(42)),]);
+        assert_eq!(
+            lines,
+            [format!("2026-03-01  {}==", dots(46)), format!("2026-03-02  ====!={}", dots(42)),]
+        );
     }
 
     #[test]
@@ -106,7 +120,12 @@ mod tests {
 
     #[test]
     fn only_the_last_days_are_drawn() {
-        let lines = bars(&[range("2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z")], &[], &[], &TimeZone::UTC);
+        let lines = bars(
+            &[range("2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z")],
+            &[],
+            &[],
+            &TimeZone::UTC,
+        );
         assert_eq!((lines.len(), lines[0].as_str()), (32, "and 29 days before"));
         assert!(lines[31].starts_with("2026-03-01  =."));
     }

@@ -22,10 +22,12 @@ use crate::style::{self, paint};
 use crate::table::{Align, Table, facts};
 use crate::ui::SCHEMA_VERSION;
 
-/// Show which moments of a job can be restored: ranges, gaps, the snapshots that a restore begins with
+/// Show which moments of a job can be restored: ranges, gaps, the snapshots that a restore begins
+/// with
 ///
-/// Times are those of the source's clock. Every moment in a range can be restored by `backup restore --at`. In the bars, which
-/// begin at midnight, every letter is half an hour: `=` can be restored, `B` a snapshot to begin with, `!` a gap, `.` nothing.
+/// Times are those of the source's clock. Every moment in a range can be restored by
+/// `backup restore --at`. In the bars, which begin at midnight, every letter is half an hour: `=`
+/// can be restored, `B` a snapshot to begin with, `!` a gap, `.` nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -64,12 +66,17 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let spec = logs::repository_of(session, &args.job)?;
     let opened = session.open_indexed_at(&spec).await?;
     let stream = logs::stream_of(session, &opened, &args.job).await?;
-    let view = LogView::load(opened.indexed.repository(), &stream, &session.cx).await?.of_job(&args.job);
+    let view =
+        LogView::load(opened.indexed.repository(), &stream, &session.cx).await?.of_job(&args.job);
     let timeline = view.timeline();
     let figures = Figures::of(&view, &timeline);
     let (ui, now) = (&session.ui, session.cx.clock.now());
     for slice in &figures.damaged {
-        ui.warning(format_args!("slice {} is damaged: {}", slice.slice, human::text(slice.message.as_bytes())));
+        ui.warning(format_args!(
+            "slice {} is damaged: {}",
+            slice.slice,
+            human::text(slice.message.as_bytes())
+        ));
     }
     let drawing = Drawing::new(&timeline, figures.gaps, now);
     if ui.is_json() {
@@ -92,12 +99,14 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     Ok(if figures.damaged.is_empty() { Outcome::Success } else { Outcome::Damage })
 }
 
-/// When a range begins. Not every event is noted in what was rolled up, so the snapshot that it begins with knows better; and on a
-/// branch that left another one in the range, the other one knows.
+/// When a range begins. Not every event is noted in what was rolled up, so the snapshot that it
+/// begins with knows better; and on a branch that left another one in the range, the other one
+/// knows.
 fn begin(timeline: &Timeline, range: &Range) -> Option<Timestamp> {
     let bases = timeline.bases().iter();
-    let base =
-        bases.filter(|base| base.at.branch == range.branch && base.at.offset == range.from).map(|base| base.time);
+    let base = bases
+        .filter(|base| base.at.branch == range.branch && base.at.offset == range.from)
+        .map(|base| base.time);
     let lineage = timeline.lineage(&range.branch);
     let parent = lineage.iter().rev().nth(1).filter(|(_, left)| *left == Some(range.from));
     let on_parent = parent.and_then(|(parent, _)| timeline.time_at(parent, range.from));
@@ -129,24 +138,36 @@ impl Drawing {
     fn text(&self, timeline: &Timeline, snapshots: &[&SnapshotInfo], zone: &TimeZone) -> String {
         let mut parts = Vec::new();
         if self.ranges.is_empty() {
-            parts.push("No moment can be restored: the log begins to count with the first backup.".to_owned());
+            parts.push(
+                "No moment can be restored: the log begins to count with the first backup."
+                    .to_owned(),
+            );
         } else {
             parts.push(section("Any moment of these can be restored", self.ranges(zone).lines()));
         }
         let bars = days::bars(&self.ranges, timeline.bases(), &self.gaps, zone);
         if !bars.is_empty() {
-            parts
-                .push(section("By day, half an hour a letter (= any moment, B a snapshot to begin with, ! gap)", bars));
+            parts.push(section(
+                "By day, half an hour a letter (= any moment, B a snapshot to begin with, ! gap)",
+                bars,
+            ));
         }
         if !self.gaps.is_empty() {
             parts.push(section("Missing", self.gaps.iter().map(|gap| gap.words(zone)).collect()));
         }
         if !timeline.bases().is_empty() {
-            parts.push(section("Restores begin with", bases(timeline.bases(), snapshots, zone).lines()));
+            parts.push(section(
+                "Restores begin with",
+                bases(timeline.bases(), snapshots, zone).lines(),
+            ));
         }
         if let Some(latest) = &self.latest {
             let time = latest.time.map(|time| {
-                format!("{}, {} behind", human::full_time(time, zone), human::duration(human::between(time, self.now)))
+                format!(
+                    "{}, {} behind",
+                    human::full_time(time, zone),
+                    human::duration(human::between(time, self.now))
+                )
             });
             let place = position(&latest.position);
             let latest = time.map_or_else(|| place.clone(), |time| format!("{time} ({place})"));
@@ -157,15 +178,28 @@ impl Drawing {
 
     fn ranges(&self, zone: &TimeZone) -> Table {
         let branch = if self.has_branches { "Branch" } else { "" };
-        let columns = [("From", Align::Left), ("To", Align::Left), (branch, Align::Left), ("Positions", Align::Left)];
+        let columns = [
+            ("From", Align::Left),
+            ("To", Align::Left),
+            (branch, Align::Left),
+            ("Positions", Align::Left),
+        ];
         let mut table = Table::new(columns);
-        let time =
-            |time: Option<Timestamp>| time.map_or_else(|| "not known".to_owned(), |time| human::full_time(time, zone));
+        let time = |time: Option<Timestamp>| {
+            time.map_or_else(|| "not known".to_owned(), |time| human::full_time(time, zone))
+        };
         for range in &self.ranges {
-            let branch = if self.has_branches { human::text(range.branch.as_bytes()) } else { String::new() };
+            let branch = if self.has_branches {
+                human::text(range.branch.as_bytes())
+            } else {
+                String::new()
+            };
             let at = |offset: u64| position(&Position::new(range.branch.clone(), offset));
-            let positions =
-                if range.from == range.to { at(range.from) } else { format!("{} to {}", at(range.from), at(range.to)) };
+            let positions = if range.from == range.to {
+                at(range.from)
+            } else {
+                format!("{} to {}", at(range.from), at(range.to))
+            };
             table.row([time(range.from_time), time(range.to_time), branch, positions]);
         }
         table
@@ -192,7 +226,13 @@ fn bases(bases: &[Base], snapshots: &[&SnapshotInfo], zone: &TimeZone) -> Table 
         let kind = info.and_then(|info| info.snapshot.tag("type")).unwrap_or_default();
         let size = if base.bytes == 0 { String::new() } else { human::size(base.bytes) };
         let kind = human::text(kind.as_bytes());
-        table.row([base.id.short(), human::full_time(base.time, zone), position(&base.at), kind, size]);
+        table.row([
+            base.id.short(),
+            human::full_time(base.time, zone),
+            position(&base.at),
+            kind,
+            size,
+        ]);
     }
     table
 }

@@ -9,7 +9,8 @@
 //! | `rows.rs` | runs as rows |
 //! | `shared.rs` | what machines agree on: which runs live, and who executes which job |
 //!
-//! Every operation is one statement that may be sent twice: whether the first one had its effect is not known when the session is lost.
+//! Every operation is one statement that may be sent twice: whether the first one had its effect is
+//! not known when the session is lost.
 
 mod rows;
 mod schema;
@@ -28,7 +29,8 @@ use super::filter::clause;
 use super::{Catalog, Error, Found, Result, RunFilter, Shared};
 use crate::runs::Run;
 
-/// Runs that are remembered: more are thinned out to nine tenths of it, so that this is seldom done.
+/// Runs that are remembered: more are thinned out to nine tenths of it, so that this is seldom
+/// done.
 const MAX_RUNS: i64 = 100_000;
 
 /// A catalog in a database.
@@ -43,7 +45,8 @@ impl Postgres {
         Self { sessions: Sessions::new(server) }
     }
 
-    /// Removes the oldest runs if there are too many. One machine does it once an hour: counting takes its time.
+    /// Removes the oldest runs if there are too many. One machine does it once an hour: counting
+    /// takes its time.
     async fn thin_out(&self) -> Result<()> {
         let due = "UPDATE backup_catalog SET thinned = clock_timestamp() \
                    WHERE thinned < clock_timestamp() - interval '1 hour' RETURNING version";
@@ -59,9 +62,9 @@ impl Catalog for Postgres {
     async fn add(&self, run: &Run) -> Result<()> {
         // If the same statement comes twice, the second one finds its own row.
         let text = format!(
-            "INSERT INTO backup_runs ({}, written) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
-             ON CONFLICT (id) DO UPDATE SET written = excluded.written WHERE backup_runs.written = excluded.written \
-             RETURNING id",
+            "INSERT INTO backup_runs ({}, written) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, \
+             $10, $11, $12) ON CONFLICT (id) DO UPDATE SET written = excluded.written WHERE \
+             backup_runs.written = excluded.written RETURNING id",
             rows::COLUMNS
         );
         let written = rand::random::<i64>();
@@ -77,9 +80,11 @@ impl Catalog for Postgres {
     }
 
     async fn update(&self, run: &Run) -> Result<()> {
-        // What was only presumed is replaced by what came of it. Within texts, quotes have a backslash before them.
-        let text = "UPDATE backup_runs SET state = $1, finished = $2, evidence = $3, seen = clock_timestamp() \
-                    WHERE id = $4 AND (finished IS NULL OR evidence LIKE '%\"is_presumed\":true%')";
+        // What was only presumed is replaced by what came of it. Within texts, quotes have a
+        // backslash before them.
+        let text = "UPDATE backup_runs SET state = $1, finished = $2, evidence = $3, seen = \
+                    clock_timestamp() WHERE id = $4 AND (finished IS NULL OR evidence LIKE \
+                    '%\"is_presumed\":true%')";
         let [id, _, _, _, state, _, finished, _, _, _, evidence] = rows::values(run)?;
         self.sessions.ask(text, &[&state, &finished, &evidence, &id]).await.map(drop)
     }
@@ -100,14 +105,21 @@ impl Catalog for Postgres {
 
     async fn jobs(&self, repository: &str) -> Result<Vec<String>> {
         let rows = self.sessions.ask(JOBS, &[&repository]).await?;
-        rows.iter().map(|row| row.try_get(0).map_err(|error| self.sessions.unreadable(&error))).collect()
+        rows.iter()
+            .map(|row| row.try_get(0).map_err(|error| self.sessions.unreadable(&error)))
+            .collect()
     }
 
     async fn named(&self, beginning: &str) -> Result<Vec<Run>> {
         // Names are of ASCII, before the end of which everything that begins so sorts.
-        let text = format!("SELECT {} FROM backup_runs WHERE id >= $1 AND id < $2 ORDER BY id LIMIT 2", rows::COLUMNS);
+        let text = format!(
+            "SELECT {} FROM backup_runs WHERE id >= $1 AND id < $2 ORDER BY id LIMIT 2",
+            rows::COLUMNS
+        );
         let rows = self.sessions.ask(&text, &[&beginning, &format!("{beginning}~")]).await?;
-        rows.iter().map(|row| rows::read(row).map_err(|error| self.sessions.unreadable(&*error))).collect()
+        rows.iter()
+            .map(|row| rows::read(row).map_err(|error| self.sessions.unreadable(&*error)))
+            .collect()
     }
 
     fn shared(&self) -> Option<&dyn Shared> {
@@ -115,17 +127,17 @@ impl Catalog for Postgres {
     }
 }
 
-/// Removes the oldest runs if there are more than $1, down to $2. The newest of every job stays, and so do those that have not ended.
-const THIN_OUT: &str = "DELETE FROM backup_runs AS old WHERE finished IS NOT NULL \
-     AND (SELECT count(*) FROM backup_runs) > $1 \
-     AND started < (SELECT started FROM backup_runs ORDER BY started DESC, id DESC OFFSET $2 LIMIT 1) \
-     AND id <> (SELECT id FROM backup_runs AS other WHERE other.job = old.job ORDER BY started DESC, id DESC LIMIT 1)";
+/// Removes the oldest runs if there are more than $1, down to $2. The newest of every job stays,
+/// and so do those that have not ended.
+const THIN_OUT: &str = "DELETE FROM backup_runs AS old WHERE finished IS NOT NULL AND (SELECT \
+                        count(*) FROM backup_runs) > $1 AND started < (SELECT started FROM \
+                        backup_runs ORDER BY started DESC, id DESC OFFSET $2 LIMIT 1) AND id <> \
+                        (SELECT id FROM backup_runs AS other WHERE other.job = old.job ORDER BY \
+                        started DESC, id DESC LIMIT 1)";
 
 /// From one job to the next by the index: there are few of them among many runs.
-const JOBS: &str = "WITH RECURSIVE known (job) AS ( \
-         (SELECT job FROM backup_runs WHERE repository = $1 AND what = 'backup' ORDER BY job LIMIT 1) \
-         UNION ALL \
-         SELECT (SELECT job FROM backup_runs WHERE repository = $1 AND what = 'backup' AND job > known.job \
-                 ORDER BY job LIMIT 1) \
-         FROM known WHERE known.job IS NOT NULL \
-     ) SELECT job FROM known WHERE job IS NOT NULL";
+const JOBS: &str = "WITH RECURSIVE known (job) AS ( (SELECT job FROM backup_runs WHERE repository \
+                    = $1 AND what = 'backup' ORDER BY job LIMIT 1) UNION ALL SELECT (SELECT job \
+                    FROM backup_runs WHERE repository = $1 AND what = 'backup' AND job > known.job \
+                    ORDER BY job LIMIT 1) FROM known WHERE known.job IS NOT NULL ) SELECT job FROM \
+                    known WHERE job IS NOT NULL";

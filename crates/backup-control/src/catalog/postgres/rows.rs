@@ -10,7 +10,8 @@ use super::super::filter::{self, Value};
 use crate::runs::{Run, RunId, State, What};
 
 /// The columns in the order of [`values`] and [`read`].
-pub(super) const COLUMNS: &str = "id, what, job, repository, state, started, finished, host, \"user\", pid, evidence";
+pub(super) const COLUMNS: &str =
+    "id, what, job, repository, state, started, finished, host, \"user\", pid, evidence";
 
 impl ToSql for Value {
     fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Cause> {

@@ -1,7 +1,9 @@
-//! The tables of a catalog in PostgreSQL, version by version. A version that was released is never changed: what it lacks comes in the
-//! next one. A new kind of run or a new state is a new version too: programs that do not know it must not read it.
+//! The tables of a catalog in PostgreSQL, version by version. A version that was released is never
+//! changed: what it lacks comes in the next one. A new kind of run or a new state is a new version
+//! too: programs that do not know it must not read it.
 //!
-//! Names are not qualified: the tables lie where the user's `search_path` begins, and several catalogs in one database are told apart by it.
+//! Names are not qualified: the tables lie where the user's `search_path` begins, and several
+//! catalogs in one database are told apart by it.
 
 use tokio_postgres::{Client, GenericClient};
 
@@ -9,8 +11,9 @@ use super::sessions::Trouble;
 
 /// What leads from each version to the next; the number of the version is that of the steps.
 const STEPS: [&str; 1] = [
-    // Times of runs are milliseconds since 1970 by the clock of their host; those that are compared here are the server's own. What is
-    // searched for has a column, everything else is JSON, as text: JSON of PostgreSQL refuses what others allow. Names sort by bytes.
+    // Times of runs are milliseconds since 1970 by the clock of their host; those that are compared
+    // here are the server's own. What is searched for has a column, everything else is JSON, as
+    // text: JSON of PostgreSQL refuses what others allow. Names sort by bytes.
     "CREATE TABLE backup_runs (
         id text COLLATE \"C\" PRIMARY KEY,
         what text NOT NULL,
@@ -51,7 +54,10 @@ const LOCK: i64 = 0x6261_636b_7570_6361;
 
 /// The version of a catalog; 0 of an empty database.
 async fn version(client: &impl GenericClient) -> Result<i32, Trouble> {
-    let there: bool = client.query_one("SELECT to_regclass('backup_catalog') IS NOT NULL", &[]).await?.try_get(0)?;
+    let there: bool = client
+        .query_one("SELECT to_regclass('backup_catalog') IS NOT NULL", &[])
+        .await?
+        .try_get(0)?;
     if !there {
         return Ok(0);
     }
@@ -84,7 +90,8 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), Trouble> {
     for step in STEPS.iter().skip(usize::try_from(reached).unwrap_or(0)) {
         transaction.batch_execute(step).await?;
     }
-    let note = "INSERT INTO backup_catalog (version) VALUES ($1) ON CONFLICT (single) DO UPDATE SET version = $1";
+    let note = "INSERT INTO backup_catalog (version) VALUES ($1) ON CONFLICT (single) DO UPDATE \
+                SET version = $1";
     transaction.execute(note, &[&VERSION]).await?;
     Ok(transaction.commit().await?)
 }

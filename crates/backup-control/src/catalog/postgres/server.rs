@@ -16,7 +16,8 @@ use crate::passphrase::PassphraseOrigin;
 /// How long each host may take to let us in.
 const CONNECTING: Duration = Duration::from_secs(5);
 /// What helps where the server is away.
-const AWAY: &str = "is the server up, and can this machine reach it? Backups go on without the catalog";
+const AWAY: &str =
+    "is the server up, and can this machine reach it? Backups go on without the catalog";
 /// What helps where the address or the credentials are wrong.
 const WRONG: &str = "check user, password and database of `[catalog]` or BACKUP_CATALOG";
 
@@ -36,7 +37,8 @@ impl Server {
         section: Option<&CatalogConfig>,
         env: &Environment,
     ) -> crate::error::Result<Self> {
-        let mut options = PostgresOptions::parse(url.reveal()).map_err(backup_core::error::Error::from)?;
+        let mut options =
+            PostgresOptions::parse(url.reveal()).map_err(backup_core::error::Error::from)?;
         if let Some(file) = section.and_then(|section| section.tls_ca_file.clone()) {
             options.tls_ca_file = Some(file);
             // Whoever names an authority wants it to be asked.
@@ -53,7 +55,8 @@ impl Server {
         &self.shown
     }
 
-    /// Connects to the first host that takes writes. The password is fetched each time: it may have been changed.
+    /// Connects to the first host that takes writes. The password is fetched each time: it may have
+    /// been changed.
     pub(super) async fn connect(&self) -> Result<PostgresSession, Refusal> {
         let mut options = (*self.options).clone();
         if let Some(origin) = &self.password {

@@ -13,21 +13,25 @@ use super::super::error::{Cause, Error, Result};
 use super::schema;
 use super::server::{Refusal, Server};
 
-/// What holds in every session: nobody waits for long, and a transaction of a machine that has gone does not stay.
-const SETTINGS: &str = "SET statement_timeout = '20s'; SET lock_timeout = '10s'; \
-     SET idle_in_transaction_session_timeout = '30s'; SET default_transaction_isolation = 'read committed'";
+/// What holds in every session: nobody waits for long, and a transaction of a machine that has gone
+/// does not stay.
+const SETTINGS: &str = "SET statement_timeout = '20s'; SET lock_timeout = '10s'; SET \
+                        idle_in_transaction_session_timeout = '30s'; SET \
+                        default_transaction_isolation = 'read committed'";
 /// How long an answer is waited for here: the server gives up before.
 const ANSWERING: Duration = Duration::from_secs(25);
 /// How long to wait for a server to come back that was there.
 const RETURNING: Duration = Duration::from_secs(10);
 /// How long to wait before it is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long nobody tries again to connect to a server that is away, so that many who ask do not wait for each other.
+/// How long nobody tries again to connect to a server that is away, so that many who ask do not
+/// wait for each other.
 const RESTING: Duration = Duration::from_secs(5);
 /// How often a statement is sent again over a new session.
 const TRIES: u32 = 3;
 
-/// SQLSTATE codes of servers that end, begin, or do not take writes any more: another session may find a better one.
+/// SQLSTATE codes of servers that end, begin, or do not take writes any more: another session may
+/// find a better one.
 const LOST: [&str; 4] = ["57P01", "57P02", "57P03", "25006"];
 
 /// What goes wrong with a session.
@@ -70,12 +74,17 @@ impl Sessions {
     }
 
     /// Has a statement done that may be sent twice.
-    pub(super) async fn ask(&self, text: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+    pub(super) async fn ask(
+        &self,
+        text: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>> {
         let mut tries = 0;
         loop {
             let patience = if tries == 0 { Duration::ZERO } else { RETURNING };
             let session = self.session(patience).await?;
-            let Ok(answer) = timeout(ANSWERING, session.client().query(text, parameters)).await else {
+            let Ok(answer) = timeout(ANSWERING, session.client().query(text, parameters)).await
+            else {
                 self.leave(&session).await;
                 return Err(self.server.late(ANSWERING));
             };
@@ -97,7 +106,8 @@ impl Sessions {
     /// The session; if it has to be made, the server is waited for so long.
     async fn session(&self, patience: Duration) -> Result<Arc<PostgresSession>> {
         let (mut now, began) = (self.now.lock().await, Instant::now());
-        if let Some(session) = now.session.as_ref().filter(|session| !session.client().is_closed()) {
+        if let Some(session) = now.session.as_ref().filter(|session| !session.client().is_closed())
+        {
             return Ok(Arc::clone(session));
         }
         // One that was there is waited for, also if it is only now seen to have gone.
@@ -171,15 +181,18 @@ fn is_lost(session: &PostgresSession, error: &tokio_postgres::Error) -> bool {
 fn hint(code: Option<&str>) -> &'static str {
     match code {
         Some("42501") => {
-            "its user needs tables of its own: a database that it owns, or GRANT USAGE, CREATE ON SCHEMA public, by the same user on all machines"
+            "its user needs tables of its own: a database that it owns, or GRANT USAGE, CREATE ON \
+             SCHEMA public, by the same user on all machines"
         }
         Some("25006") => "the server takes no writes: name the one that does",
         Some("55P03" | "57014") => {
-            "somebody holds its tables for long, or the server is overloaded; backups go on without it"
+            "somebody holds its tables for long, or the server is overloaded; backups go on \
+             without it"
         }
         Some("53100") => "the disk of the server is full",
         Some("42P01" | "42703") => {
-            "its tables were changed by somebody: drop backup_catalog, backup_runs and backup_flights, then run `backup catalog rebuild`"
+            "its tables were changed by somebody: drop backup_catalog, backup_runs and \
+             backup_flights, then run `backup catalog rebuild`"
         }
         _ => "the log of the server may tell more; backups go on without the catalog",
     }

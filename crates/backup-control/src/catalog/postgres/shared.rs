@@ -10,7 +10,8 @@ use crate::runs::{Holder, Run, RunId};
 #[async_trait]
 impl Shared for Postgres {
     async fn beat(&self, run: &RunId) -> Result<()> {
-        let text = "UPDATE backup_runs SET seen = clock_timestamp() WHERE id = $1 AND finished IS NULL";
+        let text =
+            "UPDATE backup_runs SET seen = clock_timestamp() WHERE id = $1 AND finished IS NULL";
         self.sessions.ask(text, &[&run.as_str()]).await.map(drop)
     }
 
@@ -23,14 +24,14 @@ impl Shared for Postgres {
     }
 
     async fn take_flight(&self, key: &str, run: &Run, dead: &[String]) -> Result<Option<Holder>> {
-        let take = "INSERT INTO backup_flights AS held (key, run, \"user\", host, pid, since, seen) \
-             VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp()) ON CONFLICT (key) DO UPDATE \
-             SET run = excluded.run, \"user\" = excluded.\"user\", host = excluded.host, pid = excluded.pid, \
-                 since = excluded.since, seen = excluded.seen \
-             WHERE held.run = excluded.run OR held.run = ANY($7) \
-                OR held.seen < clock_timestamp() - $8 * interval '1 second' \
-             RETURNING run";
-        let (pid, since, lasts) = (i64::from(run.pid), run.started.as_millisecond(), FLIGHT.as_secs_f64());
+        let take = "INSERT INTO backup_flights AS held (key, run, \"user\", host, pid, since, \
+                    seen) VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp()) ON CONFLICT (key) DO \
+                    UPDATE SET run = excluded.run, \"user\" = excluded.\"user\", host = \
+                    excluded.host, pid = excluded.pid, since = excluded.since, seen = \
+                    excluded.seen WHERE held.run = excluded.run OR held.run = ANY($7) OR held.seen \
+                    < clock_timestamp() - $8 * interval '1 second' RETURNING run";
+        let (pid, since, lasts) =
+            (i64::from(run.pid), run.started.as_millisecond(), FLIGHT.as_secs_f64());
         loop {
             let values: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
                 [&key, &run.id.as_str(), &run.user, &run.host, &pid, &since, &dead, &lasts];
@@ -46,7 +47,8 @@ impl Shared for Postgres {
     }
 
     async fn keep_flight(&self, key: &str, run: &RunId) -> Result<bool> {
-        let text = "UPDATE backup_flights SET seen = clock_timestamp() WHERE key = $1 AND run = $2 RETURNING run";
+        let text = "UPDATE backup_flights SET seen = clock_timestamp() WHERE key = $1 AND run = $2 \
+                    RETURNING run";
         Ok(!self.sessions.ask(text, &[&key, &run.as_str()]).await?.is_empty())
     }
 

@@ -15,7 +15,8 @@ const SHOWN: usize = 200;
 const VARIABLE: usize = 30_000;
 
 pub(in crate::notify) async fn send(task: &Task<'_>) -> Result<(), Failure> {
-    let json = serde_json::to_vec(task.message).map_err(|error| Failure::refused(error.to_string()))?;
+    let json =
+        serde_json::to_vec(task.message).map_err(|error| Failure::refused(error.to_string()))?;
     let line = task.config.command.as_deref().unwrap_or_default();
     // Whoever is told something needs no pass phrases.
     let env = task.env.iter().filter(|(name, _)| {
@@ -55,7 +56,8 @@ pub(in crate::notify) async fn send(task: &Task<'_>) -> Result<(), Failure> {
         status = followed => status,
         never = write => never,
     };
-    let status = status.map_err(|error| Failure::later(format!("the command cannot be followed: {error}")))?;
+    let status = status
+        .map_err(|error| Failure::later(format!("the command cannot be followed: {error}")))?;
     // What it has left in the background is meant to go on.
     group.0 = None;
     if status.success() {

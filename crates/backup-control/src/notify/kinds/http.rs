@@ -21,7 +21,8 @@ const SHOWN: usize = 200;
 /// Bytes of an answer that are read.
 const READ: usize = 16 << 10;
 
-/// A client that is made when it is needed: that takes a while, for it reads the authorities of the system.
+/// A client that is made when it is needed: that takes a while, for it reads the authorities of the
+/// system.
 #[derive(Debug, Default)]
 pub(in crate::notify) struct Client {
     ca_file: Option<PathBuf>,
@@ -46,7 +47,8 @@ pub(super) struct Answer {
     pub(super) text: String,
 }
 
-/// The address of a service: that of the configuration, else the provider's; and the path to what is wanted of it.
+/// The address of a service: that of the configuration, else the provider's; and the path to what
+/// is wanted of it.
 pub(super) fn address(task: &Task<'_>, usual: &str, path: &str) -> Result<Url, Failure> {
     let base = task.config.url.as_ref().map_or(usual, |url| url.reveal());
     understood(&format!("{}{path}", base.trim_end_matches('/')), task)
@@ -98,7 +100,9 @@ impl Answer {
         }
         match status.as_u16() {
             408 | 425 | 429 | 500.. => Err(Failure::Later { why, after: self.after }),
-            300..400 => Err(Failure::refused(format!("{why}; redirections are not followed: name the final address"))),
+            300..400 => Err(Failure::refused(format!(
+                "{why}; redirections are not followed: name the final address"
+            ))),
             _ => Err(Failure::refused(why)),
         }
     }
@@ -141,7 +145,12 @@ mod tests {
 
     fn judged(status: u16) -> Result<(), Failure> {
         let status = StatusCode::from_u16(status).unwrap();
-        Answer { status, after: Some(Duration::from_secs(7)), text: " no\n such\u{1b} thing ".into() }.judge()
+        Answer {
+            status,
+            after: Some(Duration::from_secs(7)),
+            text: " no\n such\u{1b} thing ".into(),
+        }
+        .judge()
     }
 
     #[test]
@@ -155,7 +164,10 @@ mod tests {
         }
         for status in [301, 307, 400, 401, 403, 404, 410, 422] {
             let failure = judged(status).unwrap_err();
-            assert!(matches!(&failure, Failure::Refused { why } if why.contains("no such thing")), "{failure:?}");
+            assert!(
+                matches!(&failure, Failure::Refused { why } if why.contains("no such thing")),
+                "{failure:?}"
+            );
         }
     }
 

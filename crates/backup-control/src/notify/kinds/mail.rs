@@ -28,7 +28,8 @@ pub(super) fn mail(task: &Task<'_>) -> Result<Vec<u8>, Failure> {
     let from = sender(task)?;
     let domain = from.email.domain().to_owned();
     let name = |texts: &[&str]| format!("<{}@{domain}>", digest(texts));
-    // Of the same message the same: readers show it once. All messages of an incident are one conversation.
+    // Of the same message the same: readers show it once. All messages of an incident are one
+    // conversation.
     let id = name(&[task.channel, &task.message.id]);
     let incident = name(&[task.channel, "incident", &task.message.incident]);
     let mut mail = Mail::builder()
@@ -46,7 +47,8 @@ pub(super) fn mail(task: &Task<'_>) -> Result<Vec<u8>, Failure> {
         Some(html) => mail.multipart(MultiPart::alternative_plain_html(text, html.clone())),
         None => mail.singlepart(SinglePart::plain(text)),
     };
-    let made = made.map_err(|error| Failure::refused(format!("no mail can be made of it: {error}")))?;
+    let made =
+        made.map_err(|error| Failure::refused(format!("no mail can be made of it: {error}")))?;
     Ok(made.formatted())
 }
 

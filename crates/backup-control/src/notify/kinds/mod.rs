@@ -1,4 +1,5 @@
-//! One file per kind of channel: from a message to what goes onto the wire, and from the answer to what came of it.
+//! One file per kind of channel: from a message to what goes onto the wire, and from the answer to
+//! what came of it.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -110,7 +111,10 @@ type Record<'a> = dyn FnMut(&[String]) -> io::Result<()> + Send + 'a;
 
 impl<'a> Reached<'a> {
     /// With those that are known, and what remembers all of them.
-    pub(super) fn new(known: Vec<String>, record: impl FnMut(&[String]) -> io::Result<()> + Send + 'a) -> Self {
+    pub(super) fn new(
+        known: Vec<String>,
+        record: impl FnMut(&[String]) -> io::Result<()> + Send + 'a,
+    ) -> Self {
         Self { known, record: Box::new(record) }
     }
 
@@ -120,10 +124,14 @@ impl<'a> Reached<'a> {
     }
 
     /// They have it now.
-    pub(super) fn add<'t>(&mut self, who: impl IntoIterator<Item = &'t String>) -> Result<(), Failure> {
+    pub(super) fn add<'t>(
+        &mut self,
+        who: impl IntoIterator<Item = &'t String>,
+    ) -> Result<(), Failure> {
         self.known.extend(who.into_iter().cloned());
-        (self.record)(&self.known)
-            .map_err(|error| Failure::later(format!("it was sent, which cannot be recorded: {error}")))
+        (self.record)(&self.known).map_err(|error| {
+            Failure::later(format!("it was sent, which cannot be recorded: {error}"))
+        })
     }
 }
 
@@ -134,7 +142,11 @@ mod tests {
     #[test]
     fn what_may_pass_decides() {
         let after = Some(Duration::from_secs(5));
-        let all = [Failure::refused("a"), Failure::Later { why: "b".into(), after }, Failure::refused("c")];
+        let all = [
+            Failure::refused("a"),
+            Failure::Later { why: "b".into(), after },
+            Failure::refused("c"),
+        ];
         assert_eq!(Failure::worst(&all), Some(Failure::Later { why: "a; b; c".into(), after }));
         assert_eq!(Failure::worst(&[Failure::refused("a")]), Some(Failure::refused("a")));
         assert_eq!(Failure::worst(&[]), None);

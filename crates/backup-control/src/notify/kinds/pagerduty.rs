@@ -1,5 +1,5 @@
-//! PagerDuty, by its Events API v2: incidents are triggered and resolved by their key; what is good news only is a change event,
-//! which opens no incident.
+//! PagerDuty, by its Events API v2: incidents are triggered and resolved by their key; what is good
+//! news only is a change event, which opens no incident.
 
 use serde_json::{Value, json};
 
@@ -70,7 +70,8 @@ fn summary(message: &Message) -> String {
 }
 
 fn source(task: &Task<'_>) -> String {
-    let place = if task.message.place.trim().is_empty() { task.host } else { task.message.place.trim() };
+    let place =
+        if task.message.place.trim().is_empty() { task.host } else { task.message.place.trim() };
     cut(place, KEY)
 }
 
@@ -85,7 +86,9 @@ fn severity(severity: Severity) -> &'static str {
 
 fn details(message: &Message) -> Value {
     let mut details = json!(message.details);
-    for (name, value) in [("where", &message.place), ("why", &message.cause), ("next", &message.next)] {
+    for (name, value) in
+        [("where", &message.place), ("why", &message.cause), ("next", &message.next)]
+    {
         if !value.trim().is_empty() {
             details[name] = value.as_str().into();
         }

@@ -25,7 +25,8 @@ pub(in crate::notify) async fn send(task: &Task<'_>) -> Result<(), Failure> {
     // With the channel's name: another one with the same key of the API may have other recipients.
     let key = name_for_services(&format!("{}/{}", task.channel, task.message.id), LONGEST_KEY);
     let url = http::address(task, SERVICE, "/emails")?;
-    let request = http::client(task)?.post(url).bearer_auth(task.secret()?).header("Idempotency-Key", key);
+    let request =
+        http::client(task)?.post(url).bearer_auth(task.secret()?).header("Idempotency-Key", key);
     let answer = http::post_json(task, request, &body).await?;
     if answer.text.contains(IN_PROGRESS) { answer.judge_again() } else { answer.judge() }
 }

@@ -1,4 +1,5 @@
-//! Slack, by an incoming webhook, whose address is the secret. Texts have limits there: 150 letters of a header, 3000 of a section.
+//! Slack, by an incoming webhook, whose address is the secret. Texts have limits there: 150 letters
+//! of a header, 3000 of a section.
 
 use serde_json::{Value, json};
 
@@ -18,12 +19,20 @@ pub(in crate::notify) async fn send(task: &Task<'_>) -> Result<(), Failure> {
 fn body(task: &Task<'_>) -> Value {
     let message = task.message;
     let title = format!("{} {}", sign(message.kind, message.severity), message.subject());
-    let mut blocks = vec![json!({ "type": "header", "text": { "type": "plain_text", "text": cut(&title, HEADER) } })];
-    let facts: Vec<String> =
-        message.facts(task.zone).iter().map(|(name, value)| format!("*{name}:* {}", escaped(value))).collect();
+    let mut blocks = vec![
+        json!({ "type": "header", "text": { "type": "plain_text", "text": cut(&title, HEADER) } }),
+    ];
+    let facts: Vec<String> = message
+        .facts(task.zone)
+        .iter()
+        .map(|(name, value)| format!("*{name}:* {}", escaped(value)))
+        .collect();
     blocks.push(section(&facts.join("\n")));
     if !message.details.is_empty() {
-        let details = message.details.iter().map(|(name, value)| format!("{}: {}", escaped(name), escaped(value)));
+        let details = message
+            .details
+            .iter()
+            .map(|(name, value)| format!("{}: {}", escaped(name), escaped(value)));
         let text = cut(&details.collect::<Vec<_>>().join("\n"), SECTION);
         blocks.push(json!({ "type": "context", "elements": [{ "type": "mrkdwn", "text": text }] }));
     }

@@ -6,9 +6,13 @@ const SERVICE: &str = "https://api.twilio.com";
 /// Letters of a message that is not cut into several.
 const LETTERS: usize = 160;
 
-pub(in crate::notify) async fn send(task: &Task<'_>, reached: &mut Reached<'_>) -> Result<(), Failure> {
+pub(in crate::notify) async fn send(
+    task: &Task<'_>,
+    reached: &mut Reached<'_>,
+) -> Result<(), Failure> {
     let account = task.config.account.as_deref().unwrap_or_default();
-    let url = http::address(task, SERVICE, &format!("/2010-04-01/Accounts/{account}/Messages.json"))?;
+    let url =
+        http::address(task, SERVICE, &format!("/2010-04-01/Accounts/{account}/Messages.json"))?;
     let user = task.config.user.as_deref().unwrap_or(account);
     let text = plain(&task.message.short(LETTERS));
     let from = task.config.from.as_deref().unwrap_or_default();

@@ -1,5 +1,6 @@
-//! Talking to a mail server. Every step is taken here and not by the library's transport, so that one recipient whom the server does
-//! not want keeps no mail from the others, and a password only goes where nobody can read along.
+//! Talking to a mail server. Every step is taken here and not by the library's transport, so that
+//! one recipient whom the server does not want keeps no mail from the others, and a password only
+//! goes where nobody can read along.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -20,7 +21,10 @@ const SHOWN: usize = 300;
 /// How long to wait for the server to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-pub(in crate::notify) async fn send(task: &Task<'_>, reached: &mut Reached<'_>) -> Result<(), Failure> {
+pub(in crate::notify) async fn send(
+    task: &Task<'_>,
+    reached: &mut Reached<'_>,
+) -> Result<(), Failure> {
     let left = reached.left(&task.config.to);
     if left.is_empty() {
         return Ok(());
@@ -29,7 +33,10 @@ pub(in crate::notify) async fn send(task: &Task<'_>, reached: &mut Reached<'_>) 
     let mut server = connect(task).await?;
     log_in(task, &mut server).await?;
     let from = mail::sender(task)?.email;
-    server.command(Mail::new(Some(from), Vec::new())).await.map_err(|error| failure("the sender", &error))?;
+    server
+        .command(Mail::new(Some(from), Vec::new()))
+        .await
+        .map_err(|error| failure("the sender", &error))?;
     let (mut taken, mut failures) = (Vec::new(), Vec::new());
     for to in left {
         let address: Address = mail::understood(to)?.email;
@@ -70,7 +77,9 @@ async fn connect(task: &Task<'_>) -> Result<AsyncSmtpConnection, Failure> {
 
 /// Proves who we are, if there is a password and nobody can read along.
 async fn log_in(task: &Task<'_>, server: &mut AsyncSmtpConnection) -> Result<(), Failure> {
-    let (Some(user), Some(password)) = (&task.config.user, task.secret.reveal()) else { return Ok(()) };
+    let (Some(user), Some(password)) = (&task.config.user, task.secret.reveal()) else {
+        return Ok(());
+    };
     if !server.is_encrypted() {
         return Err(Failure::refused("a password is never sent in clear: set `security`"));
     }
@@ -82,9 +91,13 @@ async fn log_in(task: &Task<'_>, server: &mut AsyncSmtpConnection) -> Result<(),
 fn tls(task: &Task<'_>, host: &str) -> Result<TlsParameters, Failure> {
     let mut tls = TlsParameters::builder(host.to_owned());
     if let Some(file) = &task.config.ca_file {
-        let wrong = |why: String| Failure::later(format!("cannot read certificates from {}: {why}", file.display()));
+        let wrong = |why: String| {
+            Failure::later(format!("cannot read certificates from {}: {why}", file.display()))
+        };
         let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
-        tls = tls.add_root_certificate(Certificate::from_pem(&pem).map_err(|error| wrong(error.to_string()))?);
+        tls = tls.add_root_certificate(
+            Certificate::from_pem(&pem).map_err(|error| wrong(error.to_string()))?,
+        );
     }
     tls.build_rustls().map_err(|error| Failure::later(format!("TLS cannot be set up: {error}")))
 }
@@ -98,7 +111,8 @@ fn hello(host: &str) -> ClientId {
     }
 }
 
-/// Answers of 5yz are final, those of 4yz are not (RFC 5321, section 4.2.1); nor is what no server said.
+/// Answers of 5yz are final, those of 4yz are not (RFC 5321, section 4.2.1); nor is what no server
+/// said.
 fn failure(what: &str, error: &Error) -> Failure {
     let said = error.source().map(|cause| one_line(&cause.to_string())).unwrap_or_default();
     let why = match error.status() {

@@ -1,4 +1,5 @@
-//! Any service that takes a POST: the message as JSON, or a body of the user's own, signed if there is a key.
+//! Any service that takes a POST: the message as JSON, or a body of the user's own, signed if there
+//! is a key.
 
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::RequestBuilder;
@@ -35,11 +36,14 @@ pub(in crate::notify) async fn send(task: &Task<'_>) -> Result<(), Failure> {
 fn body(task: &Task<'_>) -> Result<(String, &'static str), Failure> {
     const JSON: &str = "application/json";
     if let Some(template) = &task.config.template {
-        let template = Template::parse(template).map_err(|error| Failure::later(error.to_string()))?;
+        let template =
+            Template::parse(template).map_err(|error| Failure::later(error.to_string()))?;
         let kind = if template.is_json() { JSON } else { "text/plain; charset=utf-8" };
         return Ok((template.render(task.message, task.zone), kind));
     }
-    let failed = |error: serde_json::Error| Failure::refused(format!("the message has no JSON form: {error}"));
+    let failed = |error: serde_json::Error| {
+        Failure::refused(format!("the message has no JSON form: {error}"))
+    };
     let mut body = serde_json::to_value(task.message).map_err(failed)?;
     body["schema_version"] = SCHEMA_VERSION.into();
     body["subject"] = task.message.subject().into();
@@ -54,7 +58,8 @@ fn filled(text: &str, task: &Task<'_>) -> String {
 /// Whether the secret is shown to the other side, and so is no key for signatures.
 fn is_shown(task: &Task<'_>) -> bool {
     let has = |text: &str| text.contains(SECRET);
-    task.config.url.as_ref().is_some_and(|url| has(url.reveal())) || task.config.headers.values().any(|text| has(text))
+    task.config.url.as_ref().is_some_and(|url| has(url.reveal()))
+        || task.config.headers.values().any(|text| has(text))
 }
 
 /// Over the time and the body, so that nobody can send it again later.
@@ -62,7 +67,9 @@ fn signed(request: RequestBuilder, task: &Task<'_>, body: &str) -> Result<Reques
     let Some(key) = task.secret.reveal().filter(|_| !is_shown(task)) else { return Ok(request) };
     let time = task.now.as_second().to_string();
     let signature = signature(key, &time, body)?;
-    Ok(request.header("X-Backup-Timestamp", time).header("X-Backup-Signature", format!("sha256={signature}")))
+    Ok(request
+        .header("X-Backup-Timestamp", time)
+        .header("X-Backup-Signature", format!("sha256={signature}")))
 }
 
 /// HMAC-SHA-256 of the time, a dot and the body, in hexadecimal digits.

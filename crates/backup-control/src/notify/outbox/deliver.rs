@@ -93,8 +93,8 @@ impl Until {
     }
 }
 
-/// Those that were tried least first, and of each incident what was told of it first: nobody hears that something is over before that it
-/// began.
+/// Those that were tried least first, and of each incident what was told of it first: nobody hears
+/// that something is over before that it began.
 fn in_turn(waiting: Vec<Entry>) -> Vec<Entry> {
     let mut incidents = BTreeMap::<String, Vec<Entry>>::new();
     for entry in waiting {
@@ -104,16 +104,19 @@ fn in_turn(waiting: Vec<Entry>) -> Vec<Entry> {
     for entries in &mut incidents {
         entries.sort_by_cached_key(|entry| (entry.message.time, entry.key()));
     }
-    incidents.sort_by_cached_key(|entries| entries.first().map(|entry| (entry.tries, entry.message.time, entry.key())));
+    incidents.sort_by_cached_key(|entries| {
+        entries.first().map(|entry| (entry.tries, entry.message.time, entry.key()))
+    });
     incidents.into_iter().flatten().collect()
 }
 
 impl Outbox {
-    /// Sends what waits. Each channel is tried once, also if there is no time; other tries begin within the time that is given, as far as
-    /// pauses allow. The last one may take as much longer as its channel may take. Whatever happens is in what is returned.
+    /// Sends what waits. Each channel is tried once, also if there is no time; other tries begin
+    /// within the time that is given, as far as pauses allow. The last one may take as much longer
+    /// as its channel may take. Whatever happens is in what is returned.
     ///
-    /// Another process that delivers through a channel is waited for, within that time. Dropping this, or cancelling it, may leave a
-    /// message that is sent once more.
+    /// Another process that delivers through a channel is waited for, within that time. Dropping
+    /// this, or cancelling it, may leave a message that is sent once more.
     pub async fn deliver(&self, channels: &Channels, cx: &Context, within: Duration) -> Delivered {
         let mut delivered = Delivered::default();
         let until = Instant::now() + within;
@@ -134,7 +137,8 @@ impl Outbox {
         let _lock = self.files.lock()?;
         let listed = self.files.list_waiting()?;
         listed.unreadable.iter().try_for_each(|path| self.files.put_aside(path))?;
-        let mut names: Vec<String> = listed.entries.into_iter().map(|entry| entry.channel).collect();
+        let mut names: Vec<String> =
+            listed.entries.into_iter().map(|entry| entry.channel).collect();
         names.sort_unstable();
         names.dedup();
         Ok(names)
@@ -155,7 +159,9 @@ impl Outbox {
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.last));
         for entry in entries {
             let next = entry.next.filter(|_| !entry.wait(now).is_zero());
-            let waiting = all.entry(entry.channel).or_insert_with(|| StillWaiting { next, ..StillWaiting::default() });
+            let waiting = all
+                .entry(entry.channel)
+                .or_insert_with(|| StillWaiting { next, ..StillWaiting::default() });
             waiting.messages += 1;
             // Nothing is earlier than at once.
             waiting.next = waiting.next.zip(next).map(|(one, other)| one.min(other));
@@ -165,12 +171,20 @@ impl Outbox {
     }
 
     /// Delivers through one channel.
-    async fn serve(&self, channel: &str, channels: &Channels, cx: &Context, until: Instant) -> Delivered {
+    async fn serve(
+        &self,
+        channel: &str,
+        channels: &Channels,
+        cx: &Context,
+        until: Instant,
+    ) -> Delivered {
         let mut done = Delivered::default();
         let served = async {
             let Some(_lock) = self.take(channel, cx, until).await? else { return Ok(()) };
             let mut may_try = Until { time: until, tried: false };
-            while let Some(pause) = self.pass(channel, channels, cx, &mut may_try, &mut done).await? {
+            while let Some(pause) =
+                self.pass(channel, channels, cx, &mut may_try, &mut done).await?
+            {
                 if cx.cancel.is_cancelled() || Instant::now() + pause >= until {
                     break;
                 }
@@ -200,7 +214,8 @@ impl Outbox {
         }
     }
 
-    /// Tries what is due, until one try fails; returns how long to pause before the next pass, or nothing if nothing waits.
+    /// Tries what is due, until one try fails; returns how long to pause before the next pass, or
+    /// nothing if nothing waits.
     async fn pass(
         &self,
         channel: &str,
@@ -236,7 +251,8 @@ impl Outbox {
         Ok(pause)
     }
 
-    /// Tries to send a message; returns how long the channel should be left alone, if it could not be sent now.
+    /// Tries to send a message; returns how long the channel should be left alone, if it could not
+    /// be sent now.
     async fn attempt(
         &self,
         mut entry: Entry,

@@ -45,7 +45,16 @@ pub struct Entry {
 impl Entry {
     pub(super) fn new(channel: &str, message: &Message) -> Self {
         let (channel, message) = (channel.to_owned(), message.clone());
-        Self { channel, message, tries: 0, first: None, last: None, next: None, error: None, reached: Vec::new() }
+        Self {
+            channel,
+            message,
+            tries: 0,
+            first: None,
+            last: None,
+            next: None,
+            error: None,
+            reached: Vec::new(),
+        }
     }
 
     /// The name of its file, without what follows the dot.
@@ -55,7 +64,10 @@ impl Entry {
 
     /// How long it is not tried yet; nothing if it is due.
     pub(super) fn wait(&self, now: Timestamp) -> Duration {
-        let wait = self.next.and_then(|next| Duration::try_from(next.duration_since(now)).ok()).unwrap_or_default();
+        let wait = self
+            .next
+            .and_then(|next| Duration::try_from(next.duration_since(now)).ok())
+            .unwrap_or_default();
         if wait > LONGEST_WAIT { Duration::ZERO } else { wait }
     }
 
@@ -127,7 +139,11 @@ mod tests {
         assert_eq!(entry.wait(now), Duration::from_secs(600));
         entry.failed(now, "no", Some(Duration::from_secs(86_400 * 30)));
         assert_eq!(entry.wait(now), LONGEST_WAIT);
-        assert_eq!(entry.wait(now - Duration::from_secs(86_400)), Duration::ZERO, "the clock was wrong");
+        assert_eq!(
+            entry.wait(now - Duration::from_secs(86_400)),
+            Duration::ZERO,
+            "the clock was wrong"
+        );
         assert!(!entry.is_hopeless(now + PATIENCE));
         assert!(entry.is_hopeless(now + PATIENCE + Duration::from_secs(1)));
         let renewed = entry.renewed();

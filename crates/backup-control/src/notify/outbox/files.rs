@@ -49,7 +49,9 @@ pub(super) struct Listed {
 impl Files {
     pub(super) fn open(state_dir: &Path) -> io::Result<Self> {
         let files = Self { dir: state_dir.join("outbox") };
-        for dir in [files.dir.clone(), files.sent_dir(), files.failed_dir(), files.dir.join("locks")] {
+        for dir in
+            [files.dir.clone(), files.sent_dir(), files.failed_dir(), files.dir.join("locks")]
+        {
             cache::create(&dir)?;
         }
         Ok(files)
@@ -166,7 +168,10 @@ impl Files {
                 let path = found?.path();
                 let is_part = path.extension().is_some_and(|extension| extension == "part");
                 let modified = fs::metadata(&path).and_then(|metadata| metadata.modified());
-                if is_part && modified.is_ok_and(|time| now.duration_since(time).is_ok_and(|age| age > LEFTOVER)) {
+                if is_part
+                    && modified
+                        .is_ok_and(|time| now.duration_since(time).is_ok_and(|age| age > LEFTOVER))
+                {
                     remove(&path)?;
                 }
             }
@@ -229,7 +234,9 @@ fn keep_newest(dir: &Path, most: usize, since: Option<SystemTime>) -> io::Result
     for found in fs::read_dir(dir)? {
         let found = found?;
         // Somebody else may remove the same.
-        let Ok(modified) = found.metadata().and_then(|metadata| metadata.modified()) else { continue };
+        let Ok(modified) = found.metadata().and_then(|metadata| metadata.modified()) else {
+            continue;
+        };
         files.push((modified, found.path()));
     }
     files.sort_unstable();

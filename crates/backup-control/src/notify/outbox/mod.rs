@@ -1,4 +1,5 @@
-//! The outbox: messages on their way, in files, so that nothing is lost when a channel is away, a process dies or the power fails.
+//! The outbox: messages on their way, in files, so that nothing is lost when a channel is away, a
+//! process dies or the power fails.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -8,9 +9,10 @@
 //! | `deliver.rs` | delivering: [`Delivered`] |
 //! | `tests.rs` | tests of it |
 //!
-//! A message is written before anything is sent, and its file goes only after it is recorded as sent. So none is lost; a process that
-//! dies between sending and recording leaves one that is sent once more. Several processes may put and deliver at once: one of them
-//! at a time delivers through a channel, and the operating system frees the locks of those that die.
+//! A message is written before anything is sent, and its file goes only after it is recorded as
+//! sent. So none is lost; a process that dies between sending and recording leaves one that is sent
+//! once more. Several processes may put and deliver at once: one of them at a time delivers through
+//! a channel, and the operating system frees the locks of those that die.
 
 mod deliver;
 mod entry;
@@ -68,7 +70,8 @@ impl Outbox {
         Ok(Self { files: Files::open(state_dir)? })
     }
 
-    /// Puts a message in, for a channel. If too much waits for the channel, what matters least and is oldest is given up, which may be this one.
+    /// Puts a message in, for a channel. If too much waits for the channel, what matters least and
+    /// is oldest is given up, which may be this one.
     ///
     /// # Errors
     /// Those of the file system; the message is too large.
@@ -76,7 +79,10 @@ impl Outbox {
         let entry = Entry::new(channel, message);
         let size = size(&entry)?;
         if size > MAX_MESSAGE {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the message is larger than 8 MiB"));
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "the message is larger than 8 MiB",
+            ));
         }
         let _lock = self.files.lock()?;
         if self.files.knows(&entry.key()) {
@@ -90,7 +96,9 @@ impl Outbox {
     fn make_room(&self, channel: &str) -> io::Result<Vec<String>> {
         let mut waiting = self.files.list_waiting()?.entries;
         waiting.retain(|entry| entry.channel == channel);
-        waiting.sort_by_cached_key(|entry| std::cmp::Reverse((entry.message.severity, entry.message.time)));
+        waiting.sort_by_cached_key(|entry| {
+            std::cmp::Reverse((entry.message.severity, entry.message.time))
+        });
         let mut bytes = waiting.iter().map(size).sum::<io::Result<usize>>()?;
         let mut given_up = Vec::new();
         while waiting.len() > MAX_WAITING || bytes > MAX_BYTES {
@@ -111,7 +119,8 @@ impl Outbox {
         Ok(self.files.list_waiting()?.entries)
     }
 
-    /// What was given up, the oldest first, with the reason in [`Entry::error`]; and files that cannot be understood.
+    /// What was given up, the oldest first, with the reason in [`Entry::error`]; and files that
+    /// cannot be understood.
     ///
     /// # Errors
     /// Those of the file system.
@@ -127,7 +136,9 @@ impl Outbox {
     /// Those of the file system.
     pub fn hurry(&self) -> io::Result<()> {
         let _lock = self.files.lock()?;
-        for entry in self.files.list_waiting()?.entries.into_iter().filter(|entry| entry.next.is_some()) {
+        for entry in
+            self.files.list_waiting()?.entries.into_iter().filter(|entry| entry.next.is_some())
+        {
             self.files.write(&Entry { next: None, ..entry })?;
         }
         Ok(())

@@ -56,7 +56,10 @@ impl Place {
     fn channels(&self, commands: &[(&str, &str)]) -> Channels {
         let dir = self.dir.path().display().to_string();
         let channel = |(name, line): &(&str, &str)| {
-            format!("[notify.{name}]\nkind = \"command\"\ncommand = '''{}'''\n", line.replace("DIR", &dir))
+            format!(
+                "[notify.{name}]\nkind = \"command\"\ncommand = '''{}'''\n",
+                line.replace("DIR", &dir)
+            )
         };
         let text: String = commands.iter().map(channel).collect();
         let env: Environment = [("PATH", "/usr/bin:/bin")].into_iter().collect();
@@ -77,7 +80,13 @@ impl Place {
 fn numbered(number: usize) -> Message {
     let time = message().time + Duration::from_secs(number as u64);
     let incident = format!("i{number}");
-    Message { id: format!("m{number}"), incident, title: format!("Number {number}"), time, ..message() }
+    Message {
+        id: format!("m{number}"),
+        incident,
+        title: format!("Number {number}"),
+        time,
+        ..message()
+    }
 }
 
 const WRITES: (&str, &str) = ("good", "echo $BACKUP_NOTIFY_ID >> DIR/good");
@@ -105,7 +114,10 @@ async fn every_message_goes_out_once_and_in_order() {
 #[tokio::test]
 async fn what_is_away_for_a_while_gets_everything_later() {
     let place = Place::new();
-    let bad = ("bad", "test -e DIR/up && echo $BACKUP_NOTIFY_ID >> DIR/bad || { echo it is down >&2; exit 1; }");
+    let bad = (
+        "bad",
+        "test -e DIR/up && echo $BACKUP_NOTIFY_ID >> DIR/bad || { echo it is down >&2; exit 1; }",
+    );
     let channels = place.channels(&[WRITES, bad]);
     for number in 0..3 {
         place.outbox.put("good", &numbered(number)).unwrap();
@@ -147,7 +159,10 @@ async fn after_seven_days_it_is_given_up_and_can_be_brought_back() {
     place.later(Duration::from_secs(7200));
     let delivered = place.deliver(&channels).await;
     assert_eq!(delivered.given_up[0].why, format!("it could not be sent for 7 days: {why}"));
-    assert!(place.outbox.waiting().unwrap().is_empty() && !place.outbox.put("gone", &message()).unwrap().is_new());
+    assert!(
+        place.outbox.waiting().unwrap().is_empty()
+            && !place.outbox.put("gone", &message()).unwrap().is_new()
+    );
     let (failed, _) = place.outbox.failed().unwrap();
     assert_eq!(failed[0].error.as_deref(), Some(delivered.given_up[0].why.as_str()));
 
@@ -188,9 +203,14 @@ async fn two_who_deliver_send_nothing_twice() {
     }
     let other = Outbox::open(place.dir.path()).unwrap();
     let long = Duration::from_secs(20);
-    let (one, two) =
-        tokio::join!(place.outbox.deliver(&channels, &place.cx, long), other.deliver(&channels, &place.cx, long));
-    assert!(one.is_complete() && two.is_complete() && one.sent.len() + two.sent.len() == 10, "{one:?} {two:?}");
+    let (one, two) = tokio::join!(
+        place.outbox.deliver(&channels, &place.cx, long),
+        other.deliver(&channels, &place.cx, long)
+    );
+    assert!(
+        one.is_complete() && two.is_complete() && one.sent.len() + two.sent.len() == 10,
+        "{one:?} {two:?}"
+    );
     assert_eq!(place.lines("good").len(), 10);
 }
 
@@ -227,11 +247,17 @@ fn what_matters_least_makes_room() {
     }
     place.outbox.put("other", &numbered(0)).unwrap();
     assert_eq!(place.outbox.failed().unwrap().0, []);
-    for (number, severity) in [(1000, Severity::Warning), (1001, Severity::Critical), (1002, Severity::Info)] {
-        let Put::Waits { given_up } = place.outbox.put("mail", &with(number, severity)).unwrap() else { panic!("new") };
+    for (number, severity) in
+        [(1000, Severity::Warning), (1001, Severity::Critical), (1002, Severity::Info)]
+    {
+        let Put::Waits { given_up } = place.outbox.put("mail", &with(number, severity)).unwrap()
+        else {
+            panic!("new")
+        };
         assert_eq!(given_up.len(), 1);
     }
-    let failed: Vec<String> = place.outbox.failed().unwrap().0.into_iter().map(|entry| entry.message.id).collect();
+    let failed: Vec<String> =
+        place.outbox.failed().unwrap().0.into_iter().map(|entry| entry.message.id).collect();
     assert_eq!(failed, ["m7", "m1000", "m1002"], "the least severe, which may be the new one");
     assert_eq!(place.outbox.waiting().unwrap().len(), MAX_WAITING + 1);
     let large = Message { html: Some("x".repeat(MAX_MESSAGE)), ..numbered(2000) };

@@ -17,8 +17,8 @@ use backup_core::pipeline::{BackupOptions, BackupReport};
 use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::Source;
 use backup_sources::postgres::{
-    LogicalOptions, LogicalSource, PostgresDirectory, PostgresOptions, PostgresSource, RecoveryTarget, Renames,
-    ScratchOptions, SlotHealth, SlotState as ServerSays, TlsMode,
+    LogicalOptions, LogicalSource, PostgresDirectory, PostgresOptions, PostgresSource,
+    RecoveryTarget, Renames, ScratchOptions, SlotHealth, SlotState as ServerSays, TlsMode,
 };
 use backup_storage::settings::Rate;
 use jiff::Timestamp;
@@ -33,8 +33,10 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::passphrase::PassphraseOrigin;
 
-/// Where distributions put the programs of their major versions, below which each has its own `bin`.
-const INSTALLATIONS: [&str; 3] = ["/usr/lib/postgresql", "/usr/local/lib/postgresql", "/opt/postgresql"];
+/// Where distributions put the programs of their major versions, below which each has its own
+/// `bin`.
+const INSTALLATIONS: [&str; 3] =
+    ["/usr/lib/postgresql", "/usr/local/lib/postgresql", "/opt/postgresql"];
 
 /// A PostgreSQL cluster that is meant.
 #[derive(Debug, Clone)]
@@ -47,7 +49,10 @@ pub struct PostgresSpec {
 impl PostgresSpec {
     /// `variable` gives the password if the configuration names no place for it.
     pub(super) fn new(config: SourceConfig, variable: &str, env: &Environment) -> Result<Self> {
-        let address = config.url.clone().ok_or_else(|| Error::invalid("the address of the server is missing"))?;
+        let address = config
+            .url
+            .clone()
+            .ok_or_else(|| Error::invalid("the address of the server is missing"))?;
         let password = PassphraseOrigin::of_source(&config, variable, env);
         let spec = Self { address, password, config };
         // A mistake in the address is found before anything is connected.
@@ -77,7 +82,10 @@ impl PostgresSpec {
         let source = PostgresSource::connect(options).await.map_err(core)?;
         let health = source.slot_health(cx).await.map_err(core)?;
         let now = cx.clock.now();
-        Ok(Some(health.map_or_else(|| SlotFacts::missing(&name), |health| slot_facts(name.clone(), &health, now))))
+        Ok(Some(health.map_or_else(
+            || SlotFacts::missing(&name),
+            |health| slot_facts(name.clone(), &health, now),
+        )))
     }
 
     pub(super) async fn open(&self, env: &Environment) -> Result<Arc<dyn Source>> {
@@ -99,14 +107,19 @@ impl PostgresSpec {
         let config = &self.config;
         options.programs.clone_from(&config.programs);
         options.jobs = config.parallel.unwrap_or(options.jobs);
-        options.lock_timeout =
-            config.lock_timeout.map_or(options.lock_timeout, |seconds| Duration::from_secs(u64::from(seconds)));
+        options.lock_timeout = config
+            .lock_timeout
+            .map_or(options.lock_timeout, |seconds| Duration::from_secs(u64::from(seconds)));
         options.digests = config.digests.unwrap_or(options.digests);
         Ok(options)
     }
 
     /// The server that a logical backup is restored into, as `flags` say.
-    pub(super) async fn restorer(&self, flags: &RestoreFlags, env: &Environment) -> Result<Arc<dyn Source>> {
+    pub(super) async fn restorer(
+        &self,
+        flags: &RestoreFlags,
+        env: &Environment,
+    ) -> Result<Arc<dyn Source>> {
         let mut options = self.logical(self.fetch_password(env).await?)?;
         options.renames = Renames::new(&flags.renames).map_err(backup_core::error::Error::from)?;
         options.owners = !flags.no_owner;
@@ -117,10 +130,18 @@ impl PostgresSpec {
     }
 
     /// The server that parts of a data directory are restored into, by a scratch server.
-    pub(super) async fn of_parts(&self, flags: &RestoreFlags, env: &Environment) -> Result<Arc<dyn Source>> {
+    pub(super) async fn of_parts(
+        &self,
+        flags: &RestoreFlags,
+        env: &Environment,
+    ) -> Result<Arc<dyn Source>> {
         let scratch = ScratchOptions {
             directory: flags.scratch.directory.clone().unwrap_or_else(std::env::temp_dir),
-            programs: flags.scratch.programs.clone().map_or_else(|| installations(env), |dir| vec![dir]),
+            programs: flags
+                .scratch
+                .programs
+                .clone()
+                .map_or_else(|| installations(env), |dir| vec![dir]),
             user: flags.scratch.user.as_deref().map(user).transpose()?,
             recovery: recovery_of(flags)?,
             start_timeout: None,
@@ -134,10 +155,12 @@ impl PostgresSpec {
     }
 
     fn options(&self, password: Option<String>) -> Result<PostgresOptions> {
-        let parsed = PostgresOptions::parse(self.address.reveal()).map_err(backup_core::error::Error::from)?;
+        let parsed = PostgresOptions::parse(self.address.reveal())
+            .map_err(backup_core::error::Error::from)?;
         let config = &self.config;
         let by_name = |id: &String| {
-            id.parse::<u64>().map_err(|_| Error::invalid(format!("{id:?} is no identifier of a cluster")))
+            id.parse::<u64>()
+                .map_err(|_| Error::invalid(format!("{id:?} is no identifier of a cluster")))
         };
         let mut options = PostgresOptions {
             password: password.or(parsed.password),
@@ -199,7 +222,10 @@ pub(super) fn directory(flags: &RestoreFlags, env: &Environment) -> Result<Arc<d
             .map(|(old, new)| (old, PathBuf::from(new)))
             .collect(),
         settings: pairs("--set", "NAME=VALUE", &flags.settings)?,
-        start: flags.start.as_ref().map(|dir| dir.clone().map_or_else(|| installations(env), |dir| vec![dir])),
+        start: flags
+            .start
+            .as_ref()
+            .map(|dir| dir.clone().map_or_else(|| installations(env), |dir| vec![dir])),
         start_timeout: flags.start_timeout,
         recovery: recovery_of(flags)?,
         ..PostgresOptions::default()
@@ -212,7 +238,9 @@ fn recovery_of(flags: &RestoreFlags) -> Result<RecoveryTarget> {
     match flags.until.as_deref().map(recovery) {
         None => Ok(RecoveryTarget::Planned),
         Some(Some(target)) => Ok(target),
-        Some(None) => Err(Error::invalid("the snapshot has no log that could be restored to a moment")),
+        Some(None) => {
+            Err(Error::invalid("the snapshot has no log that could be restored to a moment"))
+        }
     }
 }
 
@@ -227,13 +255,13 @@ fn user(text: &str) -> Result<(u32, u32)> {
         (Ok(Some(user)), _) => Ok((user.uid.as_raw(), user.gid.as_raw())),
         // Nobody has to be called by that number.
         (Ok(None), Ok(number)) => Ok((number, number)),
-        _ => {
-            Err(Error::invalid(format!("this machine knows no user {text:?}")).with_hint("name one by --scratch-user"))
-        }
+        _ => Err(Error::invalid(format!("this machine knows no user {text:?}"))
+            .with_hint("name one by --scratch-user")),
     }
 }
 
-/// Moments that only reading the log can find: `xid:NUMBER`, the end of a transaction, and `name:TEXT`, a restore point.
+/// Moments that only reading the log can find: `xid:NUMBER`, the end of a transaction, and
+/// `name:TEXT`, a restore point.
 pub(super) fn recovery(text: &str) -> Option<RecoveryTarget> {
     match text.split_once(':')? {
         ("xid", number) => number.trim().parse().ok().map(RecoveryTarget::Transaction),
@@ -245,14 +273,17 @@ pub(super) fn recovery(text: &str) -> Option<RecoveryTarget> {
 fn pairs(flag: &str, form: &str, texts: &[String]) -> Result<Vec<(String, String)>> {
     let pair = |text: &String| match text.split_once('=') {
         Some((left, right)) if !left.is_empty() => Ok((left.to_owned(), right.to_owned())),
-        _ => Err(Error::invalid(format!("{flag} {text:?} makes no sense")).with_hint(format!("write {flag} {form}"))),
+        _ => Err(Error::invalid(format!("{flag} {text:?} makes no sense"))
+            .with_hint(format!("write {flag} {form}"))),
     };
     texts.iter().map(pair).collect()
 }
 
-/// Directories that may hold programs of the server: those that programs are looked for in, and those of the distribution.
+/// Directories that may hold programs of the server: those that programs are looked for in, and
+/// those of the distribution.
 fn installations(env: &Environment) -> Vec<PathBuf> {
-    let mut dirs: Vec<PathBuf> = env.get("PATH").map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
+    let mut dirs: Vec<PathBuf> =
+        env.get("PATH").map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
     for root in INSTALLATIONS {
         let versions = std::fs::read_dir(root).into_iter().flatten().flatten();
         dirs.extend(versions.map(|version| version.path().join("bin")));
@@ -282,19 +313,29 @@ mod tests {
         });
         let options = options.unwrap();
         assert_eq!(options.hosts.len(), 2);
-        assert_eq!((options.password.as_deref(), options.slot.as_deref()), (Some("hush"), Some("other")));
+        assert_eq!(
+            (options.password.as_deref(), options.slot.as_deref()),
+            (Some("hush"), Some("other"))
+        );
         assert_eq!((options.max_bytes_per_second, options.system_id), (Some(1 << 20), Some(7)));
-        assert_eq!((options.tls, options.tls_ca_file), (TlsMode::VerifyFull, Some("/ca.pem".into())));
+        assert_eq!(
+            (options.tls, options.tls_ca_file),
+            (TlsMode::VerifyFull, Some("/ca.pem".into()))
+        );
         assert!(!options.fast_checkpoint && options.weak_passwords);
-        let without = spec("postgresql://me@one/", |config| config.slot = Some(String::new())).unwrap();
+        let without =
+            spec("postgresql://me@one/", |config| config.slot = Some(String::new())).unwrap();
         assert_eq!((without.slot, without.tls), (None, TlsMode::Prefer));
-        let only_authority = spec("postgres://me@one/?sslmode=verify-ca", |c| c.tls_ca_file = Some("/ca".into()));
+        let only_authority =
+            spec("postgres://me@one/?sslmode=verify-ca", |c| c.tls_ca_file = Some("/ca".into()));
         assert_eq!(only_authority.unwrap().tls, TlsMode::VerifyCa);
     }
 
     #[test]
     fn addresses_are_looked_at_first() {
-        for url in ["postgres://one/", "postgres://me:hush@one/?sslmode=yes", "postgres://me:hush@one:x/"] {
+        for url in
+            ["postgres://one/", "postgres://me:hush@one/?sslmode=yes", "postgres://me:hush@one:x/"]
+        {
             let error = spec(url, |_| {}).unwrap_err();
             assert!(!format!("{error:?}").contains("hush"), "{error:?}");
         }
@@ -319,8 +360,14 @@ mod tests {
 
     #[test]
     fn flags_are_understood_or_refused() {
-        assert_eq!(pairs("--set", "N=V", &["a=b=c".to_owned()]).unwrap(), [("a".to_owned(), "b=c".to_owned())]);
-        assert_eq!(pairs("--set", "N=V", &["a=".to_owned()]).unwrap(), [("a".to_owned(), String::new())]);
+        assert_eq!(
+            pairs("--set", "N=V", &["a=b=c".to_owned()]).unwrap(),
+            [("a".to_owned(), "b=c".to_owned())]
+        );
+        assert_eq!(
+            pairs("--set", "N=V", &["a=".to_owned()]).unwrap(),
+            [("a".to_owned(), String::new())]
+        );
         for wrong in ["a", "=b"] {
             assert!(pairs("--set", "N=V", &[wrong.to_owned()]).unwrap_err().hint().is_some());
         }

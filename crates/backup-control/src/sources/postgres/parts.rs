@@ -1,6 +1,7 @@
-//! Databases, schemas and tables out of a data directory, as they were at a moment: a scratch server is made of the snapshot, what is asked
-//! for is read from it as a logical backup into a repository that is as short-lived as the server, and written to the target from there
-//! as any logical backup is.
+//! Databases, schemas and tables out of a data directory, as they were at a moment: a scratch
+//! server is made of the snapshot, what is asked for is read from it as a logical backup into a
+//! repository that is as short-lived as the server, and written to the target from there as any
+//! logical backup is.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,10 +13,13 @@ use backup_core::crypto::Passphrase;
 use backup_core::event::{Event, Events, Reporter};
 use backup_core::log::Position;
 use backup_core::pipeline::{self, BackupOptions};
-use backup_core::repository::{InitOptions, Repository, SnapshotFilter, SnapshotReader, WriteSettings};
+use backup_core::repository::{
+    InitOptions, Repository, SnapshotFilter, SnapshotReader, WriteSettings,
+};
 use backup_core::source::{
-    BackupKind, BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport, RestoreRequest, Selection,
-    Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+    BackupKind, BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport,
+    RestoreRequest, Selection, Source, SourceCapabilities, SourceError, SourceErrorKind,
+    SourceIdentity, SourceResult,
 };
 use backup_sources::postgres::{LogicalOptions, LogicalSource, Scratch, ScratchOptions};
 use backup_storage::LocalSink;
@@ -50,7 +54,12 @@ impl Parts {
         Self { target, options, read: Mutex::default() }
     }
 
-    async fn read(&self, cx: &Context, request: &RestoreRequest, snapshot: &SnapshotReader) -> SourceResult<Read> {
+    async fn read(
+        &self,
+        cx: &Context,
+        request: &RestoreRequest,
+        snapshot: &SnapshotReader,
+    ) -> SourceResult<Read> {
         let log = request.log.clone();
         let mut scratch = Scratch::start(cx, &self.options, snapshot, log, request.verify).await?;
         let (snapshot, warnings) = tokio::select! {
@@ -65,19 +74,28 @@ impl Parts {
     }
 }
 
-/// Reads from a scratch server what is asked for; returns the snapshot of it, and how many warnings there were.
-async fn store(cx: &Context, scratch: &Scratch, request: &RestoreRequest) -> SourceResult<(SnapshotReader, u64)> {
+/// Reads from a scratch server what is asked for; returns the snapshot of it, and how many warnings
+/// there were.
+async fn store(
+    cx: &Context,
+    scratch: &Scratch,
+    request: &RestoreRequest,
+) -> SourceResult<(SnapshotReader, u64)> {
     let cx = Context { events: Events::to(Arc::new(Words(cx.events.clone()))), ..cx.clone() };
     let mut options = LogicalOptions::new(scratch.connection().clone());
-    options.programs = Some(scratch.programs().to_owned()).filter(|dir| dir.join("pg_dump").exists());
+    options.programs =
+        Some(scratch.programs().to_owned()).filter(|dir| dir.join("pg_dump").exists());
     // They are compared with what was written.
     options.digests = request.verify;
     options.is_copy = true;
     let source = LogicalSource::connect(options).await?;
     let sink = LocalSink::create(scratch.directory().join(REPOSITORY)).map_err(|error| {
-        SourceError::new(SourceErrorKind::Target, "cannot keep what is read of the scratch server").with_source(error)
+        SourceError::new(SourceErrorKind::Target, "cannot keep what is read of the scratch server")
+            .with_source(error)
     })?;
-    let repository = Repository::init(Arc::new(sink), &Passphrase::generate(), &InitOptions::default(), &cx).await?;
+    let repository =
+        Repository::init(Arc::new(sink), &Passphrase::generate(), &InitOptions::default(), &cx)
+            .await?;
     let options = BackupOptions {
         job: "scratch".to_owned(),
         kind: Some(BackupKind::Full),
@@ -86,7 +104,12 @@ async fn store(cx: &Context, scratch: &Scratch, request: &RestoreRequest) -> Sou
         ..BackupOptions::default()
     };
     let report = pipeline::backup(&repository, &source, &options, &cx).await?;
-    let none = || SourceError::new(SourceErrorKind::Repository, "what was read of the scratch server is not there");
+    let none = || {
+        SourceError::new(
+            SourceErrorKind::Repository,
+            "what was read of the scratch server is not there",
+        )
+    };
     let id = report.snapshot.ok_or_else(none)?;
     let snapshots = repository.snapshots(&cx).await?;
     let info = snapshots.resolve(&id.to_hex(), &SnapshotFilter::default())?;
@@ -115,7 +138,10 @@ impl fmt::Display for Parts {
 }
 
 fn unsupported() -> SourceError {
-    SourceError::new(SourceErrorKind::Unsupported, "a server that parts are restored to is not read")
+    SourceError::new(
+        SourceErrorKind::Unsupported,
+        "a server that parts are restored to is not read",
+    )
 }
 
 #[async_trait]
@@ -136,11 +162,19 @@ impl Source for Parts {
         Err(unsupported())
     }
 
-    async fn open_backup(&self, _cx: &Context, _request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        _cx: &Context,
+        _request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         Err(unsupported())
     }
 
-    async fn open_log(&self, _cx: &Context, _from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(
+        &self,
+        _cx: &Context,
+        _from: Option<&Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
         Err(unsupported())
     }
 

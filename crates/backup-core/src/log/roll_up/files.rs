@@ -40,17 +40,23 @@ impl Growing {
 }
 
 impl<'a> Files<'a> {
-    pub(super) fn new(before: SnapshotReader, reader: &'a BlobReader, writer: &'a BlobWriter) -> Self {
+    pub(super) fn new(
+        before: SnapshotReader,
+        reader: &'a BlobReader,
+        writer: &'a BlobWriter,
+    ) -> Self {
         Self { before, reader, writer, files: BTreeMap::new(), open: None }
     }
 
-    /// Appends the parts of a slice, as far as the files do not have them; says where its bytes are.
+    /// Appends the parts of a slice, as far as the files do not have them; says where its bytes
+    /// are.
     pub(super) async fn append(&mut self, slice: &Slice) -> Result<Vec<Part>> {
         let mut places = Vec::new();
         let mut data = slice.data.clone();
         for part in &slice.header.parts {
             let len = usize::try_from(part.len).ok().filter(|len| *len <= data.len());
-            let bytes = data.split_to(len.ok_or_else(|| Error::damaged("the slice is shorter than it says"))?);
+            let bytes = data
+                .split_to(len.ok_or_else(|| Error::damaged("the slice is shorter than it says"))?);
             let path = self.place_for(&part.path, part.at, &bytes).await?;
             self.append_at(&path, part.at, bytes).await?;
             let begins = self.files.get(&path).map_or(0, |file| file.begins);
@@ -59,8 +65,8 @@ impl<'a> Files<'a> {
         Ok(places)
     }
 
-    /// A part that leaves a hole in its file gets one of its own beside it: what is not known is not made up.
-    /// So does one that has other bytes than are there.
+    /// A part that leaves a hole in its file gets one of its own beside it: what is not known is
+    /// not made up. So does one that has other bytes than are there.
     async fn place_for(&mut self, path: &str, at: u64, bytes: &[u8]) -> Result<String> {
         if at <= self.file(path, 0).await?.end() && self.agrees(path, at, bytes).await? {
             return Ok(path.to_owned());
@@ -77,9 +83,12 @@ impl<'a> Files<'a> {
         Ok(name)
     }
 
-    /// Whether a file has the same bytes as far as it has any there. What cannot be read yet is not the same.
+    /// Whether a file has the same bytes as far as it has any there. What cannot be read yet is not
+    /// the same.
     async fn agrees(&self, path: &str, at: u64, bytes: &[u8]) -> Result<bool> {
-        let Some(file) = self.files.get(path).filter(|file| at < file.end()) else { return Ok(true) };
+        let Some(file) = self.files.get(path).filter(|file| at < file.end()) else {
+            return Ok(true);
+        };
         let (mut start, end) = (file.begins, file.end().min(at + bytes.len() as u64));
         for blob in &file.content {
             if start >= end {
@@ -104,7 +113,8 @@ impl<'a> Files<'a> {
     /// Where the files beside `path` begin that hold what comes behind a hole in it.
     async fn beside(&self, path: &str) -> Result<Vec<u64>> {
         let begins = |name: &str| name.strip_prefix('@')?.parse::<u64>().ok();
-        let mut found: Vec<u64> = self.files.keys().filter_map(|name| begins(name.strip_prefix(path)?)).collect();
+        let mut found: Vec<u64> =
+            self.files.keys().filter_map(|name| begins(name.strip_prefix(path)?)).collect();
         let Some(entry) = EntryPath::new(path) else { return Ok(found) };
         let parent = match entry.parent() {
             Some(parent) => self.before.find(&parent).await?,
@@ -112,7 +122,10 @@ impl<'a> Files<'a> {
         };
         if let Some(tree) = parent.and_then(|parent| parent.subtree) {
             for node in self.before.tree(&tree).await?.nodes {
-                let rest = node.name.strip_prefix(entry.name()).and_then(|rest| std::str::from_utf8(rest).ok());
+                let rest = node
+                    .name
+                    .strip_prefix(entry.name())
+                    .and_then(|rest| std::str::from_utf8(rest).ok());
                 found.extend(rest.and_then(begins));
             }
         }
@@ -140,9 +153,14 @@ impl<'a> Files<'a> {
         if !self.files.contains_key(path) {
             let node = match EntryPath::new(path) {
                 Some(path) => self.before.find(&path).await?.filter(Node::is_file),
-                None => return Err(Error::damaged(format!("{path:?} cannot be the path of a log file"))),
+                None => {
+                    return Err(Error::damaged(format!(
+                        "{path:?} cannot be the path of a log file"
+                    )));
+                }
             };
-            let (size, content) = node.map_or_else(Default::default, |node| (node.metadata.size, node.content));
+            let (size, content) =
+                node.map_or_else(Default::default, |node| (node.metadata.size, node.content));
             let file = Growing { begins, size, content };
             self.files.insert(path.to_owned(), file);
         }
@@ -194,7 +212,9 @@ impl<'a> Files<'a> {
     pub(super) async fn finish(mut self) -> Result<Vec<(EntryPath, u64, Vec<BlobId>)>> {
         self.store_tail(1).await?;
         let grown = self.files.into_iter().filter(|(_, file)| file.size > 0);
-        let with_path = |(path, file): (String, Growing)| Some((EntryPath::new(&path)?, file.size, file.content));
+        let with_path = |(path, file): (String, Growing)| {
+            Some((EntryPath::new(&path)?, file.size, file.content))
+        };
         Ok(grown.filter_map(with_path).collect())
     }
 }

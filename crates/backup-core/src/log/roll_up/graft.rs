@@ -29,7 +29,13 @@ enum Change {
 
 impl Changes {
     /// A file takes this place.
-    pub(super) fn put(&mut self, path: &EntryPath, size: u64, content: Vec<BlobId>, time: Timestamp) {
+    pub(super) fn put(
+        &mut self,
+        path: &EntryPath,
+        size: u64,
+        content: Vec<BlobId>,
+        time: Timestamp,
+    ) {
         let mut names: Vec<&[u8]> = path.segments().collect();
         let Some(name) = names.pop() else { return };
         let mut at = self;
@@ -42,7 +48,10 @@ impl Changes {
             at = next;
         }
         let metadata = Metadata { size, ..Metadata::stream(time) };
-        at.0.insert(name.into(), Change::Put(Box::new(Node { name: name.into(), metadata, content, subtree: None })));
+        at.0.insert(
+            name.into(),
+            Change::Put(Box::new(Node { name: name.into(), metadata, content, subtree: None })),
+        );
     }
 
     /// Nothing stays of the directory `name` at the root but what is put there.
@@ -64,20 +73,27 @@ pub(super) struct Grafter<'a> {
 
 impl Grafter<'_> {
     /// The directory `tree` with these changes.
-    pub(super) fn graft(&self, tree: Option<BlobId>, changes: Changes) -> BoxFuture<'_, Result<BlobId>> {
+    pub(super) fn graft(
+        &self,
+        tree: Option<BlobId>,
+        changes: Changes,
+    ) -> BoxFuture<'_, Result<BlobId>> {
         async move {
             let mut nodes = match tree {
                 Some(tree) => self.reader.tree(&tree).await?.nodes,
                 None => Vec::new(),
             };
             for (name, change) in changes.0 {
-                let old = nodes.iter().position(|node| node.name == name).map(|at| nodes.swap_remove(at));
+                let old =
+                    nodes.iter().position(|node| node.name == name).map(|at| nodes.swap_remove(at));
                 let node = match change {
                     Change::Put(node) => *node,
                     Change::Below(changes) => {
                         let old = old.filter(Node::is_dir);
-                        let subtree = self.graft(old.as_ref().and_then(|old| old.subtree), changes).await?;
-                        let metadata = old.map_or_else(|| Metadata::directory(self.time), |old| old.metadata);
+                        let subtree =
+                            self.graft(old.as_ref().and_then(|old| old.subtree), changes).await?;
+                        let metadata =
+                            old.map_or_else(|| Metadata::directory(self.time), |old| old.metadata);
                         Node { name, metadata, content: Vec::new(), subtree: Some(subtree) }
                     }
                     Change::Anew(changes) => {
@@ -89,7 +105,9 @@ impl Grafter<'_> {
                 nodes.push(node);
             }
             let writer = self.writer.clone();
-            let store = move || Ok(writer.store(BlobKind::Tree, &write_tree(&mut nodes, &TimeZone::UTC)?)?.id);
+            let store = move || {
+                Ok(writer.store(BlobKind::Tree, &write_tree(&mut nodes, &TimeZone::UTC)?)?.id)
+            };
             self.reader.repository().repository().cpu().run(store).await
         }
         .boxed()

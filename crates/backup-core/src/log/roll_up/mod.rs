@@ -12,8 +12,9 @@
 //! | `files.rs` | log files, cut anew |
 //! | `graft.rs` | trees with some files added |
 //!
-//! A log snapshot holds everything that its base holds, and the log since: it restores by itself. The next one of the same base
-//! holds all of that and more, and takes its place. So there is one log snapshot for every base, whatever time passes.
+//! A log snapshot holds everything that its base holds, and the log since: it restores by itself.
+//! The next one of the same base holds all of that and more, and takes its place. So there is one
+//! log snapshot for every base, whatever time passes.
 
 mod extents;
 mod files;
@@ -33,12 +34,16 @@ use super::slice::SliceHeader;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::{Event, LogEvent};
-use crate::format::{BlobKind, MANIFEST_SCHEMA, METADATA_DIR, Manifest, RESTORE_NOTE, Snapshot, SnapshotLog};
+use crate::format::{
+    BlobKind, MANIFEST_SCHEMA, METADATA_DIR, Manifest, RESTORE_NOTE, Snapshot, SnapshotLog,
+};
 use crate::id::{BlobId, SnapshotId};
 use crate::repository::reliance::Reliance;
 use crate::repository::session::Session;
 use crate::repository::store_clock::StoreClock;
-use crate::repository::{BlobReader, BlobWriter, IndexedRepository, Lease, LeaseOptions, Repository, WriteSettings};
+use crate::repository::{
+    BlobReader, BlobWriter, IndexedRepository, Lease, LeaseOptions, Repository, WriteSettings,
+};
 use crate::source::{BackupKind, Checkpoint, EntryPath};
 use extents::Extents;
 use files::Files;
@@ -85,13 +90,13 @@ pub struct RollUpReport {
     pub removed: u64,
 }
 
-/// Makes snapshots of what the lane holds, and removes slices that were rolled up some time ago. Beside a capturer that goes on;
-/// what it stores meanwhile is left for the next time.
+/// Makes snapshots of what the lane holds, and removes slices that were rolled up some time ago.
+/// Beside a capturer that goes on; what it stores meanwhile is left for the next time.
 ///
 /// # Errors
 /// [`ErrorKind::Busy`](crate::error::ErrorKind::Busy) if somebody else rolls the same stream up;
-/// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if a slice cannot be read, after all others were rolled up; those of
-/// the sink; cancellation. It can be repeated at any point.
+/// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if a slice cannot be read, after all
+/// others were rolled up; those of the sink; cancellation. It can be repeated at any point.
 pub async fn roll_up(
     repository: &Repository,
     stream: &Stream,
@@ -137,8 +142,13 @@ async fn run(
     }
     run.remove_old(&view).await?;
     match view.damaged().first() {
-        Some((name, error)) => Err(Error::damaged(format!("slice {name} is damaged: {}", error.chain())).with_hint(
-            "what it held is missing from the log; a new full backup makes what comes after it of use again",
+        Some((name, error)) => Err(Error::damaged(format!(
+            "slice {name} is damaged: {}",
+            error.chain()
+        ))
+        .with_hint(
+            "what it held is missing from the log; a new full backup makes what comes after it of \
+             use again",
         )),
         None => Ok(run.report),
     }
@@ -210,14 +220,19 @@ impl Run<'_> {
     }
 
     /// What the snapshot before says of its pieces stays as it is.
-    async fn kept_details(&self, plan: &Plan<'_>, log: &SnapshotLog) -> Result<Vec<(EntryPath, u64, Vec<BlobId>)>> {
+    async fn kept_details(
+        &self,
+        plan: &Plan<'_>,
+        log: &SnapshotLog,
+    ) -> Result<Vec<(EntryPath, u64, Vec<BlobId>)>> {
         let before = self.indexed.snapshot(plan.on);
         let mut kept = Vec::new();
         for extent in &log.extents {
             let path = detail_path(&extent.detail)?;
             let node = before.find(&path).await?;
-            let node =
-                node.ok_or_else(|| Error::damaged(format!("{path} is not in snapshot {}", plan.on.id.short())))?;
+            let node = node.ok_or_else(|| {
+                Error::damaged(format!("{path} is not in snapshot {}", plan.on.id.short()))
+            })?;
             kept.push((path, node.metadata.size, node.content));
         }
         Ok(kept)
@@ -238,9 +253,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn manifest(&self, plan: &Plan<'_>, log: &SnapshotLog, time: Timestamp) -> Result<Manifest> {
+    async fn manifest(
+        &self,
+        plan: &Plan<'_>,
+        log: &SnapshotLog,
+        time: Timestamp,
+    ) -> Result<Manifest> {
         let base = self.indexed.snapshot(plan.on).manifest().await?;
-        let base = base.ok_or_else(|| Error::damaged(format!("snapshot {} has no manifest", plan.on.id.short())))?;
+        let base = base.ok_or_else(|| {
+            Error::damaged(format!("snapshot {} has no manifest", plan.on.id.short()))
+        })?;
         Ok(Manifest {
             schema: MANIFEST_SCHEMA,
             program: self.options.program.clone(),
@@ -260,7 +282,8 @@ impl Run<'_> {
         })
     }
 
-    /// Slices go when they are in a snapshot and old enough; the last one stays, for whoever goes on from there.
+    /// Slices go when they are in a snapshot and old enough; the last one stays, for whoever goes
+    /// on from there.
     async fn remove_old(&mut self, view: &LogView) -> Result<()> {
         let clock = StoreClock::read(self.indexed.repository(), self.cx).await?;
         let grace = SignedDuration::try_from(self.options.grace).unwrap_or(SignedDuration::MAX);
@@ -268,9 +291,11 @@ impl Run<'_> {
         let last = view.slices.iter().rev().find(|(_, header)| header.takes_over.is_none());
         let last = last.or(view.slices.last()).map(|(slice, _)| *slice);
         // Where a branch comes from has to be kept even if nothing has happened on it yet.
-        let says_nothing = |header: &SliceHeader| header.to == header.from && header.parent.is_none();
-        let is_rolled_up =
-            |header: &SliceHeader| says_nothing(header) || now.snapshots.iter().any(|(_, log)| holds(log, header));
+        let says_nothing =
+            |header: &SliceHeader| header.to == header.from && header.parent.is_none();
+        let is_rolled_up = |header: &SliceHeader| {
+            says_nothing(header) || now.snapshots.iter().any(|(_, log)| holds(log, header))
+        };
         // Of the epoch that goes on, the note at its beginning stays as well.
         let newest = view.slices.last().map(|(slice, _)| slice.epoch);
         let old: Vec<StoredSlice> = view
@@ -300,7 +325,13 @@ fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
         .map_err(|error| Error::internal("cannot encode a description of a log").with_source(error))
 }
 
-fn snapshot(plan: &Plan<'_>, log: SnapshotLog, tree: BlobId, time: Timestamp, options: &RollUpOptions) -> Snapshot {
+fn snapshot(
+    plan: &Plan<'_>,
+    log: SnapshotLog,
+    tree: BlobId,
+    time: Timestamp,
+    options: &RollUpOptions,
+) -> Snapshot {
     let on = &plan.on.snapshot;
     let own = |tag: &&String| !tag.starts_with("type=") && !tag.starts_with("tier=");
     let mut tags: Vec<String> = on.tags.iter().filter(own).cloned().collect();

@@ -27,7 +27,12 @@ pub(super) fn plans(view: &LogView) -> Vec<Plan<'_>> {
         let plans = jobs.entry(info.snapshot.tag("job")).or_default();
         match plans.iter_mut().find(|plan| is_of(&plan.log, log)) {
             Some(plan) => plan.take(info, log),
-            None => plans.push(Plan { earlier: vec![(info, log)], on: info, log: log.clone(), slices: Vec::new() }),
+            None => plans.push(Plan {
+                earlier: vec![(info, log)],
+                on: info,
+                log: log.clone(),
+                slices: Vec::new(),
+            }),
         }
     }
     // Every job has all of the log: its snapshots come and go by its own policy.
@@ -41,11 +46,16 @@ pub(super) fn plans(view: &LogView) -> Vec<Plan<'_>> {
                     && order.belongs(header, &bases[number], bases.get(number + 1))
                     && !holds(log, header)
             };
-            plan.slices =
-                view.slices.iter().filter(|(_, header)| new(header)).map(|(at, header)| (*at, header)).collect();
+            plan.slices = view
+                .slices
+                .iter()
+                .filter(|(_, header)| new(header))
+                .map(|(at, header)| (*at, header))
+                .collect();
             // Only what the new snapshot holds in full can give its place to it.
-            plan.earlier
-                .retain(|(_, old)| !old.extents.is_empty() && old.extents.iter().all(|extent| covers(log, extent)));
+            plan.earlier.retain(|(_, old)| {
+                !old.extents.is_empty() && old.extents.iter().all(|extent| covers(log, extent))
+            });
         }
         plans
     });
@@ -69,7 +79,10 @@ fn is_of(one: &SnapshotLog, other: &SnapshotLog) -> bool {
 
 /// How much of the log a snapshot holds.
 fn extent_of(log: &SnapshotLog) -> u64 {
-    log.extents.iter().map(|extent| extent.to.saturating_sub(extent.from)).fold(0, u64::saturating_add)
+    log.extents
+        .iter()
+        .map(|extent| extent.to.saturating_sub(extent.from))
+        .fold(0, u64::saturating_add)
 }
 
 fn covers(log: &SnapshotLog, old: &LogExtent) -> bool {
@@ -101,7 +114,9 @@ impl Order {
     /// Slices belong to the last base before them, up to where the next one begins.
     fn belongs(&self, slice: &SliceHeader, base: &SnapshotLog, next: Option<&SnapshotLog>) -> bool {
         self.is_behind(slice, base, base.start.needs, slice.to)
-            && !next.is_some_and(|next| self.is_behind(slice, next, next.start.at.offset, slice.from.saturating_add(1)))
+            && !next.is_some_and(|next| {
+                self.is_behind(slice, next, next.start.at.offset, slice.from.saturating_add(1))
+            })
     }
 }
 

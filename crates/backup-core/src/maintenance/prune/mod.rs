@@ -16,14 +16,16 @@
 //! | `records.rs` | who was at work when packs were marked |
 //!
 //! # Two phases
-//! A pack that nothing needs is first *marked*: index objects name it as one to be deleted (in rustic's way), so that no writer
-//! relies upon it any more. It is *deleted* by a later run, when the grace period is over, nobody who was at work then is
-//! still at work, and still nothing needs it. Otherwise it is listed again.
+//! A pack that nothing needs is first *marked*: index objects name it as one to be deleted (in
+//! rustic's way), so that no writer relies upon it any more. It is *deleted* by a later run, when
+//! the grace period is over, nobody who was at work then is still at work, and still nothing needs
+//! it. Otherwise it is listed again.
 //!
 //! # Order
-//! Who is at work is looked up before the snapshots are listed: whoever has left by then has published. New packs are listed
-//! before old ones are marked; marks are durable before the index objects that listed the packs go; in between, snapshots that
-//! have appeared meanwhile get back what they need. A run that is killed leaves nothing that the next one does not understand.
+//! Who is at work is looked up before the snapshots are listed: whoever has left by then has
+//! published. New packs are listed before old ones are marked; marks are durable before the index
+//! objects that listed the packs go; in between, snapshots that have appeared meanwhile get back
+//! what they need. A run that is killed leaves nothing that the next one does not understand.
 
 mod options;
 mod plan;
@@ -52,14 +54,19 @@ use records::Records;
 pub(super) use rewrite::{Changes, rewrite};
 use usage::Usage;
 
-/// Marks what nothing needs, moves what is needed out of packs that hold much else, and deletes what was marked long enough
-/// ago.
+/// Marks what nothing needs, moves what is needed out of packs that hold much else, and deletes
+/// what was marked long enough ago.
 ///
 /// # Errors
-/// [`ErrorKind::Busy`](crate::error::ErrorKind::Busy) if somebody else prunes; [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged)
-/// if something that snapshots need is lost or cannot be read, because then nobody knows what else they need; those of the
-/// sink; cancellation. Whenever it stops, every snapshot is still whole.
-pub async fn prune(repository: &Repository, options: &PruneOptions, cx: &Context) -> Result<PruneReport> {
+/// [`ErrorKind::Busy`](crate::error::ErrorKind::Busy) if somebody else prunes;
+/// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if something that snapshots need is
+/// lost or cannot be read, because then nobody knows what else they need; those of the sink;
+/// cancellation. Whenever it stops, every snapshot is still whole.
+pub async fn prune(
+    repository: &Repository,
+    options: &PruneOptions,
+    cx: &Context,
+) -> Result<PruneReport> {
     if options.dry_run {
         let survey = Survey::make(repository, options, cx).await?;
         return Ok(survey.foretell());
@@ -70,13 +77,27 @@ pub async fn prune(repository: &Repository, options: &PruneOptions, cx: &Context
     lease.release_after(result).await
 }
 
-async fn run(repository: &Repository, options: &PruneOptions, lease: &KeptLease, cx: &Context) -> Result<PruneReport> {
+async fn run(
+    repository: &Repository,
+    options: &PruneOptions,
+    lease: &KeptLease,
+    cx: &Context,
+) -> Result<PruneReport> {
     let mut survey = Survey::make(repository, options, cx).await?;
     let plan = std::mem::take(&mut survey.plan);
     let mut report = std::mem::take(&mut survey.report);
     let gone = sweep::sweep(&survey, &plan, lease, &mut report, cx).await?;
     let needed = survey.reach.reached();
-    let moved = repack::repack(&survey.indexed, &survey.usage, needed, &plan.repack, options, &mut report, cx).await?;
+    let moved = repack::repack(
+        &survey.indexed,
+        &survey.usage,
+        needed,
+        &plan.repack,
+        options,
+        &mut report,
+        cx,
+    )
+    .await?;
     let name = |number: &u32| survey.usage.packs[*number as usize].info.id;
     let changes = Changes {
         mark: plan.mark.iter().chain(&moved).map(name).collect(),
@@ -111,8 +132,13 @@ async fn run(repository: &Repository, options: &PruneOptions, lease: &KeptLease,
     Ok(report)
 }
 
-/// Snapshots that were published since the survey get back what they need of the packs that were marked.
-async fn give_back(repository: &Repository, known: &HashSet<SnapshotId>, cx: &Context) -> Result<()> {
+/// Snapshots that were published since the survey get back what they need of the packs that were
+/// marked.
+async fn give_back(
+    repository: &Repository,
+    known: &HashSet<SnapshotId>,
+    cx: &Context,
+) -> Result<()> {
     let listed = repository.list(&layout::snapshots()).await?;
     let ids = listed.iter().filter_map(|meta| meta.key.file_name().parse::<SnapshotId>().ok());
     let mut roots = Vec::new();
@@ -133,7 +159,9 @@ async fn give_back(repository: &Repository, known: &HashSet<SnapshotId>, cx: &Co
     let mut reach = Reach::new(&indexed, None, cx);
     for root in roots {
         match reach.follow([root]).await {
-            Err(error) if error.is_damage() => cx.events.note(format!("A new snapshot is damaged: {}.", error.chain())),
+            Err(error) if error.is_damage() => {
+                cx.events.note(format!("A new snapshot is damaged: {}.", error.chain()))
+            }
             result => result?,
         }
     }
@@ -155,13 +183,22 @@ struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    async fn make(repository: &Repository, options: &PruneOptions, cx: &'a Context) -> Result<Self> {
+    async fn make(
+        repository: &Repository,
+        options: &PruneOptions,
+        cx: &'a Context,
+    ) -> Result<Self> {
         let records = Records::read(repository, options.grace, cx).await?;
         let snapshots = readable_snapshots(repository, cx).await?;
         let indexed = repository.load_index(cx).await?;
         let damaged = indexed.damaged_objects(cx).await?;
         if let Some((id, error)) = damaged.first() {
-            return Err(Error::damaged(format!("index {} is damaged: {}", id.short(), error.chain())).with_hint(REPAIR));
+            return Err(Error::damaged(format!(
+                "index {} is damaged: {}",
+                id.short(),
+                error.chain()
+            ))
+            .with_hint(REPAIR));
         }
         let store = indexed.hide_lost_packs().await?;
         let recent = recent_packs(repository, &records).await?;
@@ -182,7 +219,8 @@ impl<'a> Survey<'a> {
             dry_run: options.dry_run,
             ..PruneReport::default()
         };
-        let facts = Facts { options, usage: &usage, records: &records, store: &store, recent: &recent };
+        let facts =
+            Facts { options, usage: &usage, records: &records, store: &store, recent: &recent };
         let plan = facts.plan(&mut report);
         let snapshots = snapshots.into_iter().map(|(id, _)| id).collect();
         Ok(Self { indexed, records, snapshots, store, recent, reach, usage, plan, report })
@@ -190,41 +228,53 @@ impl<'a> Survey<'a> {
 
     /// What a run would come to.
     fn foretell(self) -> PruneReport {
-        let sum = |packs: &[u32]| packs.iter().map(|number| self.usage.packs[*number as usize].info.size).sum::<u64>();
+        let sum = |packs: &[u32]| {
+            packs.iter().map(|number| self.usage.packs[*number as usize].info.size).sum::<u64>()
+        };
         let plan = &self.plan;
-        let moved = plan.repack.iter().map(|number| self.usage.packs[*number as usize].used_bytes).sum();
+        let moved =
+            plan.repack.iter().map(|number| self.usage.packs[*number as usize].used_bytes).sum();
         PruneReport {
             marked_packs: (plan.mark.len() + plan.repack.len()) as u64,
             marked_bytes: sum(&plan.mark) + sum(&plan.repack),
             repacked_packs: plan.repack.len() as u64,
             repacked_bytes: moved,
             deleted_packs: (plan.delete.len() + plan.orphans.len()) as u64,
-            deleted_bytes: sum(&plan.delete) + plan.orphans.iter().map(|(_, size)| size).sum::<u64>(),
+            deleted_bytes: sum(&plan.delete)
+                + plan.orphans.iter().map(|(_, size)| size).sum::<u64>(),
             index_objects_after: self.report.index_objects_before,
             ..self.report
         }
     }
 }
 
-const REPAIR: &str =
-    "`backup check` says what is affected, `backup repair` mends what can be mended; until then nothing is deleted";
+const REPAIR: &str = "`backup check` says what is affected, `backup repair` mends what can be \
+                      mended; until then nothing is deleted";
 
 /// All snapshots with their root directories. One that is unreadable, or lost, may need anything.
-async fn readable_snapshots(repository: &Repository, cx: &Context) -> Result<Vec<(SnapshotId, crate::id::BlobId)>> {
+async fn readable_snapshots(
+    repository: &Repository,
+    cx: &Context,
+) -> Result<Vec<(SnapshotId, crate::id::BlobId)>> {
     // Receipts first: a snapshot that is published meanwhile has none in this list.
     let receipts = repository.snapshot_receipts().await?;
     let list = repository.snapshots(cx).await?;
     if let Some((id, error)) = list.damaged.first() {
-        return Err(
-            Error::damaged(format!("snapshot {} cannot be read: {}", id.short(), error.chain())).with_hint(REPAIR)
-        );
+        return Err(Error::damaged(format!(
+            "snapshot {} cannot be read: {}",
+            id.short(),
+            error.chain()
+        ))
+        .with_hint(REPAIR));
     }
     let there: HashSet<SnapshotId> = list.snapshots.iter().map(|info| info.id).collect();
     for id in receipts.into_iter().filter(|id| !there.contains(id)) {
         if repository.was_lost(&id).await? {
-            return Err(
-                Error::damaged(format!("snapshot {} is gone, though nobody forgot it", id.short())).with_hint(REPAIR)
-            );
+            return Err(Error::damaged(format!(
+                "snapshot {} is gone, though nobody forgot it",
+                id.short()
+            ))
+            .with_hint(REPAIR));
         }
     }
     Ok(list.snapshots.into_iter().map(|info| (info.id, info.snapshot.tree)).collect())

@@ -20,7 +20,11 @@ pub enum MaxUnused {
 impl MaxUnused {
     pub(super) fn of(self, used: u64) -> u64 {
         match self {
-            #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss
+            )]
             Self::Percent(percent) => (used as f64 * percent.max(0.0) / 100.0) as u64,
             Self::Bytes(bytes) => bytes,
             Self::Unlimited => u64::MAX,

@@ -47,7 +47,8 @@ impl Facts<'_> {
         let mut lasting: Vec<u32> = Vec::new();
         for (number, pack) in (0_u32..).zip(&self.usage.packs) {
             let info = &pack.info;
-            let is_gone = self.store.deleted.contains(&info.id) || self.store.missing.contains(&info.id);
+            let is_gone =
+                self.store.deleted.contains(&info.id) || self.store.missing.contains(&info.id);
             match info.mark {
                 _ if is_gone => plan.drop.push(number),
                 Some(_) if pack.is_used() => plan.recover.push(number),
@@ -95,7 +96,8 @@ impl Facts<'_> {
     /// Which of the lasting packs are given up, and which are moved.
     fn choose(&self, lasting: Vec<u32>, report: &PruneReport, plan: &mut Plan) {
         let all: u64 = lasting.iter().map(|number| self.pack(*number).unused_bytes()).sum();
-        let (used, unused): (Vec<u32>, Vec<u32>) = lasting.into_iter().partition(|number| self.pack(*number).is_used());
+        let (used, unused): (Vec<u32>, Vec<u32>) =
+            lasting.into_iter().partition(|number| self.pack(*number).is_used());
         let given_up: u64 = unused.iter().map(|number| self.pack(*number).unused_bytes()).sum();
         plan.mark.extend(unused);
         let mut excess = all.saturating_sub(given_up);
@@ -110,7 +112,8 @@ impl Facts<'_> {
             }
             fits
         };
-        let mut partly: Vec<u32> = used.iter().copied().filter(|n| self.pack(*n).unused_bytes() > 0).collect();
+        let mut partly: Vec<u32> =
+            used.iter().copied().filter(|n| self.pack(*n).unused_bytes() > 0).collect();
         // Most gained for what has to be moved comes first.
         partly.sort_by(|a, b| share_unused(self.pack(*b)).total_cmp(&share_unused(self.pack(*a))));
         let mut taken = HashSet::new();
@@ -127,7 +130,11 @@ impl Facts<'_> {
             let small: Vec<u32> = used
                 .iter()
                 .copied()
-                .filter(|number| !taken.contains(number) && self.pack(*number).kind == kind && self.is_small(*number))
+                .filter(|number| {
+                    !taken.contains(number)
+                        && self.pack(*number).kind == kind
+                        && self.is_small(*number)
+                })
                 .collect();
             if small.len() >= MANY_SMALL {
                 for number in small {

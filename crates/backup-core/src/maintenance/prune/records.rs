@@ -1,9 +1,10 @@
 //! Who was at work when packs were marked: until they are done, nothing of it is deleted.
 //!
-//! A record `x-prune/NAME` is written after marks are durable and the index objects that listed the packs before are gone.
-//! Whoever began later knows of the marks. A pack is deleted when all records that cover its mark are as old as the grace
-//! period, and nobody named there is at work any more. Marks that other tools made, and those of a prune that was killed,
-//! get a record from the next prune.
+//! A record `x-prune/NAME` is written after marks are durable and the index objects that listed the
+//! packs before are gone. Whoever began later knows of the marks. A pack is deleted when all
+//! records that cover its mark are as old as the grace period, and nobody named there is at work
+//! any more. Marks that other tools made, and those of a prune that was killed, get a record from
+//! the next prune.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -58,7 +59,11 @@ pub(super) enum Due {
 }
 
 impl Records {
-    pub(super) async fn read(repository: &Repository, grace: Duration, cx: &Context) -> Result<Self> {
+    pub(super) async fn read(
+        repository: &Repository,
+        grace: Duration,
+        cx: &Context,
+    ) -> Result<Self> {
         let clock = StoreClock::read(repository, cx).await?;
         let mut records = Vec::new();
         let named = repository.sink().list_all(&layout::prune_records()).await?;
@@ -69,7 +74,9 @@ impl Records {
         let mut reading = futures::stream::iter(named).map(read).buffered(8);
         while let Some((meta, sealed)) = reading.try_next().await? {
             let record: Record = open_json(repository.key(), &sealed).map_err(|error| {
-                error.context(&meta.key).with_hint("delete that object: its packs then wait for another grace period")
+                error
+                    .context(&meta.key)
+                    .with_hint("delete that object: its packs then wait for another grace period")
             })?;
             let age = clock.age(meta.last_modified, record.written);
             records.push((meta.key, record, age));
@@ -99,17 +106,25 @@ impl Records {
                 let hours = (left.as_secs() + 3599) / 3600;
                 return Due::Later(format!("The grace period ends in {hours} h."));
             }
-            if let Some(session) = self.sessions.live.iter().find(|session| record.sessions.contains(&session.id)) {
-                return Due::Later(format!("A session that was there before is still at work: {}.", session.purpose));
+            if let Some(session) =
+                self.sessions.live.iter().find(|session| record.sessions.contains(&session.id))
+            {
+                return Due::Later(format!(
+                    "A session that was there before is still at work: {}.",
+                    session.purpose
+                ));
             }
             if let Some(lock) = self.locks.intersection(&record.locks).next() {
-                return Due::Later(format!("Another tool that was there before is still at work: {lock}."));
+                return Due::Later(format!(
+                    "Another tool that was there before is still at work: {lock}."
+                ));
             }
         }
         if covered { Due::Now } else { Due::Later("The grace period begins now.".to_owned()) }
     }
 
-    /// Notes who is at work, for marks and orphans that no record covers yet, and drops records that cover nothing more.
+    /// Notes who is at work, for marks and orphans that no record covers yet, and drops records
+    /// that cover nothing more.
     pub(super) async fn write(
         &self,
         repository: &Repository,
@@ -117,11 +132,18 @@ impl Records {
         orphans: &BTreeSet<PackId>,
         cx: &Context,
     ) -> Result<()> {
-        let covered = |fits: &dyn Fn(&Record) -> bool| self.records.iter().any(|(_, record, _)| fits(record));
-        let new_marks: BTreeSet<_> =
-            marks.iter().filter(|mark| !covered(&|record| record.marks.contains(*mark))).copied().collect();
-        let new_orphans: BTreeSet<_> =
-            orphans.iter().filter(|pack| !covered(&|record| record.orphans.contains(*pack))).copied().collect();
+        let covered =
+            |fits: &dyn Fn(&Record) -> bool| self.records.iter().any(|(_, record, _)| fits(record));
+        let new_marks: BTreeSet<_> = marks
+            .iter()
+            .filter(|mark| !covered(&|record| record.marks.contains(*mark)))
+            .copied()
+            .collect();
+        let new_orphans: BTreeSet<_> = orphans
+            .iter()
+            .filter(|pack| !covered(&|record| record.orphans.contains(*pack)))
+            .copied()
+            .collect();
         if !new_marks.is_empty() || !new_orphans.is_empty() {
             let clock = StoreClock::read(repository, cx).await?;
             let record = Record {
@@ -143,7 +165,8 @@ impl Records {
     }
 }
 
-/// Tools that hold restic's locks, by host and process: the names of their locks change whenever they are renewed.
+/// Tools that hold restic's locks, by host and process: the names of their locks change whenever
+/// they are renewed.
 async fn foreign_locks(repository: &Repository, clock: &StoreClock) -> Result<BTreeSet<String>> {
     let guard = guard::key(repository)?;
     let mut holders = BTreeSet::new();
@@ -164,10 +187,17 @@ async fn foreign_locks(repository: &Repository, clock: &StoreClock) -> Result<BT
         }
         let holder = format!("process {} on {}", lock.pid, lock.hostname);
         if lock.exclusive {
-            return Err(Error::new(ErrorKind::Busy, format!("{holder} holds an exclusive lock on the repository"))
-                .with_hint(
-                    "wait until that tool has finished; `restic unlock` removes the lock of one that has died",
-                ));
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!(
+                    "{holder} holds an exclusive lock on \
+                     the repository"
+                ),
+            )
+            .with_hint(
+                "wait until that tool has finished; `restic unlock` removes the lock of one \
+                 that has died",
+            ));
         }
         holders.insert(holder);
     }

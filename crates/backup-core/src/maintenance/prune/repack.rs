@@ -1,4 +1,5 @@
-//! Moving what is needed out of packs that are given up: sealed blobs as they are, without decompressing them.
+//! Moving what is needed out of packs that are given up: sealed blobs as they are, without
+//! decompressing them.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -59,7 +60,8 @@ pub(super) async fn repack(
     drop(ticking);
     meter.finish();
     report.repacked_packs = moved.len() as u64;
-    report.repacked_bytes = moved.iter().map(|number| usage.packs[*number as usize].used_bytes).sum();
+    report.repacked_bytes =
+        moved.iter().map(|number| usage.packs[*number as usize].used_bytes).sum();
     Ok(moved)
 }
 
@@ -77,8 +79,14 @@ fn batch<'a>(usage: &Usage, rest: &mut &'a [u32]) -> &'a [u32] {
 }
 
 /// The blobs that are needed from these packs, in the order in which they lie there.
-fn blobs_of(indexed: &IndexedRepository, usage: &Usage, needed: &Bits, packs: &[u32]) -> HashMap<u32, Vec<PackedBlob>> {
-    let mut blobs: HashMap<u32, Vec<PackedBlob>> = packs.iter().map(|number| (*number, Vec::new())).collect();
+fn blobs_of(
+    indexed: &IndexedRepository,
+    usage: &Usage,
+    needed: &Bits,
+    packs: &[u32],
+) -> HashMap<u32, Vec<PackedBlob>> {
+    let mut blobs: HashMap<u32, Vec<PackedBlob>> =
+        packs.iter().map(|number| (*number, Vec::new())).collect();
     indexed.index().for_each_copy(&mut |slot, pack, blob| {
         if needed.contains(slot)
             && usage.counts(slot, pack)
@@ -102,7 +110,8 @@ async fn move_batch(
     meter: &Meter,
     cx: &Context,
 ) -> Result<Vec<u32>> {
-    let work: Vec<_> = packs.iter().filter_map(|number| Some((*number, blobs.remove(number)?))).collect();
+    let work: Vec<_> =
+        packs.iter().filter_map(|number| Some((*number, blobs.remove(number)?))).collect();
     let reader = indexed.reader();
     let mut moving = futures::stream::iter(work)
         .map(|(number, blobs)| {
@@ -115,8 +124,10 @@ async fn move_batch(
                     // It stays where it is, with all that is sound in it.
                     Err(error) if error.is_damage() => {
                         let id = id.short();
-                        cx.events
-                            .note(format!("Pack {id} is damaged and stays: {}. Run `backup check`.", error.chain()));
+                        cx.events.note(format!(
+                            "Pack {id} is damaged and stays: {}. Run `backup check`.",
+                            error.chain()
+                        ));
                         Ok(None)
                     }
                     Err(error) => Err(error),
@@ -147,9 +158,11 @@ async fn move_pack(
             let mut opened = Vec::new();
             for blob in &blobs {
                 let sealed = sealed(&bytes, range.start, blob);
-                // Nothing is carried over that was not checked; a blob that cannot be opened is as good as lost.
+                // Nothing is carried over that was not checked; a blob that cannot be opened is as
+                // good as lost.
                 key.open_into(sealed, &mut opened).map_err(|error| {
-                    Error::damaged(format!("blob {} is damaged", blob.id.short())).with_source(error)
+                    Error::damaged(format!("blob {} is damaged", blob.id.short()))
+                        .with_source(error)
                 })?;
                 writer.move_sealed(blob, sealed)?;
             }
@@ -173,9 +186,9 @@ fn ranges(blobs: &[PackedBlob]) -> Vec<(Range<u64>, &[PackedBlob])> {
     let mut first = 0;
     for at in 1..=blobs.len() {
         let start = u64::from(blobs[first].offset);
-        let ends = blobs
-            .get(at)
-            .is_none_or(|next| u64::from(next.offset) > end(&blobs[at - 1]) + GAP || end(next) > start + MAX_READ);
+        let ends = blobs.get(at).is_none_or(|next| {
+            u64::from(next.offset) > end(&blobs[at - 1]) + GAP || end(next) > start + MAX_READ
+        });
         if ends {
             ranges.push((start..end(&blobs[at - 1]), &blobs[first..at]));
             first = at;
@@ -202,10 +215,25 @@ mod tests {
 
     #[test]
     fn neighbours_are_read_together() {
-        let blobs = [blob(0, 100), blob(100, 50), blob(1_000_000, 10), blob(1_000_100, 33 << 20), blob(40 << 20, 5)];
-        let found: Vec<_> = ranges(&blobs).into_iter().map(|(range, blobs)| (range, blobs.len())).collect();
+        let blobs = [
+            blob(0, 100),
+            blob(100, 50),
+            blob(1_000_000, 10),
+            blob(1_000_100, 33 << 20),
+            blob(40 << 20, 5),
+        ];
+        let found: Vec<_> =
+            ranges(&blobs).into_iter().map(|(range, blobs)| (range, blobs.len())).collect();
         let far = u64::from(1_000_100_u32) + (33 << 20);
-        assert_eq!(found, [(0..150, 2), (1_000_000..1_000_010, 1), (1_000_100..far, 1), (40 << 20..(40 << 20) + 5, 1)]);
+        assert_eq!(
+            found,
+            [
+                (0..150, 2),
+                (1_000_000..1_000_010, 1),
+                (1_000_100..far, 1),
+                (40 << 20..(40 << 20) + 5, 1)
+            ]
+        );
         assert!(ranges(&[]).is_empty());
     }
 }

@@ -65,7 +65,8 @@ impl Listed {
     }
 }
 
-/// Writes what has to change of these index objects; only those are read. The old ones stay, until all that depends on it is done.
+/// Writes what has to change of these index objects; only those are read. The old ones stay, until
+/// all that depends on it is done.
 pub(in crate::maintenance) async fn rewrite(
     indexed: &IndexedRepository,
     objects: &HashSet<IndexId>,
@@ -73,7 +74,8 @@ pub(in crate::maintenance) async fn rewrite(
     cx: &Context,
 ) -> Result<Rewritten> {
     let repository = indexed.repository();
-    let mut listed: BTreeMap<IndexId, Listed> = objects.iter().map(|id| (*id, Listed::default())).collect();
+    let mut listed: BTreeMap<IndexId, Listed> =
+        objects.iter().map(|id| (*id, Listed::default())).collect();
     indexed.index().for_each_listing(&mut |object, listing| {
         if let Some(listed) = listed.get_mut(object) {
             listed.blobs += u64::from(listing.blobs);
@@ -82,9 +84,13 @@ pub(in crate::maintenance) async fn rewrite(
             listed.marks.extend(listing.mark.map(|mark| mark.time));
         }
     });
-    let eligible = listed.iter().filter(|(_, listed)| listed.touched || listed.is_only_small()).map(|(id, _)| *id);
+    let eligible = listed
+        .iter()
+        .filter(|(_, listed)| listed.touched || listed.is_only_small())
+        .map(|(id, _)| *id);
     let free = unlocked(repository, eligible.collect(), cx).await?;
-    let small = listed.iter().filter(|(id, listed)| free.contains(*id) && listed.is_only_small()).count();
+    let small =
+        listed.iter().filter(|(id, listed)| free.contains(*id) && listed.is_only_small()).count();
     let mut run = Run::new(repository, changes);
     let mut reading = Vec::new();
     for (id, listed) in listed {
@@ -99,7 +105,8 @@ pub(in crate::maintenance) async fn rewrite(
     }
     let mut files = index::read_all(repository, reading, cx);
     while let Some((id, _, file)) = files.try_next().await? {
-        run.replace(id, file.map_err(|error| error.context(format!("index {}", id.short())))?).await?;
+        run.replace(id, file.map_err(|error| error.context(format!("index {}", id.short())))?)
+            .await?;
     }
     run.lasting.finish().await?;
     run.marked.finish().await?;
@@ -107,19 +114,29 @@ pub(in crate::maintenance) async fn rewrite(
 }
 
 /// Without those that the store has locked against deletion: their content would only be doubled.
-async fn unlocked(repository: &Repository, objects: HashSet<IndexId>, cx: &Context) -> Result<HashSet<IndexId>> {
-    let Some(custody) = repository.sink().custody().filter(|custody| custody.lock_period().is_some()) else {
+async fn unlocked(
+    repository: &Repository,
+    objects: HashSet<IndexId>,
+    cx: &Context,
+) -> Result<HashSet<IndexId>> {
+    let Some(custody) =
+        repository.sink().custody().filter(|custody| custody.lock_period().is_some())
+    else {
         return Ok(objects);
     };
     let now = cx.clock.now();
     let custody = &*custody;
     let look = |id: IndexId| async move {
-        let locked = custody.locked_until(&layout::index(&id)).await?.is_some_and(|until| until > now);
+        let locked =
+            custody.locked_until(&layout::index(&id)).await?.is_some_and(|until| until > now);
         Ok::<_, Error>((!locked).then_some(id))
     };
     let concurrency = repository.sink().capabilities().concurrency.max(1);
-    let looked: Vec<Option<IndexId>> =
-        futures::stream::iter(objects).map(look).buffer_unordered(concurrency).try_collect().await?;
+    let looked: Vec<Option<IndexId>> = futures::stream::iter(objects)
+        .map(look)
+        .buffer_unordered(concurrency)
+        .try_collect()
+        .await?;
     Ok(looked.into_iter().flatten().collect())
 }
 
@@ -171,7 +188,9 @@ impl<'a> Run<'a> {
         }
         let time = Some(self.changes.time);
         self.rewritten.marks.insert(time);
-        self.marked.add_marked(MarkedPack { id: pack.id, blobs: pack.blobs, time, size: None }).await
+        self.marked
+            .add_marked(MarkedPack { id: pack.id, blobs: pack.blobs, time, size: None })
+            .await
     }
 
     async fn list(&mut self, pack: IndexPack) -> Result<()> {

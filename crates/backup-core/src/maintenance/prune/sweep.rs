@@ -30,7 +30,8 @@ pub(super) async fn sweep(
 ) -> Result<HashSet<PackId>> {
     let repository = survey.indexed.repository();
     let marked = plan.delete.iter().map(|number| &survey.usage.packs[*number as usize].info);
-    let due: Vec<(PackId, u64)> = marked.map(|info| (info.id, info.size)).chain(plan.orphans.iter().copied()).collect();
+    let due: Vec<(PackId, u64)> =
+        marked.map(|info| (info.id, info.size)).chain(plan.orphans.iter().copied()).collect();
     let mut gone = HashSet::new();
     if due.is_empty() {
         return Ok(gone);
@@ -64,19 +65,27 @@ pub(super) async fn sweep(
 }
 
 /// Snapshots that can still be brought back lose that first: their data is about to go.
-async fn give_up_forgotten(survey: &Survey<'_>, repository: &Repository, cx: &Context) -> Result<()> {
+async fn give_up_forgotten(
+    survey: &Survey<'_>,
+    repository: &Repository,
+    cx: &Context,
+) -> Result<()> {
     let clock = StoreClock::read(repository, cx).await?;
     let listed = repository.sink().list_all(&layout::all_forgotten()).await?;
-    let written: HashMap<Key, _> = listed.into_iter().map(|meta| (meta.key, meta.last_modified)).collect();
+    let written: HashMap<Key, _> =
+        listed.into_iter().map(|meta| (meta.key, meta.last_modified)).collect();
     let (mut receipts, mut keys) = (Vec::new(), Vec::new());
-    // One that cannot be read cannot be brought back either; it goes with the next sweep that can read it, or stays.
+    // One that cannot be read cannot be brought back either; it goes with the next sweep that can
+    // read it, or stays.
     for one in repository.forgotten(cx).await? {
         let key = layout::forgotten(&one.info.id);
-        // Marks are younger than the forgetting that caused them: what was forgotten within the grace period loses nothing.
+        // Marks are younger than the forgetting that caused them: what was forgotten within the
+        // grace period loses nothing.
         if let Some(written) = written.get(&key)
             && clock.age(*written, one.forgotten) >= survey.records.grace
         {
-            // A receipt that somebody wrote again would say that it was lost, once nothing says that it was forgotten.
+            // A receipt that somebody wrote again would say that it was lost, once nothing says
+            // that it was forgotten.
             if !repository.sink().exists(&layout::snapshot(&one.info.id)).await? {
                 receipts.push(layout::snapshot_receipt(&one.info.id));
             }
@@ -94,7 +103,9 @@ async fn without_locked(
     report: &mut PruneReport,
     cx: &Context,
 ) -> Result<Vec<(PackId, u64)>> {
-    let Some(custody) = repository.sink().custody().filter(|custody| custody.lock_period().is_some()) else {
+    let Some(custody) =
+        repository.sink().custody().filter(|custody| custody.lock_period().is_some())
+    else {
         return Ok(packs.to_vec());
     };
     let (custody, now) = (&*custody, cx.clock.now());
@@ -103,7 +114,8 @@ async fn without_locked(
         (pack, locked)
     };
     let concurrency = repository.sink().capabilities().concurrency.max(1);
-    let mut looking = futures::stream::iter(packs.iter().copied()).map(look).buffer_unordered(concurrency);
+    let mut looking =
+        futures::stream::iter(packs.iter().copied()).map(look).buffer_unordered(concurrency);
     let mut free = Vec::new();
     while let Some((pack, locked)) = looking.next().await {
         match locked {

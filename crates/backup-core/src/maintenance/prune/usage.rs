@@ -27,8 +27,8 @@ impl PackUse {
         self.info.end.saturating_sub(self.used_bytes)
     }
 
-    /// Whether more of what it holds would fit into one pack of `size` bytes. A pack that is full of tiny blobs never gets near that size:
-    /// it would be moved again and again.
+    /// Whether more of what it holds would fit into one pack of `size` bytes. A pack that is full
+    /// of tiny blobs never gets near that size: it would be moved again and again.
     pub(super) fn is_small(&self, size: usize) -> bool {
         self.info.size < size as u64 / 4 && (self.info.blobs as usize) < PackHeader::MAX_BLOBS / 4
     }
@@ -42,15 +42,26 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// Counts what is needed of each pack. Of several copies in packs that are there the one counts that is not marked, and then
-    /// the one in the pack of which most is needed: the others can go.
-    pub(super) fn count(index: &dyn BlobIndex, needed: &Bits, is_there: impl Fn(&PackInfo) -> bool) -> Self {
+    /// Counts what is needed of each pack. Of several copies in packs that are there the one counts
+    /// that is not marked, and then the one in the pack of which most is needed: the others can go.
+    pub(super) fn count(
+        index: &dyn BlobIndex,
+        needed: &Bits,
+        is_there: impl Fn(&PackInfo) -> bool,
+    ) -> Self {
         let mut packs = Vec::new();
         index.for_each_pack(&mut |info| {
-            packs.push(PackUse { info, kind: BlobKind::Data, used_blobs: 0, used_bytes: 0, needed_bytes: 0 });
+            packs.push(PackUse {
+                info,
+                kind: BlobKind::Data,
+                used_blobs: 0,
+                used_bytes: 0,
+                needed_bytes: 0,
+            });
         });
         let there: Vec<bool> = packs.iter().map(|pack| is_there(&pack.info)).collect();
-        let (mut seen, mut several, mut any) = (Bits::below(index.slots()), Bits::below(index.slots()), false);
+        let (mut seen, mut several, mut any) =
+            (Bits::below(index.slots()), Bits::below(index.slots()), false);
         index.for_each_copy(&mut |slot, pack, blob| {
             let used = &mut packs[pack as usize];
             used.kind = blob.kind;
@@ -84,15 +95,19 @@ impl Usage {
 
     fn choose(&mut self, mut copies: Vec<(u64, u32, u32)>) {
         copies.sort_unstable();
-        // Parts per million that are needed: what was moved out of a pack lies in one that is needed as a whole, and counts
-        // there, also if the move was interrupted.
-        let share = |pack: &PackUse| u128::from(pack.needed_bytes) * 1_000_000 / u128::from(pack.info.end.max(1));
-        let rank =
-            |pack: &PackUse| (pack.info.mark.is_none(), pack.info.listed, share(pack), pack.info.size, pack.info.id);
+        // Parts per million that are needed: what was moved out of a pack lies in one that is
+        // needed as a whole, and counts there, also if the move was interrupted.
+        let share = |pack: &PackUse| {
+            u128::from(pack.needed_bytes) * 1_000_000 / u128::from(pack.info.end.max(1))
+        };
+        let rank = |pack: &PackUse| {
+            (pack.info.mark.is_none(), pack.info.listed, share(pack), pack.info.size, pack.info.id)
+        };
         let ranks: HashMap<u32, _> =
             copies.iter().map(|(_, pack, _)| (*pack, rank(&self.packs[*pack as usize]))).collect();
         for same in copies.chunk_by(|a, b| a.0 == b.0) {
-            if let Some((slot, pack, len)) = same.iter().max_by_key(|(_, pack, _)| ranks.get(pack)) {
+            if let Some((slot, pack, len)) = same.iter().max_by_key(|(_, pack, _)| ranks.get(pack))
+            {
                 self.chosen.insert(*slot, *pack);
                 self.packs[*pack as usize].add(*len);
             }
@@ -125,8 +140,21 @@ mod tests {
     #[test]
     fn what_is_full_of_tiny_blobs_is_not_small() {
         let pack = |blobs, size| {
-            let info = PackInfo { id: PackId::digest(b""), blobs, end: size, size, mark: None, listed: true };
-            PackUse { info, kind: BlobKind::Data, used_blobs: blobs, used_bytes: size, needed_bytes: size }
+            let info = PackInfo {
+                id: PackId::digest(b""),
+                blobs,
+                end: size,
+                size,
+                mark: None,
+                listed: true,
+            };
+            PackUse {
+                info,
+                kind: BlobKind::Data,
+                used_blobs: blobs,
+                used_bytes: size,
+                needed_bytes: size,
+            }
         };
         assert!(pack(10, 1 << 20).is_small(16 << 20));
         assert!(!pack(10, 5 << 20).is_small(16 << 20));

@@ -12,8 +12,13 @@ use crate::repository::{BlobWriter, Decoded, IndexedRepository};
 /// Blobs that are needed and cannot be read.
 pub(super) type Missing = HashSet<(BlobKind, BlobId)>;
 
-/// Follows directories and notes what is not there. What is below a directory that cannot be read is not known.
-pub(super) async fn missing(indexed: &IndexedRepository, roots: &[BlobId], cx: &Context) -> Result<Missing> {
+/// Follows directories and notes what is not there. What is below a directory that cannot be read
+/// is not known.
+pub(super) async fn missing(
+    indexed: &IndexedRepository,
+    roots: &[BlobId],
+    cx: &Context,
+) -> Result<Missing> {
     let reader = indexed.reader();
     let mut missing = Missing::new();
     let mut visited = HashSet::new();
@@ -32,7 +37,10 @@ pub(super) async fn missing(indexed: &IndexedRepository, roots: &[BlobId], cx: &
             Err(error) => return Err(error),
         };
         for node in tree.nodes {
-            let lost = node.content.iter().filter(|blob| indexed.index().find(BlobKind::Data, blob).is_none());
+            let lost = node
+                .content
+                .iter()
+                .filter(|blob| indexed.index().find(BlobKind::Data, blob).is_none());
             missing.extend(lost.map(|blob| (BlobKind::Data, *blob)));
             stack.extend(node.subtree);
         }
@@ -41,7 +49,11 @@ pub(super) async fn missing(indexed: &IndexedRepository, roots: &[BlobId], cx: &
 }
 
 /// Stores what other copies have of it; returns how much that was.
-pub(super) async fn take_from_copies(run: &mut Run<'_>, missing: &Missing, writer: &BlobWriter) -> Result<u64> {
+pub(super) async fn take_from_copies(
+    run: &mut Run<'_>,
+    missing: &Missing,
+    writer: &BlobWriter,
+) -> Result<u64> {
     let mut found = 0;
     for (kind, id) in missing {
         run.cx.check_cancelled()?;
@@ -61,7 +73,8 @@ async fn take_one(run: &Run<'_>, kind: BlobKind, id: BlobId, writer: &BlobWriter
         if copy.index().find(kind, &id).is_none() {
             continue;
         }
-        let same_key = copy.repository().key().derive("copy") == run.repository().key().derive("copy");
+        let same_key =
+            copy.repository().key().derive("copy") == run.repository().key().derive("copy");
         let writer = writer.clone();
         let store = move |decoded: Decoded<'_>| writer.store_copy(&decoded, same_key);
         match copy.reader().decoded(kind, &id, store).await {
@@ -77,10 +90,12 @@ async fn take_one(run: &Run<'_>, kind: BlobKind, id: BlobId, writer: &BlobWriter
     Ok(false)
 }
 
-/// What is missing after everything was done. A dry run has stored nothing: there, what could be had counts as stored.
+/// What is missing after everything was done. A dry run has stored nothing: there, what could be
+/// had counts as stored.
 pub(super) fn still_missing(run: &Run<'_>, missing: Missing) -> Missing {
     let elsewhere = |kind: BlobKind, id: &BlobId| {
-        run.bad.saved.contains(&(kind, *id)) || run.copies.iter().any(|copy| copy.index().find(kind, id).is_some())
+        run.bad.saved.contains(&(kind, *id))
+            || run.copies.iter().any(|copy| copy.index().find(kind, id).is_some())
     };
     missing.into_iter().filter(|(kind, id)| !run.options.dry_run || !elsewhere(*kind, id)).collect()
 }

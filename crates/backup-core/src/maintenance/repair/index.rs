@@ -1,5 +1,5 @@
-//! Packs that no index lists: an index object is lost or damaged, or a run was interrupted. Their own headers tell what they
-//! hold.
+//! Packs that no index lists: an index object is lost or damaged, or a run was interrupted. Their
+//! own headers tell what they hold.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,10 @@ use crate::sink::SinkOps;
 /// Enough for the header of most packs.
 const TAIL: u64 = 64 << 10;
 
-pub(super) async fn list_unlisted(run: &mut Run<'_>, unlisted: &HashMap<PackId, u64>) -> Result<()> {
+pub(super) async fn list_unlisted(
+    run: &mut Run<'_>,
+    unlisted: &HashMap<PackId, u64>,
+) -> Result<()> {
     let (repository, cx) = (run.repository().clone(), run.cx);
     let concurrency = repository.sink().capabilities().concurrency.max(1);
     let read = |(id, size): (PackId, u64)| {
@@ -25,7 +28,8 @@ pub(super) async fn list_unlisted(run: &mut Run<'_>, unlisted: &HashMap<PackId, 
             cx.check_cancelled()?;
             match header(repository, id, size).await {
                 Ok(header) => Ok(Some((id, header))),
-                // It never was a whole pack, or its header is lost; what it may hold is found to be missing then.
+                // It never was a whole pack, or its header is lost; what it may hold is found to be
+                // missing then.
                 Err(error) if error.is_damage() => Ok(None),
                 Err(error) => Err(error),
             }

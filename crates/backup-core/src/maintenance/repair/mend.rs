@@ -24,7 +24,11 @@ const MAX_NAMED: usize = 50;
 const TAG: &str = "repaired";
 
 /// Replaces every snapshot that needs something of `missing`. The original is put aside.
-pub(super) async fn mend(run: &mut Run<'_>, snapshots: &[SnapshotInfo], missing: &Missing) -> Result<()> {
+pub(super) async fn mend(
+    run: &mut Run<'_>,
+    snapshots: &[SnapshotInfo],
+    missing: &Missing,
+) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -43,7 +47,8 @@ pub(super) async fn mend(run: &mut Run<'_>, snapshots: &[SnapshotInfo], missing:
     for (info, tree, lost) in mended {
         let object = format!("snapshot {}", info.id.short());
         let message = format!("{} of its entries are lost for good", lost.len());
-        let mut affects: Vec<String> = lost.iter().take(MAX_NAMED).map(|path| format!("{object}: {path}")).collect();
+        let mut affects: Vec<String> =
+            lost.iter().take(MAX_NAMED).map(|path| format!("{object}: {path}")).collect();
         if lost.len() > MAX_NAMED {
             affects.push(format!("{object}: {} more", lost.len() - MAX_NAMED));
         }
@@ -59,7 +64,10 @@ pub(super) async fn mend(run: &mut Run<'_>, snapshots: &[SnapshotInfo], missing:
             if let Some(hold) = repository.read_note::<Hold>(&layout::hold(&info.id)).await? {
                 repository
                     .sink()
-                    .put_bytes(&layout::hold(&name), crate::format::seal_json(repository.key(), &hold)?)
+                    .put_bytes(
+                        &layout::hold(&name),
+                        crate::format::seal_json(repository.key(), &hold)?,
+                    )
                     .await?;
             }
             let id = repository.save_sealed_snapshot(sealed, received, run.cx).await?;
@@ -114,7 +122,8 @@ impl Mender<'_> {
         Ok(mended)
     }
 
-    /// A directory without what is missing in and below it: itself, if that is nothing; none, if it is missing itself.
+    /// A directory without what is missing in and below it: itself, if that is nothing; none, if it
+    /// is missing itself.
     fn directory<'s>(
         &'s mut self,
         path: EntryPath,

@@ -15,8 +15,8 @@
 //! | `snapshots.rs` | snapshot objects: from another copy, or put aside |
 //! | `mend.rs` | snapshots without what is lost for good |
 //!
-//! Nothing is thrown away: what cannot be read goes to `x-quarantine/`, damaged packs are marked and stay for the grace
-//! period of a prune.
+//! Nothing is thrown away: what cannot be read goes to `x-quarantine/`, damaged packs are marked
+//! and stay for the grace period of a prune.
 
 mod blobs;
 mod index;
@@ -44,9 +44,14 @@ use crate::sink::{SinkErrorKind, SinkOps};
 /// Mends a repository from what is in it and, where that is not enough, from copies of it.
 ///
 /// # Errors
-/// [`ErrorKind::Busy`](crate::error::ErrorKind::Busy) while a prune is at work; those of the sinks; cancellation. It can be
-/// repeated at any point. What is lost for good is no error but part of the report.
-pub async fn repair(repository: &Repository, options: &RepairOptions, cx: &Context) -> Result<RepairReport> {
+/// [`ErrorKind::Busy`](crate::error::ErrorKind::Busy) while a prune is at work; those of the sinks;
+/// cancellation. It can be repeated at any point. What is lost for good is no error but part of the
+/// report.
+pub async fn repair(
+    repository: &Repository,
+    options: &RepairOptions,
+    cx: &Context,
+) -> Result<RepairReport> {
     // What is stored counts, not what was read of it once.
     let repository = &repository.without_cache();
     if options.dry_run {
@@ -65,7 +70,11 @@ pub async fn repair(repository: &Repository, options: &RepairOptions, cx: &Conte
     lease.release_after(result).await
 }
 
-async fn run(repository: &Repository, options: &RepairOptions, cx: &Context) -> Result<RepairReport> {
+async fn run(
+    repository: &Repository,
+    options: &RepairOptions,
+    cx: &Context,
+) -> Result<RepairReport> {
     let mut report = RepairReport { dry_run: options.dry_run, ..RepairReport::default() };
     config_copy(repository, &mut report).await?;
     let indexed = repository.load_index(cx).await?;
@@ -154,17 +163,25 @@ impl Run<'_> {
         BlobWriter::new(&self.indexed, &self.options.write, self.options.dry_run)
     }
 
-    /// Damaged packs are marked, lost ones are listed no more, and neither are index objects that cannot be read.
+    /// Damaged packs are marked, lost ones are listed no more, and neither are index objects that
+    /// cannot be read.
     async fn give_up(&mut self) -> Result<()> {
-        let damaged_indexes: Vec<_> = self.indexed.damaged_indexes().iter().map(|(id, _)| *id).collect();
+        let damaged_indexes: Vec<_> =
+            self.indexed.damaged_indexes().iter().map(|(id, _)| *id).collect();
         for id in &damaged_indexes {
-            self.repaired(format!("index {}", id.short()), "removed; what its packs hold is listed by others");
+            self.repaired(
+                format!("index {}", id.short()),
+                "removed; what its packs hold is listed by others",
+            );
         }
         for pack in self.bad.missing.clone() {
             self.repaired(format!("pack {}", pack.short()), "is gone, and listed no more");
         }
         for pack in self.bad.damaged.clone() {
-            self.repaired(format!("pack {}", pack.short()), "is damaged, and given up: what is sound was moved");
+            self.repaired(
+                format!("pack {}", pack.short()),
+                "is damaged, and given up: what is sound was moved",
+            );
         }
         if self.options.dry_run {
             return Ok(());

@@ -15,7 +15,8 @@ pub(super) async fn salvage(run: &mut Run<'_>, writer: &BlobWriter) -> Result<()
     }
     let mut blobs: HashMap<PackId, Vec<PackedBlob>> = HashMap::new();
     run.indexed.index().for_each_blob(&mut |at| {
-        if run.bad.damaged.contains(&at.pack) && !run.bad.blobs.contains_key(&(at.pack, at.blob.id)) {
+        if run.bad.damaged.contains(&at.pack) && !run.bad.blobs.contains_key(&(at.pack, at.blob.id))
+        {
             blobs.entry(at.pack).or_default().push(at.blob);
         }
     });
@@ -46,7 +47,10 @@ pub(super) async fn salvage(run: &mut Run<'_>, writer: &BlobWriter) -> Result<()
                 run.bad.saved.insert((blob.kind, blob.id));
             }
         }
-        run.repaired(format!("pack {}", pack.short()), format!("{moved} sound blobs moved into new packs"));
+        run.repaired(
+            format!("pack {}", pack.short()),
+            format!("{moved} sound blobs moved into new packs"),
+        );
     }
     Ok(())
 }

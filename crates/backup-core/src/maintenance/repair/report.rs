@@ -8,7 +8,8 @@ use crate::repository::{Repository, WriteSettings};
 /// How to repair.
 #[derive(Debug, Clone, Default)]
 pub struct RepairOptions {
-    /// Copies of the repository, or of parts of it, to take from what is lost here. Their keys may differ.
+    /// Copies of the repository, or of parts of it, to take from what is lost here. Their keys may
+    /// differ.
     pub from: Vec<Repository>,
     /// Read all data to find damage that sizes do not show.
     pub read_data: bool,

@@ -54,9 +54,13 @@ async fn from_copies(run: &Run<'_>, id: SnapshotId) -> Result<Option<(Bytes, Sna
     Ok(None)
 }
 
-/// What cannot be read stands in nobody's way any more, and is not thrown away. One that can be read now, after all, is
-/// returned.
-async fn put_aside(run: &mut Run<'_>, id: SnapshotId, is_there: bool) -> Result<Option<SnapshotInfo>> {
+/// What cannot be read stands in nobody's way any more, and is not thrown away. One that can be
+/// read now, after all, is returned.
+async fn put_aside(
+    run: &mut Run<'_>,
+    id: SnapshotId,
+    is_there: bool,
+) -> Result<Option<SnapshotInfo>> {
     let sink = run.repository().sink().clone();
     let object = format!("snapshot {}", id.short());
     let affects = vec![format!("{object}: all of it; its data stays until it is pruned")];
@@ -80,7 +84,11 @@ async fn put_aside(run: &mut Run<'_>, id: SnapshotId, is_there: bool) -> Result<
     if !is_there && !sink.exists(&layout::snapshot_receipt(&id)).await? {
         return Ok(None);
     }
-    let message = if is_there { "cannot be read: put aside into x-quarantine/" } else { "is gone, and in no copy" };
+    let message = if is_there {
+        "cannot be read: put aside into x-quarantine/"
+    } else {
+        "is gone, and in no copy"
+    };
     run.report.lost.push(Problem { object, message: message.to_owned(), affects });
     if run.options.dry_run {
         return Ok(None);

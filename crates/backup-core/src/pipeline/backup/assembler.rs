@@ -1,4 +1,5 @@
-//! Directories that are still growing. A directory becomes a tree blob when it is closed and all its content is stored.
+//! Directories that are still growing. A directory becomes a tree blob when it is closed and all
+//! its content is stored.
 
 use std::collections::HashMap;
 
@@ -136,7 +137,8 @@ impl Assembler {
     /// Whether all but the root are stored, and the root waits for nothing.
     pub(super) fn only_root_is_left(&self) -> bool {
         let mut open = self.dirs.iter().flatten();
-        open.next().is_some_and(|root| root.parent.is_none() && root.pending == 0) && open.next().is_none()
+        open.next().is_some_and(|root| root.parent.is_none() && root.pending == 0)
+            && open.next().is_none()
     }
 
     /// Takes a directory out to store it, with the directory that contains it.

@@ -1,12 +1,13 @@
-//! Memory of chunkers and of chunks on their way to another thread. It is used again: megabytes that one thread allocates and another
-//! frees would pile up in the allocator's per-thread pools.
+//! Memory of chunkers and of chunks on their way to another thread. It is used again: megabytes
+//! that one thread allocates and another frees would pile up in the allocator's per-thread pools.
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::chunker::{Chunk, StreamChunker};
 
-/// Buffers that are not in use. Cheap to clone. There are never more than chunks in flight at one time.
+/// Buffers that are not in use. Cheap to clone. There are never more than chunks in flight at one
+/// time.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
@@ -28,7 +29,8 @@ impl Buffers {
 
     /// The chunk that a chunker has, unless it has none; it goes on in other memory.
     pub(super) fn chunk(&self, chunker: &mut StreamChunker<'_>) -> Option<BorrowedChunk> {
-        (!chunker.is_empty()).then(|| BorrowedChunk { chunk: chunker.take(self.take()), home: self.clone() })
+        (!chunker.is_empty())
+            .then(|| BorrowedChunk { chunk: chunker.take(self.take()), home: self.clone() })
     }
 }
 

@@ -21,7 +21,8 @@ use crate::pipeline::Meter;
 use crate::repository::cpu::{CpuPool, panicked};
 use crate::repository::{BlobWriter, Repository};
 use crate::source::{
-    BlockingContent, Chunking, ContentEnd, EntryPath, Metadata, SourceError, SourceErrorKind, SourceResult,
+    BlockingContent, Chunking, ContentEnd, EntryPath, Metadata, SourceError, SourceErrorKind,
+    SourceResult,
 };
 
 /// Files up to this size are read in batches, so that handing them over costs little per file.
@@ -85,7 +86,8 @@ impl Stage {
                 let permit = cpu.permit_blocking(handle)?;
                 size += chunk.len() as u64;
                 if size > SMALL {
-                    // It has grown, or nobody knew its size: it may go on for long, and all processors are to work for it.
+                    // It has grown, or nobody knew its size: it may go on for long, and all
+                    // processors are to work for it.
                     return Ok(self.store_aside(permit, chunk, handle));
                 }
                 let stored = self.writer.store(BlobKind::Data, &chunk);
@@ -111,7 +113,8 @@ impl Stage {
     pub(super) fn require_room(&self, bytes: u64) -> Result<()> {
         match self.max_bytes {
             Some(most) if bytes > most => {
-                let text = format!("the backup comes to more than the {most} bytes that are allowed");
+                let text =
+                    format!("the backup comes to more than the {most} bytes that are allowed");
                 Err(Error::new(ErrorKind::TooLarge, text))
             }
             _ => Ok(()),
@@ -130,7 +133,12 @@ impl Stage {
     }
 
     /// Stores a chunk on a worker thread.
-    fn store_aside(&self, permit: OwnedSemaphorePermit, chunk: BorrowedChunk, handle: &Handle) -> Chunk {
+    fn store_aside(
+        &self,
+        permit: OwnedSemaphorePermit,
+        chunk: BorrowedChunk,
+        handle: &Handle,
+    ) -> Chunk {
         let writer = self.writer.clone();
         let stored = CpuPool::spawn(permit, move || Ok(writer.store(BlobKind::Data, &chunk)?.id));
         Chunk::Pending(stored, handle.clone())
@@ -163,8 +171,13 @@ impl Stage {
         let mut metadata = match end {
             ContentEnd::Stable => metadata,
             ContentEnd::Changed(metadata) => {
-                let message = "changed while it was read; the snapshot holds what was read".to_owned();
-                warning = Some(Warning { kind: WarningKind::Changed, path: path.display().into_owned(), message });
+                let message =
+                    "changed while it was read; the snapshot holds what was read".to_owned();
+                warning = Some(Warning {
+                    kind: WarningKind::Changed,
+                    path: path.display().into_owned(),
+                    message,
+                });
                 *metadata
             }
         };
@@ -183,7 +196,8 @@ impl Stage {
         let mut reader = content.open().map_err(Failure::of)?;
         loop {
             self.cx.check_cancelled().map_err(Failure::Run)?;
-            let ended = chunker.fill_from(&mut *reader).map_err(|error| Failure::of(error.into()))?;
+            let ended =
+                chunker.fill_from(&mut *reader).map_err(|error| Failure::of(error.into()))?;
             if let Some(chunk) = self.buffers.chunk(chunker) {
                 self.count(chunk.len() as u64).map_err(Failure::Run)?;
                 emit(chunk).map_err(Failure::Run)?;
@@ -223,7 +237,9 @@ impl Stage {
                 done.size += chunk.len() as u64;
                 let permit = self.repository.cpu().permit().await?;
                 let writer = self.writer.clone();
-                pending.push_back(CpuPool::spawn(permit, move || Ok(writer.store(BlobKind::Data, &chunk)?.id)));
+                pending.push_back(CpuPool::spawn(permit, move || {
+                    Ok(writer.store(BlobKind::Data, &chunk)?.id)
+                }));
                 if pending.len() > MAX_PENDING {
                     done.take(pending.pop_front()).await?;
                 }
@@ -238,7 +254,8 @@ impl Stage {
         self.buffers.put(chunker.into_memory());
         metadata.size = done.size;
         self.meter.add_items(1);
-        let node = Node { name: path.name().into(), metadata, content: done.content, subtree: None };
+        let node =
+            Node { name: path.name().into(), metadata, content: done.content, subtree: None };
         Ok(Finished { dir, node: Some(node), warning: None, existed })
     }
 }

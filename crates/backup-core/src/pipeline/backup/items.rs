@@ -1,5 +1,5 @@
-//! The items of a source, polled by the loop itself: no task and no queue between the two, and yet `next` of the source
-//! is never dropped half way.
+//! The items of a source, polled by the loop itself: no task and no queue between the two, and yet
+//! `next` of the source is never dropped half way.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};

@@ -46,8 +46,9 @@ use run::Run;
 /// Backs up `source` into `repository` as one new snapshot.
 ///
 /// # Errors
-/// Any failure of source or repository; then no snapshot is published, and what was stored already is reused by the next
-/// run. Entries that could not be read are no error but warnings; see [`BackupReport::warnings`].
+/// Any failure of source or repository; then no snapshot is published, and what was stored already
+/// is reused by the next run. Entries that could not be read are no error but warnings; see
+/// [`BackupReport::warnings`].
 pub async fn backup(
     repository: &Repository,
     source: &dyn Source,
@@ -58,7 +59,8 @@ pub async fn backup(
         return run_backup(repository, source, options, None, cx).await;
     }
     repository.prepare_writing(cx).await?;
-    let session = Session::begin(repository, format!("backup of {}", source.identity().id), cx).await?;
+    let session =
+        Session::begin(repository, format!("backup of {}", source.identity().id), cx).await?;
     let result = session.explain(run_backup(repository, source, options, Some(&session), cx).await);
     session.end().await;
     result
@@ -81,15 +83,18 @@ async fn run_backup(
     let lost = indexed.hide_lost_packs().await?.lost();
     if lost > 0 {
         cx.events.note(format!(
-            "{lost} packs are lost or cut off; what this backup needs of them is stored again. Run `backup check`."
+            "{lost} packs are lost or cut off; what this backup needs of them is stored again. Run \
+             `backup check`."
         ));
     }
     cx.check_cancelled()?;
 
     let started = cx.clock.now();
-    // Source and workers are cancelled with the caller, and also when anything else of the run fails.
+    // Source and workers are cancelled with the caller, and also when anything else of the run
+    // fails.
     let source_cx = Context { cancel: cx.cancel.child_token(), ..cx.clone() };
-    let earlier = parent.and_then(|parent| snapshots.snapshots.iter().find(|info| info.id == parent.id));
+    let earlier =
+        parent.and_then(|parent| snapshots.snapshots.iter().find(|info| info.id == parent.id));
     let earlier = earlier.map(|info| indexed.snapshot(info));
     let request = BackupRequest { kind, selection: options.selection.clone(), parent: earlier };
     let reader = source.open_backup(&source_cx, &request).await?;
@@ -121,7 +126,8 @@ async fn run_backup(
     };
     let reliance = session.map(|session| Reliance::new(&indexed, session));
     let kind = facts.kind.unwrap_or(kind);
-    let publication = Publication { cx, repository, source: &identity, options, kind, facts, started };
+    let publication =
+        Publication { cx, repository, source: &identity, options, kind, facts, started };
     let result = match finished {
         Ok(checkpoint) => publication.publish(run, &writer, reliance, checkpoint).await,
         Err(error) => Err(error),
@@ -132,8 +138,14 @@ async fn run_backup(
     }
 }
 
-/// Asks the source how much there is, for the progress bar, while the backup runs already. Never ends.
-async fn estimate(source: &dyn Source, cx: &Context, options: &BackupOptions, meter: &Meter) -> Result<()> {
+/// Asks the source how much there is, for the progress bar, while the backup runs already. Never
+/// ends.
+async fn estimate(
+    source: &dyn Source,
+    cx: &Context,
+    options: &BackupOptions,
+    meter: &Meter,
+) -> Result<()> {
     if options.estimate
         && let Ok(probe) = source.probe(cx).await
     {

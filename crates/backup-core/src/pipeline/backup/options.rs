@@ -22,12 +22,13 @@ pub struct BackupOptions {
     pub tags: Vec<String>,
     /// Which objects of the source.
     pub selection: Selection,
-    /// Whether that is less than what the job is about: then the snapshot stands for its own moment only, and no other is restored from it.
+    /// Whether that is less than what the job is about: then the snapshot stands for its own moment
+    /// only, and no other is restored from it.
     pub is_part: bool,
     /// How blobs are stored.
     pub write: WriteSettings,
-    /// Time zone of this machine: restic writes times with its offset, and trees only deduplicate with restic's if ours
-    /// do as well.
+    /// Time zone of this machine: restic writes times with its offset, and trees only deduplicate
+    /// with restic's if ours do as well.
     pub time_zone: TimeZone,
     /// Who runs the backup.
     pub username: String,
@@ -35,7 +36,8 @@ pub struct BackupOptions {
     pub program: String,
     /// The job's configuration without secrets, kept in the manifest.
     pub configuration: serde_json::Value,
-    /// Bytes of files and streams that a snapshot may hold: with more, the backup fails and there is no snapshot.
+    /// Bytes of files and streams that a snapshot may hold: with more, the backup fails and there
+    /// is no snapshot.
     pub max_bytes: Option<u64>,
     /// Read, chunk and compress everything, but store nothing.
     pub dry_run: bool,

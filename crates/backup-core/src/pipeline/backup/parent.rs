@@ -34,7 +34,8 @@ impl Parent {
         let wanted = options.kind.unwrap_or(BackupKind::Incremental);
         let newest = |of_type: Option<&str>| {
             let fits = |info: &&SnapshotInfo| {
-                same_origin(info, source, options) && of_type.is_none_or(|kind| info.snapshot.tag("type") == Some(kind))
+                same_origin(info, source, options)
+                    && of_type.is_none_or(|kind| info.snapshot.tag("type") == Some(kind))
             };
             snapshots.snapshots.iter().rev().find(fits).map(Self::of)
         };
@@ -53,12 +54,17 @@ impl Parent {
     }
 
     fn of(info: &SnapshotInfo) -> Self {
-        let started = info.snapshot.summary.as_ref().map_or(info.snapshot.time, |summary| summary.backup_start);
+        let started = info
+            .snapshot
+            .summary
+            .as_ref()
+            .map_or(info.snapshot.time, |summary| summary.backup_start);
         Self { id: info.id, tree: info.snapshot.tree, started }
     }
 
-    /// Whether a file is what `earlier` describes, so that its content need not be read. A file that was changed while the
-    /// parent was being made, or within one step of the file system's clock before, may have changed again without a trace.
+    /// Whether a file is what `earlier` describes, so that its content need not be read. A file
+    /// that was changed while the parent was being made, or within one step of the file system's
+    /// clock before, may have changed again without a trace.
     pub(super) fn is_unchanged(&self, earlier: &Node, now: &Metadata) -> bool {
         let then = &earlier.metadata;
         let coarse = now.ctime.subsec_nanosecond() == 0 && now.mtime.subsec_nanosecond() == 0;
@@ -73,7 +79,8 @@ impl Parent {
     }
 }
 
-/// Whether a snapshot is of the same source: of the same job, or made by restic of the same paths on the same host.
+/// Whether a snapshot is of the same source: of the same job, or made by restic of the same paths
+/// on the same host.
 fn same_origin(info: &SnapshotInfo, source: &SourceIdentity, options: &BackupOptions) -> bool {
     let snapshot = &info.snapshot;
     snapshot.hostname == source.host

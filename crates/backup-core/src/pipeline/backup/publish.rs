@@ -8,7 +8,8 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::Stage;
 use crate::format::{
-    BlobKind, MANIFEST_SCHEMA, METADATA_DIR, Manifest, Node, RESTORE_NOTE, Snapshot, SnapshotLog, SnapshotSummary,
+    BlobKind, MANIFEST_SCHEMA, METADATA_DIR, Manifest, Node, RESTORE_NOTE, Snapshot, SnapshotLog,
+    SnapshotSummary,
 };
 use crate::id::SnapshotId;
 use crate::log::Stream;
@@ -37,12 +38,13 @@ impl Publication<'_> {
         checkpoint: Checkpoint,
     ) -> Result<BackupReport> {
         let moment = checkpoint.finished;
-        let log = checkpoint.log.clone().filter(|_| !self.options.is_part).map(|start| SnapshotLog {
-            stream: Stream::of(self.source).name(),
-            start,
-            time: moment,
-            extents: Vec::new(),
-        });
+        let log =
+            checkpoint.log.clone().filter(|_| !self.options.is_part).map(|start| SnapshotLog {
+                stream: Stream::of(self.source).name(),
+                start,
+                time: moment,
+                extents: Vec::new(),
+            });
         let metadata_dir = self.metadata_dir(&mut run, writer, checkpoint).await?;
         let tree = run.store_root(metadata_dir).await?;
         let meter = Meter::start(Stage::Commit, &self.cx.events);
@@ -53,7 +55,8 @@ impl Publication<'_> {
         let snapshot = match reliance {
             None => None,
             Some(mut reliance) => {
-                let snapshot = Snapshot { x_log: log, ..self.snapshot(&run, tree, moment, finished, &stored) };
+                let snapshot =
+                    Snapshot { x_log: log, ..self.snapshot(&run, tree, moment, finished, &stored) };
                 Some(reliance.publish(&snapshot, self.cx).await?)
             }
         };
@@ -76,7 +79,12 @@ impl Publication<'_> {
         run.parent_id().filter(|_| self.kind != BackupKind::Full)
     }
 
-    async fn metadata_dir(&self, run: &mut Run, writer: &BlobWriter, checkpoint: Checkpoint) -> Result<Node> {
+    async fn metadata_dir(
+        &self,
+        run: &mut Run,
+        writer: &BlobWriter,
+        checkpoint: Checkpoint,
+    ) -> Result<Node> {
         let time = checkpoint.finished;
         let manifest = self.manifest(run, checkpoint);
         let json = serde_json::to_vec_pretty(&manifest)
@@ -87,11 +95,21 @@ impl Publication<'_> {
             let work = move || writer.store(BlobKind::Data, &content);
             let id = self.repository.cpu().run(work).await?.id;
             let metadata = Metadata { size, ..Metadata::stream(time) };
-            nodes.push(Node { name: name.as_bytes().into(), metadata, content: vec![id], subtree: None });
+            nodes.push(Node {
+                name: name.as_bytes().into(),
+                metadata,
+                content: vec![id],
+                subtree: None,
+            });
         }
         let tree = run.store_tree(nodes, None).await?;
         let metadata = Metadata::directory(time);
-        Ok(Node { name: METADATA_DIR.as_bytes().into(), metadata, content: Vec::new(), subtree: Some(tree) })
+        Ok(Node {
+            name: METADATA_DIR.as_bytes().into(),
+            metadata,
+            content: Vec::new(),
+            subtree: Some(tree),
+        })
     }
 
     fn manifest(&self, run: &Run, checkpoint: Checkpoint) -> Manifest {

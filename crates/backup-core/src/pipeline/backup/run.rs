@@ -37,8 +37,8 @@ const MAX_READERS: usize = 8;
 /// Directories from this many entries on are written piece by piece.
 const LARGE_DIR: usize = 20_000;
 
-/// One that was there before is likely the same: with fewer entries than this, finding that out takes less time than handing it
-/// to another thread.
+/// One that was there before is likely the same: with fewer entries than this, finding that out
+/// takes less time than handing it to another thread.
 const SMALL_DIR: usize = 64;
 
 /// One backup on its way from items to a root directory.
@@ -69,8 +69,9 @@ impl Run {
         meter: Meter,
     ) -> Self {
         let repository = indexed.repository().clone();
-        // A reader more than there are cores: one may wait for the disk. Readers and the chunks they wait for run on the same
-        // blocking threads, so there must be far fewer readers than the runtime has of these.
+        // A reader more than there are cores: one may wait for the disk. Readers and the chunks
+        // they wait for run on the same blocking threads, so there must be far fewer readers than
+        // the runtime has of these.
         let max_jobs = (repository.cpu().threads() + 1).min(MAX_READERS);
         Self {
             stage: Stage {
@@ -100,7 +101,8 @@ impl Run {
         self.parent.map(|parent| parent.id)
     }
 
-    /// Takes everything the source has; returns when all contents are stored and all directories but the root.
+    /// Takes everything the source has; returns when all contents are stored and all directories
+    /// but the root.
     pub(super) async fn collect(&mut self, items: &mut Items) -> Result<()> {
         let cancel = self.stage.cx.cancel.clone();
         loop {
@@ -180,7 +182,8 @@ impl Run {
         let known = earlier.and_then(|earlier| self.known_content(earlier, &metadata));
         match content {
             Content::Empty => {
-                let node = Node { name: path.name().into(), metadata, content: Vec::new(), subtree: None };
+                let node =
+                    Node { name: path.name().into(), metadata, content: Vec::new(), subtree: None };
                 if node.is_file() {
                     self.count_file(existed, false, 0);
                 } else {
@@ -194,7 +197,8 @@ impl Run {
                     self.count_file(true, true, metadata.size);
                     self.stage.meter.add_items(1);
                     self.stage.count(metadata.size)?;
-                    let node = Node { name: path.name().into(), metadata, content: known, subtree: None };
+                    let node =
+                        Node { name: path.name().into(), metadata, content: known, subtree: None };
                     self.assembler.dir(dir)?.nodes.push(node);
                     return Ok(());
                 }
@@ -223,7 +227,8 @@ impl Run {
             let stage = self.stage.clone();
             let (handle, large) = (Handle::current(), Arc::clone(&self.large));
             self.jobs.spawn_blocking(move || {
-                let _turn = handle.block_on(large.acquire_owned()).map_err(|_closed| Error::cancelled())?;
+                let _turn =
+                    handle.block_on(large.acquire_owned()).map_err(|_closed| Error::cancelled())?;
                 Ok(vec![stage.read_large(job, &handle)?])
             });
             return;
@@ -294,8 +299,13 @@ impl Run {
         dir.ok_or_else(|| Error::internal("a directory has no root"))
     }
 
-    /// The directory at `path` in the parent snapshot. If it cannot be read, its files are read again.
-    async fn earlier_tree(&mut self, above: Option<DirId>, path: &EntryPath) -> Result<Option<(BlobId, Tree)>> {
+    /// The directory at `path` in the parent snapshot. If it cannot be read, its files are read
+    /// again.
+    async fn earlier_tree(
+        &mut self,
+        above: Option<DirId>,
+        path: &EntryPath,
+    ) -> Result<Option<(BlobId, Tree)>> {
         let id = match above {
             None => self.parent.map(|parent| parent.tree),
             Some(above) => self.assembler.earlier(above, path.name()).and_then(|node| node.subtree),
@@ -309,7 +319,8 @@ impl Run {
                 // If this run comes to the same directory, it must be stored again.
                 self.stage.writer.distrust(BlobKind::Tree, id);
                 let text = format!(
-                    "The earlier snapshot's {path} cannot be read ({}); everything below is read again.",
+                    "The earlier snapshot's {path} cannot be read ({}); everything below is read \
+                     again.",
                     error.chain()
                 );
                 self.stage.cx.events.note(text);
@@ -318,7 +329,8 @@ impl Run {
             // A writer that may store but not read what is stored: it still stores nothing twice.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 let text = format!(
-                    "These credentials may not read the earlier snapshot's {path}; everything below is read again."
+                    "These credentials may not read the earlier snapshot's {path}; everything \
+                     below is read again."
                 );
                 self.stage.cx.events.note(text);
                 Ok(None)
@@ -341,7 +353,8 @@ impl Run {
         Ok(())
     }
 
-    /// Stores a directory if it is complete, then the one above it if that is complete now, and so on.
+    /// Stores a directory if it is complete, then the one above it if that is complete now, and so
+    /// on.
     async fn store_upwards(&mut self, dir: DirId) -> Result<()> {
         let mut at = Some(dir);
         while let Some(dir) = at.filter(|dir| self.assembler.is_ready(*dir)) {
@@ -358,7 +371,8 @@ impl Run {
     async fn store_dir(&mut self, dir: Dir) -> Result<Node> {
         let Dir { path, metadata, nodes, earlier_id, earlier, .. } = dir;
         drop(earlier);
-        let tree = self.store_tree(nodes, earlier_id).await.map_err(|error| error.context(&path))?;
+        let tree =
+            self.store_tree(nodes, earlier_id).await.map_err(|error| error.context(&path))?;
         self.totals.dirs += 1;
         match earlier_id {
             None => self.dirs.new += 1,
@@ -371,7 +385,11 @@ impl Run {
     }
 
     /// Stores a directory of these nodes; `earlier` is what it was in the parent snapshot.
-    pub(super) async fn store_tree(&mut self, mut nodes: Vec<Node>, earlier: Option<BlobId>) -> Result<BlobId> {
+    pub(super) async fn store_tree(
+        &mut self,
+        mut nodes: Vec<Node>,
+        earlier: Option<BlobId>,
+    ) -> Result<BlobId> {
         let (writer, zone) = (self.stage.writer.clone(), self.zone.clone());
         if let Some(earlier) = earlier
             && nodes.len() < SMALL_DIR
@@ -380,7 +398,12 @@ impl Run {
             if BlobId::digest(&tree) == earlier && writer.knows(BlobKind::Tree, &earlier) {
                 return Ok(earlier);
             }
-            return self.stage.repository.cpu().run(move || Ok(writer.store(BlobKind::Tree, &tree)?.id)).await;
+            return self
+                .stage
+                .repository
+                .cpu()
+                .run(move || Ok(writer.store(BlobKind::Tree, &tree)?.id))
+                .await;
         }
         let work = move || {
             if nodes.len() < LARGE_DIR {

@@ -15,7 +15,8 @@ use crate::id::IndexId;
 use crate::repository::{Repository, layout};
 use crate::sink::SinkOps;
 
-/// How often objects may vanish between being listed and being read: a prune replaces each of them once at most.
+/// How often objects may vanish between being listed and being read: a prune replaces each of them
+/// once at most.
 pub(super) const ROUNDS: usize = 5;
 
 /// An index and what was wrong with its objects.
@@ -30,14 +31,18 @@ pub(crate) struct LoadedIndex {
     pub(crate) read: HashSet<IndexId>,
 }
 
-/// Loads every index object; damaged ones are reported, not fatal: whether they matter depends on what is looked for.
+/// Loads every index object; damaged ones are reported, not fatal: whether they matter depends on
+/// what is looked for.
 pub(crate) async fn load(repository: &Repository, cx: &Context) -> Result<LoadedIndex> {
     if let Some(dir) = repository.index_cache() {
         match disk::open(repository, dir, cx).await {
             Ok(loaded) => return Ok(loaded),
             Err(disk::Failure::Repository(error)) => return Err(error),
             Err(disk::Failure::Cache(error)) => {
-                cx.events.note(format!("The cache in {} cannot be used: {error}. Going on without.", dir.display()));
+                cx.events.note(format!(
+                    "The cache in {} cannot be used: {error}. Going on without.",
+                    dir.display()
+                ));
             }
         }
     }
@@ -53,7 +58,8 @@ async fn load_into_memory(repository: &Repository, cx: &Context) -> Result<Loade
     for round in 1.. {
         let listed = names(repository).await?;
         progress.total_items = listed.len() as u64;
-        let new: Vec<IndexId> = listed.iter().filter(|id| !objects.contains(*id)).copied().collect();
+        let new: Vec<IndexId> =
+            listed.iter().filter(|id| !objects.contains(*id)).copied().collect();
         let mut vanished = false;
         let mut files = read_all(repository, new, cx);
         while let Some((id, size, file)) = files.try_next().await? {
@@ -63,7 +69,9 @@ async fn load_into_memory(repository: &Repository, cx: &Context) -> Result<Loade
                     objects.insert(id);
                 }
                 // Its successors were stored before it went.
-                Err(error) if error.kind() == ErrorKind::NotFound && round < ROUNDS => vanished = true,
+                Err(error) if error.kind() == ErrorKind::NotFound && round < ROUNDS => {
+                    vanished = true
+                }
                 Err(error) => damaged.push((id, error)),
             }
             progress.done_items += 1;
@@ -92,7 +100,8 @@ pub(crate) async fn names(repository: &Repository) -> Result<Vec<IndexId>> {
 /// What reading one index object came to: its name, its stored bytes, its content or the damage.
 type Read = (IndexId, u64, Result<IndexFile>);
 
-/// Reads index objects, several at a time. Damage is reported for each; other failures end the stream.
+/// Reads index objects, several at a time. Damage is reported for each; other failures end the
+/// stream.
 pub(crate) fn read_all<'a>(
     repository: &'a Repository,
     ids: Vec<IndexId>,
@@ -113,7 +122,8 @@ pub(crate) fn read_all<'a>(
     Box::pin(futures::stream::iter(ids).map(read).buffer_unordered(at_a_time(repository)))
 }
 
-/// Where more bytes than this are worth a request, it takes longer than bringing an index object, which has two megabytes at most.
+/// Where more bytes than this are worth a request, it takes longer than bringing an index object,
+/// which has two megabytes at most.
 const FAR: u64 = 8 << 20;
 
 /// Few are in memory at a time; but those that are far away are waited for together.
@@ -123,7 +133,8 @@ fn at_a_time(repository: &Repository) -> usize {
     capabilities.concurrency.clamp(1, most)
 }
 
-/// Reads index objects that were understood before, and returns those that are no longer what their names say.
+/// Reads index objects that were understood before, and returns those that are no longer what their
+/// names say.
 pub(crate) async fn find_changed(
     repository: &Repository,
     ids: Vec<IndexId>,
@@ -155,7 +166,11 @@ pub(crate) fn add(index: &dyn BlobIndex, file: &IndexFile) {
     }
 }
 
-async fn load_one(repository: &Repository, id: IndexId, decoding: &Semaphore) -> Result<(u64, IndexFile)> {
+async fn load_one(
+    repository: &Repository,
+    id: IndexId,
+    decoding: &Semaphore,
+) -> Result<(u64, IndexFile)> {
     let bytes = repository.sink().get_bytes(&layout::index(&id)).await?;
     let _one_of_few = decoding.acquire().await.map_err(|_| Error::cancelled())?;
     let key = repository.key().clone();

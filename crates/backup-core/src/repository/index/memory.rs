@@ -1,4 +1,5 @@
-//! An index in memory: records of 44 bytes in one vector, found through a table of 4-byte record numbers.
+//! An index in memory: records of 44 bytes in one vector, found through a table of 4-byte record
+//! numbers.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -35,12 +36,16 @@ fn hash(id: &BlobId) -> u64 {
 
 impl Table {
     fn find_all(&self, id: &BlobId) -> impl Iterator<Item = &Record> {
-        self.by_id.iter_hash(hash(id)).map(|at| &self.records[*at as usize]).filter(move |record| record.id == *id)
+        self.by_id
+            .iter_hash(hash(id))
+            .map(|at| &self.records[*at as usize])
+            .filter(move |record| record.id == *id)
     }
 
     /// The first record of a blob: the same whichever copy of it is asked for.
     fn first(&self, id: &BlobId) -> Option<u32> {
-        let same = self.by_id.iter_hash(hash(id)).filter(|at| self.records[**at as usize].id == *id);
+        let same =
+            self.by_id.iter_hash(hash(id)).filter(|at| self.records[**at as usize].id == *id);
         same.copied().min()
     }
 
@@ -85,7 +90,9 @@ impl MemoryIndex {
         };
         inner.listings.extend(file.packs.iter().map(|pack| listing(pack.id, &pack.blobs, None)));
         let marked = file.packs_to_delete.iter();
-        inner.listings.extend(marked.map(|pack| listing(pack.id, &pack.blobs, Some(Mark { time: pack.time }))));
+        inner.listings.extend(
+            marked.map(|pack| listing(pack.id, &pack.blobs, Some(Mark { time: pack.time }))),
+        );
     }
 }
 
@@ -125,10 +132,21 @@ impl Inner {
             return;
         }
         self.known_packs.insert(pack, number);
-        let end = blobs.iter().map(|blob| u64::from(blob.offset) + u64::from(blob.len)).max().unwrap_or(0);
+        let end = blobs
+            .iter()
+            .map(|blob| u64::from(blob.offset) + u64::from(blob.len))
+            .max()
+            .unwrap_or(0);
         let size = end + PackHeader::sealed_len(blobs) as u64;
         let count = u32::try_from(blobs.len()).unwrap_or(u32::MAX);
-        self.packs.push(PackInfo { id: pack, blobs: count, end, size, mark, listed: mark.is_none() });
+        self.packs.push(PackInfo {
+            id: pack,
+            blobs: count,
+            end,
+            size,
+            mark,
+            listed: mark.is_none(),
+        });
         for blob in blobs {
             let record = Record {
                 id: blob.id,
@@ -211,7 +229,8 @@ impl BlobIndex for MemoryIndex {
 
     fn hide_packs(&self, packs: &[PackId]) {
         let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let numbers: Vec<u32> = packs.iter().filter_map(|pack| inner.known_packs.get(pack).copied()).collect();
+        let numbers: Vec<u32> =
+            packs.iter().filter_map(|pack| inner.known_packs.get(pack).copied()).collect();
         inner.hidden.extend(numbers);
     }
 

@@ -46,7 +46,8 @@ pub struct PackInfo {
     pub size: u64,
     /// When it was marked for deletion, if it is.
     pub mark: Option<Mark>,
-    /// Whether an index object lists it as a pack like any other, be it marked by another one or not.
+    /// Whether an index object lists it as a pack like any other, be it marked by another one or
+    /// not.
     pub listed: bool,
 }
 
@@ -78,8 +79,8 @@ pub struct Mark {
 
 /// Finds blobs. Implementations are internally synchronised.
 ///
-/// A pack that is marked for deletion can still be read, and what is in it is found; only writers must not rely upon it,
-/// and ask with [`Self::find_lasting`].
+/// A pack that is marked for deletion can still be read, and what is in it is found; only writers
+/// must not rely upon it, and ask with [`Self::find_lasting`].
 pub trait BlobIndex: std::fmt::Debug + Send + Sync {
     /// Where the blob is, if the repository has it; in a pack that is not marked if there is one.
     fn find(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation>;
@@ -90,8 +91,8 @@ pub trait BlobIndex: std::fmt::Debug + Send + Sync {
     /// All places where the blob is: two writers that run at the same time may both store it.
     fn find_all(&self, kind: BlobKind, id: &BlobId) -> Vec<BlobLocation>;
 
-    /// A number below [`Self::slots`] that is the same for all copies of a blob and for no other blob, as long as nothing is
-    /// added.
+    /// A number below [`Self::slots`] that is the same for all copies of a blob and for no other
+    /// blob, as long as nothing is added.
     fn slot(&self, kind: BlobKind, id: &BlobId) -> Option<u64>;
 
     /// See [`Self::slot`].
@@ -100,8 +101,8 @@ pub trait BlobIndex: std::fmt::Debug + Send + Sync {
     /// Its slot, if [`Self::find`] finds it: what is in hidden packs only has a slot as well.
     fn slot_if_found(&self, kind: BlobKind, id: &BlobId) -> Option<u64>;
 
-    /// Calls `f` for every copy of every blob, also in hidden packs: with its slot, and the number of its pack in the order
-    /// of [`Self::for_each_pack`].
+    /// Calls `f` for every copy of every blob, also in hidden packs: with its slot, and the number
+    /// of its pack in the order of [`Self::for_each_pack`].
     fn for_each_copy(&self, f: &mut dyn FnMut(u64, u32, &PackedBlob));
 
     /// Finds nothing in these packs any more: they are not in the store.
@@ -110,13 +111,15 @@ pub trait BlobIndex: std::fmt::Debug + Send + Sync {
     /// Adds a pack. Adding what is there already changes nothing but that it is listed now.
     fn add_pack(&self, pack: PackId, blobs: &[PackedBlob]);
 
-    /// Adds a pack that is marked for deletion. One that is listed as well stays marked: it may be on its way out.
+    /// Adds a pack that is marked for deletion. One that is listed as well stays marked: it may be
+    /// on its way out.
     fn add_marked_pack(&self, pack: PackId, blobs: &[PackedBlob], mark: Mark);
 
     /// Calls `f` for every pack, also hidden ones.
     fn for_each_pack(&self, f: &mut dyn FnMut(PackInfo));
 
-    /// Calls `f` for everything that the index objects list that were there when this was loaded: for a pack as often as it is listed.
+    /// Calls `f` for everything that the index objects list that were there when this was loaded:
+    /// for a pack as often as it is listed.
     fn for_each_listing(&self, f: &mut dyn FnMut(&IndexId, Listing));
 
     /// Calls `f` for every blob in every pack, also hidden ones.
@@ -125,14 +128,14 @@ pub trait BlobIndex: std::fmt::Debug + Send + Sync {
     /// Number of blobs in all packs.
     fn len(&self) -> usize;
 
-    /// Whether everything that was asked for was told. A cache that turns out to be damaged knows less than there is; it is
-    /// made anew by the next run.
+    /// Whether everything that was asked for was told. A cache that turns out to be damaged knows
+    /// less than there is; it is made anew by the next run.
     fn is_intact(&self) -> bool {
         true
     }
 
-    /// Gives back memory that holds nothing but what can be had from disk again: for who looks up or walks over very much, in the
-    /// order of names.
+    /// Gives back memory that holds nothing but what can be had from disk again: for who looks up
+    /// or walks over very much, in the order of names.
     fn release(&self) {}
 
     /// Whether there are none.

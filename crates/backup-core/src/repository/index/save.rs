@@ -15,21 +15,27 @@ const ATTEMPTS: usize = 3;
 /// Stores an index object and reads it back: it is small, and everything depends on it.
 pub(crate) async fn save(repository: &Repository, file: IndexFile) -> Result<IndexId> {
     let key = repository.key().clone();
-    let sealed = tokio::task::spawn_blocking(move || seal_json(&key, &file)).await.map_err(panicked)??;
+    let sealed =
+        tokio::task::spawn_blocking(move || seal_json(&key, &file)).await.map_err(panicked)??;
     let id = IndexId::digest(&sealed);
     let object = layout::index(&id);
     let mut attempt = 1;
     let stored = loop {
         repository.sink().put_bytes(&object, sealed.clone()).await?;
         match repository.sink().get_bytes(&object).await {
-            // A prune has put it together with others meanwhile: what it says is listed twice then, which harms nothing.
-            Err(error) if error.kind() == SinkErrorKind::NotFound && attempt < ATTEMPTS => attempt += 1,
+            // A prune has put it together with others meanwhile: what it says is listed twice then,
+            // which harms nothing.
+            Err(error) if error.kind() == SinkErrorKind::NotFound && attempt < ATTEMPTS => {
+                attempt += 1
+            }
             stored => break stored?,
         }
     };
     if IndexId::digest(&stored) != id {
-        return Err(Error::damaged(format!("{object} reads back differently from what was written"))
-            .with_hint("the storage is faulty: check the disk, and choose another place for backups"));
+        return Err(Error::damaged(format!(
+            "{object} reads back differently from what was written"
+        ))
+        .with_hint("the storage is faulty: check the disk, and choose another place for backups"));
     }
     Ok(id)
 }

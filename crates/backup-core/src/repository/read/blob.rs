@@ -16,8 +16,9 @@ use crate::repository::index::BlobLocation;
 use crate::repository::{IndexedRepository, layout};
 use crate::sink::{SinkErrorKind, SinkOps};
 
-/// Trees are small and lie close together: they are read in aligned windows, of which a few are kept, each this part of what the sink
-/// likes to read at a time: in an object store, a whole pack of them.
+/// Trees are small and lie close together: they are read in aligned windows, of which a few are
+/// kept, each this part of what the sink likes to read at a time: in an object store, a whole pack
+/// of them.
 const WINDOW: u64 = 8;
 const WINDOWS: usize = 8;
 
@@ -43,14 +44,21 @@ pub(crate) struct Decoded<'a> {
 
 impl Buffers {
     /// Opens a sealed blob and checks it against its name.
-    fn decode<'a>(&'a mut self, key: &MasterKey, blob: &'a PackedBlob, sealed: &'a [u8]) -> Result<Decoded<'a>> {
+    fn decode<'a>(
+        &'a mut self,
+        key: &MasterKey,
+        blob: &'a PackedBlob,
+        sealed: &'a [u8],
+    ) -> Result<Decoded<'a>> {
         let Self { opened, plain, unpacker } = self;
         key.open_into(sealed, opened).map_err(|error| damaged(blob).with_source(error))?;
         let opened = &*opened;
         let content: &[u8] = match blob.uncompressed_len {
             None => opened,
             Some(len) => {
-                unpacker.unpack(opened, len as usize, plain).map_err(|error| damaged(blob).with_source(error))?;
+                unpacker
+                    .unpack(opened, len as usize, plain)
+                    .map_err(|error| damaged(blob).with_source(error))?;
                 plain
             }
         };
@@ -62,8 +70,9 @@ impl Buffers {
     }
 }
 
-/// Opens a sealed blob, checks it against its name, and hands it to `take`. The memory for it is used again by the next
-/// blob: there is as much as blobs are decoded at the same time, on however many threads.
+/// Opens a sealed blob, checks it against its name, and hands it to `take`. The memory for it is
+/// used again by the next blob: there is as much as blobs are decoded at the same time, on however
+/// many threads.
 pub(crate) fn decode_with<T>(
     key: &MasterKey,
     blob: &PackedBlob,
@@ -79,7 +88,8 @@ pub(crate) fn decode_with<T>(
     result
 }
 
-/// Trees above this plain size are decoded from a stream: the whole text would need far more memory than what it says.
+/// Trees above this plain size are decoded from a stream: the whole text would need far more memory
+/// than what it says.
 const LARGE_TREE: u32 = 8 << 20;
 
 fn large_tree(key: &MasterKey, blob: &PackedBlob, sealed: &[u8]) -> Result<Tree> {
@@ -90,7 +100,11 @@ fn large_tree(key: &MasterKey, blob: &PackedBlob, sealed: &[u8]) -> Result<Tree>
     };
     let mut hashing = Hashing { plain, hash: Sha256::new() };
     let tree = Tree::from_reader(BufReader::with_capacity(64 << 10, &mut hashing))?;
-    if BlobId::from_bytes(hashing.hash.finalize().into()) == blob.id { Ok(tree) } else { Err(damaged(blob)) }
+    if BlobId::from_bytes(hashing.hash.finalize().into()) == blob.id {
+        Ok(tree)
+    } else {
+        Err(damaged(blob))
+    }
 }
 
 struct Hashing<'a> {
@@ -136,8 +150,9 @@ impl BlobReader {
     pub(crate) fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<BlobLocation> {
         self.repository.index().find(kind, id).ok_or_else(|| {
             let what = if kind == BlobKind::Tree { "directory" } else { "blob" };
-            Error::damaged(format!("{what} {} is not in the index", id.short()))
-                .with_hint("an index object or a pack is lost; `backup check` says what is affected")
+            Error::damaged(format!("{what} {} is not in the index", id.short())).with_hint(
+                "an index object or a pack is lost; `backup check` says what is affected",
+            )
         })
     }
 
@@ -199,7 +214,8 @@ impl BlobReader {
         self.decoded(kind, id, |decoded| decoded.plain.to_vec()).await
     }
 
-    /// A blob as it is stored; trees through the windows, because others of the same pack will follow.
+    /// A blob as it is stored; trees through the windows, because others of the same pack will
+    /// follow.
     async fn sealed(&self, at: &BlobLocation) -> Result<Bytes> {
         if at.blob.kind == BlobKind::Tree {
             return self.windowed(at).await;
@@ -226,7 +242,9 @@ impl BlobReader {
     ) -> Result<T> {
         let sealed = self.sealed(&at).await?;
         let key = Arc::clone(self.repository.repository().key());
-        let work = move || decode_with(&key, &at.blob, &sealed, |decoded| decoded.map(|decoded| take(decoded)));
+        let work = move || {
+            decode_with(&key, &at.blob, &sealed, |decoded| decoded.map(|decoded| take(decoded)))
+        };
         self.repository.repository().cpu().run(work).await
     }
 
@@ -236,15 +254,19 @@ impl BlobReader {
         let key = layout::pack(pack);
         match self.repository.repository().sink().get_range(&key, range).await {
             Ok(bytes) if bytes.len() as u64 == expected => Ok(bytes),
-            Ok(_) => Err(Error::damaged(format!("pack {} is shorter than the index says", pack.short()))),
+            Ok(_) => {
+                Err(Error::damaged(format!("pack {} is shorter than the index says", pack.short())))
+            }
             Err(error) => match error.kind() {
                 SinkErrorKind::NotFound => {
-                    Err(Error::damaged(format!("pack {} is missing", pack.short())).with_source(error))
-                }
-                SinkErrorKind::Invalid => {
-                    Err(Error::damaged(format!("pack {} is shorter than the index says", pack.short()))
+                    Err(Error::damaged(format!("pack {} is missing", pack.short()))
                         .with_source(error))
                 }
+                SinkErrorKind::Invalid => Err(Error::damaged(format!(
+                    "pack {} is shorter than the index says",
+                    pack.short()
+                ))
+                .with_source(error)),
                 _ => Err(error.into()),
             },
         }
@@ -273,11 +295,14 @@ impl BlobReader {
         let bytes = match self.range(&at.pack, window_start..end).await {
             Ok(bytes) => bytes,
             // Damage elsewhere in the window must not hide this blob.
-            Err(error) if error.is_damage() => return self.range(&at.pack, start..start + len).await,
+            Err(error) if error.is_damage() => {
+                return self.range(&at.pack, start..start + len).await;
+            }
             Err(error) => return Err(error),
         };
         let window = Window { pack: at.pack, start: window_start, bytes };
-        let sealed = cut(&window).ok_or_else(|| Error::internal("a blob lies outside its window"))?;
+        let sealed =
+            cut(&window).ok_or_else(|| Error::internal("a blob lies outside its window"))?;
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         // Somebody else may have read it meanwhile.
         if !windows.iter().any(|known| known.pack == window.pack && known.start == window.start) {

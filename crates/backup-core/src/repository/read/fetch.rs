@@ -1,4 +1,5 @@
-//! Many blobs at once, in the order in which they are stored: every pack is read once, in few large ranges.
+//! Many blobs at once, in the order in which they are stored: every pack is read once, in few large
+//! ranges.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,12 +15,14 @@ use crate::id::{BlobId, PackId};
 use crate::repository::cpu::{CpuPool, panicked};
 use crate::source::SourceError;
 
-/// So much of what a sink likes to read at a time is rather read in vain than skipped by another request.
+/// So much of what a sink likes to read at a time is rather read in vain than skipped by another
+/// request.
 const GAP: u64 = 64;
-/// Requests are for less than the sink likes if otherwise there were fewer than can be under way at a time,
-/// but not for less than this.
+/// Requests are for less than the sink likes if otherwise there were fewer than can be under way at
+/// a time, but not for less than this.
 const LEAST: u64 = 4 << 20;
-/// Fewer are under way if otherwise it were more bytes than these, unless processors would have to wait.
+/// Fewer are under way if otherwise it were more bytes than these, unless processors would have to
+/// wait.
 const UNDER_WAY: u64 = 144 << 20;
 
 /// Blobs of one pack that are read with one request.
@@ -42,8 +45,8 @@ struct Plan {
     unknown: Vec<(usize, Error)>,
 }
 
-/// Groups blobs into requests for as much as the sink likes to read at a time, or for single blobs that are larger; for less, if
-/// there were not enough for all that can be made at a time.
+/// Groups blobs into requests for as much as the sink likes to read at a time, or for single blobs
+/// that are larger; for less, if there were not enough for all that can be made at a time.
 fn plan(reader: &BlobReader, blobs: &[BlobId]) -> Plan {
     let mut located = Vec::with_capacity(blobs.len());
     let mut unknown = Vec::new();
@@ -59,12 +62,17 @@ fn plan(reader: &BlobReader, blobs: &[BlobId]) -> Plan {
     let (threads, sink) = (repository.cpu().threads() + 1, repository.sink().capabilities());
     let concurrency = threads.max(sink.concurrency);
     let most = sink.read_size.min((total / concurrency as u64).max(LEAST));
-    let at_a_time = usize::try_from(UNDER_WAY / most.max(1)).unwrap_or(usize::MAX).clamp(threads, concurrency);
+    let at_a_time =
+        usize::try_from(UNDER_WAY / most.max(1)).unwrap_or(usize::MAX).clamp(threads, concurrency);
     let mut batches: Vec<Batch> = Vec::new();
     for (pack, blob, at) in located {
         let (start, end) = (u64::from(blob.offset), u64::from(blob.offset) + u64::from(blob.len));
         match batches.last_mut() {
-            Some(last) if last.pack == pack && start <= last.end + most / GAP && end - last.start <= most => {
+            Some(last)
+                if last.pack == pack
+                    && start <= last.end + most / GAP
+                    && end - last.start <= most =>
+            {
                 last.end = last.end.max(end);
                 last.blobs.push((at, blob));
             }
@@ -75,17 +83,30 @@ fn plan(reader: &BlobReader, blobs: &[BlobId]) -> Plan {
 }
 
 impl BlobReader {
-    /// Reads data blobs and calls `handle` with the index of each in `blobs` and its content, or with why it cannot be had;
-    /// see [`SnapshotReader::fetch`](super::SnapshotReader::fetch).
-    pub(crate) async fn try_fetch<F>(&self, cx: &Context, blobs: &[BlobId], handle: F) -> Result<(), SourceError>
+    /// Reads data blobs and calls `handle` with the index of each in `blobs` and its content, or
+    /// with why it cannot be had; see [`SnapshotReader::fetch`](super::SnapshotReader::fetch).
+    pub(crate) async fn try_fetch<F>(
+        &self,
+        cx: &Context,
+        blobs: &[BlobId],
+        handle: F,
+    ) -> Result<(), SourceError>
     where
         F: Fn(usize, Result<&[u8], Error>) -> Result<(), SourceError> + Send + Sync + 'static,
     {
-        self.fetch_decoded(cx, blobs, move |at, decoded| handle(at, decoded.map(|decoded| decoded.plain))).await
+        self.fetch_decoded(cx, blobs, move |at, decoded| {
+            handle(at, decoded.map(|decoded| decoded.plain))
+        })
+        .await
     }
 
     /// Like [`Self::try_fetch`], for callers that also want the forms in between.
-    pub(crate) async fn fetch_decoded<F>(&self, cx: &Context, blobs: &[BlobId], handle: F) -> Result<(), SourceError>
+    pub(crate) async fn fetch_decoded<F>(
+        &self,
+        cx: &Context,
+        blobs: &[BlobId],
+        handle: F,
+    ) -> Result<(), SourceError>
     where
         F: Fn(usize, Result<Decoded<'_>, Error>) -> Result<(), SourceError> + Send + Sync + 'static,
     {
@@ -94,8 +115,8 @@ impl BlobReader {
         for (at, error) in unknown {
             handle(at, Err(error))?;
         }
-        // After the first error nothing new is begun, but what is under way is waited for: `handle` is never called again
-        // once this has returned.
+        // After the first error nothing new is begun, but what is under way is waited for: `handle`
+        // is never called again once this has returned.
         let failed = AtomicBool::new(false);
         let mut running = futures::stream::iter(batches)
             .take_while(|_| std::future::ready(!failed.load(Ordering::Relaxed)))
@@ -121,7 +142,12 @@ impl BlobReader {
         result
     }
 
-    async fn decode_batch<F>(&self, batch: Batch, bytes: Bytes, handle: Arc<F>) -> Result<(), SourceError>
+    async fn decode_batch<F>(
+        &self,
+        batch: Batch,
+        bytes: Bytes,
+        handle: Arc<F>,
+    ) -> Result<(), SourceError>
     where
         F: Fn(usize, Result<Decoded<'_>, Error>) -> Result<(), SourceError> + Send + Sync + 'static,
     {
@@ -132,12 +158,15 @@ impl BlobReader {
         let work = move || {
             let mut damaged = Vec::new();
             for (at, blob) in batch.blobs {
-                let from = usize::try_from(u64::from(blob.offset) - batch.start).unwrap_or(usize::MAX);
-                decode_with(&key, &blob, &bytes[from..from + blob.len as usize], |decoded| match decoded {
-                    Ok(decoded) => sound(at, Ok(decoded)),
-                    Err(_) => {
-                        damaged.push((at, blob));
-                        Ok(())
+                let from =
+                    usize::try_from(u64::from(blob.offset) - batch.start).unwrap_or(usize::MAX);
+                decode_with(&key, &blob, &bytes[from..from + blob.len as usize], |decoded| {
+                    match decoded {
+                        Ok(decoded) => sound(at, Ok(decoded)),
+                        Err(_) => {
+                            damaged.push((at, blob));
+                            Ok(())
+                        }
                     }
                 })?;
             }
@@ -147,14 +176,18 @@ impl BlobReader {
         self.one_by_one(damaged, handle).await
     }
 
-    /// Something of a range is damaged or gone: every blob is tried by itself, and then its other copies.
+    /// Something of a range is damaged or gone: every blob is tried by itself, and then its other
+    /// copies.
     async fn one_by_one<F>(&self, batch: Batch, handle: Arc<F>) -> Result<(), SourceError>
     where
         F: Fn(usize, Result<Decoded<'_>, Error>) -> Result<(), SourceError> + Send + Sync + 'static,
     {
         for (at, blob) in batch.blobs {
             let sound = Arc::clone(&handle);
-            match self.decoded(BlobKind::Data, &blob.id, move |decoded| sound(at, Ok(decoded))).await {
+            match self
+                .decoded(BlobKind::Data, &blob.id, move |decoded| sound(at, Ok(decoded)))
+                .await
+            {
                 Ok(handled) => handled?,
                 Err(error) if error.is_damage() => {
                     handle(at, Err(error.context(format!("pack {}", batch.pack.short()))))?;
@@ -166,7 +199,10 @@ impl BlobReader {
     }
 
     /// The content of a file as a stream, in order, with one blob read ahead.
-    pub(crate) fn stream(&self, content: Vec<BlobId>) -> futures::stream::BoxStream<'static, Result<Bytes, Error>> {
+    pub(crate) fn stream(
+        &self,
+        content: Vec<BlobId>,
+    ) -> futures::stream::BoxStream<'static, Result<Bytes, Error>> {
         let reader = self.clone();
         futures::stream::iter(content)
             .map(move |id| {

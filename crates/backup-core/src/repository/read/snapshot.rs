@@ -93,8 +93,8 @@ impl SnapshotReader {
         Ok(None)
     }
 
-    /// The repository that it is in, with the index that it is read by: the same repository may hold more that belongs to it, such as
-    /// the log of its source.
+    /// The repository that it is in, with the index that it is read by: the same repository may
+    /// hold more that belongs to it, such as the log of its source.
     #[must_use]
     pub fn indexed(&self) -> &IndexedRepository {
         self.reader.repository()
@@ -123,13 +123,18 @@ impl SnapshotReader {
         Ok(self.locate(id)?.blob.plain_len())
     }
 
-    /// Reads data blobs in the order in which they are stored, several pack ranges at a time and with bounded memory,
-    /// and calls `handle` with the index of each in `blobs` and its verified content: on worker threads, concurrently,
-    /// exactly once per index.
+    /// Reads data blobs in the order in which they are stored, several pack ranges at a time and
+    /// with bounded memory, and calls `handle` with the index of each in `blobs` and its verified
+    /// content: on worker threads, concurrently, exactly once per index.
     ///
     /// # Errors
     /// The first error of reading or of `handle`; then the rest is given up.
-    pub async fn fetch<F>(&self, cx: &Context, blobs: &[BlobId], handle: F) -> Result<(), SourceError>
+    pub async fn fetch<F>(
+        &self,
+        cx: &Context,
+        blobs: &[BlobId],
+        handle: F,
+    ) -> Result<(), SourceError>
     where
         F: Fn(usize, &[u8]) -> Result<(), SourceError> + Send + Sync + 'static,
     {
@@ -140,7 +145,12 @@ impl SnapshotReader {
     ///
     /// # Errors
     /// The first error of the sink or of `handle`; then the rest is given up.
-    pub async fn try_fetch<F>(&self, cx: &Context, blobs: &[BlobId], handle: F) -> Result<(), SourceError>
+    pub async fn try_fetch<F>(
+        &self,
+        cx: &Context,
+        blobs: &[BlobId],
+        handle: F,
+    ) -> Result<(), SourceError>
     where
         F: Fn(usize, Result<&[u8]>) -> Result<(), SourceError> + Send + Sync + 'static,
     {
@@ -163,7 +173,8 @@ impl SnapshotReader {
     /// # Errors
     /// [`ErrorKind::Damaged`] if it cannot be read or understood.
     pub async fn manifest(&self) -> Result<Option<Manifest>> {
-        let path = EntryPath::new(MANIFEST_PATH).ok_or_else(|| Error::new(ErrorKind::Internal, "bad constant"))?;
+        let path = EntryPath::new(MANIFEST_PATH)
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "bad constant"))?;
         let Some(node) = self.find(&path).await? else {
             return Ok(None);
         };

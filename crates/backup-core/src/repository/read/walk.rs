@@ -19,8 +19,8 @@ impl TreeWalk {
         Self { reader, stack: Vec::new(), enter: Some((path, tree)) }
     }
 
-    /// The next node with its path, or `None` at the end. After a directory its content follows, unless
-    /// [`Self::skip_content`] is called.
+    /// The next node with its path, or `None` at the end. After a directory its content follows,
+    /// unless [`Self::skip_content`] is called.
     ///
     /// # Errors
     /// Those of reading a directory; walking goes on behind it if called again.

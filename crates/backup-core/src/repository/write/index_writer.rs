@@ -44,7 +44,9 @@ impl IndexWriter {
     pub(super) async fn add(&mut self, pack: PackId, blobs: Vec<PackedBlob>) -> Result<()> {
         self.repository.index().add_pack(pack, &blobs);
         self.pending_blobs += blobs.len();
-        self.pending.packs.push(IndexPack { id: pack, blobs: blobs.into_iter().map(Into::into).collect() });
+        self.pending
+            .packs
+            .push(IndexPack { id: pack, blobs: blobs.into_iter().map(Into::into).collect() });
         if self.pending_blobs >= MAX_BLOBS || self.last.elapsed() >= self.interval {
             self.flush().await?;
             self.interval = (self.interval * 2).min(MAX_INTERVAL);

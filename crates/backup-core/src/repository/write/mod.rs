@@ -21,8 +21,8 @@
 //! | `upload.rs` | uploading packs and verifying what was written |
 //! | `index_writer.rs` | index objects of verified packs |
 //!
-//! Memory: `(open packs + uploads - 1) × pack size + a tree pack`, whatever the amount of data. Who finds no memory for the
-//! next pack waits until an upload is done.
+//! Memory: `(open packs + uploads - 1) × pack size + a tree pack`, whatever the amount of data. Who
+//! finds no memory for the next pack waits until an upload is done.
 
 mod index_writer;
 mod pack_builder;
@@ -86,9 +86,13 @@ pub(crate) struct Stored {
 }
 
 impl BlobWriter {
-    /// A writer into `repository`, which it deduplicates against; with `dry_run` it computes everything and stores nothing.
-    /// Must be called on a tokio runtime.
-    pub(crate) fn new(repository: &IndexedRepository, settings: &WriteSettings, dry_run: bool) -> Self {
+    /// A writer into `repository`, which it deduplicates against; with `dry_run` it computes
+    /// everything and stores nothing. Must be called on a tokio runtime.
+    pub(crate) fn new(
+        repository: &IndexedRepository,
+        settings: &WriteSettings,
+        dry_run: bool,
+    ) -> Self {
         let uploader = Uploader::start(repository, settings);
         let slots = |kind, count, size| Slots::new(kind, count, size, uploader.clone());
         Self(Arc::new(Inner {
@@ -105,7 +109,8 @@ impl BlobWriter {
         }))
     }
 
-    /// Stores a blob unless the repository has it. Computes and may wait: call it on a worker thread.
+    /// Stores a blob unless the repository has it. Computes and may wait: call it on a worker
+    /// thread.
     pub(crate) fn store(&self, kind: BlobKind, plain: &[u8]) -> Result<Stored> {
         let inner = &*self.0;
         let id = BlobId::digest(plain);
@@ -118,8 +123,9 @@ impl BlobWriter {
         Ok(Stored { id, new: true })
     }
 
-    /// Stores a blob of another repository, whose content was checked, unless this one has it: as it is if both have the
-    /// same master key, else sealed anew, but never compressed anew. May wait: call it on a worker thread.
+    /// Stores a blob of another repository, whose content was checked, unless this one has it: as
+    /// it is if both have the same master key, else sealed anew, but never compressed anew. May
+    /// wait: call it on a worker thread.
     pub(crate) fn store_copy(&self, decoded: &Decoded<'_>, same_key: bool) -> Result<Stored> {
         let inner = &*self.0;
         let PackedBlob { id, kind, .. } = *decoded.blob;
@@ -129,8 +135,11 @@ impl BlobWriter {
         inner.uploader.check()?;
         let len = decoded.plain.len();
         if same_key {
-            let sealed =
-                Sealed { blob: PackedBlob { offset: 0, ..*decoded.blob }, bytes: decoded.sealed, sampled: false };
+            let sealed = Sealed {
+                blob: PackedBlob { offset: 0, ..*decoded.blob },
+                bytes: decoded.sealed,
+                sampled: false,
+            };
             self.place(len, &sealed)?;
         } else {
             let key = inner.repository.repository().key();
@@ -139,8 +148,8 @@ impl BlobWriter {
         Ok(Stored { id, new: true })
     }
 
-    /// Stores one more copy of a blob of this repository as it is: its old pack is to be given up. May wait: call it on a
-    /// worker thread.
+    /// Stores one more copy of a blob of this repository as it is: its old pack is to be given up.
+    /// May wait: call it on a worker thread.
     pub(crate) fn move_sealed(&self, blob: &PackedBlob, sealed: &[u8]) -> Result<()> {
         let inner = &*self.0;
         if !inner.claim(blob.kind, blob.id) {
@@ -148,7 +157,10 @@ impl BlobWriter {
         }
         inner.uploader.check()?;
         let plain_len = blob.plain_len() as usize;
-        self.place(plain_len, &Sealed { blob: PackedBlob { offset: 0, ..*blob }, bytes: sealed, sampled: false })
+        self.place(
+            plain_len,
+            &Sealed { blob: PackedBlob { offset: 0, ..*blob }, bytes: sealed, sampled: false },
+        )
     }
 
     /// Puts a sealed blob of `plain_len` bytes into a pack.
@@ -169,11 +181,12 @@ impl BlobWriter {
 
     /// Whether the blob is stored already or about to be.
     pub(crate) fn knows(&self, kind: BlobKind, id: &BlobId) -> bool {
-        self.0.repository.index().find_lasting(kind, id).is_some() || self.0.lock_claimed().contains(&(kind, *id))
+        self.0.repository.index().find_lasting(kind, id).is_some()
+            || self.0.lock_claimed().contains(&(kind, *id))
     }
 
-    /// Uploads what is open, waits for all uploads, and writes the index. After that every stored blob is durable,
-    /// verified and listed.
+    /// Uploads what is open, waits for all uploads, and writes the index. After that every stored
+    /// blob is durable, verified and listed.
     pub(crate) async fn finish(self) -> Result<WriteStats> {
         let flush = self.clone();
         tokio::task::spawn_blocking(move || {
@@ -199,7 +212,8 @@ impl BlobWriter {
         })
     }
 
-    /// Every blob that [`Self::store`] has named is in the index now, or the run must not be published.
+    /// Every blob that [`Self::store`] has named is in the index now, or the run must not be
+    /// published.
     fn keep_promises(&self) -> Result<()> {
         let index = self.0.repository.index();
         let broken = |(kind, id): &&(BlobKind, BlobId)| index.find(*kind, id).is_none();
@@ -223,28 +237,35 @@ impl BlobWriter {
         }
     }
 
-    /// Gives up after an error; returns its cause: if uploading failed, everything else is only a consequence of that.
+    /// Gives up after an error; returns its cause: if uploading failed, everything else is only a
+    /// consequence of that.
     pub(crate) async fn give_up(self, error: Error) -> Error {
         let cause = self.0.uploader.failure().await.unwrap_or(error);
         self.abort().await;
         cause
     }
 
-    /// Gives up: nothing more is accepted. Packs that are complete are stored and indexed, for the next run to find.
+    /// Gives up: nothing more is accepted. Packs that are complete are stored and indexed, for the
+    /// next run to find.
     pub(crate) async fn abort(self) {
         self.0.uploader.abort().await;
     }
 }
 
 impl Inner {
-    fn lock_claimed(&self) -> std::sync::MutexGuard<'_, HashSet<(BlobKind, BlobId), std::hash::RandomState>> {
+    fn lock_claimed(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashSet<(BlobKind, BlobId), std::hash::RandomState>> {
         self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the caller has to store the blob: the repository does not have it, and nobody else of this run stores it.
+    /// Whether the caller has to store the blob: the repository does not have it, and nobody else
+    /// of this run stores it.
     fn is_wanted(&self, kind: BlobKind, id: BlobId) -> bool {
-        let distrusted = self.distrusted.lock().unwrap_or_else(PoisonError::into_inner).contains(&(kind, id));
-        (distrusted || self.repository.index().find_lasting(kind, &id).is_none()) && self.claim(kind, id)
+        let distrusted =
+            self.distrusted.lock().unwrap_or_else(PoisonError::into_inner).contains(&(kind, id));
+        (distrusted || self.repository.index().find_lasting(kind, &id).is_none())
+            && self.claim(kind, id)
     }
 
     /// Whether the caller is the first of this run to store the blob.
@@ -255,7 +276,8 @@ impl Inner {
 
 impl Stats {
     fn count(&self, plain: usize, sealed: &Sealed<'_>) {
-        let blobs = if sealed.blob.kind == BlobKind::Data { &self.data_blobs } else { &self.tree_blobs };
+        let blobs =
+            if sealed.blob.kind == BlobKind::Data { &self.data_blobs } else { &self.tree_blobs };
         blobs.fetch_add(1, Ordering::Relaxed);
         self.added.fetch_add(plain as u64, Ordering::Relaxed);
         self.packed.fetch_add(sealed.bytes.len() as u64, Ordering::Relaxed);

@@ -7,7 +7,8 @@ use crate::crypto::MasterKey;
 use crate::format::{PackHeader, PackedBlob};
 use crate::id::PackId;
 
-/// Memory for one pack: a permit for its share, and a buffer that an earlier pack has left, if there was one.
+/// Memory for one pack: a permit for its share, and a buffer that an earlier pack has left, if
+/// there was one.
 #[derive(Debug)]
 pub(super) struct PackMemory {
     pub(super) permit: OwnedSemaphorePermit,
@@ -42,7 +43,8 @@ impl PackBuilder {
     /// Appends a sealed blob; its offset is set here.
     pub(super) fn push(&mut self, blob: PackedBlob, sealed: &[u8]) {
         if self.bytes.capacity() < self.size {
-            // One allocation for the pack, the blob that overflows it, and the header; untouched pages cost nothing.
+            // One allocation for the pack, the blob that overflows it, and the header; untouched
+            // pages cost nothing.
             self.bytes.reserve_exact(self.size + self.size / 4 + sealed.len());
         }
         let offset = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);

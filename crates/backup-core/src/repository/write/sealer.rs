@@ -11,8 +11,9 @@ use crate::format::{BlobKind, PackedBlob};
 use crate::id::BlobId;
 use crate::repository::read::{Decoded, decode_with};
 
-/// Seals blobs. Keeps as many workspaces as there are threads that seal at the same time: large buffers that were
-/// allocated and freed by many threads would pile up in the allocator's per-thread pools.
+/// Seals blobs. Keeps as many workspaces as there are threads that seal at the same time: large
+/// buffers that were allocated and freed by many threads would pile up in the allocator's
+/// per-thread pools.
 #[derive(Debug)]
 pub(super) struct Sealer {
     compression: Compression,
@@ -39,7 +40,8 @@ impl Sealer {
         Self { compression, verify_sample, verdicts: Verdicts::default(), idle: Mutex::default() }
     }
 
-    /// Directories are names and random hexadecimal digits: level 1 takes half the time that level 3 does, and is smaller.
+    /// Directories are names and random hexadecimal digits: level 1 takes half the time that level
+    /// 3 does, and is smaller.
     pub(super) fn compression(&self, kind: BlobKind) -> Compression {
         match (self.compression, kind) {
             (Compression::Auto, BlobKind::Tree) => Compression::Fast,
@@ -63,7 +65,8 @@ impl Sealer {
         if compressed.is_none() {
             body[..plain.len()].copy_from_slice(plain);
         }
-        let uncompressed_len = compressed.map(|_| u32::try_from(plain.len()).map_err(too_long)).transpose()?;
+        let uncompressed_len =
+            compressed.map(|_| u32::try_from(plain.len()).map_err(too_long)).transpose()?;
         let blob = PackedBlob { id, kind, offset: 0, len: 0, uncompressed_len };
         self.finish(key, bench, blob, compressed.unwrap_or(plain.len()), plain, take)
     }
@@ -83,10 +86,14 @@ impl Sealer {
 
     fn bench(&self) -> Bench {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.unwrap_or_else(|| Bench { packer: Packer::sharing(&self.verdicts), ..Bench::default() })
+        idle.unwrap_or_else(|| Bench {
+            packer: Packer::sharing(&self.verdicts),
+            ..Bench::default()
+        })
     }
 
-    /// Seals the `len` bytes that lie on the bench, looks at a sample of what was sealed, and hands it over.
+    /// Seals the `len` bytes that lie on the bench, looks at a sample of what was sealed, and hands
+    /// it over.
     fn finish<T>(
         &self,
         key: &MasterKey,
@@ -112,7 +119,8 @@ impl Sealer {
 /// Where the content of a sealed blob goes; makes room for it.
 fn body(sealed: &mut Vec<u8>, len: usize) -> &mut [u8] {
     if sealed.len() < len + OVERHEAD {
-        // Not longer memory with the old content in it: of new memory only what is written to costs anything.
+        // Not longer memory with the old content in it: of new memory only what is written to costs
+        // anything.
         *sealed = vec![0; (len + OVERHEAD).max(2 * sealed.len())];
     }
     &mut sealed[IV_LEN..IV_LEN + len]
@@ -124,9 +132,11 @@ fn too_long(_: std::num::TryFromIntError) -> Error {
 
 /// Opens and compares what was sealed: bad memory must not become a bad backup.
 fn verify(key: &MasterKey, blob: &PackedBlob, sealed: &[u8], plain: &[u8]) -> Result<()> {
-    if decode_with(key, blob, sealed, |decoded| decoded.is_ok_and(|decoded| decoded.plain == plain)) {
+    if decode_with(key, blob, sealed, |decoded| decoded.is_ok_and(|decoded| decoded.plain == plain))
+    {
         return Ok(());
     }
-    Err(Error::damaged("a blob could not be opened again right after it was sealed")
-        .with_hint("this points to faulty memory or a faulty processor: test this machine before you trust it"))
+    Err(Error::damaged("a blob could not be opened again right after it was sealed").with_hint(
+        "this points to faulty memory or a faulty processor: test this machine before you trust it",
+    ))
 }

@@ -13,23 +13,25 @@ pub struct WriteSettings {
     pub compression: Compression,
     /// Size at which a pack is closed, bytes.
     pub pack_size: usize,
-    /// How many data packs are filled at a time; a blob goes to a random one of them, so that the order of packs tells
-    /// little about the order of files.
+    /// How many data packs are filled at a time; a blob goes to a random one of them, so that the
+    /// order of packs tells little about the order of files.
     pub open_packs: usize,
-    /// How many packs are uploaded at a time. `None`: 1 for sinks that suggest up to 4 requests, else a quarter of that.
+    /// How many packs are uploaded at a time. `None`: 1 for sinks that suggest up to 4 requests,
+    /// else a quarter of that.
     pub uploads: Option<usize>,
-    /// Which share of the sealed blobs is opened and compared, and of the stored packs is read back whole: 0 to 1.
-    /// The size of *every* stored object is checked whatever this says.
+    /// Which share of the sealed blobs is opened and compared, and of the stored packs is read back
+    /// whole: 0 to 1. The size of *every* stored object is checked whatever this says.
     pub verify_sample: f64,
-    /// After how long the packs stored so far get their first index object; the interval then doubles, so that a run of
-    /// any length writes few of them and a killed run loses little.
+    /// After how long the packs stored so far get their first index object; the interval then
+    /// doubles, so that a run of any length writes few of them and a killed run loses little.
     pub index_interval: Duration,
 }
 
 impl WriteSettings {
     /// Default size of a pack: 32 MiB.
     pub const PACK_SIZE: usize = 32 << 20;
-    /// What suits a directory: 8 MiB. Files cost little there, and every pack that is open costs memory.
+    /// What suits a directory: 8 MiB. Files cost little there, and every pack that is open costs
+    /// memory.
     pub const LOCAL_PACK_SIZE: usize = 8 << 20;
     /// Largest size of a pack that stock tools handle well: 128 MiB.
     pub const MAX_PACK_SIZE: usize = 128 << 20;

@@ -27,8 +27,15 @@ impl Slots {
         Self { kind, slots, pack_size, uploader }
     }
 
-    /// Puts a blob into a random open pack; hands the pack over when it is full. May wait for memory.
-    pub(super) fn add(&self, blob: PackedBlob, sealed: &[u8], key: &MasterKey, handle: &Handle) -> Result<()> {
+    /// Puts a blob into a random open pack; hands the pack over when it is full. May wait for
+    /// memory.
+    pub(super) fn add(
+        &self,
+        blob: PackedBlob,
+        sealed: &[u8],
+        key: &MasterKey,
+        handle: &Handle,
+    ) -> Result<()> {
         debug_assert_eq!(blob.kind, self.kind, "trees and data never share a pack");
         let full = {
             let mut slot = self.choose(handle)?;
@@ -46,15 +53,20 @@ impl Slots {
         }
     }
 
-    /// A random slot with an open pack in it; one that is free now is preferred to one that must be waited for.
+    /// A random slot with an open pack in it; one that is free now is preferred to one that must be
+    /// waited for.
     fn choose(&self, handle: &Handle) -> Result<MutexGuard<'_, Slot>> {
-        let first = if self.slots.len() == 1 { 0 } else { rand::rng().random_range(0..self.slots.len()) };
+        let first =
+            if self.slots.len() == 1 { 0 } else { rand::rng().random_range(0..self.slots.len()) };
         for at in 0..self.slots.len() {
             let Ok(mut slot) = self.slots[(first + at) % self.slots.len()].try_lock() else {
                 continue;
             };
             if slot.is_none() {
-                *slot = self.uploader.try_memory(self.pack_size).map(|memory| PackBuilder::new(memory, self.pack_size));
+                *slot = self
+                    .uploader
+                    .try_memory(self.pack_size)
+                    .map(|memory| PackBuilder::new(memory, self.pack_size));
             }
             if slot.is_some() {
                 return Ok(slot);
@@ -62,7 +74,10 @@ impl Slots {
         }
         let mut slot = self.slots[first].lock().unwrap_or_else(PoisonError::into_inner);
         if slot.is_none() {
-            *slot = Some(PackBuilder::new(self.uploader.memory(self.pack_size, handle)?, self.pack_size));
+            *slot = Some(PackBuilder::new(
+                self.uploader.memory(self.pack_size, handle)?,
+                self.pack_size,
+            ));
         }
         Ok(slot)
     }

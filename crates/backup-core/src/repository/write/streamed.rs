@@ -1,5 +1,5 @@
-//! Storing a content that is too large to hold in memory as a whole: the tree of a directory with a million entries has
-//! 300 MB before compression and 20 MB after it.
+//! Storing a content that is too large to hold in memory as a whole: the tree of a directory with a
+//! million entries has 300 MB before compression and 20 MB after it.
 
 use sha2::{Digest, Sha256};
 
@@ -11,8 +11,8 @@ use crate::format::{BlobKind, PackedBlob};
 use crate::id::BlobId;
 
 impl BlobWriter {
-    /// Like [`Self::store`]. `produce` writes the content piece by piece; it is called twice, once to name the content and
-    /// once to store it, and must write the same bytes both times.
+    /// Like [`Self::store`]. `produce` writes the content piece by piece; it is called twice, once
+    /// to name the content and once to store it, and must write the same bytes both times.
     pub(crate) fn store_streamed(&self, kind: BlobKind, produce: Produce<'_>) -> Result<Stored> {
         let inner = &*self.0;
         let (mut hash, mut len) = (Sha256::new(), 0_u64);
@@ -44,7 +44,8 @@ impl BlobWriter {
         let key = inner.repository.repository().key();
         key.seal_in_place(&mut bytes);
         let len = u32::try_from(bytes.len()).map_err(too_long)?;
-        let blob = PackedBlob { id, kind, offset: 0, len, uncompressed_len: level.map(|_| plain_len) };
+        let blob =
+            PackedBlob { id, kind, offset: 0, len, uncompressed_len: level.map(|_| plain_len) };
         self.place(plain_len as usize, &Sealed { blob, bytes: &bytes, sampled: false })?;
         Ok(Stored { id, new: true })
     }

@@ -18,7 +18,8 @@ use crate::repository::cpu::panicked;
 use crate::repository::{IndexedRepository, Repository, layout};
 use crate::sink::{Key, Payload, PutMode, SinkError, SinkErrorKind, SinkOps};
 
-/// Buffers of stored packs, for the next ones: fresh memory would have to be cleared by the system, page by page.
+/// Buffers of stored packs, for the next ones: fresh memory would have to be cleared by the system,
+/// page by page.
 #[derive(Debug, Clone, Default)]
 struct PackBuffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
@@ -26,7 +27,9 @@ impl PackBuffers {
     /// The buffer that fits best: one that is large enough, or none.
     fn with(&self, permit: OwnedSemaphorePermit, size: usize) -> PackMemory {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = idle.iter().position(|buffer| buffer.capacity() >= size && buffer.capacity() < size * 4);
+        let fits = idle
+            .iter()
+            .position(|buffer| buffer.capacity() >= size && buffer.capacity() < size * 4);
         let buffer = fits.map(|at| idle.swap_remove(at)).unwrap_or_default();
         PackMemory { permit, buffer }
     }
@@ -84,12 +87,14 @@ struct Shared {
 
 impl Uploader {
     pub(super) fn start(repository: &IndexedRepository, settings: &WriteSettings) -> Self {
-        let uploads = settings.uploads_for(repository.repository().sink().capabilities().concurrency);
-        // For all open packs (data and one of trees) and all uploads but the first: while that one runs, an open pack less is
-        // filled. The queue itself holds nothing more.
+        let uploads =
+            settings.uploads_for(repository.repository().sink().capabilities().concurrency);
+        // For all open packs (data and one of trees) and all uploads but the first: while that one
+        // runs, an open pack less is filled. The queue itself holds nothing more.
         let packs = settings.open_packs.max(1) + uploads - 1;
-        let memory =
-            Arc::new(Semaphore::new(packs * shares(settings.data_pack_size()) + shares(settings.tree_pack_size())));
+        let memory = Arc::new(Semaphore::new(
+            packs * shares(settings.data_pack_size()) + shares(settings.tree_pack_size()),
+        ));
         let (sender, queue) = mpsc::channel(1);
         let failure = Arc::new(Mutex::new(None));
         let buffers = PackBuffers::default();
@@ -108,7 +113,8 @@ impl Uploader {
             let _closing = CloseOnDrop(closed);
             let result = run.drive(&mut queue).await;
             if let Err(error) = &result {
-                // Before the queue is dropped, so that nobody sees the consequence before the cause.
+                // Before the queue is dropped, so that nobody sees the consequence before the
+                // cause.
                 *first.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.chain());
             }
             result
@@ -160,15 +166,16 @@ impl Uploader {
         }
     }
 
-    /// Takes no more packs. What is on its way is stored, verified and put into the index, so that the next run finds it;
-    /// returns when nothing of this run touches the repository any more.
+    /// Takes no more packs. What is on its way is stored, verified and put into the index, so that
+    /// the next run finds it; returns when nothing of this run touches the repository any more.
     pub(super) async fn abort(&self) {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Workers that wait for memory give up.
         self.0.memory.close();
         let task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {
-            // The run has failed already; that saving its remains failed too would tell nothing new.
+            // The run has failed already; that saving its remains failed too would tell nothing
+            // new.
             _ = task.await;
         }
     }
@@ -205,7 +212,8 @@ impl Run {
         let mut running = JoinSet::new();
         let result = self.upload_all(queue, &mut running).await;
         if result.is_err() {
-            // The run fails with this error. What else is on its way is saved for the next run, if that can be done.
+            // The run fails with this error. What else is on its way is saved for the next run, if
+            // that can be done.
             while let Some(done) = running.join_next().await {
                 if let Ok(Ok(pack)) = done {
                     _ = self.verified(pack).await;
@@ -248,11 +256,17 @@ impl Run {
     }
 }
 
-async fn store(repository: Repository, pack: FinishedPack, sample: bool, buffers: PackBuffers) -> Result<Verified> {
+async fn store(
+    repository: Repository,
+    pack: FinishedPack,
+    sample: bool,
+    buffers: PackBuffers,
+) -> Result<Verified> {
     let key = layout::pack(&pack.id);
     let len = pack.bytes.len() as u64;
     let payload = Payload::from(pack.bytes.clone());
-    // Trees are read by every later run and every look into the repository; what files hold is read by restores.
+    // Trees are read by every later run and every look into the repository; what files hold is read
+    // by restores.
     let is_cold = pack.blobs.iter().all(|blob| blob.kind == BlobKind::Data);
     let payload = if is_cold { payload.cold() } else { payload };
     let outcome = repository.sink().put(&key, payload, PutMode::Overwrite).await?;
@@ -262,12 +276,16 @@ async fn store(repository: Repository, pack: FinishedPack, sample: bool, buffers
     let mut sampled = false;
     if let Some(sum) = outcome.sha256 {
         if sum != *pack.id.as_bytes() {
-            return Err(Error::damaged(format!("{key} was stored with another checksum than it was sent with")));
+            return Err(Error::damaged(format!(
+                "{key} was stored with another checksum than it was sent with"
+            )));
         }
     } else {
         let stored = stored_size(&repository, &key).await?;
         if stored != len {
-            return Err(Error::damaged(format!("{key} was stored with {stored} instead of {len} bytes")));
+            return Err(Error::damaged(format!(
+                "{key} was stored with {stored} instead of {len} bytes"
+            )));
         }
         if sample {
             sampled = read_back(&repository, pack.id, len).await?;
@@ -283,14 +301,16 @@ async fn stored_size(repository: &Repository, key: &Key) -> Result<u64> {
         Err(error) if error.kind() == SinkErrorKind::PermissionDenied => {
             let listed = repository.sink().list_all(&layout::packs_beside(key)).await?;
             let meta = listed.into_iter().find(|meta| meta.key == *key);
-            Ok(meta.ok_or_else(|| Error::damaged(format!("{key} is not there after it was stored")))?.size)
+            Ok(meta
+                .ok_or_else(|| Error::damaged(format!("{key} is not there after it was stored")))?
+                .size)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Reads a pack and compares it with its name; says whether these credentials may do so. No more at a time than is worth a request: it
-/// comes on top of all packs that are being filled.
+/// Reads a pack and compares it with its name; says whether these credentials may do so. No more at
+/// a time than is worth a request: it comes on top of all packs that are being filled.
 async fn read_back(repository: &Repository, id: PackId, len: u64) -> Result<bool> {
     use futures::TryStreamExt;
     use sha2::{Digest, Sha256};
@@ -309,7 +329,12 @@ async fn read_back(repository: &Repository, id: PackId, len: u64) -> Result<bool
         };
         match read.await {
             // These credentials may not, or it is in the archive already: its size was compared.
-            Err(error) if matches!(error.kind(), SinkErrorKind::PermissionDenied | SinkErrorKind::Archived) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    SinkErrorKind::PermissionDenied | SinkErrorKind::Archived
+                ) =>
+            {
                 return Ok(false);
             }
             // It is shorter than it was said to be: the hash will tell.

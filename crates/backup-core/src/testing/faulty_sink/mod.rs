@@ -21,14 +21,14 @@ use futures::stream::{self, BoxStream};
 pub use plan::{Fault, FaultRule};
 
 use crate::sink::{
-    Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities, SinkOps,
-    SinkResult, Upload,
+    Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink,
+    SinkCapabilities, SinkOps, SinkResult, Upload,
 };
 
 /// Lets operations of another sink fail by rules. Clones are handles on the same rules.
 ///
-/// Operations are: each `put`, `get`, `head` and `list`; each key of a `delete`; the beginning, each part and the end of an
-/// upload. A sweep that lets everything fail once:
+/// Operations are: each `put`, `get`, `head` and `list`; each key of a `delete`; the beginning,
+/// each part and the end of an upload. A sweep that lets everything fail once:
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -72,8 +72,8 @@ impl FaultySink {
         self.lock().rules.push(rule);
     }
 
-    /// Forgets all rules and counters; then lets the `n`-th operation from here on fail, counted from 0, among those
-    /// that the fault is possible for.
+    /// Forgets all rules and counters; then lets the `n`-th operation from here on fail, counted
+    /// from 0, among those that the fault is possible for.
     pub fn fail_nth(&self, n: u64, fault: Fault) {
         *self.lock() = Plan { rules: vec![FaultRule::new(fault).after(n)], ..Plan::default() };
     }
@@ -125,7 +125,12 @@ impl FaultySink {
     }
 
     /// Ends an operation that was done.
-    fn end<T>(fault: Option<Fault>, operation: Operation, key: &str, result: SinkResult<T>) -> SinkResult<T> {
+    fn end<T>(
+        fault: Option<Fault>,
+        operation: Operation,
+        key: &str,
+        result: SinkResult<T>,
+    ) -> SinkResult<T> {
         match fault {
             Some(Fault::After(kind)) => Err(plan::error(kind, operation, key)),
             _ => result,
@@ -166,12 +171,20 @@ impl Sink for FaultySink {
 
     async fn upload(&self, key: &Key) -> SinkResult<Box<dyn Upload>> {
         let fault = self.begin(Operation::Upload, key.as_str()).await?;
-        let upload =
-            self.inner.upload(key).await.map(|inner| FaultyUpload { sink: self.clone(), key: key.clone(), inner });
-        Self::end(fault, Operation::Upload, key.as_str(), upload).map(|upload| Box::new(upload) as _)
+        let upload = self.inner.upload(key).await.map(|inner| FaultyUpload {
+            sink: self.clone(),
+            key: key.clone(),
+            inner,
+        });
+        Self::end(fault, Operation::Upload, key.as_str(), upload)
+            .map(|upload| Box::new(upload) as _)
     }
 
-    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
+    async fn get(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+    ) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
         let fault = self.begin(Operation::Get, key.as_str()).await?;
         let content = self.inner.get(key, range).await;
         let content = Self::end(fault, Operation::Get, key.as_str(), content)?;
@@ -192,7 +205,9 @@ impl Sink for FaultySink {
         let list = async move {
             match sink.begin(Operation::List, prefix.as_str()).await {
                 Ok(None) => sink.inner.list(&prefix),
-                Ok(Some(fault)) => streams::faulty_list(fault, prefix.as_str(), sink.inner.list(&prefix)).await,
+                Ok(Some(fault)) => {
+                    streams::faulty_list(fault, prefix.as_str(), sink.inner.list(&prefix)).await
+                }
                 Err(error) => stream::iter([Err(error)]).boxed(),
             }
         };

@@ -34,7 +34,8 @@ impl Fault {
     }
 }
 
-/// Which operations fail. A rule counts the operations that it is about; after some that succeed, some fail.
+/// Which operations fail. A rule counts the operations that it is about; after some that succeed,
+/// some fail.
 #[derive(Debug, Clone)]
 pub struct FaultRule {
     fault: Fault,
@@ -99,7 +100,8 @@ impl FaultRule {
         let is_meant = self.fault.suits(operation)
             && self.operation.is_none_or(|only| only == operation)
             && self.prefix.as_ref().is_none_or(|prefix| {
-                key.strip_prefix(&**prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                key.strip_prefix(&**prefix)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             });
         if !is_meant {
             return None;

@@ -1,4 +1,5 @@
-//! Contents and lists that fail, end or change half way. They are read in full first: half of what, nobody knows before.
+//! Contents and lists that fail, end or change half way. They are read in full first: half of what,
+//! nobody knows before.
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
@@ -47,7 +48,11 @@ pub(super) async fn faulty_list(
         }
         Fault::After(kind) => all.push(Err(error(kind, Operation::List, prefix))),
         // These have happened by now, or are not for lists.
-        Fault::Before(_) | Fault::BeforeUnknown(_) | Fault::Truncated | Fault::Corrupted | Fault::Delay(_) => {}
+        Fault::Before(_)
+        | Fault::BeforeUnknown(_)
+        | Fault::Truncated
+        | Fault::Corrupted
+        | Fault::Delay(_) => {}
     }
     stream::iter(all).boxed()
 }

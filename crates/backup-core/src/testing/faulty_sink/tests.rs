@@ -64,7 +64,9 @@ async fn contents_fail_end_or_change_half_way() {
 #[tokio::test]
 async fn lists_fail_half_way_and_at_the_end() {
     let (_, sink) = filled().await;
-    for (fault, expected) in [(Fault::Before(DOWN), 0), (Fault::Midway(DOWN), 5), (Fault::After(DOWN), 10)] {
+    for (fault, expected) in
+        [(Fault::Before(DOWN), 0), (Fault::Midway(DOWN), 5), (Fault::After(DOWN), 10)]
+    {
         sink.fail_nth(0, fault);
         let list: Vec<_> = sink.list(&Prefix::root()).collect().await;
         assert_eq!(list.iter().filter(|meta| meta.is_ok()).count(), expected, "{fault:?}");
@@ -121,7 +123,8 @@ async fn a_delay_takes_its_time_and_succeeds() {
     let (_, sink) = filled().await;
     sink.fail_nth(0, Fault::Delay(Duration::from_millis(30)));
     let start = std::time::Instant::now();
-    let content: Vec<_> = sink.get(&key("data/1"), None).await.unwrap().try_collect().await.unwrap();
+    let content: Vec<_> =
+        sink.get(&key("data/1"), None).await.unwrap().try_collect().await.unwrap();
     assert_eq!(content.concat(), vec![1; 100]);
     assert!(start.elapsed() >= Duration::from_millis(30));
 }

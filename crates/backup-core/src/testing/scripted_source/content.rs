@@ -11,7 +11,9 @@ use futures::stream::{self, BoxStream};
 use super::entry::Trouble;
 use super::{ScriptedEntry, Shared, check_cancelled, scripted};
 use crate::context::Context;
-use crate::source::{BlockingContent, Content, ContentEnd, ContentReader, SourceError, SourceErrorKind, SourceResult};
+use crate::source::{
+    BlockingContent, Content, ContentEnd, ContentReader, SourceError, SourceErrorKind, SourceResult,
+};
 
 /// How often a stalled reader looks whether the caller has cancelled.
 const STALL_STEP: Duration = Duration::from_millis(2);
@@ -21,8 +23,13 @@ pub(super) fn content_of(shared: &Arc<Shared>, cx: &Context, entry: ScriptedEntr
         return Content::Empty;
     }
     let streamed = entry.streamed;
-    let scripted = Scripted { shared: Arc::clone(shared), cx: cx.clone(), entry, at: 0, piece: Bytes::new() };
-    if streamed { Content::Stream(scripted.stream()) } else { Content::Blocking(Box::new(scripted)) }
+    let scripted =
+        Scripted { shared: Arc::clone(shared), cx: cx.clone(), entry, at: 0, piece: Bytes::new() };
+    if streamed {
+        Content::Stream(scripted.stream())
+    } else {
+        Content::Blocking(Box::new(scripted))
+    }
 }
 
 /// A content, before and while it is read.
@@ -47,7 +54,9 @@ impl Scripted {
         self.shared.count(|calls| calls.contents += 1);
         self.shared.step("opening a content")?;
         match self.entry.trouble {
-            Some(Trouble::Vanished) => Err(scripted(SourceErrorKind::NotFound, "opening a content")),
+            Some(Trouble::Vanished) => {
+                Err(scripted(SourceErrorKind::NotFound, "opening a content"))
+            }
             _ => Ok(()),
         }
     }

@@ -32,8 +32,9 @@ impl<T: Into<Bytes>> From<T> for Data {
 }
 
 impl Data {
-    /// `len` pseudo-random bytes, always the same for the same seed and different for others, that compress to about
-    /// half. They are made when they are read, so that any length needs no memory.
+    /// `len` pseudo-random bytes, always the same for the same seed and different for others, that
+    /// compress to about half. They are made when they are read, so that any length needs no
+    /// memory.
     #[must_use]
     pub fn generated(len: u64, seed: u64) -> Self {
         Self(Form::Generated { len, seed })

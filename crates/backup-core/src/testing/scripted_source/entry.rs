@@ -17,11 +17,13 @@ pub enum Trouble {
     FailsAt(u64, SourceErrorKind),
     /// Nothing comes after so many bytes, until the caller cancels.
     StallsAt(u64),
-    /// At the end it says that it changed meanwhile. Only for blocking contents: streams have no way to say so.
+    /// At the end it says that it changed meanwhile. Only for blocking contents: streams have no
+    /// way to say so.
     Changed,
 }
 
-/// One entry of a script: where it stands, what is known about it, its content, and what goes wrong with it.
+/// One entry of a script: where it stands, what is known about it, its content, and what goes wrong
+/// with it.
 #[derive(Debug, Clone)]
 pub struct ScriptedEntry {
     pub(super) path: EntryPath,
@@ -44,12 +46,18 @@ pub(super) fn path(text: &str) -> EntryPath {
 
 impl ScriptedEntry {
     fn new(path: EntryPath, metadata: Metadata, data: Data) -> Self {
-        let mut entry = Self { path, metadata, data, chunking: Chunking::default(), streamed: false, trouble: None };
+        let mut entry = Self {
+            path,
+            metadata,
+            data,
+            chunking: Chunking::default(),
+            streamed: false,
+            trouble: None,
+        };
         // Files are taken to be unchanged by their inode as well: a stable number that is not 0.
-        let hash =
-            entry.path.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-            });
+        let hash = entry.path.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
         entry.metadata.inode = (hash >> 1) | 1;
         entry
     }

@@ -31,11 +31,13 @@ use crate::event::{Warning, WarningKind};
 use crate::log::Position;
 use crate::repository::SnapshotReader;
 use crate::source::{
-    BackupReader, BackupRequest, Digest, EntryPath, LogReader, Probe, RestoreReport, RestoreRequest, Selection, Source,
-    SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+    BackupReader, BackupRequest, Digest, EntryPath, LogReader, Probe, RestoreReport,
+    RestoreRequest, Selection, Source, SourceCapabilities, SourceError, SourceErrorKind,
+    SourceIdentity, SourceResult,
 };
 
-/// A source in memory that yields what a script says. Clones are handles on the same script and the same counters.
+/// A source in memory that yields what a script says. Clones are handles on the same script and the
+/// same counters.
 ///
 /// ```
 /// use backup_core::testing::{Data, ScriptedEntry, ScriptedSource};
@@ -137,7 +139,8 @@ impl ScriptedSource {
         self
     }
 
-    /// Adds a directory. Directories above entries need not be added; they get default metadata then.
+    /// Adds a directory. Directories above entries need not be added; they get default metadata
+    /// then.
     #[must_use]
     pub fn dir(self, path: &str) -> Self {
         self.with(ScriptedEntry::dir(path))
@@ -152,7 +155,11 @@ impl ScriptedSource {
     /// Adds a warning that comes before everything else.
     #[must_use]
     pub fn warning(self, kind: WarningKind, path: &str, message: &str) -> Self {
-        lock(&self.0.script).warnings.push(Warning { kind, path: path.to_owned(), message: message.to_owned() });
+        lock(&self.0.script).warnings.push(Warning {
+            kind,
+            path: path.to_owned(),
+            message: message.to_owned(),
+        });
         self
     }
 
@@ -170,7 +177,8 @@ impl ScriptedSource {
         self
     }
 
-    /// Lets every backup fail at item number `n`, counted from 0. The number of items means: after the last one.
+    /// Lets every backup fail at item number `n`, counted from 0. The number of items means: after
+    /// the last one.
     #[must_use]
     pub fn failing_at_item(self, n: u64, kind: SourceErrorKind) -> Self {
         lock(&self.0.script).fail_item = Some((n, kind));
@@ -193,7 +201,8 @@ impl ScriptedSource {
         }
     }
 
-    /// Adds entries whose paths are new. Unlike [`Self::set`] this does not look for them, and suits a million.
+    /// Adds entries whose paths are new. Unlike [`Self::set`] this does not look for them, and
+    /// suits a million.
     pub fn extend(&self, entries: impl IntoIterator<Item = ScriptedEntry>) {
         lock(&self.0.script).entries.extend(entries);
     }
@@ -215,11 +224,12 @@ impl ScriptedSource {
         *lock(&self.0.calls) = SourceCalls::default();
     }
 
-    /// Lets the `n`-th step from here on fail once, counted from 0. Steps are: opening a backup, each item, opening and
-    /// each piece of a content, its end, `finish`. A sweep increases `n` until a backup no longer meets the fault;
-    /// see [`Self::fault_fired`]. (What `Read` returns can only be of kind
-    /// [`NotFound`](SourceErrorKind::NotFound), [`PermissionDenied`](SourceErrorKind::PermissionDenied) or
-    /// [`Io`](SourceErrorKind::Io): other kinds become `Io` while a blocking content is read.)
+    /// Lets the `n`-th step from here on fail once, counted from 0. Steps are: opening a backup,
+    /// each item, opening and each piece of a content, its end, `finish`. A sweep increases `n`
+    /// until a backup no longer meets the fault; see [`Self::fault_fired`]. (What `Read` returns
+    /// can only be of kind [`NotFound`](SourceErrorKind::NotFound),
+    /// [`PermissionDenied`](SourceErrorKind::PermissionDenied) or [`Io`](SourceErrorKind::Io):
+    /// other kinds become `Io` while a blocking content is read.)
     pub fn fail_nth(&self, n: u64, kind: SourceErrorKind) {
         self.0.steps.store(0, Ordering::SeqCst);
         *lock(&self.0.fault) = Some(Fault { at: n, kind, fired: false });
@@ -313,7 +323,11 @@ impl Source for ScriptedSource {
         })
     }
 
-    async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        cx: &Context,
+        request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         check_cancelled(cx)?;
         self.0.step("opening a backup")?;
         self.0.count(|calls| calls.opened += 1);
@@ -321,7 +335,11 @@ impl Source for ScriptedSource {
         Ok(Box::new(reader::Reader::new(Arc::clone(&self.0), script, cx, &request.selection)))
     }
 
-    async fn open_log(&self, _cx: &Context, _from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(
+        &self,
+        _cx: &Context,
+        _from: Option<&Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
         Err(SourceError::new(SourceErrorKind::Unsupported, "a script has no log"))
     }
 

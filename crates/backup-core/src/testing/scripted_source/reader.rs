@@ -13,7 +13,9 @@ use super::content::content_of;
 use super::{Script, ScriptedEntry, Shared, check_cancelled, scripted};
 use crate::context::Context;
 use crate::event::Warning;
-use crate::source::{BackupReader, Checkpoint, Entry, EntryPath, Item, Selection, SourceErrorKind, SourceResult};
+use crate::source::{
+    BackupReader, Checkpoint, Entry, EntryPath, Item, Selection, SourceErrorKind, SourceResult,
+};
 
 /// An item before it is asked for.
 enum Planned {
@@ -43,7 +45,12 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, script: Script, cx: &Context, selection: &Selection) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        script: Script,
+        cx: &Context,
+        selection: &Selection,
+    ) -> Self {
         let mut entries = script.entries;
         entries.retain(|entry| selection.covers(&entry.path));
         if let Some(seed) = script.shuffle {
@@ -97,7 +104,8 @@ fn with_closes(entries: Vec<ScriptedEntry>) -> Vec<Planned> {
 impl BackupReader for Reader {
     async fn next(&mut self) -> SourceResult<Option<Item>> {
         assert!(!self.ended, "next is called after the end or after an error");
-        // Every entry that is asked for gives other tasks a turn, as a source that waits for I/O does.
+        // Every entry that is asked for gives other tasks a turn, as a source that waits for I/O
+        // does.
         tokio::task::yield_now().await;
         self.shared.count(|calls| calls.next += 1);
         let number = self.yielded;
@@ -134,7 +142,12 @@ impl BackupReader for Reader {
         if let Some(kind) = self.fail_finish {
             return Err(scripted(kind, "finishing"));
         }
-        Ok(Checkpoint { started: self.started, finished: self.cx.clock.now(), position: None, log: None })
+        Ok(Checkpoint {
+            started: self.started,
+            finished: self.cx.clock.now(),
+            position: None,
+            log: None,
+        })
     }
 
     async fn abort(mut self: Box<Self>) {

@@ -11,8 +11,8 @@ use crate::context::Context;
 use crate::format::{METADATA_DIR, Node};
 use crate::repository::SnapshotReader;
 use crate::source::{
-    Digest, EntryPath, IfExists, Metadata, NodeKind, ObjectDigest, RestoreReport, RestoreRequest, Selection,
-    SourceError, SourceErrorKind, SourceResult,
+    Digest, EntryPath, IfExists, Metadata, NodeKind, ObjectDigest, RestoreReport, RestoreRequest,
+    Selection, SourceError, SourceErrorKind, SourceResult,
 };
 
 /// Contents up to this many bytes are kept; of larger ones only the digest.
@@ -41,7 +41,10 @@ pub(super) async fn restore(
 ) -> SourceResult<RestoreReport> {
     check_cancelled(cx)?;
     if request.if_exists == IfExists::Fail && !lock(&shared.restored).is_empty() {
-        return Err(SourceError::new(SourceErrorKind::TargetExists, "something was restored here already"));
+        return Err(SourceError::new(
+            SourceErrorKind::TargetExists,
+            "something was restored here already",
+        ));
     }
     let mut report = RestoreReport::default();
     let mut found = BTreeMap::new();
@@ -79,7 +82,12 @@ pub(super) async fn restore(
     Ok(report)
 }
 
-async fn read(cx: &Context, snapshot: &SnapshotReader, node: Node, dry_run: bool) -> SourceResult<RestoredEntry> {
+async fn read(
+    cx: &Context,
+    snapshot: &SnapshotReader,
+    node: Node,
+    dry_run: bool,
+) -> SourceResult<RestoredEntry> {
     let mut content = snapshot.content(&node);
     let keep = node.metadata.size <= KEEP;
     let (mut hash, mut len, mut kept) = (Sha256::new(), 0, Vec::new());
@@ -97,11 +105,17 @@ async fn read(cx: &Context, snapshot: &SnapshotReader, node: Node, dry_run: bool
             format!("{len} bytes were restored of a file of {}", node.metadata.size),
         ));
     }
-    Ok(RestoredEntry { metadata: node.metadata, len, sha256: hash.finalize().into(), bytes: keep.then(|| kept.into()) })
+    Ok(RestoredEntry {
+        metadata: node.metadata,
+        len,
+        sha256: hash.finalize().into(),
+        bytes: keep.then(|| kept.into()),
+    })
 }
 
-/// The sum of one digest per entry, so that their order does not matter. Directories count with their paths only, and
-/// also those that no entry describes: a snapshot has them, with metadata that the pipeline chose.
+/// The sum of one digest per entry, so that their order does not matter. Directories count with
+/// their paths only, and also those that no entry describes: a snapshot has them, with metadata
+/// that the pipeline chose.
 #[derive(Default)]
 struct Sum {
     dirs: BTreeSet<EntryPath>,
@@ -151,7 +165,8 @@ impl Sum {
         for dir in std::mem::take(&mut self.dirs) {
             self.add_one(dir.as_bytes());
         }
-        let object = ObjectDigest { count: self.count, bytes: self.bytes, digest: hex::encode(self.digest) };
+        let object =
+            ObjectDigest { count: self.count, bytes: self.bytes, digest: hex::encode(self.digest) };
         Digest { objects: [(OBJECT.to_owned(), object)].into() }
     }
 }
@@ -179,7 +194,10 @@ pub(super) async fn digest_of_script(
     Ok(sum.finish())
 }
 
-pub(super) fn digest_of_restored(restored: &BTreeMap<EntryPath, RestoredEntry>, selection: &Selection) -> Digest {
+pub(super) fn digest_of_restored(
+    restored: &BTreeMap<EntryPath, RestoredEntry>,
+    selection: &Selection,
+) -> Digest {
     let mut sum = Sum::default();
     for (path, entry) in restored.iter().filter(|(path, _)| selection.covers(path)) {
         sum.add(path, &entry.metadata, entry.len, &entry.sha256);

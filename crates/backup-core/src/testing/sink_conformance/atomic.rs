@@ -9,10 +9,12 @@ use super::place::{Place, key, noise};
 use super::put::joined;
 use crate::sink::{SinkErrorKind, SinkOps, Upload};
 
-/// What a dropped operation may go on with behind the scenes is over after this time, at the latest.
+/// What a dropped operation may go on with behind the scenes is over after this time, at the
+/// latest.
 const SETTLED: Duration = Duration::from_millis(100);
 
-/// Runs a future for a while and drops it: after so many turns of the other tasks, or after so many microseconds.
+/// Runs a future for a while and drops it: after so many turns of the other tasks, or after so many
+/// microseconds.
 async fn drop_after<T>(future: impl Future<Output = T>, step: u64) -> Option<T> {
     let moment = async {
         if step < 4 {
@@ -41,7 +43,10 @@ async fn version(place: &Place, name: &str, versions: &[Bytes]) -> Option<usize>
     };
     let found = versions.iter().position(|version| *version == bytes);
     if found.is_none() {
-        place.fail(format_args!("{name} is none of its versions but {} bytes of something else", bytes.len()));
+        place.fail(format_args!(
+            "{name} is none of its versions but {} bytes of something else",
+            bytes.len()
+        ));
     }
     found
 }
@@ -100,7 +105,11 @@ pub(super) async fn an_upload_is_visible_when_complete(place: Place) {
     place.same_list(&place.list(&place.two, "").await, &[], "the list during an upload");
     place.ok(upload.complete().await, "completing an upload");
     place.holds("large/object", &parts().concat()).await;
-    place.equal(&place.list(&place.two, "").await.len(), &1, "the number of objects after an upload");
+    place.equal(
+        &place.list(&place.two, "").await.len(),
+        &1,
+        "the number of objects after an upload",
+    );
 }
 
 pub(super) async fn an_upload_without_parts_is_empty(place: Place) {

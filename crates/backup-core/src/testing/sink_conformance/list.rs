@@ -26,7 +26,8 @@ async fn put_all(place: &Place, names: &[(String, u64)]) {
 
 pub(super) async fn a_list_has_every_object_once(place: Place) {
     let count = place.differences.list_objects;
-    let mut expected: Vec<_> = (0..count).map(|n| (format!("data/{:02x}/{n:05}", n % 40), n as u64 % 100)).collect();
+    let mut expected: Vec<_> =
+        (0..count).map(|n| (format!("data/{:02x}/{n:05}", n % 40), n as u64 % 100)).collect();
     expected.push(("data/flat".to_owned(), 3));
     expected.push(("index/a".to_owned(), 4));
     expected.push(("config".to_owned(), 5));
@@ -37,8 +38,13 @@ pub(super) async fn a_list_has_every_object_once(place: Place) {
     }
     for under in ["data", "data/00", "data/27", "index"] {
         let below = format!("{under}/");
-        let part: Vec<_> = expected.iter().filter(|(name, _)| name.starts_with(&below)).cloned().collect();
-        place.same_list(&place.list(&place.two, under).await, &part, &format!("the list of {under}"));
+        let part: Vec<_> =
+            expected.iter().filter(|(name, _)| name.starts_with(&below)).cloned().collect();
+        place.same_list(
+            &place.list(&place.two, under).await,
+            &part,
+            &format!("the list of {under}"),
+        );
     }
 }
 
@@ -46,7 +52,11 @@ pub(super) async fn a_prefix_ends_at_a_slash(place: Place) {
     for name in ["data/a", "database/a", "data-2/a", "dat/a", "x/data/a"] {
         place.put(name, noise(1, 1)).await;
     }
-    place.same_list(&place.list(&place.two, "data").await, &[("data/a".to_owned(), 1)], "the list of data");
+    place.same_list(
+        &place.list(&place.two, "data").await,
+        &[("data/a".to_owned(), 1)],
+        "the list of data",
+    );
     // An object is not below itself.
     place.same_list(&place.list(&place.two, "data/a").await, &[], "the list of data/a");
     place.equal(&place.list(&place.two, "").await.len(), &5, "the number of objects");
@@ -54,12 +64,20 @@ pub(super) async fn a_prefix_ends_at_a_slash(place: Place) {
 
 pub(super) async fn a_prefix_without_objects_is_empty(place: Place) {
     for under in ["", "data", "data/00/x"] {
-        place.same_list(&place.list(&place.one, under).await, &[], &format!("the list of {under:?}"));
+        place.same_list(
+            &place.list(&place.one, under).await,
+            &[],
+            &format!("the list of {under:?}"),
+        );
     }
     place.put("data/00/x", noise(1, 1)).await;
     place.ok(place.one.delete_one(&key("data/00/x")).await, "deleting");
     for under in ["", "data", "data/00", "data/00/x", "other"] {
-        place.same_list(&place.list(&place.two, under).await, &[], &format!("the list of {under:?}"));
+        place.same_list(
+            &place.list(&place.two, under).await,
+            &[],
+            &format!("the list of {under:?}"),
+        );
     }
 }
 
@@ -69,7 +87,8 @@ pub(super) async fn a_list_has_what_was_there_before(place: Place) {
     let sink = Arc::clone(&place.one);
     let writer = tokio::spawn(async move {
         for n in 0..100 {
-            sink.put_bytes(&key(format!("data/{:02x}/late-{n}", n % 10)), Bytes::from_static(b"x")).await?;
+            sink.put_bytes(&key(format!("data/{:02x}/late-{n}", n % 10)), Bytes::from_static(b"x"))
+                .await?;
         }
         Ok(())
     });
@@ -79,7 +98,11 @@ pub(super) async fn a_list_has_what_was_there_before(place: Place) {
         let early = listed.into_iter().filter(|(name, _)| !name.contains("late"));
         let mut expected = before.clone();
         expected.sort();
-        place.same_list(&early.collect::<Vec<_>>(), &expected, "what was there before the list began");
+        place.same_list(
+            &early.collect::<Vec<_>>(),
+            &expected,
+            "what was there before the list began",
+        );
         if finished {
             break;
         }
@@ -123,8 +146,10 @@ pub(super) async fn every_deletion_has_its_answer(place: Place) {
         key
     });
     let answers: Vec<_> = place.one.delete(slow.boxed()).collect().await;
-    let mut answered: Vec<_> =
-        answers.into_iter().map(|answer| (place.ok(answer, "deleting a stream").to_string(), 1)).collect();
+    let mut answered: Vec<_> = answers
+        .into_iter()
+        .map(|answer| (place.ok(answer, "deleting a stream").to_string(), 1))
+        .collect();
     answered.sort();
     names.sort();
     place.same_list(&answered, &names, "the list of answers");

@@ -21,16 +21,16 @@ use place::Place;
 
 use crate::sink::Sink;
 
-/// How a sink is known to differ from others within the contract. The checks are the same for all; some expect something
-/// else.
+/// How a sink is known to differ from others within the contract. The checks are the same for all;
+/// some expect something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SinkDifferences {
-    /// `a` and `a/b` can both be objects. A file system cannot do that: there the second put must fail with
-    /// [`Invalid`](crate::sink::SinkErrorKind::Invalid) and change nothing.
+    /// `a` and `a/b` can both be objects. A file system cannot do that: there the second put must
+    /// fail with [`Invalid`](crate::sink::SinkErrorKind::Invalid) and change nothing.
     pub nested_keys: bool,
-    /// How many objects the largest list has. More than 1000 show whether a store's pages are put together; fewer suit
-    /// a store where every put costs money.
+    /// How many objects the largest list has. More than 1000 show whether a store's pages are put
+    /// together; fewer suit a store where every put costs money.
     pub list_objects: usize,
 }
 
@@ -48,7 +48,8 @@ impl SinkDifferences {
     }
 }
 
-/// Two handles on one place. Where a handle has state of its own (a cache, known directories), they must not share it.
+/// Two handles on one place. Where a handle has state of its own (a cache, known directories), they
+/// must not share it.
 #[derive(Debug, Clone)]
 pub struct SinkHandles {
     one: Arc<dyn Sink>,

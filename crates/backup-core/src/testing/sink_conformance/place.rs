@@ -9,7 +9,8 @@ use futures::StreamExt;
 
 use super::SinkDifferences;
 use crate::sink::{
-    Effect, Key, Payload, Prefix, PutMode, PutOutcome, Sink, SinkError, SinkErrorKind, SinkOps, SinkResult,
+    Effect, Key, Payload, Prefix, PutMode, PutOutcome, Sink, SinkError, SinkErrorKind, SinkOps,
+    SinkResult,
 };
 
 /// Two handles on one place, and ways to fail with the name of the check.
@@ -75,8 +76,16 @@ impl Place {
         match result {
             Ok(_) => self.fail(format_args!("{doing} succeeded; {kind:?} was expected")),
             Err(error) => {
-                self.equal(&error.kind(), &kind, &format!("kind of the error of {doing} ({})", chain(&error)));
-                self.equal(&error.effect(), &Effect::None, &format!("effect of the error of {doing}"));
+                self.equal(
+                    &error.kind(),
+                    &kind,
+                    &format!("kind of the error of {doing} ({})", chain(&error)),
+                );
+                self.equal(
+                    &error.effect(),
+                    &Effect::None,
+                    &format!("effect of the error of {doing}"),
+                );
             }
         }
     }
@@ -95,7 +104,11 @@ impl Place {
             return;
         }
         let common = is.iter().zip(should).take_while(|(a, b)| a == b).count();
-        self.fail(format_args!("{what} has {} bytes of {} and differs from byte {common} on", is.len(), should.len()));
+        self.fail(format_args!(
+            "{what} has {} bytes of {} and differs from byte {common} on",
+            is.len(),
+            should.len()
+        ));
     }
 
     /// Compares lists without printing a thousand lines.
@@ -125,7 +138,12 @@ impl Place {
         self.ok(result, &format!("putting {text}"));
     }
 
-    pub(super) async fn create(&self, sink: &Arc<dyn Sink>, text: &str, bytes: Bytes) -> SinkResult<PutOutcome> {
+    pub(super) async fn create(
+        &self,
+        sink: &Arc<dyn Sink>,
+        text: &str,
+        bytes: Bytes,
+    ) -> SinkResult<PutOutcome> {
         sink.put(&key(text), Payload::from(bytes), PutMode::Create).await
     }
 
@@ -143,8 +161,16 @@ impl Place {
     /// Neither handle may see anything of this name.
     pub(super) async fn lacks(&self, text: &str) {
         for sink in [&self.one, &self.two] {
-            self.refused(sink.get_bytes(&key(text)).await, SinkErrorKind::NotFound, &format!("reading {text}"));
-            self.refused(sink.head(&key(text)).await, SinkErrorKind::NotFound, &format!("looking at {text}"));
+            self.refused(
+                sink.get_bytes(&key(text)).await,
+                SinkErrorKind::NotFound,
+                &format!("reading {text}"),
+            );
+            self.refused(
+                sink.head(&key(text)).await,
+                SinkErrorKind::NotFound,
+                &format!("looking at {text}"),
+            );
         }
         let listed = self.list(&self.two, "").await;
         if listed.iter().any(|(key, _)| key == text) {

@@ -20,10 +20,15 @@ pub(super) async fn an_object_is_what_was_put(place: Place) {
 pub(super) async fn an_empty_object_is_an_object(place: Place) {
     place.put("empty", Bytes::new()).await;
     place.holds("empty", b"").await;
-    let none = place.one.put(&key("none"), Payload::from_segments(Vec::new()), PutMode::Create).await;
+    let none =
+        place.one.put(&key("none"), Payload::from_segments(Vec::new()), PutMode::Create).await;
     place.ok(none, "creating an object of no segments");
     place.holds("none", b"").await;
-    place.same_list(&place.list(&place.two, "").await, &[("empty".to_owned(), 0), ("none".to_owned(), 0)], "the list");
+    place.same_list(
+        &place.list(&place.two, "").await,
+        &[("empty".to_owned(), 0), ("none".to_owned(), 0)],
+        "the list",
+    );
 }
 
 pub(super) async fn segments_are_joined_in_order(place: Place) {
@@ -31,7 +36,10 @@ pub(super) async fn segments_are_joined_in_order(place: Place) {
     let cuts = [0, 0, 1, 4096, 4096, 100_001, 3 << 20, bytes.len(), bytes.len()];
     let segments = cuts.windows(2).map(|cut| bytes.slice(cut[0]..cut[1])).collect();
     let payload = Payload::from_segments(segments);
-    place.ok(place.one.put(&key("segments"), payload.clone(), PutMode::Overwrite).await, "putting segments");
+    place.ok(
+        place.one.put(&key("segments"), payload.clone(), PutMode::Overwrite).await,
+        "putting segments",
+    );
     place.holds("segments", &bytes).await;
     // More segments than the system takes in one call.
     let tiny = (0..5000).map(|at| bytes.slice(at..=at)).collect();
@@ -55,7 +63,11 @@ pub(super) async fn what_one_handle_writes_the_other_sees(place: Place) {
     place.lacks("x/y/z").await;
     place.put("x/y/z", noise(1000, 7)).await;
     place.holds("x/y/z", &noise(1000, 7)).await;
-    place.same_list(&place.list(&place.two, "x/y").await, &[("x/y/z".to_owned(), 1000)], "the list");
+    place.same_list(
+        &place.list(&place.two, "x/y").await,
+        &[("x/y/z".to_owned(), 1000)],
+        "the list",
+    );
     place.ok(place.two.delete_one(&key("x/y/z")).await, "deleting");
     place.lacks("x/y/z").await;
     place.put("x/y/z", noise(10, 8)).await;
@@ -99,7 +111,11 @@ pub(super) async fn of_many_rivals_one_wins(place: Place) {
             match result {
                 Ok(_) => winners.push(rival),
                 Err(error) => {
-                    place.refused::<()>(Err(error), SinkErrorKind::AlreadyExists, "creating as a rival");
+                    place.refused::<()>(
+                        Err(error),
+                        SinkErrorKind::AlreadyExists,
+                        "creating as a rival",
+                    );
                 }
             }
         }
@@ -144,7 +160,8 @@ pub(super) async fn odd_names_are_names(place: Place) {
     for (seed, name) in (0..).zip(&names) {
         place.holds(name, &noise(100 + seed, seed as u64)).await;
     }
-    let mut expected: Vec<_> = names.iter().zip(100..).map(|(name, size)| (name.clone(), size)).collect();
+    let mut expected: Vec<_> =
+        names.iter().zip(100..).map(|(name, size)| (name.clone(), size)).collect();
     expected.sort();
     place.same_list(&place.list(&place.two, "").await, &expected, "the list");
     for name in &names {

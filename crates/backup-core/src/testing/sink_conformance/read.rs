@@ -31,7 +31,15 @@ pub(super) async fn ranges_of_large_objects_are_exact(place: Place) {
     let bytes = noise(20 * MIB + 3, 2);
     place.put("large", bytes.clone()).await;
     let end = bytes.len();
-    let ranges = [0..end, 1..end, 0..8 * MIB, 0..8 * MIB + 1, 3..9 * MIB + 5, 4 * MIB - 1..12 * MIB + 1, end - 1..end];
+    let ranges = [
+        0..end,
+        1..end,
+        0..8 * MIB,
+        0..8 * MIB + 1,
+        3..9 * MIB + 5,
+        4 * MIB - 1..12 * MIB + 1,
+        end - 1..end,
+    ];
     check_ranges(&place, "large", &bytes, &ranges).await;
     place.holds("large", &bytes).await;
 }

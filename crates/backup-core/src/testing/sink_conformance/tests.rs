@@ -10,8 +10,8 @@ use futures::stream::{self, BoxStream};
 
 use super::*;
 use crate::sink::{
-    Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, SinkCapabilities, SinkError, SinkErrorKind,
-    SinkOps, SinkResult, Upload,
+    Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, SinkCapabilities, SinkError,
+    SinkErrorKind, SinkOps, SinkResult, Upload,
 };
 use crate::testing::{FaultySink, MemorySink, RecordingSink};
 
@@ -114,7 +114,10 @@ impl Sink for Defective {
         if self.has(Defect::CreateReplaces) {
             mode = PutMode::Overwrite;
         }
-        if self.has(Defect::CreateLooksFirst) && mode == PutMode::Create && !self.inner.exists(key).await? {
+        if self.has(Defect::CreateLooksFirst)
+            && mode == PutMode::Create
+            && !self.inner.exists(key).await?
+        {
             mode = PutMode::Overwrite;
         }
         let mut segments = payload.segments().to_vec();
@@ -131,23 +134,32 @@ impl Sink for Defective {
 
     async fn upload(&self, key: &Key) -> SinkResult<Box<dyn Upload>> {
         if self.has(Defect::DroppedUploadStays) || self.has(Defect::UploadIsSeenEarly) {
-            let upload = Defector { sink: self.clone(), key: key.clone(), parts: Vec::new(), done: false };
+            let upload =
+                Defector { sink: self.clone(), key: key.clone(), parts: Vec::new(), done: false };
             return Ok(Box::new(upload));
         }
         self.inner.upload(key).await
     }
 
-    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
+    async fn get(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+    ) -> SinkResult<BoxStream<'static, SinkResult<Bytes>>> {
         let size = self.inner.head(key).await.map_or(0, |meta| meta.size);
         let range = range.map(|range| match self.defect {
-            Defect::RangesAreClipped => range.start.min(size)..range.end.min(size).max(range.start.min(size)),
+            Defect::RangesAreClipped => {
+                range.start.min(size)..range.end.min(size).max(range.start.min(size))
+            }
             Defect::RangesAreOffByOne if range.end < size => range.start..range.end + 1,
             _ => range,
         });
         match self.inner.get(&self.name(key), range).await {
             Err(error) if error.kind() == SinkErrorKind::NotFound => match self.defect {
                 Defect::MissingIsEmpty => Ok(stream::empty().boxed()),
-                Defect::MissingIsUncertain => Err(SinkError::new(error.kind(), Operation::Get, key)),
+                Defect::MissingIsUncertain => {
+                    Err(SinkError::new(error.kind(), Operation::Get, key))
+                }
                 _ => Err(error),
             },
             other => other,
@@ -170,7 +182,9 @@ impl Sink for Defective {
             let mut all: Vec<_> = all.collect().await;
             match defect {
                 Defect::ListsEndAt1000 => all.truncate(1000),
-                Defect::PrefixesAreText => all.retain(|meta| meta.as_ref().unwrap().key.as_str().starts_with(&text)),
+                Defect::PrefixesAreText => {
+                    all.retain(|meta| meta.as_ref().unwrap().key.as_str().starts_with(&text))
+                }
                 Defect::ListsRepeat if all.len() > 1000 => {
                     let again = all[7].as_ref().unwrap().clone();
                     all.push(Ok(again));

@@ -36,12 +36,16 @@ pub(super) async fn a_cancelled_call_ends_soon(subject: &Subject) {
     if let Err(error) = subject.soon(subject.source.probe(&cx), "a cancelled probe").await {
         cancelled(subject, error, "a cancelled probe");
     }
-    let digest = subject.soon(subject.source.digest(&cx, &Selection::all()), "a cancelled digest").await;
+    let digest =
+        subject.soon(subject.source.digest(&cx, &Selection::all()), "a cancelled digest").await;
     match digest {
         Ok(_) => subject.fail("a cancelled digest succeeded"),
         Err(error) => cancelled(subject, error, "a cancelled digest"),
     }
-    match subject.soon(subject.source.open_backup(&cx, &everything()), "a cancelled beginning").await {
+    match subject
+        .soon(subject.source.open_backup(&cx, &everything()), "a cancelled beginning")
+        .await
+    {
         Err(error) => cancelled(subject, error, "a cancelled beginning"),
         Ok(mut reader) => {
             let ended = async {
@@ -55,7 +59,9 @@ pub(super) async fn a_cancelled_call_ends_soon(subject: &Subject) {
             };
             match subject.soon(ended, "a backup that was cancelled before it began").await {
                 None => subject.fail("a backup that was cancelled before it began came to its end"),
-                Some(error) => cancelled(subject, error, "a backup that was cancelled before it began"),
+                Some(error) => {
+                    cancelled(subject, error, "a backup that was cancelled before it began")
+                }
             }
             subject.soon(reader.abort(), "giving up after cancelling").await;
         }

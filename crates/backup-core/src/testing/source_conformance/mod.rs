@@ -21,8 +21,8 @@ use subject::Subject;
 
 use crate::source::Source;
 
-/// How a source is known to differ from others within the contract. The checks are the same for all; some expect something
-/// else.
+/// How a source is known to differ from others within the contract. The checks are the same for
+/// all; some expect something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SourceDifferences {
@@ -37,11 +37,11 @@ impl Default for SourceDifferences {
     }
 }
 
-/// Checks every sentence of the contracts of [`Source`] and [`BackupReader`](crate::source::BackupReader) that can be
-/// observed.
+/// Checks every sentence of the contracts of [`Source`] and
+/// [`BackupReader`](crate::source::BackupReader) that can be observed.
 ///
-/// `source` must hold at least two files with content, and must not change meanwhile. `fresh_target` gives a new, empty
-/// place to restore to, each time it is called.
+/// `source` must hold at least two files with content, and must not change meanwhile.
+/// `fresh_target` gives a new, empty place to restore to, each time it is called.
 ///
 /// # Panics
 /// With the name of the check that failed.

@@ -5,19 +5,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::subject::{Read, Subject, everything, read};
 use crate::context::Context;
 use crate::format::METADATA_DIR;
-use crate::source::{Chunking, Content, Entry, EntryPath, Item, NodeKind, Selection, SourceErrorKind, SourceResult};
+use crate::source::{
+    Chunking, Content, Entry, EntryPath, Item, NodeKind, Selection, SourceErrorKind, SourceResult,
+};
 
 /// Largest fixed chunks.
 const MAX_FIXED: u32 = 8 << 20;
 
 pub(super) async fn its_identity_is_stable(subject: &Subject) {
     let identity = subject.source.identity();
-    subject.ensure(identity.kind == subject.source.kind(), "identity and source name different kinds");
-    subject.ensure(!identity.id.is_empty() && !identity.host.is_empty(), "the identity has no id or no host");
+    subject
+        .ensure(identity.kind == subject.source.kind(), "identity and source name different kinds");
+    subject.ensure(
+        !identity.id.is_empty() && !identity.host.is_empty(),
+        "the identity has no id or no host",
+    );
     subject.ensure(!identity.paths.is_empty(), "the identity has no paths");
     subject.read_all(&Selection::all()).await;
     subject.ensure(identity == subject.source.identity(), "the identity has changed");
-    subject.ensure(subject.source.capabilities() == subject.source.capabilities(), "the capabilities have changed");
+    subject.ensure(
+        subject.source.capabilities() == subject.source.capabilities(),
+        "the capabilities have changed",
+    );
 }
 
 pub(super) async fn a_probe_changes_nothing(subject: &Subject) {
@@ -26,7 +35,10 @@ pub(super) async fn a_probe_changes_nothing(subject: &Subject) {
         let probe = subject.ok(subject.source.probe(&Context::silent()).await, "probing");
         subject.ensure(
             probe.problems.is_empty(),
-            format_args!("there are problems, and the other checks would suffer from them: {:?}", probe.problems),
+            format_args!(
+                "there are problems, and the other checks would suffer from them: {:?}",
+                probe.problems
+            ),
         );
     }
     subject.ensure(subject.digest().await == before, "the digest differs after a probe");
@@ -39,8 +51,12 @@ pub(super) async fn items_are_consistent(subject: &Subject) {
     let mut closed: BTreeSet<EntryPath> = BTreeSet::new();
     for item in &items {
         match item {
-            Item::Warning(warning) => subject.ensure(!warning.message.is_empty(), "a warning says nothing"),
-            Item::Keep(path) => subject.fail(format_args!("{path} is kept, and there is no earlier snapshot")),
+            Item::Warning(warning) => {
+                subject.ensure(!warning.message.is_empty(), "a warning says nothing")
+            }
+            Item::Keep(path) => {
+                subject.fail(format_args!("{path} is kept, and there is no earlier snapshot"))
+            }
             Item::Close(path) => _ = closed.insert(path.clone()),
             Item::Entry(entry) => {
                 entry_is_sound(subject, entry);
@@ -56,7 +72,8 @@ pub(super) async fn items_are_consistent(subject: &Subject) {
         }
     }
     for path in kinds.keys() {
-        // An entry may come before its directory, and directories need no entry; but nothing lies below a file.
+        // An entry may come before its directory, and directories need no entry; but nothing lies
+        // below a file.
         let above = up(path).skip(1).find(|above| kinds.get(above) == Some(&false));
         if let Some(above) = above {
             subject.fail(format_args!("{path} lies below {above}, which is no directory"));
@@ -66,7 +83,8 @@ pub(super) async fn items_are_consistent(subject: &Subject) {
     subject.ensure(files >= 2, "the suite needs a source with two files or more");
     drop(items);
     let checkpoint = subject.ok(reader.finish().await, "finishing");
-    subject.ensure(checkpoint.started <= checkpoint.finished, "the checkpoint ends before it begins");
+    subject
+        .ensure(checkpoint.started <= checkpoint.finished, "the checkpoint ends before it begins");
 }
 
 /// A path and all directories above it.
@@ -84,17 +102,27 @@ fn entry_is_sound(subject: &Subject, entry: &Entry) {
     );
     // The type allows no other paths, unless they are joined from names that are none.
     let again = EntryPath::new(path.as_bytes());
-    subject.ensure(again.as_ref() == Some(path), format_args!("{path} is not an absolute, normal path"));
-    subject.ensure(metadata.mode & !0o7777 == 0, format_args!("{path} has mode {:o}", metadata.mode));
+    subject.ensure(
+        again.as_ref() == Some(path),
+        format_args!("{path} is not an absolute, normal path"),
+    );
+    subject
+        .ensure(metadata.mode & !0o7777 == 0, format_args!("{path} has mode {:o}", metadata.mode));
     let is_file = metadata.kind == NodeKind::File;
     match content {
         Content::Empty => {
-            subject.ensure(!is_file || metadata.size == 0, format_args!("{path} has a size but no content"));
+            subject.ensure(
+                !is_file || metadata.size == 0,
+                format_args!("{path} has a size but no content"),
+            );
         }
         _ => subject.ensure(is_file, format_args!("{path} is no file but has content")),
     }
     if let Chunking::Fixed(size) = chunking {
-        subject.ensure((1..=MAX_FIXED).contains(size), format_args!("{path} is to be cut every {size} bytes"));
+        subject.ensure(
+            (1..=MAX_FIXED).contains(size),
+            format_args!("{path} is to be cut every {size} bytes"),
+        );
     }
 }
 
@@ -142,7 +170,8 @@ pub(super) async fn a_selection_leaves_out_what_it_excludes(subject: &Subject) {
     let nothing = selection(subject, &[], &["/**"]);
     let (left, _) = subject.read_all(&nothing).await;
     subject.ensure(
-        !subject.differences.selects_by_path || left.values().all(|read| read.kind == NodeKind::Dir),
+        !subject.differences.selects_by_path
+            || left.values().all(|read| read.kind == NodeKind::Dir),
         format_args!("excluding everything leaves {:?}", left.keys()),
     );
     if !subject.differences.selects_by_path {
@@ -163,9 +192,13 @@ pub(super) async fn a_selection_leaves_out_what_it_excludes(subject: &Subject) {
     );
 
     let (only, _) = subject.read_all(&selection(subject, &[&pattern], &[])).await;
-    let files: Vec<_> = only.iter().filter(|(_, read)| read.kind != NodeKind::Dir).map(|(path, _)| path).collect();
+    let files: Vec<_> =
+        only.iter().filter(|(_, read)| read.kind != NodeKind::Dir).map(|(path, _)| path).collect();
     subject.ensure(files == [file], format_args!("including {file} yields {files:?}"));
-    subject.ensure(only.get(file) == all.get(file), format_args!("{file} differs if nothing else is included"));
+    subject.ensure(
+        only.get(file) == all.get(file),
+        format_args!("{file} differs if nothing else is included"),
+    );
     for dir in only.keys().filter(|path| *path != file) {
         subject.ensure(file.starts_with(dir), format_args!("including {file} yields {dir}"));
     }
@@ -185,7 +218,11 @@ pub(super) async fn a_log_is_there_if_it_is_declared(subject: &Subject) {
     let at = checkpoint.log.as_ref().map(|log| log.at.clone());
     let log = subject.source.open_log(&cx, at.as_ref()).await;
     if !subject.source.capabilities().log_capture {
-        subject.refused(log.map(|_| ()), SourceErrorKind::Unsupported, "following a log that is not declared");
+        subject.refused(
+            log.map(|_| ()),
+            SourceErrorKind::Unsupported,
+            "following a log that is not declared",
+        );
         return;
     }
     subject.ensure(at.is_some(), "there is a log, but the checkpoint has no position in it");

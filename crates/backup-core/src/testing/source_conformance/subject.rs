@@ -14,8 +14,8 @@ use sha2::{Digest as _, Sha256};
 use super::SourceDifferences;
 use crate::context::Context;
 use crate::source::{
-    BackupReader, BackupRequest, Checkpoint, Content, Digest, Entry, EntryPath, Item, NodeKind, Selection, Source,
-    SourceError, SourceErrorKind, SourceResult,
+    BackupReader, BackupRequest, Checkpoint, Content, Digest, Entry, EntryPath, Item, NodeKind,
+    Selection, Source, SourceError, SourceErrorKind, SourceResult,
 };
 
 /// What must end soon ends within this time, also on a busy machine.
@@ -29,8 +29,10 @@ pub struct SourceTarget {
 }
 
 impl SourceTarget {
-    /// A place with the address that [`RestoreRequest::target`](crate::source::RestoreRequest::target) gets, and a way to
-    /// take the digest of what was restored there. It must equal the digest of the source, names of objects included.
+    /// A place with the address that
+    /// [`RestoreRequest::target`](crate::source::RestoreRequest::target) gets, and a way to take
+    /// the digest of what was restored there. It must equal the digest of the source, names of
+    /// objects included.
     pub fn new<F>(address: Option<String>, digest: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = SourceResult<Digest>> + Send + 'static,
@@ -88,7 +90,11 @@ pub(super) fn everything() -> BackupRequest {
 }
 
 impl Subject {
-    pub(super) fn new(check: &'static str, source: Arc<dyn Source>, differences: SourceDifferences) -> Self {
+    pub(super) fn new(
+        check: &'static str,
+        source: Arc<dyn Source>,
+        differences: SourceDifferences,
+    ) -> Self {
         Self { check, source, differences }
     }
 
@@ -144,7 +150,11 @@ impl Subject {
         }
     }
 
-    pub(super) async fn open(&self, cx: &Context, request: &BackupRequest) -> Box<dyn BackupReader> {
+    pub(super) async fn open(
+        &self,
+        cx: &Context,
+        request: &BackupRequest,
+    ) -> Box<dyn BackupReader> {
         self.ok(self.source.open_backup(cx, request).await, "beginning a backup")
     }
 
@@ -155,7 +165,8 @@ impl Subject {
         digest
     }
 
-    /// All items of a backup, with contents that have not been opened; ends the backup only afterwards.
+    /// All items of a backup, with contents that have not been opened; ends the backup only
+    /// afterwards.
     pub(super) async fn items(&self, reader: &mut Box<dyn BackupReader>) -> Vec<Item> {
         let mut items = Vec::new();
         while let Some(item) = self.ok(reader.next().await, "asking for an item") {
@@ -165,7 +176,10 @@ impl Subject {
     }
 
     /// Reads everything in the order in which it comes.
-    pub(super) async fn read_all(&self, selection: &Selection) -> (BTreeMap<EntryPath, Read>, Checkpoint) {
+    pub(super) async fn read_all(
+        &self,
+        selection: &Selection,
+    ) -> (BTreeMap<EntryPath, Read>, Checkpoint) {
         let request = BackupRequest { selection: selection.clone(), ..everything() };
         let mut reader = self.open(&Context::silent(), &request).await;
         let mut found = BTreeMap::new();
@@ -202,7 +216,9 @@ pub(super) async fn read(entry: Entry) -> SourceResult<Read> {
                 Ok::<_, SourceError>((len, hash.finalize()))
             };
             let joined = tokio::task::spawn_blocking(read).await;
-            joined.map_err(|error| SourceError::new(SourceErrorKind::Io, "a reader panicked").with_source(error))??
+            joined.map_err(|error| {
+                SourceError::new(SourceErrorKind::Io, "a reader panicked").with_source(error)
+            })??
         }
         Content::Stream(mut pieces) => {
             let (mut len, mut hash) = (0, Sha256::new());

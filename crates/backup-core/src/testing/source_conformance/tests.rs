@@ -10,9 +10,9 @@ use crate::context::Context;
 use crate::log::Position;
 use crate::repository::SnapshotReader;
 use crate::source::{
-    BackupReader, BackupRequest, BlockingContent, Checkpoint, Content, ContentReader, Digest, Entry, EntryPath,
-    IfExists, Item, LogReader, LogSegment, Probe, RestoreReport, RestoreRequest, Selection, SourceCapabilities,
-    SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+    BackupReader, BackupRequest, BlockingContent, Checkpoint, Content, ContentReader, Digest,
+    Entry, EntryPath, IfExists, Item, LogReader, LogSegment, Probe, RestoreReport, RestoreRequest,
+    Selection, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
 };
 use crate::testing::{Data, ScriptedEntry, ScriptedSource};
 
@@ -118,7 +118,11 @@ impl Source for Defective {
         self.inner.probe(cx).await
     }
 
-    async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        cx: &Context,
+        request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         let mut request = request.clone();
         if self.has(Defect::SelectionsAreIgnored) {
             request.selection = Selection::all();
@@ -132,7 +136,11 @@ impl Source for Defective {
         Ok(Box::new(Reader { inner, source: self.clone(), asked: Arc::default(), closed: false }))
     }
 
-    async fn open_log(&self, cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(
+        &self,
+        cx: &Context,
+        from: Option<&Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
         if self.has(Defect::LogIsEmpty) {
             return Ok(Box::new(NoLog));
         }
@@ -148,7 +156,8 @@ impl Source for Defective {
         let mut request = request.clone();
         match self.defect {
             Defect::RestoreForgets => {
-                request.selection = Selection::new(Vec::new(), vec!["/a/empty".to_owned()]).unwrap();
+                request.selection =
+                    Selection::new(Vec::new(), vec!["/a/empty".to_owned()]).unwrap();
             }
             Defect::RestoreReplaces => request.if_exists = IfExists::Replace,
             Defect::DryRunWrites => request.dry_run = false,
@@ -246,7 +255,11 @@ fn verdict(defect: Defect) -> String {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let inner = script();
         let source = Defective { inner: inner.clone(), defect, sessions: Arc::default() };
-        runtime.block_on(source_conformance(Arc::new(source), async || target(&inner), SourceDifferences::default()));
+        runtime.block_on(source_conformance(
+            Arc::new(source),
+            async || target(&inner),
+            SourceDifferences::default(),
+        ));
     };
     match std::thread::spawn(suite).join() {
         Ok(()) => "nothing".to_owned(),

@@ -34,7 +34,9 @@ pub(super) async fn alerts(State(api): State<Shared>) -> Answer<Json<AlertsJson>
         let silenced = |rule: &str, subject: &str| ledger.is_silenced(rule, subject, now);
         let alerts = ledger.alerts().iter();
         Ok(AlertsJson {
-            alerts: alerts.map(|alert| AlertJson::of(alert, silenced(&alert.rule, &alert.subject))).collect(),
+            alerts: alerts
+                .map(|alert| AlertJson::of(alert, silenced(&alert.rule, &alert.subject)))
+                .collect(),
             silences: ledger.silences(now).into_iter().map(SilenceJson::from).collect(),
         })
     });
@@ -77,7 +79,8 @@ pub(super) async fn silence(
     }
     let loaded = api.reads.config();
     if !loaded.config.alerts.contains_key(&order.rule) {
-        return Err(Problem::unknown("there is no such rule").hint("rules are the sections `[alerts.NAME]`"));
+        return Err(Problem::unknown("there is no such rule")
+            .hint("rules are the sections `[alerts.NAME]`"));
     }
     if let Some(subject) = &order.subject
         && !loaded.config.jobs.contains_key(subject)
@@ -95,7 +98,8 @@ pub(super) async fn silence(
         user: who.name,
         since: now,
     };
-    let noted = Noted::default().with("rule", silence.rule.clone()).with("reason", silence.reason.clone());
+    let noted =
+        Noted::default().with("rule", silence.rule.clone()).with("reason", silence.reason.clone());
     let shown = SilenceJson::from(&silence);
     let saving = api.reads.ledger(move |mut ledger| {
         ledger.silence(silence);
@@ -133,7 +137,8 @@ pub(super) async fn unsilence(
         Ok(silence)
     });
     let silence = ending.await?.ok_or_else(|| {
-        Problem::unknown("there is no such silence").hint("`GET /api/v1/alerts` shows those that there are")
+        Problem::unknown("there is no such silence")
+            .hint("`GET /api/v1/alerts` shows those that there are")
     })?;
     let noted = Noted::default().with("rule", silence.rule.clone());
     Ok((Extension(noted), Json(SilenceJson::from(&silence))))

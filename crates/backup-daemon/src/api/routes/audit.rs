@@ -73,8 +73,12 @@ pub(super) struct AuditJson {
 /// Who did what, when, and what came of it
 #[utoipa::path(get, path = "/api/v1/audit", tag = "audit", security(("token" = ["auditor"])), params(WhichRecords),
     responses((status = 200, description = "Records of the audit log", body = AuditJson)))]
-pub(super) async fn audit(State(api): State<Shared>, Query(which): Query<WhichRecords>) -> Answer<Json<AuditJson>> {
-    let moment = |text: &Option<String>| text.as_deref().map(|text| api.reads.moment(text)).transpose();
+pub(super) async fn audit(
+    State(api): State<Shared>,
+    Query(which): Query<WhichRecords>,
+) -> Answer<Json<AuditJson>> {
+    let moment =
+        |text: &Option<String>| text.as_deref().map(|text| api.reads.moment(text)).transpose();
     let filter = Filter {
         since: moment(&which.since)?,
         until: moment(&which.until)?,
@@ -85,7 +89,9 @@ pub(super) async fn audit(State(api): State<Shared>, Query(which): Query<WhichRe
     };
     let audit = api.reads.audit();
     let found = tokio::task::spawn_blocking(move || audit.read(&filter)).await;
-    let found = found.map_err(|error| Problem::of_thread(&error))?.map_err(|error| Problem::failed(&error))?;
+    let found = found
+        .map_err(|error| Problem::of_thread(&error))?
+        .map_err(|error| Problem::failed(&error))?;
     let records = found.records.into_iter().map(RecordJson::from).collect();
     Ok(Json(AuditJson { records, expired: found.expired, unreadable: found.unreadable }))
 }
@@ -94,7 +100,10 @@ pub(super) async fn audit(State(api): State<Shared>, Query(which): Query<WhichRe
 #[utoipa::path(get, path = "/api/v1/audit/verdict", operation_id = "audit_verdict", tag = "audit",
     security(("token" = ["auditor"])),
     responses((status = 200, description = "Also if it is not whole: then `sound` is false", body = Object)))]
-pub(super) async fn verdict(State(api): State<Shared>, Extension(who): Extension<Who>) -> Answer<Json<Value>> {
+pub(super) async fn verdict(
+    State(api): State<Shared>,
+    Extension(who): Extension<Who>,
+) -> Answer<Json<Value>> {
     let asked = ["audit", "verify", "--json"].map(str::to_owned).to_vec();
     Ok(Json(api.reads.object(asked, &who.name).await?))
 }

@@ -15,20 +15,25 @@ use super::super::Shared;
 use super::super::guard::GoingOn;
 use crate::engine::TaskEvent;
 
-/// How often something is sent if nothing happens, so that whoever stands between keeps the connection.
+/// How often something is sent if nothing happens, so that whoever stands between keeps the
+/// connection.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
 /// What happens from now on, as server-sent events
 ///
-/// The events `began`, `progress`, `ended` and `paused`, with JSON as their data. Whoever reads too slowly misses some, and is told by
-/// the event `missed` how many.
+/// The events `began`, `progress`, `ended` and `paused`, with JSON as their data. Whoever reads too
+/// slowly misses some, and is told by the event `missed` how many.
 #[utoipa::path(get, path = "/api/v1/events", tag = "running", security(("token" = ["operator"])),
     responses((status = 200, description = "Events, without an end", body = String, content_type = "text/event-stream")))]
 pub(super) async fn events(
     State(api): State<Shared>,
     Extension(going_on): Extension<GoingOn>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let heard = Hearing { events: api.engine.events(), shutdown: api.shutdown.clone(), _going_on: going_on };
+    let heard = Hearing {
+        events: api.engine.events(),
+        shutdown: api.shutdown.clone(),
+        _going_on: going_on,
+    };
     let stream = futures::stream::unfold(heard, |mut hearing| async move {
         let event = hearing.next().await?;
         Some((Ok(event), hearing))
@@ -52,7 +57,9 @@ impl Hearing {
         };
         let (name, data) = match received {
             Ok(event) => (name(&event), serde_json::to_string(&event).ok()?),
-            Err(RecvError::Lagged(number)) => ("missed", serde_json::json!({ "missed": number }).to_string()),
+            Err(RecvError::Lagged(number)) => {
+                ("missed", serde_json::json!({ "missed": number }).to_string())
+            }
             Err(RecvError::Closed) => return None,
         };
         Some(Event::default().event(name).data(data))

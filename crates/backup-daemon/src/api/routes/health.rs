@@ -20,7 +20,10 @@ use crate::tokens::Role;
 pub(super) async fn healthz(State(api): State<Shared>) -> Answer<&'static str> {
     match api.engine.health().is_alive(api.reads.now()) {
         true => Ok("ok\n"),
-        false => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "it has not looked at its tasks for a minute")),
+        false => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "it has not looked at its tasks for a minute",
+        )),
     }
 }
 
@@ -85,7 +88,10 @@ pub(super) struct StatusJson {
 /// What there is and goes on, in numbers; and whose request this is
 #[utoipa::path(get, path = "/api/v1/status", tag = "health", security(("token" = ["operator"])),
     responses((status = 200, description = "It", body = StatusJson)))]
-pub(super) async fn status(State(api): State<Shared>, Extension(who): Extension<Who>) -> Answer<Json<StatusJson>> {
+pub(super) async fn status(
+    State(api): State<Shared>,
+    Extension(who): Extension<Who>,
+) -> Answer<Json<StatusJson>> {
     let alerts = api.reads.ledger(|ledger| Ok(ledger.alerts().len())).await?;
     let (config, tasks, running) = (api.reads.config(), api.engine.tasks(), api.engine.running());
     let waiting = running.iter().filter(|running| running.since.is_none()).count();

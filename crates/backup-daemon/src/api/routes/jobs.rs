@@ -37,7 +37,8 @@ pub(super) async fn jobs(State(api): State<Shared>) -> Answer<Json<JobsJson>> {
         jobs.push(of(&api, name, job).await?);
     }
     let groups = loaded.config.groups.iter();
-    let groups = groups.map(|(name, group)| GroupJson { name: name.clone(), jobs: group.jobs.clone() });
+    let groups =
+        groups.map(|(name, group)| GroupJson { name: name.clone(), jobs: group.jobs.clone() });
     Ok(Json(JobsJson { jobs, groups: groups.collect() }))
 }
 
@@ -45,14 +46,22 @@ pub(super) async fn jobs(State(api): State<Shared>) -> Answer<Json<JobsJson>> {
 #[utoipa::path(get, path = "/api/v1/jobs/{job}", tag = "jobs", security(("token" = ["operator"])),
     params(("job" = String, Path, description = "Its name")),
     responses((status = 200, description = "It", body = JobJson)))]
-pub(super) async fn job(State(api): State<Shared>, Path(job): Path<String>) -> Answer<Json<JobJson>> {
+pub(super) async fn job(
+    State(api): State<Shared>,
+    Path(job): Path<String>,
+) -> Answer<Json<JobJson>> {
     let loaded = api.reads.config();
     let known = loaded.config.jobs.get(&job).ok_or_else(|| unknown(&job))?;
     Ok(Json(of(&api, &job, known).await?))
 }
 
 async fn of(api: &Shared, name: &str, job: &JobConfig) -> Answer<JobJson> {
-    let filter = RunFilter { job: Some(name.to_owned()), backups: true, limit: Some(1), ..RunFilter::default() };
+    let filter = RunFilter {
+        job: Some(name.to_owned()),
+        backups: true,
+        limit: Some(1),
+        ..RunFilter::default()
+    };
     let last = api.reads.catalog.runs(&filter).await?.runs;
     let success = api.reads.catalog.runs(&RunFilter { successful: true, ..filter }).await?.runs;
     Ok(JobJson::of(name, job, success.first().map(|run| run.started), last.first()))

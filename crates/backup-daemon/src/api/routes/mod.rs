@@ -71,5 +71,6 @@ pub(super) fn all() -> OpenApiRouter<Shared> {
 
 /// There is no such route.
 pub(super) async fn none() -> Problem {
-    Problem::unknown("there is no such path").hint("docs/api.md says what there is; all of it is below /api/v1")
+    Problem::unknown("there is no such path")
+        .hint("docs/api.md says what there is; all of it is below /api/v1")
 }

@@ -1,4 +1,5 @@
-//! Planning and beginning restores. What exists at a target is never touched: the program refuses it, and nothing here can say otherwise.
+//! Planning and beginning restores. What exists at a target is never touched: the program refuses
+//! it, and nothing here can say otherwise.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -22,9 +23,11 @@ use crate::tokens::Role;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlanJson {
-    /// The snapshot: an id, `latest`, `JOB:latest`; the job or group, with `at` or as its newest moment.
+    /// The snapshot: an id, `latest`, `JOB:latest`; the job or group, with `at` or as its newest
+    /// moment.
     what: String,
-    /// The repository that has it; none: that of the job, or the one of the configuration, if there is only one.
+    /// The repository that has it; none: that of the job, or the one of the configuration, if there
+    /// is only one.
     #[serde(default)]
     repository: Option<String>,
     /// The moment, as `backup restore --at` takes it.
@@ -57,13 +60,15 @@ pub(super) struct PlannedJson {
     /// What `backup restore --dry-run` says, with the format `text`.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
-    /// The exit code of the program: 0, 3 if something would be missing, or 4 if something stored is damaged.
+    /// The exit code of the program: 0, 3 if something would be missing, or 4 if something stored
+    /// is damaged.
     exit_code: i32,
 }
 
 /// Say what a restore would do, and do nothing
 ///
-/// Of snapshots in every repository of the configuration, to directories and to targets of the configuration: a server is asked what it has.
+/// Of snapshots in every repository of the configuration, to directories and to targets of the
+/// configuration: a server is asked what it has.
 #[utoipa::path(post, path = "/api/v1/restores/plan", operation_id = "plan_restore", tag = "restores",
     security(("token" = ["operator"])), request_body = PlanJson,
     responses((status = 200, description = "What would be done", body = PlannedJson)))]
@@ -73,7 +78,10 @@ pub(super) async fn plan(
     Json(plan): Json<PlanJson>,
 ) -> Answer<(Extension<Noted>, Json<PlannedJson>)> {
     let PlanJson { what, repository, at, target, format } = plan;
-    let (order, _) = checked(RestoreJson { what, repository, at, target, dry_run: true }, &api.reads.config().config)?;
+    let (order, _) = checked(
+        RestoreJson { what, repository, at, target, dry_run: true },
+        &api.reads.config().config,
+    )?;
     let mut asked = crate::scheduler::restore_words(&order, &api.reads.config().config)?;
     if format == PlanFormat::Json {
         asked.insert(1, "--json".to_owned());
@@ -84,7 +92,8 @@ pub(super) async fn plan(
     }
     let planned = PlannedJson {
         plan: if format == PlanFormat::Json { spoken.lines().collect() } else { Vec::new() },
-        text: (format == PlanFormat::Text).then(|| String::from_utf8_lossy(&spoken.out).into_owned()),
+        text: (format == PlanFormat::Text)
+            .then(|| String::from_utf8_lossy(&spoken.out).into_owned()),
         exit_code: spoken.code.unwrap_or_default(),
     };
     Ok((Extension(noted(&order)), Json(planned)))
@@ -92,7 +101,8 @@ pub(super) async fn plan(
 
 /// Begin a restore as soon as its turn comes
 ///
-/// Operators restore to a directory where nothing is; the targets of the configuration take an admin. Nobody restores over what exists.
+/// Operators restore to a directory where nothing is; the targets of the configuration take an
+/// admin. Nobody restores over what exists.
 #[utoipa::path(post, path = "/api/v1/restores", operation_id = "start_restore", tag = "restores",
     security(("token" = ["operator"])), request_body = RestoreJson,
     responses((status = 202, description = "It will be done", body = StartedJson)))]
@@ -107,12 +117,17 @@ pub(super) async fn start(
     }
     let noted = noted(&order);
     let id = api.engine.start(Work::Restore(order), &who.name)?;
-    Ok((StatusCode::ACCEPTED, Extension(noted.with("started", id.clone())), Json(StartedJson { id })))
+    Ok((
+        StatusCode::ACCEPTED,
+        Extension(noted.with("started", id.clone())),
+        Json(StartedJson { id }),
+    ))
 }
 
 /// Whether an operator may restore there. The program looks again when its turn comes.
 async fn allowed(target: &Target, who: &Who) -> Answer<()> {
-    let forbidden = |why: &str| Err(Problem::forbidden(format!("{why}, and {} is {}", who.name, who.role)));
+    let forbidden =
+        |why: &str| Err(Problem::forbidden(format!("{why}, and {} is {}", who.name, who.role)));
     let Target::Directory(directory) = target else {
         return forbidden("a restore to a target of the configuration takes an admin");
     };
@@ -139,12 +154,17 @@ fn checked(order: RestoreJson, config: &Config) -> Answer<(RestoreOrder, Target)
     }
     let what = words::name("what", &order.what)?;
     let at = order.at.as_deref().map(|at| words::word("at", at)).transpose()?;
-    let repository = order.repository.as_deref().map(|name| words::name("repository", name)).transpose()?;
-    Ok((RestoreOrder { what, repository, at, target: order.target, dry_run: order.dry_run }, target))
+    let repository =
+        order.repository.as_deref().map(|name| words::name("repository", name)).transpose()?;
+    Ok((
+        RestoreOrder { what, repository, at, target: order.target, dry_run: order.dry_run },
+        target,
+    ))
 }
 
 fn noted(order: &RestoreOrder) -> Noted {
-    let noted = Noted::default().with("what", order.what.clone()).with("target", order.target.clone());
+    let noted =
+        Noted::default().with("what", order.what.clone()).with("target", order.target.clone());
     let noted = noted.with("at", order.at.clone().unwrap_or_default());
     if order.dry_run { noted.with("dry_run", "true") } else { noted }
 }

@@ -28,13 +28,16 @@ pub(super) struct RunningListJson {
 #[utoipa::path(get, path = "/api/v1/running", tag = "running", security(("token" = ["operator"])),
     responses((status = 200, description = "It", body = RunningListJson)))]
 pub(super) async fn running(State(api): State<Shared>) -> Json<RunningListJson> {
-    Json(RunningListJson { running: api.engine.running().into_iter().map(RunningJson::from).collect() })
+    Json(RunningListJson {
+        running: api.engine.running().into_iter().map(RunningJson::from).collect(),
+    })
 }
 
 /// What was begun.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct StartedJson {
-    /// By which it is found below `/api/v1/running`, in events, and when it is over in `/api/v1/ended`.
+    /// By which it is found below `/api/v1/running`, in events, and when it is over in
+    /// `/api/v1/ended`.
     pub(super) id: String,
 }
 
@@ -52,11 +55,18 @@ pub(super) async fn start(
     if let Some(what) = removal(&work)
         && !who.role.may(Role::Admin)
     {
-        return Err(Problem::forbidden(format!("{what}: it takes an admin, and {} is {}", who.name, who.role)));
+        return Err(Problem::forbidden(format!(
+            "{what}: it takes an admin, and {} is {}",
+            who.name, who.role
+        )));
     }
     let noted = noted(&work);
     let id = api.engine.start(work, &who.name)?;
-    Ok((StatusCode::ACCEPTED, Extension(noted.with("started", id.clone())), Json(StartedJson { id })))
+    Ok((
+        StatusCode::ACCEPTED,
+        Extension(noted.with("started", id.clone())),
+        Json(StartedJson { id }),
+    ))
 }
 
 /// What a piece of work removes, if it does.
@@ -71,10 +81,13 @@ fn removal(work: &Work) -> Option<&'static str> {
 
 /// Work that may be begun here, none of whose words can be taken for a flag.
 fn checked(work: WorkJson) -> Answer<Work> {
-    let optional = |what: &str, text: Option<String>| text.map(|text| words::name(what, &text)).transpose();
+    let optional =
+        |what: &str, text: Option<String>| text.map(|text| words::name(what, &text)).transpose();
     Ok(match work {
         WorkJson::Restore { .. } => {
-            return Err(Problem::wrong("a restore is not begun here").hint("use `POST /api/v1/restores`"));
+            return Err(
+                Problem::wrong("a restore is not begun here").hint("use `POST /api/v1/restores`")
+            );
         }
         WorkJson::Backup { kind: Some(kind), .. } if !TYPES.contains(&kind.as_str()) => {
             return Err(Problem::wrong("there are no backups of that type").hint(TYPES.join(", ")));
@@ -92,20 +105,24 @@ fn checked(work: WorkJson) -> Answer<Work> {
             repository: optional("repository", repository)?,
             data: data.map(|data| words::word("data", &data)).transpose()?,
         },
-        WorkJson::Prune { repository } => Work::Prune { repository: optional("repository", repository)? },
+        WorkJson::Prune { repository } => {
+            Work::Prune { repository: optional("repository", repository)? }
+        }
         WorkJson::Copy { from, to, job } => Work::Copy(CopyOrder {
             from: words::name("from", &from)?,
             to: words::name("to", &to)?,
             job: optional("job", job)?,
         }),
-        WorkJson::Archive { from, to, older_than, job, storage_class, remove } => Work::Archive(ArchiveOrder {
-            from: words::name("from", &from)?,
-            to: words::name("to", &to)?,
-            older_than: backup_control::age::Age::parse(&older_than)?.to_string(),
-            job: optional("job", job)?,
-            storage_class: optional("storage_class", storage_class)?,
-            remove,
-        }),
+        WorkJson::Archive { from, to, older_than, job, storage_class, remove } => {
+            Work::Archive(ArchiveOrder {
+                from: words::name("from", &from)?,
+                to: words::name("to", &to)?,
+                older_than: backup_control::age::Age::parse(&older_than)?.to_string(),
+                job: optional("job", job)?,
+                storage_class: optional("storage_class", storage_class)?,
+                remove,
+            })
+        }
         WorkJson::Compact { job } => Work::Compact { job: words::name("job", &job)? },
         WorkJson::Alerts => Work::Alerts,
         WorkJson::Report { since } => {
@@ -123,10 +140,18 @@ fn noted(work: &Work) -> Noted {
         Work::Restore(order) => noted("restore").with("what", order.what.clone()),
         Work::Verify { snapshot, .. } => noted("verify").with("snapshot", snapshot.clone()),
         Work::Cleanup => noted("cleanup"),
-        Work::Check { repository, .. } => noted("check").with("repository", repository.clone().unwrap_or_default()),
-        Work::Prune { repository } => noted("prune").with("repository", repository.clone().unwrap_or_default()),
-        Work::Copy(order) => noted("copy").with("repository", order.from.clone()).with("to", order.to.clone()),
-        Work::Archive(order) => noted("archive").with("repository", order.from.clone()).with("to", order.to.clone()),
+        Work::Check { repository, .. } => {
+            noted("check").with("repository", repository.clone().unwrap_or_default())
+        }
+        Work::Prune { repository } => {
+            noted("prune").with("repository", repository.clone().unwrap_or_default())
+        }
+        Work::Copy(order) => {
+            noted("copy").with("repository", order.from.clone()).with("to", order.to.clone())
+        }
+        Work::Archive(order) => {
+            noted("archive").with("repository", order.from.clone()).with("to", order.to.clone())
+        }
         Work::Compact { job } => noted("compact").with("job", job.clone()),
         Work::Alerts => noted("alerts"),
         Work::Report { since } => noted("report").with("since", since.clone()),
@@ -137,11 +162,14 @@ fn noted(work: &Work) -> Noted {
 #[utoipa::path(get, path = "/api/v1/running/{id}", operation_id = "running_one", tag = "running",
     security(("token" = ["operator"])), params(("id" = String, Path, description = "Which")),
     responses((status = 200, description = "It", body = RunningJson)))]
-pub(super) async fn one(State(api): State<Shared>, Path(id): Path<String>) -> Answer<Json<RunningJson>> {
+pub(super) async fn one(
+    State(api): State<Shared>,
+    Path(id): Path<String>,
+) -> Answer<Json<RunningJson>> {
     let found = api.engine.running().into_iter().find(|running| running.id == id);
-    found
-        .map(|running| Json(running.into()))
-        .ok_or_else(|| Problem::unknown("nothing of that id goes on").hint("`GET /api/v1/ended` has what is over"))
+    found.map(|running| Json(running.into())).ok_or_else(|| {
+        Problem::unknown("nothing of that id goes on").hint("`GET /api/v1/ended` has what is over")
+    })
 }
 
 /// Stop something as Ctrl-C does: at a safe point

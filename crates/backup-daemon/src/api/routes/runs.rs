@@ -67,9 +67,13 @@ pub(super) struct RunsJson {
 /// What this machine remembers of runs, the newest first
 #[utoipa::path(get, path = "/api/v1/runs", tag = "runs", security(("token" = ["operator"])), params(WhichRuns),
     responses((status = 200, description = "They", body = RunsJson)))]
-pub(super) async fn runs(State(api): State<Shared>, Query(which): Query<WhichRuns>) -> Answer<Json<RunsJson>> {
-    let moment =
-        |text: &Option<String>, else_: Timestamp| text.as_deref().map_or(Ok(else_), |text| api.reads.moment(text));
+pub(super) async fn runs(
+    State(api): State<Shared>,
+    Query(which): Query<WhichRuns>,
+) -> Answer<Json<RunsJson>> {
+    let moment = |text: &Option<String>, else_: Timestamp| {
+        text.as_deref().map_or(Ok(else_), |text| api.reads.moment(text))
+    };
     let within = moment(&which.since, Timestamp::MIN)?..moment(&which.until, Timestamp::MAX)?;
     let limit = limit(which.limit, MOST)?;
     let filter = RunFilter {
@@ -84,7 +88,10 @@ pub(super) async fn runs(State(api): State<Shared>, Query(which): Query<WhichRun
         ..RunFilter::default()
     };
     let found = api.reads.catalog.runs(&filter).await?;
-    Ok(Json(RunsJson { runs: found.runs.iter().map(RunJson::from).collect(), unreadable: found.unreadable }))
+    Ok(Json(RunsJson {
+        runs: found.runs.iter().map(RunJson::from).collect(),
+        unreadable: found.unreadable,
+    }))
 }
 
 /// How many are answered.
@@ -100,7 +107,10 @@ pub(super) fn limit(given: Option<u32>, most: u32) -> Answer<u32> {
 #[utoipa::path(get, path = "/api/v1/runs/{run}", tag = "runs", security(("token" = ["operator"])),
     params(("run" = String, Path, description = "The beginning of its name, or `latest`")),
     responses((status = 200, description = "It", body = RunJson)))]
-pub(super) async fn run(State(api): State<Shared>, Path(run): Path<String>) -> Answer<Json<RunJson>> {
+pub(super) async fn run(
+    State(api): State<Shared>,
+    Path(run): Path<String>,
+) -> Answer<Json<RunJson>> {
     Ok(Json(RunJson::from(&find(&api, &run).await?)))
 }
 
@@ -114,23 +124,36 @@ pub(super) async fn log(State(api): State<Shared>, Path(run): Path<String>) -> A
     let (id, dir) = (find(&api, &run).await?.id, api.reads.state.clone());
     let read = tokio::task::spawn_blocking(move || Log::read(&dir, &id)).await;
     match read.map_err(|error| Problem::of_thread(&error))? {
-        Ok(Some(text)) => Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()),
-        Ok(None) => {
-            Err(Problem::unknown("the messages of this run are not kept any more, or on the host that it ran on"))
+        Ok(Some(text)) => {
+            Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
         }
+        Ok(None) => Err(Problem::unknown(
+            "the messages of this run are not kept any more, or on the host that it ran on",
+        )),
         Err(error) => Err(Problem::failed(&error)),
     }
 }
 
 async fn find(api: &Shared, name: &str) -> Answer<Run> {
     let found = match name {
-        "latest" => api.reads.catalog.runs(&RunFilter { limit: Some(1), ..RunFilter::default() }).await?.runs,
+        "latest" => {
+            api.reads
+                .catalog
+                .runs(&RunFilter { limit: Some(1), ..RunFilter::default() })
+                .await?
+                .runs
+        }
         _ => api.reads.catalog.named(name).await?,
     };
     let mut found = found.into_iter();
     match (found.next(), found.next()) {
         (Some(run), None) => Ok(run),
-        (None, _) => Err(Problem::unknown("there is no such run").hint("`GET /api/v1/runs` names the newest")),
-        (Some(_), Some(_)) => Err(Problem::wrong("several runs begin like that").hint("give more of the name")),
+        (None, _) => {
+            Err(Problem::unknown("there is no such run")
+                .hint("`GET /api/v1/runs` names the newest"))
+        }
+        (Some(_), Some(_)) => {
+            Err(Problem::wrong("several runs begin like that").hint("give more of the name"))
+        }
     }
 }

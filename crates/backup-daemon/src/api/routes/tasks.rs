@@ -59,8 +59,13 @@ pub(super) async fn resume(
     set(&api, which, false)
 }
 
-fn set(api: &Shared, which: WhichTask, paused: bool) -> Answer<(Extension<Noted>, Json<PausedJson>)> {
+fn set(
+    api: &Shared,
+    which: WhichTask,
+    paused: bool,
+) -> Answer<(Extension<Noted>, Json<PausedJson>)> {
     api.engine.pause(which.task.as_deref(), paused)?;
-    let noted = Noted::default().with("task", which.task.clone().unwrap_or_else(|| "all".to_owned()));
+    let noted =
+        Noted::default().with("task", which.task.clone().unwrap_or_else(|| "all".to_owned()));
     Ok((Extension(noted), Json(PausedJson { task: which.task, paused })))
 }

@@ -38,8 +38,9 @@ pub(super) struct SaidJson {
 
 /// What a verb of the program `backup` says that looks at something
 ///
-/// The verbs are `list`, `show`, `ls`, `find`, `diff`, `timeline`, `status`, `schedule`, `logs-status`, `logs-run`, `analyze`, `advise`,
-/// `alerts`, `storage`, `doctor`, and, also for auditors, `audit`, `audit-verify` and `report`.
+/// The verbs are `list`, `show`, `ls`, `find`, `diff`, `timeline`, `status`, `schedule`,
+/// `logs-status`, `logs-run`, `analyze`, `advise`, `alerts`, `storage`, `doctor`, and, also for
+/// auditors, `audit`, `audit-verify` and `report`.
 #[utoipa::path(get, path = "/api/v1/verbs/{verb}", operation_id = "verb", tag = "verbs",
     security(("token" = ["auditor"])), params(("verb" = String, Path, description = "Which"), WhichWords),
     responses((status = 200, description = "What it said, also if it failed", body = SaidJson)))]
@@ -50,15 +51,21 @@ pub(super) async fn verb(
     Query(which): Query<WhichWords>,
 ) -> Answer<Json<SaidJson>> {
     let Some(verb) = verbs::named(&verb) else {
-        return Err(Problem::unknown("there is no such verb that could be asked for from elsewhere"));
+        return Err(Problem::unknown(
+            "there is no such verb that could be asked for from elsewhere",
+        ));
     };
     if !who.role.may(verb.role) {
-        return Err(Problem::forbidden(format!("this takes the role {}, and {} is {}", verb.role, who.name, who.role))
-            .hint("an admin can create a token of that role: `backupd token create`"));
+        return Err(Problem::forbidden(format!(
+            "this takes the role {}, and {} is {}",
+            verb.role, who.name, who.role
+        ))
+        .hint("an admin can create a token of that role: `backupd token create`"));
     }
     let given: Vec<String> = match &which.words {
         None => Vec::new(),
-        Some(text) => serde_json::from_str(text).map_err(|_| Problem::wrong("`words` is no JSON array of strings"))?,
+        Some(text) => serde_json::from_str(text)
+            .map_err(|_| Problem::wrong("`words` is no JSON array of strings"))?,
     };
     let config = api.reads.config();
     let mut asked = verb.words(&given, |name| config.config.repositories.contains_key(name))?;

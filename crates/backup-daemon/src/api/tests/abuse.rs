@@ -32,7 +32,12 @@ async fn malformed_requests_are_refused() {
     }
     let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
     assert_eq!(admin.ask("POST", "/api/v1/running", Some(&deep)).await.status, 400);
-    for nonsense in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\u{16}\u{3}\u{1}\u{2}\r\n\r\n"] {
+    for nonsense in [
+        "\0\0\0\0\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        "\u{16}\u{3}\u{1}\u{2}\r\n\r\n",
+    ] {
         let mut connection = admin.connect().await;
         connection.write_all(nonsense.as_bytes()).await.unwrap();
         assert!(matches!(Reply::read(connection).await.status, 0 | 400), "{nonsense:?}");
@@ -49,13 +54,16 @@ async fn huge_requests_are_refused() {
     assert_eq!(reply.status, 413, "{reply:?}");
     // Announced only: it is refused before it comes.
     let mut connection = admin.connect().await;
-    let head = admin.request("POST", "/api/v1/running", Some("")).replace("Length: 0", "Length: 99999999999");
+    let head = admin
+        .request("POST", "/api/v1/running", Some(""))
+        .replace("Length: 0", "Length: 99999999999");
     connection.write_all(head.as_bytes()).await.unwrap();
     assert_eq!(Reply::read(connection).await.status, 413);
     // Not announced.
     let mut connection = admin.connect().await;
-    let head =
-        admin.request("POST", "/api/v1/running", Some("")).replace("Content-Length: 0", "Transfer-Encoding: chunked");
+    let head = admin
+        .request("POST", "/api/v1/running", Some(""))
+        .replace("Content-Length: 0", "Transfer-Encoding: chunked");
     connection.write_all(head.as_bytes()).await.unwrap();
     let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
     for _ in 0..4 {
@@ -63,16 +71,22 @@ async fn huge_requests_are_refused() {
         _ = connection.write_all(chunk.as_bytes()).await;
     }
     assert_eq!(Reply::read(connection).await.status, 413);
-    for (path, header) in [(format!("/{huge}"), "X: y".to_owned()), ("/healthz".to_owned(), format!("X: {huge}"))] {
+    for (path, header) in
+        [(format!("/{huge}"), "X: y".to_owned()), ("/healthz".to_owned(), format!("X: {huge}"))]
+    {
         let mut connection = admin.connect().await;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\nConnection: close\r\n\r\n");
         _ = connection.write_all(request.as_bytes()).await;
         let status = Reply::read(connection).await.status;
         assert!(matches!(status, 0 | 400 | 414 | 431), "{status}");
     }
     let many: String = (0..200).map(|number| format!("X{number}: y\r\n")).collect();
     let mut connection = admin.connect().await;
-    connection.write_all(format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{many}\r\n").as_bytes()).await.unwrap();
+    connection
+        .write_all(format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{many}\r\n").as_bytes())
+        .await
+        .unwrap();
     assert!(matches!(Reply::read(connection).await.status, 0 | 431));
     assert_eq!(server.engine.asked().started, []);
 }
@@ -86,12 +100,14 @@ async fn slow_requests_do_not_last() {
     let mut half_a_head = admin.connect().await;
     half_a_head.write_all(b"GET /healthz HTTP/1.1\r\nHost:").await.unwrap();
     let mut half_a_body = admin.connect().await;
-    let head = admin.request("POST", "/api/v1/running", Some("")).replace("Length: 0", "Length: 100");
+    let head =
+        admin.request("POST", "/api/v1/running", Some("")).replace("Length: 0", "Length: 100");
     half_a_body.write_all(head.as_bytes()).await.unwrap();
     half_a_body.write_all(b"{").await.unwrap();
     let mut dripping = admin.connect().await;
     let dripped = tokio::spawn(async move {
-        for byte in b"GET /healthz HTTP/1.1\r\nX: ".iter().chain(std::iter::repeat(&b'x')).take(300) {
+        for byte in b"GET /healthz HTTP/1.1\r\nX: ".iter().chain(std::iter::repeat(&b'x')).take(300)
+        {
             if dripping.write_all(&[*byte]).await.is_err() {
                 return true;
             }
@@ -134,7 +150,8 @@ async fn too_many_requests_are_told_when_to_come_again() {
     assert!(refused.is_problem() && refused.head.contains("retry-after: "), "{refused:?}");
     assert_eq!(other.get("/api/v1/health").await.status, 200, "others do not wait for it");
     let guesses = async |number: usize| {
-        let client = server.stranger().with_token("bkpd_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+        let client =
+            server.stranger().with_token("bkpd_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
         for _ in 0..number {
             if client.get("/api/v1/health").await.status == 429 {
                 return true;
@@ -153,7 +170,10 @@ async fn few_go_on_at_the_same_time() {
     let mut listening = Vec::new();
     for _ in 0..16 {
         let mut connection = operator.connect().await;
-        connection.write_all(operator.request("GET", "/api/v1/events", None).as_bytes()).await.unwrap();
+        connection
+            .write_all(operator.request("GET", "/api/v1/events", None).as_bytes())
+            .await
+            .unwrap();
         assert!(connection.read_u8().await.is_ok());
         listening.push(connection);
     }

@@ -17,10 +17,14 @@ use crate::tokens::Role;
 #[tokio::test]
 async fn the_socket_is_for_its_user_alone() {
     let server = Server::start().await;
-    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mode =
+        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(server.socket()), mode(&server.state())), (0o600, 0o700));
     let again = super::super::server::bind_socket(server.socket()).await.unwrap_err();
-    assert!(matches!(&again, Error::Listen(..)) && again.hint().contains("run already"), "{again:?}");
+    assert!(
+        matches!(&again, Error::Listen(..)) && again.hint().contains("run already"),
+        "{again:?}"
+    );
     let path = server.socket().to_path_buf();
     assert_eq!(server.local().get("/healthz").await.status, 200, "trying took nothing away");
     let dir = server.stop().await;
@@ -49,12 +53,18 @@ async fn events_come_as_they_happen() {
     let mut text = String::new();
     let mut bytes = [0; 4096];
     while !text.contains("b7") {
-        let read = tokio::time::timeout(Duration::from_secs(20), connection.read(&mut bytes)).await.unwrap().unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(20), connection.read(&mut bytes))
+            .await
+            .unwrap()
+            .unwrap();
         assert!(read > 0, "{text}");
         text.push_str(&String::from_utf8_lossy(&bytes[..read]));
     }
     assert!(text.contains("text/event-stream") && text.contains("event: paused"), "{text}");
-    assert!(text.contains(r#"data: {"event":"paused","task":"docs/daily","paused":true}"#), "{text}");
+    assert!(
+        text.contains(r#"data: {"event":"paused","task":"docs/daily","paused":true}"#),
+        "{text}"
+    );
     assert!(text.contains("event: ended"), "{text}");
     // Whoever listens does not keep the server from ending.
     let since = Instant::now();
@@ -67,18 +77,27 @@ async fn whoever_listens_too_slowly_is_told() {
     let server = Server::start().await;
     let before = server.engine.listeners();
     let mut connection = server.local().connect().await;
-    connection.write_all(server.local().request("GET", "/api/v1/events", None).as_bytes()).await.unwrap();
+    connection
+        .write_all(server.local().request("GET", "/api/v1/events", None).as_bytes())
+        .await
+        .unwrap();
     while server.engine.listeners() == before {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // More at once than the engine keeps for a listener.
     for number in 0..20 {
-        server.engine.tell(TaskEvent::Progress { id: number.to_string(), progress: serde_json::Value::Null });
+        server.engine.tell(TaskEvent::Progress {
+            id: number.to_string(),
+            progress: serde_json::Value::Null,
+        });
     }
     let mut text = String::new();
     let mut bytes = [0; 4096];
     while !text.contains("event: missed") {
-        let read = tokio::time::timeout(Duration::from_secs(20), connection.read(&mut bytes)).await.unwrap().unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(20), connection.read(&mut bytes))
+            .await
+            .unwrap()
+            .unwrap();
         assert!(read > 0, "{text}");
         text.push_str(&String::from_utf8_lossy(&bytes[..read]));
     }
@@ -94,9 +113,15 @@ fn certificate(dir: &std::path::Path) -> (TlsFiles, String) {
     (files, made.cert.pem())
 }
 
-async fn over_tls(server: &Server, certificate: &str, request: &str) -> Result<Reply, std::io::Error> {
+async fn over_tls(
+    server: &Server,
+    certificate: &str,
+    request: &str,
+) -> Result<Reply, std::io::Error> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(rustls_pki_types::CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
+    roots
+        .add(rustls_pki_types::CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap())
+        .unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -142,9 +167,15 @@ async fn an_address_takes_tokens_and_tls() {
     let reads = {
         let (_, config) = tokio::sync::watch::channel(Arc::clone(&server.loaded));
         let clock = Arc::new(backup_core::clock::SystemClock);
-        super::super::Reads::open(config, Default::default(), server.state(), clock, server.program.clone())
-            .await
-            .unwrap()
+        super::super::Reads::open(
+            config,
+            Default::default(),
+            server.state(),
+            clock,
+            server.program.clone(),
+        )
+        .await
+        .unwrap()
     };
     let dir = tempfile::tempdir().unwrap();
     let settings = |listen: &str| Settings {
@@ -153,13 +184,22 @@ async fn an_address_takes_tokens_and_tls() {
     };
     let serve = async |settings: Settings| {
         let engine = Arc::new(ScriptedEngine::new());
-        super::super::serve(settings, engine, reads.clone(), Default::default(), |_| panic!("it must not begin")).await
+        super::super::serve(settings, engine, reads.clone(), Default::default(), |_| {
+            panic!("it must not begin")
+        })
+        .await
     };
     assert!(matches!(serve(settings("0.0.0.0:0")).await, Err(Error::Open(_))));
     let error = serve(settings("127.0.0.1:0")).await.unwrap_err();
-    assert!(matches!(error, Error::NoTokens(_)) && error.hint().contains("token create"), "{error:?}");
+    assert!(
+        matches!(error, Error::NoTokens(_)) && error.hint().contains("token create"),
+        "{error:?}"
+    );
     let tls = Some(TlsFiles { cert: dir.path().join("none"), key: dir.path().join("none") });
-    assert!(matches!(serve(Settings { tls, ..settings("127.0.0.1:0") }).await, Err(Error::Tls(..))));
+    assert!(matches!(
+        serve(Settings { tls, ..settings("127.0.0.1:0") }).await,
+        Err(Error::Tls(..))
+    ));
 }
 
 /// Neither the file, nor the audit log, nor answers, nor what is logged, hold a token.
@@ -169,7 +209,8 @@ async fn tokens_are_nowhere() {
     let subscriber = logged.clone();
     let _guard = tracing::subscriber::set_default(subscriber);
     let server = Server::start().await;
-    let planted: Vec<String> = Role::ALL.iter().map(|role| server.token(*role).to_owned()).collect();
+    let planted: Vec<String> =
+        Role::ALL.iter().map(|role| server.token(*role).to_owned()).collect();
     let mut seen = String::new();
     for token in &planted {
         let client = server.stranger().with_token(token);
@@ -179,7 +220,11 @@ async fn tokens_are_nowhere() {
             ("GET", format!("/api/v1/{token}"), None),
             ("GET", "/metrics".to_owned(), None),
             ("GET", "/api/v1/audit".to_owned(), None),
-            ("POST", "/api/v1/running".to_owned(), Some("{\"kind\":\"backup\",\"job\":\"docs\"}".to_owned())),
+            (
+                "POST",
+                "/api/v1/running".to_owned(),
+                Some("{\"kind\":\"backup\",\"job\":\"docs\"}".to_owned()),
+            ),
             ("POST", "/api/v1/tasks/pause".to_owned(), Some("{\"task\":\"none\"}".to_owned())),
         ] {
             let reply = client.ask(method, &path, body.as_deref()).await;
@@ -217,18 +262,24 @@ impl tracing::Subscriber for Logged {
     }
 
     fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        span.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| self.add(field, value));
+        span.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            self.add(field, value)
+        });
         tracing::span::Id::from_u64(1)
     }
 
     fn record(&self, _: &tracing::span::Id, values: &tracing::span::Record<'_>) {
-        values.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| self.add(field, value));
+        values.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            self.add(field, value)
+        });
     }
 
     fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
 
     fn event(&self, event: &tracing::Event<'_>) {
-        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| self.add(field, value));
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            self.add(field, value)
+        });
     }
 
     fn enter(&self, _: &tracing::span::Id) {}

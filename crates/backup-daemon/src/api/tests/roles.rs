@@ -1,4 +1,5 @@
-//! Every route, with every role, and without a token. The document says which routes there are: none is forgotten.
+//! Every route, with every role, and without a token. The document says which routes there are:
+//! none is forgotten.
 
 use serde_json::Value;
 
@@ -28,19 +29,27 @@ fn requests(document: &Value) -> Vec<Request> {
                 ("{silence}", "x"),
                 ("{verb}", "audit"),
             ];
-            let path = filled.iter().fold(path.clone(), |path, (name, value)| path.replace(name, value));
+            let path =
+                filled.iter().fold(path.clone(), |path, (name, value)| path.replace(name, value));
             assert!(!path.contains('{'), "{path}: the test has no value for its parameter");
             let body = match operation["operationId"].as_str().unwrap() {
                 "start" => Some(r#"{"kind":"backup","job":"docs"}"#),
                 "pause" | "resume" => Some("{}"),
-                "plan_restore" | "start_restore" => Some(r#"{"what":"latest","target":"/does/not/exist"}"#),
+                "plan_restore" | "start_restore" => {
+                    Some(r#"{"what":"latest","target":"/does/not/exist"}"#)
+                }
                 "silence" => Some(r#"{"rule":"stale","for":"1h","reason":"test"}"#),
                 _ if method == "get" => None,
                 "cancel" | "unsilence" => None,
                 other => panic!("{other}: the test has no body for it"),
             };
             let role = role.map(|role| Role::named(role).unwrap());
-            requests.push(Request { method: method.to_uppercase(), path, body: body.map(str::to_owned), role });
+            requests.push(Request {
+                method: method.to_uppercase(),
+                path,
+                body: body.map(str::to_owned),
+                role,
+            });
         }
     }
     requests
@@ -79,7 +88,8 @@ async fn every_route_with_every_role_and_without_a_token() {
             assert_eq!(reply.status == 403, !may, "{shown} as {role}: {reply:?}");
             if may {
                 // What is not there is not there for anybody; all else is done.
-                let is_absent = request.path.contains("silences/x") || request.path.ends_with("/log");
+                let is_absent =
+                    request.path.contains("silences/x") || request.path.ends_with("/log");
                 assert_eq!(
                     reply.status,
                     if is_absent { 404 } else { reply.status.clamp(200, 299) },
@@ -90,11 +100,15 @@ async fn every_route_with_every_role_and_without_a_token() {
             }
         }
         let of_socket = ask(&server.local(), request).await;
-        assert!(!matches!(of_socket.status, 401 | 403), "{shown} through the socket: {of_socket:?}");
+        assert!(
+            !matches!(of_socket.status, 401 | 403),
+            "{shown} through the socket: {of_socket:?}"
+        );
     }
 }
 
-/// What an auditor may do is what the contract says, and not what somebody wrote beside a new route.
+/// What an auditor may do is what the contract says, and not what somebody wrote beside a new
+/// route.
 #[tokio::test]
 async fn auditors_read_logs_reports_metrics_and_health_alone() {
     let server = Server::start().await;
@@ -103,7 +117,9 @@ async fn auditors_read_logs_reports_metrics_and_health_alone() {
     let mut for_anybody = Vec::new();
     for request in requests(&document) {
         match request.role {
-            Some(Role::Auditor) => for_auditors.push(format!("{} {}", request.method, request.path)),
+            Some(Role::Auditor) => {
+                for_auditors.push(format!("{} {}", request.method, request.path))
+            }
             None => for_anybody.push(format!("{} {}", request.method, request.path)),
             _ => {}
         }
@@ -132,7 +148,8 @@ async fn some_of_it_takes_an_admin() {
     let empty = server.dir.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     let cleanup = serde_json::json!({ "kind": "cleanup" });
-    let restore = |target: &std::path::Path| serde_json::json!({ "what": "latest", "target": target });
+    let restore =
+        |target: &std::path::Path| serde_json::json!({ "what": "latest", "target": target });
     let operator = server.remote(Role::Operator);
     assert_eq!(operator.post("/api/v1/running", cleanup.clone()).await.status, 403);
     assert_eq!(operator.post("/api/v1/restores", restore(&full)).await.status, 403);
@@ -142,9 +159,20 @@ async fn some_of_it_takes_an_admin() {
     assert_eq!(operator.post("/api/v1/restores", restore(&empty)).await.status, 202);
     let admin = server.remote(Role::Admin);
     assert_eq!(admin.post("/api/v1/running", cleanup).await.status, 202);
-    assert_eq!(admin.post("/api/v1/restores", restore(&full)).await.status, 202, "the program will refuse it");
+    assert_eq!(
+        admin.post("/api/v1/restores", restore(&full)).await.status,
+        202,
+        "the program will refuse it"
+    );
     assert_eq!(admin.post("/api/v1/restores", restore("standby".as_ref())).await.status, 202);
-    assert!(server.engine.asked().started.iter().all(|(_, by)| by == "operator-anna" || by == "admin-anna"));
+    assert!(
+        server
+            .engine
+            .asked()
+            .started
+            .iter()
+            .all(|(_, by)| by == "operator-anna" || by == "admin-anna")
+    );
 }
 
 #[tokio::test]
@@ -154,12 +182,19 @@ async fn tokens_that_are_not_good_are_none() {
     let path = "/api/v1/health";
     let admin = server.remote(Role::Admin);
     assert_eq!(admin.get(path).await.status, 200);
-    let wrong = server.stranger().with_token("bkpd_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").get(path).await;
+    let wrong = server
+        .stranger()
+        .with_token("bkpd_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+        .get(path)
+        .await;
     assert_eq!(wrong.status, 401);
     assert!(wrong.head.contains("www-authenticate: bearer"), "{}", wrong.head);
     // Whoever gives a wrong token at the socket is not an admin instead.
     assert_eq!(server.local().with_token("bkpd_wrong").get(path).await.status, 401);
-    assert_eq!(server.local().with_token(server.token(Role::Auditor)).get("/api/v1/status").await.status, 403);
+    assert_eq!(
+        server.local().with_token(server.token(Role::Auditor)).get("/api/v1/status").await.status,
+        403
+    );
     tokens.revoke("admin-anna").unwrap();
     assert_eq!(admin.get(path).await.status, 401, "at once");
     std::fs::write(server.state().join("tokens.json"), "nonsense").unwrap();

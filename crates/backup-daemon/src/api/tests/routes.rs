@@ -12,7 +12,10 @@ async fn jobs_tasks_and_what_goes_on() {
     server.remember().await;
     let operator = server.remote(Role::Operator);
     let jobs = operator.get("/api/v1/jobs").await.json();
-    assert_eq!((&jobs["jobs"][0]["name"], &jobs["jobs"][1]["name"]), (&json!("docs"), &json!("new")));
+    assert_eq!(
+        (&jobs["jobs"][0]["name"], &jobs["jobs"][1]["name"]),
+        (&json!("docs"), &json!("new"))
+    );
     assert_eq!(jobs["jobs"][0]["last_run"]["state"], "verified");
     assert_eq!(
         (&jobs["jobs"][0]["rpo_seconds"], &jobs["groups"][0]["jobs"]),
@@ -28,7 +31,10 @@ async fn jobs_tasks_and_what_goes_on() {
     assert_eq!(operator.get("/api/v1/running/none").await.status, 404);
     assert_eq!(operator.get("/api/v1/ended").await.json()["ended"][0]["id"], "b0");
     let status = operator.get("/api/v1/status").await.json();
-    assert_eq!((&status["running"], &status["waiting"], &status["role"]), (&json!(1), &json!(1), &json!("operator")));
+    assert_eq!(
+        (&status["running"], &status["waiting"], &status["role"]),
+        (&json!(1), &json!(1), &json!("operator"))
+    );
     assert_eq!(operator.get("/api/v1/health").await.json()["healthy"], true);
 }
 
@@ -36,7 +42,9 @@ async fn jobs_tasks_and_what_goes_on() {
 async fn work_is_begun_stopped_and_paused_and_recorded() {
     let server = Server::start().await;
     let operator = server.remote(Role::Operator);
-    let reply = operator.post("/api/v1/running", json!({ "kind": "backup", "job": "docs", "type": "full" })).await;
+    let reply = operator
+        .post("/api/v1/running", json!({ "kind": "backup", "job": "docs", "type": "full" }))
+        .await;
     assert_eq!((reply.status, reply.json()), (202, json!({ "id": "s1" })));
     let work = Work::Backup { job: "docs".into(), kind: Some("full".into()), tier: None };
     assert_eq!(server.engine.asked().started, [(work, "operator-anna".to_owned())]);
@@ -51,7 +59,10 @@ async fn work_is_begun_stopped_and_paused_and_recorded() {
         (json!({ "kind": "report", "since": "yesterday" }), 400),
         (json!({ "kind": "dance" }), 400),
         (json!({ "kind": "prune", "repository": "main" }), 403),
-        (json!({ "kind": "archive", "from": "main", "to": "x", "older_than": "90d", "remove": true }), 403),
+        (
+            json!({ "kind": "archive", "from": "main", "to": "x", "older_than": "90d", "remove": true }),
+            403,
+        ),
         (json!({ "kind": "archive", "from": "main", "to": "x", "older_than": "long" }), 400),
         (json!({ "kind": "copy", "from": "main", "to": "s3://me:hush@x/" }), 400),
     ] {
@@ -62,19 +73,34 @@ async fn work_is_begun_stopped_and_paused_and_recorded() {
     assert_eq!(server.engine.asked().started.len(), 1);
     assert_eq!(operator.ask("POST", "/api/v1/running/r1/cancel", None).await.status, 202);
     assert_eq!(operator.ask("POST", "/api/v1/running/none/cancel", None).await.status, 404);
-    assert_eq!(operator.post("/api/v1/tasks/pause", json!({ "task": "docs/daily" })).await.status, 200);
-    assert_eq!(operator.post("/api/v1/tasks/resume", json!({})).await.json(), json!({ "task": null, "paused": false }));
+    assert_eq!(
+        operator.post("/api/v1/tasks/pause", json!({ "task": "docs/daily" })).await.status,
+        200
+    );
+    assert_eq!(
+        operator.post("/api/v1/tasks/resume", json!({})).await.json(),
+        json!({ "task": null, "paused": false })
+    );
     assert_eq!(operator.post("/api/v1/tasks/pause", json!({ "task": "none" })).await.status, 404);
     let asked = server.engine.asked();
     assert_eq!(asked.cancelled, ["r1"]);
     assert_eq!(asked.paused, [(Some("docs/daily".to_owned()), true), (None, false)]);
-    let told: Vec<String> =
-        server.audit("api").iter().map(|record| format!("{} {}", record.operation, record.status.as_str())).collect();
+    let told: Vec<String> = server
+        .audit("api")
+        .iter()
+        .map(|record| format!("{} {}", record.operation, record.status.as_str()))
+        .collect();
     assert_eq!(told[0], "api start success");
     assert_eq!(told.iter().filter(|told| *told == "api start failure").count(), 13, "{told:?}");
     assert_eq!(
         told[14..],
-        ["api cancel success", "api cancel failure", "api pause success", "api resume success", "api pause failure"]
+        [
+            "api cancel success",
+            "api cancel failure",
+            "api pause success",
+            "api resume success",
+            "api pause failure"
+        ]
     );
     let first = &server.audit("api start")[0];
     assert_eq!(
@@ -94,11 +120,27 @@ async fn runs_and_their_messages() {
     let operator = server.remote(Role::Operator);
     let runs = operator.get("/api/v1/runs").await.json();
     assert_eq!(runs["runs"].as_array().unwrap().len(), 3);
-    assert_eq!(operator.get("/api/v1/runs?state=failed").await.json()["runs"].as_array().unwrap().len(), 1);
-    assert_eq!(operator.get("/api/v1/runs?what=restore&job=docs").await.json()["runs"].as_array().unwrap().len(), 1);
-    assert_eq!(operator.get("/api/v1/runs?since=30min%20ago").await.json()["runs"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        operator.get("/api/v1/runs?state=failed").await.json()["runs"].as_array().unwrap().len(),
+        1
+    );
+    assert_eq!(
+        operator.get("/api/v1/runs?what=restore&job=docs").await.json()["runs"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        operator.get("/api/v1/runs?since=30min%20ago").await.json()["runs"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
     assert_eq!(operator.get(&format!("/api/v1/runs/{}", last.id)).await.json(), runs["runs"][0]);
-    for wrong in ["?limit=0", "?limit=1001", "?limit=x", "?state=odd", "?since=when", "?unknown=1"] {
+    for wrong in ["?limit=0", "?limit=1001", "?limit=x", "?state=odd", "?since=when", "?unknown=1"]
+    {
         let reply = operator.get(&format!("/api/v1/runs{wrong}")).await;
         assert!(reply.status == 400 && reply.is_problem(), "{wrong}: {reply:?}");
     }
@@ -118,16 +160,34 @@ async fn runs_and_their_messages() {
 async fn the_program_is_asked_on_behalf_of_whoever_asks() {
     let server = Server::start().await;
     let operator = server.remote(Role::Operator);
-    assert_eq!(operator.get("/api/v1/snapshots?job=docs&repository=main&days=7&before=2h%20ago").await.status, 200);
-    assert_eq!(operator.get("/api/v1/snapshots/1a2b?job=docs").await.json()["snapshot"]["id"], "1a2b");
+    assert_eq!(
+        operator
+            .get("/api/v1/snapshots?job=docs&repository=main&days=7&before=2h%20ago")
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        operator.get("/api/v1/snapshots/1a2b?job=docs").await.json()["snapshot"]["id"],
+        "1a2b"
+    );
     assert_eq!(operator.get("/api/v1/jobs/docs/timeline").await.status, 200);
-    let plan =
-        operator.post("/api/v1/restores/plan", json!({ "what": "docs", "at": "2h ago", "target": "/srv/x" })).await;
+    let plan = operator
+        .post(
+            "/api/v1/restores/plan",
+            json!({ "what": "docs", "at": "2h ago", "target": "/srv/x" }),
+        )
+        .await;
     assert_eq!(plan.json()["plan"][1]["files"], 3);
-    for (what, target) in [("all", "/srv/x"), ("all", "all"), ("docs:latest", "standby"), ("1a2b", "/srv/x")] {
+    for (what, target) in
+        [("all", "/srv/x"), ("all", "all"), ("docs:latest", "standby"), ("1a2b", "/srv/x")]
+    {
         let order = json!({ "what": what, "target": target, "format": "text" });
         let plan = operator.post("/api/v1/restores/plan", order).await;
-        assert!(plan.json()["text"].as_str().is_some_and(|text| text.contains("summary")), "{plan:?}");
+        assert!(
+            plan.json()["text"].as_str().is_some_and(|text| text.contains("summary")),
+            "{plan:?}"
+        );
     }
     let order = json!({ "what": "1a2b", "repository": "main", "target": "/srv/x" });
     operator.post("/api/v1/restores/plan", order).await;
@@ -140,8 +200,12 @@ async fn the_program_is_asked_on_behalf_of_whoever_asks() {
     assert_eq!(auditor.get("/api/v1/audit/verdict").await.json()["sound"], true);
     assert_eq!(auditor.get("/api/v1/reports?since=30d").await.json()["schema_version"], 1);
     let html = auditor.get("/api/v1/reports?format=html").await;
-    assert!(html.head.contains("text/html") && html.head.contains("content-security-policy: default-src 'none'"));
-    let calls: Vec<String> = server.program.calls().into_iter().map(|(words, by)| format!("{by}: {words}")).collect();
+    assert!(
+        html.head.contains("text/html")
+            && html.head.contains("content-security-policy: default-src 'none'")
+    );
+    let calls: Vec<String> =
+        server.program.calls().into_iter().map(|(words, by)| format!("{by}: {words}")).collect();
     insta::assert_snapshot!(calls.join("\n"), @r"
     operator-anna: list --json --repo=main --job=docs --before=2h ago --days=7
     operator-anna: show --json --job=docs -- 1a2b
@@ -184,18 +248,25 @@ async fn the_program_is_asked_on_behalf_of_whoever_asks() {
 async fn verbs_are_asked_for_by_who_may() {
     let server = Server::start().await;
     let (operator, auditor) = (server.remote(Role::Operator), server.remote(Role::Auditor));
-    let said = operator.get("/api/v1/verbs/list?words=%5B%22--job%3Ddocs%22%5D&json=true&quiet=true").await.json();
+    let said = operator
+        .get("/api/v1/verbs/list?words=%5B%22--job%3Ddocs%22%5D&json=true&quiet=true")
+        .await
+        .json();
     assert_eq!((&said["exit_code"], &said["err"]), (&json!(0), &json!("")));
     assert!(said["out"].as_str().unwrap().contains("snapshots"));
     // What the program says when it fails is an answer.
     let gone = operator.get("/api/v1/verbs/show?words=%5B%22--%22%2C%22gone%22%5D").await.json();
-    assert!(gone["exit_code"] == 1 && gone["out"].as_str().unwrap().contains("no snapshot"), "{gone}");
+    assert!(
+        gone["exit_code"] == 1 && gone["out"].as_str().unwrap().contains("no snapshot"),
+        "{gone}"
+    );
     auditor.get("/api/v1/verbs/audit-verify").await.json();
     for verb in super::super::verbs::VERBS.iter().filter(|verb| verb.role > Role::Auditor) {
         let reply = auditor.get(&format!("/api/v1/verbs/{}", verb.name)).await;
         assert!(reply.status == 403 && reply.is_problem(), "{}: {reply:?}", verb.name);
     }
-    let calls: Vec<String> = server.program.calls().into_iter().map(|(words, by)| format!("{by}: {words}")).collect();
+    let calls: Vec<String> =
+        server.program.calls().into_iter().map(|(words, by)| format!("{by}: {words}")).collect();
     insta::assert_snapshot!(calls.join("\n"), @r"
     operator-anna: list --quiet --json --job=docs
     operator-anna: show -- gone
@@ -235,12 +306,18 @@ async fn alerts_are_silenced_and_heard_again() {
     server.alert();
     let operator = server.remote(Role::Operator);
     let alerts = operator.get("/api/v1/alerts").await.json();
-    assert_eq!((&alerts["alerts"][0]["phase"], &alerts["alerts"][0]["silenced"]), (&json!("firing"), &json!(false)));
+    assert_eq!(
+        (&alerts["alerts"][0]["phase"], &alerts["alerts"][0]["silenced"]),
+        (&json!("firing"), &json!(false))
+    );
     let order = json!({ "rule": "stale", "subject": "docs", "for": "2h", "reason": "db1 moves" });
     let made = operator.post("/api/v1/alerts/silences", order.clone()).await;
     assert_eq!((made.status, &made.json()["user"]), (201, &json!("operator-anna")));
     let alerts = operator.get("/api/v1/alerts").await.json();
-    assert_eq!((&alerts["alerts"][0]["silenced"], &alerts["silences"][0]), (&json!(true), &made.json()));
+    assert_eq!(
+        (&alerts["alerts"][0]["silenced"], &alerts["silences"][0]),
+        (&json!(true), &made.json())
+    );
     for (key, value) in [
         ("rule", json!("none")),
         ("subject", json!("none")),
@@ -259,7 +336,10 @@ async fn alerts_are_silenced_and_heard_again() {
     assert_eq!(operator.ask("DELETE", &path, None).await.status, 404);
     assert_eq!(operator.get("/api/v1/alerts").await.json()["alerts"][0]["silenced"], false);
     let record = &server.audit("api silence")[0];
-    assert_eq!((record.class.as_str(), record.details["reason"].as_str()), ("compliance", "db1 moves"));
+    assert_eq!(
+        (record.class.as_str(), record.details["reason"].as_str()),
+        ("compliance", "db1 moves")
+    );
 }
 
 #[tokio::test]
@@ -281,9 +361,15 @@ async fn auditors_see_who_did_what() {
 async fn whether_it_lives_and_is_ready() {
     let server = Server::start().await;
     let stranger = server.stranger();
-    assert_eq!((stranger.get("/healthz").await.body, stranger.get("/readyz").await.status), ("ok\n".to_owned(), 200));
+    assert_eq!(
+        (stranger.get("/healthz").await.body, stranger.get("/readyz").await.status),
+        ("ok\n".to_owned(), 200)
+    );
     server.engine.change(|asked| asked.is_stopping = true);
-    assert_eq!((stranger.get("/healthz").await.status, stranger.get("/readyz").await.status), (200, 503));
+    assert_eq!(
+        (stranger.get("/healthz").await.status, stranger.get("/readyz").await.status),
+        (200, 503)
+    );
     server.engine.change(|asked| asked.is_dead = true);
     assert_eq!(stranger.get("/healthz").await.status, 503);
     assert_eq!(server.local().get("/api/v1/health").await.json()["healthy"], false);

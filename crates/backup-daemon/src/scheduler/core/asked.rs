@@ -11,7 +11,8 @@ impl Core {
         let task = |kept: &Kept| {
             let Kept { planned, order, remembered, .. } = kept;
             let table = planned.timetable.as_ref();
-            let next = table.zip(remembered.handled).and_then(|(table, handled)| table.next(handled));
+            let next =
+                table.zip(remembered.handled).and_then(|(table, handled)| table.next(handled));
             Task {
                 name: planned.name.clone(),
                 work: order.work.clone(),
@@ -38,7 +39,12 @@ impl Core {
         Health { looked: self.looked, troubles: self.troubles.clone(), stopping: self.stopping }
     }
 
-    pub(in crate::scheduler) fn start(&mut self, work: Work, by: &str, now: Now) -> Result<String, Refusal> {
+    pub(in crate::scheduler) fn start(
+        &mut self,
+        work: Work,
+        by: &str,
+        now: Now,
+    ) -> Result<String, Refusal> {
         if self.stopping {
             return Err(Refusal::Busy("the daemon is ending".to_owned()));
         }
@@ -50,13 +56,17 @@ impl Core {
             )));
         }
         let order = self.orders.asked(work, self.plan.deadline)?;
-        let same = |item: &&Item| item.order.work == order.work || !item.order.uses.jobs.is_disjoint(&order.uses.jobs);
+        let same = |item: &&Item| {
+            item.order.work == order.work || !item.order.uses.jobs.is_disjoint(&order.uses.jobs)
+        };
         if let Some(item) = self.items.iter().find(same) {
             let how = if item.waits() { "waits for its turn" } else { "goes on" };
             return Err(Refusal::Refused(format!("it {how} already, as {}", item.id)));
         }
         // Tasks wait once each, and are never left out because of what people ask for.
-        if self.items.iter().filter(|item| item.waits() && item.by != SCHEDULE).count() >= MAX_WAITING {
+        if self.items.iter().filter(|item| item.waits() && item.by != SCHEDULE).count()
+            >= MAX_WAITING
+        {
             return Err(Refusal::Busy(format!("{MAX_WAITING} pieces of work wait already")));
         }
         Ok(self.push(None, by, order, now))
@@ -68,7 +78,9 @@ impl Core {
         };
         let item = &mut self.items[at];
         if let (Work::Follow { .. }, Some(task)) = (&item.order.work, &item.task) {
-            return Err(Refusal::Refused(format!("it would be begun again: pause the task {task}")));
+            return Err(Refusal::Refused(format!(
+                "it would be begun again: pause the task {task}"
+            )));
         }
         if item.waits() {
             let ending = Ending::failed("it was stopped before it began");
@@ -79,7 +91,12 @@ impl Core {
         Ok(())
     }
 
-    pub(in crate::scheduler) fn pause(&mut self, task: Option<&str>, paused: bool, now: Now) -> Result<(), Refusal> {
+    pub(in crate::scheduler) fn pause(
+        &mut self,
+        task: Option<&str>,
+        paused: bool,
+        now: Now,
+    ) -> Result<(), Refusal> {
         if let Some(name) = task
             && !self.tasks.iter().any(|kept| kept.planned.name == name)
         {
@@ -87,7 +104,8 @@ impl Core {
         }
         let mut named = Vec::new();
         for kept in &mut self.tasks {
-            if task.is_none_or(|task| task == kept.planned.name) && kept.remembered.paused != paused {
+            if task.is_none_or(|task| task == kept.planned.name) && kept.remembered.paused != paused
+            {
                 kept.remembered.paused = paused;
                 kept.supervised = Supervised::default();
                 named.push(kept.planned.name.clone());
@@ -106,9 +124,13 @@ impl Core {
         Ok(())
     }
 
-    /// Of a paused task, what waits is not begun, and its log is followed no more. A backup that goes on comes to its end.
+    /// Of a paused task, what waits is not begun, and its log is followed no more. A backup that
+    /// goes on comes to its end.
     fn withdraw(&mut self, task: &str, now: Now) {
-        let Some(item) = self.items.iter_mut().find(|item| item.task.as_deref() == Some(task)) else { return };
+        let Some(item) = self.items.iter_mut().find(|item| item.task.as_deref() == Some(task))
+        else {
+            return;
+        };
         if item.waits() {
             let (id, ending) = (item.id.clone(), Ending::failed("it was paused"));
             self.over(&id, ending, now);

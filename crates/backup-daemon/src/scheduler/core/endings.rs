@@ -23,7 +23,10 @@ impl Core {
                 runs.stop = Some((Why::Deadline, now.steady));
             }
             match runs.stop {
-                Some((_, since)) if !runs.killed && (self.hurry || now.steady.saturating_sub(since) > self.grace) => {
+                Some((_, since))
+                    if !runs.killed
+                        && (self.hurry || now.steady.saturating_sub(since) > self.grace) =>
+                {
                     runs.killed = true;
                     todo.push(Do::Kill(id));
                 }
@@ -49,7 +52,9 @@ impl Core {
 
     /// A process said how far it is.
     pub(in crate::scheduler) fn progress(&mut self, id: &str, progress: serde_json::Value) {
-        if let Some(runs) = self.items.iter_mut().find(|item| item.id == id).and_then(Item::runs_mut) {
+        if let Some(runs) =
+            self.items.iter_mut().find(|item| item.id == id).and_then(Item::runs_mut)
+        {
             runs.progress = Some(progress.clone());
             self.events.push(TaskEvent::Progress { id: id.to_owned(), progress });
         }
@@ -62,23 +67,31 @@ impl Core {
         let why = item.runs().and_then(|runs| runs.stop).map(|(why, _)| why);
         let mut ending = ending;
         if why == Some(Why::Deadline) {
-            ending.error =
-                format!("it took longer than it may, and was stopped. {}", ending.error).trim_end().to_owned();
+            ending.error = format!("it took longer than it may, and was stopped. {}", ending.error)
+                .trim_end()
+                .to_owned();
         }
         let is_follow = matches!(item.order.work, Work::Follow { .. });
         self.say_ended(&item, &ending, why, now);
         let ended = item.ended(ending.clone(), now.wall);
-        if let Some(kept) = self.tasks.iter_mut().find(|kept| Some(&kept.planned.name) == item.task.as_ref()) {
+        if let Some(kept) =
+            self.tasks.iter_mut().find(|kept| Some(&kept.planned.name) == item.task.as_ref())
+        {
             kept.remembered.last = Some(Last::from(&ended));
-            // What was cut off because the daemon ends is made up for when it begins again; not what came to its end all the same.
+            // What was cut off because the daemon ends is made up for when it begins again; not
+            // what came to its end all the same.
             if why != Some(Why::Ending) || matches!(ending.exit_code, Some(0 | WARNINGS)) {
                 kept.remembered.owed = None;
             }
             if is_follow && why.is_none() {
                 let began = item.runs().map_or(now.steady, |runs| runs.began);
                 let pause = kept.supervised.failed(began, now.steady);
-                let trouble =
-                    format!("ended {}: {}; begun again after {} s", code(&ending), ending.error, pause.as_secs());
+                let trouble = format!(
+                    "ended {}: {}; begun again after {} s",
+                    code(&ending),
+                    ending.error,
+                    pause.as_secs()
+                );
                 self.troubles.insert(kept.planned.name.clone(), trouble);
             } else if is_follow {
                 self.troubles.remove(&kept.planned.name);
@@ -103,7 +116,8 @@ impl Core {
             Some(Why::Anew) => ", stopped to begin with other settings",
             Some(Why::Deadline) | None => "",
         };
-        let error = if ending.error.is_empty() { String::new() } else { format!(": {}", ending.error) };
+        let error =
+            if ending.error.is_empty() { String::new() } else { format!(": {}", ending.error) };
         let text = format!("ended {} after {took} s{why}{error}", code(ending));
         self.say(level, item.task.as_deref(), Some(&item.id), text, now);
     }
@@ -114,7 +128,8 @@ impl Core {
             return;
         }
         self.stopping = true;
-        let waiting: Vec<String> = self.items.iter().filter(|item| item.waits()).map(|item| item.id.clone()).collect();
+        let waiting: Vec<String> =
+            self.items.iter().filter(|item| item.waits()).map(|item| item.id.clone()).collect();
         for id in waiting {
             let Some(at) = self.items.iter().position(|item| item.id == id) else { continue };
             let item = self.items.remove(at);

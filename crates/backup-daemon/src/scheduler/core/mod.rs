@@ -1,7 +1,7 @@
 //! What is to be begun and stopped when, without doing it.
 //!
-//! Who drives it calls [`Core::tick`] every second and whenever something may have changed, stores what is to survive, does what it
-//! says, and tells it what became of that.
+//! Who drives it calls [`Core::tick`] every second and whenever something may have changed, stores
+//! what is to survive, does what it says, and tells it what became of that.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -86,7 +86,13 @@ pub(in crate::scheduler) struct Core {
 }
 
 impl Core {
-    pub(in crate::scheduler) fn new(plan: Plan, orders: Orders, memory: Memory, grace: Duration, now: Now) -> Self {
+    pub(in crate::scheduler) fn new(
+        plan: Plan,
+        orders: Orders,
+        memory: Memory,
+        grace: Duration,
+        now: Now,
+    ) -> Self {
         let mut core = Self {
             plan: Plan { tasks: Vec::new(), ..plan.clone() },
             orders,
@@ -111,17 +117,22 @@ impl Core {
     /// Takes tasks over, with what is remembered of them, and makes up for what they owe.
     fn take_over(&mut self, planned: Vec<Planned>, mut memory: Memory, now: Now) {
         for planned in planned {
-            let schedule = planned
-                .timetable
-                .as_ref()
-                .map_or(String::new(), |table| format!("{} {}", table.cron, table.zone.iana_name().unwrap_or("local")));
+            let schedule = planned.timetable.as_ref().map_or(String::new(), |table| {
+                format!("{} {}", table.cron, table.zone.iana_name().unwrap_or("local"))
+            });
             let mut remembered = memory.tasks.remove(&planned.name).unwrap_or_default();
             if remembered.schedule != schedule {
                 // It was due at other times: none of them was missed.
                 remembered = Remembered { handled: None, owed: None, schedule, ..remembered };
             }
             let order = self.orders.planned(&planned);
-            self.tasks.push(Kept { planned, order, remembered, supervised: Supervised::default(), next: None });
+            self.tasks.push(Kept {
+                planned,
+                order,
+                remembered,
+                supervised: Supervised::default(),
+                next: None,
+            });
         }
         for at in 0..self.tasks.len() {
             self.make_up(at, now);
@@ -134,7 +145,10 @@ impl Core {
         if self.items.iter().any(|item| item.task.as_ref() == Some(&kept.planned.name)) {
             return;
         }
-        let (Some(owed), Some(table)) = (kept.remembered.owed.take(), &kept.planned.timetable) else { return };
+        let (Some(owed), Some(table)) = (kept.remembered.owed.take(), &kept.planned.timetable)
+        else {
+            return;
+        };
         let age = now.wall.duration_since(owed);
         let counts = match table.catch_up {
             CatchUp::Never => false,
@@ -160,15 +174,19 @@ impl Core {
         self.orders = orders;
         self.plan = Plan { tasks: Vec::new(), ..plan.clone() };
         let old = std::mem::take(&mut self.tasks);
-        let stays = |item: &Item| plan.tasks.iter().any(|planned| item.task.as_ref() == Some(&planned.name));
+        let stays = |item: &Item| {
+            plan.tasks.iter().any(|planned| item.task.as_ref() == Some(&planned.name))
+        };
         self.items.retain(|item| !item.waits() || item.by != SCHEDULE || stays(item));
         self.take_over(plan.tasks, memory, now);
         for kept in &mut self.tasks {
-            if let Some(before) = old.iter().find(|before| before.planned.name == kept.planned.name) {
+            if let Some(before) = old.iter().find(|before| before.planned.name == kept.planned.name)
+            {
                 kept.supervised = before.supervised;
             }
             // What waits for its turn goes on waiting, and is done with the settings of now.
-            let of_task = |item: &&mut Item| item.waits() && item.task.as_ref() == Some(&kept.planned.name);
+            let of_task =
+                |item: &&mut Item| item.waits() && item.task.as_ref() == Some(&kept.planned.name);
             for item in self.items.iter_mut().filter(of_task) {
                 item.order = kept.order.clone();
             }
@@ -178,7 +196,9 @@ impl Core {
             self.troubles.remove(&before.planned.name);
         }
         // Whoever follows a log goes on where it stopped, with the settings of now.
-        let follows = |item: &&mut Item| item.task.is_some() && matches!(item.order.work, Work::Follow { .. });
+        let follows = |item: &&mut Item| {
+            item.task.is_some() && matches!(item.order.work, Work::Follow { .. })
+        };
         for item in self.items.iter_mut().filter(follows) {
             stop(item, Why::Anew, now);
         }
@@ -191,7 +211,13 @@ impl Core {
     }
 
     fn memory(&self) -> Memory {
-        Memory { tasks: self.tasks.iter().map(|kept| (kept.planned.name.clone(), kept.remembered.clone())).collect() }
+        Memory {
+            tasks: self
+                .tasks
+                .iter()
+                .map(|kept| (kept.planned.name.clone(), kept.remembered.clone()))
+                .collect(),
+        }
     }
 
     /// That what must survive could not be stored, or could be again.
@@ -201,7 +227,10 @@ impl Core {
     }
 
     pub(in crate::scheduler) fn damaged_memory(&mut self, aside: &Path, now: Now) {
-        let text = format!("what was remembered of tasks is damaged, and put aside as {}", aside.display());
+        let text = format!(
+            "what was remembered of tasks is damaged, and put aside as {}",
+            aside.display()
+        );
         self.say(Level::Warning, None, None, text, now);
     }
 
@@ -246,7 +275,13 @@ impl Core {
         kept.remembered.delay = table.delay.as_secs();
         self.changed = true;
         if look.put_back {
-            self.say(Level::Warning, Some(&name), None, "the clock was put back: its times begin anew".into(), now);
+            self.say(
+                Level::Warning,
+                Some(&name),
+                None,
+                "the clock was put back: its times begin anew".into(),
+                now,
+            );
         }
         if self.tasks[at].remembered.paused {
             return;
@@ -280,7 +315,13 @@ impl Core {
             return;
         }
         if due.late {
-            self.say(Level::Info, Some(&name), None, format!("what was due at {} is made up for", due.time), now);
+            self.say(
+                Level::Info,
+                Some(&name),
+                None,
+                format!("what was due at {} is made up for", due.time),
+                now,
+            );
         }
         let order = self.tasks[at].order.clone();
         self.tasks[at].remembered.owed = Some(due.time);
@@ -292,7 +333,15 @@ impl Core {
         self.numbers += 1;
         let id = format!("{:x}-{}", self.begun.as_millisecond(), self.numbers);
         let (by, waits) = (by.to_owned(), now.steady);
-        let item = Item { id: id.clone(), task, by, order, waits, said_waiting: false, stage: Stage::Waits };
+        let item = Item {
+            id: id.clone(),
+            task,
+            by,
+            order,
+            waits,
+            said_waiting: false,
+            stage: Stage::Waits,
+        };
         self.items.push(item);
         id
     }
@@ -329,13 +378,25 @@ impl Core {
                 continue;
             }
             let (since, began) = (now.wall, now.steady);
-            item.stage = Stage::Runs(Runs { since, began, stop: None, asked: false, killed: false, progress: None });
-            todo.push(Do::Begin { id: item.id.clone(), args: item.order.args.clone(), by: item.by.clone() });
+            item.stage = Stage::Runs(Runs {
+                since,
+                began,
+                stop: None,
+                asked: false,
+                killed: false,
+                progress: None,
+            });
+            todo.push(Do::Begin {
+                id: item.id.clone(),
+                args: item.order.args.clone(),
+                by: item.by.clone(),
+            });
             self.events.push(TaskEvent::Began(item.shown()));
         }
         for id in next {
             let item = self.items.iter().find(|item| item.id == id);
-            let (task, by) = item.map(|item| (item.task.clone(), item.by.clone())).unwrap_or_default();
+            let (task, by) =
+                item.map(|item| (item.task.clone(), item.by.clone())).unwrap_or_default();
             let by = if by == SCHEDULE { String::new() } else { format!(", asked for by {by}") };
             self.say(Level::Info, task.as_deref(), Some(&id), format!("begun{by}"), now);
         }

@@ -65,7 +65,8 @@ impl World {
     fn new(text: &str, at: &str, takes: fn(&str) -> Duration) -> Self {
         let loaded = loaded(text);
         let now = Now { wall: at.parse().unwrap(), steady: Duration::ZERO };
-        let core = Core::new(plan(&loaded), Orders::new(loaded.clone()), Memory::default(), GRACE, now);
+        let core =
+            Core::new(plan(&loaded), Orders::new(loaded.clone()), Memory::default(), GRACE, now);
         let (going, begun, said) = (BTreeMap::new(), Vec::new(), Vec::new());
         Self { loaded, core, now, going, begun, takes, deaf: "-", said }
     }
@@ -86,8 +87,12 @@ impl World {
     }
 
     fn look(&mut self) {
-        let over: Vec<String> =
-            self.going.iter().filter(|(_, (_, end))| *end <= self.now.steady).map(|(id, _)| id.clone()).collect();
+        let over: Vec<String> = self
+            .going
+            .iter()
+            .filter(|(_, (_, end))| *end <= self.now.steady)
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in over {
             self.end(&id, Some(0));
         }
@@ -101,13 +106,18 @@ impl World {
             }
         }
         let (_, lines) = self.core.take_said();
-        self.said.extend(lines.into_iter().map(|line| format!("{}: {}", line.task.unwrap_or_default(), line.message)));
+        self.said.extend(
+            lines
+                .into_iter()
+                .map(|line| format!("{}: {}", line.task.unwrap_or_default(), line.message)),
+        );
     }
 
     fn act(&mut self, what: Do) {
         match what {
             Do::Begin { id, .. } => {
-                let running = self.core.running().into_iter().find(|running| running.id == id).unwrap();
+                let running =
+                    self.core.running().into_iter().find(|running| running.id == id).unwrap();
                 let task = running.task.unwrap_or_else(|| format!("by {}", running.by));
                 let end = self.now.steady.saturating_add((self.takes)(&task));
                 self.going.insert(id, (self.begun.len(), end));
@@ -141,13 +151,21 @@ impl World {
         self.now.steady += time;
         self.now.wall += SignedDuration::try_from(time).unwrap();
         let memory: Memory = serde_json::from_slice(&text).unwrap();
-        self.core = Core::new(plan(&self.loaded), Orders::new(self.loaded.clone()), memory, GRACE, self.now);
+        self.core = Core::new(
+            plan(&self.loaded),
+            Orders::new(self.loaded.clone()),
+            memory,
+            GRACE,
+            self.now,
+        );
     }
 
     /// When a task was begun, by local clocks.
     fn times(&self, task: &str, zone: &str) -> Vec<String> {
         let zone = TimeZone::get(zone).unwrap();
         let of_task = self.begun.iter().filter(|begun| begun.task == task);
-        of_task.map(|begun| begun.at.to_zoned(zone.clone()).strftime("%d %H:%M").to_string()).collect()
+        of_task
+            .map(|begun| begun.at.to_zoned(zone.clone()).strftime("%d %H:%M").to_string())
+            .collect()
     }
 }

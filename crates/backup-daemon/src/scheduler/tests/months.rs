@@ -5,8 +5,8 @@ use super::*;
 const DAY: Duration = Duration::from_secs(86_400);
 const STEP: Duration = Duration::from_secs(20);
 
-/// A job every night, one every hour that takes too long at times, one on Sundays that does not fit beside the night's, a quarter-hourly
-/// look, and a log.
+/// A job every night, one every hour that takes too long at times, one on Sundays that does not fit
+/// beside the night's, a quarter-hourly look, and a log.
 fn config(zone: &str) -> String {
     format!(
         r#"
@@ -67,16 +67,23 @@ fn shown(time: jiff::civil::DateTime) -> String {
     time.strftime("%d %H:%M").to_string()
 }
 
-/// Runs a month, in which clocks are changed on `day`, with restarts; `after_gap` is when that day's 02:30 comes if there is none.
+/// Runs a month, in which clocks are changed on `day`, with restarts; `after_gap` is when that
+/// day's 02:30 comes if there is none.
 fn month(zone: &str, from: &str, day: &str, days: i32, night: &str) {
     let mut world = World::new(&config(zone), from, takes);
     world.pass(DAY * u32::try_from(days).unwrap(), STEP);
     let minutes = minutes(zone, from, days);
-    let is = |hour: i8, minute: i8| move |time: &jiff::civil::DateTime| (time.hour(), time.minute()) == (hour, minute);
+    let is = |hour: i8, minute: i8| {
+        move |time: &jiff::civil::DateTime| (time.hour(), time.minute()) == (hour, minute)
+    };
 
-    // Once every night, on the day on which clocks are changed as documented. On Sundays both are due at once, and one waits.
-    let mut daily: Vec<String> =
-        minutes.iter().filter(|(time, first)| *first && is(2, 30)(time)).map(|(time, _)| shown(*time)).collect();
+    // Once every night, on the day on which clocks are changed as documented. On Sundays both are
+    // due at once, and one waits.
+    let mut daily: Vec<String> = minutes
+        .iter()
+        .filter(|(time, first)| *first && is(2, 30)(time))
+        .map(|(time, _)| shown(*time))
+        .collect();
     if !daily.iter().any(|time| time.starts_with(day)) {
         daily.push(format!("{day} {night}"));
         daily.sort();
@@ -84,23 +91,33 @@ fn month(zone: &str, from: &str, day: &str, days: i32, night: &str) {
     assert_eq!(world.times("night/daily", zone), daily, "{zone}");
     assert_eq!(daily.len(), usize::try_from(days).unwrap());
     let weekly = world.begun.iter().filter(|begun| begun.task == "night/weekly");
-    let sundays = minutes.iter().filter(|(time, _)| is(12, 0)(time) && time.weekday() == jiff::civil::Weekday::Sunday);
+    let sundays = minutes
+        .iter()
+        .filter(|(time, _)| is(12, 0)(time) && time.weekday() == jiff::civil::Weekday::Sunday);
     assert_eq!(weekly.clone().count(), sundays.count());
     for weekly in weekly {
         let daily = world.begun.iter().find(|begun| {
-            begun.task == "night/daily" && begun.at.duration_since(weekly.at).abs() < SignedDuration::from_hours(3)
+            begun.task == "night/daily"
+                && begun.at.duration_since(weekly.at).abs() < SignedDuration::from_hours(3)
         });
         assert!(weekly.at >= daily.unwrap().ended.unwrap(), "not both at once");
     }
 
     // By the clock, whatever it shows: every quarter of an hour that there is.
-    let quarters: Vec<String> =
-        minutes.iter().filter(|(time, _)| time.minute() % 15 == 0).map(|(time, _)| shown(*time)).collect();
+    let quarters: Vec<String> = minutes
+        .iter()
+        .filter(|(time, _)| time.minute() % 15 == 0)
+        .map(|(time, _)| shown(*time))
+        .collect();
     assert_eq!(world.times("alerts", zone), quarters);
 
     // Every hour is due; what takes 70 minutes lets every second one go by.
-    let hours: Vec<String> =
-        minutes.iter().filter(|(time, _)| time.minute() == 10).step_by(2).map(|(time, _)| shown(*time)).collect();
+    let hours: Vec<String> = minutes
+        .iter()
+        .filter(|(time, _)| time.minute() == 10)
+        .step_by(2)
+        .map(|(time, _)| shown(*time))
+        .collect();
     assert_eq!(world.times("db/backup", zone), hours);
     assert_eq!(world.begun.iter().filter(|begun| begun.task == "db/logs").count(), 1);
 }
@@ -132,13 +149,19 @@ fn restarts_make_up_for_what_was_missed_once() {
         Duration::from_secs(if task == "db/backup" { 600 } else { 30 })
     });
     let hour = Duration::from_secs(3600);
-    // From 12:00 of the 4th to 00:00 of the 5th, then gone until 08:05 of the 8th: four nights and many hours were missed.
+    // From 12:00 of the 4th to 00:00 of the 5th, then gone until 08:05 of the 8th: four nights and
+    // many hours were missed.
     world.pass(hour * 12, STEP);
     world.killed_for(hour * 80 + Duration::from_secs(300));
     world.pass(hour, STEP);
     assert_eq!(world.times("night/daily", zone), ["08 08:05"]);
-    let of_that_day =
-        |task| world.times(task, zone).into_iter().filter(|time| time.starts_with("08")).collect::<Vec<_>>();
+    let of_that_day = |task| {
+        world
+            .times(task, zone)
+            .into_iter()
+            .filter(|time| time.starts_with("08"))
+            .collect::<Vec<_>>()
+    };
     // That of 08:10 is left out: what makes up for 07:10 goes on.
     assert_eq!(of_that_day("db/backup"), ["08 08:05"]);
     assert_eq!(of_that_day("alerts"), ["08 08:05", "08 08:15", "08 08:30", "08 08:45", "08 09:00"]);
@@ -153,7 +176,10 @@ fn restarts_make_up_for_what_was_missed_once() {
     let later: Vec<String> =
         world.times("db/backup", zone).into_iter().filter(|time| time.as_str() > "08 09").collect();
     // That of 09:10 is cut off again and again, until it comes to its end.
-    assert_eq!(later, ["08 09:10", "08 09:17", "08 09:27", "08 09:37", "08 09:47", "08 09:57", "08 10:10"]);
+    assert_eq!(
+        later,
+        ["08 09:10", "08 09:17", "08 09:27", "08 09:37", "08 09:47", "08 09:57", "08 10:10"]
+    );
     let looks = world.begun[before..].iter().filter(|begun| begun.task == "alerts").count();
     assert_eq!(looks, 5, "09:15 to 10:15: {:?}", world.times("alerts", zone));
 }
@@ -191,7 +217,10 @@ fn a_jitter_that_is_raised_and_lowered_repeats_nothing() {
     world.minutes(4 * 60);
     assert_eq!(world.times("night/daily", zone).len(), 1);
     let jitter = |world: &mut World, jitter: &str| {
-        let text = text.replace("tier = \"daily\"", &format!("tier = \"daily\"\n        jitter = \"{jitter}\""));
+        let text = text.replace(
+            "tier = \"daily\"",
+            &format!("tier = \"daily\"\n        jitter = \"{jitter}\""),
+        );
         world.loaded = loaded(&text);
         let new = plan(&world.loaded);
         let task = new.tasks.iter().find(|task| task.name == "night/daily").unwrap();

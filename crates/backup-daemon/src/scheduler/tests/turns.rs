@@ -43,7 +43,8 @@ const CONFIG: &str = r#"
 
 fn world(takes: fn(&str) -> Duration) -> World {
     World::new(
-        &CONFIG.replace("[repositories.main]", "[defaults]\ntime_zone = \"UTC\"\n[repositories.main]"),
+        &CONFIG
+            .replace("[repositories.main]", "[defaults]\ntime_zone = \"UTC\"\n[repositories.main]"),
         "2026-05-04T00:30:00Z",
         takes,
     )
@@ -70,7 +71,8 @@ fn one_of_a_host_and_the_first_by_priority() {
 
 #[test]
 fn what_hangs_is_stopped_and_holds_up_nothing_else() {
-    let mut world = world(|task| if task == "b/backup" { Duration::MAX } else { Duration::from_secs(60) });
+    let mut world =
+        world(|task| if task == "b/backup" { Duration::MAX } else { Duration::from_secs(60) });
     world.deaf = "b/backup";
     world.minutes(26 * 60);
     let task = |name: &str| world.times(name, "UTC");
@@ -81,12 +83,17 @@ fn what_hangs_is_stopped_and_holds_up_nothing_else() {
     let ended = world.core.ended();
     let b = ended.iter().find(|ended| ended.task.as_deref() == Some("b/backup")).unwrap();
     assert!(b.exit_code.is_none() && b.error.contains("longer than it may"), "{b:?}");
-    assert!(world.said.iter().any(|line| line.starts_with("b/backup") && line.contains("left out")));
+    assert!(
+        world.said.iter().any(|line| line.starts_with("b/backup") && line.contains("left out"))
+    );
 }
 
 #[test]
 fn whoever_waits_for_a_host_leaves_room_to_others() {
-    let text = CONFIG.replace("window = \"01:00-03:00\"\n    schedule = \"0 1 * * *\"", "schedule = \"0 2 * * *\"");
+    let text = CONFIG.replace(
+        "window = \"01:00-03:00\"\n    schedule = \"0 1 * * *\"",
+        "schedule = \"0 2 * * *\"",
+    );
     let mut world = World::new(&text, "2026-05-04T00:30:00Z", |task| match task {
         "b/backup" => Duration::MAX,
         _ => Duration::from_secs(60),
@@ -104,7 +111,13 @@ fn what_ended_well_while_the_daemon_stops_is_done() {
     world.minutes(31);
     world.core.stop(world.now);
     world.look();
-    let id = world.going.iter().find(|(_, (at, _))| world.begun[*at].task == "b/backup").unwrap().0.clone();
+    let id = world
+        .going
+        .iter()
+        .find(|(_, (at, _))| world.begun[*at].task == "b/backup")
+        .unwrap()
+        .0
+        .clone();
     world.end(&id, Some(0));
     world.killed_for(Duration::from_secs(60));
     world.minutes(5 * 60);
@@ -135,7 +148,9 @@ fn pauses_last_over_restarts_and_nothing_is_made_up_for() {
     world.killed_for(Duration::from_secs(60));
     world.minutes(24 * 60 + 30);
     assert!(world.times("b/backup", "UTC").is_empty());
-    let task = |world: &World| world.core.tasks().into_iter().find(|task| task.name == "b/backup").unwrap();
+    let task = |world: &World| {
+        world.core.tasks().into_iter().find(|task| task.name == "b/backup").unwrap()
+    };
     assert!(task(&world).paused && task(&world).next.is_none());
     world.core.pause(None, false, world.now).unwrap();
     world.minutes(10);
@@ -154,11 +169,19 @@ fn what_somebody_asks_for() {
     world.look();
     assert_eq!(world.times("by me", "UTC").len(), 1);
     // Once at a time, also as part of a group.
-    assert!(matches!(start(&mut world, backup("a")), Err(Refusal::Refused(text)) if text.contains(&first)));
+    assert!(
+        matches!(start(&mut world, backup("a")), Err(Refusal::Refused(text)) if text.contains(&first))
+    );
     assert!(matches!(start(&mut world, backup("all")), Err(Refusal::Refused(_))));
     assert!(matches!(start(&mut world, backup("d")), Err(Refusal::Unknown(_))));
-    assert!(matches!(start(&mut world, Work::Check { repository: None, data: None }), Err(Refusal::Refused(_))));
-    assert!(matches!(start(&mut world, Work::Report { since: "7d".into() }), Err(Refusal::Refused(_))));
+    assert!(matches!(
+        start(&mut world, Work::Check { repository: None, data: None }),
+        Err(Refusal::Refused(_))
+    ));
+    assert!(matches!(
+        start(&mut world, Work::Report { since: "7d".into() }),
+        Err(Refusal::Refused(_))
+    ));
     let order = RestoreOrder {
         what: "a".into(),
         repository: None,
@@ -191,12 +214,16 @@ fn queues_are_bounded() {
             dry_run: false,
         })
     };
-    let refused = (0..1000).map(|at| world.core.start(restore(at), "me", world.now)).filter(Result::is_err).count();
+    let refused = (0..1000)
+        .map(|at| world.core.start(restore(at), "me", world.now))
+        .filter(Result::is_err)
+        .count();
     assert_eq!(refused, 1000 - 256);
     world.look();
     assert_eq!(world.core.running().iter().filter(|running| running.since.is_some()).count(), 2);
     world.minutes(31);
-    let has_come = world.core.running().iter().any(|running| running.task.as_deref() == Some("b/backup"));
+    let has_come =
+        world.core.running().iter().any(|running| running.task.as_deref() == Some("b/backup"));
     assert!(has_come, "tasks come all the same");
     world.core.stop(world.now);
     world.look();
@@ -216,7 +243,8 @@ fn what_is_not_in_the_configuration_is_not_done() {
     assert!(matches!(copy("s3://x", "main", None), Refusal::Unknown(_)));
     assert!(matches!(copy("main", "other", Some("nosuch")), Refusal::Unknown(_)));
     let restore = |what: &str, target: &str, repository: Option<&str>| {
-        let (what, target, repository) = (what.to_owned(), target.to_owned(), repository.map(str::to_owned));
+        let (what, target, repository) =
+            (what.to_owned(), target.to_owned(), repository.map(str::to_owned));
         Work::Restore(RestoreOrder { what, repository, at: None, target, dry_run: false })
     };
     for work in [
@@ -239,17 +267,31 @@ fn the_words_of_every_kind_of_work() {
     let words = |work| orders.asked(work, Duration::from_secs(60)).unwrap().args[4..].join(" ");
     let restore = |what: &str, at: Option<&str>| {
         let (what, at) = (what.to_owned(), at.map(str::to_owned));
-        words(Work::Restore(RestoreOrder { what, repository: None, at, target: "/t".into(), dry_run: true }))
+        words(Work::Restore(RestoreOrder {
+            what,
+            repository: None,
+            at,
+            target: "/t".into(),
+            dry_run: true,
+        }))
     };
     let lines = [
-        words(Work::Backup { job: "a".into(), kind: Some("full".into()), tier: Some("--x".into()) }),
+        words(Work::Backup {
+            job: "a".into(),
+            kind: Some("full".into()),
+            tier: Some("--x".into()),
+        }),
         words(Work::Verify { snapshot: "a:latest".into(), repository: None }),
         words(Work::Verify { snapshot: "--all".into(), repository: None }),
         words(Work::Cleanup),
         words(Work::Check { repository: Some("other".into()), data: Some("5%".into()) }),
         words(Work::Prune { repository: Some("main".into()) }),
         words(Work::Copy(CopyOrder { from: "main".into(), to: "other".into(), job: None })),
-        words(Work::Copy(CopyOrder { from: "main".into(), to: "other".into(), job: Some("a".into()) })),
+        words(Work::Copy(CopyOrder {
+            from: "main".into(),
+            to: "other".into(),
+            job: Some("a".into()),
+        })),
         words(Work::Archive(ArchiveOrder {
             from: "main".into(),
             to: "other".into(),
@@ -296,7 +338,11 @@ fn another_configuration() {
     let next = loaded(&text);
     world.core.replace(plan(&next), Orders::new(next.clone()), world.now);
     world.minutes(1);
-    assert_eq!(world.begun.iter().filter(|begun| begun.task == "b/backup").count(), 1, "what goes on comes to its end");
+    assert_eq!(
+        world.begun.iter().filter(|begun| begun.task == "b/backup").count(),
+        1,
+        "what goes on comes to its end"
+    );
     world.minutes(60 * 8);
     // That of 05:00 is done: 01:00 was another schedule.
     assert_eq!(world.times("b/backup", "UTC"), ["04 01:00", "04 05:00"]);

@@ -38,7 +38,8 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The pieces that `file` does not hold, and how many bytes it does hold; unfinished if `stop` says so.
+    /// The pieces that `file` does not hold, and how many bytes it does hold; unfinished if `stop`
+    /// says so.
     pub(super) fn differences(
         &self,
         file: &File,

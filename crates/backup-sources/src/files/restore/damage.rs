@@ -1,4 +1,5 @@
-//! What the repository cannot give any more: the restore goes on with everything else and says so at its end.
+//! What the repository cannot give any more: the restore goes on with everything else and says so
+//! at its end.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,12 +15,14 @@ use super::tally::Tally;
 #[derive(Debug, Default)]
 pub(super) struct Damage {
     entries: AtomicU64,
-    /// Files with several names, and what is wrong with them: there is nothing their other names could be linked to.
+    /// Files with several names, and what is wrong with them: there is nothing their other names
+    /// could be linked to.
     linked: Mutex<HashMap<EntryPath, String>>,
 }
 
 impl Damage {
-    /// Reports that the entry at `path` is not restored. `kept` says what is at its place instead, if anything is.
+    /// Reports that the entry at `path` is not restored. `kept` says what is at its place instead,
+    /// if anything is.
     pub(super) fn report(&self, tally: &Tally, path: &EntryPath, reason: &str, kept: Option<&str>) {
         self.entries.fetch_add(1, Relaxed);
         let message = match kept {
@@ -50,8 +53,10 @@ impl Damage {
             return Ok(());
         }
         let (could, was) = if dry_run { ("cannot", "can be") } else { ("could not", "was") };
-        let message =
-            format!("{entries} of the selected entries {could} be restored because the repository is damaged");
+        let message = format!(
+            "{entries} of the selected entries {could} be restored because the repository is \
+             damaged"
+        );
         let hint = format!("`backup check` says what is damaged; everything else {was} restored");
         Err(Error::damaged(message).with_hint(hint).into())
     }

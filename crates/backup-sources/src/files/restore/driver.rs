@@ -1,4 +1,5 @@
-//! The way through the snapshot's directories, depth first: what is created, kept, replaced and removed.
+//! The way through the snapshot's directories, depth first: what is created, kept, replaced and
+//! removed.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -105,8 +106,9 @@ impl<'a> Driver<'a> {
         if let Some(bad) = nodes.iter().find(|node| !node.has_safe_name()) {
             let name = String::from_utf8_lossy(&bad.name);
             let message = format!("the directory {} holds an entry called {name:?}", frame.path);
-            return Err(Error::damaged(message)
-                .with_hint("no file can have this name; the snapshot is damaged or somebody tampered with it"));
+            return Err(Error::damaged(message).with_hint(
+                "no file can have this name; the snapshot is damaged or somebody tampered with it",
+            ));
         }
         if self.site.job.request.if_exists == IfExists::Replace {
             frame.names = nodes.iter().map(|node| node.name.clone()).collect();
@@ -203,7 +205,8 @@ impl<'a> Driver<'a> {
     }
 
     fn file(&mut self, path: EntryPath, node: Node, mut found: Option<Stat>) -> SourceResult<()> {
-        if found.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile) {
+        if found.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile)
+        {
             self.site.unlink(&path)?;
             found = None;
         }
@@ -220,12 +223,21 @@ impl<'a> Driver<'a> {
     }
 
     /// The first name of a file with several names, unless this is it.
-    fn other_name(&mut self, path: &EntryPath, metadata: &Metadata, content: &[BlobId]) -> Option<EntryPath> {
+    fn other_name(
+        &mut self,
+        path: &EntryPath,
+        metadata: &Metadata,
+        content: &[BlobId],
+    ) -> Option<EntryPath> {
         let mut hasher = DefaultHasher::new();
         content.hash(&mut hasher);
         match self.links.entry((metadata.device_id, metadata.inode)) {
             Entry::Vacant(entry) => {
-                entry.insert(Primary { path: path.clone(), content: hasher.finish(), left: metadata.links - 1 });
+                entry.insert(Primary {
+                    path: path.clone(),
+                    content: hasher.finish(),
+                    left: metadata.links - 1,
+                });
                 None
             }
             // A file that changed between the reading of two of its names has two contents.
@@ -252,16 +264,23 @@ impl<'a> Driver<'a> {
         let counts = needed && (frame.cover == Cover::Yes || frame.state == State::Fresh);
         if let Some(metadata) = frame.metadata.filter(|_| counts && self.site.mode != Mode::Check) {
             let quiet = self.is_above(&frame.path);
-            self.window.dirs.push(FinishedDir { path: frame.path, metadata, apply: finished, quiet });
+            self.window.dirs.push(FinishedDir {
+                path: frame.path,
+                metadata,
+                apply: finished,
+                quiet,
+            });
         }
         if self.window.is_full() { self.flush() } else { Ok(()) }
     }
 
-    /// Whether the directory gets its metadata from the snapshot: if it is new, or was asked for and may be changed.
+    /// Whether the directory gets its metadata from the snapshot: if it is new, or was asked for
+    /// and may be changed.
     fn is_finished(&self, index: usize) -> bool {
         let frame = &self.stack[index];
         let asked_for = frame.cover == Cover::Yes && !self.is_above(&frame.path);
-        frame.state == State::Fresh || (asked_for && self.site.job.request.if_exists != IfExists::Fail)
+        frame.state == State::Fresh
+            || (asked_for && self.site.job.request.if_exists != IfExists::Fail)
     }
 
     /// Whether `path` lies above a path the snapshot was made of.
@@ -275,7 +294,8 @@ impl<'a> Driver<'a> {
             return Ok(());
         };
         let inside = self.roots.iter().any(|root| frame.path.starts_with(root));
-        let replacing = self.site.job.request.if_exists == IfExists::Replace && self.site.mode != Mode::Check;
+        let replacing =
+            self.site.job.request.if_exists == IfExists::Replace && self.site.mode != Mode::Check;
         if !replacing || !inside || frame.state != State::Existing {
             return Ok(());
         }
@@ -286,7 +306,10 @@ impl<'a> Driver<'a> {
         for name in target::names(&readable).map_err(failed)? {
             let known = frame.names.binary_search_by(|other| (**other).cmp(&*name)).is_ok();
             let path = frame.path.join(&name);
-            if !known && self.filter.child(frame.cover, &path) == Cover::Yes && !self.site.remove(&path)? {
+            if !known
+                && self.filter.child(frame.cover, &path) == Cover::Yes
+                && !self.site.remove(&path)?
+            {
                 let message = "was not removed: another file system is mounted there";
                 self.site.job.tally.warn(WarningKind::Other, path.to_string(), message);
             }

@@ -10,15 +10,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use backup_core::error::Error;
 use backup_core::id::BlobId;
 use backup_core::source::{EntryPath, Metadata, SourceError, SourceErrorKind, SourceResult};
-use rustix::fs::{AtFlags, Mode as Permissions, OFlags, Stat, fchmod, fstat, ftruncate, openat, unlinkat};
+use rustix::fs::{
+    AtFlags, Mode as Permissions, OFlags, Stat, fchmod, fstat, ftruncate, openat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::Job;
 use super::blocks::{Layout, Piece, errno_of, write_sparse};
 use super::metadata::{self, Report};
 
-/// How files are opened to be compared. Should a pipe have taken the place of one, opening it must not wait.
-const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// How files are opened to be compared. Should a pipe have taken the place of one, opening it must
+/// not wait.
+const READ: OFlags =
+    OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A file to be restored.
 #[derive(Debug)]
@@ -54,7 +58,12 @@ struct State {
 }
 
 impl FileTask {
-    pub(super) fn new(path: EntryPath, metadata: Metadata, content: Vec<BlobId>, found: Option<Stat>) -> Self {
+    pub(super) fn new(
+        path: EntryPath,
+        metadata: Metadata,
+        content: Vec<BlobId>,
+        found: Option<Stat>,
+    ) -> Self {
         Self {
             path,
             metadata,
@@ -92,9 +101,14 @@ impl FileTask {
         move |errno| job.target.error(errno, doing, &self.path)
     }
 
-    /// Says what must be written. Files for which that is nothing are finished on the spot. With `dry_run` nothing is
-    /// changed.
-    pub(super) fn prepare(&self, job: &Job, dry_run: bool, buffer: &mut Vec<u8>) -> SourceResult<Vec<Piece>> {
+    /// Says what must be written. Files for which that is nothing are finished on the spot. With
+    /// `dry_run` nothing is changed.
+    pub(super) fn prepare(
+        &self,
+        job: &Job,
+        dry_run: bool,
+        buffer: &mut Vec<u8>,
+    ) -> SourceResult<Vec<Piece>> {
         job.check_cancelled()?;
         let layout = match Layout::of(job, &self.content) {
             Ok(layout) => layout,
@@ -119,7 +133,10 @@ impl FileTask {
         };
         if dry_run {
             job.tally.files_written.fetch_add(1, Relaxed);
-            let bytes = pieces.iter().map(|piece| job.snapshot.blob_len(&piece.blob).map_or(0, u64::from)).sum();
+            let bytes = pieces
+                .iter()
+                .map(|piece| job.snapshot.blob_len(&piece.blob).map_or(0, u64::from))
+                .sum();
             job.tally.written_bytes.fetch_add(bytes, Relaxed);
             job.tally.done(1, bytes);
             return Ok(Vec::new());
@@ -132,7 +149,8 @@ impl FileTask {
         Ok(pieces)
     }
 
-    /// Compares what is there block by block. `None` if it is all right; then only metadata is mended.
+    /// Compares what is there block by block. `None` if it is all right; then only metadata is
+    /// mended.
     fn compare(
         &self,
         job: &Job,
@@ -192,7 +210,13 @@ impl FileTask {
     }
 
     /// Prepares an existing file for being written; `false` if a new one must take its place.
-    fn make_writable(&self, parent: &OwnedFd, file: &File, stat: &Stat, dry_run: bool) -> Result<bool, Errno> {
+    fn make_writable(
+        &self,
+        parent: &OwnedFd,
+        file: &File,
+        stat: &Stat,
+        dry_run: bool,
+    ) -> Result<bool, Errno> {
         if dry_run {
             return Ok(true);
         }
@@ -211,7 +235,8 @@ impl FileTask {
         }
     }
 
-    /// Writes one piece, and finishes the file if it was the last. Says whether the file stays open.
+    /// Writes one piece, and finishes the file if it was the last. Says whether the file stays
+    /// open.
     pub(super) fn write(&self, job: &Job, offset: u64, bytes: &[u8]) -> SourceResult<bool> {
         job.check_cancelled()?;
         if self.is_lost() {
@@ -220,7 +245,11 @@ impl FileTask {
         let several = self.remaining.load(Acquire) > 1;
         let (file, new) = self.open(job, several)?;
         let sparse = job.request.sparse && !self.state().in_place;
-        let result = if sparse { write_sparse(&file, offset, bytes) } else { file.write_all_at(bytes, offset) };
+        let result = if sparse {
+            write_sparse(&file, offset, bytes)
+        } else {
+            file.write_all_at(bytes, offset)
+        };
         result.map_err(|error| self.error(job, "write")(errno_of(&error)))?;
         let length = bytes.len() as u64;
         job.tally.written_bytes.fetch_add(length, Relaxed);
@@ -243,7 +272,8 @@ impl FileTask {
         let mut flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         flags |= if state.exists { OFlags::NONBLOCK } else { OFlags::CREATE | OFlags::EXCL };
         let mode = Permissions::RUSR | Permissions::WUSR;
-        let file = Arc::new(File::from(openat(&parent, self.path.name(), flags, mode).map_err(failed)?));
+        let file =
+            Arc::new(File::from(openat(&parent, self.path.name(), flags, mode).map_err(failed)?));
         (state.exists, state.opened) = (true, true);
         if keep {
             state.open = Some(Arc::clone(&file));
@@ -264,7 +294,8 @@ impl FileTask {
         }
     }
 
-    /// Leaves nothing that looks like the file if it cannot be restored, and says so. Nobody writes to it any more.
+    /// Leaves nothing that looks like the file if it cannot be restored, and says so. Nobody writes
+    /// to it any more.
     pub(super) fn settle(&self, job: &Job) -> SourceResult<()> {
         let mut state = self.state();
         let Some(reason) = state.lost.take() else {
@@ -313,7 +344,8 @@ impl FileTask {
         }
     }
 
-    /// Everything is written: makes the size right and sets the metadata, which says that the file is complete.
+    /// Everything is written: makes the size right and sets the metadata, which says that the file
+    /// is complete.
     fn finish(&self, job: &Job, file: &File) -> SourceResult<()> {
         let (size, in_place) = {
             let mut state = self.state();
@@ -348,7 +380,8 @@ impl FileTask {
                 let shown = job.target.show(&self.path);
                 let message = format!("{shown} is not what the snapshot holds after writing it");
                 return Err(SourceError::new(SourceErrorKind::Mismatch, message).with_hint(
-                    "something else writes there, or the disk is faulty: look into both and restore again",
+                    "something else writes there, or the disk is faulty: look into both and \
+                     restore again",
                 ));
             }
         }

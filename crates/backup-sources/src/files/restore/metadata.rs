@@ -1,6 +1,6 @@
-//! Owner, attributes, mode and times, in this order: changing the owner clears set-uid bits, attributes can be written
-//! only while the mode allows writing, and everything changes times. What is right already is left alone, so that an
-//! unchanged file stays unchanged for the next backup.
+//! Owner, attributes, mode and times, in this order: changing the owner clears set-uid bits,
+//! attributes can be written only while the mode allows writing, and everything changes times. What
+//! is right already is left alone, so that an unchanged file stays unchanged for the next backup.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -8,8 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use backup_core::source::{EntryPath, Metadata, NodeKind, Xattr};
 use jiff::Timestamp;
 use rustix::fs::{
-    AtFlags, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fchmod, fchown,
-    fremovexattr, fsetxattr, fstat, futimens, lremovexattr, lsetxattr, openat, statat, utimensat,
+    AtFlags, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat,
+    fchmod, fchown, fremovexattr, fsetxattr, fstat, futimens, lremovexattr, lsetxattr, openat,
+    statat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -81,10 +82,12 @@ pub(super) fn apply_at(dir: &OwnedFd, name: &[u8], want: &Metadata, report: Repo
     };
     let owned = same_owner(&stat, want);
     if !owned {
-        let result = own(want, |user, group| chownat(dir, name, user, group, AtFlags::SYMLINK_NOFOLLOW));
+        let result =
+            own(want, |user, group| chownat(dir, name, user, group, AtFlags::SYMLINK_NOFOLLOW));
         report.check(Part::Owner, result);
     }
-    // Attributes of such entries are rare (they need privileges), and the system reaches them by path only.
+    // Attributes of such entries are rare (they need privileges), and the system reaches them by
+    // path only.
     let path = proc_path(dir.as_raw_fd(), name);
     attributes(
         Place::Path(&path),
@@ -102,7 +105,8 @@ pub(super) fn apply_at(dir: &OwnedFd, name: &[u8], want: &Metadata, report: Repo
     }
 }
 
-/// Sets the mode through an open handle: changing it by name would follow a link that has taken the entry's place.
+/// Sets the mode through an open handle: changing it by name would follow a link that has taken the
+/// entry's place.
 pub(super) fn chmod_at(dir: &OwnedFd, name: &[u8], mode: u32) -> Result<(), Errno> {
     let fd = openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), Mode::from_raw_mode(mode))
@@ -115,7 +119,10 @@ fn proc_path(dir: i32, name: &[u8]) -> CString {
 }
 
 /// Sets owner and group; who may not give files away may still set a group of theirs.
-fn own(want: &Metadata, set: impl Fn(Option<Uid>, Option<Gid>) -> Result<(), Errno>) -> Result<(), Errno> {
+fn own(
+    want: &Metadata,
+    set: impl Fn(Option<Uid>, Option<Gid>) -> Result<(), Errno>,
+) -> Result<(), Errno> {
     let (user, group) = (Uid::from_raw(want.uid), Gid::from_raw(want.gid));
     match set(Some(user), Some(group)) {
         Err(Errno::PERM) => {
@@ -152,7 +159,8 @@ fn attributes(
         report.check(Part::Attributes, result);
     }
     let wanted = |name: &str| want.iter().any(|xattr| *xattr.name == *name);
-    for xattr in have.iter().filter(|xattr| is_ours_to_remove(&xattr.name) && !wanted(&xattr.name)) {
+    for xattr in have.iter().filter(|xattr| is_ours_to_remove(&xattr.name) && !wanted(&xattr.name))
+    {
         changed = true;
         let name = CString::new(xattr.name.as_bytes());
         let result = name.map_err(|_nul| Errno::INVAL).and_then(|name| remove(&name));
@@ -161,10 +169,12 @@ fn attributes(
     changed
 }
 
-/// Attributes that a restore removes where the snapshot does not have them. Labels that the system gives every new
-/// file (SELinux, integrity measurement) are not among them.
+/// Attributes that a restore removes where the snapshot does not have them. Labels that the system
+/// gives every new file (SELinux, integrity measurement) are not among them.
 fn is_ours_to_remove(name: &str) -> bool {
-    name.starts_with("user.") || name.starts_with("system.posix_acl_") || name == "security.capability"
+    name.starts_with("user.")
+        || name.starts_with("system.posix_acl_")
+        || name == "security.capability"
 }
 
 fn times(want: &Metadata) -> Timestamps {
@@ -172,7 +182,8 @@ fn times(want: &Metadata) -> Timestamps {
 }
 
 fn timespec(time: Timestamp) -> Timespec {
-    // `as_second` rounds towards zero; the system counts nanoseconds upwards from the second before.
+    // `as_second` rounds towards zero; the system counts nanoseconds upwards from the second
+    // before.
     let (seconds, nanoseconds) = (time.as_second(), i64::from(time.subsec_nanosecond()));
     if nanoseconds < 0 {
         Timespec { tv_sec: seconds - 1, tv_nsec: nanoseconds + 1_000_000_000 }

@@ -16,15 +16,17 @@
 //! | `damage.rs` | what the repository cannot give any more |
 //!
 //! # What a killed restore leaves
-//! New files are created under their final names, readable by their owner only, and get owner, mode and times when
-//! their last byte is written; directories get theirs after everything in them. So an unfinished file never looks like
-//! the finished one to whoever compares times, and running the restore again with `merge` or `replace` completes it:
-//! what exists is compared block by block, by content and never by time, and only what differs is written.
+//! New files are created under their final names, readable by their owner only, and get owner, mode
+//! and times when their last byte is written; directories get theirs after everything in them. So
+//! an unfinished file never looks like the finished one to whoever compares times, and running the
+//! restore again with `merge` or `replace` completes it: what exists is compared block by block, by
+//! content and never by time, and only what differs is written.
 //!
 //! # What damage in the repository leaves
-//! Everything that can be read is restored. A file that needs a damaged or lost blob is not there afterwards; if it was
-//! there before and was changed in place, it stays, without the snapshot's times. Of a directory that cannot be read
-//! nothing is made, and what is there is left alone. Each gets a warning, and the restore fails at its end.
+//! Everything that can be read is restored. A file that needs a damaged or lost blob is not there
+//! afterwards; if it was there before and was changed in place, it stays, without the snapshot's
+//! times. Of a directory that cannot be read nothing is made, and what is there is left alone. Each
+//! gets a warning, and the restore fails at its end.
 
 mod blocks;
 mod damage;
@@ -46,7 +48,9 @@ use backup_core::event::Progress;
 use backup_core::format::Tree;
 use backup_core::id::BlobId;
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{IfExists, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{
+    IfExists, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
+};
 use tokio::runtime::Handle;
 
 use damage::Damage;
@@ -79,11 +83,12 @@ impl Job {
 
 /// Writes what `request` selects of `snapshot`.
 ///
-/// Paths are recreated in full below the target, or in place. Owners are restored by number: names may mean somebody
-/// else on another machine. Only inside the paths that the snapshot was made of does [`IfExists::Replace`] remove
-/// anything: a snapshot of `/data` says nothing about what belongs beside `/data`. For the same reason directories
-/// above those paths keep their mode and owner if they exist. The snapshot's own description in `/.backup` is left out
-/// unless an include pattern names it.
+/// Paths are recreated in full below the target, or in place. Owners are restored by number: names
+/// may mean somebody else on another machine. Only inside the paths that the snapshot was made of
+/// does [`IfExists::Replace`] remove anything: a snapshot of `/data` says nothing about what
+/// belongs beside `/data`. For the same reason directories above those paths keep their mode and
+/// owner if they exist. The snapshot's own description in `/.backup` is left out unless an include
+/// pattern names it.
 pub(super) async fn restore(
     cx: &Context,
     request: &RestoreRequest,
@@ -97,7 +102,12 @@ pub(super) async fn restore(
     super::blocking(move || run(cx, request, snapshot, runtime)).await
 }
 
-fn run(cx: Context, request: RestoreRequest, snapshot: SnapshotReader, runtime: Handle) -> SourceResult<RestoreReport> {
+fn run(
+    cx: Context,
+    request: RestoreRequest,
+    snapshot: SnapshotReader,
+    runtime: Handle,
+) -> SourceResult<RestoreReport> {
     let elsewhere = request.target.is_some();
     let (target, empty) = Target::open(request.target.as_deref(), request.dry_run)?;
     if elsewhere && !empty && request.if_exists == IfExists::Fail {
@@ -106,7 +116,8 @@ fn run(cx: Context, request: RestoreRequest, snapshot: SnapshotReader, runtime: 
     }
     let fresh = elsewhere && empty;
     let tally = Tally::new(cx.events.clone(), expected(&request, &snapshot));
-    let job = Arc::new(Job { cx, request, snapshot, runtime, target, tally, damage: Damage::default() });
+    let job =
+        Arc::new(Job { cx, request, snapshot, runtime, target, tally, damage: Damage::default() });
     // Refuse before anything is written. Replacing refuses nothing.
     if !fresh && !job.request.dry_run && job.request.if_exists != IfExists::Replace {
         Driver::new(&job, Mode::Check, fresh).run()?;
@@ -134,7 +145,7 @@ fn expected(request: &RestoreRequest, snapshot: &SnapshotReader) -> Progress {
 /// The refusal to touch what exists.
 fn exists(message: String) -> SourceError {
     SourceError::new(SourceErrorKind::TargetExists, message).with_hint(
-        "use --if-exists replace to make it equal to the snapshot, or --if-exists merge to keep what the snapshot \
-         does not have",
+        "use --if-exists replace to make it equal to the snapshot, or --if-exists merge to keep \
+         what the snapshot does not have",
     )
 }

@@ -9,8 +9,8 @@ use rustix::io::Errno;
 
 use super::{Job, target};
 
-/// Removes the entry at `path` with everything in it; without `really` only counts. `false` if another file system is
-/// mounted there or below: that is never touched.
+/// Removes the entry at `path` with everything in it; without `really` only counts. `false` if
+/// another file system is mounted there or below: that is never touched.
 pub(super) fn remove(job: &Job, path: &EntryPath, really: bool) -> SourceResult<bool> {
     job.target.forget(path);
     let result = job.target.parent(path).and_then(|parent| {

@@ -38,9 +38,14 @@ pub(super) struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// Makes sure that the directory `path` exists; `parent` is the state of the one it is in. It may be made
-    /// writable unless it keeps its mode.
-    pub(super) fn make_dir(&self, path: &EntryPath, parent: State, keeps_mode: bool) -> SourceResult<State> {
+    /// Makes sure that the directory `path` exists; `parent` is the state of the one it is in. It
+    /// may be made writable unless it keeps its mode.
+    pub(super) fn make_dir(
+        &self,
+        path: &EntryPath,
+        parent: State,
+        keeps_mode: bool,
+    ) -> SourceResult<State> {
         let found = if parent == State::Fresh { None } else { self.look(path)? };
         if let Some(stat) = found {
             if is_dir(&stat) {
@@ -51,7 +56,9 @@ impl Site<'_> {
             }
             if self.job.request.if_exists != IfExists::Replace {
                 let shown = self.job.target.show(path);
-                return Err(in_the_way(format!("{shown} exists and is not a directory, but is one in the snapshot")));
+                return Err(in_the_way(format!(
+                    "{shown} exists and is not a directory, but is one in the snapshot"
+                )));
             }
             self.unlink(path)?;
         }
@@ -63,7 +70,8 @@ impl Site<'_> {
         Ok(State::Fresh)
     }
 
-    /// Lets the owner of an existing directory write into it; it gets its mode from the snapshot at the end.
+    /// Lets the owner of an existing directory write into it; it gets its mode from the snapshot at
+    /// the end.
     fn open_up(&self, path: &EntryPath, stat: &Stat) -> SourceResult<()> {
         let user = rustix::process::geteuid();
         if stat.st_mode & 0o700 == 0o700 || user.is_root() || stat.st_uid != user.as_raw() {
@@ -95,19 +103,26 @@ impl Site<'_> {
         unlinkat(&parent, path.name(), AtFlags::empty()).map_err(failed)
     }
 
-    /// Decides about what exists where something else than a directory is to be: returns it if it may be reused.
-    pub(super) fn admit(&self, path: &EntryPath, found: Option<Stat>) -> SourceResult<Option<Stat>> {
+    /// Decides about what exists where something else than a directory is to be: returns it if it
+    /// may be reused.
+    pub(super) fn admit(
+        &self,
+        path: &EntryPath,
+        found: Option<Stat>,
+    ) -> SourceResult<Option<Stat>> {
         let Some(stat) = found else { return Ok(None) };
         let shown = self.job.target.show(path);
         match self.job.request.if_exists {
             IfExists::Fail => Err(exists(format!("{shown} exists already"))),
-            IfExists::Merge if is_dir(&stat) => {
-                Err(in_the_way(format!("{shown} exists and is a directory, but is none in the snapshot")))
-            }
+            IfExists::Merge if is_dir(&stat) => Err(in_the_way(format!(
+                "{shown} exists and is a directory, but is none in the snapshot"
+            ))),
             IfExists::Replace if is_dir(&stat) => {
                 if !self.remove(path)? {
-                    let message = format!("cannot remove {shown}: another file system is mounted there");
-                    return Err(SourceError::new(SourceErrorKind::Target, message).with_hint("unmount it first"));
+                    let message =
+                        format!("cannot remove {shown}: another file system is mounted there");
+                    return Err(SourceError::new(SourceErrorKind::Target, message)
+                        .with_hint("unmount it first"));
                 }
                 Ok(None)
             }

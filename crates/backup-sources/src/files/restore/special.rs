@@ -1,12 +1,13 @@
-//! Everything that has no content of its own: symbolic links, devices, pipes, sockets, and further names of files.
+//! Everything that has no content of its own: symbolic links, devices, pipes, sockets, and further
+//! names of files.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use backup_core::source::{EntryPath, Metadata, NodeKind, SourceResult};
 use rustix::fs::{
-    AtFlags, FileType, Mode as Permissions, OFlags, Stat, linkat, mknodat, openat, readlinkat, statat, symlinkat,
-    unlinkat,
+    AtFlags, FileType, Mode as Permissions, OFlags, Stat, linkat, mknodat, openat, readlinkat,
+    statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -34,7 +35,9 @@ pub(super) fn restore(
             match create(&parent, path.name(), want) {
                 Ok(()) => {}
                 // Who may not create devices gets everything else.
-                Err(errno @ (Errno::PERM | Errno::ACCESS | Errno::NOTSUP)) if is_device(&want.kind) => {
+                Err(errno @ (Errno::PERM | Errno::ACCESS | Errno::NOTSUP))
+                    if is_device(&want.kind) =>
+                {
                     job.tally.trouble(Part::Special, path, errno);
                     return Ok(());
                 }
@@ -48,7 +51,13 @@ pub(super) fn restore(
 }
 
 fn is_device(kind: &NodeKind) -> bool {
-    matches!(kind, NodeKind::BlockDevice { .. } | NodeKind::CharDevice { .. } | NodeKind::Socket | NodeKind::Fifo)
+    matches!(
+        kind,
+        NodeKind::BlockDevice { .. }
+            | NodeKind::CharDevice { .. }
+            | NodeKind::Socket
+            | NodeKind::Fifo
+    )
 }
 
 /// Whether what `stat` describes is what `kind` asks for.
@@ -90,16 +99,21 @@ impl HardLink {
         let failed = |errno| job.target.error(errno, "link", &self.path);
         let from = job.target.parent(&self.primary).map_err(failed)?;
         let to = job.target.parent(&self.path).map_err(failed)?;
-        let wanted = statat(&from, self.primary.name(), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        let wanted =
+            statat(&from, self.primary.name(), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         match statat(&to, self.path.name(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(found) if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino) => return Ok(()),
+            Ok(found) if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino) => {
+                return Ok(());
+            }
             Ok(_) => unlinkat(&to, self.path.name(), AtFlags::empty()).map_err(failed)?,
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(failed(errno)),
         }
         match linkat(&from, self.primary.name(), &to, self.path.name(), AtFlags::empty()) {
             Ok(()) => Ok(()),
-            Err(errno @ (Errno::PERM | Errno::MLINK | Errno::XDEV | Errno::NOTSUP | Errno::NOSYS)) => {
+            Err(
+                errno @ (Errno::PERM | Errno::MLINK | Errno::XDEV | Errno::NOTSUP | Errno::NOSYS),
+            ) => {
                 job.tally.trouble(Part::Link, &self.path, errno);
                 self.copy(job, &from, &to).map_err(failed)
             }
@@ -109,12 +123,18 @@ impl HardLink {
 
     fn copy(&self, job: &Job, from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
         let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let write =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut source = File::from(openat(from, self.primary.name(), read, Permissions::empty())?);
         let mode = Permissions::RUSR | Permissions::WUSR;
         let mut copy = File::from(openat(to, self.path.name(), write, mode)?);
-        std::io::copy(&mut source, &mut copy).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        metadata::apply(&copy, &self.metadata, Report { tally: Some(&job.tally), path: &self.path });
+        std::io::copy(&mut source, &mut copy)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        metadata::apply(
+            &copy,
+            &self.metadata,
+            Report { tally: Some(&job.tally), path: &self.path },
+        );
         Ok(())
     }
 }

@@ -101,7 +101,8 @@ impl Tally {
         self.done_bytes.fetch_add(bytes, Relaxed);
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let last = self.last_event.load(Relaxed);
-        if now.saturating_sub(last) >= INTERVAL && self.last_event.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
+        if now.saturating_sub(last) >= INTERVAL
+            && self.last_event.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
         {
             self.events.emit(&Event::Progress { stage: Stage::Restore, progress: self.progress() });
         }
@@ -113,18 +114,24 @@ impl Tally {
     }
 
     fn progress(&self) -> Progress {
-        let (done_items, done_bytes) = (self.done_items.load(Relaxed), self.done_bytes.load(Relaxed));
+        let (done_items, done_bytes) =
+            (self.done_items.load(Relaxed), self.done_bytes.load(Relaxed));
         Progress { done_items, done_bytes, ..self.totals }
     }
 
     /// Reports something the user must know.
-    pub(super) fn warn(&self, kind: WarningKind, path: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn warn(
+        &self,
+        kind: WarningKind,
+        path: impl Into<String>,
+        message: impl Into<String>,
+    ) {
         self.warnings.fetch_add(1, Relaxed);
         self.events.warn(kind, path, message);
     }
 
-    /// Notes that `part` of the entry at `path` could not be restored. Whoever is not root gets one warning per kind
-    /// at the end instead of one per file.
+    /// Notes that `part` of the entry at `path` could not be restored. Whoever is not root gets one
+    /// warning per kind at the end instead of one per file.
     pub(super) fn trouble(&self, part: Part, path: &EntryPath, reason: Errno) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Cases { first: path.to_string(), reason, reported: 0, waiting: 0 };
@@ -132,7 +139,11 @@ impl Tally {
         if cases.reported < self.singly {
             cases.reported += 1;
             drop(trouble);
-            self.warn(part.kind(), path.to_string(), format!("{}: {}", part.describe(), std::io::Error::from(reason)));
+            self.warn(
+                part.kind(),
+                path.to_string(),
+                format!("{}: {}", part.describe(), std::io::Error::from(reason)),
+            );
             return;
         }
         if cases.waiting == 0 {
@@ -145,7 +156,8 @@ impl Tally {
     /// Reports what is still to be reported, and says what was done.
     pub(super) fn finish(&self) -> RestoreReport {
         let progress = self.progress();
-        let trouble = std::mem::take(&mut *self.trouble.lock().unwrap_or_else(PoisonError::into_inner));
+        let trouble =
+            std::mem::take(&mut *self.trouble.lock().unwrap_or_else(PoisonError::into_inner));
         for (part, cases) in trouble.into_iter().filter(|(_, cases)| cases.waiting > 0) {
             let more = if cases.reported > 0 { "more " } else { "" };
             let count = cases.waiting;

@@ -1,5 +1,6 @@
-//! The target: every path below it is reached from its open directory, one name after the other, and no link among
-//! them is followed. Whatever a snapshot holds or the target has become, nothing outside is touched.
+//! The target: every path below it is reached from its open directory, one name after the other,
+//! and no link among them is followed. Whatever a snapshot holds or the target has become, nothing
+//! outside is touched.
 
 use std::collections::HashMap;
 use std::fs::DirBuilder;
@@ -17,7 +18,8 @@ use rustix::io::Errno;
 const OPEN_DIRS: usize = 128;
 
 /// How directories are opened: only as a place to start from, never through a link.
-const STEP: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const STEP: OFlags =
+    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// An open target directory.
 #[derive(Debug)]
@@ -28,8 +30,9 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Opens `dir`, or the root of the file system. Says whether there is nothing in it. If it does not exist, it is
-    /// created, or, with `dry_run`, stands for an empty one that nobody may look into.
+    /// Opens `dir`, or the root of the file system. Says whether there is nothing in it. If it does
+    /// not exist, it is created, or, with `dry_run`, stands for an empty one that nobody may look
+    /// into.
     pub(super) fn open(dir: Option<&str>, dry_run: bool) -> SourceResult<(Self, bool)> {
         let Some(dir) = dir else {
             return Ok((Self::at(Path::new("/"))?, false));
@@ -46,7 +49,9 @@ impl Target {
                 format!("the target {} is not a directory", path.display()),
             )
             .with_hint("name a directory; it is created if it does not exist")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && dry_run => Ok((Self::at(Path::new("/"))?, true)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && dry_run => {
+                Ok((Self::at(Path::new("/"))?, true))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let created = DirBuilder::new().recursive(true).mode(0o700).create(&path);
                 created.map_err(|error| refused(&path, error))?;
@@ -59,7 +64,8 @@ impl Target {
     fn at(path: &Path) -> SourceResult<Self> {
         // The way to the target is the user's choice: links in it are followed.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = openat(CWD, path, flags, Mode::empty()).map_err(|errno| refused(path, errno.into()))?;
+        let root =
+            openat(CWD, path, flags, Mode::empty()).map_err(|errno| refused(path, errno.into()))?;
         Ok(Self { root: Arc::new(root), shown: path.to_path_buf(), dirs: Mutex::default() })
     }
 
@@ -71,7 +77,8 @@ impl Target {
         self.dirs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The directory `path` of the target. `ENOTDIR` if anything but a directory is on the way, links included.
+    /// The directory `path` of the target. `ENOTDIR` if anything but a directory is on the way,
+    /// links included.
     pub(super) fn dir(&self, path: &EntryPath) -> Result<Arc<OwnedFd>, Errno> {
         let mut missing = Vec::new();
         let mut at = path.clone();
@@ -105,8 +112,8 @@ impl Target {
         self.cache().retain(|dir, _| !dir.starts_with(path));
     }
 
-    /// Makes what was written durable, as far as it lies on the target's own file system; reports errors of the disk
-    /// that writing did not.
+    /// Makes what was written durable, as far as it lies on the target's own file system; reports
+    /// errors of the disk that writing did not.
     pub(super) fn sync(&self) -> SourceResult<()> {
         syncfs(&self.root).map_err(|errno| self.error(errno, "write", &EntryPath::root()))
     }
@@ -122,17 +129,27 @@ impl Target {
         let shown = self.show(path);
         let new = |message: String| SourceError::new(SourceErrorKind::Target, message);
         match errno {
-            Errno::NOSPC | Errno::DQUOT => new(format!("no space left at the target while writing {shown}")).with_hint(
-                "free some space and run the restore again with --if-exists merge: what is complete is kept",
+            Errno::NOSPC | Errno::DQUOT => new(format!(
+                "no space left at the target while writing \
+                 {shown}"
+            ))
+            .with_hint(
+                "free some space and run the restore again with --if-exists merge: what is \
+                 complete is kept",
             ),
             Errno::ROFS => new(format!("cannot {doing} {shown}: the target is read-only"))
                 .with_hint("choose another target with --target"),
-            Errno::ACCESS | Errno::PERM => new(format!("cannot {doing} {shown}"))
-                .with_hint("run as a user who may write there, or choose another target with --target"),
-            Errno::NOTDIR | Errno::LOOP => new(format!(
-                "cannot {doing} {shown}: a directory on the way is a link or a file"
-            ))
-            .with_hint("nothing outside the target is written: remove what is in the way, or use --if-exists replace"),
+            Errno::ACCESS | Errno::PERM => new(format!("cannot {doing} {shown}")).with_hint(
+                "run as a user who may write there, or choose another target with \
+                 --target",
+            ),
+            Errno::NOTDIR | Errno::LOOP => {
+                new(format!("cannot {doing} {shown}: a directory on the way is a link or a file"))
+                    .with_hint(
+                        "nothing outside the target is written: remove what is in the way, or use \
+                         --if-exists replace",
+                    )
+            }
             _ => new(format!("cannot {doing} {shown}")),
         }
         .with_source(io::Error::from(errno))

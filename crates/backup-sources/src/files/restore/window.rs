@@ -19,8 +19,8 @@ use super::site::Mode;
 use super::special::HardLink;
 use super::tally::Part;
 
-/// Entries without content and blobs after which a window is worked off. Packs at the border of two are read for both, and little of them
-/// for each.
+/// Entries without content and blobs after which a window is worked off. Packs at the border of two
+/// are read for both, and little of them for each.
 const EMPTY: usize = 10_000;
 const BLOBS: usize = 1 << 15;
 /// Files that are kept open while their pieces come in.
@@ -123,16 +123,25 @@ fn finish_dir(job: &Job, dir: &FinishedDir) -> SourceResult<()> {
     Ok(())
 }
 
-/// Fetches the pieces and writes each where it belongs. Files that need what cannot be had are lost, not the others.
+/// Fetches the pieces and writes each where it belongs. Files that need what cannot be had are
+/// lost, not the others.
 fn write(job: &Arc<Job>, files: &Arc<[FileTask]>, pieces: Vec<Vec<Piece>>) -> SourceResult<()> {
-    let mut flat = pieces.into_iter().enumerate().flat_map(|(file, pieces)| pieces.into_iter().map(move |p| (file, p)));
+    let mut flat = pieces
+        .into_iter()
+        .enumerate()
+        .flat_map(|(file, pieces)| pieces.into_iter().map(move |p| (file, p)));
     loop {
         let wanted = flat.by_ref().filter(|(file, _)| !files[*file].is_lost());
         let places = Places::collect(wanted.take(BLOBS));
         if places.blobs.is_empty() {
             break;
         }
-        let writer = Writer { job: Arc::clone(job), files: Arc::clone(files), open: Mutex::default(), places };
+        let writer = Writer {
+            job: Arc::clone(job),
+            files: Arc::clone(files),
+            open: Mutex::default(),
+            places,
+        };
         let blobs = writer.places.blobs.clone();
         let handle = move |index: usize, content: Result<&[u8], Error>| match content {
             Ok(bytes) => writer.write(index, bytes),
@@ -225,13 +234,17 @@ impl Writer {
     }
 }
 
-/// Calls `work` for every file on a few threads, each with a buffer of its own; results in the order of the files.
+/// Calls `work` for every file on a few threads, each with a buffer of its own; results in the
+/// order of the files.
 fn parallel<R: Send>(
     files: &[FileTask],
     work: impl Fn(&FileTask, &mut Vec<u8>) -> SourceResult<R> + Sync,
 ) -> SourceResult<Vec<R>> {
     const AT_A_TIME: usize = 16;
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(files.len() / AT_A_TIME).min(8);
+    let threads = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .min(files.len() / AT_A_TIME)
+        .min(8);
     if threads < 2 {
         let mut buffer = Vec::new();
         return files.iter().map(|file| work(file, &mut buffer)).collect();
@@ -241,12 +254,17 @@ fn parallel<R: Send>(
         let (mut buffer, mut done) = (Vec::new(), Vec::new());
         loop {
             let from = next.fetch_add(AT_A_TIME, Relaxed);
-            let Some(share) = files.get(from..files.len().min(from + AT_A_TIME)).filter(|share| !share.is_empty())
+            let Some(share) = files
+                .get(from..files.len().min(from + AT_A_TIME))
+                .filter(|share| !share.is_empty())
             else {
                 return Ok(done);
             };
-            let results: Vec<R> =
-                share.iter().map(|file| work(file, &mut buffer)).collect::<SourceResult<_>>().inspect_err(|_| {
+            let results: Vec<R> = share
+                .iter()
+                .map(|file| work(file, &mut buffer))
+                .collect::<SourceResult<_>>()
+                .inspect_err(|_| {
                     // The others need not go on.
                     next.store(files.len(), Relaxed);
                 })?;

@@ -9,9 +9,12 @@ use crate::mongodb::catalog::uuid_of;
 use crate::mongodb::error::malformed;
 use crate::mongodb::namespace::Namespace;
 
-/// Does nothing with what an entry holds but to see that a fold would know what to do. Details of collections that are not
-/// `wanted` do not matter: a fold does not look at them.
-pub(in crate::mongodb) fn understand(entry: &RawDocument, wanted: impl Fn(&Namespace) -> bool) -> SourceResult<()> {
+/// Does nothing with what an entry holds but to see that a fold would know what to do. Details of
+/// collections that are not `wanted` do not matter: a fold does not look at them.
+pub(in crate::mongodb) fn understand(
+    entry: &RawDocument,
+    wanted: impl Fn(&Namespace) -> bool,
+) -> SourceResult<()> {
     let mut held = transactions::held(entry)?;
     while let Some(operation) = held.next()? {
         let Some((op, namespace)) = meant(&operation)? else { continue };
@@ -26,7 +29,8 @@ pub(in crate::mongodb) fn understand(entry: &RawDocument, wanted: impl Fn(&Names
 
 fn command(db: &str, entry: &RawDocument, wanted: impl Fn(&Namespace) -> bool) -> SourceResult<()> {
     let object = entry.get_document("o").map_err(|_| malformed("an entry of the oplog"))?;
-    let object = Document::try_from(object).map_err(|error| malformed("a command in the oplog").with_source(error))?;
+    let object = Document::try_from(object)
+        .map_err(|error| malformed("a command in the oplog").with_source(error))?;
     // A rename says the whole name, everything else the one in its database.
     let name = object.iter().next().and_then(|(command, name)| Some((command, name.as_str()?)));
     let name = name.and_then(|(command, name)| match &**command {
@@ -59,17 +63,32 @@ mod tests {
             is_known("c", "shop.$cmd", rawdoc! { "create": "c" })
                 && is_known("c", "shop.$cmd", rawdoc! { "drop": "c" })
         );
-        assert!(is_known("c", "shop.$cmd", rawdoc! { "renameCollection": "shop.c", "to": "shop.d" }));
-        assert!(is_known("c", "shop.$cmd", rawdoc! { "collMod": "c", "index": { "name": "x", "hidden": true } }));
+        assert!(is_known(
+            "c",
+            "shop.$cmd",
+            rawdoc! { "renameCollection": "shop.c", "to": "shop.d" }
+        ));
+        assert!(is_known(
+            "c",
+            "shop.$cmd",
+            rawdoc! { "collMod": "c", "index": { "name": "x", "hidden": true } }
+        ));
         assert!(is_known("c", "admin.$cmd", rawdoc! { "commitTransaction": 1 }));
     }
 
     #[test]
     fn what_a_fold_does_not_know_is_not_stored() {
-        assert!(!is_known("x", "shop.c", rawdoc! { "_id": 1 }) && !is_known("u", "shop.c", rawdoc! { "$v": 3 }));
+        assert!(
+            !is_known("x", "shop.c", rawdoc! { "_id": 1 })
+                && !is_known("u", "shop.c", rawdoc! { "$v": 3 })
+        );
         assert!(!is_known("c", "shop.$cmd", rawdoc! { "convertToCapped": "c" }));
         assert!(!is_known("c", "shop.$cmd", rawdoc! { "collMod": "c", "shape": 1 }));
-        assert!(!is_known("c", "shop.$cmd", rawdoc! { "collMod": "c", "index": { "name": "x", "colour": 1 } }));
+        assert!(!is_known(
+            "c",
+            "shop.$cmd",
+            rawdoc! { "collMod": "c", "index": { "name": "x", "colour": 1 } }
+        ));
         let inside = rawdoc! { "applyOps": [{ "op": "u", "ns": "shop.c", "o": { "$v": 3 }, "o2": { "_id": 1 } }] };
         assert!(!is_known("c", "admin.$cmd", inside));
         // A fold does not look at what is not part of the backup.

@@ -1,7 +1,8 @@
 //! Which collections there are at the moment.
 //!
-//! The catalog of the dump was listed at some time after the oplog's beginning; replaying everything since then ends in
-//! the same state wherever the list was made. From mongo.md section 4 and the server's `src/mongo/db/repl/oplog.cpp`.
+//! The catalog of the dump was listed at some time after the oplog's beginning; replaying
+//! everything since then ends in the same state wherever the list was made. From mongo.md section 4
+//! and the server's `src/mongo/db/repl/oplog.cpp`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,8 +18,8 @@ use crate::mongodb::state::State;
 #[derive(Debug)]
 struct Known {
     collection: Collection,
-    /// Changes of the validator. The server fills in what a change leaves out, but not what creation leaves out: so they
-    /// are made again as changes.
+    /// Changes of the validator. The server fills in what a change leaves out, but not what
+    /// creation leaves out: so they are made again as changes.
     changes: Document,
     path: Option<String>,
     repeated: bool,
@@ -54,11 +55,15 @@ pub(super) struct Catalog {
 
 impl Catalog {
     pub(super) fn new(state: &State) -> SourceResult<Self> {
-        let mut catalog = Self { known: Vec::new(), numbers: HashMap::new(), filter: state.filter()? };
+        let mut catalog =
+            Self { known: Vec::new(), numbers: HashMap::new(), filter: state.filter()? };
         for saved in &state.collections {
             if let Some(uuid) = saved.collection.uuid {
                 let mut collection = saved.collection.clone();
-                let temporary = collection.options.remove("temp").is_some_and(|temp| temp == Bson::Boolean(true));
+                let temporary = collection
+                    .options
+                    .remove("temp")
+                    .is_some_and(|temp| temp == Bson::Boolean(true));
                 catalog.add(
                     uuid,
                     Known {
@@ -76,10 +81,17 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// Of a single collection that nothing is known about but that it may have an index, if there is one at all.
-    pub(super) fn of_one(known: Option<(CollectionUuid, Namespace)>, index: Option<&Document>) -> SourceResult<Self> {
-        let mut catalog =
-            Self { known: Vec::new(), numbers: HashMap::new(), filter: Filter::new(&Selection::default())? };
+    /// Of a single collection that nothing is known about but that it may have an index, if there
+    /// is one at all.
+    pub(super) fn of_one(
+        known: Option<(CollectionUuid, Namespace)>,
+        index: Option<&Document>,
+    ) -> SourceResult<Self> {
+        let mut catalog = Self {
+            known: Vec::new(),
+            numbers: HashMap::new(),
+            filter: Filter::new(&Selection::default())?,
+        };
         if let Some((uuid, namespace)) = known {
             let named = |index: &Document| {
                 doc! {
@@ -88,7 +100,13 @@ impl Catalog {
                 }
             };
             let (options, indexes) = (Document::new(), index.map(named).into_iter().collect());
-            let collection = Collection { namespace, kind: Kind::Collection, uuid: Some(uuid), options, indexes };
+            let collection = Collection {
+                namespace,
+                kind: Kind::Collection,
+                uuid: Some(uuid),
+                options,
+                indexes,
+            };
             catalog.add(uuid, Known::new(collection));
         }
         Ok(catalog)
@@ -119,15 +137,23 @@ impl Catalog {
     }
 
     /// Takes a command; returns the database whose views are all gone with it, if there is one.
-    pub(super) fn command(&mut self, db: &str, entry: &RawDocument) -> SourceResult<Option<String>> {
+    pub(super) fn command(
+        &mut self,
+        db: &str,
+        entry: &RawDocument,
+    ) -> SourceResult<Option<String>> {
         let object = entry.get_document("o").map_err(|_| malformed("an entry of the oplog"))?;
-        let object =
-            Document::try_from(object).map_err(|error| malformed("a command in the oplog").with_source(error))?;
-        let Some((command, argument)) = object.iter().next() else { return Err(unknown("an empty command", entry)) };
+        let object = Document::try_from(object)
+            .map_err(|error| malformed("a command in the oplog").with_source(error))?;
+        let Some((command, argument)) = object.iter().next() else {
+            return Err(unknown("an empty command", entry));
+        };
         let uuid = uuid_of(super::raw_value(entry, "ui")?.as_ref());
         let name = argument.as_str();
         match (&**command, uuid, name) {
-            ("create", Some(uuid), Some(name)) => self.create(uuid, Namespace::new(db, name), &object),
+            ("create", Some(uuid), Some(name)) => {
+                self.create(uuid, Namespace::new(db, name), &object)
+            }
             ("drop", _, Some("system.views")) => return Ok(Some(db.to_owned())),
             ("drop", Some(uuid), _) => {
                 if let Some(known) = self.get(&uuid) {
@@ -145,19 +171,29 @@ impl Catalog {
                 self.index(&uuid, &[Bson::Document(spec)], entry)?;
             }
             ("commitIndexBuild", Some(uuid), _) => {
-                let specs =
-                    object.get_array("indexes").map_err(|_| unknown("an index build without indexes", entry))?;
+                let specs = object
+                    .get_array("indexes")
+                    .map_err(|_| unknown("an index build without indexes", entry))?;
                 self.index(&uuid, specs, entry)?;
             }
             ("dropIndexes" | "deleteIndexes" | "dropIndex" | "deleteIndex", Some(uuid), _) => {
-                let index = object.get_str("index").map_err(|_| unknown("a dropped index without a name", entry))?;
+                let index = object
+                    .get_str("index")
+                    .map_err(|_| unknown("a dropped index without a name", entry))?;
                 if let Some(known) = self.get(&uuid) {
-                    known.collection.indexes.retain(|spec| spec.get_str("name").ok() != Some(index));
+                    known
+                        .collection
+                        .indexes
+                        .retain(|spec| spec.get_str("name").ok() != Some(index));
                 }
             }
-            // Before it, every collection is dropped by an entry of its own; indexes count when they are finished; markings
-            // of multikey indexes are made anew.
-            ("dropDatabase" | "startIndexBuild" | "abortIndexBuild" | "setMultikeyMetadata", _, _) => {}
+            // Before it, every collection is dropped by an entry of its own; indexes count when
+            // they are finished; markings of multikey indexes are made anew.
+            (
+                "dropDatabase" | "startIndexBuild" | "abortIndexBuild" | "setMultikeyMetadata",
+                _,
+                _,
+            ) => {}
             _ => return Err(unknown(format_args!("the command {command}"), entry)),
         }
         Ok(None)
@@ -177,11 +213,17 @@ impl Catalog {
         for of_the_member in ["autoIndexId", "uuid", "recordIdsReplicated"] {
             options.remove(of_the_member);
         }
-        let collection = Collection { namespace, kind: Kind::Collection, uuid: Some(uuid), options, indexes };
+        let collection =
+            Collection { namespace, kind: Kind::Collection, uuid: Some(uuid), options, indexes };
         self.add(uuid, Known { temporary, ..Known::new(collection) });
     }
 
-    fn rename(&mut self, uuid: CollectionUuid, object: &Document, entry: &RawDocument) -> SourceResult<()> {
+    fn rename(
+        &mut self,
+        uuid: CollectionUuid,
+        object: &Document,
+        entry: &RawDocument,
+    ) -> SourceResult<()> {
         let to = object.get_str("to").ok().and_then(Namespace::parse);
         let to = to.ok_or_else(|| unknown("a rename without a new name", entry))?;
         if let Some(target) = uuid_of(object.get("dropTarget"))
@@ -209,11 +251,19 @@ impl Catalog {
         Ok(())
     }
 
-    fn index(&mut self, uuid: &CollectionUuid, specs: &[Bson], entry: &RawDocument) -> SourceResult<()> {
+    fn index(
+        &mut self,
+        uuid: &CollectionUuid,
+        specs: &[Bson],
+        entry: &RawDocument,
+    ) -> SourceResult<()> {
         let Some(known) = self.get(uuid) else { return Ok(()) };
         for spec in specs {
-            let spec = spec.as_document().ok_or_else(|| unknown("an index without a description", entry))?;
-            let name = spec.get_str("name").map_err(|_| unknown("an index without a name", entry))?;
+            let spec = spec
+                .as_document()
+                .ok_or_else(|| unknown("an index without a description", entry))?;
+            let name =
+                spec.get_str("name").map_err(|_| unknown("an index without a name", entry))?;
             known.collection.indexes.retain(|other| other.get_str("name").ok() != Some(name));
             known.collection.indexes.push(spec.clone());
         }
@@ -233,7 +283,9 @@ impl Catalog {
             if foreign {
                 return Err(SourceError::new(
                     SourceErrorKind::Unsupported,
-                    format!("{namespace} was renamed from a collection that is not in this snapshot"),
+                    format!(
+                        "{namespace} was renamed from a collection that is not in this snapshot"
+                    ),
                 )
                 .with_hint("choose another snapshot"));
             }
@@ -241,7 +293,16 @@ impl Catalog {
                 return Err(malformed(format!("the oplog: there are two collections {namespace}")));
             }
             let orphan = namespace.is_buckets() && !has_view(namespace);
-            live.push(Live { number, uuid, collection, changes, path, repeated, orphan, temporary });
+            live.push(Live {
+                number,
+                uuid,
+                collection,
+                changes,
+                path,
+                repeated,
+                orphan,
+                temporary,
+            });
         }
         Ok(live)
     }
@@ -260,7 +321,8 @@ fn modify(known: &mut Known, object: &Document, entry: &RawDocument) -> SourceRe
                 collection.options.remove("expireAfterSeconds");
             }
             ("timeseries", Bson::Document(change)) => {
-                let mut timeseries = collection.options.get_document("timeseries").cloned().unwrap_or_default();
+                let mut timeseries =
+                    collection.options.get_document("timeseries").cloned().unwrap_or_default();
                 timeseries.extend(change.clone());
                 collection.options.insert("timeseries", timeseries);
             }
@@ -275,7 +337,11 @@ fn modify(known: &mut Known, object: &Document, entry: &RawDocument) -> SourceRe
     Ok(())
 }
 
-fn modify_index(collection: &mut Collection, change: &Document, entry: &RawDocument) -> SourceResult<()> {
+fn modify_index(
+    collection: &mut Collection,
+    change: &Document,
+    entry: &RawDocument,
+) -> SourceResult<()> {
     let is_meant = |spec: &&mut Document| match (change.get_str("name"), change.get("keyPattern")) {
         (Ok(name), _) => spec.get_str("name").ok() == Some(name),
         (_, key) => key.is_some() && spec.get("key") == key,

@@ -9,14 +9,15 @@
 //! | `update.rs` | updates as the oplog records them, applied to a document |
 //! | `spill.rs` | operations and documents on disk, in partitions that fit into memory |
 //!
-//! Two passes, addressed by UUID (mongo.md section 4): the oplog first, which decides about collections and sorts
-//! operations into partitions by collection and `_id`; then the documents of the collections that are left. A document
-//! that no operation touches passes through at once. The others wait in the partition of their `_id`, which is settled
-//! in memory when everything has been read. No operation on a collection as a whole is ever replayed, so renames, drops and
-//! `$out` cannot break anything. What is not known stops the fold; nothing is skipped.
+//! Two passes, addressed by UUID (mongo.md section 4): the oplog first, which decides about
+//! collections and sorts operations into partitions by collection and `_id`; then the documents of
+//! the collections that are left. A document that no operation touches passes through at once. The
+//! others wait in the partition of their `_id`, which is settled in memory when everything has been
+//! read. No operation on a collection as a whole is ever replayed, so renames, drops and `$out`
+//! cannot break anything. What is not known stops the fold; nothing is skipped.
 //!
-//! Memory: 8 MiB for the filter of touched documents, 13 MiB for the buffers of the partitions, and the documents of one
-//! partition at a time: 48 MiB at most, because one with more is split.
+//! Memory: 8 MiB for the filter of touched documents, 13 MiB for the buffers of the partitions, and
+//! the documents of one partition at a time: 48 MiB at most, because one with more is split.
 
 mod check;
 mod ddl;
@@ -45,7 +46,8 @@ pub(super) use transactions::{Ready, held, is_of_several, restructures};
 
 /// Something the fold does not know: it stops.
 fn unknown(what: impl std::fmt::Display, entry: &RawDocument) -> SourceError {
-    let mut text = Document::try_from(entry).map_or_else(|_| "unreadable".to_owned(), |entry| entry.to_string());
+    let mut text = Document::try_from(entry)
+        .map_or_else(|_| "unreadable".to_owned(), |entry| entry.to_string());
     if let Some((at, _)) = text.char_indices().nth(500) {
         text.truncate(at);
         text.push_str(" …");
@@ -65,7 +67,8 @@ pub(super) struct Fold {
     /// Views by database and `_id` (which is `database.view`), as `system.views` holds them.
     views: BTreeMap<(String, String), Bytes>,
     spill: Spill,
-    /// Documents are brought to the moment elsewhere, but for those of capped collections, and users and roles.
+    /// Documents are brought to the moment elsewhere, but for those of capped collections, and
+    /// users and roles.
     only_capped: bool,
     /// Documents of other collections do not matter.
     only: Option<HashSet<CollectionUuid>>,
@@ -93,7 +96,9 @@ impl Flat {
 
     /// What takes effect with the next entry.
     pub(super) fn take(&mut self, entry: &RawDocument) -> SourceResult<Ready> {
-        let ts = entry.get_timestamp("ts").map_err(|_| malformed("an entry of the oplog: it has no time"))?;
+        let ts = entry
+            .get_timestamp("ts")
+            .map_err(|_| malformed("an entry of the oplog: it has no time"))?;
         if self.until.is_some_and(|until| Position::from(ts) > until) {
             return Ok(Ready::nothing());
         }
@@ -116,7 +121,9 @@ impl Fold {
                 let mut view = bson::doc! { "_id": &id };
                 match kind {
                     // Its pipeline is made anew by the server.
-                    Kind::TimeSeries => _ = view.insert("viewOn", format!("{BUCKETS}{}", namespace.name)),
+                    Kind::TimeSeries => {
+                        _ = view.insert("viewOn", format!("{BUCKETS}{}", namespace.name))
+                    }
                     _ => view.extend(options.clone()),
                 }
                 views.insert((namespace.db.clone(), id), encode(&view)?);
@@ -126,12 +133,14 @@ impl Fold {
         Ok(Self { flat, catalog, views, spill, only_capped: false, only: None })
     }
 
-    /// From here on, documents of other collections do not matter: not all operations on them may come.
+    /// From here on, documents of other collections do not matter: not all operations on them may
+    /// come.
     pub(super) fn only(&mut self, collections: HashSet<CollectionUuid>) {
         self.only = Some(collections);
     }
 
-    /// Somebody else brings documents to the moment, but for those of capped collections, and users and roles.
+    /// Somebody else brings documents to the moment, but for those of capped collections, and users
+    /// and roles.
     pub(super) fn only_capped(self) -> Self {
         Self { only_capped: true, ..self }
     }
@@ -160,7 +169,9 @@ impl Fold {
             return Ok(());
         }
         let uuid = super::catalog::uuid_of(raw_value(entry, "ui")?.as_ref());
-        let uuid = uuid.ok_or_else(|| malformed("an entry of the oplog: it does not name its collection by UUID"))?;
+        let uuid = uuid.ok_or_else(|| {
+            malformed("an entry of the oplog: it does not name its collection by UUID")
+        })?;
         if self.only.as_ref().is_some_and(|only| !only.contains(&uuid)) {
             return Ok(());
         }
@@ -193,10 +204,14 @@ impl Fold {
 
     /// The oplog has ended: what there is at the moment.
     pub(super) fn finish(self) -> SourceResult<Folded> {
-        let has_view =
-            |namespace: &Namespace| self.views.contains_key(&(namespace.db.clone(), namespace.visible().to_string()));
+        let has_view = |namespace: &Namespace| {
+            self.views.contains_key(&(namespace.db.clone(), namespace.visible().to_string()))
+        };
         let live = self.catalog.live(has_view)?;
-        let views = self.views.into_iter().filter_map(|((db, id), view)| view_of(&db, &id, &view).transpose());
+        let views = self
+            .views
+            .into_iter()
+            .filter_map(|((db, id), view)| view_of(&db, &id, &view).transpose());
         let views = views.collect::<SourceResult<Vec<_>>>()?;
         Ok(Folded { live, views, unfinished: self.flat.transactions.are_open(), spill: self.spill })
     }
@@ -204,24 +219,31 @@ impl Fold {
 
 /// The kind of an operation and what it is about; `None` if it changes nothing that a dump holds.
 fn meant(entry: &RawDocument) -> SourceResult<Option<(&str, Namespace)>> {
-    let text = |key: &str| entry.get_str(key).map_err(|_| malformed(format!("an entry of the oplog: no {key}")));
+    let text = |key: &str| {
+        entry.get_str(key).map_err(|_| malformed(format!("an entry of the oplog: no {key}")))
+    };
     let (op, ns) = (text("op")?, text("ns")?);
     // No-ops, and kinds of later servers.
     if matches!(op, "n" | "km" | "ci" | "cu" | "cd") {
         return Ok(None);
     }
-    let namespace =
-        Namespace::parse(ns).ok_or_else(|| malformed(format!("an entry of the oplog: namespace {ns:?}")))?;
+    let namespace = Namespace::parse(ns)
+        .ok_or_else(|| malformed(format!("an entry of the oplog: namespace {ns:?}")))?;
     Ok((!matches!(&*namespace.db, "config" | "local")).then_some((op, namespace)))
 }
 
 fn raw_value(document: &RawDocument, key: &str) -> SourceResult<Option<Bson>> {
-    let value = document.get(key).map_err(|error| malformed("an entry of the oplog").with_source(error))?;
-    value.map(Bson::try_from).transpose().map_err(|error| malformed("an entry of the oplog").with_source(error))
+    let value =
+        document.get(key).map_err(|error| malformed("an entry of the oplog").with_source(error))?;
+    value
+        .map(Bson::try_from)
+        .transpose()
+        .map_err(|error| malformed("an entry of the oplog").with_source(error))
 }
 
 fn encode(document: &Document) -> SourceResult<Bytes> {
-    let raw = RawDocumentBuf::try_from(document).map_err(|error| malformed("a document").with_source(error))?;
+    let raw = RawDocumentBuf::try_from(document)
+        .map_err(|error| malformed("a document").with_source(error))?;
     Ok(raw.into_bytes().into())
 }
 
@@ -239,7 +261,8 @@ fn view_of(db: &str, id: &str, view: &[u8]) -> SourceResult<Option<Collection>> 
 }
 
 fn operation_of(op: &str, entry: &RawDocument) -> SourceResult<(Vec<u8>, Operation)> {
-    let object = |key: &str| entry.get_document(key).map_err(|_| malformed("an entry of the oplog"));
+    let object =
+        |key: &str| entry.get_document(key).map_err(|_| malformed("an entry of the oplog"));
     let bytes = |document: &RawDocument| Bytes::copy_from_slice(document.as_bytes());
     match op {
         "i" => Ok((id_of(object("o")?)?, Operation::Insert(bytes(object("o")?)))),
@@ -264,7 +287,8 @@ pub(super) struct Live {
     repeated: bool,
     /// Buckets whose view is missing: the server allows it, if creating races with writing.
     pub(super) orphan: bool,
-    /// It was made for the time of an operation (`$out`, `$merge`, conversions) that is under way at the moment.
+    /// It was made for the time of an operation (`$out`, `$merge`, conversions) that is under way
+    /// at the moment.
     pub(super) temporary: bool,
 }
 
@@ -274,7 +298,9 @@ impl Live {
         let mut collection = self.collection.clone();
         for (option, value) in &self.changes {
             match value {
-                Bson::Document(nothing) if nothing.is_empty() => _ = collection.options.remove(option),
+                Bson::Document(nothing) if nothing.is_empty() => {
+                    _ = collection.options.remove(option)
+                }
                 value => _ = collection.options.insert(option, value.clone()),
             }
         }
@@ -293,7 +319,8 @@ pub(super) struct Folded {
 }
 
 impl Folded {
-    /// A document of the dump. What no operation touches comes back at once; the rest with [`Self::settle`].
+    /// A document of the dump. What no operation touches comes back at once; the rest with
+    /// [`Self::settle`].
     pub(super) fn base(&mut self, live: &Live, document: Bytes) -> SourceResult<Option<Bytes>> {
         match self.waits(live, &document)? {
             None => Ok(Some(document)),
@@ -315,13 +342,15 @@ impl Folded {
             return Ok(None);
         }
         let id = id_of(super::raw::document(document)?)?;
-        // Order counts where the oldest documents go first: then all of them are put in order together.
+        // Order counts where the oldest documents go first: then all of them are put in order
+        // together.
         let together = live.collection.is_capped() || live.repeated;
         Ok((together || self.spill.may_touch(live.number, &id)).then_some(id))
     }
 
-    /// All documents of the dump are in: the documents that operations touch, a part at a time, in no order. Those of
-    /// collections that are gone are left out. Documents of a capped collection carry their place; the caller sorts.
+    /// All documents of the dump are in: the documents that operations touch, a part at a time, in
+    /// no order. Those of collections that are gone are left out. Documents of a capped collection
+    /// carry their place; the caller sorts.
     pub(super) fn settle(&mut self) -> SourceResult<Option<Vec<Settled>>> {
         self.spill.settle()
     }

@@ -1,8 +1,9 @@
-//! Operations and the documents they touch, on disk: in partitions by collection and `_id`. The files have no name and
-//! vanish with the process.
+//! Operations and the documents they touch, on disk: in partitions by collection and `_id`. The
+//! files have no name and vanish with the process.
 //!
-//! Writing goes through buffers into the page cache and is done where the data arrives; a partition is read in one go. Few
-//! operations may touch large documents: a partition whose documents do not fit into memory is split, as often as needed.
+//! Writing goes through buffers into the page cache and is done where the data arrives; a partition
+//! is read in one go. Few operations may touch large documents: a partition whose documents do not
+//! fit into memory is split, as often as needed.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -22,10 +23,12 @@ const MOST: u64 = 200;
 const IN_MEMORY: usize = 48 << 20;
 /// What a document takes beside its bytes and those of its `_id`.
 const OVERHEAD: usize = 128;
-/// Into how many a partition is split that is too large, and how often at most: by then every document is alone.
+/// Into how many a partition is split that is too large, and how often at most: by then every
+/// document is alone.
 const PARTS: u64 = 8;
 const SPLITS: u32 = 16;
-/// Size of the filter of touched documents in bits; with ten million touched documents one in twenty others waits too.
+/// Size of the filter of touched documents in bits; with ten million touched documents one in
+/// twenty others waits too.
 const FILTER_BITS: u64 = 64 << 20;
 /// Places of documents that were not in the dump.
 const INSERTED: u64 = 1 << 62;
@@ -98,10 +101,16 @@ impl Spill {
 
     /// Whether some operation touches the document; rarely also true if none does.
     pub(super) fn may_touch(&self, number: u32, id: &[u8]) -> bool {
-        !self.filter.is_empty() && bits(number, id).all(|bit| self.filter[bit / 64] >> (bit % 64) & 1 == 1)
+        !self.filter.is_empty()
+            && bits(number, id).all(|bit| self.filter[bit / 64] >> (bit % 64) & 1 == 1)
     }
 
-    pub(super) fn operation(&mut self, number: u32, id: &[u8], operation: &Operation) -> SourceResult<()> {
+    pub(super) fn operation(
+        &mut self,
+        number: u32,
+        id: &[u8],
+        operation: &Operation,
+    ) -> SourceResult<()> {
         if self.filter.is_empty() {
             self.filter = vec![0; usize::try_from(FILTER_BITS / 64).unwrap_or(0)];
         }
@@ -165,7 +174,8 @@ impl Partition {
         let fits = read(&mut self.operations, |record| {
             let key = (record.number, Box::from(record.id));
             let (place, document) = held.take(&key).unzip();
-            // An insertion goes to the end, also of what was deleted before; everything else stays where it is.
+            // An insertion goes to the end, also of what was deleted before; everything else stays
+            // where it is.
             let place = place.filter(|_| record.kind != 1).unwrap_or(record.place);
             Ok(match record.operation().apply(document)? {
                 Some(document) => held.put(key, place, document),
@@ -179,10 +189,13 @@ impl Partition {
     fn split(mut self) -> SourceResult<Vec<Self>> {
         let splits = self.splits + 1;
         let mut parts: Vec<Self> = (0..PARTS).map(|_| Self { splits, ..Self::default() }).collect();
-        let part_of =
-            |record: &Record<'_>| usize::try_from(hash(splits, record.number, record.id) % PARTS).unwrap_or(0);
+        let part_of = |record: &Record<'_>| {
+            usize::try_from(hash(splits, record.number, record.id) % PARTS).unwrap_or(0)
+        };
         // To its end: nothing stops it.
-        _ = read(&mut self.base, |record| record.write(&mut parts[part_of(record)].base).map(ControlFlow::Continue))?;
+        _ = read(&mut self.base, |record| {
+            record.write(&mut parts[part_of(record)].base).map(ControlFlow::Continue)
+        })?;
         _ = read(&mut self.operations, |record| {
             record.write(&mut parts[part_of(record)].operations).map(ControlFlow::Continue)
         })?;
@@ -214,7 +227,9 @@ impl Held {
 
     fn settled(self) -> Vec<Settled> {
         let settled = self.documents.into_iter();
-        settled.map(|((number, _), (place, document))| Settled { number, place, document }).collect()
+        settled
+            .map(|((number, _), (place, document))| Settled { number, place, document })
+            .collect()
     }
 }
 
@@ -236,7 +251,9 @@ fn hashes(number: u32, id: &[u8]) -> [u64; 2] {
 /// Bits of the filter that stand for a document.
 fn bits(number: u32, id: &[u8]) -> impl Iterator<Item = usize> {
     let [first, second] = hashes(number, id);
-    (0..4_u64).map(move |n| usize::try_from(first.wrapping_add(n.wrapping_mul(second | 1)) % FILTER_BITS).unwrap_or(0))
+    (0..4_u64).map(move |n| {
+        usize::try_from(first.wrapping_add(n.wrapping_mul(second | 1)) % FILTER_BITS).unwrap_or(0)
+    })
 }
 
 struct Record<'a> {
@@ -265,7 +282,9 @@ impl Record<'_> {
     fn write(&self, to: &mut Option<BufWriter<File>>) -> SourceResult<()> {
         let to = match to {
             Some(to) => to,
-            none => none.insert(BufWriter::with_capacity(BUFFER, tempfile::tempfile().map_err(failed)?)),
+            none => {
+                none.insert(BufWriter::with_capacity(BUFFER, tempfile::tempfile().map_err(failed)?))
+            }
         };
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
         let mut head = Vec::with_capacity(HEAD);
@@ -294,7 +313,9 @@ fn read(
     loop {
         match file.read_exact(&mut head) {
             Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(ControlFlow::Continue(())),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                return Ok(ControlFlow::Continue(()));
+            }
             Err(error) => return Err(failed(error)),
         }
         let (id, payload) = (number(&head[13..17]) as usize, number(&head[17..21]) as usize);
@@ -319,7 +340,9 @@ mod tests {
     /// Documents of the dump and operations on them, on others and on some again and again.
     fn filled(in_memory: usize) -> Spill {
         let mut spill = Spill { in_memory, ..Spill::new(0) };
-        let document = |id: u32, n: u32| Bytes::from(vec![u8::try_from(n % 251).unwrap(); 100 + id as usize % 50]);
+        let document = |id: u32, n: u32| {
+            Bytes::from(vec![u8::try_from(n % 251).unwrap(); 100 + id as usize % 50])
+        };
         for id in 0..900 {
             let operation = match id % 3 {
                 0 => Operation::Delete,
@@ -340,7 +363,9 @@ mod tests {
         while let Some(settled) = spill.settle().unwrap() {
             let bytes: usize = settled.iter().map(|found| found.document.len()).sum();
             assert!(bytes <= most, "{bytes} bytes at once");
-            all.extend(settled.into_iter().map(|found| (found.number, found.place, found.document)));
+            all.extend(
+                settled.into_iter().map(|found| (found.number, found.place, found.document)),
+            );
             batches += 1;
         }
         all.sort();
@@ -353,7 +378,10 @@ mod tests {
         assert_eq!((whole, expected.len()), (1, 601));
         for in_memory in [50_000, 5000, 1000] {
             let (batches, found) = settled(&mut filled(in_memory), in_memory);
-            assert!(batches > 150_000 / in_memory && found == expected, "{batches} batches for {in_memory}");
+            assert!(
+                batches > 150_000 / in_memory && found == expected,
+                "{batches} batches for {in_memory}"
+            );
         }
         // What cannot be split any further comes as it is.
         let (_, found) = settled(&mut filled(0), usize::MAX);

@@ -17,13 +17,29 @@ fn saved(name: &str, uuid: CollectionUuid, options: Document) -> Saved {
         kind: Kind::Collection,
         uuid: Some(uuid),
         options,
-        indexes: vec![doc! { "key": { "_id": 1 }, "name": "_id_" }, doc! { "key": { "x": 1 }, "name": "x_1" }],
+        indexes: vec![
+            doc! { "key": { "_id": 1 }, "name": "_id_" },
+            doc! { "key": { "x": 1 }, "name": "x_1" },
+        ],
     };
-    Saved { collection, path: Some(name.to_owned()), digest: None, repeated: false, changes: doc! {} }
+    Saved {
+        collection,
+        path: Some(name.to_owned()),
+        digest: None,
+        repeated: false,
+        changes: doc! {},
+    }
 }
 
 fn state(collections: Vec<Saved>) -> State {
-    State { version: [6, 0, 5], needs_oplog: true, include: Vec::new(), exclude: Vec::new(), since: None, collections }
+    State {
+        version: [6, 0, 5],
+        needs_oplog: true,
+        include: Vec::new(),
+        exclude: Vec::new(),
+        since: None,
+        collections,
+    }
 }
 
 /// A script of entries at moments 1, 2, 3 …
@@ -50,21 +66,31 @@ impl Script {
     }
 
     fn command(&mut self, uuid: CollectionUuid, o: Document) {
-        self.try_entry(doc! { "op": "c", "ns": "db.$cmd", "ui": uuid_bson(&uuid), "o": o }).unwrap();
+        self.try_entry(doc! { "op": "c", "ns": "db.$cmd", "ui": uuid_bson(&uuid), "o": o })
+            .unwrap();
     }
 
     /// Documents by collection after the fold of these, in natural order.
-    fn documents(self, base: &[(CollectionUuid, Vec<Document>)]) -> BTreeMap<String, Vec<Document>> {
+    fn documents(
+        self,
+        base: &[(CollectionUuid, Vec<Document>)],
+    ) -> BTreeMap<String, Vec<Document>> {
         let mut folded = self.fold.finish().unwrap();
         let mut found: BTreeMap<String, Vec<(u64, Document)>> = BTreeMap::new();
-        let read = |bytes: &Bytes| Document::try_from(crate::mongodb::raw::document(bytes).unwrap()).unwrap();
+        let read = |bytes: &Bytes| {
+            Document::try_from(crate::mongodb::raw::document(bytes).unwrap()).unwrap()
+        };
         let live = folded.live.clone();
-        let name_of =
-            |number: u32| live.iter().find(|l| l.number == number).map(|l| l.collection.namespace.to_string());
+        let name_of = |number: u32| {
+            live.iter().find(|l| l.number == number).map(|l| l.collection.namespace.to_string())
+        };
         for one in &live {
             let name = one.collection.namespace.to_string();
             let list = found.entry(name).or_default();
-            let documents = base.iter().filter(|(uuid, _)| *uuid == one.uuid).flat_map(|(_, documents)| documents);
+            let documents = base
+                .iter()
+                .filter(|(uuid, _)| *uuid == one.uuid)
+                .flat_map(|(_, documents)| documents);
             for (place, document) in documents.enumerate() {
                 if let Some(bytes) = folded.base(one, encode(document).unwrap()).unwrap() {
                     list.push((place as u64, read(&bytes)));
@@ -104,8 +130,12 @@ fn documents_come_to_the_moment() {
     let base = [1, 2, 3, 4].map(|id| doc! { "_id": id, "n": id }).to_vec();
     let mut found = script.documents(&[(A, base)]).remove("db.c").unwrap();
     found.sort_by_key(|document| document.get_i32("_id").unwrap());
-    let expected =
-        [doc! { "_id": 2, "n": 5 }, doc! { "_id": 3, "n": 1 }, doc! { "_id": 4, "n": 4 }, doc! { "_id": 9, "new": 1 }];
+    let expected = [
+        doc! { "_id": 2, "n": 5 },
+        doc! { "_id": 3, "n": 1 },
+        doc! { "_id": 4, "n": 4 },
+        doc! { "_id": 9, "new": 1 },
+    ];
     assert_eq!(found, expected);
 }
 
@@ -122,13 +152,17 @@ fn capped_collections_keep_their_order() {
 
 #[test]
 fn renames_drops_and_new_collections_go_by_uuid() {
-    let mut script = Script::new(&state(vec![saved("db.a", A, doc! {}), saved("db.b", B, doc! {})]));
+    let mut script =
+        Script::new(&state(vec![saved("db.a", A, doc! {}), saved("db.b", B, doc! {})]));
     let fresh = [0xc; 16];
     script
         .command(fresh, doc! { "create": "tmp", "idIndex": { "name": "_id_" }, "temp": true, "validator": { "x": 1 } });
     script.crud("i", fresh, doc! { "_id": 1 }, None);
     script.command(A, doc! { "renameCollection": "db.a", "to": "db.old", "stayTemp": false });
-    script.command(fresh, doc! { "renameCollection": "db.tmp", "to": "db.b", "dropTarget": uuid_bson(&B) });
+    script.command(
+        fresh,
+        doc! { "renameCollection": "db.tmp", "to": "db.b", "dropTarget": uuid_bson(&B) },
+    );
     script.crud("i", A, doc! { "_id": 2 }, None);
     script.crud("i", B, doc! { "_id": 3 }, None);
     let live = Script { fold: Fold::new(&state(vec![]), Flat::until(None), 0).unwrap(), time: 0 };
@@ -144,7 +178,10 @@ fn options_and_indexes_are_those_of_the_moment() {
     script.command(A, doc! { "collMod": "c", "validator": {}, "validationLevel": "moderate" });
     script.command(A, doc! { "collMod": "c", "index": { "name": "x_1", "hidden": true } });
     script.command(A, doc! { "startIndexBuild": "c", "indexes": [{ "name": "never" }] });
-    script.command(A, doc! { "commitIndexBuild": "c", "indexes": [{ "v": 2, "key": { "y": 1 }, "name": "y_1" }] });
+    script.command(
+        A,
+        doc! { "commitIndexBuild": "c", "indexes": [{ "v": 2, "key": { "y": 1 }, "name": "y_1" }] },
+    );
     script.command(A, doc! { "createIndexes": "c", "v": 2, "key": { "z": 1 }, "name": "z_1" });
     script.command(A, doc! { "dropIndexes": "c", "index": "z_1" });
     let folded = script.fold.finish().unwrap();
@@ -163,7 +200,10 @@ fn what_was_listed_as_temporary_may_get_a_name() {
     let listed = || state(vec![saved("db.tmp.agg_out.1", A, doc! { "temp": true })]);
     assert!(Script::new(&listed()).fold.finish().unwrap().live[0].temporary);
     let mut script = Script::new(&listed());
-    script.command(A, doc! { "renameCollection": "db.tmp.agg_out.1", "to": "db.c", "stayTemp": false });
+    script.command(
+        A,
+        doc! { "renameCollection": "db.tmp.agg_out.1", "to": "db.c", "stayTemp": false },
+    );
     let folded = script.fold.finish().unwrap();
     assert!(!folded.live[0].temporary);
     assert_eq!(folded.live[0].collection.options, doc! {});
@@ -186,7 +226,12 @@ fn views_are_documents() {
         changes: doc! {},
     }]));
     let entry = |op: &str, o: Document| doc! { "op": op, "ns": "db.system.views", "ui": uuid_bson(&B), "o": o };
-    script.try_entry(entry("i", doc! { "_id": "db.w", "viewOn": "v", "pipeline": [{ "$match": {} }] })).unwrap();
+    script
+        .try_entry(entry(
+            "i",
+            doc! { "_id": "db.w", "viewOn": "v", "pipeline": [{ "$match": {} }] },
+        ))
+        .unwrap();
     script.try_entry(entry("d", doc! { "_id": "db.v" })).unwrap();
     let folded = script.fold.finish().unwrap();
     assert_eq!(folded.views.len(), 1);
@@ -198,7 +243,8 @@ fn views_are_documents() {
 fn the_moment_is_inclusive() {
     let state = state(vec![saved("db.c", A, doc! {})]);
     let until = Position { seconds: 1, increment: 1 };
-    let mut script = Script { fold: Fold::new(&state, Flat::until(Some(until)), 0).unwrap(), time: 0 };
+    let mut script =
+        Script { fold: Fold::new(&state, Flat::until(Some(until)), 0).unwrap(), time: 0 };
     script.crud("i", A, doc! { "_id": 1 }, None);
     script.crud("i", A, doc! { "_id": 2 }, None);
     assert_eq!(ids(&script.documents(&[])["db.c"]), [1]);
@@ -215,15 +261,20 @@ fn what_was_read_is_not_done_again_but_transactions_go_on() {
         let lsid = doc! { "id": 1 };
         doc! { "op": "c", "ns": "admin.$cmd", "lsid": lsid, "txnNumber": number, "prevOpTime": { "ts": previous }, "o": o }
     };
-    let insert = |id: i32| doc! { "op": "i", "ns": "db.c", "ui": uuid_bson(&A), "o": { "_id": id } };
+    let insert =
+        |id: i32| doc! { "op": "i", "ns": "db.c", "ui": uuid_bson(&A), "o": { "_id": id } };
     script.crud("i", A, doc! { "_id": 1 }, None);
     script.command(A, doc! { "drop": "c" });
     // One of which the beginning is not there, and that has ended.
     script.try_entry(transaction(1, 1, doc! { "applyOps": [insert(2)], "count": 2 })).unwrap();
-    script.try_entry(transaction(2, 0, doc! { "applyOps": [insert(3)], "partialTxn": true })).unwrap();
+    script
+        .try_entry(transaction(2, 0, doc! { "applyOps": [insert(3)], "partialTxn": true }))
+        .unwrap();
     script.try_entry(transaction(2, 4, doc! { "applyOps": [insert(4)], "count": 2 })).unwrap();
     script.crud("i", A, doc! { "_id": 5 }, None);
-    let error = script.try_entry(transaction(3, 1, doc! { "applyOps": [insert(6)], "count": 2 })).unwrap_err();
+    let error = script
+        .try_entry(transaction(3, 1, doc! { "applyOps": [insert(6)], "count": 2 }))
+        .unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::LogGap);
     let mut found = ids(&script.documents(&[])["db.c"]);
     found.sort_unstable();
@@ -241,7 +292,11 @@ fn what_is_unknown_stops_with_its_text() {
     ] {
         let error = Script::new(&state).try_entry(entry.clone()).unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Unsupported, "{entry}");
-        assert!(error.chain().contains("cannot fold") && error.hint().is_some(), "{}", error.chain());
+        assert!(
+            error.chain().contains("cannot fold") && error.hint().is_some(),
+            "{}",
+            error.chain()
+        );
     }
 }
 
@@ -263,7 +318,8 @@ fn what_a_scan_met_twice_counts_once() {
     let mut twice = state(vec![saved("db.c", A, doc! {})]);
     twice.collections[0].repeated = true;
     let script = Script::new(&twice);
-    let base = vec![doc! { "_id": 1, "n": 1 }, doc! { "_id": 2, "n": 1 }, doc! { "_id": 1, "n": 2 }];
+    let base =
+        vec![doc! { "_id": 1, "n": 1 }, doc! { "_id": 2, "n": 1 }, doc! { "_id": 1, "n": 2 }];
     let found = script.documents(&[(A, base)]);
     assert_eq!(found["db.c"], [doc! { "_id": 1, "n": 2 }, doc! { "_id": 2, "n": 1 }]);
 }
@@ -280,7 +336,8 @@ fn many_documents_in_many_partitions() {
     }
     let mut random = 1_u64;
     for n in 0..5000 {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let uuid = if random >> 40 & 1 == 0 { A } else { B };
         let id = i32::try_from((random >> 33) % 3000).unwrap();
         let ui = uuid_bson(&uuid);
@@ -306,10 +363,13 @@ fn many_documents_in_many_partitions() {
         .unwrap();
     let found = Script { fold, time: 0 }.documents(&[(A, base.clone()), (B, base)]);
     for (name, uuid) in [("db.a", A), ("db.b", B)] {
-        let mut documents: Vec<_> =
-            found[name].iter().map(|d| (d.get_i32("_id").unwrap(), d.get_i32("n").unwrap())).collect();
+        let mut documents: Vec<_> = found[name]
+            .iter()
+            .map(|d| (d.get_i32("_id").unwrap(), d.get_i32("n").unwrap()))
+            .collect();
         documents.sort_unstable();
-        let expected: Vec<_> = model.iter().filter(|((of, _), _)| *of == uuid).map(|((_, id), n)| (*id, *n)).collect();
+        let expected: Vec<_> =
+            model.iter().filter(|((of, _), _)| *of == uuid).map(|((_, id), n)| (*id, *n)).collect();
         assert_eq!(documents, expected);
     }
 }

@@ -1,7 +1,8 @@
 //! From entries of the oplog to operations in the order in which they take effect.
 //!
-//! A transaction is one or several `applyOps` entries, chained by `prevOpTime`. It takes effect with the last of them if
-//! that is neither `partialTxn` nor `prepare`, else with `commitTransaction`, or never (`abortTransaction`).
+//! A transaction is one or several `applyOps` entries, chained by `prevOpTime`. It takes effect
+//! with the last of them if that is neither `partialTxn` nor `prepare`, else with
+//! `commitTransaction`, or never (`abortTransaction`).
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -25,8 +26,8 @@ pub(super) struct Transactions {
 type Key = (Vec<u8>, i64);
 
 impl Transactions {
-    /// Takes an entry whose effect is known already: only what takes effect later counts. The beginning of a transaction that
-    /// has ended since may be missing.
+    /// Takes an entry whose effect is known already: only what takes effect later counts. The
+    /// beginning of a transaction that has ended since may be missing.
     pub(super) fn pass_over(&mut self, entry: &RawDocument) -> SourceResult<()> {
         if entry.get_str("op").ok() != Some("c") || key_of(entry)?.is_none() {
             return Ok(());
@@ -49,7 +50,8 @@ impl Transactions {
         }
         let object = entry.get_document("o").map_err(|_| malformed("an entry of the oplog"))?;
         let has = |key: &str| matches!(object.get(key), Ok(Some(_)));
-        let (apply, commit, abort) = (has("applyOps"), has("commitTransaction"), has("abortTransaction"));
+        let (apply, commit, abort) =
+            (has("applyOps"), has("commitTransaction"), has("abortTransaction"));
         if !apply && !commit && !abort {
             return Ok(Ready::of(entry.to_owned()));
         }
@@ -80,7 +82,8 @@ impl Transactions {
     }
 }
 
-/// The transaction that an entry belongs to. Vectored writes look like one and are none (`multiOpType: 1`, from 8.0 on).
+/// The transaction that an entry belongs to. Vectored writes look like one and are none
+/// (`multiOpType: 1`, from 8.0 on).
 fn key_of(entry: &RawDocument) -> SourceResult<Option<Key>> {
     let number = match entry.get("txnNumber") {
         Ok(Some(RawBsonRef::Int64(number))) => number,
@@ -91,12 +94,15 @@ fn key_of(entry: &RawDocument) -> SourceResult<Option<Key>> {
     if entry.get_i32("multiOpType").ok() == Some(1) {
         return Ok(None);
     }
-    let session = entry.get_document("lsid").map_err(|_| malformed("a transaction's session in the oplog"))?;
+    let session = entry
+        .get_document("lsid")
+        .map_err(|_| malformed("a transaction's session in the oplog"))?;
     Ok(Some((session.as_bytes().to_vec(), number)))
 }
 
 fn has_previous(entry: &RawDocument) -> bool {
-    let previous = entry.get_document("prevOpTime").and_then(|previous| previous.get_timestamp("ts"));
+    let previous =
+        entry.get_document("prevOpTime").and_then(|previous| previous.get_timestamp("ts"));
     previous.is_ok_and(|ts| ts.time != 0 || ts.increment != 0)
 }
 
@@ -111,11 +117,17 @@ fn beginning_is_missing(entry: &RawDocument) -> SourceError {
 
 /// The operations inside of `applyOps`, also of those inside others.
 fn flatten(object: &RawDocument, out: &mut Spool) -> SourceResult<()> {
-    let operations = object.get_array("applyOps").map_err(|_| malformed("an applyOps in the oplog"))?;
+    let operations =
+        object.get_array("applyOps").map_err(|_| malformed("an applyOps in the oplog"))?;
     for operation in operations {
-        let Ok(RawBsonRef::Document(operation)) = operation else { return Err(malformed("an applyOps in the oplog")) };
+        let Ok(RawBsonRef::Document(operation)) = operation else {
+            return Err(malformed("an applyOps in the oplog"));
+        };
         match operation.get_document("o") {
-            Ok(inner) if matches!(inner.get("applyOps"), Ok(Some(_))) && operation.get_str("op").ok() == Some("c") => {
+            Ok(inner)
+                if matches!(inner.get("applyOps"), Ok(Some(_)))
+                    && operation.get_str("op").ok() == Some("c") =>
+            {
                 flatten(inner, out)?;
             }
             _ => out.push(operation)?,
@@ -124,7 +136,8 @@ fn flatten(object: &RawDocument, out: &mut Spool) -> SourceResult<()> {
     Ok(())
 }
 
-/// Whether an entry is one of several that make up a transaction, or ends one: alone it does not say what it does.
+/// Whether an entry is one of several that make up a transaction, or ends one: alone it does not
+/// say what it does.
 pub(in crate::mongodb) fn is_of_several(entry: &RawDocument) -> bool {
     let Ok(object) = entry.get_document("o") else { return true };
     let is_true = |key: &str| object.get_bool(key).unwrap_or(false);
@@ -160,9 +173,11 @@ pub(in crate::mongodb) fn held(entry: &RawDocument) -> SourceResult<Ready> {
     Ready::all(operations)
 }
 
-/// Whether an entry does something to collections as a whole: creates, drops, renames or changes them, or views.
+/// Whether an entry does something to collections as a whole: creates, drops, renames or changes
+/// them, or views.
 pub(in crate::mongodb) fn restructures(entry: &RawDocument) -> SourceResult<bool> {
-    let is_view = |entry: &RawDocument| entry.get_str("ns").is_ok_and(|ns| ns.ends_with(".system.views"));
+    let is_view =
+        |entry: &RawDocument| entry.get_str("ns").is_ok_and(|ns| ns.ends_with(".system.views"));
     if entry.get_str("op").ok() != Some("c") {
         return Ok(is_view(entry));
     }
@@ -194,7 +209,8 @@ impl Ready {
     fn all(spool: Spool) -> SourceResult<Self> {
         let disk = match spool.disk {
             Some(disk) => {
-                let mut file = disk.into_inner().map_err(|error| super::spill::failed(error.into_error()))?;
+                let mut file =
+                    disk.into_inner().map_err(|error| super::spill::failed(error.into_error()))?;
                 file.rewind().map_err(super::spill::failed)?;
                 Some(BufReader::new(file))
             }
@@ -218,7 +234,9 @@ impl Ready {
         let mut bytes = vec![0; length];
         bytes[..4].copy_from_slice(&head);
         disk.read_exact(&mut bytes[4..]).map_err(super::spill::failed)?;
-        RawDocumentBuf::from_bytes(bytes).map(Some).map_err(|error| malformed("a spilled document").with_source(error))
+        RawDocumentBuf::from_bytes(bytes)
+            .map(Some)
+            .map_err(|error| malformed("a spilled document").with_source(error))
     }
 }
 
@@ -239,7 +257,9 @@ impl Spool {
         }
         let disk = match &mut self.disk {
             Some(disk) => disk,
-            none => none.insert(BufWriter::new(tempfile::tempfile().map_err(super::spill::failed)?)),
+            none => {
+                none.insert(BufWriter::new(tempfile::tempfile().map_err(super::spill::failed)?))
+            }
         };
         disk.write_all(operation.as_bytes()).map_err(super::spill::failed)
     }
@@ -278,8 +298,7 @@ mod tests {
     fn plain_entries_and_plain_apply_ops_take_effect_at_once() {
         let mut transactions = Transactions::default();
         assert_eq!(ids(&mut transactions, &rawdoc! { "op": "i", "n": 1 }), [1]);
-        let nested =
-            rawdoc! { "op": "c", "o": { "applyOps": [{ "n": 1 }, { "op": "c", "o": { "applyOps": [{ "n": 2 }] } }] } };
+        let nested = rawdoc! { "op": "c", "o": { "applyOps": [{ "n": 1 }, { "op": "c", "o": { "applyOps": [{ "n": 2 }] } }] } };
         assert_eq!(ids(&mut transactions, &nested), [1, 2]);
         let mut vectored = entry(rawdoc! { "applyOps": [{ "n": 3 }] }, NONE);
         vectored.append(bson::cstr!("multiOpType"), 1);
@@ -320,10 +339,16 @@ mod tests {
         for n in 0..5 {
             let previous = if n == 0 { NONE } else { SOME };
             assert!(
-                ids(&mut transactions, &entry(rawdoc! { "applyOps": part(n), "partialTxn": true }, previous))
-                    .is_empty()
+                ids(
+                    &mut transactions,
+                    &entry(rawdoc! { "applyOps": part(n), "partialTxn": true }, previous)
+                )
+                .is_empty()
             );
         }
-        assert_eq!(ids(&mut transactions, &entry(rawdoc! { "applyOps": [{ "n": 5 }] }, SOME)), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(
+            ids(&mut transactions, &entry(rawdoc! { "applyOps": [{ "n": 5 }] }, SOME)),
+            [0, 1, 2, 3, 4, 5]
+        );
     }
 }

@@ -1,10 +1,11 @@
 //! Updates as the oplog records them.
 //!
-//! Three forms: the whole new document; from 5.0 on a difference (`$v: 2`, `diff`) with sections `d` (fields removed), `u`
-//! (set where they are), `i` (new, at the end) and `s<field>` (a difference of what is inside), where arrays have `a: true`,
-//! `l` (new length), `u<n>` and `s<n>`; up to 4.4 `$set` and `$unset` of dotted paths (`$v: 1`). From the server's
-//! `src/mongo/db/update/document_diff_serialization.h`; what it does in cases that cannot arise (a difference of a field
-//! that is a number by now) was observed (mongo.md section 4).
+//! Three forms: the whole new document; from 5.0 on a difference (`$v: 2`, `diff`) with sections
+//! `d` (fields removed), `u` (set where they are), `i` (new, at the end) and `s<field>` (a
+//! difference of what is inside), where arrays have `a: true`, `l` (new length), `u<n>` and `s<n>`;
+//! up to 4.4 `$set` and `$unset` of dotted paths (`$v: 1`). From the server's
+//! `src/mongo/db/update/document_diff_serialization.h`; what it does in cases that cannot arise (a
+//! difference of a field that is a number by now) was observed (mongo.md section 4).
 
 use backup_core::source::SourceResult;
 use bson::{Array, Bson, Document, RawDocument};
@@ -19,11 +20,14 @@ pub(super) fn read(entry: &RawDocument, object: &RawDocument) -> SourceResult<Op
     let bytes = |document: &RawDocument| Bytes::copy_from_slice(document.as_bytes());
     let fields = |object: &RawDocument| -> SourceResult<Vec<String>> {
         let keys = object.iter().map(|field| field.map(|(key, _)| key.as_str().to_owned()));
-        keys.collect::<Result<_, _>>().map_err(|error| malformed("an update in the oplog").with_source(error))
+        keys.collect::<Result<_, _>>()
+            .map_err(|error| malformed("an update in the oplog").with_source(error))
     };
     match object.get("$v") {
         Ok(Some(version)) if version.as_i32() == Some(2) => {
-            let diff = object.get_document("diff").map_err(|_| unknown("an update without a difference", entry))?;
+            let diff = object
+                .get_document("diff")
+                .map_err(|_| unknown("an update without a difference", entry))?;
             if !is_known(diff) {
                 return Err(unknown("a difference with an unknown section", entry));
             }
@@ -65,8 +69,8 @@ fn is_known(diff: &RawDocument) -> bool {
 }
 
 impl Operation {
-    /// The document after the operation. A change of a document that is not there changes nothing: its end is in the oplog
-    /// as well.
+    /// The document after the operation. A change of a document that is not there changes nothing:
+    /// its end is in the oplog as well.
     pub(super) fn apply(&self, document: Option<Bytes>) -> SourceResult<Option<Bytes>> {
         let change = |document: &Bytes, change: &Bytes, apply: fn(&mut Document, &Document)| {
             let mut document = parse(document)?;
@@ -84,7 +88,8 @@ impl Operation {
 
 fn parse(bytes: &Bytes) -> SourceResult<Document> {
     let raw = crate::mongodb::raw::document(bytes)?;
-    Document::try_from(raw).map_err(|error| malformed("a document that an update changes").with_source(error))
+    Document::try_from(raw)
+        .map_err(|error| malformed("a document that an update changes").with_source(error))
 }
 
 fn patch(document: &mut Document, diff: &Document) {
@@ -184,8 +189,10 @@ fn unset_value(value: &mut Bson, path: &[&str]) {
     match value {
         Bson::Document(document) => unset(document, path),
         Bson::Array(items) => {
-            let item =
-                path.first().and_then(|index| index.parse::<usize>().ok()).and_then(|index| items.get_mut(index));
+            let item = path
+                .first()
+                .and_then(|index| index.parse::<usize>().ok())
+                .and_then(|index| items.get_mut(index));
             match (item, path) {
                 // Items are not removed: the others would move.
                 (Some(item), [_]) => *item = Bson::Null,
@@ -202,7 +209,9 @@ fn set(document: &mut Document, path: &[&str], new: &Bson) {
         [] => {}
         [field] => _ = document.insert(*field, new.clone()),
         [field, rest @ ..] => {
-            let value = document.entry((*field).to_owned()).or_insert_with(|| Bson::Document(Document::new()));
+            let value = document
+                .entry((*field).to_owned())
+                .or_insert_with(|| Bson::Document(Document::new()));
             set_value(value, rest, new);
         }
     }
@@ -212,7 +221,9 @@ fn set_value(value: &mut Bson, path: &[&str], new: &Bson) {
     match (value, path) {
         (Bson::Document(document), path) => set(document, path, new),
         (Bson::Array(items), [index, rest @ ..]) => {
-            let Some(item) = index.parse().ok().and_then(|index| padded(items, index)) else { return };
+            let Some(item) = index.parse().ok().and_then(|index| padded(items, index)) else {
+                return;
+            };
             match rest {
                 [] => *item = new.clone(),
                 rest => {
@@ -261,12 +272,15 @@ mod tests {
     #[test]
     fn differences_of_arrays() {
         let document = doc! { "_id": 1, "a": [1, { "x": 1 }, 3, 4] };
-        let change = doc! { "sa": { "a": true, "l": 3, "u0": 9, "s1": { "u": { "x": 2 } }, "u5": 5 } };
+        let change =
+            doc! { "sa": { "a": true, "l": 3, "u0": 9, "s1": { "u": { "x": 2 } }, "u5": 5 } };
         let expected = doc! { "_id": 1, "a": [9, { "x": 2 }, 3, null, null, 5] };
         assert_eq!(diff(&document, change), expected);
         // The field is something else by now.
-        let odd =
-            diff(&doc! { "_id": 1, "a": 7, "b": [] }, doc! { "sa": { "a": true, "u0": 1 }, "sb": { "u": { "x": 1 } } });
+        let odd = diff(
+            &doc! { "_id": 1, "a": 7, "b": [] },
+            doc! { "sa": { "a": true, "u0": 1 }, "sb": { "u": { "x": 1 } } },
+        );
         assert_eq!(odd, doc! { "_id": 1, "a": null, "b": null });
         assert_eq!(diff(&doc! { "_id": 1 }, doc! { "sz": { "u": { "x": 1 } } }), doc! { "_id": 1 });
     }
@@ -286,7 +300,10 @@ mod tests {
 
     #[test]
     fn replacements_insertions_and_deletions() {
-        assert_eq!(after(&doc! { "_id": 1, "a": 1 }, &doc! { "_id": 1, "b": 2 }), doc! { "_id": 1, "b": 2 });
+        assert_eq!(
+            after(&doc! { "_id": 1, "a": 1 }, &doc! { "_id": 1, "b": 2 }),
+            doc! { "_id": 1, "b": 2 }
+        );
         assert_eq!(Operation::Delete.apply(Some(Bytes::new())).unwrap(), None);
         let diff = Operation::Diff(encode(&doc! { "u": { "a": 1 } }).unwrap());
         assert_eq!(diff.apply(None).unwrap(), None);

@@ -1,8 +1,8 @@
 //! Collections under the names that they have until they are complete: `tmp.restore.RUN.NAME`.
 //!
-//! Every restore has a run number of its own, so that two of them never fill one collection, and nothing that a user may have called
-//! alike is in the way. A collection is renamed only if it is still the one that was made: who drops it meanwhile does not
-//! make half of it pass for all.
+//! Every restore has a run number of its own, so that two of them never fill one collection, and
+//! nothing that a user may have called alike is in the way. A collection is renamed only if it is
+//! still the one that was made: who drops it meanwhile does not make half of it pass for all.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -34,17 +34,24 @@ pub(super) struct Aside {
 
 impl Aside {
     pub(super) fn new() -> Self {
-        let run = bson::Uuid::new().bytes().iter().take(DIGITS / 2).map(|byte| format!("{byte:02x}")).collect();
+        let run = bson::Uuid::new()
+            .bytes()
+            .iter()
+            .take(DIGITS / 2)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         Self { run, made: BTreeMap::new() }
     }
 
-    /// Has a collection completed under another name, so that nobody takes half of it for all; returns its own. That can be done with
-    /// plain collections that are not merged into, if the other name is not too long. Encrypted ones cannot be renamed
+    /// Has a collection completed under another name, so that nobody takes half of it for all;
+    /// returns its own. That can be done with plain collections that are not merged into, if the
+    /// other name is not too long. Encrypted ones cannot be renamed
     /// (<https://www.mongodb.com/docs/manual/reference/command/renameCollection/>).
     ///
-    /// Buckets and a plain collection of the name that their time-series collection would have can exist side by side: the server
-    /// allows it when creating one races with writing the other. It takes all that is written to that name for measurements
-    /// then, so that there it has to be done.
+    /// Buckets and a plain collection of the name that their time-series collection would have can
+    /// exist side by side: the server allows it when creating one races with writing the other. It
+    /// takes all that is written to that name for measurements then, so that there it has to be
+    /// done.
     pub(super) fn name(
         &self,
         collection: &mut Collection,
@@ -52,12 +59,16 @@ impl Aside {
         if_exists: IfExists,
     ) -> SourceResult<Option<Namespace>> {
         let namespace = &collection.namespace;
-        let other = Namespace::new(&*namespace.db, format!("{PREFIX}{}.{}", self.run, namespace.name));
-        let is_possible = other.to_string().len() <= LONGEST && !collection.options.contains_key("encryptedFields");
+        let other =
+            Namespace::new(&*namespace.db, format!("{PREFIX}{}.{}", self.run, namespace.name));
+        let is_possible = other.to_string().len() <= LONGEST
+            && !collection.options.contains_key("encryptedFields");
         let is_free = if_exists != IfExists::Merge && !namespace.name.starts_with("system.");
         let must = !namespace.is_buckets() && names.contains(&namespace.buckets());
         if must && !is_possible {
-            let text = format!("{namespace} has time-series buckets of its name beside it, and cannot be renamed");
+            let text = format!(
+                "{namespace} has time-series buckets of its name beside it, and cannot be renamed"
+            );
             return Err(SourceError::new(SourceErrorKind::Target, text)
                 .with_hint("leave it out (--exclude), or restore it by itself"));
         }
@@ -103,7 +114,9 @@ impl Target {
         let command = doc! { "renameCollection": from.to_string(), "to": to.to_string(), "dropTarget": replaces };
         match self.server.write("admin", command).await {
             Ok(_) => {}
-            Err(error) if code_of(&error) == Some(code::NAMESPACE_EXISTS) => return Err(came_meanwhile(to)),
+            Err(error) if code_of(&error) == Some(code::NAMESPACE_EXISTS) => {
+                return Err(came_meanwhile(to));
+            }
             Err(error) => return Err(error).writing(format_args!("renaming {from} to {to}")),
         }
         self.aside.made.remove(from);
@@ -112,14 +125,22 @@ impl Target {
         Ok(())
     }
 
-    /// Drops what earlier restores have not completed of these collections, if what is there may be replaced; else returns what to say
-    /// of it. A restore that is still at it notices.
-    pub(super) async fn clear_leftovers(&mut self, names: &HashSet<Namespace>) -> SourceResult<Option<String>> {
+    /// Drops what earlier restores have not completed of these collections, if what is there may be
+    /// replaced; else returns what to say of it. A restore that is still at it notices.
+    pub(super) async fn clear_leftovers(
+        &mut self,
+        names: &HashSet<Namespace>,
+    ) -> SourceResult<Option<String>> {
         let is_of_these = |found: &&Namespace| {
             run_of(found).is_some_and(|(_, name)| names.contains(&Namespace::new(&*found.db, name)))
         };
-        let leftovers: Vec<Namespace> =
-            self.existing.keys().filter(|name| !names.contains(name)).filter(is_of_these).cloned().collect();
+        let leftovers: Vec<Namespace> = self
+            .existing
+            .keys()
+            .filter(|name| !names.contains(name))
+            .filter(is_of_these)
+            .cloned()
+            .collect();
         if self.if_exists == IfExists::Replace {
             for leftover in &leftovers {
                 self.drop(leftover).await?;
@@ -129,7 +150,8 @@ impl Target {
         let shown: Vec<String> = leftovers.iter().take(NAMED).map(ToString::to_string).collect();
         let more = if leftovers.len() > NAMED { ", …" } else { "" };
         let text = format!(
-            "{}{more}: a restore that was interrupted has left this, unless it is still running. Drop it then.",
+            "{}{more}: a restore that was interrupted has left this, unless it is still running. \
+             Drop it then.",
             shown.join(", ")
         );
         Ok((!leftovers.is_empty()).then_some(text))
@@ -168,7 +190,8 @@ mod tests {
         let prefix = format!("{PREFIX}{}.", aside.run);
         let long = "x".repeat(LONGEST - "db.".len() - prefix.len());
         let names = ["db.c", "db.system.buckets.b", "db.b", "db.system.buckets.w"];
-        let names: HashSet<Namespace> = names.iter().map(|name| Namespace::parse(name).unwrap()).collect();
+        let names: HashSet<Namespace> =
+            names.iter().map(|name| Namespace::parse(name).unwrap()).collect();
         let other = |name: &str, if_exists| {
             let mut collection = collection(name, Document::new());
             let own = aside.name(&mut collection, &names, if_exists).unwrap();
@@ -189,7 +212,9 @@ mod tests {
         assert_eq!(aside.name(&mut encrypted, &names, IfExists::Fail).unwrap(), None);
         let long = "x".repeat(250);
         let buckets = HashSet::from([Namespace::new("db", &*long).buckets()]);
-        assert!(aside.name(&mut collection(&long, Document::new()), &buckets, IfExists::Fail).is_err());
+        assert!(
+            aside.name(&mut collection(&long, Document::new()), &buckets, IfExists::Fail).is_err()
+        );
     }
 
     #[test]
@@ -199,7 +224,13 @@ mod tests {
         aside.name(&mut one, &HashSet::new(), IfExists::Fail).unwrap();
         assert!(aside.is_one(&one.namespace) && !other.is_one(&one.namespace));
         assert_eq!(run_of(&one.namespace), Some((&*aside.run, "a.b")));
-        for name in ["tmp.restore.c", "tmp.restore.12345678", "tmp.restore.1234567x.c", "tmp.restore.ÄÄÄÄ.c", "c"] {
+        for name in [
+            "tmp.restore.c",
+            "tmp.restore.12345678",
+            "tmp.restore.1234567x.c",
+            "tmp.restore.ÄÄÄÄ.c",
+            "c",
+        ] {
             assert_eq!(run_of(&Namespace::new("db", name)), None);
         }
     }

@@ -7,11 +7,18 @@ use bytes::Bytes;
 use crate::mongodb::error::malformed;
 
 /// `head` with the documents as its last field, the array `field`.
-pub(super) fn with_documents(head: &Document, field: &str, documents: &[Bytes]) -> SourceResult<RawDocumentBuf> {
-    let head = RawDocumentBuf::try_from(head).map_err(|error| malformed("a command").with_source(error))?;
+pub(super) fn with_documents(
+    head: &Document,
+    field: &str,
+    documents: &[Bytes],
+) -> SourceResult<RawDocumentBuf> {
+    let head = RawDocumentBuf::try_from(head)
+        .map_err(|error| malformed("a command").with_source(error))?;
     let mut out = head.into_bytes();
     // For each document its type, its number and a NUL.
-    out.reserve(field.len() + 16 + documents.iter().map(|document| document.len() + 8).sum::<usize>());
+    out.reserve(
+        field.len() + 16 + documents.iter().map(|document| document.len() + 8).sum::<usize>(),
+    );
     out.pop();
     out.push(4);
     out.extend_from_slice(field.as_bytes());
@@ -55,9 +62,9 @@ mod tests {
     fn commands_are_what_the_driver_would_build() {
         let documents = [rawdoc! { "_id": 1 }, rawdoc! { "_id": "x", "a": [1] }];
         let bytes = documents.clone().map(|document| Bytes::from(document.into_bytes()));
-        let command = with_documents(&doc! { "insert": "c", "ordered": false }, "documents", &bytes).unwrap();
-        let expected =
-            rawdoc! { "insert": "c", "ordered": false, "documents": [documents[0].clone(), documents[1].clone()] };
+        let command =
+            with_documents(&doc! { "insert": "c", "ordered": false }, "documents", &bytes).unwrap();
+        let expected = rawdoc! { "insert": "c", "ordered": false, "documents": [documents[0].clone(), documents[1].clone()] };
         assert_eq!(command, expected);
         let many = vec![Bytes::from(documents[0].as_bytes().to_vec()); 1234];
         let command = with_documents(&doc! { "insert": "c" }, "documents", &many).unwrap();

@@ -17,11 +17,16 @@ use crate::mongodb::options::MongoOptions;
 use crate::mongodb::server::{Primary, Server, unless_cancelled};
 
 /// What to do about users and roles that are something else at the target.
-const USERS_STAY: &str = "the server keeps users and roles of its own: drop them there first, or leave them out (--no-users, or \
-    without admin.system.users and admin.system.roles)";
+const USERS_STAY: &str = "the server keeps users and roles of its own: drop them there first, or \
+                          leave them out (--no-users, or without admin.system.users and \
+                          admin.system.roles)";
 
 /// All indexes of a collection in one build, which reads the documents once.
-pub(super) async fn indexes(server: &Server, collection: &Collection, options: &MongoOptions) -> SourceResult<()> {
+pub(super) async fn indexes(
+    server: &Server,
+    collection: &Collection,
+    options: &MongoOptions,
+) -> SourceResult<()> {
     let namespace = &collection.namespace;
     let collated = collection.options.contains_key("collation");
     let specs: Vec<Bson> = collection
@@ -37,7 +42,10 @@ pub(super) async fn indexes(server: &Server, collection: &Collection, options: &
         return Ok(());
     }
     let command = doc! { "createIndexes": &namespace.name, "indexes": specs };
-    server.write(&namespace.db, command).await.writing(format_args!("building the indexes of {namespace}"))?;
+    server
+        .write(&namespace.db, command)
+        .await
+        .writing(format_args!("building the indexes of {namespace}"))?;
     Ok(())
 }
 
@@ -47,7 +55,8 @@ pub(super) fn is_made_by_the_server(index: &Document) -> bool {
 }
 
 fn is_id(key: &Document) -> bool {
-    key.len() == 1 && matches!(key.get("_id"), Some(Bson::Int32(1) | Bson::Int64(1)) | Some(Bson::Double(_)))
+    key.len() == 1
+        && matches!(key.get("_id"), Some(Bson::Int32(1) | Bson::Int64(1)) | Some(Bson::Double(_)))
 }
 
 /// What `createIndexes` takes.
@@ -63,47 +72,67 @@ fn to_create(index: &Document, collated: bool, defer_ttl: bool) -> Document {
     index
 }
 
-/// From 6.0 on the server makes an index with every time-series collection; the source may have dropped it.
+/// From 6.0 on the server makes an index with every time-series collection; the source may have
+/// dropped it.
 async fn drop_others(server: &Server, collection: &Collection) -> SourceResult<()> {
     let namespace = &collection.namespace;
     let db = server.client.database(&namespace.db);
-    let mut cursor = db.run_cursor_command(doc! { "listIndexes": &namespace.name }).await.writing("listing indexes")?;
+    let mut cursor = db
+        .run_cursor_command(doc! { "listIndexes": &namespace.name })
+        .await
+        .writing("listing indexes")?;
     let mut others = Vec::new();
     while cursor.advance().await.writing("listing indexes")? {
         let name = cursor.current().get_str("name").unwrap_or_default().to_owned();
-        let wanted = collection.indexes.iter().any(|index| index.get_str("name").ok() == Some(&*name));
+        let wanted =
+            collection.indexes.iter().any(|index| index.get_str("name").ok() == Some(&*name));
         if !wanted && name != "_id_" {
             others.push(name);
         }
     }
     for index in others {
         let command = doc! { "dropIndexes": &namespace.name, "index": index };
-        server.write(&namespace.db, command).await.writing(format_args!("dropping an index of {namespace}"))?;
+        server
+            .write(&namespace.db, command)
+            .await
+            .writing(format_args!("dropping an index of {namespace}"))?;
     }
     Ok(())
 }
 
 /// What the oplog says of validators is said again, in the same words.
-pub(super) async fn validator(server: &Server, namespace: &Namespace, changes: &Document) -> SourceResult<()> {
+pub(super) async fn validator(
+    server: &Server,
+    namespace: &Namespace,
+    changes: &Document,
+) -> SourceResult<()> {
     if changes.is_empty() || namespace.is_buckets() {
         return Ok(());
     }
     let mut command = doc! { "collMod": &namespace.name };
     command.extend(changes.clone());
-    server.write(&namespace.db, command).await.writing(format_args!("setting the validator of {namespace}"))?;
+    server
+        .write(&namespace.db, command)
+        .await
+        .writing(format_args!("setting the validator of {namespace}"))?;
     Ok(())
 }
 
-/// Views last, all of them: the server does not mind if one stands on another that is not there yet.
-pub(super) async fn views(cx: &Context, target: &mut Target, views: &[Collection]) -> SourceResult<()> {
+/// Views last, all of them: the server does not mind if one stands on another that is not there
+/// yet.
+pub(super) async fn views(
+    cx: &Context,
+    target: &mut Target,
+    views: &[Collection],
+) -> SourceResult<()> {
     for view in views {
         unless_cancelled(cx, target.create_view(view)).await?;
     }
     Ok(())
 }
 
-/// Has the server add users or roles. Those of the same names that are there stay as they are, whatever `if_exists` says: only
-/// reading back tells.
+/// Has the server add users or roles. Those of the same names that are there stay as they are,
+/// whatever `if_exists` says: only reading back tells.
 pub(super) async fn users(
     cx: &Context,
     server: &Server,
@@ -118,10 +147,13 @@ pub(super) async fn users(
         unless_cancelled(cx, refuse_other_users(server, namespace, &wanted)).await?;
     }
     let merged = match loader.finish().await {
-        Ok(loaded) => unless_cancelled(cx, merge(server, namespace, &loading)).await.map(|()| loaded),
+        Ok(loaded) => {
+            unless_cancelled(cx, merge(server, namespace, &loading)).await.map(|()| loaded)
+        }
         Err(error) => Err(error),
     };
-    // Also after a failure: password hashes must not be left where everybody who reads `admin` finds them.
+    // Also after a failure: password hashes must not be left where everybody who reads `admin`
+    // finds them.
     let dropped = server.write("admin", doc! { "drop": &loading.name }).await;
     let mut loaded = merged?;
     match dropped {
@@ -139,24 +171,36 @@ pub(super) async fn users(
 
 /// Has the server take users or roles over from a collection of their own.
 async fn merge(server: &Server, namespace: &Namespace, loading: &Namespace) -> SourceResult<()> {
-    let field = if namespace.name == "system.users" { "tempUsersCollection" } else { "tempRolesCollection" };
-    let command = doc! { "_mergeAuthzCollections": 1, field: loading.to_string(), "db": "", "drop": false };
+    let field = if namespace.name == "system.users" {
+        "tempUsersCollection"
+    } else {
+        "tempRolesCollection"
+    };
+    let command =
+        doc! { "_mergeAuthzCollections": 1, field: loading.to_string(), "db": "", "drop": false };
     server.write("admin", command).await.writing(format_args!("restoring {namespace}"))?;
     Ok(())
 }
 
 /// Reads users or roles back: others may be there too.
-async fn compare_users(server: &Server, namespace: &Namespace, wanted: &[RawDocumentBuf]) -> SourceResult<()> {
+async fn compare_users(
+    server: &Server,
+    namespace: &Namespace,
+    wanted: &[RawDocumentBuf],
+) -> SourceResult<()> {
     let there: HashSet<Vec<u8>> =
         documents(server, namespace).await?.into_iter().map(RawDocumentBuf::into_bytes).collect();
-    let Some(other) = wanted.iter().find(|document| !there.contains(document.as_bytes())) else { return Ok(()) };
+    let Some(other) = wanted.iter().find(|document| !there.contains(document.as_bytes())) else {
+        return Ok(());
+    };
     let name = other.get_str("_id").unwrap_or_default();
     let text = format!("{namespace}: what is there is not what was restored: {name}");
     Err(SourceError::new(SourceErrorKind::Mismatch, text).with_hint(USERS_STAY))
 }
 
 async fn documents(server: &Server, namespace: &Namespace) -> SourceResult<Vec<RawDocumentBuf>> {
-    let collection = server.client.database(&namespace.db).collection::<RawDocumentBuf>(&namespace.name);
+    let collection =
+        server.client.database(&namespace.db).collection::<RawDocumentBuf>(&namespace.name);
     let doing = format!("reading {namespace}");
     let cursor = collection.find(doc! {}).await.writing(&doing)?;
     cursor.try_collect().await.writing(&doing)
@@ -172,20 +216,29 @@ pub(super) async fn refuse_other_users(
         return Ok(());
     }
     let name = |document: &RawDocumentBuf| document.get_str("_id").unwrap_or_default().to_owned();
-    let there: HashMap<String, RawDocumentBuf> =
-        documents(server, namespace).await?.into_iter().map(|document| (name(&document), document)).collect();
-    let differs = |document: &&RawDocumentBuf| there.get(&name(document)).is_some_and(|other| other != *document);
+    let there: HashMap<String, RawDocumentBuf> = documents(server, namespace)
+        .await?
+        .into_iter()
+        .map(|document| (name(&document), document))
+        .collect();
+    let differs = |document: &&RawDocumentBuf| {
+        there.get(&name(document)).is_some_and(|other| other != *document)
+    };
     let names: Vec<String> = wanted.iter().filter(differs).map(name).collect();
     if names.is_empty() {
         return Ok(());
     }
-    let text =
-        format!("the target has other {} called {}", namespace.name.trim_start_matches("system."), names.join(", "));
+    let text = format!(
+        "the target has other {} called {}",
+        namespace.name.trim_start_matches("system."),
+        names.join(", ")
+    );
     Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(USERS_STAY))
 }
 
-/// Waits until a majority of the target's members has everything: a write that changes nothing does not return before. If
-/// somebody else than `primary` takes writes by then, what was acknowledged to us may have been taken back.
+/// Waits until a majority of the target's members has everything: a write that changes nothing does
+/// not return before. If somebody else than `primary` takes writes by then, what was acknowledged
+/// to us may have been taken back.
 pub(super) async fn barrier(
     cx: &Context,
     server: &Server,
@@ -198,9 +251,12 @@ pub(super) async fn barrier(
     let documents = names.iter().find(|name| !name.is_authorization());
     let Some(namespace) = documents.or(names.first()) else { return Ok(()) };
     let nothing = doc! { "q": { "_id": ObjectId::new() }, "limit": 1 };
-    // There is no such collection, and there will be none: any other may be of a kind that does not take this.
+    // There is no such collection, and there will be none: any other may be of a kind that does not
+    // take this.
     let command = doc! { "delete": "tmp.restore.barrier", "deletes": [nothing], "writeConcern": { "w": "majority" } };
-    let waiting = async { server.write(&namespace.db, command).await.writing("waiting for a majority of the target") };
+    let waiting = async {
+        server.write(&namespace.db, command).await.writing("waiting for a majority of the target")
+    };
     unless_cancelled(cx, waiting).await.map_err(|error| match error.hint() {
         None => error.with_hint(&hint),
         Some(_) => error,
@@ -208,8 +264,8 @@ pub(super) async fn barrier(
     if unless_cancelled(cx, server.primary()).await? == primary {
         return Ok(());
     }
-    let text =
-        "the target's primary changed or was started again meanwhile: what the earlier one acknowledged may be lost";
+    let text = "the target's primary changed or was started again meanwhile: what the earlier one \
+                acknowledged may be lost";
     Err(SourceError::new(SourceErrorKind::Unavailable, text).with_hint(hint))
 }
 
@@ -219,8 +275,7 @@ mod tests {
 
     #[test]
     fn indexes_are_created_as_they_were() {
-        let index =
-            doc! { "v": 2, "key": { "a": 1 }, "name": "a_1", "ns": "x.y", "background": true, "expireAfterSeconds": 5 };
+        let index = doc! { "v": 2, "key": { "a": 1 }, "name": "a_1", "ns": "x.y", "background": true, "expireAfterSeconds": 5 };
         assert_eq!(
             to_create(&index, false, false),
             doc! { "v": 2, "key": { "a": 1 }, "name": "a_1", "expireAfterSeconds": 5 }

@@ -1,7 +1,8 @@
 //! Inserting the documents of one collection in batches, several at a time.
 //!
-//! 1000 documents or 4 MB per command and few connections saturate a server (mongo.md section 5). A command whose answer
-//! got lost is sent again; what it had inserted already is then a duplicate, and must be the same document.
+//! 1000 documents or 4 MB per command and few connections saturate a server (mongo.md section 5). A
+//! command whose answer got lost is sent again; what it had inserted already is then a duplicate,
+//! and must be the same document.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -30,7 +31,8 @@ const DOCUMENTS: usize = 1000;
 const BYTES: usize = 4 << 20;
 /// Commands of one collection that are under way at the same time.
 const PARALLEL: usize = 3;
-/// Those of all collections: what is read faster than the server takes it waits in at most so many batches.
+/// Those of all collections: what is read faster than the server takes it waits in at most so many
+/// batches.
 const TOGETHER: usize = 8;
 /// How often a command is sent again when the connection fails.
 const ATTEMPTS: u32 = 5;
@@ -51,7 +53,9 @@ impl Flow {
 
     /// Waits until so many bytes may be sent.
     async fn pass(&self, bytes: usize) -> SourceResult<OwnedSemaphorePermit> {
-        let closed = |error| SourceError::new(SourceErrorKind::Target, "the restore has ended").with_source(error);
+        let closed = |error| {
+            SourceError::new(SourceErrorKind::Target, "the restore has ended").with_source(error)
+        };
         let permit = Arc::clone(&self.batches).acquire_owned().await.map_err(closed)?;
         self.pace.pass(bytes).await;
         Ok(permit)
@@ -96,7 +100,8 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    /// A loader for `collection`, which errors call `shown`; `existed` says that it may hold documents already.
+    /// A loader for `collection`, which errors call `shown`; `existed` says that it may hold
+    /// documents already.
     pub(super) fn new(
         (cx, server): (&Context, &Server),
         (collection, shown): (&Collection, Namespace),
@@ -122,7 +127,8 @@ impl Loader {
     }
 
     pub(super) async fn insert(&mut self, document: Bytes) -> SourceResult<()> {
-        // What the blobs hold was verified when they were read: the sum is there to be compared with what the server has.
+        // What the blobs hold was verified when they were read: the sum is there to be compared
+        // with what the server has.
         if self.place.verify {
             self.loaded.sum.add(&document);
         } else {
@@ -134,7 +140,11 @@ impl Loader {
     async fn push(&mut self, document: Bytes) -> SourceResult<()> {
         self.bytes += document.len();
         self.batch.push(document);
-        if self.batch.len() >= DOCUMENTS || self.bytes >= BYTES { self.flush().await } else { Ok(()) }
+        if self.batch.len() >= DOCUMENTS || self.bytes >= BYTES {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     /// All documents so far.
@@ -170,8 +180,10 @@ impl Loader {
 
     async fn join(&mut self) -> SourceResult<()> {
         if let Some(outcome) = self.running.join_next().await {
-            let failed =
-                |error| SourceError::new(SourceErrorKind::Target, "a writer ended unexpectedly").with_source(error);
+            let failed = |error| {
+                SourceError::new(SourceErrorKind::Target, "a writer ended unexpectedly")
+                    .with_source(error)
+            };
             self.loaded.verified += outcome.map_err(failed)??;
         }
         Ok(())
@@ -204,7 +216,8 @@ impl Place {
     async fn write(&self, batch: &[Bytes]) -> SourceResult<u64> {
         let (odd, plain): (Vec<Bytes>, Vec<Bytes>) =
             batch.iter().cloned().partition(|bytes| has_empty_timestamp(bytes));
-        // In a capped collection all of them are inserted in their order, and mended where they are.
+        // In a capped collection all of them are inserted in their order, and mended where they
+        // are.
         let inserted = if self.ordered { batch } else { &plain[..] };
         if !inserted.is_empty() {
             self.insert(inserted).await?;
@@ -216,7 +229,12 @@ impl Place {
     }
 
     /// Runs a command with these documents, again if the connection fails.
-    async fn run(&self, head: &Document, field: &str, documents: &[Bytes]) -> SourceResult<Result<Document, Error>> {
+    async fn run(
+        &self,
+        head: &Document,
+        field: &str,
+        documents: &[Bytes],
+    ) -> SourceResult<Result<Document, Error>> {
         let mut attempt = 0;
         loop {
             // Made anew rather than kept: it is as large as the documents.
@@ -243,7 +261,8 @@ impl Place {
             let failures = failures(&reply)?;
             let mut last = None;
             for (index, code, message) in failures {
-                let document = rest.get(index).ok_or_else(|| malformed("the answer to an insertion"))?;
+                let document =
+                    rest.get(index).ok_or_else(|| malformed("the answer to an insertion"))?;
                 if code != code::DUPLICATE_KEY {
                     return Err(self.refused(code, &message));
                 }
@@ -259,7 +278,8 @@ impl Place {
     }
 
     fn refused(&self, code: i32, message: &str) -> SourceError {
-        let text = format!("{}: the server refuses a document: {message} (code {code})", self.shown);
+        let text =
+            format!("{}: the server refuses a document: {message} (code {code})", self.shown);
         SourceError::new(SourceErrorKind::Target, text)
     }
 
@@ -271,7 +291,8 @@ impl Place {
             return if there.iter().any(|there| there == bytes) {
                 Ok(())
             } else {
-                let text = format!("{}: a document that was restored was changed meanwhile", self.shown);
+                let text =
+                    format!("{}: a document that was restored was changed meanwhile", self.shown);
                 Err(SourceError::new(SourceErrorKind::Target, text)
                     .with_hint("is something else writing to the target?"))
             };
@@ -285,8 +306,9 @@ impl Place {
         self.update(change).await
     }
 
-    /// Writes a document whose empty timestamp must stay empty. The server puts the time in its place in what is inserted, also by
-    /// `applyOps`, and in what replaces another; what a pipeline comes to it takes as it is.
+    /// Writes a document whose empty timestamp must stay empty. The server puts the time in its
+    /// place in what is inserted, also by `applyOps`, and in what replaces another; what a pipeline
+    /// comes to it takes as it is.
     async fn write_exactly(&self, bytes: &Bytes) -> SourceResult<()> {
         let mut same = RawDocumentBuf::new();
         same.append(bson::cstr!("$eq"), id_value(bytes)?);
@@ -333,11 +355,14 @@ impl Place {
         let reading = || format!("reading {} back", self.shown);
         let mut batches = db.run_raw_cursor_command(find).batch().await.reading(reading())?;
         while let Some(batch) = batches.next().await.transpose().reading(reading())? {
-            let documents =
-                batch.doc_slices().map_err(|error| malformed("a batch of the server").with_source(error))?;
+            let documents = batch
+                .doc_slices()
+                .map_err(|error| malformed("a batch of the server").with_source(error))?;
             for document in documents {
-                let document =
-                    document.ok().and_then(|value| value.as_document()).ok_or_else(|| malformed("a batch"))?;
+                let document = document
+                    .ok()
+                    .and_then(|value| value.as_document())
+                    .ok_or_else(|| malformed("a batch"))?;
                 found.push(Bytes::copy_from_slice(document.as_bytes()));
             }
         }
@@ -350,7 +375,10 @@ impl Place {
         let there: HashSet<Bytes> = self.fetch(ids).await?.into_iter().collect();
         for document in batch {
             if !there.contains(document) {
-                let text = format!("{}: a document at the target is not what the snapshot holds", self.shown);
+                let text = format!(
+                    "{}: a document at the target is not what the snapshot holds",
+                    self.shown
+                );
                 return Err(SourceError::new(SourceErrorKind::Mismatch, text)
                     .with_hint("is something else writing to the target?"));
             }
@@ -360,7 +388,11 @@ impl Place {
 }
 
 fn id_value(bytes: &Bytes) -> SourceResult<RawBson> {
-    let id = document(bytes)?.get("_id").ok().flatten().ok_or_else(|| malformed("a document: it has no _id"))?;
+    let id = document(bytes)?
+        .get("_id")
+        .ok()
+        .flatten()
+        .ok_or_else(|| malformed("a document: it has no _id"))?;
     Ok(RawBson::from(id))
 }
 
@@ -373,5 +405,9 @@ fn failures(reply: &Document) -> SourceResult<Vec<(usize, i32, String)>> {
         let message = error.get_str("errmsg").unwrap_or_default();
         Some((index, error.get_i32("code").ok()?, message.chars().take(300).collect()))
     };
-    errors.iter().map(failure).collect::<Option<_>>().ok_or_else(|| malformed("the answer to a write"))
+    errors
+        .iter()
+        .map(failure)
+        .collect::<Option<_>>()
+        .ok_or_else(|| malformed("the answer to a write"))
 }

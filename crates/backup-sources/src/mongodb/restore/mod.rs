@@ -10,13 +10,15 @@
 //! | `finish.rs` | indexes, validators, views, users |
 //! | `verify.rs` | reading it all back |
 //!
-//! Documents first, into collections without indexes and past their validators; then indexes, views, and users last. Nothing
-//! is written before everything that stands in the way is known, and what the repository has lost as far as its index says.
+//! Documents first, into collections without indexes and past their validators; then indexes,
+//! views, and users last. Nothing is written before everything that stands in the way is known, and
+//! what the repository has lost as far as its index says.
 //!
-//! Plain collections are filled and indexed as `tmp.restore.RUN.NAME` and then renamed: nobody takes half of one for all of it, and
-//! with `replace` the old one is there until its successor is complete. It cannot be done where documents are merged into what is
-//! there, nor with time-series and encrypted collections, names of nearly 255 bytes and `system.js`: they can be seen before they
-//! are complete.
+//! Plain collections are filled and indexed as `tmp.restore.RUN.NAME` and then renamed: nobody
+//! takes half of one for all of it, and with `replace` the old one is there until its successor is
+//! complete. It cannot be done where documents are merged into what is there, nor with time-series
+//! and encrypted collections, names of nearly 255 bytes and `system.js`: they can be seen before
+//! they are complete.
 
 mod aside;
 mod command;
@@ -31,7 +33,8 @@ use std::collections::{HashMap, HashSet};
 use backup_core::context::Context;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    IfExists, ObjectDigest, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
+    IfExists, ObjectDigest, RestoreReport, RestoreRequest, SourceError, SourceErrorKind,
+    SourceResult,
 };
 
 use super::catalog::Collection;
@@ -84,12 +87,26 @@ pub(super) async fn restore(
     }
     dump.refuse_lost(wanted.iter().map(|(live, _)| live))?;
     let collections = wanted.len() as u64;
-    let mut report = RestoreReport { entries: collections + views.len() as u64, ..RestoreReport::default() };
+    let mut report =
+        RestoreReport { entries: collections + views.len() as u64, ..RestoreReport::default() };
     if request.dry_run {
         return Ok(report);
     }
     let primary = unless_cancelled(cx, server.primary()).await?;
-    let plan = Plan { cx, server, primary, options, request, filter, dump, folded, replays, wanted, views, names };
+    let plan = Plan {
+        cx,
+        server,
+        primary,
+        options,
+        request,
+        filter,
+        dump,
+        folded,
+        replays,
+        wanted,
+        views,
+        names,
+    };
     match plan.carry_out(&mut target, &mut report).await {
         Ok(()) => Ok(report),
         Err(error) => {
@@ -108,11 +125,18 @@ fn again(if_exists: IfExists) -> &'static str {
 }
 
 /// Says what an interrupted restore leaves.
-fn interrupted(error: SourceError, (complete, all): (u64, u64), if_exists: IfExists) -> SourceError {
+fn interrupted(
+    error: SourceError,
+    (complete, all): (u64, u64),
+    if_exists: IfExists,
+) -> SourceError {
     if complete == all || error.kind() == SourceErrorKind::Mismatch {
         return error;
     }
-    let text = format!("{} of {all} collections at the target are missing or not complete", all - complete);
+    let text = format!(
+        "{} of {all} collections at the target are missing or not complete",
+        all - complete
+    );
     let is_explained = error.hint().is_some();
     let error = error.context(text);
     if is_explained { error } else { error.with_hint(again(if_exists)) }
@@ -138,7 +162,11 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    async fn carry_out(mut self, target: &mut Target, report: &mut RestoreReport) -> SourceResult<()> {
+    async fn carry_out(
+        mut self,
+        target: &mut Target,
+        report: &mut RestoreReport,
+    ) -> SourceResult<()> {
         let Self { cx, server, options, request, .. } = self;
         let flow = Flow::new(Pace::of(options.max_bytes_per_second), options.write_concern);
         let mut works = Vec::with_capacity(self.wanted.len());
@@ -150,7 +178,8 @@ impl Plan<'_> {
             let renamed_to = target.aside.name(&mut collection, &names, request.if_exists)?;
             let existed = unless_cancelled(cx, target.prepare(&live, &collection, options)).await?;
             let shown = renamed_to.clone().unwrap_or_else(|| collection.namespace.clone());
-            let loader = Loader::new((cx, server), (&collection, shown), &flow, existed, request.verify);
+            let loader =
+                Loader::new((cx, server), (&collection, shown), &flow, existed, request.verify);
             works.push(Work { live, collection, renamed_to, loader });
         }
         load(cx, &self.dump, &mut self.folded, &mut works).await?;
@@ -162,7 +191,8 @@ impl Plan<'_> {
         let mut finished = Vec::with_capacity(works.len());
         for work in works {
             let renamed_to = work.renamed_to.clone();
-            finished.push((work.finish(cx, server, options, &self.dump, request).await?, renamed_to));
+            finished
+                .push((work.finish(cx, server, options, &self.dump, request).await?, renamed_to));
         }
         // Nothing that is there goes before what takes its place is known to last.
         let again = again(request.if_exists);
@@ -188,9 +218,11 @@ impl Plan<'_> {
         }
         finish::barrier(cx, server, &self.names, self.primary, again).await?;
         if request.verify {
-            let mut verifier = Verifier::new(Scan::at_once(cx, server), server, options, self.dump.state.newest());
+            let mut verifier =
+                Verifier::new(Scan::at_once(cx, server), server, options, self.dump.state.newest());
             for restored in &restored {
-                report.verified_bytes += unless_cancelled(cx, verifier.collection(restored)).await?;
+                report.verified_bytes +=
+                    unless_cancelled(cx, verifier.collection(restored)).await?;
             }
             for view in &self.views {
                 unless_cancelled(cx, verifier.view(view)).await?;
@@ -208,7 +240,9 @@ async fn refuse_other_users(
     dump: &Dump,
     wanted: &[(Live, Collection)],
 ) -> SourceResult<()> {
-    for (live, collection) in wanted.iter().filter(|(_, collection)| collection.namespace.is_authorization()) {
+    for (live, collection) in
+        wanted.iter().filter(|(_, collection)| collection.namespace.is_authorization())
+    {
         let Some(mut reading) = dump.documents(live)? else { continue };
         let mut documents = Vec::new();
         while let Some(document) = unless_cancelled(cx, reading.next()).await? {
@@ -223,7 +257,8 @@ type Wanted = (Vec<(Live, Collection)>, Vec<Collection>);
 
 /// What the selection covers, under the names at the target.
 fn wanted(folded: &Folded, filter: &Filter, options: &MongoOptions) -> SourceResult<Wanted> {
-    let covers = |namespace: &Namespace| filter.covers(namespace) && !namespace.is_restored_by_the_server();
+    let covers =
+        |namespace: &Namespace| filter.covers(namespace) && !namespace.is_restored_by_the_server();
     let renamed = |collection: &Collection| {
         let namespace = options.renames.apply(&collection.namespace)?;
         SourceResult::Ok(Collection { namespace, ..collection.clone() })
@@ -236,23 +271,34 @@ fn wanted(folded: &Folded, filter: &Filter, options: &MongoOptions) -> SourceRes
             collections.push((live.clone(), renamed(&live.collection)?));
         }
     }
-    let views =
-        folded.views.iter().filter(|view| covers(&view.namespace)).map(renamed).collect::<SourceResult<Vec<_>>>()?;
+    let views = folded
+        .views
+        .iter()
+        .filter(|view| covers(&view.namespace))
+        .map(renamed)
+        .collect::<SourceResult<Vec<_>>>()?;
     let mut seen = std::collections::HashSet::new();
     let all = collections.iter().map(|(_, collection)| collection).chain(&views);
     for collection in all {
         if !seen.insert(&collection.namespace) {
             let text = format!("two collections would be restored as {}", collection.namespace);
-            return Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint("change the renaming rules"));
+            return Err(SourceError::new(SourceErrorKind::Invalid, text)
+                .with_hint("change the renaming rules"));
         }
     }
     Ok((collections, views))
 }
 
 /// All documents: those of the dump, then those that operations touch, then what must be in order.
-async fn load(cx: &Context, dump: &Dump, folded: &mut Folded, works: &mut [Work]) -> SourceResult<()> {
+async fn load(
+    cx: &Context,
+    dump: &Dump,
+    folded: &mut Folded,
+    works: &mut [Work],
+) -> SourceResult<()> {
     let mut ordered: HashMap<u32, Ordered> = HashMap::new();
-    let places: HashMap<u32, usize> = works.iter().enumerate().map(|(at, work)| (work.live.number, at)).collect();
+    let places: HashMap<u32, usize> =
+        works.iter().enumerate().map(|(at, work)| (work.live.number, at)).collect();
     for work in works.iter_mut() {
         let Some(mut reading) = dump.documents(&work.live)? else { continue };
         while let Some(mut piece) = unless_cancelled(cx, reading.piece()).await? {
@@ -267,7 +313,9 @@ async fn load(cx: &Context, dump: &Dump, folded: &mut Folded, works: &mut [Work]
     }
     while let Some(settled) = folded.settle()? {
         for found in settled {
-            let Some(work) = places.get(&found.number).and_then(|at| works.get_mut(*at)) else { continue };
+            let Some(work) = places.get(&found.number).and_then(|at| works.get_mut(*at)) else {
+                continue;
+            };
             if work.collection.is_capped() {
                 ordered.entry(found.number).or_default().push(&found)?;
             } else {
@@ -303,7 +351,8 @@ impl Work {
         as_recorded(dump, &live.collection, loader.sum(), request.verify)?;
         let loaded = loader.finish().await?;
         unless_cancelled(cx, finish::indexes(server, &collection, options)).await?;
-        unless_cancelled(cx, finish::validator(server, &collection.namespace, &live.changes)).await?;
+        unless_cancelled(cx, finish::validator(server, &collection.namespace, &live.changes))
+            .await?;
         Ok(Restored { collection, live, loaded })
     }
 }
@@ -316,7 +365,8 @@ fn add(report: &mut RestoreReport, loaded: &Loaded) {
     report.verified_bytes += loaded.verified;
 }
 
-/// What was read from the snapshot must be what was counted when it was made, and with `hashed` documents be the same.
+/// What was read from the snapshot must be what was counted when it was made, and with `hashed`
+/// documents be the same.
 fn as_recorded(dump: &Dump, collection: &Collection, sum: &Sum, hashed: bool) -> SourceResult<()> {
     let differs = |recorded: &ObjectDigest| {
         let same_size = (recorded.count, recorded.bytes) == (sum.count, sum.bytes);
@@ -326,7 +376,10 @@ fn as_recorded(dump: &Dump, collection: &Collection, sum: &Sum, hashed: bool) ->
         // By now it may be another.
         _ if dump.needs_entries() => Ok(()),
         Some(recorded) if differs(recorded) => {
-            let text = format!("{}: the snapshot does not hold what was read when it was made", collection.namespace);
+            let text = format!(
+                "{}: the snapshot does not hold what was read when it was made",
+                collection.namespace
+            );
             Err(SourceError::new(SourceErrorKind::Mismatch, text))
         }
         _ => Ok(()),
@@ -341,10 +394,24 @@ mod tests {
     fn an_interrupted_restore_says_what_it_leaves() {
         let error = || SourceError::new(SourceErrorKind::Target, "refused");
         let left = interrupted(error(), (3, 5), IfExists::Fail);
-        assert_eq!(left.to_string(), "2 of 5 collections at the target are missing or not complete: refused");
-        assert!(left.hint().unwrap().contains("--if-exists replace") && left.kind() == SourceErrorKind::Target);
+        assert_eq!(
+            left.to_string(),
+            "2 of 5 collections at the target are missing or not complete: refused"
+        );
+        assert!(
+            left.hint().unwrap().contains("--if-exists replace")
+                && left.kind() == SourceErrorKind::Target
+        );
         assert_eq!(interrupted(error(), (5, 5), IfExists::Fail).to_string(), "refused");
-        assert_eq!(interrupted(error().with_hint("wait"), (0, 5), IfExists::Fail).hint(), Some("wait"));
-        assert!(interrupted(error(), (0, 5), IfExists::Merge).hint().unwrap().contains("--if-exists merge"));
+        assert_eq!(
+            interrupted(error().with_hint("wait"), (0, 5), IfExists::Fail).hint(),
+            Some("wait")
+        );
+        assert!(
+            interrupted(error(), (0, 5), IfExists::Merge)
+                .hint()
+                .unwrap()
+                .contains("--if-exists merge")
+        );
     }
 }

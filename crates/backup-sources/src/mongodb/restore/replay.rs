@@ -1,8 +1,10 @@
-//! The second way to bring documents to a moment: the target's server applies the operations, in batches.
+//! The second way to bring documents to a moment: the target's server applies the operations, in
+//! batches.
 //!
-//! `applyOps` with up to 1000 operations per command is sixty times as fast as one command each, as stock tools send them
-//! (mongo.md section 4). Collections are addressed by the names they have at the target; commands are left out, because the
-//! fold has settled them. Capped collections take the other way: their order cannot be had like this; so do users and roles.
+//! `applyOps` with up to 1000 operations per command is sixty times as fast as one command each, as
+//! stock tools send them (mongo.md section 4). Collections are addressed by the names they have at
+//! the target; commands are left out, because the fold has settled them. Capped collections take
+//! the other way: their order cannot be had like this; so do users and roles.
 
 use std::collections::HashMap;
 
@@ -37,16 +39,25 @@ pub(super) fn is_wanted(
     if options.replay != Replay::ApplyOps || !dump.needs_entries() {
         return Ok(false);
     }
-    let refuse = |text: String| Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint(HINT));
+    let refuse =
+        |text: String| Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint(HINT));
     if dump.state.newest()[0] >= 5 && !server.at_least(5, 0) {
-        return refuse(format!("MongoDB {} cannot apply operations of a newer server", server.version_text()));
+        return refuse(format!(
+            "MongoDB {} cannot apply operations of a newer server",
+            server.version_text()
+        ));
     }
     if request.if_exists == IfExists::Merge {
-        // An operation on a document that the snapshot no longer has would hit the one of its `_id` that is kept.
-        return refuse("operations would change and delete documents that merging keeps".to_owned());
+        // An operation on a document that the snapshot no longer has would hit the one of its `_id`
+        // that is kept.
+        return refuse(
+            "operations would change and delete documents that merging keeps".to_owned(),
+        );
     }
     if request.verify {
-        return refuse("what the server makes of operations cannot be compared with the snapshot".to_owned());
+        return refuse(
+            "what the server makes of operations cannot be compared with the snapshot".to_owned(),
+        );
     }
     Ok(true)
 }
@@ -64,7 +75,9 @@ pub(super) async fn replay(
     }
     let names: HashMap<CollectionUuid, Namespace> = works
         .iter()
-        .filter(|work| !work.collection.is_capped() && !work.live.collection.namespace.is_authorization())
+        .filter(|work| {
+            !work.collection.is_capped() && !work.live.collection.namespace.is_authorization()
+        })
         .map(|work| (work.live.uuid, work.collection.namespace.clone()))
         .collect();
     let mut oplog = dump.entries(cx, Some(&names.keys().copied().collect()))?;
@@ -86,16 +99,30 @@ pub(super) async fn replay(
 }
 
 /// An operation on a document of one of the collections, as the command takes it.
-fn under_its_name(operation: &RawDocument, names: &HashMap<CollectionUuid, Namespace>) -> SourceResult<Option<Bytes>> {
-    let kind = operation.get_str("op").map_err(|_| malformed("an entry of the oplog: it has no kind"))?;
+fn under_its_name(
+    operation: &RawDocument,
+    names: &HashMap<CollectionUuid, Namespace>,
+) -> SourceResult<Option<Bytes>> {
+    let kind =
+        operation.get_str("op").map_err(|_| malformed("an entry of the oplog: it has no kind"))?;
     if !matches!(kind, "i" | "u" | "d") {
         return Ok(None);
     }
-    let uuid = operation.get_binary("ui").ok().and_then(|binary| CollectionUuid::try_from(binary.bytes).ok());
+    let uuid = operation
+        .get_binary("ui")
+        .ok()
+        .and_then(|binary| CollectionUuid::try_from(binary.bytes).ok());
     let Some(namespace) = uuid.and_then(|uuid| names.get(&uuid)) else { return Ok(None) };
-    let is_whole = |object: &RawDocument| kind == "i" || (kind == "u" && object.get("$v").ok().flatten().is_none());
-    if operation.get_document("o").is_ok_and(|object| is_whole(object) && has_empty_timestamp(object.as_bytes())) {
-        let text = format!("{namespace}: the server would put the time in the place of an empty timestamp");
+    let is_whole = |object: &RawDocument| {
+        kind == "i" || (kind == "u" && object.get("$v").ok().flatten().is_none())
+    };
+    if operation
+        .get_document("o")
+        .is_ok_and(|object| is_whole(object) && has_empty_timestamp(object.as_bytes()))
+    {
+        let text = format!(
+            "{namespace}: the server would put the time in the place of an empty timestamp"
+        );
         return Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint(HINT));
     }
     let mut out = RawDocumentBuf::new();
@@ -115,7 +142,10 @@ async fn apply(server: &Server, options: &MongoOptions, batch: &[Bytes]) -> Sour
     }
     let mut command = with_documents(&doc! {}, "applyOps", batch)?;
     let concern = RawDocumentBuf::try_from(&options.write_concern.document());
-    command.append(bson::cstr!("writeConcern"), concern.map_err(|error| malformed("a command").with_source(error))?);
+    command.append(
+        bson::cstr!("writeConcern"),
+        concern.map_err(|error| malformed("a command").with_source(error))?,
+    );
     command.append(bson::cstr!("bypassDocumentValidation"), true);
     server.write_raw("admin", command).await.writing("applying operations of the oplog")?;
     Ok(())
@@ -135,7 +165,8 @@ mod tests {
             "op": "u", "ns": "old.name", "ui": uuid.clone(), "o": { "$v": 2 }, "o2": { "_id": 1 }, "txnNumber": 7_i64,
         };
         let found = under_its_name(&entry, &names).unwrap().unwrap();
-        let expected = rawdoc! { "op": "u", "ns": "new.name", "o": { "$v": 2 }, "o2": { "_id": 1 } };
+        let expected =
+            rawdoc! { "op": "u", "ns": "new.name", "o": { "$v": 2 }, "o2": { "_id": 1 } };
         assert_eq!(&found[..], expected.as_bytes());
         for other in [rawdoc! { "op": "c", "ui": uuid }, rawdoc! { "op": "i", "o": {} }] {
             assert_eq!(under_its_name(&other, &names).unwrap(), None);

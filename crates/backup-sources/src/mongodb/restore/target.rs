@@ -15,9 +15,11 @@ use crate::mongodb::namespace::{Filter, Namespace};
 use crate::mongodb::options::MongoOptions;
 use crate::mongodb::server::{Server, unless_cancelled};
 
-/// Seconds after which a deferred TTL deletes: 47 years, the longest that every server takes for every kind.
+/// Seconds after which a deferred TTL deletes: 47 years, the longest that every server takes for
+/// every kind.
 pub(super) const FAR_AWAY: i32 = 1_500_000_000;
-/// How often what appears while it is created is replaced, and how long that waits, times the number of the attempt.
+/// How often what appears while it is created is replaced, and how long that waits, times the
+/// number of the attempt.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Names that an error lists.
@@ -32,7 +34,8 @@ pub(super) struct Target {
     pub(super) aside: Aside,
 }
 
-/// Where documents are inserted: users and roles go through collections of their own and are then merged by the server.
+/// Where documents are inserted: users and roles go through collections of their own and are then
+/// merged by the server.
 pub(super) fn loading_name(namespace: &Namespace) -> Namespace {
     match (&*namespace.db, &*namespace.name) {
         ("admin", "system.users") => Namespace::new("admin", "tempusers"),
@@ -42,18 +45,29 @@ pub(super) fn loading_name(namespace: &Namespace) -> Namespace {
 }
 
 impl Target {
-    pub(super) async fn look(cx: &Context, server: &Server, if_exists: IfExists) -> SourceResult<Self> {
+    pub(super) async fn look(
+        cx: &Context,
+        server: &Server,
+        if_exists: IfExists,
+    ) -> SourceResult<Self> {
         let mut existing = BTreeMap::new();
         for db in catalog::databases(server).await?.into_keys() {
             let listing = async {
                 let command = doc! { "listCollections": 1, "nameOnly": true };
-                server.client.database(&db).run_cursor_command(command).await.writing("listing collections")
+                server
+                    .client
+                    .database(&db)
+                    .run_cursor_command(command)
+                    .await
+                    .writing("listing collections")
             };
             let mut cursor = unless_cancelled(cx, listing).await?;
             while cursor.advance().await.writing("listing collections")? {
-                let entry = Document::try_from(cursor.current()).map_err(|_| malformed("a list of collections"))?;
+                let entry = Document::try_from(cursor.current())
+                    .map_err(|_| malformed("a list of collections"))?;
                 let name = entry.get_str("name").map_err(|_| malformed("a list of collections"))?;
-                let kind = Kind::parse(entry.get_str("type").unwrap_or("collection")).unwrap_or(Kind::Collection);
+                let kind = Kind::parse(entry.get_str("type").unwrap_or("collection"))
+                    .unwrap_or(Kind::Collection);
                 existing.insert(Namespace::new(&*db, name), kind);
             }
         }
@@ -64,21 +78,34 @@ impl Target {
         self.existing.contains_key(namespace) || self.existing.contains_key(&namespace.visible())
     }
 
-    /// With `fail`, nothing of what is restored may be there; with `merge`, nothing else in place of a view.
-    pub(super) fn refuse_conflicts(&self, names: &[Namespace], views: &[Collection]) -> SourceResult<()> {
+    /// With `fail`, nothing of what is restored may be there; with `merge`, nothing else in place
+    /// of a view.
+    pub(super) fn refuse_conflicts(
+        &self,
+        names: &[Namespace],
+        views: &[Collection],
+    ) -> SourceResult<()> {
         if self.if_exists == IfExists::Merge {
-            views.iter().try_for_each(|view| self.refuse_other_kinds(&view.namespace, Kind::View))?;
+            views
+                .iter()
+                .try_for_each(|view| self.refuse_other_kinds(&view.namespace, Kind::View))?;
         }
-        let beside_buckets = |name: &&Namespace| names.contains(&name.buckets()) && self.existing.contains_key(*name);
+        let beside_buckets = |name: &&Namespace| {
+            names.contains(&name.buckets()) && self.existing.contains_key(*name)
+        };
         if let (IfExists::Merge, Some(name)) = (self.if_exists, names.iter().find(beside_buckets)) {
-            let text =
-                format!("{name} has time-series buckets of its name beside it, so that nothing can be merged into it");
+            let text = format!(
+                "{name} has time-series buckets of its name beside it, so that nothing can be \
+                 merged into it"
+            );
             return Err(SourceError::new(SourceErrorKind::TargetExists, text)
                 .with_hint("choose --if-exists replace, or leave it out"));
         }
-        // Users and roles are compared one by one when they are merged: some are nearly always there.
+        // Users and roles are compared one by one when they are merged: some are nearly always
+        // there.
         let in_the_way = names.iter().filter(|name| !name.is_authorization() && self.exists(name));
-        let in_the_way: BTreeSet<String> = in_the_way.map(|name| name.visible().to_string()).collect();
+        let in_the_way: BTreeSet<String> =
+            in_the_way.map(|name| name.visible().to_string()).collect();
         if in_the_way.is_empty() || self.if_exists != IfExists::Fail {
             return Ok(());
         }
@@ -86,14 +113,19 @@ impl Target {
         if in_the_way.len() > NAMED {
             text.push_str(&format!(" and {} more", in_the_way.len() - NAMED));
         }
-        Err(SourceError::new(SourceErrorKind::TargetExists, format!("the target has {text} already")).with_hint(
-            "choose --if-exists replace (drops and restores them) or merge (replaces documents with equal _id and keeps \
-             others), another target, or other names (--rename)",
+        Err(SourceError::new(
+            SourceErrorKind::TargetExists,
+            format!("the target has {text} already"),
+        )
+        .with_hint(
+            "choose --if-exists replace (drops and restores them) or merge (replaces documents \
+             with equal _id and keeps others), another target, or other names (--rename)",
         ))
     }
 
-    /// Drops what the snapshot would hold if it had been there: what both the selection and the backup's own (`filters`)
-    /// cover, and is not among `names`. Of what was left out of the backup the snapshot says nothing.
+    /// Drops what the snapshot would hold if it had been there: what both the selection and the
+    /// backup's own (`filters`) cover, and is not among `names`. Of what was left out of the backup
+    /// the snapshot says nothing.
     pub(super) async fn remove_others(
         &mut self,
         cx: &Context,
@@ -105,7 +137,9 @@ impl Target {
             .existing
             .keys()
             .filter(|name| !name.is_buckets() && !name.is_internal() && name.db != "admin")
-            .filter(|name| filters.iter().all(|filter| filter.covers(name)) && !wanted.contains(name))
+            .filter(|name| {
+                filters.iter().all(|filter| filter.covers(name)) && !wanted.contains(name)
+            })
             .cloned()
             .collect();
         for namespace in &others {
@@ -139,14 +173,25 @@ impl Target {
         }
         if self.exists(&collection.namespace) {
             if self.if_exists == IfExists::Merge {
-                let kind = if collection.namespace.is_buckets() { Kind::TimeSeries } else { Kind::Collection };
-                let checked = if live.orphan { Ok(()) } else { self.refuse_other_kinds(&collection.namespace, kind) };
+                let kind = if collection.namespace.is_buckets() {
+                    Kind::TimeSeries
+                } else {
+                    Kind::Collection
+                };
+                let checked = if live.orphan {
+                    Ok(())
+                } else {
+                    self.refuse_other_kinds(&collection.namespace, kind)
+                };
                 return checked.map(|()| true);
             }
             if collection.namespace.name == "system.js" {
                 // It cannot be dropped.
                 let all = doc! { "q": {}, "limit": 0 };
-                let emptied = self.server.write(&loading.db, doc! { "delete": &loading.name, "deletes": [all] }).await;
+                let emptied = self
+                    .server
+                    .write(&loading.db, doc! { "delete": &loading.name, "deletes": [all] })
+                    .await;
                 emptied.writing(format_args!("emptying {loading}"))?;
                 return Ok(false);
             }
@@ -159,21 +204,30 @@ impl Target {
         Ok(false)
     }
 
-    /// Documents can be merged with others of their kind only: what is written to a view goes elsewhere or nowhere. And a view
-    /// takes the place of views only.
+    /// Documents can be merged with others of their kind only: what is written to a view goes
+    /// elsewhere or nowhere. And a view takes the place of views only.
     fn refuse_other_kinds(&self, namespace: &Namespace, wanted: Kind) -> SourceResult<()> {
         let namespace = namespace.visible();
         match self.existing.get(&namespace) {
             Some(kind) if *kind != wanted => Err(SourceError::new(
                 SourceErrorKind::TargetExists,
-                format!("{namespace} is a {} at the target and a {} in the snapshot", kind.word(), wanted.word()),
+                format!(
+                    "{namespace} is a {} at the target and a {} in the snapshot",
+                    kind.word(),
+                    wanted.word()
+                ),
             )
             .with_hint("choose --if-exists replace, or another name (--rename)")),
             _ => Ok(()),
         }
     }
 
-    async fn create(&mut self, live: &Live, collection: &Collection, options: &MongoOptions) -> SourceResult<()> {
+    async fn create(
+        &mut self,
+        live: &Live,
+        collection: &Collection,
+        options: &MongoOptions,
+    ) -> SourceResult<()> {
         let namespace = &collection.namespace;
         let mut command = doc! {};
         if namespace.is_buckets() && !live.orphan {
@@ -200,8 +254,9 @@ impl Target {
         if self.aside.is_one(namespace) { self.made_aside(namespace).await } else { Ok(()) }
     }
 
-    /// Runs a command that creates what was not there. The server may still be busy with what a restore asked for that was
-    /// interrupted a moment ago: what that makes now is replaced like what was there before.
+    /// Runs a command that creates what was not there. The server may still be busy with what a
+    /// restore asked for that was interrupted a moment ago: what that makes now is replaced like
+    /// what was there before.
     async fn make(&mut self, namespace: &Namespace, command: &Document) -> SourceResult<()> {
         let mut attempt = 0;
         loop {

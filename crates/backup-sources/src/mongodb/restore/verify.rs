@@ -1,8 +1,9 @@
 //! Reading back what was restored: documents, options, indexes, validators and views.
 //!
-//! Options and indexes are compared as the server lists them. Other versions say the same in other words, and some options are unknown
-//! to them: there, only what the collections and their indexes are is compared. Of collections that were merged into, documents
-//! and the presence of indexes; users and roles are compared where they are restored.
+//! Options and indexes are compared as the server lists them. Other versions say the same in other
+//! words, and some options are unknown to them: there, only what the collections and their indexes
+//! are is compared. Of collections that were merged into, documents and the presence of indexes;
+//! users and roles are compared where they are restored.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -46,7 +47,12 @@ pub(super) struct Verifier<'a> {
 const VALIDATION: [&str; 3] = ["validator", "validationLevel", "validationAction"];
 
 impl<'a> Verifier<'a> {
-    pub(super) fn new(scan: Arc<Scan>, server: &'a Server, options: &'a MongoOptions, version: [i32; 3]) -> Self {
+    pub(super) fn new(
+        scan: Arc<Scan>,
+        server: &'a Server,
+        options: &'a MongoOptions,
+        version: [i32; 3],
+    ) -> Self {
         let is_same_version = server.version[..2] == version[..2];
         Self { scan, server, options, is_same_version, collections: 0, indexes: 0, merged: 0 }
     }
@@ -67,13 +73,15 @@ impl<'a> Verifier<'a> {
         if sum == loaded.sum {
             return Ok(sum.bytes);
         }
-        // Capped collections drop what does not fit; the source may have held more than its limits say for a moment.
+        // Capped collections drop what does not fit; the source may have held more than its limits
+        // say for a moment.
         let text = format!(
             "{}: there are {} documents with {} bytes, and {} with {} were restored",
             collection.namespace, sum.count, sum.bytes, loaded.sum.count, loaded.sum.bytes
         );
-        Err(SourceError::new(SourceErrorKind::Mismatch, text)
-            .with_hint("was something else writing to the target, or does a TTL index delete old documents?"))
+        Err(SourceError::new(SourceErrorKind::Mismatch, text).with_hint(
+            "was something else writing to the target, or does a TTL index delete old documents?",
+        ))
     }
 
     pub(super) async fn view(&self, view: &Collection) -> SourceResult<()> {
@@ -87,7 +95,10 @@ impl<'a> Verifier<'a> {
         let merged = match self.merged {
             0 => String::new(),
             merged => {
-                format!(" Of {merged} that were merged, the documents were read back, and that the indexes are there.")
+                format!(
+                    " Of {merged} that were merged, the documents were read back, and that the \
+                     indexes are there."
+                )
             }
         };
         let limit = if self.is_same_version {
@@ -96,25 +107,32 @@ impl<'a> Verifier<'a> {
             format!(", as far as MongoDB {} has the same words", self.server.version_text())
         };
         format!(
-            "Read back (collections {collections}, indexes {indexes}, views {views}): as in the snapshot{limit}.{merged}"
+            "Read back (collections {collections}, indexes {indexes}, views {views}): as in the \
+             snapshot{limit}.{merged}"
         )
     }
 
     async fn find(&self, namespace: &Namespace) -> SourceResult<Collection> {
         catalog::find(self.server, namespace).await?.ok_or_else(|| {
-            SourceError::new(SourceErrorKind::Mismatch, format!("{namespace} is not there after it was restored"))
+            SourceError::new(
+                SourceErrorKind::Mismatch,
+                format!("{namespace} is not there after it was restored"),
+            )
         })
     }
 
-    /// A collection that was merged into may have others as well, and keeps its options. The server refuses one of a name with
-    /// another key.
+    /// A collection that was merged into may have others as well, and keeps its options. The server
+    /// refuses one of a name with another key.
     fn has_indexes(&self, expected: &Collection, there: &Collection) -> SourceResult<()> {
         let name = |index: &Document| index.get_str("name").unwrap_or_default().to_owned();
         let names: HashSet<String> = there.indexes.iter().map(name).collect();
-        let mut wanted = expected.indexes.iter().filter(|index| !is_made_by_the_server(index)).map(name);
+        let mut wanted =
+            expected.indexes.iter().filter(|index| !is_made_by_the_server(index)).map(name);
         let Some(name) = wanted.find(|name| !names.contains(name)) else { return Ok(()) };
-        let text = format!("{}: its index {name} is not there after it was restored", there.namespace);
-        Err(SourceError::new(SourceErrorKind::Mismatch, text).with_hint("was something else changing the target?"))
+        let text =
+            format!("{}: its index {name} is not there after it was restored", there.namespace);
+        Err(SourceError::new(SourceErrorKind::Mismatch, text)
+            .with_hint("was something else changing the target?"))
     }
 
     /// With what was asked to be different.
@@ -124,22 +142,31 @@ impl<'a> Verifier<'a> {
             if expected.options.contains_key("expireAfterSeconds") {
                 expected.options.insert("expireAfterSeconds", i64::from(FAR_AWAY));
             }
-            for index in expected.indexes.iter_mut().filter(|index| index.contains_key("expireAfterSeconds")) {
+            for index in
+                expected.indexes.iter_mut().filter(|index| index.contains_key("expireAfterSeconds"))
+            {
                 index.insert("expireAfterSeconds", FAR_AWAY);
             }
         }
         expected
     }
 
-    fn compare(&self, expected: &Collection, there: &Collection, was_changed: bool) -> SourceResult<()> {
+    fn compare(
+        &self,
+        expected: &Collection,
+        there: &Collection,
+        was_changed: bool,
+    ) -> SourceResult<()> {
         let part = |collection: &Collection| {
             let mut collection = collection.clone();
-            let validator = collection.options.get_document("validator").cloned().unwrap_or_default();
+            let validator =
+                collection.options.get_document("validator").cloned().unwrap_or_default();
             if was_changed {
                 VALIDATION.iter().for_each(|option| _ = collection.options.remove(option));
             }
             if !self.is_same_version {
-                collection.options = fields(&collection.options, |option| matches!(option, "capped" | "viewOn"));
+                collection.options =
+                    fields(&collection.options, |option| matches!(option, "capped" | "viewOn"));
                 let essence = |index| fields(index, |field| matches!(field, "name" | "key"));
                 collection.indexes = collection.indexes.iter().map(essence).collect();
             }
@@ -165,11 +192,13 @@ impl<'a> Verifier<'a> {
         };
         let namespace = &expected.namespace;
         let text = format!("{namespace}: what is there is not what was restored: {what}");
-        Err(SourceError::new(SourceErrorKind::Mismatch, text).with_hint("was something else changing the target?"))
+        Err(SourceError::new(SourceErrorKind::Mismatch, text)
+            .with_hint("was something else changing the target?"))
     }
 }
 
-/// Numbers by their value: what changes an option may say it as another kind of number than what creates it.
+/// Numbers by their value: what changes an option may say it as another kind of number than what
+/// creates it.
 fn plain(fields: &Document) -> Document {
     let number = |value: &Bson| match value {
         Bson::Int32(number) => f64::from(*number).into(),

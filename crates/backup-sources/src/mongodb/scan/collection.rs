@@ -1,9 +1,10 @@
 //! The documents of one collection.
 //!
-//! Collections are addressed by UUID, so that a rename does not matter. Whatever disturbs the scan (a rename, a drop, a
-//! cursor that was killed or is too old, a moment too far back) is taken up: a scan in natural order goes on behind the
-//! last record, one by ranges of `_id` behind the last `_id`. Where that is not possible it starts again, and the fold of
-//! the oplog settles documents that were yielded twice.
+//! Collections are addressed by UUID, so that a rename does not matter. Whatever disturbs the scan
+//! (a rename, a drop, a cursor that was killed or is too old, a moment too far back) is taken up: a
+//! scan in natural order goes on behind the last record, one by ranges of `_id` behind the last
+//! `_id`. Where that is not possible it starts again, and the fold of the oplog settles documents
+//! that were yielded twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,8 @@ const ATTEMPTS: u32 = 8;
 /// First wait before taking it up; each further one is longer by as much.
 pub(super) const PAUSE: Duration = Duration::from_millis(250);
 
-/// About how many bytes are handed on at a time: few enough to be in the processor's cache when they are used.
+/// About how many bytes are handed on at a time: few enough to be in the processor's cache when
+/// they are used.
 const PIECE: usize = 1 << 20;
 
 /// What documents are read for.
@@ -43,7 +45,11 @@ pub(in crate::mongodb) enum Purpose {
 }
 
 /// The documents of `collection`, one after another as in a file of mongodump.
-pub(in crate::mongodb) fn content(scan: &Arc<Scan>, collection: Collection, purpose: Purpose) -> Pieces {
+pub(in crate::mongodb) fn content(
+    scan: &Arc<Scan>,
+    collection: Collection,
+    purpose: Purpose,
+) -> Pieces {
     let reading = Reading {
         ticket: scan.ticket(),
         snapshot: scan.snapshot.filter(|_| !collection.is_capped()),
@@ -219,7 +225,9 @@ impl Reading {
         let cursor = match &mut self.way {
             Way::Ranges(ranges) => return Ok(ranges.next().await?),
             Way::Natural(Some(cursor)) => cursor,
-            Way::Natural(none) => none.insert(Box::new(open(&place, self.behind.as_deref()).await?)),
+            Way::Natural(none) => {
+                none.insert(Box::new(open(&place, self.behind.as_deref()).await?))
+            }
             Way::Unknown => return Ok(None),
         };
         let Some(batch) = cursor.next().await.transpose()? else { return Ok(None) };
@@ -250,15 +258,22 @@ impl Reading {
             return Ok(true);
         }
         match code_of(error) {
-            Some(code::NAMESPACE_NOT_FOUND | code::INVALID_NAMESPACE | code::COLLECTION_UUID_MISMATCH) => {
+            Some(
+                code::NAMESPACE_NOT_FOUND
+                | code::INVALID_NAMESPACE
+                | code::COLLECTION_UUID_MISMATCH,
+            ) => {
                 self.scan.disturb();
                 if self.purpose == Purpose::Compare || !self.scan.server.is_replica_set() {
                     return fatal();
                 }
-                // By UUID it is gone for good, and the oplog says so. By name, there may be another one now.
+                // By UUID it is gone for good, and the oplog says so. By name, there may be another
+                // one now.
                 if self.by_name { fatal() } else { Ok(false) }
             }
-            Some(code::SNAPSHOT_TOO_OLD | code::SNAPSHOT_UNAVAILABLE) if self.snapshot.is_some() => {
+            Some(code::SNAPSHOT_TOO_OLD | code::SNAPSHOT_UNAVAILABLE)
+                if self.snapshot.is_some() =>
+            {
                 self.scan.disturb();
                 self.snapshot = None;
                 self.restart();
@@ -283,19 +298,24 @@ impl Reading {
     }
 
     async fn begin_again(&mut self) -> SourceResult<bool> {
-        if !self.scan.server.is_replica_set() && self.purpose == Purpose::Backup && self.yielded > 0 {
+        if !self.scan.server.is_replica_set() && self.purpose == Purpose::Backup && self.yielded > 0
+        {
             return Err(SourceError::new(
                 SourceErrorKind::Unavailable,
                 format!("reading {} was interrupted", self.collection.namespace),
             )
-            .with_hint("a standalone server has no oplog that would settle what is read twice: run the backup again"));
+            .with_hint(
+                "a standalone server has no oplog that would settle what is read twice: run \
+                 the backup again",
+            ));
         }
         self.restart();
         tokio::time::sleep(PAUSE * self.failures).await;
         Ok(true)
     }
 
-    /// Begins from the first document. What was yielded comes again: nothing that compares or counts can be right now.
+    /// Begins from the first document. What was yielded comes again: nothing that compares or
+    /// counts can be right now.
     fn restart(&mut self) {
         if self.yielded > 0 {
             self.scan.disturb();
@@ -322,14 +342,19 @@ impl Reading {
     /// By name, another collection may have been read from some moment on.
     async fn same_name(&mut self) -> SourceResult<()> {
         let namespace = &self.collection.namespace;
-        if uuid_at(&self.scan.server, namespace).await.reading("listing collections")? == self.collection.uuid {
+        if uuid_at(&self.scan.server, namespace).await.reading("listing collections")?
+            == self.collection.uuid
+        {
             return Ok(());
         }
         Err(SourceError::new(
             SourceErrorKind::Unavailable,
             format!("{namespace} was renamed, dropped or replaced while it was read"),
         )
-        .with_hint("with the built-in role `backup` collections are read by UUID, and this does not matter"))
+        .with_hint(
+            "with the built-in role `backup` collections are read by UUID, and this does \
+             not matter",
+        ))
     }
 }
 
@@ -356,7 +381,8 @@ impl From<SourceError> for Failure {
 fn resume_token(batch: &RawBatch) -> Option<RawDocumentBuf> {
     let cursor = batch.as_raw_document().get_document("cursor").ok()?;
     let token = cursor.get_document("postBatchResumeToken").ok()?;
-    matches!(token.get("$recordId"), Ok(Some(record)) if record.as_null().is_none()).then(|| token.to_owned())
+    matches!(token.get("$recordId"), Ok(Some(record)) if record.as_null().is_none())
+        .then(|| token.to_owned())
 }
 
 /// A cursor in natural order, from the beginning or behind a record.

@@ -64,7 +64,13 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    fn new(cx: &Context, server: &Server, snapshot: Option<Position>, cursors: usize, pace: Pace) -> Arc<Self> {
+    fn new(
+        cx: &Context,
+        server: &Server,
+        snapshot: Option<Position>,
+        cursors: usize,
+        pace: Pace,
+    ) -> Arc<Self> {
         Arc::new(Self {
             cx: cx.clone(),
             server: server.clone(),
@@ -84,7 +90,8 @@ impl Scan {
         Self::new(cx, server, None, 1, Pace::default())
     }
 
-    /// Whether a collection changed its name or vanished, or its history was gone, while it was read.
+    /// Whether a collection changed its name or vanished, or its history was gone, while it was
+    /// read.
     pub(super) fn was_disturbed(&self) -> bool {
         self.disturbed.load(Ordering::Acquire)
     }
@@ -93,7 +100,8 @@ impl Scan {
         self.disturbed.store(true, Ordering::Release);
     }
 
-    /// Whether collections were created, dropped, renamed or changed while they were read, as far as the oplog has been read.
+    /// Whether collections were created, dropped, renamed or changed while they were read, as far
+    /// as the oplog has been read.
     fn was_restructured(&self) -> bool {
         self.restructured.load(Ordering::Acquire)
     }
@@ -115,7 +123,8 @@ impl Scan {
         outcomes.insert(namespace.clone(), outcome);
     }
 
-    /// The digest of a collection that was read at the one moment; whether documents of it may be there twice.
+    /// The digest of a collection that was read at the one moment; whether documents of it may be
+    /// there twice.
     fn outcome(&self, namespace: &Namespace) -> (Option<ObjectDigest>, bool) {
         let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         match outcomes.get(namespace) {

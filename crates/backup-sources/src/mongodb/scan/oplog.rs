@@ -23,12 +23,12 @@ const LOOK: Duration = Duration::from_millis(50);
 const TRIES: u32 = 20;
 /// Longest that the majority may take to have what was read.
 const MAJORITY: Duration = Duration::from_secs(60);
-/// How far back the oplog is taken if it cannot be told which transactions are under way: the server's default limit of
-/// a transaction's life and a good measure more, in seconds.
+/// How far back the oplog is taken if it cannot be told which transactions are under way: the
+/// server's default limit of a transaction's life and a good measure more, in seconds.
 const TRANSACTION: u32 = 120;
 
-/// A moment from which on the oplog holds every transaction that ends later as a whole, and whether that is so behind it
-/// already, without the entry at that moment itself.
+/// A moment from which on the oplog holds every transaction that ends later as a whole, and whether
+/// that is so behind it already, without the entry at that moment itself.
 pub(super) async fn beginning(server: &Server) -> SourceResult<(Position, bool)> {
     // Looked at on either side: a transaction may begin or end in between.
     let before = oldest_transaction(server).await?;
@@ -38,7 +38,12 @@ pub(super) async fn beginning(server: &Server) -> SourceResult<(Position, bool)>
     Ok((earliest(server, before, now, after).await?, !under_way && !is_partial))
 }
 
-async fn earliest(server: &Server, before: Oldest, now: Position, after: Oldest) -> SourceResult<Position> {
+async fn earliest(
+    server: &Server,
+    before: Oldest,
+    now: Position,
+    after: Oldest,
+) -> SourceResult<Position> {
     match (before, after) {
         (Oldest::Unknown, _) | (_, Oldest::Unknown) => {
             let back = Position { seconds: now.seconds.saturating_sub(TRANSACTION), increment: 0 };
@@ -50,8 +55,8 @@ async fn earliest(server: &Server, before: Oldest, now: Position, after: Oldest)
     }
 }
 
-/// The majority's moment, if it is not in the middle of the entries of one transaction (else true): these come at once
-/// and are many only if it is large.
+/// The majority's moment, if it is not in the middle of the entries of one transaction (else true):
+/// these come at once and are many only if it is large.
 async fn between_transactions(server: &Server) -> SourceResult<(Position, bool)> {
     let mut tries = 0;
     loop {
@@ -83,7 +88,9 @@ async fn oldest_transaction(server: &Server) -> SourceResult<Oldest> {
         Err(error) if is_denied(&error) => return Ok(Oldest::Unknown),
         Err(error) => return Err(error).reading("looking for transactions under way"),
     };
-    let start = found.first().and_then(|found| found.get_document("startOpTime").ok()?.get_timestamp("ts").ok());
+    let start = found
+        .first()
+        .and_then(|found| found.get_document("startOpTime").ok()?.get_timestamp("ts").ok());
     Ok(start.map_or(Oldest::None, |ts| Oldest::At(ts.into())))
 }
 
@@ -106,13 +113,17 @@ async fn entry(server: &Server, filter: Document, order: i32) -> SourceResult<Op
     Ok(found.first().and_then(|found| found.get_timestamp("ts").ok()).map(Position::from))
 }
 
-/// The moment that the majority has reached, once it has everything that this member has shown so far.
+/// The moment that the majority has reached, once it has everything that this member has shown so
+/// far.
 pub(super) async fn end(scan: &Scan) -> SourceResult<Position> {
     let server = &scan.server;
-    let hello = server.run("admin", doc! { "isMaster": 1 }).await.reading("asking for the last write")?;
+    let hello =
+        server.run("admin", doc! { "isMaster": 1 }).await.reading("asking for the last write")?;
     let last = hello.get_document("lastWrite").and_then(|last| last.get_document("opTime"));
-    let last: Position =
-        last.and_then(|optime| optime.get_timestamp("ts")).map_err(|_| malformed("the last write"))?.into();
+    let last: Position = last
+        .and_then(|optime| optime.get_timestamp("ts"))
+        .map_err(|_| malformed("the last write"))?
+        .into();
     let reached = async {
         loop {
             let majority = server.majority_time().await?;
@@ -122,7 +133,9 @@ pub(super) async fn end(scan: &Scan) -> SourceResult<Position> {
             tokio::time::sleep(LOOK).await;
         }
     };
-    let waited = unless_cancelled(&scan.cx, async { Ok(tokio::time::timeout(MAJORITY, reached).await) }).await?;
+    let waited =
+        unless_cancelled(&scan.cx, async { Ok(tokio::time::timeout(MAJORITY, reached).await) })
+            .await?;
     waited.unwrap_or_else(|_| {
         Err(SourceError::new(
             SourceErrorKind::Unavailable,
@@ -132,10 +145,18 @@ pub(super) async fn end(scan: &Scan) -> SourceResult<Position> {
     })
 }
 
-/// Whether something was created, dropped, renamed or indexed after `listed`, or by a transaction that was under way after
-/// `from`: it may have been prepared before `listed` and committed behind it.
-pub(super) async fn has_ddl(server: &Server, from: Position, listed: Position) -> SourceResult<bool> {
-    let pattern = |text: &bson::raw::CStr| bson::Regex { pattern: text.into(), options: bson::cstr!("").into() };
+/// Whether something was created, dropped, renamed or indexed after `listed`, or by a transaction
+/// that was under way after `from`: it may have been prepared before `listed` and committed behind
+/// it.
+pub(super) async fn has_ddl(
+    server: &Server,
+    from: Position,
+    listed: Position,
+) -> SourceResult<bool> {
+    let pattern = |text: &bson::raw::CStr| bson::Regex {
+        pattern: text.into(),
+        options: bson::cstr!("").into(),
+    };
     let after = doc! { "$gt": Timestamp::from(listed) };
     let commands = doc! {
         "ts": after.clone(), "op": "c", "ns": { "$not": pattern(bson::cstr!("^(config|local)\\.")) },
@@ -143,8 +164,10 @@ pub(super) async fn has_ddl(server: &Server, from: Position, listed: Position) -
         "o.abortTransaction": { "$exists": false },
     };
     let views = doc! { "ts": after, "ns": pattern(bson::cstr!("\\.system\\.views$")) };
-    // Since 4.4 transactions create collections, also by their first insertion, and indexes on them.
-    let in_transactions = doc! { "ts": { "$gt": Timestamp::from(from) }, "op": "c", "o.applyOps.op": "c" };
+    // Since 4.4 transactions create collections, also by their first insertion, and indexes on
+    // them.
+    let in_transactions =
+        doc! { "ts": { "$gt": Timestamp::from(from) }, "op": "c", "o.applyOps.op": "c" };
     for filter in [commands, views, in_transactions] {
         let find = doc! {
             "find": "oplog.rs", "limit": 1, "singleBatch": true, "projection": { "ts": 1 }, "filter": filter,
@@ -156,8 +179,8 @@ pub(super) async fn has_ddl(server: &Server, from: Position, listed: Position) -
     Ok(false)
 }
 
-/// Whether an entry is a command, or is about a collection that is wanted. No-ops carry nothing; what the server writes for
-/// itself belongs to nobody.
+/// Whether an entry is a command, or is about a collection that is wanted. No-ops carry nothing;
+/// what the server writes for itself belongs to nobody.
 pub(super) fn is_of(entry: &RawDocument, wanted: impl Fn(&Namespace) -> bool) -> bool {
     let text = |key: &str| entry.get_str(key).unwrap_or_default();
     let Some(namespace) = Namespace::parse(text("ns")) else { return text("op") != "n" };
@@ -179,15 +202,25 @@ pub(super) struct Kept {
 
 impl Kept {
     fn keeps(&self, entry: &RawDocument) -> bool {
-        if self.behind.is_some_and(|behind| entry.get_timestamp("ts").is_ok_and(|ts| Position::from(ts) <= behind)) {
+        if self.behind.is_some_and(|behind| {
+            entry.get_timestamp("ts").is_ok_and(|ts| Position::from(ts) <= behind)
+        }) {
             return false;
         }
-        is_of(entry, |namespace| self.databases.contains(&namespace.db) || self.filter.covers(namespace))
+        is_of(entry, |namespace| {
+            self.databases.contains(&namespace.db) || self.filter.covers(namespace)
+        })
     }
 }
 
-/// The entries from `from` on, up to the moment when everything else has been read: empty if nothing needs them.
-pub(super) fn content(scan: &Arc<Scan>, from: Position, kept: Kept, ended: Arc<Mutex<Option<Position>>>) -> Pieces {
+/// The entries from `from` on, up to the moment when everything else has been read: empty if
+/// nothing needs them.
+pub(super) fn content(
+    scan: &Arc<Scan>,
+    from: Position,
+    kept: Kept,
+    ended: Arc<Mutex<Option<Position>>>,
+) -> Pieces {
     let state = Reading::Waiting { scan: Arc::clone(scan), from, kept, ended };
     stream::try_unfold(state, |state| async { state.next().await }).boxed()
 }
@@ -252,13 +285,18 @@ fn of_the_scan(error: SourceError) -> SourceError {
         return error;
     }
     error.context("the snapshot cannot be brought to one moment").with_hint(
-        "make the oplog larger (replSetResizeOplog) or the scan shorter (fewer collections per job), and run the backup \
-         again",
+        "make the oplog larger (replSetResizeOplog) or the scan shorter (fewer collections per \
+         job), and run the backup again",
     )
 }
 
-/// A transaction that begins before the slice could never be applied: better no snapshot than one of that kind.
-pub(super) fn whole_transaction(entry: &RawDocument, from: Position, behind: Option<Position>) -> SourceResult<()> {
+/// A transaction that begins before the slice could never be applied: better no snapshot than one
+/// of that kind.
+pub(super) fn whole_transaction(
+    entry: &RawDocument,
+    from: Position,
+    behind: Option<Position>,
+) -> SourceResult<()> {
     if entry.get_str("op").ok() != Some("c") || entry.get("txnNumber").ok().flatten().is_none() {
         return Ok(());
     }
@@ -266,17 +304,26 @@ pub(super) fn whole_transaction(entry: &RawDocument, from: Position, behind: Opt
     if entry.get_i32("multiOpType").ok() == Some(1) {
         return Ok(());
     }
-    let previous = entry.get_document("prevOpTime").and_then(|previous| previous.get_timestamp("ts"));
+    let previous =
+        entry.get_document("prevOpTime").and_then(|previous| previous.get_timestamp("ts"));
     let previous = previous.map(Position::from).unwrap_or_default();
-    let aborted = entry.get_document("o").is_ok_and(|o| matches!(o.get("abortTransaction"), Ok(Some(_))));
-    if previous == Position::default() || (previous >= from && behind != Some(previous)) || aborted {
+    let aborted =
+        entry.get_document("o").is_ok_and(|o| matches!(o.get("abortTransaction"), Ok(Some(_))));
+    if previous == Position::default() || (previous >= from && behind != Some(previous)) || aborted
+    {
         return Ok(());
     }
     Err(SourceError::new(
         SourceErrorKind::Unavailable,
-        format!("a transaction whose end is to be stored began at {previous}, before what is stored ({from})"),
+        format!(
+            "a transaction whose end is to be stored began at {previous}, before what is \
+             stored ({from})"
+        ),
     )
-    .with_hint("run the backup again; with the built-in role `backup` such transactions are known beforehand"))
+    .with_hint(
+        "run the backup again; with the built-in role `backup` such transactions are known \
+         beforehand",
+    ))
 }
 
 #[cfg(test)]
@@ -289,7 +336,11 @@ mod tests {
     #[test]
     fn what_the_server_writes_for_itself_is_not_kept() {
         let selection = Selection::new(vec!["shop.*".to_owned()], vec![]).unwrap();
-        let kept = Kept { filter: Filter::new(&selection).unwrap(), databases: vec!["shop".to_owned()], behind: None };
+        let kept = Kept {
+            filter: Filter::new(&selection).unwrap(),
+            databases: vec!["shop".to_owned()],
+            behind: None,
+        };
         let keeps = |op: &str, ns: &str| kept.keeps(&rawdoc! { "op": op, "ns": ns });
         assert!(keeps("i", "shop.orders") && keeps("c", "admin.$cmd") && keeps("c", "other.$cmd"));
         assert!(!keeps("n", "") && !keeps("u", "config.transactions") && !keeps("i", "other.x"));

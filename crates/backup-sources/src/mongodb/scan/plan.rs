@@ -11,10 +11,11 @@ use crate::mongodb::options::SnapshotReads;
 use crate::mongodb::position::Position;
 use crate::mongodb::server::{Server, unless_cancelled};
 
-/// Data files up to this size (in bytes, compressed as they are) are expected to be read within 200 seconds, which leaves
-/// 100 of the history that a server keeps by default.
+/// Data files up to this size (in bytes, compressed as they are) are expected to be read within 200
+/// seconds, which leaves 100 of the history that a server keeps by default.
 const SHORT: u64 = 4 << 30;
-/// How often a moment is sought at which nobody creates or drops anything and no large transaction is under way.
+/// How often a moment is sought at which nobody creates or drops anything and no large transaction
+/// is under way.
 const TRIES: usize = 3;
 
 /// How a backup is going to be read.
@@ -23,7 +24,8 @@ pub(super) struct Plan {
     pub(super) collections: Vec<Collection>,
     /// Where the oplog must begin; `None` on servers without one.
     pub(super) beginning: Option<Position>,
-    /// What is entered there has been read with the collections: only what comes behind it is needed.
+    /// What is entered there has been read with the collections: only what comes behind it is
+    /// needed.
     pub(super) is_read: bool,
     /// The one moment of all reads, if there is one.
     pub(super) snapshot: Option<Position>,
@@ -56,14 +58,21 @@ pub(super) async fn plan(
         let (from, is_read) = unless_cancelled(cx, beginning(server)).await?;
         let listed = unless_cancelled(cx, server.majority_time()).await?;
         let collections = catalog::read(cx, server, filter).await?;
-        let plan = Plan { collections, beginning: Some(from), is_read, snapshot: None, snapshot_time: cx.clock.now() };
+        let plan = Plan {
+            collections,
+            beginning: Some(from),
+            is_read,
+            snapshot: None,
+            snapshot_time: cx.clock.now(),
+        };
         if !may_be_short {
             return Ok(plan);
         }
         let now = unless_cancelled(cx, server.majority_time()).await?;
-        // The list is right for this moment if nothing has changed it since before it was made. The majority may not have
-        // seen yet what is listed already: changes are looked for up to the member's last write.
-        // A log that is applied afterwards goes on behind `from`: transactions that are under way there must be stored.
+        // The list is right for this moment if nothing has changed it since before it was made. The
+        // majority may not have seen yet what is listed already: changes are looked for up to the
+        // member's last write. A log that is applied afterwards goes on behind `from`: transactions
+        // that are under way there must be stored.
         if is_read && !unless_cancelled(cx, has_ddl(server, from, listed)).await? {
             return Ok(Plan { snapshot: Some(now), ..plan });
         }

@@ -1,10 +1,11 @@
 //! One collection by several cursors: ranges of `_id`, in order.
 //!
-//! Worth it only if the order of `_id` is about that in which documents lie in the data file (a random `_id` read in order
-//! costs the server a hundred times as much), and right only if all `_id`s are of one type: comparisons see one type only.
-//! Each range is about one batch of the server, so that what later ranges have read waits in bounded memory until the
-//! earlier ones are through: the result is the same as with one cursor in order of `_id`, and a cursor that is lost is
-//! taken up behind the last document.
+//! Worth it only if the order of `_id` is about that in which documents lie in the data file (a
+//! random `_id` read in order costs the server a hundred times as much), and right only if all
+//! `_id`s are of one type: comparisons see one type only. Each range is about one batch of the
+//! server, so that what later ranges have read waits in bounded memory until the earlier ones are
+//! through: the result is the same as with one cursor in order of `_id`, and a cursor that is lost
+//! is taken up behind the last document.
 
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ use crate::mongodb::raw::last_of;
 
 /// Collections below this many bytes are read by one cursor.
 pub(super) const WORTH_IT: f64 = 96.0 * 1024.0 * 1024.0;
-/// About how many bytes one range has. It comes as one batch: small enough that its memory is used again and again, which it is
-/// not with the server's 16 MiB.
+/// About how many bytes one range has. It comes as one batch: small enough that its memory is used
+/// again and again, which it is not with the server's 16 MiB.
 const RANGE: f64 = 4.0 * 1024.0 * 1024.0;
 /// How many documents are looked at to learn about the order.
 const SAMPLE: i32 = 200;
@@ -50,7 +51,9 @@ impl Ranges {
     pub(super) async fn of(place: &Place, collection: &Collection) -> Option<Self> {
         let scan = &place.scan;
         let plain = !collection.is_capped()
-            && !["collation", "clusteredIndex"].iter().any(|option| collection.options.contains_key(option));
+            && !["collation", "clusteredIndex"]
+                .iter()
+                .any(|option| collection.options.contains_key(option));
         if scan.cursors < 2 || !plain {
             return None;
         }
@@ -66,7 +69,13 @@ impl Ranges {
         }
         #[expect(clippy::cast_possible_truncation, reason = "a number of documents")]
         let step = (count * RANGE / size).clamp(1.0, 1e9) as i64;
-        Some(Self { place: place.clone(), step, next: None, begun: false, running: std::collections::VecDeque::new() })
+        Some(Self {
+            place: place.clone(),
+            step,
+            next: None,
+            begun: false,
+            running: std::collections::VecDeque::new(),
+        })
     }
 
     /// The next documents in order of `_id`.
@@ -116,13 +125,21 @@ impl Ranges {
     }
 }
 
-/// What a range has next. One whose reader is gone without having said that it is through is not: documents would be missing.
+/// What a range has next. One whose reader is gone without having said that it is through is not:
+/// documents would be missing.
 async fn next_of(range: &mut mpsc::Receiver<Piece>) -> Piece {
-    range.recv().await.unwrap_or_else(|| Err(Error::custom("the reader of a range ended unexpectedly")))
+    range
+        .recv()
+        .await
+        .unwrap_or_else(|| Err(Error::custom("the reader of a range ended unexpectedly")))
 }
 
 /// The `_id` that comes `step` documents behind `from`.
-async fn boundary(place: &Place, from: Option<&RawBson>, step: i64) -> Result<Option<RawBson>, Error> {
+async fn boundary(
+    place: &Place,
+    from: Option<&RawBson>,
+    step: i64,
+) -> Result<Option<RawBson>, Error> {
     let mut find = place.find();
     find.extend(
         doc! { "sort": { "_id": 1 }, "skip": step, "limit": 1, "singleBatch": true, "projection": { "_id": 1 } },
@@ -136,7 +153,11 @@ fn id(document: &RawDocument) -> Option<RawBson> {
 }
 
 /// `find` with a range of `_id`.
-fn ranged(find: &Document, from: Option<(&str, &RawBson)>, to: Option<&RawBson>) -> Result<RawDocumentBuf, Error> {
+fn ranged(
+    find: &Document,
+    from: Option<(&str, &RawBson)>,
+    to: Option<&RawBson>,
+) -> Result<RawDocumentBuf, Error> {
     let mut command = RawDocumentBuf::try_from(find)?;
     let mut range = RawDocumentBuf::new();
     for (operator, value) in from.into_iter().chain(to.map(|to| ("$lt", to))) {
@@ -184,7 +205,8 @@ async fn read(
     loop {
         let reading = async {
             let range = from.as_ref().map(|from| (operator, from));
-            let mut batches = place.scan.server.batches(&place.db, ranged(&find, range, to.as_ref())?).await?;
+            let mut batches =
+                place.scan.server.batches(&place.db, ranged(&find, range, to.as_ref())?).await?;
             while let Some(batch) = batches.next().await.transpose()? {
                 if batch.doc_slices()?.is_empty() {
                     continue;
@@ -201,7 +223,8 @@ async fn read(
             Err(error) if is_passing(&error) && failures < ATTEMPTS => {
                 failures += 1;
                 if let Some(batch) = last.take()
-                    && let Some(document) = last_of(batch.doc_slices()?.as_bytes()).map_err(Error::custom)?
+                    && let Some(document) =
+                        last_of(batch.doc_slices()?.as_bytes()).map_err(Error::custom)?
                 {
                     (from, operator) = (id(RawDocument::from_bytes(document)?), "$gt");
                 }
@@ -218,7 +241,13 @@ async fn same_types(place: &Place) -> Option<bool> {
     for order in [1, -1] {
         let mut find = place.find();
         find.extend(doc! { "sort": { "_id": order }, "limit": 1, "singleBatch": true, "projection": { "_id": 1 } });
-        types.push(list(place, find, None, None).await.ok()?.first().and_then(|first| comparable(&id(first)?)));
+        types.push(
+            list(place, find, None, None)
+                .await
+                .ok()?
+                .first()
+                .and_then(|first| comparable(&id(first)?)),
+        );
     }
     Some(types[0].is_some() && types[0] == types[1])
 }
@@ -238,15 +267,18 @@ fn comparable(id: &RawBson) -> Option<ElementType> {
 /// Whether documents lie about in order of their `_id`s.
 async fn same_order(place: &Place, collection: &Collection) -> Option<bool> {
     let pipeline = vec![doc! { "$sample": { "size": SAMPLE } }, doc! { "$project": { "_id": 1 } }];
-    let sample = doc! { "aggregate": &collection.namespace.name, "pipeline": pipeline, "cursor": {} };
+    let sample =
+        doc! { "aggregate": &collection.namespace.name, "pipeline": pipeline, "cursor": {} };
     let sample = place.scan.server.list(&place.db, sample).await.ok()?;
-    let ids: Vec<Bson> = sample.into_iter().filter_map(|mut document| document.remove("_id")).collect();
+    let ids: Vec<Bson> =
+        sample.into_iter().filter_map(|mut document| document.remove("_id")).collect();
     let mut find = place.find();
     find.extend(doc! {
         "filter": { "_id": { "$in": ids } }, "sort": { "_id": 1 }, "projection": { "_id": 1 }, "showRecordId": true,
     });
     let found = place.scan.server.list(&place.db, find).await.ok()?;
-    let places: Vec<i64> = found.iter().filter_map(|document| document.get_i64("$recordId").ok()).collect();
+    let places: Vec<i64> =
+        found.iter().filter_map(|document| document.get_i64("$recordId").ok()).collect();
     Some(places.len() >= 50 && correlation(&places) > SAME_ORDER)
 }
 
@@ -255,7 +287,8 @@ async fn same_order(place: &Place, collection: &Collection) -> Option<bool> {
 fn correlation(values: &[i64]) -> f64 {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by_key(|at| values[*at]);
-    let squares: f64 = order.iter().enumerate().map(|(rank, at)| (rank as f64 - *at as f64).powi(2)).sum();
+    let squares: f64 =
+        order.iter().enumerate().map(|(rank, at)| (rank as f64 - *at as f64).powi(2)).sum();
     let n = values.len() as f64;
     1.0 - 6.0 * squares / (n * (n * n - 1.0))
 }
@@ -285,7 +318,8 @@ mod tests {
 
     #[test]
     fn types_that_compare_with_each_other() {
-        let same = |a: RawBson, b: RawBson| comparable(&a).is_some() && comparable(&a) == comparable(&b);
+        let same =
+            |a: RawBson, b: RawBson| comparable(&a).is_some() && comparable(&a) == comparable(&b);
         assert!(same(1_i32.into(), 2_i64.into()) && same(1_i32.into(), 2.5.into()));
         assert!(!same(1_i32.into(), f64::NAN.into()) && !same(1_i32.into(), "x".to_owned().into()));
         assert!(comparable(&RawBson::MaxKey).is_none() && comparable(&RawBson::Null).is_none());
@@ -295,7 +329,10 @@ mod tests {
     fn commands_have_a_range() {
         let find = doc! { "find": "c" };
         let command = ranged(&find, Some(("$gt", &5_i32.into())), Some(&9_i32.into())).unwrap();
-        assert_eq!(command, bson::rawdoc! { "find": "c", "filter": { "_id": { "$gt": 5, "$lt": 9 } } });
+        assert_eq!(
+            command,
+            bson::rawdoc! { "find": "c", "filter": { "_id": { "$gt": 5, "$lt": 9 } } }
+        );
         assert_eq!(ranged(&find, None, None).unwrap(), bson::rawdoc! { "find": "c", "filter": {} });
     }
 }

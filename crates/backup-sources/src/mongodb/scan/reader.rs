@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use backup_core::context::Context;
 use backup_core::log;
 use backup_core::source::{
-    BackupKind, BackupReader, BackupRequest, Checkpoint, Chunking, Content, Entry, EntryPath, Facts, Item, LogStart,
-    Metadata, Selection, SourceResult,
+    BackupKind, BackupReader, BackupRequest, Checkpoint, Chunking, Content, Entry, EntryPath,
+    Facts, Item, LogStart, Metadata, Selection, SourceResult,
 };
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
@@ -45,7 +45,13 @@ pub(in crate::mongodb) async fn open(
     let started = cx.clock.now();
     let filter = Filter::new(&request.selection)?;
     let plan = plan(cx, server, &filter, options.snapshot_reads).await?;
-    let scan = Scan::new(cx, server, plan.snapshot, options.cursors, Pace::of(options.max_bytes_per_second));
+    let scan = Scan::new(
+        cx,
+        server,
+        plan.snapshot,
+        options.cursors,
+        Pace::of(options.max_bytes_per_second),
+    );
     if plan.snapshot.is_some() && plan.collections.iter().any(Collection::is_capped) {
         // The server does not read capped collections at a moment of its history.
         scan.disturb();
@@ -72,44 +78,50 @@ fn tell(cx: &Context, server: &Server, plan: &Plan) {
     let text = match (plan.snapshot, plan.beginning) {
         (Some(at), _) => format!("All collections are read as they were at {at}."),
         (None, Some(from)) => format!(
-            "Collections are read one by one; the oplog from {from} on is stored with them and brings them to one moment."
+            "Collections are read one by one; the oplog from {from} on is stored with them and \
+             brings them to one moment."
         ),
         (None, None) => format!(
-            "{} is a standalone server: every collection is read by itself, and collections that belong together may \
-             not fit if they are written to meanwhile. A replica set of one member mends that.",
+            "{} is a standalone server: every collection is read by itself, and collections that \
+             belong together may not fit if they are written to meanwhile. A replica set of one \
+             member mends that.",
             if server.host.is_empty() { "This" } else { &server.host }
         ),
     };
     cx.events.note(text);
     if server.at_least(7, 0) {
         cx.events.note(format!(
-            "MongoDB {} is newer than those that this version was tested with (4.4 to 6.0): it works by the documented \
-             rules; a test restore is advised.",
+            "MongoDB {} is newer than those that this version was tested with (4.4 to 6.0): it \
+             works by the documented rules; a test restore is advised.",
             server.version_text()
         ));
     }
 }
 
-/// What somebody should know who restores the snapshot by other means, or believes it to be one moment.
+/// What somebody should know who restores the snapshot by other means, or believes it to be one
+/// moment.
 fn remarks(scan: &Scan) -> Vec<String> {
     let mut remarks = Vec::new();
     if !scan.server.is_replica_set() {
         remarks.push(
-            "Of a standalone server: every collection is as it was when it was read, and collections that belong together may not fit."
+            "Of a standalone server: every collection is as it was when it was read, and \
+             collections that belong together may not fit."
                 .to_owned(),
         );
     }
     if scan.needs_oplog() && scan.was_restructured() {
         remarks.push(
-            "Collections were created, dropped, renamed or changed while they were read: stock `mongorestore --oplogReplay` does not bring \
-             `dump/` to one moment exactly; a restore, and `backup export` for stock `mongorestore`, do."
+            "Collections were created, dropped, renamed or changed while they were read: stock \
+             `mongorestore --oplogReplay` does not bring `dump/` to one moment exactly; a restore, \
+             and `backup export` for stock `mongorestore`, do."
                 .to_owned(),
         );
     }
     remarks
 }
 
-/// The time of a moment: not before the server's own, so that nobody who wants what happened up to a time gets more.
+/// The time of a moment: not before the server's own, so that nobody who wants what happened up to
+/// a time gets more.
 pub(super) async fn not_before(scan: &Scan, at: Position, time: Time) -> SourceResult<Time> {
     let Scan { cx, server, .. } = scan;
     let entry = unless_cancelled(cx, history::entry_at(server, at)).await?;
@@ -132,7 +144,8 @@ struct Reader {
     items: VecDeque<Next>,
 }
 
-/// What comes next. Contents are made when they are due: a list of thousands of collections costs little.
+/// What comes next. Contents are made when they are due: a list of thousands of collections costs
+/// little.
 enum Next {
     Directory(EntryPath),
     /// A small file.
@@ -145,13 +158,17 @@ enum Next {
 impl Reader {
     /// Puts the items in order: data first, then what depends on how reading it went.
     fn prepare(&mut self, collections: Vec<Collection>) {
-        let Arranged { directories, files: paths } = self.layout.arrange(&collections.iter().collect::<Vec<_>>());
+        let Arranged { directories, files: paths } =
+            self.layout.arrange(&collections.iter().collect::<Vec<_>>());
         let (mut files, mut saved) = (VecDeque::new(), Vec::new());
         for (collection, files_of) in collections.into_iter().zip(paths) {
             if let Some(path) = files_of.metadata {
                 files.push_back(Next::Text(path, layout::metadata(&collection).into()));
             }
-            saved.push(Saved::of(&collection, files_of.data.as_ref().map(|path| self.layout.relative(path))));
+            saved.push(Saved::of(
+                &collection,
+                files_of.data.as_ref().map(|path| self.layout.relative(path)),
+            ));
             if let Some(path) = files_of.data {
                 files.push_back(Next::Data(path, Box::new(collection)));
             }
@@ -175,7 +192,9 @@ impl Reader {
             .items
             .iter()
             .filter_map(|next| match next {
-                Next::Catalog(saved) => Some(saved.iter().map(|saved| saved.collection.namespace.db.clone())),
+                Next::Catalog(saved) => {
+                    Some(saved.iter().map(|saved| saved.collection.namespace.db.clone()))
+                }
                 _ => None,
             })
             .flatten()
@@ -191,18 +210,28 @@ impl Reader {
     /// Written when everything else has been read: only then it is known how.
     fn catalog(&self, mut saved: Vec<Saved>) -> Pieces {
         let scan = Arc::clone(&self.scan);
-        let (include, exclude) = (self.selection.include().to_vec(), self.selection.exclude().to_vec());
+        let (include, exclude) =
+            (self.selection.include().to_vec(), self.selection.exclude().to_vec());
         stream::once(async move {
             scan.all_read().await?;
             let needs_oplog = scan.needs_oplog();
             for saved in &mut saved {
                 let (digest, repeated) = scan.outcome(&saved.collection.namespace);
-                // With an oplog to fold in, the dump stands for a later moment than the one these were taken at.
+                // With an oplog to fold in, the dump stands for a later moment than the one these
+                // were taken at.
                 saved.digest = digest.filter(|_| !needs_oplog);
                 saved.repeated = repeated;
             }
             let since = None;
-            State { version: scan.server.version, needs_oplog, include, exclude, since, collections: saved }.encode()
+            State {
+                version: scan.server.version,
+                needs_oplog,
+                include,
+                exclude,
+                since,
+                collections: saved,
+            }
+            .encode()
         })
         .boxed()
     }
@@ -218,7 +247,12 @@ impl BackupReader for Reader {
         Ok(Some(match next {
             Next::Directory(path) => {
                 let metadata = Metadata::directory(self.started);
-                Item::Entry(Entry { path, metadata, content: Content::Empty, chunking: Chunking::default() })
+                Item::Entry(Entry {
+                    path,
+                    metadata,
+                    content: Content::Empty,
+                    chunking: Chunking::default(),
+                })
             }
             Next::Text(path, text) => self.file(path, stream::once(async { Ok(text) }).boxed()),
             Next::Data(path, collection) => {
@@ -234,7 +268,8 @@ impl BackupReader for Reader {
     }
 
     fn facts(&self) -> Facts {
-        // With an oplog to fold in, the snapshot stands for a later moment than the one they were taken at.
+        // With an oplog to fold in, the snapshot stands for a later moment than the one they were
+        // taken at.
         let counted = !self.scan.needs_oplog();
         let objects = if counted { self.scan.digests() } else { BTreeMap::new() };
         let server_version = Some(self.scan.server.version_text());
@@ -255,18 +290,28 @@ impl BackupReader for Reader {
             // The snapshot holds its own oplog up to there.
             (Some(end), _) => (Some(end), Some(end), now),
             // Transactions that began shortly before may end behind it.
-            (None, Some(at)) => (Some(at), self.beginning.map(|from| from.min(at)), self.snapshot_time),
+            (None, Some(at)) => {
+                (Some(at), self.beginning.map(|from| from.min(at)), self.snapshot_time)
+            }
             // Nobody has read the oplog: still a moment behind everything that was read.
-            (None, None) if self.beginning.is_some() => (Some(oplog::end(&self.scan).await?), None, now),
+            (None, None) if self.beginning.is_some() => {
+                (Some(oplog::end(&self.scan).await?), None, now)
+            }
             (None, None) => (None, None, now),
         };
         let finished = match position {
             Some(at) => not_before(&self.scan, at, finished).await?,
             None => finished,
         };
-        let log =
-            position.zip(needs).map(|(at, needs)| LogStart::new(needs.offset(), log::Position::new("", at.offset())));
-        Ok(Checkpoint { started: self.started, finished, position: position.map(|at| at.to_string()), log })
+        let log = position
+            .zip(needs)
+            .map(|(at, needs)| LogStart::new(needs.offset(), log::Position::new("", at.offset())));
+        Ok(Checkpoint {
+            started: self.started,
+            finished,
+            position: position.map(|at| at.to_string()),
+            log,
+        })
     }
 
     async fn abort(self: Box<Self>) {

@@ -1,7 +1,7 @@
 //! Backups that build on an earlier snapshot: its dump by reference, and the oplog since then.
 //!
-//! Nothing of the collections is read. Where the oplog does not reach back to the earlier snapshot, or that cannot be built
-//! on for another reason, the backup is a full one, and says why.
+//! Nothing of the collections is read. Where the oplog does not reach back to the earlier snapshot,
+//! or that cannot be built on for another reason, the backup is a full one, and says why.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use backup_core::context::Context;
 use backup_core::log;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupReader, BackupRequest, Checkpoint, Chunking, Content, Entry, EntryPath, Facts, Item, LogStart, Metadata,
-    SourceError, SourceResult,
+    BackupReader, BackupRequest, Checkpoint, Chunking, Content, Entry, EntryPath, Facts, Item,
+    LogStart, Metadata, SourceError, SourceResult,
 };
 use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp as Time;
@@ -57,13 +57,18 @@ pub(super) async fn open(
     let to = oplog::end(&scan).await?.max(from.at);
     let filter = Filter::new(&request.selection)?;
     if !request.selection.is_all()
-        && let Some(name) = unless_cancelled(cx, slice::renamed_into(server, &filter, (from.needs, to))).await?
+        && let Some(name) =
+            unless_cancelled(cx, slice::renamed_into(server, &filter, (from.needs, to))).await?
     {
         let text = "got its name from a collection that the earlier snapshot does not have";
         cx.events.note(format!("This backup is a full one: {name} {text}."));
         return Ok(None);
     }
-    cx.events.note(format!("The oplog from {} to {to} is added to snapshot {}.", from.at, parent.id().short()));
+    cx.events.note(format!(
+        "The oplog from {} to {to} is added to snapshot {}.",
+        from.at,
+        parent.id().short()
+    ));
     let finished = cx.clock.now();
     let manifest = unless_cancelled(cx, async { Ok(parent.manifest().await?) }).await?;
     let remarks = manifest.map(|manifest| manifest.remarks).unwrap_or_default();
@@ -83,8 +88,9 @@ struct From {
 }
 
 impl From {
-    /// From behind which entry on the next one needs the oplog, if this one has taken it up to `to`. Where that is nothing
-    /// new, nothing is stored: then all that this one needed is still needed.
+    /// From behind which entry on the next one needs the oplog, if this one has taken it up to
+    /// `to`. Where that is nothing new, nothing is stored: then all that this one needed is still
+    /// needed.
     fn needed_after(&self, to: Position) -> Position {
         if to > self.at { to } else { self.needs }
     }
@@ -107,7 +113,10 @@ async fn usable(
     if let Some(reason) = incomplete(parent) {
         return refuse(reason);
     }
-    let from = From { needs: Position::of_offset(log.start.needs), at: Position::of_offset(log.start.at.offset) };
+    let from = From {
+        needs: Position::of_offset(log.start.needs),
+        at: Position::of_offset(log.start.at.offset),
+    };
     let dump = match unless_cancelled(cx, Dump::open(cx, parent)).await {
         Ok(dump) if dump.is_whole() => dump,
         Ok(_) => return refuse("the repository has lost something of the earlier snapshot"),
@@ -123,14 +132,17 @@ async fn usable(
     // Both: it may have been taken back in between.
     for at in [from.needs, from.at] {
         if !unless_cancelled(cx, holds(server, at)).await? {
-            return Ok(Err(format!("the oplog no longer holds {at}, which the earlier snapshot is to go on from")));
+            return Ok(Err(format!(
+                "the oplog no longer holds {at}, which the earlier snapshot is to go on from"
+            )));
         }
     }
     Ok(Ok((dump, from)))
 }
 
-/// Whether the oplog holds an entry. A member hears a moment later than the one that the earlier snapshot was read from what the
-/// majority has; one that still lags then will have got there another time.
+/// Whether the oplog holds an entry. A member hears a moment later than the one that the earlier
+/// snapshot was read from what the majority has; one that still lags then will have got there
+/// another time.
 async fn holds(server: &Server, at: Position) -> SourceResult<bool> {
     let begun = Instant::now();
     loop {
@@ -161,10 +173,20 @@ struct Reader {
 }
 
 impl Reader {
-    fn prepare(&mut self, layout: &Layout, dump: &Dump, (filter, held): (Filter, Position)) -> SourceResult<()> {
+    fn prepare(
+        &mut self,
+        layout: &Layout,
+        dump: &Dump,
+        (filter, held): (Filter, Position),
+    ) -> SourceResult<()> {
         for directory in [layout.set(), layout.since()] {
             let metadata = Metadata::directory(self.started);
-            let entry = Entry { path: directory, metadata, content: Content::Empty, chunking: Chunking::default() };
+            let entry = Entry {
+                path: directory,
+                metadata,
+                content: Content::Empty,
+                chunking: Chunking::default(),
+            };
             self.items.push_back(Item::Entry(entry));
         }
         self.items.push_back(Item::Keep(layout.dump()));
@@ -172,7 +194,8 @@ impl Reader {
         let mut state = dump.state.clone();
         let (newest, version) = (state.newest(), self.scan.server.version);
         let (dumped, ends) = (self.from.at, self.from.at);
-        let since = state.since.get_or_insert_with(|| Since { dumped, ends, files: Vec::new(), newest });
+        let since =
+            state.since.get_or_insert_with(|| Since { dumped, ends, files: Vec::new(), newest });
         since.newest = newest.max(version);
         state.version = state.version.min(version);
         since.ends = self.to;
@@ -194,7 +217,12 @@ impl Reader {
 
     fn file(&mut self, path: EntryPath, content: Pieces) {
         let (metadata, content) = (Metadata::stream(self.started), Content::Stream(content));
-        self.items.push_back(Item::Entry(Entry { path, metadata, content, chunking: Chunking::ContentDefined }));
+        self.items.push_back(Item::Entry(Entry {
+            path,
+            metadata,
+            content,
+            chunking: Chunking::ContentDefined,
+        }));
     }
 }
 
@@ -206,13 +234,17 @@ impl BackupReader for Reader {
     }
 
     fn facts(&self) -> Facts {
-        let (server_version, remarks) = (Some(self.scan.server.version_text()), self.remarks.clone());
+        let (server_version, remarks) =
+            (Some(self.scan.server.version_text()), self.remarks.clone());
         Facts { server_version, remarks, ..Facts::default() }
     }
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
         let finished = super::reader::not_before(&self.scan, self.to, self.finished).await?;
-        let log = LogStart::new(self.from.needed_after(self.to).offset(), log::Position::new("", self.to.offset()));
+        let log = LogStart::new(
+            self.from.needed_after(self.to).offset(),
+            log::Position::new("", self.to.offset()),
+        );
         let position = Some(self.to.to_string());
         Ok(Checkpoint { started: self.started, finished, position, log: Some(log) })
     }

@@ -21,8 +21,8 @@ use crate::mongodb::tail::{Keep, OplogTail};
 /// What a backup that fails for good says about its way on.
 const HINT: &str = "make a full backup: it does not need that entry";
 
-/// What was created or renamed between two moments and makes that a dump of the selection cannot be brought from one to the
-/// other: its documents were neither in the dump nor in the oplog since.
+/// What was created or renamed between two moments and makes that a dump of the selection cannot be
+/// brought from one to the other: its documents were neither in the dump nor in the oplog since.
 pub(super) async fn renamed_into(
     server: &Server,
     filter: &Filter,
@@ -52,8 +52,12 @@ fn first_renamed_into(filter: &Filter, entries: &[Document]) -> Option<Namespace
             name("renameCollection").and_then(Namespace::parse),
             name("to").and_then(Namespace::parse),
         ) {
-            (Some(name), ..) if filter.may_come_to_cover(&Namespace::new(db, name)) => _ = created.insert(uuid),
-            (_, Some(old), Some(new)) if filter.covers(&new) && !filter.covers(&old) && !created.contains(&uuid) => {
+            (Some(name), ..) if filter.may_come_to_cover(&Namespace::new(db, name)) => {
+                _ = created.insert(uuid)
+            }
+            (_, Some(old), Some(new))
+                if filter.covers(&new) && !filter.covers(&old) && !created.contains(&uuid) =>
+            {
                 return Some(new);
             }
             // What is written to it from now on is not kept.
@@ -82,12 +86,15 @@ impl Slice {
     /// What could not be folded is an error: better no snapshot than one that cannot be restored.
     fn keeps(&self, entry: &RawDocument) -> SourceResult<bool> {
         let wanted = |namespace: &Namespace| self.filter.may_come_to_cover(namespace);
-        let ts = entry.get_timestamp("ts").map_err(|_| malformed("an entry of the oplog: it has no time"))?;
+        let ts = entry
+            .get_timestamp("ts")
+            .map_err(|_| malformed("an entry of the oplog: it has no time"))?;
         if Position::from(ts) <= self.from || !is_of(entry, wanted) {
             return Ok(false);
         }
         if Position::from(ts) > self.dumped {
-            whole_transaction(entry, self.held, Some(self.held)).map_err(|error| error.with_hint(HINT))?;
+            whole_transaction(entry, self.held, Some(self.held))
+                .map_err(|error| error.with_hint(HINT))?;
         }
         understand(entry, wanted).map_err(|error| error.with_hint(HINT))?;
         Ok(true)
@@ -108,9 +115,10 @@ fn of_the_slice(error: SourceError) -> SourceError {
     if error.kind() != SourceErrorKind::LogGap {
         return error;
     }
-    error
-        .context("the oplog since the earlier snapshot cannot be read to its end")
-        .with_hint("run the backup again: it will be a full one; a larger oplog (replSetResizeOplog) prevents that")
+    error.context("the oplog since the earlier snapshot cannot be read to its end").with_hint(
+        "run the backup again: it will be a full one; a larger oplog \
+         (replSetResizeOplog) prevents that",
+    )
 }
 
 #[cfg(test)]
@@ -135,18 +143,24 @@ mod tests {
         };
         let keeps = |entry: &RawDocument| slice.keeps(entry);
         assert!(keeps(&entry(11, "i", "shop.orders", rawdoc! { "_id": 1 })).unwrap());
-        assert!(keeps(&entry(11, "i", "shop.system.views", rawdoc! { "_id": "shop.orders" })).unwrap());
+        assert!(
+            keeps(&entry(11, "i", "shop.system.views", rawdoc! { "_id": "shop.orders" })).unwrap()
+        );
         assert!(!keeps(&entry(10, "i", "shop.orders", rawdoc! { "_id": 1 })).unwrap());
         assert!(keeps(&entry(11, "u", "shop.orders", rawdoc! { "$v": 3 })).is_err());
-        assert!(keeps(&entry(11, "c", "shop.$cmd", rawdoc! { "convertToCapped": "orders" })).is_err());
+        assert!(
+            keeps(&entry(11, "c", "shop.$cmd", rawdoc! { "convertToCapped": "orders" })).is_err()
+        );
 
         let commit = |seconds, previous| {
             let mut commit = entry(seconds, "c", "admin.$cmd", rawdoc! { "commitTransaction": 1 });
             commit.append(bson::cstr!("txnNumber"), 1_i64);
-            commit.append(bson::cstr!("prevOpTime"), rawdoc! { "ts": Timestamp::from(at(previous)) });
+            commit
+                .append(bson::cstr!("prevOpTime"), rawdoc! { "ts": Timestamp::from(at(previous)) });
             keeps(&commit).is_ok()
         };
-        // The entry at the moment itself is not held; what took effect before the dump does not matter.
+        // The entry at the moment itself is not held; what took effect before the dump does not
+        // matter.
         assert!(commit(20, 6) && !commit(20, 5) && !commit(20, 4) && commit(12, 4));
     }
 
@@ -154,9 +168,11 @@ mod tests {
     fn what_was_renamed_out_and_in_again_is_noticed() {
         let filter = filter(&["shop.*"], &["shop.tmp*"]);
         let uuid = crate::mongodb::catalog::uuid_bson(&[1; 16]);
-        let create = |name: &str| doc! { "ns": "shop.$cmd", "ui": uuid.clone(), "o": { "create": name } };
+        let create =
+            |name: &str| doc! { "ns": "shop.$cmd", "ui": uuid.clone(), "o": { "create": name } };
         let rename = |old: &str, new: &str| {
-            let command = doc! { "renameCollection": format!("shop.{old}"), "to": format!("shop.{new}") };
+            let command =
+                doc! { "renameCollection": format!("shop.{old}"), "to": format!("shop.{new}") };
             doc! { "ns": "shop.$cmd", "ui": uuid.clone(), "o": command }
         };
         let found = |entries: &[Document]| first_renamed_into(&filter, entries).is_some();

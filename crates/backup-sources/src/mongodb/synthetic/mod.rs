@@ -1,8 +1,9 @@
 //! A full snapshot made of an earlier one and its oplog, inside the repository: no server is asked.
 //!
-//! What long chains of incremental backups, or a long captured log, come to is folded once, so that restores need not do it
-//! and the old pieces may go. It is read as a source like any other, and so stored, verified and published as any other
-//! snapshot is. Memory and disk: as for every fold; the documents that operations touch wait in a file without a name.
+//! What long chains of incremental backups, or a long captured log, come to is folded once, so that
+//! restores need not do it and the old pieces may go. It is read as a source like any other, and so
+//! stored, verified and published as any other snapshot is. Memory and disk: as for every fold; the
+//! documents that operations touch wait in a file without a name.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -23,8 +24,9 @@ use backup_core::log::{self, LogReplay};
 use backup_core::pipeline::{BackupOptions, BackupReport, backup};
 use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::{
-    BackupKind, BackupReader, BackupRequest, Checkpoint, Digest, LogReader, LogStart, Probe, RestoreReport,
-    RestoreRequest, Selection, Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+    BackupKind, BackupReader, BackupRequest, Checkpoint, Digest, LogReader, LogStart, Probe,
+    RestoreReport, RestoreRequest, Selection, Source, SourceCapabilities, SourceError,
+    SourceErrorKind, SourceIdentity, SourceResult,
 };
 use jiff::SignedDuration;
 
@@ -36,12 +38,13 @@ use super::server::unless_cancelled;
 use reader::Reader;
 use spool::Spool;
 
-/// Stores what `snapshot`, with `log` applied if there is one, comes to as a new full snapshot of the same job. `options` say how
-/// blobs are stored, and who does it.
+/// Stores what `snapshot`, with `log` applied if there is one, comes to as a new full snapshot of
+/// the same job. `options` say how blobs are stored, and who does it.
 ///
 /// # Errors
-/// [`SourceErrorKind::Invalid`] if there is nothing to fold; [`SourceErrorKind::Unavailable`] if a transaction is under way at
-/// that moment; those of the fold and of the repository. Then no snapshot is published.
+/// [`SourceErrorKind::Invalid`] if there is nothing to fold; [`SourceErrorKind::Unavailable`] if a
+/// transaction is under way at that moment; those of the fold and of the repository. Then no
+/// snapshot is published.
 pub async fn synthetic_full(
     repository: &Repository,
     snapshot: &SnapshotReader,
@@ -49,13 +52,15 @@ pub async fn synthetic_full(
     options: &BackupOptions,
     cx: &Context,
 ) -> backup_core::error::Result<BackupReport> {
-    let manifest = snapshot.manifest().await?.ok_or_else(|| malformed("the snapshot: it has no manifest"))?;
+    let manifest =
+        snapshot.manifest().await?.ok_or_else(|| malformed("the snapshot: it has no manifest"))?;
     let selection = Selection::new(manifest.include.clone(), manifest.exclude.clone());
     let options = BackupOptions {
         job: manifest.job.clone(),
         kind: Some(BackupKind::Full),
         tier: manifest.tier.clone(),
-        selection: selection.map_err(|error| malformed("the snapshot's selection").with_source(error))?,
+        selection: selection
+            .map_err(|error| malformed("the snapshot's selection").with_source(error))?,
         configuration: manifest.configuration.clone(),
         ..options.clone()
     };
@@ -100,27 +105,52 @@ impl Source for Folding {
         Ok(Probe::default())
     }
 
-    async fn open_backup(&self, cx: &Context, _request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
-        let dump = unless_cancelled(cx, Dump::open(cx, &self.snapshot)).await?.with_log(self.log.clone());
+    async fn open_backup(
+        &self,
+        cx: &Context,
+        _request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
+        let dump =
+            unless_cancelled(cx, Dump::open(cx, &self.snapshot)).await?.with_log(self.log.clone());
         if !dump.needs_entries() {
-            return Err(SourceError::new(SourceErrorKind::Invalid, "there is no oplog in this snapshot to be folded")
-                .with_hint("it is a full one as it is"));
+            return Err(SourceError::new(
+                SourceErrorKind::Invalid,
+                "there is no oplog in this snapshot to be folded",
+            )
+            .with_hint("it is a full one as it is"));
         }
-        let mut folded = unless_cancelled(cx, dump.fold(cx, None, &Filter::everything(), false)).await?;
+        let mut folded =
+            unless_cancelled(cx, dump.fold(cx, None, &Filter::everything(), false)).await?;
         if folded.unfinished {
-            return Err(SourceError::new(SourceErrorKind::Unavailable, "a transaction is under way at that moment")
-                .with_hint("a full snapshot cannot hold the beginning of one: take an earlier or a later snapshot"));
+            return Err(SourceError::new(
+                SourceErrorKind::Unavailable,
+                "a transaction is under way \
+                 at that moment",
+            )
+            .with_hint(
+                "a full snapshot cannot hold the beginning of one: take an earlier or a \
+                 later snapshot",
+            ));
         }
         let spool = unless_cancelled(cx, Spool::fill(cx, &dump, &mut folded)).await?;
         let checkpoint = self.checkpoint()?;
         Ok(Box::new(Reader::new(cx, dump, folded, spool, checkpoint)))
     }
 
-    async fn open_log(&self, _cx: &Context, _from: Option<&log::Position>) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(
+        &self,
+        _cx: &Context,
+        _from: Option<&log::Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
         Err(unsupported())
     }
 
-    async fn restore(&self, _: &Context, _: &RestoreRequest, _: &SnapshotReader) -> SourceResult<RestoreReport> {
+    async fn restore(
+        &self,
+        _: &Context,
+        _: &RestoreRequest,
+        _: &SnapshotReader,
+    ) -> SourceResult<RestoreReport> {
         Err(unsupported())
     }
 
@@ -130,19 +160,30 @@ impl Source for Folding {
 }
 
 impl Folding {
-    /// The moment that everything is brought to. Listed behind the snapshot of the same moment, so that later backups build on
-    /// the new one.
+    /// The moment that everything is brought to. Listed behind the snapshot of the same moment, so
+    /// that later backups build on the new one.
     fn checkpoint(&self) -> SourceResult<Checkpoint> {
         let made = &self.manifest.checkpoint;
         let (at, finished) = match &self.log {
-            Some(log) => (Position::of_offset(log.plan().stop.offset), log.plan().time.unwrap_or(made.finished)),
+            Some(log) => (
+                Position::of_offset(log.plan().stop.offset),
+                log.plan().time.unwrap_or(made.finished),
+            ),
             None => {
-                let position = made.position.as_ref().ok_or_else(|| malformed("the snapshot: it has no position"))?;
+                let position = made
+                    .position
+                    .as_ref()
+                    .ok_or_else(|| malformed("the snapshot: it has no position"))?;
                 (position.parse()?, made.finished)
             }
         };
         let log = LogStart::new(at.offset(), log::Position::new("", at.offset()));
         let finished = finished.checked_add(SignedDuration::from_millis(1)).unwrap_or(finished);
-        Ok(Checkpoint { started: made.started, finished, position: Some(at.to_string()), log: Some(log) })
+        Ok(Checkpoint {
+            started: made.started,
+            finished,
+            position: Some(at.to_string()),
+            log: Some(log),
+        })
     }
 }

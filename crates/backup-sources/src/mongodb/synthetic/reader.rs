@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use backup_core::context::Context;
 use backup_core::source::{
-    BackupReader, Checkpoint, Chunking, Content, Entry, EntryPath, Facts, Item, Metadata, ObjectDigest, SourceError,
-    SourceErrorKind, SourceResult,
+    BackupReader, Checkpoint, Chunking, Content, Entry, EntryPath, Facts, Item, Metadata,
+    ObjectDigest, SourceError, SourceErrorKind, SourceResult,
 };
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream, StreamExt as _};
@@ -59,7 +59,13 @@ struct Documents {
 fn documents(shared: &Arc<Shared>, live: &Live) -> SourceResult<Pieces> {
     let dumped = shared.dump.documents(live)?;
     shared.open.send_modify(|open| *open += 1);
-    let state = Documents { shared: Arc::clone(shared), live: live.clone(), dumped, piece: 0, sum: Sum::default() };
+    let state = Documents {
+        shared: Arc::clone(shared),
+        live: live.clone(),
+        dumped,
+        piece: 0,
+        sum: Sum::default(),
+    };
     Ok(stream::try_unfold(state, |mut state| async {
         let piece = state.next().await?;
         Ok(piece.map(|piece| (piece, state)))
@@ -132,7 +138,13 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(cx: &Context, dump: Dump, folded: Folded, spool: Spool, checkpoint: Checkpoint) -> Self {
+    pub(super) fn new(
+        cx: &Context,
+        dump: Dump,
+        folded: Folded,
+        spool: Spool,
+        checkpoint: Checkpoint,
+    ) -> Self {
         let (digests, open) = (Mutex::default(), watch::Sender::new(0));
         let shared = Arc::new(Shared { cx: cx.clone(), dump, folded, spool, digests, open });
         let mut reader = Self { shared, checkpoint, items: VecDeque::new() };
@@ -151,7 +163,8 @@ impl Reader {
             found.push((collection, Some(live)));
         }
         found.extend(shared.folded.views.iter().map(|view| (view.clone(), None)));
-        let collections: Vec<&Collection> = found.iter().map(|(collection, _)| collection).collect();
+        let collections: Vec<&Collection> =
+            found.iter().map(|(collection, _)| collection).collect();
         let layout = shared.dump.layout();
         let Arranged { directories, files } = layout.arrange(&collections);
         self.items.extend(directories.into_iter().map(Next::Directory));
@@ -173,7 +186,8 @@ impl Reader {
     }
 
     fn file(&self, path: EntryPath, content: Pieces) -> Item {
-        let (metadata, content) = (Metadata::stream(self.checkpoint.started), Content::Stream(content));
+        let (metadata, content) =
+            (Metadata::stream(self.checkpoint.started), Content::Stream(content));
         Item::Entry(Entry { path, metadata, content, chunking: Chunking::ContentDefined })
     }
 
@@ -189,7 +203,9 @@ impl Reader {
             })
             .await?;
             let digests = shared.digests();
-            for saved in saved.iter_mut().filter(|saved| !saved.collection.options.contains_key("temp")) {
+            for saved in
+                saved.iter_mut().filter(|saved| !saved.collection.options.contains_key("temp"))
+            {
                 saved.digest = digests.get(&saved.collection.namespace).cloned();
             }
             let state = shared.dump.state.clone();
@@ -199,7 +215,8 @@ impl Reader {
     }
 }
 
-/// What later operations find: its changes are still to be made when it is created, and it may be there for a while only.
+/// What later operations find: its changes are still to be made when it is created, and it may be
+/// there for a while only.
 fn saved_of(live: &Live, path: Option<String>) -> Saved {
     let mut collection = live.collection.clone();
     if live.temporary {
@@ -216,11 +233,20 @@ impl BackupReader for Reader {
         Ok(Some(match next {
             Next::Directory(path) => {
                 let metadata = Metadata::directory(self.checkpoint.started);
-                Item::Entry(Entry { path, metadata, content: Content::Empty, chunking: Chunking::default() })
+                Item::Entry(Entry {
+                    path,
+                    metadata,
+                    content: Content::Empty,
+                    chunking: Chunking::default(),
+                })
             }
-            Next::Text(path, text) => self.file(path, stream::once(async { Ok(text.into()) }).boxed()),
+            Next::Text(path, text) => {
+                self.file(path, stream::once(async { Ok(text.into()) }).boxed())
+            }
             Next::Data(path, live) => self.file(path, documents(&self.shared, &live)?),
-            Next::Catalog(saved) => self.file(self.shared.dump.layout().catalog(), self.catalog(saved)),
+            Next::Catalog(saved) => {
+                self.file(self.shared.dump.layout().catalog(), self.catalog(saved))
+            }
         }))
     }
 
@@ -228,11 +254,17 @@ impl BackupReader for Reader {
         let [major, minor, patch] = self.shared.dump.state.newest();
         // A change that is still to be made is part of what a server says of a collection.
         let is_final = |live: &&Live| live.changes.is_empty() && !live.temporary;
-        let finals = self.shared.folded.live.iter().filter(is_final).map(|live| &live.collection.namespace);
+        let finals =
+            self.shared.folded.live.iter().filter(is_final).map(|live| &live.collection.namespace);
         let finals: HashSet<_> = finals.collect();
         let digests = self.shared.digests().into_iter().filter(|(name, _)| finals.contains(name));
         let objects = digests.map(|(name, digest)| (name.to_string(), digest)).collect();
-        Facts { kind: None, server_version: Some(format!("{major}.{minor}.{patch}")), objects, ..Facts::default() }
+        Facts {
+            kind: None,
+            server_version: Some(format!("{major}.{minor}.{patch}")),
+            objects,
+            ..Facts::default()
+        }
     }
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {

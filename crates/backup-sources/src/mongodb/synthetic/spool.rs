@@ -26,7 +26,8 @@ pub(super) struct Spool {
 
 impl Spool {
     pub(super) async fn fill(cx: &Context, dump: &Dump, folded: &mut Folded) -> SourceResult<Self> {
-        let live: BTreeMap<u32, Live> = folded.live.iter().map(|live| (live.number, live.clone())).collect();
+        let live: BTreeMap<u32, Live> =
+            folded.live.iter().map(|live| (live.number, live.clone())).collect();
         for one in live.values().filter(|live| folded.is_touched(live)).collect::<Vec<_>>() {
             let Some(mut reading) = dump.documents(one)? else { continue };
             while let Some(document) = reading.next().await? {

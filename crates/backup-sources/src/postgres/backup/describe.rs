@@ -59,7 +59,8 @@ impl Description {
         let none = || invalid("the snapshot holds no data directory of PostgreSQL");
         let node = snapshot.find(&top).await?.ok_or_else(none)?;
         let tree = snapshot.tree(&node.subtree.ok_or_else(none)?).await?;
-        let mut ids = tree.nodes.iter().filter_map(|node| std::str::from_utf8(&node.name).ok()?.parse().ok());
+        let mut ids =
+            tree.nodes.iter().filter_map(|node| std::str::from_utf8(&node.name).ok()?.parse().ok());
         let (Some(id), None) = (ids.next(), ids.next()) else { return Err(none()) };
         let layout = Layout::of(id);
         let node = snapshot.find(&layout.description()).await?.ok_or_else(none)?;
@@ -67,7 +68,8 @@ impl Description {
             return Err(malformed("cluster.json"));
         }
         let json = content(snapshot, &node).await?;
-        let description: Self = serde_json::from_slice(&json).map_err(|_| malformed("cluster.json"))?;
+        let description: Self =
+            serde_json::from_slice(&json).map_err(|_| malformed("cluster.json"))?;
         if description.increments > MOST_INCREMENTS {
             return Err(malformed("cluster.json: how many backups build on the full one"));
         }
@@ -82,7 +84,10 @@ pub(in super::super) async fn segments_of(snapshot: &SnapshotReader) -> SourceRe
 }
 
 /// The content of a small file.
-pub(in super::super) async fn content(snapshot: &SnapshotReader, node: &Node) -> SourceResult<Vec<u8>> {
+pub(in super::super) async fn content(
+    snapshot: &SnapshotReader,
+    node: &Node,
+) -> SourceResult<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut content = snapshot.content(node);
     while let Some(piece) = content.next().await.transpose()? {
@@ -96,7 +101,9 @@ fn is_zero(number: &usize) -> bool {
 }
 
 /// The settings that a restored server needs.
-pub(super) async fn settings(connection: &mut Connection) -> Result<BTreeMap<String, String>, WireError> {
+pub(super) async fn settings(
+    connection: &mut Connection,
+) -> Result<BTreeMap<String, String>, WireError> {
     let mut settings = BTreeMap::new();
     for name in NEEDED {
         settings.insert(name.to_owned(), connection.show(name).await?);
@@ -105,16 +112,19 @@ pub(super) async fn settings(connection: &mut Connection) -> Result<BTreeMap<Str
 }
 
 /// What to allow, for the configuration to be read.
-const GRANTS: &str = "GRANT pg_read_all_settings, pg_read_server_files TO backup; \
-     GRANT EXECUTE ON FUNCTION pg_read_file(text) TO backup; and in pg_hba.conf: hostssl postgres backup ADDRESS scram-sha-256";
+const GRANTS: &str = "GRANT pg_read_all_settings, pg_read_server_files TO backup; GRANT EXECUTE ON \
+                      FUNCTION pg_read_file(text) TO backup; and in pg_hba.conf: hostssl postgres \
+                      backup ADDRESS scram-sha-256";
 
-/// Files of the configuration outside of the data directory, by name, as far as they may be read. A note says why not.
+/// Files of the configuration outside of the data directory, by name, as far as they may be read. A
+/// note says why not.
 pub(super) async fn configuration(cx: &Context, options: &PostgresOptions) -> Vec<(String, Bytes)> {
     match read_configuration(options).await {
         Ok(files) => files,
         Err(error) => {
             let text = format!(
-                "configuration outside of the data directory is not in the snapshot, if there is any: {}. To read it: {GRANTS}",
+                "configuration outside of the data directory is not in the snapshot, if there is \
+                 any: {}. To read it: {GRANTS}",
                 error.chain()
             );
             cx.events.note(text);
@@ -124,13 +134,16 @@ pub(super) async fn configuration(cx: &Context, options: &PostgresOptions) -> Ve
 }
 
 async fn read_configuration(options: &PostgresOptions) -> SourceResult<Vec<(String, Bytes)>> {
-    const FILES: &str = "SELECT setting FROM pg_settings \
-         WHERE name IN ('config_file', 'hba_file', 'ident_file') \
-         AND NOT starts_with(setting, (SELECT setting FROM pg_settings WHERE name = 'data_directory') || '/')";
+    const FILES: &str = "SELECT setting FROM pg_settings WHERE name IN ('config_file', 'hba_file', \
+                         'ident_file') AND NOT starts_with(setting, (SELECT setting FROM \
+                         pg_settings WHERE name = 'data_directory') || '/')";
     let doing = "reading the configuration";
     let sql = Sql::open(options, &options.database).await?;
     // Without the right to, these settings are not listed at all.
-    let may = sql.client.query_one("SELECT pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')", &[]).await;
+    let may = sql
+        .client
+        .query_one("SELECT pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')", &[])
+        .await;
     let may: bool = may.and_then(|row| row.try_get(0)).map_err(|error| of_sql(&error, doing))?;
     if !may {
         return Err(invalid("settings may not be read"));
@@ -139,7 +152,8 @@ async fn read_configuration(options: &PostgresOptions) -> SourceResult<Vec<(Stri
     for row in sql.client.query(FILES, &[]).await.map_err(|error| of_sql(&error, doing))? {
         let path: String = row.try_get(0).map_err(|error| of_sql(&error, doing))?;
         let row = sql.client.query_one("SELECT pg_read_file($1)", &[&path]).await;
-        let text: String = row.and_then(|row| row.try_get(0)).map_err(|error| of_sql(&error, doing))?;
+        let text: String =
+            row.and_then(|row| row.try_get(0)).map_err(|error| of_sql(&error, doing))?;
         let name = path.rsplit('/').next().unwrap_or_default().to_owned();
         files.push((name, text.into()));
     }

@@ -1,8 +1,9 @@
 //! The earlier snapshot that an incremental backup builds on, and why one cannot be built on.
 //!
-//! From 17 on a server that keeps summaries of its log (`summarize_wal`) sends the blocks that changed since a backup whose manifest
-//! it is given (PostgreSQL's documentation, “Making an Incremental Backup”). What it needs is said by the server itself; everything
-//! else is looked at here. Without summaries the log tells (`trace.rs`). If neither does, the backup is a full one.
+//! From 17 on a server that keeps summaries of its log (`summarize_wal`) sends the blocks that
+//! changed since a backup whose manifest it is given (PostgreSQL's documentation, “Making an
+//! Incremental Backup”). What it needs is said by the server itself; everything else is looked at
+//! here. Without summaries the log tells (`trace.rs`). If neither does, the backup is a full one.
 
 use std::collections::HashSet;
 
@@ -46,7 +47,10 @@ pub(super) struct Earlier {
 
 impl Earlier {
     /// What can be built on; else why not.
-    pub(super) async fn of(snapshot: &SnapshotReader, cluster: &Cluster) -> SourceResult<Result<Self, String>> {
+    pub(super) async fn of(
+        snapshot: &SnapshotReader,
+        cluster: &Cluster,
+    ) -> SourceResult<Result<Self, String>> {
         if let Some(reason) = incomplete(snapshot) {
             return Ok(Err(reason.to_owned()));
         }
@@ -56,7 +60,10 @@ impl Earlier {
         }
     }
 
-    async fn look(snapshot: &SnapshotReader, cluster: &Cluster) -> SourceResult<Result<Self, String>> {
+    async fn look(
+        snapshot: &SnapshotReader,
+        cluster: &Cluster,
+    ) -> SourceResult<Result<Self, String>> {
         let major = cluster.version / 10_000;
         let (layout, description) = Description::read(snapshot).await?;
         let Description { increments, version, data_checksums, timeline, .. } = description;
@@ -76,7 +83,9 @@ impl Earlier {
         while let Some((path, node)) = walk.next().await? {
             files.extend(listed(&newest, &path).map(|path| hash(&path)));
             if node.content.iter().any(|blob| snapshot.blob_len(blob).is_err()) {
-                return Ok(Err("the repository has lost something of the earlier snapshot".to_owned()));
+                return Ok(Err(
+                    "the repository has lost something of the earlier snapshot".to_owned()
+                ));
             }
         }
         Ok(Ok(Self {
@@ -97,7 +106,8 @@ impl Earlier {
         self.increments + 1
     }
 
-    /// Why a server cannot be asked for what changed since, if so. `data_checksums` says whether pages have checksums now.
+    /// Why a server cannot be asked for what changed since, if so. `data_checksums` says whether
+    /// pages have checksums now.
     pub(super) async fn refusal(
         &self,
         connection: &mut Connection,
@@ -105,15 +115,21 @@ impl Earlier {
     ) -> Result<Option<&'static str>, WireError> {
         let sizes = (connection.show("block_size").await?, connection.show("segment_size").await?);
         if sizes != (BLOCK.to_string(), "1GB".to_owned()) {
-            return Ok(Some("the server was built with pages or files of another size than 8 KiB and 1 GiB"));
+            return Ok(Some(
+                "the server was built with pages or files of another size than 8 KiB and 1 GiB",
+            ));
         }
-        // They can be switched on and off while the server is down, and its log tells nothing of that.
+        // They can be switched on and off while the server is down, and its log tells nothing of
+        // that.
         let same = self.data_checksums.as_deref() == Some(data_checksums);
         Ok((!same).then_some("checksums of pages were switched on or off since"))
     }
 
     /// Gives the server the earlier backup's manifest; `Err` within says why it cannot be built on.
-    pub(super) async fn upload(&self, connection: &mut Connection) -> Result<Result<(), String>, WireError> {
+    pub(super) async fn upload(
+        &self,
+        connection: &mut Connection,
+    ) -> Result<Result<(), String>, WireError> {
         if connection.show("summarize_wal").await? != "on" {
             return Ok(Err("summarize_wal is off".to_owned()));
         }
@@ -159,8 +175,9 @@ impl Earlier {
     ) -> SourceResult<BoxStream<'static, backup_core::error::Result<Bytes>>> {
         let path = self.layout.newest(self.increments).base().join(b"pg_wal").join(name.as_bytes());
         let node = self.snapshot.find(&path).await?.filter(Node::is_file);
-        let node =
-            node.ok_or_else(|| malformed(format!("the earlier snapshot: it has no segment {name} of the log")))?;
+        let node = node.ok_or_else(|| {
+            malformed(format!("the earlier snapshot: it has no segment {name} of the log"))
+        })?;
         Ok(self.snapshot.content(&node))
     }
 
@@ -195,7 +212,8 @@ impl Earlier {
     }
 }
 
-/// What a file of a layer is called in the manifest of the backup: with its own name, even if only a part of it is there.
+/// What a file of a layer is called in the manifest of the backup: with its own name, even if only
+/// a part of it is there.
 fn listed(layer: &Layout, path: &EntryPath) -> Option<Vec<u8>> {
     let below = |top: &EntryPath| {
         let rest = path.as_bytes().strip_prefix(top.as_bytes())?.strip_prefix(b"/")?;
@@ -207,11 +225,15 @@ fn listed(layer: &Layout, path: &EntryPath) -> Option<Vec<u8>> {
 
 /// What is wrong with the earlier snapshot, if that lasts: then it is a reason for a full backup.
 pub(super) fn because(error: SourceError) -> SourceResult<String> {
-    if is_lasting(&error) { Ok(format!("the earlier snapshot cannot be read ({})", error.chain())) } else { Err(error) }
+    if is_lasting(&error) {
+        Ok(format!("the earlier snapshot cannot be read ({})", error.chain()))
+    } else {
+        Err(error)
+    }
 }
 
-/// Whether what the server refuses has nothing to do with what is asked for: lost connections (class 08), too little of something (53),
-/// somebody who stops the server or this (57).
+/// Whether what the server refuses has nothing to do with what is asked for: lost connections
+/// (class 08), too little of something (53), somebody who stops the server or this (57).
 pub(super) fn is_passing(error: &ServerError) -> bool {
     ["08", "53", "57"].iter().any(|class| error.code.starts_with(class))
 }

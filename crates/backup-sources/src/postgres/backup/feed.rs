@@ -1,7 +1,9 @@
-//! Contents of entries on their way from the server to the pipeline: small ones whole, others by a bounded channel, so that
-//! a slow pipeline slows the server down.
+//! Contents of entries on their way from the server to the pipeline: small ones whole, others by a
+//! bounded channel, so that a slow pipeline slows the server down.
 
-use backup_core::source::{Chunking, Content, Entry, EntryPath, Item, Metadata, NodeKind, SourceError, SourceResult};
+use backup_core::source::{
+    Chunking, Content, Entry, EntryPath, Item, Metadata, NodeKind, SourceError, SourceResult,
+};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use jiff::Timestamp;
@@ -76,9 +78,12 @@ impl Feed {
             return Ok(Growing::Small(Box::new((path, metadata, chunking, BytesMut::new()))));
         }
         let (sender, receiver) = channel(WAITING);
-        let content = futures::stream::unfold(receiver, async |mut receiver: Receiver<SourceResult<Bytes>>| {
-            receiver.recv().await.map(|bytes| (bytes, receiver))
-        });
+        let content = futures::stream::unfold(
+            receiver,
+            async |mut receiver: Receiver<SourceResult<Bytes>>| {
+                receiver.recv().await.map(|bytes| (bytes, receiver))
+            },
+        );
         let content = Content::Stream(content.boxed());
         self.item(Item::Entry(Entry { path, metadata, content, chunking })).await?;
         Ok(Growing::Large(sender))
@@ -100,7 +105,9 @@ impl Growing {
     pub(super) async fn push(&mut self, data: Bytes) -> SourceResult<()> {
         match self {
             Self::Small(small) => small.3.extend_from_slice(&data),
-            Self::Large(sender) => sender.send(Ok(data)).await.map_err(|_| SourceError::cancelled())?,
+            Self::Large(sender) => {
+                sender.send(Ok(data)).await.map_err(|_| SourceError::cancelled())?
+            }
         }
         Ok(())
     }
@@ -126,8 +133,16 @@ pub(super) fn metadata(header: &Header) -> Metadata {
         Kind::Dir => NodeKind::Dir,
         Kind::Symlink(target) => NodeKind::Symlink { target: target.clone().into() },
     };
-    let plain = if header.kind == Kind::Dir { Metadata::directory(time) } else { Metadata::stream(time) };
-    Metadata { kind, mode: header.mode, uid: header.uid, gid: header.gid, size: header.size, ..plain }
+    let plain =
+        if header.kind == Kind::Dir { Metadata::directory(time) } else { Metadata::stream(time) };
+    Metadata {
+        kind,
+        mode: header.mode,
+        uid: header.uid,
+        gid: header.gid,
+        size: header.size,
+        ..plain
+    }
 }
 
 /// How a file of a data directory, or of a tablespace, is cut.

@@ -1,4 +1,5 @@
-//! A backup by SQL: `pg_backup_start` and `pg_backup_stop` stand around it, in one session. A backup whose session is lost is lost.
+//! A backup by SQL: `pg_backup_start` and `pg_backup_stop` stand around it, in one session. A
+//! backup whose session is lost is lost.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,8 @@ pub(super) struct Fetch {
 }
 
 impl Fetch {
-    /// Begins one on the server that `beside` is connected to; what `Err` within says is in the way of it.
+    /// Begins one on the server that `beside` is connected to; what `Err` within says is in the way
+    /// of it.
     pub(super) async fn begin(
         cluster: &Cluster,
         options: &PostgresOptions,
@@ -41,11 +43,15 @@ impl Fetch {
                 return Err(malformed("which of the hosts is meant"));
             }
             if let Some(missing) = missing(&sql, cluster.version / 10_000).await? {
-                return Err(SourceError::new(SourceErrorKind::Invalid, format!("no right to {missing}")));
+                return Err(SourceError::new(
+                    SourceErrorKind::Invalid,
+                    format!("no right to {missing}"),
+                ));
             }
             let read = sql.client.prepare("SELECT pg_read_binary_file($1, $2, $3, true)").await;
             let read = read.map_err(|error| of_sql(&error, "asking for rights"))?;
-            let (from, timeline) = start(&sql, cluster.version / 10_000, options.fast_checkpoint).await?;
+            let (from, timeline) =
+                start(&sql, cluster.version / 10_000, options.fast_checkpoint).await?;
             let (found, tablespaces) = (list(&sql).await?, tablespaces(&sql).await?);
             Ok(Self { sql, read, from, timeline, found, tablespaces, has_checksums })
         };
@@ -58,8 +64,8 @@ impl Fetch {
 
 /// The first function that is needed and may not be used.
 async fn missing(sql: &Sql, major: u32) -> SourceResult<Option<String>> {
-    const MAY: &str =
-        "SELECT name FROM unnest($1::text[]) AS name WHERE NOT has_function_privilege(name, 'EXECUTE') LIMIT 1";
+    const MAY: &str = "SELECT name FROM unnest($1::text[]) AS name WHERE NOT \
+                       has_function_privilege(name, 'EXECUTE') LIMIT 1";
     let own = match major {
         ..15 => ["pg_start_backup(text,boolean,boolean)", "pg_stop_backup(boolean,boolean)"],
         _ => ["pg_backup_start(text,boolean)", "pg_backup_stop(boolean)"],
@@ -70,16 +76,29 @@ async fn missing(sql: &Sql, major: u32) -> SourceResult<Option<String>> {
         "pg_read_binary_file(text,bigint,bigint,boolean)",
     ];
     let names: Vec<&str> = own.into_iter().chain(files).collect();
-    let row = sql.client.query_opt(MAY, &[&names]).await.map_err(|error| of_sql(&error, "asking for rights"))?;
+    let row = sql
+        .client
+        .query_opt(MAY, &[&names])
+        .await
+        .map_err(|error| of_sql(&error, "asking for rights"))?;
     row.map(|row| row.try_get(0)).transpose().map_err(|error| of_sql(&error, "asking for rights"))
 }
 
 async fn start(sql: &Sql, major: u32, fast: bool) -> SourceResult<(Lsn, u32)> {
-    let begin = if major < 15 { "pg_start_backup('backup', $1, false)" } else { "pg_backup_start('backup', $1)" };
+    let begin = if major < 15 {
+        "pg_start_backup('backup', $1, false)"
+    } else {
+        "pg_backup_start('backup', $1)"
+    };
     let doing = |error| of_sql(&error, "beginning a backup");
-    let row = sql.client.query_one(&format!("SELECT {begin}::text"), &[&fast]).await.map_err(doing)?;
+    let row =
+        sql.client.query_one(&format!("SELECT {begin}::text"), &[&fast]).await.map_err(doing)?;
     let from: &str = row.try_get(0).map_err(doing)?;
-    let row = sql.client.query_one("SELECT timeline_id FROM pg_control_checkpoint()", &[]).await.map_err(doing)?;
+    let row = sql
+        .client
+        .query_one("SELECT timeline_id FROM pg_control_checkpoint()", &[])
+        .await
+        .map_err(doing)?;
     let timeline: i32 = row.try_get(0).map_err(doing)?;
     Ok((from.parse()?, timeline.cast_unsigned()))
 }

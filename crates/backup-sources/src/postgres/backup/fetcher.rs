@@ -1,5 +1,6 @@
-//! What changed since an earlier backup, read by SQL: nothing of the cluster is read but that, and files of which it cannot be told. The
-//! log that makes the files consistent is read from the server behind it.
+//! What changed since an earlier backup, read by SQL: nothing of the cluster is read but that, and
+//! files of which it cannot be told. The log that makes the files consistent is read from the
+//! server behind it.
 
 use backup_core::context::Context;
 use backup_core::event::{Warning, WarningKind};
@@ -68,15 +69,34 @@ impl Fetcher<'_> {
         }
         self.directory("pg_wal/archive_status".to_owned()).await?;
         let control = found.iter().find(|one| one.path == CONTROL);
-        self.file(control.ok_or_else(|| malformed("the data directory: it has no pg_control"))?).await?;
+        self.file(control.ok_or_else(|| malformed("the data directory: it has no pg_control"))?)
+            .await?;
         let end = self.stop().await?;
         self.log(end).await?;
         let now = self.cx.clock.now();
-        let text = std::mem::take(&mut self.manifest).text(self.cluster, (self.fetch.from, end), self.fetch.timeline);
-        self.feed.whole(self.layout.manifest(), self.metadata(0, now), Chunking::ContentDefined, text.into()).await?;
+        let text = std::mem::take(&mut self.manifest).text(
+            self.cluster,
+            (self.fetch.from, end),
+            self.fetch.timeline,
+        );
+        self.feed
+            .whole(
+                self.layout.manifest(),
+                self.metadata(0, now),
+                Chunking::ContentDefined,
+                text.into(),
+            )
+            .await?;
         if !self.damage.is_empty() {
             let text = format!("{}\n", self.damage.join("\n"));
-            self.feed.whole(self.layout.damage(), Metadata::stream(now), Chunking::default(), text.into()).await?;
+            self.feed
+                .whole(
+                    self.layout.damage(),
+                    Metadata::stream(now),
+                    Chunking::default(),
+                    text.into(),
+                )
+                .await?;
         }
         Ok(end)
     }
@@ -85,7 +105,8 @@ impl Fetcher<'_> {
         Metadata { size, mtime: modified, ..self.like.clone() }
     }
 
-    /// Where something lies in the snapshot: what belongs to a tablespace elsewhere, or in the data directory.
+    /// Where something lies in the snapshot: what belongs to a tablespace elsewhere, or in the data
+    /// directory.
     fn place(&self, path: &str) -> SourceResult<EntryPath> {
         let of_tablespace = path.strip_prefix("pg_tblspc/").and_then(|rest| {
             let (oid, inside) = rest.split_once('/').unwrap_or((rest, ""));
@@ -107,7 +128,12 @@ impl Fetcher<'_> {
         let metadata = Metadata { mode, uid: self.like.uid, gid: self.like.gid, ..plain };
         let path = self.place(&path)?;
         self.feed
-            .item(Item::Entry(Entry { path, metadata, content: Content::Empty, chunking: Chunking::default() }))
+            .item(Item::Entry(Entry {
+                path,
+                metadata,
+                content: Content::Empty,
+                chunking: Chunking::default(),
+            }))
             .await
     }
 
@@ -120,24 +146,30 @@ impl Fetcher<'_> {
         Ok(())
     }
 
-    /// Hands on a file, or of it what changed. One that is gone by now is left out: the log tells of it.
+    /// Hands on a file, or of it what changed. One that is gone by now is left out: the log tells
+    /// of it.
     async fn write(&self, found: &Found) -> SourceResult<Option<Written>> {
         let path = &*found.path;
         let delta = self.thinning.delta(path.as_bytes(), found.size);
-        let ranges = delta.as_ref().map_or_else(|| pieces(found.size), |delta| runs(delta.numbers()));
+        let ranges =
+            delta.as_ref().map_or_else(|| pieces(found.size), |delta| runs(delta.numbers()));
         let reading = futures::stream::iter(ranges).map(|(at, len)| self.piece(path, at, len));
         let mut reading = std::pin::pin!(reading.buffered(AT_ONCE).peekable());
         if let Some(Ok(None)) = reading.as_mut().peek().await {
             return Ok(None);
         }
-        let stored = delta.as_ref().map_or_else(|| path.as_bytes().to_vec(), |_| Delta::path_of(path.as_bytes()));
-        let stored = String::from_utf8(stored).map_err(|_| malformed("a path in the data directory"))?;
+        let stored = delta
+            .as_ref()
+            .map_or_else(|| path.as_bytes().to_vec(), |_| Delta::path_of(path.as_bytes()));
+        let stored =
+            String::from_utf8(stored).map_err(|_| malformed("a path in the data directory"))?;
         let size = delta.as_ref().map_or(found.size, Delta::size);
         let (place, metadata) = (self.place(&stored)?, self.metadata(size, found.modified));
         let how = chunking(stored.as_bytes(), stored.starts_with("pg_tblspc/"));
         let mut growing = self.feed.begin(place, metadata, how, Some(size)).await?;
         let head = Bytes::from(delta.as_ref().map(Delta::head).unwrap_or_default());
-        let mut written = Written { path: stored, size, crc: crc32c::crc32c(&head), damage: Vec::new() };
+        let mut written =
+            Written { path: stored, size, crc: crc32c::crc32c(&head), damage: Vec::new() };
         let mut result = growing.push(head).await;
         while let (Ok(()), Some(piece)) = (&result, reading.next().await) {
             result = match piece {
@@ -158,12 +190,15 @@ impl Fetcher<'_> {
         Ok(Some(written))
     }
 
-    /// A piece of a file; what is not there any more, or not yet, is zeros. None if the file is not there.
+    /// A piece of a file; what is not there any more, or not yet, is zeros. None if the file is not
+    /// there.
     async fn piece(&self, path: &str, at: u64, len: u64) -> SourceResult<Option<Piece>> {
         let mut tries = 0;
         loop {
             let Some(data) = self.read(path, at, len).await? else {
-                return Ok((at > 0).then(|| Piece { data: vec![0; to_usize(len)].into(), damage: None }));
+                return Ok(
+                    (at > 0).then(|| Piece { data: vec![0; to_usize(len)].into(), damage: None })
+                );
             };
             let damaged = self.damaged(path, at, &data);
             tries += 1;
@@ -171,7 +206,8 @@ impl Fetcher<'_> {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
-            let damage = damaged.map(|number| format!("invalid checksum in block {number} of {path}"));
+            let damage =
+                damaged.map(|number| format!("invalid checksum in block {number} of {path}"));
             let mut data = data;
             data.resize(to_usize(len), 0);
             return Ok(Some(Piece { data: data.into(), damage }));
@@ -181,11 +217,18 @@ impl Fetcher<'_> {
     async fn read(&self, path: &str, at: u64, len: u64) -> SourceResult<Option<Vec<u8>>> {
         let doing = |error| of_sql(&error, READING);
         let (at, len) = (at.cast_signed(), len.cast_signed());
-        let row = self.fetch.sql.client.query_one(&self.fetch.read, &[&path, &at, &len]).await.map_err(doing)?;
+        let row = self
+            .fetch
+            .sql
+            .client
+            .query_one(&self.fetch.read, &[&path, &at, &len])
+            .await
+            .map_err(doing)?;
         row.try_get(0).map_err(doing)
     }
 
-    /// The first page of a relation's file whose checksum is wrong. Whatever was written since the backup began the log repairs.
+    /// The first page of a relation's file whose checksum is wrong. Whatever was written since the
+    /// backup began the log repairs.
     fn damaged(&self, path: &str, at: u64, data: &[u8]) -> Option<u64> {
         if !self.fetch.has_checksums {
             return None;
@@ -206,22 +249,34 @@ impl Fetcher<'_> {
 
     /// The backup ends; the server says what its label is.
     async fn stop(&mut self) -> SourceResult<Lsn> {
-        let stop =
-            if self.cluster.version < 150_000 { "pg_stop_backup(false, false)" } else { "pg_backup_stop(false)" };
+        let stop = if self.cluster.version < 150_000 {
+            "pg_stop_backup(false, false)"
+        } else {
+            "pg_backup_stop(false)"
+        };
         let doing = |error| of_sql(&error, "ending the backup");
-        let row =
-            self.fetch.sql.client.query_one(&format!("SELECT lsn::text, labelfile, spcmapfile FROM {stop}"), &[]).await;
+        let row = self
+            .fetch
+            .sql
+            .client
+            .query_one(&format!("SELECT lsn::text, labelfile, spcmapfile FROM {stop}"), &[])
+            .await;
         let row = row.map_err(doing)?;
-        let (end, label): (&str, &str) = (row.try_get(0).map_err(doing)?, row.try_get(1).map_err(doing)?);
+        let (end, label): (&str, &str) =
+            (row.try_get(0).map_err(doing)?, row.try_get(1).map_err(doing)?);
         let map: Option<&str> = row.try_get(2).map_err(doing)?;
         let timeline = format!("START TIMELINE: {}", self.fetch.timeline);
         if !label.lines().any(|line| line == timeline) {
-            let error =
-                SourceError::new(SourceErrorKind::Unavailable, "the server changed its timeline during the backup");
+            let error = SourceError::new(
+                SourceErrorKind::Unavailable,
+                "the server changed its timeline during the backup",
+            );
             return Err(error.with_hint("try again"));
         }
         let label = format!("{label}{}", self.thinning.label());
-        for (name, text) in [("backup_label", Some(&*label)), ("tablespace_map", map.filter(|map| !map.is_empty()))] {
+        for (name, text) in
+            [("backup_label", Some(&*label)), ("tablespace_map", map.filter(|map| !map.is_empty()))]
+        {
             let Some(text) = text else { continue };
             let (now, bytes) = (self.cx.clock.now(), Bytes::copy_from_slice(text.as_bytes()));
             self.manifest.add(name, bytes.len() as u64, now, crc32c::crc32c(&bytes))?;
@@ -247,7 +302,8 @@ impl Fetcher<'_> {
             let path = format!("pg_wal/{name}");
             let metadata = self.metadata(segments.size(), self.cx.clock.now());
             let how = chunking(path.as_bytes(), false);
-            let mut growing = self.feed.begin(self.place(&path)?, metadata, how, Some(segments.size())).await?;
+            let mut growing =
+                self.feed.begin(self.place(&path)?, metadata, how, Some(segments.size())).await?;
             let next = segments.start(segments.number(at) + 1);
             while at < next.min(end) {
                 if waiting.is_empty() {
@@ -306,13 +362,18 @@ fn relation_segment(path: &str) -> Option<u32> {
     let (dir, name) = path.rsplit_once('/')?;
     let (name, segment) = name.split_once('.').unwrap_or((name, "0"));
     let number = name.split('_').next().unwrap_or_default();
-    let main = format!("{dir}/{number}{}", if segment == "0" { String::new() } else { format!(".{segment}") });
+    let main = format!(
+        "{dir}/{number}{}",
+        if segment == "0" { String::new() } else { format!(".{segment}") }
+    );
     MainFile::of(main.as_bytes()).map(|file| file.segment)
 }
 
 /// A whole file.
 fn pieces(size: u64) -> Vec<(u64, u64)> {
-    (0..size.div_ceil(PIECE)).map(|piece| (piece * PIECE, PIECE.min(size - piece * PIECE))).collect()
+    (0..size.div_ceil(PIECE))
+        .map(|piece| (piece * PIECE, PIECE.min(size - piece * PIECE)))
+        .collect()
 }
 
 /// Blocks side by side, as bytes of their file.

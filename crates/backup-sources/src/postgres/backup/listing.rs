@@ -9,8 +9,16 @@ use super::super::error::{malformed, of_sql};
 use super::super::wire::Sql;
 
 /// Directories that are there, and nothing in them: it is made anew when a server starts.
-const EMPTY: [&str; 8] =
-    ["pg_dynshmem", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans", "pg_wal"];
+const EMPTY: [&str; 8] = [
+    "pg_dynshmem",
+    "pg_notify",
+    "pg_replslot",
+    "pg_serial",
+    "pg_snapshots",
+    "pg_stat_tmp",
+    "pg_subtrans",
+    "pg_wal",
+];
 /// Files that belong to the running server, or to other backups.
 const LEFT_OUT: [&str; 7] = [
     "backup_label",
@@ -34,26 +42,30 @@ pub(super) struct Found {
 
 /// Everything that belongs to a backup, directories before what is in them.
 pub(super) async fn list(sql: &Sql) -> SourceResult<Vec<Found>> {
-    const LISTING: &str = "WITH RECURSIVE \
-         version AS (SELECT 'PG_' || current_setting('server_version_num')::int / 10000 || '_' || catalog_version_no AS name \
-             FROM pg_control_system()), \
-         found AS (SELECT name AS path, size, modification, isdir \
-             FROM pg_ls_dir('.', true, false) AS name, pg_stat_file(name, true) \
-         UNION ALL SELECT found.path || '/' || inner_name, s.size, s.modification, s.isdir \
-             FROM found, pg_ls_dir(found.path, true, false) AS inner_name, pg_stat_file(found.path || '/' || inner_name, true) AS s \
-             WHERE found.isdir AND found.path <> ALL ($1) \
-             AND (found.path !~ '^pg_tblspc/[0-9]+$' OR inner_name = (SELECT name FROM version))) \
-         SELECT path, size, extract(epoch FROM modification)::bigint, isdir FROM found WHERE isdir IS NOT NULL ORDER BY path COLLATE \"C\"";
+    const LISTING: &str = "WITH RECURSIVE version AS (SELECT 'PG_' || \
+                           current_setting('server_version_num')::int / 10000 || '_' || \
+                           catalog_version_no AS name FROM pg_control_system()), found AS (SELECT \
+                           name AS path, size, modification, isdir FROM pg_ls_dir('.', true, \
+                           false) AS name, pg_stat_file(name, true) UNION ALL SELECT found.path || \
+                           '/' || inner_name, s.size, s.modification, s.isdir FROM found, \
+                           pg_ls_dir(found.path, true, false) AS inner_name, \
+                           pg_stat_file(found.path || '/' || inner_name, true) AS s WHERE \
+                           found.isdir AND found.path <> ALL ($1) AND (found.path !~ \
+                           '^pg_tblspc/[0-9]+$' OR inner_name = (SELECT name FROM version))) \
+                           SELECT path, size, extract(epoch FROM modification)::bigint, isdir FROM \
+                           found WHERE isdir IS NOT NULL ORDER BY path COLLATE \"C\"";
     let doing = |error| of_sql(&error, "listing the data directory");
     let rows = sql.client.query(LISTING, &[&&EMPTY[..]]).await.map_err(doing)?;
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
-        let (size, modified): (i64, i64) = (row.try_get(1).map_err(doing)?, row.try_get(2).map_err(doing)?);
+        let (size, modified): (i64, i64) =
+            (row.try_get(1).map_err(doing)?, row.try_get(2).map_err(doing)?);
         found.push(Found {
             path: row.try_get(0).map_err(doing)?,
             is_dir: row.try_get(3).map_err(doing)?,
             size: u64::try_from(size).map_err(|_| malformed("the size of a file"))?,
-            modified: Timestamp::from_second(modified).map_err(|_| malformed("the time of a file"))?,
+            modified: Timestamp::from_second(modified)
+                .map_err(|_| malformed("the time of a file"))?,
         });
     }
     let unlogged: HashSet<String> =
@@ -79,7 +91,8 @@ pub(super) async fn tablespaces(sql: &Sql) -> SourceResult<BTreeMap<u32, String>
 /// Whether something is backed up; `unlogged` are the relations of which only an empty copy is.
 fn belongs(path: &str, unlogged: &HashSet<String>) -> bool {
     let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let is_passing = |part: &str| part.starts_with("pgsql_tmp") || part.starts_with("pg_internal.init");
+    let is_passing =
+        |part: &str| part.starts_with("pgsql_tmp") || part.starts_with("pg_internal.init");
     if LEFT_OUT.contains(&path) || path.split('/').any(is_passing) {
         return false;
     }

@@ -1,4 +1,5 @@
-//! The manifest of a backup whose files were read one by one (PostgreSQL's documentation, “Backup Manifest Format”).
+//! The manifest of a backup whose files were read one by one (PostgreSQL's documentation, “Backup
+//! Manifest Format”).
 
 use std::fmt::Write as _;
 
@@ -21,9 +22,17 @@ pub(super) struct Manifest {
 
 impl Manifest {
     /// A file, by its path in the data directory.
-    pub(super) fn add(&mut self, path: &str, size: u64, modified: Timestamp, crc: u32) -> SourceResult<()> {
-        let path = serde_json::to_string(path).map_err(|_| malformed("a path in the data directory"))?;
-        let (modified, crc) = (modified.strftime("%Y-%m-%d %H:%M:%S GMT"), hex::encode(crc.to_le_bytes()));
+    pub(super) fn add(
+        &mut self,
+        path: &str,
+        size: u64,
+        modified: Timestamp,
+        crc: u32,
+    ) -> SourceResult<()> {
+        let path =
+            serde_json::to_string(path).map_err(|_| malformed("a path in the data directory"))?;
+        let (modified, crc) =
+            (modified.strftime("%Y-%m-%d %H:%M:%S GMT"), hex::encode(crc.to_le_bytes()));
         let comma = if self.files.is_empty() { "" } else { ",\n" };
         // Writing to a string never fails.
         _ = write!(
@@ -39,12 +48,15 @@ impl Manifest {
         let head = match cluster.version < NAMES_CLUSTER {
             true => "\"PostgreSQL-Backup-Manifest-Version\": 1,".to_owned(),
             false => {
-                format!("\"PostgreSQL-Backup-Manifest-Version\": 2,\n\"System-Identifier\": {},", cluster.system_id)
+                format!(
+                    "\"PostgreSQL-Backup-Manifest-Version\": 2,\n\"System-Identifier\": {},",
+                    cluster.system_id
+                )
             }
         };
         let mut text = format!(
-            "{{ {head}\n\"Files\": [\n{}\n],\n\"WAL-Ranges\": [\n\
-             {{ \"Timeline\": {timeline}, \"Start-LSN\": \"{from}\", \"End-LSN\": \"{to}\" }}\n],\n",
+            "{{ {head}\n\"Files\": [\n{}\n],\n\"WAL-Ranges\": [\n{{ \"Timeline\": {timeline}, \
+             \"Start-LSN\": \"{from}\", \"End-LSN\": \"{to}\" }}\n],\n",
             self.files
         );
         let sum = hex::encode(Sha256::digest(&text));
@@ -63,10 +75,16 @@ mod tests {
     #[test]
     fn it_is_read_as_that_of_a_server() {
         for version in [130_023, 170_010] {
-            let cluster =
-                Cluster { system_id: 7, segments: Segments::of_size(1 << 20).unwrap(), version, refusal: None };
+            let cluster = Cluster {
+                system_id: 7,
+                segments: Segments::of_size(1 << 20).unwrap(),
+                version,
+                refusal: None,
+            };
             let (mut manifest, mut sums) = (Manifest::default(), Sums::default());
-            for (path, size, crc) in [("base/1/INCREMENTAL.2", 12, 7), ("odd \"name\"", 3, 0xdead_beef)] {
+            for (path, size, crc) in
+                [("base/1/INCREMENTAL.2", 12, 7), ("odd \"name\"", 3, 0xdead_beef)]
+            {
                 manifest.add(path, size, Timestamp::UNIX_EPOCH, crc).unwrap();
                 sums.add(path.as_bytes(), size, crc);
             }

@@ -9,8 +9,8 @@ use backup_core::context::Context;
 use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupKind, BackupReader, BackupRequest, Checkpoint, Chunking, Facts, Item, LogStart, Metadata, SourceError,
-    SourceErrorKind, SourceResult,
+    BackupKind, BackupReader, BackupRequest, Checkpoint, Chunking, Facts, Item, LogStart, Metadata,
+    SourceError, SourceErrorKind, SourceResult,
 };
 use jiff::Timestamp;
 use tokio::sync::mpsc::Receiver;
@@ -112,7 +112,9 @@ impl BackupReader for Reader {
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
         let done = self.task.await.ok().flatten();
-        let done = done.ok_or_else(|| SourceError::new(SourceErrorKind::Unavailable, "the backup was broken off"))?;
+        let done = done.ok_or_else(|| {
+            SourceError::new(SourceErrorKind::Unavailable, "the backup was broken off")
+        })?;
         let at = Position::new(done.timeline.to_string(), done.end.0);
         Ok(Checkpoint {
             started: done.started,
@@ -173,8 +175,12 @@ impl Run {
         let Self { cx, cluster, options, feed, .. } = &self;
         let started = cx.clock.now();
         let mut connection = cluster.connect(options).await?;
-        let settings = settings(&mut connection).await.map_err(|error| error.into_source(BEGINNING))?;
-        let data_checksums = connection.show("data_checksums").await.map_err(|error| error.into_source(BEGINNING))?;
+        let settings =
+            settings(&mut connection).await.map_err(|error| error.into_source(BEGINNING))?;
+        let data_checksums = connection
+            .show("data_checksums")
+            .await
+            .map_err(|error| error.into_source(BEGINNING))?;
         let layout = Layout::of(cluster.system_id);
         for (name, data) in configuration(cx, options).await {
             let path = layout.config().join(name.as_bytes());
@@ -192,7 +198,8 @@ impl Run {
         let end = self.take(begun).await?;
         let finished = cx.clock.now();
         if let Some((mut keeper, slot)) = keeper {
-            // It would go with the connection, but only when the server notices: whoever looks now sees that it is gone.
+            // It would go with the connection, but only when the server notices: whoever looks now
+            // sees that it is gone.
             _ = keeper.drop_slot(&slot).await;
         }
         let description = Description {
@@ -207,8 +214,15 @@ impl Run {
             tablespaces,
             settings,
         };
-        let json = serde_json::to_vec_pretty(&description).map_err(|_| malformed("the description of the cluster"))?;
-        feed.whole(layout.description(), Metadata::stream(finished), Chunking::default(), json.into()).await?;
+        let json = serde_json::to_vec_pretty(&description)
+            .map_err(|_| malformed("the description of the cluster"))?;
+        feed.whole(
+            layout.description(),
+            Metadata::stream(finished),
+            Chunking::default(),
+            json.into(),
+        )
+        .await?;
         Ok(Done { started, finished, timeline, end })
     }
 
@@ -222,15 +236,28 @@ impl Run {
             Way::Fetched(fetch, thinning) => {
                 let like = thinning.earlier().like().await?;
                 let (manifest, damage) = (Manifest::default(), Vec::new());
-                let fetcher =
-                    Fetcher { cx, cluster, options, feed, layout, thinning, like, fetch: *fetch, manifest, damage };
+                let fetcher = Fetcher {
+                    cx,
+                    cluster,
+                    options,
+                    feed,
+                    layout,
+                    thinning,
+                    like,
+                    fetch: *fetch,
+                    manifest,
+                    damage,
+                };
                 return fetcher.run().await;
             }
         };
-        Unpacker::new(feed.clone(), layout, cluster.segments, thinning).run(cx, stream, from, timeline).await
+        Unpacker::new(feed.clone(), layout, cluster.segments, thinning)
+            .run(cx, stream, from, timeline)
+            .await
     }
 
-    /// Has the server begin: with what changed since the earlier snapshot if that can be, else with everything.
+    /// Has the server begin: with what changed since the earlier snapshot if that can be, else with
+    /// everything.
     async fn begin(&self, mut connection: Connection, data_checksums: &str) -> SourceResult<Begun> {
         let Some(parent) = &self.parent else { return self.full(connection, None).await };
         let earlier = match Earlier::of(parent, &self.cluster).await? {
@@ -265,7 +292,8 @@ impl Run {
         Ok(Begun { way: Way::Full(stream), from, timeline })
     }
 
-    /// Has the server send what changed since, by its own summaries; `Err` within says why that cannot be.
+    /// Has the server send what changed since, by its own summaries; `Err` within says why that
+    /// cannot be.
     async fn by_summaries(
         &self,
         earlier: Earlier,
@@ -282,16 +310,21 @@ impl Run {
         match BackupStream::start(connection, self.request(true)).await {
             Ok((stream, from, timeline)) => {
                 let name = earlier.name();
-                self.cx.events.note(format!("What changed since snapshot {name} is read, by the server's summaries."));
+                self.cx.events.note(format!(
+                    "What changed since snapshot {name} is read, by the server's summaries."
+                ));
                 Ok(Ok(Begun { way: Way::Summarized(stream, earlier), from, timeline }))
             }
-            Err(WireError::Server(error)) if !is_passing(&error) => Ok(Err((earlier, error.to_string()))),
+            Err(WireError::Server(error)) if !is_passing(&error) => {
+                Ok(Err((earlier, error.to_string())))
+            }
             Err(error) => Err(error.into_source(BEGINNING)),
         }
     }
 
-    /// Finds out by the log what changed since. That alone is read if it may be; else the server sends everything, and nothing else is
-    /// stored. `why` says why the server does not leave out the rest itself.
+    /// Finds out by the log what changed since. That alone is read if it may be; else the server
+    /// sends everything, and nothing else is stored. `why` says why the server does not leave out
+    /// the rest itself.
     async fn by_log(
         &self,
         earlier: Earlier,
@@ -311,9 +344,13 @@ impl Run {
                 // If it is to be a full one, this one ends with its session.
                 let changed = match trace.up_to((from, timeline), &host).await? {
                     Ok(changed) => changed,
-                    Err(reason) => return self.full(connection, Some(&format!("{why}; {reason}"))).await,
+                    Err(reason) => {
+                        return self.full(connection, Some(&format!("{why}; {reason}"))).await;
+                    }
                 };
-                cx.events.note(format!("What changed since snapshot {name} is read, by the log ({why})."));
+                cx.events.note(format!(
+                    "What changed since snapshot {name} is read, by the log ({why})."
+                ));
                 let way = Way::Fetched(Box::new(fetch), Thinning::new(changed, earlier));
                 return Ok(Begun { way, from, timeline });
             }
@@ -328,8 +365,8 @@ impl Run {
             }
         };
         cx.events.note(format!(
-            "What changed since snapshot {name} is stored, by the log ({why}). The server sends everything: what changed may not be \
-             read by SQL ({obstacle})."
+            "What changed since snapshot {name} is stored, by the log ({why}). The server sends \
+             everything: what changed may not be read by SQL ({obstacle})."
         ));
         let way = match begun.way {
             Way::Full(stream) => Way::Thinned(stream, Thinning::new(changed, earlier)),
@@ -344,8 +381,9 @@ impl Run {
     }
 }
 
-/// A slot of another connection keeps the log while it is needed; the server takes it away when the connection ends, however
-/// it does. Without a free one the server keeps what `wal_keep_size` says, and tells if that was not enough.
+/// A slot of another connection keeps the log while it is needed; the server takes it away when the
+/// connection ends, however it does. Without a free one the server keeps what `wal_keep_size` says,
+/// and tells if that was not enough.
 async fn keep_log(
     cx: &Context,
     cluster: &Cluster,
@@ -361,7 +399,9 @@ async fn keep_log(
     match connection.create_slot(&name, Slot::Temporary).await {
         Ok(_) => Ok(Some((connection, name))),
         Err(error) if is_full(&error) => {
-            cx.events.note("no replication slot is free: the log of the backup is kept only by wal_keep_size");
+            cx.events.note(
+                "no replication slot is free: the log of the backup is kept only by wal_keep_size",
+            );
             Ok(None)
         }
         Err(error) => Err(error.into_source(doing)),

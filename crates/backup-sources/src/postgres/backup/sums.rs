@@ -1,8 +1,8 @@
 //! The manifest's checksums against what came.
 //!
-//! The manifest (`backup_manifest`, described in PostgreSQL's documentation, “Backup Manifest Format”) is JSON with one file on
-//! each line. It is read line by line as it comes: that of a large cluster is not held in memory, and of the files only 20
-//! bytes are.
+//! The manifest (`backup_manifest`, described in PostgreSQL's documentation, “Backup Manifest
+//! Format”) is JSON with one file on each line. It is read line by line as it comes: that of a
+//! large cluster is not held in memory, and of the files only 20 bytes are.
 
 use std::collections::HashMap;
 
@@ -39,19 +39,27 @@ impl Listed {
     fn path(&self) -> SourceResult<Vec<u8>> {
         match (&self.path, &self.encoded_path) {
             (Some(path), _) => Ok(path.as_bytes().to_vec()),
-            (None, Some(encoded)) => hex::decode(encoded).map_err(|_| malformed("the server's manifest")),
+            (None, Some(encoded)) => {
+                hex::decode(encoded).map_err(|_| malformed("the server's manifest"))
+            }
             (None, None) => Err(malformed("the server's manifest")),
         }
     }
 
     /// The line of what is stored instead.
-    fn instead(&self, path: &[u8], (is_part, size, crc): (bool, u64, u32), comma: &str) -> SourceResult<String> {
+    fn instead(
+        &self,
+        path: &[u8],
+        (is_part, size, crc): (bool, u64, u32),
+        comma: &str,
+    ) -> SourceResult<String> {
         let bad = || malformed("the server's manifest");
         let path = if is_part { Delta::path_of(path) } else { path.to_vec() };
         let path = String::from_utf8(path).map_err(|_| bad())?;
         let quoted = |text: &str| serde_json::to_string(text).map_err(|_| bad());
         Ok(format!(
-            "{{ \"Path\": {}, \"Size\": {size}, \"Last-Modified\": {}, \"Checksum-Algorithm\": \"CRC32C\", \"Checksum\": \"{}\" }}{comma}\n",
+            "{{ \"Path\": {}, \"Size\": {size}, \"Last-Modified\": {}, \"Checksum-Algorithm\": \
+             \"CRC32C\", \"Checksum\": \"{}\" }}{comma}\n",
             quoted(&path)?,
             quoted(&self.modified)?,
             hex::encode(crc.to_le_bytes())
@@ -94,7 +102,8 @@ impl Sums {
         }
     }
 
-    /// Something else is stored instead of a file that came; `is_part` if it is called a part of it.
+    /// Something else is stored instead of a file that came; `is_part` if it is called a part of
+    /// it.
     pub(super) fn instead(&mut self, path: &[u8], is_part: bool, size: u64, crc: u32) {
         self.instead.insert(hash(path), (is_part, size, crc));
     }
@@ -130,7 +139,8 @@ impl Sums {
         }
         self.hash.update(&line);
         let trimmed = line.trim_ascii();
-        let (trimmed, comma) = trimmed.strip_suffix(b",").map_or((trimmed, ""), |trimmed| (trimmed, ","));
+        let (trimmed, comma) =
+            trimmed.strip_suffix(b",").map_or((trimmed, ""), |trimmed| (trimmed, ","));
         let mut own = None;
         if trimmed.starts_with(b"{ \"Path\"") || trimmed.starts_with(b"{ \"Encoded-Path\"") {
             // The last one of the list ends with nothing more.
@@ -161,9 +171,13 @@ impl Sums {
         if self.only_sizes {
             return Ok(());
         }
-        // What the server uses unless it is asked for another one; the number's bytes as they stand in its memory.
+        // What the server uses unless it is asked for another one; the number's bytes as they stand
+        // in its memory.
         if listed.algorithm != "CRC32C" {
-            return Err(malformed(format!("the server's manifest: the checksum {}", listed.algorithm)));
+            return Err(malformed(format!(
+                "the server's manifest: the checksum {}",
+                listed.algorithm
+            )));
         }
         let known = [crc.to_le_bytes(), crc.to_be_bytes()].map(hex::encode);
         if known.contains(&listed.checksum) { Ok(()) } else { Err(differs(shown())) }
@@ -205,14 +219,15 @@ mod tests {
             .map(|(path, size, crc)| {
                 let sum = hex::encode(crc.to_le_bytes());
                 format!(
-                    "{{ \"Path\": {path:?}, \"Size\": {size}, \"Last-Modified\": \"2026-01-01 00:00:00 GMT\", \
-                     \"Checksum-Algorithm\": \"CRC32C\", \"Checksum\": \"{sum}\" }}"
+                    "{{ \"Path\": {path:?}, \"Size\": {size}, \"Last-Modified\": \"2026-01-01 \
+                     00:00:00 GMT\", \"Checksum-Algorithm\": \"CRC32C\", \"Checksum\": \"{sum}\" }}"
                 )
             })
             .collect();
         let text = format!(
-            "{{ \"PostgreSQL-Backup-Manifest-Version\": 1,\n\"Files\": [\n{}\n],\n\"WAL-Ranges\": [\n\
-             {{ \"Timeline\": 1, \"Start-LSN\": \"0/2000028\", \"End-LSN\": \"0/2000100\" }}\n],\n",
+            "{{ \"PostgreSQL-Backup-Manifest-Version\": 1,\n\"Files\": [\n{}\n],\n\"WAL-Ranges\": \
+             [\n{{ \"Timeline\": 1, \"Start-LSN\": \"0/2000028\", \"End-LSN\": \"0/2000100\" \
+             }}\n],\n",
             listed.join(",\n")
         );
         let sum = hex::encode(Sha256::digest(&text));
@@ -262,7 +277,11 @@ mod tests {
         sums.instead(b"backup_label", false, 20, 4);
         let own = sums.manifest(manifest(&files).as_bytes()).unwrap();
         sums.finish().unwrap();
-        let expected = manifest(&[("base/1/INCREMENTAL.2", 12, 8), ("backup_label", 20, 4), ("PG_VERSION", 3, 5)]);
+        let expected = manifest(&[
+            ("base/1/INCREMENTAL.2", 12, 8),
+            ("backup_label", 20, 4),
+            ("PG_VERSION", 3, 5),
+        ]);
         assert_eq!(String::from_utf8(own).unwrap(), expected);
     }
 }

@@ -1,4 +1,5 @@
-//! Archives in the form that PostgreSQL writes (POSIX ustar, sizes above 8 GiB in base 256), piece by piece as they come.
+//! Archives in the form that PostgreSQL writes (POSIX ustar, sizes above 8 GiB in base 256), piece
+//! by piece as they come.
 
 use backup_core::source::SourceResult;
 use bytes::{Buf as _, Bytes};
@@ -74,7 +75,8 @@ impl Tar {
                         self.state = State::Ended;
                         continue;
                     }
-                    let header = header(&block).ok_or_else(|| malformed("an archive of the server"))?;
+                    let header =
+                        header(&block).ok_or_else(|| malformed("an archive of the server"))?;
                     if header.kind == Kind::File {
                         let padding = (BLOCK - (header.size % BLOCK as u64) as usize) % BLOCK;
                         self.state = State::Data { left: header.size, padding };
@@ -110,7 +112,8 @@ impl Tar {
         }
     }
 
-    /// Fails if the archive ends within an entry. Until 14 the block of zeros at its end is left out.
+    /// Fails if the archive ends within an entry. Until 14 the block of zeros at its end is left
+    /// out.
     pub(super) fn finish(&self) -> SourceResult<()> {
         match self.state {
             State::Header if self.header.is_empty() => Ok(()),
@@ -155,9 +158,12 @@ fn header(block: &[u8]) -> Option<Header> {
 /// Octal digits, or a binary number behind a byte of 0x80.
 fn number(field: &[u8]) -> Option<u64> {
     if let Some((0x80, rest)) = field.split_first() {
-        return rest.iter().try_fold(0u64, |sum, byte| sum.checked_mul(256)?.checked_add(u64::from(*byte)));
+        return rest
+            .iter()
+            .try_fold(0u64, |sum, byte| sum.checked_mul(256)?.checked_add(u64::from(*byte)));
     }
-    let digits = field.iter().skip_while(|byte| **byte == b' ').take_while(|byte| !matches!(byte, b' ' | 0));
+    let digits =
+        field.iter().skip_while(|byte| **byte == b' ').take_while(|byte| !matches!(byte, b' ' | 0));
     digits.clone().try_fold(0u64, |sum, byte| match byte {
         b'0'..=b'7' => sum.checked_mul(8)?.checked_add(u64::from(byte - b'0')),
         _ => None,
@@ -200,7 +206,9 @@ mod tests {
                     Piece::Header(header) if header.kind == Kind::File => {
                         open = Some((String::from_utf8(header.name).unwrap(), Vec::new()));
                     }
-                    Piece::Header(header) => files.push((format!("{:?} {}", header.kind, header.mode), Vec::new())),
+                    Piece::Header(header) => {
+                        files.push((format!("{:?} {}", header.kind, header.mode), Vec::new()))
+                    }
                     Piece::Data(data) => open.as_mut().unwrap().1.extend_from_slice(&data),
                     Piece::End => files.push(open.take().unwrap()),
                 }
@@ -214,7 +222,8 @@ mod tests {
     fn large_sizes_and_bad_headers() {
         let mut size = [0; 12];
         (size[0], size[7]) = (0x80, 3);
-        let found = Tar::default().next(&mut Bytes::from(entry("big", b'0', &size, b""))).unwrap().unwrap();
+        let found =
+            Tar::default().next(&mut Bytes::from(entry("big", b'0', &size, b""))).unwrap().unwrap();
         assert!(matches!(found, Piece::Header(header) if header.size == 3 << 32));
         let mut bad = entry("x", b'0', &octal(0), b"");
         bad[3] = b'y';

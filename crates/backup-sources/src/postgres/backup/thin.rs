@@ -26,7 +26,8 @@ impl Thinning {
         &self.earlier
     }
 
-    /// What is stored instead of a file; `listed` is its path in the manifest. `None` if that is the file itself.
+    /// What is stored instead of a file; `listed` is its path in the manifest. `None` if that is
+    /// the file itself.
     pub(super) fn instead(&self, listed: &[u8], size: u64) -> Option<Instead> {
         if listed == LABEL {
             return Some(Instead::new(Stored::Longer(self.label().into())));
@@ -92,7 +93,9 @@ impl Instead {
     /// What more of the file becomes.
     pub(super) fn take(&mut self, data: &Bytes) -> Vec<Bytes> {
         let pieces: Vec<Bytes> = match &self.stored {
-            Stored::Blocks(delta) => delta.select(self.at, data.len()).map(|range| data.slice(range)).collect(),
+            Stored::Blocks(delta) => {
+                delta.select(self.at, data.len()).map(|range| data.slice(range)).collect()
+            }
             Stored::Longer(_) => vec![data.clone()],
         };
         self.at += data.len() as u64;

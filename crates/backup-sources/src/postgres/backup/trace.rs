@@ -1,8 +1,9 @@
-//! What changed since an earlier backup, by the log between the two: the beginning of it is in the earlier backup, what follows in
-//! the repository as far as it was captured, and the rest the server still has.
+//! What changed since an earlier backup, by the log between the two: the beginning of it is in the
+//! earlier backup, what follows in the repository as far as it was captured, and the rest the
+//! server still has.
 //!
-//! The log is read record by record with their checksums, and each must follow the one before it. Whatever is missing, damaged or not
-//! known is a reason for a full backup.
+//! The log is read record by record with their checksums, and each must follow the one before it.
+//! Whatever is missing, damaged or not known is a reason for a full backup.
 
 use backup_core::context::Context;
 use backup_core::log::{LogPart, LogView, Position};
@@ -45,7 +46,8 @@ impl<'a> Trace<'a> {
             return Ok(Err(format!("the log of PostgreSQL {major} is not known")));
         }
         let records = Records::new(cluster.segments, earlier.start());
-        let mut trace = Self { cx, cluster, options, earlier, records, changed: Changed::default() };
+        let mut trace =
+            Self { cx, cluster, options, earlier, records, changed: Changed::default() };
         let read = async {
             trace.read_earlier().await?;
             trace.read_repository().await
@@ -54,7 +56,8 @@ impl<'a> Trace<'a> {
         Ok(reason(read)?.map(|()| trace))
     }
 
-    /// Reads the rest, up to where a backup on `host` begins, and returns what changed; `Err` within says why that cannot be told.
+    /// Reads the rest, up to where a backup on `host` begins, and returns what changed; `Err`
+    /// within says why that cannot be told.
     pub(super) async fn up_to(
         mut self,
         (to, timeline): (Lsn, u32),
@@ -120,7 +123,8 @@ impl<'a> Trace<'a> {
         let connected = Connection::to(self.options, host).await;
         let mut connection = connected.map_err(|error| error.into_source(doing))?;
         self.cluster.require_same(&mut connection).await?;
-        let begun = WalStream::start(connection, None, self.earlier.timeline(), self.records.at()).await;
+        let begun =
+            WalStream::start(connection, None, self.earlier.timeline(), self.records.at()).await;
         let mut stream = begun.map_err(|error| error.into_source(doing))?;
         let mut quiet = 0;
         while self.records.at() < to {
@@ -132,7 +136,9 @@ impl<'a> Trace<'a> {
                 }
                 WalEvent::Quiet { .. } if quiet < QUIET => quiet += 1,
                 WalEvent::Quiet { .. } => return Err(missing(self.records.at())),
-                WalEvent::Turn { at, .. } => return Err(invalid(format!("the timeline was left at {at}"))),
+                WalEvent::Turn { at, .. } => {
+                    return Err(invalid(format!("the timeline was left at {at}")));
+                }
             }
         }
         Ok(())
@@ -144,7 +150,8 @@ impl<'a> Trace<'a> {
         if at > next {
             return Err(missing(next));
         }
-        let within = |place: Lsn| usize::try_from(place.0 - at.0).unwrap_or(usize::MAX).min(data.len());
+        let within =
+            |place: Lsn| usize::try_from(place.0 - at.0).unwrap_or(usize::MAX).min(data.len());
         let data = &data[within(next)..within(to.max(next))];
         let (major, changed) = (self.cluster.version / 10_000, &mut self.changed);
         let mut trouble = None;
@@ -185,6 +192,7 @@ fn place(segments: Segments, part: &LogPart) -> SourceResult<Option<Lsn>> {
     let (name, begins) = name.split_once('@').unwrap_or((name, "0"));
     let Some((_, number)) = segments.parse(name) else { return Ok(None) };
     let begins: u64 = begins.parse().map_err(|_| bad())?;
-    let within = part.at.checked_add(begins).filter(|at| at + part.data.len() as u64 <= segments.size());
+    let within =
+        part.at.checked_add(begins).filter(|at| at + part.data.len() as u64 <= segments.size());
     Ok(Some(Lsn(segments.start(number).0 + within.ok_or_else(bad)?)))
 }

@@ -58,7 +58,12 @@ struct File {
 }
 
 impl Unpacker {
-    pub(super) fn new(feed: Feed, layout: Layout, segments: Segments, thinning: Option<Thinning>) -> Self {
+    pub(super) fn new(
+        feed: Feed,
+        layout: Layout,
+        segments: Segments,
+        thinning: Option<Thinning>,
+    ) -> Self {
         Self {
             feed,
             layout,
@@ -74,7 +79,8 @@ impl Unpacker {
         }
     }
 
-    /// Hands everything on that `stream` sends; returns where the backup ends. `from` on `timeline` is where it begins.
+    /// Hands everything on that `stream` sends; returns where the backup ends. `from` on `timeline`
+    /// is where it begins.
     pub(super) async fn run(
         mut self,
         cx: &Context,
@@ -94,7 +100,11 @@ impl Unpacker {
         Ok(end)
     }
 
-    async fn take_all(&mut self, cx: &Context, stream: &mut BackupStream) -> SourceResult<(Lsn, u32)> {
+    async fn take_all(
+        &mut self,
+        cx: &Context,
+        stream: &mut BackupStream,
+    ) -> SourceResult<(Lsn, u32)> {
         let mut end = None;
         loop {
             let event = tokio::select! {
@@ -128,7 +138,10 @@ impl Unpacker {
         self.complete().await?;
         self.part = Part::Manifest;
         let path = self.layout.manifest();
-        let growing = self.feed.begin(path, Metadata::stream(cx.clock.now()), Chunking::ContentDefined, None).await?;
+        let growing = self
+            .feed
+            .begin(path, Metadata::stream(cx.clock.now()), Chunking::ContentDefined, None)
+            .await?;
         self.file = Some(File { listed: Vec::new(), size: 0, crc: 0, growing, instead: None });
         Ok(())
     }
@@ -183,7 +196,12 @@ impl Unpacker {
         self.sums.add(&file.listed, file.size, file.crc);
         if let Some(instead) = &mut file.instead {
             file.growing.push(instead.tail()).await?;
-            self.sums.instead(&file.listed, instead.is_part(), instead.size(file.size), instead.crc());
+            self.sums.instead(
+                &file.listed,
+                instead.is_part(),
+                instead.size(file.size),
+                instead.crc(),
+            );
         }
         match self.file.take() {
             Some(file) => self.feed.end(file.growing).await,
@@ -203,13 +221,16 @@ impl Unpacker {
             self.top(&metadata, tablespace.as_ref()).await?;
         }
         if header.kind != Kind::File {
-            let entry = Entry { path, metadata, content: Content::Empty, chunking: Chunking::default() };
+            let entry =
+                Entry { path, metadata, content: Content::Empty, chunking: Chunking::default() };
             return self.feed.item(Item::Entry(entry)).await;
         }
         if let Some(name) = name.strip_prefix(b"pg_wal/") {
-            self.log.extend(std::str::from_utf8(name).ok().and_then(|name| self.segments.parse(name)));
+            self.log
+                .extend(std::str::from_utf8(name).ok().and_then(|name| self.segments.parse(name)));
         }
-        let mut instead = self.thinning.as_ref().and_then(|thinning| thinning.instead(&listed, header.size));
+        let mut instead =
+            self.thinning.as_ref().and_then(|thinning| thinning.instead(&listed, header.size));
         if let Some(instead) = &instead {
             metadata.size = instead.size(header.size);
             if instead.is_part() {
@@ -219,7 +240,8 @@ impl Unpacker {
             }
         }
         let chunking = chunking(&name, tablespace.is_some());
-        let mut growing = self.feed.begin(path, metadata.clone(), chunking, Some(metadata.size)).await?;
+        let mut growing =
+            self.feed.begin(path, metadata.clone(), chunking, Some(metadata.size)).await?;
         if let Some(instead) = &mut instead {
             growing.push(instead.head()).await?;
         }
@@ -227,13 +249,20 @@ impl Unpacker {
         Ok(())
     }
 
-    /// The directory that an archive is of has no entry in it: it belongs to whoever its first file does.
+    /// The directory that an archive is of has no entry in it: it belongs to whoever its first file
+    /// does.
     async fn top(&self, first: &Metadata, tablespace: Option<&Tablespace>) -> SourceResult<()> {
         let path = tablespace.map_or_else(|| self.layout.base(), |one| self.top_of_tablespace(one));
         let mode = if first.mode & 0o040 == 0 { 0o700 } else { 0o750 };
-        let metadata = Metadata { mode, uid: first.uid, gid: first.gid, ..Metadata::directory(first.mtime) };
+        let metadata =
+            Metadata { mode, uid: first.uid, gid: first.gid, ..Metadata::directory(first.mtime) };
         self.feed
-            .item(Item::Entry(Entry { path, metadata, content: Content::Empty, chunking: Chunking::default() }))
+            .item(Item::Entry(Entry {
+                path,
+                metadata,
+                content: Content::Empty,
+                chunking: Chunking::default(),
+            }))
             .await
     }
 
@@ -246,7 +275,11 @@ impl Unpacker {
     }
 
     /// Where an entry lies in the snapshot, and what it is called in the manifest.
-    fn place(&self, name: &[u8], tablespace: Option<&Tablespace>) -> SourceResult<(EntryPath, Vec<u8>)> {
+    fn place(
+        &self,
+        name: &[u8],
+        tablespace: Option<&Tablespace>,
+    ) -> SourceResult<(EntryPath, Vec<u8>)> {
         let (top, listed) = match tablespace {
             None => (self.layout.base(), name.to_vec()),
             Some(tablespace) => {
@@ -260,7 +293,8 @@ impl Unpacker {
         Ok((path.ok_or_else(|| malformed("a path in the server's backup"))?, listed))
     }
 
-    /// Warnings are about damaged pages mostly; whatever they are about, the snapshot is not what was hoped for.
+    /// Warnings are about damaged pages mostly; whatever they are about, the snapshot is not what
+    /// was hoped for.
     async fn notice(&mut self, cx: &Context, notice: &ServerError) -> SourceResult<()> {
         if notice.code.starts_with("00") {
             cx.events.note(notice.message.clone());
@@ -282,7 +316,9 @@ impl Unpacker {
             if !self.log.contains(&(timeline, number)) {
                 let name = self.segments.name(timeline, number);
                 let text = format!("segment {name} of the log did not come with the backup");
-                return Err(SourceError::new(SourceErrorKind::Unavailable, text).with_hint("try again"));
+                return Err(
+                    SourceError::new(SourceErrorKind::Unavailable, text).with_hint("try again")
+                );
             }
         }
         Ok(())
@@ -299,13 +335,14 @@ impl Unpacker {
     }
 }
 
-/// A standby that follows its primary to another timeline meanwhile says nothing of it: where the backup ends would be taken for a
-/// place on the timeline on which it began.
+/// A standby that follows its primary to another timeline meanwhile says nothing of it: where the
+/// backup ends would be taken for a place on the timeline on which it began.
 fn same_timeline(began: u32, ended: u32) -> SourceResult<()> {
     if began == ended {
         return Ok(());
     }
-    let text = format!("the server changed its timeline during the backup, from {began} to {ended}");
+    let text =
+        format!("the server changed its timeline during the backup, from {began} to {ended}");
     Err(SourceError::new(SourceErrorKind::Unavailable, text).with_hint("try again"))
 }
 
@@ -313,7 +350,11 @@ fn broken(error: WireError) -> SourceError {
     use super::super::error::code::NOT_IN_PREREQUISITE_STATE;
     let promoted = error.code() == Some(NOT_IN_PREREQUISITE_STATE);
     let error = error.into_source("the backup");
-    if promoted { error.with_hint("the standby was promoted meanwhile: back up again") } else { error }
+    if promoted {
+        error.with_hint("the standby was promoted meanwhile: back up again")
+    } else {
+        error
+    }
 }
 
 #[cfg(test)]

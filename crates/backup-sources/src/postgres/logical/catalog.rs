@@ -10,24 +10,28 @@ use super::error::reading;
 use super::filter::Filter;
 use super::sql::qualified;
 
-/// Relations of users. Members of extensions come with these, except for the rows of tables that extensions declare to be
-/// configuration.
+/// Relations of users. Members of extensions come with these, except for the rows of tables that
+/// extensions declare to be configuration.
 const RELATIONS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, \
-     coalesce(am.amname = 'heap', false), \
-     CASE WHEN c.relkind = 'r' THEN c.relpages::bigint * current_setting('block_size')::bigint ELSE 0 END, \
-     (SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid AND c.relispartition), \
-     EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'), \
-     (SELECT x.extcondition[array_position(x.extconfig, c.oid)] FROM pg_extension x WHERE c.oid = ANY (x.extconfig)), \
-     ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
-         AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum), \
-     (SELECT d.refobjid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid \
-         AND c.relkind = 'S' AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') LIMIT 1), \
-     c.relpersistence = 'u' \
-     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam \
-     WHERE c.relkind IN ('r', 'p', 'S', 'v', 'm', 'f') AND c.relpersistence <> 't' \
-     AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%' \
-     AND (EXISTS (SELECT FROM pg_extension x WHERE c.oid = ANY (x.extconfig)) OR NOT EXISTS (SELECT FROM pg_depend d \
-         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')) ORDER BY 2, 3";
+                         coalesce(am.amname = 'heap', false), CASE WHEN c.relkind = 'r' THEN \
+                         c.relpages::bigint * current_setting('block_size')::bigint ELSE 0 END, \
+                         (SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = c.oid AND \
+                         c.relispartition), EXISTS (SELECT FROM pg_depend d WHERE d.classid = \
+                         'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'), (SELECT \
+                         x.extcondition[array_position(x.extconfig, c.oid)] FROM pg_extension x \
+                         WHERE c.oid = ANY (x.extconfig)), ARRAY(SELECT a.attname::text FROM \
+                         pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT \
+                         a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum), (SELECT \
+                         d.refobjid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND \
+                         d.objid = c.oid AND c.relkind = 'S' AND d.refclassid = \
+                         'pg_class'::regclass AND d.deptype IN ('a', 'i') LIMIT 1), \
+                         c.relpersistence = 'u' FROM pg_class c JOIN pg_namespace n ON n.oid = \
+                         c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam WHERE c.relkind IN \
+                         ('r', 'p', 'S', 'v', 'm', 'f') AND c.relpersistence <> 't' AND n.nspname \
+                         <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%' AND (EXISTS \
+                         (SELECT FROM pg_extension x WHERE c.oid = ANY (x.extconfig)) OR NOT \
+                         EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass \
+                         AND d.objid = c.oid AND d.deptype = 'e')) ORDER BY 2, 3";
 
 /// What a relation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +93,9 @@ impl Relation {
             size: size.unsigned_abs(),
             partition_of: row.try_get(6)?,
             of_extension: row.try_get(7)?,
-            condition: row.try_get::<_, Option<String>>(8)?.filter(|condition| !condition.trim().is_empty()),
+            condition: row
+                .try_get::<_, Option<String>>(8)?
+                .filter(|condition| !condition.trim().is_empty()),
             columns: row.try_get(9)?,
             owned_by: row.try_get(10)?,
             is_unlogged: row.try_get(11)?,
@@ -108,28 +114,38 @@ pub(super) struct Catalog {
 
 impl Catalog {
     pub(super) async fn read(sql: &Sql, database: &str) -> SourceResult<Self> {
-        const SCHEMAS: &str = "SELECT nspname::text FROM pg_namespace \
-             WHERE nspname <> 'information_schema' AND nspname NOT LIKE 'pg\\_%' ORDER BY 1";
-        let doing = |error: tokio_postgres::Error| reading(&error, format!("listing what is in {database}"));
+        const SCHEMAS: &str = "SELECT nspname::text FROM pg_namespace WHERE nspname <> \
+                               'information_schema' AND nspname NOT LIKE 'pg\\_%' ORDER BY 1";
+        let doing = |error: tokio_postgres::Error| {
+            reading(&error, format!("listing what is in {database}"))
+        };
         let schemas = sql.client.query(SCHEMAS, &[]).await.map_err(doing)?;
         let rows = sql.client.query(RELATIONS, &[]).await.map_err(doing)?;
-        let relations: Vec<Relation> = rows.iter().map(Relation::of).collect::<Result<_, _>>().map_err(doing)?;
+        let relations: Vec<Relation> =
+            rows.iter().map(Relation::of).collect::<Result<_, _>>().map_err(doing)?;
         Ok(Self {
-            schemas: schemas.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(doing)?,
+            schemas: schemas
+                .iter()
+                .map(|row| row.try_get(0))
+                .collect::<Result<_, _>>()
+                .map_err(doing)?,
             places: relations.iter().enumerate().map(|(at, one)| (one.oid, at)).collect(),
             relations,
         })
     }
 
-    /// Measures the tables of `covered`, which must be locked: whoever holds a lock on another one would be waited for.
+    /// Measures the tables of `covered`, which must be locked: whoever holds a lock on another one
+    /// would be waited for.
     pub(super) async fn measure(&mut self, sql: &Sql, covered: &HashSet<u32>) -> SourceResult<()> {
-        const ASKING: &str = "SELECT oid, coalesce(pg_relation_size(oid), 0)::bigint FROM unnest($1::oid[]) AS oid";
+        const ASKING: &str =
+            "SELECT oid, coalesce(pg_relation_size(oid), 0)::bigint FROM unnest($1::oid[]) AS oid";
         let doing = |error: tokio_postgres::Error| reading(&error, "measuring tables");
         let wanted = |one: &&Relation| one.kind == Kind::Table && covered.contains(&one.oid);
         let oids: Vec<u32> = self.relations.iter().filter(wanted).map(|one| one.oid).collect();
         let mut sizes = HashMap::new();
         for row in sql.client.query(ASKING, &[&oids]).await.map_err(doing)? {
-            let (oid, size): (u32, i64) = (row.try_get(0).map_err(doing)?, row.try_get(1).map_err(doing)?);
+            let (oid, size): (u32, i64) =
+                (row.try_get(0).map_err(doing)?, row.try_get(1).map_err(doing)?);
             sizes.insert(oid, size.unsigned_abs());
         }
         for one in &mut self.relations {
@@ -138,10 +154,11 @@ impl Catalog {
         Ok(())
     }
 
-    /// Those that are meant. Partitions are with their table, and sequences with the table that they belong to, unless they are
-    /// left out by name.
+    /// Those that are meant. Partitions are with their table, and sequences with the table that
+    /// they belong to, unless they are left out by name.
     pub(super) fn covered(&self, filter: &Filter, database: &str) -> HashSet<u32> {
-        let by_oid: HashMap<u32, &Relation> = self.relations.iter().map(|one| (one.oid, one)).collect();
+        let by_oid: HashMap<u32, &Relation> =
+            self.relations.iter().map(|one| (one.oid, one)).collect();
         let is_meant = |one: &Relation| filter.covers(database, &one.schema, &one.name);
         let covered = |one: &Relation| {
             let mut at = Some(one);
@@ -149,7 +166,8 @@ impl Catalog {
                 if is_meant(above) {
                     return !filter.excludes(database, &one.schema, &one.name);
                 }
-                at = above.partition_of.or(above.owned_by).and_then(|oid| by_oid.get(&oid).copied());
+                at =
+                    above.partition_of.or(above.owned_by).and_then(|oid| by_oid.get(&oid).copied());
             }
             false
         };

@@ -9,8 +9,8 @@ pub(super) struct Filter {
     /// As they were written.
     patterns: Vec<String>,
     include: Option<GlobSet>,
-    /// Names of databases that an include pattern may match something in: what stands before one of its dots, for names may have
-    /// some, too.
+    /// Names of databases that an include pattern may match something in: what stands before one of
+    /// its dots, for names may have some, too.
     databases: Option<GlobSet>,
     exclude: GlobSet,
 }
@@ -33,10 +33,12 @@ impl Filter {
 
     /// Whether there may be something in a database that is meant.
     pub(super) fn may_cover(&self, database: &str) -> bool {
-        !self.exclude.is_match(database) && self.databases.as_ref().is_none_or(|set| set.is_match(database))
+        !self.exclude.is_match(database)
+            && self.databases.as_ref().is_none_or(|set| set.is_match(database))
     }
 
-    /// Whether a database is meant as such, with all in it that is no relation and lies in no schema.
+    /// Whether a database is meant as such, with all in it that is no relation and lies in no
+    /// schema.
     pub(super) fn covers_database(&self, database: &str) -> bool {
         self.is_meant(&[database])
     }
@@ -48,19 +50,26 @@ impl Filter {
 
     /// Whether a relation is meant.
     pub(super) fn covers(&self, database: &str, schema: &str, relation: &str) -> bool {
-        self.is_meant(&[database, &format!("{database}.{schema}"), &format!("{database}.{schema}.{relation}")])
+        self.is_meant(&[
+            database,
+            &format!("{database}.{schema}"),
+            &format!("{database}.{schema}.{relation}"),
+        ])
     }
 
     /// Whether a relation is left out by name.
     pub(super) fn excludes(&self, database: &str, schema: &str, relation: &str) -> bool {
-        let names = [database, &format!("{database}.{schema}"), &format!("{database}.{schema}.{relation}")];
+        let names =
+            [database, &format!("{database}.{schema}"), &format!("{database}.{schema}.{relation}")];
         names.iter().any(|name| self.exclude.is_match(name))
     }
 
-    /// The patterns of what is meant that match none of `names`: databases, schemas and relations with those before them.
+    /// The patterns of what is meant that match none of `names`: databases, schemas and relations
+    /// with those before them.
     pub(super) fn unmatched(&self, names: impl IntoIterator<Item = String>) -> Vec<&str> {
         let Some(include) = &self.include else { return Vec::new() };
-        let mut left: Vec<Option<&str>> = self.patterns.iter().map(|pattern| Some(&**pattern)).collect();
+        let mut left: Vec<Option<&str>> =
+            self.patterns.iter().map(|pattern| Some(&**pattern)).collect();
         for name in names {
             for at in include.matches(&name) {
                 left[at] = None;
@@ -77,13 +86,18 @@ impl Filter {
 
 fn compile(patterns: &[String]) -> SourceResult<GlobSet> {
     let invalid = |pattern: &str, error: &globset::Error| {
-        SourceError::new(SourceErrorKind::Invalid, format!("invalid pattern {pattern:?}: {}", error.kind()))
+        SourceError::new(
+            SourceErrorKind::Invalid,
+            format!("invalid pattern {pattern:?}: {}", error.kind()),
+        )
     };
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
         let trimmed = pattern.trim_start_matches('/');
-        let glob =
-            GlobBuilder::new(trimmed).backslash_escape(true).build().map_err(|error| invalid(pattern, &error))?;
+        let glob = GlobBuilder::new(trimmed)
+            .backslash_escape(true)
+            .build()
+            .map_err(|error| invalid(pattern, &error))?;
         set.add(glob);
     }
     set.build().map_err(|error| invalid(error.glob().unwrap_or_default(), &error))
@@ -101,13 +115,26 @@ mod tests {
     #[test]
     fn patterns_match_relations_schemas_and_databases() {
         let f = filter(&["shop", "crm.public.*", "wiki.docs"], &["shop.tmp", "*.*.cache_*"]);
-        assert!(f.covers_database("shop") && f.covers_schema("shop", "x") && f.covers("shop", "x", "y"));
-        assert!(!f.covers("shop", "tmp", "y") && !f.covers_schema("shop", "tmp") && !f.covers("shop", "x", "cache_1"));
-        assert!(f.covers("crm", "public", "people") && !f.covers_schema("crm", "public") && !f.covers("crm", "x", "y"));
+        assert!(
+            f.covers_database("shop") && f.covers_schema("shop", "x") && f.covers("shop", "x", "y")
+        );
+        assert!(
+            !f.covers("shop", "tmp", "y")
+                && !f.covers_schema("shop", "tmp")
+                && !f.covers("shop", "x", "cache_1")
+        );
+        assert!(
+            f.covers("crm", "public", "people")
+                && !f.covers_schema("crm", "public")
+                && !f.covers("crm", "x", "y")
+        );
         assert!(f.covers_schema("wiki", "docs") && !f.covers_database("wiki"));
         assert!(f.may_cover("crm") && f.may_cover("wiki") && !f.may_cover("other"));
         let all = filter(&[], &["old"]);
-        assert!(filter(&["my.db"], &[]).may_cover("my.db") && filter(&["my.db.public.t"], &[]).may_cover("my.db"));
+        assert!(
+            filter(&["my.db"], &[]).may_cover("my.db")
+                && filter(&["my.db.public.t"], &[]).may_cover("my.db")
+        );
         let names = ["crm", "crm.public", "crm.public.people", "wiki"].map(str::to_owned);
         assert_eq!(f.unmatched(names), ["shop", "wiki.docs"]);
         assert!(all.unmatched(["x".to_owned()]).is_empty());

@@ -60,7 +60,9 @@ pub(super) fn file_name(name: &str) -> String {
     for c in name.chars() {
         if matches!(c, '/' | '%' | '.') || c.is_control() {
             let mut bytes = [0; 4];
-            c.encode_utf8(&mut bytes).bytes().for_each(|byte| out.push_str(&format!("%{byte:02X}")));
+            c.encode_utf8(&mut bytes)
+                .bytes()
+                .for_each(|byte| out.push_str(&format!("%{byte:02X}")));
         } else {
             out.push(c);
         }
@@ -68,8 +70,15 @@ pub(super) fn file_name(name: &str) -> String {
     out
 }
 
-/// Below the database's directory: the file of a table, or of a part of it, if there are so many files.
-pub(super) fn data_file(schema: &str, table: &str, oid: u32, part: Option<usize>, files: usize) -> String {
+/// Below the database's directory: the file of a table, or of a part of it, if there are so many
+/// files.
+pub(super) fn data_file(
+    schema: &str,
+    table: &str,
+    oid: u32,
+    part: Option<usize>,
+    files: usize,
+) -> String {
     let mut stem = format!("{}.{}", file_name(schema), file_name(table));
     if stem.len() > LONGEST {
         stem = format!("table.{oid}");
@@ -91,7 +100,10 @@ mod tests {
         assert_eq!(data_file("a.b", "c/d%", 1, Some(3), 5), "data/a%2Eb.c%2Fd%25.3.copy");
         assert_ne!(data_file("a.b", "c", 1, None, 5), data_file("a", "b.c", 1, None, 5));
         assert_eq!(data_file("é", "..", 1, None, 5), "data/é.%2E%2E.copy");
-        assert_eq!(data_file(&"x".repeat(150), &"y".repeat(60), 258, None, 10_000), "data/~02/table.258.copy");
+        assert_eq!(
+            data_file(&"x".repeat(150), &"y".repeat(60), 258, None, 10_000),
+            "data/~02/table.258.copy"
+        );
         assert_eq!(file_name("a\nb"), "a%0Ab");
     }
 }

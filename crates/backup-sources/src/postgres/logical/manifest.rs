@@ -1,4 +1,5 @@
-//! `manifest.json`, of the cluster and of each database: what a restore has to know besides the SQL.
+//! `manifest.json`, of the cluster and of each database: what a restore has to know besides the
+//! SQL.
 
 use backup_core::source::ObjectDigest;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -99,10 +100,12 @@ pub(super) struct Sequence {
 }
 
 pub(super) fn encode<T: Serialize>(manifest: &T) -> SourceResult<Bytes> {
-    let json = serde_json::to_vec_pretty(manifest).map_err(|error| malformed(format!("a manifest: {error}")))?;
+    let json = serde_json::to_vec_pretty(manifest)
+        .map_err(|error| malformed(format!("a manifest: {error}")))?;
     Ok(json.into())
 }
 
 pub(super) fn decode<T: DeserializeOwned>(json: &[u8]) -> SourceResult<T> {
-    serde_json::from_slice(json).map_err(|error| malformed(format!("a manifest of the logical backup: {error}")))
+    serde_json::from_slice(json)
+        .map_err(|error| malformed(format!("a manifest of the logical backup: {error}")))
 }

@@ -1,6 +1,6 @@
-//! Logical backups of PostgreSQL: definitions by `pg_dump`, rows by COPY, all of a database as one snapshot shows it. For
-//! services that keep the data directory to themselves, for single databases, schemas and tables, and to get from one
-//! version to another.
+//! Logical backups of PostgreSQL: definitions by `pg_dump`, rows by COPY, all of a database as one
+//! snapshot shows it. For services that keep the data directory to themselves, for single
+//! databases, schemas and tables, and to get from one version to another.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -40,8 +40,9 @@ use backup_core::context::Context;
 use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport, RestoreRequest, Selection, Source,
-    SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+    BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport, RestoreRequest,
+    Selection, Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity,
+    SourceResult,
 };
 
 pub use options::LogicalOptions;
@@ -69,7 +70,8 @@ impl LogicalSource {
     ///
     /// # Errors
     /// [`SourceErrorKind::Invalid`] if the credentials are refused or it is another cluster than
-    /// [`PostgresOptions::system_id`] says, [`SourceErrorKind::Unavailable`] if no server can be reached.
+    /// [`PostgresOptions::system_id`] says, [`SourceErrorKind::Unavailable`] if no server can be
+    /// reached.
     pub async fn connect(options: LogicalOptions) -> SourceResult<Self> {
         let cluster = Cluster::find_by_sql(&options.connection).await?;
         Ok(Self { cluster, options })
@@ -79,18 +81,22 @@ impl LogicalSource {
 /// The databases that hold something of users, templates of their own among them.
 async fn databases(sql: &Sql) -> SourceResult<Vec<String>> {
     // A limit of -2: dropping it was broken off, and nobody can connect any more.
-    const ASKING: &str = "SELECT datname::text FROM pg_database WHERE datallowconn AND datconnlimit <> -2 \
-         AND datname NOT IN ('template0', 'template1', 'rdsadmin', 'cloudsqladmin', 'azure_maintenance', 'azure_sys') ORDER BY 1";
+    const ASKING: &str = "SELECT datname::text FROM pg_database WHERE datallowconn AND \
+                          datconnlimit <> -2 AND datname NOT IN ('template0', 'template1', \
+                          'rdsadmin', 'cloudsqladmin', 'azure_maintenance', 'azure_sys') ORDER BY \
+                          1";
     let rows = sql.client.query(ASKING, &[]).await;
     let names = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
     names.map_err(|error| of_sql(&error, "listing databases"))
 }
 
-/// Writes a snapshot to the server that `options` name: [`LogicalSource::restore`] where the origin may be gone.
+/// Writes a snapshot to the server that `options` name: [`LogicalSource::restore`] where the origin
+/// may be gone.
 ///
 /// # Errors
-/// [`SourceErrorKind::TargetExists`] if the target has something of it already, [`SourceErrorKind::Target`] if the target
-/// refuses, [`SourceErrorKind::Mismatch`] if what was written is not what was backed up.
+/// [`SourceErrorKind::TargetExists`] if the target has something of it already,
+/// [`SourceErrorKind::Target`] if the target refuses, [`SourceErrorKind::Mismatch`] if what was
+/// written is not what was backed up.
 pub async fn restore_to_server(
     cx: &Context,
     options: &LogicalOptions,
@@ -119,9 +125,15 @@ impl Source for LogicalSource {
     }
 
     fn identity(&self) -> SourceIdentity {
-        let host = self.options.connection.hosts.first().map(|host| host.name.clone()).unwrap_or_default();
+        let host =
+            self.options.connection.hosts.first().map(|host| host.name.clone()).unwrap_or_default();
         let paths = vec![Place::of(self.cluster.system_id).top().display().into_owned()];
-        SourceIdentity { kind: self.kind().to_owned(), id: self.cluster.system_id.to_string(), host, paths }
+        SourceIdentity {
+            kind: self.kind().to_owned(),
+            id: self.cluster.system_id.to_string(),
+            host,
+            paths,
+        }
     }
 
     fn capabilities(&self) -> SourceCapabilities {
@@ -132,13 +144,23 @@ impl Source for LogicalSource {
         unless_cancelled(cx, probe::probe(cx, &self.cluster, &self.options)).await
     }
 
-    async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        cx: &Context,
+        request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         unless_cancelled(cx, backup::open(cx, &self.cluster, &self.options, request)).await
     }
 
-    async fn open_log(&self, _: &Context, _: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
-        let error =
-            SourceError::new(SourceErrorKind::Unsupported, "a logical backup has no log that could be captured");
+    async fn open_log(
+        &self,
+        _: &Context,
+        _: Option<&Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
+        let error = SourceError::new(
+            SourceErrorKind::Unsupported,
+            "a logical backup has no log that could be captured",
+        );
         Err(error.with_hint("back the cluster up physically"))
     }
 

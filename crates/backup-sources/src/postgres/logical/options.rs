@@ -9,18 +9,21 @@ use super::rename::Renames;
 /// Settings of a [`LogicalSource`](super::LogicalSource).
 #[derive(Debug, Clone)]
 pub struct LogicalOptions {
-    /// How to connect. Its user reads everything that is selected: `pg_read_all_data` and BYPASSRLS, or more.
+    /// How to connect. Its user reads everything that is selected: `pg_read_all_data` and
+    /// BYPASSRLS, or more.
     pub connection: PostgresOptions,
-    /// Directory of `pg_dump` and `pg_dumpall`. `None`: the oldest that knows the server's version, from PATH and from where
-    /// packages put them.
+    /// Directory of `pg_dump` and `pg_dumpall`. `None`: the oldest that knows the server's version,
+    /// from PATH and from where packages put them.
     pub programs: Option<PathBuf>,
     /// Tables, or parts of them, that are read or written at a time.
     pub jobs: usize,
-    /// Tables larger than this are read in parts of so many bytes, several at a time; from PostgreSQL 14 on.
+    /// Tables larger than this are read in parts of so many bytes, several at a time; from
+    /// PostgreSQL 14 on.
     pub split_bytes: u64,
     /// How long a backup waits for a lock that somebody else holds on a table.
     pub lock_timeout: Duration,
-    /// Record digests of tables, so that a restored copy can be compared: the server reads every row once more.
+    /// Record digests of tables, so that a restored copy can be compared: the server reads every
+    /// row once more.
     pub digests: bool,
     /// The server has no rows of unlogged tables, whatever the one had that it is a copy of.
     pub is_copy: bool,

@@ -12,14 +12,18 @@ use super::programs::Programs;
 use super::{databases, session};
 
 /// Tables that may not be read, or not all of whose rows would be shown.
-const REFUSED: &str = "SELECT c.oid, NOT (has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')), \
-     row_security_active(c.oid) \
-     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-     WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'";
+const REFUSED: &str = "SELECT c.oid, NOT (has_table_privilege(c.oid, 'SELECT') AND \
+                       has_schema_privilege(n.oid, 'USAGE')), row_security_active(c.oid) FROM \
+                       pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN \
+                       ('r', 'p', 'S') AND c.relpersistence <> 't'";
 /// Names that one problem lists.
 const NAMED: usize = 5;
 
-pub(super) async fn probe(cx: &Context, cluster: &Cluster, options: &LogicalOptions) -> SourceResult<Probe> {
+pub(super) async fn probe(
+    cx: &Context,
+    cluster: &Cluster,
+    options: &LogicalOptions,
+) -> SourceResult<Probe> {
     let version = Some(format!("{}.{}", cluster.version / 10_000, cluster.version % 10_000));
     let mut probe = Probe { version, ..Probe::default() };
     if let Err(error) = Programs::find(options, cluster.version).await {
@@ -30,7 +34,9 @@ pub(super) async fn probe(cx: &Context, cluster: &Cluster, options: &LogicalOpti
     for name in databases(&sql).await? {
         cx.check_cancelled()?;
         match session::open(&options.connection, Some(&sql.host), &name).await {
-            Ok(session) => of_database(&session, &name, &options.connection.user, &mut probe).await?,
+            Ok(session) => {
+                of_database(&session, &name, &options.connection.user, &mut probe).await?
+            }
             Err(error) => probe.problems.push(format!("{name}: {}", error.chain())),
         }
     }
@@ -43,7 +49,8 @@ async fn of_database(session: &Sql, name: &str, user: &str, probe: &mut Probe) -
     let (mut denied, mut filtered) = (Vec::new(), Vec::new());
     for row in session.client.query(REFUSED, &[]).await.map_err(doing)? {
         let Some(table) = catalog.by_oid(row.try_get(0).map_err(doing)?) else { continue };
-        let (is_denied, is_filtered): (bool, bool) = (row.try_get(1).map_err(doing)?, row.try_get(2).map_err(doing)?);
+        let (is_denied, is_filtered): (bool, bool) =
+            (row.try_get(1).map_err(doing)?, row.try_get(2).map_err(doing)?);
         let list = if is_denied { &mut denied } else { &mut filtered };
         if is_denied || is_filtered {
             list.push(format!("{name}.{}.{}", table.schema, table.name));
@@ -51,14 +58,17 @@ async fn of_database(session: &Sql, name: &str, user: &str, probe: &mut Probe) -
     }
     if !denied.is_empty() {
         let text = format!(
-            "{} may not be read: GRANT pg_read_all_data TO {user} (before version 14: USAGE, SELECT)",
+            "{} may not be read: GRANT pg_read_all_data TO {user} (before version 14: USAGE, \
+             SELECT)",
             few(&denied)
         );
         probe.problems.push(text);
     }
     if !filtered.is_empty() {
-        let text =
-            format!("rows of {} would be hidden by row-level security: ALTER ROLE {user} BYPASSRLS", few(&filtered));
+        let text = format!(
+            "rows of {} would be hidden by row-level security: ALTER ROLE {user} BYPASSRLS",
+            few(&filtered)
+        );
         probe.problems.push(text);
     }
     let tables = catalog.relations.iter().filter(|one| one.kind == Kind::Table);

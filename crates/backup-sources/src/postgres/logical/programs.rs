@@ -30,12 +30,14 @@ const AUTHORITIES: [&str; 5] = [
     "/etc/ssl/cert.pem",
     "/usr/local/etc/openssl/cert.pem",
 ];
-/// Bytes of arguments up to which every version is told the same way, and those that any system takes.
+/// Bytes of arguments up to which every version is told the same way, and those that any system
+/// takes.
 const FEW: usize = 32 << 10;
 const MOST: usize = 512 << 10;
 /// Characters that a key of `\\restrict` has at least.
 const KEY: usize = 32;
-/// Amounts of money in definitions are written as in rows: the program sets everything else by itself.
+/// Amounts of money in definitions are written as in rows: the program sets everything else by
+/// itself.
 const MONEY: &str = "-c lc_monetary=C";
 /// How long the program waits for locks.
 const LOCKING: Duration = Duration::from_secs(5);
@@ -51,7 +53,8 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// The oldest ones that know the server's version: newer ones may write what the same server does not understand.
+    /// The oldest ones that know the server's version: newer ones may write what the same server
+    /// does not understand.
     pub(super) async fn find(options: &LogicalOptions, server: u32) -> SourceResult<Self> {
         let wanted = server / 10_000;
         if let Some(directory) = &options.programs {
@@ -66,7 +69,11 @@ impl Programs {
         for directory in std::iter::once(None).chain(candidates().await.into_iter().map(Some)) {
             known.extend(Self::at(directory).await);
         }
-        let fits = known.iter().filter(|found| found.major >= wanted).min_by_key(|found| found.major).cloned();
+        let fits = known
+            .iter()
+            .filter(|found| found.major >= wanted)
+            .min_by_key(|found| found.major)
+            .cloned();
         fits.ok_or_else(|| too_old(wanted, &known))
     }
 
@@ -81,7 +88,8 @@ impl Programs {
         Some(Self { directory, major: number[..digits].parse().ok()?, version })
     }
 
-    /// The definitions of one section, as the snapshot shows them. What is not covered is named by `exclude`.
+    /// The definitions of one section, as the snapshot shows them. What is not covered is named by
+    /// `exclude`.
     pub(super) async fn dump(
         &self,
         cx: &Context,
@@ -95,7 +103,8 @@ impl Programs {
         command.args(["--format=plain", "-B", &format!("--section={section}")]);
         command.arg(format!("--snapshot={}", dump.snapshot));
         // The tables are locked: whoever is in the way came since, and waits for that.
-        command.arg(format!("--lock-wait-timeout={}", options.lock_timeout.min(LOCKING).as_millis()));
+        command
+            .arg(format!("--lock-wait-timeout={}", options.lock_timeout.min(LOCKING).as_millis()));
         if dump.encoding != "SQL_ASCII" {
             command.arg("--encoding=UTF8");
         }
@@ -116,7 +125,11 @@ impl Programs {
         if len <= MOST {
             return run(cx, command.args(arguments), None, &doing).await;
         }
-        let text = format!("{doing}: {} tables are left out, which {} cannot be told", arguments.len(), self.version);
+        let text = format!(
+            "{doing}: {} tables are left out, which {} cannot be told",
+            arguments.len(),
+            self.version
+        );
         Err(SourceError::new(SourceErrorKind::Unsupported, text)
             .with_hint("install pg_dump of PostgreSQL 17 or newer, or select whole schemas"))
     }
@@ -138,10 +151,17 @@ impl Programs {
         run(cx, &mut command, None, "pg_dumpall cannot write roles and tablespaces").await
     }
 
-    /// With the same host, user and TLS as our own connections. Secrets go by the environment, which others cannot read.
-    async fn command(&self, name: &str, options: &PostgresOptions, host: &Host) -> SourceResult<Command> {
+    /// With the same host, user and TLS as our own connections. Secrets go by the environment,
+    /// which others cannot read.
+    async fn command(
+        &self,
+        name: &str,
+        options: &PostgresOptions,
+        host: &Host,
+    ) -> SourceResult<Command> {
         let mut command = Command::new(program(self.directory.as_deref(), name));
-        let inherited = std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("PG"));
+        let inherited =
+            std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("PG"));
         inherited.for_each(|(key, _)| _ = command.env_remove(key));
         let mode = match options.tls {
             TlsMode::Disable => "disable",
@@ -150,7 +170,10 @@ impl Programs {
             TlsMode::VerifyCa => "verify-ca",
             TlsMode::VerifyFull => "verify-full",
         };
-        command.env("PGHOST", &host.name).env("PGPORT", host.port.to_string()).env("PGUSER", &options.user);
+        command
+            .env("PGHOST", &host.name)
+            .env("PGPORT", host.port.to_string())
+            .env("PGUSER", &options.user);
         command.env("PGSSLMODE", mode).env("PGAPPNAME", "backup").env("LC_MESSAGES", "C");
         let files = [
             ("PGSSLROOTCERT", &options.tls_ca_file),
@@ -169,8 +192,10 @@ impl Programs {
             command.env("PGSSLMODE", mode).env("PGSSLROOTCERT", file);
         }
         let password = options.password().await?;
-        // As our own connections: nobody gets a password that can be read along who merely asks for it.
-        let is_private = options.tls >= TlsMode::VerifyCa || options.weak_passwords || is_local(host).await;
+        // As our own connections: nobody gets a password that can be read along who merely asks for
+        // it.
+        let is_private =
+            options.tls >= TlsMode::VerifyCa || options.weak_passwords || is_local(host).await;
         if options.channel_binding || (password.is_some() && !is_private) {
             command.env("PGCHANNELBINDING", "require");
         }
@@ -208,7 +233,8 @@ impl Excluded {
         }
     }
 
-    /// The same for `--filter`, where a line is one and backslashes begin what stands for something else.
+    /// The same for `--filter`, where a line is one and backslashes begin what stands for something
+    /// else.
     fn line(&self) -> String {
         let (what, name) = match self {
             Self::Schema(name) => ("schema", name),
@@ -238,8 +264,9 @@ async fn candidates() -> Vec<PathBuf> {
         let Ok(mut entries) = tokio::fs::read_dir(above).await else { continue };
         while let Ok(Some(entry)) = entries.next_entry().await {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let is_one =
-                above.ends_with("ostgresql") || above.ends_with("PostgreSQL") || name.starts_with("postgresql@");
+            let is_one = above.ends_with("ostgresql")
+                || above.ends_with("PostgreSQL")
+                || name.starts_with("postgresql@");
             if is_one || name.starts_with("pgsql-") {
                 found.push(entry.path().join(below));
             }
@@ -252,17 +279,26 @@ async fn candidates() -> Vec<PathBuf> {
 fn too_old(wanted: u32, known: &[Programs]) -> SourceError {
     let text = match known.iter().max_by_key(|found| found.major) {
         None => format!(
-            "pg_dump of PostgreSQL {wanted} or newer is needed for the definitions of objects, and there is none"
+            "pg_dump of PostgreSQL {wanted} or newer is needed for the definitions of objects, and \
+             there is none"
         ),
-        Some(found) => format!("the server is PostgreSQL {wanted}, and {} cannot read it", found.version),
+        Some(found) => {
+            format!("the server is PostgreSQL {wanted}, and {} cannot read it", found.version)
+        }
     };
     SourceError::new(SourceErrorKind::Unsupported, text).with_hint(format!(
-        "install the client programs (postgresql-client-{wanted} on Debian and Ubuntu, postgresql{wanted} on RHEL, \
-         postgresql@{wanted} with Homebrew), or name the directory of others"
+        "install the client programs (postgresql-client-{wanted} on Debian and Ubuntu, \
+         postgresql{wanted} on RHEL, postgresql@{wanted} with Homebrew), or name the directory of \
+         others"
     ))
 }
 
-async fn run(cx: &Context, command: &mut Command, input: Option<String>, doing: &str) -> SourceResult<String> {
+async fn run(
+    cx: &Context,
+    command: &mut Command,
+    input: Option<String>,
+    doing: &str,
+) -> SourceResult<String> {
     let running = async {
         let Some(input) = input else { return command.output().await };
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
@@ -280,8 +316,9 @@ async fn run(cx: &Context, command: &mut Command, input: Option<String>, doing: 
         () = cx.cancel.cancelled() => return Err(SourceError::cancelled()),
         output = running => output,
     };
-    let output =
-        output.map_err(|error| SourceError::new(SourceErrorKind::Invalid, doing.to_owned()).with_source(error))?;
+    let output = output.map_err(|error| {
+        SourceError::new(SourceErrorKind::Invalid, doing.to_owned()).with_source(error)
+    })?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     if !output.status.success() {
         return Err(refused(doing, &said));
@@ -290,18 +327,25 @@ async fn run(cx: &Context, command: &mut Command, input: Option<String>, doing: 
         cx.events.note(said);
     }
     String::from_utf8(output.stdout).map(settled).map_err(|_| {
-        SourceError::new(SourceErrorKind::Unsupported, format!("{doing}: there are names that are not UTF-8"))
-            .with_hint("rename these objects, or back the cluster up physically")
+        SourceError::new(
+            SourceErrorKind::Unsupported,
+            format!("{doing}: there are names that are not UTF-8"),
+        )
+        .with_hint("rename these objects, or back the cluster up physically")
     })
 }
 
-/// Newer programs make `\restrict` and `\unrestrict`, between which psql runs no commands of its own, by a random key. One that
-/// depends on the text alone is as hard to foresee for what stands in between, and gives the same text for the same objects.
+/// Newer programs make `\restrict` and `\unrestrict`, between which psql runs no commands of its
+/// own, by a random key. One that depends on the text alone is as hard to foresee for what stands
+/// in between, and gives the same text for the same objects.
 fn settled(text: String) -> String {
     // Not one of a text in the dump: before its own one there are only comments.
-    let head = text.lines().take_while(|line| line.is_empty() || line.starts_with("--") || line.starts_with('\\'));
+    let head = text
+        .lines()
+        .take_while(|line| line.is_empty() || line.starts_with("--") || line.starts_with('\\'));
     let key = head.filter_map(|line| line.strip_prefix("\\restrict ")).next().map(str::to_owned);
-    let is_key = |key: &String| key.len() >= KEY && key.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_key =
+        |key: &String| key.len() >= KEY && key.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let Some(key) = key.filter(is_key) else { return text };
     let bare = text.replace(&key, "");
     let settled = hex::encode(Sha256::digest(bare.as_bytes()));
@@ -310,24 +354,37 @@ fn settled(text: String) -> String {
 
 /// By what the program said last: what comes before are details.
 fn refused(doing: &str, said: &str) -> SourceError {
-    let brief: Vec<&str> = said.lines().filter(|line| !line.contains("detail: Query was")).take(3).collect();
+    let brief: Vec<&str> =
+        said.lines().filter(|line| !line.contains("detail: Query was")).take(3).collect();
     let text = format!("{doing}: {}", brief.join("; "));
-    let is_lock =
-        ["statement timeout", "lock timeout", "could not obtain lock"].iter().any(|reason| said.contains(reason));
+    let is_lock = ["statement timeout", "lock timeout", "could not obtain lock"]
+        .iter()
+        .any(|reason| said.contains(reason));
     if is_lock {
         return SourceError::new(SourceErrorKind::Unavailable, text)
             .with_hint("somebody holds a lock: try again later, or wait longer (lock_timeout)");
     }
     // It looks some things up as they are now, and not as its snapshot shows them.
-    let races = ["cache lookup failed", "could not open relation with OID", "could not find tuple", "concurrently"];
-    if races.iter().any(|reason| said.contains(reason)) || (said.contains("with OID") && said.contains("not exist")) {
-        return SourceError::new(SourceErrorKind::Unavailable, text)
-            .with_hint("somebody changes definitions without a pause: try again later, or leave these schemas out");
+    let races = [
+        "cache lookup failed",
+        "could not open relation with OID",
+        "could not find tuple",
+        "concurrently",
+    ];
+    if races.iter().any(|reason| said.contains(reason))
+        || (said.contains("with OID") && said.contains("not exist"))
+    {
+        return SourceError::new(SourceErrorKind::Unavailable, text).with_hint(
+            "somebody changes definitions without a pause: try again later, or leave \
+             these schemas out",
+        );
     }
     let error = SourceError::new(SourceErrorKind::Invalid, text);
     if said.contains("permission denied") {
-        return error
-            .with_hint("GRANT pg_read_all_data TO who backs up; before version 14 USAGE and SELECT, one by one");
+        return error.with_hint(
+            "GRANT pg_read_all_data TO who backs up; before version 14 USAGE and \
+             SELECT, one by one",
+        );
     }
     error
 }
@@ -346,7 +403,9 @@ mod tests {
 
     #[test]
     fn the_same_objects_give_the_same_text() {
-        let dump = |key: &str| format!("--\n\n\\restrict {key}\n\nCREATE TABLE t ();\n\n\\unrestrict {key}\n");
+        let dump = |key: &str| {
+            format!("--\n\n\\restrict {key}\n\nCREATE TABLE t ();\n\n\\unrestrict {key}\n")
+        };
         let (one, other) = ("abc123".repeat(10), "xyz".repeat(21));
         let settled_one = settled(dump(&one));
         assert_eq!(settled_one, settled(dump(&other)));

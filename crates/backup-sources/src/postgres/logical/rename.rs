@@ -1,8 +1,10 @@
-//! Restoring under other names: `shop=shop_test`, `shop.public=shop.old`, `shop.public.orders=shop.public.orders_old`.
+//! Restoring under other names: `shop=shop_test`, `shop.public=shop.old`,
+//! `shop.public.orders=shop.public.orders_old`.
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 
-/// Rules from names in the snapshot to names at the target. The first that matches wins; what none matches keeps its name.
+/// Rules from names in the snapshot to names at the target. The first that matches wins; what none
+/// matches keeps its name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Renames {
     rules: Vec<Rule>,
@@ -15,13 +17,17 @@ struct Rule {
 }
 
 impl Renames {
-    /// Rules of the form `from=to`: on either side a database, a schema (`database.schema`) or a table
-    /// (`database.schema.table`). A part may have one `*`; what it stands for replaces the one on the right.
+    /// Rules of the form `from=to`: on either side a database, a schema (`database.schema`) or a
+    /// table (`database.schema.table`). A part may have one `*`; what it stands for replaces the
+    /// one on the right.
     ///
     /// # Errors
     /// [`SourceErrorKind::Invalid`] names the first rule that makes no sense.
     pub fn new<S: AsRef<str>>(rules: impl IntoIterator<Item = S>) -> SourceResult<Self> {
-        let rules = rules.into_iter().map(|rule| Rule::parse(rule.as_ref())).collect::<SourceResult<_>>()?;
+        let rules = rules
+            .into_iter()
+            .map(|rule| Rule::parse(rule.as_ref()))
+            .collect::<SourceResult<_>>()?;
         Ok(Self { rules })
     }
 
@@ -33,7 +39,8 @@ impl Renames {
 
     /// The database that things of `database` go to; all of them go to one.
     pub(super) fn database(&self, database: &str) -> SourceResult<String> {
-        let mut found: Vec<String> = self.rules.iter().filter_map(|rule| rule.part(0, database)).collect();
+        let mut found: Vec<String> =
+            self.rules.iter().filter_map(|rule| rule.part(0, database)).collect();
         found.dedup();
         match found.as_slice() {
             [] => Ok(database.to_owned()),
@@ -53,7 +60,12 @@ impl Renames {
     }
 
     /// The schema and name that a relation gets.
-    pub(super) fn relation(&self, database: &str, schema: &str, name: &str) -> Option<(String, String)> {
+    pub(super) fn relation(
+        &self,
+        database: &str,
+        schema: &str,
+        name: &str,
+    ) -> Option<(String, String)> {
         let rules = self.rules.iter().filter(|rule| rule.from.len() == 3);
         rules
             .filter(|rule| rule.part(0, database).is_some())
@@ -65,7 +77,10 @@ impl Rule {
     fn parse(text: &str) -> SourceResult<Self> {
         let invalid = || {
             SourceError::new(SourceErrorKind::Invalid, format!("{text:?} is no renaming"))
-                .with_hint("write from=to with as many parts on both sides, for instance 'shop.public=shop.old'")
+                .with_hint(
+                    "write from=to with as many parts on both sides, for instance \
+                     'shop.public=shop.old'",
+                )
         };
         let (from, to) = text.split_once('=').ok_or_else(invalid)?;
         let parts = |side: &str| side.split('.').map(str::to_owned).collect::<Vec<_>>();
@@ -74,7 +89,9 @@ impl Rule {
         let pairs = rule.from.iter().zip(&rule.to);
         let sound = rule.from.len() == rule.to.len()
             && rule.from.len() <= 3
-            && pairs.clone().all(|(from, to)| !from.is_empty() && !to.is_empty() && stars(from) <= 1)
+            && pairs
+                .clone()
+                .all(|(from, to)| !from.is_empty() && !to.is_empty() && stars(from) <= 1)
             && pairs.clone().all(|(from, to)| stars(to) <= stars(from));
         if sound { Ok(rule) } else { Err(invalid()) }
     }
@@ -98,7 +115,9 @@ mod tests {
 
     #[test]
     fn names_become_others() {
-        let renames = Renames::new(["shop.public.orders=test.public.old", "shop.a*=test.b*", "w*=w*_2"]).unwrap();
+        let renames =
+            Renames::new(["shop.public.orders=test.public.old", "shop.a*=test.b*", "w*=w*_2"])
+                .unwrap();
         assert_eq!(renames.database("shop").unwrap(), "test");
         assert_eq!(renames.database("wiki").unwrap(), "wiki_2");
         assert_eq!(renames.database("crm").unwrap(), "crm");

@@ -6,7 +6,8 @@ fn hosts(options: &PostgresOptions) -> String {
 
 #[test]
 fn addresses_are_understood() {
-    let url = "postgres://me:se%2Fcret@a,b:5433,[::1]:7/shop?sslmode=verify-full&sslrootcert=/ca.pem";
+    let url =
+        "postgres://me:se%2Fcret@a,b:5433,[::1]:7/shop?sslmode=verify-full&sslrootcert=/ca.pem";
     let options = PostgresOptions::parse(url).unwrap();
     assert_eq!(hosts(&options), "a:5432 b:5433 [::1]:7");
     assert_eq!((&*options.user, &*options.database), ("me", "shop"));
@@ -14,10 +15,14 @@ fn addresses_are_understood() {
     assert_eq!((options.tls, options.tls_ca_file), (TlsMode::VerifyFull, Some("/ca.pem".into())));
     let options = PostgresOptions::parse(r"host=a,b port = 7 user='o''k' ").unwrap_err();
     assert_eq!(options.kind(), SourceErrorKind::Invalid);
-    let options = PostgresOptions::parse(r"host=/run,b port=7 user='o\'k' password = 'a b' ").unwrap();
+    let options =
+        PostgresOptions::parse(r"host=/run,b port=7 user='o\'k' password = 'a b' ").unwrap();
     assert_eq!(hosts(&options), "/run:7 b:7");
     assert_eq!((&*options.user, options.password.as_deref()), ("o'k", Some("a b")));
-    assert_eq!(hosts(&PostgresOptions::parse("postgresql://u@%2Fvar%2Frun:99/").unwrap()), "/var/run:99");
+    assert_eq!(
+        hosts(&PostgresOptions::parse("postgresql://u@%2Fvar%2Frun:99/").unwrap()),
+        "/var/run:99"
+    );
 }
 
 #[test]
@@ -40,14 +45,19 @@ fn what_is_wrong_is_said_without_the_address() {
 
 #[test]
 fn roots_of_the_system_need_the_name_checked() {
-    for query in
-        ["sslrootcert=system", "sslrootcert=system&sslmode=verify-full", "sslmode=verify-full&sslrootcert=system"]
-    {
+    for query in [
+        "sslrootcert=system",
+        "sslrootcert=system&sslmode=verify-full",
+        "sslmode=verify-full&sslrootcert=system",
+    ] {
         let options = PostgresOptions::parse(&format!("postgres://u@h/?{query}")).unwrap();
         assert_eq!((options.tls, options.tls_ca_file), (TlsMode::VerifyFull, None), "{query}");
     }
     for mode in ["disable", "prefer", "require", "verify-ca"] {
-        for query in [format!("sslrootcert=system&sslmode={mode}"), format!("sslmode={mode}&sslrootcert=system")] {
+        for query in [
+            format!("sslrootcert=system&sslmode={mode}"),
+            format!("sslmode={mode}&sslrootcert=system"),
+        ] {
             let error = PostgresOptions::parse(&format!("postgres://u@h/?{query}")).unwrap_err();
             assert!(error.chain().contains("verify-full"), "{query}");
         }
@@ -60,7 +70,10 @@ fn binding_to_the_channel_is_understood() {
         let options = PostgresOptions::parse(&format!("postgres://u@h/?channel_binding={value}"));
         options.map(|options| options.channel_binding).ok()
     };
-    assert_eq!(["require", "prefer", "disable", "maybe"].map(required), [Some(true), Some(false), Some(false), None]);
+    assert_eq!(
+        ["require", "prefer", "disable", "maybe"].map(required),
+        [Some(true), Some(false), Some(false), None]
+    );
 }
 
 #[test]

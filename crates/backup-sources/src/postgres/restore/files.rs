@@ -1,4 +1,5 @@
-//! Blobs on their way to the files that they belong to, in the order in which they are stored: written, or compared with what is there.
+//! Blobs on their way to the files that they belong to, in the order in which they are stored:
+//! written, or compared with what is there.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -56,13 +57,18 @@ impl Opened {
     fn take(&self, at: u64, data: &[u8]) -> SourceResult<()> {
         self.done.fetch_add(data.len() as u64, Ordering::Relaxed);
         match self.doing {
-            Doing::Writing => self.file.write_all_at(data, at).map_err(|error| failed(&self.path, error)),
+            Doing::Writing => {
+                self.file.write_all_at(data, at).map_err(|error| failed(&self.path, error))
+            }
             Doing::Comparing => {
                 let mut there = vec![0; data.len()];
                 match self.file.read_exact_at(&mut there, at) {
                     Ok(()) if there == data => Ok(()),
                     _ => {
-                        let text = format!("{}: what is there is not what was restored", self.path.display());
+                        let text = format!(
+                            "{}: what is there is not what was restored",
+                            self.path.display()
+                        );
                         Err(SourceError::new(SourceErrorKind::Mismatch, text))
                     }
                 }
@@ -73,7 +79,13 @@ impl Opened {
 
 impl Window {
     pub(super) fn new(doing: Doing) -> Self {
-        Self { doing, blobs: Vec::new(), places: Vec::new(), files: Vec::new(), done: Arc::default() }
+        Self {
+            doing,
+            blobs: Vec::new(),
+            places: Vec::new(),
+            files: Vec::new(),
+            done: Arc::default(),
+        }
     }
 
     pub(super) fn doing(&self) -> Doing {
@@ -111,7 +123,12 @@ impl Window {
     }
 
     /// Has the blobs of `node` fetched sooner or later, for the last file.
-    pub(super) async fn blobs(&mut self, job: &Job<'_>, node: &Node, part: Part) -> SourceResult<()> {
+    pub(super) async fn blobs(
+        &mut self,
+        job: &Job<'_>,
+        node: &Node,
+        part: Part,
+    ) -> SourceResult<()> {
         let mut at = 0;
         for blob in &node.content {
             let len = u64::from(job.snapshot.blob_len(blob)?);
@@ -132,7 +149,10 @@ impl Window {
         }
         if at != node.metadata.size {
             let name = String::from_utf8_lossy(&node.name).into_owned();
-            return Err(malformed(format!("the snapshot: {name} has {at} of {} bytes", node.metadata.size)));
+            return Err(malformed(format!(
+                "the snapshot: {name} has {at} of {} bytes",
+                node.metadata.size
+            )));
         }
         Ok(())
     }
@@ -146,7 +166,9 @@ impl Window {
             let file = &files[*file];
             match part {
                 Part::Whole => file.take(*at, data),
-                Part::Of(combined, layer) => combined.scatter(*layer, *at, data, |at, data| file.take(at, data)),
+                Part::Of(combined, layer) => {
+                    combined.scatter(*layer, *at, data, |at, data| file.take(at, data))
+                }
             }
         };
         job.snapshot.fetch(job.cx, &blobs, handle).await

@@ -1,8 +1,9 @@
 //! Which file comes from which backup.
 //!
-//! The newest layer says which files there are. One that it has in full comes from there; of one that is called
-//! `INCREMENTAL.<name>`, each block comes from the newest layer that has it, down to the one that has the file in full. The
-//! directories of all layers are gone through side by side. A full backup is one layer.
+//! The newest layer says which files there are. One that it has in full comes from there; of one
+//! that is called `INCREMENTAL.<name>`, each block comes from the newest layer that has it, down to
+//! the one that has the file in full. The directories of all layers are gone through side by side.
+//! A full backup is one layer.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
@@ -16,7 +17,9 @@ use backup_core::context::Context;
 use backup_core::format::{Node, Tree};
 use backup_core::id::BlobId;
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{Metadata, NodeKind, RestoreReport, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{
+    Metadata, NodeKind, RestoreReport, SourceError, SourceErrorKind, SourceResult,
+};
 use futures::StreamExt as _;
 
 use super::super::backup::Sums;
@@ -33,8 +36,13 @@ pub(in super::super) const TOGETHER: usize = 64;
 /// Where a data directory has files of relations.
 const RELATIONS: [&[u8]; 3] = [b"base", b"global", b"pg_tblspc"];
 
-/// Writes everything that belongs to the data directory; returns what is to be done to visibility maps.
-pub(super) async fn write(job: &Job<'_>, target: &Target, report: &mut RestoreReport) -> SourceResult<Maps> {
+/// Writes everything that belongs to the data directory; returns what is to be done to visibility
+/// maps.
+pub(super) async fn write(
+    job: &Job<'_>,
+    target: &Target,
+    report: &mut RestoreReport,
+) -> SourceResult<Maps> {
     refuse_unknown(job).await?;
     let mut walk = Walk::new(job, target, Doing::Writing);
     walk.all(report).await?;
@@ -43,9 +51,13 @@ pub(super) async fn write(job: &Job<'_>, target: &Target, report: &mut RestoreRe
     Ok(walk.maps)
 }
 
-/// Reads everything back: compared with what the server said when it was backed up, or block by block with the repository if it was put
-/// together.
-pub(super) async fn verify(job: &Job<'_>, target: &Target, report: &mut RestoreReport) -> SourceResult<()> {
+/// Reads everything back: compared with what the server said when it was backed up, or block by
+/// block with the repository if it was put together.
+pub(super) async fn verify(
+    job: &Job<'_>,
+    target: &Target,
+    report: &mut RestoreReport,
+) -> SourceResult<()> {
     if job.description.increments == 0 {
         return verify_sums(job, target, report).await;
     }
@@ -59,14 +71,18 @@ pub(super) async fn verify(job: &Job<'_>, target: &Target, report: &mut RestoreR
 /// A tablespace that nobody knows has no place.
 async fn refuse_unknown(job: &Job<'_>) -> SourceResult<()> {
     let newest = job.layout.newest(job.description.increments);
-    let Some(tree) = job.snapshot.find(&newest.tablespaces()).await?.and_then(|node| node.subtree) else {
+    let Some(tree) = job.snapshot.find(&newest.tablespaces()).await?.and_then(|node| node.subtree)
+    else {
         return Ok(());
     };
     for node in &job.snapshot.tree(&tree).await?.nodes {
         let oid = std::str::from_utf8(&node.name).ok().and_then(|name| name.parse::<u32>().ok());
         if oid.is_none_or(|oid| !job.description.tablespaces.contains_key(&oid)) {
             let path = newest.tablespaces().join(&node.name);
-            return Err(malformed(format!("the snapshot: {} belongs to no tablespace", path.display())));
+            return Err(malformed(format!(
+                "the snapshot: {} belongs to no tablespace",
+                path.display()
+            )));
         }
     }
     Ok(())
@@ -76,11 +92,13 @@ async fn refuse_unknown(job: &Job<'_>) -> SourceResult<()> {
 struct Level {
     place: PathBuf,
     trees: Vec<Option<BlobId>>,
-    /// Files of relations are here, or below: what is called like a file of an incremental backup elsewhere is somebody's own.
+    /// Files of relations are here, or below: what is called like a file of an incremental backup
+    /// elsewhere is somebody's own.
     has_relations: bool,
 }
 
-/// A file that is put together: its nodes with their layers, oldest first. The first one has it in full.
+/// A file that is put together: its nodes with their layers, oldest first. The first one has it in
+/// full.
 pub(in super::super) struct Chain {
     pub(in super::super) name: Vec<u8>,
     pub(in super::super) nodes: Vec<(u8, Node)>,
@@ -117,7 +135,8 @@ impl<'a> Walk<'a> {
 
     async fn all(&mut self, report: &mut RestoreReport) -> SourceResult<()> {
         let layers: Vec<Layout> = self.job.layout.layers(self.job.description.increments).collect();
-        let places: Vec<Vec<_>> = layers.iter().map(|layer| self.target.places(layer).collect()).collect();
+        let places: Vec<Vec<_>> =
+            layers.iter().map(|layer| self.target.places(layer).collect()).collect();
         let mut waiting = Vec::new();
         for at in 0..places[0].len() {
             let mut nodes = Vec::new();
@@ -137,7 +156,12 @@ impl<'a> Walk<'a> {
         if self.job.request.dry_run { Ok(()) } else { self.window.fetch(self.job).await }
     }
 
-    fn directory(&mut self, place: &Path, node: &Node, report: &mut RestoreReport) -> SourceResult<()> {
+    fn directory(
+        &mut self,
+        place: &Path,
+        node: &Node,
+        report: &mut RestoreReport,
+    ) -> SourceResult<()> {
         report.entries += 1;
         if self.writes() {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(place);
@@ -148,7 +172,11 @@ impl<'a> Walk<'a> {
     }
 
     /// Everything of a directory but the directories in it, which are returned.
-    async fn level(&mut self, level: Level, report: &mut RestoreReport) -> SourceResult<Vec<Level>> {
+    async fn level(
+        &mut self,
+        level: Level,
+        report: &mut RestoreReport,
+    ) -> SourceResult<Vec<Level>> {
         let mut trees = Vec::with_capacity(level.trees.len());
         for id in &level.trees {
             trees.push(match id {
@@ -164,10 +192,16 @@ impl<'a> Walk<'a> {
             match &node.metadata.kind {
                 NodeKind::Dir => {
                     self.directory(&place, node, report)?;
-                    let older = older.iter().map(|tree| tree.get(&node.name).and_then(|node| node.subtree));
+                    let older =
+                        older.iter().map(|tree| tree.get(&node.name).and_then(|node| node.subtree));
                     let is_top = level.place == self.target.root;
-                    let has_relations = level.has_relations || (is_top && is_of_relations(&node.name));
-                    below.push(Level { place, trees: older.chain([node.subtree]).collect(), has_relations });
+                    let has_relations =
+                        level.has_relations || (is_top && is_of_relations(&node.name));
+                    below.push(Level {
+                        place,
+                        trees: older.chain([node.subtree]).collect(),
+                        has_relations,
+                    });
                 }
                 NodeKind::Symlink { target: to } => {
                     report.entries += 1;
@@ -177,10 +211,14 @@ impl<'a> Walk<'a> {
                     }
                 }
                 NodeKind::File => match node.name.strip_prefix(Delta::PREFIX) {
-                    Some(name) if !older.is_empty() && level.has_relations => chains.push(chain(older, name, node)?),
+                    Some(name) if !older.is_empty() && level.has_relations => {
+                        chains.push(chain(older, name, node)?)
+                    }
                     _ => self.whole(place, node, report).await?,
                 },
-                _ => return Err(malformed(format!("the snapshot: {} is no file", place.display()))),
+                _ => {
+                    return Err(malformed(format!("the snapshot: {} is no file", place.display())));
+                }
             }
         }
         if !older.is_empty() {
@@ -197,7 +235,12 @@ impl<'a> Walk<'a> {
     }
 
     /// A file that is there in full.
-    async fn whole(&mut self, place: PathBuf, node: &Node, report: &mut RestoreReport) -> SourceResult<()> {
+    async fn whole(
+        &mut self,
+        place: PathBuf,
+        node: &Node,
+        report: &mut RestoreReport,
+    ) -> SourceResult<()> {
         count(report, node.metadata.size);
         if self.job.request.dry_run {
             return Ok(());
@@ -207,7 +250,12 @@ impl<'a> Walk<'a> {
     }
 
     /// Files that are put together.
-    async fn chains(&mut self, dir: &Path, chains: &[Chain], report: &mut RestoreReport) -> SourceResult<()> {
+    async fn chains(
+        &mut self,
+        dir: &Path,
+        chains: &[Chain],
+        report: &mut RestoreReport,
+    ) -> SourceResult<()> {
         let together = combined(self.job.cx, self.job.snapshot, chains).await?;
         for (chain, combined) in chains.iter().zip(together.into_iter().map(Arc::new)) {
             let Some((_, newest)) = chain.nodes.last() else { continue };
@@ -248,7 +296,8 @@ fn count(report: &mut RestoreReport, size: u64) {
 
 /// Where the blocks of a file are, down to the layer that has it in full.
 pub(in super::super) fn chain(older: &[Tree], name: &[u8], newest: &Node) -> SourceResult<Chain> {
-    let number = |at: usize| u8::try_from(at).map_err(|_| malformed("the snapshot: it has too many layers"));
+    let number =
+        |at: usize| u8::try_from(at).map_err(|_| malformed("the snapshot: it has too many layers"));
     let partial = [Delta::PREFIX, name].concat();
     let mut nodes = vec![(number(older.len())?, newest.clone())];
     for (at, tree) in older.iter().enumerate().rev() {
@@ -263,7 +312,9 @@ pub(in super::super) fn chain(older: &[Tree], name: &[u8], newest: &Node) -> Sou
         }
     }
     let shown = String::from_utf8_lossy(name).into_owned();
-    Err(malformed(format!("the snapshot: nothing has all of {shown}, of which only changes are there")))
+    Err(malformed(format!(
+        "the snapshot: nothing has all of {shown}, of which only changes are there"
+    )))
 }
 
 /// What becomes of files, in their order.
@@ -273,20 +324,26 @@ pub(in super::super) async fn combined(
     chains: &[Chain],
 ) -> SourceResult<Vec<Combined>> {
     let later = |chain: &Chain| chain.nodes.len().saturating_sub(1);
-    let nodes: Vec<&Node> = chains.iter().flat_map(|chain| chain.nodes.iter().skip(1).map(|(_, node)| node)).collect();
+    let nodes: Vec<&Node> =
+        chains.iter().flat_map(|chain| chain.nodes.iter().skip(1).map(|(_, node)| node)).collect();
     let mut deltas = deltas(cx, snapshot, &nodes).await?.into_iter();
     let mut together = Vec::with_capacity(chains.len());
     for chain in chains {
         let layers = chain.nodes.iter().skip(1).map(|(layer, _)| *layer);
         let of_chain: Vec<(u8, Delta)> = layers.zip(deltas.by_ref().take(later(chain))).collect();
-        let (first, full) = chain.nodes.first().ok_or_else(|| malformed("the snapshot: a file without a layer"))?;
+        let (first, full) =
+            chain.nodes.first().ok_or_else(|| malformed("the snapshot: a file without a layer"))?;
         together.push(Combined::new(*first, full.metadata.size, of_chain)?);
     }
     Ok(together)
 }
 
 /// What files of incremental backups say before their blocks, in their order.
-async fn deltas(cx: &Context, snapshot: &SnapshotReader, nodes: &[&Node]) -> SourceResult<Vec<Delta>> {
+async fn deltas(
+    cx: &Context,
+    snapshot: &SnapshotReader,
+    nodes: &[&Node],
+) -> SourceResult<Vec<Delta>> {
     let none = || malformed("a file of an incremental backup: it is empty");
     let blobs: SourceResult<Vec<BlobId>> =
         nodes.iter().map(|node| node.content.first().copied().ok_or_else(none)).collect();
@@ -328,7 +385,9 @@ async fn verify_names(job: &Job<'_>, target: &Target) -> SourceResult<()> {
     let newest = job.layout.newest(job.description.increments);
     let mut sums = Sums::of_sizes();
     for ((top, _), (prefix, _)) in target.places(&newest).zip(target.roots()) {
-        let Some(tree) = job.snapshot.find(&top).await?.and_then(|node| node.subtree) else { continue };
+        let Some(tree) = job.snapshot.find(&top).await?.and_then(|node| node.subtree) else {
+            continue;
+        };
         let mut walk = job.snapshot.walk_below(top.clone(), tree);
         while let Some((path, node)) = walk.next().await? {
             let name = &path.as_bytes()[top.as_bytes().len() + 1..];
@@ -345,18 +404,26 @@ async fn verify_names(job: &Job<'_>, target: &Target) -> SourceResult<()> {
         compared = sums.manifest(&piece).map(|_| ());
     }
     compared.and_then(|()| sums.finish()).map_err(|error| {
-        SourceError::new(SourceErrorKind::Mismatch, "the snapshot is not what the server has sent").with_source(error)
+        SourceError::new(SourceErrorKind::Mismatch, "the snapshot is not what the server has sent")
+            .with_source(error)
     })
 }
 
 /// Reads everything back and compares it with the server's manifest.
-async fn verify_sums(job: &Job<'_>, target: &Target, report: &mut RestoreReport) -> SourceResult<()> {
-    let (roots, manifest, cx) = (target.roots(), target.root.join("backup_manifest"), job.cx.clone());
+async fn verify_sums(
+    job: &Job<'_>,
+    target: &Target,
+    report: &mut RestoreReport,
+) -> SourceResult<()> {
+    let (roots, manifest, cx) =
+        (target.roots(), target.root.join("backup_manifest"), job.cx.clone());
     let work = move || -> SourceResult<u64> {
         let (mut sums, mut bytes) = (Sums::default(), 0);
         let mut buffer = vec![0; 1 << 20];
         for (prefix, root) in roots {
-            add_dir(&mut sums, &mut bytes, &mut buffer, &root, prefix.as_bytes(), &|| Ok(cx.check_cancelled()?))?;
+            add_dir(&mut sums, &mut bytes, &mut buffer, &root, prefix.as_bytes(), &|| {
+                Ok(cx.check_cancelled()?)
+            })?;
         }
         let mut file = File::open(&manifest).map_err(|error| failed(&manifest, error))?;
         loop {
@@ -369,13 +436,15 @@ async fn verify_sums(job: &Job<'_>, target: &Target, report: &mut RestoreReport)
         Ok(bytes)
     };
     let done = tokio::task::spawn_blocking(work).await;
-    let done =
-        done.map_err(|error| SourceError::new(SourceErrorKind::Target, "verifying failed").with_source(error))?;
+    let done = done.map_err(|error| {
+        SourceError::new(SourceErrorKind::Target, "verifying failed").with_source(error)
+    })?;
     report.verified_bytes += done.map_err(|error| match error.kind() {
-        SourceErrorKind::Unavailable => {
-            SourceError::new(SourceErrorKind::Mismatch, "what was restored is not what was backed up")
-                .with_source(error)
-        }
+        SourceErrorKind::Unavailable => SourceError::new(
+            SourceErrorKind::Mismatch,
+            "what was restored is not what was backed up",
+        )
+        .with_source(error),
         _ => error,
     })?;
     Ok(())

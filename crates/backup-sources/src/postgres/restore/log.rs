@@ -1,4 +1,5 @@
-//! The captured log, put where the server looks for it: into `pg_wal`, over what the backup brought along.
+//! The captured log, put where the server looks for it: into `pg_wal`, over what the backup brought
+//! along.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -15,7 +16,12 @@ use super::moment::Way;
 use super::target::{Target, failed};
 
 /// Writes the log that `log` names; returns how many bytes that were.
-pub(super) async fn place(job: &Job<'_>, target: &Target, log: &LogReplay, way: &Way) -> SourceResult<u64> {
+pub(super) async fn place(
+    job: &Job<'_>,
+    target: &Target,
+    log: &LogReplay,
+    way: &Way,
+) -> SourceResult<u64> {
     let mut tape = log.tape(job.cx)?;
     let mut files = Files { job, target, open: None };
     let mut bytes = 0;
@@ -35,13 +41,15 @@ pub(super) async fn place(job: &Job<'_>, target: &Target, log: &LogReplay, way: 
     Ok(bytes)
 }
 
-/// The copy goes on with a timeline whose number nobody has used: the server looks for the histories of those that there are.
+/// The copy goes on with a timeline whose number nobody has used: the server looks for the
+/// histories of those that there are.
 fn known_timelines(target: &Target, log: &LogReplay) -> SourceResult<()> {
     let timeline = log.timeline();
     for branch in timeline.branch_names() {
         let Ok(number) = branch.parse::<u32>() else { continue };
         let lineage = timeline.lineage(&branch);
-        let left = lineage.iter().filter_map(|(name, end)| Some((name.parse().ok()?, Lsn((*end)?))));
+        let left =
+            lineage.iter().filter_map(|(name, end)| Some((name.parse().ok()?, Lsn((*end)?))));
         let name = History::file_name(number);
         // The first timeline has none, and the server's own say more.
         if number > 1 && !target.log().join(&name).exists() {
@@ -82,9 +90,16 @@ impl Files<'_> {
         if self.open.as_ref().is_none_or(|(open, ..)| open != name) {
             let path = self.target.log().join(name);
             let size = self.job.segments.size();
-            let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-            let file =
-                opened.and_then(|file| file.set_len(size).map(|()| file)).map_err(|error| failed(&path, error))?;
+            let opened = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path);
+            let file = opened
+                .and_then(|file| file.set_len(size).map(|()| file))
+                .map_err(|error| failed(&path, error))?;
             self.target.own_like_root(&path)?;
             self.open = Some((name.to_owned(), path, file));
         }
@@ -94,7 +109,8 @@ impl Files<'_> {
         }
     }
 
-    /// The first segment of a timeline begins with what the one before has of it, as the server does it.
+    /// The first segment of a timeline begins with what the one before has of it, as the server
+    /// does it.
     fn begin_of_timeline(&mut self, from: u32, at: Lsn, next: u32) -> SourceResult<()> {
         let segments = self.job.segments;
         let number = segments.number(at);

@@ -1,10 +1,11 @@
 //! Visibility maps, brought in line with what was put together.
 //!
-//! A map says of each page of a table whether everybody sees all of it. Servers of 17 and 18 up to 17.10 and 18.4 overlooked in their
-//! summaries that a change of a table also changes its map: put together, a map may say of pages that changed what was true before,
-//! and index-only scans count rows that were deleted. Whichever server it was: wherever a page of the table is newer than the page
-//! of the map, the map is told that nothing is known of it, which costs a look at the table until the next VACUUM. What a map
-//! says of pages behind the table's end goes, too.
+//! A map says of each page of a table whether everybody sees all of it. Servers of 17 and 18 up to
+//! 17.10 and 18.4 overlooked in their summaries that a change of a table also changes its map: put
+//! together, a map may say of pages that changed what was true before, and index-only scans count
+//! rows that were deleted. Whichever server it was: wherever a page of the table is newer than the
+//! page of the map, the map is told that nothing is known of it, which costs a look at the table
+//! until the next VACUUM. What a map says of pages behind the table's end goes, too.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -45,8 +46,8 @@ pub(in super::super) struct Map {
     path: PathBuf,
     /// Which layer each of its pages is from.
     owners: Vec<Option<u8>>,
-    /// Pages of the table that nothing is known of: a bit of each, up to the last of them. As many pages as a large table has may have
-    /// changed, each by itself.
+    /// Pages of the table that nothing is known of: a bit of each, up to the last of them. As many
+    /// pages as a large table has may have changed, each by itself.
     stale: Vec<u64>,
     /// Length of the table, pages.
     len: u64,
@@ -76,8 +77,8 @@ impl Map {
         self.len.div_ceil(KNOWN) * BLOCK
     }
 
-    /// Clears what page `number` of the map says of pages of the table of which nothing is known, or which are not there; whether there was
-    /// anything.
+    /// Clears what page `number` of the map says of pages of the table of which nothing is known,
+    /// or which are not there; whether there was anything.
     pub(in super::super) fn mend_page(&self, number: u64, page: &mut [u8; BLOCK as usize]) -> bool {
         let first = number * KNOWN;
         let before = *page;
@@ -108,13 +109,20 @@ fn table(name: &[u8]) -> Option<(Vec<u8>, u64)> {
 
 impl Maps {
     /// Another directory, whose files in the newest layer are `nodes`.
-    pub(in super::super) fn enter<'n>(&mut self, dir: &Path, newest: usize, nodes: impl Iterator<Item = &'n Node>) {
+    pub(in super::super) fn enter<'n>(
+        &mut self,
+        dir: &Path,
+        newest: usize,
+        nodes: impl Iterator<Item = &'n Node>,
+    ) {
         use std::os::unix::ffi::OsStrExt as _;
         self.leave();
         self.newest = u8::try_from(newest).unwrap_or(u8::MAX);
         for node in nodes {
             // A map that is there in full is right.
-            if let Some(name) = node.name.strip_prefix(Delta::PREFIX).filter(|name| name.ends_with(MAP)) {
+            if let Some(name) =
+                node.name.strip_prefix(Delta::PREFIX).filter(|name| name.ends_with(MAP))
+            {
                 let path = dir.join(std::ffi::OsStr::from_bytes(name));
                 self.here.insert(name[..name.len() - MAP.len()].to_vec(), self.maps.len());
                 self.maps.push(Map { path, owners: Vec::new(), stale: Vec::new(), len: 0 });
@@ -174,7 +182,8 @@ fn mend(map: &Map) -> std::io::Result<()> {
     (0..pages).try_for_each(|page| forget(&file, page, map))
 }
 
-/// Clears the bits of pages of the table of which nothing is known, or which are not there, in a page of the map.
+/// Clears the bits of pages of the table of which nothing is known, or which are not there, in a
+/// page of the map.
 fn forget(file: &File, number: u64, map: &Map) -> std::io::Result<()> {
     let first = number * KNOWN;
     // Most pages need not be read.
@@ -207,7 +216,12 @@ mod tests {
     fn nothing_is_known_of_pages_that_are_newer() {
         let dir = tempfile::tempdir().unwrap();
         let path = map(dir.path(), 3);
-        let mut one = Map { path: path.clone(), owners: vec![Some(0), Some(2), None], stale: Vec::new(), len: 0 };
+        let mut one = Map {
+            path: path.clone(),
+            owners: vec![Some(0), Some(2), None],
+            stale: Vec::new(),
+            len: 0,
+        };
         let layer = |at: u64| if at % 10 == 3 { Some(2) } else { Some(0) };
         one.table(0, (0..2 * KNOWN - 7).map(layer));
         mend(&one).unwrap();
@@ -217,7 +231,10 @@ mod tests {
             assert_eq!(bits(&path, at), if is_known { 3 } else { 0 }, "{at}");
         }
         assert!(bits(&path, 3) == 0 && bits(&path, 13) == 0 && bits(&path, KNOWN + 1) == 3);
-        assert!((2 * KNOWN - 7..2 * KNOWN).all(|at| bits(&path, at) == 0), "behind the table's end");
+        assert!(
+            (2 * KNOWN - 7..2 * KNOWN).all(|at| bits(&path, at) == 0),
+            "behind the table's end"
+        );
     }
 
     #[test]

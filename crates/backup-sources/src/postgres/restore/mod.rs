@@ -13,13 +13,15 @@
 //! | `start.rs` | starting it, until it takes writes |
 //!
 //! # What is promised
-//! The restored server always gets an explicit place to stop at, and before that is written every record up to there was read
-//! with its checksum. So it never ends silently where something is missing, which a server without a target does.
+//! The restored server always gets an explicit place to stop at, and before that is written every
+//! record up to there was read with its checksum. So it never ends silently where something is
+//! missing, which a server without a target does.
 //!
 //! # What a killed restore leaves
-//! `global/pg_control` gets its name last, when settings, `recovery.signal` and everything else are on the disk: no server starts
-//! on a directory without it. The original's `tablespace_map` never has its real name there, so that nothing is written to where
-//! the original's tablespaces are. Restore into another empty directory then.
+//! `global/pg_control` gets its name last, when settings, `recovery.signal` and everything else are
+//! on the disk: no server starts on a directory without it. The original's `tablespace_map` never
+//! has its real name there, so that nothing is written to where the original's tablespaces are.
+//! Restore into another empty directory then.
 
 mod files;
 mod layers;
@@ -35,7 +37,9 @@ use std::path::Path;
 use backup_core::context::Context;
 use backup_core::event::WarningKind;
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{IfExists, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{
+    IfExists, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
+};
 
 use super::backup::Description;
 use super::error::malformed;
@@ -53,8 +57,8 @@ pub(super) use target::label_of_full;
 pub(super) enum Purpose {
     /// To take the place of the original, or to go on beside it.
     Successor,
-    /// To be read for a while by nobody else: nothing of the original's configuration counts, and everything belongs to this user and
-    /// group, if they are given.
+    /// To be read for a while by nobody else: nothing of the original's configuration counts, and
+    /// everything belongs to this user and group, if they are given.
     Scratch { owner: Option<(u32, u32)> },
 }
 
@@ -68,7 +72,12 @@ pub(super) struct Restored {
 
 impl Restored {
     /// Starts the server with the programs in a directory, and waits until it has replayed its log.
-    pub(super) async fn start(&self, cx: &Context, options: &PostgresOptions, programs: &Path) -> SourceResult<()> {
+    pub(super) async fn start(
+        &self,
+        cx: &Context,
+        options: &PostgresOptions,
+        programs: &Path,
+    ) -> SourceResult<()> {
         start::start(cx, programs, &self.target, start::limit(options, self.log)).await
     }
 }
@@ -85,8 +94,8 @@ struct Job<'a> {
     purpose: Purpose,
 }
 
-/// Writes a snapshot to an empty directory, and what the server needs to get to the moment that is asked for; starts the server, if
-/// `options` say so.
+/// Writes a snapshot to an empty directory, and what the server needs to get to the moment that is
+/// asked for; starts the server, if `options` say so.
 pub(super) async fn restore(
     cx: &Context,
     options: &PostgresOptions,
@@ -100,14 +109,16 @@ pub(super) async fn restore(
         }
         None => None,
     };
-    let (report, restored) = restore_for(cx, options, request, snapshot, Purpose::Successor).await?;
+    let (report, restored) =
+        restore_for(cx, options, request, snapshot, Purpose::Successor).await?;
     if let (Some(restored), Some(programs)) = (restored, programs) {
         restored.start(cx, options, &programs).await?;
     }
     Ok(report)
 }
 
-/// Writes a snapshot to an empty directory, and what the server needs to get to the moment that is asked for.
+/// Writes a snapshot to an empty directory, and what the server needs to get to the moment that is
+/// asked for.
 pub(super) async fn restore_for(
     cx: &Context,
     options: &PostgresOptions,
@@ -116,16 +127,24 @@ pub(super) async fn restore_for(
     purpose: Purpose,
 ) -> SourceResult<(RestoreReport, Option<Restored>)> {
     if !request.selection.is_all() {
-        let error = SourceError::new(SourceErrorKind::Unsupported, "a data directory is restored as a whole");
+        let error = SourceError::new(
+            SourceErrorKind::Unsupported,
+            "a data directory is restored as a whole",
+        );
         return Err(error.with_hint("name a server as the target, postgres://…, for a part of it"));
     }
     if request.if_exists != IfExists::Fail {
-        let error =
-            SourceError::new(SourceErrorKind::Unsupported, "a data directory is never written over another one");
-        return Err(error.with_hint("choose a new or an empty directory, and leave --if-exists out"));
+        let error = SourceError::new(
+            SourceErrorKind::Unsupported,
+            "a data directory is never written over another one",
+        );
+        return Err(
+            error.with_hint("choose a new or an empty directory, and leave --if-exists out")
+        );
     }
     let (layout, description) = Description::read(snapshot).await?;
-    let segments = Segments::of_size(description.wal_segment_size).ok_or_else(|| malformed("cluster.json"))?;
+    let segments =
+        Segments::of_size(description.wal_segment_size).ok_or_else(|| malformed("cluster.json"))?;
     let job = Job { cx, options, request, snapshot, layout, description, segments, purpose };
     let mut report = RestoreReport::default();
     job.warn_of_damage(&mut report).await?;
@@ -158,7 +177,8 @@ impl Job<'_> {
         for layer in self.layout.layers(self.description.increments) {
             if self.snapshot.find(&layer.damage()).await?.is_some() {
                 report.warnings += 1;
-                let text = "the server found damaged pages when it was backed up: they are restored as they were";
+                let text = "the server found damaged pages when it was backed up: they are \
+                            restored as they were";
                 self.cx.events.warn(WarningKind::Other, layer.damage().display(), text);
             }
         }

@@ -1,5 +1,6 @@
-//! From the moment that is asked for to the record to stop behind. The server is told the place where that record begins
-//! (`recovery_target_lsn`, inclusive): it compares beginnings, and stops behind the first record that does not begin earlier.
+//! From the moment that is asked for to the record to stop behind. The server is told the place
+//! where that record begins (`recovery_target_lsn`, inclusive): it compares beginnings, and stops
+//! behind the first record that does not begin earlier.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -55,10 +56,18 @@ impl Way {
         let (start, consistent) = (place(&job.description.start)?, place(&job.description.end)?);
         let timeline = job.description.timeline;
         let Some(log) = &job.request.log else {
-            return Ok(Self { start, consistent, left: Vec::new(), timeline, end: consistent, until: None });
+            return Ok(Self {
+                start,
+                consistent,
+                left: Vec::new(),
+                timeline,
+                end: consistent,
+                until: None,
+            });
         };
         let plan = log.plan();
-        let number = |branch: &str| branch.parse::<u32>().map_err(|_| malformed("the timeline of the log"));
+        let number =
+            |branch: &str| branch.parse::<u32>().map_err(|_| malformed("the timeline of the log"));
         let left: SourceResult<Vec<_>> =
             plan.turns.iter().map(|turn| Ok((number(&turn.branch)?, Lsn(turn.offset)))).collect();
         Ok(Self {
@@ -116,9 +125,14 @@ impl Search<'_> {
         if self.found {
             return;
         }
-        let later = self.until.is_some_and(|until| event.moment.as_ref().is_some_and(|moment| moment.time() > until));
+        let later = self
+            .until
+            .is_some_and(|until| event.moment.as_ref().is_some_and(|moment| moment.time() > until));
         // Clocks that run apart make the backup seem older than it is.
-        if later && event.to <= self.consistent && matches!(event.moment, Some(Moment::Ended { .. })) {
+        if later
+            && event.to <= self.consistent
+            && matches!(event.moment, Some(Moment::Ended { .. }))
+        {
             self.early.get_or_insert_with(|| event.clone());
         }
         self.found = match (self.wanted, &event.moment) {
@@ -126,8 +140,12 @@ impl Search<'_> {
                 self.found = true;
                 return;
             }
-            (RecoveryTarget::Transaction(wanted), Some(Moment::Ended { transaction, .. })) => wanted == transaction,
-            (RecoveryTarget::RestorePoint(wanted), Some(Moment::RestorePoint { name, .. })) => wanted == name,
+            (RecoveryTarget::Transaction(wanted), Some(Moment::Ended { transaction, .. })) => {
+                wanted == transaction
+            }
+            (RecoveryTarget::RestorePoint(wanted), Some(Moment::RestorePoint { name, .. })) => {
+                wanted == name
+            }
             _ => false,
         };
         self.last = Some(event);
@@ -140,20 +158,32 @@ pub(super) async fn find(job: &Job<'_>, target: &Target, way: &Way) -> SourceRes
     if *wanted == RecoveryTarget::Immediate {
         return Ok(Stop::Consistent);
     }
-    let mut search =
-        Search { wanted, until: way.until, consistent: way.consistent, early: None, last: None, found: false };
+    let mut search = Search {
+        wanted,
+        until: way.until,
+        consistent: way.consistent,
+        early: None,
+        last: None,
+        found: false,
+    };
     let mut records = Records::new(job.segments, way.start);
     let mut buffer = vec![0; PIECE];
     loop {
         job.cx.check_cancelled()?;
         let at = records.at();
         let behind_end = at >= way.end;
-        if search.found || (behind_end && (way.until.is_none() || *wanted != RecoveryTarget::Planned)) {
+        if search.found
+            || (behind_end && (way.until.is_none() || *wanted != RecoveryTarget::Planned))
+        {
             break;
         }
         let len = read(job, target, way, at, &mut buffer)?;
         // Up to the end everything must be there; what follows is looked at for the time only.
-        let len = if behind_end { len } else { len.min(usize::try_from(way.end.0 - at.0).unwrap_or(len)) };
+        let len = if behind_end {
+            len
+        } else {
+            len.min(usize::try_from(way.end.0 - at.0).unwrap_or(len))
+        };
         let pushed = records.push(&buffer[..len], |event| search.see(event, behind_end));
         match (len == 0 || records.ended(), pushed) {
             (false, Ok(())) => {}
@@ -182,20 +212,31 @@ fn stop_behind(search: Search<'_>, way: &Way) -> SourceResult<Stop> {
             "what ended at {} is later than wanted, and is in the backup, which ends at {}",
             early.to, way.consistent
         );
-        return Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint("begin with an older snapshot"));
+        return Err(SourceError::new(SourceErrorKind::Invalid, text)
+            .with_hint("begin with an older snapshot"));
     }
     match search.last {
         Some(last) if last.to >= way.consistent => Ok(Stop::Behind(last.from)),
         Some(last) if !what.is_empty() => {
-            let text = format!("{what} at {} is before the backup is consistent, at {}", last.to, way.consistent);
-            Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint("begin with an older snapshot"))
+            let text = format!(
+                "{what} at {} is before the backup is consistent, at {}",
+                last.to, way.consistent
+            );
+            Err(SourceError::new(SourceErrorKind::Invalid, text)
+                .with_hint("begin with an older snapshot"))
         }
         _ => Err(missing(way.start, way)),
     }
 }
 
 /// The log from `at` on, at most to the end of its segment. Nothing if there is no such segment.
-fn read(job: &Job<'_>, target: &Target, way: &Way, at: Lsn, buffer: &mut [u8]) -> SourceResult<usize> {
+fn read(
+    job: &Job<'_>,
+    target: &Target,
+    way: &Way,
+    at: Lsn,
+    buffer: &mut [u8],
+) -> SourceResult<usize> {
     use std::os::unix::fs::FileExt as _;
     let number = job.segments.number(at);
     let path = target.log().join(job.segments.name(way.timeline_of(job, number), number));
@@ -209,7 +250,8 @@ fn read(job: &Job<'_>, target: &Target, way: &Way, at: Lsn, buffer: &mut [u8]) -
 
 fn missing(at: Lsn, way: &Way) -> SourceError {
     let text = format!("the log has a hole at {at}, before {}", way.end);
-    SourceError::new(SourceErrorKind::Mismatch, text).with_hint("choose a moment before it, or another snapshot")
+    SourceError::new(SourceErrorKind::Mismatch, text)
+        .with_hint("choose a moment before it, or another snapshot")
 }
 
 #[cfg(test)]
@@ -219,11 +261,23 @@ mod tests {
     /// What is found if a transaction ends at `at`, `seconds` later than wanted.
     fn found(at: u64, seconds: i64) -> SourceResult<Stop> {
         let (until, consistent) = (Timestamp::UNIX_EPOCH, Lsn(0x500));
-        let way =
-            Way { start: Lsn(0x100), consistent, left: Vec::new(), timeline: 1, end: consistent, until: Some(until) };
+        let way = Way {
+            start: Lsn(0x100),
+            consistent,
+            left: Vec::new(),
+            timeline: 1,
+            end: consistent,
+            until: Some(until),
+        };
         let wanted = RecoveryTarget::Planned;
-        let mut search =
-            Search { wanted: &wanted, until: way.until, consistent, early: None, last: None, found: false };
+        let mut search = Search {
+            wanted: &wanted,
+            until: way.until,
+            consistent,
+            early: None,
+            last: None,
+            found: false,
+        };
         let time = Timestamp::from_second(seconds).unwrap();
         let ended = Some(Moment::Ended { transaction: 7, time });
         search.see(Event { from: Lsn(at - 8), to: Lsn(at), moment: ended }, at > consistent.0);
@@ -235,7 +289,10 @@ mod tests {
     fn what_is_later_than_wanted_must_not_be_in_the_backup() {
         assert!(found(0x300, 0).is_ok());
         let error = found(0x300, 1).unwrap_err();
-        assert!(error.kind() == SourceErrorKind::Invalid && error.hint().unwrap().contains("older snapshot"));
+        assert!(
+            error.kind() == SourceErrorKind::Invalid
+                && error.hint().unwrap().contains("older snapshot")
+        );
         assert!(!found(0x580, 1).is_err_and(|error| error.kind() == SourceErrorKind::Invalid));
     }
 }

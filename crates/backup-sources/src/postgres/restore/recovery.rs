@@ -10,8 +10,10 @@ use super::moment::{Stop, Way};
 use super::target::{Target, failed};
 use super::{Job, Purpose};
 
-/// Settings that an earlier restore has left, or that would make a copy write where the original does.
-const REMOVED: [&str; 5] = ["recovery_", "restore_command", "archive_cleanup_command", "primary_", "standby_mode"];
+/// Settings that an earlier restore has left, or that would make a copy write where the original
+/// does.
+const REMOVED: [&str; 5] =
+    ["recovery_", "restore_command", "archive_cleanup_command", "primary_", "standby_mode"];
 
 /// What stands above the place to stop at.
 const HEADING: &str = "# From the restore: where the server stops to replay its log.\n";
@@ -23,7 +25,12 @@ const SIGNALS: [&str; 2] = ["standby.signal", "recovery.signal"];
 const NOBODY_READS: &str = "hot_standby = off";
 
 /// Writes settings and `recovery.signal`.
-pub(super) async fn configure(job: &Job<'_>, target: &Target, way: &Way, stop: Stop) -> SourceResult<()> {
+pub(super) async fn configure(
+    job: &Job<'_>,
+    target: &Target,
+    way: &Way,
+    stop: Stop,
+) -> SourceResult<()> {
     let before = match job.purpose {
         Purpose::Successor => {
             complete(job, target).await?;
@@ -35,14 +42,23 @@ pub(super) async fn configure(job: &Job<'_>, target: &Target, way: &Way, stop: S
         }
     };
     let mut text = String::new();
-    for line in before.lines().filter(|line| !REMOVED.iter().any(|name| line.trim_start().starts_with(name))) {
+    for line in before
+        .lines()
+        .filter(|line| !REMOVED.iter().any(|name| line.trim_start().starts_with(name)))
+    {
         text.push_str(line);
         text.push('\n');
     }
     text.push_str(&settings(way.timeline, stop));
-    text.push_str("# A server that replays a log must have these at least as large as the one that wrote it.\n");
-    for (name, value) in
-        job.description.settings.iter().chain(job.options.settings.iter().map(|(name, value)| (name, value)))
+    text.push_str(
+        "# A server that replays a log must have these at least as large as the one that \
+         wrote it.\n",
+    );
+    for (name, value) in job
+        .description
+        .settings
+        .iter()
+        .chain(job.options.settings.iter().map(|(name, value)| (name, value)))
     {
         // Writing to a string never fails.
         _ = writeln!(text, "{name} = {}", quoted(value));
@@ -53,44 +69,51 @@ pub(super) async fn configure(job: &Job<'_>, target: &Target, way: &Way, stop: S
     target.write("recovery.signal", b"")
 }
 
-/// The server has got where it was told to: nobody who makes it replay a log again, such as for a standby, means the same place.
+/// The server has got where it was told to: nobody who makes it replay a log again, such as for a
+/// standby, means the same place.
 pub(super) fn forget(target: &Target) -> SourceResult<()> {
     let before = target.read("postgresql.auto.conf")?;
     let is_place = |line: &&str| {
-        line.starts_with("recovery_target") || line.starts_with("restore_command") || *line == NOBODY_READS
+        line.starts_with("recovery_target")
+            || line.starts_with("restore_command")
+            || *line == NOBODY_READS
     };
-    let mut text: String = before.lines().filter(|line| !is_place(line)).flat_map(|line| [line, "\n"]).collect();
+    let mut text: String =
+        before.lines().filter(|line| !is_place(line)).flat_map(|line| [line, "\n"]).collect();
     text = text.replace(HEADING, "");
     target.replace("postgresql.auto.conf", text.as_bytes())
 }
 
-/// Everything that is needed lies in `pg_wal`: nothing is fetched. What a copy would do to others is switched off.
+/// Everything that is needed lies in `pg_wal`: nothing is fetched. What a copy would do to others
+/// is switched off.
 fn settings(timeline: u32, stop: Stop) -> String {
     let stop = match stop {
         Stop::Consistent => "recovery_target = 'immediate'".to_owned(),
-        Stop::Behind(lsn) => format!("recovery_target_lsn = '{lsn}'\nrecovery_target_inclusive = on"),
+        Stop::Behind(lsn) => {
+            format!("recovery_target_lsn = '{lsn}'\nrecovery_target_inclusive = on")
+        }
     };
     format!(
-        "{HEADING}\
-         restore_command = 'false'\n{stop}\nrecovery_target_timeline = '{timeline}'\nrecovery_target_action = 'promote'\n\
-         # Whoever reads while it replays wants settings as large as the original had at any time since; nobody does.\n\
-         {NOBODY_READS}\n\
-         # A copy must not touch what belongs to the original. Take these out when this server takes its place.\n\
-         archive_mode = off\nprimary_conninfo = ''\nprimary_slot_name = ''\nsynchronous_standby_names = ''\n\
-         # Its subscriptions would take what is meant for the original's, and use up the publisher's slots.\n\
-         max_logical_replication_workers = 0\n"
+        "{HEADING}restore_command = 'false'\n{stop}\nrecovery_target_timeline = \
+         '{timeline}'\nrecovery_target_action = 'promote'\n# Whoever reads while it replays wants \
+         settings as large as the original had at any time since; nobody does.\n{NOBODY_READS}\n# \
+         A copy must not touch what belongs to the original. Take these out when this server takes \
+         its place.\narchive_mode = off\nprimary_conninfo = ''\nprimary_slot_name = \
+         ''\nsynchronous_standby_names = ''\n# Its subscriptions would take what is meant for the \
+         original's, and use up the publisher's slots.\nmax_logical_replication_workers = 0\n"
     )
 }
 
-/// Where the configuration lay outside of the data directory, the server gets one that it can start with; the files of the
-/// original stand beside it.
+/// Where the configuration lay outside of the data directory, the server gets one that it can start
+/// with; the files of the original stand beside it.
 async fn complete(job: &Job<'_>, target: &Target) -> SourceResult<()> {
     if !target.root.join("postgresql.conf").exists() {
         let text = "# The original's configuration lay outside of its data directory.\n";
         target.write("postgresql.conf", text.as_bytes())?;
     }
     if !target.root.join("pg_hba.conf").exists() {
-        let text = "local all all peer\nhost all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 scram-sha-256\n";
+        let text = "local all all peer\nhost all all 127.0.0.1/32 scram-sha-256\nhost all all \
+                    ::1/128 scram-sha-256\n";
         target.write("pg_hba.conf", text.as_bytes())?;
     }
     if !target.root.join("pg_ident.conf").exists() {
@@ -112,11 +135,15 @@ async fn complete(job: &Job<'_>, target: &Target) -> SourceResult<()> {
     Ok(())
 }
 
-/// What has to stand behind a configuration that says where the original has its files, or may say so in files that it includes: the
-/// last value counts. `data_directory` would make the copy's server run on the original, whatever `-D` says.
+/// What has to stand behind a configuration that says where the original has its files, or may say
+/// so in files that it includes: the last value counts. `data_directory` would make the copy's
+/// server run on the original, whatever `-D` says.
 fn own_places(conf: &str, root: &Path) -> Option<String> {
-    const PLACES: [&str; 5] = ["data_directory", "hba_file", "ident_file", "external_pid_file", "include"];
-    let names = |line: &str| PLACES.iter().any(|name| line.trim_start().to_ascii_lowercase().starts_with(name));
+    const PLACES: [&str; 5] =
+        ["data_directory", "hba_file", "ident_file", "external_pid_file", "include"];
+    let names = |line: &str| {
+        PLACES.iter().any(|name| line.trim_start().to_ascii_lowercase().starts_with(name))
+    };
     if !conf.lines().any(names) {
         return None;
     }
@@ -130,9 +157,13 @@ fn own_places(conf: &str, root: &Path) -> Option<String> {
     ))
 }
 
-/// Nothing of the original's configuration counts: it may load what is not here, and lead to where the original's files are.
+/// Nothing of the original's configuration counts: it may load what is not here, and lead to where
+/// the original's files are.
 fn isolate(target: &Target) -> SourceResult<()> {
-    let files = [("postgresql.conf", "# All settings are in postgresql.auto.conf.\n"), ("pg_ident.conf", "")];
+    let files = [
+        ("postgresql.conf", "# All settings are in postgresql.auto.conf.\n"),
+        ("pg_ident.conf", ""),
+    ];
     for (name, text) in files.into_iter().chain([("pg_hba.conf", "local all all trust\n")]) {
         target.remove(name)?;
         target.write(name, text.as_bytes())?;
@@ -154,8 +185,11 @@ mod tests {
     fn a_copy_runs_on_its_own_files() {
         let root = Path::new("/srv/o'neill");
         assert_eq!(own_places("port = 5432\n# data_directory = '/x'\n", root), None);
-        for conf in ["data_directory = '/var/lib/pgsql/data'\n", "a = b\n  HBA_FILE '/etc/hba'", "include_dir 'conf.d'"]
-        {
+        for conf in [
+            "data_directory = '/var/lib/pgsql/data'\n",
+            "a = b\n  HBA_FILE '/etc/hba'",
+            "include_dir 'conf.d'",
+        ] {
             let places = own_places(conf, root).unwrap();
             assert!(places.contains("\ndata_directory = '/srv/o''neill'\n"), "{places}");
             assert!(places.contains("\nhba_file = '/srv/o''neill/pg_hba.conf'\n"), "{places}");
@@ -165,7 +199,11 @@ mod tests {
     #[test]
     fn a_copy_leaves_others_alone() {
         let text = settings(7, Stop::Behind(Lsn(0x500_0028)));
-        for line in ["recovery_target_lsn = '0/5000028'", "recovery_target_timeline = '7'", "archive_mode = off"] {
+        for line in [
+            "recovery_target_lsn = '0/5000028'",
+            "recovery_target_timeline = '7'",
+            "archive_mode = off",
+        ] {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
         assert!(text.lines().any(|line| line == "max_logical_replication_workers = 0"), "{text}");

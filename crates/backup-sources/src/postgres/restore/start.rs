@@ -51,14 +51,17 @@ pub(super) async fn programs(version: u32, dirs: &[PathBuf]) -> SourceResult<Pat
     if let Some(found) = find(major, dirs).await {
         return Ok(found);
     }
-    let text = format!("the programs of PostgreSQL {major}, which the restored server needs, were not found");
+    let text = format!(
+        "the programs of PostgreSQL {major}, which the restored server needs, were not found"
+    );
     let hint = "name the directory that holds its pg_ctl and postgres, or leave starting out";
     Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint(hint))
 }
 
 /// Of `postgres (PostgreSQL) 15.18 (Debian …)`.
 async fn major_of(postgres: &Path) -> Option<u32> {
-    let asking = Command::new(postgres).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
+    let asking =
+        Command::new(postgres).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(SAYING, asking).await.ok()?.ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let version = text.split_once("(PostgreSQL) ")?.1;
@@ -71,16 +74,23 @@ pub(super) fn limit(options: &PostgresOptions, log: u64) -> Duration {
 }
 
 /// Starts it as the owner of its directory: no server runs as root. It may take `limit`.
-pub(super) async fn start(cx: &Context, programs: &Path, target: &Target, limit: Duration) -> SourceResult<()> {
+pub(super) async fn start(
+    cx: &Context,
+    programs: &Path,
+    target: &Target,
+    limit: Duration,
+) -> SourceResult<()> {
     let log = target.root.join("restore.log");
     let pg_ctl = |arguments, limit| unless_cancelled(cx, run(programs, target, arguments, limit));
-    // Before it has replayed what makes it consistent it takes no connections, and `pg_ctl` soon waits no longer.
+    // Before it has replayed what makes it consistent it takes no connections, and `pg_ctl` soon
+    // waits no longer.
     let log = log.to_string_lossy();
     let arguments = ["-w", "-l", &*log, "start"];
     let (started, mut reminded) = (Instant::now(), Instant::now());
     let begun = pg_ctl(&arguments, STARTING.min(limit)).await;
     if let Err(error) = begun
-        && (error.kind() == SourceErrorKind::Cancelled || pg_ctl(&["status"], SAYING).await.is_err())
+        && (error.kind() == SourceErrorKind::Cancelled
+            || pg_ctl(&["status"], SAYING).await.is_err())
     {
         return Err(error);
     }
@@ -96,7 +106,8 @@ pub(super) async fn start(cx: &Context, programs: &Path, target: &Target, limit:
         if reminded.elapsed() >= REMINDER {
             reminded = Instant::now();
             let minutes = started.elapsed().as_secs() / 60;
-            cx.events.note(format!("the restored server still replays its log, after {minutes} min"));
+            cx.events
+                .note(format!("the restored server still replays its log, after {minutes} min"));
         }
     }
     recovery::forget(target)?;
@@ -105,10 +116,14 @@ pub(super) async fn start(cx: &Context, programs: &Path, target: &Target, limit:
 
 /// It may only be slow: it is left alone.
 fn too_long(target: &Target, limit: Duration) -> SourceError {
-    let text = format!("the restored server has not replayed its log after {} s: {}", limit.as_secs(), said(target));
+    let text = format!(
+        "the restored server has not replayed its log after {} s: {}",
+        limit.as_secs(),
+        said(target)
+    );
     SourceError::new(SourceErrorKind::Target, text).with_hint(
-        "it goes on: look whether it gets anywhere (restore.log, ps), and end it with pg_ctl stop if not, or wait longer \
-         (--start-timeout)",
+        "it goes on: look whether it gets anywhere (restore.log, ps), and end it with pg_ctl stop \
+         if not, or wait longer (--start-timeout)",
     )
 }
 
@@ -125,8 +140,8 @@ fn said(target: &Target) -> String {
     shown.unwrap_or_default()
 }
 
-/// Lines of a server's log without statements of users, which may hold anything: they follow what is said of them, and lines that go
-/// on begin with a tab.
+/// Lines of a server's log without statements of users, which may hold anything: they follow what
+/// is said of them, and lines that go on begin with a tab.
 fn without_statements(log: &str) -> String {
     let mut is_statement = false;
     let kept = log.lines().filter(|line| {
@@ -145,7 +160,12 @@ fn is_ready(target: &Target) -> bool {
     ready && !target.root.join("recovery.signal").exists()
 }
 
-async fn run(programs: &Path, target: &Target, arguments: &[&str], limit: Duration) -> SourceResult<()> {
+async fn run(
+    programs: &Path,
+    target: &Target,
+    arguments: &[&str],
+    limit: Duration,
+) -> SourceResult<()> {
     let root = fs::metadata(&target.root).map_err(|error| failed(&target.root, error))?;
     let mut command = Command::new(programs.join("pg_ctl"));
     command.arg("-D").arg(&target.root).args(arguments).current_dir(&target.root);
@@ -156,11 +176,17 @@ async fn run(programs: &Path, target: &Target, arguments: &[&str], limit: Durati
     }
     let program = programs.join("pg_ctl");
     let Ok(status) = tokio::time::timeout(limit, command.kill_on_drop(true).status()).await else {
-        let text = format!("{} does not end after {} s: {}", program.display(), limit.as_secs(), said(target));
+        let text = format!(
+            "{} does not end after {} s: {}",
+            program.display(),
+            limit.as_secs(),
+            said(target)
+        );
         return Err(SourceError::new(SourceErrorKind::Target, text));
     };
     let status = status.map_err(|error| {
-        SourceError::new(SourceErrorKind::Target, format!("cannot run {}", program.display())).with_source(error)
+        SourceError::new(SourceErrorKind::Target, format!("cannot run {}", program.display()))
+            .with_source(error)
     })?;
     if status.success() {
         return Ok(());
@@ -176,7 +202,8 @@ mod tests {
 
     #[test]
     fn statements_are_not_shown() {
-        let log = "FATAL:  no room\n2026-01-01 [7] ERROR:  odd\n\tmore of it\n[7] STATEMENT:  SELECT\n\t'secret'\nLOG:  end\n\tof it\n";
+        let log = "FATAL:  no room\n2026-01-01 [7] ERROR:  odd\n\tmore of it\n[7] STATEMENT:  \
+                   SELECT\n\t'secret'\nLOG:  end\n\tof it\n";
         assert_eq!(
             without_statements(log),
             "FATAL:  no room\n2026-01-01 [7] ERROR:  odd\n\tmore of it\nLOG:  end\n\tof it"

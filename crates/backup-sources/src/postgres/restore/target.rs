@@ -14,9 +14,11 @@ use super::{Job, Purpose};
 
 /// What a file is called until everything else is there.
 const HELD: &str = ".restoring";
-/// Without it no server starts: whoever finds the directory of a restore that was killed cannot take it for a whole one.
+/// Without it no server starts: whoever finds the directory of a restore that was killed cannot
+/// take it for a whole one.
 const CONTROL: &str = "global/pg_control";
-/// A server that starts with the original's makes links to where the original's tablespaces are, and writes there.
+/// A server that starts with the original's makes links to where the original's tablespaces are,
+/// and writes there.
 const MAP: &str = "tablespace_map";
 /// Where a server that starts on a copy begins to replay the log.
 const LABEL: &str = "backup_label";
@@ -58,12 +60,17 @@ pub(super) fn failed(path: &Path, error: std::io::Error) -> SourceError {
     let shown = path.display();
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            new(format!("no space left at the target while writing {shown}"))
-                .with_hint("remove what was restored, free some space and restore again: no server starts on a part")
+            new(format!("no space left at the target while writing {shown}")).with_hint(
+                "remove what was restored, free some space and restore again: no server \
+                 starts on a part",
+            )
         }
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => new(format!("cannot write {shown}"))
-            .with_source(error)
-            .with_hint("run as a user who may write there, or choose another directory"),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => new(format!(
+            "cannot write \
+             {shown}"
+        ))
+        .with_source(error)
+        .with_hint("run as a user who may write there, or choose another directory"),
         _ => new(format!("cannot write {shown}")).with_source(error),
     }
 }
@@ -72,11 +79,13 @@ impl Target {
     /// Makes the directory, or takes an empty one.
     pub(super) fn open(job: &Job<'_>) -> SourceResult<Self> {
         let target = job.request.target.as_ref().ok_or_else(|| {
-            invalid("a data directory is restored to a directory").with_hint("name a new or an empty one as the target")
+            invalid("a data directory is restored to a directory")
+                .with_hint("name a new or an empty one as the target")
         })?;
         if target.contains("://") {
             let hint = "restore to a directory and start a server there";
-            return Err(invalid("a data directory cannot be restored into a running server").with_hint(hint));
+            return Err(invalid("a data directory cannot be restored into a running server")
+                .with_hint(hint));
         }
         let root = std::path::absolute(target).map_err(|error| failed(Path::new(target), error))?;
         let mut tablespaces = Vec::new();
@@ -87,20 +96,33 @@ impl Target {
             }
         }
         let target = Self { root, tablespaces, owner: Owner::of(job.purpose) };
-        for dir in std::iter::once(&target.root).chain(target.tablespaces.iter().map(|(_, dir)| dir)) {
+        for dir in
+            std::iter::once(&target.root).chain(target.tablespaces.iter().map(|(_, dir)| dir))
+        {
             refuse_filled(dir)?;
         }
         if !job.request.dry_run {
-            for dir in std::iter::once(&target.root).chain(target.tablespaces.iter().map(|(_, dir)| dir)) {
-                DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed(dir, error))?;
+            for dir in
+                std::iter::once(&target.root).chain(target.tablespaces.iter().map(|(_, dir)| dir))
+            {
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(dir)
+                    .map_err(|error| failed(dir, error))?;
             }
         }
         Ok(target)
     }
 
-    /// Of a layer, the directories of the snapshot and where they go: the data directory, tablespaces.
-    pub(super) fn places<'a>(&'a self, layer: &'a Layout) -> impl Iterator<Item = (EntryPath, &'a Path)> {
-        let tablespaces = self.tablespaces.iter().map(|(oid, dir)| (layer.tablespace(*oid), dir.as_path()));
+    /// Of a layer, the directories of the snapshot and where they go: the data directory,
+    /// tablespaces.
+    pub(super) fn places<'a>(
+        &'a self,
+        layer: &'a Layout,
+    ) -> impl Iterator<Item = (EntryPath, &'a Path)> {
+        let tablespaces =
+            self.tablespaces.iter().map(|(oid, dir)| (layer.tablespace(*oid), dir.as_path()));
         std::iter::once((layer.base(), self.root.as_path())).chain(tablespaces)
     }
 
@@ -117,7 +139,10 @@ impl Target {
     pub(super) fn no_longer_incremental(&self) -> SourceResult<()> {
         let label = self.read(LABEL)?;
         if label.is_empty() {
-            return Err(SourceError::new(SourceErrorKind::Mismatch, format!("the snapshot has no {LABEL}")));
+            return Err(SourceError::new(
+                SourceErrorKind::Mismatch,
+                format!("the snapshot has no {LABEL}"),
+            ));
         }
         self.write(LABEL, label_of_full(&label).as_bytes())?;
         self.remove("backup_manifest")
@@ -125,7 +150,8 @@ impl Target {
 
     /// The paths of the manifest begin with this in a tablespace's directory.
     pub(super) fn roots(&self) -> Vec<(String, PathBuf)> {
-        let tablespaces = self.tablespaces.iter().map(|(oid, dir)| (format!("pg_tblspc/{oid}/"), dir.clone()));
+        let tablespaces =
+            self.tablespaces.iter().map(|(oid, dir)| (format!("pg_tblspc/{oid}/"), dir.clone()));
         std::iter::once((String::new(), self.root.clone())).chain(tablespaces).collect()
     }
 
@@ -147,7 +173,8 @@ impl Target {
         self.root.join("pg_wal")
     }
 
-    /// Owner and mode as in the snapshot. By number: names may mean somebody else on another machine.
+    /// Owner and mode as in the snapshot. By number: names may mean somebody else on another
+    /// machine.
     pub(super) fn own(&self, path: &Path, metadata: &Metadata) -> SourceResult<()> {
         let (user, group) = match self.owner {
             Owner::Ours => (None, None),
@@ -157,7 +184,8 @@ impl Target {
         if user.is_some() {
             lchown(path, user, group).map_err(|error| failed(path, error))?;
         }
-        fs::set_permissions(path, Permissions::from_mode(metadata.mode)).map_err(|error| failed(path, error))
+        fs::set_permissions(path, Permissions::from_mode(metadata.mode))
+            .map_err(|error| failed(path, error))
     }
 
     /// The owner of everything, for what the snapshot does not have.
@@ -170,21 +198,24 @@ impl Target {
         lchown(path, Some(root.uid()), Some(root.gid())).map_err(|error| failed(path, error))
     }
 
-    /// Writes a small file. The server's user, to whom the directory belongs, may run already: what lies there is no more than a name,
-    /// and nothing is written through a link.
+    /// Writes a small file. The server's user, to whom the directory belongs, may run already: what
+    /// lies there is no more than a name, and nothing is written through a link.
     pub(super) fn write(&self, name: &str, content: &[u8]) -> SourceResult<()> {
         use std::io::Write as _;
         use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
         let path = self.root.join(name);
         remove(&path)?;
-        let written = fs::File::options().write(true).create_new(true).mode(0o600).open(&path).and_then(|mut file| {
-            file.write_all(content)?;
-            if self.owner == Owner::Ours {
-                return Ok(());
-            }
-            let root = fs::metadata(&self.root)?;
-            fchown(&file, Some(root.uid()), Some(root.gid()))
-        });
+        let written =
+            fs::File::options().write(true).create_new(true).mode(0o600).open(&path).and_then(
+                |mut file| {
+                    file.write_all(content)?;
+                    if self.owner == Owner::Ours {
+                        return Ok(());
+                    }
+                    let root = fs::metadata(&self.root)?;
+                    fchown(&file, Some(root.uid()), Some(root.gid()))
+                },
+            );
         written.map_err(|error| failed(&path, error))
     }
 
@@ -193,7 +224,9 @@ impl Target {
         let held = format!("{name}{HELD}");
         self.write(&held, content)?;
         let (from, to) = (self.root.join(held), self.root.join(name));
-        fs::File::open(&from).and_then(|file| file.sync_all()).map_err(|error| failed(&from, error))?;
+        fs::File::open(&from)
+            .and_then(|file| file.sync_all())
+            .map_err(|error| failed(&from, error))?;
         fs::rename(&from, &to).map_err(|error| failed(&to, error))
     }
 
@@ -212,7 +245,8 @@ impl Target {
         }
     }
 
-    /// The server finds tablespaces by links, and makes these anew from its map when it begins to recover.
+    /// The server finds tablespaces by links, and makes these anew from its map when it begins to
+    /// recover.
     pub(super) fn link_tablespaces(&self, job: &Job<'_>) -> SourceResult<()> {
         let mut map = String::new();
         for (oid, dir) in &self.tablespaces {
@@ -222,11 +256,16 @@ impl Target {
             if let Some(above) = dir.parent().filter(|above| **above == beside(&self.root)) {
                 self.own_like_root(above)?;
             }
-            let text = dir.to_str().ok_or_else(|| invalid(format!("{} is no text", dir.display())))?;
+            let text =
+                dir.to_str().ok_or_else(|| invalid(format!("{} is no text", dir.display())))?;
             map.push_str(&format!("{oid} {}\n", text.replace('\\', "\\\\").replace('\n', "\\\n")));
         }
         let came = remove(&self.held(MAP))?;
-        if came || !job.description.tablespaces.is_empty() { self.write(MAP, map.as_bytes()) } else { Ok(()) }
+        if came || !job.description.tablespaces.is_empty() {
+            self.write(MAP, map.as_bytes())
+        } else {
+            Ok(())
+        }
     }
 
     /// Everything is on the disk when this returns, and a server may start.
@@ -241,9 +280,14 @@ impl Target {
     }
 }
 
-/// The label of a backup that was put together: that of its newest layer, without what that builds on.
+/// The label of a backup that was put together: that of its newest layer, without what that builds
+/// on.
 pub(in super::super) fn label_of_full(label: &str) -> String {
-    label.lines().filter(|line| !line.starts_with("INCREMENTAL FROM ")).flat_map(|line| [line, "\n"]).collect()
+    label
+        .lines()
+        .filter(|line| !line.starts_with("INCREMENTAL FROM "))
+        .flat_map(|line| [line, "\n"])
+        .collect()
 }
 
 /// Whether there was one.
@@ -270,9 +314,13 @@ fn sync(dir: &Path) -> std::io::Result<()> {
 /// A place for a tablespace that the snapshot does not have was meant for another one.
 fn refuse_unknown(job: &Job<'_>) -> SourceResult<()> {
     let known = &job.description.tablespaces;
-    let is_known = |name: &String| known.iter().any(|(oid, location)| is_called(*oid, location, name));
-    let Some((name, _)) = job.options.tablespaces.iter().find(|(name, _)| !is_known(name)) else { return Ok(()) };
-    let names: Vec<String> = known.iter().map(|(oid, location)| format!("{oid} at {location}")).collect();
+    let is_known =
+        |name: &String| known.iter().any(|(oid, location)| is_called(*oid, location, name));
+    let Some((name, _)) = job.options.tablespaces.iter().find(|(name, _)| !is_known(name)) else {
+        return Ok(());
+    };
+    let names: Vec<String> =
+        known.iter().map(|(oid, location)| format!("{oid} at {location}")).collect();
     let hint = match names.is_empty() {
         true => "it has none outside of the data directory".to_owned(),
         false => format!("it has {}", names.join(", ")),
@@ -285,7 +333,12 @@ fn is_called(oid: u32, location: &str, name: &str) -> bool {
 }
 
 /// Never where it was: a server that still runs may use that.
-fn place_of_tablespace(job: &Job<'_>, root: &Path, oid: u32, location: &str) -> SourceResult<PathBuf> {
+fn place_of_tablespace(
+    job: &Job<'_>,
+    root: &Path,
+    oid: u32,
+    location: &str,
+) -> SourceResult<PathBuf> {
     match job.options.tablespaces.iter().find(|(name, _)| is_called(oid, location, name)) {
         Some((_, dir)) => std::path::absolute(dir).map_err(|error| failed(dir, error)),
         None => Ok(beside(root).join(oid.to_string())),
@@ -305,7 +358,10 @@ fn refuse_filled(dir: &Path) -> SourceResult<()> {
         Ok(false) => {
             let text = format!("{} is not empty", dir.display());
             let error = SourceError::new(SourceErrorKind::TargetExists, text);
-            Err(error.with_hint("a data directory is never mixed with another one: choose a new or an empty directory"))
+            Err(error.with_hint(
+                "a data directory is never mixed with another one: choose a new or \
+                 an empty directory",
+            ))
         }
         Err(error) => Err(failed(dir, error)),
     }

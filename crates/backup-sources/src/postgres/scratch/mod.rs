@@ -1,6 +1,7 @@
-//! A server of our own, for a while, on a restored copy of a data directory: what only a server can tell of a physical backup is asked
-//! of it. It is reached by a socket that nobody else may use, and by nothing else; it archives, replicates and loads nothing, and
-//! its tablespaces lie in the same room as its data directory. The original's directories are never touched.
+//! A server of our own, for a while, on a restored copy of a data directory: what only a server can
+//! tell of a physical backup is asked of it. It is reached by a socket that nobody else may use,
+//! and by nothing else; it archives, replicates and loads nothing, and its tablespaces lie in the
+//! same room as its data directory. The original's directories are never touched.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -39,8 +40,8 @@ pub struct ScratchOptions {
     pub directory: PathBuf,
     /// Directories in which programs (`postgres`, `pg_ctl`) of the snapshot's major version may be.
     pub programs: Vec<PathBuf>,
-    /// Number of the user and the group that it runs as, and that everything belongs to; only root can give it to another, and has to:
-    /// no server runs as root.
+    /// Number of the user and the group that it runs as, and that everything belongs to; only root
+    /// can give it to another, and has to: no server runs as root.
     pub user: Option<(u32, u32)>,
     /// Where it stops to replay the log.
     pub recovery: RecoveryTarget,
@@ -48,8 +49,8 @@ pub struct ScratchOptions {
     pub start_timeout: Option<Duration>,
 }
 
-/// A server on a restored copy. When this is dropped, it is ended and everything removed; [`Self::close`] also tells whether that
-/// could be done.
+/// A server on a restored copy. When this is dropped, it is ended and everything removed;
+/// [`Self::close`] also tells whether that could be done.
 #[derive(Debug)]
 pub struct Scratch {
     // Ended before its room is removed: in this order.
@@ -61,12 +62,14 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Restores `snapshot`, with `log` applied if there is one, and starts a server on it. `verify` says whether what was written is
-    /// read back first. What others who were killed have left in the same directory is removed.
+    /// Restores `snapshot`, with `log` applied if there is one, and starts a server on it. `verify`
+    /// says whether what was written is read back first. What others who were killed have left in
+    /// the same directory is removed.
     ///
     /// # Errors
-    /// [`SourceErrorKind::Invalid`] if there are no programs of its version, no user to run it as, or not enough space;
-    /// [`SourceErrorKind::Target`] if it does not start; those of restoring a data directory.
+    /// [`SourceErrorKind::Invalid`] if there are no programs of its version, no user to run it as,
+    /// or not enough space; [`SourceErrorKind::Target`] if it does not start; those of restoring a
+    /// data directory.
     pub async fn start(
         cx: &Context,
         options: &ScratchOptions,
@@ -77,7 +80,8 @@ impl Scratch {
         let owner = server::owner(options.user)?;
         let (_, description) = Description::read(snapshot).await?;
         let major = description.version / 10_000;
-        let programs = restore::find_programs(major, &options.programs).await.ok_or_else(|| missing(major))?;
+        let programs =
+            restore::find_programs(major, &options.programs).await.ok_or_else(|| missing(major))?;
         room::remove_left(&options.directory).await;
         let room = Room::make(&options.directory, owner)?;
         server::require_reachable(&programs, room.path(), owner).await?;
@@ -90,8 +94,14 @@ impl Scratch {
             start_timeout: options.start_timeout,
             ..PostgresOptions::default()
         };
-        let target = data.to_str().ok_or_else(|| invalid(format!("{} is no text", data.display())))?;
-        let request = RestoreRequest { target: Some(target.to_owned()), verify, log, ..RestoreRequest::default() };
+        let target =
+            data.to_str().ok_or_else(|| invalid(format!("{} is no text", data.display())))?;
+        let request = RestoreRequest {
+            target: Some(target.to_owned()),
+            verify,
+            log,
+            ..RestoreRequest::default()
+        };
         let purpose = Purpose::Scratch { owner };
         require_space(cx, &settings, &request, (snapshot, purpose), &options.directory).await?;
         cx.events.note(format!(
@@ -99,7 +109,8 @@ impl Scratch {
             snapshot.id().short(),
             room.path().display()
         ));
-        let (report, restored) = restore::restore_for(cx, &settings, &request, snapshot, purpose).await?;
+        let (report, restored) =
+            restore::restore_for(cx, &settings, &request, snapshot, purpose).await?;
         let restored = restored.ok_or_else(|| invalid("nothing was restored"))?;
         // From now on it may run, whatever becomes of starting it.
         let server = Server::new(&programs, &data, owner);
@@ -157,11 +168,13 @@ impl Scratch {
 }
 
 fn missing(major: u32) -> SourceError {
-    let text =
-        format!("the programs of PostgreSQL {major}, which a scratch server needs, were not found on this machine");
+    let text = format!(
+        "the programs of PostgreSQL {major}, which a scratch server needs, were not found on this \
+         machine"
+    );
     SourceError::new(SourceErrorKind::Invalid, text).with_hint(format!(
-        "install the server of PostgreSQL {major} here (no cluster has to be made), or name the directory of its postgres, pg_ctl and \
-         pg_dump by --scratch-programs"
+        "install the server of PostgreSQL {major} here (no cluster has to be made), or name the \
+         directory of its postgres, pg_ctl and pg_dump by --scratch-programs"
     ))
 }
 
@@ -190,7 +203,8 @@ async fn require_space(
         directory.display(),
         mib(needed)
     );
-    Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint("name a directory with more space by --scratch"))
+    Err(SourceError::new(SourceErrorKind::Invalid, text)
+        .with_hint("name a directory with more space by --scratch"))
 }
 
 /// Nobody can mend what is removed in a moment.
@@ -199,7 +213,7 @@ fn not_started(error: SourceError) -> SourceError {
         return error;
     }
     error.context("the scratch server").with_hint(
-        "to look into it, restore the data directory (--target DIR --start): the scratch copy was removed. Extensions that replay a log of \
-         their own are not loaded by a scratch server",
+        "to look into it, restore the data directory (--target DIR --start): the scratch copy was \
+         removed. Extensions that replay a log of their own are not loaded by a scratch server",
     )
 }

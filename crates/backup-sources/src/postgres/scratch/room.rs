@@ -1,9 +1,12 @@
-//! The directory that everything of a scratch server lies in. Whoever made it holds a lock on a file in it, which ends with the process:
-//! one whose lock can be had was left by somebody who was killed, and is removed.
+//! The directory that everything of a scratch server lies in. Whoever made it holds a lock on a
+//! file in it, which ends with the process: one whose lock can be had was left by somebody who was
+//! killed, and is removed.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
+};
 use std::path::{Path, PathBuf};
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
@@ -41,10 +44,13 @@ impl Room {
         for _ in 0..TRIES {
             let made = tempfile::Builder::new().prefix(NAME).tempdir_in(&parent);
             let path = made.map_err(|error| failed(&parent, error))?.keep();
-            let Some(lock) = locked(&path, true).map_err(|error| failed(&path, error))? else { continue };
+            let Some(lock) = locked(&path, true).map_err(|error| failed(&path, error))? else {
+                continue;
+            };
             let room = Self { path, _lock: lock, is_gone: false };
             // The mask of the process may have taken some of it away.
-            fs::set_permissions(&room.path, Permissions::from_mode(mode)).map_err(|error| failed(&room.path, error))?;
+            fs::set_permissions(&room.path, Permissions::from_mode(mode))
+                .map_err(|error| failed(&room.path, error))?;
             return Ok(room);
         }
         Err(SourceError::new(
@@ -61,7 +67,9 @@ impl Room {
     pub(super) fn directory(&self, path: &Path, owner: Option<(u32, u32)>) -> SourceResult<()> {
         DirBuilder::new().mode(0o700).create(path).map_err(|error| failed(path, error))?;
         match owner {
-            Some((user, group)) => chown(path, Some(user), Some(group)).map_err(|error| failed(path, error)),
+            Some((user, group)) => {
+                chown(path, Some(user), Some(group)).map_err(|error| failed(path, error))
+            }
             None => Ok(()),
         }
     }
@@ -89,11 +97,15 @@ impl Drop for Room {
 
 async fn remove(path: PathBuf) -> SourceResult<()> {
     let shown = path.display().to_string();
-    let done = tokio::task::spawn_blocking(move || fs::remove_dir_all(path)).await.map_err(std::io::Error::other);
+    let done = tokio::task::spawn_blocking(move || fs::remove_dir_all(path))
+        .await
+        .map_err(std::io::Error::other);
     match done.and_then(|done| done) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             let text = format!("cannot remove the scratch copy in {shown}");
-            Err(SourceError::new(SourceErrorKind::Target, text).with_source(error).with_hint("remove it by hand"))
+            Err(SourceError::new(SourceErrorKind::Target, text)
+                .with_source(error)
+                .with_hint("remove it by hand"))
         }
         _ => Ok(()),
     }
@@ -102,7 +114,14 @@ async fn remove(path: PathBuf) -> SourceResult<()> {
 /// The lock of a room, unless somebody has it, or has removed the room meanwhile.
 fn locked(room: &Path, make: bool) -> std::io::Result<Option<File>> {
     let path = room.join(LOCK);
-    let file = match OpenOptions::new().read(true).write(true).create(make).truncate(false).mode(0o600).open(&path) {
+    let file = match OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(make)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+    {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
@@ -110,7 +129,8 @@ fn locked(room: &Path, make: bool) -> std::io::Result<Option<File>> {
         Err(error) if error == rustix::io::Errno::WOULDBLOCK => return Ok(None),
         locked => locked?,
     }
-    let same = fs::metadata(&path).is_ok_and(|there| file.metadata().is_ok_and(|own| own.ino() == there.ino()));
+    let same = fs::metadata(&path)
+        .is_ok_and(|there| file.metadata().is_ok_and(|own| own.ino() == there.ino()));
     Ok(same.then_some(file))
 }
 
@@ -123,7 +143,8 @@ pub(super) async fn remove_left(parent: &Path) {
         for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
             let is_one = entry.file_name().to_string_lossy().starts_with(NAME);
             let about = entry.path().symlink_metadata();
-            // Anybody may make one of that name where all may write: then it is not ours to look into.
+            // Anybody may make one of that name where all may write: then it is not ours to look
+            // into.
             if !is_one || !about.is_ok_and(|about| about.is_dir() && about.uid() == ours) {
                 continue;
             }

@@ -37,22 +37,33 @@ const VALUE: &str = "rolname = \"";
 pub(super) fn owner(user: Option<(u32, u32)>) -> SourceResult<Option<(u32, u32)>> {
     let is_root = rustix::process::geteuid().is_root();
     match user {
-        Some((0, _)) => Err(invalid("no server of PostgreSQL runs as root").with_hint("name another user by --scratch-user")),
-        None if is_root => Err(invalid("no server of PostgreSQL runs as root, and neither does a scratch server")
-            .with_hint("name the user to run it as by --scratch-user, for instance postgres or nobody; or run this as another user")),
+        Some((0, _)) => Err(invalid("no server of PostgreSQL runs as root")
+            .with_hint("name another user by --scratch-user")),
+        None if is_root => Err(invalid(
+            "no server of PostgreSQL runs as root, and neither does a \
+             scratch server",
+        )
+        .with_hint(
+            "name the user to run it as by --scratch-user, for instance postgres or \
+             nobody; or run this as another user",
+        )),
         Some((user, _)) if !is_root && user != rustix::process::geteuid().as_raw() => {
-            Err(invalid("only root can run a scratch server as another user").with_hint("leave --scratch-user out"))
+            Err(invalid("only root can run a scratch server as another user")
+                .with_hint("leave --scratch-user out"))
         }
         Some(_) if !is_root => Ok(None),
         user => Ok(user),
     }
 }
 
-/// Alone, and in no hurry to make anything durable. What the server it was made of loads is not loaded.
+/// Alone, and in no hurry to make anything durable. What the server it was made of loads is not
+/// loaded.
 pub(super) fn settings(socket: &Path, major: u32) -> SourceResult<Vec<(String, String)>> {
-    let directory = socket.to_str().ok_or_else(|| invalid(format!("{} is no text", socket.display())))?;
+    let directory =
+        socket.to_str().ok_or_else(|| invalid(format!("{} is no text", socket.display())))?;
     if directory.len() > SOCKET || directory.contains(',') {
-        let text = format!("{directory} is no place for a socket: its path is too long, or has a comma");
+        let text =
+            format!("{directory} is no place for a socket: its path is too long, or has a comma");
         return Err(invalid(text).with_hint("name another directory by --scratch"));
     }
     let port = PORT.to_string();
@@ -77,15 +88,29 @@ pub(super) fn settings(socket: &Path, major: u32) -> SourceResult<Vec<(String, S
 }
 
 /// Whether the server's user gets at its programs and its directory.
-pub(super) async fn require_reachable(programs: &Path, room: &Path, owner: Option<(u32, u32)>) -> SourceResult<()> {
-    let asking = command(&programs.join("postgres"), owner).arg("--version").current_dir(room).output();
-    let asked = tokio::time::timeout(SAYING, asking).await.map_err(std::io::Error::other).and_then(|asked| asked);
+pub(super) async fn require_reachable(
+    programs: &Path,
+    room: &Path,
+    owner: Option<(u32, u32)>,
+) -> SourceResult<()> {
+    let asking =
+        command(&programs.join("postgres"), owner).arg("--version").current_dir(room).output();
+    let asked = tokio::time::timeout(SAYING, asking)
+        .await
+        .map_err(std::io::Error::other)
+        .and_then(|asked| asked);
     if asked.as_ref().is_ok_and(|output| output.status.success()) {
         return Ok(());
     }
-    let text = format!("the scratch server's user cannot run {}, or not in {}", programs.display(), room.display());
-    let error = SourceError::new(SourceErrorKind::Invalid, text)
-        .with_hint("name a directory that this user can get to by --scratch, or another user by --scratch-user");
+    let text = format!(
+        "the scratch server's user cannot run {}, or not in {}",
+        programs.display(),
+        room.display()
+    );
+    let error = SourceError::new(SourceErrorKind::Invalid, text).with_hint(
+        "name a directory that this user can get to by --scratch, or another user by \
+         --scratch-user",
+    );
     Err(match asked {
         Err(cause) => error.with_source(cause),
         Ok(_) => error,
@@ -123,20 +148,26 @@ impl Server {
         if let Some(found) = of_administrator(socket, ADMINISTRATOR).await? {
             return Ok(found);
         }
-        // Whoever made the cluster has given another name to its first user: who that is, everybody who is known could ask.
+        // Whoever made the cluster has given another name to its first user: who that is, everybody
+        // who is known could ask.
         self.control(&["-m", "fast", "stop"]).await?;
         let name = self.administrator().await?;
         let log = self.data.join("restore.log");
         self.control(&["-l", &log.to_string_lossy(), "start"]).await?;
         let found = of_administrator(socket, &name).await?;
-        found.ok_or_else(|| invalid(format!("the scratch server does not let its administrator {name} in")))
+        found.ok_or_else(|| {
+            invalid(format!("the scratch server does not let its administrator {name} in"))
+        })
     }
 
-    /// A user who may do everything, asked of a server that is nobody's but the one's who starts it.
+    /// A user who may do everything, asked of a server that is nobody's but the one's who starts
+    /// it.
     async fn administrator(&self) -> SourceResult<String> {
-        const ASKING: &[u8] = b"SELECT rolname FROM pg_authid WHERE rolsuper AND rolcanlogin ORDER BY oid LIMIT 1\n";
+        const ASKING: &[u8] =
+            b"SELECT rolname FROM pg_authid WHERE rolsuper AND rolcanlogin ORDER BY oid LIMIT 1\n";
         let doing = |error| {
-            SourceError::new(SourceErrorKind::Target, "cannot ask who administers the cluster").with_source(error)
+            SourceError::new(SourceErrorKind::Target, "cannot ask who administers the cluster")
+                .with_source(error)
         };
         let mut command = command(&self.programs.join("postgres"), self.owner);
         command
@@ -151,28 +182,44 @@ impl Server {
             input.write_all(ASKING).await.map_err(doing)?;
         }
         let output = tokio::time::timeout(STOPPING, child.wait_with_output()).await;
-        let output = output.map_err(std::io::Error::other).and_then(|output| output).map_err(doing)?;
+        let output =
+            output.map_err(std::io::Error::other).and_then(|output| output).map_err(doing)?;
         name_in(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| {
-            invalid("nobody who may log in administers the cluster")
-                .with_hint("restore the data directory (--target DIR), and let somebody in by `postgres --single`")
+            invalid("nobody who may log in administers the cluster").with_hint(
+                "restore the data directory (--target DIR), and let somebody in by \
+                 `postgres --single`",
+            )
         })
     }
 
     async fn control(&self, arguments: &[&str]) -> SourceResult<()> {
         let mut command = command(&self.programs.join("pg_ctl"), self.owner);
         // A server keeps what it is given: nobody would see the end of a pipe.
-        command.arg("-D").arg(&self.data).arg("-w").args(arguments).current_dir(&self.data).stdout(Stdio::null());
+        command
+            .arg("-D")
+            .arg(&self.data)
+            .arg("-w")
+            .args(arguments)
+            .current_dir(&self.data)
+            .stdout(Stdio::null());
         let status = tokio::time::timeout(STOPPING, command.status()).await;
         match status.map_err(std::io::Error::other).and_then(|status| status) {
             Ok(status) if status.success() => Ok(()),
-            Ok(_) => Err(SourceError::new(SourceErrorKind::Target, "the scratch server does not start or stop")),
-            Err(error) => Err(SourceError::new(SourceErrorKind::Target, "cannot run pg_ctl").with_source(error)),
+            Ok(_) => Err(SourceError::new(
+                SourceErrorKind::Target,
+                "the scratch server does not start or stop",
+            )),
+            Err(error) => {
+                Err(SourceError::new(SourceErrorKind::Target, "cannot run pg_ctl")
+                    .with_source(error))
+            }
         }
     }
 
     /// Ends it.
     pub(super) async fn stop(mut self) {
-        // It may not run: then there is nothing to be ended. If it did not end by that, it is ended without asking.
+        // It may not run: then there is nothing to be ended. If it did not end by that, it is ended
+        // without asking.
         _ = self.control(&["-m", "immediate", "stop"]).await;
         let data = self.data.clone();
         self.is_stopped = tokio::task::spawn_blocking(move || halt(&data)).await.is_ok();
@@ -200,8 +247,13 @@ async fn of_administrator(socket: &Path, user: &str) -> SourceResult<Option<Post
         database.clone_into(&mut options.database);
         match Sql::open(&options, database).await {
             Ok(sql) => {
-                let row = sql.client.query_one("SELECT current_setting('is_superuser') = 'on'", &[]).await;
-                let may = row.and_then(|row| row.try_get(0)).map_err(|error| malformed(error.to_string()))?;
+                let row = sql
+                    .client
+                    .query_one("SELECT current_setting('is_superuser') = 'on'", &[])
+                    .await;
+                let may = row
+                    .and_then(|row| row.try_get(0))
+                    .map_err(|error| malformed(error.to_string()))?;
                 return Ok(if may { Some(options) } else { None });
             }
             Err(error) if error.kind() == SourceErrorKind::Unavailable => return Err(error),
@@ -217,8 +269,9 @@ fn name_in(said: &str) -> Option<String> {
     Some(line.rsplit_once("\"\t").or_else(|| line.rsplit_once("\" ("))?.0.to_owned())
 }
 
-/// Ends the server on a data directory at once, if one runs there. Its process is known by the directory that it works in: the number alone
-/// may be somebody else's by now. Where the system does not tell that, it ends by itself when its directory is gone.
+/// Ends the server on a data directory at once, if one runs there. Its process is known by the
+/// directory that it works in: the number alone may be somebody else's by now. Where the system
+/// does not tell that, it ends by itself when its directory is gone.
 pub(super) fn halt(data: &Path) {
     let Ok(data) = fs::canonicalize(data) else { return };
     let Some(server) = process_of(&data) else { return };
@@ -242,7 +295,8 @@ fn process_of(data: &Path) -> Option<Pid> {
 }
 
 fn works_in(process: Pid, directory: &Path) -> bool {
-    fs::read_link(format!("/proc/{}/cwd", process.as_raw_nonzero())).is_ok_and(|found| found == directory)
+    fs::read_link(format!("/proc/{}/cwd", process.as_raw_nonzero()))
+        .is_ok_and(|found| found == directory)
 }
 
 #[cfg(test)]
@@ -251,8 +305,9 @@ mod tests {
 
     #[test]
     fn what_a_server_says_alone() {
-        let said = "\nPostgreSQL stand-alone backend 17.2\nbackend> \t 1: rolname\t(typeid = 19, len = 64, typmod = -1, byval = f)\n\
-             \t----\n\t 1: rolname = \"odd \"name\"\t(typeid = 19, len = 64, typmod = -1, byval = f)\n\t----\nbackend> ";
+        let said = "\nPostgreSQL stand-alone backend 17.2\nbackend> \t 1: rolname\t(typeid = 19, \
+                    len = 64, typmod = -1, byval = f)\n\t----\n\t 1: rolname = \"odd \
+                    \"name\"\t(typeid = 19, len = 64, typmod = -1, byval = f)\n\t----\nbackend> ";
         assert_eq!(name_in(said).as_deref(), Some("odd \"name"));
         assert_eq!(name_in("backend> \n"), None);
     }
@@ -268,10 +323,17 @@ mod tests {
 
     #[test]
     fn sockets_have_short_paths() {
-        assert!(settings(Path::new(&format!("/{}", "x".repeat(120))), 17).unwrap_err().hint().is_some());
+        assert!(
+            settings(Path::new(&format!("/{}", "x".repeat(120))), 17).unwrap_err().hint().is_some()
+        );
         let said = settings(Path::new("/tmp/s"), 17).unwrap();
         assert!(said.contains(&("listen_addresses".to_owned(), String::new())));
         assert!(said.iter().any(|(name, _)| name == "event_triggers"));
-        assert!(!settings(Path::new("/tmp/s"), 16).unwrap().iter().any(|(name, _)| name == "event_triggers"));
+        assert!(
+            !settings(Path::new("/tmp/s"), 16)
+                .unwrap()
+                .iter()
+                .any(|(name, _)| name == "event_triggers")
+        );
     }
 }

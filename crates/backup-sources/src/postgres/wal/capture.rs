@@ -1,7 +1,8 @@
 //! Following the log for the log lane. A branch is a timeline, an offset is a place in the log.
 //!
-//! Bytes go to files as the server names and cuts them. Following begins with the beginning of a segment, so that files are
-//! whole, and says what it already had once more; whoever captures knows what is the same.
+//! Bytes go to files as the server names and cuts them. Following begins with the beginning of a
+//! segment, so that files are whole, and says what it already had once more; whoever captures knows
+//! what is the same.
 
 use async_trait::async_trait;
 use backup_core::context::Context;
@@ -27,7 +28,10 @@ pub(in super::super) async fn open(
     from: Option<&Position>,
 ) -> SourceResult<Box<dyn LogReader>> {
     if let Some(refusal) = &cluster.refusal {
-        return Err(SourceError::new(SourceErrorKind::Unsupported, format!("the log cannot be followed: {refusal}")));
+        return Err(SourceError::new(
+            SourceErrorKind::Unsupported,
+            format!("the log cannot be followed: {refusal}"),
+        ));
     }
     let (sender, segments) = mpsc::channel(WAITING);
     let (durable, told) = watch::channel(None);
@@ -52,11 +56,13 @@ pub(in super::super) async fn require_lineage(
         return Ok(());
     }
     let text = timely(connection.timeline_history(newest)).await;
-    let (_, text) = text.map_err(|error| error.into_source("asking for the history of a timeline"))?;
+    let (_, text) =
+        text.map_err(|error| error.into_source("asking for the history of a timeline"))?;
     History::parse(&String::from_utf8_lossy(&text))?.require(newest, known)
 }
 
-/// The connection lives in a task of its own: dropping `next` loses nothing, and the server hears of us even if nobody asks.
+/// The connection lives in a task of its own: dropping `next` loses nothing, and the server hears
+/// of us even if nobody asks.
 struct Capture {
     segments: mpsc::Receiver<SourceResult<LogSegment>>,
     durable: watch::Sender<Option<Position>>,

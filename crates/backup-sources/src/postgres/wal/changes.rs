@@ -1,7 +1,8 @@
-//! What a record changes of relations' files, as far as that can be told without knowing what it is about (`xlogrecord.h`,
-//! `xlogreader.c`): every record lists the blocks that it changes before anything else, whichever resource manager it is of. Only
-//! creating, cutting off and copying files is noted in ways of their own (`storage_xlog.h`, `dbcommands_xlog.h`). What is not known is
-//! an error: a block that is overlooked would be restored as it was before.
+//! What a record changes of relations' files, as far as that can be told without knowing what it is
+//! about (`xlogrecord.h`, `xlogreader.c`): every record lists the blocks that it changes before
+//! anything else, whichever resource manager it is of. Only creating, cutting off and copying files
+//! is noted in ways of their own (`storage_xlog.h`, `dbcommands_xlog.h`). What is not known is an
+//! error: a block that is overlooked would be restored as it was before.
 
 /// Fewest bytes of a record, which are its header.
 const HEADER: usize = 24;
@@ -41,9 +42,13 @@ pub(in super::super) enum Change {
     Untold,
 }
 
-/// Tells `each` what a record of a server of version `major` changes; `record` is its beginning, with everything before the data of
-/// blocks. The error says what is not known of it.
-pub(in super::super) fn changes(record: &[u8], major: u32, mut each: impl FnMut(Change)) -> Result<(), String> {
+/// Tells `each` what a record of a server of version `major` changes; `record` is its beginning,
+/// with everything before the data of blocks. The error says what is not known of it.
+pub(in super::super) fn changes(
+    record: &[u8],
+    major: u32,
+    mut each: impl FnMut(Change),
+) -> Result<(), String> {
     let (Some(&info), Some(&manager)) = (record.get(16), record.get(17)) else {
         return Err("it is cut off".to_owned());
     };
@@ -53,8 +58,13 @@ pub(in super::super) fn changes(record: &[u8], major: u32, mut each: impl FnMut(
     let odd = || format!("a record of resource manager {manager}, kind {:#04x}", info & 0xf0);
     let own = blocks(record, major, &mut each).ok_or_else(odd)?;
     let number = |at: usize| Some(u32::from_le_bytes(*own.get(at..)?.first_chunk()?));
-    let relation =
-        |at: usize| Some(RelationFile { tablespace: number(at)?, database: number(at + 4)?, number: number(at + 8)? });
+    let relation = |at: usize| {
+        Some(RelationFile {
+            tablespace: number(at)?,
+            database: number(at + 4)?,
+            number: number(at + 8)?,
+        })
+    };
     let change = match (manager, info & 0xf0) {
         (XLOG, 0x00..=0x50 | 0x70..=0xb0 | 0xd0) => None,
         (XLOG, 0xe0) if major >= 17 => None,
@@ -68,14 +78,19 @@ pub(in super::super) fn changes(record: &[u8], major: u32, mut each: impl FnMut(
             _ => return Err(odd()),
         },
         (STORAGE, 0x20) => match (number(0), relation(4), number(16)) {
-            (Some(len), Some(relation), Some(flags)) => (flags & 1 != 0).then_some(Change::CutOff(relation, len)),
+            (Some(len), Some(relation), Some(flags)) => {
+                (flags & 1 != 0).then_some(Change::CutOff(relation, len))
+            }
             _ => return Err(odd()),
         },
         (STORAGE, _) => return Err(odd()),
-        // Made by copying files, made through the log, or dropped: their numbers differ from version to version.
+        // Made by copying files, made through the log, or dropped: their numbers differ from
+        // version to version.
         (DATABASE, 0x00..=0x20) => Some(Change::Database(number(0).ok_or_else(odd)?)),
         (DATABASE, _) => return Err(odd()),
-        (TRANSACTION, kind) if matches!(kind & 0x70, 0 | 0x20 | 0x30 | 0x40) && kind & 0x80 != 0 => {
+        (TRANSACTION, kind)
+            if matches!(kind & 0x70, 0 | 0x20 | 0x30 | 0x40) && kind & 0x80 != 0 =>
+        {
             return dropped(own, &mut each).ok_or_else(odd);
         }
         _ => None,
@@ -89,8 +104,9 @@ const TRANSACTION: u8 = 1;
 const STORAGE: u8 = 2;
 const DATABASE: u8 = 4;
 
-/// Files that vanish with the end of a transaction, and whose numbers may come again (`ParseCommitRecord`): they stand behind its time, its
-/// database and its subtransactions, each only if a bit says that it is there.
+/// Files that vanish with the end of a transaction, and whose numbers may come again
+/// (`ParseCommitRecord`): they stand behind its time, its database and its subtransactions, each
+/// only if a bit says that it is there.
 fn dropped(own: &[u8], each: &mut impl FnMut(Change)) -> Option<()> {
     let mut rest = Cursor(own.get(8..)?);
     let bits = rest.word()?;
@@ -133,11 +149,16 @@ impl Cursor<'_> {
     }
 
     fn relation(&mut self) -> Option<RelationFile> {
-        Some(RelationFile { tablespace: self.word()?, database: self.word()?, number: self.word()? })
+        Some(RelationFile {
+            tablespace: self.word()?,
+            database: self.word()?,
+            number: self.word()?,
+        })
     }
 }
 
-/// The blocks that a record refers to; returns its own data, as much as was kept, and `None` if it cannot be understood.
+/// The blocks that a record refers to; returns its own data, as much as was kept, and `None` if it
+/// cannot be understood.
 fn blocks<'a>(record: &'a [u8], major: u32, each: &mut impl FnMut(Change)) -> Option<&'a [u8]> {
     let total = Cursor(record).word()? as usize;
     let mut rest = Cursor(record.get(HEADER..)?);
@@ -213,7 +234,11 @@ fn image(rest: &mut Cursor<'_>, major: u32) -> Option<u16> {
         (false, _) => PAGE.checked_sub(len)?,
     };
     // As the server checks it.
-    let sound = if has_hole { hole > 0 && hole_len > 0 && hole_len < PAGE } else { hole == 0 && hole_len == 0 };
+    let sound = if has_hole {
+        hole > 0 && hole_len > 0 && hole_len < PAGE
+    } else {
+        hole == 0 && hole_len == 0
+    };
     let fits = len > 0 && if is_compressed { len < PAGE } else { len <= PAGE };
     (info & !known == 0 && sound && fits).then_some(len)
 }

@@ -5,8 +5,8 @@
 //!  history of timeline 2  ─▶ the end of timeline 1 ▸ where 2 left it, its history
 //! ```
 //!
-//! The end of a timeline that was left is the beginning of the next one's first segment: its own last one, unfinished, need not be
-//! stored.
+//! The end of a timeline that was left is the beginning of the next one's first segment: its own
+//! last one, unfinished, need not be stored.
 
 mod source;
 #[cfg(test)]
@@ -37,7 +37,8 @@ const SEGMENT_SIZE: usize = 32;
 /// The first bytes of a segment, which say whose it is.
 const HEADER: usize = 36;
 
-/// A segment of the log as a file, or the history of a timeline: a source that has nothing but this piece of its log.
+/// A segment of the log as a file, or the history of a timeline: a source that has nothing but this
+/// piece of its log.
 #[derive(Debug, Clone)]
 pub struct WalFile {
     system_id: u64,
@@ -72,8 +73,8 @@ struct Turn {
 }
 
 impl WalFile {
-    /// Reads what `path` names. `None` for files that need not be stored: labels of backups, and what is left of a segment that goes
-    /// on on another timeline.
+    /// Reads what `path` names. `None` for files that need not be stored: labels of backups, and
+    /// what is left of a segment that goes on on another timeline.
     ///
     /// # Errors
     /// [`SourceErrorKind::Invalid`] if it cannot be read, is no log, or is damaged.
@@ -115,11 +116,15 @@ impl WalFile {
         file.with_history(&fs::read(&beside).map_err(|error| unreadable(&beside, error))?.into())
     }
 
-    /// With what it has of the timeline before, if the first segment is beside it: the server makes that one first.
+    /// With what it has of the timeline before, if the first segment is beside it: the server makes
+    /// that one first.
     fn read_history(path: &Path, number: &str) -> SourceResult<Self> {
         let text: Bytes = fs::read(path).map_err(|error| unreadable(path, error))?.into();
         let no_history = || malformed(format!("{} as the history of a timeline", path.display()));
-        let timeline = u32::from_str_radix(number, 16).ok().filter(|_| number.len() == 8).ok_or_else(no_history)?;
+        let timeline = u32::from_str_radix(number, 16)
+            .ok()
+            .filter(|_| number.len() == 8)
+            .ok_or_else(no_history)?;
         let last = History::parse(&String::from_utf8_lossy(&text))?.0.pop();
         let (_, at) = last.filter(|(before, _)| *before < timeline).ok_or_else(no_history)?;
         let (system_id, segments) = beside(path).ok_or_else(|| {
@@ -130,7 +135,9 @@ impl WalFile {
         let first = path.with_file_name(segments.name(timeline, number));
         let first = fs::read(first).ok().filter(|data| data.len() as u64 == segments.size());
         let len = usize::try_from(at.0 - segments.start(number).0).unwrap_or(usize::MAX);
-        let data = first.and_then(|data| Some(Bytes::copy_from_slice(data.get(..len)?))).unwrap_or_default();
+        let data = first
+            .and_then(|data| Some(Bytes::copy_from_slice(data.get(..len)?)))
+            .unwrap_or_default();
         let file = Self {
             system_id,
             segments,
@@ -159,7 +166,8 @@ impl WalFile {
         (position(self.start()), position(if self.is_segment { self.end() } else { self.start() }))
     }
 
-    /// Its bytes; of a history, what its timeline has in common with the one before in the segment in which it left that.
+    /// Its bytes; of a history, what its timeline has in common with the one before in the segment
+    /// in which it left that.
     #[must_use]
     pub fn data(&self) -> &Bytes {
         &self.data
@@ -168,7 +176,10 @@ impl WalFile {
     /// What it is called in snapshots.
     #[must_use]
     pub fn path(&self) -> String {
-        Layout::of(self.system_id).segment(self.segments, self.timeline, self.number).display().into_owned()
+        Layout::of(self.system_id)
+            .segment(self.segments, self.timeline, self.number)
+            .display()
+            .into_owned()
     }
 
     /// Fails if what is known of its timeline is another one of the same number.
@@ -216,8 +227,9 @@ impl WalFile {
         self.turns.iter().any(|turn| turn.is_told || turn.tail > 0)
     }
 
-    /// Whether it comes late, but belongs, at least with its beginning, to what a later timeline is known to have come from: servers
-    /// hand over histories first, and a segment may have been full before somebody began a timeline within it.
+    /// Whether it comes late, but belongs, at least with its beginning, to what a later timeline is
+    /// known to have come from: servers hand over histories first, and a segment may have been full
+    /// before somebody began a timeline within it.
     fn is_before(&self, later: &Position) -> bool {
         let left = self.left.iter().find(|(number, _)| number.to_string() == later.branch);
         !self.is_segment || left.is_some_and(|(_, at)| *at > self.start())
@@ -252,17 +264,26 @@ impl WalFile {
     fn ticks(&self, records: &mut Records, piece: &[u8]) -> SourceResult<Vec<Tick>> {
         let mut ticks = Vec::new();
         records.push(piece, |event| {
-            ticks.extend(event.moment.as_ref().map(|moment| Tick { offset: event.to.0, time: moment.time() }));
+            ticks.extend(
+                event
+                    .moment
+                    .as_ref()
+                    .map(|moment| Tick { offset: event.to.0, time: moment.time() }),
+            );
         })?;
         if records.ended() {
-            return Err(malformed(format!("the log: the segment at {} is not complete", self.start())));
+            return Err(malformed(format!(
+                "the log: the segment at {} is not complete",
+                self.start()
+            )));
         }
         Ok(ticks)
     }
 
     /// A part of it, as a piece of `timeline`.
     fn pieces(&self, timeline: u32, bytes: &Bytes, out: &mut Vec<LogSegment>) -> SourceResult<()> {
-        let (layout, mut records) = (Layout::of(self.system_id), Records::new(self.segments, self.start()));
+        let (layout, mut records) =
+            (Layout::of(self.system_id), Records::new(self.segments, self.start()));
         let mut at = 0;
         while at < bytes.len() {
             let data = bytes.slice(at..bytes.len().min(at + PIECE));
@@ -283,7 +304,8 @@ impl WalFile {
         Ok(())
     }
 
-    /// What is stored of it. `back_to` is where the log goes on behind it: what comes late does not become the newest.
+    /// What is stored of it. `back_to` is where the log goes on behind it: what comes late does not
+    /// become the newest.
     fn log(&self, back_to: Option<&Position>) -> SourceResult<Vec<LogSegment>> {
         let mut log = Vec::new();
         let last = self.turns.len().saturating_sub(1);
@@ -292,7 +314,12 @@ impl WalFile {
             // A history ends on its own timeline.
             if turn.is_told || (index == last && !self.is_segment) {
                 let parent = Position::new(turn.before.to_string(), turn.at.0);
-                log.push(self.note(&turn.next.to_string(), Some(parent), self.start().0, turn.history.clone()));
+                log.push(self.note(
+                    &turn.next.to_string(),
+                    Some(parent),
+                    self.start().0,
+                    turn.history.clone(),
+                ));
             }
         }
         if self.is_segment {
@@ -321,8 +348,14 @@ impl WalFile {
 
 /// The identifier of the cluster that a segment of `len` bytes is of, and the size of its segments.
 fn header(data: &[u8], len: u64) -> Option<(u64, Segments)> {
-    let size = data.get(SEGMENT_SIZE..).and_then(|rest| rest.first_chunk()).map(|size| u32::from_le_bytes(*size))?;
-    let id = data.get(SYSTEM_ID..).and_then(|rest| rest.first_chunk()).map(|id| u64::from_le_bytes(*id))?;
+    let size = data
+        .get(SEGMENT_SIZE..)
+        .and_then(|rest| rest.first_chunk())
+        .map(|size| u32::from_le_bytes(*size))?;
+    let id = data
+        .get(SYSTEM_ID..)
+        .and_then(|rest| rest.first_chunk())
+        .map(|id| u64::from_le_bytes(*id))?;
     Some((id, Segments::of_size(len).filter(|segments| segments.size() == u64::from(size))?))
 }
 
@@ -331,7 +364,8 @@ fn beside(path: &Path) -> Option<(u64, Segments)> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::read_dir(dir).ok()?.flatten().find_map(|entry| {
         let name = entry.file_name();
-        let is_segment = name.len() == 24 && name.to_str()?.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_segment =
+            name.len() == 24 && name.to_str()?.bytes().all(|byte| byte.is_ascii_hexdigit());
         let len = entry.metadata().ok().filter(|metadata| is_segment && metadata.is_file())?.len();
         let mut start = [0; HEADER];
         fs::File::open(entry.path()).and_then(|mut file| file.read_exact(&mut start)).ok()?;
@@ -340,7 +374,8 @@ fn beside(path: &Path) -> Option<(u64, Segments)> {
 }
 
 fn unreadable(path: &Path, error: std::io::Error) -> SourceError {
-    SourceError::new(SourceErrorKind::Invalid, format!("cannot read {}", path.display())).with_source(error)
+    SourceError::new(SourceErrorKind::Invalid, format!("cannot read {}", path.display()))
+        .with_source(error)
 }
 
 /// The identifier of the cluster whose data directory this is.

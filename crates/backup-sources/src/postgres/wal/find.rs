@@ -1,4 +1,5 @@
-//! Looking for the server to follow: of all that can be reached, one that is on the newest timeline that ours leads to.
+//! Looking for the server to follow: of all that can be reached, one that is on the newest timeline
+//! that ours leads to.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,9 +25,11 @@ pub(super) const PAUSE: Duration = Duration::from_millis(500);
 /// A server that has the log from a place on.
 pub(super) struct Found {
     pub(super) stream: WalStream,
-    /// The timelines to get on to before, each with the place where the one before was left, and its history.
+    /// The timelines to get on to before, each with the place where the one before was left, and
+    /// its history.
     pub(super) turns: VecDeque<Turn>,
-    /// Whether it is the one that writes the log: its clock tells when nothing happened. That of a standby does not.
+    /// Whether it is the one that writes the log: its clock tells when nothing happened. That of a
+    /// standby does not.
     pub(super) writes: bool,
 }
 
@@ -56,7 +59,11 @@ enum Refusal {
 
 impl From<SourceError> for Refusal {
     fn from(error: SourceError) -> Self {
-        if error.kind() == SourceErrorKind::Unavailable { Self::NotNow(error) } else { Self::Never(error) }
+        if error.kind() == SourceErrorKind::Unavailable {
+            Self::NotNow(error)
+        } else {
+            Self::Never(error)
+        }
     }
 }
 
@@ -98,7 +105,9 @@ pub(super) async fn find(
         }
         // Whoever is on an older one writes what nobody goes on with, or will get there by itself.
         let newest = candidates.iter().map(|candidate| candidate.system.timeline).max();
-        for candidate in candidates.into_iter().filter(|candidate| Some(candidate.system.timeline) == newest) {
+        for candidate in
+            candidates.into_iter().filter(|candidate| Some(candidate.system.timeline) == newest)
+        {
             cx.check_cancelled()?;
             match candidate.start(options).await {
                 Ok(found) => return Ok(found),
@@ -107,7 +116,9 @@ pub(super) async fn find(
         }
         match (later, never) {
             // As long as one host may come back, what the others say is not the last word.
-            (Some(error), never) if Instant::now() >= deadline => return Err(last_word(error, never)),
+            (Some(error), never) if Instant::now() >= deadline => {
+                return Err(last_word(error, never));
+            }
             (Some(_), _) => {}
             (None, Some(error)) => return Err(error),
             (None, None) => return Err(malformed("the address: it names no host")),
@@ -119,11 +130,16 @@ pub(super) async fn find(
     }
 }
 
-/// Nothing is given up for lost because of one host while another one, which may have it, could not be asked.
+/// Nothing is given up for lost because of one host while another one, which may have it, could not
+/// be asked.
 fn last_word(later: SourceError, never: Option<SourceError>) -> SourceError {
     match never {
         Some(gap) if gap.kind() == SourceErrorKind::LogGap => {
-            let text = format!("{}; whether another host has it could not be asked: {}", gap.chain(), later.chain());
+            let text = format!(
+                "{}; whether another host has it could not be asked: {}",
+                gap.chain(),
+                later.chain()
+            );
             SourceError::new(SourceErrorKind::Unavailable, text)
                 .with_hint("start that host, or take it out of the address if it is gone for good")
         }
@@ -133,7 +149,12 @@ fn last_word(later: SourceError, never: Option<SourceError>) -> SourceError {
 }
 
 /// Asks a host how far it is.
-async fn ask(cluster: &Cluster, options: &PostgresOptions, host: &Host, wanted: Wanted) -> Result<Candidate, Refusal> {
+async fn ask(
+    cluster: &Cluster,
+    options: &PostgresOptions,
+    host: &Host,
+    wanted: Wanted,
+) -> Result<Candidate, Refusal> {
     let doing = format!("following the log of {host}");
     let asking = async {
         let mut connection = Connection::to(options, host).await?;
@@ -145,7 +166,8 @@ async fn ask(cluster: &Cluster, options: &PostgresOptions, host: &Host, wanted: 
     let (mut connection, system, writes) = asked.map_err(|error| error.into_source(&doing))?;
     let Wanted { timeline, at, had } = wanted;
     if system.timeline < timeline || system.timeline == timeline && system.at < at {
-        let text = format!("{host} is behind: it is at {} on timeline {}", system.at, system.timeline);
+        let text =
+            format!("{host} is behind: it is at {} on timeline {}", system.at, system.timeline);
         return Err(Refusal::NotNow(SourceError::new(SourceErrorKind::Unavailable, text)));
     }
     let stays = (VecDeque::new(), timeline, at);
@@ -158,7 +180,8 @@ async fn ask(cluster: &Cluster, options: &PostgresOptions, host: &Host, wanted: 
 }
 
 impl Candidate {
-    /// Follows it. The slot is made only here: those that are not followed would keep their log for nobody.
+    /// Follows it. The slot is made only here: those that are not followed would keep their log for
+    /// nobody.
     async fn start(self, options: &PostgresOptions) -> Result<Found, Refusal> {
         let Self { mut connection, writes, turns, timeline, at, .. } = self;
         let host = connection.host.clone();
@@ -177,8 +200,9 @@ impl Candidate {
     }
 }
 
-/// If a server has left `timeline` before `had`: what we have behind that belongs to a branch that nobody goes on with, and the
-/// next one is to be followed. `None` if the server has `timeline` as far as we have it, and goes on by itself.
+/// If a server has left `timeline` before `had`: what we have behind that belongs to a branch that
+/// nobody goes on with, and the next one is to be followed. `None` if the server has `timeline` as
+/// far as we have it, and goes on by itself.
 async fn turns(
     connection: &mut Connection,
     cluster: &Cluster,
@@ -191,7 +215,9 @@ async fn turns(
     let text = timely(connection.timeline_history(newest)).await.map_err(failed)?.1;
     let history = History::parse(&String::from_utf8_lossy(&text)).map_err(Refusal::Never)?;
     let Some((left, next)) = history.left(timeline, newest) else {
-        let text = format!("the server is on timeline {newest}, which does not come from timeline {timeline}");
+        let text = format!(
+            "the server is on timeline {newest}, which does not come from timeline {timeline}"
+        );
         let error = SourceError::new(SourceErrorKind::LogGap, text);
         return Err(Refusal::Never(error.with_hint("a new full backup begins anew")));
     };
@@ -213,7 +239,10 @@ mod tests {
         let away = || error(SourceErrorKind::Unavailable);
         let word = last_word(away(), Some(error(SourceErrorKind::LogGap)));
         assert!(word.kind() == SourceErrorKind::Unavailable && word.hint().is_some());
-        assert_eq!(last_word(away(), Some(error(SourceErrorKind::Invalid))).kind(), SourceErrorKind::Invalid);
+        assert_eq!(
+            last_word(away(), Some(error(SourceErrorKind::Invalid))).kind(),
+            SourceErrorKind::Invalid
+        );
         assert_eq!(last_word(away(), None).kind(), SourceErrorKind::Unavailable);
     }
 }

@@ -25,7 +25,8 @@ use super::slot;
 const FRUITLESS: u32 = 8;
 /// Longest pause between two such.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Between two words of a server that nothing happens, in microseconds: as long as a commit may be on its way to the log.
+/// Between two words of a server that nothing happens, in microseconds: as long as a commit may be
+/// on its way to the log.
 const APART: i64 = 5_000_000;
 
 type Segments = mpsc::Sender<SourceResult<LogSegment>>;
@@ -57,8 +58,9 @@ pub(super) struct Follower {
 struct Idle(Option<i64>);
 
 impl Idle {
-    /// It says at `time` that it has sent everything; returns the time up to which this is known to be all there is. What was
-    /// written before the last word but one and not sent with it would have come before this one.
+    /// It says at `time` that it has sent everything; returns the time up to which this is known to
+    /// be all there is. What was written before the last word but one and not sent with it would
+    /// have come before this one.
     fn heard(&mut self, time: i64) -> Option<i64> {
         match self.0 {
             Some(before) if time.saturating_sub(before) < APART => None,
@@ -89,7 +91,8 @@ impl Follower {
             Some(from) => {
                 let timeline = from.branch.parse().map_err(|_| {
                     let text = format!("{from} is no place in the log of a PostgreSQL cluster");
-                    SourceError::new(SourceErrorKind::LogGap, text).with_hint("a new full backup begins anew")
+                    SourceError::new(SourceErrorKind::LogGap, text)
+                        .with_hint("a new full backup begins anew")
                 })?;
                 (timeline, Lsn(from.offset))
             }
@@ -185,7 +188,8 @@ impl Follower {
         }
         self.fruitless += 1;
         let wanted = Wanted { timeline: self.timeline, at: self.at, had: self.at };
-        let Found { stream, turns, writes } = find(&self.cx, &self.cluster, &self.options, wanted).await?;
+        let Found { stream, turns, writes } =
+            find(&self.cx, &self.cluster, &self.options, wanted).await?;
         (self.stream, self.writes, self.connected) = (stream, writes, Instant::now());
         self.idle.over();
         self.pending(turns).await
@@ -199,17 +203,22 @@ impl Follower {
         Ok(())
     }
 
-    /// The server was promoted while we followed. Who knows the next timeline, and its history, is found before anything is said of
-    /// it: a branch that is begun and never gone on with would be in the way of the right one.
+    /// The server was promoted while we followed. Who knows the next timeline, and its history, is
+    /// found before anything is said of it: a branch that is begun and never gone on with would be
+    /// in the way of the right one.
     async fn turn(&mut self, next: u32, at: Lsn) -> SourceResult<()> {
         if at != self.at {
-            return Err(malformed(format!("where timeline {} ends: {at} is not {}", self.timeline, self.at)));
+            return Err(malformed(format!(
+                "where timeline {} ends: {at} is not {}",
+                self.timeline, self.at
+            )));
         }
         let text = format!("the log goes on with timeline {next}, which no server has");
         self.reconnect(SourceError::new(SourceErrorKind::Unavailable, text)).await
     }
 
-    /// A branch begins with the history of its timeline, and with the segment in which it left the one before.
+    /// A branch begins with the history of its timeline, and with the segment in which it left the
+    /// one before.
     async fn begin_timeline(&mut self, turn: &Turn) -> SourceResult<()> {
         let start = self.cluster.segments.floor(turn.at);
         self.timeline = turn.next;
@@ -240,7 +249,8 @@ impl Follower {
         let segments = self.cluster.segments;
         while !data.is_empty() {
             let number = segments.number(self.at);
-            let left = usize::try_from(segments.start(number + 1).0 - self.at.0).unwrap_or(usize::MAX);
+            let left =
+                usize::try_from(segments.start(number + 1).0 - self.at.0).unwrap_or(usize::MAX);
             let piece = data.split_to(data.len().min(left));
             let mut ticks = Vec::new();
             self.records.push(&piece, |event| ticks.extend(tick(&event)))?;
@@ -274,7 +284,14 @@ impl Follower {
         self.segment(0, vec![Tick { offset: self.at.0, time }], path, within, Bytes::new()).await
     }
 
-    async fn segment(&mut self, len: u64, ticks: Vec<Tick>, path: EntryPath, at: u64, data: Bytes) -> SourceResult<()> {
+    async fn segment(
+        &mut self,
+        len: u64,
+        ticks: Vec<Tick>,
+        path: EntryPath,
+        at: u64,
+        data: Bytes,
+    ) -> SourceResult<()> {
         let from = self.at;
         self.at = Lsn(from.0 + len);
         let branch = self.timeline.to_string();
@@ -283,8 +300,8 @@ impl Follower {
     }
 
     async fn send(&mut self, segment: LogSegment) -> SourceResult<()> {
-        // While nobody takes it the server must go on hearing of us, or it ends the connection: that is made good by finding
-        // another one.
+        // While nobody takes it the server must go on hearing of us, or it ends the connection:
+        // that is made good by finding another one.
         self.segments.send(Ok(segment)).await.map_err(|_| SourceError::cancelled())
     }
 }
@@ -293,7 +310,8 @@ fn tick(event: &Event) -> Option<Tick> {
     event.moment.as_ref().map(|moment| Tick { offset: event.to.0, time: moment.time() })
 }
 
-/// How long to wait before a connection is made anew: not at all after one that something came over.
+/// How long to wait before a connection is made anew: not at all after one that something came
+/// over.
 fn pause(fruitless: u32) -> Option<Duration> {
     let doublings = fruitless.checked_sub(1)?;
     Some(PAUSE.saturating_mul(1 << doublings.min(16)).min(LONGEST_PAUSE))

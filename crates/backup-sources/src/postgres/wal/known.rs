@@ -1,7 +1,8 @@
 //! What a log tells of the timelines of a cluster, and what it would have to tell.
 //!
-//! Where a timeline came from is noted where it begins. If that is lost, the timeline seems to have come from nowhere, and the one
-//! before seems to end: a server that believed it would go on without everything behind that.
+//! Where a timeline came from is noted where it begins. If that is lost, the timeline seems to have
+//! come from nowhere, and the one before seems to end: a server that believed it would go on
+//! without everything behind that.
 
 use std::collections::BTreeSet;
 
@@ -42,8 +43,8 @@ impl<'t> Known<'t> {
         self.oldest().is_some_and(|oldest| number > oldest) && !self.has_parent(number)
     }
 
-    /// How a timeline came to be; `None` if there is none of that number, or it is the oldest one. Numbers are given one after the
-    /// other: one in between that is not known is missing as well.
+    /// How a timeline came to be; `None` if there is none of that number, or it is the oldest one.
+    /// Numbers are given one after the other: one in between that is not known is missing as well.
     pub(super) fn history(&self, number: u32) -> Result<Option<History>, Rootless> {
         if self.numbers.last().is_none_or(|newest| number > *newest) {
             return Ok(None);
@@ -53,8 +54,10 @@ impl<'t> Known<'t> {
         if self.is_rootless(first) {
             return Err(Rootless(first));
         }
-        let left: Vec<(u32, Lsn)> =
-            lineage.iter().filter_map(|(name, end)| Some((name.parse().ok()?, Lsn((*end)?)))).collect();
+        let left: Vec<(u32, Lsn)> = lineage
+            .iter()
+            .filter_map(|(name, end)| Some((name.parse().ok()?, Lsn((*end)?))))
+            .collect();
         Ok((!left.is_empty()).then_some(History(left)))
     }
 
@@ -64,7 +67,10 @@ impl<'t> Known<'t> {
         let later = self.numbers.range(number.saturating_add(1)..).copied();
         let left = later.filter_map(|later| {
             let lineage = self.timeline.lineage(&later.to_string());
-            lineage.into_iter().find(|(one, _)| *one == name).and_then(|(_, at)| Some((later, Lsn(at?))))
+            lineage
+                .into_iter()
+                .find(|(one, _)| *one == name)
+                .and_then(|(_, at)| Some((later, Lsn(at?))))
         });
         left.collect()
     }
@@ -139,7 +145,10 @@ mod tests {
     fn a_cluster_may_be_older_than_its_log() {
         let timeline = log(&[(5, 100, 200), (6, 200, 300)], &[(5, None), (6, Some((5, 200)))]);
         let known = Known::new(&timeline);
-        assert_eq!((known.history(4), known.history(5), known.may_have_left(5)), (Ok(None), Ok(None), None));
+        assert_eq!(
+            (known.history(4), known.history(5), known.may_have_left(5)),
+            (Ok(None), Ok(None), None)
+        );
         assert_eq!(known.history(6), Ok(Some(History(vec![(5, Lsn(200))]))));
         assert_eq!(Known::new(&Timeline::default()).history(2), Ok(None));
     }

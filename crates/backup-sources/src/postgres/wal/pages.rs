@@ -1,5 +1,5 @@
-//! From a stream of pages to the bytes of records: pages of 8 KiB begin with a header, the first one of a segment with a longer
-//! one (`xlog_internal.h`). It has not changed from 9.3 to 18.
+//! From a stream of pages to the bytes of records: pages of 8 KiB begin with a header, the first
+//! one of a segment with a longer one (`xlog_internal.h`). It has not changed from 9.3 to 18.
 
 use backup_core::source::SourceResult;
 
@@ -18,7 +18,8 @@ const OVERWRITES_CONTINUED: u16 = 8;
 /// What a page begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
-    /// How many bytes of a record that began on an earlier page are still to come. 0 if a record begins here.
+    /// How many bytes of a record that began on an earlier page are still to come. 0 if a record
+    /// begins here.
     pub(super) continued: u32,
     /// The record that was being written is given up.
     pub(super) overwrites: bool,
@@ -55,7 +56,8 @@ impl Pages {
     /// Leaves `bytes` out up to `to`, the beginning of a page; returns what is left.
     pub(super) fn pass<'a>(&mut self, bytes: &'a [u8], to: Lsn) -> &'a [u8] {
         self.header.clear();
-        let len = bytes.len().min(usize::try_from(to.0.saturating_sub(self.at.0)).unwrap_or(usize::MAX));
+        let len =
+            bytes.len().min(usize::try_from(to.0.saturating_sub(self.at.0)).unwrap_or(usize::MAX));
         self.at.0 += len as u64;
         &bytes[len..]
     }
@@ -64,7 +66,8 @@ impl Pages {
     pub(super) fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> SourceResult<Option<Piece<'a>>> {
         let begin = self.at.0.saturating_sub(self.header.len() as u64);
         let header_len = if begin.is_multiple_of(self.segments.size()) { LONG } else { SHORT };
-        let in_header = self.at.0 % PAGE == self.header.len() as u64 && self.header.len() < header_len;
+        let in_header =
+            self.at.0 % PAGE == self.header.len() as u64 && self.header.len() < header_len;
         if in_header {
             let (head, rest) = bytes.split_at(bytes.len().min(header_len - self.header.len()));
             self.header.extend_from_slice(head);
@@ -94,9 +97,14 @@ impl Pages {
         let header = &self.header;
         let short = |at: usize| Some(u16::from_le_bytes([*header.get(at)?, *header.get(at + 1)?]));
         let (magic, info) = (short(0).ok_or_else(bad)?, short(2).ok_or_else(bad)?);
-        let address = header.get(8..16).and_then(|bytes| bytes.first_chunk()).map(|bytes| u64::from_le_bytes(*bytes));
-        let continued =
-            header.get(16..20).and_then(|bytes| bytes.first_chunk()).map(|bytes| u32::from_le_bytes(*bytes));
+        let address = header
+            .get(8..16)
+            .and_then(|bytes| bytes.first_chunk())
+            .map(|bytes| u64::from_le_bytes(*bytes));
+        let continued = header
+            .get(16..20)
+            .and_then(|bytes| bytes.first_chunk())
+            .map(|bytes| u32::from_le_bytes(*bytes));
         // Of all versions: 0xD106 (13) to 0xD118 (18), and what comes next.
         let known = magic >> 8 == 0xd1 && (info & IS_LONG != 0) == (len == LONG);
         match (address, continued) {

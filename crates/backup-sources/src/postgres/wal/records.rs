@@ -1,5 +1,5 @@
-//! Records of the log with their checksums, and what they say of transactions (`xlogrecord.h`, `xact.h`). Of a record only its
-//! beginning is kept, however long it is.
+//! Records of the log with their checksums, and what they say of transactions (`xlogrecord.h`,
+//! `xact.h`). Of a record only its beginning is kept, however long it is.
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use jiff::Timestamp;
@@ -11,7 +11,8 @@ use super::pages::{PAGE, Pages, Piece};
 const HEADER: usize = 24;
 /// Longest record (`XLogRecordMaxSize`).
 const LONGEST: u32 = 1020 << 20;
-/// So much of a record is kept: a commit says what we need at its beginning, unless it has thousands of subtransactions.
+/// So much of a record is kept: a commit says what we need at its beginning, unless it has
+/// thousands of subtransactions.
 const KEPT: usize = 64 << 10;
 /// Seconds from 1970 to 2000, where the server's clock begins.
 const EPOCH: i64 = 946_684_800;
@@ -87,7 +88,8 @@ struct Record {
 }
 
 impl Records {
-    /// From the beginning of the page that holds `at`. A record that began before it is passed over.
+    /// From the beginning of the page that holds `at`. A record that began before it is passed
+    /// over.
     pub(in super::super) fn new(segments: Segments, at: Lsn) -> Self {
         Self { segments, pages: Pages::new(segments, at), state: State::Seeking, last: None }
     }
@@ -113,8 +115,13 @@ impl Records {
     /// Takes more of the log and tells of every record that is complete.
     ///
     /// # Errors
-    /// [`SourceErrorKind::Unavailable`] if a checksum is wrong, or a record follows another one than the one before it.
-    pub(in super::super) fn push(&mut self, bytes: &[u8], mut each: impl FnMut(Event)) -> SourceResult<()> {
+    /// [`SourceErrorKind::Unavailable`] if a checksum is wrong, or a record follows another one
+    /// than the one before it.
+    pub(in super::super) fn push(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(Event),
+    ) -> SourceResult<()> {
         self.read(bytes, |event, _| each(event))
     }
 
@@ -122,7 +129,11 @@ impl Records {
     ///
     /// # Errors
     /// Those of [`Self::push`].
-    pub(in super::super) fn read(&mut self, mut bytes: &[u8], mut each: impl FnMut(Event, &[u8])) -> SourceResult<()> {
+    pub(in super::super) fn read(
+        &mut self,
+        mut bytes: &[u8],
+        mut each: impl FnMut(Event, &[u8]),
+    ) -> SourceResult<()> {
         while !self.ended() {
             if let State::Passing(to) = self.state {
                 bytes = self.pages.pass(bytes, to);
@@ -146,7 +157,8 @@ impl Records {
     fn page(&mut self, continued: u32, overwrites: bool) -> SourceResult<()> {
         match &self.state {
             State::Seeking => {
-                // As long as a record that began before fills whole pages, the next one says how much is left.
+                // As long as a record that began before fills whole pages, the next one says how
+                // much is left.
                 let room = PAGE - self.pages.at().0 % PAGE;
                 let left = aligned(u64::from(continued));
                 if left < room {
@@ -162,7 +174,12 @@ impl Records {
         Ok(())
     }
 
-    fn bytes(&mut self, mut at: Lsn, mut piece: &[u8], each: &mut impl FnMut(Event, &[u8])) -> SourceResult<()> {
+    fn bytes(
+        &mut self,
+        mut at: Lsn,
+        mut piece: &[u8],
+        each: &mut impl FnMut(Event, &[u8]),
+    ) -> SourceResult<()> {
         while !piece.is_empty() {
             let taken = match &mut self.state {
                 State::Seeking | State::Passing(_) | State::Ended => piece.len(),
@@ -175,7 +192,8 @@ impl Records {
                     taken
                 }
                 State::Between => {
-                    let record = Record { from: at, kept: Vec::with_capacity(256), len: 0, seen: 0, crc: 0 };
+                    let record =
+                        Record { from: at, kept: Vec::with_capacity(256), len: 0, seen: 0, crc: 0 };
                     self.state = State::Inside(record);
                     0
                 }
@@ -198,7 +216,9 @@ impl Records {
     }
 
     fn complete(&mut self, end: Lsn, each: &mut impl FnMut(Event, &[u8])) -> SourceResult<()> {
-        let State::Inside(record) = std::mem::replace(&mut self.state, State::Between) else { return Ok(()) };
+        let State::Inside(record) = std::mem::replace(&mut self.state, State::Between) else {
+            return Ok(());
+        };
         record.check()?;
         if self.last.replace(record.from).is_some_and(|last| last != record.before()) {
             return Err(strange(record.from));
@@ -224,13 +244,18 @@ fn aligned(at: u64) -> u64 {
 }
 
 fn damaged(at: Lsn) -> SourceError {
-    SourceError::new(SourceErrorKind::Unavailable, format!("the record of the log at {at} is damaged"))
-        .with_hint("if it stays so, the server's disk has damaged it: back up anew")
+    SourceError::new(
+        SourceErrorKind::Unavailable,
+        format!("the record of the log at {at} is damaged"),
+    )
+    .with_hint("if it stays so, the server's disk has damaged it: back up anew")
 }
 
 /// Two servers may have gone on with timelines of the same number.
 fn strange(at: Lsn) -> SourceError {
-    let text = format!("the record of the log at {at} does not follow the one before it: it is of another history");
+    let text = format!(
+        "the record of the log at {at} does not follow the one before it: it is of another history"
+    );
     SourceError::new(SourceErrorKind::Unavailable, text)
         .with_hint("was the log of another copy of this cluster mixed with it? Back up anew")
 }
@@ -267,14 +292,22 @@ impl Record {
 
     /// The checksum covers what is behind the header, then the header up to the checksum.
     fn check(&self) -> SourceResult<()> {
-        let own = self.kept.get(20..24).and_then(|bytes| bytes.first_chunk()).map(|bytes| u32::from_le_bytes(*bytes));
+        let own = self
+            .kept
+            .get(20..24)
+            .and_then(|bytes| bytes.first_chunk())
+            .map(|bytes| u32::from_le_bytes(*bytes));
         let found = crc32c::crc32c_append(self.crc, &self.kept[..20]);
         if own == Some(found) { Ok(()) } else { Err(damaged(self.from)) }
     }
 
     /// Where the record before it begins.
     fn before(&self) -> Lsn {
-        Lsn(self.kept.get(8..16).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes)))
+        Lsn(self
+            .kept
+            .get(8..16)
+            .and_then(|bytes| bytes.first_chunk())
+            .map_or(0, |bytes| u64::from_le_bytes(*bytes)))
     }
 
     fn manager(&self) -> u8 {
@@ -295,21 +328,28 @@ impl Record {
                 let own = u32::from_le_bytes(*self.kept.get(4..8)?.first_chunk()?);
                 // Of a prepared transaction somebody else says that it has ended.
                 let prepared = matches!(kind, 0x30 | 0x40);
-                let transaction =
-                    if prepared { prepared_transaction(data, self.kept[16] & 0x80 != 0).unwrap_or(0) } else { own };
+                let transaction = if prepared {
+                    prepared_transaction(data, self.kept[16] & 0x80 != 0).unwrap_or(0)
+                } else {
+                    own
+                };
                 Some(Moment::Ended { transaction, time: time(data)? })
             }
             (XLOG, RESTORE_POINT) => {
                 let data = self.main_data()?;
                 let name = data.get(8..72)?;
                 let name = &name[..name.iter().position(|byte| *byte == 0)?];
-                Some(Moment::RestorePoint { name: String::from_utf8_lossy(name).into_owned(), time: time(data)? })
+                Some(Moment::RestorePoint {
+                    name: String::from_utf8_lossy(name).into_owned(),
+                    time: time(data)?,
+                })
             }
             _ => None,
         }
     }
 
-    /// What the record is about, behind the headers that say what else is in it. These records refer to no blocks.
+    /// What the record is about, behind the headers that say what else is in it. These records
+    /// refer to no blocks.
     fn main_data(&self) -> Option<&[u8]> {
         let mut rest = &self.kept[HEADER..];
         loop {
@@ -336,8 +376,9 @@ fn time(data: &[u8]) -> Option<Timestamp> {
     server_time(i64::from_le_bytes(*data.first_chunk()?))
 }
 
-/// The transaction that `COMMIT PREPARED` and `ROLLBACK PREPARED` end (`ParseCommitRecord`): behind its database, its
-/// subtransactions, files that vanish, statistics that vanish and invalidations, each only if a bit says that it is there.
+/// The transaction that `COMMIT PREPARED` and `ROLLBACK PREPARED` end (`ParseCommitRecord`): behind
+/// its database, its subtransactions, files that vanish, statistics that vanish and invalidations,
+/// each only if a bit says that it is there.
 fn prepared_transaction(data: &[u8], has_bits: bool) -> Option<u32> {
     let word = |at: usize| Some(u32::from_le_bytes(*data.get(at..at + 4)?.first_chunk()?));
     if !has_bits {
@@ -347,7 +388,8 @@ fn prepared_transaction(data: &[u8], has_bits: bool) -> Option<u32> {
     if bits & 1 != 0 {
         at += 8;
     }
-    // Statistics that vanish come with files that do; their size depends on the version, so that such records tell nothing.
+    // Statistics that vanish come with files that do; their size depends on the version, so that
+    // such records tell nothing.
     if bits & 1 << 8 != 0 {
         return None;
     }

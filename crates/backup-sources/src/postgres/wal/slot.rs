@@ -30,36 +30,47 @@ pub struct SlotHealth {
     pub state: SlotState,
     /// Whether somebody reads from it.
     pub active: bool,
-    /// For how long nobody has; `None` if somebody does, and of servers before 17, which do not remember it.
+    /// For how long nobody has; `None` if somebody does, and of servers before 17, which do not
+    /// remember it.
     pub unread_for: Option<Duration>,
     /// Log that the server keeps because of it, bytes.
     pub retained_bytes: u64,
-    /// How much more may be written before the slot is in danger, bytes; `None` without `max_slot_wal_keep_size`: then the
-    /// log grows until the disk is full.
+    /// How much more may be written before the slot is in danger, bytes; `None` without
+    /// `max_slot_wal_keep_size`: then the log grows until the disk is full.
     pub safe_bytes: Option<u64>,
 }
 
 /// How the slot `name` is; `None` if there is none. Needs no rights.
-pub(in super::super) async fn health(options: &PostgresOptions, name: &str) -> SourceResult<Option<SlotHealth>> {
-    const ASKING: &str = "SELECT wal_status, active, safe_wal_size, \
-         CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END - restart_lsn, \
-         extract(epoch FROM now() - (to_jsonb(slot) ->> 'inactive_since')::timestamptz)::float8 \
-         FROM (SELECT * FROM pg_replication_slots WHERE slot_name = $1 AND slot_type = 'physical') slot";
+pub(in super::super) async fn health(
+    options: &PostgresOptions,
+    name: &str,
+) -> SourceResult<Option<SlotHealth>> {
+    const ASKING: &str = "SELECT wal_status, active, safe_wal_size, CASE WHEN pg_is_in_recovery() \
+                          THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END - \
+                          restart_lsn, extract(epoch FROM now() - (to_jsonb(slot) ->> \
+                          'inactive_since')::timestamptz)::float8 FROM (SELECT * FROM \
+                          pg_replication_slots WHERE slot_name = $1 AND slot_type = 'physical') \
+                          slot";
     let doing = "asking for the replication slot";
     let sql = Sql::open(options, &options.database).await?;
-    // The difference of places is a number without bounds, which the driver does not know. (Older servers have no column
-    // `inactive_since`: of a row as JSON it may be asked all the same.)
+    // The difference of places is a number without bounds, which the driver does not know. (Older
+    // servers have no column `inactive_since`: of a row as JSON it may be asked all the same.)
     let asking = format!(
         "SELECT wal_status, active, safe_wal_size, retained::bigint, unread FROM ({ASKING}) \
          slot(wal_status, active, safe_wal_size, retained, unread)"
     );
-    let row = sql.client.query_opt(&asking, &[&name]).await.map_err(|error| of_sql(&error, doing))?;
+    let row =
+        sql.client.query_opt(&asking, &[&name]).await.map_err(|error| of_sql(&error, doing))?;
     let Some(row) = row else { return Ok(None) };
     let get = |error| of_sql(&error, doing);
     let state: Option<String> = row.try_get(0).map_err(get)?;
-    let (safe, retained): (Option<i64>, Option<i64>) = (row.try_get(2).map_err(get)?, row.try_get(3).map_err(get)?);
-    let (active, unread): (bool, Option<f64>) = (row.try_get(1).map_err(get)?, row.try_get(4).map_err(get)?);
-    let unread = unread.filter(|_| !active).map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    let (safe, retained): (Option<i64>, Option<i64>) =
+        (row.try_get(2).map_err(get)?, row.try_get(3).map_err(get)?);
+    let (active, unread): (bool, Option<f64>) =
+        (row.try_get(1).map_err(get)?, row.try_get(4).map_err(get)?);
+    let unread = unread
+        .filter(|_| !active)
+        .map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
     Ok(Some(SlotHealth {
         state: match state.as_deref() {
             Some("reserved") => SlotState::Reserved,
@@ -77,9 +88,13 @@ pub(in super::super) async fn health(options: &PostgresOptions, name: &str) -> S
     }))
 }
 
-/// Makes sure that the slot is there, and that it is one for the log as it is: what the server says of another one when it is asked
-/// for its log cannot be told from the log being gone.
-pub(super) async fn ensure(connection: &mut Connection, options: &PostgresOptions, name: &str) -> SourceResult<()> {
+/// Makes sure that the slot is there, and that it is one for the log as it is: what the server says
+/// of another one when it is asked for its log cannot be told from the log being gone.
+pub(super) async fn ensure(
+    connection: &mut Connection,
+    options: &PostgresOptions,
+    name: &str,
+) -> SourceResult<()> {
     let doing = format!("making the replication slot {name}");
     let made = timely(connection.create_slot(name, Slot::Lasting)).await;
     if made.map_err(|error| error.into_source(&doing))? {
@@ -87,7 +102,8 @@ pub(super) async fn ensure(connection: &mut Connection, options: &PostgresOption
     }
     let asked = timely(connection.is_logical(name)).await;
     let logical = asked.map_err(|error| error.into_source(&doing))?
-        || connection.major() < 15 && is_logical(&on(options, connection), name).await.unwrap_or(false);
+        || connection.major() < 15
+            && is_logical(&on(options, connection), name).await.unwrap_or(false);
     if !logical {
         return Ok(());
     }
@@ -97,11 +113,13 @@ pub(super) async fn ensure(connection: &mut Connection, options: &PostgresOption
 
 /// Until 14 only SQL tells, which may not be allowed.
 async fn is_logical(options: &PostgresOptions, name: &str) -> SourceResult<bool> {
-    const ASKING: &str = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1 AND slot_type = 'logical'";
+    const ASKING: &str =
+        "SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1 AND slot_type = 'logical'";
     let sql = Sql::open(options, &options.database).await?;
     let row = sql.client.query_one(ASKING, &[&name]).await;
-    let count: i64 =
-        row.and_then(|row| row.try_get(0)).map_err(|error| of_sql(&error, "asking for the replication slot"))?;
+    let count: i64 = row
+        .and_then(|row| row.try_get(0))
+        .map_err(|error| of_sql(&error, "asking for the replication slot"))?;
     Ok(count > 0)
 }
 
@@ -115,7 +133,8 @@ pub(super) fn is_gone(error: &WireError) -> bool {
     matches!(error.code(), Some(code::UNDEFINED_FILE | code::NOT_IN_PREREQUISITE_STATE))
 }
 
-/// What was to be read is gone. A slot that has lost it is of no use any more: it makes room for a new one.
+/// What was to be read is gone. A slot that has lost it is of no use any more: it makes room for a
+/// new one.
 pub(super) async fn gap(
     error: WireError,
     options: &PostgresOptions,
@@ -123,9 +142,14 @@ pub(super) async fn gap(
     doing: &str,
 ) -> SourceError {
     let error = error.into_source(doing);
-    let gap = SourceError::new(SourceErrorKind::LogGap, format!("the server has not got the log any more: {error}"));
+    let gap = SourceError::new(
+        SourceErrorKind::LogGap,
+        format!("the server has not got the log any more: {error}"),
+    );
     let mut hint =
-        "a new full backup begins anew; raise max_slot_wal_keep_size, so that the server waits longer".to_owned();
+        "a new full backup begins anew; raise max_slot_wal_keep_size, so that the server waits \
+         longer"
+            .to_owned();
     if let (Some(name), Some(mut connection)) = (&options.slot, connection) {
         // Only one that is known to be lost, and of that very server: others may be somebody's.
         let is_lost = match health(&on(options, &connection), name).await {
@@ -133,7 +157,9 @@ pub(super) async fn gap(
             Err(_) => false,
         };
         if !is_lost || connection.drop_slot(name).await.is_err() {
-            hint.push_str(&format!("; if the slot is lost: SELECT pg_drop_replication_slot('{name}')"));
+            hint.push_str(&format!(
+                "; if the slot is lost: SELECT pg_drop_replication_slot('{name}')"
+            ));
         }
     }
     gap.with_hint(hint)

@@ -1,5 +1,6 @@
-//! BASE_BACKUP: the files of a cluster as the server sends them. Until 14 each tablespace comes as a copy of its own and the
-//! manifest as the last one; from 15 on everything comes in one, and each message says by a letter what it is.
+//! BASE_BACKUP: the files of a cluster as the server sends them. Until 14 each tablespace comes as
+//! a copy of its own and the manifest as the last one; from 15 on everything comes in one, and each
+//! message says by a letter what it is.
 
 use backup_core::source::SourceResult;
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -66,8 +67,8 @@ pub(in super::super) struct BackupStream {
 }
 
 impl Connection {
-    /// Tells the server what an earlier backup holds: from 17 on it sends then what changed since. `manifest` is that one's own
-    /// (`backup_manifest`).
+    /// Tells the server what an earlier backup holds: from 17 on it sends then what changed since.
+    /// `manifest` is that one's own (`backup_manifest`).
     pub(in super::super) async fn upload_manifest(
         &mut self,
         mut manifest: BoxStream<'_, SourceResult<Bytes>>,
@@ -94,8 +95,13 @@ impl Connection {
         loop {
             match self.frames.next().await? {
                 Message::Error(error) => failed = Some(error),
-                Message::Ready => return failed.map_or(Ok(()), |error| Err(WireError::Server(error))),
-                Message::Complete | Message::Notice(_) | Message::Parameter(..) | Message::Other => {}
+                Message::Ready => {
+                    return failed.map_or(Ok(()), |error| Err(WireError::Server(error)));
+                }
+                Message::Complete
+                | Message::Notice(_)
+                | Message::Parameter(..)
+                | Message::Other => {}
                 _ => return Err(malformed("the server's answer to a manifest").into()),
             }
         }
@@ -110,7 +116,8 @@ impl BackupStream {
     ) -> Result<(Self, Lsn, u32), WireError> {
         let command = command(connection.major(), request);
         connection.send_query(&command).await?;
-        let mut stream = Self { connection, archives: Vec::new(), copies: 0, columns: Vec::new(), end: None };
+        let mut stream =
+            Self { connection, archives: Vec::new(), copies: 0, columns: Vec::new(), end: None };
         let mut begin = None;
         let mut results = 0;
         while results < 2 {
@@ -168,7 +175,9 @@ impl BackupStream {
                 }
                 Message::Notice(notice) => BackupEvent::Notice(notice),
                 // It comes last: everything was sent.
-                Message::Error(error) if error.code == code::DATA_CORRUPTED && self.end.is_some() => {
+                Message::Error(error)
+                    if error.code == code::DATA_CORRUPTED && self.end.is_some() =>
+                {
                     BackupEvent::Damaged(error)
                 }
                 Message::Error(error) => return Err(WireError::Server(error)),
@@ -176,7 +185,9 @@ impl BackupStream {
                     Some((end, timeline)) => BackupEvent::End(end, timeline),
                     None => return Ok(None),
                 },
-                Message::CopyOut | Message::Complete | Message::Parameter(..) | Message::Other => continue,
+                Message::CopyOut | Message::Complete | Message::Parameter(..) | Message::Other => {
+                    continue;
+                }
                 _ => return Err(malformed("the server's backup").into()),
             }));
         }
@@ -191,7 +202,8 @@ impl BackupStream {
                 let name = data.split(|byte| *byte == 0).next().unwrap_or_default();
                 let name = std::str::from_utf8(name).map_err(|_| bad())?;
                 let oid = name.strip_suffix(".tar").ok_or_else(bad)?;
-                let tablespace = self.archives.iter().flatten().find(|one| one.oid.to_string() == oid);
+                let tablespace =
+                    self.archives.iter().flatten().find(|one| one.oid.to_string() == oid);
                 match tablespace {
                     Some(tablespace) => Some(BackupEvent::Archive(Some(tablespace.clone()))),
                     None if oid == "base" => Some(BackupEvent::Archive(None)),
@@ -214,18 +226,22 @@ fn tablespace(row: &Row) -> Result<Option<Tablespace>, WireError> {
 
 /// The log that makes the files consistent comes with them; its archiver is not waited for.
 fn command(major: u32, request: BaseBackup) -> String {
-    let rate = request.max_bytes_per_second.map(|bytes| (bytes / 1024).clamp(*RATES.start(), *RATES.end()));
+    let rate = request
+        .max_bytes_per_second
+        .map(|bytes| (bytes / 1024).clamp(*RATES.start(), *RATES.end()));
     if major < 15 {
         let fast = if request.fast_checkpoint { " FAST" } else { "" };
         let rate = rate.map(|rate| format!(" MAX_RATE {rate}")).unwrap_or_default();
-        return format!("BASE_BACKUP LABEL 'backup'{fast} WAL NOWAIT{rate} TABLESPACE_MAP MANIFEST 'yes'");
+        return format!(
+            "BASE_BACKUP LABEL 'backup'{fast} WAL NOWAIT{rate} TABLESPACE_MAP MANIFEST 'yes'"
+        );
     }
     let checkpoint = if request.fast_checkpoint { "fast" } else { "spread" };
     let rate = rate.map(|rate| format!(", MAX_RATE {rate}")).unwrap_or_default();
     let incremental = if request.incremental { ", INCREMENTAL" } else { "" };
     format!(
-        "BASE_BACKUP (LABEL 'backup', CHECKPOINT '{checkpoint}', WAL true, WAIT false, TABLESPACE_MAP true, \
-         MANIFEST 'yes'{incremental}{rate})"
+        "BASE_BACKUP (LABEL 'backup', CHECKPOINT '{checkpoint}', WAL true, WAIT false, \
+         TABLESPACE_MAP true, MANIFEST 'yes'{incremental}{rate})"
     )
 }
 
@@ -235,11 +251,25 @@ mod tests {
 
     #[test]
     fn both_dialects() {
-        let slow = BaseBackup { fast_checkpoint: false, max_bytes_per_second: Some(1), incremental: false };
-        let fast = BaseBackup { fast_checkpoint: true, max_bytes_per_second: Some(10 << 20), incremental: true };
-        assert!(command(14, fast).starts_with("BASE_BACKUP LABEL 'backup' FAST WAL NOWAIT MAX_RATE 10240 "));
+        let slow = BaseBackup {
+            fast_checkpoint: false,
+            max_bytes_per_second: Some(1),
+            incremental: false,
+        };
+        let fast = BaseBackup {
+            fast_checkpoint: true,
+            max_bytes_per_second: Some(10 << 20),
+            incremental: true,
+        };
+        assert!(
+            command(14, fast)
+                .starts_with("BASE_BACKUP LABEL 'backup' FAST WAL NOWAIT MAX_RATE 10240 ")
+        );
         assert!(command(13, slow).contains("'backup' WAL NOWAIT MAX_RATE 32 "));
-        assert!(command(15, fast).contains("CHECKPOINT 'fast'") && command(18, slow).contains("'yes', MAX_RATE 32)"));
+        assert!(
+            command(15, fast).contains("CHECKPOINT 'fast'")
+                && command(18, slow).contains("'yes', MAX_RATE 32)")
+        );
         assert!(command(17, fast).contains("'yes', INCREMENTAL, MAX_RATE 10240)"));
     }
 }

@@ -16,7 +16,9 @@ use super::startup;
 const ANSWERING: Duration = Duration::from_secs(30);
 
 /// One that accepts connections and says nothing more must not keep us from the others.
-pub(in super::super) async fn timely<T>(asking: impl Future<Output = Result<T, WireError>>) -> Result<T, WireError> {
+pub(in super::super) async fn timely<T>(
+    asking: impl Future<Output = Result<T, WireError>>,
+) -> Result<T, WireError> {
     match tokio::time::timeout(ANSWERING, asking).await {
         Ok(answer) => answer,
         Err(_) => {
@@ -72,7 +74,9 @@ impl Tries {
 
     /// No host was left.
     pub(in super::super) fn error(self) -> SourceError {
-        self.0.unwrap_or_else(|| SourceError::new(SourceErrorKind::Invalid, "the address names no host"))
+        self.0.unwrap_or_else(|| {
+            SourceError::new(SourceErrorKind::Invalid, "the address names no host")
+        })
     }
 }
 
@@ -90,7 +94,10 @@ impl Connection {
     }
 
     /// Connects for replication to one host.
-    pub(in super::super) async fn to(options: &PostgresOptions, host: &Host) -> Result<Self, WireError> {
+    pub(in super::super) async fn to(
+        options: &PostgresOptions,
+        host: &Host,
+    ) -> Result<Self, WireError> {
         timely(Box::pin(Self::connect(options, host))).await
     }
 
@@ -117,7 +124,8 @@ impl Connection {
 
     /// Whether it replays another one's log, or its own still.
     pub(in super::super) async fn in_recovery(&mut self) -> Result<bool, WireError> {
-        // Until 13 there is no setting of just this; one whose owner made it so is taken for a standby.
+        // Until 13 there is no setting of just this; one whose owner made it so is taken for a
+        // standby.
         let setting = if self.major() < 14 { "transaction_read_only" } else { "in_hot_standby" };
         Ok(self.show(setting).await? == "on")
     }
@@ -145,8 +153,13 @@ impl Connection {
                 Message::Columns(names) => columns = names,
                 Message::Row(values) => rows.push(Row { columns: columns.clone(), values }),
                 Message::Error(error) => failed = Some(error),
-                Message::Ready => return failed.map_or(Ok(rows), |error| Err(WireError::Server(error))),
-                Message::Complete | Message::Notice(_) | Message::Parameter(..) | Message::Other => {}
+                Message::Ready => {
+                    return failed.map_or(Ok(rows), |error| Err(WireError::Server(error)));
+                }
+                Message::Complete
+                | Message::Notice(_)
+                | Message::Parameter(..)
+                | Message::Other => {}
                 _ => return Err(malformed("the server's answer to a command").into()),
             }
         }

@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::super::error::{ServerError, WireError, malformed};
 
-/// Longest message that is taken. The server sends files and log in pieces of at most 256 KiB; histories of timelines and rows of
-/// replication commands are small.
+/// Longest message that is taken. The server sends files and log in pieces of at most 256 KiB;
+/// histories of timelines and rows of replication commands are small.
 const LONGEST: usize = 16 << 20;
 /// So much is read at once.
 const READ: usize = 256 << 10;
@@ -43,7 +43,8 @@ pub(super) enum Message {
     CopyData(Bytes),
     /// `c`.
     CopyDone,
-    /// `v`: the server does not know everything that was asked for; `K`, `A`, `I`: nothing that we need.
+    /// `v`: the server does not know everything that was asked for; `K`, `A`, `I`: nothing that we
+    /// need.
     Other,
 }
 
@@ -209,7 +210,8 @@ mod tests {
     #[test]
     fn lengths_are_checked() {
         for len in [0u32, 3, 1 << 31, u32::MAX, 16 << 20 | 1] {
-            let mut bytes = BytesMut::from(&[&[b'd'][..], &len.to_be_bytes(), &[0; 8]].concat()[..]);
+            let mut bytes =
+                BytesMut::from(&[&[b'd'][..], &len.to_be_bytes(), &[0; 8]].concat()[..]);
             assert!(parse(&mut bytes).is_err(), "{len}");
         }
         let row = |body: &[u8]| parse(&mut BytesMut::from(&framed(b'D', body)[..]));
@@ -221,19 +223,24 @@ mod tests {
 
     fn any_message() -> impl Strategy<Value = Vec<u8>> {
         let word = "[a-z ]{0,12}";
-        let error = (word, word)
-            .prop_map(|(code, message)| framed(b'E', format!("SERROR\0C{code}\0M{message}\0\0").as_bytes()));
-        let row = proptest::collection::vec(proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20)), 0..5)
-            .prop_map(|values| {
-                let mut body = u16::try_from(values.len()).unwrap().to_be_bytes().to_vec();
-                for value in values {
-                    let len = value.as_ref().map_or(-1, |value| i32::try_from(value.len()).unwrap());
-                    body.extend(len.to_be_bytes());
-                    body.extend(value.unwrap_or_default());
-                }
-                framed(b'D', &body)
-            });
-        let data = proptest::collection::vec(any::<u8>(), 0..400).prop_map(|body| framed(b'd', &body));
+        let error = (word, word).prop_map(|(code, message)| {
+            framed(b'E', format!("SERROR\0C{code}\0M{message}\0\0").as_bytes())
+        });
+        let row = proptest::collection::vec(
+            proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20)),
+            0..5,
+        )
+        .prop_map(|values| {
+            let mut body = u16::try_from(values.len()).unwrap().to_be_bytes().to_vec();
+            for value in values {
+                let len = value.as_ref().map_or(-1, |value| i32::try_from(value.len()).unwrap());
+                body.extend(len.to_be_bytes());
+                body.extend(value.unwrap_or_default());
+            }
+            framed(b'D', &body)
+        });
+        let data =
+            proptest::collection::vec(any::<u8>(), 0..400).prop_map(|body| framed(b'd', &body));
         prop_oneof![error, row, data, Just(framed(b'Z', b"I")), Just(framed(b'c', b""))]
     }
 

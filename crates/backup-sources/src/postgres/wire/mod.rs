@@ -1,4 +1,5 @@
-//! Talking to a server: connections for replication of our own, because no client library has them, and for SQL.
+//! Talking to a server: connections for replication of our own, because no client library has them,
+//! and for SQL.
 //!
 //! | file | what is in it |
 //! |---|---|

@@ -57,7 +57,8 @@ impl Socket {
     async fn open(options: &PostgresOptions, host: &Host) -> Result<Self, WireError> {
         #[cfg(unix)]
         if host.name.starts_with('/') {
-            let stream = UnixStream::connect(format!("{}/.s.PGSQL.{}", host.name, host.port)).await?;
+            let stream =
+                UnixStream::connect(format!("{}/.s.PGSQL.{}", host.name, host.port)).await?;
             return Ok(Self { stream: Stream::Unix(stream), binding: None, private: true });
         }
         let mut tcp = TcpStream::connect((&*host.name, host.port)).await?;
@@ -68,14 +69,17 @@ impl Socket {
         let local = tcp.peer_addr()?.ip().is_loopback();
         if options.tls == TlsMode::Disable || !wants_tls(&mut tcp).await? {
             if options.tls > TlsMode::Prefer {
-                return Err(invalid("the server does not speak TLS").with_hint("switch ssl on at the server").into());
+                return Err(invalid("the server does not speak TLS")
+                    .with_hint("switch ssl on at the server")
+                    .into());
             }
             return Ok(Self { stream: Stream::Tcp(tcp), binding: None, private: local });
         }
         let (config, checked) = tls::config(options).await?;
         let name = ServerName::try_from(host.name.clone())
             .map_err(|_| invalid(format!("{:?} is no name of a host", host.name)))?;
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(tls_failed)?;
+        let stream =
+            TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(tls_failed)?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let binding = certificate.and_then(|certificate| tls::binding(certificate));
         Ok(Self { stream: Stream::Tls(Box::new(stream)), binding, private: checked || local })
@@ -100,14 +104,23 @@ async fn wants_tls(tcp: &mut TcpStream) -> Result<bool, WireError> {
     match tcp.read_u8().await? {
         b'S' => Ok(true),
         b'N' => Ok(false),
-        // An error comes before any request is read: it cannot start another process, say. What it says could be anybody's.
-        b'E' => Err(SourceError::new(SourceErrorKind::Unavailable, "the server cannot take connections now").into()),
+        // An error comes before any request is read: it cannot start another process, say. What it
+        // says could be anybody's.
+        b'E' => Err(SourceError::new(
+            SourceErrorKind::Unavailable,
+            "the server cannot take connections now",
+        )
+        .into()),
         _ => Err(invalid("this is no PostgreSQL server").into()),
     }
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             #[cfg(unix)]
@@ -118,7 +131,11 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             #[cfg(unix)]
@@ -152,10 +169,12 @@ mod tests {
 
     use super::*;
 
-    /// What connecting fails with if the server answers to the request for TLS with `answer` and hangs up.
+    /// What connecting fails with if the server answers to the request for TLS with `answer` and
+    /// hangs up.
     async fn answered(answer: &'static [u8]) -> SourceErrorKind {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let host = Host { name: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() };
+        let host =
+            Host { name: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() };
         let server = tokio::spawn(async move {
             let (mut tcp, _) = listener.accept().await.unwrap();
             let mut request = [0; 8];

@@ -50,7 +50,10 @@ impl TlsStream for Socket {
 
 impl Sql {
     /// Connects to `database` on the first host that answers.
-    pub(in super::super) async fn open(options: &PostgresOptions, database: &str) -> SourceResult<Self> {
+    pub(in super::super) async fn open(
+        options: &PostgresOptions,
+        database: &str,
+    ) -> SourceResult<Self> {
         let mut tries = Tries::default();
         for host in &options.hosts {
             match Self::to(options, host, database).await {
@@ -70,7 +73,11 @@ impl Sql {
         timely(Box::pin(Self::connect(options, host, database))).await
     }
 
-    async fn connect(options: &PostgresOptions, host: &Host, database: &str) -> Result<Self, WireError> {
+    async fn connect(
+        options: &PostgresOptions,
+        host: &Host,
+        database: &str,
+    ) -> Result<Self, WireError> {
         let socket = Socket::connect(options, host).await?;
         let mut config = Config::new();
         config.user(&options.user).dbname(database).application_name("backup");
@@ -80,20 +87,23 @@ impl Sql {
             config.channel_binding(Binding::Require);
         }
         if let Some(password) = options.password().await? {
-            // The driver sends a password that can be read to whoever asks, unless it is to bind to the certificate.
+            // The driver sends a password that can be read to whoever asks, unless it is to bind to
+            // the certificate.
             match (socket.private || options.weak_passwords, &socket.binding) {
                 (true, _) => {}
                 (false, Some(_)) => _ = config.channel_binding(Binding::Require),
                 (false, None) => {
                     let text = "SQL needs a connection that others cannot read";
-                    return Err(invalid(text).with_hint("use sslmode=require or verify-full").into());
+                    return Err(invalid(text)
+                        .with_hint("use sslmode=require or verify-full")
+                        .into());
                 }
             }
             config.password(password);
         }
         let connected = config.connect_raw(socket, Done).await;
-        let (client, driver) =
-            connected.map_err(|error| WireError::Source(of_sql(&error, "the server does not let us in")))?;
+        let (client, driver) = connected
+            .map_err(|error| WireError::Source(of_sql(&error, "the server does not let us in")))?;
         // Its end shows in the client, too.
         let driver = tokio::spawn(async move { _ = driver.await }).abort_handle();
         Ok(Self { client, host: host.clone(), driver })

@@ -26,16 +26,22 @@ pub(super) async fn start(
     parameters: &[(&str, &str)],
 ) -> Result<(), WireError> {
     let mut out = BytesMut::new();
-    let all = [("user", &*options.user), ("client_encoding", "UTF8")].into_iter().chain(parameters.iter().copied());
+    let all = [("user", &*options.user), ("client_encoding", "UTF8")]
+        .into_iter()
+        .chain(parameters.iter().copied());
     frontend::startup_message(all, &mut out)?;
     frames.send(&out).await?;
     let mut bound = false;
     loop {
         match frames.next().await? {
             // Whoever lets us in without a proof may be anybody.
-            Message::Authentication(OK, _) if options.channel_binding && !bound => return Err(unbound()),
+            Message::Authentication(OK, _) if options.channel_binding && !bound => {
+                return Err(unbound());
+            }
             Message::Authentication(OK, _) => {}
-            Message::Authentication(SASL, mechanisms) => bound = scram(frames, options, &mechanisms).await?,
+            Message::Authentication(SASL, mechanisms) => {
+                bound = scram(frames, options, &mechanisms).await?
+            }
             Message::Authentication(..) if options.channel_binding => return Err(unbound()),
             Message::Authentication(kind, data) => answer(frames, options, kind, &data).await?,
             Message::Error(error) => return Err(WireError::Server(error)),
@@ -48,20 +54,35 @@ pub(super) async fn start(
 
 async fn password(options: &PostgresOptions) -> Result<String, WireError> {
     options.password().await?.ok_or_else(|| {
-        invalid("the server asks for a password").with_hint("set the password, or a password file").into()
+        invalid("the server asks for a password")
+            .with_hint("set the password, or a password file")
+            .into()
     })
 }
 
-/// Returns when the server has proved that it knows the password, too: whether over this very TLS connection.
-async fn scram(frames: &mut Frames<Socket>, options: &PostgresOptions, mechanisms: &[u8]) -> Result<bool, WireError> {
-    let offers = |name: &str| mechanisms.split(|byte| *byte == 0).any(|offered| offered == name.as_bytes());
+/// Returns when the server has proved that it knows the password, too: whether over this very TLS
+/// connection.
+async fn scram(
+    frames: &mut Frames<Socket>,
+    options: &PostgresOptions,
+    mechanisms: &[u8],
+) -> Result<bool, WireError> {
+    let offers =
+        |name: &str| mechanisms.split(|byte| *byte == 0).any(|offered| offered == name.as_bytes());
     let plus = frames.socket.binding.clone().filter(|_| offers("SCRAM-SHA-256-PLUS"));
     let (name, binding) = match (plus, &frames.socket.binding) {
         (Some(hash), _) => ("SCRAM-SHA-256-PLUS", ChannelBinding::tls_server_end_point(hash)),
         // Tells the server that we would have: whoever took the offer away is found out.
-        (None, Some(_)) if offers("SCRAM-SHA-256") => ("SCRAM-SHA-256", ChannelBinding::unrequested()),
+        (None, Some(_)) if offers("SCRAM-SHA-256") => {
+            ("SCRAM-SHA-256", ChannelBinding::unrequested())
+        }
         (None, None) if offers("SCRAM-SHA-256") => ("SCRAM-SHA-256", ChannelBinding::unsupported()),
-        _ => return Err(unsupported("the server asks for a way to prove a password that is not known here").into()),
+        _ => {
+            return Err(unsupported(
+                "the server asks for a way to prove a password that is not known here",
+            )
+            .into());
+        }
     };
     let bound = name == "SCRAM-SHA-256-PLUS";
     if options.channel_binding && !bound {
@@ -96,13 +117,16 @@ fn refused() -> SourceError {
 }
 
 fn unbound() -> WireError {
-    let error =
-        invalid("channel_binding=require: the server does not prove who it is by the password and its certificate");
+    let error = invalid(
+        "channel_binding=require: the server does not prove who it is by the password and its \
+         certificate",
+    );
     error.with_hint("use TLS, and scram-sha-256 in pg_hba.conf").into()
 }
 
 fn unsupported(what: &str) -> SourceError {
-    SourceError::new(SourceErrorKind::Unsupported, what).with_hint("use scram-sha-256 in pg_hba.conf")
+    SourceError::new(SourceErrorKind::Unsupported, what)
+        .with_hint("use scram-sha-256 in pg_hba.conf")
 }
 
 /// Passwords that can be read along, or their MD5, which is as good: only where nobody can.
@@ -113,16 +137,23 @@ async fn answer(
     data: &[u8],
 ) -> Result<(), WireError> {
     if !matches!(kind, CLEARTEXT | MD5) {
-        return Err(unsupported("the server asks for a way to authenticate that is not known here").into());
+        return Err(unsupported(
+            "the server asks for a way to authenticate that is not known here",
+        )
+        .into());
     }
     if !frames.socket.private && !options.weak_passwords {
         let text = "the server asks for the password over a connection that others may read";
-        return Err(invalid(text).with_hint("use scram-sha-256 in pg_hba.conf, or sslmode=verify-full").into());
+        return Err(invalid(text)
+            .with_hint("use scram-sha-256 in pg_hba.conf, or sslmode=verify-full")
+            .into());
     }
     let password = password(options).await?;
     let mut out = BytesMut::new();
     if kind == MD5 {
-        let salt = *data.first_chunk().ok_or_else(|| malformed("the server's request for an MD5 password"))?;
+        let salt = *data
+            .first_chunk()
+            .ok_or_else(|| malformed("the server's request for an MD5 password"))?;
         let hash = md5_hash(options.user.as_bytes(), password.as_bytes(), salt);
         frontend::password_message(hash.as_bytes(), &mut out)?;
     } else {

@@ -7,7 +7,9 @@ use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
@@ -23,7 +25,8 @@ pub(super) async fn config(options: &PostgresOptions) -> SourceResult<(ClientCon
         TlsMode::Require if options.tls_ca_file.is_some() => TlsMode::VerifyCa,
         mode => mode,
     };
-    // As libpq: with the system's authorities, which sign for everybody, and any name, this would check nothing.
+    // As libpq: with the system's authorities, which sign for everybody, and any name, this would
+    // check nothing.
     if mode == TlsMode::VerifyCa && options.tls_ca_file.is_none() {
         let error = invalid("sslmode=verify-ca needs the certificate of the authority");
         return Err(error.with_hint("name its file with sslrootcert, or use sslmode=verify-full"));
@@ -33,7 +36,9 @@ pub(super) async fn config(options: &PostgresOptions) -> SourceResult<(ClientCon
         let roots = Arc::new(roots(options).await?);
         let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
             .build()
-            .map_err(|error| invalid(format!("no certificate of an authority can be used: {error}")))?;
+            .map_err(|error| {
+                invalid(format!("no certificate of an authority can be used: {error}"))
+            })?;
         if mode == TlsMode::VerifyFull { inner } else { Arc::new(AnyName(inner)) }
     } else {
         Arc::new(Anybody(Arc::clone(&provider)))
@@ -67,14 +72,16 @@ async fn roots(options: &PostgresOptions) -> SourceResult<RootCertStore> {
     };
     let (added, _) = store.add_parsable_certificates(certificates);
     if added == 0 {
-        return Err(invalid("there is no certificate of a trusted authority").with_hint("name a file with sslrootcert"));
+        return Err(invalid("there is no certificate of a trusted authority")
+            .with_hint("name a file with sslrootcert"));
     }
     Ok(store)
 }
 
 async fn read(file: &Path) -> SourceResult<Vec<u8>> {
     tokio::fs::read(file).await.map_err(|error| {
-        SourceError::new(SourceErrorKind::Invalid, format!("cannot read {}", file.display())).with_source(error)
+        SourceError::new(SourceErrorKind::Invalid, format!("cannot read {}", file.display()))
+            .with_source(error)
     })
 }
 
@@ -105,7 +112,12 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -114,7 +126,12 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -167,10 +184,12 @@ impl ServerCertVerifier for AnyName {
     }
 }
 
-/// `tls-server-end-point` (RFC 5929): the certificate's hash, by the function that it is signed with; SHA-256 in place of MD5 and
-/// SHA-1. `None` if that is not known, as for Ed25519: then nothing is bound.
+/// `tls-server-end-point` (RFC 5929): the certificate's hash, by the function that it is signed
+/// with; SHA-256 in place of MD5 and SHA-1. `None` if that is not known, as for Ed25519: then
+/// nothing is bound.
 pub(super) fn binding(certificate: &[u8]) -> Option<Vec<u8>> {
-    // Certificate ::= SEQUENCE { tbsCertificate SEQUENCE, signatureAlgorithm SEQUENCE { algorithm OBJECT IDENTIFIER, … }, … }
+    // Certificate ::= SEQUENCE { tbsCertificate SEQUENCE, signatureAlgorithm SEQUENCE { algorithm
+    // OBJECT IDENTIFIER, … }, … }
     let (inside, _) = element(certificate, 0x30)?;
     let (_, rest) = element(inside, 0x30)?;
     let (algorithm, _) = element(rest, 0x30)?;
@@ -214,12 +233,22 @@ mod tests {
     async fn any_name_needs_an_authority_of_ones_own() {
         let options = PostgresOptions { tls: TlsMode::VerifyCa, ..PostgresOptions::default() };
         let error = config(&options).await.unwrap_err();
-        assert!(error.kind() == SourceErrorKind::Invalid && error.chain().contains("verify-ca"), "{}", error.chain());
+        assert!(
+            error.kind() == SourceErrorKind::Invalid && error.chain().contains("verify-ca"),
+            "{}",
+            error.chain()
+        );
     }
 
     #[test]
     fn nothing_is_made_of_what_is_no_certificate() {
-        for bad in [&[][..], &[0x30], &[0x30, 0x84, 0xff], &[0x30, 0x85, 0, 0, 0, 0, 1], &[0x30, 2, 0x30, 5]] {
+        for bad in [
+            &[][..],
+            &[0x30],
+            &[0x30, 0x84, 0xff],
+            &[0x30, 0x85, 0, 0, 0, 0, 1],
+            &[0x30, 2, 0x30, 5],
+        ] {
             assert_eq!(binding(bad), None);
         }
     }

@@ -12,7 +12,8 @@ use super::connection::{Connection, Row};
 use super::frame::Message;
 use super::replication::quoted;
 
-/// The server is told how far we are so often; it gives a connection up after `wal_sender_timeout` (60 seconds by default).
+/// The server is told how far we are so often; it gives a connection up after `wal_sender_timeout`
+/// (60 seconds by default).
 const STATUS: Duration = Duration::from_secs(10);
 /// It answers to that. One that says nothing for so long afterwards is gone, or the way to it is.
 const SILENCE: Duration = Duration::from_secs(50);
@@ -53,7 +54,9 @@ impl WalStream {
         from: Lsn,
     ) -> Result<Self, WireError> {
         let slot = slot.map(|name| format!("SLOT {} ", quoted(name))).unwrap_or_default();
-        connection.send_query(&format!("START_REPLICATION {slot}PHYSICAL {from} TIMELINE {timeline}")).await?;
+        connection
+            .send_query(&format!("START_REPLICATION {slot}PHYSICAL {from} TIMELINE {timeline}"))
+            .await?;
         let mut stream = Self {
             connection,
             received: Lsn(0),
@@ -128,7 +131,9 @@ impl WalStream {
                 let at = Lsn(data.try_get_u64().map_err(short)?);
                 data.try_get_u64().map_err(short)?;
                 data.try_get_u64().map_err(short)?;
-                let end = at.0.checked_add(data.len() as u64).ok_or_else(|| malformed("a place in the log"))?;
+                let end =
+                    at.0.checked_add(data.len() as u64)
+                        .ok_or_else(|| malformed("a place in the log"))?;
                 self.received = self.received.max(Lsn(end));
                 Ok(Some(WalEvent::Data { at, data }))
             }
@@ -157,13 +162,20 @@ impl WalStream {
                 Message::Columns(columns) => self.columns = columns,
                 Message::Row(values) => {
                     let row = Row { columns: self.columns.clone(), values };
-                    self.turn =
-                        Some(WalEvent::Turn { next: row.need("next_tli")?, at: row.need("next_tli_startpos")? });
+                    self.turn = Some(WalEvent::Turn {
+                        next: row.need("next_tli")?,
+                        at: row.need("next_tli_startpos")?,
+                    });
                 }
                 Message::Error(error) => return Err(WireError::Server(error)),
                 Message::Ready => {
                     // A server that is shut down ends the stream just so, without another timeline.
-                    let closed = || std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the server ends the log");
+                    let closed = || {
+                        std::io::Error::new(
+                            std::io::ErrorKind::UnexpectedEof,
+                            "the server ends the log",
+                        )
+                    };
                     return Ok(self.turn.take().ok_or_else(closed)?);
                 }
                 // The log that was on its way, and the end of the copy.
@@ -178,7 +190,9 @@ impl WalStream {
         if self.ending {
             return Ok(());
         }
-        self.status(false).await.map_err(|error| error.into_source("telling the server what is stored"))
+        self.status(false)
+            .await
+            .map_err(|error| error.into_source("telling the server what is stored"))
     }
 
     async fn status(&mut self, wants_answer: bool) -> Result<(), WireError> {

@@ -1,11 +1,14 @@
-//! Snapshots and digests of clusters: a dump of each master, or of one replica of each if a replica is what was named.
+//! Snapshots and digests of clusters: a dump of each master, or of one replica of each if a replica
+//! is what was named.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backup_core::context::Context;
 use backup_core::event::{Warning, WarningKind};
-use backup_core::source::{BackupKind, Digest, Item, Selection, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{
+    BackupKind, Digest, Item, Selection, SourceError, SourceErrorKind, SourceResult,
+};
 use futures::future::try_join_all;
 use tokio::time::Instant;
 
@@ -32,8 +35,16 @@ pub(in super::super) async fn full(
     let started = cx.clock.now();
     let cluster = Cluster::find(options, version).await?;
     if cluster.missing() > 0 {
-        let message = format!("{} slots belong to no node: what was in them is lost to the cluster", cluster.missing());
-        feed.item(Item::Warning(Warning { kind: WarningKind::Other, path: String::new(), message })).await?;
+        let message = format!(
+            "{} slots belong to no node: what was in them is lost to the cluster",
+            cluster.missing()
+        );
+        feed.item(Item::Warning(Warning {
+            kind: WarningKind::Other,
+            path: String::new(),
+            message,
+        }))
+        .await?;
     }
     try_join_all(cluster.shards.iter().map(|shard| caught_up(&cluster, shard))).await?;
     let (mut stored, mut scanned) = (Vec::new(), false);
@@ -48,7 +59,8 @@ pub(in super::super) async fn full(
             scanned = true;
             backup::tell_scan(cx, options, feed).await?;
         }
-        let storing = wave.iter().zip(opened).map(|(shard, opened)| store(cx, &cluster, shard, opened, feed));
+        let storing =
+            wave.iter().zip(opened).map(|(shard, opened)| store(cx, &cluster, shard, opened, feed));
         stored.extend(try_join_all(storing).await?);
     }
     if scanned {
@@ -80,13 +92,14 @@ fn places(stored: &[Description]) -> Option<Places> {
     stored.iter().map(place).collect::<Option<_>>().map(Places)
 }
 
-/// As many contents are read at a time by whoever stores them: servers hang up on whom nobody reads for a minute.
+/// As many contents are read at a time by whoever stores them: servers hang up on whom nobody reads
+/// for a minute.
 fn at_once() -> usize {
     std::thread::available_parallelism().map_or(2, |threads| threads.get() + 1).min(8)
 }
 
-/// Waits until a replica that is read has what its master had when the backup began: what comes behind a dump is looked for in the
-/// log from then on.
+/// Waits until a replica that is read has what its master had when the backup began: what comes
+/// behind a dump is looked for in the log from then on.
 async fn caught_up(cluster: &Cluster, shard: &Shard) -> SourceResult<()> {
     let (master, reader) = (cluster.master(shard), cluster.reader(shard));
     if (&master.host, master.port) == (&reader.host, reader.port) {
@@ -94,7 +107,8 @@ async fn caught_up(cluster: &Cluster, shard: &Shard) -> SourceResult<()> {
     }
     let offset = async |options: &RedisOptions| {
         let server = Server::find(options).await;
-        let server = server.map_err(|error| error.context(format!("node {}:{}", options.host, options.port)))?;
+        let server = server
+            .map_err(|error| error.context(format!("node {}:{}", options.host, options.port)))?;
         SourceResult::Ok(server.info.number("master_repl_offset").unwrap_or(0))
     };
     let begun = Instant::now();
@@ -130,7 +144,8 @@ async fn store(
     opened: Opened,
     feed: &Feed,
 ) -> SourceResult<Description> {
-    let member = Member { id: shard.id.clone(), slots: shard.slots.clone(), masters: cluster.shards.len() };
+    let member =
+        Member { id: shard.id.clone(), slots: shard.slots.clone(), masters: cluster.shards.len() };
     let stored = backup::store(cx, &Layout::of(&shard.address), feed, opened, Some(member)).await;
     stored.map_err(|error| error.context(format!("node {}", shard.address)))
 }
@@ -139,7 +154,8 @@ async fn store(
 fn remark(cluster: &Cluster) -> String {
     const SHOWN: usize = 50;
     let shards = cluster.shards.iter().take(SHOWN);
-    let shown: Vec<_> = shards.map(|shard| format!("{} has the slots {}", shard.address, shard.slots)).collect();
+    let shown: Vec<_> =
+        shards.map(|shard| format!("{} has the slots {}", shard.address, shard.slots)).collect();
     let more = match cluster.shards.len().saturating_sub(SHOWN) {
         0 => String::new(),
         more => format!("; and {more} more"),
@@ -151,7 +167,8 @@ fn remark(cluster: &Cluster) -> String {
     )
 }
 
-/// Digests of everything that the selection covers, by database: over all nodes, however keys are spread among them.
+/// Digests of everything that the selection covers, by database: over all nodes, however keys are
+/// spread among them.
 pub(in super::super) async fn digest(
     options: &RedisOptions,
     version: Option<&Version>,

@@ -4,13 +4,14 @@
 //!  each master ─▶ Follower ─▶ Stream (whole events) ─▶ windows by time of receipt ─▶ are slots at rest? ─▶ segments
 //! ```
 //!
-//! What was received is held back until the masters have been asked, after it came, whether those that are followed are still the masters
-//! (one that is cut off from the others does not know), and whether any slot is on its way: while one is, a key
-//! may be in two streams or in none, and no moment of that is a state of the cluster. Then the log ends with what came before the
-//! last good answer, and has a gap.
+//! What was received is held back until the masters have been asked, after it came, whether those
+//! that are followed are still the masters (one that is cut off from the others does not know), and
+//! whether any slot is on its way: while one is, a key may be in two streams or in none, and no
+//! moment of that is a state of the cluster. Then the log ends with what came before the last good
+//! answer, and has a gap.
 //!
-//! Places are nanoseconds, as `places.rs` says. Between two windows there is a heartbeat; within a segment a byte takes a nanosecond, so
-//! that a place in it is one in the stream of its master.
+//! Places are nanoseconds, as `places.rs` says. Between two windows there is a heartbeat; within a
+//! segment a byte takes a nanosecond, so that a place in it is one in the stream of its master.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -72,13 +73,19 @@ pub(in super::super) async fn open(
     let mut streams = Vec::new();
     for (shard, number) in cluster.shards.iter().zip(0..) {
         let known = places.as_ref().map(|places| {
-            places.of(&shard.slots).ok_or_else(|| gap("slots of the cluster have changed hands".to_owned()))
+            places
+                .of(&shard.slots)
+                .ok_or_else(|| gap("slots of the cluster have changed hands".to_owned()))
         });
-        let stream = Stream::begin(cx, &cluster, shard, known.transpose()?, (number, sender.clone())).await;
+        let stream =
+            Stream::begin(cx, &cluster, shard, known.transpose()?, (number, sender.clone())).await;
         streams.push(stream.map_err(|error| error.context(format!("node {}", shard.address)))?);
     }
     let begun = cx.clock.now();
-    let at = from.map_or_else(|| nanoseconds(begun.checked_sub(CLOCKS).unwrap_or(begun)), |(at, _)| at.offset);
+    let at = from.map_or_else(
+        || nanoseconds(begun.checked_sub(CLOCKS).unwrap_or(begun)),
+        |(at, _)| at.offset,
+    );
     Ok(Box::new(Capture {
         cx: cx.clone(),
         cluster,
@@ -99,15 +106,21 @@ pub(in super::super) async fn open(
     }))
 }
 
-/// A log that begins anew waits until slots are where they stay: the next reason for a gap would only be another one. And it begins
-/// earlier than it does by as much as backups ask for, so that one can build on it that is begun now: not before whatever was
-/// captured until now has ended.
-async fn at_rest(cx: &Context, options: &RedisOptions, version: Option<&Version>) -> SourceResult<Cluster> {
+/// A log that begins anew waits until slots are where they stay: the next reason for a gap would
+/// only be another one. And it begins earlier than it does by as much as backups ask for, so that
+/// one can build on it that is begun now: not before whatever was captured until now has ended.
+async fn at_rest(
+    cx: &Context,
+    options: &RedisOptions,
+    version: Option<&Version>,
+) -> SourceResult<Cluster> {
     tokio::time::sleep(CLOCKS.unsigned_abs() + WINDOW.unsigned_abs()).await;
     let (begun, mut told) = (Instant::now(), false);
     loop {
         match Cluster::find(options, version).await {
-            Err(error) if error.kind() == SourceErrorKind::Unavailable && begun.elapsed() < BEGINNING => {
+            Err(error)
+                if error.kind() == SourceErrorKind::Unavailable && begun.elapsed() < BEGINNING =>
+            {
                 if !std::mem::replace(&mut told, true) {
                     cx.events.note(format!("the log begins when the cluster is at rest: {error}"));
                 }
@@ -199,7 +212,9 @@ impl Capture {
         if self.held_bytes() == 0 {
             self.due = self.due.min(Instant::now() + ASKING);
         }
-        let is_open = |window: &Window| time.duration_since(window.begun).abs() < WINDOW && window.len < SEGMENT;
+        let is_open = |window: &Window| {
+            time.duration_since(window.begun).abs() < WINDOW && window.len < SEGMENT
+        };
         if self.held.len() <= self.covered || !self.held.back().is_some_and(is_open) {
             self.held.push_back(Window { begun: time, last: time, units: Vec::new(), len: 0 });
         }
@@ -208,7 +223,9 @@ impl Capture {
             window.len += bytes.len();
             match window.units.iter_mut().find(|unit| unit.stream == number && unit.id == id) {
                 Some(unit) => unit.data.extend_from_slice(&bytes),
-                None => window.units.push(Unit { stream: number, id, from, first, data: bytes.into() }),
+                None => {
+                    window.units.push(Unit { stream: number, id, from, first, data: bytes.into() })
+                }
             }
         }
         if self.held_bytes() >= MUCH {
@@ -247,13 +264,18 @@ impl Capture {
         }
     }
 
-    /// What is held back is given up when nobody can tell any more what it is worth: it is read again, or behind a gap.
+    /// What is held back is given up when nobody can tell any more what it is worth: it is read
+    /// again, or behind a gap.
     fn wait_no_longer(&mut self, error: Option<SourceError>) {
         let is_over = self.failed.is_some() && self.followed().contains(&None);
         if is_over || self.known.elapsed() > PATIENCE {
             self.held.clear();
-            let unknown =
-                || SourceError::new(SourceErrorKind::Unavailable, "a master of the cluster cannot be followed");
+            let unknown = || {
+                SourceError::new(
+                    SourceErrorKind::Unavailable,
+                    "a master of the cluster cannot be followed",
+                )
+            };
             self.failed.get_or_insert(error.unwrap_or_else(unknown));
         }
     }
@@ -302,7 +324,8 @@ impl Capture {
     fn ask(&mut self) {
         self.covered = self.held.len();
         self.asked = self.followed();
-        let (cluster, version, followed) = (self.cluster.clone(), self.version.clone(), self.asked.clone());
+        let (cluster, version, followed) =
+            (self.cluster.clone(), self.version.clone(), self.asked.clone());
         let asking = tokio::spawn(async move { cluster.rest(version.as_ref(), &followed).await });
         self.asking = Some(AbortOnDropHandle::new(asking));
     }
@@ -353,7 +376,8 @@ impl LogReader for Capture {
                 }
                 () = tokio::time::sleep_until(self.due), if !is_asking => self.ask(),
                 piece = self.pieces.recv(), if has_room => {
-                    let ended = || SourceError::new(SourceErrorKind::Unavailable, "the streams have ended");
+                    let ended = || SourceError::new(SourceErrorKind::Unavailable, "the streams \
+                                                                                   have ended");
                     match piece {
                         Some((number, piece)) => self.take(number, piece),
                         None => self.failed = Some(ended()),
@@ -368,7 +392,10 @@ impl LogReader for Capture {
     }
 
     fn begin_behind(&mut self, known: &[Position]) {
-        let ends = known.iter().filter(|known| known.branch == position(0).branch).map(|known| known.offset);
+        let ends = known
+            .iter()
+            .filter(|known| known.branch == position(0).branch)
+            .map(|known| known.offset);
         self.at = ends.fold(self.at, u64::max);
     }
 

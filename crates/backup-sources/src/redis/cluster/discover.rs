@@ -16,7 +16,8 @@ use super::slots::{COUNT, Slots};
 use super::topology::{self, Node};
 
 const DOING: &str = "asking the nodes of the cluster";
-/// So long a node is waited for that others can stand in for: one that is gone must not hold up the log of all.
+/// So long a node is waited for that others can stand in for: one that is gone must not hold up the
+/// log of all.
 const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: &str = "try again in a moment; CLUSTER NODES shows what the nodes know";
 
@@ -55,7 +56,8 @@ pub(super) enum Rest {
     Still,
     /// It is not: what has changed.
     Changed(String),
-    /// They are, but by now these belong to another node than the one that is followed: numbers of shards.
+    /// They are, but by now these belong to another node than the one that is followed: numbers of
+    /// shards.
     Elsewhere(Vec<usize>),
     /// That cannot be told at the moment.
     Unknown(SourceError),
@@ -65,8 +67,12 @@ impl Cluster {
     /// Asks the node that is named, and every master for what it says of itself.
     ///
     /// # Errors
-    /// [`SourceErrorKind::Unavailable`] while slots are being moved, or a master is dead, or the masters do not agree.
-    pub(in super::super) async fn find(options: &RedisOptions, version: Option<&Version>) -> SourceResult<Self> {
+    /// [`SourceErrorKind::Unavailable`] while slots are being moved, or a master is dead, or the
+    /// masters do not agree.
+    pub(in super::super) async fn find(
+        options: &RedisOptions,
+        version: Option<&Version>,
+    ) -> SourceResult<Self> {
         let nodes = ask(options).await?;
         let reads_replicas = nodes.iter().any(|node| node.is_self && !node.is_master);
         let masters = nodes.iter().filter(|node| node.is_master && !node.slots.is_empty());
@@ -76,8 +82,12 @@ impl Cluster {
             require_rest(master, &at, version).await?;
             let replica = nodes.iter().filter(|node| node.master.as_ref() == Some(&master.id));
             // The one that was named is meant.
-            let replica = replica.filter(|node| !node.is_failing && (node.is_linked || node.is_self));
-            let reader = replica.max_by_key(|node| node.is_self).filter(|_| reads_replicas).unwrap_or(master);
+            let replica =
+                replica.filter(|node| !node.is_failing && (node.is_linked || node.is_self));
+            let reader = replica
+                .max_by_key(|node| node.is_self)
+                .filter(|_| reads_replicas)
+                .unwrap_or(master);
             SourceResult::Ok(Shard {
                 id: master.id.clone(),
                 address: master.address(),
@@ -147,7 +157,10 @@ impl Cluster {
                     return Ok(nodes);
                 }
                 Ok(Err(error)) => last = error,
-                Err(_) => last = unrest(format!("a node of the cluster does not answer within {PATIENCE:?}")),
+                Err(_) => {
+                    last =
+                        unrest(format!("a node of the cluster does not answer within {PATIENCE:?}"))
+                }
             }
         }
         Err(last)
@@ -157,38 +170,57 @@ impl Cluster {
     ///
     /// # Errors
     /// [`SourceErrorKind::Unavailable`] if there is none at the moment.
-    pub(in super::super) async fn master_of(&self, slots: &Slots) -> SourceResult<(String, RedisOptions)> {
+    pub(in super::super) async fn master_of(
+        &self,
+        slots: &Slots,
+    ) -> SourceResult<(String, RedisOptions)> {
         let nodes = self.ask_any().await?;
         let master = nodes.iter().find(|node| node.is_master && node.slots == *slots);
-        let master = master.ok_or_else(|| unrest(format!("no master has the slots {slots} now")))?;
+        let master =
+            master.ok_or_else(|| unrest(format!("no master has the slots {slots} now")))?;
         require_alive(master)?;
         Ok((master.id.clone(), at(&self.options, &master.host, master.port)))
     }
 
-    /// Whether slots have changed hands since, or are about to. That another node is the master of some is no change, but it has to be
-    /// the one that is followed: what is written to it is in no other stream. `followed` are the nodes of all shards, `None` while there
-    /// is no connection.
-    pub(super) async fn rest(&self, version: Option<&Version>, followed: &[Option<String>]) -> Rest {
+    /// Whether slots have changed hands since, or are about to. That another node is the master of
+    /// some is no change, but it has to be the one that is followed: what is written to it is in no
+    /// other stream. `followed` are the nodes of all shards, `None` while there is no connection.
+    pub(super) async fn rest(
+        &self,
+        version: Option<&Version>,
+        followed: &[Option<String>],
+    ) -> Rest {
         let nodes = match self.ask_any().await {
             Ok(nodes) => nodes,
             Err(error) => return Rest::Unknown(error),
         };
-        let masters: Vec<&Node> = nodes.iter().filter(|node| node.is_master && !node.slots.is_empty()).collect();
+        let masters: Vec<&Node> =
+            nodes.iter().filter(|node| node.is_master && !node.slots.is_empty()).collect();
         let is_known = |node: &&Node| self.shards.iter().any(|shard| shard.slots == node.slots);
         if masters.len() != self.shards.len() || !masters.iter().all(is_known) {
             return Rest::Changed("slots of the cluster have changed hands".to_owned());
         }
-        let owner = |shard: &Shard| masters.iter().find(|node| node.slots == shard.slots).map(|node| &node.id);
-        let strays =
-            |(shard, followed): (&Shard, &Option<String>)| followed.is_some() && followed.as_ref() != owner(shard);
-        let elsewhere: Vec<usize> =
-            self.shards.iter().zip(followed).enumerate().filter(|(_, pair)| strays(*pair)).map(|(at, _)| at).collect();
+        let owner = |shard: &Shard| {
+            masters.iter().find(|node| node.slots == shard.slots).map(|node| &node.id)
+        };
+        let strays = |(shard, followed): (&Shard, &Option<String>)| {
+            followed.is_some() && followed.as_ref() != owner(shard)
+        };
+        let elsewhere: Vec<usize> = self
+            .shards
+            .iter()
+            .zip(followed)
+            .enumerate()
+            .filter(|(_, pair)| strays(*pair))
+            .map(|(at, _)| at)
+            .collect();
         if !elsewhere.is_empty() {
             return Rest::Elsewhere(elsewhere);
         }
         let looking = masters.iter().map(async |master| {
             require_alive(master)?;
-            let (own, moving) = moving(master, &at(&self.options, &master.host, master.port), version).await?;
+            let (own, moving) =
+                moving(master, &at(&self.options, &master.host, master.port), version).await?;
             if owners(&own) != owners(&nodes) {
                 return Err(unrest(format!(
                     "{} says otherwise than others which node has which slots",
@@ -198,10 +230,14 @@ impl Cluster {
             Ok(moving)
         });
         let found = tokio::time::timeout(2 * PATIENCE, try_join_all(looking)).await;
-        match found.unwrap_or_else(|_| Err(unrest("a master of the cluster does not answer".to_owned()))) {
+        match found
+            .unwrap_or_else(|_| Err(unrest("a master of the cluster does not answer".to_owned())))
+        {
             Ok(found) => match found.into_iter().flatten().next() {
                 Some(what) => Rest::Changed(what),
-                None if followed.contains(&None) => Rest::Unknown(unrest("a master is being connected to".to_owned())),
+                None if followed.contains(&None) => {
+                    Rest::Unknown(unrest("a master is being connected to".to_owned()))
+                }
                 None => Rest::Still,
             },
             Err(error) => Rest::Unknown(error),
@@ -212,12 +248,19 @@ impl Cluster {
     pub(super) async fn require_unchanged(&self, version: Option<&Version>) -> SourceResult<()> {
         let now = Self::find(&self.options, version).await?;
         let known = |cluster: &Self| -> Vec<_> {
-            cluster.shards.iter().map(|shard| (shard.id.clone(), shard.slots.clone(), shard.epoch)).collect()
+            cluster
+                .shards
+                .iter()
+                .map(|shard| (shard.id.clone(), shard.slots.clone(), shard.epoch))
+                .collect()
         };
         if known(self) == known(&now) {
             return Ok(());
         }
-        Err(unrest("the cluster has changed while it was read: masters have others or other slots now".to_owned()))
+        Err(unrest(
+            "the cluster has changed while it was read: masters have others or other slots now"
+                .to_owned(),
+        ))
     }
 }
 
@@ -251,16 +294,24 @@ fn require_alive(master: &Node) -> SourceResult<()> {
     if !master.is_failing {
         return Ok(());
     }
-    let text = format!("the master {} does not answer, and nobody has taken over for it", master.address());
+    let text = format!(
+        "the master {} does not answer, and nobody has taken over for it",
+        master.address()
+    );
     Err(unrest(text))
 }
 
 /// Refuses if a master does not agree, or hands over or takes over slots.
-async fn require_rest(master: &Node, options: &RedisOptions, version: Option<&Version>) -> SourceResult<()> {
+async fn require_rest(
+    master: &Node,
+    options: &RedisOptions,
+    version: Option<&Version>,
+) -> SourceResult<()> {
     let (_, Some(what)) = moving(master, options, version).await? else { return Ok(()) };
     let text = format!("{what}: their keys may be in two nodes, or in none, while dumps are made");
-    Err(SourceError::new(SourceErrorKind::Unavailable, text)
-        .with_hint("back up when that is done; what was broken off is mended by `redis-cli --cluster fix`"))
+    Err(SourceError::new(SourceErrorKind::Unavailable, text).with_hint(
+        "back up when that is done; what was broken off is mended by `redis-cli --cluster fix`",
+    ))
 }
 
 /// Who has which slots, as a node sees it.
@@ -269,7 +320,8 @@ fn owners(nodes: &[Node]) -> BTreeMap<&str, &Slots> {
     masters.map(|node| (&*node.id, &node.slots)).collect()
 }
 
-/// Asks a master whether it agrees, what it knows, and which slots it hands over or takes over, if it does.
+/// Asks a master whether it agrees, what it knows, and which slots it hands over or takes over, if
+/// it does.
 async fn moving(
     master: &Node,
     options: &RedisOptions,
@@ -280,8 +332,9 @@ async fn moving(
     let own = nodes.iter().find(|node| node.is_self).filter(|own| own.id == master.id);
     let Some(own) = own else {
         let text = format!("another node answers where {name} should be");
-        return Err(SourceError::new(SourceErrorKind::Invalid, text)
-            .with_hint("the addresses that nodes tell each other must lead to them from here as well"));
+        return Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint(
+            "the addresses that nodes tell each other must lead to them from here as well",
+        ));
     };
     if (&own.slots, own.is_master) != (&master.slots, true) {
         return Err(unrest(format!("{name} says otherwise than others which slots it has")));
@@ -307,7 +360,10 @@ async fn has_jobs(options: &RedisOptions, version: Option<&Version>) -> SourceRe
 
 /// A job: names and values, in turn.
 pub(super) fn is_under_way(job: &Reply) -> bool {
-    let facts: HashMap<&str, &str> =
-        job.parts().chunks_exact(2).filter_map(|pair| Some((pair[0].text()?, pair[1].text()?))).collect();
+    let facts: HashMap<&str, &str> = job
+        .parts()
+        .chunks_exact(2)
+        .filter_map(|pair| Some((pair[0].text()?, pair[1].text()?)))
+        .collect();
     !matches!(facts.get("state"), Some(&("success" | "failed" | "cancelled" | "canceled")))
 }

@@ -16,8 +16,9 @@
 //! | `capture.rs` | following the streams of all masters for the log lane |
 //! | `stream.rs` | the stream of one of them |
 //!
-//! There is no moment of a whole cluster: each node's dump is of a moment of its own, within seconds of the others. A key must not be
-//! on its way from one node to another meanwhile: it may then be in both dumps or in none, so that this is refused.
+//! There is no moment of a whole cluster: each node's dump is of a moment of its own, within
+//! seconds of the others. A key must not be on its way from one node to another meanwhile: it may
+//! then be in both dumps or in none, so that this is refused.
 
 mod backup;
 mod capture;

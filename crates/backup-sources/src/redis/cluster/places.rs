@@ -1,8 +1,8 @@
 //! Where every master is in its stream, and how that is a place in the log of the cluster.
 //!
-//! The streams of masters have no order among each other. What orders them here is the clock of whoever receives them: a place in the
-//! log of a cluster is a time, in nanoseconds since 1970, and what came until then is before it. Which place of each stream that is
-//! is stored beside it.
+//! The streams of masters have no order among each other. What orders them here is the clock of
+//! whoever receives them: a place in the log of a cluster is a time, in nanoseconds since 1970, and
+//! what came until then is before it. Which place of each stream that is is stored beside it.
 
 use backup_core::log::Position;
 use backup_core::source::{LogStart, SourceResult};
@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::super::error::malformed;
 use super::slots::Slots;
 
-/// The log of a cluster has one branch: ids and offsets of its masters are in the paths of its files.
+/// The log of a cluster has one branch: ids and offsets of its masters are in the paths of its
+/// files.
 const BRANCH: &str = "cluster";
 /// By so much the clock of whoever backs up may be ahead of that of whoever follows the streams.
 pub(in super::super) const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
@@ -32,7 +33,8 @@ pub(super) struct Places(pub(super) Vec<Place>);
 
 impl Places {
     pub(super) fn parse(text: &str) -> SourceResult<Self> {
-        serde_json::from_str(text).map_err(|_| malformed("what was stored of the places of all masters"))
+        serde_json::from_str(text)
+            .map_err(|_| malformed("what was stored of the places of all masters"))
     }
 
     pub(super) fn text(&self) -> Option<String> {
@@ -43,8 +45,9 @@ impl Places {
         self.0.iter().find(|place| place.slots == *slots)
     }
 
-    /// Where the log goes on from a backup that was begun at `started`, and whose dumps are of moments up to `time`: whatever
-    /// comes behind one of them was received later than the backup began.
+    /// Where the log goes on from a backup that was begun at `started`, and whose dumps are of
+    /// moments up to `time`: whatever comes behind one of them was received later than the backup
+    /// began.
     pub(super) fn log_start(&self, started: Timestamp, time: Timestamp) -> LogStart {
         let needs = nanoseconds(started.checked_sub(CLOCKS).unwrap_or(started));
         LogStart { needs, at: position(nanoseconds(time)), state: self.text() }
@@ -53,7 +56,8 @@ impl Places {
 
 /// Where the master of these slots was, by what was stored.
 pub(in super::super) fn end_of(slots: &Slots, state: &str) -> SourceResult<Place> {
-    let gone = || malformed(format!("the log: it does not say where the master of the slots {slots} was"));
+    let gone =
+        || malformed(format!("the log: it does not say where the master of the slots {slots} was"));
     Places::parse(state)?.of(slots).cloned().ok_or_else(gone)
 }
 

@@ -1,7 +1,8 @@
-//! Incremental and differential snapshots of clusters: the dumps of an earlier one, and the commands of each master since.
+//! Incremental and differential snapshots of clusters: the dumps of an earlier one, and the
+//! commands of each master since.
 //!
-//! Masters are known by their slots, so that a failover does not matter. Where slots have changed hands, or the backlog of one master
-//! does not reach back, everything is read.
+//! Masters are known by their slots, so that a failover does not matter. Where slots have changed
+//! hands, or the backlog of one master does not reach back, everything is read.
 
 use backup_core::context::Context;
 use backup_core::repository::SnapshotReader;
@@ -50,22 +51,31 @@ pub(in super::super) async fn since(
     }
 }
 
-/// The way of each master from where the earlier snapshot ends. That all of them can go on is known before anything is handed on.
-async fn find(cluster: &Cluster, parent: &SnapshotReader) -> SourceResult<Vec<(Layout, Place, Since)>> {
+/// The way of each master from where the earlier snapshot ends. That all of them can go on is known
+/// before anything is handed on.
+async fn find(
+    cluster: &Cluster,
+    parent: &SnapshotReader,
+) -> SourceResult<Vec<(Layout, Place, Since)>> {
     let unsuited = |error: SourceError| SourceError::new(SourceErrorKind::LogGap, error.chain());
     let places = match places_of(parent).await {
         Ok(places) => places,
-        Err(error) if matches!(error.kind(), SourceErrorKind::Invalid | SourceErrorKind::Mismatch) => {
+        Err(error)
+            if matches!(error.kind(), SourceErrorKind::Invalid | SourceErrorKind::Mismatch) =>
+        {
             return Err(unsuited(error));
         }
         Err(error) => return Err(error),
     };
     if places.len() != cluster.shards.len() {
-        return Err(gap("the cluster has another number of masters than in the earlier snapshot".to_owned()));
+        return Err(gap(
+            "the cluster has another number of masters than in the earlier snapshot".to_owned()
+        ));
     }
     try_join_all(places.into_iter().map(async |(layout, place)| {
         let shard = cluster.shards.iter().find(|shard| shard.slots == place.slots);
-        let shard = shard.ok_or_else(|| gap("slots have changed hands since the earlier snapshot".to_owned()))?;
+        let shard = shard
+            .ok_or_else(|| gap("slots have changed hands since the earlier snapshot".to_owned()))?;
         let from = backup_core::log::Position::new(place.id.clone(), place.offset);
         let since = reach(&cluster.master(shard), from).await;
         let since = since.map_err(|error| error.context(format!("node {}", shard.address)))?;

@@ -26,7 +26,8 @@ const fn table() -> [u16; 256] {
     table
 }
 
-/// The slot that a key belongs to: of what stands between its first `{` and the next `}`, if that is anything.
+/// The slot that a key belongs to: of what stands between its first `{` and the next `}`, if that
+/// is anything.
 pub(in super::super) fn slot_of(key: &[u8]) -> u16 {
     let of = |byte| key.iter().position(|other| *other == byte);
     let tag = of(b'{').map(|open| &key[open + 1..]);
@@ -90,6 +91,10 @@ impl fmt::Display for Slots {
         };
         let shown: Vec<String> = self.0.iter().take(SHOWN).map(one).collect();
         f.write_str(&shown.join(" "))?;
-        if self.0.len() > SHOWN { write!(f, " and {} more ranges", self.0.len() - SHOWN) } else { Ok(()) }
+        if self.0.len() > SHOWN {
+            write!(f, " and {} more ranges", self.0.len() - SHOWN)
+        } else {
+            Ok(())
+        }
     }
 }

@@ -57,7 +57,8 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Joins the stream of a master where it was left, or now; pieces of it go to `to`, with its number.
+    /// Joins the stream of a master where it was left, or now; pieces of it go to `to`, with its
+    /// number.
     pub(super) async fn begin(
         cx: &Context,
         cluster: &Arc<Cluster>,
@@ -72,7 +73,8 @@ impl Stream {
                 let from = Position::new(place.id.clone(), place.offset);
                 refuse_what_is_gone(&server.info, &from)?;
                 let joined = join(&options, &from).await;
-                let (replication, id) = joined.map_err(|error: WireError| error.into_source("following the stream"))?;
+                let (replication, id) =
+                    joined.map_err(|error: WireError| error.into_source("following the stream"))?;
                 let turn = turn_of(&server.info, &from, id);
                 (replication, from, turn)
             }
@@ -82,10 +84,22 @@ impl Stream {
         let (sender, mut pieces) = channel(WAITING);
         let (now, followed) = watch::channel(Some(shard.id.clone()));
         let leave = Arc::new(Notify::new());
-        let seek = Seek { cluster: cluster.clone(), slots: shard.slots.clone(), followed: now, leave: leave.clone() };
+        let seek = Seek {
+            cluster: cluster.clone(),
+            slots: shard.slots.clone(),
+            followed: now,
+            leave: leave.clone(),
+        };
         let (id, at) = (place.branch.clone(), place.offset);
-        let follower =
-            Follower { cx: cx.clone(), options, seek: Some(seek), place, turn, pieces: sender, acknowledged };
+        let follower = Follower {
+            cx: cx.clone(),
+            options,
+            seek: Some(seek),
+            place,
+            turn,
+            pieces: sender,
+            acknowledged,
+        };
         let following = tokio::spawn(follower.run(replication));
         let numbering = tokio::spawn(async move {
             let (number, to) = to;
@@ -122,7 +136,8 @@ impl Stream {
             Piece::Bytes(bytes, time) => {
                 self.splitter.push(&bytes)?;
                 if self.splitter.unfinished() > LARGEST_EVENT {
-                    let text = "a command or a transaction is larger than the 1 GiB that can be captured";
+                    let text =
+                        "a command or a transaction is larger than the 1 GiB that can be captured";
                     return Err(gap(text.to_owned()));
                 }
                 self.time = time;
@@ -139,7 +154,9 @@ impl Stream {
             Piece::Failed(error) if error.kind() == SourceErrorKind::LogGap => {
                 Err(gap(format!("the master of the slots {}: {error}", self.slots)))
             }
-            Piece::Failed(error) => Err(error.context(format!("the master of the slots {}", self.slots))),
+            Piece::Failed(error) => {
+                Err(error.context(format!("the master of the slots {}", self.slots)))
+            }
         }
     }
 
@@ -149,7 +166,13 @@ impl Stream {
         let from = self.at;
         self.at += taken.bytes.len() as u64;
         self.told = Instant::now();
-        Some(Whole { id: self.id.clone(), from, first: taken.first, bytes: taken.bytes, time: self.time })
+        Some(Whole {
+            id: self.id.clone(),
+            from,
+            first: taken.first,
+            bytes: taken.bytes,
+            time: self.time,
+        })
     }
 
     /// The offset at which the file begins that has what comes at `from`.

@@ -8,7 +8,8 @@ use super::discover::is_under_way;
 use super::slots::{COUNT, Slots, slot_of};
 use super::topology::parse;
 
-/// As Redis 7 and 8 answer: with names, a replica, slots on their way, a node that is not known yet, one without a name.
+/// As Redis 7 and 8 answer: with names, a replica, slots on their way, a node that is not known
+/// yet, one without a name.
 const ANSWER: &str = "\
 07c37dfeb235213a872192d90877d0cd55635b91 127.0.0.1:30004@31004,h4.example,shard-id=69bc080733d1355567173199cff4a6a039a2f024 slave \
 e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca 0 1426238317239 4 connected
@@ -30,18 +31,27 @@ fn what_nodes_say_is_understood() {
     let nodes = parse(ANSWER).unwrap();
     let [replica, second, third, unknown, own] = &nodes[..] else { panic!("{nodes:?}") };
     assert_eq!((&*replica.address(), replica.master.as_ref()), ("h4.example:30004", Some(&own.id)));
-    assert_eq!((&*second.address(), second.slots.clone()), ("[fe80::7]:30002", slots(&[(5461, 10_922)])));
+    assert_eq!(
+        (&*second.address(), second.slots.clone()),
+        ("[fe80::7]:30002", slots(&[(5461, 10_922)]))
+    );
     assert!(!replica.is_master && second.is_master && !second.is_failing && second.is_linked);
     assert!(third.is_failing && third.slots.has(16_383) && !third.slots.has(16_001));
     assert!(unknown.is_failing && !unknown.is_linked && !unknown.is_master);
     assert_eq!((own.is_self, &*own.host, own.port, own.epoch), (true, "", 30_001, 1));
-    assert_eq!((own.slots.to_string(), own.moving.join(" ")), ("0-92 94-5460".to_owned(), "93 5461".to_owned()));
+    assert_eq!(
+        (own.slots.to_string(), own.moving.join(" ")),
+        ("0-92 94-5460".to_owned(), "93 5461".to_owned())
+    );
 }
 
 #[test]
 fn nonsense_is_refused() {
     let own = |host: &str, slots: &str| {
-        format!("e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca {host} myself,master - 0 0 1 connected {slots}")
+        format!(
+            "e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca {host} myself,master - 0 0 1 connected \
+             {slots}"
+        )
     };
     assert!(parse(&own("h:1@2", "0-16383")).is_ok());
     let other = parse(&own("h:1@2", "1")).unwrap()[0].clone();
@@ -61,7 +71,9 @@ fn nonsense_is_refused() {
 /// By CLUSTER KEYSLOT of a server.
 #[test]
 fn keys_belong_to_the_slots_that_servers_say() {
-    for (key, slot) in [("123456789", 12_739), ("foo", 12_182), ("", 0), ("{user1000}.following", 3443)] {
+    for (key, slot) in
+        [("123456789", 12_739), ("foo", 12_182), ("", 0), ("{user1000}.following", 3443)]
+    {
         assert_eq!(slot_of(key.as_bytes()), slot, "{key}");
     }
     assert_eq!(slot_of(b"user1000"), slot_of(b"a{user1000}b{other}"));
@@ -81,12 +93,19 @@ fn slots_are_shown_as_commands_name_them() {
 #[test]
 fn jobs_under_way_are_told_from_those_that_ended() {
     let job = |state: &str| {
-        let text = format!("*4\r\n$4\r\nname\r\n$1\r\nx\r\n$5\r\nstate\r\n${}\r\n{state}\r\n", state.len());
+        let text = format!(
+            "*4\r\n$4\r\nname\r\n$1\r\nx\r\n$5\r\nstate\r\n${}\r\n{state}\r\n",
+            state.len()
+        );
         parse_reply(&mut BytesMut::from(text.as_bytes())).unwrap().unwrap()
     };
-    for (state, expected) in
-        [("success", false), ("failed", false), ("cancelled", false), ("snapshotting", true), ("", true)]
-    {
+    for (state, expected) in [
+        ("success", false),
+        ("failed", false),
+        ("cancelled", false),
+        ("snapshotting", true),
+        ("", true),
+    ] {
         assert_eq!(is_under_way(&job(state)), expected, "{state}");
     }
     // What is not understood is no reason to go on.

@@ -19,9 +19,14 @@ pub(in super::super) struct Builder {
 }
 
 impl Builder {
-    /// Begins a file as a server writes it whose newest version of the format is `version`, with remarks.
+    /// Begins a file as a server writes it whose newest version of the format is `version`, with
+    /// remarks.
     pub(in super::super) fn new(version: u16, remarks: &[(&str, String)]) -> Self {
-        let head = if version < VALKEY { format!("REDIS{version:04}") } else { format!("VALKEY{version:03}") };
+        let head = if version < VALKEY {
+            format!("REDIS{version:04}")
+        } else {
+            format!("VALKEY{version:03}")
+        };
         let mut builder = Self { out: head.into_bytes(), version, crc: 0 };
         for (name, value) in remarks {
             builder.out.push(op::AUX);
@@ -39,7 +44,10 @@ impl Builder {
     /// What FUNCTION DUMP has answered: libraries as they stand in a file.
     pub(in super::super) fn libraries(&mut self, payload: &[u8]) -> SourceResult<()> {
         // Version and checksum.
-        let libraries = payload.len().checked_sub(10).ok_or_else(|| malformed("the answer to FUNCTION DUMP"))?;
+        let libraries = payload
+            .len()
+            .checked_sub(10)
+            .ok_or_else(|| malformed("the answer to FUNCTION DUMP"))?;
         self.out.extend_from_slice(&payload[..libraries]);
         Ok(())
     }
@@ -61,7 +69,8 @@ impl Builder {
     ) -> SourceResult<()> {
         if version != self.version {
             return Err(malformed(format!(
-                "values of version {version} of the format, where the server should write version {}",
+                "values of version {version} of the format, where the server should write version \
+                 {}",
                 self.version
             )));
         }

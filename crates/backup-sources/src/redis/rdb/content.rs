@@ -1,7 +1,9 @@
-//! What a value says, whatever its encoding and wherever its elements lie: the same after it was restored by another server.
+//! What a value says, whatever its encoding and wherever its elements lie: the same after it was
+//! restored by another server.
 //!
-//! Lists and streams are hashed in their order; elements of sets, hashes and sorted sets one by one, and their hashes added.
-//! Left out is what servers add or forget: when consumers of a stream were seen, counters that older formats do not have.
+//! Lists and streams are hashed in their order; elements of sets, hashes and sorted sets one by
+//! one, and their hashes added. Left out is what servers add or forget: when consumers of a stream
+//! were seen, counters that older formats do not have.
 
 use std::borrow::Cow;
 
@@ -13,11 +15,17 @@ use super::{RdbError, damaged, lzf, packed, unknown};
 
 /// Longest string that a compressed one may expand to here, bytes.
 const LONGEST: u64 = 32 << 20;
-/// So many times its bytes in the file a compressed string may have at most: three bytes of LZF stand for up to 264.
+/// So many times its bytes in the file a compressed string may have at most: three bytes of LZF
+/// stand for up to 264.
 const EXPANDS: u64 = 88;
 
 /// The hash of a value, without fields whose time comes up to `until`; milliseconds since 1970.
-pub(in super::super) fn content_hash(kind: u8, flavour: Flavour, value: &[u8], until: u64) -> Result<u128, RdbError> {
+pub(in super::super) fn content_hash(
+    kind: u8,
+    flavour: Flavour,
+    value: &[u8],
+    until: u64,
+) -> Result<u128, RdbError> {
     let mut content = Content { until, ..Content::default() };
     content.add(kind, flavour, value)?;
     Ok(content.take().0)
@@ -25,10 +33,14 @@ pub(in super::super) fn content_hash(kind: u8, flavour: Flavour, value: &[u8], u
 
 /// Whether fields of such a value may have times of their own.
 pub(in super::super) fn has_field_times(kind: u8, flavour: Flavour) -> bool {
-    matches!((kind, flavour), (kind::HASH_METADATA | kind::HASH_LISTPACK_EX, _) | (kind::HASH_2, Flavour::Valkey))
+    matches!(
+        (kind, flavour),
+        (kind::HASH_METADATA | kind::HASH_LISTPACK_EX, _) | (kind::HASH_2, Flavour::Valkey)
+    )
 }
 
-/// How many fields such a value has whose time comes later than `until` or never, and how many others.
+/// How many fields such a value has whose time comes later than `until` or never, and how many
+/// others.
 pub(in super::super) fn living_fields(
     kind: u8,
     flavour: Flavour,
@@ -85,7 +97,12 @@ impl Content {
     }
 }
 
-fn add_content(content: &mut Content, kind: u8, flavour: Flavour, value: &mut Slice<'_>) -> Result<(), RdbError> {
+fn add_content(
+    content: &mut Content,
+    kind: u8,
+    flavour: Flavour,
+    value: &mut Slice<'_>,
+) -> Result<(), RdbError> {
     let mut element = |element: &[u8]| {
         content.element(element);
         Ok(())
@@ -94,7 +111,9 @@ fn add_content(content: &mut Content, kind: u8, flavour: Flavour, value: &mut Sl
         kind::STRING => element(&value.string()?),
         kind::LIST => value.times(|value| element(&value.string()?)),
         kind::LIST_ZIPLIST => packed::ziplist(&value.string()?, element),
-        kind::LIST_QUICKLIST => value.times(|value| packed::ziplist(&value.string()?, &mut element)),
+        kind::LIST_QUICKLIST => {
+            value.times(|value| packed::ziplist(&value.string()?, &mut element))
+        }
         kind::LIST_QUICKLIST_2 => value.times(|value| {
             // One large element as it is, or many packed ones.
             let (container, node) = (value.number()?, value.string()?);
@@ -205,7 +224,10 @@ impl<'a> Slice<'a> {
         })
     }
 
-    fn times(&mut self, mut one: impl FnMut(&mut Self) -> Result<(), RdbError>) -> Result<(), RdbError> {
+    fn times(
+        &mut self,
+        mut one: impl FnMut(&mut Self) -> Result<(), RdbError>,
+    ) -> Result<(), RdbError> {
         for _ in 0..self.number()? {
             one(self)?;
         }
@@ -213,7 +235,13 @@ impl<'a> Slice<'a> {
     }
 
     /// Sets, sorted sets and hashes.
-    fn bag(&mut self, bag: &mut Bag<'_>, kind: u8, flavour: Flavour, until: u64) -> Result<(), RdbError> {
+    fn bag(
+        &mut self,
+        bag: &mut Bag<'_>,
+        kind: u8,
+        flavour: Flavour,
+        until: u64,
+    ) -> Result<(), RdbError> {
         let mut member = |member: &[u8]| {
             bag.member(member);
             Ok(())
@@ -226,7 +254,11 @@ impl<'a> Slice<'a> {
                 let member = value.string()?;
                 bag.scored(
                     &member,
-                    if kind == kind::ZSET { value.text_score()? } else { f64::from_le_bytes(value.array()?) },
+                    if kind == kind::ZSET {
+                        value.text_score()?
+                    } else {
+                        f64::from_le_bytes(value.array()?)
+                    },
                 );
                 Ok(())
             }),
@@ -234,11 +266,13 @@ impl<'a> Slice<'a> {
                 bag.field(&value.string()?, &value.string()?, 0);
                 Ok(())
             }),
-            _ if has_field_times(kind, flavour) => self.fields(kind, flavour, &mut |field, value, expires| {
-                if expires == 0 || expires > until {
-                    bag.field(field, value, expires);
-                }
-            }),
+            _ if has_field_times(kind, flavour) => {
+                self.fields(kind, flavour, &mut |field, value, expires| {
+                    if expires == 0 || expires > until {
+                        bag.field(field, value, expires);
+                    }
+                })
+            }
             kind::ZSET_ZIPLIST | kind::ZSET_LISTPACK | kind::HASH_ZIPLIST | kind::HASH_LISTPACK => {
                 packed_pairs(bag, kind, &self.string()?)
             }
@@ -247,19 +281,29 @@ impl<'a> Slice<'a> {
     }
 
     /// Fields with their values and times; 0: never.
-    fn fields(&mut self, kind: u8, flavour: Flavour, one: &mut OneField<'_>) -> Result<(), RdbError> {
+    fn fields(
+        &mut self,
+        kind: u8,
+        flavour: Flavour,
+        one: &mut OneField<'_>,
+    ) -> Result<(), RdbError> {
         match kind {
             kind::HASH_2 if flavour == Flavour::Valkey => self.times(|value| {
                 let (field, content) = (value.string()?, value.string()?);
                 // -1: never.
-                one(&field, &content, u64::try_from(i64::from_le_bytes(value.array()?)).unwrap_or(0));
+                one(
+                    &field,
+                    &content,
+                    u64::try_from(i64::from_le_bytes(value.array()?)).unwrap_or(0),
+                );
                 Ok(())
             }),
             kind::HASH_METADATA => {
                 let first = u64::from_le_bytes(self.array()?);
                 self.times(|value| {
                     // Counted from the first one that expires, from 1; 0: never.
-                    let expires = value.number()?.checked_sub(1).map_or(0, |later| first.wrapping_add(later));
+                    let expires =
+                        value.number()?.checked_sub(1).map_or(0, |later| first.wrapping_add(later));
                     one(&value.string()?, &value.string()?, expires);
                     Ok(())
                 })
@@ -271,7 +315,8 @@ impl<'a> Slice<'a> {
                     &packed,
                     |bytes, one| packed::listpack(bytes, one),
                     |[field, value, expires]| {
-                        let expires = std::str::from_utf8(expires).ok().and_then(|text| text.parse().ok());
+                        let expires =
+                            std::str::from_utf8(expires).ok().and_then(|text| text.parse().ok());
                         one(field, value, expires.ok_or_else(bad)?);
                         Ok(())
                     },

@@ -1,4 +1,5 @@
-//! CRC-64 as Redis computes it (`crc64.c`): polynomial of Jones, reflected, from zero, not inverted.
+//! CRC-64 as Redis computes it (`crc64.c`): polynomial of Jones, reflected, from zero, not
+//! inverted.
 
 use crc_fast::{CrcAlgorithm, Digest};
 

@@ -67,7 +67,16 @@ const TRAILER: usize = 8;
 impl<P: Pieces> Input<P> {
     pub(super) fn new(pieces: P) -> Self {
         let held = Vec::with_capacity(2 * TRAILER);
-        Self { pieces, piece: Bytes::new(), at: 0, before: 0, crc: 0, held, recording: None, recorded: Vec::new() }
+        Self {
+            pieces,
+            piece: Bytes::new(),
+            at: 0,
+            before: 0,
+            crc: 0,
+            held,
+            recording: None,
+            recorded: Vec::new(),
+        }
     }
 
     /// How many bytes have been read.
@@ -138,7 +147,8 @@ impl<P: Pieces> Input<P> {
         if self.recorded.is_empty() && !recording.too_long {
             // It lies in one piece, as nearly always.
             self.recording = None;
-            return Some(&self.piece[recording.from..self.at]).filter(|bytes| bytes.len() <= recording.most);
+            return Some(&self.piece[recording.from..self.at])
+                .filter(|bytes| bytes.len() <= recording.most);
         }
         self.record();
         let recording = self.recording.take()?;
@@ -195,7 +205,12 @@ impl<P: Pieces> Input<P> {
             2 if first == 0x81 => Length::Plain(u64::from_be_bytes(self.array()?)),
             3 if low <= 2 => Length::Integer(1 << low),
             3 if low == 3 => Length::Compressed,
-            _ => return Err(damaged(format!("a length begins with {first:#04x} before byte {}", self.position()))),
+            _ => {
+                return Err(damaged(format!(
+                    "a length begins with {first:#04x} before byte {}",
+                    self.position()
+                )));
+            }
         })
     }
 
@@ -203,7 +218,10 @@ impl<P: Pieces> Input<P> {
     pub(super) fn number(&mut self) -> Result<u64, RdbError> {
         match self.length()? {
             Length::Plain(number) => Ok(number),
-            _ => Err(damaged(format!("a string stands where a length should, before byte {}", self.position()))),
+            _ => Err(damaged(format!(
+                "a string stands where a length should, before byte {}",
+                self.position()
+            ))),
         }
     }
 
@@ -239,7 +257,8 @@ impl<P: Pieces> Input<P> {
                 }
                 let mut bytes = Vec::new();
                 self.take(packed, &mut bytes)?;
-                *out = lzf::expand(&bytes, len).ok_or_else(|| damaged("a compressed string is damaged"))?;
+                *out = lzf::expand(&bytes, len)
+                    .ok_or_else(|| damaged("a compressed string is damaged"))?;
                 Ok(())
             }
         }

@@ -1,6 +1,8 @@
-//! LZF, as in LibLZF by Marc Lehmann: literals, and references of up to 264 bytes into the last 8 KiB.
+//! LZF, as in LibLZF by Marc Lehmann: literals, and references of up to 264 bytes into the last 8
+//! KiB.
 
-/// What `packed` expands to, if that is `len` bytes. The output grows as it is made: `len` is not believed.
+/// What `packed` expands to, if that is `len` bytes. The output grows as it is made: `len` is not
+/// believed.
 pub(super) fn expand(packed: &[u8], len: u64) -> Option<Vec<u8>> {
     let len = usize::try_from(len).ok()?;
     // No byte stands for more than 88.
@@ -43,9 +45,13 @@ mod tests {
         assert_eq!(expand(&[2, b'a', b'b', b'c', 0x20, 2], 6).unwrap(), b"abcabc");
         // One byte back, nine and more bytes: a run.
         assert_eq!(expand(&[0, b'x', 0xe0, 1, 0], 11).unwrap(), b"xxxxxxxxxxx");
-        for (bad, len) in
-            [(&[5, b'a'][..], 6), (&[0x20, 0], 3), (&[0, b'x'], 2), (&[0, b'x', 0xe0, 255, 0], 3), (&[0xe0], 1)]
-        {
+        for (bad, len) in [
+            (&[5, b'a'][..], 6),
+            (&[0x20, 0], 3),
+            (&[0, b'x'], 2),
+            (&[0, b'x', 0xe0, 255, 0], 3),
+            (&[0xe0], 1),
+        ] {
             assert_eq!(expand(bad, len), None, "{bad:?}");
         }
     }

@@ -19,8 +19,9 @@
 //! | `builder.rs` | [`Builder`]: a file, made of what DUMP answers |
 //! | `payload.rs` | what DUMP would answer, made of the value in the file |
 //!
-//! Lengths come from a file that may be damaged or made by somebody: nothing is allocated before its bytes are there, and what
-//! is not known is never guessed. The format is that of `rdb.h` and `rdb.c` of Redis and Valkey.
+//! Lengths come from a file that may be damaged or made by somebody: nothing is allocated before
+//! its bytes are there, and what is not known is never guessed. The format is that of `rdb.h` and
+//! `rdb.c` of Redis and Valkey.
 
 mod builder;
 mod content;
@@ -58,7 +59,8 @@ pub(super) enum RdbError {
     Truncated,
     /// It is not what it says: the reason.
     Damaged(String),
-    /// A string of a value expands to more than is held in memory: the limit is ours, and this no damage.
+    /// A string of a value expands to more than is held in memory: the limit is ours, and this no
+    /// damage.
     TooLarge,
     /// It has something that is not known here: what. No damage.
     Unknown(String),
@@ -82,9 +84,16 @@ impl RdbError {
     pub(super) fn into_source(self) -> SourceError {
         match self {
             Self::Source(error) => error,
-            Self::Unknown(what) => SourceError::new(SourceErrorKind::Unsupported, format!("the dump has {what}"))
-                .with_hint("restore it as a whole: to a server that pulls it, or to a directory"),
-            other => SourceError::new(SourceErrorKind::Mismatch, format!("the dump cannot be loaded: {other}")),
+            Self::Unknown(what) => {
+                SourceError::new(SourceErrorKind::Unsupported, format!("the dump has {what}"))
+                    .with_hint(
+                        "restore it as a whole: to a server that pulls it, or to a directory",
+                    )
+            }
+            other => SourceError::new(
+                SourceErrorKind::Mismatch,
+                format!("the dump cannot be loaded: {other}"),
+            ),
         }
     }
 }

@@ -15,12 +15,16 @@ fn take<'a>(rest: &mut &'a [u8], len: usize) -> Result<&'a [u8], RdbError> {
 }
 
 /// Calls `each` with the elements of a listpack (`listpack.c`).
-pub(super) fn listpack(bytes: &[u8], mut each: impl FnMut(&[u8]) -> Result<(), RdbError>) -> Result<(), RdbError> {
+pub(super) fn listpack(
+    bytes: &[u8],
+    mut each: impl FnMut(&[u8]) -> Result<(), RdbError>,
+) -> Result<(), RdbError> {
     let mut rest = bytes.get(6..).ok_or_else(bad)?;
     loop {
         let (before, first) = (rest.len(), take(&mut rest, 1)?[0]);
         let low = usize::from(first);
-        let number = |rest: &mut &[u8], size| Ok::<_, RdbError>(integer(take(rest, size)?).to_string());
+        let number =
+            |rest: &mut &[u8], size| Ok::<_, RdbError>(integer(take(rest, size)?).to_string());
         match first {
             0..0x80 => each(first.to_string().as_bytes())?,
             0x80..0xc0 => each(take(&mut rest, low & 0x3f)?)?,
@@ -34,7 +38,10 @@ pub(super) fn listpack(bytes: &[u8], mut each: impl FnMut(&[u8]) -> Result<(), R
                 each(take(&mut rest, len)?)?;
             }
             0xf0 => {
-                let len = take(&mut rest, 4)?.iter().rev().fold(0, |len, byte| len << 8 | usize::from(*byte));
+                let len = take(&mut rest, 4)?
+                    .iter()
+                    .rev()
+                    .fold(0, |len, byte| len << 8 | usize::from(*byte));
                 each(take(&mut rest, len)?)?;
             }
             0xf1 => each(number(&mut rest, 2)?.as_bytes())?,
@@ -57,7 +64,10 @@ pub(super) fn listpack(bytes: &[u8], mut each: impl FnMut(&[u8]) -> Result<(), R
 }
 
 /// Calls `each` with the elements of a ziplist (`ziplist.c`).
-pub(super) fn ziplist(bytes: &[u8], mut each: impl FnMut(&[u8]) -> Result<(), RdbError>) -> Result<(), RdbError> {
+pub(super) fn ziplist(
+    bytes: &[u8],
+    mut each: impl FnMut(&[u8]) -> Result<(), RdbError>,
+) -> Result<(), RdbError> {
     let mut rest = bytes.get(10..).ok_or_else(bad)?;
     loop {
         match take(&mut rest, 1)?[0] {
@@ -78,7 +88,8 @@ pub(super) fn ziplist(bytes: &[u8], mut each: impl FnMut(&[u8]) -> Result<(), Rd
                 continue;
             }
             0x80..0xc0 => {
-                let len = take(&mut rest, 4)?.iter().fold(0, |len, byte| len << 8 | usize::from(*byte));
+                let len =
+                    take(&mut rest, 4)?.iter().fold(0, |len, byte| len << 8 | usize::from(*byte));
                 each(take(&mut rest, len)?)?;
                 continue;
             }
@@ -98,7 +109,10 @@ pub(super) fn ziplist(bytes: &[u8], mut each: impl FnMut(&[u8]) -> Result<(), Rd
 }
 
 /// Calls `each` with the elements of an intset (`intset.c`).
-pub(super) fn intset(bytes: &[u8], mut each: impl FnMut(&[u8]) -> Result<(), RdbError>) -> Result<(), RdbError> {
+pub(super) fn intset(
+    bytes: &[u8],
+    mut each: impl FnMut(&[u8]) -> Result<(), RdbError>,
+) -> Result<(), RdbError> {
     let size = match bytes.first_chunk::<4>().map(|size| u32::from_le_bytes(*size)) {
         Some(2) => 2,
         Some(4) => 4,
@@ -130,7 +144,8 @@ mod tests {
     #[test]
     fn numbers_of_listpacks_have_signs() {
         // 7 bits, 13 bits (-1), 16 bits (-2), a string.
-        let bytes = [0, 0, 0, 0, 0, 0, 5, 1, 0xdf, 0xff, 2, 0xf1, 0xfe, 0xff, 3, 0x82, b'a', b'b', 3, 0xff];
+        let bytes =
+            [0, 0, 0, 0, 0, 0, 5, 1, 0xdf, 0xff, 2, 0xf1, 0xfe, 0xff, 3, 0x82, b'a', b'b', 3, 0xff];
         assert_eq!(elements(|bytes, each| listpack(bytes, each), &bytes), ["5", "-1", "-2", "ab"]);
         assert!(listpack(&bytes[..18], |_| Ok(())).is_err());
     }
@@ -139,7 +154,10 @@ mod tests {
     fn ziplists_and_intsets() {
         let mut bytes = vec![0; 10];
         bytes.extend([0, 0x02, b'a', b'b', 4, 0xf4, 2, 0xfe, 0xff, 3, 0xc0, 0x00, 0x80, 0xff]);
-        assert_eq!(elements(|bytes, each| ziplist(bytes, each), &bytes), ["ab", "3", "-1", "-32768"]);
+        assert_eq!(
+            elements(|bytes, each| ziplist(bytes, each), &bytes),
+            ["ab", "3", "-1", "-32768"]
+        );
         let bytes = [2, 0, 0, 0, 2, 0, 0, 0, 0xff, 0xff, 1, 0];
         assert_eq!(elements(|bytes, each| intset(bytes, each), &bytes), ["-1", "1"]);
     }

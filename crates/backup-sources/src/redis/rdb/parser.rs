@@ -130,7 +130,8 @@ impl<P: Pieces> Parser<P> {
         Err(unknown(format!("version {} of the format, which is not known here", self.version)))
     }
 
-    /// The next record; `None` behind the last one, when the checksum has been found right. A value that was not taken is skipped.
+    /// The next record; `None` behind the last one, when the checksum has been found right. A value
+    /// that was not taken is skipped.
     pub(in super::super) fn next(&mut self) -> Result<Option<Record>, RdbError> {
         if !self.begun {
             self.begin()?;
@@ -141,13 +142,15 @@ impl<P: Pieces> Parser<P> {
                 op::END => break,
                 op::SELECT => {
                     let number = self.input.number()?;
-                    self.next.database = u32::try_from(number).map_err(|_| damaged("a database has no such number"))?;
+                    self.next.database = u32::try_from(number)
+                        .map_err(|_| damaged("a database has no such number"))?;
                     continue;
                 }
                 op::RESIZE => self.numbers(2)?,
                 op::SLOT_INFO => self.numbers(3)?,
                 op::EXPIRES => {
-                    self.next.expires = Some(u64::from(u32::from_le_bytes(self.input.array()?)) * 1000);
+                    self.next.expires =
+                        Some(u64::from(u32::from_le_bytes(self.input.array()?)) * 1000);
                     continue;
                 }
                 op::EXPIRES_MS => {
@@ -170,7 +173,9 @@ impl<P: Pieces> Parser<P> {
                     Some(Record::ModuleData)
                 }
                 opcode @ op::FIRST.. => {
-                    return Err(unknown(format!("a record of kind {opcode}, which is not known here")));
+                    return Err(unknown(format!(
+                        "a record of kind {opcode}, which is not known here"
+                    )));
                 }
                 kind => Some(self.key(kind)?),
             };
@@ -219,7 +224,8 @@ impl<P: Pieces> Parser<P> {
         Ok(self.input.position() - from)
     }
 
-    /// How many bytes the value of the last key has, and the value as it lies in the file if that is not more than `most`.
+    /// How many bytes the value of the last key has, and the value as it lies in the file if that
+    /// is not more than `most`.
     pub(super) fn value(&mut self, most: usize) -> Result<(u64, Option<&[u8]>), RdbError> {
         self.input.begin_recording(most);
         let skipped = self.skip_value();
@@ -227,9 +233,13 @@ impl<P: Pieces> Parser<P> {
         Ok((skipped?, taken))
     }
 
-    /// Puts the value of the last key, as it lies in the file, behind what `out` holds; false, and `out` empty, if that would
-    /// be more than `most` bytes. Says how many bytes the value has.
-    pub(in super::super) fn take_value(&mut self, out: &mut Vec<u8>, most: usize) -> Result<(u64, bool), RdbError> {
+    /// Puts the value of the last key, as it lies in the file, behind what `out` holds; false, and
+    /// `out` empty, if that would be more than `most` bytes. Says how many bytes the value has.
+    pub(in super::super) fn take_value(
+        &mut self,
+        out: &mut Vec<u8>,
+        most: usize,
+    ) -> Result<(u64, bool), RdbError> {
         let (len, value) = self.value(most.saturating_sub(out.len()))?;
         match value {
             Some(value) => out.extend_from_slice(value),

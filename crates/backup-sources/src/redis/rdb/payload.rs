@@ -4,7 +4,8 @@ use super::crc64::crc64;
 use super::parser::Flavour;
 use super::value::kind;
 
-/// The oldest version of the format that knows a type: a server of that version, and any newer one, restores it.
+/// The oldest version of the format that knows a type: a server of that version, and any newer one,
+/// restores it.
 pub(in super::super) fn oldest_version(kind: u8, flavour: Flavour) -> u16 {
     match kind {
         kind::STRING..=kind::HASH => 6,

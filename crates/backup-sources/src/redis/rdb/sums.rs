@@ -1,5 +1,5 @@
-//! Hashes of what keys hold: XXH3 of 128 bits. They find what differs by accident or mistake; against forgery, the repository's
-//! own hashes stand.
+//! Hashes of what keys hold: XXH3 of 128 bits. They find what differs by accident or mistake;
+//! against forgery, the repository's own hashes stand.
 
 use twox_hash::XxHash3_128;
 
@@ -15,10 +15,13 @@ pub(super) fn digest_of(sum: u128) -> String {
     format!("{KIND}{sum:032x}")
 }
 
-/// The digest of what two recorded ones are of; empty, which is comparable with none, if they are of an older kind.
+/// The digest of what two recorded ones are of; empty, which is comparable with none, if they are
+/// of an older kind.
 pub(super) fn joined(one: &str, other: &str) -> String {
     let sum = |digest: &str| u128::from_str_radix(digest.strip_prefix(KIND)?, 16).ok();
-    sum(one).zip(sum(other)).map_or_else(String::new, |(one, other)| digest_of(one.wrapping_add(other)))
+    sum(one)
+        .zip(sum(other))
+        .map_or_else(String::new, |(one, other)| digest_of(one.wrapping_add(other)))
 }
 
 /// Whether a recorded digest can be compared with those that are made now.
@@ -79,7 +82,8 @@ mod tests {
         let long = vec![7; 300];
         let mut other = long.clone();
         other[299] = 8;
-        let all: [&[&[u8]]; 7] = [&[], &[b""], &[b"ab", b"c"], &[b"a", b"bc"], &[b"c", b"ab"], &[&long], &[&other]];
+        let all: [&[&[u8]]; 7] =
+            [&[], &[b""], &[b"ab", b"c"], &[b"a", b"bc"], &[b"c", b"ab"], &[&long], &[&other]];
         for (at, one) in all.iter().enumerate() {
             assert!(all[..at].iter().all(|before| of(before) != of(one)), "{one:?}");
         }

@@ -15,7 +15,8 @@ use super::{Pieces, RdbError};
 const BIGGEST: usize = 20;
 /// Of longer names only the beginning is kept, bytes.
 const LONGEST_NAME: usize = 256;
-/// Of values up to this size the digest covers the content, of larger ones the type alone: memory stays bounded.
+/// Of values up to this size the digest covers the content, of larger ones the type alone: memory
+/// stays bounded.
 const LARGEST_HASHED: usize = 32 << 20;
 
 /// What a file holds.
@@ -80,7 +81,10 @@ pub(in super::super) struct Biggest {
 }
 
 /// Adds what another dump holds: keys that no other one has.
-pub(in super::super) fn merge(all: &mut BTreeMap<u32, DatabaseSurvey>, other: &BTreeMap<u32, DatabaseSurvey>) {
+pub(in super::super) fn merge(
+    all: &mut BTreeMap<u32, DatabaseSurvey>,
+    other: &BTreeMap<u32, DatabaseSurvey>,
+) {
     for (number, database) in other {
         match all.get_mut(number) {
             Some(known) => known.add(database),
@@ -110,8 +114,12 @@ impl DatabaseSurvey {
     }
 }
 
-/// Reads a file to its end. What is not known is no error: the survey says so. Of keys that are not `wanted` nothing is counted.
-pub(in super::super) fn survey(pieces: impl Pieces, wanted: impl Fn(&Key) -> bool) -> Result<Survey, RdbError> {
+/// Reads a file to its end. What is not known is no error: the survey says so. Of keys that are not
+/// `wanted` nothing is counted.
+pub(in super::super) fn survey(
+    pieces: impl Pieces,
+    wanted: impl Fn(&Key) -> bool,
+) -> Result<Survey, RdbError> {
     let mut parser = Parser::new(pieces);
     let mut survey = Survey::default();
     match read(&mut parser, &mut survey, wanted) {
@@ -132,7 +140,11 @@ pub(in super::super) fn survey(pieces: impl Pieces, wanted: impl Fn(&Key) -> boo
     Ok(survey)
 }
 
-fn read<P: Pieces>(parser: &mut Parser<P>, survey: &mut Survey, wanted: impl Fn(&Key) -> bool) -> Result<(), RdbError> {
+fn read<P: Pieces>(
+    parser: &mut Parser<P>,
+    survey: &mut Survey,
+    wanted: impl Fn(&Key) -> bool,
+) -> Result<(), RdbError> {
     let mut content = Content::default();
     while let Some(record) = parser.next()? {
         match record {
@@ -186,9 +198,15 @@ impl Survey {
     /// Counts a key, in its database.
     fn count(&mut self, key: &Key, len: u64) -> &mut DatabaseSurvey {
         let kind = type_name(key.kind);
-        if self.biggest.len() < BIGGEST || self.biggest.last().is_some_and(|last| last.bytes < len) {
+        if self.biggest.len() < BIGGEST || self.biggest.last().is_some_and(|last| last.bytes < len)
+        {
             let at = self.biggest.partition_point(|other| other.bytes >= len);
-            let one = Biggest { database: key.database, key: text(&key.name), kind: kind.to_owned(), bytes: len };
+            let one = Biggest {
+                database: key.database,
+                key: text(&key.name),
+                kind: kind.to_owned(),
+                bytes: len,
+            };
             self.biggest.insert(at, one);
             self.biggest.truncate(BIGGEST);
         }
@@ -197,7 +215,8 @@ impl Survey {
         database.bytes += len;
         if let Some(expires) = key.expires {
             database.expiring += 1;
-            database.expires_from = Some(database.expires_from.map_or(expires, |first| first.min(expires)));
+            database.expires_from =
+                Some(database.expires_from.map_or(expires, |first| first.min(expires)));
             database.expires_to = database.expires_to.max(Some(expires));
         }
         if let Some((count, bytes)) = database.types.get_mut(kind) {

@@ -26,7 +26,10 @@ fn values(flavour: Flavour) -> Vec<(u8, Vec<u8>)> {
         out.extend(vec![3; more]);
         out.extend([&[1][..], &s("group"), &[5, 1], &vec![4; usize::from(more > 0)]].concat());
         out.extend([&[1][..], &[1; 24], &[9]].concat());
-        out.extend([&[1][..], &s("consumer"), &eight, if active { &eight } else { &[] }, &[1], &[1; 16]].concat());
+        out.extend(
+            [&[1][..], &s("consumer"), &eight, if active { &eight } else { &[] }, &[1], &[1; 16]]
+                .concat(),
+        );
         out
     };
     let mut all = vec![
@@ -37,10 +40,20 @@ fn values(flavour: Flavour) -> Vec<(u8, Vec<u8>)> {
         (0, vec![0xc3, 6, 6, 2, b'a', b'b', b'c', 0x20, 2]),
         (1, [vec![2], s("a"), s("b")].concat()),
         (2, [vec![2], s("a"), s("b")].concat()),
-        (3, [vec![3], s("a"), vec![3, b'1', b'.', b'5'], s("b"), vec![254], s("c"), vec![255]].concat()),
+        (
+            3,
+            [vec![3], s("a"), vec![3, b'1', b'.', b'5'], s("b"), vec![254], s("c"), vec![255]]
+                .concat(),
+        ),
         (4, [vec![1], s("f"), s("v")].concat()),
         (5, [vec![1], s("m"), eight.to_vec()].concat()),
-        (7, vec![0x81, 1, 2, 3, 4, 5, 6, 7, 8, 1, 5, 2, 6, 3, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 5, 1, b'x', 0]),
+        (
+            7,
+            vec![
+                0x81, 1, 2, 3, 4, 5, 6, 7, 8, 1, 5, 2, 6, 3, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0,
+                5, 1, b'x', 0,
+            ],
+        ),
         (9, s("zipmap")),
         (10, zipped.clone()),
         (11, ints),
@@ -77,7 +90,8 @@ fn body(flavour: Flavour) -> Vec<u8> {
     file.extend([0xfe, 0, 0xfb, 30, 2]);
     for (number, (kind, value)) in values(flavour).into_iter().enumerate() {
         match number % 4 {
-            0 => file.extend([&[0xfc][..], &4_000_000_000_000_u64.to_le_bytes(), &[0xf9, 7]].concat()),
+            0 => file
+                .extend([&[0xfc][..], &4_000_000_000_000_u64.to_le_bytes(), &[0xf9, 7]].concat()),
             1 => file.extend([0xfd, 0, 0, 0, 0xf0, 0xf8, 0x40, 99]),
             2 => file.extend([0xf4, 1, 2, 3]),
             _ => file.extend([0xfe, 1 + u8::try_from(number / 8).unwrap()]),
@@ -132,7 +146,10 @@ fn values_are_taken_as_they_lie_there() {
             let (kind, value) = expected.next().unwrap();
             taken.truncate(1);
             let (len, fits) = parser.take_value(&mut taken, 1 << 20).unwrap();
-            assert_eq!((key.kind, len, fits, &taken[1..]), (kind, value.len() as u64, true, &value[..]));
+            assert_eq!(
+                (key.kind, len, fits, &taken[1..]),
+                (kind, value.len() as u64, true, &value[..])
+            );
         }
         assert!(expected.next().is_none());
     }
@@ -175,7 +192,8 @@ fn what_is_not_known_is_no_damage() {
         assert!(found.unknown.is_some() && found.databases.is_empty(), "{found:?}");
     }
     for kind in [6, 8, 22, 23, 26, 30, 99, 239] {
-        let file = [&b"REDIS0012\xfe\x00"[..], &[kind], &string(b"key"), b"whatever this is\xff"].concat();
+        let file =
+            [&b"REDIS0012\xfe\x00"[..], &[kind], &string(b"key"), b"whatever this is\xff"].concat();
         let found = read(&sealed(file.clone()), 64).unwrap();
         assert!(found.unknown.unwrap().contains(&kind.to_string()));
         // But it must have come as it was sent.
@@ -185,14 +203,17 @@ fn what_is_not_known_is_no_damage() {
     }
 }
 
-/// Wherever a length may stand: the largest one. What it promises does not come, and nothing is set aside for it.
+/// Wherever a length may stand: the largest one. What it promises does not come, and nothing is set
+/// aside for it.
 #[test]
 fn lengths_are_not_believed() {
     for flavour in FLAVOURS {
         let body = body(flavour);
         for at in 9..body.len() {
-            for length in [&[0x81, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff][..], &[0x80, 0x1f, 0xff, 0xff, 0xff]]
-            {
+            for length in [
+                &[0x81, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff][..],
+                &[0x80, 0x1f, 0xff, 0xff, 0xff],
+            ] {
                 let bad = [&body[..at], length, &body[at..], &[0; 8]].concat();
                 // Some places are not lengths, and their bytes may mean anything: it must only end.
                 _ = read(&bad, 64);
@@ -200,8 +221,11 @@ fn lengths_are_not_believed() {
         }
     }
     // A compressed string that promises the world.
-    let bad =
-        [&b"REDIS0012\xfe\x00\x00\x01k\xc3\x03\x81\xff\xff\xff\xff\xff\xff\xff\xff\x00ab\xff"[..], &[0; 8]].concat();
+    let bad = [
+        &b"REDIS0012\xfe\x00\x00\x01k\xc3\x03\x81\xff\xff\xff\xff\xff\xff\xff\xff\x00ab\xff"[..],
+        &[0; 8],
+    ]
+    .concat();
     assert!(read(&bad, 64).is_err());
 }
 
@@ -232,7 +256,8 @@ proptest! {
     }
 }
 
-/// A string of zeros takes an 88th of its length in the file: it is not expanded to be looked at, and is no damage.
+/// A string of zeros takes an 88th of its length in the file: it is not expanded to be looked at,
+/// and is no damage.
 #[test]
 fn what_expands_to_more_than_memory_is_not_damaged() {
     for len in [33_u32 << 20, 200 << 20] {
@@ -252,17 +277,25 @@ fn what_expands_to_more_than_memory_is_not_damaged() {
 #[test]
 fn fields_whose_time_has_come_are_told_apart() {
     let packed = [0, 0, 0, 0, 0, 0, 0x81, b'f', 2, 7, 1, 50, 1, 0x81, b'g', 2, 7, 1, 0, 1, 0xff];
-    let metadata = [&40_u64.to_le_bytes()[..], &[2, 11], &string(b"f"), &string(b"7"), &[0, 1, b'g', 1, b'7']].concat();
+    let metadata =
+        [&40_u64.to_le_bytes()[..], &[2, 11], &string(b"f"), &string(b"7"), &[0, 1, b'g', 1, b'7']]
+            .concat();
     let listpack = [&50_u64.to_le_bytes()[..], &string(&packed)].concat();
     let valkey = |expires: i64| [&[1, b'f', 1, b'7'][..], &expires.to_le_bytes()].concat();
     let second = [valkey(50), b"\x01g\x017".to_vec(), (-1_i64).to_le_bytes().to_vec()].concat();
     let hash_2 = [&[2][..], &second].concat();
-    for (kind, flavour, value) in
-        [(24, Flavour::Redis, &metadata), (25, Flavour::Redis, &listpack), (22, Flavour::Valkey, &hash_2)]
-    {
+    for (kind, flavour, value) in [
+        (24, Flavour::Redis, &metadata),
+        (25, Flavour::Redis, &listpack),
+        (22, Flavour::Valkey, &hash_2),
+    ] {
         assert!(has_field_times(kind, flavour));
         for (until, expected) in [(0, (2, 0)), (49, (2, 0)), (50, (1, 1)), (u64::MAX, (1, 1))] {
-            assert_eq!(living_fields(kind, flavour, value, until).unwrap(), expected, "{kind} {until}");
+            assert_eq!(
+                living_fields(kind, flavour, value, until).unwrap(),
+                expected,
+                "{kind} {until}"
+            );
         }
         let hash = |until| content_hash(kind, flavour, value, until).unwrap();
         assert!(hash(0) == hash(49) && hash(49) != hash(50));

@@ -101,7 +101,10 @@ impl<P: Pieces> Input<P> {
     }
 
     /// A number of things, and so often what reads one.
-    fn times(&mut self, mut one: impl FnMut(&mut Self) -> Result<(), RdbError>) -> Result<(), RdbError> {
+    fn times(
+        &mut self,
+        mut one: impl FnMut(&mut Self) -> Result<(), RdbError>,
+    ) -> Result<(), RdbError> {
         for _ in 0..self.number()? {
             one(self)?;
         }
@@ -125,7 +128,9 @@ impl<P: Pieces> Input<P> {
                 3 => self.skip(4)?,
                 4 => self.skip(8)?,
                 5 => self.skip_string()?,
-                other => return Err(damaged(format!("a module's value has a part of kind {other}"))),
+                other => {
+                    return Err(damaged(format!("a module's value has a part of kind {other}")));
+                }
             }
         }
     }

@@ -42,7 +42,8 @@ pub(super) async fn find(snapshot: &SnapshotReader) -> SourceResult<Vec<Dump>> {
         }
         dumps.push(read(snapshot, Layout::at(top.join(&node.name))).await?);
     }
-    let nodes: BTreeSet<_> = dumps.iter().map(|dump| Some(&dump.description.member.as_ref()?.id)).collect();
+    let nodes: BTreeSet<_> =
+        dumps.iter().map(|dump| Some(&dump.description.member.as_ref()?.id)).collect();
     let masters = |dump: &Dump| dump.description.member.as_ref().map_or(1, |member| member.masters);
     if dumps.is_empty() || nodes.len() < dumps.len() {
         return Err(none());
@@ -57,12 +58,16 @@ pub(super) async fn find(snapshot: &SnapshotReader) -> SourceResult<Vec<Dump>> {
 }
 
 /// Where the masters of a cluster are at the end of a snapshot, each with its part of that.
-pub(in super::super) async fn places_of(snapshot: &SnapshotReader) -> SourceResult<Vec<(Layout, Place)>> {
+pub(in super::super) async fn places_of(
+    snapshot: &SnapshotReader,
+) -> SourceResult<Vec<(Layout, Place)>> {
     let mut places = Vec::new();
     for dump in find(snapshot).await? {
         let Description { replication_id, offset, scanned_from, member, .. } = dump.description;
         let Some(member) = member.filter(|_| scanned_from.is_none()) else {
-            return Err(invalid("the earlier snapshot does not say where the masters of a cluster stand"));
+            return Err(invalid(
+                "the earlier snapshot does not say where the masters of a cluster stand",
+            ));
         };
         let last = since(snapshot, &dump.layout).await?.pop();
         let (id, offset) = match last {
@@ -93,7 +98,11 @@ pub(super) async fn since(snapshot: &SnapshotReader, layout: &Layout) -> SourceR
                 let name = || malformed(format!("the name {path}"));
                 let offset = offset_of(&path.display()).ok_or_else(name)?;
                 let id = path.parent().ok_or_else(name)?;
-                files.push(Since { id: String::from_utf8_lossy(id.name()).into_owned(), offset, node });
+                files.push(Since {
+                    id: String::from_utf8_lossy(id.name()).into_owned(),
+                    offset,
+                    node,
+                });
             }
         }
     }
@@ -120,7 +129,8 @@ async fn read(snapshot: &SnapshotReader, layout: Layout) -> SourceResult<Dump> {
 /// What is said of all of them together. The moment is that of the last one.
 pub(super) fn joined(dumps: &[Dump]) -> SourceResult<Description> {
     let mut all = dumps.iter().map(|dump| &dump.description);
-    let mut joined = all.next().ok_or_else(|| invalid("the snapshot holds no dump of Redis"))?.clone();
+    let mut joined =
+        all.next().ok_or_else(|| invalid("the snapshot holds no dump of Redis"))?.clone();
     for one in all {
         let (dump, other) = (&mut joined.dump, &one.dump);
         if dump.format != other.format {
@@ -128,12 +138,18 @@ pub(super) fn joined(dumps: &[Dump]) -> SourceResult<Description> {
             return Err(SourceError::new(SourceErrorKind::Unsupported, text)
                 .with_hint("restore into a directory, and start a server on the files of each"));
         }
-        let number = |name: &str, of: &Description| of.dump.remarks.get(name).and_then(|text| text.parse::<u64>().ok());
-        let memory = number("used-mem", &joined).zip(number("used-mem", one)).map(|(a, b)| a.saturating_add(b));
+        let number = |name: &str, of: &Description| {
+            of.dump.remarks.get(name).and_then(|text| text.parse::<u64>().ok())
+        };
+        let memory = number("used-mem", &joined)
+            .zip(number("used-mem", one))
+            .map(|(a, b)| a.saturating_add(b));
         let created = number("ctime", &joined).max(number("ctime", one));
         let dump = &mut joined.dump;
         let remarks = [("used-mem", memory), ("ctime", created)];
-        dump.remarks.extend(remarks.into_iter().filter_map(|(name, to)| Some((name.to_owned(), to?.to_string()))));
+        dump.remarks.extend(
+            remarks.into_iter().filter_map(|(name, to)| Some((name.to_owned(), to?.to_string()))),
+        );
         dump.version = dump.version.max(other.version);
         dump.bytes += other.bytes;
         merge(&mut dump.databases, &other.databases);
@@ -143,7 +159,11 @@ pub(super) fn joined(dumps: &[Dump]) -> SourceResult<Description> {
         dump.unknown = dump.unknown.take().or_else(|| other.unknown.clone());
         joined.time = joined.time.max(one.time);
         joined.scanned_from = joined.scanned_from.into_iter().chain(one.scanned_from).min();
-        joined.modules = joined.modules.take().zip(one.modules.clone()).map(|(a, b)| a.into_iter().chain(b).collect());
+        joined.modules = joined
+            .modules
+            .take()
+            .zip(one.modules.clone())
+            .map(|(a, b)| a.into_iter().chain(b).collect());
     }
     Ok(joined)
 }
@@ -160,7 +180,10 @@ impl Dumps {
     pub(super) fn next(&mut self) -> Result<Option<Parser<Channel>>, RdbError> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
         self.left = left;
-        let pieces = self.waiting.blocking_recv().ok_or_else(|| RdbError::Source(SourceError::cancelled()))?;
+        let pieces = self
+            .waiting
+            .blocking_recv()
+            .ok_or_else(|| RdbError::Source(SourceError::cancelled()))?;
         Ok(Some(Parser::new(Channel(pieces))))
     }
 }

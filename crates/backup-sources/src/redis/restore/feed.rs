@@ -37,14 +37,16 @@ struct Said {
 pub(super) struct Master<'a> {
     pub(super) job: &'a Job<'a>,
     pub(super) listener: Listener,
-    /// So long the target may take nothing and say nothing: while it loads it does not read, but says that it is there.
+    /// So long the target may take nothing and say nothing: while it loads it does not read, but
+    /// says that it is there.
     pub(super) silence: Duration,
     /// Whether it has got anything, for which it drops what it had.
     pub(super) has_begun: AtomicBool,
 }
 
 impl Master<'_> {
-    /// Gives the target everything, as soon as it has connected and said what a replica says; returns how many bytes that were.
+    /// Gives the target everything, as soon as it has connected and said what a replica says;
+    /// returns how many bytes that were.
     pub(super) async fn feed(&self, replay: Replays) -> SourceResult<u64> {
         let (mut reading, writing, mut input) = self.meet().await?;
         let said = Said { last: watch::Sender::new(Instant::now()), at: watch::Sender::new(None) };
@@ -55,29 +57,40 @@ impl Master<'_> {
         }
     }
 
-    /// The first who says what a replica says: others on the target's machine may connect as well, and say something else or
-    /// nothing.
+    /// The first who says what a replica says: others on the target's machine may connect as well,
+    /// and say something else or nothing.
     async fn meet(&self) -> SourceResult<(Reading, Writing, BytesMut)> {
         let meeting = async {
             loop {
                 let stream = self.listener.accept().await?;
                 let introducing = async {
-                    let (mut reading, mut writing) = tokio::io::split(self.listener.open_up(stream).await?);
+                    let (mut reading, mut writing) =
+                        tokio::io::split(self.listener.open_up(stream).await?);
                     let mut input = BytesMut::new();
                     introduce(&mut reading, &mut writing, &mut input).await?;
                     SourceResult::Ok((reading, writing, input))
                 };
-                let silent = |_| SourceError::new(SourceErrorKind::Target, "it does not say what a replica says");
-                match tokio::time::timeout(INTRODUCING, introducing).await.map_err(silent).flatten() {
+                let silent = |_| {
+                    SourceError::new(SourceErrorKind::Target, "it does not say what a replica says")
+                };
+                match tokio::time::timeout(INTRODUCING, introducing).await.map_err(silent).flatten()
+                {
                     Ok(met) => return SourceResult::Ok(met),
                     Err(error) => self.listener.note(&error),
                 }
             }
         };
-        tokio::time::timeout(self.listener.reaching(), meeting).await.map_err(|_| self.listener.nobody())?
+        tokio::time::timeout(self.listener.reaching(), meeting)
+            .await
+            .map_err(|_| self.listener.nobody())?
     }
 
-    async fn send_all(&self, mut out: Out, at: watch::Receiver<Option<u64>>, mut replay: Replays) -> SourceResult<u64> {
+    async fn send_all(
+        &self,
+        mut out: Out,
+        at: watch::Receiver<Option<u64>>,
+        mut replay: Replays,
+    ) -> SourceResult<u64> {
         let (job, offset) = (self.job, self.job.description.offset);
         let (size, mut pieces) = merged::dump(job).await?;
         out.send(format!("+FULLRESYNC {} {offset}\r\n${size}\r\n", new_id(job)).as_bytes()).await?;
@@ -88,7 +101,10 @@ impl Master<'_> {
             out.send(&piece).await?;
         }
         if sent != size {
-            return Err(SourceError::new(SourceErrorKind::Mismatch, "the snapshot does not hold the whole dump"));
+            return Err(SourceError::new(
+                SourceErrorKind::Mismatch,
+                "the snapshot does not hold the whole dump",
+            ));
         }
         let mut commands = 0;
         while let Some(bytes) = replay.next().await? {
@@ -134,8 +150,13 @@ impl Out {
         Ok(())
     }
 
-    /// Waits until the target has everything. It says so, or at least that it is still there, while it loads.
-    async fn arrived(&mut self, mut at: watch::Receiver<Option<u64>>, wanted: u64) -> SourceResult<()> {
+    /// Waits until the target has everything. It says so, or at least that it is still there, while
+    /// it loads.
+    async fn arrived(
+        &mut self,
+        mut at: watch::Receiver<Option<u64>>,
+        wanted: u64,
+    ) -> SourceResult<()> {
         let begun = Instant::now();
         loop {
             self.send(&command(&["REPLCONF", "GETACK", "*"])).await?;
@@ -156,7 +177,11 @@ fn dead(what: &str, silence: Duration) -> SourceError {
 }
 
 /// Answers what a replica says before it gets the dump.
-async fn introduce(reading: &mut Reading, writing: &mut Writing, input: &mut BytesMut) -> SourceResult<()> {
+async fn introduce(
+    reading: &mut Reading,
+    writing: &mut Writing,
+    input: &mut BytesMut,
+) -> SourceResult<()> {
     loop {
         let words = next_command(reading, input).await?;
         let answer = match words.first().map(|word| word.to_ascii_uppercase()).as_deref() {
@@ -218,10 +243,16 @@ fn parse_command(input: &mut BytesMut) -> SourceResult<Option<Vec<String>>> {
 }
 
 async fn read_more(reading: &mut Reading, input: &mut BytesMut) -> SourceResult<()> {
-    let read = reading.read_buf(input).await.map_err(|error| WireError::Io(error).into_source(DOING))?;
+    let read =
+        reading.read_buf(input).await.map_err(|error| WireError::Io(error).into_source(DOING))?;
     if read == 0 {
-        return Err(SourceError::new(SourceErrorKind::Target, "the target has closed the connection")
-            .with_hint("its log says why: perhaps it cannot load the dump, for lack of memory or of a module"));
+        return Err(SourceError::new(
+            SourceErrorKind::Target,
+            "the target has closed the connection",
+        )
+        .with_hint(
+            "its log says why: perhaps it cannot load the dump, for lack of memory or of a module",
+        ));
     }
     Ok(())
 }

@@ -1,14 +1,18 @@
-//! Files for a server that is started on them: `dump.rdb`; or, with commands behind it, an append-only file.
+//! Files for a server that is started on them: `dump.rdb`; or, with commands behind it, an
+//! append-only file.
 //!
-//! A server that is told `appendonly yes` does not look at `dump.rdb`, and one that is told `no` does not look at the append-only
-//! file: which of them was written, and what has to be set, is said. Files get their names when all are complete and durable; the one
-//! that makes the rest count comes last.
+//! A server that is told `appendonly yes` does not look at `dump.rdb`, and one that is told `no`
+//! does not look at the append-only file: which of them was written, and what has to be set, is
+//! said. Files get their names when all are complete and durable; the one that makes the rest count
+//! comes last.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use backup_core::context::Context;
-use backup_core::source::{IfExists, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{
+    IfExists, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
+};
 use sha2::{Digest as _, Sha256};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
@@ -29,7 +33,11 @@ const SINGLE: &str = "appendonly.aof";
 
 /// Writes a snapshot to a directory; of a cluster each master has one of its own in it.
 pub(super) async fn write(job: &Job<'_>, directory: &Path) -> SourceResult<RestoreReport> {
-    let nodes: Vec<_> = job.dumps.iter().filter_map(|dump| Some((dump, dump.description.member.as_ref()?))).collect();
+    let nodes: Vec<_> = job
+        .dumps
+        .iter()
+        .filter_map(|dump| Some((dump, dump.description.member.as_ref()?)))
+        .collect();
     if nodes.is_empty() {
         return write_one(job, directory).await;
     }
@@ -52,8 +60,8 @@ pub(super) async fn write(job: &Job<'_>, directory: &Path) -> SourceResult<Resto
         job.cx.events.note(format!("{} had the slots {}", dump.layout.name(), member.slots));
     }
     job.cx.events.note(
-        "start an empty node of a new cluster on each of them: it takes the slots of its keys. Then let them meet, and add the slots \
-         that no key had",
+        "start an empty node of a new cluster on each of them: it takes the slots of its keys. \
+         Then let them meet, and add the slots that no key had",
     );
     Ok(report)
 }
@@ -61,7 +69,8 @@ pub(super) async fn write(job: &Job<'_>, directory: &Path) -> SourceResult<Resto
 /// Writes the dump of one server to a directory.
 async fn write_one(job: &Job<'_>, directory: &Path) -> SourceResult<RestoreReport> {
     let replay = Replay::of(job).await?;
-    let mut report = RestoreReport { total_bytes: job.dump.metadata.size, ..RestoreReport::default() };
+    let mut report =
+        RestoreReport { total_bytes: job.dump.metadata.size, ..RestoreReport::default() };
     refuse_what_is_there(job, directory)?;
     if job.request.dry_run {
         report.entries = 1;
@@ -80,13 +89,18 @@ async fn write_one(job: &Job<'_>, directory: &Path) -> SourceResult<RestoreRepor
     Ok(report)
 }
 
-async fn write_all(job: &Job<'_>, directory: &Path, mut replay: Replay, files: &mut NewFiles) -> SourceResult<()> {
+async fn write_all(
+    job: &Job<'_>,
+    directory: &Path,
+    mut replay: Replay,
+    files: &mut NewFiles,
+) -> SourceResult<()> {
     files.create_dir(directory).await?;
     if replay.is_empty() {
         dump(job, files.create(directory, "dump.rdb").await?).await?;
         job.cx.events.note(
-            "a server that is set to `appendonly yes` ignores dump.rdb: start it with `--appendonly no` \
-             first, then CONFIG SET appendonly yes",
+            "a server that is set to `appendonly yes` ignores dump.rdb: start it with \
+             `--appendonly no` first, then CONFIG SET appendonly yes",
         );
     } else if has_directory(job) {
         let below = directory.join(DIR);
@@ -106,26 +120,32 @@ async fn write_all(job: &Job<'_>, directory: &Path, mut replay: Replay, files: &
 }
 
 fn note(cx: &Context) {
-    cx.events.note("start the server with `--appendonly yes`: otherwise it ignores what was written");
+    cx.events
+        .note("start the server with `--appendonly yes`: otherwise it ignores what was written");
 }
 
 /// Servers from 7 on keep a directory.
 fn has_directory(job: &Job<'_>) -> bool {
     let version = server_version(&job.description.dump).unwrap_or_default();
-    let major = version.split(' ').nth(1).and_then(|text| text.split('.').next()?.parse::<u32>().ok());
+    let major =
+        version.split(' ').nth(1).and_then(|text| text.split('.').next()?.parse::<u32>().ok());
     major.is_none_or(|major| major >= 7)
 }
 
 /// Whatever a server would load instead, or as well.
 fn refuse_what_is_there(job: &Job<'_>, directory: &Path) -> SourceResult<()> {
-    let there = ["dump.rdb", DIR, SINGLE].iter().map(|name| directory.join(name)).find(|path| path.exists());
+    let there = ["dump.rdb", DIR, SINGLE]
+        .iter()
+        .map(|name| directory.join(name))
+        .find(|path| path.exists());
     match (there, job.request.if_exists) {
         (None, _) => Ok(()),
         // Whatever is asked for: a server may be running on them.
         (Some(path), IfExists::Fail | IfExists::Replace | IfExists::Merge) => {
             let text = format!("{} exists", path.display());
-            Err(SourceError::new(SourceErrorKind::TargetExists, text)
-                .with_hint("stop the server that uses it and move its files away, or name an empty directory"))
+            Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(
+                "stop the server that uses it and move its files away, or name an empty directory",
+            ))
         }
     }
 }
@@ -153,7 +173,8 @@ async fn commands(job: &Job<'_>, replay: &mut Replay, file: &mut NewFile) -> Sou
     Ok(())
 }
 
-/// Files and directories that did not exist. Until all are complete no server takes them for its own.
+/// Files and directories that did not exist. Until all are complete no server takes them for its
+/// own.
 #[derive(Default)]
 struct NewFiles {
     files: Vec<NewFile>,
@@ -175,18 +196,25 @@ impl NewFiles {
         self.files.last_mut().ok_or_else(|| invalid("there is no file"))
     }
 
-    /// Makes them durable, reads them back if that is asked for, and gives them their names, in order.
+    /// Makes them durable, reads them back if that is asked for, and gives them their names, in
+    /// order.
     async fn finish(&mut self, job: &Job<'_>, report: &mut RestoreReport) -> SourceResult<()> {
         for file in &mut self.files {
             file.finish(job, report).await?;
         }
         for file in &mut self.files {
-            tokio::fs::rename(&file.partial, &file.path).await.map_err(|error| failed(&file.path, error))?;
+            tokio::fs::rename(&file.partial, &file.path)
+                .await
+                .map_err(|error| failed(&file.path, error))?;
             report.files_written += 1;
         }
-        let parents: BTreeSet<_> = self.files.iter().filter_map(|file| file.path.parent()).collect();
-        let above =
-            self.directories.iter().filter_map(|path| path.parent()).filter(|path| !path.as_os_str().is_empty());
+        let parents: BTreeSet<_> =
+            self.files.iter().filter_map(|file| file.path.parent()).collect();
+        let above = self
+            .directories
+            .iter()
+            .filter_map(|path| path.parent())
+            .filter(|path| !path.as_os_str().is_empty());
         for directory in parents.into_iter().chain(above) {
             let synced = async { File::open(directory).await?.sync_all().await };
             synced.await.map_err(|error| failed(directory, error))?;
@@ -222,7 +250,13 @@ struct NewFile {
 impl NewFile {
     async fn create(directory: &Path, name: &str) -> SourceResult<Self> {
         let (path, partial) = (directory.join(name), directory.join(format!("{name}.partial")));
-        let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&partial).await;
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&partial)
+            .await;
         let file = opened.map_err(|error| failed(&partial, error))?;
         Ok(Self { path, partial, file, written: 0, hash: Sha256::new() })
     }
@@ -266,5 +300,6 @@ impl NewFile {
 }
 
 fn failed(path: &Path, error: std::io::Error) -> SourceError {
-    SourceError::new(SourceErrorKind::Target, format!("cannot write {}", path.display())).with_source(error)
+    SourceError::new(SourceErrorKind::Target, format!("cannot write {}", path.display()))
+        .with_source(error)
 }

@@ -55,7 +55,11 @@ impl FoundKeys {
 ///
 /// # Errors
 /// The snapshot holds no dump of Redis, or cannot be read.
-pub async fn find_keys(cx: &Context, snapshot: &SnapshotReader, selection: &Selection) -> SourceResult<FoundKeys> {
+pub async fn find_keys(
+    cx: &Context,
+    snapshot: &SnapshotReader,
+    selection: &Selection,
+) -> SourceResult<FoundKeys> {
     let (options, request) = (RestoreOptions::default(), RestoreRequest::default());
     let dumps = dumps::find(snapshot).await?;
     let job = Job::new(cx, &options, &request, snapshot, dumps)?;
@@ -74,10 +78,16 @@ pub async fn find_keys(cx: &Context, snapshot: &SnapshotReader, selection: &Sele
     Ok(FoundKeys { batches, has_commands })
 }
 
-fn read(mut dumps: Dumps, selection: &Selection, sender: &Sender<SourceResult<Vec<FoundKey>>>) -> Result<(), RdbError> {
+fn read(
+    mut dumps: Dumps,
+    selection: &Selection,
+    sender: &Sender<SourceResult<Vec<FoundKey>>>,
+) -> Result<(), RdbError> {
     let mut batch = Vec::new();
     let send = |batch: &mut Vec<FoundKey>| {
-        sender.blocking_send(Ok(std::mem::take(batch))).map_err(|_| RdbError::Source(SourceError::cancelled()))
+        sender
+            .blocking_send(Ok(std::mem::take(batch)))
+            .map_err(|_| RdbError::Source(SourceError::cancelled()))
     };
     while let Some(mut parser) = dumps.next()? {
         while let Some(record) = parser.next()? {

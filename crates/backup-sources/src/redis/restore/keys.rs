@@ -1,6 +1,7 @@
 //! Key by key, with RESTORE: the bytes of each value as they lie in the dump.
 //!
-//! What one key is refused for is no reason to leave out the others; but a restore that leaves a key out is no success.
+//! What one key is refused for is no reason to leave out the others; but a restore that leaves a
+//! key out is no success.
 
 use backup_core::source::{IfExists, RestoreReport, SourceError, SourceErrorKind, SourceResult};
 use futures::future::try_join_all;
@@ -32,11 +33,18 @@ pub(super) async fn restore(job: &Job<'_>, server: &RedisOptions) -> SourceResul
     let has_modules = target.infos().all(|info| job.has_modules(info));
     let plan = Plan::of(job, target.version().as_ref(), has_modules, now);
     let largest = largest(&mut connections).await;
-    let mut found =
-        if plan.is_whole() { Found::recorded(job, &plan) } else { Found::read(job, &plan, largest).await? };
-    plan.check_mapping(&job.description.dump.databases.keys().copied().collect(), &found.databases)?;
+    let mut found = if plan.is_whole() {
+        Found::recorded(job, &plan)
+    } else {
+        Found::read(job, &plan, largest).await?
+    };
+    plan.check_mapping(
+        &job.description.dump.databases.keys().copied().collect(),
+        &found.databases,
+    )?;
     let rooms = look(job, &plan, &target, &mut connections, &found).await?;
-    let (empties, removed) = (rooms.iter().any(Room::empties), rooms.iter().map(|room| room.keys).sum());
+    let (empties, removed) =
+        (rooms.iter().any(Room::empties), rooms.iter().map(|room| room.keys).sum());
     if !found.is_read && (empties || job.request.dry_run) {
         found = super::super::unless_cancelled(job.cx, Found::read(job, &plan, largest)).await?;
     }
@@ -98,8 +106,10 @@ async fn fill(
     let keys = report.entries + read.expired + refused.count;
     tell_expired(job, keys, read.expired, &mut report)?;
     if read.expired_fields > 0 {
-        let text =
-            format!("{} fields of hashes have expired since the snapshot: servers drop them", read.expired_fields);
+        let text = format!(
+            "{} fields of hashes have expired since the snapshot: servers drop them",
+            read.expired_fields
+        );
         job.cx.events.note(text);
     }
     Ok((report, refused))
@@ -113,12 +123,15 @@ async fn refuse_what_is_impossible(job: &Job<'_>) -> SourceResult<()> {
         let text = "commands behind the dump cannot be applied key by key";
         let time = job.description.time.round(jiff::Unit::Second).unwrap_or(job.description.time);
         let hint = format!(
-            "restore through a replica, or into a directory; or name the full snapshot of {time}, for the keys as they were then"
+            "restore through a replica, or into a directory; or name the full snapshot of {time}, \
+             for the keys as they were then"
         );
         return Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint(hint));
     }
     if job.request.if_exists == IfExists::Replace && !job.request.selection.is_all() {
-        let error = invalid("replacing makes databases equal to the snapshot, and a selection is only a part of it");
+        let error = invalid(
+            "replacing makes databases equal to the snapshot, and a selection is only a part of it",
+        );
         return Err(error.with_hint("merge instead"));
     }
     Ok(())
@@ -152,11 +165,14 @@ async fn write(
         }
         done.map(|()| writer.read)
     });
-    let each = connections.into_iter().zip(ends).map(|(connection, batches)| send(connection, batches));
+    let each =
+        connections.into_iter().zip(ends).map(|(connection, batches)| send(connection, batches));
     let sent = super::super::unless_cancelled(job.cx, try_join_all(each)).await;
     let read = reading.await.map_err(|_| invalid("the dump could not be read"))?;
     match (sent, read) {
-        (_, Err(RdbError::Source(error))) if error.kind() != SourceErrorKind::Cancelled => Err(error),
+        (_, Err(RdbError::Source(error))) if error.kind() != SourceErrorKind::Cancelled => {
+            Err(error)
+        }
         (Err(error), _) => Err(error),
         (Ok(_), Err(error)) => Err(error.into_source()),
         (Ok(sent), Ok(read)) => {
@@ -173,7 +189,10 @@ async fn write(
 }
 
 /// Sends one node what it gets.
-async fn send(connection: Connection, batches: Batches<About>) -> SourceResult<(RestoreReport, Refused)> {
+async fn send(
+    connection: Connection,
+    batches: Batches<About>,
+) -> SourceResult<(RestoreReport, Refused)> {
     let (mut report, mut refused) = (RestoreReport::default(), Refused::default());
     let sent = pipeline::run(connection, batches, DOING, |about, reply| {
         let About::Key { database, name, bytes } = about else { return require(reply) };
@@ -213,7 +232,9 @@ fn require(reply: Reply) -> SourceResult<()> {
 
 /// Whether the server may take the next one all the same.
 fn is_of_one_key(text: &str) -> bool {
-    ["BUSYKEY", "ERR Bad data format", "ERR DUMP payload", "ERR Invalid"].iter().any(|start| text.starts_with(start))
+    ["BUSYKEY", "ERR Bad data format", "ERR DUMP payload", "ERR Invalid"]
+        .iter()
+        .any(|start| text.starts_with(start))
 }
 
 /// Libraries of functions belong to the server, not to a database: they come with everything.
@@ -238,10 +259,13 @@ async fn functions(
         IfExists::Replace | IfExists::Merge => "REPLACE",
     };
     let payload = functions_payload(libraries, 10);
-    let mut connection = Connection::open(server).await.map_err(|error| error.into_source("connecting"))?;
+    let mut connection =
+        Connection::open(server).await.map_err(|error| error.into_source("connecting"))?;
     let arguments: [&[u8]; 4] = [b"FUNCTION", b"RESTORE", &payload, policy.as_bytes()];
     match connection.run(&arguments).await {
-        Err(WireError::Server(text)) => refused.add(0, b"", format!("libraries of functions: {text}")),
+        Err(WireError::Server(text)) => {
+            refused.add(0, b"", format!("libraries of functions: {text}"))
+        }
         other => _ = other.map_err(|error| error.into_source("restoring functions"))?,
     }
     Ok(())
@@ -253,8 +277,13 @@ fn finish(job: &Job<'_>, report: RestoreReport, refused: &Refused) -> SourceResu
         return Ok(report);
     }
     refused.tell(job.cx);
-    let text =
-        format!("{} of the keys could not be restored, {} were: {}", refused.count, report.entries, refused.examples());
-    Err(SourceError::new(SourceErrorKind::Mismatch, text)
-        .with_hint("exclude them to leave them out, or restore to a server of the same kind and version"))
+    let text = format!(
+        "{} of the keys could not be restored, {} were: {}",
+        refused.count,
+        report.entries,
+        refused.examples()
+    );
+    Err(SourceError::new(SourceErrorKind::Mismatch, text).with_hint(
+        "exclude them to leave them out, or restore to a server of the same kind and version",
+    ))
 }

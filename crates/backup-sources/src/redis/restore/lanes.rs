@@ -1,4 +1,5 @@
-//! Ways to the target: one to a server, one to each master of a cluster. By its slot it is decided which one a key takes.
+//! Ways to the target: one to a server, one to each master of a cluster. By its slot it is decided
+//! which one a key takes.
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use futures::future::try_join_all;
@@ -49,14 +50,18 @@ impl Target {
         let owners: Option<Vec<usize>> = cluster.owners().into_iter().collect();
         let Some(owners) = owners else {
             let text = format!("{} slots belong to no node of the target", cluster.missing());
-            return Err(SourceError::new(SourceErrorKind::Target, text).with_hint("assign them: CLUSTER ADDSLOTSRANGE"));
+            return Err(SourceError::new(SourceErrorKind::Target, text)
+                .with_hint("assign them: CLUSTER ADDSLOTSRANGE"));
         };
         Ok(Self { nodes, owners })
     }
 
     /// The version of the oldest node: what it takes, the others take as well.
     pub(super) fn version(&self) -> Option<Version> {
-        self.nodes.iter().filter_map(|node| node.info.version()).min_by_key(|version| format_of(version).1)
+        self.nodes
+            .iter()
+            .filter_map(|node| node.info.version())
+            .min_by_key(|version| format_of(version).1)
     }
 
     pub(super) fn infos(&self) -> impl Iterator<Item = &Info> {
@@ -87,13 +92,20 @@ impl TargetNode {
     }
 
     pub(super) async fn connect(&self) -> SourceResult<Connection> {
-        Connection::open(&self.options).await.map_err(|error: WireError| error.into_source("connecting"))
+        Connection::open(&self.options)
+            .await
+            .map_err(|error: WireError| error.into_source("connecting"))
     }
 
     fn refuse(&self) -> SourceResult<()> {
-        let refuse = |text: &str, hint: &str| Err(SourceError::new(SourceErrorKind::Target, text).with_hint(hint));
+        let refuse = |text: &str, hint: &str| {
+            Err(SourceError::new(SourceErrorKind::Target, text).with_hint(hint))
+        };
         if !self.info.is_known() {
-            return refuse("the target does not tell what it is: INFO is not allowed", GRANT_RESTORE);
+            return refuse(
+                "the target does not tell what it is: INFO is not allowed",
+                GRANT_RESTORE,
+            );
         }
         if self.info.is_replica() {
             return refuse("the target is a replica, which takes no writes", suited::REPLICA);

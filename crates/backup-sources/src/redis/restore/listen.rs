@@ -1,4 +1,5 @@
-//! Where a target connects to us: an address that it reaches, TLS if it wants that. Nobody else is let in.
+//! Where a target connects to us: an address that it reaches, TLS if it wants that. Nobody else is
+//! let in.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -35,10 +36,17 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Opens a port for the target `server`.
-    pub(super) async fn open(server: &RedisOptions, way: &Way, tls: Option<TlsAcceptor>) -> SourceResult<Self> {
-        let failed =
-            |error| SourceError::new(SourceErrorKind::Target, "cannot listen for the target").with_source(error);
-        let reached = addresses(server).await.map_err(|error| WireError::Io(error).into_source(DOING))?;
+    pub(super) async fn open(
+        server: &RedisOptions,
+        way: &Way,
+        tls: Option<TlsAcceptor>,
+    ) -> SourceResult<Self> {
+        let failed = |error| {
+            SourceError::new(SourceErrorKind::Target, "cannot listen for the target")
+                .with_source(error)
+        };
+        let reached =
+            addresses(server).await.map_err(|error| WireError::Io(error).into_source(DOING))?;
         let tcp = match &way.listen {
             Some(listen) => TcpListener::bind(listen).await,
             None => bind_towards(&reached, server.port).await,
@@ -46,8 +54,10 @@ impl Listener {
         let tcp = tcp.map_err(failed)?;
         let own = tcp.local_addr().map_err(failed)?;
         if own.ip().is_unspecified() && way.announce.is_none() {
-            let error =
-                SourceError::new(SourceErrorKind::Invalid, "the target must be told by which address it reaches us");
+            let error = SourceError::new(
+                SourceErrorKind::Invalid,
+                "the target must be told by which address it reaches us",
+            );
             return Err(error.with_hint("listen on that address, or announce it"));
         }
         let host = way.announce.clone().unwrap_or_else(|| own.ip().to_string());
@@ -65,7 +75,10 @@ impl Listener {
     /// What is said over a connection.
     pub(super) async fn open_up(&self, stream: TcpStream) -> SourceResult<Box<dyn Duplex>> {
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
-        let stream = tls.accept(stream).await.map_err(|error| WireError::Io(error).into_source("TLS fails"))?;
+        let stream = tls
+            .accept(stream)
+            .await
+            .map_err(|error| WireError::Io(error).into_source("TLS fails"))?;
         Ok(Box::new(stream))
     }
 
@@ -77,7 +90,8 @@ impl Listener {
     /// The target, and nobody else: whoever connects gets all data.
     pub(super) async fn accept(&self) -> SourceResult<TcpStream> {
         loop {
-            let (stream, peer) = self.tcp.accept().await.map_err(|error| WireError::Io(error).into_source(DOING))?;
+            let (stream, peer) =
+                self.tcp.accept().await.map_err(|error| WireError::Io(error).into_source(DOING))?;
             let peer = peer.ip().to_canonical();
             if self.allowed.contains(&peer) {
                 return Ok(stream);
@@ -91,7 +105,10 @@ impl Listener {
 
     /// Why nobody came.
     pub(super) fn nobody(&self) -> SourceError {
-        let mut text = format!("the target has not connected to us within {} seconds", self.reaching.as_secs());
+        let mut text = format!(
+            "the target has not connected to us within {} seconds",
+            self.reaching.as_secs()
+        );
         if let Some(trouble) = &*self.trouble.lock().unwrap_or_else(PoisonError::into_inner) {
             text += &format!("; somebody has, and was left: {trouble}");
         }
@@ -103,9 +120,13 @@ impl Listener {
             ));
         };
         let all: Vec<_> = strangers.iter().map(ToString::to_string).collect();
-        text += &format!("; {} was not let in, because the target is not known by that address", all.join(", "));
+        text += &format!(
+            "; {} was not let in, because the target is not known by that address",
+            all.join(", ")
+        );
         SourceError::new(SourceErrorKind::Target, text).with_hint(format!(
-            "if that is the target, which may be behind a translated address: --replica-from {first}"
+            "if that is the target, which may be behind a translated address: --replica-from \
+             {first}"
         ))
     }
 }
@@ -122,7 +143,8 @@ async fn addresses(server: &RedisOptions) -> std::io::Result<Vec<IpAddr>> {
 async fn bind_towards(target: &[IpAddr], port: u16) -> std::io::Result<TcpListener> {
     let mut last = std::io::ErrorKind::AddrNotAvailable.into();
     for ip in target {
-        let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let any: IpAddr =
+            if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let trying = async {
             let socket = UdpSocket::bind((any, 0)).await?;
             socket.connect((*ip, port)).await?;

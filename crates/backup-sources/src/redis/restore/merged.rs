@@ -1,5 +1,6 @@
-//! The masters of a cluster as one server: no key is in two of them, so that their dumps behind each other are a dump, and their
-//! commands behind each other come to what they came to side by side.
+//! The masters of a cluster as one server: no key is in two of them, so that their dumps behind
+//! each other are a dump, and their commands behind each other come to what they came to side by
+//! side.
 //!
 //! ```text
 //!  first dump, without its end ─▶ keys of the second ─▶ … ─▶ end, checksum ─▶ commands of the first ─▶ SELECT, those of the second ─▶ …
@@ -34,17 +35,25 @@ struct Cut {
 /// What can be taken for one server only if the masters are alike.
 pub(super) fn require_alike(job: &Job<'_>) -> SourceResult<()> {
     let refuse = |why: &str| {
-        let text = format!("the snapshot has the dumps of {} masters, and a replica takes one: {why}", job.dumps.len());
+        let text = format!(
+            "the snapshot has the dumps of {} masters, and a replica takes one: {why}",
+            job.dumps.len()
+        );
         Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint(
-            "restore key by key, to a server or a cluster; or into a directory, for a server on the files of each",
+            "restore key by key, to a server or a cluster; or into a directory, for a server on \
+             the files of each",
         ))
     };
     let first = &job.dumps[0].description.dump;
     let dumps = || job.dumps.iter().map(|dump| &dump.description.dump);
     match () {
         () if job.dumps.len() == 1 => Ok(()),
-        () if dumps().any(|dump| dump.unknown.is_some()) => refuse("what is in them is not known here"),
-        () if dumps().any(|dump| dump.module_data) => refuse("modules have data in them that belongs to no key"),
+        () if dumps().any(|dump| dump.unknown.is_some()) => {
+            refuse("what is in them is not known here")
+        }
+        () if dumps().any(|dump| dump.module_data) => {
+            refuse("modules have data in them that belongs to no key")
+        }
         () if dumps().any(|dump| dump.version != first.version || dump.format != first.format) => {
             refuse("they are of different versions")
         }
@@ -89,7 +98,9 @@ async fn keys_begin(pieces: Receiver<SourceResult<Bytes>>) -> SourceResult<u64> 
             }
         }
     };
-    let read = tokio::task::spawn_blocking(reading).await.map_err(|_| invalid("the dump could not be read"))?;
+    let read = tokio::task::spawn_blocking(reading)
+        .await
+        .map_err(|_| invalid("the dump could not be read"))?;
     read.map_err(RdbError::into_source)
 }
 
@@ -99,7 +110,8 @@ async fn send(cuts: VecDeque<Cut>, to: &Sender<SourceResult<Bytes>>) -> SourceRe
         let (mut at, mut sent) = (0_u64, 0_u64);
         while let Some(piece) = cut.pieces.recv().await.transpose()? {
             let end = at + piece.len() as u64;
-            let inside = |place: u64| usize::try_from(place.clamp(at, end) - at).unwrap_or(piece.len());
+            let inside =
+                |place: u64| usize::try_from(place.clamp(at, end) - at).unwrap_or(piece.len());
             let bytes = piece.slice(inside(cut.from)..inside(cut.to).max(inside(cut.from)));
             at = end;
             sent += bytes.len() as u64;
@@ -109,7 +121,10 @@ async fn send(cuts: VecDeque<Cut>, to: &Sender<SourceResult<Bytes>>) -> SourceRe
             }
         }
         if sent != cut.to - cut.from {
-            return Err(SourceError::new(SourceErrorKind::Mismatch, "the snapshot does not hold the whole dump"));
+            return Err(SourceError::new(
+                SourceErrorKind::Mismatch,
+                "the snapshot does not hold the whole dump",
+            ));
         }
     }
     let mut end = vec![MARKER];
@@ -130,7 +145,8 @@ impl Replays {
         for one in &parts {
             let replay = Replay::of(one).await?;
             // The database that the stream was at when the dump was made is not said again.
-            let database = one.description.dump.remarks.get("repl-stream-db").map_or("0", String::as_str);
+            let database =
+                one.description.dump.remarks.get("repl-stream-db").map_or("0", String::as_str);
             let select = (parts.len() > 1).then(|| Bytes::from(command(&["SELECT", database])));
             if !replay.is_empty() {
                 waiting.push_back((select, replay));

@@ -44,7 +44,9 @@ mod writer;
 use backup_core::context::Context;
 use backup_core::format::Node;
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{
+    RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
+};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -64,9 +66,11 @@ pub(super) use dumps::places_of;
 const WAITING: usize = 4;
 
 /// What must be known when something fails after the target was emptied.
-const GONE: &str = "what the target had is gone, or replaced in part: restore again before it is used";
+const GONE: &str =
+    "what the target had is gone, or replaced in part: restore again before it is used";
 
-/// An error after which the target has neither what it had nor what was asked for. What mends it stays the first thing to know.
+/// An error after which the target has neither what it had nor what was asked for. What mends it
+/// stays the first thing to know.
 fn gone(error: SourceError) -> SourceError {
     let hint = match error.hint() {
         Some(hint) => format!("{hint}; {GONE}"),
@@ -148,12 +152,15 @@ impl Job<'_> {
             return Ok(());
         }
         let text = format!("{why}: selecting, renaming and other times of expiry are not possible");
-        Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint("restore key by key to a server"))
+        Err(SourceError::new(SourceErrorKind::Unsupported, text)
+            .with_hint("restore key by key to a server"))
     }
 
     /// For each dump a job of its own.
     fn parts(&self) -> SourceResult<Vec<Job<'_>>> {
-        let part = |dump: &Dump| Job::new(self.cx, self.options, self.request, self.snapshot, vec![dump.clone()]);
+        let part = |dump: &Dump| {
+            Job::new(self.cx, self.options, self.request, self.snapshot, vec![dump.clone()])
+        };
         self.dumps.iter().map(part).collect()
     }
 
@@ -165,7 +172,10 @@ impl Job<'_> {
     /// Whether a target has loaded what the origin had, or anything if that was not recorded.
     fn has_modules(&self, target: &Info) -> bool {
         let there = target.modules();
-        self.description.modules.as_ref().map_or(!there.is_empty(), |needed| needed.is_subset(there))
+        self.description
+            .modules
+            .as_ref()
+            .map_or(!there.is_empty(), |needed| needed.is_subset(there))
     }
 
     /// The dump, piece by piece.
@@ -178,7 +188,8 @@ impl Job<'_> {
     /// All dumps, one after the other.
     fn read_dumps(&self) -> Dumps {
         let (sender, waiting) = channel(1);
-        let contents: Vec<_> = self.dumps.iter().map(|dump| self.snapshot.content(&dump.file)).collect();
+        let contents: Vec<_> =
+            self.dumps.iter().map(|dump| self.snapshot.content(&dump.file)).collect();
         let (left, cancel) = (contents.len(), self.cx.cancel.clone());
         tokio::spawn(async move {
             for content in contents {
@@ -200,7 +211,11 @@ async fn pass_on<E: Into<SourceError>>(
     cancel: CancellationToken,
 ) {
     while let Some(piece) = content.next().await {
-        let piece = if cancel.is_cancelled() { Err(SourceError::cancelled()) } else { piece.map_err(Into::into) };
+        let piece = if cancel.is_cancelled() {
+            Err(SourceError::cancelled())
+        } else {
+            piece.map_err(Into::into)
+        };
         if sender.send(piece).await.is_err() {
             return;
         }

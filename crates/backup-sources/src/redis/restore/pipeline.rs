@@ -53,7 +53,8 @@ impl<T> Batch<T> {
     }
 }
 
-/// Sends all batches, and hands every reply to `handle`. A server that neither takes nor says anything is taken for dead.
+/// Sends all batches, and hands every reply to `handle`. A server that neither takes nor says
+/// anything is taken for dead.
 pub(super) async fn run<T: Send>(
     connection: Connection,
     mut batches: Receiver<SourceResult<Batch<T>>>,
@@ -91,7 +92,9 @@ pub(super) async fn run<T: Send>(
                         break reply;
                     }
                     input.reserve(PIECE);
-                    if unless_silent(reading.read_buf(&mut input), silence, &last, doing).await? == 0 {
+                    if unless_silent(reading.read_buf(&mut input), silence, &last, doing).await?
+                        == 0
+                    {
                         return Err(closed(doing));
                     }
                 };
@@ -125,5 +128,8 @@ async fn unless_silent(
 }
 
 fn closed(doing: &str) -> SourceError {
-    SourceError::new(SourceErrorKind::Unavailable, format!("{doing}: the server has closed the connection"))
+    SourceError::new(
+        SourceErrorKind::Unavailable,
+        format!("{doing}: the server has closed the connection"),
+    )
 }

@@ -25,7 +25,8 @@ pub(super) enum Way {
     Expired,
     /// It cannot be restored: why.
     Refused(String),
-    /// It goes to this database, under this name, and expires then; milliseconds since 1970, 0 for never.
+    /// It goes to this database, under this name, and expires then; milliseconds since 1970, 0 for
+    /// never.
     To { database: u32, name: Vec<u8>, expires: u64 },
 }
 
@@ -34,7 +35,8 @@ pub(super) enum Way {
 pub(super) struct Plan {
     options: RestoreOptions,
     selection: Option<backup_core::source::Selection>,
-    /// Now, as the target's clock has it, and the moment of the snapshot, as that of its server had it; milliseconds since 1970.
+    /// Now, as the target's clock has it, and the moment of the snapshot, as that of its server had
+    /// it; milliseconds since 1970.
     now: u64,
     then: u64,
     /// When it was asked.
@@ -64,14 +66,18 @@ pub(super) fn format_of(version: &Version) -> (Flavour, u16) {
 pub(super) async fn target_time(cx: &Context, connection: &mut Connection) -> SourceResult<u64> {
     match connection.run(&["TIME"]).await {
         Ok(reply) => {
-            let number = |at: usize| reply.parts().get(at).and_then(Reply::number).and_then(|n| u64::try_from(n).ok());
+            let number = |at: usize| {
+                reply.parts().get(at).and_then(Reply::number).and_then(|n| u64::try_from(n).ok())
+            };
             let (Some(seconds), Some(micros)) = (number(0), number(1)) else {
                 return Err(malformed("the answer to TIME"));
             };
             Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
         }
         Err(WireError::Server(text)) => {
-            cx.events.note(format!("the target does not tell its time ({text}): ours decides what has expired"));
+            cx.events.note(format!(
+                "the target does not tell its time ({text}): ours decides what has expired"
+            ));
             Ok(millis(cx.clock.now()))
         }
         Err(error) => Err(error.into_source("asking for the time")),
@@ -87,9 +93,14 @@ impl Plan {
     /// `now` is what the target's clock says, milliseconds since 1970.
     pub(super) fn of(job: &Job<'_>, target: Option<&Version>, has_modules: bool, now: u64) -> Self {
         let selection = &job.request.selection;
-        // The server's clock, by which its keys expire, may be another one than ours: it says the second, and ours no more than
-        // where in it.
-        let created = job.description.dump.remarks.get("ctime").and_then(|seconds| seconds.parse::<u64>().ok());
+        // The server's clock, by which its keys expire, may be another one than ours: it says the
+        // second, and ours no more than where in it.
+        let created = job
+            .description
+            .dump
+            .remarks
+            .get("ctime")
+            .and_then(|seconds| seconds.parse::<u64>().ok());
         let created = created.map(|seconds| seconds.saturating_mul(1000));
         let own = millis(job.description.time);
         let then = created.map_or(own, |second| own.clamp(second, second.saturating_add(999)));
@@ -99,7 +110,11 @@ impl Plan {
             now,
             then,
             asked: Instant::now(),
-            flavour: if job.description.dump.format == "valkey" { Flavour::Valkey } else { Flavour::Redis },
+            flavour: if job.description.dump.format == "valkey" {
+                Flavour::Valkey
+            } else {
+                Flavour::Redis
+            },
             target: target.map(format_of),
             has_modules,
             merging: job.request.if_exists == IfExists::Merge,
@@ -107,16 +122,24 @@ impl Plan {
     }
 
     /// Refuses mappings that make no sense: `used` are the databases with keys that are asked for.
-    pub(super) fn check_mapping(&self, all: &BTreeSet<u32>, used: &BTreeSet<u32>) -> SourceResult<()> {
-        if let Some((from, _)) = self.options.databases.iter().find(|(from, _)| !all.contains(from)) {
+    pub(super) fn check_mapping(
+        &self,
+        all: &BTreeSet<u32>,
+        used: &BTreeSet<u32>,
+    ) -> SourceResult<()> {
+        if let Some((from, _)) = self.options.databases.iter().find(|(from, _)| !all.contains(from))
+        {
             let there: Vec<_> = all.iter().map(u32::to_string).collect();
-            return Err(invalid(format!("the snapshot has no database {from} that could go elsewhere"))
-                .with_hint(format!("it has {}", there.join(", "))));
+            return Err(invalid(format!(
+                "the snapshot has no database {from} that could go elsewhere"
+            ))
+            .with_hint(format!("it has {}", there.join(", "))));
         }
         let mut taken = BTreeSet::new();
         for database in used {
             if !taken.insert(self.database(*database)) {
-                return Err(invalid("two databases would go into one").with_hint("map each of them to one of its own"));
+                return Err(invalid("two databases would go into one")
+                    .with_hint("map each of them to one of its own"));
             }
         }
         Ok(())
@@ -170,7 +193,9 @@ impl Plan {
         }
         match self.name(&key.name) {
             Some(name) => Way::To { database: self.database(key.database), name, expires },
-            None => Way::Refused("a renamed key may get the same name: restore into an empty database".to_owned()),
+            None => Way::Refused(
+                "a renamed key may get the same name: restore into an empty database".to_owned(),
+            ),
         }
     }
 
@@ -183,7 +208,8 @@ impl Plan {
         let needs = oldest_version(kind, self.flavour);
         // Up to 11 the formats are the same.
         let foreign = needs > 11 && flavour != self.flavour;
-        (foreign || needs > newest).then(|| "the target does not know this kind of value".to_owned())
+        (foreign || needs > newest)
+            .then(|| "the target does not know this kind of value".to_owned())
     }
 
     /// Whether two keys may get one name.
@@ -212,8 +238,8 @@ pub(super) fn too_large(largest: usize) -> String {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Refused {
     pub(super) count: u64,
-    /// Hashes of those that were refused only when their value was there, by the target or for their size: it may have an older
-    /// value under the name, or none.
+    /// Hashes of those that were refused only when their value was there, by the target or for
+    /// their size: it may have an older value under the name, or none.
     unplanned: HashSet<u64>,
     /// The first of them, with their reasons.
     pub(super) named: BTreeMap<String, String>,
@@ -222,7 +248,8 @@ pub(super) struct Refused {
 impl Refused {
     /// Most that are named.
     const NAMED: usize = 100;
-    /// Most that are refused against the plan: then it is not about single keys any more, and memory stays bounded.
+    /// Most that are refused against the plan: then it is not about single keys any more, and
+    /// memory stays bounded.
     const UNPLANNED: usize = 1 << 18;
 
     pub(super) fn add(&mut self, database: u32, name: &[u8], why: impl Into<String>) {
@@ -246,8 +273,10 @@ impl Refused {
 
     /// Up to three of them, each with another reason.
     pub(super) fn examples(&self) -> String {
-        let reasons: BTreeMap<&str, &str> = self.named.iter().map(|(name, why)| (&**why, &**name)).collect();
-        let examples: Vec<String> = reasons.iter().take(3).map(|(why, name)| format!("{name}: {why}")).collect();
+        let reasons: BTreeMap<&str, &str> =
+            self.named.iter().map(|(name, why)| (&**why, &**name)).collect();
+        let examples: Vec<String> =
+            reasons.iter().take(3).map(|(why, name)| format!("{name}: {why}")).collect();
         examples.join("; ")
     }
 
@@ -285,7 +314,11 @@ mod tests {
 
     fn plan(ttl: Ttl, databases: &[(u32, u32)]) -> Plan {
         Plan {
-            options: RestoreOptions { ttl, databases: databases.to_vec(), ..RestoreOptions::default() },
+            options: RestoreOptions {
+                ttl,
+                databases: databases.to_vec(),
+                ..RestoreOptions::default()
+            },
             selection: None,
             now: 5000,
             then: 1000,
@@ -329,6 +362,13 @@ mod tests {
         let mapped = plan(Ttl::Absolute, &[(3, 0)]);
         assert!(mapped.check_mapping(&set(&[0, 3]), &set(&[3])).is_ok());
         assert!(mapped.check_mapping(&set(&[0, 3]), &set(&[0, 3])).is_err());
-        assert!(mapped.check_mapping(&set(&[0, 2]), &set(&[0])).unwrap_err().hint().unwrap().contains("0, 2"));
+        assert!(
+            mapped
+                .check_mapping(&set(&[0, 2]), &set(&[0]))
+                .unwrap_err()
+                .hint()
+                .unwrap()
+                .contains("0, 2")
+        );
     }
 }

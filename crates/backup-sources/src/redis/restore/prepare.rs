@@ -39,7 +39,9 @@ pub(super) async fn look(
     let everything = replacing && plan.is_whole() && job.options.databases.is_empty();
     let mut room = Room { everything, evicted: info.number("evicted_keys"), ..Room::default() };
     for database in found.databases.iter().map(|database| plan.database(*database)) {
-        let doing = |error: WireError| error.into_source(format!("looking at database {database} of the target"));
+        let doing = |error: WireError| {
+            error.into_source(format!("looking at database {database} of the target"))
+        };
         connection.run(&["SELECT", &database.to_string()]).await.map_err(doing)?;
         let keys = connection.run(&["DBSIZE"]).await.map_err(doing)?.number().unwrap_or(0);
         match job.request.if_exists {
@@ -59,15 +61,20 @@ pub(super) async fn look(
         room.keys = info.keys().values().sum();
     }
     if let Some((database, name)) = &found.example {
-        connection.run(&["SELECT", &database.to_string()]).await.map_err(|error| error.into_source(DOING))?;
-        // No payload at all: a server that may be asked says so, and changes nothing. So does a node that has not its slot.
+        connection
+            .run(&["SELECT", &database.to_string()])
+            .await
+            .map_err(|error| error.into_source(DOING))?;
+        // No payload at all: a server that may be asked says so, and changes nothing. So does a
+        // node that has not its slot.
         require_right(connection, &[b"RESTORE", name, b"0", b"-"], replacing).await?;
     }
     connection.run(&["SELECT", "0"]).await.map_err(|error| error.into_source(DOING))?;
     let knows_functions = info.version().is_some_and(|version| format_of(&version).1 >= 10);
     if knows_functions && plan.is_whole() && !job.options.without_functions {
         if job.description.dump.libraries > 0 {
-            require_right(connection, &[b"FUNCTION", b"RESTORE", b"-", b"APPEND"], replacing).await?;
+            require_right(connection, &[b"FUNCTION", b"RESTORE", b"-", b"APPEND"], replacing)
+                .await?;
         } else {
             room.functions = everything;
         }
@@ -77,7 +84,11 @@ pub(super) async fn look(
 }
 
 /// Whether a command is allowed, found by one that can do nothing.
-async fn require_right(connection: &mut Connection, arguments: &[&[u8]], replacing: bool) -> SourceResult<()> {
+async fn require_right(
+    connection: &mut Connection,
+    arguments: &[&[u8]],
+    replacing: bool,
+) -> SourceResult<()> {
     match connection.run(arguments).await {
         Err(WireError::Server(text))
             if ["ERR", "BUSYKEY", "MOVED"].iter().any(|start| text.starts_with(start))
@@ -87,17 +98,21 @@ async fn require_right(connection: &mut Connection, arguments: &[&[u8]], replaci
         }
         Err(error) if error.is_denied() => Err(error.into_source(DOING).with_hint(GRANT_RESTORE)),
         Err(error) => Err(error.into_source(DOING)),
-        Ok(_) => Err(invalid("the target takes a value that is none: it is no server of Redis or Valkey")),
+        Ok(_) => Err(invalid(
+            "the target takes a value that is none: it is no server of Redis or Valkey",
+        )),
     }
 }
 
-/// A target that has to evict keys while others come answers OK all the same. Of a cluster all nodes are asked.
+/// A target that has to evict keys while others come answers OK all the same. Of a cluster all
+/// nodes are asked.
 pub(super) fn require_memory<'a>(
     job: &Job<'_>,
     infos: impl IntoIterator<Item = &'a Info>,
     emptied: bool,
 ) -> SourceResult<()> {
-    let needed = job.description.dump.remarks.get("used-mem").and_then(|bytes| bytes.parse::<u64>().ok());
+    let needed =
+        job.description.dump.remarks.get("used-mem").and_then(|bytes| bytes.parse::<u64>().ok());
     let left = |info: &Info| {
         let most = info.number("maxmemory").filter(|most| *most > 0)?;
         let kept = if emptied { 0 } else { info.number("used_memory").unwrap_or(0) };
@@ -108,7 +123,8 @@ pub(super) fn require_memory<'a>(
     match (needed, left) {
         (Some(needed), Some(left)) if needed > left => {
             let text = format!(
-                "the snapshot takes {} MiB of memory, and the target has {} MiB left of its maxmemory",
+                "the snapshot takes {} MiB of memory, and the target has {} MiB left of its \
+                 maxmemory",
                 needed >> 20,
                 left >> 20
             );
@@ -119,9 +135,12 @@ pub(super) fn require_memory<'a>(
     }
 }
 
-/// Whatever was answered: keys that were evicted to make room for others are not there. `before` is how many were, when nothing had
-/// been written; `None` if the target did not tell.
-pub(super) async fn require_that_nothing_was_evicted(server: &RedisOptions, before: Option<u64>) -> SourceResult<()> {
+/// Whatever was answered: keys that were evicted to make room for others are not there. `before` is
+/// how many were, when nothing had been written; `None` if the target did not tell.
+pub(super) async fn require_that_nothing_was_evicted(
+    server: &RedisOptions,
+    before: Option<u64>,
+) -> SourceResult<()> {
     let Some(before) = before else { return Ok(()) };
     let asking = async { Info::ask(&mut Connection::open(server).await?).await };
     let info = asking.await.map_err(|error| error.into_source("looking at what was restored"))?;
@@ -158,7 +177,9 @@ impl Room {
             match connection.run(&question).await {
                 Ok(reply) if reply.text() != Some("OK") => {
                     let text = format!("NOPERM {}", reply.text().unwrap_or_default());
-                    return Err(WireError::Server(text).into_source(DOING).with_hint(GRANT_RESTORE));
+                    return Err(WireError::Server(text)
+                        .into_source(DOING)
+                        .with_hint(GRANT_RESTORE));
                 }
                 // It does not tell.
                 Ok(_) | Err(WireError::Server(_)) => {}
@@ -175,7 +196,8 @@ impl Room {
         if self.everything {
             commands.push(words("FLUSHALL ASYNC"));
         } else {
-            let each = |database: &u32| [words(&format!("SELECT {database}")), words("FLUSHDB ASYNC")];
+            let each =
+                |database: &u32| [words(&format!("SELECT {database}")), words("FLUSHDB ASYNC")];
             commands.extend(self.databases.iter().flat_map(each));
         }
         if self.functions {
@@ -198,7 +220,10 @@ impl Room {
     }
 
     /// Whatever was answered: keys that were evicted to make room for others are not there.
-    pub(super) async fn require_that_nothing_was_evicted(&self, server: &RedisOptions) -> SourceResult<()> {
+    pub(super) async fn require_that_nothing_was_evicted(
+        &self,
+        server: &RedisOptions,
+    ) -> SourceResult<()> {
         require_that_nothing_was_evicted(server, self.evicted).await
     }
 }

@@ -1,6 +1,8 @@
-//! What a restore will meet: the dump and the commands behind it are read through before anything of a target goes.
+//! What a restore will meet: the dump and the commands behind it are read through before anything
+//! of a target goes.
 //!
-//! What is missing or damaged in the repository is found here, and so is every key that the target cannot have.
+//! What is missing or damaged in the repository is found here, and so is every key that the target
+//! cannot have.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -38,7 +40,8 @@ impl Found {
     pub(super) fn recorded(job: &Job<'_>, plan: &Plan) -> Self {
         let databases = &job.description.dump.databases;
         let biggest = job.description.dump.biggest.first();
-        let example = biggest.and_then(|one| Some((plan.database(one.database), plan.name(one.key.as_bytes())?)));
+        let example = biggest
+            .and_then(|one| Some((plan.database(one.database), plan.name(one.key.as_bytes())?)));
         let keys = databases.values().map(|database| database.keys).sum();
         Self { keys, databases: databases.keys().copied().collect(), example, ..Self::default() }
     }
@@ -55,7 +58,9 @@ impl Found {
             }
             Ok(found)
         };
-        let found = tokio::task::spawn_blocking(reading).await.map_err(|_| invalid("the dump could not be read"))?;
+        let found = tokio::task::spawn_blocking(reading)
+            .await
+            .map_err(|_| invalid("the dump could not be read"))?;
         found.map_err(RdbError::into_source)
     }
 
@@ -101,7 +106,8 @@ impl Found {
         Ok(())
     }
 
-    /// Refuses if something would be left out: nothing may be dropped for a part of what was asked for.
+    /// Refuses if something would be left out: nothing may be dropped for a part of what was asked
+    /// for.
     pub(super) fn require_that_all_fit(&self) -> SourceResult<()> {
         require_any(self.keys, self.expired)?;
         if self.refused.count == 0 {
@@ -113,14 +119,20 @@ impl Found {
             self.refused.examples()
         );
         Err(SourceError::new(SourceErrorKind::Target, text).with_hint(
-            "restore to a server of the same kind and version; or merge, which leaves them out and says so at the end",
+            "restore to a server of the same kind and version; or merge, which leaves them out and \
+             says so at the end",
         ))
     }
 
     /// What a restore would do that drops `removed` keys.
     pub(super) fn foretold(&self, job: &Job<'_>, removed: u64) -> SourceResult<RestoreReport> {
         let entries = self.keys.saturating_sub(self.expired).saturating_sub(self.refused.count);
-        let mut report = RestoreReport { entries, removed, warnings: self.refused.count, ..RestoreReport::default() };
+        let mut report = RestoreReport {
+            entries,
+            removed,
+            warnings: self.refused.count,
+            ..RestoreReport::default()
+        };
         self.refused.tell(job.cx);
         tell_expired(job, self.keys, self.expired, &mut report)?;
         Ok(report)
@@ -132,20 +144,31 @@ fn require_any(keys: u64, expired: u64) -> SourceResult<()> {
     if expired == 0 || expired < keys {
         return Ok(());
     }
-    let text = format!("nothing is left to be restored: all {keys} keys have expired since the snapshot");
-    Err(SourceError::new(SourceErrorKind::NotFound, text)
-        .with_hint("key by key, --expiry shifted lets them live as long from now as they had to live then"))
+    let text =
+        format!("nothing is left to be restored: all {keys} keys have expired since the snapshot");
+    Err(SourceError::new(SourceErrorKind::NotFound, text).with_hint(
+        "key by key, --expiry shifted lets them live as long from now as they had to live then",
+    ))
 }
 
 /// What has expired is left out; that little is left has to be seen.
-pub(super) fn tell_expired(job: &Job<'_>, keys: u64, expired: u64, report: &mut RestoreReport) -> SourceResult<()> {
+pub(super) fn tell_expired(
+    job: &Job<'_>,
+    keys: u64,
+    expired: u64,
+    report: &mut RestoreReport,
+) -> SourceResult<()> {
     require_any(keys, expired)?;
     if expired == 0 {
         return Ok(());
     }
     let text = format!("{expired} of {keys} keys have expired since the snapshot and are left out");
     if expired > keys / 2 {
-        job.cx.events.warn(WarningKind::Other, "", format!("{text}: --expiry shifted would keep them"));
+        job.cx.events.warn(
+            WarningKind::Other,
+            "",
+            format!("{text}: --expiry shifted would keep them"),
+        );
         report.warnings += 1;
     } else {
         job.cx.events.note(text);
@@ -169,7 +192,9 @@ async fn read_dump(job: &Job<'_>) -> SourceResult<()> {
             while parser.next()?.is_some() {}
             Ok(())
         };
-        let read = tokio::task::spawn_blocking(reading).await.map_err(|_| invalid("the dump could not be read"))?;
+        let read = tokio::task::spawn_blocking(reading)
+            .await
+            .map_err(|_| invalid("the dump could not be read"))?;
         return read.map_err(RdbError::into_source);
     }
     let mut len = 0;
@@ -195,7 +220,8 @@ pub(super) async fn read_commands(job: &Job<'_>) -> SourceResult<BTreeSet<u32>> 
             if bytes.is_empty() {
                 break;
             }
-            let command = parse_reply(&mut bytes)?.ok_or_else(|| malformed("the stream of commands"))?;
+            let command =
+                parse_reply(&mut bytes)?.ok_or_else(|| malformed("the stream of commands"))?;
             if job.dumps.len() > 1 {
                 require_of_some_keys(command.parts())?;
             }
@@ -211,22 +237,27 @@ fn require_of_some_keys(words: &[Reply]) -> SourceResult<()> {
     if !["FLUSHALL", "FLUSHDB", "SWAPDB"].contains(&&*name) {
         return Ok(());
     }
-    let text =
-        format!("{name} is among the commands of a master, and one server of all of them would lose what others had");
+    let text = format!(
+        "{name} is among the commands of a master, and one server of all of them would lose what \
+         others had"
+    );
     Err(SourceError::new(SourceErrorKind::Unsupported, text)
         .with_hint("restore into a directory, for a server on the files of each"))
 }
 
 /// The databases that a command names.
 fn databases_of(words: &[Reply]) -> Vec<u32> {
-    let number = |at: usize| words.get(at).and_then(Reply::number).and_then(|number| u32::try_from(number).ok());
+    let number = |at: usize| {
+        words.get(at).and_then(Reply::number).and_then(|number| u32::try_from(number).ok())
+    };
     let name = words.first().and_then(Reply::text).unwrap_or_default().to_ascii_uppercase();
     let found = match &*name {
         "SELECT" => vec![number(1)],
         "SWAPDB" => vec![number(1), number(2)],
         "MOVE" => vec![number(2)],
         "COPY" => {
-            let is_db = |word: &Reply| word.text().is_some_and(|text| text.eq_ignore_ascii_case("DB"));
+            let is_db =
+                |word: &Reply| word.text().is_some_and(|text| text.eq_ignore_ascii_case("DB"));
             vec![words.iter().skip(3).position(is_db).and_then(|at| number(at + 4))]
         }
         _ => Vec::new(),

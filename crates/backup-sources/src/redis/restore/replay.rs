@@ -1,4 +1,5 @@
-//! Commands since the dump, up to the moment that is asked for: whole events only, none left out and none twice.
+//! Commands since the dump, up to the moment that is asked for: whole events only, none left out
+//! and none twice.
 
 use std::collections::VecDeque;
 
@@ -25,7 +26,8 @@ pub(super) struct Replay {
     files: VecDeque<(u64, Node)>,
     file: Option<(u64, BoxStream<'static, backup_core::error::Result<Bytes>>)>,
     tape: Option<LogTape>,
-    /// The piece of the tape that is being read: branch, beginning, path, and its first place in that file.
+    /// The piece of the tape that is being read: branch, beginning, path, and its first place in
+    /// that file.
     piece: Option<(String, u64, String, u64)>,
     /// Which part of the log is wanted, if it is that of a cluster.
     share: Option<Share>,
@@ -39,13 +41,19 @@ impl Replay {
         let files = dumps::since(job.snapshot, &job.layout).await?;
         let member = job.description.member.as_ref();
         let last_id = files.last().map_or(&job.description.replication_id, |file| &file.id).clone();
-        let files: VecDeque<(u64, Node)> = files.into_iter().map(|file| (file.offset, file.node)).collect();
+        let files: VecDeque<(u64, Node)> =
+            files.into_iter().map(|file| (file.offset, file.node)).collect();
         let log = job.request.log.as_ref();
         // What a cluster has captured up to the snapshot itself is older than its dumps.
-        let log = log.filter(|log| member.is_none() || log.plan().stop.offset > log.plan().base.at.offset);
-        let own_end = files.iter().map(|(offset, node)| offset.saturating_add(node.metadata.size)).max();
+        let log = log
+            .filter(|log| member.is_none() || log.plan().stop.offset > log.plan().base.at.offset);
+        let own_end =
+            files.iter().map(|(offset, node)| offset.saturating_add(node.metadata.size)).max();
         let stands = own_end.unwrap_or(job.description.offset);
-        let share = member.zip(log).map(|(member, log)| Share::of(&member.slots, last_id, stands, log)).transpose()?;
+        let share = member
+            .zip(log)
+            .map(|(member, log)| Share::of(&member.slots, last_id, stands, log))
+            .transpose()?;
         // Of a cluster the plan does not say where each of the streams ends.
         let stop = log.map(|log| if share.is_some() { u64::MAX } else { log.plan().stop.offset });
         let stop = stop.unwrap_or(stands);
@@ -58,7 +66,16 @@ impl Replay {
             (Some(log), Some(share)) => Some(log.tape_of_files(job.cx, share.files())?),
         };
         let order = Order::new(job.description.offset, stop);
-        Ok(Self { snapshot: job.snapshot.clone(), files, file: None, tape, piece: None, share, order, ended: false })
+        Ok(Self {
+            snapshot: job.snapshot.clone(),
+            files,
+            file: None,
+            tape,
+            piece: None,
+            share,
+            order,
+            ended: false,
+        })
     }
 
     /// Whether there is anything behind the dump.
@@ -111,7 +128,8 @@ impl Replay {
         }
     }
 
-    /// Where the bytes of a part belong: a piece has as many bytes as it covers offsets, in one file.
+    /// Where the bytes of a part belong: a piece has as many bytes as it covers offsets, in one
+    /// file.
     fn place(&mut self, part: &LogPart) -> SourceResult<Option<(u64, Bytes)>> {
         let same = |(branch, from, path, _): &(String, u64, String, u64)| {
             *branch == part.branch && *from == part.from && *path == part.path
@@ -172,7 +190,10 @@ impl Order {
 }
 
 pub(super) fn missing(from: u64, to: u64) -> SourceError {
-    SourceError::new(SourceErrorKind::Mismatch, format!("commands from offset {from} to {to} are missing"))
+    SourceError::new(
+        SourceErrorKind::Mismatch,
+        format!("commands from offset {from} to {to} are missing"),
+    )
 }
 
 #[cfg(test)]
@@ -182,7 +203,8 @@ mod tests {
 
     #[test]
     fn nothing_twice_and_nothing_missing() {
-        let stream: Vec<u8> = (0..50).flat_map(|n| command(&["INCRBY", "x", &n.to_string()])).collect();
+        let stream: Vec<u8> =
+            (0..50).flat_map(|n| command(&["INCRBY", "x", &n.to_string()])).collect();
         let len = stream.len() as u64;
         let ends: Vec<u64> = (0..50)
             .scan(0, |end, n| {
@@ -192,7 +214,9 @@ mod tests {
             .collect();
         for stop in 0..=len {
             let mut order = Order::new(1000, 1000 + stop);
-            for (from, to) in [(0, 10), (5, 300), (100, 200), (300, stream.len()), (0, stream.len())] {
+            for (from, to) in
+                [(0, 10), (5, 300), (100, 200), (300, stream.len()), (0, stream.len())]
+            {
                 order.push(1000 + from as u64, &stream[from..to]).unwrap();
             }
             order.require_end().unwrap();

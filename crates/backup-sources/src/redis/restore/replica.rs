@@ -1,5 +1,6 @@
-//! The target becomes a replica of ours: it gets the dump and the commands behind it, and is its own master again. Exact for
-//! every type and size, and for any moment; it replaces everything that the target has.
+//! The target becomes a replica of ours: it gets the dump and the commands behind it, and is its
+//! own master again. Exact for every type and size, and for any moment; it replaces everything that
+//! the target has.
 //!
 //! ```text
 //!  REPLICAOF us ─▶ the target connects: handshake, dump, commands, GETACK ─▶ its ACK reaches the end ─▶ REPLICAOF NO ONE
@@ -9,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backup_core::event::WarningKind;
-use backup_core::source::{ObjectDigest, RestoreReport, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{
+    ObjectDigest, RestoreReport, SourceError, SourceErrorKind, SourceResult,
+};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -36,13 +39,19 @@ const STUCK: &str = "run REPLICAOF NO ONE on the target";
 pub(super) const ASKING: Duration = Duration::from_millis(100);
 
 /// Replaces what a server has.
-pub(super) async fn restore(job: &Job<'_>, server: &RedisOptions, way: &Way) -> SourceResult<RestoreReport> {
+pub(super) async fn restore(
+    job: &Job<'_>,
+    server: &RedisOptions,
+    way: &Way,
+) -> SourceResult<RestoreReport> {
     let replay = Replays::of(job).await?;
     let plain = replay.is_empty();
     let mut control = Connection::open(server).await.map_err(refused)?;
-    let suited = super::super::unless_cancelled(job.cx, suited::look(job, server, &mut control)).await?;
+    let suited =
+        super::super::unless_cancelled(job.cx, suited::look(job, server, &mut control)).await?;
     let keys = job.description.dump.databases.values().map(|database| database.keys).sum();
-    let mut report = RestoreReport { entries: keys, removed: suited.keys, ..RestoreReport::default() };
+    let mut report =
+        RestoreReport { entries: keys, removed: suited.keys, ..RestoreReport::default() };
     report.total_bytes = job.size();
     let now = target_time(job.cx, &mut control).await?;
     if plain {
@@ -52,9 +61,11 @@ pub(super) async fn restore(job: &Job<'_>, server: &RedisOptions, way: &Way) -> 
         return Ok(report);
     }
     let listener = Listener::open(server, way, suited.tls).await?;
-    let master = Master { job, listener, silence: server.silence, has_begun: AtomicBool::new(false) };
+    let master =
+        Master { job, listener, silence: server.silence, has_begun: AtomicBool::new(false) };
     job.cx.events.note(format!(
-        "the target becomes a replica; should this be killed before it is its own master again: {STUCK}"
+        "the target becomes a replica; should this be killed before it is its own master again: \
+         {STUCK}"
     ));
     report.written_bytes = follow(&master, server, control, replay).await?;
     report.files_written = 1;
@@ -89,21 +100,27 @@ async fn follow(
     match (fed, released) {
         (Ok(bytes), Ok(())) => Ok(bytes),
         (Err(error), Ok(())) => Err(lost(error)),
-        (Ok(_), Err(error)) => {
-            Err(error.context("everything is restored, but the target is still a replica").with_hint(STUCK))
-        }
+        (Ok(_), Err(error)) => Err(error
+            .context("everything is restored, but the target is still a replica")
+            .with_hint(STUCK)),
         (Err(error), Err(stuck)) => {
-            let text = format!("{}; and the target is still a replica: {}", error.chain(), stuck.chain());
-            let hint = error.hint().map_or_else(|| STUCK.to_owned(), |hint| format!("{STUCK}; {hint}"));
+            let text =
+                format!("{}; and the target is still a replica: {}", error.chain(), stuck.chain());
+            let hint =
+                error.hint().map_or_else(|| STUCK.to_owned(), |hint| format!("{STUCK}; {hint}"));
             Err(lost(SourceError::new(error.kind(), text).with_hint(hint)))
         }
     }
 }
 
-/// At least so many keys of the dump have expired by now, as it was recorded; milliseconds since 1970.
+/// At least so many keys of the dump have expired by now, as it was recorded; milliseconds since
+/// 1970.
 fn surely_expired(job: &Job<'_>, now: u64) -> u64 {
     let databases = job.description.dump.databases.values();
-    databases.filter(|database| database.expires_to.is_some_and(|last| last <= now)).map(|one| one.expiring).sum()
+    databases
+        .filter(|database| database.expires_to.is_some_and(|last| last <= now))
+        .map(|one| one.expiring)
+        .sum()
 }
 
 /// Makes the target its own master again, even if nobody waits for it.
@@ -134,7 +151,8 @@ impl Drop for Release {
     }
 }
 
-/// By a connection of its own, as servers close those that nobody uses; and again, as they refuse it while they load.
+/// By a connection of its own, as servers close those that nobody uses; and again, as they refuse
+/// it while they load.
 async fn release(server: &RedisOptions) -> SourceResult<()> {
     let until = Instant::now() + RELEASING;
     loop {
@@ -143,12 +161,17 @@ async fn release(server: &RedisOptions) -> SourceResult<()> {
             connection.run(&["REPLICAOF", "NO", "ONE"]).await?;
             Ok(Info::ask(&mut connection).await?.is_replica())
         };
-        let error =
-            match releasing.await.map_err(|error: WireError| error.into_source("making the target a master again")) {
-                Ok(false) => return Ok(()),
-                Ok(true) => SourceError::new(SourceErrorKind::Unavailable, "the target says that it is a replica"),
-                Err(error) => error,
-            };
+        let error = match releasing
+            .await
+            .map_err(|error: WireError| error.into_source("making the target a master again"))
+        {
+            Ok(false) => return Ok(()),
+            Ok(true) => SourceError::new(
+                SourceErrorKind::Unavailable,
+                "the target says that it is a replica",
+            ),
+            Err(error) => error,
+        };
         if error.kind() != SourceErrorKind::Unavailable || Instant::now() >= until {
             return Err(error);
         }
@@ -156,9 +179,14 @@ async fn release(server: &RedisOptions) -> SourceResult<()> {
     }
 }
 
-/// Compares what the target has with what was recorded of the dump, database by database, as far as both must be the same. What
-/// cannot be compared is a warning: somebody wanted to be sure.
-async fn compare(job: &Job<'_>, server: &RedisOptions, plain: bool, report: &mut RestoreReport) -> SourceResult<()> {
+/// Compares what the target has with what was recorded of the dump, database by database, as far as
+/// both must be the same. What cannot be compared is a warning: somebody wanted to be sure.
+async fn compare(
+    job: &Job<'_>,
+    server: &RedisOptions,
+    plain: bool,
+    report: &mut RestoreReport,
+) -> SourceResult<()> {
     let dump = &job.description.dump;
     let mut not_compared = Vec::new();
     if !plain {
@@ -170,7 +198,8 @@ async fn compare(job: &Job<'_>, server: &RedisOptions, plain: bool, report: &mut
         let mut connection = Connection::open(server).await.map_err(refused)?;
         let now = target_time(job.cx, &mut connection).await?;
         for (number, database) in &dump.databases {
-            let (name, is_dying) = (database_name(*number), database.expires_from.is_some_and(|first| first <= now));
+            let (name, is_dying) =
+                (database_name(*number), database.expires_from.is_some_and(|first| first <= now));
             match compare_database(database, is_dying, found.objects.get(&name)) {
                 Compared::Same => report.verified_bytes += database.content_bytes,
                 Compared::Perhaps(why) => not_compared.push(format!("{name}: {why}")),
@@ -203,11 +232,16 @@ enum Compared {
 }
 
 /// `is_dying` if keys of it have expired by now.
-fn compare_database(recorded: &DatabaseSurvey, is_dying: bool, found: Option<&ObjectDigest>) -> Compared {
+fn compare_database(
+    recorded: &DatabaseSurvey,
+    is_dying: bool,
+    found: Option<&ObjectDigest>,
+) -> Compared {
     let wanted = recorded.object();
     let (count, bytes) = found.map_or((0, 0), |found| (found.count, found.bytes));
     if is_dying {
-        let is_possible = count <= wanted.count && count >= wanted.count.saturating_sub(recorded.expiring);
+        let is_possible =
+            count <= wanted.count && count >= wanted.count.saturating_sub(recorded.expiring);
         let why = format!("keys have expired since, of which the target has {count}");
         return if is_possible { Compared::Perhaps(why) } else { Compared::Different };
     }
@@ -215,7 +249,9 @@ fn compare_database(recorded: &DatabaseSurvey, is_dying: bool, found: Option<&Ob
         return Compared::Same;
     }
     if !is_comparable(&wanted.digest) && (count, bytes) == (wanted.count, wanted.bytes) {
-        return Compared::Perhaps("as many keys and bytes, but the snapshot's digest is of an older kind".to_owned());
+        return Compared::Perhaps(
+            "as many keys and bytes, but the snapshot's digest is of an older kind".to_owned(),
+        );
     }
     Compared::Different
 }
@@ -233,17 +269,27 @@ mod tests {
             digest: digest.to_owned(),
             ..DatabaseSurvey::default()
         };
-        let found = |count, digest: &str| ObjectDigest { count, bytes: 10 * count, digest: digest.to_owned() };
+        let found = |count, digest: &str| ObjectDigest {
+            count,
+            bytes: 10 * count,
+            digest: digest.to_owned(),
+        };
         let (new, old) = (recorded("xxh3:0a"), recorded("0a"));
         assert_eq!(compare_database(&new, false, Some(&found(3, "xxh3:0a"))), Compared::Same);
         assert_eq!(compare_database(&new, false, Some(&found(3, "xxh3:0b"))), Compared::Different);
         assert_eq!(compare_database(&new, false, Some(&found(3, "0a"))), Compared::Different);
-        assert!(matches!(compare_database(&old, false, Some(&found(3, "xxh3:0a"))), Compared::Perhaps(_)));
+        assert!(matches!(
+            compare_database(&old, false, Some(&found(3, "xxh3:0a"))),
+            Compared::Perhaps(_)
+        ));
         for other in [Some(&found(2, "xxh3:0a")), None] {
             assert_eq!(compare_database(&old, false, other), Compared::Different);
         }
         // With one that had to expire, and with more than that.
-        assert!(matches!(compare_database(&new, true, Some(&found(2, "xxh3:0b"))), Compared::Perhaps(_)));
+        assert!(matches!(
+            compare_database(&new, true, Some(&found(2, "xxh3:0b"))),
+            Compared::Perhaps(_)
+        ));
         assert_eq!(compare_database(&new, true, Some(&found(1, "xxh3:0b"))), Compared::Different);
     }
 }

@@ -11,15 +11,17 @@ use super::replay::{Order, missing};
 
 /// What a master has of the log of its cluster.
 ///
-/// A place in that log does not say where each of the masters was: that everything of one has come can only be told at the end of a
-/// piece, with which the places of all are stored. So the last piece is followed to its end, and applied up to the moment.
+/// A place in that log does not say where each of the masters was: that everything of one has come
+/// can only be told at the end of a piece, with which the places of all are stored. So the last
+/// piece is followed to its end, and applied up to the moment.
 #[derive(Debug)]
 pub(super) struct Share {
     /// The directory of its files.
     slots: String,
     /// The replication id of what came last.
     id: String,
-    /// The dump's id, where the log has an older one at that place: it must come to it, without a break.
+    /// The dump's id, where the log has an older one at that place: it must come to it, without a
+    /// break.
     promised: Option<String>,
     /// Where the log ends, of all masters.
     stop: u64,
@@ -38,9 +40,17 @@ pub(super) struct Share {
 
 impl Share {
     /// Of the master of these slots, whose snapshot stands at an offset.
-    pub(super) fn of(slots: &Slots, id: String, stands: u64, log: &LogReplay) -> SourceResult<Self> {
+    pub(super) fn of(
+        slots: &Slots,
+        id: String,
+        stands: u64,
+        log: &LogReplay,
+    ) -> SourceResult<Self> {
         let plan = log.plan();
-        let end = end_of(slots, log.state().ok_or_else(|| malformed("the log: it does not say where masters were"))?)?;
+        let end = end_of(
+            slots,
+            log.state().ok_or_else(|| malformed("the log: it does not say where masters were"))?,
+        )?;
         let behind = plan.stop.offset.saturating_sub(plan.base.at.offset);
         // So close to each other they may be in either order.
         let is_behind = u128::from(behind) > CLOCKS.unsigned_abs().as_nanos();
@@ -48,7 +58,18 @@ impl Share {
             return Err(newer(&slots.name()));
         }
         let (slots, stop) = (slots.name(), plan.stop.offset);
-        Ok(Self { slots, id, promised: None, stop, seen: stands, seen_id: None, end, stands, is_behind, ahead: None })
+        Ok(Self {
+            slots,
+            id,
+            promised: None,
+            stop,
+            seen: stands,
+            seen_id: None,
+            end,
+            stands,
+            is_behind,
+            ahead: None,
+        })
     }
 
     /// Which files of the log are those of this master.
@@ -71,8 +92,9 @@ impl Share {
 
     /// From `offset` on the log has another id than what came last.
     ///
-    /// Where a replica became a master, one id ends and the next begins. And a replica that is behind when that happens has the new id
-    /// already, at an offset of the old one: then its dump does, where the log turns to that id only later.
+    /// Where a replica became a master, one id ends and the next begins. And a replica that is
+    /// behind when that happens has the new id already, at an offset of the old one: then its dump
+    /// does, where the log turns to that id only later.
     fn turn(&mut self, id: &str, offset: u64) -> SourceResult<()> {
         let is_first = self.seen == self.stands;
         if offset != self.seen && !(offset < self.seen && is_first) {
@@ -99,20 +121,30 @@ impl Share {
         if is_read && ahead.tells() { Err(newer(&self.slots)) } else { Ok(()) }
     }
 
-    /// Where the bytes of a part belong in the stream of the master, if they are its own; `place` is theirs in the log.
-    pub(super) fn place(&mut self, part: &LogPart, place: u64) -> SourceResult<Option<(u64, Bytes)>> {
+    /// Where the bytes of a part belong in the stream of the master, if they are its own; `place`
+    /// is theirs in the log.
+    pub(super) fn place(
+        &mut self,
+        part: &LogPart,
+        place: u64,
+    ) -> SourceResult<Option<(u64, Bytes)>> {
         let bad = || malformed(format!("the places in {}", part.path));
         let (slots, id) = of_cluster_log(&part.path).ok_or_else(bad)?;
         if slots != self.slots {
             return Ok(None);
         }
-        let offset = offset_of(&part.path).and_then(|begin| begin.checked_add(part.at)).ok_or_else(bad)?;
+        let offset =
+            offset_of(&part.path).and_then(|begin| begin.checked_add(part.at)).ok_or_else(bad)?;
         if offset > self.seen {
             return Err(missing(self.seen, offset));
         }
         let end = offset.saturating_add(part.data.len() as u64);
-        let len = part.data.len().min(usize::try_from(self.stop.saturating_sub(place)).unwrap_or(usize::MAX));
-        // Also behind the moment, where nothing is applied any more: what was promised may come there.
+        let len = part
+            .data
+            .len()
+            .min(usize::try_from(self.stop.saturating_sub(place)).unwrap_or(usize::MAX));
+        // Also behind the moment, where nothing is applied any more: what was promised may come
+        // there.
         if id != self.id && end > self.seen {
             self.turn(id, offset)?;
         }
@@ -128,16 +160,19 @@ impl Share {
 }
 
 fn another(slots: &str, at: u64) -> SourceError {
-    let text = format!("the stream of the slots {slots} goes on with another history at offset {at}");
+    let text =
+        format!("the stream of the slots {slots} goes on with another history at offset {at}");
     SourceError::new(SourceErrorKind::Mismatch, text)
 }
 
 fn newer(slots: &str) -> SourceError {
     let text = format!(
-        "the snapshot of the slots {slots} is newer than what had come by that moment, by the clock of whoever follows"
+        "the snapshot of the slots {slots} is newer than what had come by that moment, by the \
+         clock of whoever follows"
     );
     SourceError::new(SourceErrorKind::Mismatch, text).with_hint(
-        "the clock of the machine that backs up was slow: choose a later moment, the snapshot itself, or one before it",
+        "the clock of the machine that backs up was slow: choose a later moment, the snapshot \
+         itself, or one before it",
     )
 }
 

@@ -1,4 +1,5 @@
-//! Whether a target can be a replica of ours: a server that cannot load what it gets ends, and does not start again.
+//! Whether a target can be a replica of ours: a server that cannot load what it gets ends, and does
+//! not start again.
 
 use std::collections::BTreeSet;
 
@@ -17,8 +18,8 @@ use super::rehearse;
 use super::replica::DOING;
 
 /// What helps where a target is a replica.
-pub(super) const REPLICA: &str =
-    "name its master; if a restore into it was killed and its master is no more, run REPLICAOF NO ONE on it";
+pub(super) const REPLICA: &str = "name its master; if a restore into it was killed and its master \
+                                  is no more, run REPLICAOF NO ONE on it";
 
 /// A target that can.
 pub(super) struct Suited {
@@ -31,7 +32,11 @@ pub(super) struct Suited {
 }
 
 /// Looks at the target, and reads what it would get. Nothing is changed.
-pub(super) async fn look(job: &Job<'_>, server: &RedisOptions, control: &mut Connection) -> SourceResult<Suited> {
+pub(super) async fn look(
+    job: &Job<'_>,
+    server: &RedisOptions,
+    control: &mut Connection,
+) -> SourceResult<Suited> {
     let info = Info::ask(control).await.map_err(refused)?;
     refuse_targets(job, &info)?;
     require_modules(job, &info)?;
@@ -39,8 +44,10 @@ pub(super) async fn look(job: &Job<'_>, server: &RedisOptions, control: &mut Con
     let keys: u64 = info.keys().values().sum();
     let libraries = libraries(control).await?;
     if (keys > 0 || libraries > 0) && job.request.if_exists != IfExists::Replace {
-        let text =
-            format!("the target has {keys} keys and {libraries} libraries of functions, and this replaces everything");
+        let text = format!(
+            "the target has {keys} keys and {libraries} libraries of functions, and this replaces \
+             everything"
+        );
         return Err(SourceError::new(SourceErrorKind::TargetExists, text)
             .with_hint("ask for everything to be replaced, or name an empty server"));
     }
@@ -62,38 +69,59 @@ pub(super) fn refused(error: WireError) -> SourceError {
 }
 
 fn refuse_targets(job: &Job<'_>, info: &Info) -> SourceResult<()> {
-    let refuse = |text: String, hint: &str| Err(SourceError::new(SourceErrorKind::Target, text).with_hint(hint));
+    let refuse = |text: String, hint: &str| {
+        Err(SourceError::new(SourceErrorKind::Target, text).with_hint(hint))
+    };
     let Some(version) = info.version() else {
-        return refuse("the target does not tell its version: INFO is not allowed".to_owned(), GRANT_REPLICA);
+        return refuse(
+            "the target does not tell its version: INFO is not allowed".to_owned(),
+            GRANT_REPLICA,
+        );
     };
     if info.is_replica() {
         return refuse("the target is a replica".to_owned(), REPLICA);
     }
     if info.is_cluster() {
-        return refuse("the target is a node of a cluster, which follows nobody".to_owned(), "restore elsewhere");
+        return refuse(
+            "the target is a node of a cluster, which follows nobody".to_owned(),
+            "restore elsewhere",
+        );
     }
     let dump = &job.description.dump;
     if !loads(&version, dump) {
-        let text = format!("{version} does not load version {} of the format of {}", dump.version, dump.format);
-        return refuse(text, "restore to a server of the kind and version of the origin, or key by key");
+        let text = format!(
+            "{version} does not load version {} of the format of {}",
+            dump.version, dump.format
+        );
+        return refuse(
+            text,
+            "restore to a server of the kind and version of the origin, or key by key",
+        );
     }
     Ok(())
 }
 
-/// Those of the origin, if any of them has stored something: without it no server loads what is its.
+/// Those of the origin, if any of them has stored something: without it no server loads what is
+/// its.
 fn require_modules(job: &Job<'_>, info: &Info) -> SourceResult<()> {
     let dump = &job.description.dump;
     let has_values = dump.databases.values().any(|database| database.types.contains_key("module"));
     if !has_values && !dump.module_data || job.has_modules(info) {
         return Ok(());
     }
-    let names = job.description.modules.as_ref().map(|names| names.iter().cloned().collect::<Vec<_>>().join(", "));
+    let names = job
+        .description
+        .modules
+        .as_ref()
+        .map(|names| names.iter().cloned().collect::<Vec<_>>().join(", "));
     let text = "the dump has data of modules, and the target has not loaded those of the origin";
     let text = names.map_or_else(|| text.to_owned(), |names| format!("{text} ({names})"));
-    Err(SourceError::new(SourceErrorKind::Target, text).with_hint("load them, or restore key by key without them"))
+    Err(SourceError::new(SourceErrorKind::Target, text)
+        .with_hint("load them, or restore key by key without them"))
 }
 
-/// How many libraries of functions the target has. Only servers that know nothing of them have none in any case.
+/// How many libraries of functions the target has. Only servers that know nothing of them have none
+/// in any case.
 async fn libraries(control: &mut Connection) -> SourceResult<usize> {
     match control.run(&["FUNCTION", "LIST"]).await {
         Ok(reply) => Ok(reply.parts().len()),
@@ -102,7 +130,8 @@ async fn libraries(control: &mut Connection) -> SourceResult<usize> {
     }
 }
 
-/// A server that is sent to a database that it does not have ends, and does so again whenever it is started.
+/// A server that is sent to a database that it does not have ends, and does so again whenever it is
+/// started.
 async fn require_databases(used: &BTreeSet<u32>, control: &mut Connection) -> SourceResult<()> {
     for database in used {
         match control.run(&["SELECT", &database.to_string()]).await {
@@ -130,9 +159,15 @@ async fn tls(server: &RedisOptions, control: &mut Connection) -> SourceResult<Op
     }
     match acceptor(server).await? {
         Some(acceptor) => Ok(Some(acceptor)),
-        None => Err(SourceError::new(SourceErrorKind::Target, "the target follows masters over TLS only").with_hint(
-            "give a certificate that it trusts and its key: `tls_certificate_file` and `tls_key_file` of a source of the \
-             configuration that is named as the target; or CONFIG SET tls-replication no, for as long as it takes",
+        None => Err(SourceError::new(
+            SourceErrorKind::Target,
+            "the target follows masters over TLS \
+             only",
+        )
+        .with_hint(
+            "give a certificate that it trusts and its key: `tls_certificate_file` and \
+             `tls_key_file` of a source of the configuration that is named as the target; or \
+             CONFIG SET tls-replication no, for as long as it takes",
         )),
     }
 }
@@ -144,8 +179,10 @@ fn loads(target: &Version, dump: &Survey) -> bool {
     // Up to 11 the formats are the same.
     let newest = if own == flavour { newest } else { 11 };
     let known = dump.version <= newest && (own == flavour || own == Flavour::Redis);
-    // Newer servers than are known here know newer formats: those of the version that has written it.
-    let of = |vendor, name: &str| dump.remarks.get(name).and_then(|text| Version::parse(vendor, text));
+    // Newer servers than are known here know newer formats: those of the version that has written
+    // it.
+    let of =
+        |vendor, name: &str| dump.remarks.get(name).and_then(|text| Version::parse(vendor, text));
     let writer = of(Vendor::Valkey, "valkey-ver").or_else(|| of(Vendor::Redis, "redis-ver"));
     known || writer.is_some_and(|writer| target.follows(&writer))
 }
@@ -171,7 +208,8 @@ mod tests {
             (&redis_8, Vendor::Redis, "7.4.1", true),
             (&redis_8, Vendor::Redis, "7.2.4", false),
             (&redis_8, Vendor::Valkey, "9.0.0", false),
-            // Newer formats go to nothing older than what has written them, not to what merely has a minor version.
+            // Newer formats go to nothing older than what has written them, not to what merely has
+            // a minor version.
             (&redis_84, Vendor::Redis, "7.4.1", false),
             (&redis_84, Vendor::Redis, "8.2.9", false),
             (&redis_84, Vendor::Redis, "8.4.0", true),

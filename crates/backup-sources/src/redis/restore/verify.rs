@@ -1,4 +1,5 @@
-//! Reading restored keys back: what each of them says, and when it expires, must be what the dump says.
+//! Reading restored keys back: what each of them says, and when it expires, must be what the dump
+//! says.
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use futures::future::try_join_all;
@@ -6,7 +7,8 @@ use futures::future::try_join_all;
 use super::super::backup::Channel;
 use super::super::error::{WireError, invalid, malformed};
 use super::super::rdb::{
-    Flavour, Key, Parser, RdbError, Record, content_hash, dump_parts, has_field_times, living_fields,
+    Flavour, Key, Parser, RdbError, Record, content_hash, dump_parts, has_field_times,
+    living_fields,
 };
 use super::super::wire::{Connection, Reply};
 use super::Job;
@@ -18,9 +20,11 @@ use super::plan::{Plan, Refused, Way, format_of};
 const DOING: &str = "reading restored keys back";
 /// Larger values are looked for, not compared: memory stays bounded.
 const LARGEST: usize = 32 << 20;
-/// Fields of hashes that expire within this time are not compared, milliseconds: some may do so while others are read.
+/// Fields of hashes that expire within this time are not compared, milliseconds: some may do so
+/// while others are read.
 const FIELDS: u64 = 3_600_000;
-/// How exact a remaining time is where servers do not tell the time itself, milliseconds: answers wait in queues.
+/// How exact a remaining time is where servers do not tell the time itself, milliseconds: answers
+/// wait in queues.
 const TOLERANCE: u64 = 60_000;
 
 /// What an answer should be.
@@ -53,26 +57,40 @@ enum Value {
 }
 
 /// Compares all keys that were restored; returns how many bytes that were.
-pub(super) async fn verify(job: &Job<'_>, plan: &Plan, target: &Target, refused: &Refused) -> SourceResult<u64> {
+pub(super) async fn verify(
+    job: &Job<'_>,
+    plan: &Plan,
+    target: &Target,
+    refused: &Refused,
+) -> SourceResult<u64> {
     // The format of what is read back is that of the target.
-    let (flavour, newest) = target.version().map_or((Flavour::Redis, 0), |version| format_of(&version));
+    let (flavour, newest) =
+        target.version().map_or((Flavour::Redis, 0), |version| format_of(&version));
     // Servers from 7 on tell the time itself.
     let exact = newest >= 10;
     let connections = target.connect().await?;
     let (lanes, ends) = target.lanes();
     let (dumps, own, refused) = (job.read_dumps(), plan.clone(), refused.clone());
-    let reading = tokio::task::spawn_blocking(move || Asking { plan: own, refused, exact, lanes }.run(dumps));
-    let each =
-        connections.into_iter().zip(ends).map(|(connection, end)| compare(connection, end, plan, flavour, exact));
+    let reading =
+        tokio::task::spawn_blocking(move || Asking { plan: own, refused, exact, lanes }.run(dumps));
+    let each = connections
+        .into_iter()
+        .zip(ends)
+        .map(|(connection, end)| compare(connection, end, plan, flavour, exact));
     let found = super::super::unless_cancelled(job.cx, try_join_all(each)).await?;
-    reading.await.map_err(|_| invalid("the dump could not be read"))?.map_err(RdbError::into_source)?;
+    reading
+        .await
+        .map_err(|_| invalid("the dump could not be read"))?
+        .map_err(RdbError::into_source)?;
     let different: u64 = found.iter().map(|found| found.different).sum();
     if different == 0 {
         return Ok(found.iter().map(|found| found.verified).sum());
     }
     let name = found.into_iter().find_map(|found| found.first).unwrap_or_default();
-    let text = format!("{different} restored keys are not what the snapshot holds, for instance {name}");
-    Err(SourceError::new(SourceErrorKind::Mismatch, text).with_hint("is somebody else writing to the target?"))
+    let text =
+        format!("{different} restored keys are not what the snapshot holds, for instance {name}");
+    Err(SourceError::new(SourceErrorKind::Mismatch, text)
+        .with_hint("is somebody else writing to the target?"))
 }
 
 /// Compares what one node answers.
@@ -92,7 +110,8 @@ async fn compare(
             Expected::Done => Ok(()),
             Expected::Value { hash, until } => found.value(&reply, flavour, hash, until),
             Expected::Exists => {
-                found.value = Some(if reply.number() == Some(1) { Value::Same } else { Value::Gone });
+                found.value =
+                    Some(if reply.number() == Some(1) { Value::Same } else { Value::Gone });
                 Ok(())
             }
             Expected::Expiry { name, bytes, expires, may_be_gone } => {
@@ -100,7 +119,10 @@ async fn compare(
                 let gone = may_be_gone || expires > 0 && expires <= plan.now();
                 let same = match u64::try_from(told) {
                     Ok(at) if exact => at == expires,
-                    Ok(left) => expires > 0 && plan.now().saturating_add(left).abs_diff(expires) <= TOLERANCE,
+                    Ok(left) => {
+                        expires > 0
+                            && plan.now().saturating_add(left).abs_diff(expires) <= TOLERANCE
+                    }
                     Err(_) => expires == 0 || told == -2,
                 };
                 found.end_of_key(name, bytes, same, gone);
@@ -113,11 +135,18 @@ async fn compare(
 }
 
 impl Found {
-    fn value(&mut self, reply: &Reply, flavour: Flavour, hash: u128, until: u64) -> SourceResult<()> {
+    fn value(
+        &mut self,
+        reply: &Reply,
+        flavour: Flavour,
+        hash: u128,
+        until: u64,
+    ) -> SourceResult<()> {
         self.value = Some(match reply {
             Reply::Bulk(None) => Value::Gone,
             Reply::Bulk(Some(payload)) => {
-                let hashed = dump_parts(payload).map(|(kind, value)| content_hash(kind, flavour, value, until));
+                let hashed = dump_parts(payload)
+                    .map(|(kind, value)| content_hash(kind, flavour, value, until));
                 if hashed.is_some_and(|found| found.is_ok_and(|found| found == hash)) {
                     Value::Same
                 } else {
@@ -175,7 +204,8 @@ impl Asking {
             let hash = if fits { Self::hash(&key, flavour, &value, until)? } else { None };
             let may_be_gone = timed
                 && hash.is_some()
-                && living_fields(key.kind, flavour, &value, until).is_ok_and(|(living, _)| living == 0);
+                && living_fields(key.kind, flavour, &value, until)
+                    .is_ok_and(|(living, _)| living == 0);
             let lane = self.lanes.of(&name);
             lane.select(database, Expected::Done);
             let (question, expected, compared): (&[u8], _, _) = match hash {
@@ -183,7 +213,11 @@ impl Asking {
                 None => (b"EXISTS", Expected::Exists, 0),
             };
             lane.batch.push(&[question, &name], expected);
-            let shown = format!("{}/{}", key.database, String::from_utf8_lossy(&key.name[..key.name.len().min(200)]));
+            let shown = format!(
+                "{}/{}",
+                key.database,
+                String::from_utf8_lossy(&key.name[..key.name.len().min(200)])
+            );
             let question: &[u8] = if self.exact { b"PEXPIRETIME" } else { b"PTTL" };
             let expected = Expected::Expiry { name: shown, bytes: compared, expires, may_be_gone };
             lane.batch.push(&[question, &name], expected);
@@ -193,7 +227,12 @@ impl Asking {
     }
 
     /// `None` for what expands to more than is held in memory.
-    fn hash(key: &Key, flavour: Flavour, value: &[u8], until: u64) -> Result<Option<u128>, RdbError> {
+    fn hash(
+        key: &Key,
+        flavour: Flavour,
+        value: &[u8],
+        until: u64,
+    ) -> Result<Option<u128>, RdbError> {
         match content_hash(key.kind, flavour, value, until) {
             Ok(hash) => Ok(Some(hash)),
             Err(RdbError::TooLarge) => Ok(None),

@@ -78,15 +78,27 @@ impl Writer {
                     Way::To { database, name, expires } => {
                         payload.clear();
                         payload.push(key.kind);
-                        let (_, fits) = parser.take_value(&mut payload, self.largest.saturating_sub(10))?;
+                        let (_, fits) =
+                            parser.take_value(&mut payload, self.largest.saturating_sub(10))?;
                         if !fits {
-                            self.read.refused.add_unplanned(key.database, &key.name, too_large(self.largest));
+                            self.read.refused.add_unplanned(
+                                key.database,
+                                &key.name,
+                                too_large(self.largest),
+                            );
                         } else if self.lives(&key, parser.flavour(), &payload[1..])? {
                             frame(&mut payload, oldest_version(key.kind, parser.flavour()));
                             let permit = self.make_room(payload.len())?;
                             let lane = self.lanes.of(&name);
                             lane.select(database, About::Select);
-                            restore(&mut lane.batch, self.plan.merging, &key, &name, expires, &payload);
+                            restore(
+                                &mut lane.batch,
+                                self.plan.merging,
+                                &key,
+                                &name,
+                                expires,
+                                &payload,
+                            );
                             permit.into_iter().for_each(|permit| lane.batch.hold(permit));
                             lane.send_if_full()?;
                         }
@@ -131,7 +143,14 @@ impl Writer {
     }
 }
 
-fn restore(batch: &mut Batch<About>, merging: bool, key: &Key, name: &[u8], expires: u64, payload: &[u8]) {
+fn restore(
+    batch: &mut Batch<About>,
+    merging: bool,
+    key: &Key,
+    name: &[u8],
+    expires: u64,
+    payload: &[u8],
+) {
     let mut ttl = [0; 20];
     let ttl = decimal(expires, &mut ttl);
     let idle = key.idle.map(|idle| idle.to_string());
@@ -150,7 +169,8 @@ fn restore(batch: &mut Batch<About>, merging: bool, key: &Key, name: &[u8], expi
             len += 2;
         }
     }
-    let about = About::Key { database: key.database, name: key.name.clone(), bytes: payload.len() as u64 };
+    let about =
+        About::Key { database: key.database, name: key.name.clone(), bytes: payload.len() as u64 };
     batch.push(&arguments[..len], about);
 }
 

@@ -47,7 +47,14 @@ pub(in super::super) fn silent(silence: Duration) -> WireError {
 
 /// What a server says about credentials, which it may repeat: then only the first word of it.
 fn without_secrets(error: WireError) -> WireError {
-    let harmless = ["WRONGPASS", "NOPERM", "LOADING", "BUSY", "ERR AUTH <password> called", "ERR Client sent AUTH"];
+    let harmless = [
+        "WRONGPASS",
+        "NOPERM",
+        "LOADING",
+        "BUSY",
+        "ERR AUTH <password> called",
+        "ERR Client sent AUTH",
+    ];
     match error {
         WireError::Server(text) if !harmless.iter().any(|start| text.starts_with(start)) => {
             let code = text.split(' ').next().unwrap_or_default();
@@ -63,7 +70,9 @@ impl Connection {
         let socket = socket::connect(options).await?;
         let mut connection = Self { socket, input: BytesMut::new(), silence: options.silence };
         let answer = match (&options.user, options.password().await?) {
-            (Some(user), password) => connection.run(&["AUTH", user, &password.unwrap_or_default()]).await,
+            (Some(user), password) => {
+                connection.run(&["AUTH", user, &password.unwrap_or_default()]).await
+            }
             (None, Some(password)) => connection.run(&["AUTH", &password]).await,
             (None, None) => return Ok(connection),
         };
@@ -88,8 +97,14 @@ impl Connection {
     /// Waits for more bytes, which are then in `input`.
     pub(super) async fn fill(&mut self) -> Result<(), WireError> {
         self.input.reserve(PIECE);
-        match timely(self.silence, async { Ok(self.socket.read_buf(&mut self.input).await?) }).await? {
-            0 => Err(SourceError::new(SourceErrorKind::Unavailable, "the server has closed the connection").into()),
+        match timely(self.silence, async { Ok(self.socket.read_buf(&mut self.input).await?) })
+            .await?
+        {
+            0 => Err(SourceError::new(
+                SourceErrorKind::Unavailable,
+                "the server has closed the connection",
+            )
+            .into()),
             _ => Ok(()),
         }
     }
@@ -108,7 +123,10 @@ impl Connection {
     ///
     /// # Errors
     /// [`WireError::Server`] if the server refuses.
-    pub(in super::super) async fn run<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Result<Reply, WireError> {
+    pub(in super::super) async fn run<A: AsRef<[u8]>>(
+        &mut self,
+        arguments: &[A],
+    ) -> Result<Reply, WireError> {
         self.send(&command(arguments)).await?;
         match self.reply().await? {
             Reply::Error(text) => Err(WireError::Server(text)),

@@ -1,5 +1,5 @@
-//! Talking to a server. Client libraries have no PSYNC and never hand their connection back, so this one is our own; it does
-//! everything else as well.
+//! Talking to a server. Client libraries have no PSYNC and never hand their connection back, so
+//! this one is our own; it does everything else as well.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -9,7 +9,8 @@
 //! | `connection.rs` | [`Connection`]: who we are; commands and their replies |
 //! | `replication.rs` | being a replica: the handshake, a dump on its way, the stream of commands |
 //!
-//! The protocol is RESP 2, described in the documentation of Redis and of Valkey; that of replicas in `replication.c`.
+//! The protocol is RESP 2, described in the documentation of Redis and of Valkey; that of replicas
+//! in `replication.c`.
 
 mod connection;
 mod replication;

@@ -6,8 +6,9 @@ use super::super::error::{WireError, malformed};
 use super::super::options::RedisOptions;
 use super::{Connection, Reply};
 
-/// The newest version whose dumps are understood here: Valkey 9 sends an older format to whom it takes for older, and fails
-/// if that cannot hold the data. Servers that do not know the question refuse it.
+/// The newest version whose dumps are understood here: Valkey 9 sends an older format to whom it
+/// takes for older, and fails if that cannot hold the data. Servers that do not know the question
+/// refuse it.
 const VERSION: &str = "9.1.99";
 /// Servers count in 64 bits with a sign.
 const LAST: u64 = u64::MAX >> 1;
@@ -19,7 +20,8 @@ const MARK: usize = 40;
 pub(in super::super) enum Sync {
     /// A dump comes, and stands for this place.
     Full { id: String, offset: u64 },
-    /// The stream goes on where it was asked to; under another id if the server was promoted meanwhile.
+    /// The stream goes on where it was asked to; under another id if the server was promoted
+    /// meanwhile.
     Continue { id: Option<String> },
 }
 
@@ -30,8 +32,12 @@ pub(in super::super) struct Replication {
 }
 
 impl Replication {
-    /// Connects and introduces itself. With `dump_only` the server keeps no commands for it, so that it may be slow.
-    pub(in super::super) async fn open(options: &RedisOptions, dump_only: bool) -> Result<Self, WireError> {
+    /// Connects and introduces itself. With `dump_only` the server keeps no commands for it, so
+    /// that it may be slow.
+    pub(in super::super) async fn open(
+        options: &RedisOptions,
+        dump_only: bool,
+    ) -> Result<Self, WireError> {
         let mut connection = Connection::open(options).await?;
         let mut questions: Vec<&[&str]> = vec![
             &["REPLCONF", "listening-port", "0"],
@@ -58,12 +64,15 @@ impl Replication {
         options: &RedisOptions,
         from: Option<(&str, u64)>,
     ) -> Result<Sync, WireError> {
-        let (id, offset) =
-            from.map_or(("?", "-1".to_owned()), |(id, offset)| (id, offset.saturating_add(1).to_string()));
+        let (id, offset) = from.map_or(("?", "-1".to_owned()), |(id, offset)| {
+            (id, offset.saturating_add(1).to_string())
+        });
         self.connection.send(&super::command(&[options.psync.as_str(), id, &offset])).await?;
         self.skip_newlines().await?;
         match self.connection.reply().await? {
-            Reply::Simple(text) => answer(&text).ok_or_else(|| malformed("what the server answers to PSYNC").into()),
+            Reply::Simple(text) => {
+                answer(&text).ok_or_else(|| malformed("what the server answers to PSYNC").into())
+            }
             Reply::Error(text) => Err(WireError::Server(text)),
             _ => Err(malformed("what the server answers to PSYNC").into()),
         }
@@ -171,12 +180,14 @@ impl Dump {
             match &mut self.framing {
                 Framing::Ended | Framing::Length(0) => return Ok(None),
                 Framing::Length(left) if !input.is_empty() => {
-                    let len = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
+                    let len =
+                        usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
                     *left -= len as u64;
                     return Ok(Some(input.split_to(len).freeze()));
                 }
                 Framing::Mark(mark) if input.len() >= MARK => {
-                    // Nothing comes behind the mark before we answer; what may be its beginning is kept back.
+                    // Nothing comes behind the mark before we answer; what may be its beginning is
+                    // kept back.
                     let len = input.len() - MARK;
                     if input.ends_with(mark) {
                         self.framing = Framing::Ended;
@@ -205,7 +216,10 @@ mod tests {
         let full = answer(&format!("FULLRESYNC {id} 42")).unwrap();
         assert_eq!(full, Sync::Full { id: id.to_owned(), offset: 42 });
         assert_eq!(answer("CONTINUE"), Some(Sync::Continue { id: None }));
-        assert_eq!(answer(&format!("CONTINUE {id}")), Some(Sync::Continue { id: Some(id.to_owned()) }));
+        assert_eq!(
+            answer(&format!("CONTINUE {id}")),
+            Some(Sync::Continue { id: Some(id.to_owned()) })
+        );
         for bad in [
             "",
             "OK",
@@ -217,7 +231,10 @@ mod tests {
             assert_eq!(answer(bad), None, "{bad}");
         }
         assert_eq!(framing("$17").unwrap(), Framing::Length(17));
-        assert_eq!(framing(&format!("$EOF:{id}")).unwrap(), Framing::Mark(id.as_bytes().try_into().unwrap()));
+        assert_eq!(
+            framing(&format!("$EOF:{id}")).unwrap(),
+            Framing::Mark(id.as_bytes().try_into().unwrap())
+        );
         for bad in ["$", "$-1", "$EOF:short", "17", "-ERR no"] {
             assert!(framing(bad).is_err(), "{bad}");
         }

@@ -71,7 +71,8 @@ fn parse(input: &[u8], at: &mut usize, depth: usize) -> SourceResult<Option<Repl
     *at += line.len() + 2;
     let (&kind, rest) = line.split_first().ok_or_else(bad)?;
     let text = || String::from_utf8_lossy(rest).into_owned();
-    let number = || std::str::from_utf8(rest).ok().and_then(|text| text.parse::<i64>().ok()).ok_or_else(bad);
+    let number =
+        || std::str::from_utf8(rest).ok().and_then(|text| text.parse::<i64>().ok()).ok_or_else(bad);
     Ok(Some(match kind {
         b'+' => Reply::Simple(text()),
         b'-' => Reply::Error(text()),
@@ -166,15 +167,23 @@ mod tests {
     #[test]
     fn nonsense_is_refused_and_lengths_are_not_believed() {
         let deep = b"*1\r\n".repeat(100);
-        for bad in [&b"$99999999999999\r\n"[..], b"?\r\n", b"\r\n", b":x\r\n", &deep, &[b'+'; 70_000]] {
+        for bad in
+            [&b"$99999999999999\r\n"[..], b"?\r\n", b"\r\n", b":x\r\n", &deep, &[b'+'; 70_000]]
+        {
             assert!(parse_reply(&mut BytesMut::from(bad)).is_err());
         }
         // Not yet there, and nothing is set aside for it.
-        assert_eq!(parse_reply(&mut BytesMut::from(&b"*9223372036854775807\r\n:1\r\n"[..])).unwrap(), None);
+        assert_eq!(
+            parse_reply(&mut BytesMut::from(&b"*9223372036854775807\r\n:1\r\n"[..])).unwrap(),
+            None
+        );
     }
 
     #[test]
     fn commands_are_arrays() {
-        assert_eq!(command(&["SET", "k", "twelve bytes"]), b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$12\r\ntwelve bytes\r\n");
+        assert_eq!(
+            command(&["SET", "k", "twelve bytes"]),
+            b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$12\r\ntwelve bytes\r\n"
+        );
     }
 }

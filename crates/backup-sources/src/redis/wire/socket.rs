@@ -56,7 +56,8 @@ fn tls_failed(error: io::Error) -> WireError {
     if !error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
         return error.into();
     }
-    let hint = "check the server's certificate, and name the one of its authority; does the port speak TLS?";
+    let hint = "check the server's certificate, and name the one of its authority; does the port \
+                speak TLS?";
     invalid(format!("TLS fails: {error}")).with_hint(hint).into()
 }
 
@@ -69,10 +70,11 @@ async fn tls_config(options: &RedisOptions) -> SourceResult<ClientConfig> {
     if roots.add_parsable_certificates(trusted).0 == 0 {
         return Err(invalid("there is no certificate of a trusted authority"));
     }
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| invalid(format!("TLS cannot be used: {error}")))?
-        .with_root_certificates(roots);
+    let builder =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| invalid(format!("TLS cannot be used: {error}")))?
+            .with_root_certificates(roots);
     match (&options.tls_certificate_file, &options.tls_key_file) {
         (Some(certificate), Some(key)) => {
             let (chain, key) = (certificates(certificate).await?, private_key(key).await?);
@@ -85,18 +87,23 @@ async fn tls_config(options: &RedisOptions) -> SourceResult<ClientConfig> {
     }
 }
 
-/// For servers that connect to us, with the certificate that is shown to them; `None` if there is none.
-pub(in super::super) async fn acceptor(options: &RedisOptions) -> SourceResult<Option<TlsAcceptor>> {
-    let (Some(certificate), Some(key)) = (&options.tls_certificate_file, &options.tls_key_file) else {
+/// For servers that connect to us, with the certificate that is shown to them; `None` if there is
+/// none.
+pub(in super::super) async fn acceptor(
+    options: &RedisOptions,
+) -> SourceResult<Option<TlsAcceptor>> {
+    let (Some(certificate), Some(key)) = (&options.tls_certificate_file, &options.tls_key_file)
+    else {
         return Ok(None);
     };
     let (chain, key) = (certificates(certificate).await?, private_key(key).await?);
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| invalid(format!("TLS cannot be used: {error}")))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| invalid(format!("the certificate cannot be used: {error}")))?;
+    let config =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| invalid(format!("TLS cannot be used: {error}")))?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(|error| invalid(format!("the certificate cannot be used: {error}")))?;
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 
@@ -107,7 +114,8 @@ async fn private_key(file: &Path) -> SourceResult<PrivateKeyDer<'static>> {
 
 async fn read(file: &Path) -> SourceResult<Vec<u8>> {
     tokio::fs::read(file).await.map_err(|error| {
-        SourceError::new(SourceErrorKind::Invalid, format!("cannot read {}", file.display())).with_source(error)
+        SourceError::new(SourceErrorKind::Invalid, format!("cannot read {}", file.display()))
+            .with_source(error)
     })
 }
 

@@ -21,8 +21,8 @@ const LOGIN: [(&str, AzureConfigKey); 9] = [
     ("AZURE_USE_AZURE_CLI", AzureConfigKey::UseAzureCli),
 ];
 
-/// A sink over Azure Blob Storage. Credentials: the account's key, else a shared access signature, a client's secret, a
-/// federated token or the machine's identity, all from the environment.
+/// A sink over Azure Blob Storage. Credentials: the account's key, else a shared access signature,
+/// a client's secret, a federated token or the machine's identity, all from the environment.
 ///
 /// # Errors
 /// Settings that make no sense, and credentials that are not there.
@@ -45,7 +45,8 @@ pub(crate) fn azure(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
     let environment = &settings.environment;
     let Some(account) = &settings.account else {
         return Err(plan.invalid("the storage account is not known").with_hint(
-            "set account, or write az://container/prefix?account=NAME, or set AZURE_STORAGE_ACCOUNT in the environment",
+            "set account, or write az://container/prefix?account=NAME, or set \
+             AZURE_STORAGE_ACCOUNT in the environment",
         ));
     };
     let default = format!("https://{account}.blob.core.windows.net");
@@ -63,9 +64,15 @@ pub(crate) fn azure(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
     let variable = settings.account_key_env.as_deref();
     let key = match variable {
         Some(name) => Some(environment.get(name).ok_or_else(|| {
-            plan.invalid(format!("the account's key is missing: {name} is not set in the environment"))
+            plan.invalid(format!(
+                "the account's key is missing: {name} is not set in the environment"
+            ))
         })?),
-        None => environment.first(&["AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCESS_KEY"]),
+        None => environment.first(&[
+            "AZURE_STORAGE_ACCOUNT_KEY",
+            "AZURE_STORAGE_KEY",
+            "AZURE_STORAGE_ACCESS_KEY",
+        ]),
     };
     for (name, config) in LOGIN {
         if let (Some(value), None) = (environment.get(name), key) {
@@ -76,8 +83,8 @@ pub(crate) fn azure(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
         builder = builder.with_access_key(key);
     }
     // The library's error may repeat a key that is not Base64.
-    let store = builder
-        .build()
-        .map_err(|_| plan.invalid("no usable credentials for the storage account").with_hint(AZURE_CREDENTIALS))?;
+    let store = builder.build().map_err(|_| {
+        plan.invalid("no usable credentials for the storage account").with_hint(AZURE_CREDENTIALS)
+    })?;
     Ok(ObjectSink::new(plan.parts(store, settings.endpoint.as_ref().map(|_| &base), gate)))
 }

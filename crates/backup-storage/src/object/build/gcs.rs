@@ -14,9 +14,9 @@ use crate::object::{ObjectSink, Parts};
 
 const GOOGLE: &str = "https://storage.googleapis.com";
 
-/// A sink over Google Cloud Storage. Credentials: the service account of the settings, else the file that
-/// `GOOGLE_APPLICATION_CREDENTIALS` (or `GOOGLE_SERVICE_ACCOUNT`) names, else those of the user (`gcloud auth
-/// application-default login`), else those of the machine.
+/// A sink over Google Cloud Storage. Credentials: the service account of the settings, else the
+/// file that `GOOGLE_APPLICATION_CREDENTIALS` (or `GOOGLE_SERVICE_ACCOUNT`) names, else those of
+/// the user (`gcloud auth application-default login`), else those of the machine.
 ///
 /// # Errors
 /// Settings that make no sense, and credentials that cannot be read.
@@ -47,17 +47,21 @@ pub(crate) fn gcs(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
         .with_retry(once())
         .with_http_connector(wire.clone());
     let environment = &settings.environment;
-    let named = environment.first(&["GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH"]).map(PathBuf::from);
+    let named = environment
+        .first(&["GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH"])
+        .map(PathBuf::from);
     if let Some(path) = settings.service_account.clone().or(named) {
         builder = builder.with_service_account_path(path.to_string_lossy());
     } else if let Some(path) = environment.get("GOOGLE_APPLICATION_CREDENTIALS") {
         builder = builder.with_application_credentials(path);
     }
-    let store = builder
-        .build()
-        .map_err(|error| plan.invalid(format!("no usable credentials: {error}")).with_hint(GOOGLE_CREDENTIALS))?;
-    let raw =
-        Raw { bearer: Some(Arc::clone(store.credentials())), ..plan.raw(wire, format!("{endpoint}/{}", plan.bucket)) };
+    let store = builder.build().map_err(|error| {
+        plan.invalid(format!("no usable credentials: {error}")).with_hint(GOOGLE_CREDENTIALS)
+    })?;
+    let raw = Raw {
+        bearer: Some(Arc::clone(store.credentials())),
+        ..plan.raw(wire, format!("{endpoint}/{}", plan.bucket))
+    };
     let custody: Arc<dyn Custody> = Arc::new(GcsCustody { raw });
     Ok(ObjectSink::new(Parts {
         storage_class: settings.storage_class.clone(),

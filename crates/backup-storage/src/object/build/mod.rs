@@ -48,8 +48,8 @@ pub(crate) struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// The address that says which store is really talked to: with what identifies it, wherever that was set, and with
-    /// nothing else. `None` is the provider's own endpoint.
+    /// The address that says which store is really talked to: with what identifies it, wherever
+    /// that was set, and with nothing else. `None` is the provider's own endpoint.
     fn identity(&self, endpoint: Option<&Url>) -> String {
         let mut query = BTreeMap::new();
         if let Some(endpoint) = endpoint {
@@ -71,7 +71,9 @@ impl Plan<'_> {
 
     fn invalid(&self, message: impl Into<String>) -> SinkError {
         let message: String = message.into();
-        SinkError::on(SinkErrorKind::Invalid, Operation::Head, &*self.name).with_source(message).without_effect()
+        SinkError::on(SinkErrorKind::Invalid, Operation::Head, &*self.name)
+            .with_source(message)
+            .without_effect()
     }
 
     /// Settings that would not do what they promise.
@@ -80,7 +82,10 @@ impl Plan<'_> {
             None => Ok(()),
             Some((setting, _)) => Err(self
                 .invalid(format!("{setting} has no meaning for {store}"))
-                .with_hint(format!("leave {setting} out of the settings, the address and the options of the command"))),
+                .with_hint(format!(
+                    "leave {setting} out of the settings, the address and the \
+                     options of the command"
+                ))),
         }
     }
 
@@ -99,7 +104,9 @@ impl Plan<'_> {
         if url.scheme() == "http" && self.settings.allow_http != Some(true) {
             return Err(self
                 .invalid("the endpoint is plain http, which anybody on the way can read and change")
-                .with_hint("use an https:// endpoint, or set allow_http = true if the network is trusted"));
+                .with_hint(
+                    "use an https:// endpoint, or set allow_http = true if the network is trusted",
+                ));
         }
         Ok(url)
     }
@@ -144,7 +151,8 @@ impl Plan<'_> {
         Arc::new(Gate::new(self.settings.connections.map_or(CONNECTIONS, std::num::NonZero::get)))
     }
 
-    /// What every sink has; what only some have is left out. `endpoint` is `None` for the provider's own.
+    /// What every sink has; what only some have is left out. `endpoint` is `None` for the
+    /// provider's own.
     fn parts<S: Store>(&self, store: S, endpoint: Option<&Url>, gate: Arc<Gate>) -> Parts {
         let store = Arc::new(store);
         Parts {
@@ -180,7 +188,8 @@ impl Plan<'_> {
     }
 }
 
-/// The text of an endpoint, in the form that is the same for equal ones, without a slash at its end.
+/// The text of an endpoint, in the form that is the same for equal ones, without a slash at its
+/// end.
 fn plain(url: &Url) -> &str {
     url.as_str().trim_end_matches('/')
 }

@@ -32,12 +32,19 @@ pub(crate) fn s3(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
     )?;
     let region = settings.region.clone().unwrap_or_else(|| "us-east-1".to_owned());
     let environment = settings.environment.first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
-    let endpoint = settings.endpoint.as_deref().or(environment).map(|endpoint| plan.endpoint(endpoint)).transpose()?;
+    let endpoint = settings
+        .endpoint
+        .as_deref()
+        .or(environment)
+        .map(|endpoint| plan.endpoint(endpoint))
+        .transpose()?;
     let base = base(plan, endpoint.as_ref(), &region)?;
     let (client, gate) = (plan.clients()?, plan.gate());
-    let search = Search { settings, region: &region, wire: plan.wire(client.clone(), &base, None, &gate) };
+    let search =
+        Search { settings, region: &region, wire: plan.wire(client.clone(), &base, None, &gate) };
     let place = Place { bucket: plan.bucket, kind: Kind::S3, customer_key: false, locks: false };
-    let keys = find(&search).map_err(|error| map_wire(place, &error, Operation::Head, &plan.name))?;
+    let keys =
+        find(&search).map_err(|error| map_wire(place, &error, Operation::Head, &plan.name))?;
     let signer = Signer { keys: Arc::new(AwsKeys::new(keys)), region: region.clone() };
     let wire = plan.wire(client, &base, Some(signer), &gate);
     let customer_key = customer_key(plan)?;
@@ -86,7 +93,8 @@ fn base(plan: &Plan<'_>, endpoint: Option<&Url>, region: &str) -> SinkResult<Url
     }
     let host = format!("{bucket}.{}", url.host_str().unwrap_or_default());
     url.set_host(Some(&host)).map_err(|_| {
-        plan.invalid(format!("{host} is no name of a host")).with_hint("set path_style = true for this endpoint")
+        plan.invalid(format!("{host} is no name of a host"))
+            .with_hint("set path_style = true for this endpoint")
     })?;
     Ok(url)
 }
@@ -98,7 +106,9 @@ fn lock(plan: &Plan<'_>) -> SinkResult<Option<Lock>> {
             Ok(Some(Lock { mode: mode.unwrap_or(LockMode::Governance), days }))
         }
         (Some(_), _) => Err(plan.invalid("lock_days is at least 1 and at most 36500")),
-        (None, Some(_)) => Err(plan.invalid("lock_mode is set and lock_days is not").with_hint("set lock_days")),
+        (None, Some(_)) => {
+            Err(plan.invalid("lock_mode is set and lock_days is not").with_hint("set lock_days"))
+        }
     }
 }
 
@@ -107,7 +117,9 @@ fn customer_key(plan: &Plan<'_>) -> SinkResult<Option<Secret>> {
     let settings = &plan.settings;
     let is_customer = settings.sse == Some(Encryption::Customer);
     if settings.kms_key_id.is_some() && settings.sse != Some(Encryption::Kms) {
-        return Err(plan.invalid("kms_key_id is set and sse is not aws:kms").with_hint("set sse = \"aws:kms\""));
+        return Err(plan
+            .invalid("kms_key_id is set and sse is not aws:kms")
+            .with_hint("set sse = \"aws:kms\""));
     }
     let path = match (&settings.customer_key_file, is_customer) {
         (None, false) => return Ok(None),
@@ -120,20 +132,29 @@ fn customer_key(plan: &Plan<'_>) -> SinkResult<Option<Secret>> {
         }
     };
     let shown = path.display();
-    let bytes = std::fs::read(path).map_err(|error| plan.invalid(format!("cannot read {shown}: {error}")))?;
+    let bytes = std::fs::read(path)
+        .map_err(|error| plan.invalid(format!("cannot read {shown}: {error}")))?;
     let bytes = zeroize::Zeroizing::new(bytes);
     if bytes.len() == 32 {
         return Ok(Some(Secret::new(BASE64_STANDARD.encode(&*bytes))));
     }
     match BASE64_STANDARD.decode(bytes.trim_ascii()).map(zeroize::Zeroizing::new) {
         Ok(key) if key.len() == 32 => Ok(Some(Secret::new(BASE64_STANDARD.encode(&*key)))),
-        _ => Err(plan.invalid(format!("{shown} holds neither 32 bytes nor the Base64 form of 32 bytes"))),
+        _ => {
+            Err(plan
+                .invalid(format!("{shown} holds neither 32 bytes nor the Base64 form of 32 bytes")))
+        }
     }
 }
 
-fn encrypted(builder: AmazonS3Builder, plan: &Plan<'_>, customer_key: Option<&Secret>) -> SinkResult<AmazonS3Builder> {
+fn encrypted(
+    builder: AmazonS3Builder,
+    plan: &Plan<'_>,
+    customer_key: Option<&Secret>,
+) -> SinkResult<AmazonS3Builder> {
     let with = |builder: AmazonS3Builder, key: &str, value: &str| {
-        let key = key.parse().map_err(|error: object_store::Error| plan.invalid(error.to_string()))?;
+        let key =
+            key.parse().map_err(|error: object_store::Error| plan.invalid(error.to_string()))?;
         Ok(builder.with_config(key, value))
     };
     match (plan.settings.sse, &plan.settings.kms_key_id, customer_key) {
@@ -141,7 +162,11 @@ fn encrypted(builder: AmazonS3Builder, plan: &Plan<'_>, customer_key: Option<&Se
         (Some(Encryption::Aes256), _, _) => with(builder, "aws_server_side_encryption", "AES256"),
         (Some(Encryption::Kms), None, _) => with(builder, "aws_server_side_encryption", "aws:kms"),
         (Some(Encryption::Kms), Some(key), _) => Ok(builder.with_sse_kms_encryption(key)),
-        (Some(Encryption::Customer), _, Some(key)) => Ok(builder.with_ssec_encryption(key.reveal())),
-        (Some(Encryption::Customer), _, None) => Err(plan.invalid("sse = \"customer\" needs customer_key_file")),
+        (Some(Encryption::Customer), _, Some(key)) => {
+            Ok(builder.with_ssec_encryption(key.reveal()))
+        }
+        (Some(Encryption::Customer), _, None) => {
+            Err(plan.invalid("sse = \"customer\" needs customer_key_file"))
+        }
     }
 }

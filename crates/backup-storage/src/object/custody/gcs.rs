@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backup_core::sink::{Availability, Custody, Key, Operation, SinkError, SinkErrorKind, SinkResult, ThawSpeed};
+use backup_core::sink::{
+    Availability, Custody, Key, Operation, SinkError, SinkErrorKind, SinkResult, ThawSpeed,
+};
 use bytes::Bytes;
 use http::Method;
 use jiff::Timestamp;

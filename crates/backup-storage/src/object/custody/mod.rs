@@ -57,8 +57,15 @@ impl Raw {
         if self.prefix.is_empty() { key.to_string() } else { format!("{}/{key}", self.prefix) }
     }
 
-    /// Sends a request about an object (`""` for the bucket). The query is as it goes into the address.
-    async fn send(&self, method: Method, name: &str, query: &str, body: Bytes) -> Result<HttpResponse, WireError> {
+    /// Sends a request about an object (`""` for the bucket). The query is as it goes into the
+    /// address.
+    async fn send(
+        &self,
+        method: Method,
+        name: &str,
+        query: &str,
+        body: Bytes,
+    ) -> Result<HttpResponse, WireError> {
         let mut uri = self.address.clone();
         if !name.is_empty() {
             for segment in name.split('/') {
@@ -77,11 +84,14 @@ impl Raw {
                 .header("content-length", body.len())
                 .header("content-md5", BASE64_STANDARD.encode(Md5::digest(&body)));
             if self.kind == Kind::S3 {
-                request = request.header("x-amz-checksum-sha256", BASE64_STANDARD.encode(Sha256::digest(&body)));
+                request = request
+                    .header("x-amz-checksum-sha256", BASE64_STANDARD.encode(Sha256::digest(&body)));
             }
         }
         if let (Some(key), &Method::HEAD) = (&self.customer_key, &method) {
-            let md5 = BASE64_STANDARD.decode(key.reveal()).map(|key| BASE64_STANDARD.encode(Md5::digest(key)));
+            let md5 = BASE64_STANDARD
+                .decode(key.reveal())
+                .map(|key| BASE64_STANDARD.encode(Md5::digest(key)));
             request = request
                 .header("x-amz-server-side-encryption-customer-algorithm", "AES256")
                 .header("x-amz-server-side-encryption-customer-key", key.reveal())
@@ -89,24 +99,32 @@ impl Raw {
         }
         if let Some(bearer) = &self.bearer {
             let credential = bearer.get_credential().await;
-            let credential = credential.map_err(|error| WireError::Credentials(error.to_string()))?;
+            let credential =
+                credential.map_err(|error| WireError::Credentials(error.to_string()))?;
             request = request.header("authorization", format!("Bearer {}", credential.bearer));
         }
         let request = request.body(HttpRequestBody::from(body));
         // The error would repeat a header.
-        let request = request.map_err(|_| WireError::Request("it has an invalid address or header".to_owned()))?;
+        let request = request
+            .map_err(|_| WireError::Request("it has an invalid address or header".to_owned()))?;
         self.wire.send(request).await
     }
 
     /// The body of a response, as text.
     async fn text(response: HttpResponse) -> Result<String, WireError> {
-        let bytes = response.into_body().bytes().await.map_err(|error| WireError::of_http(&error))?;
-        String::from_utf8(bytes.into()).map_err(|_| WireError::Response("it is not text".to_owned()))
+        let bytes =
+            response.into_body().bytes().await.map_err(|error| WireError::of_http(&error))?;
+        String::from_utf8(bytes.into())
+            .map_err(|_| WireError::Response("it is not text".to_owned()))
     }
 
     fn error(&self, error: &WireError, operation: Operation, what: &str) -> SinkError {
-        let place =
-            Place { bucket: &self.bucket, kind: self.kind, customer_key: self.customer_key.is_some(), locks: false };
+        let place = Place {
+            bucket: &self.bucket,
+            kind: self.kind,
+            customer_key: self.customer_key.is_some(),
+            locks: false,
+        };
         error::map_wire(place, error, operation, what)
     }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backup_core::sink::{Availability, Custody, Key, Operation, SinkError, SinkErrorKind, SinkResult, ThawSpeed};
+use backup_core::sink::{
+    Availability, Custody, Key, Operation, SinkError, SinkErrorKind, SinkResult, ThawSpeed,
+};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
@@ -44,8 +46,9 @@ impl S3Custody {
         self.raw.send(method, &self.raw.name(key), query, Bytes::from(body)).await
     }
 
-    /// Stores that do not know this request may answer with the object itself, and would replace it by a description of a
-    /// lock. Hence the answer must be such a description before anything else is asked for.
+    /// Stores that do not know this request may answer with the object itself, and would replace it
+    /// by a description of a lock. Hence the answer must be such a description before anything else
+    /// is asked for.
     async fn retention(&self, key: &Key) -> SinkResult<Retention> {
         let failed = |error: &WireError| self.raw.error(error, Operation::Head, key.as_str());
         let response = match self.send(Method::GET, key, "retention=", String::new()).await {
@@ -53,35 +56,47 @@ impl S3Custody {
             Err(WireError::Refused(refusal)) if is_no_lock(&refusal) => {
                 // Only of what is there.
                 self.head(key).await?;
-                // Both are said of an object, in a bucket that may have locks. If it has none, the next request is refused.
+                // Both are said of an object, in a bucket that may have locks. If it has none, the
+                // next request is refused.
                 let free = refusal.code.ends_with("ObjectLockConfiguration")
                     || refusal.code == "ObjectLockConfigurationNotFoundError";
-                return Ok(if free { Retention::Free } else { Retention::Unknown(refusal.to_string()) });
+                return Ok(if free {
+                    Retention::Free
+                } else {
+                    Retention::Unknown(refusal.to_string())
+                });
             }
             Err(error) => return Err(failed(&error)),
         };
-        let length =
-            response.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let length = response
+            .headers()
+            .get("content-length")
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > MAX_RETENTION) {
             return self.retention_by_head(key).await;
         }
         let Ok(text) = Raw::text(response).await else { return self.retention_by_head(key).await };
         let until = tag(&text, "RetainUntilDate").map(str::parse);
         match (text.contains("<Retention"), tag(&text, "Mode"), until) {
-            (true, Some(mode), Some(Ok(until))) => Ok(Retention::Locked { mode: mode.to_owned(), until }),
+            (true, Some(mode), Some(Ok(until))) => {
+                Ok(Retention::Locked { mode: mode.to_owned(), until })
+            }
             (true, None, None) => Ok(Retention::Free),
             _ => self.retention_by_head(key).await,
         }
     }
 
-    /// Some stores know locks and not this way to ask for them; what is locked shows in the headers of the object.
+    /// Some stores know locks and not this way to ask for them; what is locked shows in the headers
+    /// of the object.
     async fn retention_by_head(&self, key: &Key) -> SinkResult<Retention> {
         let headers = self.head(key).await?;
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let until = text("x-amz-object-lock-retain-until-date").map(str::parse);
         Ok(match (text("x-amz-object-lock-mode"), until) {
             (Some(mode), Some(Ok(until))) => Retention::Locked { mode: mode.to_owned(), until },
-            _ => Retention::Unknown("the store answered with something else than a lock".to_owned()),
+            _ => {
+                Retention::Unknown("the store answered with something else than a lock".to_owned())
+            }
         })
     }
 
@@ -100,7 +115,10 @@ const MAX_RETENTION: u64 = 4096;
 fn is_no_lock(refusal: &Refusal) -> bool {
     matches!(
         &*refusal.code,
-        "NoSuchObjectLockConfiguration" | "ObjectLockConfigurationNotFoundError" | "InvalidRequest" | "NotImplemented"
+        "NoSuchObjectLockConfiguration"
+            | "ObjectLockConfigurationNotFoundError"
+            | "InvalidRequest"
+            | "NotImplemented"
     ) || matches!(refusal.status, 405 | 501)
         || (refusal.status == 404 && refusal.code != "NoSuchKey" && refusal.code != "NoSuchBucket")
 }
@@ -113,7 +131,8 @@ fn no_locks(key: &Key, why: String) -> SinkError {
 }
 
 fn availability(headers: &HeaderMap) -> Availability {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text =
+        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let restore = text("x-amz-restore");
     if restore.contains("ongoing-request=\"true\"") {
         return Availability::Thawing;
@@ -122,8 +141,8 @@ fn availability(headers: &HeaderMap) -> Availability {
     if let Some(until) = expiry.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) {
         return Availability::Thawed { until: until.timestamp() };
     }
-    let is_archived =
-        matches!(text("x-amz-storage-class"), "GLACIER" | "DEEP_ARCHIVE") || !text("x-amz-archive-status").is_empty();
+    let is_archived = matches!(text("x-amz-storage-class"), "GLACIER" | "DEEP_ARCHIVE")
+        || !text("x-amz-archive-status").is_empty();
     if is_archived { Availability::Archived } else { Availability::Ready }
 }
 
@@ -156,7 +175,9 @@ impl Custody for S3Custody {
         );
         match self.send(Method::PUT, key, "retention=", body).await {
             Ok(_) => Ok(()),
-            Err(WireError::Refused(refusal)) if is_no_lock(&refusal) => Err(no_locks(key, refusal.to_string())),
+            Err(WireError::Refused(refusal)) if is_no_lock(&refusal) => {
+                Err(no_locks(key, refusal.to_string()))
+            }
             Err(error) => Err(self.raw.error(&error, Operation::Put, key.as_str())),
         }
     }
@@ -186,7 +207,9 @@ impl Custody for S3Custody {
         );
         match self.send(Method::POST, key, "restore=", body).await {
             Ok(_) => Ok(()),
-            Err(WireError::Refused(refusal)) if refusal.code == "RestoreAlreadyInProgress" => Ok(()),
+            Err(WireError::Refused(refusal)) if refusal.code == "RestoreAlreadyInProgress" => {
+                Ok(())
+            }
             Err(error) => Err(self.raw.error(&error, Operation::Put, key.as_str())),
         }
     }
@@ -203,14 +226,25 @@ mod tests {
     #[test]
     fn headers_tell_whether_an_object_can_be_read() {
         let of = |pairs: &[(&'static str, &'static str)]| {
-            availability(&pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect())
+            availability(
+                &pairs
+                    .iter()
+                    .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+                    .collect(),
+            )
         };
         assert_eq!(of(&[]), Availability::Ready);
         assert_eq!(of(&[("x-amz-storage-class", "GLACIER_IR")]), Availability::Ready);
         let cold = ("x-amz-storage-class", "DEEP_ARCHIVE");
         assert_eq!(of(&[cold]), Availability::Archived);
-        assert_eq!(of(&[cold, ("x-amz-restore", "ongoing-request=\"true\"")]), Availability::Thawing);
-        let thawed = ("x-amz-restore", "ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2012 00:00:00 GMT\"");
+        assert_eq!(
+            of(&[cold, ("x-amz-restore", "ongoing-request=\"true\"")]),
+            Availability::Thawing
+        );
+        let thawed = (
+            "x-amz-restore",
+            "ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2012 00:00:00 GMT\"",
+        );
         let until = "2012-12-21T00:00:00Z".parse().unwrap();
         assert_eq!(of(&[cold, thawed]), Availability::Thawed { until });
         assert_eq!(of(&[("x-amz-archive-status", "ARCHIVE_ACCESS")]), Availability::Archived);

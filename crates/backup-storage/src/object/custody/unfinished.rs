@@ -31,11 +31,12 @@ struct Unfinished {
 /// Beginnings of the names that a repository gives to its objects, besides `config`.
 const OURS: [&str; 6] = ["data/", "index/", "snapshots/", "keys/", "locks/", "x-"];
 
-/// Whether an object of that name is one of a repository at `ours`, which ends with a slash or is empty. A bucket may be
-/// shared, and a prefix may be empty or hold other things as well.
+/// Whether an object of that name is one of a repository at `ours`, which ends with a slash or is
+/// empty. A bucket may be shared, and a prefix may be empty or hold other things as well.
 fn is_ours(name: &str, ours: &str) -> bool {
-    name.strip_prefix(ours)
-        .is_some_and(|name| name == "config" || OURS.iter().any(|beginning| name.starts_with(beginning)))
+    name.strip_prefix(ours).is_some_and(|name| {
+        name == "config" || OURS.iter().any(|beginning| name.starts_with(beginning))
+    })
 }
 
 /// Aborts what was begun before that time and is ours; says how much there was.
@@ -44,9 +45,15 @@ pub(super) async fn clear(raw: &Raw, before: Timestamp) -> SinkResult<u64> {
     let mut old = Vec::new();
     let mut markers = (String::new(), String::new());
     loop {
-        let page = page(raw, &ours, &markers).await.map_err(|error| raw.error(&error, Operation::List, ""))?;
+        let page = page(raw, &ours, &markers)
+            .await
+            .map_err(|error| raw.error(&error, Operation::List, ""))?;
         // A store that ignores the prefix must not cost others their uploads.
-        old.extend(page.upload.into_iter().filter(|upload| is_ours(&upload.key, &ours) && upload.initiated < before));
+        old.extend(
+            page.upload
+                .into_iter()
+                .filter(|upload| is_ours(&upload.key, &ours) && upload.initiated < before),
+        );
         let next = (page.next_key_marker, page.next_upload_id_marker);
         if !page.is_truncated || next == markers {
             break;

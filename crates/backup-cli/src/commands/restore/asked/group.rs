@@ -8,9 +8,16 @@ use crate::command_error::{CommandError, CommandResult};
 use crate::human;
 
 impl Asking<'_> {
-    pub(super) async fn ask_of_group(&mut self, name: &str, config: Option<&Config>) -> CommandResult<()> {
+    pub(super) async fn ask_of_group(
+        &mut self,
+        name: &str,
+        config: Option<&Config>,
+    ) -> CommandResult<()> {
         let Some(group) = config.and_then(|config| config.groups.get(name)) else {
-            return Err(CommandError::usage(format!("there is no group {}", human::text(name.as_bytes()))));
+            return Err(CommandError::usage(format!(
+                "there is no group {}",
+                human::text(name.as_bytes())
+            )));
         };
         let session = self.session.clone();
         let (time, zone) = (session.cx.clock.now(), session.zone().clone());
@@ -22,13 +29,15 @@ impl Asking<'_> {
                 groups::moment(text, &now).map(|_| ()).map_err(|error| error.to_string())
             }
         };
-        let question = "Which moment? (`latest` that all have, a time such as `2026-11-21 14:30` or `2h ago`)";
+        let question =
+            "Which moment? (`latest` that all have, a time such as `2026-11-21 14:30` or `2h ago`)";
         let moment = session.prompts().text(question, Some("latest".to_owned()), check).await?;
         if moment != "latest" {
             self.words.flag("--at", &moment);
         }
         if !self.args.in_place && self.args.target.is_empty() {
-            self.targets(name, &group.jobs, |job| group.targets.get(job).map(ToString::to_string)).await?;
+            self.targets(name, &group.jobs, |job| group.targets.get(job).map(ToString::to_string))
+                .await?;
         }
         self.policy().await?;
         self.safety(name).await?;
@@ -56,12 +65,20 @@ impl Asking<'_> {
         for job in jobs {
             let shown = human::text(job.as_bytes());
             if let Some(target) = configured(job) {
-                session.ui.status(format_args!("{shown} goes to {}", human::text(target.as_bytes())));
+                session
+                    .ui
+                    .status(format_args!("{shown} goes to {}", human::text(target.as_bytes())));
                 continue;
             }
-            let check =
-                |text: &str| if text.is_empty() { Err("name a directory or a server".to_owned()) } else { Ok(()) };
-            let question = format!("Where to for {shown}? (a directory with a / in it, or a server)");
+            let check = |text: &str| {
+                if text.is_empty() {
+                    Err("name a directory or a server".to_owned())
+                } else {
+                    Ok(())
+                }
+            };
+            let question =
+                format!("Where to for {shown}? (a directory with a / in it, or a server)");
             let target = session.prompts().text(&question, None, check).await?;
             self.words.flag("--target", &format!("{job}={target}"));
         }

@@ -1,5 +1,6 @@
-//! `backup restore` on a terminal, without saying what: whoever sits there is asked. What is chosen becomes the words of a command
-//! line, which is shown, understood and executed like any other; so nothing can be chosen here that flags cannot say.
+//! `backup restore` on a terminal, without saying what: whoever sits there is asked. What is chosen
+//! becomes the words of a command line, which is shown, understood and executed like any other; so
+//! nothing can be chosen here that flags cannot say.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -63,7 +64,8 @@ impl Words {
     }
 }
 
-/// What was put together by questions: it is confirmed whatever it does, and more may be wanted before.
+/// What was put together by questions: it is confirmed whatever it does, and more may be wanted
+/// before.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Before {
     /// The words of a verification, before anything else.
@@ -76,7 +78,9 @@ impl Before {
     /// Reads what is to be restored, if that is wanted.
     pub(super) async fn verified(&self, session: &Session) -> CommandResult<()> {
         match &self.verify {
-            Some(words) => done(session, words, "what was chosen is damaged; nothing was restored").await,
+            Some(words) => {
+                done(session, words, "what was chosen is damaged; nothing was restored").await
+            }
             None => Ok(()),
         }
     }
@@ -84,7 +88,10 @@ impl Before {
     /// Backs up what is to be replaced, if that is wanted.
     pub(super) async fn backed_up(&self, session: &Session) -> CommandResult<()> {
         match &self.backup {
-            Some(words) => done(session, words, "what is there is not backed up in full; nothing was restored").await,
+            Some(words) => {
+                done(session, words, "what is there is not backed up in full; nothing was restored")
+                    .await
+            }
             None => Ok(()),
         }
     }
@@ -93,7 +100,10 @@ impl Before {
 /// Runs another verb, by its words; anything but success ends the restore.
 async fn done(session: &Session, words: &[String], otherwise: &str) -> CommandResult<()> {
     let Cli { command, global } = parsed(words)?;
-    let session = Session { global: GlobalArgs { repo: global.repo, ..session.global.clone() }, ..session.clone() };
+    let session = Session {
+        global: GlobalArgs { repo: global.repo, ..session.global.clone() },
+        ..session.clone()
+    };
     match Box::pin(commands::dispatch(&session, command)).await? {
         Outcome::Success => Ok(()),
         _ => Err(CommandError::refused(otherwise)),
@@ -101,22 +111,31 @@ async fn done(session: &Session, words: &[String], otherwise: &str) -> CommandRe
 }
 
 fn parsed(words: &[String]) -> CommandResult<Cli> {
-    Cli::try_parse_from(std::iter::once("backup").chain(words.iter().map(String::as_str))).map_err(|error| {
-        let message = error.to_string();
-        CommandError::usage(message.lines().next().unwrap_or_default().trim_start_matches("error: "))
-    })
+    Cli::try_parse_from(std::iter::once("backup").chain(words.iter().map(String::as_str))).map_err(
+        |error| {
+            let message = error.to_string();
+            CommandError::usage(
+                message.lines().next().unwrap_or_default().trim_start_matches("error: "),
+            )
+        },
+    )
 }
 
 /// Asks what is to be restored, and where to. Nothing is changed by that.
-pub(in crate::commands) async fn asked(session: &Session, args: &Args) -> CommandResult<(Session, Args)> {
+pub(in crate::commands) async fn asked(
+    session: &Session,
+    args: &Args,
+) -> CommandResult<(Session, Args)> {
     if !session.can_converse() {
         return Err(CommandError::usage("what to restore is not said").with_hint(
-            "name a snapshot, for instance `latest`, and where to by --target; on a terminal, `backup restore` alone asks",
+            "name a snapshot, for instance `latest`, and where to by --target; on a terminal, \
+             `backup restore` alone asks",
         ));
     }
     let loaded = session.config()?;
     let (prompts, verify) = (session.clone(), None);
-    let mut asking = Asking { session: prompts, args, words: Words::default(), verify, backup: None };
+    let mut asking =
+        Asking { session: prompts, args, words: Words::default(), verify, backup: None };
     asking.ask(loaded.as_ref().map(|loaded| &loaded.config)).await?;
     let Asking { session: asked, words, verify, backup, .. } = asking;
     let typed = session.trail.words();
@@ -137,7 +156,10 @@ pub(in crate::commands) async fn asked(session: &Session, args: &Args) -> Comman
         return Err(CommandError::usage("what was chosen is no restore"));
     };
     session.trail.chosen(words);
-    let session = Session { global: GlobalArgs { repo: global.repo, ..session.global.clone() }, ..session.clone() };
+    let session = Session {
+        global: GlobalArgs { repo: global.repo, ..session.global.clone() },
+        ..session.clone()
+    };
     Ok((session, Args { asked: Some(before), ..*chosen }))
 }
 
@@ -154,7 +176,12 @@ fn show<'a>(session: &Session, all: impl Iterator<Item = &'a Vec<String>>) -> Co
 }
 
 /// Asks before something is written: in words of a terminal if what to restore was asked there too.
-pub(super) async fn confirm(session: &Session, args: &Args, question: &str, drops: bool) -> CommandResult<()> {
+pub(super) async fn confirm(
+    session: &Session,
+    args: &Args,
+    question: &str,
+    drops: bool,
+) -> CommandResult<()> {
     const DROPS: &str = "What is there is dropped.";
     if args.asked.is_none() || session.global.yes {
         return match drops {
@@ -165,10 +192,17 @@ pub(super) async fn confirm(session: &Session, args: &Args, question: &str, drop
     }
     let prompts = session.prompts();
     let is_meant = match drops {
-        true => prompts.text(&format!("{question} {DROPS} Type `replace`:"), None, |_| Ok(())).await? == "replace",
+        true => {
+            prompts.text(&format!("{question} {DROPS} Type `replace`:"), None, |_| Ok(())).await?
+                == "replace"
+        }
         false => prompts.confirm(question, false).await?,
     };
-    if is_meant { Ok(()) } else { Err(CommandError::refused("not confirmed; nothing was written or removed")) }
+    if is_meant {
+        Ok(())
+    } else {
+        Err(CommandError::refused("not confirmed; nothing was written or removed"))
+    }
 }
 
 /// Somebody who is asked.
@@ -186,7 +220,9 @@ struct Asking<'a> {
 
 impl Asking<'_> {
     async fn ask(&mut self, config: Option<&Config>) -> CommandResult<()> {
-        self.session.ui.status("Escape or Ctrl-C ends this at any time; nothing is written before it is confirmed.");
+        self.session.ui.status(
+            "Escape or Ctrl-C ends this at any time; nothing is written before it is confirmed.",
+        );
         match self.subject(config).await? {
             Subject::Group(name) => self.ask_of_group(&name, config).await,
             Subject::Snapshot(subject) => {
@@ -201,11 +237,14 @@ impl Asking<'_> {
         }
     }
 
-    /// Asks whether what is there is backed up before: by a job or a group of the configuration, to which it belongs.
+    /// Asks whether what is there is backed up before: by a job or a group of the configuration, to
+    /// which it belongs.
     async fn safety(&mut self, name: &str) -> CommandResult<()> {
         let shown = human::text(name.as_bytes());
         let question = format!("Back up what is there first? (backup run {shown})");
-        if (self.args.in_place || self.words.is_in_place()) && self.session.prompts().confirm(&question, true).await? {
+        if (self.args.in_place || self.words.is_in_place())
+            && self.session.prompts().confirm(&question, true).await?
+        {
             self.backup = Some(vec!["run".to_owned(), name.to_owned()]);
         }
         Ok(())
@@ -214,7 +253,11 @@ impl Asking<'_> {
     /// Asks whether what was written is read back.
     async fn verification(&mut self) -> CommandResult<()> {
         if !self.args.verify
-            && self.session.prompts().confirm("Read back what was written, and compare it?", true).await?
+            && self
+                .session
+                .prompts()
+                .confirm("Read back what was written, and compare it?", true)
+                .await?
         {
             self.words.switch("--verify");
         }
@@ -240,7 +283,10 @@ mod tests {
             words.name = Some("1a2b".to_owned());
             words
         };
-        assert_eq!(words(chosen(), &["-r", "x", "restore", "--"]), "-r x restore --only=-x* --in-place 1a2b");
+        assert_eq!(
+            words(chosen(), &["-r", "x", "restore", "--"]),
+            "-r x restore --only=-x* --in-place 1a2b"
+        );
         let name = || Words { name: Some("1a2b".to_owned()), ..Words::default() };
         let typed = words(name(), &["restore", "--target", "out", "--thaw"]);
         assert_eq!(typed, "restore --target out --thaw -- 1a2b");
@@ -248,7 +294,9 @@ mod tests {
             all.push(word);
             all
         }));
-        let Ok(Command::Restore(args)) = parsed.map(|cli| cli.command) else { panic!("no restore: {typed}") };
+        let Ok(Command::Restore(args)) = parsed.map(|cli| cli.command) else {
+            panic!("no restore: {typed}")
+        };
         assert!(args.snapshot.as_deref() == Some("1a2b") && args.thaw.is_some());
     }
 }

@@ -33,7 +33,12 @@ enum There {
 
 impl Asking<'_> {
     /// Asks where to, unless that was said, and what is needed there.
-    pub(super) async fn place(&mut self, chosen: &Chosen, is_part: bool, config: Option<&Config>) -> CommandResult<()> {
+    pub(super) async fn place(
+        &mut self,
+        chosen: &Chosen,
+        is_part: bool,
+        config: Option<&Config>,
+    ) -> CommandResult<()> {
         let there = match (&self.args.target[..], self.args.in_place) {
             ([], false) => self.target(chosen, is_part, config).await?,
             ([target], false) if !chosen.kind().starts_with("postgres") && target.contains('/') => {
@@ -53,7 +58,12 @@ impl Asking<'_> {
         Ok(())
     }
 
-    async fn target(&mut self, chosen: &Chosen, is_part: bool, config: Option<&Config>) -> CommandResult<There> {
+    async fn target(
+        &mut self,
+        chosen: &Chosen,
+        is_part: bool,
+        config: Option<&Config>,
+    ) -> CommandResult<There> {
         let (mut places, mut lines) = (Vec::new(), Vec::new());
         let mut add = |place, line: String| {
             places.push(place);
@@ -64,7 +74,10 @@ impl Asking<'_> {
             "files" => {
                 add(Place::Directory, "below a directory".to_owned());
                 let paths = chosen.info.snapshot.paths.join(", ");
-                add(Place::Origin, format!("to where it came from: {}", human::text(paths.as_bytes())));
+                add(
+                    Place::Origin,
+                    format!("to where it came from: {}", human::text(paths.as_bytes())),
+                );
             }
             "postgres" if is_part => add(Place::Server, "into a server".to_owned()),
             "postgres" => add(Place::Directory, "as a new data directory".to_owned()),
@@ -74,11 +87,17 @@ impl Asking<'_> {
                 let of_kind: Vec<_> = sources.filter(|(_, source)| source.kind == kind).collect();
                 let is_origin = |name: &str| job.is_some_and(|job| job.source == name);
                 let line = |source: &backup_control::config::SourceConfig| {
-                    source.url.as_ref().map_or_else(String::new, |url| human::text(url.to_string().as_bytes()))
+                    source
+                        .url
+                        .as_ref()
+                        .map_or_else(String::new, |url| human::text(url.to_string().as_bytes()))
                 };
                 for (name, source) in of_kind.iter().filter(|(name, _)| !is_origin(name)) {
                     let shown = human::text(name.as_bytes());
-                    add(Place::Named((*name).clone()), format!("into the server {shown}: {}", line(source)));
+                    add(
+                        Place::Named((*name).clone()),
+                        format!("into the server {shown}: {}", line(source)),
+                    );
                 }
                 add(Place::Server, "into another server".to_owned());
                 if kind == SourceKind::Redis && !is_part {
@@ -142,7 +161,8 @@ impl Asking<'_> {
             _ => Ok(()),
         };
         let default = format!("./restored-{}", chosen.info.id.short());
-        let directory = self.session.prompts().text("Which directory?", Some(default), check).await?;
+        let directory =
+            self.session.prompts().text("Which directory?", Some(default), check).await?;
         let directory = path(&directory);
         self.words.flag("--target", &directory);
         Ok(there(Path::new(&directory)))
@@ -197,8 +217,10 @@ fn kind_of(kind: &str) -> CommandResult<SourceKind> {
                 "this program cannot restore snapshots of `{}`",
                 human::text(other.as_bytes())
             ));
-            Err(error
-                .with_hint("use the version that made it, or `restic restore` and the notes in .backup/RESTORE.md"))
+            Err(error.with_hint(
+                "use the version that made it, or `restic restore` and the notes in \
+                 .backup/RESTORE.md",
+            ))
         }
     }
 }

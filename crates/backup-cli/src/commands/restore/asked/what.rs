@@ -52,8 +52,12 @@ struct JobLine<'a> {
 
 impl Asking<'_> {
     pub(super) async fn subject(&mut self, config: Option<&Config>) -> CommandResult<Subject> {
-        let mut groups: Vec<String> = config.into_iter().flat_map(|config| config.groups.keys()).cloned().collect();
-        if !self.args.filter.is_empty() || !self.args.only.is_empty() || !self.args.exclude.is_empty() {
+        let mut groups: Vec<String> =
+            config.into_iter().flat_map(|config| config.groups.keys()).cloned().collect();
+        if !self.args.filter.is_empty()
+            || !self.args.only.is_empty()
+            || !self.args.exclude.is_empty()
+        {
             // None of that is for groups.
             groups.clear();
         }
@@ -72,15 +76,24 @@ impl Asking<'_> {
             .with_hint("`backup list` shows what there is; `backup run` makes the first"));
         }
         let job = self.job(&jobs, &groups, config).await?;
-        let Some(line) = jobs.get(job) else { return Ok(Subject::Group(groups.swap_remove(job - jobs.len()))) };
+        let Some(line) = jobs.get(job) else {
+            return Ok(Subject::Group(groups.swap_remove(job - jobs.len())));
+        };
         let info = self.moment(&opened, &choice, line.newest).await?;
         Ok(Subject::Snapshot(Box::new(Chosen { opened, info })))
     }
 
-    /// Which repository, if the configuration has several and none is named; or a group, whose members may be in several.
-    async fn repository(&mut self, config: Option<&Config>, groups: &mut Vec<String>) -> CommandResult<Option<String>> {
-        let is_named = self.session.named_repository()?.is_some() || self.session.env.text("BACKUP_REPO").is_some();
-        let Some(config) = config.filter(|config| !is_named && config.repositories.len() > 1) else {
+    /// Which repository, if the configuration has several and none is named; or a group, whose
+    /// members may be in several.
+    async fn repository(
+        &mut self,
+        config: Option<&Config>,
+        groups: &mut Vec<String>,
+    ) -> CommandResult<Option<String>> {
+        let is_named = self.session.named_repository()?.is_some()
+            || self.session.env.text("BACKUP_REPO").is_some();
+        let Some(config) = config.filter(|config| !is_named && config.repositories.len() > 1)
+        else {
             return Ok(None);
         };
         let mut lines = Table::new([("", Align::Left), ("", Align::Left)]);
@@ -89,7 +102,8 @@ impl Asking<'_> {
             lines.row([human::text(name.as_bytes()), human::text(place.as_bytes())]);
         }
         groups.iter().for_each(|group| lines.row(group_line(group, config)));
-        let chosen = self.session.prompts().choose("From which repository?", rows(&lines), 0).await?;
+        let chosen =
+            self.session.prompts().choose("From which repository?", rows(&lines), 0).await?;
         if let Some(name) = config.repositories.keys().nth(chosen) {
             self.words.flag("-r", name);
             self.session.global.repo = Some(name.clone());
@@ -100,11 +114,17 @@ impl Asking<'_> {
     }
 
     /// Which job or, behind them, which group.
-    async fn job(&self, jobs: &[JobLine<'_>], groups: &[String], config: Option<&Config>) -> CommandResult<usize> {
+    async fn job(
+        &self,
+        jobs: &[JobLine<'_>],
+        groups: &[String],
+        config: Option<&Config>,
+    ) -> CommandResult<usize> {
         let now = self.session.cx.clock.now();
         let mut lines = Table::new([("", Align::Left), ("", Align::Left), ("", Align::Left)]);
         for JobLine { newest, snapshots } in jobs {
-            let tag = |name: &str| human::text(newest.snapshot.tag(name).unwrap_or_default().as_bytes());
+            let tag =
+                |name: &str| human::text(newest.snapshot.tag(name).unwrap_or_default().as_bytes());
             let name = match tag("job") {
                 name if name.is_empty() => {
                     format!("(no job, host {})", human::text(newest.snapshot.hostname.as_bytes()))
@@ -112,7 +132,11 @@ impl Asking<'_> {
                 name => name,
             };
             let count = human::count(*snapshots, "snapshot", "snapshots");
-            lines.row([name, tag("source"), format!("{count}, the newest {}", human::age(newest.snapshot.time, now))]);
+            lines.row([
+                name,
+                tag("source"),
+                format!("{count}, the newest {}", human::age(newest.snapshot.time, now)),
+            ]);
         }
         if let Some(config) = config {
             groups.iter().for_each(|group| lines.row(group_line(group, config)));
@@ -126,9 +150,15 @@ impl Asking<'_> {
     }
 
     /// Which snapshot of the job, or which moment of its log.
-    async fn moment(&mut self, opened: &Opened, choice: &Choice, newest: &SnapshotInfo) -> CommandResult<SnapshotInfo> {
+    async fn moment(
+        &mut self,
+        opened: &Opened,
+        choice: &Choice,
+        newest: &SnapshotInfo,
+    ) -> CommandResult<SnapshotInfo> {
         let of_job = |info: &&SnapshotInfo| choice.matches(info) && key(info) == key(newest);
-        let snapshots: Vec<&SnapshotInfo> = opened.snapshots.snapshots.iter().rev().filter(of_job).collect();
+        let snapshots: Vec<&SnapshotInfo> =
+            opened.snapshots.snapshots.iter().rev().filter(of_job).collect();
         let mut table = Table::new([("", Align::Left); 7]);
         for info in &snapshots {
             let mut row = view::snapshot_row(&self.session, info);
@@ -143,7 +173,11 @@ impl Asking<'_> {
         if has_log {
             lines.insert(0, "any moment of its log: the latest, or a time".to_owned());
         }
-        let chosen = self.session.prompts().choose("Which state of it?", lines, usize::from(has_log)).await?;
+        let chosen = self
+            .session
+            .prompts()
+            .choose("Which state of it?", lines, usize::from(has_log))
+            .await?;
         match chosen.checked_sub(usize::from(has_log)) {
             Some(chosen) => {
                 let info = snapshots[chosen];
@@ -155,12 +189,22 @@ impl Asking<'_> {
     }
 
     /// A moment that can be restored.
-    async fn moment_of_log(&mut self, opened: &Opened, newest: &SnapshotInfo) -> CommandResult<SnapshotInfo> {
+    async fn moment_of_log(
+        &mut self,
+        opened: &Opened,
+        newest: &SnapshotInfo,
+    ) -> CommandResult<SnapshotInfo> {
         let name = name_of(opened, newest);
         loop {
-            let question = "Which moment? (`latest`, a time such as `2026-11-21 14:30` or `2h ago`)";
-            let text = self.session.prompts().text(question, Some("latest".to_owned()), |_| Ok(())).await?;
-            let asked = at::Asked { snapshot: Some(&name), at: Some(&text), filter: &self.args.filter };
+            let question =
+                "Which moment? (`latest`, a time such as `2026-11-21 14:30` or `2h ago`)";
+            let text = self
+                .session
+                .prompts()
+                .text(question, Some("latest".to_owned()), |_| Ok(()))
+                .await?;
+            let asked =
+                at::Asked { snapshot: Some(&name), at: Some(&text), filter: &self.args.filter };
             match at::choose(&self.session, opened, asked).await {
                 Ok(found) => {
                     self.words.flag("--at", &text);
@@ -190,11 +234,18 @@ impl Asking<'_> {
             return Ok(false);
         }
         let manifest = chosen.opened.indexed.snapshot(&chosen.info).manifest().await?;
-        let objects: Vec<String> = manifest.map(|manifest| manifest.objects.into_keys().collect()).unwrap_or_default();
+        let objects: Vec<String> =
+            manifest.map(|manifest| manifest.objects.into_keys().collect()).unwrap_or_default();
         let globs = match chosen.kind() {
-            "mongodb" | "postgres-logical" if !objects.is_empty() && objects.len() <= MAX_LISTED => {
+            "mongodb" | "postgres-logical"
+                if !objects.is_empty() && objects.len() <= MAX_LISTED =>
+            {
                 let lines = objects.iter().map(|name| human::text(name.as_bytes())).collect();
-                let some = self.session.prompts().choose_some("Which? (space chooses, typing searches)", lines).await?;
+                let some = self
+                    .session
+                    .prompts()
+                    .choose_some("Which? (space chooses, typing searches)", lines)
+                    .await?;
                 some.into_iter().map(|at| literally(&objects[at])).collect()
             }
             _ => self.globs(chosen).await?,
@@ -221,16 +272,19 @@ impl Asking<'_> {
             let check = move |text: &str| match text {
                 "" if is_first => Err("name at least one; `**` is everything".to_owned()),
                 "" => Ok(()),
-                glob => {
-                    Selection::new(vec![glob.to_owned()], Vec::new()).map(|_| ()).map_err(|error| error.to_string())
-                }
+                glob => Selection::new(vec![glob.to_owned()], Vec::new())
+                    .map(|_| ())
+                    .map_err(|error| error.to_string()),
             };
             let glob = self.session.prompts().text(&question, None, check).await?;
             if glob.is_empty() {
                 return Ok(globs);
             }
             if chosen.kind() == "files" && !self.matches(chosen, &glob).await? {
-                self.session.ui.warning(format_args!("nothing in it matches {}", human::text(glob.as_bytes())));
+                self.session.ui.warning(format_args!(
+                    "nothing in it matches {}",
+                    human::text(glob.as_bytes())
+                ));
                 continue;
             }
             globs.push(glob);
@@ -272,7 +326,11 @@ fn jobs<'a>(opened: &'a Opened, choice: &Choice) -> Vec<JobLine<'a>> {
 
 fn group_line(name: &str, config: &Config) -> Vec<String> {
     let members = config.groups.get(name).map(|group| group.jobs.join(", ")).unwrap_or_default();
-    vec![human::text(name.as_bytes()), "group".to_owned(), format!("{} to one moment", human::text(members.as_bytes()))]
+    vec![
+        human::text(name.as_bytes()),
+        "group".to_owned(),
+        format!("{} to one moment", human::text(members.as_bytes())),
+    ]
 }
 
 /// The lines of a table without headings.
@@ -284,7 +342,11 @@ fn rows(table: &Table) -> Vec<String> {
 fn name_of(opened: &Opened, info: &SnapshotInfo) -> String {
     let short = info.id.short();
     let same = |other: &&SnapshotInfo| other.id.to_hex().starts_with(&short);
-    if opened.snapshots.snapshots.iter().filter(same).count() > 1 { info.id.to_hex() } else { short }
+    if opened.snapshots.snapshots.iter().filter(same).count() > 1 {
+        info.id.to_hex()
+    } else {
+        short
+    }
 }
 
 /// A glob that only this name matches.
@@ -309,7 +371,8 @@ mod tests {
     fn names_are_no_globs() {
         for name in ["shop.orders", "shop.a*b", "shop.[x]{y}", r"shop.a\b", "shop.!a?"] {
             let selection = Selection::new(vec![literally(name)], Vec::new()).unwrap();
-            let covers = |name: &str| selection.covers(&EntryPath::new(format!("/{name}")).unwrap());
+            let covers =
+                |name: &str| selection.covers(&EntryPath::new(format!("/{name}")).unwrap());
             assert!(covers(name), "{name}");
             assert!(!covers("shop.aXXb") && !covers("shop.x"), "{name}");
         }

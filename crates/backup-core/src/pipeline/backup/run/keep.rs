@@ -7,10 +7,15 @@ use crate::repository::TreeWalk;
 use crate::source::EntryPath;
 
 impl Run {
-    /// What the parent has at `path`, without reading it. The source has seen that all of it is there.
+    /// What the parent has at `path`, without reading it. The source has seen that all of it is
+    /// there.
     pub(super) async fn keep(&mut self, path: &EntryPath) -> Result<()> {
-        let missing =
-            || Error::new(ErrorKind::Source, format!("the source keeps {path}, which the parent does not have"));
+        let missing = || {
+            Error::new(
+                ErrorKind::Source,
+                format!("the source keeps {path}, which the parent does not have"),
+            )
+        };
         let dir = self.ensure_dir(&path.parent().ok_or_else(missing)?).await?;
         let node = self.assembler.earlier(dir, path.name()).cloned().ok_or_else(missing)?;
         self.count_kept(&node);
@@ -51,8 +56,8 @@ mod tests {
     use crate::pipeline::{BackupOptions, BackupReport, backup};
     use crate::repository::{InitOptions, Repository, SnapshotReader};
     use crate::source::{
-        BackupReader, BackupRequest, Checkpoint, Digest, Item, LogReader, Probe, RestoreReport, RestoreRequest,
-        Selection, Source, SourceCapabilities, SourceIdentity, SourceResult,
+        BackupReader, BackupRequest, Checkpoint, Digest, Item, LogReader, Probe, RestoreReport,
+        RestoreRequest, Selection, Source, SourceCapabilities, SourceIdentity, SourceResult,
     };
     use crate::testing::{MemorySink, ScriptedSource};
 
@@ -80,11 +85,19 @@ mod tests {
         async fn probe(&self, cx: &Context) -> SourceResult<Probe> {
             self.0.probe(cx).await
         }
-        async fn open_backup(&self, cx: &Context, request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+        async fn open_backup(
+            &self,
+            cx: &Context,
+            request: &BackupRequest,
+        ) -> SourceResult<Box<dyn BackupReader>> {
             let inner = self.0.open_backup(cx, request).await?;
             Ok(Box::new(Reader { inner, keep: Some(Item::Keep(EntryPath::new(self.1).unwrap())) }))
         }
-        async fn open_log(&self, cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
+        async fn open_log(
+            &self,
+            cx: &Context,
+            from: Option<&Position>,
+        ) -> SourceResult<Box<dyn LogReader>> {
             self.0.open_log(cx, from).await
         }
         async fn restore(
@@ -121,10 +134,12 @@ mod tests {
     async fn kept(path: &'static str) -> (BackupReport, Result<BackupReport>) {
         let sink = Arc::new(MemorySink::new());
         let (options, cx) = (InitOptions::default(), Context::silent());
-        let repository = Repository::init(sink, &Passphrase::generate(), &options, &cx).await.unwrap();
+        let repository =
+            Repository::init(sink, &Passphrase::generate(), &options, &cx).await.unwrap();
         let source = ScriptedSource::new().dir("/db").file("/db/a", "one").file("/db/b", "three");
         let first = backup(&repository, &source, &BackupOptions::default(), &cx).await.unwrap();
-        let second = backup(&repository, &Keeping(source, path), &BackupOptions::default(), &cx).await;
+        let second =
+            backup(&repository, &Keeping(source, path), &BackupOptions::default(), &cx).await;
         (first, second)
     }
 
@@ -132,7 +147,10 @@ mod tests {
     async fn what_is_kept_counts_as_unmodified() {
         let (first, second) = kept("/db").await;
         let second = second.unwrap();
-        assert_eq!((second.totals.files, second.totals.bytes), (first.totals.files, first.totals.bytes));
+        assert_eq!(
+            (second.totals.files, second.totals.bytes),
+            (first.totals.files, first.totals.bytes)
+        );
         assert_eq!((second.files.unmodified, second.files.new, second.files.changed), (2, 0, 0));
         assert_eq!(second.parent, first.snapshot);
     }

@@ -14,7 +14,8 @@ use crate::id::{IndexId, PackId};
 use crate::repository::index::{MAX_BLOBS, Mark};
 use crate::repository::reach::Bits;
 
-/// So many records are collected before a file is written (those of three full index objects): some 9 MB of memory.
+/// So many records are collected before a file is written (those of three full index objects): some
+/// 9 MB of memory.
 const RUN: usize = 3 * MAX_BLOBS;
 
 /// Collects index objects for a file.
@@ -52,7 +53,11 @@ impl Collector {
 
     fn add_pack(&mut self, object: u32, id: PackId, blobs: &[IndexBlob], mark: Option<Mark>) {
         let blobs: Vec<PackedBlob> = blobs.iter().copied().map(Into::into).collect();
-        let end = blobs.iter().map(|blob| u64::from(blob.offset) + u64::from(blob.len)).max().unwrap_or(0);
+        let end = blobs
+            .iter()
+            .map(|blob| u64::from(blob.offset) + u64::from(blob.len))
+            .max()
+            .unwrap_or(0);
         let size = end + PackHeader::sealed_len(&blobs) as u64;
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         let number = small(self.packs.len() as u64);
@@ -117,7 +122,8 @@ pub(super) struct Part<'a> {
     pub(super) counts: &'a [bool],
 }
 
-/// Makes one file of several: without packs of index objects that are gone, or that an earlier file has, too.
+/// Makes one file of several: without packs of index objects that are gone, or that an earlier file
+/// has, too.
 pub(super) fn merge(segments: &[Part<'_>], path: &Path) -> Result<()> {
     let (packs, numbers, objects) = merge_packs(segments);
     let count = |kind| segments.iter().map(|part| part.segment.count(kind)).sum();
@@ -148,7 +154,8 @@ fn merge_packs(segments: &[Part<'_>]) -> (Vec<Place>, Vec<Vec<u32>>, Vec<IndexId
     };
     let mut heap: BinaryHeap<_> = (0..segments.len()).filter_map(|at| next(at, 0)).collect();
     while let Some(Reverse((_, _, at, number, object))) = heap.pop() {
-        if let Some(object) = renamed[at].get(object as usize).filter(|object| **object != u32::MAX) {
+        if let Some(object) = renamed[at].get(object as usize).filter(|object| **object != u32::MAX)
+        {
             numbers[at][number as usize] = u32::try_from(places.len()).unwrap_or(u32::MAX);
             places.push((at, number, *object));
         }
@@ -193,7 +200,8 @@ fn merge_records(
             (pack != u32::MAX).then_some((Record { pack, ..record }, at, place))
         })
     };
-    let mut heap: BinaryHeap<_> = (0..segments.len()).filter_map(|at| next(at, 0)).map(Reverse).collect();
+    let mut heap: BinaryHeap<_> =
+        (0..segments.len()).filter_map(|at| next(at, 0)).map(Reverse).collect();
     let mut walked = 0;
     while let Some(Reverse((record, at, place))) = heap.pop() {
         writer.record(&record)?;

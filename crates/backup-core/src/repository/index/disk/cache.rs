@@ -50,8 +50,13 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// Opens the index of a repository through its cache in `dir`, reading only the index objects that the cache does not know.
-pub(crate) async fn open(repository: &Repository, dir: &Path, cx: &Context) -> Result<LoadedIndex, Failure> {
+/// Opens the index of a repository through its cache in `dir`, reading only the index objects that
+/// the cache does not know.
+pub(crate) async fn open(
+    repository: &Repository,
+    dir: &Path,
+    cx: &Context,
+) -> Result<LoadedIndex, Failure> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     cx.events.emit(&Event::StageStarted { stage: Stage::LoadIndex });
     let mut progress = Progress::default();
@@ -75,7 +80,9 @@ pub(crate) async fn open(repository: &Repository, dir: &Path, cx: &Context) -> R
                     read.insert(id);
                 }
                 // Its successors were stored before it went.
-                Err(error) if error.kind() == ErrorKind::NotFound && round < ROUNDS => vanished = true,
+                Err(error) if error.kind() == ErrorKind::NotFound && round < ROUNDS => {
+                    vanished = true
+                }
                 Err(error) => damaged.push((id, error)),
             }
             if collector.is_full() {
@@ -91,7 +98,8 @@ pub(crate) async fn open(repository: &Repository, dir: &Path, cx: &Context) -> R
         let wanted = listed.clone();
         let (index, known) = blocking(dir, move |dir| assemble(dir, &wanted)).await?;
         // Another process may have removed files in between that it had made others of.
-        let is_whole = listed.iter().all(|id| known.contains(id) || damaged.iter().any(|(bad, _)| bad == id));
+        let is_whole =
+            listed.iter().all(|id| known.contains(id) || damaged.iter().any(|(bad, _)| bad == id));
         if is_whole && !vanished {
             assembled = Some(index);
             break;
@@ -152,7 +160,8 @@ fn size(segment: &Segment) -> u64 {
 }
 
 fn is_old(entry: &fs::DirEntry, now: Timestamp) -> bool {
-    let modified = entry.metadata().and_then(|metadata| metadata.modified()).map(Timestamp::try_from);
+    let modified =
+        entry.metadata().and_then(|metadata| metadata.modified()).map(Timestamp::try_from);
     modified.is_ok_and(|time| time.is_ok_and(|time| time.duration_until(now) > LEFT_BEHIND))
 }
 
@@ -160,8 +169,12 @@ fn known_objects(dir: &Path) -> std::io::Result<HashSet<IndexId>> {
     Ok(segments(dir)?.iter().flat_map(Segment::objects).collect())
 }
 
-/// One index of all files that hold something of these objects, and which of them those are; makes few files of many.
-pub(super) fn assemble(dir: &Path, listed: &HashSet<IndexId>) -> std::io::Result<(DiskIndex, HashSet<IndexId>)> {
+/// One index of all files that hold something of these objects, and which of them those are; makes
+/// few files of many.
+pub(super) fn assemble(
+    dir: &Path,
+    listed: &HashSet<IndexId>,
+) -> std::io::Result<(DiskIndex, HashSet<IndexId>)> {
     let mut chosen = choose(segments(dir)?, listed);
     let few = to_merge(&chosen);
     if few > 0 {
@@ -169,7 +182,11 @@ pub(super) fn assemble(dir: &Path, listed: &HashSet<IndexId>) -> std::io::Result
         let rest = chosen.len() - few;
         let parts: Vec<Part<'_>> = chosen[rest..].iter().map(Chosen::part).collect();
         merge(&parts, &path)?;
-        let merged = if chosen.iter().all(|one| one.segment.is_intact()) { Segment::open(&path) } else { None };
+        let merged = if chosen.iter().all(|one| one.segment.is_intact()) {
+            Segment::open(&path)
+        } else {
+            None
+        };
         let mut segments = Vec::new();
         if merged.is_some() {
             for old in chosen.drain(rest..) {
@@ -187,7 +204,14 @@ pub(super) fn assemble(dir: &Path, listed: &HashSet<IndexId>) -> std::io::Result
     let mut index = DiskIndex::default();
     let mut known = HashSet::new();
     for Chosen { segment, dead, counts, .. } in chosen {
-        known.extend(segment.objects().into_iter().zip(&counts).filter(|(_, counts)| **counts).map(|(id, _)| id));
+        known.extend(
+            segment
+                .objects()
+                .into_iter()
+                .zip(&counts)
+                .filter(|(_, counts)| **counts)
+                .map(|(id, _)| id),
+        );
         index.push(segment, dead, counts);
     }
     Ok((index, known))
@@ -215,8 +239,11 @@ fn choose(segments: Vec<Segment>, listed: &HashSet<IndexId>) -> Vec<Chosen> {
     let mut taken: HashSet<IndexId> = HashSet::new();
     let mut chosen = Vec::new();
     for segment in segments {
-        let counts: Vec<bool> =
-            segment.objects().into_iter().map(|id| listed.contains(&id) && taken.insert(id)).collect();
+        let counts: Vec<bool> = segment
+            .objects()
+            .into_iter()
+            .map(|id| listed.contains(&id) && taken.insert(id))
+            .collect();
         if !counts.contains(&true) {
             _ = fs::remove_file(segment.path());
             continue;
@@ -225,7 +252,9 @@ fn choose(segments: Vec<Segment>, listed: &HashSet<IndexId>) -> Vec<Chosen> {
         let mut count = 0;
         if counts.contains(&false) {
             for number in 0..segment.packs() {
-                let lives = segment.pack(number).is_some_and(|pack| counts.get(pack.object as usize) == Some(&true));
+                let lives = segment
+                    .pack(number)
+                    .is_some_and(|pack| counts.get(pack.object as usize) == Some(&true));
                 if !lives {
                     dead.insert(u64::from(number));
                     count += 1;
@@ -237,8 +266,9 @@ fn choose(segments: Vec<Segment>, listed: &HashSet<IndexId>) -> Vec<Chosen> {
     chosen
 }
 
-/// How many of the last (smallest) files are to become one: all but those that are much larger than what follows, so that a
-/// record is copied a few times only, however many backups there are. All of them, where much is dead.
+/// How many of the last (smallest) files are to become one: all but those that are much larger than
+/// what follows, so that a record is copied a few times only, however many backups there are. All
+/// of them, where much is dead.
 fn to_merge(chosen: &[Chosen]) -> usize {
     let packs: u64 = chosen.iter().map(|one| u64::from(one.segment.packs())).sum();
     let dead: u64 = chosen.iter().map(|one| u64::from(one.dead_packs)).sum();

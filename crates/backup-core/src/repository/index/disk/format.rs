@@ -4,10 +4,11 @@
 //!  header │ data records │ tree records │ data fence │ tree fence │ data filter │ tree filter │ packs │ objects │ checksums
 //! ```
 //!
-//! Records are sorted by the blob's name, packs by theirs. A fence says for every value of a name's first bits where its
-//! records begin. A filter is a Bloom filter in blocks of 64 bytes, one of which is looked at per name; the block follows
-//! from the name's first bits, so that filters, like everything else, are written from front to back. The file is a cache: its
-//! form may change with every version, and what is not understood is made anew.
+//! Records are sorted by the blob's name, packs by theirs. A fence says for every value of a name's
+//! first bits where its records begin. A filter is a Bloom filter in blocks of 64 bytes, one of
+//! which is looked at per name; the block follows from the name's first bits, so that filters, like
+//! everything else, are written from front to back. The file is a cache: its form may change with
+//! every version, and what is not understood is made anew.
 
 use std::cmp::Ordering;
 
@@ -163,7 +164,8 @@ impl Pack {
             Some(Mark { time: None }) => FLAGS[1],
             Some(_) => FLAGS[2],
         };
-        let (seconds, nanos) = time.map_or((0, 0), |time| (time.as_second(), time.subsec_nanosecond()));
+        let (seconds, nanos) =
+            time.map_or((0, 0), |time| (time.as_second(), time.subsec_nanosecond()));
         let mut out = [0; Self::LEN];
         out[..ID_LEN].copy_from_slice(self.id.as_bytes());
         let numbers = [self.object, self.blobs, self.end, self.size, flag, nanos.cast_unsigned()];
@@ -212,7 +214,8 @@ pub(super) fn fence_of(id: &[u8; ID_LEN], bits: u32) -> u64 {
     first_bits(id).checked_shr(64 - bits).unwrap_or(0)
 }
 
-/// Of so many records with the same first bits that a fence distinguishes, about so many have smaller names.
+/// Of so many records with the same first bits that a fence distinguishes, about so many have
+/// smaller names.
 pub(super) fn place_between_fences(id: &[u8; ID_LEN], bits: u32, records: u64) -> u64 {
     share(first_bits(id) << bits, records)
 }
@@ -246,8 +249,11 @@ pub(super) fn filter_block(id: &[u8; ID_LEN], blocks: u64) -> u64 {
 
 /// The bits of a name in its block.
 pub(super) fn filter_bits(id: &[u8; ID_LEN]) -> impl Iterator<Item = usize> {
-    // Bits of the name that have no part in the choice of the block; 6 are best for 12 bits per name.
-    id[16..28].chunks_exact(2).map(|pair| usize::from(u16::from_le_bytes([pair[0], pair[1]])) % (FILTER_BLOCK * 8))
+    // Bits of the name that have no part in the choice of the block; 6 are best for 12 bits per
+    // name.
+    id[16..28]
+        .chunks_exact(2)
+        .map(|pair| usize::from(u16::from_le_bytes([pair[0], pair[1]])) % (FILTER_BLOCK * 8))
 }
 
 #[cfg(test)]
@@ -256,31 +262,51 @@ mod tests {
 
     #[test]
     fn fences_have_bits_for_what_they_hold() {
-        assert_eq!((fence_bits(0), fence_bits(63), fence_bits(128), fence_bits(1 << 40)), (0, 0, 1, 22));
+        assert_eq!(
+            (fence_bits(0), fence_bits(63), fence_bits(128), fence_bits(1 << 40)),
+            (0, 0, 1, 22)
+        );
         let mut id = [0; ID_LEN];
         id[0] = 0b1010_0000;
         assert_eq!((fence_of(&id, 0), fence_of(&id, 1), fence_of(&id, 3)), (0, 1, 0b101));
         let places = [(0, 1000), (1, 1000), (2, 1000), (3, 1000), (0, 0)];
-        assert_eq!(places.map(|(bits, records)| place_between_fences(&id, bits, records)), [625, 250, 500, 0, 0]);
+        assert_eq!(
+            places.map(|(bits, records)| place_between_fences(&id, bits, records)),
+            [625, 250, 500, 0, 0]
+        );
     }
 
     #[test]
     fn what_is_written_is_read() {
         let record = Record { id: BlobId::digest(b"a"), pack: 1, offset: 2, len: 3, plain: 4 };
         assert_eq!(Record::decode(&record.encode()), Some(record));
-        for time in
-            [None, Some(Timestamp::new(1_700_000_000, 123_456_789).unwrap()), Some(Timestamp::new(-5, 0).unwrap())]
-        {
-            let pack =
-                Pack { id: PackId::digest(b"p"), object: 1, blobs: 2, end: 3, size: 4, mark: Some(Mark { time }) };
+        for time in [
+            None,
+            Some(Timestamp::new(1_700_000_000, 123_456_789).unwrap()),
+            Some(Timestamp::new(-5, 0).unwrap()),
+        ] {
+            let pack = Pack {
+                id: PackId::digest(b"p"),
+                object: 1,
+                blobs: 2,
+                end: 3,
+                size: 4,
+                mark: Some(Mark { time }),
+            };
             assert_eq!(Pack::decode(&pack.encode()), Some(pack));
             let unmarked = Pack { mark: None, ..pack };
             assert_eq!(Pack::decode(&unmarked.encode()), Some(unmarked));
         }
         let section = Section { at: u64::MAX, len: u64::MAX };
         let table = Table { records: section, fence: section, fence_bits: 22, filter: section };
-        let header =
-            Header { data: table, trees: table, packs: section, objects: section, checksums: section, checksum: 7 };
+        let header = Header {
+            data: table,
+            trees: table,
+            packs: section,
+            objects: section,
+            checksums: section,
+            checksum: 7,
+        };
         let mut page = header.encode().unwrap();
         assert_eq!(Header::decode(&page), Some(header));
         page[30] ^= 1;

@@ -1,4 +1,5 @@
-//! An index on disk: files of sorted records, mapped into memory, so that memory does not grow with the repository.
+//! An index on disk: files of sorted records, mapped into memory, so that memory does not grow with
+//! the repository.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -10,10 +11,11 @@
 //! | `tests.rs` | beside the index in memory |
 //! | `build.rs` | files from index objects, and one file from several |
 //!
-//! Index objects never change, and are named by their content: what a file says of one stays true. A file names the index
-//! objects that it holds; packs of objects that are gone count no more, objects that are new go into a new file, and when
-//! there are many files they become one. Files are written under another name and then renamed, never changed, and can be
-//! removed at any time: several processes share a directory without knowing of each other.
+//! Index objects never change, and are named by their content: what a file says of one stays true.
+//! A file names the index objects that it holds; packs of objects that are gone count no more,
+//! objects that are new go into a new file, and when there are many files they become one. Files
+//! are written under another name and then renamed, never changed, and can be removed at any time:
+//! several processes share a directory without knowing of each other.
 
 mod build;
 mod cache;
@@ -37,13 +39,14 @@ use crate::repository::reach::Bits;
 use format::Record;
 use segment::Segment;
 
-/// So many records are walked over before the memory that shows them is given back: some megabytes, and a few pages of every file.
+/// So many records are walked over before the memory that shows them is given back: some megabytes,
+/// and a few pages of every file.
 const WALKED: u64 = 1 << 16;
 /// Less than this is not worth being given back.
 const LITTLE: u64 = 16 << 20;
 
-/// A file, and which of its packs do not count: those of index objects that are gone or that an earlier file has as well, and
-/// second copies of a pack's listing.
+/// A file, and which of its packs do not count: those of index objects that are gone or that an
+/// earlier file has as well, and second copies of a pack's listing.
 #[derive(Debug)]
 struct Part {
     segment: Segment,
@@ -107,15 +110,22 @@ impl Part {
         if self.dead.contains(u64::from(number)) {
             return None;
         }
-        let before = self.dead_before.get(number as usize / 64)? + self.dead.before_in_word(u64::from(number));
+        let before = self.dead_before.get(number as usize / 64)?
+            + self.dead.before_in_word(u64::from(number));
         Some(self.first_pack + number - before)
     }
 
     /// The copies of a blob that count: place and record.
-    fn copies<'a>(&'a self, kind: BlobKind, id: &'a BlobId) -> impl Iterator<Item = (u64, Record)> + 'a {
+    fn copies<'a>(
+        &'a self,
+        kind: BlobKind,
+        id: &'a BlobId,
+    ) -> impl Iterator<Item = (u64, Record)> + 'a {
         let first = self.segment.find(kind, id).unwrap_or(u64::MAX);
         (first..self.segment.count(kind))
-            .map_while(move |at| Some((at, self.segment.record(kind, at).filter(|record| record.id == *id)?)))
+            .map_while(move |at| {
+                Some((at, self.segment.record(kind, at).filter(|record| record.id == *id)?))
+            })
             .filter(|(_, record)| !self.dead.contains(u64::from(record.pack)))
     }
 
@@ -140,10 +150,12 @@ impl DiskIndex {
         while let Some(pack) = segment.pack(number) {
             let same: Vec<u32> = segment.find_packs(&pack.id).collect();
             number += u32::try_from(same.len()).unwrap_or(1).max(1);
-            let live: Vec<u32> = same.into_iter().filter(|number| !dead.contains(u64::from(*number))).collect();
-            let marks = live.iter().filter_map(|number| segment.pack(*number)).map(|pack| pack.mark);
-            let (mark, listed) =
-                marks.fold((None, false), |(mark, listed), own| (mark.max(own), listed | own.is_none()));
+            let live: Vec<u32> =
+                same.into_iter().filter(|number| !dead.contains(u64::from(*number))).collect();
+            let marks =
+                live.iter().filter_map(|number| segment.pack(*number)).map(|pack| pack.mark);
+            let (mark, listed) = marks
+                .fold((None, false), |(mark, listed), own| (mark.max(own), listed | own.is_none()));
             let keep = match self.find_pack(&pack.id) {
                 Some((earlier, info)) if !live.is_empty() => {
                     self.combine(earlier, info.mark.max(mark), info.listed | listed);
@@ -161,8 +173,11 @@ impl DiskIndex {
         let mut part = Part::new(segment, dead, counts);
         (part.first_pack, part.first_slot) = (self.packs, self.slots);
         self.packs += part.packs;
-        self.slots += 2 * part.segment.count(BlobKind::Data).max(part.segment.count(BlobKind::Tree));
-        for number in (0..part.segment.packs()).filter(|number| !part.dead.contains(u64::from(*number))) {
+        self.slots +=
+            2 * part.segment.count(BlobKind::Data).max(part.segment.count(BlobKind::Tree));
+        for number in
+            (0..part.segment.packs()).filter(|number| !part.dead.contains(u64::from(*number)))
+        {
             self.blobs += part.segment.pack(number).map_or(0, |pack| pack.blobs as usize);
         }
         for (number, mark, listed) in several {
@@ -174,13 +189,19 @@ impl DiskIndex {
     }
 
     fn combine(&self, number: u32, mark: Option<Mark>, listed: bool) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).combined.insert(number, (mark, listed));
+        self.state
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .combined
+            .insert(number, (mark, listed));
     }
 
     fn find_pack(&self, id: &PackId) -> Option<(u32, PackInfo)> {
         self.parts.iter().find_map(|part| {
-            let (number, global) =
-                part.segment.find_packs(id).find_map(|number| Some((number, part.global(number)?)))?;
+            let (number, global) = part
+                .segment
+                .find_packs(id)
+                .find_map(|number| Some((number, part.global(number)?)))?;
             Some((global, self.info(part, number, global)?))
         })
     }
@@ -191,11 +212,15 @@ impl DiskIndex {
 
     /// All files at once, by name: the first copy of each name is the one whose place is its slot.
     fn for_each_in_files(&self, kind: BlobKind, f: &mut dyn FnMut(u64, u32, &PackedBlob)) {
-        let mut heads: Vec<Option<Copied>> = self.parts.iter().map(|part| part.next(kind, 0)).collect();
+        let mut heads: Vec<Option<Copied>> =
+            self.parts.iter().map(|part| part.next(kind, 0)).collect();
         // Of several that are equal that of the first file comes first.
         let name = |at: usize, copy: &Copied| Reverse((*copy.record.id.as_bytes(), at));
-        let mut names: BinaryHeap<Reverse<([u8; ID_LEN], usize)>> =
-            heads.iter().enumerate().filter_map(|(at, head)| Some(name(at, head.as_ref()?))).collect();
+        let mut names: BinaryHeap<Reverse<([u8; ID_LEN], usize)>> = heads
+            .iter()
+            .enumerate()
+            .filter_map(|(at, head)| Some(name(at, head.as_ref()?)))
+            .collect();
         let mut earlier: Option<(BlobId, u64)> = None;
         let mut walked = 0;
         while let Some(mut first) = names.peek_mut() {
@@ -230,15 +255,31 @@ impl DiskIndex {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let own = (pack.mark, pack.mark.is_none());
         let (mark, listed) = state.combined.get(&global).copied().unwrap_or(own);
-        Some(PackInfo { id: pack.id, blobs: pack.blobs, end: pack.end.into(), size: pack.size.into(), mark, listed })
+        Some(PackInfo {
+            id: pack.id,
+            blobs: pack.blobs,
+            end: pack.end.into(),
+            size: pack.size.into(),
+            mark,
+            listed,
+        })
     }
 
     /// Copies in files that are not hidden, each with its pack.
-    fn in_files<'a>(&'a self, kind: BlobKind, id: &'a BlobId) -> impl Iterator<Item = (Record, PackInfo)> + 'a {
+    fn in_files<'a>(
+        &'a self,
+        kind: BlobKind,
+        id: &'a BlobId,
+    ) -> impl Iterator<Item = (Record, PackInfo)> + 'a {
         self.parts.iter().flat_map(move |part| {
             part.copies(kind, id).filter_map(move |(_, record)| {
                 let global = part.global(record.pack)?;
-                let hidden = self.state.read().unwrap_or_else(PoisonError::into_inner).hidden.contains(global.into());
+                let hidden = self
+                    .state
+                    .read()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .hidden
+                    .contains(global.into());
                 if hidden { None } else { Some((record, self.info(part, record.pack, global)?)) }
             })
         })
@@ -253,13 +294,17 @@ impl BlobIndex for DiskIndex {
     fn find(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
         self.find_lasting(kind, id).or_else(|| {
             let marked = self.in_files(kind, id).next();
-            marked.map(|(record, pack)| location(kind, &record, &pack)).or_else(|| self.added.find(kind, id))
+            marked
+                .map(|(record, pack)| location(kind, &record, &pack))
+                .or_else(|| self.added.find(kind, id))
         })
     }
 
     fn find_lasting(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
         let lasting = self.in_files(kind, id).find(|(_, pack)| pack.mark.is_none());
-        lasting.map(|(record, pack)| location(kind, &record, &pack)).or_else(|| self.added.find_lasting(kind, id))
+        lasting
+            .map(|(record, pack)| location(kind, &record, &pack))
+            .or_else(|| self.added.find_lasting(kind, id))
     }
 
     fn find_all(&self, kind: BlobKind, id: &BlobId) -> Vec<BlobLocation> {
@@ -289,7 +334,8 @@ impl BlobIndex for DiskIndex {
             for (at, record) in part.copies(kind, id) {
                 slot = slot.or(Some(part.slot(kind, at)));
                 let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-                if part.global(record.pack).is_some_and(|pack| !state.hidden.contains(pack.into())) {
+                if part.global(record.pack).is_some_and(|pack| !state.hidden.contains(pack.into()))
+                {
                     return slot;
                 }
             }
@@ -309,7 +355,8 @@ impl BlobIndex for DiskIndex {
     }
 
     fn hide_packs(&self, packs: &[PackId]) {
-        let numbers: Vec<u32> = packs.iter().filter_map(|id| self.find_pack(id)).map(|(number, _)| number).collect();
+        let numbers: Vec<u32> =
+            packs.iter().filter_map(|id| self.find_pack(id)).map(|(number, _)| number).collect();
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         for number in numbers {
             state.hidden.insert(number.into());
@@ -335,7 +382,9 @@ impl BlobIndex for DiskIndex {
     fn for_each_pack(&self, f: &mut dyn FnMut(PackInfo)) {
         for part in &self.parts {
             for number in 0..part.segment.packs() {
-                if let Some(info) = part.global(number).and_then(|global| self.info(part, number, global)) {
+                if let Some(info) =
+                    part.global(number).and_then(|global| self.info(part, number, global))
+                {
                     f(info);
                 }
             }
@@ -347,7 +396,8 @@ impl BlobIndex for DiskIndex {
         for part in &self.parts {
             let objects = part.segment.objects();
             let listings = (0..part.segment.packs()).filter_map(|number| part.segment.pack(number));
-            for pack in listings.filter(|pack| part.counts.get(pack.object as usize) == Some(&true)) {
+            for pack in listings.filter(|pack| part.counts.get(pack.object as usize) == Some(&true))
+            {
                 if let Some(object) = objects.get(pack.object as usize) {
                     f(object, Listing { pack: pack.id, blobs: pack.blobs, mark: pack.mark });
                 }
@@ -363,7 +413,9 @@ impl BlobIndex for DiskIndex {
                         part.segment.release();
                     }
                     let Some(record) = part.segment.record(kind, at) else { continue };
-                    let Some(pack) = part.global(record.pack).and_then(|global| self.info(part, record.pack, global))
+                    let Some(pack) = part
+                        .global(record.pack)
+                        .and_then(|global| self.info(part, record.pack, global))
                     else {
                         continue;
                     };

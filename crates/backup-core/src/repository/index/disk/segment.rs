@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use memmap2::{Mmap, UncheckedAdvice};
 
 use super::format::{
-    BLOCK, FILTER_BLOCK, HEADER, Header, Pack, Record, Section, Table, fence_of, filter_bits, filter_block, object,
-    order, place_between_fences,
+    BLOCK, FILTER_BLOCK, HEADER, Header, Pack, Record, Section, Table, fence_of, filter_bits,
+    filter_block, object, order, place_between_fences,
 };
 use crate::format::BlobKind;
 use crate::id::{BlobId, ID_LEN, IndexId, PackId};
 
-/// A file of the cache. Everything it says was compared with its checksum; what does not hold is as if it were not there.
+/// A file of the cache. Everything it says was compared with its checksum; what does not hold is as
+/// if it were not there.
 #[derive(Debug)]
 pub(super) struct Segment {
     path: PathBuf,
@@ -26,10 +27,14 @@ pub(super) struct Segment {
 }
 
 /// Maps a file. It is written once, under another name, and never changed: only its name may go.
-#[expect(unsafe_code, reason = "mapping is what keeps 100 million records out of this process's own memory")]
+#[expect(
+    unsafe_code,
+    reason = "mapping is what keeps 100 million records out of this process's own memory"
+)]
 fn map(file: &File) -> std::io::Result<Mmap> {
-    // SAFETY: the directory is this user's own (mode 0700), and nobody changes or cuts a file of the cache after it got its
-    // name; a cache that somebody damages behind our back may end the process, and harms no repository.
+    // SAFETY: the directory is this user's own (mode 0700), and nobody changes or cuts a file of
+    // the cache after it got its name; a cache that somebody damages behind our back may end the
+    // process, and harms no repository.
     unsafe { Mmap::map(file) }
 }
 
@@ -40,19 +45,24 @@ impl Segment {
         let map = map(&file).ok()?;
         let header = Header::decode(map.get(..HEADER)?)?;
         let sums = slice(&map, header.checksums)?;
-        let blocks = usize::try_from(header.checksums.at).ok()?.checked_sub(HEADER)?.div_ceil(BLOCK);
+        let blocks =
+            usize::try_from(header.checksums.at).ok()?.checked_sub(HEADER)?.div_ceil(BLOCK);
         if crc32fast::hash(sums) != header.checksum || sums.len() != blocks * 4 {
             return None;
         }
         let checked = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        let segment = Self { path: path.to_owned(), map, header, checked, damaged: AtomicBool::new(false) };
+        let segment =
+            Self { path: path.to_owned(), map, header, checked, damaged: AtomicBool::new(false) };
         // Packs are counted and numbered: all of them, or none.
-        let sound = [segment.header.packs, segment.header.objects].into_iter().all(|section| segment.is_sound(section));
+        let sound = [segment.header.packs, segment.header.objects]
+            .into_iter()
+            .all(|section| segment.is_sound(section));
         sound.then_some(segment)
     }
 
     fn is_sound(&self, section: Section) -> bool {
-        usize::try_from(section.len).is_ok_and(|len| len == 0 || self.entry(section, 0, len).is_some())
+        usize::try_from(section.len)
+            .is_ok_and(|len| len == 0 || self.entry(section, 0, len).is_some())
     }
 
     /// Whether no damage was found so far.
@@ -61,9 +71,13 @@ impl Segment {
     }
 
     /// Gives back the memory that shows what was looked at; looking again brings it back.
-    #[expect(unsafe_code, reason = "the system counts what is mapped as this process's memory until it is short of it")]
+    #[expect(
+        unsafe_code,
+        reason = "the system counts what is mapped as this process's memory until it is short of it"
+    )]
     pub(super) fn release(&self) {
-        // SAFETY: the mapping is of a file and never written to: what is dropped is read from the file again. See `map`.
+        // SAFETY: the mapping is of a file and never written to: what is dropped is read from the
+        // file again. See `map`.
         _ = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 
@@ -105,7 +119,8 @@ impl Segment {
             if is_before { low = middle + 1 } else { high = middle }
         }
         let id = *id;
-        (low..self.packs()).take_while(move |number| self.pack(*number).is_some_and(|pack| pack.id == id))
+        (low..self.packs())
+            .take_while(move |number| self.pack(*number).is_some_and(|pack| pack.id == id))
     }
 
     /// The first record of a blob.
@@ -119,16 +134,22 @@ impl Segment {
         let Range { start: mut low, end: mut high } = self.narrow(table, range, id)?;
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.is_before(table.records, middle, id)? { low = middle + 1 } else { high = middle }
+            if self.is_before(table.records, middle, id)? {
+                low = middle + 1
+            } else {
+                high = middle
+            }
         }
         (low < table.count() && self.record(kind, low)?.id == *id).then_some(low)
     }
 
-    /// Where in a range between two fences the first record of a blob is, if it is there. Names are spread evenly, so that its place can
-    /// be guessed: what is looked at lies side by side, while halves of halves lie far apart.
+    /// Where in a range between two fences the first record of a blob is, if it is there. Names are
+    /// spread evenly, so that its place can be guessed: what is looked at lies side by side, while
+    /// halves of halves lie far apart.
     fn narrow(&self, table: &Table, range: Range<u64>, id: &BlobId) -> Option<Range<u64>> {
         let Range { start: mut low, end: mut high } = range;
-        let guess = low + place_between_fences(id.as_bytes(), table.fence_bits, high.saturating_sub(low));
+        let guess =
+            low + place_between_fences(id.as_bytes(), table.fence_bits, high.saturating_sub(low));
         let mut step = 2;
         if guess >= high {
             return Some(low..high);
@@ -166,7 +187,9 @@ impl Segment {
     fn may_contain(&self, filter: Section, id: &BlobId) -> bool {
         let block = filter_block(id.as_bytes(), filter.len / FILTER_BLOCK as u64);
         let bytes = self.entry(filter, block, FILTER_BLOCK);
-        bytes.is_some_and(|bytes| filter_bits(id.as_bytes()).all(|bit| bytes[bit / 8] & 1 << (bit % 8) != 0))
+        bytes.is_some_and(|bytes| {
+            filter_bits(id.as_bytes()).all(|bit| bytes[bit / 8] & 1 << (bit % 8) != 0)
+        })
     }
 
     fn fence(&self, section: Section, at: u64) -> Option<u64> {
@@ -198,12 +221,18 @@ impl Segment {
         let end = usize::try_from(self.header.checksums.at).unwrap_or(usize::MAX);
         let bytes = self.map.get(HEADER + block * BLOCK..(HEADER + (block + 1) * BLOCK).min(end));
         let sums = slice(&self.map, self.header.checksums).unwrap_or_default();
-        let sum = sums.get(block * 4..).and_then(|rest| rest.first_chunk().copied()).map(u32::from_le_bytes);
+        let sum = sums
+            .get(block * 4..)
+            .and_then(|rest| rest.first_chunk().copied())
+            .map(u32::from_le_bytes);
         let holds = sum.is_some() && bytes.map(crc32fast::hash) == sum;
         if holds {
             word.fetch_or(bit, Ordering::Relaxed);
         } else if !self.damaged.swap(true, Ordering::Relaxed) {
-            tracing::warn!("the index cache is damaged and will be made anew: {}", self.path.display());
+            tracing::warn!(
+                "the index cache is damaged and will be made anew: {}",
+                self.path.display()
+            );
             // The next run finds no file, and reads the index objects again.
             _ = std::fs::remove_file(&self.path);
         }

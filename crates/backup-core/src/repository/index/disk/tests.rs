@@ -18,7 +18,8 @@ fn blob_id(n: u32) -> BlobId {
     BlobId::digest(&n.to_le_bytes())
 }
 
-/// An index object with random packs; blobs come from a small range, so that some are there more than once.
+/// An index object with random packs; blobs come from a small range, so that some are there more
+/// than once.
 fn object(rng: &mut SmallRng, old: &[IndexPack]) -> IndexFile {
     let mut file = IndexFile::default();
     for _ in 0..rng.random_range(1..4) {
@@ -40,8 +41,15 @@ fn object(rng: &mut SmallRng, old: &[IndexPack]) -> IndexFile {
         match rng.random_range(0..4) {
             0 => file.packs.push(pack),
             1 => {
-                let time = rng.random_bool(0.5).then(|| Timestamp::from_second(rng.random_range(0..1000)).unwrap());
-                file.packs_to_delete.push(MarkedPack { id: pack.id, blobs: pack.blobs, time, size: None });
+                let time = rng
+                    .random_bool(0.5)
+                    .then(|| Timestamp::from_second(rng.random_range(0..1000)).unwrap());
+                file.packs_to_delete.push(MarkedPack {
+                    id: pack.id,
+                    blobs: pack.blobs,
+                    time,
+                    size: None,
+                });
             }
             _ => {}
         }
@@ -62,7 +70,11 @@ fn all_of(index: &dyn BlobIndex) -> (BTreeSet<String>, BTreeSet<String>, usize) 
     let mut slots: HashMap<u64, (BlobKind, BlobId)> = HashMap::new();
     index.for_each_copy(&mut |slot, pack, blob| {
         assert!(slot < index.slots());
-        assert_eq!(*slots.entry(slot).or_insert((blob.kind, blob.id)), (blob.kind, blob.id), "one slot for one blob");
+        assert_eq!(
+            *slots.entry(slot).or_insert((blob.kind, blob.id)),
+            (blob.kind, blob.id),
+            "one slot for one blob"
+        );
         copies.insert(format!("{} {blob:?}", packs[pack as usize]));
     });
     let names: HashSet<_> = slots.values().collect();
@@ -113,9 +125,15 @@ fn it_says_what_the_index_in_memory_says() {
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut objects: Vec<(IndexId, IndexFile)> = Vec::new();
         for round in 0..20_u32 {
-            let old: Vec<IndexPack> = objects.iter().flat_map(|(_, file)| file.packs.clone()).collect();
+            let old: Vec<IndexPack> =
+                objects.iter().flat_map(|(_, file)| file.packs.clone()).collect();
             let new: Vec<_> = (0..rng.random_range(1..5_u32))
-                .map(|n| (IndexId::digest(&[round.to_le_bytes(), n.to_le_bytes()].concat()), object(&mut rng, &old)))
+                .map(|n| {
+                    (
+                        IndexId::digest(&[round.to_le_bytes(), n.to_le_bytes()].concat()),
+                        object(&mut rng, &old),
+                    )
+                })
                 .collect();
             store(dir.path(), &new);
             objects.extend(new);
@@ -132,7 +150,8 @@ fn it_says_what_the_index_in_memory_says() {
             for index in [&disk as &dyn BlobIndex, &memory] {
                 let mut same = SmallRng::seed_from_u64(seed * 100 + u64::from(round));
                 add(index, &object(&mut same, &old));
-                let hidden: Vec<PackId> = old.iter().filter(|_| same.random_bool(0.1)).map(|pack| pack.id).collect();
+                let hidden: Vec<PackId> =
+                    old.iter().filter(|_| same.random_bool(0.1)).map(|pack| pack.id).collect();
                 index.hide_packs(&hidden);
             }
             assert_eq!(all_of(&disk), all_of(&memory), "seed {seed}, round {round}");
@@ -140,7 +159,11 @@ fn it_says_what_the_index_in_memory_says() {
                 if n % 50 == 0 {
                     disk.release();
                 }
-                assert_eq!(lookups(&disk, n), lookups(&memory, n), "seed {seed}, round {round}, blob {n}");
+                assert_eq!(
+                    lookups(&disk, n),
+                    lookups(&memory, n),
+                    "seed {seed}, round {round}, blob {n}"
+                );
             }
             assert!(disk.is_intact());
             let files = std::fs::read_dir(dir.path()).unwrap().count();
@@ -153,7 +176,8 @@ fn it_says_what_the_index_in_memory_says() {
 fn damage_is_noticed_and_makes_it_know_less_never_other_things() {
     let dir = tempfile::tempdir().unwrap();
     let mut rng = SmallRng::seed_from_u64(7);
-    let files: Vec<_> = (0..50_u32).map(|n| (IndexId::digest(&n.to_le_bytes()), object(&mut rng, &[]))).collect();
+    let files: Vec<_> =
+        (0..50_u32).map(|n| (IndexId::digest(&n.to_le_bytes()), object(&mut rng, &[]))).collect();
     store(dir.path(), &files);
     let path = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
     let sound = std::fs::read(&path).unwrap();
@@ -175,7 +199,10 @@ fn damage_is_noticed_and_makes_it_know_less_never_other_things() {
             }
         }
         let all_told = disk.len() == memory.len() && all_of(&disk) == all_of(&memory);
-        assert!(all_told || !disk.is_intact() || disk.is_empty(), "byte {at}: something is missing without a word");
+        assert!(
+            all_told || !disk.is_intact() || disk.is_empty(),
+            "byte {at}: something is missing without a word"
+        );
     }
     for len in (0..sound.len()).step_by(sound.len() / 50) {
         std::fs::write(&path, &sound[..len]).unwrap();
@@ -187,7 +214,8 @@ fn damage_is_noticed_and_makes_it_know_less_never_other_things() {
 fn what_is_damaged_is_not_made_part_of_what_looks_sound() {
     let dir = tempfile::tempdir().unwrap();
     let mut rng = SmallRng::seed_from_u64(11);
-    let files: Vec<_> = (0..8_u32).map(|n| (IndexId::digest(&n.to_le_bytes()), object(&mut rng, &[]))).collect();
+    let files: Vec<_> =
+        (0..8_u32).map(|n| (IndexId::digest(&n.to_le_bytes()), object(&mut rng, &[]))).collect();
     // As many files as objects: so many that they are put together.
     files.iter().for_each(|file| store(dir.path(), std::slice::from_ref(file)));
     let listed: HashSet<IndexId> = files.iter().map(|(id, _)| *id).collect();

@@ -6,12 +6,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::format::{
-    BLOCK, FILTER_BLOCK, HEADER, Header, NAMES_PER_BLOCK, Pack, Record, Section, Table, fence_bits, fence_of,
-    filter_bits, filter_block,
+    BLOCK, FILTER_BLOCK, HEADER, Header, NAMES_PER_BLOCK, Pack, Record, Section, Table, fence_bits,
+    fence_of, filter_bits, filter_block,
 };
 use crate::id::{ID_LEN, IndexId};
 
-/// Writes a file of the cache. Records come sorted, all of data before all of trees; then packs, sorted; then objects.
+/// Writes a file of the cache. Records come sorted, all of data before all of trees; then packs,
+/// sorted; then objects.
 #[derive(Debug)]
 pub(super) struct SegmentWriter {
     temporary: PathBuf,
@@ -44,7 +45,12 @@ impl SegmentWriter {
     }
 
     /// All records are written: packs and index objects follow. Gives the file its name.
-    pub(super) fn finish(mut self, packs: impl Iterator<Item = Pack>, objects: &[IndexId], path: &Path) -> Result<()> {
+    pub(super) fn finish(
+        mut self,
+        packs: impl Iterator<Item = Pack>,
+        objects: &[IndexId],
+        path: &Path,
+    ) -> Result<()> {
         let none = TableWriter::new(&self.temporary, 0, 0)?;
         self.header.trees = std::mem::replace(&mut self.table, none).finish(&mut self.out)?;
         let at = self.out.at;
@@ -61,7 +67,8 @@ impl SegmentWriter {
         self.header.checksums = Section { at: self.out.at, len: sums.len() as u64 };
         self.header.checksum = crc32fast::hash(&sums);
         self.out.file.write_all(&sums)?;
-        let page = self.header.encode().ok_or_else(|| std::io::Error::other("the header does not fit"))?;
+        let page =
+            self.header.encode().ok_or_else(|| std::io::Error::other("the header does not fit"))?;
         self.out.file.seek(SeekFrom::Start(0))?;
         self.out.file.write_all(&page)?;
         self.out.file.flush()?;
@@ -123,7 +130,8 @@ impl TableWriter {
     }
 }
 
-/// A filter on its way into a file of its own: names come sorted, and so do the blocks that they belong to.
+/// A filter on its way into a file of its own: names come sorted, and so do the blocks that they
+/// belong to.
 #[derive(Debug)]
 struct FilterWriter {
     file: BufWriter<File>,
@@ -135,7 +143,8 @@ struct FilterWriter {
 
 impl FilterWriter {
     fn new(beside: &Path, blocks: u64) -> Result<Self> {
-        let path = beside.with_extension(format!("filter-{}", hex::encode(rand::random::<[u8; 8]>())));
+        let path =
+            beside.with_extension(format!("filter-{}", hex::encode(rand::random::<[u8; 8]>())));
         let file = create(&path)?;
         // It needs no name, and must not be left behind.
         std::fs::remove_file(&path)?;

@@ -1,9 +1,11 @@
 //! A full snapshot made of one that builds on others, inside the repository: no server is asked.
 //!
-//! What incremental backups come to is put together once, by what a restore puts it together by: each page from the newest backup that
-//! has it, visibility maps in line with their tables. It is read as a source like any other, and so stored, verified and published as any
-//! other snapshot is. Files are cut where those of full backups are: what did not change since the full one is there already, and
-//! is only referred to. The log behind it stays what it is: only a server can apply it.
+//! What incremental backups come to is put together once, by what a restore puts it together by:
+//! each page from the newest backup that has it, visibility maps in line with their tables. It is
+//! read as a source like any other, and so stored, verified and published as any other snapshot is.
+//! Files are cut where those of full backups are: what did not change since the full one is there
+//! already, and is only referred to. The log behind it stays what it is: only a server can apply
+//! it.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -23,8 +25,9 @@ use backup_core::log;
 use backup_core::pipeline::{BackupOptions, BackupReport, backup};
 use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::{
-    BackupKind, BackupReader, BackupRequest, Checkpoint, Digest, LogReader, LogStart, Probe, RestoreReport,
-    RestoreRequest, Selection, Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+    BackupKind, BackupReader, BackupRequest, Checkpoint, Digest, LogReader, LogStart, Probe,
+    RestoreReport, RestoreRequest, Selection, Source, SourceCapabilities, SourceError,
+    SourceErrorKind, SourceIdentity, SourceResult,
 };
 use jiff::SignedDuration;
 
@@ -34,19 +37,20 @@ use super::super::layout::Layout;
 use super::super::lsn::Lsn;
 use super::Description;
 
-/// Stores what `snapshot` and those that it builds on come to as a new full snapshot of the same job. `options` say how blobs are
-/// stored, and who does it.
+/// Stores what `snapshot` and those that it builds on come to as a new full snapshot of the same
+/// job. `options` say how blobs are stored, and who does it.
 ///
 /// # Errors
-/// [`SourceErrorKind::Invalid`] if it builds on no other, or has damaged pages; those of reading it and of the repository. Then no
-/// snapshot is published.
+/// [`SourceErrorKind::Invalid`] if it builds on no other, or has damaged pages; those of reading it
+/// and of the repository. Then no snapshot is published.
 pub async fn synthetic_full(
     repository: &Repository,
     snapshot: &SnapshotReader,
     options: &BackupOptions,
     cx: &Context,
 ) -> backup_core::error::Result<BackupReport> {
-    let manifest = snapshot.manifest().await?.ok_or_else(|| malformed("the snapshot: it has no manifest"))?;
+    let manifest =
+        snapshot.manifest().await?.ok_or_else(|| malformed("the snapshot: it has no manifest"))?;
     let options = BackupOptions {
         job: manifest.job.clone(),
         kind: Some(BackupKind::Full),
@@ -95,7 +99,11 @@ impl Source for Folding {
         Ok(Probe::default())
     }
 
-    async fn open_backup(&self, cx: &Context, _request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        cx: &Context,
+        _request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         let (layout, description) = Description::read(&self.snapshot).await?;
         if description.increments == 0 {
             return Err(SourceError::new(
@@ -106,18 +114,28 @@ impl Source for Folding {
         }
         // What is made of it would no longer say what is missing.
         if let Some(reason) = crate::parent::incomplete(&self.snapshot) {
-            return Err(SourceError::new(SourceErrorKind::Invalid, reason).with_hint("make a full backup instead"));
+            return Err(SourceError::new(SourceErrorKind::Invalid, reason)
+                .with_hint("make a full backup instead"));
         }
         self.refuse_damaged(&layout, &description).await?;
         let checkpoint = self.checkpoint(&description)?;
         Ok(reader::open(cx, &self.snapshot, layout, description, checkpoint))
     }
 
-    async fn open_log(&self, _cx: &Context, _from: Option<&log::Position>) -> SourceResult<Box<dyn LogReader>> {
+    async fn open_log(
+        &self,
+        _cx: &Context,
+        _from: Option<&log::Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
         Err(unsupported())
     }
 
-    async fn restore(&self, _: &Context, _: &RestoreRequest, _: &SnapshotReader) -> SourceResult<RestoreReport> {
+    async fn restore(
+        &self,
+        _: &Context,
+        _: &RestoreRequest,
+        _: &SnapshotReader,
+    ) -> SourceResult<RestoreReport> {
         Err(unsupported())
     }
 
@@ -132,18 +150,20 @@ impl Folding {
         for layer in layout.layers(description.increments) {
             if self.snapshot.find(&layer.damage()).await?.is_some() {
                 let text = "the server found damaged pages when it was backed up";
-                return Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint("mend them, and back up again"));
+                return Err(SourceError::new(SourceErrorKind::Invalid, text)
+                    .with_hint("mend them, and back up again"));
             }
         }
         Ok(())
     }
 
-    /// The moment of the newest backup in it, whatever log is there as well. Listed behind that, so that later backups build on the
-    /// new one.
+    /// The moment of the newest backup in it, whatever log is there as well. Listed behind that, so
+    /// that later backups build on the new one.
     fn checkpoint(&self, description: &Description) -> SourceResult<Checkpoint> {
         let end: Lsn = description.end.parse().map_err(|_| malformed("cluster.json"))?;
         let made = &self.manifest.checkpoint;
-        let finished = self.snapshot.snapshot().x_log.as_ref().map_or(made.finished, |log| log.time);
+        let finished =
+            self.snapshot.snapshot().x_log.as_ref().map_or(made.finished, |log| log.time);
         let finished = finished.checked_add(SignedDuration::from_millis(1)).unwrap_or(finished);
         let at = log::Position::new(description.timeline.to_string(), end.0);
         Ok(Checkpoint {

@@ -1,5 +1,6 @@
-//! The content of a file that is put together, from its beginning to its end: for some of its blocks at a time, what is stored of them in
-//! each layer is fetched. Of each layer the last blob is kept: what changed lies close together there.
+//! The content of a file that is put together, from its beginning to its end: for some of its
+//! blocks at a time, what is stored of them in each layer is fetched. Of each layer the last blob
+//! is kept: what changed lies close together there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,11 +60,22 @@ impl<'a> Pieces<'a> {
             }
             if size != node.metadata.size {
                 let name = String::from_utf8_lossy(&node.name).into_owned();
-                return Err(malformed(format!("the snapshot: {name} has {size} of {} bytes", node.metadata.size)));
+                return Err(malformed(format!(
+                    "the snapshot: {name} has {size} of {} bytes",
+                    node.metadata.size
+                )));
             }
             layers.insert(*layer, Stored { blobs, size });
         }
-        Ok(Self { cx, snapshot, combined, layers, held: BTreeMap::new(), next: 0, end: len / BLOCK })
+        Ok(Self {
+            cx,
+            snapshot,
+            combined,
+            layers,
+            held: BTreeMap::new(),
+            next: 0,
+            end: len / BLOCK,
+        })
     }
 
     /// The next blocks, and the number of the first of them.
@@ -74,7 +86,8 @@ impl<'a> Pieces<'a> {
         self.cx.check_cancelled()?;
         let (first, end) = (self.next, self.end.min(self.next + WINDOW));
         self.next = end;
-        let places: Vec<Option<(u8, u64)>> = (first..end).map(|block| self.combined.place_of(block)).collect();
+        let places: Vec<Option<(u8, u64)>> =
+            (first..end).map(|block| self.combined.place_of(block)).collect();
         let mut needed: BTreeMap<Number, BlobId> = BTreeMap::new();
         for (layer, at) in places.iter().flatten() {
             let stored = self.stored(*layer)?;
@@ -111,7 +124,8 @@ impl<'a> Pieces<'a> {
             Ok(())
         };
         self.snapshot.fetch(self.cx, &blobs, handle).await?;
-        self.held.extend(std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner)));
+        self.held
+            .extend(std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner)));
         Ok(())
     }
 
@@ -120,7 +134,10 @@ impl<'a> Pieces<'a> {
         let stored = self.stored(layer)?;
         for number in stored.numbers(at)? {
             let begin = stored.blobs[number].0;
-            let data = self.held.get(&(layer, number)).ok_or_else(|| malformed("a relation's file: a part of it"))?;
+            let data = self
+                .held
+                .get(&(layer, number))
+                .ok_or_else(|| malformed("a relation's file: a part of it"))?;
             let from = at.max(begin);
             let to = (at + BLOCK).min(begin + data.len() as u64);
             let range = |offset: u64, len: usize| usize::try_from(offset).unwrap_or(len).min(len);
@@ -152,7 +169,8 @@ mod tests {
     fn blocks_are_found_in_blobs() {
         let blob = |byte: u8| format!("{byte:02x}").repeat(32).parse::<BlobId>().unwrap();
         // A head, then blocks that are cut anywhere.
-        let blobs = vec![(0, blob(1)), (100, blob(2)), (BLOCK + 100, blob(3)), (3 * BLOCK, blob(4))];
+        let blobs =
+            vec![(0, blob(1)), (100, blob(2)), (BLOCK + 100, blob(3)), (3 * BLOCK, blob(4))];
         let stored = Stored { blobs, size: 4 * BLOCK };
         assert_eq!(stored.numbers(0).unwrap(), 0..2);
         assert_eq!(stored.numbers(100).unwrap(), 1..2);

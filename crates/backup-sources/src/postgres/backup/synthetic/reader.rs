@@ -1,4 +1,5 @@
-//! The backup reader of a snapshot that is put together: the directories of all layers are gone through side by side, as a restore does it.
+//! The backup reader of a snapshot that is put together: the directories of all layers are gone
+//! through side by side, as a restore does it.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,8 +11,8 @@ use backup_core::format::{Node, Tree};
 use backup_core::id::BlobId;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupKind, BackupReader, Checkpoint, Chunking, Content, Entry, EntryPath, Facts, Item, Metadata, NodeKind,
-    SourceError, SourceErrorKind, SourceResult,
+    BackupKind, BackupReader, Checkpoint, Chunking, Content, Entry, EntryPath, Facts, Item,
+    Metadata, NodeKind, SourceError, SourceErrorKind, SourceResult,
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -46,8 +47,14 @@ pub(super) fn open(
 ) -> Box<dyn BackupReader> {
     let (feed, items) = Feed::new();
     let version = description.version;
-    let run =
-        Run { cx: cx.clone(), snapshot: snapshot.clone(), layout, description, feed, manifest: Manifest::default() };
+    let run = Run {
+        cx: cx.clone(),
+        snapshot: snapshot.clone(),
+        layout,
+        description,
+        feed,
+        manifest: Manifest::default(),
+    };
     let task = tokio::spawn(async move {
         let (cx, feed) = (run.cx.clone(), run.feed.clone());
         let done = tokio::select! {
@@ -80,13 +87,20 @@ impl BackupReader for Reader {
     }
 
     fn facts(&self) -> Facts {
-        Facts { kind: Some(BackupKind::Full), server_version: Some(version_text(self.version)), ..Facts::default() }
+        Facts {
+            kind: Some(BackupKind::Full),
+            server_version: Some(version_text(self.version)),
+            ..Facts::default()
+        }
     }
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
         match self.task.await {
             Ok(true) => Ok(self.checkpoint),
-            _ => Err(SourceError::new(SourceErrorKind::Unavailable, "putting the snapshot together was broken off")),
+            _ => Err(SourceError::new(
+                SourceErrorKind::Unavailable,
+                "putting the snapshot together was broken off",
+            )),
         }
     }
 
@@ -120,7 +134,8 @@ impl Run {
         let far: Vec<u32> = self.description.tablespaces.keys().copied().collect();
         for oid in far {
             let listed = format!("pg_tblspc/{oid}/");
-            waiting.push(self.top(&layers, |layer| layer.tablespace(oid), listed.as_bytes()).await?);
+            waiting
+                .push(self.top(&layers, |layer| layer.tablespace(oid), listed.as_bytes()).await?);
         }
         let mut like = None;
         for level in waiting.iter().flatten() {
@@ -152,13 +167,22 @@ impl Run {
     }
 
     /// Hands on the entry of a directory at the top; returns what files like its own have.
-    async fn directory(&self, path: &EntryPath, layers: &[Layout]) -> SourceResult<Option<Metadata>> {
+    async fn directory(
+        &self,
+        path: &EntryPath,
+        layers: &[Layout],
+    ) -> SourceResult<Option<Metadata>> {
         let Some(newest) = layers.last() else { return Ok(None) };
-        let below = path.as_bytes().strip_prefix(self.layout.cluster().as_bytes()).unwrap_or_default();
+        let below =
+            path.as_bytes().strip_prefix(self.layout.cluster().as_bytes()).unwrap_or_default();
         let stored = EntryPath::new([newest.cluster().as_bytes(), below].concat());
         let stored = stored.ok_or_else(|| malformed("a path in the data directory"))?;
         let Some(node) = self.snapshot.find(&stored).await? else { return Ok(None) };
-        let like = Metadata { uid: node.metadata.uid, gid: node.metadata.gid, ..Metadata::stream(self.cx.clock.now()) };
+        let like = Metadata {
+            uid: node.metadata.uid,
+            gid: node.metadata.gid,
+            ..Metadata::stream(self.cx.clock.now())
+        };
         self.entry(path.clone(), node.metadata).await?;
         Ok(Some(like))
     }
@@ -188,9 +212,12 @@ impl Run {
             match &node.metadata.kind {
                 NodeKind::Dir => {
                     self.entry(path.clone(), node.metadata.clone()).await?;
-                    let has_relations = level.has_relations || (level.listed.is_empty() && is_of_relations(&node.name));
-                    let older = older.iter().map(|tree| tree.get(&node.name).and_then(|node| node.subtree));
-                    let (listed, trees) = ([&listed[..], b"/"].concat(), older.chain([node.subtree]).collect());
+                    let has_relations = level.has_relations
+                        || (level.listed.is_empty() && is_of_relations(&node.name));
+                    let older =
+                        older.iter().map(|tree| tree.get(&node.name).and_then(|node| node.subtree));
+                    let (listed, trees) =
+                        ([&listed[..], b"/"].concat(), older.chain([node.subtree]).collect());
                     below.push(Level { path, listed, trees, has_relations });
                 }
                 NodeKind::Symlink { .. } => self.entry(path, node.metadata.clone()).await?,
@@ -206,19 +233,24 @@ impl Run {
         maps.enter(&dir, older.len(), nodes());
         self.look_at_maps(&mut maps, &mut chains).await?;
         for some in chains.chunks(TOGETHER) {
-            for (chain, combined) in some.iter().zip(combined(&self.cx, &self.snapshot, some).await?) {
+            for (chain, combined) in
+                some.iter().zip(combined(&self.cx, &self.snapshot, some).await?)
+            {
                 self.put_together(&level, chain, &combined, &maps, &dir).await?;
             }
         }
         Ok(below)
     }
 
-    /// Finds out what becomes of maps, which depends on where the pages of their tables come from. Maps come first.
+    /// Finds out what becomes of maps, which depends on where the pages of their tables come from.
+    /// Maps come first.
     async fn look_at_maps(&self, maps: &mut Maps, chains: &mut [Chain]) -> SourceResult<()> {
         chains.sort_by_key(|chain| !chain.is_map());
         if chains.first().is_some_and(Chain::is_map) {
             for some in chains.chunks(TOGETHER) {
-                for (chain, combined) in some.iter().zip(combined(&self.cx, &self.snapshot, some).await?) {
+                for (chain, combined) in
+                    some.iter().zip(combined(&self.cx, &self.snapshot, some).await?)
+                {
                     maps.put_together(&chain.name, &combined);
                 }
             }
@@ -234,10 +266,14 @@ impl Run {
         }
         if listed == LABEL {
             let text = content(&self.snapshot, node).await?;
-            let text = String::from_utf8(text).map_err(|_| malformed("the snapshot: its backup_label"))?;
+            let text =
+                String::from_utf8(text).map_err(|_| malformed("the snapshot: its backup_label"))?;
             let text = Bytes::from(label_of_full(&text));
             self.list(listed, text.len() as u64, &node.metadata, crc32c::crc32c(&text))?;
-            return self.feed.whole(path, node.metadata.clone(), Chunking::ContentDefined, text).await;
+            return self
+                .feed
+                .whole(path, node.metadata.clone(), Chunking::ContentDefined, text)
+                .await;
         }
         let size = node.metadata.size;
         let how = chunking(listed, listed.starts_with(b"pg_tblspc/"));
@@ -282,7 +318,9 @@ impl Run {
                 Ok(Some((first, mut bytes))) => {
                     if let Some(map) = map {
                         let pages = bytes.as_chunks_mut::<{ BLOCK as usize }>().0.iter_mut();
-                        (first..).zip(pages).for_each(|(number, page)| _ = map.mend_page(number, page));
+                        (first..)
+                            .zip(pages)
+                            .for_each(|(number, page)| _ = map.mend_page(number, page));
                     }
                     crc = crc32c::crc32c_append(crc, &bytes);
                     growing.push(bytes.into()).await
@@ -296,21 +334,30 @@ impl Run {
     }
 
     /// A line of the manifest.
-    fn list(&mut self, listed: &[u8], size: u64, metadata: &Metadata, crc: u32) -> SourceResult<()> {
+    fn list(
+        &mut self,
+        listed: &[u8],
+        size: u64,
+        metadata: &Metadata,
+        crc: u32,
+    ) -> SourceResult<()> {
         if listed.starts_with(LOG) {
             return Ok(());
         }
-        let path = std::str::from_utf8(listed).map_err(|_| malformed("a path in the data directory"))?;
+        let path =
+            std::str::from_utf8(listed).map_err(|_| malformed("a path in the data directory"))?;
         self.manifest.add(path, size, metadata.mtime, crc)
     }
 
-    /// What is said of it all: the manifest, configuration that lay elsewhere, what a restore has to know.
+    /// What is said of it all: the manifest, configuration that lay elsewhere, what a restore has
+    /// to know.
     async fn about(self, like: Metadata) -> SourceResult<()> {
         let Self { snapshot, layout, description, feed, manifest, .. } = &self;
         let place = |text: &str| text.parse().map_err(|_| malformed("cluster.json"));
         let cluster = Cluster {
             system_id: description.system_id.parse().map_err(|_| malformed("cluster.json"))?,
-            segments: Segments::of_size(description.wal_segment_size).ok_or_else(|| malformed("cluster.json"))?,
+            segments: Segments::of_size(description.wal_segment_size)
+                .ok_or_else(|| malformed("cluster.json"))?,
             version: description.version,
             refusal: None,
         };
@@ -325,7 +372,8 @@ impl Run {
             }
         }
         let full = Description { increments: 0, ..description.clone() };
-        let json = serde_json::to_vec_pretty(&full).map_err(|_| malformed("the description of the cluster"))?;
+        let json = serde_json::to_vec_pretty(&full)
+            .map_err(|_| malformed("the description of the cluster"))?;
         let metadata = Metadata::stream(like.mtime);
         feed.whole(layout.description(), metadata, Chunking::default(), json.into()).await
     }

@@ -19,7 +19,8 @@ use super::state::{Session, State};
 
 /// Bytes that are handed on at once.
 const PIECE: usize = 256 << 10;
-/// Bytes of a page. Other sizes exist only where somebody compiled them in, and give other parts, nothing worse.
+/// Bytes of a page. Other sizes exist only where somebody compiled them in, and give other parts,
+/// nothing worse.
 const PAGE: u64 = 8192;
 
 /// One file: the rows of a table, or those of a range of its pages.
@@ -59,7 +60,11 @@ pub(super) fn parts(
     let condition = table.condition.as_deref();
     let pages = (split / PAGE).clamp(1, u64::from(u32::MAX) / 2);
     let count = usize::try_from(table.size.div_ceil(pages * PAGE)).unwrap_or(1);
-    let is_whole = !can_split || !table.is_heap || table.columns.is_empty() || condition.is_some() || count < 2;
+    let is_whole = !can_split
+        || !table.is_heap
+        || table.columns.is_empty()
+        || condition.is_some()
+        || count < 2;
     if is_whole {
         // Also for tables whose columns are all computed, or that have none.
         let list = if columns.is_empty() { String::new() } else { format!(" ({columns})") };
@@ -76,7 +81,10 @@ pub(super) fn parts(
             // Writing to a string does not fail.
             _ = write!(bounds, " AND ctid < '({},0)'::tid", (number as u64 + 1) * pages);
         }
-        format!("COPY (SELECT {columns} FROM ONLY {} WHERE {bounds}) TO STDOUT{options}", table.sql())
+        format!(
+            "COPY (SELECT {columns} FROM ONLY {} WHERE {bounds}) TO STDOUT{options}",
+            table.sql()
+        )
     };
     (0..count).map(|number| part(Some(number), range(number), pages * PAGE)).collect()
 }
@@ -160,7 +168,10 @@ async fn end(state: &State, part: &Part, copying: Copying) -> SourceResult<()> {
     drop(rows);
     state.note_file(part.database, File { path: part.path.clone(), rows: count, bytes });
     let database = &state.databases[part.database];
-    let table = database.catalog.by_oid(part.table).filter(|table| part.is_first && table.condition.is_none());
+    let table = database
+        .catalog
+        .by_oid(part.table)
+        .filter(|table| part.is_first && table.condition.is_none());
     if let Some(table) = table.filter(|_| state.options.digests) {
         let found = digest::of_table(session.sql(), &table.sql()).await?;
         state.note_digest(part.database, table.oid, found);
@@ -197,7 +208,10 @@ mod tests {
         let found = parts(0, &table(3 * (1 << 20)), "UTF8", 1 << 20, 9, true);
         let sql: Vec<&str> = found.iter().map(|part| &*part.sql).collect();
         let of = |bounds: &str| {
-            format!("COPY (SELECT \"a\", \"B\" FROM ONLY \"s\".\"t\" WHERE {bounds}) TO STDOUT WITH (ENCODING 'UTF8')")
+            format!(
+                "COPY (SELECT \"a\", \"B\" FROM ONLY \"s\".\"t\" WHERE {bounds}) TO STDOUT WITH \
+                 (ENCODING 'UTF8')"
+            )
         };
         assert_eq!(
             sql,
@@ -207,19 +221,30 @@ mod tests {
                 of("ctid >= '(256,0)'::tid"),
             ]
         );
-        assert_eq!(found.iter().map(|part| part.is_first).collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(
+            found.iter().map(|part| part.is_first).collect::<Vec<_>>(),
+            [true, false, false]
+        );
     }
 
     #[test]
     fn others_are_read_as_a_whole() {
-        let whole = |table: &Relation, can_split| parts(0, table, "SQL_ASCII", 1 << 20, 9, can_split)[0].sql.clone();
+        let whole = |table: &Relation, can_split| {
+            parts(0, table, "SQL_ASCII", 1 << 20, 9, can_split)[0].sql.clone()
+        };
         assert_eq!(whole(&table(5 << 20), false), "COPY \"s\".\"t\" (\"a\", \"B\") TO STDOUT");
         assert_eq!(
             whole(&Relation { is_heap: false, ..table(5 << 20) }, true),
             "COPY \"s\".\"t\" (\"a\", \"B\") TO STDOUT"
         );
-        assert_eq!(whole(&Relation { columns: Vec::new(), ..table(0) }, true), "COPY \"s\".\"t\" TO STDOUT");
+        assert_eq!(
+            whole(&Relation { columns: Vec::new(), ..table(0) }, true),
+            "COPY \"s\".\"t\" TO STDOUT"
+        );
         let config = Relation { condition: Some("WHERE a > 1".to_owned()), ..table(5 << 20) };
-        assert_eq!(whole(&config, true), "COPY (SELECT \"a\", \"B\" FROM ONLY \"s\".\"t\" WHERE a > 1) TO STDOUT");
+        assert_eq!(
+            whole(&config, true),
+            "COPY (SELECT \"a\", \"B\" FROM ONLY \"s\".\"t\" WHERE a > 1) TO STDOUT"
+        );
     }
 }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use backup_core::context::Context;
 use backup_core::event::{Warning, WarningKind};
 use backup_core::source::{
-    BackupKind, BackupReader, BackupRequest, Checkpoint, Chunking, Content, Entry, EntryPath, Facts, Item, Metadata,
-    ObjectDigest, SourceError, SourceErrorKind, SourceResult,
+    BackupKind, BackupReader, BackupRequest, Checkpoint, Chunking, Content, Entry, EntryPath,
+    Facts, Item, Metadata, ObjectDigest, SourceError, SourceErrorKind, SourceResult,
 };
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
@@ -47,7 +47,8 @@ pub(in super::super) async fn open(
     let host = sql.host.clone();
     let (mut held, mut definitions) = (Vec::new(), Vec::new());
     for name in databases(&sql).await?.into_iter().filter(|name| filter.may_cover(name)) {
-        let (database, of_it) = Database::hold(cx, options, &filter, &programs, (&host, &name)).await?;
+        let (database, of_it) =
+            Database::hold(cx, options, &filter, &programs, (&host, &name)).await?;
         if !database.covered.is_empty() || filter.covers_database(&name) {
             held.push(database);
             definitions.push(of_it);
@@ -59,7 +60,8 @@ pub(in super::super) async fn open(
     let globals = globals(cx, options, &host, &programs).await?;
     if held.len() > 1 {
         cx.events.note(format!(
-            "Each of the {} databases is stored as it was at one moment of its own, within a second or so of each other.",
+            "Each of the {} databases is stored as it was at one moment of its own, within a \
+             second or so of each other.",
             held.len()
         ));
     }
@@ -100,7 +102,10 @@ async fn globals(
     cx.check_cancelled()?;
     match programs.globals(cx, options, host, database, false).await {
         Ok(text) => {
-            cx.events.note("Passwords of roles are not in the backup: reading them needs a superuser (pg_authid).");
+            cx.events.note(
+                "Passwords of roles are not in the backup: reading them needs a \
+                 superuser (pg_authid).",
+            );
             Ok(Some((text, false)))
         }
         Err(error) => Err(error),
@@ -129,7 +134,8 @@ enum Next {
 }
 
 impl Reader {
-    /// Puts the items in order: data first, the largest before others, then what depends on how reading it went.
+    /// Puts the items in order: data first, the largest before others, then what depends on how
+    /// reading it went.
     fn prepare(
         &mut self,
         globals: Option<String>,
@@ -140,16 +146,24 @@ impl Reader {
         self.items.push_back(Next::Directory(self.place.top()));
         self.items.extend(unmatched(&self.state.databases, filter).map(Next::Warning));
         let (mut data, mut last) = (Vec::new(), Vec::new());
-        for (at, (database, definitions)) in self.state.databases.iter().zip(definitions).enumerate() {
+        for (at, (database, definitions)) in
+            self.state.databases.iter().zip(definitions).enumerate()
+        {
             let here = self.place.database(&file_name(&database.name));
-            let text = |name: &str, text: String| Next::Text(here.join(name.as_bytes()), text.into());
-            self.items.extend(without_rows(database).into_iter().chain(mixed(database)).map(Next::Warning));
+            let text =
+                |name: &str, text: String| Next::Text(here.join(name.as_bytes()), text.into());
+            self.items.extend(
+                without_rows(database).into_iter().chain(mixed(database)).map(Next::Warning),
+            );
             self.items.push_back(Next::Directory(here.clone()));
             self.items.push_back(text("database.sql", definitions.database));
             self.items.push_back(text("pre-data.sql", definitions.before));
             self.items.push_back(text("post-data.sql", definitions.after));
             for part in parts(at, database, self.state.options.split_bytes, self.version) {
-                let path = part.path.split('/').fold(here.clone(), |path, name| path.join(name.as_bytes()));
+                let path = part
+                    .path
+                    .split('/')
+                    .fold(here.clone(), |path, name| path.join(name.as_bytes()));
                 data.push((part.size, Next::Data(path, part)));
             }
             if database.large_objects {
@@ -175,14 +189,20 @@ impl Reader {
     }
 }
 
-/// The files of all tables of a database. Before PostgreSQL 14 each range of pages is a scan of the whole table.
+/// The files of all tables of a database. Before PostgreSQL 14 each range of pages is a scan of the
+/// whole table.
 fn parts(at: usize, database: &Database, split: u64, version: u32) -> Vec<Part> {
     let tables = database.catalog.relations.iter().filter(|one| database.is_covered(one));
-    let tables: Vec<&Relation> = tables.filter(|one| one.kind == Kind::Table && database.has(one)).collect();
+    let tables: Vec<&Relation> =
+        tables.filter(|one| one.kind == Kind::Table && database.has(one)).collect();
     let can_split = version >= 140_000;
-    let files =
-        tables.len() + usize::try_from(tables.iter().map(|one| one.size / split.max(1)).sum::<u64>()).unwrap_or(0);
-    tables.iter().flat_map(|one| copy::parts(at, one, &database.encoding, split, files, can_split)).collect()
+    let files = tables.len()
+        + usize::try_from(tables.iter().map(|one| one.size / split.max(1)).sum::<u64>())
+            .unwrap_or(0);
+    tables
+        .iter()
+        .flat_map(|one| copy::parts(at, one, &database.encoding, split, files, can_split))
+        .collect()
 }
 
 /// What is meant and is not there: a misspelt name must not look like a backup.
@@ -190,7 +210,11 @@ fn unmatched(databases: &[Database], filter: &Filter) -> Option<Warning> {
     let names = databases.iter().flat_map(|database| {
         let name = &database.name;
         let schemas = database.catalog.schemas.iter().map(move |schema| format!("{name}.{schema}"));
-        let relations = database.catalog.relations.iter().map(move |one| format!("{name}.{}.{}", one.schema, one.name));
+        let relations = database
+            .catalog
+            .relations
+            .iter()
+            .map(move |one| format!("{name}.{}.{}", one.schema, one.name));
         let large_objects = format!("{name}.pg_catalog.pg_largeobject");
         schemas.chain(relations).chain([name.clone(), large_objects])
     });
@@ -203,20 +227,31 @@ fn unmatched(databases: &[Database], filter: &Filter) -> Option<Warning> {
     Some(Warning {
         kind: WarningKind::Other,
         path: String::new(),
-        message: format!("{what}: patterns are about database, database.schema and database.schema.table"),
+        message: format!(
+            "{what}: patterns are about database, database.schema and database.schema.table"
+        ),
     })
 }
 
 /// What of a standby, or of a copy, is not read.
 fn without_rows(database: &Database) -> Option<Warning> {
-    let missing = database.catalog.relations.iter().filter(|one| database.is_covered(one) && !database.has(one));
+    let missing = database
+        .catalog
+        .relations
+        .iter()
+        .filter(|one| database.is_covered(one) && !database.has(one));
     let names: Vec<String> = missing.map(Relation::sql).collect();
-    let more = if names.len() > NAMED { format!(" and {} more", names.len() - NAMED) } else { String::new() };
+    let more = if names.len() > NAMED {
+        format!(" and {} more", names.len() - NAMED)
+    } else {
+        String::new()
+    };
     (!names.is_empty()).then(|| Warning {
         kind: WarningKind::Other,
         path: database.name.clone(),
         message: format!(
-            "a standby or a restored copy has nothing of unlogged relations: {}{more} are without rows and values",
+            "a standby or a restored copy has nothing of unlogged relations: {}{more} are without \
+             rows and values",
             names[..names.len().min(NAMED)].join(", ")
         ),
     })
@@ -225,19 +260,28 @@ fn without_rows(database: &Database) -> Option<Warning> {
 /// Definitions that may be those of another moment than the rows, and may not fit each other.
 fn mixed(database: &Database) -> Option<Warning> {
     let message =
-        "definitions were changed all the time while pg_dump read them: some may be newer than the snapshot, and \
-         not fit the others; back up again when that is over"
+        "definitions were changed all the time while pg_dump read them: some may be newer than the \
+         snapshot, and not fit the others; back up again when that is over"
             .to_owned();
-    database.is_mixed.then(|| Warning { kind: WarningKind::Other, path: database.name.clone(), message })
+    database.is_mixed.then(|| Warning {
+        kind: WarningKind::Other,
+        path: database.name.clone(),
+        message,
+    })
 }
 
 /// Fails if the rows that were copied are not as many as the digest has counted.
-fn require_all(table: &Relation, files: &[manifest::File], digest: Option<&ObjectDigest>) -> SourceResult<()> {
+fn require_all(
+    table: &Relation,
+    files: &[manifest::File],
+    digest: Option<&ObjectDigest>,
+) -> SourceResult<()> {
     let rows: u64 = files.iter().map(|file| file.rows).sum();
     match digest.filter(|digest| digest.count != rows) {
         None => Ok(()),
         Some(digest) => {
-            let text = format!("{}: {rows} rows were read, and {} counted", table.sql(), digest.count);
+            let text =
+                format!("{}: {rows} rows were read, and {} counted", table.sql(), digest.count);
             Err(SourceError::new(SourceErrorKind::Mismatch, text))
         }
     }
@@ -248,7 +292,8 @@ async fn described(state: Arc<State>, version: u32, at: usize) -> SourceResult<B
     state.all_read().await?;
     state.require_locks(at).await?;
     let database = &state.databases[at];
-    let name_of = |oid: u32| database.catalog.by_oid(oid).map(|one| (one.schema.clone(), one.name.clone()));
+    let name_of =
+        |oid: u32| database.catalog.by_oid(oid).map(|one| (one.schema.clone(), one.name.clone()));
     let mut files: HashMap<u32, Vec<Part>> = HashMap::new();
     for part in parts(at, database, state.options.split_bytes, version) {
         files.entry(part.table).or_default().push(part);
@@ -260,7 +305,12 @@ async fn described(state: Arc<State>, version: u32, at: usize) -> SourceResult<B
         }
         let of_it = files.remove(&one.oid).unwrap_or_default();
         let of_it = of_it.into_iter().map(|part| {
-            let unread = || SourceError::new(SourceErrorKind::Unavailable, format!("{} was not read", part.path));
+            let unread = || {
+                SourceError::new(
+                    SourceErrorKind::Unavailable,
+                    format!("{} was not read", part.path),
+                )
+            };
             state.file(at, &part.path).ok_or_else(unread)
         });
         let of_it = of_it.collect::<SourceResult<Vec<_>>>()?;
@@ -303,7 +353,12 @@ impl BackupReader for Reader {
             Next::Warning(warning) => Item::Warning(warning),
             Next::Directory(path) => {
                 let metadata = Metadata::directory(self.started);
-                Item::Entry(Entry { path, metadata, content: Content::Empty, chunking: Chunking::default() })
+                Item::Entry(Entry {
+                    path,
+                    metadata,
+                    content: Content::Empty,
+                    chunking: Chunking::default(),
+                })
             }
             Next::Text(path, text) => self.file(path, stream::once(async { Ok(text) }).boxed()),
             Next::Data(path, part) => self.file(path, copy::content(&state, part)),
@@ -315,7 +370,9 @@ impl BackupReader for Reader {
                 };
                 self.file(path, stream::once(text).boxed())
             }
-            Next::Manifest(path, at) => self.file(path, stream::once(described(state, version, at)).boxed()),
+            Next::Manifest(path, at) => {
+                self.file(path, stream::once(described(state, version, at)).boxed())
+            }
         }))
     }
 

@@ -26,8 +26,8 @@ pub(super) struct State {
     pace: Pace,
     /// How many read at a time.
     permits: Arc<Semaphore>,
-    /// Sessions that have nothing to do, with the place of their database. With those on loan they are never more than read at a
-    /// time, of all databases together.
+    /// Sessions that have nothing to do, with the place of their database. With those on loan they
+    /// are never more than read at a time, of all databases together.
     idle: Mutex<Vec<(usize, Sql)>>,
     outcome: Mutex<Outcome>,
     /// Contents that are not read to their end yet.
@@ -71,7 +71,12 @@ impl Session {
 }
 
 impl State {
-    pub(super) fn new(cx: &Context, options: &LogicalOptions, selection: &Selection, databases: Vec<Database>) -> Self {
+    pub(super) fn new(
+        cx: &Context,
+        options: &LogicalOptions,
+        selection: &Selection,
+        databases: Vec<Database>,
+    ) -> Self {
         Self {
             cx: cx.clone(),
             options: options.clone(),
@@ -86,7 +91,10 @@ impl State {
     }
 
     /// Runs `work` until the caller cancels.
-    pub(super) async fn until_cancelled<T>(&self, work: impl Future<Output = SourceResult<T>>) -> SourceResult<T> {
+    pub(super) async fn until_cancelled<T>(
+        &self,
+        work: impl Future<Output = SourceResult<T>>,
+    ) -> SourceResult<T> {
         super::super::super::unless_cancelled(&self.cx, work).await
     }
 
@@ -101,7 +109,10 @@ impl State {
 
     /// A session under the snapshot of a database.
     pub(super) async fn session(&self, database: usize) -> SourceResult<Session> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| SourceError::cancelled())?;
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .map_err(|_| SourceError::cancelled())?;
         let idle = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             match idle.iter().position(|(of, _)| *of == database) {
@@ -134,25 +145,32 @@ impl State {
         self.give_back(session.lent, session.database).await
     }
 
-    /// Readers keep no locks that they do not need: all tables times all sessions would be more than servers have room for.
+    /// Readers keep no locks that they do not need: all tables times all sessions would be more
+    /// than servers have room for.
     async fn give_back(&self, lent: Lent, database: usize) -> SourceResult<()> {
         if let Lent::Reader(sql) = lent {
             let forgetting = sql.client.batch_execute(session::FORGET).await;
-            forgetting.map_err(|error| reading(&error, format!("reading {}", self.databases[database].name)))?;
+            forgetting.map_err(|error| {
+                reading(&error, format!("reading {}", self.databases[database].name))
+            })?;
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((database, sql));
         }
         Ok(())
     }
 
-    /// Fails if the locks of a database are gone: tables that were emptied or rewritten since look empty to readers, whatever their
-    /// snapshot.
+    /// Fails if the locks of a database are gone: tables that were emptied or rewritten since look
+    /// empty to readers, whatever their snapshot.
     pub(super) async fn require_locks(&self, database: usize) -> SourceResult<()> {
         let of = &self.databases[database];
         let asking = async { Ok(of.holder.lock().await.client.batch_execute("SELECT 1").await) };
         self.until_cancelled(asking).await?.map_err(|error| {
-            let text = format!("the session that kept the tables of {} locked has ended: {error}", of.name);
+            let text = format!(
+                "the session that kept the tables of {} locked has ended: {error}",
+                of.name
+            );
             SourceError::new(SourceErrorKind::Unavailable, text).with_hint(
-                "who ends sessions that are idle in a transaction (pg_terminate_backend, a firewall)? Then try again",
+                "who ends sessions that are idle in a transaction (pg_terminate_backend, a \
+                 firewall)? Then try again",
             )
         })
     }

@@ -1,5 +1,5 @@
-//! Dropping what is replaced. What something else depends on stays, and the restore fails: nothing is dropped along with it
-//! that nobody asked for.
+//! Dropping what is replaced. What something else depends on stays, and the restore fails: nothing
+//! is dropped along with it that nobody asked for.
 
 use backup_core::source::SourceResult;
 use tokio_postgres::Error;
@@ -11,16 +11,20 @@ use super::super::sql::quoted;
 use super::writer::Writer;
 
 /// Functions and types of a schema that is replaced as a whole.
-const OTHERS: &str = "SELECT 'ROUTINE ' || p.oid::regprocedure::text FROM pg_proc p \
-     WHERE p.pronamespace = $1::text::regnamespace AND NOT EXISTS (SELECT FROM pg_depend d \
-         WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e') \
-     UNION ALL SELECT CASE t.typtype WHEN 'd' THEN 'DOMAIN ' ELSE 'TYPE ' END || format('%I.%I', n.nspname, t.typname) \
-     FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace LEFT JOIN pg_class c ON c.oid = t.typrelid \
-     WHERE t.typnamespace = $1::text::regnamespace AND (t.typtype IN ('d', 'e', 'r') OR c.relkind = 'c') \
-     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')";
+const OTHERS: &str = "SELECT 'ROUTINE ' || p.oid::regprocedure::text FROM pg_proc p WHERE \
+                      p.pronamespace = $1::text::regnamespace AND NOT EXISTS (SELECT FROM \
+                      pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND \
+                      d.deptype = 'e') UNION ALL SELECT CASE t.typtype WHEN 'd' THEN 'DOMAIN ' \
+                      ELSE 'TYPE ' END || format('%I.%I', n.nspname, t.typname) FROM pg_type t \
+                      JOIN pg_namespace n ON n.oid = t.typnamespace LEFT JOIN pg_class c ON c.oid \
+                      = t.typrelid WHERE t.typnamespace = $1::text::regnamespace AND (t.typtype IN \
+                      ('d', 'e', 'r') OR c.relkind = 'c') AND NOT EXISTS (SELECT FROM pg_depend d \
+                      WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = \
+                      'e')";
 
-/// Drops what is restored, and in schemas that are restored as a whole everything, except for what the backup left out: that is
-/// nowhere else. Returns how many relations went that the snapshot does not have.
+/// Drops what is restored, and in schemas that are restored as a whole everything, except for what
+/// the backup left out: that is nowhere else. Returns how many relations went that the snapshot
+/// does not have.
 pub(super) async fn clear(writer: &Writer<'_>, catalog: &Catalog) -> SourceResult<u64> {
     let plan = writer.plan;
     let made = &plan.made;
@@ -39,10 +43,14 @@ pub(super) async fn clear(writer: &Writer<'_>, catalog: &Catalog) -> SourceResul
         !one.of_extension && (is_made || is_of_schema(one) || is_meant(one))
     };
     let going: Vec<&Relation> = catalog.relations.iter().filter(is_going).collect();
-    let others = going.iter().filter(|one| !made.contains(&(one.schema.clone(), one.name.clone()))).count();
+    let others =
+        going.iter().filter(|one| !made.contains(&(one.schema.clone(), one.name.clone()))).count();
     // Together, because they may refer to each other.
-    let tables: Vec<String> =
-        going.iter().filter(|one| matches!(one.kind, Kind::Table | Kind::Partitioned)).map(|one| one.sql()).collect();
+    let tables: Vec<String> = going
+        .iter()
+        .filter(|one| matches!(one.kind, Kind::Table | Kind::Partitioned))
+        .map(|one| one.sql())
+        .collect();
     let mut left = Vec::new();
     if !tables.is_empty() {
         left.push(format!("TABLE IF EXISTS {}", tables.join(", ")));
@@ -59,7 +67,9 @@ pub(super) async fn clear(writer: &Writer<'_>, catalog: &Catalog) -> SourceResul
     }
     for schema in schemas.keys().filter(|schema| catalog.schemas.contains(schema)) {
         let rows = writer.sql.client.query(OTHERS, &[&quoted(schema)]).await;
-        let found = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>());
+        let found = rows.and_then(|rows| {
+            rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()
+        });
         left.extend(found.map_err(|error| writing(&error, "looking for functions and types"))?);
     }
     drop_all(writer, left).await?;
@@ -76,7 +86,8 @@ async fn drop_all(writer: &Writer<'_>, mut left: Vec<String>) -> SourceResult<()
             writer.run("SAVEPOINT clear", doing).await?;
             match writer.sql.client.batch_execute(&format!("DROP {what}")).await {
                 Ok(()) => writer.run("RELEASE SAVEPOINT clear", doing).await?,
-                // Something depends on it, or it went with something else (a function with its type).
+                // Something depends on it, or it went with something else (a function with its
+                // type).
                 Err(error) if code_of(&error) == "2BP01" => {
                     writer.run("ROLLBACK TO SAVEPOINT clear", doing).await?;
                     kept.push(what);

@@ -47,7 +47,8 @@ impl Dump {
         known_form(dump.whole.form)?;
         for one in dump.whole.databases.iter().filter(|one| filter.may_cover(&one.name)) {
             let directory = dump.place.database(&one.directory);
-            let manifest: Database = manifest::decode(&read(snapshot, &directory.join(b"manifest.json")).await?)?;
+            let manifest: Database =
+                manifest::decode(&read(snapshot, &directory.join(b"manifest.json")).await?)?;
             known_form(manifest.form)?;
             let selection = Selection::new(manifest.include.clone(), manifest.exclude.clone())
                 .map_err(|error| malformed(format!("a manifest: {error}")))?;
@@ -74,7 +75,8 @@ impl Dump {
         stored: &Stored,
         path: &str,
     ) -> SourceResult<BoxStream<'static, SourceResult<Bytes>>> {
-        let path = path.split('/').fold(stored.directory.clone(), |path, name| path.join(name.as_bytes()));
+        let path =
+            path.split('/').fold(stored.directory.clone(), |path, name| path.join(name.as_bytes()));
         let node = self.snapshot.find(&path).await?.ok_or_else(|| missing(&path))?;
         Ok(self.snapshot.content(&node).map_err(SourceError::from).boxed())
     }
@@ -87,21 +89,29 @@ async fn place(snapshot: &SnapshotReader) -> SourceResult<Place> {
         let mut clusters = snapshot.walk_below(top.clone(), subtree);
         while let Some((path, _)) = clusters.next().await? {
             let place = Place::at(&path);
-            if path.parent().as_ref() == Some(&top) && snapshot.find(&place.manifest()).await?.is_some() {
+            if path.parent().as_ref() == Some(&top)
+                && snapshot.find(&place.manifest()).await?.is_some()
+            {
                 return Ok(place);
             }
         }
     }
-    Err(SourceError::new(SourceErrorKind::Invalid, "the snapshot holds no logical backup of PostgreSQL")
-        .with_hint("`backup ls` shows what it holds"))
+    Err(SourceError::new(
+        SourceErrorKind::Invalid,
+        "the snapshot holds no logical backup of PostgreSQL",
+    )
+    .with_hint("`backup ls` shows what it holds"))
 }
 
 fn known_form(form: u32) -> SourceResult<()> {
     if form == FORM {
         return Ok(());
     }
-    let error = SourceError::new(SourceErrorKind::Unsupported, format!("the backup is of form {form}"));
-    Err(error.with_hint("a newer version of this program made it: use that one, or psql as docs/postgres.md says"))
+    let error =
+        SourceError::new(SourceErrorKind::Unsupported, format!("the backup is of form {form}"));
+    Err(error.with_hint(
+        "a newer version of this program made it: use that one, or psql as docs/postgres.md says",
+    ))
 }
 
 fn missing(path: &EntryPath) -> SourceError {
@@ -118,5 +128,6 @@ async fn read(snapshot: &SnapshotReader, path: &EntryPath) -> SourceResult<Vec<u
 }
 
 async fn text(snapshot: &SnapshotReader, path: &EntryPath) -> SourceResult<String> {
-    String::from_utf8(read(snapshot, path).await?).map_err(|_| malformed(format!("{path}: it is not UTF-8")))
+    String::from_utf8(read(snapshot, path).await?)
+        .map_err(|_| malformed(format!("{path}: it is not UTF-8")))
 }

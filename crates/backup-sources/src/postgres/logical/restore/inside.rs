@@ -28,7 +28,11 @@ async fn open(job: &Job<'_>, database: &str) -> SourceResult<Sql> {
 }
 
 /// Writes what is wanted of a database into the one that is there.
-pub(super) async fn restore(job: &Job<'_>, plan: &Plan<'_>, report: &mut RestoreReport) -> SourceResult<()> {
+pub(super) async fn restore(
+    job: &Job<'_>,
+    plan: &Plan<'_>,
+    report: &mut RestoreReport,
+) -> SourceResult<()> {
     let sql = open(job, &plan.target).await?;
     let writer = Writer { job, plan, sql: &sql };
     writer.run("BEGIN", "beginning a transaction").await?;
@@ -37,7 +41,8 @@ pub(super) async fn restore(job: &Job<'_>, plan: &Plan<'_>, report: &mut Restore
         report.removed += clear::clear(&writer, &before).await?;
     }
     let catalog = Catalog::read(&sql, &plan.target).await?;
-    let there: HashSet<Relation> = catalog.relations.iter().map(|one| (one.schema.clone(), one.name.clone())).collect();
+    let there: HashSet<Relation> =
+        catalog.relations.iter().map(|one| (one.schema.clone(), one.name.clone())).collect();
     define(&writer, &catalog, &there, &plan.before, report).await?;
     // Rows that are merged meet the foreign keys that are there.
     for table in plan.in_order() {
@@ -57,7 +62,9 @@ pub(super) async fn restore(job: &Job<'_>, plan: &Plan<'_>, report: &mut Restore
     define(&writer, &catalog, &there, &plan.after, report).await?;
     for table in plan.tables.iter().filter(|table| !table.files.is_empty()) {
         let name = plan.name_of(table);
-        writer.run(&format!("ANALYZE {}", qualified(&name.0, &name.1)), "gathering statistics").await?;
+        writer
+            .run(&format!("ANALYZE {}", qualified(&name.0, &name.1)), "gathering statistics")
+            .await?;
         if verifies && !there.contains(&name) {
             report.verified_bytes += writer.verify(table).await?;
         }
@@ -66,14 +73,20 @@ pub(super) async fn restore(job: &Job<'_>, plan: &Plan<'_>, report: &mut Restore
     sql.client.batch_execute("COMMIT").await.map_err(|error| writing(&error, "committing"))
 }
 
-/// Digests are of texts in the encoding of their database: in another one every text with other letters would seem to be another.
+/// Digests are of texts in the encoding of their database: in another one every text with other
+/// letters would seem to be another.
 async fn can_compare(writer: &Writer<'_>, report: &mut RestoreReport) -> SourceResult<bool> {
-    let row = writer.sql.client.query_one("SELECT pg_catalog.current_setting('server_encoding')", &[]).await;
+    let row = writer
+        .sql
+        .client
+        .query_one("SELECT pg_catalog.current_setting('server_encoding')", &[])
+        .await;
     let found = row.and_then(|row| row.try_get::<_, String>(0));
     let found = found.map_err(|error| writing(&error, "looking at the target"))?;
     let known = writer.plan.stored.manifest.server_encoding.as_ref();
     let Some(other) = known.filter(|known| **known != found) else { return Ok(true) };
-    let text = format!("its encoding is {found}, and not {other}: what was written cannot be compared");
+    let text =
+        format!("its encoding is {found}, and not {other}: what was written cannot be compared");
     writer.job.cx.events.warn(WarningKind::Other, &*writer.plan.target, text);
     report.warnings += 1;
     Ok(false)
@@ -97,7 +110,9 @@ async fn define(
     let schemas: HashSet<&String> = plan.made.iter().map(|(schema, _)| schema).collect();
     for schema in schemas {
         if !catalog.schemas.contains(schema) {
-            writer.run(&format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema)), "creating schemas").await?;
+            writer
+                .run(&format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema)), "creating schemas")
+                .await?;
         }
     }
     for entry in entries {
@@ -109,7 +124,9 @@ async fn define(
         match entry.about() {
             Some((schema, name)) if there.contains(&plan.names.of(&schema, &name)) => continue,
             // Its index is there with its table.
-            Some(_) if entry.is_about_index() && writer.job.request.if_exists == IfExists::Merge => {
+            Some(_)
+                if entry.is_about_index() && writer.job.request.if_exists == IfExists::Merge =>
+            {
                 unless_there(writer, entry).await?;
             }
             Some(_) => writer.entry(entry).await?,
@@ -137,7 +154,9 @@ async fn unless_there(writer: &Writer<'_>, entry: &Entry<'_>) -> SourceResult<()
     for statement in writer.plan.statements(entry) {
         match writer.sql.client.batch_execute(&statement).await {
             Ok(()) => {}
-            Err(error) if matches!(code_of(&error), "42710" | "42723" | "42P06" | "42P07" | "55000") => {
+            Err(error)
+                if matches!(code_of(&error), "42710" | "42723" | "42P06" | "42P07" | "55000") =>
+            {
                 return writer.run("ROLLBACK TO SAVEPOINT entry", &doing).await;
             }
             Err(error) => return Err(writing(&error, doing)),
@@ -154,35 +173,50 @@ async fn merge(
     file: &super::super::manifest::File,
     catalog: &Catalog,
 ) -> SourceResult<u64> {
-    const KEY: &str = "SELECT a.attname::text FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid \
-         AND a.attnum = ANY (i.indkey) WHERE i.indrelid = $1 AND i.indisprimary";
+    const KEY: &str = "SELECT a.attname::text FROM pg_index i JOIN pg_attribute a ON a.attrelid = \
+                       i.indrelid AND a.attnum = ANY (i.indkey) WHERE i.indrelid = $1 AND \
+                       i.indisprimary";
     let target = qualified(&name.0, &name.1);
     let doing = format!("merging rows into {}.{}", name.0, name.1);
     let found = catalog.relations.iter().find(|one| (&one.schema, &one.name) == (&name.0, &name.1));
     let found = found.filter(|one| one.kind == Kind::Table).ok_or_else(|| {
         let text = format!("{}.{} is no table at the target", name.0, name.1);
-        SourceError::new(SourceErrorKind::TargetExists, text).with_hint("choose another name (--rename)")
+        SourceError::new(SourceErrorKind::TargetExists, text)
+            .with_hint("choose another name (--rename)")
     })?;
     let rows = writer.sql.client.query(KEY, &[&found.oid]).await;
-    let key = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>());
+    let key = rows
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>());
     let key = key.map_err(|error| writing(&error, &doing))?;
     if key.is_empty() {
-        let text = format!("{}.{} has no primary key, so that nothing can be merged into it", name.0, name.1);
+        let text = format!(
+            "{}.{} has no primary key, so that nothing can be merged into it",
+            name.0, name.1
+        );
         let error = SourceError::new(SourceErrorKind::TargetExists, text);
         return Err(error.with_hint("choose --if-exists replace, or another name (--rename)"));
     }
-    let list = |names: &mut dyn Iterator<Item = &String>| names.map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
+    let list = |names: &mut dyn Iterator<Item = &String>| {
+        names.map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+    };
     let columns = list(&mut table.columns.iter());
-    let make =
-        format!("CREATE TEMPORARY TABLE backup_merge ON COMMIT DROP AS SELECT {columns} FROM {target} WITH NO DATA");
+    let make = format!(
+        "CREATE TEMPORARY TABLE backup_merge ON COMMIT DROP AS SELECT {columns} FROM {target} WITH \
+         NO DATA"
+    );
     writer.run(&make, &doing).await?;
     let bytes = writer.copy(table, file, "pg_temp.backup_merge").await?;
     let others = table.columns.iter().filter(|name| !key.contains(name));
-    let changes: Vec<String> = others.map(|name| format!("{0} = excluded.{0}", quoted(name))).collect();
-    let change = if changes.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", changes.join(", ")) };
+    let changes: Vec<String> =
+        others.map(|name| format!("{0} = excluded.{0}", quoted(name))).collect();
+    let change = if changes.is_empty() {
+        "NOTHING".to_owned()
+    } else {
+        format!("UPDATE SET {}", changes.join(", "))
+    };
     let insert = format!(
-        "INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM pg_temp.backup_merge \
-         ON CONFLICT ({}) DO {change}; DROP TABLE pg_temp.backup_merge",
+        "INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM \
+         pg_temp.backup_merge ON CONFLICT ({}) DO {change}; DROP TABLE pg_temp.backup_merge",
         list(&mut key.iter())
     );
     writer.run(&insert, &doing).await?;

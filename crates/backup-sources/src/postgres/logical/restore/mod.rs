@@ -14,9 +14,10 @@
 //! | `clear.rs` | dropping what is replaced |
 //! | `writer.rs` | statements, rows, sequences, large objects |
 //!
-//! Nothing is visible before it is complete. A database that is not there, or is replaced, is written under another name and gets
-//! its own when all is in it; into a database that is there everything goes in one transaction. What an interrupted restore
-//! leaves is a database called `<name> (restoring)`, which the next one drops.
+//! Nothing is visible before it is complete. A database that is not there, or is replaced, is
+//! written under another name and gets its own when all is in it; into a database that is there
+//! everything goes in one transaction. What an interrupted restore leaves is a database called
+//! `<name> (restoring)`, which the next one drops.
 
 mod clear;
 mod dump;
@@ -31,7 +32,9 @@ mod writer;
 
 use backup_core::context::Context;
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{IfExists, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{
+    IfExists, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
+};
 
 use super::super::unless_cancelled;
 use super::filter::Filter;
@@ -70,17 +73,27 @@ pub(super) async fn restore(
     snapshot: &SnapshotReader,
 ) -> SourceResult<RestoreReport> {
     if request.log.is_some() {
-        let error = SourceError::new(SourceErrorKind::Unsupported, "no log can be applied to a logical backup");
+        let error = SourceError::new(
+            SourceErrorKind::Unsupported,
+            "no log can be applied to a logical backup",
+        );
         return Err(error.with_hint("restore it as it is, or restore a physical backup"));
     }
     let filter = Filter::new(&request.selection)?;
     let dump = unless_cancelled(cx, Dump::open(snapshot, &filter)).await?;
-    let plans =
-        dump.databases.iter().map(|stored| Plan::new(stored, &filter, options)).collect::<SourceResult<Vec<_>>>()?;
+    let plans = dump
+        .databases
+        .iter()
+        .map(|stored| Plan::new(stored, &filter, options))
+        .collect::<SourceResult<Vec<_>>>()?;
     let plans: Vec<Plan<'_>> = plans.into_iter().filter(|plan| !plan.is_empty()).collect();
     if plans.is_empty() {
-        let error = SourceError::new(SourceErrorKind::NotFound, "the snapshot has nothing of what is asked for");
-        return Err(error.with_hint("patterns are about database, database.schema and database.schema.table"));
+        let error = SourceError::new(
+            SourceErrorKind::NotFound,
+            "the snapshot has nothing of what is asked for",
+        );
+        return Err(error
+            .with_hint("patterns are about database, database.schema and database.schema.table"));
     }
     let server = unless_cancelled(cx, Server::open(options, &plans)).await?;
     let job = Job { cx, options, request, dump: &dump, server: &server };
@@ -90,12 +103,16 @@ pub(super) async fn restore(
     }
     if server.version / 10_000 < dump.whole.server_version / 10_000 {
         cx.events.note(format!(
-            "The target is PostgreSQL {}, older than the origin's {}: it may not understand all definitions.",
+            "The target is PostgreSQL {}, older than the origin's {}: it may not understand all \
+             definitions.",
             server.version / 10_000,
             dump.whole.server_version / 10_000
         ));
     }
-    let mut report = RestoreReport { warnings: remarks::remark(&job, &filter, &plans), ..RestoreReport::default() };
+    let mut report = RestoreReport {
+        warnings: remarks::remark(&job, &filter, &plans),
+        ..RestoreReport::default()
+    };
     if request.dry_run {
         plans.iter().for_each(|plan| count(plan, &mut report));
         return Ok(report);
@@ -116,7 +133,12 @@ pub(super) async fn restore(
 }
 
 /// What is there of the parts that were restored already, and what is not.
-fn told(error: SourceError, plan: &Plan<'_>, (way, has_dropped): (Way, bool), complete: u64) -> SourceError {
+fn told(
+    error: SourceError,
+    plan: &Plan<'_>,
+    (way, has_dropped): (Way, bool),
+    complete: u64,
+) -> SourceError {
     if error.kind() == SourceErrorKind::Cancelled {
         return error;
     }
@@ -124,7 +146,10 @@ fn told(error: SourceError, plan: &Plan<'_>, (way, has_dropped): (Way, bool), co
         // All of it is there, under the other name.
         Way::Whole if has_dropped => {
             let restored = server::restoring(&plan.target);
-            format!("{} was dropped, and its successor is complete but called {restored:?}: rename it", plan.target)
+            format!(
+                "{} was dropped, and its successor is complete but called {restored:?}: rename it",
+                plan.target
+            )
         }
         Way::Whole => format!("{} is as it was before", plan.target),
         Way::Inside => format!("nothing was changed in {}", plan.target),
@@ -150,14 +175,18 @@ async fn way(job: &Job<'_>, plan: &Plan<'_>) -> SourceResult<Way> {
         // What the backup left out is nowhere else.
         IfExists::Replace if plan.is_whole && plan.stored.manifest.whole => Ok(Way::Whole),
         IfExists::Fail if !in_the_way.is_empty() => {
-            let names: Vec<String> =
-                in_the_way.iter().take(NAMED).map(|(schema, name)| format!("{schema}.{name}")).collect();
+            let names: Vec<String> = in_the_way
+                .iter()
+                .take(NAMED)
+                .map(|(schema, name)| format!("{schema}.{name}"))
+                .collect();
             let more = in_the_way.len().saturating_sub(NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let text = format!("the database {} has {}{more} already", plan.target, names.join(", "));
+            let text =
+                format!("the database {} has {}{more} already", plan.target, names.join(", "));
             Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(
-                "choose --if-exists replace (drops and restores them) or merge (replaces rows of equal primary key and keeps \
-                 others), or other names (--rename)",
+                "choose --if-exists replace (drops and restores them) or merge (replaces rows of \
+                 equal primary key and keeps others), or other names (--rename)",
             ))
         }
         _ => Ok(Way::Inside),

@@ -7,13 +7,18 @@ use super::super::sql::Relation;
 use super::plan::Plan;
 
 impl<'a> Plan<'a> {
-    /// The tables, those first that foreign keys of others refer to. Those that refer to each other in a circle come as they are.
+    /// The tables, those first that foreign keys of others refer to. Those that refer to each other
+    /// in a circle come as they are.
     pub(super) fn in_order(&self) -> Vec<&'a Table> {
-        let above: HashMap<Relation, Relation> =
-            self.tables.iter().filter_map(|table| Some((of(table), table.partition_of.clone()?))).collect();
+        let above: HashMap<Relation, Relation> = self
+            .tables
+            .iter()
+            .filter_map(|table| Some((of(table), table.partition_of.clone()?)))
+            .collect();
         // Rows of a partitioned table are in its partitions, and its keys are theirs.
         let lineage = |table: &Table| {
-            std::iter::successors(Some(of(table)), |one| above.get(one).cloned()).collect::<Vec<Relation>>()
+            std::iter::successors(Some(of(table)), |one| above.get(one).cloned())
+                .collect::<Vec<Relation>>()
         };
         let mut parts: HashMap<Relation, Vec<&'a Table>> = HashMap::new();
         for table in &self.tables {
@@ -83,8 +88,10 @@ mod tests {
             "c" => vec![by_name("b")],
             _ => Vec::new(),
         };
-        let order: Vec<&str> =
-            sorted(&tables.iter().collect::<Vec<_>>(), referred).iter().map(|table| &*table.name).collect();
+        let order: Vec<&str> = sorted(&tables.iter().collect::<Vec<_>>(), referred)
+            .iter()
+            .map(|table| &*table.name)
+            .collect();
         assert_eq!(order, ["c", "b", "d", "a"]);
     }
 }

@@ -16,7 +16,8 @@ pub(super) struct Plan<'a> {
     pub(super) stored: &'a Stored,
     /// Its name at the target.
     pub(super) target: String,
-    /// Everything that the snapshot has of it. That is all there was only if the manifest says so, too.
+    /// Everything that the snapshot has of it. That is all there was only if the manifest says so,
+    /// too.
     pub(super) is_whole: bool,
     pub(super) tables: Vec<&'a Table>,
     pub(super) sequences: Vec<&'a Sequence>,
@@ -40,22 +41,35 @@ fn relation(schema: &str, name: &str) -> Relation {
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(stored: &'a Stored, filter: &Filter, options: &LogicalOptions) -> SourceResult<Self> {
+    pub(super) fn new(
+        stored: &'a Stored,
+        filter: &Filter,
+        options: &LogicalOptions,
+    ) -> SourceResult<Self> {
         let (manifest, database) = (&stored.manifest, &*stored.manifest.name);
         let (before, after) = (Script::parse(&stored.before), Script::parse(&stored.after));
         let covered = covered(stored, filter, &before);
-        let tables: Vec<&Table> =
-            manifest.tables.iter().filter(|table| covered.contains(&relation(&table.schema, &table.name))).collect();
-        let sequences: Vec<&Sequence> =
-            manifest.sequences.iter().filter(|one| covered.contains(&relation(&one.schema, &one.name))).collect();
+        let tables: Vec<&Table> = manifest
+            .tables
+            .iter()
+            .filter(|table| covered.contains(&relation(&table.schema, &table.name)))
+            .collect();
+        let sequences: Vec<&Sequence> = manifest
+            .sequences
+            .iter()
+            .filter(|one| covered.contains(&relation(&one.schema, &one.name)))
+            .collect();
         let indexes = indexes(&after);
-        let large_objects = manifest.large_objects.is_some() && filter.covers(database, "pg_catalog", "pg_largeobject");
+        let large_objects = manifest.large_objects.is_some()
+            && filter.covers(database, "pg_catalog", "pg_largeobject");
         let mut plan = Self {
             target: options.renames.database(database)?,
             is_whole: false,
             large_objects,
             names: NewNames::default(),
-            schemas: schemas(&before, &after).filter(|schema| filter.covers_schema(database, schema)).collect(),
+            schemas: schemas(&before, &after)
+                .filter(|schema| filter.covers_schema(database, schema))
+                .collect(),
             filter: filter.clone(),
             indexes,
             made: HashSet::new(),
@@ -67,7 +81,9 @@ impl<'a> Plan<'a> {
             sequences,
             stored,
         };
-        let is_all = |script: &Script<'_>| script.entries.iter().all(|entry| plan.wants(entry, &covered, filter));
+        let is_all = |script: &Script<'_>| {
+            script.entries.iter().all(|entry| plan.wants(entry, &covered, filter))
+        };
         plan.is_whole = filter.covers_database(database)
             && large_objects == manifest.large_objects.is_some()
             && is_all(&before)
@@ -85,7 +101,9 @@ impl<'a> Plan<'a> {
 
     pub(super) fn is_empty(&self) -> bool {
         let is_something = |entry: &&Entry<'_>| !entry.kind.is_empty();
-        !self.is_whole && !self.large_objects && self.before.iter().chain(&self.after).find(is_something).is_none()
+        !self.is_whole
+            && !self.large_objects
+            && self.before.iter().chain(&self.after).find(is_something).is_none()
     }
 
     /// Whether an entry belongs to what is restored.
@@ -95,7 +113,11 @@ impl<'a> Plan<'a> {
             return true;
         }
         if let Some(found) = entry.about() {
-            let of = if entry.is_about_index() { self.indexes.get(&found).unwrap_or(&found) } else { &found };
+            let of = if entry.is_about_index() {
+                self.indexes.get(&found).unwrap_or(&found)
+            } else {
+                &found
+            };
             // Both ends of an attachment.
             let other = if entry.kind == "TABLE ATTACH" { entry.refers_from() } else { None };
             return covered.contains(of) && other.is_none_or(|parent| covered.contains(&parent));
@@ -119,14 +141,17 @@ impl<'a> Plan<'a> {
             }
         }
         let relations: HashSet<&String> = names.known.iter().map(|(_, name)| name).collect();
-        names.ambiguous = names.schemas.keys().filter(|schema| relations.contains(schema)).cloned().collect();
+        names.ambiguous =
+            names.schemas.keys().filter(|schema| relations.contains(schema)).cloned().collect();
         for (schema, name) in covered {
             if let Some(renamed) = options.renames.relation(database, schema, name) {
                 names.relations.insert(relation(schema, name), renamed);
             }
         }
-        let owned =
-            self.sequences.iter().filter_map(|one| Some((relation(&one.schema, &one.name), one.owned_by.clone()?)));
+        let owned = self
+            .sequences
+            .iter()
+            .filter_map(|one| Some((relation(&one.schema, &one.name), one.owned_by.clone()?)));
         let indexes = self.indexes.iter().map(|(index, table)| (index.clone(), table.clone()));
         for (part, table) in owned.chain(indexes).collect::<Vec<_>>() {
             if names.relations.contains_key(&table) && !names.relations.contains_key(&part) {
@@ -137,13 +162,16 @@ impl<'a> Plan<'a> {
         names
     }
 
-    /// Everything that the snapshot has with a schema. Functions are called like `f(integer)` there.
+    /// Everything that the snapshot has with a schema. Functions are called like `f(integer)`
+    /// there.
     fn known(&self) -> HashSet<Relation> {
         let scripts = [Script::parse(&self.stored.before), Script::parse(&self.stored.after)];
         let entries = scripts.iter().flat_map(|script| &script.entries);
         let bare = |name: &str| name.split('(').next().unwrap_or_default().to_owned();
         entries
-            .flat_map(|entry| [relation(entry.schema, entry.name), relation(entry.schema, &bare(entry.name))])
+            .flat_map(|entry| {
+                [relation(entry.schema, entry.name), relation(entry.schema, &bare(entry.name))]
+            })
             .collect()
     }
 
@@ -152,12 +180,17 @@ impl<'a> Plan<'a> {
         self.names.of(&table.schema, &table.name)
     }
 
-    /// Schemas in which nothing may be left that the snapshot does not have, by their names at the target: restored with all in
-    /// them, as they were backed up.
+    /// Schemas in which nothing may be left that the snapshot does not have, by their names at the
+    /// target: restored with all in them, as they were backed up.
     pub(super) fn cleared(&self) -> HashMap<String, &str> {
         let manifest = &self.stored.manifest;
-        let is_whole = |schema: &&String| self.stored.backed_up.covers_schema(&manifest.name, schema);
-        self.schemas.iter().filter(is_whole).map(|schema| (self.names.schema(schema), &**schema)).collect()
+        let is_whole =
+            |schema: &&String| self.stored.backed_up.covers_schema(&manifest.name, schema);
+        self.schemas
+            .iter()
+            .filter(is_whole)
+            .map(|schema| (self.names.schema(schema), &**schema))
+            .collect()
     }
 
     /// The statements of an entry as the target gets them.
@@ -167,18 +200,26 @@ impl<'a> Plan<'a> {
         }
         let about = entry.about();
         let table = about.as_ref().map(|found| self.indexes.get(found).unwrap_or(found));
-        let wanted = entry.statements.iter().filter(|statement| self.owners || !sets_owner(statement));
+        let wanted =
+            entry.statements.iter().filter(|statement| self.owners || !sets_owner(statement));
         wanted.map(|statement| self.names.apply(statement, table)).collect()
     }
 
-    /// Why an entry cannot be made beside the relations of `others` (at the target), if it cannot: what ties a table to others
-    /// that are not restored with it.
-    pub(super) fn loose_end(&self, entry: &Entry<'_>, others: &HashSet<Relation>) -> Option<String> {
-        let (table, other) = (entry.about()?, entry.references().filter(|_| entry.kind == "FK CONSTRAINT")?);
+    /// Why an entry cannot be made beside the relations of `others` (at the target), if it cannot:
+    /// what ties a table to others that are not restored with it.
+    pub(super) fn loose_end(
+        &self,
+        entry: &Entry<'_>,
+        others: &HashSet<Relation>,
+    ) -> Option<String> {
+        let (table, other) =
+            (entry.about()?, entry.references().filter(|_| entry.kind == "FK CONSTRAINT")?);
         let is_there = |one: &Relation| others.contains(one) || self.made.contains(one);
         (!is_there(&self.names.of(&other.0, &other.1))).then(|| {
             let (of, to) = (format!("{}.{}", table.0, table.1), format!("{}.{}", other.0, other.1));
-            format!("a foreign key of {of} is left out: {to}, to which it refers, is not at the target")
+            format!(
+                "a foreign key of {of} is left out: {to}, to which it refers, is not at the target"
+            )
         })
     }
 
@@ -188,7 +229,8 @@ impl<'a> Plan<'a> {
             return HashSet::new();
         }
         let entries = self.before.iter().chain(&self.after);
-        let owners = entries.filter(|entry| entry.statements.iter().any(|statement| sets_owner(statement)));
+        let owners =
+            entries.filter(|entry| entry.statements.iter().any(|statement| sets_owner(statement)));
         owners.map(|entry| entry.owner).filter(|owner| !owner.is_empty()).collect()
     }
 }
@@ -208,15 +250,22 @@ fn covered(stored: &Stored, filter: &Filter, before: &Script<'_>) -> HashSet<Rel
     let above: HashMap<Relation, Relation> = manifest
         .tables
         .iter()
-        .filter_map(|table| Some((relation(&table.schema, &table.name), table.partition_of.clone()?)))
+        .filter_map(|table| {
+            Some((relation(&table.schema, &table.name), table.partition_of.clone()?))
+        })
         .chain(
-            manifest.sequences.iter().filter_map(|one| Some((relation(&one.schema, &one.name), one.owned_by.clone()?))),
+            manifest
+                .sequences
+                .iter()
+                .filter_map(|one| Some((relation(&one.schema, &one.name), one.owned_by.clone()?))),
         )
         .collect();
     let tables = manifest.tables.iter().map(|table| relation(&table.schema, &table.name));
     let sequences = manifest.sequences.iter().map(|one| relation(&one.schema, &one.name));
-    let others =
-        before.entries.iter().filter(|entry| matches!(entry.kind, "VIEW" | "MATERIALIZED VIEW" | "FOREIGN TABLE"));
+    let others = before
+        .entries
+        .iter()
+        .filter(|entry| matches!(entry.kind, "VIEW" | "MATERIALIZED VIEW" | "FOREIGN TABLE"));
     let others = others.map(|entry| relation(entry.schema, entry.name));
     let is_covered = |one: &Relation| {
         let mut at = Some(one);
@@ -235,12 +284,14 @@ fn covered(stored: &Stored, filter: &Filter, before: &Script<'_>) -> HashSet<Rel
 fn schemas(before: &Script<'_>, after: &Script<'_>) -> impl Iterator<Item = String> {
     let entries = before.entries.iter().chain(&after.entries);
     let named = entries.map(|entry| if entry.kind == "SCHEMA" { entry.name } else { entry.schema });
-    let found: HashSet<String> = named.filter(|schema| !schema.is_empty()).map(str::to_owned).collect();
+    let found: HashSet<String> =
+        named.filter(|schema| !schema.is_empty()).map(str::to_owned).collect();
     found.into_iter()
 }
 
 /// The tables of indexes, those of constraints among them.
 fn indexes(after: &Script<'_>) -> HashMap<Relation, Relation> {
     let made = after.entries.iter().filter(|entry| matches!(entry.kind, "INDEX" | "CONSTRAINT"));
-    made.filter_map(|entry| Some((relation(entry.schema, &entry.index()?), entry.about()?))).collect()
+    made.filter_map(|entry| Some((relation(entry.schema, &entry.index()?), entry.about()?)))
+        .collect()
 }

@@ -1,4 +1,5 @@
-//! What is said before anything is written: what was asked for and is not there, and what other names do not reach.
+//! What is said before anything is written: what was asked for and is not there, and what other
+//! names do not reach.
 
 use backup_core::event::WarningKind;
 
@@ -25,7 +26,8 @@ pub(super) fn remark(job: &Job<'_>, filter: &Filter, plans: &[Plan<'_>]) -> u64 
             let more = names.len().saturating_sub(NAMED);
             names.truncate(NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let text = "bodies of functions are text: these go on naming, and using, the schema that was renamed";
+            let text = "bodies of functions are text: these go on naming, and using, the schema \
+                        that was renamed";
             warn(&plan.target, format!("{text}: {}{more}", names.join(", ")));
         }
     }
@@ -47,8 +49,11 @@ fn below(stored: &Stored) -> Vec<String> {
     let tables = manifest.tables.iter().map(|table| (&*table.schema, &*table.name));
     let sequences = manifest.sequences.iter().map(|one| (&*one.schema, &*one.name));
     let large_objects = manifest.large_objects.map(|_| ("pg_catalog", "pg_largeobject"));
-    let mut names: Vec<String> =
-        tables.chain(sequences).chain(large_objects).map(|(schema, name)| format!("{schema}.{name}")).collect();
+    let mut names: Vec<String> = tables
+        .chain(sequences)
+        .chain(large_objects)
+        .map(|(schema, name)| format!("{schema}.{name}"))
+        .collect();
     for script in [&stored.before, &stored.after] {
         for entry in &Script::parse(script).entries {
             let schema = if entry.kind == "SCHEMA" { entry.name } else { entry.schema };
@@ -61,8 +66,10 @@ fn below(stored: &Stored) -> Vec<String> {
 /// Functions whose text names a schema that gets another name.
 fn keeping_names(plan: &Plan<'_>) -> Vec<String> {
     let schemas = plan.names.schemas.keys();
-    let old: Vec<String> = schemas.flat_map(|schema| [format!("{schema}."), format!("{}.", quoted(schema))]).collect();
-    let functions = plan.before.iter().filter(|entry| matches!(entry.kind, "FUNCTION" | "PROCEDURE"));
+    let old: Vec<String> =
+        schemas.flat_map(|schema| [format!("{schema}."), format!("{}.", quoted(schema))]).collect();
+    let functions =
+        plan.before.iter().filter(|entry| matches!(entry.kind, "FUNCTION" | "PROCEDURE"));
     let names_old = |statement: &&str| {
         let mut texts = tokens(statement).filter(|token| token.kind == Kind::Text);
         texts.any(|token| old.iter().any(|name| token.text.contains(name)))

@@ -15,15 +15,17 @@ const FOREIGN: [&str; 6] = ["pg_", "rds_", "cloudsql", "azure_", "azuresu", "all
 /// Those of services, by their whole names.
 const FOREIGN_NAMES: [&str; 3] = ["rdsadmin", "rdsrepladmin", "rdstopmgr"];
 
-/// Creates roles that `globals.sql` has and the target has not, with their passwords, settings and memberships. Returns how
-/// many warnings there were.
+/// Creates roles that `globals.sql` has and the target has not, with their passwords, settings and
+/// memberships. Returns how many warnings there were.
 pub(super) async fn create_missing(job: &Job<'_>) -> SourceResult<u64> {
     if job.dump.whole.passwords.is_none() {
         return Ok(0);
     }
     let text = job.dump.globals().await?;
     let there: HashSet<&str> = job.server.roles.iter().map(String::as_str).collect();
-    let is_foreign = |name: &str| FOREIGN_NAMES.contains(&name) || FOREIGN.iter().any(|begin| name.starts_with(begin));
+    let is_foreign = |name: &str| {
+        FOREIGN_NAMES.contains(&name) || FOREIGN.iter().any(|begin| name.starts_with(begin))
+    };
     let is_ours = |name: &str| !there.contains(name) && !is_foreign(name);
     let (mut made, mut warnings) = (HashSet::new(), 0);
     for statement in Script::parse(&text).entries.iter().flat_map(|entry| &entry.statements) {
@@ -45,7 +47,11 @@ pub(super) async fn create_missing(job: &Job<'_>) -> SourceResult<u64> {
 /// The role that a statement makes or changes: of a membership, the member.
 fn concerned(said: &[Token<'_>]) -> Option<String> {
     match said {
-        [first, second, role, ..] if (first.is("CREATE") || first.is("ALTER")) && second.is("ROLE") => role.name(),
+        [first, second, role, ..]
+            if (first.is("CREATE") || first.is("ALTER")) && second.is("ROLE") =>
+        {
+            role.name()
+        }
         [first, ..] if first.is("GRANT") && !said.iter().any(|token| token.is("ON")) => {
             let to = said.iter().position(|token| token.is("TO"))?;
             said.get(to + 1)?.name()
@@ -57,7 +63,9 @@ fn concerned(said: &[Token<'_>]) -> Option<String> {
 /// Fails if somebody who owns something of what is restored is not at the target.
 pub(super) async fn require_owners(job: &Job<'_>, plans: &[Plan<'_>]) -> SourceResult<()> {
     let rows = job.server.sql.client.query("SELECT rolname::text FROM pg_roles", &[]).await;
-    let there = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect::<Result<HashSet<String>, _>>());
+    let there = rows.and_then(|rows| {
+        rows.iter().map(|row| row.try_get(0)).collect::<Result<HashSet<String>, _>>()
+    });
     let there = there.map_err(|error| writing(&error, "looking at the target"))?;
     let mut missing: Vec<&str> = plans
         .iter()
@@ -71,7 +79,12 @@ pub(super) async fn require_owners(job: &Job<'_>, plans: &[Plan<'_>]) -> SourceR
         return Ok(());
     }
     missing.truncate(NAMED);
-    let text = format!("the target has no role {}, which owns something of what is restored", missing.join(", "));
-    Err(SourceError::new(SourceErrorKind::Target, text)
-        .with_hint("create it (globals.sql of the snapshot says how), or leave owners and grants out (--no-owner, --no-privileges)"))
+    let text = format!(
+        "the target has no role {}, which owns something of what is restored",
+        missing.join(", ")
+    );
+    Err(SourceError::new(SourceErrorKind::Target, text).with_hint(
+        "create it (globals.sql of the snapshot says how), or leave owners and grants \
+         out (--no-owner, --no-privileges)",
+    ))
 }

@@ -46,7 +46,9 @@ impl Server {
         };
         let names = async |asking: &str| {
             let rows = sql.client.query(asking, &[]).await;
-            let names = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>());
+            let names = rows.and_then(|rows| {
+                rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()
+            });
             names.map_err(|error| writing(&error, "looking at the target"))
         };
         let version = names("SELECT pg_catalog.current_setting('server_version_num')").await?;
@@ -70,18 +72,26 @@ impl Server {
         self.sql.client.batch_execute(statement).await.map_err(|error| writing(&error, doing))
     }
 
-    /// Makes the database that a plan is written to, under a name that says that it is not complete. One that an earlier restore has
-    /// left is dropped.
-    pub(super) async fn create(&self, plan: &Plan<'_>, options: &LogicalOptions) -> SourceResult<String> {
+    /// Makes the database that a plan is written to, under a name that says that it is not
+    /// complete. One that an earlier restore has left is dropped.
+    pub(super) async fn create(
+        &self,
+        plan: &Plan<'_>,
+        options: &LogicalOptions,
+    ) -> SourceResult<String> {
         let name = restoring(&plan.target);
         self.lock(&name).await?;
         self.refuse_foreign(options, &name).await?;
         let doing = format!("creating the database {name}");
-        self.run(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&name)), &doing).await?;
+        self.run(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&name)), &doing)
+            .await?;
         let script = Script::parse(&plan.stored.database);
         let made = script.entries.iter().find(|entry| entry.kind == "DATABASE");
         let create = made.and_then(|entry| entry.statements.first()).ok_or_else(|| {
-            SourceError::new(SourceErrorKind::Mismatch, "database.sql does not say how to create the database")
+            SourceError::new(
+                SourceErrorKind::Mismatch,
+                "database.sql does not say how to create the database",
+            )
         })?;
         let mut create = for_database(create, &name);
         if self.version < 150_000 {
@@ -89,7 +99,8 @@ impl Server {
             create = create.replace(" LOCALE_PROVIDER = libc", "");
         }
         self.run(&create, &doing).await?;
-        self.run(&format!("COMMENT ON DATABASE {} IS {}", quoted(&name), literal(MARK)), &doing).await?;
+        self.run(&format!("COMMENT ON DATABASE {} IS {}", quoted(&name), literal(MARK)), &doing)
+            .await?;
         Ok(name)
     }
 
@@ -106,15 +117,21 @@ impl Server {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let error = SourceError::new(SourceErrorKind::TargetExists, format!("another restore writes {name}"));
+        let error = SourceError::new(
+            SourceErrorKind::TargetExists,
+            format!("another restore writes {name}"),
+        );
         Err(error.with_hint("wait for its end"))
     }
 
-    /// One of the name that is not ours is left alone. One without a mark may be ours, if we were stopped just then; it is empty.
+    /// One of the name that is not ours is left alone. One without a mark may be ours, if we were
+    /// stopped just then; it is empty.
     async fn refuse_foreign(&self, options: &LogicalOptions, name: &str) -> SourceResult<()> {
-        let asking = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1";
+        let asking =
+            "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1";
         let row = self.sql.client.query_opt(asking, &[&name]).await;
-        let comment = row.and_then(|row| row.map(|row| row.try_get::<_, Option<String>>(0)).transpose());
+        let comment =
+            row.and_then(|row| row.map(|row| row.try_get::<_, Option<String>>(0)).transpose());
         match comment.map_err(|error| writing(&error, "looking at the target"))? {
             None => return Ok(()),
             Some(Some(comment)) if comment == MARK => return Ok(()),
@@ -126,11 +143,15 @@ impl Server {
             }
             Some(_) => {}
         }
-        Err(SourceError::new(SourceErrorKind::TargetExists, format!("the database {name} is in the way"))
-            .with_hint("it was not made by this program: rename or drop it"))
+        Err(SourceError::new(
+            SourceErrorKind::TargetExists,
+            format!("the database {name} is in the way"),
+        )
+        .with_hint("it was not made by this program: rename or drop it"))
     }
 
-    /// Settings, grants and comment of the database, which must not disturb while it is written, and its name.
+    /// Settings, grants and comment of the database, which must not disturb while it is written,
+    /// and its name.
     fn last_words(plan: &Plan<'_>, name: &str, options: &LogicalOptions) -> Vec<String> {
         let mut words = vec![format!("COMMENT ON DATABASE {} IS NULL", quoted(name))];
         for entry in &Script::parse(&plan.stored.database).entries {
@@ -148,16 +169,22 @@ impl Server {
         words
     }
 
-    /// Puts a database in the place of the one of that name, if there is one. Our own sessions in it have ended, but the server may
-    /// not have noticed.
-    pub(super) async fn exchange(&self, plan: &Plan<'_>, name: &str, options: &LogicalOptions) -> SourceResult<()> {
+    /// Puts a database in the place of the one of that name, if there is one. Our own sessions in
+    /// it have ended, but the server may not have noticed.
+    pub(super) async fn exchange(
+        &self,
+        plan: &Plan<'_>,
+        name: &str,
+        options: &LogicalOptions,
+    ) -> SourceResult<()> {
         let (target, doing) = (&plan.target, format!("putting {} in its place", plan.target));
         if self.has(target) {
             // Later would be too late: nobody can rename a database while somebody is in it.
             self.require_alone(name).await?;
             let no_template = format!("ALTER DATABASE {} IS_TEMPLATE false", quoted(target));
             self.run(&no_template, &doing).await?;
-            self.run(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(target)), &doing).await?;
+            self.run(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(target)), &doing)
+                .await?;
             self.has_dropped.store(true, Ordering::Relaxed);
         }
         let done = self.take_its_place(plan, name, options, &doing).await;
@@ -167,20 +194,26 @@ impl Server {
         done
     }
 
-    /// Waits until nobody is in a database, as the server sees it. Processes of the server's own give way.
+    /// Waits until nobody is in a database, as the server sees it. Processes of the server's own
+    /// give way.
     async fn require_alone(&self, name: &str) -> SourceResult<()> {
-        let asking = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND usesysid IS NOT NULL";
+        let asking =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND usesysid IS NOT NULL";
         let started = std::time::Instant::now();
         while started.elapsed() < ENDING {
             let row = self.sql.client.query_one(asking, &[&name]).await;
-            let count: i64 =
-                row.and_then(|row| row.try_get(0)).map_err(|error| writing(&error, "looking at the target"))?;
+            let count: i64 = row
+                .and_then(|row| row.try_get(0))
+                .map_err(|error| writing(&error, "looking at the target"))?;
             if count == 0 {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let error = SourceError::new(SourceErrorKind::Target, format!("somebody is connected to the database {name}"));
+        let error = SourceError::new(
+            SourceErrorKind::Target,
+            format!("somebody is connected to the database {name}"),
+        );
         Err(error.with_hint("end that session, then restore again"))
     }
 
@@ -258,8 +291,14 @@ mod tests {
                 "\n\nCREATE DATABASE \"x\" WITH TEMPLATE = template0;",
             ),
             ("ALTER DATABASE \"a b\" OWNER TO shop;", "ALTER DATABASE \"x\" OWNER TO shop;"),
-            ("GRANT CONNECT ON DATABASE shop TO database;", "GRANT CONNECT ON DATABASE \"x\" TO database;"),
-            ("ALTER ROLE al IN DATABASE shop SET a TO 'shop';", "ALTER ROLE al IN DATABASE \"x\" SET a TO 'shop';"),
+            (
+                "GRANT CONNECT ON DATABASE shop TO database;",
+                "GRANT CONNECT ON DATABASE \"x\" TO database;",
+            ),
+            (
+                "ALTER ROLE al IN DATABASE shop SET a TO 'shop';",
+                "ALTER ROLE al IN DATABASE \"x\" SET a TO 'shop';",
+            ),
         ];
         for (from, to) in cases {
             assert_eq!(for_database(from, "x"), to);

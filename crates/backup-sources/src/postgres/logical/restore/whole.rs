@@ -19,7 +19,8 @@ use super::plan::Plan;
 use super::writer::Writer;
 
 /// Durable with what comes last: dropping and renaming databases wait for the log.
-const SETTINGS: &str = "SET synchronous_commit = off; SET lock_timeout = 0; SET session_replication_role = origin";
+const SETTINGS: &str =
+    "SET synchronous_commit = off; SET lock_timeout = 0; SET session_replication_role = origin";
 
 /// Sessions of one database.
 struct Sessions<'a> {
@@ -35,8 +36,12 @@ impl Sessions<'_> {
             return Ok(sql);
         }
         let opening = async {
-            let sql =
-                session::open(&self.job.options.connection, Some(&self.job.server.sql.host), &self.database).await?;
+            let sql = session::open(
+                &self.job.options.connection,
+                Some(&self.job.server.sql.host),
+                &self.database,
+            )
+            .await?;
             let set = sql.client.batch_execute(SETTINGS).await;
             set.map_err(|error| super::super::error::writing(&error, "beginning a session"))?;
             Ok(sql)
@@ -48,8 +53,8 @@ impl Sessions<'_> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sql);
     }
 
-    /// Does `work` with each of `items`, as many at a time as may be. It gets a session and gives it back, with the bytes that it
-    /// has dealt with; returns their sum.
+    /// Does `work` with each of `items`, as many at a time as may be. It gets a session and gives
+    /// it back, with the bytes that it has dealt with; returns their sum.
     async fn each<'f, T>(
         &self,
         items: Vec<T>,
@@ -74,7 +79,11 @@ impl Sessions<'_> {
 }
 
 /// Writes a database and puts it in its place.
-pub(super) async fn restore(job: &Job<'_>, plan: &Plan<'_>, report: &mut RestoreReport) -> SourceResult<()> {
+pub(super) async fn restore(
+    job: &Job<'_>,
+    plan: &Plan<'_>,
+    report: &mut RestoreReport,
+) -> SourceResult<()> {
     let name = unless_cancelled(job.cx, job.server.create(plan, job.options)).await?;
     let sessions = Sessions { job, database: name.clone(), idle: Mutex::default() };
     let sql = sessions.take().await?;
@@ -95,13 +104,17 @@ pub(super) async fn restore(job: &Job<'_>, plan: &Plan<'_>, report: &mut Restore
     job.server.exchange(plan, &name, job.options).await
 }
 
-/// Everything that the rows need. A schema that only some tables of are restored is not among the entries.
+/// Everything that the rows need. A schema that only some tables of are restored is not among the
+/// entries.
 async fn before(writer: &Writer<'_>) -> SourceResult<()> {
     let made = writer.plan.before.iter().filter(|entry| entry.kind == "SCHEMA");
     let made: HashSet<String> = made.map(|entry| writer.plan.names.schema(entry.name)).collect();
-    let needed: HashSet<String> = writer.plan.made.iter().map(|(schema, _)| schema.clone()).collect();
+    let needed: HashSet<String> =
+        writer.plan.made.iter().map(|(schema, _)| schema.clone()).collect();
     for schema in needed.difference(&made) {
-        writer.run(&format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema)), "creating schemas").await?;
+        writer
+            .run(&format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema)), "creating schemas")
+            .await?;
     }
     for entry in &writer.plan.before {
         writer.entry(entry).await?;
@@ -110,9 +123,16 @@ async fn before(writer: &Writer<'_>) -> SourceResult<()> {
 }
 
 /// Rows, the largest files first.
-async fn load(sessions: &Sessions<'_>, plan: &Plan<'_>, report: &mut RestoreReport) -> SourceResult<()> {
-    let mut files: Vec<(&Table, &File)> =
-        plan.tables.iter().flat_map(|table| table.files.iter().map(move |file| (*table, file))).collect();
+async fn load(
+    sessions: &Sessions<'_>,
+    plan: &Plan<'_>,
+    report: &mut RestoreReport,
+) -> SourceResult<()> {
+    let mut files: Vec<(&Table, &File)> = plan
+        .tables
+        .iter()
+        .flat_map(|table| table.files.iter().map(move |file| (*table, file)))
+        .collect();
     files.sort_by_key(|(_, file)| std::cmp::Reverse(file.bytes));
     report.files_written += files.len() as u64;
     let copy = |sql: Sql, (table, file)| copied(sessions.job, plan, sql, table, file).boxed();
@@ -120,28 +140,51 @@ async fn load(sessions: &Sessions<'_>, plan: &Plan<'_>, report: &mut RestoreRepo
     Ok(())
 }
 
-async fn copied(job: &Job<'_>, plan: &Plan<'_>, sql: Sql, table: &Table, file: &File) -> SourceResult<(Sql, u64)> {
+async fn copied(
+    job: &Job<'_>,
+    plan: &Plan<'_>,
+    sql: Sql,
+    table: &Table,
+    file: &File,
+) -> SourceResult<(Sql, u64)> {
     let (schema, name) = plan.name_of(table);
-    let bytes = Writer { job, plan, sql: &sql }.copy(table, file, &qualified(&schema, &name)).await?;
+    let bytes =
+        Writer { job, plan, sql: &sql }.copy(table, file, &qualified(&schema, &name)).await?;
     Ok((sql, bytes))
 }
 
-async fn verified(job: &Job<'_>, plan: &Plan<'_>, sql: Sql, table: &Table) -> SourceResult<(Sql, u64)> {
+async fn verified(
+    job: &Job<'_>,
+    plan: &Plan<'_>,
+    sql: Sql,
+    table: &Table,
+) -> SourceResult<(Sql, u64)> {
     let bytes = Writer { job, plan, sql: &sql }.verify(table).await?;
     Ok((sql, bytes))
 }
 
-async fn analyzed(job: &Job<'_>, plan: &Plan<'_>, sql: Sql, table: &Table) -> SourceResult<(Sql, u64)> {
+async fn analyzed(
+    job: &Job<'_>,
+    plan: &Plan<'_>,
+    sql: Sql,
+    table: &Table,
+) -> SourceResult<(Sql, u64)> {
     let (schema, name) = plan.name_of(table);
     let statement = format!("ANALYZE {}", qualified(&schema, &name));
     Writer { job, plan, sql: &sql }.run(&statement, "gathering statistics").await?;
     Ok((sql, 0))
 }
 
-/// What is built, in its order, each with the settings that the dump has in force there: its tablespace.
+/// What is built, in its order, each with the settings that the dump has in force there: its
+/// tablespace.
 type Built<'a> = Vec<(Option<&'a Entry<'a>>, &'a Entry<'a>)>;
 
-async fn built(job: &Job<'_>, plan: &Plan<'_>, sql: Sql, entries: Built<'_>) -> SourceResult<(Sql, u64)> {
+async fn built(
+    job: &Job<'_>,
+    plan: &Plan<'_>,
+    sql: Sql,
+    entries: Built<'_>,
+) -> SourceResult<(Sql, u64)> {
     let writer = Writer { job, plan, sql: &sql };
     for (settings, entry) in entries {
         if let Some(settings) = settings {
@@ -153,12 +196,19 @@ async fn built(job: &Job<'_>, plan: &Plan<'_>, sql: Sql, entries: Built<'_>) -> 
 }
 
 fn sets_tablespace(settings: &Entry<'_>) -> bool {
-    settings.statements.iter().any(|statement| tokens(statement).any(|token| token.is("DEFAULT_TABLESPACE")))
+    settings
+        .statements
+        .iter()
+        .any(|statement| tokens(statement).any(|token| token.is("DEFAULT_TABLESPACE")))
 }
 
-/// Indexes and constraints with indexes first, those of several tables at a time; then, in the order of the dump, what builds on
-/// them. Statistics come before materialized views are filled.
-async fn after(sessions: &Sessions<'_>, writer: &Writer<'_>, report: &mut RestoreReport) -> SourceResult<()> {
+/// Indexes and constraints with indexes first, those of several tables at a time; then, in the
+/// order of the dump, what builds on them. Statistics come before materialized views are filled.
+async fn after(
+    sessions: &Sessions<'_>,
+    writer: &Writer<'_>,
+    report: &mut RestoreReport,
+) -> SourceResult<()> {
     let plan = writer.plan;
     let mut by_table: BTreeMap<_, Built<'_>> = BTreeMap::new();
     let (mut others, mut in_force) = (Vec::new(), None);
@@ -167,7 +217,9 @@ async fn after(sessions: &Sessions<'_>, writer: &Writer<'_>, report: &mut Restor
             in_force = Some(entry);
         }
         match entry.kind {
-            "INDEX" | "CONSTRAINT" => by_table.entry(entry.about()).or_default().push((in_force, entry)),
+            "INDEX" | "CONSTRAINT" => {
+                by_table.entry(entry.about()).or_default().push((in_force, entry))
+            }
             _ => others.push(entry),
         }
     }

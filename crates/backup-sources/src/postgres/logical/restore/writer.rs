@@ -32,7 +32,9 @@ pub(super) struct Writer<'a> {
 impl Writer<'_> {
     /// Runs a statement of ours.
     pub(super) async fn run(&self, statement: &str, doing: &str) -> SourceResult<()> {
-        let running = async { self.sql.client.batch_execute(statement).await.map_err(|error| writing(&error, doing)) };
+        let running = async {
+            self.sql.client.batch_execute(statement).await.map_err(|error| writing(&error, doing))
+        };
         unless_cancelled(self.job.cx, running).await
     }
 
@@ -58,20 +60,26 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Settings for what follows, as far as the target knows them. The encoding is that of the connection.
+    /// Settings for what follows, as far as the target knows them. The encoding is that of the
+    /// connection.
     async fn settings(&self, entry: &Entry<'_>) -> SourceResult<()> {
         for statement in &entry.statements {
             let said: Vec<_> = tokens(statement).filter(|token| !token.is_blank()).collect();
             let [first, name, _, value, ..] = said.as_slice() else { continue };
             let is_set = first.is("SET");
-            let is_known = self.job.server.settings.iter().any(|known| name.text.eq_ignore_ascii_case(known));
+            let is_known =
+                self.job.server.settings.iter().any(|known| name.text.eq_ignore_ascii_case(known));
             if is_set && (!is_known || name.is("CLIENT_ENCODING")) {
                 continue;
             }
             if is_set && name.is("DEFAULT_TABLESPACE") {
-                let wanted = value.name().unwrap_or_else(|| value.text.trim_matches('\'').to_owned());
+                let wanted =
+                    value.name().unwrap_or_else(|| value.text.trim_matches('\'').to_owned());
                 if !wanted.is_empty() && !self.job.server.tablespaces.contains(&wanted) {
-                    let text = format!("the target has no tablespace {wanted}: what was in it goes to the default one");
+                    let text = format!(
+                        "the target has no tablespace {wanted}: what was in it goes to the default \
+                         one"
+                    );
                     self.job.cx.events.note(text);
                     self.run("SET default_tablespace = ''", "choosing a tablespace").await?;
                     continue;
@@ -109,7 +117,8 @@ impl Writer<'_> {
         if (rows, bytes) == (file.rows, file.bytes) {
             return Ok(bytes);
         }
-        let text = format!("{}: {rows} rows were written, and {} were backed up", doing(), file.rows);
+        let text =
+            format!("{}: {rows} rows were written, and {} were backed up", doing(), file.rows);
         Err(SourceError::new(SourceErrorKind::Mismatch, text))
     }
 
@@ -117,19 +126,23 @@ impl Writer<'_> {
     pub(super) async fn verify(&self, table: &Table) -> SourceResult<u64> {
         let Some(expected) = &table.digest else { return Ok(0) };
         let (schema, name) = self.plan.name_of(table);
-        let found = unless_cancelled(self.job.cx, digest::of_table(self.sql, &qualified(&schema, &name))).await?;
+        let found =
+            unless_cancelled(self.job.cx, digest::of_table(self.sql, &qualified(&schema, &name)))
+                .await?;
         if found == *expected {
             return Ok(found.bytes);
         }
         let text = format!(
-            "{schema}.{name}: there are {} rows with {} bytes, and not the {} with {} that were backed up",
+            "{schema}.{name}: there are {} rows with {} bytes, and not the {} with {} that were \
+             backed up",
             found.count, found.bytes, expected.count, expected.bytes
         );
         Err(SourceError::new(SourceErrorKind::Mismatch, text)
             .with_hint("does a default, a trigger or an extension of the target change rows?"))
     }
 
-    /// Sets sequences to their values; those that were there before `merging` never go back. Returns how many warnings there were.
+    /// Sets sequences to their values; those that were there before `merging` never go back.
+    /// Returns how many warnings there were.
     pub(super) async fn sequences(&self, there: &HashSet<Relation>) -> SourceResult<u64> {
         let mut warnings = 0;
         for one in &self.plan.sequences {
@@ -138,9 +151,14 @@ impl Writer<'_> {
             let doing = format!("setting the sequence {}.{}", one.schema, one.name);
             let Some(last) = one.last_value else {
                 if !self.behind_rows(&sql, &doing).await? {
-                    let text = "its value was not backed up, because a standby has none of what is unlogged: it begins anew, and rows \
-                         that use it may have its numbers already (setval)";
-                    self.job.cx.events.warn(WarningKind::Other, format!("{}.{}", name.0, name.1), text);
+                    let text = "its value was not backed up, because a standby has none of what is \
+                                unlogged: it begins anew, and rows that use it may have its \
+                                numbers already (setval)";
+                    self.job.cx.events.warn(
+                        WarningKind::Other,
+                        format!("{}.{}", name.0, name.1),
+                        text,
+                    );
                     warnings += 1;
                 }
                 continue;
@@ -148,7 +166,8 @@ impl Writer<'_> {
             let is_merged = self.job.request.if_exists == IfExists::Merge && there.contains(&name);
             let statement = if is_merged {
                 format!(
-                    "SELECT pg_catalog.setval({}, {last}, true) FROM {sql} WHERE last_value < {last}",
+                    "SELECT pg_catalog.setval({}, {last}, true) FROM {sql} WHERE last_value < \
+                     {last}",
                     literal(&sql)
                 )
             } else {
@@ -159,22 +178,33 @@ impl Writer<'_> {
         Ok(warnings)
     }
 
-    /// Sets a sequence behind the rows of the column that it belongs to; says whether there are any.
+    /// Sets a sequence behind the rows of the column that it belongs to; says whether there are
+    /// any.
     async fn behind_rows(&self, sequence: &str, doing: &str) -> SourceResult<bool> {
-        const OWNER: &str = "SELECT format('%I.%I', n.nspname, c.relname), quote_ident(a.attname), s.seqincrement > 0, \
-                 s.seqmin, s.seqmax \
-             FROM pg_depend d JOIN pg_class c ON c.oid = d.refobjid JOIN pg_namespace n ON n.oid = c.relnamespace \
-             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid JOIN pg_sequence s ON s.seqrelid = d.objid \
-             WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') \
-             AND d.objid = $1::text::regclass AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)";
+        const OWNER: &str = "SELECT format('%I.%I', n.nspname, c.relname), quote_ident(a.attname), \
+                             s.seqincrement > 0, s.seqmin, s.seqmax FROM pg_depend d JOIN pg_class \
+                             c ON c.oid = d.refobjid JOIN pg_namespace n ON n.oid = c.relnamespace \
+                             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = \
+                             d.refobjsubid JOIN pg_sequence s ON s.seqrelid = d.objid WHERE \
+                             d.classid = 'pg_class'::regclass AND d.refclassid = \
+                             'pg_class'::regclass AND d.deptype IN ('a', 'i') AND d.objid = \
+                             $1::text::regclass AND a.atttypid IN ('int2'::regtype, \
+                             'int4'::regtype, 'int8'::regtype)";
         let failed = |error: tokio_postgres::Error| writing(&error, doing);
-        let Some(row) = self.sql.client.query_opt(OWNER, &[&sequence]).await.map_err(failed)? else { return Ok(false) };
-        let (table, column): (String, String) = (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
-        let (least, most): (i64, i64) = (row.try_get(3).map_err(failed)?, row.try_get(4).map_err(failed)?);
-        let (last, behind) = if row.try_get(2).map_err(failed)? { ("max", "<=") } else { ("min", ">=") };
+        let Some(row) = self.sql.client.query_opt(OWNER, &[&sequence]).await.map_err(failed)?
+        else {
+            return Ok(false);
+        };
+        let (table, column): (String, String) =
+            (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+        let (least, most): (i64, i64) =
+            (row.try_get(3).map_err(failed)?, row.try_get(4).map_err(failed)?);
+        let (last, behind) =
+            if row.try_get(2).map_err(failed)? { ("max", "<=") } else { ("min", ">=") };
         let set = format!(
-            "SELECT pg_catalog.setval({}, last::bigint, true) FROM (SELECT {last}({column}) AS last FROM {table}) AS rows, {sequence} \
-             WHERE last_value {behind} last AND last BETWEEN {least} AND {most}",
+            "SELECT pg_catalog.setval({}, last::bigint, true) FROM (SELECT {last}({column}) AS \
+             last FROM {table}) AS rows, {sequence} WHERE last_value {behind} last AND last \
+             BETWEEN {least} AND {most}",
             literal(sequence)
         );
         self.run(&set, doing).await?;
@@ -182,7 +212,8 @@ impl Writer<'_> {
         self.sql.client.query_one(&asking, &[]).await.and_then(|row| row.try_get(0)).map_err(failed)
     }
 
-    /// Large objects, with the numbers that rows know them by. Returns the bytes of their statements.
+    /// Large objects, with the numbers that rows know them by. Returns the bytes of their
+    /// statements.
     pub(super) async fn large_objects(&self) -> SourceResult<u64> {
         if !self.plan.large_objects {
             return Ok(0);
@@ -214,14 +245,20 @@ impl Writer<'_> {
     /// A statement, and what has to come before it.
     fn large_object(&self, line: &str) -> Option<String> {
         let is_left_out = (!self.job.options.owners && line.starts_with("ALTER "))
-            || (!self.job.options.privileges && (line.starts_with("GRANT ") || line.starts_with("REVOKE ")));
+            || (!self.job.options.privileges
+                && (line.starts_with("GRANT ") || line.starts_with("REVOKE ")));
         if is_left_out {
             return None;
         }
         let replaces = self.job.request.if_exists != IfExists::Fail;
-        let id = line.strip_prefix("SELECT pg_catalog.lo_create('").and_then(|rest| rest.strip_suffix("');"));
+        let id = line
+            .strip_prefix("SELECT pg_catalog.lo_create('")
+            .and_then(|rest| rest.strip_suffix("');"));
         let drop = id.filter(|_| replaces).map(|id| {
-            format!("SELECT pg_catalog.lo_unlink(oid) FROM pg_catalog.pg_largeobject_metadata WHERE oid = {id};\n")
+            format!(
+                "SELECT pg_catalog.lo_unlink(oid) FROM pg_catalog.pg_largeobject_metadata \
+                 WHERE oid = {id};\n"
+            )
         });
         Some(format!("{}{line}\n", drop.unwrap_or_default()))
     }

@@ -7,12 +7,14 @@ use super::token::{Token, tokens};
 pub(in super::super) type Relation = (String, String);
 
 /// Kinds of objects that have rows, or stand for them.
-const RELATIONS: [&str; 6] = ["TABLE", "COLUMN", "VIEW", "SEQUENCE", "MATERIALIZED VIEW", "FOREIGN TABLE"];
+const RELATIONS: [&str; 6] =
+    ["TABLE", "COLUMN", "VIEW", "SEQUENCE", "MATERIALIZED VIEW", "FOREIGN TABLE"];
 /// What belongs to a relation and is named before it.
 const PARTS: [&str; 4] = ["CONSTRAINT", "TRIGGER", "POLICY", "RULE"];
 
 impl Entry<'_> {
-    /// The relation that it makes or changes. Of an index's own statements it is the index ([`Self::is_about_index`]).
+    /// The relation that it makes or changes. Of an index's own statements it is the index
+    /// ([`Self::is_about_index`]).
     pub(in super::super) fn about(&self) -> Option<Relation> {
         let statement = self.statements.first()?;
         let said: Vec<Token<'_>> = tokens(statement).filter(|token| !token.is_blank()).collect();
@@ -26,14 +28,20 @@ impl Entry<'_> {
             | "SEQUENCE OWNED BY"
             | "ROW SECURITY"
             | "TABLE ATTACH" => Some((self.schema.to_owned(), self.name.to_owned())),
-            "CONSTRAINT" | "FK CONSTRAINT" | "CHECK CONSTRAINT" | "DEFAULT" | "INDEX ATTACH" => first_pair(&said),
+            "CONSTRAINT" | "FK CONSTRAINT" | "CHECK CONSTRAINT" | "DEFAULT" | "INDEX ATTACH" => {
+                first_pair(&said)
+            }
             "INDEX" | "TRIGGER" | "POLICY" => first_pair(behind(&said, "ON")?),
             "RULE" => first_pair(behind(&said, "TO")?),
             "STATISTICS" => first_pair(behind(&said, "FROM")?),
-            "COMMENT" | "ACL" | "SECURITY LABEL" if self.name_begins(&RELATIONS) || self.is_about_index() => {
+            "COMMENT" | "ACL" | "SECURITY LABEL"
+                if self.name_begins(&RELATIONS) || self.is_about_index() =>
+            {
                 first_pair(behind(&said, "ON")?)
             }
-            "COMMENT" if self.name_begins(&PARTS) => first_pair(behind(behind(&said, "ON")?, "ON")?),
+            "COMMENT" if self.name_begins(&PARTS) => {
+                first_pair(behind(behind(&said, "ON")?, "ON")?)
+            }
             _ => None,
         }
     }
@@ -54,25 +62,30 @@ impl Entry<'_> {
 
     /// The table that another one is attached to.
     pub(in super::super) fn refers_from(&self) -> Option<Relation> {
-        let said: Vec<Token<'_>> = tokens(self.statements.first()?).filter(|token| !token.is_blank()).collect();
+        let said: Vec<Token<'_>> =
+            tokens(self.statements.first()?).filter(|token| !token.is_blank()).collect();
         first_pair(&said)
     }
 
     /// The table that a foreign key refers to.
     pub(in super::super) fn references(&self) -> Option<Relation> {
-        let said: Vec<Token<'_>> = tokens(self.statements.first()?).filter(|token| !token.is_blank()).collect();
+        let said: Vec<Token<'_>> =
+            tokens(self.statements.first()?).filter(|token| !token.is_blank()).collect();
         first_pair(behind(&said, "REFERENCES")?)
     }
 
     /// The name of the index that it makes.
     pub(in super::super) fn index(&self) -> Option<String> {
-        let said: Vec<Token<'_>> = tokens(self.statements.first()?).filter(|token| !token.is_blank()).collect();
+        let said: Vec<Token<'_>> =
+            tokens(self.statements.first()?).filter(|token| !token.is_blank()).collect();
         let keyword = if self.kind == "INDEX" { "INDEX" } else { "CONSTRAINT" };
         behind(&said, keyword)?.first()?.name()
     }
 
     fn name_begins(&self, words: &[&str]) -> bool {
-        words.iter().any(|word| self.name.strip_prefix(word).is_some_and(|rest| rest.starts_with(' ')))
+        words
+            .iter()
+            .any(|word| self.name.strip_prefix(word).is_some_and(|rest| rest.starts_with(' ')))
     }
 }
 
@@ -95,7 +108,8 @@ mod tests {
     use super::super::script::Script;
 
     fn about(kind: &str, name: &str, statement: &str) -> Option<String> {
-        let text = format!("--\n-- Name: {name}; Type: {kind}; Schema: s; Owner: o\n--\n\n{statement}\n");
+        let text =
+            format!("--\n-- Name: {name}; Type: {kind}; Schema: s; Owner: o\n--\n\n{statement}\n");
         let script = Script::parse(&text);
         script.entries[0].about().map(|(schema, name)| format!("{schema}/{name}"))
     }
@@ -104,7 +118,12 @@ mod tests {
     fn statements_say_what_they_are_about() {
         let cases = [
             ("TABLE", "t u", "CREATE TABLE s.\"t u\" (id integer);", Some("s/t u")),
-            ("CONSTRAINT", "t k", "ALTER TABLE ONLY s.t\n    ADD CONSTRAINT k PRIMARY KEY (id);", Some("s/t")),
+            (
+                "CONSTRAINT",
+                "t k",
+                "ALTER TABLE ONLY s.t\n    ADD CONSTRAINT k PRIMARY KEY (id);",
+                Some("s/t"),
+            ),
             ("INDEX", "i", "CREATE UNIQUE INDEX i ON ONLY s.t USING btree (x.y);", Some("s/t")),
             (
                 "TRIGGER",
@@ -112,7 +131,12 @@ mod tests {
                 "CREATE TRIGGER g BEFORE UPDATE ON s.t FOR EACH ROW EXECUTE FUNCTION s.f();",
                 Some("s/t"),
             ),
-            ("RULE", "t r", "CREATE RULE r AS\n    ON INSERT TO s.t DO INSTEAD NOTHING;", Some("s/t")),
+            (
+                "RULE",
+                "t r",
+                "CREATE RULE r AS\n    ON INSERT TO s.t DO INSTEAD NOTHING;",
+                Some("s/t"),
+            ),
             ("COMMENT", "COLUMN t.c", "COMMENT ON COLUMN s.t.c IS 'a.b';", Some("s/t")),
             ("COMMENT", "CONSTRAINT k ON t", "COMMENT ON CONSTRAINT k ON s.t IS 'x';", Some("s/t")),
             ("COMMENT", "FUNCTION f()", "COMMENT ON FUNCTION s.f() IS 'x';", None),

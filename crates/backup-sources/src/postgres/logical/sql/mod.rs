@@ -1,4 +1,5 @@
-//! What `pg_dump` writes, as text: no grammar of SQL, only what is needed to tell its parts from each other.
+//! What `pg_dump` writes, as text: no grammar of SQL, only what is needed to tell its parts from
+//! each other.
 //!
 //! | file | what is in it |
 //! |---|---|

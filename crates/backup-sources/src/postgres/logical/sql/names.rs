@@ -1,7 +1,8 @@
-//! The same statements for other names. `pg_dump` writes every name with its schema, so that each can be told.
+//! The same statements for other names. `pg_dump` writes every name with its schema, so that each
+//! can be told.
 //!
-//! What is text to the server stays as it is, above all bodies of functions; a name in a string is only one if it is cast to
-//! `regclass`.
+//! What is text to the server stays as it is, above all bodies of functions; a name in a string is
+//! only one if it is cast to `regclass`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -23,10 +24,12 @@ pub(in super::super) struct NewNames {
     pub(in super::super) known: HashSet<Relation>,
 }
 
-/// A name for what belongs to a table that gets another one: indexes of one schema must not share theirs.
+/// A name for what belongs to a table that gets another one: indexes of one schema must not share
+/// theirs.
 pub(in super::super) fn belonging(name: &str, table: &str, renamed: &str) -> String {
-    let mut name =
-        name.strip_prefix(table).map_or_else(|| format!("{renamed}_{name}"), |rest| format!("{renamed}{rest}"));
+    let mut name = name
+        .strip_prefix(table)
+        .map_or_else(|| format!("{renamed}_{name}"), |rest| format!("{renamed}{rest}"));
     while name.len() > LONGEST {
         name.pop();
     }
@@ -67,7 +70,9 @@ impl NewNames {
             let is_part = last.is_some_and(|last| last.is_sign("."));
             let followers = (said.get(at + 1), said.get(at + 2));
             match (token.name(), followers) {
-                (Some(schema), (Some(dot), Some(name))) if !is_part && dot.is_sign(".") && name.name().is_some() => {
+                (Some(schema), (Some(dot), Some(name)))
+                    if !is_part && dot.is_sign(".") && name.name().is_some() =>
+                {
                     let was = (schema, name.name().unwrap_or_default());
                     let is_column = self.ambiguous.contains(&was.0) && !self.known.contains(&was);
                     let is = if is_column { was.clone() } else { self.of(&was.0, &was.1) };
@@ -82,9 +87,11 @@ impl NewNames {
                     out.push_str(&quoted(&self.schema(&name)));
                 }
                 // Names of constraints and indexes stand without a schema.
-                (Some(name), _) if last.is_some_and(|last| last.is("INDEX") || last.is("CONSTRAINT")) => {
-                    let is_keyword =
-                        token.kind == Kind::Word && token.text.bytes().all(|byte| byte.is_ascii_uppercase());
+                (Some(name), _)
+                    if last.is_some_and(|last| last.is("INDEX") || last.is("CONSTRAINT")) =>
+                {
+                    let is_keyword = token.kind == Kind::Word
+                        && token.text.bytes().all(|byte| byte.is_ascii_uppercase());
                     match table.filter(|_| !is_keyword) {
                         Some(table) => out.push_str(&quoted(&self.belonging(table, &name))),
                         None => out.push_str(token.text),
@@ -146,7 +153,10 @@ mod tests {
         let known = HashSet::from([("sales".to_owned(), "t".to_owned())]);
         let names = NewNames { ambiguous: HashSet::from(["sales".to_owned()]), known, ..names() };
         let view = "CREATE VIEW sales.t AS SELECT sales.id FROM public.sales;";
-        assert_eq!(names.apply(view, None), "CREATE VIEW \"old\".\"t\" AS SELECT sales.id FROM public.sales;");
+        assert_eq!(
+            names.apply(view, None),
+            "CREATE VIEW \"old\".\"t\" AS SELECT sales.id FROM public.sales;"
+        );
     }
 
     #[test]
@@ -158,7 +168,8 @@ mod tests {
             ("SELECT 'sales.t' FROM sales.t;", "SELECT 'sales.t' FROM \"old\".\"t\";"),
             (
                 "ALTER TABLE ONLY public.orders ADD CONSTRAINT orders_pkey PRIMARY KEY (id);",
-                "ALTER TABLE ONLY \"public\".\"orders 2\" ADD CONSTRAINT \"orders 2_pkey\" PRIMARY KEY (id);",
+                "ALTER TABLE ONLY \"public\".\"orders 2\" ADD CONSTRAINT \"orders 2_pkey\" PRIMARY \
+                 KEY (id);",
             ),
             (
                 "CREATE INDEX i ON public.orders USING btree (id);",

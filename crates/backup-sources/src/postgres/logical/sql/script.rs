@@ -1,5 +1,6 @@
-//! The statements of a dump by the objects that they make. `pg_dump` puts a comment in front of each:
-//! `-- Name: orders; Type: TABLE; Schema: public; Owner: alice`. What stands in texts is never taken for one.
+//! The statements of a dump by the objects that they make. `pg_dump` puts a comment in front of
+//! each: `-- Name: orders; Type: TABLE; Schema: public; Owner: alice`. What stands in texts is
+//! never taken for one.
 
 use super::token::{Kind, Token, tokens};
 
@@ -26,19 +27,35 @@ pub(in super::super) struct Script<'a> {
 
 impl<'a> Script<'a> {
     pub(in super::super) fn parse(text: &'a str) -> Self {
-        let mut parsing =
-            Parsing { text, entries: vec![Entry::default()], begun: 0, depth: 0, body: 0, words: [""; 2] };
+        let mut parsing = Parsing {
+            text,
+            entries: vec![Entry::default()],
+            begun: 0,
+            depth: 0,
+            body: 0,
+            words: [""; 2],
+        };
         let mut at = 0;
         for token in tokens(text) {
             parsing.take(at, &token);
             at += token.text.len();
         }
         parsing.end(at);
-        Self { entries: parsing.entries.into_iter().filter(|entry| !entry.statements.is_empty()).collect() }
+        Self {
+            entries: parsing
+                .entries
+                .into_iter()
+                .filter(|entry| !entry.statements.is_empty())
+                .collect(),
+        }
     }
 
-    /// The parts of the text before which `wanted` entries stand, and the rest, both in their order.
-    pub(in super::super) fn partition(text: &'a str, wanted: impl Fn(&Entry<'_>) -> bool) -> (String, String) {
+    /// The parts of the text before which `wanted` entries stand, and the rest, both in their
+    /// order.
+    pub(in super::super) fn partition(
+        text: &'a str,
+        wanted: impl Fn(&Entry<'_>) -> bool,
+    ) -> (String, String) {
         let script = Self::parse(text);
         let (mut of_wanted, mut others) = (String::new(), String::new());
         let ends = script.entries.iter().skip(1).map(|entry| entry.from).chain([text.len()]);
@@ -104,7 +121,14 @@ impl<'a> Parsing<'a> {
             let (schema, rest) = rest.split_once("; Owner: ")?;
             let owner = rest.rsplit_once("; Tablespace: ").map_or(rest, |(owner, _)| owner);
             let given = |text: &'a str| if text == "-" { "" } else { text };
-            Some(Entry { kind, name, schema: given(schema), owner: given(owner), statements: Vec::new(), from: at })
+            Some(Entry {
+                kind,
+                name,
+                schema: given(schema),
+                owner: given(owner),
+                statements: Vec::new(),
+                from: at,
+            })
         });
         if let Some(entry) = found {
             self.begun = at;
@@ -116,7 +140,8 @@ impl<'a> Parsing<'a> {
         let statement = &self.text[self.begun..at];
         let mut said = tokens(statement).filter(|token| !token.is_blank()).peekable();
         let is_setting = said.peek().is_some_and(|first| first.is("SET"))
-            || (said.next().is_some_and(|first| first.is("SELECT")) && statement.contains("set_config('search_path'"));
+            || (said.next().is_some_and(|first| first.is("SELECT"))
+                && statement.contains("set_config('search_path'"));
         let is_empty = tokens(statement).all(|token| token.is_blank());
         // Settings are for all that follows, whatever becomes of the object before them.
         if is_setting && self.entries.last().is_some_and(|entry| !entry.kind.is_empty()) {
@@ -133,20 +158,27 @@ impl<'a> Parsing<'a> {
 mod tests {
     use super::*;
 
-    const DUMP: &str = "--\n-- PostgreSQL database dump\n--\n\n\\restrict abc\n\nSET statement_timeout = 0;\n\
-        SELECT pg_catalog.set_config('search_path', '', false);\n\n--\n-- Name: f(); Type: FUNCTION; Schema: public; Owner: al\n--\n\n\
-        CREATE FUNCTION public.f() RETURNS integer\n    LANGUAGE sql\n    BEGIN ATOMIC\n SELECT CASE WHEN true THEN 1 END;\n SELECT 2;\nEND;\n\n\
-        ALTER FUNCTION public.f() OWNER TO al;\n\n\
-        --\n-- Name: g(); Type: FUNCTION; Schema: public; Owner: al\n--\n\n\
-        CREATE FUNCTION public.g() AS $$;\n--\n-- Name: no; Type: TABLE; Schema: public; Owner: x\n--\n$$;\n\n\
-        SET default_tablespace = '';\n\n--\n-- Name: a; Type: b; Type: TABLE; Schema: public; Owner: al\n--\n\n\
-        CREATE TABLE public.\"a; Type: b\" (\n    id integer\n);\n\n--\n-- PostgreSQL database dump complete\n--\n\n\\unrestrict abc\n";
+    const DUMP: &str = "--\n-- PostgreSQL database dump\n--\n\n\\restrict abc\n\nSET \
+                        statement_timeout = 0;\nSELECT pg_catalog.set_config('search_path', '', \
+                        false);\n\n--\n-- Name: f(); Type: FUNCTION; Schema: public; Owner: \
+                        al\n--\n\nCREATE FUNCTION public.f() RETURNS integer\n    LANGUAGE \
+                        sql\n    BEGIN ATOMIC\n SELECT CASE WHEN true THEN 1 END;\n SELECT \
+                        2;\nEND;\n\nALTER FUNCTION public.f() OWNER TO al;\n\n--\n-- Name: g(); \
+                        Type: FUNCTION; Schema: public; Owner: al\n--\n\nCREATE FUNCTION \
+                        public.g() AS $$;\n--\n-- Name: no; Type: TABLE; Schema: public; Owner: \
+                        x\n--\n$$;\n\nSET default_tablespace = '';\n\n--\n-- Name: a; Type: b; \
+                        Type: TABLE; Schema: public; Owner: al\n--\n\nCREATE TABLE public.\"a; \
+                        Type: b\" (\n    id integer\n);\n\n--\n-- PostgreSQL database dump \
+                        complete\n--\n\n\\unrestrict abc\n";
 
     #[test]
     fn entries_are_told_apart() {
         let script = Script::parse(DUMP);
-        let found: Vec<_> =
-            script.entries.iter().map(|entry| (entry.kind, entry.name, entry.statements.len())).collect();
+        let found: Vec<_> = script
+            .entries
+            .iter()
+            .map(|entry| (entry.kind, entry.name, entry.statements.len()))
+            .collect();
         let expected = [("", "", 2), ("FUNCTION", "f()", 2), ("FUNCTION", "g()", 1), ("", "", 1)];
         assert_eq!(found[..4], expected);
         assert_eq!(found[4..], [("TABLE", "a; Type: b", 1)]);

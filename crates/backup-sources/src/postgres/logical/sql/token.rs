@@ -1,5 +1,6 @@
-//! Where names, literals and comments begin and end. By the lexical rules of PostgreSQL's documentation, section “Lexical
-//! Structure”, with `standard_conforming_strings` on, as `pg_dump` sets it.
+//! Where names, literals and comments begin and end. By the lexical rules of PostgreSQL's
+//! documentation, section “Lexical Structure”, with `standard_conforming_strings` on, as `pg_dump`
+//! sets it.
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,9 @@ impl Token<'_> {
     pub(in super::super) fn name(&self) -> Option<String> {
         match self.kind {
             Kind::Word => Some(self.text.to_owned()),
-            Kind::Quoted => self.text.get(1..self.text.len().max(2) - 1).map(|name| name.replace("\"\"", "\"")),
+            Kind::Quoted => {
+                self.text.get(1..self.text.len().max(2) - 1).map(|name| name.replace("\"\"", "\""))
+            }
             _ => None,
         }
     }
@@ -69,7 +72,9 @@ impl<'a> Iterator for Tokens<'a> {
     fn next(&mut self) -> Option<Token<'a>> {
         let first = self.rest.chars().next()?;
         let (kind, len) = match first {
-            c if c.is_ascii_whitespace() => (Kind::Space, until(self.rest, |c| !c.is_ascii_whitespace())),
+            c if c.is_ascii_whitespace() => {
+                (Kind::Space, until(self.rest, |c| !c.is_ascii_whitespace()))
+            }
             '-' if self.rest.starts_with("--") => (Kind::Comment, until(self.rest, |c| c == '\n')),
             '\\' if self.at_line_start => (Kind::Comment, until(self.rest, |c| c == '\n')),
             '/' if self.rest.starts_with("/*") => (Kind::Comment, comment(self.rest)),
@@ -79,7 +84,9 @@ impl<'a> Iterator for Tokens<'a> {
                 Some(len) => (Kind::Text, len),
                 None => (Kind::Other, 1),
             },
-            c if c.is_alphabetic() || c == '_' || !c.is_ascii() => (Kind::Word, until(self.rest, |c| !is_word(c))),
+            c if c.is_alphabetic() || c == '_' || !c.is_ascii() => {
+                (Kind::Word, until(self.rest, |c| !is_word(c)))
+            }
             c if c.is_ascii_digit() => (Kind::Other, until(self.rest, |c| !c.is_ascii_digit())),
             c => (Kind::Other, c.len_utf8()),
         };
@@ -130,7 +137,8 @@ fn string(text: &str, quote: char, escapes: bool) -> usize {
 /// `$tag$ … $tag$`.
 fn dollars(text: &str) -> Option<usize> {
     let tag = text[1..].find('$')? + 2;
-    let (name, is_tag) = (&text[1..tag - 1], |name: &str| name.chars().all(|c| is_word(c) && c != '$'));
+    let (name, is_tag) =
+        (&text[1..tag - 1], |name: &str| name.chars().all(|c| is_word(c) && c != '$'));
     if name.starts_with(|c: char| c.is_ascii_digit()) || !is_tag(name) {
         return None;
     }
@@ -148,8 +156,8 @@ mod tests {
 
     #[test]
     fn what_looks_like_an_end_is_none() {
-        let text =
-            "SELECT 'a;''b', E'c\\'d', $$e;$x$f$$, $x$g$$;$x$ /* h /* i */ ; */, \"j;\"\"k\" -- l;\n, a$b$c, $1;";
+        let text = "SELECT 'a;''b', E'c\\'d', $$e;$x$f$$, $x$g$$;$x$ /* h /* i */ ; */, \
+                    \"j;\"\"k\" -- l;\n, a$b$c, $1;";
         assert_eq!(of(Kind::Text, text), ["'a;''b'", "'c\\'d'", "$$e;$x$f$$", "$x$g$$;$x$"]);
         assert_eq!(of(Kind::Quoted, text), ["\"j;\"\"k\""]);
         assert_eq!(of(Kind::Comment, text), ["/* h /* i */ ; */", "-- l;"]);

@@ -6,7 +6,8 @@ use super::*;
 
 const TABLE: RelationFile = RelationFile { tablespace: 1663, database: 5, number: 16384 };
 
-/// A full-page image: its length, where its hole begins, what it says of itself, how long the hole is if it says that.
+/// A full-page image: its length, where its hole begins, what it says of itself, how long the hole
+/// is if it says that.
 type Image = (u16, u16, u8, Option<u16>);
 
 /// Writes a record as the server does.
@@ -82,8 +83,24 @@ fn words(words: &[u32]) -> Vec<u8> {
 fn blocks_of_any_record() {
     let other = RelationFile { number: 7, ..TABLE };
     for (major, images) in [
-        (13, [(8192, 0, 0x04, None), (8000, 100, 0x05, None), (500, 100, 0x03, Some(90)), (500, 0, 0x02, None)]),
-        (15, [(8192, 0, 0x02, None), (8000, 100, 0x03, None), (500, 100, 0x09, Some(90)), (500, 0, 0x10, None)]),
+        (
+            13,
+            [
+                (8192, 0, 0x04, None),
+                (8000, 100, 0x05, None),
+                (500, 100, 0x03, Some(90)),
+                (500, 0, 0x02, None),
+            ],
+        ),
+        (
+            15,
+            [
+                (8192, 0, 0x02, None),
+                (8000, 100, 0x03, None),
+                (500, 100, 0x09, Some(90)),
+                (500, 0, 0x10, None),
+            ],
+        ),
     ] {
         let [whole, with_hole, compressed, without_hole] = images.map(Some);
         let record = Writer::default()
@@ -102,18 +119,24 @@ fn blocks_of_any_record() {
         assert_eq!(told(&record, major).unwrap(), expected, "{major}");
     }
     // From 14 on it may say which transaction it belongs to.
-    let record = Writer::default().block(0, 0, 9, Some(TABLE), None, 4).raw(&[252, 1, 2, 3, 4]).record(10, 0, &[1]);
+    let record = Writer::default()
+        .block(0, 0, 9, Some(TABLE), None, 4)
+        .raw(&[252, 1, 2, 3, 4])
+        .record(10, 0, &[1]);
     assert_eq!(told(&record, 14).unwrap(), [Change::Block(TABLE, 0, 9)]);
     assert!(told(&record, 13).is_err());
     assert_eq!(told(&Writer::default().record(0, 0x40, &[]), 18).unwrap(), []);
     // Of a long record only the beginning is kept.
-    let record = Writer::default().block(0, 0, 9, Some(TABLE), None, 60_000).record(10, 0, &[1; 60_000]);
+    let record =
+        Writer::default().block(0, 0, 9, Some(TABLE), None, 60_000).record(10, 0, &[1; 60_000]);
     assert_eq!(told(&record[..65_536], 16).unwrap(), [Change::Block(TABLE, 0, 9)]);
 }
 
 #[test]
 fn files_that_are_made_cut_off_and_copied() {
-    let of = |manager, info, own: &[u32], major| told(&Writer::default().record(manager, info, &words(own)), major);
+    let of = |manager, info, own: &[u32], major| {
+        told(&Writer::default().record(manager, info, &words(own)), major)
+    };
     let made = Change::CutOff(TABLE, 0);
     assert_eq!(of(2, 0x10, &[1663, 5, 16384, 0], 13).unwrap(), [made]);
     assert_eq!(of(2, 0x10, &[1663, 5, 16384, 2], 13).unwrap(), []);
@@ -134,19 +157,26 @@ fn files_that_vanish_with_a_transaction() {
     let files = [2, 1663, 5, 16384, 1663, 5, 7];
     // Behind the time and the bits: database and tablespace, subtransactions, files.
     assert_eq!(of(0x80, &[&[0, 0, 4][..], &files].concat()).unwrap(), gone);
-    assert_eq!(of(0xa0, &[&[0, 0, 7, 5, 1663, 3, 10, 11, 12][..], &files, &[99]].concat()).unwrap(), gone);
+    assert_eq!(
+        of(0xa0, &[&[0, 0, 7, 5, 1663, 3, 10, 11, 12][..], &files, &[99]].concat()).unwrap(),
+        gone
+    );
     assert_eq!(of(0xb0, &[&[0, 0, 6, 1, 10][..], &files].concat()).unwrap(), gone);
     for none in [of(0x00, &[0, 0]), of(0x80, &[0, 0, 3, 5, 1663, 1, 10]), of(0x10, &[0, 0, 4])] {
         assert_eq!(none.unwrap(), []);
     }
-    for bad in [of(0x80, &[0, 0, 4, 2, 1663, 5, 7]), of(0x80, &[0, 0, 6, u32::MAX, 1]), of(0x80, &[0, 0])] {
+    for bad in
+        [of(0x80, &[0, 0, 4, 2, 1663, 5, 7]), of(0x80, &[0, 0, 6, u32::MAX, 1]), of(0x80, &[0, 0])]
+    {
         assert!(bad.is_err());
     }
 }
 
 #[test]
 fn what_is_not_known_is_an_error() {
-    let of = |manager, info, own: &[u32], major| told(&Writer::default().record(manager, info, &words(own)), major);
+    let of = |manager, info, own: &[u32], major| {
+        told(&Writer::default().record(manager, info, &words(own)), major)
+    };
     for (manager, info, own, major) in [
         // Of extensions, and of versions to come.
         (128, 0, &[][..], 18),
@@ -165,7 +195,8 @@ fn what_is_not_known_is_an_error() {
     ] {
         assert!(of(manager, info, own, major).is_err(), "{manager} {info:#x} {own:?}");
     }
-    let block = |id, fork, image, data| Writer::default().block(id, fork, 1, Some(TABLE), image, data);
+    let block =
+        |id, fork, image, data| Writer::default().block(id, fork, 1, Some(TABLE), image, data);
     let plain = block(1, 0, None, 3);
     for bad in [
         block(33, 0, None, 0).record(10, 0, &[]),
@@ -188,22 +219,31 @@ fn image() -> impl Strategy<Value = Option<Image>> {
         Just(None),
         Just(Some((8192, 0, 0x02, None))),
         (1u16..8191, 24u16..4000).prop_map(|(len, hole)| Some((len, hole, 0x03, None))),
-        (1u16..8191, 24u16..4000, 1u16..8191).prop_map(|(len, hole, hole_len)| Some((len, hole, 0x09, Some(hole_len)))),
+        (1u16..8191, 24u16..4000, 1u16..8191).prop_map(|(len, hole, hole_len)| Some((
+            len,
+            hole,
+            0x09,
+            Some(hole_len)
+        ))),
     ]
 }
 
 fn record() -> impl Strategy<Value = (Vec<u8>, Vec<(u32, u32)>)> {
     let block = (any::<bool>(), any::<u32>(), any::<u32>(), image(), 0u16..200);
-    (proptest::collection::vec(block, 0..33), 0usize..600, 5u8..22).prop_map(|(blocks, own, manager)| {
-        let (mut writer, mut expected, mut last) = (Writer::default(), Vec::new(), None);
-        for (id, (is_same, relation, number, image, data)) in (0u8..).zip(blocks) {
-            let named = (!is_same || last.is_none()).then_some(RelationFile { number: relation, ..TABLE });
-            let relation = *last.insert(named.map_or_else(|| last.unwrap_or(relation), |named| named.number));
-            writer = writer.block(id, 0, number, named, image, data);
-            expected.push((relation, number));
-        }
-        (writer.record(manager, 0, &vec![7; own]), expected)
-    })
+    (proptest::collection::vec(block, 0..33), 0usize..600, 5u8..22).prop_map(
+        |(blocks, own, manager)| {
+            let (mut writer, mut expected, mut last) = (Writer::default(), Vec::new(), None);
+            for (id, (is_same, relation, number, image, data)) in (0u8..).zip(blocks) {
+                let named = (!is_same || last.is_none())
+                    .then_some(RelationFile { number: relation, ..TABLE });
+                let relation = *last
+                    .insert(named.map_or_else(|| last.unwrap_or(relation), |named| named.number));
+                writer = writer.block(id, 0, number, named, image, data);
+                expected.push((relation, number));
+            }
+            (writer.record(manager, 0, &vec![7; own]), expected)
+        },
+    )
 }
 
 proptest! {

@@ -5,8 +5,9 @@ use backup_core::context::Context;
 use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupReader, BackupRequest, Digest, LogReader, LogSegment, Probe, RestoreReport, RestoreRequest, Selection,
-    Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+    BackupReader, BackupRequest, Digest, LogReader, LogSegment, Probe, RestoreReport,
+    RestoreRequest, Selection, Source, SourceCapabilities, SourceError, SourceErrorKind,
+    SourceIdentity, SourceResult,
 };
 use tokio::sync::watch;
 
@@ -26,7 +27,12 @@ impl Source for WalFile {
     /// The cluster's.
     fn identity(&self) -> SourceIdentity {
         let paths = vec![Layout::of(self.system_id).cluster().display().into_owned()];
-        SourceIdentity { kind: self.kind().to_owned(), id: self.system_id.to_string(), host: String::new(), paths }
+        SourceIdentity {
+            kind: self.kind().to_owned(),
+            id: self.system_id.to_string(),
+            host: String::new(),
+            paths,
+        }
     }
 
     fn capabilities(&self) -> SourceCapabilities {
@@ -37,25 +43,39 @@ impl Source for WalFile {
         Err(nothing())
     }
 
-    async fn open_backup(&self, _cx: &Context, _request: &BackupRequest) -> SourceResult<Box<dyn BackupReader>> {
+    async fn open_backup(
+        &self,
+        _cx: &Context,
+        _request: &BackupRequest,
+    ) -> SourceResult<Box<dyn BackupReader>> {
         Err(nothing())
     }
 
-    async fn open_log(&self, _cx: &Context, from: Option<&Position>) -> SourceResult<Box<dyn LogReader>> {
-        let later = from.filter(|from| from.branch.parse::<u32>().is_ok_and(|number| number > self.timeline));
+    async fn open_log(
+        &self,
+        _cx: &Context,
+        from: Option<&Position>,
+    ) -> SourceResult<Box<dyn LogReader>> {
+        let later = from
+            .filter(|from| from.branch.parse::<u32>().is_ok_and(|number| number > self.timeline));
         if let Some(later) = later.filter(|later| !self.is_before(later)) {
             let text = format!("{self} comes after timeline {} has begun", later.branch);
             let error = SourceError::new(SourceErrorKind::Invalid, text);
-            return Err(
-                error.with_hint("is this server the one that was left for another one? Its log belongs to nobody")
-            );
+            return Err(error.with_hint(
+                "is this server the one that was left for another one? Its log belongs to nobody",
+            ));
         }
         let log = self.log(later)?;
         let end = log.last().map(|last| Position::new(last.branch.clone(), last.to));
         Ok(Box::new(Reader { left: log.into_iter(), end, stored: self.stored.clone() }))
     }
 
-    async fn restore(&self, _: &Context, _: &RestoreRequest, _: &SnapshotReader) -> SourceResult<RestoreReport> {
+    async fn restore(
+        &self,
+        _: &Context,
+        _: &RestoreRequest,
+        _: &SnapshotReader,
+    ) -> SourceResult<RestoreReport> {
         Err(nothing())
     }
 

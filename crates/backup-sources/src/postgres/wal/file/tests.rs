@@ -5,7 +5,8 @@ use backup_core::log::{Branch, Place, Stretch};
 use super::*;
 
 const SIZE: u64 = 1 << 20;
-const TEXT: &str = "1\t0/180000\tno recovery target specified\n4\t0/200000\tno recovery target specified\n";
+const TEXT: &str =
+    "1\t0/180000\tno recovery target specified\n4\t0/200000\tno recovery target specified\n";
 
 /// A log with pieces of these timelines, and some of which it is known where they came from.
 fn log_of(pieces: &[u32], parents: &[(u32, u32, u64)]) -> Timeline {
@@ -56,7 +57,10 @@ fn a_history_tells_what_is_not_known() {
     // What is older than the log is left out, and what the log ought to know is told.
     assert_eq!(told(&file, &Timeline::default(), None), (vec!["5".to_owned()], at_end.clone()));
     assert_eq!(told(&file, &log_of(&[4], &[]), None), (vec!["5".to_owned()], at_end.clone()));
-    assert_eq!(told(&file, &log_of(&[1], &[]), None), (vec!["4".to_owned(), "5".to_owned()], at_end.clone()));
+    assert_eq!(
+        told(&file, &log_of(&[1], &[]), None),
+        (vec!["4".to_owned(), "5".to_owned()], at_end.clone())
+    );
     // It ends on its own timeline, or where the log goes on.
     let without_fourth = log_of(&[1], &[(5, 4, 0x20_0000)]);
     assert_eq!(told(&file, &without_fourth, None), (vec!["4".to_owned(), "5".to_owned()], at_end));
@@ -76,7 +80,9 @@ fn segment(number: u64) -> WalFile {
 fn a_cluster_that_was_never_seen_younger_tells_nothing() {
     let later = segment(3);
     assert!(!later.beyond(&log_of(&[5], &[])).tells_history());
-    assert!(!later.beyond(&log_of(&[1, 5], &[(4, 1, 0x18_0000), (5, 4, 0x20_0000)])).tells_history());
+    assert!(
+        !later.beyond(&log_of(&[1, 5], &[(4, 1, 0x18_0000), (5, 4, 0x20_0000)])).tells_history()
+    );
     // Where the second timeline's beginning is lost, every segment brings it back.
     assert!(later.beyond(&log_of(&[1, 5], &[(5, 4, 0x20_0000)])).tells_history());
     assert!(later.beyond(&log_of(&[1, 5], &[(4, 1, 0x18_0000)])).tells_history());

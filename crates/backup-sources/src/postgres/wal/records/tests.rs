@@ -37,7 +37,9 @@ impl Writer {
     /// The header of a page on which `left` bytes of a record are still to come.
     fn page(&mut self, left: usize) {
         let (at, long) = (self.at(), self.at().is_multiple_of(SIZE));
-        let continued = left > 0 && !self.bytes.is_empty() && self.ends.last().is_some_and(|(_, to)| to.0 == u64::MAX);
+        let continued = left > 0
+            && !self.bytes.is_empty()
+            && self.ends.last().is_some_and(|(_, to)| to.0 == u64::MAX);
         let info = u16::from(continued) | if long { IS_LONG } else { 0 };
         self.bytes.extend([0x10, 0xd1]);
         self.bytes.extend(info.to_le_bytes());
@@ -93,9 +95,14 @@ fn read(bytes: &[u8], start: u64, cut: usize) -> SourceResult<(Vec<Event>, bool)
 fn commits_and_restore_points_are_noted() {
     let mut log = Writer::new(SIZE);
     log.commit(5);
-    log.record(XLOG, RESTORE_POINT, &[&[255, 72][..], &7i64.to_le_bytes(), b"here", &[0; 60]].concat());
+    log.record(
+        XLOG,
+        RESTORE_POINT,
+        &[&[255, 72][..], &7i64.to_le_bytes(), b"here", &[0; 60]].concat(),
+    );
     // COMMIT PREPARED of transaction 99, with a database.
-    let body = [&5i64.to_le_bytes()[..], &17u32.to_le_bytes(), &[0; 8], &99u32.to_le_bytes()].concat();
+    let body =
+        [&5i64.to_le_bytes()[..], &17u32.to_le_bytes(), &[0; 8], &99u32.to_le_bytes()].concat();
     log.record(XACT, 0xb0, &[&[255, 24][..], &body].concat());
     log.record(XLOG, SWITCH, &[]);
     let mut bytes = log.bytes.clone();
