@@ -106,19 +106,33 @@ scenarios! {
         round_trip::conformance as conformance,
     }
     needs_mongod_5_0 Version::V5_0 => {
+        #[ignore = "a version in between: scripts/test --long"]
         built_on::what_is_built_on_others_is_exact as what_is_built_on_others_is_exact,
+        #[ignore = "a version in between: scripts/test --long"]
         built_on::everything_comes_by_the_oplog as everything_comes_by_the_oplog,
+        #[ignore = "a version in between: scripts/test --long"]
         failover::what_is_taken_back_is_in_no_snapshot as what_is_taken_back_is_in_no_snapshot,
+        #[ignore = "a version in between: scripts/test --long"]
         kills::a_killed_backup_leaves_nothing_half as a_killed_backup_leaves_nothing_half,
+        #[ignore = "a version in between: scripts/test --long"]
         kills::a_killed_capture_has_lost_nothing as a_killed_capture_has_lost_nothing,
+        #[ignore = "a version in between: scripts/test --long"]
         kills::a_killed_restore_is_done_again as a_killed_restore_is_done_again,
+        #[ignore = "a version in between: scripts/test --long"]
         prepared::prepared_transactions_may_cross_borders as prepared_transactions_may_cross_borders,
+        #[ignore = "a version in between: scripts/test --long"]
         logs::every_moment_comes_back as every_moment_comes_back,
+        #[ignore = "a version in between: scripts/test --long"]
         tail::the_oplog_is_followed as the_oplog_is_followed,
+        #[ignore = "a version in between: scripts/test --long"]
         tail::what_is_gone_is_a_gap as what_is_gone_is_a_gap,
+        #[ignore = "a version in between: scripts/test --long"]
         tail::what_is_taken_back_was_never_seen as what_is_taken_back_was_never_seen,
+        #[ignore = "a version in between: scripts/test --long"]
         capped::a_secondary_has_the_order_of_the_oplog as a_secondary_has_the_order_of_the_oplog,
+        #[ignore = "a version in between: scripts/test --long"]
         round_trip::everything_comes_back as everything_comes_back,
+        #[ignore = "a version in between: scripts/test --long"]
         hostile::the_fold_is_exact as the_fold_is_exact,
     }
     needs_mongod_6_0 Version::V6_0 => {

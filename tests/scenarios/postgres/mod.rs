@@ -56,10 +56,11 @@ use crate::support::repo::Repo;
 
 /// Each scenario for each version, in modules that say which server they need.
 macro_rules! scenarios {
-    ($($module:ident $version:expr => { $($scenario:path as $name:ident),+ $(,)? })+) => {
+    ($($module:ident $version:expr => { $($(#[$attribute:meta])* $scenario:path as $name:ident),+ $(,)? })+) => {
         $(mod $module {
             use super::*;
             $(
+                $(#[$attribute])*
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
                     Box::pin($scenario($version)).await;
@@ -92,34 +93,46 @@ scenarios! {
     }
     needs_postgres_14 Version::V14 => {
         archive::files_go_there_and_back as files_go_there_and_back,
+        #[ignore = "a version in between: scripts/test --long"]
         base::a_server_starts_on_what_is_restored as a_server_starts_on_what_is_restored,
     }
     needs_postgres_15 Version::V15 => {
         increments::visibility_maps_tell_the_truth as visibility_maps_tell_the_truth,
+        #[ignore = "a version in between: scripts/test --long"]
         workloads::what_dice_do_comes_back as what_dice_do_comes_back,
+        #[ignore = "a version in between: scripts/test --long"]
         base::a_server_starts_on_what_is_restored as a_server_starts_on_what_is_restored,
+        #[ignore = "a version in between: scripts/test --long"]
         logs::every_moment_comes_back as every_moment_comes_back,
     }
     needs_postgres_16 Version::V16 => {
         increments::rights_decide_what_is_read as rights_decide_what_is_read,
         increments::damage_of_what_changed_is_told as damage_of_what_changed_is_told,
         workloads::pages_that_nobody_wrote_to as pages_that_nobody_wrote_to,
+        #[ignore = "a version in between: scripts/test --long"]
         workloads::what_dice_do_comes_back as what_dice_do_comes_back,
         increments::without_the_log_it_is_a_full_one as without_the_log_it_is_a_full_one,
+        #[ignore = "a version in between: scripts/test --long"]
         base::a_server_starts_on_what_is_restored as a_server_starts_on_what_is_restored,
     }
     needs_postgres_17 Version::V17 => {
         moments::settings_may_have_grown as settings_may_have_grown,
         synthetic::maps_tell_the_truth as maps_of_a_full_one_made_of_a_chain_tell_the_truth,
         synthetic::the_verb_makes_one as the_verb_makes_a_full_one,
+        #[ignore = "a version in between: scripts/test --long"]
         workloads::pages_that_nobody_wrote_to as pages_that_nobody_wrote_to,
+        #[ignore = "a version in between: scripts/test --long"]
         workloads::what_dice_do_comes_back as what_dice_do_comes_back,
         workloads::the_log_tells_what_summaries_tell as the_log_tells_what_summaries_tell,
+        #[ignore = "a version in between: scripts/test --long"]
         increments::what_changed_is_enough as what_changed_is_enough,
+        #[ignore = "a version in between: scripts/test --long"]
         increments::visibility_maps_tell_the_truth as visibility_maps_tell_the_truth,
         increments::without_the_log_it_is_a_full_one as without_the_log_it_is_a_full_one,
         base::what_lies_elsewhere_comes_along as what_lies_elsewhere_comes_along,
+        #[ignore = "a version in between: scripts/test --long"]
         base::a_server_starts_on_what_is_restored as a_server_starts_on_what_is_restored,
+        #[ignore = "a version in between: scripts/test --long"]
         logs::every_moment_comes_back as every_moment_comes_back,
         logs::segments_have_any_size as segments_have_any_size,
         slots::what_is_wrong_with_a_slot_is_told as what_is_wrong_with_a_slot_is_told,
@@ -133,10 +146,13 @@ scenarios! {
     }
     needs_pg_dump_17 Version::V17 => {
         scratch::a_table_comes_out_of_a_data_directory as a_table_comes_out_of_a_data_directory,
+        #[ignore = "a version in between: scripts/test --long"]
         moments::a_millisecond_is_enough as a_millisecond_is_enough,
     }
     needs_pg_dump_15 Version::V15 => {
+        #[ignore = "a version in between: scripts/test --long"]
         moments::a_millisecond_is_enough as a_millisecond_is_enough,
+        #[ignore = "a version in between: scripts/test --long"]
         logical::round_trip::everything_comes_back as everything_comes_back,
         logical::round_trip::large_tables_are_read_in_parts as large_tables_are_read_in_parts,
         logical::parts::what_is_there_is_respected as what_is_there_is_respected,

@@ -44,10 +44,11 @@ use crate::support::repo::Repo;
 
 /// Each scenario for each version, in modules that say which server they need.
 macro_rules! scenarios {
-    ($($module:ident $version:expr => { $($scenario:path as $name:ident),+ $(,)? })+) => {
+    ($($module:ident $version:expr => { $($(#[$attribute:meta])* $scenario:path as $name:ident),+ $(,)? })+) => {
         $(mod $module {
             use super::*;
             $(
+                $(#[$attribute])*
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
                     Box::pin($scenario($version)).await;
@@ -92,12 +93,19 @@ scenarios! {
         cluster::a_cluster_gets_another_shape as a_cluster_gets_another_shape,
         cluster::moving_slots_are_refused as moving_slots_are_refused,
         unsuited::data_of_modules_needs_them as data_of_modules_needs_them,
+        #[ignore = "a version in between: scripts/test --long"]
         snapshots::the_dump_is_what_the_server_has as the_dump_is_what_the_server_has,
+        #[ignore = "a version in between: scripts/test --long"]
         scans::a_server_that_is_not_followed_is_scanned as a_server_that_is_not_followed_is_scanned,
+        #[ignore = "a version in between: scripts/test --long"]
         scans::few_rights_are_enough_for_a_scan as few_rights_are_enough_for_a_scan,
+        #[ignore = "a version in between: scripts/test --long"]
         restores::all_keys_come_back as all_keys_come_back,
+        #[ignore = "a version in between: scripts/test --long"]
         restores::a_replica_gets_everything as a_replica_gets_everything,
+        #[ignore = "a version in between: scripts/test --long"]
         restores::a_server_starts_on_the_files as a_server_starts_on_the_files,
+        #[ignore = "a version in between: scripts/test --long"]
         logs::every_moment_comes_back as every_moment_comes_back,
     }
     needs_redis_8_0 Version::Redis8 => {
@@ -110,12 +118,15 @@ scenarios! {
         cluster_logs::an_idle_master_is_no_obstacle as an_idle_master_is_no_obstacle,
         cluster::a_cluster_gets_another_shape as a_cluster_gets_another_shape,
         cluster::nodes_start_on_their_files as nodes_start_on_their_files,
+        #[ignore = "a version in between: scripts/test --long"]
         program::from_the_first_backup_to_any_moment as from_the_first_backup_to_any_moment,
         program::keys_go_where_they_are_wanted as keys_go_where_they_are_wanted,
         program::what_is_of_no_moment_is_marked as what_is_of_no_moment_is_marked,
         targets::nothing_is_dropped_in_vain as nothing_is_dropped_in_vain,
         targets::a_target_is_its_own_master_again as a_target_is_its_own_master_again,
+        #[ignore = "a version in between: scripts/test --long"]
         failures::silence_is_noticed as silence_is_noticed,
+        #[ignore = "a version in between: scripts/test --long"]
         failures::slow_readers_are_waited_for as slow_readers_are_waited_for,
         targets::the_dead_stay_dead as the_dead_stay_dead,
         targets::what_expands_to_a_lot_is_stored_all_the_same as what_expands_to_a_lot_is_stored_all_the_same,
@@ -125,8 +136,10 @@ scenarios! {
         restores::all_keys_come_back as all_keys_come_back,
         restores::a_replica_gets_everything as a_replica_gets_everything,
         restores::a_server_starts_on_the_files as a_server_starts_on_the_files,
+        #[ignore = "a version in between: scripts/test --long"]
         logs::every_moment_comes_back as every_moment_comes_back,
         unsuited::rights_are_looked_at_first as rights_are_looked_at_first,
+        #[ignore = "a version in between: scripts/test --long"]
         unsuited::whoever_loads_is_alive as whoever_loads_is_alive,
         unsuited::what_has_expired_is_no_success as what_has_expired_is_no_success,
         unsuited::a_full_target_is_enough as a_full_target_is_enough,
@@ -134,6 +147,7 @@ scenarios! {
         restores::expired_keys_stay_away_and_use_is_kept as expired_keys_stay_away_and_use_is_kept,
         restores::values_that_are_too_large_are_refused_alone as values_that_are_too_large_are_refused_alone,
         logs::increments_build_on_each_other as increments_build_on_each_other,
+        #[ignore = "a version in between: scripts/test --long"]
         logs::whoever_dies_is_followed as whoever_dies_is_followed,
         logs::a_failover_is_followed as a_failover_is_followed,
         logs::what_was_not_captured_is_refused as what_was_not_captured_is_refused,
@@ -146,17 +160,28 @@ scenarios! {
         unsuited::whoever_does_not_come_keeps_what_he_has as whoever_does_not_come_keeps_what_he_has,
     }
     needs_valkey_8 Version::Valkey8 => {
+        #[ignore = "a version in between: scripts/test --long"]
         cluster::a_cluster_is_one_source as a_cluster_is_one_source,
+        #[ignore = "a version in between: scripts/test --long"]
         cluster::a_cluster_gets_another_shape as a_cluster_gets_another_shape,
+        #[ignore = "a version in between: scripts/test --long"]
         cluster::nodes_start_on_their_files as nodes_start_on_their_files,
+        #[ignore = "a version in between: scripts/test --long"]
         cluster::moving_slots_are_refused as moving_slots_are_refused,
         cluster::nodes_that_are_not_followed_are_scanned as nodes_that_are_not_followed_are_scanned,
+        #[ignore = "a version in between: scripts/test --long"]
         snapshots::the_dump_is_what_the_server_has as the_dump_is_what_the_server_has,
+        #[ignore = "a version in between: scripts/test --long"]
         scans::a_server_that_is_not_followed_is_scanned as a_server_that_is_not_followed_is_scanned,
+        #[ignore = "a version in between: scripts/test --long"]
         scans::few_rights_are_enough_for_a_scan as few_rights_are_enough_for_a_scan,
+        #[ignore = "a version in between: scripts/test --long"]
         restores::all_keys_come_back as all_keys_come_back,
+        #[ignore = "a version in between: scripts/test --long"]
         restores::a_replica_gets_everything as a_replica_gets_everything,
+        #[ignore = "a version in between: scripts/test --long"]
         restores::a_server_starts_on_the_files as a_server_starts_on_the_files,
+        #[ignore = "a version in between: scripts/test --long"]
         logs::every_moment_comes_back as every_moment_comes_back,
     }
     needs_valkey_9 Version::Valkey9 => {
