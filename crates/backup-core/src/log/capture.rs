@@ -6,15 +6,18 @@
 //!      └─────────────────────────── acknowledge ◀────────────────────────────────────┘
 //! ```
 
+mod options;
+mod starting_points;
+
+pub use options::{Acknowledge, CaptureOptions, CaptureReport};
+
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::gather::LogView;
 use super::lane::Lane;
-use super::outbox::{Outbox, SpoolOptions, Waiting};
+use super::outbox::{Outbox, Waiting};
 use super::position::Mark;
 use super::slice::Filling;
 use super::uploader::{Stored, Uploader};
@@ -24,69 +27,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, LogEvent};
 use crate::repository::Repository;
 use crate::source::{LogReader, LogSegment, Source, SourceErrorKind};
+use starting_points::starting_points;
 
 /// At the end, so long is waited for what was captured to be stored.
 const LAST_UPLOADS: Duration = Duration::from_secs(10);
-
-/// When a source may forget what was captured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Acknowledge {
-    /// When it is in the repository.
-    #[default]
-    Stored,
-    /// When it is in the spool; needs one.
-    Spooled,
-}
-
-/// How to capture.
-#[derive(Debug, Clone)]
-pub struct CaptureOptions {
-    /// A slice is closed when it has so many bytes,
-    pub flush_bytes: usize,
-    /// or is so old. A source in which nothing happens costs nothing.
-    pub flush_after: Duration,
-    /// When the source may forget what was captured.
-    pub acknowledge: Acknowledge,
-    /// How many bytes may wait in memory, if there is no spool.
-    pub memory: u64,
-    /// Where to keep what cannot be stored at the moment.
-    pub spool: Option<SpoolOptions>,
-    /// Who captures, for people.
-    pub holder: String,
-    /// Whoever dies is replaced after two of these.
-    pub lease_period: Duration,
-    /// The source hands over single pieces of its log, and may go back to another branch where
-    /// something is missing: that is no gap.
-    pub goes_back: bool,
-}
-
-impl Default for CaptureOptions {
-    fn default() -> Self {
-        Self {
-            flush_bytes: 1 << 20,
-            flush_after: Duration::from_secs(1),
-            acknowledge: Acknowledge::Stored,
-            memory: 16 << 20,
-            spool: None,
-            holder: String::new(),
-            lease_period: Duration::from_secs(30),
-            goes_back: false,
-        }
-    }
-}
-
-/// What was captured.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct CaptureReport {
-    /// Slices that were stored.
-    pub slices: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Up to here everything is stored.
-    pub position: Option<Position>,
-    /// How often something was missing.
-    pub gaps: u64,
-}
 
 /// Captures the log of `source` until the caller cancels, which is no error.
 ///
@@ -162,41 +106,6 @@ async fn run(
         position: stored.position,
         gaps,
     })
-}
-
-/// Where the log may be followed from, the best first.
-async fn starting_points(
-    lane: &Lane,
-    outbox: &Outbox,
-    stored: Option<Mark>,
-    cx: &Context,
-) -> Result<Vec<Option<Mark>>> {
-    let view = LogView::of_snapshots(lane, cx).await?;
-    // What this process has taken comes first; if others have got farther on the same branch, that.
-    let (waiting, rolled) = (outbox.end(), view.end());
-    let mut points: Vec<Mark> = Vec::new();
-    for point in [waiting, stored, rolled].into_iter().flatten() {
-        match points.iter_mut().find(|known| known.at.branch == point.at.branch) {
-            Some(known) if known.at.offset < point.at.offset => *known = point,
-            Some(_) => {}
-            None => points.push(point),
-        }
-    }
-    // What a new backup needs, if what comes between is lost.
-    points.extend(
-        view.newest_start().filter(|needed| points.iter().all(|point| adds(needed, point))),
-    );
-    Ok(points.into_iter().map(Some).chain([None]).collect())
-}
-
-/// Whether the log can be followed from where a backup needs it, besides from here.
-fn adds(needed: &Mark, point: &Mark) -> bool {
-    // What lies between them was captured of what the source lost: where positions are times, it
-    // would be there twice, with different content.
-    let is_lost = needed.state.is_some()
-        && needed.at.branch == point.at.branch
-        && needed.at.offset < point.at.offset;
-    needed.at != point.at && !is_lost
 }
 
 /// Why reading has ended.

@@ -15,12 +15,14 @@
 //! | `slice.rs` | [`Slice`]: what is stored at once; a valid pack |
 //! | `lane.rs` | slices in the repository |
 //! | `capture.rs` | [`capture`]: from a source to slices |
+//! | `capture/` | options and starting points of a capture |
 //! | `outbox.rs` | what was captured and is not stored yet; the spool |
 //! | `uploader.rs` | storing slices, by one capturer at a time |
 //! | `roll_up/` | [`roll_up`]: from slices to snapshots |
 //! | `detail.rs` | what a snapshot says of the pieces of a log that it holds |
 //! | `gather.rs` | [`LogView`]: what a repository has of a log |
 //! | `log_file.rs` | a file of the log in a snapshot: which blobs a part of it lies in |
+//! | `replay.rs` | [`LogReplay`]: the log that a plan applies to a base |
 //! | `tape.rs` | [`LogTape`]: reading the log that a plan names |
 //! | `supervisor.rs` | [`follow`]: capturing for ever |
 //!
@@ -38,6 +40,7 @@ mod log_file;
 mod outbox;
 mod plan;
 mod position;
+mod replay;
 mod roll_up;
 mod scope;
 mod slice;
@@ -52,10 +55,11 @@ pub use gather::LogView;
 pub use outbox::SpoolOptions;
 pub use plan::{Plan, Refusal, Target, latest_common};
 pub use position::{ParsePositionError, Position};
+pub use replay::LogReplay;
 pub use roll_up::{RollUpOptions, RollUpReport, roll_up};
 pub use scope::Scope;
 pub use slice::{Part, Slice, SliceHeader, TakeOver};
 pub use stream::Stream;
 pub use supervisor::{FollowOptions, follow};
-pub use tape::{LogPart, LogReplay, LogTape};
+pub use tape::{LogPart, LogTape};
 pub use timeline::{Base, Branch, Gap, Place, Range, Stretch, Tick, Timeline};

@@ -11,105 +11,12 @@ use super::gather::LogView;
 use super::lane::{Lane, StoredSlice};
 use super::log_file::{LogFile, find};
 use super::slice::Part;
-use super::{Place, Plan, Position, Scope, Stream, Stretch, Timeline};
+use super::{Place, Position, Stream, Stretch};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::format::{LogExtent, METADATA_DIR};
 use crate::id::BlobId;
 use crate::repository::{IndexedRepository, SnapshotInfo, SnapshotReader};
-
-/// The log that is to be applied to a base.
-#[derive(Debug)]
-pub struct LogReplay {
-    indexed: IndexedRepository,
-    stream: Stream,
-    view: LogView,
-    plan: Plan,
-}
-
-impl LogReplay {
-    /// The log that `plan`, made from `view`, names.
-    #[must_use]
-    pub fn new(indexed: IndexedRepository, stream: Stream, view: LogView, plan: Plan) -> Self {
-        Self { indexed, stream, view, plan }
-    }
-
-    /// Where it begins and ends.
-    #[must_use]
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// What the source had stored with the end of its last piece; see
-    /// [`LogReader::state`](crate::source::LogReader::state).
-    #[must_use]
-    pub fn state(&self) -> Option<&str> {
-        let last = self.plan.log.last()?;
-        match &last.place {
-            Place::Slice(name) => {
-                let (_, header) =
-                    self.view.slices.iter().find(|(slice, _)| slice.name() == *name)?;
-                header.state.as_deref()
-            }
-            Place::Snapshot(id) => {
-                let (_, log) = self.view.snapshots.iter().find(|(info, _)| info.id == *id)?;
-                let is_it =
-                    |extent: &&LogExtent| extent.branch == last.branch && extent.to == last.to;
-                log.extents.iter().find(is_it)?.state.as_deref()
-            }
-        }
-    }
-
-    /// Everything that is known of the log, also what the plan leaves out.
-    #[must_use]
-    pub fn timeline(&self) -> Timeline {
-        self.view.timeline()
-    }
-
-    /// Reads it, from the beginning.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if the plan is not one of the view.
-    pub fn tape(&self, cx: &Context) -> Result<LogTape> {
-        LogTape::new(&self.indexed, &self.stream, &self.view, &self.plan.log, &self.plan.turns, cx)
-    }
-
-    /// The same without the pieces that are said to be about other things than what `is_wanted`
-    /// accepts. Of older logs that was not noted: they come whole.
-    ///
-    /// # Errors
-    /// As [`Self::tape`].
-    pub fn tape_of(
-        &self,
-        cx: &Context,
-        is_wanted: impl Fn(&Scope) -> bool + Send + Sync + 'static,
-    ) -> Result<LogTape> {
-        let is_wanted = move |part: &Part| part.scope.as_ref().is_none_or(&is_wanted);
-        let only = Only {
-            stop: Some(self.plan.stop.clone()),
-            is_wanted: Box::new(is_wanted),
-            left_out: 0,
-        };
-        Ok(LogTape { only: Some(only), ..self.tape(cx)? })
-    }
-
-    /// The same with the files of these paths only. Other ones may come where they are read anyway.
-    ///
-    /// # Errors
-    /// As [`Self::tape`].
-    pub fn tape_of_files(
-        &self,
-        cx: &Context,
-        is_wanted: impl Fn(&str) -> bool + Send + Sync + 'static,
-    ) -> Result<LogTape> {
-        let only = Only {
-            stop: None,
-            is_wanted: Box::new(move |part| is_wanted(&part.path)),
-            left_out: 0,
-        };
-        Ok(LogTape { only: Some(only), ..self.tape(cx)? })
-    }
-}
 
 impl LogView {
     /// Reads these pieces of it, which [`Timeline::pieces`] names, in order.
@@ -163,12 +70,12 @@ pub struct LogTape {
 }
 
 /// What is left out.
-struct Only {
+pub(super) struct Only {
     /// If this is known, the piece in which the log ends comes in any case: what is behind that
     /// place tells where to stop.
-    stop: Option<Position>,
-    is_wanted: Box<dyn Fn(&Part) -> bool + Send + Sync>,
-    left_out: u64,
+    pub(super) stop: Option<Position>,
+    pub(super) is_wanted: Box<dyn Fn(&Part) -> bool + Send + Sync>,
+    pub(super) left_out: u64,
 }
 
 impl Only {
@@ -204,7 +111,7 @@ impl std::fmt::Debug for LogTape {
 }
 
 impl LogTape {
-    fn new(
+    pub(super) fn new(
         indexed: &IndexedRepository,
         stream: &Stream,
         view: &LogView,
@@ -225,6 +132,10 @@ impl LogTape {
             only: None,
             cx: cx.clone(),
         })
+    }
+
+    pub(super) fn restricted_to(self, only: Only) -> Self {
+        Self { only: Some(only), ..self }
     }
 
     /// How many pieces were left out so far, without being read.

@@ -19,26 +19,23 @@
 //! So between the last moment at which a holder acts or renews and the first at which another one
 //! takes over there is a whole period, for requests that were on their way.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+mod holder;
+mod object;
+
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use jiff::SignedDuration;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::Repository;
 use super::store_clock::StoreClock;
-use super::{Repository, layout};
-use crate::clock::SharedClock;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{open_json, seal_json};
-use crate::sink::{Key, Payload, PutMode, SinkErrorKind, SinkOps};
+use holder::Held;
+use object::{Body, highest, read};
 
-/// No process gets this far by counting; whoever may put objects could block a lease with a higher
-/// one.
-const MAX_TOKEN: u64 = u64::MAX / 2;
 /// Periods are at least so long: less is lost to a single slow request.
 const SHORTEST: Duration = Duration::from_secs(3);
 /// And at most so long.
@@ -72,35 +69,10 @@ impl Default for LeaseOptions {
     }
 }
 
-/// What a lease object says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Body {
-    holder: String,
-    /// Tells this process from all others.
-    owner: String,
-    period_seconds: u64,
-    renewed: Timestamp,
-    #[serde(default)]
-    released: bool,
-}
-
 /// A lease that this process holds. Dropping it leaves it to expire; [`Self::release`] gives it
 /// back at once.
 #[derive(Debug)]
 pub struct Lease(Arc<Held>);
-
-#[derive(Debug)]
-struct Held {
-    repository: Repository,
-    name: String,
-    token: u64,
-    holder: String,
-    owner: String,
-    period: Duration,
-    clock: SharedClock,
-    /// When the last renewal began.
-    renewed: Mutex<(Instant, Timestamp)>,
-}
 
 /// A lease that is renewed in the background. Dropping it ends that, and leaves it to expire.
 #[derive(Debug)]
@@ -296,202 +268,6 @@ impl KeptLease {
         self.task.await.map_err(super::cpu::panicked)?;
         self.held.release().await
     }
-}
-
-impl Held {
-    fn key(&self) -> Result<Key> {
-        key(&self.name, self.token)
-    }
-
-    fn body(&self, renewed: Timestamp, released: bool) -> Result<Vec<u8>> {
-        let body = Body {
-            holder: self.holder.clone(),
-            owner: self.owner.clone(),
-            period_seconds: self.period.as_secs(),
-            renewed,
-            released,
-        };
-        seal_json(self.repository.key(), &body)
-    }
-
-    async fn create(&self) -> Result<()> {
-        let payload = Payload::from(self.body(self.clock.now(), false)?);
-        match self.repository.sink().put(&self.key()?, payload, PutMode::Create).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == SinkErrorKind::AlreadyExists => Err(Error::new(
-                ErrorKind::Busy,
-                format!("the lease `{}` was taken by a rival", self.name),
-            )),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn elapsed(&self) -> Duration {
-        let (monotonic, wall) = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-        let by_the_wall =
-            Duration::try_from(wall.duration_until(self.clock.now())).unwrap_or_default();
-        monotonic.elapsed().max(by_the_wall)
-    }
-
-    fn is_current(&self) -> bool {
-        self.elapsed() < self.period
-    }
-
-    /// Whether the object under this token is this process's, and the highest.
-    async fn confirm(&self) -> Result<()> {
-        let mine = match read(&self.repository, &self.name, self.token).await? {
-            Some((body, _)) => body.owner == self.owner,
-            None => false,
-        };
-        if mine
-            && highest(&self.repository, &self.name).await? == Some(self.token)
-            && self.is_current()
-        {
-            return Ok(());
-        }
-        Err(self.lost())
-    }
-
-    async fn renew(&self) -> Result<()> {
-        let began = (Instant::now(), self.clock.now());
-        // What is not this process's any more must not be written over.
-        self.confirm().await?;
-        self.repository.sink().put_bytes(&self.key()?, self.body(began.1, false)?).await?;
-        // Still by the old renewal: what took longer than a period does not count.
-        self.confirm().await?;
-        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = began;
-        Ok(())
-    }
-
-    async fn renew_until_lost(&self) {
-        loop {
-            tokio::time::sleep(self.period / 3).await;
-            let left = self.period.saturating_sub(self.elapsed());
-            match tokio::time::timeout(left, self.renew()).await {
-                Ok(Ok(())) => {}
-                // There is time to try again.
-                Ok(Err(error)) if error.kind() == ErrorKind::Unavailable && self.is_current() => {}
-                _ => return,
-            }
-        }
-    }
-
-    async fn release(&self) -> Result<()> {
-        if !self.is_current() {
-            return Ok(());
-        }
-        self.write_release().await
-    }
-
-    /// Unless somebody else has made an object of the same name, in a store that does not prevent
-    /// that.
-    async fn write_release(&self) -> Result<()> {
-        let is_own = |body: &Body| body.owner == self.owner;
-        if !read(&self.repository, &self.name, self.token)
-            .await?
-            .is_some_and(|(body, _)| is_own(&body))
-        {
-            return Ok(());
-        }
-        self.repository.sink().put_bytes(&self.key()?, self.body(self.clock.now(), true)?).await?;
-        Ok(())
-    }
-
-    fn lost(&self) -> Error {
-        Error::new(
-            ErrorKind::Busy,
-            format!("the lease `{}` was lost to somebody else, or has expired", self.name),
-        )
-        .with_hint("run the command again; what was done so far is kept")
-    }
-
-    /// Tokens that have served, but for the last one, go. That they cannot be removed (a writer may
-    /// not delete) does no harm.
-    async fn remove_older(&self) {
-        let Ok(tokens) = tokens(&self.repository, &self.name).await else {
-            return;
-        };
-        for token in tokens.into_iter().filter(|token| token + 1 < self.token) {
-            if let Ok(key) = key(&self.name, token) {
-                _ = self.repository.sink().delete_one(&key).await;
-            }
-        }
-    }
-}
-
-impl Repository {
-    /// Removes the tokens of leases that have served, but for the last ones: holders that may not
-    /// delete leave them. Returns how many.
-    ///
-    /// # Errors
-    /// Those of the sink.
-    pub async fn thin_out_leases(&self) -> Result<usize> {
-        let mut names: BTreeMap<String, Vec<(u64, Key)>> = BTreeMap::new();
-        for meta in self.list(&layout::leases()).await? {
-            let Some((name, token)) = meta.key.as_str().rsplit_once('/') else { continue };
-            if let Ok(token) = token.parse() {
-                names.entry(name.to_owned()).or_default().push((token, meta.key));
-            }
-        }
-        let mut removed = 0;
-        for tokens in names.values() {
-            let highest = tokens
-                .iter()
-                .map(|(token, _)| *token)
-                .filter(|token| *token < MAX_TOKEN)
-                .max()
-                .unwrap_or(0);
-            for (_, key) in tokens.iter().filter(|(token, _)| token + 1 < highest) {
-                self.sink().delete_one(key).await?;
-                removed += 1;
-            }
-        }
-        Ok(removed)
-    }
-}
-
-fn key(name: &str, token: u64) -> Result<Key> {
-    Key::new(format!("{}/{token:020}", layout::lease(name)?))
-        .map_err(|error| Error::internal(error.to_string()))
-}
-
-async fn tokens(repository: &Repository, name: &str) -> Result<Vec<u64>> {
-    let objects = repository.list(&layout::lease(name)?).await?;
-    let tokens = objects.iter().filter_map(|meta| meta.key.file_name().parse().ok());
-    Ok(tokens.filter(|token| *token < MAX_TOKEN).collect())
-}
-
-async fn highest(repository: &Repository, name: &str) -> Result<Option<u64>> {
-    Ok(tokens(repository, name).await?.into_iter().max())
-}
-
-/// What a lease object says, and when the store wrote it; `None` if it has vanished. A damaged one
-/// counts by its age alone.
-async fn read(
-    repository: &Repository,
-    name: &str,
-    token: u64,
-) -> Result<Option<(Body, Option<Timestamp>)>> {
-    let key = key(name, token)?;
-    let gone = |error: &crate::sink::SinkError| error.kind() == SinkErrorKind::NotFound;
-    let meta = match repository.sink().head(&key).await {
-        Ok(meta) => meta,
-        Err(error) if gone(&error) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let sealed = match repository.sink().get_bytes(&key).await {
-        Ok(sealed) => sealed,
-        Err(error) if gone(&error) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let body = open_json(repository.key(), &sealed).unwrap_or_else(|_| Body {
-        holder: "unknown".to_owned(),
-        owner: String::new(),
-        period_seconds: LeaseOptions::default().period.as_secs(),
-        renewed: meta.last_modified.unwrap_or_default(),
-        released: false,
-    });
-    Ok(Some((body, meta.last_modified)))
 }
 
 fn busy(name: &str, body: &Body, left: SignedDuration) -> Error {

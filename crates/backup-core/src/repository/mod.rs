@@ -9,7 +9,7 @@
 //! | `guard.rs` | the lock that keeps stock `prune` and `forget` away from lock-free writers |
 //! | `snapshots.rs` | listing, naming and saving snapshots |
 //! | `receipts.rs` | notes beside the repository by which the loss of an object is noticed |
-//! | `lease.rs` | at most one process at a time |
+//! | `lease.rs`, `lease/` | at most one process at a time: the lease, its stored object, its holder |
 //! | `session.rs` | who reads or writes at the moment |
 //! | `reliance.rs` | what a writer relies upon must still be there when its snapshot appears |
 //! | `reach.rs` | what snapshots need |

@@ -13,6 +13,7 @@
 //! | `parent.rs` | which earlier snapshot to compare with, and what counts as unchanged |
 //! | `items.rs` | the source, polled item by item |
 //! | `run.rs` | the loop that takes items and results |
+//! | `run/dirs.rs` | opening directories, and storing complete ones |
 //! | `run/keep.rs` | what is taken over from the parent as it is |
 //! | `assembler.rs` | directories that are still growing |
 //! | `content.rs` | reading, chunking and storing contents |
@@ -36,7 +37,7 @@ use crate::event::Stage;
 use crate::pipeline::Meter;
 use crate::repository::reliance::Reliance;
 use crate::repository::session::Session;
-use crate::repository::{BlobWriter, Repository};
+use crate::repository::{BlobWriter, IndexedRepository, Repository};
 use crate::source::{BackupRequest, Source};
 use items::Items;
 use parent::Parent;
@@ -79,14 +80,7 @@ async fn run_backup(
         repository.complete_receipts(&snapshots.snapshots, cx).await?;
     }
     let (kind, parent) = Parent::choose(&snapshots, &identity, options, cx);
-    let indexed = repository.load_index(cx).await?;
-    let lost = indexed.hide_lost_packs().await?.lost();
-    if lost > 0 {
-        cx.events.note(format!(
-            "{lost} packs are lost or cut off; what this backup needs of them is stored again. Run \
-             `backup check`."
-        ));
-    }
+    let indexed = load_index(repository, cx).await?;
     cx.check_cancelled()?;
 
     let started = cx.clock.now();
@@ -136,6 +130,19 @@ async fn run_backup(
         Ok(report) => Ok(report),
         Err(error) => Err(writer.give_up(error).await),
     }
+}
+
+/// Loads the index and hides lost packs, so that their blobs are stored again.
+async fn load_index(repository: &Repository, cx: &Context) -> Result<IndexedRepository> {
+    let indexed = repository.load_index(cx).await?;
+    let lost = indexed.hide_lost_packs().await?.lost();
+    if lost > 0 {
+        cx.events.note(format!(
+            "{lost} packs are lost or cut off; what this backup needs of them is stored again. Run \
+             `backup check`."
+        ));
+    }
+    Ok(indexed)
 }
 
 /// Asks the source how much there is, for the progress bar, while the backup runs already. Never

@@ -1,26 +1,25 @@
 //! The loop that takes items from the source and results from the workers.
 
+mod dirs;
 mod keep;
 
 use std::sync::Arc;
 
 use futures::FutureExt;
-use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::assembler::{Assembler, Dir, DirId};
+use super::assembler::Assembler;
 use super::buffers::Buffers;
 use super::content::{FileJob, Finished, SMALL, Stage, StreamJob};
 use super::items::Items;
 use super::options::{BackupOptions, EntryCounts};
 use super::parent::Parent;
-use crate::compress::Take;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Warning};
-use crate::format::{BlobKind, METADATA_DIR, ManifestTotals, Node, Tree, stream_tree, write_tree};
+use crate::format::{BlobKind, ManifestTotals, Node};
 use crate::id::{BlobId, SnapshotId};
 use crate::pipeline::Meter;
 use crate::repository::cpu::panicked;
@@ -33,13 +32,6 @@ const BATCH_FILES: usize = 128;
 
 /// Most files (or batches of small ones) that are read at a time.
 const MAX_READERS: usize = 8;
-
-/// Directories from this many entries on are written piece by piece.
-const LARGE_DIR: usize = 20_000;
-
-/// One that was there before is likely the same: with fewer entries than this, finding that out
-/// takes less time than handing it to another thread.
-const SMALL_DIR: usize = 64;
 
 /// One backup on its way from items to a root directory.
 pub(super) struct Run {
@@ -273,165 +265,5 @@ impl Run {
             self.store_upwards(dir).await?;
         }
         Ok(())
-    }
-
-    /// The open directory at `path`, opened with all above it if need be.
-    async fn ensure_dir(&mut self, path: &EntryPath) -> Result<DirId> {
-        if let Some(dir) = self.assembler.find(path) {
-            return Ok(dir);
-        }
-        let mut missing = vec![path.clone()];
-        let mut above = None;
-        let mut at = path.parent();
-        while let Some(path) = at {
-            above = self.assembler.find(&path);
-            if above.is_some() {
-                break;
-            }
-            at = path.parent();
-            missing.push(path);
-        }
-        let mut dir = above;
-        for path in missing.into_iter().rev() {
-            let earlier = self.earlier_tree(dir, &path).await?;
-            dir = Some(self.assembler.open(path, dir, earlier)?);
-        }
-        dir.ok_or_else(|| Error::internal("a directory has no root"))
-    }
-
-    /// The directory at `path` in the parent snapshot. If it cannot be read, its files are read
-    /// again.
-    async fn earlier_tree(
-        &mut self,
-        above: Option<DirId>,
-        path: &EntryPath,
-    ) -> Result<Option<(BlobId, Tree)>> {
-        let id = match above {
-            None => self.parent.map(|parent| parent.tree),
-            Some(above) => self.assembler.earlier(above, path.name()).and_then(|node| node.subtree),
-        };
-        let Some(id) = id else {
-            return Ok(None);
-        };
-        match self.reader.tree(&id).await {
-            Ok(tree) => Ok(Some((id, tree))),
-            Err(error) if error.is_damage() => {
-                // If this run comes to the same directory, it must be stored again.
-                self.stage.writer.distrust(BlobKind::Tree, id);
-                let text = format!(
-                    "The earlier snapshot's {path} cannot be read ({}); everything below is read \
-                     again.",
-                    error.chain()
-                );
-                self.stage.cx.events.note(text);
-                Ok(None)
-            }
-            // A writer that may store but not read what is stored: it still stores nothing twice.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                let text = format!(
-                    "These credentials may not read the earlier snapshot's {path}; everything \
-                     below is read again."
-                );
-                self.stage.cx.events.note(text);
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn close(&mut self, path: &EntryPath) -> Result<()> {
-        let Some(dir) = self.assembler.find(path) else {
-            return Ok(());
-        };
-        self.assembler.close(path)?;
-        if self.assembler.is_ready(dir) {
-            return self.store_upwards(dir).await;
-        }
-        for dir in self.assembler.ready_below(path) {
-            self.store_upwards(dir).await?;
-        }
-        Ok(())
-    }
-
-    /// Stores a directory if it is complete, then the one above it if that is complete now, and so
-    /// on.
-    async fn store_upwards(&mut self, dir: DirId) -> Result<()> {
-        let mut at = Some(dir);
-        while let Some(dir) = at.filter(|dir| self.assembler.is_ready(*dir)) {
-            let (done, above) = self.assembler.take(dir)?;
-            let node = self.store_dir(done).await?;
-            if let Some(above) = above {
-                self.assembler.arrived(above, Some(node))?;
-            }
-            at = above;
-        }
-        Ok(())
-    }
-
-    async fn store_dir(&mut self, dir: Dir) -> Result<Node> {
-        let Dir { path, metadata, nodes, earlier_id, earlier, .. } = dir;
-        drop(earlier);
-        let tree =
-            self.store_tree(nodes, earlier_id).await.map_err(|error| error.context(&path))?;
-        self.totals.dirs += 1;
-        match earlier_id {
-            None => self.dirs.new += 1,
-            Some(id) if id == tree => self.dirs.unmodified += 1,
-            Some(_) => self.dirs.changed += 1,
-        }
-        self.stage.meter.add_items(1);
-        let metadata = metadata.unwrap_or_else(|| Metadata::directory(Timestamp::UNIX_EPOCH));
-        Ok(Node { name: path.name().into(), metadata, content: Vec::new(), subtree: Some(tree) })
-    }
-
-    /// Stores a directory of these nodes; `earlier` is what it was in the parent snapshot.
-    pub(super) async fn store_tree(
-        &mut self,
-        mut nodes: Vec<Node>,
-        earlier: Option<BlobId>,
-    ) -> Result<BlobId> {
-        let (writer, zone) = (self.stage.writer.clone(), self.zone.clone());
-        if let Some(earlier) = earlier
-            && nodes.len() < SMALL_DIR
-        {
-            let tree = write_tree(&mut nodes, &zone)?;
-            if BlobId::digest(&tree) == earlier && writer.knows(BlobKind::Tree, &earlier) {
-                return Ok(earlier);
-            }
-            return self
-                .stage
-                .repository
-                .cpu()
-                .run(move || Ok(writer.store(BlobKind::Tree, &tree)?.id))
-                .await;
-        }
-        let work = move || {
-            if nodes.len() < LARGE_DIR {
-                return Ok(writer.store(BlobKind::Tree, &write_tree(&mut nodes, &zone)?)?.id);
-            }
-            nodes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-            let produce = |take: Take<'_>| stream_tree(&nodes, &zone, take);
-            Ok(writer.store_streamed(BlobKind::Tree, &produce)?.id)
-        };
-        self.stage.repository.cpu().run(work).await
-    }
-
-    /// Stores the root with `.backup` added.
-    pub(super) async fn store_root(&mut self, metadata_dir: Node) -> Result<BlobId> {
-        let root = self.ensure_dir(&EntryPath::root()).await?;
-        if !self.assembler.only_root_is_left() {
-            return Err(Error::internal("a directory was left open at the end"));
-        }
-        let (root, _) = self.assembler.take(root)?;
-        let mut nodes = root.nodes;
-        if nodes.iter().any(|node| *node.name == *METADATA_DIR.as_bytes()) {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                "the source has an entry /.backup, which every snapshot needs for itself",
-            )
-            .with_hint("exclude it or rename it"));
-        }
-        nodes.push(metadata_dir);
-        self.store_tree(nodes, None).await
     }
 }

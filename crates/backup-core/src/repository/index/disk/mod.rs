@@ -6,6 +6,8 @@
 //! | `mod.rs` | [`DiskIndex`]: several files, and what this process has added, as one index |
 //! | `cache.rs` | [`open`]: bringing the files up to date with the repository |
 //! | `format.rs` | the form of a file |
+//! | `part.rs` | a mapped file, and which of its packs count |
+//! | `queries.rs` | [`BlobIndex`] of all files together |
 //! | `segment.rs` | a file, mapped |
 //! | `writer.rs` | writing a file from front to back |
 //! | `tests.rs` | beside the index in memory |
@@ -20,6 +22,8 @@
 mod build;
 mod cache;
 mod format;
+mod part;
+mod queries;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -32,11 +36,12 @@ use std::sync::{PoisonError, RwLock};
 
 pub(crate) use cache::{Failure, open};
 
-use super::{BlobIndex, BlobLocation, Listing, Mark, MemoryIndex, PackInfo};
+use super::{BlobIndex, Mark, MemoryIndex, PackInfo};
 use crate::format::{BlobKind, PackedBlob};
-use crate::id::{BlobId, ID_LEN, IndexId, PackId};
+use crate::id::{BlobId, ID_LEN, PackId};
 use crate::repository::reach::Bits;
 use format::Record;
+use part::{Copied, Part};
 use segment::Segment;
 
 /// So many records are walked over before the memory that shows them is given back: some megabytes,
@@ -44,30 +49,6 @@ use segment::Segment;
 const WALKED: u64 = 1 << 16;
 /// Less than this is not worth being given back.
 const LITTLE: u64 = 16 << 20;
-
-/// A file, and which of its packs do not count: those of index objects that are gone or that an
-/// earlier file has as well, and second copies of a pack's listing.
-#[derive(Debug)]
-struct Part {
-    segment: Segment,
-    dead: Bits,
-    /// Whether an object counts.
-    counts: Vec<bool>,
-    /// Dead packs before every 64th.
-    dead_before: Vec<u32>,
-    /// Number of its first pack among all that count.
-    first_pack: u32,
-    packs: u32,
-    first_slot: u64,
-}
-
-/// A copy of a blob in a file: its place there, and the number of its pack among all that count.
-#[derive(Debug)]
-struct Copied {
-    record: Record,
-    at: u64,
-    pack: u32,
-}
 
 /// See the module documentation.
 #[derive(Debug, Default)]
@@ -89,57 +70,6 @@ struct State {
     hidden: Bits,
     /// Packs that several index objects list: what they say together. By number.
     combined: HashMap<u32, (Option<Mark>, bool)>,
-}
-
-impl Part {
-    fn new(segment: Segment, dead: Bits, counts: Vec<bool>) -> Self {
-        let mut dead_before = Vec::new();
-        let mut count = 0;
-        for number in 0..segment.packs() {
-            if number % 64 == 0 {
-                dead_before.push(count);
-            }
-            count += u32::from(dead.contains(u64::from(number)));
-        }
-        let packs = segment.packs() - count;
-        Self { segment, dead, counts, dead_before, first_pack: 0, packs, first_slot: 0 }
-    }
-
-    /// The number of a pack of this file among all that count.
-    fn global(&self, number: u32) -> Option<u32> {
-        if self.dead.contains(u64::from(number)) {
-            return None;
-        }
-        let before = self.dead_before.get(number as usize / 64)?
-            + self.dead.before_in_word(u64::from(number));
-        Some(self.first_pack + number - before)
-    }
-
-    /// The copies of a blob that count: place and record.
-    fn copies<'a>(
-        &'a self,
-        kind: BlobKind,
-        id: &'a BlobId,
-    ) -> impl Iterator<Item = (u64, Record)> + 'a {
-        let first = self.segment.find(kind, id).unwrap_or(u64::MAX);
-        (first..self.segment.count(kind))
-            .map_while(move |at| {
-                Some((at, self.segment.record(kind, at).filter(|record| record.id == *id)?))
-            })
-            .filter(|(_, record)| !self.dead.contains(u64::from(record.pack)))
-    }
-
-    /// The first copy that counts from a place on.
-    fn next(&self, kind: BlobKind, from: u64) -> Option<Copied> {
-        (from..self.segment.count(kind)).find_map(|at| {
-            let record = self.segment.record(kind, at)?;
-            Some(Copied { record, at, pack: self.global(record.pack)? })
-        })
-    }
-
-    fn slot(&self, kind: BlobKind, at: u64) -> u64 {
-        self.first_slot + at * 2 + u64::from(kind == BlobKind::Tree)
-    }
 }
 
 impl DiskIndex {
@@ -283,160 +213,5 @@ impl DiskIndex {
                 if hidden { None } else { Some((record, self.info(part, record.pack, global)?)) }
             })
         })
-    }
-}
-
-fn location(kind: BlobKind, record: &Record, pack: &PackInfo) -> BlobLocation {
-    BlobLocation { pack: pack.id, pack_end: pack.end, blob: record.blob(kind) }
-}
-
-impl BlobIndex for DiskIndex {
-    fn find(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
-        self.find_lasting(kind, id).or_else(|| {
-            let marked = self.in_files(kind, id).next();
-            marked
-                .map(|(record, pack)| location(kind, &record, &pack))
-                .or_else(|| self.added.find(kind, id))
-        })
-    }
-
-    fn find_lasting(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
-        let lasting = self.in_files(kind, id).find(|(_, pack)| pack.mark.is_none());
-        lasting
-            .map(|(record, pack)| location(kind, &record, &pack))
-            .or_else(|| self.added.find_lasting(kind, id))
-    }
-
-    fn find_all(&self, kind: BlobKind, id: &BlobId) -> Vec<BlobLocation> {
-        let mut found: Vec<(bool, BlobLocation)> = self
-            .in_files(kind, id)
-            .map(|(record, pack)| (pack.mark.is_some(), location(kind, &record, &pack)))
-            .collect();
-        found.extend(self.added.find_all(kind, id).into_iter().map(|at| {
-            let lasting = self.added.find_lasting(kind, id).is_some_and(|lasting| lasting == at);
-            (!lasting, at)
-        }));
-        found.sort_by_key(|(marked, _)| *marked);
-        found.into_iter().map(|(_, at)| at).collect()
-    }
-
-    fn slot(&self, kind: BlobKind, id: &BlobId) -> Option<u64> {
-        self.slot_in_files(kind, id).or_else(|| Some(self.slots + self.added.slot(kind, id)?))
-    }
-
-    fn slots(&self) -> u64 {
-        self.slots + self.added.slots()
-    }
-
-    fn slot_if_found(&self, kind: BlobKind, id: &BlobId) -> Option<u64> {
-        let mut slot = None;
-        for part in &self.parts {
-            for (at, record) in part.copies(kind, id) {
-                slot = slot.or(Some(part.slot(kind, at)));
-                let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-                if part.global(record.pack).is_some_and(|pack| !state.hidden.contains(pack.into()))
-                {
-                    return slot;
-                }
-            }
-        }
-        let added = self.added.slot_if_found(kind, id)?;
-        slot.or(Some(self.slots + added))
-    }
-
-    fn for_each_copy(&self, f: &mut dyn FnMut(u64, u32, &PackedBlob)) {
-        for kind in [BlobKind::Data, BlobKind::Tree] {
-            self.for_each_in_files(kind, f);
-        }
-        self.added.for_each_copy(&mut |slot, pack, blob| {
-            let slot = self.slot_in_files(blob.kind, &blob.id).unwrap_or(self.slots + slot);
-            f(slot, self.packs + pack, blob);
-        });
-    }
-
-    fn hide_packs(&self, packs: &[PackId]) {
-        let numbers: Vec<u32> =
-            packs.iter().filter_map(|id| self.find_pack(id)).map(|(number, _)| number).collect();
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        for number in numbers {
-            state.hidden.insert(number.into());
-        }
-        drop(state);
-        self.added.hide_packs(packs);
-    }
-
-    fn add_pack(&self, pack: PackId, blobs: &[PackedBlob]) {
-        match self.find_pack(&pack) {
-            Some((number, info)) => self.combine(number, info.mark, true),
-            None => self.added.add_pack(pack, blobs),
-        }
-    }
-
-    fn add_marked_pack(&self, pack: PackId, blobs: &[PackedBlob], mark: Mark) {
-        match self.find_pack(&pack) {
-            Some((number, info)) => self.combine(number, info.mark.max(Some(mark)), info.listed),
-            None => self.added.add_marked_pack(pack, blobs, mark),
-        }
-    }
-
-    fn for_each_pack(&self, f: &mut dyn FnMut(PackInfo)) {
-        for part in &self.parts {
-            for number in 0..part.segment.packs() {
-                if let Some(info) =
-                    part.global(number).and_then(|global| self.info(part, number, global))
-                {
-                    f(info);
-                }
-            }
-        }
-        self.added.for_each_pack(f);
-    }
-
-    fn for_each_listing(&self, f: &mut dyn FnMut(&IndexId, Listing)) {
-        for part in &self.parts {
-            let objects = part.segment.objects();
-            let listings = (0..part.segment.packs()).filter_map(|number| part.segment.pack(number));
-            for pack in listings.filter(|pack| part.counts.get(pack.object as usize) == Some(&true))
-            {
-                if let Some(object) = objects.get(pack.object as usize) {
-                    f(object, Listing { pack: pack.id, blobs: pack.blobs, mark: pack.mark });
-                }
-            }
-        }
-    }
-
-    fn for_each_blob(&self, f: &mut dyn FnMut(BlobLocation)) {
-        for part in &self.parts {
-            for kind in [BlobKind::Data, BlobKind::Tree] {
-                for at in 0..part.segment.count(kind) {
-                    if at % WALKED == 0 {
-                        part.segment.release();
-                    }
-                    let Some(record) = part.segment.record(kind, at) else { continue };
-                    let Some(pack) = part
-                        .global(record.pack)
-                        .and_then(|global| self.info(part, record.pack, global))
-                    else {
-                        continue;
-                    };
-                    f(location(kind, &record, &pack));
-                }
-            }
-        }
-        self.added.for_each_blob(f);
-    }
-
-    fn len(&self) -> usize {
-        self.blobs + self.added.len()
-    }
-
-    fn release(&self) {
-        if self.parts.iter().map(|part| part.segment.bytes()).sum::<u64>() > LITTLE {
-            self.parts.iter().for_each(|part| part.segment.release());
-        }
-    }
-
-    fn is_intact(&self) -> bool {
-        self.parts.iter().all(|part| part.segment.is_intact())
     }
 }

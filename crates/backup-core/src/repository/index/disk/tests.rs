@@ -12,6 +12,7 @@ use super::cache::{MANY, assemble, new_path};
 use super::*;
 use crate::format::{IndexFile, IndexPack, MarkedPack};
 use crate::id::IndexId;
+use crate::repository::index::Listing;
 use crate::repository::index::load::add;
 
 fn blob_id(n: u32) -> BlobId {
