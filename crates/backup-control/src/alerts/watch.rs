@@ -50,11 +50,8 @@ pub async fn look(
     let (file, config) = (config.file.clone(), &config.config);
     let file = std::path::absolute(&file).unwrap_or(file).display().to_string();
     let channels = Channels::new(config, env)?;
-    let (rules, host, now) = (config.alerts.clone(), machine.host.clone(), cx.clock.now());
+    let (host, now) = (machine.host.clone(), cx.clock.now());
     let state = dir.to_path_buf();
-    let route = |message: &Message, named: &[String]| {
-        channels.route(named, message.severity, message.job.as_deref())
-    };
     let mut looked = Looked::default();
     let opening =
         tokio::task::spawn_blocking(move || (Alive::read(&state), Ledger::open(&state, &file)));
@@ -80,27 +77,16 @@ pub async fn look(
     }
     facts.watched_since = ledger.watched_since();
     ledger.note_slots(&mut facts, now);
-    let (before, since) = (ledger.memory(), events_since(&mut ledger, now));
-    let mut messages = Vec::new();
-    for (name, rule) in &rules {
-        let observed = observe(rule, &facts, now)?;
-        let is_heard = |message: &Message| !route(message, &rule.notify).is_empty();
-        let mut of_rule = ledger.observe(name, rule, &observed, &host, is_heard, now);
-        let events = tell(name, rule, &facts, since, &host)?.into_iter();
-        let is_silenced = |message: &Message| {
-            message.job.as_ref().is_some_and(|job| ledger.is_silenced(name, job, now))
-        };
-        of_rule.extend(events.filter(|message| !is_silenced(message)));
-        messages
-            .extend(of_rule.into_iter().map(|message| (route(&message, &rule.notify), message)));
-    }
+    let before = ledger.memory();
+    let mut messages = messages(config, &channels, &facts, &mut ledger, &host, now)?;
     let gone = ledger.retain(|alert| is_watched(config, alert), &host, now);
     // Channels may have gone with the rule.
     let named = |named: Vec<String>| {
         named.into_iter().filter(|name| config.notify.contains_key(name)).collect::<Vec<_>>()
     };
     messages.extend(
-        gone.into_iter().map(|(channels, message)| (route(&message, &named(channels)), message)),
+        gone.into_iter()
+            .map(|(names, message)| (route(&channels, &message, &named(names)), message)),
     );
     if !messages.is_empty()
         && let Err(error) = ledger.save_begun(&before)
@@ -120,6 +106,38 @@ pub async fn look(
         Err(error) => looked.trouble.push(format!("the outbox cannot be used: {error}")),
     }
     Ok(looked)
+}
+
+/// The messages of all rules, each with the channels that carry it.
+fn messages(
+    config: &Config,
+    channels: &Channels,
+    facts: &Facts,
+    ledger: &mut Ledger,
+    host: &str,
+    now: Timestamp,
+) -> Result<Vec<(Vec<String>, Message)>> {
+    let since = events_since(ledger, now);
+    let mut messages = Vec::new();
+    for (name, rule) in &config.alerts {
+        let observed = observe(rule, facts, now)?;
+        let is_heard = |message: &Message| !route(channels, message, &rule.notify).is_empty();
+        let mut of_rule = ledger.observe(name, rule, &observed, host, is_heard, now);
+        let events = tell(name, rule, facts, since, host)?.into_iter();
+        let is_silenced = |message: &Message| {
+            message.job.as_ref().is_some_and(|job| ledger.is_silenced(name, job, now))
+        };
+        of_rule.extend(events.filter(|message| !is_silenced(message)));
+        let routed =
+            of_rule.into_iter().map(|message| (route(channels, &message, &rule.notify), message));
+        messages.extend(routed);
+    }
+    Ok(messages)
+}
+
+/// The channels that carry a message of a rule with these channels.
+fn route(channels: &Channels, message: &Message, named: &[String]) -> Vec<String> {
+    channels.route(named, message.severity, message.job.as_deref())
 }
 
 fn put(

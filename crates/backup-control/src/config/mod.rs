@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `types.rs` | [`Config`], [`RepositoryConfig`], [`JobConfig`]: every key, with its meaning |
 //! | `source.rs` | [`SourceConfig`]: the keys of sources, and which kind each belongs to |
+//! | `source_keys.rs` | the kinds of sources that each key belongs to |
 //! | `job.rs` | [`HooksConfig`], [`RetryConfig`], [`ExpectConfig`], [`Window`]: when jobs may run, and what is done around them |
 //! | `group.rs` | [`GroupConfig`]: jobs that are backed up together and restored to one moment |
 //! | `keep.rs` | [`KeepConfig`], [`PruneConfig`]: what stays |
@@ -54,6 +55,7 @@ mod schedule;
 mod schema;
 mod server;
 mod source;
+mod source_keys;
 mod types;
 mod validate;
 

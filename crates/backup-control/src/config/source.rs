@@ -30,9 +30,6 @@ pub enum SourceKind {
     Redis,
 }
 
-/// Kinds that a server's address and password belong to.
-const SERVERS: &[SourceKind] = &[SourceKind::Mongodb, SourceKind::Postgres, SourceKind::Redis];
-
 impl SourceKind {
     /// The word in the configuration and in the tags of snapshots.
     #[must_use]
@@ -310,97 +307,5 @@ impl SourceConfig {
     #[must_use]
     pub(crate) fn recorded(&self) -> Self {
         Self { password_file: None, password_env: None, password_command: None, ..self.clone() }
-    }
-
-    /// The keys that are given and that only some kinds have, with those.
-    pub(super) fn keys_of_kinds(
-        &self,
-    ) -> impl Iterator<Item = (&'static str, &'static [SourceKind])> {
-        // Taken apart, so that no key is forgotten.
-        let Self {
-            kind: _,
-            paths,
-            exclude_files,
-            exclude_if_present,
-            one_file_system,
-            max_file_size,
-            url,
-            password_file,
-            password_env,
-            password_command,
-            tls_ca_file,
-            tls_certificate_key_file,
-            snapshot_reads,
-            cursors,
-            max_bytes_per_second,
-            replay,
-            write_concern,
-            method,
-            slot,
-            system_id,
-            fast_checkpoint,
-            weak_passwords,
-            programs,
-            parallel,
-            lock_timeout,
-            digests,
-            name,
-            psync,
-            reader,
-            scan_percent,
-            tls_certificate_file,
-            tls_key_file,
-        } = self;
-        let files = [
-            ("paths", !paths.is_empty()),
-            ("exclude_files", !exclude_files.is_empty()),
-            ("exclude_if_present", exclude_if_present.is_some()),
-            ("one_file_system", one_file_system.is_some()),
-            ("max_file_size", max_file_size.is_some()),
-        ];
-        let servers = [
-            ("url", url.is_some()),
-            ("password_file", password_file.is_some()),
-            ("password_env", password_env.is_some()),
-            ("password_command", password_command.is_some()),
-            ("tls_ca_file", tls_ca_file.is_some()),
-        ];
-        let paced = [("max_bytes_per_second", max_bytes_per_second.is_some())];
-        let mongodb = [
-            ("tls_certificate_key_file", tls_certificate_key_file.is_some()),
-            ("snapshot_reads", snapshot_reads.is_some()),
-            ("cursors", cursors.is_some()),
-            ("replay", replay.is_some()),
-            ("write_concern", write_concern.is_some()),
-        ];
-        let postgres = [
-            ("method", method.is_some()),
-            ("slot", slot.is_some()),
-            ("system_id", system_id.is_some()),
-            ("fast_checkpoint", fast_checkpoint.is_some()),
-            ("weak_passwords", weak_passwords.is_some()),
-            ("programs", programs.is_some()),
-            ("parallel", parallel.is_some()),
-            ("lock_timeout", lock_timeout.is_some()),
-            ("digests", digests.is_some()),
-        ];
-        let redis = [
-            ("name", name.is_some()),
-            ("psync", psync.is_some()),
-            ("reader", reader.is_some()),
-            ("scan_percent", scan_percent.is_some()),
-            ("tls_certificate_file", tls_certificate_file.is_some()),
-            ("tls_key_file", tls_key_file.is_some()),
-        ];
-        let of = |kinds: &'static [SourceKind]| {
-            move |(key, given): (&'static str, bool)| given.then_some((key, kinds))
-        };
-        let files = files.into_iter().filter_map(of(&[SourceKind::Files]));
-        let servers = servers.into_iter().filter_map(of(SERVERS));
-        let mongodb = mongodb.into_iter().filter_map(of(&[SourceKind::Mongodb]));
-        let postgres = postgres.into_iter().filter_map(of(&[SourceKind::Postgres]));
-        let redis = redis.into_iter().filter_map(of(&[SourceKind::Redis]));
-        let paced = paced.into_iter().filter_map(of(&[SourceKind::Mongodb, SourceKind::Postgres]));
-        files.chain(servers).chain(paced).chain(mongodb).chain(postgres).chain(redis)
     }
 }

@@ -1,5 +1,7 @@
 //! What the types cannot say: references between sections, names, addresses, ranges.
 
+mod sources;
+
 use backup_core::repository::WriteSettings;
 use backup_core::source::Selection;
 
@@ -7,7 +9,6 @@ use super::{
     AlertConfig, Config, DefaultsConfig, HooksConfig, JobConfig, KeepConfig, MethodConfig,
     NotifyConfig, ReaderConfig, RepositoryConfig, RetryConfig, SourceConfig, SourceKind, schedule,
 };
-use crate::address::ServerAddress;
 use crate::alerts::About;
 use crate::error::Error;
 use crate::units::Size;
@@ -15,9 +16,6 @@ use crate::{names, suggest};
 
 /// Smallest size of a pack: below this, packs would be mere overhead.
 const MIN_PACK_SIZE: u64 = 1 << 20;
-
-/// How many cursors a collection may be read with.
-const CURSORS: std::ops::RangeInclusive<usize> = 1..=64;
 
 /// A mistake and the path of the key it is about.
 #[derive(Debug)]
@@ -55,7 +53,7 @@ pub(super) fn config(config: &Config) -> Result<(), Mistake> {
         repository(name, value)?;
     }
     for (name, value) in &config.sources {
-        source(name, value)?;
+        sources::source(name, value)?;
     }
     for (name, value) in &config.jobs {
         job(config, name, value)?;
@@ -163,187 +161,6 @@ fn repository(own: &str, repository: &RepositoryConfig) -> Result<(), Mistake> {
         .hint(Some("to write nothing anew, set `max_unused = \"unlimited\"`".to_owned())));
     }
     Ok(())
-}
-
-fn source(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
-    const SECTION: &str = "sources";
-    name(SECTION, "source", own)?;
-    if let Some((key, owners)) =
-        source.keys_of_kinds().find(|(_, owners)| !owners.contains(&source.kind))
-    {
-        let message = format!("a source of kind `{}` has no `{key}`", source.kind);
-        let owners =
-            owners.iter().map(|owner| format!("`{owner}`")).collect::<Vec<_>>().join(" or ");
-        return Err(Mistake::new([SECTION, own, key], message).hint(Some(format!(
-            "`{key}` is for sources of kind {owners}; leave it out, or change `kind`"
-        ))));
-    }
-    match source.kind {
-        SourceKind::Files => files(own, source),
-        SourceKind::Mongodb => mongodb(own, source),
-        SourceKind::Postgres => postgres(own, source),
-        SourceKind::Redis => redis(own, source),
-    }
-}
-
-fn files(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
-    if source.paths.is_empty() || source.paths.iter().any(|path| path.as_os_str().is_empty()) {
-        return Err(Mistake::new(["sources", own, "paths"], "a path is missing")
-            .hint(Some("name at least one directory or file in `paths`".to_owned())));
-    }
-    Ok(())
-}
-
-/// The address of a server, of which `is_one` says whether it is of the right kind, and its
-/// password.
-fn server(
-    own: &str,
-    source: &SourceConfig,
-    what: &str,
-    is_one: fn(&ServerAddress) -> bool,
-    hint: &str,
-) -> Result<(), Mistake> {
-    let at = ["sources", own, "url"];
-    let Some(url) = &source.url else {
-        return Err(
-            Mistake::new(at, "the address of the server is missing").hint(Some(hint.to_owned()))
-        );
-    };
-    if !is_one(url) {
-        return Err(Mistake::new(at, format!("this is no address of a {what} server"))
-            .hint(Some(hint.to_owned())));
-    }
-    let given: Vec<&str> = [
-        ("password_file", source.password_file.is_some()),
-        ("password_env", source.password_env.is_some()),
-        ("password_command", source.password_command.is_some()),
-    ]
-    .into_iter()
-    .filter_map(|(key, given)| given.then_some(key))
-    .collect();
-    if let [_, second, ..] = given[..] {
-        return Err(Mistake::new(
-            ["sources", own, second],
-            "the password is given in several ways",
-        )
-        .hint(Some(format!("keep one of `{}`", given.join("`, `")))));
-    }
-    Ok(())
-}
-
-fn mongodb(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
-    const HINT: &str = "for instance `url = \"mongodb://USER@HOST/?replicaSet=NAME\"`";
-    server(own, source, "MongoDB", ServerAddress::is_mongodb, HINT)?;
-    if let Some(cursors) = source.cursors.filter(|cursors| !CURSORS.contains(cursors)) {
-        let message = format!("a collection cannot be read with {cursors} cursors");
-        return Err(Mistake::new(["sources", own, "cursors"], message).hint(Some(format!(
-            "choose from {} to {}; without the key it is 4",
-            CURSORS.start(),
-            CURSORS.end()
-        ))));
-    }
-    Ok(())
-}
-
-fn postgres(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
-    const HINT: &str = "for instance `url = \"postgres://USER@HOST,HOST2/\"`";
-    server(own, source, "PostgreSQL", ServerAddress::is_postgres, HINT)?;
-    if source.system_id.as_ref().is_some_and(|id| id.parse::<u64>().is_err()) {
-        let hint = "`pg_controldata` shows it as \"Database system identifier\"; leave it out if \
-                    you do not know it";
-        return Err(Mistake::new(
-            ["sources", own, "system_id"],
-            "this is no identifier of a cluster",
-        )
-        .hint(Some(hint.to_owned())));
-    }
-    let is_logical = source.method == Some(MethodConfig::Logical);
-    if let Some(key) = keys_of_method(source, !is_logical)
-        .into_iter()
-        .find_map(|(key, given)| given.then_some(key))
-    {
-        let (other, word) =
-            if is_logical { ("physical", "logical") } else { ("logical", "physical") };
-        let hint = format!("leave it out; it is for `method = \"{other}\"`");
-        return Err(Mistake::new(
-            ["sources", own, key],
-            format!("this means nothing to {word} backups"),
-        )
-        .hint(Some(hint)));
-    }
-    if source.parallel.is_some_and(|count| !CURSORS.contains(&count)) {
-        let hint = format!(
-            "choose from {} to {}; without the key it is 4",
-            CURSORS.start(),
-            CURSORS.end()
-        );
-        return Err(
-            Mistake::new(["sources", own, "parallel"], "so many are not possible").hint(Some(hint))
-        );
-    }
-    // As the server takes them; so it is no statement either.
-    let is_name = |name: &str| {
-        name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-    };
-    if source.slot.as_ref().is_some_and(|name| !is_name(name) || name.len() > 63) {
-        return Err(Mistake::new(
-            ["sources", own, "slot"],
-            "no replication slot can have this name",
-        )
-        .hint(Some("use up to 63 small letters, digits and underscores".to_owned())));
-    }
-    Ok(())
-}
-
-fn redis(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
-    const HINT: &str = "for instance `url = \"redis://USER@HOST:6379\"`, or rediss:// for TLS";
-    server(own, source, "Redis or Valkey", ServerAddress::is_redis, HINT)?;
-    let pair = [
-        ("tls_certificate_file", &source.tls_key_file),
-        ("tls_key_file", &source.tls_certificate_file),
-    ];
-    if source.tls_certificate_file.is_some() != source.tls_key_file.is_some()
-        && let Some((missing, _)) = pair.into_iter().find(|(_, other)| other.is_some())
-    {
-        let hint = format!("name it in `{missing}`");
-        let text = "a certificate needs its key, and a key its certificate";
-        return Err(Mistake::new(["sources", own, missing], text).hint(Some(hint)));
-    }
-    let mistake = |key: &str, text: &str| Err(Mistake::new(["sources", own, key], text));
-    if source.name.as_ref().is_some_and(|name| name.trim().is_empty()) {
-        return mistake("name", "a server cannot be called that");
-    }
-    if source.scan_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {
-        return mistake(
-            "scan_percent",
-            "this is no share of the server's time: choose from 1 to 100",
-        );
-    }
-    if source.scan_percent.is_some() && source.reader == Some(ReaderConfig::Replica) {
-        return mistake(
-            "scan_percent",
-            "this means nothing where snapshots are not read key by key",
-        );
-    }
-    let is_command =
-        |name: &String| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
-    if source.psync.as_ref().is_some_and(|name| !is_command(name)) {
-        return mistake("psync", "no command can be called that");
-    }
-    Ok(())
-}
-
-/// The keys that only logical backups have, or only physical ones, and whether they are given.
-fn keys_of_method(source: &SourceConfig, logical: bool) -> Vec<(&'static str, bool)> {
-    if logical {
-        return vec![
-            ("programs", source.programs.is_some()),
-            ("parallel", source.parallel.is_some()),
-            ("lock_timeout", source.lock_timeout.is_some()),
-            ("digests", source.digests.is_some()),
-        ];
-    }
-    vec![("slot", source.slot.is_some()), ("fast_checkpoint", source.fast_checkpoint.is_some())]
 }
 
 fn job(config: &Config, own: &str, job: &JobConfig) -> Result<(), Mistake> {

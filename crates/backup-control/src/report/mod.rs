@@ -8,7 +8,8 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `given.rs` | [`Given`]: what a report is made from |
-//! | `figures.rs` | [`Report`]: its figures, and making them |
+//! | `model.rs` | [`Report`]: its figures |
+//! | `figures.rs` | making a report |
 //! | `checklist.rs` | [`Check`]: demands, and the evidence for them |
 //! | `markdown.rs`, `html.rs` | as text, and as a page that needs nothing else |
 //! | `tables.rs` | what both have in tables |
@@ -24,12 +25,13 @@ mod figures;
 mod given;
 mod html;
 mod markdown;
+mod model;
 mod tables;
 #[cfg(test)]
 mod tests;
 
 pub use checklist::{Check, Met};
-pub use figures::{Day, JobReport, LogEntry, Report, RepositoryReport, RestoreReport, Totals};
 pub use given::{Given, RepositoryGiven};
 pub use html::html;
 pub use markdown::markdown;
+pub use model::{Day, JobReport, LogEntry, Report, RepositoryReport, RestoreReport, Totals};
