@@ -51,11 +51,7 @@ impl Profile {
             }
             let get =
                 |key: &str| profile.get(key).map(String::as_str).filter(|value| !value.is_empty());
-            let keys =
-                get("aws_access_key_id").zip(get("aws_secret_access_key")).map(|(id, secret)| {
-                    let token = get("aws_session_token").map(|token| Secret::new(token.to_owned()));
-                    Lease::lasting(id, &Secret::new(secret.to_owned()), token.as_ref())
-                });
+            let keys = keys_of_profile(get);
             let Some(arn) = get("role_arn") else {
                 if let Some(lease) = keys {
                     return Ok(lease);
@@ -74,16 +70,7 @@ impl Profile {
             let session = get("role_session_name").unwrap_or("backup");
             if let Some(token_file) = get("web_identity_token_file") {
                 let provider = (self.web_identity)(token_file, arn, session)?;
-                let credential = provider.get_credential().await.map_err(|error| {
-                    wrong(&format!(
-                        "has a web identity that is refused: {}",
-                        WireError::words_of(&error)
-                    ))
-                })?;
-                // Its lifetime is not told; it is an hour or more, and the provider is asked again
-                // before.
-                let expires = SystemClock.now() + std::time::Duration::from_secs(20 * 60);
-                return Ok(Lease { credential, expires: Some(expires) });
+                return lease_of_web_identity(&provider, wrong).await;
             }
             let source = match (get("source_profile"), get("credential_source")) {
                 // A profile that names itself uses its own keys.
@@ -138,4 +125,24 @@ impl Profile {
             secret("AWS_SESSION_TOKEN").as_ref(),
         ))
     }
+}
+
+fn keys_of_profile<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Option<Lease> {
+    get("aws_access_key_id").zip(get("aws_secret_access_key")).map(|(id, secret)| {
+        let token = get("aws_session_token").map(|token| Secret::new(token.to_owned()));
+        Lease::lasting(id, &Secret::new(secret.to_owned()), token.as_ref())
+    })
+}
+
+async fn lease_of_web_identity(
+    provider: &AwsCredentialProvider,
+    wrong: impl Fn(&str) -> WireError,
+) -> Result<Lease, WireError> {
+    let credential = provider.get_credential().await.map_err(|error| {
+        wrong(&format!("has a web identity that is refused: {}", WireError::words_of(&error)))
+    })?;
+    // Its lifetime is not told; it is an hour or more, and the provider is asked again
+    // before.
+    let expires = SystemClock.now() + std::time::Duration::from_secs(20 * 60);
+    Ok(Lease { credential, expires: Some(expires) })
 }
