@@ -54,13 +54,7 @@ pub(crate) fn contest(options: &Options) -> Result<Report> {
                 &variables,
             )?;
             let script = match peers[which].kind {
-                // It marks what is not needed, and the next run removes it.
-                Kind::Backup => {
-                    let ours =
-                        |words: &str| format!("{backup} {words} --repo {repo} --quiet --yes");
-                    let prune = ours("prune --grace 0s --max-unused 5%");
-                    [ours(&format!("forget {id}")), prune.clone(), prune].join(" && ")
-                }
+                Kind::Backup => own_script(&backup, &repo, id),
                 _ => format!("{restic} --quiet --repo {repo} forget {id} --prune --max-unused 5%"),
             };
             let cost = timed(&script, room.path(), &variables)?;
@@ -89,4 +83,12 @@ pub(crate) fn contest(options: &Options) -> Result<Report> {
     let rows = peers.iter().zip(costs).map(row).collect();
     let title = format!("half of {blobs} blobs; {}", options.told());
     Ok(Report::new("prune", title, rows, &BARS))
+}
+
+/// Forgets snapshot `id` and prunes with our program.
+fn own_script(backup: &str, repo: &str, id: &str) -> String {
+    let ours = |words: &str| format!("{backup} {words} --repo {repo} --quiet --yes");
+    let prune = ours("prune --grace 0s --max-unused 5%");
+    // It marks what is not needed, and the next run removes it.
+    [ours(&format!("forget {id}")), prune.clone(), prune].join(" && ")
 }
