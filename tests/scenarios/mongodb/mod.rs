@@ -89,13 +89,17 @@ scenarios! {
         built_on::what_is_built_on_others_is_exact as what_is_built_on_others_is_exact,
         built_on::everything_comes_by_the_oplog as everything_comes_by_the_oplog,
         failover::what_is_taken_back_is_in_no_snapshot as what_is_taken_back_is_in_no_snapshot,
+        #[ignore = "runs on the newest version; others: scripts/test --long"]
         kills::a_killed_backup_leaves_nothing_half as a_killed_backup_leaves_nothing_half,
+        #[ignore = "runs on the newest version; others: scripts/test --long"]
         kills::a_killed_capture_has_lost_nothing as a_killed_capture_has_lost_nothing,
+        #[ignore = "runs on the newest version; others: scripts/test --long"]
         kills::a_killed_restore_is_done_again as a_killed_restore_is_done_again,
         prepared::prepared_transactions_may_cross_borders as prepared_transactions_may_cross_borders,
         logs::every_moment_comes_back as every_moment_comes_back,
         failures::an_index_that_is_being_built_is_left_out as an_index_that_is_being_built_is_left_out,
         ranges::a_large_collection_is_read_by_ranges as a_large_collection_is_read_by_ranges,
+        #[ignore = "runs on the newest version; others: scripts/test --long"]
         ranges::sessions_that_end_are_made_up_for as sessions_that_end_are_made_up_for,
         tail::the_oplog_is_followed as the_oplog_is_followed,
         tail::what_is_gone_is_a_gap as what_is_gone_is_a_gap,
