@@ -7,10 +7,10 @@ use backup_core::log::{LogPart, LogTape, Plan};
 use backup_core::source::SourceResult;
 use bytes::Bytes;
 
-use super::dump::Reading;
 use super::error::malformed;
 use super::position::Position;
 use super::raw::{self, Documents};
+use super::reading::Reading;
 
 /// Entries in the order of the oplog, each of them once.
 pub(super) struct Entries {

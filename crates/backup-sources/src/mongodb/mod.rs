@@ -6,6 +6,7 @@
 //! | `options.rs` | [`MongoOptions`]: what it can be told |
 //! | `rename.rs` | [`Renames`]: restoring under other names |
 //! | `position.rs` | [`Position`]: moments of a replica set's history |
+//! | `client.rs` | the driver's client for an address |
 //! | `server.rs` | connecting, choosing a member, what kind of deployment it is |
 //! | `probe.rs` | what stands in the way of a backup |
 //! | `catalog.rs` | which collections, views and indexes there are |
@@ -19,6 +20,7 @@
 //! | `scope.rs` | what pieces of the oplog are about |
 //! | `watch.rs` | whether the oplog is long enough for who follows it |
 //! | `entries.rs` | the oplog that is folded into a dump: its own, and what was captured since |
+//! | `reading.rs` | the documents of one file of a dump |
 //! | `dump.rs` | reading a dump inside a snapshot |
 //! | `fold/` | bringing a dump to one exact moment by its oplog |
 //! | `restore/` | writing a snapshot to a server |
@@ -41,6 +43,7 @@
 
 mod capture;
 mod catalog;
+mod client;
 mod compare;
 mod digest;
 mod dump;
@@ -57,6 +60,7 @@ mod ordered;
 mod position;
 mod probe;
 mod raw;
+mod reading;
 mod rename;
 mod restore;
 mod scan;

@@ -1,5 +1,7 @@
 //! One file: which of its blocks differ, writing those, and finishing it.
 
+mod read_back;
+
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -9,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backup_core::error::Error;
 use backup_core::id::BlobId;
-use backup_core::source::{EntryPath, Metadata, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{EntryPath, Metadata, SourceError, SourceResult};
 use rustix::fs::{
     AtFlags, Mode as Permissions, OFlags, Stat, fchmod, fstat, ftruncate, openat, unlinkat,
 };
@@ -364,44 +366,5 @@ impl FileTask {
 
     fn apply_metadata(&self, job: &Job, file: &File) {
         metadata::apply(file, &self.metadata, Report { tally: Some(&job.tally), path: &self.path });
-    }
-
-    /// Reads the file back and compares it with the snapshot.
-    pub(super) fn verify(&self, job: &Job, buffer: &mut Vec<u8>) -> SourceResult<()> {
-        if self.is_lost() {
-            return Ok(());
-        }
-        let layout = Layout::of(job, &self.content)?;
-        if !self.unchanged.load(Relaxed) {
-            let file = self.open_again(job).map_err(self.error(job, "read back"))?;
-            let length = fstat(&file).map_err(self.error(job, "read back"))?.st_size.max(0) as u64;
-            let (different, _) = self.differences(job, &layout, &file, buffer)?;
-            if !different.is_empty() || length != layout.size {
-                let shown = job.target.show(&self.path);
-                let message = format!("{shown} is not what the snapshot holds after writing it");
-                return Err(SourceError::new(SourceErrorKind::Mismatch, message).with_hint(
-                    "something else writes there, or the disk is faulty: look into both and \
-                     restore again",
-                ));
-            }
-        }
-        job.tally.verified_bytes.fetch_add(layout.size, Relaxed);
-        Ok(())
-    }
-
-    /// Opens the finished file, whose mode may not let its owner read it.
-    fn open_again(&self, job: &Job) -> Result<File, Errno> {
-        let parent = job.target.parent(&self.path)?;
-        let open = || openat(&parent, self.path.name(), READ, Permissions::empty()).map(File::from);
-        match open() {
-            Err(Errno::ACCESS) => {
-                let mode = self.metadata.mode;
-                metadata::chmod_at(&parent, self.path.name(), mode | 0o400)?;
-                let file = open()?;
-                fchmod(&file, Permissions::from_raw_mode(mode))?;
-                Ok(file)
-            }
-            other => other,
-        }
     }
 }

@@ -7,6 +7,7 @@
 //! | `site.rs` | what is at the target already: kept, replaced, refused |
 //! | `window.rs` | files a few thousand at a time: compare, fetch, write, verify, link, finish directories |
 //! | `file.rs` | one file: comparing, writing and finishing it |
+//! | `file/read_back.rs` | reading it back |
 //! | `blocks.rs` | the blocks of a file: reading, comparing, writing with holes |
 //! | `special.rs` | links, devices, pipes, sockets; hard links |
 //! | `metadata.rs` | owner, attributes, mode, times |

@@ -5,6 +5,7 @@
 //! | `mod.rs` | [`restore`]: plan, load, finish |
 //! | `target.rs` | what is there, what stands in the way, creating and dropping |
 //! | `loader.rs` | inserting documents in batches, several at a time |
+//! | `writer.rs` | writing one batch: insertions, replacements, reading back |
 //! | `command.rs` | write commands assembled from bytes |
 //! | `replay.rs` | operations of the oplog, applied by the target's server |
 //! | `finish.rs` | indexes, validators, views, users |
@@ -27,6 +28,7 @@ mod loader;
 mod replay;
 mod target;
 mod verify;
+mod writer;
 
 use std::collections::{HashMap, HashSet};
 

@@ -16,12 +16,13 @@ use tokio::sync::watch;
 use super::spool::Spool;
 use crate::mongodb::catalog::Collection;
 use crate::mongodb::digest::Sum;
-use crate::mongodb::dump::{Dump, Reading};
+use crate::mongodb::dump::Dump;
 use crate::mongodb::export::described;
 use crate::mongodb::fold::{Folded, Live};
 use crate::mongodb::layout::{self, Arranged};
 use crate::mongodb::namespace::Namespace;
 use crate::mongodb::raw::first_of;
+use crate::mongodb::reading::Reading;
 use crate::mongodb::server::unless_cancelled;
 use crate::mongodb::state::{Saved, State};
 

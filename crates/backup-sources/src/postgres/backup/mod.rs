@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `mod.rs` | a map |
 //! | `reader.rs` | the backup reader: what is held while it runs, what it stands for |
+//! | `log_keeper.rs` | the slot that keeps the log while a backup runs |
 //! | `earlier.rs` | the earlier snapshot that an incremental backup builds on |
 //! | `trace.rs` | what changed since, by the log |
 //! | `fetch.rs` | a backup by SQL: its beginning |
@@ -28,6 +29,7 @@ mod feed;
 mod fetch;
 mod fetcher;
 mod listing;
+mod log_keeper;
 mod manifest;
 mod reader;
 mod sums;

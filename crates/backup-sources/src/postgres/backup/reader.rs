@@ -17,16 +17,17 @@ use tokio::sync::mpsc::Receiver;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::cluster::{Cluster, version_text};
-use super::super::error::{WireError, code, malformed};
+use super::super::error::{WireError, malformed};
 use super::super::layout::Layout;
 use super::super::lsn::Lsn;
 use super::super::options::PostgresOptions;
-use super::super::wire::{BackupStream, BaseBackup, Connection, Slot};
+use super::super::wire::{BackupStream, BaseBackup, Connection};
 use super::describe::{Description, configuration, settings};
 use super::earlier::{Earlier, SINCE, because, is_passing};
 use super::feed::Feed;
 use super::fetch::Fetch;
 use super::fetcher::Fetcher;
+use super::log_keeper::keep_log;
 use super::manifest::Manifest;
 use super::thin::Thinning;
 use super::trace::Trace;
@@ -379,35 +380,4 @@ impl Run {
         let PostgresOptions { fast_checkpoint, max_bytes_per_second, .. } = self.options;
         BaseBackup { fast_checkpoint, max_bytes_per_second, incremental }
     }
-}
-
-/// A slot of another connection keeps the log while it is needed; the server takes it away when the
-/// connection ends, however it does. Without a free one the server keeps what `wal_keep_size` says,
-/// and tells if that was not enough.
-async fn keep_log(
-    cx: &Context,
-    cluster: &Cluster,
-    options: &PostgresOptions,
-    beside: &Connection,
-    now: Timestamp,
-) -> SourceResult<Option<(Connection, String)>> {
-    let doing = "reserving the log";
-    let connected = Connection::to(options, &beside.host).await;
-    let mut connection = connected.map_err(|error| error.into_source(doing))?;
-    cluster.require_same(&mut connection).await?;
-    let name = format!("backup_{}_{}", std::process::id(), now.as_nanosecond());
-    match connection.create_slot(&name, Slot::Temporary).await {
-        Ok(_) => Ok(Some((connection, name))),
-        Err(error) if is_full(&error) => {
-            cx.events.note(
-                "no replication slot is free: the log of the backup is kept only by wal_keep_size",
-            );
-            Ok(None)
-        }
-        Err(error) => Err(error.into_source(doing)),
-    }
-}
-
-fn is_full(error: &WireError) -> bool {
-    error.code() == Some(code::CONFIGURATION_LIMIT)
 }

@@ -6,8 +6,7 @@
 //! A full backup is one layer.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File};
-use std::io::Read as _;
+use std::fs::DirBuilder;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -17,17 +16,15 @@ use backup_core::context::Context;
 use backup_core::format::{Node, Tree};
 use backup_core::id::BlobId;
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{
-    Metadata, NodeKind, RestoreReport, SourceError, SourceErrorKind, SourceResult,
-};
+use backup_core::source::{Metadata, NodeKind, RestoreReport, SourceResult};
 use futures::StreamExt as _;
 
-use super::super::backup::Sums;
 use super::super::delta::{Combined, Delta};
 use super::super::error::malformed;
 use super::super::layout::Layout;
 use super::Job;
 use super::files::{Doing, Part, Window};
+use super::manifest::{verify_names, verify_sums};
 use super::maps::Maps;
 use super::target::{Target, failed};
 
@@ -378,112 +375,4 @@ async fn numbers(snapshot: &SnapshotReader, node: &Node) -> SourceResult<Delta> 
         }
     }
     Err(malformed("a file of an incremental backup: it is cut off"))
-}
-
-/// Whether the newest backup has all that its manifest lists.
-async fn verify_names(job: &Job<'_>, target: &Target) -> SourceResult<()> {
-    let newest = job.layout.newest(job.description.increments);
-    let mut sums = Sums::of_sizes();
-    for ((top, _), (prefix, _)) in target.places(&newest).zip(target.roots()) {
-        let Some(tree) = job.snapshot.find(&top).await?.and_then(|node| node.subtree) else {
-            continue;
-        };
-        let mut walk = job.snapshot.walk_below(top.clone(), tree);
-        while let Some((path, node)) = walk.next().await? {
-            let name = &path.as_bytes()[top.as_bytes().len() + 1..];
-            if node.is_file() && name != b"backup_manifest" {
-                sums.add(&[prefix.as_bytes(), name].concat(), node.metadata.size, 0);
-            }
-        }
-    }
-    let none = || malformed("the snapshot: it has no manifest");
-    let manifest = job.snapshot.find(&newest.manifest()).await?.ok_or_else(none)?;
-    let mut content = job.snapshot.content(&manifest);
-    let mut compared = Ok(());
-    while let (Some(piece), Ok(())) = (content.next().await.transpose()?, &compared) {
-        compared = sums.manifest(&piece).map(|_| ());
-    }
-    compared.and_then(|()| sums.finish()).map_err(|error| {
-        SourceError::new(SourceErrorKind::Mismatch, "the snapshot is not what the server has sent")
-            .with_source(error)
-    })
-}
-
-/// Reads everything back and compares it with the server's manifest.
-async fn verify_sums(
-    job: &Job<'_>,
-    target: &Target,
-    report: &mut RestoreReport,
-) -> SourceResult<()> {
-    let (roots, manifest, cx) =
-        (target.roots(), target.root.join("backup_manifest"), job.cx.clone());
-    let work = move || -> SourceResult<u64> {
-        let (mut sums, mut bytes) = (Sums::default(), 0);
-        let mut buffer = vec![0; 1 << 20];
-        for (prefix, root) in roots {
-            add_dir(&mut sums, &mut bytes, &mut buffer, &root, prefix.as_bytes(), &|| {
-                Ok(cx.check_cancelled()?)
-            })?;
-        }
-        let mut file = File::open(&manifest).map_err(|error| failed(&manifest, error))?;
-        loop {
-            match file.read(&mut buffer).map_err(|error| failed(&manifest, error))? {
-                0 => break,
-                len => _ = sums.manifest(&buffer[..len])?,
-            }
-        }
-        sums.finish()?;
-        Ok(bytes)
-    };
-    let done = tokio::task::spawn_blocking(work).await;
-    let done = done.map_err(|error| {
-        SourceError::new(SourceErrorKind::Target, "verifying failed").with_source(error)
-    })?;
-    report.verified_bytes += done.map_err(|error| match error.kind() {
-        SourceErrorKind::Unavailable => SourceError::new(
-            SourceErrorKind::Mismatch,
-            "what was restored is not what was backed up",
-        )
-        .with_source(error),
-        _ => error,
-    })?;
-    Ok(())
-}
-
-fn add_dir(
-    sums: &mut Sums,
-    bytes: &mut u64,
-    buffer: &mut [u8],
-    dir: &Path,
-    prefix: &[u8],
-    go_on: &dyn Fn() -> SourceResult<()>,
-) -> SourceResult<()> {
-    go_on()?;
-    for entry in fs::read_dir(dir).map_err(|error| failed(dir, error))? {
-        let entry = entry.map_err(|error| failed(dir, error))?;
-        let path = entry.path();
-        let listed = [prefix, entry.file_name().as_bytes()].concat();
-        let kind = entry.file_type().map_err(|error| failed(&path, error))?;
-        if kind.is_dir() {
-            add_dir(sums, bytes, buffer, &path, &[&listed[..], b"/"].concat(), go_on)?;
-        } else if kind.is_file() && listed != b"backup_manifest" {
-            let (size, crc) = sum_of(&path, buffer).map_err(|error| failed(&path, error))?;
-            sums.add(&Target::listed(listed), size, crc);
-            *bytes += size;
-        }
-    }
-    Ok(())
-}
-
-fn sum_of(path: &Path, buffer: &mut [u8]) -> std::io::Result<(u64, u32)> {
-    let (mut file, mut size, mut crc) = (File::open(path)?, 0, 0);
-    loop {
-        match file.read(buffer)? {
-            0 => return Ok((size, crc)),
-            len => {
-                size += len as u64;
-                crc = crc32c::crc32c_append(crc, &buffer[..len]);
-            }
-        }
-    }
 }

@@ -6,6 +6,7 @@
 //! | `target.rs` | the directory, its tablespaces, owners |
 //! | `files.rs` | blobs on their way to the files that they belong to |
 //! | `layers.rs` | which file comes from which backup, of a snapshot that builds on others; writing them, reading them back |
+//! | `manifest.rs` | comparing with the server's manifest |
 //! | `maps.rs` | visibility maps, brought in line with what was put together |
 //! | `log.rs` | the captured log, put where the server looks for it |
 //! | `moment.rs` | from the moment that is asked for to the record to stop behind |
@@ -26,6 +27,7 @@
 mod files;
 mod layers;
 mod log;
+mod manifest;
 mod maps;
 mod moment;
 mod recovery;

@@ -21,20 +21,20 @@ use async_trait::async_trait;
 use backup_core::context::Context;
 use backup_core::log::{Position, Tick};
 use backup_core::source::{LogReader, LogSegment, SourceError, SourceErrorKind, SourceResult};
-use bytes::{Bytes, BytesMut};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::capture::SEGMENT;
 use super::super::follow::{Piece, gap};
-use super::super::layout::{cluster_log, cluster_log_file};
+use super::super::layout::cluster_log_file;
 use super::super::options::RedisOptions;
 use super::super::server::Version;
 use super::discover::{Cluster, Rest};
 use super::places::{CLOCKS, Places, nanoseconds, position};
 use super::stream::{Stream, Whole};
+use super::window::{Ready, Unit, Window, heartbeat};
 
 /// Pieces of at most 128 KiB that wait, of all masters.
 const WAITING: usize = 32;
@@ -129,32 +129,6 @@ async fn at_rest(
             other => return other,
         }
     }
-}
-
-/// What was received within a short time.
-struct Window {
-    begun: Timestamp,
-    last: Timestamp,
-    units: Vec<Unit>,
-    len: usize,
-}
-
-/// Whole events of one master.
-struct Unit {
-    stream: usize,
-    id: String,
-    /// Offset of the first byte.
-    from: u64,
-    /// Where the first event ends.
-    first: usize,
-    data: BytesMut,
-}
-
-/// What may be told.
-struct Ready {
-    segment: LogSegment,
-    /// Whose it is, its id, and where it ends; none of a heartbeat.
-    end: Option<(usize, String, u64)>,
 }
 
 struct Capture {
@@ -328,21 +302,6 @@ impl Capture {
             (self.cluster.clone(), self.version.clone(), self.asked.clone());
         let asking = tokio::spawn(async move { cluster.rest(version.as_ref(), &followed).await });
         self.asking = Some(AbortOnDropHandle::new(asking));
-    }
-}
-
-/// Time passes, and nothing happens.
-fn heartbeat(from: u64, to: u64) -> LogSegment {
-    LogSegment {
-        branch: position(to).branch,
-        parent: None,
-        from,
-        to,
-        ticks: Vec::new(),
-        path: cluster_log(),
-        at: 0,
-        scope: None,
-        data: Bytes::new(),
     }
 }
 

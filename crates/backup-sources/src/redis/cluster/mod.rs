@@ -14,6 +14,7 @@
 //! | `since.rs` | incremental and differential snapshots |
 //! | `places.rs` | where every master is in its stream, as a place in the log of the cluster |
 //! | `capture.rs` | following the streams of all masters for the log lane |
+//! | `window.rs` | windows of received events, and segments |
 //! | `stream.rs` | the stream of one of them |
 //!
 //! There is no moment of a whole cluster: each node's dump is of a moment of its own, within
@@ -28,6 +29,7 @@ mod since;
 mod slots;
 mod stream;
 mod topology;
+mod window;
 
 #[cfg(test)]
 mod tests;

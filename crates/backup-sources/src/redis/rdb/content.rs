@@ -5,19 +5,11 @@
 //! one, and their hashes added. Left out is what servers add or forget: when consumers of a stream
 //! were seen, counters that older formats do not have.
 
-use std::borrow::Cow;
-
-use super::input::{Length, integer};
 use super::parser::{Flavour, Key};
+use super::slice::{Slice, bad};
 use super::sums::{Sequence, hash};
 use super::value::{kind, type_name};
-use super::{RdbError, damaged, lzf, packed, unknown};
-
-/// Longest string that a compressed one may expand to here, bytes.
-const LONGEST: u64 = 32 << 20;
-/// So many times its bytes in the file a compressed string may have at most: three bytes of LZF
-/// stand for up to 264.
-const EXPANDS: u64 = 88;
+use super::{RdbError, packed, unknown};
 
 /// The hash of a value, without fields whose time comes up to `until`; milliseconds since 1970.
 pub(in super::super) fn content_hash(
@@ -168,72 +160,10 @@ impl Bag<'_> {
     }
 }
 
-fn bad() -> RdbError {
-    damaged("a value is damaged")
-}
-
 /// Takes a field, its value and its time.
 type OneField<'a> = dyn FnMut(&[u8], &[u8], u64) + 'a;
 
-/// A value that lies in memory.
-struct Slice<'a>(&'a [u8]);
-
-impl<'a> Slice<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], RdbError> {
-        let (taken, behind) = self.0.split_at_checked(len).ok_or_else(bad)?;
-        self.0 = behind;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], RdbError> {
-        self.take(N)?.try_into().map_err(|_| bad())
-    }
-
-    fn length(&mut self) -> Result<Length, RdbError> {
-        let [first] = self.array()?;
-        let low = u64::from(first & 0x3f);
-        Ok(match first >> 6 {
-            0 => Length::Plain(low),
-            1 => Length::Plain(low << 8 | u64::from(self.array::<1>()?[0])),
-            2 if first == 0x80 => Length::Plain(u32::from_be_bytes(self.array()?).into()),
-            2 if first == 0x81 => Length::Plain(u64::from_be_bytes(self.array()?)),
-            3 if low <= 2 => Length::Integer(1 << low),
-            3 if low == 3 => Length::Compressed,
-            _ => return Err(bad()),
-        })
-    }
-
-    fn number(&mut self) -> Result<u64, RdbError> {
-        if let Length::Plain(number) = self.length()? { Ok(number) } else { Err(bad()) }
-    }
-
-    fn string(&mut self) -> Result<Cow<'a, [u8]>, RdbError> {
-        let sized = |len: u64| usize::try_from(len).map_err(|_| bad());
-        Ok(match self.length()? {
-            Length::Plain(len) => self.take(sized(len)?)?.into(),
-            Length::Integer(size) => integer(self.take(size)?).to_string().into_bytes().into(),
-            Length::Compressed => {
-                let (packed, len) = (self.number()?, self.number()?);
-                let packed = self.take(sized(packed)?)?;
-                if len > LONGEST {
-                    let is_possible = len / EXPANDS <= packed.len() as u64;
-                    return Err(if is_possible { RdbError::TooLarge } else { bad() });
-                }
-                lzf::expand(packed, len).ok_or_else(bad)?.into()
-            }
-        })
-    }
-
-    fn times(
-        &mut self,
-        mut one: impl FnMut(&mut Self) -> Result<(), RdbError>,
-    ) -> Result<(), RdbError> {
-        for _ in 0..self.number()? {
-            one(self)?;
-        }
-        Ok(())
-    }
-
+impl Slice<'_> {
     /// Sets, sorted sets and hashes.
     fn bag(
         &mut self,

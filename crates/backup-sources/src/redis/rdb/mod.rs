@@ -13,6 +13,7 @@
 //! | `value.rs` | how long a value is, by its type |
 //! | `lzf.rs` | compressed strings |
 //! | `packed.rs` | elements of listpacks, ziplists, intsets |
+//! | `slice.rs` | lengths, numbers and strings of a value in memory |
 //! | `content.rs` | [`content_hash`]: what a value says, whatever its encoding |
 //! | `sums.rs` | hashes of that, and which kind of digest they make |
 //! | `survey.rs` | [`Survey`]: what a whole file holds |
@@ -31,6 +32,7 @@ mod lzf;
 mod packed;
 mod parser;
 mod payload;
+mod slice;
 mod sums;
 mod survey;
 mod value;

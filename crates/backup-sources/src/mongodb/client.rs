@@ -1,0 +1,74 @@
+//! The driver's client for an address, and the choice of a secondary.
+
+use std::time::Duration;
+
+use ::mongodb::Client;
+use ::mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria, Tls, TlsOptions};
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use bson::doc;
+
+use super::error::Explain as _;
+use super::options::MongoOptions;
+use super::server::SETTLING;
+
+/// Longest that connecting waits for a suitable server, unless the address says something else.
+const SELECTION: Duration = Duration::from_secs(15);
+
+/// The client, the read preference of the address, and its first host.
+pub(super) async fn client_of(
+    options: &MongoOptions,
+) -> SourceResult<(Client, Option<SelectionCriteria>, String)> {
+    let mut settings =
+        ClientOptions::parse(&options.uri).await.reading("reading the address of the server")?;
+    if let Some(password) = &options.password {
+        let credential = settings.credential.as_mut().ok_or_else(|| {
+            SourceError::new(
+                SourceErrorKind::Invalid,
+                "there is a password but no user in the address",
+            )
+            .with_hint("write mongodb://USER@host/")
+        })?;
+        credential.password = Some(password.clone());
+    }
+    if options.tls_ca_file.is_some() || options.tls_certificate_key_file.is_some() {
+        let mut tls = match settings.tls.take() {
+            Some(Tls::Enabled(tls)) => tls,
+            _ => TlsOptions::default(),
+        };
+        tls.ca_file_path = options.tls_ca_file.clone().or(tls.ca_file_path);
+        tls.cert_key_file_path =
+            options.tls_certificate_key_file.clone().or(tls.cert_key_file_path);
+        settings.tls = Some(Tls::Enabled(tls));
+    }
+    settings.app_name.get_or_insert_with(|| "backup".to_owned());
+    settings.server_selection_timeout.get_or_insert(SELECTION);
+    let preference = settings.selection_criteria.clone();
+    let first = settings.hosts.first().map(ToString::to_string).unwrap_or_default();
+    let client = Client::with_options(settings).reading("connecting to the server")?;
+    Ok((client, preference, first))
+}
+
+/// Secondaries where there are some: a backup must not slow the primary down. The driver takes
+/// whoever answers first if it only prefers secondaries, and that is often the primary: so
+/// secondaries get a little time.
+pub(super) async fn settle_for(client: &Client, wanted: SelectionCriteria) -> SelectionCriteria {
+    let SelectionCriteria::ReadPreference(ReadPreference::SecondaryPreferred { options }) = &wanted
+    else {
+        return wanted;
+    };
+    let secondary =
+        SelectionCriteria::ReadPreference(ReadPreference::Secondary { options: options.clone() });
+    let admin = client.database("admin");
+    let hello = admin.run_command(doc! { "isMaster": 1 }).selection_criteria(wanted.clone()).await;
+    let members =
+        hello.ok().and_then(|hello| hello.get_array("hosts").ok().map(Vec::len)).unwrap_or(0);
+    if members < 2 {
+        return wanted;
+    }
+    let ping =
+        async { admin.run_command(doc! { "ping": 1 }).selection_criteria(secondary.clone()).await };
+    match tokio::time::timeout(SETTLING, ping).await {
+        Ok(Ok(_)) => secondary,
+        _ => wanted,
+    }
+}
