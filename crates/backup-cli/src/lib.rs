@@ -15,6 +15,7 @@
 //! | `session.rs` | what a command works with: flags, environment, opening repositories |
 //! | `remote/` | the same verbs, done by a daemon: `--server` |
 //! | `records.rs` | what is remembered of runs |
+//! | `records/job_lock.rs` | the lock that a run of a job holds |
 //! | `trail.rs` | what the audit log is told |
 //! | `ui.rs` | the only door to stdout and stderr; `style.rs`: colours, `table.rs`: tables |
 //! | `prompts.rs` | questions to somebody at a terminal |

@@ -9,6 +9,7 @@
 mod everything;
 mod sources;
 
+use backup_control::repositories::RepositorySpec;
 use backup_core::repository::{LockReport, StoreVerdict};
 use jiff::SignedDuration;
 use serde::Serialize;
@@ -122,26 +123,31 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         }
         (_, false) => None,
     };
-    if session.ui.is_json() {
-        let creates_atomically = verdict.creates_atomically();
-        let json = DoctorJson {
-            verdict: &verdict,
-            creates_atomically,
-            concerns: &concerns,
-            locks: locks.as_ref(),
-            cleared_uploads,
-        };
-        session.ui.json(&Summary::new("doctor", spec.to_string(), &json))?;
-    } else {
-        session.ui.print(describe(&verdict, locks.as_ref(), cleared_uploads))?;
-        for concern in &concerns {
-            session.ui.warning(concern);
-        }
-        if concerns.is_empty() {
-            session.ui.print(format_args!("{}: {spec}", paint(style::GOOD, "All is well")))?;
-        }
-    }
+    let creates_atomically = verdict.creates_atomically();
+    let json = DoctorJson {
+        verdict: &verdict,
+        creates_atomically,
+        concerns: &concerns,
+        locks: locks.as_ref(),
+        cleared_uploads,
+    };
+    report(session, &spec, &json)?;
     Ok(Outcome::with_warnings(concerns.len() as u64))
+}
+
+/// Prints the verdict and the concerns.
+fn report(session: &Session, spec: &RepositorySpec, json: &DoctorJson<'_>) -> CommandResult<()> {
+    if session.ui.is_json() {
+        return session.ui.json(&Summary::new("doctor", spec.to_string(), json));
+    }
+    session.ui.print(describe(json.verdict, json.locks, json.cleared_uploads))?;
+    for concern in json.concerns {
+        session.ui.warning(concern);
+    }
+    if json.concerns.is_empty() {
+        session.ui.print(format_args!("{}: {spec}", paint(style::GOOD, "All is well")))?;
+    }
+    Ok(())
 }
 
 fn describe(verdict: &StoreVerdict, locks: Option<&LockReport>, cleared: Option<u64>) -> String {

@@ -155,20 +155,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let written = writer
         .await
         .map_err(|error| CommandError::io("writing ended unexpectedly", &error.into()))?;
-    // If writing failed, that reading could not go on is only a consequence.
-    let skipped = match (read, written) {
-        (Ok(Some(skipped)), Ok(())) => skipped,
-        (Err(error), Ok(())) => return Err(error),
-        (Err(error), Err(_)) if error.is_cancelled() => return Err(error),
-        (Err(error), Err(Written::Incomplete)) => return Err(error),
-        (_, Err(Written::Failed(error))) => return Err(error),
-        (Ok(_), _) => {
-            return Err(CommandError::io(
-                "the export is incomplete",
-                &std::io::ErrorKind::UnexpectedEof.into(),
-            ));
-        }
-    };
+    let skipped = skipped_entries(read, written)?;
     if session.ui.is_json() {
         let (snapshot, path, output) =
             (info.id.to_hex(), args.path.as_str(), args.output.as_path());
@@ -181,6 +168,25 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         })?;
     }
     Ok(Outcome::with_warnings(skipped))
+}
+
+/// The number of skipped entries, or the error that ended the export.
+fn skipped_entries(
+    read: CommandResult<Option<u64>>,
+    written: Result<(), Written>,
+) -> CommandResult<u64> {
+    // If writing failed, that reading could not go on is only a consequence.
+    match (read, written) {
+        (Ok(Some(skipped)), Ok(())) => Ok(skipped),
+        (Err(error), Ok(())) => Err(error),
+        (Err(error), Err(_)) if error.is_cancelled() => Err(error),
+        (Err(error), Err(Written::Incomplete)) => Err(error),
+        (_, Err(Written::Failed(error))) => Err(error),
+        (Ok(_), _) => Err(CommandError::io(
+            "the export is incomplete",
+            &std::io::ErrorKind::UnexpectedEof.into(),
+        )),
+    }
 }
 
 /// Why writing ended early.

@@ -1,13 +1,15 @@
 //! Restoring a group: every member to the same moment, by its own engine and to its own target.
 //! Nothing is written before the plans of all of them stand.
 
+mod checks;
+
 use backup_control::config::{Config, GroupConfig, LoadedConfig, SourceKind};
 use backup_control::groups::{self, Member, MemberPlan};
 use backup_control::jobs::{Job, JobFlags};
 use backup_control::repositories::RepositorySpec;
 use backup_control::sources::{RestoreFlags, RestoreTo};
 use backup_core::context::Context;
-use backup_core::source::{IfExists, RestoreReport};
+use backup_core::source::IfExists;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -20,6 +22,7 @@ use crate::reporter;
 use crate::session::{Opened, Session};
 use crate::style::{self, paint};
 use crate::ui::SCHEMA_VERSION;
+use checks::{refuse, rehearse, require_different_targets, require_meaning, require_plans};
 
 /// A group that somebody has named.
 pub(super) struct Group {
@@ -354,80 +357,6 @@ impl Restore {
             snapshot: self.snapshot.id().to_hex(),
             target: &self.restorer.place,
             error,
-        }
-    }
-}
-
-/// Everything that is looked at before a member is restored.
-async fn rehearse(restore: &mut Restore) -> CommandResult<(Outcome, RestoreReport)> {
-    let incomplete = restore.warn_of_incomplete();
-    restore.require_writable()?;
-    restore.spare_the_rest().await?;
-    let report = restore.rehearse().await?;
-    restore.require_entries(&report)?;
-    Ok((incomplete, report))
-}
-
-/// Tells of a member that cannot be restored; the others are looked at all the same.
-fn refuse(
-    session: &Session,
-    job: &str,
-    error: CommandError,
-    refused: &mut Option<CommandError>,
-) -> CommandResult<()> {
-    if error.is_cancelled() {
-        return Err(error);
-    }
-    let error = error.context(format_args!("job {}", human::text(job.as_bytes())));
-    match refused {
-        None => *refused = Some(error),
-        Some(_) => session.ui.error(&error),
-    }
-    Ok(())
-}
-
-/// Fails with the first of those that cannot be restored; the others were told already.
-fn require_plans(refused: Option<CommandError>) -> CommandResult<()> {
-    refused.map_or(Ok(()), |first| Err(first.context("nothing was restored")))
-}
-
-/// Two members in one place would be found out only when the first has been written.
-fn require_different_targets(restores: &[(Restore, RestoreReport)]) -> CommandResult<()> {
-    let alone = [SourceKind::Postgres, SourceKind::Redis];
-    for (at, (one, _)) in restores.iter().enumerate() {
-        let same = |other: &&(Restore, RestoreReport)| {
-            other.0.restorer.place == one.restorer.place && alone.contains(&other.0.restorer.kind)
-        };
-        if let Some((other, _)) = restores[..at].iter().find(same) {
-            let text = format!(
-                "jobs {} and {} would be restored to the same place",
-                other.member(),
-                one.member()
-            );
-            return Err(CommandError::usage(text).with_hint("give each a target of its own"));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses what names parts of one source.
-fn require_meaning(args: &Args) -> CommandResult<()> {
-    let of_one = [
-        ("--only", !args.only.is_empty()),
-        ("--exclude", !args.exclude.is_empty()),
-        ("--rename", !args.rename.is_empty()),
-        ("--tablespace", !args.tablespace.is_empty()),
-        ("--db", !args.db.is_empty()),
-        ("--thaw", args.thaw.is_some()),
-        ("--job, --source, --tier, --host, --tag and --date", !args.filter.is_empty()),
-    ];
-    match of_one.into_iter().find(|(_, given)| *given) {
-        None => Ok(()),
-        Some((flag, _)) => {
-            let hint = "leave it out, or restore the member alone: `backup restore --job JOB --at \
-                        MOMENT --target …`";
-            Err(CommandError::usage(format!("{flag} is not for groups, but for one of their jobs"))
-                .with_hint(hint))
         }
     }
 }

@@ -1,0 +1,177 @@
+//! One backup: checks before it, the snapshot, and the steps after it.
+
+use std::sync::Arc;
+
+use backup_control::jobs::Job;
+use backup_control::{damage, logs};
+use backup_core::context::Context;
+use backup_core::error::ErrorKind;
+use backup_core::event::Events;
+use backup_core::id::SnapshotId;
+use backup_core::log::{Stream, roll_up};
+use backup_core::pipeline::{self, BackupReport};
+use backup_core::repository::{Repository, SnapshotInfo};
+use backup_core::source::Source;
+
+use super::execute;
+use super::told::{Notices, describe};
+use crate::command_error::{CommandError, CommandResult, Outcome};
+use crate::commands::view::Summary;
+use crate::human;
+use crate::session::Session;
+
+/// What came of a backup.
+pub(in crate::commands) struct BackedUp {
+    pub(in crate::commands) report: BackupReport,
+    /// What came of what is done besides: rolling up the log of the source, hooks.
+    pub(super) besides: Outcome,
+}
+
+impl BackedUp {
+    pub(super) fn outcome(&self) -> Outcome {
+        self.besides.max(Outcome::with_warnings(self.report.warnings))
+    }
+}
+
+/// Runs one backup and says what came of it.
+pub(in crate::commands) async fn back_up(
+    session: &Session,
+    repository: &Repository,
+    job: &Job,
+    source: &dyn Source,
+) -> CommandResult<BackedUp> {
+    session.ui.status(format_args!("Backing up {source} into {}", job.repository));
+    if let Some(age) = job.minimum_age.filter(|_| !job.options.dry_run) {
+        // Before there is a snapshot that somebody could forget.
+        repository.protect_job(&job.options.job, age, &session.cx).await?;
+    }
+    require_same_cluster(session, repository, job, source).await?;
+    let notices = Notices::over(session.cx.events.clone());
+    let cx = Context { events: Events::to(Arc::clone(&notices) as _), ..session.cx.clone() };
+    let report = pipeline::backup(repository, source, &job.options, &cx)
+        .await
+        .map_err(with_hint_at_limit)?;
+    // Whatever fails from here on: the snapshot is there.
+    let besides =
+        after_snapshot(session, repository, job, source, (&report, notices.finds_damage())).await;
+    let besides = besides.map_err(|error| error.after(report.snapshot))?;
+    Ok(BackedUp { report, besides })
+}
+
+/// What is done and said when a snapshot was made.
+async fn after_snapshot(
+    session: &Session,
+    repository: &Repository,
+    job: &Job,
+    source: &dyn Source,
+    (report, finds_damage): (&BackupReport, bool),
+) -> CommandResult {
+    if let (Some(id), "postgres", true) = (&report.snapshot, source.kind(), report.warnings > 0) {
+        hold_last_clean(session, repository, id).await?;
+    }
+    let besides = roll_up_log(session, repository, job, source).await?;
+    if session.ui.is_json() {
+        let summary = Summary::new("run", job.repository.to_string(), report);
+        session.ui.event(&Summary { job: Some(&job.options.job), ..summary });
+    } else {
+        session.ui.summary(describe(report, finds_damage))?;
+    }
+    Ok(besides.max(execute::require_expected(session, repository, job, report).await?))
+}
+
+fn with_hint_at_limit(error: backup_core::error::Error) -> backup_core::error::Error {
+    match error.kind() {
+        ErrorKind::TooLarge => {
+            error.with_hint("raise `max_size`, leave something out by `exclude`, or add --force")
+        }
+        _ => error,
+    }
+}
+
+/// Kinds of sources whose paths begin with the identifier of a PostgreSQL cluster.
+const KINDS_OF_CLUSTERS: [&str; 2] = ["postgres", "postgres-logical"];
+
+/// Another cluster under the address of a job would get among its snapshots, and policies would
+/// forget those of the right one.
+async fn require_same_cluster(
+    session: &Session,
+    repository: &Repository,
+    job: &Job,
+    source: &dyn Source,
+) -> CommandResult<()> {
+    if !KINDS_OF_CLUSTERS.contains(&source.kind()) || job.source.names_cluster() {
+        return Ok(());
+    }
+    let list = repository.snapshots(&session.cx).await?;
+    let of_job = |info: &&SnapshotInfo| info.snapshot.tag("job") == Some(&job.options.job);
+    let is_of_cluster = |info: &&SnapshotInfo| {
+        info.snapshot.tag("source").is_some_and(|kind| KINDS_OF_CLUSTERS.contains(&kind))
+    };
+    let newest = list.snapshots.iter().rev().filter(of_job).find(is_of_cluster);
+    let (found, id) =
+        (source.identity(), |paths: &[String]| paths.first()?.split('/').nth(2).map(str::to_owned));
+    let Some(known) = newest.and_then(|info| id(&info.snapshot.paths)) else { return Ok(()) };
+    if known == found.id {
+        return Ok(());
+    }
+    let text = format!(
+        "the snapshots of job {} are of cluster {known}, and this is cluster {}",
+        job.options.job, found.id
+    );
+    Err(CommandError::refused(text).with_hint(
+        "use a job of its own for it; if it takes the other one's place, say so by its `system_id` \
+         in the configuration",
+    ))
+}
+
+async fn hold_last_clean(
+    session: &Session,
+    repository: &Repository,
+    damaged: &SnapshotId,
+) -> CommandResult<()> {
+    if let Some(clean) = damage::hold_last_clean(repository, damaged, &session.cx).await? {
+        let short = clean.id.short();
+        session.ui.warning(format_args!(
+            "snapshot {short}, the last one without damage, is held from now on"
+        ));
+        session.ui.hint(format_args!(
+            "when the damage is mended and backed up: `backup release {short}`"
+        ));
+    }
+    Ok(())
+}
+
+/// What was captured of the source's log up to this backup goes into a snapshot: it belongs to the
+/// backup before. The new one is safe without, and whoever captures tries again.
+async fn roll_up_log(
+    session: &Session,
+    repository: &Repository,
+    job: &Job,
+    source: &dyn Source,
+) -> CommandResult<Outcome> {
+    if job.options.dry_run || !source.capabilities().log_capture {
+        return Ok(Outcome::Success);
+    }
+    let options = logs::roll_up_options(job, &session.holder());
+    match roll_up(repository, &Stream::of(&source.identity()), &options, &session.cx).await {
+        Ok(report) => {
+            if !session.ui.is_json() && !report.snapshots.is_empty() {
+                let slices = human::count(report.slices, "slice", "slices");
+                session
+                    .ui
+                    .status(format_args!("Log rolled up: {slices}, {}", human::size(report.bytes)));
+            }
+            Ok(Outcome::Success)
+        }
+        // Somebody else does it.
+        Err(error) if error.kind() == ErrorKind::Busy => Ok(Outcome::Success),
+        Err(error) if error.is_cancelled() => Err(error.into()),
+        Err(error) => {
+            session.ui.warning(format_args!(
+                "the log was not rolled up: {}",
+                human::text(error.chain().as_bytes())
+            ));
+            Ok(Outcome::Warnings)
+        }
+    }
+}
