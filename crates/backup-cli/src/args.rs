@@ -14,9 +14,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::command_error::{CommandError, CommandResult};
 use crate::session::Session;
 
-/// Which snapshots are meant.
+/// Filters for snapshots.
 #[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Which snapshots")]
+#[command(next_help_heading = "Snapshot filters")]
 pub(crate) struct FilterArgs {
     /// Only snapshots of this job
     #[arg(long, value_name = "NAME")]
@@ -30,16 +30,16 @@ pub(crate) struct FilterArgs {
     /// Only snapshots of this host
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Option<String>,
-    /// Only snapshots with this tag; repeat it for snapshots that have all of them
+    /// Only snapshots with this tag; repeat for several tags that must all be set
     #[arg(long = "tag", value_name = "TAG")]
     pub(crate) tags: Vec<String>,
-    /// Only snapshots of this day: `yesterday`, `today`, `2026-11-21`
+    /// Only snapshots of this day, for instance `yesterday`, `today` or `2026-11-21`
     #[arg(long, value_name = "DAY")]
     pub(crate) date: Option<String>,
 }
 
 impl FilterArgs {
-    /// Whether all snapshots are meant.
+    /// True if no filter is given.
     pub(crate) fn is_empty(&self) -> bool {
         let Self { job, source, tier, host, tags, date } = self;
         [job, source, tier, host, date].into_iter().all(Option::is_none) && tags.is_empty()
@@ -59,18 +59,18 @@ impl FilterArgs {
     }
 }
 
-/// When snapshots were made.
+/// Time filters for snapshots.
 #[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Which snapshots")]
+#[command(next_help_heading = "Snapshot filters")]
 pub(crate) struct TimeArgs {
-    /// Only snapshots from before this moment: `2026-11-21 14:30`, `2h ago`; a day means its
-    /// beginning
+    /// Only snapshots before this moment, for instance `2026-11-21 14:30` or `2h ago`; a day means
+    /// its beginning
     #[arg(long, value_name = "MOMENT")]
     before: Option<String>,
     /// Only snapshots from this moment on; a day means its beginning
     #[arg(long, value_name = "MOMENT")]
     after: Option<String>,
-    /// Only snapshots of the last so many times 24 hours
+    /// Only snapshots of this many days of 24 hours before now
     #[arg(long, value_name = "NUMBER", conflicts_with = "after", value_parser = clap::value_parser!(i64).range(1..=36_500))]
     days: Option<i64>,
 }
@@ -101,9 +101,9 @@ impl TimeArgs {
 pub(crate) enum TypeArg {
     /// Read everything
     Full,
-    /// Read what changed since the last snapshot
+    /// Read the changes since the last snapshot
     Incremental,
-    /// Read what changed since the last full snapshot
+    /// Read the changes since the last full snapshot
     Differential,
 }
 
@@ -132,12 +132,12 @@ pub(crate) fn selection(include: &[String], exclude: &[String]) -> CommandResult
     })
 }
 
-/// How PostgreSQL is backed up.
+/// Backup method for PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum MethodArg {
-    /// The data directory of the whole cluster, whose log can be captured
+    /// Copy the data directory of the whole cluster, whose log can be captured
     Physical,
-    /// Databases, by SQL
+    /// Dump databases by SQL
     Logical,
 }
 

@@ -1,8 +1,8 @@
 //! The command line: the tree of verbs and the flags that all of them have. The doc comments are
 //! the help.
 //!
-//! To add a verb: a file in `commands/` with its `Args` and `run`, a line in [`Command`] and in
-//! `commands/mod.rs`, a test of its help and output.
+//! To add a verb: a file in `commands/` with its `Args` and `run`, a line in [`Command`], in
+//! `commands/mod.rs` and in a group of `overview.rs`, a test of its help and output.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::commands::{
     stats, status, storage, timeline, undo_forget, verify, wal_fetch, wal_push,
 };
 use crate::reporter::Detail;
-use crate::{exit_code, style};
+use crate::{exit_code, overview, style};
 
 /// Encrypted, deduplicated backups in a repository that restic reads too.
 #[derive(Debug, Parser)]
@@ -24,7 +24,10 @@ use crate::{exit_code, style};
     version,
     styles = style::HELP,
     arg_required_else_help = true,
-    after_help = exit_code::HELP,
+    disable_help_flag = true,
+    arg = overview::help_flag(),
+    help_template = overview::template(),
+    after_long_help = exit_code::HELP,
     max_term_width = 110,
 )]
 pub(crate) struct Cli {
@@ -34,58 +37,70 @@ pub(crate) struct Cli {
     pub(crate) global: GlobalArgs,
 }
 
-/// Flags that every verb has.
+/// Flags of every verb.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
     /// Configuration file [env: BACKUP_CONFIG] [default: ./backup.toml,
     /// ~/.config/backup/backup.toml, /etc/backup/backup.toml]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     pub(crate) config: Option<PathBuf>,
     /// Repository: a directory, a URL, or a name in the configuration [env: BACKUP_REPO]
-    #[arg(short, long, global = true, value_name = "REPOSITORY")]
+    #[arg(short, long, global = true, value_name = "REPOSITORY", hide_short_help = true)]
     pub(crate) repo: Option<String>,
     /// File that holds the pass phrase [env: BACKUP_PASSWORD_FILE; the pass phrase itself:
     /// BACKUP_PASSWORD]
-    #[arg(long, global = true, value_name = "FILE", conflicts_with = "password_command")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        conflicts_with = "password_command",
+        hide_short_help = true
+    )]
     pub(crate) password_file: Option<PathBuf>,
     /// Shell command that prints the pass phrase [env: BACKUP_PASSWORD_COMMAND]
-    #[arg(long, global = true, value_name = "COMMAND")]
+    #[arg(long, global = true, value_name = "COMMAND", hide_short_help = true)]
     pub(crate) password_command: Option<String>,
-    /// Let a daemon do it: https://HOST:PORT, unix:///PATH of its socket, or the name of a server
-    /// in the configuration [env: BACKUP_SERVER]
-    #[arg(long, global = true, value_name = "SERVER")]
+    /// Run the command on a daemon: https://HOST:PORT, unix:///PATH of its socket, or the name of a
+    /// server in the configuration [env: BACKUP_SERVER]
+    #[arg(long, global = true, value_name = "SERVER", hide_short_help = true)]
     pub(crate) server: Option<String>,
     /// File that holds the token for --server [env: BACKUP_TOKEN_FILE; the token itself:
     /// BACKUP_TOKEN]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     pub(crate) token_file: Option<PathBuf>,
-    /// File with the authorities (PEM) that may vouch for --server, besides those of the system
-    #[arg(long, global = true, value_name = "FILE")]
+    /// PEM file with certificate authorities to trust for --server, in addition to those of the
+    /// system
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     pub(crate) ca_file: Option<PathBuf>,
-    /// Do not keep indexes of repositories in files of this user: everything is read anew, and
-    /// memory grows with the repository [place of the files: BACKUP_CACHE_DIR, default:
-    /// ~/.cache/backup]
-    #[arg(long, global = true)]
+    /// Keep no cache of repository indexes on disk; memory use grows with the repository [cache
+    /// directory: BACKUP_CACHE_DIR, default: ~/.cache/backup]
+    #[arg(long, global = true, hide_short_help = true)]
     pub(crate) no_cache: bool,
-    /// Print JSON: one object, or one event per line for long work
-    #[arg(long, global = true)]
+    /// Print JSON: one object, or one event per line for long operations
+    #[arg(long, global = true, hide_short_help = true)]
     pub(crate) json: bool,
     /// Print results, warnings and errors only
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, hide_short_help = true)]
     pub(crate) quiet: bool,
-    /// Do not ask before something is replaced or removed
-    #[arg(short, long, global = true)]
+    /// Replace and remove without a confirmation prompt
+    #[arg(short, long, global = true, hide_short_help = true)]
     pub(crate) yes: bool,
     /// Show no progress bars
-    #[arg(long, global = true)]
+    #[arg(long, global = true, hide_short_help = true)]
     pub(crate) no_progress: bool,
-    /// Colours: auto means on a terminal, unless NO_COLOR is set
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    /// Colours; auto uses them on a terminal, unless NO_COLOR is set
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_short_help = true
+    )]
     pub(crate) color: ColorArg,
 }
 
-/// When to use colours.
+/// Use of colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ColorArg {
     Auto,
@@ -145,7 +160,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// What `--json` prints: one object, or the events of long work.
+    /// Output of `--json`: one object, or the events of a long operation.
     pub(crate) fn detail(&self) -> Detail {
         match self {
             Self::Quickstart(_)
@@ -161,7 +176,7 @@ impl Command {
             | Self::Repair(_) => Detail::All,
             Self::Key(args) => args.detail(),
             Self::Logs(args) => args.detail(),
-            // What `ls` and `diff` find are events too, but nobody wants others between them.
+            // `ls` and `diff` print their entries as events, without other events between them.
             _ => Detail::OneObject,
         }
     }
@@ -176,6 +191,50 @@ mod tests {
     #[test]
     fn the_tree_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// Splits a line of an example as a shell does, up to a pipe, `&&` or redirection.
+    fn split(line: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        let (mut word, mut quoted) = (None::<String>, false);
+        for letter in line.chars() {
+            match letter {
+                '\'' => {
+                    quoted = !quoted;
+                    word.get_or_insert_default();
+                }
+                ' ' if !quoted => words.extend(word.take()),
+                '|' | '&' | '>' if !quoted => break,
+                letter => word.get_or_insert_default().push(letter),
+            }
+        }
+        assert!(!quoted, "{line}");
+        words.extend(word);
+        words
+    }
+
+    /// The command lines in the examples of a verb, also those in a setting of PostgreSQL.
+    fn examples(verb: &clap::Command) -> Vec<String> {
+        let text = verb.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+        let line = |line: &str| {
+            let setting =
+                line.split_once("_command = '").map(|(_, value)| value.trim_matches('\''));
+            let line = setting.unwrap_or(line.trim());
+            line.starts_with("backup ").then(|| line.to_owned())
+        };
+        text.lines().filter_map(line).collect()
+    }
+
+    #[test]
+    fn every_verb_has_examples_that_parse() {
+        for verb in Cli::command().get_subcommands().filter(|verb| !verb.is_hide_set()) {
+            let lines = examples(verb);
+            assert!(!lines.is_empty(), "{} has no example", verb.get_name());
+            for line in lines.into_iter().chain(verb.get_subcommands().flat_map(examples)) {
+                let parsed = Cli::try_parse_from(split(&line));
+                parsed.unwrap_or_else(|error| panic!("{line}: {error}"));
+            }
+        }
     }
 
     /// What the examples say to put into crontab can be put there.

@@ -1,48 +1,46 @@
-//! Exit codes: a contract with scripts and service managers. They follow restic's where the meaning
-//! is the same.
+//! Exit codes: a contract with scripts and service managers. Codes with the same meaning as in
+//! restic have the same number.
 
-/// Everything that was asked for was done.
+/// The command completed everything.
 pub const SUCCESS: u8 = 0;
-/// It could not be done.
+/// The command failed.
 pub const FAILURE: u8 = 1;
-/// The command line or the configuration makes no sense, also to the server that it names: it
-/// refuses the credentials.
+/// The command line or configuration is invalid, or a server refuses its credentials.
 pub const USAGE: u8 = 2;
-/// It was done, but something is missing or incomplete: the snapshot, or the restored copy, exists
-/// all the same.
+/// The command completed with missing or incomplete parts; the snapshot or restored copy exists.
 pub const WARNINGS: u8 = 3;
 /// Stored data is damaged or lost.
 pub const DAMAGE: u8 = 4;
-/// Refused: it needs `--yes`, something exists where it would be written, or what would go must be
-/// kept.
+/// Refused: the command needs `--yes`, data exists at the target, or retention protects the data.
 pub const REFUSED: u8 = 5;
-/// There is no repository at this place.
+/// The location holds no repository.
 pub const NO_REPOSITORY: u8 = 10;
-/// Somebody else does it at the moment, and only one may: the same job, maintenance, log capture.
+/// Another process holds the lock on the job, the maintenance or the log capture.
 pub const BUSY: u8 = 11;
-/// The pass phrase is wrong, or it or the password of a server cannot be had.
+/// The pass phrase is wrong, or the pass phrase or a server password is unavailable.
 pub const PASSPHRASE: u8 = 12;
-/// Stopped by Ctrl-C or by a request to terminate.
+/// Ctrl-C or a termination request stopped the command.
 pub const INTERRUPTED: u8 = 130;
-/// Whoever read the output has gone away.
+/// Standard output was closed (SIGPIPE).
 pub const BROKEN_PIPE: u8 = 141;
 
-/// `wal-fetch` cannot tell whether there is more log. PostgreSQL takes what is not above 125 for
-/// the end of the log.
+/// `wal-fetch` cannot determine whether more log exists. PostgreSQL takes codes up to 125 for the
+/// end of the log.
 pub const STOP: u8 = 200;
 
 /// The table that `backup --help` shows.
-pub(crate) const HELP: &str = "\
-Exit codes:
-  0    success
-  1    failure
-  2    command line or configuration makes no sense, or a server refuses the credentials in it
-  3    done, but something is missing or incomplete (the snapshot exists)
-  4    stored data is damaged or lost
-  5    refused: needs --yes, something exists at the target, or what would go must be kept
-  10   there is no repository at this place
-  11   somebody else is at it, and only one may be
-  12   the pass phrase is wrong, or it or the password of a server cannot be had
-  130  interrupted
-  141  the reader of the output has gone away
-  200  wal-fetch: whether there is more log is not known, and PostgreSQL must stop";
+pub(crate) const HELP: &str = concat!(
+    "Exit codes:\n",
+    "  0    success\n",
+    "  1    failure\n",
+    "  2    invalid command line or configuration, or a server refuses its credentials\n",
+    "  3    completed with missing or incomplete parts (the snapshot exists)\n",
+    "  4    stored data is damaged or lost\n",
+    "  5    refused: needs --yes, data exists at the target, or retention protects the data\n",
+    "  10   there is no repository at this place\n",
+    "  11   another process holds the lock\n",
+    "  12   the pass phrase is wrong, or the pass phrase or a server password is unavailable\n",
+    "  130  interrupted\n",
+    "  141  stdout was closed (SIGPIPE)\n",
+    "  200  wal-fetch: cannot determine whether more log exists; PostgreSQL must stop",
+);

@@ -11,6 +11,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `cli.rs`, `args.rs` | the tree of verbs and flags; groups of flags |
+//! | `overview.rs` | the help of `backup` itself: verbs in groups |
 //! | `commands/` | one file per verb |
 //! | `session.rs` | what a command works with: flags, environment, opening repositories |
 //! | `remote/` | the same verbs, done by a daemon: `--server` |
@@ -32,6 +33,7 @@ mod command_error;
 mod commands;
 pub mod exit_code;
 mod human;
+mod overview;
 mod prompts;
 mod records;
 mod remote;

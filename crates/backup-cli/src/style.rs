@@ -14,12 +14,13 @@ pub(crate) const ADDED: Style = AnsiColor::Green.on_default();
 pub(crate) const REMOVED: Style = AnsiColor::Red.on_default();
 pub(crate) const CHANGED: Style = AnsiColor::Yellow.on_default();
 pub(crate) const PLAIN: Style = Style::new();
+pub(crate) const LITERAL: Style = AnsiColor::Cyan.on_default();
 
-/// How help and usage errors are coloured.
+/// Colours of help and usage errors.
 pub(crate) const HELP: Styles = Styles::styled()
     .header(HEADING)
     .usage(HEADING)
-    .literal(AnsiColor::Cyan.on_default())
+    .literal(LITERAL)
     .placeholder(FAINT)
     .error(ERROR)
     .valid(AnsiColor::Green.on_default())

@@ -258,7 +258,7 @@ impl Ui {
             match self.bars.suspend(|| write(&mut lock(&self.out))) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    self.closed.store(true, Ordering::Relaxed)
+                    self.closed.store(true, Ordering::Relaxed);
                 }
                 Err(error) => {
                     return Err(CommandError::io("cannot write to the standard output", &error));

@@ -82,21 +82,33 @@ fn of_every_verb() {
 }
 
 #[test]
-fn no_verb_is_forgotten() {
+fn overview_lists_every_verb() {
     let help = Env::new().run(&["--help"]).stdout;
-    let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    let is_verb = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
-    let mut listed: Vec<&str> = commands
+    let (groups, _) = help.split_once("\nGlobal options:").unwrap();
+    let mut listed: Vec<&str> = groups
         .lines()
-        .filter(is_verb)
+        .filter_map(|line| line.strip_prefix("  "))
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    listed.retain(|verb| *verb != "help");
-    assert_eq!(listed, VERBS);
+    listed.sort_unstable();
+    let mut verbs = VERBS;
+    verbs.sort_unstable();
+    assert_eq!(listed, verbs);
 }
 
 #[test]
-fn without_arguments_help_is_shown_and_nothing_is_done() {
+fn summaries_hide_examples_and_global_options() {
+    let env = Env::new();
+    for args in [&["-h"][..], &["restore", "-h"], &["key", "rotate", "-h"]] {
+        let run = env.run(args).ok();
+        assert!(!run.stdout.contains("--no-cache"), "{}", run.stdout);
+        assert!(run.stdout.contains("--help adds details, examples"), "{}", run.stdout);
+    }
+    env.run(&["list", "-h"]).ok().snapshot("help_short");
+}
+
+#[test]
+fn program_without_arguments_shows_help_and_fails() {
     let run = Env::new().run(&[]);
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("Usage: backup"));
@@ -115,7 +127,7 @@ fn completions_exist_for_every_shell() {
     }
 }
 
-/// Of each verb, and of the verbs below it: what the help says stands in the page.
+/// Each verb and subverb has a page with its help.
 #[test]
 fn every_verb_has_a_manual_page() {
     let env = Env::new();
@@ -153,7 +165,7 @@ fn every_verb_has_a_manual_page() {
 }
 
 #[test]
-fn colours_only_where_they_are_wanted() {
+fn colours_appear_only_on_request() {
     let env = Env::new();
     let colored = |args: &[&str]| env.run(args).stderr.contains('\x1b');
     assert!(!colored(&["list"]));

@@ -12,17 +12,22 @@ use crate::records::{self, Records};
 use crate::session::Session;
 use crate::ui::SCHEMA_VERSION;
 
-/// Say what could be done better, from the configuration and from what came of the runs that this
-/// machine remembers
+/// Suggest improvements, based on the configuration and recorded runs
 ///
-/// Nothing is connected or read but the configuration and the catalog: `backup doctor` looks at
+/// Reads only the configuration and this machine's catalog of runs. `backup doctor` examines
 /// sources and stores.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Jobs of the configuration [default: all]
     #[arg(value_name = "JOB")]
     jobs: Vec<String>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  backup advise
+  backup advise documents --json";
 
 #[derive(Serialize)]
 struct AdviceJson<'a> {

@@ -13,15 +13,14 @@ use crate::session::Session;
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 
-/// Show what took how long in a run, beside earlier ones of its job
+/// Show the duration of each stage of a run, beside earlier runs
 ///
-/// It is compared with up to 20 earlier runs of the same type that did what they were to do: with
-/// their middle, not with their average. Reading the source and storing it are one stage, for they
-/// go on side by side.
+/// Compares the run with the median of up to 20 earlier successful runs of the same job and type.
+/// Reading the source and storing the data overlap, so they count as one stage.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The run: `latest`, or the beginning of its name as `backup status --runs` shows it
+    /// Run: `latest`, or the beginning of its name in `backup status --runs`
     #[arg(value_name = "RUN")]
     run: String,
 }

@@ -20,16 +20,16 @@ use crate::style::{self, paint};
 use crate::table::Align;
 use crate::ui::SCHEMA_VERSION;
 
-/// Copy old snapshots into an archive, and remove them here if asked to
+/// Copy old snapshots into an archive, and remove them with --remove
 ///
-/// A snapshot is removed only after its copy was looked through and found complete, and never the
-/// newest of its job and source. Held snapshots, and those that are younger than their job promises
-/// to keep them, stay too; the exit code is then
-/// 3. The data leaves this repository with the next prune. With --storage-class, the data goes into
-/// a cold class of the archive's store while everything that is needed to list and browse it stays
-/// hot; `backup restore --thaw` brings it back.
+/// A snapshot is removed only after its copy was checked and found complete. The newest snapshot of
+/// each job and source stays. Held snapshots, and those within the retention promise of their job,
+/// stay too; the exit code is then 3. The next prune removes the data from this repository.
+///
+/// --storage-class stores the data in a cold class of the archive's store. Metadata for listing and
+/// browsing stays hot, and `backup restore --thaw` brings the data back.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Only snapshots older than this, for instance 90d, 6mo or 2y
     #[arg(long, value_name = "AGE")]
@@ -40,10 +40,10 @@ pub(crate) struct Args {
     /// Cloud Storage
     #[arg(long, value_name = "CLASS")]
     storage_class: Option<String>,
-    /// Remove the snapshots here after they were copied
+    /// Remove the snapshots from this repository after copying them
     #[arg(long)]
     remove: bool,
-    /// Show what would be archived, and do nothing
+    /// Show the plan, and change nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -54,15 +54,15 @@ const EXAMPLES: &str = "\
 Examples:
   backup archive -r ./repo --older-than 90d --to s3://archive/backup --storage-class GLACIER --remove";
 
-/// What becomes of a snapshot in the repository it was copied from.
+/// Treatment of a snapshot in the repository that it was copied from.
 #[derive(Serialize)]
 struct Fate<'a> {
     id: String,
     #[serde(skip)]
     info: &'a SnapshotInfo,
-    /// Why it stays; none if it goes.
+    /// Reason why the snapshot stays; `None` if it is removed.
     stays: Option<String>,
-    /// Whether it stays although it was asked to go.
+    /// True if the snapshot stays although --remove is given.
     is_kept_back: bool,
 }
 
@@ -77,7 +77,7 @@ struct PlanEvent<'a> {
 }
 
 impl Args {
-    /// Whether snapshots go that are archived.
+    /// True if archived snapshots are removed here.
     pub(crate) fn removes(&self) -> bool {
         self.remove
     }

@@ -17,45 +17,45 @@ use crate::style::{self, paint};
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 
-/// Show who did what, when, and what came of it; or verify that nothing of that was changed
+/// Show which user ran which operation and when, or verify the audit log
 ///
-/// Every command of this machine that changes something or gives data out is recorded in the state
-/// directory, line by line, each with a hash over itself and the line before; how far that has got
-/// is noted in the repositories. See docs/audit.md.
+/// Commands on this machine that change something or give out data are recorded in the state
+/// directory. Each line has a hash over itself and the previous line. The repositories hold the
+/// current end of the log. See docs/audit.md.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(after_long_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,
-    /// Only what was done in this time, for instance 7d
+    /// Only operations within this time before now, for instance 7d
     #[arg(long, value_name = "AGE")]
     since: Option<Age>,
-    /// Only what this user did
+    /// Only operations of this user
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Only this, for instance `restore`, or `key` for all that was done with keys
+    /// Only this operation, for instance `restore`; `key` means all operations on keys
     #[arg(long, value_name = "OPERATION")]
     operation: Option<String>,
-    /// Only what ended so
+    /// Only operations with this status
     #[arg(long, value_name = "STATUS")]
     status: Option<StatusArg>,
-    /// At most so many: the newest
+    /// Show at most this many of the newest operations
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     limit: usize,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Verify that no record was changed, removed or put elsewhere, also not at the end
+    /// Verify that no record was changed, moved or removed
     ///
-    /// Reads the whole chain, and compares it with what was noted in the repositories of the
-    /// configuration, or in the one of --repo. Exit code 4 if something is not as it was left.
+    /// Reads the whole chain. Compares its end with the one saved in the repositories of the
+    /// configuration, or in --repo. The exit code is 4 if a record differs or is missing.
     Verify(VerifyArgs),
 }
 
 #[derive(Debug, clap::Args)]
 struct VerifyArgs {
-    /// Look at the file alone: what was cut off its end is not found
+    /// Read the log file alone; cannot detect records removed from its end
     #[arg(long)]
     offline: bool,
 }

@@ -1,13 +1,13 @@
 //! `backup cancel`: stopping what goes on in a daemon.
 
-/// Stop something that goes on in the daemon, at a safe point
+/// Stop an operation in the daemon, at a safe point
 ///
-/// What it has stored is used by the next run. Asks the daemon of this machine, through its socket
-/// in the state directory, or that of --server.
+/// The next run uses the data that is already stored. Connects to --server, or to the daemon of
+/// this machine through its socket in the state directory.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Which, as `backup running` shows it
+    /// Operation, as `backup running` shows it
     #[arg(value_name = "ID")]
     id: String,
 }

@@ -11,21 +11,25 @@ use crate::records::{self, Records};
 use crate::session::Session;
 use crate::ui::SCHEMA_VERSION;
 
-/// What this machine remembers of runs
+/// Manage this machine's catalog of runs
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Verb,
 }
 
+const EXAMPLES: &str = "\
+Example:
+  backup catalog rebuild -r s3://bucket/backup";
+
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Learn from the repository which backups there were: on a new machine, or after the catalog
-    /// was lost
+    /// Rebuild the catalog from the repository, for instance on a new machine
     ///
-    /// Every backup is saved in its repository when it has ended, also if it failed. Those that the
-    /// catalog does not know are added to it, and so is what is known of backups by their snapshots
-    /// alone. What the catalog knows already stays as it is.
+    /// Every backup run, also a failed one, is saved in its repository when it ends. Adds the saved
+    /// runs that the catalog lacks, and runs of which only the snapshot exists. Existing entries
+    /// stay unchanged.
     Rebuild,
 }
 

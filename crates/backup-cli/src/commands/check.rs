@@ -11,8 +11,9 @@ use crate::human;
 use crate::session::Session;
 use crate::style::{self, paint};
 
-/// Check a repository: is everything there that snapshots need, and with --read-data, is it intact
+/// Check that a repository is complete and, with --read-data, intact
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Also read all data and compare it with its hashes
     #[arg(long)]
@@ -20,11 +21,15 @@ pub(crate) struct Args {
     /// Also read some of the data: a share (5%), one part of several (1/12), or an amount (10G)
     #[arg(long, value_name = "SUBSET", conflicts_with = "read_data", value_parser = subset)]
     read_data_subset: Option<ReadData>,
-    /// Note which data was read and is sound, so that this check, if it is interrupted, goes on
-    /// where it stopped when it is called again
+    /// Record progress; a repeated call continues an interrupted check
     #[arg(long)]
     resume: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  backup check
+  backup check --read-data-subset 1/12 --resume";
 
 fn subset(text: &str) -> Result<ReadData, String> {
     text.parse().map_err(|error: backup_core::error::Error| match error.hint() {

@@ -18,26 +18,25 @@ use crate::style::{self, paint};
 use crate::table::Align;
 use crate::ui::SCHEMA_VERSION;
 
-/// Forget the snapshots of jobs that their policies do not keep, and remove the data that only they
-/// needed
+/// Apply retention policies: forget snapshots and remove their data
 ///
-/// Shows for every snapshot why it stays or that it goes, asks, and then does exactly that. Which
-/// snapshots stay is said by `keep` in the configuration; snapshots of other jobs are not touched.
-/// Data is removed after the grace period of prune: until then `backup undo-forget` brings
-/// snapshots back.
+/// Shows for each snapshot the reason why it stays, or that it is removed. Executes exactly this
+/// plan after confirmation. `keep` in the configuration decides which snapshots stay; snapshots of
+/// other jobs are not touched. Only data that no other snapshot needs is removed, after the grace
+/// period of prune. Until then `backup undo-forget` brings snapshots back.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The jobs whose snapshots are cleaned up; repeat it for several
+    /// Job whose snapshots to clean up; repeat for several
     #[arg(long = "job", value_name = "NAME", required_unless_present = "all")]
     jobs: Vec<String>,
-    /// All jobs of the configuration that say which snapshots stay
+    /// All jobs of the configuration that have a `keep` policy
     #[arg(long, conflicts_with = "jobs")]
     all: bool,
-    /// Show what would be done, and do nothing
+    /// Show the plan, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Forget only, and leave removing data to a later `backup prune`
+    /// Only forget snapshots, and leave their data to a later `backup prune`
     #[arg(long)]
     no_prune: bool,
 }

@@ -15,32 +15,33 @@ use crate::style::{self, paint};
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 
-/// Compare what a snapshot of MongoDB holds with what a server holds now, without restoring it
+/// Compare a MongoDB snapshot with a server, without restoring it
 ///
-/// Both sides are read in full, collection by collection: documents byte for byte, in any order,
-/// and options and indexes. What the backup left out does not count, nor do collections that a
-/// restore leaves to the server. A server that is written to meanwhile differs: this is for copies,
-/// for what was restored, and for data that rests. Differences are shown, and the exit code is 1.
+/// Reads both sides in full, collection by collection. Compares documents byte for byte in any
+/// order, options and indexes. Data that the backup left out does not count, nor do collections
+/// that a restore leaves to the server. A server that receives writes during the comparison
+/// differs. Use this command for copies, restored data and idle servers. Differences are shown, and
+/// the exit code is then 1.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`,
-    /// `2h ago`). With --at it only says of which source, and can be left out if only one job has a
-    /// log
+    /// Snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`, `2h ago`)
+    ///
+    /// With --at it only selects the source, and can be left out if only one job has a log.
     #[arg(value_name = "SNAPSHOT", required_unless_present = "at")]
     snapshot: Option<String>,
-    /// The moment of a captured log to compare, as `backup restore` takes it
+    /// Moment of a captured log to compare, in the form of `backup restore --at`
     #[arg(long, value_name = "MOMENT")]
     at: Option<String>,
-    /// The server, mongodb://… [default: the source of the snapshot's job in the configuration]
-    /// [env: BACKUP_SOURCE_PASSWORD, BACKUP_SOURCE_PASSWORD_FILE, BACKUP_SOURCE_PASSWORD_COMMAND:
-    /// the password of its user]
+    /// Server, mongodb://… [default: the source of the snapshot's job in the configuration] [env:
+    /// BACKUP_SOURCE_PASSWORD, BACKUP_SOURCE_PASSWORD_FILE, BACKUP_SOURCE_PASSWORD_COMMAND: the
+    /// password of its user]
     #[arg(long, value_name = "URL")]
     with: Option<String>,
-    /// Only what matches this glob of database.collection; repeat it for several
+    /// Only collections that match this glob of database.collection; repeat for several
     #[arg(long, value_name = "GLOB", visible_alias = "include")]
     only: Vec<String>,
-    /// Leave out what matches this glob; repeat it for several
+    /// Leave out collections that match this glob; repeat for several
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
     #[command(flatten)]

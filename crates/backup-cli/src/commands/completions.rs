@@ -9,11 +9,16 @@ use crate::session::Session;
 
 /// Print a script that completes commands in a shell
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The shell
+    /// Shell
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }
+
+const EXAMPLES: &str = "\
+Example:
+  backup completions bash > /etc/bash_completion.d/backup";
 
 pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
     if session.ui.is_json() {

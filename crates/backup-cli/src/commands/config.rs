@@ -11,34 +11,40 @@ use crate::session::Session;
 use crate::style::{self, paint};
 use crate::ui::SCHEMA_VERSION;
 
-/// Check, show or begin a configuration file
+/// Check, show or create a configuration
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Verb,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  backup config example postgres > backup.toml
+  backup config check --config ./backup.toml";
+
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Check the configuration and say what its jobs would do
+    /// Check the configuration and describe its jobs
     Check,
-    /// Show the configuration as it is understood, with variables and paths resolved, and where
-    /// each value comes from
+    /// Show the resolved configuration, and the origin of each value
     ///
-    /// Nothing that may be a secret is shown. What it prints is a configuration, but for that.
+    /// Resolves variables and paths, and leaves out values that may be secrets. The rest of the
+    /// output is a valid configuration.
     Show,
     /// Print the JSON schema of configurations, for editors
     Schema,
-    /// Print a configuration made from the variables of home-made scripts
+    /// Print a configuration made from the variables of backup scripts
     ///
-    /// Understood are MONGODB_URI, REDIS_URL; BACKUP_S3_BUCKET or AWS_S3_BACKUP_BUCKET, AWS_REGION,
+    /// Reads MONGODB_URI, REDIS_URL; BACKUP_S3_BUCKET or AWS_S3_BACKUP_BUCKET, AWS_REGION,
     /// S3_SSE_ALGORITHM, S3_KMS_KEY_ID; MONGODB_BACKUP_PATH; BACKUP_RETENTION_DAYS, …_WEEKS,
     /// …_MONTHS; BACKUP_MAX_FILE_SIZE; ALERT_WEBHOOK_URL; BACKUP_SCHEDULE, …_DAILY, …_WEEKLY,
     /// …_MONTHLY, …_REDIS. Addresses and credentials stay in the environment.
     FromEnv,
-    /// Print an example
+    /// Print an example configuration
     Example {
-        /// Which: `files` explains every key that all kinds of sources have
+        /// Example; `files` explains every key that all kinds of sources have
         #[arg(value_name = "NAME", default_value = "files", value_parser = PossibleValuesParser::new(EXAMPLE_NAMES))]
         name: String,
     },

@@ -19,13 +19,14 @@ use crate::table::facts;
 
 /// Copy snapshots into another repository
 ///
-/// What the other repository has is neither read nor sent. Every blob is checked against its hash
-/// on the way, snapshots appear last, and an interrupted copy goes on where it was. Make the other
-/// repository with `backup init --like`, so that both cut data into the same chunks.
+/// Data that the other repository has is neither read nor sent. Every blob is checked against its
+/// hash on the way. Snapshots are written last, and an interrupted copy continues where it stopped.
+/// Create the other repository with `backup init --like`, so that both cut data into the same
+/// chunks.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
+    /// Snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
     #[arg(value_name = "SNAPSHOT", required_unless_present_any = ["all", "job", "date"])]
     snapshots: Vec<String>,
     /// All snapshots
@@ -36,7 +37,7 @@ pub(crate) struct Args {
     from: Option<String>,
     #[command(flatten)]
     to: ToArgs,
-    /// Show what would be copied, and do nothing
+    /// Show the plan, and change nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -49,7 +50,7 @@ pub(super) struct ToArgs {
     /// Copy into this repository: a directory, a URL, or a name in the configuration
     #[arg(long, value_name = "REPOSITORY")]
     pub(super) to: String,
-    /// File that holds the pass phrase of --to [default: as that of the other repository is found]
+    /// File that holds the pass phrase of --to [default: as for --repo]
     #[arg(long, value_name = "FILE", conflicts_with = "to_password_command")]
     pub(super) to_password_file: Option<PathBuf>,
     /// Shell command that prints the pass phrase of --to

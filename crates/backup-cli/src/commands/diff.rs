@@ -13,18 +13,22 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Compare two snapshots
 ///
-/// `+` was added, `-` removed, `M` changed in content, `T` changed in type, `U` changed in metadata
-/// only.
+/// Marks: `+` added, `-` removed, `M` content changed, `T` type changed, `U` only metadata changed.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The earlier snapshot: the beginning of its identifier, `latest`, or a moment (`yesterday`,
+    /// Earlier snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`,
     /// `2h ago`)
     #[arg(value_name = "A")]
     a: String,
-    /// The later snapshot
+    /// Later snapshot
     #[arg(value_name = "B")]
     b: String,
 }
+
+const EXAMPLES: &str = "\
+Example:
+  backup diff yesterday latest";
 
 /// A difference in JSON: one line each.
 #[derive(Serialize)]

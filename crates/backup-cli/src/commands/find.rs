@@ -16,31 +16,31 @@ use crate::session::{Opened, Session};
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 
-/// Find files, collections, tables and keys in all snapshots, or snapshots by what they are, newest
-/// first
+/// Find files, collections, tables and keys in snapshots, newest first
 ///
-/// Of files, whatever a glob matches is shown, and not what is below it. Databases are searched by
-/// the names of their collections and tables, as far as snapshots count them: those of a data
-/// directory of PostgreSQL are in no list. Keys of Redis are in none either: with --keys, the dump
-/// of each snapshot is read to its end, which is slow; choose few snapshots, by --snapshot, --job
-/// or the time. Exit code 1 if nothing is found.
+/// Without a glob, lists the snapshots that match the flags.
+///
+/// Files: shows each match, without the content of matching directories. Databases: searches the
+/// names of collections and tables that snapshots count; tables of a physical PostgreSQL backup are
+/// in no list. Redis: --keys reads the dump of each snapshot to its end, which is slow. Limit it to
+/// few snapshots by --snapshot, --job or the time. The exit code is 1 if there is no match.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Globs of paths, of `database.collection`, of `database.schema.table` or of `/database/key`;
-    /// without any, snapshots are found
+    /// Globs of paths, `database.collection`, `database.schema.table` or `/database/key`; without
+    /// any, list snapshots
     #[arg(value_name = "GLOB")]
     globs: Vec<String>,
-    /// Search the keys of Redis too, by reading dumps as a whole: slow
-    #[arg(long, requires = "globs")]
+    /// Also search keys, by reading whole dumps, which is slow
+    #[arg(long, requires = "globs", help_heading = "Redis")]
     keys: bool,
-    /// Only in this snapshot; repeat it for several
+    /// Only in this snapshot; repeat for several
     #[arg(long, value_name = "SNAPSHOT")]
     snapshot: Vec<String>,
-    /// Only snapshots that are complete, or that lack something
+    /// Only complete or only incomplete snapshots
     #[arg(long, value_name = "STATUS")]
     status: Option<StatusArg>,
-    /// At most so many snapshots, the newest of those in which something is found
+    /// Show at most this many snapshots, the newest with matches
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     #[command(flatten)]
@@ -51,20 +51,24 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  backup find 'letter*.txt' --days 30
-  backup find shop.users --job shop
-  backup find '/0/session:*' --keys --job cache --limit 1
-  backup find --job shop --before '2026-11-21 14:30' --status completed --limit 1";
+  Find files:
+    backup find 'letter*.txt' --days 30
+  Find a collection:
+    backup find shop.users --job shop
+  Find keys of Redis in the newest snapshot that has them:
+    backup find '/0/session:*' --keys --job cache --limit 1
+  Find the newest complete snapshot before a moment:
+    backup find --job shop --before '2026-11-21 14:30' --status completed --limit 1";
 
-/// Keys of a snapshot that are listed in a table: nobody reads more, and memory is not for them.
+/// Maximum number of keys per snapshot in a table; it also limits memory.
 const MAX_KEYS: u64 = 1_000;
 
-/// Whether a snapshot lacks something.
+/// Completeness of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum StatusArg {
-    /// Nothing is missing
+    /// No data is missing
     Completed,
-    /// Something could not be read, or was lost
+    /// Some data could not be read, or was lost
     Incomplete,
 }
 

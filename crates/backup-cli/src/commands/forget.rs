@@ -12,17 +12,18 @@ use crate::session::Session;
 use crate::style::{self, paint};
 use crate::ui::SCHEMA_VERSION;
 
-/// Forget snapshots: they are no longer listed, and a later prune removes what only they needed
+/// Forget snapshots, and leave their data to a later prune
 ///
-/// Until then `backup undo-forget` brings them back. Held snapshots, and those that are younger
-/// than their job promises to keep them, are refused; then none is forgotten.
+/// Forgotten snapshots are no longer listed. Until a prune removes their data, `backup undo-forget`
+/// brings them back. Held snapshots, and those within the retention promise of their job, are
+/// refused; then no snapshot is forgotten.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
+    /// Snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
     #[arg(value_name = "SNAPSHOT", required = true)]
     snapshots: Vec<String>,
-    /// Show what would be forgotten, and do nothing
+    /// Show the plan, and change nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]

@@ -17,23 +17,23 @@ use crate::session::Session;
 use crate::style::{self, paint};
 use crate::ui::{SCHEMA_VERSION, Ui};
 
-/// Hold snapshots: whatever a policy says, they stay
+/// Hold snapshots, so that no policy removes them
 ///
 /// A held snapshot is neither cleaned up nor forgotten until the hold ends or `backup release` ends
-/// it. A second hold takes the place of the first.
+/// it. A second hold replaces the first.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
+    /// Snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
     #[arg(value_name = "SNAPSHOT", required = true)]
     snapshots: Vec<String>,
-    /// Why, for those who find it later
+    /// Reason, recorded with the hold
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Until this moment, or the end of this day [default: until it is released]
+    /// End of the hold: a moment, or the end of this day [default: until released]
     #[arg(long, value_name = "TIME", conflicts_with = "length")]
     until: Option<String>,
-    /// For so long, for instance 30d or 7y
+    /// Duration of the hold, for instance 30d or 7y
     #[arg(long = "for", value_name = "AGE", id = "length")]
     length: Option<Age>,
     #[command(flatten)]

@@ -17,37 +17,43 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Create a repository
 ///
-/// The pass phrase comes from --password-file, --password-command, the configuration or the
-/// environment, or is asked for twice. Whoever loses it loses the backups: --generate-key makes a
-/// strong one and keeps it in a file, --recovery-key makes a second one to be printed and locked
-/// away.
+/// The pass phrase comes from --password-file, --password-command, the configuration, the
+/// environment or a prompt. A lost pass phrase means lost backups. --generate-key creates a strong
+/// pass phrase and keeps it in a file. --recovery-key creates a second one to print and lock away.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Generate the pass phrase, and print it once unless there is a file for it
+    /// Generate the pass phrase, and print it once unless a file is set for it
     #[arg(long, conflicts_with_all = ["password_file", "password_command"])]
     generate_key: bool,
-    /// Write the generated pass phrase to this new file [default: the configuration's
-    /// `passphrase_file`]
+    /// Write the generated pass phrase to this new file [default: `passphrase_file` of the
+    /// configuration]
     #[arg(long, value_name = "FILE", requires = "generate_key")]
     key_file: Option<PathBuf>,
-    /// Also make a recovery key that opens the repository, and print it once
+    /// Also create a recovery key that opens the repository, and print it once
     #[arg(long)]
     recovery_key: bool,
-    /// Cut data into the same chunks as this repository does, so that copies between the two
-    /// deduplicate
+    /// Cut data into the same chunks as this repository, so that copies between the two deduplicate
     #[arg(long, value_name = "REPOSITORY")]
     like: Option<String>,
-    /// File that holds the pass phrase of --like [default: as that of the new repository is found]
+    /// File that holds the pass phrase of --like [default: as for --repo]
     #[arg(long, value_name = "FILE", requires = "like")]
     like_password_file: Option<PathBuf>,
     /// Shell command that prints the pass phrase of --like
     #[arg(long, value_name = "COMMAND", requires = "like", conflicts_with = "like_password_file")]
     like_password_command: Option<String>,
-    /// Take over the master key of --like as well: copies need no new encryption, but whoever opens
-    /// one of the two repositories has the key of both
+    /// Use the master key of --like as well
+    ///
+    /// Copies then need no new encryption, but a person with access to one of the two repositories
+    /// has the key of both.
     #[arg(long, requires = "like")]
     share_key: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  backup init -r ./repo --generate-key --key-file ~/backup.key
+  backup init -r s3://bucket/backup --like ./repo --recovery-key";
 
 #[derive(Serialize)]
 struct InitJson<'a> {
@@ -65,7 +71,7 @@ struct InitJson<'a> {
 enum Key {
     /// The user has it.
     Known(Passphrase),
-    /// It is new, and kept in a file or nowhere yet.
+    /// A new pass phrase, kept in a file or not stored yet.
     Generated(Passphrase, Option<KeyFile>),
 }
 

@@ -14,12 +14,18 @@ use crate::ui::SCHEMA_VERSION;
 
 /// List snapshots, oldest first
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
     times: TimeArgs,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  backup list --job documents
+  backup list --date yesterday --json";
 
 #[derive(Serialize)]
 struct ListedJson<'a> {

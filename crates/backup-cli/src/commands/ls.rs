@@ -15,22 +15,28 @@ use crate::ui::SCHEMA_VERSION;
 
 /// List the content of a snapshot
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`, `2h ago`)
+    /// Snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`, `2h ago`)
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
-    /// The directory or file in it
+    /// Directory or file in the snapshot
     #[arg(value_name = "PATH", default_value = "/")]
     path: String,
     /// Show type, permissions, owner, size and time
     #[arg(short, long)]
     long: bool,
-    /// Also list what is in directories below
+    /// Also list the content of directories below
     #[arg(short = 'R', long)]
     recursive: bool,
     #[command(flatten)]
     filter: FilterArgs,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  backup ls latest /home/me --long
+  backup ls latest --job documents -R";
 
 /// An entry in JSON: one line each.
 #[derive(Serialize)]

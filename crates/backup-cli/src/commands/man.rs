@@ -10,11 +10,11 @@ use crate::session::Session;
 
 /// Write a manual page for every verb into a directory
 ///
-/// Made for those who package this program: `backup.1`, `backup-run.1`, `backup-logs-follow.1` and
-/// so on. The directory is made if it does not exist; pages of the same names in it are replaced.
+/// Packagers of this program use it: it writes `backup.1`, `backup-run.1`, `backup-logs-follow.1`
+/// and the like. Creates the directory if it does not exist, and replaces pages of the same names.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The directory, for instance /usr/share/man/man1
+    /// Directory, for instance /usr/share/man/man1
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 }

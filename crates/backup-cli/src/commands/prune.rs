@@ -14,27 +14,29 @@ use crate::table::facts;
 
 /// Remove data that no snapshot needs
 ///
-/// Backups and restores go on meanwhile. What nothing needs is marked, and removed by a later run:
-/// after the grace period, and only if it is still not needed and nobody who could need it is at
-/// work. Run it regularly. Packs of which too much is unused are written anew.
+/// Backups and restores can run at the same time. A prune marks unneeded data, and a later one
+/// removes it after the grace period. The data is removed only if it is still unneeded and no
+/// running process could need it. Packs with too much unused data are rewritten. Run prune
+/// regularly.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// How long what is marked stays, and can be brought back [default: the configuration's, else
+    /// Time for which marked data stays and can be brought back [default: the configuration's, else
     /// 24h]
     #[arg(long, value_name = "TIME")]
     grace: Option<Time>,
-    /// How much may lie unused in packs that are still needed: a share, a size or `unlimited`
+    /// Unused data to leave in packs that are still needed: a share, a size or `unlimited`
     /// [default: the configuration's, else 5%]
     #[arg(long, value_name = "LIMIT")]
     max_unused: Option<UnusedLimit>,
-    /// Write at most so much anew [default: the configuration's, else no limit]
+    /// Rewrite at most this much data [default: the configuration's, else no limit]
     #[arg(long, value_name = "SIZE")]
     max_repack: Option<Size>,
-    /// Take at most so long; the next run goes on [default: the configuration's, else no limit]
+    /// Run for at most this time; the next run continues [default: the configuration's, else no
+    /// limit]
     #[arg(long, value_name = "TIME")]
     max_time: Option<Time>,
-    /// Show what would be done, and do nothing
+    /// Show the plan, and change nothing
     #[arg(long)]
     dry_run: bool,
 }

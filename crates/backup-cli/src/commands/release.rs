@@ -8,15 +8,20 @@ use crate::session::Session;
 use crate::style::{self, paint};
 use crate::ui::SCHEMA_VERSION;
 
-/// Release snapshots from a hold: from now on, policies decide about them again
+/// Release snapshots from a hold, so that policies apply again
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
+    /// Snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
     #[arg(value_name = "SNAPSHOT", required = true)]
     snapshots: Vec<String>,
     #[command(flatten)]
     filter: FilterArgs,
 }
+
+const EXAMPLES: &str = "\
+Example:
+  backup release 1a2b3c4d";
 
 #[derive(Serialize)]
 struct ReleasedJson {

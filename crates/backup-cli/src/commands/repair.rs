@@ -12,19 +12,19 @@ use crate::human;
 use crate::session::Session;
 use crate::style::{self, paint};
 
-/// Repair what can be repaired: lost indexes, lost objects of which there is a copy, snapshots that
-/// cannot be read
+/// Repair lost indexes, lost objects and unreadable snapshots
 ///
-/// Shows what would be done, asks, and does it. Nothing is thrown away: what cannot be read is put
-/// aside, and snapshots that lost something are replaced by ones without it. What is lost for good
-/// is named, and the exit code is then 4.
+/// Shows the plan, and executes it after confirmation. Takes lost objects from a copy of the
+/// repository. No data is thrown away: unreadable objects are put aside, and damaged snapshots are
+/// replaced by ones without the lost parts. Permanent losses are named, and the exit code is then
+/// 4.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Take what is lost from this repository, which holds copies; repeat it for several
+    /// Take lost objects from this repository, which holds copies; repeat for several
     #[arg(long, value_name = "REPOSITORY")]
     from: Vec<String>,
-    /// File that holds the pass phrase of --from [default: as that of the repository is found]
+    /// File that holds the pass phrase of --from [default: as for --repo]
     #[arg(long, value_name = "FILE", requires = "from", conflicts_with = "from_password_command")]
     from_password_file: Option<PathBuf>,
     /// Shell command that prints the pass phrase of --from
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// Also read all data, to find packs that are damaged inside
     #[arg(long)]
     read_data: bool,
-    /// Show what would be done, and do nothing
+    /// Show the plan, and change nothing
     #[arg(long)]
     dry_run: bool,
 }

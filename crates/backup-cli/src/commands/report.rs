@@ -23,24 +23,23 @@ use crate::session::Session;
 /// How long sending may take: what is not sent waits in the outbox.
 const SENDING: Duration = Duration::from_secs(60);
 
-/// Report what came of backups and restores, what is stored and what that costs, and which demands
-/// are met by what evidence
+/// Report results, storage, costs and compliance evidence
 ///
-/// Figures of runs are those that this machine remembers. See docs/compliance.md for what each
-/// demand takes.
+/// Figures of runs come from this machine's catalog of runs. See docs/compliance.md for the
+/// evidence that each demand needs.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Over this time, up to now
+    /// Period of the report, up to now
     #[arg(long, value_name = "AGE", default_value = "7d")]
     since: Age,
-    /// As what
+    /// Output format
     #[arg(long, value_name = "FORMAT", default_value = "md")]
     format: FormatArg,
-    /// Write it to this file, which is replaced [default: standard output]
+    /// Write the report to this file, which is replaced [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Send it through this channel of the configuration; repeat it for several
+    /// Send the report through this channel of the configuration; repeat for several
     #[arg(long, value_name = "CHANNEL")]
     send: Vec<String>,
 }
@@ -55,9 +54,9 @@ Examples:
 enum FormatArg {
     /// Markdown
     Md,
-    /// A page that needs nothing else
+    /// Self-contained web page
     Html,
-    /// For programs
+    /// JSON
     Json,
 }
 

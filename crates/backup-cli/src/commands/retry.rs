@@ -11,16 +11,23 @@ use crate::records::Records;
 use crate::session::Session;
 use crate::ui::SCHEMA_VERSION;
 
-/// Run a backup again that failed or was stopped, with the flags that it had
+/// Repeat a failed or stopped backup, with the same flags
 ///
-/// The configuration and the variables are those of now. What the failed run stored is reused.
+/// Uses the current configuration and environment. Data that the failed run stored is reused.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The run: the beginning of its name as `backup status --runs` shows it, or `latest`: the
-    /// newest backup that failed and that no other of its job came after
+    /// Run: the beginning of its name in `backup status --runs`, or `latest`
+    ///
+    /// `latest` is the newest failed backup that is the last of its job.
     #[arg(value_name = "RUN")]
     run: String,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  backup retry latest
+  backup retry 20261123-0200";
 
 /// What is about to be run again.
 #[derive(serde::Serialize)]

@@ -21,70 +21,71 @@ use crate::records::Records;
 use crate::session::Session;
 use crate::trail::{self, Action};
 
-/// Back up: run jobs of the configuration, or paths given here
+/// Back up jobs of the configuration, or a given source
 ///
-/// Unchanged files are not read again, and what is stored already is not stored again. The snapshot
-/// appears only after everything in it is stored and was checked. Entries that cannot be read are
-/// named and left out; the exit code is then 3.
+/// Unchanged files are not read again, and stored data is not stored again. The snapshot appears
+/// only after all its data is stored and checked. Unreadable entries are named and left out; the
+/// exit code is then 3.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Jobs of the configuration, run one after the other, and groups, whose jobs are run together
+    /// Jobs to run one after the other, or groups whose jobs run together
     #[arg(value_name = "JOB_OR_GROUP", conflicts_with = "source")]
     jobs: Vec<String>,
-    /// Back up this directory or file instead of a job, repeated for several; or one server,
-    /// mongodb://…, postgres://… or redis://… [env: BACKUP_SOURCE_PASSWORD,
-    /// BACKUP_SOURCE_PASSWORD_FILE, BACKUP_SOURCE_PASSWORD_COMMAND: the password of its user]
+    /// Back up this directory, file or server instead of a job
+    ///
+    /// Repeat for several directories or files, or give one server: mongodb://…, postgres://… or
+    /// redis://… [env: BACKUP_SOURCE_PASSWORD, BACKUP_SOURCE_PASSWORD_FILE,
+    /// BACKUP_SOURCE_PASSWORD_COMMAND: the password of its user]
     #[arg(long, value_name = "PATH_OR_URL")]
     source: Vec<String>,
-    /// Name that snapshots of --source are filed under [default: manual]
+    /// Job name for snapshots of --source [default: manual]
     #[arg(long, value_name = "NAME", requires = "source")]
     job: Option<String>,
-    /// Type of the snapshot [default: incremental of files, full of databases]
+    /// Type of the snapshot [default: incremental for files, full for databases]
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<TypeArg>,
     /// Tier of the snapshot, for instance daily, weekly, monthly, yearly [default: manual]
     #[arg(long, value_name = "TIER")]
     tier: Option<String>,
-    /// Tag of the snapshot; repeat it for several
+    /// Tag of the snapshot; repeat for several
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Only what matches this glob; repeat it for several
+    /// Only objects that match this glob; repeat for several
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
-    /// Leave out what matches this glob; repeat it for several
+    /// Leave out objects that match this glob; repeat for several
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Files: leave out what matches the globs in this file, one per line; repeat it for several
-    #[arg(long, value_name = "FILE")]
+    /// Leave out files that match the globs in this file, one per line; repeat for several
+    #[arg(long, value_name = "FILE", help_heading = "Files")]
     exclude_file: Vec<PathBuf>,
-    /// Files: leave out the content of directories that hold a file of this name, besides
-    /// .nobackup; repeat it for several
-    #[arg(long, value_name = "NAME")]
+    /// Leave out the content of directories that hold a file of this name or .nobackup; repeat for
+    /// several
+    #[arg(long, value_name = "NAME", help_heading = "Files")]
     exclude_if_present: Vec<String>,
-    /// Files: do not go into other file systems
-    #[arg(long)]
+    /// Stay within the file systems of the given directories
+    #[arg(long, help_heading = "Files")]
     one_file_system: bool,
-    /// Files: leave out larger ones, for instance 1G
-    #[arg(long, value_name = "SIZE")]
+    /// Leave out files that are larger, for instance 1G
+    #[arg(long, value_name = "SIZE", help_heading = "Files")]
     max_file_size: Option<Size>,
-    /// Fail if the backup comes to more than this, for instance 500G
+    /// Fail if the backup is larger than this, for instance 500G
     #[arg(long, value_name = "SIZE")]
     max_size: Option<Size>,
-    /// Run jobs also outside their window, and however large they become
+    /// Also run jobs outside their window, and beyond their size limit
     #[arg(long, conflicts_with = "max_size")]
     force: bool,
-    /// Run jobs also outside their window
+    /// Also run jobs outside their window
     #[arg(long, hide = true)]
     outside_window: bool,
-    /// PostgreSQL: what is read: physical (the data directory) or logical (databases, by SQL)
-    /// [default: physical]
-    #[arg(long, value_name = "METHOD", requires = "source")]
+    /// Backup method [default: physical]
+    #[arg(long, value_name = "METHOD", requires = "source", help_heading = "PostgreSQL")]
     method: Option<MethodArg>,
-    /// How hard to compress: off, fast, auto, max, or a zstd level from 1 to 19 [default: auto]
+    /// Compression: off, fast, auto, max, or a zstd level from 1 to 19 [default: auto]
     #[arg(long, value_name = "HOW", value_parser = args::compression)]
     compression: Option<Compression>,
-    /// Share of what was written that is opened or read back and compared [default: 5%]
+    /// Share of the written data to open or read back and compare [default: 5%]
     #[arg(long, value_name = "SHARE")]
     verify_sample: Option<Share>,
     /// Read and compare everything, but store nothing
@@ -94,16 +95,20 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  backup run documents
-  backup run platform
-  backup run -r ./repo --source ~/documents --exclude '*.tmp'
-  backup run -r ./repo --source 'mongodb://backup@db1/?replicaSet=rs' --job shop --exclude '*.sessions'
-  backup run -r ./repo --source 'postgres://backup@db1,db2/' --job crm
-  backup run -r ./repo --source 'rediss://backup@db1:6379' --job cache
+  Back up a job or a group of the configuration:
+    backup run documents
+    backup run platform
+  Back up a directory without a configuration:
+    backup run -r ./repo --source ~/documents --exclude '*.tmp'
+  Back up a replica set of MongoDB without a configuration:
+    backup run -r ./repo --source 'mongodb://db1/?replicaSet=rs' --job shop --exclude '*.sessions'
+  Back up PostgreSQL or Redis:
+    backup run -r ./repo --source 'postgres://backup@db1,db2/' --job crm
+    backup run -r ./repo --source 'rediss://backup@db1:6379' --job cache
 
-Globs of files: `*` does not cross `/`, `**` does; one that begins with `/` is anchored at the root, others match at any depth;
-each also covers everything below what it matches. Globs of databases match `database.collection`, or the database.
---exclude wins over --include.";
+Globs of files: `*` does not cross `/`, `**` does. A glob that begins with `/` is anchored at the root,
+others match at any depth. A match includes everything below it.
+Globs of databases match `database.collection`, or the database. --exclude wins over --include.";
 
 /// What is run one after the other.
 enum Task {

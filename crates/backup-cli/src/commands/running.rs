@@ -1,12 +1,13 @@
 //! `backup running`: what goes on in a daemon.
 
-/// Show what goes on in the daemon, and what waits for its turn
+/// Show running and waiting operations in the daemon
 ///
-/// Asks the daemon of this machine, through its socket in the state directory, or that of --server.
+/// Connects to --server, or to the daemon of this machine through its socket in the state
+/// directory.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Show what is over instead, the last first
+    /// Show ended operations instead, newest first
     #[arg(long)]
     ended: bool,
 }

@@ -18,16 +18,16 @@ use crate::ui::SCHEMA_VERSION;
 /// No more times than this are shown.
 const MOST: usize = 10_000;
 
-/// Show what the daemon does when, by the configuration
+/// Show the schedule of the daemon, or pause and resume tasks
 ///
-/// It need not run. Whoever has no daemon has the same done by cron or systemd timers:
-/// docs/daemon.md shows how.
+/// Reads the configuration; the daemon need not run. docs/daemon.md shows how to use cron or
+/// systemd timers without a daemon.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(after_long_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,
-    /// Show every time of so many days from now on
+    /// Show every start within this many days from now
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=3660))]
     days: Option<u32>,
 }
@@ -41,22 +41,22 @@ Examples:
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Let the daemon begin nothing of a task, or nothing at all, until it is resumed
+    /// Pause a task, or all tasks, until resumed
     Pause(TaskArgs),
-    /// Let the daemon begin a task, or all of them, by the schedule again
+    /// Resume a task, or all tasks
     Resume(TaskArgs),
 }
 
-/// Which task.
+/// A task of the schedule.
 #[derive(Debug, clap::Args)]
 struct TaskArgs {
-    /// The task; none: all of them
+    /// Task [default: all tasks]
     #[arg(value_name = "TASK")]
     task: Option<String>,
 }
 
 impl Args {
-    /// Whether only a daemon can do it.
+    /// True if only a daemon can execute the verb.
     pub(crate) fn is_for_daemon(&self) -> bool {
         self.verb.is_some()
     }

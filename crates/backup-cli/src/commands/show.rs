@@ -14,15 +14,20 @@ use crate::style::{self, paint};
 use crate::table::facts;
 use crate::ui::SCHEMA_VERSION;
 
-/// Show what a snapshot is: where it came from, what it stands for, what it holds
+/// Show the origin, moment and totals of a snapshot
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`, `2h ago`)
+    /// Snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`, `2h ago`)
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
     #[command(flatten)]
     filter: FilterArgs,
 }
+
+const EXAMPLES: &str = "\
+Example:
+  backup show latest --job documents";
 
 #[derive(Serialize)]
 struct ShowJson<'a> {

@@ -12,10 +12,14 @@ use crate::session::Session;
 use crate::table::{Align, Table, facts};
 use crate::ui::SCHEMA_VERSION;
 
-/// Show how much a repository holds, by job, type and tier, and what deduplication and compression
-/// save
+/// Show stored data by job, type and tier, and deduplication savings
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {}
+
+const EXAMPLES: &str = "\
+Example:
+  backup stats -r ./repo";
 
 #[derive(Serialize)]
 struct StatsJson<'a> {

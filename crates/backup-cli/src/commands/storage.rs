@@ -16,11 +16,17 @@ use crate::ui::SCHEMA_VERSION;
 /// From this share of the quota on, somebody should do something.
 const NEARLY_FULL: f64 = 0.8;
 
-/// Show how much space a repository takes, how fast that grows, and for how long there is room
+/// Show the size, growth and remaining room of a repository
 ///
-/// Room is what is left of the `quota` in the configuration and of the disk, whichever is less.
+/// Remaining room is the smaller of the unused `quota` of the configuration and the free disk
+/// space.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {}
+
+const EXAMPLES: &str = "\
+Example:
+  backup storage -r ./repo --json";
 
 /// For how long there is room.
 #[derive(Debug, Serialize)]

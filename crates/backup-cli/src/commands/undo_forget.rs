@@ -14,22 +14,27 @@ use crate::style::{self, paint};
 use crate::table::Align;
 use crate::ui::SCHEMA_VERSION;
 
-/// Bring forgotten snapshots back, as long as their data is still there
+/// Bring back forgotten snapshots whose data still exists
 ///
-/// A prune marks what nothing needs any more, and removes it after its grace period; until then
-/// everything can come back.
+/// A prune marks unneeded data, and removes it after its grace period. Until then everything can be
+/// brought back.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The forgotten snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`,
-    /// `2h ago`)
+    /// Forgotten snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
     #[arg(value_name = "SNAPSHOT", required_unless_present = "list")]
     snapshots: Vec<String>,
-    /// Show what can be brought back, the latest forgotten first
+    /// Show forgotten snapshots whose data still exists, the latest forgotten first
     #[arg(long, conflicts_with = "snapshots")]
     list: bool,
     #[command(flatten)]
     filter: FilterArgs,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  backup undo-forget --list
+  backup undo-forget 1a2b3c4d";
 
 #[derive(Serialize)]
 struct ForgottenJson<'a> {

@@ -18,23 +18,23 @@ use crate::session::{Opened, Session};
 use crate::style::{self, paint};
 use crate::ui::SCHEMA_VERSION;
 
-/// Verify snapshots: read everything they hold and compare it with its hashes
+/// Verify snapshots: read all their data and compare it with its hashes
 ///
-/// What was verified and found sound is noted in the repository: a cleanup never drops the newest
-/// such snapshot of a job.
+/// A successful verification is saved in the repository. A cleanup never removes the newest
+/// verified snapshot of a job.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
+    /// Snapshots: `latest`, beginnings of identifiers, or moments (`yesterday`, `2h ago`)
     #[arg(value_name = "SNAPSHOT", required_unless_present_any = ["all", "date"])]
     snapshots: Vec<String>,
     /// All snapshots
     #[arg(long, conflicts_with = "snapshots")]
     all: bool,
-    /// How thoroughly
+    /// Depth of the verification
     #[arg(long, value_name = "LEVEL", default_value = "checksum")]
     level: LevelArg,
-    /// Also write what was found to this file, as JSON; it is replaced if it exists
+    /// Also write the result to this file as JSON, replacing it if it exists
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     #[command(flatten)]
@@ -46,14 +46,14 @@ Examples:
   backup verify latest
   backup verify --date yesterday --level structure --report /var/log/backup/verify.json";
 
-/// How thorough a verification is.
+/// Depth of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LevelArg {
-    /// Every byte against its hash
+    /// Compare every byte with its hash
     Checksum,
-    /// Also what is in the snapshot against what it must look like
+    /// Also check that the content is well formed
     Structure,
-    /// Also what was counted when it was made, counted again
+    /// Also repeat the counts of the backup, and compare them
     Deep,
 }
 

@@ -11,26 +11,28 @@ use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
 use crate::exit_code;
 use crate::session::Session;
 
-/// Fetch a segment of the captured log for a PostgreSQL server, as its `restore_command`
+/// Fetch a captured WAL segment, as PostgreSQL's `restore_command`
 ///
-/// For servers that are restored by other means; `backup restore --at` puts the log into place
-/// itself. The exit code is 0 if the file was written, 1 if there is none and the log ends there,
-/// or the server has it in pg_wal, and 200 for everything else, such as a storage that cannot be
-/// reached or log that is damaged or missing in the middle: PostgreSQL then stops, instead of
-/// taking the log for ended and going on without the rest. Always name a recovery target, too.
+/// Use it for servers that are restored by other means; `backup restore --at` puts the log into
+/// place itself. Always set a recovery target, too.
+///
+/// The exit code is 0 if the file was written. It is 1 if the log ends before this file, or if the
+/// server has the file in pg_wal. It is 200 for all other failures, for instance an unreachable
+/// store, or a damaged or missing segment. PostgreSQL then stops, instead of ending recovery
+/// without the rest of the log.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The name of the file: what PostgreSQL writes for %f
+    /// File name; PostgreSQL replaces %f with it
     #[arg(value_name = "NAME")]
     name: String,
-    /// Where it goes: what PostgreSQL writes for %p
+    /// Destination; PostgreSQL replaces %p with it
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The data directory of the server, which says of which cluster it is
+    /// Data directory of the server, which identifies its cluster
     #[arg(long, value_name = "DIR", default_value = ".")]
     data_directory: PathBuf,
-    /// Refuse the log of another cluster than the one that snapshots of this job are of
+    /// Refuse the log of a cluster other than that of this job's snapshots
     #[arg(long, value_name = "JOB")]
     job: Option<String>,
 }
@@ -39,7 +41,7 @@ const EXAMPLES: &str = "\
 Example, in postgresql.conf:
   restore_command = 'backup --config /etc/backup/backup.toml --repo main --quiet wal-fetch --job crm %f %p'";
 
-/// No failure looks like the end of the log: whoever calls this sees to the exit codes of errors.
+/// No failure looks like the end of the log: the caller sets the exit codes of errors.
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     match AssertUnwindSafe(fetch(session, args)).catch_unwind().await {
         Ok(Ok(true)) => Ok(Outcome::Success),

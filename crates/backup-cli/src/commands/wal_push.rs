@@ -10,21 +10,23 @@ use backup_core::repository::SnapshotList;
 use crate::command_error::{CommandResult, Outcome};
 use crate::session::Session;
 
-/// Store a segment of the log of a PostgreSQL server, as its `archive_command`
+/// Store a WAL segment, as PostgreSQL's `archive_command`
 ///
-/// Where a connection for replication is not possible, this takes the place of
-/// `backup logs follow`. The segment, or the history of a timeline, is verified, and stored for
-/// good when this ends with exit code 0; one that is stored already must be the same. Labels of
-/// backups and unfinished segments are accepted and left out: the first segment of a timeline has
-/// what the one before had not completed. Unlike following the log, this loses what the server had
-/// not completed a segment of: see archive_timeout.
+/// Replaces `backup logs follow` where a replication connection is not possible. Verifies the
+/// segment, or the history of a timeline; exit code 0 means that it is stored durably. A segment
+/// that is already stored must be identical. Backup labels and unfinished segments are accepted and
+/// left out. The first segment of a timeline has the data that the previous timeline did not
+/// complete.
+///
+/// Unlike `backup logs follow`, this loses the part of a segment that the server has not completed;
+/// see archive_timeout.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The segment: what PostgreSQL writes for %p
+    /// Segment; PostgreSQL replaces %p with its path
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Refuse the log of another cluster than the one that snapshots of this job are of
+    /// Refuse the log of a cluster other than that of this job's snapshots
     #[arg(long, value_name = "JOB")]
     job: Option<String>,
 }

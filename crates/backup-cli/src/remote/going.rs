@@ -40,7 +40,7 @@ pub(super) async fn running(session: &Session, client: &Client, asked: &Asked) -
         ([], "running") => session.ui.status("Nothing goes on, and nothing waits."),
         ([], _) => session.ui.status("Nothing is over since the daemon began."),
         (list, "running") => {
-            session.ui.print(table_of_running(session, list).lines().join("\n"))?
+            session.ui.print(table_of_running(session, list).lines().join("\n"))?;
         }
         (list, _) => session.ui.print(table_of_ended(session, list).lines().join("\n"))?,
     }

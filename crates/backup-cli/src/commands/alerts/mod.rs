@@ -24,13 +24,14 @@ use crate::table::{Align, Table};
 use crate::trail::Action;
 use crate::ui::SCHEMA_VERSION;
 
-/// Show what is wrong by the rules of the configuration, look at everything anew, or silence a rule
+/// Show alerts, evaluate all alert rules now, or silence a rule
 ///
 /// Rules are the sections `[alerts.NAME]` of the configuration. Commands that back up, restore,
-/// copy or verify look at what they can see when they are done; `backup alerts check`, from a
-/// timer, looks at everything, also at what nobody runs any more. See docs/alerts.md.
+/// copy or verify evaluate the rules that they have data for when they end. `backup alerts check`,
+/// run by a timer, evaluates all rules, including those of jobs that no longer run. See
+/// docs/alerts.md.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -44,30 +45,30 @@ Examples:
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Show what is wrong, and which rules are silenced (without a verb: this)
+    /// Show firing alerts and silenced rules (the default)
     List,
-    /// Look at jobs, logs and repositories, tell who is to be told, and show what is wrong
+    /// Evaluate all rules, send notifications, and show firing alerts
     ///
-    /// Exit code 3 if something could not be looked at or told. What is wrong does not change the
-    /// exit code.
+    /// Examines jobs, logs and repositories. The exit code is 3 if an examination or a notification
+    /// failed. Firing alerts do not change the exit code.
     Check,
     Silence(SilenceArgs),
     /// End a silence
     Unsilence(UnsilenceArgs),
 }
 
-/// Tell nobody what a rule finds, for a while
+/// Suppress the notifications of a rule for a time
 ///
-/// What fires stays in the list. What still lasts when the silence ends is told then.
+/// Silenced alerts stay in the list. An alert that still fires when the silence ends is sent then.
 #[derive(Debug, clap::Args)]
 struct SilenceArgs {
-    /// The rule
+    /// Rule to silence
     #[arg(value_name = "RULE")]
     rule: String,
-    /// Only what it finds of this job or repository
+    /// Only its alerts about this job or repository
     #[arg(long, value_name = "NAME")]
     on: Option<String>,
-    /// For so long, for instance 2h or 3d
+    /// Duration of the silence, for instance 2h or 3d
     #[arg(
         long = "for",
         value_name = "AGE",
@@ -76,23 +77,23 @@ struct SilenceArgs {
         id = "length"
     )]
     length: Option<Age>,
-    /// Until this moment, or the end of this day
+    /// End of the silence: a moment, or the end of this day
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// Why, for those who wonder
+    /// Reason, recorded with the silence
     #[arg(long, value_name = "TEXT")]
     reason: String,
 }
 
 #[derive(Debug, clap::Args)]
 struct UnsilenceArgs {
-    /// The silence, as `backup alerts` shows it
+    /// Silence, as `backup alerts` shows it
     #[arg(value_name = "SILENCE")]
     id: String,
 }
 
 impl Args {
-    /// What is recorded of it.
+    /// Name of the operation in the audit log.
     pub(crate) fn operation(&self) -> Option<&'static str> {
         match self.verb {
             Some(Verb::Silence(_)) => Some("silence"),

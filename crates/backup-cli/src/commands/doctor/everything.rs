@@ -204,7 +204,7 @@ impl Round<'_> {
                 }
                 match (verdict.clock_ahead_seconds, clock.into_iter().next()) {
                     (_, Some(concern)) => {
-                        self.ill(&of, "clock", concern, "let NTP set the clock of this machine")?
+                        self.ill(&of, "clock", concern, "let NTP set the clock of this machine")?;
                     }
                     (Some(_), None) => self.well(&of, "clock", "as here")?,
                     (None, None) => {}

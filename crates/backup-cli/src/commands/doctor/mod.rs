@@ -24,19 +24,20 @@ use crate::table::facts;
 /// Uploads that were begun longer ago than this are not of a run that is under way.
 const UNFINISHED_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// Examine everything that the configuration names; or the storage of one repository; or sources:
-/// whether they can be backed up
+/// Examine the configuration, the storage of a repository, or sources
 ///
-/// With a configuration and nothing else, all its repositories and the sources of all its jobs are
-/// examined: connections, pass phrases, rights, tools, clocks, room, what the stores can do. Each
-/// line has a tick or a cross, and each cross is followed by what mends it; the exit code is 3 if
-/// there is one.
+/// With a configuration alone, examines all its repositories and the sources of all its jobs.
+/// Covers connections, pass phrases, rights, tools, clocks, free space and the capabilities of
+/// stores. Each line has a tick or a cross, and each cross is followed by its remedy. The exit code
+/// is 3 if there is a cross.
 ///
-/// With a repository (--repo), its storage is examined and nothing else. Small objects are written
-/// under x-probe/ and deleted again. The verdict is kept in the repository: maintenance goes by it.
-/// With jobs, or with --source, these sources are examined and nothing else: what is missing is
-/// shown with the statement or setting that mends it, and the exit code is then 3.
+/// With --repo, examines only the storage of this repository. Writes small objects under x-probe/
+/// and deletes them again. The result is saved in the repository, and maintenance relies on it.
+///
+/// With jobs or --source, examines only these sources. Each problem is shown with the statement or
+/// setting that fixes it; the exit code is then 3.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Examine the sources of these jobs of the configuration instead of storage
     #[arg(value_name = "JOB", conflicts_with_all = ["source", "renew_locks", "clear_unfinished"])]
@@ -45,16 +46,22 @@ pub(crate) struct Args {
     /// …: the password of its user]
     #[arg(long, value_name = "PATH_OR_URL", conflicts_with_all = ["renew_locks", "clear_unfinished"])]
     source: Vec<String>,
-    /// Renew the locks against deletion where less than half of their time is left
+    /// Renew object locks that have less than half of their time left
     #[arg(long)]
     renew_locks: bool,
-    /// Throw away uploads in parts that were begun more than a day ago and never finished; they
-    /// cost money
+    /// Remove multipart uploads that were begun more than a day ago and never finished; they cost
+    /// money
     #[arg(long)]
     clear_unfinished: bool,
 }
 
-/// What was found, in JSON.
+const EXAMPLES: &str = "\
+Examples:
+  backup doctor
+  backup doctor -r ./repo
+  backup doctor crm";
+
+/// Result of the examination, in JSON.
 #[derive(Serialize)]
 struct DoctorJson<'a> {
     verdict: &'a StoreVerdict,

@@ -18,23 +18,24 @@ use crate::session::{Opened, Session};
 use crate::style::{self, paint};
 use crate::ui::SCHEMA_VERSION;
 
-/// What is exported of a database.
+/// Options for the export of a database.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "With --to")]
+#[command(next_help_heading = "Databases (with --to)")]
 pub(super) struct DumpArgs {
-    /// Only what matches this glob of database.collection; repeat it for several
+    /// Only collections that match this glob of database.collection; repeat for several
     #[arg(long, value_name = "GLOB", visible_alias = "include", requires = "to")]
     only: Vec<String>,
-    /// Leave out what matches this glob of database.collection; repeat it for several
+    /// Leave out collections that match this glob of database.collection; repeat for several
     #[arg(long, value_name = "GLOB", requires = "to")]
     exclude: Vec<String>,
-    /// Export under other names, for instance 'shop.*=shop_test.*'; repeat it for several, the
-    /// first that fits counts
+    /// Export under other names, for instance 'shop.*=shop_test.*'; repeat for several, the first
+    /// match applies
     #[arg(long, value_name = "FROM=TO", requires = "to")]
     rename: Vec<String>,
-    /// The moment. For MongoDB as seconds:increment or a time, refused if the snapshot does not
-    /// stand for it; for Redis any moment of its log, as `backup restore --at` takes it [default:
-    /// latest, the end of the snapshot]
+    /// Moment to export [default: latest, the end of the snapshot]
+    ///
+    /// MongoDB: seconds:increment or a time, which must be the moment of the snapshot. Redis: any
+    /// moment of its log, in the form of `backup restore --at`.
     #[arg(long, value_name = "MOMENT", requires = "to")]
     until: Option<String>,
 }

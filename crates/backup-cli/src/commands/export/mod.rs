@@ -39,29 +39,31 @@ use output::Output;
 /// Pieces that reading may be ahead of writing.
 const AHEAD: usize = 16;
 
-/// Write a file of a snapshot, or a directory as a tar archive, to a file or to standard output; or
-/// a database to a directory
+/// Export files of a snapshot as a file or tar archive, or a database
 ///
-/// Without PATH the whole snapshot is exported. Paths in the archive are those in the snapshot,
-/// without the leading `/`. With --to, a MongoDB snapshot is written as mongodump writes it,
-/// brought to its moment: stock mongorestore takes it; one of Redis as the files that a server is
-/// started on: a dump, or with commands behind it an append-only file.
+/// Writes a file as it is and a directory as a tar archive, to a file or to standard output.
+/// Without PATH, exports the whole snapshot. Paths in the archive are those in the snapshot,
+/// without the leading `/`.
+///
+/// With --to, writes a database to a directory. MongoDB has the layout of mongodump, brought to the
+/// snapshot's moment, for stock mongorestore. Redis has the files for starting a server: a dump, or
+/// an append-only file if commands follow it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`, `2h ago`)
+    /// Snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`, `2h ago`)
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
-    /// The directory or file in it
+    /// Directory or file in the snapshot
     #[arg(value_name = "PATH", default_value = "/")]
     path: String,
     /// Write to this file; `-` is standard output
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     output: PathBuf,
-    /// What to do about a file that exists
+    /// Action if the file exists
     #[arg(long, value_name = "WHAT", default_value = "fail")]
     if_exists: IfFileExists,
-    /// Write a snapshot of MongoDB or Redis to this directory, which must be empty or not there
+    /// Write a snapshot of MongoDB or Redis to this directory, which must be empty or absent
     #[arg(long, value_name = "DIR", conflicts_with_all = ["path", "output", "if_exists"])]
     to: Option<PathBuf>,
     #[command(flatten)]
@@ -78,12 +80,12 @@ Examples:
   backup export latest --job shop --to /tmp/dump --only 'shop.*'
   backup export latest --job cache --to /srv/redis";
 
-/// What to do about a file that exists.
+/// Action if the file exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum IfFileExists {
     /// Refuse
     Fail,
-    /// Replace it when the export is complete
+    /// Replace the file when the export is complete
     Replace,
 }
 

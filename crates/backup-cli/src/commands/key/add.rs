@@ -11,35 +11,36 @@ use crate::commands::init::KeyFile;
 use crate::session::Session;
 use crate::style::{self, paint};
 
-/// Add a key with another pass phrase, which opens the repository too
+/// Add a key with another pass phrase to the repository
 ///
-/// A pass phrase that opens the repository already is refused. The new pass phrase comes from the
+/// A pass phrase that already opens the repository is refused. The new pass phrase comes from the
 /// flags below, from BACKUP_NEW_PASSWORD, BACKUP_NEW_PASSWORD_FILE or BACKUP_NEW_PASSWORD_COMMAND,
-/// or is asked for twice.
+/// or from a prompt.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// What it is for, shown by `backup key list`
+    /// Purpose of the key, shown by `backup key list`
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
     #[command(flatten)]
     new: NewArgs,
 }
 
-/// Make a strong pass phrase and a key with it, and print the pass phrase once: to be printed on
-/// paper and locked away
+/// Add a key with a generated pass phrase, and print it once
+///
+/// Print the pass phrase on paper and lock it away, as a recovery key.
 #[derive(Debug, clap::Args)]
 pub(super) struct GenerateArgs {
-    /// What it is for, shown by `backup key list`
+    /// Purpose of the key, shown by `backup key list`
     #[arg(long, value_name = "TEXT", default_value = "recovery")]
     label: String,
-    /// Write it to this new file instead of printing it
+    /// Write the pass phrase to this new file instead of printing it
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
 }
 
-/// Where a new pass phrase comes from.
+/// Source of a new pass phrase.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "The new pass phrase")]
+#[command(next_help_heading = "New pass phrase")]
 pub(super) struct NewArgs {
     /// File that holds the new pass phrase
     #[arg(long, value_name = "FILE", conflicts_with = "new_password_command")]
@@ -50,7 +51,7 @@ pub(super) struct NewArgs {
 }
 
 impl NewArgs {
-    /// Where the new pass phrase is, unless somebody has to be asked.
+    /// Origin of the new pass phrase; `None` if a prompt has to supply it.
     pub(super) fn origin(&self, session: &Session) -> Option<PassphraseOrigin> {
         let flags = PassphraseFlags {
             file: self.new_password_file.clone(),

@@ -14,24 +14,24 @@ use crate::style::{self, paint};
 /// No bundle is larger: a key file and a config are a few hundred bytes.
 const LIMIT: u64 = 1 << 20;
 
-/// Write a key, still under its pass phrase, into a file to be kept elsewhere
+/// Write a key, protected by its pass phrase, to a file
 ///
-/// If the objects of a repository that hold its keys are ever lost, `backup key import` puts them
-/// back. The file is useless without the pass phrase.
+/// Keep the file outside the repository. If the repository loses its key objects,
+/// `backup key import` puts them back. The file is useless without the pass phrase.
 #[derive(Debug, clap::Args)]
 pub(super) struct ExportArgs {
-    /// The key: the beginning of its identifier [default: the one that opens the repository]
+    /// Key: the beginning of its identifier [default: the key that opens the repository]
     #[arg(value_name = "KEY")]
     key: Option<String>,
-    /// The file, which must not exist
+    /// File to write, which must not exist
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
 }
 
-/// Put a key that was exported back into its repository; this needs no pass phrase
+/// Put an exported key back into its repository, without a pass phrase
 #[derive(Debug, clap::Args)]
 pub(super) struct ImportArgs {
-    /// The file
+    /// Exported key file
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }

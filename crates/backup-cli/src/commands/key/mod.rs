@@ -28,14 +28,20 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Manage the keys that open a repository
 ///
-/// A repository has one master key, and any number of key files, each of which holds it under a
-/// pass phrase of its own. Whoever has one of the pass phrases can read everything; without any of
-/// them the backups are lost.
+/// A repository has one master key, and any number of key files. Each key file holds the master key
+/// under its own pass phrase. Any of the pass phrases gives access to all data; without them the
+/// backups are lost.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Verb,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  backup key list
+  backup key add --label laptop";
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
@@ -49,21 +55,21 @@ enum Verb {
     Import(bundle::ImportArgs),
 }
 
-/// Remove a key: its pass phrase opens the repository no longer
+/// Remove a key, so that its pass phrase no longer opens the repository
 ///
-/// Whoever opened the repository with it before may have kept the master key;
-/// `backup key rotate --master` helps against that. The key that opened the repository for this is
-/// not removed, nor the last one that works: give the pass phrase of another key, which proves that
-/// it opens the repository.
+/// A person who opened the repository with the pass phrase may have kept the master key;
+/// `backup key rotate --master` replaces it. Neither the key that opened the repository for this
+/// command nor the last working one is removed. Give the pass phrase of another key, which proves
+/// that it opens the repository.
 #[derive(Debug, clap::Args)]
 struct RemoveArgs {
-    /// The key: the beginning of its identifier
+    /// Key: the beginning of its identifier
     #[arg(value_name = "KEY")]
     key: String,
 }
 
 impl Args {
-    /// What is recorded of it.
+    /// Name of the operation in the audit log.
     pub(crate) fn operation(&self) -> Option<&'static str> {
         match self.verb {
             Verb::List => None,

@@ -14,18 +14,19 @@ use crate::session::Session;
 use crate::style::{self, paint};
 use crate::ui::SCHEMA_VERSION;
 
-/// Put a new pass phrase in the place of the one that opened the repository, which opens nothing
-/// afterwards
+/// Replace the pass phrase that opened the repository
 ///
-/// A new pass phrase that opens the repository already is refused. Backups that are under way go
-/// on. The data is not touched: whoever had the old pass phrase before may have kept the master
-/// key. Against that helps --master: it makes a new repository with a new master key that cuts data
-/// the same way, and copies all snapshots into it; it can be interrupted and called again, and both
-/// repositories can be read meanwhile.
+/// The old pass phrase then opens nothing. A new pass phrase that already opens the repository is
+/// refused. Running backups continue.
+///
+/// The data stays unchanged: a person who had the old pass phrase may have kept the master key.
+/// With --master, creates a new repository with a new master key and the same chunking, and copies
+/// all snapshots into it. An interrupted copy continues when called again, and both repositories
+/// stay readable.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Args {
-    /// What the new key is for, shown by `backup key list` [default: that of the old one]
+    /// Purpose of the new key, shown by `backup key list` [default: that of the old key]
     #[arg(long, value_name = "TEXT", conflicts_with = "master")]
     label: Option<String>,
     /// Generate the new pass phrase and write it to this new file
@@ -33,11 +34,11 @@ pub(super) struct Args {
     pub(super) key_file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) new: NewArgs,
-    /// Make a new repository with a new master key, and copy everything into it
-    #[arg(long, requires = "to", help_heading = "A new master key")]
+    /// Create a new repository with a new master key, and copy everything into it
+    #[arg(long, requires = "to", help_heading = "New master key")]
     master: bool,
-    /// The new repository, which is made unless it is there from an interrupted attempt
-    #[arg(long, value_name = "REPOSITORY", requires = "master", help_heading = "A new master key")]
+    /// New repository, which must be absent or left by an interrupted attempt
+    #[arg(long, value_name = "REPOSITORY", requires = "master", help_heading = "New master key")]
     to: Option<String>,
 }
 

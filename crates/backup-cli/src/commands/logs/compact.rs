@@ -11,17 +11,17 @@ use crate::human;
 use crate::session::Session;
 use crate::style::{self, paint};
 
-/// Make a full snapshot of the newest one of a job and the log since, without the server
+/// Build a full snapshot from the newest one and the log, without the server
 ///
-/// Incremental snapshots and captured logs are applied when they are restored: the more of them,
-/// the longer that takes. This applies them once, in the repository. What it was made of stays
-/// until a policy forgets it; later incremental backups build on the new snapshot. For MongoDB,
-/// temporary files take as much room as the documents that were changed. For PostgreSQL,
-/// incremental snapshots are put together, and the log behind them stays what it is: only a server
-/// can apply it.
+/// A restore applies incremental snapshots and captured logs, and takes longer the more there are.
+/// This command applies them once, in the repository. The originals stay until a policy forgets
+/// them; later incremental backups build on the new snapshot.
+///
+/// MongoDB: temporary files take as much space as the changed documents. PostgreSQL: incremental
+/// snapshots are combined. The log behind them stays, because only a server can apply it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The job of the configuration
+    /// Job of the configuration
     #[arg(value_name = "JOB")]
     job: String,
 }

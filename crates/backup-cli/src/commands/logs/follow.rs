@@ -27,14 +27,15 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_sec
 
 /// Capture the log of a job's source until Ctrl-C
 ///
-/// What happens in the source is in the repository within seconds, and in a snapshot every hour. It
-/// goes on where the last one stopped. Whatever fails is said and tried again; something that is
-/// missing is said, and a full backup is made at once, with which a new range of moments begins. If
-/// somebody else captures the same log, this waits to take over. Settings: `[jobs.NAME.logs]` in
-/// the configuration. The exit code after Ctrl-C is 0.
+/// Changes in the source reach the repository within seconds, and a snapshot every hour. Capture
+/// continues where the last one stopped. Failures are reported and retried. A gap in the log is
+/// reported, and a full backup at once begins a new range of moments. If another process captures
+/// the same log, this one waits to take over.
+///
+/// `[jobs.NAME.logs]` in the configuration has the settings. The exit code after Ctrl-C is 0.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The job of the configuration
+    /// Job of the configuration
     #[arg(value_name = "JOB")]
     job: String,
 }

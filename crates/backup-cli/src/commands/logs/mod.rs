@@ -35,17 +35,22 @@ use crate::session::{Opened, Session};
 
 pub(super) use lines::position;
 
-/// Capture the logs of databases, so that any moment can be restored, and see how far that has got;
-/// show the messages of runs
+/// Capture database logs, show their state, or show messages of runs
 ///
-/// A job whose source has a log is backed up as ever by `backup run`. Between backups, `follow`
-/// stores what happens in the source within seconds; `backup timeline` shows which moments can be
-/// restored, and `backup restore --at` restores one.
+/// `backup run` backs up a job with a log as any other job. Between backups, `follow` stores
+/// changes in the source within seconds. `backup timeline` shows which moments can be restored, and
+/// `backup restore --at` restores one.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Verb,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  backup logs follow shop
+  backup logs status";
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
@@ -57,7 +62,7 @@ enum Verb {
 }
 
 impl Args {
-    /// What is recorded of it.
+    /// Name of the operation in the audit log.
     pub(crate) fn operation(&self) -> Option<&'static str> {
         match self.verb {
             Verb::Follow(_) => Some("logs follow"),

@@ -10,13 +10,12 @@ use crate::records::{Records, RunJson};
 use crate::session::Session;
 use crate::ui::SCHEMA_VERSION;
 
-/// Show the messages of a run: its stages, warnings, and how it ended
+/// Show the messages of a run: its stages, warnings and result
 ///
-/// Times are UTC. Kept are the messages of the newest 1000 runs of this machine, at most 1 MiB of
-/// each.
+/// Times are UTC. This machine keeps the messages of its newest 1000 runs, at most 1 MiB of each.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The run: `latest`, or the beginning of its name as `backup status --runs` shows it
+    /// Run: `latest`, or the beginning of its name in `backup status --runs`
     #[arg(value_name = "RUN")]
     run: String,
 }

@@ -9,14 +9,14 @@ use crate::human;
 use crate::session::Session;
 use crate::style::{self, paint};
 
-/// Put what was captured of a job's log into a snapshot now
+/// Put the captured log of a job into a snapshot now
 ///
-/// `backup logs follow` and `backup run` do it by themselves. The new snapshot of type `log` takes
-/// the place of the one before; slices are removed when they have been in a snapshot for the time
-/// that `keep_slices` says. If somebody else is at it, the exit code is 11.
+/// `backup logs follow` and `backup run` do this automatically. The new snapshot of type `log`
+/// replaces the previous one. Slices are removed once they have been in a snapshot for the time of
+/// `keep_slices`. The exit code is 11 if another process rolls up the same log.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The job of the configuration
+    /// Job of the configuration
     #[arg(value_name = "JOB")]
     job: String,
 }

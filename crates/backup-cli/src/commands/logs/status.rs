@@ -13,14 +13,13 @@ use crate::session::{Opened, Session};
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 
-/// Show how far the captured logs have got: what is stored, what waits for a roll-up, what is
-/// missing
+/// Show which parts of captured logs are stored, rolled up or missing
 ///
-/// How far a log is behind is the age of the last event that is stored: where nothing happens in
-/// the source it grows too. If slices are damaged, the exit code is 4.
+/// The lag of a log is the age of its last stored event, so it also grows while the source is idle.
+/// The exit code is 4 if slices are damaged.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The job [default: all jobs of the configuration that have a log]
+    /// Job [default: all jobs of the configuration that have a log]
     #[arg(value_name = "JOB")]
     job: Option<String>,
 }

@@ -20,19 +20,25 @@ use crate::style::{self, paint};
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 
-/// Show which notifications wait or could not be sent; test the channels that people are told by
+/// Show waiting and failed notifications, or test channels
 ///
-/// Channels are the sections `[notify.NAME]` of the configuration. Messages for them wait in the
-/// outbox, in the state directory, until they are sent: whoever puts one in also tries to send it,
-/// and what does not work is tried again by the next one, or by `backup notify send`.
+/// Channels are the sections `[notify.NAME]` of the configuration. Messages wait in the outbox in
+/// the state directory until they are sent. The command that adds a message also tries to send it.
+/// The next such command, or `backup notify send`, retries a failed message.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  backup notify
+  backup notify test ops-mail";
+
 impl Args {
-    /// What is recorded of it.
+    /// Name of the operation in the audit log.
     pub(crate) fn operation(&self) -> Option<&'static str> {
         matches!(self.verb, Some(Verb::Discard)).then_some("notify discard")
     }
@@ -40,23 +46,23 @@ impl Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Show what waits, and what was given up (without a verb: this)
+    /// Show waiting and abandoned messages (the default)
     Status,
     /// List the channels
     List,
     Test(TestArgs),
     Send(outbox::SendArgs),
-    /// Remove the messages that were given up
+    /// Remove abandoned messages
     Discard,
 }
 
-/// Send a test message through channels, at once and past the outbox
+/// Send a test message through channels at once, bypassing the outbox
 #[derive(Debug, clap::Args)]
 struct TestArgs {
-    /// The channels [default: all]
+    /// Channels [default: all]
     #[arg(value_name = "CHANNEL")]
     channels: Vec<String>,
-    /// How much the message claims to matter: from `warning` on, PagerDuty opens an incident
+    /// Severity of the message; from `warning` on, PagerDuty opens an incident
     #[arg(long, value_name = "SEVERITY", default_value = "info")]
     severity: SeverityArg,
 }

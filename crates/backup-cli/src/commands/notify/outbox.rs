@@ -17,13 +17,13 @@ use crate::session::Session;
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 
-/// Try to send what waits at once, whatever pauses it keeps
+/// Send all waiting messages now, without waiting for their next retry
 #[derive(Debug, clap::Args)]
 pub(super) struct SendArgs {
-    /// Also what was given up
+    /// Also send abandoned messages
     #[arg(long)]
     failed: bool,
-    /// How long to go on trying
+    /// Keep trying for this time
     #[arg(long, value_name = "TIME", default_value = "60s")]
     within: Time,
 }
@@ -163,7 +163,7 @@ pub(super) async fn send(session: &Session, args: &SendArgs) -> CommandResult {
     match (sent, delivered.is_complete()) {
         (0, true) => session.ui.status("Nothing waits."),
         _ => {
-            session.ui.print(format_args!("Sent: {}", human::count(sent, "message", "messages")))?
+            session.ui.print(format_args!("Sent: {}", human::count(sent, "message", "messages")))?;
         }
     }
     if !delivered.waiting.is_empty() {

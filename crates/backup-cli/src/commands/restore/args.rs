@@ -13,178 +13,203 @@ use crate::args::FilterArgs;
 
 /// Restore a snapshot, or part of it
 ///
-/// Below --target, files lie at the paths they had; MongoDB is restored into a server, PostgreSQL
-/// into a new data directory, or a part of it (--only) into a server, Redis into a server or as
-/// files that a server is started on. What exists there is never touched unless --if-exists says
-/// so; then, and with --in-place, the plan is shown first and has to be confirmed. If a repair left
-/// something out of the snapshot, it is restored without that, with a warning and exit code 3.
+/// Files are restored below --target, at their original paths. MongoDB is restored into a server.
+/// PostgreSQL is restored as a new data directory; a logical backup, or a part (--only), into a
+/// server. Redis is restored into a server, or as files for starting one.
 ///
-/// With --at, any moment of a captured log is restored: the nearest snapshot before it, and what
-/// happened from there. `backup timeline` shows which moments there are. A moment that cannot be
-/// restored is refused, with the nearest ones that can.
+/// Existing data at the target stays untouched without --if-exists. With --if-exists or --in-place,
+/// the plan is shown first and needs confirmation. If a repair left parts out of the snapshot, the
+/// rest is restored with a warning and exit code 3.
 ///
-/// A group of the configuration is restored to one moment: that of --at, or else the latest that
-/// all its members have. Every member goes to its own target, and nothing is written before it is
-/// known that all of them can be restored.
+/// With --at, any moment of a captured log is restored: the nearest snapshot before it, and the
+/// changes since. `backup timeline` shows the moments. A moment that cannot be restored is refused,
+/// with the nearest ones that can.
 ///
-/// On a terminal, `backup restore` alone asks what to restore and where to, shows the plan and the
-/// command line that says the same, and writes when that is confirmed. Escape and Ctrl-C end it at
-/// any time, with exit code 130 and nothing changed.
+/// A group of the configuration is restored to one moment: that of --at, or the latest of all its
+/// members. Each member has its own target, and writing begins only after all members pass the
+/// checks.
+///
+/// On a terminal, `backup restore` alone prompts for the snapshot and the target. It shows the plan
+/// and the equivalent command line, and writes after confirmation. Escape and Ctrl-C stop it with
+/// exit code 130 and no changes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 #[group(id = "place", args = ["target", "in_place"])]
 pub(crate) struct Args {
-    /// The snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`,
-    /// `2h ago`). With --at it only says of which source, and can be left out if only one job has a
-    /// log. Or a group of the configuration. Without both, on a terminal, it is asked for
+    /// Snapshot (`latest`, the beginning of its identifier, `yesterday`, `2h ago`) or group
+    ///
+    /// With --at, a snapshot only selects the source, and can be left out if only one job has a
+    /// log. Without a snapshot and --at, a terminal prompts for both.
     #[arg(value_name = "SNAPSHOT_OR_GROUP")]
     pub(super) snapshot: Option<String>,
-    /// The moment to restore of a source whose log is captured: a time (a day means its end),
-    /// `latest`, or a position as `backup timeline` shows it (branch@offset; for MongoDB also
-    /// seconds:increment, for Redis the offset alone). For PostgreSQL also a place in its log
+    /// Moment of a captured log to restore: a time, `latest`, or a position
+    ///
+    /// A day means its end. `backup timeline` shows positions: branch@offset, for MongoDB also
+    /// seconds:increment, for Redis the offset alone. For PostgreSQL also: a place in its log
     /// (16/B374D848, or timeline@place), the end of a transaction (xid:NUMBER) or a restore point
-    /// (name:TEXT): these two are looked for from SNAPSHOT on, or the newest one
+    /// (name:TEXT). The search for a transaction or a restore point begins at SNAPSHOT, or at the
+    /// newest one.
     #[arg(long, value_name = "MOMENT", visible_alias = "until")]
     pub(super) at: Option<String>,
-    /// Restore below this directory, which is made if it does not exist; for PostgreSQL: as this
-    /// data directory; for MongoDB, Redis, logical PostgreSQL and, with --only, physical
-    /// PostgreSQL: into this server, mongodb://…, redis://… or postgres://…, or the name of a
-    /// source of the configuration [env: BACKUP_TARGET_PASSWORD, BACKUP_TARGET_PASSWORD_FILE,
-    /// BACKUP_TARGET_PASSWORD_COMMAND: the password of the server's user]. For a group:
-    /// JOB=DIR_OR_SERVER for each of its jobs whose target is not in the configuration
+    /// Directory to restore below, or server to restore into
+    ///
+    /// The directory is created if it does not exist. PostgreSQL: the new data directory. MongoDB,
+    /// Redis, logical PostgreSQL and, with --only, physical PostgreSQL: a server, mongodb://…,
+    /// redis://… or postgres://…, or the name of a source in the configuration [env:
+    /// BACKUP_TARGET_PASSWORD, BACKUP_TARGET_PASSWORD_FILE, BACKUP_TARGET_PASSWORD_COMMAND: the
+    /// password of the server's user]. Group: JOB=DIR_OR_SERVER for each of its jobs whose target
+    /// is not in the configuration.
     #[arg(long, value_name = "DIR_OR_SERVER")]
     pub(super) target: Vec<String>,
-    /// Restore to where the data came from; for MongoDB and Redis: into the server that the
-    /// configuration names for the job
+    /// Restore to the original place; for MongoDB and Redis, into the server of the job's
+    /// configuration
     #[arg(long)]
     pub(super) in_place: bool,
-    /// Only what matches this glob, of paths, of database.collection, of database.schema.table or
-    /// of /database/key; repeat it for several
+    /// Only objects that match this glob; repeat for several
+    ///
+    /// Globs match paths, database.collection, database.schema.table or /database/key.
     #[arg(long, value_name = "GLOB", visible_alias = "include")]
     pub(super) only: Vec<String>,
-    /// Leave out what matches this glob; repeat it for several
+    /// Leave out objects that match this glob; repeat for several
     #[arg(long, value_name = "GLOB")]
     pub(super) exclude: Vec<String>,
-    /// What to do about what exists at the target [default: fail]
+    /// Action if data exists at the target [default: fail]
     #[arg(long, value_name = "WHAT")]
     pub(super) if_exists: Option<IfExistsArg>,
-    /// Read back what was written and compare it
+    /// Read back the restored data and compare it
     #[arg(long)]
     pub(super) verify: bool,
-    /// Files: leave holes where the content is zeros
-    #[arg(long)]
+    /// Leave holes where the content is zeros
+    #[arg(long, help_heading = "Files")]
     pub(super) sparse: bool,
-    /// MongoDB: restore under other names, for instance 'shop.*=shop_test.*'; PostgreSQL, into a
-    /// server: databases, schemas or tables, for instance 'shop=shop_test' or
-    /// 'shop.public.orders=shop.public.orders_old'. Repeat it for several, the first that fits
-    /// counts. Redis: one rule for the beginning of keys, for instance 'shop:*=shop_test:*'
+    /// Restore under other names; repeat for several, the first match applies
+    ///
+    /// MongoDB: for instance 'shop.*=shop_test.*'. PostgreSQL, into a server: databases, schemas or
+    /// tables, for instance 'shop=shop_test' or 'shop.public.orders=shop.public.orders_old'. Redis:
+    /// one rule for the beginning of keys, for instance 'shop:*=shop_test:*'.
     #[arg(long, value_name = "FROM=TO")]
     pub(super) rename: Vec<String>,
-    /// MongoDB and PostgreSQL, into a server: leave out users and roles
+    /// Leave out users and roles (MongoDB and PostgreSQL, into a server)
     #[arg(long)]
     pub(super) no_users: bool,
-    /// PostgreSQL, into a server: leave out who owns what: all belongs to who restores
-    #[arg(long)]
+    /// Leave out owners, so that the restoring user owns everything (into a server)
+    #[arg(long, help_heading = "PostgreSQL")]
     pub(super) no_owner: bool,
-    /// PostgreSQL, into a server: leave out grants
-    #[arg(long)]
+    /// Leave out grants (into a server)
+    #[arg(long, help_heading = "PostgreSQL")]
     pub(super) no_privileges: bool,
-    /// MongoDB: let TTL indexes delete nothing until their expiry is set anew
-    #[arg(long)]
+    /// Keep TTL indexes from deleting until their expiry is set again
+    #[arg(long, help_heading = "MongoDB")]
     pub(super) defer_ttl: bool,
-    /// PostgreSQL: where a tablespace goes, by its identifier or where it was; repeat it for
-    /// several [default: directories beside the data directory]
-    #[arg(long, value_name = "OLD=NEW")]
+    /// New place of a tablespace, named by its identifier or old place; repeat for several
+    /// [default: directories beside the data directory]
+    #[arg(long, value_name = "OLD=NEW", help_heading = "PostgreSQL")]
     pub(super) tablespace: Vec<String>,
-    /// PostgreSQL: a setting of the restored server, for instance port=5433; MongoDB: of the
-    /// restore, `write_concern`, `max_bytes_per_second` or `replay` as in a configuration; repeat
-    /// it for several. In a group it is for PostgreSQL
+    /// Setting of the restored server, or of the restore; repeat for several
+    ///
+    /// PostgreSQL: a setting of the restored server, for instance port=5433. MongoDB:
+    /// `write_concern`, `max_bytes_per_second` or `replay` for the restore, as in the
+    /// configuration. Group: settings of PostgreSQL.
     #[arg(long, value_name = "NAME=VALUE")]
     pub(super) set: Vec<String>,
-    /// PostgreSQL: start the restored server and wait until it takes writes, with the programs in
-    /// DIR, or else those of its version that are found
-    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true)]
+    /// Start the restored server, and wait until it accepts writes
+    ///
+    /// Uses the programs in DIR, or else the installed ones of the server's version.
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true,
+          help_heading = "PostgreSQL")]
     pub(super) start: Option<Option<PathBuf>>,
-    /// PostgreSQL: how long the start may take, for instance 2h [default: 15min, and a second more
-    /// for each MiB of log]
-    #[arg(long, value_name = "TIME", requires = "start")]
+    /// Time limit of the start, for instance 2h [default: 15min, and a second more for each MiB of
+    /// log]
+    #[arg(long, value_name = "TIME", requires = "start", help_heading = "PostgreSQL")]
     pub(super) start_timeout: Option<Time>,
-    /// PostgreSQL, a part of a physical backup into a server: where the whole cluster is restored
-    /// for as long as it takes to read that part of it [default: the system's directory for
-    /// temporary files]
-    #[arg(long, value_name = "DIR")]
+    /// Directory for a temporary copy of the cluster, to restore a part of a physical backup into a
+    /// server [default: the system's directory for temporary files]
+    #[arg(long, value_name = "DIR", help_heading = "PostgreSQL")]
     pub(super) scratch: Option<PathBuf>,
-    /// PostgreSQL: the user whom the scratch server runs as, by name or number; needed by root, as
-    /// whom no server runs
-    #[arg(long, value_name = "USER")]
+    /// User of the scratch server, by name or number; required for root, because the server refuses
+    /// to run as root
+    #[arg(long, value_name = "USER", help_heading = "PostgreSQL")]
     pub(super) scratch_user: Option<String>,
-    /// PostgreSQL: the directory of postgres, pg_ctl and pg_dump for the scratch server, of the
-    /// version of the cluster [default: those that are found]
-    #[arg(long, value_name = "DIR")]
+    /// Directory of postgres, pg_ctl and pg_dump for the scratch server, of the cluster's version
+    /// [default: the installed ones]
+    #[arg(long, value_name = "DIR", help_heading = "PostgreSQL")]
     pub(super) scratch_programs: Option<PathBuf>,
-    /// Redis: make the target a replica of this program for as long as it takes: exactly
-    /// everything, at any moment, in place of whatever it has. It has to reach this machine, at
-    /// ADDRESS:PORT if that is given, or else at a free port
-    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true)]
+    /// Make the target a replica of this program during the restore
+    ///
+    /// Replaces all data of the target, and reaches any moment exactly. The target must be able to
+    /// connect to this machine, at ADDRESS:PORT or else at a free port.
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true,
+          help_heading = "Redis")]
     pub(super) replica: Option<Option<String>>,
-    /// Redis: the name or address by which the target reaches this machine
-    #[arg(long, value_name = "HOST", requires = "replica")]
+    /// Name or address of this machine, as seen from the target
+    #[arg(long, value_name = "HOST", requires = "replica", help_heading = "Redis")]
     pub(super) announce: Option<String>,
-    /// Redis: an address that the target may come from, beside those by which it is reached, as
-    /// with translated ones: whoever connects from there gets all data. Repeat it for several
-    #[arg(long, value_name = "ADDRESS", requires = "replica")]
+    /// Further address that the target may connect from, for instance behind address translation;
+    /// repeat for several
+    ///
+    /// A client that connects from this address receives all data.
+    #[arg(long, value_name = "ADDRESS", requires = "replica", help_heading = "Redis")]
     pub(super) replica_from: Vec<IpAddr>,
-    /// Redis: restore one database into another, for instance 0=7; repeat it for several
-    #[arg(long, value_name = "FROM=TO")]
+    /// Restore one database into another, for instance 0=7; repeat for several
+    #[arg(long, value_name = "FROM=TO", help_heading = "Redis")]
     pub(super) db: Vec<String>,
-    /// Redis: what becomes of keys that expire [default: absolute]
-    #[arg(long, value_name = "WHEN")]
+    /// Treatment of keys that expire [default: absolute]
+    #[arg(long, value_name = "WHEN", help_heading = "Redis")]
     pub(super) expiry: Option<ExpiryArg>,
-    /// Redis: leave libraries of functions out
-    #[arg(long)]
+    /// Leave out libraries of functions
+    #[arg(long, help_heading = "Redis")]
     pub(super) no_functions: bool,
-    /// Ask the store to make archived data readable first, and wait until it is: expedited
-    /// (minutes), standard (hours) or bulk (cheapest, up to two days)
+    /// Request readable copies of archived data first, and wait for them
     #[arg(long, value_name = "SPEED", num_args = 0..=1, default_missing_value = "standard")]
     pub(super) thaw: Option<ThawArg>,
-    /// For how many days thawed data stays readable
+    /// Days for which thawed data stays readable
     #[arg(long, value_name = "DAYS", default_value_t = 7, requires = "thaw")]
     pub(super) thaw_days: u32,
-    /// Ask for the thaw, but do not wait: the same command later restores
+    /// Request the thaw without waiting; the same command later restores
     #[arg(long, requires = "thaw")]
     pub(super) no_wait: bool,
-    /// Show what would be done, and do nothing
+    /// Show the plan, and change nothing
     #[arg(long, visible_alias = "check")]
     pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) filter: FilterArgs,
-    /// Given if it was put together by questions.
+    /// Set if prompts produced these arguments.
     #[arg(skip)]
     pub(super) asked: Option<super::asked::Before>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  backup restore
-  backup restore latest --target /tmp/restored
-  backup restore latest --target /tmp/restored --only /home/me/letters
-  backup restore 1a2b3c4d --in-place --if-exists merge --only '/etc/**/*.conf'
-  backup restore latest --job shop --target mongodb://admin@db1/ --rename 'shop.*=shop_test.*'
-  backup restore --job shop --at '2026-11-21 14:30' --target mongodb://admin@db1/ --dry-run
-  backup restore --job crm --at '2026-11-21 14:30' --target /srv/crm --start --set port=5433
-  backup restore --job crm --at '2026-11-21 14:30' --only crm.public.orders --target postgres://admin@db1/
-  backup restore latest --job cache --target redis://db2 --only '/0/session:*' --db 0=7
-  backup restore --job cache --at '2026-11-21 14:30' --target redis://db2 --replica
-  backup restore platform --at '2026-11-21 14:30' --target crm=/srv/crm --target cache=/srv/cache --dry-run";
+  Answer prompts for the snapshot and the target:
+    backup restore
+  Restore files below a directory:
+    backup restore latest --target /tmp/restored
+    backup restore latest --target /tmp/restored --only /home/me/letters
+  Restore files to their original place:
+    backup restore 1a2b3c4d --in-place --if-exists merge --only '/etc/**/*.conf'
+  Restore collections under other names:
+    backup restore latest --job shop --target mongodb://admin@db1/ --rename 'shop.*=shop_test.*'
+  Show the plan for a moment:
+    backup restore --job shop --at '2026-11-21 14:30' --target mongodb://admin@db1/ --dry-run
+  Restore a cluster and start its server:
+    backup restore --job crm --at '2026-11-21 14:30' --target /srv/crm --start --set port=5433
+  Restore one table into a server:
+    backup restore --job crm --at latest --only crm.public.orders --target postgres://admin@db1/
+  Restore keys into another database of Redis:
+    backup restore latest --job cache --target redis://db2 --only '/0/session:*' --db 0=7
+  Restore all of Redis at a moment:
+    backup restore --job cache --at '2026-11-21 14:30' --target redis://db2 --replica
+  Restore a group to one moment:
+    backup restore platform --at yesterday --target crm=/srv/crm --target cache=/srv/cache --dry-run";
 
-/// When keys of Redis expire that are restored.
+/// Treatment of Redis keys that expire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExpiryArg {
-    /// At their time: those whose time has come are left out
+    /// Keep the expiry time, and leave out expired keys
     Absolute,
-    /// As long from now as they had at the moment of the snapshot
+    /// Keep the remaining time of the snapshot's moment
     Shifted,
-    /// Never
+    /// Remove the expiry
     Never,
 }
 
@@ -198,15 +223,15 @@ impl From<ExpiryArg> for ExpiryFlag {
     }
 }
 
-/// What to do about what exists at the target.
+/// Action if data exists at the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum IfExistsArg {
-    /// Refuse to write anything
+    /// Refuse, and write nothing
     Fail,
-    /// Make the target equal to the snapshot: replace what differs, remove what the snapshot does
-    /// not have
+    /// Make the target equal to the snapshot: replace differing objects, and remove ones that the
+    /// snapshot lacks
     Replace,
-    /// Replace what differs, keep what the snapshot does not have
+    /// Replace differing objects, and keep ones that the snapshot lacks
     Merge,
 }
 

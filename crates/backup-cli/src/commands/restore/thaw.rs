@@ -15,11 +15,14 @@ use crate::human;
 /// How often the store is asked whether a thaw is done: it takes minutes at best.
 const THAW_POLL: Duration = Duration::from_secs(30);
 
-/// How fast archived data is made readable.
+/// Speed of a thaw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ThawArg {
+    /// Minutes
     Expedited,
+    /// Hours
     Standard,
+    /// Up to two days, and cheapest
     Bulk,
 }
 

@@ -281,7 +281,7 @@ pub(super) async fn require_expected(
             )),
             Ok(None) => {}
             Err(error) => {
-                records::warn(session, "the last one that does could not be held", &error.into())
+                records::warn(session, "the last one that does could not be held", &error.into());
             }
         }
         return Err(CommandError::new(Kind::Mismatch, text)

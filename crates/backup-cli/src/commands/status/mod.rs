@@ -26,27 +26,26 @@ use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 use job::{JobStatus, Repositories};
 
-/// Show for every job when it last succeeded, what came of its last run, and up to which moment it
-/// can be restored
+/// Show each job's last success, last run and latest restorable moment
 ///
-/// Successes are read from the repositories: this works on any machine that has their addresses and
-/// keys. A snapshot of files of another host is shown with its name. Runs are those that this
-/// machine remembers. The exit code does not say whether the jobs are well; it is 0 if that could
-/// be found out.
+/// Successes are read from the repositories, so any machine with their addresses and keys can show
+/// them. A files snapshot of another host is shown with the name of the host. Runs come from this
+/// machine's catalog of runs. The exit code is 0 if the state was determined, even if jobs have
+/// failed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Jobs [default: all of the configuration; with --repo, or without a configuration, all of the
     /// repository]
     #[arg(value_name = "JOB")]
     jobs: Vec<String>,
-    /// Only what happened on this day: `yesterday`, `today`, `2026-11-21`
+    /// Only snapshots and runs of this day, for instance `yesterday`, `today` or `2026-11-21`
     #[arg(long, value_name = "DAY")]
     date: Option<String>,
     /// Only snapshots and runs of this host
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
-    /// Show the newest runs that this machine remembers instead, at most so many
+    /// Show at most this many of the newest runs of this machine instead
     #[arg(long, value_name = "NUMBER", num_args = 0..=1, require_equals = true, default_missing_value = "20",
           value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,

@@ -22,16 +22,15 @@ use crate::style::{self, paint};
 use crate::table::{Align, Table, facts};
 use crate::ui::SCHEMA_VERSION;
 
-/// Show which moments of a job can be restored: ranges, gaps, the snapshots that a restore begins
-/// with
+/// Show the restorable moments of a job: ranges, gaps and snapshots
 ///
-/// Times are those of the source's clock. Every moment in a range can be restored by
-/// `backup restore --at`. In the bars, which begin at midnight, every letter is half an hour: `=`
-/// can be restored, `B` a snapshot to begin with, `!` a gap, `.` nothing.
+/// Times are those of the source's clock. `backup restore --at` restores any moment in a range. In
+/// the bars, which begin at midnight, every letter is half an hour: `=` restorable, `B` a snapshot
+/// to begin with, `!` a gap, `.` nothing.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The job
+    /// Job
     #[arg(value_name = "JOB")]
     job: String,
 }
