@@ -51,6 +51,27 @@ fn leaves_its_own_folder_out() {
 }
 
 #[test]
+fn quickstart_backs_up_a_sample_unless_all_is_given() {
+    let env = Env::new();
+    for path in ["a/one", "a/two", "b/three", "target/x", ".tools/x", "own/CACHEDIR.TAG"] {
+        env.write(&format!("data/{path}"), &"x".repeat(1000));
+    }
+    let key =
+        ["-r", "backup-quickstart/repository", "--password-file", "backup-quickstart/key.txt"];
+    let names = |args: &[&str]| {
+        let events = env.run(&[&["quickstart", "data", "--json"], args].concat()).ok().events();
+        let content = env.run(&[&["ls", "latest", "-R"], &key[..]].concat()).ok().stdout;
+        let names = ["one", "two", "three", "x", "CACHEDIR.TAG"]
+            .into_iter()
+            .filter(|name| content.lines().any(|line| line.ends_with(&format!("/{name}"))))
+            .collect::<Vec<_>>();
+        (names, events.last().unwrap()["left_out"].clone())
+    };
+    assert_eq!(names(&["--max-size", "2500"]), (vec!["one", "two"], 1.into()));
+    assert_eq!(names(&["--all"]), (vec!["one", "two", "three"], 0.into()));
+}
+
+#[test]
 fn an_interrupted_first_run_is_completed() {
     let env = Env::new();
     env.write_tree();

@@ -1,4 +1,7 @@
 //! `backup quickstart`: the whole way once, from nothing to a restored and compared copy.
+//! `quickstart/sample.rs` chooses the files of a first try.
+
+mod sample;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +12,7 @@ use backup_control::passphrase::PassphraseOrigin;
 use backup_control::repositories::RepositorySpec;
 use backup_control::snapshots::Choice;
 use backup_control::sources::Restorer;
+use backup_control::units::Size;
 use backup_core::crypto::Passphrase;
 use backup_core::error::{Error as CoreError, ErrorKind};
 use backup_core::pipeline::VerifyLevel;
@@ -17,6 +21,7 @@ use backup_core::source::{IfExists, ObjectDigest, RestoreRequest, Selection, Sou
 use backup_sources::files::digest_of_dir;
 use serde::Serialize;
 
+use self::sample::Sample;
 use super::init::KeyFile;
 use super::restore::Restore;
 use super::view::Summary;
@@ -26,25 +31,33 @@ use crate::human;
 use crate::session::{Opened, Session};
 use crate::style::{self, paint};
 
-/// Try everything once: back up a directory, verify it, restore it elsewhere, and compare
+/// Try a backup of a directory, with verification, restore and comparison
 ///
-/// Makes a repository with a generated key in a folder of its own, which is left out of the backup;
-/// so is what is marked as a cache (CACHEDIR.TAG) or with .nobackup. Running it again backs up what
-/// changed and restores anew; nothing outside the folder is ever written.
+/// Creates a repository with a generated key in a folder of its own, which is left out of the
+/// backup. Caches (CACHEDIR.TAG) and directories with .nobackup are left out too. A second run
+/// backs up the changes and restores again. Files outside the folder are never written.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The directory to back up
+    /// Directory to back up
     #[arg(value_name = "DIR", default_value = ".")]
     dir: PathBuf,
-    /// The folder for repository, key and restored copy
+    /// Folder for the repository, its key and the restored copy
     #[arg(long, value_name = "FOLDER", default_value = "./backup-quickstart")]
     at: PathBuf,
+    /// Size of the sample, at most
+    #[arg(long, value_name = "SIZE", default_value = "200MiB")]
+    max_size: Size,
+    /// Back up the whole directory
+    #[arg(long, conflicts_with = "max_size")]
+    all: bool,
 }
 
-/// Marks directories whose content can be made again; Cargo, for instance, puts it into `target`.
-const CACHE_MARKER: &str = "CACHEDIR.TAG";
+const EXAMPLES: &str = "\
+Example:
+  backup quickstart ~/documents";
 
-/// Everything it makes.
+/// The folder and the files in it.
 #[derive(Debug, Serialize)]
 struct Folder {
     #[serde(skip)]
@@ -61,6 +74,8 @@ struct QuickstartJson<'a> {
     snapshot: String,
     entries: u64,
     identical: bool,
+    /// Files and directories that the sample leaves out.
+    left_out: usize,
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
@@ -72,7 +87,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let folder = Folder::prepare(&args.at, &dir)?;
     let spec = RepositorySpec::at(&folder.repository);
     let repository = folder.open(session, &spec).await?;
-    let job = job(session, &dir, &folder, spec.clone())?;
+    let limit = if args.all { u64::MAX } else { args.max_size.0 };
+    let sample = Sample::choose(&dir, &folder.path, limit);
+    let job = job(session, &dir, &folder, &sample, spec.clone())?;
+    announce(session, &dir, &sample);
     let source = job.source.open(&session.env).await?;
     let backup = run_verb::back_up(session, &repository, &job, &*source).await?.report;
     let opened = Opened {
@@ -119,7 +137,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         );
     } else {
         let digest = compare(session, &dir, &folder, &*source, &job.options.selection).await?;
-        finish(session, &folder, &id.to_hex(), &digest)?;
+        finish(session, &folder, &sample, &id.to_hex(), &digest)?;
     }
     next_steps(session, &folder);
     Ok(Outcome::with_warnings(warnings))
@@ -199,18 +217,26 @@ impl Folder {
     }
 }
 
-/// The backup, without the folder itself.
-fn job(session: &Session, dir: &Path, folder: &Folder, spec: RepositorySpec) -> CommandResult<Job> {
+/// The backup of the sample, without the folder itself.
+fn job(
+    session: &Session,
+    dir: &Path,
+    folder: &Folder,
+    sample: &Sample,
+    spec: RepositorySpec,
+) -> CommandResult<Job> {
     let text = |path: &Path| {
         let text = path.to_str().map(str::to_owned);
         text.ok_or_else(|| CommandError::usage(format!("{} is not UTF-8", path.display())))
     };
     let inside = folder.path.starts_with(dir);
-    let exclude = if inside { vec![escape(&text(&folder.path)?)] } else { Vec::new() };
-    // Build directories and the like would make a first try needlessly long.
+    let mut exclude: Vec<String> = sample::CACHE_NAMES.map(str::to_owned).to_vec();
+    for path in sample.left_out.iter().chain(inside.then_some(&folder.path)) {
+        exclude.push(escape(&text(path)?));
+    }
     let flags = JobFlags {
         exclude,
-        exclude_if_present: vec![CACHE_MARKER.to_owned()],
+        exclude_if_present: sample::CACHE_MARKERS.map(str::to_owned).to_vec(),
         ..JobFlags::default()
     };
     let mut job = Job::ad_hoc(Some("quickstart"), &[text(dir)?], spec, &flags, session.place())?;
@@ -228,6 +254,17 @@ fn escape(path: &str) -> String {
         out.push(c);
     }
     out
+}
+
+fn announce(session: &Session, dir: &Path, sample: &Sample) {
+    if !sample.left_out.is_empty() {
+        session.ui.status(format_args!(
+            "Sample of {}: {}, {}; back up everything with --all",
+            dir.display(),
+            human::count(sample.files, "file", "files"),
+            human::size(sample.bytes)
+        ));
+    }
 }
 
 /// Compares the restored copy with the original by the digests of both.
@@ -259,6 +296,7 @@ async fn compare(
 fn finish(
     session: &Session,
     folder: &Folder,
+    sample: &Sample,
     snapshot: &str,
     digest: &ObjectDigest,
 ) -> CommandResult<()> {
@@ -269,13 +307,14 @@ fn finish(
             snapshot: snapshot.to_owned(),
             entries: digest.count,
             identical: true,
+            left_out: sample.left_out.len(),
         };
         ui.event(&Summary::new("quickstart", folder.repository.display().to_string(), &json));
         return Ok(());
     }
     ui.summary(format_args!(
-        "{}: original and restored copy are the same, {}, {}",
-        paint(style::GOOD, "Compared"),
+        "{}: all data was read back, and the restored copy equals the original: {}, {}",
+        paint(style::GOOD, "Proven"),
         human::count(digest.count, "entry", "entries"),
         human::size(digest.bytes)
     ))
@@ -285,23 +324,20 @@ fn next_steps(session: &Session, folder: &Folder) {
     let shell = |path: &Path| human::shell(&path.display().to_string());
     let (repository, key) = (shell(&folder.repository), shell(&folder.key_file));
     let backup = human::shell(&session.program);
-    let heading = |text| paint(style::HEADING, text);
+    let heading = paint(style::HEADING, "Next steps");
     session.ui.status(format_args!(
         "
-{}
-  export BACKUP_REPO={repository} BACKUP_PASSWORD_FILE={key}
-  {backup} list
-  {backup} ls latest -R
-  {backup} run --source DIR
-  {backup} restore latest --target DIR
-{}
-  restic -r {repository} --password-file {key} snapshots --no-lock
-{}
-  Keep a copy of {key} in another place: without it nothing can be restored.
-  `{backup} config example` prints a configuration with which these variables are not needed.",
-        heading("What to do next"),
-        heading("It is a restic repository too"),
-        heading("Before you rely on it"),
+{heading}
+1. Keep a copy of the key in another place. Without it nothing can be restored.
+     {key}
+2. Look around, with this program or with stock restic:
+     export BACKUP_REPO={repository} BACKUP_PASSWORD_FILE={key}
+     {backup} ls latest -R
+     {backup} restore latest --target DIR
+     restic -r {repository} --password-file {key} snapshots --no-lock
+3. Write a configuration for your own sources, and check it:
+     {backup} config example > backup.toml
+     {backup} config check"
     ));
 }
 
