@@ -1,4 +1,6 @@
-//! `backup find`.
+//! `backup find`. `find/json.rs` holds the objects that `--json` prints.
+
+mod json;
 
 use backup_control::sources::{SnapshotKey, find_keys};
 use backup_core::error::ErrorKind;
@@ -6,8 +8,8 @@ use backup_core::format::Manifest;
 use backup_core::repository::{SnapshotInfo, SnapshotReader};
 use backup_core::source::{EntryPath, NodeKind, Selection};
 use jiff::Timestamp;
-use serde::Serialize;
 
+use self::json::{FindSummary, FoundJson, WhatJson};
 use super::view::{self, PathJson};
 use crate::args::{self, FilterArgs, TimeArgs};
 use crate::command_error::{CommandError, CommandResult, Kind};
@@ -86,45 +88,6 @@ enum Found {
     Object { name: String, count: u64, bytes: u64 },
     /// A key of Redis.
     Key(SnapshotKey),
-}
-
-#[derive(Serialize)]
-struct FoundJson<'a> {
-    schema_version: u32,
-    event: &'static str,
-    snapshot: String,
-    time: Timestamp,
-    job: Option<&'a str>,
-    #[serde(flatten)]
-    what: WhatJson<'a>,
-}
-
-/// What was found, in JSON.
-#[derive(Default, Serialize)]
-struct WhatJson<'a> {
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    path: Option<PathJson>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    object: Option<&'a str>,
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    kind: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    count: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mtime: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires: Option<Timestamp>,
-}
-
-#[derive(Serialize)]
-struct FindSummary {
-    schema_version: u32,
-    event: &'static str,
-    verb: &'static str,
-    snapshots: u64,
-    found: u64,
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {

@@ -1,0 +1,47 @@
+//! The objects that `backup find --json` prints.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::commands::view::PathJson;
+
+/// The event of a match.
+#[derive(Serialize)]
+pub(super) struct FoundJson<'a> {
+    pub(super) schema_version: u32,
+    pub(super) event: &'static str,
+    pub(super) snapshot: String,
+    pub(super) time: Timestamp,
+    pub(super) job: Option<&'a str>,
+    #[serde(flatten)]
+    pub(super) what: WhatJson<'a>,
+}
+
+/// A match: a path, an object of a database or a key.
+#[derive(Default, Serialize)]
+pub(super) struct WhatJson<'a> {
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) path: Option<PathJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) object: Option<&'a str>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(super) kind: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) mtime: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) expires: Option<Timestamp>,
+}
+
+/// The last event.
+#[derive(Serialize)]
+pub(super) struct FindSummary {
+    pub(super) schema_version: u32,
+    pub(super) event: &'static str,
+    pub(super) verb: &'static str,
+    pub(super) snapshots: u64,
+    pub(super) found: u64,
+}
