@@ -148,7 +148,7 @@ fn count(stages: &[&Stage]) -> Result<Counts> {
                     let Ok(mut counts) = counts.lock() else { return };
                     match (&mut *counts, counted) {
                         (Ok(counts), Ok(counted)) => {
-                            drop(counts.insert(stage.name.to_owned(), counted))
+                            counts.insert(stage.name.to_owned(), counted);
                         }
                         (Ok(_), Err(error)) => *counts = Err(error),
                         (Err(_), _) => {}

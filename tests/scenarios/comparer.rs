@@ -39,7 +39,7 @@ fn seen(expected: &[&str], change: impl FnOnce(&Path)) {
 #[test]
 fn sees_contents() {
     seen(&["content/one byte: content: "], |top| {
-        fs::write(top.join("content/one byte"), "y").unwrap()
+        fs::write(top.join("content/one byte"), "y").unwrap();
     });
     seen(&["content/text: content: ", "content/text: size: "], |top| {
         fs::File::options()
@@ -61,7 +61,7 @@ fn sees_what_is_missing_or_too_much() {
 #[test]
 fn sees_modes_and_times() {
     seen(&["content/text: type and mode: expected 104755, found 100755"], |top| {
-        chmod(top.join("content/text"), 0o755)
+        chmod(top.join("content/text"), 0o755);
     });
     let expected =
         ["content/text: mtime: expected 1000000000.123456789, found 1000000000.123456788"];
@@ -99,7 +99,7 @@ fn sees_owners() {
             chmod(top.join("content/noise"), 0o2751);
         });
         seen(&["links/to a file: owner: "], |top| {
-            lchown(top.join("links/to a file"), Some(5), None).unwrap()
+            lchown(top.join("links/to a file"), Some(5), None).unwrap();
         });
         seen(&["special/null: device: "], |top| {
             fs::remove_file(top.join("special/null")).unwrap();

@@ -261,7 +261,7 @@ async fn restoring() {
             let fired = sink.fired() > 0;
             match restored {
                 Ok(restored) => {
-                    assert_eq!(restored.restored_digest(&Selection::all()), *expected, "{case}")
+                    assert_eq!(restored.restored_digest(&Selection::all()), *expected, "{case}");
                 }
                 Err(error) => assert_told(&error, &case),
             }

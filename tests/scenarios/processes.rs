@@ -65,7 +65,7 @@ mod needs_restic_new {
     #[tokio::test(flavor = "multi_thread")]
     async fn five_processes() {
         five_writers(|cli, repository| {
-            Restic::new("restic-new", repository, cli.password()).check()
+            Restic::new("restic-new", repository, cli.password()).check();
         })
         .await;
     }

@@ -164,7 +164,7 @@ async fn cancelling_at_every_item() {
             // The run was faster than its caller.
             None => assert_eq!(listed, 1),
             Some(error) => {
-                assert!(error.is_cancelled() && listed == 0, "item {n}: {}", error.chain())
+                assert!(error.is_cancelled() && listed == 0, "item {n}: {}", error.chain());
             }
         }
     }

@@ -17,7 +17,7 @@ fn remove_below(env: &Env, dir: &str) {
         let path = entry.unwrap().path();
         match path.is_dir() {
             true => {
-                std::fs::remove_dir_all(&path).and_then(|()| std::fs::create_dir(&path)).unwrap()
+                std::fs::remove_dir_all(&path).and_then(|()| std::fs::create_dir(&path)).unwrap();
             }
             false => std::fs::remove_file(&path).unwrap(),
         }

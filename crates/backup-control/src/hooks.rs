@@ -149,7 +149,7 @@ pub async fn run(hook: Hook, hooks: &HooksConfig, around: Around<'_>, cx: &Conte
     let mut group = Group::of(&child);
     let timeout = hooks.timeout();
     let work = follow(&mut child, |line| {
-        cx.events.note(format!("{name}: {}", without_secrets(line, &secrets)))
+        cx.events.note(format!("{name}: {}", without_secrets(line, &secrets)));
     });
     let status = tokio::select! {
         ended = tokio::time::timeout(timeout, work) => ended,

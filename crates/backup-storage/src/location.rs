@@ -69,7 +69,7 @@ impl Location {
         match &mut self {
             Self::Local(_) => {}
             Self::S3 { query, .. } | Self::Gcs { query, .. } | Self::Azure { query, .. } => {
-                _ = query.remove(setting)
+                _ = query.remove(setting);
             }
         }
         self

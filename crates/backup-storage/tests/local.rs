@@ -286,7 +286,7 @@ fn a_read_only_directory_can_be_read_and_says_why_not_written() {
         let root = dir.path().join("repo");
         LocalSink::create(&root).unwrap().put_bytes(&key("data/a"), vec![1]).await.unwrap();
         let chmod = |path: &Path, mode| {
-            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap()
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         };
         let all = [root.clone(), root.join("data"), root.join("x-tmp")];
         all.iter().for_each(|path| chmod(path, 0o500));

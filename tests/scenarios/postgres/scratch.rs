@@ -80,7 +80,7 @@ impl Workshop {
             match found.filter(is_told) {
                 Some(room) => return room,
                 None => {
-                    assert!(started.elapsed() < Duration::from_secs(120), "no scratch server runs")
+                    assert!(started.elapsed() < Duration::from_secs(120), "no scratch server runs");
                 }
             }
             std::thread::sleep(Duration::from_millis(5));

@@ -115,7 +115,7 @@ mod needs_restic {
                 }
                 // What a restore found in the index stays for the grace period, no longer.
                 Err(error) => {
-                    assert!(began.elapsed() >= GRACE, "a restore failed: {}", error.chain())
+                    assert!(began.elapsed() >= GRACE, "a restore failed: {}", error.chain());
                 }
             }
         }

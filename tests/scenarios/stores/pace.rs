@@ -138,7 +138,7 @@ mod needs_weed {
         let gets = (0..4).map(|at| {
             let (sink, content) = (sink.clone(), &content);
             async move {
-                assert!(sink.get_bytes(&key(&format!("data/{at}"))).await.unwrap() == *content)
+                assert!(sink.get_bytes(&key(&format!("data/{at}"))).await.unwrap() == *content);
             }
         });
         futures::future::join_all(gets).await;

@@ -199,7 +199,7 @@ impl World {
         for _ in 0..3 {
             match attempt().await {
                 Err(error) if error.kind() == ErrorKind::Busy => {
-                    self.clock.advance(SignedDuration::from_mins(3))
+                    self.clock.advance(SignedDuration::from_mins(3));
                 }
                 other => return other,
             }

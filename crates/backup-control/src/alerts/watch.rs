@@ -59,7 +59,7 @@ pub async fn look(
     match alive {
         Ok(alive) => facts.daemon = Some(alive),
         Err(error) => {
-            looked.trouble.push(format!("the sign of life of the daemon cannot be read: {error}"))
+            looked.trouble.push(format!("the sign of life of the daemon cannot be read: {error}"));
         }
     }
     let mut ledger = match opened {

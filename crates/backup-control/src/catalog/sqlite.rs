@@ -90,7 +90,7 @@ fn prepare(dir: &Path, patience: Duration) -> Result<File> {
         match door.try_lock() {
             Ok(()) => break,
             Err(TryLockError::WouldBlock) if since.elapsed() < patience => {
-                std::thread::sleep(KNOCK)
+                std::thread::sleep(KNOCK);
             }
             Err(TryLockError::WouldBlock) => return Err(Error::Busy(at)),
             Err(TryLockError::Error(error)) => return Err(failed(&at)(error)),

@@ -75,7 +75,7 @@ fn references(value: &DeValue<'_>, found: &mut impl FnMut(&str)) {
         }
         DeValue::Array(items) => items.iter().for_each(|item| references(item.get_ref(), found)),
         DeValue::Table(table) => {
-            table.iter().for_each(|(_, value)| references(value.get_ref(), found))
+            table.iter().for_each(|(_, value)| references(value.get_ref(), found));
         }
         _ => {}
     }

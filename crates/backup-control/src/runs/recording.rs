@@ -247,7 +247,7 @@ impl Recorder {
                 seen.add(now, &format!("warning: {}", warning.message));
             }
             Event::Warning(warning) => {
-                seen.add(now, &format!("warning: {}: {}", warning.path, warning.message))
+                seen.add(now, &format!("warning: {}: {}", warning.path, warning.message));
             }
             Event::SnapshotSaved { id } => {
                 seen.add(now, &format!("snapshot {id} saved"));

@@ -32,7 +32,7 @@ pub(super) async fn transfer(
                     meter.add_bytes(u64::from(decoded.blob.len));
                 }
                 Err(error) => {
-                    _ = first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error)
+                    _ = first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 }
             }
             Ok(())

@@ -247,7 +247,7 @@ impl State {
             let path = entry.map_err(failed)?.path();
             match path.file_name().and_then(|name| name.to_str()) {
                 Some(name) if name.ends_with(".part") => {
-                    std::fs::remove_file(&path).map_err(failed)?
+                    std::fs::remove_file(&path).map_err(failed)?;
                 }
                 Some(name) => files.extend(
                     u64::from_str_radix(name, 16).ok().map(|number| (number, path.clone())),

@@ -52,7 +52,7 @@ impl IndexedRepository {
         }
         if self.damaged_indexes().is_empty() {
             self.index().for_each_pack(&mut |pack| {
-                keys.extend((!pack.is_given_up()).then(|| layout::pack(&pack.id)))
+                keys.extend((!pack.is_given_up()).then(|| layout::pack(&pack.id)));
             });
         } else {
             keys.extend(repository.list(&layout::packs()).await?.into_iter().map(|meta| meta.key));

@@ -33,7 +33,7 @@ impl Repository {
             match Config::open(&sealed, &master) {
                 Ok(config) => return Ok(Self::assemble(sink, master, key_id, config)),
                 Err(error) if error.kind() == ErrorKind::Damaged => {
-                    failure = Some(error.with_hint(RECOVER_CONFIG))
+                    failure = Some(error.with_hint(RECOVER_CONFIG));
                 }
                 Err(error) => return Err(error),
             }

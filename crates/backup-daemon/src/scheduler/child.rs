@@ -79,7 +79,7 @@ pub(super) async fn run(
                 Ok(event) if event["event"] == "error" => wrong = error(&event),
                 Ok(event) if event["event"] == "progress" => said(event),
                 Ok(event) if event["event"].as_str().is_some_and(is_told) => {
-                    besides.add(event, line.len())
+                    besides.add(event, line.len());
                 }
                 // Anything else is in its own records.
                 _ => {}

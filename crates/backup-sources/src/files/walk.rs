@@ -119,7 +119,7 @@ impl Walk {
                 Some(Step::Item(Item::Entry(entry))) => self.emit(entry)?,
                 Some(Step::Item(item)) => self.push(item)?,
                 Some(Step::Dir { entry, cover, list }) => {
-                    self.descend(entry, cover, list.as_ref())?
+                    self.descend(entry, cover, list.as_ref())?;
                 }
                 None if frame.rest.is_none() && self.stack.len() == depth => break,
                 None => self.next_part()?,

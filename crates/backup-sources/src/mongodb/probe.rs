@@ -99,7 +99,7 @@ async fn rights(server: &Server) -> SourceResult<Vec<&'static str>> {
         let find = doc! { "find": uuid_bson(&uuid), "limit": 1, "singleBatch": true };
         match server.run("admin", find).await {
             Err(error) if code_of(&error) == Some(code::UNAUTHORIZED) => {
-                denied.push("reading by UUID")
+                denied.push("reading by UUID");
             }
             _ => {}
         }

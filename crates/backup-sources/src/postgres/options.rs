@@ -172,7 +172,7 @@ impl PostgresOptions {
             // Of the system: our roots without a file. Anybody gets a certificate of these, so that
             // the name must be checked.
             (Some(roots), None | Some(TlsMode::VerifyFull)) if roots == "system" => {
-                self.tls = TlsMode::VerifyFull
+                self.tls = TlsMode::VerifyFull;
             }
             (Some(roots), Some(_)) if roots == "system" => {
                 return Err(invalid("sslrootcert=system needs sslmode=verify-full")

@@ -102,7 +102,7 @@ impl Walk {
             match kind {
                 FileType::Directory => waiting.push(key.as_str().to_owned()),
                 FileType::Symlink if self.leads_down(key.as_str()) => {
-                    waiting.push(key.as_str().to_owned())
+                    waiting.push(key.as_str().to_owned());
                 }
                 _ => {}
             }

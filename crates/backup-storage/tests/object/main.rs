@@ -284,7 +284,7 @@ async fn rates_are_kept() {
         |start: Instant, bytes: u64| (start.elapsed().as_secs_f64(), bytes as f64 / rate as f64);
     // Never faster; slower only where the machine has other things to do.
     let within = |(is, should): (f64, f64)| {
-        assert!((0.95..1.2).contains(&(is / should)), "{is} s instead of {should} s")
+        assert!((0.95..1.2).contains(&(is / should)), "{is} s instead of {should} s");
     };
     let bytes = vec![7; 3 << 20];
     let start = Instant::now();

@@ -345,7 +345,7 @@ pub(crate) async fn definitions_race_with_the_dump(version: Version) {
         while snapshots.is_empty() || Instant::now() < until {
             match try_back_up(&repo, &origin, selection(&["shop"], &[])).await {
                 Ok(report) if report.warnings == 0 => {
-                    snapshots.push(super::super::base::last_snapshot(&repo).await)
+                    snapshots.push(super::super::base::last_snapshot(&repo).await);
                 }
                 Ok(_) => others.push("definitions were changed all the time".to_owned()),
                 Err(error) => others.push(error.chain()),

@@ -163,7 +163,9 @@ pub(super) async fn send(session: &Session, args: &SendArgs) -> CommandResult {
     match (sent, delivered.is_complete()) {
         (0, true) => session.ui.status("Nothing waits."),
         _ => {
-            session.ui.print(format_args!("Sent: {}", human::count(sent, "message", "messages")))?;
+            session
+                .ui
+                .print(format_args!("Sent: {}", human::count(sent, "message", "messages")))?;
         }
     }
     if !delivered.waiting.is_empty() {

@@ -160,7 +160,7 @@ async fn give_back(
     for root in roots {
         match reach.follow([root]).await {
             Err(error) if error.is_damage() => {
-                cx.events.note(format!("A new snapshot is damaged: {}.", error.chain()))
+                cx.events.note(format!("A new snapshot is damaged: {}.", error.chain()));
             }
             result => result?,
         }

@@ -70,7 +70,7 @@ async fn load_into_memory(repository: &Repository, cx: &Context) -> Result<Loade
                 }
                 // Its successors were stored before it went.
                 Err(error) if error.kind() == ErrorKind::NotFound && round < ROUNDS => {
-                    vanished = true
+                    vanished = true;
                 }
                 Err(error) => damaged.push((id, error)),
             }

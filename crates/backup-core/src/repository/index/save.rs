@@ -26,7 +26,7 @@ pub(crate) async fn save(repository: &Repository, file: IndexFile) -> Result<Ind
             // A prune has put it together with others meanwhile: what it says is listed twice then,
             // which harms nothing.
             Err(error) if error.kind() == SinkErrorKind::NotFound && attempt < ATTEMPTS => {
-                attempt += 1
+                attempt += 1;
             }
             stored => break stored?,
         }

@@ -183,7 +183,7 @@ impl Sink for Defective {
             match defect {
                 Defect::ListsEndAt1000 => all.truncate(1000),
                 Defect::PrefixesAreText => {
-                    all.retain(|meta| meta.as_ref().unwrap().key.as_str().starts_with(&text))
+                    all.retain(|meta| meta.as_ref().unwrap().key.as_str().starts_with(&text));
                 }
                 Defect::ListsRepeat if all.len() > 1000 => {
                     let again = all[7].as_ref().unwrap().clone();

@@ -60,7 +60,7 @@ pub(super) async fn a_cancelled_call_ends_soon(subject: &Subject) {
             match subject.soon(ended, "a backup that was cancelled before it began").await {
                 None => subject.fail("a backup that was cancelled before it began came to its end"),
                 Some(error) => {
-                    cancelled(subject, error, "a backup that was cancelled before it began")
+                    cancelled(subject, error, "a backup that was cancelled before it began");
                 }
             }
             subject.soon(reader.abort(), "giving up after cancelling").await;

@@ -52,7 +52,7 @@ pub(super) async fn items_are_consistent(subject: &Subject) {
     for item in &items {
         match item {
             Item::Warning(warning) => {
-                subject.ensure(!warning.message.is_empty(), "a warning says nothing")
+                subject.ensure(!warning.message.is_empty(), "a warning says nothing");
             }
             Item::Keep(path) => {
                 subject.fail(format_args!("{path} is kept, and there is no earlier snapshot"))

@@ -263,14 +263,14 @@ impl tracing::Subscriber for Logged {
 
     fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
         span.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
-            self.add(field, value)
+            self.add(field, value);
         });
         tracing::span::Id::from_u64(1)
     }
 
     fn record(&self, _: &tracing::span::Id, values: &tracing::span::Record<'_>) {
         values.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
-            self.add(field, value)
+            self.add(field, value);
         });
     }
 
@@ -278,7 +278,7 @@ impl tracing::Subscriber for Logged {
 
     fn event(&self, event: &tracing::Event<'_>) {
         event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
-            self.add(field, value)
+            self.add(field, value);
         });
     }
 

@@ -118,7 +118,7 @@ async fn auditors_read_logs_reports_metrics_and_health_alone() {
     for request in requests(&document) {
         match request.role {
             Some(Role::Auditor) => {
-                for_auditors.push(format!("{} {}", request.method, request.path))
+                for_auditors.push(format!("{} {}", request.method, request.path));
             }
             None => for_anybody.push(format!("{} {}", request.method, request.path)),
             _ => {}

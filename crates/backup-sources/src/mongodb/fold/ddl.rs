@@ -152,7 +152,7 @@ impl Catalog {
         let name = argument.as_str();
         match (&**command, uuid, name) {
             ("create", Some(uuid), Some(name)) => {
-                self.create(uuid, Namespace::new(db, name), &object)
+                self.create(uuid, Namespace::new(db, name), &object);
             }
             ("drop", _, Some("system.views")) => return Ok(Some(db.to_owned())),
             ("drop", Some(uuid), _) => {

@@ -122,7 +122,7 @@ impl Fold {
                 match kind {
                     // Its pipeline is made anew by the server.
                     Kind::TimeSeries => {
-                        _ = view.insert("viewOn", format!("{BUCKETS}{}", namespace.name))
+                        _ = view.insert("viewOn", format!("{BUCKETS}{}", namespace.name));
                     }
                     _ => view.extend(options.clone()),
                 }
@@ -299,7 +299,7 @@ impl Live {
         for (option, value) in &self.changes {
             match value {
                 Bson::Document(nothing) if nothing.is_empty() => {
-                    _ = collection.options.remove(option)
+                    _ = collection.options.remove(option);
                 }
                 value => _ = collection.options.insert(option, value.clone()),
             }

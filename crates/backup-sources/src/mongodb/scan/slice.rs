@@ -53,7 +53,7 @@ fn first_renamed_into(filter: &Filter, entries: &[Document]) -> Option<Namespace
             name("to").and_then(Namespace::parse),
         ) {
             (Some(name), ..) if filter.may_come_to_cover(&Namespace::new(db, name)) => {
-                _ = created.insert(uuid)
+                _ = created.insert(uuid);
             }
             (_, Some(old), Some(new))
                 if filter.covers(&new) && !filter.covers(&old) && !created.contains(&uuid) =>

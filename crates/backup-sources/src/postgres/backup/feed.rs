@@ -106,7 +106,7 @@ impl Growing {
         match self {
             Self::Small(small) => small.3.extend_from_slice(&data),
             Self::Large(sender) => {
-                sender.send(Ok(data)).await.map_err(|_| SourceError::cancelled())?
+                sender.send(Ok(data)).await.map_err(|_| SourceError::cancelled())?;
             }
         }
         Ok(())

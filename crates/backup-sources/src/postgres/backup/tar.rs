@@ -207,7 +207,7 @@ mod tests {
                         open = Some((String::from_utf8(header.name).unwrap(), Vec::new()));
                     }
                     Piece::Header(header) => {
-                        files.push((format!("{:?} {}", header.kind, header.mode), Vec::new()))
+                        files.push((format!("{:?} {}", header.kind, header.mode), Vec::new()));
                     }
                     Piece::Data(data) => open.as_mut().unwrap().1.extend_from_slice(&data),
                     Piece::End => files.push(open.take().unwrap()),

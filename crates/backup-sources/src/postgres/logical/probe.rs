@@ -35,7 +35,7 @@ pub(super) async fn probe(
         cx.check_cancelled()?;
         match session::open(&options.connection, Some(&sql.host), &name).await {
             Ok(session) => {
-                of_database(&session, &name, &options.connection.user, &mut probe).await?
+                of_database(&session, &name, &options.connection.user, &mut probe).await?;
             }
             Err(error) => probe.problems.push(format!("{name}: {}", error.chain())),
         }

@@ -209,7 +209,7 @@ impl<'a> Walk<'a> {
                 }
                 NodeKind::File => match node.name.strip_prefix(Delta::PREFIX) {
                     Some(name) if !older.is_empty() && level.has_relations => {
-                        chains.push(chain(older, name, node)?)
+                        chains.push(chain(older, name, node)?);
                     }
                     _ => self.whole(place, node, report).await?,
                 },

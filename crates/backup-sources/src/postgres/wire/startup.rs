@@ -40,7 +40,7 @@ pub(super) async fn start(
             }
             Message::Authentication(OK, _) => {}
             Message::Authentication(SASL, mechanisms) => {
-                bound = scram(frames, options, &mechanisms).await?
+                bound = scram(frames, options, &mechanisms).await?;
             }
             Message::Authentication(..) if options.channel_binding => return Err(unbound()),
             Message::Authentication(kind, data) => answer(frames, options, kind, &data).await?,

@@ -198,7 +198,7 @@ impl Capture {
             match window.units.iter_mut().find(|unit| unit.stream == number && unit.id == id) {
                 Some(unit) => unit.data.extend_from_slice(&bytes),
                 None => {
-                    window.units.push(Unit { stream: number, id, from, first, data: bytes.into() })
+                    window.units.push(Unit { stream: number, id, from, first, data: bytes.into() });
                 }
             }
         }

@@ -158,8 +158,9 @@ impl Cluster {
                 }
                 Ok(Err(error)) => last = error,
                 Err(_) => {
-                    last =
-                        unrest(format!("a node of the cluster does not answer within {PATIENCE:?}"))
+                    last = unrest(format!(
+                        "a node of the cluster does not answer within {PATIENCE:?}"
+                    ));
                 }
             }
         }

@@ -264,7 +264,7 @@ async fn functions(
     let arguments: [&[u8]; 4] = [b"FUNCTION", b"RESTORE", &payload, policy.as_bytes()];
     match connection.run(&arguments).await {
         Err(WireError::Server(text)) => {
-            refused.add(0, b"", format!("libraries of functions: {text}"))
+            refused.add(0, b"", format!("libraries of functions: {text}"));
         }
         other => _ = other.map_err(|error| error.into_source("restoring functions"))?,
     }

@@ -81,7 +81,7 @@ pub(crate) async fn open(
                 }
                 // Its successors were stored before it went.
                 Err(error) if error.kind() == ErrorKind::NotFound && round < ROUNDS => {
-                    vanished = true
+                    vanished = true;
                 }
                 Err(error) => damaged.push((id, error)),
             }

@@ -135,9 +135,9 @@ impl Segment {
         while low < high {
             let middle = low + (high - low) / 2;
             if self.is_before(table.records, middle, id)? {
-                low = middle + 1
+                low = middle + 1;
             } else {
-                high = middle
+                high = middle;
             }
         }
         (low < table.count() && self.record(kind, low)?.id == *id).then_some(low)

@@ -218,7 +218,7 @@ async fn after(
         }
         match entry.kind {
             "INDEX" | "CONSTRAINT" => {
-                by_table.entry(entry.about()).or_default().push((in_force, entry))
+                by_table.entry(entry.about()).or_default().push((in_force, entry));
             }
             _ => others.push(entry),
         }
