@@ -65,10 +65,12 @@ fn quickstart_backs_up_a_sample_unless_all_is_given() {
             .into_iter()
             .filter(|name| content.lines().any(|line| line.ends_with(&format!("/{name}"))))
             .collect::<Vec<_>>();
-        (names, events.last().unwrap()["left_out"].clone())
+        let last = events.last().unwrap();
+        (names, last["left_out"].as_u64().unwrap(), last["caches"].as_u64().unwrap())
     };
-    assert_eq!(names(&["--max-size", "2500"]), (vec!["one", "two"], 1.into()));
-    assert_eq!(names(&["--all"]), (vec!["one", "two", "three"], 0.into()));
+    assert_eq!(names(&["--max-size", "2500"]), (vec!["one", "two"], 1, 3));
+    assert_eq!(names(&[]), (vec!["one", "two", "three"], 0, 3));
+    assert_eq!(names(&["--all"]), (vec!["one", "two", "three", "x", "CACHEDIR.TAG"], 0, 0));
 }
 
 #[test]

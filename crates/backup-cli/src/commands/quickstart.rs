@@ -34,8 +34,12 @@ use crate::style::{self, paint};
 /// Try a backup of a directory, with verification, restore and comparison
 ///
 /// Creates a repository with a generated key in a folder of its own, which is left out of the
-/// backup. Caches (CACHEDIR.TAG) and directories with .nobackup are left out too. A second run
-/// backs up the changes and restores again. Files outside the folder are never written.
+/// backup. Files outside the folder are never written. A second run backs up the changes and
+/// restores again.
+///
+/// The backup is a sample of the directory: at most 200 MiB and 20 000 entries, without caches.
+/// Caches are directories that hold CACHEDIR.TAG or .nobackup, or are named .cache, .tools,
+/// node_modules or target.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -45,10 +49,10 @@ pub(crate) struct Args {
     /// Folder for the repository, its key and the restored copy
     #[arg(long, value_name = "FOLDER", default_value = "./backup-quickstart")]
     at: PathBuf,
-    /// Size of the sample, at most
+    /// Maximum size of the sample
     #[arg(long, value_name = "SIZE", default_value = "200MiB")]
     max_size: Size,
-    /// Back up the whole directory
+    /// Back up the whole directory, with its caches
     #[arg(long, conflicts_with = "max_size")]
     all: bool,
 }
@@ -74,7 +78,9 @@ struct QuickstartJson<'a> {
     snapshot: String,
     entries: u64,
     identical: bool,
-    /// Files and directories that the sample leaves out.
+    /// Directories of caches that the sample leaves out.
+    caches: usize,
+    /// Other files and directories that the sample leaves out.
     left_out: usize,
 }
 
@@ -87,8 +93,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let folder = Folder::prepare(&args.at, &dir)?;
     let spec = RepositorySpec::at(&folder.repository);
     let repository = folder.open(session, &spec).await?;
-    let limit = if args.all { u64::MAX } else { args.max_size.0 };
-    let sample = Sample::choose(&dir, &folder.path, limit);
+    let sample = sample(&dir, &folder, args).await?;
     let job = job(session, &dir, &folder, &sample, spec.clone())?;
     announce(session, &dir, &sample);
     let source = job.source.open(&session.env).await?;
@@ -230,15 +235,11 @@ fn job(
         text.ok_or_else(|| CommandError::usage(format!("{} is not UTF-8", path.display())))
     };
     let inside = folder.path.starts_with(dir);
-    let mut exclude: Vec<String> = sample::CACHE_NAMES.map(str::to_owned).to_vec();
-    for path in sample.left_out.iter().chain(inside.then_some(&folder.path)) {
+    let mut exclude = Vec::new();
+    for path in sample.paths_left_out().chain(inside.then_some(&folder.path)) {
         exclude.push(escape(&text(path)?));
     }
-    let flags = JobFlags {
-        exclude,
-        exclude_if_present: sample::CACHE_MARKERS.map(str::to_owned).to_vec(),
-        ..JobFlags::default()
-    };
+    let flags = JobFlags { exclude, ..JobFlags::default() };
     let mut job = Job::ad_hoc(Some("quickstart"), &[text(dir)?], spec, &flags, session.place())?;
     job.options.estimate = session.ui.bars().is_some();
     Ok(job)
@@ -256,13 +257,25 @@ fn escape(path: &str) -> String {
     out
 }
 
+/// The sample of `dir`; with `--all` nothing is left out.
+async fn sample(dir: &Path, folder: &Folder, args: &Args) -> CommandResult<Sample> {
+    if args.all {
+        return Ok(Sample::default());
+    }
+    let (dir, own, limit) = (dir.to_owned(), folder.path.clone(), args.max_size.0);
+    let chosen = tokio::task::spawn_blocking(move || Sample::choose(&dir, &own, limit)).await;
+    chosen.map_err(|error| CoreError::internal(error.to_string()))?
+}
+
 fn announce(session: &Session, dir: &Path, sample: &Sample) {
-    if !sample.left_out.is_empty() {
+    if sample.is_partial() {
         session.ui.status(format_args!(
-            "Sample of {}: {}, {}; back up everything with --all",
+            "Sample of {}: {}, {}; left out: {}, {}; back up everything with --all",
             dir.display(),
             human::count(sample.files, "file", "files"),
-            human::size(sample.bytes)
+            human::size(sample.bytes),
+            human::count(sample.left_out.len() as u64, "other entry", "other entries"),
+            human::count(sample.caches.len() as u64, "cache directory", "cache directories"),
         ));
     }
 }
@@ -307,13 +320,15 @@ fn finish(
             snapshot: snapshot.to_owned(),
             entries: digest.count,
             identical: true,
+            caches: sample.caches.len(),
             left_out: sample.left_out.len(),
         };
         ui.event(&Summary::new("quickstart", folder.repository.display().to_string(), &json));
         return Ok(());
     }
+    let original = if sample.is_partial() { "the sample" } else { "the original" };
     ui.summary(format_args!(
-        "{}: all data was read back, and the restored copy equals the original: {}, {}",
+        "{}: all data was read back, and the restored copy equals {original}: {}, {}",
         paint(style::GOOD, "Proven"),
         human::count(digest.count, "entry", "entries"),
         human::size(digest.bytes)
