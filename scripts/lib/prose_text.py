@@ -118,7 +118,7 @@ def command_line_spans(structure):
     """Spans of the types whose doc comments clap shows as help, with the comments before them."""
     spans = []
     for mark in COMMAND_LINE.finditer(structure):
-        end = rust_text.closing_brace(structure, structure.find("]", mark.end()))
+        end = rust_text.closing_brace(structure, structure.find("]", mark.end()) + 1)
         before = len(structure[: mark.start()].rstrip())
         spans.append((before, end or mark.end()))
     return spans
