@@ -33,7 +33,7 @@ def main():
         print(f"FLAKY: passed on a second try only: {name}")
     status = 0
     if max_flaky is not None and len(flaky) > max_flaky:
-        print(f"{len(flaky)} tests are flaky, at most {max_flaky} may be")
+        print(f"{len(flaky)} tests are flaky, more than the {max_flaky} allowed")
         status = 1
     print(f"{len(run) - failed} passed, {failed} failed")
     return status

@@ -118,15 +118,14 @@ scenarios! {
         cluster_logs::an_idle_master_is_no_obstacle as an_idle_master_is_no_obstacle,
         cluster::a_cluster_gets_another_shape as a_cluster_gets_another_shape,
         cluster::nodes_start_on_their_files as nodes_start_on_their_files,
-        #[ignore = "a version in between: scripts/test --long"]
         program::from_the_first_backup_to_any_moment as from_the_first_backup_to_any_moment,
         program::keys_go_where_they_are_wanted as keys_go_where_they_are_wanted,
         program::what_is_of_no_moment_is_marked as what_is_of_no_moment_is_marked,
         targets::nothing_is_dropped_in_vain as nothing_is_dropped_in_vain,
         targets::a_target_is_its_own_master_again as a_target_is_its_own_master_again,
-        #[ignore = "a version in between: scripts/test --long"]
+        #[ignore = "runs on the oldest Redis and the newest Valkey; others: scripts/test --long"]
         failures::silence_is_noticed as silence_is_noticed,
-        #[ignore = "a version in between: scripts/test --long"]
+        #[ignore = "runs on the oldest Redis and the newest Valkey; others: scripts/test --long"]
         failures::slow_readers_are_waited_for as slow_readers_are_waited_for,
         targets::the_dead_stay_dead as the_dead_stay_dead,
         targets::what_expands_to_a_lot_is_stored_all_the_same as what_expands_to_a_lot_is_stored_all_the_same,
@@ -136,10 +135,9 @@ scenarios! {
         restores::all_keys_come_back as all_keys_come_back,
         restores::a_replica_gets_everything as a_replica_gets_everything,
         restores::a_server_starts_on_the_files as a_server_starts_on_the_files,
-        #[ignore = "a version in between: scripts/test --long"]
         logs::every_moment_comes_back as every_moment_comes_back,
         unsuited::rights_are_looked_at_first as rights_are_looked_at_first,
-        #[ignore = "a version in between: scripts/test --long"]
+        #[ignore = "runs on the oldest Redis and the newest Valkey; others: scripts/test --long"]
         unsuited::whoever_loads_is_alive as whoever_loads_is_alive,
         unsuited::what_has_expired_is_no_success as what_has_expired_is_no_success,
         unsuited::a_full_target_is_enough as a_full_target_is_enough,
@@ -147,7 +145,7 @@ scenarios! {
         restores::expired_keys_stay_away_and_use_is_kept as expired_keys_stay_away_and_use_is_kept,
         restores::values_that_are_too_large_are_refused_alone as values_that_are_too_large_are_refused_alone,
         logs::increments_build_on_each_other as increments_build_on_each_other,
-        #[ignore = "a version in between: scripts/test --long"]
+        #[ignore = "runs on the oldest Redis and the newest Valkey; others: scripts/test --long"]
         logs::whoever_dies_is_followed as whoever_dies_is_followed,
         logs::a_failover_is_followed as a_failover_is_followed,
         logs::what_was_not_captured_is_refused as what_was_not_captured_is_refused,
