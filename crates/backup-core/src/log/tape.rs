@@ -19,7 +19,8 @@ use crate::id::BlobId;
 use crate::repository::{IndexedRepository, SnapshotInfo, SnapshotReader};
 
 impl LogView {
-    /// Reads these pieces of it, which [`Timeline::pieces`](super::Timeline::pieces) names, in order.
+    /// Reads these pieces of it, which [`Timeline::pieces`](super::Timeline::pieces) names, in
+    /// order.
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if they are not of this view.
