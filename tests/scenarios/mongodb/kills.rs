@@ -188,6 +188,7 @@ pub(super) async fn a_killed_capture_has_lost_nothing(version: Version) {
         }
         // It waits until the lease of the one that was killed is over.
         assert!(started.elapsed() < Duration::from_secs(150), "the capture does not go on");
+        tokio::time::sleep(Duration::from_secs(3)).await;
     }
     child.kill().unwrap();
     child.wait().unwrap();

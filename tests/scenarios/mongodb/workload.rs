@@ -10,12 +10,15 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinHandle;
 
+use crate::support::long::long;
 use crate::support::mongod::{Version, connect};
 
 const WRITERS: u64 = 3;
 const CHANGERS: u64 = 2;
 const DATABASES: [&str; 2] = ["one", "two"];
 const NAMES: [&str; 4] = ["a", "b", "e", "u"];
+/// Between two writes of a writer, but for long runs.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// What runs until it is stopped.
 pub(super) struct Workload {
@@ -117,6 +120,10 @@ async fn write(state: Arc<State>, client: Client, mut random: StdRng, version: V
         // Conflicts with others and with changes of the schema are part of it.
         if write_once(&client, &mut random, version).await.is_ok() {
             state.written.fetch_add(1, Ordering::SeqCst);
+        }
+        if !long() {
+            // Everything that is written is replayed once for each moment that is restored.
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }
