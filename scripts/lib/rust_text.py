@@ -127,7 +127,7 @@ def crate_of(path):
 
 
 def is_test_file(path):
-    """Whether all of the file is test code."""
+    """True if all of the file is test code."""
     name = path.rsplit("/", 1)[-1]
     in_tests = path.startswith("tests/") or "/tests/" in path or "/testing/" in path
     return in_tests or name in ("tests.rs", "testing.rs") or name.endswith("_tests.rs")

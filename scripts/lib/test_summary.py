@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Prints the slowest tests and, last, the flaky ones of a run of nextest; exit 1 if there are more flaky ones than allowed.
+"""Prints the slowest tests and, last, the flaky ones of a run of nextest.
 
   scripts/lib/test_summary.py JUNIT-XML [MAX-FLAKY]
+
+Exit code 1 if more tests are flaky than allowed, or if the file is missing or damaged.
 """
 
 import sys
@@ -10,25 +12,25 @@ import xml.etree.ElementTree as ElementTree
 SLOWEST = 50
 
 
-def cases(path):
+def cases(root):
     """Seconds, name and element of each test that ran."""
-    for suite in ElementTree.parse(path).getroot():
+    for suite in root:
         for case in suite.iter("testcase"):
-            yield float(case.get("time")), f"{suite.get('name')} {case.get('name')}", case
+            yield float(case.get("time", 0)), f"{suite.get('name')} {case.get('name')}", case
 
 
-def main():
-    path = sys.argv[1]
-    max_flaky = int(sys.argv[2]) if len(sys.argv) > 2 else None
-    run = sorted(cases(path), key=lambda entry: -entry[0])
-    wall = float(ElementTree.parse(path).getroot().get("time"))
+def has(case, *names):
+    return any(case.find(name) is not None for name in names)
 
-    print(f"{len(run)} tests took {wall:.0f} seconds. The {min(SLOWEST, len(run))} slowest, in seconds:")
+
+def summary(root, max_flaky):
+    run = sorted(cases(root), key=lambda entry: -entry[0])
+    print(f"{len(run)} tests took {float(root.get('time', 0)):.0f} seconds. The {min(SLOWEST, len(run))} slowest, in seconds:")
     for seconds, name, _ in run[:SLOWEST]:
         print(f"{seconds:8.1f}  {name}")
 
-    failed = sum(case.find("failure") is not None or case.find("error") is not None for _, _, case in run)
-    flaky = [name for _, name, case in run if case.find("flakyFailure") is not None or case.find("flakyError") is not None]
+    failed = sum(has(case, "failure", "error") for _, _, case in run)
+    flaky = [name for _, name, case in run if has(case, "flakyFailure", "flakyError")]
     for name in flaky:
         print(f"FLAKY: passed on a second try only: {name}")
     status = 0
@@ -37,6 +39,22 @@ def main():
         status = 1
     print(f"{len(run) - failed} passed, {failed} failed")
     return status
+
+
+def main():
+    if len(sys.argv) not in (2, 3):
+        print(__doc__, file=sys.stderr)
+        return 2
+    path = sys.argv[1]
+    try:
+        root = ElementTree.parse(path).getroot()
+    except OSError as error:
+        print(f"no summary: cannot read {path}: {error.strerror}; nextest ended before it wrote its report", file=sys.stderr)
+        return 1
+    except ElementTree.ParseError as error:
+        print(f"no summary: {path} is not complete XML: {error}", file=sys.stderr)
+        return 1
+    return summary(root, int(sys.argv[2]) if len(sys.argv) == 3 else None)
 
 
 if __name__ == "__main__":
