@@ -43,4 +43,5 @@ mod scenarios {
     mod sparing;
     mod streams;
     mod unchanged;
+    mod vanishing;
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::event::{Event, Events, Progress, Stage};
 
-const INTERVAL: Duration = Duration::from_millis(100);
+/// Time between two reports of progress.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -64,6 +65,12 @@ impl Meter {
 
     pub(crate) fn done_bytes(&self) -> u64 {
         self.counters.done_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Replaces the bytes done and their expected number.
+    pub(crate) fn set_bytes(&self, done: u64, total: u64) {
+        self.counters.done_bytes.store(done, Ordering::Relaxed);
+        self.counters.total_bytes.store(total, Ordering::Relaxed);
     }
 
     pub(crate) fn expect(&self, items: u64, bytes: u64) {

@@ -19,7 +19,7 @@ pub use restore::restore;
 pub use thaw::{Thaw, ThawFigures};
 pub use verify::{VerifyLevel, VerifyReport, verify};
 
-pub(crate) use meter::Meter;
+pub(crate) use meter::{INTERVAL as PROGRESS_INTERVAL, Meter};
 
 #[cfg(test)]
 mod tests {

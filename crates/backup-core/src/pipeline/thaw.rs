@@ -167,7 +167,8 @@ impl Thaw {
                     format!("{} objects are archived", now.archived),
                 )
                 .with_hint(
-                    "restore again with --thaw; --thaw-days keeps them readable for longer",
+                    "restore again with --thaw, and raise --thaw-days to keep the objects readable \
+                     for longer",
                 ));
             }
             tokio::select! {

@@ -161,7 +161,7 @@ impl Run<'_> {
     /// Everything but our own directory.
     fn count(&mut self, path: &EntryPath, node: &Node) {
         if self.level >= VerifyLevel::Structure && !node.has_safe_name() {
-            let message = "has a name that no entry of a directory can have".to_owned();
+            let message = "has a name that is invalid in a directory".to_owned();
             let affects = vec![format!("snapshot {}: {path}", self.snapshot.id().short())];
             self.report.problems.push(Problem {
                 object: format!("entry {path}"),
@@ -197,7 +197,7 @@ impl Run<'_> {
         let found = ManifestTotals { warnings: manifest.totals.warnings, ..self.totals };
         if self.level >= VerifyLevel::Deep && found != manifest.totals {
             let message = format!(
-                "says {}, the snapshot holds {}",
+                "lists {}, but the snapshot holds {}",
                 in_words(&manifest.totals),
                 in_words(&found)
             );

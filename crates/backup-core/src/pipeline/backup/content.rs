@@ -113,8 +113,7 @@ impl Stage {
     pub(super) fn require_room(&self, bytes: u64) -> Result<()> {
         match self.max_bytes {
             Some(most) if bytes > most => {
-                let text =
-                    format!("the backup comes to more than the {most} bytes that are allowed");
+                let text = format!("the backup exceeds the allowed {most} bytes");
                 Err(Error::new(ErrorKind::TooLarge, text))
             }
             _ => Ok(()),
@@ -172,7 +171,8 @@ impl Stage {
             ContentEnd::Stable => metadata,
             ContentEnd::Changed(metadata) => {
                 let message =
-                    "changed while it was read; the snapshot holds what was read".to_owned();
+                    "changed while it was read; the snapshot holds the bytes that were read"
+                        .to_owned();
                 warning = Some(Warning {
                     kind: WarningKind::Changed,
                     path: path.display().into_owned(),

@@ -105,7 +105,8 @@ async fn run_backup(
         source_cx.cancel.cancel();
         run.stop().await;
     }
-    let reader = items.into_reader().await.ok_or_else(|| Error::internal("the source was lost"))?;
+    let reader =
+        items.into_reader().await.ok_or_else(|| Error::internal("the source reader was lost"))?;
     drop(ticking);
     let facts = reader.facts();
     let finished = match collected {
@@ -138,8 +139,8 @@ async fn load_index(repository: &Repository, cx: &Context) -> Result<IndexedRepo
     let lost = indexed.hide_lost_packs().await?.lost();
     if lost > 0 {
         cx.events.note(format!(
-            "{lost} packs are lost or cut off; what this backup needs of them is stored again. Run \
-             `backup check`."
+            "{lost} packs are missing or truncated; this backup stores the data it needs from them \
+             again. Run `backup check`."
         ));
     }
     Ok(indexed)

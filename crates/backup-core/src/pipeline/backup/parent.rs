@@ -46,7 +46,8 @@ impl Parent {
         };
         if parent.is_none() {
             if options.kind.is_some() {
-                cx.events.note("There is no earlier snapshot to build on: this one is full.");
+                cx.events
+                    .note("There is no earlier snapshot to build on: this backup is a full one.");
             }
             return (BackupKind::Full, None);
         }

@@ -13,7 +13,7 @@ use crate::format::{
 };
 use crate::id::SnapshotId;
 use crate::log::Stream;
-use crate::pipeline::Meter;
+use crate::pipeline::{Meter, PROGRESS_INTERVAL};
 use crate::repository::reliance::Reliance;
 use crate::repository::{BlobWriter, Repository, WriteStats};
 use crate::source::{BackupKind, Checkpoint, Facts, Metadata, SourceIdentity};
@@ -47,9 +47,7 @@ impl Publication<'_> {
             });
         let metadata_dir = self.metadata_dir(&mut run, writer, checkpoint).await?;
         let tree = run.store_root(metadata_dir).await?;
-        let meter = Meter::start(Stage::Commit, &self.cx.events);
-        let stored = writer.clone().finish().await?;
-        meter.finish();
+        let stored = self.commit(writer).await?;
         self.cx.check_cancelled()?;
         let finished = self.cx.clock.now();
         let snapshot = match reliance {
@@ -72,6 +70,30 @@ impl Publication<'_> {
             started: self.started,
             finished,
         })
+    }
+
+    /// Makes everything durable. Reports the bytes of packs that still had to be uploaded.
+    async fn commit(&self, writer: &BlobWriter) -> Result<WriteStats> {
+        let meter = Meter::start(Stage::Commit, &self.cx.events);
+        let before = writer.uploaded().stored();
+        let count = || {
+            let bytes = writer.uploaded();
+            meter.set_bytes(bytes.stored() - before, bytes.submitted() - before);
+        };
+        let counting = async {
+            let _ticking = meter.ticking();
+            loop {
+                count();
+                tokio::time::sleep(PROGRESS_INTERVAL).await;
+            }
+        };
+        let stored = tokio::select! {
+            stored = writer.clone().finish() => stored?,
+            never = counting => never,
+        };
+        count();
+        meter.finish();
+        Ok(stored)
     }
 
     /// The snapshot that this one builds on: none if it came to be a full one.

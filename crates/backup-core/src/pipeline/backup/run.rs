@@ -166,7 +166,10 @@ impl Run {
             return Ok(());
         }
         let Some(parent) = path.parent() else {
-            return Err(Error::new(ErrorKind::Source, "the source says that / is not a directory"));
+            return Err(Error::new(
+                ErrorKind::Source,
+                "the source reports that / is not a directory",
+            ));
         };
         let dir = self.ensure_dir(&parent).await?;
         let earlier = self.assembler.earlier(dir, path.name());

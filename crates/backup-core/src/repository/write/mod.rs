@@ -20,12 +20,14 @@
 //! | `slots.rs` | the packs that are open at a time |
 //! | `upload.rs` | uploading packs and verifying what was written |
 //! | `index_writer.rs` | index objects of verified packs |
+//! | `presence.rs` | packs that vanished or changed before the run ended |
 //!
 //! Memory: `(open packs + uploads - 1) × pack size + a tree pack`, whatever the amount of data. Who
 //! finds no memory for the next pack waits until an upload is done.
 
 mod index_writer;
 mod pack_builder;
+mod presence;
 mod sealer;
 mod settings;
 mod slots;
@@ -46,7 +48,7 @@ use crate::id::BlobId;
 use crate::repository::{Decoded, IndexedRepository};
 use sealer::{Sealed, Sealer};
 use slots::Slots;
-use upload::Uploader;
+use upload::{UploadedBytes, Uploader};
 
 /// Stores blobs of one run. Cheap to clone; [`BlobWriter::finish`] is called once, at the end.
 #[derive(Debug, Clone)]
@@ -185,8 +187,13 @@ impl BlobWriter {
             || self.0.lock_claimed().contains(&(kind, *id))
     }
 
-    /// Uploads what is open, waits for all uploads, and writes the index. After that every stored
-    /// blob is durable, verified and listed.
+    /// Bytes of packs that were handed over for upload and stored until now.
+    pub(crate) fn uploaded(&self) -> &UploadedBytes {
+        self.0.uploader.bytes()
+    }
+
+    /// Uploads what is open, waits for all uploads, writes the index, and lists the packs of this run
+    /// once more. After that every stored blob is durable, verified and listed.
     pub(crate) async fn finish(self) -> Result<WriteStats> {
         let flush = self.clone();
         tokio::task::spawn_blocking(move || {
@@ -197,6 +204,9 @@ impl BlobWriter {
         .await
         .map_err(super::cpu::panicked)??;
         let uploads = self.0.uploader.finish().await?;
+        if !uploads.stored.is_empty() {
+            presence::require_packs(&self.0.repository, &uploads.stored).await?;
+        }
         self.keep_promises()?;
         let stats = &self.0.stats;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -205,7 +215,7 @@ impl BlobWriter {
             tree_blobs: load(&stats.tree_blobs),
             added_bytes: load(&stats.added),
             packed_bytes: load(&stats.packed),
-            packs: uploads.packs,
+            packs: uploads.stored.len() as u64,
             index_objects: uploads.index_objects,
             sampled_blobs: load(&stats.sampled),
             sampled_packs: uploads.sampled_packs,
@@ -219,7 +229,7 @@ impl BlobWriter {
         let broken = |(kind, id): &&(BlobKind, BlobId)| index.find(*kind, id).is_none();
         match self.0.lock_claimed().iter().find(broken) {
             Some((_, id)) if !self.0.dry_run => {
-                Err(Error::internal(format!("blob {} was named but not stored", id.short())))
+                Err(Error::internal(format!("blob {} is referenced but not stored", id.short())))
             }
             _ => Ok(()),
         }

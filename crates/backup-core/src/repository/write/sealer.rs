@@ -136,7 +136,9 @@ fn verify(key: &MasterKey, blob: &PackedBlob, sealed: &[u8], plain: &[u8]) -> Re
     {
         return Ok(());
     }
-    Err(Error::damaged("a blob could not be opened again right after it was sealed").with_hint(
-        "this points to faulty memory or a faulty processor: test this machine before you trust it",
-    ))
+    Err(Error::damaged("a blob could not be decrypted correctly right after its encryption")
+        .with_hint(
+            "test the memory and processor of this machine before you trust it: one of them is \
+             probably faulty",
+        ))
 }

@@ -1,5 +1,7 @@
 //! Uploading packs and verifying what was written. Only verified packs reach the index.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -64,11 +66,31 @@ fn shares_u32(size: usize) -> u32 {
 }
 
 /// What the uploads of one run came to.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Uploads {
-    pub(super) packs: u64,
+    /// Stored and verified packs, with their sizes in bytes.
+    pub(super) stored: HashMap<PackId, u64>,
     pub(super) index_objects: u64,
     pub(super) sampled_packs: u64,
+}
+
+/// Bytes of packs, for progress.
+#[derive(Debug, Default)]
+pub(crate) struct UploadedBytes {
+    submitted: AtomicU64,
+    stored: AtomicU64,
+}
+
+impl UploadedBytes {
+    /// Bytes of all packs that were handed over for upload.
+    pub(crate) fn submitted(&self) -> u64 {
+        self.submitted.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of packs that are stored and verified.
+    pub(crate) fn stored(&self) -> u64 {
+        self.stored.load(Ordering::Relaxed)
+    }
 }
 
 /// Handle to the task that uploads.
@@ -80,6 +102,7 @@ struct Shared {
     queue: Mutex<Option<mpsc::Sender<FinishedPack>>>,
     memory: Arc<Semaphore>,
     buffers: PackBuffers,
+    bytes: Arc<UploadedBytes>,
     task: Mutex<Option<JoinHandle<Result<Uploads>>>>,
     /// The first failure, for those who only want to know whether to go on.
     failure: Arc<Mutex<Option<String>>>,
@@ -97,13 +120,14 @@ impl Uploader {
         ));
         let (sender, queue) = mpsc::channel(1);
         let failure = Arc::new(Mutex::new(None));
-        let buffers = PackBuffers::default();
+        let (buffers, bytes) = (PackBuffers::default(), Arc::<UploadedBytes>::default());
         let run = Run {
             repository: repository.repository().clone(),
             index: IndexWriter::new(repository, settings.index_interval),
             verify_sample: settings.sample(),
             uploads,
             buffers: buffers.clone(),
+            bytes: Arc::clone(&bytes),
             totals: Uploads::default(),
         };
         let (closed, first) = (Arc::clone(&memory), Arc::clone(&failure));
@@ -123,6 +147,7 @@ impl Uploader {
             queue: Mutex::new(Some(sender)),
             memory,
             buffers,
+            bytes,
             task: Mutex::new(Some(task)),
             failure,
         }))
@@ -149,8 +174,14 @@ impl Uploader {
         Ok(self.0.buffers.with(permit, size))
     }
 
+    /// Bytes that were handed over and stored until now.
+    pub(super) fn bytes(&self) -> &UploadedBytes {
+        &self.0.bytes
+    }
+
     /// Hands over a pack; waits while the queue is full.
     pub(super) fn submit_blocking(&self, pack: FinishedPack) -> Result<()> {
+        self.0.bytes.submitted.fetch_add(pack.bytes.len() as u64, Ordering::Relaxed);
         let sender = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let sent = sender.is_some_and(|sender| sender.blocking_send(pack).is_ok());
         if sent { Ok(()) } else { Err(Error::internal(UPLOAD_FAILED)) }
@@ -197,12 +228,14 @@ struct Run {
     verify_sample: f64,
     uploads: usize,
     buffers: PackBuffers,
+    bytes: Arc<UploadedBytes>,
     totals: Uploads,
 }
 
 /// A pack that is stored and verified.
 struct Verified {
     pack: PackId,
+    len: u64,
     blobs: Vec<crate::format::PackedBlob>,
     sampled: bool,
 }
@@ -250,7 +283,8 @@ impl Run {
     }
 
     async fn verified(&mut self, pack: Verified) -> Result<()> {
-        self.totals.packs += 1;
+        self.totals.stored.insert(pack.pack, pack.len);
+        self.bytes.stored.fetch_add(pack.len, Ordering::Relaxed);
         self.totals.sampled_packs += u64::from(pack.sampled);
         self.index.add(pack.pack, pack.blobs).await
     }
@@ -277,7 +311,7 @@ async fn store(
     if let Some(sum) = outcome.sha256 {
         if sum != *pack.id.as_bytes() {
             return Err(Error::damaged(format!(
-                "{key} was stored with another checksum than it was sent with"
+                "{key}: the stored checksum differs from the checksum that was sent"
             )));
         }
     } else {
@@ -291,7 +325,7 @@ async fn store(
             sampled = read_back(&repository, pack.id, len).await?;
         }
     }
-    Ok(Verified { pack: pack.id, blobs: pack.blobs, sampled })
+    Ok(Verified { pack: pack.id, len, blobs: pack.blobs, sampled })
 }
 
 /// The size of a pack in the store. Those who may not read packs may still list them.
@@ -302,7 +336,7 @@ async fn stored_size(repository: &Repository, key: &Key) -> Result<u64> {
             let listed = repository.sink().list_all(&layout::packs_beside(key)).await?;
             let meta = listed.into_iter().find(|meta| meta.key == *key);
             Ok(meta
-                .ok_or_else(|| Error::damaged(format!("{key} is not there after it was stored")))?
+                .ok_or_else(|| Error::damaged(format!("{key} is missing after it was stored")))?
                 .size)
         }
         Err(error) => Err(error.into()),
@@ -346,6 +380,6 @@ async fn read_back(repository: &Repository, id: PackId, len: u64) -> Result<bool
     if PackId::from_bytes(hash.finalize().into()) == id {
         return Ok(true);
     }
-    Err(Error::damaged(format!("{key} reads back differently from what was written"))
-        .with_hint("the storage is faulty: check the disk, and choose another place for backups"))
+    Err(Error::damaged(format!("{key}: the bytes read back differ from the bytes written"))
+        .with_hint("check the disk and choose another place for backups: the storage is faulty"))
 }

@@ -62,7 +62,7 @@ impl Run {
                 // If this run comes to the same directory, it must be stored again.
                 self.stage.writer.distrust(BlobKind::Tree, id);
                 let text = format!(
-                    "The earlier snapshot's {path} cannot be read ({}); everything below is read \
+                    "Cannot read {path} of the earlier snapshot ({}): everything below it is read \
                      again.",
                     error.chain()
                 );
@@ -72,8 +72,8 @@ impl Run {
             // A writer that may store but not read what is stored: it still stores nothing twice.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 let text = format!(
-                    "These credentials may not read the earlier snapshot's {path}; everything \
-                     below is read again."
+                    "The credentials do not permit reading {path} of the earlier snapshot: \
+                     everything below it is read again."
                 );
                 self.stage.cx.events.note(text);
                 Ok(None)
@@ -173,9 +173,9 @@ impl Run {
         if nodes.iter().any(|node| *node.name == *METADATA_DIR.as_bytes()) {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                "the source has an entry /.backup, which every snapshot needs for itself",
+                "the source has an entry /.backup, a name that every snapshot reserves",
             )
-            .with_hint("exclude it or rename it"));
+            .with_hint("exclude or rename the entry"));
         }
         nodes.push(metadata_dir);
         self.store_tree(nodes, None).await

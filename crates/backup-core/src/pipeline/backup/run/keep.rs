@@ -13,7 +13,7 @@ impl Run {
         let missing = || {
             Error::new(
                 ErrorKind::Source,
-                format!("the source keeps {path}, which the parent does not have"),
+                format!("the source reuses {path}, which the parent snapshot does not have"),
             )
         };
         let dir = self.ensure_dir(&path.parent().ok_or_else(missing)?).await?;

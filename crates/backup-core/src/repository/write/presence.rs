@@ -1,0 +1,71 @@
+//! The packs of a run are still in the store when the run ends.
+//!
+//! A pack is verified after its upload. Something else may delete or truncate it before the run
+//! ends: a lifecycle rule, a second program, a failing disk. Nothing may then be published that
+//! needs it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures::TryStreamExt;
+
+use crate::error::{Error, Result};
+use crate::id::PackId;
+use crate::repository::{IndexedRepository, layout};
+use crate::sink::Prefix;
+
+/// Objects in one answer to a listing of S3, of Google Cloud Storage, and at least as many of Azure.
+const OBJECTS_PER_REQUEST: u64 = 1000;
+
+/// Fails unless each of these packs is in the store with this size in bytes.
+///
+/// Lists the folders of the packs, or all packs if that takes fewer requests. Reads no pack, so a
+/// role that may only list them suffices.
+///
+/// # Errors
+/// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if a pack is missing or has another
+/// size; those of the sink.
+pub(super) async fn require_packs(
+    indexed: &IndexedRepository,
+    packs: &HashMap<PackId, u64>,
+) -> Result<()> {
+    let mut folders: BTreeMap<String, Prefix> = BTreeMap::new();
+    for id in packs.keys() {
+        let folder = layout::packs_beside(&layout::pack(id));
+        folders.insert(folder.to_string(), folder);
+    }
+    let mut known = 0;
+    indexed.index().for_each_pack(&mut |_| known += 1);
+    let prefixes: Vec<Prefix> = if folders.len() as u64 <= known / OBJECTS_PER_REQUEST + 1 {
+        folders.into_values().collect()
+    } else {
+        vec![layout::packs()]
+    };
+    let mut missing = packs.clone();
+    for prefix in prefixes {
+        let mut listing = indexed.repository().sink().list(&prefix);
+        while let Some(meta) = listing.try_next().await? {
+            let Ok(id) = meta.key.file_name().parse::<PackId>() else { continue };
+            match packs.get(&id) {
+                Some(size) if *size != meta.size => {
+                    let text = format!("{} has {} instead of {size} bytes", meta.key, meta.size);
+                    return Err(changed(&text));
+                }
+                _ => _ = missing.remove(&id),
+            }
+        }
+    }
+    match missing.keys().min() {
+        None => Ok(()),
+        Some(id) => Err(changed(&format!(
+            "{} is missing ({} of {} packs of this run)",
+            layout::pack(id),
+            missing.len(),
+            packs.len()
+        ))),
+    }
+}
+
+fn changed(text: &str) -> Error {
+    Error::damaged(format!("the store changed while it was written to: {text}"))
+        .with_hint("look for another program or a lifecycle rule that deletes objects, then repeat the command")
+}
